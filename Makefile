@@ -1,0 +1,45 @@
+# One line a command; `make help` lists them. Everything runs in .venv, made from the lock.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.complete
+
+.PHONY: help setup demo test check lint fast generate lock clean
+
+help: ## Lists these commands.
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Makes .venv from the lock (nothing to do, and no network needed, where it is there already).
+
+$(STAMP): requirements/main.txt setup-venv
+	@./setup-venv "$(PYTHON)" "$(VENV)" requirements/main.txt
+
+demo: setup ## Runs the whole platform on the local AWS, end to end, and writes build/demo/report.json.
+	@$(BIN)/fleet demo
+
+test: setup lint ## Runs all tests: lint, types, layers, units, integration on the local AWS.
+	@$(BIN)/python -m pytest
+
+check: setup lint fast ## Runs lint, types, layers and the fast tests, in under a minute.
+
+lint:
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+fast:
+	@$(BIN)/python -m pytest -n 2 -m "not cdktf and not local_aws"
+
+generate: setup ## Regenerates lib/facilities from fleet.yaml.
+	@$(BIN)/fleet generate
+
+lock: ## Resolves requirements/*.in anew into the hashed locks (needs uv).
+	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 requirements/main.in -o requirements/main.txt
+	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 --constraint requirements/main.txt requirements/lambda.in -o requirements/lambda.txt
+
+clean: ## Removes what was built; .venv stays.
+	rm -rf build cdktf.out .mypy_cache .pytest_cache .ruff_cache .hypothesis

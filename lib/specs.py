@@ -1,0 +1,98 @@
+"""The plain data that generated facilities declare and stacks read: no cdktf, no YAML, literals in and out.
+
+Names in the specs carry no environment suffix, so that one approved record serves every environment;
+`suffixed` adds it. Documents (policies, templates, dashboards) hold the tokens below in the places of values
+that only an environment knows; `fill` puts them in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ACCOUNT_ID_TOKEN = "ACCOUNT_ID"
+"""Stands for the AWS account id in generated documents; upper case, so no id or topic can hold it."""
+
+SUFFIX_TOKEN = "ENVIRONMENT_SUFFIX"
+"""Stands for the environment suffix in generated documents."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricSpec:
+    """One measured quantity of a device type; `minimum` and `maximum` are the static limits in `unit`."""
+
+    name: str
+    unit: str
+    minimum: float | None
+    maximum: float | None
+    detector: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceTypeSpec:
+    """A kind of device, an IoT thing type; `sample_interval_s` is the seconds between two readings."""
+
+    id: str
+    thing_type: str
+    description: str
+    sample_interval_s: float
+    metrics: tuple[MetricSpec, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetSpec:
+    """What all facilities share; `account_id` is None where the manifest leaves it to the credentials."""
+
+    application: str
+    environment_suffix: str
+    region: str
+    account_id: str | None
+    reserved_concurrency: int | None
+    tags: dict[str, str]
+    device_types: tuple[DeviceTypeSpec, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThingGroupSpec:
+    """The things of one device type in one facility, and the device policy that they share."""
+
+    device_type: str
+    thing_type: str
+    thing_group: str
+    policy: str
+    policy_file: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FacilitySpec:
+    """One plant as its folder declares it; the files named here lie beside the declaration."""
+
+    id: str
+    module: str
+    name: str
+    timezone: str
+    registration: str
+    thing_group: str
+    topic_rule: str
+    topic_rule_file: str
+    topic: str
+    provisioning_template: str
+    dashboard: str
+    things_file: str
+    thing_count: int
+    groups: tuple[ThingGroupSpec, ...]
+
+
+def suffixed(name: str, suffix: str) -> str:
+    """`name` with the environment suffix; topic rules allow no hyphen, so theirs (`rule_…`) join with `_`."""
+    return f"{name}_{suffix.replace('-', '_')}" if name.startswith("rule_") else f"{name}-{suffix}"
+
+
+def fill(document: str, *, account_id: str, suffix: str) -> str:
+    """A generated document with the account id and the environment suffix in the places of their tokens."""
+    rule_suffix = suffix.replace("-", "_")
+    return (
+        document.replace(f"_{SUFFIX_TOKEN}", f"_{rule_suffix}")
+        .replace(SUFFIX_TOKEN, suffix)
+        .replace(ACCOUNT_ID_TOKEN, account_id)
+    )
