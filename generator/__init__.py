@@ -1,0 +1,1 @@
+"""Turns the manifest `fleet.yaml` into the approved record under `lib/facilities/`."""

@@ -1,0 +1,85 @@
+"""The errors that people see: located diagnostics, and one exception and exit code for each class of fault."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class SourceLocation:
+    """A place in a manifest; line and column count from 1, as editors do."""
+
+    file: str
+    line: int = 1
+    column: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Diagnostic:
+    """One fault of the manifest: where it is, what is wrong, and how to put it right."""
+
+    location: SourceLocation
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.location}: {self.message}"
+        return f"{text}\n  hint: {self.hint}" if self.hint else text
+
+
+class FleetError(Exception):
+    """An expected fault, told in one sentence with a remedy; anything else that is raised is a bug."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def lines(self) -> list[str]:
+        """What a person reads on stderr."""
+        return [f"error: {self.message}", *([f"hint: {self.hint}"] if self.hint else [])]
+
+
+class ManifestError(FleetError):
+    """The manifest is not valid; holds every fault that was found."""
+
+    exit_code = 3
+
+    def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
+        self.diagnostics = tuple(sorted(set(diagnostics)))
+        count = len(self.diagnostics)
+        super().__init__(f"the manifest has {count} fault{'s' if count != 1 else ''}; nothing was written")
+
+    def lines(self) -> list[str]:
+        return [*(str(diagnostic) for diagnostic in self.diagnostics), *super().lines()]
+
+
+class StaleError(FleetError):
+    """The generated tree is not what the manifest says."""
+
+    exit_code = 4
+
+
+class GateError(FleetError):
+    """A rendered artefact failed the check before it is written: a template is wrong."""
+
+    exit_code = 5
+
+
+class WriteError(FleetError):
+    """The generated tree could not, or must not, be written."""
+
+    exit_code = 6
+
+
+class EnvironmentFault(FleetError):
+    """Something outside the project is missing or does not work."""
+
+    exit_code = 7

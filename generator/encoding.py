@@ -1,0 +1,106 @@
+"""Encodes a value as one literal of the language of the file that it is placed in.
+
+Every placed value goes through the encoder of its file's suffix, so that nothing in a manifest can end the
+literal that it stands in. What has no safe literal raises `EncodingError`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Callable
+from typing import Any
+
+
+class EncodingError(ValueError):
+    """The value has no literal in the target language."""
+
+
+class Identifier(str):
+    """A Python name: placed bare, where any other text is placed as a literal."""
+
+    __slots__ = ()
+
+
+def encode_python(value: Any) -> str:
+    """A Python literal in ASCII; only values that the declarations need."""
+    if isinstance(value, Identifier):
+        if not (value.isascii() and value.isidentifier()):
+            raise EncodingError(f"{ascii(str(value))} is no Python name")
+        return str(value)
+    if value is None or isinstance(value, bool | int | str):
+        return ascii(value)
+    if isinstance(value, float):
+        if value != value or value in (float("inf"), float("-inf")):
+            raise EncodingError(f"{value} has no Python literal")
+        return repr(value)
+    if isinstance(value, tuple):
+        items = [encode_python(item) for item in value]
+        return f"({items[0]},)" if len(items) == 1 else f"({', '.join(items)})"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{encode_python(key)}: {encode_python(value[key])}" for key in value) + "}"
+    raise EncodingError(f"a {type(value).__name__} has no place in a declaration")
+
+
+def encode_json(value: Any) -> str:
+    """A JSON value in ASCII, which hides no invisible character."""
+    try:
+        return json.dumps(value, ensure_ascii=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise EncodingError(str(error)) from None
+
+
+_SQL_PLAIN = re.compile(r"[\x20-\x26\x28-\x5b\x5d-\x7e]*")
+
+
+def encode_sql(value: Any) -> str:
+    """An AWS IoT SQL string in single quotes.
+
+    The dialect documents no escape, so a quote, a backslash or anything beyond printable ASCII is refused.
+    """
+    if not isinstance(value, str) or not _SQL_PLAIN.fullmatch(value):
+        raise EncodingError(f"{ascii(value)} cannot stand in an AWS IoT SQL string")
+    return f"'{value}'"
+
+
+_MARKDOWN_PLAIN = set(" -/,()%=°²³")
+_HIDDEN = {"Cc", "Cf", "Zl", "Zp", "Cs", "Co", "Cn"}
+
+
+def encode_markdown(value: Any) -> str:
+    """Text that Markdown shows as it is: everything that could be markup is a numeric character reference."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise EncodingError(f"a {type(value).__name__} has no text")
+    text = value if isinstance(value, str) else format_number(value)
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise EncodingError("half a surrogate pair has no text")
+    return "".join(_markdown_character(text, place) for place in range(len(text)))
+
+
+def format_number(value: float) -> str:
+    """A number as operators write it: no `.0` on whole numbers."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else str(value)
+
+
+def _markdown_character(text: str, place: int) -> str:
+    character = text[place]
+    if character.isalnum() and unicodedata.category(character) not in _HIDDEN:
+        return character
+    before, after = text[:place][-1:], text[place + 1 : place + 2]
+    is_within = before.isalnum() and after.isalnum()
+    if character in "_." and is_within and (character == "_" or (before + after).isdecimal()):
+        return character
+    if character in _MARKDOWN_PLAIN and before not in ("", character) and (after or character != " "):
+        return character
+    if character == "-" and place == 0 and after.isdecimal():
+        return character
+    return f"&#{ord(character)};"
+
+
+ENCODERS: dict[str, Callable[[Any], str]] = {
+    ".py": encode_python,
+    ".json": encode_json,
+    ".sql": encode_sql,
+    ".md": encode_markdown,
+}

@@ -1,0 +1,1 @@
+"""Checks each rendered artefact once more before it is written."""

@@ -1,0 +1,141 @@
+"""Makes every name, topic, prefix and path, in one place.
+
+Names carry no environment suffix: `lib.specs.suffixed` adds it. The tokens stand for what only an environment
+knows; they are upper case, so that no id, name or topic can hold them.
+"""
+
+from __future__ import annotations
+
+import keyword
+import re
+
+ACCOUNT_ID_TOKEN = "ACCOUNT_ID"
+SUFFIX_TOKEN = "ENVIRONMENT_SUFFIX"
+THING_NAME_VARIABLE = "${iot:Connection.Thing.ThingName}"
+"""What AWS puts the connected thing's name in place of, in a device policy."""
+
+ID_PATTERN = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", re.ASCII)
+SUFFIX_PATTERN = re.compile(r"[a-z0-9]([a-z0-9-]{0,14}[a-z0-9])?", re.ASCII)
+SUFFIX_MAX_LENGTH = 16
+
+BUCKET_PURPOSES = ("raw-archive", "access-logs", "audit-trail")
+
+FLEET_MODULE = "fleet"
+FLEET_FILE = f"{FLEET_MODULE}.py"
+REGISTRY_FILE = "__init__.py"
+INDEX_FILE = ".generated.json"
+OUTPUT_FOLDER = "lib/facilities"
+THINGS_FILE = "things.jsonl"
+
+
+def module_of(facility: str) -> str:
+    """The Python module of a facility id: an identifier, and never one that is taken."""
+    module = facility.replace("-", "_")
+    is_free = module.isidentifier() and not keyword.iskeyword(module) and module != FLEET_MODULE
+    return module if is_free else f"_{module}"
+
+
+def thing_name(facility: str, device_type: str, number: int) -> str:
+    """The name of a thing, which is its MQTT client id too; at least four digits, so that counts can grow."""
+    return f"{thing_prefix(facility, device_type)}{number:04d}"
+
+
+def thing_prefix(facility: str, device_type: str) -> str:
+    """What the names of all things of one type in one facility begin with."""
+    return f"{facility}-{device_type}-"
+
+
+def serial_prefix(facility: str, device_type: str) -> str:
+    """What the serials of all things of one type in one facility begin with."""
+    return f"{facility.replace('-', '')}-{device_type}-".upper()
+
+
+def serial(facility: str, device_type: str, number: int) -> str:
+    """The serial number of a thing that is given by count."""
+    return f"{serial_prefix(facility, device_type)}{number:04d}"
+
+
+def thing_type(device_type: str) -> str:
+    """The AWS IoT thing type of a device type."""
+    return f"thing-type-{device_type}"
+
+
+def facility_group(facility: str) -> str:
+    """The thing group that holds a facility's groups."""
+    return f"thing-group-{facility}"
+
+
+def thing_group(facility: str, device_type: str) -> str:
+    """The thing group of one device type in one facility."""
+    return f"thing-group-{facility}-{device_type}"
+
+
+def policy(facility: str, device_type: str) -> str:
+    """The device policy of one device type in one facility."""
+    return f"policy-{facility}-{device_type}"
+
+
+def policy_file(device_type: str) -> str:
+    """The file in the facility's folder that holds a device policy."""
+    return f"{device_type}.policy.json"
+
+
+def topic_rule(facility: str) -> str:
+    """The topic rule of a facility; AWS allows no hyphen in it."""
+    return f"rule_telemetry_{facility.replace('-', '_')}"
+
+
+def topic_rule_file(facility: str) -> str:
+    """The file in the facility's folder that holds the rule's statement."""
+    return f"{topic_rule(facility)}.sql"
+
+
+def provisioning_template(facility: str) -> str:
+    """The provisioning template of a facility."""
+    return f"template-{facility}"
+
+
+def dashboard(facility: str) -> str:
+    """The CloudWatch dashboard of a facility."""
+    return f"dashboard-{facility}"
+
+
+def telemetry_topic(application: str, facility: str, device_type: str, thing: str) -> str:
+    """Where a thing publishes its readings."""
+    return f"dt/{application}/{facility}/{device_type}/{thing}/telemetry"
+
+
+def telemetry_filter(application: str, facility: str) -> str:
+    """The topic filter that matches the readings of all things of a facility."""
+    return telemetry_topic(application, facility, "+", "+")
+
+
+def request_topic(application: str, facility: str, device_type: str, thing: str) -> str:
+    """Where a thing hears its commands."""
+    return f"cmd/{application}/{facility}/{device_type}/{thing}/request"
+
+
+def response_topic(application: str, facility: str, device_type: str, thing: str) -> str:
+    """Where a thing answers its commands."""
+    return f"cmd/{application}/{facility}/{device_type}/{thing}/response"
+
+
+def basic_ingest_topic(rule: str, topic: str) -> str:
+    """The topic that hands a message to `rule` (its name with suffix) without the broker's charge."""
+    return f"$aws/rules/{rule}/{topic}"
+
+
+def iot_arn(region: str, resource: str) -> str:
+    """The ARN of an AWS IoT resource, such as `topic/…`, in the account that the token stands for."""
+    return f"arn:aws:iot:{region}:{ACCOUNT_ID_TOKEN}:{resource}"
+
+
+def archive_prefix(facility: str, device_type: str) -> str:
+    """Where the raw readings of one device type in one facility lie in the archive, Hive style."""
+    return f"raw/facility={facility}/device_type={device_type}/"
+
+
+def bucket(application: str, purpose: str, account_id: str | None, suffix: str) -> str:
+    """A bucket's full name; bucket names are global, hence the account id where it is known."""
+    parts = ["bucket", application, purpose, *([account_id] if account_id else []), suffix]
+    return "-".join(parts)

@@ -1,0 +1,76 @@
+"""The Jinja environment of each target language, in which a placed value is always encoded."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from importlib.resources import files
+from pathlib import PurePosixPath
+from typing import Any
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from jinja2.runtime import Undefined
+from markupsafe import Markup
+
+from generator.encoding import ENCODERS, EncodingError
+
+_ROOT = files("generator") / "templates"
+_ESCAPE_HATCHES = ("safe", "e", "escape", "forceescape", "tojson", "xmlattr", "urlize", "pprint")
+
+
+def render_template(name: str, values: dict[str, Any]) -> bytes:
+    """The text of `templates/NAME`, UTF-8, with `values` encoded for the language that its suffix names."""
+    suffix = PurePosixPath(name.removesuffix(".j2")).suffix
+    return _environment(suffix).get_template(name).render(values).encode()
+
+
+@cache
+def template_names() -> tuple[str, ...]:
+    """All templates, sorted."""
+    return tuple(
+        sorted(
+            f"{folder.name}/{file.name}" for folder in _ROOT.iterdir() if folder.is_dir() for file in folder.iterdir()
+        )
+    )
+
+
+@cache
+def templates_hash() -> str:
+    """SHA-256 of all templates: says whether a generated file is older than its template."""
+    digest = hashlib.sha256()
+    for name in template_names():
+        digest.update(name.encode() + b"\0" + _source(name).encode() + b"\0")
+    return digest.hexdigest()
+
+
+def _source(name: str) -> str:
+    return _ROOT.joinpath(*name.split("/")).read_text("utf-8")
+
+
+@cache
+def _environment(suffix: str) -> Environment:
+    """Autoescape would HTML-escape what `finalize` has encoded: `Markup` tells it that this is done."""
+    encode = ENCODERS[suffix]
+
+    def finalize(value: Any) -> Markup:
+        if isinstance(value, Markup):  # the output of a macro, encoded already
+            return value
+        if isinstance(value, Undefined):
+            str(value)  # raises: StrictUndefined
+        return Markup(encode(value))  # noqa: S704
+
+    environment = Environment(
+        loader=FunctionLoader(_source),
+        undefined=StrictUndefined,
+        autoescape=True,
+        finalize=finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    for name in _ESCAPE_HATCHES:
+        del environment.filters[name]
+    return environment
+
+
+__all__ = ["EncodingError", "render_template", "template_names", "templates_hash"]
