@@ -1,0 +1,1 @@
+"""An AWS on this machine: an emulator, the real Terraform, and the two services that the emulator lacks."""

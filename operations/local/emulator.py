@@ -1,0 +1,137 @@
+"""Starts MiniStack as a child process on loopback, over TLS, with permissions enforced, and waits until it answers."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import socket
+import ssl
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from generator.diagnostics import EnvironmentFault
+from operations.local.aws import HOST, LocalAws
+from operations.local.certificates import write_server_identity
+from operations.local.processes import ChildProcess, is_running, last_lines, start_child
+
+NAME = "emulator"
+READY_SECONDS = 60.0
+"""MiniStack is ready in a second or two; a loaded machine may need much more."""
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def require_free_port(port: int, *, option: str) -> None:
+    """A fault where `port` is taken, on any interface: the emulator's MQTT listener binds them all."""
+    with socket.socket() as probe:
+        # As every server does: a connection that is still dying there does not make the port taken.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("0.0.0.0", port))  # noqa: S104 - a probe: closed before anything can connect
+        except OSError as error:
+            raise EnvironmentFault(
+                f"port {port} cannot be used: {error.strerror}",
+                hint=f"choose another with {option}, or leave it out to take a free one",
+            ) from None
+
+
+def describe(*, folder: Path, region: str, port: int, mqtt_port: int) -> LocalAws:
+    """The facts of a local AWS that is not started yet."""
+    return LocalAws(
+        folder=folder,
+        url=f"https://{HOST}:{port}",
+        region=region,
+        mqtt_host=HOST,
+        mqtt_port=mqtt_port,
+        authority=folder / "authority.pem",
+        mqtt_authority=folder / "mqtt-authority.pem",
+    )
+
+
+def start_emulator(local: LocalAws) -> ChildProcess:
+    """Starts the emulator in its folder, with keys of its own; it may not answer yet."""
+    key = local.folder / "server.key"
+    certificate = local.folder / "server.pem"
+    address = local.url.removeprefix("https://")
+    write_server_identity(
+        authority=local.authority, certificate=certificate, key=key, now=datetime.datetime.now(datetime.UTC)
+    )
+    temporary = local.folder / "tmp"
+    temporary.mkdir()
+    local.logs.mkdir()
+    # Not `python -m ministack`: it takes port 443 as well wherever it may, so that no two run side by side.
+    command = [sys.executable, "-m", "hypercorn", "ministack.app:app", "--workers", "0", "--keep-alive", "75"]
+    command += ["--bind", address, "--certfile", str(certificate), "--keyfile", str(key)]
+    environment = {
+        **{name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "SYSTEMROOT") if name in os.environ},
+        "HOME": str(temporary),
+        "TMPDIR": str(temporary),
+        "PYTHONUNBUFFERED": "1",
+        "BIND_HOST": HOST,
+        "GATEWAY_PORT": address.rpartition(":")[2],
+        "IOT_MTLS_PORT": str(local.mqtt_port),
+        "MINISTACK_REGION": local.region,
+        "STATE_DIR": str(temporary / "state"),
+        "S3_DATA_DIR": str(temporary / "s3"),
+        "AUTH": "true",
+        "USE_SSL": "1",
+        "CLOUDTRAIL_RECORDING": "1",
+        "SFTP_ENABLED": "0",
+    }
+    return start_child(
+        name=NAME, command=command, environment=environment, log=local.logs / "emulator.log", folder=temporary
+    )
+
+
+def await_emulator(local: LocalAws, child: ChildProcess, *, seconds: float = READY_SECONDS) -> None:
+    """Waits until HTTPS answers and MQTT listens, then keeps the MQTT listener's authority beside the other."""
+    log = Path(child.log)
+    deadline = time.monotonic() + seconds
+    while True:
+        if not is_running(child):
+            raise EnvironmentFault(
+                f"the emulator ended while it started: {' / '.join(last_lines(log, 2)) or 'it said nothing'}",
+                hint="its port may have been taken meanwhile; try again, or give --port and --mqtt-port",
+            )
+        mqtt = _mqtt_state(local)
+        if mqtt == "listening":
+            break
+        if mqtt not in {"starting", None}:
+            raise EnvironmentFault(
+                f"the emulator could not listen for MQTT on port {local.mqtt_port}",
+                hint="choose another with --mqtt-port, or leave it out to take a free one",
+            )
+        if time.monotonic() > deadline:
+            raise EnvironmentFault(
+                f"the emulator did not answer at {local.url} within {seconds:.0f} seconds",
+                hint="the machine may be overloaded; try again, and look at its log with `fleet local status`",
+            )
+        time.sleep(0.1)
+    local.mqtt_authority.write_bytes(_get(local, "/_ministack/iot/ca.pem"))
+
+
+def _mqtt_state(local: LocalAws) -> str | None:
+    """What the emulator says of its MQTT listener; None while it does not answer at all."""
+    try:
+        return str(json.loads(_get(local, "/_ministack/ready")).get("iot_mtls"))
+    except urllib.error.HTTPError as answer:
+        # 503 with the same body: not ready yet.
+        return str(json.loads(answer.read() or b"{}").get("iot_mtls", "starting"))
+    except (OSError, ValueError):
+        return None
+
+
+def _get(local: LocalAws, path: str) -> bytes:
+    context = ssl.create_default_context(cafile=str(local.authority))
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
+    with opener.open(local.url + path, timeout=5) as answer:
+        return bytes(answer.read())
