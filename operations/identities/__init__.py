@@ -1,0 +1,1 @@
+"""Device identities: private keys sealed outside the repository, certificate signing requests inside it."""

@@ -1,0 +1,39 @@
+"""Where keys and CSRs lie and how the passphrase comes in: the environment of the identity commands."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from generator.diagnostics import EnvironmentFault
+from operations.identities.keystore import KeyStore
+from operations.project import Project
+
+
+def identities_folder(project: Project) -> Path:
+    """`FLEET_IDENTITIES`, else `identities/` of the project."""
+    return Path(os.environ.get("FLEET_IDENTITIES") or project.root / "identities")
+
+
+def keys_folder(project: Project) -> Path:
+    """One store an application and environment, below `FLEET_KEYS_DIR` or the home folder, never the project."""
+    base = Path(os.environ.get("FLEET_KEYS_DIR") or Path.home() / ".fleet" / "keys")
+    return base / f"{project.fleet.application}-{project.environment_suffix}"
+
+
+def open_store(project: Project) -> KeyStore:
+    """The key store, with the passphrase of `FLEET_KEYS_PASSPHRASE` or asked for on a terminal."""
+    folder = keys_folder(project)
+    passphrase = os.environ.get("FLEET_KEYS_PASSPHRASE")
+    if not passphrase:
+        if not sys.stdin.isatty():
+            raise EnvironmentFault(
+                "the key store needs a passphrase and there is no terminal to ask on",
+                hint="set FLEET_KEYS_PASSPHRASE",
+            )
+        founded = (folder / "store.json").exists()
+        passphrase = click.prompt("Key store passphrase", hide_input=True, confirmation_prompt=not founded, err=True)
+    return KeyStore(folder, passphrase)

@@ -1,0 +1,74 @@
+"""What the operations commands know of the project: its folder, its declared facilities and their things."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from generator.diagnostics import EnvironmentFault
+from lib.specs import FacilitySpec, FleetSpec, suffixed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thing:
+    """One thing as this environment knows it; `name` carries the suffix and is the MQTT client id."""
+
+    name: str
+    facility: str
+    device_type: str
+    serial: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    """The approved record as declared in `lib/facilities`, for one environment."""
+
+    root: Path
+    fleet: FleetSpec
+    facilities: tuple[FacilitySpec, ...]
+    environment_suffix: str
+
+    def facility(self, facility_id: str) -> FacilitySpec:
+        """The facility with this id. Raises EnvironmentFault where none has it."""
+        for facility in self.facilities:
+            if facility.id == facility_id:
+                return facility
+        known = ", ".join(facility.id for facility in self.facilities) or "none"
+        raise EnvironmentFault(
+            f"no facility {facility_id!r} in lib/facilities (declared: {known})",
+            hint="add it to fleet.yaml and run `fleet generate`, or correct the id",
+        )
+
+    def things(self, facility: FacilitySpec) -> Iterator[Thing]:
+        """The facility's things in the order of its file, read line by line (a facility may have a million)."""
+        path = self.root / "lib" / "facilities" / facility.module / facility.things_file
+        try:
+            with path.open(encoding="utf-8") as lines:
+                for line in lines:
+                    row = json.loads(line)
+                    yield Thing(
+                        name=suffixed(row["name"], self.environment_suffix),
+                        facility=facility.id,
+                        device_type=row["device_type"],
+                        serial=row["serial"],
+                    )
+        except FileNotFoundError:
+            raise EnvironmentFault(
+                f"{path.relative_to(self.root)} is missing", hint="run `fleet generate`, then review and commit it"
+            ) from None
+
+
+def load_project(root: Path) -> Project:
+    """The project in `root`; `ENVIRONMENT_SUFFIX` overrides the manifest's suffix."""
+    from lib.facilities import FACILITIES
+    from lib.facilities.fleet import FLEET
+
+    return Project(
+        root=root,
+        fleet=FLEET,
+        facilities=tuple(FACILITIES.values()),
+        environment_suffix=os.environ.get("ENVIRONMENT_SUFFIX") or FLEET.environment_suffix,
+    )

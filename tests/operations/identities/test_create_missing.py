@@ -1,0 +1,82 @@
+"""Making what is missing: keys and CSRs for the things of a facility."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from generator.diagnostics import EnvironmentFault
+from operations.identities.create import Created, create_missing
+from operations.identities.keystore import KeyStore
+from operations.identities.requests import csr_path, read_requests, sign_request, write_requests
+from operations.project import Project, load_project
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def project() -> Project:
+    return load_project(ROOT)
+
+
+def create(project: Project, folder: Path) -> Created:
+    store = KeyStore(folder / "keys", "correct horse")
+    return create_missing(project, project.facility("sg-01"), store=store, folder=folder / "identities")
+
+
+def test_every_thing_gets_a_key_and_a_valid_csr(project: Project, tmp_path: Path) -> None:
+    """Each thing's CSR bears its name, verifies, and belongs to the key in the store."""
+    created = create(project, tmp_path)
+    names = {thing.name for thing in project.things(project.facility("sg-01"))}
+    requests = read_requests(csr_path(tmp_path / "identities", project.environment_suffix, "sg-01"))
+    keys = dict(KeyStore(tmp_path / "keys", "correct horse").keys("sg-01", names))
+    assert names == requests.keys() == keys.keys()
+    assert created.keys == created.requests == len(names)
+    for name, pem in requests.items():
+        request = x509.load_pem_x509_csr(pem.encode())
+        assert request.is_signature_valid
+        assert f"CN={name}" == request.subject.rfc4514_string()
+        assert keys[name].public_key() == request.public_key()
+
+
+def test_a_second_run_changes_no_byte(project: Project, tmp_path: Path) -> None:
+    """What is there stays: the second run makes nothing."""
+    create(project, tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    again = create(project, tmp_path)
+    assert (0, 0) == (again.keys, again.requests)
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_a_csr_that_was_handed_in_is_kept(project: Project, tmp_path: Path) -> None:
+    """A device's own CSR stays, and no key is made for it here."""
+    name = next(project.things(project.facility("sg-01"))).name
+    path = csr_path(tmp_path / "identities", project.environment_suffix, "sg-01")
+    handed_in = sign_request(name, ec.generate_private_key(ec.SECP256R1()))
+    write_requests(path, {name: handed_in})
+    created = create(project, tmp_path)
+    assert 1 == created.handed_in
+    assert handed_in == read_requests(path)[name]
+    assert name not in KeyStore(tmp_path / "keys", "correct horse").names("sg-01")
+
+
+def test_a_lost_csr_is_made_anew_from_the_same_key(project: Project, tmp_path: Path) -> None:
+    """A run killed between keys and CSRs is finished by the next with the keys that it left."""
+    create(project, tmp_path)
+    path = csr_path(tmp_path / "identities", project.environment_suffix, "sg-01")
+    keys_before = (tmp_path / "keys" / "sg-01.keys.jsonl").read_bytes()
+    path.unlink()
+    created = create(project, tmp_path)
+    assert (0, created.things) == (created.keys, created.requests)
+    assert keys_before == (tmp_path / "keys" / "sg-01.keys.jsonl").read_bytes()
+
+
+def test_a_broken_line_is_named(tmp_path: Path) -> None:
+    """A bad line of a CSR file is reported with its file and number."""
+    path = tmp_path / "sg-01.csrs.jsonl"
+    path.write_text('{"thing": "a", "csr": "x"}\n{"thing": "b"}\n')
+    with pytest.raises(EnvironmentFault, match=r"sg-01\.csrs\.jsonl:2: not a line"):
+        read_requests(path)
