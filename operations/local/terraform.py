@@ -1,0 +1,209 @@
+"""Runs the real Terraform, or OpenTofu, on a synthesised stack: init, validate, plan, apply, destroy."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from generator.diagnostics import EnvironmentFault
+from operations.local.processes import last_lines
+from operations.local.providers import ProviderSource, cache_folder, cli_configuration, find_provider_mirror
+
+PARALLELISM = 16
+"""More lets the emulator answer some certificate registrations with a conflict."""
+
+INTERRUPT_SECONDS = 10.0
+
+UNWANTED = ("TF_WORKSPACE", "TF_DATA_DIR", "TF_CLI_ARGS", "TF_INPUT")
+"""A person's settings that would make Terraform work elsewhere or otherwise than these commands expect."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedChange:
+    """What a plan would do with one resource: create, update, delete or replace."""
+
+    address: str
+    action: str
+
+
+def find_terraform(environment: Mapping[str, str] | None = None) -> Path:
+    """Terraform on the PATH, else OpenTofu; a fault where neither is."""
+    path = (os.environ if environment is None else environment).get("PATH", os.defpath)
+    for name in ("terraform", "tofu"):
+        found = shutil.which(name, path=path)
+        if found:
+            return Path(found)
+    raise EnvironmentFault(
+        "neither terraform nor tofu is on the PATH",
+        hint="install Terraform (https://developer.hashicorp.com/terraform/install) or OpenTofu, version 1.6 or later",
+    )
+
+
+class Terraform:
+    """One Terraform with its provider and environment; safe to use from several threads on different stacks."""
+
+    def __init__(self, *, binary: Path, provider: ProviderSource, environment: Mapping[str, str], logs: Path) -> None:
+        self.provider = provider
+        self._binary = binary
+        self._logs = logs
+        self._running: set[subprocess.Popen[str]] = set()
+        self._lock = threading.Lock()
+        kept = {k: v for k, v in environment.items() if not k.startswith(UNWANTED)}
+        if cli_configuration(environment) is None:
+            # Set, but to a file that is not there: Terraform would print a warning with every command.
+            kept.pop("TF_CLI_CONFIG_FILE", None)
+        self._environment = kept | {"TF_IN_AUTOMATION": "1", "CHECKPOINT_DISABLE": "1"}
+        if provider.is_packed:
+            cache = cache_folder(environment)
+            cache.mkdir(parents=True, exist_ok=True)
+            self._environment |= {
+                "TF_PLUGIN_CACHE_DIR": str(cache),
+                "TF_PLUGIN_CACHE_MAY_BREAK_DEPENDENCY_LOCK_FILE": "true",
+            }
+
+    def init(self, stack: Path) -> None:
+        """Prepares a stack's folder; run it for one stack after the other: the shared cache allows no two at once."""
+        mirror = self.provider.mirror
+        self._run(stack, "init", "-input=false", *([f"-plugin-dir={mirror}"] if mirror else []))
+
+    def validate(self, stack: Path) -> None:
+        """Checks a stack offline; a fault names the first error."""
+        self._run(stack, "validate")
+
+    def plan(self, stack: Path) -> tuple[PlannedChange, ...]:
+        """What an apply would change, empty where nothing."""
+        changes = []
+        for event in self._run_events(stack, "plan", "-input=false", f"-parallelism={PARALLELISM}"):
+            if event.get("type") == "planned_change":
+                change = event["change"]
+                changes.append(PlannedChange(address=change["resource"]["addr"], action=change["action"]))
+        return tuple(changes)
+
+    def apply(self, stack: Path, *, parallelism: int = PARALLELISM) -> None:
+        """Makes what the stack declares."""
+        self._run_events(stack, "apply", "-auto-approve", "-input=false", f"-parallelism={parallelism}")
+
+    def destroy(self, stack: Path, *, parallelism: int = PARALLELISM) -> None:
+        """Unmakes all that the stack's state holds."""
+        self._run_events(stack, "destroy", "-auto-approve", "-input=false", f"-parallelism={parallelism}")
+
+    def resources(self, stack: Path) -> tuple[str, ...]:
+        """The addresses of the managed resources in the stack's state."""
+        if not any(stack.glob("*.tfstate")):
+            return ()
+        listed = self._run(stack, "state", "list").splitlines()
+        return tuple(address for address in listed if address and not address.startswith("data."))
+
+    def interrupt(self) -> None:
+        """Ends every command that runs in any thread, in Terraform's own orderly way where it obeys in time."""
+        with self._lock:
+            running = list(self._running)
+        for process in running:
+            _signal_group(process, signal.SIGINT)
+        for process in running:
+            try:
+                process.wait(INTERRUPT_SECONDS)
+            except subprocess.TimeoutExpired:
+                _signal_group(process, signal.SIGKILL)
+
+    def log(self, stack: Path) -> Path:
+        """Where the commands on a stack write what Terraform says."""
+        return self._logs / f"terraform-{stack.name}.log"
+
+    def _run(self, stack: Path, *arguments: str) -> str:
+        with (
+            self._process(stack, *arguments, "-no-color")
+            if arguments[0] != "state"
+            else self._process(stack, *arguments) as process
+        ):
+            output = (process.stdout.read() if process.stdout else "") or ""
+            with self.log(stack).open("a") as log:
+                log.write(output)
+            code = process.wait()
+        if code:
+            errors = [line.partition("Error: ")[2] for line in output.splitlines() if "Error: " in line]
+            raise self._fault(stack, arguments[0], errors)
+        return output
+
+    def _run_events(self, stack: Path, *arguments: str) -> list[dict[str, Any]]:
+        """Runs a command that reports in JSON lines; its log gets the readable part of each."""
+        events: list[dict[str, Any]] = []
+        with self._process(stack, *arguments, "-json") as process, self.log(stack).open("a") as log:
+            for line in process.stdout or ():
+                try:
+                    event = json.loads(line)
+                except ValueError:
+                    log.write(line)
+                    continue
+                detail = event.get("diagnostic", {}).get("detail", "")
+                log.write(f"{event.get('@message', '')}\n{detail + chr(10) if detail else ''}")
+                events.append(event)
+            code = process.wait()
+        if code:
+            found = [
+                event["diagnostic"] for event in events if event.get("@level") == "error" and "diagnostic" in event
+            ]
+            errors = [
+                f"{each['address']}: {each['summary']}" if "address" in each else each["summary"] for each in found
+            ]
+            raise self._fault(stack, arguments[0], errors)
+        return events
+
+    def _fault(self, stack: Path, command: str, errors: list[str]) -> EnvironmentFault:
+        log = self.log(stack)
+        said = [" ".join(error.split()) for error in errors] or last_lines(log, 1) or ["it said nothing"]
+        more = f" (and {len(said) - 1} more)" if len(said) > 1 else ""
+        return EnvironmentFault(
+            f"{self._binary.name} {command} of {stack.name} failed: {said[0]}{more}",
+            hint=f"all that it said is in {log}",
+        )
+
+    @contextmanager
+    def _process(self, stack: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        self._logs.mkdir(parents=True, exist_ok=True)
+        with self.log(stack).open("a") as log:
+            log.write(f"$ {self._binary.name} {' '.join(arguments)}\n")
+        process = subprocess.Popen(
+            [str(self._binary), f"-chdir={stack}", *arguments],
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        with self._lock:
+            self._running.add(process)
+        try:
+            yield process
+        except BaseException:
+            self.interrupt()
+            raise
+        finally:
+            with self._lock:
+                self._running.discard(process)
+            if process.stdout:
+                process.stdout.close()
+
+
+def terraform_for(*, environment: Mapping[str, str], logs: Path) -> Terraform:
+    """The Terraform of this machine with the provider of this machine, or a fault that says what is missing."""
+    binary = find_terraform(environment)
+    provider = find_provider_mirror(
+        tool="tofu" if binary.name.startswith("tofu") else "terraform", environment=environment
+    )
+    return Terraform(binary=binary, provider=provider, environment=environment, logs=logs)
+
+
+def _signal_group(process: subprocess.Popen[str], number: signal.Signals) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
