@@ -58,14 +58,14 @@ class KeyStore:
             else:
                 salt = os.urandom(16)
                 self._cipher = AESGCM(_stretch(passphrase, salt))
-                header = {
+                founded: dict[str, object] = {
                     "version": 1,
                     "kdf": "scrypt",
                     **_SCRYPT,
                     "salt": base64.b64encode(salt).decode(),
                     "check": self._seal(_CHECK_NAME, b"opens"),
                 }
-                _write_private(header_path, json.dumps(header, indent=2) + "\n")
+                _write_private(header_path, json.dumps(founded, indent=2) + "\n")
 
     def names(self, facility: str) -> set[str]:
         """The names of the facility's things that have a key here."""

@@ -8,9 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
+from generator.project import find_project
 
 from generator.diagnostics import EnvironmentFault
-from generator.project import find_project
 from operations.identities.places import open_store
 from operations.progress import Progress
 from operations.project import load_project
@@ -39,7 +39,7 @@ _SHARE = click.FloatRange(0.0, 1.0)
 @click.option("--dir", "folder", type=click.Path(path_type=Path), default=Path("build/local"), help="The local AWS.")
 @click.option("--aws", is_flag=True, help="Publish to the AWS account of the credentials, not to the local AWS.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def simulate(  # noqa: PLR0913 - one parameter an option
+def simulate(
     facility_ids: tuple[str, ...],
     things: int | None,
     rate: float | None,

@@ -42,7 +42,7 @@ class Device:
 
     def connect(self) -> None:
         """Start to connect; `wait_connected` says whether it came to be. Raises OSError, ssl.SSLError."""
-        properties = Properties(PacketTypes.CONNECT)
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho types all but this
         # The session outlives a dropped socket, so that what was not acknowledged is sent again.
         properties.SessionExpiryInterval = 300
         self._client.connect(

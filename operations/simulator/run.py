@@ -70,13 +70,12 @@ def simulate(
     }
     try:
         _connect_all(devices, broker)
-        started, sent = time.monotonic(), 0
-        for offset_s, message in _in_time(schedules, duration_s):
+        started = time.monotonic()
+        for sent, (offset_s, message) in enumerate(_in_time(schedules, duration_s), start=1):
             wait_s = started + offset_s - time.monotonic()
             if wait_s > 0:
                 time.sleep(wait_s)
             devices[message.thing.name].publish(topic_of(message), message)
-            sent += 1
             on_progress(sent)
         _wait_answers(devices)
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from dataclasses import replace
@@ -98,7 +99,7 @@ def test_a_metric_with_a_lower_limit_alone_leaves_downwards() -> None:
 def test_repeats_are_the_same_bytes_and_poison_is_dosed() -> None:
     """A repeat follows its reading byte for byte, and the doses come out near their shares."""
     messages = [message for schedule in plan() for message in schedule.messages()]
-    for before, message in zip(messages, messages[1:], strict=False):
+    for before, message in itertools.pairwise(messages):
         if message.kind == "repeat":
             assert before.payload == message.payload
     share = sum(message.kind == "poison" for message in messages) / len(messages)
@@ -109,7 +110,7 @@ def test_readings_end_now_a_sample_interval_apart() -> None:
     """The device's clock runs by the sample interval and ends at the given time."""
     times = [message.time_ms for message in plan(things=1)[0].messages() if message.kind == "reading"]
     assert 1_764_000_000_000 == times[-1]
-    assert {10_000} == {later - earlier for earlier, later in zip(times, times[1:], strict=False)}
+    assert {10_000} == {later - earlier for earlier, later in itertools.pairwise(times)}
 
 
 @pytest.mark.parametrize("kind", KINDS)
