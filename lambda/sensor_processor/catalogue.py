@@ -1,0 +1,80 @@
+"""The metric catalogue: which device types exist and what each of their metrics may be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+DETECTORS = frozenset({"limits", "context"})
+"""Detectors that a metric may name; `limits` is always on, so naming it means: nothing beside it."""
+
+
+class CatalogueError(Exception):
+    """The catalogue is not what the processor can work with; the message says where."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One measured quantity; `minimum` and `maximum` are its static limits in `unit`."""
+
+    name: str
+    unit: str
+    minimum: float | None
+    maximum: float | None
+    detector: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catalogue:
+    """The application's device types, each with its metrics by name."""
+
+    application: str
+    device_types: Mapping[str, Mapping[str, Metric]]
+
+
+class _MetricDocument(msgspec.Struct):
+    unit: str
+    min: float | None = None
+    max: float | None = None
+    detector: str = "limits"
+
+
+class _DeviceTypeDocument(msgspec.Struct):
+    metrics: dict[str, _MetricDocument]
+
+
+class _CatalogueDocument(msgspec.Struct):
+    application: str
+    device_types: dict[str, _DeviceTypeDocument]
+
+
+def parse_catalogue(document: bytes) -> Catalogue:
+    """The catalogue in `document` (JSON). Raises CatalogueError."""
+    try:
+        parsed = msgspec.json.decode(document, type=_CatalogueDocument)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise CatalogueError(f"the metric catalogue cannot be read: {error}") from error
+    return Catalogue(
+        application=parsed.application,
+        device_types={
+            device_type: {
+                name: _metric(device_type=device_type, name=name, document=metric)
+                for name, metric in content.metrics.items()
+            }
+            for device_type, content in parsed.device_types.items()
+        },
+    )
+
+
+def _metric(*, device_type: str, name: str, document: _MetricDocument) -> Metric:
+    if document.detector not in DETECTORS:
+        known = ", ".join(sorted(DETECTORS))
+        raise CatalogueError(
+            f"the metric catalogue names the detector {document.detector!r} for {device_type}.{name}; known are {known}"
+        )
+    if any(limit is not None and not math.isfinite(limit) for limit in (document.min, document.max)):
+        raise CatalogueError(f"the metric catalogue gives {device_type}.{name} a limit that is not a finite number")
+    return Metric(name=name, unit=document.unit, minimum=document.min, maximum=document.max, detector=document.detector)

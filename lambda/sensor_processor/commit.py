@@ -1,0 +1,114 @@
+"""Brings readings into the tables exactly once: load, plan, write, and again where another writer was first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sensor_processor.aggregate import Minute, minute_of
+from sensor_processor.catalogue import Catalogue
+from sensor_processor.plan import Chunk, Plan, Tally, plan_device
+from sensor_processor.reading import Reading
+from sensor_processor.retry import Retry, Unavailable
+from sensor_processor.store import Store, Verdict
+
+
+@dataclass(slots=True, kw_only=True)
+class Outcome:
+    """What became of the readings; `tallies` by facility and device type, `notes` for the log."""
+
+    failed: list[Reading] = field(default_factory=list)
+    overflow: list[Reading] = field(default_factory=list)
+    tallies: dict[tuple[str, str], Tally] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def settle(self, chunk: Chunk) -> None:
+        """Counts a committed chunk in."""
+        self.overflow += chunk.overflow
+        self.tallies.setdefault((chunk.facility, chunk.device_type), Tally()).add(chunk.tally)
+        if chunk.tally.conflicts:
+            self.notes.append(f"{chunk.device} sent {chunk.tally.conflicts} messages with the id of an earlier one")
+
+
+def commit(
+    readings: Iterable[Reading], *, store: Store, catalogue: Catalogue, retention_days: int, retry: Retry
+) -> Outcome:
+    """Writes what the readings change; those that could not be written in time are `failed`."""
+    pending: dict[str, list[Reading]] = {}
+    for reading in readings:
+        pending.setdefault(reading.envelope.thing, []).append(reading)
+    outcome = Outcome()
+    attempt = 0
+    while pending:
+        try:
+            plans = _plans(pending, store=store, catalogue=catalogue, retention_days=retention_days, retry=retry)
+        except Unavailable as error:
+            outcome.notes.append(f"the tables could not be read: {error}")
+            break
+        for device, plan in plans.items():
+            if plan.lost_state is not None:
+                outcome.notes.append(f"{device} starts learning anew: {plan.lost_state}")
+        _write_rounds(plans, pending=pending, outcome=outcome, store=store, retry=retry)
+        attempt += 1
+        if pending and not retry.pause(attempt):
+            outcome.notes.append(f"{len(pending)} devices were still contended after {attempt} attempts")
+            break
+    for left in pending.values():
+        outcome.failed += left
+    return outcome
+
+
+def _plans(
+    pending: Mapping[str, Sequence[Reading]],
+    *,
+    store: Store,
+    catalogue: Catalogue,
+    retention_days: int,
+    retry: Retry,
+) -> dict[str, Plan]:
+    devices = store.load_devices(list(pending), retry=retry)
+    keys = {(name, minute_of(reading.time)) for name, readings in pending.items() for reading in readings}
+    minutes = store.load_minutes(sorted(keys), retry=retry)
+    by_device: dict[str, dict[int, Minute]] = {}
+    for (name, start), minute in minutes.items():
+        by_device.setdefault(name, {})[start] = minute
+    return {
+        name: plan_device(
+            device=devices.get(name),
+            minutes=by_device.get(name, {}),
+            readings=readings,
+            catalogue=catalogue,
+            retention_days=retention_days,
+        )
+        for name, readings in pending.items()
+    }
+
+
+def _write_rounds(
+    plans: Mapping[str, Plan],
+    *,
+    pending: dict[str, list[Reading]],
+    outcome: Outcome,
+    store: Store,
+    retry: Retry,
+) -> None:
+    """Writes each device's chunks in order, the first ones of all devices together, then the second ones, and so on.
+
+    What is left in `pending` afterwards has to be planned anew.
+    """
+    waiting = {name: list(plan.chunks) for name, plan in plans.items()}
+    while waiting:
+        firsts = {name: chunks.pop(0) for name, chunks in waiting.items()}
+        verdicts = store.write(list(firsts.values()), retry=retry)
+        for name, chunk in firsts.items():
+            verdict = verdicts[name]
+            if verdict is Verdict.COMMITTED:
+                outcome.settle(chunk)
+                settled = {reading.sequence_number for reading in chunk.readings}
+                pending[name] = [reading for reading in pending[name] if reading.sequence_number not in settled]
+            elif verdict is Verdict.FAILED:
+                outcome.failed += pending.pop(name)
+            if verdict is not Verdict.COMMITTED or not waiting[name]:
+                del waiting[name]
+            if not pending.get(name, True):
+                del pending[name]

@@ -1,0 +1,40 @@
+"""Gzip and zlib with isal where it is there, else with zlib: the same formats, the same reader for both."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+
+try:
+    from isal import igzip, isal_zlib
+except ImportError:
+    HAS_ISAL = False
+else:
+    HAS_ISAL = True
+
+_MAX_STATE_BYTES = 1_000_000
+"""A state larger than this is damaged: 256 metrics take 350 kB."""
+
+
+def gzip_bytes(data: bytes) -> bytes:
+    """`data` in gzip's format; the same bytes for the same data, as no time is in it."""
+    if HAS_ISAL:
+        return bytes(igzip.compress(data, compresslevel=1, mtime=0))
+    return gzip.compress(data, compresslevel=1, mtime=0)
+
+
+def compress_state(data: bytes) -> bytes:
+    """`data` in zlib's format."""
+    return bytes(isal_zlib.compress(data, 2)) if HAS_ISAL else zlib.compress(data, 6)
+
+
+def decompress_state(data: bytes) -> bytes:
+    """What `compress_state` made smaller. Raises ValueError."""
+    decompressor = zlib.decompressobj()
+    try:
+        content = decompressor.decompress(data, _MAX_STATE_BYTES)
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
+    if not decompressor.eof:
+        raise ValueError("the compressed data has no end")
+    return content

@@ -1,0 +1,17 @@
+"""Anomaly detection: static limits and the adaptive context detector, with state that survives in the device table."""
+
+from sensor_processor.detection.device import DeviceDetectors, Finding, limits_finding, unpack_detectors
+from sensor_processor.detection.limits import excursion_of
+from sensor_processor.detection.state import StateError
+from sensor_processor.detection.threeviews import UNIVARIATE_THRESHOLD, univariate
+
+__all__ = [
+    "UNIVARIATE_THRESHOLD",
+    "DeviceDetectors",
+    "Finding",
+    "StateError",
+    "excursion_of",
+    "limits_finding",
+    "univariate",
+    "unpack_detectors",
+]

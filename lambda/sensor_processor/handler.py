@@ -1,0 +1,201 @@
+"""The Lambda function: archives a Kinesis batch, brings it into the tables, and reports what has to come again."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from random import SystemRandom
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError, HTTPClientError
+
+from sensor_processor.archive import Archive, ArchiveObject, quarantine_objects, readings_objects
+from sensor_processor.batch import Batch, Poison, parse_batch, poison_of
+from sensor_processor.commit import Outcome, commit
+from sensor_processor.log import Log
+from sensor_processor.metrics import metric_line
+from sensor_processor.reading import PoisonReading
+from sensor_processor.retry import Retry, Unavailable
+from sensor_processor.settings import Settings, read_settings
+from sensor_processor.store import Store
+
+RESERVE_S = 5.0
+"""Kept back from the function's time, to report what failed instead of being stopped."""
+
+WITHOUT_CONTEXT_S = 60.0
+
+CLIENT = Config(
+    connect_timeout=2,
+    read_timeout=10,
+    # Attempts are counted in one place, `Retry`, within the time that is left.
+    retries={"mode": "standard", "total_max_attempts": 1},
+    # The items are typed by `items` and checked by its tests; botocore's own check costs as much as the rest of a call.
+    parameter_validation=False,
+)
+
+_TRANSIENT = frozenset(
+    {
+        "InternalServerError",
+        "InternalError",
+        "KMS.ThrottlingException",
+        "KMSInternalException",
+        "LimitExceededException",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "RequestTimeout",
+        "RequestTimeoutException",
+        "ServiceUnavailable",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "ThrottledException",
+        "TransactionInProgressException",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """What one process keeps from batch to batch."""
+
+    settings: Settings
+    store: Store
+    archive: Archive
+    random: SystemRandom
+
+
+@cache
+def runtime() -> Runtime:
+    """The settings and clients of this process, made at its first batch. Raises SettingsError."""
+    settings = read_settings(os.environ, default_catalogue=Path(__file__).parent.parent / "catalogue.json")
+    session = boto3.session.Session()
+    random = SystemRandom()
+    return Runtime(
+        settings=settings,
+        store=Store(
+            client=session.client("dynamodb", config=CLIENT),
+            readings_table=settings.readings_table,
+            devices_table=settings.devices_table,
+            random=random,
+        ),
+        archive=Archive(client=session.client("s3", config=CLIENT), bucket=settings.archive_bucket),
+        random=random,
+    )
+
+
+def handle(event: Mapping[str, Any], context: Any) -> dict[str, list[dict[str, str]]]:
+    """Lambda's entry: the records that have to come again, by sequence number."""
+    process = runtime()
+    left_s = WITHOUT_CONTEXT_S if context is None else context.get_remaining_time_in_millis() / 1000
+    log = Log(
+        level=process.settings.log_level,
+        request_id="" if context is None else context.aws_request_id,
+        write=print,
+    )
+    retry = Retry(
+        deadline=time.monotonic() + left_s - RESERVE_S,
+        is_transient=is_transient,
+        clock=time.monotonic,
+        sleep=time.sleep,
+        random=process.random,
+    )
+    batch = parse_batch(event, catalogue=process.settings.catalogue, suffix=process.settings.environment_suffix)
+    failed = _process(batch, process=process, log=log, retry=retry)
+    return {"batchItemFailures": [{"itemIdentifier": number} for number in sorted(failed, key=int)]}
+
+
+def is_transient(error: Exception) -> bool:
+    """Whether a call that failed like this may succeed later."""
+    if isinstance(error, ClientError):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return error.response.get("Error", {}).get("Code") in _TRANSIENT or status >= 500
+    return isinstance(error, HTTPClientError)
+
+
+def _process(batch: Batch, *, process: Runtime, log: Log, retry: Retry) -> set[str]:
+    """The sequence numbers that have to come again."""
+    settings = process.settings
+    objects = readings_objects(batch.readings, shard=batch.shard) + quarantine_objects(batch.poison, shard=batch.shard)
+    failed = _put(objects, archive=process.archive, log=log, retry=retry)
+    outcome = commit(
+        [reading for reading in batch.readings if reading.sequence_number not in failed],
+        store=process.store,
+        catalogue=settings.catalogue,
+        retention_days=settings.reading_retention_days,
+        retry=retry,
+    )
+    overflow = [
+        poison_of(reading, PoisonReading("minute_full", "its minute holds as many messages as one item takes"))
+        for reading in outcome.overflow
+    ]
+    failed |= _put(
+        quarantine_objects(overflow, shard=batch.shard, label="-overflow"),
+        archive=process.archive,
+        log=log,
+        retry=retry,
+    )
+    quarantined = [poison for poison in (*batch.poison, *overflow) if poison.sequence_number not in failed]
+    failed.update(reading.sequence_number for reading in outcome.failed)
+    _report(outcome, quarantined=quarantined, failed=failed, batch=batch, settings=settings, log=log)
+    return failed
+
+
+def _put(objects: Sequence[ArchiveObject], *, archive: Archive, log: Log, retry: Retry) -> set[str]:
+    failed: set[str] = set()
+    for entry in objects:
+        try:
+            archive.put(entry, retry=retry)
+        except Unavailable as error:
+            failed.update(entry.sequence_numbers)
+            log.error("The archive did not take an object; its records will come again.", error=str(error))
+    return failed
+
+
+def _report(
+    outcome: Outcome, *, quarantined: Sequence[Poison], failed: set[str], batch: Batch, settings: Settings, log: Log
+) -> None:
+    reasons: dict[str, int] = {}
+    counts: dict[tuple[str, str], dict[str, int]] = {}
+    for poison in quarantined:
+        reasons[poison.reason] = reasons.get(poison.reason, 0) + 1
+        values = counts.setdefault((poison.facility, poison.device_type), {})
+        values["ReadingsQuarantined"] = values.get("ReadingsQuarantined", 0) + 1
+    for place, tally in outcome.tallies.items():
+        counts.setdefault(place, {}).update(
+            ReadingsProcessed=tally.processed,
+            ReadingsDuplicate=tally.duplicates,
+            ReadingsLate=tally.late,
+            AnomaliesDetected=tally.anomalies,
+        )
+    now = time.time_ns() // 1_000_000
+    for (facility, device_type), values in sorted(counts.items()):
+        log.metrics(
+            metric_line(
+                values,
+                namespace=settings.metrics_namespace,
+                facility=facility,
+                device_type=device_type,
+                timestamp=now,
+            )
+        )
+    for note in outcome.notes:
+        log.warning(note)
+    if reasons:
+        log.warning("Records were quarantined.", reasons=reasons)
+    if failed:
+        log.error("Records have to come again.", records=len(failed), lowest=min(failed, key=int))
+    log.info(
+        "A batch was processed.",
+        shard=batch.shard,
+        readings=len(batch.readings),
+        quarantined=len(quarantined),
+        failed=len(failed),
+        unknown_metrics=sum(tally.unknown_metrics for tally in outcome.tallies.values()),
+        conflicts=sum(tally.conflicts for tally in outcome.tallies.values()),
+    )

@@ -1,0 +1,184 @@
+"""DynamoDB's typed items of devices, minutes and anomalies, to and from the core's values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from sensor_processor.aggregate import (
+    MetricAggregate,
+    Minute,
+    minute_bucket,
+    pack_ids,
+    unpack_conflicts,
+    unpack_ids,
+)
+from sensor_processor.detection import Finding
+
+Item = dict[str, Any]
+"""Attribute name to typed value, as DynamoDB's low-level client takes it."""
+
+DAY_S = 24 * 60 * 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """What the device table keeps of a thing; contacts are in ms. `version` is the lock on all of its items."""
+
+    name: str
+    facility: str
+    device_type: str
+    certificate_id: str
+    first_contact: int
+    last_contact: int
+    version: int
+    messages: int
+    last_sequence: int | None
+    detectors: bytes
+
+
+def iso(time: int) -> str:
+    """`time` (ms) as `2026-11-23T14:49:03.250Z`."""
+    return f"{datetime.fromtimestamp(time // 1000, UTC):%Y-%m-%dT%H:%M:%S}.{time % 1000:03d}Z"
+
+
+def device_key(name: str) -> Item:
+    """The key of a device item."""
+    return {"device": {"S": name}}
+
+
+def minute_key(name: str, start: int) -> Item:
+    """The key of a minute item."""
+    return {"device": {"S": name}, "bucket": {"S": minute_bucket(start)}}
+
+
+def device_item(device: Device) -> Item:
+    """The device item."""
+    item: Item = {
+        "device": {"S": device.name},
+        "facility": {"S": device.facility},
+        "device_type": {"S": device.device_type},
+        "certificate_id": {"S": device.certificate_id},
+        "first_contact": {"S": iso(device.first_contact)},
+        "last_contact": {"S": iso(device.last_contact)},
+        "version": {"N": str(device.version)},
+        "messages": {"N": str(device.messages)},
+        "detectors": {"B": device.detectors},
+    }
+    if device.last_sequence is not None:
+        item["last_sequence"] = {"N": str(device.last_sequence)}
+    return item
+
+
+def parse_device(item: Mapping[str, Any]) -> Device:
+    """The device that `device_item` wrote."""
+    return Device(
+        name=item["device"]["S"],
+        facility=item["facility"]["S"],
+        device_type=item["device_type"]["S"],
+        certificate_id=item["certificate_id"]["S"],
+        first_contact=_milliseconds(item["first_contact"]["S"]),
+        last_contact=_milliseconds(item["last_contact"]["S"]),
+        version=int(item["version"]["N"]),
+        messages=int(item["messages"]["N"]),
+        last_sequence=int(item["last_sequence"]["N"]) if "last_sequence" in item else None,
+        detectors=bytes(item["detectors"]["B"]),
+    )
+
+
+def minute_item(minute: Minute, *, retention_days: int) -> Item:
+    """The minute item; `orders` ranks the reading that each `last` came from, for readings yet to come."""
+    item: Item = {
+        **minute_key(minute.device, minute.start),
+        "facility": {"S": minute.facility},
+        "device_type": {"S": minute.device_type},
+        "messages": {"N": str(len(minute.entries))},
+        "ids": {"B": pack_ids(minute.entries)},
+        "metrics": {"M": {name: {"M": _numbers(minute.metrics[name])} for name in sorted(minute.metrics)}},
+        "orders": {"M": {name: {"N": str(minute.metrics[name].last_order)} for name in sorted(minute.metrics)}},
+        "conflicts": {"N": str(len(minute.conflicts))},
+        "late": {"N": str(minute.late)},
+        "expires_at": {"N": str(_expiry(minute.start, retention_days))},
+    }
+    if minute.conflicts:
+        item["conflict_ids"] = {"B": b"".join(sorted(minute.conflicts))}
+    return item
+
+
+def parse_minute(item: Mapping[str, Any], *, start: int) -> Minute:
+    """The minute that `minute_item` wrote."""
+    orders = item["orders"]["M"]
+    return Minute(
+        device=item["device"]["S"],
+        start=start,
+        facility=item["facility"]["S"],
+        device_type=item["device_type"]["S"],
+        late=int(item["late"]["N"]),
+        entries=unpack_ids(bytes(item["ids"]["B"])),
+        conflicts=unpack_conflicts(bytes(item["conflict_ids"]["B"])) if "conflict_ids" in item else set(),
+        metrics={
+            name: MetricAggregate(
+                count=int(numbers["M"]["count"]["N"]),
+                sum=Decimal(numbers["M"]["sum"]["N"]),
+                min=Decimal(numbers["M"]["min"]["N"]),
+                max=Decimal(numbers["M"]["max"]["N"]),
+                last=Decimal(numbers["M"]["last"]["N"]),
+                last_order=int(orders[name]["N"]),
+            )
+            for name, numbers in item["metrics"]["M"].items()
+        },
+    )
+
+
+def anomaly_item(
+    finding: Finding, *, device: str, facility: str, device_type: str, time: int, retention_days: int
+) -> Item:
+    """The anomaly item of a finding at `time` (ms)."""
+    moment = iso(time)
+    return {
+        "device": {"S": device},
+        "bucket": {"S": f"anomaly#{moment}#{finding.metric}#{finding.detector}"},
+        "facility": {"S": facility},
+        "device_type": {"S": device_type},
+        "metric": {"S": finding.metric},
+        "value": {"N": _plain(finding.value)},
+        "detector": {"S": finding.detector},
+        "score": {"N": _plain(round(finding.score, 3))},
+        "reason": {"S": finding.reason},
+        "time": {"S": moment},
+        "expires_at": {"N": str(_expiry(time, retention_days))},
+    }
+
+
+def size_of(item: Item) -> int:
+    """About the bytes that DynamoDB counts for an item, never less."""
+    total = 0
+    for name, value in item.items():
+        ((kind, content),) = value.items()
+        total += len(name) + 8 + (size_of(content) if kind == "M" else len(content))
+    return total
+
+
+def _numbers(metric: MetricAggregate) -> Item:
+    return {
+        "count": {"N": str(metric.count)},
+        "sum": {"N": format(metric.sum, "f")},
+        "min": {"N": format(metric.min, "f")},
+        "max": {"N": format(metric.max, "f")},
+        "last": {"N": format(metric.last, "f")},
+    }
+
+
+def _plain(value: float) -> str:
+    return format(Decimal(repr(value)), "f")
+
+
+def _expiry(time: int, retention_days: int) -> int:
+    return time // 1000 + retention_days * DAY_S
+
+
+def _milliseconds(text: str) -> int:
+    return round(datetime.fromisoformat(text).timestamp() * 1000)

@@ -1,0 +1,41 @@
+"""CloudWatch metrics in the embedded metric format: one log line for each facility and device type.
+
+Format: https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+METRICS = (
+    "ReadingsProcessed",
+    "ReadingsQuarantined",
+    "ReadingsDuplicate",
+    "ReadingsLate",
+    "AnomaliesDetected",
+)
+"""Every metric that the processor emits, all of them counts."""
+
+DIMENSIONS = ("Facility", "DeviceType")
+
+
+def metric_line(
+    values: Mapping[str, int], *, namespace: str, facility: str, device_type: str, timestamp: int
+) -> dict[str, Any]:
+    """The log line that CloudWatch makes metrics of; `timestamp` is in ms, names that `values` lacks count 0."""
+    return {
+        "_aws": {
+            "Timestamp": timestamp,
+            "CloudWatchMetrics": [
+                {
+                    "Namespace": namespace,
+                    "Dimensions": [list(DIMENSIONS)],
+                    "Metrics": [{"Name": name, "Unit": "Count"} for name in METRICS],
+                }
+            ],
+        },
+        "Facility": facility,
+        "DeviceType": device_type,
+        **{name: values.get(name, 0) for name in METRICS},
+    }

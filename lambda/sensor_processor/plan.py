@@ -1,0 +1,280 @@
+"""What a device's readings change: successive transactions, each moving the device's version on by one.
+
+The device item is the lock: whoever writes any item of a device also moves its version on, on the condition that it
+is the one that was read before the minutes were. So a plan either takes effect whole or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from sensor_processor.aggregate import Added, Minute, minute_of
+from sensor_processor.catalogue import Catalogue, Metric
+from sensor_processor.detection import (
+    DeviceDetectors,
+    Finding,
+    StateError,
+    excursion_of,
+    limits_finding,
+    unpack_detectors,
+)
+from sensor_processor.items import Device, Item, anomaly_item, device_item, minute_item, size_of
+from sensor_processor.reading import Reading
+
+CHUNK_ITEMS = 90
+"""Items of one device in a transaction, below DynamoDB's 100 for a call."""
+
+CHUNK_BYTES = 1_000_000
+"""Bytes of one device's items in a transaction, well below DynamoDB's 4 MB for a call."""
+
+MAX_FINDINGS = 40
+"""Anomalies of one reading; a message with more metrics out of order than this says nothing new with the rest."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Tally:
+    """What became of a number of readings."""
+
+    processed: int = 0
+    duplicates: int = 0
+    conflicts: int = 0
+    late: int = 0
+    anomalies: int = 0
+    unknown_metrics: int = 0
+
+    def add(self, other: Tally) -> None:
+        """Counts another tally in."""
+        self.processed += other.processed
+        self.duplicates += other.duplicates
+        self.conflicts += other.conflicts
+        self.late += other.late
+        self.anomalies += other.anomalies
+        self.unknown_metrics += other.unknown_metrics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """One transaction's share for one device.
+
+    `items` go to the readings table. Where `device_item` is None nothing changes and nothing is written: all
+    `readings` were duplicates. `expected_version` None means that the device must not exist yet. `overflow` are
+    readings that their minute had no room for.
+    """
+
+    device: str
+    facility: str
+    device_type: str
+    expected_version: int | None
+    device_item: Item | None
+    items: tuple[Item, ...]
+    size: int
+    readings: tuple[Reading, ...]
+    overflow: tuple[Reading, ...]
+    tally: Tally
+
+
+@dataclass(slots=True)
+class _Open:
+    """The chunk that readings are being put into."""
+
+    readings: list[Reading] = field(default_factory=list)
+    overflow: list[Reading] = field(default_factory=list)
+    fresh: list[Reading] = field(default_factory=list)
+    touched: dict[int, Minute] = field(default_factory=dict)
+    anomalies: dict[str, Item] = field(default_factory=dict)
+    tally: Tally = field(default_factory=Tally)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A device's chunks, to be written in this order; `lost_state` says why learned state was not taken over."""
+
+    chunks: tuple[Chunk, ...]
+    lost_state: str | None
+
+
+def plan_device(
+    *,
+    device: Device | None,
+    minutes: Mapping[int, Minute],
+    readings: Sequence[Reading],
+    catalogue: Catalogue,
+    retention_days: int,
+) -> Plan:
+    """The plan for `readings` of one device, given what the tables hold; `minutes` by start, changed in place."""
+    ordered = sorted(readings, key=lambda reading: (*reading.order, int(reading.sequence_number)))
+    lost_state = None
+    detectors = DeviceDetectors()
+    if device is not None:
+        try:
+            detectors = unpack_detectors(
+                device.detectors, metrics=catalogue.device_types[ordered[-1].envelope.device_type]
+            )
+        except StateError as error:
+            lost_state = str(error)
+    planner = _Planner(
+        device=device, minutes=dict(minutes), detectors=detectors, catalogue=catalogue, retention_days=retention_days
+    )
+    for reading in ordered:
+        planner.take(reading)
+    planner.close()
+    return Plan(chunks=tuple(planner.chunks), lost_state=lost_state)
+
+
+class _Planner:
+    """Folds ordered readings into minutes and detectors, and closes a chunk where a transaction would be full."""
+
+    def __init__(
+        self,
+        *,
+        device: Device | None,
+        minutes: dict[int, Minute],
+        detectors: DeviceDetectors,
+        catalogue: Catalogue,
+        retention_days: int,
+    ) -> None:
+        self.chunks: list[Chunk] = []
+        self._device = device
+        self._minutes = minutes
+        self._detectors = detectors
+        self._catalogue = catalogue
+        self._retention_days = retention_days
+        self._open = _Open()
+
+    def take(self, reading: Reading) -> None:
+        """Folds one reading in."""
+        start = minute_of(reading.time)
+        minute = self._minutes.get(start)
+        if minute is None:
+            minute = self._minutes[start] = Minute(device=reading.envelope.thing, start=start)
+        self._make_room(reading, start=start, minute=minute)
+        metrics = self._catalogue.device_types[reading.envelope.device_type]
+        is_in_order = reading.order >= self._detectors.newest
+        # Asked before the reading is counted in: a minute that shows an excursion already needs no second anomaly.
+        stragglers = [] if is_in_order else _straggler_findings(reading, metrics=metrics, minute=minute)
+        added = minute.add(reading, known=metrics)
+        chunk = self._open
+        chunk.readings.append(reading)
+        if added is Added.FULL:
+            chunk.overflow.append(reading)
+        elif added is Added.DUPLICATE:
+            chunk.tally.duplicates += 1
+        elif added is Added.CONFLICT:
+            chunk.tally.conflicts += 1
+            chunk.touched[start] = minute
+        else:
+            chunk.touched[start] = minute
+            chunk.fresh.append(reading)
+            chunk.tally.processed += 1
+            chunk.tally.late += reading.is_late
+            chunk.tally.unknown_metrics += sum(name not in metrics for name in reading.metrics)
+            findings = self._detectors.feed(reading, metrics=metrics) if is_in_order else stragglers
+            self._note(reading, findings)
+
+    def _note(self, reading: Reading, findings: Sequence[Finding]) -> None:
+        for finding in findings[:MAX_FINDINGS]:
+            item = anomaly_item(
+                finding,
+                device=reading.envelope.thing,
+                facility=reading.envelope.facility,
+                device_type=reading.envelope.device_type,
+                time=reading.time,
+                retention_days=self._retention_days,
+            )
+            # By key: two readings of one millisecond may find the same, and a transaction takes a key once.
+            if item["bucket"]["S"] not in self._open.anomalies:
+                self._open.anomalies[item["bucket"]["S"]] = item
+                self._open.tally.anomalies += 1
+
+    def _make_room(self, reading: Reading, *, start: int, minute: Minute) -> None:
+        """Closes the chunk if the reading's items might not fit in it any more."""
+        chunk = self._open
+        items = 1 + len(chunk.touched) + len(chunk.anomalies) + (start not in chunk.touched)
+        if items + min(2 * len(reading.metrics), MAX_FINDINGS) > CHUNK_ITEMS:
+            self.close()
+        elif start not in chunk.touched:
+            size = sum(_size_of_minute(touched) for touched in chunk.touched.values())
+            if chunk.touched and size + _size_of_minute(minute) > CHUNK_BYTES:
+                self.close()
+
+    def close(self) -> None:
+        """Makes a chunk of what was taken since the last one."""
+        taken, self._open = self._open, _Open()
+        if not taken.readings:
+            return
+        last = taken.readings[-1].envelope
+        expected = None if self._device is None else self._device.version
+        item = None
+        items: tuple[Item, ...] = ()
+        if taken.touched:
+            self._device = self._advanced(taken.fresh or taken.readings, messages=taken.tally.processed)
+            item = device_item(self._device)
+            items = tuple(
+                minute_item(minute, retention_days=self._retention_days) for minute in taken.touched.values()
+            ) + tuple(taken.anomalies.values())
+        self.chunks.append(
+            Chunk(
+                device=last.thing,
+                facility=last.facility,
+                device_type=last.device_type,
+                expected_version=expected,
+                device_item=item,
+                items=items,
+                size=(size_of(item) if item else 0) + sum(size_of(each) for each in items),
+                readings=tuple(taken.readings),
+                overflow=tuple(taken.overflow),
+                tally=taken.tally,
+            )
+        )
+
+    def _advanced(self, readings: Sequence[Reading], *, messages: int) -> Device:
+        """The device after `readings`, one version on."""
+        newest = max(readings, key=lambda reading: (reading.envelope.received_at, reading.order))
+        contacts = [reading.envelope.received_at for reading in readings]
+        state = self._detectors.pack()
+        last_sequence = self._detectors.newest[1]
+        before = self._device
+        device = Device(
+            name=newest.envelope.thing,
+            facility=newest.envelope.facility,
+            device_type=newest.envelope.device_type,
+            certificate_id=newest.envelope.principal,
+            first_contact=min(contacts),
+            last_contact=max(contacts),
+            version=1,
+            messages=messages,
+            last_sequence=last_sequence if last_sequence >= 0 else None,
+            detectors=state,
+        )
+        if before is None:
+            return device
+        is_newer = device.last_contact >= before.last_contact
+        return replace(
+            device if is_newer else before,
+            first_contact=min(before.first_contact, device.first_contact),
+            last_contact=max(before.last_contact, device.last_contact),
+            version=before.version + 1,
+            messages=before.messages + messages,
+            last_sequence=device.last_sequence if device.last_sequence is not None else before.last_sequence,
+            detectors=state,
+        )
+
+
+def _straggler_findings(reading: Reading, *, metrics: Mapping[str, Metric], minute: Minute) -> list[Finding]:
+    """Static limits for a reading older than the newest: one anomaly a minute, metric and side."""
+    findings = []
+    for name, value in reading.metrics.items():
+        metric = metrics.get(name)
+        side = excursion_of(metric, value) if metric is not None else 0
+        if metric is None or not side:
+            continue
+        seen = minute.metrics.get(name)
+        if seen is not None and excursion_of(metric, float(seen.max if side > 0 else seen.min)) == side:
+            continue
+        findings.append(limits_finding(metric, value))
+    return findings
+
+
+def _size_of_minute(minute: Minute) -> int:
+    return 400 + 12 * (len(minute.entries) + len(minute.conflicts)) + 300 * len(minute.metrics)

@@ -1,0 +1,57 @@
+"""Tries again what may succeed later, with full jitter, and never past the deadline.
+
+Full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import TypeVar
+
+T = TypeVar("T")
+
+BASE_S = 0.05
+CAP_S = 5.0
+ATTEMPTS = 8
+
+
+class Unavailable(Exception):  # noqa: N818 - a state, not a fault of ours
+    """A service did not do what it was asked in the time there was; the records in question stay unacknowledged."""
+
+
+class Again(Exception):  # noqa: N818 - asks for another attempt
+    """Raised by a call that wants to be tried again, such as for keys that a batch left unprocessed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """`deadline` is on `clock`, in seconds; `random`, `clock` and `sleep` are passed in so that a test can replay."""
+
+    deadline: float
+    is_transient: Callable[[Exception], bool]
+    clock: Callable[[], float]
+    sleep: Callable[[float], None]
+    random: Random
+
+    def run(self, call: Callable[[], T]) -> T:
+        """What `call` returns. Raises Unavailable after an error that will not pass, or when time is up."""
+        attempt = 0
+        while True:
+            try:
+                return call()
+            except Exception as error:
+                if not isinstance(error, Again) and not self.is_transient(error):
+                    raise
+                attempt += 1
+                if not self.pause(attempt):
+                    raise Unavailable(f"after {attempt} attempts: {error}") from error
+
+    def pause(self, attempt: int) -> bool:
+        """Waits before attempt `attempt` + 1; False, without waiting, where there is no time or attempt left."""
+        wait = self.random.uniform(0.0, min(CAP_S, BASE_S * 2**attempt))
+        if attempt >= ATTEMPTS or self.clock() + wait >= self.deadline:
+            return False
+        self.sleep(wait)
+        return True

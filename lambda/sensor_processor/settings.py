@@ -1,0 +1,82 @@
+"""The processor's settings: read from the environment once, every fault named at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sensor_processor.catalogue import Catalogue, CatalogueError, parse_catalogue
+
+MIN_RETENTION_DAYS = 16
+"""A minute item must outlive the last moment at which a message of its minute can come again: 8 days of accepted age
+(see reading.MAX_AGE_MS) and 7 days of the stream's retention. Deleted earlier, it would be counted anew."""
+
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+
+class SettingsError(Exception):
+    """The environment does not say what the processor needs; the message names each variable."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the environment says."""
+
+    readings_table: str
+    devices_table: str
+    archive_bucket: str
+    environment_suffix: str
+    metrics_namespace: str
+    reading_retention_days: int
+    log_level: str
+    catalogue: Catalogue
+
+
+def read_settings(environment: Mapping[str, str], *, default_catalogue: Path) -> Settings:
+    """The settings in `environment`. Raises SettingsError."""
+    faults: list[str] = []
+
+    def required(name: str) -> str:
+        value = environment.get(name, "")
+        if not value:
+            faults.append(f"{name} is not set")
+        return value
+
+    settings = Settings(
+        readings_table=required("READINGS_TABLE"),
+        devices_table=required("DEVICES_TABLE"),
+        archive_bucket=required("ARCHIVE_BUCKET"),
+        environment_suffix=required("ENVIRONMENT_SUFFIX"),
+        metrics_namespace=environment.get("METRICS_NAMESPACE") or "Fleet",
+        reading_retention_days=_days(environment.get("READING_RETENTION_DAYS") or "35", faults=faults),
+        log_level=_level(environment.get("LOG_LEVEL") or "INFO", faults=faults),
+        catalogue=_catalogue(Path(environment.get("CATALOGUE_FILE") or default_catalogue), faults=faults),
+    )
+    if faults:
+        raise SettingsError(f"the sensor processor's environment is incomplete: {'; '.join(faults)}")
+    return settings
+
+
+def _days(text: str, *, faults: list[str]) -> int:
+    if re.fullmatch(r"[0-9]{1,5}", text, re.ASCII) and int(text) >= MIN_RETENTION_DAYS:
+        return int(text)
+    faults.append(f"READING_RETENTION_DAYS is {text!r}, not a whole number of at least {MIN_RETENTION_DAYS}")
+    return 0
+
+
+def _level(text: str, *, faults: list[str]) -> str:
+    if text.upper() not in LEVELS:
+        faults.append(f"LOG_LEVEL is {text!r}, not one of {', '.join(LEVELS)}")
+    return text.upper()
+
+
+def _catalogue(path: Path, *, faults: list[str]) -> Catalogue:
+    try:
+        return parse_catalogue(path.read_bytes())
+    except OSError as error:
+        faults.append(f"CATALOGUE_FILE {path} cannot be read ({error.strerror})")
+    except CatalogueError as error:
+        faults.append(f"CATALOGUE_FILE {path}: {error}")
+    return Catalogue(application="", device_types={})

@@ -1,0 +1,179 @@
+"""The DynamoDB tables: reads devices and minutes consistently, and writes chunks in conditional transactions."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from enum import Enum
+from itertools import islice
+from random import Random
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from sensor_processor.aggregate import Minute, minute_bucket
+from sensor_processor.items import Device, Item, device_key, minute_key, parse_device, parse_minute
+from sensor_processor.plan import Chunk
+from sensor_processor.retry import Again, Retry, Unavailable
+
+GET_KEYS = 100
+"""Keys in one BatchGetItem: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html"""
+
+TRANSACTION_ITEMS = 100
+TRANSACTION_BYTES = 3_500_000
+"""One TransactWriteItems takes 100 items and 4 MB:
+https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html"""
+
+_CONFLICTS = frozenset({"ConditionalCheckFailed", "TransactionConflict", "DuplicateItem"})
+_THROTTLES = frozenset({"ThrottlingError", "ProvisionedThroughputExceeded"})
+
+
+class Verdict(Enum):
+    """What became of a chunk. CONFLICT: another writer was first, so plan anew from what the tables now hold."""
+
+    COMMITTED = "committed"
+    CONFLICT = "conflict"
+    FAILED = "failed"
+
+
+class Store:
+    """The two tables, through a low-level client; `random` makes the idempotency tokens."""
+
+    def __init__(self, *, client: Any, readings_table: str, devices_table: str, random: Random) -> None:
+        self._client = client
+        self._readings_table = readings_table
+        self._devices_table = devices_table
+        self._random = random
+
+    def load_devices(self, names: Collection[str], *, retry: Retry) -> dict[str, Device]:
+        """The devices of these names that exist. Raises Unavailable."""
+        items = self._load(self._devices_table, [device_key(name) for name in names], retry=retry)
+        return {device.name: device for device in map(parse_device, items)}
+
+    def load_minutes(self, keys: Collection[tuple[str, int]], *, retry: Retry) -> dict[tuple[str, int], Minute]:
+        """The minutes of these devices and starts that exist; load their devices first. Raises Unavailable.
+
+        A minute read before its device could be older than the version that the condition then finds unchanged.
+        """
+        starts = {(name, minute_bucket(start)): start for name, start in keys}
+        items = self._load(self._readings_table, [minute_key(name, start) for name, start in keys], retry=retry)
+        minutes: dict[tuple[str, int], Minute] = {}
+        for item in items:
+            name = item["device"]["S"]
+            start = starts[name, item["bucket"]["S"]]
+            minutes[name, start] = parse_minute(item, start=start)
+        return minutes
+
+    def write(self, chunks: Sequence[Chunk], *, retry: Retry) -> dict[str, Verdict]:
+        """Writes at most one chunk of each device, several devices to a transaction; the verdict by device."""
+        verdicts = {chunk.device: Verdict.COMMITTED for chunk in chunks if chunk.device_item is None}
+        for group in _packed([chunk for chunk in chunks if chunk.device_item is not None]):
+            verdicts.update(self._write_group(group, retry=retry))
+        return verdicts
+
+    def _load(self, table: str, keys: list[Item], *, retry: Retry) -> Iterator[Item]:
+        remaining = iter(keys)
+        while page := list(islice(remaining, GET_KEYS)):
+            yield from self._load_page(table, page, retry=retry)
+
+    def _load_page(self, table: str, keys: list[Item], *, retry: Retry) -> list[Item]:
+        found: list[Item] = []
+
+        def get() -> None:
+            nonlocal keys
+            answer = self._client.batch_get_item(RequestItems={table: {"Keys": keys, "ConsistentRead": True}})
+            found.extend(answer["Responses"].get(table, ()))
+            keys = answer.get("UnprocessedKeys", {}).get(table, {}).get("Keys", [])
+            if keys:
+                raise Again(f"{len(keys)} keys of {table} were left unprocessed")
+
+        try:
+            retry.run(get)
+        except (BotoCoreError, ClientError) as error:
+            raise Unavailable(f"reading {table}: {error}") from error
+        return found
+
+    def _write_group(self, group: list[Chunk], *, retry: Retry) -> dict[str, Verdict]:
+        """Writes the chunks of several devices, leaving out those that made DynamoDB cancel."""
+        verdicts: dict[str, Verdict] = {}
+        while group:
+            try:
+                reasons = self._transact(group, retry=retry)
+            except Unavailable:
+                return verdicts | {chunk.device: Verdict.FAILED for chunk in group}
+            except (BotoCoreError, ClientError) as error:
+                if len(group) == 1 or not _is_invalid(error):
+                    return verdicts | {chunk.device: Verdict.FAILED for chunk in group}
+                # One chunk that DynamoDB does not take must not keep the others from being written.
+                for chunk in group:
+                    verdicts |= self._write_group([chunk], retry=retry)
+                return verdicts
+            if reasons is None:
+                return verdicts | {chunk.device: Verdict.COMMITTED for chunk in group}
+            innocent: list[Chunk] = []
+            for chunk, codes in zip(group, reasons, strict=True):
+                if not codes:
+                    innocent.append(chunk)
+                else:
+                    verdicts[chunk.device] = Verdict.CONFLICT if codes <= _CONFLICTS else Verdict.FAILED
+            if len(innocent) == len(group):
+                return verdicts | {chunk.device: Verdict.FAILED for chunk in group}
+            group = innocent
+        return verdicts
+
+    def _transact(self, group: list[Chunk], *, retry: Retry) -> list[set[str]] | None:
+        """None if it was committed, else the codes of cancellation by chunk."""
+        operations = [operation for chunk in group for operation in self._operations(chunk)]
+        # The same token on each attempt: an attempt that committed and whose answer was lost is not judged again.
+        token = f"{self._random.getrandbits(128):032x}"
+
+        def transact() -> list[set[str]] | None:
+            try:
+                self._client.transact_write_items(TransactItems=operations, ClientRequestToken=token)
+            except ClientError as error:
+                if error.response["Error"]["Code"] != "TransactionCanceledException":
+                    raise
+                codes = [reason.get("Code") or "None" for reason in error.response.get("CancellationReasons", ())]
+                if not codes or _THROTTLES.intersection(codes):
+                    raise Again(f"the transaction was cancelled: {error}") from error
+                return _by_chunk(group, codes)
+            return None
+
+        return retry.run(transact)
+
+    def _operations(self, chunk: Chunk) -> Iterator[Item]:
+        lock: Item = {"TableName": self._devices_table, "Item": chunk.device_item}
+        if chunk.expected_version is None:
+            lock["ConditionExpression"] = "attribute_not_exists(device)"
+        else:
+            lock["ConditionExpression"] = "#version = :expected"
+            lock["ExpressionAttributeNames"] = {"#version": "version"}
+            lock["ExpressionAttributeValues"] = {":expected": {"N": str(chunk.expected_version)}}
+        yield {"Put": lock}
+        for item in chunk.items:
+            yield {"Put": {"TableName": self._readings_table, "Item": item}}
+
+
+def _packed(chunks: Sequence[Chunk]) -> Iterator[list[Chunk]]:
+    """The chunks in groups that one transaction takes."""
+    group: list[Chunk] = []
+    items = size = 0
+    for chunk in chunks:
+        more = 1 + len(chunk.items)
+        if group and (items + more > TRANSACTION_ITEMS or size + chunk.size > TRANSACTION_BYTES):
+            yield group
+            group, items, size = [], 0, 0
+        group.append(chunk)
+        items += more
+        size += chunk.size
+    if group:
+        yield group
+
+
+def _by_chunk(group: Sequence[Chunk], codes: Sequence[str]) -> list[set[str]]:
+    """The codes of each chunk's operations, `None` left out."""
+    remaining = iter(codes)
+    return [set(islice(remaining, 1 + len(chunk.items))) - {"None"} for chunk in group]
+
+
+def _is_invalid(error: Exception) -> bool:
+    return isinstance(error, ClientError) and error.response["Error"]["Code"] == "ValidationException"
