@@ -1,0 +1,216 @@
+"""The process that plays Lambda's event source: polls the stream's shards and gives the records to the function."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import ssl
+import time
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from generator.diagnostics import EnvironmentFault
+from operations.local.aws import LocalAws, load
+from operations.local.event_source import Discard, EventSource, Invoke, Redelivery, SourceSettings
+from operations.local.function_host import FunctionFailedError, FunctionHost, deployed_function, unpack_function
+from operations.local.lambda_events import failure_message, kinesis_event
+from operations.local.roles import RoleSession
+from operations.local.shard_reader import ShardReader, readable_shards
+from operations.local.statistics import read_statistics, write_statistics
+
+NAME = "event-source"
+STATISTICS = "event-source.json"
+
+POLL_SECONDS = 0.2
+"""AWS reads each shard at most five times a second."""
+
+SHARDS_SECONDS = 10.0
+"""How often it is asked whether the stream was resharded."""
+
+log = logging.getLogger(NAME)
+
+
+def settings_of(mapping: Mapping[str, Any]) -> SourceSettings:
+    """The settings of an event source mapping as Lambda lists it."""
+    unsupported = [name for name in ("TumblingWindowInSeconds", "FilterCriteria") if mapping.get(name)]
+    if unsupported:
+        raise EnvironmentFault(
+            f"the event source mapping uses {unsupported[0]}, which the local event source does not play",
+            hint="leave it out, or add it to operations/local/event_source.py",
+        )
+    retries, age = mapping.get("MaximumRetryAttempts", -1), mapping.get("MaximumRecordAgeInSeconds", -1)
+    return SourceSettings(
+        batch_size=mapping["BatchSize"],
+        window_s=mapping.get("MaximumBatchingWindowInSeconds", 0),
+        retries=None if retries < 0 else retries,
+        age_s=None if age < 0 else age,
+        bisects=mapping.get("BisectBatchOnFunctionError", False),
+        reports_items="ReportBatchItemFailures" in mapping.get("FunctionResponseTypes", []),
+    )
+
+
+def kinesis_mapping(client: Any) -> dict[str, Any]:
+    """The one mapping of a Kinesis stream that is deployed; it is disabled there, but its settings count."""
+    mappings: list[dict[str, Any]] = client.list_event_source_mappings()["EventSourceMappings"]
+    found = [mapping for mapping in mappings if ":kinesis:" in mapping.get("EventSourceArn", "")]
+    if len(found) != 1:
+        raise EnvironmentFault(
+            f"{len(found)} event source mappings of a Kinesis stream are deployed, not one",
+            hint="apply the platform first: fleet local apply",
+        )
+    return found[0]
+
+
+class EventSourceProcess:
+    """Joins the state machines of the shards with the stream, the function and the failure queue."""
+
+    def __init__(self, local: LocalAws, *, redelivery: Redelivery) -> None:
+        client = local.client("lambda")
+        mapping = kinesis_mapping(client)
+        self._local = local
+        self._settings = settings_of(mapping)
+        self._starts_at = mapping.get("StartingPosition", "TRIM_HORIZON")
+        self._stream_arn: str = mapping["EventSourceArn"]
+        self._failures_arn: str | None = mapping.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination")
+        self._redelivery = redelivery
+        self._function = deployed_function(client, mapping["FunctionArn"])
+        self._role = RoleSession(local, self._function.role_arn, session_name=self._function.name)
+        self._kinesis = self._role.client("kinesis")
+        code = local.folder / "function"
+        unpack_function(client, self._function.name, folder=code, opener=_opener(local))
+        base = {k: v for k, v in local.environment().items() if k.startswith("AWS_") or k.upper() == "NO_PROXY"}
+        self._host = FunctionHost(
+            self._function,
+            code=code,
+            base_environment=base | {"TMPDIR": str(local.folder / "tmp")},
+            credentials=self._role.environment,
+            log=local.logs / "function.log",
+        )
+        self._readers: dict[str, ShardReader] = {}
+        self._finished: set[str] = set()
+        self._error: str | None = None
+        self._written = 0.0
+        self._idle_at = 0.0
+
+    def run(self) -> None:
+        """Works until the process is ended."""
+        looked_at = 0.0
+        earlier = read_statistics(self._local.folder / STATISTICS).get("shards", {})
+        while True:
+            try:
+                if time.monotonic() - looked_at > SHARDS_SECONDS or not self._readers:
+                    self._look_for_shards(earlier)
+                    looked_at = time.monotonic()
+                started = time.time()
+                is_busy = [self._work_on(reader) for reader in list(self._readers.values())]
+                if not any(is_busy):
+                    if all(reader.is_drained for reader in self._readers.values()):
+                        self._idle_at = started
+                    self._write_statistics()
+                    time.sleep(POLL_SECONDS)
+                self._write_statistics(at_most_every=1.0)
+            except (BotoCoreError, ClientError, OSError) as error:
+                self._error = f"{type(error).__name__}: {error}"
+                log.error("%s", self._error)
+                time.sleep(1.0)
+
+    def _look_for_shards(self, earlier: Mapping[str, Any]) -> None:
+        shards = self._kinesis.list_shards(StreamARN=self._stream_arn)["Shards"]
+        for shard in readable_shards(shards, finished=self._finished):
+            if shard in self._readers:
+                continue
+            source = EventSource(self._settings, redelivery=self._redelivery)
+            source.checkpoint = earlier.get(shard, {}).get("checkpoint")
+            self._readers[shard] = ShardReader(
+                self._kinesis, self._stream_arn, shard, source=source, starts_at=self._starts_at
+            )
+            log.info("reading %s after %s", shard, source.checkpoint or self._starts_at)
+
+    def _work_on(self, reader: ShardReader) -> bool:
+        """Reads and takes one step; whether there was anything to do."""
+        source = reader.source
+        found = reader.read(limit=self._settings.batch_size) if source.wants_records else 0
+        action = source.next_action(now=time.time())
+        if isinstance(action, Invoke):
+            self._invoke(reader, action)
+        elif isinstance(action, Discard):
+            self._discard(reader, action)
+        elif reader.is_closed and source.is_idle:
+            self._finished.add(reader.shard)
+        return isinstance(action, Invoke | Discard) or found > 0
+
+    def _invoke(self, reader: ShardReader, action: Invoke) -> None:
+        event = kinesis_event(
+            action.records,
+            shard=reader.shard,
+            stream_arn=self._stream_arn,
+            role_arn=self._function.role_arn,
+            region=self._local.region,
+        )
+        try:
+            answer = self._host.invoke(event)
+        except FunctionFailedError as failure:
+            self._error = str(failure)
+            log.error("invocation %s on %d records: %s", self._host.request_id, len(action.records), failure)
+            reader.last_failure = failure.error
+            reader.source.failed(now=time.time())
+        else:
+            reader.last_failure = None
+            reader.source.answered(answer, now=time.time())
+
+    def _discard(self, reader: ShardReader, action: Discard) -> None:
+        message = failure_message(
+            action,
+            shard=reader.shard,
+            stream_arn=self._stream_arn,
+            function_arn=self._function.arn,
+            request_id=self._host.request_id,
+            error=reader.last_failure,
+            now=time.time(),
+        )
+        log.error("discarded: %s", json.dumps(message))
+        if self._failures_arn and ":sqs:" in self._failures_arn:
+            queue = self._role.client("sqs")
+            url = queue.get_queue_url(QueueName=self._failures_arn.rpartition(":")[2])["QueueUrl"]
+            queue.send_message(QueueUrl=url, MessageBody=json.dumps(message))
+        reader.source.discarded(action.records)
+
+    def _write_statistics(self, *, at_most_every: float = 0.4) -> None:
+        if time.monotonic() - self._written < at_most_every:
+            return
+        self._written = time.monotonic()
+        shards = {name: reader.facts() for name, reader in self._readers.items()}
+        names = next(iter(self._readers.values())).source.counts.as_dict() if self._readers else {}
+        totals = {
+            name: sum(reader.source.counts.as_dict()[name] for reader in self._readers.values()) for name in names
+        }
+        document = {"idle_at": self._idle_at, "totals": totals, "shards": shards, "last_error": self._error}
+        write_statistics(self._local.folder / STATISTICS, document)
+
+
+def _opener(local: LocalAws) -> urllib.request.OpenerDirector:
+    context = ssl.create_default_context(cafile=str(local.authority))
+    return urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
+
+
+def main() -> None:
+    """`python -m operations.local.event_source_process --dir FOLDER [--redeliver P --seed K]`"""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dir", type=Path, required=True)
+    parser.add_argument("--redeliver", type=float, default=0.0)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    with contextlib.suppress(KeyboardInterrupt):
+        redelivery = Redelivery(probability=arguments.redeliver, seed=arguments.seed)
+        EventSourceProcess(load(arguments.dir), redelivery=redelivery).run()
+
+
+if __name__ == "__main__":
+    main()
