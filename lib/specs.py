@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-ACCOUNT_ID_TOKEN = "ACCOUNT_ID"
+ACCOUNT_ID_TOKEN = "ACCOUNT_ID"  # noqa: S105 - a placeholder, no secret
 """Stands for the AWS account id in generated documents; upper case, so no id or topic can hold it."""
 
-SUFFIX_TOKEN = "ENVIRONMENT_SUFFIX"
+SUFFIX_TOKEN = "ENVIRONMENT_SUFFIX"  # noqa: S105 - a placeholder, no secret
 """Stands for the environment suffix in generated documents."""
 
 

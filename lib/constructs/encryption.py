@@ -1,0 +1,158 @@
+"""The three customer-managed keys (data, logs, audit), each usable only by the services that it is for."""
+
+from __future__ import annotations
+
+from lib import iam
+from lib.bindings import Construct, KmsAlias, KmsKey
+from lib.names import PlatformNames
+
+DELETION_WINDOW_DAYS = 7
+"""The shortest that KMS allows: long enough to stop a mistake, short enough to leave nothing behind."""
+
+ROTATION_PERIOD_DAYS = 365
+
+KEY_ADMINISTRATION = tuple(
+    f"kms:{action}"
+    for action in (
+        "CancelKeyDeletion",
+        "CreateAlias",
+        "DeleteAlias",
+        "DescribeKey",
+        "DisableKey",
+        "DisableKeyRotation",
+        "EnableKey",
+        "EnableKeyRotation",
+        "GetKeyPolicy",
+        "GetKeyRotationStatus",
+        "ListGrants",
+        "ListKeyPolicies",
+        "ListKeyRotations",
+        "ListResourceTags",
+        "PutKeyPolicy",
+        "RevokeGrant",
+        "ScheduleKeyDeletion",
+        "TagResource",
+        "UntagResource",
+        "UpdateAlias",
+        "UpdateKeyDescription",
+    )
+)
+"""What the account's administrators may do with a key: everything but using it."""
+
+KEY_USE = ("kms:Encrypt", "kms:Decrypt", "kms:ReEncryptFrom", "kms:ReEncryptTo")
+DATA_KEYS = ("kms:GenerateDataKey", "kms:GenerateDataKeyWithoutPlaintext")
+
+THIS_KEY = "*"
+"""In a key policy, `*` is the key that the policy is attached to."""
+
+
+class Encryption:
+    """Keys `data` (stream, tables, archive, queue, function), `logs` (log groups) and `audit` (trail)."""
+
+    def __init__(self, scope: Construct, *, names: PlatformNames) -> None:
+        self.data = _key(
+            scope,
+            names,
+            "key-data",
+            "Sensor data: stream, tables, archive, queue, function",
+            _use_through(names, "kinesis", "dynamodb", "s3", "sqs", "lambda"),
+            _grants_through(names, "dynamodb", "lambda"),
+        )
+        self.logs = _key(
+            scope,
+            names,
+            "key-logs",
+            "Log groups of the platform",
+            iam.Statement(
+                sid="LogGroupsOfThePlatform",
+                principal={"Service": names.service("logs")},
+                actions=(*KEY_USE, *DATA_KEYS, "kms:DescribeKey"),
+                resource=THIS_KEY,
+                conditions={
+                    "ArnEquals": {
+                        "kms:EncryptionContext:aws:logs:arn": [
+                            names.log_group_arn(names.function_log_group),
+                            names.log_group_arn(names.trail_log_group),
+                        ]
+                    }
+                },
+            ),
+        )
+        self.audit = _key(
+            scope,
+            names,
+            "key-audit",
+            "Audit trail and its bucket",
+            iam.Statement(
+                sid="TrailEncryptsItsFiles",
+                principal={"Service": "cloudtrail.amazonaws.com"},
+                actions=DATA_KEYS,
+                resource=THIS_KEY,
+                conditions={
+                    "StringEquals": {
+                        "aws:SourceArn": names.trail_arn,
+                        "kms:EncryptionContext:aws:cloudtrail:arn": names.trail_arn,
+                    }
+                },
+            ),
+            iam.Statement(
+                sid="TrailLooksAtTheKey",
+                principal={"Service": "cloudtrail.amazonaws.com"},
+                actions=("kms:DescribeKey",),
+                resource=THIS_KEY,
+                conditions={"StringEquals": {"aws:SourceArn": names.trail_arn}},
+            ),
+            _use_through(names, "s3"),
+        )
+
+
+def _key(scope: Construct, names: PlatformNames, name: str, description: str, *statements: iam.Statement) -> KmsKey:
+    administration = iam.Statement(
+        sid="AccountAdministersTheKey",
+        principal={"AWS": names.account_root},
+        actions=KEY_ADMINISTRATION,
+        resource=THIS_KEY,
+    )
+    key = KmsKey(
+        scope,
+        name,
+        description=description,
+        enable_key_rotation=True,
+        rotation_period_in_days=ROTATION_PERIOD_DAYS,
+        deletion_window_in_days=DELETION_WINDOW_DAYS,
+        policy=iam.policy(administration, *statements),
+    )
+    KmsAlias(scope, f"alias-{name}", name=f"alias/{names.named(name)}", target_key_id=key.key_id)
+    return key
+
+
+def _through(names: PlatformNames, services: tuple[str, ...]) -> dict[str, str | list[str]]:
+    return {
+        "kms:CallerAccount": names.account_id,
+        "kms:ViaService": [names.service(service) for service in services],
+    }
+
+
+def _use_through(names: PlatformNames, *services: str) -> iam.Statement:
+    """Leaves it to the policies of the account's roles who may use the key, but only through `services`."""
+    return iam.Statement(
+        sid="RolesUseTheKeyThroughServices",
+        principal={"AWS": names.account_root},
+        actions=(*KEY_USE, *DATA_KEYS, "kms:DescribeKey"),
+        resource=THIS_KEY,
+        conditions={"StringEquals": _through(names, services)},
+    )
+
+
+def _grants_through(names: PlatformNames, *services: str) -> iam.Statement:
+    """DynamoDB and Lambda keep their use of a key in a grant, which whoever creates table or function passes on."""
+    return iam.Statement(
+        sid="ServicesKeepGrants",
+        principal={"AWS": names.account_root},
+        actions=("kms:CreateGrant",),
+        resource=THIS_KEY,
+        conditions={
+            "StringEquals": _through(names, services),
+            "Bool": {"kms:GrantIsForAWSResource": "true"},
+        },
+    )

@@ -1,0 +1,106 @@
+"""The raw archive of every message, the access-log bucket beside it, and the role that stores what rules could not."""
+
+from __future__ import annotations
+
+from lib import iam
+from lib.bindings import (
+    Construct,
+    S3BucketLifecycleConfigurationRule,
+    S3BucketLifecycleConfigurationRuleFilter,
+    S3BucketLifecycleConfigurationRuleTransition,
+)
+from lib.names import PlatformNames, bucket_arn
+from lib.private_bucket import PrivateBucket
+from lib.roles import ServiceRole
+
+INTELLIGENT_TIERING_AFTER_DAYS = 30
+"""Readings are looked at in their first weeks and hardly ever after."""
+
+GLACIER_AFTER_DAYS = 90
+
+NONCURRENT_DAYS = 90
+"""How long an overwritten or deleted archive object can be brought back."""
+
+ACCESS_LOG_DAYS = 90
+
+SMALL_OBJECTS_TOO = "varies_by_storage_class"
+"""S3 leaves objects under 128 kB where they are unless told; a quiet plant's batches are smaller than that."""
+
+
+class TelemetryArchive:
+    """Buckets `raw` and `access_logs`; keys begin with `raw/`, `quarantine/` or `iot-rule-errors/`."""
+
+    def __init__(self, scope: Construct, *, names: PlatformNames, key_arn: str) -> None:
+        self.access_logs = PrivateBucket(
+            scope,
+            "bucket-access-logs",
+            name=names.access_logs,
+            key_arn=None,  # S3 delivers access logs to SSE-S3 buckets only
+            access_logs=None,
+            noncurrent_days=ACCESS_LOG_DAYS,
+            expiration_days=ACCESS_LOG_DAYS,
+            statements=[_log_delivery(names)],
+        )
+        self.raw = PrivateBucket(
+            scope,
+            "bucket-raw-archive",
+            name=names.raw_archive,
+            key_arn=key_arn,
+            access_logs=self.access_logs.name,
+            noncurrent_days=NONCURRENT_DAYS,
+            rules=[_cool_down()],
+            transition_default_minimum_object_size=SMALL_OBJECTS_TOO,
+        )
+        self.rule_errors_role = ServiceRole(
+            scope,
+            names.rule_errors_role,
+            names=names,
+            description="Topic rules store the messages that they could not put into the stream",
+            trust=iam.trust(
+                "iot.amazonaws.com",
+                account_id=names.account_id,
+                source_arn=names.arn("iot", f"rule/{names.named('rule_telemetry_*')}"),
+            ),
+            statements=(
+                iam.Statement(
+                    sid="StoreRuleErrors",
+                    actions=("s3:PutObject",),
+                    resource=f"{bucket_arn(names.raw_archive)}/iot-rule-errors/*",
+                ),
+                iam.key_use(
+                    "EncryptRuleErrors",
+                    "GenerateDataKey",
+                    key_arn=key_arn,
+                    via=names.service("s3"),
+                    context={"aws:s3:arn": bucket_arn(names.raw_archive)},
+                ),
+            ),
+        )
+
+
+def _log_delivery(names: PlatformNames) -> iam.Statement:
+    """S3's own log delivery writes, for the buckets of this platform and from this account only."""
+    return iam.Statement(
+        sid="S3DeliversAccessLogs",
+        principal={"Service": "logging.s3.amazonaws.com"},
+        actions=("s3:PutObject",),
+        resource=f"{bucket_arn(names.access_logs)}/*",
+        conditions={
+            "StringEquals": {"aws:SourceAccount": names.account_id},
+            "ArnEquals": {"aws:SourceArn": [bucket_arn(names.raw_archive), bucket_arn(names.audit_bucket)]},
+        },
+    )
+
+
+def _cool_down() -> S3BucketLifecycleConfigurationRule:
+    return S3BucketLifecycleConfigurationRule(
+        id="cool-down",
+        status="Enabled",
+        filter=[S3BucketLifecycleConfigurationRuleFilter(prefix="raw/")],
+        transition=[
+            S3BucketLifecycleConfigurationRuleTransition(
+                days=INTELLIGENT_TIERING_AFTER_DAYS, storage_class="INTELLIGENT_TIERING"
+            ),
+            S3BucketLifecycleConfigurationRuleTransition(days=GLACIER_AFTER_DAYS, storage_class="GLACIER"),
+        ],
+    )

@@ -1,0 +1,22 @@
+"""The IoT thing types of the fleet: shared by all plants, so that they belong to the platform."""
+
+from __future__ import annotations
+
+from lib.bindings import Construct, IotThingType, IotThingTypeProperties
+from lib.names import PlatformNames
+from lib.specs import DeviceTypeSpec
+
+
+class ThingTypes:
+    """One thing type a device type, by its id in `types`."""
+
+    def __init__(self, scope: Construct, *, names: PlatformNames, device_types: tuple[DeviceTypeSpec, ...]) -> None:
+        self.types = {
+            device_type.id: IotThingType(
+                scope,
+                device_type.thing_type,
+                name=names.named(device_type.thing_type),
+                properties=IotThingTypeProperties(description=device_type.description),
+            )
+            for device_type in device_types
+        }

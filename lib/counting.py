@@ -1,0 +1,46 @@
+"""Counts what was synthesised against what was planned: CDKTF merges resources whose ids look alike, silently."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from lib.faults import SynthesisError
+from lib.specs import FacilitySpec, FleetSpec
+
+
+def platform_counts(fleet: FleetSpec) -> dict[str, int]:
+    """Resource type → number in the platform's stack, as far as the manifest decides it."""
+    return {"aws_iot_thing_type": len(fleet.device_types)}
+
+
+def facility_counts(facility: FacilitySpec, *, certificates: int) -> dict[str, int]:
+    """Resource type → number in the stack of `facility`, `certificates` of whose things have a CSR."""
+    things = facility.thing_count if facility.registration == "terraform" else 0
+    return {
+        "aws_iot_thing": things,
+        "aws_iot_thing_group_membership": things,
+        "aws_iot_certificate": certificates,
+        "aws_iot_policy_attachment": certificates,
+        "aws_iot_thing_principal_attachment": certificates,
+        "aws_iot_thing_group": 1 + len(facility.groups),
+        "aws_iot_policy": len(facility.groups),
+        "aws_s3_object": len(facility.groups),
+        "aws_iot_topic_rule": 1,
+        "aws_iot_provisioning_template": 1,
+        "aws_cloudwatch_dashboard": 1,
+    }
+
+
+def check_counts(stack: str, *, outdir: Path, planned: Mapping[str, int]) -> None:
+    """Raises where the synthesised `stack` holds another number of some resource type than `planned`."""
+    document = json.loads((outdir / "stacks" / stack / "cdk.tf.json").read_bytes())
+    resources = document.get("resource", {})
+    for kind, expected in planned.items():
+        found = len(resources.get(kind, {}))
+        if found != expected:
+            raise SynthesisError(
+                f"Stack {stack} holds {found} {kind} where {expected} were planned.",
+                remedy="Run `fleet generate`; if it changes nothing, two ids are merged: please report it.",
+            )

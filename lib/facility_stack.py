@@ -1,0 +1,62 @@
+"""One plant: its groups, policies, rule, template, dashboard and archive prefixes, and its things."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from lib.bindings import Construct
+from lib.constructs.facility_archive import FacilityArchive
+from lib.constructs.fleet_provisioning import FleetProvisioning
+from lib.constructs.observability import FacilityDashboard
+from lib.constructs.telemetry_rule import TelemetryRule
+from lib.constructs.thing_registry import ThingRegistry
+from lib.fleet_stack import FleetStack
+from lib.specs import FacilitySpec
+from lib.things import ThingBlocks, read_things, thing_blocks
+
+
+class FacilityStack(FleetStack):
+    """The plant `facility`, declared in `folder`; refers to the platform by name alone.
+
+    `csrs` are the certificate requests of its things by full name; of a plant that registers its things in bulk,
+    Terraform owns everything but the things.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        id_: str,
+        *,
+        environment_suffix: str,
+        aws_region: str,
+        state_bucket: str | None,
+        state_bucket_region: str,
+        default_tags: Mapping[str, str],
+        account_id: str | None,
+        application: str,
+        facility: FacilitySpec,
+        folder: Path,
+        csrs: Mapping[str, str],
+    ) -> None:
+        super().__init__(
+            scope,
+            id_,
+            application=application,
+            environment_suffix=environment_suffix,
+            aws_region=aws_region,
+            account_id=account_id,
+            state_bucket=state_bucket,
+            state_bucket_region=state_bucket_region,
+            default_tags=default_tags,
+        )
+        ThingRegistry(self, names=self.names, facility=facility, folder=folder)
+        TelemetryRule(self, names=self.names, facility=facility, folder=folder)
+        FleetProvisioning(self, names=self.names, facility=facility, folder=folder)
+        FacilityDashboard(self, names=self.names, facility=facility, folder=folder)
+        self.archive = FacilityArchive(self, names=self.names, facility=facility, folder=folder)
+        self.things = ThingBlocks(blocks={}, certificates=0, without_csr=0)
+        if facility.registration == "terraform":
+            things = read_things(folder / facility.things_file)
+            self.things = thing_blocks(things, facility=facility, suffix=environment_suffix, csrs=csrs)
+            self.add_override("resource", self.things.blocks)

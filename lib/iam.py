@@ -1,0 +1,98 @@
+"""Policy documents as data: one action list on one resource, conditions spelled out, JSON at the end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Conditions = Mapping[str, Mapping[str, str | Sequence[str]]]
+"""Operator → condition key → value or values, as IAM spells them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """One statement of a policy; `principal` is None in the policies of roles."""
+
+    sid: str
+    actions: tuple[str, ...]
+    resource: str | tuple[str, ...]
+    effect: str = "Allow"
+    principal: Mapping[str, str] | str | None = None
+    conditions: Conditions | None = None
+
+    def document(self) -> dict[str, Any]:
+        """The statement with IAM's own keys, the empty ones left out."""
+        document: dict[str, Any] = {"Sid": self.sid, "Effect": self.effect}
+        if self.principal is not None:
+            document["Principal"] = self.principal
+        document["Action"] = list(self.actions)
+        document["Resource"] = self.resource if isinstance(self.resource, str) else list(self.resource)
+        if self.conditions:
+            document["Condition"] = self.conditions
+        return document
+
+
+def policy(*statements: Statement) -> str:
+    """The policy document of `statements`, as compact JSON."""
+    documents = [statement.document() for statement in statements]
+    return json.dumps({"Version": "2012-10-17", "Statement": documents}, separators=(",", ":"))
+
+
+def trust(service: str, *, account_id: str | None = None, source_arn: str | None = None) -> str:
+    """Who may assume a role: one service, acting for one resource of one account (no confused deputy).
+
+    Lambda alone takes neither condition. `source_arn` may hold `*`.
+    """
+    statement: dict[str, Any] = {
+        "Sid": "AssumedByService",
+        "Effect": "Allow",
+        "Principal": {"Service": service},
+        "Action": "sts:AssumeRole",
+    }
+    if account_id and source_arn:
+        statement["Condition"] = {
+            "StringEquals": {"aws:SourceAccount": account_id},
+            "ArnLike": {"aws:SourceArn": source_arn},
+        }
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]}, separators=(",", ":"))
+
+
+def key_use(sid: str, *actions: str, key_arn: str, via: str, context: Mapping[str, str]) -> Statement:
+    """Use of a KMS key, through one service and for one encryption context only."""
+    return Statement(
+        sid=sid,
+        actions=tuple(f"kms:{action}" for action in actions),
+        resource=key_arn,
+        conditions={
+            "StringEquals": {
+                "kms:ViaService": via,
+                **{f"kms:EncryptionContext:{name}": value for name, value in context.items()},
+            }
+        },
+    )
+
+
+def deny_plain_transport(action: str, *resources: str) -> Statement:
+    """Refuses everyone who does not come over TLS 1.2 or later."""
+    return Statement(
+        sid="DenyPlainTransport",
+        effect="Deny",
+        principal="*",
+        actions=(action,),
+        resource=resources if len(resources) > 1 else resources[0],
+        conditions={"Bool": {"aws:SecureTransport": "false"}},
+    )
+
+
+def deny_old_tls(action: str, *resources: str) -> Statement:
+    """Refuses TLS 1.0 and 1.1; apart from the plain-transport rule, because conditions of one statement are ANDed."""
+    return Statement(
+        sid="DenyOldTls",
+        effect="Deny",
+        principal="*",
+        actions=(action,),
+        resource=resources if len(resources) > 1 else resources[0],
+        conditions={"NumericLessThan": {"s3:TlsVersion": "1.2"}},
+    )

@@ -1,0 +1,52 @@
+"""Reads the identities of a plant's things: one certificate signing request a line, by the thing's full name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from lib.faults import PrerequisiteError
+
+CSR_HEADER = "-----BEGIN CERTIFICATE REQUEST-----"
+CSR_LIMIT = 4096
+"""Characters, https://docs.aws.amazon.com/iot/latest/apireference/API_CreateCertificateFromCsr.html"""
+
+
+class Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One line of `<facility>.csrs.jsonl`."""
+
+    thing: str
+    csr: str
+
+
+def csrs_file(identities: Path, *, suffix: str, facility: str) -> Path:
+    return identities / suffix / f"{facility}.csrs.jsonl"
+
+
+def read_csrs(path: Path) -> dict[str, str]:
+    """Thing name → CSR in PEM; empty where the file is not there yet."""
+    if not path.is_file():
+        return {}
+    decoder = msgspec.json.Decoder(Identity)
+    csrs: dict[str, str] = {}
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            identity = decoder.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise _bad_line(path, number, str(error)) from None
+        if identity.thing in csrs:
+            raise _bad_line(path, number, f"thing '{identity.thing}' has a CSR already")
+        if not identity.csr.startswith(CSR_HEADER) or len(identity.csr) > CSR_LIMIT:
+            raise _bad_line(path, number, f"no PEM certificate request of at most {CSR_LIMIT} characters")
+        csrs[identity.thing] = identity.csr
+    return csrs
+
+
+def _bad_line(path: Path, number: int, what: str) -> PrerequisiteError:
+    return PrerequisiteError(
+        f"{path}:{number}: {what}.",
+        remedy='Each line is {"thing": NAME, "csr": PEM}; `fleet keys create` writes them.',
+    )

@@ -1,0 +1,128 @@
+"""Names and ARNs of the shared platform, by which facility stacks refer to it without reading its state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lib.specs import suffixed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlatformNames:
+    """The platform of one application in one environment.
+
+    `account_id` is twelve digits, or a Terraform expression where only the credentials know it; `bucket_account_id`
+    is part of bucket names (they are global) and set only in the first case.
+    """
+
+    application: str
+    suffix: str
+    region: str
+    account_id: str
+    bucket_account_id: str | None
+
+    def named(self, name: str) -> str:
+        """`name` with the environment suffix."""
+        return suffixed(name, self.suffix)
+
+    def bucket(self, purpose: str) -> str:
+        account = f"-{self.bucket_account_id}" if self.bucket_account_id else ""
+        return self.named(f"bucket-{self.application}-{purpose}{account}")
+
+    def arn(self, service: str, resource: str) -> str:
+        """The ARN of a regional resource in this account."""
+        return f"arn:aws:{service}:{self.region}:{self.account_id}:{resource}"
+
+    def service(self, service: str) -> str:
+        """A service's regional endpoint name, as `kms:ViaService` and service principals spell it."""
+        return f"{service}.{self.region}.amazonaws.com"
+
+    @property
+    def account_root(self) -> str:
+        return f"arn:aws:iam::{self.account_id}:root"
+
+    def role_arn(self, role: str) -> str:
+        return f"arn:aws:iam::{self.account_id}:role/{self.named(role)}"
+
+    @property
+    def stream(self) -> str:
+        return self.named("stream-telemetry")
+
+    @property
+    def stream_arn(self) -> str:
+        return self.arn("kinesis", f"stream/{self.stream}")
+
+    @property
+    def readings_table(self) -> str:
+        return self.named("table-readings")
+
+    @property
+    def devices_table(self) -> str:
+        return self.named("table-devices")
+
+    def table_arn(self, table: str) -> str:
+        return self.arn("dynamodb", f"table/{table}")
+
+    @property
+    def function(self) -> str:
+        return self.named("function-sensor-processor")
+
+    @property
+    def function_arn(self) -> str:
+        return self.arn("lambda", f"function:{self.function}")
+
+    @property
+    def function_log_group(self) -> str:
+        return f"/aws/lambda/{self.function}"
+
+    @property
+    def failure_queue(self) -> str:
+        return self.named("queue-processor-failures")
+
+    @property
+    def failure_queue_arn(self) -> str:
+        return self.arn("sqs", self.failure_queue)
+
+    @property
+    def raw_archive(self) -> str:
+        return self.bucket("raw-archive")
+
+    @property
+    def access_logs(self) -> str:
+        return self.bucket("access-logs")
+
+    @property
+    def audit_bucket(self) -> str:
+        return self.bucket("audit-trail")
+
+    @property
+    def trail(self) -> str:
+        return self.named("trail-audit")
+
+    @property
+    def trail_arn(self) -> str:
+        return self.arn("cloudtrail", f"trail/{self.trail}")
+
+    @property
+    def trail_log_group(self) -> str:
+        return self.named("log-group-audit-trail")
+
+    def log_group_arn(self, log_group: str) -> str:
+        return self.arn("logs", f"log-group:{log_group}")
+
+    @property
+    def topic_rule_role(self) -> str:
+        return "role-topic-rule"
+
+    @property
+    def rule_errors_role(self) -> str:
+        return "role-rule-errors"
+
+    @property
+    def provisioning_role(self) -> str:
+        return "role-fleet-provisioning"
+
+
+def bucket_arn(bucket: str) -> str:
+    """Bucket ARNs hold neither region nor account."""
+    return f"arn:aws:s3:::{bucket}"
