@@ -8,13 +8,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artefact:
-    """A file below the output folder; `chunks` gives its bytes anew at each call, each time the same.
-
-    `facility` is the plant that the file belongs to, and None for what the whole fleet shares.
-    """
+    """A file below the output folder; `chunks` gives its bytes anew at each call, each time the same."""
 
     path: str
-    facility: str | None
     chunks: Callable[[], Iterable[bytes]]
 
     def content(self) -> bytes:

@@ -61,6 +61,12 @@ class ManifestError(FleetError):
         return [*(str(diagnostic) for diagnostic in self.diagnostics), *super().lines()]
 
 
+class RequestError(FleetError):
+    """The command asks for something that there is not."""
+
+    exit_code = 2
+
+
 class StaleError(FleetError):
     """The generated tree is not what the manifest says."""
 
@@ -79,7 +85,7 @@ class WriteError(FleetError):
     exit_code = 6
 
 
-class EnvironmentFault(FleetError):
+class EnvironmentFault(FleetError):  # noqa: N818
     """Something outside the project is missing or does not work."""
 
     exit_code = 7

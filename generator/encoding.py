@@ -27,7 +27,7 @@ def encode_python(value: Any) -> str:
     """A Python literal in ASCII; only values that the declarations need."""
     if isinstance(value, Identifier):
         if not (value.isascii() and value.isidentifier()):
-            raise EncodingError(f"{ascii(str(value))} is no Python name")
+            raise EncodingError(f"{str(value)!a} is no Python name")
         return str(value)
     if value is None or isinstance(value, bool | int | str):
         return ascii(value)
@@ -60,7 +60,7 @@ def encode_sql(value: Any) -> str:
     The dialect documents no escape, so a quote, a backslash or anything beyond printable ASCII is refused.
     """
     if not isinstance(value, str) or not _SQL_PLAIN.fullmatch(value):
-        raise EncodingError(f"{ascii(value)} cannot stand in an AWS IoT SQL string")
+        raise EncodingError(f"{value!a} cannot stand in an AWS IoT SQL string")
     return f"'{value}'"
 
 

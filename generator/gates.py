@@ -1,1 +1,178 @@
-"""Checks each rendered artefact once more before it is written."""
+"""Checks each rendered artefact once more before it is written: a fault here is one of a template, not of a person."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from typing import Any
+
+from generator import naming
+from generator.dashboard import DIMENSIONS, NAMESPACE, PROCESSOR_METRICS
+from generator.diagnostics import GateError
+from generator.encoding import EncodingError, encode_sql
+
+POLICY_MAXIMUM = 2_048
+"""Characters without white space: https://docs.aws.amazon.com/general/latest/gr/iot-core.html"""
+PROVISIONING_MAXIMUM = 10_240
+"""Bytes: https://docs.aws.amazon.com/iot/latest/apireference/API_CreateProvisioningTemplate.html"""
+TOKEN_SLACK = {naming.ACCOUNT_ID_TOKEN: "0" * 12, naming.SUFFIX_TOKEN: "s" * naming.SUFFIX_MAX_LENGTH}
+"""The longest values that the tokens may be filled with."""
+
+_DECLARATION = (
+    ast.Module,
+    ast.Expr,
+    ast.Constant,
+    ast.ImportFrom,
+    ast.alias,
+    ast.Assign,
+    ast.AnnAssign,
+    ast.Name,
+    ast.Load,
+    ast.Store,
+    ast.Call,
+    ast.keyword,
+    ast.Tuple,
+    ast.Dict,
+    ast.Subscript,
+    ast.UnaryOp,
+    ast.USub,
+)
+"""All that generated Python is made of: it declares, and does nothing."""
+_SPECS = {"FacilitySpec", "ThingGroupSpec", "FleetSpec", "DeviceTypeSpec", "MetricSpec"}
+
+
+def check_python(path: str, content: bytes) -> None:
+    """Only imports from the specs and the facilities, and assignments of literals and specs."""
+    try:
+        tree = ast.parse(content.decode("ascii"))
+    except (SyntaxError, ValueError) as error:
+        raise _fault(path, f"it is not Python: {error}") from None
+    for node in ast.walk(tree):
+        line = getattr(node, "lineno", 1)
+        if not isinstance(node, _DECLARATION):
+            raise _fault(path, f"line {line}: a declaration holds no {type(node).__name__}")
+        if isinstance(node, ast.Call) and not (isinstance(node.func, ast.Name) and node.func.id in _SPECS):
+            raise _fault(path, f"line {line}: a declaration calls nothing but the specs")
+        if isinstance(node, ast.ImportFrom) and not _is_allowed_import(node.module):
+            raise _fault(path, f"line {line}: a declaration imports nothing from {node.module}")
+
+
+def _is_allowed_import(module: str | None) -> bool:
+    return module in ("__future__", "lib.specs") or (module or "").startswith("lib.facilities.")
+
+
+def check_json(path: str, content: bytes) -> Any:
+    """JSON without keys that stand twice; gives what it holds."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        keys = [key for key, _ in pairs]
+        if len(set(keys)) != len(keys):
+            raise ValueError("a key stands twice")
+        return dict(pairs)
+
+    try:
+        return json.loads(content, object_pairs_hook=unique)
+    except ValueError as error:
+        raise _fault(path, f"it is not JSON: {error}") from None
+
+
+def check_policy(path: str, content: bytes) -> None:
+    """No wildcard anywhere, no other effect than Allow, and short enough with any account and suffix."""
+    document = check_json(path, content)
+    text = content.decode()
+    if "*" in text or "?" in text:
+        raise _fault(path, "a device policy holds no wildcard")
+    if any(statement.get("Effect") != "Allow" or not statement.get("Resource") for statement in document["Statement"]):
+        raise _fault(path, "every statement allows something on named resources")
+    for token, value in TOKEN_SLACK.items():
+        text = text.replace(token, value)
+    size = len(re.sub(r"\s", "", text))
+    if size > POLICY_MAXIMUM:
+        raise _fault(path, f"it has {size} characters without white space; AWS IoT takes {POLICY_MAXIMUM}")
+
+
+def check_topic_rule(path: str, content: bytes, *, topic: str) -> None:
+    """One statement, whose FROM is the planned topic."""
+    lines = content.decode().splitlines()
+    try:
+        source = f"FROM {encode_sql(topic)}"
+    except EncodingError as error:
+        raise _fault(path, str(error)) from None
+    if len(lines) != 2 or not lines[0].startswith("SELECT ") or lines[1] != source or b";" in content:
+        raise _fault(path, f"it is not one statement that ends with {source}")
+
+
+def check_provisioning(path: str, content: bytes) -> None:
+    """The sections that AWS asks for, references to declared parameters alone, and short enough."""
+    document = check_json(path, content)
+    if set(document) != {"Parameters", "Resources"}:
+        raise _fault(path, "it needs Parameters and Resources, and nothing else")
+    types = {resource["Type"] for resource in document["Resources"].values()}
+    if types != {"AWS::IoT::Thing", "AWS::IoT::Certificate", "AWS::IoT::Policy"}:
+        raise _fault(path, "it makes a thing, a certificate and a policy")
+    if unknown := sorted(set(_references(document["Resources"])) - set(document["Parameters"])):
+        raise _fault(path, f"it refers to undeclared parameters: {', '.join(unknown)}")
+    if len(content) > PROVISIONING_MAXIMUM:
+        raise _fault(path, f"it has {len(content)} bytes; AWS IoT takes {PROVISIONING_MAXIMUM}")
+
+
+def _references(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        own = [value["Ref"]] if set(value) == {"Ref"} else []
+        return own + [name for item in value.values() for name in _references(item)]
+    return [name for item in value for name in _references(item)] if isinstance(value, list) else []
+
+
+def check_dashboard(path: str, content: bytes) -> None:
+    """Every metric in it is one that the sensor processor emits, with its dimensions."""
+    for widget in check_json(path, content)["widgets"]:
+        for line in widget["properties"].get("metrics", ()):
+            namespace, metric, *dimensions = line
+            if (namespace, tuple(dimensions[::2])) != (NAMESPACE, DIMENSIONS) or metric not in PROCESSOR_METRICS:
+                raise _fault(path, f"the sensor processor emits no metric {line}")
+
+
+def check_markdown(path: str, content: bytes) -> None:
+    """Nothing of the template is left in it."""
+    text = content.decode()
+    if left := re.search(r"\{\{|\{%|\{#", text):
+        raise _fault(path, f"the template shows through: {left[0]}")
+
+
+class ThingRowsGate:
+    """Checks rows as they stream by: JSON with the right keys, in order (hence unique), and none missing."""
+
+    KEYS = ("name", "thing_type", "device_type", "serial", "attributes")
+
+    def __init__(self, path: str, *, count: int) -> None:
+        self._path, self._expected, self._seen = path, count, 0
+        self._previous = ("", 0)
+
+    def check(self, chunk: bytes) -> None:
+        """Looks at the first and the last row of a chunk, and counts the others."""
+        if not chunk.endswith(b"\n"):
+            raise _fault(self._path, "a row is cut")
+        rows = chunk.count(b"\n")
+        self._seen += rows
+        self._check_row(chunk[: chunk.index(b"\n")])
+        if rows > 1:
+            self._check_row(chunk[chunk.rindex(b"\n", 0, -1) + 1 : -1])
+
+    def _check_row(self, line: bytes) -> None:
+        row = check_json(self._path, line)
+        if tuple(row) != self.KEYS or not all(isinstance(value, str) for value in row["attributes"].values()):
+            raise _fault(self._path, f"a row has other keys: {', '.join(row)}")
+        place = (row["device_type"], int(row["name"].rpartition("-")[2]))
+        if place <= self._previous:
+            raise _fault(self._path, f"{row['name']} is out of order")
+        self._previous = place
+
+    def finish(self) -> None:
+        """Tells whether every thing was there."""
+        if self._seen != self._expected:
+            raise _fault(self._path, f"it has {self._seen} rows for {self._expected} things")
+
+
+def _fault(path: str, message: str) -> GateError:
+    return GateError(f"{path} was not written: {message}", hint="this is a fault of its template, not of the manifest")

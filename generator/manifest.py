@@ -6,10 +6,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-Id = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")]
-Suffix = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,14}[a-z0-9])?$")]
-MetricName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
-AccountId = Annotated[str, Field(pattern=r"^[0-9]{12}$")]
+from generator.naming import ID_PATTERN, SUFFIX_PATTERN
+from generator.regions import REGIONS
+from generator.sources import DataPath
+
+METRIC_PATTERN = r"^[a-z][a-z0-9_]{0,63}$"
+ACCOUNT_PATTERN = r"^[0-9]{12}$"
+
+Id = Annotated[str, Field(pattern=ID_PATTERN)]
+Suffix = Annotated[str, Field(pattern=SUFFIX_PATTERN)]
+MetricName = Annotated[str, Field(pattern=METRIC_PATTERN)]
+AccountId = Annotated[str, Field(pattern=ACCOUNT_PATTERN)]
 Limit = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -57,7 +64,7 @@ class DeviceType(Model):
 
     description: Annotated[str, Field(min_length=1, max_length=500)]
     sample_interval_s: Annotated[
-        float, Field(gt=0, le=86400, allow_inf_nan=False, description="Seconds between two readings.")
+        float, Field(ge=0.01, le=86400, allow_inf_nan=False, description="Seconds between two readings.")
     ]
     metrics: Annotated[dict[MetricName, Metric], Field(min_length=1)]
 
@@ -87,6 +94,11 @@ class Facility(Model):
         Field(min_length=1, description="Things by device type: a count, or a count with attributes."),
     ]
 
+    @property
+    def thing_count(self) -> int:
+        """How many things there are in all."""
+        return sum(group.count for group in self.things.values())
+
 
 class FleetManifest(Model):
     """The whole fleet."""
@@ -94,10 +106,31 @@ class FleetManifest(Model):
     version: Annotated[Literal[1], Field(description="Version of the manifest's format.")]
     application: Annotated[Id, Field(description="Root of the MQTT topics, and part of the bucket names.")]
     environment_suffix: Annotated[Suffix, Field(description="Last part of every resource name.")]
-    region: Annotated[str, Field(description="AWS region.")]
+    region: Annotated[str, Field(description="AWS region.", json_schema_extra={"enum": list(REGIONS)})]
     account_id: Annotated[AccountId | None, Field(description="AWS account, twelve digits in quotes.")] = None
     tags: Annotated[dict[str, str], Field(max_length=50, description="Tags of every resource.")] = {}
     stream: Stream = Stream()
     processor: Processor = Processor()
     device_types: Annotated[dict[Id, DeviceType], Field(min_length=1)]
     facilities: Annotated[dict[Id, Facility], Field(min_length=1)]
+
+
+_MODELS: dict[tuple[str, ...], type[Model]] = {
+    (): FleetManifest,
+    ("stream",): Stream,
+    ("stream", "start_capacity"): StartCapacity,
+    ("processor",): Processor,
+    ("device_types", "*"): DeviceType,
+    ("device_types", "*", "metrics", "*"): Metric,
+    ("facilities", "*"): Facility,
+    ("facilities", "*", "things", "*"): ThingGroup,
+}
+"""The model of each part; `*` stands for an id."""
+
+
+def keys_at(path: DataPath) -> tuple[str, ...]:
+    """The keys that may stand in the part at `path`."""
+    for pattern, model in _MODELS.items():
+        if len(pattern) == len(path) and all(want in ("*", step) for want, step in zip(pattern, path, strict=True)):
+            return tuple(model.model_fields)
+    return ()

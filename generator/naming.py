@@ -7,16 +7,16 @@ knows; they are upper case, so that no id, name or topic can hold them.
 from __future__ import annotations
 
 import keyword
-import re
 
-ACCOUNT_ID_TOKEN = "ACCOUNT_ID"
-SUFFIX_TOKEN = "ENVIRONMENT_SUFFIX"
+ACCOUNT_ID_TOKEN = "ACCOUNT_ID"  # noqa: S105
+SUFFIX_TOKEN = "ENVIRONMENT_SUFFIX"  # noqa: S105
 THING_NAME_VARIABLE = "${iot:Connection.Thing.ThingName}"
 """What AWS puts the connected thing's name in place of, in a device policy."""
 
-ID_PATTERN = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", re.ASCII)
-SUFFIX_PATTERN = re.compile(r"[a-z0-9]([a-z0-9-]{0,14}[a-z0-9])?", re.ASCII)
+ID_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$"
+SUFFIX_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,14}[a-z0-9])?$"
 SUFFIX_MAX_LENGTH = 16
+"""The variable ENVIRONMENT_SUFFIX may override the manifest's: sizes are reckoned with the longest."""
 
 BUCKET_PURPOSES = ("raw-archive", "access-logs", "audit-trail")
 

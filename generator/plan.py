@@ -147,12 +147,7 @@ def registration_of(facility: Facility) -> str:
     """Who registers a facility's things: what the manifest says, else by their count."""
     if facility.registration is not None:
         return facility.registration
-    return "terraform" if thing_count(facility) <= TERRAFORM_DEFAULT_MAXIMUM else "bulk"
-
-
-def thing_count(facility: Facility) -> int:
-    """How many things a facility has."""
-    return sum(group.count for group in facility.things.values())
+    return "terraform" if facility.thing_count <= TERRAFORM_DEFAULT_MAXIMUM else "bulk"
 
 
 def _device_type(id_: str, device_type: DeviceType) -> DeviceTypePlan:
@@ -183,7 +178,7 @@ def _facility(manifest: FleetManifest, id_: str, facility: Facility, types: dict
         provisioning_template=naming.provisioning_template(id_),
         dashboard=naming.dashboard(id_),
         things_file=naming.THINGS_FILE,
-        thing_count=thing_count(facility),
+        thing_count=facility.thing_count,
         groups=tuple(_group(manifest, id_, types[type_], group) for type_, group in sorted(facility.things.items())),
     )
 

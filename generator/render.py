@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from generator import naming
+from generator import gates, naming
 from generator.artefact import Artefact
 from generator.dashboard import plan_dashboard
-from generator.encoding import Identifier
-from generator.plan import FacilityPlan, FleetPlan, ThingGroupPlan
+from generator.diagnostics import GateError
+from generator.encoding import EncodingError, Identifier
+from generator.plan import FacilityPlan, FleetPlan
 from generator.rows import thing_rows
 from generator.templating import render_template
+
+Gate = Callable[[str, bytes], object]
+"""Takes path and content; raises `GateError` where they may not be written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,13 +48,13 @@ class RegistryEntry:
 
 def render_fleet(plan: FleetPlan) -> Artefact:
     """What all facilities share."""
-    return _templated(naming.FLEET_FILE, None, "fleet/fleet.py.j2", {"fleet": plan})
+    return _templated(naming.FLEET_FILE, "fleet/fleet.py.j2", {"fleet": plan}, gate=gates.check_python)
 
 
 def render_registry(facilities: Iterable[str]) -> Artefact:
     """The registry of the facilities with these ids."""
     entries = tuple(RegistryEntry(id=id_, module=Identifier(naming.module_of(id_))) for id_ in sorted(facilities))
-    return _templated(naming.REGISTRY_FILE, None, "fleet/__init__.py.j2", {"facilities": entries})
+    return _templated(naming.REGISTRY_FILE, "fleet/__init__.py.j2", {"facilities": entries}, gate=gates.check_python)
 
 
 def render_facility(facility: FacilityPlan) -> Iterator[Artefact]:
@@ -64,26 +69,46 @@ def render_facility(facility: FacilityPlan) -> Iterator[Artefact]:
             policy_prefix=naming.policy(facility.id, ""),
         ),
     }
-    for name in ("__init__.py", "RUNBOOK.md", "dashboard.json", "prefixes.json", "provisioning_template.json"):
-        yield _templated(f"{facility.module}/{name}", facility.id, f"facility/{name}.j2", values)
-    rule = f"{facility.module}/{facility.topic_rule_file}"
-    yield _templated(rule, facility.id, "facility/topic_rule.sql.j2", values)
-    for group in facility.groups:
-        yield _policy(facility, group)
-    yield Artefact(
-        path=f"{facility.module}/{facility.things_file}",
-        facility=facility.id,
-        chunks=lambda: thing_rows(facility),
+    for name, gate in _FACILITY_FILES.items():
+        yield _templated(f"{facility.module}/{name}", f"facility/{name}.j2", values, gate=gate)
+    yield _templated(
+        f"{facility.module}/{facility.topic_rule_file}",
+        "facility/topic_rule.sql.j2",
+        values,
+        gate=partial(gates.check_topic_rule, topic=facility.topic),
     )
+    for group in facility.groups:
+        path = f"{facility.module}/{group.policy_file}"
+        policy = {"policy": group.policy_document}
+        yield _templated(path, "facility/policy.json.j2", policy, gate=gates.check_policy)
+    path = f"{facility.module}/{facility.things_file}"
+    yield Artefact(path=path, chunks=partial(_gated_rows, path, facility))
 
 
-def _policy(facility: FacilityPlan, group: ThingGroupPlan) -> Artefact:
-    path = f"{facility.module}/{group.policy_file}"
-    return _templated(path, facility.id, "facility/policy.json.j2", {"policy": group.policy_document})
+_FACILITY_FILES: dict[str, Gate] = {
+    "__init__.py": gates.check_python,
+    "RUNBOOK.md": gates.check_markdown,
+    "dashboard.json": gates.check_dashboard,
+    "prefixes.json": gates.check_json,
+    "provisioning_template.json": gates.check_provisioning,
+}
 
 
-def _templated(path: str, facility: str | None, template: str, values: dict[str, Any]) -> Artefact:
-    def chunks() -> list[bytes]:
-        return [render_template(template, values)]
+def _gated_rows(path: str, facility: FacilityPlan) -> Iterator[bytes]:
+    gate = gates.ThingRowsGate(path, count=facility.thing_count)
+    for chunk in thing_rows(facility):
+        gate.check(chunk)
+        yield chunk
+    gate.finish()
 
-    return Artefact(path=path, facility=facility, chunks=chunks)
+
+def _templated(path: str, template: str, values: dict[str, Any], *, gate: Gate) -> Artefact:
+    def chunks() -> tuple[bytes]:
+        try:
+            content = render_template(template, values)
+        except EncodingError as error:
+            raise GateError(f"{path} was not written: {error}", hint=f"see templates/{template}") from None
+        gate(path, content)
+        return (content,)
+
+    return Artefact(path=path, chunks=chunks)

@@ -1,0 +1,120 @@
+"""The command line `fleet`: the only place of the generator that prints or exits."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from generator.diagnostics import EnvironmentFault, FleetError
+from generator.naming import OUTPUT_FOLDER
+from generator.project import MANIFEST_NAME, find_project
+
+OPERATIONS: dict[str, tuple[str, str]] = {
+    "local": ("operations.local.cli:local", "Runs a local AWS with the whole platform on it."),
+    "simulate": ("operations.simulator.cli:simulate", "Lets simulated devices publish believable readings."),
+    "keys": ("operations.identities.cli:keys", "Makes device keys and certificate signing requests."),
+    "demo": ("operations.demo.cli:demo", "Runs everything end to end and reports what came out."),
+}
+"""Commands that talk to AWS: where each is, and its line in the help. Imported only when one is called for."""
+
+
+class FleetGroup(click.Group):
+    """Loads the operations by name, and tells expected faults in one sentence."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *OPERATIONS})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        own = super().get_command(ctx, cmd_name)
+        return own if own is not None or cmd_name not in OPERATIONS else _load(cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        own = {name: command.get_short_help_str(limit=80) for name, command in self.commands.items()}
+        lines = own | {name: line for name, (_, line) in OPERATIONS.items()}
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(lines.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except FleetError as error:
+            for line in error.lines():
+                click.echo(line, err=True)
+            ctx.exit(error.exit_code)
+
+
+def _load(name: str) -> click.Command:
+    module_name, _, attribute = OPERATIONS[name][0].partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and (module_name == error.name or module_name.startswith(f"{error.name}.")):
+            raise EnvironmentFault(f"`fleet {name}` is not in this installation: there is no {module_name}") from None
+        raise
+    command = getattr(module, attribute)
+    assert isinstance(command, click.Command), f"{OPERATIONS[name][0]} is no command"  # noqa: S101
+    return command
+
+
+_manifest_option = click.option(
+    "--manifest",
+    "manifest_path",
+    type=click.Path(path_type=Path),
+    help=f"The manifest; its folder is the project. Default: the nearest {MANIFEST_NAME}, upward from here.",
+)
+
+
+@click.group(cls=FleetGroup, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Generates, deploys and proves AWS IoT fleets of many plants from one manifest."""
+
+
+@main.command()
+@_manifest_option
+def validate(manifest_path: Path | None) -> None:
+    """Checks the manifest and tells every fault with its place."""
+    from generator.validation import read_manifest
+
+    path = _manifest(manifest_path)
+    manifest = read_manifest(path, name=_shown(path))
+    things = sum(facility.thing_count for facility in manifest.facilities.values())
+    click.echo(
+        f"{_shown(path)} is valid: {len(manifest.facilities)} facilities, "
+        f"{len(manifest.device_types)} device types, {things:,} things."
+    )
+
+
+@main.command()
+@_manifest_option
+@click.option("--facility", "facilities", metavar="ID", multiple=True, help="This facility alone; may be repeated.")
+@click.option("--check", is_flag=True, help="Write nothing; exit 4 where the generated tree is stale.")
+@click.option("--force", is_flag=True, help="Overwrite files that were edited by hand.")
+def generate(manifest_path: Path | None, facilities: tuple[str, ...], check: bool, force: bool) -> None:
+    """Writes lib/facilities from the manifest."""
+    from generator import pipeline
+    from generator.validation import read_manifest
+
+    path = _manifest(manifest_path)
+    manifest = read_manifest(path, name=_shown(path))
+    if check:
+        pipeline.check(manifest, path.parent, facilities=facilities)
+        click.echo(f"{OUTPUT_FOLDER} is what {_shown(path)} says.")
+        return
+    change = pipeline.generate(manifest, path.parent, facilities=facilities, force=force)
+    for verb, paths in (("wrote", change.written), ("removed", change.removed)):
+        for name in paths:
+            click.echo(f"{verb} {OUTPUT_FOLDER}/{name}")
+    if change.is_empty:
+        click.echo(f"{OUTPUT_FOLDER} is what {_shown(path)} says: nothing changed.")
+
+
+def _manifest(given: Path | None) -> Path:
+    return given.absolute() if given is not None else find_project(Path.cwd()) / MANIFEST_NAME
+
+
+def _shown(path: Path) -> str:
+    return min(os.path.relpath(path), str(path), key=len)

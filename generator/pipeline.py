@@ -1,0 +1,117 @@
+"""The whole story: read → validate → plan → render → gate → write."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from generator import changes, index, writer
+from generator.artefact import Artefact
+from generator.diagnostics import RequestError
+from generator.index import Index, Section
+from generator.manifest import FleetManifest
+from generator.naming import INDEX_FILE, OUTPUT_FOLDER
+from generator.plan import plan_fleet
+from generator.render import render_facility, render_fleet, render_registry
+from generator.shape import suggestion
+from generator.templating import templates_hash
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """The facilities that a command is about; `is_whole`: all of them, and what they share."""
+
+    facilities: tuple[str, ...]
+    is_whole: bool
+
+
+def generate(manifest: FleetManifest, project: Path, *, facilities: tuple[str, ...], force: bool) -> writer.Change:
+    """Writes what the manifest says into the project's tree, for all facilities or for some."""
+    root, selection = project / OUTPUT_FOLDER, _select(manifest, facilities)
+    with writer.opened(root):
+        former = _read_index(root, is_forgiving=force and selection.is_whole)
+        with writer.staging(root) as stage:
+            sections = _sections(manifest, former, selection, stage.add)
+            gone = frozenset(id_ for id_, _ in former.facilities if id_ not in manifest.facilities)
+            current = former.having(sections, dropping=gone if selection.is_whole else frozenset())
+            removed = former.files.keys() - current.files.keys()
+            if not force:
+                touched = [path for section in sections.values() for path in section.paths]
+                shas = current.files
+                changes.refuse_edited(
+                    tuple(
+                        path
+                        for path in changes.edited_files(former, [*touched, *removed], _hashes(root))
+                        if writer.hash_of(root, path) != shas.get(path)
+                    )
+                )
+            stage.add(Artefact(path=INDEX_FILE, chunks=lambda: (index.dump(current),)))
+            return stage.commit(removing=removed)
+
+
+def check(manifest: FleetManifest, project: Path, *, facilities: tuple[str, ...]) -> None:
+    """Raises `StaleError` where the project's tree is not what the manifest says."""
+    root, selection = project / OUTPUT_FOLDER, _select(manifest, facilities)
+    with writer.opened(root):
+        former = _read_index(root, is_forgiving=False)
+        sections = _sections(manifest, former, selection, _hash_artefact)
+        changes.refuse_differences(changes.compare(former, sections, _hashes(root), is_whole=selection.is_whole))
+
+
+def _select(manifest: FleetManifest, facilities: Iterable[str]) -> Selection:
+    for id_ in facilities:
+        if id_ not in manifest.facilities:
+            hint = suggestion(id_, manifest.facilities) or f"there are: {', '.join(sorted(manifest.facilities))}"
+            raise RequestError(f"the manifest has no facility `{id_}`", hint=hint)
+    chosen = tuple(sorted(set(facilities)))
+    return Selection(facilities=chosen or tuple(sorted(manifest.facilities)), is_whole=not chosen)
+
+
+def _sections(
+    manifest: FleetManifest, former: Index, selection: Selection, sink: Callable[[Artefact], str]
+) -> dict[str | None, Section]:
+    """Hands every artefact of the selection to `sink`, which gives its hash, and makes the index of them."""
+    plan = plan_fleet(manifest)
+    known = () if selection.is_whole else (id_ for id_, _ in former.facilities)
+    registered = sorted({*selection.facilities, *known})
+    shared = [render_fleet(plan), render_registry(registered)]
+    sections: dict[str | None, Section] = {None: _section(index.fleet_values(manifest), shared, sink)}
+    if not selection.is_whole and former.fleet is not None:
+        changes.refuse_fleet_change(manifest, former.fleet, sections[None])
+    for facility in plan.facilities:
+        if facility.id in selection.facilities:
+            values = index.facility_values(manifest, facility.id)
+            sections[facility.id] = _section(values, render_facility(facility), sink)
+    return sections
+
+
+def _section(
+    values: tuple[tuple[str, str], ...], artefacts: Iterable[Artefact], sink: Callable[[Artefact], str]
+) -> Section:
+    files = tuple(sorted((artefact.path, sink(artefact)) for artefact in artefacts))
+    return Section(values=values, templates=templates_hash(), files=files)
+
+
+def _hash_artefact(artefact: Artefact) -> str:
+    digest = hashlib.sha256()
+    for chunk in artefact.chunks():
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _hashes(root: Path) -> changes.HashOf:
+    return lambda path: writer.hash_of(root, path)
+
+
+def _read_index(root: Path, *, is_forgiving: bool) -> Index:
+    content = writer.read(root, INDEX_FILE)
+    if content is None:
+        return index.EMPTY
+    try:
+        return index.load(content)
+    except index.IndexFormatError as error:
+        if is_forgiving:
+            return index.EMPTY
+        raise changes.index_fault(str(error)) from None

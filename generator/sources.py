@@ -1,0 +1,66 @@
+"""Knows the place of every node of a YAML document by its path."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from generator.diagnostics import SourceLocation
+
+MERGE_KEY = "<<"
+DataPath = tuple[str | int, ...]
+
+
+def location_of(file: str, mark: Any) -> SourceLocation:
+    """A parser's mark, which counts from 0, as a place; pure Python and C parsers have each a class of their own."""
+    return SourceLocation(file=file, line=mark.line + 1, column=mark.column + 1)
+
+
+def merged_mappings(node: yaml.Node) -> list[yaml.MappingNode] | None:
+    """The mappings that a merge key takes in, the first of them first in rank; None where it takes something else."""
+    nodes: list[yaml.Node] = node.value if isinstance(node, yaml.SequenceNode) else [node]
+    mappings = [item for item in nodes if isinstance(item, yaml.MappingNode)]
+    return mappings if len(mappings) == len(nodes) else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceMap:
+    """The places of a document's nodes; walks the tree when asked, so that a valid manifest costs nothing."""
+
+    file: str
+    root: yaml.Node
+    _children: dict[int, dict[str, tuple[yaml.Node, yaml.Node]]] = field(default_factory=dict, repr=False)
+
+    def at(self, path: DataPath, *, is_key: bool = False) -> SourceLocation:
+        """The place of the value at `path`, or of its key; of the nearest that there is, where the path leads on."""
+        node, key = self.root, self.root
+        for step in path:
+            found = self._step(node, step)
+            if found is None:
+                is_leaf = isinstance(node, yaml.ScalarNode)
+                return location_of(self.file, (node if is_leaf else key).start_mark)
+            key, node = found
+        return location_of(self.file, (key if is_key else node).start_mark)
+
+    def _step(self, node: yaml.Node, step: str | int) -> tuple[yaml.Node, yaml.Node] | None:
+        if isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+            return node.value[step], node.value[step]
+        if not isinstance(node, yaml.MappingNode):
+            return None
+        return self._mapping(node).get(str(step))
+
+    def _mapping(self, node: yaml.MappingNode) -> dict[str, tuple[yaml.Node, yaml.Node]]:
+        if id(node) not in self._children:
+            children: dict[str, tuple[yaml.Node, yaml.Node]] = {}
+            merged: list[yaml.MappingNode] = []
+            for key, value in node.value:
+                if key.value == MERGE_KEY and key.style == "":
+                    merged += merged_mappings(value) or []
+                elif isinstance(key, yaml.ScalarNode):
+                    children.setdefault(key.value, (key, value))
+            for source in merged:
+                children = self._mapping(source) | children
+            self._children[id(node)] = children
+        return self._children[id(node)]

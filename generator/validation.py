@@ -1,0 +1,32 @@
+"""Reads a manifest and gives every fault its place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from generator.diagnostics import Diagnostic, ManifestError
+from generator.document import Document, read_document
+from generator.manifest import FleetManifest
+from generator.rules import check_rules
+from generator.shape import Fault, read_draft
+
+
+def read_manifest(path: Path, *, name: str) -> FleetManifest:
+    """The valid manifest in a file; raises `ManifestError` with all faults of text, shape and rules."""
+    return validate(read_document(path, name=name))
+
+
+def validate(document: Document) -> FleetManifest:
+    """The valid manifest in a document. A place that is misread as YAML has no second fault for its shape."""
+    draft = read_draft(document.data)
+    misread = {fault.location for fault in document.faults}
+    located = [_locate(document, fault) for fault in (*draft.faults, *check_rules(draft))]
+    diagnostics = [*document.faults, *(found for found in located if found.location not in misread)]
+    if diagnostics or draft.manifest is None:
+        raise ManifestError(diagnostics)
+    return draft.manifest
+
+
+def _locate(document: Document, fault: Fault) -> Diagnostic:
+    location = document.sources.at(fault.path, is_key=fault.is_key)
+    return Diagnostic(location=location, message=fault.message, hint=fault.hint)

@@ -1,0 +1,192 @@
+"""Writes the generated tree whole, or not at all.
+
+New files are staged beside the tree, then an intent record lists every move, then the moves are made. A run that
+was cut off before the record has changed nothing and is undone; one that was cut off after it is finished by the
+next run.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from generator.artefact import Artefact
+from generator.diagnostics import WriteError
+
+STAGING = ".staging"
+_INTENT = "intent.json"
+_FILES = "files"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What a write did: paths below the output folder."""
+
+    written: tuple[str, ...]
+    removed: tuple[str, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing was different."""
+        return not self.written and not self.removed
+
+
+@contextmanager
+def opened(root: Path) -> Iterator[None]:
+    """The tree at `root` for this process alone, with an interrupted write finished or undone first."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise _write_error(root, error) from None
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise WriteError(
+                f"another `fleet generate` is writing {root}", hint="wait until it is done, and run again"
+            ) from None
+        _guarded(root, _recover)
+        yield
+    finally:
+        os.close(handle)
+
+
+def hash_of(root: Path, path: str) -> str | None:
+    """SHA-256 of a file of the tree; None where there is none."""
+    target = _target(root, path)
+    try:
+        with target.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _write_error(target, error) from None
+
+
+def read(root: Path, path: str) -> bytes | None:
+    """The bytes of a file of the tree; None where there is none."""
+    try:
+        return _target(root, path).read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _write_error(root / path, error) from None
+
+
+@contextmanager
+def staging(root: Path) -> Iterator[Staging]:
+    """A place for new files; nothing of it stays unless `Staging.commit` has written its intent."""
+    stage = Staging(root)
+    try:
+        yield stage
+    except BaseException:
+        if not (root / STAGING / _INTENT).exists():
+            shutil.rmtree(root / STAGING, ignore_errors=True)
+        raise
+
+
+class Staging:
+    """New files on their way into the tree."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._staged: list[str] = []
+
+    def add(self, artefact: Artefact) -> str:
+        """Stages a file and gives its SHA-256; one that is in the tree already is not staged."""
+        staged = self._root / STAGING / _FILES / artefact.path
+        chunks: Iterable[bytes] = artefact.chunks()
+        digest = hashlib.sha256()
+        try:
+            staged.parent.mkdir(parents=True, exist_ok=True)
+            with staged.open("wb") as file:
+                for chunk in chunks:
+                    digest.update(chunk)
+                    file.write(chunk)
+        except OSError as error:
+            raise _write_error(staged, error) from None
+        if digest.hexdigest() == hash_of(self._root, artefact.path):
+            staged.unlink()
+        else:
+            self._staged.append(artefact.path)
+        return digest.hexdigest()
+
+    def commit(self, *, removing: Iterable[str]) -> Change:
+        """Moves what is staged into the tree and removes files from it; once the intent stands, nothing undoes it."""
+        change = Change(written=tuple(self._staged), removed=tuple(sorted(removing)))
+        _guarded(self._root, lambda root: _commit(root, change))
+        return change
+
+
+def _commit(root: Path, change: Change) -> None:
+    if not change.is_empty:
+        for path in (*change.written, *change.removed):
+            _target(root, path)
+        stage = root / STAGING
+        stage.mkdir(exist_ok=True)
+        draft = stage / f"{_INTENT}.draft"
+        with draft.open("w", encoding="ascii") as file:
+            json.dump({"written": change.written, "removed": change.removed}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.rename(stage / _INTENT)
+    _recover(root)
+
+
+def _recover(root: Path) -> None:
+    stage = root / STAGING
+    with suppress(FileNotFoundError):
+        intent = json.loads((stage / _INTENT).read_text("ascii"))
+        for path in intent["written"]:
+            staged, target = stage / _FILES / path, _target(root, path)
+            if staged.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                staged.replace(target)
+        for path in intent["removed"]:
+            _target(root, path).unlink(missing_ok=True)
+            _remove_empty(root, (root / path).parent)
+        (stage / _INTENT).unlink()
+    if stage.exists():
+        shutil.rmtree(stage)
+
+
+def _remove_empty(root: Path, folder: Path) -> None:
+    if folder == root or any(child.name != "__pycache__" for child in folder.iterdir()):
+        return
+    shutil.rmtree(folder / "__pycache__", ignore_errors=True)
+    folder.rmdir()
+
+
+def _target(root: Path, path: str) -> Path:
+    """The place of a file in the tree; refuses links, which could lead out of it."""
+    target = root / path
+    place = root
+    for part in target.relative_to(root).parts:
+        place = place / part
+        if part == ".." or place.is_symlink():
+            raise WriteError(
+                f"{place} leads out of the generated tree", hint="replace the link by a real folder or file"
+            )
+    return target
+
+
+def _guarded(root: Path, action: Callable[[Path], None]) -> None:
+    try:
+        action(root)
+    except OSError as error:
+        raise _write_error(root, error) from None
+
+
+def _write_error(path: Path, error: OSError) -> WriteError:
+    reason = (error.strerror or str(error)).lower()
+    return WriteError(
+        f"{error.filename or path} cannot be read or written: {reason}", hint="check its rights and the disk"
+    )
