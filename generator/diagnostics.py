@@ -61,6 +61,11 @@ class ManifestError(FleetError):
         return [*(str(diagnostic) for diagnostic in self.diagnostics), *super().lines()]
 
 
+def refusal(location: SourceLocation, message: str, hint: str = "") -> ManifestError:
+    """What to raise for the one fault that leaves nothing more to look at."""
+    return ManifestError([Diagnostic(location=location, message=message, hint=hint)])
+
+
 class RequestError(FleetError):
     """The command asks for something that there is not."""
 

@@ -157,7 +157,7 @@ def _attribute(path: DataPath, name: str, value: str) -> Iterator[Fault]:
     if name in RESERVED_ATTRIBUTES:
         yield Fault(path=path, message=f"every thing has the attribute `{name}` already", hint="rename it", is_key=True)
     if not _ATTRIBUTE_NAME.fullmatch(name):
-        message = f"{name!a} is no attribute name: 1 to 128 letters, digits and any of _ . , @ / : # -"
+        message = f"{name!r} is no attribute name: 1 to 128 letters, digits and any of _ . , @ / : # -"
         yield Fault(path=path, message=message, hint="AWS IoT takes no spaces there", is_key=True)
     if not _ATTRIBUTE_VALUE.fullmatch(value):
         message = f"the attribute `{name}` may hold letters, digits and any of _ . , @ / : # = [ ] -, up to 800"
@@ -169,7 +169,7 @@ def tags(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
     for key, value in manifest.tags.items():
         path = ("tags", key)
         if not 1 <= len(key) <= 128 or not _is_tag_text(key):
-            message = f"{key!a} is no tag key: 1 to 128 letters, digits, spaces and any of _ . : / = + - @"
+            message = f"{key!r} is no tag key: 1 to 128 letters, digits, spaces and any of _ . : / = + - @"
             yield Fault(path=path, message=message, is_key=True)
         if key.lower().startswith("aws:"):
             yield Fault(

@@ -1,0 +1,35 @@
+"""Each folder of tests/golden holds a manifest and what `fleet validate` says of it on stderr.
+
+`UPDATE_GOLDEN=1 pytest tests/generator/test_golden.py` writes the answers anew: read the difference before committing.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from generator.cli import main
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+CASES = sorted(folder.name for folder in GOLDEN.iterdir() if folder.is_dir())
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_manifest_is_judged_as_its_golden_file_says(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every fault is told with its place, nothing else is printed, and the exit code is 3."""
+    monkeypatch.chdir(GOLDEN / case)
+    result = CliRunner().invoke(main, ["validate"])
+    expected = GOLDEN / case / "stderr.txt"
+    if os.environ.get("UPDATE_GOLDEN"):
+        expected.write_text(result.stderr, "utf-8")
+    assert expected.read_text("utf-8") == result.stderr
+    assert (0 if case == "valid" else 3) == result.exit_code
+    assert (case == "valid") == bool(result.stdout)
+
+
+def test_corpus_is_as_large_as_promised() -> None:
+    """There are at least 20 faulty manifests."""
+    assert len(CASES) > 20
