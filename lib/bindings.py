@@ -57,7 +57,6 @@ try:
         LocalBackend,
         S3Backend,
         TerraformAsset,
-        TerraformOutput,
         TerraformResourceLifecycle,
         TerraformStack,
     )
@@ -228,7 +227,6 @@ __all__ = [
     "SqsQueue",
     "SqsQueuePolicy",
     "TerraformAsset",
-    "TerraformOutput",
     "TerraformResourceLifecycle",
     "TerraformStack",
 ]

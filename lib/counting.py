@@ -9,6 +9,9 @@ from pathlib import Path
 from lib.faults import SynthesisError
 from lib.specs import FacilitySpec, FleetSpec
 
+ENDPOINT_COUNTS = {"aws_iot_domain_configuration": 1}
+"""Resource type → number in the stack of the devices' endpoint."""
+
 
 def platform_counts(fleet: FleetSpec) -> dict[str, int]:
     """Resource type → number in the platform's stack, as far as the manifest decides it."""

@@ -9,7 +9,8 @@ from typing import Any
 
 from lib import packaging
 from lib.bindings import App
-from lib.counting import check_counts, facility_counts, platform_counts
+from lib.counting import ENDPOINT_COUNTS, check_counts, facility_counts, platform_counts
+from lib.endpoint_stack import EndpointStack
 from lib.facility_stack import FacilityStack
 from lib.faults import PrerequisiteError
 from lib.identities import csrs_file, read_csrs
@@ -54,7 +55,9 @@ def synthesise(
     }
     platform = f"tap-{suffix}"
     TapStack(app, platform, fleet=fleet, code=code, **shared)
-    planned = {platform: platform_counts(fleet)}
+    endpoint = f"endpoint-{suffix}"
+    EndpointStack(app, endpoint, application=fleet.application, **shared)
+    planned: dict[str, Mapping[str, int]] = {platform: platform_counts(fleet), endpoint: ENDPOINT_COUNTS}
     notes = []
     for id_ in settings.facilities:
         facility, name = facilities[id_], f"facility-{id_}-{suffix}"

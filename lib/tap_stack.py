@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lib.bindings import Construct
+from lib.constructs.audit_trail import AuditTrail
 from lib.constructs.encryption import Encryption
 from lib.constructs.fleet_provisioning import FleetProvisioningRole
 from lib.constructs.reading_table import ReadingTable
@@ -61,6 +62,13 @@ class TapStack(FleetStack):
             data_key_arn=self.keys.data.arn,
             logs_key_arn=self.keys.logs.arn,
             reserved_concurrency=fleet.reserved_concurrency,
+        )
+        self.audit = AuditTrail(
+            self,
+            names=names,
+            audit_key_arn=self.keys.audit.arn,
+            logs_key_arn=self.keys.logs.arn,
+            access_logs_bucket=self.archive.access_logs.name,
         )
         self.thing_types = ThingTypes(self, names=names, device_types=fleet.device_types)
         self.provisioning = FleetProvisioningRole(self, names=names)

@@ -53,6 +53,9 @@ RECORD_AGE_S = 6 * 3600
 FAILURE_RETENTION_S = 14 * 24 * 3600
 """The longest that SQS keeps a message. It names records, which can be replayed while the stream holds them."""
 
+TABLE_ACTIONS = ("dynamodb:BatchGetItem", "dynamodb:PutItem")
+"""It reads in batches and writes in transactions, which are authorised as the writes that they hold."""
+
 
 class SensorProcessor:
     """Reads `stream`, writes `readings_table`, `devices_table` and the archive bucket."""
@@ -170,12 +173,12 @@ def _permissions(names: PlatformNames, key_arn: str) -> tuple[iam.Statement, ...
         ),
         iam.Statement(
             sid="WriteReadings",
-            actions=("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"),
+            actions=TABLE_ACTIONS,
             resource=names.table_arn(names.readings_table),
         ),
         iam.Statement(
             sid="WriteDevices",
-            actions=("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"),
+            actions=TABLE_ACTIONS,
             resource=names.table_arn(names.devices_table),
         ),
         iam.Statement(sid="ArchiveRaw", actions=("s3:PutObject",), resource=f"{archive}/raw/*"),
