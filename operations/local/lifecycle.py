@@ -9,7 +9,7 @@ from pathlib import Path
 from generator.diagnostics import EnvironmentFault
 from operations.local import emulator
 from operations.local.aws import FACTS, LocalAws, load, save
-from operations.local.processes import is_running, stop_children
+from operations.local.processes import is_running, last_lines, stop_children
 
 
 def start(*, folder: Path, region: str, port: int | None = None, mqtt_port: int | None = None) -> LocalAws:
@@ -42,6 +42,9 @@ def start(*, folder: Path, region: str, port: int | None = None, mqtt_port: int 
 
 def stop(local: LocalAws) -> None:
     """Ends every process of the local AWS and deletes its folder; nothing of it is left, its keys included."""
+    with suppress(EnvironmentFault):
+        # It may have more children than when the caller's facts were made.
+        local = load(local.folder)
     # The emulator last: the others would log its absence as a fault.
     stop_children(child for child in local.children if child.name != emulator.NAME)
     stop_children(child for child in local.children if child.name == emulator.NAME)
@@ -76,3 +79,14 @@ def _make_room(folder: Path) -> None:
         )
     with suppress(EnvironmentFault):
         stop(earlier)
+
+
+def require_emulator(local: LocalAws) -> None:
+    """A fault where the emulator is dead: with what it last said."""
+    child = local.child(emulator.NAME)
+    if child is None or not is_running(child):
+        said = last_lines(Path(child.log), 1) if child else []
+        raise EnvironmentFault(
+            f"the emulator of the local AWS in {local.folder} has ended{': ' + said[0] if said else ''}",
+            hint="start anew: fleet local down, then fleet local up",
+        )

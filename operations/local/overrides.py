@@ -59,6 +59,11 @@ def _not_made(body: Body, suffix: str) -> Body | None:
     return {"count": 0}
 
 
+def _with_minimum_size(body: Body, suffix: str) -> Body | None:
+    name = "transition_default_minimum_object_size"
+    return {name: "all_storage_classes_128K"} if name in body else None
+
+
 def _with_republish(body: Body, suffix: str) -> Body | None:
     action = {
         "role_arn": f"arn:aws:iam::{ACCOUNT_ID}:role/{republish_role(suffix)}",
@@ -108,6 +113,12 @@ ADAPTATIONS = (
         change="disabled",
         reason="the emulator's own event source ignores bisecting, retry limits and partial batch responses",
         override=_without_mapping,
+    ),
+    Adaptation(
+        resource_type="aws_s3_bucket_lifecycle_configuration",
+        change="objects under 128 kB stay where they are",
+        reason="the emulator answers that they do whatever it is told, and Terraform waits for the other answer in vain",
+        override=_with_minimum_size,
     ),
     Adaptation(
         resource_type="aws_s3_bucket_intelligent_tiering_configuration",

@@ -1,4 +1,4 @@
-"""The process that plays the actions of AWS IoT's rules engine: Kinesis, and S3 where that fails, under the rules' roles.
+"""The process that plays the rules' actions: Kinesis, and S3 where that fails, each under the role made for it.
 
 A message is acknowledged to the broker only when one of the two has it: whatever ends this process, nothing is lost.
 """
@@ -67,7 +67,7 @@ class RulesEngine:
         """Works until the process is ended."""
         for lane in self._lanes:
             threading.Thread(target=self._work, args=(lane,), daemon=True).start()
-        properties = Properties(PacketTypes.CONNECT)
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = FOREVER
         self._client.connect_async(
             self._local.mqtt_host, self._local.mqtt_port, keepalive=30, clean_start=False, properties=properties
@@ -114,8 +114,10 @@ class RulesEngine:
         try:
             key = partition_key(self._rule(rule_name), json.loads(message.payload))
         except Exception:
-            # A fault of a rule, not of a message, and it must not end the only thread that reads: leave it unacknowledged.
-            log.exception("message of %s cannot be routed", rule_name)
+            # A fault of a rule must not end the only thread that reads: unacknowledged, the message comes again.
+            log.exception("a message of %s cannot be routed", rule_name)
+            with self._lock:
+                self._outstanding.discard(message.mid)
             return
         self._lanes[zlib.crc32(key.encode()) % LANES].put((message, rule_name, key))
 

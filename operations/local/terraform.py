@@ -149,12 +149,8 @@ class Terraform:
                 events.append(event)
             code = process.wait()
         if code:
-            found = [
-                event["diagnostic"] for event in events if event.get("@level") == "error" and "diagnostic" in event
-            ]
-            errors = [
-                f"{each['address']}: {each['summary']}" if "address" in each else each["summary"] for each in found
-            ]
+            diagnostics = [event["diagnostic"] for event in events if "diagnostic" in event]
+            errors = [_sentence(each) for each in diagnostics if each.get("severity") == "error"]
             raise self._fault(stack, arguments[0], errors)
         return events
 
@@ -202,6 +198,12 @@ def terraform_for(*, environment: Mapping[str, str], logs: Path) -> Terraform:
         tool="tofu" if binary.name.startswith("tofu") else "terraform", environment=environment
     )
     return Terraform(binary=binary, provider=provider, environment=environment, logs=logs)
+
+
+def _sentence(diagnostic: dict[str, Any]) -> str:
+    """An error on one line: what it is about, what is wrong, and the first line of the detail."""
+    detail = diagnostic.get("detail", "").strip().partition("\n")[0]
+    return ": ".join(part for part in (diagnostic.get("address", ""), diagnostic["summary"], detail) if part)
 
 
 def _signal_group(process: subprocess.Popen[str], number: signal.Signals) -> None:

@@ -1,0 +1,190 @@
+"""Brings the project's stacks into the local AWS, takes them out again, and starts the services that they need."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from generator.diagnostics import EnvironmentFault
+from operations.local import event_source_process, lifecycle, rules_engine
+from operations.local.aws import ACCOUNT_ID, LocalAws, load, save
+from operations.local.overrides import PLATFORM_PREFIX, Adaptation, write_overrides
+from operations.local.processes import start_child
+from operations.local.rules_identity import remove_identity
+from operations.local.terraform import Terraform, terraform_for
+
+FACILITIES_AT_ONCE = 2
+"""Each Terraform with its provider takes some 600 MB and most of a core."""
+
+Say = Callable[[str], None]
+
+
+def silent(line: str) -> None:
+    """Says nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """What an apply has left in the local AWS: its stacks, platform first, with their numbers of resources."""
+
+    resources: dict[str, int]
+    adaptations: tuple[Adaptation, ...]
+
+
+def synthesise(
+    local: LocalAws, *, root: Path, facilities: Iterable[str] = (), identities: Path | None = None, say: Say = silent
+) -> tuple[Path, ...]:
+    """Synthesises platform and facilities (all, or those given); the stacks' folders, the platform's first."""
+    environment = {k: v for k, v in local.environment().items() if not k.startswith("TERRAFORM_STATE_")}
+    environment |= {
+        "FLEET_ACCOUNT_ID": ACCOUNT_ID,
+        "FLEET_FACILITIES": ",".join(facilities),
+        "FLEET_LAMBDA_ARCHITECTURE": "arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64",
+        "FLEET_OUTDIR": str(local.output),
+    }
+    if identities is not None:
+        environment["FLEET_IDENTITIES"] = str(identities.resolve())
+    done = subprocess.run(
+        [sys.executable, "-m", "lib.app"], cwd=root, env=environment, capture_output=True, text=True, check=False
+    )
+    (local.logs / "synthesis.log").write_text(done.stdout + done.stderr)
+    if done.returncode:
+        errors = [line for line in done.stderr.splitlines() if line.strip()]
+        raise EnvironmentFault(
+            f"the stacks cannot be synthesised: {_first_error(errors)}", hint="see it alone: python -m lib.app"
+        )
+    for note in done.stderr.splitlines():
+        say(note)
+    return tuple(local.output / "stacks" / name for name in done.stdout.split())
+
+
+def apply(
+    local: LocalAws,
+    *,
+    root: Path,
+    facilities: Iterable[str] = (),
+    identities: Path | None = None,
+    redeliver: float = 0.0,
+    seed: int = 0,
+    say: Say = silent,
+) -> Applied:
+    """Synthesises and applies the stacks, then starts rules engine and event source over them."""
+    lifecycle.require_emulator(local)
+    terraform = terraform_for(environment=local.environment(), logs=local.logs)
+    say(terraform.provider.said)
+    stacks = synthesise(local, root=root, facilities=facilities, identities=identities, say=say)
+    adaptations = write_all_overrides(stacks)
+    for adaptation in adaptations:
+        say(f"for the emulator: {adaptation.resource_type}: {adaptation.change} ({adaptation.reason})")
+    for stack in stacks:
+        terraform.init(stack)
+    apply_stacks(terraform, stacks, say=say)
+    start_services(local, redeliver=redeliver, seed=seed)
+    return Applied(resources={stack.name: len(terraform.resources(stack)) for stack in stacks}, adaptations=adaptations)
+
+
+def write_all_overrides(stacks: Iterable[Path]) -> tuple[Adaptation, ...]:
+    """Writes the override files of all stacks; the adaptations that they needed, each once."""
+    stacks = tuple(stacks)
+    suffix = next(
+        stack.name.removeprefix(PLATFORM_PREFIX) for stack in stacks if stack.name.startswith(PLATFORM_PREFIX)
+    )
+    used = [adaptation for stack in stacks for adaptation in write_overrides(stack, suffix=suffix)]
+    return tuple(dict.fromkeys(used))
+
+
+def apply_stacks(terraform: Terraform, stacks: Iterable[Path], *, say: Say = silent) -> None:
+    """Applies the platform, then the facilities, two at a time."""
+    platforms, others = _split(stacks)
+    for stack in platforms:
+        terraform.apply(stack)
+        say(f"{stack.name}: {len(terraform.resources(stack))} resources")
+    _each(
+        terraform,
+        others,
+        terraform.apply,
+        lambda stack: say(f"{stack.name}: {len(terraform.resources(stack))} resources"),
+    )
+
+
+def destroy(local: LocalAws, *, say: Say = silent) -> tuple[str, ...]:
+    """Stops the services and destroys every stack that has a state; the names of the stacks."""
+    lifecycle.require_emulator(local)
+    stop_services(local)
+    remove_identity(local)
+    terraform = terraform_for(environment=local.environment(), logs=local.logs)
+    platforms, others = _split(applied_stacks(local))
+    _each(terraform, others, terraform.destroy, lambda stack: say(f"{stack.name}: destroyed"))
+    _each(terraform, platforms, terraform.destroy, lambda stack: say(f"{stack.name}: destroyed"))
+    return tuple(stack.name for stack in (*others, *platforms))
+
+
+def applied_stacks(local: LocalAws) -> tuple[Path, ...]:
+    """The folders of the stacks that have a Terraform state."""
+    return tuple(sorted({state.parent for state in (local.output / "stacks").glob("*/*.tfstate")}))
+
+
+def start_services(local: LocalAws, *, redeliver: float = 0.0, seed: int = 0) -> LocalAws:
+    """Starts rules engine and event source, anew where they run; the local AWS with both."""
+    local = load(local.folder)
+    stop_services(local)
+    commands = {
+        rules_engine.NAME: [rules_engine.__name__],
+        event_source_process.NAME: [
+            event_source_process.__name__,
+            *("--redeliver", str(redeliver), "--seed", str(seed)),
+        ],
+    }
+    for name, (module, *arguments) in commands.items():
+        child = start_child(
+            name=name,
+            command=[sys.executable, "-m", module, "--dir", str(local.folder), *arguments],
+            environment=local.environment(),
+            log=local.logs / f"{name}.log",
+            folder=Path(__file__).parents[2],
+        )
+        local = local.with_child(child)
+        save(local)
+    return local
+
+
+def stop_services(local: LocalAws) -> None:
+    """Ends rules engine and event source; what they have noted stays, and they go on from there."""
+    local = load(local.folder)
+    for name in (rules_engine.NAME, event_source_process.NAME):
+        lifecycle.stop_child(local, name)
+
+
+def _split(stacks: Iterable[Path]) -> tuple[list[Path], list[Path]]:
+    stacks = list(stacks)
+    platforms = [stack for stack in stacks if stack.name.startswith(PLATFORM_PREFIX)]
+    return platforms, [stack for stack in stacks if stack not in platforms]
+
+
+def _each(terraform: Terraform, stacks: list[Path], work: Callable[[Path], None], done: Callable[[Path], None]) -> None:
+    """Works on the stacks, a few at once; where one fails, or at Ctrl-C, what still runs is ended."""
+
+    def run(stack: Path) -> None:
+        work(stack)
+        done(stack)
+
+    with ThreadPoolExecutor(max_workers=FACILITIES_AT_ONCE) as workers:
+        futures = [workers.submit(run, stack) for stack in stacks]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            terraform.interrupt()
+            raise
+
+
+def _first_error(lines: list[str]) -> str:
+    named = [line for line in lines if line.lower().startswith("error")]
+    return (named or lines[-1:] or ["it said nothing"])[0].removeprefix("error: ")
