@@ -101,11 +101,17 @@ def read_archive(s3: Any, bucket: str) -> Archive:
     return Archive(lines=len(raw), readings=readings, quarantined=len(quarantined), rule_errors=errors)
 
 
-def count_resources(states: list[Path]) -> int:
-    """Managed resource instances in Terraform's states (data sources are not counted)."""
+def count_items(dynamodb: Any, table: str) -> int:
+    """How many items a table holds, read now: DescribeTable's own count is hours old."""
+    pages = dynamodb.get_paginator("scan").paginate(TableName=table, Select="COUNT", ConsistentRead=True)
+    return sum(page["Count"] for page in pages)
+
+
+def count_resources(output: Path) -> int:
+    """Managed resource instances in the Terraform states below `output` (data sources are not counted)."""
     return sum(
         len(resource["instances"])
-        for state in states
+        for state in output.rglob("*.tfstate")
         for resource in json.loads(state.read_text(encoding="utf-8"))["resources"]
         if resource["mode"] == "managed"
     )
