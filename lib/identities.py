@@ -35,7 +35,9 @@ def read_csrs(path: Path) -> dict[str, str]:
             continue
         try:
             identity = decoder.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UnicodeDecodeError:
+            raise _bad_line(path, number, "not UTF-8") from None
+        except msgspec.DecodeError as error:
             raise _bad_line(path, number, str(error)) from None
         if identity.thing in csrs:
             raise _bad_line(path, number, f"thing '{identity.thing}' has a CSR already")

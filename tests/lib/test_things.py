@@ -1,0 +1,84 @@
+"""Things as expanded resource blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lib.specs import FacilitySpec
+from lib.things import Thing, logical_id, read_things, thing_blocks
+
+NAMES = st.text(alphabet="ab0-_:.", min_size=1, max_size=8)
+
+
+def _press(number: int) -> Thing:
+    return Thing(
+        name=f"p1-press-{number:04}",
+        thing_type="thing-type-press",
+        device_type="press",
+        serial=f"S{number}",
+        attributes={"serial": f"S{number}"},
+    )
+
+
+def test_a_thing_with_a_csr_gets_its_certificate_and_attachments(facility: Callable[..., FacilitySpec]) -> None:
+    """Thing, membership, certificate from its CSR, policy and principal attachment refer to each other."""
+    built = thing_blocks(iter([_press(1)]), facility=facility(), suffix="dev", csrs={"p1-press-0001-dev": "CSR"})
+    assert (built.certificates, built.without_csr) == (1, 0)
+    assert {kind: blocks["p1-press-0001"] for kind, blocks in built.blocks.items()} == {
+        "aws_iot_thing": {
+            "name": "p1-press-0001-dev",
+            "thing_type_name": "thing-type-press-dev",
+            "attributes": {"serial": "S1"},
+        },
+        "aws_iot_thing_group_membership": {
+            "thing_name": "${aws_iot_thing.p1-press-0001.name}",
+            "thing_group_name": "${aws_iot_thing_group.thing-group-p1-press.name}",
+        },
+        "aws_iot_certificate": {"active": True, "csr": "CSR"},
+        "aws_iot_policy_attachment": {
+            "policy": "${aws_iot_policy.policy-p1-press.name}",
+            "target": "${aws_iot_certificate.p1-press-0001.arn}",
+        },
+        "aws_iot_thing_principal_attachment": {
+            "thing": "${aws_iot_thing.p1-press-0001.name}",
+            "principal": "${aws_iot_certificate.p1-press-0001.arn}",
+        },
+    }
+
+
+def test_a_thing_without_a_csr_is_registered_and_counted(facility: Callable[..., FacilitySpec]) -> None:
+    """It gets no certificate at all: AWS would make its key pair, and the state would keep it."""
+    built = thing_blocks(iter([_press(1), _press(2)]), facility=facility(), suffix="dev", csrs={})
+    assert (built.certificates, built.without_csr) == (0, 2)
+    assert sorted(built.blocks) == ["aws_iot_thing", "aws_iot_thing_group_membership"]
+
+
+@given(st.sets(NAMES, min_size=2, max_size=30))
+def test_different_names_have_different_logical_ids(names: set[str]) -> None:
+    """CDKTF and Terraform would merge resources whose ids are the same."""
+    assert len({logical_id(name) for name in names}) == len(names)
+
+
+@given(NAMES)
+def test_a_logical_id_is_a_terraform_identifier(name: str) -> None:
+    """It begins with a letter or underscore and goes on with those, digits and hyphens."""
+    id_ = logical_id(name)
+    assert id_[0].isalpha() or id_[0] == "_"
+    assert set(id_) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
+
+
+def test_the_name_of_a_generated_thing_is_its_logical_id() -> None:
+    """Addresses read like names wherever names allow it."""
+    assert logical_id("sg-01-press-monitor-0001") == "sg-01-press-monitor-0001"
+
+
+def test_things_are_read_in_the_order_of_their_file(tmp_path: Path) -> None:
+    """One thing a line."""
+    path = tmp_path / "things.jsonl"
+    line = '{"name":"%s","thing_type":"t","device_type":"press","serial":"s","attributes":{}}\n'
+    path.write_text(line % "b" + line % "a")
+    assert [thing.name for thing in read_things(path)] == ["b", "a"]
