@@ -73,8 +73,9 @@ def encode_markdown(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise EncodingError(f"a {type(value).__name__} has no text")
     text = value if isinstance(value, str) else format_number(value)
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise EncodingError("half a surrogate pair has no text")
+    for character in text:
+        if unicodedata.category(character) in _HIDDEN:
+            raise EncodingError(f"the invisible character U+{ord(character):04X} has no place in a text to read")
     return "".join(_markdown_character(text, place) for place in range(len(text)))
 
 
@@ -85,7 +86,7 @@ def format_number(value: float) -> str:
 
 def _markdown_character(text: str, place: int) -> str:
     character = text[place]
-    if character.isalnum() and unicodedata.category(character) not in _HIDDEN:
+    if character.isalnum():
         return character
     before, after = text[:place][-1:], text[place + 1 : place + 2]
     is_within = before.isalnum() and after.isalnum()

@@ -12,7 +12,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from jinja2.runtime import Undefined
 from markupsafe import Markup
 
-from generator.encoding import ENCODERS, EncodingError
+from generator.encoding import ENCODERS
 
 _ROOT = files("generator") / "templates"
 _ESCAPE_HATCHES = ("safe", "e", "escape", "forceescape", "tojson", "xmlattr", "urlize", "pprint")
@@ -21,7 +21,7 @@ _ESCAPE_HATCHES = ("safe", "e", "escape", "forceescape", "tojson", "xmlattr", "u
 def render_template(name: str, values: dict[str, Any]) -> bytes:
     """The text of `templates/NAME`, UTF-8, with `values` encoded for the language that its suffix names."""
     suffix = PurePosixPath(name.removesuffix(".j2")).suffix
-    return _environment(suffix).get_template(name).render(values).encode()
+    return environment(suffix).get_template(name).render(values).encode()
 
 
 @cache
@@ -29,7 +29,11 @@ def template_names() -> tuple[str, ...]:
     """All templates, sorted."""
     return tuple(
         sorted(
-            f"{folder.name}/{file.name}" for folder in _ROOT.iterdir() if folder.is_dir() for file in folder.iterdir()
+            f"{folder.name}/{file.name}"
+            for folder in _ROOT.iterdir()
+            if folder.is_dir()
+            for file in folder.iterdir()
+            if file.name.endswith(".j2")
         )
     )
 
@@ -48,7 +52,7 @@ def _source(name: str) -> str:
 
 
 @cache
-def _environment(suffix: str) -> Environment:
+def environment(suffix: str) -> Environment:
     """Autoescape would HTML-escape what `finalize` has encoded: `Markup` tells it that this is done."""
     encode = ENCODERS[suffix]
 
@@ -59,7 +63,7 @@ def _environment(suffix: str) -> Environment:
             str(value)  # raises: StrictUndefined
         return Markup(encode(value))  # noqa: S704
 
-    environment = Environment(
+    jinja = Environment(
         loader=FunctionLoader(_source),
         undefined=StrictUndefined,
         autoescape=True,
@@ -69,8 +73,6 @@ def _environment(suffix: str) -> Environment:
         keep_trailing_newline=True,
     )
     for name in _ESCAPE_HATCHES:
-        del environment.filters[name]
-    return environment
-
-
-__all__ = ["EncodingError", "render_template", "template_names", "templates_hash"]
+        del jinja.filters[name]
+    jinja.globals.clear()
+    return jinja
