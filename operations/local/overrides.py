@@ -117,7 +117,7 @@ ADAPTATIONS = (
     Adaptation(
         resource_type="aws_s3_bucket_lifecycle_configuration",
         change="objects under 128 kB stay where they are",
-        reason="the emulator answers that they do whatever it is told, and Terraform waits for the other answer in vain",
+        reason="the emulator says so whatever it is told, and Terraform would wait for another answer in vain",
         override=_with_minimum_size,
     ),
     Adaptation(
@@ -148,7 +148,8 @@ def write_overrides(stack: Path, *, suffix: str) -> tuple[Adaptation, ...]:
         {**({"alias": each["alias"]} if "alias" in each else {}), **PROVIDER_SETTINGS}
         for each in _as_list(document.get("provider", {}).get("aws", {}))
     ]
-    _write(stack / OVERRIDE_FILE, {"provider": {"aws": providers}, "resource": resources})
+    # No empty "resource": Terraform takes that for a block without its label.
+    _write(stack / OVERRIDE_FILE, {"provider": {"aws": providers}} | ({"resource": resources} if resources else {}))
     if stack.name.startswith(PLATFORM_PREFIX):
         _write(stack / EXTRA_FILE, _republish_role_resources(suffix))
     return tuple(used)

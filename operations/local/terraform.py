@@ -23,6 +23,9 @@ PARALLELISM = 16
 
 INTERRUPT_SECONDS = 10.0
 
+PREAMBLE = "Terraform encountered problems during initiali"
+"""How a failed init begins, before it says what the fault is."""
+
 UNWANTED = ("TF_WORKSPACE", "TF_DATA_DIR", "TF_CLI_ARGS", "TF_INPUT")
 """A person's settings that would make Terraform work elsewhere or otherwise than these commands expect."""
 
@@ -131,7 +134,7 @@ class Terraform:
             code = process.wait()
         if code:
             errors = [line.partition("Error: ")[2] for line in output.splitlines() if "Error: " in line]
-            raise self._fault(stack, arguments[0], errors)
+            raise self._fault(stack, arguments[0], [error for error in errors if not error.startswith(PREAMBLE)])
         return output
 
     def _run_events(self, stack: Path, *arguments: str) -> list[dict[str, Any]]:
