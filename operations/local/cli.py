@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import signal
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 
 import click
 
 from generator.diagnostics import EnvironmentFault
-from operations.local import lifecycle
+from operations.local import deployment, lifecycle
 from operations.local.aws import load
+from operations.local.report import LocalStatus, local_status
 from operations.project import load_project
 
 DEFAULT_FOLDER = Path("build") / "local"
@@ -59,8 +62,67 @@ def up(folder: Path | None, port: int | None, mqtt_port: int | None) -> None:
 
 @local.command()
 @folder_option
-def down(folder: Path | None) -> None:
+@click.option("--facility", "facilities", multiple=True, metavar="ID", help="Only this plant; may be repeated.")
+@click.option(
+    "--identities",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder of the CSRs (default: FLEET_IDENTITIES, else identities/).",
+)
+@click.option(
+    "--redeliver",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.0,
+    help="Share of batches given to the function anew, as if its answer was lost (default: 0).",
+)
+@click.option("--seed", type=int, default=0, help="Seed of --redeliver (default: 0).")
+def apply(
+    folder: Path | None, facilities: tuple[str, ...], identities: Path | None, redeliver: float, seed: int
+) -> None:
+    """Synthesise and apply the stacks, and start rules engine and event source."""
+    root = project_root()
+    applied = deployment.apply(
+        load(_folder(folder)),
+        root=root,
+        facilities=facilities,
+        identities=identities,
+        redeliver=redeliver,
+        seed=seed,
+        say=lambda line: click.echo(line, err=True),
+    )
+    click.echo(f"{len(applied.resources)} stacks with {sum(applied.resources.values())} resources are applied")
+
+
+@local.command()
+@folder_option
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def status(folder: Path | None, as_json: bool) -> None:
+    """Say what runs and what is applied; exit 7 where something has died."""
+    found = local_status(load(_folder(folder)))
+    click.echo(json.dumps(asdict(found), indent=2) if as_json else _described(found))
+    if not found.is_whole:
+        dead = ", ".join(process.name for process in found.processes if not process.is_running)
+        raise EnvironmentFault(
+            f"of the local AWS in {found.folder}, {dead or 'nothing'} {'has ended' if dead else 'was started'}",
+            hint="start anew: fleet local down, then fleet local up (and fleet local apply)",
+        )
+
+
+@local.command()
+@folder_option
+@click.option("--destroy", is_flag=True, help="Let Terraform destroy the stacks first.")
+def down(folder: Path | None, destroy: bool) -> None:
     """Stop the local AWS and delete all that it wrote."""
     stopped = load(_folder(folder))
+    if destroy:
+        deployment.destroy(stopped, say=lambda line: click.echo(line, err=True))
     lifecycle.stop(stopped)
     click.echo(f"local AWS ended; {stopped.folder} is deleted")
+
+
+def _described(status: LocalStatus) -> str:
+    lines = [f"local AWS at {status.url}, MQTT at {status.mqtt}, in {status.folder}"]
+    for process in status.processes:
+        lines.append(f"  {process.name}: {'runs' if process.is_running else 'HAS ENDED'} (pid {process.pid})")
+        lines += [f"    {line}" for line in process.last_words]
+    lines += [f"  {stack}: {count} resources" for stack, count in status.resources.items()]
+    return "\n".join(lines if status.resources else [*lines, "  nothing is applied"])

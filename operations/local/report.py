@@ -1,0 +1,70 @@
+"""What runs in a local AWS, and what it holds: the facts behind `fleet local status`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from operations.local.aws import LocalAws
+from operations.local.deployment import applied_stacks
+from operations.local.processes import is_running, last_lines
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessState:
+    """One process; `last_words` are its log's last lines, where it is dead."""
+
+    name: str
+    pid: int
+    is_running: bool
+    log: str
+    last_words: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalStatus:
+    """A local AWS as it is now; `resources` counts the managed resources in each stack's state."""
+
+    folder: str
+    url: str
+    mqtt: str
+    processes: tuple[ProcessState, ...]
+    resources: dict[str, int]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether everything that was started still runs."""
+        return bool(self.processes) and all(process.is_running for process in self.processes)
+
+
+def local_status(local: LocalAws) -> LocalStatus:
+    """Looks at every process and every state."""
+    return LocalStatus(
+        folder=str(local.folder),
+        url=local.url,
+        mqtt=f"{local.mqtt_host}:{local.mqtt_port}",
+        processes=tuple(
+            ProcessState(
+                name=child.name,
+                pid=child.pid,
+                is_running=(running := is_running(child)),
+                log=child.log,
+                last_words=() if running else tuple(last_lines(Path(child.log), 3)),
+            )
+            for child in local.children
+        ),
+        resources={stack.name: count_resources(stack) for stack in applied_stacks(local)},
+    )
+
+
+def count_resources(stack: Path) -> int:
+    """How many managed resources are in a stack's state; read from the file, since Terraform takes a second for it."""
+    count = 0
+    for state in stack.glob("*.tfstate"):
+        try:
+            resources = json.loads(state.read_text()).get("resources", [])
+        except ValueError:
+            continue  # Terraform is writing it at this moment
+        count += sum(len(resource["instances"]) for resource in resources if resource["mode"] == "managed")
+    return count
