@@ -144,20 +144,22 @@ class ThingRowsGate:
     """Checks rows as they stream by: JSON with the right keys, in order (hence unique), and none missing."""
 
     KEYS = ("name", "thing_type", "device_type", "serial", "attributes")
+    CHECKED_ROWS = 256
 
     def __init__(self, path: str, *, count: int) -> None:
         self._path, self._expected, self._seen = path, count, 0
         self._previous = ("", 0)
 
     def check(self, chunk: bytes) -> None:
-        """Looks at the first and the last row of a chunk, and counts the others."""
+        """Looks at the first rows of a facility, then at the first and the last of each chunk; counts them all."""
         if not chunk.endswith(b"\n"):
             raise _fault(self._path, "a row is cut")
-        rows = chunk.count(b"\n")
-        self._seen += rows
-        self._check_row(chunk[: chunk.index(b"\n")])
-        if rows > 1:
-            self._check_row(chunk[chunk.rindex(b"\n", 0, -1) + 1 : -1])
+        head = 1 if self._seen else self.CHECKED_ROWS
+        *first, rest = chunk[:-1].split(b"\n", head)
+        for row in first:
+            self._check_row(row)
+        self._check_row(rest[rest.rfind(b"\n") + 1 :])
+        self._seen += chunk.count(b"\n")
 
     def _check_row(self, line: bytes) -> None:
         row = check_json(self._path, line)

@@ -1,0 +1,169 @@
+"""What the generator writes fits the programs that read it: specs, stacks, sensor processor, editors."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sensor_processor import metrics
+
+from generator import capacity, dashboard, naming
+from generator.diagnostics import EnvironmentFault
+from generator.manifest import FleetManifest, keys_at
+from generator.plan import FleetPlan, plan_fleet
+from generator.project import find_project
+from generator.schema import SCHEMA_FILE, schema_text
+from generator.validation import read_manifest
+from lib import specs
+from lib.facilities import FACILITIES
+from lib.facilities.fleet import FLEET
+
+ROOT = Path(__file__).parents[2]
+
+
+def committed_plan() -> FleetPlan:
+    """The plan of the committed manifest."""
+    return plan_fleet(read_manifest(ROOT / "fleet.yaml", name="fleet.yaml"))
+
+
+def shared_fields(spec: Any, plan: Any) -> dict[str, Any]:
+    """The plan's values of the fields that the spec has as plain values."""
+    names = [field.name for field in dataclasses.fields(spec) if hasattr(plan, field.name)]
+    return {name: getattr(plan, name) for name in names if not isinstance(getattr(plan, name), tuple)}
+
+
+def test_generated_declarations_are_the_plan() -> None:
+    """Imported, the generated Python holds what the manifest planned, field by field."""
+    plan = committed_plan()
+    assert [facility.id for facility in plan.facilities] == list(FACILITIES)
+    for facility in plan.facilities:
+        spec = FACILITIES[facility.id]
+        assert shared_fields(spec, facility) == shared_fields(spec, spec)
+        assert len(facility.groups) == len(spec.groups)
+        for group, group_spec in zip(facility.groups, spec.groups, strict=True):
+            assert group.device_type.id == group_spec.device_type
+            assert group.device_type.thing_type == group_spec.thing_type
+            for name in ("thing_group", "policy", "policy_file", "count"):
+                assert getattr(group, name) == getattr(group_spec, name)
+    assert shared_fields(FLEET, plan) == {
+        name: getattr(FLEET, name)
+        for name in ("application", "environment_suffix", "region", "account_id", "reserved_concurrency")
+    }
+    assert dict(plan.tags) == FLEET.tags
+    for device_type, type_spec in zip(plan.device_types, FLEET.device_types, strict=True):
+        assert shared_fields(type_spec, device_type) == shared_fields(type_spec, type_spec)
+        expected = [dataclasses.asdict(metric) for metric in device_type.metrics]
+        assert expected == [dataclasses.asdict(metric) for metric in type_spec.metrics]
+
+
+def test_files_that_declarations_name_are_there() -> None:
+    """Policies, rule and things lie beside the declaration."""
+    for facility in FACILITIES.values():
+        folder = ROOT / "lib" / "facilities" / facility.module
+        names = [facility.things_file, facility.topic_rule_file, *(group.policy_file for group in facility.groups)]
+        assert [] == [name for name in names if not (folder / name).is_file()]
+        assert facility.thing_count == len((folder / facility.things_file).read_text().splitlines())
+
+
+def test_sample_is_a_believable_company() -> None:
+    """Three plants, five device types, 150 to 300 things, and every type in use."""
+    assert 3 == len(FACILITIES)
+    used = {group.device_type for facility in FACILITIES.values() for group in facility.groups}
+    assert {device_type.id for device_type in FLEET.device_types} == used
+    assert len(used) >= 5
+    assert 150 <= sum(facility.thing_count for facility in FACILITIES.values()) <= 300
+
+
+def test_dashboard_shows_what_the_processor_emits() -> None:
+    """Both programs hold the same metrics and dimensions."""
+    assert sorted(metrics.METRICS) == sorted(dashboard.PROCESSOR_METRICS)
+    assert metrics.DIMENSIONS == dashboard.DIMENSIONS
+
+
+def test_tokens_are_those_of_the_specs() -> None:
+    """`specs.fill` leaves no token in a generated policy, and the rule in it has the name that the stack gives it."""
+    assert (specs.ACCOUNT_ID_TOKEN, specs.SUFFIX_TOKEN) == (naming.ACCOUNT_ID_TOKEN, naming.SUFFIX_TOKEN)
+    policy = (ROOT / "lib/facilities/sg_01/press-monitor.policy.json").read_text()
+    filled = specs.fill(policy, account_id="123456789012", suffix="a-b")
+    assert naming.ACCOUNT_ID_TOKEN not in filled
+    assert naming.SUFFIX_TOKEN not in filled
+    assert f"$aws/rules/{specs.suffixed(FACILITIES['sg-01'].topic_rule, 'a-b')}/dt/" in filled
+
+
+def test_record_size_is_that_of_a_real_record() -> None:
+    """The estimate of a record lies within a tenth of one as the topic rule makes it."""
+    message = {"time": 1764000000000, "sequence": 17, "metrics": {"pressure": 120.25, "temperature": 71.25}}
+    raw = len(json.dumps(message)) * 4 / 3
+    thing = "sg-01-press-0001-dev"
+    fields = {"facility": "sg-01", "device_type": "press", "thing": thing, "client_id": thing, "principal": "a" * 64}
+    fields |= {"raw": "", "received_at": 1764000000123, "trace_id": "0f5ac0d4-8d86-4a5e-9d56-0d6c7d1f3a11"}
+    actual = len(json.dumps(fields)) + raw + len(thing)
+    press = FleetManifest.model_validate(
+        {
+            "version": 1,
+            "application": "mfg",
+            "environment_suffix": "dev",
+            "region": "eu-west-1",
+            "device_types": {
+                "press": {
+                    "description": "x",
+                    "sample_interval_s": 10,
+                    "metrics": {name: {"unit": "x", "max": 1} for name in message["metrics"]},
+                }
+            },
+            "facilities": {"sg-01": {"name": "x", "timezone": "UTC", "things": {"press": 20}}},
+        }
+    )
+    estimate = capacity.record_bytes("sg-01", "press", press.device_types["press"])
+    assert 0.9 < estimate / actual < 1.1
+    load = capacity.expected_load(press)
+    assert 2.0 == load.records_per_second
+    assert load.megabytes_per_second == pytest.approx(2 * estimate / 1_000_000)
+
+
+def test_schema_is_fresh() -> None:
+    """`python -m generator.schema` has been run since the models changed."""
+    assert schema_text() == SCHEMA_FILE.read_text()
+
+
+def test_manifest_points_editors_to_the_schema() -> None:
+    """The first line of the committed manifest is the modeline that editors read."""
+    first = (ROOT / "fleet.yaml").read_text().splitlines()[0]
+    assert f"# yaml-language-server: $schema={SCHEMA_FILE.relative_to(ROOT)}" == first
+
+
+def test_every_part_of_the_schema_has_its_keys_for_hints() -> None:
+    """A model that joins the manifest is known to the did-you-mean, too."""
+    paths = [(), ("stream",), ("stream", "start_capacity"), ("processor",), ("device_types", "x")]
+    paths += [("device_types", "x", "metrics", "y"), ("facilities", "x"), ("facilities", "x", "things", "y")]
+    schema = json.loads(schema_text())
+    models = [schema, *schema["$defs"].values()]
+    assert sorted(sorted(model["properties"]) for model in models) == sorted(sorted(keys_at(path)) for path in paths)
+
+
+def test_project_is_found_upward(tmp_path: Path) -> None:
+    """The nearest folder with a manifest is the project; without one, the remedy is told and the exit code is 7."""
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "fleet.yaml").touch()
+    assert tmp_path / "a" == find_project(tmp_path / "a" / "b")
+    (tmp_path / "a" / "fleet.yaml").unlink()
+    with pytest.raises(EnvironmentFault) as caught:
+        find_project(tmp_path / "a")
+    assert 7 == caught.value.exit_code
+    assert "hint: go into the project's folder, or name the manifest: --manifest PATH" in caught.value.lines()
+
+
+def test_generator_needs_no_other_program() -> None:
+    """Generating imports neither AWS's library nor cdktf."""
+    code = (
+        "import sys; from click.testing import CliRunner; from generator.cli import main; "
+        "assert CliRunner().invoke(main, ['generate', '--check']).exit_code == 0; "
+        "print([name for name in ('boto3', 'cdktf', 'lib.specs', 'operations') if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "[]\n" == result.stdout

@@ -1,0 +1,73 @@
+"""The streamed rows of things are what a JSON encoder would write."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from generator.plan import plan_fleet
+from generator.rows import ROWS_PER_CHUNK, thing_rows
+
+NAMES = st.text("abcABC019_.,@/:#-", min_size=1, max_size=8).filter(lambda name: name not in ("facility", "serial"))
+VALUES = st.text("abcABC019_.,@/:#=[]-", max_size=8)
+
+
+def rows_of(manifest: Any, facility: int = 0) -> list[str]:
+    """The rows of one facility of a manifest."""
+    return b"".join(thing_rows(plan_fleet(manifest).facilities[facility])).decode().splitlines()
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+@given(attributes=st.dictionaries(NAMES, VALUES, max_size=4))
+def test_row_decodes_to_its_thing(manifest: Any, attributes: dict[str, str]) -> None:
+    """Every attribute that AWS takes comes back, facility and serial with them."""
+    things = {"press": {"count": 2, "attributes": attributes}}
+    facilities = {"sg-01": {"name": "Tuas", "timezone": "Asia/Singapore", "things": things}}
+    expected = {
+        "name": "sg-01-press-0002",
+        "thing_type": "thing-type-press",
+        "device_type": "press",
+        "serial": "SG01-PRESS-0002",
+        "attributes": {"facility": "sg-01", "serial": "SG01-PRESS-0002", **attributes},
+    }
+    line = rows_of(manifest(facilities=facilities))[1]
+    assert expected == json.loads(line)
+    assert list(expected) == list(json.loads(line))
+
+
+def test_rows_are_those_that_a_json_encoder_writes(manifest: Any) -> None:
+    """Byte for byte, also across the borders of chunks and beyond four digits."""
+    count = ROWS_PER_CHUNK + 2_000
+    facilities = {"sg-01": {"name": "Tuas", "timezone": "UTC", "things": {"press": count}}}
+    types = manifest().device_types["press"].model_dump() | {"sample_interval_s": 60}
+    fleet = manifest(facilities=facilities, device_types={"press": types})
+    expected = []
+    for number in range(1, count + 1):
+        serial = f"SG01-PRESS-{number:04d}"
+        thing = {"name": f"sg-01-press-{number:04d}", "thing_type": "thing-type-press", "device_type": "press"}
+        thing |= {"serial": serial, "attributes": {"facility": "sg-01", "serial": serial}}
+        expected.append(json.dumps(thing, separators=(",", ":")))
+    assert expected == rows_of(fleet)
+
+
+def test_things_of_the_plan_are_those_of_the_rows(manifest: Any) -> None:
+    """A thing that is computed has the name and the serial of its row."""
+    fleet = manifest()
+    computed = [
+        (thing.name, thing.serial) for group in plan_fleet(fleet).facilities[0].groups for thing in group.things()
+    ]
+    written = [(row["name"], row["serial"]) for row in map(json.loads, rows_of(fleet))]
+    assert computed == written
+
+
+def test_raising_a_count_only_adds_lines(manifest: Any) -> None:
+    """Rows that exist keep every byte."""
+    facilities = {"sg-01": {"name": "Tuas", "timezone": "UTC", "things": {"press": 3, "pump": 2}}}
+    before = rows_of(manifest(facilities=facilities))
+    facilities["sg-01"]["things"] = {"press": 5, "pump": 2}
+    after = rows_of(manifest(facilities=facilities))
+    assert before == [line for line in after if line in before]
+    assert 2 == len(after) - len(before)
