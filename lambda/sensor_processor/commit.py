@@ -15,9 +15,10 @@ from sensor_processor.store import Store, Verdict
 
 @dataclass(slots=True, kw_only=True)
 class Outcome:
-    """What became of the readings; `tallies` by facility and device type, `notes` for the log."""
+    """What became of the readings; `tallies` by facility and device type, `faults` and `notes` for the log."""
 
     failed: list[Reading] = field(default_factory=list)
+    faults: set[str] = field(default_factory=set)
     overflow: list[Reading] = field(default_factory=list)
     tallies: dict[tuple[str, str], Tally] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -43,7 +44,7 @@ def commit(
         try:
             plans = _plans(pending, store=store, catalogue=catalogue, retention_days=retention_days, retry=retry)
         except Unavailable as error:
-            outcome.notes.append(f"the tables could not be read: {error}")
+            outcome.faults.add(str(error))
             break
         for device, plan in plans.items():
             if plan.lost_state is not None:
@@ -51,7 +52,7 @@ def commit(
         _write_rounds(plans, pending=pending, outcome=outcome, store=store, retry=retry)
         attempt += 1
         if pending and not retry.pause(attempt):
-            outcome.notes.append(f"{len(pending)} devices were still contended after {attempt} attempts")
+            outcome.faults.add(f"{len(pending)} devices were still contended after {attempt} attempts")
             break
     for left in pending.values():
         outcome.failed += left
@@ -99,15 +100,16 @@ def _write_rounds(
     waiting = {name: list(plan.chunks) for name, plan in plans.items()}
     while waiting:
         firsts = {name: chunks.pop(0) for name, chunks in waiting.items()}
-        verdicts = store.write(list(firsts.values()), retry=retry)
+        written = store.write(list(firsts.values()), retry=retry)
         for name, chunk in firsts.items():
-            verdict = verdicts[name]
+            verdict = written[name].verdict
             if verdict is Verdict.COMMITTED:
                 outcome.settle(chunk)
                 settled = {reading.sequence_number for reading in chunk.readings}
                 pending[name] = [reading for reading in pending[name] if reading.sequence_number not in settled]
             elif verdict is Verdict.FAILED:
                 outcome.failed += pending.pop(name)
+                outcome.faults.add(written[name].detail)
             if verdict is not Verdict.COMMITTED or not waiting[name]:
                 del waiting[name]
             if not pending.get(name, True):

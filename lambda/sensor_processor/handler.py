@@ -25,14 +25,15 @@ from sensor_processor.retry import Retry, Unavailable
 from sensor_processor.settings import Settings, read_settings
 from sensor_processor.store import Store
 
-RESERVE_S = 5.0
-"""Kept back from the function's time, to report what failed instead of being stopped."""
+RESERVE_S = 8.0
+"""Kept back from the function's time, but no more than a quarter of it, to report what failed instead of being stopped.
+A call that begins just before takes at most the two timeouts below."""
 
 WITHOUT_CONTEXT_S = 60.0
 
 CLIENT = Config(
     connect_timeout=2,
-    read_timeout=10,
+    read_timeout=5,
     # Attempts are counted in one place, `Retry`, within the time that is left.
     retries={"mode": "standard", "total_max_attempts": 1},
     # The items are typed by `items` and checked by its tests; botocore's own check costs as much as the rest of a call.
@@ -99,7 +100,7 @@ def handle(event: Mapping[str, Any], context: Any) -> dict[str, list[dict[str, s
         write=print,
     )
     retry = Retry(
-        deadline=time.monotonic() + left_s - RESERVE_S,
+        deadline=time.monotonic() + left_s - min(RESERVE_S, left_s / 4),
         is_transient=is_transient,
         clock=time.monotonic,
         sleep=time.sleep,
@@ -184,6 +185,8 @@ def _report(
                 timestamp=now,
             )
         )
+    for fault in sorted(outcome.faults):
+        log.error("A service did not do its part; the records in question will come again.", error=fault)
     for note in outcome.notes:
         log.warning(note)
     if reasons:

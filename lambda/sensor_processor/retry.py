@@ -36,9 +36,11 @@ class Retry:
     random: Random
 
     def run(self, call: Callable[[], T]) -> T:
-        """What `call` returns. Raises Unavailable after an error that will not pass, or when time is up."""
+        """What `call` returns. Raises Unavailable when time or attempts are up, and what will not pass as it is."""
         attempt = 0
         while True:
+            if self.clock() >= self.deadline:
+                raise Unavailable("no time was left to ask")
             try:
                 return call()
             except Exception as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
 from random import Random
@@ -35,6 +36,17 @@ class Verdict(Enum):
     FAILED = "failed"
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A chunk's verdict; `detail` says why it failed."""
+
+    verdict: Verdict
+    detail: str = ""
+
+
+_COMMITTED = Written(Verdict.COMMITTED)
+
+
 class Store:
     """The two tables, through a low-level client; `random` makes the idempotency tokens."""
 
@@ -63,12 +75,12 @@ class Store:
             minutes[name, start] = parse_minute(item, start=start)
         return minutes
 
-    def write(self, chunks: Sequence[Chunk], *, retry: Retry) -> dict[str, Verdict]:
-        """Writes at most one chunk of each device, several devices to a transaction; the verdict by device."""
-        verdicts = {chunk.device: Verdict.COMMITTED for chunk in chunks if chunk.device_item is None}
+    def write(self, chunks: Sequence[Chunk], *, retry: Retry) -> dict[str, Written]:
+        """Writes at most one chunk of each device, several devices to a transaction; what came of it by device."""
+        written = {chunk.device: _COMMITTED for chunk in chunks if chunk.device_item is None}
         for group in _packed([chunk for chunk in chunks if chunk.device_item is not None]):
-            verdicts.update(self._write_group(group, retry=retry))
-        return verdicts
+            written |= self._write_group(group, retry=retry)
+        return written
 
     def _load(self, table: str, keys: list[Item], *, retry: Retry) -> Iterator[Item]:
         remaining = iter(keys)
@@ -92,51 +104,46 @@ class Store:
             raise Unavailable(f"reading {table}: {error}") from error
         return found
 
-    def _write_group(self, group: list[Chunk], *, retry: Retry) -> dict[str, Verdict]:
+    def _write_group(self, group: list[Chunk], *, retry: Retry) -> dict[str, Written]:
         """Writes the chunks of several devices, leaving out those that made DynamoDB cancel."""
-        verdicts: dict[str, Verdict] = {}
-        while group:
-            try:
-                reasons = self._transact(group, retry=retry)
-            except Unavailable:
-                return verdicts | {chunk.device: Verdict.FAILED for chunk in group}
-            except (BotoCoreError, ClientError) as error:
-                if len(group) == 1 or not _is_invalid(error):
-                    return verdicts | {chunk.device: Verdict.FAILED for chunk in group}
-                # One chunk that DynamoDB does not take must not keep the others from being written.
-                for chunk in group:
-                    verdicts |= self._write_group([chunk], retry=retry)
-                return verdicts
-            if reasons is None:
-                return verdicts | {chunk.device: Verdict.COMMITTED for chunk in group}
-            innocent: list[Chunk] = []
-            for chunk, codes in zip(group, reasons, strict=True):
-                if not codes:
-                    innocent.append(chunk)
-                else:
-                    verdicts[chunk.device] = Verdict.CONFLICT if codes <= _CONFLICTS else Verdict.FAILED
-            if len(innocent) == len(group):
-                return verdicts | {chunk.device: Verdict.FAILED for chunk in group}
-            group = innocent
-        return verdicts
+        try:
+            reasons = self._transact(group, retry=retry)
+        except (Unavailable, BotoCoreError, ClientError) as error:
+            if len(group) == 1 or not _is_invalid(error):
+                return _all(group, Written(Verdict.FAILED, f"writing the tables: {error}"))
+            # One chunk that DynamoDB does not take must not keep the others from being written.
+            return {
+                device: written
+                for chunk in group
+                for device, written in self._write_group([chunk], retry=retry).items()
+            }
+        written: dict[str, Written] = {}
+        for chunk, codes in zip(group, reasons, strict=True):
+            if codes:
+                verdict = Verdict.CONFLICT if codes <= _CONFLICTS else Verdict.FAILED
+                written[chunk.device] = Written(verdict, f"writing the tables: {', '.join(sorted(codes))}")
+        innocent = [chunk for chunk in group if chunk.device not in written]
+        if not written or not innocent:
+            return _all(innocent, _COMMITTED) | written
+        return written | self._write_group(innocent, retry=retry)
 
-    def _transact(self, group: list[Chunk], *, retry: Retry) -> list[set[str]] | None:
-        """None if it was committed, else the codes of cancellation by chunk."""
+    def _transact(self, group: list[Chunk], *, retry: Retry) -> list[set[str]]:
+        """By chunk, why DynamoDB cancelled the transaction; all are empty where it committed."""
         operations = [operation for chunk in group for operation in self._operations(chunk)]
         # The same token on each attempt: an attempt that committed and whose answer was lost is not judged again.
         token = f"{self._random.getrandbits(128):032x}"
 
-        def transact() -> list[set[str]] | None:
+        def transact() -> list[set[str]]:
             try:
                 self._client.transact_write_items(TransactItems=operations, ClientRequestToken=token)
             except ClientError as error:
-                if error.response["Error"]["Code"] != "TransactionCanceledException":
-                    raise
                 codes = [reason.get("Code") or "None" for reason in error.response.get("CancellationReasons", ())]
-                if not codes or _THROTTLES.intersection(codes):
-                    raise Again(f"the transaction was cancelled: {error}") from error
+                if not codes:
+                    raise
+                if _THROTTLES.intersection(codes):
+                    raise Again(f"the transaction was throttled: {error}") from error
                 return _by_chunk(group, codes)
-            return None
+            return [set() for _ in group]
 
         return retry.run(transact)
 
@@ -173,6 +180,10 @@ def _by_chunk(group: Sequence[Chunk], codes: Sequence[str]) -> list[set[str]]:
     """The codes of each chunk's operations, `None` left out."""
     remaining = iter(codes)
     return [set(islice(remaining, 1 + len(chunk.items))) - {"None"} for chunk in group]
+
+
+def _all(chunks: Sequence[Chunk], written: Written) -> dict[str, Written]:
+    return {chunk.device: written for chunk in chunks}
 
 
 def _is_invalid(error: Exception) -> bool:

@@ -1,0 +1,247 @@
+"""Plans: the same messages end in the same items, however they are split, ordered and repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sensor_processor.aggregate import minute_of
+from sensor_processor.catalogue import Catalogue
+from sensor_processor.items import Item, parse_device, parse_minute
+from sensor_processor.plan import CHUNK_BYTES, CHUNK_ITEMS, Chunk, plan_device
+from sensor_processor.reading import Reading
+
+RECEIVED_AT = 1_795_445_343_250
+
+
+class Tables:
+    """The two tables of one device as dictionaries; each chunk moves the version on, as the condition demands."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.catalogue = catalogue
+        self.device: Item | None = None
+        self.readings: dict[str, Item] = {}
+
+    def deliver(self, readings: Sequence[Reading]) -> tuple[Chunk, ...]:
+        """Plans and writes a batch, as a processor does that no other one disturbs."""
+        starts = {minute_of(reading.time) for reading in readings}
+        known = {start: self.minute_item(start) for start in starts}
+        plan = plan_device(
+            device=None if self.device is None else parse_device(self.device),
+            minutes={start: parse_minute(item, start=start) for start, item in known.items() if item is not None},
+            readings=readings,
+            catalogue=self.catalogue,
+            retention_days=35,
+        )
+        for chunk in plan.chunks:
+            if chunk.device_item is not None:
+                assert chunk.expected_version == self.version
+                self.device = chunk.device_item
+            self.readings.update({item["bucket"]["S"]: item for item in chunk.items})
+        return plan.chunks
+
+    def minute_item(self, start: int) -> Item | None:
+        """The minute item that starts then."""
+        for item in self.readings.values():
+            if int(item["expires_at"]["N"]) == start // 1000 + 35 * 86_400 and item["bucket"]["S"].startswith(
+                "minute#"
+            ):
+                return item
+        return None
+
+    @property
+    def version(self) -> int | None:
+        """The device's version, None where there is no device yet."""
+        return None if self.device is None else int(self.device["version"]["N"])
+
+    def minutes(self) -> dict[str, Any]:
+        """What the minute items say, as values."""
+        return {
+            bucket: parse_minute(item, start=0)
+            for bucket, item in self.readings.items()
+            if bucket.startswith("minute#")
+        }
+
+
+offsets = st.integers(-3 * 60_000, 0)
+messages = st.lists(
+    st.tuples(offsets, st.integers(0, 5), st.floats(-50, 120)), min_size=1, max_size=25, unique_by=lambda each: each[:2]
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(sent=messages, data=st.data())
+def test_any_split_and_redelivery_gives_the_same_minutes(
+    sent: list[tuple[int, int, float]], data: st.DataObject, reading: Any, catalogue: Catalogue
+) -> None:
+    """Messages in one batch, or shuffled, repeated and cut into batches anyhow, end in equal minute items."""
+    readings = [
+        reading(time=RECEIVED_AT + offset, sequence=sequence, metrics={"temperature": value, "vibration": -value})
+        for offset, sequence, value in sent
+    ]
+    whole, pieces = Tables(catalogue), Tables(catalogue)
+    whole.deliver(readings)
+    shuffled = data.draw(st.permutations(readings + readings))
+    at = 0
+    while at < len(shuffled):
+        size = data.draw(st.integers(1, 8))
+        pieces.deliver(shuffled[at : at + size])
+        at += size
+
+    assert pieces.minutes() == whole.minutes()
+    assert pieces.device is not None
+    assert whole.device is not None
+    assert int(pieces.device["messages"]["N"]) == int(whole.device["messages"]["N"]) == len(sent)
+
+
+@settings(max_examples=100, deadline=None)
+@given(values=st.lists(st.floats(60, 110), min_size=1, max_size=40), sizes=st.lists(st.integers(1, 10), min_size=40))
+def test_detection_does_not_depend_on_batches(
+    values: list[float], sizes: list[int], reading: Any, catalogue: Catalogue
+) -> None:
+    """Messages in order end in the same anomalies and the same learned state however they are cut into batches."""
+    readings = [
+        reading(time=RECEIVED_AT - 50_000 + 1_000 * place, sequence=place, metrics={"temperature": value})
+        for place, value in enumerate(values)
+    ]
+    whole, pieces = Tables(catalogue), Tables(catalogue)
+    whole.deliver(readings)
+    at = 0
+    for size in sizes:
+        pieces.deliver(readings[at : at + size]) if at < len(readings) else None
+        at += size
+
+    assert pieces.readings == whole.readings
+    assert pieces.device is not None
+    assert whole.device is not None
+    assert pieces.device["detectors"] == whole.device["detectors"]
+
+
+def test_duplicates_alone_write_nothing(reading: Any, catalogue: Catalogue) -> None:
+    """A batch of known messages is settled without a write."""
+    tables = Tables(catalogue)
+    tables.deliver([reading()])
+
+    (chunk,) = tables.deliver([reading(), reading()])
+
+    assert (chunk.device_item, chunk.items, chunk.tally.duplicates) == (None, (), 2)
+
+
+def test_many_minutes_are_split_in_order(reading: Any, catalogue: Catalogue) -> None:
+    """A device that was offline for five hours is written in successive transactions, each one version on."""
+    readings = [reading(time=RECEIVED_AT - minute * 60_000, sequence=minute) for minute in range(300)]
+    tables = Tables(catalogue)
+
+    chunks = tables.deliver(readings[::-1])
+
+    assert [chunk.expected_version for chunk in chunks] == [None, *range(1, len(chunks))]
+    assert max(1 + len(chunk.items) for chunk in chunks) <= CHUNK_ITEMS
+    assert len(tables.minutes()) == 300
+    starts = [item["bucket"]["S"] for chunk in chunks for item in chunk.items]
+    assert starts == sorted(starts)
+
+
+def test_a_storm_of_excursions_stays_within_a_transaction(reading: Any, catalogue: Catalogue) -> None:
+    """A metric that crosses its limit at every reading makes many anomalies and no transaction that is too large."""
+    readings = [
+        reading(time=RECEIVED_AT - 3_000 + place, sequence=place, metrics={"vibration": 20.0 if place % 2 else 1.0})
+        for place in range(1_000)
+    ]
+    tables = Tables(catalogue)
+
+    chunks = tables.deliver(readings)
+
+    assert max(1 + len(chunk.items) for chunk in chunks) <= CHUNK_ITEMS
+    assert sum(chunk.tally.anomalies for chunk in chunks) == 500
+    assert [int(item["messages"]["N"]) for item in tables.readings.values() if "ids" in item] == [1_000]
+
+
+def test_large_minutes_are_split_by_size(reading: Any, catalogue: Catalogue) -> None:
+    """Minutes that are nearly full do not end in one transaction that DynamoDB would refuse."""
+    tables = Tables(catalogue)
+    readings = [reading(time=RECEIVED_AT - minute * 60_000, sequence=minute) for minute in range(20)]
+    tables.deliver(readings)
+    for item in tables.readings.values():
+        item["ids"] = {"B": item["ids"]["B"] + b"".join(number.to_bytes(8) + bytes(4) for number in range(9_000))}
+
+    chunks = tables.deliver([reading(time=RECEIVED_AT - minute * 60_000, sequence=99) for minute in range(20)])
+
+    assert len(chunks) > 1
+    assert max(chunk.size for chunk in chunks) <= CHUNK_BYTES
+
+
+def test_a_straggler_is_aggregated_and_not_learned(reading: Any, catalogue: Catalogue) -> None:
+    """A reading older than the newest counts in its minute and leaves the learned state as it is."""
+    tables = Tables(catalogue)
+    tables.deliver([reading(time=RECEIVED_AT, sequence=2)])
+    assert tables.device is not None
+    learned = tables.device["detectors"]
+
+    tables.deliver([reading(time=RECEIVED_AT - 120_000, sequence=1, metrics={"temperature": 50.0})])
+
+    assert len(tables.minutes()) == 2
+    assert tables.device["detectors"] == learned
+    assert tables.device["last_sequence"] == {"N": "2"}
+
+
+def test_stragglers_outside_a_limit_are_one_anomaly_a_minute(reading: Any, catalogue: Catalogue) -> None:
+    """Readings that come late are held to the static limits, once a minute, metric and side."""
+    tables = Tables(catalogue)
+    tables.deliver([reading(time=RECEIVED_AT, sequence=100)])
+    start = minute_of(RECEIVED_AT - 120_000)
+    values = [120.0, 121.0, -30.0, 122.0]
+    for sequence, value in enumerate(values):
+        tables.deliver([reading(time=start + sequence, sequence=sequence, metrics={"temperature": value})])
+
+    assert [item["value"]["N"] for bucket, item in tables.readings.items() if bucket.startswith("anomaly#")] == [
+        "120.0",
+        "-30.0",
+    ]
+
+
+def test_a_lost_state_is_told_and_learned_anew(reading: Any, catalogue: Catalogue) -> None:
+    """A device whose learned state cannot be read is processed all the same, and the plan says so."""
+    tables = Tables(catalogue)
+    tables.deliver([reading()])
+    assert tables.device is not None
+    tables.device["detectors"] = {"B": b"damaged"}
+
+    plan = plan_device(
+        device=parse_device(tables.device),
+        minutes={},
+        readings=[reading(sequence=18)],
+        catalogue=catalogue,
+        retention_days=35,
+    )
+
+    assert plan.lost_state is not None
+    assert plan.chunks[0].tally.processed == 1
+
+
+def test_the_device_item_follows_the_newest_contact(reading: Any, catalogue: Catalogue) -> None:
+    """First and last contact are those of arrival; the certificate is that of the last one."""
+    tables = Tables(catalogue)
+    tables.deliver([reading(sequence=1, principal="a" * 64)])
+    tables.deliver([reading(sequence=2, received_at=RECEIVED_AT + 5_000, principal="b" * 64)])
+    tables.deliver([reading(sequence=3, received_at=RECEIVED_AT - 5_000, principal="c" * 64)])
+
+    assert tables.device is not None
+    assert {name: tables.device[name] for name in ("first_contact", "last_contact", "certificate_id", "messages")} == {
+        "first_contact": {"S": "2026-11-23T14:48:58.250Z"},
+        "last_contact": {"S": "2026-11-23T14:49:08.250Z"},
+        "certificate_id": {"S": "b" * 64},
+        "messages": {"N": "3"},
+    }
+
+
+@pytest.mark.parametrize(("hours", "late"), [(0, "0"), (2, "1")])
+def test_late_messages_are_counted_on_their_minute(hours: int, late: str, reading: Any, catalogue: Catalogue) -> None:
+    """A message that arrives over an hour after its time is counted as late, once."""
+    tables = Tables(catalogue)
+    for _ in range(2):
+        tables.deliver([reading(time=RECEIVED_AT - hours * 3_600_000)])
+
+    assert [item["late"]["N"] for item in tables.readings.values()] == [late]
