@@ -91,8 +91,8 @@ def read_readings(dynamodb: Any, table: str) -> tuple[list[MinuteItem], list[Ano
 
 def read_archive(s3: Any, bucket: str) -> Archive:
     """The archive's records, each counted once however often its batch was delivered."""
-    raw = {line["sequence_number"]: line for line in _lines(s3, bucket, "raw/")}
-    quarantined = {line["sequence_number"] for line in _lines(s3, bucket, "quarantine/")}
+    raw = {line["sequence_number"]: line for line in lines_below(s3, bucket, "raw/")}
+    quarantined = {line["sequence_number"] for line in lines_below(s3, bucket, "quarantine/")}
     errors = sum(1 for key in _keys(s3, bucket, "iot-rule-errors/") if not key.endswith("/"))
     readings: Counter[tuple[str, int, int]] = Counter()
     for line in raw.values():
@@ -123,7 +123,8 @@ def _keys(s3: Any, bucket: str, prefix: str) -> Iterator[str]:
             yield entry["Key"]
 
 
-def _lines(s3: Any, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
+def lines_below(s3: Any, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
+    """The NDJSON lines of every object below a prefix."""
     for key in _keys(s3, bucket, prefix):
         if key.endswith(".ndjson.gz"):
             body = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
