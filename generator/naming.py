@@ -10,6 +10,7 @@ import keyword
 
 ACCOUNT_ID_TOKEN = "ACCOUNT_ID"  # noqa: S105
 SUFFIX_TOKEN = "ENVIRONMENT_SUFFIX"  # noqa: S105
+TOKENS = (ACCOUNT_ID_TOKEN, SUFFIX_TOKEN)
 THING_NAME_VARIABLE = "${iot:Connection.Thing.ThingName}"
 """What AWS puts the connected thing's name in place of, in a device policy."""
 

@@ -191,6 +191,9 @@ def plain_text(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
         if hidden is not None:
             message = f"`{path[-1]}` holds the invisible character U+{ord(hidden):04X}"
             yield Fault(path=path, message=message, hint="write it on one line of visible characters")
+        elif token := next((token for token in naming.TOKENS if token in value), None):
+            message = f"`{path[-1]}` holds {token}, which generated documents put another value in place of"
+            yield Fault(path=path, message=message, hint="write it in another way")
         elif path[-1] == "description" and not _PRINTABLE_ASCII.fullmatch(value):
             message = "`description` becomes a thing type's description, where AWS IoT takes ASCII alone"
             yield Fault(path=path, message=message)

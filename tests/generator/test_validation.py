@@ -1,0 +1,199 @@
+"""Whatever a manifest holds, it is judged by diagnostics with places, and never by a traceback."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from generator.diagnostics import ManifestError
+from generator.document import parse_document
+from generator.scalars import resolve, trap
+from generator.sources import DataPath
+from generator.validation import read_manifest, validate
+
+ROOT = Path(__file__).parents[2]
+SAMPLE = (ROOT / "fleet.yaml").read_text("utf-8")
+
+
+def faults_of(text: str) -> tuple[Any, ...]:
+    """The diagnostics of a text; anything but `ManifestError` gets through."""
+    try:
+        validate(parse_document(text, name="fleet.yaml"))
+    except ManifestError as error:
+        return error.diagnostics
+    return ()
+
+
+def is_placed(text: str, faults: tuple[Any, ...]) -> bool:
+    """Every fault lies within the text."""
+    lines = len(text.splitlines()) + 1
+    return all(1 <= fault.location.line <= lines and fault.location.column >= 1 for fault in faults)
+
+
+JUNK = ["{", "}", "[", "]", ":", "- ", "? ", "&a ", "*a", "<<: ", "!x ", "|", ">", "#", '"', "'", "\t", "\n", "  ", "%"]
+JUNK += ["012", "NO", "~", "null", "1e999", ".nan", "2026-11-23", "\u2028", "\u202e", "\0", "\ufeff", "é", "-0", "0x1F"]
+
+
+@settings(max_examples=300, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_mutated_manifest_raises_nothing_but_diagnostics(seed: int) -> None:
+    """Lines that are cut, doubled, moved, and junk in any place: every answer is a list of placed faults."""
+    choose = random.Random(seed)
+    text = SAMPLE
+    for _ in range(choose.randint(1, 4)):
+        place = choose.randrange(len(text))
+        kind = choose.randrange(4)
+        if kind == 0:
+            text = text[:place] + choose.choice(JUNK) + text[place:]
+        elif kind == 1:
+            text = text[:place] + text[place + choose.randint(1, 30) :]
+        else:
+            lines = text.splitlines(keepends=True)
+            source, target = choose.randrange(len(lines)), choose.randrange(len(lines))
+            line = lines[source] if kind == 2 else lines.pop(source)
+            lines.insert(target, line)
+            text = "".join(lines)
+        text = text or "x"
+    assert is_placed(text, faults_of(text))
+
+
+DATA = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(part=DATA, path=st.sampled_from(["", "tags", "stream", "processor", "device_types", "facilities", "version"]))
+def test_any_data_in_any_part_raises_nothing_but_diagnostics(part: Any, path: str) -> None:
+    """A part of another type, depth or content ends in placed faults."""
+    data = yaml.safe_load(SAMPLE) | {path: part} if path else part
+    text = yaml.safe_dump(data, allow_unicode=True)
+    assert is_placed(text, faults_of(text))
+
+
+@settings(max_examples=200, deadline=None)
+@given(part=DATA, depth=st.integers(1, 4), seed=st.integers(0, 2**16))
+def test_any_data_deep_inside_raises_nothing_but_diagnostics(part: Any, depth: int, seed: int) -> None:
+    """The same for a part deep inside a device type or a facility."""
+    choose, data = random.Random(seed), yaml.safe_load(SAMPLE)
+    node = data[choose.choice(["device_types", "facilities"])]
+    for _ in range(depth):
+        key = choose.choice(sorted(node))
+        if not isinstance(node[key], dict) or not node[key]:
+            break
+        node = node[key]
+    node[choose.choice(sorted(node))] = part
+    text = yaml.safe_dump(data, allow_unicode=True)
+    assert is_placed(text, faults_of(text))
+
+
+def test_every_value_has_its_place() -> None:
+    """At the place of each scalar of the sample stands the scalar; at the place of each key, the key."""
+    document = parse_document(SAMPLE, name="fleet.yaml")
+    lines = SAMPLE.splitlines()
+    seen = 0
+
+    def walk(value: Any, path: DataPath) -> None:
+        nonlocal seen
+        if isinstance(value, dict):
+            for key, item in value.items():
+                place = document.sources.at((*path, key), is_key=True)
+                assert lines[place.line - 1][place.column - 1 :].startswith(key)
+                walk(item, (*path, key))
+            return
+        place = document.sources.at(path)
+        written = lines[place.line - 1][place.column - 1 :].lstrip('"')
+        assert written.startswith(str(value)) or float(written.split(",")[0].split("}")[0].split()[0]) == value
+        seen += 1
+
+    walk(document.data, ())
+    assert seen >= 100
+
+
+TRAPS = ("NO", "yes", "On", "off", "012", "0o14", "0x1F", "0b1", "1_000", "1:30", "2026-11-23", "+07", "089")
+PLAIN = ("mfg", "dev", "none", "north", "on-site", "yesterday", "10", "-10", "1.5", "0", "4/h", "a:b", "1e3")
+
+
+@pytest.mark.parametrize("text", TRAPS)
+def test_trap_is_known(text: str) -> None:
+    """A scalar that YAML readers disagree about is never taken in silence."""
+    assert trap(text)
+
+
+@pytest.mark.parametrize("text", PLAIN)
+def test_plain_words_and_numbers_are_no_traps(text: str) -> None:
+    """What all readers agree about passes."""
+    assert trap(text) is None
+
+
+@given(st.integers(-(10**29), 10**29) | st.floats(allow_nan=False, allow_infinity=False) | st.booleans() | st.none())
+def test_scalar_is_read_as_json_would(value: Any) -> None:
+    """Numbers, truth values and null are what they are in JSON."""
+    assert (value, type(value)) == (resolve(json.dumps(value)), type(resolve(json.dumps(value))))
+
+
+@given(st.text("abcxyz :/", min_size=1).filter(lambda text: text not in ("true", "false", "null")))
+def test_word_is_text(text: str) -> None:
+    """What looks like no number is text, as it is."""
+    assert text == resolve(text)
+
+
+HOSTILE = ["'", '"', '"""', "'''", "\\", "{{ 7*7 }}", "{% raw %}", "${iot:ClientId}", "*/", "-->", "`x`", "| x |"]
+HOSTILE += ["<script>", "# x", "__import__('os')", "%(n)04d", "%s", "{n}", "$(id)", "\u0430", "]]>", "\\u2028", "--"]
+HOSTILE += ["../../x"]
+HOSTILE += ["\u2028", "\u202e", "\r\n", "\0", "\x1b[31m"]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_is_refused_or_one_literal(text: str, project: Any, data: Any) -> None:
+    """In every free field: a fault with its place, or output that passes every gate and holds the text as data."""
+    manifest = data(tags={"owner": text})
+    manifest["device_types"]["press"]["description"] = f"Press {text}"
+    manifest["device_types"]["press"]["metrics"]["temperature"]["unit"] = f"c {text}"[:32]
+    manifest["facilities"]["sg-01"]["name"] = f"Tuas {text}"
+    manifest["facilities"]["sg-01"]["things"]["press"] = {"count": 2, "attributes": {"line": text}}
+    project.write(manifest)
+    refused = project.fleet("validate")
+    assert refused.exit_code in (0, 3)
+    if refused.exit_code == 3:
+        assert refused.stderr.startswith("fleet.yaml:")
+        manifest["tags"] = {}
+        manifest["facilities"]["sg-01"]["things"]["press"] = 2
+        if "invisible character" in refused.stderr or "ASCII" in refused.stderr:
+            manifest["device_types"]["press"]["description"] = "Press"
+        project.write(manifest)
+    result = project.fleet("generate")
+    if "invisible character" in result.stderr:
+        assert 3 == result.exit_code
+        assert not project.tree.exists()
+        return
+    assert (0, "") == (result.exit_code, result.stderr)
+    scope: dict[str, Any] = {}
+    source = (project.tree / "sg_01" / "__init__.py").read_text()
+    exec(compile(source, "sg_01", "exec"), scope)  # noqa: S102
+    assert f"Tuas {text}" == scope["FACILITY"].name
+
+
+def test_valid_manifest_has_no_fault() -> None:
+    """The committed manifest passes, with all that it says."""
+    manifest = read_manifest(ROOT / "fleet.yaml", name="fleet.yaml")
+    assert ["my-jb-01", "sg-01", "th-ry-01"] == sorted(manifest.facilities)
+
+
+def test_thousands_of_faults_are_all_told() -> None:
+    """A long manifest with a fault in each line is answered with each of them, in order."""
+    count = 2_000
+    body = "".join(f"  f-{number}: {{name: x, timezone: UTC, things: {{pres: 1}}}}\n" for number in range(count))
+    text = SAMPLE[: SAMPLE.index("facilities:")] + "facilities:\n" + body
+    lines = [fault.location.line for fault in faults_of(text)]
+    assert count == len(lines)
+    assert sorted(lines) == lines
