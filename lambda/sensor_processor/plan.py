@@ -58,7 +58,7 @@ class Chunk:
     """One transaction's share for one device.
 
     `items` go to the readings table. Where `device_item` is None nothing changes and nothing is written: all
-    `readings` were duplicates. `expected_version` None means that the device must not exist yet. `overflow` are
+    `readings` were duplicates. `expected_version` None means that the device must have no version yet. `overflow` are
     readings that their minute had no room for.
     """
 

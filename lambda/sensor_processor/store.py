@@ -59,7 +59,9 @@ class Store:
     def load_devices(self, names: Collection[str], *, retry: Retry) -> dict[str, Device]:
         """The devices of these names that exist. Raises Unavailable."""
         items = self._load(self._devices_table, [device_key(name) for name in names], retry=retry)
-        return {device.name: device for device in map(parse_device, items)}
+        # An item without a version is no processor's; it is taken over as if it did not exist.
+        devices = [parse_device(item) for item in items if "version" in item]
+        return {device.name: device for device in devices}
 
     def load_minutes(self, keys: Collection[tuple[str, int]], *, retry: Retry) -> dict[tuple[str, int], Minute]:
         """The minutes of these devices and starts that exist; load their devices first. Raises Unavailable.
@@ -149,11 +151,11 @@ class Store:
 
     def _operations(self, chunk: Chunk) -> Iterator[Item]:
         lock: Item = {"TableName": self._devices_table, "Item": chunk.device_item}
+        lock["ExpressionAttributeNames"] = {"#version": "version"}
         if chunk.expected_version is None:
-            lock["ConditionExpression"] = "attribute_not_exists(device)"
+            lock["ConditionExpression"] = "attribute_not_exists(#version)"
         else:
             lock["ConditionExpression"] = "#version = :expected"
-            lock["ExpressionAttributeNames"] = {"#version": "version"}
             lock["ExpressionAttributeValues"] = {":expected": {"N": str(chunk.expected_version)}}
         yield {"Put": lock}
         for item in chunk.items:

@@ -12,6 +12,8 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.awsrequest import AWSResponse
+from botocore.exceptions import ReadTimeoutError
 from moto import mock_aws
 from sensor_processor import handler
 from sensor_processor.catalogue import Catalogue, parse_catalogue
@@ -173,6 +175,47 @@ class Platform:
     def own_s3(self) -> Any:
         """The handler's own client, for faults on its event hooks."""
         return handler.runtime().archive._client
+
+    def refuse(self, client: Any, operation: str, *, code: str, status: int, times: int = 1_000_000) -> list[str]:
+        """Lets the service answer the next `times` calls with an error; the list grows with each of them."""
+        service = client.meta.service_model.service_name
+        refused: list[str] = []
+
+        def answer(**_: Any) -> tuple[AWSResponse, dict[str, Any]] | None:
+            if len(refused) >= times:
+                return None
+            refused.append(operation)
+            parsed = {"Error": {"Code": code, "Message": "refused"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+            return AWSResponse("https://aws", status, {}, None), parsed
+
+        # Not at before-send: there moto has done the call already when another one's answer is taken.
+        client.meta.events.register_first(f"before-call.{service}.{operation}", answer)
+        return refused
+
+    def lose_answer(self, client: Any, operation: str, *, error: Exception | None = None, times: int = 1) -> list[str]:
+        """Lets the service do the next `times` calls and the answers get lost on the way."""
+        service = client.meta.service_model.service_name
+        lost: list[str] = []
+
+        def lose(**_: Any) -> None:
+            if len(lost) < times:
+                lost.append(operation)
+                raise error or ReadTimeoutError(endpoint_url="https://aws")
+
+        client.meta.events.register_last(f"after-call.{service}.{operation}", lose)
+        return lost
+
+    def before(self, client: Any, operation: str, action: Callable[[], Any], *, times: int = 1) -> None:
+        """Does something just before each of the next `times` calls goes out."""
+        service = client.meta.service_model.service_name
+        done: list[str] = []
+
+        def once(**_: Any) -> None:
+            if len(done) < times:
+                done.append(operation)
+                action()
+
+        client.meta.events.register_first(f"before-send.{service}.{operation}", once)
 
     def items(self, table: str = "table-readings-dev") -> list[dict[str, Any]]:
         """Everything in a table, by key."""

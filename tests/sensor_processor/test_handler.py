@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+import json
+from pathlib import Path
 from typing import Any
+
+import pytest
+import sensor_processor
+from sensor_processor.aggregate import MINUTE_CAPACITY
+from sensor_processor.metrics import METRICS
 
 DEVICE = "sg-01-press-monitor-0001-dev"
 
@@ -48,3 +56,155 @@ def test_poison_is_quarantined_and_does_not_block(platform: Any, event: Any, rec
         ("sg-01", "malformed"),
         ("unknown", "envelope"),
     ]
+
+
+def emitted(capsys: pytest.CaptureFixture[str]) -> dict[tuple[str, str], dict[str, int]]:
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    return {
+        (line["Facility"], line["DeviceType"]): {name: line[name] for name in METRICS if line[name]}
+        for line in lines
+        if "_aws" in line
+    }
+
+
+def test_what_was_done_is_counted_in_metrics(
+    platform: Any, event: Any, record: Any, payload: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each facility and device type has one line with its counts, in CloudWatch's embedded format."""
+    old = payload(time=1_795_445_343_250 - 2 * 3_600_000, sequence=1)
+    platform.handle(
+        event(
+            record(),
+            record(),
+            record(payload=old),
+            record(payload=payload(sequence=18, metrics={"vibration": 12.0})),
+            record(facility="my-jb-01", number=2),
+            record(payload=b"{"),
+            record(data=b"junk"),
+        )
+    )
+
+    assert emitted(capsys) == {
+        ("sg-01", "press-monitor"): {
+            "ReadingsProcessed": 3,
+            "ReadingsQuarantined": 1,
+            "ReadingsDuplicate": 1,
+            "ReadingsLate": 1,
+            "AnomaliesDetected": 1,
+        },
+        ("my-jb-01", "press-monitor"): {"ReadingsProcessed": 1},
+        ("unknown", "unknown"): {"ReadingsQuarantined": 1},
+    }
+
+
+def test_an_anomaly_is_written_with_its_reason(platform: Any, event: Any, record: Any, payload: Any) -> None:
+    """A reading over a limit makes an anomaly item in the operator's words, beside its minute."""
+    platform.handle(event(record(payload=payload(metrics={"temperature": 97.2}))))
+
+    assert platform.anomalies() == [
+        {
+            "device": {"S": DEVICE},
+            "bucket": {"S": "anomaly#2026-11-23T14:49:03.000Z#temperature#limits"},
+            "facility": {"S": "sg-01"},
+            "device_type": {"S": "press-monitor"},
+            "metric": {"S": "temperature"},
+            "value": {"N": "97.2"},
+            "detector": {"S": "limits"},
+            "score": {"N": "0.021"},
+            "reason": {"S": "temperature 97.2 celsius is above its limit of 95"},
+            "time": {"S": "2026-11-23T14:49:03.000Z"},
+            "expires_at": {"N": str(1_795_445_343 + 35 * 86_400)},
+        }
+    ]
+
+
+def test_a_conflicting_message_is_flagged_and_the_first_kept(
+    platform: Any, event: Any, record: Any, payload: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another content under a known id changes no number, is counted once however often it comes, and is logged."""
+    other = event(record(payload=payload(metrics={"temperature": 1.0}), sequence_number="101"))
+    platform.handle(event(record(sequence_number="100")))
+    platform.handle(other)
+    platform.handle(other)
+
+    (minute,) = platform.minutes()
+    assert (minute["conflicts"]["N"], minute["messages"]["N"]) == ("1", "1")
+    assert minute["metrics"]["M"]["temperature"]["M"]["sum"] == {"N": "71.25"}
+    assert f"{DEVICE} sent 1 messages with the id of an earlier one" in capsys.readouterr().out
+    assert len(platform.lines("raw/")) == 2
+
+
+def test_messages_beyond_a_full_minute_are_quarantined(platform: Any, event: Any, record: Any, payload: Any) -> None:
+    """A device that floods one minute neither blocks the shard nor grows its item without end."""
+    platform.handle(event(record()))
+    (minute,) = platform.minutes()
+    minute["ids"] = {"B": b"".join(number.to_bytes(8) + bytes(4) for number in range(MINUTE_CAPACITY))}
+    platform.dynamodb.put_item(TableName="table-readings-dev", Item=minute)
+
+    failed = platform.handle(event(record(payload=payload(sequence=18), sequence_number="200")))
+
+    assert failed == []
+    assert [(line["sequence_number"], line["reason"]) for line in platform.lines("quarantine/")] == [
+        ("200", "minute_full")
+    ]
+
+
+def test_unknown_metrics_are_kept_raw_and_counted(
+    platform: Any, event: Any, record: Any, payload: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A metric outside the catalogue is in the archive and in the log's count, not in the minute."""
+    platform.handle(event(record(payload=payload(metrics={"temperature": 70.0, "humidity": 40.0}))))
+
+    assert list(platform.minutes()[0]["metrics"]["M"]) == ["temperature"]
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["unknown_metrics"] == 1
+
+
+def test_detectors_go_on_from_batch_to_batch(platform: Any, event: Any, record: Any, payload: Any) -> None:
+    """What one invocation learned of a device is what the next one, in another process, judges by."""
+    start = 1_795_445_343_250 - 400_000
+    steady = [
+        record(
+            payload=payload(time=start + place * 1_000, sequence=place, metrics={"temperature": 70 + place % 7 / 10})
+        )
+        for place in range(200)
+    ]
+    for at in range(0, 200, 25):
+        platform.handle(event(*steady[at : at + 25]))
+    strange = payload(time=start + 200_000, sequence=200, metrics={"temperature": 90.0})
+
+    platform.handle(event(record(payload=strange)))
+
+    assert [(item["detector"]["S"], item["value"]["N"]) for item in platform.anomalies()] == [("context", "90.0")]
+
+
+def test_a_batch_of_nothing_is_acknowledged(platform: Any, event: Any) -> None:
+    """An empty batch is no error."""
+    assert platform.handle(event()) == []
+
+
+def test_a_full_batch_is_packed_into_few_transactions(platform: Any, event: Any, record: Any, payload: Any) -> None:
+    """Two hundred devices need four transactions, not two hundred."""
+    calls: list[int] = []
+    platform.own_dynamodb.meta.events.register_first(
+        "before-call.dynamodb.TransactWriteItems",
+        lambda params, **_: calls.append(params["body"].count(b'{"Put"')),
+    )
+
+    platform.handle(event(*(record(number=number) for number in range(1, 201))))
+
+    assert calls == [100, 100, 100, 100]
+    assert len(platform.devices()) == 200
+
+
+def test_boto3_stays_at_the_rim() -> None:
+    """Only the store, the archive and the handler know AWS's client, so the core runs anywhere."""
+    package = Path(sensor_processor.__file__).parent
+    users = set()
+    for file in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            if any(name.split(".")[0] in {"boto3", "botocore"} for name in names):
+                users.add(file.stem)
+
+    assert users == {"archive", "handler", "store"}

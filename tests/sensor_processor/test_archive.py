@@ -1,0 +1,108 @@
+"""Archive objects: deterministic keys and bytes, nothing of a message lost."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import zlib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sensor_processor import compression
+from sensor_processor.archive import quarantine_objects, readings_objects
+from sensor_processor.batch import parse_batch
+from sensor_processor.catalogue import Catalogue
+
+SHARD = "shardId-000000000000"
+
+
+def test_objects_are_split_by_facility_type_and_day_of_arrival(reading: Any) -> None:
+    """Each facility, device type and UTC date has its own object, named by its first and last record."""
+    readings = [
+        reading(sequence_number="1"),
+        reading(sequence_number="2", facility="my-jb-01"),
+        reading(sequence_number="3"),
+        reading(sequence_number="4", received_at=1_795_478_400_000, time=1_795_478_400_000),
+    ]
+
+    objects = readings_objects(readings, shard=SHARD)
+
+    assert [(each.key, each.sequence_numbers) for each in objects] == [
+        (f"raw/facility=sg-01/device_type=press-monitor/date=2026-11-23/{SHARD}-1-3-2.ndjson.gz", ("1", "3")),
+        (f"raw/facility=my-jb-01/device_type=press-monitor/date=2026-11-23/{SHARD}-2-2-1.ndjson.gz", ("2",)),
+        (f"raw/facility=sg-01/device_type=press-monitor/date=2026-11-24/{SHARD}-4-4-1.ndjson.gz", ("4",)),
+    ]
+
+
+def test_the_payload_is_kept_byte_for_byte(reading: Any, payload: Any) -> None:
+    """A line holds the original bytes, the rule's stamps and the record's sequence number."""
+    (entry,) = readings_objects([reading(sequence_number="1")], shard=SHARD)
+
+    (line,) = map(json.loads, gzip.decompress(entry.body).splitlines())
+    assert base64.b64decode(line.pop("raw")) == payload()
+    assert line == {
+        "sequence_number": "1",
+        "facility": "sg-01",
+        "device_type": "press-monitor",
+        "thing": "sg-01-press-monitor-0001-dev",
+        "client_id": "sg-01-press-monitor-0001-dev",
+        "principal": f"{1:064x}",
+        "received_at": 1_795_445_343_250,
+        "trace_id": "00000000-0000-0000-0000-000000000000",
+    }
+
+
+def test_the_same_readings_give_the_same_bytes(reading: Any) -> None:
+    """A redelivered batch overwrites its objects with themselves."""
+    readings = [reading(sequence_number=str(number), sequence=number) for number in range(1, 50)]
+
+    assert readings_objects(readings, shard=SHARD) == readings_objects(readings, shard=SHARD)
+
+
+def test_quarantine_says_reason_and_origin(event: Any, record: Any, catalogue: Catalogue) -> None:
+    """A quarantined record keeps its bytes, reason, shard, and what the rule stamped."""
+    batch = parse_batch(
+        event(record(payload=b"\xff", sequence_number="9"), record(data=b"{", sequence_number="10")),
+        catalogue=catalogue,
+        suffix="dev",
+    )
+
+    objects = quarantine_objects(batch.poison, shard=batch.shard)
+
+    assert [each.key for each in objects] == [
+        f"quarantine/facility=sg-01/date=2026-11-23/{SHARD}-9-9-1.ndjson.gz",
+        f"quarantine/facility=unknown/date=2026-11-23/{SHARD}-10-10-1.ndjson.gz",
+    ]
+    known, unknown = (json.loads(gzip.decompress(each.body)) for each in objects)
+    assert {name: known[name] for name in ("reason", "raw", "raw_of", "shard", "sequence_number")} == {
+        "reason": "utf8",
+        "raw": "/w==",
+        "raw_of": "payload",
+        "shard": SHARD,
+        "sequence_number": "9",
+    }
+    assert known["envelope"]["principal"] == f"{1:064x}"
+    assert "raw" not in known["envelope"]
+    assert (unknown["reason"], unknown["raw"], unknown["envelope"]) == ("envelope", "ew==", None)
+
+
+@given(data=st.binary(max_size=5_000))
+def test_both_compressors_are_read_by_both(data: bytes) -> None:
+    """What isal packs zlib unpacks and the other way round, so a function without isal continues the same state."""
+    assert gzip.decompress(compression.gzip_bytes(data)) == data
+    assert compression.decompress_state(compression.compress_state(data)) == data
+    assert compression.decompress_state(zlib.compress(data)) == data
+
+
+def test_the_archive_is_written_without_isal(reading: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where isal is not there zlib writes the same lines, without a time in them."""
+    readings = [reading(sequence_number="1")]
+    (fast,) = readings_objects(readings, shard=SHARD)
+    monkeypatch.setattr(compression, "HAS_ISAL", False)
+    (plain,), (again,) = readings_objects(readings, shard=SHARD), readings_objects(readings, shard=SHARD)
+
+    assert gzip.decompress(plain.body) == gzip.decompress(fast.body)
+    assert (plain.key, plain.body) == (again.key, again.body)
