@@ -77,6 +77,8 @@ def parse_document(text: str, *, name: str) -> Document:
 def _text(path: Path, name: str) -> str:
     start = SourceLocation(file=name)
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise refusal(start, "this is a pipe or a device, not a manifest")
         if path.is_file() and path.stat().st_size > MAXIMUM_BYTES:
             raise refusal(start, f"the manifest is larger than {MAXIMUM_BYTES // 1024**2} MB")
         content = path.read_bytes()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def generate(manifest: FleetManifest, project: Path, *, facilities: tuple[str, .
 def check(manifest: FleetManifest, project: Path, *, facilities: tuple[str, ...]) -> None:
     """Raises `StaleError` where the project's tree is not what the manifest says."""
     root, selection = project / OUTPUT_FOLDER, _select(manifest, facilities)
-    with writer.opened(root):
+    with writer.opened(root) if root.exists() else nullcontext():
         former = _read_index(root, is_forgiving=False)
         sections = _sections(manifest, former, selection, _hash_artefact)
         changes.refuse_differences(changes.compare(former, sections, _hashes(root), is_whole=selection.is_whole))

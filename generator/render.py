@@ -40,10 +40,11 @@ class ProvisioningNames:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistryEntry:
-    """One import of the registry."""
+    """One import of the registry; the alias is upper case, so that it hides neither a module nor a builtin."""
 
     id: str
     module: Identifier
+    alias: Identifier
 
 
 def render_fleet(plan: FleetPlan) -> Artefact:
@@ -53,7 +54,11 @@ def render_fleet(plan: FleetPlan) -> Artefact:
 
 def render_registry(facilities: Iterable[str]) -> Artefact:
     """The registry of the facilities with these ids."""
-    entries = tuple(RegistryEntry(id=id_, module=Identifier(naming.module_of(id_))) for id_ in sorted(facilities))
+    modules = {id_: naming.module_of(id_) for id_ in sorted(facilities)}
+    entries = tuple(
+        RegistryEntry(id=id_, module=Identifier(module), alias=Identifier(f"PLANT_{module.upper()}"))
+        for id_, module in modules.items()
+    )
     return _templated(naming.REGISTRY_FILE, "fleet/__init__.py.j2", {"facilities": entries}, gate=gates.check_python)
 
 

@@ -52,15 +52,18 @@ class SourceMap:
         return self._mapping(node).get(str(step))
 
     def _mapping(self, node: yaml.MappingNode) -> dict[str, tuple[yaml.Node, yaml.Node]]:
+        """Keys of a mapping, its own before those of its merge keys; a loop, for merges may lead on without end."""
         if id(node) not in self._children:
             children: dict[str, tuple[yaml.Node, yaml.Node]] = {}
-            merged: list[yaml.MappingNode] = []
-            for key, value in node.value:
-                if key.value == MERGE_KEY and key.style == "":
-                    merged += merged_mappings(value) or []
-                elif isinstance(key, yaml.ScalarNode):
-                    children.setdefault(key.value, (key, value))
-            for source in merged:
-                children = self._mapping(source) | children
+            pending, seen = [node], {id(node)}
+            while pending:
+                merged: list[yaml.MappingNode] = []
+                for key, value in pending.pop(0).value:
+                    if key.value == MERGE_KEY and key.style == "":
+                        merged += merged_mappings(value) or []
+                    elif isinstance(key, yaml.ScalarNode):
+                        children.setdefault(key.value, (key, value))
+                pending = [source for source in merged if id(source) not in seen] + pending
+                seen.update(map(id, merged))
             self._children[id(node)] = children
         return self._children[id(node)]

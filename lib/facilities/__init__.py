@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from lib.specs import FacilitySpec
 
-from lib.facilities.my_jb_01 import FACILITY as my_jb_01
-from lib.facilities.sg_01 import FACILITY as sg_01
-from lib.facilities.th_ry_01 import FACILITY as th_ry_01
+from lib.facilities.my_jb_01 import FACILITY as PLANT_MY_JB_01
+from lib.facilities.sg_01 import FACILITY as PLANT_SG_01
+from lib.facilities.th_ry_01 import FACILITY as PLANT_TH_RY_01
 
 FACILITIES: dict[str, FacilitySpec] = {
-    'my-jb-01': my_jb_01,
-    'sg-01': sg_01,
-    'th-ry-01': th_ry_01,
+    'my-jb-01': PLANT_MY_JB_01,
+    'sg-01': PLANT_SG_01,
+    'th-ry-01': PLANT_TH_RY_01,
 }

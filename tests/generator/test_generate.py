@@ -5,6 +5,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -281,6 +284,38 @@ def die_and_recover(project: Any, data: Any, at: int) -> tuple[int, bool]:
     assert 0 == project.fleet("generate", "--check").exit_code
     assert not (project.tree / ".staging").exists()
     return died.exit_code, was_intended
+
+
+def test_check_writes_nothing(project: Any) -> None:
+    """In a project with nothing generated yet, all is new, and not even a folder is made."""
+    result = project.fleet("generate", "--check")
+    assert (4, "sg-01, th-01 are new" in result.stderr) == (result.exit_code, True)
+    assert not project.tree.exists()
+
+
+def test_any_facility_id_makes_a_registry_that_imports(project: Any, data: Any) -> None:
+    """Ids that are keywords, builtins, numbers or names of the registry's own are as good as others."""
+    ids = ["class", "dict", "1st", "fleet", "facilities", "annotations", "plant-dict", "a", "facilityspec", "none"]
+    plant = data()["facilities"]["th-01"]
+    project.write(data(facilities=dict.fromkeys(ids, plant)))
+    assert 0 == project.fleet("generate").exit_code
+    shutil.copy(ROOT / "lib" / "specs.py", project.folder / "lib")
+    (project.folder / "lib" / "__init__.py").touch()
+    code = (
+        "import importlib; from lib.facilities import FACILITIES; print(sorted(FACILITIES)); "
+        "assert all(key == spec.id for key, spec in FACILITIES.items()); "
+        "assert all(importlib.import_module('lib.facilities.' + spec.module).FACILITY is spec "
+        "and type(getattr(__import__('lib.facilities').facilities, spec.module)).__name__ == 'module' "
+        "for spec in FACILITIES.values())"
+    )
+    result = subprocess.run(
+        [sys.executable, "-P", "-c", f"import sys; sys.path.insert(0, '.'); {code}"],
+        cwd=project.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (f"{sorted(ids)}\n", "") == (result.stdout, result.stderr)
 
 
 def test_committed_tree_is_what_the_committed_manifest_says() -> None:

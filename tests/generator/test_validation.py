@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -197,3 +198,24 @@ def test_thousands_of_faults_are_all_told() -> None:
     lines = [fault.location.line for fault in faults_of(text)]
     assert count == len(lines)
     assert sorted(lines) == lines
+
+
+def test_fault_behind_a_thousand_merges_has_its_place() -> None:
+    """Merge keys that lead from one to the next, however far, are followed without recursion."""
+    count = 2_000
+    text = SAMPLE[: SAMPLE.index("facilities:")] + "facilities:\n"
+    text += "  p-0: &p0 {name: x, timezone: Nowhere, things: {boiler: 1}}\n"
+    text += "".join(f"  p-{number}: &p{number} {{<<: *p{number - 1}}}\n" for number in range(1, count))
+    faults = faults_of(text)
+    line = text[: text.index("Nowhere")].count("\n") + 1
+    assert {line} == {fault.location.line for fault in faults if "time zone" in fault.message}
+
+
+def test_pipe_is_refused(tmp_path: Path) -> None:
+    """A manifest that would never end, or make the command wait, is told."""
+    pipe = tmp_path / "fleet.yaml"
+    os.mkfifo(pipe)
+    for path in (pipe, Path("/dev/zero")):
+        with pytest.raises(ManifestError) as caught:
+            read_manifest(path, name="fleet.yaml")
+        assert "fleet.yaml:1:1: this is a pipe or a device, not a manifest" == caught.value.lines()[0]
