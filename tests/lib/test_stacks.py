@@ -1,0 +1,161 @@
+"""All stacks together: what holds for every one of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lib import facilities
+from lib.facilities.fleet import FLEET
+from lib.faults import PrerequisiteError
+from operations.local.terraform import terraform_for
+
+pytestmark = pytest.mark.cdktf
+ADDRESSES = Path(__file__).with_name("platform_addresses.txt")
+NAMES = ("tap-tst", "endpoint-tst", *(f"facility-{id_}-tst" for id_ in sorted(facilities.FACILITIES)))
+LEGIT_EMPTIES = {"/outputs"}
+"""CDKTF's own note of a stack's outputs, of which there are none."""
+
+
+def _empties(value: Any, path: str = "") -> Iterator[str]:
+    if isinstance(value, dict | list):
+        if not value:
+            yield path
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _empties(inner, path if key == "//" else f"{path}/{key}")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_in_a_stack_is_empty(stacks: Any, name: str) -> None:
+    """A dict inside a list loses its keys in the bindings, silently; what is left of it is an empty block."""
+    assert set(_empties(stacks[name].document)) <= LEGIT_EMPTIES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_terraform_accepts_the_stack(stacks: Any, name: str, tmp_path: Path) -> None:
+    """`terraform validate` knows every type, argument and reference."""
+    folder = stacks.outdir / "stacks" / name
+    terraform = terraform_for(environment=os.environ, logs=tmp_path)
+    terraform.init(folder)
+    terraform.validate(folder)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_backend_is_explicit_and_names_no_machine(stacks: Any, name: str) -> None:
+    """Without a state bucket the state lies in the stack's own folder, and no path in the output is absolute."""
+    document = stacks[name].document
+    assert document["terraform"]["backend"] == {"local": {"path": f"terraform.{name}.tfstate"}}
+    assert str(stacks.outdir.parent) not in json.dumps(document)
+    assert str(Path.home()) not in json.dumps(document)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_provider_is_bound_to_region_and_account(stacks: Any, name: str) -> None:
+    """It refuses another account than the one that the ARNs are for, and tags everything."""
+    document = stacks[name].document
+    assert document["terraform"]["required_providers"]["aws"]["version"] == "5.100.0"
+    assert document["provider"]["aws"] == [
+        {
+            "region": FLEET.region,
+            "allowed_account_ids": ["123456789012"],
+            "default_tags": [{"tags": {**FLEET.tags, "application": FLEET.application, "environment": "tst"}}],
+        }
+    ]
+
+
+def test_a_facility_alone_is_the_same_as_in_the_whole(stacks: Any, synthesis_of: Callable[..., Any]) -> None:
+    """Synthesising one plant leaves platform and plant as they are with all plants, to the byte."""
+    alone = synthesis_of(facilities=("sg-01",))
+    assert sorted(alone.documents) == ["endpoint-tst", "facility-sg-01-tst", "tap-tst"]
+    for name in alone.documents:
+        path = Path("stacks") / name / "cdk.tf.json"
+        assert (alone.outdir / path).read_bytes() == (stacks.outdir / path).read_bytes()
+
+
+def test_a_state_bucket_makes_an_encrypted_locked_backend(synthesis_of: Callable[..., Any]) -> None:
+    """One state for each stack, below application and environment, locked without a table."""
+    found = synthesis_of(facilities=("sg-01",), state_bucket="states", state_bucket_region="eu-west-1")
+    for name, document in found.documents.items():
+        assert document["terraform"]["backend"] == {
+            "s3": {
+                "bucket": "states",
+                "key": f"mfg/tst/{name}.tfstate",
+                "region": "eu-west-1",
+                "encrypt": True,
+                "use_lockfile": True,
+            }
+        }
+
+
+def test_an_unknown_account_is_looked_up(synthesis_of: Callable[..., Any]) -> None:
+    """Then ARNs hold Terraform's expression, and bucket names no account."""
+    found = synthesis_of(account_id=None, facilities=("sg-01",))
+    plant, platform = found.facility("sg-01"), found.platform
+    looked_up = "${data.aws_caller_identity.current.account_id}"
+    assert "current" in plant.document["data"]["aws_caller_identity"]
+    rule = plant.one("aws_iot_topic_rule", "rule_telemetry_sg_01")
+    assert rule["kinesis"][0]["role_arn"] == f"arn:aws:iam::{looked_up}:role/role-topic-rule-tst"
+    assert f":{looked_up}:client/$${{iot:Connection" in plant.one("aws_iot_policy", "policy-sg-01-conveyor")["policy"]
+    assert platform.one("aws_s3_bucket", "bucket-raw-archive")["bucket"] == "bucket-mfg-raw-archive-tst"
+    assert "allowed_account_ids" not in platform.document["provider"]["aws"][0]
+
+
+def test_the_platforms_addresses_are_the_recorded_ones(stacks: Any) -> None:
+    """Another address destroys and re-creates: whoever means it changes platform_addresses.txt in the same commit."""
+    assert stacks.platform.addresses == ADDRESSES.read_text().split()
+
+
+def test_thing_types_are_the_platforms(stacks: Any) -> None:
+    """One for each device type of the manifest, with its description."""
+    types = stacks.platform.of("aws_iot_thing_type")
+    assert {kind["name"]: kind["properties"] for kind in types.values()} == {
+        f"{device_type.thing_type}-tst": {"description": device_type.description} for device_type in FLEET.device_types
+    }
+
+
+def test_devices_speak_tls_1_2_or_later(stacks: Any) -> None:
+    """The endpoint's security policy takes nothing older."""
+    configuration = stacks["endpoint-tst"].one("aws_iot_domain_configuration", "endpoint-devices")
+    assert configuration == {
+        "name": "endpoint-devices-tst",
+        "service_type": "DATA",
+        "tls_config": {"security_policy": "IoTSecurityPolicy_TLS13_1_2_2022_10"},
+    }
+
+
+def test_everything_can_be_destroyed(stacks: Any) -> None:
+    """No resource refuses its destruction, and every bucket gives up its contents."""
+    for name in NAMES:
+        for kind, bodies in stacks[name].document["resource"].items():
+            for body in bodies.values():
+                assert "prevent_destroy" not in json.dumps(body)
+                assert body.get("deletion_protection_enabled", False) is False
+                assert kind != "aws_s3_bucket" or body["force_destroy"] is True
+
+
+def test_missing_csrs_can_be_an_error(synthesis_of: Callable[..., Any], settings_with: Callable[..., Any]) -> None:
+    """FLEET_REQUIRE_CSRS stops at the first plant that lacks some, and names the command."""
+    with pytest.raises(PrerequisiteError) as caught:
+        synthesis_of(requires_csrs=True)
+    assert caught.value.message == "my-jb-01: 53 of 56 things have no CSR yet, and FLEET_REQUIRE_CSRS asks for all."
+    assert caught.value.remedy.startswith("Run `fleet keys create --facility my-jb-01`")
+
+
+def test_reserved_concurrency_comes_from_the_manifest(
+    tmp_path: Path, settings_with: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it is set, the function has it."""
+    from lib import synthesis
+
+    chosen = settings_with(outdir=tmp_path / "out", identities=tmp_path, facilities=("sg-01",))
+    fleet = dataclasses.replace(FLEET, reserved_concurrency=5)
+    synthesis.synthesise(chosen, fleet=fleet, facilities=facilities.FACILITIES, folder=Path(facilities.__file__).parent)
+    document = json.loads((tmp_path / "out" / "stacks" / "tap-tst" / "cdk.tf.json").read_text())
+    function = document["resource"]["aws_lambda_function"]["function-sensor-processor"]
+    assert function["reserved_concurrent_executions"] == 5
