@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
+import urllib.parse
+import urllib.request
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -70,6 +73,18 @@ class LocalAws:
             arguments |= {"aws_access_key_id": ROOT_KEY, "aws_secret_access_key": ROOT_KEY}
         session = boto3.session.Session(region_name=self.region)
         return session.client(service, endpoint_url=self.url, verify=str(self.authority), **arguments)
+
+    def fetch(self, address: str) -> bytes:
+        """What the emulator serves at a path, or at a URL that it gave out (which says plain http, whatever it is)."""
+        parts = urllib.parse.urlsplit(address)
+        own = urllib.parse.urlsplit(self.url)
+        url = urllib.parse.urlunsplit(parts._replace(scheme=own.scheme, netloc=own.netloc))
+        context = ssl.create_default_context(cafile=str(self.authority))
+        opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+        )
+        with opener.open(url, timeout=30) as answer:
+            return bytes(answer.read())
 
     def child(self, name: str) -> ChildProcess | None:
         """The child process of that name, running or not."""

@@ -16,6 +16,7 @@ from operations.local.aws import ACCOUNT_ID, LocalAws, load, save
 from operations.local.overrides import PLATFORM_PREFIX, Adaptation, write_overrides
 from operations.local.processes import start_child
 from operations.local.rules_identity import remove_identity
+from operations.local.states import applied_stacks, count_resources
 from operations.local.terraform import Terraform, terraform_for
 
 FACILITIES_AT_ONCE = 2
@@ -85,7 +86,7 @@ def apply(
         terraform.init(stack)
     apply_stacks(terraform, stacks, say=say)
     start_services(local, redeliver=redeliver, seed=seed)
-    return Applied(resources={stack.name: len(terraform.resources(stack)) for stack in stacks}, adaptations=adaptations)
+    return Applied(resources={stack.name: count_resources(stack) for stack in stacks}, adaptations=adaptations)
 
 
 def write_all_overrides(stacks: Iterable[Path]) -> tuple[Adaptation, ...]:
@@ -103,12 +104,12 @@ def apply_stacks(terraform: Terraform, stacks: Iterable[Path], *, say: Say = sil
     platforms, others = _split(stacks)
     for stack in platforms:
         terraform.apply(stack)
-        say(f"{stack.name}: {len(terraform.resources(stack))} resources")
+        say(f"{stack.name}: {count_resources(stack)} resources")
     _each(
         terraform,
         others,
         terraform.apply,
-        lambda stack: say(f"{stack.name}: {len(terraform.resources(stack))} resources"),
+        lambda stack: say(f"{stack.name}: {count_resources(stack)} resources"),
     )
 
 
@@ -122,11 +123,6 @@ def destroy(local: LocalAws, *, say: Say = silent) -> tuple[str, ...]:
     _each(terraform, others, terraform.destroy, lambda stack: say(f"{stack.name}: destroyed"))
     _each(terraform, platforms, terraform.destroy, lambda stack: say(f"{stack.name}: destroyed"))
     return tuple(stack.name for stack in (*others, *platforms))
-
-
-def applied_stacks(local: LocalAws) -> tuple[Path, ...]:
-    """The folders of the stacks that have a Terraform state."""
-    return tuple(sorted({state.parent for state in (local.output / "stacks").glob("*/*.tfstate")}))
 
 
 def start_services(local: LocalAws, *, redeliver: float = 0.0, seed: int = 0) -> LocalAws:

@@ -6,11 +6,9 @@ import datetime
 import json
 import os
 import socket
-import ssl
 import sys
 import time
 import urllib.error
-import urllib.request
 from pathlib import Path
 
 from generator.diagnostics import EnvironmentFault
@@ -19,6 +17,9 @@ from operations.local.certificates import write_server_identity
 from operations.local.processes import ChildProcess, is_running, last_lines, start_child
 
 NAME = "emulator"
+LAUNCH = "import sys; sys.setrecursionlimit(20_000); from hypercorn.__main__ import main; sys.exit(main())"
+"""Its broker decodes payloads as JSON and drops the connection of a device whose payload is nested deeper than that."""
+
 READY_SECONDS = 60.0
 """MiniStack is ready in a second or two; a loaded machine may need much more."""
 
@@ -69,7 +70,7 @@ def start_emulator(local: LocalAws) -> ChildProcess:
     temporary.mkdir()
     local.logs.mkdir()
     # Not `python -m ministack`: it takes port 443 as well wherever it may, so that no two run side by side.
-    command = [sys.executable, "-m", "hypercorn", "ministack.app:app", "--workers", "0", "--keep-alive", "75"]
+    command = [sys.executable, "-c", LAUNCH, "ministack.app:app", "--workers", "0", "--keep-alive", "75"]
     command += ["--bind", address, "--certfile", str(certificate), "--keyfile", str(key)]
     environment = {
         **{name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "SYSTEMROOT") if name in os.environ},
@@ -116,22 +117,15 @@ def await_emulator(local: LocalAws, child: ChildProcess, *, seconds: float = REA
                 hint="the machine may be overloaded; try again, and look at its log with `fleet local status`",
             )
         time.sleep(0.1)
-    local.mqtt_authority.write_bytes(_get(local, "/_ministack/iot/ca.pem"))
+    local.mqtt_authority.write_bytes(local.fetch("/_ministack/iot/ca.pem"))
 
 
 def _mqtt_state(local: LocalAws) -> str | None:
     """What the emulator says of its MQTT listener; None while it does not answer at all."""
     try:
-        return str(json.loads(_get(local, "/_ministack/ready")).get("iot_mtls"))
+        return str(json.loads(local.fetch("/_ministack/ready")).get("iot_mtls"))
     except urllib.error.HTTPError as answer:
         # 503 with the same body: not ready yet.
         return str(json.loads(answer.read() or b"{}").get("iot_mtls", "starting"))
     except (OSError, ValueError):
         return None
-
-
-def _get(local: LocalAws, path: str) -> bytes:
-    context = ssl.create_default_context(cafile=str(local.authority))
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
-    with opener.open(local.url + path, timeout=5) as answer:
-        return bytes(answer.read())

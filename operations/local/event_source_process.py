@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import logging
-import ssl
 import time
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from generator.diagnostics import EnvironmentFault
+from generator.diagnostics import EnvironmentFault, FleetError
 from operations.local.aws import LocalAws, load
 from operations.local.event_source import Discard, EventSource, Invoke, Redelivery, SourceSettings
 from operations.local.function_host import FunctionFailedError, FunctionHost, deployed_function, unpack_function
@@ -83,7 +80,7 @@ class EventSourceProcess:
         self._role = RoleSession(local, self._function.role_arn, session_name=self._function.name)
         self._kinesis = self._role.client("kinesis")
         code = local.folder / "function"
-        unpack_function(client, self._function.name, folder=code, opener=_opener(local))
+        unpack_function(local.fetch(client.get_function(FunctionName=self._function.name)["Code"]["Location"]), code)
         base = {k: v for k, v in local.environment().items() if k.startswith("AWS_") or k.upper() == "NO_PROXY"}
         self._host = FunctionHost(
             self._function,
@@ -118,6 +115,7 @@ class EventSourceProcess:
             except (BotoCoreError, ClientError, OSError) as error:
                 self._error = f"{type(error).__name__}: {error}"
                 log.error("%s", self._error)
+                self._write_statistics()
                 time.sleep(1.0)
 
     def _look_for_shards(self, earlier: Mapping[str, Any]) -> None:
@@ -194,11 +192,6 @@ class EventSourceProcess:
         write_statistics(self._local.folder / STATISTICS, document)
 
 
-def _opener(local: LocalAws) -> urllib.request.OpenerDirector:
-    context = ssl.create_default_context(cafile=str(local.authority))
-    return urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
-
-
 def main() -> None:
     """`python -m operations.local.event_source_process --dir FOLDER [--redeliver P --seed K]`"""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -207,9 +200,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    with contextlib.suppress(KeyboardInterrupt):
-        redelivery = Redelivery(probability=arguments.redeliver, seed=arguments.seed)
+    redelivery = Redelivery(probability=arguments.redeliver, seed=arguments.seed)
+    try:
         EventSourceProcess(load(arguments.dir), redelivery=redelivery).run()
+    except FleetError as fault:
+        raise SystemExit("\n".join(fault.lines())) from None
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import select
@@ -9,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import time
-import urllib.request
 import uuid
 import zipfile
 from collections.abc import Callable, Mapping
@@ -65,19 +65,11 @@ def deployed_function(client: Any, name: str) -> Function:
     )
 
 
-def unpack_function(client: Any, name: str, *, folder: Path, opener: urllib.request.OpenerDirector) -> None:
-    """Downloads the function's code as it is deployed and unpacks it into `folder`, emptied before."""
+def unpack_function(archive: bytes, folder: Path) -> None:
+    """Unpacks a function's zip into `folder`, emptied before."""
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    archive = folder.with_suffix(".zip")
-    with (
-        opener.open(client.get_function(FunctionName=name)["Code"]["Location"]) as answer,
-        archive.open("wb") as stream,
-    ):
-        shutil.copyfileobj(answer, stream)
-    with zipfile.ZipFile(archive) as contents:
+    with zipfile.ZipFile(io.BytesIO(archive)) as contents:
         contents.extractall(folder)
-    archive.unlink()
 
 
 class FunctionHost:

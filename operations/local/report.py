@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from operations.local.aws import LocalAws
-from operations.local.deployment import applied_stacks
 from operations.local.processes import is_running, last_lines
+from operations.local.states import applied_stacks, count_resources
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,15 +55,3 @@ def local_status(local: LocalAws) -> LocalStatus:
         ),
         resources={stack.name: count_resources(stack) for stack in applied_stacks(local)},
     )
-
-
-def count_resources(stack: Path) -> int:
-    """How many managed resources are in a stack's state; read from the file, since Terraform takes a second for it."""
-    count = 0
-    for state in stack.glob("*.tfstate"):
-        try:
-            resources = json.loads(state.read_text()).get("resources", [])
-        except ValueError:
-            continue  # Terraform is writing it at this moment
-        count += sum(len(resource["instances"]) for resource in resources if resource["mode"] == "managed")
-    return count

@@ -92,7 +92,9 @@ class RulesEngine:
 
     def _on_connect(self, client: mqtt.Client, data: Any, flags: Any, reason: Any, properties: Any) -> None:
         log.info("connected: %s, session present: %s", reason, flags.session_present)
-        client.subscribe(f"{REPUBLISH_TOPIC}/+", qos=1)
+        if not flags.session_present:
+            # Only then: the emulator adds a repeated subscription to the first, and every message would come twice.
+            client.subscribe(f"{REPUBLISH_TOPIC}/+", qos=1)
 
     def _on_message(self, client: mqtt.Client, data: Any, message: mqtt.MQTTMessage) -> None:
         with self._lock:

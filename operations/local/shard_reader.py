@@ -49,7 +49,10 @@ class ShardReader:
         if self._iterator is None:
             self._iterator = self._new_iterator()
         try:
-            answer = self._client.get_records(ShardIterator=self._iterator, Limit=min(limit, 10_000))
+            # The stream is named too: the emulator looks for it there when it asks whether the role may read.
+            answer = self._client.get_records(
+                ShardIterator=self._iterator, StreamARN=self._stream_arn, Limit=min(limit, 10_000)
+            )
         except ClientError as error:
             if error.response["Error"]["Code"] != "ExpiredIteratorException":
                 raise

@@ -99,13 +99,6 @@ class Terraform:
         """Unmakes all that the stack's state holds."""
         self._run_events(stack, "destroy", "-auto-approve", "-input=false", f"-parallelism={parallelism}")
 
-    def resources(self, stack: Path) -> tuple[str, ...]:
-        """The addresses of the managed resources in the stack's state."""
-        if not any(stack.glob("*.tfstate")):
-            return ()
-        listed = self._run(stack, "state", "list").splitlines()
-        return tuple(address for address in listed if address and not address.startswith("data."))
-
     def interrupt(self) -> None:
         """Ends every command that runs in any thread, in Terraform's own orderly way where it obeys in time."""
         with self._lock:
@@ -123,11 +116,7 @@ class Terraform:
         return self._logs / f"terraform-{stack.name}.log"
 
     def _run(self, stack: Path, *arguments: str) -> str:
-        with (
-            self._process(stack, *arguments, "-no-color")
-            if arguments[0] != "state"
-            else self._process(stack, *arguments) as process
-        ):
+        with self._process(stack, *arguments, "-no-color") as process:
             output = (process.stdout.read() if process.stdout else "") or ""
             with self.log(stack).open("a") as log:
                 log.write(output)
