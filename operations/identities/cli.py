@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
-from generator.project import find_project
 
+from generator.project import find_project
 from operations.identities.create import create_missing
 from operations.identities.places import identities_folder, keys_folder, open_store
 from operations.project import load_project

@@ -8,9 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
-from generator.project import find_project
 
 from generator.diagnostics import EnvironmentFault
+from generator.project import find_project
 from operations.identities.places import open_store
 from operations.progress import Progress
 from operations.project import load_project

@@ -15,6 +15,7 @@ import pytest
 from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ReadTimeoutError
 from moto import mock_aws
+
 from sensor_processor import handler
 from sensor_processor.catalogue import Catalogue, parse_catalogue
 from sensor_processor.reading import Envelope, Reading, parse_reading

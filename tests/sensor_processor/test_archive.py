@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sensor_processor import compression
 from sensor_processor.archive import quarantine_objects, readings_objects
 from sensor_processor.batch import parse_batch

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sensor_processor.batch import BatchError, parse_batch
 from sensor_processor.catalogue import Catalogue
 

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sensor_processor.catalogue import Catalogue, Metric
 from sensor_processor.compression import compress_state
 from sensor_processor.detection import (

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 import sensor_processor
 from sensor_processor.aggregate import MINUTE_CAPACITY
 from sensor_processor.metrics import METRICS
@@ -183,17 +184,17 @@ def test_a_batch_of_nothing_is_acknowledged(platform: Any, event: Any) -> None:
 
 
 def test_a_full_batch_is_packed_into_few_transactions(platform: Any, event: Any, record: Any, payload: Any) -> None:
-    """Two hundred devices need four transactions, not two hundred."""
+    """A hundred and twenty devices need three transactions, not a hundred and twenty."""
     calls: list[int] = []
     platform.own_dynamodb.meta.events.register_first(
         "before-call.dynamodb.TransactWriteItems",
         lambda params, **_: calls.append(params["body"].count(b'{"Put"')),
     )
 
-    platform.handle(event(*(record(number=number) for number in range(1, 201))))
+    platform.handle(event(*(record(number=number) for number in range(1, 121))))
 
-    assert calls == [100, 100, 100, 100]
-    assert len(platform.devices()) == 200
+    assert calls == [100, 100, 40]
+    assert len(platform.devices()) == 120
 
 
 def test_boto3_stays_at_the_rim() -> None:

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sensor_processor.aggregate import minute_of
 from sensor_processor.catalogue import Catalogue
+from sensor_processor.chunk import Chunk
 from sensor_processor.items import Item, parse_device, parse_minute
-from sensor_processor.plan import CHUNK_BYTES, CHUNK_ITEMS, Chunk, plan_device
+from sensor_processor.plan import CHUNK_BYTES, CHUNK_ITEMS, plan_device
 from sensor_processor.reading import Reading
 
 RECEIVED_AT = 1_795_445_343_250

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sensor_processor.catalogue import Catalogue
 from sensor_processor.reading import REASONS, PoisonReading, Reading, parse_envelope, parse_reading
 

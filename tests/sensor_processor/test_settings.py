@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from sensor_processor.settings import SettingsError, read_settings
 
 COMPLETE = {
