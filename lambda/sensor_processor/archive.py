@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import date, timedelta
 from typing import Any
 
 import msgspec
@@ -14,6 +14,9 @@ from sensor_processor.batch import Poison
 from sensor_processor.compression import gzip_bytes
 from sensor_processor.reading import Envelope, Reading
 from sensor_processor.retry import Retry, Unavailable
+
+_DAY_MS = 24 * 60 * 60 * 1000
+_EPOCH = date(1970, 1, 1)
 
 
 class _ArchiveLine(msgspec.Struct):
@@ -56,18 +59,19 @@ class ArchiveObject:
 
 def readings_objects(readings: Sequence[Reading], *, shard: str) -> list[ArchiveObject]:
     """One object for each facility, device type and UTC date of arrival: the same readings give the same bytes."""
-    groups: dict[str, list[Reading]] = {}
+    groups: dict[tuple[str, str, int], list[Reading]] = {}
     for reading in readings:
         envelope = reading.envelope
-        prefix = (
-            f"raw/facility={envelope.facility}/device_type={envelope.device_type}/date={_date(envelope.received_at)}"
-        )
-        groups.setdefault(prefix, []).append(reading)
+        place = envelope.facility, envelope.device_type, envelope.received_at // _DAY_MS
+        groups.setdefault(place, []).append(reading)
     return [
         _object(
-            prefix, shard=shard, numbers=[reading.sequence_number for reading in group], lines=map(_archive_line, group)
+            f"raw/facility={facility}/device_type={device_type}/date={_date(day)}",
+            shard=shard,
+            numbers=[reading.sequence_number for reading in group],
+            lines=map(_archive_line, group),
         )
-        for prefix, group in groups.items()
+        for (facility, device_type, day), group in groups.items()
     ]
 
 
@@ -75,7 +79,7 @@ def quarantine_objects(poison: Sequence[Poison], *, shard: str, label: str = "")
     """One object for each facility and UTC date of arrival; `label` sets a second one of the same batch apart."""
     groups: dict[str, list[Poison]] = {}
     for record in poison:
-        prefix = f"quarantine/facility={record.facility}/date={_date(record.received_at)}"
+        prefix = f"quarantine/facility={record.facility}/date={_date(record.received_at // _DAY_MS)}"
         groups.setdefault(prefix, []).append(record)
     return [
         _object(
@@ -155,5 +159,5 @@ def _stamps(envelope: Envelope) -> dict[str, str | int]:
     return {name: getattr(envelope, name) for name in envelope.__struct_fields__ if name != "raw"}
 
 
-def _date(time: int) -> str:
-    return f"{datetime.fromtimestamp(time / 1000, UTC):%Y-%m-%d}"
+def _date(day: int) -> str:
+    return str(_EPOCH + timedelta(days=day))

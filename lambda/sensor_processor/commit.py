@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from sensor_processor.aggregate import Minute, minute_of
 from sensor_processor.catalogue import Catalogue
-from sensor_processor.plan import Chunk, Plan, Tally, plan_device
+from sensor_processor.chunk import Chunk, Tally
+from sensor_processor.plan import Plan, plan_device
 from sensor_processor.reading import Reading
 from sensor_processor.retry import Retry, Unavailable
 from sensor_processor.store import Store, Verdict

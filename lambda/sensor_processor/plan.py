@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from sensor_processor.aggregate import Added, Minute, minute_of
 from sensor_processor.catalogue import Catalogue, Metric
+from sensor_processor.chunk import Chunk, Tally
 from sensor_processor.detection import (
     DeviceDetectors,
     Finding,
@@ -30,48 +31,6 @@ CHUNK_BYTES = 1_000_000
 
 MAX_FINDINGS = 40
 """Anomalies of one reading; a message with more metrics out of order than this says nothing new with the rest."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Tally:
-    """What became of a number of readings."""
-
-    processed: int = 0
-    duplicates: int = 0
-    conflicts: int = 0
-    late: int = 0
-    anomalies: int = 0
-    unknown_metrics: int = 0
-
-    def add(self, other: Tally) -> None:
-        """Counts another tally in."""
-        self.processed += other.processed
-        self.duplicates += other.duplicates
-        self.conflicts += other.conflicts
-        self.late += other.late
-        self.anomalies += other.anomalies
-        self.unknown_metrics += other.unknown_metrics
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chunk:
-    """One transaction's share for one device.
-
-    `items` go to the readings table. Where `device_item` is None nothing changes and nothing is written: all
-    `readings` were duplicates. `expected_version` None means that the device must have no version yet. `overflow` are
-    readings that their minute had no room for.
-    """
-
-    device: str
-    facility: str
-    device_type: str
-    expected_version: int | None
-    device_item: Item | None
-    items: tuple[Item, ...]
-    size: int
-    readings: tuple[Reading, ...]
-    overflow: tuple[Reading, ...]
-    tally: Tally
 
 
 @dataclass(slots=True)

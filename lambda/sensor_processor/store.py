@@ -12,8 +12,8 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from sensor_processor.aggregate import Minute, minute_bucket
+from sensor_processor.chunk import Chunk
 from sensor_processor.items import Device, Item, device_key, minute_key, parse_device, parse_minute
-from sensor_processor.plan import Chunk
 from sensor_processor.retry import Again, Retry, Unavailable
 
 GET_KEYS = 100

@@ -7,7 +7,8 @@ import struct
 import msgspec
 
 from sensor_processor.compression import compress_state, decompress_state
-from sensor_processor.detection.threeviews import ThreeViews, View
+from sensor_processor.detection.threeviews import ThreeViews
+from sensor_processor.detection.view import View
 
 STATE_VERSION = 1
 """Raised when the layout below or the meaning of a field changes; other versions are not read."""
@@ -106,9 +107,8 @@ def unpack_context(packed: bytes) -> ThreeViews:
 
 
 def _unpack_view(view: View, packed: bytes, *, at: int) -> int:
-    view.seen, view.counted, view.novelty, view.low, view.high, view.context_low, view.context_high = _VIEW.unpack_from(
-        packed, at
-    )
+    view.seen, view.counted, view.novelty, low, high, context_low, context_high = _VIEW.unpack_from(packed, at)
+    view.set_range(low, high, context_low, context_high)
     end = at + _VIEW.size + len(view.table)
     view.table = bytearray(packed[at + _VIEW.size : end])
     return end
