@@ -137,7 +137,7 @@ class FunctionHost:
         child_reads, self._to_child = os.pipe()
         self._from_child, child_writes = os.pipe()
         site_packages = str(Path(boto3.__file__).parents[1])
-        command = [sys.executable, "-I", "-S", "-B", str(RUNTIME), site_packages, str(self._code)]
+        command = [sys.executable, "-I", "-S", "-B", "-u", str(RUNTIME), site_packages, str(self._code)]
         command += [self._function.handler, str(child_reads), str(child_writes)]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -178,7 +178,6 @@ class FunctionHost:
             "_HANDLER": function.handler,
             "LANG": "en_US.UTF-8",
             "TZ": ":UTC",
-            "PYTHONUNBUFFERED": "1",
             **function.variables,
             **self._credentials(),
         }
