@@ -24,9 +24,13 @@ CONTEXT = {"excludeStackIdFromLogicalIds": "true", "allowSepCharsInLogicalIds": 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Synthesis:
-    """The stacks that were synthesised, by name, and what the person at the terminal should know."""
+    """What was synthesised: the stacks to apply and destroy at will, platform first, and what a person should know.
+
+    The `endpoint` is apart, for AWS lets it be destroyed only after a week.
+    """
 
     stacks: tuple[str, ...]
+    endpoint: str
     notes: tuple[str, ...]
 
 
@@ -75,7 +79,7 @@ def synthesise(
     app.synth()
     for name, counts in planned.items():
         check_counts(name, outdir=settings.outdir, planned=counts)
-    return Synthesis(stacks=tuple(planned), notes=tuple(notes))
+    return Synthesis(stacks=tuple(name for name in planned if name != endpoint), endpoint=endpoint, notes=tuple(notes))
 
 
 def _missing_identities(facility: FacilitySpec, missing: int, settings: Settings) -> list[str]:

@@ -121,7 +121,8 @@ def synthesise(chosen: settings.Settings) -> Stacks:
         outdir=chosen.outdir,
         notes=result.notes,
         documents={
-            name: json.loads((chosen.outdir / "stacks" / name / "cdk.tf.json").read_text()) for name in result.stacks
+            name: json.loads((chosen.outdir / "stacks" / name / "cdk.tf.json").read_text())
+            for name in (*result.stacks, result.endpoint)
         },
     )
 

@@ -7,9 +7,9 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from sensor_processor.settings import read_settings
 
 from lib.constructs import sensor_processor
+from sensor_processor.settings import read_settings
 
 pytestmark = pytest.mark.cdktf
 ARCHIVE = "arn:aws:s3:::bucket-mfg-raw-archive-123456789012-tst"
