@@ -17,6 +17,7 @@ from operations.local.overrides import PLATFORM_PREFIX, Adaptation, write_overri
 from operations.local.processes import start_child
 from operations.local.rules_identity import remove_identity
 from operations.local.states import applied_stacks, count_resources
+from operations.local.statistics import await_ready
 from operations.local.terraform import Terraform, terraform_for
 
 FACILITIES_AT_ONCE = 2
@@ -126,17 +127,16 @@ def destroy(local: LocalAws, *, say: Say = silent) -> tuple[str, ...]:
 
 
 def start_services(local: LocalAws, *, redeliver: float = 0.0, seed: int = 0) -> LocalAws:
-    """Starts rules engine and event source, anew where they run; the local AWS with both."""
+    """Starts rules engine and event source, anew where they run, and waits until they are at work."""
     local = load(local.folder)
     stop_services(local)
-    commands = {
-        rules_engine.NAME: [rules_engine.__name__],
-        event_source_process.NAME: [
-            event_source_process.__name__,
-            *("--redeliver", str(redeliver), "--seed", str(seed)),
-        ],
-    }
-    for name, (module, *arguments) in commands.items():
+    faults = ("--redeliver", str(redeliver), "--seed", str(seed))
+    services = (
+        (rules_engine.NAME, rules_engine.__name__, rules_engine.STATISTICS, ()),
+        (event_source_process.NAME, event_source_process.__name__, event_source_process.STATISTICS, faults),
+    )
+    started = []
+    for name, module, statistics, arguments in services:
         child = start_child(
             name=name,
             command=[sys.executable, "-m", module, "--dir", str(local.folder), *arguments],
@@ -146,6 +146,9 @@ def start_services(local: LocalAws, *, redeliver: float = 0.0, seed: int = 0) ->
         )
         local = local.with_child(child)
         save(local)
+        started.append((child, local.folder / statistics))
+    for child, path in started:
+        await_ready(child, path)
     return local
 
 

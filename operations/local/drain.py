@@ -5,15 +5,13 @@ from __future__ import annotations
 import time
 import uuid
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from generator.diagnostics import EnvironmentFault
 from operations.local import event_source_process, rules_engine
 from operations.local.aws import LocalAws, load
 from operations.local.overrides import REPUBLISH_TOPIC
-from operations.local.processes import is_running, last_lines
-from operations.local.statistics import read_statistics
+from operations.local.statistics import read_statistics, require_running
 
 DRAIN_SECONDS = 300.0
 LOOK_SECONDS = 0.1
@@ -59,13 +57,7 @@ def wait_until_drained(local: LocalAws, *, seconds: float = DRAIN_SECONDS) -> Dr
 
 
 def _statistics(local: LocalAws, name: str, file: str) -> dict[str, Any]:
-    child = local.child(name)
-    if child is None or not is_running(child):
-        said = last_lines(Path(child.log), 1) if child else []
-        raise EnvironmentFault(
-            f"the {name} of the local AWS does not run{': ' + said[0] if said else ''}",
-            hint="start it: fleet local apply",
-        )
+    require_running(local.child(name), name=name)
     return read_statistics(local.folder / file)
 
 

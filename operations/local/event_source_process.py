@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -74,7 +75,7 @@ class EventSourceProcess:
         self._settings = settings_of(mapping)
         self._starts_at = mapping.get("StartingPosition", "TRIM_HORIZON")
         self._stream_arn: str = mapping["EventSourceArn"]
-        self._failures_arn: str | None = mapping.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination")
+        self._failures_url = _queue_url(local, mapping)
         self._redelivery = redelivery
         self._function = deployed_function(client, mapping["FunctionArn"])
         self._role = RoleSession(local, self._function.role_arn, session_name=self._function.name)
@@ -173,10 +174,8 @@ class EventSourceProcess:
             now=time.time(),
         )
         log.error("discarded: %s", json.dumps(message))
-        if self._failures_arn and ":sqs:" in self._failures_arn:
-            queue = self._role.client("sqs")
-            url = queue.get_queue_url(QueueName=self._failures_arn.rpartition(":")[2])["QueueUrl"]
-            queue.send_message(QueueUrl=url, MessageBody=json.dumps(message))
+        if self._failures_url:
+            self._role.client("sqs").send_message(QueueUrl=self._failures_url, MessageBody=json.dumps(message))
         reader.source.discarded(action.records)
 
     def _write_statistics(self, *, at_most_every: float = 0.4) -> None:
@@ -188,8 +187,24 @@ class EventSourceProcess:
         totals = {
             name: sum(reader.source.counts.as_dict()[name] for reader in self._readers.values()) for name in names
         }
-        document = {"idle_at": self._idle_at, "totals": totals, "shards": shards, "last_error": self._error}
+        document = {
+            "pid": os.getpid(),
+            "is_ready": bool(self._readers),
+            "idle_at": self._idle_at,
+            "totals": totals,
+            "shards": shards,
+            "last_error": self._error,
+        }
         write_statistics(self._local.folder / STATISTICS, document)
+
+
+def _queue_url(local: LocalAws, mapping: Mapping[str, Any]) -> str | None:
+    """The on-failure queue's URL, looked up as root: Lambda itself needs no permission to know it."""
+    arn: str = mapping.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination", "")
+    if ":sqs:" not in arn:
+        return None
+    url: str = local.client("sqs").get_queue_url(QueueName=arn.rpartition(":")[2])["QueueUrl"]
+    return url
 
 
 def main() -> None:

@@ -103,6 +103,12 @@ ADAPTATIONS = (
         override=_with_local_trust,
     ),
     Adaptation(
+        resource_type="aws_iot_domain_configuration",
+        change="not made",
+        reason="the emulator keeps it for seven days, as AWS does, so that nothing could be destroyed",
+        override=_not_made,
+    ),
+    Adaptation(
         resource_type="aws_iot_topic_rule",
         change="one more action: republish to local/rules/<rule>",
         reason="the emulator skips Kinesis and S3 actions without a word; the rules engine does them",

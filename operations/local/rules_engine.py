@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import queue
 import ssl
 import threading
@@ -61,6 +62,7 @@ class RulesEngine:
         self._counts = {"received": 0, "put": 0, "errors": 0, "repeated": 0}
         self._probes: dict[str, int] = {}
         self._probe = ""
+        self._is_ready = False
         self._client = self._mqtt_client(identity)
 
     def run(self) -> None:
@@ -87,6 +89,7 @@ class RulesEngine:
         client.reconnect_delay_set(min_delay=1, max_delay=5)
         client.on_connect = self._on_connect
         client.on_disconnect = lambda *facts: log.warning("disconnected: %s", facts[3])
+        client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
         return client
 
@@ -95,6 +98,13 @@ class RulesEngine:
         if not flags.session_present:
             # Only then: the emulator adds a repeated subscription to the first, and every message would come twice.
             client.subscribe(f"{REPUBLISH_TOPIC}/+", qos=1)
+
+        else:
+            self._is_ready = True
+
+    def _on_subscribe(self, client: mqtt.Client, data: Any, number: int, reasons: Any, properties: Any) -> None:
+        log.info("subscribed: %s", reasons)
+        self._is_ready = not any(reason.is_failure for reason in reasons)
 
     def _on_message(self, client: mqtt.Client, data: Any, message: mqtt.MQTTMessage) -> None:
         with self._lock:
@@ -190,7 +200,8 @@ class RulesEngine:
     def _write_statistics(self) -> None:
         with self._lock:
             document = {
-                "is_connected": self._client.is_connected(),
+                "pid": os.getpid(),
+                "is_ready": self._is_ready and self._client.is_connected(),
                 **self._counts,
                 "outstanding": len(self._outstanding),
                 "probe": self._probe,

@@ -24,6 +24,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         return local
 
     yield begin
+
     for local in started:
         if local.folder.exists():
             lifecycle.stop(local)
