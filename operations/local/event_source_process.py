@@ -15,7 +15,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from generator.diagnostics import EnvironmentFault, FleetError
 from operations.local.aws import LocalAws, load
-from operations.local.event_source import Discard, EventSource, Invoke, Redelivery, SourceSettings
+from operations.local.event_source import EventSource
+from operations.local.event_source_values import Discard, Invoke, Redelivery, SourceSettings
 from operations.local.function_host import FunctionFailedError, FunctionHost, deployed_function, unpack_function
 from operations.local.lambda_events import failure_message, kinesis_event
 from operations.local.roles import RoleSession

@@ -76,7 +76,15 @@ class Terraform:
     def init(self, stack: Path) -> None:
         """Prepares a stack's folder; run it for one stack after the other: the shared cache allows no two at once."""
         mirror = self.provider.mirror
-        self._run(stack, "init", "-input=false", *([f"-plugin-dir={mirror}"] if mirror else []))
+        try:
+            self._run(stack, "init", "-input=false", *([f"-plugin-dir={mirror}"] if mirror else []))
+        except EnvironmentFault as fault:
+            if mirror is None:
+                fault.hint = (
+                    "without the registry, name a folder with the provider in FLEET_PROVIDER_MIRROR "
+                    f"(docs/local-aws.md); {fault.hint}"
+                )
+            raise
 
     def validate(self, stack: Path) -> None:
         """Checks a stack offline; a fault names the first error."""

@@ -8,9 +8,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from operations.local.event_source import (
+from operations.local.event_source import EventSource
+from operations.local.event_source_values import (
     Discard,
-    EventSource,
     Invoke,
     Redelivery,
     SourceSettings,

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from generator.diagnostics import EnvironmentFault
-from operations.local.event_source import Discard, StreamRecord
+from operations.local.event_source_values import Discard, StreamRecord
 from operations.local.lambda_events import failure_message, kinesis_event
 from operations.local.topic_rules import TopicRule, error_document, fill_template, partition_key, topic_rule
 
