@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 from operations.demo.compare import AnomalyItem, MinuteItem
@@ -105,16 +104,6 @@ def count_items(dynamodb: Any, table: str) -> int:
     """How many items a table holds, read now: DescribeTable's own count is hours old."""
     pages = dynamodb.get_paginator("scan").paginate(TableName=table, Select="COUNT", ConsistentRead=True)
     return sum(page["Count"] for page in pages)
-
-
-def count_resources(output: Path) -> int:
-    """Managed resource instances in the Terraform states below `output` (data sources are not counted)."""
-    return sum(
-        len(resource["instances"])
-        for state in output.rglob("*.tfstate")
-        for resource in json.loads(state.read_text(encoding="utf-8"))["resources"]
-        if resource["mode"] == "managed"
-    )
 
 
 def _keys(s3: Any, bucket: str, prefix: str) -> Iterator[str]:

@@ -11,13 +11,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from operations.demo.measure import Measurement, exposed_private_keys, measure
-from operations.demo.places import count_resources
 from operations.demo.report import Report
 from operations.identities.create import create_missing
 from operations.identities.keystore import KeyStore
 from operations.local import deployment, lifecycle
 from operations.local.aws import FACTS, LocalAws, load
 from operations.local.drain import wait_until_drained
+from operations.local.states import applied_stacks, count_resources
 from operations.project import Project
 from operations.simulator.request import SimulationRequest, run_request
 from operations.simulator.run import Outcome
@@ -96,10 +96,10 @@ def run_demo(
         with clock.step("verify", "what was sent against what arrived"):
             measured = measure(project, local, truth_file=simulation.truth, repeats=outcome.repeats)
             exposed = exposed_private_keys(project, local)
-            applied = count_resources(local.output)
+            applied = _resources(local)
         with clock.step("destroy", "every stack"):
             deployment.destroy(local, say=say)
-            left = count_resources(local.output)
+            left = _resources(local)
         with clock.step("down", "the local AWS"):
             lifecycle.stop(local)
     finally:
@@ -133,6 +133,11 @@ def _take_down(folder: Path) -> None:
     with suppress(OSError):
         shutil.copytree(local.logs, folder / "logs", dirs_exist_ok=True)
     lifecycle.stop(local)
+
+
+def _resources(local: LocalAws) -> int:
+    """What Terraform's states hold, all stacks together."""
+    return sum(map(count_resources, applied_stacks(local)))
 
 
 def _make_keys(project: Project, folder: Path) -> KeyStore:

@@ -22,13 +22,6 @@ from sensor_processor.reading import Reading
 BEFORE_ALL = (-1, -1)
 """The place before every reading."""
 
-YOUNG_READINGS = 500
-"""Up to here a context detector has seen too little to know what its device does on an ordinary day ..."""
-
-YOUNG_THRESHOLD = 7.0
-"""... so it speaks only when it is surer: of 136 false anomalies in 40,500 simulated readings 33 reach this score, of
-54 true ones 50. A machine with four metrics then reports about one false anomaly in a thousand readings at first."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
@@ -77,7 +70,7 @@ class DeviceDetectors:
             detector = self._contexts[metric.name] = ThreeViews()
         usual, spread = detector.mean, 3 * detector.deviation
         score = detector.update(value)
-        if score < (UNIVARIATE_THRESHOLD if detector.count > YOUNG_READINGS else YOUNG_THRESHOLD):
+        if score < UNIVARIATE_THRESHOLD:
             return []
         reason = _context_reason(metric, value, view=VIEWS[detector.view], usual=usual, spread=spread)
         return [Finding(metric=metric.name, detector="context", value=value, score=score, reason=reason)]
