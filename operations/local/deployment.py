@@ -18,7 +18,7 @@ from operations.local.processes import start_child
 from operations.local.rules_identity import remove_identity
 from operations.local.states import applied_stacks, count_resources
 from operations.local.statistics import await_ready
-from operations.local.terraform import Terraform, terraform_for
+from operations.local.terraform import PlannedChange, Terraform, terraform_for
 
 FACILITIES_AT_ONCE = 2
 """Each Terraform with its provider takes some 600 MB and most of a core."""
@@ -112,6 +112,20 @@ def apply_stacks(terraform: Terraform, stacks: Iterable[Path], *, say: Say = sil
         terraform.apply,
         lambda stack: say(f"{stack.name}: {count_resources(stack)} resources"),
     )
+
+
+def plan(local: LocalAws) -> dict[str, tuple[PlannedChange, ...]]:
+    """What another apply would change, by stack; see overrides.FIRST_PLAN_DRIFT for what the emulator adds to it."""
+    lifecycle.require_emulator(local)
+    terraform = terraform_for(environment=local.environment(), logs=local.logs)
+    return {stack.name: terraform.plan(stack) for stack in applied_stacks(local)}
+
+
+def reapply(local: LocalAws, *, say: Say = silent) -> None:
+    """Applies the stacks once more as they were synthesised; the services go on meanwhile."""
+    lifecycle.require_emulator(local)
+    terraform = terraform_for(environment=local.environment(), logs=local.logs)
+    apply_stacks(terraform, applied_stacks(local), say=say)
 
 
 def destroy(local: LocalAws, *, say: Say = silent) -> tuple[str, ...]:

@@ -134,6 +134,9 @@ ADAPTATIONS = (
     ),
 )
 
+FIRST_PLAN_DRIFT = frozenset({"aws_cloudtrail", "aws_kinesis_stream"})
+"""Types whose tags the emulator takes only with the second apply: until then a plan would update them, nothing else."""
+
 PROVIDER_SETTINGS: Body = {"s3_use_path_style": True, "skip_metadata_api_check": "true"}
 """Buckets by path, since no DNS knows their names here, and no question to an instance's metadata."""
 

@@ -6,7 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from operations.local.overrides import ADAPTATIONS, EXTRA_FILE, OVERRIDE_FILE, STACK_FILE, write_overrides
+from operations.local.overrides import (
+    ADAPTATIONS,
+    EXTRA_FILE,
+    FIRST_PLAN_DRIFT,
+    OVERRIDE_FILE,
+    STACK_FILE,
+    write_overrides,
+)
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "local-aws.md"
 
@@ -87,3 +94,9 @@ def test_the_document_lists_every_adaptation() -> None:
     rows = [line for line in DOCUMENT.read_text().splitlines() if line.startswith("| `aws_")]
     listed = [f"| `{each.resource_type}` | {each.change} | {each.reason} |" for each in ADAPTATIONS]
     assert rows == listed
+
+
+def test_the_document_names_what_drifts() -> None:
+    """docs/local-aws.md names each type that a plan would still update after the first apply."""
+    paragraph = next(part for part in DOCUMENT.read_text().split("\n\n") if "only with a second apply" in part)
+    assert [name for name in sorted(FIRST_PLAN_DRIFT) if f"(`{name}`)" in paragraph] == sorted(FIRST_PLAN_DRIFT)
