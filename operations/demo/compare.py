@@ -52,7 +52,8 @@ class Truth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """The verdict. `lost` and `duplicated` count readings, in DynamoDB and in the archive together."""
+    """The verdict. `lost` counts readings that DynamoDB or the archive misses; `duplicated` those that DynamoDB counts
+    more often than they were sent, and those in the archive that nobody sent."""
 
     lost: int
     duplicated: int
@@ -89,10 +90,12 @@ def compare(
     minutes: Iterable[MinuteItem],
     anomalies: Iterable[AnomalyItem],
     archived: Counter[tuple[str, int, int]],
-    repeats: int,
 ) -> Difference:
-    """Compare. `archived` counts the archive's distinct records by (thing, device time, sequence); a device's
-    own repeats (`repeats` of them) are records of their own there, and are allowed for."""
+    """Compare. `archived` counts the archive's distinct stream records by (thing, device time, sequence).
+
+    The archive keeps what arrived: a message that a device, or MQTT at QoS 1, sent again is a record of its own
+    there and no duplicate. DynamoDB must count it once.
+    """
     found = list(minutes)
     held = Counter({(item.thing, item.minute): item.messages for item in found})
     deficit, excess = truth.messages - held, held - truth.messages
@@ -104,7 +107,7 @@ def compare(
         or item.counts[metric] != truth.counts[item.thing, item.minute, metric]
     )
     unarchived = sum(1 for key in truth.sent if key not in archived)
-    surplus = max(0, archived.total() - len(archived) - repeats) + sum(1 for key in archived if key not in truth.sent)
+    surplus = sum(1 for key in archived if key not in truth.sent)
     detected, false = _match(truth.anomalies, list(anomalies))
     return Difference(
         lost=deficit.total() + unarchived,

@@ -27,8 +27,8 @@ class Measurement:
     difference: Difference
 
 
-def measure(project: Project, local: LocalAws, *, truth_file: Path, repeats: int) -> Measurement:
-    """Count. `repeats`: how many messages the devices sent a second time.
+def measure(project: Project, local: LocalAws, *, truth_file: Path) -> Measurement:
+    """Count.
 
     The tables and the bucket are those that the deployed function names, not those that it should.
     """
@@ -48,7 +48,6 @@ def measure(project: Project, local: LocalAws, *, truth_file: Path, repeats: int
             minutes=minutes,
             anomalies=anomalies,
             archived=archive.readings,
-            repeats=repeats,
         ),
     )
 

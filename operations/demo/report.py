@@ -19,6 +19,7 @@ class Report:
     resources_applied: int
     readings_published: int
     readings_archived: int
+    records_archived: int
     readings_processed: int
     poison_injected: int
     quarantined: int
@@ -51,6 +52,7 @@ def faults(report: Report) -> list[str]:
             f"{report.things_published} things published but the device table knows {report.devices_known}",
         ),
         (report.readings_processed == good, f"{report.readings_processed} readings processed of {good} good ones"),
+        (report.readings_archived == good, f"{report.readings_archived} readings archived of {good} good ones"),
         (report.lost == 0, f"{report.lost} readings lost"),
         (report.duplicated == 0, f"{report.duplicated} readings duplicated"),
         (report.wrong_sums == 0, f"{report.wrong_sums} sums differ from what was sent"),
@@ -84,7 +86,7 @@ def summary(report: Report) -> str:
             f"{report.readings_published} messages by {report.things_published} things over mutual TLS, "
             f"{report.poison_injected} of them poison, {report.repeats_published} sent again",
         ),
-        ("Processed", f"{report.readings_processed} readings in DynamoDB, {report.readings_archived} records in S3"),
+        ("Processed", f"{report.readings_processed} readings in DynamoDB, {report.readings_archived} in S3"),
         ("Quarantine", f"{report.quarantined} messages, each with its reason"),
         ("Delivered again", f"{report.redelivered} records: {report.lost} lost, {report.duplicated} duplicated"),
         (

@@ -55,7 +55,7 @@ def found(*, metric: str = "temperature", at_s: int = 1) -> AnomalyItem:
 
 def verdict(**given: Any) -> Difference:
     arguments: dict[str, Any] = {"minutes": [minute()], "anomalies": [found()], "archived": archive(0, 1, 2)}
-    return compare(truth(), **(arguments | {"repeats": 0} | given))
+    return compare(truth(), **(arguments | given))
 
 
 CLEAN = Difference(
@@ -109,11 +109,14 @@ def test_a_wrong_sum_shows_although_the_counts_agree() -> None:
     assert changed(wrong_sums=1) == asdict(verdict(minutes=[minute(total="4.6")]))
 
 
-def test_a_devices_own_repeat_is_no_duplicate_in_the_archive() -> None:
-    """A record that the device sent again is archived again; more than it sent is surplus."""
-    twice = archive(0, 1, 2, 2)
-    assert asdict(verdict(archived=twice, repeats=1)) == asdict(CLEAN)
-    assert changed(duplicated=1) == asdict(verdict(archived=twice))
+def test_a_message_that_came_twice_is_no_duplicate_in_the_archive() -> None:
+    """The archive keeps what arrived, twice where it came twice."""
+    assert asdict(verdict(archived=archive(0, 1, 2, 2))) == asdict(CLEAN)
+
+
+def test_a_reading_in_the_archive_that_nobody_sent_is_surplus() -> None:
+    """What no device sent has no business in the archive."""
+    assert changed(duplicated=1) == asdict(verdict(archived=archive(0, 1, 2, 9)))
 
 
 def test_an_anomaly_elsewhere_is_false_and_the_injected_one_missed() -> None:
