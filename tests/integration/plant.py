@@ -1,0 +1,72 @@
+"""A project folder with its `fleet` command and its local AWS, as the integration tests use them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from operations.identities.keystore import KeyStore
+from operations.local.aws import LocalAws, load
+from operations.simulator.credentials import Broker
+
+ROOT = Path(__file__).parents[2]
+SUFFIX = "it"
+APPLICATION = "itest"
+PASSPHRASE = "integration tests only"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plant:
+    """A project folder, the `fleet` command that acts on it, and the local AWS it is applied to."""
+
+    root: Path
+    environment: dict[str, str] = field(repr=False)
+
+    def fleet(self, *arguments: str, exit_code: int = 0) -> subprocess.CompletedProcess[str]:
+        """Run `fleet` in the project and hold it to an exit code."""
+        # -m puts the current folder first on the path, so that the copied project runs its own code.
+        run = subprocess.run(
+            [sys.executable, "-m", "generator", *arguments],
+            cwd=self.root,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=900,
+            check=False,
+        )
+        assert exit_code == run.returncode, f"fleet {' '.join(arguments)}\n{run.stdout[-3000:]}\n{run.stderr[-3000:]}"
+        return run
+
+    @property
+    def local(self) -> LocalAws:
+        """The local AWS of this project."""
+        return load(self.root / "build" / "local")
+
+    @property
+    def broker(self) -> Broker:
+        """Where devices connect."""
+        return Broker(host=self.local.mqtt_host, port=self.local.mqtt_port, ca_file=self.local.mqtt_authority)
+
+    def key(self, thing: str) -> ec.EllipticCurvePrivateKey:
+        """A thing's private key."""
+        facility = "sg-01" if thing.startswith("sg-01-") else "th-01"
+        store = KeyStore(Path(self.environment["FLEET_KEYS_DIR"]) / f"{APPLICATION}-{SUFFIX}", PASSPHRASE)
+        return dict(store.keys(facility, {thing}))[thing]
+
+    def certificate(self, thing: str) -> tuple[str, str]:
+        """A thing's certificate id and PEM, as registered."""
+        iot = self.local.client("iot")
+        (arn,) = iot.list_thing_principals(thingName=thing)["principals"]
+        described = iot.describe_certificate(certificateId=arn.rpartition("/")[2])["certificateDescription"]
+        return described["certificateId"], described["certificatePem"]
+
+    def statistics(self, name: str) -> dict[str, Any]:
+        """What a service of the local AWS says that it did."""
+        statistics: dict[str, Any] = json.loads((self.local.folder / f"{name}.json").read_text())
+        return statistics

@@ -1,0 +1,338 @@
+"""The whole pipeline on the local AWS: what devices publish arrives once, what is not allowed does not."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import json
+import ssl
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as mqtt
+import pytest
+from botocore.exceptions import ClientError
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from paho.mqtt.enums import CallbackAPIVersion
+
+from operations.demo.compare import compare, gather
+from operations.demo.key_material import files_with_private_keys, tracked_files
+from operations.demo.places import Archive, count_registry, lines_below, read_archive, read_readings
+from operations.local import deployment
+from operations.local.aws import LocalAws
+from operations.local.drain import wait_until_drained
+from operations.local.overrides import FIRST_PLAN_DRIFT
+from operations.local.processes import is_running
+from operations.local.roles import RoleSession
+from operations.local.states import applied_stacks, count_resources
+from operations.simulator.credentials import tls_context
+from operations.simulator.truth import read_truth
+from tests.integration.plant import APPLICATION, SUFFIX, Plant
+
+pytestmark = pytest.mark.local_aws
+
+PRESS = f"sg-01-press-monitor-0001-{SUFFIX}"
+OTHER_PRESS = f"sg-01-press-monitor-0002-{SUFFIX}"
+BOILER = f"sg-01-boiler-0001-{SUFFIX}"
+BUCKET = f"bucket-{APPLICATION}-raw-archive-000000000000-{SUFFIX}"
+
+
+def telemetry(thing: str, *, facility: str = "sg-01", device_type: str = "press-monitor") -> str:
+    return f"dt/{APPLICATION}/{facility}/{device_type}/{thing}/telemetry"
+
+
+class Answers:
+    """What the broker said to one client: whether it let it in, and the reason codes of its publishes."""
+
+    def __init__(self) -> None:
+        self.connected: bool | None = None
+        self.published: list[int] = []
+        self.answered = threading.Event()
+
+
+def publish(plant: Plant, *, client_id: str, context: ssl.SSLContext, topic: str, payload: bytes) -> Answers:
+    """Connect and publish once at QoS 1; wait for what the broker says, or for it to say nothing."""
+    answers = Answers()
+    client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=mqtt.MQTTv5)
+    client.tls_set_context(context)
+
+    def on_connect(_client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        answers.connected = not reason.is_failure
+        if answers.connected:
+            client.publish(topic, payload, qos=1)
+        else:
+            answers.answered.set()
+
+    def on_publish(_client: Any, _data: Any, _mid: int, reason: Any, _properties: Any) -> None:
+        answers.published.append(reason.value)
+        answers.answered.set()
+
+    client.on_connect, client.on_publish = on_connect, on_publish
+    client.on_disconnect = lambda *_: answers.answered.set()
+    with suppress(OSError):
+        client.connect(plant.broker.host, plant.broker.port)
+        client.loop_start()
+        answers.answered.wait(10)
+        client.disconnect()
+    client.loop_stop()
+    return answers
+
+
+def context_of(plant: Plant, thing: str) -> ssl.SSLContext:
+    return tls_context(plant.broker, certificate=plant.certificate(thing)[1], key=plant.key(thing))
+
+
+def archive(plant: Plant) -> Archive:
+    wait_until_drained(plant.local)
+    return read_archive(plant.local.client("s3"), BUCKET)
+
+
+def reading(marker: int) -> bytes:
+    """A good reading whose sequence number tells it from all others."""
+    now_ms = int(time.time() * 1000)
+    return json.dumps({"time": now_ms, "sequence": marker, "metrics": {"temperature": 40.5}}).encode()
+
+
+def arrived(plant: Plant, marker: int) -> bool:
+    return any(sequence == marker for _, _, sequence in archive(plant).readings)
+
+
+def test_every_thing_is_registered_with_one_active_certificate(plant: Plant) -> None:
+    """The registry holds the manifest's seven things, each with a certificate of its own."""
+    registry = count_registry(plant.local.client("iot"), SUFFIX)
+    assert (7, 7) == (registry.things, registry.certificates)
+
+
+def test_what_devices_publish_arrives_exactly_once(plant: Plant) -> None:
+    """Through repeats and forced redelivery nothing is lost or doubled, sums are exact, poison is in quarantine."""
+    truth_file = plant.root / "build" / "truth.jsonl"
+    run = plant.fleet(
+        *("simulate", "--rate", "100", "--duration", "12", "--poison", "0.05", "--repeats", "0.05"),
+        *("--anomalies", "1", "--seed", "5", "--truth", str(truth_file), "--json"),
+    )
+    outcome = json.loads(run.stdout)
+    assert (7, 0) == (outcome["things"], outcome["refused"])
+    held = archive(plant)
+    minutes, anomalies = read_readings(plant.local.client("dynamodb"), f"table-readings-{SUFFIX}")
+    difference = compare(
+        gather(read_truth(truth_file)),
+        minutes=minutes,
+        anomalies=anomalies,
+        archived=held.readings,
+    )
+    assert (0, 0, 0) == (difference.lost, difference.duplicated, difference.wrong_sums)
+    assert outcome["readings"] == sum(item.messages for item in minutes)
+    assert outcome["poison"] == held.quarantined
+    assert outcome["poison"] > 0
+    assert outcome["repeats"] > 0
+    assert difference.anomalies_detected >= 0.9 * difference.anomalies_injected > 0
+    assert wait_until_drained(plant.local).redelivered > 0
+
+
+def test_quarantine_tells_why_and_keeps_the_bytes(plant: Plant) -> None:
+    """A poison message lies in quarantine with its reason, its raw bytes and its device."""
+    poison = b'{"time": "yesterday", "marker": 4711}'
+    answers = publish(plant, client_id=PRESS, context=context_of(plant, PRESS), topic=telemetry(PRESS), payload=poison)
+    assert any(code < 0x80 for code in answers.published)
+    wait_until_drained(plant.local)
+    lines = list(quarantine_lines(plant))
+    found = [line for line in lines if line["raw"] == as_base64(poison)]
+    assert len(found) == 1
+    assert PRESS == found[0]["envelope"]["thing"]
+    assert found[0]["reason"]
+
+
+def quarantine_lines(plant: Plant) -> list[dict[str, Any]]:
+    unique = {line["sequence_number"]: line for line in lines_below(plant.local.client("s3"), BUCKET, "quarantine/")}
+    return list(unique.values())
+
+
+def as_base64(payload: bytes) -> str:
+    return base64.b64encode(payload).decode()
+
+
+def test_devices_are_known_by_their_certificates(plant: Plant) -> None:
+    """The device table holds type, facility, certificate and first and last contact of who published."""
+    item = plant.local.client("dynamodb").get_item(
+        TableName=f"table-devices-{SUFFIX}", Key={"device": {"S": PRESS}}, ConsistentRead=True
+    )["Item"]
+    assert ("press-monitor", "sg-01") == (item["device_type"]["S"], item["facility"]["S"])
+    assert plant.certificate(PRESS)[0] == item["certificate_id"]["S"]
+    assert item["first_contact"]["S"] <= item["last_contact"]["S"]
+
+
+def test_a_device_gets_its_own_reading_through(plant: Plant) -> None:
+    """The way that the refusals below are measured by lets a rightful reading through."""
+    answers = publish(
+        plant, client_id=PRESS, context=context_of(plant, PRESS), topic=telemetry(PRESS), payload=reading(900_001)
+    )
+    assert answers.connected
+    assert arrived(plant, 900_001)
+
+
+def test_anothers_certificate_gets_nothing_through(plant: Plant) -> None:
+    """A device that shows its own certificate cannot connect under another's name."""
+    answers = publish(
+        plant,
+        client_id=PRESS,
+        context=context_of(plant, OTHER_PRESS),
+        topic=telemetry(PRESS),
+        payload=reading(900_002),
+    )
+    assert not any(code < 0x80 for code in answers.published)
+    assert not arrived(plant, 900_002)
+
+
+@pytest.mark.parametrize(
+    ("marker", "topic"),
+    [
+        (900_003, telemetry(OTHER_PRESS)),
+        (900_004, telemetry(PRESS, facility="th-01")),
+        (900_005, telemetry(PRESS, device_type="boiler")),
+        (900_006, f"$aws/rules/rule_telemetry_th_01_{SUFFIX}/{telemetry(PRESS)}"),
+        (900_007, f"$aws/rules/rule_telemetry_sg_01_{SUFFIX}/{telemetry(OTHER_PRESS)}"),
+    ],
+    ids=["another thing", "another facility", "another type", "another facility's rule", "another thing's ingest"],
+)
+def test_a_foreign_topic_gets_nothing_through(plant: Plant, marker: int, topic: str) -> None:
+    """A connected device can publish to its own topic alone, also through Basic Ingest."""
+    answers = publish(plant, client_id=PRESS, context=context_of(plant, PRESS), topic=topic, payload=reading(marker))
+    assert not any(code < 0x80 for code in answers.published)
+    assert not arrived(plant, marker)
+
+
+def test_no_certificate_gets_nothing_through(plant: Plant) -> None:
+    """A client without a certificate may finish TLS on the emulator, but its reading goes nowhere."""
+    context = ssl.create_default_context(cafile=str(plant.broker.ca_file))
+    publish(plant, client_id=PRESS, context=context, topic=telemetry(PRESS), payload=reading(900_008))
+    assert not arrived(plant, 900_008)
+
+
+def test_an_unknown_certificate_gets_nothing_through(plant: Plant) -> None:
+    """A certificate that a stranger signed is refused."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    context = tls_context(plant.broker, certificate=self_signed(PRESS, key), key=key)
+    answers = publish(plant, client_id=PRESS, context=context, topic=telemetry(PRESS), payload=reading(900_009))
+    assert not any(code < 0x80 for code in answers.published)
+    assert not arrived(plant, 900_009)
+
+
+def self_signed(name: str, key: ec.EllipticCurvePrivateKey) -> str:
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .sign(key, hashes.SHA256())
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def test_an_inactive_certificate_gets_nothing_through(plant: Plant) -> None:
+    """A certificate that was set INACTIVE is refused, and let in again once it is ACTIVE."""
+    iot = plant.local.client("iot")
+    identifier, _ = plant.certificate(BOILER)
+    context = context_of(plant, BOILER)
+    topic = telemetry(BOILER, device_type="boiler")
+    iot.update_certificate(certificateId=identifier, newStatus="INACTIVE")
+    try:
+        refused = publish(plant, client_id=BOILER, context=context, topic=topic, payload=reading(900_010))
+    finally:
+        iot.update_certificate(certificateId=identifier, newStatus="ACTIVE")
+    accepted = publish(plant, client_id=BOILER, context=context, topic=topic, payload=reading(900_011))
+    assert not any(code < 0x80 for code in refused.published)
+    assert any(code < 0x80 for code in accepted.published)
+    assert arrived(plant, 900_011)
+    assert not arrived(plant, 900_010)
+
+
+@pytest.mark.parametrize(
+    ("service", "call", "arguments"),
+    [
+        ("s3", "put_object", {"Bucket": BUCKET, "Key": "elsewhere/x", "Body": b"x"}),
+        ("s3", "get_object", {"Bucket": BUCKET, "Key": "raw/x"}),
+        ("s3", "delete_object", {"Bucket": BUCKET, "Key": "raw/x"}),
+        ("dynamodb", "scan", {"TableName": f"table-readings-{SUFFIX}"}),
+        ("dynamodb", "delete_table", {"TableName": f"table-readings-{SUFFIX}"}),
+        ("kinesis", "put_record", {"StreamName": f"stream-telemetry-{SUFFIX}", "Data": b"x", "PartitionKey": "x"}),
+        ("iot", "list_things", {}),
+        ("iam", "list_roles", {}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_the_handler_is_denied_what_its_role_does_not_allow(
+    plant: Plant, service: str, call: str, arguments: dict[str, Any]
+) -> None:
+    """Under the Lambda's own role each call that the processor does not need is refused."""
+    client = under_role(plant, "role-sensor-processor", service)
+    with pytest.raises(ClientError) as refused:
+        getattr(client, call)(**arguments)
+    assert refused.value.response["Error"]["Code"] in {
+        "AccessDenied",
+        "AccessDeniedException",
+        "UnauthorizedOperation",
+    }
+
+
+def test_the_handler_may_do_what_it_needs(plant: Plant) -> None:
+    """The same credentials can write to the archive's prefix, so the refusals above are the role's."""
+    client = under_role(plant, "role-sensor-processor", "s3")
+    answer = client.put_object(Bucket=BUCKET, Key="raw/facility=none/probe", Body=b"x")
+    assert 200 == answer["ResponseMetadata"]["HTTPStatusCode"]
+
+
+def under_role(plant: Plant, role: str, service: str) -> Any:
+    arn = f"arn:aws:iam::000000000000:role/{role}-{SUFFIX}"
+    return RoleSession(plant.local, arn, session_name="integration").client(service)
+
+
+def applied(local: LocalAws) -> int:
+    return sum(map(count_resources, applied_stacks(local)))
+
+
+def test_no_private_key_is_in_output_or_state(plant: Plant) -> None:
+    """Neither what was synthesised nor what Terraform wrote holds a private key, and both were looked at."""
+    output = plant.local.output
+    assert applied(plant.local) > 80
+    assert [] == files_with_private_keys([output, *tracked_files(plant.root)])
+
+
+def test_a_second_plan_is_empty_but_for_the_documented_drift(plant: Plant) -> None:
+    """Terraform would change nothing but the tags that the emulator takes late, and nothing at all after that."""
+    drift = {
+        (change.action, change.address.partition(".")[0])
+        for changes in deployment.plan(plant.local).values()
+        for change in changes
+    }
+    assert drift <= {("update", resource_type) for resource_type in FIRST_PLAN_DRIFT}
+    deployment.reapply(plant.local)
+    again = deployment.plan(plant.local)
+    stacks = {f"tap-{SUFFIX}", f"facility-sg-01-{SUFFIX}", f"facility-th-01-{SUFFIX}"}
+    assert dict.fromkeys(stacks, ()) == again
+
+
+def test_destroy_leaves_nothing(plant: Plant) -> None:
+    """After destroy no state holds a resource, and the registry, tables and buckets are gone."""
+    local = plant.local
+    children = local.children
+    deployment.destroy(local)
+    assert 0 == applied(local)
+    assert [] == local.client("iot").list_things()["things"]
+    assert [] == local.client("iot").list_certificates()["certificates"]
+    assert [] == local.client("dynamodb").list_tables()["TableNames"]
+    assert [] == local.client("s3").list_buckets()["Buckets"]
+    assert [] == local.client("kinesis").list_streams()["StreamNames"]
+    plant.fleet("local", "down")
+    assert not any(is_running(child) for child in children)
+    assert not Path(local.folder).exists()
