@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sensor_processor import metrics
 
 from generator import capacity, dashboard, naming
 from generator.diagnostics import EnvironmentFault
@@ -22,6 +21,7 @@ from generator.validation import read_manifest
 from lib import specs
 from lib.facilities import FACILITIES
 from lib.facilities.fleet import FLEET
+from sensor_processor import metrics
 
 ROOT = Path(__file__).parents[2]
 
