@@ -41,5 +41,5 @@ lock: ## Resolves requirements/*.in anew into the hashed locks (needs uv).
 	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 requirements/main.in -o requirements/main.txt
 	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 --constraint requirements/main.txt requirements/lambda.in -o requirements/lambda.txt
 
-clean: ## Removes what was built; .venv stays.
-	rm -rf build cdktf.out .mypy_cache .pytest_cache .ruff_cache .hypothesis
+clean: ## Removes what was built; .venv stays, and cdktf.out, where local Terraform states may lie.
+	rm -rf build .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,57 @@
+"""The documents keep up with what they describe."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from generator.cli import OPERATIONS
+from generator.cli import main as cli
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def command_paths() -> list[str]:
+    """Every command that a person can type, groups opened."""
+    context = click.Context(cli)
+    assert isinstance(cli, click.Group)
+    assert set(OPERATIONS) <= set(cli.list_commands(context))
+    paths = []
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        if isinstance(command, click.Group):
+            paths += [f"{name} {sub}" for sub in command.list_commands(context)]
+        else:
+            paths.append(name)
+    return paths
+
+
+@pytest.mark.parametrize("path", command_paths())
+def test_every_command_is_in_the_readme(path: str) -> None:
+    """README's table names each command and sub-command."""
+    group, _, sub = path.partition(" ")
+    lines = [line for line in README.splitlines() if line.startswith(f"| `fleet {group}")]
+    assert any(re.search(rf"\b{sub or group}\b", line) for line in lines)
+
+
+def test_every_link_of_the_documents_leads_somewhere() -> None:
+    """No relative link in README or docs is dead."""
+    dead = [
+        f"{document.relative_to(ROOT)}: {target}"
+        for document in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8"))
+        if not (document.parent / target).exists()
+    ]
+    assert [] == dead
+
+
+def test_every_make_target_is_explained() -> None:
+    """`make help` shows each target that is meant for people."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z]+):", makefile, flags=re.MULTILINE)) - {"lint", "fast"}
+    explained = set(re.findall(r"^([a-z]+):.*## ", makefile, flags=re.MULTILINE))
+    assert targets == explained
