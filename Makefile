@@ -32,7 +32,7 @@ lint:
 	@$(BIN)/lint-imports
 
 fast:
-	@$(BIN)/python -m pytest -n 2 -m "not cdktf and not local_aws"
+	@$(BIN)/python -m pytest -n 2 -m "not cdktf and not local_aws and not slow"
 
 generate: setup ## Regenerates lib/facilities from fleet.yaml.
 	@$(BIN)/fleet generate

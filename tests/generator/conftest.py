@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -53,7 +54,7 @@ def manifest_data(**overrides: Any) -> dict[str, Any]:
 
 def manifest_of(data: dict[str, Any]) -> FleetManifest:
     """The manifest in data, by way of its text."""
-    return validate(parse_document(yaml.safe_dump(data, allow_unicode=True), name="fleet.yaml"))
+    return validate(parse_document(json.dumps(data, ensure_ascii=False), name="fleet.yaml"))
 
 
 class Project:

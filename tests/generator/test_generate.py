@@ -259,6 +259,7 @@ for name in ("replace", "rename", "unlink"):
 """
 
 
+@pytest.mark.slow
 def test_write_that_dies_leaves_the_old_tree_or_the_new_one(project: Any, data: Any) -> None:
     """Whichever file operation the process dies at, the next run finds one of the two trees, whole."""
     ends = [die_and_recover(project, data, at) for at in (1, 5, *range(6, 24, 2), 100)]

@@ -214,6 +214,7 @@ def test_a_metric_that_left_the_catalogue_is_forgotten(reading: Any, catalogue: 
     assert len(unpack_detectors(detectors.pack(), metrics=only_vibration).pack()) < len(detectors.pack())
 
 
+@pytest.mark.slow
 def test_the_shipped_threshold_scores_as_promised() -> None:
     """On the public benchmark's files here the detector scores at least 78 at the threshold that it ships with."""
     if not SCORER.exists():
