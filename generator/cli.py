@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib
-import os
 from pathlib import Path
 from typing import Any
 
 import click
 
-from generator.diagnostics import EnvironmentFault, FleetError
+from generator.cli_assist import explain
+from generator.cli_options import found_manifest as _manifest
+from generator.cli_options import manifest_option as _manifest_option
+from generator.cli_options import shown as _shown
+from generator.diagnostics import Diagnostic, EnvironmentFault, FleetError, ManifestError
 from generator.naming import OUTPUT_FOLDER
-from generator.project import MANIFEST_NAME, find_project
 
 OPERATIONS: dict[str, tuple[str, str]] = {
     "local": ("operations.local.cli:local", "Runs a local AWS with the whole platform on it."),
@@ -20,6 +22,9 @@ OPERATIONS: dict[str, tuple[str, str]] = {
     "demo": ("operations.demo.cli:demo", "Runs everything end to end and reports what came out."),
 }
 """Commands that talk to AWS: where each is, and its line in the help. Imported only when one is called for."""
+
+OUTPUT_FORMATS = ("text", "json", "sarif", "github")
+"""How `fleet validate` tells faults; all but the first are those of `generator.formats`."""
 
 
 class FleetGroup(click.Group):
@@ -60,14 +65,6 @@ def _load(name: str) -> click.Command:
     return command
 
 
-_manifest_option = click.option(
-    "--manifest",
-    "manifest_path",
-    type=click.Path(path_type=Path),
-    help=f"The manifest; its folder is the project. Default: the nearest {MANIFEST_NAME}, upward from here.",
-)
-
-
 @click.group(cls=FleetGroup, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Generates, deploys and proves AWS IoT fleets of many plants from one manifest."""
@@ -75,12 +72,29 @@ def main() -> None:
 
 @main.command()
 @_manifest_option
-def validate(manifest_path: Path | None) -> None:
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(OUTPUT_FORMATS),
+    default=OUTPUT_FORMATS[0],
+    show_default=True,
+    help="How faults are told: for people, or for programs, on stdout.",
+)
+def validate(manifest_path: Path | None, output_format: str) -> None:
     """Checks the manifest and tells every fault with its place."""
     from generator.validation import read_manifest
 
     path = _manifest(manifest_path)
-    manifest = read_manifest(path, name=_shown(path))
+    try:
+        manifest = read_manifest(path, name=_shown(path))
+    except ManifestError as error:
+        if output_format == "text":
+            raise
+        _echo_diagnostics(error.diagnostics, output_format)
+        click.get_current_context().exit(error.exit_code)
+    if output_format in ("json", "sarif"):
+        _echo_diagnostics((), output_format)
+        return
     things = sum(facility.thing_count for facility in manifest.facilities.values())
     click.echo(
         f"{_shown(path)} is valid: {len(manifest.facilities)} facilities, "
@@ -112,9 +126,10 @@ def generate(manifest_path: Path | None, facilities: tuple[str, ...], check: boo
         click.echo(f"{OUTPUT_FOLDER} is what {_shown(path)} says: nothing changed.")
 
 
-def _manifest(given: Path | None) -> Path:
-    return given.absolute() if given is not None else find_project(Path.cwd()) / MANIFEST_NAME
+def _echo_diagnostics(diagnostics: tuple[Diagnostic, ...], output_format: str) -> None:
+    from generator.formats import FORMATS
+
+    click.echo(FORMATS[output_format](diagnostics))
 
 
-def _shown(path: Path) -> str:
-    return min(os.path.relpath(path), str(path), key=len)
+main.add_command(explain)

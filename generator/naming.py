@@ -20,6 +20,12 @@ SUFFIX_MAX_LENGTH = 16
 """The variable ENVIRONMENT_SUFFIX may override the manifest's: sizes are reckoned with the longest."""
 
 BUCKET_PURPOSES = ("raw-archive", "access-logs", "audit-trail")
+FACILITY_PREFIXES = {
+    "raw": "the raw readings",
+    "quarantine": "the messages that could not be read",
+    "iot-rule-errors": "the messages that the topic rule could not hand on",
+}
+"""What lies below `<prefix>/facility=<id>/` in the raw archive."""
 
 FLEET_MODULE = "fleet"
 FLEET_FILE = f"{FLEET_MODULE}.py"
@@ -27,6 +33,11 @@ REGISTRY_FILE = "__init__.py"
 INDEX_FILE = ".generated.json"
 OUTPUT_FOLDER = "lib/facilities"
 THINGS_FILE = "things.jsonl"
+
+
+def suffixed(name: str, suffix: str) -> str:
+    """A name as it is in an environment; topic rules allow no hyphen. A test holds it to `lib.specs.suffixed`."""
+    return f"{name}_{suffix.replace('-', '_')}" if name.startswith("rule_") else f"{name}-{suffix}"
 
 
 def module_of(facility: str) -> str:
