@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -21,15 +22,35 @@ class SourceLocation:
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Diagnostic:
-    """One fault of the manifest: where it is, what is wrong, and how to put it right."""
+    """One fault of the manifest: where it is, what is wrong, and how to put it right.
+
+    `rule` is the id of its kind, for programs; `related` are other places that belong to it.
+    """
 
     location: SourceLocation
     message: str
     hint: str = ""
+    rule: str = ""
+    related: tuple[SourceLocation, ...] = ()
 
     def __str__(self) -> str:
-        text = f"{self.location}: {self.message}"
-        return f"{text}\n  hint: {self.hint}" if self.hint else text
+        text = visible(f"{self.location}: {self.message}")
+        return f"{text}\n  hint: {visible(self.hint)}" if self.hint else text
+
+
+def visible(text: str) -> str:
+    """The text on one line, with escapes in place of what would hide, forge or reorder it on a screen."""
+    if text.isprintable():
+        return text
+    return "".join(_escaped(character) if _is_hidden(character) else character for character in text)
+
+
+def _is_hidden(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp", "Cs", "Co", "Cn")
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
 
 
 class FleetError(Exception):
@@ -61,9 +82,9 @@ class ManifestError(FleetError):
         return [*(str(diagnostic) for diagnostic in self.diagnostics), *super().lines()]
 
 
-def refusal(location: SourceLocation, message: str, hint: str = "") -> ManifestError:
+def refusal(location: SourceLocation, message: str, hint: str = "", *, rule: str) -> ManifestError:
     """What to raise for the one fault that leaves nothing more to look at."""
-    return ManifestError([Diagnostic(location=location, message=message, hint=hint)])
+    return ManifestError([Diagnostic(location=location, message=message, hint=hint, rule=rule)])
 
 
 class RequestError(FleetError):

@@ -52,7 +52,10 @@ def parse_document(text: str, *, name: str) -> Document:
     if found := _CONTROL.search(text):
         place = _place(name, text, found.start())
         raise refusal(
-            place, f"the character U+{ord(found[0]):04X} is not allowed", "delete it: editors may not show it"
+            place,
+            f"the character U+{ord(found[0]):04X} is not allowed",
+            "delete it: editors may not show it",
+            rule="control-character",
         )
     try:
         _refuse_depth(text, name)
@@ -64,10 +67,13 @@ def parse_document(text: str, *, name: str) -> Document:
     except yaml.MarkedYAMLError as error:
         raise _syntax_error(error, name) from None
     except yaml.YAMLError as error:
-        raise refusal(SourceLocation(file=name), f"this is not YAML: {error}") from None
+        raise refusal(SourceLocation(file=name), f"this is not YAML: {error}", rule="syntax") from None
     if node is None:
         raise refusal(
-            SourceLocation(file=name), "the manifest is empty", "docs/manifest.md shows what a manifest holds"
+            SourceLocation(file=name),
+            "the manifest is empty",
+            "docs/manifest.md shows what a manifest holds",
+            rule="empty-manifest",
         )
     reading = Reading(file=name)
     data = reading.value(node)
@@ -78,21 +84,23 @@ def _text(path: Path, name: str) -> str:
     start = SourceLocation(file=name)
     try:
         if path.exists() and not path.is_file() and not path.is_dir():
-            raise refusal(start, "this is a pipe or a device, not a manifest")
+            raise refusal(start, "this is a pipe or a device, not a manifest", rule="unreadable-file")
         if path.is_file() and path.stat().st_size > MAXIMUM_BYTES:
-            raise refusal(start, f"the manifest is larger than {MAXIMUM_BYTES // 1024**2} MB")
+            raise refusal(start, f"the manifest is larger than {MAXIMUM_BYTES // 1024**2} MB", rule="too-large")
         content = path.read_bytes()
     except FileNotFoundError:
-        raise refusal(start, "there is no such file") from None
+        raise refusal(start, "there is no such file", rule="unreadable-file") from None
     except IsADirectoryError:
-        raise refusal(start, "this is a folder, not a manifest") from None
+        raise refusal(start, "this is a folder, not a manifest", rule="unreadable-file") from None
     except OSError as error:
-        raise refusal(start, f"the manifest cannot be read: {(error.strerror or str(error)).lower()}") from None
+        reason = (error.strerror or str(error)).lower()
+        raise refusal(start, f"the manifest cannot be read: {reason}", rule="unreadable-file") from None
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         place = _place(name, content[: error.start].decode("utf-8-sig", "replace"), None)
-        raise refusal(place, "the manifest is not UTF-8", "save it as UTF-8 in your editor") from None
+        hint = "save it as UTF-8 in your editor"
+        raise refusal(place, "the manifest is not UTF-8", hint, rule="encoding") from None
 
 
 def _place(name: str, text: str, index: int | None) -> SourceLocation:
@@ -107,7 +115,7 @@ def _syntax_error(error: yaml.MarkedYAMLError, name: str) -> ManifestError:
     hint = ""
     if error.context and error.context_mark:
         hint = f"look from line {error.context_mark.line + 1} on"
-    return refusal(location, f"this is not YAML: {_PROBLEMS.get(problem, problem)}", hint)
+    return refusal(location, f"this is not YAML: {_PROBLEMS.get(problem, problem)}", hint, rule="syntax")
 
 
 def _refuse_depth(text: str, name: str) -> None:

@@ -22,7 +22,7 @@ MAXIMUM_VALUES = 5_000_000
 
 def too_deep(location: SourceLocation) -> ManifestError:
     """What to raise where a text nests deeper than any manifest does."""
-    return refusal(location, f"this is nested deeper than {MAXIMUM_DEPTH} levels")
+    return refusal(location, f"this is nested deeper than {MAXIMUM_DEPTH} levels", rule="too-deep")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,7 +44,8 @@ class Reading:
         if known is not None:
             return known
         if id(node) in self._open:
-            raise refusal(location_of(self.file, node.start_mark), "this alias stands for something that holds itself")
+            place = location_of(self.file, node.start_mark)
+            raise refusal(place, "this alias stands for something that holds itself", rule="alias-loop")
         if len(self._open) >= MAXIMUM_DEPTH:
             raise too_deep(location_of(self.file, node.start_mark))
         self._refuse_tag(node)
@@ -53,7 +54,7 @@ class Reading:
         self._open.discard(id(node))
         if sized[1] > MAXIMUM_VALUES:
             message = f"this stands for more than {MAXIMUM_VALUES:,} values once its aliases are expanded"
-            raise refusal(location_of(self.file, node.start_mark), message)
+            raise refusal(location_of(self.file, node.start_mark), message, rule="too-many-values")
         self._values[id(node)] = sized
         return sized
 
@@ -89,12 +90,12 @@ class Reading:
     def _merged(self, node: yaml.Node) -> list[yaml.MappingNode]:
         sources = merged_mappings(node)
         if sources is None:
-            self._fault(node, "`<<` takes a mapping, or a list of mappings, by alias")
+            self._fault(node, "`<<` takes a mapping, or a list of mappings, by alias", rule="merge-key")
         return sources or []
 
     def _key(self, node: yaml.Node) -> str | None:
         if not isinstance(node, yaml.ScalarNode):
-            self._fault(node, "a key is one word, not a list or a mapping")
+            self._fault(node, "a key is one word, not a list or a mapping", rule="key-type")
             return None
         self._refuse_tag(node)
         if node.style == "":
@@ -102,7 +103,7 @@ class Reading:
             value = resolve(node.value)
             if reason or value is None or isinstance(value, bool):
                 message = reason or f"the key `{node.value}` is no text"
-                self._fault(node, message, f'put it in quotes: "{node.value}"')
+                self._fault(node, message, f'put it in quotes: "{node.value}"', rule="yaml-trap")
         return str(node.value)
 
     def _scalar(self, node: yaml.ScalarNode) -> Any:
@@ -111,20 +112,22 @@ class Reading:
             return node.value
         if reason := trap(node.value):
             hint = f'put text in quotes, "{node.value}", and write numbers in plain decimal'
-            self._fault(node, reason, hint)
+            self._fault(node, reason, hint, rule="yaml-trap")
             return node.value
         return resolve(node.value)
 
     def _refuse_tag(self, node: yaml.Node) -> None:
         if not node.tag.startswith("tag:yaml.org,2002:") or node.tag.rpartition(":")[2] not in ("str", "seq", "map"):
             tag = node.tag.replace("tag:yaml.org,2002:", "!!")
-            self._fault(node, f"the tag {tag} has no meaning in a manifest", "take it away")
+            self._fault(node, f"the tag {tag} has no meaning in a manifest", "take it away", rule="tag")
 
     def _duplicate(self, key: str, node: yaml.Node, first: yaml.Node) -> None:
         place = location_of(self.file, first.start_mark)
         message = f"the key `{key}` stands twice in the same mapping, first at {place}"
-        self._fault(node, message, "keep one of them")
+        self._fault(node, message, "keep one of them", rule="duplicate-key", related=(place,))
 
-    def _fault(self, node: yaml.Node, message: str, hint: str = "") -> None:
-        location = location_of(self.file, node.start_mark)
-        self.faults.append(Diagnostic(location=location, message=message, hint=hint))
+    def _fault(
+        self, node: yaml.Node, message: str, hint: str = "", *, rule: str, related: tuple[SourceLocation, ...] = ()
+    ) -> None:
+        place = location_of(self.file, node.start_mark)
+        self.faults.append(Diagnostic(location=place, message=message, hint=hint, rule=rule, related=related))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 
@@ -44,7 +45,13 @@ def check_rules(draft: Draft) -> Iterator[Fault]:
     """Every fault that any rule finds; none where the parts that all share could not be read."""
     if draft.manifest is not None:
         for rule in RULES:
-            yield from rule(draft.manifest, draft)
+            for fault in rule(draft.manifest, draft):
+                yield replace(fault, rule=fault.rule or rule_id(rule))
+
+
+def rule_id(rule: Rule) -> str:
+    """What programs call a rule: the name of its function, with hyphens."""
+    return rule.__name__.replace("_", "-")
 
 
 def known_device_types(manifest: FleetManifest, draft: Draft) -> Iterator[Fault]:

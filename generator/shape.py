@@ -32,6 +32,7 @@ class Fault:
     message: str
     hint: str = ""
     is_key: bool = False
+    rule: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +123,7 @@ def _fault(detail: ErrorDetails, data: Any) -> Fault:
         hint = suggestion(given, _expected(context))
     elif kind == "string_type" and isinstance(given, int | float):
         hint = f'put it in quotes: "{_shown(given)}"'
-    return Fault(path=path, message=message, hint=hint, is_key=is_key)
+    return Fault(path=path, message=message, hint=hint, is_key=is_key, rule=_RULES.get(kind, "wrong-value"))
 
 
 def _value_at(data: Any, path: DataPath) -> Any:
@@ -133,14 +134,15 @@ def _value_at(data: Any, path: DataPath) -> Any:
 
 def _missing(path: DataPath) -> Fault:
     owner = f"`{dotted(path[:-1])}`" if path[:-1] else "the manifest"
-    return Fault(path=path, message=f"{owner} needs `{path[-1]}`", hint="docs/manifest.md lists what each part needs")
+    hint = "docs/manifest.md lists what each part needs"
+    return Fault(path=path, message=f"{owner} needs `{path[-1]}`", hint=hint, rule="missing-key")
 
 
 def _unknown(path: DataPath) -> Fault:
     known = keys_at(path[:-1])
     where = f" in `{dotted(path[:-1])}`" if path[:-1] else ""
     hint = suggestion(str(path[-1]), known) or f"known here: {', '.join(f'`{key}`' for key in known)}"
-    return Fault(path=path, message=f"unknown key `{path[-1]}`{where}", hint=hint, is_key=True)
+    return Fault(path=path, message=f"unknown key `{path[-1]}`{where}", hint=hint, is_key=True, rule="unknown-key")
 
 
 def _shown(value: Any) -> str:
@@ -172,6 +174,17 @@ def _unnamed(name: str, value: str, _: dict[str, Any]) -> str:
 def _plural(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
+
+_RULES = (
+    dict.fromkeys(
+        ("int_type", "float_type", "string_type", "dict_type", "model_type", "model_attributes_type"), "wrong-type"
+    )
+    | dict.fromkeys(("int_parsing_size", "finite_number"), "out-of-range")
+    | dict.fromkeys(("greater_than", "greater_than_equal", "less_than", "less_than_equal"), "out-of-range")
+    | dict.fromkeys(("string_too_short", "string_too_long", "too_short", "too_long"), "wrong-length")
+    | {"literal_error": "unknown-choice", "string_pattern_mismatch": "wrong-pattern"}
+)
+"""The rule id of each kind of pydantic's errors."""
 
 _MESSAGES: dict[str, Callable[[str, str, dict[str, Any]], str]] = {
     "int_type": _type("a whole number"),

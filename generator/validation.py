@@ -29,4 +29,4 @@ def validate(document: Document) -> FleetManifest:
 
 def _locate(document: Document, fault: Fault) -> Diagnostic:
     location = document.sources.at(fault.path, is_key=fault.is_key)
-    return Diagnostic(location=location, message=fault.message, hint=fault.hint)
+    return Diagnostic(location=location, message=fault.message, hint=fault.hint, rule=fault.rule)
