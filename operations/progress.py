@@ -20,7 +20,7 @@ class Progress:
         self._task = task
         self._bar: Bar | None = None
         self._id = None
-        self._printed = time.monotonic()
+        self._printed: float | None = None
         if sys.stderr.isatty():
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
             self._bar = Bar(*columns, console=Console(stderr=True), transient=True)
@@ -41,6 +41,10 @@ class Progress:
         """Show `done` of about `total`."""
         if self._bar and self._id is not None:
             self._bar.update(self._id, completed=done, total=max(done, total))
-        elif time.monotonic() - self._printed > _PLAIN_EVERY_S:
-            self._printed = time.monotonic()
+            return
+        now = time.monotonic()
+        if self._printed is None:
+            self._printed = now
+        elif now - self._printed > _PLAIN_EVERY_S:
+            self._printed = now
             print(f"{self._task}: {done} of about {total}", file=sys.stderr, flush=True)
