@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from generator.cli_assist import explain
+from generator.cli_assist import explain, init
 from generator.cli_options import found_manifest as _manifest
 from generator.cli_options import manifest_option as _manifest_option
 from generator.cli_options import shown as _shown
@@ -133,3 +133,4 @@ def _echo_diagnostics(diagnostics: tuple[Diagnostic, ...], output_format: str) -
 
 
 main.add_command(explain)
+main.add_command(init)

@@ -1,4 +1,4 @@
-"""The commands that help a person along: `fleet explain`."""
+"""The commands that help a person along: `fleet init` and `fleet explain`."""
 
 from __future__ import annotations
 
@@ -40,3 +40,41 @@ def explain(name: str, manifest_path: Path | None, as_json: bool) -> None:
         click.echo(json.dumps({"name": name, "explanations": [item.plain() for item in found]}, indent=1))
         return
     click.echo("\n\n".join("\n".join(item.lines()) for item in found))
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=Path())
+@click.option("--application", metavar="ID", help="Root of the MQTT topics.")
+@click.option("--environment-suffix", metavar="SUFFIX", help="Last part of every name.")
+@click.option("--region", metavar="REGION", help="AWS region.")
+@click.option("--facility", metavar="ID", help="Id of the first plant.")
+@click.option("--facility-name", metavar="TEXT", help="Its name, as people say it.")
+@click.option("--timezone", metavar="ZONE", help="Its time zone, such as Asia/Singapore.")
+@click.option("--things", metavar="TYPE=COUNT,...", help="Its devices, such as press-monitor=4,compressor=2.")
+@click.option("--yes", is_flag=True, help="Ask nothing: take the default of what no option says.")
+def init(folder: Path, yes: bool, **given: str | None) -> None:
+    """Asks a few questions and writes a first manifest into FOLDER (this one by default)."""
+    from generator import scaffold
+
+    scaffold.refuse_existing(folder)
+    answers = {name: _answer(name, given[name], yes) for name in scaffold.QUESTIONS}
+    things = scaffold.read_things(answers.pop("things"))
+    written = scaffold.write_manifest(folder, scaffold.Answers(**answers, things=things))
+    for path in written:
+        click.echo(f"wrote {shown(path)}")
+    click.echo("Edit it to your plant; then: fleet validate, fleet generate")
+
+
+def _answer(name: str, given: str | None, is_silent: bool) -> str:
+    from generator.scaffold import QUESTIONS
+
+    question = QUESTIONS[name]
+
+    def checked(text: str) -> str:
+        if refusal := question.refusal(text.strip()):
+            raise click.BadParameter(refusal, param_hint=f"--{name.replace('_', '-')}")
+        return text.strip()
+
+    if given is not None or is_silent:
+        return checked(given if given is not None else question.default)
+    return str(click.prompt(question.text, default=question.default, value_proc=checked, err=True))
