@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from generator.plan import plan_fleet
-from generator.rows import ROWS_PER_CHUNK, thing_rows
+from generator.rows import CHUNK_BYTES, thing_rows
 
 NAMES = st.text("abcABC019_.,@/:#-", min_size=1, max_size=8).filter(lambda name: name not in ("facility", "serial"))
 VALUES = st.text("abcABC019_.,@/:#=[]-", max_size=8)
@@ -38,19 +40,47 @@ def test_row_decodes_to_its_thing(manifest: Any, attributes: dict[str, str]) -> 
     assert list(expected) == list(json.loads(line))
 
 
-def test_rows_are_those_that_a_json_encoder_writes(manifest: Any) -> None:
-    """Byte for byte, also across the borders of chunks and beyond four digits."""
-    count = ROWS_PER_CHUNK + 2_000
-    facilities = {"sg-01": {"name": "Tuas", "timezone": "UTC", "things": {"press": count}}}
-    types = manifest().device_types["press"].model_dump() | {"sample_interval_s": 60}
-    fleet = manifest(facilities=facilities, device_types={"press": types})
-    expected = []
+@pytest.mark.parametrize("count", [1, 249, 250, 999, 1_000, 9_999, 10_000, 100_001])
+def test_rows_are_those_that_a_json_encoder_writes(manifest: Any, count: int) -> None:
+    """Byte for byte, also across the borders of chunks and beyond four and five digits."""
+    assert expected_rows(count) == b"".join(chunks_of(manifest, count))
+
+
+@pytest.mark.parametrize("length", [0, 200, 1_000, 20_000, 70_000])
+def test_chunk_stays_small_however_long_its_rows_are(manifest: Any, length: int) -> None:
+    """Long rows make chunks of fewer rows, each chunk whole rows, and change no byte of them."""
+    attributes = {"note": "x" * length}
+    plan = plan_fleet(manifest(facilities=plant(600)))
+    facility = plan.facilities[0]
+    group = replace(facility.groups[0], attributes=tuple(sorted({"facility": "sg-01", **attributes}.items())))
+    chunks = list(thing_rows(replace(facility, groups=(group,))))
+    assert expected_rows(600, attributes) == b"".join(chunks)
+    assert all(len(chunk) <= CHUNK_BYTES or chunk.count(b"\n") == 1 for chunk in chunks)
+    assert all(chunk.endswith(b"\n") for chunk in chunks)
+
+
+def plant(count: int) -> dict[str, Any]:
+    """One facility with presses alone."""
+    return {"sg-01": {"name": "Tuas", "timezone": "UTC", "things": {"press": count}}}
+
+
+def chunks_of(manifest: Any, count: int) -> list[bytes]:
+    """The chunks of so many presses, kept all at once, as no chunk may change once it was given."""
+    types = manifest().device_types["press"].model_dump() | {"sample_interval_s": 3_600}
+    fleet = manifest(facilities=plant(count), device_types={"press": types})
+    return list(thing_rows(plan_fleet(fleet).facilities[0]))
+
+
+def expected_rows(count: int, attributes: dict[str, str] | None = None) -> bytes:
+    """What a JSON encoder writes for so many presses."""
+    lines = []
     for number in range(1, count + 1):
         serial = f"SG01-PRESS-{number:04d}"
-        thing = {"name": f"sg-01-press-{number:04d}", "thing_type": "thing-type-press", "device_type": "press"}
-        thing |= {"serial": serial, "attributes": {"facility": "sg-01", "serial": serial}}
-        expected.append(json.dumps(thing, separators=(",", ":")))
-    assert expected == rows_of(fleet)
+        thing: dict[str, Any] = {"name": f"sg-01-press-{number:04d}", "thing_type": "thing-type-press"}
+        thing |= {"device_type": "press", "serial": serial}
+        thing["attributes"] = dict(sorted({"facility": "sg-01", **(attributes or {}), "serial": serial}.items()))
+        lines.append(json.dumps(thing, separators=(",", ":")) + "\n")
+    return "".join(lines).encode()
 
 
 def test_things_of_the_plan_are_those_of_the_rows(manifest: Any) -> None:
