@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import yaml
 
 from generator.diagnostics import Diagnostic, ManifestError, SourceLocation, refusal
 from generator.nodes import MAXIMUM_DEPTH, Reading, too_deep
+from generator.plain import read_plain
 from generator.sources import SourceMap, location_of
 
 MAXIMUM_BYTES = 256 * 1024 * 1024
@@ -48,7 +50,7 @@ def read_document(path: Path, *, name: str) -> Document:
 
 
 def parse_document(text: str, *, name: str) -> Document:
-    """The document in a text."""
+    """The document in a text: read as plain text where it is that, and by the parser where it is not."""
     if found := _CONTROL.search(text):
         place = _place(name, text, found.start())
         raise refusal(
@@ -57,11 +59,26 @@ def parse_document(text: str, *, name: str) -> Document:
             "delete it: editors may not show it",
             rule="control-character",
         )
+    data = read_plain(text)
+    if data is None:
+        return compose_document(text, name=name)
+    return Document(data=data, sources=SourceMap(file=name, compose=cache(lambda: _compose(text, name))), faults=())
+
+
+def compose_document(text: str, *, name: str) -> Document:
+    """The document in a text, read by the parser, with the faults that do not keep it from going on."""
+    node = _compose(text, name)
+    reading = Reading(file=name)
+    data = reading.value(node)
+    return Document(data=data, sources=SourceMap(file=name, compose=lambda: node), faults=tuple(reading.faults))
+
+
+def _compose(text: str, name: str) -> yaml.Node:
     try:
         _refuse_depth(text, name)
         loader = yaml.CBaseLoader(text)
         try:
-            node = loader.get_single_node()
+            node: yaml.Node | None = loader.get_single_node()
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
@@ -75,9 +92,7 @@ def parse_document(text: str, *, name: str) -> Document:
             "docs/manifest.md shows what a manifest holds",
             rule="empty-manifest",
         )
-    reading = Reading(file=name)
-    data = reading.value(node)
-    return Document(data=data, sources=SourceMap(file=name, root=node), faults=tuple(reading.faults))
+    return node
 
 
 def _text(path: Path, name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,15 +28,15 @@ def merged_mappings(node: yaml.Node) -> list[yaml.MappingNode] | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceMap:
-    """The places of a document's nodes; walks the tree when asked, so that a valid manifest costs nothing."""
+    """The places of a document's nodes; has the tree made when it is asked, so that a valid manifest costs nothing."""
 
     file: str
-    root: yaml.Node
+    compose: Callable[[], yaml.Node]
     _children: dict[int, dict[str, tuple[yaml.Node, yaml.Node]]] = field(default_factory=dict, repr=False)
 
     def at(self, path: DataPath, *, is_key: bool = False) -> SourceLocation:
         """The place of the value at `path`, or of its key; of the nearest that there is, where the path leads on."""
-        node, key = self.root, self.root
+        node = key = self.compose()
         for step in path:
             found = self._step(node, step)
             if found is None:

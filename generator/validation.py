@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from generator.diagnostics import Diagnostic, ManifestError
@@ -13,7 +16,8 @@ from generator.shape import Fault, read_draft
 
 def read_manifest(path: Path, *, name: str) -> FleetManifest:
     """The valid manifest in a file; raises `ManifestError` with all faults of text, shape and rules."""
-    return validate(read_document(path, name=name))
+    with _collector_paused():
+        return validate(read_document(path, name=name))
 
 
 def validate(document: Document) -> FleetManifest:
@@ -25,6 +29,18 @@ def validate(document: Document) -> FleetManifest:
     if diagnostics or draft.manifest is None:
         raise ManifestError(diagnostics)
     return draft.manifest
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Keeps the garbage collector from walking a large manifest again and again while it grows: it holds no cycle."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _locate(document: Document, fault: Fault) -> Diagnostic:
