@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from generator.completion import complete_facility
 from generator.diagnostics import EnvironmentFault
 from generator.project import find_project
 from operations.identities.places import open_store
@@ -22,7 +23,14 @@ _SHARE = click.FloatRange(0.0, 1.0)
 
 
 @click.command()
-@click.option("--facility", "facility_ids", multiple=True, metavar="ID", help="Only this facility; may be repeated.")
+@click.option(
+    "--facility",
+    "facility_ids",
+    multiple=True,
+    metavar="ID",
+    shell_complete=complete_facility,
+    help="Only this facility; may be repeated.",
+)
 @click.option("--things", type=click.IntRange(min=1), help="How many things publish (default: all).")
 @click.option("--rate", type=click.FloatRange(min=0.01), help="Messages a second in all (default: real time).")
 @click.option("--duration", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Seconds.")

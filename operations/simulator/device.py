@@ -33,6 +33,7 @@ class Device:
         self._on_answer = on_answer
         self._connected = threading.Event()
         self._pending: dict[int, Message] = {}
+        self._early: dict[int, bool] = {}
         self._lock = threading.Lock()
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=mqtt.MQTTv5)
         self._client.tls_set_context(context)
@@ -56,9 +57,14 @@ class Device:
 
     def publish(self, topic: str, message: Message) -> None:
         """Publish at QoS 1."""
+        # Not under the lock: paho holds its own while it calls back, and each would wait for the other for ever.
+        mid = self._client.publish(topic, message.payload, qos=1).mid
         with self._lock:
-            info = self._client.publish(topic, message.payload, qos=1)
-            self._pending[info.mid] = message
+            is_accepted = self._early.pop(mid, None)
+            if is_accepted is None:
+                self._pending[mid] = message
+        if is_accepted is not None:
+            self._on_answer(message, is_accepted)
 
     def outstanding(self) -> int:
         """Publishes that the broker has not answered yet."""
@@ -76,6 +82,10 @@ class Device:
         self._connected.set()
 
     def _handle_publish(self, _client: Any, _userdata: Any, mid: int, reason: Any, _properties: Any) -> None:
+        is_accepted = reason.value < _FIRST_FAILURE
         with self._lock:
-            message = self._pending.pop(mid)
-        self._on_answer(message, reason.value < _FIRST_FAILURE)
+            message = self._pending.pop(mid, None)
+            if message is None:  # faster than `publish` could note it
+                self._early[mid] = is_accepted
+        if message is not None:
+            self._on_answer(message, is_accepted)
