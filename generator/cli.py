@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from generator.cli_assist import explain, init
+from generator.cli_assist import completion, explain, init
+from generator.cli_options import facility_option as _facility_option
 from generator.cli_options import found_manifest as _manifest
 from generator.cli_options import manifest_option as _manifest_option
 from generator.cli_options import shown as _shown
@@ -104,7 +105,7 @@ def validate(manifest_path: Path | None, output_format: str) -> None:
 
 @main.command()
 @_manifest_option
-@click.option("--facility", "facilities", metavar="ID", multiple=True, help="This facility alone; may be repeated.")
+@_facility_option
 @click.option("--check", is_flag=True, help="Write nothing; exit 4 where the generated tree is stale.")
 @click.option("--force", is_flag=True, help="Overwrite files that were edited by hand.")
 def generate(manifest_path: Path | None, facilities: tuple[str, ...], check: bool, force: bool) -> None:
@@ -132,5 +133,6 @@ def _echo_diagnostics(diagnostics: tuple[Diagnostic, ...], output_format: str) -
     click.echo(FORMATS[output_format](diagnostics))
 
 
+main.add_command(completion)
 main.add_command(explain)
 main.add_command(init)

@@ -1,4 +1,4 @@
-"""The commands that help a person along: `fleet init` and `fleet explain`."""
+"""The commands that help a person along: `fleet init`, `fleet explain` and `fleet completion`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from pathlib import Path
 import click
 
 from generator.cli_options import found_manifest, manifest_option, shown
+from generator.completion import SHELLS, complete_name, script
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete_name)
 @manifest_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def explain(name: str, manifest_path: Path | None, as_json: bool) -> None:
@@ -63,6 +64,14 @@ def init(folder: Path, yes: bool, **given: str | None) -> None:
     for path in written:
         click.echo(f"wrote {shown(path)}")
     click.echo("Edit it to your plant; then: fleet validate, fleet generate")
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(SHELLS))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
+    """Prints the script with which SHELL completes commands, options and facility ids."""
+    click.echo(script(context.find_root().command, shell))
 
 
 def _answer(name: str, given: str | None, is_silent: bool) -> str:

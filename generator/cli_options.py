@@ -1,4 +1,4 @@
-"""What several commands share: the option that names the manifest, and how its path is found and shown."""
+"""What several commands share: the options for manifest and facilities, and how a path is found and shown."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from generator.completion import complete_facility
 from generator.project import MANIFEST_NAME, find_project
 
 manifest_option = click.option(
@@ -14,6 +15,15 @@ manifest_option = click.option(
     "manifest_path",
     type=click.Path(path_type=Path),
     help=f"The manifest; its folder is the project. Default: the nearest {MANIFEST_NAME}, upward from here.",
+)
+
+facility_option = click.option(
+    "--facility",
+    "facilities",
+    metavar="ID",
+    multiple=True,
+    shell_complete=complete_facility,
+    help="This facility alone; may be repeated.",
 )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from generator.completion import complete_facility
 from generator.project import find_project
 from operations.identities.create import create_missing
 from operations.identities.places import identities_folder, keys_folder, open_store
@@ -20,7 +21,14 @@ def keys() -> None:
 
 
 @keys.command()
-@click.option("--facility", "facility_ids", multiple=True, metavar="ID", help="Only this facility; may be repeated.")
+@click.option(
+    "--facility",
+    "facility_ids",
+    multiple=True,
+    metavar="ID",
+    shell_complete=complete_facility,
+    help="Only this facility; may be repeated.",
+)
 @click.option("--all", "every", is_flag=True, help="All facilities.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def create(facility_ids: tuple[str, ...], every: bool, as_json: bool) -> None:

@@ -10,6 +10,7 @@ from types import FrameType
 
 import click
 
+from generator.completion import complete_facility
 from generator.diagnostics import EnvironmentFault
 from operations.local import deployment, lifecycle
 from operations.local.aws import load
@@ -62,7 +63,14 @@ def up(folder: Path | None, port: int | None, mqtt_port: int | None) -> None:
 
 @local.command()
 @folder_option
-@click.option("--facility", "facilities", multiple=True, metavar="ID", help="Only this plant; may be repeated.")
+@click.option(
+    "--facility",
+    "facilities",
+    multiple=True,
+    metavar="ID",
+    shell_complete=complete_facility,
+    help="Only this plant; may be repeated.",
+)
 @click.option(
     "--identities",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
