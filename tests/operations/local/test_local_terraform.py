@@ -72,7 +72,8 @@ def test_a_plan_gives_its_changes(tmp_path: Path) -> None:
 
 def test_an_interrupt_ends_what_runs(tmp_path: Path) -> None:
     """A command in another thread is ended with all that it started, and is a fault there."""
-    runner = terraform(tmp_path, "touch running; sleep 600", mirror=tmp_path)
+    running = tmp_path / "running"
+    runner = terraform(tmp_path, f"touch {running}; sleep 600", mirror=tmp_path)
     faults: list[EnvironmentFault] = []
 
     def work() -> None:
@@ -83,7 +84,8 @@ def test_an_interrupt_ends_what_runs(tmp_path: Path) -> None:
 
     thread = threading.Thread(target=work)
     thread.start()
-    time.sleep(0.5)
+    while not running.exists():
+        time.sleep(0.01)
     runner.interrupt()
     thread.join(20)
     assert [fault.message.startswith(f"terraform apply of {tmp_path.name} failed") for fault in faults] == [True]
