@@ -19,11 +19,18 @@ _TRAPS = (
     (re.compile(r"[-+]?0[0-7_]+"), "YAML 1.1 reads {text} as the octal number {octal}"),
     (re.compile(r"[-+]?0[0-9]+"), "{text} is a number to some YAML readers and text to others"),
     (re.compile(r"[-+]?0[xob][0-9a-fA-F_]+"), "{text} is a number to some YAML readers and text to others"),
-    (re.compile(r"[-+]?[0-9][0-9]*_[0-9_]*(\.[0-9_]*)?"), "{text} is a number to some YAML readers and text to others"),
-    (re.compile(r"[-+]?[0-9]+(:[0-5]?[0-9])+(\.[0-9]*)?"), "YAML 1.1 reads {text} as a number to the base 60"),
-    (re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt ].*)?"), "YAML 1.1 reads {text} as a date"),
+    (
+        re.compile(r"[-+]?\.?[0-9][0-9.]*_[0-9_.]*([eE][-+]?[0-9]+)?|[-+]\.[0-9]+([eE][-+]?[0-9]+)?"),
+        "{text} is a number to some YAML readers and text to others",
+    ),
+    (
+        re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?"),
+        "YAML 1.1 reads {text} as a number to the base 60",
+    ),
+    (re.compile(r"[0-9]{4}-([0-9]{2}-[0-9]{2}|[0-9]{1,2}-[0-9]{1,2}[Tt \t].*)"), "YAML 1.1 reads {text} as a date"),
+    (re.compile(r"="), "YAML 1.1 gives {text} a meaning of its own"),
 )
-_START_OF_A_TRAP = frozenset("yYoOnN0123456789+-")
+_START_OF_A_TRAP = frozenset("yYoOnN0123456789+-.=")
 
 
 def trap(text: str) -> str | None:

@@ -123,6 +123,8 @@ def test_every_value_has_its_place() -> None:
 
 
 TRAPS = ("NO", "yes", "On", "off", "012", "0o14", "0x1F", "0b1", "1_000", "1:30", "2026-11-23", "+07", "089")
+TRAPS += ("190:20:30", "1:30:59.5", "1_0:30", "1_0.5", "1.5_0", ".5_0", "0b1_0", "-0x1", "2026-11-23T10:00:00Z", "=")
+TRAPS += ("2026-1-2 10:00:00", "OFF", "Yes", "0_7", "-012")
 PLAIN = ("mfg", "dev", "none", "north", "on-site", "yesterday", "10", "-10", "1.5", "0", "4/h", "a:b", "1e3")
 
 
@@ -136,6 +138,24 @@ def test_trap_is_known(text: str) -> None:
 def test_plain_words_and_numbers_are_no_traps(text: str) -> None:
     """What all readers agree about passes."""
     assert trap(text) is None
+
+
+@settings(max_examples=2_000)
+@given(
+    st.text("0123456789_.:-+eExobTZnyf ", min_size=1, max_size=10) | st.from_regex(r"\A[-+]?[0-9][0-9_.:eE+-]{0,9}\Z")
+)
+def test_what_yaml_1_1_reads_in_another_way_is_a_trap(text: str) -> None:
+    """PyYAML's own resolver takes each plain scalar that is no trap for text, or for the very same value."""
+    word = text.strip()
+    try:
+        theirs = yaml.safe_load(f"[{word}]")
+    except (yaml.YAMLError, ValueError):
+        return
+    if trap(word) or not (isinstance(theirs, list) and len(theirs) == 1) or isinstance(theirs[0], dict):
+        return
+    ours = resolve(word)
+    is_exponent_alone = isinstance(ours, float) and "e" in word.lower() and isinstance(theirs[0], str)
+    assert is_exponent_alone or repr(theirs[0]) == repr(ours)
 
 
 @given(st.integers(-(10**29), 10**29) | st.floats(allow_nan=False, allow_infinity=False) | st.booleans() | st.none())
