@@ -9,11 +9,15 @@ from typing import Any
 import click
 
 from generator.cli_assist import completion, explain, init
+from generator.cli_options import environment_option as _environment_option
 from generator.cli_options import facility_option as _facility_option
 from generator.cli_options import found_manifest as _manifest
 from generator.cli_options import manifest_option as _manifest_option
+from generator.cli_options import mending_in
 from generator.cli_options import shown as _shown
 from generator.diagnostics import Diagnostic, EnvironmentFault, FleetError, ManifestError
+from generator.impact import REFUSED, Impact
+from generator.impact_command import plan
 from generator.naming import OUTPUT_FOLDER
 
 OPERATIONS: dict[str, tuple[str, str]] = {
@@ -73,6 +77,7 @@ def main() -> None:
 
 @main.command()
 @_manifest_option
+@_environment_option
 @click.option(
     "--format",
     "output_format",
@@ -81,13 +86,13 @@ def main() -> None:
     show_default=True,
     help="How faults are told: for people, or for programs, on stdout.",
 )
-def validate(manifest_path: Path | None, output_format: str) -> None:
+def validate(manifest_path: Path | None, environment: str | None, output_format: str) -> None:
     """Checks the manifest and tells every fault with its place."""
     from generator.validation import read_manifest
 
     path = _manifest(manifest_path)
     try:
-        manifest = read_manifest(path, name=_shown(path))
+        manifest = read_manifest(path, name=_shown(path), environment=environment)
     except ManifestError as error:
         if output_format == "text":
             raise
@@ -105,21 +110,40 @@ def validate(manifest_path: Path | None, output_format: str) -> None:
 
 @main.command()
 @_manifest_option
+@_environment_option
 @_facility_option
 @click.option("--check", is_flag=True, help="Write nothing; exit 4 where the generated tree is stale.")
 @click.option("--force", is_flag=True, help="Overwrite files that were edited by hand.")
-def generate(manifest_path: Path | None, facilities: tuple[str, ...], check: bool, force: bool) -> None:
+@click.option(
+    "--allow",
+    "allowed",
+    type=click.Choice([impact.value for impact in REFUSED]),
+    multiple=True,
+    help="Write what does this to devices; may be repeated. `fleet plan` tells what it is.",
+)
+def generate(
+    manifest_path: Path | None,
+    environment: str | None,
+    facilities: tuple[str, ...],
+    check: bool,
+    force: bool,
+    allowed: tuple[str, ...],
+) -> None:
     """Writes lib/facilities from the manifest."""
     from generator import pipeline
     from generator.validation import read_manifest
 
     path = _manifest(manifest_path)
-    manifest = read_manifest(path, name=_shown(path))
+    manifest = read_manifest(path, name=_shown(path), environment=environment)
     if check:
-        pipeline.check(manifest, path.parent, facilities=facilities)
+        with mending_in(environment):
+            pipeline.check(manifest, path.parent, facilities=facilities)
         click.echo(f"{OUTPUT_FOLDER} is what {_shown(path)} says.")
         return
-    change = pipeline.generate(manifest, path.parent, facilities=facilities, force=force)
+    with mending_in(environment):
+        change = pipeline.generate(
+            manifest, path.parent, facilities=facilities, force=force, allowed=frozenset(map(Impact, allowed))
+        )
     for verb, paths in (("wrote", change.written), ("removed", change.removed)):
         for name in paths:
             click.echo(f"{verb} {OUTPUT_FOLDER}/{name}")
@@ -135,4 +159,5 @@ def _echo_diagnostics(diagnostics: tuple[Diagnostic, ...], output_format: str) -
 
 main.add_command(completion)
 main.add_command(explain)
+main.add_command(plan)
 main.add_command(init)

@@ -8,9 +8,11 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from generator import changes, index, writer
+from generator import changes, impact_report, index, writer
 from generator.artefact import Artefact
-from generator.diagnostics import RequestError
+from generator.comparison import Comparison, compare_tree
+from generator.diagnostics import RequestError, WriteError
+from generator.impact import Impact
 from generator.index import Index, Section
 from generator.manifest import FleetManifest
 from generator.naming import INDEX_FILE, OUTPUT_FOLDER
@@ -28,8 +30,18 @@ class Selection:
     is_whole: bool
 
 
-def generate(manifest: FleetManifest, project: Path, *, facilities: tuple[str, ...], force: bool) -> writer.Change:
-    """Writes what the manifest says into the project's tree, for all facilities or for some."""
+def generate(
+    manifest: FleetManifest,
+    project: Path,
+    *,
+    facilities: tuple[str, ...],
+    force: bool,
+    allowed: frozenset[Impact] = frozenset(),
+) -> writer.Change:
+    """Writes what the manifest says into the project's tree, for all facilities or for some.
+
+    What breaks identities or destroys data is refused unless it is `allowed`.
+    """
     root, selection = project / OUTPUT_FOLDER, _select(manifest, facilities)
     with writer.opened(root):
         former = _read_index(root, is_forgiving=force and selection.is_whole)
@@ -48,6 +60,7 @@ def generate(manifest: FleetManifest, project: Path, *, facilities: tuple[str, .
                         if writer.hash_of(root, path) != shas.get(path)
                     )
                 )
+            impact_report.refuse(_compare(manifest, former, root, selection, is_forgiving=force), allowed=allowed)
             stage.add(Artefact(path=INDEX_FILE, chunks=lambda: (index.dump(current),)))
             return stage.commit(removing=removed)
 
@@ -59,6 +72,28 @@ def check(manifest: FleetManifest, project: Path, *, facilities: tuple[str, ...]
         former = _read_index(root, is_forgiving=False)
         sections = _sections(manifest, former, selection, _hash_artefact)
         changes.refuse_differences(changes.compare(former, sections, _hashes(root), is_whole=selection.is_whole))
+
+
+def compare(manifest: FleetManifest, project: Path, *, facilities: tuple[str, ...]) -> Comparison:
+    """What the manifest changes in the project's tree."""
+    root, selection = project / OUTPUT_FOLDER, _select(manifest, facilities)
+    with writer.opened(root) if root.exists() else nullcontext():
+        return _compare(manifest, _read_index(root, is_forgiving=False), root, selection, is_forgiving=False)
+
+
+def _compare(
+    manifest: FleetManifest, former: Index, root: Path, selection: Selection, *, is_forgiving: bool
+) -> Comparison:
+    """`is_forgiving`: a tree that does not say what there was has nothing to lose."""
+    try:
+        found = compare_tree(
+            manifest, former, root, read=lambda path: writer.read(root, path), templates=templates_hash()
+        )
+    except WriteError:
+        if not is_forgiving:
+            raise
+        return Comparison(changes=())
+    return found if selection.is_whole else found.of(frozenset(selection.facilities))
 
 
 def _select(manifest: FleetManifest, facilities: Iterable[str]) -> Selection:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
+ALLOWED = ("--allow", "breaks-identity", "--allow", "destroys-data")
 
 
 def raised(data: dict[str, Any], **counts: int) -> dict[str, Any]:
@@ -124,7 +125,7 @@ def test_facility_that_is_gone_is_pruned(project: Any, data: Any) -> None:
     del shrunk["facilities"]["th-01"]
     project.write(shrunk)
     assert "my-01, th-01 are gone from the manifest" in project.fleet("generate", "--check").stderr
-    assert 0 == project.fleet("generate").exit_code
+    assert 0 == project.fleet("generate", "--allow", "destroys-data").exit_code
     assert not (project.tree / "my_01").exists()
     assert ["notes.txt"] == [path.name for path in (project.tree / "th_01").iterdir()]
 
@@ -269,17 +270,17 @@ def test_write_that_dies_leaves_the_old_tree_or_the_new_one(project: Any, data: 
 def die_and_recover(project: Any, data: Any, at: int) -> tuple[int, bool]:
     """Dies at the given file operation and looks at what is left; gives exit code and whether the intent stood."""
     project.write(data())
-    project.fleet("generate", "--force")
+    project.fleet("generate", "--force", *ALLOWED)
     old = project.files()
     changed = raised(data(), sg_01=5)
     del changed["facilities"]["th-01"]
     project.write(changed)
-    died = project.process("generate", before=DIES_AT.format(at=at))
+    died = project.process("generate", *ALLOWED, before=DIES_AT.format(at=at))
     assert died.exit_code in (0, 9)
     was_intended = (project.tree / ".staging" / "intent.json").exists()
     is_new = project.fleet("generate", "--check").exit_code == 0
     tree = project.files()
-    project.fleet("generate")
+    project.fleet("generate", *ALLOWED)
     assert (project.files() if is_new else old) == tree
     assert is_new >= was_intended
     assert 0 == project.fleet("generate", "--check").exit_code

@@ -26,7 +26,7 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
     environment = kept | {"FLEET_KEYS_DIR": str(folder / "keys"), "FLEET_KEYS_PASSPHRASE": PASSPHRASE}
     environment |= {"FLEET_PROVIDER_MIRROR": mirror} if mirror else {}
     plant = Plant(root=root, environment=environment)
-    plant.fleet("generate")
+    plant.fleet("generate", "--allow", "breaks-identity", "--allow", "destroys-data")
     plant.fleet("keys", "create", "--all")
     try:
         plant.fleet("local", "up")

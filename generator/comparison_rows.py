@@ -1,0 +1,114 @@
+"""Compares the recorded things of a facility with the planned ones, row by row, and holds none of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import count as counting
+
+from generator.impact import Run
+
+RUNS_KEPT = 8
+"""Runs that are named; what is beyond is counted."""
+
+_NAME, _TYPE = b'"name":"', b'"device_type":"'
+
+
+@dataclass(slots=True, kw_only=True)
+class Tally:
+    """Things that something happens to: how many, and the first runs of them."""
+
+    count: int = 0
+    runs: list[Run] = field(default_factory=list)
+    _place: int = -2
+
+    def add(self, name: str, place: int) -> None:
+        """Counts one more thing; `place` tells whether it follows the former one."""
+        self.count += 1
+        if place == self._place + 1 and len(self.runs) <= RUNS_KEPT:
+            former = self.runs[-1]
+            self.runs[-1] = Run(first=former.first, last=name, count=former.count + 1)
+        elif len(self.runs) <= RUNS_KEPT:
+            self.runs.append(Run(first=name, last=name, count=1))
+        self._place = place
+
+    @property
+    def things(self) -> tuple[Run, ...]:
+        """The runs to name."""
+        return tuple(self.runs[:RUNS_KEPT])
+
+
+@dataclass(slots=True, kw_only=True)
+class RowDifferences:
+    """What differs in one facility, by device type; `fields`: what has another value in the changed rows."""
+
+    added: dict[str, Tally] = field(default_factory=dict)
+    retired: dict[str, Tally] = field(default_factory=dict)
+    changed: dict[str, Tally] = field(default_factory=dict)
+    fields: dict[str, str] = field(default_factory=dict)
+
+
+def lines_of(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The lines of a text that comes in pieces of any size."""
+    rest = b""
+    for chunk in chunks:
+        lines = (rest + chunk).splitlines(keepends=True)
+        rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
+        yield from lines
+    if rest:
+        yield rest
+
+
+def compare_rows(former: Iterable[bytes], current: Iterable[bytes]) -> RowDifferences:
+    """Merges two streams of rows, both sorted by device type, then by number; only rows that differ are looked into."""
+    found = RowDifferences()
+    olds, news = iter(former), iter(current)
+    old, new = next(olds, None), next(news, None)
+    for place in counting():
+        if old is None and new is None:
+            return found
+        if old == new:
+            old, new = next(olds, None), next(news, None)
+            continue
+        old_key = _key(old) if old is not None else _LAST
+        new_key = _key(new) if new is not None else _LAST
+        if old_key < new_key:
+            _tally(found.retired, old_key, place)
+            old = next(olds, None)
+        elif new_key < old_key:
+            _tally(found.added, new_key, place)
+            new = next(news, None)
+        else:
+            _tally(found.changed, old_key, place)
+            if old_key[0] not in found.fields:
+                found.fields[old_key[0]] = _fields(old or b"", new or b"")
+            old, new = next(olds, None), next(news, None)
+    raise AssertionError("the streams have an end")
+
+
+_Key = tuple[str, int, str]
+_LAST: _Key = ("\U0010ffff", 0, "")
+
+
+def _key(row: bytes) -> _Key:
+    """Device type, then number: names of one type differ in their number alone, and a longer one is a higher one."""
+    name = _value(row, _NAME)
+    return (_value(row, _TYPE), len(name), name)
+
+
+def _value(row: bytes, label: bytes) -> str:
+    start = row.index(label) + len(label)
+    return row[start : row.index(b'"', start)].decode("ascii")
+
+
+def _tally(tallies: dict[str, Tally], key: _Key, place: int) -> None:
+    tallies.setdefault(key[0], Tally()).add(key[2], place)
+
+
+def _fields(old: bytes, new: bytes) -> str:
+    """What differs between two rows of one thing, as `line: b2 → b3`."""
+    before, after = (json.loads(row) for row in (old, new))
+    before, after = (row | row.pop("attributes") for row in (before, after))
+    names = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    return ", ".join(f"{name}: {before.get(name, 'none')} → {after.get(name, 'none')}" for name in names)

@@ -1,0 +1,213 @@
+"""Says what each kind of change does to devices and data: one table, with the reason."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Impact(StrEnum):
+    """What a change does, from the least to the worst."""
+
+    SAFE = "safe"
+    RECONFIGURES = "reconfigures"
+    BREAKS_IDENTITY = "breaks-identity"
+    DESTROYS_DATA = "destroys-data"
+
+    @property
+    def rank(self) -> int:
+        """0 for the least."""
+        return list(Impact).index(self)
+
+
+REFUSED = (Impact.BREAKS_IDENTITY, Impact.DESTROYS_DATA)
+"""What `fleet generate` does only where it is allowed by name."""
+
+
+class Kind(StrEnum):
+    """What a change is."""
+
+    APPLICATION = "application"
+    REGION = "region"
+    ACCOUNT = "account"
+    SUFFIX = "environment-suffix"
+    TAGS = "tags"
+    PROCESSOR = "processor"
+    TYPE_ADDED = "type-added"
+    TYPE_REMOVED = "type-removed"
+    TYPE_RENAMED = "type-renamed"
+    TYPE_DESCRIPTION = "type-description"
+    SAMPLE_INTERVAL = "sample-interval"
+    METRIC_ADDED = "metric-added"
+    METRIC_REMOVED = "metric-removed"
+    METRIC_UNIT = "metric-unit"
+    METRIC_LIMITS = "metric-limits"
+    FACILITY_ADDED = "facility-added"
+    FACILITY_REMOVED = "facility-removed"
+    FACILITY_NAME = "facility-name"
+    FACILITY_TIMEZONE = "facility-timezone"
+    REGISTRATION = "registration"
+    THINGS_ADDED = "things-added"
+    THINGS_CHANGED = "things-changed"
+    THINGS_RETIRED = "things-retired"
+    THINGS_MOVED = "things-moved"
+    DOCUMENTS = "documents"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """The impact of one kind of change, and why it is that."""
+
+    impact: Impact
+    reason: str
+
+
+def _rule(impact: Impact, reason: str) -> Rule:
+    return Rule(impact=impact, reason=reason)
+
+
+RULES: dict[Kind, Rule] = {
+    Kind.APPLICATION: _rule(
+        Impact.DESTROYS_DATA,
+        "buckets are named by the application and cannot be renamed: Terraform empties and replaces them; devices "
+        "publish to other topics",
+    ),
+    Kind.REGION: _rule(
+        Impact.DESTROYS_DATA,
+        "nothing moves between regions: streams, tables, buckets, things and certificates are made anew, and the "
+        "former ones are destroyed",
+    ),
+    Kind.ACCOUNT: _rule(
+        Impact.DESTROYS_DATA,
+        "buckets are named by the account and cannot be renamed: Terraform empties and replaces them",
+    ),
+    Kind.SUFFIX: _rule(
+        Impact.BREAKS_IDENTITY,
+        "every name ends in it: another environment is made beside the former one, and each device needs its new thing "
+        "name, client id and certificate",
+    ),
+    Kind.TAGS: _rule(Impact.SAFE, "tags are updated in place"),
+    Kind.PROCESSOR: _rule(Impact.SAFE, "the function's settings are updated in place"),
+    Kind.TYPE_ADDED: _rule(Impact.SAFE, "nothing that exists is touched"),
+    Kind.TYPE_REMOVED: _rule(
+        Impact.SAFE, "a thing type without things; AWS IoT deletes it five minutes after it was deprecated"
+    ),
+    Kind.TYPE_RENAMED: _rule(
+        Impact.BREAKS_IDENTITY,
+        "the type is part of the thing name, which is the MQTT client id: each device needs a new name, topic and "
+        "certificate; readings so far stay under the former names",
+    ),
+    Kind.TYPE_DESCRIPTION: _rule(
+        Impact.BREAKS_IDENTITY,
+        "AWS IoT never changes a thing type's description: Terraform replaces the type, which AWS IoT refuses while "
+        "there are things of it, so they have to be retired and made anew",
+    ),
+    Kind.SAMPLE_INTERVAL: _rule(Impact.RECONFIGURES, "devices have to be told how often to publish"),
+    Kind.METRIC_ADDED: _rule(Impact.RECONFIGURES, "devices have to send it"),
+    Kind.METRIC_REMOVED: _rule(
+        Impact.SAFE, "devices may go on sending it: it is kept raw, and no longer aggregated or watched"
+    ),
+    Kind.METRIC_UNIT: _rule(
+        Impact.RECONFIGURES, "devices have to send it in the new unit; readings so far stay in the former one"
+    ),
+    Kind.METRIC_LIMITS: _rule(Impact.SAFE, "the sensor processor judges the readings, not the device"),
+    Kind.FACILITY_ADDED: _rule(Impact.SAFE, "nothing that exists is touched"),
+    Kind.FACILITY_REMOVED: _rule(
+        Impact.DESTROYS_DATA,
+        "its stack is to be destroyed: groups, policies, topic rule, dashboard and the prefixes of its readings, which "
+        "nobody looks after any more",
+    ),
+    Kind.FACILITY_NAME: _rule(Impact.SAFE, "descriptions, dashboard and runbook alone carry it"),
+    Kind.FACILITY_TIMEZONE: _rule(Impact.SAFE, "the runbook alone carries it"),
+    Kind.REGISTRATION: _rule(
+        Impact.BREAKS_IDENTITY,
+        "who registers the things changes, and with that their certificates: the same CSR gives another certificate",
+    ),
+    Kind.THINGS_ADDED: _rule(Impact.SAFE, "nothing that exists is touched"),
+    Kind.THINGS_CHANGED: _rule(Impact.SAFE, "attributes are updated in the registry; devices do not notice"),
+    Kind.THINGS_RETIRED: _rule(
+        Impact.DESTROYS_DATA,
+        "thing and certificate are deleted for good, and the device is locked out; readings so far stay until they "
+        "expire",
+    ),
+    Kind.THINGS_MOVED: _rule(
+        Impact.BREAKS_IDENTITY,
+        "the facility is part of the thing name, which is the MQTT client id: each device needs a new name, topic and "
+        "certificate; readings so far stay under the former names",
+    ),
+    Kind.DOCUMENTS: _rule(
+        Impact.SAFE, "made anew by another version of the generator: names and things stay; review the difference"
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """Things that follow each other in the record."""
+
+    first: str
+    last: str
+    count: int
+
+    def __str__(self) -> str:
+        if self.count == 1:
+            return self.first
+        number = re.search(r"[0-9]*$", self.last)
+        is_numbered = number and self.first.startswith(self.last[: number.start()])
+        return f"{self.first} … {number[0] if number and is_numbered else self.last}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedChange:
+    """One change that the manifest asks for.
+
+    `count` things of `device_type` in `facility` (moved ones: to `to`, where they
+    `become` others); a fleet-wide one has no facility. `groups`
+    and `facilities` are how many it touches besides, `groups_made` and `groups_gone` those that come and go with it.
+    """
+
+    kind: Kind
+    facility: str | None = None
+    to: str | None = None
+    device_type: str | None = None
+    count: int = 0
+    things: tuple[Run, ...] = ()
+    become: tuple[Run, ...] = ()
+    detail: str = ""
+    groups: int = 0
+    groups_made: int = 0
+    groups_gone: int = 0
+    facilities: int = 0
+
+    @property
+    def impact(self) -> Impact:
+        """What it does."""
+        return RULES[self.kind].impact
+
+    @property
+    def reason(self) -> str:
+        """Why it does that."""
+        return RULES[self.kind].reason
+
+    def touches(self, facilities: frozenset[str]) -> bool:
+        """It is about one of these facilities, or about all."""
+        return self.facility is None or not facilities.isdisjoint({self.facility, self.to})
+
+
+def worst_first(changes: Iterable[PlannedChange]) -> tuple[PlannedChange, ...]:
+    """In the order in which a person should read them."""
+    kinds = list(Kind)
+    return tuple(
+        sorted(
+            changes,
+            key=lambda it: (
+                -it.impact.rank,
+                it.facility or "",
+                it.to or "",
+                kinds.index(it.kind),
+                it.device_type or "",
+            ),
+        )
+    )

@@ -1,0 +1,31 @@
+"""The command `fleet plan`: what a change does before it does it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from generator.cli_options import found_manifest, manifest_option, shown
+
+CHANGED = 2
+"""The exit code of a plan with changes under `--detailed-exitcode`; terraform's, and that of wrong use too."""
+
+
+@click.command()
+@manifest_option
+@click.option("--facility", "facilities", metavar="ID", multiple=True, help="This facility alone; may be repeated.")
+@click.option("--json", "is_json", is_flag=True, help="Print one JSON object.")
+@click.option("--detailed-exitcode", "is_detailed", is_flag=True, help="Exit 2 where there are changes, 0 where none.")
+def plan(manifest_path: Path | None, facilities: tuple[str, ...], is_json: bool, is_detailed: bool) -> None:
+    """Tells what the manifest changes, what that does to devices, and what it costs."""
+    from generator import impact_report, pipeline
+    from generator.validation import read_manifest
+
+    path = found_manifest(manifest_path)
+    manifest = read_manifest(path, name=shown(path))
+    comparison = pipeline.compare(manifest, path.parent, facilities=facilities)
+    tell = impact_report.as_json if is_json else impact_report.as_text
+    click.echo(tell(comparison, manifest=shown(path)))
+    if is_detailed and comparison.changes:
+        click.get_current_context().exit(CHANGED)
