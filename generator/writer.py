@@ -12,7 +12,9 @@ import hashlib
 import json
 import os
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,8 @@ from generator.diagnostics import WriteError
 STAGING = ".staging"
 _INTENT = "intent.json"
 _FILES = "files"
+WORKERS = min(4, os.cpu_count() or 1)
+"""Hashing and writing leave the interpreter to others, so that another thread makes the next bytes meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,16 +103,22 @@ class Staging:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._staged: list[str] = []
+        self._folders: set[Path] = set()
+
+    def add_all(self, artefacts: Iterable[Artefact]) -> dict[str, str]:
+        """Stages files, several at a time, and gives the SHA-256 of each by its path."""
+        return of_each(artefacts, self.add)
 
     def add(self, artefact: Artefact) -> str:
         """Stages a file and gives its SHA-256; one that is in the tree already is not staged."""
         staged = self._root / STAGING / _FILES / artefact.path
-        chunks: Iterable[bytes] = artefact.chunks()
         digest = hashlib.sha256()
         try:
-            staged.parent.mkdir(parents=True, exist_ok=True)
+            if staged.parent not in self._folders:
+                staged.parent.mkdir(parents=True, exist_ok=True)
+                self._folders.add(staged.parent)
             with staged.open("wb") as file:
-                for chunk in chunks:
+                for chunk in artefact.chunks():
                     digest.update(chunk)
                     file.write(chunk)
         except OSError as error:
@@ -121,9 +131,27 @@ class Staging:
 
     def commit(self, *, removing: Iterable[str]) -> Change:
         """Moves what is staged into the tree and removes files from it; once the intent stands, nothing undoes it."""
-        change = Change(written=tuple(self._staged), removed=tuple(sorted(removing)))
+        change = Change(written=tuple(sorted(self._staged)), removed=tuple(sorted(removing)))
         _guarded(self._root, lambda root: _commit(root, change))
         return change
+
+
+def of_each(artefacts: Iterable[Artefact], sha_of: Callable[[Artefact], str]) -> dict[str, str]:
+    """The SHA-256 of each artefact by its path, worked out several at a time; where one fails, no other is begun."""
+    pending = iter(tuple(artefacts))
+
+    def work() -> dict[str, str]:
+        try:
+            return {artefact.path: sha_of(artefact) for artefact in pending}
+        finally:
+            deque(pending, maxlen=0)
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        workers = [pool.submit(work) for _ in range(WORKERS)]
+        try:
+            return {path: sha for worker in workers for path, sha in worker.result().items()}
+        finally:
+            deque(pending, maxlen=0)
 
 
 def _commit(root: Path, change: Change) -> None:
@@ -167,15 +195,14 @@ def _remove_empty(root: Path, folder: Path) -> None:
 
 def _target(root: Path, path: str) -> Path:
     """The place of a file in the tree; refuses links, which could lead out of it."""
-    target = root / path
-    place = root
-    for part in target.relative_to(root).parts:
-        place = place / part
-        if part == ".." or place.is_symlink():
+    place = str(root)
+    for part in path.split("/"):
+        place = f"{place}/{part}"
+        if part in ("", ".", "..") or os.path.islink(place):  # noqa: PTH114
             raise WriteError(
                 f"{place} leads out of the generated tree", hint="replace the link by a real folder or file"
             )
-    return target
+    return Path(place)
 
 
 def _guarded(root: Path, action: Callable[[Path], None]) -> None:
