@@ -17,7 +17,7 @@ MAXIMUM_CHARACTERS = 5_000_000
 _MAXIMUM_DEPTH = 32
 
 _BEYOND = re.compile("[\t\r\x85\u2028\u2029]")
-"""Tabs, and what only YAML takes for the end of a line."""
+"""Tabs, and what else YAML takes for the end of a line."""
 _KEY = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}"
 _LETTER = "A-Za-z0-9\u00a1-\u1fff\u2030-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff"
 _FIRST = rf"(?:[{_LETTER}_./+~(]|-(?=[{_LETTER}.]))"
