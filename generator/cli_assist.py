@@ -9,27 +9,28 @@ from pathlib import Path
 
 import click
 
-from generator.cli_options import found_manifest, manifest_option, shown
+from generator.cli_options import environment_option, found_manifest, manifest_option, shown
 from generator.completion import SHELLS, complete_name, script
 
 
 @click.command()
 @click.argument("name", shell_complete=complete_name)
 @manifest_option
+@environment_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def explain(name: str, manifest_path: Path | None, as_json: bool) -> None:
+def explain(name: str, manifest_path: Path | None, environment: str | None, as_json: bool) -> None:
     """Says what NAME is, and where in the manifest it comes from.
 
     NAME is that of a thing, topic, policy, rule, group, type, metric, table, bucket, role, prefix or folder, with or
     without the environment suffix.
     """
     from generator import explain as explaining
-    from generator.document import read_document
+    from generator.environments import read_layers
     from generator.plan import plan_fleet
     from generator.validation import validate
 
     path = found_manifest(manifest_path)
-    document = read_document(path, name=shown(path))
+    document = read_layers(path, name=shown(path), environment=environment)
     manifest = validate(document)
     found = explaining.explain(
         plan_fleet(manifest),

@@ -1,13 +1,17 @@
-"""What several commands share: the options for manifest and facilities, and how a path is found and shown."""
+"""What several commands share: options for manifest, environment and facilities, and how a path is shown."""
 
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
-from generator.completion import complete_facility
+from generator.completion import complete_environment, complete_facility
+from generator.diagnostics import FleetError
 from generator.project import MANIFEST_NAME, find_project
 
 manifest_option = click.option(
@@ -26,6 +30,15 @@ facility_option = click.option(
     help="This facility alone; may be repeated.",
 )
 
+environment_option = click.option(
+    "--env",
+    "environment",
+    metavar="NAME",
+    envvar="FLEET_ENV",
+    shell_complete=complete_environment,
+    help="Lay fleet.NAME.yaml over the manifest. Default: the variable FLEET_ENV, else nothing.",
+)
+
 
 def found_manifest(given: Path | None) -> Path:
     """The manifest that a command acts on."""
@@ -35,3 +48,14 @@ def found_manifest(given: Path | None) -> Path:
 def shown(path: Path) -> str:
     """A path as people read it: from here, or whole, whichever is shorter."""
     return min(os.path.relpath(path), str(path), key=len)
+
+
+@contextmanager
+def mending_in(environment: str | None) -> Iterator[None]:
+    """Names the environment in the commands that hints tell people to run."""
+    try:
+        yield
+    except FleetError as error:
+        if environment and error.hint:
+            error.hint = re.sub(r"\bfleet (generate|plan)\b", rf"\g<0> --env {environment}", error.hint)
+        raise

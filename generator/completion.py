@@ -6,6 +6,7 @@ wants to wait. A manifest whose facilities stand in braces completes nothing.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from generator.diagnostics import FleetError
-from generator.project import MANIFEST_NAME, find_project
+from generator.project import MANIFEST_NAME, environment_file, environments, find_project
 
 SHELLS = ("bash", "zsh", "fish")
 VARIABLE = "_FLEET_COMPLETE"
@@ -31,6 +32,14 @@ def complete_facility(context: click.Context, _: click.Parameter, incomplete: st
 def complete_name(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The facilities and device types whose ids begin as what is typed."""
     return _complete(context, incomplete, {"facilities": "facility", "device_types": "device type"})
+
+
+def complete_environment(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The environments whose names begin as what is typed."""
+    try:
+        return [CompletionItem(name) for name in environments(_manifest(context)) if name.startswith(incomplete)]
+    except (OSError, FleetError):
+        return []
 
 
 def script(program: click.Command, shell: str) -> str:
@@ -56,13 +65,15 @@ def ids(manifest: Path, section: str) -> Iterator[str]:
 
 def _complete(context: click.Context, incomplete: str, sections: dict[str, str]) -> list[CompletionItem]:
     try:
-        named = context.params.get("manifest_path")
-        manifest = named if isinstance(named, Path) else find_project(Path.cwd()) / MANIFEST_NAME
-        return [
-            CompletionItem(id_, help=what)
-            for section, what in sections.items()
-            for id_ in ids(manifest, section)
-            if id_.startswith(incomplete)
-        ]
+        manifest = _manifest(context)
+        environment = context.params.get("environment") or os.environ.get("FLEET_ENV")
+        files = [manifest, *([environment_file(manifest, environment)] if environment else [])]
+        found = {id_: what for section, what in sections.items() for file in files for id_ in ids(file, section)}
     except (OSError, FleetError):
         return []
+    return [CompletionItem(id_, help=what) for id_, what in found.items() if id_.startswith(incomplete)]
+
+
+def _manifest(context: click.Context) -> Path:
+    named = context.params.get("manifest_path")
+    return named if isinstance(named, Path) else find_project(Path.cwd()) / MANIFEST_NAME

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from generator.cli_options import found_manifest, manifest_option, shown
+from generator.cli_options import environment_option, facility_option, found_manifest, manifest_option, shown
 
 CHANGED = 2
 """The exit code of a plan with changes under `--detailed-exitcode`; terraform's, and that of wrong use too."""
@@ -14,16 +14,23 @@ CHANGED = 2
 
 @click.command()
 @manifest_option
-@click.option("--facility", "facilities", metavar="ID", multiple=True, help="This facility alone; may be repeated.")
+@environment_option
+@facility_option
 @click.option("--json", "is_json", is_flag=True, help="Print one JSON object.")
 @click.option("--detailed-exitcode", "is_detailed", is_flag=True, help="Exit 2 where there are changes, 0 where none.")
-def plan(manifest_path: Path | None, facilities: tuple[str, ...], is_json: bool, is_detailed: bool) -> None:
+def plan(
+    manifest_path: Path | None,
+    environment: str | None,
+    facilities: tuple[str, ...],
+    is_json: bool,
+    is_detailed: bool,
+) -> None:
     """Tells what the manifest changes, what that does to devices, and what it costs."""
     from generator import impact_report, pipeline
     from generator.validation import read_manifest
 
     path = found_manifest(manifest_path)
-    manifest = read_manifest(path, name=shown(path))
+    manifest = read_manifest(path, name=shown(path), environment=environment)
     comparison = pipeline.compare(manifest, path.parent, facilities=facilities)
     tell = impact_report.as_json if is_json else impact_report.as_text
     click.echo(tell(comparison, manifest=shown(path)))

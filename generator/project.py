@@ -1,12 +1,15 @@
-"""Finds the project that a command acts on."""
+"""Finds the project that a command acts on, and the files of its environments."""
 
 from __future__ import annotations
 
+import difflib
+import re
 from pathlib import Path
 
-from generator.diagnostics import EnvironmentFault
+from generator.diagnostics import EnvironmentFault, RequestError
 
 MANIFEST_NAME = "fleet.yaml"
+_ENVIRONMENT = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 
 
 def find_project(start: Path) -> Path:
@@ -19,3 +22,24 @@ def find_project(start: Path) -> Path:
         f"there is no {MANIFEST_NAME} in {start} or in a folder above it",
         hint="go into the project's folder, or name the manifest: --manifest PATH",
     )
+
+
+def environment_file(manifest: Path, environment: str) -> Path:
+    """The file of an environment: `fleet.prod.yaml` for `prod`; raises `RequestError` where there is none."""
+    name = f"{manifest.stem}.{environment}{manifest.suffix}"
+    if _ENVIRONMENT.fullmatch(environment) and manifest.with_name(name).exists():
+        return manifest.with_name(name)
+    known = environments(manifest)
+    near = difflib.get_close_matches(environment, known, n=1)
+    hint = f"did you mean `{near[0]}`?" if near else f"there are: {', '.join(known)}" if known else ""
+    raise RequestError(
+        f"there is no environment `{environment}`: it would be {name} beside {manifest.name}",
+        hint=hint or "write that file with what differs, or leave out --env and the variable FLEET_ENV",
+    )
+
+
+def environments(manifest: Path) -> list[str]:
+    """The environments that have a file beside the manifest."""
+    start, end = f"{manifest.stem}.", manifest.suffix
+    names = (path.name[len(start) : -len(end)] for path in manifest.parent.glob(f"{start}*{end}"))
+    return sorted(name for name in names if _ENVIRONMENT.fullmatch(name))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 
@@ -24,6 +24,14 @@ def merged_mappings(node: yaml.Node) -> list[yaml.MappingNode] | None:
     nodes: list[yaml.Node] = node.value if isinstance(node, yaml.SequenceNode) else [node]
     mappings = [item for item in nodes if isinstance(item, yaml.MappingNode)]
     return mappings if len(mappings) == len(nodes) else None
+
+
+class Places(Protocol):
+    """Gives the place of every node of a document."""
+
+    def at(self, path: DataPath, *, is_key: bool = False) -> SourceLocation:
+        """The place of the value at `path`, or of its key."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
