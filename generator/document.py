@@ -19,7 +19,8 @@ MAXIMUM_BYTES = 256 * 1024 * 1024
 _SAFE_DEPTH = 10_000
 """The C composer recurses on the C stack and takes the process down somewhere beyond 20,000 levels."""
 
-_CONTROL = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|\ufeff")
+_CONTROL = re.compile("[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|[\ufeff\u2028\u2029]")
+"""Those that hide, and those that begin a line to YAML and not to editors, which would count lines in another way."""
 _PROBLEMS = {
     "mapping values are not allowed in this context": "a `:` stands where no value can follow: "
     "is a value with `: ` in it without quotes, or an indentation off?",
@@ -31,6 +32,7 @@ _PROBLEMS = {
     "did not find expected key": "the indentation does not fit, or a quote or bracket above is not closed",
     "did not find expected '-' indicator": "a list and keys stand at the same indentation",
     "could not find expected ':'": "this line is no `key: value`",
+    "found incompatible YAML document": "its %YAML line asks for another version than 1.1: take it away",
     "but found another document": "a second document begins here; a manifest is one document",
 }
 

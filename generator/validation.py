@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import re
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +13,11 @@ from generator.diagnostics import Diagnostic, ManifestError
 from generator.document import Document
 from generator.environments import read_layers
 from generator.manifest import FleetManifest
-from generator.rules import check_rules
+from generator.rules import check_rules, known_region, known_timezones, rule_id
 from generator.shape import Fault, read_draft
+
+_FOREIGN_LETTER = re.compile(r"[^\W\d_\x00-\x7f]")
+_RULES_OF_WORDS = {"unknown-key", "wrong-pattern", "unknown-choice", *map(rule_id, (known_region, known_timezones))}
 
 
 def read_manifest(path: Path, *, name: str, environment: str | None = None) -> FleetManifest:
@@ -46,4 +51,11 @@ def _collector_paused() -> Iterator[None]:
 
 def _locate(document: Document, fault: Fault) -> Diagnostic:
     location = document.sources.at(fault.path, is_key=fault.is_key)
-    return Diagnostic(location=location, message=fault.message, hint=fault.hint, rule=fault.rule)
+    hint = "; ".join(filter(None, (fault.hint, _look_alike(fault))))
+    return Diagnostic(location=location, message=fault.message, hint=hint, rule=fault.rule)
+
+
+def _look_alike(fault: Fault) -> str:
+    """Names the first letter of another script where only ASCII is known: it may look like the right one."""
+    found = _FOREIGN_LETTER.search(fault.message) if fault.rule in _RULES_OF_WORDS else None
+    return f"`{found[0]}` is U+{ord(found[0]):04X}, {unicodedata.name(found[0], 'without a name')}" if found else ""
