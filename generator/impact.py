@@ -71,22 +71,22 @@ def _rule(impact: Impact, reason: str) -> Rule:
 RULES: dict[Kind, Rule] = {
     Kind.APPLICATION: _rule(
         Impact.DESTROYS_DATA,
-        "buckets are named by the application and cannot be renamed: Terraform empties and replaces them; devices "
-        "publish to other topics",
+        "buckets and Terraform's state are named by it: what there is has to be destroyed, with its data, and made "
+        "anew; devices publish to other topics",
     ),
     Kind.REGION: _rule(
         Impact.DESTROYS_DATA,
-        "nothing moves between regions: streams, tables, buckets, things and certificates are made anew, and the "
-        "former ones are destroyed",
+        "nothing moves between regions: streams, tables, buckets, things and certificates have to be destroyed there "
+        "and made anew here",
     ),
     Kind.ACCOUNT: _rule(
         Impact.DESTROYS_DATA,
         "buckets are named by the account and cannot be renamed: Terraform empties and replaces them",
     ),
     Kind.SUFFIX: _rule(
-        Impact.BREAKS_IDENTITY,
-        "every name ends in it: another environment is made beside the former one, and each device needs its new thing "
-        "name, client id and certificate",
+        Impact.SAFE,
+        "every name ends in it, so another environment is made beside the former one, which stays, with its devices, "
+        "until it is destroyed",
     ),
     Kind.TAGS: _rule(Impact.SAFE, "tags are updated in place"),
     Kind.PROCESSOR: _rule(Impact.SAFE, "the function's settings are updated in place"),
@@ -116,8 +116,8 @@ RULES: dict[Kind, Rule] = {
     Kind.FACILITY_ADDED: _rule(Impact.SAFE, "nothing that exists is touched"),
     Kind.FACILITY_REMOVED: _rule(
         Impact.DESTROYS_DATA,
-        "its stack is to be destroyed: groups, policies, topic rule, dashboard and the prefixes of its readings, which "
-        "nobody looks after any more",
+        "its stack has to be destroyed: groups, policies, topic rule, dashboard, and the prefixes by which its "
+        "readings are found and aged",
     ),
     Kind.FACILITY_NAME: _rule(Impact.SAFE, "descriptions, dashboard and runbook alone carry it"),
     Kind.FACILITY_TIMEZONE: _rule(Impact.SAFE, "the runbook alone carries it"),

@@ -140,6 +140,7 @@ def calls_of(change: PlannedChange) -> Counter[str]:
 def bill(changes: Iterable[PlannedChange]) -> Bill:
     """All calls of changes; APIs have quotas of their own and run beside each other, so the slowest one counts."""
     calls: Counter[str] = sum((calls_of(change) for change in changes), Counter())
+    calls = Counter({api: 1 if api in _TOGETHER else count for api, count in calls.items()})
     slowest = max(
         (api for api in sorted(calls) if api in QUOTAS), key=lambda api: calls[api] / QUOTAS[api], default=None
     )
