@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 
-.PHONY: help setup demo test check lint fast generate lock clean
+.PHONY: help setup demo test check lint fast bench soak generate lock clean
 
 help: ## Lists these commands.
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,13 @@ lint:
 
 fast:
 	@$(BIN)/python -m pytest -n 2 -m "not cdktf and not local_aws and not slow"
+
+bench: setup ## Measures speed beside the peers and the limit (docs/benchmarks.md).
+	@$(BIN)/python -m benchmarks generate_rows
+	@$(BIN)/python -m benchmarks validate
+
+soak: setup ## Runs what needs patience: 50 kills of a running `fleet generate`.
+	@FLEET_KILLS=50 $(BIN)/python -m pytest tests/generator/test_kills.py
 
 generate: setup ## Regenerates lib/facilities from fleet.yaml.
 	@$(BIN)/fleet generate

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from generator import changes, impact_report, index, writer
 from generator.artefact import Artefact
 from generator.comparison import Comparison, compare_tree
 from generator.diagnostics import RequestError, WriteError
+from generator.extension import OwnTemplates, read_templates
 from generator.impact import Impact
 from generator.index import Index, Section
 from generator.manifest import FleetManifest
@@ -42,11 +42,11 @@ def generate(
 
     What breaks identities or destroys data is refused unless it is `allowed`.
     """
-    root, selection = project / OUTPUT_FOLDER, _select(manifest, facilities)
+    root, selection, own = project / OUTPUT_FOLDER, _select(manifest, facilities), read_templates(project)
     with writer.opened(root):
         former = _read_index(root, is_forgiving=force and selection.is_whole)
         with writer.staging(root) as stage:
-            sections = _sections(manifest, former, selection, stage.add)
+            sections = _sections(manifest, former, selection, own, stage.add_all)
             gone = frozenset(id_ for id_, _ in former.facilities if id_ not in manifest.facilities)
             current = former.having(sections, dropping=gone if selection.is_whole else frozenset())
             removed = former.files.keys() - current.files.keys()
@@ -60,35 +60,34 @@ def generate(
                         if writer.hash_of(root, path) != shas.get(path)
                     )
                 )
-            impact_report.refuse(_compare(manifest, former, root, selection, is_forgiving=force), allowed=allowed)
+            found = _compare(manifest, former, root, selection, own, is_forgiving=force)
+            impact_report.refuse(found, allowed=allowed)
             stage.add(Artefact(path=INDEX_FILE, chunks=lambda: (index.dump(current),)))
             return stage.commit(removing=removed)
 
 
 def check(manifest: FleetManifest, project: Path, *, facilities: tuple[str, ...]) -> None:
     """Raises `StaleError` where the project's tree is not what the manifest says."""
-    root, selection = project / OUTPUT_FOLDER, _select(manifest, facilities)
+    root, selection, own = project / OUTPUT_FOLDER, _select(manifest, facilities), read_templates(project)
     with writer.opened(root) if root.exists() else nullcontext():
         former = _read_index(root, is_forgiving=False)
-        sections = _sections(manifest, former, selection, _hash_artefact)
+        sections = _sections(manifest, former, selection, own, writer.hash_all)
         changes.refuse_differences(changes.compare(former, sections, _hashes(root), is_whole=selection.is_whole))
 
 
 def compare(manifest: FleetManifest, project: Path, *, facilities: tuple[str, ...]) -> Comparison:
     """What the manifest changes in the project's tree."""
-    root, selection = project / OUTPUT_FOLDER, _select(manifest, facilities)
+    root, selection, own = project / OUTPUT_FOLDER, _select(manifest, facilities), read_templates(project)
     with writer.opened(root) if root.exists() else nullcontext():
-        return _compare(manifest, _read_index(root, is_forgiving=False), root, selection, is_forgiving=False)
+        return _compare(manifest, _read_index(root, is_forgiving=False), root, selection, own, is_forgiving=False)
 
 
 def _compare(
-    manifest: FleetManifest, former: Index, root: Path, selection: Selection, *, is_forgiving: bool
+    manifest: FleetManifest, former: Index, root: Path, selection: Selection, own: OwnTemplates, *, is_forgiving: bool
 ) -> Comparison:
     """`is_forgiving`: a tree that does not say what there was has nothing to lose."""
     try:
-        found = compare_tree(
-            manifest, former, root, read=lambda path: writer.read(root, path), templates=templates_hash()
-        )
+        found = compare_tree(manifest, former, root, read=lambda path: writer.read(root, path), templates=own.hash)
     except WriteError:
         if not is_forgiving:
             raise
@@ -106,35 +105,32 @@ def _select(manifest: FleetManifest, facilities: Iterable[str]) -> Selection:
 
 
 def _sections(
-    manifest: FleetManifest, former: Index, selection: Selection, sink: Callable[[Artefact], str]
+    manifest: FleetManifest,
+    former: Index,
+    selection: Selection,
+    own: OwnTemplates,
+    sink: Callable[[Iterable[Artefact]], dict[str, str]],
 ) -> dict[str | None, Section]:
-    """Hands every artefact of the selection to `sink`, which gives its hash, and makes the index of them."""
+    """Hands every artefact of the selection to `sink`, which gives their hashes, and makes the index of them."""
     plan = plan_fleet(manifest)
     known = () if selection.is_whole else (id_ for id_, _ in former.facilities)
     registered = sorted({*selection.facilities, *known})
-    shared = [render_fleet(plan), render_registry(registered)]
-    sections: dict[str | None, Section] = {None: _section(index.fleet_values(manifest), shared, sink)}
+    shared = sink([render_fleet(plan), render_registry(registered)])
+    sections: dict[str | None, Section] = {None: _section(index.fleet_values(manifest), shared, templates_hash())}
     if not selection.is_whole and former.fleet is not None:
         changes.refuse_fleet_change(manifest, former.fleet, sections[None])
-    for facility in plan.facilities:
-        if facility.id in selection.facilities:
-            values = index.facility_values(manifest, facility.id)
-            sections[facility.id] = _section(values, render_facility(facility), sink)
+    chosen = {
+        plant.id: list(render_facility(plant, own=own)) for plant in plan.facilities if plant.id in selection.facilities
+    }
+    shas = sink(artefact for artefacts in chosen.values() for artefact in artefacts)
+    for id_, artefacts in chosen.items():
+        files = {artefact.path: shas[artefact.path] for artefact in artefacts}
+        sections[id_] = _section(index.facility_values(manifest, id_), files, own.hash)
     return sections
 
 
-def _section(
-    values: tuple[tuple[str, str], ...], artefacts: Iterable[Artefact], sink: Callable[[Artefact], str]
-) -> Section:
-    files = tuple(sorted((artefact.path, sink(artefact)) for artefact in artefacts))
-    return Section(values=values, templates=templates_hash(), files=files)
-
-
-def _hash_artefact(artefact: Artefact) -> str:
-    digest = hashlib.sha256()
-    for chunk in artefact.chunks():
-        digest.update(chunk)
-    return digest.hexdigest()
+def _section(values: tuple[tuple[str, str], ...], shas: dict[str, str], templates: str) -> Section:
+    return Section(values=values, templates=templates, files=tuple(sorted(shas.items())))
 
 
 def _hashes(root: Path) -> changes.HashOf:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from generator import gates, naming
+from generator import extension, gates, naming
 from generator.artefact import Artefact
 from generator.dashboard import plan_dashboard
 from generator.diagnostics import GateError
@@ -62,8 +62,8 @@ def render_registry(facilities: Iterable[str]) -> Artefact:
     return _templated(naming.REGISTRY_FILE, "fleet/__init__.py.j2", {"facilities": entries}, gate=gates.check_python)
 
 
-def render_facility(facility: FacilityPlan) -> Iterator[Artefact]:
-    """All files of one facility's folder."""
+def render_facility(facility: FacilityPlan, *, own: extension.OwnTemplates = extension.NONE) -> Iterator[Artefact]:
+    """All files of one facility's folder; `own` are the project's own templates."""
     values = {
         "facility": facility,
         "dashboard": plan_dashboard(facility),
@@ -86,8 +86,16 @@ def render_facility(facility: FacilityPlan) -> Iterator[Artefact]:
         path = f"{facility.module}/{group.policy_file}"
         policy = {"policy": group.policy_document}
         yield _templated(path, "facility/policy.json.j2", policy, gate=gates.check_policy)
+    for name in own.outputs:
+        path = f"{facility.module}/{name}"
+        yield Artefact(path=path, chunks=partial(_own_content, own, name, path, values))
+    yield render_things(facility)
+
+
+def render_things(facility: FacilityPlan) -> Artefact:
+    """The rows of a facility's things, streamed through their gate."""
     path = f"{facility.module}/{facility.things_file}"
-    yield Artefact(path=path, chunks=partial(_gated_rows, path, facility))
+    return Artefact(path=path, chunks=partial(_gated_rows, path, facility))
 
 
 _FACILITY_FILES: dict[str, Gate] = {
@@ -97,6 +105,10 @@ _FACILITY_FILES: dict[str, Gate] = {
     "prefixes.json": gates.check_json,
     "provisioning_template.json": gates.check_provisioning,
 }
+
+
+def _own_content(own: extension.OwnTemplates, name: str, path: str, values: dict[str, Any]) -> tuple[bytes]:
+    return (own.render(name, path, values),)
 
 
 def _gated_rows(path: str, facility: FacilityPlan) -> Iterator[bytes]:

@@ -107,7 +107,7 @@ class Staging:
 
     def add_all(self, artefacts: Iterable[Artefact]) -> dict[str, str]:
         """Stages files, several at a time, and gives the SHA-256 of each by its path."""
-        return of_each(artefacts, self.add)
+        return _of_each(artefacts, self.add)
 
     def add(self, artefact: Artefact) -> str:
         """Stages a file and gives its SHA-256; one that is in the tree already is not staged."""
@@ -136,7 +136,19 @@ class Staging:
         return change
 
 
-def of_each(artefacts: Iterable[Artefact], sha_of: Callable[[Artefact], str]) -> dict[str, str]:
+def hash_all(artefacts: Iterable[Artefact]) -> dict[str, str]:
+    """The SHA-256 of each file by its path, as it would be written."""
+    return _of_each(artefacts, _hash_artefact)
+
+
+def _hash_artefact(artefact: Artefact) -> str:
+    digest = hashlib.sha256()
+    for chunk in artefact.chunks():
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _of_each(artefacts: Iterable[Artefact], sha_of: Callable[[Artefact], str]) -> dict[str, str]:
     """The SHA-256 of each artefact by its path, worked out several at a time; where one fails, no other is begun."""
     pending = iter(tuple(artefacts))
 

@@ -1,0 +1,38 @@
+"""`python -m benchmarks NAME [--json]`: runs one benchmark and prints what it measured."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+
+from benchmarks import generate_rows, validate
+from benchmarks.result import Result
+
+BENCHMARKS: dict[str, tuple[str, Callable[[int], Result]]] = {
+    "generate_rows": ("rows of a million things, through the writer of `fleet generate`", generate_rows.run),
+    "validate": ("a manifest of 100,000 lines, against PyYAML's C loader alone", validate.run),
+}
+"""What there is: its line in the help, and the function that measures with so many rounds."""
+
+
+def main() -> None:
+    """Runs the benchmark that the command line names."""
+    names = "\n".join(f"  {name:16} {line}" for name, (line, _) in BENCHMARKS.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=f"{__doc__}\n\nbenchmarks:\n{names}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", choices=BENCHMARKS, metavar="NAME", help="one of these benchmarks")
+    parser.add_argument("--json", action="store_true", help="one JSON object, for a program")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="runs of each contestant, in turn (5)")
+    given = parser.parse_args()
+    if given.rounds < 1:
+        parser.error("--rounds takes a number from 1")
+    result = BENCHMARKS[given.name][1](given.rounds)
+    print(json.dumps(result.document()) if given.json else result.text())
+
+
+if __name__ == "__main__":
+    main()

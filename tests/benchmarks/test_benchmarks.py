@@ -1,0 +1,86 @@
+"""The benchmarks run, print what a program reads, and measure what `fleet generate` uses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import generate_rows, validate
+from benchmarks.__main__ import BENCHMARKS
+from generator import pipeline, writer
+from generator.artefact import Artefact
+from generator.document import parse_document
+from generator.plan import plan_fleet
+from generator.validation import validate as validate_manifest
+
+ROOT = Path(__file__).parents[2]
+KEYS = ["benchmark", "unit", "ours", "peers", "limit", "ratio_to", "share_of_limit", "peak_memory_mb", "details"]
+
+
+def test_rows_are_measured_beside_their_peer_and_the_limit() -> None:
+    """The object has the keys that programs read, and ratios that are those of its rates."""
+    result = generate_rows.run(1, things=2_000, facilities=4)
+    document = json.loads(json.dumps(result.document()))
+    assert KEYS == list(document)
+    assert ("generate_rows", "rows/s", ["json_dumps"]) == (
+        document["benchmark"],
+        document["unit"],
+        list(document["peers"]),
+    )
+    assert document["ratio_to"]["json_dumps"] == pytest.approx(result.ours / result.peers["json_dumps"], abs=0.01)
+    assert document["share_of_limit"] == pytest.approx(result.ours / result.limit, abs=0.001)
+    assert (2_000, 4) == (document["details"]["things"], document["details"]["facilities"])
+    assert 0 < document["peak_memory_mb"]
+
+
+def test_validation_is_measured_on_a_valid_manifest() -> None:
+    """A manifest of about as many lines as asked for has no fault."""
+    document = validate.run(1, lines=500).document()
+    assert KEYS == list(document)
+    assert ("validate", ["csafeloader"]) == (document["benchmark"], list(document["peers"]))
+    assert 480 <= document["details"]["lines"] <= 500
+
+
+def test_rows_go_through_the_writer_of_generate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Benchmark and command hand the same artefacts to the same function object, which nothing else wraps."""
+    given: list[dict[str, Artefact]] = []
+    own = writer.Staging.add_all
+
+    def noting(self: writer.Staging, artefacts: Any) -> dict[str, str]:
+        kept = list(artefacts)
+        given.append({artefact.path: artefact for artefact in kept})
+        return own(self, kept)
+
+    monkeypatch.setattr(writer.Staging, "add_all", noting)
+    text = json.dumps(generate_rows.manifest_data(things=20, facilities=2))
+    manifest = validate_manifest(parse_document(text, name="fleet.yaml"))
+    pipeline.generate(manifest, tmp_path, facilities=(), force=False)
+    command = {path: artefact for files in given for path, artefact in files.items() if path.endswith(".jsonl")}
+    given.clear()
+    generate_rows.write_rows(plan_fleet(manifest), tmp_path / "benchmark")
+    (measured,) = given
+    assert ["sg_001/things.jsonl", "sg_002/things.jsonl"] == sorted(measured)
+    assert {path: (artefact.chunks.func, artefact.chunks.args) for path, artefact in command.items()} == {
+        path: (artefact.chunks.func, artefact.chunks.args) for path, artefact in measured.items()
+    }
+
+
+def test_command_line_prints_one_object() -> None:
+    """`--json` prints one JSON object and nothing else; a name that there is not is refused with the names."""
+    command = [sys.executable, "-m", "benchmarks"]
+    refused = subprocess.run([*command, "nothing"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert 2 == refused.returncode
+    assert all(name in refused.stderr for name in BENCHMARKS)
+
+
+def test_text_names_every_peer_with_its_ratio() -> None:
+    """Without `--json` a person reads the same."""
+    text = validate.run(1, lines=100).text()
+    assert text.startswith("validate: ")
+    assert "times csafeloader" in text
+    assert "% of the limit" in text

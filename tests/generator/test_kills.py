@@ -1,0 +1,95 @@
+"""A `fleet generate` that is killed leaves the old tree or the new one, whenever it happens."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+KILLS = int(os.environ.get("FLEET_KILLS", "10"))
+SEED = int(os.environ.get("FLEET_KILLS_SEED", str(random.SystemRandom().randrange(2**32))))
+ALLOWED = ("--allow", "breaks-identity", "--allow", "destroys-data")
+COMMAND = (
+    "import sys; sys.argv[0] = 'fleet'; import generator.pipeline, generator.validation; "
+    "from generator.cli import main; print(flush=True); main()"
+)
+
+
+@pytest.mark.slow
+def test_kill_leaves_the_old_tree_or_the_new_one(project: Any, data: Any) -> None:
+    """At each of these moments `--check` calls the tree stale or current, and it is the old one or the new one."""
+    moments = random.Random(SEED)
+    manifests = {"old": data(), "new": changed(data())}
+    trees = {}
+    for state, manifest in manifests.items():
+        project.write(manifest)
+        assert 0 == project.fleet("generate", *ALLOWED).exit_code
+        trees[state] = project.files()
+    assert trees["old"] != trees["new"]
+    length = max(timed_run(project, manifest) for manifest in (manifests["old"], manifests["new"]))
+    found = []
+    for number in range(KILLS):
+        goal = ("old", "new")[number % 2]
+        start = next(state for state, tree in trees.items() if tree == project.files())
+        project.write(manifests[goal])
+        delay = moments.uniform(0, length)
+        kill_after(project, delay)
+        was_intended = (project.tree / ".staging" / "intent.json").exists()
+        exit_code = project.fleet("generate", "--check").exit_code
+        state = next((state for state, tree in trees.items() if tree == project.files()), "a mixture")
+        assert state in (start, goal), f"killed after {delay} s; FLEET_KILLS_SEED={SEED}"
+        assert (0 if state == goal else 4) == exit_code, f"killed after {delay} s; FLEET_KILLS_SEED={SEED}"
+        assert state == goal or not was_intended
+        assert not (project.tree / ".staging").exists()
+        found.append((start, state))
+    print(f"{found.count(('old', 'new')) + found.count(('new', 'old'))} of {KILLS} were finished")
+
+
+def changed(data: dict[str, Any]) -> dict[str, Any]:
+    """Another fleet: a plant is gone, one is new, one has more things, and all share another tag."""
+    things = {"press": 4_000, "pump": 4_000}
+    facilities = {f"my-{n:02d}": {"name": "Johor", "timezone": "UTC", "things": {"pump": 3}} for n in range(8)}
+    data["facilities"] = {"sg-01": {"name": "Tuas", "timezone": "Asia/Singapore", "things": things}, **facilities}
+    data["tags"] = {"owner": "another"}
+    for device_type in data["device_types"].values():
+        device_type["sample_interval_s"] = 60
+    return data
+
+
+def kill_after(project: Any, delay: float) -> None:
+    """Starts `fleet generate`, and kills it so many seconds after its modules are loaded, unless it is done by then."""
+    with start_generate(project) as process:
+        process.stdout.readline()
+        try:
+            process.wait(delay)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def timed_run(project: Any, manifest: dict[str, Any]) -> float:
+    """Seconds that a whole run takes from when its modules are loaded."""
+    project.write(manifest)
+    with start_generate(project) as process:
+        process.stdout.readline()
+        start = time.monotonic()
+        process.stdout.read()
+    assert 0 == process.returncode
+    return time.monotonic() - start
+
+
+def start_generate(project: Any) -> subprocess.Popen[bytes]:
+    """`fleet generate` in a process of its own, which prints an empty line when it begins."""
+    return subprocess.Popen(
+        [sys.executable, "-c", COMMAND, "generate", *ALLOWED],
+        cwd=project.folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
