@@ -170,42 +170,6 @@ def test_word_is_text(text: str) -> None:
     assert text == resolve(text)
 
 
-HOSTILE = ["'", '"', '"""', "'''", "\\", "{{ 7*7 }}", "{% raw %}", "${iot:ClientId}", "*/", "-->", "`x`", "| x |"]
-HOSTILE += ["<script>", "# x", "__import__('os')", "%(n)04d", "%s", "{n}", "$(id)", "\u0430", "]]>", "\\u2028", "--"]
-HOSTILE += ["../../x"]
-HOSTILE += ["\u2028", "\u202e", "\r\n", "\0", "\x1b[31m"]
-
-
-@pytest.mark.parametrize("text", HOSTILE)
-def test_hostile_text_is_refused_or_one_literal(text: str, project: Any, data: Any) -> None:
-    """In every free field: a fault with its place, or output that passes every gate and holds the text as data."""
-    manifest = data(tags={"owner": text})
-    manifest["device_types"]["press"]["description"] = f"Press {text}"
-    manifest["device_types"]["press"]["metrics"]["temperature"]["unit"] = f"c {text}"[:32]
-    manifest["facilities"]["sg-01"]["name"] = f"Tuas {text}"
-    manifest["facilities"]["sg-01"]["things"]["press"] = {"count": 2, "attributes": {"line": text}}
-    project.write(manifest)
-    refused = project.fleet("validate")
-    assert refused.exit_code in (0, 3)
-    if refused.exit_code == 3:
-        assert refused.stderr.startswith("fleet.yaml:")
-        manifest["tags"] = {}
-        manifest["facilities"]["sg-01"]["things"]["press"] = 2
-        if "invisible character" in refused.stderr or "ASCII" in refused.stderr:
-            manifest["device_types"]["press"]["description"] = "Press"
-        project.write(manifest)
-    result = project.fleet("generate")
-    if "invisible character" in result.stderr:
-        assert 3 == result.exit_code
-        assert not project.tree.exists()
-        return
-    assert (0, "") == (result.exit_code, result.stderr)
-    scope: dict[str, Any] = {}
-    source = (project.tree / "sg_01" / "__init__.py").read_text()
-    exec(compile(source, "sg_01", "exec"), scope)  # noqa: S102
-    assert f"Tuas {text}" == scope["FACILITY"].name
-
-
 def test_valid_manifest_has_no_fault() -> None:
     """The committed manifest passes, with all that it says."""
     manifest = read_manifest(ROOT / "fleet.yaml", name="fleet.yaml")
