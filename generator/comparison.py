@@ -26,13 +26,15 @@ Read = Callable[[str], bytes | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """All changes, the worst first."""
+    """All changes, the worst first; `facilities`: those that are about these alone, where it is not about all."""
 
     changes: tuple[PlannedChange, ...]
+    facilities: tuple[str, ...] = ()
 
     def of(self, facilities: frozenset[str]) -> Comparison:
         """Those that are about some facilities, or about all."""
-        return Comparison(changes=tuple(change for change in self.changes if change.touches(facilities)))
+        changes = tuple(change for change in self.changes if change.touches(facilities))
+        return Comparison(changes=changes, facilities=tuple(sorted(facilities)))
 
 
 def compare_tree(manifest: FleetManifest, former: Index, root: Path, *, read: Read, templates: str) -> Comparison:

@@ -12,7 +12,7 @@ from generator.impact import Run
 RUNS_KEPT = 8
 """Runs that are named; what is beyond is counted."""
 
-_NAME, _TYPE = b'"name":"', b'"device_type":"'
+_NAME, _TYPE, _ATTRIBUTES = b'"name":"', b'"device_type":"', b',"attributes":'
 
 
 @dataclass(slots=True, kw_only=True)
@@ -20,23 +20,25 @@ class Tally:
     """Things that something happens to: how many, and the first runs of them."""
 
     count: int = 0
-    runs: list[Run] = field(default_factory=list)
+    _ends: list[tuple[str, str, int]] = field(default_factory=list)
     _place: int = -2
 
     def add(self, name: str, place: int) -> None:
         """Counts one more thing; `place` tells whether it follows the former one."""
         self.count += 1
-        if place == self._place + 1 and len(self.runs) <= RUNS_KEPT:
-            former = self.runs[-1]
-            self.runs[-1] = Run(first=former.first, last=name, count=former.count + 1)
-        elif len(self.runs) <= RUNS_KEPT:
-            self.runs.append(Run(first=name, last=name, count=1))
+        ends = self._ends
+        if len(ends) <= RUNS_KEPT:
+            if place == self._place + 1:
+                first, _, count = ends[-1]
+                ends[-1] = (first, name, count + 1)
+            else:
+                ends.append((name, name, 1))
         self._place = place
 
     @property
     def things(self) -> tuple[Run, ...]:
         """The runs to name."""
-        return tuple(self.runs[:RUNS_KEPT])
+        return tuple(Run(first=first, last=last, count=count) for first, last, count in self._ends[:RUNS_KEPT])
 
 
 @dataclass(slots=True, kw_only=True)
@@ -72,7 +74,10 @@ def compare_rows(former: Iterable[bytes], current: Iterable[bytes]) -> RowDiffer
             old, new = next(olds, None), next(news, None)
             continue
         old_key = _key(old) if old is not None else _LAST
-        new_key = _key(new) if new is not None else _LAST
+        if old is not None and new is not None and new.startswith(old[: old.find(_ATTRIBUTES)]):
+            new_key = old_key
+        else:
+            new_key = _key(new) if new is not None else _LAST
         if old_key < new_key:
             _tally(found.retired, old_key, place)
             old = next(olds, None)

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import click
 
-from generator.cli_options import environment_option, facility_option, found_manifest, manifest_option, shown
+from generator.cli_options import (
+    environment_option,
+    facility_option,
+    found_manifest,
+    manifest_option,
+    mending_in,
+    shown,
+)
 
 CHANGED = 2
 """The exit code of a plan with changes under `--detailed-exitcode`; terraform's, and that of wrong use too."""
@@ -31,8 +38,12 @@ def plan(
 
     path = found_manifest(manifest_path)
     manifest = read_manifest(path, name=shown(path), environment=environment)
-    comparison = pipeline.compare(manifest, path.parent, facilities=facilities)
-    tell = impact_report.as_json if is_json else impact_report.as_text
-    click.echo(tell(comparison, manifest=shown(path)))
+    with mending_in(environment):
+        comparison = pipeline.compare(manifest, path.parent, facilities=facilities)
+    if is_json:
+        click.echo(impact_report.as_json(comparison, manifest=shown(path)))
+    else:
+        command = "fleet generate" + (f" --env {environment}" if environment else "")
+        click.echo(impact_report.as_text(comparison, manifest=shown(path), command=command))
     if is_detailed and comparison.changes:
         click.get_current_context().exit(CHANGED)

@@ -17,17 +17,18 @@ FORMAT = 1
 
 _FLEET = "all plants"
 _RUNS_TOLD = 3
+_CHANGES_TOLD = 8
 
 
-def as_text(comparison: Comparison, *, manifest: str) -> str:
-    """What a person reads."""
+def as_text(comparison: Comparison, *, manifest: str, command: str = "fleet generate") -> str:
+    """What a person reads; `command` writes it."""
     changes = comparison.changes
     if not changes:
         return f"{OUTPUT_FOLDER} is what {manifest} says: no changes."
     rows = [("impact", "where", "what"), *((change.impact.value, _where(change), _what(change)) for change in changes)]
     reasons = [(kind.value, f"{impact}: {why}") for kind, impact, why in _reasons(changes)]
     parts = [f"{manifest} against {OUTPUT_FOLDER}:", _table(rows), "Why:", _table(reasons), *_costs(bill(changes))]
-    return "\n\n".join([*parts, _summary(changes)])
+    return "\n\n".join([*parts, f"{_summary(changes)} To write it: {_writing(command, comparison, ())}"])
 
 
 def as_json(comparison: Comparison, *, manifest: str) -> str:
@@ -54,15 +55,24 @@ def refuse(comparison: Comparison, *, allowed: Iterable[Impact]) -> None:
     refused = _refused(comparison.changes, allowed)
     if not refused:
         return
-    told = [
-        f"{impact}: {'; '.join(f'{_where(it)}: {_what(it)}' for it in comparison.changes if it.impact is impact)}"
-        for impact in refused
-    ]
-    flags = " ".join(f"--allow {impact}" for impact in refused)
+    told = (f"{impact}: {_list([it for it in comparison.changes if it.impact is impact])}" for impact in refused)
     raise WriteError(
         f"nothing was written, because of what it would do. {'. '.join(told)}",
-        hint=f"see why: fleet plan; if it is meant: fleet generate {flags}",
+        hint=f"see why: fleet plan; if it is meant: {_writing('fleet generate', comparison, allowed)}",
     )
+
+
+def _list(changes: Sequence[PlannedChange]) -> str:
+    told = [f"{_where(change)}: {_what(change)}" for change in changes[:_CHANGES_TOLD]]
+    more = len(changes) - _CHANGES_TOLD
+    return "; ".join([*told, *([f"and {more:,} more"] if more > 0 else [])])
+
+
+def _writing(command: str, comparison: Comparison, allowed: Iterable[Impact]) -> str:
+    """The command that writes the changes, with the flags that it had and the ones that it needs."""
+    facilities = [f"--facility {id_}" for id_ in comparison.facilities]
+    needed = {*allowed, *_refused(comparison.changes, ())}
+    return " ".join([command, *facilities, *(f"--allow {impact}" for impact in REFUSED if impact in needed)])
 
 
 def _refused(changes: Iterable[PlannedChange], allowed: Iterable[Impact]) -> list[Impact]:
@@ -151,8 +161,7 @@ def _duration(seconds: float) -> str:
 def _summary(changes: Iterable[PlannedChange]) -> str:
     counts = [(impact, sum(change.impact is impact for change in changes)) for impact in reversed(Impact)]
     told = ", ".join(f"{count} {impact}" for impact, count in counts if count)
-    flags = " ".join(f"--allow {impact}" for impact in _refused(changes, ()))
-    return f"Plan: {told}." + (f" To write it: fleet generate {flags}" if flags else " To write it: fleet generate")
+    return f"Plan: {told}."
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> str:
