@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from generator.diagnostics import ManifestError
-from generator.document import parse_document
+from generator.document import compose_document, parse_document
+from generator.plain import read_plain
 from generator.scalars import resolve, trap
 from generator.sources import DataPath
 from generator.validation import read_manifest, validate
@@ -42,27 +43,52 @@ JUNK = ["{", "}", "[", "]", ":", "- ", "? ", "&a ", "*a", "<<: ", "!x ", "|", ">
 JUNK += ["012", "NO", "~", "null", "1e999", ".nan", "2026-11-23", "\u2028", "\u202e", "\0", "\ufeff", "é", "-0", "0x1F"]
 
 
-@settings(max_examples=300, deadline=None)
-@given(seed=st.integers(0, 2**32))
-def test_mutated_manifest_raises_nothing_but_diagnostics(seed: int) -> None:
-    """Lines that are cut, doubled, moved, and junk in any place: every answer is a list of placed faults."""
-    choose = random.Random(seed)
-    text = SAMPLE
+FUZZ = int(os.environ.get("FLEET_FUZZ", "400"))
+"""How many mutated manifests; `FLEET_FUZZ=100000` is the run that takes its time."""
+SMALL = (ROOT / "tests" / "golden" / "valid" / "fleet.yaml").read_text("utf-8")
+SOURCES = (SMALL, SMALL, SMALL, SAMPLE)
+SOURCES += tuple(
+    file.read_text("utf-8")
+    for name in ("fault_behind_a_merge_key", "tags", "attributes", "serials_collide", "escapes_in_keys")
+    for file in [ROOT / "tests" / "golden" / name / "fleet.yaml"]
+)
+
+
+def mutated(choose: random.Random) -> str:
+    """A manifest whose lines are cut, doubled and moved, with junk in any place, or a byte of another one."""
+    text = choose.choice(SOURCES)
     for _ in range(choose.randint(1, 4)):
         place = choose.randrange(len(text))
-        kind = choose.randrange(4)
+        kind = choose.randrange(6)
         if kind == 0:
             text = text[:place] + choose.choice(JUNK) + text[place:]
         elif kind == 1:
             text = text[:place] + text[place + choose.randint(1, 30) :]
+        elif kind == 2:
+            text = (
+                text[:place] + chr(choose.choice((choose.randrange(128), choose.randrange(0xD800)))) + text[place + 1 :]
+            )
         else:
             lines = text.splitlines(keepends=True)
             source, target = choose.randrange(len(lines)), choose.randrange(len(lines))
-            line = lines[source] if kind == 2 else lines.pop(source)
+            line = lines[source] if kind < 5 else lines.pop(source)
             lines.insert(target, line)
             text = "".join(lines)
         text = text or "x"
-    assert is_placed(text, faults_of(text))
+    return text
+
+
+@pytest.mark.parametrize("chunk", range(8))
+def test_mutated_manifest_raises_nothing_but_diagnostics(chunk: int) -> None:
+    """Every answer is a list of placed faults, each with its rule; and both readers agree about what is plain."""
+    for number in range(chunk, FUZZ, 8):
+        text = mutated(random.Random(number))
+        faults = faults_of(text)
+        assert is_placed(text, faults), number
+        assert all(fault.rule for fault in faults), number
+        if not any(fault.rule == "control-character" for fault in faults) and (plain := read_plain(text)) is not None:
+            document = compose_document(text, name="fleet.yaml")
+            assert (repr(document.data), ()) == (repr(plain), document.faults), number
 
 
 DATA = st.recursive(
