@@ -16,6 +16,7 @@ from importlib.resources import files
 from generator import naming
 from generator.capacity import expected_load
 from generator.manifest import FleetManifest
+from generator.own_rules import check_own_rules
 from generator.regions import REGIONS
 from generator.shape import Draft, Fault, suggestion
 from generator.sources import DataPath
@@ -47,6 +48,8 @@ def check_rules(draft: Draft) -> Iterator[Fault]:
         for rule in RULES:
             for fault in rule(draft.manifest, draft):
                 yield replace(fault, rule=fault.rule or rule_id(rule))
+        if draft.is_complete:
+            yield from check_own_rules(draft.manifest)
 
 
 def rule_id(rule: Rule) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
 from pathlib import PurePosixPath
 from typing import Any
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined
-from jinja2.runtime import Undefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context, Undefined
 from markupsafe import Markup
 
 from generator.encoding import ENCODERS
@@ -53,18 +54,24 @@ def _source(name: str) -> str:
 
 @cache
 def environment(suffix: str) -> Environment:
+    """The environment of the built-in templates of one language."""
+    return make_environment(suffix, _source)
+
+
+def make_environment(suffix: str, load: Callable[[str], Any], *, kind: type[Environment] = Environment) -> Environment:
     """Autoescape would HTML-escape what `finalize` has encoded: `Markup` tells it that this is done."""
     encode = ENCODERS[suffix]
 
-    def finalize(value: Any) -> Markup:
+    @pass_context  # else Jinja would escape a template's own constants for HTML instead, while it compiles
+    def finalize(_: Context, value: Any) -> Markup:
         if isinstance(value, Markup):  # the output of a macro, encoded already
             return value
         if isinstance(value, Undefined):
             str(value)  # raises: StrictUndefined
         return Markup(encode(value))  # noqa: S704
 
-    jinja = Environment(
-        loader=FunctionLoader(_source),
+    jinja = kind(
+        loader=FunctionLoader(load),
         undefined=StrictUndefined,
         autoescape=True,
         finalize=finalize,
