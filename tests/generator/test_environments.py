@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from click.shell_completion import ShellComplete
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from generator.cli import main
@@ -177,6 +177,7 @@ def leaves(value: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]
     return {place: leaf for key, item in value.items() for place, leaf in leaves(item, (*path, key)).items()}
 
 
+@settings(max_examples=40)
 @given(below=st.dictionaries(st.sampled_from("abcd"), _TREES), above=st.dictionaries(st.sampled_from("abcd"), _TREES))
 def test_every_leaf_is_that_of_the_layer_that_its_place_names(below: dict[str, Any], above: dict[str, Any]) -> None:
     """Merged data and places agree: each leaf is found again at its path in the file that it is told to come from."""

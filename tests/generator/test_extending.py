@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 import tomllib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from generator.plan import plan_fleet
 from generator.render import render_facility
 
 ROOT = Path(__file__).parents[2]
+Install = Callable[[str], Path]
 GUIDE = (ROOT / "docs" / "extending.md").read_text("utf-8")
 
 
@@ -34,19 +37,30 @@ def template(project: Any, name: str, text: str) -> None:
     (folder / name).write_text(text, "utf-8")
 
 
-def package(folder: Path, module: str, declaration: str) -> dict[str, str]:
-    """Installs the package that a pyproject.toml declares, as pip leaves it; gives the environment that sees it."""
-    project = tomllib.loads(declaration)["project"]
-    info = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
-    groups = (
-        f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in points.items())
-        for group, points in project["entry-points"].items()
-    )
-    (info / "entry_points.txt").write_text("\n".join(groups))
-    (folder / "plant_rules.py").write_text(module)
-    return {"PYTHONPATH": f"{ROOT}:{folder}"}
+@pytest.fixture
+def install(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Puts the guide's package, with a module of one's own, where Python finds it, as pip leaves it."""
+    folder = tmp_path_factory.mktemp("site")
+
+    def put(module: str) -> Path:
+        project = tomllib.loads(block("`pyproject.toml`,"))["project"]
+        info = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+        )
+        ((group, points),) = project["entry-points"].items()
+        lines = [f"[{group}]", *(f"{name} = {value}" for name, value in points.items())]
+        (info / "entry_points.txt").write_text("\n".join(lines))
+        (folder / "plant_rules.py").write_text(module)
+        return folder
+
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, "plant_rules", raising=False)
+    own_rules._rules.cache_clear()
+    yield put
+    own_rules._rules.cache_clear()
+    sys.modules.pop("plant_rules", None)
 
 
 def test_template_of_the_guide_makes_what_the_guide_shows(project: Any) -> None:
@@ -60,15 +74,22 @@ def test_template_of_the_guide_makes_what_the_guide_shows(project: Any) -> None:
     assert 0 == project.fleet("generate", "--check").exit_code
 
 
-def test_rule_of_the_guide_finds_what_the_guide_shows(project: Any, tmp_path: Path) -> None:
-    """The package, once installed, is asked by `fleet validate`, in text and for programs."""
+def test_rule_of_the_guide_finds_what_the_guide_shows(project: Any, install: Install) -> None:
+    """The package, once installed, is asked by every command that reads the manifest, in text and for programs."""
     shutil.copy(ROOT / "fleet.yaml", project.folder / "fleet.yaml")
-    environment = package(tmp_path / "site", block("`plant_rules.py`:"), block("`pyproject.toml`,"))
-    result = project.process("validate", environment=environment)
+    install(block("`plant_rules.py`:"))
+    result = project.fleet("validate")
     assert (3, block("`fleet validate` on the sample:")) == (result.exit_code, result.stderr)
-    told = json.loads(project.process("validate", "--format", "json", environment=environment).stdout)
+    told = json.loads(project.fleet("validate", "--format", "json").stdout)
     assert [("slow-enough", 38)] == [(found["rule"], found["line"]) for found in told["diagnostics"]]
-    assert 3 == project.process("generate", environment=environment).exit_code
+    assert 3 == project.fleet("generate").exit_code
+
+
+def test_rule_of_the_guide_is_found_by_a_fresh_process(project: Any, install: Install) -> None:
+    """Nothing but the installed package is needed."""
+    shutil.copy(ROOT / "fleet.yaml", project.folder / "fleet.yaml")
+    folder = install(block("`plant_rules.py`:"))
+    assert 3 == project.process("validate", environment={"PYTHONPATH": f"{ROOT}:{folder}"}).exit_code
 
 
 @pytest.mark.parametrize(
@@ -80,10 +101,10 @@ def test_rule_of_the_guide_finds_what_the_guide_shows(project: Any, tmp_path: Pa
         ("def slow_enough(manifest):\n    yield (('x', 1.5), 'a', 'b')\n", "yields (('x', 1.5), 'a', 'b'), not"),
     ],
 )
-def test_rule_that_does_not_work_is_told_with_its_name(project: Any, tmp_path: Path, module: str, words: str) -> None:
+def test_rule_that_does_not_work_is_told_with_its_name(project: Any, install: Install, module: str, words: str) -> None:
     """The package is at fault, not the manifest: exit 7."""
-    environment = package(tmp_path / "site", module, block("`pyproject.toml`,"))
-    result = project.process("validate", environment=environment)
+    install(module)
+    result = project.fleet("validate")
     assert (7, True) == (result.exit_code, result.stderr.startswith("error: the rule `slow-enough` "))
     assert words in result.stderr
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from generator.cli import main
@@ -99,6 +99,7 @@ def test_every_known_type_makes_a_valid_manifest() -> None:
     }
 
 
+@settings(max_examples=40)
 @given(
     name=st.text(min_size=1, max_size=100).filter(lambda text: not QUESTIONS["facility_name"].refusal(text)),
     facility=st.from_regex(r"[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True),

@@ -18,7 +18,9 @@ def test_value_is_encoded_by_default(suffix: str, expected: str) -> None:
     assert expected == environment(suffix).from_string("x = {{ x }}").render(x='a"b')
 
 
-@pytest.mark.parametrize(("suffix", "expected"), [(".py", "'<\\xe9>'"), (".json", '"<\\u00e9>"'), (".md", "&#60;é&#62;")])
+@pytest.mark.parametrize(
+    ("suffix", "expected"), [(".py", "'<\\xe9>'"), (".json", '"<\\u00e9>"'), (".md", "&#60;é&#62;")]
+)
 def test_constant_of_a_template_is_encoded_too(suffix: str, expected: str) -> None:
     """It is no text of the template, but a value, and never escaped for HTML."""
     assert expected == environment(suffix).from_string("{{ '<é>' }}").render()
