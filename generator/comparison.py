@@ -13,7 +13,7 @@ from generator import comparison_record as record
 from generator import naming
 from generator.comparison_fleet import compare_shared
 from generator.comparison_moves import paired
-from generator.comparison_rows import RowDifferences, Tally, compare_rows, lines_of
+from generator.comparison_rows import RowDifferences, RowError, Tally, compare_rows, lines_of
 from generator.impact import Kind, PlannedChange, Run, worst_first
 from generator.index import Index, Section, facility_values, fleet_values
 from generator.manifest import FleetManifest
@@ -106,7 +106,7 @@ def _changed(facility: FacilityPlan, root: Path, *, read: Read, is_other_version
             yield PlannedChange(
                 kind=kind, facility=facility.id, detail=f"{old} → {new}", groups=groups, facilities=1, count=kept
             )
-    rows = compare_rows(_recorded_rows(root, facility.module), lines_of(thing_rows(facility)))
+    rows = _compare_rows(root, facility.module, lines_of(thing_rows(facility)))
     yield from _thing_changes(facility.id, rows, before=set(before.groups), after=set(_counts(facility)))
 
 
@@ -115,7 +115,7 @@ def _removed(id_: str, root: Path, *, read: Read) -> Iterator[PlannedChange]:
     path = f"{module}/__init__.py"
     before = record.read_facility(path, read(path))
     yield PlannedChange(kind=Kind.FACILITY_REMOVED, facility=id_, detail=before.name, facilities=1)
-    rows = compare_rows(_recorded_rows(root, module), ())
+    rows = _compare_rows(root, module, ())
     yield from _thing_changes(id_, rows, before=set(before.groups), after=set())
 
 
@@ -146,10 +146,12 @@ def _counts(facility: FacilityPlan) -> dict[str, int]:
     return {group.device_type.id: group.count for group in facility.groups}
 
 
-def _recorded_rows(root: Path, module: str) -> Iterator[bytes]:
+def _compare_rows(root: Path, module: str, current: Iterable[bytes]) -> RowDifferences:
     path = f"{module}/{naming.THINGS_FILE}"
     try:
-        with (root / path).open("rb") as rows:
-            yield from rows
+        with (root / path).open("rb") as former:
+            return compare_rows(former, current)
     except OSError as error:
         raise record.lost(path, (error.strerror or str(error)).lower()) from None
+    except RowError as error:
+        raise record.lost(path, str(error)) from None

@@ -10,6 +10,8 @@ from generator.diagnostics import WriteError
 from generator.naming import OUTPUT_FOLDER
 from generator.plan import DeviceTypePlan, MetricPlan
 
+_SHARED = ("application", "region", "account_id", "environment_suffix", "reserved_concurrency", "tags")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedFacility:
@@ -34,10 +36,10 @@ def read_facility(path: str, content: bytes | None) -> RecordedFacility:
     try:
         declared = _declared(content, "FACILITY")
         return RecordedFacility(
-            name=declared["name"],
-            timezone=declared["timezone"],
-            registration=declared["registration"],
-            groups={group["device_type"]: group["count"] for group in declared["groups"]},
+            name=str(declared["name"]),
+            timezone=str(declared["timezone"]),
+            registration=str(declared["registration"]),
+            groups={str(group["device_type"]): int(group["count"]) for group in declared["groups"]},
         )
     except (SyntaxError, ValueError, KeyError, TypeError) as error:
         raise lost(path, str(error)) from None
@@ -48,7 +50,8 @@ def read_fleet(path: str, content: bytes | None) -> RecordedFleet:
     try:
         declared = _declared(content, "FLEET")
         types = [_device_type(declaration) for declaration in declared.pop("device_types")]
-        return RecordedFleet(values=declared, device_types={type_.id: type_ for type_ in types})
+        values = {name: declared[name] for name in _SHARED}
+        return RecordedFleet(values=values, device_types={type_.id: type_ for type_ in types})
     except (SyntaxError, ValueError, KeyError, TypeError) as error:
         raise lost(path, str(error)) from None
 

@@ -62,8 +62,15 @@ def lines_of(chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield rest
 
 
+class RowError(ValueError):
+    """A row is not one that `fleet generate` writes."""
+
+
 def compare_rows(former: Iterable[bytes], current: Iterable[bytes]) -> RowDifferences:
-    """Merges two streams of rows, both sorted by device type, then by number; only rows that differ are looked into."""
+    """Merges two streams of rows, both sorted by device type, then by number; only rows that differ are looked into.
+
+    Raises `RowError`.
+    """
     found = RowDifferences()
     olds, news = iter(former), iter(current)
     old, new = next(olds, None), next(news, None)
@@ -103,8 +110,15 @@ def _key(row: bytes) -> _Key:
 
 
 def _value(row: bytes, label: bytes) -> str:
-    start = row.index(label) + len(label)
-    return row[start : row.index(b'"', start)].decode("ascii")
+    try:
+        start = row.index(label) + len(label)
+        return row[start : row.index(b'"', start)].decode("ascii")
+    except ValueError:
+        raise _strange(row) from None
+
+
+def _strange(row: bytes) -> RowError:
+    return RowError(f"{row[:60].decode('ascii', 'backslashreplace').rstrip()!r} is no thing")
 
 
 def _tally(tallies: dict[str, Tally], key: _Key, place: int) -> None:
@@ -113,7 +127,16 @@ def _tally(tallies: dict[str, Tally], key: _Key, place: int) -> None:
 
 def _fields(old: bytes, new: bytes) -> str:
     """What differs between two rows of one thing, as `line: b2 → b3`."""
-    before, after = (json.loads(row) for row in (old, new))
-    before, after = (row | row.pop("attributes") for row in (before, after))
+    before, after = _flat(old), _flat(new)
     names = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
     return ", ".join(f"{name}: {before.get(name, 'none')} → {after.get(name, 'none')}" for name in names)
+
+
+def _flat(row: bytes) -> dict[str, str]:
+    """The fields of a row, its attributes among them."""
+    try:
+        fields = json.loads(row)
+        attributes: dict[str, str] = fields.pop("attributes")
+        return {**fields, **attributes}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise _strange(row) from None

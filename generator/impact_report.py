@@ -24,7 +24,7 @@ def as_text(comparison: Comparison, *, manifest: str, command: str = "fleet gene
     """What a person reads; `command` writes it."""
     changes = comparison.changes
     if not changes:
-        return f"{OUTPUT_FOLDER} is what {manifest} says: no changes."
+        return f"No changes: {manifest} says what {OUTPUT_FOLDER} was made from."
     rows = [("impact", "where", "what"), *((change.impact.value, _where(change), _what(change)) for change in changes)]
     reasons = [(kind.value, f"{impact}: {why}") for kind, impact, why in _reasons(changes)]
     parts = [f"{manifest} against {OUTPUT_FOLDER}:", _table(rows), "Why:", _table(reasons), *_costs(bill(changes))]
