@@ -27,6 +27,8 @@ _INTENT = "intent.json"
 _FILES = "files"
 WORKERS = min(4, os.cpu_count() or 1)
 """Hashing and writing leave the interpreter to others, so that another thread makes the next bytes meanwhile."""
+UNIT_BYTES = 500_000
+"""What is hashed and written at once: much less, and the threads spend their time in handing the interpreter over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,9 +120,9 @@ class Staging:
                 staged.parent.mkdir(parents=True, exist_ok=True)
                 self._folders.add(staged.parent)
             with staged.open("wb") as file:
-                for chunk in artefact.chunks():
-                    digest.update(chunk)
-                    file.write(chunk)
+                for unit in _units(artefact):
+                    digest.update(unit)
+                    file.write(unit)
         except OSError as error:
             raise _write_error(staged, error) from None
         if digest.hexdigest() == hash_of(self._root, artefact.path):
@@ -143,9 +145,22 @@ def hash_all(artefacts: Iterable[Artefact]) -> dict[str, str]:
 
 def _hash_artefact(artefact: Artefact) -> str:
     digest = hashlib.sha256()
-    for chunk in artefact.chunks():
-        digest.update(chunk)
+    for unit in _units(artefact):
+        digest.update(unit)
     return digest.hexdigest()
+
+
+def _units(artefact: Artefact) -> Iterator[bytes]:
+    """A file's bytes in pieces that are worth leaving the interpreter for."""
+    chunks: list[bytes] = []
+    size = 0
+    for chunk in artefact.chunks():
+        chunks.append(chunk)
+        size += len(chunk)
+        if size >= UNIT_BYTES:
+            yield b"".join(chunks)
+            chunks, size = [], 0
+    yield b"".join(chunks)
 
 
 def _of_each(artefacts: Iterable[Artefact], sha_of: Callable[[Artefact], str]) -> dict[str, str]:
