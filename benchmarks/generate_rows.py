@@ -148,13 +148,15 @@ def _dump_rows(plan: FleetPlan, root: Path) -> None:
 
 def _rows(group: ThingGroupPlan) -> Iterator[dict[str, Any]]:
     fixed = dict(group.attributes)
-    for thing in group.things():
+    thing_type, device_type = group.device_type.thing_type, group.device_type.id
+    for number in range(1, group.count + 1):
+        serial = f"{group.serial_prefix}{number:04d}"
         yield {
-            "name": thing.name,
-            "thing_type": group.device_type.thing_type,
-            "device_type": group.device_type.id,
-            "serial": thing.serial,
-            "attributes": {**fixed, "serial": thing.serial},
+            "name": f"{group.name_prefix}{number:04d}",
+            "thing_type": thing_type,
+            "device_type": device_type,
+            "serial": serial,
+            "attributes": {**fixed, "serial": serial},
         }
 
 
