@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from generator import impact_calls
+from generator.comparison_moves import paired
 from generator.comparison_rows import RUNS_KEPT, RowDifferences, compare_rows, lines_of
 from generator.impact import RULES, Impact, Kind, PlannedChange, Run
 
@@ -318,6 +319,60 @@ def test_comparing_holds_no_things() -> None:
     assert {"added": {}, "retired": {}, "changed": {"press": 3_000}} == told(found)
     assert (Run(first="sg-01-press-0000", last="sg-01-press-2999", count=3_000),) == found.changed["press"].things
     assert peak < 50_000
+
+
+def group(kind: Kind, facility: str, device_type: str, start: int, count: int) -> PlannedChange:
+    """Things that come to, or go from, a plant."""
+    first, last = (f"{facility}-{device_type}-{number:04d}" for number in (start, start + count - 1))
+    run = Run(first=first, last=last, count=count)
+    return PlannedChange(kind=kind, facility=facility, device_type=device_type, count=count, things=(run,))
+
+
+groups = st.dictionaries(
+    st.tuples(st.sampled_from(["p-1", "p-2", "p-3"]), st.sampled_from(["old", "new", "pump"])),
+    st.tuples(st.sampled_from([Kind.THINGS_ADDED, Kind.THINGS_RETIRED]), st.integers(9990, 10010), st.integers(1, 30)),
+)
+
+
+@given(groups, st.booleans())
+def test_pairing_loses_no_thing(found: dict[tuple[str, str], tuple[Kind, int, int]], is_renamed: bool) -> None:
+    """Each thing that goes or comes is told once: retired, added, moved or renamed; and no type is both at the end."""
+    changes = [group(kind, *where, start, count) for where, (kind, start, count) in found.items()]
+    rename = [PlannedChange(kind=Kind.TYPE_RENAMED, device_type="new", detail="old")] if is_renamed else []
+    told = list(paired([*changes, *rename], renamed={"old": "new"} if is_renamed else {}))
+    both = (Kind.THINGS_MOVED, Kind.TYPE_RENAMED)
+    for kind in (Kind.THINGS_ADDED, Kind.THINGS_RETIRED):
+        before = sum(change.count for change in changes if change.kind is kind)
+        assert before == sum(change.count for change in told if change.kind in (kind, *both))
+    left = {kind: {change.device_type for change in told if change.kind is kind} for kind in Kind}
+    if not is_renamed:
+        assert set() == left[Kind.THINGS_ADDED] & left[Kind.THINGS_RETIRED]
+    for change in told:
+        assert change.count == sum(run.count for run in change.things)
+        assert all(
+            run.count == 1 + int(run.last[-5:].strip("-")) - int(run.first[-5:].strip("-")) for run in change.things
+        )
+        if change.kind is Kind.THINGS_MOVED:
+            assert change.count == sum(run.count for run in change.become)
+            assert change.facility != change.to
+
+
+def test_renamed_type_is_the_one_described_alike(project: Any, data: Any) -> None:
+    """Where two types are gone and two are new, all with the same metrics, the description tells which is which."""
+    types = data()["device_types"]
+    a, b = ({**types["pump"], "description": description} for description in ("Feed pump", "Drain pump"))
+    plants = data()["facilities"]
+    plants["sg-01"]["things"], plants["th-01"]["things"] = {"p-1": 2, "p-2": 3}, {"p-2": 1}
+    project.write(data(device_types={"p-1": a, "p-2": b}, facilities=plants))
+    project.fleet("generate")
+    plants["sg-01"]["things"], plants["th-01"]["things"] = {"feed": 2, "drain": 4}, {"drain": 1}
+    project.write(data(device_types={"drain": b, "feed": a}, facilities=plants))
+    changes = json.loads(project.fleet("plan", "--json").stdout)["changes"]
+    assert [
+        ("type-renamed", "drain", "p-2", 4),
+        ("type-renamed", "feed", "p-1", 2),
+        ("things-added", "drain", "", 1),
+    ] == [(change["kind"], change["device_type"], change["detail"], change["count"]) for change in changes]
 
 
 def test_run_is_told_by_its_ends() -> None:
