@@ -183,6 +183,20 @@ def test_plant_that_cannot_have_changed_is_not_opened(project: Any, data: Any) -
     assert "2 pump added (sg-01-pump-0003 … 0004)" in result.stdout
 
 
+def test_other_version_of_the_generator_is_told(project: Any) -> None:
+    """Where templates are not those that made the tree, files are made anew, and nothing happens to things."""
+    project.fleet("generate")
+    index = project.tree / ".generated.json"
+    content = json.loads(index.read_text())
+    for section in content["facilities"].values():
+        section["templates"] = "0" * 64
+    index.write_text(json.dumps(content))
+    told = project.fleet("plan").stdout
+    assert "  safe    sg-01  all files made anew\n  safe    th-01  all files made anew\n" in told
+    assert told.endswith("No AWS calls.\n\nPlan: 2 safe. To write it: fleet generate\n")
+    assert 0 == project.fleet("generate").exit_code
+
+
 @pytest.mark.parametrize("content", [None, "", "FACILITY = 1\n", "FACILITY = f(\n", "FACILITY = f(name='x')\n"])
 def test_record_that_says_nothing_is_told(project: Any, data: Any, content: str | None) -> None:
     """Where it is lost what there was, that is said, with the way on, and the way works."""
