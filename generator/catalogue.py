@@ -169,6 +169,9 @@ def _facility(plan: FleetPlan, facility: FacilityPlan) -> Iterator[Entry]:
         file = (("file", folder + files[name]),) if name in files else ()
         deployed = naming.suffixed(name, suffix)
         yield Entry(kind=kind, name=name, sentence=sentence, path=path, facts=file, deployed=deployed)
+        if name in files:
+            sentence = f"What AWS gets for the {kind} {name}."
+            yield Entry(kind="file", name=folder + files[name], sentence=sentence, path=path)
     yield Entry(kind="topic filter", name=facility.topic, sentence=f"Matches all readings {whose}.", path=path)
     for prefix, what in naming.FACILITY_PREFIXES.items():
         sentence = f"Where in the raw archive {what} {whose}, lie."
@@ -189,5 +192,14 @@ def _group(plan: FleetPlan, facility: FacilityPlan, group: ThingGroupPlan) -> It
     ):
         deployed = naming.suffixed(name, suffix)
         yield Entry(kind=kind, name=name, sentence=sentence, path=path, facts=facts, deployed=deployed)
+    sentence = f"What the {whose} may do, as AWS IoT gets it."
+    yield Entry(kind="file", name=file[1], sentence=sentence, path=path)
+    who = (plan.application, facility.id, group.device_type.id, naming.THING_NAME_VARIABLE)
+    for topic, verb in (
+        (naming.telemetry_topic(*who), "publishes its readings"),
+        (naming.request_topic(*who), "hears its commands"),
+        (naming.response_topic(*who), "answers its commands"),
+    ):
+        yield Entry(kind="topic", name=topic, sentence=f"Where each of the {whose} {verb}.", path=path, facts=(things,))
     sentence = f"Where in the raw archive the readings of the {whose} lie."
     yield Entry(kind="prefix", name=group.archive_prefix, sentence=sentence, path=path, facts=(things,))

@@ -12,8 +12,8 @@ from generator.cli_assist import completion, explain, init
 from generator.cli_options import environment_option as _environment_option
 from generator.cli_options import facility_option as _facility_option
 from generator.cli_options import found_manifest as _manifest
+from generator.cli_options import layers, mending_in
 from generator.cli_options import manifest_option as _manifest_option
-from generator.cli_options import mending_in
 from generator.cli_options import shown as _shown
 from generator.diagnostics import Diagnostic, EnvironmentFault, FleetError, ManifestError
 from generator.impact import REFUSED, Impact
@@ -103,7 +103,7 @@ def validate(manifest_path: Path | None, environment: str | None, output_format:
         return
     things = sum(facility.thing_count for facility in manifest.facilities.values())
     click.echo(
-        f"{_shown(path)} is valid: {len(manifest.facilities)} facilities, "
+        f"{layers(path, environment)} is valid: {len(manifest.facilities)} facilities, "
         f"{len(manifest.device_types)} device types, {things:,} things."
     )
 
@@ -138,7 +138,7 @@ def generate(
     if check:
         with mending_in(environment):
             pipeline.check(manifest, path.parent, facilities=facilities)
-        click.echo(f"{OUTPUT_FOLDER} is what {_shown(path)} says.")
+        click.echo(f"{OUTPUT_FOLDER} is what {layers(path, environment)} says.")
         return
     with mending_in(environment):
         change = pipeline.generate(
@@ -148,7 +148,7 @@ def generate(
         for name in paths:
             click.echo(f"{verb} {OUTPUT_FOLDER}/{name}")
     if change.is_empty:
-        click.echo(f"{OUTPUT_FOLDER} is what {_shown(path)} says: nothing changed.")
+        click.echo(f"{OUTPUT_FOLDER} is what {layers(path, environment)} says: nothing changed.")
 
 
 def _echo_diagnostics(diagnostics: tuple[Diagnostic, ...], output_format: str) -> None:

@@ -12,7 +12,7 @@ import click
 
 from generator.completion import complete_environment, complete_facility
 from generator.diagnostics import FleetError
-from generator.project import MANIFEST_NAME, find_project
+from generator.project import MANIFEST_NAME, environment_file, find_project
 
 manifest_option = click.option(
     "--manifest",
@@ -48,6 +48,11 @@ def found_manifest(given: Path | None) -> Path:
 def shown(path: Path) -> str:
     """A path as people read it: from here, or whole, whichever is shorter."""
     return min(os.path.relpath(path), str(path), key=len)
+
+
+def layers(path: Path, environment: str | None) -> str:
+    """The manifest and its environment's file, as people read them."""
+    return f"{shown(path)} with {environment_file(path, environment).name}" if environment else shown(path)
 
 
 @contextmanager

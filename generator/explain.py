@@ -17,8 +17,11 @@ from generator.sources import DataPath
 
 _NUMBERED = re.compile(r"(?P<prefix>.+-)(?P<number>[0-9]{4,9})(?P<rest>-[a-z0-9-]+)?", re.IGNORECASE)
 _TOPIC = re.compile(r"(?:\$aws/rules/(?P<rule>[^/]+)/)?(?P<topic>(?:dt|cmd)/[^/]+/[^/]+/[^/]+/(?P<thing>[^/]+)/[a-z]+)")
-_DECORATION = re.compile(r"^arn:aws[a-z-]*:[^:]*:[^:]*:[^:]*:|^s3://[^/]+/(?=.)|^s3://")
-_ARN_RESOURCE = re.compile(r"^(thing|thinggroup|thingtype|policy|rule|provisioningtemplate|topic|topicfilter|client)/")
+_DECORATION = re.compile(r"^(arn:aws[a-z-]*:[^:]*:[^:]*:[^:]*:|s3://)(bucket-[^/]+/(?=.))?")
+_ARN_RESOURCE = re.compile(
+    r"^((thing|thinggroup|thingtype|policy|rule|provisioningtemplate|topic|topicfilter|client|table|stream|role|trail|"
+    r"dashboard)/|(function|log-group):)"
+)
 _HIVE = re.compile(r"(?P<prefix>.*?[a-z_]+=[^/]+/(?:device_type=[^/]+/)?).*")
 
 
@@ -70,11 +73,12 @@ def explain(
 def _spellings(name: str, suffixes: Iterable[str]) -> Iterator[str]:
     yield name
     yield f"{name}/"
+    yield f"{naming.OUTPUT_FOLDER}/{name}/"
     if hive := _HIVE.fullmatch(name):
         yield hive["prefix"]
     if name.startswith(f"{naming.OUTPUT_FOLDER}/"):
         yield f"{name.rpartition('/')[0]}/"
-    for suffix in suffixes:
+    for suffix in (*suffixes, naming.SUFFIX_TOKEN):
         for ending in (f"-{suffix}", f"_{suffix.replace('-', '_')}"):
             if name.endswith(ending):
                 yield name.removesuffix(ending)

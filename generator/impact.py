@@ -138,7 +138,8 @@ RULES: dict[Kind, Rule] = {
         "certificate; readings so far stay under the former names",
     ),
     Kind.DOCUMENTS: _rule(
-        Impact.SAFE, "made anew by another version of the generator: names and things stay; review the difference"
+        Impact.SAFE,
+        "other templates, the generator's or the project's own: names and things stay; review the difference",
     ),
 }
 

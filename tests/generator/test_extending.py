@@ -186,6 +186,7 @@ def test_own_files_are_indexed_checked_and_pruned(project: Any) -> None:
     assert 6 == project.fleet("generate").exit_code
     assert 0 == project.fleet("generate", "--force").exit_code
     template(project, "a.md.j2", "three\n")
+    assert "safe    sg-01  all files made anew\n" in project.fleet("plan").stdout
     assert 4 == project.fleet("generate", "--check").exit_code
     assert 0 == project.fleet("generate", "--facility", "sg-01").exit_code
     assert ("three\n", "two\n") == tuple((project.tree / plant / "a.md").read_text() for plant in ("sg_01", "th_01"))
