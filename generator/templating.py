@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import PurePosixPath
 from typing import Any
@@ -62,13 +62,18 @@ def make_environment(suffix: str, load: Callable[[str], Any], *, kind: type[Envi
     """Autoescape would HTML-escape what `finalize` has encoded: `Markup` tells it that this is done."""
     encode = ENCODERS[suffix]
 
+    @lru_cache(maxsize=4_096)
+    def encoded(text: str) -> Markup:
+        """The plants of a fleet share most of their texts."""
+        return Markup(encode(text))  # noqa: S704
+
     @pass_context  # else Jinja would escape a template's own constants for HTML instead, while it compiles
     def finalize(_: Context, value: Any) -> Markup:
         if isinstance(value, Markup):  # the output of a macro, encoded already
             return value
         if isinstance(value, Undefined):
             str(value)  # raises: StrictUndefined
-        return Markup(encode(value))  # noqa: S704
+        return encoded(value) if type(value) is str else Markup(encode(value))  # noqa: S704
 
     jinja = kind(
         loader=FunctionLoader(load),

@@ -200,11 +200,12 @@ def _recover(root: Path) -> None:
     stage = root / STAGING
     with suppress(FileNotFoundError):
         intent = json.loads((stage / _INTENT).read_text("ascii"))
-        for path in intent["written"]:
-            staged, target = stage / _FILES / path, _target(root, path)
-            if staged.exists():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                staged.replace(target)
+        targets = {path: _target(root, path) for path in intent["written"]}
+        for folder in {target.parent for target in targets.values()}:
+            folder.mkdir(parents=True, exist_ok=True)
+        for path, target in targets.items():
+            with suppress(FileNotFoundError):  # an interrupted write has moved it already
+                (stage / _FILES / path).replace(target)
         for path in intent["removed"]:
             _target(root, path).unlink(missing_ok=True)
             _remove_empty(root, (root / path).parent)
