@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -44,6 +45,12 @@ def plan(
         click.echo(impact_report.as_json(comparison, manifest=shown(path)))
     else:
         command = "fleet generate" + (f" --env {environment}" if environment else "")
-        click.echo(impact_report.as_text(comparison, manifest=shown(path), command=command))
+        click.echo(_printable(impact_report.as_text(comparison, manifest=shown(path), command=command)))
     if is_detailed and comparison.changes:
         click.get_current_context().exit(CHANGED)
+
+
+def _printable(text: str) -> str:
+    """The text with a `?` for what the terminal's encoding lacks: names of plants may be in any script."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return text.encode(encoding, "replace").decode(encoding)

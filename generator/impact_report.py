@@ -47,7 +47,7 @@ def as_json(comparison: Comparison, *, manifest: str) -> str:
         "slowest": total.slowest,
         "waiting_s": total.waiting_s,
     }
-    return json.dumps(document, indent=2, ensure_ascii=False)
+    return json.dumps(document, indent=2)
 
 
 def refuse(comparison: Comparison, *, allowed: Iterable[Impact]) -> None:

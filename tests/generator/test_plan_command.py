@@ -106,6 +106,18 @@ def test_environment_is_in_the_command_that_writes(project: Any) -> None:
     assert refused.endswith("if it is meant: fleet generate --env prod --allow destroys-data\n")
 
 
+def test_plan_is_told_in_any_encoding(project: Any, data: Any) -> None:
+    """A terminal that lacks a character shows another one in its place; JSON needs none beyond ASCII."""
+    project.fleet("generate")
+    changed = data()
+    changed["facilities"]["sg-01"]["name"] = "大士"
+    project.write(changed)
+    result = project.process("plan", environment={"PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"})
+    assert (0, "", True) == (result.exit_code, result.stderr, "facility name: Tuas ? ??\n" in result.stdout)
+    plain = project.fleet("plan", "--json").stdout
+    assert (True, "Tuas → 大士") == (plain.isascii(), json.loads(plain)["changes"][0]["detail"])
+
+
 def test_force_allows_nothing(project: Any) -> None:
     """`--force` is for edited files: what it does to devices has to be allowed all the same."""
     planned(project, "destroys_fewer_things")
