@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from pydantic import ValidationError
@@ -68,8 +69,14 @@ def read_draft(data: Any) -> Draft:
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """A hint with the nearest of the known words; empty where none is near."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"did you mean `{near[0]}`?" if near else ""
+    near = _nearest(word, tuple(known))
+    return f"did you mean `{near}`?" if near else ""
+
+
+@lru_cache(maxsize=4096)
+def _nearest(word: str, known: tuple[str, ...]) -> str | None:
+    """Milliseconds among the time zones, and thousands of facilities may repeat the same wrong one."""
+    return next(iter(difflib.get_close_matches(word, known, n=1, cutoff=0.6)), None)
 
 
 def dotted(path: DataPath) -> str:
