@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from generator.cli_options import environment_option, found_manifest, manifest_option, shown
+from generator.cli_options import environment_option, found_manifest, manifest_option, printable, shown
 from generator.completion import SHELLS, complete_name, script
 
 
@@ -41,7 +41,7 @@ def explain(name: str, manifest_path: Path | None, environment: str | None, as_j
     if as_json:
         click.echo(json.dumps({"name": name, "explanations": [item.plain() for item in found]}, indent=1))
         return
-    click.echo("\n\n".join("\n".join(item.lines()) for item in found))
+    click.echo(printable("\n\n".join("\n".join(item.lines()) for item in found)))
 
 
 @click.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,6 +54,12 @@ def shown(path: Path) -> str:
 def layers(path: Path, environment: str | None) -> str:
     """The manifest and its environment's file, as people read them."""
     return f"{shown(path)} with {environment_file(path, environment).name}" if environment else shown(path)
+
+
+def printable(text: str) -> str:
+    """The text with a `?` for what the terminal's encoding lacks: names of plants may be in any script."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return text.encode(encoding, "replace").decode(encoding)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
@@ -13,6 +12,7 @@ from generator.cli_options import (
     found_manifest,
     manifest_option,
     mending_in,
+    printable,
     shown,
 )
 
@@ -45,12 +45,6 @@ def plan(
         click.echo(impact_report.as_json(comparison, manifest=shown(path)))
     else:
         command = "fleet generate" + (f" --env {environment}" if environment else "")
-        click.echo(_printable(impact_report.as_text(comparison, manifest=shown(path), command=command)))
+        click.echo(printable(impact_report.as_text(comparison, manifest=shown(path), command=command)))
     if is_detailed and comparison.changes:
         click.get_current_context().exit(CHANGED)
-
-
-def _printable(text: str) -> str:
-    """The text with a `?` for what the terminal's encoding lacks: names of plants may be in any script."""
-    encoding = sys.stdout.encoding or "utf-8"
-    return text.encode(encoding, "replace").decode(encoding)

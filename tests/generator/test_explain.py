@@ -174,3 +174,10 @@ def test_deployed_names_are_those_of_the_specs(manifest: Any) -> None:
     deployed = [entry for entry in entries(plan_fleet(manifest())) if entry.deployed is not None]
     assert [specs.suffixed(entry.name, "dev") for entry in deployed] == [entry.deployed for entry in deployed]
     assert specs.suffixed("rule_a", "b-c") == naming.suffixed("rule_a", "b-c")
+
+
+def test_terminal_without_the_letters_of_a_name_is_no_obstacle(project: Any) -> None:
+    """Names of plants may be in any script; what a terminal lacks is a question mark."""
+    (project.folder / "fleet.yaml").write_text(MANIFEST.replace("Tuas", "โรงงาน"), "utf-8")
+    result = project.process("explain", "sg-01", environment={"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
+    assert (0, "  ??????: 3 things, registered by terraform.") == (result.exit_code, result.stdout.splitlines()[1])
