@@ -77,7 +77,7 @@ TEXTS = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=300, deadline=None)
 @example("a: x\n  y: 1\n")
 @example("a:\n  b: 1\n c: 2\n")
 @example("a:\n  b: 1\n  b: 2\n")
