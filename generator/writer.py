@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import local
 
 from generator.artefact import Artefact
 from generator.diagnostics import WriteError
@@ -150,17 +151,25 @@ def _hash_artefact(artefact: Artefact) -> str:
     return digest.hexdigest()
 
 
-def _units(artefact: Artefact) -> Iterator[bytes]:
-    """A file's bytes in pieces that are worth leaving the interpreter for."""
-    chunks: list[bytes] = []
-    size = 0
+_BUFFERS = local()
+"""One a thread, used again and again: fresh memory costs more than what is copied into it."""
+
+
+def _units(artefact: Artefact) -> Iterator[memoryview | bytes]:
+    """A file's bytes in pieces worth leaving the interpreter for; a piece holds until the next is asked for."""
+    if not hasattr(_BUFFERS, "own"):
+        _BUFFERS.own = bytearray(UNIT_BYTES)
+    buffer, size = _BUFFERS.own, 0
     for chunk in artefact.chunks():
-        chunks.append(chunk)
-        size += len(chunk)
-        if size >= UNIT_BYTES:
-            yield b"".join(chunks)
-            chunks, size = [], 0
-    yield b"".join(chunks)
+        if size + len(chunk) > UNIT_BYTES:
+            yield memoryview(buffer)[:size]
+            size = 0
+        if len(chunk) > UNIT_BYTES:
+            yield chunk
+        else:
+            buffer[size : size + len(chunk)] = chunk
+            size += len(chunk)
+    yield memoryview(buffer)[:size]
 
 
 def _of_each(artefacts: Iterable[Artefact], sha_of: Callable[[Artefact], str]) -> dict[str, str]:
