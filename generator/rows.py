@@ -1,7 +1,7 @@
 """Writes the things of a facility as JSON lines, streamed: a plant may have a million of them.
 
 The rows of a group are one row but for their numbers. So a block of them is made by repeating one encoded row and
-laying the digits over it, one column of all its rows at a time. A JSON encoder called for each row takes thirty times
+laying the digits over it, one column of all its rows at a time. A JSON encoder called for each row takes many times
 as long (docs/benchmarks.md).
 """
 
