@@ -224,7 +224,7 @@ def _recover(root: Path) -> None:
 
 
 def _remove_empty(root: Path, folder: Path) -> None:
-    if folder == root or any(child.name != "__pycache__" for child in folder.iterdir()):
+    if folder == root or not folder.exists() or any(child.name != "__pycache__" for child in folder.iterdir()):
         return
     shutil.rmtree(folder / "__pycache__", ignore_errors=True)
     folder.rmdir()

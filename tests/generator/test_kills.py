@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import subprocess
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from generator import writer
 
 ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("FLEET_KILLS", "10"))
@@ -93,3 +96,14 @@ def start_generate(project: Any) -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
+
+
+def test_removal_that_was_cut_off_is_finished(tmp_path: Path) -> None:
+    """Where a folder is gone already, the rest of what the intent removes goes too."""
+    (tmp_path / ".staging").mkdir()
+    (tmp_path / "late").mkdir()
+    (tmp_path / "late" / "file").touch()
+    intent = {"written": [], "removed": ["early/file", "late/file"]}
+    (tmp_path / ".staging" / "intent.json").write_text(json.dumps(intent))
+    with writer.opened(tmp_path):
+        assert [] == list(tmp_path.iterdir())
