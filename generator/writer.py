@@ -173,21 +173,33 @@ def _units(artefact: Artefact) -> Iterator[memoryview | bytes]:
 
 
 def _of_each(artefacts: Iterable[Artefact], sha_of: Callable[[Artefact], str]) -> dict[str, str]:
-    """The SHA-256 of each artefact by its path, worked out several at a time; where one fails, no other is begun."""
-    pending = iter(tuple(artefacts))
+    """The SHA-256 of each artefact by its path, worked out several at a time.
+
+    Where one fails, no other is begun, and the fault is that of the first in order, whichever thread was faster: all
+    before it were begun before it, and are finished.
+    """
+    pending = iter(tuple(enumerate(artefacts)))
+    failed: list[tuple[int, BaseException]] = []
 
     def work() -> dict[str, str]:
-        try:
-            return {artefact.path: sha_of(artefact) for artefact in pending}
-        finally:
-            deque(pending, maxlen=0)
+        shas = {}
+        for place, artefact in pending:
+            try:
+                shas[artefact.path] = sha_of(artefact)
+            except BaseException as error:
+                failed.append((place, error))
+                deque(pending, maxlen=0)
+        return shas
 
     with ThreadPoolExecutor(WORKERS) as pool:
         workers = [pool.submit(work) for _ in range(WORKERS)]
         try:
-            return {path: sha for worker in workers for path, sha in worker.result().items()}
+            shas = {path: sha for worker in workers for path, sha in worker.result().items()}
         finally:
             deque(pending, maxlen=0)
+    if failed:
+        raise min(failed, key=lambda failure: failure[0])[1]
+    return shas
 
 
 def _commit(root: Path, change: Change) -> None:
