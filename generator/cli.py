@@ -66,7 +66,7 @@ def _load(name: str) -> click.Command:
             raise EnvironmentFault(f"`fleet {name}` is not in this installation: there is no {module_name}") from None
         raise
     command = getattr(module, attribute)
-    assert isinstance(command, click.Command), f"{OPERATIONS[name][0]} is no command"  # noqa: S101
+    assert isinstance(command, click.Command), f"{OPERATIONS[name][0]} is no command"  # noqa: S101 - our own table
     return command
 
 

@@ -45,7 +45,7 @@ def complete_environment(context: click.Context, _: click.Parameter, incomplete:
 def script(program: click.Command, shell: str) -> str:
     """What a shell runs to complete `fleet`."""
     kind = get_completion_class(shell)
-    assert kind is not None, f"click knows no {shell}"  # noqa: S101
+    assert kind is not None, f"click knows no {shell}"  # noqa: S101 - our own list
     return kind(program, {}, "fleet", VARIABLE).source()
 
 

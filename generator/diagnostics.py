@@ -111,7 +111,7 @@ class WriteError(FleetError):
     exit_code = 6
 
 
-class EnvironmentFault(FleetError):  # noqa: N818
+class EnvironmentFault(FleetError):  # noqa: N818 - the family's word
     """Something outside the project is missing or does not work."""
 
     exit_code = 7

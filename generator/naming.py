@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import keyword
 
-ACCOUNT_ID_TOKEN = "ACCOUNT_ID"  # noqa: S105
-SUFFIX_TOKEN = "ENVIRONMENT_SUFFIX"  # noqa: S105
+ACCOUNT_ID_TOKEN = "ACCOUNT_ID"  # noqa: S105 - a placeholder, no secret
+SUFFIX_TOKEN = "ENVIRONMENT_SUFFIX"  # noqa: S105 - a placeholder, no secret
 TOKENS = (ACCOUNT_ID_TOKEN, SUFFIX_TOKEN)
 THING_NAME_VARIABLE = "${iot:Connection.Thing.ThingName}"
 """What AWS puts the connected thing's name in place of, in a device policy."""

@@ -247,7 +247,7 @@ def _target(root: Path, path: str) -> Path:
     place = str(root)
     for part in path.split("/"):
         place = f"{place}/{part}"
-        if part in ("", ".", "..") or os.path.islink(place):  # noqa: PTH114
+        if part in ("", ".", "..") or os.path.islink(place):  # noqa: PTH114 - a path object each is slow
             raise WriteError(
                 f"{place} leads out of the generated tree", hint="replace the link by a real folder or file"
             )
