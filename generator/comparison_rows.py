@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import count as counting
 
+from generator.artefact import Chunk
 from generator.impact import Run
 
 RUNS_KEPT = 8
@@ -51,11 +52,11 @@ class RowDifferences:
     fields: dict[str, str] = field(default_factory=dict)
 
 
-def lines_of(chunks: Iterable[bytes]) -> Iterator[bytes]:
+def lines_of(chunks: Iterable[Chunk]) -> Iterator[bytes]:
     """The lines of a text that comes in pieces of any size."""
     rest = b""
     for chunk in chunks:
-        lines = (rest + chunk).splitlines(keepends=True)
+        lines = b"".join((rest, chunk)).splitlines(keepends=True)
         rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
         yield from lines
     if rest:

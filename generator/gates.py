@@ -9,6 +9,7 @@ from threading import Lock
 from typing import Any
 
 from generator import naming
+from generator.artefact import Chunk
 from generator.dashboard import DIMENSIONS, NAMESPACE, PROCESSOR_METRICS
 from generator.diagnostics import GateError
 from generator.encoding import EncodingError, encode_sql
@@ -148,31 +149,34 @@ def check_markdown(path: str, content: bytes) -> None:
         raise _fault(path, f"the template shows through: {left[0]}")
 
 
+_LINE = re.compile(rb"[^\n]*\n")
+
+
 class ThingRowsGate:
     """Checks rows as they stream by: JSON with the right keys, in order (hence unique), and none missing."""
 
     KEYS = ("name", "thing_type", "device_type", "serial", "attributes")
-    CHECKED_ROWS = 8
 
     def __init__(self, path: str, *, count: int) -> None:
         self._path, self._expected, self._seen = path, count, 0
         self._previous = ("", 0)
         self._shape, self._prefix = b"", b""
 
-    def check(self, chunk: bytes) -> None:
-        """Looks at the first rows of a facility, then at the first and the last of each chunk; counts them all."""
-        if not chunk.endswith(b"\n"):
+    def check(self, chunk: Chunk) -> None:
+        """Looks at the first and the last row where all are of one length, at every row where not; counts them all."""
+        line = _LINE.match(chunk)
+        if line is None:
             raise _fault(self._path, "a row is cut")
-        start, end = 0, len(chunk) - 1
-        for _ in range(1 if self._seen else self.CHECKED_ROWS):
-            stop = chunk.index(b"\n", start)
-            self._check_row(chunk[start:stop])
-            start = stop + 1
-            if start > end:
-                break
+        length = line.end()
+        rows, rest = divmod(len(chunk), length)
+        if not rest and bytes(chunk[length - 1 :: length]) == b"\n" * rows:
+            checked = [line[0], bytes(chunk[-length:])][:rows]
         else:
-            self._check_row(chunk[chunk.rfind(b"\n", 0, end) + 1 : end])
-        self._seen += _row_count(chunk)
+            checked = bytes(chunk).splitlines(keepends=True)
+            rows = len(checked)
+        for row in checked:
+            self._check_row(row)
+        self._seen += rows
 
     def _check_row(self, line: bytes) -> None:
         """A row that differs from one that was parsed in its digits alone is not parsed again."""
@@ -186,6 +190,8 @@ class ThingRowsGate:
             self._previous = (self._previous[0], int(number))
 
     def _parse_row(self, line: bytes) -> None:
+        if not line.endswith(b"\n"):
+            raise _fault(self._path, "a row is cut")
         row = check_json(self._path, line)
         if tuple(row) != self.KEYS or not all(isinstance(value, str) for value in row["attributes"].values()):
             raise _fault(self._path, f"a row has other keys: {', '.join(row)}")
@@ -207,13 +213,6 @@ def _name_parts(line: bytes) -> tuple[bytes, bytes]:
     """What stands before and in the number of a row's name; no number where the row is of another form."""
     prefix, _, number = b"".join(line.split(b'"', 4)[3:4]).rpartition(b"-")
     return prefix, number if number.isdigit() else b""
-
-
-def _row_count(chunk: bytes) -> int:
-    """The rows of a chunk; where all are as long as the first, one look at each end will do."""
-    length = chunk.index(b"\n") + 1
-    rows, rest = divmod(len(chunk), length)
-    return rows if not rest and chunk[length - 1 :: length] == b"\n" * rows else chunk.count(b"\n")
 
 
 def _fault(path: str, message: str) -> GateError:

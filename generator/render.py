@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from generator import extension, gates, naming
-from generator.artefact import Artefact
+from generator.artefact import Artefact, Chunk
 from generator.dashboard import plan_dashboard
 from generator.diagnostics import GateError
 from generator.encoding import EncodingError, Identifier
@@ -111,7 +111,7 @@ def _own_content(own: extension.OwnTemplates, name: str, path: str, values: dict
     return (own.render(name, path, values),)
 
 
-def _gated_rows(path: str, facility: FacilityPlan) -> Iterator[bytes]:
+def _gated_rows(path: str, facility: FacilityPlan) -> Iterator[Chunk]:
     gate = gates.ThingRowsGate(path, count=facility.thing_count)
     for chunk in thing_rows(facility):
         gate.check(chunk)

@@ -1,8 +1,8 @@
 """Writes the things of a facility as JSON lines, streamed: a plant may have a million of them.
 
-The rows of a group are one row but for their numbers. So a block of them is made by repeating one encoded row and
-laying the digits over it, one column of all its rows at a time. A JSON encoder called for each row takes many times
-as long (docs/benchmarks.md).
+The rows of a group are one row but for their numbers. So a block of them is one encoded row, repeated, with the digits
+laid over it, one column of all its rows at a time. The next block is the same memory: only its higher digits are
+others. A JSON encoder called for each row takes many times as long (docs/benchmarks.md).
 """
 
 from __future__ import annotations
@@ -12,48 +12,67 @@ from collections.abc import Iterator
 from generator.encoding import encode_json
 from generator.plan import FacilityPlan, ThingGroupPlan
 
-ROWS_PER_CHUNK = (250, 50, 10, 1)
-"""The most of these that keep a chunk small; each divides 1,000, so that a chunk's thousands are the same."""
-CHUNK_BYTES = 65_536
-"""Small enough for the allocator to use the same memory again: fresh pages cost more than the rows."""
+ROWS_PER_BLOCK = (1_000, 100, 10, 1)
+"""The least of these that holds a group, or the most that keeps a block small."""
+BLOCK_BYTES = 400_000
+"""What a processor keeps at hand while it makes, checks, hashes and writes it."""
 
 _NUMBER = b"\0"
 """Stands where a row has its number: encoded JSON holds no control character."""
 
 
-def thing_rows(facility: FacilityPlan) -> Iterator[bytes]:
-    """One JSON object a line: name, thing_type, device_type, serial, attributes (exactly those that AWS gets)."""
+def thing_rows(facility: FacilityPlan) -> Iterator[memoryview]:
+    """One JSON object a line: name, thing_type, device_type, serial, attributes (exactly those that AWS gets).
+
+    A chunk is whole rows of one length, and holds only until the next is asked for.
+    """
     for group in facility.groups:
-        yield from _numbered(_pattern(group).split(_NUMBER), count=group.count)
+        yield from numbered_rows(_pattern(group).split(_NUMBER), first=1, last=group.count)
 
 
-def _numbered(parts: list[bytes], *, count: int) -> Iterator[bytes]:
-    """The rows 1 to `count`; `parts` is what stands before, between and behind the numbers of a row."""
-    length = len((b"%04d" % count).join(parts))
-    rows = next((rows for rows in ROWS_PER_CHUNK if rows * length <= CHUNK_BYTES), 1)
-    width = 0
-    for start in range(0, count + 1, rows):
-        number = b"%04d" % start
-        if len(number) != width:
-            width = len(number)
-            row = number.join(parts)
-            block, stride = bytearray(row) * rows, len(row)
-            ends = [len(number.join([*parts[:place], b""])) for place in range(1, len(parts))]
-        within = start % 1_000
+def numbered_rows(parts: list[bytes], *, first: int, last: int) -> Iterator[memoryview]:
+    """The rows `first` to `last`; `parts` is what stands before, between and behind the numbers of a row."""
+    while first <= last:
+        width = len(b"%04d" % first)
+        end = min(last, 10**width - 1)
+        yield from _rows_of_width(parts, width, first=first, last=end)
+        first = end + 1
+
+
+def _rows_of_width(parts: list[bytes], width: int, *, first: int, last: int) -> Iterator[memoryview]:
+    """Rows whose numbers all have `width` digits, so that they are all as long as each other."""
+    row = (b"0" * width).join(parts)
+    ends = [len((b"0" * width).join([*parts[:place], b""])) for place in range(1, len(parts))]
+    size, stride = last + 1 - first, len(row)
+    rows = next((rows for rows in ROWS_PER_BLOCK if rows < 10 * size and rows * stride <= BLOCK_BYTES), 1)
+    block = bytearray(row) * rows
+    laid = [b"0" * rows] * width
+    for start in range(first, last + 1, rows):
         for place in range(width):
-            if place < len(_COLUMNS):
-                column = _COLUMNS[place][within : within + rows]
-            else:
-                column = number[-1 - place : width - place] * rows
-            for end in ends:
-                block[end - 1 - place :: stride] = column
-        first, last = max(start, 1) - start, min(rows, count + 1 - start)
-        if first < last:
-            yield bytes(memoryview(block)[first * stride : last * stride])
+            column = _column(place, start, rows)
+            if column != laid[place]:
+                for end in ends:
+                    block[end - 1 - place :: stride] = column
+                laid[place] = column
+        with memoryview(block)[: min(rows, last + 1 - start) * stride] as chunk:
+            yield chunk
 
 
-_COLUMNS = tuple(b"".join(b"%d" % (number // 10**place % 10) for number in range(1_000)) for place in range(3))
-"""Ones, tens and hundreds of the numbers from 0 to 999."""
+def _column(place: int, start: int, rows: int) -> bytes:
+    """The digits at a place, 0 for the ones, of the numbers from `start` on; `rows` is at most 1,000."""
+    within = start % 1_000
+    if place < len(_TURNS):
+        return _TURNS[place][within : within + rows]
+    before = min(1_000 - within, rows)
+    return _digit(place, start) * before + _digit(place, start + rows) * (rows - before)
+
+
+def _digit(place: int, number: int) -> bytes:
+    return b"%d" % (number // 10**place % 10)
+
+
+_TURNS = tuple(b"".join(_digit(place, number) for number in range(2_000)) for place in range(3))
+"""Ones, tens and hundreds of the numbers from 0 to 1,999: two turns, so that a block may begin anywhere."""
 
 
 def _pattern(group: ThingGroupPlan) -> bytes:

@@ -156,7 +156,7 @@ def rendered(manifest: FleetManifest) -> dict[str, bytes]:
     artefacts = [render_fleet(plan), render_registry(manifest.facilities)]
     for facility in plan.facilities:
         artefacts += render_facility(facility)
-    return {artefact.path: b"".join(artefact.chunks()) for artefact in artefacts}
+    return {artefact.path: artefact.content() for artefact in artefacts}
 
 
 @cache
