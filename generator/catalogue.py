@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from generator import naming
-from generator.plan import DeviceTypePlan, FacilityPlan, FleetPlan, ThingGroupPlan
+from generator.plan import ContactPlan, DeviceTypePlan, FacilityPlan, FleetPlan, ThingGroupPlan
+from generator.plan_things import Thing
 from generator.sources import DataPath
 
 Facts = tuple[tuple[str, str], ...]
@@ -68,9 +69,10 @@ def entries(plan: FleetPlan) -> Iterator[Entry]:
             yield from _group(plan, facility, group)
 
 
-def group_facts(plan: FleetPlan, facility: FacilityPlan, group: ThingGroupPlan, thing: str) -> Facts:
-    """What a thing of the group has to do with; `thing` is its name with suffix."""
-    who = (plan.application, facility.id, group.device_type.id, thing)
+def thing_facts(plan: FleetPlan, facility: FacilityPlan, group: ThingGroupPlan, thing: Thing) -> Facts:
+    """What a thing of the group has to do with."""
+    deployed = naming.suffixed(thing.name, plan.environment_suffix)
+    who = (plan.application, facility.id, group.device_type.id, deployed)
     telemetry, suffix = naming.telemetry_topic(*who), plan.environment_suffix
     rule = naming.suffixed(facility.topic_rule, suffix)
     return (
@@ -83,7 +85,7 @@ def group_facts(plan: FleetPlan, facility: FacilityPlan, group: ThingGroupPlan, 
         ("policy", naming.suffixed(group.policy, suffix)),
         ("topic rule", rule),
         ("archive", group.archive_prefix),
-        *((f"attribute {name}", value) for name, value in group.attributes),
+        *((f"attribute {name}", value) for name, value in thing.attributes),
     )
 
 
@@ -159,6 +161,7 @@ def _facility(plan: FleetPlan, facility: FacilityPlan) -> Iterator[Entry]:
         facts=(
             ("things", things),
             ("timezone", facility.timezone),
+            *_contact_facts(facility.contact),
             ("folder", folder),
             *((kind, naming.suffixed(name, suffix)) for kind, name, _ in names),
         ),
@@ -176,8 +179,21 @@ def _facility(plan: FleetPlan, facility: FacilityPlan) -> Iterator[Entry]:
     for prefix, what in naming.FACILITY_PREFIXES.items():
         sentence = f"Where in the raw archive {what} {whose}, lie."
         yield Entry(kind="prefix", name=f"{prefix}/facility={facility.id}/", sentence=sentence, path=path)
+    for line in facility.lines:
+        yield Entry(
+            kind="line",
+            name=line.id,
+            sentence=f"The production line {line.name} {whose}.",
+            path=(*path, "lines", line.id),
+            facts=_contact_facts(line.contact),
+        )
     sentence = f"The folder of what is generated for {facility.id}."
     yield Entry(kind="folder", name=folder, sentence=sentence, path=path)
+
+
+def _contact_facts(contact: ContactPlan | None) -> Facts:
+    told = " ".join(filter(None, (contact.name, contact.email, contact.phone))) if contact else ""
+    return (("contact", told),) if told else ()
 
 
 def _group(plan: FleetPlan, facility: FacilityPlan, group: ThingGroupPlan) -> Iterator[Entry]:

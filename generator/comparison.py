@@ -6,15 +6,18 @@ Looks only at what can have changed: a plant whose hashes in the index are those
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from generator import comparison_record as record
 from generator import naming
-from generator.comparison_fleet import compare_shared
+from generator.comparison_devices import PlantDifferences, device_changes, groups_once
+from generator.comparison_fleet import compare_shared, told_values
 from generator.comparison_moves import paired
-from generator.comparison_rows import RowDifferences, RowError, Tally, compare_rows, lines_of
-from generator.impact import Kind, PlannedChange, Run, worst_first
+from generator.comparison_rows import RowError, compare_rows, lines_of
+from generator.impact import Kind, PlannedChange, worst_first
 from generator.index import Index, Section, facility_values, fleet_values
 from generator.manifest import FleetManifest
 from generator.plan import FacilityPlan, FleetPlan, plan_fleet
@@ -46,14 +49,25 @@ def compare_tree(manifest: FleetManifest, former: Index, root: Path, *, read: Re
     changes: list[PlannedChange] = []
     changes += _shared_changes(plan, former.fleet, fleet_values(manifest), read=read)
     recorded = dict(former.facilities)
+    plants: list[PlantDifferences] = []
     for facility in plan.facilities:
         section = recorded.pop(facility.id, None)
         if section is None:
-            changes += _added(facility)
+            changes.append(_added(facility))
+            plants.append(_differences(facility.id, (), lines_of(thing_rows(facility)), frozenset(), facility))
         elif section.values != facility_values(manifest, facility.id) or section.templates != templates:
-            changes += _changed(facility, root, read=read, is_other_version=section.templates != templates)
+            before = _record(facility.module, read)
+            changes += _changed(facility, before, is_other_version=section.templates != templates)
+            with _recorded_rows(root, facility.module) as rows:
+                new = lines_of(thing_rows(facility))
+                plants.append(_differences(facility.id, rows, new, frozenset(before.groups), facility))
     for id_ in recorded:
-        changes += _removed(id_, root, read=read)
+        module = naming.module_of(id_)
+        before = _record(module, read)
+        changes.append(PlannedChange(kind=Kind.FACILITY_REMOVED, facility=id_, detail=before.name, facilities=1))
+        with _recorded_rows(root, module) as rows:
+            plants.append(_differences(id_, rows, (), frozenset(before.groups), None))
+    changes += groups_once(chain(*map(_thing_changes, plants), device_changes(plants)))
     return Comparison(changes=worst_first(paired(changes, renamed=_renamed(changes))))
 
 
@@ -76,82 +90,82 @@ def _renamed(changes: Iterable[PlannedChange]) -> dict[str, str]:
     return {change.detail: change.device_type or "" for change in changes if change.kind is Kind.TYPE_RENAMED}
 
 
-def _added(facility: FacilityPlan) -> Iterator[PlannedChange]:
-    yield PlannedChange(kind=Kind.FACILITY_ADDED, facility=facility.id, detail=facility.name, facilities=1)
-    for group in facility.groups:
-        run = Run(first=group.first.name, last=group.last.name, count=group.count)
-        yield PlannedChange(
-            kind=Kind.THINGS_ADDED,
-            facility=facility.id,
-            device_type=group.device_type.id,
-            count=group.count,
-            things=(run,),
-            groups_made=1,
-        )
+def _added(facility: FacilityPlan) -> PlannedChange:
+    return PlannedChange(kind=Kind.FACILITY_ADDED, facility=facility.id, detail=facility.name, facilities=1)
 
 
-def _changed(facility: FacilityPlan, root: Path, *, read: Read, is_other_version: bool) -> Iterator[PlannedChange]:
-    path = f"{facility.module}/__init__.py"
-    before = record.read_facility(path, read(path))
-    groups = len(facility.groups)
+def _record(module: str, read: Read) -> record.RecordedFacility:
+    path = f"{module}/__init__.py"
+    return record.read_facility(path, read(path))
+
+
+def _changed(
+    facility: FacilityPlan, before: record.RecordedFacility, *, is_other_version: bool
+) -> Iterator[PlannedChange]:
+    """What differs but the things."""
     if is_other_version:
         yield PlannedChange(kind=Kind.DOCUMENTS, facility=facility.id)
+    lines = {line.id: record.told_line(line.name, line.contact) for line in facility.lines}
     for kind, old, new in (
         (Kind.FACILITY_NAME, before.name, facility.name),
         (Kind.FACILITY_TIMEZONE, before.timezone, facility.timezone),
+        (Kind.FACILITY_CONTACT, before.contact, record.told_contact(facility.contact)),
         (Kind.REGISTRATION, before.registration, facility.registration),
     ):
         if old != new:
             kept = sum(min(count, before.groups.get(id_, 0)) for id_, count in _counts(facility).items())
-            yield PlannedChange(
-                kind=kind, facility=facility.id, detail=f"{old} → {new}", groups=groups, facilities=1, count=kept
-            )
-    rows = _compare_rows(root, facility.module, lines_of(thing_rows(facility)))
-    yield from _thing_changes(facility.id, rows, before=set(before.groups), after=set(_counts(facility)))
-
-
-def _removed(id_: str, root: Path, *, read: Read) -> Iterator[PlannedChange]:
-    module = naming.module_of(id_)
-    path = f"{module}/__init__.py"
-    before = record.read_facility(path, read(path))
-    yield PlannedChange(kind=Kind.FACILITY_REMOVED, facility=id_, detail=before.name, facilities=1)
-    rows = _compare_rows(root, module, ())
-    yield from _thing_changes(id_, rows, before=set(before.groups), after=set())
-
-
-def _thing_changes(
-    facility: str, rows: RowDifferences, *, before: set[str], after: set[str]
-) -> Iterator[PlannedChange]:
-    def change(kind: Kind, device_type: str, tally: Tally) -> PlannedChange:
-        return PlannedChange(
-            kind=kind,
-            facility=facility,
-            device_type=device_type,
-            count=tally.count,
-            things=tally.things,
-            detail=rows.fields.get(device_type, "") if kind is Kind.THINGS_CHANGED else "",
-            groups_made=int(kind is Kind.THINGS_ADDED and device_type not in before),
-            groups_gone=int(kind is Kind.THINGS_RETIRED and device_type not in after),
-        )
-
-    for kind, tallies in (
-        (Kind.THINGS_ADDED, rows.added),
-        (Kind.THINGS_CHANGED, rows.changed),
-        (Kind.THINGS_RETIRED, rows.retired),
+            detail, groups = f"{old} → {new}", len(facility.groups)
+            yield PlannedChange(kind=kind, facility=facility.id, detail=detail, groups=groups, facilities=1, count=kept)
+    for kind, olds, news in (
+        (Kind.FACILITY_TAGS, before.tags, dict(facility.tags)),
+        (Kind.FACILITY_LINES, before.lines, lines),
     ):
-        yield from (change(kind, device_type, tally) for device_type, tally in tallies.items())
+        if olds != news:
+            yield PlannedChange(kind=kind, facility=facility.id, detail=told_values(olds, news), facilities=1)
+
+
+def _differences(
+    id_: str, former: Iterable[bytes], current: Iterable[bytes], before: frozenset[str], facility: FacilityPlan | None
+) -> PlantDifferences:
+    try:
+        rows = compare_rows(former, current)
+    except RowError as error:
+        raise record.lost(f"{naming.module_of(id_)}/{naming.THINGS_FILE}", str(error)) from None
+    after = frozenset(_counts(facility)) if facility else frozenset()
+    return PlantDifferences(facility=id_, rows=rows, before=before, after=after)
+
+
+def _thing_changes(plant: PlantDifferences) -> Iterator[PlannedChange]:
+    """What became of things that no serial of their own identifies, and of those that stay where they are."""
+    rows = plant.rows
+    for kind, tallies, details in (
+        (Kind.THINGS_ADDED, rows.added, {}),
+        (Kind.THINGS_CHANGED, rows.changed, rows.fields),
+        (Kind.THINGS_REPLACED, rows.replaced, rows.serials),
+        (Kind.THINGS_RETIRED, rows.retired, {}),
+    ):
+        for device_type, tally in tallies.items():
+            yield PlannedChange(
+                kind=kind,
+                facility=plant.facility,
+                device_type=device_type,
+                count=tally.count,
+                things=tally.things,
+                detail=details.get(device_type, ""),
+                groups_made=int(kind is Kind.THINGS_ADDED and device_type not in plant.before),
+                groups_gone=int(kind is Kind.THINGS_RETIRED and device_type not in plant.after),
+            )
 
 
 def _counts(facility: FacilityPlan) -> dict[str, int]:
     return {group.device_type.id: group.count for group in facility.groups}
 
 
-def _compare_rows(root: Path, module: str, current: Iterable[bytes]) -> RowDifferences:
+@contextmanager
+def _recorded_rows(root: Path, module: str) -> Iterator[Iterable[bytes]]:
     path = f"{module}/{naming.THINGS_FILE}"
     try:
         with (root / path).open("rb") as former:
-            return compare_rows(former, current)
+            yield former
     except OSError as error:
         raise record.lost(path, (error.strerror or str(error)).lower()) from None
-    except RowError as error:
-        raise record.lost(path, str(error)) from None

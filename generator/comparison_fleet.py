@@ -33,7 +33,7 @@ def compare_shared(before: RecordedFleet, plan: FleetPlan, *, changed: tuple[str
         was, now = _text(before.values["reserved_concurrency"]), _text(plan.reserved_concurrency)
         yield PlannedChange(kind=Kind.PROCESSOR, detail=f"reserved_concurrency: {was} → {now}")
     if "tags" in changed:
-        yield everything(kind=Kind.TAGS, detail=_tags(before.values["tags"], dict(plan.tags)))
+        yield everything(kind=Kind.TAGS, detail=told_values(before.values["tags"], dict(plan.tags)))
     now_types = {type_.id: type_ for type_ in plan.device_types}
     touched = [name.removeprefix(_TYPES) for name in changed if name.startswith(_TYPES)]
     yield from _type_changes(
@@ -111,7 +111,8 @@ def _limits(old: MetricPlan, new: MetricPlan) -> str:
     return ", ".join(f"{name} {_text(was)} → {_text(now)}" for name, was, now in values if was != now)
 
 
-def _tags(before: dict[str, str], after: dict[str, str]) -> str:
+def told_values(before: dict[str, str], after: dict[str, str]) -> str:
+    """What differs between texts by name, as people read it."""
     names = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
     return ", ".join(f"{name}: {_text(before.get(name))} → {_text(after.get(name))}" for name in names)
 

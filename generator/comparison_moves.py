@@ -1,6 +1,7 @@
 """Sees a move where things of a type vanish in one place and appear in another in the same plan.
 
 Things that are given by count carry no identity of their own: as many as vanish here and appear there have moved.
+Devices that are known by their serials were followed before; what is left of them moved nowhere.
 """
 
 from __future__ import annotations
@@ -44,14 +45,24 @@ def paired(changes: Iterable[PlannedChange], *, renamed: dict[str, str]) -> Iter
 
 def _moves(retired: list[PlannedChange], added: list[PlannedChange], old: str, new: str) -> Iterator[PlannedChange]:
     while True:
-        pair = next(
-            ((gone, came) for gone in retired for came in added if gone.device_type == old and came.device_type == new),
-            None,
+        pairs = (
+            (gone, came)
+            for gone in retired
+            for came in added
+            if gone.device_type == old and came.device_type == new and not (gone.is_by_serial and came.is_by_serial)
         )
+        pair = min(pairs, key=lambda pair: pair[0].facility != pair[1].facility, default=None)
         if pair is None:
             return
-        moved = _take(retired, added, *pair)
-        yield replace(moved, kind=Kind.THINGS_MOVED, to=pair[1].facility, become=_cut(pair[1].things, moved.count)[0])
+        moved, (gone, came) = _take(retired, added, *pair), pair
+        is_within = gone.facility == came.facility
+        yield replace(
+            moved,
+            kind=Kind.THINGS_RENAMED if is_within else Kind.THINGS_MOVED,
+            to=None if is_within else came.facility,
+            become=_cut(came.things, moved.count)[0],
+            is_by_serial=False,
+        )
 
 
 def _take(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from generator.diagnostics import WriteError
@@ -15,11 +15,17 @@ _SHARED = ("application", "region", "account_id", "environment_suffix", "reserve
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedFacility:
-    """One plant as its folder declares it; `groups`: how many things of each device type."""
+    """One plant as its folder declares it, or as a former generator did, which knew less.
+
+    `groups`: how many things of each device type; contacts and lines as they are told.
+    """
 
     name: str
     timezone: str
     registration: str
+    contact: str
+    tags: dict[str, str]
+    lines: dict[str, str]
     groups: dict[str, int]
 
 
@@ -39,9 +45,12 @@ def read_facility(path: str, content: bytes | None) -> RecordedFacility:
             name=str(declared["name"]),
             timezone=str(declared["timezone"]),
             registration=str(declared["registration"]),
+            contact=told_contact(declared.get("contact")),
+            tags={str(key): str(value) for key, value in declared.get("tags", {}).items()},
+            lines={str(line["id"]): told_line(line["name"], line["contact"]) for line in declared.get("lines", ())},
             groups={str(group["device_type"]): int(group["count"]) for group in declared["groups"]},
         )
-    except (SyntaxError, ValueError, KeyError, TypeError) as error:
+    except (SyntaxError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise lost(path, str(error)) from None
 
 
@@ -54,6 +63,19 @@ def read_fleet(path: str, content: bytes | None) -> RecordedFleet:
         return RecordedFleet(values=values, device_types={type_.id: type_ for type_ in types})
     except (SyntaxError, ValueError, KeyError, TypeError) as error:
         raise lost(path, str(error)) from None
+
+
+def told_contact(contact: Any) -> str:
+    """A contact, planned or as a record declares it, as people read it."""
+    if contact is None:
+        return "none"
+    values = contact if isinstance(contact, dict) else asdict(contact)
+    return " ".join(str(values[name]) for name in ("name", "email", "phone") if values[name] is not None)
+
+
+def told_line(name: str, contact: Any) -> str:
+    """A production line, as people read it."""
+    return f"{name} ({told_contact(contact)})"
 
 
 def lost(path: str, reason: str) -> WriteError:
@@ -86,4 +108,6 @@ def _value(node: ast.expr) -> Any:
         return {argument.arg: _value(argument.value) for argument in node.keywords}
     if isinstance(node, ast.Tuple):
         return tuple(_value(item) for item in node.elts)
+    if isinstance(node, ast.Dict):
+        return {_value(key): _value(value) for key, value in zip(node.keys, node.values, strict=True) if key}
     return ast.literal_eval(node)

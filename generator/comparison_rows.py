@@ -7,13 +7,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import count as counting
 
+from generator import naming
 from generator.artefact import Chunk
 from generator.impact import Run
 
 RUNS_KEPT = 8
 """Runs that are named; what is beyond is counted."""
 
-_NAME, _TYPE, _ATTRIBUTES = b'"name":"', b'"device_type":"', b',"attributes":'
+_NAME, _TYPE, _SERIAL, _ATTRIBUTES = b'"name":"', b'"device_type":"', b'"serial":"', b',"attributes":'
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,12 +45,20 @@ class Tally:
 
 @dataclass(slots=True, kw_only=True)
 class RowDifferences:
-    """What differs in one facility, by device type; `fields`: what has another value in the changed rows."""
+    """What differs in one facility, by device type.
+
+    Things that are known by serials of their own are apart: their names by serial. `replaced`: another serial under
+    the same name. `fields` and `serials`: what has another value in the first of those rows.
+    """
 
     added: dict[str, Tally] = field(default_factory=dict)
     retired: dict[str, Tally] = field(default_factory=dict)
     changed: dict[str, Tally] = field(default_factory=dict)
+    replaced: dict[str, Tally] = field(default_factory=dict)
+    added_devices: dict[str, dict[str, str]] = field(default_factory=dict)
+    retired_devices: dict[str, dict[str, str]] = field(default_factory=dict)
     fields: dict[str, str] = field(default_factory=dict)
+    serials: dict[str, str] = field(default_factory=dict)
 
 
 def lines_of(chunks: Iterable[Chunk]) -> Iterator[bytes]:
@@ -86,18 +95,36 @@ def compare_rows(former: Iterable[bytes], current: Iterable[bytes]) -> RowDiffer
             new_key = old_key
         else:
             new_key = _key(new) if new is not None else _LAST
-        if old_key < new_key:
-            _tally(found.retired, old_key, place)
+        if old is not None and old_key < new_key:
+            _note(found.retired, found.retired_devices, old_key, place, old)
             old = next(olds, None)
-        elif new_key < old_key:
-            _tally(found.added, new_key, place)
+        elif new is not None and new_key < old_key:
+            _note(found.added, found.added_devices, new_key, place, new)
             new = next(news, None)
-        else:
-            _tally(found.changed, old_key, place)
-            if old_key[0] not in found.fields:
-                found.fields[old_key[0]] = _fields(old or b"", new or b"")
+        elif old is not None and new is not None:
+            is_other = own_serial(old) not in (None, _value(new, _SERIAL))
+            tallies, details = (found.replaced, found.serials) if is_other else (found.changed, found.fields)
+            _tally(tallies, old_key, place)
+            if old_key[0] not in details:
+                details[old_key[0]] = _fields(old, new)
             old, new = next(olds, None), next(news, None)
     raise AssertionError("the streams have an end")
+
+
+def own_serial(row: bytes) -> str | None:
+    """The serial by which a device is known wherever it is; None where it only follows from the thing's name."""
+    name, device_type, serial = (_value(row, label) for label in (_NAME, _TYPE, _SERIAL))
+    own = name.rpartition("-")[2]
+    facility = name.removesuffix(f"-{device_type}-{own}")
+    return None if serial == naming.named_serial(facility, device_type, own) else serial
+
+
+def _note(tallies: dict[str, Tally], devices: dict[str, dict[str, str]], key: _Key, place: int, row: bytes) -> None:
+    serial = own_serial(row)
+    if serial is None:
+        _tally(tallies, key, place)
+    else:
+        devices.setdefault(key[0], {})[serial] = key[2]
 
 
 _Key = tuple[str, int, str]

@@ -15,7 +15,14 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from generator.diagnostics import FleetError
-from generator.project import MANIFEST_NAME, environment_file, environments, find_project
+from generator.project import (
+    MANIFEST_NAME,
+    PART_ENDING,
+    environment_file,
+    environments,
+    find_project,
+    part_files,
+)
 
 SHELLS = ("bash", "zsh", "fish")
 VARIABLE = "_FLEET_COMPLETE"
@@ -69,6 +76,8 @@ def _complete(context: click.Context, incomplete: str, sections: dict[str, str])
         environment = context.params.get("environment") or os.environ.get("FLEET_ENV")
         files = [manifest, *([environment_file(manifest, environment)] if environment else [])]
         found = {id_: what for section, what in sections.items() for file in files for id_ in ids(file, section)}
+        for section, what in sections.items():
+            found |= {file.name.removesuffix(PART_ENDING): what for file in part_files(manifest, section)}
     except (OSError, FleetError):
         return []
     return [CompletionItem(id_, help=what) for id_, what in found.items() if id_.startswith(incomplete)]

@@ -48,7 +48,7 @@ class Document:
 
 def read_document(path: Path, *, name: str) -> Document:
     """The document in a file, called `name` in diagnostics; raises `ManifestError` where there is none."""
-    return parse_document(_text(path, name), name=name)
+    return parse_document(read_text(path, name), name=name)
 
 
 def parse_document(text: str, *, name: str) -> Document:
@@ -97,27 +97,33 @@ def _compose(text: str, name: str) -> yaml.Node:
     return node
 
 
-def _text(path: Path, name: str) -> str:
+def read_text(path: Path, name: str, *, what: str = "the manifest") -> str:
+    """The text of a file, called `name` in diagnostics and `what` in sentences; raises `ManifestError`."""
     start = SourceLocation(file=name)
     try:
         if path.exists() and not path.is_file() and not path.is_dir():
-            raise refusal(start, "this is a pipe or a device, not a manifest", rule="unreadable-file")
+            raise refusal(start, f"this is a pipe or a device, not {_one(what)}", rule="unreadable-file")
         if path.is_file() and path.stat().st_size > MAXIMUM_BYTES:
-            raise refusal(start, f"the manifest is larger than {MAXIMUM_BYTES // 1024**2} MB", rule="too-large")
+            raise refusal(start, f"{what} is larger than {MAXIMUM_BYTES // 1024**2} MB", rule="too-large")
         content = path.read_bytes()
     except FileNotFoundError:
         raise refusal(start, "there is no such file", rule="unreadable-file") from None
     except IsADirectoryError:
-        raise refusal(start, "this is a folder, not a manifest", rule="unreadable-file") from None
+        raise refusal(start, f"this is a folder, not {_one(what)}", rule="unreadable-file") from None
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise refusal(start, f"the manifest cannot be read: {reason}", rule="unreadable-file") from None
+        raise refusal(start, f"{what} cannot be read: {reason}", rule="unreadable-file") from None
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         place = _place(name, content[: error.start].decode("utf-8-sig", "replace"), None)
         hint = "save it as UTF-8 in your editor"
-        raise refusal(place, "the manifest is not UTF-8", hint, rule="encoding") from None
+        raise refusal(place, f"{what} is not UTF-8", hint, rule="encoding") from None
+
+
+def _one(what: str) -> str:
+    noun = what.removeprefix("the ")
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 def _place(name: str, text: str, index: int | None) -> SourceLocation:

@@ -7,11 +7,14 @@ value keeps the place in the file that it comes from.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 from generator.diagnostics import Diagnostic, ManifestError, SourceLocation
 from generator.document import Document, read_document
+from generator.inventories import with_inventories
+from generator.parts import with_parts
 from generator.project import environment_file
 from generator.sources import DataPath
 
@@ -41,19 +44,27 @@ class LayeredPlaces:
 
 
 def read_layers(path: Path, *, name: str, environment: str | None) -> Document:
-    """The manifest in a file, with an environment's file over it; raises `ManifestError` with what is in either."""
-    if environment is None:
-        return read_document(path, name=name)
-    over = environment_file(path, environment)
+    """The manifest in a file with its parts, an environment's file over it, and the lists of devices that they name.
+
+    Raises `ManifestError` with what is in any of them.
+    """
+    files = [(path, name, _with_parts)]
+    if environment is not None:
+        over = environment_file(path, environment)
+        files.append((over, str(Path(name).with_name(over.name)), read_document))
     documents, faults = [], list[Diagnostic]()
-    for file, shown in ((path, name), (over, str(Path(name).with_name(over.name)))):
+    for file, shown, read in files:
         try:
-            documents.append(read_document(file, name=shown))
+            documents.append(read(file, name=shown))
         except ManifestError as error:
             faults += error.diagnostics
     if faults:
         raise ManifestError(faults)
-    return layered(*documents)
+    return with_inventories(reduce(layered, documents), path, name=name)
+
+
+def _with_parts(path: Path, *, name: str) -> Document:
+    return with_parts(read_document(path, name=name), path, name=name)
 
 
 def layered(base: Document, over: Document) -> Document:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from generator import naming
-from generator.catalogue import Entry, entries, group_facts
+from generator.catalogue import Entry, entries, thing_facts
 from generator.diagnostics import RequestError, SourceLocation
 from generator.plan import FacilityPlan, FleetPlan, ThingGroupPlan
+from generator.plan_things import Thing
 from generator.shape import dotted
 from generator.sources import DataPath
 
@@ -89,7 +90,7 @@ def _thing_or_topic(plan: FleetPlan, name: str) -> Iterator[Entry]:
     if topic is None:
         yield from (_thing(plan, *found) for found in _things(plan, name))
         return
-    for facility, group, number in _things(plan, topic["thing"]):
+    for facility, group, thing in _things(plan, topic["thing"]):
         who = (plan.application, facility.id, group.device_type.id, topic["thing"])
         verbs = {
             naming.telemetry_topic(*who): "publishes its readings",
@@ -97,43 +98,45 @@ def _thing_or_topic(plan: FleetPlan, name: str) -> Iterator[Entry]:
             naming.response_topic(*who): "answers its commands",
         }
         if topic["topic"] in verbs and (topic["rule"] or facility.topic_rule).startswith(facility.topic_rule):
-            thing = _thing(plan, facility, group, number)
-            sentence = f"Where {thing.name} {verbs[topic['topic']]}. {thing.sentence}"
-            yield Entry(kind="topic", name=name, sentence=sentence, path=thing.path, facts=thing.facts)
+            entry = _thing(plan, facility, group, thing)
+            sentence = f"Where {entry.name} {verbs[topic['topic']]}. {entry.sentence}"
+            yield Entry(kind="topic", name=name, sentence=sentence, path=entry.path, facts=entry.facts)
 
 
-def _things(plan: FleetPlan, name: str) -> Iterator[tuple[FacilityPlan, ThingGroupPlan, int]]:
-    numbered = _NUMBERED.fullmatch(name)
-    if numbered is None:
-        return
-    number = int(numbered["number"])
+def _things(plan: FleetPlan, name: str) -> Iterator[tuple[FacilityPlan, ThingGroupPlan, Thing]]:
     for facility in plan.facilities:
         for group in facility.groups:
-            if numbered["prefix"] in (group.name_prefix, group.serial_prefix) and 1 <= number <= group.count:
-                thing = group.thing(number)
-                if f"{numbered['prefix']}{numbered['number']}" in (thing.name, thing.serial):
-                    yield facility, group, number
+            thing = group.find(_bare(group, name))
+            if thing is not None:
+                yield facility, group, thing
 
 
-def _thing(plan: FleetPlan, facility: FacilityPlan, group: ThingGroupPlan, number: int) -> Entry:
-    thing = group.thing(number)
-    deployed = naming.suffixed(thing.name, plan.environment_suffix)
+def _bare(group: ThingGroupPlan, name: str) -> str:
+    """The name or serial of a thing without any environment's suffix: the thing's own part has no hyphen."""
+    prefix = next((prefix for prefix in (group.name_prefix, group.serial_prefix) if name.startswith(prefix)), None)
+    return name if prefix is None else prefix + name.removeprefix(prefix).partition("-")[0]
+
+
+def _thing(plan: FleetPlan, facility: FacilityPlan, group: ThingGroupPlan, thing: Thing) -> Entry:
+    own_name = thing.name.removeprefix(group.name_prefix)
+    which = f"Number {int(own_name):,}" if group.named is None else "One"
+    path: DataPath = ("facilities", facility.id, "things", group.device_type.id)
     return Entry(
         kind="thing",
         name=thing.name,
-        sentence=f"Number {number:,} of {group.count:,} {group.device_type.id} ({group.device_type.description}) "
+        sentence=f"{which} of {group.count:,} {group.device_type.id} ({group.device_type.description}) "
         f"in {facility.id}, {facility.name}.",
-        path=("facilities", facility.id, "things", group.device_type.id),
-        facts=(("serial", thing.serial), *group_facts(plan, facility, group, deployed)),
-        deployed=deployed,
+        path=path if group.named is None else (*path, group.named.source, own_name),
+        facts=(("serial", thing.serial), *thing_facts(plan, facility, group, thing)),
+        deployed=naming.suffixed(thing.name, plan.environment_suffix),
     )
 
 
 def _unknown(plan: FleetPlan, name: str, known: Iterable[str]) -> RequestError:
     message = f"nothing in this fleet is called `{name}`"
     if topic := _TOPIC.fullmatch(name):
-        for facility, group, number in _things(plan, topic["thing"]):
-            own = naming.telemetry_topic(plan.application, facility.id, group.device_type.id, group.thing(number).name)
+        for facility, group, thing in _things(plan, topic["thing"]):
+            own = naming.telemetry_topic(plan.application, facility.id, group.device_type.id, thing.name)
             return RequestError(message, hint=f"did you mean `{own}`?")
     numbered = _NUMBERED.fullmatch(name)
     groups = [group for facility in plan.facilities for group in facility.groups]
@@ -145,7 +148,7 @@ def _unknown(plan: FleetPlan, name: str, known: Iterable[str]) -> RequestError:
     if numbered["prefix"] in prefixes:
         group = prefixes[numbered["prefix"]]
         message += f": {group.facility} has {group.count:,}, {group.first.name} to {group.last.name}"
-        return RequestError(message, hint="raise the count to add")
+        return RequestError(message, hint="raise the count to add" if group.named is None else "name it to add it")
     near = difflib.get_close_matches(numbered["prefix"], list(prefixes), n=1, cutoff=0.6)
     hint = f"did you mean `{near[0]}{numbered['number']}`?" if near else f"things are such as `{groups[0].first.name}`"
     return RequestError(message, hint=hint)

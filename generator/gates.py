@@ -13,6 +13,7 @@ from generator.artefact import Chunk
 from generator.dashboard import DIMENSIONS, NAMESPACE, PROCESSOR_METRICS
 from generator.diagnostics import GateError
 from generator.encoding import EncodingError, encode_sql
+from generator.inventory import name_order
 
 POLICY_MAXIMUM = 2_048
 """Characters without white space: https://docs.aws.amazon.com/general/latest/gr/iot-core.html"""
@@ -44,7 +45,15 @@ _DECLARATION = (
 _PARSER = Lock()
 """CPython 3.11 counts the depth of a tree that it builds for all threads together, and finds a mismatch:
 https://github.com/python/cpython/issues/106905"""
-_SPECS = {"FacilitySpec", "ThingGroupSpec", "FleetSpec", "DeviceTypeSpec", "MetricSpec"}
+_SPECS = {
+    "ContactSpec",
+    "DeviceTypeSpec",
+    "FacilitySpec",
+    "FleetSpec",
+    "LineSpec",
+    "MetricSpec",
+    "ThingGroupSpec",
+}
 
 
 def check_python(path: str, content: bytes) -> None:
@@ -159,7 +168,7 @@ class ThingRowsGate:
 
     def __init__(self, path: str, *, count: int) -> None:
         self._path, self._expected, self._seen = path, count, 0
-        self._previous = ("", 0)
+        self._previous = ("", (0, ""))
         self._shape, self._prefix = b"", b""
 
     def check(self, chunk: Chunk) -> None:
@@ -184,10 +193,11 @@ class ThingRowsGate:
         if not number or (shape, prefix) != (self._shape, self._prefix):
             self._parse_row(line)
             self._shape, self._prefix = shape, prefix
-        elif int(number) <= self._previous[1]:
+            return
+        place = name_order(number.decode("ascii"))
+        if place <= self._previous[1]:
             raise self._disorder(line)
-        else:
-            self._previous = (self._previous[0], int(number))
+        self._previous = (self._previous[0], place)
 
     def _parse_row(self, line: bytes) -> None:
         if not line.endswith(b"\n"):
@@ -195,7 +205,7 @@ class ThingRowsGate:
         row = check_json(self._path, line)
         if tuple(row) != self.KEYS or not all(isinstance(value, str) for value in row["attributes"].values()):
             raise _fault(self._path, f"a row has other keys: {', '.join(row)}")
-        place = (row["device_type"], int(row["name"].rpartition("-")[2]))
+        place = (row["device_type"], name_order(row["name"].rpartition("-")[2]))
         if place <= self._previous:
             raise self._disorder(line)
         self._previous = place

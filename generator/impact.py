@@ -48,10 +48,15 @@ class Kind(StrEnum):
     FACILITY_REMOVED = "facility-removed"
     FACILITY_NAME = "facility-name"
     FACILITY_TIMEZONE = "facility-timezone"
+    FACILITY_CONTACT = "facility-contact"
+    FACILITY_TAGS = "facility-tags"
+    FACILITY_LINES = "facility-lines"
     REGISTRATION = "registration"
     THINGS_ADDED = "things-added"
     THINGS_CHANGED = "things-changed"
     THINGS_RETIRED = "things-retired"
+    THINGS_REPLACED = "things-replaced"
+    THINGS_RENAMED = "things-renamed"
     THINGS_MOVED = "things-moved"
     DOCUMENTS = "documents"
 
@@ -121,6 +126,11 @@ RULES: dict[Kind, Rule] = {
     ),
     Kind.FACILITY_NAME: _rule(Impact.SAFE, "descriptions, dashboard and runbook alone carry it"),
     Kind.FACILITY_TIMEZONE: _rule(Impact.SAFE, "the runbook alone carries it"),
+    Kind.FACILITY_CONTACT: _rule(Impact.SAFE, "the runbook alone carries it"),
+    Kind.FACILITY_TAGS: _rule(Impact.SAFE, "tags are updated in place"),
+    Kind.FACILITY_LINES: _rule(
+        Impact.SAFE, "the runbook alone carries their names and contacts; attributes of things are told apart"
+    ),
     Kind.REGISTRATION: _rule(
         Impact.BREAKS_IDENTITY,
         "who registers the things changes, and with that their certificates: the same CSR gives another certificate",
@@ -131,6 +141,16 @@ RULES: dict[Kind, Rule] = {
         Impact.DESTROYS_DATA,
         "thing and certificate are deleted for good, and the device is locked out; readings so far stay until they "
         "expire",
+    ),
+    Kind.THINGS_REPLACED: _rule(
+        Impact.BREAKS_IDENTITY,
+        "another device takes the name: it needs a key and a certificate of its own, and the former one's has to be "
+        "revoked; readings of both stand under the same name",
+    ),
+    Kind.THINGS_RENAMED: _rule(
+        Impact.BREAKS_IDENTITY,
+        "the name is the MQTT client id and part of the topic: each device needs its new name, topic and certificate; "
+        "readings so far stay under the former names",
     ),
     Kind.THINGS_MOVED: _rule(
         Impact.BREAKS_IDENTITY,
@@ -165,7 +185,7 @@ class PlannedChange:
     """One change that the manifest asks for.
 
     `count` things of `device_type` in `facility` (moved ones: to `to`, where they
-    `become` others); a fleet-wide one has no facility. `groups`
+    `become` others); a fleet-wide one has no facility. `is_by_serial`: its things have serials of their own. `groups`
     and `facilities` are how many it touches besides, `groups_made` and `groups_gone` those that come and go with it.
     """
 
@@ -177,6 +197,7 @@ class PlannedChange:
     things: tuple[Run, ...] = ()
     become: tuple[Run, ...] = ()
     detail: str = ""
+    is_by_serial: bool = False
     groups: int = 0
     groups_made: int = 0
     groups_gone: int = 0

@@ -114,6 +114,11 @@ COSTS: dict[Kind, tuple[Cost, ...]] = {
     Kind.THINGS_ADDED: _ONBOARD,
     Kind.THINGS_CHANGED: _each("count", "UpdateThing"),
     Kind.THINGS_RETIRED: _RETIRE,
+    Kind.THINGS_REPLACED: (
+        *_each("count", "CreateCertificateFromCsr", "AttachPolicy", "AttachThingPrincipal", "UpdateThing"),
+        *_each("count", "DetachPolicy", "DetachThingPrincipal", "UpdateCertificate", "DeleteCertificate"),
+    ),
+    Kind.THINGS_RENAMED: (*_RETIRE, *_ONBOARD),
     Kind.THINGS_MOVED: (*_RETIRE, *_ONBOARD),
 }
 """What each kind of change costs; the others cost nothing that counts."""

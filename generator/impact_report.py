@@ -93,8 +93,11 @@ def _where(change: PlannedChange) -> str:
 
 def _what(change: PlannedChange) -> str:
     match change.kind:
-        case Kind.THINGS_MOVED:
-            return f"{_counted(change)} moved by count ({_names(change.things)} become {_names(change.become)})"
+        case Kind.THINGS_MOVED | Kind.THINGS_RENAMED:
+            verb, how = change.kind.value.removeprefix("things-"), "serial" if change.is_by_serial else "count"
+            return f"{_counted(change)} {verb} by {how} ({_names(change.things)} become {_names(change.become)})"
+        case Kind.THINGS_REPLACED:
+            return f"{_counted(change)} replaced by other devices ({_names(change.things)}): {change.detail}"
         case Kind.THINGS_ADDED:
             return f"{_counted(change)} added ({_names(change.things)}){_groups(change)}"
         case Kind.THINGS_RETIRED:

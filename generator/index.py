@@ -82,6 +82,7 @@ def facility_values(manifest: FleetManifest, facility: str) -> tuple[tuple[str, 
         "facility": own.model_dump(mode="json"),
         "application": manifest.application,
         "region": manifest.region,
+        "attributes": manifest.defaults.attributes,
         "device_types": {type_: manifest.device_types[type_].model_dump(mode="json") for type_ in own.things},
     }
     return (("facility", _hash(values)),)

@@ -16,6 +16,8 @@ THING_NAME_VARIABLE = "${iot:Connection.Thing.ThingName}"
 
 ID_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$"
 SUFFIX_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,14}[a-z0-9])?$"
+NAME_PATTERN = r"^[a-z0-9][a-z0-9_]{0,31}$"
+"""Of a thing within its group; without hyphens, so that no two groups can make the same name of it."""
 SUFFIX_MAX_LENGTH = 16
 """The variable ENVIRONMENT_SUFFIX may override the manifest's: sizes are reckoned with the longest."""
 
@@ -65,6 +67,16 @@ def serial_prefix(facility: str, device_type: str) -> str:
 def serial(facility: str, device_type: str, number: int) -> str:
     """The serial number of a thing that is given by count."""
     return f"{serial_prefix(facility, device_type)}{number:04d}"
+
+
+def named_thing(facility: str, device_type: str, name: str) -> str:
+    """The name of a thing that the manifest, or a list of devices, gives a name within its group."""
+    return f"{thing_prefix(facility, device_type)}{name}"
+
+
+def named_serial(facility: str, device_type: str, name: str) -> str:
+    """The serial number of a named thing of which nobody has said another."""
+    return f"{serial_prefix(facility, device_type)}{name.upper()}"
 
 
 def thing_type(device_type: str) -> str:

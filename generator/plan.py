@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from generator import naming
-from generator.manifest import DeviceType, Facility, FleetManifest, ThingGroup
+from generator.manifest import Contact, DeviceType, Facility, FleetManifest, Line
+from generator.plan_policy import PolicyPlan, policy_plan
+from generator.plan_things import Attributes, Layers, NamedThings, NumberedRun, Thing, numbered_runs
 
 TERRAFORM_DEFAULT_MAXIMUM = 1_000
 """Things in a facility up to which Terraform registers them unless the manifest says otherwise."""
@@ -35,26 +37,11 @@ class DeviceTypePlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PolicyPlan:
-    """The ARNs that a device policy grants; the thing's own name is AWS's variable in them."""
-
-    connect: str
-    publish: tuple[str, ...]
-    subscribe: str
-    receive: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Thing:
-    """One device, computed from its group and its number."""
-
-    name: str
-    serial: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ThingGroupPlan:
-    """The things of one device type in one facility; `attributes` are those of each of them but the serial."""
+    """The things of one device type in one facility: numbered in `runs`, or `named`, then in the order of names.
+
+    `attributes` are those that all of them have in common.
+    """
 
     facility: str
     device_type: DeviceTypePlan
@@ -67,28 +54,62 @@ class ThingGroupPlan:
     name_prefix: str
     serial_prefix: str
     count: int
-    attributes: tuple[tuple[str, str], ...]
-
-    def thing(self, number: int) -> Thing:
-        """The thing with a number from 1 to `count`."""
-        return Thing(
-            name=naming.thing_name(self.facility, self.device_type.id, number),
-            serial=naming.serial(self.facility, self.device_type.id, number),
-        )
+    attributes: Attributes
+    runs: tuple[NumberedRun, ...]
+    named: NamedThings | None
 
     @property
     def first(self) -> Thing:
-        """The thing with the lowest number."""
-        return self.thing(1)
+        """The thing with the lowest number, or the first by name."""
+        return next(self.things())
 
     @property
     def last(self) -> Thing:
-        """The thing with the highest number."""
-        return self.thing(self.count)
+        """The thing with the highest number, or the last by name."""
+        return self._numbered(self.runs[-1], self.count) if self.named is None else self.named.last
+
+    def find(self, name: str) -> Thing | None:
+        """The thing with a name, or a serial; None where there is none."""
+        if self.named is not None:
+            return next((thing for thing in self.named if name in (thing.name, thing.serial)), None)
+        prefix = next((p for p in (self.name_prefix, self.serial_prefix) if name.startswith(p)), None)
+        digits = name[len(prefix) :] if prefix else ""
+        if not (digits.isascii() and digits.isdigit() and len(digits) < 10 and 1 <= int(digits) <= self.count):
+            return None
+        run = next(run for run in self.runs if run.first <= int(digits) <= run.last)
+        thing = self._numbered(run, int(digits))
+        return thing if name in (thing.name, thing.serial) else None
 
     def things(self) -> Iterator[Thing]:
-        """All of them, in the order of their numbers."""
-        return (self.thing(number) for number in range(1, self.count + 1))
+        """All of them, in the order of their numbers, or of their names."""
+        if self.named is not None:
+            return iter(self.named)
+        return (self._numbered(run, number) for run in self.runs for number in range(run.first, run.last + 1))
+
+    def _numbered(self, run: NumberedRun, number: int) -> Thing:
+        return Thing(
+            name=naming.thing_name(self.facility, self.device_type.id, number),
+            serial=naming.serial(self.facility, self.device_type.id, number),
+            attributes=run.attributes,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContactPlan:
+    """Who is called when something is wrong."""
+
+    name: str
+    email: str | None
+    phone: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinePlan:
+    """A production line; `contact` is the facility's where it has none of its own."""
+
+    id: str
+    name: str
+    contact: ContactPlan | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +130,9 @@ class FacilityPlan:
     dashboard: str
     things_file: str
     thing_count: int
+    contact: ContactPlan | None
+    tags: tuple[tuple[str, str], ...]
+    lines: tuple[LinePlan, ...]
     groups: tuple[ThingGroupPlan, ...]
 
 
@@ -179,11 +203,25 @@ def _facility(manifest: FleetManifest, id_: str, facility: Facility, types: dict
         dashboard=naming.dashboard(id_),
         things_file=naming.THINGS_FILE,
         thing_count=facility.thing_count,
-        groups=tuple(_group(manifest, id_, types[type_], group) for type_, group in sorted(facility.things.items())),
+        contact=_contact(facility.contact),
+        tags=tuple(sorted(facility.tags.items())),
+        lines=tuple(_line(line_id, line, facility) for line_id, line in sorted(facility.lines.items())),
+        groups=tuple(_group(manifest, id_, types[type_]) for type_ in sorted(facility.things)),
     )
 
 
-def _group(manifest: FleetManifest, facility: str, device_type: DeviceTypePlan, group: ThingGroup) -> ThingGroupPlan:
+def _contact(contact: Contact | None) -> ContactPlan | None:
+    return ContactPlan(name=contact.name, email=contact.email, phone=contact.phone) if contact else None
+
+
+def _line(id_: str, line: Line, facility: Facility) -> LinePlan:
+    return LinePlan(id=id_, name=line.name or id_, contact=_contact(line.contact or facility.contact))
+
+
+def _group(manifest: FleetManifest, facility: str, device_type: DeviceTypePlan) -> ThingGroupPlan:
+    plant = manifest.facilities[facility]
+    group = plant.things[device_type.id]
+    layers = Layers(facility=facility, company=manifest.defaults.attributes, plant=plant, group=group)
     return ThingGroupPlan(
         facility=facility,
         device_type=device_type,
@@ -196,19 +234,7 @@ def _group(manifest: FleetManifest, facility: str, device_type: DeviceTypePlan, 
         name_prefix=naming.thing_prefix(facility, device_type.id),
         serial_prefix=naming.serial_prefix(facility, device_type.id),
         count=group.count,
-        attributes=tuple(sorted({"facility": facility, **group.attributes}.items())),
-    )
-
-
-def policy_plan(application: str, region: str, facility: str, device_type: str) -> PolicyPlan:
-    """What a device of this type in this facility may do: speak and listen on topics that hold its own name."""
-    who = (application, facility, device_type, naming.THING_NAME_VARIABLE)
-    telemetry, request = naming.telemetry_topic(*who), naming.request_topic(*who)
-    rule = f"{naming.topic_rule(facility)}_{naming.SUFFIX_TOKEN}"
-    published = (telemetry, naming.basic_ingest_topic(rule, telemetry), naming.response_topic(*who))
-    return PolicyPlan(
-        connect=naming.iot_arn(region, f"client/{naming.THING_NAME_VARIABLE}"),
-        publish=tuple(naming.iot_arn(region, f"topic/{topic}") for topic in published),
-        subscribe=naming.iot_arn(region, f"topicfilter/{request}"),
-        receive=naming.iot_arn(region, f"topic/{request}"),
+        attributes=layers.attributes(group.line),
+        runs=tuple(numbered_runs(group, layers)) if group.is_numbered else (),
+        named=None if group.is_numbered else NamedThings(device_type=device_type.id, layers=layers),
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from generator.diagnostics import EnvironmentFault, RequestError
 
 MANIFEST_NAME = "fleet.yaml"
+PART_ENDING = ".yaml"
 _ENVIRONMENT = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 
 
@@ -36,6 +37,12 @@ def environment_file(manifest: Path, environment: str) -> Path:
         f"there is no environment `{environment}`: it would be {name} beside {manifest.name}",
         hint=hint or "write that file with what differs, or leave out --env and the variable FLEET_ENV",
     )
+
+
+def part_files(manifest: Path, section: str) -> list[Path]:
+    """The files that hold a part of a section each, `facilities/sg-01.yaml` for one, in the order of their ids."""
+    files = sorted(manifest.with_name(section).glob(f"*{PART_ENDING}"))
+    return [file for file in files if not file.name.startswith(".")]
 
 
 def environments(manifest: Path) -> list[str]:

@@ -8,26 +8,35 @@ others. A JSON encoder called for each row takes many times as long (docs/benchm
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
+from generator.artefact import Chunk
 from generator.encoding import encode_json
 from generator.plan import FacilityPlan, ThingGroupPlan
+from generator.plan_things import Attributes, NumberedRun, Thing
 
 ROWS_PER_BLOCK = (1_000, 100, 10, 1)
 """The least of these that holds a group, or the most that keeps a block small."""
 BLOCK_BYTES = 400_000
 """What a processor keeps at hand while it makes, checks, hashes and writes it."""
 
+NAMED_ROWS = 500
+"""Of things with names of their own, made at a time."""
+
 _NUMBER = b"\0"
 """Stands where a row has its number: encoded JSON holds no control character."""
 
 
-def thing_rows(facility: FacilityPlan) -> Iterator[memoryview]:
+def thing_rows(facility: FacilityPlan) -> Iterator[Chunk]:
     """One JSON object a line: name, thing_type, device_type, serial, attributes (exactly those that AWS gets).
 
-    A chunk is whole rows of one length, and holds only until the next is asked for.
+    A chunk is whole rows, and holds only until the next is asked for.
     """
     for group in facility.groups:
-        yield from numbered_rows(_pattern(group).split(_NUMBER), first=1, last=group.count)
+        for run in group.runs:
+            yield from numbered_rows(_pattern(group, run).split(_NUMBER), first=run.first, last=run.last)
+        if group.named is not None:
+            yield from _named_rows(group, iter(group.named))
 
 
 def numbered_rows(parts: list[bytes], *, first: int, last: int) -> Iterator[memoryview]:
@@ -75,19 +84,31 @@ _TURNS = tuple(b"".join(_digit(place, number) for number in range(2_000)) for pl
 """Ones, tens and hundreds of the numbers from 0 to 1,999: two turns, so that a block may begin anywhere."""
 
 
-def _pattern(group: ThingGroupPlan) -> bytes:
+def _named_rows(group: ThingGroupPlan, things: Iterator[Thing]) -> Iterator[bytes]:
+    """The rows of things that have names of their own, some at a time."""
+    while some := list(islice(things, NAMED_ROWS)):
+        yield b"".join(
+            _row(group, encode_json(thing.name), encode_json(thing.serial), thing.attributes) for thing in some
+        )
+
+
+def _pattern(group: ThingGroupPlan, run: NumberedRun) -> bytes:
     number = _NUMBER.decode()
 
     def numbered(prefix: str) -> str:
         return f'"{encode_json(prefix)[1:-1]}{number}"'
 
-    serial = numbered(group.serial_prefix)
-    attributes = {name: encode_json(value) for name, value in group.attributes} | {"serial": serial}
+    return _row(group, numbered(group.name_prefix), numbered(group.serial_prefix), run.attributes)
+
+
+def _row(group: ThingGroupPlan, name: str, serial: str, attributes: Attributes) -> bytes:
+    """One row; `name` and `serial` are encoded already."""
+    encoded = {key: encode_json(value) for key, value in attributes} | {"serial": serial}
     fields = {
-        "name": numbered(group.name_prefix),
+        "name": name,
         "thing_type": encode_json(group.device_type.thing_type),
         "device_type": encode_json(group.device_type.id),
         "serial": serial,
-        "attributes": "{" + ",".join(f"{encode_json(name)}:{attributes[name]}" for name in sorted(attributes)) + "}",
+        "attributes": "{" + ",".join(f"{encode_json(key)}:{encoded[key]}" for key in sorted(encoded)) + "}",
     }
-    return ("{" + ",".join(f"{encode_json(name)}:{value}" for name, value in fields.items()) + "}\n").encode("ascii")
+    return ("{" + ",".join(f"{encode_json(key)}:{value}" for key, value in fields.items()) + "}\n").encode("ascii")

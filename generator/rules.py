@@ -15,9 +15,10 @@ from importlib.resources import files
 
 from generator import naming
 from generator.capacity import expected_load
-from generator.manifest import FleetManifest
+from generator.manifest import TAGS_MAXIMUM, Contact, FleetManifest
 from generator.own_rules import check_own_rules
 from generator.regions import REGIONS
+from generator.rules_things import attributes, known_lines, line_numbers, unique_serials
 from generator.shape import Draft, Fault, suggestion
 from generator.sources import DataPath
 
@@ -29,12 +30,6 @@ BUCKET_NAME_MAXIMUM = 63
 """https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html"""
 CHILD_GROUPS_MAXIMUM = 100
 """Direct children of a thing group: https://docs.aws.amazon.com/general/latest/gr/iot-core.html"""
-ATTRIBUTES_MAXIMUM = 50
-"""Of a thing with a thing type; two are taken: facility and serial."""
-RESERVED_ATTRIBUTES = ("facility", "serial")
-
-_ATTRIBUTE_NAME = re.compile(r"[a-zA-Z0-9_.,@/:#-]{1,128}")
-_ATTRIBUTE_VALUE = re.compile(r"[a-zA-Z0-9_.,@/:#=\[\]-]{0,800}")
 _PRINTABLE_ASCII = re.compile(r"[ -~]*")
 _TAG_PUNCTUATION = frozenset("_.:/=+-@")
 _HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs", "Co", "Cn"})
@@ -88,11 +83,15 @@ def known_region(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
 
 def known_timezones(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
     """Time zones are those of the IANA database."""
-    for facility_id, facility in manifest.facilities.items():
-        if facility.timezone not in timezones():
-            hint = suggestion(facility.timezone, timezones()) or "use an IANA name, such as Asia/Singapore"
-            path = ("facilities", facility_id, "timezone")
-            yield Fault(path=path, message=f'there is no time zone "{facility.timezone}"', hint=hint)
+    zones: dict[DataPath, str] = {
+        ("facilities", id_, "timezone"): facility.timezone for id_, facility in manifest.facilities.items()
+    }
+    if manifest.defaults.timezone is not None:
+        zones[("defaults", "timezone")] = manifest.defaults.timezone
+    for path, zone in zones.items():
+        if zone not in timezones():
+            hint = suggestion(zone, timezones()) or "use an IANA name, such as Asia/Singapore"
+            yield Fault(path=path, message=f'there is no time zone "{zone}"', hint=hint)
 
 
 def registration_size(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
@@ -151,33 +150,10 @@ def group_sizes(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
             yield Fault(path=("facilities", facility_id, "things"), message=message, hint=hint, is_key=True)
 
 
-def attributes(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
-    """AWS IoT attributes: a narrow alphabet without spaces, two names taken, fifty in all."""
-    for facility_id, facility in manifest.facilities.items():
-        for type_id, group in facility.things.items():
-            path = ("facilities", facility_id, "things", type_id, "attributes")
-            for name, value in group.attributes.items():
-                yield from _attribute((*path, name), name, value)
-            if len(group.attributes) > ATTRIBUTES_MAXIMUM - len(RESERVED_ATTRIBUTES):
-                message = f"a thing has at most {ATTRIBUTES_MAXIMUM} attributes, facility and serial included"
-                yield Fault(path=path, message=message, is_key=True)
-
-
-def _attribute(path: DataPath, name: str, value: str) -> Iterator[Fault]:
-    if name in RESERVED_ATTRIBUTES:
-        yield Fault(path=path, message=f"every thing has the attribute `{name}` already", hint="rename it", is_key=True)
-    if not _ATTRIBUTE_NAME.fullmatch(name):
-        message = f"{name!r} is no attribute name: 1 to 128 letters, digits and any of _ . , @ / : # -"
-        yield Fault(path=path, message=message, hint="AWS IoT takes no spaces there", is_key=True)
-    if not _ATTRIBUTE_VALUE.fullmatch(value):
-        message = f"the attribute `{name}` may hold letters, digits and any of _ . , @ / : # = [ ] -, up to 800"
-        yield Fault(path=path, message=message, hint="AWS IoT takes no spaces there: write north-hall, not north hall")
-
-
 def tags(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
     """Tags are in AWS's alphabet. https://docs.aws.amazon.com/tag-editor/latest/userguide/best-practices-and-strats.html"""
-    for key, value in manifest.tags.items():
-        path = ("tags", key)
+    for path, value in _tags(manifest):
+        key = str(path[-1])
         if not 1 <= len(key) <= 128 or not _is_tag_text(key):
             message = f"{key!r} is no tag key: 1 to 128 letters, digits, spaces and any of _ . : / = + - @"
             yield Fault(path=path, message=message, is_key=True)
@@ -188,6 +164,21 @@ def tags(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
         if len(value) > 256 or not _is_tag_text(value):
             message = f"the tag `{key}` may hold up to 256 letters, digits, spaces and any of _ . : / = + - @"
             yield Fault(path=path, message=message)
+
+
+def _tags(manifest: FleetManifest) -> Iterator[tuple[DataPath, str]]:
+    yield from ((("tags", key), value) for key, value in manifest.tags.items())
+    for id_, facility in manifest.facilities.items():
+        yield from ((("facilities", id_, "tags", key), value) for key, value in facility.tags.items())
+
+
+def tag_count(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
+    """A facility's tags and those of all together are no more than AWS takes."""
+    for id_, facility in manifest.facilities.items():
+        together = len(manifest.tags | facility.tags)
+        if facility.tags and together > TAGS_MAXIMUM:
+            message = f"with those of the whole fleet these are {together} tags; AWS takes {TAGS_MAXIMUM} besides ours"
+            yield Fault(path=("facilities", id_, "tags"), message=message, is_key=True)
 
 
 def _is_tag_text(text: str) -> bool:
@@ -212,10 +203,26 @@ def plain_text(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
 def _texts(manifest: FleetManifest) -> Iterator[tuple[DataPath, str]]:
     for facility_id, facility in manifest.facilities.items():
         yield ("facilities", facility_id, "name"), facility.name
+        for line_id, line in facility.lines.items():
+            if line.name is not None:
+                yield ("facilities", facility_id, "lines", line_id, "name"), line.name
+    for path, contact in _contacts(manifest):
+        yield (*path, "name"), contact.name
     for type_id, device_type in manifest.device_types.items():
         yield ("device_types", type_id, "description"), device_type.description
         for name, metric in device_type.metrics.items():
             yield ("device_types", type_id, "metrics", name, "unit"), metric.unit
+
+
+def _contacts(manifest: FleetManifest) -> Iterator[tuple[DataPath, Contact]]:
+    if manifest.defaults.contact is not None:
+        yield ("defaults", "contact"), manifest.defaults.contact
+    for facility_id, facility in manifest.facilities.items():
+        if facility.contact is not None:
+            yield ("facilities", facility_id, "contact"), facility.contact
+        for line_id, line in facility.lines.items():
+            if line.contact is not None:
+                yield ("facilities", facility_id, "lines", line_id, "contact"), line.contact
 
 
 def stream_capacity(manifest: FleetManifest, draft: Draft) -> Iterator[Fault]:
@@ -251,8 +258,12 @@ RULES: tuple[Rule, ...] = (
     template_names,
     bucket_names,
     group_sizes,
+    known_lines,
+    line_numbers,
     attributes,
+    unique_serials,
     tags,
+    tag_count,
     plain_text,
     stream_capacity,
 )

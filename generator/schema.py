@@ -9,7 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from generator.manifest import FleetManifest
+from generator.defaults import SUPPLIED
+from generator.manifest import SOURCES, FleetManifest
 from generator.rules import timezones
 
 SCHEMA_FILE = Path(__file__).with_name("fleet.schema.json")
@@ -19,6 +20,11 @@ def schema_text() -> str:
     """The JSON Schema of a manifest."""
     schema = FleetManifest.model_json_schema()
     schema["$defs"]["Facility"]["properties"]["timezone"]["enum"] = list(timezones())
+    for model, keys in SUPPLIED.items():
+        part = schema["$defs"][model]
+        part["required"] = [key for key in part.get("required", ()) if key not in keys]
+    group = schema["$defs"]["ThingGroup"]
+    group |= {"required": [], "oneOf": [{"required": [source]} for source in SOURCES]}
     _close(schema)
     heading = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "fleet.yaml"}
     return json.dumps(heading | {key: value for key, value in schema.items() if key != "title"}, indent=1) + "\n"

@@ -11,16 +11,31 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from generator.manifest import ACCOUNT_PATTERN, METRIC_PATTERN, FleetManifest, keys_at
-from generator.naming import ID_PATTERN, SUFFIX_PATTERN
+from generator.attributes import SERIAL_PATTERN
+from generator.manifest import (
+    ACCOUNT_PATTERN,
+    EMAIL_PATTERN,
+    METRIC_PATTERN,
+    PHONE_PATTERN,
+    SOURCES,
+    FleetManifest,
+    keys_at,
+)
+from generator.naming import ID_PATTERN, NAME_PATTERN, SUFFIX_PATTERN
 from generator.regions import REGIONS
 from generator.sources import DataPath
+from generator.spans import SPANS_PATTERN
 
 _PATTERNS = {
     ID_PATTERN: "1 to 32 lower-case letters, digits and hyphens, no hyphen first or last",
     SUFFIX_PATTERN: "1 to 16 lower-case letters, digits and hyphens, no hyphen first or last",
     METRIC_PATTERN: "1 to 64 lower-case letters, digits and underscores, a letter first",
+    NAME_PATTERN: "1 to 32 lower-case letters, digits and underscores, no underscore first",
     ACCOUNT_PATTERN: "twelve digits, in quotes",
+    EMAIL_PATTERN: "an address, such as control-room@example.com",
+    PHONE_PATTERN: "a number with its country code, such as +65 6123 4567",
+    SERIAL_PATTERN: "1 to 128 letters, digits and any of _ . , @ / : # = [ ] -, without spaces",
+    SPANS_PATTERN: "numbers of things, such as 1-10, or 1-10, 25-26",
 }
 """What each pattern of the models asks for."""
 
@@ -141,8 +156,9 @@ def _value_at(data: Any, path: DataPath) -> Any:
 
 def _missing(path: DataPath) -> Fault:
     owner = f"`{dotted(path[:-1])}`" if path[:-1] else "the manifest"
-    hint = "docs/manifest.md lists what each part needs"
-    return Fault(path=path, message=f"{owner} needs `{path[-1]}`", hint=hint, rule="missing-key")
+    needed = ", ".join(f"`{source}`" for source in SOURCES[:-1]) + f" or `{SOURCES[-1]}`"
+    message = f"{owner} needs {needed if path[-1] == SOURCES[0] else f'`{path[-1]}`'}"
+    return Fault(path=path, message=message, hint="docs/manifest.md lists what each part needs", rule="missing-key")
 
 
 def _unknown(path: DataPath) -> Fault:
@@ -189,7 +205,8 @@ _RULES = (
     | dict.fromkeys(("int_parsing_size", "finite_number"), "out-of-range")
     | dict.fromkeys(("greater_than", "greater_than_equal", "less_than", "less_than_equal"), "out-of-range")
     | dict.fromkeys(("string_too_short", "string_too_long", "too_short", "too_long"), "wrong-length")
-    | {"literal_error": "unknown-choice", "string_pattern_mismatch": "wrong-pattern"}
+    | {"one_source": "wrong-value", "name_twice": "duplicate-key", "names_of_text": "wrong-type"}
+    | {"value_error": "wrong-type", "literal_error": "unknown-choice", "string_pattern_mismatch": "wrong-pattern"}
 )
 """The rule id of each kind of pydantic's errors."""
 
@@ -209,6 +226,12 @@ _MESSAGES: dict[str, Callable[[str, str, dict[str, Any]], str]] = {
     "literal_error": lambda name, value, context: (
         f"{name} must be {' or '.join(f'`{word}`' for word in _expected(context))}, not {value}"
     ),
+    "one_source": lambda name, _value, context: (
+        f"{name} takes one of {', '.join(f'`{source}`' for source in SOURCES)}, not {context['given']} together"
+    ),
+    "name_twice": lambda name, _value, context: f"{name} has the name `{context['twice']}` twice",
+    "names_of_text": lambda name, _value, _context: f"{name} must be a list of texts: put numbers in quotes",
+    "value_error": lambda name, value, _context: f"{name} must be the path of a file, not {value}",
     "string_pattern_mismatch": lambda name, value, context: (
         f"{name} must be {_PATTERNS[context['pattern']]}"
         if name.startswith("the name")

@@ -56,6 +56,9 @@ class SourceMap:
     def _step(self, node: yaml.Node, step: str | int) -> tuple[yaml.Node, yaml.Node] | None:
         if isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
             return node.value[step], node.value[step]
+        if isinstance(node, yaml.SequenceNode):  # a list of names, which the models read as a mapping by name
+            named = (item for item in node.value if isinstance(item, yaml.ScalarNode) and item.value == step)
+            return next(((item, item) for item in named), None)
         if not isinstance(node, yaml.MappingNode):
             return None
         return self._mapping(node).get(str(step))

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from generator.defaults import with_defaults
 from generator.diagnostics import Diagnostic, ManifestError
 from generator.document import Document
 from generator.environments import read_layers
@@ -28,6 +29,7 @@ def read_manifest(path: Path, *, name: str, environment: str | None = None) -> F
 
 def validate(document: Document) -> FleetManifest:
     """The valid manifest in a document. A place that is misread as YAML has no second fault for its shape."""
+    document = with_defaults(document)
     draft = read_draft(document.data)
     misread = {fault.location for fault in document.faults}
     located = [_locate(document, fault) for fault in (*draft.faults, *check_rules(draft))]

@@ -64,6 +64,24 @@ class ThingGroupSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ContactSpec:
+    """Who is called when something is wrong."""
+
+    name: str
+    email: str | None
+    phone: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineSpec:
+    """A production line of a plant; `contact` is the plant's where it has none of its own."""
+
+    id: str
+    name: str
+    contact: ContactSpec | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FacilitySpec:
     """One plant as its folder declares it; the files named here lie beside the declaration."""
 
@@ -80,6 +98,9 @@ class FacilitySpec:
     dashboard: str
     things_file: str
     thing_count: int
+    contact: ContactSpec | None
+    tags: dict[str, str]
+    lines: tuple[LineSpec, ...]
     groups: tuple[ThingGroupSpec, ...]
 
 

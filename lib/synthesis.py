@@ -49,12 +49,13 @@ def synthesise(
     )
     settings.outdir.mkdir(parents=True, exist_ok=True)
     app = App(outdir=str(settings.outdir), context=CONTEXT)
+    own_tags = {"application": fleet.application, "environment": suffix}
     shared: dict[str, Any] = {
         "environment_suffix": suffix,
         "aws_region": fleet.region,
         "state_bucket": settings.state_bucket,
         "state_bucket_region": settings.state_bucket_region,
-        "default_tags": {**fleet.tags, "application": fleet.application, "environment": suffix},
+        "default_tags": fleet.tags | own_tags,
         "account_id": settings.account_id,
     }
     platform = f"tap-{suffix}"
@@ -72,7 +73,7 @@ def synthesise(
             facility=facility,
             folder=folder / facility.module,
             csrs=csrs[id_],
-            **shared,
+            **shared | {"default_tags": fleet.tags | facility.tags | own_tags},
         )
         notes += _missing_identities(facility, stack.things.without_csr, settings)
         planned[name] = facility_counts(facility, certificates=stack.things.certificates)

@@ -34,7 +34,9 @@ def committed_plan() -> FleetPlan:
 def shared_fields(spec: Any, plan: Any) -> dict[str, Any]:
     """The plan's values of the fields that the spec has as plain values."""
     names = [field.name for field in dataclasses.fields(spec) if hasattr(plan, field.name)]
-    return {name: getattr(plan, name) for name in names if not isinstance(getattr(plan, name), tuple)}
+    values = {name: getattr(plan, name) for name in names}
+    plain = {name: dataclasses.asdict(it) if dataclasses.is_dataclass(it) else it for name, it in values.items()}
+    return {name: value for name, value in plain.items() if name == "contact" or not isinstance(value, tuple | dict)}
 
 
 def test_generated_declarations_are_the_plan() -> None:
@@ -44,6 +46,8 @@ def test_generated_declarations_are_the_plan() -> None:
     for facility in plan.facilities:
         spec = FACILITIES[facility.id]
         assert shared_fields(spec, facility) == shared_fields(spec, spec)
+        assert dict(facility.tags) == spec.tags
+        assert [dataclasses.asdict(line) for line in facility.lines] == [dataclasses.asdict(it) for it in spec.lines]
         assert len(facility.groups) == len(spec.groups)
         for group, group_spec in zip(facility.groups, spec.groups, strict=True):
             assert group.device_type.id == group_spec.device_type
@@ -141,6 +145,8 @@ def test_every_part_of_the_schema_has_its_keys_for_hints() -> None:
     """A model that joins the manifest is known to the did-you-mean, too."""
     paths = [(), ("stream",), ("stream", "start_capacity"), ("processor",), ("device_types", "x")]
     paths += [("device_types", "x", "metrics", "y"), ("facilities", "x"), ("facilities", "x", "things", "y")]
+    paths += [("defaults",), ("facilities", "x", "contact"), ("facilities", "x", "lines", "y")]
+    paths += [("facilities", "x", "things", "y", "names", "z")]
     schema = json.loads(schema_text())
     models = [schema, *schema["$defs"].values()]
     assert sorted(sorted(model["properties"]) for model in models) == sorted(sorted(keys_at(path)) for path in paths)

@@ -28,13 +28,14 @@ def test_manifest_is_judged_as_its_golden_file_says(case: str, monkeypatch: pyte
     if os.environ.get("UPDATE_GOLDEN"):
         expected.write_text(result.stderr, "utf-8")
     assert expected.read_text("utf-8") == result.stderr
-    assert (0 if case == "valid" else 3) == result.exit_code
-    assert (case == "valid") == bool(result.stdout)
+    is_valid = case.startswith("valid")
+    assert (0 if is_valid else 3) == result.exit_code
+    assert is_valid == bool(result.stdout)
 
 
 def test_corpus_is_as_large_as_promised() -> None:
     """There are more than 60 faulty manifests."""
-    assert len(CASES) - 1 > 60
+    assert len([case for case in CASES if not case.startswith("valid")]) > 60
 
 
 def test_corpus_has_a_case_of_every_rule(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,4 +45,4 @@ def test_corpus_has_a_case_of_every_rule(monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.chdir(GOLDEN / case)
         body = json.loads(CliRunner().invoke(main, ["validate", "--format", "json"]).stdout)
         told |= {fault["rule"] for fault in body["diagnostics"]}
-    assert {"too-large", "wrong-value"} == set(catalogue()) - told
+    assert {"too-large"} == set(catalogue()) - told

@@ -102,6 +102,14 @@ FREE: dict[str, Setter] = {
     "description": lambda data, text: data["device_types"]["press"].update(description=text),
     "unit": lambda data, text: data["device_types"]["press"]["metrics"]["temperature"].update(unit=text[:32]),
     "attribute": lambda data, text: _attributes(data).update(line=text),
+    "contact": lambda data, text: data["facilities"]["sg-01"].update(contact={"name": text}),
+    "line": lambda data, text: data["facilities"]["sg-01"].update(lines={"b2": {"name": text}}),
+    "default contact": lambda data, text: data.update(defaults={"contact": {"name": text}}),
+    "facility's tag": lambda data, text: data["facilities"]["sg-01"].update(tags={"owner": text}),
+    "facility's attribute": lambda data, text: data["facilities"]["th-01"].update(attributes={"hall": text}),
+    "serial": lambda data, text: data["facilities"]["th-01"].update(
+        things={"press": {"names": {"x": {"serial": text}}}}
+    ),
     "attribute name": lambda data, text: _attributes(data).update({text: "x"}),
 }
 """Fields whose text a person chooses."""
@@ -122,6 +130,16 @@ NARROW: dict[str, Setter] = {
     "interval": lambda data, text: data["device_types"]["press"].update(sample_interval_s=text),
     "limit": lambda data, text: data["device_types"]["press"]["metrics"]["temperature"].update(max=text),
     "key": lambda data, text: data.update({text: 1}),
+    "name of a thing": lambda data, text: data["facilities"]["th-01"].update(things={"press": {"names": [text]}}),
+    "line of things": lambda data, text: data["facilities"]["th-01"]["things"].update(press={"count": 2, "line": text}),
+    "numbers of a line": lambda data, text: data["facilities"]["th-01"].update(
+        lines={"b2": {}}, things={"press": {"count": 2, "lines": {"b2": text}}}
+    ),
+    "id of a line": lambda data, text: data["facilities"]["th-01"].update(lines={text: {}}),
+    "inventory": lambda data, text: data["facilities"]["th-01"].update(things={"press": {"inventory": text}}),
+    "email": lambda data, text: data["facilities"]["th-01"].update(contact={"name": "x", "email": text}),
+    "phone": lambda data, text: data["facilities"]["th-01"].update(contact={"name": "x", "phone": text}),
+    "default": lambda data, text: data.update(defaults={"timezone": text}),
     "version": lambda data, text: data.update(version=text),
 }
 """Fields that take only what is known or keeps to a pattern."""

@@ -8,12 +8,13 @@ import re
 import pytest
 
 from generator import gates, naming
-from generator.plan import policy_plan
+from generator.plan_policy import policy_plan
 from generator.templating import render_template
 
 LONGEST = "a" * 32
 SUFFIX = "s" * naming.SUFFIX_MAX_LENGTH
-THING = f"{naming.thing_name(LONGEST, LONGEST, 1_000_000)}-{SUFFIX}"
+THING = f"{naming.named_thing(LONGEST, LONGEST, LONGEST)}-{SUFFIX}"
+"""Longer than any numbered one."""
 
 
 @pytest.mark.parametrize(

@@ -283,7 +283,8 @@ def test_time_is_that_of_the_slowest_call() -> None:
 def row(device_type: str, number: int, line: str) -> bytes:
     """A row as `fleet generate` writes it."""
     name = f"sg-01-{device_type}-{number:04d}"
-    fields = {"name": name, "thing_type": f"thing-type-{device_type}", "device_type": device_type, "serial": name}
+    fields = {"name": name, "thing_type": f"thing-type-{device_type}", "device_type": device_type}
+    fields["serial"] = f"SG01-{device_type.upper()}-{number:04d}"
     return json.dumps(fields | {"attributes": {"line": line}}, separators=(",", ":")).encode() + b"\n"
 
 

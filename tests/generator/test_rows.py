@@ -72,7 +72,9 @@ def test_chunk_stays_small_however_long_its_rows_are(manifest: Any, length: int)
     attributes = {"note": "x" * length}
     plan = plan_fleet(manifest(facilities=plant(600)))
     facility = plan.facilities[0]
-    group = replace(facility.groups[0], attributes=tuple(sorted({"facility": "sg-01", **attributes}.items())))
+    group = facility.groups[0]
+    run = replace(group.runs[0], attributes=tuple(sorted({"facility": "sg-01", **attributes}.items())))
+    group = replace(group, runs=(run,))
     chunks = list(map(bytes, thing_rows(replace(facility, groups=(group,)))))
     assert expected_rows(600, attributes) == b"".join(chunks)
     assert all(len(chunk) <= BLOCK_BYTES or chunk.count(b"\n") == 1 for chunk in chunks)

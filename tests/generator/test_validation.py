@@ -49,7 +49,14 @@ SMALL = (ROOT / "tests" / "golden" / "valid" / "fleet.yaml").read_text("utf-8")
 SOURCES = (SMALL, SMALL, SMALL, SAMPLE)
 SOURCES += tuple(
     file.read_text("utf-8")
-    for name in ("fault_behind_a_merge_key", "tags", "attributes", "serials_collide", "escapes_in_keys")
+    for name in (
+        "valid_all_kinds_of_things",
+        "fault_behind_a_merge_key",
+        "tags",
+        "attributes",
+        "serials_collide",
+        "escapes_in_keys",
+    )
     for file in [ROOT / "tests" / "golden" / name / "fleet.yaml"]
 )
 

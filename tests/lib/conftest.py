@@ -195,6 +195,9 @@ def facility() -> Callable[..., FacilitySpec]:
             "dashboard": "dashboard-p1",
             "things_file": "things.jsonl",
             "thing_count": 2,
+            "contact": None,
+            "tags": {},
+            "lines": (),
             "groups": (group,),
         }
         return FacilitySpec(**{**values, **changes})

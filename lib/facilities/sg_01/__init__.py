@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from lib.specs import FacilitySpec, ThingGroupSpec
+from lib.specs import ContactSpec, FacilitySpec, LineSpec, ThingGroupSpec
 
 FACILITY = FacilitySpec(
     id='sg-01',
@@ -19,6 +19,12 @@ FACILITY = FacilitySpec(
     dashboard='dashboard-sg-01',
     things_file='things.jsonl',
     thing_count=70,
+    contact=ContactSpec(name='Plant operations desk', email='plant-operations@example.com', phone='+65 6123 4567'),
+    tags={
+    },
+    lines=(
+        LineSpec(id='b2', name='Machining line B2', contact=ContactSpec(name='Shift lead B2', email=None, phone='+65 6123 4568')),
+    ),
     groups=(
         ThingGroupSpec(
             device_type='cnc-spindle',

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from lib.specs import FacilitySpec, ThingGroupSpec
+from lib.specs import ContactSpec, FacilitySpec, LineSpec, ThingGroupSpec
 
 FACILITY = FacilitySpec(
     id='th-ry-01',
@@ -19,6 +19,11 @@ FACILITY = FacilitySpec(
     dashboard='dashboard-th-ry-01',
     things_file='things.jsonl',
     thing_count=68,
+    contact=ContactSpec(name='Plant operations desk', email='plant-operations@example.com', phone='+65 6123 4567'),
+    tags={
+    },
+    lines=(
+    ),
     groups=(
         ThingGroupSpec(
             device_type='boiler',
