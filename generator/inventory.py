@@ -39,9 +39,12 @@ class Inventory:
         return len(self.rows)
 
     def __iter__(self) -> Iterator[ListedThing]:
-        for row in self.rows:
-            name, serial, line, attributes = json.loads(row)
-            yield ListedThing(name=name, serial=serial, line=line, attributes=attributes)
+        return map(_decoded, self.rows)
+
+    @property
+    def last(self) -> ListedThing:
+        """The last in the order of names."""
+        return _decoded(self.rows[-1])
 
     def line_of(self, name: str) -> int | None:
         """The line in the file on which a thing stands."""
@@ -52,6 +55,11 @@ class Inventory:
     def digest(self) -> str:
         """SHA-256 of what it says: neither the file's format nor the order of its rows counts."""
         return hashlib.sha256(b"\n".join(self.rows)).hexdigest()
+
+
+def _decoded(row: bytes) -> ListedThing:
+    name, serial, line, attributes = json.loads(row)
+    return ListedThing(name=name, serial=serial, line=line, attributes=attributes)
 
 
 def name_order(name: str) -> tuple[int, str]:

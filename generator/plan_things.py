@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from generator import naming
-from generator.inventory import name_order
+from generator.inventory import ListedThing, name_order
 from generator.manifest import Facility, NamedThing, ThingGroup
 from generator.spans import read_spans
 
@@ -70,11 +70,8 @@ class NamedThings:
     def __iter__(self) -> Iterator[Thing]:
         group = self.layers.group
         if group.inventory is not None:
-            for row in group.inventory:
-                yield self._thing(row.name, row.serial, row.line, row.attributes)
-            return
-        for name in sorted(group.names, key=name_order):
-            yield self._named(name, group.names[name])
+            return map(self._listed, group.inventory)
+        return (self._named(name, group.names[name]) for name in sorted(group.names, key=name_order))
 
     @property
     def source(self) -> str:
@@ -84,8 +81,14 @@ class NamedThings:
     @property
     def last(self) -> Thing:
         """The last in the order of names."""
-        *_, last = self
-        return last
+        group = self.layers.group
+        if group.inventory is not None:
+            return self._listed(group.inventory.last)
+        name = max(group.names, key=name_order)
+        return self._named(name, group.names[name])
+
+    def _listed(self, row: ListedThing) -> Thing:
+        return self._thing(row.name, row.serial, row.line, row.attributes)
 
     def _named(self, name: str, known: NamedThing) -> Thing:
         return self._thing(name, known.serial, known.line, known.attributes)
