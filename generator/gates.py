@@ -189,12 +189,12 @@ class ThingRowsGate:
 
     def _check_row(self, line: bytes) -> None:
         """A row that differs from one that was parsed in its digits alone is not parsed again."""
-        shape, (prefix, number) = line.translate(None, b"0123456789"), _name_parts(line)
-        if not number or (shape, prefix) != (self._shape, self._prefix):
+        shape, (prefix, name) = line.translate(None, b"0123456789"), _name_parts(line)
+        if (shape, prefix) != (self._shape, self._prefix):
             self._parse_row(line)
             self._shape, self._prefix = shape, prefix
             return
-        place = name_order(number.decode("ascii"))
+        place = name_order(name.decode("ascii"))
         if place <= self._previous[1]:
             raise self._disorder(line)
         self._previous = (self._previous[0], place)
@@ -220,9 +220,9 @@ class ThingRowsGate:
 
 
 def _name_parts(line: bytes) -> tuple[bytes, bytes]:
-    """What stands before and in the number of a row's name; no number where the row is of another form."""
-    prefix, _, number = b"".join(line.split(b'"', 4)[3:4]).rpartition(b"-")
-    return prefix, number if number.isdigit() else b""
+    """What stands before and behind the last hyphen of a row's name."""
+    prefix, _, name = b"".join(line.split(b'"', 4)[3:4]).rpartition(b"-")
+    return prefix, name
 
 
 def _fault(path: str, message: str) -> GateError:
