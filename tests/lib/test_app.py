@@ -88,8 +88,8 @@ def test_a_declaration_edited_by_hand_stops_before_it_runs(tmp_path: Path) -> No
 
 
 def test_a_bucket_that_s3_would_refuse_is_told_with_the_manifests_line(tmp_path: Path) -> None:
-    """File and line of the key, found when it is told; nothing is loaded or written."""
-    manifest = lifted_manifest({**manifest_data(1), "environment_suffix": "s3alias"})
+    """A record that an earlier generator let through: file and line of the key, and nothing is loaded or written."""
+    manifest = lifted_manifest(manifest_data(1)).model_copy(update={"environment_suffix": "s3alias"})
     make_project(tmp_path, manifest)
     (tmp_path / "fleet.yaml").write_text("version: 1\napplication: mfg\nenvironment_suffix: s3alias\n")
     done = _app(tmp_path)
