@@ -191,12 +191,26 @@ def test_everything_can_be_destroyed(stacks: Any) -> None:
                 assert kind != "aws_s3_bucket" or body["force_destroy"] is True
 
 
-def test_missing_csrs_can_be_an_error(synthesis_of: Callable[..., Any], settings_with: Callable[..., Any]) -> None:
-    """FLEET_REQUIRE_CSRS stops at the first plant that lacks some, and names the command."""
+@pytest.mark.parametrize(
+    ("plants", "counted", "command"),
+    [
+        (("sg-01", "my-jb-01"), "my-jb-01: 53 of 56 things have no CSR yet", "--facility my-jb-01"),
+        (
+            ("my-jb-01", "th-ry-01"),
+            "my-jb-01: 53 of 56 things have no CSR yet; th-ry-01: 68 of 68 things have no CSR yet",
+            "--all",
+        ),
+    ],
+    ids=["one plant", "two plants"],
+)
+def test_missing_csrs_can_be_an_error(
+    synthesis_of: Callable[..., Any], plants: tuple[str, ...], counted: str, command: str
+) -> None:
+    """FLEET_REQUIRE_CSRS counts those of every plant that lacks some, and names the command that makes them."""
     with pytest.raises(PrerequisiteError) as caught:
-        synthesis_of(requires_csrs=True)
-    assert caught.value.message == "my-jb-01: 53 of 56 things have no CSR yet, and FLEET_REQUIRE_CSRS asks for all."
-    assert caught.value.remedy.startswith("Run `fleet keys create --facility my-jb-01`")
+        synthesis_of(requires_csrs=True, facilities=plants)
+    assert caught.value.message == f"{counted}, and FLEET_REQUIRE_CSRS asks for all."
+    assert caught.value.remedy.startswith(f"Run `fleet keys create {command}`")
 
 
 def test_reserved_concurrency_comes_from_the_manifest(
