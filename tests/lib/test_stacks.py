@@ -59,14 +59,17 @@ def test_the_backend_is_explicit_and_names_no_machine(stacks: Any, name: str) ->
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_provider_is_bound_to_region_and_account(stacks: Any, name: str) -> None:
-    """It refuses another account than the one that the ARNs are for, and tags everything."""
+    """It refuses another account than the one that the ARNs are for, and tags everything, with a plant's own tags."""
     document = stacks[name].document
+    plants = {f"facility-{id_}-tst": plant for id_, plant in facilities.FACILITIES.items()}
+    own = plants[name].tags if name in plants else {}
+    assert (name == "facility-sg-01-tst") == ("cost-centre" in own)
     assert document["terraform"]["required_providers"]["aws"]["version"] == "5.100.0"
     assert document["provider"]["aws"] == [
         {
             "region": FLEET.region,
             "allowed_account_ids": ["123456789012"],
-            "default_tags": [{"tags": {**FLEET.tags, "application": FLEET.application, "environment": "tst"}}],
+            "default_tags": [{"tags": {**FLEET.tags, **own, "application": FLEET.application, "environment": "tst"}}],
         }
     ]
 
