@@ -43,10 +43,13 @@ def encode_python(value: Any) -> str:
     raise EncodingError(f"a {type(value).__name__} has no place in a declaration")
 
 
+_JSON = json.JSONEncoder(ensure_ascii=True, allow_nan=False)
+
+
 def encode_json(value: Any) -> str:
     """A JSON value in ASCII, which hides no invisible character."""
     try:
-        return json.dumps(value, ensure_ascii=True, allow_nan=False)
+        return _JSON.encode(value)
     except (TypeError, ValueError) as error:
         raise EncodingError(str(error)) from None
 

@@ -18,9 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from threading import local
 
-from generator.artefact import Artefact
+from generator.artefact import Artefact, Chunk
 from generator.diagnostics import WriteError
 
 STAGING = ".staging"
@@ -28,8 +27,8 @@ _INTENT = "intent.json"
 _FILES = "files"
 WORKERS = min(4, os.cpu_count() or 1)
 """Hashing and writing leave the interpreter to others, so that another thread makes the next bytes meanwhile."""
-UNIT_BYTES = 500_000
-"""What is hashed and written at once: much less, and the threads spend their time in handing the interpreter over."""
+UNIT_BYTES = 65_536
+"""What is worth leaving the interpreter for: smaller pieces are gathered until they are as much."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +105,7 @@ class Staging:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._staged: list[str] = []
-        self._folders: set[Path] = set()
+        self._is_new: dict[Path, bool] = {}
 
     def add_all(self, artefacts: Iterable[Artefact]) -> dict[str, str]:
         """Stages files, several at a time, and gives the SHA-256 of each by its path."""
@@ -117,20 +116,26 @@ class Staging:
         staged = self._root / STAGING / _FILES / artefact.path
         digest = hashlib.sha256()
         try:
-            if staged.parent not in self._folders:
-                staged.parent.mkdir(parents=True, exist_ok=True)
-                self._folders.add(staged.parent)
+            is_new = self._opened_folder(staged.parent, artefact.path)
             with staged.open("wb") as file:
                 for unit in _units(artefact):
                     digest.update(unit)
                     file.write(unit)
         except OSError as error:
             raise _write_error(staged, error) from None
-        if digest.hexdigest() == hash_of(self._root, artefact.path):
+        sha = digest.hexdigest()
+        if not is_new and sha == hash_of(self._root, artefact.path):
             staged.unlink()
         else:
             self._staged.append(artefact.path)
-        return digest.hexdigest()
+        return sha
+
+    def _opened_folder(self, folder: Path, path: str) -> bool:
+        """Makes the folder where a file is staged; tells whether the tree has none for it yet."""
+        if folder not in self._is_new:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._is_new[folder] = not _folder(self._root, path).exists()
+        return self._is_new[folder]
 
     def commit(self, *, removing: Iterable[str]) -> Change:
         """Moves what is staged into the tree and removes files from it; once the intent stands, nothing undoes it."""
@@ -151,25 +156,21 @@ def _hash_artefact(artefact: Artefact) -> str:
     return digest.hexdigest()
 
 
-_BUFFERS = local()
-"""One a thread, used again and again: fresh memory costs more than what is copied into it."""
-
-
-def _units(artefact: Artefact) -> Iterator[memoryview | bytes]:
+def _units(artefact: Artefact) -> Iterator[Chunk]:
     """A file's bytes in pieces worth leaving the interpreter for; a piece holds until the next is asked for."""
-    if not hasattr(_BUFFERS, "own"):
-        _BUFFERS.own = bytearray(UNIT_BYTES)
-    buffer, size = _BUFFERS.own, 0
+    gathered: list[bytes] = []
+    size = 0
     for chunk in artefact.chunks():
-        if size + len(chunk) > UNIT_BYTES:
-            yield memoryview(buffer)[:size]
-            size = 0
-        if len(chunk) > UNIT_BYTES:
+        if size + len(chunk) >= UNIT_BYTES:
+            if gathered:
+                yield b"".join(gathered)
+                gathered, size = [], 0
             yield chunk
         else:
-            buffer[size : size + len(chunk)] = chunk
+            gathered.append(bytes(chunk))
             size += len(chunk)
-    yield memoryview(buffer)[:size]
+    if gathered:
+        yield b"".join(gathered)
 
 
 def _of_each(artefacts: Iterable[Artefact], sha_of: Callable[[Artefact], str]) -> dict[str, str]:
@@ -204,8 +205,7 @@ def _of_each(artefacts: Iterable[Artefact], sha_of: Callable[[Artefact], str]) -
 
 def _commit(root: Path, change: Change) -> None:
     if not change.is_empty:
-        for path in (*change.written, *change.removed):
-            _target(root, path)
+        _by_folder(root, (*change.written, *change.removed))
         stage = root / STAGING
         stage.mkdir(exist_ok=True)
         draft = stage / f"{_INTENT}.draft"
@@ -221,18 +221,30 @@ def _recover(root: Path) -> None:
     stage = root / STAGING
     with suppress(FileNotFoundError):
         intent = json.loads((stage / _INTENT).read_text("ascii"))
-        targets = {path: _target(root, path) for path in intent["written"]}
-        for folder in {target.parent for target in targets.values()}:
-            folder.mkdir(parents=True, exist_ok=True)
-        for path, target in targets.items():
-            with suppress(FileNotFoundError):  # an interrupted write has moved it already
-                (stage / _FILES / path).replace(target)
+        for folder, paths in _by_folder(root, intent["written"]).items():
+            _move(root, stage / _FILES, folder, paths)
         for path in intent["removed"]:
             _target(root, path).unlink(missing_ok=True)
             _remove_empty(root, (root / path).parent)
         (stage / _INTENT).unlink()
     if stage.exists():
         shutil.rmtree(stage)
+
+
+def _move(root: Path, staged: Path, folder: Path, paths: list[str]) -> None:
+    """Moves files into a folder of the tree: all at once where there is no such folder yet.
+
+    An interrupted write may have moved any of them already.
+    """
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            (staged / folder.relative_to(root)).rename(folder)
+            return
+        folder.mkdir()
+    for path in paths:
+        with suppress(FileNotFoundError):
+            (staged / path).replace(root / path)
 
 
 def _remove_empty(root: Path, folder: Path) -> None:
@@ -252,6 +264,25 @@ def _target(root: Path, path: str) -> Path:
                 f"{place} leads out of the generated tree", hint="replace the link by a real folder or file"
             )
     return Path(place)
+
+
+def _by_folder(root: Path, paths: Iterable[str]) -> dict[Path, list[str]]:
+    """Files of the tree by their folder; refuses links, which a folder that is not there yet cannot hold."""
+    by_name: dict[str, list[str]] = {}
+    for path in paths:
+        by_name.setdefault(path.rpartition("/")[0], []).append(path)
+    folders = {_folder(root, files[0]): files for files in by_name.values()}
+    for folder, files in folders.items():
+        if folder.exists():
+            for path in files:
+                _target(root, path)
+    return folders
+
+
+def _folder(root: Path, path: str) -> Path:
+    """The folder of a file of the tree."""
+    folder, _, _ = path.rpartition("/")
+    return _target(root, folder) if folder else root
 
 
 def _guarded(root: Path, action: Callable[[Path], None]) -> None:
