@@ -12,23 +12,22 @@ import hashlib
 import json
 import os
 import shutil
-from collections import deque
+import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
-from generator.artefact import Artefact, Chunk
+from generator.artefact import Artefact
 from generator.diagnostics import WriteError
+from generator.workers import merged
 
 STAGING = ".staging"
 _INTENT = "intent.json"
 _FILES = "files"
-WORKERS = min(4, os.cpu_count() or 1)
-"""Hashing and writing leave the interpreter to others, so that another thread makes the next bytes meanwhile."""
-UNIT_BYTES = 65_536
-"""What is worth leaving the interpreter for: smaller pieces are gathered until they are as much."""
+_WAIT_S = 2.0
+"""How long a lock is waited for: a worker of a run that was killed keeps it until its file is done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,16 +52,25 @@ def opened(root: Path) -> Iterator[None]:
     except OSError as error:
         raise _write_error(root, error) from None
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise WriteError(
-                f"another `fleet generate` is writing {root}", hint="wait until it is done, and run again"
-            ) from None
+        if not _is_locked(handle):
+            raise WriteError(f"another `fleet generate` is writing {root}", hint="wait until it is done, and run again")
         _guarded(root, _recover)
         yield
     finally:
         os.close(handle)
+
+
+def _is_locked(handle: int) -> bool:
+    until = time.monotonic() + _WAIT_S
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.05)
+        else:
+            return True
 
 
 def hash_of(root: Path, path: str) -> str | None:
@@ -104,11 +112,10 @@ class Staging:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._staged: list[str] = []
         self._is_new: dict[Path, bool] = {}
 
     def add_all(self, artefacts: Iterable[Artefact]) -> dict[str, str]:
-        """Stages files, several at a time, and gives the SHA-256 of each by its path."""
+        """Stages files and gives the SHA-256 of each by its path."""
         return _of_each(artefacts, self.add)
 
     def add(self, artefact: Artefact) -> str:
@@ -118,16 +125,14 @@ class Staging:
         try:
             is_new = self._opened_folder(staged.parent, artefact.path)
             with staged.open("wb") as file:
-                for unit in _units(artefact):
-                    digest.update(unit)
-                    file.write(unit)
+                for chunk in artefact.chunks():
+                    digest.update(chunk)
+                    file.write(chunk)
         except OSError as error:
             raise _write_error(staged, error) from None
         sha = digest.hexdigest()
         if not is_new and sha == hash_of(self._root, artefact.path):
             staged.unlink()
-        else:
-            self._staged.append(artefact.path)
         return sha
 
     def _opened_folder(self, folder: Path, path: str) -> bool:
@@ -139,7 +144,8 @@ class Staging:
 
     def commit(self, *, removing: Iterable[str]) -> Change:
         """Moves what is staged into the tree and removes files from it; once the intent stands, nothing undoes it."""
-        change = Change(written=tuple(sorted(self._staged)), removed=tuple(sorted(removing)))
+        written = sorted(_files_below(self._root / STAGING / _FILES))
+        change = Change(written=tuple(written), removed=tuple(sorted(removing)))
         _guarded(self._root, lambda root: _commit(root, change))
         return change
 
@@ -151,56 +157,24 @@ def hash_all(artefacts: Iterable[Artefact]) -> dict[str, str]:
 
 def _hash_artefact(artefact: Artefact) -> str:
     digest = hashlib.sha256()
-    for unit in _units(artefact):
-        digest.update(unit)
+    for chunk in artefact.chunks():
+        digest.update(chunk)
     return digest.hexdigest()
 
 
-def _units(artefact: Artefact) -> Iterator[Chunk]:
-    """A file's bytes in pieces worth leaving the interpreter for; a piece holds until the next is asked for."""
-    gathered: list[bytes] = []
-    size = 0
-    for chunk in artefact.chunks():
-        if size + len(chunk) >= UNIT_BYTES:
-            if gathered:
-                yield b"".join(gathered)
-                gathered, size = [], 0
-            yield chunk
-        else:
-            gathered.append(bytes(chunk))
-            size += len(chunk)
-    if gathered:
-        yield b"".join(gathered)
-
-
 def _of_each(artefacts: Iterable[Artefact], sha_of: Callable[[Artefact], str]) -> dict[str, str]:
-    """The SHA-256 of each artefact by its path, worked out several at a time.
+    """The SHA-256 of each artefact by its path; where several fail, the first in order is told.
 
-    Where one fails, no other is begun, and the fault is that of the first in order, whichever thread was faster: all
-    before it were begun before it, and are finished.
+    Artefacts of one folder come one after the other, and share what they are made from: one worker makes them all.
     """
-    pending = iter(tuple(enumerate(artefacts)))
-    failed: list[tuple[int, BaseException]] = []
+    folders = [tuple(files) for _, files in groupby(artefacts, key=lambda artefact: artefact.path.rpartition("/")[0])]
+    return merged(folders, lambda files: {artefact.path: sha_of(artefact) for artefact in files})
 
-    def work() -> dict[str, str]:
-        shas = {}
-        for place, artefact in pending:
-            try:
-                shas[artefact.path] = sha_of(artefact)
-            except BaseException as error:
-                failed.append((place, error))
-                deque(pending, maxlen=0)
-        return shas
 
-    with ThreadPoolExecutor(WORKERS) as pool:
-        workers = [pool.submit(work) for _ in range(WORKERS)]
-        try:
-            shas = {path: sha for worker in workers for path, sha in worker.result().items()}
-        finally:
-            deque(pending, maxlen=0)
-    if failed:
-        raise min(failed, key=lambda failure: failure[0])[1]
-    return shas
+def _files_below(folder: Path) -> Iterator[str]:
+    for parent, _, names in os.walk(folder):
+        within = parent[len(str(folder)) + 1 :]
+        yield from (f"{within}/{name}" if within else name for name in names)
 
 
 def _commit(root: Path, change: Change) -> None:
