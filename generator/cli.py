@@ -144,10 +144,11 @@ def generate(
         change = pipeline.generate(
             manifest, path.parent, facilities=facilities, force=force, allowed=frozenset(map(Impact, allowed))
         )
-    for verb, paths in (("wrote", change.written), ("removed", change.removed)):
-        for name in paths:
-            click.echo(f"{verb} {OUTPUT_FOLDER}/{name}")
-    if change.is_empty:
+    written = [f"wrote {OUTPUT_FOLDER}/{name}" for name in change.written]
+    removed = [f"removed {OUTPUT_FOLDER}/{name}" for name in change.removed]
+    if written or removed:
+        click.echo("\n".join(written + removed))
+    else:
         click.echo(f"{OUTPUT_FOLDER} is what {layers(path, environment)} says: nothing changed.")
 
 

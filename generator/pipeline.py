@@ -56,7 +56,7 @@ def generate(
                 changes.refuse_edited(
                     tuple(
                         path
-                        for path in changes.edited_files(former, [*touched, *removed], _hashes(root))
+                        for path in changes.edited_files(former, [*touched, *removed], writer.hashes(root))
                         if writer.hash_of(root, path) != shas.get(path)
                     )
                 )
@@ -72,7 +72,7 @@ def check(manifest: FleetManifest, project: Path, *, facilities: tuple[str, ...]
     with writer.opened(root) if root.exists() else nullcontext():
         former = _read_index(root, is_forgiving=False)
         sections = _sections(manifest, former, selection, own, writer.hash_all)
-        changes.refuse_differences(changes.compare(former, sections, _hashes(root), is_whole=selection.is_whole))
+        changes.refuse_differences(changes.compare(former, sections, writer.hashes(root), is_whole=selection.is_whole))
 
 
 def compare(manifest: FleetManifest, project: Path, *, facilities: tuple[str, ...]) -> Comparison:
@@ -131,10 +131,6 @@ def _sections(
 
 def _section(values: tuple[tuple[str, str], ...], shas: dict[str, str], templates: str) -> Section:
     return Section(values=values, templates=templates, files=tuple(sorted(shas.items())))
-
-
-def _hashes(root: Path) -> changes.HashOf:
-    return lambda path: writer.hash_of(root, path)
 
 
 def _read_index(root: Path, *, is_forgiving: bool) -> Index:

@@ -73,6 +73,19 @@ def _is_locked(handle: int) -> bool:
             return True
 
 
+def hashes(root: Path) -> Callable[[str], str | None]:
+    """Gives the SHA-256 of one file after the other, as `hash_of` does; looks once for a folder that is not there."""
+    is_there: dict[str, bool] = {}
+
+    def find(path: str) -> str | None:
+        folder = path.rpartition("/")[0]
+        if folder not in is_there:
+            is_there[folder] = _folder(root, path).exists()
+        return hash_of(root, path) if is_there[folder] else None
+
+    return find
+
+
 def hash_of(root: Path, path: str) -> str | None:
     """SHA-256 of a file of the tree; None where there is none."""
     target = _target(root, path)
