@@ -60,8 +60,9 @@ def generate(
                         if writer.hash_of(root, path) != shas.get(path)
                     )
                 )
-            found = _compare(manifest, former, root, selection, own, is_forgiving=force)
-            impact_report.refuse(found, allowed=allowed)
+            if former != index.EMPTY:  # else there is nothing to lose
+                found = _compare(manifest, former, root, selection, own, is_forgiving=force)
+                impact_report.refuse(found, allowed=allowed)
             stage.add(Artefact(path=INDEX_FILE, chunks=lambda: (index.dump(current),)))
             return stage.commit(removing=removed)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import signal
@@ -27,7 +26,7 @@ def merged(items: Sequence[Item], work: Callable[[Item], dict[str, str]]) -> dic
     count = min(WORKERS, len(items) // ITEMS_A_WORKER)
     undone = list(range(len(items)))
     if count > 1:
-        with _frozen(), ExitStack() as stack:
+        with ExitStack() as stack:
             others = [stack.enter_context(_forked(items[number::count], work)) for number in range(1, count)]
             shares = [_results(items[::count], work), *map(_read, others)]
         for number, share in enumerate(shares):
@@ -38,16 +37,6 @@ def merged(items: Sequence[Item], work: Callable[[Item], dict[str, str]]) -> dic
         if place >= 0:
             found |= work(items[place])
     return found
-
-
-@contextmanager
-def _frozen() -> Iterator[None]:
-    """Keeps the garbage collector from what there is already: it would touch, and so copy, memory that is shared."""
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 def _results(

@@ -125,7 +125,7 @@ class Staging:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._is_new: dict[Path, bool] = {}
+        self._is_new: dict[str, bool] = {}
 
     def add_all(self, artefacts: Iterable[Artefact]) -> dict[str, str]:
         """Stages files and gives the SHA-256 of each by its path."""
@@ -133,25 +133,26 @@ class Staging:
 
     def add(self, artefact: Artefact) -> str:
         """Stages a file and gives its SHA-256; one that is in the tree already is not staged."""
-        staged = self._root / STAGING / _FILES / artefact.path
+        staged = f"{self._root}/{STAGING}/{_FILES}/{artefact.path}"
         digest = hashlib.sha256()
         try:
-            is_new = self._opened_folder(staged.parent, artefact.path)
-            with staged.open("wb") as file:
+            is_new = self._opened_folder(artefact.path)
+            with open(staged, "wb") as file:  # noqa: PTH123 - a path object each is slow
                 for chunk in artefact.chunks():
                     digest.update(chunk)
                     file.write(chunk)
         except OSError as error:
-            raise _write_error(staged, error) from None
+            raise _write_error(Path(staged), error) from None
         sha = digest.hexdigest()
         if not is_new and sha == hash_of(self._root, artefact.path):
-            staged.unlink()
+            Path(staged).unlink()
         return sha
 
-    def _opened_folder(self, folder: Path, path: str) -> bool:
+    def _opened_folder(self, path: str) -> bool:
         """Makes the folder where a file is staged; tells whether the tree has none for it yet."""
+        folder = path.rpartition("/")[0]
         if folder not in self._is_new:
-            folder.mkdir(parents=True, exist_ok=True)
+            (self._root / STAGING / _FILES / folder).mkdir(parents=True, exist_ok=True)
             self._is_new[folder] = not _folder(self._root, path).exists()
         return self._is_new[folder]
 
@@ -224,11 +225,11 @@ def _move(root: Path, staged: Path, folder: Path, paths: list[str]) -> None:
     An interrupted write may have moved any of them already.
     """
     if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        if folder.parent != root:
+            folder.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):
             (staged / folder.relative_to(root)).rename(folder)
-            return
-        folder.mkdir()
+        return
     for path in paths:
         with suppress(FileNotFoundError):
             (staged / path).replace(root / path)
