@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from generator import changes, impact_report, index, writer
+from generator import changes, impact_report, index, tree, writer
 from generator.artefact import Artefact
 from generator.comparison import Comparison, compare_tree
 from generator.diagnostics import RequestError, WriteError
@@ -56,8 +56,8 @@ def generate(
                 changes.refuse_edited(
                     tuple(
                         path
-                        for path in changes.edited_files(former, [*touched, *removed], writer.hashes(root))
-                        if writer.hash_of(root, path) != shas.get(path)
+                        for path in changes.edited_files(former, [*touched, *removed], tree.hashes(root))
+                        if tree.hash_of(root, path) != shas.get(path)
                     )
                 )
             if former != index.EMPTY:  # else there is nothing to lose
@@ -73,7 +73,7 @@ def check(manifest: FleetManifest, project: Path, *, facilities: tuple[str, ...]
     with writer.opened(root) if root.exists() else nullcontext():
         former = _read_index(root, is_forgiving=False)
         sections = _sections(manifest, former, selection, own, writer.hash_all)
-        changes.refuse_differences(changes.compare(former, sections, writer.hashes(root), is_whole=selection.is_whole))
+        changes.refuse_differences(changes.compare(former, sections, tree.hashes(root), is_whole=selection.is_whole))
 
 
 def compare(manifest: FleetManifest, project: Path, *, facilities: tuple[str, ...]) -> Comparison:
@@ -88,7 +88,7 @@ def _compare(
 ) -> Comparison:
     """`is_forgiving`: a tree that does not say what there was has nothing to lose."""
     try:
-        found = compare_tree(manifest, former, root, read=lambda path: writer.read(root, path), templates=own.hash)
+        found = compare_tree(manifest, former, root, read=lambda path: tree.read(root, path), templates=own.hash)
     except WriteError:
         if not is_forgiving:
             raise
@@ -135,7 +135,7 @@ def _section(values: tuple[tuple[str, str], ...], shas: dict[str, str], template
 
 
 def _read_index(root: Path, *, is_forgiving: bool) -> Index:
-    content = writer.read(root, INDEX_FILE)
+    content = tree.read(root, INDEX_FILE)
     if content is None:
         return index.EMPTY
     try:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from generator.artefact import Artefact
 from generator.diagnostics import WriteError
+from generator.tree import by_folder, folder_of, guarded, hash_of, target_of, write_error
 from generator.workers import merged
 
 STAGING = ".staging"
@@ -50,11 +51,11 @@ def opened(root: Path) -> Iterator[None]:
         root.mkdir(parents=True, exist_ok=True)
         handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
-        raise _write_error(root, error) from None
+        raise write_error(root, error) from None
     try:
         if not _is_locked(handle):
             raise WriteError(f"another `fleet generate` is writing {root}", hint="wait until it is done, and run again")
-        _guarded(root, _recover)
+        guarded(root, _recover)
         yield
     finally:
         os.close(handle)
@@ -71,41 +72,6 @@ def _is_locked(handle: int) -> bool:
             time.sleep(0.05)
         else:
             return True
-
-
-def hashes(root: Path) -> Callable[[str], str | None]:
-    """Gives the SHA-256 of one file after the other, as `hash_of` does; looks once for a folder that is not there."""
-    is_there: dict[str, bool] = {}
-
-    def find(path: str) -> str | None:
-        folder = path.rpartition("/")[0]
-        if folder not in is_there:
-            is_there[folder] = _folder(root, path).exists()
-        return hash_of(root, path) if is_there[folder] else None
-
-    return find
-
-
-def hash_of(root: Path, path: str) -> str | None:
-    """SHA-256 of a file of the tree; None where there is none."""
-    target = _target(root, path)
-    try:
-        with target.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise _write_error(target, error) from None
-
-
-def read(root: Path, path: str) -> bytes | None:
-    """The bytes of a file of the tree; None where there is none."""
-    try:
-        return _target(root, path).read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise _write_error(root / path, error) from None
 
 
 @contextmanager
@@ -142,7 +108,7 @@ class Staging:
                     digest.update(chunk)
                     file.write(chunk)
         except OSError as error:
-            raise _write_error(Path(staged), error) from None
+            raise write_error(Path(staged), error) from None
         sha = digest.hexdigest()
         if not is_new and sha == hash_of(self._root, artefact.path):
             Path(staged).unlink()
@@ -153,14 +119,14 @@ class Staging:
         folder = path.rpartition("/")[0]
         if folder not in self._is_new:
             (self._root / STAGING / _FILES / folder).mkdir(parents=True, exist_ok=True)
-            self._is_new[folder] = not _folder(self._root, path).exists()
+            self._is_new[folder] = not folder_of(self._root, path).exists()
         return self._is_new[folder]
 
     def commit(self, *, removing: Iterable[str]) -> Change:
         """Moves what is staged into the tree and removes files from it; once the intent stands, nothing undoes it."""
         written = sorted(_files_below(self._root / STAGING / _FILES))
         change = Change(written=tuple(written), removed=tuple(sorted(removing)))
-        _guarded(self._root, lambda root: _commit(root, change))
+        guarded(self._root, lambda root: _commit(root, change))
         return change
 
 
@@ -192,8 +158,10 @@ def _files_below(folder: Path) -> Iterator[str]:
 
 
 def _commit(root: Path, change: Change) -> None:
+    folders = by_folder(root, change.written)
+    for path in change.removed:
+        target_of(root, path)
     if not change.is_empty:
-        _by_folder(root, (*change.written, *change.removed))
         stage = root / STAGING
         stage.mkdir(exist_ok=True)
         draft = stage / f"{_INTENT}.draft"
@@ -202,28 +170,34 @@ def _commit(root: Path, change: Change) -> None:
             file.flush()
             os.fsync(file.fileno())
         draft.rename(stage / _INTENT)
-    _recover(root)
+        _carry_out(root, folders, change.removed)
+    _clear(root)
 
 
 def _recover(root: Path) -> None:
-    stage = root / STAGING
     with suppress(FileNotFoundError):
-        intent = json.loads((stage / _INTENT).read_text("ascii"))
-        for folder, paths in _by_folder(root, intent["written"]).items():
-            _move(root, stage / _FILES, folder, paths)
-        for path in intent["removed"]:
-            _target(root, path).unlink(missing_ok=True)
-            _remove_empty(root, (root / path).parent)
-        (stage / _INTENT).unlink()
-    if stage.exists():
-        shutil.rmtree(stage)
+        intent = json.loads((root / STAGING / _INTENT).read_text("ascii"))
+        _carry_out(root, by_folder(root, intent["written"]), intent["removed"])
+    _clear(root)
+
+
+def _carry_out(root: Path, written: dict[Path, list[str]], removed: Iterable[str]) -> None:
+    """Does what the intent says; an interrupted write may have done any part of it already."""
+    for folder, paths in written.items():
+        _move(root, root / STAGING / _FILES, folder, paths)
+    for path in removed:
+        target_of(root, path).unlink(missing_ok=True)
+        _remove_empty(root, (root / path).parent)
+    (root / STAGING / _INTENT).unlink()
+
+
+def _clear(root: Path) -> None:
+    if (root / STAGING).exists():
+        shutil.rmtree(root / STAGING)
 
 
 def _move(root: Path, staged: Path, folder: Path, paths: list[str]) -> None:
-    """Moves files into a folder of the tree: all at once where there is no such folder yet.
-
-    An interrupted write may have moved any of them already.
-    """
+    """Moves files into a folder of the tree: all at once where there is no such folder yet."""
     if not folder.exists():
         if folder.parent != root:
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -240,48 +214,3 @@ def _remove_empty(root: Path, folder: Path) -> None:
         return
     shutil.rmtree(folder / "__pycache__", ignore_errors=True)
     folder.rmdir()
-
-
-def _target(root: Path, path: str) -> Path:
-    """The place of a file in the tree; refuses links, which could lead out of it."""
-    place = str(root)
-    for part in path.split("/"):
-        place = f"{place}/{part}"
-        if part in ("", ".", "..") or os.path.islink(place):  # noqa: PTH114 - a path object each is slow
-            raise WriteError(
-                f"{place} leads out of the generated tree", hint="replace the link by a real folder or file"
-            )
-    return Path(place)
-
-
-def _by_folder(root: Path, paths: Iterable[str]) -> dict[Path, list[str]]:
-    """Files of the tree by their folder; refuses links, which a folder that is not there yet cannot hold."""
-    by_name: dict[str, list[str]] = {}
-    for path in paths:
-        by_name.setdefault(path.rpartition("/")[0], []).append(path)
-    folders = {_folder(root, files[0]): files for files in by_name.values()}
-    for folder, files in folders.items():
-        if folder.exists():
-            for path in files:
-                _target(root, path)
-    return folders
-
-
-def _folder(root: Path, path: str) -> Path:
-    """The folder of a file of the tree."""
-    folder, _, _ = path.rpartition("/")
-    return _target(root, folder) if folder else root
-
-
-def _guarded(root: Path, action: Callable[[Path], None]) -> None:
-    try:
-        action(root)
-    except OSError as error:
-        raise _write_error(root, error) from None
-
-
-def _write_error(path: Path, error: OSError) -> WriteError:
-    reason = (error.strerror or str(error)).lower()
-    return WriteError(
-        f"{error.filename or path} cannot be read or written: {reason}", hint="check its rights and the disk"
-    )
