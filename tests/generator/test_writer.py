@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterable
@@ -17,6 +19,7 @@ from generator.artefact import Artefact
 from generator.diagnostics import GateError, WriteError
 from generator.writer import hash_all
 
+ROOT = Path(__file__).parents[2]
 PATHS = [f"plant_{number:02d}/{name}" for number in range(40) for name in ("a", "b")]
 
 
@@ -87,3 +90,26 @@ def test_lock_that_is_let_go_soon_is_waited_for(tmp_path: Path, monkeypatch: pyt
     start = time.monotonic()
     with writer.opened(tmp_path):
         assert 0.05 < time.monotonic() - start
+
+
+KILLED = """
+import os, sys, time
+from pathlib import Path
+from generator import workers
+first, workers.WORKERS = os.getpid(), 2
+def work(number):
+    time.sleep(0.05)
+    if os.getpid() == first and number >= 4:
+        os.kill(first, 9)
+    Path(sys.argv[1], str(number)).touch()
+    return {}
+workers.merged(range(100), work)
+"""
+
+
+def test_worker_ends_when_its_run_was_killed(tmp_path: Path) -> None:
+    """It finishes what it is at, and then nothing more."""
+    ended = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], cwd=ROOT, check=False)
+    assert -9 == ended.returncode
+    time.sleep(0.3)
+    assert 2 <= len(list(tmp_path.iterdir())) < 20
