@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,7 @@ def generate(
 
     path = _manifest(manifest_path)
     manifest = read_manifest(path, name=_shown(path), environment=environment)
+    gc.freeze()  # what there is now stays to the end, so neither this process nor its workers look through it again
     if check:
         with mending_in(environment):
             pipeline.check(manifest, path.parent, facilities=facilities)
@@ -144,10 +146,11 @@ def generate(
         change = pipeline.generate(
             manifest, path.parent, facilities=facilities, force=force, allowed=frozenset(map(Impact, allowed))
         )
-    for verb, paths in (("wrote", change.written), ("removed", change.removed)):
-        for name in paths:
-            click.echo(f"{verb} {OUTPUT_FOLDER}/{name}")
-    if change.is_empty:
+    written = [f"wrote {OUTPUT_FOLDER}/{name}" for name in change.written]
+    removed = [f"removed {OUTPUT_FOLDER}/{name}" for name in change.removed]
+    if written or removed:
+        click.echo("\n".join(written + removed))
+    else:
         click.echo(f"{OUTPUT_FOLDER} is what {layers(path, environment)} says: nothing changed.")
 
 
