@@ -14,11 +14,13 @@ from functools import lru_cache
 from itertools import product
 from typing import NamedTuple
 
-from operations.isolation.conditions import Context, holds
+from operations.isolation.conditions import Context, canonical_key, holds
 from operations.isolation.policy import Literal, Policy, Resource, Statement, Variable
 from operations.isolation.wildcards import Pattern, exact_text, regex_of, split_wildcards
 
-_CERTIFICATE_KEY = "iot:certificate."
+CLIENT_ID = "iot:clientid"
+THING_NAME = "iot:connection.thing.thingname"
+IS_ATTACHED = "iot:connection.thing.isattached"
 _CERTIFICATE_WILDCARDS = frozenset("*$+?#")
 _CERTIFICATE_LENGTH = 1024
 """Longer values and those with wildcards are not put in: "X.509 certificate policy variable limitations",
@@ -102,19 +104,26 @@ def contexts(session: Session) -> tuple[tuple[Context, Reading], ...]:
     return tuple(found.values())
 
 
+def thing_of(session: Session, *, name_from_certificate: bool) -> str | None:
+    """The thing that the connection is taken for; over HTTPS none (thing policy variables are MQTT's alone)."""
+    if session.client_id is None:
+        return None
+    if name_from_certificate and len(session.things) == 1:
+        return session.things[0]
+    return session.client_id if session.client_id in session.things else None
+
+
 def _context(session: Session, reading: Reading) -> Context:
     context: dict[str, tuple[str, ...]] = {
-        key.lower(): (value,) for key, value in session.certificate.items() if _is_put_in(value)
+        canonical_key(key): (value,) for key, value in session.certificate.items() if _is_put_in(value)
     }
     if session.client_id is None:
         return context
-    context["iot:clientid"] = (session.client_id,)
-    thing = session.client_id if session.client_id in session.things else None
-    if reading.name_from_certificate and len(session.things) == 1:
-        thing = session.things[0]
-    context["iot:connection.thing.isattached"] = ("true" if thing is not None else "false",)
+    thing = thing_of(session, name_from_certificate=reading.name_from_certificate)
+    context[CLIENT_ID] = (session.client_id,)
+    context[IS_ATTACHED] = ("true" if thing is not None else "false",)
     if thing is not None:
-        context["iot:connection.thing.thingname"] = (thing,)
+        context[THING_NAME] = (thing,)
         if thing in session.types:
             context["iot:connection.thing.thingtypename"] = (session.types[thing],)
         for key, value in session.attributes.get(thing, {}).items():
@@ -126,22 +135,23 @@ def _is_put_in(value: str) -> bool:
     return len(value) <= _CERTIFICATE_LENGTH and not _CERTIFICATE_WILDCARDS & set(value)
 
 
-def permissions(policies: Iterable[Policy], context: Context, reading: Reading, *, action: str = "") -> Permissions:
-    """What the policies allow in this context; only of `action`, where it is given."""
+def permissions(policies: Iterable[Policy], context: Context, reading: Reading) -> Permissions:
+    """What the policies allow in this context."""
     exact: set[tuple[str, str]] = set()
     wide: list[tuple[str, re.Pattern[str]]] = []
     denied: list[tuple[str, re.Pattern[str]]] = []
     for policy in policies:
         for statement in policy.statements:
-            actions = statement.actions & {action} if action else statement.actions
-            if not actions or not all(holds(condition, context) for condition in statement.conditions):
+            if not all(holds(condition, context) for condition in statement.conditions):
                 continue
             for pattern in _patterns(statement, context, reading):
                 text = exact_text(pattern)
                 if statement.is_allow and text is not None:
-                    exact.update((each, text) for each in actions)
+                    exact.update((each, text) for each in statement.actions)
                 else:
-                    (wide if statement.is_allow else denied).extend((each, regex_of(pattern)) for each in actions)
+                    (wide if statement.is_allow else denied).extend(
+                        (each, regex_of(pattern)) for each in statement.actions
+                    )
     return Permissions(exact=frozenset(exact), wide=tuple(wide), denied=tuple(denied))
 
 
