@@ -44,7 +44,6 @@ COMMON_NAME = "iot:Certificate.Subject.CommonName"
 NO_NAMES = (Act("iot:ListRetainedMessages", "*"),)
 
 
-@lru_cache(maxsize=1 << 16)
 def attacks_on(realm: Realm, group: Group, thing: str) -> frozenset[Act]:
     """What another thing must not be able to do in this one's places, once it is connected."""
     of_thing = (realm.application, group.facility, group.device_type, thing)
@@ -88,7 +87,6 @@ def wide_attacks(realm: Realm) -> frozenset[Act]:
     return frozenset([*acts, *NO_NAMES])
 
 
-@lru_cache(maxsize=1 << 16)
 def hostile_client_ids(thing: str, other: str) -> tuple[str, ...]:
     """Names that a thing with a certificate of its own tries to connect under; none of them is its own."""
     near = (
@@ -117,12 +115,11 @@ def _homoglyphs(thing: str) -> str:
     return thing.translate(str.maketrans("aeopcx", "аеорсх"))
 
 
-def sessions_of(thing: str, other: str) -> tuple[Session, ...]:
-    """Connections that must not get in: under the thing's certificate by another name, under one that has no thing."""
-    as_other = (Session(client_id=each, things=(thing,)) for each in hostile_client_ids(thing, other))
+def strangers(thing: str, other: str) -> tuple[Session, ...]:
+    """Connections that must not get in: under a certificate that has no thing, or that bears another's name."""
     detached = (Session(client_id=each, things=()) for each in (thing, other, "${iot:Connection.Thing.ThingName}"))
     forged = Session(client_id=other, things=(thing,), certificate={COMMON_NAME: other})
-    return (*as_other, *detached, forged)
+    return (*detached, forged)
 
 
 def own_session(thing: str, *, common_name: str | None = None) -> Session:

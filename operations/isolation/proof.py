@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from operations.isolation.cases import attacks_on, intrusions, own_session, sessions_of, wide_attacks
+from operations.isolation.cases import attacks_on, hostile_client_ids, intrusions, own_session, strangers, wide_attacks
 from operations.isolation.evaluator import Evaluator
-from operations.isolation.principals import Fleet, Group, Realm
+from operations.isolation.principals import Fleet, Group
 from operations.isolation.session import Act, Permissions, Session
 from operations.isolation.symbolic import Finding, check_apart, check_own, grants
 from operations.isolation.territory import rights
@@ -46,31 +46,40 @@ class Proof:
         return not self.findings
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wrongs:
+    """What each thing has to be spared, and whom an act would wrong: so one act is held against all things at once."""
+
+    by_thing: dict[str, frozenset[Act]]
+    wronged: dict[tuple[str, str], str]
+
+
 class _Tally:
     """Counts what was tried, and keeps one witness for each claim of each group."""
 
     def __init__(self) -> None:
         self.connections = self.cases = self.rights = self.pattern_pairs = 0
-        self.findings: dict[tuple[str, str], Finding] = {}
+        self.findings: dict[tuple[str, str, str], Finding] = {}
+
+    def add(self, finding: Finding, *, of: str = "") -> None:
+        self.findings.setdefault((finding.group, finding.claim, of), finding)
 
     def found(self, group: Group, claim: str, *, detail: str, witness: str) -> None:
-        self.findings.setdefault(
-            (group.name, claim), Finding(group=group.name, claim=claim, detail=detail, witness=witness)
-        )
+        self.add(Finding(group=group.name, claim=claim, detail=detail, witness=witness))
 
 
 def prove(fleet: Fleet, *, others: int = OTHERS, on_progress: Callable[[int, int], None] = lambda *_: None) -> Proof:
     """Prove that no thing reaches what belongs to another, or find where it does."""
     started = time.perf_counter()
     tally = _Tally()
-    symbolic = _prove_for_all_names(fleet, tally)
+    _prove_for_all_names(fleet, tally)
     _check_names(fleet, tally)
-    owners = _owners(fleet)
+    wrongs = _wrongs(fleet)
     done = 0
     for group in fleet.groups:
         evaluator = Evaluator((group.policy,))
         for index in range(len(group.things)):
-            _try_thing(fleet, group, index, evaluator=evaluator, owners=owners, others=others, tally=tally)
+            _try_thing(fleet, group, index, evaluator=evaluator, wrongs=wrongs, others=others, tally=tally)
             done += 1
             if done % _STEP == 0:
                 on_progress(done, fleet.thing_count)
@@ -88,19 +97,19 @@ def prove(fleet: Fleet, *, others: int = OTHERS, on_progress: Callable[[int, int
         cases=tally.cases,
         rights=tally.rights,
         seconds=round(time.perf_counter() - started, 3),
-        findings=tuple(sorted({*symbolic, *tally.findings.values()})),
+        findings=tuple(sorted(tally.findings.values())),
     )
 
 
-def _prove_for_all_names(fleet: Fleet, tally: _Tally) -> list[Finding]:
-    findings = []
+def _prove_for_all_names(fleet: Fleet, tally: _Tally) -> None:
     for group in fleet.groups:
-        findings += check_own(fleet.realm, group)
+        for finding in check_own(fleet.realm, group):
+            tally.add(finding, of=finding.detail)
         for other in fleet.groups:
-            found, decided = check_apart(fleet.realm, group, other)
-            findings += found
+            findings, decided = check_apart(fleet.realm, group, other)
             tally.pattern_pairs += decided
-    return findings
+            for finding in findings:
+                tally.add(finding, of=finding.detail)
 
 
 def _check_names(fleet: Fleet, tally: _Tally) -> None:
@@ -117,15 +126,13 @@ def _check_names(fleet: Fleet, tally: _Tally) -> None:
             seen[thing] = group
 
 
-def _owners(fleet: Fleet) -> dict[tuple[str, str], str]:
-    """Who is wronged by an act: with it, what a thing may do is held against all other things at once."""
-    owners: dict[tuple[str, str], str] = {}
-    for group in fleet.groups:
-        for thing in group.things:
-            for act in attacks_on.__wrapped__(fleet.realm, group, thing):
-                owners[act] = thing
-            owners["iot:Connect", fleet.realm.arn("client", thing)] = thing
-    return owners
+def _wrongs(fleet: Fleet) -> _Wrongs:
+    by_thing = {
+        thing: attacks_on(fleet.realm, group, thing) | {Act("iot:Connect", fleet.realm.arn("client", thing))}
+        for group in fleet.groups
+        for thing in group.things
+    }
+    return _Wrongs(by_thing=by_thing, wronged={act: thing for thing, acts in by_thing.items() for act in acts})
 
 
 def _try_thing(
@@ -134,7 +141,7 @@ def _try_thing(
     index: int,
     *,
     evaluator: Evaluator,
-    owners: dict[tuple[str, str], str],
+    wrongs: _Wrongs,
     others: int,
     tally: _Tally,
 ) -> None:
@@ -149,24 +156,29 @@ def _try_thing(
             tally.found(group, f"a thing has its rights: {act.action}", detail=thing, witness=act.resource)
     for permitted in allowed:
         for act_ in permitted.exact:
-            if owners.get(act_, thing) != thing:
+            if wrongs.wronged.get(act_, thing) != thing:
                 tally.found(group, f"{act_[0]} is denied on all other things", detail=thing, witness=act_[1])
     _try_acts(group, own, allowed, wide_attacks(realm), tally)
     for other in fleet.groups:
         if other is not group:
             _try_acts(group, own, allowed, intrusions(realm, group, thing, other), tally)
-    for other, victim in victims:
-        _try_acts(group, own, allowed, attacks_on(realm, other, victim), tally)
-        _try_connection(group, realm, Session(client_id=victim, things=(thing,)), evaluator, tally)
+    for _, victim in victims:
+        _try_acts(group, own, allowed, wrongs.by_thing[victim], tally)
     # Things that may come: no name of today may begin with another, one of tomorrow may.
     for name in (f"{thing}2", f"{thing}-x", f"x{thing}"):
         _try_acts(group, own, allowed, attacks_on(realm, group, name), tally)
-    for session in sessions_of(thing, neighbour):
-        _try_connection(group, realm, session, evaluator, tally)
-    for other, victim in victims[:1]:
-        for session in (own_session(thing, common_name=victim), Session(client_id=None, things=(thing,))):
-            acts = attacks_on(realm, other, victim)
-            _try_acts(group, session, evaluator.permissions(session), acts, tally)
+    for session in (own_session(thing, common_name=neighbour), Session(client_id=None, things=(thing,))):
+        acts = wrongs.by_thing.get(neighbour, frozenset())
+        _try_acts(group, session, evaluator.permissions(session), acts, tally)
+    names = (*hostile_client_ids(thing, neighbour), *(victim for _, victim in victims))
+    sessions = strangers(thing, neighbour)
+    tally.connections += len(names) + len(sessions)
+    for name in evaluator.admitted_names(realm, thing, names):
+        tally.found(group, "iot:Connect is denied under any other name", detail=f"certificate of {thing}", witness=name)
+    for session in evaluator.admitted(realm, sessions):
+        tally.found(
+            group, "iot:Connect is denied to strangers", detail=_shown(session), witness=session.client_id or ""
+        )
 
 
 def _try_acts(
@@ -175,16 +187,12 @@ def _try_acts(
     tally.cases += len(acts)
     for permitted in allowed:
         for act in permitted.allowed_of(acts):
-            detail = f"as {session.client_id!r} under the certificate of {', '.join(session.things) or 'no thing'}"
-            tally.found(group, f"{act.action} is denied where others are", detail=detail, witness=act.resource)
+            claim = f"{act.action} is denied where others are"
+            tally.found(group, claim, detail=_shown(session), witness=act.resource)
 
 
-def _try_connection(group: Group, realm: Realm, session: Session, evaluator: Evaluator, tally: _Tally) -> None:
-    tally.connections += 1
-    act = Act("iot:Connect", realm.arn("client", session.client_id or ""))
-    if evaluator.allows(session, act):
-        detail = f"under the certificate of {', '.join(session.things) or 'no thing'}"
-        tally.found(group, "iot:Connect is denied under any other name", detail=detail, witness=act.resource)
+def _shown(session: Session) -> str:
+    return f"as {session.client_id!r} under the certificate of {', '.join(session.things) or 'no thing'}"
 
 
 def _victims(fleet: Fleet, group: Group, index: int, others: int) -> Iterator[tuple[Group, str]]:

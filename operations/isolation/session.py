@@ -97,7 +97,7 @@ def contexts(session: Session) -> tuple[tuple[Context, Reading], ...]:
     """What is known of the connection in each reading, without readings that come to the same."""
     found: dict[tuple[object, ...], tuple[Context, Reading]] = {}
     for reading in READINGS:
-        context = _context(session, reading)
+        context = context_of(session, reading)
         has_wildcard = any("*" in value or "?" in value for values in context.values() for value in values)
         key = (tuple(context.items()), reading.leaves_text, reading.live_wildcards and has_wildcard)
         found.setdefault(key, (context, reading))
@@ -113,7 +113,8 @@ def thing_of(session: Session, *, name_from_certificate: bool) -> str | None:
     return session.client_id if session.client_id in session.things else None
 
 
-def _context(session: Session, reading: Reading) -> Context:
+def context_of(session: Session, reading: Reading) -> Context:
+    """What is known of the connection in one reading, by condition key."""
     context: dict[str, tuple[str, ...]] = {
         canonical_key(key): (value,) for key, value in session.certificate.items() if _is_put_in(value)
     }

@@ -44,7 +44,7 @@ def grants(realm: Realm, policy: Policy) -> tuple[Grant, ...]:
     """Everything that the policy's Allow statements reach."""
     own_client = _pins_client_id(realm, policy)
     return tuple(
-        Grant(action=action, text=resource.text, reach=_reach(realm, action, _pattern(resource, own_client)))
+        Grant(action=action, text=resource.text, reach=reach_of(realm, action, resource, own_client=own_client))
         for statement in policy.statements
         if statement.is_allow
         for resource in statement.resources
@@ -89,23 +89,22 @@ def _is_own(action: str, pattern: Pattern, places: tuple[Pattern, ...]) -> bool:
 def check_apart(realm: Realm, group: Group, other: Group) -> tuple[list[Finding], int]:
     """Where a thing of the group meets another thing, of `other`, or its topics; and how many pairs were decided.
 
-    `other` may be the same group: then the two things are different ones of it.
+    `other` may be the same group: then the two things are different ones of it. What its policy allows beyond its own
+    places is no concern here: it is a finding of its own.
     """
-    mine = [(grant, pattern) for grant in grants(realm, group.policy) for pattern in grant.reach]
     places = own_places(realm, other)
-    theirs = [*places, *map(below, places)]
-    theirs += [pattern for grant in grants(realm, other.policy) for pattern in grant.reach]
-    targets = [(target, f"what belongs to another thing of {other.name}", False) for target in dict.fromkeys(theirs)]
-    targets += [(target, f"the topics of {other.name}", True) for target in foreign_places(realm, group, other)]
-    findings = []
-    for grant, pattern in mine:
-        for target, what, is_foreign in targets:
-            word = common_word(pattern, target)
-            if word is None or (not is_foreign and own_levels(pattern) & own_levels(target)):
-                continue
-            claim = f"{grant.action} never reaches {what}"
-            findings.append(Finding(group=group.name, claim=claim, detail=grant.text, witness=word))
-    return findings, len(mine) * len(targets)
+    targets = [(target, "what belongs to another thing", False) for target in (*places, *map(below, places))]
+    targets += [(target, "another group's topics", True) for target in foreign_places(realm, group, other)]
+    findings, decided = [], 0
+    for grant in grants(realm, group.policy):
+        for pattern in grant.reach:
+            decided += len(targets)
+            for target, what, is_foreign in targets:
+                word = common_word(pattern, target)
+                if word is not None and (is_foreign or not own_levels(pattern) & own_levels(target)):
+                    claim = f"{grant.action} never reaches {what}"
+                    findings.append(Finding(group=group.name, claim=claim, detail=grant.text, witness=word))
+    return findings, decided
 
 
 def _needs_attachment(statement: Statement) -> bool:
@@ -155,8 +154,12 @@ def _joined(parts: Iterable[str | Wild]) -> Pattern:
     return tuple(joined)
 
 
-def _reach(realm: Realm, action: str, pattern: Pattern) -> tuple[Pattern, ...]:
-    """The places that the action reaches by the resource: for a filter, the topics that it may hear."""
+def reach_of(realm: Realm, action: str, resource: Resource, *, own_client: bool) -> tuple[Pattern, ...]:
+    """The places that the action reaches by the resource: for a filter, the topics that it may hear.
+
+    `own_client`: the client id is known to be the thing's name.
+    """
+    pattern = _pattern(resource, own_client)
     if action != "iot:Subscribe":
         return (pattern,)
     head, everything = realm.arn("topicfilter", ""), (realm.arn("topic", ""), Wild.ANY)

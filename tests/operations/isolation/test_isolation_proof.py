@@ -7,9 +7,13 @@ import dataclasses
 import pytest
 
 from operations.isolation import proof
+from operations.isolation.cases import attacks_on, hostile_client_ids, own_session, strangers
+from operations.isolation.evaluator import Evaluator
 from operations.isolation.principals import Fleet
 from operations.isolation.proof import prove
+from operations.isolation.session import Session, contexts, permissions
 from operations.isolation.symbolic import check_apart, check_own
+from operations.isolation.territory import rights
 from tests.operations.isolation.conftest import Break
 from tests.operations.isolation.mutations import BOTH, SYMBOLIC, Mutation
 
@@ -52,7 +56,7 @@ def test_a_broken_policy_is_caught_thing_by_thing(
     broken: Break, mutation: Mutation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The cases find it too, without the proof for all names."""
-    monkeypatch.setattr(proof, "_prove_for_all_names", lambda *_: [])
+    monkeypatch.setattr(proof, "_prove_for_all_names", lambda *_: None)
     assert {BROKEN} == {finding.group for finding in prove(broken(mutation)).findings}
 
 
@@ -63,12 +67,32 @@ def test_what_no_thing_could_use_today_is_caught_for_all_names(broken: Break, mu
 
 
 def symbolic_findings(fleet: Fleet) -> set[str]:
-    """The groups for which a claim about all names fails, each as the one that reaches out."""
+    """The groups for which a claim about all names fails."""
     findings = [finding for group in fleet.groups for finding in check_own(fleet.realm, group)]
     for group in fleet.groups:
-        if group.name == BROKEN:
-            findings += [finding for other in fleet.groups for finding in check_apart(fleet.realm, group, other)[0]]
+        for other in fleet.groups:
+            findings += check_apart(fleet.realm, group, other)[0]
     return {finding.group for finding in findings}
+
+
+@pytest.mark.parametrize("mutation", (BOTH | SYMBOLIC).values(), ids=(BOTH | SYMBOLIC).keys())
+def test_the_evaluators_short_way_is_the_long_one(broken: Break, mutation: Mutation) -> None:
+    """Answers that connections share are those that each would get alone, whatever a policy looks at."""
+    fleet = broken(mutation)
+    (group,) = (group for group in fleet.groups if group.name == BROKEN)
+    thing, other, *_ = group.things
+    names, evaluator = hostile_client_ids(thing, other), Evaluator((group.policy,))
+    sessions = [Session(client_id=name, things=(thing,)) for name in names]
+    sessions += [*strangers(thing, other), own_session(thing), own_session(thing, common_name=other)]
+    acts = sorted(attacks_on(fleet.realm, group, other) | rights(fleet.realm, group, thing))
+    for session in sessions:
+        alone = [permissions((group.policy,), *each) for each in contexts(session)]
+        for act in acts:
+            assert any(each.allows(act) for each in alone) == any(
+                each.allows(act) for each in evaluator.permissions(session)
+            )
+    admitted = [session.client_id for session in evaluator.admitted(fleet.realm, sessions[: len(names)])]
+    assert admitted == evaluator.admitted_names(fleet.realm, thing, names)
 
 
 HARMLESS: dict[str, Mutation] = {
