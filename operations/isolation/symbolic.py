@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from operations.isolation.policy import Literal, Policy, Resource, Statement, Variable
 from operations.isolation.principals import Group, Realm
-from operations.isolation.session import CLIENT_ID, IS_ATTACHED, THING_NAME
+from operations.isolation.session import IS_ATTACHED, THING_NAME
 from operations.isolation.territory import below, foreign_places, is_within, own_places
 from operations.isolation.wildcards import Pattern, Wild, common_word, own_levels, shown, split_wildcards
 
@@ -42,9 +42,8 @@ class Finding:
 
 def grants(realm: Realm, policy: Policy) -> tuple[Grant, ...]:
     """Everything that the policy's Allow statements reach."""
-    own_client = _pins_client_id(realm, policy)
     return tuple(
-        Grant(action=action, text=resource.text, reach=reach_of(realm, action, resource, own_client=own_client))
+        Grant(action=action, text=resource.text, reach=reach_of(realm, action, resource))
         for statement in policy.statements
         if statement.is_allow
         for resource in statement.resources
@@ -118,24 +117,17 @@ def _needs_attachment(statement: Statement) -> bool:
     )
 
 
-def _pins_client_id(realm: Realm, policy: Policy) -> bool:
-    """Whether no client id but the thing's name gets in, so that the two variables are one.
+def _pattern(resource: Resource) -> Pattern:
+    """The resource for a thing of any name: its name is OWN, every other variable may be anything.
 
-    `${iot:ClientId}` alone is as wide as `*`: a device chooses it.
-    https://docs.aws.amazon.com/iot-device-defender/latest/devguide/audit-chk-iot-policy-permissive.html
+    The client id too: a device chooses it, and over HTTPS nobody asks for the right to connect. That is how Device
+    Defender sees it: https://docs.aws.amazon.com/iot-device-defender/latest/devguide/audit-chk-iot-policy-permissive.html
+    A name that a broker leaves as text, for want of a thing, is no thing's: names hold no `$`.
     """
-    own: Pattern = (realm.arn("client", ""), Wild.OWN)
-    connects = [each for each in policy.statements if each.is_allow and "iot:Connect" in each.actions]
-    return all(_pattern(resource, False) == own for statement in connects for resource in statement.resources)
-
-
-def _pattern(resource: Resource, own_client: bool) -> Pattern:
-    """The resource for a thing of any name: its name is OWN, every other variable may be anything."""
     pattern: list[str | Wild] = []
     for part in resource.parts:
         if isinstance(part, Variable):
-            is_own = part.name == THING_NAME or (part.name == CLIENT_ID and own_client)
-            pattern.append(Wild.OWN if is_own else Wild.ANY)
+            pattern.append(Wild.OWN if part.name == THING_NAME else Wild.ANY)
         elif isinstance(part, Literal):
             pattern.append(part.character)
         else:
@@ -154,12 +146,9 @@ def _joined(parts: Iterable[str | Wild]) -> Pattern:
     return tuple(joined)
 
 
-def reach_of(realm: Realm, action: str, resource: Resource, *, own_client: bool) -> tuple[Pattern, ...]:
-    """The places that the action reaches by the resource: for a filter, the topics that it may hear.
-
-    `own_client`: the client id is known to be the thing's name.
-    """
-    pattern = _pattern(resource, own_client)
+def reach_of(realm: Realm, action: str, resource: Resource) -> tuple[Pattern, ...]:
+    """The places that the action reaches by the resource: for a filter, the topics that it may hear."""
+    pattern = _pattern(resource)
     if action != "iot:Subscribe":
         return (pattern,)
     head, everything = realm.arn("topicfilter", ""), (realm.arn("topic", ""), Wild.ANY)

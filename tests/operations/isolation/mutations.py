@@ -132,6 +132,7 @@ SYMBOLIC: dict[str, Mutation] = {
     "attachment or not": connect(
         arn("client", THING), {"Bool": {"iot:Connection.Thing.IsAttached": ["true", "false"]}}
     ),
+    "client id for the thing": replace(THING, CLIENT, "iot:Publish", "iot:Subscribe", "iot:Receive"),
     "attribute for the thing": replace(THING, "${iot:Connection.Thing.Attributes[line]}", "iot:Subscribe"),
     "certificate's serial number for the thing": allow(
         "iot:Publish", arn("topic", "dt/mfg/sg-01/press-monitor/${iot:Certificate.SerialNumber}/telemetry")
