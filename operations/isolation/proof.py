@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from generator.diagnostics import GateError
 from operations.isolation.cases import attacks_on, hostile_client_ids, intrusions, own_session, strangers, wide_attacks
 from operations.isolation.evaluator import Evaluator
 from operations.isolation.principals import Fleet, Group
@@ -25,7 +26,13 @@ _STEP = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """What was looked at, and every claim that did not hold."""
+    """What was looked at, and every claim that did not hold.
+
+    For all names: `grants`, an action on a resource each, held in `pattern_pairs` against what belongs to others, for
+    `group_pairs` ordered pairs of (facility, device type). Thing by thing: `thing_pairs`, ordered too, looked up by
+    what resources without a wildcard allow; `connections` under other names and `cases` (acts on others), all to be
+    denied; `rights`, all to be allowed.
+    """
 
     facilities: int
     groups: int
@@ -115,7 +122,7 @@ def _prove_for_all_names(fleet: Fleet, tally: _Tally) -> None:
 def _check_names(fleet: Fleet, tally: _Tally) -> None:
     """What the proof for all names takes for granted of the names that there are."""
     if not fleet.thing_count:
-        raise ValueError("a fleet without things proves nothing")
+        raise GateError("a fleet without things proves nothing", hint="run `fleet generate`")
     seen: dict[str, Group] = {}
     for group in fleet.groups:
         for thing in group.things:

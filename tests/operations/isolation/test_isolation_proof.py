@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+from generator.diagnostics import GateError
 from operations.isolation import proof
 from operations.isolation.cases import attacks_on, hostile_client_ids, own_session, strangers
 from operations.isolation.evaluator import Evaluator
@@ -157,5 +158,5 @@ def test_a_name_that_is_none_is_caught(fleet: Fleet, name: str) -> None:
 def test_a_fleet_of_nothing_proves_nothing(fleet: Fleet) -> None:
     """The proof cannot pass by looking at nothing."""
     empty = tuple(dataclasses.replace(group, things=()) for group in fleet.groups)
-    with pytest.raises(ValueError, match="proves nothing"):
+    with pytest.raises(GateError, match="proves nothing"):
         prove(dataclasses.replace(fleet, groups=empty))
