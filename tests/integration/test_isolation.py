@@ -19,9 +19,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from generator import naming
+from lib.specs import fill
 from operations.isolation.cases import attacks_on, hostile_client_ids, intrusions, own_session, wide_attacks
 from operations.isolation.policy import Policy, read_policy
-from operations.isolation.principals import Group, Realm, realm_of
+from operations.isolation.principals import Group, realm_of
 from operations.isolation.session import Act, Permissions, Reading, Session, context_of, permissions
 from operations.simulator.credentials import tls_context
 from tests.integration.broker import Asker, Will
@@ -266,10 +267,12 @@ def wait_until(is_so: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def test_the_realm_is_the_one_that_was_deployed(plant: Plant) -> None:
-    """The ARNs of this file are those of the deployed policies, or every refusal would be for the wrong reason."""
-    realm: Realm = REALM
-    for _, thing in SAMPLE:
-        (policy,) = registered_policies(plant, thing)
-        resources = [resource.text for statement in policy.statements for resource in statement.resources]
-        assert all(text.startswith(realm.arn_head) for text in resources)
+def test_the_deployed_policies_are_those_that_are_proven(plant: Plant) -> None:
+    """What the registry holds says what the approved record says, in the account and region of this file."""
+    for (facility, device_type), thing in SAMPLE:
+        (deployed,) = registered_policies(plant, thing)
+        path = plant.root / "lib" / "facilities" / facility.replace("-", "_") / f"{device_type}.policy.json"
+        document = fill(path.read_text(encoding="utf-8"), account_id="000000000000", suffix=SUFFIX)
+        assert read_policy(deployed.name, document) == deployed
+        resources = [resource.text for statement in deployed.statements for resource in statement.resources]
+        assert all(text.startswith(REALM.arn_head) for text in resources)
