@@ -1,16 +1,19 @@
 """Plans synthesised stacks with the real Terraform and the real AWS provider, offline, with whole policies.
 
-No AWS endpoint is asked: an override file beside `cdk.tf.json` switches off what the provider would look up, the
-credentials are made up, and a stack that is planned from nothing reads nothing.
+No AWS endpoint is asked: an override file beside `cdk.tf.json` switches off what the provider would look up, a stack
+that is planned from nothing reads nothing, the credentials are made up, and what the provider asks all the same (for an
+on-demand stream, Kinesis's DescribeLimits, whose answer it can do without) goes to an address that refuses it.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import socket
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from generator.diagnostics import EnvironmentFault
@@ -27,6 +30,7 @@ PROVIDER_SETTINGS: Body = {
     "skip_requesting_account_id": True,
     "skip_region_validation": True,
     "skip_metadata_api_check": "true",
+    "max_retries": 1,
     "allowed_account_ids": None,  # the provider refuses it together with an account id that it may not ask for
 }
 
@@ -51,21 +55,17 @@ ARNS = {
 def plan_estate(stacks: Iterable[Path], *, environment_suffix: str, region: str, account_id: str, logs: Path) -> Estate:
     """Plans every stack, leaves the plan's document in its folder, and gives what would be made. Raises FleetError."""
     stacks = tuple(stacks)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")} | {
-        "AWS_ACCESS_KEY_ID": "made-up",
-        "AWS_SECRET_ACCESS_KEY": CREDENTIAL,
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
-    terraform = terraform_for(environment=environment, logs=logs)
-    for stack in stacks:
-        prepare(stack, region=region, account_id=account_id)
-        terraform.init(stack)
-    with ThreadPoolExecutor(max_workers=AT_ONCE) as workers:
-        try:
-            plans = dict(zip(stacks, workers.map(lambda stack: _plan(terraform, stack), stacks), strict=True))
-        except BaseException:
-            terraform.interrupt()
-            raise
+    with refusing_address() as address:
+        terraform = terraform_for(environment=offline_environment(os.environ, address=address), logs=logs)
+        for stack in stacks:
+            prepare(stack, region=region, account_id=account_id)
+            terraform.init(stack)
+        with ThreadPoolExecutor(max_workers=AT_ONCE) as workers:
+            try:
+                plans = dict(zip(stacks, workers.map(lambda stack: _plan(terraform, stack), stacks), strict=True))
+            except BaseException:
+                terraform.interrupt()
+                raise
     read = [
         read_stack(
             stack.name,
@@ -80,6 +80,24 @@ def plan_estate(stacks: Iterable[Path], *, environment_suffix: str, region: str,
         stacks=tuple(stack for stack, _ in read),
         resources=tuple(resource for _, resources in read for resource in resources),
     )
+
+
+@contextmanager
+def refusing_address() -> Iterator[str]:
+    """An address on this machine at which nobody can listen, since this has it, and which takes no connection."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+
+def offline_environment(environment: Mapping[str, str], *, address: str) -> dict[str, str]:
+    """The environment without a person's AWS settings; with credentials that are none, and `address` for AWS's."""
+    return {name: value for name, value in environment.items() if not name.startswith("AWS_")} | {
+        "AWS_ACCESS_KEY_ID": "made-up",
+        "AWS_SECRET_ACCESS_KEY": CREDENTIAL,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_ENDPOINT_URL": address,
+    }
 
 
 def prepare(stack: Path, *, region: str, account_id: str) -> None:
