@@ -74,7 +74,7 @@ def _destroyable(estate: Estate) -> Iterator[Observation]:
             )
 
 
-def _no_secret(estate: Estate, environment: Mapping[str, str] | None = None) -> Iterator[Observation]:
+def no_secret(estate: Estate, environment: Mapping[str, str] | None = None) -> Iterator[Observation]:
     variables = os.environ if environment is None else environment
     values = {
         f"value of {name}": re.compile(re.escape(value))
@@ -159,7 +159,7 @@ CHECKS = (
     Check(id="types-known", demand="No resource type goes unnoticed", look=_types_known),
     Check(id="named", demand="Names are type, purpose and environment", look=_named),
     Check(id="destroyable", demand="Everything can be destroyed, with what it holds", look=_destroyable),
-    Check(id="no-secret", demand="Neither plan nor state holds a secret", look=_no_secret),
+    Check(id="no-secret", demand="Neither plan nor state holds a secret", look=no_secret),
     Check(id="state-explicit", demand="A stack says where its state is kept: encrypted, locked", look=_state_explicit),
     Check(id="right-account", demand="A stack goes into one account and region only", look=_right_account),
 )
