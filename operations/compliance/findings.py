@@ -34,11 +34,16 @@ class Observation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One of the project's own checks: what it demands, in one sentence, and how it looks at an estate."""
+    """One of the project's own checks: what it demands, in one sentence, and how it looks at an estate.
+
+    `about` is the type without which there is nothing to see: a fleet that is registered in bulk has no certificates
+    here. A check about nothing in particular must always see something.
+    """
 
     id: str
     demand: str
     look: Callable[[Estate], Iterator[Observation]]
+    about: str = ""
 
     def run(self, estate: Estate) -> tuple[Finding, ...]:
         """What it says of every resource that it is about."""

@@ -43,14 +43,16 @@ def run_gate(project: Project, *, folder: Path, say: Say) -> Verdict:
     scanned = (*of_plans.findings, *of_roles.findings)
     titles = {**of_plans.titles, **of_roles.titles, **{f"{OWN} {check.id}": check.demand for check in CHECKS}}
     findings = (*own, *(each for each in scanned if not canaries.is_canary(each.resource)))
+    trials = try_mutations(estate)
     return Verdict(
         findings=findings,
         skips=skips,
-        trials=(*try_mutations(estate), *canaries.judge(scanned, titles)),
+        trials=(*trials, *canaries.judge(scanned, titles)),
         counts=counts.count(
             counts.synthesised_types(synthesised.stacks),
             estate=estate,
             findings=findings,
+            trials=trials,
             plans=of_plans,
             roles=of_roles,
             csrs=synthesised.csrs,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from operations.compliance.estate import Estate
 from operations.compliance.findings import Check, Observation, saw, unless
-from operations.compliance.policies import Kind, Policy, Statement, policies
+from operations.compliance.policies import POLICY_ATTRIBUTES, Kind, Policy, Statement, policies, read_statements
 
 XRAY_WRITES = frozenset({"xray:PutTraceSegments", "xray:PutTelemetryRecords"})
 """X-Ray has no resource type to name:
@@ -28,6 +28,9 @@ KEY_USE = frozenset(
     )
 )
 """What uses a key, or lets another use it; the rest administers it."""
+
+POLICIES_ASIDE = ("inline_policy", "managed_policy_arns")
+"""Where a role could carry policies other than its own one."""
 
 LONG_LIVED = (
     "aws_iam_user",
@@ -51,6 +54,12 @@ def _policies_are_whole(estate: Estate) -> Iterator[Observation]:
             unless(policy.statements, "is no literal policy"),
             unless("${aws_" not in policy.text, "holds a reference that planning.ARNS does not know"),
         )
+    for resource in estate.resources:
+        known = POLICY_ATTRIBUTES.get(resource.type, ("",))[0]
+        for attribute, value in resource.body.items():
+            is_policy = isinstance(value, str) and bool(read_statements(value))
+            if attribute != known and value and (is_policy or attribute in POLICIES_ASIDE):
+                yield saw(resource, attribute, "carries a policy where no check reads it")
 
 
 def _no_wildcard_action(estate: Estate) -> Iterator[Observation]:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from operations.compliance.checks import CHECKS
 from operations.compliance.estate import Estate
 from operations.compliance.findings import Check
-from operations.compliance.mutations import on_data, on_devices, on_policies, on_stacks, on_trail
-from operations.compliance.mutations.edits import Mutation
+from operations.compliance.mutations import on_data, on_devices, on_policies, on_stacks, on_trail, on_trust
+from operations.compliance.mutations.edits import Mutation, NothingToBreakError
 
 MUTATIONS: tuple[Mutation, ...] = (
     *on_policies.MUTATIONS,
+    *on_trust.MUTATIONS,
     *on_data.MUTATIONS,
     *on_trail.MUTATIONS,
     *on_devices.MUTATIONS,
@@ -36,12 +37,19 @@ class Trial:
 def try_mutations(
     estate: Estate, *, mutations: Iterable[Mutation] = MUTATIONS, checks: Iterable[Check] = CHECKS
 ) -> tuple[Trial, ...]:
-    """Tries each mutation on `estate`. A failure that is there without it proves nothing."""
+    """Tries each mutation on `estate`. A failure that is there without it proves nothing.
+
+    What the estate has nothing of cannot be broken; `counts` sees to it that every check that saw something is tried.
+    """
     by_id = {check.id: check for check in checks}
     before = {id_: {each for each in check.run(estate) if not each.has_passed} for id_, check in by_id.items()}
     trials = []
     for mutation in mutations:
-        after = {each for each in by_id[mutation.check].run(mutation.apply(estate)) if not each.has_passed}
+        try:
+            broken = mutation.apply(estate)
+        except NothingToBreakError:
+            continue
+        after = {each for each in by_id[mutation.check].run(broken) if not each.has_passed}
         news = sorted(after - before[mutation.check])
         noticed = f"{news[0].resource} {news[0].attribute}: {news[0].problem}" if news else ""
         trials.append(Trial(check=mutation.check, mutation=mutation.name, noticed=noticed))

@@ -96,6 +96,7 @@ def in_statement(
 
     def apply(estate: Estate) -> Estate:
         attribute = POLICY_ATTRIBUTES[type_][0]
+        pick(estate, type_, id_)
         for resource in estate.of(type_):
             document = json.loads(resource.body[attribute])
             for statement in document["Statement"]:
@@ -117,11 +118,28 @@ def without_statement(type_: str, *, where: Callable[[Body], bool]) -> Callable[
     return in_statement(type_, void, where=where)
 
 
+class NothingToBreakError(LookupError):
+    """The estate has no resource of the type that a mutation is about."""
+
+
 def pick(estate: Estate, type_: str, id_: str | None) -> Resource:
-    for resource in estate.of(type_):
+    """The resource of a type with that id, else the first. Raises LookupError where there is none."""
+    resources = list(estate.of(type_))
+    if not resources:
+        raise NothingToBreakError(f"the estate has no {type_}")
+    for resource in resources:
         if id_ in (None, resource.id):
             return resource
-    raise LookupError(f"the estate has no {type_} {id_ or ''}")
+    raise LookupError(f"the estate has no {type_}.{id_}")
+
+
+def any_statement(statement: Body) -> bool:
+    return True
+
+
+def bound_service(statement: Body) -> bool:
+    """A statement that lets a service in, if it names its source."""
+    return "Service" in statement.get("Principal", {}) and "Condition" in statement
 
 
 def allows(action: str) -> Callable[[Body], bool]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from operations.compliance.estate import Body, Estate
+from operations.compliance.estate import Body, Estate, Resource
 from operations.compliance.mutations.edits import (
     Edit,
     Mutation,
+    NothingToBreakError,
     allows,
     condition_dropped,
     drop,
@@ -34,9 +35,17 @@ def replaced(attribute: str, old: str, new: str) -> Edit:
     return edit
 
 
+def two(type_: str, estate: Estate) -> tuple[Resource, Resource]:
+    """The first two resources of a type."""
+    found = list(estate.of(type_))
+    if len(found) < len(("first", "second")):
+        raise NothingToBreakError(f"the estate has no two {type_}")
+    return found[0], found[1]
+
+
 def same_as_second(type_: str, attribute: str, estate: Estate) -> Estate:
     """The first resource of a type with the second one's attribute."""
-    first, second = list(estate.of(type_))[:2]
+    first, second = two(type_, estate)
     return estate.with_body(first, {**first.body, attribute: second.body[attribute]})
 
 
@@ -47,7 +56,7 @@ def shared_certificate(estate: Estate) -> Estate:
 
 def swapped_certificates(estate: Estate) -> Estate:
     """Two things with each other's certificate."""
-    first, second = list(estate.of(OF_THING))[:2]
+    first, second = two(OF_THING, estate)
     estate = estate.with_body(first, {**first.body, "principal": second.body["principal"]})
     again = pick(estate, OF_THING, second.id)
     return estate.with_body(again, {**again.body, "principal": first.body["principal"]})

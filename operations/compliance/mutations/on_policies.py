@@ -1,4 +1,4 @@
-"""Mutations of policies: wildcards, conditions that go missing, services and people let in."""
+"""Mutations of what policies allow: wildcards, inversions, conditions that go missing."""
 
 from __future__ import annotations
 
@@ -8,28 +8,16 @@ from operations.compliance.mutations.edits import (
     Mutation,
     added,
     allows,
+    any_statement,
     condition_dropped,
-    denies,
     edited,
     in_statement,
     mutation,
     put,
-    removed,
-    stack_edited,
-    without_statement,
 )
 
 ROLE, TRUST, KEY = "aws_iam_role_policy", "aws_iam_role", "aws_kms_key"
-BUCKET, QUEUE = "aws_s3_bucket_policy", "aws_sqs_queue_policy"
-
-
-def any_statement(statement: Body) -> bool:
-    return True
-
-
-def bound_service(statement: Body) -> bool:
-    """A statement that lets a service in, if it names its source."""
-    return "Service" in statement.get("Principal", {}) and "Condition" in statement
+BUCKET = "aws_s3_bucket_policy"
 
 
 def replaced(old: str, new: str) -> Edit:
@@ -55,6 +43,16 @@ MUTATIONS: tuple[Mutation, ...] = (
         "policies-whole",
         "a reference stays within a key's policy",
         in_statement(KEY, put("Resource", "${aws_kms_key.other.key_id}"), where=any_statement),
+    ),
+    mutation(
+        "policies-whole",
+        "a queue carries a policy of its own",
+        edited("aws_sqs_queue", put("policy", '{"Statement": {"Effect": "Allow", "Action": "sqs:*"}}')),
+    ),
+    mutation(
+        "policies-whole",
+        "a role carries a managed policy",
+        edited(TRUST, put("managed_policy_arns", ["arn:aws:iam::aws:policy/AdministratorAccess"])),
     ),
     mutation(
         "no-wildcard-action",
@@ -163,84 +161,5 @@ MUTATIONS: tuple[Mutation, ...] = (
         "no-long-lived-credentials",
         "a managed policy is attached to a role",
         added("aws_iam_role_policy_attachment", {"policy_arn": "arn:aws:iam::aws:policy/AdministratorAccess"}),
-    ),
-    mutation(
-        "trust-bound",
-        "a role is assumed for any source",
-        in_statement(TRUST, condition_dropped("aws:SourceArn"), where=bound_service),
-    ),
-    mutation(
-        "trust-bound",
-        "a role is assumed for any account",
-        in_statement(TRUST, condition_dropped("aws:SourceAccount"), where=bound_service),
-    ),
-    mutation(
-        "trust-bound",
-        "a role is assumed for every source by wildcard",
-        in_statement(TRUST, put("Condition.ArnLike.aws:SourceArn", "*"), where=bound_service),
-    ),
-    mutation(
-        "trust-bound",
-        "a role trusts another account",
-        in_statement(TRUST, put("Principal", {"AWS": "arn:aws:iam::999999999999:root"}), where=any_statement),
-    ),
-    mutation(
-        "trust-bound",
-        "a role lets its session be tagged",
-        in_statement(TRUST, put("Action", ["sts:AssumeRole", "sts:TagSession"]), where=any_statement),
-    ),
-    mutation(
-        "services-bound",
-        "access logs are taken for any source",
-        in_statement(BUCKET, condition_dropped("aws:SourceArn"), where=bound_service),
-    ),
-    mutation(
-        "services-bound",
-        "access logs are taken from any account",
-        in_statement(BUCKET, condition_dropped("aws:SourceAccount"), where=bound_service),
-    ),
-    mutation(
-        "tls-only", "a bucket takes plain transport", without_statement(BUCKET, where=denies("aws:SecureTransport"))
-    ),
-    mutation(
-        "tls-only", "the queue takes plain transport", without_statement(QUEUE, where=denies("aws:SecureTransport"))
-    ),
-    mutation("tls-only", "the queue has no policy", removed(QUEUE)),
-    mutation(
-        "tls-only",
-        "plain transport is denied only to some",
-        in_statement(
-            BUCKET, put("Principal", {"AWS": "arn:aws:iam::123456789012:root"}), where=denies("aws:SecureTransport")
-        ),
-    ),
-    mutation(
-        "tls-only",
-        "plain transport is denied for objects only",
-        in_statement(BUCKET, lambda statement: statement["Resource"].pop(0), where=denies("aws:SecureTransport")),
-    ),
-    mutation(
-        "tls-only",
-        "the denial has a second condition",
-        in_statement(BUCKET, put("Condition.StringEquals", {"s3:prefix": "x"}), where=denies("aws:SecureTransport")),
-    ),
-    mutation("tls-only", "a topic without policy", added("aws_sns_topic", {"name": "topic-x-dev"})),
-    mutation("tls-1.2", "a bucket takes TLS 1.0", without_statement(BUCKET, where=denies("s3:TlsVersion"))),
-    mutation(
-        "tls-1.2",
-        "a bucket takes TLS 1.1",
-        in_statement(BUCKET, put("Condition.NumericLessThan.s3:TlsVersion", "1.1"), where=denies("s3:TlsVersion")),
-    ),
-    mutation(
-        "tls-1.2",
-        "the devices' endpoint takes TLS 1.0",
-        edited(
-            "aws_iot_domain_configuration", put("tls_config.0.security_policy", "IoTSecurityPolicy_TLS12_1_0_2016_01")
-        ),
-    ),
-    mutation("right-account", "a provider for any account", stack_edited(provider={"region": "ap-southeast-1"})),
-    mutation(
-        "right-account",
-        "a provider with a key in it",
-        stack_edited(provider={"region": "ap-southeast-1", "allowed_account_ids": ["123456789012"], "secret_key": "x"}),
     ),
 )

@@ -63,6 +63,14 @@ def test_a_mutation_of_what_is_not_there_is_an_error(estate: Callable[..., Estat
         edited("aws_kms_key", put("enable_key_rotation", False))(estate({}))
 
 
+def test_what_is_not_there_cannot_be_broken(estate: Callable[..., Estate]) -> None:
+    """A type that the fleet has nothing of is passed over, not a resource that is named and missing."""
+    one = mutation("key-rotation", "not rotating", edited("aws_kms_key", put("enable_key_rotation", False), id_="gone"))
+    assert () == try_mutations(estate({}), mutations=[one])
+    with pytest.raises(LookupError, match=r"aws_kms_key\.gone"):
+        try_mutations(estate({"aws_kms_key.k": {}}), mutations=[one])
+
+
 @pytest.mark.parametrize(
     ("address", "name", "is_right"),
     [
@@ -168,3 +176,14 @@ def test_templates_that_are_no_json_fail(estate: Callable[..., Estate]) -> None:
     """A template that cannot be read is not passed over."""
     for body in ("", "{}", json.dumps({"Resources": {"x": {}}})):
         assert problems("template-scoped", estate({"aws_iot_provisioning_template.t": {"template_body": body}}))
+
+
+def test_policies_elsewhere_are_found(estate: Callable[..., Estate], policy: Callable[..., str]) -> None:
+    """A queue's own attribute, a role's inline policies: no other check would read them. A policy's name is none."""
+    text = policy(Action="sqs:SendMessage", Resource="arn:x")
+    aside = {
+        "aws_sqs_queue.q": {"policy": text},
+        "aws_iam_role.r": {"assume_role_policy": text, "inline_policy": [{"policy": text}]},
+        "aws_iot_policy_attachment.a": {"policy": "policy-x-dev"},
+    }
+    assert ["carries a policy where no check reads it"] * 2 == problems("policies-whole", estate(aside))
