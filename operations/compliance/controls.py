@@ -53,13 +53,18 @@ class Catalogue:
         # What parliament says is one demand, whatever it calls the fault that it found.
         key = f"{PARLIAMENT} role-policy" if finding.scanner == PARLIAMENT else f"{finding.scanner} {finding.check}"
         if key in self.checks:
-            return tuple(self.controls[id_] for id_ in self.checks[key] if self._is_about(id_, finding.resource))
+            return tuple(self.controls[id_] for id_ in self.checks[key] if self._is_about(id_, finding))
         return (Control(id=f"{UNMAPPED} {finding.check}", title=f"Demanded by {finding.scanner} alone"),)
 
-    def _is_about(self, control: str, resource: str) -> bool:
-        """Whether the control is about the resource: a key that rotates says nothing of an unencrypted topic."""
+    def _is_about(self, control: str, finding: Finding) -> bool:
+        """Whether the control is about the resource: a key that rotates says nothing of an unencrypted topic.
+
+        Of the events that CIS wants watched, each is a control of its own, named by the attribute.
+        """
+        if control.startswith("CIS 4."):
+            return finding.attribute.startswith(f"{control.removeprefix('CIS ')} ")
         return all(
-            resource.startswith(addresses)
+            finding.resource.startswith(addresses)
             for beginning, addresses in self.only.items()
             if control.startswith(beginning)
         )

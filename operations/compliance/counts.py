@@ -24,6 +24,7 @@ KNOWN_TO_CHECKOV = frozenset(
     {
         "aws_cloudtrail",
         "aws_cloudwatch_log_group",
+        "aws_cloudwatch_metric_alarm",
         "aws_dynamodb_table",
         "aws_iam_role",
         "aws_iam_role_policy",
@@ -36,6 +37,7 @@ KNOWN_TO_CHECKOV = frozenset(
         "aws_s3_bucket_policy",
         "aws_s3_bucket_public_access_block",
         "aws_sns_topic",
+        "aws_sns_topic_policy",
         "aws_sqs_queue",
         "aws_sqs_queue_policy",
     }

@@ -170,7 +170,17 @@ def _merged(known: Any, unknown: Any, declared: Any) -> Any:
         unknown = unknown if isinstance(unknown, list) else []
         declared = declared if isinstance(declared, list) else [declared]  # one block may be written without its list
         return [
-            _merged(value, unknown[n] if n < len(unknown) else None, declared[n] if n < len(declared) else None)
+            _merged(value, unknown[n] if n < len(unknown) else None, _counterpart(value, declared, n))
             for n, value in enumerate(known)
         ]
     return known
+
+
+def _counterpart(value: Any, declared: list[Any], place: int) -> Any:
+    """The declared block that a planned one comes from: the one that agrees with it, for Terraform sorts sets anew."""
+    if isinstance(value, dict):
+        plain = {key: each for key, each in value.items() if isinstance(each, str | int | float | bool)}
+        for block in (each for each in declared if isinstance(each, dict) and plain.keys() & each.keys()):
+            if all(block.get(key, each) == each for key, each in plain.items()):
+                return block
+    return declared[place] if place < len(declared) else None

@@ -84,7 +84,8 @@ def scan_roles(programs: Path, estate: Estate, *, canaries: Mapping[str, str]) -
 
 def _checkov_finding(record: Mapping[str, Any]) -> Finding:
     evaluated = record["check_result"].get("evaluated_keys") or ()
-    keys = sorted({key.split("/")[0] for key in evaluated} - {"", "resource_type"})
+    attributes = {key.split("/")[0] for key in evaluated} - {"resource_type"}
+    keys = sorted(key for key in attributes if key.isidentifier())  # the others are queries of checkov's own
     has_passed = record["check_result"]["result"] == "PASSED"
     return Finding(
         scanner=CHECKOV,
@@ -97,7 +98,7 @@ def _checkov_finding(record: Mapping[str, Any]) -> Finding:
 
 def _stack_of(record: Mapping[str, Any]) -> str:
     """A provider has no address of its own; the stack's name tells which one it is."""
-    return Path(record["file_path"]).parent.name
+    return Path(record["file_abs_path"]).parent.name
 
 
 def _parliament_finding(address: str, issue: Mapping[str, Any]) -> Finding:

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from operations.compliance.checks import audit, devices, durability, encryption, hygiene, least_privilege, trust
+from operations.compliance.checks import (
+    audit,
+    devices,
+    durability,
+    encryption,
+    hygiene,
+    least_privilege,
+    trust,
+    watching,
+)
 from operations.compliance.findings import Check
 
 CHECKS: tuple[Check, ...] = (
@@ -10,6 +19,7 @@ CHECKS: tuple[Check, ...] = (
     *trust.CHECKS,
     *encryption.CHECKS,
     *audit.CHECKS,
+    *watching.CHECKS,
     *durability.CHECKS,
     *devices.CHECKS,
     *hygiene.CHECKS,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from operations.compliance.checks import CHECKS
 from operations.compliance.estate import Estate
 from operations.compliance.findings import Check
-from operations.compliance.mutations import on_data, on_devices, on_policies, on_stacks, on_trail, on_trust
+from operations.compliance.mutations import on_data, on_devices, on_policies, on_stacks, on_trail, on_trust, on_watching
 from operations.compliance.mutations.edits import Mutation, NothingToBreakError
 
 MUTATIONS: tuple[Mutation, ...] = (
@@ -16,6 +16,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     *on_trust.MUTATIONS,
     *on_data.MUTATIONS,
     *on_trail.MUTATIONS,
+    *on_watching.MUTATIONS,
     *on_devices.MUTATIONS,
     *on_stacks.MUTATIONS,
 )

@@ -47,7 +47,13 @@ def removed(type_: str, id_: str | None = None) -> Callable[[Estate], Estate]:
 
 
 def all_removed(type_: str) -> Callable[[Estate], Estate]:
-    return lambda estate: estate.without(estate.of(type_))
+    """The estate without any resource of a type."""
+
+    def apply(estate: Estate) -> Estate:
+        pick(estate, type_, None)
+        return estate.without(estate.of(type_))
+
+    return apply
 
 
 def added(type_: str, body: Body, *, id_: str = "added") -> Callable[[Estate], Estate]:

@@ -44,6 +44,19 @@ def test_a_single_block_is_declared_with_or_without_its_list() -> None:
         assert [default] == resource.block("rule")["apply_server_side_encryption_by_default"]
 
 
+def test_sets_that_were_sorted_anew_keep_their_references() -> None:
+    """Each planned block takes the unknown values of the declared one that it comes from."""
+    after = {"kinesis": [{"stream_name": "a"}, {"stream_name": "b"}]}
+    unknown = {"kinesis": [{"role_arn": True}, {"role_arn": True}]}
+    declared = [{"stream_name": "b", "role_arn": "${r.b.arn}"}, {"stream_name": "a", "role_arn": "${r.a.arn}"}]
+    resource = read(
+        planned("aws_iot_topic_rule", "r", after, unknown), {"aws_iot_topic_rule": {"r": {"kinesis": declared}}}
+    )
+    assert {"a": "${r.a.arn}", "b": "${r.b.arn}"} == {
+        each["stream_name"]: each["role_arn"] for each in resource.blocks("kinesis")
+    }
+
+
 def test_lifecycle_is_kept_though_no_plan_has_it() -> None:
     """`prevent_destroy` is only in what was synthesised."""
     plan = planned("aws_kms_key", "k", {}, {})

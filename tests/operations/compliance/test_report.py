@@ -60,6 +60,15 @@ def test_a_control_is_answered_by_its_own_resources(
     assert not {"FSBP SQS.1", "FSBP SNS.1", "FSBP CloudTrail.2"} & set(ids)
 
 
+def test_each_watched_event_is_a_control_of_its_own(
+    verdict: Callable[..., Verdict], finding: Callable[..., Finding]
+) -> None:
+    """Root's use being watched says nothing of bucket policies."""
+    root = finding(check="events-watched", resource="aws_cloudwatch_log_metric_filter.f", attribute="4.3 use of root")
+    ids = [each["id"] for each in report(verdict(findings=(root,)))["controls"] if each["framework"] == "CIS"]
+    assert ["CIS 4.3"] == ids
+
+
 def test_what_no_framework_asks_is_shown_all_the_same(
     verdict: Callable[..., Verdict], finding: Callable[..., Finding]
 ) -> None:
