@@ -62,7 +62,11 @@ class Verdict:
         }
 
     def faults(self) -> tuple[str, ...]:
-        """Everything for which the gate must fail, each in a sentence; nothing where all is well."""
+        """Everything for which the gate must fail, each in a sentence; nothing where all is well.
+
+        A check that fails as it is fires, whatever a mutation adds to that.
+        """
+        firing = {each.check for each in self.findings if self.word_for(each) == "failed"}
         return (
             *(
                 f"{each.resource} {each.attribute}: {each.problem} ({each.scanner} {each.check})"
@@ -78,7 +82,11 @@ class Verdict:
                 for each in self.counts
                 if not each.is_right
             ),
-            *(f"mutation not caught by {each.check}: {each.mutation}" for each in self.trials if not each.is_caught),
+            *(
+                f"mutation not caught by {each.check}: {each.mutation}"
+                for each in self.trials
+                if not each.is_caught and each.check not in firing
+            ),
             *([f"{self.parse_errors} files could not be parsed"] if self.parse_errors else []),
         )
 

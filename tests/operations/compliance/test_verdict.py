@@ -59,6 +59,17 @@ def test_what_was_not_looked_at_fails_the_gate(verdict: Callable[..., Verdict]) 
     ) == verdict(counts=counts, trials=missed, parse_errors=4).faults()
 
 
+def test_a_check_that_fires_already_is_not_blamed(
+    verdict: Callable[..., Verdict], finding: Callable[..., Finding]
+) -> None:
+    """Its mutations may add nothing to the fault that is there; that of another check still counts."""
+    missed = tuple(Trial(check=check, mutation="broken", noticed="") for check in ("key-rotation", "named"))
+    faults = verdict(findings=(finding("does not rotate"),), trials=missed).faults()
+    assert 2 == len(faults)
+    assert faults[0].endswith("(fleet key-rotation)")
+    assert "mutation not caught by named: broken" == faults[1]
+
+
 def test_committed_skips_have_reasons() -> None:
     """Each can be read, and names scanner, check and resource."""
     for skip in read_skips():
