@@ -64,9 +64,10 @@ CHECKOV = "checkov"
 PARLIAMENT = "parliament"
 
 
-def saw(resource: Resource, attribute: str, *problems: str) -> Observation:
-    """One observation; problems that are empty are none."""
-    return Observation(resource=resource.address, attribute=attribute, problem="; ".join(filter(None, problems)))
+def saw(subject: Resource | str, attribute: str, *problems: str) -> Observation:
+    """One observation of a resource, or of a stack by its name; problems that are empty are none."""
+    address = subject if isinstance(subject, str) else subject.address
+    return Observation(resource=address, attribute=attribute, problem="; ".join(filter(None, problems)))
 
 
 def unless(is_right: object, problem: str) -> str:

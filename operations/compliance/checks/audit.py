@@ -25,7 +25,7 @@ ARCHIVE = "raw-archive"
 def _trail_everywhere(estate: Estate) -> Iterator[Observation]:
     trails = list(estate.of("aws_cloudtrail"))
     if not trails:
-        yield Observation(resource=estate.platform, attribute="aws_cloudtrail", problem="there is no trail")
+        yield saw(estate.platform, "aws_cloudtrail", "there is no trail")
     for trail in trails:
         yield saw(
             trail,

@@ -40,10 +40,8 @@ SECRET_LENGTH = 12
 def _types_known(estate: Estate) -> Iterator[Observation]:
     for type_ in sorted({resource.type for resource in estate.resources}):
         is_known = type_ in NAMED or type_ in NAMELESS
-        yield Observation(
-            resource=type_,
-            attribute="type",
-            problem=unless(is_known, "is unknown to the gate: see operations/compliance/resource_types.py"),
+        yield saw(
+            type_, "type", unless(is_known, "is unknown to the gate: see operations/compliance/resource_types.py")
         )
 
 
@@ -83,9 +81,7 @@ def no_secret(estate: Estate, environment: Mapping[str, str] | None = None) -> I
     }
     for stack in estate.stacks:
         found = [name for name, pattern in (SECRETS | values).items() if pattern.search(stack.plan_text)]
-        yield Observation(
-            resource=stack.name, attribute="plan", problem=unless(not found, f"holds a {', '.join(found)}")
-        )
+        yield saw(stack.name, "plan", unless(not found, f"holds a {', '.join(found)}"))
     for resource in estate.resources:
         kept = sorted(SECRET_ATTRIBUTES & {name for name, value in resource.body.items() if value})
         text = [name for name, pattern in SECRETS.items() if pattern.search(_text(resource.body))]
@@ -99,20 +95,13 @@ def _state_explicit(estate: Estate) -> Iterator[Observation]:
     for stack in estate.stacks:
         local, bucket = stack.backend.get("local"), stack.backend.get("s3")
         path = str((local or {}).get("path", ""))
-        yield Observation(
-            resource=stack.name,
-            attribute="backend",
-            problem="; ".join(
-                filter(
-                    None,
-                    (
-                        unless(local or bucket, "says not where its state is kept"),
-                        unless(not local or (path and not path.startswith("/")), "keeps its state at an absolute path"),
-                        unless(not bucket or bucket.get("encrypt") is True, "keeps its state unencrypted"),
-                        unless(not bucket or bucket.get("use_lockfile") is True, "does not lock its state"),
-                    ),
-                )
-            ),
+        yield saw(
+            stack.name,
+            "backend",
+            unless(local or bucket, "says not where its state is kept"),
+            unless(not local or (path and not path.startswith("/")), "keeps its state at an absolute path"),
+            unless(not bucket or bucket.get("encrypt") is True, "keeps its state unencrypted"),
+            unless(not bucket or bucket.get("use_lockfile") is True, "does not lock its state"),
         )
 
 
@@ -120,19 +109,12 @@ def _right_account(estate: Estate) -> Iterator[Observation]:
     for stack in estate.stacks:
         accounts, region = stack.provider.get("allowed_account_ids"), stack.provider.get("region")
         keys = [name for name in ("access_key", "secret_key", "token") if stack.provider.get(name)]
-        yield Observation(
-            resource=stack.name,
-            attribute="provider",
-            problem="; ".join(
-                filter(
-                    None,
-                    (
-                        unless(accounts and len(accounts) == 1, "would go into any account"),
-                        unless(region, "does not say its region"),
-                        unless(not keys, f"holds a {', '.join(keys)}"),
-                    ),
-                )
-            ),
+        yield saw(
+            stack.name,
+            "provider",
+            unless(accounts and len(accounts) == 1, "would go into any account"),
+            unless(region, "does not say its region"),
+            unless(not keys, f"holds a {', '.join(keys)}"),
         )
 
 

@@ -123,11 +123,7 @@ def _keys_bind_their_use(estate: Estate) -> Iterator[Observation]:
 def _no_long_lived_credentials(estate: Estate) -> Iterator[Observation]:
     for stack in estate.stacks:
         found = [each.address for each in estate.of(*LONG_LIVED) if each.stack == stack.name]
-        yield Observation(
-            resource=stack.name,
-            attribute="users, access keys, attached policies",
-            problem=unless(not found, f"holds {', '.join(found)}"),
-        )
+        yield saw(stack.name, "users, access keys, attached policies", unless(not found, f"holds {', '.join(found)}"))
 
 
 def _uses_key(statement: Statement) -> bool:

@@ -33,10 +33,10 @@ def _events_watched(estate: Estate) -> Iterator[Observation]:
     for event, words in WATCHED.items():
         matching = [each for each in of_trails if all(word in str(each.body.get("pattern")) for word in words)]
         is_alarmed = any(_metric(each) in alarmed for each in matching)
-        yield Observation(
-            resource=matching[0].address if matching else estate.platform,
-            attribute=event,
-            problem=unless(matching, "no metric filter of the trail's log sees it")
+        yield saw(
+            matching[0].address if matching else estate.platform,
+            event,
+            unless(matching, "no metric filter of the trail's log sees it")
             or unless(is_alarmed, "no alarm watches its metric"),
         )
 

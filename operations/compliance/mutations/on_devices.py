@@ -38,7 +38,7 @@ def replaced(attribute: str, old: str, new: str) -> Edit:
 def two(type_: str, estate: Estate) -> tuple[Resource, Resource]:
     """The first two resources of a type."""
     found = list(estate.of(type_))
-    if len(found) < len(("first", "second")):
+    if len(found) < 2:
         raise NothingToBreakError(f"the estate has no two {type_}")
     return found[0], found[1]
 
