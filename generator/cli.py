@@ -26,6 +26,7 @@ OPERATIONS: dict[str, tuple[str, str]] = {
     "simulate": ("operations.simulator.cli:simulate", "Lets simulated devices publish believable readings."),
     "keys": ("operations.identities.cli:keys", "Makes device keys and certificate signing requests."),
     "isolation": ("operations.isolation.cli:isolation", "Proves that no thing reaches what belongs to another."),
+    "compliance": ("operations.compliance.cli:compliance", "Holds every resource against the controls, without AWS."),
     "demo": ("operations.demo.cli:demo", "Runs everything end to end and reports what came out."),
 }
 """Commands that talk to AWS: where each is, and its line in the help. Imported only when one is called for."""
