@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -26,6 +27,7 @@ def merged(items: Sequence[Item], work: Callable[[Item], dict[str, str]]) -> dic
     count = min(WORKERS, len(items) // ITEMS_A_WORKER)
     undone = list(range(len(items)))
     if count > 1:
+        gc.freeze()  # else each process looks through all that there is, and so makes a copy of its own of it
         with ExitStack() as stack:
             others = [stack.enter_context(_forked(items[number::count], work)) for number in range(1, count)]
             shares = [_results(items[::count], work), *map(_read, others)]
