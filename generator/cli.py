@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 from pathlib import Path
 from typing import Any
@@ -138,7 +137,6 @@ def generate(
 
     path = _manifest(manifest_path)
     manifest = read_manifest(path, name=_shown(path), environment=environment)
-    gc.freeze()  # what there is now stays to the end, so neither this process nor its workers look through it again
     if check:
         with mending_in(environment):
             pipeline.check(manifest, path.parent, facilities=facilities)

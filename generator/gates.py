@@ -170,14 +170,18 @@ class ThingRowsGate:
         self._shape, self._prefix = b"", b""
 
     def check(self, chunk: Chunk) -> None:
-        """Looks at the first and the last row where all are of one length, at every row where not; counts them all."""
+        """Looks at the first and the last row where these are numbers apart that leave none out, at all rows where not.
+
+        All rows of such a chunk have one length, so its rows are as many as its numbers.
+        """
         line = _LINE.match(chunk)
         if line is None:
             raise _fault(self._path, "a row is cut")
-        length = line.end()
-        rows, rest = divmod(len(chunk), length)
-        if not rest and bytes(chunk[length - 1 :: length]) == b"\n" * rows:
-            checked = [line[0], bytes(chunk[-length:])][:rows]
+        rows, rest = divmod(len(chunk), line.end())
+        last = bytes(chunk[-line.end() :])
+        (prefix, number), (last_prefix, last_number) = _name_parts(line[0]), _name_parts(last)
+        if not rest and number and prefix == last_prefix and int(last_number or 0) == int(number) + rows - 1:
+            checked = [line[0], last][:rows]
         else:
             checked = bytes(chunk).splitlines(keepends=True)
             rows = len(checked)
