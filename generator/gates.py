@@ -179,8 +179,7 @@ class ThingRowsGate:
             raise _fault(self._path, "a row is cut")
         rows, rest = divmod(len(chunk), line.end())
         last = bytes(chunk[-line.end() :])
-        (prefix, number), (last_prefix, last_number) = _name_parts(line[0]), _name_parts(last)
-        if not rest and number and prefix == last_prefix and int(last_number or 0) == int(number) + rows - 1:
+        if not rest and _are_numbers_apart(_name_parts(line[0]), _name_parts(last), by=rows - 1):
             checked = [line[0], last][:rows]
         else:
             checked = bytes(chunk).splitlines(keepends=True)
@@ -219,6 +218,13 @@ class ThingRowsGate:
         """Tells whether every thing was there."""
         if self._seen != self._expected:
             raise _fault(self._path, f"it has {self._seen} rows for {self._expected} things")
+
+
+def _are_numbers_apart(first: tuple[bytes, bytes], last: tuple[bytes, bytes], *, by: int) -> bool:
+    """Two names, in their parts, differ in their numbers alone, and by so much."""
+    (prefix, number), (last_prefix, last_number) = first, last
+    are_numbers = number.isdigit() and last_number.isdigit()
+    return prefix == last_prefix and are_numbers and int(last_number) - int(number) == by
 
 
 def _name_parts(line: bytes) -> tuple[bytes, bytes]:
