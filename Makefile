@@ -37,6 +37,7 @@ fast:
 bench: setup ## Measures speed beside the peers and the limit (docs/benchmarks.md).
 	@$(BIN)/python -m benchmarks generate_rows
 	@$(BIN)/python -m benchmarks validate
+	@$(BIN)/python -m benchmarks synthesis
 
 soak: setup ## Runs what needs patience: 50 kills of a running `fleet generate`, 100,000 mutated manifests.
 	@FLEET_KILLS=50 $(BIN)/python -m pytest tests/generator/test_kills.py

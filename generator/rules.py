@@ -27,7 +27,8 @@ TERRAFORM_MAXIMUM = 2_500
 TEMPLATE_NAME_MAXIMUM = 36
 """https://docs.aws.amazon.com/iot/latest/apireference/API_CreateProvisioningTemplate.html"""
 BUCKET_NAME_MAXIMUM = 63
-"""https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html"""
+BUCKET_NAME_ENDINGS = ("-s3alias", "--ol-s3", "--x-s3", "--table-s3")
+"""What S3 keeps for itself: https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html"""
 CHILD_GROUPS_MAXIMUM = 100
 """Direct children of a thing group: https://docs.aws.amazon.com/general/latest/gr/iot-core.html"""
 _PRINTABLE_ASCII = re.compile(r"[ -~]*")
@@ -139,6 +140,10 @@ def bucket_names(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
     if excess := max(0, len(name) - BUCKET_NAME_MAXIMUM):
         message = f"the bucket's name {name} is longer than S3's {BUCKET_NAME_MAXIMUM} characters"
         yield Fault(path=("application",), message=message, hint=f"shorten `application` by {excess}")
+    for ending in BUCKET_NAME_ENDINGS:
+        if name.endswith(ending):
+            message = f"the bucket's name {name} ends in {ending}, which S3 keeps for itself"
+            yield Fault(path=("environment_suffix",), message=message, hint="choose another environment_suffix")
 
 
 def group_sizes(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:

@@ -76,6 +76,7 @@ from cdktf import (
     LocalBackend,
     S3Backend,
     TerraformAsset,
+    TerraformResource,
     TerraformStack,
 )
 from constructs import Construct
@@ -240,5 +241,6 @@ __all__ = [
     "SqsQueue",
     "SqsQueuePolicy",
     "TerraformAsset",
+    "TerraformResource",
     "TerraformStack",
 ]

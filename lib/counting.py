@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 
 from lib.faults import SynthesisError
+from lib.output import Blocks
 from lib.specs import FacilitySpec, FleetSpec
 
 ENDPOINT_COUNTS = {"aws_iot_domain_configuration": 1}
@@ -36,14 +35,18 @@ def facility_counts(facility: FacilitySpec, *, certificates: int) -> dict[str, i
     }
 
 
-def check_counts(stack: str, *, outdir: Path, planned: Mapping[str, int]) -> None:
-    """Raises where the synthesised `stack` holds another number of some resource type than `planned`."""
-    document = json.loads((outdir / "stacks" / stack / "cdk.tf.json").read_bytes())
-    resources = document.get("resource", {})
-    for kind, expected in planned.items():
+def check_counts(stack: str, resources: Blocks, *, planned: Mapping[str, int], declared: Mapping[str, int]) -> None:
+    """Raises where `resources`, read from the file of `stack`, are not as many of each type as they should be.
+
+    `planned` is what the manifest decides; `declared` every construct and block that was made. Neither would do alone:
+    a thing that nobody declared is missing from both file and `declared`, and the manifest knows nothing of the
+    platform's buckets and roles.
+    """
+    for kind in sorted({*resources, *planned, *declared}):
         found = len(resources.get(kind, {}))
-        if found != expected:
-            raise SynthesisError(
-                f"Stack {stack} holds {found} {kind} where {expected} were planned.",
-                remedy="Run `fleet generate`; if it changes nothing, two ids are merged: please report it.",
-            )
+        for expected in (planned.get(kind, found), declared.get(kind, 0)):
+            if found != expected:
+                raise SynthesisError(
+                    f"Stack {stack} holds {found} {kind} where {expected} were planned.",
+                    remedy="Run `fleet generate`; if it changes nothing, two ids are merged: please report it.",
+                )

@@ -59,4 +59,4 @@ class FacilityStack(FleetStack):
         if facility.registration == "terraform":
             things = read_things(folder / facility.things_file)
             self.things = thing_blocks(things, facility=facility, suffix=environment_suffix, csrs=csrs)
-            self.add_override("resource", self.things.blocks)
+            self.blocks = self.things.blocks

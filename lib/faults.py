@@ -6,18 +6,35 @@ from typing import ClassVar
 
 
 class ExpectedError(Exception):
-    """What stands in the way of synthesis, in the words of the person who can remove it."""
+    """What stands in the way of synthesis, in the words of the person who can remove it.
+
+    `key` is the part of the manifest that it comes from, as `("facilities", "sg-01")`, and `value` what it holds.
+    """
 
     exit_code: ClassVar[int] = 1
 
-    def __init__(self, message: str, *, remedy: str) -> None:
+    def __init__(self, message: str, *, remedy: str, key: tuple[str, ...] = (), value: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.remedy = remedy
+        self.key = key
+        self.value = value
 
-    def lines(self) -> list[str]:
-        """What a person reads on stderr."""
-        return [f"error: {self.message}", f"hint: {self.remedy}"]
+    def lines(self, place: str | None = None) -> list[str]:
+        """What a person reads on stderr; `place` is where in the manifest."""
+        return [f"error: {f'{place}: ' if place else ''}{self.message}", f"hint: {self.remedy}"]
+
+
+class ManifestError(ExpectedError):
+    """The manifest, as it was generated from, asks for what AWS would refuse."""
+
+    exit_code = 3
+
+
+class RecordError(ExpectedError):
+    """The generated declarations are not those of their index: edited by hand, lost, or half a merge."""
+
+    exit_code = 4
 
 
 class SynthesisError(ExpectedError):

@@ -7,7 +7,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.faults import PrerequisiteError
+from lib.faults import ManifestError, PrerequisiteError
+from lib.limits import BUCKET_ENDINGS, bucket_fault
+from lib.names import PlatformNames
 from lib.specs import FleetSpec
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -22,8 +24,7 @@ SUFFIX_PATTERN = re.compile(r"[a-z0-9]([a-z0-9-]{0,14}[a-z0-9])?")
 
 ACCOUNT_ID_PATTERN = re.compile(r"[0-9]{12}")
 
-BUCKET_NAME_LIMIT = 63
-"""https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html"""
+REGION_PATTERN = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,27 +45,101 @@ class Settings:
 
 def read_settings(environment: Mapping[str, str], *, fleet: FleetSpec, facilities: Collection[str]) -> Settings:
     """The settings that `environment` gives, over those of the manifest; `facilities` are the ids that exist."""
+    suffix = _value(
+        environment,
+        "ENVIRONMENT_SUFFIX",
+        key="environment_suffix",
+        declared=fleet.environment_suffix,
+        pattern=SUFFIX_PATTERN,
+        rule="1 to 16 lower-case letters, digits and inner hyphens",
+    )
+    account_id = fleet.account_id
+    if account_id or environment.get("FLEET_ACCOUNT_ID"):
+        account_id = _value(
+            environment,
+            "FLEET_ACCOUNT_ID",
+            key="account_id",
+            declared=account_id or "",
+            pattern=ACCOUNT_ID_PATTERN,
+            rule="12 digits",
+        )
+    _check_buckets(environment, fleet, suffix=suffix, account_id=account_id)
     return Settings(
-        environment_suffix=_matching(
-            "ENVIRONMENT_SUFFIX",
-            environment.get("ENVIRONMENT_SUFFIX") or fleet.environment_suffix,
-            SUFFIX_PATTERN,
-            "1 to 16 lower-case letters, digits and inner hyphens",
-        ),
-        account_id=_account_id(environment.get("FLEET_ACCOUNT_ID") or fleet.account_id),
+        environment_suffix=suffix,
+        account_id=account_id,
         facilities=_chosen(environment.get("FLEET_FACILITIES", ""), facilities),
         outdir=Path(environment.get("FLEET_OUTDIR") or environment.get("CDKTF_OUTDIR") or PROJECT / "cdktf.out"),
         build=PROJECT / "build",
         identities=Path(environment.get("FLEET_IDENTITIES") or PROJECT / "identities"),
         requires_csrs=environment.get("FLEET_REQUIRE_CSRS", "") not in {"", "0"},
         lambda_architecture=_architecture(environment.get("FLEET_LAMBDA_ARCHITECTURE") or DEFAULT_LAMBDA_ARCHITECTURE),
-        state_bucket=environment.get("TERRAFORM_STATE_BUCKET") or None,
-        state_bucket_region=environment.get("TERRAFORM_STATE_BUCKET_REGION") or fleet.region,
+        state_bucket=_state_bucket(environment.get("TERRAFORM_STATE_BUCKET")),
+        state_bucket_region=_state_bucket_region(environment.get("TERRAFORM_STATE_BUCKET_REGION")) or fleet.region,
     )
 
 
-def _account_id(value: str | None) -> str | None:
-    return value and _matching("FLEET_ACCOUNT_ID", value, ACCOUNT_ID_PATTERN, "12 digits")
+def _value(
+    environment: Mapping[str, str], variable: str, *, key: str, declared: str, pattern: re.Pattern[str], rule: str
+) -> str:
+    """The variable's value, else the declared one; a fault names the one of both that it is about."""
+    given = environment.get(variable)
+    value = given or declared
+    if pattern.fullmatch(value):
+        return value
+    if given:
+        raise PrerequisiteError(
+            f"{variable} is '{value}', but it must be {rule}.", remedy=f"Set {variable} to such a value."
+        )
+    raise ManifestError(
+        f"{key} is '{value}', but it must be {rule}.",
+        remedy=f"Correct it and run `fleet generate`, or set {variable}.",
+        key=(key,),
+        value=value,
+    )
+
+
+def _check_buckets(environment: Mapping[str, str], fleet: FleetSpec, *, suffix: str, account_id: str | None) -> None:
+    """Raises where S3 would refuse one of the platform's buckets: their names hold application, account and suffix."""
+    names = PlatformNames(
+        application=fleet.application,
+        suffix=suffix,
+        region=fleet.region,
+        account_id=account_id or "",
+        bucket_account_id=account_id,
+    )
+    for name in (names.raw_archive, names.access_logs, names.audit_bucket):
+        fault = bucket_fault(name)
+        if fault and environment.get("ENVIRONMENT_SUFFIX"):
+            raise PrerequisiteError(
+                f"With ENVIRONMENT_SUFFIX '{suffix}' the bucket's name {name} {fault}.",
+                remedy="Set ENVIRONMENT_SUFFIX to another or shorter one.",
+            )
+        if fault:
+            key = "environment_suffix" if name.endswith(BUCKET_ENDINGS) else "application"
+            raise ManifestError(
+                f"the bucket's name {name} {fault}.",
+                remedy="Choose another or shorter `application` or `environment_suffix`, and run `fleet generate`.",
+                key=(key,),
+            )
+
+
+def _state_bucket(name: str | None) -> str | None:
+    fault = bucket_fault(name) if name else None
+    if fault:
+        raise PrerequisiteError(
+            f"TERRAFORM_STATE_BUCKET is '{name}', which {fault}.",
+            remedy="Set it to a bucket's name, no ARN or URL.",
+        )
+    return name or None
+
+
+def _state_bucket_region(region: str | None) -> str | None:
+    if region and not REGION_PATTERN.fullmatch(region):
+        raise PrerequisiteError(
+            f"TERRAFORM_STATE_BUCKET_REGION is '{region}', which is no region's code.",
+            remedy="Set it to one such as ap-southeast-1, or unset it.",
+        )
+    return region or None
 
 
 def _architecture(value: str) -> str:
@@ -73,12 +148,6 @@ def _architecture(value: str) -> str:
             f"FLEET_LAMBDA_ARCHITECTURE is '{value}', which AWS Lambda does not offer.",
             remedy=f"Set it to {' or '.join(LAMBDA_ARCHITECTURES)}, or unset it.",
         )
-    return value
-
-
-def _matching(name: str, value: str, pattern: re.Pattern[str], rule: str) -> str:
-    if not pattern.fullmatch(value):
-        raise PrerequisiteError(f"{name} is '{value}', but it must be {rule}.", remedy=f"Set {name} to such a value.")
     return value
 
 

@@ -13,7 +13,10 @@ from lib.counting import ENDPOINT_COUNTS, check_counts, facility_counts, platfor
 from lib.endpoint_stack import EndpointStack
 from lib.facility_stack import FacilityStack
 from lib.faults import PrerequisiteError
+from lib.fleet_stack import FleetStack
 from lib.identities import csrs_file, read_csrs
+from lib.limits import check_names
+from lib.output import add_blocks, read_resources, stack_file, staging
 from lib.settings import PROJECT, Settings
 from lib.specs import FacilitySpec, FleetSpec
 from lib.tap_stack import TapStack
@@ -34,6 +37,28 @@ class Synthesis:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Stack:
+    """A stack, how many resources of each type the manifest plans for it, and the manifest's key that names it."""
+
+    stack: FleetStack
+    planned: Mapping[str, int]
+    manifest_key: tuple[str, ...] = ("environment_suffix",)
+
+    @property
+    def name(self) -> str:
+        return str(self.stack.node.id)
+
+    def complete(self, outdir: Path) -> None:
+        """Adds the blocks that are no constructs to the synthesised file, and checks what it then holds."""
+        path = stack_file(outdir, self.name)
+        if self.stack.blocks:
+            add_blocks(path, self.stack.blocks)
+        resources = read_resources(path)
+        check_counts(self.name, resources, planned=self.planned, declared=self.stack.declared())
+        check_names(self.name, resources, key=self.manifest_key)
+
+
 def synthesise(
     settings: Settings, *, fleet: FleetSpec, facilities: Mapping[str, FacilitySpec], folder: Path
 ) -> Synthesis:
@@ -47,8 +72,6 @@ def synthesise(
         architecture=settings.lambda_architecture,
         build=settings.build / "lambda",
     )
-    settings.outdir.mkdir(parents=True, exist_ok=True)
-    app = App(outdir=str(settings.outdir), context=CONTEXT)
     own_tags = {"application": fleet.application, "environment": suffix}
     shared: dict[str, Any] = {
         "environment_suffix": suffix,
@@ -58,29 +81,32 @@ def synthesise(
         "default_tags": fleet.tags | own_tags,
         "account_id": settings.account_id,
     }
-    platform = f"tap-{suffix}"
-    TapStack(app, platform, fleet=fleet, code=code, **shared)
-    endpoint = f"endpoint-{suffix}"
-    EndpointStack(app, endpoint, application=fleet.application, **shared)
-    planned: dict[str, Mapping[str, int]] = {platform: platform_counts(fleet), endpoint: ENDPOINT_COUNTS}
+    platform, endpoint = f"tap-{suffix}", f"endpoint-{suffix}"
+    stacks: list[_Stack] = []
     notes = []
-    for id_ in settings.facilities:
-        facility, name = facilities[id_], f"facility-{id_}-{suffix}"
-        stack = FacilityStack(
-            app,
-            name,
-            application=fleet.application,
-            facility=facility,
-            folder=folder / facility.module,
-            csrs=csrs[id_],
-            **shared | {"default_tags": fleet.tags | facility.tags | own_tags},
-        )
-        notes += _missing_identities(facility, stack.things.without_csr, settings)
-        planned[name] = facility_counts(facility, certificates=stack.things.certificates)
-    app.synth()
-    for name, counts in planned.items():
-        check_counts(name, outdir=settings.outdir, planned=counts)
-    return Synthesis(stacks=tuple(name for name in planned if name != endpoint), endpoint=endpoint, notes=tuple(notes))
+    with staging(settings.outdir) as staged:
+        app = App(outdir=str(staged), context=CONTEXT)
+        stacks.append(_Stack(TapStack(app, platform, fleet=fleet, code=code, **shared), platform_counts(fleet)))
+        stacks.append(_Stack(EndpointStack(app, endpoint, application=fleet.application, **shared), ENDPOINT_COUNTS))
+        for id_ in settings.facilities:
+            facility = facilities[id_]
+            stack = FacilityStack(
+                app,
+                f"facility-{id_}-{suffix}",
+                application=fleet.application,
+                facility=facility,
+                folder=folder / facility.module,
+                csrs=csrs[id_],
+                **shared | {"default_tags": fleet.tags | facility.tags | own_tags},
+            )
+            notes += _missing_identities(facility, stack.things.without_csr, settings)
+            planned = facility_counts(facility, certificates=stack.things.certificates)
+            stacks.append(_Stack(stack, planned, manifest_key=("facilities", id_)))
+        app.synth()
+        for each in stacks:
+            each.complete(staged)
+    names = tuple(each.name for each in stacks if each.name != endpoint)
+    return Synthesis(stacks=names, endpoint=endpoint, notes=tuple(notes))
 
 
 def _missing_identities(facility: FacilitySpec, missing: int, settings: Settings) -> list[str]:

@@ -1,7 +1,7 @@
 """A plant's things as Terraform resource blocks: thing, certificate and attachments, expanded.
 
-Not one construct each (2.3 ms CPU each) and not `for_each` (Terraform plans it super-linearly): the blocks are handed
-to the stack in one piece.
+Not one construct each (2.3 ms CPU each) and not `for_each` (Terraform plans it super-linearly): the blocks go into the
+stack's file past CDKTF.
 """
 
 from __future__ import annotations
@@ -10,15 +10,12 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from lib.documents import terraform_literal
+from lib.output import Blocks
 from lib.specs import FacilitySpec, suffixed
-
-Blocks = dict[str, dict[str, dict[str, Any]]]
-"""Resource type → logical id → arguments, as in the `resource` of a Terraform JSON file."""
 
 
 class Thing(msgspec.Struct, frozen=True):

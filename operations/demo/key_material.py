@@ -15,12 +15,17 @@ _PRIVATE_KEY = re.compile(
 )
 
 
+def holds_private_key(content: bytes) -> bool:
+    """Whether a private key is anywhere in `content`."""
+    return _PRIVATE_KEY.search(content) is not None
+
+
 def files_with_private_keys(paths: Iterable[Path]) -> list[Path]:
     """The files among `paths` (folders are searched whole) that hold a private key."""
     found = []
     for path in paths:
         files = [each for each in path.rglob("*") if each.is_file()] if path.is_dir() else [path]
-        found += [file for file in files if not file.is_symlink() and _PRIVATE_KEY.search(file.read_bytes())]
+        found += [file for file in files if not file.is_symlink() and holds_private_key(file.read_bytes())]
     return sorted(found)
 
 

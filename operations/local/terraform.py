@@ -90,10 +90,11 @@ class Terraform:
         """Checks a stack offline; a fault names the first error."""
         self._run(stack, "validate")
 
-    def plan(self, stack: Path) -> tuple[PlannedChange, ...]:
-        """What an apply would change, empty where nothing."""
+    def plan(self, stack: Path, *, saved: Path | None = None) -> tuple[PlannedChange, ...]:
+        """What an apply would change, empty where nothing; `saved` is a file for the plan itself."""
+        out = [f"-out={saved.resolve()}"] if saved else []
         changes = []
-        for event in self._run_events(stack, "plan", "-input=false", f"-parallelism={PARALLELISM}"):
+        for event in self._run_events(stack, "plan", "-input=false", f"-parallelism={PARALLELISM}", *out):
             if event.get("type") == "planned_change":
                 change = event["change"]
                 changes.append(PlannedChange(address=change["resource"]["addr"], action=change["action"]))
@@ -106,6 +107,10 @@ class Terraform:
     def destroy(self, stack: Path, *, parallelism: int = PARALLELISM) -> None:
         """Unmakes all that the stack's state holds."""
         self._run_events(stack, "destroy", "-auto-approve", "-input=false", f"-parallelism={parallelism}")
+
+    def show(self, stack: Path, plan: Path | None = None) -> str:
+        """What Terraform knows of the stack's state, or of a saved plan, as the JSON text of `terraform show`."""
+        return self._run(stack, "show", "-json", *([str(plan.resolve())] if plan else []), is_logged=False)
 
     def interrupt(self) -> None:
         """Ends every command that runs in any thread, in Terraform's own orderly way where it obeys in time."""
@@ -123,15 +128,17 @@ class Terraform:
         """Where the commands on a stack write what Terraform says."""
         return self._logs / f"terraform-{stack.name}.log"
 
-    def _run(self, stack: Path, *arguments: str) -> str:
-        with self._process(stack, *arguments, "-no-color") as process:
+    def _run(self, stack: Path, command: str, *arguments: str, is_logged: bool = True) -> str:
+        # The option comes before what may be a file's name: nothing is an option after it.
+        with self._process(stack, command, "-no-color", *arguments) as process:
             output = (process.stdout.read() if process.stdout else "") or ""
-            with self.log(stack).open("a") as log:
-                log.write(output)
             code = process.wait()
+            if is_logged or code:
+                with self.log(stack).open("a") as log:
+                    log.write(output)
         if code:
             errors = [line.partition("Error: ")[2] for line in output.splitlines() if "Error: " in line]
-            raise self._fault(stack, arguments[0], [error for error in errors if not error.startswith(PREAMBLE)])
+            raise self._fault(stack, command, [error for error in errors if not error.startswith(PREAMBLE)])
         return output
 
     def _run_events(self, stack: Path, *arguments: str) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import generate_rows, validate
+from benchmarks import generate_rows, synthesis, validate
 from benchmarks.__main__ import BENCHMARKS
 from generator import pipeline, writer
 from generator.artefact import Artefact
@@ -68,6 +68,18 @@ def test_rows_go_through_the_writer_of_generate(tmp_path: Path, monkeypatch: pyt
     assert {path: (artefact.chunks.func, artefact.chunks.args) for path, artefact in command.items()} == {
         path: (artefact.chunks.func, artefact.chunks.args) for path, artefact in measured.items()
     }
+
+
+@pytest.mark.cdktf
+def test_synthesis_is_measured_with_all_its_blocks_beside_a_construct_for_each() -> None:
+    """Both ways give the same blocks, five a thing, or the benchmark fails; CPU of few and many is told."""
+    document = json.loads(json.dumps(synthesis.run(1, few=2, many=20).document()))
+    assert KEYS == list(document)
+    assert ("synthesis", ["construct_each"]) == (document["benchmark"], list(document["peers"]))
+    details = document["details"]
+    assert (100, [20] * 5) == (details["blocks"], list(details["blocks_by_type"].values()))
+    assert details["cpu_2"] > 0.5
+    assert details["cpu_20_times_2"] == pytest.approx(details["cpu_20"] / details["cpu_2"], abs=0.01)
 
 
 def test_command_line_prints_one_object() -> None:

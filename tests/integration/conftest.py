@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.plant import PASSPHRASE, ROOT, Plant
+from tests.integration.plant import CANARIES, PASSPHRASE, ROOT, Plant
 
 NOT_COPIED = shutil.ignore_patterns(".git", ".venv*", "build", "cdktf.out", "__pycache__", ".*_cache", ".hypothesis")
 
@@ -24,7 +24,7 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("FLEET_", "ENVIRONMENT_"))}
     mirror = os.environ.get("FLEET_PROVIDER_MIRROR")
     environment = kept | {"FLEET_KEYS_DIR": str(folder / "keys"), "FLEET_KEYS_PASSPHRASE": PASSPHRASE}
-    environment |= {"FLEET_PROVIDER_MIRROR": mirror} if mirror else {}
+    environment |= CANARIES | ({"FLEET_PROVIDER_MIRROR": mirror} if mirror else {})
     plant = Plant(root=root, environment=environment)
     plant.fleet("generate", "--allow", "breaks-identity", "--allow", "destroys-data")
     plant.fleet("keys", "create", "--all")

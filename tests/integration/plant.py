@@ -19,6 +19,8 @@ ROOT = Path(__file__).parents[2]
 SUFFIX = "it"
 APPLICATION = "itest"
 PASSPHRASE = "integration tests only"
+CANARIES = {"HISTORIAN_PASSWORD": "canary-password-4711", "DEPLOY_TOKEN": "canary-token-0815"}
+"""Secrets such as lie in the environment of whoever deploys; no program of ours asks for them."""
 
 
 @dataclass(frozen=True, kw_only=True)

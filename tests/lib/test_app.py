@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,14 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.project import copy_programs, lifted_manifest, make_project
+from benchmarks.synthesis import manifest_data
 from lib.settings import PROJECT
 
 
-def _app(**environment: str) -> subprocess.CompletedProcess[str]:
+def _app(project: Path = PROJECT, **environment: str) -> subprocess.CompletedProcess[str]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("FLEET_", "TERRAFORM_", "ENVIRO"))}
     return subprocess.run(
         [sys.executable, "-m", "lib.app"],
-        cwd=PROJECT,
+        cwd=project,
         env={**kept, **environment},
         capture_output=True,
         text=True,
@@ -69,3 +72,44 @@ def test_one_facility_is_synthesised_into_a_folder_that_is_not_there_yet(
     assert done.stderr.startswith("note: sg-01: 70 of 70 things have no CSR yet")
     synthesised = sorted(path.name for path in (outdir / "stacks").iterdir())
     assert synthesised == ["endpoint-tst", "facility-sg-01-tst", "tap-tst"]
+
+
+def test_a_declaration_edited_by_hand_stops_before_it_runs(tmp_path: Path) -> None:
+    """Declarations are code; one that is not the index's is never imported. Exit 4, file and command."""
+    declarations = copy_programs(tmp_path) / "lib" / "facilities"
+    shutil.copytree(PROJECT / "lib" / "facilities", declarations)
+    with (declarations / "sg_01" / "__init__.py").open("a") as module:
+        module.write("raise SystemExit('imported')\n")
+    done = _app(tmp_path)
+    assert (done.returncode, done.stdout) == (4, "")
+    error, hint = done.stderr.splitlines()
+    assert error == "error: lib/facilities/sg_01/__init__.py is not what was generated."
+    assert hint.startswith("hint: Run `fleet generate --check`")
+
+
+def test_a_bucket_that_s3_would_refuse_is_told_with_the_manifests_line(tmp_path: Path) -> None:
+    """A record that an earlier generator let through: file and line of the key, and nothing is loaded or written."""
+    manifest = lifted_manifest(manifest_data(1)).model_copy(update={"environment_suffix": "s3alias"})
+    make_project(tmp_path, manifest)
+    (tmp_path / "fleet.yaml").write_text("version: 1\napplication: mfg\nenvironment_suffix: s3alias\n")
+    done = _app(tmp_path)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith(
+        "error: fleet.yaml:3: the bucket's name bucket-mfg-raw-archive-123456789012-s3alias ends in -s3alias"
+    )
+    assert not (tmp_path / "cdktf.out").exists()
+
+
+@pytest.mark.cdktf
+def test_a_name_that_the_environment_makes_too_long_is_told_with_its_plants_line(tmp_path: Path) -> None:
+    """The manifest's suffix fits; this environment's does not. Nothing is left of the refused synthesis."""
+    data = manifest_data(1)
+    data["facilities"] = {"plant-of-a-long-name": data["facilities"]["sg-01"]}
+    make_project(tmp_path, lifted_manifest(data))
+    (tmp_path / "fleet.yaml").write_text("facilities:\n  # the only one\n  plant-of-a-long-name: {}\n")
+    done = _app(tmp_path, ENVIRONMENT_SUFFIX="production-2")
+    assert (done.returncode, done.stdout) == (5, "")
+    assert done.stderr.startswith(
+        "error: fleet.yaml:3: aws_iot_provisioning_template.template-plant-of-a-long-name of "
+    )
+    assert list((tmp_path / "cdktf.out").iterdir()) == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,26 +12,56 @@ from lib.faults import SynthesisError
 from lib.specs import FacilitySpec
 
 
-def _write(outdir: Path, resources: dict[str, dict[str, dict[str, str]]]) -> None:
-    stack = outdir / "stacks" / "s"
-    stack.mkdir(parents=True)
-    (stack / "cdk.tf.json").write_text(json.dumps({"resource": resources}))
-
-
-def test_a_merged_resource_stops_synthesis(tmp_path: Path) -> None:
+def test_a_merged_resource_stops_synthesis() -> None:
     """Fewer resources of a type than planned are a fault that names stack, type and both numbers."""
-    _write(tmp_path, {"aws_iot_thing": {"pump1": {"name": "pump.1"}}})
     with pytest.raises(SynthesisError) as caught:
-        check_counts("s", outdir=tmp_path, planned={"aws_iot_thing": 2})
+        check_counts(
+            "s",
+            {"aws_iot_thing": {"pump1": {"name": "pump.1"}}},
+            planned={"aws_iot_thing": 2},
+            declared={"aws_iot_thing": 1},
+        )
     assert caught.value.message == "Stack s holds 1 aws_iot_thing where 2 were planned."
     assert caught.value.exit_code == 5
 
 
-def test_a_type_that_is_planned_but_absent_stops_synthesis(tmp_path: Path) -> None:
+def test_a_type_that_is_planned_but_absent_stops_synthesis() -> None:
     """No block of a planned type counts as none."""
-    _write(tmp_path, {})
     with pytest.raises(SynthesisError, match="holds 0 aws_iot_policy where 1 were planned"):
-        check_counts("s", outdir=tmp_path, planned={"aws_iot_policy": 1})
+        check_counts("s", {}, planned={"aws_iot_policy": 1}, declared={})
+
+
+@pytest.mark.parametrize("declared", [{}, {"aws_sqs_queue": 2}], ids=["by nobody", "twice"])
+def test_a_type_that_the_manifest_knows_nothing_of_is_counted_too(declared: dict[str, int]) -> None:
+    """What is in the file is what was declared, no more and no less."""
+    with pytest.raises(SynthesisError, match="holds 1 aws_sqs_queue where"):
+        check_counts("s", {"aws_sqs_queue": {"q": {}}}, planned={}, declared=declared)
+
+
+@pytest.mark.cdktf
+def test_look_alike_ids_are_merged_by_cdktf_and_found_by_the_count(tmp_path: Path) -> None:
+    """`pump.1` and `pump1` are two constructs and one block, of which CDKTF says nothing."""
+    from lib import bindings, fleet_stack, output, synthesis
+
+    app = bindings.App(outdir=str(tmp_path), context=synthesis.CONTEXT)
+    stack = fleet_stack.FleetStack(
+        app,
+        "s",
+        application="mfg",
+        environment_suffix="tst",
+        aws_region="eu-west-1",
+        account_id="123456789012",
+        state_bucket=None,
+        state_bucket_region="eu-west-1",
+        default_tags={},
+    )
+    for id_ in ("pump.1", "pump1"):
+        bindings.IotThingType(stack, id_, name=id_)
+    app.synth()
+    resources = output.read_resources(output.stack_file(tmp_path, "s"))
+    assert (1, 2) == (len(resources["aws_iot_thing_type"]), stack.declared()["aws_iot_thing_type"])
+    with pytest.raises(SynthesisError, match="holds 1 aws_iot_thing_type where 2 were planned"):
+        check_counts("s", resources, planned={}, declared=stack.declared())
 
 
 def test_bulk_registration_plans_no_things(facility: Callable[..., FacilitySpec]) -> None:

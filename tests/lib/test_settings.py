@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.faults import PrerequisiteError
+from lib.faults import ManifestError, PrerequisiteError
 from lib.settings import PROJECT, read_settings
 from lib.specs import FleetSpec
 
@@ -55,6 +55,14 @@ def test_the_environment_overrides_the_manifest(fleet: FleetSpec) -> None:
         ("ENVIRONMENT_SUFFIX", "x" * 17, "1 to 16"),
         ("FLEET_ACCOUNT_ID", "12345", "FLEET_ACCOUNT_ID is '12345', but it must be 12 digits."),
         ("FLEET_FACILITIES", "a-1,c-1", "FLEET_FACILITIES names 'c-1', which is no generated facility."),
+        ("ENVIRONMENT_SUFFIX", "s3alias", "-s3alias ends in -s3alias, which S3 keeps for itself."),
+        ("TERRAFORM_STATE_BUCKET", "States", "TERRAFORM_STATE_BUCKET is 'States', which is not 3 to 63 lower-case"),
+        ("TERRAFORM_STATE_BUCKET", "s3://states", "is not 3 to 63 lower-case"),
+        ("TERRAFORM_STATE_BUCKET", "s" * 64, "which is 1 longer than S3's 63 characters."),
+        ("TERRAFORM_STATE_BUCKET", "a..b", "which has two dots in a row"),
+        ("TERRAFORM_STATE_BUCKET", "10.0.0.1", "or is an IP address"),
+        ("TERRAFORM_STATE_BUCKET", "xn--states", "begins with xn--, which S3 keeps for itself"),
+        ("TERRAFORM_STATE_BUCKET_REGION", "Singapore", "TERRAFORM_STATE_BUCKET_REGION is 'Singapore'"),
         ("FLEET_LAMBDA_ARCHITECTURE", "riscv", "FLEET_LAMBDA_ARCHITECTURE is 'riscv'"),
     ],
 )
@@ -70,3 +78,41 @@ def test_a_bad_variable_is_named_with_its_value(fleet: FleetSpec, variable: str,
 def test_a_csr_switch_of_zero_is_off(fleet: FleetSpec) -> None:
     """FLEET_REQUIRE_CSRS=0 asks for nothing."""
     assert not read_settings({"FLEET_REQUIRE_CSRS": "0"}, fleet=fleet, facilities=PLANTS).requires_csrs
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "message"),
+    [
+        ({"environment_suffix": "Prod"}, "environment_suffix", "environment_suffix is 'Prod', but it must be 1 to 16"),
+        ({"account_id": "12345"}, "account_id", "account_id is '12345', but it must be 12 digits."),
+        (
+            {"application": "a" * 32, "account_id": "123456789012"},
+            "application",
+            f"the bucket's name bucket-{'a' * 32}-raw-archive-123456789012-dev is 5 longer than S3's 63 characters.",
+        ),
+        (
+            {"environment_suffix": "x--x-s3"},
+            "environment_suffix",
+            "the bucket's name bucket-mfg-raw-archive-x--x-s3 ends in --x-s3, which S3 keeps for itself.",
+        ),
+    ],
+)
+def test_what_the_manifest_says_is_refused_by_its_key(
+    fleet: FleetSpec, changes: dict[str, str], key: str, message: str
+) -> None:
+    """Where no variable overrides it, the fault is the manifest's (exit 3) and knows the key."""
+    with pytest.raises(ManifestError) as caught:
+        read_settings({}, fleet=dataclasses.replace(fleet, **changes), facilities=PLANTS)
+    assert message in caught.value.message
+    assert (3, (key,)) == (caught.value.exit_code, caught.value.key)
+
+
+def test_a_suffix_that_makes_a_bucket_too_long_is_named_as_the_variable(fleet: FleetSpec) -> None:
+    """The manifest fits; with the environment's suffix and account it does not."""
+    with pytest.raises(PrerequisiteError) as caught:
+        read_settings(
+            {"ENVIRONMENT_SUFFIX": "x" * 16, "FLEET_ACCOUNT_ID": "123456789012"},
+            fleet=dataclasses.replace(fleet, application="packaging-lines"),
+            facilities=PLANTS,
+        )
+    assert caught.value.message.startswith(f"With ENVIRONMENT_SUFFIX '{'x' * 16}' the bucket's name bucket-packaging")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from lib.faults import PrerequisiteError
 from operations.local.terraform import terraform_for
 
 pytestmark = pytest.mark.cdktf
-ADDRESSES = Path(__file__).with_name("platform_addresses.txt")
+FOLDER = Path(__file__).parent
+NUMBER = re.compile(r"-[0-9]{4,}$")
 NAMES = ("tap-tst", "endpoint-tst", *(f"facility-{id_}-tst" for id_ in sorted(facilities.FACILITIES)))
 LEGIT_EMPTIES = {"/outputs"}
 """CDKTF's own note of a stack's outputs, of which there are none."""
@@ -106,9 +108,59 @@ def test_an_unknown_account_is_looked_up(synthesis_of: Callable[..., Any]) -> No
     assert "allowed_account_ids" not in platform.document["provider"]["aws"][0]
 
 
+def test_the_platform_alone_is_the_same_as_in_the_whole(stacks: Any, synthesis_of: Callable[..., Any]) -> None:
+    """Without any plant, platform and endpoint are as they are with all of them, to the byte."""
+    alone = synthesis_of(facilities=())
+    assert sorted(alone.documents) == ["endpoint-tst", "tap-tst"]
+    for name in alone.documents:
+        path = Path("stacks") / name / "cdk.tf.json"
+        assert (alone.outdir / path).read_bytes() == (stacks.outdir / path).read_bytes()
+
+
+def _recorded(name: str, addresses: list[str]) -> list[str]:
+    """The addresses in a golden file; `UPDATE_GOLDEN=1` writes it anew: read the difference before committing."""
+    file = FOLDER / name
+    if os.environ.get("UPDATE_GOLDEN"):
+        file.write_text("".join(f"{address}\n" for address in addresses))
+    return file.read_text().split()
+
+
 def test_the_platforms_addresses_are_the_recorded_ones(stacks: Any) -> None:
     """Another address destroys and re-creates: whoever means it changes platform_addresses.txt in the same commit."""
-    assert stacks.platform.addresses == ADDRESSES.read_text().split()
+    assert stacks.platform.addresses == _recorded("platform_addresses.txt", stacks.platform.addresses)
+    assert stacks["endpoint-tst"].addresses == ["aws_iot_domain_configuration.endpoint-devices"]
+
+
+def test_a_plants_addresses_are_the_recorded_ones(stacks: Any) -> None:
+    """The same for a plant, in facility_addresses.txt; things, of which all have a certificate, by their group."""
+    found = sorted({NUMBER.sub("-*", address) for address in stacks.facility("sg-01").addresses})
+    assert found == _recorded("facility_addresses.txt", found)
+
+
+@pytest.mark.parametrize("id_", sorted(facilities.FACILITIES))
+def test_a_things_addresses_are_its_name(stacks: Any, id_: str) -> None:
+    """Thing and membership of every declared name, and no others: no index that another count would shift."""
+    rows = (Path(facilities.__file__).parent / facilities.FACILITIES[id_].module / "things.jsonl").read_text()
+    names = {json.loads(row)["name"] for row in rows.splitlines()}
+    for kind in ("aws_iot_thing", "aws_iot_thing_group_membership"):
+        assert set(stacks.facility(id_).of(kind)) == names
+
+
+def test_a_moved_construct_has_another_address(
+    synthesis_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The recorded addresses catch a construct that goes below another, which CDKTF itself says nothing of."""
+    from lib import tap_stack
+    from lib.bindings import Construct
+    from lib.constructs.telemetry_stream import TelemetryStream
+
+    monkeypatch.setattr(
+        tap_stack, "TelemetryStream", lambda scope, **given: TelemetryStream(Construct(scope, "telemetry"), **given)
+    )
+    moved = synthesis_of(facilities=()).platform.addresses
+    recorded = (FOLDER / "platform_addresses.txt").read_text().split()
+    assert len(recorded) == len(moved)
+    assert "aws_kinesis_stream.stream-telemetry" in set(recorded) - set(moved)
 
 
 def test_thing_types_are_the_platforms(stacks: Any) -> None:

@@ -30,7 +30,7 @@ def test_a_mirror_is_given_to_init(tmp_path: Path) -> None:
     script = f'echo "$@" "[$TF_WORKSPACE$TF_CLI_CONFIG_FILE]" > {seen}'
     misleading = {"TF_WORKSPACE": "production", "TF_CLI_CONFIG_FILE": "/missing"}
     terraform(tmp_path, script, mirror=tmp_path / "mirror", **misleading).init(tmp_path / "tap-dev")
-    expected = f"-chdir={tmp_path}/tap-dev init -input=false -plugin-dir={tmp_path}/mirror -no-color []\n"
+    expected = f"-chdir={tmp_path}/tap-dev init -no-color -input=false -plugin-dir={tmp_path}/mirror []\n"
     assert seen.read_text() == expected
 
 
@@ -89,3 +89,18 @@ def test_an_interrupt_ends_what_runs(tmp_path: Path) -> None:
     runner.interrupt()
     thread.join(20)
     assert [fault.message.startswith(f"terraform apply of {tmp_path.name} failed") for fault in faults] == [True]
+
+
+def test_a_plan_is_saved_and_shown_without_a_trace_in_the_log(tmp_path: Path) -> None:
+    """`show` prints what a state or plan holds, which is nothing for a log that is handed round."""
+    seen = tmp_path / "seen"
+    runner = terraform(tmp_path, f'echo "$@" >> {seen}; echo \'{{"held":1}}\'', mirror=tmp_path)
+    stack, plan = tmp_path / "tap-dev", tmp_path / "tap.plan"
+    runner.plan(stack, saved=plan)
+    assert [json.loads(runner.show(stack)), json.loads(runner.show(stack, plan))] == [{"held": 1}] * 2
+    assert seen.read_text().splitlines() == [
+        f"-chdir={stack} plan -input=false -parallelism=16 -out={plan} -json",
+        f"-chdir={stack} show -no-color -json",
+        f"-chdir={stack} show -no-color -json {plan}",
+    ]
+    assert "held" not in (tmp_path / "logs" / "terraform-tap-dev.log").read_text().partition("show")[2]

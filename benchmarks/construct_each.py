@@ -1,0 +1,37 @@
+"""The peer of `synthesis`, run as a program: `lib.app` with one construct for each resource of each thing."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from lib import app, bindings, facility_stack, synthesis  # isort: skip - the bindings come before their submodules
+from cdktf_cdktf_provider_aws.iot_certificate import IotCertificate
+from cdktf_cdktf_provider_aws.iot_policy_attachment import IotPolicyAttachment
+from cdktf_cdktf_provider_aws.iot_thing import IotThing
+from cdktf_cdktf_provider_aws.iot_thing_group_membership import IotThingGroupMembership
+from cdktf_cdktf_provider_aws.iot_thing_principal_attachment import IotThingPrincipalAttachment
+
+CONSTRUCTS = {
+    "aws_iot_thing": IotThing,
+    "aws_iot_thing_group_membership": IotThingGroupMembership,
+    "aws_iot_certificate": IotCertificate,
+    "aws_iot_policy_attachment": IotPolicyAttachment,
+    "aws_iot_thing_principal_attachment": IotThingPrincipalAttachment,
+}
+
+
+class ConstructEachStack(facility_stack.FacilityStack):
+    """The same stack, its things' blocks handed to constructs as their arguments."""
+
+    def __init__(self, scope: bindings.Construct, id_: str, **arguments: Any) -> None:
+        super().__init__(scope, id_, **arguments)
+        for kind, blocks in self.things.blocks.items():
+            for thing, block in blocks.items():
+                CONSTRUCTS[kind](self, f"{kind}-{thing}", **block)
+        self.blocks = {}
+
+
+if __name__ == "__main__":
+    setattr(synthesis, facility_stack.FacilityStack.__name__, ConstructEachStack)
+    sys.exit(app.main())

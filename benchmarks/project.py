@@ -1,0 +1,65 @@
+"""A project of its own for a synthesis: this one's programs, another manifest, CSRs of all things."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from generator import pipeline
+from generator.document import parse_document
+from generator.manifest import FleetManifest
+from generator.validation import validate
+from lib.specs import suffixed
+
+ROOT = Path(__file__).parents[1]
+PROGRAMS = ("lambda", "requirements", "lib")
+"""What `python -m lib.app` needs of a project; the declarations are made anew."""
+
+NOT_COPIED = shutil.ignore_patterns("__pycache__", "facilities")
+
+
+def copy_programs(folder: Path) -> Path:
+    """Copies into `folder` what a synthesis needs beside manifest and declarations; the wheels stay where they are."""
+    for name in PROGRAMS:
+        shutil.copytree(ROOT / name, folder / name, ignore=NOT_COPIED)
+    wheels = ROOT / "build" / "lambda"
+    wheels.mkdir(parents=True, exist_ok=True)
+    (folder / "build").mkdir()
+    (folder / "build" / "lambda").symlink_to(wheels)
+    return folder
+
+
+def make_project(folder: Path, manifest: FleetManifest) -> Path:
+    """A project in `folder` with the manifest's declarations."""
+    pipeline.generate(manifest, copy_programs(folder), facilities=(), force=False)
+    return folder
+
+
+def lifted_manifest(data: dict[str, Any]) -> FleetManifest:
+    """The manifest in `data`, valid with bulk registration, and then with Terraform's: the limit is a rule's."""
+    plants = {id_: {**plant, "registration": "bulk"} for id_, plant in data["facilities"].items()}
+    valid = validate(parse_document(json.dumps({**data, "facilities": plants}), name="fleet.yaml"))
+    lifted = {id_: plant.model_copy(update={"registration": "terraform"}) for id_, plant in valid.facilities.items()}
+    return valid.model_copy(update={"facilities": lifted})
+
+
+def write_csrs(project: Path, manifest: FleetManifest, csr: str) -> None:
+    """Gives every thing the same CSR: synthesis passes its text on and looks at no key."""
+    suffix = manifest.environment_suffix
+    folder = project / "identities" / suffix
+    folder.mkdir(parents=True)
+    for id_ in manifest.facilities:
+        things = project / "lib" / "facilities" / id_.replace("-", "_") / "things.jsonl"
+        with things.open("rb") as rows, (folder / f"{id_}.csrs.jsonl").open("w", encoding="ascii") as lines:
+            for row in rows:
+                lines.write(json.dumps({"thing": suffixed(json.loads(row)["name"], suffix), "csr": csr}) + "\n")
+
+
+def synthesis_environment(project: Path, outdir: Path) -> dict[str, str]:
+    """This process's environment without what would steer a synthesis, writing to `outdir`."""
+    steering = ("FLEET_", "ENVIRONMENT_", "TERRAFORM_", "CDKTF_", "PYTHON")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(steering)}
+    return kept | {"FLEET_OUTDIR": str(outdir), "PYTHONPATH": str(project)}

@@ -1,0 +1,71 @@
+"""What AWS takes for a name: refused here, before the apply that would stop half-way."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from lib.faults import SynthesisError
+
+BUCKET_MAXIMUM = 63
+BUCKET_PATTERN = re.compile(r"[a-z0-9][a-z0-9.-]{1,}[a-z0-9]")
+BUCKET_BEGINNINGS = ("xn--", "sthree-", "amzn-s3-demo-")
+BUCKET_ENDINGS = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
+"""https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html"""
+
+ADDRESS_PATTERN = re.compile(r"\d+(\.\d+){3}")
+
+NAME_MAXIMA = {
+    "aws_cloudtrail": ("name", 128),
+    "aws_cloudwatch_dashboard": ("dashboard_name", 255),
+    "aws_cloudwatch_log_group": ("name", 512),
+    "aws_cloudwatch_metric_alarm": ("alarm_name", 255),
+    "aws_dynamodb_table": ("name", 255),
+    "aws_iam_role": ("name", 64),
+    "aws_iot_domain_configuration": ("name", 128),
+    "aws_iot_policy": ("name", 128),
+    "aws_iot_provisioning_template": ("name", 36),
+    "aws_iot_thing": ("name", 128),
+    "aws_iot_thing_group": ("name", 128),
+    "aws_iot_thing_type": ("name", 128),
+    "aws_iot_topic_rule": ("name", 128),
+    "aws_kinesis_stream": ("name", 128),
+    "aws_kms_alias": ("name", 256),
+    "aws_lambda_function": ("function_name", 64),
+    "aws_s3_bucket": ("bucket", BUCKET_MAXIMUM),
+    "aws_s3_bucket_intelligent_tiering_configuration": ("name", 64),
+    "aws_sns_topic": ("name", 256),
+    "aws_sqs_queue": ("name", 80),
+}
+"""Resource type → the argument that names it, and the most characters that its service's API takes there."""
+
+
+def bucket_fault(name: str) -> str | None:
+    """What S3 has against `name`, or None."""
+    if len(name) > BUCKET_MAXIMUM:
+        return f"is {len(name) - BUCKET_MAXIMUM} longer than S3's {BUCKET_MAXIMUM} characters"
+    if not BUCKET_PATTERN.fullmatch(name):
+        return "is not 3 to 63 lower-case letters, digits, dots and hyphens between letters or digits"
+    if ".." in name or ADDRESS_PATTERN.fullmatch(name):
+        return "has two dots in a row, or is an IP address"
+    for reserved in BUCKET_BEGINNINGS:
+        if name.startswith(reserved):
+            return f"begins with {reserved}, which S3 keeps for itself"
+    for reserved in BUCKET_ENDINGS:
+        if name.endswith(reserved):
+            return f"ends in {reserved}, which S3 keeps for itself"
+    return None
+
+
+def check_names(stack: str, resources: Mapping[str, Mapping[str, Mapping[str, Any]]], *, key: tuple[str, ...]) -> None:
+    """Raises at the first name in `stack` that AWS would refuse for its length; `key` is the manifest's part of it."""
+    for kind, (argument, maximum) in NAME_MAXIMA.items():
+        for id_, body in resources.get(kind, {}).items():
+            name = body.get(argument, "")
+            if len(name) > maximum and "${" not in name:
+                raise SynthesisError(
+                    f"{kind}.{id_} of {stack} would be named {name}, longer than AWS's {maximum} characters.",
+                    remedy=f"Shorten the id, or the environment's suffix, by {len(name) - maximum}.",
+                    key=key,
+                )

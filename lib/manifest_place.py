@@ -1,0 +1,52 @@
+"""Finds the line of the manifest that a fault is about, when the fault is told.
+
+By plain text: synthesis reads no YAML, and lines in the generated record would change it with every comment. A key that
+is written in another way than one a line is told by the line that it is in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+MANIFEST = "fleet.yaml"
+OVERLAYS = "fleet.*.yaml"
+"""What an environment lays over the manifest; the record does not say which one was."""
+
+
+def find_place(project: Path, key: tuple[str, ...], value: str | None = None) -> str:
+    """`FILE:LINE` of `key`, as `("facilities", "sg-01")`: of the file where it has `value`, else the manifest."""
+    places = list(_places(project, key))
+    with_value = [place for place, line in places if value is not None and value in line]
+    return (with_value or [place for place, _ in places] or [MANIFEST])[0]
+
+
+def _places(project: Path, key: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Every place of `key`, with the text of its line."""
+    for path in (project / MANIFEST, *sorted(project.glob(OVERLAYS))):
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError):
+            continue
+        number = _line_of(lines, key)
+        if number is not None:
+            yield f"{path.name}:{number + 1}", lines[number]
+
+
+def _line_of(lines: list[str], key: tuple[str, ...]) -> int | None:
+    """The index of the last part of `key` that stands on a line of its own below the parts before it."""
+    found, indent = None, -1
+    for part in key:
+        pattern = re.compile(rf"""( *)(["']?){re.escape(part)}\2\s*:""")
+        for number in range(0 if found is None else found + 1, len(lines)):
+            line = lines[number]
+            if line.strip() and not line.lstrip().startswith("#") and len(line) - len(line.lstrip()) <= indent:
+                return found
+            match = pattern.match(line)
+            if match and (found is not None or not match[1]):
+                found, indent = number, len(match[1])
+                break
+        else:
+            return found
+    return found
