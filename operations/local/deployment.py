@@ -13,7 +13,7 @@ from pathlib import Path
 from generator.diagnostics import EnvironmentFault
 from operations.local import event_source_process, lifecycle, rules_engine
 from operations.local.aws import ACCOUNT_ID, LocalAws, load, save
-from operations.local.overrides import PLATFORM_PREFIX, Adaptation, write_overrides
+from operations.local.overrides import LASTING_DRIFT, PLATFORM_PREFIX, Adaptation, write_overrides
 from operations.local.processes import start_child
 from operations.local.rules_identity import remove_identity
 from operations.local.states import applied_stacks, count_resources
@@ -115,10 +115,22 @@ def apply_stacks(terraform: Terraform, stacks: Iterable[Path], *, say: Say = sil
 
 
 def plan(local: LocalAws) -> dict[str, tuple[PlannedChange, ...]]:
-    """What another apply would change, by stack; see overrides.FIRST_PLAN_DRIFT for what the emulator adds to it."""
+    """What another apply would change, by stack, but for what drifts for ever: see overrides.LASTING_DRIFT.
+
+    Until the second apply, the emulator adds overrides.FIRST_PLAN_DRIFT to it.
+    """
     lifecycle.require_emulator(local)
     terraform = terraform_for(environment=local.environment(), logs=local.logs)
-    return {stack.name: terraform.plan(stack) for stack in applied_stacks(local)}
+    return {stack.name: without_drift(terraform.plan(stack)) for stack in applied_stacks(local)}
+
+
+def without_drift(changes: Iterable[PlannedChange]) -> tuple[PlannedChange, ...]:
+    """The changes but for updates of what drifts for ever."""
+    return tuple(
+        change
+        for change in changes
+        if change.action != "update" or change.address.partition(".")[0] not in LASTING_DRIFT
+    )
 
 
 def reapply(local: LocalAws, *, say: Say = silent) -> None:
