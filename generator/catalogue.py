@@ -47,12 +47,16 @@ PLATFORM: dict[str, tuple[str, str]] = {
     "role-topic-rule": ("IAM role", "lets topic rules put records on the stream"),
     "role-rule-errors": ("IAM role", "lets topic rules put what failed into the archive"),
     "role-trail-logs": ("IAM role", "lets the audit trail write its log"),
+    "role-event-archive": ("IAM role", "lets topic rules put AWS IoT's events into the archive"),
+    "role-event-errors": ("IAM role", "lets topic rules log the events that they could not archive"),
+    "topic-alarms": ("SNS topic", "hears of every alarm"),
+    "log-group-event-errors": ("log group", "holds the events of AWS IoT that could not be archived"),
     "role-fleet-provisioning": ("IAM role", "lets AWS IoT register devices by a provisioning template"),
 }
 """What all facilities share, by name without suffix."""
 
 _BUCKETS = {
-    "raw-archive": "holds every reading as it came: below raw/, quarantine/ and iot-rule-errors/",
+    "raw-archive": "holds every reading as it came: below raw/, quarantine/, iot-rule-errors/ and events/",
     "access-logs": "holds the access logs of the other buckets",
     "audit-trail": "holds the audit trail",
 }

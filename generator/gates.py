@@ -48,10 +48,13 @@ https://github.com/python/cpython/issues/106905"""
 _SPECS = {
     "ContactSpec",
     "DeviceTypeSpec",
+    "FacilityAlarmsSpec",
     "FacilitySpec",
     "FleetSpec",
     "LineSpec",
     "MetricSpec",
+    "ObservabilitySpec",
+    "PlatformAlarmsSpec",
     "ThingGroupSpec",
 }
 

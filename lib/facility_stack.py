@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lib.bindings import Construct
+from lib.constructs.facility_alarms import FacilityAlarms
 from lib.constructs.facility_archive import FacilityArchive
 from lib.constructs.fleet_provisioning import FleetProvisioning
 from lib.constructs.observability import FacilityDashboard
 from lib.constructs.telemetry_rule import TelemetryRule
 from lib.constructs.thing_registry import ThingRegistry
 from lib.fleet_stack import FleetStack
+from lib.retention import Retention
 from lib.specs import FacilitySpec
 from lib.things import ThingBlocks, read_things, thing_blocks
 
@@ -35,6 +37,7 @@ class FacilityStack(FleetStack):
         default_tags: Mapping[str, str],
         account_id: str | None,
         application: str,
+        retention: Retention,
         facility: FacilitySpec,
         folder: Path,
         csrs: Mapping[str, str],
@@ -54,7 +57,10 @@ class FacilityStack(FleetStack):
         TelemetryRule(self, names=self.names, facility=facility, folder=folder)
         FleetProvisioning(self, names=self.names, facility=facility, folder=folder)
         FacilityDashboard(self, names=self.names, facility=facility, folder=folder)
-        self.archive = FacilityArchive(self, names=self.names, facility=facility, folder=folder)
+        FacilityAlarms(self, names=self.names, facility=facility)
+        self.archive = FacilityArchive(
+            self, names=self.names, facility=facility, folder=folder, has_markers=retention.is_destroyable
+        )
         self.things = ThingBlocks(blocks={}, certificates=0, without_csr=0)
         if facility.registration == "terraform":
             things = read_things(folder / facility.things_file)

@@ -17,6 +17,7 @@ from lib.fleet_stack import FleetStack
 from lib.identities import csrs_file, read_csrs
 from lib.limits import check_names
 from lib.output import add_blocks, read_resources, stack_file, staging
+from lib.retention import RETENTIONS
 from lib.settings import PROJECT, Settings
 from lib.specs import FacilitySpec, FleetSpec
 from lib.tap_stack import TapStack
@@ -81,6 +82,7 @@ def synthesise(
         "default_tags": fleet.tags | own_tags,
         "account_id": settings.account_id,
     }
+    retention = RETENTIONS[fleet.retention]
     platform, endpoint = f"tap-{suffix}", f"endpoint-{suffix}"
     stacks: list[_Stack] = []
     notes = []
@@ -94,13 +96,15 @@ def synthesise(
                 app,
                 f"facility-{id_}-{suffix}",
                 application=fleet.application,
+                retention=retention,
                 facility=facility,
                 folder=folder / facility.module,
                 csrs=csrs[id_],
                 **shared | {"default_tags": fleet.tags | facility.tags | own_tags},
             )
             notes += _missing_identities(facility, stack.things.without_csr, settings)
-            planned = facility_counts(facility, certificates=stack.things.certificates)
+            certificates, has_markers = stack.things.certificates, retention.is_destroyable
+            planned = facility_counts(facility, certificates=certificates, has_markers=has_markers)
             stacks.append(_Stack(stack, planned, manifest_key=("facilities", id_)))
         app.synth()
         for each in stacks:

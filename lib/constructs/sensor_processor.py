@@ -30,9 +30,6 @@ MEMORY_MB = 1024
 
 TIMEOUT_S = 120
 
-LOG_RETENTION_DAYS = 30
-"""Operational logs; the audit trail's are kept longer."""
-
 READING_RETENTION_DAYS = 90
 """How long a minute's metrics and an anomaly stay in the table; the raw archive keeps the readings."""
 
@@ -72,13 +69,14 @@ class SensorProcessor:
         archive_bucket: str,
         data_key_arn: str,
         logs_key_arn: str,
+        log_days: int,
         reserved_concurrency: int | None,
     ) -> None:
         self.log_group = CloudwatchLogGroup(
             scope,
             "log-group-sensor-processor",
             name=names.function_log_group,
-            retention_in_days=LOG_RETENTION_DAYS,
+            retention_in_days=log_days,
             kms_key_id=logs_key_arn,
         )
         self.failures = _failure_queue(scope, names, data_key_arn)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from lib.specs import ContactSpec, FacilitySpec, LineSpec, ThingGroupSpec
+from lib.specs import ContactSpec, FacilityAlarmsSpec, FacilitySpec, LineSpec, ThingGroupSpec
 
 FACILITY = FacilitySpec(
     id='sg-01',
@@ -25,6 +25,12 @@ FACILITY = FacilitySpec(
     lines=(
         LineSpec(id='b2', name='Machining line B2', contact=ContactSpec(name='Shift lead B2', email=None, phone='+65 6123 4568')),
     ),
+    alarms=FacilityAlarmsSpec(
+        quarantine_percent=5.0,
+        rule_failures=1,
+        device_silence_intervals=5,
+        anomalies_per_hour=20,
+    ),
     groups=(
         ThingGroupSpec(
             device_type='cnc-spindle',
@@ -33,6 +39,7 @@ FACILITY = FacilitySpec(
             policy='policy-sg-01-cnc-spindle',
             policy_file='cnc-spindle.policy.json',
             count=18,
+            silence_s=300,
         ),
         ThingGroupSpec(
             device_type='compressor',
@@ -41,6 +48,7 @@ FACILITY = FacilitySpec(
             policy='policy-sg-01-compressor',
             policy_file='compressor.policy.json',
             count=8,
+            silence_s=300,
         ),
         ThingGroupSpec(
             device_type='conveyor',
@@ -49,6 +57,7 @@ FACILITY = FacilitySpec(
             policy='policy-sg-01-conveyor',
             policy_file='conveyor.policy.json',
             count=20,
+            silence_s=300,
         ),
         ThingGroupSpec(
             device_type='press-monitor',
@@ -57,6 +66,7 @@ FACILITY = FacilitySpec(
             policy='policy-sg-01-press-monitor',
             policy_file='press-monitor.policy.json',
             count=24,
+            silence_s=300,
         ),
     ),
 )
