@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from lib.access import OWN, Access
 from lib.bindings import Construct
 from lib.constructs.facility_alarms import FacilityAlarms
 from lib.constructs.facility_archive import FacilityArchive
@@ -41,6 +42,7 @@ class FacilityStack(FleetStack):
         facility: FacilitySpec,
         folder: Path,
         csrs: Mapping[str, str],
+        access: Access = OWN,
     ) -> None:
         super().__init__(
             scope,
@@ -52,6 +54,7 @@ class FacilityStack(FleetStack):
             state_bucket=state_bucket,
             state_bucket_region=state_bucket_region,
             default_tags=default_tags,
+            access=access,
         )
         ThingRegistry(self, names=self.names, facility=facility, folder=folder)
         TelemetryRule(self, names=self.names, facility=facility, folder=folder)

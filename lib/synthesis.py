@@ -81,6 +81,7 @@ def synthesise(
         "state_bucket_region": settings.state_bucket_region,
         "default_tags": fleet.tags | own_tags,
         "account_id": settings.account_id,
+        "access": settings.access,
     }
     retention = RETENTIONS[fleet.retention]
     platform, endpoint = f"tap-{suffix}", f"endpoint-{suffix}"

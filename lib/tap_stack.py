@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from lib.access import OWN, Access
 from lib.bindings import Construct
 from lib.constructs.alarm_topic import AlarmTopic
 from lib.constructs.audit_trail import AuditTrail
@@ -40,6 +41,7 @@ class TapStack(FleetStack):
         account_id: str | None,
         fleet: FleetSpec,
         code: LambdaZip,
+        access: Access = OWN,
     ) -> None:
         super().__init__(
             scope,
@@ -51,6 +53,7 @@ class TapStack(FleetStack):
             state_bucket=state_bucket,
             state_bucket_region=state_bucket_region,
             default_tags=default_tags,
+            access=access,
         )
         names, retention = self.names, RETENTIONS[fleet.retention]
         watched, log_days = fleet.observability, retention.operational_log_days

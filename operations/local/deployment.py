@@ -23,6 +23,9 @@ from operations.local.terraform import PlannedChange, Terraform, terraform_for
 FACILITIES_AT_ONCE = 2
 """Each Terraform with its provider takes some 600 MB and most of a core."""
 
+ELSEWHERE = ("TERRAFORM_STATE_", "FLEET_ASSUME_ROLE_ARN")
+"""Variables that would take Terraform to an account, or to a state, of AWS."""
+
 Say = Callable[[str], None]
 
 
@@ -42,7 +45,7 @@ def synthesise(
     local: LocalAws, *, root: Path, facilities: Iterable[str] = (), identities: Path | None = None, say: Say = silent
 ) -> tuple[Path, ...]:
     """Synthesises platform and facilities (all, or those given); the stacks' folders, the platform's first."""
-    environment = {k: v for k, v in local.environment().items() if not k.startswith("TERRAFORM_STATE_")}
+    environment = {k: v for k, v in local.environment().items() if not k.startswith(ELSEWHERE)}
     environment |= {
         "FLEET_ACCOUNT_ID": ACCOUNT_ID,
         "FLEET_FACILITIES": ",".join(facilities),
