@@ -49,6 +49,10 @@ class Alarms(Model):
     failures_queue_depth: Annotated[
         Events, Field(description="Messages in the queue of what the processor gave up.")
     ] = 1
+    certificate_expiry_days: Annotated[
+        int,
+        Field(ge=1, le=3650, description="Days that a certificate has left, where certificate_audit looks at them."),
+    ] = 30
     quarantine_percent: Annotated[Percent, Field(description="Messages that cannot be read, in five minutes.")] = 5
     rule_failures: Annotated[
         Events, Field(description="Messages that the topic rule could not hand on, in five minutes.")
@@ -86,4 +90,7 @@ class Observability(Model):
     registry_events: Annotated[
         bool, Field(description="AWS IoT tells changes of its registry, for the whole account, to be archived.")
     ] = True
+    certificate_audit: Annotated[
+        bool, Field(description="AWS IoT Device Defender looks at the certificates of the whole account, daily.")
+    ] = False
     alarms: Alarms = Alarms()

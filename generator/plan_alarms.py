@@ -22,6 +22,7 @@ class PlatformAlarmsPlan:
     error_rate_percent: float
     throttles: int
     failures_queue_depth: int
+    certificate_expiry_days: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,7 @@ class ObservabilityPlan:
 
     iot_logging: str | None
     registry_events: bool
+    certificate_audit: bool
     alarms: PlatformAlarmsPlan
 
 
@@ -49,11 +51,13 @@ def plan_observability(manifest: FleetManifest) -> ObservabilityPlan:
     return ObservabilityPlan(
         iot_logging=given.iot_logging,
         registry_events=given.registry_events,
+        certificate_audit=given.certificate_audit,
         alarms=PlatformAlarmsPlan(
             iterator_age_s=given.alarms.iterator_age_s,
             error_rate_percent=float(given.alarms.error_rate_percent),
             throttles=given.alarms.throttles,
             failures_queue_depth=given.alarms.failures_queue_depth,
+            certificate_expiry_days=given.alarms.certificate_expiry_days,
         ),
     )
 

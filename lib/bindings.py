@@ -84,6 +84,7 @@ from constructs import Construct
 if _BINDINGS not in sys.modules:
     _register_without_init(_BINDINGS)
 
+from cdktf_cdktf_provider_aws.cloudcontrolapi_resource import CloudcontrolapiResource
 from cdktf_cdktf_provider_aws.cloudtrail import (
     Cloudtrail,
     CloudtrailAdvancedEventSelector,
@@ -196,6 +197,7 @@ __all__ = [
     "AwsProvider",
     "AwsProviderAssumeRole",
     "AwsProviderDefaultTags",
+    "CloudcontrolapiResource",
     "Cloudtrail",
     "CloudtrailAdvancedEventSelector",
     "CloudtrailAdvancedEventSelectorFieldSelector",

@@ -158,6 +158,10 @@ class PlatformNames:
         return "role-iot-logging"
 
     @property
+    def audit_role(self) -> str:
+        return "role-certificate-audit"
+
+    @property
     def provisioning_role(self) -> str:
         return "role-fleet-provisioning"
 

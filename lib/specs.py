@@ -40,12 +40,16 @@ class DeviceTypeSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlatformAlarmsSpec:
-    """From which value on an alarm of the platform is raised; counts are those of five minutes."""
+    """From which value on an alarm of the platform is raised; counts are those of five minutes.
+
+    The days of certificates mean something only where they are audited.
+    """
 
     iterator_age_s: int
     error_rate_percent: float
     throttles: int
     failures_queue_depth: int
+    certificate_expiry_days: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +58,7 @@ class ObservabilitySpec:
 
     iot_logging: str | None
     registry_events: bool
+    certificate_audit: bool
     alarms: PlatformAlarmsSpec
 
 

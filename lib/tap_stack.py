@@ -8,6 +8,7 @@ from lib.access import OWN, Access
 from lib.bindings import Construct
 from lib.constructs.alarm_topic import AlarmTopic
 from lib.constructs.audit_trail import AuditTrail
+from lib.constructs.certificate_audit import CertificateAudit
 from lib.constructs.encryption import Encryption
 from lib.constructs.event_archive import EventArchive
 from lib.constructs.fleet_provisioning import FleetProvisioningRole
@@ -103,5 +104,7 @@ class TapStack(FleetStack):
         )
         if watched.iot_logging:
             IotLogging(self, names=names, level=watched.iot_logging, logs_key_arn=self.keys.logs.arn, log_days=log_days)
+        if watched.certificate_audit:
+            CertificateAudit(self, names=names, expiry_days=watched.alarms.certificate_expiry_days)
         self.thing_types = ThingTypes(self, names=names, device_types=fleet.device_types)
         self.provisioning = FleetProvisioningRole(self, names=names)

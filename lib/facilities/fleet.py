@@ -15,11 +15,13 @@ FLEET = FleetSpec(
     observability=ObservabilitySpec(
         iot_logging=None,
         registry_events=True,
+        certificate_audit=False,
         alarms=PlatformAlarmsSpec(
             iterator_age_s=300,
             error_rate_percent=1.0,
             throttles=1,
             failures_queue_depth=1,
+            certificate_expiry_days=30,
         ),
     ),
     tags={

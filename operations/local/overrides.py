@@ -59,6 +59,14 @@ def _not_made(body: Body, suffix: str) -> Body | None:
     return {"count": 0}
 
 
+def _unprotected(body: Body, suffix: str) -> Body | None:
+    return {"deletion_protection_enabled": False} if body.get("deletion_protection_enabled") else None
+
+
+def _emptied(body: Body, suffix: str) -> Body | None:
+    return None if body.get("force_destroy") else {"force_destroy": True}
+
+
 def _with_minimum_size(body: Body, suffix: str) -> Body | None:
     name = "transition_default_minimum_object_size"
     return {name: "all_storage_classes_128K"} if name in body else None
@@ -93,10 +101,22 @@ def _with_local_trust(body: Body, suffix: str) -> Body | None:
 
 ADAPTATIONS = (
     Adaptation(
+        resource_type="aws_cloudcontrolapi_resource",
+        change="not made",
+        reason="the emulator audits no certificates",
+        override=_not_made,
+    ),
+    Adaptation(
         resource_type="aws_cloudtrail",
         change="without Insights selectors",
         reason="the emulator refuses PutInsightSelectors",
         override=_without_insights,
+    ),
+    Adaptation(
+        resource_type="aws_dynamodb_table",
+        change="without deletion protection",
+        reason="what was tried here can be taken away again, with retention: records too",
+        override=_unprotected,
     ),
     Adaptation(
         resource_type="aws_iam_role",
@@ -111,6 +131,12 @@ ADAPTATIONS = (
         override=_not_made,
     ),
     Adaptation(
+        resource_type="aws_iot_logging_options",
+        change="not made",
+        reason="the emulator refuses SetV2LoggingOptions",
+        override=_not_made,
+    ),
+    Adaptation(
         resource_type="aws_iot_topic_rule",
         change="rules of telemetry: one more action, republish to local/rules/<rule>",
         reason="the emulator skips Kinesis and S3 actions without a word; the rules engine does them",
@@ -121,6 +147,18 @@ ADAPTATIONS = (
         change="disabled",
         reason="the emulator's own event source ignores bisecting, retry limits and partial batch responses",
         override=_without_mapping,
+    ),
+    Adaptation(
+        resource_type="aws_s3_bucket",
+        change="goes with what it holds",
+        reason="what was tried here can be taken away again, with retention: records too",
+        override=_emptied,
+    ),
+    Adaptation(
+        resource_type="aws_s3_bucket_object_lock_configuration",
+        change="not made",
+        reason="what was tried here can be taken away again, with retention: records too",
+        override=_not_made,
     ),
     Adaptation(
         resource_type="aws_s3_bucket_lifecycle_configuration",

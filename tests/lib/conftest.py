@@ -144,8 +144,10 @@ def stacks(tmp_path_factory: pytest.TempPathFactory, identities: Path) -> Stacks
 
 @pytest.fixture(scope="session")
 def records(tmp_path_factory: pytest.TempPathFactory, identities: Path) -> Stacks:
-    """The platform and one plant with the other choices of the manifest: years of retention, and AWS IoT's log."""
-    observability = dataclasses.replace(FLEET.observability, iot_logging="WARN", registry_events=False)
+    """Platform and one plant with the manifest's other choices: years of retention, AWS IoT's log, an audit."""
+    observability = dataclasses.replace(
+        FLEET.observability, iot_logging="WARN", registry_events=False, certificate_audit=True
+    )
     fleet = dataclasses.replace(FLEET, retention="records", observability=observability)
     outdir = tmp_path_factory.mktemp("records") / "cdktf.out"
     return synthesise(make_settings(outdir=outdir, identities=identities, facilities=("sg-01",)), fleet=fleet)

@@ -1,7 +1,8 @@
-"""What AWS IoT tells of devices, and its own log."""
+"""What AWS IoT tells of devices, its own log, and its audit of certificates."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -92,3 +93,31 @@ def test_the_accounts_log_is_left_alone_unless_it_is_asked_for(stacks: Any, reco
     assert statement["Resource"] == f"{LOGS}:AWSIotLogsV2:log-stream:*"
     context = platform.statements("aws_kms_key", "key-logs")["LogGroupsOfThePlatform"]["Condition"]["ArnEquals"]
     assert f"{LOGS}:AWSIotLogsV2" in context["kms:EncryptionContext:aws:logs:arn"]
+
+
+def test_certificates_are_audited_where_it_is_asked_for(stacks: Any, records: Any) -> None:
+    """The account's audit has the one check with the manifest's days, runs daily, and what it finds raises an alarm."""
+    assert stacks.platform.of("aws_cloudcontrolapi_resource") == {}
+    platform = records.platform
+    made = platform.of("aws_cloudcontrolapi_resource")
+    settings, schedule = (json.loads(made[f"certificate-audit{end}"]["desired_state"]) for end in ("", "-daily"))
+    assert settings["AccountId"] == "123456789012"
+    assert settings["RoleArn"] == "arn:aws:iam::123456789012:role/role-certificate-audit-tst"
+    assert settings["AuditCheckConfigurations"] == {
+        "DeviceCertificateExpiringCheck": {"Enabled": True, "Configuration": {"CertExpirationThresholdInDays": "30"}}
+    }
+    assert (schedule["Frequency"], schedule["ScheduledAuditName"]) == ("DAILY", "audit-certificates-tst")
+    alarm = platform.one("aws_cloudwatch_metric_alarm", "alarm-certificate-expiry")
+    assert alarm["dimensions"] == {
+        "CheckName": schedule["TargetCheckNames"][0],
+        "ScheduledAuditName": schedule["ScheduledAuditName"],
+    }
+    assert (alarm["threshold"], alarm["period"], alarm["treat_missing_data"]) == (1, 86_400, "notBreaching")
+
+
+def test_the_audit_is_planned_without_asking_aws(records: Any) -> None:
+    """Each resource carries a schema of what it uses, and what identifies it cannot change."""
+    for body in records.platform.of("aws_cloudcontrolapi_resource").values():
+        schema, state = json.loads(body["schema"]), json.loads(body["desired_state"])
+        assert (schema["typeName"], set(schema["properties"])) == (body["type_name"], set(state))
+        assert schema["createOnlyProperties"] == schema["primaryIdentifier"]
