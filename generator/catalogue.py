@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from generator import naming
+from generator.alarms import PLATFORM_ALARMS, plan_alarms
 from generator.plan import ContactPlan, DeviceTypePlan, FacilityPlan, FleetPlan, ThingGroupPlan
 from generator.plan_things import Thing
 from generator.sources import DataPath
@@ -95,7 +96,8 @@ def thing_facts(plan: FleetPlan, facility: FacilityPlan, group: ThingGroupPlan, 
 
 def _platform(plan: FleetPlan) -> Iterator[Entry]:
     suffix = plan.environment_suffix
-    for name, (kind, what) in PLATFORM.items():
+    alarms = {name: ("alarm", f"tells that {what}") for name, what in PLATFORM_ALARMS.items()}
+    for name, (kind, what) in (PLATFORM | alarms).items():
         yield Entry(
             kind=kind,
             name=name,
@@ -179,6 +181,13 @@ def _facility(plan: FleetPlan, facility: FacilityPlan) -> Iterator[Entry]:
         if name in files:
             sentence = f"What AWS gets for the {kind} {name}."
             yield Entry(kind="file", name=folder + files[name], sentence=sentence, path=path)
+    for alarm in plan_alarms(facility):
+        of_group: DataPath = (*path, "things", alarm.group.device_type.id) if alarm.group else path
+        deployed, sentence = (
+            naming.suffixed(alarm.name, suffix),
+            f"Of {facility.name}. It is raised at: {alarm.raised}.",
+        )
+        yield Entry(kind="alarm", name=alarm.name, sentence=sentence, path=of_group, deployed=deployed)
     yield Entry(kind="topic filter", name=facility.topic, sentence=f"Matches all readings {whose}.", path=path)
     for prefix, what in naming.FACILITY_PREFIXES.items():
         sentence = f"Where in the raw archive {what} {whose}, lie."
