@@ -14,6 +14,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import yaml
+
 from benchmarks.result import Result, peak_memory_mb
 from benchmarks.rounds import interleaved, timed
 from generator import render, writer
@@ -29,7 +31,7 @@ THINGS = 1_000_000
 
 def run(rounds: int, *, things: int = THINGS, facilities: int = FACILITIES) -> Result:
     """Measures all of them on the same rows, and checks that they write the same bytes."""
-    text = json.dumps(manifest_data(things=things, facilities=facilities))
+    text = manifest_text(things=things, facilities=facilities)
     plan = plan_fleet(validate(parse_document(text, name="fleet.yaml")))
     things = sum(facility.thing_count for facility in plan.facilities)
     with TemporaryDirectory(prefix="fleet-benchmark-") as folder:
@@ -64,6 +66,12 @@ def run(rounds: int, *, things: int = THINGS, facilities: int = FACILITIES) -> R
             "limit": "writing the same bytes to as many files",
         },
     )
+
+
+def manifest_text(*, things: int, facilities: int) -> str:
+    """The manifest of such a fleet in block style, as people write it; each of its parts is written out."""
+    data = json.loads(json.dumps(manifest_data(things=things, facilities=facilities)))
+    return str(yaml.safe_dump(data, sort_keys=False))
 
 
 def manifest_data(*, things: int, facilities: int) -> dict[str, Any]:

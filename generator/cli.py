@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ OPERATIONS: dict[str, tuple[str, str]] = {
     "local": ("operations.local.cli:local", "Runs a local AWS with the whole platform on it."),
     "simulate": ("operations.simulator.cli:simulate", "Lets simulated devices publish believable readings."),
     "keys": ("operations.identities.cli:keys", "Makes device keys and certificate signing requests."),
+    "isolation": ("operations.isolation.cli:isolation", "Proves that no thing reaches what belongs to another."),
+    "compliance": ("operations.compliance.cli:compliance", "Holds every resource against the controls, without AWS."),
     "demo": ("operations.demo.cli:demo", "Runs everything end to end and reports what came out."),
 }
 """Commands that talk to AWS: where each is, and its line in the help. Imported only when one is called for."""
@@ -135,6 +138,7 @@ def generate(
 
     path = _manifest(manifest_path)
     manifest = read_manifest(path, name=_shown(path), environment=environment)
+    gc.freeze()  # what there is now stays to the end, so neither this process nor its workers look through it again
     if check:
         with mending_in(environment):
             pipeline.check(manifest, path.parent, facilities=facilities)
@@ -144,10 +148,11 @@ def generate(
         change = pipeline.generate(
             manifest, path.parent, facilities=facilities, force=force, allowed=frozenset(map(Impact, allowed))
         )
-    for verb, paths in (("wrote", change.written), ("removed", change.removed)):
-        for name in paths:
-            click.echo(f"{verb} {OUTPUT_FOLDER}/{name}")
-    if change.is_empty:
+    written = [f"wrote {OUTPUT_FOLDER}/{name}" for name in change.written]
+    removed = [f"removed {OUTPUT_FOLDER}/{name}" for name in change.removed]
+    if written or removed:
+        click.echo("\n".join(written + removed))
+    else:
         click.echo(f"{OUTPUT_FOLDER} is what {layers(path, environment)} says: nothing changed.")
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
@@ -17,10 +17,10 @@ from generator.comparison_devices import PlantDifferences, device_changes, group
 from generator.comparison_fleet import compare_shared, told_values
 from generator.comparison_moves import paired
 from generator.comparison_rows import RowError, compare_rows, lines_of
-from generator.impact import Kind, PlannedChange, worst_first
+from generator.impact import Kind, PlannedChange, Run, worst_first
 from generator.index import Index, Section, facility_values, fleet_values
 from generator.manifest import FleetManifest
-from generator.plan import FacilityPlan, FleetPlan, plan_fleet
+from generator.plan import FacilityPlan, FleetPlan, ThingGroupPlan, plan_fleet
 from generator.rows import thing_rows
 
 Read = Callable[[str], bytes | None]
@@ -50,23 +50,32 @@ def compare_tree(manifest: FleetManifest, former: Index, root: Path, *, read: Re
     changes += _shared_changes(plan, former.fleet, fleet_values(manifest), read=read)
     recorded = dict(former.facilities)
     plants: list[PlantDifferences] = []
+    new: list[FacilityPlan] = []
     for facility in plan.facilities:
         section = recorded.pop(facility.id, None)
         if section is None:
-            changes.append(_added(facility))
-            plants.append(_differences(facility.id, (), lines_of(thing_rows(facility)), frozenset(), facility))
+            new.append(facility)
         elif section.values != facility_values(manifest, facility.id) or section.templates != templates:
             before = _record(facility.module, read)
             changes += _changed(facility, before, is_other_version=section.templates != templates)
             with _recorded_rows(root, facility.module) as rows:
-                new = lines_of(thing_rows(facility))
-                plants.append(_differences(facility.id, rows, new, frozenset(before.groups), facility))
+                current = lines_of(thing_rows(facility))
+                plants.append(_differences(facility.id, rows, current, frozenset(before.groups), facility))
     for id_ in recorded:
         module = naming.module_of(id_)
         before = _record(module, read)
         changes.append(PlannedChange(kind=Kind.FACILITY_REMOVED, facility=id_, detail=before.name, facilities=1))
         with _recorded_rows(root, module) as rows:
             plants.append(_differences(id_, rows, (), frozenset(before.groups), None))
+    is_fresh = not any(plant.rows.retired or plant.rows.retired_devices for plant in plants)
+    for facility in new:
+        changes.append(
+            PlannedChange(kind=Kind.FACILITY_ADDED, facility=facility.id, detail=facility.name, facilities=1)
+        )
+        known = [group for group in facility.groups if group.named is not None and not is_fresh]
+        changes += (_group_added(group) for group in facility.groups if group not in known)
+        rows_of_known = lines_of(thing_rows(replace(facility, groups=tuple(known))))
+        plants.append(_differences(facility.id, (), rows_of_known, frozenset(), facility))
     changes += groups_once(chain(*map(_thing_changes, plants), device_changes(plants)))
     return Comparison(changes=worst_first(paired(changes, renamed=_renamed(changes))))
 
@@ -90,8 +99,16 @@ def _renamed(changes: Iterable[PlannedChange]) -> dict[str, str]:
     return {change.detail: change.device_type or "" for change in changes if change.kind is Kind.TYPE_RENAMED}
 
 
-def _added(facility: FacilityPlan) -> PlannedChange:
-    return PlannedChange(kind=Kind.FACILITY_ADDED, facility=facility.id, detail=facility.name, facilities=1)
+def _group_added(group: ThingGroupPlan) -> PlannedChange:
+    """A group of a new plant: where nothing came from, its things need not be looked at one by one."""
+    return PlannedChange(
+        kind=Kind.THINGS_ADDED,
+        facility=group.facility,
+        device_type=group.device_type.id,
+        count=group.count,
+        things=(Run(first=group.first.name, last=group.last.name, count=group.count),),
+        groups_made=1,
+    )
 
 
 def _record(module: str, read: Read) -> record.RecordedFacility:

@@ -6,14 +6,14 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-import yaml
+from typing import TYPE_CHECKING, Any
 
 from generator.diagnostics import Diagnostic, ManifestError, SourceLocation, refusal
-from generator.nodes import MAXIMUM_DEPTH, Reading, too_deep
 from generator.plain import read_plain
 from generator.sources import Places, SourceMap, location_of
+
+if TYPE_CHECKING:  # imported where it is used: a manifest that is plain and has no fault needs no parser
+    import yaml
 
 MAXIMUM_BYTES = 256 * 1024 * 1024
 _SAFE_DEPTH = 10_000
@@ -69,6 +69,8 @@ def parse_document(text: str, *, name: str) -> Document:
 
 def compose_document(text: str, *, name: str) -> Document:
     """The document in a text, read by the parser, with the faults that do not keep it from going on."""
+    from generator.nodes import Reading
+
     node = _compose(text, name)
     reading = Reading(file=name)
     data = reading.value(node)
@@ -76,6 +78,8 @@ def compose_document(text: str, *, name: str) -> Document:
 
 
 def _compose(text: str, name: str) -> yaml.Node:
+    import yaml
+
     try:
         _refuse_depth(text, name)
         loader = yaml.CBaseLoader(text)
@@ -146,6 +150,10 @@ def _refuse_depth(text: str, name: str) -> None:
     longest = max(map(len, text.split("\n")))
     if text.count("[") + text.count("{") + 2 * longest <= _SAFE_DEPTH:
         return
+    import yaml
+
+    from generator.nodes import MAXIMUM_DEPTH, too_deep
+
     depth = 0
     loader = yaml.CBaseLoader(text)
     try:

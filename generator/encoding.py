@@ -43,10 +43,13 @@ def encode_python(value: Any) -> str:
     raise EncodingError(f"a {type(value).__name__} has no place in a declaration")
 
 
+_JSON = json.JSONEncoder(ensure_ascii=True, allow_nan=False)
+
+
 def encode_json(value: Any) -> str:
     """A JSON value in ASCII, which hides no invisible character."""
     try:
-        return json.dumps(value, ensure_ascii=True, allow_nan=False)
+        return _JSON.encode(value)
     except (TypeError, ValueError) as error:
         raise EncodingError(str(error)) from None
 
@@ -65,8 +68,8 @@ def encode_sql(value: Any) -> str:
 
 
 _MARKDOWN_PLAIN = set(" -/,()%=°²³")
-_MARKDOWN_NAME = re.compile(r"[A-Za-z0-9]+(-[A-Za-z0-9]+)*")
-"""What most texts are, and what needs no look at each character."""
+_MARKDOWN_NAMES = re.compile(r"[A-Za-z0-9]+([-_ /,%=][A-Za-z0-9]+)*")
+"""What most texts are, and what needs no look at each character: each sign stands alone between letters or digits."""
 _HIDDEN = {"Cc", "Cf", "Zl", "Zp", "Cs", "Co", "Cn"}
 
 
@@ -75,7 +78,7 @@ def encode_markdown(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise EncodingError(f"a {type(value).__name__} has no text")
     text = value if isinstance(value, str) else format_number(value)
-    if _MARKDOWN_NAME.fullmatch(text):
+    if _MARKDOWN_NAMES.fullmatch(text):
         return text
     for character in text:
         if unicodedata.category(character) in _HIDDEN:

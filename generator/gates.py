@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import json
 import re
-from threading import Lock
 from typing import Any
 
 from generator import naming
@@ -22,7 +21,7 @@ PROVISIONING_MAXIMUM = 10_240
 TOKEN_SLACK = {naming.ACCOUNT_ID_TOKEN: "0" * 12, naming.SUFFIX_TOKEN: "s" * naming.SUFFIX_MAX_LENGTH}
 """The longest values that the tokens may be filled with."""
 
-_DECLARATION = (
+_DECLARATION = {
     ast.Module,
     ast.Expr,
     ast.Constant,
@@ -40,11 +39,8 @@ _DECLARATION = (
     ast.Subscript,
     ast.UnaryOp,
     ast.USub,
-)
+}
 """All that generated Python is made of: it declares, and does nothing."""
-_PARSER = Lock()
-"""CPython 3.11 counts the depth of a tree that it builds for all threads together, and finds a mismatch:
-https://github.com/python/cpython/issues/106905"""
 _SPECS = {
     "ContactSpec",
     "DeviceTypeSpec",
@@ -62,18 +58,20 @@ _SPECS = {
 def check_python(path: str, content: bytes) -> None:
     """Only imports from the specs and the facilities, and assignments of literals and specs."""
     try:
-        with _PARSER:
-            tree = ast.parse(content.decode("ascii"))
+        tree = ast.parse(content.decode("ascii"))
     except (SyntaxError, ValueError) as error:
         raise _fault(path, f"it is not Python: {error}") from None
     for node in ast.walk(tree):
-        line = getattr(node, "lineno", 1)
-        if not isinstance(node, _DECLARATION):
-            raise _fault(path, f"line {line}: a declaration holds no {type(node).__name__}")
+        if type(node) not in _DECLARATION:
+            raise _fault(path, f"{_line(node)}: a declaration holds no {type(node).__name__}")
         if isinstance(node, ast.Call) and not (isinstance(node.func, ast.Name) and node.func.id in _SPECS):
-            raise _fault(path, f"line {line}: a declaration calls nothing but the specs")
+            raise _fault(path, f"{_line(node)}: a declaration calls nothing but the specs")
         if isinstance(node, ast.ImportFrom) and not _is_allowed_import(node.module):
-            raise _fault(path, f"line {line}: a declaration imports nothing from {node.module}")
+            raise _fault(path, f"{_line(node)}: a declaration imports nothing from {node.module}")
+
+
+def _line(node: ast.AST) -> str:
+    return f"line {getattr(node, 'lineno', 1)}"
 
 
 def _is_allowed_import(module: str | None) -> bool:
@@ -108,7 +106,7 @@ def check_policy(path: str, content: bytes) -> None:
         raise _fault(path, "every statement allows something on named resources")
     for token, value in TOKEN_SLACK.items():
         text = text.replace(token, value)
-    size = len(re.sub(r"\s", "", text))
+    size = len("".join(text.split()))
     if size > POLICY_MAXIMUM:
         raise _fault(path, f"it has {size} characters without white space; AWS IoT takes {POLICY_MAXIMUM}")
 
@@ -192,12 +190,12 @@ class ThingRowsGate:
 
     def _check_row(self, line: bytes) -> None:
         """A row that differs from one that was parsed in its digits alone is not parsed again."""
-        shape, (prefix, number) = line.translate(None, b"0123456789"), _name_parts(line)
-        if not number or (shape, prefix) != (self._shape, self._prefix):
+        shape, (prefix, name) = line.translate(None, b"0123456789"), _name_parts(line)
+        if (shape, prefix) != (self._shape, self._prefix):
             self._parse_row(line)
             self._shape, self._prefix = shape, prefix
             return
-        place = name_order(number.decode("ascii"))
+        place = name_order(name.decode("ascii"))
         if place <= self._previous[1]:
             raise self._disorder(line)
         self._previous = (self._previous[0], place)
@@ -223,9 +221,9 @@ class ThingRowsGate:
 
 
 def _name_parts(line: bytes) -> tuple[bytes, bytes]:
-    """What stands before and in the number of a row's name; no number where the row is of another form."""
-    prefix, _, number = b"".join(line.split(b'"', 4)[3:4]).rpartition(b"-")
-    return prefix, number if number.isdigit() else b""
+    """What stands before and behind the last hyphen of a row's name."""
+    prefix, _, name = b"".join(line.split(b'"', 4)[3:4]).rpartition(b"-")
+    return prefix, name
 
 
 def _fault(path: str, message: str) -> GateError:

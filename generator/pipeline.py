@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from generator import changes, impact_report, index, writer
+from generator import changes, impact_report, index, tree, writer
 from generator.artefact import Artefact
 from generator.comparison import Comparison, compare_tree
 from generator.diagnostics import RequestError, WriteError
@@ -56,12 +56,13 @@ def generate(
                 changes.refuse_edited(
                     tuple(
                         path
-                        for path in changes.edited_files(former, [*touched, *removed], _hashes(root))
-                        if writer.hash_of(root, path) != shas.get(path)
+                        for path in changes.edited_files(former, [*touched, *removed], tree.hashes(root))
+                        if tree.hash_of(root, path) != shas.get(path)
                     )
                 )
-            found = _compare(manifest, former, root, selection, own, is_forgiving=force)
-            impact_report.refuse(found, allowed=allowed)
+            if former != index.EMPTY:  # else there is nothing to lose
+                found = _compare(manifest, former, root, selection, own, is_forgiving=force)
+                impact_report.refuse(found, allowed=allowed)
             stage.add(Artefact(path=INDEX_FILE, chunks=lambda: (index.dump(current),)))
             return stage.commit(removing=removed)
 
@@ -72,7 +73,7 @@ def check(manifest: FleetManifest, project: Path, *, facilities: tuple[str, ...]
     with writer.opened(root) if root.exists() else nullcontext():
         former = _read_index(root, is_forgiving=False)
         sections = _sections(manifest, former, selection, own, writer.hash_all)
-        changes.refuse_differences(changes.compare(former, sections, _hashes(root), is_whole=selection.is_whole))
+        changes.refuse_differences(changes.compare(former, sections, tree.hashes(root), is_whole=selection.is_whole))
 
 
 def compare(manifest: FleetManifest, project: Path, *, facilities: tuple[str, ...]) -> Comparison:
@@ -87,7 +88,7 @@ def _compare(
 ) -> Comparison:
     """`is_forgiving`: a tree that does not say what there was has nothing to lose."""
     try:
-        found = compare_tree(manifest, former, root, read=lambda path: writer.read(root, path), templates=own.hash)
+        found = compare_tree(manifest, former, root, read=lambda path: tree.read(root, path), templates=own.hash)
     except WriteError:
         if not is_forgiving:
             raise
@@ -133,12 +134,8 @@ def _section(values: tuple[tuple[str, str], ...], shas: dict[str, str], template
     return Section(values=values, templates=templates, files=tuple(sorted(shas.items())))
 
 
-def _hashes(root: Path) -> changes.HashOf:
-    return lambda path: writer.hash_of(root, path)
-
-
 def _read_index(root: Path, *, is_forgiving: bool) -> Index:
-    content = writer.read(root, INDEX_FILE)
+    content = tree.read(root, INDEX_FILE)
     if content is None:
         return index.EMPTY
     try:

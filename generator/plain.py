@@ -16,15 +16,22 @@ MAXIMUM_CHARACTERS = 5_000_000
 """So that not even a text of nothing but short keys holds more values than a manifest may."""
 _MAXIMUM_DEPTH = 32
 
-_BEYOND = re.compile("[\t\r\x85\u2028\u2029]")
-"""Tabs, and what else YAML takes for the end of a line."""
+_BEYOND = re.compile("[\t\r\x7f-\xa0\u2000-\u202f\ud800-\udfff\ufeff\ufffe\uffff]")
+"""Tabs, what else YAML takes for the end of a line, and what no word holds."""
+
+
+def _one_of(signs: str) -> str:
+    """A letter, a digit, one of these signs or anything beyond ASCII. What it is not is short, and compiles fast."""
+    others = (chr(code) for code in range(128) if not chr(code).isalnum() and chr(code) not in signs)
+    return f"[^{re.escape(''.join(others))}]"
+
+
 _KEY = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}"
-_LETTER = "A-Za-z0-9\u00a1-\u1fff\u2030-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff"
-_FIRST = rf"(?:[{_LETTER}_./+~(]|-(?=[{_LETTER}.]))"
-_REST = rf"[{_LETTER}_./+~()=$^;-]"
+_FIRST = rf"(?:{_one_of('_./+~(')}|-(?={_one_of('.')}))"
+_REST = "_./+~()=$^;-"
 _QUOTED = r'"[^"\\]*"|\'[^\']*\''
-_WORDS_IN_FLOW = rf"{_FIRST}{_REST}*(?: +{_REST}+)*"
-_WORDS = rf"{_FIRST}(?:{_REST}|[,%*&!@])*(?: +(?:{_REST}|[,%*&!@])+)*"
+_WORDS_IN_FLOW = rf"{_FIRST}{_one_of(_REST)}*(?: +{_one_of(_REST)}+)*"
+_WORDS = rf"{_FIRST}{_one_of(_REST + ',%*&!@')}*(?: +{_one_of(_REST + ',%*&!@')}+)*"
 _LINE = re.compile(
     rf"( *)(?:({_KEY}):(?: +(?:({_WORDS})|({_QUOTED})|(\{{.*\}})))?)?(?: *| +#.*)|( *#.*)",
 )

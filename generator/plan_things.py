@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 from generator import naming
@@ -42,12 +42,12 @@ class Layers:
     plant: Facility
     group: ThingGroup
 
-    def attributes(self, line: str | None, own: Mapping[str, str] | None = None) -> Attributes:
-        """Those of a thing on a line, or on none, with its `own` last."""
+    def attributes(self, line: str | None) -> Attributes:
+        """Those of a thing on a line, or on none, that has none of its own."""
         layers: dict[str, str] = {"facility": self.facility} | dict(self.company) | self.plant.attributes
         if line is not None:
             layers |= {"line": line} | self.plant.lines[line].attributes
-        return tuple(sorted((layers | self.group.attributes | dict(own or {})).items()))
+        return tuple(sorted((layers | self.group.attributes).items()))
 
 
 def numbered_runs(group: ThingGroup, layers: Layers) -> Iterator[NumberedRun]:
@@ -66,6 +66,7 @@ class NamedThings:
 
     device_type: str
     layers: Layers
+    _shared: dict[str | None, Attributes] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __iter__(self) -> Iterator[Thing]:
         group = self.layers.group
@@ -95,8 +96,15 @@ class NamedThings:
 
     def _thing(self, name: str, serial: str | None, line: str | None, own: Mapping[str, str]) -> Thing:
         facility = self.layers.facility
+        shared = self._of_line(line or self.layers.group.line)
         return Thing(
             name=naming.named_thing(facility, self.device_type, name),
             serial=serial or naming.named_serial(facility, self.device_type, name),
-            attributes=self.layers.attributes(line or self.layers.group.line, own),
+            attributes=tuple(sorted((dict(shared) | dict(own)).items())) if own else shared,
         )
+
+    def _of_line(self, line: str | None) -> Attributes:
+        """What the things on a line have in common; thousands of things are on the same."""
+        if line not in self._shared:
+            self._shared[line] = self.layers.attributes(line)
+        return self._shared[line]

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
+import msgspec
+
 from generator.artefact import Chunk
 from generator.encoding import encode_json
 from generator.plan import FacilityPlan, ThingGroupPlan
-from generator.plan_things import Attributes, NumberedRun, Thing
+from generator.plan_things import NumberedRun, Thing
 
 ROWS_PER_BLOCK = (1_000, 100, 10, 1)
 """The least of these that holds a group, or the most that keeps a block small."""
@@ -87,9 +89,23 @@ _TURNS = tuple(b"".join(_digit(place, number) for number in range(2_000)) for pl
 def _named_rows(group: ThingGroupPlan, things: Iterator[Thing]) -> Iterator[bytes]:
     """The rows of things that have names of their own, some at a time."""
     while some := list(islice(things, NAMED_ROWS)):
-        yield b"".join(
-            _row(group, encode_json(thing.name), encode_json(thing.serial), thing.attributes) for thing in some
-        )
+        yield b"".join(_named_row(group, thing) for thing in some)
+
+
+def _named_row(group: ThingGroupPlan, thing: Thing) -> bytes:
+    attributes = {**dict(thing.attributes), "serial": thing.serial}
+    row = {
+        "name": thing.name,
+        "thing_type": group.device_type.thing_type,
+        "device_type": group.device_type.id,
+        "serial": thing.serial,
+        "attributes": {key: attributes[key] for key in sorted(attributes)},
+    }
+    return _ENCODE(row) + b"\n"
+
+
+_ENCODE = msgspec.json.Encoder().encode
+"""Names, serials and attributes are ASCII: `encode_json` would write the same, in ten times the time."""
 
 
 def _pattern(group: ThingGroupPlan, run: NumberedRun) -> bytes:
@@ -98,17 +114,13 @@ def _pattern(group: ThingGroupPlan, run: NumberedRun) -> bytes:
     def numbered(prefix: str) -> str:
         return f'"{encode_json(prefix)[1:-1]}{number}"'
 
-    return _row(group, numbered(group.name_prefix), numbered(group.serial_prefix), run.attributes)
-
-
-def _row(group: ThingGroupPlan, name: str, serial: str, attributes: Attributes) -> bytes:
-    """One row; `name` and `serial` are encoded already."""
-    encoded = {key: encode_json(value) for key, value in attributes} | {"serial": serial}
+    serial = numbered(group.serial_prefix)
+    attributes = {key: encode_json(value) for key, value in run.attributes} | {"serial": serial}
     fields = {
-        "name": name,
+        "name": numbered(group.name_prefix),
         "thing_type": encode_json(group.device_type.thing_type),
         "device_type": encode_json(group.device_type.id),
         "serial": serial,
-        "attributes": "{" + ",".join(f"{encode_json(key)}:{encoded[key]}" for key in sorted(encoded)) + "}",
+        "attributes": "{" + ",".join(f"{encode_json(key)}:{attributes[key]}" for key in sorted(attributes)) + "}",
     }
     return ("{" + ",".join(f"{encode_json(key)}:{value}" for key, value in fields.items()) + "}\n").encode("ascii")

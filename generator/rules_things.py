@@ -109,7 +109,7 @@ def _most_attributes(manifest: FleetManifest, facility: Facility, group: ThingGr
     most = 0
     kinds: set[tuple[str | None, tuple[str, ...]]] = {(line, ()) for line in (group.line, *group.lines)}
     kinds |= {(thing.line or group.line, tuple(thing.attributes)) for thing in group.names.values()}
-    kinds |= {(thing.line or group.line, tuple(thing.attributes)) for thing in group.inventory or ()}
+    kinds |= {(line or group.line, own) for line, own in (group.inventory.kinds if group.inventory else ())}
     for line, own in kinds:
         names = {LINE, *facility.lines[line].attributes} if line in facility.lines else set()
         most = max(most, len(shared | names | set(own)))
@@ -118,15 +118,17 @@ def _most_attributes(manifest: FleetManifest, facility: Facility, group: ThingGr
 
 def unique_serials(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
     """A serial number is that of one device."""
-    owners: dict[str, str] = {}
     numbered = {
         naming.serial_prefix(facility_id, type_id): (facility_id, type_id, group.count)
         for facility_id, facility in manifest.facilities.items()
         for type_id, group in facility.things.items()
         if group.is_numbered
     }
+    hashes = sorted(hash(serial) for _, _, serial in _serials(manifest))
+    repeated = {one for one, other in pairwise(hashes) if one == other}
+    owners: dict[str, str] = {}
     for path, thing, serial in _serials(manifest):
-        owner = owners.setdefault(serial, thing)
+        owner = owners.setdefault(serial, thing) if hash(serial) in repeated else thing
         if owner == thing:
             owner = _numbered_owner(serial, numbered) or thing
         if owner != thing:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -91,6 +90,8 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 @lru_cache(maxsize=4096)
 def _nearest(word: str, known: tuple[str, ...]) -> str | None:
     """Milliseconds among the time zones, and thousands of facilities may repeat the same wrong one."""
+    import difflib  # only where there is a fault
+
     return next(iter(difflib.get_close_matches(word, known, n=1, cutoff=0.6)), None)
 
 

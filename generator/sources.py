@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
-
-import yaml
+from typing import TYPE_CHECKING, Any, Protocol
 
 from generator.diagnostics import SourceLocation
+
+if TYPE_CHECKING:  # imported where it is used: a manifest that is plain and has no fault needs no parser
+    import yaml
 
 MERGE_KEY = "<<"
 DataPath = tuple[str | int, ...]
@@ -21,6 +22,8 @@ def location_of(file: str, mark: Any) -> SourceLocation:
 
 def merged_mappings(node: yaml.Node) -> list[yaml.MappingNode] | None:
     """The mappings that a merge key takes in, the first of them first in rank; None where it takes something else."""
+    import yaml
+
     nodes: list[yaml.Node] = node.value if isinstance(node, yaml.SequenceNode) else [node]
     mappings = [item for item in nodes if isinstance(item, yaml.MappingNode)]
     return mappings if len(mappings) == len(nodes) else None
@@ -44,6 +47,8 @@ class SourceMap:
 
     def at(self, path: DataPath, *, is_key: bool = False) -> SourceLocation:
         """The place of the value at `path`, or of its key; of the nearest that there is, where the path leads on."""
+        import yaml
+
         node = key = self.compose()
         for step in path:
             found = self._step(node, step)
@@ -54,6 +59,8 @@ class SourceMap:
         return location_of(self.file, (key if is_key else node).start_mark)
 
     def _step(self, node: yaml.Node, step: str | int) -> tuple[yaml.Node, yaml.Node] | None:
+        import yaml
+
         if isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
             return node.value[step], node.value[step]
         if isinstance(node, yaml.SequenceNode):  # a list of names, which the models read as a mapping by name
@@ -65,6 +72,8 @@ class SourceMap:
 
     def _mapping(self, node: yaml.MappingNode) -> dict[str, tuple[yaml.Node, yaml.Node]]:
         """Keys of a mapping, its own before those of its merge keys; a loop, for merges may lead on without end."""
+        import yaml
+
         if id(node) not in self._children:
             children: dict[str, tuple[yaml.Node, yaml.Node]] = {}
             pending, seen = [node], {id(node)}

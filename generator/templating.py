@@ -63,17 +63,19 @@ def make_environment(suffix: str, load: Callable[[str], Any], *, kind: type[Envi
     encode = ENCODERS[suffix]
 
     @lru_cache(maxsize=4_096)
-    def encoded(text: str) -> Markup:
-        """The plants of a fleet share most of their texts."""
-        return Markup(encode(text))  # noqa: S704 - encoded, not HTML
+    def encoded(value: str | int) -> Markup:
+        """The plants of a fleet share most of their texts and numbers."""
+        return Markup(encode(value))  # noqa: S704 - encoded, not HTML
 
     @pass_context  # else Jinja would escape a template's own constants for HTML instead, while it compiles
     def finalize(_: Context, value: Any) -> Markup:
+        if type(value) is str or type(value) is int:  # and no bool, which equals a number that has another text
+            return encoded(value)
         if isinstance(value, Markup):  # the output of a macro, encoded already
             return value
         if isinstance(value, Undefined):
             str(value)  # raises: StrictUndefined
-        return encoded(value) if type(value) is str else Markup(encode(value))  # noqa: S704 - encoded, not HTML
+        return Markup(encode(value))  # noqa: S704 - encoded, not HTML
 
     jinja = kind(
         loader=FunctionLoader(load),

@@ -12,24 +12,23 @@ import hashlib
 import json
 import os
 import shutil
-from collections import deque
+import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
-from threading import local
 
 from generator.artefact import Artefact
 from generator.diagnostics import WriteError
+from generator.tree import by_folder, folder_of, guarded, hash_of, target_of, write_error
+from generator.workers import merged
 
 STAGING = ".staging"
 _INTENT = "intent.json"
 _FILES = "files"
-WORKERS = min(4, os.cpu_count() or 1)
-"""Hashing and writing leave the interpreter to others, so that another thread makes the next bytes meanwhile."""
-UNIT_BYTES = 500_000
-"""What is hashed and written at once: much less, and the threads spend their time in handing the interpreter over."""
+_WAIT_S = 2.0
+"""How long a lock is waited for: a worker of a run that was killed keeps it until its file is done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,40 +51,27 @@ def opened(root: Path) -> Iterator[None]:
         root.mkdir(parents=True, exist_ok=True)
         handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
-        raise _write_error(root, error) from None
+        raise write_error(root, error) from None
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise WriteError(
-                f"another `fleet generate` is writing {root}", hint="wait until it is done, and run again"
-            ) from None
-        _guarded(root, _recover)
+        if not _is_locked(handle):
+            raise WriteError(f"another `fleet generate` is writing {root}", hint="wait until it is done, and run again")
+        guarded(root, _recover)
         yield
     finally:
         os.close(handle)
 
 
-def hash_of(root: Path, path: str) -> str | None:
-    """SHA-256 of a file of the tree; None where there is none."""
-    target = _target(root, path)
-    try:
-        with target.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise _write_error(target, error) from None
-
-
-def read(root: Path, path: str) -> bytes | None:
-    """The bytes of a file of the tree; None where there is none."""
-    try:
-        return _target(root, path).read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise _write_error(root / path, error) from None
+def _is_locked(handle: int) -> bool:
+    until = time.monotonic() + _WAIT_S
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.05)
+        else:
+            return True
 
 
 @contextmanager
@@ -105,37 +91,42 @@ class Staging:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._staged: list[str] = []
-        self._folders: set[Path] = set()
+        self._is_new: dict[str, bool] = {}
 
     def add_all(self, artefacts: Iterable[Artefact]) -> dict[str, str]:
-        """Stages files, several at a time, and gives the SHA-256 of each by its path."""
+        """Stages files and gives the SHA-256 of each by its path."""
         return _of_each(artefacts, self.add)
 
     def add(self, artefact: Artefact) -> str:
         """Stages a file and gives its SHA-256; one that is in the tree already is not staged."""
-        staged = self._root / STAGING / _FILES / artefact.path
+        staged = f"{self._root}/{STAGING}/{_FILES}/{artefact.path}"
         digest = hashlib.sha256()
         try:
-            if staged.parent not in self._folders:
-                staged.parent.mkdir(parents=True, exist_ok=True)
-                self._folders.add(staged.parent)
-            with staged.open("wb") as file:
-                for unit in _units(artefact):
-                    digest.update(unit)
-                    file.write(unit)
+            is_new = self._opened_folder(artefact.path)
+            with open(staged, "wb") as file:  # noqa: PTH123 - a path object each is slow
+                for chunk in artefact.chunks():
+                    digest.update(chunk)
+                    file.write(chunk)
         except OSError as error:
-            raise _write_error(staged, error) from None
-        if digest.hexdigest() == hash_of(self._root, artefact.path):
-            staged.unlink()
-        else:
-            self._staged.append(artefact.path)
-        return digest.hexdigest()
+            raise write_error(Path(staged), error) from None
+        sha = digest.hexdigest()
+        if not is_new and sha == hash_of(self._root, artefact.path):
+            Path(staged).unlink()
+        return sha
+
+    def _opened_folder(self, path: str) -> bool:
+        """Makes the folder where a file is staged; tells whether the tree has none for it yet."""
+        folder = path.rpartition("/")[0]
+        if folder not in self._is_new:
+            (self._root / STAGING / _FILES / folder).mkdir(parents=True, exist_ok=True)
+            self._is_new[folder] = not folder_of(self._root, path).exists()
+        return self._is_new[folder]
 
     def commit(self, *, removing: Iterable[str]) -> Change:
         """Moves what is staged into the tree and removes files from it; once the intent stands, nothing undoes it."""
-        change = Change(written=tuple(sorted(self._staged)), removed=tuple(sorted(removing)))
-        _guarded(self._root, lambda root: _commit(root, change))
+        written = sorted(_files_below(self._root / STAGING / _FILES))
+        change = Change(written=tuple(written), removed=tuple(sorted(removing)))
+        guarded(self._root, lambda root: _commit(root, change))
         return change
 
 
@@ -146,66 +137,31 @@ def hash_all(artefacts: Iterable[Artefact]) -> dict[str, str]:
 
 def _hash_artefact(artefact: Artefact) -> str:
     digest = hashlib.sha256()
-    for unit in _units(artefact):
-        digest.update(unit)
+    for chunk in artefact.chunks():
+        digest.update(chunk)
     return digest.hexdigest()
 
 
-_BUFFERS = local()
-"""One a thread, used again and again: fresh memory costs more than what is copied into it."""
-
-
-def _units(artefact: Artefact) -> Iterator[memoryview | bytes]:
-    """A file's bytes in pieces worth leaving the interpreter for; a piece holds until the next is asked for."""
-    if not hasattr(_BUFFERS, "own"):
-        _BUFFERS.own = bytearray(UNIT_BYTES)
-    buffer, size = _BUFFERS.own, 0
-    for chunk in artefact.chunks():
-        if size + len(chunk) > UNIT_BYTES:
-            yield memoryview(buffer)[:size]
-            size = 0
-        if len(chunk) > UNIT_BYTES:
-            yield chunk
-        else:
-            buffer[size : size + len(chunk)] = chunk
-            size += len(chunk)
-    yield memoryview(buffer)[:size]
-
-
 def _of_each(artefacts: Iterable[Artefact], sha_of: Callable[[Artefact], str]) -> dict[str, str]:
-    """The SHA-256 of each artefact by its path, worked out several at a time.
+    """The SHA-256 of each artefact by its path; where several fail, the first in order is told.
 
-    Where one fails, no other is begun, and the fault is that of the first in order, whichever thread was faster: all
-    before it were begun before it, and are finished.
+    Artefacts of one folder come one after the other, and share what they are made from: one worker makes them all.
     """
-    pending = iter(tuple(enumerate(artefacts)))
-    failed: list[tuple[int, BaseException]] = []
+    folders = [tuple(files) for _, files in groupby(artefacts, key=lambda artefact: artefact.path.rpartition("/")[0])]
+    return merged(folders, lambda files: {artefact.path: sha_of(artefact) for artefact in files})
 
-    def work() -> dict[str, str]:
-        shas = {}
-        for place, artefact in pending:
-            try:
-                shas[artefact.path] = sha_of(artefact)
-            except BaseException as error:
-                failed.append((place, error))
-                deque(pending, maxlen=0)
-        return shas
 
-    with ThreadPoolExecutor(WORKERS) as pool:
-        workers = [pool.submit(work) for _ in range(WORKERS)]
-        try:
-            shas = {path: sha for worker in workers for path, sha in worker.result().items()}
-        finally:
-            deque(pending, maxlen=0)
-    if failed:
-        raise min(failed, key=lambda failure: failure[0])[1]
-    return shas
+def _files_below(folder: Path) -> Iterator[str]:
+    for parent, _, names in os.walk(folder):
+        within = parent[len(str(folder)) + 1 :]
+        yield from (f"{within}/{name}" if within else name for name in names)
 
 
 def _commit(root: Path, change: Change) -> None:
+    folders = by_folder(root, change.written)
+    for path in change.removed:
+        target_of(root, path)
     if not change.is_empty:
-        for path in (*change.written, *change.removed):
-            _target(root, path)
         stage = root / STAGING
         stage.mkdir(exist_ok=True)
         draft = stage / f"{_INTENT}.draft"
@@ -214,25 +170,43 @@ def _commit(root: Path, change: Change) -> None:
             file.flush()
             os.fsync(file.fileno())
         draft.rename(stage / _INTENT)
-    _recover(root)
+        _carry_out(root, folders, change.removed)
+    _clear(root)
 
 
 def _recover(root: Path) -> None:
-    stage = root / STAGING
     with suppress(FileNotFoundError):
-        intent = json.loads((stage / _INTENT).read_text("ascii"))
-        targets = {path: _target(root, path) for path in intent["written"]}
-        for folder in {target.parent for target in targets.values()}:
-            folder.mkdir(parents=True, exist_ok=True)
-        for path, target in targets.items():
-            with suppress(FileNotFoundError):  # an interrupted write has moved it already
-                (stage / _FILES / path).replace(target)
-        for path in intent["removed"]:
-            _target(root, path).unlink(missing_ok=True)
-            _remove_empty(root, (root / path).parent)
-        (stage / _INTENT).unlink()
-    if stage.exists():
-        shutil.rmtree(stage)
+        intent = json.loads((root / STAGING / _INTENT).read_text("ascii"))
+        _carry_out(root, by_folder(root, intent["written"]), intent["removed"])
+    _clear(root)
+
+
+def _carry_out(root: Path, written: dict[Path, list[str]], removed: Iterable[str]) -> None:
+    """Does what the intent says; an interrupted write may have done any part of it already."""
+    for folder, paths in written.items():
+        _move(root, root / STAGING / _FILES, folder, paths)
+    for path in removed:
+        target_of(root, path).unlink(missing_ok=True)
+        _remove_empty(root, (root / path).parent)
+    (root / STAGING / _INTENT).unlink()
+
+
+def _clear(root: Path) -> None:
+    if (root / STAGING).exists():
+        shutil.rmtree(root / STAGING)
+
+
+def _move(root: Path, staged: Path, folder: Path, paths: list[str]) -> None:
+    """Moves files into a folder of the tree: all at once where there is no such folder yet."""
+    if not folder.exists():
+        if folder.parent != root:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            (staged / folder.relative_to(root)).rename(folder)
+        return
+    for path in paths:
+        with suppress(FileNotFoundError):
+            (staged / path).replace(root / path)
 
 
 def _remove_empty(root: Path, folder: Path) -> None:
@@ -240,29 +214,3 @@ def _remove_empty(root: Path, folder: Path) -> None:
         return
     shutil.rmtree(folder / "__pycache__", ignore_errors=True)
     folder.rmdir()
-
-
-def _target(root: Path, path: str) -> Path:
-    """The place of a file in the tree; refuses links, which could lead out of it."""
-    place = str(root)
-    for part in path.split("/"):
-        place = f"{place}/{part}"
-        if part in ("", ".", "..") or os.path.islink(place):  # noqa: PTH114 - a path object each is slow
-            raise WriteError(
-                f"{place} leads out of the generated tree", hint="replace the link by a real folder or file"
-            )
-    return Path(place)
-
-
-def _guarded(root: Path, action: Callable[[Path], None]) -> None:
-    try:
-        action(root)
-    except OSError as error:
-        raise _write_error(root, error) from None
-
-
-def _write_error(path: Path, error: OSError) -> WriteError:
-    reason = (error.strerror or str(error)).lower()
-    return WriteError(
-        f"{error.filename or path} cannot be read or written: {reason}", hint="check its rights and the disk"
-    )

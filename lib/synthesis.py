@@ -86,7 +86,7 @@ def synthesise(
     retention = RETENTIONS[fleet.retention]
     platform, endpoint = f"tap-{suffix}", f"endpoint-{suffix}"
     stacks: list[_Stack] = []
-    notes = []
+    missing: dict[str, str] = {}
     with staging(settings.outdir) as staged:
         app = App(outdir=str(staged), context=CONTEXT)
         stacks.append(_Stack(TapStack(app, platform, fleet=fleet, code=code, **shared), platform_counts(fleet)))
@@ -103,24 +103,29 @@ def synthesise(
                 csrs=csrs[id_],
                 **shared | {"default_tags": fleet.tags | facility.tags | own_tags},
             )
-            notes += _missing_identities(facility, stack.things.without_csr, settings)
+            if stack.things.without_csr:
+                missing[id_] = f"{stack.things.without_csr} of {facility.thing_count} things have no CSR yet"
             certificates, has_markers = stack.things.certificates, retention.is_destroyable
             planned = facility_counts(facility, certificates=certificates, has_markers=has_markers)
             stacks.append(_Stack(stack, planned, manifest_key=("facilities", id_)))
+        notes = _missing_csrs(missing, settings)
         app.synth()
         for each in stacks:
             each.complete(staged)
     names = tuple(each.name for each in stacks if each.name != endpoint)
-    return Synthesis(stacks=names, endpoint=endpoint, notes=tuple(notes))
+    return Synthesis(stacks=names, endpoint=endpoint, notes=notes)
 
 
-def _missing_identities(facility: FacilitySpec, missing: int, settings: Settings) -> list[str]:
-    if not missing:
-        return []
-    fact = f"{facility.id}: {missing} of {facility.thing_count} things have no CSR yet"
-    if settings.requires_csrs:
+def _missing_csrs(missing: Mapping[str, str], settings: Settings) -> tuple[str, ...]:
+    """A note for each plant in `missing`, or one fault for all of them where every thing must have a CSR."""
+    if missing and settings.requires_csrs:
+        facts = "; ".join(f"{id_}: {fact}" for id_, fact in missing.items())
+        which = "--all" if len(missing) > 1 else f"--facility {next(iter(missing))}"
         raise PrerequisiteError(
-            f"{fact}, and FLEET_REQUIRE_CSRS asks for all.",
-            remedy=f"Run `fleet keys create --facility {facility.id}`, or add theirs to {settings.identities}.",
+            f"{facts}, and FLEET_REQUIRE_CSRS asks for all.",
+            remedy=f"Run `fleet keys create {which}`, or add theirs to {settings.identities}.",
         )
-    return [f"note: {fact}: they are registered without certificate (`fleet keys create --facility {facility.id}`)."]
+    return tuple(
+        f"note: {id_}: {fact}: they are registered without certificate (`fleet keys create --facility {id_}`)."
+        for id_, fact in missing.items()
+    )

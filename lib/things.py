@@ -1,7 +1,7 @@
 """A plant's things as Terraform resource blocks: thing, certificate and attachments, expanded.
 
-Not one construct each (2.3 ms CPU each) and not `for_each` (Terraform plans it super-linearly): the blocks go into the
-stack's file past CDKTF.
+Not one construct each (40 times the CPU of a block: docs/benchmarks.md) and not `for_each` (Terraform plans it
+super-linearly): the blocks go into the stack's file past CDKTF.
 """
 
 from __future__ import annotations

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from generator import capacity, dashboard, naming
+from generator import capacity, dashboard, index, naming, rules
 from generator.diagnostics import EnvironmentFault
 from generator.manifest import FleetManifest, keys_at
 from generator.plan import FleetPlan, plan_fleet
 from generator.project import find_project
 from generator.schema import SCHEMA_FILE, schema_text
 from generator.validation import read_manifest
-from lib import specs
+from lib import limits, record, specs
 from lib.facilities import FACILITIES
 from lib.facilities.fleet import FLEET
 from sensor_processor import metrics
@@ -174,3 +174,16 @@ def test_generator_needs_no_other_program() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "[]\n" == result.stdout
+
+
+def test_the_index_is_the_one_that_synthesis_checks() -> None:
+    """File, folder and format; each side writes or reads them by itself."""
+    assert (naming.INDEX_FILE, naming.OUTPUT_FOLDER, index.FORMAT) == (record.INDEX_FILE, record.RECORD, record.FORMAT)
+
+
+def test_manifest_and_synthesis_know_the_same_limits_of_names() -> None:
+    """What `fleet validate` lets through, synthesis does not refuse in the same environment."""
+    assert limits.BUCKET_MAXIMUM == rules.BUCKET_NAME_MAXIMUM
+    assert limits.NAME_MAXIMA["aws_iot_provisioning_template"] == ("name", rules.TEMPLATE_NAME_MAXIMUM)
+    # No id and no suffix has a dot.
+    assert {ending for ending in limits.BUCKET_ENDINGS if "." not in ending} == set(rules.BUCKET_NAME_ENDINGS)

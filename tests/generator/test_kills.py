@@ -58,7 +58,7 @@ def test_kill_leaves_the_old_tree_or_the_new_one(project: Any, data: Any) -> Non
 def changed(data: dict[str, Any]) -> dict[str, Any]:
     """Another fleet: a plant is gone, one is new, one has more things, and all share another tag."""
     things = {"press": 4_000, "pump": 4_000}
-    facilities = {f"my-{n:02d}": {"name": "Johor", "timezone": "UTC", "things": {"pump": 3}} for n in range(8)}
+    facilities = {f"my-{n:02d}": {"name": "Johor", "timezone": "UTC", "things": {"pump": 3}} for n in range(24)}
     data["facilities"] = {"sg-01": {"name": "Tuas", "timezone": "Asia/Singapore", "things": things}, **facilities}
     data["tags"] = {"owner": "another"}
     for device_type in data["device_types"].values():

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from lib.manifest_place import find_place
 
@@ -56,3 +58,13 @@ def test_without_a_line_the_manifest_is_told(tmp_path: Path) -> None:
     assert find_place(tmp_path, ("account_id",)) == "fleet.yaml"
     (tmp_path / "fleet.yaml").write_bytes(b"\xff\xfe")
     assert find_place(tmp_path, ("account_id",)) == "fleet.yaml"
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text(alphabet="ab:# \n\t{}'\"-é\x00", max_size=60), st.lists(st.sampled_from("ab-é"), min_size=1, max_size=3))
+def test_any_text_has_a_place(tmp_path: Path, text: str, key: list[str]) -> None:
+    """Telling one fault never ends in another, and a line that is told is there."""
+    (tmp_path / "fleet.yaml").write_text(text, encoding="utf-8")
+    file, _, line = find_place(tmp_path, tuple(key)).partition(":")
+    assert file == "fleet.yaml"
+    assert 0 <= int(line or 0) <= len(text.splitlines())

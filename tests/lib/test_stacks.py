@@ -60,14 +60,17 @@ def test_the_backend_is_explicit_and_names_no_machine(stacks: Any, name: str) ->
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_provider_is_bound_to_region_and_account(stacks: Any, name: str) -> None:
-    """It refuses another account than the one that the ARNs are for, and tags everything."""
+    """It refuses another account than the one that the ARNs are for, and tags everything, with a plant's own tags."""
     document = stacks[name].document
+    plants = {f"facility-{id_}-tst": plant for id_, plant in facilities.FACILITIES.items()}
+    own = plants[name].tags if name in plants else {}
+    assert (name == "facility-sg-01-tst") == ("cost-centre" in own)
     assert document["terraform"]["required_providers"]["aws"]["version"] == "5.100.0"
     assert document["provider"]["aws"] == [
         {
             "region": FLEET.region,
             "allowed_account_ids": ["123456789012"],
-            "default_tags": [{"tags": {**FLEET.tags, "application": FLEET.application, "environment": "tst"}}],
+            "default_tags": [{"tags": {**FLEET.tags, **own, "application": FLEET.application, "environment": "tst"}}],
         }
     ]
 
@@ -209,12 +212,26 @@ def test_everything_can_be_destroyed(stacks: Any) -> None:
                 assert kind != "aws_s3_bucket" or body["force_destroy"] is True
 
 
-def test_missing_csrs_can_be_an_error(synthesis_of: Callable[..., Any], settings_with: Callable[..., Any]) -> None:
-    """FLEET_REQUIRE_CSRS stops at the first plant that lacks some, and names the command."""
+@pytest.mark.parametrize(
+    ("plants", "counted", "command"),
+    [
+        (("sg-01", "my-jb-01"), "my-jb-01: 53 of 56 things have no CSR yet", "--facility my-jb-01"),
+        (
+            ("my-jb-01", "th-ry-01"),
+            "my-jb-01: 53 of 56 things have no CSR yet; th-ry-01: 68 of 68 things have no CSR yet",
+            "--all",
+        ),
+    ],
+    ids=["one plant", "two plants"],
+)
+def test_missing_csrs_can_be_an_error(
+    synthesis_of: Callable[..., Any], plants: tuple[str, ...], counted: str, command: str
+) -> None:
+    """FLEET_REQUIRE_CSRS counts those of every plant that lacks some, and names the command that makes them."""
     with pytest.raises(PrerequisiteError) as caught:
-        synthesis_of(requires_csrs=True)
-    assert caught.value.message == "my-jb-01: 53 of 56 things have no CSR yet, and FLEET_REQUIRE_CSRS asks for all."
-    assert caught.value.remedy.startswith("Run `fleet keys create --facility my-jb-01`")
+        synthesis_of(requires_csrs=True, facilities=plants)
+    assert caught.value.message == f"{counted}, and FLEET_REQUIRE_CSRS asks for all."
+    assert caught.value.remedy.startswith(f"Run `fleet keys create {command}`")
 
 
 def test_reserved_concurrency_comes_from_the_manifest(

@@ -21,6 +21,7 @@ FACILITY = FacilitySpec(
     thing_count=70,
     contact=ContactSpec(name='Plant operations desk', email='plant-operations@example.com', phone='+65 6123 4567'),
     tags={
+        'cost-centre': '4711',
     },
     lines=(
         LineSpec(id='b2', name='Machining line B2', contact=ContactSpec(name='Shift lead B2', email=None, phone='+65 6123 4568')),

@@ -1,0 +1,92 @@
+"""The generated tree as it lies on the disk: the places of its files, their bytes and hashes. Links are refused."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from generator.diagnostics import WriteError
+
+
+def hashes(root: Path) -> Callable[[str], str | None]:
+    """Gives the SHA-256 of one file after the other, as `hash_of` does; looks once for a folder that is not there."""
+    is_there: dict[str, bool] = {}
+
+    def find(path: str) -> str | None:
+        folder = path.rpartition("/")[0]
+        if folder not in is_there:
+            is_there[folder] = folder_of(root, path).exists()
+        return hash_of(root, path) if is_there[folder] else None
+
+    return find
+
+
+def hash_of(root: Path, path: str) -> str | None:
+    """SHA-256 of a file of the tree; None where there is none."""
+    target = target_of(root, path)
+    try:
+        with target.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise write_error(target, error) from None
+
+
+def read(root: Path, path: str) -> bytes | None:
+    """The bytes of a file of the tree; None where there is none."""
+    try:
+        return target_of(root, path).read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise write_error(root / path, error) from None
+
+
+def target_of(root: Path, path: str) -> Path:
+    """The place of a file in the tree; refuses links, which could lead out of it."""
+    place = str(root)
+    for part in path.split("/"):
+        place = f"{place}/{part}"
+        if part in ("", ".", "..") or os.path.islink(place):  # noqa: PTH114 - a path object each is slow
+            raise WriteError(
+                f"{place} leads out of the generated tree", hint="replace the link by a real folder or file"
+            )
+    return Path(place)
+
+
+def folder_of(root: Path, path: str) -> Path:
+    """The folder of a file of the tree."""
+    folder, _, _ = path.rpartition("/")
+    return target_of(root, folder) if folder else root
+
+
+def by_folder(root: Path, paths: Iterable[str]) -> dict[Path, list[str]]:
+    """Files of the tree by their folder; refuses links, which a folder that is not there yet cannot hold."""
+    by_name: dict[str, list[str]] = {}
+    for path in paths:
+        by_name.setdefault(path.rpartition("/")[0], []).append(path)
+    folders = {folder_of(root, files[0]): files for files in by_name.values()}
+    for folder, files in folders.items():
+        if folder.exists():
+            for path in files:
+                target_of(root, path)
+    return folders
+
+
+def guarded(root: Path, action: Callable[[Path], None]) -> None:
+    """Does something to the tree, and tells what the disk refuses as a `WriteError`."""
+    try:
+        action(root)
+    except OSError as error:
+        raise write_error(root, error) from None
+
+
+def write_error(path: Path, error: OSError) -> WriteError:
+    """What to raise where the disk refuses something."""
+    reason = (error.strerror or str(error)).lower()
+    return WriteError(
+        f"{error.filename or path} cannot be read or written: {reason}", hint="check its rights and the disk"
+    )
