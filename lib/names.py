@@ -97,6 +97,11 @@ class PlatformNames:
         return self.arn("cloudwatch", f"alarm:{self.named('alarm-*')}")
 
     @property
+    def metrics_namespace(self) -> str:
+        """Of the sensor processor's metrics; of one environment, as two in one account must not count together."""
+        return f"Fleet/{self.suffix}"
+
+    @property
     def filter_namespace(self) -> str:
         """Of the metrics that filters make of logs; a trail's are of one environment."""
         return f"FleetLogs/{self.suffix}"

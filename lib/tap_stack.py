@@ -15,7 +15,7 @@ from lib.constructs.fleet_provisioning import FleetProvisioningRole
 from lib.constructs.iot_logging import IotLogging
 from lib.constructs.platform_alarms import PlatformAlarms
 from lib.constructs.reading_table import ReadingTable
-from lib.constructs.sensor_processor import METRICS_NAMESPACE, SensorProcessor
+from lib.constructs.sensor_processor import SensorProcessor
 from lib.constructs.telemetry_archive import TelemetryArchive
 from lib.constructs.telemetry_stream import TelemetryStream
 from lib.constructs.thing_types import ThingTypes
@@ -92,7 +92,7 @@ class TapStack(FleetStack):
             retention=retention,
         )
         self.alarm_topic = AlarmTopic(self, names=names, key_arn=self.keys.logs.arn)
-        PlatformAlarms(self, names=names, thresholds=watched.alarms, metrics_namespace=METRICS_NAMESPACE)
+        PlatformAlarms(self, names=names, thresholds=watched.alarms)
         TrailAlarms(self, names=names, log_group=self.audit.log_group.name)
         EventArchive(
             self,

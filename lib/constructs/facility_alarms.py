@@ -7,9 +7,6 @@ from lib.bindings import Construct
 from lib.names import PlatformNames
 from lib.specs import FacilitySpec, ThingGroupSpec
 
-NAMESPACE = "Fleet"
-"""Of the sensor processor's metrics."""
-
 FAILURES_OF_A_RULE = 'SELECT SUM(Failure) FROM SCHEMA("AWS/IoT", ActionType, RuleName) WHERE RuleName ='
 """https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/cloudwatch-metrics-insights-querylanguage.html"""
 
@@ -47,8 +44,8 @@ class FacilityAlarms:
             description=f"Messages of {facility.id} cannot be read: see quarantine in the archive, reason by reason.",
             expression="100 * quarantined / (quarantined + processed)",
             metrics={
-                "quarantined": Metric(namespace=NAMESPACE, name="ReadingsQuarantined", dimensions=where),
-                "processed": Metric(namespace=NAMESPACE, name="ReadingsProcessed", dimensions=where),
+                "quarantined": Metric(namespace=names.metrics_namespace, name="ReadingsQuarantined", dimensions=where),
+                "processed": Metric(namespace=names.metrics_namespace, name="ReadingsProcessed", dimensions=where),
             },
             watch=Watch(threshold=thresholds.quarantine_percent),
         )
@@ -57,7 +54,7 @@ class FacilityAlarms:
             f"alarm-anomalies-{facility.id}",
             names=names,
             description=f"Anomalies at {facility.id}: see its runbook.",
-            metric=Metric(namespace=NAMESPACE, name="AnomaliesDetected", dimensions=where),
+            metric=Metric(namespace=names.metrics_namespace, name="AnomaliesDetected", dimensions=where),
             watch=Watch(threshold=thresholds.anomalies_per_hour, period_s=HOUR_S),
         )
         for group in facility.groups:
@@ -67,7 +64,7 @@ class FacilityAlarms:
                 names=names,
                 description=f"No reading of any {group.device_type} at {facility.id}: network, power or certificates.",
                 metric=Metric(
-                    namespace=NAMESPACE,
+                    namespace=names.metrics_namespace,
                     name="ReadingsProcessed",
                     dimensions=where | {"DeviceType": group.device_type},
                 ),

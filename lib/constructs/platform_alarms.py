@@ -17,9 +17,7 @@ UNKNOWN = "unknown"
 class PlatformAlarms:
     """One alarm each, from the manifest's thresholds on."""
 
-    def __init__(
-        self, scope: Construct, *, names: PlatformNames, thresholds: PlatformAlarmsSpec, metrics_namespace: str
-    ) -> None:
+    def __init__(self, scope: Construct, *, names: PlatformNames, thresholds: PlatformAlarmsSpec) -> None:
         function = {"FunctionName": names.function}
         metric_alarm(
             scope,
@@ -79,6 +77,8 @@ class PlatformAlarms:
             "alarm-unplaced-messages",
             names=names,
             description="Messages of no known plant are in quarantine: something that is no device of ours publishes.",
-            metric=Metric(namespace=metrics_namespace, name="ReadingsQuarantined", dimensions={"Facility": UNKNOWN}),
+            metric=Metric(
+                namespace=names.metrics_namespace, name="ReadingsQuarantined", dimensions={"Facility": UNKNOWN}
+            ),
             watch=Watch(threshold=1),
         )

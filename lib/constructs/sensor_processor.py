@@ -33,8 +33,6 @@ TIMEOUT_S = 120
 READING_RETENTION_DAYS = 90
 """How long a minute's metrics and an anomaly stay in the table; the raw archive keeps the readings."""
 
-METRICS_NAMESPACE = "Fleet"
-
 BATCH_SIZE = 2000
 """Records an invocation: 1.35 kB each in the event, of Lambda's 6 MB (4,000 at most)."""
 
@@ -112,7 +110,7 @@ class SensorProcessor:
                     "DEVICES_TABLE": devices_table,
                     "ARCHIVE_BUCKET": archive_bucket,
                     "ENVIRONMENT_SUFFIX": names.suffix,
-                    "METRICS_NAMESPACE": METRICS_NAMESPACE,
+                    "METRICS_NAMESPACE": names.metrics_namespace,
                     "READING_RETENTION_DAYS": str(READING_RETENTION_DAYS),
                     "LOG_LEVEL": "INFO",
                 }

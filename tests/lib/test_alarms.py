@@ -8,9 +8,7 @@ from typing import Any
 
 import pytest
 
-from lib.constructs.facility_alarms import NAMESPACE
 from lib.constructs.platform_alarms import UNKNOWN
-from lib.constructs.sensor_processor import METRICS_NAMESPACE
 from lib.constructs.trail_alarms import WATCHED
 from lib.facilities import FACILITIES
 from lib.facilities.fleet import FLEET
@@ -43,12 +41,13 @@ def test_alarms_and_dashboards_watch_exactly_what_the_processor_emits(stacks: An
         (name, frozenset(dimensions))
         for alarm in _alarms(stacks)
         for namespace, name, dimensions in _metrics(alarm)
-        if namespace == METRICS_NAMESPACE
+        if namespace == "Fleet/tst"
     }
     for plant in PLANTS:
         body = stacks.facility(plant.id).one("aws_cloudwatch_dashboard", plant.dashboard)["dashboard_body"]
         for widget in json.loads(body)["widgets"]:
-            for _, name, *dimensions in widget["properties"].get("metrics", ()):
+            for namespace, name, *dimensions in widget["properties"].get("metrics", ()):
+                assert namespace == "Fleet/tst"
                 watched.add((name, frozenset(dimensions[::2])))
     line = metrics.metric_line({}, namespace="Fleet", facility="f", device_type="d", timestamp=0)
     emitted = {
@@ -58,7 +57,9 @@ def test_alarms_and_dashboards_watch_exactly_what_the_processor_emits(stacks: An
         for dimensions in directive["Dimensions"]
     }
     assert watched == emitted
-    assert (METRICS_NAMESPACE, UNKNOWN) == (NAMESPACE, batch.UNKNOWN)
+    function = stacks.platform.one("aws_lambda_function", "function-sensor-processor")
+    assert function["environment"]["variables"]["METRICS_NAMESPACE"] == "Fleet/tst"
+    assert batch.UNKNOWN == UNKNOWN
 
 
 def test_every_alarm_tells_the_topic_and_explains_itself(stacks: Any) -> None:
