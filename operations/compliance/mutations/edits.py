@@ -51,6 +51,15 @@ def replaced(attribute: str, old: str, new: str) -> Edit:
     return edit
 
 
+def turned(attribute: str) -> Edit:
+    """A switch the other way."""
+
+    def edit(body: Body) -> None:
+        body[attribute] = not body.get(attribute)
+
+    return edit
+
+
 def removed(type_: str, id_: str | None = None) -> Callable[[Estate], Estate]:
     """The estate without one resource of a type."""
     return lambda estate: estate.without([pick(estate, type_, id_)])
