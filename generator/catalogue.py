@@ -52,6 +52,13 @@ PLATFORM: dict[str, tuple[str, str]] = {
     "role-event-errors": ("IAM role", "lets topic rules log the events that they could not archive"),
     "topic-alarms": ("SNS topic", "hears of every alarm"),
     "log-group-event-errors": ("log group", "holds the events of AWS IoT that could not be archived"),
+    "rule_events_presence": ("topic rule", "archives who connects and who goes"),
+    "rule_events_thing": ("topic rule", "archives that things are made, changed and deleted"),
+    "rule_events_thing_type": ("topic rule", "archives that thing types are made, changed and deleted"),
+    "rule_events_thing_group": ("topic rule", "archives that thing groups are made, changed and deleted"),
+    "rule_events_type_association": ("topic rule", "archives which things get which thing type"),
+    "rule_events_group_membership": ("topic rule", "archives which things join and leave which groups"),
+    "rule_events_group_hierarchy": ("topic rule", "archives which groups go below which"),
     "role-fleet-provisioning": ("IAM role", "lets AWS IoT register devices by a provisioning template"),
 }
 """What all facilities share, by name without suffix."""

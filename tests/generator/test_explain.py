@@ -192,6 +192,13 @@ def test_alarms_are_those_of_the_stacks() -> None:
     assert PLATFORM_ALARMS.keys() | told["facility_addresses.txt"] <= explained
 
 
+def test_topic_rules_of_the_platform_are_those_of_the_stacks() -> None:
+    """Each that archives AWS IoT's events is explained."""
+    addresses = (Path(__file__).parents[1] / "lib" / "platform_addresses.txt").read_text().splitlines()
+    rules = {line.rpartition(".")[2] for line in addresses if line.startswith("aws_iot_topic_rule.")}
+    assert rules == {name for name in PLATFORM if name.startswith("rule_")}
+
+
 def test_deployed_names_are_those_of_the_specs(manifest: Any) -> None:
     """Names get their suffix here as they get it at synthesis."""
     deployed = [entry for entry in entries(plan_fleet(manifest())) if entry.deployed is not None]

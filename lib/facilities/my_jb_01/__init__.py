@@ -28,7 +28,7 @@ FACILITY = FacilitySpec(
         quarantine_percent=5.0,
         rule_failures=1,
         device_silence_intervals=5,
-        anomalies_per_hour=20,
+        anomalies_per_hour=30,
     ),
     groups=(
         ThingGroupSpec(

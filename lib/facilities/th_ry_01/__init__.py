@@ -27,8 +27,8 @@ FACILITY = FacilitySpec(
     alarms=FacilityAlarmsSpec(
         quarantine_percent=5.0,
         rule_failures=1,
-        device_silence_intervals=5,
-        anomalies_per_hour=20,
+        device_silence_intervals=60,
+        anomalies_per_hour=30,
     ),
     groups=(
         ThingGroupSpec(
@@ -38,7 +38,7 @@ FACILITY = FacilitySpec(
             policy='policy-th-ry-01-boiler',
             policy_file='boiler.policy.json',
             count=4,
-            silence_s=300,
+            silence_s=600,
         ),
         ThingGroupSpec(
             device_type='cnc-spindle',
@@ -56,7 +56,7 @@ FACILITY = FacilitySpec(
             policy='policy-th-ry-01-compressor',
             policy_file='compressor.policy.json',
             count=6,
-            silence_s=300,
+            silence_s=600,
         ),
         ThingGroupSpec(
             device_type='conveyor',
@@ -65,7 +65,7 @@ FACILITY = FacilitySpec(
             policy='policy-th-ry-01-conveyor',
             policy_file='conveyor.policy.json',
             count=18,
-            silence_s=300,
+            silence_s=900,
         ),
         ThingGroupSpec(
             device_type='press-monitor',
@@ -74,7 +74,7 @@ FACILITY = FacilitySpec(
             policy='policy-th-ry-01-press-monitor',
             policy_file='press-monitor.policy.json',
             count=14,
-            silence_s=300,
+            silence_s=600,
         ),
     ),
 )
