@@ -44,10 +44,13 @@ _DECLARATION = {
 _SPECS = {
     "ContactSpec",
     "DeviceTypeSpec",
+    "FacilityAlarmsSpec",
     "FacilitySpec",
     "FleetSpec",
     "LineSpec",
     "MetricSpec",
+    "ObservabilitySpec",
+    "PlatformAlarmsSpec",
     "ThingGroupSpec",
 }
 

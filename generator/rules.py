@@ -18,6 +18,7 @@ from generator.capacity import expected_load
 from generator.manifest import TAGS_MAXIMUM, Contact, FleetManifest
 from generator.own_rules import check_own_rules
 from generator.regions import REGIONS
+from generator.rules_alarms import silence_windows
 from generator.rules_things import attributes, known_lines, line_numbers, unique_serials
 from generator.shape import Draft, Fault, suggestion
 from generator.sources import DataPath
@@ -271,4 +272,5 @@ RULES: tuple[Rule, ...] = (
     tag_count,
     plain_text,
     stream_capacity,
+    silence_windows,
 )

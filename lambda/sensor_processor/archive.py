@@ -105,7 +105,11 @@ class Archive:
         try:
             retry.run(
                 lambda: self._client.put_object(
-                    Bucket=self._bucket, Key=entry.key, Body=entry.body, ContentType="application/gzip"
+                    Bucket=self._bucket,
+                    Key=entry.key,
+                    Body=entry.body,
+                    ContentType="application/gzip",
+                    ChecksumAlgorithm="CRC32",  # S3 asks for one where objects are locked; older boto3 sends none
                 )
             )
         except (BotoCoreError, ClientError) as error:

@@ -56,11 +56,12 @@ class Stack:
 
 @dataclass(frozen=True, kw_only=True)
 class Estate:
-    """All stacks of one environment."""
+    """All stacks of one environment; `retention` is what the manifest asks for, `brief` or `records`."""
 
     environment_suffix: str
     stacks: tuple[Stack, ...]
     resources: tuple[Resource, ...]
+    retention: str = "brief"
 
     @cached_property
     def _by_type(self) -> dict[str, list[Resource]]:

@@ -20,7 +20,8 @@ Say = Callable[[str], None]
 
 def run_gate(project: Project, *, folder: Path, say: Say) -> Verdict:
     """Holds the whole fleet of `project` against the controls, working in `folder`. Raises FleetError."""
-    skips = read_skips()
+    retention = project.fleet.retention
+    skips = tuple(skip for skip in read_skips() if skip.retention in (None, retention))
     programs = scanners.require_scanners(project.root)
     say("==> synthesise: every stack, a CSR for each thing")
     synthesised = synthesise(project, folder=folder)
@@ -28,6 +29,7 @@ def run_gate(project: Project, *, folder: Path, say: Say) -> Verdict:
     estate = plan_estate(
         synthesised.stacks,
         environment_suffix=project.environment_suffix,
+        retention=retention,
         region=project.fleet.region,
         account_id=ACCOUNT_ID,
         logs=folder / "logs",

@@ -52,7 +52,9 @@ ARNS = {
 """How AWS makes the ARNs that only an apply would know."""
 
 
-def plan_estate(stacks: Iterable[Path], *, environment_suffix: str, region: str, account_id: str, logs: Path) -> Estate:
+def plan_estate(
+    stacks: Iterable[Path], *, environment_suffix: str, retention: str, region: str, account_id: str, logs: Path
+) -> Estate:
     """Plans every stack, leaves the plan's document in its folder, and gives what would be made. Raises FleetError."""
     stacks = tuple(stacks)
     with refusing_address() as address:
@@ -77,6 +79,7 @@ def plan_estate(stacks: Iterable[Path], *, environment_suffix: str, region: str,
     ]
     return Estate(
         environment_suffix=environment_suffix,
+        retention=retention,
         stacks=tuple(stack for stack, _ in read),
         resources=tuple(resource for _, resources in read for resource in resources),
     )

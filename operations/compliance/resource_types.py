@@ -37,7 +37,11 @@ NAMED: dict[str, tuple[str, str]] = {
 LAMBDA_LOG_GROUP = "/aws/lambda/function-{purpose}-{suffix}"
 """Lambda decides the name of a function's log group."""
 
+IOT_LOG_GROUP = "AWSIotLogsV2"
+"""AWS IoT writes its own log to this one and no other."""
+
 NAMELESS: dict[str, str] = {
+    "aws_cloudcontrolapi_resource": "named by what it is made of: the account, and the audit of this environment",
     "aws_cloudwatch_log_resource_policy": "belongs to the account",
     "aws_iot_certificate": "AWS names it by its fingerprint",
     "aws_iot_event_configurations": "belongs to the account",

@@ -18,11 +18,15 @@ SHORTEST_REASON = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skip:
-    """One accepted finding; `check` is `SCANNER CHECK`, as in the report."""
+    """One accepted finding; `check` is `SCANNER CHECK`, as in the report.
+
+    `retention`: where the manifest asks for that one alone.
+    """
 
     check: str
     resource: str
     reason: str
+    retention: str | None = None
 
     def covers(self, finding: Finding) -> bool:
         return self.check == f"{finding.scanner} {finding.check}" and self.resource == finding.resource

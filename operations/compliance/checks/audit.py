@@ -9,8 +9,8 @@ from operations.compliance.findings import Check, Observation, saw, unless
 
 INSIGHTS = {"ApiCallRateInsight", "ApiErrorRateInsight"}
 
-LOG_DAYS = 30
-TRAIL_DAYS = 90
+LOG_DAYS = {"brief": 30, "records": 400}
+TRAIL_DAYS = {"brief": 90, "records": 2557}
 
 DATA_EVENTS = {
     "aws_dynamodb_table": "AWS::DynamoDB::Table",
@@ -103,12 +103,13 @@ def _buckets_logged(estate: Estate) -> Iterator[Observation]:
 def _log_retention(estate: Estate) -> Iterator[Observation]:
     of_trails = _trail_groups(estate)
     for group in estate.of("aws_cloudwatch_log_group"):
-        expected = TRAIL_DAYS if group in of_trails else LOG_DAYS
+        expected = (TRAIL_DAYS if group in of_trails else LOG_DAYS)[estate.retention]
         days = group.body.get("retention_in_days")
         yield saw(group, "retention_in_days", unless(days == expected, f"keeps {days} days, not {expected}"))
 
 
 def _trail_retention(estate: Estate) -> Iterator[Observation]:
+    expected = TRAIL_DAYS[estate.retention]
     for trail in estate.of("aws_cloudtrail"):
         bucket = estate.found("aws_s3_bucket", trail, trail.body.get("s3_bucket_name"))
         days = [
@@ -117,9 +118,7 @@ def _trail_retention(estate: Estate) -> Iterator[Observation]:
             for rule in each.blocks("rule")
             for expiration in blocks_of(rule, "expiration")
         ]
-        yield saw(
-            trail, "s3_bucket_name", unless(days == [TRAIL_DAYS], f"keeps its files {days}, not {TRAIL_DAYS} days")
-        )
+        yield saw(trail, "s3_bucket_name", unless(days == [expected], f"keeps its files {days}, not {expected} days"))
 
 
 def _trail_groups(estate: Estate) -> list[Resource]:
@@ -152,6 +151,14 @@ CHECKS = (
         look=_trail_data_events,
     ),
     Check(id="bucket-logged", demand="Accesses to every bucket are logged", look=_buckets_logged),
-    Check(id="log-retention", demand="Logs are kept 30 days, the trail's 90", look=_log_retention),
-    Check(id="trail-retention", demand="The trail's files are kept 90 days", look=_trail_retention),
+    Check(
+        id="log-retention",
+        demand="Logs are kept 30 days, the trail's 90; with records 400 days and seven years",
+        look=_log_retention,
+    ),
+    Check(
+        id="trail-retention",
+        demand="The trail's files are kept 90 days; with records seven years",
+        look=_trail_retention,
+    ),
 )

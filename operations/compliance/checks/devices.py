@@ -26,6 +26,9 @@ RSA_BITS = 2048
 CURVES = ("secp256r1", "secp384r1", "secp521r1")
 """Keys that AWS IoT takes: https://docs.aws.amazon.com/iot/latest/apireference/API_CreateCertificateFromCsr.html"""
 
+AWS_TELLS = ["$aws", "events"]
+"""How topics begin on which AWS IoT itself publishes, and nobody else can: such a message has no sender to name."""
+
 SQL_VERSION = "2016-03-23"
 
 TEMPLATE_LIMIT = 10_240
@@ -133,7 +136,7 @@ def _rules_hear_their_own(estate: Estate) -> Iterator[Observation]:
             "sql",
             unless(f"'-{estate.environment_suffix}$'" in sql, "hears the things of other environments"),
             unless(levels and levels[0] != "#" and not {"+", "#"} & set(levels[:3]), "hears other facilities"),
-            unless("principal()" in sql, "does not say who sent a message"),
+            unless("principal()" in sql or levels[:2] == AWS_TELLS, "does not say who sent a message"),
         )
 
 
@@ -230,7 +233,7 @@ CHECKS = (
     ),
     Check(
         id="rule-hears-its-own",
-        demand="A topic rule hears one facility of one environment, and says who sent each message",
+        demand="A topic rule hears one facility, or AWS IoT, of one environment, and says who sent each message",
         look=_rules_hear_their_own,
         about="aws_iot_topic_rule",
     ),

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from operations.compliance.estate import CREDENTIAL, Estate
+from operations.compliance.estate import CREDENTIAL, Estate, blocks_of
 from operations.compliance.findings import Check, Observation, saw, unless
-from operations.compliance.resource_types import LAMBDA_LOG_GROUP, NAMED, NAMELESS
+from operations.compliance.resource_types import IOT_LOG_GROUP, LAMBDA_LOG_GROUP, NAMED, NAMELESS
 
 DESTROYABLE: dict[str, dict[str, Any]] = {
     "aws_s3_bucket": {"force_destroy": True},
@@ -22,6 +22,15 @@ DESTROYABLE: dict[str, dict[str, Any]] = {
     "aws_lambda_function": {"skip_destroy": False},
 }
 """Type → what must hold so that `terraform destroy` leaves nothing."""
+
+PROTECTED: dict[str, dict[str, Any]] = {
+    "aws_s3_bucket": {"force_destroy": False},
+    "aws_dynamodb_table": {"deletion_protection_enabled": True},
+    "aws_kms_key": {"deletion_window_in_days": 30},
+}
+"""What holds instead where records are kept."""
+
+LOCK, LOCK_DAYS = "aws_s3_bucket_object_lock_configuration", 2557
 
 SECRETS = {
     "private key": re.compile(r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----"),
@@ -51,12 +60,14 @@ def _named(estate: Estate) -> Iterator[Observation]:
             name = str(resource.body.get(attribute))
             patterns = [pattern] + [LAMBDA_LOG_GROUP] * (type_ == "aws_cloudwatch_log_group")
             is_right = any(_named_by(each, estate.environment_suffix).fullmatch(name) for each in patterns)
-            yield saw(resource, attribute, unless(is_right, f"is named '{name}'"))
+            is_given = type_ == "aws_cloudwatch_log_group" and name == IOT_LOG_GROUP
+            yield saw(resource, attribute, unless(is_right or is_given, f"is named '{name}'"))
 
 
 def _destroyable(estate: Estate) -> Iterator[Observation]:
+    is_kept = estate.retention == "records"
     for resource in estate.resources:
-        demands = DESTROYABLE.get(resource.type, {})
+        demands = (DESTROYABLE | PROTECTED if is_kept else DESTROYABLE).get(resource.type, {})
         lifecycle = resource.block("lifecycle")
         problems = [
             f"{attribute} is {resource.body.get(attribute)}, not {value}"
@@ -70,6 +81,21 @@ def _destroyable(estate: Estate) -> Iterator[Observation]:
                 *problems,
                 unless(not lifecycle.get("prevent_destroy"), "prevents its own destruction"),
             )
+
+
+def _locked(estate: Estate) -> Iterator[Observation]:
+    """Where records are kept, every bucket but those that take access logs, which S3 delivers to no locked bucket."""
+    if estate.retention != "records":
+        return
+    for bucket in estate.of("aws_s3_bucket"):
+        if not estate.belonging("aws_s3_bucket_logging", "target_bucket", bucket):
+            days = [
+                retained.get("days", 0)
+                for lock in estate.belonging(LOCK, "bucket", bucket)
+                for rule in lock.blocks("rule")
+                for retained in blocks_of(rule, "default_retention")
+            ]
+            yield saw(bucket, "object lock", unless(days and min(days) >= LOCK_DAYS, f"locks its objects {days} days"))
 
 
 def no_secret(estate: Estate, environment: Mapping[str, str] | None = None) -> Iterator[Observation]:
@@ -140,7 +166,12 @@ def _text(value: Any) -> str:
 CHECKS = (
     Check(id="types-known", demand="No resource type goes unnoticed", look=_types_known),
     Check(id="named", demand="Names are type, purpose and environment", look=_named),
-    Check(id="destroyable", demand="Everything can be destroyed, with what it holds", look=_destroyable),
+    Check(
+        id="destroyable",
+        demand="Everything can be destroyed, with what it holds; records are protected instead",
+        look=_destroyable,
+    ),
+    Check(id="records-locked", demand="Records are locked for seven years", look=_locked, about=LOCK),
     Check(id="no-secret", demand="Neither plan nor state holds a secret", look=no_secret),
     Check(id="state-explicit", demand="A stack says where its state is kept: encrypted, locked", look=_state_explicit),
     Check(id="right-account", demand="A stack goes into one account and region only", look=_right_account),

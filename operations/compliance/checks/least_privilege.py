@@ -8,9 +8,12 @@ from operations.compliance.estate import Estate
 from operations.compliance.findings import Check, Observation, saw, unless
 from operations.compliance.policies import POLICY_ATTRIBUTES, Kind, Policy, Statement, policies, read_statements
 
-XRAY_WRITES = frozenset({"xray:PutTraceSegments", "xray:PutTelemetryRecords"})
-"""X-Ray has no resource type to name:
-https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsx-ray.html
+WITHOUT_RESOURCE = (
+    frozenset({"xray:PutTraceSegments", "xray:PutTelemetryRecords"}),
+    frozenset({"iot:ListCertificates"}),
+)
+"""What has no resource to name, each alone in its statement: traces, and the list that an audit of certificates needs.
+https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsx-ray.html and list_awsiot.html
 """
 
 KEY_USE = frozenset(
@@ -74,8 +77,8 @@ def _no_wildcard_resource(estate: Estate) -> Iterator[Observation]:
     for policy in policies(estate, Kind.ROLE, Kind.RESOURCE, Kind.DEVICE):
         for statement in policy.allowed:
             wild = [each for each in statement.resources if each.split(":", 5)[-1] == "*"]
-            is_tracing = policy.kind is Kind.ROLE and set(statement.actions) <= XRAY_WRITES
-            yield _seen(policy, statement, unless(not wild or is_tracing, f"allows it on {', '.join(wild)}"))
+            has_none = policy.kind is Kind.ROLE and any(set(statement.actions) <= each for each in WITHOUT_RESOURCE)
+            yield _seen(policy, statement, unless(not wild or has_none, f"allows it on {', '.join(wild)}"))
 
 
 def _nothing_inverted(estate: Estate) -> Iterator[Observation]:
@@ -139,7 +142,7 @@ CHECKS = (
     Check(id="no-wildcard-action", demand="No policy allows an action by wildcard", look=_no_wildcard_action),
     Check(
         id="no-wildcard-resource",
-        demand="No policy allows anything on every resource, but the writes of traces",
+        demand="No policy allows anything on every resource, but what has none to name",
         look=_no_wildcard_resource,
     ),
     Check(

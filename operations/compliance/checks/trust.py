@@ -20,6 +20,10 @@ POLICY_OF = {
 }
 """What anyone could reach over the network, the type of its policy, and what ties the two."""
 
+WHOLE = {"aws_sns_topic": "sns:Publish"}
+"""What stands for everything where a service takes no wildcard: SNS refuses one in a topic's policy, and all but
+publishing is for the account's own administrators, whose calls come over TLS."""
+
 TLS_ENDPOINTS = ("IoTSecurityPolicy_TLS13_1_3_", "IoTSecurityPolicy_TLS13_1_2_", "IoTSecurityPolicy_TLS12_1_2_")
 """Policies without TLS 1.0 and 1.1: https://docs.aws.amazon.com/iot/latest/developerguide/transport-security.html"""
 
@@ -94,7 +98,7 @@ def _denials(estate: Estate, resource: Resource) -> list[Statement]:
         if not statement.is_allow
         and not statement.inverted
         and "*" in [value for _, value in statement.principals]
-        and any(action.endswith(":*") for action in statement.actions)
+        and any(action.endswith(":*") or action == WHOLE.get(resource.type) for action in statement.actions)
         and (resource.type != "aws_s3_bucket" or {each.endswith("/*") for each in statement.resources} == {True, False})
     ]
 

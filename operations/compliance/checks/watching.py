@@ -78,4 +78,4 @@ CHECKS = (
     ),
     Check(id="alarms-act", demand="Every alarm tells a topic of the platform", look=_alarms_act, about=ALARM),
 )
-"""They wait for the first metric filter and the first alarm: until then they see nothing, and nothing is claimed."""
+"""A fleet without any filter and alarm has nothing to look at: the report then claims nothing of them."""

@@ -41,6 +41,25 @@ def edited(type_: str, *edits: Edit, id_: str | None = None) -> Callable[[Estate
     return apply
 
 
+def replaced(attribute: str, old: str, new: str) -> Edit:
+    """A part of a text put otherwise."""
+
+    def edit(body: Body) -> None:
+        assert old in body[attribute]  # noqa: S101 - a mutation that changes nothing proves nothing
+        body[attribute] = body[attribute].replace(old, new)
+
+    return edit
+
+
+def turned(attribute: str) -> Edit:
+    """A switch the other way."""
+
+    def edit(body: Body) -> None:
+        body[attribute] = not body.get(attribute)
+
+    return edit
+
+
 def removed(type_: str, id_: str | None = None) -> Callable[[Estate], Estate]:
     """The estate without one resource of a type."""
     return lambda estate: estate.without([pick(estate, type_, id_)])

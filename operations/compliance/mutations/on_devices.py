@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from operations.compliance.estate import Body, Estate, Resource
+from operations.compliance.estate import Estate, Resource
 from operations.compliance.mutations.edits import (
-    Edit,
     Mutation,
     NothingToBreakError,
     allows,
@@ -16,6 +15,7 @@ from operations.compliance.mutations.edits import (
     pick,
     put,
     removed,
+    replaced,
 )
 
 CERTIFICATE, THING, POLICY = "aws_iot_certificate", "aws_iot_thing", "aws_iot_policy"
@@ -23,16 +23,6 @@ RULE, TEMPLATE = "aws_iot_topic_rule", "aws_iot_provisioning_template"
 OF_THING, OF_POLICY = "aws_iot_thing_principal_attachment", "aws_iot_policy_attachment"
 
 TOPIC = "arn:aws:iot:ap-southeast-1:123456789012:topic"
-
-
-def replaced(attribute: str, old: str, new: str) -> Edit:
-    """A part of a text put otherwise."""
-
-    def edit(body: Body) -> None:
-        assert old in body[attribute]  # noqa: S101 - a mutation that changes nothing proves nothing
-        body[attribute] = body[attribute].replace(old, new)
-
-    return edit
 
 
 def two(type_: str, estate: Estate) -> tuple[Resource, Resource]:
@@ -138,6 +128,16 @@ MUTATIONS: tuple[Mutation, ...] = (
         edited(RULE, lambda body: body.update(sql=body["sql"].replace(body["sql"].split("/")[2], "+"))),
     ),
     mutation("rule-hears-its-own", "a rule does not say who sent", edited(RULE, replaced("sql", "principal()", "1"))),
+    mutation(
+        "rule-hears-its-own",
+        "events of every environment",
+        edited(RULE, lambda body: body.update(sql=body["sql"].partition(" WHERE ")[0]), id_="rule_events_presence"),
+    ),
+    mutation(
+        "rule-hears-its-own",
+        "a rule of events that hears devices",
+        edited(RULE, replaced("sql", "$aws/events/", "dt/mfg/"), id_="rule_events_thing"),
+    ),
     mutation(
         "template-scoped",
         "a template without certificate",

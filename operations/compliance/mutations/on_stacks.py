@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from operations.compliance.estate import CREDENTIAL, Estate
-from operations.compliance.mutations.edits import Mutation, added, edited, mutation, put, stack_edited
+from operations.compliance.mutations.edits import Mutation, added, edited, mutation, put, stack_edited, turned
 
 HEADER = "-----BEGIN EC PRIVATE KEY-----"
 
@@ -24,11 +24,20 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation("named", "a table of another environment", edited("aws_dynamodb_table", put("name", "table-readings-x"))),
     mutation("named", "a role that does not say that it is one", edited("aws_iam_role", put("name", "rules-dev"))),
     mutation("named", "a bucket in capitals", edited("aws_s3_bucket", put("bucket", "bucket-RAW-dev"))),
-    mutation("destroyable", "a bucket keeps what it holds", edited("aws_s3_bucket", put("force_destroy", False))),
+    mutation(
+        "records-locked",
+        "records are locked for a month",
+        edited("aws_s3_bucket_object_lock_configuration", put("rule.0.default_retention.0.days", 30)),
+    ),
     mutation(
         "destroyable",
-        "a table is protected from deletion",
-        edited("aws_dynamodb_table", put("deletion_protection_enabled", True)),
+        "a bucket keeps what it holds, or records are not kept",
+        edited("aws_s3_bucket", turned("force_destroy")),
+    ),
+    mutation(
+        "destroyable",
+        "a table is protected from deletion, or records are not",
+        edited("aws_dynamodb_table", turned("deletion_protection_enabled")),
     ),
     mutation(
         "destroyable",
@@ -40,7 +49,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "a queue prevents its own destruction",
         edited("aws_sqs_queue", put("lifecycle", [{"prevent_destroy": True}])),
     ),
-    mutation("destroyable", "a key stays for a month", edited("aws_kms_key", put("deletion_window_in_days", 30))),
+    mutation("destroyable", "a key stays for two weeks", edited("aws_kms_key", put("deletion_window_in_days", 14))),
     mutation("destroyable", "a log group stays behind", edited("aws_cloudwatch_log_group", put("skip_destroy", True))),
     mutation(
         "destroyable",

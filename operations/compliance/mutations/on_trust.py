@@ -14,11 +14,13 @@ from operations.compliance.mutations.edits import (
     mutation,
     put,
     removed,
+    replaced,
     stack_edited,
     without_statement,
 )
 
 TRUST, BUCKET, QUEUE = "aws_iam_role", "aws_s3_bucket_policy", "aws_sqs_queue_policy"
+TOPIC = "aws_sns_topic_policy"
 
 
 MUTATIONS: tuple[Mutation, ...] = (
@@ -101,4 +103,11 @@ MUTATIONS: tuple[Mutation, ...] = (
         "a provider with a key in it",
         stack_edited(provider={"region": "ap-southeast-1", "allowed_account_ids": ["123456789012"], "secret_key": "x"}),
     ),
+    mutation("tls-only", "a topic without a policy", removed(TOPIC)),
+    mutation(
+        "tls-only",
+        "a topic that denies another action",
+        edited(TOPIC, replaced("policy", "sns:Publish", "sns:X")),
+    ),
+    mutation("services-bound", "a topic for alarms of anyone", edited(TOPIC, replaced("policy", "aws:Source", "x"))),
 )

@@ -172,6 +172,30 @@ def test_a_service_may_call_a_function_for_one_source(estate: Callable[..., Esta
     assert 1 == len(problems("function-private", estate({**function, "aws_lambda_permission.p": open_})))
 
 
+def test_records_are_protected_where_a_brief_platform_can_be_destroyed(estate: Callable[..., Estate]) -> None:
+    """What one retention demands, the other refuses; and each bucket of the records is locked for seven years."""
+    table = {"aws_dynamodb_table.t": {"deletion_protection_enabled": True}}
+    assert 1 == len(problems("destroyable", estate(table)))
+    assert [] == problems("destroyable", estate(table, retention="records"))
+    bucket = {"aws_s3_bucket.b": {"bucket": "bucket-x-dev"}}
+    assert [] == problems("records-locked", estate(bucket))
+    for days, found in ((2557, 0), (30, 1)):
+        rule = [{"default_retention": [{"mode": "GOVERNANCE", "days": days}]}]
+        lock = {"aws_s3_bucket_object_lock_configuration.l": {"bucket": "bucket-x-dev", "rule": rule}}
+        assert found == len(problems("records-locked", estate(bucket | lock, retention="records")))
+    assert ["locks its objects [] days"] == problems("records-locked", estate(bucket, retention="records"))
+
+
+def test_what_aws_itself_tells_has_no_sender(estate: Callable[..., Estate]) -> None:
+    """Nobody else can publish on its topics; a rule on any other says whose message it is."""
+    events = "SELECT * FROM '$aws/events/thing/+/+' WHERE regexp_matches(topic(4), '-dev$')"
+    devices = events.replace("$aws/events/thing", "dt/mfg/a")
+    assert [] == problems("rule-hears-its-own", estate({"aws_iot_topic_rule.r": {"sql": events}}))
+    assert ["does not say who sent a message"] == problems(
+        "rule-hears-its-own", estate({"aws_iot_topic_rule.r": {"sql": devices}})
+    )
+
+
 def test_templates_that_are_no_json_fail(estate: Callable[..., Estate]) -> None:
     """A template that cannot be read is not passed over."""
     for body in ("", "{}", json.dumps({"Resources": {"x": {}}})):

@@ -89,7 +89,12 @@ def planned(tmp_path: Path, stack: Body) -> Estate:
     folder.mkdir(parents=True)
     (folder / planning.STACK_FILE).write_text(json.dumps(stack))
     return planning.plan_estate(
-        [folder], environment_suffix="dev", region="eu-west-1", account_id=ACCOUNT, logs=tmp_path / "logs"
+        [folder],
+        environment_suffix="dev",
+        retention="brief",
+        region="eu-west-1",
+        account_id=ACCOUNT,
+        logs=tmp_path / "logs",
     )
 
 
