@@ -95,7 +95,11 @@ def read_records(source: Source) -> Iterator[Record | Fault]:
 
 
 def write_again(source: Source, target: Path, entries: Iterator[Record | Fault]) -> None:
-    """Writes entries in their list's own format, as they stood there, so that they can be onboarded from it."""
+    """Writes entries in their list's own format, as they stood there, so that they can be onboarded from it.
+
+    Those with a private key are left out: it must not be copied, and has to come out of the list anyway.
+    """
+    entries = (entry for entry in entries if b"PRIVATE KEY-----" not in entry.raw)
     if source.format == "csr-dir":
         target.mkdir(parents=True, exist_ok=True)
         for entry in entries:
