@@ -45,9 +45,11 @@ bench: setup ## Measures speed beside the peers and the limit (docs/benchmarks.m
 	@$(BIN)/python -m benchmarks generate_rows
 	@$(BIN)/python -m benchmarks validate
 	@$(BIN)/python -m benchmarks synthesis
+	@$(BIN)/python -m benchmarks onboarding
 
-soak: setup ## Runs what needs patience: 50 kills of a running `fleet generate`, 100,000 mutated manifests.
+soak: setup ## Runs what needs patience: 50 kills of `fleet generate` and of `fleet onboard`, 100,000 mutated manifests.
 	@FLEET_KILLS=50 $(BIN)/python -m pytest tests/generator/test_kills.py
+	@FLEET_KILLS=50 $(BIN)/python -m pytest tests/operations/onboarding/test_onboard_kills.py
 	@FLEET_FUZZ=100000 $(BIN)/python -m pytest -n 2 tests/generator/test_validation.py -k mutated
 
 generate: setup ## Regenerates lib/facilities from fleet.yaml.

@@ -24,6 +24,7 @@ OPERATIONS: dict[str, tuple[str, str]] = {
     "local": ("operations.local.cli:local", "Runs a local AWS with the whole platform on it."),
     "simulate": ("operations.simulator.cli:simulate", "Lets simulated devices publish believable readings."),
     "keys": ("operations.identities.cli:keys", "Makes device keys and certificate signing requests."),
+    "onboard": ("operations.onboarding.cli:onboard", "Registers the devices of a list, each under its certificate."),
     "isolation": ("operations.isolation.cli:isolation", "Proves that no thing reaches what belongs to another."),
     "compliance": ("operations.compliance.cli:compliance", "Holds every resource against the controls, without AWS."),
     "demo": ("operations.demo.cli:demo", "Runs everything end to end and reports what came out."),

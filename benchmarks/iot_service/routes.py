@@ -1,0 +1,94 @@
+"""Which API a request calls, by method and path, and what answers it; the paths are those of AWS IoT's REST API."""
+
+from __future__ import annotations
+
+import json
+import re
+import urllib.parse
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.iot_service.registry import ACCOUNT, Registry, ServiceError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """One request: `parts` are what the path's pattern caught."""
+
+    parts: tuple[str, ...]
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: dict[str, Any]
+
+
+Answer = Callable[[Registry, Asked], dict[str, Any]]
+
+ROUTES: tuple[tuple[str, str, str, Answer], ...] = (
+    ("CreateThing", "POST", "/things/([^/]+)", lambda kept, asked: kept.create_thing(asked.parts[0], asked.body)),
+    (
+        *("CreateCertificateFromCsr", "POST", "/certificates"),
+        lambda kept, asked: kept.create_certificate(
+            asked.body["certificateSigningRequest"], is_active=asked.query.get("setAsActive") == "true"
+        ),
+    ),
+    (
+        *("RegisterCertificateWithoutCA", "POST", "/certificate/register-no-ca"),
+        lambda kept, asked: kept.register_certificate(asked.body["certificatePem"], asked.body["status"]),
+    ),
+    (
+        *("AttachThingPrincipal", "PUT", "/things/([^/]+)/principals"),
+        lambda kept, asked: kept.attach(asked.parts[0], asked.headers["x-amzn-principal"]),
+    ),
+    ("ListThingPrincipals", "GET", "/things/([^/]+)/principals", lambda kept, asked: kept.principals(asked.parts[0])),
+    (
+        *("ListPrincipalThings", "GET", "/principals/things"),
+        lambda kept, asked: kept.things_of(asked.headers["x-amzn-principal"]),
+    ),
+    (
+        *("AddThingToThingGroup", "PUT", "/thing-groups/addThingToThingGroup"),
+        lambda kept, asked: kept.add_to_group(asked.body["thingName"], asked.body["thingGroupName"]),
+    ),
+    ("DescribeThingGroup", "GET", "/thing-groups/([^/]+)", lambda kept, asked: kept.describe_group(asked.parts[0])),
+    (
+        *("AttachPolicy", "PUT", "/target-policies/([^/]+)"),
+        lambda kept, asked: kept.attach_policy(asked.parts[0], asked.body["target"]),
+    ),
+    (
+        *("ListCertificates", "GET", "/certificates"),
+        lambda kept, asked: kept.list_certificates(int(asked.query["pageSize"]), asked.query.get("marker", "")),
+    ),
+    (
+        *("DescribeCertificate", "GET", "/certificates/([^/]+)"),
+        lambda kept, asked: kept.describe_certificate(asked.parts[0]),
+    ),
+    (
+        *("UpdateCertificate", "PUT", "/certificates/([^/]+)"),
+        lambda kept, asked: kept.update_certificate(asked.parts[0], asked.query["newStatus"]),
+    ),
+)
+_COMPILED = tuple((api, method, re.compile(pattern), answer) for api, method, pattern, answer in ROUTES)
+
+
+def find_route(method: str, path: str) -> tuple[str, tuple[str, ...], Answer]:
+    """API, what the path holds, and who answers. Raises ServiceError for what there is not."""
+    for api, wanted, pattern, answer in _COMPILED:
+        found = pattern.fullmatch(path) if wanted == method else None
+        if found:
+            return api, tuple(urllib.parse.unquote(part) for part in found.groups()), answer
+    raise ServiceError("UnknownOperationException", 404, f"{method} {path}")
+
+
+def identity_answer() -> bytes:
+    """STS's GetCallerIdentity."""
+    result = f"<Account>{ACCOUNT}</Account><Arn>arn:aws:iam::{ACCOUNT}:user/benchmark</Arn><UserId>benchmark</UserId>"
+    return (
+        '<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">'
+        f"<GetCallerIdentityResult>{result}</GetCallerIdentityResult></GetCallerIdentityResponse>"
+    ).encode()
+
+
+def quotas_answer(quotas: Mapping[str, float], scale: float) -> bytes:
+    """Service Quotas' ListServiceQuotas: what a client sees of the quotas, whose time runs faster by the scale."""
+    listed = [{"QuotaName": f"{api} API TPS", "Value": quota * scale} for api, quota in quotas.items()]
+    return json.dumps({"Quotas": listed}).encode()

@@ -1,0 +1,81 @@
+"""`fleet onboard` of 20,000 devices against a service that enforces AWS IoT's quotas: how near it is to the ceiling."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from benchmarks.iot_service.client import running
+from benchmarks.onboarding_project import PLANT, make_csrs, make_onboarding_project, python_path
+from benchmarks.result import Result
+
+DEVICES = 20_000
+SCALE = 6.0
+"""How much faster the service's time runs: 20,000 devices at 15 a second would take 22 minutes. Its bursts shrink with
+it: a bucket holds one second's calls, and that second is a sixth of one here."""
+
+
+def run(rounds: int, *, devices: int = DEVICES, scale: float = SCALE) -> Result:
+    """Onboards once, whatever `rounds` says: each device can be onboarded only once, and a run is long enough."""
+    with TemporaryDirectory(prefix="fleet-benchmark-") as folder, running(scale=scale) as service:
+        project = make_onboarding_project(Path(folder) / "project", things=devices)
+        keys = make_csrs(project)
+        outcome, used = _onboard(project, service.environment(Path(folder) / "journals"))
+        state = service.state()
+    _verify(state, keys)
+    throttles = sum(state["throttles"].values())
+    return Result(
+        benchmark="onboarding",
+        unit="devices/s",
+        ours=outcome["rate"] / scale,
+        peers={},
+        limit=outcome["ceiling"] / scale,
+        peak_memory_mb=used.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3),
+        details={
+            "devices": devices,
+            "throttles": throttles,
+            "time_scale": scale,
+            "seconds": outcome["seconds"],
+            "seconds_of_the_service": round(outcome["seconds"] * scale, 1),
+            "calls": outcome["calls"],
+            "calls_a_device": round(sum(outcome["calls"].values()) / devices, 3),
+            "cpu_ms_a_device": round((used.ru_utime + used.ru_stime) * 1_000 / devices, 2),
+            "verified_pairs": len(keys),
+        },
+    )
+
+
+def _onboard(project: Path, environment: dict[str, str]) -> tuple[dict[str, Any], Any]:
+    """The command's own result, and what its process used."""
+    command = [sys.executable, "-m", "generator", "onboard", "--facility", PLANT, "--aws", "--json"]
+    result = project / "result.json"
+    with result.open("w") as out:
+        own = environment | {"PYTHONPATH": python_path(project)}
+        process = subprocess.Popen(command, cwd=project, env=own, stdout=out)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"fleet onboard ended with {process.returncode}")
+    outcome: dict[str, Any] = json.loads(result.read_text())
+    return outcome, used
+
+
+def _verify(state: dict[str, Any], keys: dict[str, bytes]) -> None:
+    """Every thing has one certificate, of its own key, and there is no other certificate."""
+    if state["things"].keys() != keys.keys() or len(state["certificates"]) != len(keys):
+        raise AssertionError(f"{len(state['things'])} things, {len(state['certificates'])} certificates")
+    for name, thing in state["things"].items():
+        (principal,) = thing["principals"]
+        pem = state["certificates"][principal.rpartition("/")[2]]["certificatePem"]
+        found = x509.load_pem_x509_certificate(pem.encode()).public_key()
+        info = found.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+        if info != keys[name] or len(thing["groups"]) != 1:
+            raise AssertionError(f"{name} has another device's certificate, or no group")

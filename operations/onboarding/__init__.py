@@ -1,0 +1,1 @@
+"""Onboarding: from a list of devices to registered things, each under its own certificate."""

@@ -1,0 +1,189 @@
+"""`fleet onboard`: registers every device of a list under its own certificate, or says which failed and why."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+from cryptography import x509
+
+from generator.completion import complete_facility
+from generator.diagnostics import EnvironmentFault, FleetError, RequestError, visible
+from generator.impact_calls import QUOTAS
+from generator.project import find_project
+from operations.identities.places import identities_folder
+from operations.identities.requests import csr_path
+from operations.onboarding import perform as performing
+from operations.onboarding import request as onboarding
+from operations.onboarding.display import Display, duration
+from operations.onboarding.journal import Journal
+from operations.onboarding.lists.formats import FORMATS, open_source
+from operations.onboarding.lists.infineon import BUNDLES
+from operations.onboarding.perform import Outcome
+from operations.onboarding.quotas import Quotas
+from operations.onboarding.request import Forecast, Request
+from operations.onboarding.target import Target, aws_target, local_target
+from operations.project import Project, load_project
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.option("--facility", "facility_id", required=True, metavar="ID", shell_complete=complete_facility)
+@click.option("--from", "list_path", type=_PATH, metavar="FILE", help="The list (default: the project's own CSRs).")
+@click.option("--format", "format_name", type=click.Choice(("auto", *FORMATS)), default="auto", show_default=True)
+@click.option("--bundle", type=click.Choice(BUNDLES), help="Which certificates of an Infineon archive.")
+@click.option("--signers", type=_PATH, metavar="FOLDER", help="Signer certificates of a Microchip manifest.")
+@click.option("--issuer", "issuers", type=_PATH, multiple=True, metavar="FILE", help="Who signed the certificates.")
+@click.option("--device-type", metavar="ID", help="Of which type the devices are that the list does not name.")
+@click.option("--dry-run", is_flag=True, help="Say what would happen, how many calls, how long; change nothing.")
+@click.option("--resume", is_flag=True, help="Go on with the onboarding that was cut off.")
+@click.option("--stage", is_flag=True, help="Leave the certificates inactive until --activate.")
+@click.option("--activate", is_flag=True, help="Activate what was staged for the facility.")
+@click.option("--via", type=click.Choice(("api",)), default="api", show_default=True, help="How.")
+@click.option("--policy-on", type=click.Choice(("group", "certificate")), default="group", show_default=True)
+@click.option("--reason", default="", metavar="TEXT", help="Why, for the journal.")
+@click.option("--dir", "folder", type=_PATH, default=Path("build/local"), show_default=True, help="The local AWS.")
+@click.option("--aws", is_flag=True, help="Onboard to the AWS account of the credentials, not to the local AWS.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def onboard(
+    facility_id: str,
+    list_path: Path | None,
+    format_name: str,
+    bundle: str | None,
+    signers: Path | None,
+    issuers: tuple[Path, ...],
+    device_type: str | None,
+    dry_run: bool,
+    resume: bool,
+    stage: bool,
+    activate: bool,
+    via: str,
+    policy_on: str,
+    reason: str,
+    folder: Path,
+    aws: bool,
+    as_json: bool,
+) -> None:
+    """Register the devices of a list, each under its own certificate; exit 1 where some were not."""
+    if resume + activate + dry_run > 1 or ((resume or activate) and list_path is not None):
+        raise click.UsageError("--resume and --activate stand alone: they take what the journal has")
+    project = load_project(find_project(Path.cwd()))
+    facility = project.facility(facility_id)
+
+    def asked(policy: str) -> Request:
+        path = csr_path(identities_folder(project), project.environment_suffix, facility.id)
+        source = (
+            open_source(list_path, format_name=format_name, bundle=bundle, signers=signers)
+            if list_path is not None
+            else onboarding.own_requests(path, facility.id)
+        )
+        if device_type is not None and device_type not in {group.device_type for group in facility.groups}:
+            raise RequestError(f"{facility.id} has no device type {device_type!r}", hint="see fleet.yaml")
+        return Request(
+            facility=facility,
+            source=source,
+            issuers=tuple(map(_issuer, issuers)),
+            device_type=device_type,
+            reason=reason,
+            is_staged=stage,
+            policy_on=policy,
+        )
+
+    if dry_run:
+        told = _forecast(project, asked, folder=folder, aws=aws, policy_on=policy_on)
+        click.echo(json.dumps(asdict(told)) if as_json else _forecast_text(told))
+        return
+    target = aws_target(project) if aws else local_target(project, folder)
+    with _alone(target.journal, facility.id), Journal(target.journal) as journal:
+        if activate:
+            with Display("activating", ceiling=None) as display:
+                count = performing.activate(project, facility, target=target, journal=journal, on_progress=display.show)
+            click.echo(json.dumps({"activated": count}) if as_json else f"{facility.id}: {count} devices activated")
+            return
+        already = 0
+        if resume:
+            run = journal.unfinished(facility.id)
+            if run is None:
+                raise RequestError(f"no onboarding of {facility.id} was cut off", hint="start one without --resume")
+        else:
+            run, already = onboarding.start(project, asked(target.policy_on or policy_on), journal)
+        with Display("onboarding", ceiling=performing.ceiling_of(journal, run, target.quotas)) as display:
+            outcome = performing.perform(
+                project, run, target=target, journal=journal, on_progress=display.show, already=already
+            )
+        click.echo(json.dumps(asdict(outcome)) if as_json else _outcome_text(outcome))
+        if outcome.failed:
+            raise FleetError(f"{outcome.failed} rows were not onboarded", hint=f"why: {outcome.failures}")
+
+
+def _forecast(project: Project, asked: object, *, folder: Path, aws: bool, policy_on: str) -> Forecast:
+    """The forecast, with the journal and the quotas of the AWS that was asked for, where it can be reached."""
+    target: Target | None = None
+    try:
+        target = aws_target(project) if aws else local_target(project, folder)
+    except EnvironmentFault:
+        if aws:
+            raise
+    assert callable(asked)  # noqa: S101 - the command's own function
+    request = asked((target.policy_on if target else None) or policy_on)
+    defaults = Quotas(per_second={api: float(quota) for api, quota in QUOTAS.items()}, is_live=False)
+    quotas = target.quotas if target and target.quotas else defaults
+    if target is None or not target.journal.exists():
+        return onboarding.forecast(project, request, journal=None, quotas=quotas)
+    with Journal(target.journal) as journal:
+        return onboarding.forecast(project, request, journal=journal, quotas=quotas)
+
+
+def _issuer(path: Path) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError):
+        raise EnvironmentFault(f"{path} is no certificate in PEM", hint="--issuer takes an authority's") from None
+
+
+@contextmanager
+def _alone(journal: Path, facility: str) -> Iterator[None]:
+    """One onboarding of a facility at a time; the lock goes with the process that holds it."""
+    journal.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(journal.with_suffix(f".{facility}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise RequestError(f"{facility} is being onboarded already", hint="wait until that run is done") from None
+    finally:
+        os.close(descriptor)
+
+
+def _forecast_text(told: Forecast) -> str:
+    lines = [
+        f"{told.facility}: {told.rows:,} rows ({told.format}): {told.pairs:,} would be onboarded, {told.already:,} are "
+        f"already, {told.faults:,} cannot be; {told.unpaired:,} planned things get none",
+        *(f"{api}: {count:,} calls" for api, count in told.calls.items()),
+    ]
+    if told.slowest:
+        lines.append(f"at least {duration(told.seconds)}, by {told.slowest} ({told.quotas} quotas, 5 % below)")
+    lines += [visible(fault) for fault in told.first_faults]
+    if told.faults > len(told.first_faults):
+        lines.append(f"and {told.faults - len(told.first_faults):,} more")
+    return "\n".join(lines)
+
+
+def _outcome_text(told: Outcome) -> str:
+    share = f", {told.rate / told.ceiling:.0%} of the quota" if told.ceiling else ""
+    lines = [
+        f"{told.facility}: {told.onboarded:,} onboarded, {told.already:,} were already, {told.failed:,} failed "
+        f"of {told.rows:,} rows; {told.rate:.1f}/s{share}, {sum(told.calls.values()):,} calls, "
+        f"{told.throttles} throttled"
+    ]
+    if told.failures:
+        lines.append(f"failed rows, to be corrected and run again: {told.failures} (why: reasons.jsonl beside it)")
+    lines += [f"certificate without a device, delete it: {certificate}" for certificate in told.orphans]
+    return "\n".join(lines)

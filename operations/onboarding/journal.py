@@ -1,0 +1,185 @@
+"""The journal: what is to be done for each device, what was begun, what is done; in SQLite, on disk before each call.
+
+A step's intent is written before its call and its end after it, so that a run that is killed anywhere can be taken up
+again. Writes of many threads share a transaction (one fsync for all that wait). No private key ever comes in here.
+"""
+
+from __future__ import annotations
+
+import queue
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from generator.diagnostics import EnvironmentFault
+from operations.onboarding.lists.record import Fault
+from operations.onboarding.matching import Held, Pair
+from operations.onboarding.records import (
+    DEVICE,
+    FORMAT,
+    PLAN_DEVICE,
+    RUN,
+    SCHEMA,
+    Device,
+    Run,
+    Step,
+    Write,
+    planned_values,
+    read_device,
+)
+
+_TOGETHER = 500
+"""Writes in one transaction at most: beyond, a row costs no less (docs/benchmarks.md)."""
+_BUSY_MS = 30_000
+
+
+class Journal:
+    """The journal of one application, environment and account; use it as a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or found it. Raises EnvironmentFault where the file is none of ours."""
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.path = path
+        try:
+            self._reader = self._connect()
+            self._reader.executescript(SCHEMA)
+            found = self._reader.execute("PRAGMA user_version").fetchone()[0]
+            if found not in (0, FORMAT):
+                raise sqlite3.DatabaseError
+            self._reader.execute(f"PRAGMA user_version = {FORMAT}")
+        except sqlite3.DatabaseError:
+            raise EnvironmentFault(
+                f"{path} is no journal that can be read",
+                hint="restore it from a backup: it knows which devices are done",
+            ) from None
+        self._reading = threading.Lock()
+        self._queue: queue.SimpleQueue[tuple[tuple[Write, ...], Future[None]] | None] = queue.SimpleQueue()
+        self._writer = threading.Thread(target=self._write_all, name="journal", daemon=True)
+        self._writer.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._queue.put(None)
+        self._writer.join()
+        self._reader.close()
+
+    def write(self, *writes: Write) -> None:
+        """Returns when the writes are on disk, all or none."""
+        done: Future[None] = Future()
+        self._queue.put((writes, done))
+        done.result()
+
+    def read(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        """The rows of a query that gives few."""
+        with self._reading:
+            return self._reader.execute(query, values).fetchall()
+
+    def start_run(self, run: Run, pairs: Iterable[Pair], faults: Iterable[Fault], *, now: float) -> int:
+        """Writes the run down with all its devices and the list's faults, whole or not at all; returns its id."""
+        with self._reading:
+            self._reader.execute("BEGIN IMMEDIATE")
+            try:
+                run_id = self._insert_run(run, now)
+                self._reader.executemany(PLAN_DEVICE, (planned_values(run.facility, run_id, pair) for pair in pairs))
+                self._reader.executemany(
+                    "INSERT INTO faults VALUES (?, ?, ?, ?, ?)",
+                    ((run_id, fault.number, fault.place, fault.reason, fault.remedy) for fault in faults),
+                )
+                # What was done for a device that failed before is done again: every other step changes nothing then.
+                self._reader.execute(
+                    """DELETE FROM steps WHERE step <> ? AND thing IN (SELECT thing FROM devices WHERE run = ?)""",
+                    (Step.CERTIFICATE, run_id),
+                )
+            except BaseException:
+                self._reader.execute("ROLLBACK")
+                raise
+            self._reader.execute("COMMIT")
+        return run_id
+
+    def _insert_run(self, run: Run, now: float) -> int:
+        values = (run.facility, run.source, run.format, run.bundle, run.signers, run.mark, run.reason)
+        inserted = self._reader.execute(
+            f"INSERT INTO runs ({RUN}, started) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - our own words
+            (*values, run.is_staged, run.policy_on, now),
+        )
+        return int(inserted.lastrowid or 0)
+
+    def unfinished(self, facility: str) -> Run | None:
+        """The facility's last run, where something of it is not done."""
+        query = f"SELECT id, {RUN} FROM runs WHERE facility = ? AND finished IS NULL ORDER BY id DESC LIMIT 1"  # noqa: S608
+        found = self.read(query, facility)
+        if not found:
+            return None
+        names = [name.strip() for name in f"id, {RUN}".split(",")]
+        values = dict(zip(names, found[0], strict=True))
+        return Run(**values | {"is_staged": bool(values["is_staged"])})
+
+    def devices(self, run: int, state: str) -> Iterator[Device]:
+        """The run's devices in a state, by name, a slice at a time; those that leave it meanwhile are not missed."""
+        last = ""
+        while found := self.read(
+            f"SELECT {DEVICE} FROM devices WHERE run = ? AND state = ? AND thing > ? ORDER BY thing LIMIT 500",  # noqa: S608
+            *(run, state, last),
+        ):
+            for values in found:
+                yield read_device(values)
+            last = found[-1][0]
+
+    def steps(self, thing: str) -> dict[str, tuple[float, float | None, str | None]]:
+        """The device's steps: when begun, when ended (None: nobody knows), and what is noted."""
+        rows = self.read("SELECT step, begun, ended, detail FROM steps WHERE thing = ?", thing)
+        return {step: (begun, ended, detail) for step, begun, ended, detail in rows}
+
+    def held(self, key: bytes) -> Held | None:
+        """The device whose key this is."""
+        found = self.read("SELECT thing, fingerprint, state FROM devices WHERE key = ?", key)
+        return Held(thing=found[0][0], fingerprint=found[0][1], is_done=found[0][2] == "done") if found else None
+
+    def has_certificate(self, thing: str) -> bool:
+        """Whether a certificate was made or registered for the thing."""
+        return bool(self.read("SELECT 1 FROM devices WHERE thing = ? AND certificate_id IS NOT NULL", thing))
+
+    def count(self, run: int) -> dict[str, int]:
+        """How many of the run's devices are in each state."""
+        return dict(self.read("SELECT state, count(*) FROM devices WHERE run = ? GROUP BY state", run))
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+        connection.execute("PRAGMA journal_mode = WAL")
+        # FULL: an intent has to outlive the machine, not only the process.
+        connection.execute("PRAGMA synchronous = FULL")
+        return connection
+
+    def _write_all(self) -> None:
+        connection = self._connect()
+        is_open = True
+        while is_open:
+            waiting = [self._queue.get()]
+            while len(waiting) < _TOGETHER and not self._queue.empty():
+                waiting.append(self._queue.get())
+            is_open = None not in waiting
+            jobs = [job for job in waiting if job is not None]
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                for writes, _ in jobs:
+                    for statement, values in writes:
+                        connection.execute(statement, values)
+                connection.execute("COMMIT")
+            except Exception as error:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                for _, done in jobs:
+                    done.set_exception(error)
+            else:
+                for _, done in jobs:
+                    done.set_result(None)
+        connection.close()

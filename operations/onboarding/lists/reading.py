@@ -1,0 +1,118 @@
+"""From a list to rows: looks into each entry, and holds all of them against each other."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import sqlite3
+from collections.abc import Iterator, Sequence
+
+from cryptography import x509
+
+from operations.onboarding.lists.formats import Source, read_records
+from operations.onboarding.lists.material import read_material
+from operations.onboarding.lists.record import Fault, Record, RefusedError, Row
+
+
+def read_rows(
+    source: Source, *, now: datetime.datetime, issuers: Sequence[x509.Certificate] = ()
+) -> Iterator[Row | Fault]:
+    """Every entry as a row or as a fault, in the list's order. What of them was seen lies in a file of its own, so that
+    a list of a million costs no memory."""
+    seen = _Seen()
+    try:
+        for record in read_records(source):
+            looked_at = record if isinstance(record, Fault) else _look_into(record, source.format, now, issuers)
+            yield looked_at if isinstance(looked_at, Fault) else seen.hold(looked_at)
+    finally:
+        seen.close()
+
+
+def _look_into(
+    record: Record, format_name: str, now: datetime.datetime, issuers: Sequence[x509.Certificate]
+) -> Row | Fault:
+    try:
+        material = read_material(record.certificate, record.request, now=now, issuers=issuers)
+        if record.common_name is not None and record.common_name != material.common_name:
+            raise RefusedError(
+                f"the list calls it {record.common_name!r}, its certificate {material.common_name!r}",
+                "the certificate may be another device's: ask the maker",
+            )
+        name = record.name
+        if format_name == "plain" or (name is None and record.serial is None and not record.must_match):
+            name = material.common_name
+        if format_name == "plain" and name is None:
+            raise RefusedError(
+                "its certificate has no common name", "such a list names things by it: use another format"
+            )
+    except RefusedError as refused:
+        return Fault(
+            number=record.number, place=record.place, reason=refused.reason, remedy=refused.remedy, raw=record.raw
+        )
+    return Row(
+        number=record.number,
+        place=record.place,
+        raw=record.raw,
+        name=name,
+        serial=record.serial,
+        device_type=record.device_type,
+        must_match=record.must_match,
+        material=material,
+    )
+
+
+class _Seen:
+    """What earlier rows hold; in a temporary file that SQLite makes and takes away itself."""
+
+    def __init__(self) -> None:
+        self._rows = sqlite3.connect("", isolation_level=None)
+        self._rows.execute("PRAGMA cache_size = -16384")
+        self._rows.execute("CREATE TABLE seen (what BLOB PRIMARY KEY, row INTEGER, identity BLOB) WITHOUT ROWID")
+        self._rows.execute("BEGIN")
+
+    def hold(self, row: Row) -> Row | Fault:
+        """The row, or the fault that it is beside an earlier one."""
+        identity = _digest(b"i", f"{row.name}\n{row.serial}".encode())
+        for what, reason, remedy in _marks(row):
+            found = self._rows.execute("SELECT row, identity FROM seen WHERE what = ?", (what,)).fetchone()
+            if found is None:
+                self._rows.execute("INSERT INTO seen VALUES (?, ?, ?)", (what, row.number, identity))
+                continue
+            earlier, is_same = int(found[0]), found[1] == identity
+            if what.startswith(b"m") and is_same:
+                return self._fault(row, f"is row {earlier} once more", "nothing: the first one counts", None)
+            return self._fault(row, reason.format(row=earlier), remedy, earlier)
+        return row
+
+    def close(self) -> None:
+        self._rows.close()
+
+    @staticmethod
+    def _fault(row: Row, reason: str, remedy: str, spoils: int | None) -> Fault:
+        return Fault(number=row.number, place=row.place, reason=reason, remedy=remedy, raw=row.raw, spoils=spoils)
+
+
+def _marks(row: Row) -> Iterator[tuple[bytes, str, str]]:
+    """What no other row may have: its digest, and what to say where one has it.
+
+    A name that the list does not mean to be a thing's is only a common name: makers give many chips the same.
+    """
+    yield (
+        _digest(b"m", row.material.fingerprint),
+        "has the certificate or CSR of row {row}: two devices share it",
+        "each device needs its own: ask the maker",
+    )
+    yield (
+        _digest(b"k", row.material.key),
+        "has the key of row {row}: two devices share it",
+        "both need new keys: who holds one can pass for the other",
+    )
+    if row.must_match and row.name is not None:
+        yield _digest(b"n", row.name.encode()), "has the name of row {row}", "leave only the true one in"
+    if row.serial is not None:
+        yield _digest(b"s", row.serial.encode()), "has the serial of row {row}", "leave only the true one in"
+
+
+def _digest(kind: bytes, value: bytes) -> bytes:
+    """Kind and 128 bits: enough that no two of any list meet."""
+    return kind + hashlib.sha256(value).digest()[:16]

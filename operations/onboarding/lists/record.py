@@ -1,0 +1,78 @@
+"""What a list holds: records as written, then rows with material that was looked at, or faults with a remedy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+RECORD_LIMIT = 131_072
+"""Bytes of one record: a certificate's 65,536 characters, the longest that AWS IoT takes, a CSR and what names them.
+https://docs.aws.amazon.com/iot/latest/apireference/API_RegisterCertificateWithoutCA.html"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One entry as the list has it, not looked into yet.
+
+    `number` counts entries from 1; `place` says where it is; `raw` is the entry in the list's own format. `must_match`:
+    the list means its name or serial to be a planned thing's, so no other thing may get the certificate.
+    """
+
+    number: int
+    place: str
+    raw: bytes
+    name: str | None = None
+    serial: str | None = None
+    common_name: str | None = None
+    device_type: str | None = None
+    certificate: bytes | None = None
+    request: bytes | None = None
+    must_match: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """What the device proves itself with: the DER of its certificate or of its CSR; both are public.
+
+    `fingerprint` is the SHA-256 of the DER (of a certificate: its id in AWS IoT), `key` that of the public key.
+    """
+
+    is_certificate: bool
+    der: bytes
+    fingerprint: bytes
+    key: bytes
+    common_name: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A good entry."""
+
+    number: int
+    place: str
+    raw: bytes
+    name: str | None
+    serial: str | None
+    device_type: str | None
+    must_match: bool
+    material: Material
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """An entry that cannot be onboarded: why, and what to do. `spoils`: an earlier row that it shows to be bad too."""
+
+    number: int
+    place: str
+    reason: str
+    remedy: str
+    raw: bytes = b""
+    spoils: int | None = None
+
+
+class RefusedError(Exception):
+    """The material of one entry is not acceptable; becomes a `Fault`."""
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.remedy = remedy

@@ -1,0 +1,137 @@
+"""Does what is left of a run, and tells what came of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lib.specs import FacilitySpec, suffixed
+from operations.onboarding.calls import IotCalls
+from operations.onboarding.failures import failures_of, mark_of, write_failures
+from operations.onboarding.journal import Journal
+from operations.onboarding.lists.formats import Source
+from operations.onboarding.pacing import Pacer
+from operations.onboarding.quotas import Quotas, calls_for, least_seconds
+from operations.onboarding.records import Run
+from operations.onboarding.run import OnProgress, activate_devices, run_devices
+from operations.onboarding.steps import Group, Work
+from operations.onboarding.target import Target
+from operations.project import Project
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a run did. `seconds` and `rate` (devices a second) are of the calls alone, `ceiling` is the quotas' rate;
+    `orphans` are certificates in AWS IoT that were made for a device which has another one."""
+
+    facility: str
+    run: int
+    rows: int
+    onboarded: int
+    already: int
+    failed: int
+    calls: Mapping[str, int]
+    throttles: int
+    seconds: float
+    rate: float
+    ceiling: float | None
+    failures: str | None
+    orphans: tuple[str, ...]
+
+
+def perform(
+    project: Project,
+    run: Run,
+    *,
+    target: Target,
+    journal: Journal,
+    on_progress: OnProgress,
+    already: int = 0,
+) -> Outcome:
+    """Does what is left of a run, and writes down what failed."""
+    work = work_of(project, target, journal, is_staged=run.is_staged, policy_on=run.policy_on)
+    before = journal.count(run.id)
+    started = time.monotonic()
+    try:
+        run_devices(work, run.id, on_progress=on_progress)
+    finally:
+        work.calls.pacer.close()
+    seconds = time.monotonic() - started
+    counted = journal.count(run.id)
+    failures = list(failures_of(journal, run.id))
+    source = source_of(run)
+    is_unchanged = source.path.exists() and mark_of(source.path) == run.mark
+    folder = project.root / "build" / "onboarding" / run.facility / f"run-{run.id}"
+    written = write_failures(folder, source, iter(failures), is_unchanged=is_unchanged)
+    done = counted.get("done", 0)
+    query = "SELECT orphans.certificate_id FROM orphans JOIN devices USING (thing) WHERE run = ?"
+    orphans = journal.read(query, run.id)
+    return Outcome(
+        facility=run.facility,
+        run=run.id,
+        rows=done + already + len(failures),
+        onboarded=done,
+        already=already,
+        failed=len(failures),
+        calls=dict(sorted(work.calls.pacer.calls.items())),
+        throttles=sum(work.calls.pacer.throttles.values()),
+        seconds=round(seconds, 2),
+        rate=round((done - before.get("done", 0)) / seconds, 2) if seconds else 0.0,
+        ceiling=ceiling_of(journal, run, target.quotas),
+        failures=str(written.relative_to(project.root)) if written else None,
+        orphans=tuple(str(found[0]) for found in orphans),
+    )
+
+
+def activate(
+    project: Project, facility: FacilitySpec, *, target: Target, journal: Journal, on_progress: OnProgress
+) -> int:
+    """Activates what was staged; returns how many devices."""
+    work = work_of(project, target, journal, is_staged=False, policy_on="group")
+    try:
+        return activate_devices(work, facility.id, on_progress=on_progress)
+    finally:
+        work.calls.pacer.close()
+
+
+def work_of(project: Project, target: Target, journal: Journal, *, is_staged: bool, policy_on: str) -> Work:
+    """What the steps of devices need."""
+    suffix = project.environment_suffix
+    rates = target.quotas.rates() if target.quotas else {}
+    pacer = Pacer(target.rates, account=target.account, rates=rates)
+    return Work(
+        calls=IotCalls(target.iot, pacer),
+        journal=journal,
+        groups={
+            group.device_type: Group(
+                thing_group=suffixed(group.thing_group, suffix), policy=suffixed(group.policy, suffix)
+            )
+            for facility in project.facilities
+            for group in facility.groups
+        },
+        is_staged=is_staged,
+        policy_on=policy_on,
+    )
+
+
+def source_of(run: Run) -> Source:
+    """The list of a run."""
+    return Source(
+        path=Path(run.source),
+        format=run.format,
+        bundle=run.bundle,
+        signers=Path(run.signers) if run.signers else None,
+    )
+
+
+def ceiling_of(journal: Journal, run: Run, quotas: Quotas | None) -> float | None:
+    """Devices a second that the quotas allow at most, for what the run's devices bring."""
+    if quotas is None:
+        return None
+    query = "SELECT count(*), coalesce(sum(is_certificate), 0) FROM devices WHERE run = ?"
+    devices, certificates = journal.read(query, run.id)[0]
+    calls = calls_for(devices=devices, certificates=certificates, policy_on=run.policy_on, groups=0)
+    seconds, _ = least_seconds(calls, quotas.per_second)
+    return round(devices / seconds, 2) if seconds else None

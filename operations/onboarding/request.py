@@ -1,0 +1,147 @@
+"""From what was asked for to a run in the journal, or to a forecast: read the list, match it, write it down."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+
+from generator.diagnostics import EnvironmentFault, RequestError
+from lib.specs import FacilitySpec
+from operations.onboarding.failures import mark_of
+from operations.onboarding.journal import Journal
+from operations.onboarding.lists.formats import Source
+from operations.onboarding.lists.reading import read_rows
+from operations.onboarding.matching import Matching
+from operations.onboarding.planned import read_planned
+from operations.onboarding.quotas import Quotas, calls_for, least_seconds
+from operations.onboarding.records import Run
+from operations.project import Project
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """Which list for which facility; `device_type` is that of rows that name no thing."""
+
+    facility: FacilitySpec
+    source: Source
+    issuers: tuple[x509.Certificate, ...] = ()
+    device_type: str | None = None
+    reason: str = ""
+    is_staged: bool = False
+    policy_on: str = "group"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """What a list would do: rows by what becomes of them, calls by API, and the least seconds that they take."""
+
+    facility: str
+    format: str
+    rows: int
+    pairs: int
+    already: int
+    faults: int
+    unpaired: int
+    calls: Mapping[str, int]
+    seconds: float
+    slowest: str | None
+    quotas: str
+    first_faults: tuple[str, ...]
+
+
+_TOLD = 5
+
+
+def match(project: Project, request: Request, journal: Journal | None, *, keep_material: bool) -> Matching:
+    """The list's rows paired with the facility's planned things."""
+    if request.facility.registration != "bulk":
+        raise RequestError(
+            f"Terraform registers the things of {request.facility.id}, with certificates from their CSRs",
+            hint="set `registration: bulk` for it in fleet.yaml, generate and apply; or hand in CSRs",
+        )
+    matching = Matching(suffix=project.environment_suffix, device_type=request.device_type, keep_material=keep_material)
+    try:
+        matching.add_things(
+            read_planned(project, request.facility), is_taken=journal.has_certificate if journal else lambda _: False
+        )
+        now = datetime.datetime.now(datetime.UTC)
+        matching.add_rows(
+            read_rows(request.source, now=now, issuers=request.issuers),
+            held=journal.held if journal else lambda _: None,
+        )
+    except BaseException:
+        matching.close()
+        raise
+    return matching
+
+
+def forecast(project: Project, request: Request, *, journal: Journal | None, quotas: Quotas) -> Forecast:
+    """What would happen, without a call and without a change."""
+    matching = match(project, request, journal, keep_material=False)
+    counts = matching.counts
+    calls = calls_for(
+        devices=counts["pairs"],
+        certificates=matching.certificates(),
+        policy_on=request.policy_on,
+        groups=len(request.facility.groups),
+    )
+    seconds, slowest = least_seconds(calls, quotas.rates())
+    first = []
+    for fault in matching.faults():
+        first.append(f"row {fault.number} ({fault.place}): {fault.reason}; {fault.remedy}")
+        if len(first) == _TOLD:
+            break
+    matching.close()
+    return Forecast(
+        facility=request.facility.id,
+        format=request.source.format,
+        **counts,
+        calls=calls,
+        seconds=seconds,
+        slowest=slowest,
+        quotas="live" if quotas.is_live else "AWS's defaults",
+        first_faults=tuple(first),
+    )
+
+
+def start(project: Project, request: Request, journal: Journal) -> tuple[Run, int]:
+    """Writes a new run into the journal, before any call. Returns it and how many rows were onboarded already."""
+    unfinished = journal.unfinished(request.facility.id)
+    if unfinished is not None:
+        left = journal.count(unfinished.id).get("planned", 0)
+        raise RequestError(
+            f"an onboarding of {request.facility.id} was cut off: {left} devices of {unfinished.source} are not done",
+            hint="go on with it first: fleet onboard --facility ID --resume",
+        )
+    source = request.source
+    run = Run(
+        facility=request.facility.id,
+        source=str(source.path.absolute()),
+        format=source.format,
+        bundle=source.bundle,
+        signers=str(source.signers.absolute()) if source.signers else None,
+        mark=mark_of(source.path),
+        reason=request.reason,
+        is_staged=request.is_staged,
+        policy_on=request.policy_on,
+    )
+    matching = match(project, request, journal, keep_material=True)
+    run_id = journal.start_run(run, matching.pairs(), matching.faults(), now=time.time())
+    already = matching.counts["already"]
+    matching.close()
+    return run.with_id(run_id), already
+
+
+def own_requests(path: Path, facility: str) -> Source:
+    """The CSRs of the project's own identities, as a list. Raises EnvironmentFault where there are none."""
+    if not path.is_file():
+        raise EnvironmentFault(
+            f"{facility} has no CSRs in {path}",
+            hint=f"make keys and CSRs: fleet keys create --facility {facility}; or name a list: --from FILE",
+        )
+    return Source(path=path, format="jsonl")

@@ -1,0 +1,147 @@
+"""Runs the devices of one run through their steps, many at a time, until nothing is left to do."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from botocore.exceptions import ClientError
+
+from generator.diagnostics import EnvironmentFault
+from operations.onboarding import entries
+from operations.onboarding.calls import code_of, message_of
+from operations.onboarding.orphans import settle_certificates
+from operations.onboarding.records import Device, Step
+from operations.onboarding.steps import Work, onboard_device
+
+THREADS = 32
+"""Devices at a time: at 15 devices a second, calls that take half a second each still keep the pace."""
+ROUNDS = 5
+
+Item = TypeVar("Item")
+
+
+@dataclass(slots=True)
+class Meter:
+    """How far a run is; `rate` is devices a second since it began."""
+
+    total: int
+    done: int = 0
+    failed: int = 0
+    started: float = field(default_factory=time.monotonic)
+    _counting: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def count(self, *, is_failed: bool = False) -> None:
+        """One device more; from any thread."""
+        with self._counting:
+            self.failed += is_failed
+            self.done += not is_failed
+
+    @property
+    def rate(self) -> float:
+        passed = time.monotonic() - self.started
+        return (self.done + self.failed) / passed if passed > 0 else 0.0
+
+
+OnProgress = Callable[[Meter], None]
+
+
+def run_devices(work: Work, run: int, *, on_progress: OnProgress, threads: int = THREADS) -> None:
+    """Onboards every planned device of the run and marks it finished. Raises EnvironmentFault for what stops all."""
+    counted = work.journal.count(run)
+    meter = Meter(total=counted.get("planned", 0))
+    _prepare(work, run)
+    for _ in range(ROUNDS):
+        settle_certificates(work, run)
+        _each(
+            work.journal.devices(run, "planned"),
+            lambda device: _one(work, device, meter),
+            threads=threads,
+            after=lambda: on_progress(meter),
+        )
+        if not work.journal.count(run).get("planned"):
+            work.journal.write(entries.finished(run, at=work.clock()))
+            return
+    raise EnvironmentFault(
+        f"AWS IoT leaves {work.journal.count(run)['planned']} devices without an answer",
+        hint="go on later with --resume",
+    )
+
+
+def activate_devices(work: Work, facility: str, *, on_progress: OnProgress, threads: int = THREADS) -> int:
+    """Activates the certificates that were staged for a facility; returns how many."""
+    query = """SELECT thing, certificate_id FROM devices
+        WHERE facility = ? AND state = 'done' AND certificate_status = 'INACTIVE' ORDER BY thing"""
+    staged = work.journal.read(query, facility)
+    meter = Meter(total=len(staged))
+
+    def activate(found: tuple[str, str]) -> None:
+        thing, certificate_id = found
+        work.journal.write(entries.begin(thing, Step.ACTIVATE, at=work.clock()))
+        work.calls.call("UpdateCertificate", certificateId=certificate_id, newStatus="ACTIVE")
+        work.journal.write(
+            entries.end(thing, Step.ACTIVATE, at=work.clock()), entries.status(thing, certificate_status="ACTIVE")
+        )
+        meter.count()
+
+    pairs = [(str(thing), str(certificate_id)) for thing, certificate_id in staged]
+    _each(pairs, activate, threads=threads, after=lambda: on_progress(meter))
+    return len(staged)
+
+
+def _prepare(work: Work, run: int) -> None:
+    """Makes sure that the groups are there, and that their policies are attached where things get them from there."""
+    query = "SELECT DISTINCT json_extract(line, '$.device_type') FROM devices WHERE run = ? AND state = 'planned'"
+    for (device_type,) in work.journal.read(query, run):
+        group = work.groups[device_type]
+        try:
+            found = work.calls.call("DescribeThingGroup", thingGroupName=group.thing_group)
+            if work.policy_on == "group":
+                work.calls.call("AttachPolicy", policyName=group.policy, target=found["thingGroupArn"])
+        except ClientError as error:
+            raise EnvironmentFault(
+                f"{group.thing_group} or {group.policy} is not in AWS IoT: {code_of(error)}: {message_of(error)}",
+                hint="apply the facility's stack first, then go on with --resume",
+            ) from None
+
+
+def _one(work: Work, device: Device, meter: Meter) -> None:
+    if onboard_device(work, device):
+        state = work.journal.read("SELECT state FROM devices WHERE thing = ?", device.thing)[0][0]
+        meter.count(is_failed=state == "failed")
+
+
+def _each(
+    items: Iterable[Item],
+    work: Callable[[Item], None],
+    *,
+    threads: int,
+    after: Callable[[], None],
+) -> None:
+    """Does work for each item on so many threads; the first error stops them all and is raised."""
+    errors: list[BaseException] = []
+    room = threading.BoundedSemaphore(2 * threads)
+
+    def guarded(item: Item) -> None:
+        try:
+            if not errors:
+                work(item)
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            room.release()
+
+    with ThreadPoolExecutor(threads, thread_name_prefix="onboard") as pool:
+        for item in items:
+            room.acquire()
+            after()
+            if errors:
+                break
+            pool.submit(guarded, item)
+    after()
+    if errors:
+        raise errors[0]

@@ -1,0 +1,140 @@
+"""Rows are paired with planned things before any call: by name, by serial, else the next free thing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from operations.onboarding.lists.record import Fault, Material, Row
+from operations.onboarding.matching import Held, Matching
+from operations.onboarding.planned import PlannedThing
+
+
+def thing(number: int, device_type: str = "press", **more: str) -> PlannedThing:
+    name = f"sg-01-{device_type}-{number:04d}-dev"
+    values = {"name": name, "thing_type": f"type-{device_type}-dev", "serial": f"SN-{device_type}-{number}", **more}
+    return PlannedThing(device_type=device_type, attributes={}, **values)
+
+
+THINGS = [*(thing(number) for number in (1, 2, 3)), *(thing(number, "pump") for number in (1, 2))]
+
+
+def row(number: int, *, key: bytes | None = None, fingerprint: bytes | None = None, **more: Any) -> Row:
+    material = Material(
+        is_certificate=True,
+        der=b"der",
+        fingerprint=fingerprint or b"f%d" % number,
+        key=key or b"k%d" % number,
+        common_name=None,
+    )
+    values = {"name": None, "serial": None, "device_type": None, "must_match": False} | more
+    return Row(number=number, place=f"line {number}", raw=b"", material=material, **values)
+
+
+def matched(
+    entries: Iterable[Row | Fault],
+    *,
+    held: dict[bytes, Held] | None = None,
+    taken: Iterable[str] = (),
+    device_type: str | None = None,
+) -> tuple[dict[int, str], dict[int, str]]:
+    """Row → thing, row → why not."""
+    matching = Matching(suffix="dev", device_type=device_type)
+    matching.add_things(THINGS, is_taken=lambda name: name in set(taken))
+    matching.add_rows(entries, held=(held or {}).get)
+    pairs = {pair.row: pair.thing.name.removeprefix("sg-01-").removesuffix("-dev") for pair in matching.pairs()}
+    faults = {fault.number: fault.reason for fault in matching.faults()}
+    counts = matching.counts
+    assert (len(pairs), len(faults)) == (counts["pairs"], counts["faults"])
+    assert len(pairs) + len(faults) + counts["already"] == counts["rows"]
+    matching.close()
+    return pairs, faults
+
+
+def test_names_and_serials_come_before_the_next_free_number() -> None:
+    """Whatever the order of the list: the row that names the first thing gets it."""
+    rows = [
+        row(1),
+        row(2, serial="SN-press-2"),
+        row(3, name="sg-01-press-0001", must_match=True),
+        row(4, name="sg-01-pump-0002-dev", must_match=True),
+        row(5, name="a chip"),
+    ]
+    wanted = {1: "press-0003", 2: "press-0002", 3: "press-0001", 4: "pump-0002", 5: "pump-0001"}
+    assert (wanted, {}) == matched(rows)
+
+
+def test_more_rows_than_things_is_a_fault_of_each_row_beyond() -> None:
+    """The first five get the five things."""
+    pairs, faults = matched(row(number) for number in range(1, 8))
+    assert (5, [6, 7]) == (len(pairs), list(faults))
+    assert "more rows than that" in faults[6]
+
+
+def test_a_device_type_takes_things_of_its_own_alone() -> None:
+    """Said for the whole list or by the row."""
+    assert {1: "pump-0001", 2: "press-0001", 3: "pump-0002"} == matched(
+        [row(1), row(2, device_type="press"), row(3)], device_type="pump"
+    )[0]
+    assert "of type pump left" in matched([row(number) for number in (1, 2, 3)], device_type="pump")[1][3]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"name": "sg-01-press-0009", "must_match": True}, "no planned thing has its name 'sg-01-press-0009'"),
+        ({"serial": "SN-x", "must_match": True}, "no planned thing has its serial 'SN-x'"),
+        ({"name": "sg-01-press-0001", "device_type": "pump", "must_match": True}, "says it is a pump"),
+        ({"name": "sg-01-press-0002-dev", "must_match": True}, "row 1 is sg-01-press-0002-dev already"),
+    ],
+)
+def test_a_row_that_names_a_thing_gets_no_other(wrong: dict[str, Any], reason: str) -> None:
+    """Where its thing is not planned, is of another type or taken, the row is a fault."""
+    pairs, faults = matched([row(1, name="sg-01-press-0002", must_match=True), row(2, **wrong)])
+    assert ([1], [2]) == (list(pairs), list(faults))
+    assert reason in faults[2]
+
+
+def test_a_later_row_spoils_an_earlier_one() -> None:
+    """Both are faults, and the thing is free for another."""
+    spoiling = Fault(number=2, place="line 2", reason="has the key of row 1: shared", remedy="…", spoils=1)
+    pairs, faults = matched([row(1, name="sg-01-press-0001", must_match=True), spoiling, row(3)])
+    assert ({3: "press-0001"}, [1, 2]) == (pairs, list(faults))
+    assert "row 2 has the key of this row: shared" == faults[1]
+
+
+def test_what_is_onboarded_already_is_no_work() -> None:
+    """The same certificate again is `already`; it keeps its thing, which is not free."""
+    held = {b"k1": Held(thing="sg-01-press-0001-dev", fingerprint=b"f1", is_done=True)}
+    pairs, faults = matched([row(1), row(2)], held=held, taken=["sg-01-press-0001-dev"])
+    assert ({2: "press-0002"}, {}) == (pairs, faults)
+
+
+def test_what_failed_goes_on_with_its_own_thing() -> None:
+    """Its certificate may be in AWS IoT already: another thing must not get it."""
+    held = {b"k2": Held(thing="sg-01-pump-0002-dev", fingerprint=b"f2", is_done=False)}
+    assert {1: "press-0001", 2: "pump-0002"} == matched([row(1), row(2)], held=held, taken=["sg-01-pump-0002-dev"])[0]
+
+
+@pytest.mark.parametrize(
+    ("held", "given", "reason"),
+    [
+        (("th-1", b"f1", True), {}, "it is onboarded as th-1"),
+        (("th-1", b"other", True), {}, "its key is that of th-1 already"),
+        (("sg-01-press-0002-dev", b"f1", True), {"name": "sg-01-press-0001"}, "it is onboarded as sg-01-press-0002"),
+    ],
+)
+def test_a_key_belongs_to_one_thing(held: tuple[str, bytes, bool], given: dict[str, Any], reason: str) -> None:
+    """Of whatever facility."""
+    found = Held(thing=held[0], fingerprint=held[1], is_done=held[2])
+    assert reason in matched([row(1, **given)], held={b"k1": found})[1][1]
+
+
+def test_a_thing_with_a_certificate_is_not_given_another() -> None:
+    """Rotation does that; and it is not free for a row that names none."""
+    taken = ["sg-01-press-0001-dev"]
+    pairs, faults = matched([row(1, name="sg-01-press-0001", must_match=True), row(2)], taken=taken)
+    assert {2: "press-0002"} == pairs
+    assert "has another certificate already" in faults[1]

@@ -1,0 +1,151 @@
+"""`fleet onboard` from end to end, against a service that enforces AWS IoT's quotas."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.onboarding_project import PLANT, SUFFIX
+from tests.operations.onboarding.builders import make_certificate, new_key, pem, quoted
+from tests.operations.onboarding.site import Site, asked_keys, keys_by_thing, site, thing_name
+
+GROUP = f"thing-group-{PLANT}-press-{SUFFIX}"
+POLICY = f"policy-{PLANT}-press-{SUFFIX}"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Site]:
+    with site(tmp_path, things=6) as found:
+        yield found
+
+
+def write_list(path: Path, *names: str) -> Path:
+    """A CSV list with a certificate for each of these things."""
+    rows = [f"{name},{quoted(pem(make_certificate(name)))}\n" for name in names]
+    path.write_text("name,certificate\n" + "".join(rows))
+    return path
+
+
+def test_a_dry_run_tells_and_changes_nothing(place: Site) -> None:
+    """Rows, calls by API, the least time at the live quotas; AWS IoT is not called and no journal is made."""
+    told = json.loads(place.onboard("--dry-run", "--json"))
+    assert (6, 6, 0, 0, 0) == tuple(told[key] for key in ("rows", "pairs", "already", "faults", "unpaired"))
+    assert (25, "live", "CreateCertificateFromCsr") == (sum(told["calls"].values()), told["quotas"], told["slowest"])
+    assert {} == place.service.state()["calls"]
+    assert not list(place.journals.rglob("bench-*"))
+    assert "6 would be onboarded" in place.onboard("--dry-run")
+
+
+def test_four_calls_a_device(place: Site) -> None:
+    """And two for each group, whose policy the things get; each has its own key; a second run does nothing."""
+    result = place.onboarded("--reason", "pallet 7")
+    assert (6, 0, 0, 750.0) == (result["onboarded"], result["failed"], result["throttles"], result["ceiling"])
+    state = place.service.state()
+    assert 4 * 6 + 2 == sum(state["calls"].values())
+    assert {POLICY: [f"arn:aws:iot:ap-southeast-1:111122223333:thinggroup/{GROUP}"]} == state["policies"]
+    assert asked_keys(place.project) == keys_by_thing(state)
+    again = place.onboarded()
+    assert (0, 6, {}) == (again["onboarded"], again["already"], again["calls"])
+    assert state["things"] == place.service.state()["things"]
+
+
+def test_the_policy_on_the_certificate_is_a_fifth_call(place: Site) -> None:
+    """For brokers that know no policies of groups."""
+    place.onboarded("--policy-on", "certificate")
+    state = place.service.state()
+    assert sorted(each["certificateArn"] for each in state["certificates"].values()) == state["policies"][POLICY]
+
+
+def test_staged_devices_are_inactive_until_activated(place: Site) -> None:
+    """Stage first, activate at site acceptance; a second activation finds nothing to do."""
+    place.onboarded("--stage")
+    assert {"INACTIVE"} == {each["status"] for each in place.service.state()["certificates"].values()}
+    assert {"activated": 6} == place.onboarded("--activate")
+    assert {"ACTIVE"} == {each["status"] for each in place.service.state()["certificates"].values()}
+    assert {"activated": 0} == place.onboarded("--activate")
+
+
+def test_failed_rows_are_a_list_that_can_be_run_again(place: Site, tmp_path: Path) -> None:
+    """Good rows go on; the others stand in a file of the list's format, with reasons beside it."""
+    path = write_list(tmp_path / "pallet.csv", *map(thing_name, (1, 2)), "sg-01-press-0099")
+    with path.open("a") as file:
+        file.write(f"{thing_name(3)},{quoted(pem(make_certificate(key=None))[:200])}\n")
+    result = place.onboarded("--from", str(path), exit_code=1)
+    assert (4, 2, 2) == (result["rows"], result["onboarded"], result["failed"])
+    failures = place.project / result["failures"]
+    reasons = [json.loads(line) for line in (failures.parent / "reasons.jsonl").read_text().splitlines()]
+    assert [3, 4] == [reason["row"] for reason in reasons]
+    assert "no planned thing has its name 'sg-01-press-0099'" == reasons[0]["reason"]
+    failures.write_text(failures.read_text().replace("sg-01-press-0099", "sg-01-press-0004"))
+    again = place.onboarded("--from", str(failures), exit_code=1)
+    assert (1, 1) == (again["onboarded"], again["failed"])
+    assert [thing_name(number) for number in (1, 2, 4)] == sorted(place.service.state()["things"])
+
+
+def test_a_thing_that_is_there_with_other_attributes(place: Site) -> None:
+    """Is not touched, and no certificate is made in vain; the other devices go on."""
+    place.iot().create_thing(thingName=thing_name(2), attributePayload={"attributes": {"site": "elsewhere"}})
+    result = place.onboarded(exit_code=1)
+    assert (5, 1) == (result["onboarded"], result["failed"])
+    state = place.service.state()
+    assert (5, []) == (len(state["certificates"]), state["things"][thing_name(2)]["principals"])
+
+
+def test_a_certificate_that_another_thing_has(place: Site, tmp_path: Path) -> None:
+    """Registered before and attached elsewhere: refused; registered and attached to nothing: taken."""
+    iot = place.iot()
+    path = tmp_path / "list.csv"
+    certificates = [pem(make_certificate(f"n{number}")) for number in (1, 2)]
+    path.write_text(
+        "name,certificate\n"
+        + "".join(f"{thing_name(n)},{quoted(text)}\n" for n, text in enumerate(certificates, start=1))
+    )
+    arns = [
+        iot.register_certificate_without_ca(certificatePem=text, status="INACTIVE")["certificateArn"]
+        for text in certificates
+    ]
+    iot.create_thing(thingName="stranger")
+    iot.attach_thing_principal(thingName="stranger", principal=arns[0])
+    result = place.onboarded("--from", str(path), exit_code=1)
+    assert (1, 1) == (result["onboarded"], result["failed"])
+    state = place.service.state()
+    assert ([], [arns[1]]) == (
+        state["things"][thing_name(1)]["principals"],
+        state["things"][thing_name(2)]["principals"],
+    )
+    assert "ACTIVE" == state["certificates"][arns[1].rpartition("/")[2]]["status"]
+
+
+def test_what_cannot_be_asked_for(place: Site, tmp_path: Path) -> None:
+    """Each with what to do instead."""
+    assert "no onboarding of sg-01 was cut off" in place.onboard("--resume", exit_code=2)
+    assert "stand alone" in place.onboard("--resume", "--from", "x", exit_code=2)
+    assert "there is no" in place.onboard("--from", str(tmp_path / "none"), exit_code=7)
+    assert "has no device type 'pump'" in place.onboard("--device-type", "pump", exit_code=2)
+
+
+def test_a_plant_that_terraform_registers_is_refused(place: Site) -> None:
+    """Its certificates would be in no state of Terraform's."""
+    declaration = place.project / "lib" / "facilities" / "sg_01" / "__init__.py"
+    declaration.write_text(declaration.read_text().replace("'bulk'", "'terraform'"))
+    assert "registration: bulk" in place.onboard(exit_code=2)
+
+
+def test_no_private_key_is_copied_anywhere(place: Site, tmp_path: Path) -> None:
+    """Not even from a list that has one: not into the journal, not into the file of failures."""
+    from cryptography.hazmat.primitives import serialization
+
+    key = new_key()
+    text = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+    path = tmp_path / "list.csv"
+    path.write_text(f"name,certificate\n{thing_name(1)},{quoted(text)}\n")
+    assert 1 == place.onboarded("--from", str(path), exit_code=1)["failed"]
+    place.onboarded()
+    secret = text.splitlines()[1].encode()
+    files = [file for folder in (place.journals, place.project) for file in folder.rglob("*") if file.is_file()]
+    assert [] == [file for file in files if secret in file.read_bytes()]
