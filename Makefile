@@ -38,6 +38,7 @@ bench: setup ## Measures speed beside the peers and the limit (docs/benchmarks.m
 	@$(BIN)/python -m benchmarks generate_rows
 	@$(BIN)/python -m benchmarks validate
 	@$(BIN)/python -m benchmarks synthesis
+	@$(BIN)/python -m benchmarks processor
 
 soak: setup ## Runs what needs patience: 50 kills of a running `fleet generate`, 100,000 mutated manifests.
 	@FLEET_KILLS=50 $(BIN)/python -m pytest tests/generator/test_kills.py

@@ -65,7 +65,8 @@ def parse_batch(event: Mapping[str, Any], *, catalogue: Catalogue, suffix: str) 
             sequence_number = kinesis["sequenceNumber"]
             if not sequence_number.isdecimal():
                 raise BatchError(f"the record's sequence number is not a number: {sequence_number[:80]!a}")
-            shard = record.get("eventID", "").partition(":")[0] or shard
+            if shard == UNKNOWN:
+                shard = record.get("eventID", "").partition(":")[0] or UNKNOWN
             parsed = _parse_record(
                 sequence_number=sequence_number,
                 encoded=kinesis["data"],

@@ -6,6 +6,8 @@ import binascii
 import hashlib
 import re
 from collections.abc import Mapping
+from functools import lru_cache
+from zlib import crc32
 
 import msgspec
 
@@ -56,6 +58,9 @@ REASONS = frozenset(
 )
 """Every reason code that quarantine knows; docs/message.md says what each means."""
 
+_NO_SEQUENCE = b"\xff"
+"""Begins an identity by hash: beyond the first byte of every place in a minute."""
+
 _ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?", re.ASCII)
 _THING = re.compile(r"[a-zA-Z0-9:_-]{1,128}", re.ASCII)
 _PRINCIPAL = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -91,8 +96,8 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
 class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A valid message; a msgspec struct, as a frozen dataclass costs 2 µs to make and there are 4,000 in a batch.
 
-    `time` and the envelope's times are milliseconds since the epoch. `identity` (8 bytes) tells messages of a device
-    apart, `content` (4 bytes) tells two messages of one identity apart.
+    `time` and the envelope's times are milliseconds since the epoch. `order` is the place among the device's readings.
+    `identity` (9 bytes) tells messages of a device's minute apart, `content` (4 bytes, a CRC) two of one identity.
     """
 
     sequence_number: str
@@ -100,13 +105,9 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     time: int
     sequence: int | None
     metrics: Mapping[str, float]
+    order: tuple[int, int]
     identity: bytes
     content: bytes
-
-    @property
-    def order(self) -> tuple[int, int]:
-        """The place among the device's readings."""
-        return self.time, -1 if self.sequence is None else self.sequence
 
     @property
     def is_late(self) -> bool:
@@ -168,20 +169,34 @@ def parse_reading(*, sequence_number: str, envelope: Envelope, catalogue: Catalo
         time=message.time,
         sequence=message.sequence,
         metrics=message.metrics,
+        order=(message.time, -1 if message.sequence is None else message.sequence),
         identity=_identity(message, payload),
-        content=hashlib.blake2b(payload, digest_size=4).digest(),
+        content=crc32(payload).to_bytes(4),
     )
 
 
 def _check_identity(envelope: Envelope, *, suffix: str) -> None:
-    if not has_safe_ids(envelope):
-        raise PoisonReading("ids", "facility, device type or thing is no valid id")
-    if not _PRINCIPAL.fullmatch(envelope.principal):
-        raise PoisonReading("identity", "the principal is not a certificate id")
-    if envelope.client_id != envelope.thing:
-        raise PoisonReading("identity", "the client id is not the thing of the topic")
-    if not envelope.thing.endswith(f"-{suffix}"):
-        raise PoisonReading("environment", f"the thing is not of the environment {suffix}")
+    fault = _identity_fault(
+        envelope.facility, envelope.device_type, envelope.thing, envelope.client_id, envelope.principal, suffix
+    )
+    if fault is not None:
+        raise PoisonReading(*fault)
+
+
+@lru_cache(maxsize=16_384)
+def _identity_fault(
+    facility: str, device_type: str, thing: str, client_id: str, principal: str, suffix: str
+) -> tuple[str, str] | None:
+    """Why these stamps are not to be believed; a device's are the same in each of its messages."""
+    if not (_ID.fullmatch(facility) and _ID.fullmatch(device_type) and _THING.fullmatch(thing)):
+        return "ids", "facility, device type or thing is no valid id"
+    if not _PRINCIPAL.fullmatch(principal):
+        return "identity", "the principal is not a certificate id"
+    if client_id != thing:
+        return "identity", "the client id is not the thing of the topic"
+    if not thing.endswith(f"-{suffix}"):
+        return "environment", f"the thing is not of the environment {suffix}"
+    return None
 
 
 def _payload(raw: str) -> bytes:
@@ -221,6 +236,7 @@ def _check_time(time: int, *, received_at: int) -> None:
 
 
 def _identity(message: _Message, payload: bytes) -> bytes:
+    """Exact where there is a sequence number: its 7 bytes after the place in the minute, which takes 2."""
     if message.sequence is None:
-        return hashlib.sha256(payload).digest()[:8]
-    return hashlib.blake2b(b"%d:%d" % (message.time, message.sequence), digest_size=8).digest()
+        return _NO_SEQUENCE + hashlib.sha256(payload).digest()[:8]
+    return (message.time % 60_000 << 56 | message.sequence).to_bytes(9)

@@ -167,6 +167,10 @@ class Platform:
         answer = handler.handle(event, Context(remaining_ms=remaining_ms))
         return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
 
+    def restart(self) -> None:
+        """Lets the next batch be handled by a process that remembers nothing."""
+        handler.runtime.cache_clear()
+
     @property
     def own_dynamodb(self) -> Any:
         """The handler's own client, for faults on its event hooks."""
