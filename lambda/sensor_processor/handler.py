@@ -5,12 +5,12 @@ from __future__ import annotations
 import gc
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from random import SystemRandom
+from random import Random, SystemRandom
 from typing import Any
 
 import boto3
@@ -67,13 +67,16 @@ _TRANSIENT = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
-    """What one process keeps from batch to batch."""
+    """What one process keeps from batch to batch; a test hands in its own clock, in seconds."""
 
     settings: Settings
     store: Store
     archive: Archive
     memory: Memory
-    random: SystemRandom
+    random: Random
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    write: Callable[[str], object] = print
 
 
 @cache
@@ -100,18 +103,22 @@ def runtime() -> Runtime:
 
 def handle(event: Mapping[str, Any], context: Any) -> dict[str, list[dict[str, str]]]:
     """Lambda's entry: the records that have to come again, by sequence number."""
-    process = runtime()
+    return respond(runtime(), event, context)
+
+
+def respond(process: Runtime, event: Mapping[str, Any], context: Any) -> dict[str, list[dict[str, str]]]:
+    """What Lambda is answered to a batch, by a process that is ready."""
     left_s = WITHOUT_CONTEXT_S if context is None else context.get_remaining_time_in_millis() / 1000
     log = Log(
         level=process.settings.log_level,
         request_id="" if context is None else context.aws_request_id,
-        write=print,
+        write=process.write,
     )
     retry = Retry(
-        deadline=time.monotonic() + left_s - min(RESERVE_S, left_s / 4),
+        deadline=process.clock() + left_s - min(RESERVE_S, left_s / 4),
         is_transient=is_transient,
-        clock=time.monotonic,
-        sleep=time.sleep,
+        clock=process.clock,
+        sleep=process.sleep,
         random=process.random,
     )
     with _without_collection():
