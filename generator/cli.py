@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from generator.cli_assist import completion, explain, init
+from generator.cli_assist import completion, explain, init, message
 from generator.cli_options import environment_option as _environment_option
 from generator.cli_options import facility_option as _facility_option
 from generator.cli_options import found_manifest as _manifest
@@ -166,3 +166,4 @@ main.add_command(completion)
 main.add_command(explain)
 main.add_command(plan)
 main.add_command(init)
+main.add_command(message)

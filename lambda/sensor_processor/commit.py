@@ -132,8 +132,8 @@ def _write_rounds(
                 if len(chunk.readings) == len(pending[name]):
                     pending[name] = []
                 else:
-                    settled = {reading.sequence_number for reading in chunk.readings}
-                    pending[name] = [reading for reading in pending[name] if reading.sequence_number not in settled]
+                    settled = set(map(id, chunk.readings))  # not by record, which may hold many
+                    pending[name] = [reading for reading in pending[name] if id(reading) not in settled]
             elif verdict is Verdict.FAILED:
                 outcome.failed += pending.pop(name)
                 outcome.faults.add(written[name].detail)

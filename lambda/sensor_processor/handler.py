@@ -160,10 +160,9 @@ def _process(batch: Batch, *, process: Runtime, log: Log, retry: Retry) -> set[s
         memory=process.memory,
         retry=retry,
     )
-    overflow = [
-        poison_of(reading, PoisonReading("minute_full", "its minute holds as many messages as one item takes"))
-        for reading in outcome.overflow
-    ]
+    full = PoisonReading("minute_full", "its minute holds as many messages as one item takes")
+    # By record, which may hold several of them.
+    overflow = list({reading.sequence_number: poison_of(reading, full) for reading in outcome.overflow}.values())
     failed |= _put(
         quarantine_objects(overflow, shard=batch.shard, label="-overflow"),
         archive=process.archive,

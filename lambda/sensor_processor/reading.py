@@ -5,13 +5,16 @@ from __future__ import annotations
 import binascii
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
+from typing import TypeVar
 from zlib import crc32
 
 import msgspec
 
-from sensor_processor.catalogue import Catalogue
+from sensor_processor.catalogue import Catalogue, Metric
+
+T = TypeVar("T")
 
 MAX_PAYLOAD_BYTES = 128 * 1024
 """AWS IoT Core takes no larger message: https://docs.aws.amazon.com/general/latest/gr/iot-core.html"""
@@ -29,6 +32,9 @@ MAX_SEQUENCE = 2**53 - 1
 
 MAX_METRICS = 256
 """Names of metrics in one message, known and unknown."""
+
+MAX_READINGS = 1_000
+"""Readings in one message of the array form."""
 
 VALUE_BOUND = 1e12
 """Values stay below it, so that sums of a minute fit DynamoDB's 38 digits exactly (see `aggregate`)."""
@@ -49,9 +55,11 @@ REASONS = frozenset(
         "metrics",
         "minute_full",
         "old",
+        "readings",
         "sequence",
         "too_deep",
         "too_large",
+        "unit",
         "utf8",
         "value",
     }
@@ -94,7 +102,9 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A valid message; a msgspec struct, as a frozen dataclass costs 2 µs to make and there are 4,000 in a batch.
+    """A valid reading, of which a record has one or many.
+
+    A msgspec struct, as a frozen dataclass costs 2 µs to make and there are 4,000 in a batch.
 
     `time` and the envelope's times are milliseconds since the epoch. `order` is the place among the device's readings.
     `identity` (9 bytes) tells messages of a device's minute apart, `content` (4 bytes, a CRC) two of one identity.
@@ -119,10 +129,12 @@ class _Message(msgspec.Struct, gc=False):
     time: int
     metrics: dict[str, float]
     sequence: int | None = None
+    units: dict[str, str] | None = None
 
 
 _decode_envelope = msgspec.json.Decoder(Envelope).decode
 _decode_message = msgspec.json.Decoder(_Message).decode
+_decode_parts = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 def parse_envelope(data: bytes) -> Envelope:
@@ -145,13 +157,21 @@ def has_safe_ids(envelope: Envelope) -> bool:
     )
 
 
-def parse_reading(*, sequence_number: str, envelope: Envelope, catalogue: Catalogue, suffix: str) -> Reading:
-    """The reading in `envelope`: identity proven, payload valid. Raises PoisonReading."""
+def parse_readings(
+    *, sequence_number: str, envelope: Envelope, catalogue: Catalogue, suffix: str
+) -> tuple[Reading, ...]:
+    """The readings in `envelope`: identity proven, payload valid, whole or not at all. Raises PoisonReading."""
     _check_identity(envelope, suffix=suffix)
     known = catalogue.device_types.get(envelope.device_type)
     if known is None:
         raise PoisonReading("device_type", f"the device type {envelope.device_type} is not in the catalogue")
     payload = _payload(envelope.raw)
+    _check_text(payload)
+    parts = _parts(payload) if payload[:1] == b"[" else (payload,)
+    return tuple([_reading(part, sequence_number=sequence_number, envelope=envelope, known=known) for part in parts])
+
+
+def _reading(payload: bytes, *, sequence_number: str, envelope: Envelope, known: Mapping[str, Metric]) -> Reading:
     message = _message(payload)
     _check_time(message.time, received_at=envelope.received_at)
     if message.sequence is not None and not 0 <= message.sequence <= MAX_SEQUENCE:
@@ -163,6 +183,8 @@ def parse_reading(*, sequence_number: str, envelope: Envelope, catalogue: Catalo
             raise PoisonReading("value", f"{name[:64]!a} is {value!r}, outside ±{VALUE_BOUND:g}")
         if name not in known and not _METRIC_NAME.fullmatch(name):
             raise PoisonReading("metric_name", f"{name[:64]!a} is no metric name")
+    if message.units is not None:
+        _check_units(message.units, known=known)
     return Reading(
         sequence_number=sequence_number,
         envelope=envelope,
@@ -211,21 +233,44 @@ def _payload(raw: str) -> bytes:
     return payload
 
 
-def _message(payload: bytes) -> _Message:
+def _check_text(payload: bytes) -> None:
     # msgspec skips over fields it does not know without looking at their encoding, so text is checked first.
-    if not payload.isascii() or b"\\u" in payload or b"\x7f" in payload:
-        try:
-            text = payload.decode()
-        except UnicodeDecodeError as error:
-            raise PoisonReading("utf8", str(error)) from error
-        if _HOSTILE.search(text) or _HOSTILE_ESCAPE.search(text):
-            raise PoisonReading("hostile_text", "the payload holds NUL, control or bidirectional characters")
+    if payload.isascii() and b"\\u" not in payload and b"\x7f" not in payload:
+        return
     try:
-        return _decode_message(payload)
+        text = payload.decode()
+    except UnicodeDecodeError as error:
+        raise PoisonReading("utf8", str(error)) from error
+    if _HOSTILE.search(text) or _HOSTILE_ESCAPE.search(text):
+        raise PoisonReading("hostile_text", "the payload holds NUL, control or bidirectional characters")
+
+
+def _parts(payload: bytes) -> list[bytes]:
+    """The messages of an array, each as its own bytes: so that it is the same message as if it had come alone."""
+    parts = [bytes(part) for part in _decoded(payload, _decode_parts)]
+    if not 1 <= len(parts) <= MAX_READINGS:
+        raise PoisonReading("readings", f"{len(parts)} readings in one message; 1 to {MAX_READINGS} are allowed")
+    return parts
+
+
+def _message(payload: bytes) -> _Message:
+    return _decoded(payload, _decode_message)
+
+
+def _decoded(payload: bytes, decode: Callable[[bytes], T]) -> T:
+    try:
+        return decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise PoisonReading("malformed", str(error)) from error
     except RecursionError as error:
         raise PoisonReading("too_deep", "the payload is nested too deeply") from error
+
+
+def _check_units(units: Mapping[str, str], *, known: Mapping[str, Metric]) -> None:
+    for name, unit in units.items():
+        metric = known.get(name)
+        if metric is not None and unit != metric.unit:
+            raise PoisonReading("unit", f"{name} is sent in {unit[:32]!a}, not in {metric.unit}")
 
 
 def _check_time(time: int, *, received_at: int) -> None:

@@ -18,7 +18,7 @@ from moto import mock_aws
 
 from sensor_processor import handler
 from sensor_processor.catalogue import Catalogue, parse_catalogue
-from sensor_processor.reading import Envelope, Reading, parse_reading
+from sensor_processor.reading import Envelope, Reading, parse_readings
 
 RECEIVED_AT = 1_795_445_343_250  # 2026-11-23T14:49:03.250Z
 CATALOGUE = {
@@ -100,12 +100,13 @@ def make_reading(**overrides: Any) -> Reading:
     """A valid reading; `time`, `sequence`, `metrics` go to its payload, the rest to its record and envelope."""
     message = {name: overrides.pop(name) for name in ("time", "sequence", "metrics") if name in overrides}
     number = overrides.pop("sequence_number", None) or str(next(_numbers))
-    return parse_reading(
+    (reading,) = parse_readings(
         sequence_number=number,
         envelope=Envelope(**make_envelope(payload=make_payload(**message), **overrides)),
         catalogue=parse_catalogue(json.dumps(CATALOGUE).encode()),
         suffix="dev",
     )
+    return reading
 
 
 @pytest.fixture(scope="session")

@@ -150,6 +150,21 @@ def test_messages_beyond_a_full_minute_are_quarantined(platform: Any, event: Any
     ]
 
 
+def test_many_readings_in_one_message_count_each_and_are_one_line(
+    platform: Any, event: Any, record: Any, payload: Any
+) -> None:
+    """An array makes as many readings, over as many minutes, as it holds, one line, and no more when it comes again."""
+    times = [1_795_445_343_000 + 20_000 * place for place in range(-8, 1)]
+    messages = [payload(time=time, sequence=place) for place, time in enumerate(times)]
+    batch = event(record(payload=b"[" + b",".join(messages) + b"]", sequence_number="100"), record(payload=messages[0]))
+
+    assert platform.handle(batch) == []
+    assert platform.handle(batch) == []
+    assert sum(int(item["messages"]["N"]) for item in platform.minutes()) == 9
+    assert len(platform.minutes()) > 2
+    assert [line["sequence_number"] for line in platform.lines("raw/")].count("100") == 1
+
+
 def test_unknown_metrics_are_kept_raw_and_counted(
     platform: Any, event: Any, record: Any, payload: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
