@@ -6,10 +6,11 @@ import argparse
 import json
 from collections.abc import Callable
 
-from benchmarks import generate_rows, processor, synthesis, validate
+from benchmarks import cold_start, generate_rows, processor, synthesis, validate
 from benchmarks.result import Result
 
 BENCHMARKS: dict[str, tuple[str, Callable[[int], Result]]] = {
+    "cold_start": ("a process from its start to its first batch, against boto3 alone", cold_start.run),
     "generate_rows": ("rows of a million things, through the writer of `fleet generate`", generate_rows.run),
     "processor": ("batches of 4,000 readings, with sockets and detection, against what samples do", processor.run),
     "synthesis": ("10,000 things in one plant, against 10 and against one construct for each resource", synthesis.run),
