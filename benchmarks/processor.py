@@ -50,7 +50,7 @@ class _Message(msgspec.Struct):
 
 def run(rounds: int, *, records: int = load.RECORDS, devices: int = load.DEVICES, learned: int = LEARNED) -> Result:
     """Measures all of them on the same batches, and holds that every reading was stored."""
-    with running_stub() as address, _environment(address):
+    with running_stub() as address, environment(address):
         session = boto3.session.Session()
         with open(os.devnull, "w") as sink:  # noqa: PTH123 - the logs have to be written, but not read
             contest = _Contest(address, sink, records=records, devices=devices, first=learned)
@@ -169,7 +169,7 @@ def _floor(event: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _environment(address: str) -> Iterator[None]:
+def environment(address: str) -> Iterator[None]:
     """The function's environment, with the stub for AWS."""
     before = dict(os.environ)
     with TemporaryDirectory(prefix="fleet-benchmark-") as folder:

@@ -33,7 +33,7 @@ Serial = Annotated[str, Field(pattern=SERIAL_PATTERN)]
 ThingName = Annotated[str, Field(pattern=NAME_PATTERN)]
 Spans = Annotated[str, Field(pattern=SPANS_PATTERN)]
 SampleInterval = Annotated[float, Field(ge=0.01, le=86400, allow_inf_nan=False)]
-Detector = Literal["limits", "context"]
+Detector = Literal["limits", "context", "baseline", "flatline", "rate", "correlation", "seasonal"]
 
 
 class Metric(Model):
@@ -43,7 +43,12 @@ class Metric(Model):
     min: Annotated[Limit | None, Field(description="Readings below are anomalies.")] = None
     max: Annotated[Limit | None, Field(description="Readings above are anomalies.")] = None
     detector: Annotated[
-        Detector, Field(description="limits: the static limits alone. context: an adaptive detector besides.")
+        Detector,
+        Field(
+            description="limits: the static limits alone. Besides them: context: what is unusual for this device; "
+            "baseline: a lasting shift of one of several metrics; flatline: a sensor that is stuck; rate: jumps; "
+            "correlation: metrics that no longer move together; seasonal: what is unusual for the hour of the day."
+        ),
     ] = "context"
 
 

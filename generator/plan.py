@@ -15,6 +15,17 @@ TERRAFORM_DEFAULT_MAXIMUM = 1_000
 """Things in a facility up to which Terraform registers them unless the manifest says otherwise."""
 
 
+WATCHED = {
+    "context": "what is unusual for this device",
+    "baseline": "a lasting shift from where the machine ran",
+    "flatline": "a sensor that is stuck",
+    "rate": "jumps",
+    "correlation": "metrics that no longer move together",
+    "seasonal": "what is unusual for the hour of the day",
+}
+"""What each detector finds besides values beyond the limits, in an operator's words."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricPlan:
     """One measured quantity with its static limits."""
@@ -24,6 +35,12 @@ class MetricPlan:
     minimum: float | None
     maximum: float | None
     detector: str
+
+    @property
+    def watched_by(self) -> str:
+        """For operators: what besides the limits makes an anomaly."""
+        besides = WATCHED.get(self.detector)
+        return f"limits, and {besides}" if besides else "limits"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

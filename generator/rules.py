@@ -17,6 +17,7 @@ from generator.manifest import FleetManifest
 from generator.own_rules import check_own_rules
 from generator.regions import REGIONS
 from generator.rules_alarms import silence_windows
+from generator.rules_metrics import correlated_metrics, metric_limits
 from generator.rules_text import plain_text, tag_count, tags
 from generator.rules_things import attributes, known_lines, line_numbers, unique_serials
 from generator.shape import Draft, Fault, suggestion
@@ -58,18 +59,6 @@ def known_device_types(manifest: FleetManifest, draft: Draft) -> Iterator[Fault]
                 hint = suggestion(type_id, draft.device_types) or "describe it in `device_types`"
                 path = ("facilities", facility_id, "things", type_id)
                 yield Fault(path=path, message=f"there is no device type `{type_id}`", hint=hint, is_key=True)
-
-
-def metric_limits(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
-    """A metric has a limit, and its limits leave room between them."""
-    for type_id, device_type in manifest.device_types.items():
-        for name, metric in device_type.metrics.items():
-            path = ("device_types", type_id, "metrics", name)
-            if metric.min is None and metric.max is None:
-                yield Fault(path=path, message=f"`{name}` needs `min` or `max`, or both", is_key=True)
-            elif metric.min is not None and metric.max is not None and metric.min >= metric.max:
-                message = f"`min` {metric.min:g} is not below `max` {metric.max:g}: every reading would be an anomaly"
-                yield Fault(path=(*path, "min"), message=message)
 
 
 def known_region(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
@@ -178,6 +167,7 @@ def timezones() -> tuple[str, ...]:
 RULES: tuple[Rule, ...] = (
     known_device_types,
     metric_limits,
+    correlated_metrics,
     known_region,
     known_timezones,
     registration_size,

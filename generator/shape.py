@@ -183,6 +183,11 @@ def _expected(context: dict[str, Any]) -> Iterator[str]:
     return (word.strip("'") for word in str(context.get("expected", "")).replace(" or ", ", ").split(", "))
 
 
+def _choice(words: Iterable[str]) -> str:
+    *others, last = (f"`{word}`" for word in words)
+    return f"{', '.join(others)} or {last}" if others else last
+
+
 def _type(kind: str) -> Callable[[str, str, dict[str, Any]], str]:
     return lambda name, value, _: f"{name} must be {kind}, not {value}"
 
@@ -226,9 +231,7 @@ _MESSAGES: dict[str, Callable[[str, str, dict[str, Any]], str]] = {
     "greater_than_equal": _bound("at least", "ge"),
     "less_than": _bound("less than", "lt"),
     "less_than_equal": _bound("at most", "le"),
-    "literal_error": lambda name, value, context: (
-        f"{name} must be {' or '.join(f'`{word}`' for word in _expected(context))}, not {value}"
-    ),
+    "literal_error": lambda name, value, context: f"{name} must be {_choice(_expected(context))}, not {value}",
     "one_source": lambda name, _value, context: (
         f"{name} takes one of {', '.join(f'`{source}`' for source in SOURCES)}, not {context['given']} together"
     ),

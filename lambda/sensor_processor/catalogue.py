@@ -8,8 +8,11 @@ from dataclasses import dataclass
 
 import msgspec
 
-DETECTORS = frozenset({"limits", "context"})
-"""Detectors that a metric may name; `limits` is always on, so naming it means: nothing beside it."""
+DETECTORS = frozenset({"limits", "context", "baseline", "flatline", "rate", "correlation", "seasonal"})
+"""Detectors that a metric may name; `limits` is always on, so naming it means: nothing beside it.
+
+`baseline` and `correlation` look at all metrics of a device type that name them, together.
+"""
 
 
 class CatalogueError(Exception):

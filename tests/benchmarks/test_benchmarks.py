@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import generate_rows, processor, synthesis, validate
+from benchmarks import cold_start, generate_rows, processor, synthesis, validate
 from benchmarks.__main__ import BENCHMARKS
 from generator import pipeline, writer
 from generator.artefact import Artefact
@@ -53,6 +53,15 @@ def test_the_processor_is_measured_beside_its_peers_and_the_floor() -> None:
     assert ("processor", ["put_item", "powertools"]) == (document["benchmark"], list(document["peers"]))
     assert 0 < document["share_of_limit"] < 1
     assert ["ours", "limit", "put_item", "powertools"] == list(document["details"]["cpu_us_a_record"])
+
+
+@pytest.mark.slow
+def test_a_cold_start_costs_little_more_than_boto3() -> None:
+    """Start to first batch acknowledged takes at most 1.3 times what boto3 with the same clients and calls takes."""
+    document = json.loads(json.dumps(cold_start.run(5).document()))
+    assert KEYS == list(document)
+    cpu = document["details"]["cpu_s"]
+    assert cpu["ours"] <= 1.3 * cpu["boto3"]
 
 
 def test_rows_go_through_the_writer_of_generate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

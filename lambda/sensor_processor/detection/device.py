@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sensor_processor.catalogue import Metric
+from sensor_processor.detection.group import Group, groups_of
 from sensor_processor.detection.limits import limits_reason, limits_score
+from sensor_processor.detection.single import SINGLES, Single
 from sensor_processor.detection.state import (
     STATE_VERSION,
     DeviceState,
     MetricState,
+    StateError,
     pack_context,
     pack_device,
     unpack_context,
@@ -36,9 +39,9 @@ class Finding:
 
 
 class Channel:
-    """What is known of one metric: its limits at hand, the side of a running excursion and its context detector."""
+    """What is known of one metric: its limits at hand, the side of a running excursion and its own detector."""
 
-    __slots__ = ("context", "excursion", "maximum", "metric", "minimum")
+    __slots__ = ("context", "excursion", "maximum", "metric", "minimum", "single")
 
     def __init__(self, metric: Metric, *, excursion: int = 0, context: ThreeViews | None = None) -> None:
         self.metric = metric
@@ -48,16 +51,39 @@ class Channel:
         self.context = context
         if context is None and metric.detector == "context":
             self.context = ThreeViews()
+        self.single: Single | None = SINGLES[metric.detector]() if metric.detector in SINGLES else None
+
+    def state(self) -> MetricState:
+        """What `restored` goes on from."""
+        return MetricState(
+            excursion=self.excursion,
+            context=b"" if self.context is None else pack_context(self.context),
+            single="" if self.single is None else self.metric.detector,
+            numbers=[] if self.single is None else self.single.state(),
+        )
+
+    @classmethod
+    def restored(cls, metric: Metric, state: MetricState) -> Channel:
+        """A channel that goes on from `state`, as far as the metric still has the detector. Raises StateError."""
+        has_context = bool(state.context) and metric.detector == "context"
+        channel = cls(metric, excursion=state.excursion, context=unpack_context(state.context) if has_context else None)
+        if channel.single is not None and state.single == metric.detector:
+            try:
+                channel.single.restore(state.numbers)
+            except ValueError as error:
+                raise StateError(f"the {state.single} detector of {metric.name}: {error}") from error
+        return channel
 
 
 class DeviceDetectors:
-    """Static limits for every metric and a context detector for those that name one."""
+    """Static limits for every metric, and for each the detector that it names."""
 
-    __slots__ = ("_channels", "newest")
+    __slots__ = ("_channels", "_groups", "newest")
 
     def __init__(self) -> None:
         self.newest: tuple[int, int] = BEFORE_ALL
         self._channels: dict[str, Channel] = {}
+        self._groups: tuple[Group, ...] | None = None
 
     def feed(self, reading: Reading, *, metrics: Mapping[str, Metric]) -> list[Finding]:
         """What is strange in a reading that is newer than all before; raises ValueError for another."""
@@ -72,6 +98,8 @@ class DeviceDetectors:
         self.newest = order
         findings: list[Finding] = []
         channels = self._channels
+        if self._groups is None:
+            self._groups = groups_of(metrics)
         for name, value in values.items():
             channel = channels.get(name)
             if channel is None:
@@ -92,6 +120,17 @@ class DeviceDetectors:
                     view = VIEWS[detector.view]
                     reason = _context_reason(channel.metric, value, view=view, usual=usual, spread=3 * deviation)
                     findings.append(Finding(metric=name, detector="context", value=value, score=score, reason=reason))
+            elif channel.single is not None:
+                score = channel.single.update(order[0], value)
+                if score:
+                    findings.append(_single_finding(channel, channel.single, value, score))
+        for group in self._groups:
+            found = group.update(values)
+            if found is not None:
+                name, score, reason = found
+                findings.append(
+                    Finding(metric=name, detector=group.name, value=values[name], score=score, reason=reason)
+                )
         return findings
 
     def pack(self) -> bytes:
@@ -101,13 +140,8 @@ class DeviceDetectors:
                 version=STATE_VERSION,
                 newest_time=self.newest[0],
                 newest_sequence=self.newest[1],
-                metrics={
-                    name: MetricState(
-                        excursion=channel.excursion,
-                        context=b"" if channel.context is None else pack_context(channel.context),
-                    )
-                    for name, channel in sorted(self._channels.items())
-                },
+                metrics={name: channel.state() for name, channel in sorted(self._channels.items())},
+                groups={group.name: group.state() for group in self._groups or ()},
             )
         )
 
@@ -119,12 +153,15 @@ def unpack_detectors(packed: bytes, *, metrics: Mapping[str, Metric]) -> DeviceD
     detectors.newest = (state.newest_time, state.newest_sequence)
     for name, known in state.metrics.items():
         metric = metrics.get(name)
-        if metric is None:
-            continue
-        has_context = bool(known.context) and metric.detector == "context"
-        detectors._channels[name] = Channel(
-            metric, excursion=known.excursion, context=unpack_context(known.context) if has_context else None
-        )
+        if metric is not None:
+            detectors._channels[name] = Channel.restored(metric, known)
+    detectors._groups = groups_of(metrics)
+    for group in detectors._groups:
+        if group.name in state.groups:
+            try:
+                group.restore(state.groups[group.name])
+            except (ValueError, TypeError) as error:
+                raise StateError(f"the {group.name} detector: {error}") from error
     return detectors
 
 
@@ -137,6 +174,12 @@ def limits_finding(metric: Metric, value: float) -> Finding:
         score=limits_score(metric, value),
         reason=limits_reason(metric, value),
     )
+
+
+def _single_finding(channel: Channel, detector: Single, value: float, score: float) -> Finding:
+    metric = channel.metric
+    reason = f"{metric.name} {value:g} {metric.unit} {detector.words}"
+    return Finding(metric=metric.name, detector=metric.detector, value=value, score=score, reason=reason)
 
 
 def _context_reason(metric: Metric, value: float, *, view: str, usual: float, spread: float) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import sqrt
+from typing import Any
 
 LEARN = 400
 BLOCK = 100
@@ -59,6 +60,34 @@ class Shift:
             for place, value in enumerate(values):
                 self.means[place] += FOLLOW * (value - self.means[place])
         return self.state
+
+    def numbers(self) -> list[Any]:
+        """What `restore` goes on from."""
+        return [
+            self.count,
+            self.means,
+            self.squares,
+            self._blocks,
+            self.smooth,
+            self.scales,
+            self.score,
+            self.state,
+        ]
+
+    def restore(
+        self,
+        count: int,
+        means: list[float],
+        squares: list[float],
+        blocks: list[list[float]],
+        smooth: list[float],
+        scales: list[float],
+        score: float,
+        state: bool,
+    ) -> None:
+        """Goes on from the numbers of another one with as many channels."""
+        self.count, self.means, self.squares, self._blocks = count, means, squares, blocks
+        self.smooth, self.scales, self.score, self.state = smooth, scales, score, state
 
     def _learn(self, values: Sequence[float]) -> None:
         """Welford's mean and variance a channel: https://doi.org/10.1080/00401706.1962.10490022"""

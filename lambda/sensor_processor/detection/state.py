@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import msgspec
 
@@ -10,7 +11,7 @@ from sensor_processor.compression import compress_state, decompress_state
 from sensor_processor.detection.threeviews import ThreeViews
 from sensor_processor.detection.view import View
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 """Raised when the layout below or the meaning of a field changes; other versions are not read."""
 
 _VIEW = struct.Struct("<qqddddd")
@@ -22,19 +23,23 @@ class StateError(Exception):
 
 
 class MetricState(msgspec.Struct, array_like=True):
-    """What is known of one metric: the side of a running excursion (-1, 0, 1) and the packed context detector."""
+    """What is known of one metric: the side of a running excursion (-1, 0, 1), the packed context detector, and the
+    numbers of another one by its name."""
 
     excursion: int = 0
     context: bytes = b""
+    single: str = ""
+    numbers: list[float] = []
 
 
 class DeviceState(msgspec.Struct, array_like=True):
-    """What is known of one device: its newest reading that detectors saw, and the state of each metric."""
+    """What is known of one device: its newest reading that detectors saw, each metric, each group of metrics."""
 
     version: int
     newest_time: int
     newest_sequence: int
     metrics: dict[str, MetricState]
+    groups: dict[str, list[Any]] = {}
 
 
 def pack_device(state: DeviceState) -> bytes:

@@ -138,7 +138,15 @@ class S3:
         self.changed: list[str] = []
         self._chaos = chaos
 
-    def put_object(self, *, Bucket: str, Key: str, Body: bytes, ContentType: str) -> dict[str, Any]:  # noqa: N803
+    def put_object(
+        self,
+        *,
+        Bucket: str,  # noqa: N803
+        Key: str,  # noqa: N803
+        Body: bytes,  # noqa: N803
+        ContentType: str,  # noqa: N803
+        ChecksumAlgorithm: str,  # noqa: N803
+    ) -> dict[str, Any]:
         """https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html"""
         if self._chaos.is_down("kms"):
             raise refused("KMS.KMSInternalException", "PutObject", status=500)

@@ -1,0 +1,175 @@
+"""Small detectors of one metric: stuck sensors, jumps, and what is unusual for the hour. Each learns what is usual.
+
+Each tells the beginning of an event and stays silent until the event has ended. State is a short list of numbers.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+HOUR_MS = 3_600_000
+HOURS = 24
+
+
+class Single(Protocol):
+    """A detector of one metric; `update` gives the score of an event that begins with this reading, else 0."""
+
+    words: str
+
+    def update(self, time: int, value: float) -> float:
+        """Takes the next reading; `time` is in ms."""
+
+    def state(self) -> list[float]:
+        """What `restore` goes on from."""
+
+    def restore(self, state: list[float]) -> None:
+        """Takes over what `state` gave. Raises ValueError."""
+
+
+class Flatline:
+    """A sensor that is stuck: exactly the same value for far longer than ever before, on a metric that used to move."""
+
+    LEAST = 30
+    TIMES = 4
+    CHANGES = 20
+    """At least so many equal readings, so many times the longest run before, after so many changes of the value."""
+
+    __slots__ = ("changes", "last", "longest", "run", "since", "words")
+
+    def __init__(self) -> None:
+        self.last = self.since = 0.0
+        self.run = self.longest = self.changes = 0
+        self.words = ""
+
+    def update(self, time: int, value: float) -> float:
+        """See Single."""
+        if self.run and value == self.last:
+            self.run += 1
+            limit = max(self.LEAST, self.TIMES * self.longest)
+            if self.run != limit or self.changes < self.CHANGES:
+                return 0.0
+            self.words = f"has stood still for {self.run} readings; before it never did for more than {self.longest}"
+            return self.run / max(self.longest, 1)
+        # A run that was an event is no measure for the next one.
+        if self.run and self.run < max(self.LEAST, self.TIMES * self.longest):
+            self.longest = max(self.longest, self.run)
+        self.changes += self.run > 0
+        self.last, self.run, self.since = value, 1, time
+        return 0.0
+
+    def state(self) -> list[float]:
+        """See Single."""
+        return [self.last, self.since, self.run, self.longest, self.changes]
+
+    def restore(self, state: list[float]) -> None:
+        """See Single."""
+        self.last, self.since, run, longest, changes = state
+        self.run, self.longest, self.changes = int(run), int(longest), int(changes)
+
+
+class Rate:
+    """A value that jumps: it changes far faster than it usually does, in its unit a second."""
+
+    ON = 12.0
+    OFF = 6.0
+    """Deviations above the usual change, where an event begins and where it ends."""
+    WARM = 100
+
+    __slots__ = ("count", "deviation", "is_on", "last", "mean", "time", "words")
+
+    def __init__(self) -> None:
+        self.count = self.time = 0
+        self.last = self.mean = self.deviation = 0.0
+        self.is_on = False
+        self.words = ""
+
+    def update(self, time: int, value: float) -> float:
+        """See Single."""
+        elapsed = (time - self.time) / 1000
+        if self.count and elapsed <= 0:
+            return 0.0
+        change = abs(value - self.last) / elapsed if self.count else 0.0
+        self.last, self.time = value, time
+        self.count += 1
+        if self.count == 1:
+            return 0.0
+        # A floor: what never changed at all may change a little.
+        spread = self.deviation + 0.05 * self.mean + 1e-9 * (1.0 + abs(value))
+        score = (change - self.mean) / spread if self.count > self.WARM else 0.0
+        begins = score >= self.ON and not self.is_on
+        if begins:
+            usual = self.mean + 3 * self.deviation
+            self.words = f"changes by {change:.3g} a second; usual are up to {usual:.3g}"
+        self.is_on = score >= (self.OFF if self.is_on else self.ON)
+        if score < self.ON:
+            rate = max(0.01, 1.0 / (self.count - 1))
+            self.deviation += rate * (abs(change - self.mean) - self.deviation)
+            self.mean += rate * (change - self.mean)
+        return score if begins else 0.0
+
+    def state(self) -> list[float]:
+        """See Single."""
+        return [self.count, self.time, self.last, self.mean, self.deviation, float(self.is_on)]
+
+    def restore(self, state: list[float]) -> None:
+        """See Single."""
+        count, time, self.last, self.mean, self.deviation, is_on = state
+        self.count, self.time, self.is_on = int(count), int(time), bool(is_on)
+
+
+class Seasonal:
+    """A value that is unusual for its hour of the day (UTC): for machines that follow shifts."""
+
+    ON = 8.0
+    OFF = 5.0
+    """Deviations from the hour's mean, where an event begins and where it ends."""
+    WARM = 180
+    """Readings of that hour: half an hour of readings every ten seconds, on one day at least."""
+
+    __slots__ = ("counts", "deviations", "is_on", "means", "words")
+
+    def __init__(self) -> None:
+        self.counts = [0.0] * HOURS
+        self.means = [0.0] * HOURS
+        self.deviations = [0.0] * HOURS
+        self.is_on = False
+        self.words = ""
+
+    def update(self, time: int, value: float) -> float:
+        """See Single."""
+        hour = time // HOUR_MS % HOURS
+        mean, deviation, count = self.means[hour], self.deviations[hour], self.counts[hour]
+        distance = abs(value - mean)
+        score = distance / (deviation + 1e-9 * (1.0 + abs(mean))) if count >= self.WARM else 0.0
+        begins = score >= self.ON and not self.is_on
+        if begins:
+            low, high = mean - 3 * deviation, mean + 3 * deviation
+            self.words = f"is unusual for {hour:02d}:00 to {hour:02d}:59 UTC, when {low:.4g} to {high:.4g} are usual"
+        self.is_on = score >= (self.OFF if self.is_on else self.ON)
+        if score < self.ON:
+            self.counts[hour] = count + 1
+            rate = max(0.002, 1.0 / (count + 1))
+            if count:
+                self.deviations[hour] += rate * (distance - deviation)
+            self.means[hour] += rate * (value - mean)
+        return score if begins else 0.0
+
+    def state(self) -> list[float]:
+        """See Single."""
+        return [float(self.is_on), *self.counts, *self.means, *self.deviations]
+
+    def restore(self, state: list[float]) -> None:
+        """See Single."""
+        is_on, *rest = state
+        if len(rest) != 3 * HOURS:
+            raise ValueError(f"{len(rest)} numbers for {HOURS} hours")
+        self.is_on = bool(is_on)
+        self.counts, self.means, self.deviations = rest[:HOURS], rest[HOURS : 2 * HOURS], rest[2 * HOURS :]
+
+
+SINGLES: dict[str, type[Flatline] | type[Rate] | type[Seasonal]] = {
+    "flatline": Flatline,
+    "rate": Rate,
+    "seasonal": Seasonal,
+}
+"""By the name that the manifest gives them."""
