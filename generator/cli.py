@@ -27,6 +27,7 @@ OPERATIONS: dict[str, tuple[str, str]] = {
     "keys": ("operations.identities.cli:keys", "Makes device keys and certificate signing requests."),
     "isolation": ("operations.isolation.cli:isolation", "Proves that no thing reaches what belongs to another."),
     "backtest": ("operations.backtest.cli:backtest", "Runs the detectors over a history and draws what they find."),
+    "quarantine": ("operations.quarantine.cli:quarantine", "Looks at records that could not be processed."),
     "replay": ("operations.replay.cli:replay", "Gives records that ran out of retries to the processor again."),
     "demo": ("operations.demo.cli:demo", "Runs everything end to end and reports what came out."),
 }
