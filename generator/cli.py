@@ -27,6 +27,8 @@ OPERATIONS: dict[str, tuple[str, str]] = {
     "onboard": ("operations.onboarding.cli:onboard", "Registers the devices of a list, each under its certificate."),
     "isolation": ("operations.isolation.cli:isolation", "Proves that no thing reaches what belongs to another."),
     "compliance": ("operations.compliance.cli:compliance", "Holds every resource against the controls, without AWS."),
+    "backtest": ("operations.backtest.cli:backtest", "Runs the detectors over a history and draws what they find."),
+    "quarantine": ("operations.quarantine.cli:quarantine", "Looks at records that could not be processed."),
     "replay": ("operations.replay.cli:replay", "Gives records that ran out of retries to the processor again."),
     "demo": ("operations.demo.cli:demo", "Runs everything end to end and reports what came out."),
 }

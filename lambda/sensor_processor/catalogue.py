@@ -29,6 +29,10 @@ class Metric:
     maximum: float | None
     detector: str
 
+    def amount(self, value: float) -> str:
+        """For people: `71.25 celsius`."""
+        return f"{value:.6g} {self.unit}".rstrip()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalogue:

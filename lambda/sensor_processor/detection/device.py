@@ -178,15 +178,15 @@ def limits_finding(metric: Metric, value: float) -> Finding:
 
 def _single_finding(channel: Channel, detector: Single, value: float, score: float) -> Finding:
     metric = channel.metric
-    reason = f"{metric.name} {value:g} {metric.unit} {detector.words}"
+    reason = f"{metric.name} {metric.amount(value)} {detector.words}"
     return Finding(metric=metric.name, detector=metric.detector, value=value, score=score, reason=reason)
 
 
 def _context_reason(metric: Metric, value: float, *, view: str, usual: float, spread: float) -> str:
-    reading = f"{metric.name} {value:g} {metric.unit}"
+    reading = f"{metric.name} {metric.amount(value)}"
     expected = f"{usual - spread:.4g} to {usual + spread:.4g}"
     if view == "slow":
-        return f"{metric.name} has drifted to an unusual level (now {value:g} {metric.unit}; lately {expected})"
+        return f"{metric.name} has drifted to an unusual level (now {metric.amount(value)}; lately {expected})"
     if view == "volatility":
-        return f"{metric.name} fluctuates in an unusual way (now {value:g} {metric.unit}; lately {expected})"
+        return f"{metric.name} fluctuates in an unusual way (now {metric.amount(value)}; lately {expected})"
     return f"{reading} is unusual for this device; lately {expected}"

@@ -61,11 +61,9 @@ class Group:
     def _words(self, metric: Metric, value: float) -> str:
         mean = self.detector.means[self.detector.worst]
         if self.name == "baseline":
-            return (
-                f"{metric.name} has shifted from its baseline of {mean:.4g} {metric.unit} (now {value:g} {metric.unit})"
-            )
+            return f"{metric.name} has shifted from its baseline of {mean:.4g} (now {metric.amount(value)})"
         others = ", ".join(name for name in self.names if name != metric.name)
-        return f"{metric.name} {value:g} {metric.unit} no longer goes with {others}"
+        return f"{metric.name} {metric.amount(value)} no longer goes with {others}"
 
 
 def groups_of(metrics: Mapping[str, Metric]) -> tuple[Group, ...]:

@@ -29,5 +29,5 @@ def limits_score(metric: Metric, value: float) -> float:
 def limits_reason(metric: Metric, value: float) -> str:
     """For the operator: `temperature 97.2 celsius is above its limit of 95`."""
     if excursion_of(metric, value) > 0:
-        return f"{metric.name} {value:g} {metric.unit} is above its limit of {metric.maximum:g}"
-    return f"{metric.name} {value:g} {metric.unit} is below its limit of {metric.minimum:g}"
+        return f"{metric.name} {metric.amount(value)} is above its limit of {metric.maximum:g}"
+    return f"{metric.name} {metric.amount(value)} is below its limit of {metric.minimum:g}"

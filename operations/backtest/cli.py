@@ -1,0 +1,76 @@
+"""`fleet backtest`: what the detectors would have said of a history, as a page to look at."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from generator.diagnostics import EnvironmentFault, visible
+from generator.project import find_project
+from lib.specs import DeviceTypeSpec
+from operations.backtest.history import read_history
+from operations.backtest.picture import page
+from operations.backtest.run import DETECTOR_NAMES, metrics_for
+from operations.backtest.run import backtest as run
+from operations.project import load_project
+
+_SHOWN = 10
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE.csv")
+@click.option("--device-type", metavar="TYPE", help="Metrics, limits and detectors of this device type.")
+@click.option("--detector", type=click.Choice(DETECTOR_NAMES), help="This one for all metrics.")
+@click.option("--column", "columns", multiple=True, metavar="METRIC=COLUMN", help="Which column is which metric.")
+@click.option("--interval", type=click.FloatRange(min=0.001), default=10.0, show_default=True, metavar="SECONDS",
+              help="Between two rows of a file without times.")  # fmt: skip
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.html",
+              help="Where the page goes (build/backtest/<name>.html).")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print the anomalies as JSON.")
+def backtest(
+    file: Path,
+    device_type: str | None,
+    detector: str | None,
+    columns: tuple[str, ...],
+    interval: float,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Run the processor's detectors over a history of your own, and draw it."""
+    described = None if device_type is None else _device_type(device_type)
+    history = read_history(file, columns=dict(_pair(column) for column in columns), interval_s=interval)
+    metrics = metrics_for(history, described, detector=detector)
+    if not metrics:
+        raise EnvironmentFault(
+            f"{file.name} has no metric of {device_type}", hint=f"columns: {', '.join(history.metrics)}; use --column"
+        )
+    found = run(history, metrics)
+    output = output or Path("build/backtest") / f"{file.stem}.html"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(page(f"Backtest of {file.name}", history, metrics, found), "utf-8")
+    if as_json:
+        click.echo(
+            json.dumps({"page": str(output), "rows": len(history.rows), "anomalies": [asdict(f) for f in found]})
+        )
+        return
+    for each in found[:_SHOWN]:
+        click.echo(visible(f"row {each.place + 1}: {each.reason} ({each.detector}, score {each.score:g})"))
+    more = f", {_SHOWN} of them above" if len(found) > _SHOWN else ""
+    click.echo(f"{len(found)} anomalies in {len(history.rows):,} rows{more}; drawn in {output}")
+
+
+def _device_type(name: str) -> DeviceTypeSpec:
+    known = {each.id: each for each in load_project(find_project(Path.cwd())).fleet.device_types}
+    if name not in known:
+        raise click.UsageError(f"{name!r} is no device type; there are {', '.join(sorted(known))}")
+    return known[name]
+
+
+def _pair(text: str) -> tuple[str, str]:
+    metric, separator, column = text.partition("=")
+    if not (metric and separator and column):
+        raise click.UsageError(f"--column {text!r}: say METRIC=COLUMN")
+    return metric, column

@@ -1,0 +1,98 @@
+"""A recorded history (CSV): when each row was taken, and the numbers in it."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from generator.diagnostics import EnvironmentFault
+
+TIMES = ("time", "timestamp", "datetime", "date")
+LABELS = ("anomaly", "label")
+OTHERS = ("changepoint",)
+"""Columns that are no metrics, in any spelling of upper and lower case."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """`times` in ms; `rows` hold metric name → value, without what a row lacks; `labelled` are positions of rows."""
+
+    times: tuple[int, ...]
+    rows: tuple[Mapping[str, float], ...]
+    labelled: frozenset[int]
+
+    @property
+    def metrics(self) -> list[str]:
+        """Every metric that some row has, in the order of the columns."""
+        return list(dict.fromkeys(name for row in self.rows for name in row))
+
+
+def read_history(path: Path, *, columns: Mapping[str, str], interval_s: float) -> History:
+    """The history in a file with `,` or `;`; rows in the order of their times.
+
+    `columns` maps metric name → column; without it every column of numbers is a metric. A file without a column of
+    times has a row every `interval_s`. Raises EnvironmentFault with the line of the first bad cell.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise EnvironmentFault(f"{path} cannot be read: {error}", hint="give a UTF-8 CSV file with a header") from None
+    header = lines[0] if lines else ""
+    reader = csv.DictReader(lines, delimiter=";" if header.count(";") > header.count(",") else ",")
+    names = [name for name in reader.fieldnames or () if name]
+    timed = next((name for name in names if name.lower() in TIMES), None)
+    label = next((name for name in names if name.lower() in LABELS), None)
+    chosen = _columns(path, names, columns)
+    taken: list[tuple[int, dict[str, float], bool]] = []
+    for position, cells in enumerate(reader):
+        where = f"{path.name}:{reader.line_num}"
+        time = _time(where, cells[timed]) if timed else int(position * interval_s * 1000)
+        row = {metric: _number(where, column, cells[column]) for metric, column in chosen.items() if cells.get(column)}
+        taken.append((time, row, bool(label and cells[label] and _number(where, label, cells[label]))))
+    if not taken:
+        raise EnvironmentFault(f"{path} holds no rows", hint="give a CSV file with a header and at least one row")
+    taken.sort(key=lambda row: row[0])
+    return History(
+        times=tuple(time for time, _, _ in taken),
+        rows=tuple(row for _, row, _ in taken),
+        labelled=frozenset(place for place, (_, _, is_labelled) in enumerate(taken) if is_labelled),
+    )
+
+
+def _columns(path: Path, names: list[str], columns: Mapping[str, str]) -> dict[str, str]:
+    missing = [column for column in columns.values() if column not in names]
+    if missing:
+        raise EnvironmentFault(f"{path.name} has no column {missing[0]!r}", hint=f"columns: {', '.join(names)}")
+    chosen = dict(columns) or {name: name for name in names if name.lower() not in (*TIMES, *LABELS, *OTHERS)}
+    if not chosen:
+        raise EnvironmentFault(f"{path.name} has no column of values", hint="say which: --column METRIC=COLUMN")
+    return chosen
+
+
+def _number(where: str, column: str, text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise EnvironmentFault(f"{where}: {column} {text!r} is no number", hint="leave the cell empty, or correct it")
+    return number
+
+
+def _time(where: str, text: str) -> int:
+    """Milliseconds: of an ISO date and time (UTC where it says no zone), or of seconds or milliseconds since 1970."""
+    try:
+        number = float(text)
+    except ValueError:
+        try:
+            moment = datetime.fromisoformat(text.strip())
+        except ValueError:
+            raise EnvironmentFault(
+                f"{where}: {text!r} is no time", hint="write it as 2026-11-23T14:49:03, or in seconds since 1970"
+            ) from None
+        return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+    return round(number if abs(number) > 1e11 else number * 1000)

@@ -1,0 +1,65 @@
+"""Feeds a history to the detectors that the processor runs, and keeps what they found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lib.specs import DeviceTypeSpec
+from operations.backtest.history import History
+from sensor_processor.catalogue import DETECTORS, Metric
+from sensor_processor.detection import DeviceDetectors
+
+DETECTOR_NAMES = tuple(sorted(DETECTORS))
+DEFAULT = "context"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """An anomaly: at row `place`, at `time` (ms), in an operator's words."""
+
+    place: int
+    time: int
+    metric: str
+    detector: str
+    value: float
+    score: float
+    reason: str
+
+
+def metrics_for(history: History, device_type: DeviceTypeSpec | None, *, detector: str | None) -> dict[str, Metric]:
+    """The history's metrics: with a device type those that it declares, else all, without limits."""
+    if device_type is None:
+        return {
+            name: Metric(name=name, unit="", minimum=None, maximum=None, detector=detector or DEFAULT)
+            for name in history.metrics
+        }
+    return {
+        metric.name: Metric(
+            name=metric.name,
+            unit=metric.unit,
+            minimum=metric.minimum,
+            maximum=metric.maximum,
+            detector=detector or metric.detector,
+        )
+        for metric in device_type.metrics
+        if metric.name in history.metrics
+    }
+
+
+def backtest(history: History, metrics: Mapping[str, Metric]) -> list[Found]:
+    """What the detectors say of the history, row by row, as if it arrived now."""
+    detectors = DeviceDetectors()
+    return [
+        Found(
+            place=place,
+            time=time,
+            metric=finding.metric,
+            detector=finding.detector,
+            value=finding.value,
+            score=round(finding.score, 3),
+            reason=finding.reason,
+        )
+        for place, (time, row) in enumerate(zip(history.times, history.rows, strict=True))
+        for finding in detectors.learn((time, place), row, metrics=metrics)
+    ]
