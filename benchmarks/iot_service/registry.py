@@ -34,12 +34,20 @@ class Registry:
         self.things: dict[str, dict[str, Any]] = {}
         self.certificates: dict[str, dict[str, Any]] = {}
         self.policies: dict[str, set[str]] = {}
+        self._allowed: int | None = None
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a service of the benchmark")])
         self._start = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
         self._end = datetime.datetime(2049, 12, 31, tzinfo=datetime.UTC)
 
     def create_thing(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
+        """As AWS; but `refuse-after-N-things` takes the right away after N more, and `refuse-no-more` gives it back."""
+        if name.startswith("refuse-"):
+            parts = name.split("-")
+            self._allowed = len(self.things) + int(parts[2]) if parts[1] == "after" else None
+            return {"thingName": name}
+        if self._allowed is not None and len(self.things) >= self._allowed:
+            raise ServiceError("AccessDeniedException", 403, "not authorized to perform: iot:CreateThing")
         config = (body.get("thingTypeName"), body.get("attributePayload", {}).get("attributes", {}))
         known = self.things.setdefault(name, {"config": config, "principals": [], "groups": []})
         if known["config"] != config:
@@ -107,6 +115,9 @@ class Registry:
         return {}
 
     def describe_group(self, name: str) -> dict[str, Any]:
+        """Every group is there whose name the project makes."""
+        if not name.startswith("thing-group-"):
+            raise ServiceError("ResourceNotFoundException", 404, f"There is no thing group {name}")
         return {"thingGroupName": name, "thingGroupArn": f"{_ARN}thinggroup/{name}", "thingGroupId": name}
 
     def state(self) -> dict[str, Any]:

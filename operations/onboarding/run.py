@@ -141,6 +141,7 @@ def _each(
             room.acquire()
             after()
             if errors:
+                room.release()
                 break
             pool.submit(guarded, item)
         for _ in range(2 * threads):
