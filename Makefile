@@ -6,8 +6,9 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
+SCAN := .venv-scan
 
-.PHONY: help setup demo test check lint fast bench soak generate lock clean
+.PHONY: help setup demo test check lint fast compliance bench soak generate lock clean
 
 help: ## Lists these commands.
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,7 +21,7 @@ $(STAMP): requirements/main.txt setup-venv
 demo: setup ## Runs the whole platform on the local AWS, end to end, and writes build/demo/report.json.
 	@$(BIN)/fleet demo
 
-test: setup lint ## Runs all tests: lint, types, layers, units, integration on the local AWS.
+test: setup lint compliance ## Runs all tests: lint, types, layers, compliance, units, integration on the local AWS.
 	@$(BIN)/python -m pytest
 
 check: setup lint fast ## Runs lint, types, layers and the fast tests, in under a minute.
@@ -34,16 +35,24 @@ lint:
 fast:
 	@$(BIN)/python -m pytest -n 2 -m "not cdktf and not local_aws and not slow"
 
+compliance: setup $(SCAN)/.complete ## Holds every resource against the controls, without AWS; writes build/compliance/report.html.
+	@$(BIN)/fleet compliance
+
+$(SCAN)/.complete: requirements/scan.txt setup-venv
+	@./setup-venv "$(PYTHON)" "$(SCAN)" requirements/scan.txt tools
+
 bench: setup ## Measures speed beside the peers and the limit (docs/benchmarks.md).
 	@$(BIN)/python -m benchmarks generate_rows
 	@$(BIN)/python -m benchmarks validate
 	@$(BIN)/python -m benchmarks synthesis
 	@$(BIN)/python -m benchmarks onboarding
+	@$(BIN)/python -m benchmarks processor
 
-soak: setup ## Runs what needs patience: 50 kills of `fleet generate` and of `fleet onboard`, 100,000 mutated manifests.
+soak: setup ## Runs what needs patience: kills, mutated manifests, a million readings five times through all faults.
 	@FLEET_KILLS=50 $(BIN)/python -m pytest tests/generator/test_kills.py
 	@FLEET_KILLS=50 $(BIN)/python -m pytest tests/operations/onboarding/test_onboard_kills.py
 	@FLEET_FUZZ=100000 $(BIN)/python -m pytest -n 2 tests/generator/test_validation.py -k mutated
+	@FLEET_FAULT_READINGS=1000000 FLEET_FAULT_SEEDS=1,2,3,4,5 $(BIN)/python -m pytest -n 2 tests/integration/test_faults.py
 
 generate: setup ## Regenerates lib/facilities from fleet.yaml.
 	@$(BIN)/fleet generate
@@ -51,6 +60,7 @@ generate: setup ## Regenerates lib/facilities from fleet.yaml.
 lock: ## Resolves requirements/*.in anew into the hashed locks (needs uv).
 	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 requirements/main.in -o requirements/main.txt
 	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 --constraint requirements/main.txt requirements/lambda.in -o requirements/lambda.txt
+	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 requirements/scan.in -o requirements/scan.txt
 
 clean: ## Removes what was built; .venv stays, and cdktf.out, where local Terraform states may lie.
 	rm -rf build .mypy_cache .pytest_cache .ruff_cache .hypothesis

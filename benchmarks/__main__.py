@@ -6,12 +6,13 @@ import argparse
 import json
 from collections.abc import Callable
 
-from benchmarks import generate_rows, onboarding, synthesis, validate
+from benchmarks import generate_rows, onboarding, processor, synthesis, validate
 from benchmarks.result import Result
 
 BENCHMARKS: dict[str, tuple[str, Callable[[int], Result]]] = {
     "generate_rows": ("rows of a million things, through the writer of `fleet generate`", generate_rows.run),
     "onboarding": ("20,000 devices against a service that enforces AWS IoT's quotas", onboarding.run),
+    "processor": ("batches of 4,000 readings, with sockets and detection, against what samples do", processor.run),
     "synthesis": ("10,000 things in one plant, against 10 and against one construct for each resource", synthesis.run),
     "validate": ("a manifest of 100,000 lines, against PyYAML's C loader alone", validate.run),
 }

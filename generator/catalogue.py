@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from generator import naming
+from generator.alarms import PLATFORM_ALARMS, plan_alarms
 from generator.plan import ContactPlan, DeviceTypePlan, FacilityPlan, FleetPlan, ThingGroupPlan
 from generator.plan_things import Thing
 from generator.sources import DataPath
@@ -47,12 +48,23 @@ PLATFORM: dict[str, tuple[str, str]] = {
     "role-topic-rule": ("IAM role", "lets topic rules put records on the stream"),
     "role-rule-errors": ("IAM role", "lets topic rules put what failed into the archive"),
     "role-trail-logs": ("IAM role", "lets the audit trail write its log"),
+    "role-event-archive": ("IAM role", "lets topic rules put AWS IoT's events into the archive"),
+    "role-event-errors": ("IAM role", "lets topic rules log the events that they could not archive"),
+    "topic-alarms": ("SNS topic", "hears of every alarm"),
+    "log-group-event-errors": ("log group", "holds the events of AWS IoT that could not be archived"),
+    "rule_events_presence": ("topic rule", "archives who connects and who goes"),
+    "rule_events_thing": ("topic rule", "archives that things are made, changed and deleted"),
+    "rule_events_thing_type": ("topic rule", "archives that thing types are made, changed and deleted"),
+    "rule_events_thing_group": ("topic rule", "archives that thing groups are made, changed and deleted"),
+    "rule_events_type_association": ("topic rule", "archives which things get which thing type"),
+    "rule_events_group_membership": ("topic rule", "archives which things join and leave which groups"),
+    "rule_events_group_hierarchy": ("topic rule", "archives which groups go below which"),
     "role-fleet-provisioning": ("IAM role", "lets AWS IoT register devices by a provisioning template"),
 }
 """What all facilities share, by name without suffix."""
 
 _BUCKETS = {
-    "raw-archive": "holds every reading as it came: below raw/, quarantine/ and iot-rule-errors/",
+    "raw-archive": "holds every reading as it came: below raw/, quarantine/, iot-rule-errors/ and events/",
     "access-logs": "holds the access logs of the other buckets",
     "audit-trail": "holds the audit trail",
 }
@@ -91,7 +103,8 @@ def thing_facts(plan: FleetPlan, facility: FacilityPlan, group: ThingGroupPlan, 
 
 def _platform(plan: FleetPlan) -> Iterator[Entry]:
     suffix = plan.environment_suffix
-    for name, (kind, what) in PLATFORM.items():
+    alarms = {name: ("alarm", f"tells that {what}") for name, what in PLATFORM_ALARMS.items()}
+    for name, (kind, what) in (PLATFORM | alarms).items():
         yield Entry(
             kind=kind,
             name=name,
@@ -175,6 +188,13 @@ def _facility(plan: FleetPlan, facility: FacilityPlan) -> Iterator[Entry]:
         if name in files:
             sentence = f"What AWS gets for the {kind} {name}."
             yield Entry(kind="file", name=folder + files[name], sentence=sentence, path=path)
+    for alarm in plan_alarms(facility):
+        of_group: DataPath = (*path, "things", alarm.group.device_type.id) if alarm.group else path
+        deployed, sentence = (
+            naming.suffixed(alarm.name, suffix),
+            f"Of {facility.name}. It is raised at: {alarm.raised}.",
+        )
+        yield Entry(kind="alarm", name=alarm.name, sentence=sentence, path=of_group, deployed=deployed)
     yield Entry(kind="topic filter", name=facility.topic, sentence=f"Matches all readings {whose}.", path=path)
     for prefix, what in naming.FACILITY_PREFIXES.items():
         sentence = f"Where in the raw archive {what} {whose}, lie."

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 from pathlib import Path
 from typing import Any
 
 import click
 
-from generator.cli_assist import completion, explain, init
+from generator.cli_assist import completion, explain, init, message
 from generator.cli_options import environment_option as _environment_option
 from generator.cli_options import facility_option as _facility_option
 from generator.cli_options import found_manifest as _manifest
@@ -27,6 +26,8 @@ OPERATIONS: dict[str, tuple[str, str]] = {
     "keys": ("operations.identities.cli:keys", "Makes device keys and certificate signing requests."),
     "onboard": ("operations.onboarding.cli:onboard", "Registers the devices of a list, each under its certificate."),
     "isolation": ("operations.isolation.cli:isolation", "Proves that no thing reaches what belongs to another."),
+    "compliance": ("operations.compliance.cli:compliance", "Holds every resource against the controls, without AWS."),
+    "replay": ("operations.replay.cli:replay", "Gives records that ran out of retries to the processor again."),
     "demo": ("operations.demo.cli:demo", "Runs everything end to end and reports what came out."),
 }
 """Commands that talk to AWS: where each is, and its line in the help. Imported only when one is called for."""
@@ -138,7 +139,6 @@ def generate(
 
     path = _manifest(manifest_path)
     manifest = read_manifest(path, name=_shown(path), environment=environment)
-    gc.freeze()  # what there is now stays to the end, so neither this process nor its workers look through it again
     if check:
         with mending_in(environment):
             pipeline.check(manifest, path.parent, facilities=facilities)
@@ -166,3 +166,4 @@ main.add_command(completion)
 main.add_command(explain)
 main.add_command(plan)
 main.add_command(init)
+main.add_command(message)

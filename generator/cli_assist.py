@@ -1,4 +1,4 @@
-"""The commands that help a person along: `fleet init`, `fleet explain` and `fleet completion`."""
+"""The commands that help a person along: `fleet init`, `fleet explain`, `fleet message` and `fleet completion`."""
 
 from __future__ import annotations
 
@@ -42,6 +42,24 @@ def explain(name: str, manifest_path: Path | None, environment: str | None, as_j
         click.echo(json.dumps({"name": name, "explanations": [item.plain() for item in found]}, indent=1))
         return
     click.echo(printable("\n\n".join("\n".join(item.lines()) for item in found)))
+
+
+@click.command()
+@click.argument("device_type", metavar="DEVICE_TYPE")
+@manifest_option
+@environment_option
+def message(device_type: str, manifest_path: Path | None, environment: str | None) -> None:
+    """Prints the JSON Schema of what devices of DEVICE_TYPE send, for those who make them."""
+    from generator.message_schema import message_schema
+    from generator.validation import read_manifest
+
+    path = found_manifest(manifest_path)
+    manifest = read_manifest(path, name=shown(path), environment=environment)
+    if device_type not in manifest.device_types:
+        raise click.UsageError(
+            f"{device_type!r} is no device type; there are {', '.join(sorted(manifest.device_types))}"
+        )
+    click.echo(json.dumps(message_schema(manifest, device_type), indent=1))
 
 
 @click.command()

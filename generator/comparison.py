@@ -136,9 +136,11 @@ def _changed(
     for kind, olds, news in (
         (Kind.FACILITY_TAGS, before.tags, dict(facility.tags)),
         (Kind.FACILITY_LINES, before.lines, lines),
+        (Kind.FACILITY_ALARMS, before.alarms, record.told_thresholds(facility.alarms)),
     ):
         if olds != news:
-            yield PlannedChange(kind=kind, facility=facility.id, detail=told_values(olds, news), facilities=1)
+            detail, groups = told_values(olds, news), len(facility.groups)
+            yield PlannedChange(kind=kind, facility=facility.id, detail=detail, facilities=1, groups=groups)
 
 
 def _differences(

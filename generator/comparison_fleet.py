@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from generator.comparison_record import RecordedFleet
+from generator.comparison_record import RecordedFleet, told_thresholds
 from generator.impact import Kind, PlannedChange
 from generator.plan import DeviceTypePlan, FleetPlan, MetricPlan
 
@@ -32,6 +32,12 @@ def compare_shared(before: RecordedFleet, plan: FleetPlan, *, changed: tuple[str
     if "processor" in changed:
         was, now = _text(before.values["reserved_concurrency"]), _text(plan.reserved_concurrency)
         yield PlannedChange(kind=Kind.PROCESSOR, detail=f"reserved_concurrency: {was} → {now}")
+    if "observability" in changed:
+        was_told = told_thresholds(before.values["observability"])
+        yield PlannedChange(kind=Kind.OBSERVABILITY, detail=told_values(was_told, told_thresholds(plan.observability)))
+    if before.values["retention"] != plan.retention:
+        kind = Kind.RETENTION_LENGTHENED if plan.retention == "records" else Kind.RETENTION_SHORTENED
+        yield PlannedChange(kind=kind, detail=f"{before.values['retention']} → {plan.retention}")
     if "tags" in changed:
         yield everything(kind=Kind.TAGS, detail=told_values(before.values["tags"], dict(plan.tags)))
     now_types = {type_.id: type_ for type_ in plan.device_types}

@@ -10,6 +10,8 @@ from generator.diagnostics import WriteError
 from generator.naming import OUTPUT_FOLDER
 from generator.plan import DeviceTypePlan, MetricPlan
 
+_LATER = {"retention": "brief", "observability": {}}
+"""What a former generator did not declare, and what held then."""
 _SHARED = ("application", "region", "account_id", "environment_suffix", "reserved_concurrency", "tags")
 
 
@@ -26,6 +28,7 @@ class RecordedFacility:
     contact: str
     tags: dict[str, str]
     lines: dict[str, str]
+    alarms: dict[str, str]
     groups: dict[str, int]
 
 
@@ -48,6 +51,7 @@ def read_facility(path: str, content: bytes | None) -> RecordedFacility:
             contact=told_contact(declared.get("contact")),
             tags={str(key): str(value) for key, value in declared.get("tags", {}).items()},
             lines={str(line["id"]): told_line(line["name"], line["contact"]) for line in declared.get("lines", ())},
+            alarms=told_thresholds(declared.get("alarms", {})),
             groups={str(group["device_type"]): int(group["count"]) for group in declared["groups"]},
         )
     except (SyntaxError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -60,6 +64,7 @@ def read_fleet(path: str, content: bytes | None) -> RecordedFleet:
         declared = _declared(content, "FLEET")
         types = [_device_type(declaration) for declaration in declared.pop("device_types")]
         values = {name: declared[name] for name in _SHARED}
+        values |= {name: declared.get(name, value) for name, value in _LATER.items()}
         return RecordedFleet(values=values, device_types={type_.id: type_ for type_ in types})
     except (SyntaxError, ValueError, KeyError, TypeError) as error:
         raise lost(path, str(error)) from None
@@ -71,6 +76,20 @@ def told_contact(contact: Any) -> str:
         return "none"
     values = contact if isinstance(contact, dict) else asdict(contact)
     return " ".join(str(values[name]) for name in ("name", "email", "phone") if values[name] is not None)
+
+
+def told_thresholds(declared: Any) -> dict[str, str]:
+    """Switches and thresholds by name, planned or as a record declares them, as people read them."""
+    told: dict[str, str] = {}
+    for name, value in (declared if isinstance(declared, dict) else asdict(declared)).items():
+        told |= told_thresholds(value) if isinstance(value, dict) else {name: _told_value(value)}
+    return told
+
+
+def _told_value(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return "false" if not value else "true"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def told_line(name: str, contact: Any) -> str:

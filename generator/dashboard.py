@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from generator.encoding import encode_markdown
+from generator.naming import SUFFIX_TOKEN
 from generator.plan import FacilityPlan
 
-NAMESPACE = "Fleet"
+NAMESPACE = f"Fleet/{SUFFIX_TOKEN}"
 DIMENSIONS = ("Facility", "DeviceType")
 PROCESSOR_METRICS = (
     "ReadingsProcessed",

@@ -44,10 +44,13 @@ _DECLARATION = {
 _SPECS = {
     "ContactSpec",
     "DeviceTypeSpec",
+    "FacilityAlarmsSpec",
     "FacilitySpec",
     "FleetSpec",
     "LineSpec",
     "MetricSpec",
+    "ObservabilitySpec",
+    "PlatformAlarmsSpec",
     "ThingGroupSpec",
 }
 
@@ -170,14 +173,17 @@ class ThingRowsGate:
         self._shape, self._prefix = b"", b""
 
     def check(self, chunk: Chunk) -> None:
-        """Looks at the first and the last row where all are of one length, at every row where not; counts them all."""
+        """Looks at the first and the last row where these are numbers apart that leave none out, at all rows where not.
+
+        All rows of such a chunk have one length, so its rows are as many as its numbers.
+        """
         line = _LINE.match(chunk)
         if line is None:
             raise _fault(self._path, "a row is cut")
-        length = line.end()
-        rows, rest = divmod(len(chunk), length)
-        if not rest and bytes(chunk[length - 1 :: length]) == b"\n" * rows:
-            checked = [line[0], bytes(chunk[-length:])][:rows]
+        rows, rest = divmod(len(chunk), line.end())
+        last = bytes(chunk[-line.end() :])
+        if not rest and _are_numbers_apart(_name_parts(line[0]), _name_parts(last), by=rows - 1):
+            checked = [line[0], last][:rows]
         else:
             checked = bytes(chunk).splitlines(keepends=True)
             rows = len(checked)
@@ -215,6 +221,13 @@ class ThingRowsGate:
         """Tells whether every thing was there."""
         if self._seen != self._expected:
             raise _fault(self._path, f"it has {self._seen} rows for {self._expected} things")
+
+
+def _are_numbers_apart(first: tuple[bytes, bytes], last: tuple[bytes, bytes], *, by: int) -> bool:
+    """Two names, in their parts, differ in their numbers alone, and by so much."""
+    (prefix, number), (last_prefix, last_number) = first, last
+    are_numbers = number.isdigit() and last_number.isdigit()
+    return prefix == last_prefix and are_numbers and int(last_number) - int(number) == by
 
 
 def _name_parts(line: bytes) -> tuple[bytes, bytes]:

@@ -35,6 +35,9 @@ class Kind(StrEnum):
     SUFFIX = "environment-suffix"
     TAGS = "tags"
     PROCESSOR = "processor"
+    OBSERVABILITY = "observability"
+    RETENTION_LENGTHENED = "retention-lengthened"
+    RETENTION_SHORTENED = "retention-shortened"
     TYPE_ADDED = "type-added"
     TYPE_REMOVED = "type-removed"
     TYPE_RENAMED = "type-renamed"
@@ -51,6 +54,7 @@ class Kind(StrEnum):
     FACILITY_CONTACT = "facility-contact"
     FACILITY_TAGS = "facility-tags"
     FACILITY_LINES = "facility-lines"
+    FACILITY_ALARMS = "facility-alarms"
     REGISTRATION = "registration"
     THINGS_ADDED = "things-added"
     THINGS_CHANGED = "things-changed"
@@ -95,6 +99,17 @@ RULES: dict[Kind, Rule] = {
     ),
     Kind.TAGS: _rule(Impact.SAFE, "tags are updated in place"),
     Kind.PROCESSOR: _rule(Impact.SAFE, "the function's settings are updated in place"),
+    Kind.OBSERVABILITY: _rule(Impact.SAFE, "alarms and logs are updated in place; devices do not notice"),
+    Kind.RETENTION_LENGTHENED: _rule(
+        Impact.SAFE,
+        "Object Lock, deletion protection and years of retention come in place; what was archived before is not "
+        "locked, and these buckets can never again be without Object Lock",
+    ),
+    Kind.RETENTION_SHORTENED: _rule(
+        Impact.DESTROYS_DATA,
+        "logs, trail files and earlier versions that are older than the brief retention are deleted, and tables and "
+        "buckets can be destroyed again; objects that are locked stay until their date",
+    ),
     Kind.TYPE_ADDED: _rule(Impact.SAFE, "nothing that exists is touched"),
     Kind.TYPE_REMOVED: _rule(
         Impact.SAFE, "a thing type without things; AWS IoT deletes it five minutes after it was deprecated"
@@ -131,6 +146,7 @@ RULES: dict[Kind, Rule] = {
     Kind.FACILITY_LINES: _rule(
         Impact.SAFE, "the runbook alone carries their names and contacts; attributes of things are told apart"
     ),
+    Kind.FACILITY_ALARMS: _rule(Impact.SAFE, "alarms are updated in place; devices do not notice"),
     Kind.REGISTRATION: _rule(
         Impact.BREAKS_IDENTITY,
         "who registers the things changes, and with that their certificates: the same CSR gives another certificate",

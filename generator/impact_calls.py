@@ -69,29 +69,41 @@ _RETIRE = _each(
     "RemoveThingFromThingGroup",
     "DeleteThing",
 )
+_PLATFORM_ALARMS, _PLANT_ALARMS = 5, 4
+"""Alarms with a threshold of the manifest: of the platform, and of a plant besides one for each of its groups."""
 _GROUPS = (
-    *_each("groups_made", "CreateThingGroup", "CreatePolicy", "PutObject"),
-    *_each("groups_gone", "DeletePolicy", "DeleteThingGroup", "DeleteObject"),
+    *_each("groups_made", "CreateThingGroup", "CreatePolicy", "PutObject", "PutMetricAlarm"),
+    *_each("groups_gone", "DeletePolicy", "DeleteThingGroup", "DeleteObject", "DeleteAlarms"),
 )
-_PLANT = _each(
-    "facilities",
-    "CreateThingGroup",
-    "CreateTopicRule",
-    "CreateProvisioningTemplate",
-    "PutDashboard",
-    "PutBucketIntelligentTieringConfiguration",
+_PLANT = (
+    *_each(
+        "facilities",
+        "CreateThingGroup",
+        "CreateTopicRule",
+        "CreateProvisioningTemplate",
+        "PutDashboard",
+        "PutBucketIntelligentTieringConfiguration",
+    ),
+    Cost(api="PutMetricAlarm", per="facilities", times=_PLANT_ALARMS),
 )
-_NO_PLANT = _each(
-    "facilities",
-    "DeleteThingGroup",
-    "DeleteTopicRule",
-    "DeleteProvisioningTemplate",
-    "DeleteDashboards",
-    "DeleteBucketIntelligentTieringConfiguration",
+_NO_PLANT = (
+    *_each(
+        "facilities",
+        "DeleteThingGroup",
+        "DeleteTopicRule",
+        "DeleteProvisioningTemplate",
+        "DeleteDashboards",
+        "DeleteBucketIntelligentTieringConfiguration",
+    ),
+    Cost(api="DeleteAlarms", per="facilities", times=_PLANT_ALARMS),
 )
 _BUCKETS = tuple(Cost(api=api, per="change", times=3) for api in ("CreateBucket", "DeleteBucket"))
 _NO_TYPE = _each("change", "DeprecateThingType", "DeleteThingType")
-_GROUPS_ANEW = _each("groups", "CreateThingGroup", "CreatePolicy", "PutObject")
+_GROUPS_ANEW = _each("groups", "CreateThingGroup", "CreatePolicy", "PutObject", "PutMetricAlarm")
+_RETENTION = (
+    *(Cost(api=api, per="change", times=2) for api in ("PutObjectLockConfiguration", "UpdateTable")),
+    *(Cost(api=api, per="change", times=3) for api in ("PutBucketLifecycleConfiguration", "PutRetentionPolicy")),
+)
 _FUNCTION = _each("change", "UpdateFunctionCode")
 _TOGETHER = {"UpdateFunctionCode"}
 """However many changes there are: one call brings them all."""
@@ -102,6 +114,9 @@ COSTS: dict[Kind, tuple[Cost, ...]] = {
     Kind.ACCOUNT: _BUCKETS,
     Kind.SUFFIX: (*_ONBOARD, *_GROUPS_ANEW, *_PLANT),
     Kind.PROCESSOR: _each("change", "PutFunctionConcurrency"),
+    Kind.OBSERVABILITY: (Cost(api="PutMetricAlarm", per="change", times=_PLATFORM_ALARMS),),
+    Kind.RETENTION_LENGTHENED: _RETENTION,
+    Kind.RETENTION_SHORTENED: _RETENTION,
     Kind.TYPE_ADDED: (*_each("change", "CreateThingType"), *_FUNCTION),
     Kind.TYPE_REMOVED: (*_NO_TYPE, *_FUNCTION),
     Kind.TYPE_RENAMED: (*_each("change", "CreateThingType"), *_NO_TYPE, *_FUNCTION, *_ONBOARD, *_RETIRE),
@@ -115,6 +130,10 @@ COSTS: dict[Kind, tuple[Cost, ...]] = {
     Kind.FACILITY_NAME: (
         *_each("facilities", "UpdateThingGroup", "ReplaceTopicRule", "UpdateProvisioningTemplate", "PutDashboard"),
         *_each("groups", "UpdateThingGroup"),
+    ),
+    Kind.FACILITY_ALARMS: (
+        Cost(api="PutMetricAlarm", per="facilities", times=_PLANT_ALARMS),
+        *_each("groups", "PutMetricAlarm"),
     ),
     Kind.REGISTRATION: (*_RETIRE, *_ONBOARD),
     Kind.THINGS_ADDED: _ONBOARD,

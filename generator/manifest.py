@@ -1,14 +1,17 @@
 """The manifest's shape as frozen pydantic models: what may stand in `fleet.yaml`, and of which type."""
+# ruff: noqa: RUF012 - pydantic copies each default; ruff sees that only where the base class is in the same file
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator
+from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator
 from pydantic_core import PydanticCustomError
 
 from generator.attributes import SERIAL_PATTERN
 from generator.inventory import Inventory, read_value
+from generator.manifest_platform import Alarms, FacilityAlarms, Observability, Processor, StartCapacity, Stream
+from generator.model import Model
 from generator.naming import ID_PATTERN, NAME_PATTERN, SUFFIX_PATTERN
 from generator.regions import REGIONS
 from generator.sources import DataPath
@@ -31,33 +34,6 @@ ThingName = Annotated[str, Field(pattern=NAME_PATTERN)]
 Spans = Annotated[str, Field(pattern=SPANS_PATTERN)]
 SampleInterval = Annotated[float, Field(ge=0.01, le=86400, allow_inf_nan=False)]
 Detector = Literal["limits", "context"]
-
-
-class Model(BaseModel):
-    """What all parts of the manifest share: nothing unknown, nothing coerced, nothing changed later."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class StartCapacity(Model):
-    """What the on-demand stream takes from its first minute, before it has grown."""
-
-    records_per_second: Annotated[int, Field(gt=0, description="Records a second.")] = 4000
-    megabytes_per_second: Annotated[float, Field(gt=0, description="Megabytes a second.")] = 4
-
-
-class Stream(Model):
-    """The telemetry stream."""
-
-    start_capacity: StartCapacity = StartCapacity()
-
-
-class Processor(Model):
-    """The sensor processor's settings."""
-
-    reserved_concurrency: Annotated[
-        int | None, Field(ge=1, description="Invocations set aside for the processor; none when left out.")
-    ] = None
 
 
 class Metric(Model):
@@ -184,6 +160,9 @@ class Facility(Model):
     tags: Annotated[dict[str, str], Field(description="Tags of its resources, over those of all.")] = {}
     attributes: Annotated[dict[str, str], Field(description="AWS IoT attributes of each of its things.")] = {}
     lines: Annotated[dict[Id, Line], Field(description="Its production lines.")] = {}
+    alarms: Annotated[FacilityAlarms, Field(description="Where its thresholds are others than those of all.")] = (
+        FacilityAlarms()
+    )
     things: Annotated[
         dict[Id, Annotated[ThingGroup, BeforeValidator(_group_of_count, json_schema_input_type=int | ThingGroup)]],
         Field(min_length=1, description="Things by device type: a count, names, or a list of devices."),
@@ -217,6 +196,11 @@ class FleetManifest(Model):
     tags: Annotated[dict[str, str], Field(max_length=TAGS_MAXIMUM, description="Tags of every resource.")] = {}
     stream: Stream = Stream()
     processor: Processor = Processor()
+    observability: Observability = Observability()
+    retention: Annotated[
+        Literal["brief", "records"],
+        Field(description="brief: days, and all can be destroyed. records: years, locked against deletion."),
+    ] = "brief"
     defaults: Annotated[Defaults, Field(description="What holds where nothing else is said.")] = Defaults()
     device_types: Annotated[dict[Id, DeviceType], Field(min_length=1)]
     facilities: Annotated[dict[Id, Facility], Field(min_length=1)]
@@ -227,11 +211,14 @@ _MODELS: dict[tuple[str, ...], type[Model]] = {
     ("stream",): Stream,
     ("stream", "start_capacity"): StartCapacity,
     ("processor",): Processor,
+    ("observability",): Observability,
+    ("observability", "alarms"): Alarms,
     ("device_types", "*"): DeviceType,
     ("device_types", "*", "metrics", "*"): Metric,
     ("defaults",): Defaults,
     ("defaults", "contact"): Contact,
     ("facilities", "*"): Facility,
+    ("facilities", "*", "alarms"): FacilityAlarms,
     ("facilities", "*", "contact"): Contact,
     ("facilities", "*", "lines", "*"): Line,
     ("facilities", "*", "lines", "*", "contact"): Contact,

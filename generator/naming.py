@@ -124,6 +124,16 @@ def dashboard(facility: str) -> str:
     return f"dashboard-{facility}"
 
 
+def alarm(kind: str, facility: str) -> str:
+    """An alarm of a facility as a whole."""
+    return f"alarm-{kind}-{facility}"
+
+
+def silence_alarm(facility: str, device_type: str) -> str:
+    """The alarm that all things of one device type in one facility are silent."""
+    return f"{alarm('silence', facility)}-{device_type}"
+
+
 def telemetry_topic(application: str, facility: str, device_type: str, thing: str) -> str:
     """Where a thing publishes its readings."""
     return f"dt/{application}/{facility}/{device_type}/{thing}/telemetry"

@@ -63,7 +63,7 @@ def generate(
             if former != index.EMPTY:  # else there is nothing to lose
                 found = _compare(manifest, former, root, selection, own, is_forgiving=force)
                 impact_report.refuse(found, allowed=allowed)
-            stage.add(Artefact(path=INDEX_FILE, chunks=lambda: (index.dump(current),)))
+            stage.add_all([Artefact(path=INDEX_FILE, chunks=lambda: (index.dump(current),))])
             return stage.commit(removing=removed)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from generator import naming
 from generator.manifest import Contact, DeviceType, Facility, FleetManifest, Line
+from generator.plan_alarms import FacilityAlarmsPlan, ObservabilityPlan, facility_alarms, plan_observability, silence_s
 from generator.plan_policy import PolicyPlan, policy_plan
 from generator.plan_things import Attributes, Layers, NamedThings, NumberedRun, Thing, numbered_runs
 
@@ -54,6 +55,7 @@ class ThingGroupPlan:
     name_prefix: str
     serial_prefix: str
     count: int
+    silence_s: int
     attributes: Attributes
     runs: tuple[NumberedRun, ...]
     named: NamedThings | None
@@ -133,6 +135,7 @@ class FacilityPlan:
     contact: ContactPlan | None
     tags: tuple[tuple[str, str], ...]
     lines: tuple[LinePlan, ...]
+    alarms: FacilityAlarmsPlan
     groups: tuple[ThingGroupPlan, ...]
 
 
@@ -145,6 +148,8 @@ class FleetPlan:
     region: str
     account_id: str | None
     reserved_concurrency: int | None
+    retention: str
+    observability: ObservabilityPlan
     tags: tuple[tuple[str, str], ...]
     device_types: tuple[DeviceTypePlan, ...]
     facilities: tuple[FacilityPlan, ...]
@@ -159,6 +164,8 @@ def plan_fleet(manifest: FleetManifest) -> FleetPlan:
         region=manifest.region,
         account_id=manifest.account_id,
         reserved_concurrency=manifest.processor.reserved_concurrency,
+        retention=manifest.retention,
+        observability=plan_observability(manifest),
         tags=tuple(sorted(manifest.tags.items())),
         device_types=tuple(types.values()),
         facilities=tuple(
@@ -206,6 +213,7 @@ def _facility(manifest: FleetManifest, id_: str, facility: Facility, types: dict
         contact=_contact(facility.contact),
         tags=tuple(sorted(facility.tags.items())),
         lines=tuple(_line(line_id, line, facility) for line_id, line in sorted(facility.lines.items())),
+        alarms=facility_alarms(manifest, facility),
         groups=tuple(_group(manifest, id_, types[type_]) for type_ in sorted(facility.things)),
     )
 
@@ -234,6 +242,7 @@ def _group(manifest: FleetManifest, facility: str, device_type: DeviceTypePlan) 
         name_prefix=naming.thing_prefix(facility, device_type.id),
         serial_prefix=naming.serial_prefix(facility, device_type.id),
         count=group.count,
+        silence_s=silence_s(device_type.sample_interval_s, facility_alarms(manifest, plant).device_silence_intervals),
         attributes=layers.attributes(group.line),
         runs=tuple(numbered_runs(group, layers)) if group.is_numbered else (),
         named=None if group.is_numbered else NamedThings(device_type=device_type.id, layers=layers),

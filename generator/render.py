@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from generator import extension, gates, naming
+from generator.alarms import plan_alarms
 from generator.artefact import Artefact, Chunk
 from generator.dashboard import plan_dashboard
 from generator.diagnostics import GateError
@@ -67,6 +68,7 @@ def render_facility(facility: FacilityPlan, *, own: extension.OwnTemplates = ext
     values = {
         "facility": facility,
         "dashboard": plan_dashboard(facility),
+        "alarms": plan_alarms(facility),
         "lifecycle": Lifecycle(),
         "provisioning": ProvisioningNames(
             thing_type_prefix=naming.thing_type(""),

@@ -1,8 +1,9 @@
 """Writes the things of a facility as JSON lines, streamed: a plant may have a million of them.
 
-The rows of a group are one row but for their numbers. So a block of them is one encoded row, repeated, with the digits
-laid over it, one column of all its rows at a time. The next block is the same memory: only its higher digits are
-others. A JSON encoder called for each row takes many times as long (docs/benchmarks.md).
+The rows of a group are one row but for their numbers. So a block of them is one encoded row, repeated ten times, with
+the ones laid over it as a column; these ten, repeated ten times, with the tens laid over them; and so on. The next
+block is the same memory, with other digits only in the higher places. A JSON encoder called for each row takes many
+times as long (docs/benchmarks.md).
 """
 
 from __future__ import annotations
@@ -17,10 +18,8 @@ from generator.encoding import encode_json
 from generator.plan import FacilityPlan, ThingGroupPlan
 from generator.plan_things import NumberedRun, Thing
 
-ROWS_PER_BLOCK = (1_000, 100, 10, 1)
-"""The least of these that holds a group, or the most that keeps a block small."""
 BLOCK_BYTES = 400_000
-"""What a processor keeps at hand while it makes, checks, hashes and writes it."""
+"""What a processor keeps at hand while it makes, checks, hashes and writes up to 1,000 rows."""
 
 NAMED_ROWS = 500
 """Of things with names of their own, made at a time."""
@@ -52,14 +51,20 @@ def numbered_rows(parts: list[bytes], *, first: int, last: int) -> Iterator[memo
 
 def _rows_of_width(parts: list[bytes], width: int, *, first: int, last: int) -> Iterator[memoryview]:
     """Rows whose numbers all have `width` digits, so that they are all as long as each other."""
-    row = (b"0" * width).join(parts)
-    ends = [len((b"0" * width).join([*parts[:place], b""])) for place in range(1, len(parts))]
-    size, stride = last + 1 - first, len(row)
-    rows = next((rows for rows in ROWS_PER_BLOCK if rows < 10 * size and rows * stride <= BLOCK_BYTES), 1)
-    block = bytearray(row) * rows
-    laid = [b"0" * rows] * width
+    number = b"%0*d" % (width, first)
+    block = bytearray(number.join(parts))
+    size, stride = last + 1 - first, len(block)
+    ends = [len(number.join([*parts[:place], b""])) for place in range(1, len(parts))]
+    digits = next((n for n in (3, 2, 1) if 10 ** (n - 1) < size and 10**n * stride <= BLOCK_BYTES), 0)
+    rows = 10**digits
+    for place in range(digits):  # these turn once a block, and so stay as they are
+        block *= 10
+        column = _column(place, first, 10 ** (place + 1))
+        for end in ends:
+            block[end - 1 - place :: stride] = column
+    laid = {place: _digit(place, first) * rows for place in range(digits, width)}
     for start in range(first, last + 1, rows):
-        for place in range(width):
+        for place in laid:
             column = _column(place, start, rows)
             if column != laid[place]:
                 for end in ends:

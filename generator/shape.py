@@ -188,7 +188,7 @@ def _type(kind: str) -> Callable[[str, str, dict[str, Any]], str]:
 
 
 def _bound(words: str, key: str) -> Callable[[str, str, dict[str, Any]], str]:
-    return lambda name, value, context: f"{name} must be {words} {context[key]:,}, not {value}"
+    return lambda name, value, context: f"{name} must be {words} {context[key]:,.10g}, not {value}"
 
 
 def _unnamed(name: str, value: str, _: dict[str, Any]) -> str:
@@ -201,7 +201,8 @@ def _plural(number: int, noun: str) -> str:
 
 _RULES = (
     dict.fromkeys(
-        ("int_type", "float_type", "string_type", "dict_type", "model_type", "model_attributes_type"), "wrong-type"
+        ("int_type", "float_type", "bool_type", "string_type", "dict_type", "model_type", "model_attributes_type"),
+        "wrong-type",
     )
     | dict.fromkeys(("int_parsing_size", "finite_number"), "out-of-range")
     | dict.fromkeys(("greater_than", "greater_than_equal", "less_than", "less_than_equal"), "out-of-range")
@@ -216,6 +217,7 @@ _MESSAGES: dict[str, Callable[[str, str, dict[str, Any]], str]] = {
     "int_parsing_size": _type("a smaller number"),
     "float_type": _type("a number"),
     "finite_number": _type("a finite number"),
+    "bool_type": _type("true or false"),
     "string_type": _type("text"),
     "dict_type": _type("a mapping"),
     "model_type": _type("a mapping"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -12,13 +13,13 @@ from generator.diagnostics import WriteError
 
 def hashes(root: Path) -> Callable[[str], str | None]:
     """Gives the SHA-256 of one file after the other, as `hash_of` does; looks once for a folder that is not there."""
-    is_there: dict[str, bool] = {}
+    known: dict[str, bool] = {}
 
     def find(path: str) -> str | None:
         folder = path.rpartition("/")[0]
-        if folder not in is_there:
-            is_there[folder] = folder_of(root, path).exists()
-        return hash_of(root, path) if is_there[folder] else None
+        if folder not in known:
+            known[folder] = is_there(root, folder)
+        return hash_of(root, path) if known[folder] else None
 
     return find
 
@@ -47,32 +48,31 @@ def read(root: Path, path: str) -> bytes | None:
 
 def target_of(root: Path, path: str) -> Path:
     """The place of a file in the tree; refuses links, which could lead out of it."""
-    place = str(root)
-    for part in path.split("/"):
+    is_there(root, path)
+    return root / path
+
+
+def is_there(root: Path, path: str) -> bool:
+    """Whether the tree has a file or a folder; refuses links."""
+    place, mode = str(root), 1
+    for part in path.split("/") if path else ():
         place = f"{place}/{part}"
-        if part in ("", ".", "..") or os.path.islink(place):  # noqa: PTH114 - a path object each is slow
+        try:
+            mode = os.lstat(place).st_mode if mode else 0
+        except (FileNotFoundError, NotADirectoryError):
+            mode = 0
+        if part in ("", ".", "..") or stat.S_ISLNK(mode):
             raise WriteError(
                 f"{place} leads out of the generated tree", hint="replace the link by a real folder or file"
             )
-    return Path(place)
+    return mode != 0
 
 
-def folder_of(root: Path, path: str) -> Path:
-    """The folder of a file of the tree."""
-    folder, _, _ = path.rpartition("/")
-    return target_of(root, folder) if folder else root
-
-
-def by_folder(root: Path, paths: Iterable[str]) -> dict[Path, list[str]]:
-    """Files of the tree by their folder; refuses links, which a folder that is not there yet cannot hold."""
-    by_name: dict[str, list[str]] = {}
+def by_folder(paths: Iterable[str]) -> dict[str, list[str]]:
+    """Files of the tree by their folder."""
+    folders: dict[str, list[str]] = {}
     for path in paths:
-        by_name.setdefault(path.rpartition("/")[0], []).append(path)
-    folders = {folder_of(root, files[0]): files for files in by_name.values()}
-    for folder, files in folders.items():
-        if folder.exists():
-            for path in files:
-                target_of(root, path)
+        folders.setdefault(path.rpartition("/")[0], []).append(path)
     return folders
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from io import BytesIO
 from typing import BinaryIO, NoReturn, TypeVar
 
 Item = TypeVar("Item")
@@ -22,20 +24,18 @@ def merged(items: Sequence[Item], work: Callable[[Item], dict[str, str]]) -> dic
     A worker goes through its share in order and ends at a fault. What is left then is done here, in order: all before
     the first fault is done, and `work` raises it once more, with its traceback.
     """
-    found: dict[str, str] = {}
+    done: dict[int, dict[str, str]] = {}
     count = min(WORKERS, len(items) // ITEMS_A_WORKER)
-    undone = list(range(len(items)))
     if count > 1:
+        gc.freeze()  # else each process looks through all that there is, and so makes a copy of its own of it
         with ExitStack() as stack:
             others = [stack.enter_context(_forked(items[number::count], work)) for number in range(1, count)]
             shares = [_results(items[::count], work), *map(_read, others)]
         for number, share in enumerate(shares):
-            for results in share:
-                found |= results
-            undone[number::count] = [-1] * len(share) + undone[number::count][len(share) :]
-    for place in undone:
-        if place >= 0:
-            found |= work(items[place])
+            done |= zip(range(number, len(items), count), share, strict=False)
+    found: dict[str, str] = {}
+    for place, item in enumerate(items):
+        found |= done[place] if place in done else work(item)
     return found
 
 
@@ -59,7 +59,13 @@ def _forked(items: Sequence[Item], work: Callable[[Item], dict[str, str]]) -> It
     """A process that does the work, and the pipe on which its results come as JSON; it ends with the context."""
     reader, writer = os.pipe()
     parent = os.getpid()
-    child = os.fork()
+    try:
+        child = os.fork()
+    except OSError:  # there may be no more processes: then there are no results
+        os.close(reader)
+        os.close(writer)
+        yield BytesIO()
+        return
     if not child:
         _work(items, work, writer, parent)
     os.close(writer)
@@ -81,7 +87,7 @@ def _work(items: Sequence[Item], work: Callable[[Item], dict[str, str]], writer:
 
 
 def _read(pipe: BinaryIO) -> list[dict[str, str]]:
-    """The results of another process; none where it was killed."""
+    """The results of another process; none where it was killed, or never was."""
     try:
         results: list[dict[str, str]] = json.loads(pipe.read())
     except ValueError:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from generator.artefact import Artefact
 from generator.diagnostics import WriteError
-from generator.tree import by_folder, folder_of, guarded, hash_of, target_of, write_error
+from generator.tree import by_folder, guarded, hash_of, is_there, target_of, write_error
 from generator.workers import merged
 
 STAGING = ".staging"
@@ -91,18 +91,21 @@ class Staging:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._files = f"{root}/{STAGING}/{_FILES}"
+        self._paths: list[str] = []
         self._is_new: dict[str, bool] = {}
 
     def add_all(self, artefacts: Iterable[Artefact]) -> dict[str, str]:
-        """Stages files and gives the SHA-256 of each by its path."""
-        return _of_each(artefacts, self.add)
+        """Stages files and gives the SHA-256 of each by its path; one that is in the tree already is not staged."""
+        shas = _of_each(artefacts, self._stage)
+        self._paths += shas
+        return shas
 
-    def add(self, artefact: Artefact) -> str:
-        """Stages a file and gives its SHA-256; one that is in the tree already is not staged."""
-        staged = f"{self._root}/{STAGING}/{_FILES}/{artefact.path}"
+    def _stage(self, artefact: Artefact) -> str:
+        staged = f"{self._files}/{artefact.path}"
         digest = hashlib.sha256()
         try:
-            is_new = self._opened_folder(artefact.path)
+            is_new = self._opened_folder(artefact.path.rpartition("/")[0])
             with open(staged, "wb") as file:  # noqa: PTH123 - a path object each is slow
                 for chunk in artefact.chunks():
                     digest.update(chunk)
@@ -114,18 +117,20 @@ class Staging:
             Path(staged).unlink()
         return sha
 
-    def _opened_folder(self, path: str) -> bool:
-        """Makes the folder where a file is staged; tells whether the tree has none for it yet."""
-        folder = path.rpartition("/")[0]
+    def _opened_folder(self, folder: str) -> bool:
+        """Makes the folder where files are staged; tells whether the tree has none for them yet."""
         if folder not in self._is_new:
-            (self._root / STAGING / _FILES / folder).mkdir(parents=True, exist_ok=True)
-            self._is_new[folder] = not folder_of(self._root, path).exists()
+            Path(f"{self._files}/{folder}").mkdir(parents=True, exist_ok=True)
+            self._is_new[folder] = not is_there(self._root, folder)
         return self._is_new[folder]
 
     def commit(self, *, removing: Iterable[str]) -> Change:
         """Moves what is staged into the tree and removes files from it; once the intent stands, nothing undoes it."""
-        written = sorted(_files_below(self._root / STAGING / _FILES))
-        change = Change(written=tuple(written), removed=tuple(sorted(removing)))
+        written: list[str] = []
+        for folder, paths in by_folder(self._paths).items():
+            is_new = not is_there(self._root, folder)
+            written += (path for path in paths if is_new or Path(f"{self._files}/{path}").exists())
+        change = Change(written=tuple(sorted(written)), removed=tuple(sorted(removing)))
         guarded(self._root, lambda root: _commit(root, change))
         return change
 
@@ -151,17 +156,12 @@ def _of_each(artefacts: Iterable[Artefact], sha_of: Callable[[Artefact], str]) -
     return merged(folders, lambda files: {artefact.path: sha_of(artefact) for artefact in files})
 
 
-def _files_below(folder: Path) -> Iterator[str]:
-    for parent, _, names in os.walk(folder):
-        within = parent[len(str(folder)) + 1 :]
-        yield from (f"{within}/{name}" if within else name for name in names)
-
-
 def _commit(root: Path, change: Change) -> None:
-    folders = by_folder(root, change.written)
-    for path in change.removed:
-        target_of(root, path)
     if not change.is_empty:
+        for folder, paths in by_folder((*change.written, *change.removed)).items():
+            if is_there(root, folder):
+                for path in paths:
+                    target_of(root, path)
         stage = root / STAGING
         stage.mkdir(exist_ok=True)
         draft = stage / f"{_INTENT}.draft"
@@ -170,43 +170,35 @@ def _commit(root: Path, change: Change) -> None:
             file.flush()
             os.fsync(file.fileno())
         draft.rename(stage / _INTENT)
-        _carry_out(root, folders, change.removed)
-    _clear(root)
+    _recover(root)
 
 
 def _recover(root: Path) -> None:
+    """Does what an intent says; an interrupted write may have done any part of it already."""
     with suppress(FileNotFoundError):
         intent = json.loads((root / STAGING / _INTENT).read_text("ascii"))
-        _carry_out(root, by_folder(root, intent["written"]), intent["removed"])
-    _clear(root)
-
-
-def _carry_out(root: Path, written: dict[Path, list[str]], removed: Iterable[str]) -> None:
-    """Does what the intent says; an interrupted write may have done any part of it already."""
-    for folder, paths in written.items():
-        _move(root, root / STAGING / _FILES, folder, paths)
-    for path in removed:
-        target_of(root, path).unlink(missing_ok=True)
-        _remove_empty(root, (root / path).parent)
-    (root / STAGING / _INTENT).unlink()
-
-
-def _clear(root: Path) -> None:
+        for folder, paths in by_folder(intent["written"]).items():
+            _move(root, folder, paths)
+        for path in intent["removed"]:
+            target_of(root, path).unlink(missing_ok=True)
+            _remove_empty(root, (root / path).parent)
+        (root / STAGING / _INTENT).unlink()
     if (root / STAGING).exists():
         shutil.rmtree(root / STAGING)
 
 
-def _move(root: Path, staged: Path, folder: Path, paths: list[str]) -> None:
+def _move(root: Path, folder: str, paths: list[str]) -> None:
     """Moves files into a folder of the tree: all at once where there is no such folder yet."""
-    if not folder.exists():
-        if folder.parent != root:
-            folder.parent.mkdir(parents=True, exist_ok=True)
+    staged = f"{root}/{STAGING}/{_FILES}"
+    if not is_there(root, folder):
+        if "/" in folder:
+            (root / folder).parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):
-            (staged / folder.relative_to(root)).rename(folder)
+            os.rename(f"{staged}/{folder}", f"{root}/{folder}")  # noqa: PTH104 - a path object each is slow
         return
     for path in paths:
         with suppress(FileNotFoundError):
-            (staged / path).replace(root / path)
+            os.replace(f"{staged}/{path}", target_of(root, path))  # noqa: PTH105 - a path object each is slow
 
 
 def _remove_empty(root: Path, folder: Path) -> None:

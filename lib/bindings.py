@@ -84,6 +84,7 @@ from constructs import Construct
 if _BINDINGS not in sys.modules:
     _register_without_init(_BINDINGS)
 
+from cdktf_cdktf_provider_aws.cloudcontrolapi_resource import CloudcontrolapiResource
 from cdktf_cdktf_provider_aws.cloudtrail import (
     Cloudtrail,
     CloudtrailAdvancedEventSelector,
@@ -92,6 +93,15 @@ from cdktf_cdktf_provider_aws.cloudtrail import (
 )
 from cdktf_cdktf_provider_aws.cloudwatch_dashboard import CloudwatchDashboard
 from cdktf_cdktf_provider_aws.cloudwatch_log_group import CloudwatchLogGroup
+from cdktf_cdktf_provider_aws.cloudwatch_log_metric_filter import (
+    CloudwatchLogMetricFilter,
+    CloudwatchLogMetricFilterMetricTransformation,
+)
+from cdktf_cdktf_provider_aws.cloudwatch_metric_alarm import (
+    CloudwatchMetricAlarm,
+    CloudwatchMetricAlarmMetricQuery,
+    CloudwatchMetricAlarmMetricQueryMetric,
+)
 from cdktf_cdktf_provider_aws.data_aws_caller_identity import DataAwsCallerIdentity
 from cdktf_cdktf_provider_aws.dynamodb_table import (
     DynamodbTable,
@@ -106,6 +116,8 @@ from cdktf_cdktf_provider_aws.iot_domain_configuration import (
     IotDomainConfiguration,
     IotDomainConfigurationTlsConfig,
 )
+from cdktf_cdktf_provider_aws.iot_event_configurations import IotEventConfigurations
+from cdktf_cdktf_provider_aws.iot_logging_options import IotLoggingOptions
 from cdktf_cdktf_provider_aws.iot_policy import IotPolicy
 from cdktf_cdktf_provider_aws.iot_provisioning_template import IotProvisioningTemplate
 from cdktf_cdktf_provider_aws.iot_thing_group import (
@@ -117,8 +129,10 @@ from cdktf_cdktf_provider_aws.iot_thing_type import IotThingType, IotThingTypePr
 from cdktf_cdktf_provider_aws.iot_topic_rule import (
     IotTopicRule,
     IotTopicRuleErrorAction,
+    IotTopicRuleErrorActionCloudwatchLogs,
     IotTopicRuleErrorActionS3,
     IotTopicRuleKinesis,
+    IotTopicRuleS3,
 )
 from cdktf_cdktf_provider_aws.kinesis_stream import KinesisStream, KinesisStreamStreamModeDetails
 from cdktf_cdktf_provider_aws.kms_alias import KmsAlias
@@ -134,7 +148,7 @@ from cdktf_cdktf_provider_aws.lambda_function import (
     LambdaFunctionEnvironment,
     LambdaFunctionTracingConfig,
 )
-from cdktf_cdktf_provider_aws.provider import AwsProvider, AwsProviderDefaultTags
+from cdktf_cdktf_provider_aws.provider import AwsProvider, AwsProviderAssumeRole, AwsProviderDefaultTags
 from cdktf_cdktf_provider_aws.s3_bucket import S3Bucket
 from cdktf_cdktf_provider_aws.s3_bucket_intelligent_tiering_configuration import (
     S3BucketIntelligentTieringConfiguration,
@@ -151,6 +165,11 @@ from cdktf_cdktf_provider_aws.s3_bucket_lifecycle_configuration import (
     S3BucketLifecycleConfigurationRuleTransition,
 )
 from cdktf_cdktf_provider_aws.s3_bucket_logging import S3BucketLoggingA
+from cdktf_cdktf_provider_aws.s3_bucket_object_lock_configuration import (
+    S3BucketObjectLockConfigurationA,
+    S3BucketObjectLockConfigurationRuleA,
+    S3BucketObjectLockConfigurationRuleDefaultRetentionA,
+)
 from cdktf_cdktf_provider_aws.s3_bucket_ownership_controls import (
     S3BucketOwnershipControls,
     S3BucketOwnershipControlsRule,
@@ -167,6 +186,8 @@ from cdktf_cdktf_provider_aws.s3_bucket_versioning import (
     S3BucketVersioningVersioningConfiguration,
 )
 from cdktf_cdktf_provider_aws.s3_object import S3Object
+from cdktf_cdktf_provider_aws.sns_topic import SnsTopic
+from cdktf_cdktf_provider_aws.sns_topic_policy import SnsTopicPolicy
 from cdktf_cdktf_provider_aws.sqs_queue import SqsQueue
 from cdktf_cdktf_provider_aws.sqs_queue_policy import SqsQueuePolicy
 
@@ -174,13 +195,20 @@ __all__ = [
     "App",
     "AssetType",
     "AwsProvider",
+    "AwsProviderAssumeRole",
     "AwsProviderDefaultTags",
+    "CloudcontrolapiResource",
     "Cloudtrail",
     "CloudtrailAdvancedEventSelector",
     "CloudtrailAdvancedEventSelectorFieldSelector",
     "CloudtrailInsightSelector",
     "CloudwatchDashboard",
     "CloudwatchLogGroup",
+    "CloudwatchLogMetricFilter",
+    "CloudwatchLogMetricFilterMetricTransformation",
+    "CloudwatchMetricAlarm",
+    "CloudwatchMetricAlarmMetricQuery",
+    "CloudwatchMetricAlarmMetricQueryMetric",
     "Construct",
     "DataAwsCallerIdentity",
     "DynamodbTable",
@@ -192,6 +220,8 @@ __all__ = [
     "IamRolePolicy",
     "IotDomainConfiguration",
     "IotDomainConfigurationTlsConfig",
+    "IotEventConfigurations",
+    "IotLoggingOptions",
     "IotPolicy",
     "IotProvisioningTemplate",
     "IotThingGroup",
@@ -201,8 +231,10 @@ __all__ = [
     "IotThingTypeProperties",
     "IotTopicRule",
     "IotTopicRuleErrorAction",
+    "IotTopicRuleErrorActionCloudwatchLogs",
     "IotTopicRuleErrorActionS3",
     "IotTopicRuleKinesis",
+    "IotTopicRuleS3",
     "KinesisStream",
     "KinesisStreamStreamModeDetails",
     "KmsAlias",
@@ -228,6 +260,9 @@ __all__ = [
     "S3BucketLifecycleConfigurationRuleNoncurrentVersionExpiration",
     "S3BucketLifecycleConfigurationRuleTransition",
     "S3BucketLoggingA",
+    "S3BucketObjectLockConfigurationA",
+    "S3BucketObjectLockConfigurationRuleA",
+    "S3BucketObjectLockConfigurationRuleDefaultRetentionA",
     "S3BucketOwnershipControls",
     "S3BucketOwnershipControlsRule",
     "S3BucketPolicy",
@@ -238,6 +273,8 @@ __all__ = [
     "S3BucketVersioningA",
     "S3BucketVersioningVersioningConfiguration",
     "S3Object",
+    "SnsTopic",
+    "SnsTopicPolicy",
     "SqsQueue",
     "SqsQueuePolicy",
     "TerraformAsset",

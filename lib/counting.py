@@ -12,13 +12,20 @@ ENDPOINT_COUNTS = {"aws_iot_domain_configuration": 1}
 """Resource type → number in the stack of the devices' endpoint."""
 
 
+PLANT_ALARMS = 4
+"""Of a plant as a whole: rule failures, rule throttles, quarantine, anomalies; each device type has one for silence."""
+
+
 def platform_counts(fleet: FleetSpec) -> dict[str, int]:
     """Resource type → number in the platform's stack, as far as the manifest decides it."""
     return {"aws_iot_thing_type": len(fleet.device_types)}
 
 
-def facility_counts(facility: FacilitySpec, *, certificates: int) -> dict[str, int]:
-    """Resource type → number in the stack of `facility`, `certificates` of whose things have a CSR."""
+def facility_counts(facility: FacilitySpec, *, certificates: int, has_markers: bool) -> dict[str, int]:
+    """Resource type → number in the stack of `facility`, `certificates` of whose things have a CSR.
+
+    `has_markers`: its prefixes in the archive are marked by an object each.
+    """
     things = facility.thing_count if facility.registration == "terraform" else 0
     return {
         "aws_iot_thing": things,
@@ -28,10 +35,11 @@ def facility_counts(facility: FacilitySpec, *, certificates: int) -> dict[str, i
         "aws_iot_thing_principal_attachment": certificates,
         "aws_iot_thing_group": 1 + len(facility.groups),
         "aws_iot_policy": len(facility.groups),
-        "aws_s3_object": len(facility.groups),
+        "aws_s3_object": len(facility.groups) if has_markers else 0,
         "aws_iot_topic_rule": 1,
         "aws_iot_provisioning_template": 1,
         "aws_cloudwatch_dashboard": 1,
+        "aws_cloudwatch_metric_alarm": PLANT_ALARMS + len(facility.groups),
     }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from lib.access import OWN, Access
 from lib.bindings import Construct
 from lib.constructs.device_endpoint import DeviceEndpoint
 from lib.fleet_stack import FleetStack
@@ -29,6 +30,7 @@ class EndpointStack(FleetStack):
         default_tags: Mapping[str, str],
         account_id: str | None,
         application: str,
+        access: Access = OWN,
     ) -> None:
         super().__init__(
             scope,
@@ -40,5 +42,6 @@ class EndpointStack(FleetStack):
             state_bucket=state_bucket,
             state_bucket_region=state_bucket_region,
             default_tags=default_tags,
+            access=access,
         )
         self.endpoint = DeviceEndpoint(self, names=self.names)

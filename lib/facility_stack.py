@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from lib.access import OWN, Access
 from lib.bindings import Construct
+from lib.constructs.facility_alarms import FacilityAlarms
 from lib.constructs.facility_archive import FacilityArchive
 from lib.constructs.fleet_provisioning import FleetProvisioning
 from lib.constructs.observability import FacilityDashboard
 from lib.constructs.telemetry_rule import TelemetryRule
 from lib.constructs.thing_registry import ThingRegistry
 from lib.fleet_stack import FleetStack
+from lib.retention import Retention
 from lib.specs import FacilitySpec
 from lib.things import ThingBlocks, read_things, thing_blocks
 
@@ -35,9 +38,11 @@ class FacilityStack(FleetStack):
         default_tags: Mapping[str, str],
         account_id: str | None,
         application: str,
+        retention: Retention,
         facility: FacilitySpec,
         folder: Path,
         csrs: Mapping[str, str],
+        access: Access = OWN,
     ) -> None:
         super().__init__(
             scope,
@@ -49,12 +54,16 @@ class FacilityStack(FleetStack):
             state_bucket=state_bucket,
             state_bucket_region=state_bucket_region,
             default_tags=default_tags,
+            access=access,
         )
         ThingRegistry(self, names=self.names, facility=facility, folder=folder)
         TelemetryRule(self, names=self.names, facility=facility, folder=folder)
         FleetProvisioning(self, names=self.names, facility=facility, folder=folder)
         FacilityDashboard(self, names=self.names, facility=facility, folder=folder)
-        self.archive = FacilityArchive(self, names=self.names, facility=facility, folder=folder)
+        FacilityAlarms(self, names=self.names, facility=facility)
+        self.archive = FacilityArchive(
+            self, names=self.names, facility=facility, folder=folder, has_markers=retention.is_destroyable
+        )
         self.things = ThingBlocks(blocks={}, certificates=0, without_csr=0)
         if facility.registration == "terraform":
             things = read_things(folder / facility.things_file)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
+from lib.access import OWN, SESSION, Access
 from lib.bindings import (
     AwsProvider,
+    AwsProviderAssumeRole,
     AwsProviderDefaultTags,
     Construct,
     DataAwsCallerIdentity,
@@ -37,15 +39,19 @@ class FleetStack(TerraformStack):
         state_bucket: str | None,
         state_bucket_region: str,
         default_tags: Mapping[str, str],
+        access: Access = OWN,
     ) -> None:
         super().__init__(scope, id_)
         self.blocks: Blocks = {}
-        self._keep_state(id_, application, environment_suffix, state_bucket, state_bucket_region)
+        self._keep_state(f"{application}/{environment_suffix}/{id_}.tfstate", state_bucket, state_bucket_region, access)
         AwsProvider(
             self,
             "aws",
             region=aws_region,
             allowed_account_ids=[account_id] if account_id else None,
+            assume_role=[AwsProviderAssumeRole(role_arn=access.role_arn, session_name=SESSION)]
+            if access.role_arn
+            else None,
             default_tags=[AwsProviderDefaultTags(tags=default_tags)],
         )
         self.names = PlatformNames(
@@ -63,16 +69,13 @@ class FleetStack(TerraformStack):
         declared.update({kind: len(blocks) for kind, blocks in self.blocks.items()})
         return declared
 
-    def _keep_state(self, id_: str, application: str, suffix: str, bucket: str | None, bucket_region: str) -> None:
+    def _keep_state(self, key: str, bucket: str | None, bucket_region: str, access: Access) -> None:
         """In the bucket, locked by S3 itself; without one in the stack's own folder, by a relative path."""
         if bucket:
-            S3Backend(
-                self,
-                bucket=bucket,
-                key=f"{application}/{suffix}/{id_}.tfstate",
-                region=bucket_region,
-                encrypt=True,
-            )
+            S3Backend(self, bucket=bucket, key=key, region=bucket_region, encrypt=True, kms_key_id=access.state_key_arn)
             self.add_override("terraform.backend.s3.use_lockfile", True)
+            if access.state_role_arn:
+                role = {"role_arn": access.state_role_arn, "session_name": SESSION}
+                self.add_override("terraform.backend.s3.assume_role", role)
         else:
-            LocalBackend(self, path=f"terraform.{id_}.tfstate")
+            LocalBackend(self, path=f"terraform.{key.rpartition('/')[2]}")

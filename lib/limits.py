@@ -20,6 +20,7 @@ NAME_MAXIMA = {
     "aws_cloudtrail": ("name", 128),
     "aws_cloudwatch_dashboard": ("dashboard_name", 255),
     "aws_cloudwatch_log_group": ("name", 512),
+    "aws_cloudwatch_log_metric_filter": ("name", 512),
     "aws_cloudwatch_metric_alarm": ("alarm_name", 255),
     "aws_dynamodb_table": ("name", 255),
     "aws_iam_role": ("name", 64),

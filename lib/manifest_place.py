@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 MANIFEST = "fleet.yaml"
+PART_ENDING = ".yaml"
+"""Of the file that holds one plant or device type: `facilities/sg-01.yaml`."""
 OVERLAYS = "fleet.*.yaml"
 """What an environment lays over the manifest; the record does not say which one was."""
 
@@ -24,14 +26,23 @@ def find_place(project: Path, key: tuple[str, ...], value: str | None = None) ->
 
 def _places(project: Path, key: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     """Every place of `key`, with the text of its line."""
+    part = project.joinpath(*key[:2]).with_name(f"{key[1]}{PART_ENDING}") if len(key) > 1 else None
+    if part is not None and (lines := _lines(part)):
+        number = _line_of(lines, key[2:]) or 0
+        yield f"{part.relative_to(project)}:{number + 1}", lines[number]
     for path in (project / MANIFEST, *sorted(project.glob(OVERLAYS))):
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError):
-            continue
-        number = _line_of(lines, key)
-        if number is not None:
-            yield f"{path.name}:{number + 1}", lines[number]
+        lines = _lines(path)
+        found = _line_of(lines, key)
+        if found is not None:
+            yield f"{path.name}:{found + 1}", lines[found]
+
+
+def _lines(path: Path) -> list[str]:
+    """None of a file that is missing, or cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError, ValueError):
+        return []
 
 
 def _line_of(lines: list[str], key: tuple[str, ...]) -> int | None:

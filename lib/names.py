@@ -84,6 +84,29 @@ class PlatformNames:
         return self.arn("sqs", self.failure_queue)
 
     @property
+    def alarm_topic(self) -> str:
+        return self.named("topic-alarms")
+
+    @property
+    def alarm_topic_arn(self) -> str:
+        return self.arn("sns", self.alarm_topic)
+
+    @property
+    def alarm_arns(self) -> str:
+        """A pattern for all alarms of this environment."""
+        return self.arn("cloudwatch", f"alarm:{self.named('alarm-*')}")
+
+    @property
+    def metrics_namespace(self) -> str:
+        """Of the sensor processor's metrics; of one environment, as two in one account must not count together."""
+        return f"Fleet/{self.suffix}"
+
+    @property
+    def filter_namespace(self) -> str:
+        """Of the metrics that filters make of logs; a trail's are of one environment."""
+        return f"FleetLogs/{self.suffix}"
+
+    @property
     def raw_archive(self) -> str:
         return self.bucket("raw-archive")
 
@@ -107,6 +130,15 @@ class PlatformNames:
     def trail_log_group(self) -> str:
         return self.named("log-group-audit-trail")
 
+    @property
+    def event_errors_log_group(self) -> str:
+        return self.named("log-group-event-errors")
+
+    @property
+    def iot_log_group(self) -> str:
+        """AWS IoT writes to this one and to no other."""
+        return "AWSIotLogsV2"
+
     def log_group_arn(self, log_group: str) -> str:
         return self.arn("logs", f"log-group:{log_group}")
 
@@ -117,6 +149,22 @@ class PlatformNames:
     @property
     def rule_errors_role(self) -> str:
         return "role-rule-errors"
+
+    @property
+    def event_archive_role(self) -> str:
+        return "role-event-archive"
+
+    @property
+    def event_errors_role(self) -> str:
+        return "role-event-errors"
+
+    @property
+    def iot_logging_role(self) -> str:
+        return "role-iot-logging"
+
+    @property
+    def audit_role(self) -> str:
+        return "role-certificate-audit"
 
     @property
     def provisioning_role(self) -> str:

@@ -15,6 +15,9 @@ from lib.bindings import (
     S3BucketLifecycleConfigurationRuleFilter,
     S3BucketLifecycleConfigurationRuleNoncurrentVersionExpiration,
     S3BucketLoggingA,
+    S3BucketObjectLockConfigurationA,
+    S3BucketObjectLockConfigurationRuleA,
+    S3BucketObjectLockConfigurationRuleDefaultRetentionA,
     S3BucketOwnershipControls,
     S3BucketOwnershipControlsRule,
     S3BucketPolicy,
@@ -26,13 +29,17 @@ from lib.bindings import (
     S3BucketVersioningVersioningConfiguration,
 )
 from lib.names import bucket_arn
+from lib.retention import LOCK_MODE, Retention
 
 ABORT_MULTIPART_DAYS = 7
 """Days until the parts of an upload that never ended are removed; they cost and nobody sees them."""
 
 
 class PrivateBucket:
-    """One bucket with all that belongs to it; `policy` is there for resources that must wait for it."""
+    """One bucket with all that belongs to it; `policy` is there for resources that must wait for it.
+
+    `is_locked`: its objects are locked, where the retention locks any.
+    """
 
     def __init__(
         self,
@@ -42,6 +49,8 @@ class PrivateBucket:
         name: str,
         key_arn: str | None,
         access_logs: str | None,
+        retention: Retention,
+        is_locked: bool,
         noncurrent_days: int,
         expiration_days: int | None = None,
         bucket_key: bool = True,
@@ -50,7 +59,8 @@ class PrivateBucket:
         transition_default_minimum_object_size: str | None = None,
     ) -> None:
         arn = bucket_arn(name)
-        self.bucket = S3Bucket(scope, id_, bucket=name, force_destroy=True)
+        lock_days = retention.lock_days if is_locked else None
+        self.bucket = S3Bucket(scope, id_, bucket=name, force_destroy=retention.is_destroyable)
         block = S3BucketPublicAccessBlock(
             scope,
             f"{id_}-public-access",
@@ -98,10 +108,24 @@ class PrivateBucket:
             policy=iam.policy(
                 iam.deny_plain_transport("s3:*", arn, f"{arn}/*"),
                 iam.deny_old_tls("s3:*", arn, f"{arn}/*"),
+                *([_deny_lifting_locks(arn)] if lock_days else []),
                 *statements,
             ),
             depends_on=[block],
         )
+        if lock_days:
+            # Not at the bucket's creation: S3 takes it later too, so that a platform in use can be locked.
+            S3BucketObjectLockConfigurationA(
+                scope,
+                f"{id_}-lock",
+                bucket=self.bucket.id,
+                rule=S3BucketObjectLockConfigurationRuleA(
+                    default_retention=S3BucketObjectLockConfigurationRuleDefaultRetentionA(
+                        mode=LOCK_MODE, days=lock_days
+                    )
+                ),
+                depends_on=[versioning],
+            )
         S3BucketLifecycleConfiguration(
             scope,
             f"{id_}-lifecycle",
@@ -114,6 +138,17 @@ class PrivateBucket:
     @property
     def name(self) -> str:
         return self.bucket.bucket
+
+
+def _deny_lifting_locks(arn: str) -> iam.Statement:
+    """Whoever would lift a lock has to change this policy first, which raises an alarm."""
+    return iam.Statement(
+        sid="DenyLiftingLocks",
+        effect="Deny",
+        principal="*",
+        actions=("s3:BypassGovernanceRetention",),
+        resource=f"{arn}/*",
+    )
 
 
 def _encryption(

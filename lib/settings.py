@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from lib.access import OWN, Access
 from lib.faults import ManifestError, PrerequisiteError
 from lib.limits import BUCKET_ENDINGS, bucket_fault
 from lib.names import PlatformNames
@@ -23,6 +24,9 @@ SUFFIX_PATTERN = re.compile(r"[a-z0-9]([a-z0-9-]{0,14}[a-z0-9])?")
 """Sixteen characters keep the longest names (buckets: 63) in their limits; the generator asks for the same."""
 
 ACCOUNT_ID_PATTERN = re.compile(r"[0-9]{12}")
+
+ROLE_PATTERN = re.compile(r"arn:aws[a-z-]*:iam::([0-9]{12}):role/[\w+=,.@/-]{1,576}", re.ASCII)
+KEY_PATTERN = re.compile(r"arn:aws[a-z-]*:kms:[a-z0-9-]+:([0-9]{12}):key/[a-zA-Z0-9-]{1,128}", re.ASCII)
 
 REGION_PATTERN = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]")
 
@@ -41,6 +45,7 @@ class Settings:
     lambda_architecture: str
     state_bucket: str | None
     state_bucket_region: str
+    access: Access = OWN
 
 
 def read_settings(environment: Mapping[str, str], *, fleet: FleetSpec, facilities: Collection[str]) -> Settings:
@@ -75,6 +80,11 @@ def read_settings(environment: Mapping[str, str], *, fleet: FleetSpec, facilitie
         lambda_architecture=_architecture(environment.get("FLEET_LAMBDA_ARCHITECTURE") or DEFAULT_LAMBDA_ARCHITECTURE),
         state_bucket=_state_bucket(environment.get("TERRAFORM_STATE_BUCKET")),
         state_bucket_region=_state_bucket_region(environment.get("TERRAFORM_STATE_BUCKET_REGION")) or fleet.region,
+        access=Access(
+            role_arn=_role(environment, account_id=account_id),
+            state_role_arn=_arn(environment, "TERRAFORM_STATE_ROLE_ARN", ROLE_PATTERN, "a role's"),
+            state_key_arn=_arn(environment, "TERRAFORM_STATE_KEY_ARN", KEY_PATTERN, "a KMS key's"),
+        ),
     )
 
 
@@ -140,6 +150,28 @@ def _state_bucket_region(region: str | None) -> str | None:
             remedy="Set it to one such as ap-southeast-1, or unset it.",
         )
     return region or None
+
+
+def _arn(environment: Mapping[str, str], variable: str, pattern: re.Pattern[str], whose: str) -> str | None:
+    value = environment.get(variable) or None
+    if value and not pattern.fullmatch(value):
+        raise PrerequisiteError(
+            f"{variable} is '{value}', which is not {whose} ARN.", remedy=f"Set it to {whose} ARN, or unset it."
+        )
+    return value
+
+
+def _role(environment: Mapping[str, str], *, account_id: str | None) -> str | None:
+    """The role that Terraform works under; of the account that the ARNs are for, as the provider takes no other."""
+    variable = "FLEET_ASSUME_ROLE_ARN"
+    arn = _arn(environment, variable, ROLE_PATTERN, "a role's")
+    match = ROLE_PATTERN.fullmatch(arn or "")
+    if match and account_id and match[1] != account_id:
+        raise PrerequisiteError(
+            f"{variable} names a role of account {match[1]}, but the platform is for account {account_id}.",
+            remedy="Name a role of that account, or correct FLEET_ACCOUNT_ID or the manifest's account_id.",
+        )
+    return arn
 
 
 def _architecture(value: str) -> str:

@@ -39,21 +39,53 @@ class DeviceTypeSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlatformAlarmsSpec:
+    """From which value on an alarm of the platform is raised; counts are those of five minutes.
+
+    The days of certificates mean something only where they are audited.
+    """
+
+    iterator_age_s: int
+    error_rate_percent: float
+    throttles: int
+    failures_queue_depth: int
+    certificate_expiry_days: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObservabilitySpec:
+    """What of the platform is logged and watched; `iot_logging` is a level, None where that log is left alone."""
+
+    iot_logging: str | None
+    registry_events: bool
+    certificate_audit: bool
+    alarms: PlatformAlarmsSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FleetSpec:
-    """What all facilities share; `account_id` is None where the manifest leaves it to the credentials."""
+    """What all facilities share.
+
+    `account_id` is None where the manifest leaves it to the credentials; `retention` is `brief` or `records`.
+    """
 
     application: str
     environment_suffix: str
     region: str
     account_id: str | None
     reserved_concurrency: int | None
+    retention: str
+    observability: ObservabilitySpec
     tags: dict[str, str]
     device_types: tuple[DeviceTypeSpec, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThingGroupSpec:
-    """The things of one device type in one facility, and the device policy that they share."""
+    """The things of one device type in one facility, and the device policy that they share.
+
+    `silence_s`: seconds without any reading of them that are silence; whole minutes, or days.
+    """
 
     device_type: str
     thing_type: str
@@ -61,6 +93,7 @@ class ThingGroupSpec:
     policy: str
     policy_file: str
     count: int
+    silence_s: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +112,16 @@ class LineSpec:
     id: str
     name: str
     contact: ContactSpec | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FacilityAlarmsSpec:
+    """From which value on an alarm of a plant is raised; percentages and rule failures are those of five minutes."""
+
+    quarantine_percent: float
+    rule_failures: int
+    device_silence_intervals: int
+    anomalies_per_hour: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +144,7 @@ class FacilitySpec:
     contact: ContactSpec | None
     tags: dict[str, str]
     lines: tuple[LineSpec, ...]
+    alarms: FacilityAlarmsSpec
     groups: tuple[ThingGroupSpec, ...]
 
 

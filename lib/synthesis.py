@@ -17,6 +17,7 @@ from lib.fleet_stack import FleetStack
 from lib.identities import csrs_file, read_csrs
 from lib.limits import check_names
 from lib.output import add_blocks, read_resources, stack_file, staging
+from lib.retention import RETENTIONS
 from lib.settings import PROJECT, Settings
 from lib.specs import FacilitySpec, FleetSpec
 from lib.tap_stack import TapStack
@@ -80,7 +81,9 @@ def synthesise(
         "state_bucket_region": settings.state_bucket_region,
         "default_tags": fleet.tags | own_tags,
         "account_id": settings.account_id,
+        "access": settings.access,
     }
+    retention = RETENTIONS[fleet.retention]
     platform, endpoint = f"tap-{suffix}", f"endpoint-{suffix}"
     stacks: list[_Stack] = []
     missing: dict[str, str] = {}
@@ -94,6 +97,7 @@ def synthesise(
                 app,
                 f"facility-{id_}-{suffix}",
                 application=fleet.application,
+                retention=retention,
                 facility=facility,
                 folder=folder / facility.module,
                 csrs=csrs[id_],
@@ -101,7 +105,8 @@ def synthesise(
             )
             if stack.things.without_csr:
                 missing[id_] = f"{stack.things.without_csr} of {facility.thing_count} things have no CSR yet"
-            planned = facility_counts(facility, certificates=stack.things.certificates)
+            certificates, has_markers = stack.things.certificates, retention.is_destroyable
+            planned = facility_counts(facility, certificates=certificates, has_markers=has_markers)
             stacks.append(_Stack(stack, planned, manifest_key=("facilities", id_)))
         notes = _missing_csrs(missing, settings)
         app.synth()

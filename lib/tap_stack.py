@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from lib.access import OWN, Access
 from lib.bindings import Construct
+from lib.constructs.alarm_topic import AlarmTopic
 from lib.constructs.audit_trail import AuditTrail
+from lib.constructs.certificate_audit import CertificateAudit
 from lib.constructs.encryption import Encryption
+from lib.constructs.event_archive import EventArchive
 from lib.constructs.fleet_provisioning import FleetProvisioningRole
+from lib.constructs.iot_logging import IotLogging
+from lib.constructs.platform_alarms import PlatformAlarms
 from lib.constructs.reading_table import ReadingTable
 from lib.constructs.sensor_processor import SensorProcessor
 from lib.constructs.telemetry_archive import TelemetryArchive
 from lib.constructs.telemetry_stream import TelemetryStream
 from lib.constructs.thing_types import ThingTypes
+from lib.constructs.trail_alarms import TrailAlarms
 from lib.fleet_stack import FleetStack
 from lib.packaging import LambdaZip
+from lib.retention import RETENTIONS
 from lib.specs import FleetSpec
 
 
@@ -34,6 +42,7 @@ class TapStack(FleetStack):
         account_id: str | None,
         fleet: FleetSpec,
         code: LambdaZip,
+        access: Access = OWN,
     ) -> None:
         super().__init__(
             scope,
@@ -45,12 +54,22 @@ class TapStack(FleetStack):
             state_bucket=state_bucket,
             state_bucket_region=state_bucket_region,
             default_tags=default_tags,
+            access=access,
         )
-        names = self.names
-        self.keys = Encryption(self, names=names)
+        names, retention = self.names, RETENTIONS[fleet.retention]
+        watched, log_days = fleet.observability, retention.operational_log_days
+        log_groups = [names.function_log_group, names.trail_log_group, names.event_errors_log_group]
+        self.keys = Encryption(
+            self,
+            names=names,
+            deletion_window_days=retention.key_deletion_days,
+            log_groups=[*log_groups, names.iot_log_group] if watched.iot_logging else log_groups,
+        )
         self.stream = TelemetryStream(self, names=names, key_arn=self.keys.data.arn)
-        self.tables = ReadingTable(self, names=names, key_arn=self.keys.data.arn)
-        self.archive = TelemetryArchive(self, names=names, key_arn=self.keys.data.arn)
+        self.tables = ReadingTable(
+            self, names=names, key_arn=self.keys.data.arn, is_protected=not retention.is_destroyable
+        )
+        self.archive = TelemetryArchive(self, names=names, key_arn=self.keys.data.arn, retention=retention)
         self.processor = SensorProcessor(
             self,
             names=names,
@@ -61,6 +80,7 @@ class TapStack(FleetStack):
             archive_bucket=self.archive.raw.name,
             data_key_arn=self.keys.data.arn,
             logs_key_arn=self.keys.logs.arn,
+            log_days=log_days,
             reserved_concurrency=fleet.reserved_concurrency,
         )
         self.audit = AuditTrail(
@@ -69,6 +89,22 @@ class TapStack(FleetStack):
             audit_key_arn=self.keys.audit.arn,
             logs_key_arn=self.keys.logs.arn,
             access_logs_bucket=self.archive.access_logs.name,
+            retention=retention,
         )
+        self.alarm_topic = AlarmTopic(self, names=names, key_arn=self.keys.logs.arn)
+        PlatformAlarms(self, names=names, thresholds=watched.alarms)
+        TrailAlarms(self, names=names, log_group=self.audit.log_group.name)
+        EventArchive(
+            self,
+            names=names,
+            data_key_arn=self.keys.data.arn,
+            logs_key_arn=self.keys.logs.arn,
+            log_days=log_days,
+            has_registry_events=watched.registry_events,
+        )
+        if watched.iot_logging:
+            IotLogging(self, names=names, level=watched.iot_logging, logs_key_arn=self.keys.logs.arn, log_days=log_days)
+        if watched.certificate_audit:
+            CertificateAudit(self, names=names, expiry_days=watched.alarms.certificate_expiry_days)
         self.thing_types = ThingTypes(self, names=names, device_types=fleet.device_types)
         self.provisioning = FleetProvisioningRole(self, names=names)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from decimal import Context, Decimal, Inexact, Overflow
+from decimal import Context, Decimal
 from enum import Enum
+from functools import lru_cache
 
 from sensor_processor.reading import Reading
 
@@ -14,14 +15,20 @@ MINUTE_MS = 60_000
 
 MINUTE_CAPACITY = 10_000
 """Distinct messages of a device in a minute; AWS IoT Core lets a connection publish 100 a second, so 6,000.
-Their ids take 120 kB of the 400 kB that a DynamoDB item may have."""
+Their ids take 130 kB of the 400 kB that a DynamoDB item may have."""
 
-_ID_BYTES = 8
-_ENTRY_BYTES = 12
-_GRID = Decimal("1e-22")
+_ID_BYTES = 9
+_ENTRY_BYTES = 13
+_STEPS = 22
+"""Sums are whole numbers of 1e-22. Below 1e12 (see reading.VALUE_BOUND) this leaves 4 of DynamoDB's 38 digits for the
+sum of a minute's messages. Doubles of at least 1e-5 lie on this grid; only smaller ones are rounded."""
+
+_MICRO: int = 10 ** (_STEPS - 6)
+_EXACT_MICRO = 10**15
+"""Below it, a number of millionths has at most 15 digits, of which a double holds every one."""
+
 _FINE = 1e-5
-_EXACT = Context(prec=38, traps=[Inexact, Overflow])
-_ROUND = Context(prec=38)
+_CONTEXT = Context(prec=60)
 _SEQUENCE_SPAN = 10**16
 
 
@@ -34,31 +41,54 @@ class Added(Enum):
     FULL = "full"
 
 
-def exact(value: float) -> Decimal:
-    """`value` as the decimal number that it is written as, on a grid of 1e-22.
+def exact(value: float) -> int:
+    """The shortest decimal number that is the same double as `value`, in steps of 1e-22."""
+    micro = round(value * 1e6)
+    # Two numbers of 15 digits are never the same double, so this one is the shortest.
+    if micro / 1e6 == value and -_EXACT_MICRO < micro < _EXACT_MICRO:
+        return micro * _MICRO
+    return int(Decimal(repr(value)).scaleb(_STEPS, _CONTEXT).to_integral_value())
 
-    Below 1e12 (see reading.VALUE_BOUND) this leaves 4 of DynamoDB's 38 digits for the sum of a minute's
-    messages. Doubles of at least 1e-5 lie on the grid already; only smaller ones are rounded.
-    """
-    number = Decimal(repr(value + 0.0))  # turns -0.0 into 0.0
-    return number if value >= _FINE or value <= -_FINE else number.quantize(_GRID, context=_ROUND)
+
+def decimal_text(steps: int) -> str:
+    """A number of steps as DynamoDB takes a number: `71.25`."""
+    micro, rest = divmod(abs(steps), _MICRO)
+    sign = "-" if steps < 0 else ""
+    if not rest:
+        whole, part = divmod(micro, 1_000_000)
+        return f"{sign}{whole}.{part:06d}".rstrip("0").rstrip(".") if part else f"{sign}{whole}"
+    return format(Decimal(steps).scaleb(-_STEPS, _CONTEXT).normalize(_CONTEXT), "f")
+
+
+def steps_of(text: str) -> int:
+    """The number that `decimal_text` wrote."""
+    return int(Decimal(text).scaleb(_STEPS, _CONTEXT))
+
+
+def on_grid(value: float) -> float:
+    """`value`, where it is tiny rounded as its sum rounds it, and never -0.0."""
+    if value >= _FINE or value <= -_FINE:
+        return value
+    return float(decimal_text(exact(value)))
 
 
 @dataclass(slots=True, kw_only=True)
 class MetricAggregate:
-    """One metric's numbers; `last_order` ranks the reading that `last` came from."""
+    """One metric's numbers; `sum` is in steps of 1e-22, `last_order` ranks the reading that `last` came from."""
 
     count: int
-    sum: Decimal
-    min: Decimal
-    max: Decimal
-    last: Decimal
+    sum: int
+    min: float
+    max: float
+    last: float
     last_order: int
 
-    def add(self, value: Decimal, *, order: int) -> None:
+    def add(self, value: float, *, order: int) -> None:
         """Counts one more value in; any order of additions gives the same result."""
         self.count += 1
-        self.sum = _EXACT.add(self.sum, value)
+        self.sum += exact(value)
+        if -_FINE < value < _FINE:
+            value = on_grid(value)
         if value < self.min:
             self.min = value
         if value > self.max:
@@ -108,16 +138,14 @@ class Minute:
 
     def _fold(self, metrics: Mapping[str, float], *, known: Collection[str], order: int) -> None:
         for name, value in metrics.items():
-            if name not in known:
-                continue
-            number = exact(value)
             aggregate = self.metrics.get(name)
-            if aggregate is None:
+            if aggregate is not None:
+                aggregate.add(value, order=order)
+            elif name in known:
+                first = on_grid(value)
                 self.metrics[name] = MetricAggregate(
-                    count=1, sum=number, min=number, max=number, last=number, last_order=order
+                    count=1, sum=exact(value), min=first, max=first, last=first, last_order=order
                 )
-            else:
-                aggregate.add(number, order=order)
 
 
 def minute_of(time: int) -> int:
@@ -125,13 +153,14 @@ def minute_of(time: int) -> int:
     return time - time % MINUTE_MS
 
 
+@lru_cache(maxsize=4_096)
 def minute_bucket(start: int) -> str:
     """The range key of the minute item: `minute#2026-11-23T14:49Z`."""
     return f"minute#{datetime.fromtimestamp(start / 1000, UTC):%Y-%m-%dT%H:%MZ}"
 
 
 def pack_ids(entries: Mapping[bytes, bytes]) -> bytes:
-    """The ids as the item keeps them: sorted entries of 8 bytes id and 4 bytes content."""
+    """The ids as the item keeps them: sorted entries of 9 bytes id and 4 bytes content."""
     return b"".join(sorted(identity + content for identity, content in entries.items()))
 
 
@@ -144,7 +173,7 @@ def unpack_ids(packed: bytes) -> dict[bytes, bytes]:
 
 
 def unpack_conflicts(packed: bytes) -> set[bytes]:
-    """The entries of conflicting messages, 12 bytes each."""
+    """The entries of conflicting messages, 13 bytes each."""
     return {packed[at : at + _ENTRY_BYTES] for at in range(0, len(packed), _ENTRY_BYTES)}
 
 

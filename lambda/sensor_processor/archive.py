@@ -20,7 +20,7 @@ _EPOCH = date(1970, 1, 1)
 
 
 class _ArchiveLine(msgspec.Struct):
-    """One reading in the archive; readers drop repeats by `sequence_number`, which Kinesis gives out once."""
+    """One record in the archive; readers drop repeats by `sequence_number`, which Kinesis gives out once."""
 
     sequence_number: str
     facility: str
@@ -63,7 +63,10 @@ def readings_objects(readings: Sequence[Reading], *, shard: str) -> list[Archive
     for reading in readings:
         envelope = reading.envelope
         place = envelope.facility, envelope.device_type, envelope.received_at // _DAY_MS
-        groups.setdefault(place, []).append(reading)
+        group = groups.setdefault(place, [])
+        # A record may hold many readings; it is one line.
+        if not group or group[-1].sequence_number != reading.sequence_number:
+            group.append(reading)
     return [
         _object(
             f"raw/facility={facility}/device_type={device_type}/date={_date(day)}",
@@ -105,7 +108,11 @@ class Archive:
         try:
             retry.run(
                 lambda: self._client.put_object(
-                    Bucket=self._bucket, Key=entry.key, Body=entry.body, ContentType="application/gzip"
+                    Bucket=self._bucket,
+                    Key=entry.key,
+                    Body=entry.body,
+                    ContentType="application/gzip",
+                    ChecksumAlgorithm="CRC32",  # S3 asks for one where objects are locked; older boto3 sends none
                 )
             )
         except (BotoCoreError, ClientError) as error:

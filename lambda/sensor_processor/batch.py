@@ -15,7 +15,7 @@ from sensor_processor.reading import (
     Reading,
     has_safe_ids,
     parse_envelope,
-    parse_reading,
+    parse_readings,
 )
 
 UNKNOWN = "unknown"
@@ -65,7 +65,8 @@ def parse_batch(event: Mapping[str, Any], *, catalogue: Catalogue, suffix: str) 
             sequence_number = kinesis["sequenceNumber"]
             if not sequence_number.isdecimal():
                 raise BatchError(f"the record's sequence number is not a number: {sequence_number[:80]!a}")
-            shard = record.get("eventID", "").partition(":")[0] or shard
+            if shard == UNKNOWN:
+                shard = record.get("eventID", "").partition(":")[0] or UNKNOWN
             parsed = _parse_record(
                 sequence_number=sequence_number,
                 encoded=kinesis["data"],
@@ -73,10 +74,10 @@ def parse_batch(event: Mapping[str, Any], *, catalogue: Catalogue, suffix: str) 
                 catalogue=catalogue,
                 suffix=suffix,
             )
-            if isinstance(parsed, Reading):
-                readings.append(parsed)
-            else:
+            if isinstance(parsed, Poison):
                 poison.append(parsed)
+            else:
+                readings += parsed
     except (KeyError, TypeError, AttributeError) as error:
         raise BatchError(f"the event is no batch of Kinesis records: {error!r} where a record should be") from error
     return Batch(shard=_safe_shard(shard), readings=tuple(readings), poison=tuple(poison))
@@ -84,7 +85,7 @@ def parse_batch(event: Mapping[str, Any], *, catalogue: Catalogue, suffix: str) 
 
 def _parse_record(
     *, sequence_number: str, encoded: str, arrived_at: int, catalogue: Catalogue, suffix: str
-) -> Reading | Poison:
+) -> tuple[Reading, ...] | Poison:
     envelope: Envelope | None = None
     try:
         try:
@@ -92,7 +93,7 @@ def _parse_record(
         except ValueError as error:
             raise PoisonReading("base64", f"the record's data: {error}") from error
         envelope = parse_envelope(data)
-        return parse_reading(sequence_number=sequence_number, envelope=envelope, catalogue=catalogue, suffix=suffix)
+        return parse_readings(sequence_number=sequence_number, envelope=envelope, catalogue=catalogue, suffix=suffix)
     except PoisonReading as error:
         return _make_poison(
             sequence_number=sequence_number,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
 from sensor_processor.items import Item
 from sensor_processor.reading import Reading
 
@@ -29,8 +31,7 @@ class Tally:
         self.unknown_metrics += other.unknown_metrics
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chunk:
+class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     """One transaction's share for one device.
 
     `items` go to the readings table. Where `device_item` is None nothing changes and nothing is written: all

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sensor_processor.aggregate import Minute, minute_of
 from sensor_processor.catalogue import Catalogue
 from sensor_processor.chunk import Chunk, Tally
+from sensor_processor.items import Device
+from sensor_processor.memory import Memory
 from sensor_processor.plan import Plan, plan_device
 from sensor_processor.reading import Reading
 from sensor_processor.retry import Retry, Unavailable
@@ -33,7 +35,13 @@ class Outcome:
 
 
 def commit(
-    readings: Iterable[Reading], *, store: Store, catalogue: Catalogue, retention_days: int, retry: Retry
+    readings: Iterable[Reading],
+    *,
+    store: Store,
+    catalogue: Catalogue,
+    retention_days: int,
+    memory: Memory,
+    retry: Retry,
 ) -> Outcome:
     """Writes what the readings change; those that could not be written in time are `failed`."""
     pending: dict[str, list[Reading]] = {}
@@ -43,14 +51,16 @@ def commit(
     attempt = 0
     while pending:
         try:
-            plans = _plans(pending, store=store, catalogue=catalogue, retention_days=retention_days, retry=retry)
+            plans = _plans(
+                pending, store=store, catalogue=catalogue, retention_days=retention_days, memory=memory, retry=retry
+            )
         except Unavailable as error:
             outcome.faults.add(str(error))
             break
         for device, plan in plans.items():
             if plan.lost_state is not None:
                 outcome.notes.append(f"{device} starts learning anew: {plan.lost_state}")
-        _write_rounds(plans, pending=pending, outcome=outcome, store=store, retry=retry)
+        _write_rounds(plans, pending=pending, outcome=outcome, store=store, memory=memory, retry=retry)
         attempt += 1
         if pending and not retry.pause(attempt):
             outcome.faults.add(f"{len(pending)} devices were still contended after {attempt} attempts")
@@ -66,11 +76,13 @@ def _plans(
     store: Store,
     catalogue: Catalogue,
     retention_days: int,
+    memory: Memory,
     retry: Retry,
 ) -> dict[str, Plan]:
-    devices = store.load_devices(list(pending), retry=retry)
-    keys = {(name, minute_of(reading.time)) for name, readings in pending.items() for reading in readings}
-    minutes = store.load_minutes(sorted(keys), retry=retry)
+    devices = memory.recall(pending)
+    devices |= store.load_devices([name for name in pending if name not in devices], retry=retry)
+    keys = [key for name, readings in pending.items() for key in _minutes_to_load(devices.get(name), name, readings)]
+    minutes = store.load_minutes(keys, retry=retry)
     by_device: dict[str, dict[int, Minute]] = {}
     for (name, start), minute in minutes.items():
         by_device.setdefault(name, {})[start] = minute
@@ -81,9 +93,19 @@ def _plans(
             readings=readings,
             catalogue=catalogue,
             retention_days=retention_days,
+            memory=memory,
         )
         for name, readings in pending.items()
     }
+
+
+def _minutes_to_load(device: Device | None, name: str, readings: Sequence[Reading]) -> Iterator[tuple[str, int]]:
+    """The minutes that may be there: of a known device, none that begins after its newest reading."""
+    last = None if device is None else device.newest_reading
+    times = [reading.time for reading in readings]
+    if last is None or minute_of(min(times)) <= last:
+        starts = sorted(set(map(minute_of, times)))
+        yield from ((name, start) for start in starts if last is None or start <= last)
 
 
 def _write_rounds(
@@ -92,6 +114,7 @@ def _write_rounds(
     pending: dict[str, list[Reading]],
     outcome: Outcome,
     store: Store,
+    memory: Memory,
     retry: Retry,
 ) -> None:
     """Writes each device's chunks in order, the first ones of all devices together, then the second ones, and so on.
@@ -106,8 +129,11 @@ def _write_rounds(
             verdict = written[name].verdict
             if verdict is Verdict.COMMITTED:
                 outcome.settle(chunk)
-                settled = {reading.sequence_number for reading in chunk.readings}
-                pending[name] = [reading for reading in pending[name] if reading.sequence_number not in settled]
+                if len(chunk.readings) == len(pending[name]):
+                    pending[name] = []
+                else:
+                    settled = set(map(id, chunk.readings))  # not by record, which may hold many
+                    pending[name] = [reading for reading in pending[name] if id(reading) not in settled]
             elif verdict is Verdict.FAILED:
                 outcome.failed += pending.pop(name)
                 outcome.faults.add(written[name].detail)
@@ -115,3 +141,6 @@ def _write_rounds(
                 del waiting[name]
             if not pending.get(name, True):
                 del pending[name]
+                device = plans[name].device
+                if device is not None:
+                    memory.note(device)

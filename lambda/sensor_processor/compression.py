@@ -24,8 +24,8 @@ def gzip_bytes(data: bytes) -> bytes:
 
 
 def compress_state(data: bytes) -> bytes:
-    """`data` in zlib's format."""
-    return bytes(isal_zlib.compress(data, 2)) if HAS_ISAL else zlib.compress(data, 6)
+    """`data` in zlib's format: isal's fastest level makes it a quarter larger than its best, in a third of the time."""
+    return bytes(isal_zlib.compress(data, 0)) if HAS_ISAL else zlib.compress(data, 1)
 
 
 def decompress_state(data: bytes) -> bytes:

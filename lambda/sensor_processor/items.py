@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from binascii import a2b_base64
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
+
+import msgspec
 
 from sensor_processor.aggregate import (
     MetricAggregate,
     Minute,
+    decimal_text,
     minute_bucket,
     pack_ids,
+    steps_of,
     unpack_conflicts,
     unpack_ids,
 )
@@ -24,9 +29,11 @@ Item = dict[str, Any]
 DAY_S = 24 * 60 * 60
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Device:
-    """What the device table keeps of a thing; contacts are in ms. `version` is the lock on all of its items."""
+class Device(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What the device table keeps of a thing; times are in ms. `version` is the lock on all of its items.
+
+    Contacts are when messages arrived, `newest_reading` is the device's own time: no minute begins after it.
+    """
 
     name: str
     facility: str
@@ -34,6 +41,7 @@ class Device:
     certificate_id: str
     first_contact: int
     last_contact: int
+    newest_reading: int | None = None
     version: int
     messages: int
     last_sequence: int | None
@@ -42,7 +50,12 @@ class Device:
 
 def iso(time: int) -> str:
     """`time` (ms) as `2026-11-23T14:49:03.250Z`."""
-    return f"{datetime.fromtimestamp(time // 1000, UTC):%Y-%m-%dT%H:%M:%S}.{time % 1000:03d}Z"
+    return f"{_second(time // 1000)}.{time % 1000:03d}Z"
+
+
+@lru_cache(maxsize=4_096)
+def _second(time: int) -> str:
+    return f"{datetime.fromtimestamp(time, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def device_key(name: str) -> Item:
@@ -68,6 +81,8 @@ def device_item(device: Device) -> Item:
         "messages": {"N": str(device.messages)},
         "detectors": {"B": device.detectors},
     }
+    if device.newest_reading is not None:
+        item["newest_reading"] = {"S": iso(device.newest_reading)}
     if device.last_sequence is not None:
         item["last_sequence"] = {"N": str(device.last_sequence)}
     return item
@@ -82,10 +97,11 @@ def parse_device(item: Mapping[str, Any]) -> Device:
         certificate_id=item["certificate_id"]["S"],
         first_contact=_milliseconds(item["first_contact"]["S"]),
         last_contact=_milliseconds(item["last_contact"]["S"]),
+        newest_reading=_milliseconds(item["newest_reading"]["S"]) if "newest_reading" in item else None,
         version=int(item["version"]["N"]),
         messages=int(item["messages"]["N"]),
         last_sequence=int(item["last_sequence"]["N"]) if "last_sequence" in item else None,
-        detectors=bytes(item["detectors"]["B"]),
+        detectors=_binary(item["detectors"]),
     )
 
 
@@ -117,15 +133,15 @@ def parse_minute(item: Mapping[str, Any], *, start: int) -> Minute:
         facility=item["facility"]["S"],
         device_type=item["device_type"]["S"],
         late=int(item["late"]["N"]),
-        entries=unpack_ids(bytes(item["ids"]["B"])),
-        conflicts=unpack_conflicts(bytes(item["conflict_ids"]["B"])) if "conflict_ids" in item else set(),
+        entries=unpack_ids(_binary(item["ids"])),
+        conflicts=unpack_conflicts(_binary(item["conflict_ids"])) if "conflict_ids" in item else set(),
         metrics={
             name: MetricAggregate(
                 count=int(numbers["M"]["count"]["N"]),
-                sum=Decimal(numbers["M"]["sum"]["N"]),
-                min=Decimal(numbers["M"]["min"]["N"]),
-                max=Decimal(numbers["M"]["max"]["N"]),
-                last=Decimal(numbers["M"]["last"]["N"]),
+                sum=steps_of(numbers["M"]["sum"]["N"]),
+                min=float(numbers["M"]["min"]["N"]),
+                max=float(numbers["M"]["max"]["N"]),
+                last=float(numbers["M"]["last"]["N"]),
                 last_order=int(orders[name]["N"]),
             )
             for name, numbers in item["metrics"]["M"].items()
@@ -165,15 +181,22 @@ def size_of(item: Item) -> int:
 def _numbers(metric: MetricAggregate) -> Item:
     return {
         "count": {"N": str(metric.count)},
-        "sum": {"N": format(metric.sum, "f")},
-        "min": {"N": format(metric.min, "f")},
-        "max": {"N": format(metric.max, "f")},
-        "last": {"N": format(metric.last, "f")},
+        "sum": {"N": decimal_text(metric.sum)},
+        "min": {"N": _plain(metric.min)},
+        "max": {"N": _plain(metric.max)},
+        "last": {"N": _plain(metric.last)},
     }
 
 
+def _binary(value: Mapping[str, Any]) -> bytes:
+    """A binary attribute's bytes; from the wire (see `wire`) they come as base64."""
+    content = value["B"]
+    return a2b_base64(content) if isinstance(content, str) else bytes(content)
+
+
 def _plain(value: float) -> str:
-    return format(Decimal(repr(value)), "f")
+    text = repr(value)
+    return format(Decimal(text), "f") if "e" in text else text.removesuffix(".0")
 
 
 def _expiry(time: int, retention_days: int) -> int:

@@ -19,6 +19,11 @@ METRICS = (
 
 DIMENSIONS = ("Facility", "DeviceType")
 
+FACILITY_METRICS = ("ReadingsProcessed", "ReadingsQuarantined", "AnomaliesDetected")
+"""Those that are counted for a whole facility too, whatever the device type: alarms watch them there."""
+
+FACILITY_DIMENSIONS = ("Facility",)
+
 
 def metric_line(
     values: Mapping[str, int], *, namespace: str, facility: str, device_type: str, timestamp: int
@@ -30,9 +35,10 @@ def metric_line(
             "CloudWatchMetrics": [
                 {
                     "Namespace": namespace,
-                    "Dimensions": [list(DIMENSIONS)],
-                    "Metrics": [{"Name": name, "Unit": "Count"} for name in METRICS],
+                    "Dimensions": [list(dimensions)],
+                    "Metrics": [{"Name": name, "Unit": "Count"} for name in names],
                 }
+                for names, dimensions in ((METRICS, DIMENSIONS), (FACILITY_METRICS, FACILITY_DIMENSIONS))
             ],
         },
         "Facility": facility,

@@ -7,7 +7,9 @@ is the one that was read before the minutes were. So a plan either takes effect 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+import msgspec
 
 from sensor_processor.aggregate import Added, Minute, minute_of
 from sensor_processor.catalogue import Catalogue, Metric
@@ -18,9 +20,9 @@ from sensor_processor.detection import (
     StateError,
     excursion_of,
     limits_finding,
-    unpack_detectors,
 )
 from sensor_processor.items import Device, Item, anomaly_item, device_item, minute_item, size_of
+from sensor_processor.memory import Memory
 from sensor_processor.reading import Reading
 
 CHUNK_ITEMS = 90
@@ -47,9 +49,13 @@ class _Open:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A device's chunks, to be written in this order; `lost_state` says why learned state was not taken over."""
+    """A device's chunks, to be written in this order, and the device as it is after them.
+
+    `lost_state` says why learned state was not taken over.
+    """
 
     chunks: tuple[Chunk, ...]
+    device: Device | None
     lost_state: str | None
 
 
@@ -60,25 +66,26 @@ def plan_device(
     readings: Sequence[Reading],
     catalogue: Catalogue,
     retention_days: int,
+    memory: Memory,
 ) -> Plan:
     """The plan for `readings` of one device, given what the tables hold; `minutes` by start, changed in place."""
-    ordered = sorted(readings, key=lambda reading: (*reading.order, int(reading.sequence_number)))
+    ordered = sorted(readings, key=lambda reading: (reading.order, int(reading.sequence_number)))
+    device_type = ordered[-1].envelope.device_type
     lost_state = None
     detectors = DeviceDetectors()
     if device is not None:
         try:
-            detectors = unpack_detectors(
-                device.detectors, metrics=catalogue.device_types[ordered[-1].envelope.device_type]
-            )
+            detectors = memory.take_detectors(device, device_type, metrics=catalogue.device_types[device_type])
         except StateError as error:
             lost_state = str(error)
     planner = _Planner(
         device=device, minutes=dict(minutes), detectors=detectors, catalogue=catalogue, retention_days=retention_days
     )
-    for reading in ordered:
-        planner.take(reading)
+    planner.take(ordered)
     planner.close()
-    return Plan(chunks=tuple(planner.chunks), lost_state=lost_state)
+    if planner.device is not None and (lost_state is None or planner.device is not device):
+        memory.keep_detectors(planner.device, device_type, detectors)
+    return Plan(chunks=tuple(planner.chunks), device=planner.device, lost_state=lost_state)
 
 
 class _Planner:
@@ -94,42 +101,46 @@ class _Planner:
         retention_days: int,
     ) -> None:
         self.chunks: list[Chunk] = []
-        self._device = device
+        self.device = device
         self._minutes = minutes
         self._detectors = detectors
         self._catalogue = catalogue
         self._retention_days = retention_days
         self._open = _Open()
 
-    def take(self, reading: Reading) -> None:
-        """Folds one reading in."""
-        start = minute_of(reading.time)
-        minute = self._minutes.get(start)
-        if minute is None:
-            minute = self._minutes[start] = Minute(device=reading.envelope.thing, start=start)
-        self._make_room(reading, start=start, minute=minute)
-        metrics = self._catalogue.device_types[reading.envelope.device_type]
-        is_in_order = reading.order >= self._detectors.newest
-        # Asked before the reading is counted in: a minute that shows an excursion already needs no second anomaly.
-        stragglers = [] if is_in_order else _straggler_findings(reading, metrics=metrics, minute=minute)
-        added = minute.add(reading, known=metrics)
-        chunk = self._open
-        chunk.readings.append(reading)
-        if added is Added.FULL:
-            chunk.overflow.append(reading)
-        elif added is Added.DUPLICATE:
-            chunk.tally.duplicates += 1
-        elif added is Added.CONFLICT:
-            chunk.tally.conflicts += 1
-            chunk.touched[start] = minute
-        else:
-            chunk.touched[start] = minute
-            chunk.fresh.append(reading)
-            chunk.tally.processed += 1
-            chunk.tally.late += reading.is_late
-            chunk.tally.unknown_metrics += sum(name not in metrics for name in reading.metrics)
-            findings = self._detectors.feed(reading, metrics=metrics) if is_in_order else stragglers
-            self._note(reading, findings)
+    def take(self, readings: Sequence[Reading]) -> None:
+        """Folds readings in, which come in order."""
+        detectors, device_types = self._detectors, self._catalogue.device_types
+        for reading in readings:
+            start = minute_of(reading.time)
+            minute = self._minutes.get(start)
+            if minute is None:
+                minute = self._minutes[start] = Minute(device=reading.envelope.thing, start=start)
+            chunk = self._open
+            if start not in chunk.touched or chunk.anomalies or len(chunk.touched) > CHUNK_ITEMS // 2:
+                self._make_room(reading, start=start, minute=minute)
+                chunk = self._open
+            metrics = device_types[reading.envelope.device_type]
+            is_in_order = reading.order >= detectors.newest
+            # Asked before the reading is counted in: a minute that shows an excursion already needs no second anomaly.
+            stragglers = [] if is_in_order else _straggler_findings(reading, metrics=metrics, minute=minute)
+            added = minute.add(reading, known=metrics)
+            chunk.readings.append(reading)
+            if added is Added.NEW:
+                chunk.touched[start] = minute
+                chunk.fresh.append(reading)
+                findings = (
+                    detectors.learn(reading.order, reading.metrics, metrics=metrics) if is_in_order else stragglers
+                )
+                if findings:
+                    self._note(reading, findings)
+            elif added is Added.FULL:
+                chunk.overflow.append(reading)
+            elif added is Added.DUPLICATE:
+                chunk.tally.duplicates += 1
+            else:
+                chunk.tally.conflicts += 1
+                chunk.touched[start] = minute
 
     def _note(self, reading: Reading, findings: Sequence[Finding]) -> None:
         for finding in findings[:MAX_FINDINGS]:
@@ -163,12 +174,19 @@ class _Planner:
         if not taken.readings:
             return
         last = taken.readings[-1].envelope
-        expected = None if self._device is None else self._device.version
+        expected = None if self.device is None else self.device.version
         item = None
         items: tuple[Item, ...] = ()
+        tally = taken.tally
+        tally.processed = len(taken.fresh)
+        tally.late = sum(reading.is_late for reading in taken.fresh)
+        for reading in taken.fresh:
+            known = self._catalogue.device_types[reading.envelope.device_type].keys()
+            if not reading.metrics.keys() <= known:
+                tally.unknown_metrics += len(reading.metrics.keys() - known)
         if taken.touched:
-            self._device = self._advanced(taken.fresh or taken.readings, messages=taken.tally.processed)
-            item = device_item(self._device)
+            self.device = self._advanced(taken.fresh or taken.readings, messages=tally.processed)
+            item = device_item(self.device)
             items = tuple(
                 minute_item(minute, retention_days=self._retention_days) for minute in taken.touched.values()
             ) + tuple(taken.anomalies.values())
@@ -180,20 +198,23 @@ class _Planner:
                 expected_version=expected,
                 device_item=item,
                 items=items,
-                size=(size_of(item) if item else 0) + sum(size_of(each) for each in items),
+                size=sum(map(_size_of_minute, taken.touched.values()))
+                + sum(map(size_of, taken.anomalies.values()))
+                + (size_of(item) if item else 0),
                 readings=tuple(taken.readings),
                 overflow=tuple(taken.overflow),
-                tally=taken.tally,
+                tally=tally,
             )
         )
 
     def _advanced(self, readings: Sequence[Reading], *, messages: int) -> Device:
         """The device after `readings`, one version on."""
-        newest = max(readings, key=lambda reading: (reading.envelope.received_at, reading.order))
         contacts = [reading.envelope.received_at for reading in readings]
+        # Of messages that arrived in one millisecond, the last one: readings come in order.
+        newest = readings[len(contacts) - 1 - contacts[::-1].index(max(contacts))]
         state = self._detectors.pack()
         last_sequence = self._detectors.newest[1]
-        before = self._device
+        before = self.device
         device = Device(
             name=newest.envelope.thing,
             facility=newest.envelope.facility,
@@ -201,6 +222,7 @@ class _Planner:
             certificate_id=newest.envelope.principal,
             first_contact=min(contacts),
             last_contact=max(contacts),
+            newest_reading=max(reading.time for reading in readings),
             version=1,
             messages=messages,
             last_sequence=last_sequence if last_sequence >= 0 else None,
@@ -209,10 +231,14 @@ class _Planner:
         if before is None:
             return device
         is_newer = device.last_contact >= before.last_contact
-        return replace(
+        return msgspec.structs.replace(
             device if is_newer else before,
             first_contact=min(before.first_contact, device.first_contact),
             last_contact=max(before.last_contact, device.last_contact),
+            # Where nobody noted it before, older minutes may be there that it does not tell of.
+            newest_reading=None
+            if before.newest_reading is None or device.newest_reading is None
+            else max(before.newest_reading, device.newest_reading),
             version=before.version + 1,
             messages=before.messages + messages,
             last_sequence=device.last_sequence if device.last_sequence is not None else before.last_sequence,
@@ -229,11 +255,12 @@ def _straggler_findings(reading: Reading, *, metrics: Mapping[str, Metric], minu
         if metric is None or not side:
             continue
         seen = minute.metrics.get(name)
-        if seen is not None and excursion_of(metric, float(seen.max if side > 0 else seen.min)) == side:
+        if seen is not None and excursion_of(metric, seen.max if side > 0 else seen.min) == side:
             continue
         findings.append(limits_finding(metric, value))
     return findings
 
 
 def _size_of_minute(minute: Minute) -> int:
-    return 400 + 12 * (len(minute.entries) + len(minute.conflicts)) + 300 * len(minute.metrics)
+    """About the bytes that DynamoDB counts for a minute, never less: its parts have known lengths."""
+    return 500 + 13 * (len(minute.entries) + len(minute.conflicts)) + 400 * len(minute.metrics)

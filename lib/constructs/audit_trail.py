@@ -13,10 +13,11 @@ from lib.bindings import (
 )
 from lib.names import PlatformNames, bucket_arn
 from lib.private_bucket import PrivateBucket
+from lib.retention import Retention
 from lib.roles import ServiceRole
 
-RETENTION_DAYS = 90
-"""Of the trail's files, of their earlier versions and of the log group: the brief's choice, not records-grade."""
+NONCURRENT_DAYS = 90
+"""Of a file's earlier versions, or longer where they are locked."""
 
 INSIGHTS = ("ApiCallRateInsight", "ApiErrorRateInsight")
 
@@ -32,6 +33,7 @@ class AuditTrail:
         audit_key_arn: str,
         logs_key_arn: str,
         access_logs_bucket: str,
+        retention: Retention,
     ) -> None:
         self.bucket = PrivateBucket(
             scope,
@@ -40,15 +42,17 @@ class AuditTrail:
             key_arn=audit_key_arn,
             bucket_key=False,  # a bucket key would need `kms:Decrypt` for the trail as well
             access_logs=access_logs_bucket,
-            noncurrent_days=RETENTION_DAYS,
-            expiration_days=RETENTION_DAYS,
+            retention=retention,
+            is_locked=True,
+            noncurrent_days=NONCURRENT_DAYS,
+            expiration_days=retention.trail_days,
             statements=_delivery(names),
         )
         self.log_group = CloudwatchLogGroup(
             scope,
             "log-group-audit-trail",
             name=names.trail_log_group,
-            retention_in_days=RETENTION_DAYS,
+            retention_in_days=retention.trail_days,
             kms_key_id=logs_key_arn,
         )
         self.logs_role = ServiceRole(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lib import iam
 from lib.bindings import Construct, KmsAlias, KmsKey
 from lib.names import PlatformNames
-
-DELETION_WINDOW_DAYS = 7
-"""The shortest that KMS allows: long enough to stop a mistake, short enough to leave nothing behind."""
 
 ROTATION_PERIOD_DAYS = 365
 
@@ -47,12 +46,15 @@ THIS_KEY = "*"
 
 
 class Encryption:
-    """Keys `data` (stream, tables, archive, queue, function), `logs` (log groups) and `audit` (trail)."""
+    """Keys `data` (stream, tables, archive, queue, function), `logs` (log groups, alarms) and `audit` (trail)."""
 
-    def __init__(self, scope: Construct, *, names: PlatformNames) -> None:
+    def __init__(
+        self, scope: Construct, *, names: PlatformNames, deletion_window_days: int, log_groups: Sequence[str]
+    ) -> None:
         self.data = _key(
             scope,
             names,
+            deletion_window_days,
             "key-data",
             "Sensor data: stream, tables, archive, queue, function",
             _use_through(names, "kinesis", "dynamodb", "s3", "sqs", "lambda"),
@@ -61,8 +63,9 @@ class Encryption:
         self.logs = _key(
             scope,
             names,
+            deletion_window_days,
             "key-logs",
-            "Log groups of the platform",
+            "Log groups and alarms of the platform",
             iam.Statement(
                 sid="LogGroupsOfThePlatform",
                 principal={"Service": names.service("logs")},
@@ -70,17 +73,29 @@ class Encryption:
                 resource=THIS_KEY,
                 conditions={
                     "ArnEquals": {
-                        "kms:EncryptionContext:aws:logs:arn": [
-                            names.log_group_arn(names.function_log_group),
-                            names.log_group_arn(names.trail_log_group),
-                        ]
+                        "kms:EncryptionContext:aws:logs:arn": [names.log_group_arn(group) for group in log_groups]
                     }
                 },
             ),
+            iam.Statement(
+                sid="AlarmsReachTheirTopic",
+                principal={"Service": "cloudwatch.amazonaws.com"},
+                actions=("kms:Decrypt", *DATA_KEYS),
+                resource=THIS_KEY,
+                conditions={
+                    "StringEquals": {
+                        "aws:SourceAccount": names.account_id,
+                        "kms:EncryptionContext:aws:sns:topicArn": names.alarm_topic_arn,
+                    },
+                    "ArnLike": {"aws:SourceArn": names.alarm_arns},
+                },
+            ),
+            _use_through(names, "sns"),
         )
         self.audit = _key(
             scope,
             names,
+            deletion_window_days,
             "key-audit",
             "Audit trail and its bucket",
             iam.Statement(
@@ -106,7 +121,14 @@ class Encryption:
         )
 
 
-def _key(scope: Construct, names: PlatformNames, name: str, description: str, *statements: iam.Statement) -> KmsKey:
+def _key(
+    scope: Construct,
+    names: PlatformNames,
+    deletion_window_days: int,
+    name: str,
+    description: str,
+    *statements: iam.Statement,
+) -> KmsKey:
     administration = iam.Statement(
         sid="AccountAdministersTheKey",
         principal={"AWS": names.account_root},
@@ -119,7 +141,7 @@ def _key(scope: Construct, names: PlatformNames, name: str, description: str, *s
         description=description,
         enable_key_rotation=True,
         rotation_period_in_days=ROTATION_PERIOD_DAYS,
-        deletion_window_in_days=DELETION_WINDOW_DAYS,
+        deletion_window_in_days=deletion_window_days,
         policy=iam.policy(administration, *statements),
     )
     KmsAlias(scope, f"alias-{name}", name=f"alias/{names.named(name)}", target_key_id=key.key_id)

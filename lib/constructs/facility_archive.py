@@ -21,12 +21,17 @@ DEEP_ARCHIVE_ACCESS_DAYS = 180
 
 
 class FacilityArchive:
-    """A marker object a prefix (`raw/facility=…/device_type=…/`), and Intelligent-Tiering's archive tiers below."""
+    """A marker object a prefix (`raw/facility=…/device_type=…/`), and Intelligent-Tiering's archive tiers below.
 
-    def __init__(self, scope: Construct, *, names: PlatformNames, facility: FacilitySpec, folder: Path) -> None:
+    Without markers where objects are locked: these would keep a plant from being removed for years.
+    """
+
+    def __init__(
+        self, scope: Construct, *, names: PlatformNames, facility: FacilitySpec, folder: Path, has_markers: bool
+    ) -> None:
         declared = json.loads((folder / "prefixes.json").read_text(encoding="utf-8"))
         self.prefixes = tuple(entry["prefix"] for entry in declared["prefixes"])
-        for entry in declared["prefixes"]:
+        for entry in declared["prefixes"] if has_markers else ():
             S3Object(
                 scope,
                 f"prefix-{facility.id}-{entry['device_type']}",

@@ -16,11 +16,17 @@ from lib.names import PlatformNames
 class ReadingTable:
     """`readings` by device and minute (or anomaly), which age; `devices` by device, which stay."""
 
-    def __init__(self, scope: Construct, *, names: PlatformNames, key_arn: str) -> None:
+    def __init__(self, scope: Construct, *, names: PlatformNames, key_arn: str, is_protected: bool) -> None:
         self.readings = _table(
-            scope, "table-readings", names=names, key_arn=key_arn, range_key="bucket", ttl_attribute="expires_at"
+            scope,
+            "table-readings",
+            names=names,
+            key_arn=key_arn,
+            is_protected=is_protected,
+            range_key="bucket",
+            ttl_attribute="expires_at",
         )
-        self.devices = _table(scope, "table-devices", names=names, key_arn=key_arn)
+        self.devices = _table(scope, "table-devices", names=names, key_arn=key_arn, is_protected=is_protected)
 
 
 def _table(
@@ -29,6 +35,7 @@ def _table(
     *,
     names: PlatformNames,
     key_arn: str,
+    is_protected: bool,
     range_key: str | None = None,
     ttl_attribute: str | None = None,
 ) -> DynamodbTable:
@@ -44,5 +51,5 @@ def _table(
         ttl=DynamodbTableTtl(enabled=True, attribute_name=ttl_attribute) if ttl_attribute else None,
         point_in_time_recovery=DynamodbTablePointInTimeRecovery(enabled=True),
         server_side_encryption=DynamodbTableServerSideEncryption(enabled=True, kms_key_arn=key_arn),
-        deletion_protection_enabled=False,
+        deletion_protection_enabled=is_protected,
     )

@@ -30,13 +30,8 @@ MEMORY_MB = 1024
 
 TIMEOUT_S = 120
 
-LOG_RETENTION_DAYS = 30
-"""Operational logs; the audit trail's are kept longer."""
-
 READING_RETENTION_DAYS = 90
 """How long a minute's metrics and an anomaly stay in the table; the raw archive keeps the readings."""
-
-METRICS_NAMESPACE = "Fleet"
 
 BATCH_SIZE = 2000
 """Records an invocation: 1.35 kB each in the event, of Lambda's 6 MB (4,000 at most)."""
@@ -72,13 +67,14 @@ class SensorProcessor:
         archive_bucket: str,
         data_key_arn: str,
         logs_key_arn: str,
+        log_days: int,
         reserved_concurrency: int | None,
     ) -> None:
         self.log_group = CloudwatchLogGroup(
             scope,
             "log-group-sensor-processor",
             name=names.function_log_group,
-            retention_in_days=LOG_RETENTION_DAYS,
+            retention_in_days=log_days,
             kms_key_id=logs_key_arn,
         )
         self.failures = _failure_queue(scope, names, data_key_arn)
@@ -114,7 +110,7 @@ class SensorProcessor:
                     "DEVICES_TABLE": devices_table,
                     "ARCHIVE_BUCKET": archive_bucket,
                     "ENVIRONMENT_SUFFIX": names.suffix,
-                    "METRICS_NAMESPACE": METRICS_NAMESPACE,
+                    "METRICS_NAMESPACE": names.metrics_namespace,
                     "READING_RETENTION_DAYS": str(READING_RETENTION_DAYS),
                     "LOG_LEVEL": "INFO",
                 }

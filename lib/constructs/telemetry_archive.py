@@ -11,6 +11,7 @@ from lib.bindings import (
 )
 from lib.names import PlatformNames, bucket_arn
 from lib.private_bucket import PrivateBucket
+from lib.retention import Retention
 from lib.roles import ServiceRole
 
 INTELLIGENT_TIERING_AFTER_DAYS = 30
@@ -21,8 +22,6 @@ GLACIER_AFTER_DAYS = 90
 NONCURRENT_DAYS = 90
 """How long an overwritten or deleted archive object can be brought back."""
 
-ACCESS_LOG_DAYS = 90
-
 SMALL_OBJECTS_TOO = "varies_by_storage_class"
 """S3 leaves objects under 128 kB where they are unless told; a quiet plant's batches are smaller than that."""
 
@@ -30,15 +29,17 @@ SMALL_OBJECTS_TOO = "varies_by_storage_class"
 class TelemetryArchive:
     """Buckets `raw` and `access_logs`; keys begin with `raw/`, `quarantine/` or `iot-rule-errors/`."""
 
-    def __init__(self, scope: Construct, *, names: PlatformNames, key_arn: str) -> None:
+    def __init__(self, scope: Construct, *, names: PlatformNames, key_arn: str, retention: Retention) -> None:
         self.access_logs = PrivateBucket(
             scope,
             "bucket-access-logs",
             name=names.access_logs,
             key_arn=None,  # S3 delivers access logs to SSE-S3 buckets only
             access_logs=None,
-            noncurrent_days=ACCESS_LOG_DAYS,
-            expiration_days=ACCESS_LOG_DAYS,
+            retention=retention,
+            is_locked=False,  # S3 delivers no access logs to a bucket with Object Lock
+            noncurrent_days=NONCURRENT_DAYS,
+            expiration_days=retention.access_log_days,
             statements=[_log_delivery(names)],
         )
         self.raw = PrivateBucket(
@@ -47,6 +48,8 @@ class TelemetryArchive:
             name=names.raw_archive,
             key_arn=key_arn,
             access_logs=self.access_logs.name,
+            retention=retention,
+            is_locked=True,
             noncurrent_days=NONCURRENT_DAYS,
             rules=[_cool_down()],
             transition_default_minimum_object_size=SMALL_OBJECTS_TOO,

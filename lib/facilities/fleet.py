@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from lib.specs import DeviceTypeSpec, FleetSpec, MetricSpec
+from lib.specs import DeviceTypeSpec, FleetSpec, MetricSpec, ObservabilitySpec, PlatformAlarmsSpec
 
 FLEET = FleetSpec(
     application='mfg',
@@ -11,6 +11,19 @@ FLEET = FleetSpec(
     region='ap-southeast-1',
     account_id=None,
     reserved_concurrency=None,
+    retention='brief',
+    observability=ObservabilitySpec(
+        iot_logging=None,
+        registry_events=True,
+        certificate_audit=False,
+        alarms=PlatformAlarmsSpec(
+            iterator_age_s=300,
+            error_rate_percent=1.0,
+            throttles=1,
+            failures_queue_depth=1,
+            certificate_expiry_days=30,
+        ),
+    ),
     tags={
         'cost-centre': '4711',
         'data-class': 'internal',

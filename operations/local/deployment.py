@@ -13,7 +13,7 @@ from pathlib import Path
 from generator.diagnostics import EnvironmentFault
 from operations.local import event_source_process, lifecycle, rules_engine
 from operations.local.aws import ACCOUNT_ID, LocalAws, load, save
-from operations.local.overrides import PLATFORM_PREFIX, Adaptation, write_overrides
+from operations.local.overrides import LASTING_DRIFT, PLATFORM_PREFIX, Adaptation, write_overrides
 from operations.local.processes import start_child
 from operations.local.rules_identity import remove_identity
 from operations.local.states import applied_stacks, count_resources
@@ -22,6 +22,9 @@ from operations.local.terraform import PlannedChange, Terraform, terraform_for
 
 FACILITIES_AT_ONCE = 2
 """Each Terraform with its provider takes some 600 MB and most of a core."""
+
+ELSEWHERE = ("TERRAFORM_STATE_", "FLEET_ASSUME_ROLE_ARN")
+"""Variables that would take Terraform to an account, or to a state, of AWS."""
 
 Say = Callable[[str], None]
 
@@ -42,7 +45,7 @@ def synthesise(
     local: LocalAws, *, root: Path, facilities: Iterable[str] = (), identities: Path | None = None, say: Say = silent
 ) -> tuple[Path, ...]:
     """Synthesises platform and facilities (all, or those given); the stacks' folders, the platform's first."""
-    environment = {k: v for k, v in local.environment().items() if not k.startswith("TERRAFORM_STATE_")}
+    environment = {k: v for k, v in local.environment().items() if not k.startswith(ELSEWHERE)}
     environment |= {
         "FLEET_ACCOUNT_ID": ACCOUNT_ID,
         "FLEET_FACILITIES": ",".join(facilities),
@@ -115,10 +118,22 @@ def apply_stacks(terraform: Terraform, stacks: Iterable[Path], *, say: Say = sil
 
 
 def plan(local: LocalAws) -> dict[str, tuple[PlannedChange, ...]]:
-    """What another apply would change, by stack; see overrides.FIRST_PLAN_DRIFT for what the emulator adds to it."""
+    """What another apply would change, by stack, but for what drifts for ever: see overrides.LASTING_DRIFT.
+
+    Until the second apply, the emulator adds overrides.FIRST_PLAN_DRIFT to it.
+    """
     lifecycle.require_emulator(local)
     terraform = terraform_for(environment=local.environment(), logs=local.logs)
-    return {stack.name: terraform.plan(stack) for stack in applied_stacks(local)}
+    return {stack.name: without_drift(terraform.plan(stack)) for stack in applied_stacks(local)}
+
+
+def without_drift(changes: Iterable[PlannedChange]) -> tuple[PlannedChange, ...]:
+    """The changes but for updates of what drifts for ever."""
+    return tuple(
+        change
+        for change in changes
+        if change.action != "update" or change.address.partition(".")[0] not in LASTING_DRIFT
+    )
 
 
 def reapply(local: LocalAws, *, say: Say = silent) -> None:

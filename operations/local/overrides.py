@@ -59,12 +59,22 @@ def _not_made(body: Body, suffix: str) -> Body | None:
     return {"count": 0}
 
 
+def _unprotected(body: Body, suffix: str) -> Body | None:
+    return {"deletion_protection_enabled": False} if body.get("deletion_protection_enabled") else None
+
+
+def _emptied(body: Body, suffix: str) -> Body | None:
+    return None if body.get("force_destroy") else {"force_destroy": True}
+
+
 def _with_minimum_size(body: Body, suffix: str) -> Body | None:
     name = "transition_default_minimum_object_size"
     return {name: "all_storage_classes_128K"} if name in body else None
 
 
 def _with_republish(body: Body, suffix: str) -> Body | None:
+    if "kinesis" not in body:
+        return None
     action = {
         "role_arn": f"arn:aws:iam::{ACCOUNT_ID}:role/{republish_role(suffix)}",
         "topic": f"{REPUBLISH_TOPIC}/{body['name']}",
@@ -91,10 +101,22 @@ def _with_local_trust(body: Body, suffix: str) -> Body | None:
 
 ADAPTATIONS = (
     Adaptation(
+        resource_type="aws_cloudcontrolapi_resource",
+        change="not made",
+        reason="the emulator audits no certificates",
+        override=_not_made,
+    ),
+    Adaptation(
         resource_type="aws_cloudtrail",
         change="without Insights selectors",
         reason="the emulator refuses PutInsightSelectors",
         override=_without_insights,
+    ),
+    Adaptation(
+        resource_type="aws_dynamodb_table",
+        change="without deletion protection",
+        reason="what was tried here can be taken away again, with retention: records too",
+        override=_unprotected,
     ),
     Adaptation(
         resource_type="aws_iam_role",
@@ -109,8 +131,14 @@ ADAPTATIONS = (
         override=_not_made,
     ),
     Adaptation(
+        resource_type="aws_iot_logging_options",
+        change="not made",
+        reason="the emulator refuses SetV2LoggingOptions",
+        override=_not_made,
+    ),
+    Adaptation(
         resource_type="aws_iot_topic_rule",
-        change="one more action: republish to local/rules/<rule>",
+        change="rules of telemetry: one more action, republish to local/rules/<rule>",
         reason="the emulator skips Kinesis and S3 actions without a word; the rules engine does them",
         override=_with_republish,
     ),
@@ -119,6 +147,18 @@ ADAPTATIONS = (
         change="disabled",
         reason="the emulator's own event source ignores bisecting, retry limits and partial batch responses",
         override=_without_mapping,
+    ),
+    Adaptation(
+        resource_type="aws_s3_bucket",
+        change="goes with what it holds",
+        reason="what was tried here can be taken away again, with retention: records too",
+        override=_emptied,
+    ),
+    Adaptation(
+        resource_type="aws_s3_bucket_object_lock_configuration",
+        change="not made",
+        reason="what was tried here can be taken away again, with retention: records too",
+        override=_not_made,
     ),
     Adaptation(
         resource_type="aws_s3_bucket_lifecycle_configuration",
@@ -136,6 +176,10 @@ ADAPTATIONS = (
 
 FIRST_PLAN_DRIFT = frozenset({"aws_cloudtrail", "aws_kinesis_stream"})
 """Types whose tags the emulator takes only with the second apply: until then a plan would update them, nothing else."""
+
+LASTING_DRIFT = frozenset({"aws_cloudwatch_metric_alarm"})
+"""Types of which the emulator keeps everything and, in the answers that Terraform reads, tells half: every plan would
+update them. Ignoring what is left out is no way: the provider then finds an alarm without a statistic, and fails."""
 
 PROVIDER_SETTINGS: Body = {"s3_use_path_style": True, "skip_metadata_api_check": "true"}
 """Buckets by path, since no DNS knows their names here, and no question to an instance's metadata."""

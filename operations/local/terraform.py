@@ -23,6 +23,9 @@ PARALLELISM = 16
 
 INTERRUPT_SECONDS = 10.0
 
+PLAN_FILE = "terraform.plan"
+"""Where, in the stack's folder, a plan that is shown as a document lies."""
+
 PREAMBLE = "Terraform encountered problems during initiali"
 """How a failed init begins, before it says what the fault is."""
 
@@ -99,6 +102,14 @@ class Terraform:
                 change = event["change"]
                 changes.append(PlannedChange(address=change["resource"]["addr"], action=change["action"]))
         return tuple(changes)
+
+    def plan_document(self, stack: Path) -> dict[str, Any]:
+        """All that an apply would make and how it is configured, as `terraform show -json` tells it; reads no state."""
+        self._run(stack, "plan", "-input=false", "-refresh=false", "-lock=false", f"-out={PLAN_FILE}")
+        output = self._run(stack, "show", "-json", PLAN_FILE)
+        document, _ = json.JSONDecoder().raw_decode(output, output.index("{"))
+        assert isinstance(document, dict)  # noqa: S101 - Terraform's own format
+        return document
 
     def apply(self, stack: Path, *, parallelism: int = PARALLELISM) -> None:
         """Makes what the stack declares."""

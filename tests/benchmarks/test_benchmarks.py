@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import generate_rows, synthesis, validate
+from benchmarks import generate_rows, processor, synthesis, validate
 from benchmarks.__main__ import BENCHMARKS
 from generator import pipeline, writer
 from generator.artefact import Artefact
@@ -44,6 +44,15 @@ def test_validation_is_measured_on_a_valid_manifest() -> None:
     assert KEYS == list(document)
     assert ("validate", ["csafeloader"]) == (document["benchmark"], list(document["peers"]))
     assert 480 <= document["details"]["lines"] <= 500
+
+
+def test_the_processor_is_measured_beside_its_peers_and_the_floor() -> None:
+    """All contestants get the same batches, and the stub at the other end holds every reading of each."""
+    document = json.loads(json.dumps(processor.run(1, records=60, devices=20, learned=2).document()))
+    assert KEYS == list(document)
+    assert ("processor", ["put_item", "powertools"]) == (document["benchmark"], list(document["peers"]))
+    assert 0 < document["share_of_limit"] < 1
+    assert ["ours", "limit", "put_item", "powertools"] == list(document["details"]["cpu_us_a_record"])
 
 
 def test_rows_go_through_the_writer_of_generate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,17 +47,17 @@ def test_generated_declarations_are_the_plan() -> None:
         spec = FACILITIES[facility.id]
         assert shared_fields(spec, facility) == shared_fields(spec, spec)
         assert dict(facility.tags) == spec.tags
+        assert dataclasses.asdict(facility.alarms) == dataclasses.asdict(spec.alarms)
         assert [dataclasses.asdict(line) for line in facility.lines] == [dataclasses.asdict(it) for it in spec.lines]
         assert len(facility.groups) == len(spec.groups)
         for group, group_spec in zip(facility.groups, spec.groups, strict=True):
             assert group.device_type.id == group_spec.device_type
             assert group.device_type.thing_type == group_spec.thing_type
-            for name in ("thing_group", "policy", "policy_file", "count"):
+            for name in ("thing_group", "policy", "policy_file", "count", "silence_s"):
                 assert getattr(group, name) == getattr(group_spec, name)
-    assert shared_fields(FLEET, plan) == {
-        name: getattr(FLEET, name)
-        for name in ("application", "environment_suffix", "region", "account_id", "reserved_concurrency")
-    }
+    names = ("application", "environment_suffix", "region", "account_id", "reserved_concurrency", "retention")
+    assert {name: getattr(plan, name) for name in names} == {name: getattr(FLEET, name) for name in names}
+    assert dataclasses.asdict(plan.observability) == dataclasses.asdict(FLEET.observability)
     assert dict(plan.tags) == FLEET.tags
     for device_type, type_spec in zip(plan.device_types, FLEET.device_types, strict=True):
         assert shared_fields(type_spec, device_type) == shared_fields(type_spec, type_spec)
@@ -147,6 +147,7 @@ def test_every_part_of_the_schema_has_its_keys_for_hints() -> None:
     paths += [("device_types", "x", "metrics", "y"), ("facilities", "x"), ("facilities", "x", "things", "y")]
     paths += [("defaults",), ("facilities", "x", "contact"), ("facilities", "x", "lines", "y")]
     paths += [("facilities", "x", "things", "y", "names", "z")]
+    paths += [("observability",), ("observability", "alarms"), ("facilities", "x", "alarms")]
     schema = json.loads(schema_text())
     models = [schema, *schema["$defs"].values()]
     assert sorted(sorted(model["properties"]) for model in models) == sorted(sorted(keys_at(path)) for path in paths)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from generator import naming
+from generator.alarms import PLATFORM_ALARMS, plan_alarms
 from generator.catalogue import PLATFORM, entries
 from generator.plan import plan_fleet
+from generator.validation import read_manifest
 from lib import specs
 from lib.names import PlatformNames
 
@@ -165,8 +168,35 @@ def test_platform_names_are_those_of_the_stacks() -> None:
     )
     given = [names.stream, names.readings_table, names.devices_table, names.function, names.failure_queue, names.trail]
     given += [names.function_log_group, names.trail_log_group]
-    given += [names.named(role) for role in (names.topic_rule_role, names.rule_errors_role, names.provisioning_role)]
+    given += [names.event_errors_log_group, names.alarm_topic]
+    roles = (names.topic_rule_role, names.rule_errors_role, names.provisioning_role)
+    given += [names.named(role) for role in (*roles, names.event_archive_role, names.event_errors_role)]
     assert [] == [name for name in given if name.removesuffix("-dev") not in PLATFORM]
+
+
+def test_alarms_are_those_of_the_stacks() -> None:
+    """Whoever is called can ask what an alarm is: each that is synthesised is explained, and no other."""
+    folder = Path(__file__).parents[1] / "lib"
+    told = {
+        stack: {
+            line.rpartition(".")[2] for line in (folder / stack).read_text().splitlines() if "_metric_alarm" in line
+        }
+        for stack in ("platform_addresses.txt", "facility_addresses.txt")
+    }
+    plan = plan_fleet(read_manifest(folder.parents[1] / "fleet.yaml", name="fleet.yaml"))
+    plant = next(facility for facility in plan.facilities if facility.id == "sg-01")
+    # The audit of certificates is made only where the manifest asks for it.
+    assert told["platform_addresses.txt"] == PLATFORM_ALARMS.keys() - {"alarm-certificate-expiry"}
+    assert told["facility_addresses.txt"] == {alarm.name for alarm in plan_alarms(plant)}
+    explained = {entry.name for entry in entries(plan)}
+    assert PLATFORM_ALARMS.keys() | told["facility_addresses.txt"] <= explained
+
+
+def test_topic_rules_of_the_platform_are_those_of_the_stacks() -> None:
+    """Each that archives AWS IoT's events is explained."""
+    addresses = (Path(__file__).parents[1] / "lib" / "platform_addresses.txt").read_text().splitlines()
+    rules = {line.rpartition(".")[2] for line in addresses if line.startswith("aws_iot_topic_rule.")}
+    assert rules == {name for name in PLATFORM if name.startswith("rule_")}
 
 
 def test_deployed_names_are_those_of_the_specs(manifest: Any) -> None:

@@ -50,7 +50,7 @@ CASES: tuple[tuple[Callable[[str, bytes], object], str, str, str], ...] = (
     (gates.check_provisioning, "provisioning_template.json", "AWS::IoT::Policy", "AWS::IoT::Thing"),
     (gates.check_provisioning, "provisioning_template.json", '"sg-01"', f'"{"x" * 10_000}"'),
     (gates.check_dashboard, "dashboard.json", '"ReadingsLate", "Facility"', '"ReadingsLost", "Facility"'),
-    (gates.check_dashboard, "dashboard.json", '["Fleet", ', '["Flee", '),
+    (gates.check_dashboard, "dashboard.json", '["Fleet/', '["Flee/'),
     (gates.check_dashboard, "dashboard.json", '"DeviceType", ', '"Type", '),
     (gates.check_json, "prefixes.json", "]", "],"),
     (gates.check_markdown, "RUNBOOK.md", "# Runbook", "{{ facility.name }}"),

@@ -68,6 +68,16 @@ def test_work_of_a_process_that_was_killed_is_done_again() -> None:
     assert expected("one") == hash_all(artefact(path, kills=own) for path in PATHS)
 
 
+def test_where_no_process_can_be_had_all_is_done_in_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit on processes makes it slower, and nothing else."""
+
+    def refuse() -> int:
+        raise BlockingIOError
+
+    monkeypatch.setattr(os, "fork", refuse)
+    assert expected("one") == hash_all(artefact(path, kills=os.getpid()) for path in PATHS)
+
+
 def test_staged_files_are_those_of_all_processes(tmp_path: Path) -> None:
     """The tree holds what every process staged; a second run finds nothing to write."""
     for written in (tuple(sorted(PATHS)), ()):

@@ -22,9 +22,12 @@ PUBLIC = frozenset(
         # Parts of names and ARNs, chosen by whoever deploys.
         "ENVIRONMENT_SUFFIX",
         "FLEET_ACCOUNT_ID",
+        "FLEET_ASSUME_ROLE_ARN",
         "FLEET_FACILITIES",
         "TERRAFORM_STATE_BUCKET",
         "TERRAFORM_STATE_BUCKET_REGION",
+        "TERRAFORM_STATE_KEY_ARN",
+        "TERRAFORM_STATE_ROLE_ARN",
     }
 )
 """Variables whose values belong into states. All others are looked for, paths too: they would name a machine."""

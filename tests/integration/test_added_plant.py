@@ -87,7 +87,7 @@ def added(plant: Plant, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ad
 
 
 def show(terraform: Terraform, stack: Path, plan: Path) -> Shown:
-    changes = terraform.plan(stack, saved=plan)
+    changes = deployment.without_drift(terraform.plan(stack, saved=plan))
     return Shown(changes=changes, state=terraform.show(stack), plan=terraform.show(stack, plan))
 
 

@@ -308,6 +308,27 @@ def test_no_private_key_is_in_output_or_state(plant: Plant) -> None:
     assert [] == files_with_private_keys([output, *tracked_files(plant.root)])
 
 
+def test_what_watches_the_plants_is_applied(plant: Plant) -> None:
+    """Alarms of platform and plants tell one encrypted topic, the trail is filtered, events of devices are archived."""
+    local = plant.local
+    described = local.client("cloudwatch").describe_alarms(MaxRecords=100)["MetricAlarms"]
+    alarms = {alarm["AlarmName"].removesuffix(f"-{SUFFIX}"): alarm for alarm in described}
+    assert {"alarm-iterator-age", "alarm-root-use", "alarm-anomalies-sg-01", "alarm-silence-th-01-boiler"} <= set(
+        alarms
+    )
+    (topic,) = local.client("sns").list_topics()["Topics"]
+    assert {tuple(alarm["AlarmActions"]) for alarm in alarms.values()} == {(topic["TopicArn"],)}
+    silence = alarms["alarm-silence-th-01-boiler"]
+    assert (silence["Period"], silence["TreatMissingData"]) == (300, "breaching")
+    attributes = local.client("sns").get_topic_attributes(TopicArn=topic["TopicArn"])["Attributes"]
+    assert attributes["KmsMasterKeyId"].startswith("arn:aws:kms:")
+    trail_log = f"log-group-audit-trail-{SUFFIX}"
+    filters = local.client("logs").describe_metric_filters(logGroupName=trail_log)["metricFilters"]
+    assert len(filters) == 14
+    rule = local.client("iot").get_topic_rule(ruleName=f"rule_events_presence_{SUFFIX}")["rule"]
+    assert [action["s3"]["bucketName"] for action in rule["actions"]] == [BUCKET]
+
+
 def test_a_second_plan_is_empty_but_for_the_documented_drift(plant: Plant) -> None:
     """Terraform would change nothing but the tags that the emulator takes late, and nothing at all after that."""
     drift = {

@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 
 from lib import facilities, settings
 from lib.facilities.fleet import FLEET
-from lib.specs import FacilitySpec, FleetSpec, ThingGroupSpec, suffixed
+from lib.specs import FacilityAlarmsSpec, FacilitySpec, FleetSpec, ThingGroupSpec, suffixed
 
 ACCOUNT_ID = "123456789012"
 SUFFIX = "tst"
@@ -113,10 +113,10 @@ def write_csrs(identities: Path, facility: str, names: list[str]) -> None:
     file.write_text("".join(f"{json.dumps({'thing': name, 'csr': make_csr(name)})}\n" for name in names))
 
 
-def synthesise(chosen: settings.Settings) -> Stacks:
+def synthesise(chosen: settings.Settings, *, fleet: FleetSpec = FLEET) -> Stacks:
     from lib import synthesis
 
-    result = synthesis.synthesise(chosen, fleet=FLEET, facilities=facilities.FACILITIES, folder=FOLDER)
+    result = synthesis.synthesise(chosen, fleet=fleet, facilities=facilities.FACILITIES, folder=FOLDER)
     return Stacks(
         outdir=chosen.outdir,
         notes=result.notes,
@@ -140,6 +140,17 @@ def identities(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stacks(tmp_path_factory: pytest.TempPathFactory, identities: Path) -> Stacks:
     """The whole fleet, synthesised once."""
     return synthesise(make_settings(outdir=tmp_path_factory.mktemp("whole") / "cdktf.out", identities=identities))
+
+
+@pytest.fixture(scope="session")
+def records(tmp_path_factory: pytest.TempPathFactory, identities: Path) -> Stacks:
+    """Platform and one plant with the manifest's other choices: years of retention, AWS IoT's log, an audit."""
+    observability = dataclasses.replace(
+        FLEET.observability, iot_logging="WARN", registry_events=False, certificate_audit=True
+    )
+    fleet = dataclasses.replace(FLEET, retention="records", observability=observability)
+    outdir = tmp_path_factory.mktemp("records") / "cdktf.out"
+    return synthesise(make_settings(outdir=outdir, identities=identities, facilities=("sg-01",)), fleet=fleet)
 
 
 @pytest.fixture(scope="session")
@@ -180,6 +191,10 @@ def facility() -> Callable[..., FacilitySpec]:
             policy="policy-p1-press",
             policy_file="press.policy.json",
             count=2,
+            silence_s=300,
+        )
+        alarms = FacilityAlarmsSpec(
+            quarantine_percent=5.0, rule_failures=1, device_silence_intervals=5, anomalies_per_hour=20
         )
         values: dict[str, Any] = {
             "id": "p1",
@@ -198,6 +213,7 @@ def facility() -> Callable[..., FacilitySpec]:
             "contact": None,
             "tags": {},
             "lines": (),
+            "alarms": alarms,
             "groups": (group,),
         }
         return FacilitySpec(**{**values, **changes})

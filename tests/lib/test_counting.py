@@ -66,5 +66,10 @@ def test_look_alike_ids_are_merged_by_cdktf_and_found_by_the_count(tmp_path: Pat
 
 def test_bulk_registration_plans_no_things(facility: Callable[..., FacilitySpec]) -> None:
     """Terraform owns groups, policies, rule and template of such a plant, and none of its things."""
-    planned = facility_counts(facility(registration="bulk", thing_count=50_000), certificates=0)
+    planned = facility_counts(facility(registration="bulk", thing_count=50_000), certificates=0, has_markers=True)
     assert (planned["aws_iot_thing"], planned["aws_iot_certificate"], planned["aws_iot_policy"]) == (0, 0, 1)
+
+
+def test_locked_archives_have_no_markers(facility: Callable[..., FacilitySpec]) -> None:
+    """Where objects are locked none are made that only mark a prefix."""
+    assert facility_counts(facility(), certificates=0, has_markers=False)["aws_s3_object"] == 0

@@ -39,7 +39,7 @@ def test_only_traces_go_to_any_resource(stacks: Any) -> None:
 def test_every_use_of_a_key_names_service_and_context(stacks: Any) -> None:
     """No role can use a key on its own, or for another resource than its own."""
     uses = {n: s for n, s in _allowed(stacks, "aws_iam_role_policy") if s["Action"][0].startswith("kms:")}
-    assert len(uses) == 7
+    assert len(uses) == 8
     for statement in uses.values():
         conditions = statement["Condition"]["StringEquals"]
         assert conditions["kms:ViaService"].endswith(".ap-southeast-1.amazonaws.com")
@@ -54,6 +54,8 @@ def test_every_service_trust_but_lambdas_names_account_and_source(stacks: Any) -
         for role, body in stacks.platform.of("aws_iam_role").items()
     }
     assert {role: [s["Principal"]["Service"] for s in statements] for role, statements in trusts.items()} == {
+        "role-event-archive": ["iot.amazonaws.com"],
+        "role-event-errors": ["iot.amazonaws.com"],
         "role-fleet-provisioning": ["iot.amazonaws.com"],
         "role-rule-errors": ["iot.amazonaws.com"],
         "role-sensor-processor": ["lambda.amazonaws.com"],

@@ -53,6 +53,16 @@ def test_the_file_that_holds_the_value_is_told(tmp_path: Path) -> None:
     assert find_place(tmp_path, ("environment_suffix",), "Other") == "fleet.yaml:4"
 
 
+def test_a_plant_in_a_file_of_its_own_is_told_there(tmp_path: Path) -> None:
+    """By the file's first line, or by that of the key within."""
+    (tmp_path / "fleet.yaml").write_text(MANIFEST)
+    (tmp_path / "facilities").mkdir()
+    (tmp_path / "facilities" / "sg-09.yaml").write_text("name: Tuas\ntimezone: UTC\n")
+    assert find_place(tmp_path, ("facilities", "sg-09")) == "facilities/sg-09.yaml:1"
+    assert find_place(tmp_path, ("facilities", "sg-09", "timezone")) == "facilities/sg-09.yaml:2"
+    assert find_place(tmp_path, ("facilities", "sg-01")) == "fleet.yaml:12"
+
+
 def test_without_a_line_the_manifest_is_told(tmp_path: Path) -> None:
     """A missing file, or one that cannot be read, changes no fault into another."""
     assert find_place(tmp_path, ("account_id",)) == "fleet.yaml"

@@ -46,7 +46,7 @@ def test_the_processor_understands_its_environment(stacks, tmp_path: Path) -> No
     (tmp_path / "catalogue.json").write_bytes(catalogue(FLEET))
     variables = stacks.platform.one("aws_lambda_function", "function-sensor-processor")["environment"]["variables"]
     settings = read_settings(variables, default_catalogue=tmp_path / "catalogue.json")
-    assert (settings.environment_suffix, settings.metrics_namespace, settings.log_level) == ("tst", "Fleet", "INFO")
+    assert (settings.environment_suffix, settings.metrics_namespace, settings.log_level) == ("tst", "Fleet/tst", "INFO")
     assert settings.reading_retention_days == sensor_processor.READING_RETENTION_DAYS
     assert variables["READINGS_TABLE"] == "${aws_dynamodb_table.table-readings.name}"
     assert variables["DEVICES_TABLE"] == "${aws_dynamodb_table.table-devices.name}"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lib.access import Access
 from lib.faults import ManifestError, PrerequisiteError
 from lib.settings import PROJECT, read_settings
 from lib.specs import FleetSpec
@@ -36,6 +37,9 @@ def test_the_environment_overrides_the_manifest(fleet: FleetSpec) -> None:
             "FLEET_LAMBDA_ARCHITECTURE": "x86_64",
             "TERRAFORM_STATE_BUCKET": "states",
             "TERRAFORM_STATE_BUCKET_REGION": "eu-west-1",
+            "TERRAFORM_STATE_ROLE_ARN": "arn:aws:iam::123456789012:role/terraform-state",
+            "TERRAFORM_STATE_KEY_ARN": "arn:aws:kms:eu-west-1:123456789012:key/1234abcd-12ab",
+            "FLEET_ASSUME_ROLE_ARN": "arn:aws:iam::210987654321:role/deploy/fleet",
         },
         fleet=dataclasses.replace(fleet, account_id="123456789012"),
         facilities=PLANTS,
@@ -45,6 +49,11 @@ def test_the_environment_overrides_the_manifest(fleet: FleetSpec) -> None:
     assert (settings.outdir, settings.identities) == (Path("here/out"), Path("ids"))
     assert (settings.lambda_architecture, settings.state_bucket) == ("x86_64", "states")
     assert settings.state_bucket_region == "eu-west-1"
+    assert settings.access == Access(
+        role_arn="arn:aws:iam::210987654321:role/deploy/fleet",
+        state_role_arn="arn:aws:iam::123456789012:role/terraform-state",
+        state_key_arn="arn:aws:kms:eu-west-1:123456789012:key/1234abcd-12ab",
+    )
 
 
 @pytest.mark.parametrize(
@@ -64,6 +73,10 @@ def test_the_environment_overrides_the_manifest(fleet: FleetSpec) -> None:
         ("TERRAFORM_STATE_BUCKET", "xn--states", "begins with xn--, which S3 keeps for itself"),
         ("TERRAFORM_STATE_BUCKET_REGION", "Singapore", "TERRAFORM_STATE_BUCKET_REGION is 'Singapore'"),
         ("FLEET_LAMBDA_ARCHITECTURE", "riscv", "FLEET_LAMBDA_ARCHITECTURE is 'riscv'"),
+        ("FLEET_ASSUME_ROLE_ARN", "deploy", "FLEET_ASSUME_ROLE_ARN is 'deploy', which is not a role's ARN."),
+        ("FLEET_ASSUME_ROLE_ARN", "arn:aws:iam::1:role/x", "which is not a role's ARN."),
+        ("TERRAFORM_STATE_ROLE_ARN", "arn:aws:iam::123456789012:user/x", "which is not a role's ARN."),
+        ("TERRAFORM_STATE_KEY_ARN", "alias/state", "which is not a KMS key's ARN."),
     ],
 )
 def test_a_bad_variable_is_named_with_its_value(fleet: FleetSpec, variable: str, value: str, message: str) -> None:
@@ -73,6 +86,16 @@ def test_a_bad_variable_is_named_with_its_value(fleet: FleetSpec, variable: str,
     assert message in caught.value.message
     assert caught.value.exit_code == 7
     assert caught.value.remedy
+
+
+def test_a_role_of_another_account_is_refused(fleet: FleetSpec) -> None:
+    """The provider would refuse the account, but only at plan, and in words that name neither variable."""
+    role = {"FLEET_ASSUME_ROLE_ARN": "arn:aws:iam::210987654321:role/deploy"}
+    with pytest.raises(
+        PrerequisiteError, match="of account 210987654321, but the platform is for account 123456789012"
+    ):
+        read_settings(role | {"FLEET_ACCOUNT_ID": "123456789012"}, fleet=fleet, facilities=PLANTS)
+    assert read_settings(role, fleet=fleet, facilities=PLANTS).access.role_arn == role["FLEET_ASSUME_ROLE_ARN"]
 
 
 def test_a_csr_switch_of_zero_is_off(fleet: FleetSpec) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from lib import facilities
+from lib.access import Access
 from lib.facilities.fleet import FLEET
 from lib.faults import PrerequisiteError
 from operations.local.terraform import terraform_for
@@ -96,6 +97,23 @@ def test_a_state_bucket_makes_an_encrypted_locked_backend(synthesis_of: Callable
                 "use_lockfile": True,
             }
         }
+
+
+def test_another_account_is_reached_by_a_role(synthesis_of: Callable[..., Any]) -> None:
+    """Provider and state have a role each, and the state a key; every stack has them, and none an external id."""
+    access = Access(
+        role_arn="arn:aws:iam::123456789012:role/deploy",
+        state_role_arn="arn:aws:iam::210987654321:role/state",
+        state_key_arn="arn:aws:kms:eu-west-1:210987654321:key/1",
+    )
+    found = synthesis_of(facilities=("sg-01",), state_bucket="states", state_bucket_region="eu-west-1", access=access)
+    for document in found.documents.values():
+        (provider,) = document["provider"]["aws"]
+        assert provider["assume_role"] == [{"role_arn": access.role_arn, "session_name": "fleet-terraform"}]
+        backend = document["terraform"]["backend"]["s3"]
+        assert backend["assume_role"] == {"role_arn": access.state_role_arn, "session_name": "fleet-terraform"}
+        assert (backend["encrypt"], backend["kms_key_id"]) == (True, access.state_key_arn)
+        assert "external_id" not in json.dumps(document)
 
 
 def test_an_unknown_account_is_looked_up(synthesis_of: Callable[..., Any]) -> None:

@@ -18,7 +18,7 @@ from moto import mock_aws
 
 from sensor_processor import handler
 from sensor_processor.catalogue import Catalogue, parse_catalogue
-from sensor_processor.reading import Envelope, Reading, parse_reading
+from sensor_processor.reading import Envelope, Reading, parse_readings
 
 RECEIVED_AT = 1_795_445_343_250  # 2026-11-23T14:49:03.250Z
 CATALOGUE = {
@@ -100,12 +100,13 @@ def make_reading(**overrides: Any) -> Reading:
     """A valid reading; `time`, `sequence`, `metrics` go to its payload, the rest to its record and envelope."""
     message = {name: overrides.pop(name) for name in ("time", "sequence", "metrics") if name in overrides}
     number = overrides.pop("sequence_number", None) or str(next(_numbers))
-    return parse_reading(
+    (reading,) = parse_readings(
         sequence_number=number,
         envelope=Envelope(**make_envelope(payload=make_payload(**message), **overrides)),
         catalogue=parse_catalogue(json.dumps(CATALOGUE).encode()),
         suffix="dev",
     )
+    return reading
 
 
 @pytest.fixture(scope="session")
@@ -166,6 +167,10 @@ class Platform:
         """The sequence numbers that the handler wants again."""
         answer = handler.handle(event, Context(remaining_ms=remaining_ms))
         return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
+
+    def restart(self) -> None:
+        """Lets the next batch be handled by a process that remembers nothing."""
+        handler.runtime.cache_clear()
 
     @property
     def own_dynamodb(self) -> Any:

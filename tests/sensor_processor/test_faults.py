@@ -166,6 +166,7 @@ def test_an_item_that_dynamodb_does_not_take_fails_alone(platform: Any, batch: A
 def test_unprocessed_keys_are_asked_for_again(platform: Any, batch: Any) -> None:
     """Keys that a read left unprocessed are read before anything is planned, so that nothing is counted twice."""
     platform.handle(batch)
+    platform.restart()
     client = platform.own_dynamodb
     left: list[int] = []
 

@@ -139,7 +139,7 @@ def test_messages_beyond_a_full_minute_are_quarantined(platform: Any, event: Any
     """A device that floods one minute neither blocks the shard nor grows its item without end."""
     platform.handle(event(record()))
     (minute,) = platform.minutes()
-    minute["ids"] = {"B": b"".join(number.to_bytes(8) + bytes(4) for number in range(MINUTE_CAPACITY))}
+    minute["ids"] = {"B": b"".join(number.to_bytes(9) + bytes(4) for number in range(MINUTE_CAPACITY))}
     platform.dynamodb.put_item(TableName="table-readings-dev", Item=minute)
 
     failed = platform.handle(event(record(payload=payload(sequence=18), sequence_number="200")))
@@ -148,6 +148,21 @@ def test_messages_beyond_a_full_minute_are_quarantined(platform: Any, event: Any
     assert [(line["sequence_number"], line["reason"]) for line in platform.lines("quarantine/")] == [
         ("200", "minute_full")
     ]
+
+
+def test_many_readings_in_one_message_count_each_and_are_one_line(
+    platform: Any, event: Any, record: Any, payload: Any
+) -> None:
+    """An array makes as many readings, over as many minutes, as it holds, one line, and no more when it comes again."""
+    times = [1_795_445_343_000 + 20_000 * place for place in range(-8, 1)]
+    messages = [payload(time=time, sequence=place) for place, time in enumerate(times)]
+    batch = event(record(payload=b"[" + b",".join(messages) + b"]", sequence_number="100"), record(payload=messages[0]))
+
+    assert platform.handle(batch) == []
+    assert platform.handle(batch) == []
+    assert sum(int(item["messages"]["N"]) for item in platform.minutes()) == 9
+    assert len(platform.minutes()) > 2
+    assert [line["sequence_number"] for line in platform.lines("raw/")].count("100") == 1
 
 
 def test_unknown_metrics_are_kept_raw_and_counted(
@@ -175,7 +190,7 @@ def test_detectors_go_on_from_batch_to_batch(platform: Any, event: Any, record: 
 
     platform.handle(event(record(payload=strange)))
 
-    assert [(item["detector"]["S"], item["value"]["N"]) for item in platform.anomalies()] == [("context", "90.0")]
+    assert [(item["detector"]["S"], item["value"]["N"]) for item in platform.anomalies()] == [("context", "90")]
 
 
 def test_a_batch_of_nothing_is_acknowledged(platform: Any, event: Any) -> None:
@@ -186,7 +201,7 @@ def test_a_batch_of_nothing_is_acknowledged(platform: Any, event: Any) -> None:
 def test_a_full_batch_is_packed_into_few_transactions(platform: Any, event: Any, record: Any, payload: Any) -> None:
     """A hundred and twenty devices need three transactions, not a hundred and twenty."""
     calls: list[int] = []
-    platform.own_dynamodb.meta.events.register_first(
+    platform.own_dynamodb.meta.events.register_last(
         "before-call.dynamodb.TransactWriteItems",
         lambda params, **_: calls.append(params["body"].count(b'{"Put"')),
     )

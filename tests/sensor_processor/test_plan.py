@@ -13,6 +13,7 @@ from sensor_processor.aggregate import minute_of
 from sensor_processor.catalogue import Catalogue
 from sensor_processor.chunk import Chunk
 from sensor_processor.items import Item, parse_device, parse_minute
+from sensor_processor.memory import Memory
 from sensor_processor.plan import CHUNK_BYTES, CHUNK_ITEMS, plan_device
 from sensor_processor.reading import Reading
 
@@ -26,6 +27,7 @@ class Tables:
         self.catalogue = catalogue
         self.device: Item | None = None
         self.readings: dict[str, Item] = {}
+        self.memory = Memory()
 
     def deliver(self, readings: Sequence[Reading]) -> tuple[Chunk, ...]:
         """Plans and writes a batch, as a processor does that no other one disturbs."""
@@ -37,6 +39,7 @@ class Tables:
             readings=readings,
             catalogue=self.catalogue,
             retention_days=35,
+            memory=self.memory,
         )
         for chunk in plan.chunks:
             if chunk.device_item is not None:
@@ -199,8 +202,8 @@ def test_stragglers_outside_a_limit_are_one_anomaly_a_minute(reading: Any, catal
         tables.deliver([reading(time=start + sequence, sequence=sequence, metrics={"temperature": value})])
 
     assert [item["value"]["N"] for bucket, item in tables.readings.items() if bucket.startswith("anomaly#")] == [
-        "120.0",
-        "-30.0",
+        "120",
+        "-30",
     ]
 
 
@@ -217,6 +220,7 @@ def test_a_lost_state_is_told_and_learned_anew(reading: Any, catalogue: Catalogu
         readings=[reading(sequence=18)],
         catalogue=catalogue,
         retention_days=35,
+        memory=Memory(),
     )
 
     assert plan.lost_state is not None

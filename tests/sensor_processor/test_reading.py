@@ -12,16 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sensor_processor.catalogue import Catalogue
-from sensor_processor.reading import REASONS, PoisonReading, Reading, parse_envelope, parse_reading
+from sensor_processor.reading import REASONS, PoisonReading, Reading, parse_envelope, parse_readings
 
 RECEIVED_AT = 1_795_445_343_250
 DAY = 24 * 60 * 60 * 1000
 
 
 def parse(envelope: dict[str, Any], *, catalogue: Catalogue) -> Reading:
-    return parse_reading(
+    (reading,) = parse_readings(
         sequence_number="1", envelope=parse_envelope(json.dumps(envelope).encode()), catalogue=catalogue, suffix="dev"
     )
+    return reading
 
 
 def reason_of(envelope: dict[str, Any], *, catalogue: Catalogue) -> str:
@@ -44,7 +45,8 @@ def test_a_valid_message_is_read(envelope: Any, payload: Any, catalogue: Catalog
 
 POISON = {
     "empty": (b"", "empty"),
-    "no object": (b"[]", "malformed"),
+    "no object": (b'"text"', "malformed"),
+    "empty array": (b"[]", "readings"),
     "cut off": (b'{"time": 17', "malformed"),
     "bad UTF-8 in a name": (b'{"time":1795445343000,"metrics":{"a\xff":1}}', "utf8"),
     "bad UTF-8 in a field that is skipped": (b'{"time":1795445343000,"metrics":{"a":1},"note":"\xff"}', "utf8"),
@@ -177,7 +179,7 @@ OUTCOMES = REASONS | {"taken"}
 
 def outcome_of(data: bytes, *, catalogue: Catalogue) -> str:
     try:
-        parse_reading(sequence_number="1", envelope=parse_envelope(data), catalogue=catalogue, suffix="dev")
+        parse_readings(sequence_number="1", envelope=parse_envelope(data), catalogue=catalogue, suffix="dev")
     except PoisonReading as poison:
         return poison.reason
     return "taken"
@@ -220,3 +222,55 @@ def test_no_payload_raises_anything_but_poison(body: bytes, envelope: Any, catal
 def test_no_envelope_raises_anything_but_poison(data: bytes, catalogue: Catalogue) -> None:
     """Whatever a record's data, the parser returns a reading or raises PoisonReading with a known reason."""
     assert outcome_of(data, catalogue=catalogue) in OUTCOMES
+
+
+def readings_of(payload: bytes, *, envelope: Any, catalogue: Catalogue) -> tuple[Reading, ...]:
+    stamped = parse_envelope(json.dumps(envelope(payload=payload)).encode())
+    return parse_readings(sequence_number="1", envelope=stamped, catalogue=catalogue, suffix="dev")
+
+
+def test_an_array_is_the_messages_in_it(envelope: Any, payload: Any, catalogue: Catalogue) -> None:
+    """Many readings in one message are the same readings, by id and content, as if each had come alone."""
+    messages = [payload(sequence=number, time=RECEIVED_AT - number) for number in range(3)] + [payload(sequence=None)]
+    together = readings_of(b"[ " + b" ,\n".join(messages) + b"]", envelope=envelope, catalogue=catalogue)
+    alone = [parse(envelope(payload=message), catalogue=catalogue) for message in messages]
+
+    assert [(each.identity, each.content, each.time) for each in alone] == [
+        (each.identity, each.content, each.time) for each in together
+    ]
+    assert {each.sequence_number for each in together} == {"1"}
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        (b"[]", "readings"),
+        (b"[" + b",".join([b'{"time":1,"metrics":{}}'] * 1_001) + b"]", "readings"),
+        (b'[{"time":1,"metrics":{"temperature":1}}', "malformed"),
+        (b'[[{"time":1,"metrics":{"temperature":1}}]]', "malformed"),
+        (b"[1]", "malformed"),
+    ],
+)
+def test_an_array_is_taken_whole_or_not_at_all(
+    payload: bytes, reason: str, envelope: Any, catalogue: Catalogue
+) -> None:
+    """What is not an array of messages is refused like any other message."""
+    with pytest.raises(PoisonReading) as caught:
+        readings_of(payload, envelope=envelope, catalogue=catalogue)
+    assert caught.value.reason == reason
+
+
+def test_one_bad_reading_refuses_its_array(envelope: Any, payload: Any, catalogue: Catalogue) -> None:
+    """A device that sends one reading from the future has its whole message in quarantine, where its bytes are kept."""
+    array = b"[" + payload() + b"," + payload(time=RECEIVED_AT + DAY) + b"]"
+    with pytest.raises(PoisonReading) as caught:
+        readings_of(array, envelope=envelope, catalogue=catalogue)
+    assert caught.value.reason == "future"
+
+
+def test_units_are_those_of_the_manifest(envelope: Any, payload: Any, catalogue: Catalogue) -> None:
+    """A device may say its units; another one than the manifest's is refused, of an unknown metric any is taken."""
+    right = payload(units={"temperature": "celsius", "humidity": "percent"})
+    assert parse(envelope(payload=right), catalogue=catalogue).metrics["temperature"] == 71.25
+    wrong = payload(units={"temperature": "fahrenheit"})
+    assert reason_of(envelope(payload=wrong), catalogue=catalogue) == "unit"

@@ -2,6 +2,7 @@
 
 from sensor_processor.detection.device import DeviceDetectors, Finding, limits_finding, unpack_detectors
 from sensor_processor.detection.limits import excursion_of
+from sensor_processor.detection.shift import multichannel
 from sensor_processor.detection.state import StateError
 from sensor_processor.detection.threeviews import UNIVARIATE_THRESHOLD, univariate
 
@@ -12,6 +13,7 @@ __all__ = [
     "StateError",
     "excursion_of",
     "limits_finding",
+    "multichannel",
     "univariate",
     "unpack_detectors",
 ]

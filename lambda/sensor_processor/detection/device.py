@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sensor_processor.catalogue import Metric
-from sensor_processor.detection.limits import excursion_of, limits_reason, limits_score
+from sensor_processor.detection.limits import limits_reason, limits_score
 from sensor_processor.detection.state import (
     STATE_VERSION,
     DeviceState,
@@ -34,50 +35,67 @@ class Finding:
     reason: str
 
 
+class Channel:
+    """What is known of one metric: its limits at hand, the side of a running excursion and its context detector."""
+
+    __slots__ = ("context", "excursion", "maximum", "metric", "minimum")
+
+    def __init__(self, metric: Metric, *, excursion: int = 0, context: ThreeViews | None = None) -> None:
+        self.metric = metric
+        self.minimum = -math.inf if metric.minimum is None else metric.minimum
+        self.maximum = math.inf if metric.maximum is None else metric.maximum
+        self.excursion = excursion
+        self.context = context
+        if context is None and metric.detector == "context":
+            self.context = ThreeViews()
+
+
 class DeviceDetectors:
     """Static limits for every metric and a context detector for those that name one."""
 
-    __slots__ = ("_contexts", "_excursions", "newest")
+    __slots__ = ("_channels", "newest")
 
     def __init__(self) -> None:
         self.newest: tuple[int, int] = BEFORE_ALL
-        self._excursions: dict[str, int] = {}
-        self._contexts: dict[str, ThreeViews] = {}
+        self._channels: dict[str, Channel] = {}
 
     def feed(self, reading: Reading, *, metrics: Mapping[str, Metric]) -> list[Finding]:
         """What is strange in a reading that is newer than all before; raises ValueError for another."""
-        if reading.order < self.newest:
-            raise ValueError("detectors take readings in order")
-        self.newest = reading.order
-        findings: list[Finding] = []
-        for name, value in reading.metrics.items():
-            metric = metrics.get(name)
-            if metric is None:
-                continue
-            side = excursion_of(metric, value)
-            # One anomaly an excursion, at its start.
-            if side != self._excursions.get(name, 0):
-                self._excursions[name] = side
-                if side:
-                    findings.append(limits_finding(metric, value))
-            if metric.detector == "context":
-                findings += self._feed_context(metric, value)
-        return findings
+        return self.learn(reading.order, reading.metrics, metrics=metrics)
 
-    def _feed_context(self, metric: Metric, value: float) -> list[Finding]:
-        detector = self._contexts.get(metric.name)
-        if detector is None:
-            detector = self._contexts[metric.name] = ThreeViews()
-        usual, spread = detector.mean, 3 * detector.deviation
-        score = detector.update(value)
-        if score < UNIVARIATE_THRESHOLD:
-            return []
-        reason = _context_reason(metric, value, view=VIEWS[detector.view], usual=usual, spread=spread)
-        return [Finding(metric=metric.name, detector="context", value=value, score=score, reason=reason)]
+    def learn(
+        self, order: tuple[int, int], values: Mapping[str, float], *, metrics: Mapping[str, Metric]
+    ) -> list[Finding]:
+        """The same for a reading's place and values alone, as a history has them."""
+        if order < self.newest:
+            raise ValueError("detectors take readings in order")
+        self.newest = order
+        findings: list[Finding] = []
+        channels = self._channels
+        for name, value in values.items():
+            channel = channels.get(name)
+            if channel is None:
+                if name not in metrics:
+                    continue
+                channel = channels[name] = Channel(metrics[name])
+            side = 0 if channel.minimum <= value <= channel.maximum else 1 if value > channel.maximum else -1
+            # One anomaly an excursion, at its start.
+            if side != channel.excursion:
+                channel.excursion = side
+                if side:
+                    findings.append(limits_finding(channel.metric, value))
+            detector = channel.context
+            if detector is not None:
+                usual, deviation = detector.mean, detector.deviation
+                score = detector.update(value)
+                if score >= UNIVARIATE_THRESHOLD:
+                    view = VIEWS[detector.view]
+                    reason = _context_reason(channel.metric, value, view=view, usual=usual, spread=3 * deviation)
+                    findings.append(Finding(metric=name, detector="context", value=value, score=score, reason=reason))
+        return findings
 
     def pack(self) -> bytes:
         """The state that `unpack_detectors` continues from, for the device item."""
-        names = self._excursions.keys() | self._contexts.keys()
         return pack_device(
             DeviceState(
                 version=STATE_VERSION,
@@ -85,10 +103,10 @@ class DeviceDetectors:
                 newest_sequence=self.newest[1],
                 metrics={
                     name: MetricState(
-                        excursion=self._excursions.get(name, 0),
-                        context=pack_context(self._contexts[name]) if name in self._contexts else b"",
+                        excursion=channel.excursion,
+                        context=b"" if channel.context is None else pack_context(channel.context),
                     )
-                    for name in sorted(names)
+                    for name, channel in sorted(self._channels.items())
                 },
             )
         )
@@ -103,9 +121,10 @@ def unpack_detectors(packed: bytes, *, metrics: Mapping[str, Metric]) -> DeviceD
         metric = metrics.get(name)
         if metric is None:
             continue
-        detectors._excursions[name] = known.excursion
-        if known.context and metric.detector == "context":
-            detectors._contexts[name] = unpack_context(known.context)
+        has_context = bool(known.context) and metric.detector == "context"
+        detectors._channels[name] = Channel(
+            metric, excursion=known.excursion, context=unpack_context(known.context) if has_context else None
+        )
     return detectors
 
 

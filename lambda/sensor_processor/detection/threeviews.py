@@ -73,7 +73,9 @@ class ThreeViews:
         self.count = count
         if count == 1:
             self.average = self.trend = self.mean = value
-        best = self.level.score(self.average, value)
+        # What is not above `least` would not be emitted, so the views need not work it out.
+        least = self.held if self.quiet < REARM_AFTER - 1 else 0.0
+        best = self.level.score(self.average, value, least)
         view = 0
         self.average += 0.05 * (value - self.average)
         self.total += value
@@ -82,7 +84,7 @@ class ThreeViews:
             self.total = 0.0
             if count == MEAN_OF:
                 self.slow_average = block
-            score = self.slow.score(self.slow_average, block)
+            score = self.slow.score(self.slow_average, block, least)
             self.slow_average += 0.05 * (block - self.slow_average)
             if score > best:
                 best, view = score, 1
@@ -90,7 +92,7 @@ class ThreeViews:
         self.deviation += rate * (abs(value - self.mean) - self.deviation)
         self.mean += rate * (value - self.mean)
         if count % DEVIATION_EVERY == 0:
-            score = self.volatility.score(self.trend, self.deviation) - VOLATILITY_HANDICAP
+            score = self.volatility.score(self.trend, self.deviation, least) - VOLATILITY_HANDICAP
             if score > best:
                 best, view = score, 2
         self.trend += 0.02 * (value - self.trend)
@@ -98,8 +100,9 @@ class ThreeViews:
 
     def _emit(self, best: float, view: int) -> float:
         self.alarms *= 0.9999
-        best -= 0.8 * log(1.0 + self.alarms)
         self.quiet += 1
+        if best > 0.0:
+            best -= 0.8 * log(1.0 + self.alarms)
         if best > 0.0 and (best > self.held or self.quiet >= REARM_AFTER):
             self.quiet = 0
             self.held = best

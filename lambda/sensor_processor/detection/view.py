@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import log
 
+_MOST = tuple(-log(2 / 3 * count + 0.01) for count in range(256))
+"""By a cell's count, the most that its own rarity gives: with no neighbour but itself."""
+
 _LEAST_SPAN = 1e-290
 """Ranges below it count as none, for a bin's reciprocal would not be finite."""
 
@@ -54,8 +57,11 @@ class View:
         self._scale = _bins_a_unit(self.shape.bins, high - low)
         self._context_scale = _bins_a_unit(self.shape.bins, context_high - context_low)
 
-    def score(self, context: float, value: float) -> float:
-        """The strangeness of `value` in `context`, which it then counts; 0 is usual."""
+    def score(self, context: float, value: float, least: float = 0.0) -> float:
+        """The strangeness of `value` in `context`, which it then counts; 0 is usual, or not above `least`.
+
+        Most readings cannot be stranger than what was told lately, and a look at their cell's count says so.
+        """
         shape = self.shape
         seen = self.seen
         self.seen = seen + 1
@@ -86,24 +92,21 @@ class View:
         counted = self.counted
         result = 0.0
         empty = 0.0
-        if count == 0 or 64 * count < counted:
-            left = column - 1 if column else 0
-            right = column + 2 if column < last else bins
-            near = 0
-            for start in range((row - 1 if row else 0) * bins, (row + 2 if row < last else bins) * bins, bins):
-                near += sum(table[start + left : start + right])
-            if near == 0:
-                empty = 1.0
-            if seen >= shape.warm:
-                result = -log((count / 2 + near / 6 + 0.01) / (counted + 1))
-                expected = self.novelty * (counted + 1)
-                if expected > 1.0:
-                    result -= 0.85 * log(expected)
-                result += 0.5 * (overshoot if overshoot < 2.0 else 2.0)
-                if result < 0.0:
-                    result = 0.0
+        if count == 0 or (64 * count < counted and seen >= shape.warm):
+            total = counted + 1
+            usual = self._usual(total, overshoot)
+            if count == 0 or _MOST[count] + usual > least:
+                near = self._near(row, column)
+                if near == 0:
+                    empty = 1.0
+                if seen >= shape.warm:
+                    result = usual - log(count / 2 + near / 6 + 0.01)
+                    if result < 0.0:
+                        result = 0.0
         rate = 1.0 / (seen + 1)
-        self.novelty += (rate if rate > shape.rate else shape.rate) * (empty - self.novelty)
+        if rate < shape.rate:
+            rate = shape.rate
+        self.novelty += rate * (empty - self.novelty)
         if count < 255:
             table[cell] = count + 1
         self.counted = counted + 1
@@ -111,6 +114,28 @@ class View:
             self.table = bytearray(count >> 1 for count in table)
             self.counted >>= 1
         return result
+
+    def _near(self, row: int, column: int) -> int:
+        """What was counted in the cell and its neighbours."""
+        table, bins = self.table, self.shape.bins
+        start = row * bins + (column - 1 if column else column)
+        end = row * bins + (column + 2 if column < bins - 1 else bins)
+        near = sum(table[start:end])
+        if row:
+            near += sum(table[start - bins : end - bins])
+        if row < bins - 1:
+            near += sum(table[start + bins : end + bins])
+        return near
+
+    def _usual(self, total: int, overshoot: float) -> float:
+        """What a score has besides the rarity of its cell: it falls where the series is often novel."""
+        expected = self.novelty * total
+        usual = log(total)
+        if expected > 1.0:
+            usual -= 0.85 * log(expected)
+        if overshoot > 0.0:
+            usual += 0.5 * (overshoot if overshoot < 2.0 else 2.0)
+        return usual
 
     def _extend(self, context: float, value: float) -> None:
         """Widens the range to `value` (and `context`) and moves each old bin's count to where its centre now lies."""

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from lib.specs import ContactSpec, FacilitySpec, LineSpec, ThingGroupSpec
+from lib.specs import ContactSpec, FacilityAlarmsSpec, FacilitySpec, LineSpec, ThingGroupSpec
 
 FACILITY = FacilitySpec(
     id='sg-01',
@@ -26,6 +26,12 @@ FACILITY = FacilitySpec(
     lines=(
         LineSpec(id='b2', name='Machining line B2', contact=ContactSpec(name='Shift lead B2', email=None, phone='+65 6123 4568')),
     ),
+    alarms=FacilityAlarmsSpec(
+        quarantine_percent=5.0,
+        rule_failures=1,
+        device_silence_intervals=5,
+        anomalies_per_hour=30,
+    ),
     groups=(
         ThingGroupSpec(
             device_type='cnc-spindle',
@@ -34,6 +40,7 @@ FACILITY = FacilitySpec(
             policy='policy-sg-01-cnc-spindle',
             policy_file='cnc-spindle.policy.json',
             count=18,
+            silence_s=300,
         ),
         ThingGroupSpec(
             device_type='compressor',
@@ -42,6 +49,7 @@ FACILITY = FacilitySpec(
             policy='policy-sg-01-compressor',
             policy_file='compressor.policy.json',
             count=8,
+            silence_s=300,
         ),
         ThingGroupSpec(
             device_type='conveyor',
@@ -50,6 +58,7 @@ FACILITY = FacilitySpec(
             policy='policy-sg-01-conveyor',
             policy_file='conveyor.policy.json',
             count=20,
+            silence_s=300,
         ),
         ThingGroupSpec(
             device_type='press-monitor',
@@ -58,6 +67,7 @@ FACILITY = FacilitySpec(
             policy='policy-sg-01-press-monitor',
             policy_file='press-monitor.policy.json',
             count=24,
+            silence_s=300,
         ),
     ),
 )

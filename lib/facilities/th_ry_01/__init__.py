@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from lib.specs import ContactSpec, FacilitySpec, LineSpec, ThingGroupSpec
+from lib.specs import ContactSpec, FacilityAlarmsSpec, FacilitySpec, LineSpec, ThingGroupSpec
 
 FACILITY = FacilitySpec(
     id='th-ry-01',
@@ -24,6 +24,12 @@ FACILITY = FacilitySpec(
     },
     lines=(
     ),
+    alarms=FacilityAlarmsSpec(
+        quarantine_percent=5.0,
+        rule_failures=1,
+        device_silence_intervals=60,
+        anomalies_per_hour=30,
+    ),
     groups=(
         ThingGroupSpec(
             device_type='boiler',
@@ -32,6 +38,7 @@ FACILITY = FacilitySpec(
             policy='policy-th-ry-01-boiler',
             policy_file='boiler.policy.json',
             count=4,
+            silence_s=600,
         ),
         ThingGroupSpec(
             device_type='cnc-spindle',
@@ -40,6 +47,7 @@ FACILITY = FacilitySpec(
             policy='policy-th-ry-01-cnc-spindle',
             policy_file='cnc-spindle.policy.json',
             count=26,
+            silence_s=300,
         ),
         ThingGroupSpec(
             device_type='compressor',
@@ -48,6 +56,7 @@ FACILITY = FacilitySpec(
             policy='policy-th-ry-01-compressor',
             policy_file='compressor.policy.json',
             count=6,
+            silence_s=600,
         ),
         ThingGroupSpec(
             device_type='conveyor',
@@ -56,6 +65,7 @@ FACILITY = FacilitySpec(
             policy='policy-th-ry-01-conveyor',
             policy_file='conveyor.policy.json',
             count=18,
+            silence_s=900,
         ),
         ThingGroupSpec(
             device_type='press-monitor',
@@ -64,6 +74,7 @@ FACILITY = FacilitySpec(
             policy='policy-th-ry-01-press-monitor',
             policy_file='press-monitor.policy.json',
             count=14,
+            silence_s=600,
         ),
     ),
 )

@@ -70,6 +70,7 @@ def test_a_plan_gives_its_changes(tmp_path: Path) -> None:
     assert planned == (PlannedChange(address="aws_iot_thing.a", action="create"),)
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_what_runs(tmp_path: Path) -> None:
     """A command in another thread is ended with all that it started, and is a fault there."""
     running = tmp_path / "running"

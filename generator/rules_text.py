@@ -1,0 +1,91 @@
+"""Checks what the manifest says in words: tags, and the texts that people read."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+
+from generator import naming
+from generator.manifest import TAGS_MAXIMUM, Contact, FleetManifest
+from generator.shape import Draft, Fault
+from generator.sources import DataPath
+
+_PRINTABLE_ASCII = re.compile(r"[ -~]*")
+_TAG_PUNCTUATION = frozenset("_.:/=+-@")
+_HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs", "Co", "Cn"})
+
+
+def tags(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
+    """Tags are in AWS's alphabet. https://docs.aws.amazon.com/tag-editor/latest/userguide/best-practices-and-strats.html"""
+    for path, value in _tags(manifest):
+        key = str(path[-1])
+        if not 1 <= len(key) <= 128 or not _is_tag_text(key):
+            message = f"{key!r} is no tag key: 1 to 128 letters, digits, spaces and any of _ . : / = + - @"
+            yield Fault(path=path, message=message, is_key=True)
+        if key.lower().startswith("aws:"):
+            yield Fault(
+                path=path, message="tag keys that begin with `aws:` belong to AWS", hint="rename it", is_key=True
+            )
+        if len(value) > 256 or not _is_tag_text(value):
+            message = f"the tag `{key}` may hold up to 256 letters, digits, spaces and any of _ . : / = + - @"
+            yield Fault(path=path, message=message)
+
+
+def _tags(manifest: FleetManifest) -> Iterator[tuple[DataPath, str]]:
+    yield from ((("tags", key), value) for key, value in manifest.tags.items())
+    for id_, facility in manifest.facilities.items():
+        yield from ((("facilities", id_, "tags", key), value) for key, value in facility.tags.items())
+
+
+def tag_count(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
+    """A facility's tags and those of all together are no more than AWS takes."""
+    for id_, facility in manifest.facilities.items():
+        together = len(manifest.tags | facility.tags)
+        if facility.tags and together > TAGS_MAXIMUM:
+            message = f"with those of the whole fleet these are {together} tags; AWS takes {TAGS_MAXIMUM} besides ours"
+            yield Fault(path=("facilities", id_, "tags"), message=message, is_key=True)
+
+
+def _is_tag_text(text: str) -> bool:
+    return all(character.isalnum() or character == " " or character in _TAG_PUNCTUATION for character in text)
+
+
+def plain_text(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
+    """Text that people read holds nothing that they cannot see."""
+    for path, value in _texts(manifest):
+        hidden = next((character for character in value if unicodedata.category(character) in _HIDDEN_CATEGORIES), None)
+        if hidden is not None:
+            message = f"`{path[-1]}` holds the invisible character U+{ord(hidden):04X}"
+            yield Fault(path=path, message=message, hint="write it on one line of visible characters")
+        elif token := next((token for token in naming.TOKENS if token in value), None):
+            message = f"`{path[-1]}` holds {token}, which generated documents put another value in place of"
+            yield Fault(path=path, message=message, hint="write it in another way")
+        elif path[-1] == "description" and not _PRINTABLE_ASCII.fullmatch(value):
+            message = "`description` becomes a thing type's description, where AWS IoT takes ASCII alone"
+            yield Fault(path=path, message=message)
+
+
+def _texts(manifest: FleetManifest) -> Iterator[tuple[DataPath, str]]:
+    for facility_id, facility in manifest.facilities.items():
+        yield ("facilities", facility_id, "name"), facility.name
+        for line_id, line in facility.lines.items():
+            if line.name is not None:
+                yield ("facilities", facility_id, "lines", line_id, "name"), line.name
+    for path, contact in _contacts(manifest):
+        yield (*path, "name"), contact.name
+    for type_id, device_type in manifest.device_types.items():
+        yield ("device_types", type_id, "description"), device_type.description
+        for name, metric in device_type.metrics.items():
+            yield ("device_types", type_id, "metrics", name, "unit"), metric.unit
+
+
+def _contacts(manifest: FleetManifest) -> Iterator[tuple[DataPath, Contact]]:
+    if manifest.defaults.contact is not None:
+        yield ("defaults", "contact"), manifest.defaults.contact
+    for facility_id, facility in manifest.facilities.items():
+        if facility.contact is not None:
+            yield ("facilities", facility_id, "contact"), facility.contact
+        for line_id, line in facility.lines.items():
+            if line.contact is not None:
+                yield ("facilities", facility_id, "lines", line_id, "contact"), line.contact

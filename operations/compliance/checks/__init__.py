@@ -1,0 +1,27 @@
+"""The project's own checks, by theme: what no scanner knows of IoT, or of this platform's promises."""
+
+from __future__ import annotations
+
+from operations.compliance.checks import (
+    audit,
+    devices,
+    durability,
+    encryption,
+    hygiene,
+    least_privilege,
+    trust,
+    watching,
+)
+from operations.compliance.findings import Check
+
+CHECKS: tuple[Check, ...] = (
+    *least_privilege.CHECKS,
+    *trust.CHECKS,
+    *encryption.CHECKS,
+    *audit.CHECKS,
+    *watching.CHECKS,
+    *durability.CHECKS,
+    *devices.CHECKS,
+    *hygiene.CHECKS,
+)
+"""All of them, in the order of the report."""

@@ -1,0 +1,34 @@
+"""Runs parliament over policies, within `.venv-scan`: JSON address → policy on stdin, address → findings on stdout.
+
+Imports nothing of the project: that environment holds the scanners only.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+
+warnings.filterwarnings("ignore")  # parliament imports pkg_resources, which says that it will go
+
+import parliament  # noqa: E402
+
+
+def main() -> None:
+    """Every policy that was read is in the answer, with an empty list where nothing was found."""
+    answer: dict[str, list[dict[str, object]]] = {}
+    for address, policy in json.load(sys.stdin).items():
+        analysed = parliament.analyze_policy_string(policy, include_community_auditors=True)
+        answer[address] = [
+            {
+                "issue": finding.issue,
+                "title": parliament.enhance_finding(finding).title,
+                "detail": finding.detail if isinstance(finding.detail, list) else [],
+            }
+            for finding in analysed.findings
+        ]
+    json.dump(answer, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

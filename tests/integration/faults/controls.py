@@ -1,0 +1,94 @@
+"""Five processors that are wrong in a known way: a harness that does not find them out proves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+from unittest.mock import patch
+
+from sensor_processor import aggregate, handler, items, store
+from sensor_processor.reading import Reading
+
+
+@contextmanager
+def no_dedupe() -> Iterator[None]:
+    """Counts a message as often as it comes."""
+    add = aggregate.Minute.add
+
+    def forgetful(self: aggregate.Minute, reading: Reading, *, known: Any) -> aggregate.Added:
+        self.entries.pop(reading.identity, None)
+        return add(self, reading, known=known)
+
+    with patch.object(aggregate.Minute, "add", forgetful):
+        yield
+
+
+@contextmanager
+def acknowledge_before_archive() -> Iterator[None]:
+    """Answers first and archives afterwards, when nobody is left to be told that it failed."""
+
+    def afterwards(objects: Any, *, archive: Any, **_: Any) -> set[str]:
+        for entry in objects:
+            with suppress(Exception):
+                archive.put(entry, retry=Once())
+        return set()
+
+    class Once:
+        def run(self, call: Callable[[], Any]) -> Any:
+            return call()
+
+    with patch.object(handler, "_put", afterwards):
+        yield
+
+
+@contextmanager
+def ignore_unprocessed() -> Iterator[None]:
+    """Takes what a batch call left undone for done."""
+    load_page = store.Store._load_page
+
+    class Heedless:
+        def __init__(self, client: Any) -> None:
+            self.batch_get_item = lambda **call: client.batch_get_item(**call) | {"UnprocessedKeys": {}}
+
+    def heedless(self: store.Store, table: str, keys: Any, *, retry: Any) -> Any:
+        client, self._client = self._client, Heedless(self._client)
+        try:
+            return load_page(self, table, keys, retry=retry)
+        finally:
+            self._client = client
+
+    with patch.object(store.Store, "_load_page", heedless):
+        yield
+
+
+@contextmanager
+def float_sums() -> Iterator[None]:
+    """Adds binary fractions."""
+    with ExitStack() as patches:
+        patches.enter_context(patch.object(aggregate, "exact", lambda value: value))
+        patches.enter_context(patch.object(items, "decimal_text", lambda total: format(total, ".17g")))
+        patches.enter_context(patch.object(items, "steps_of", float))
+        yield
+
+
+@contextmanager
+def highest_checkpoint() -> Iterator[None]:
+    """Reports the last record that failed, where the first one is what the stream goes back to."""
+    respond = handler.respond
+
+    def hasty(*args: Any) -> Any:
+        failures = respond(*args)["batchItemFailures"]
+        return {"batchItemFailures": failures[-1:]}
+
+    with patch.object(handler, "respond", hasty):
+        yield
+
+
+CONTROLS: tuple[Callable[[], Any], ...] = (
+    no_dedupe,
+    acknowledge_before_archive,
+    ignore_unprocessed,
+    float_sums,
+    highest_checkpoint,
+)

@@ -1,0 +1,266 @@
+"""One run: devices, a stream that is resharded, the project's own event source, workers, and faults."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+from zlib import crc32
+
+from operations.local.event_source import EventSource
+from operations.local.event_source_values import Discard, Invoke, Redelivery, SourceSettings, StreamRecord
+from operations.local.lambda_events import failure_message, kinesis_event
+from operations.replay.replay import FunctionError, Outcome, replay
+from sensor_processor import handler
+from sensor_processor.archive import Archive
+from sensor_processor.catalogue import parse_catalogue
+from sensor_processor.memory import Memory
+from sensor_processor.settings import Settings
+from sensor_processor.store import Store
+from tests.integration.faults.chaos import DEAD_SHARD_S, OUTAGE_S, RESHARD, Chaos, Clock, Crash
+from tests.integration.faults.load import CATALOGUE, SPACING_MS, Load
+from tests.integration.faults.oracle import Oracle
+from tests.integration.faults.stubs import S3, DynamoDb, Kinesis, Sqs
+
+BEGINS = 1_795_445_340.0
+FIRST_NUMBER = 49_600_000_000_000_000_000_000_000_000_000_000_000_000_000_000_000_000_000
+STREAM = "arn:aws:kinesis:ap-southeast-1:000000000000:stream/stream-telemetry-dev"
+REGION = "ap-southeast-1"
+WORKERS = 4
+RACERS = 3
+MAPPING = SourceSettings(batch_size=250, window_s=3.0, retries=20, bisects=True, reports_items=True)
+DEAD = "shardId-000000000002"
+SPLIT = "shardId-000000000001"
+CHILDREN = ("shardId-000000000004", "shardId-000000000005")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """Lambda's context."""
+
+    aws_request_id: str = "request"
+
+    def get_remaining_time_in_millis(self) -> int:
+        """A minute, at the start."""
+        return 60_000
+
+
+@dataclass(kw_only=True)
+class Shard:
+    """One shard: what is in it and not read yet, its event source, and the processes that may work on it."""
+
+    name: str
+    source: EventSource
+    parent: str | None = None
+    unread: deque[StreamRecord] = field(default_factory=deque)
+    workers: list[handler.Runtime] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """How a run ended."""
+
+    faults: list[str]
+    struck: dict[str, int]
+    records: int
+    unique: int
+    poison: int
+    late: int
+    discarded: int
+    replay: Outcome
+    seconds: float
+
+
+class World:
+    """Everything of one run but the code under test."""
+
+    def __init__(self, *, seed: int, readings: int) -> None:
+        self.clock = Clock(now=BEGINS)
+        self.chaos = Chaos(seed=seed, clock=self.clock, begins=BEGINS, lasts=readings * SPACING_MS / 1000)
+        self.dynamo, self.s3, self.sqs, self.kinesis = DynamoDb(self.chaos), S3(self.chaos), Sqs(self.chaos), Kinesis()
+        self.oracle = Oracle()
+        self._load = Load(self.chaos, readings=readings)
+        self._catalogue = parse_catalogue(json.dumps(CATALOGUE).encode())
+        self._number = FIRST_NUMBER
+        self._records = 0
+        self._shards: dict[str, Shard] = {}
+        for place in range(4):
+            self._add_shard(f"shardId-{place:012d}")
+
+    def run(self) -> Verdict:
+        """Lets everything happen, to the end of the stream, of the outages and of the failure queue."""
+        begins = time.monotonic()
+        tick = self.clock.now
+        for sent in self._load.messages():
+            arrives = sent.received_at / 1000
+            if arrives >= tick + 1:
+                # Sleeping has moved the clock on, perhaps: then the devices have gone on sending meanwhile.
+                self.clock.now = max(self.clock.now, arrives)
+                tick = arrives
+                self._work()
+            self._put(sent)
+        while not all(shard.source.is_idle and not shard.unread for shard in self._shards.values()):
+            self.clock.now += 1.0
+            self._work()
+        self.clock.now = max(self.clock.now, BEGINS + self.chaos.lasts + max(OUTAGE_S, DEAD_SHARD_S))
+        outcome = self._replay()
+        return Verdict(
+            faults=[
+                *self.oracle.faults(
+                    readings=self.dynamo.items("table-readings"),
+                    devices=self.dynamo.items("table-devices"),
+                    objects=self.s3.objects,
+                ),
+                *(f"another content under {key}" for key in self.s3.changed),
+                *(f"left in the queue: {why}" for why in outcome.left),
+            ],
+            struck=dict(self.chaos.struck),
+            records=self._records,
+            unique=self.oracle.unique,
+            poison=self.oracle.poison,
+            late=self.oracle.late,
+            discarded=len(self.oracle.discarded),
+            replay=outcome,
+            seconds=time.monotonic() - begins,
+        )
+
+    def _add_shard(self, name: str, *, parent: str | None = None) -> None:
+        redelivery = Redelivery(probability=0.02, seed=self.chaos.seed)
+        shard = Shard(name=name, source=EventSource(MAPPING, redelivery=redelivery), parent=parent)
+        shard.workers = [self._worker(name, place) for place in range(WORKERS)]
+        self._shards[name] = shard
+
+    def _worker(self, shard: str, place: int) -> handler.Runtime:
+        """A process that remembers nothing yet."""
+        dice = random.Random(f"{self.chaos.seed}:{shard}:{place}:{self._records}")
+        settings = Settings(
+            readings_table="table-readings",
+            devices_table="table-devices",
+            archive_bucket="bucket",
+            environment_suffix="dev",
+            metrics_namespace="Fleet",
+            reading_retention_days=90,
+            log_level="ERROR",
+            catalogue=self._catalogue,
+        )
+        store = Store(client=self.dynamo, readings_table="table-readings", devices_table="table-devices", random=dice)
+        return handler.Runtime(
+            settings=settings,
+            store=store,
+            archive=Archive(client=self.s3, bucket="bucket"),
+            memory=Memory(),
+            random=dice,
+            clock=self.clock,
+            sleep=self.clock.sleep,
+            write=lambda line: None,
+        )
+
+    def _put(self, sent: Any) -> None:
+        is_resharded = sent.received_at / 1000 >= BEGINS + RESHARD * self.chaos.lasts
+        hashed = crc32(sent.thing.encode())
+        name = f"shardId-{hashed % 4:012d}"
+        if name == SPLIT and is_resharded:
+            name = CHILDREN[hashed // 4 % 2]
+            if name not in self._shards:
+                self.chaos.struck["reshard"] = 1
+                for child in CHILDREN:
+                    self._add_shard(child, parent=SPLIT)
+        self._number += 1
+        self._records += 1
+        self.oracle.put(self._number, sent)
+        self._shards[name].unread.append(
+            StreamRecord(
+                sequence=str(self._number),
+                partition_key=sent.thing,
+                data=sent.envelope(),
+                arrived=sent.received_at / 1000,
+            )
+        )
+
+    def _work(self) -> None:
+        for shard in list(self._shards.values()):
+            parent = None if shard.parent is None else self._shards[shard.parent]
+            if parent is None or (parent.source.is_idle and not parent.unread):
+                self._work_on(shard)
+
+    def _work_on(self, shard: Shard) -> None:
+        source = shard.source
+        while True:
+            if source.wants_records and shard.unread:
+                source.receive(_taken(shard.unread, MAPPING.batch_size), now=self.clock.now)
+            action = source.next_action(now=self.clock.now)
+            if isinstance(action, Invoke):
+                self._invoke(shard, action.records)
+            elif isinstance(action, Discard):
+                if not self._discard(shard, action):
+                    return
+            else:
+                return
+
+    def _invoke(self, shard: Shard, records: tuple[StreamRecord, ...]) -> None:
+        event = kinesis_event(records, shard=shard.name, stream_arn=STREAM, role_arn="", region=REGION)
+        if shard.name == DEAD and self.chaos.is_dead():
+            self.chaos.struck["dead_shard"] += 1
+            shard.source.failed(now=self.clock.now)
+            return
+        self.chaos.arm()
+        racers = RACERS if self.chaos.strikes("race") else 0
+        try:
+            answer = self._call(shard, event, racers=racers)
+        except Crash:
+            shard.source.failed(now=self.clock.now)
+        else:
+            shard.source.answered(answer, now=self.clock.now)
+
+    def _call(self, shard: Shard, event: dict[str, Any], *, racers: int) -> Any:
+        """One worker's answer; before its first write, the others go through the same window."""
+        self.dynamo.before_write = (lambda: self._race(shard, event, racers - 1)) if racers else None
+        try:
+            return handler.respond(shard.workers[racers], event, Context())
+        except Crash:
+            shard.workers[racers] = self._worker(shard.name, racers)
+            raise
+        finally:
+            self.dynamo.before_write = None
+
+    def _race(self, shard: Shard, event: dict[str, Any], racers: int) -> None:
+        try:
+            self._call(shard, event, racers=racers)
+        except Crash:
+            return  # the racer is gone; who was overtaken goes on
+
+    def _discard(self, shard: Shard, action: Discard) -> bool:
+        body = failure_message(
+            action,
+            shard=shard.name,
+            stream_arn=STREAM,
+            function_arn="function",
+            request_id="request",
+            error="Unhandled",
+            now=self.clock.now,
+        )
+        if not self.sqs.send(json.dumps(body)):
+            return False
+        self.kinesis.records.setdefault(shard.name, []).extend(action.records)
+        self.oracle.discarded.update(int(record.sequence) for record in action.records)
+        shard.source.discarded(action.records)
+        return True
+
+    def _replay(self) -> Outcome:
+        self.chaos.is_calm = True
+
+        def invoke(event: dict[str, Any]) -> Any:
+            try:
+                return self._call(self._shards[DEAD], event, racers=0)
+            except Crash as error:
+                raise FunctionError(str(error)) from error
+
+        return replay(sqs=self.sqs, kinesis=self.kinesis, invoke=invoke, queue_url="queue", region=REGION)
+
+
+def _taken(records: deque[StreamRecord], limit: int) -> Iterable[StreamRecord]:
+    return [records.popleft() for _ in range(min(limit, len(records)))]

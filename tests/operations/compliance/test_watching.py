@@ -1,0 +1,65 @@
+"""Checks of what is watched, on a platform that has filters and alarms, and on one that has none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from operations.compliance.checks.watching import CHECKS, WATCHED
+from operations.compliance.estate import Estate
+from operations.compliance.mutations import on_watching, try_mutations
+
+Bodies = dict[str, dict[str, Any]]
+
+TOPIC = "arn:aws:sns:eu-west-1:123456789012:topic-alarms-dev"
+
+
+@pytest.fixture
+def watched() -> Bodies:
+    """A trail whose log is filtered for every event, each with an alarm that tells the topic."""
+    bodies: Bodies = {
+        "aws_sns_topic.topic-alarms": {"name": "topic-alarms-dev", "kms_master_key_id": "alias/key-data-dev"},
+        "aws_cloudwatch_log_group.log": {"name": "log-group-audit-trail-dev"},
+        "aws_cloudtrail.trail": {"cloud_watch_logs_group_arn": "${aws_cloudwatch_log_group.log.arn}:*"},
+    }
+    for event, words in WATCHED.items():
+        name = event.split(" ")[0].replace(".", "-")
+        bodies[f"aws_cloudwatch_log_metric_filter.{name}"] = {
+            "log_group_name": "log-group-audit-trail-dev",
+            "pattern": " ".join(words),
+            "metric_transformation": [{"namespace": "Fleet", "name": name}],
+        }
+        bodies[f"aws_cloudwatch_metric_alarm.{name}"] = {
+            "namespace": "Fleet",
+            "metric_name": name,
+            "alarm_actions": [TOPIC],
+        }
+    return bodies
+
+
+def test_everything_is_watched(estate: Callable[..., Estate], watched: Bodies) -> None:
+    """Six events and six alarms, and nothing to say of them."""
+    findings = [finding for check in CHECKS for finding in check.run(estate(watched))]
+    assert [True] * 12 == [finding.has_passed for finding in findings]
+
+
+def test_each_mutation_is_caught(estate: Callable[..., Estate], watched: Bodies) -> None:
+    """As on the real stacks once they have filters and alarms."""
+    trials = try_mutations(estate(watched), mutations=on_watching.MUTATIONS)
+    assert len(on_watching.MUTATIONS) == len(trials)
+    assert [] == [trial.mutation for trial in trials if not trial.is_caught]
+
+
+def test_nothing_is_claimed_of_what_is_not_there(estate: Callable[..., Estate]) -> None:
+    """Without filters and alarms the checks see nothing, and their mutations are not tried."""
+    assert [] == [finding for check in CHECKS for finding in check.run(estate({}))]
+    own = [each for each in on_watching.MUTATIONS if each.check in {check.id for check in CHECKS}]
+    assert () == try_mutations(estate({}), mutations=own)
+
+
+def test_a_plants_alarm_may_name_the_topic_by_reference(estate: Callable[..., Estate], watched: Bodies) -> None:
+    """Or by its ARN: plants refer to the platform by name."""
+    watched["aws_cloudwatch_metric_alarm.4-1"]["alarm_actions"] = ["${aws_sns_topic.topic-alarms.arn}"]
+    assert all(finding.has_passed for check in CHECKS for finding in check.run(estate(watched)))

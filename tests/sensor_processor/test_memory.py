@@ -1,0 +1,97 @@
+"""What a process remembers of its devices is used only where it is still true."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sensor_processor import handler
+from sensor_processor.catalogue import Catalogue
+from sensor_processor.detection import DeviceDetectors
+from sensor_processor.items import Device
+from sensor_processor.memory import Memory
+
+RECEIVED_AT = 1_795_445_343_250
+
+
+def make_device(name: str = "press-1", *, detectors: bytes) -> Device:
+    return Device(
+        name=name,
+        facility="sg-01",
+        device_type="press-monitor",
+        certificate_id="0" * 64,
+        first_contact=RECEIVED_AT,
+        last_contact=RECEIVED_AT,
+        version=1,
+        messages=1,
+        last_sequence=1,
+        detectors=detectors,
+    )
+
+
+def learned(catalogue: Catalogue, value: float) -> DeviceDetectors:
+    detectors = DeviceDetectors()
+    detectors.learn((1, 1), {"temperature": value}, metrics=catalogue.device_types["press-monitor"])
+    return detectors
+
+
+def test_remembered_detectors_serve_the_state_that_they_have(catalogue: Catalogue) -> None:
+    """The same object for the same bytes; for another writer's bytes, what is in those."""
+    memory, metrics = Memory(), catalogue.device_types["press-monitor"]
+    ours, theirs = learned(catalogue, 1.0), learned(catalogue, 2.0)
+    device, overtaken = make_device(detectors=ours.pack()), make_device(detectors=theirs.pack())
+
+    memory.keep_detectors(device, "press-monitor", ours)
+    assert memory.take_detectors(device, "press-monitor", metrics=metrics) is ours
+    memory.keep_detectors(device, "press-monitor", ours)
+    taken = memory.take_detectors(overtaken, "press-monitor", metrics=metrics)
+    assert (taken is ours, taken.pack()) == (False, overtaken.detectors)
+
+
+def test_a_recalled_device_is_forgotten_until_it_is_noted_again(catalogue: Catalogue) -> None:
+    """A device whose write failed is thus read the next time."""
+    memory, device = Memory(), make_device(detectors=b"")
+    memory.note(device)
+
+    assert memory.recall(["press-1", "press-2"]) == {"press-1": device}
+    assert memory.recall(["press-1", "press-2"]) == {}
+
+
+def test_a_memory_is_bounded() -> None:
+    """Beyond its capacity the one that was noted first is forgotten."""
+    memory = Memory(capacity=2)
+    for name in ("a", "b", "c"):
+        memory.note(make_device(name, detectors=b""))
+
+    assert list(memory.recall("abc")) == ["b", "c"]
+
+
+def test_a_process_whose_memory_is_out_of_date_counts_exactly(
+    platform: Any, event: Any, record: Any, payload: Any
+) -> None:
+    """Another process wrote in between: the condition fails, the device is read, and nothing is counted twice."""
+    platform.handle(event(record(payload=payload(sequence=1))))
+    first = handler.runtime()
+    platform.restart()
+    between = event(record(payload=payload(sequence=2, time=RECEIVED_AT + 120_000), received_at=RECEIVED_AT + 120_000))
+    platform.handle(between)
+    handler.runtime().memory.__dict__.update(first.memory.__dict__)
+
+    again = record(payload=payload(sequence=3, time=RECEIVED_AT + 120_001), received_at=RECEIVED_AT + 120_001)
+    assert platform.handle(event(again, *between["Records"])) == []
+    assert [item["messages"]["N"] for item in platform.minutes()] == ["1", "2"]
+    assert [item["messages"]["N"] for item in platform.devices()] == ["3"]
+
+
+def test_reads_are_spared_for_devices_that_come_again(platform: Any, event: Any, record: Any, payload: Any) -> None:
+    """The second batch of a device reads only the minute that it goes on with, and a new minute not at all."""
+    asked: list[dict[str, Any]] = []
+    platform.own_dynamodb.meta.events.register_last(
+        "before-call.dynamodb.BatchGetItem",
+        lambda params, **_: asked.append(json.loads(params["body"])["RequestItems"]),
+    )
+    for number, offset in enumerate((0, 1_000, 120_000)):
+        time = RECEIVED_AT + offset
+        platform.handle(event(record(payload=payload(sequence=number, time=time), received_at=time)))
+
+    assert [list(tables) for tables in asked] == [["table-devices-dev"], ["table-readings-dev"], ["table-readings-dev"]]
