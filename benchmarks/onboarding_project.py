@@ -1,4 +1,4 @@
-"""A project with one plant of so many things, registered in bulk, each with a key and a CSR of its own."""
+"""A project with one plant of so many things, registered in bulk, each with a key and a CSR of its own, and another."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from generator.document import parse_document
 from generator.validation import validate
 
 PLANT = "sg-01"
+OTHER_PLANT = "th-01"
+"""Has the same device type: its groups and policies must not be taken for the first one's."""
 DEVICE_TYPE = "press"
 SUFFIX = "dev"
 
@@ -35,7 +37,8 @@ def make_onboarding_project(folder: Path, *, things: int) -> Path:
                 "timezone": "Asia/Singapore",
                 "registration": "bulk",
                 "things": {DEVICE_TYPE: things},
-            }
+            },
+            OTHER_PLANT: {"name": "Rayong", "timezone": "Asia/Bangkok", "things": {DEVICE_TYPE: 1}},
         },
     }
     text = json.dumps(data)

@@ -25,6 +25,7 @@ QUOTAS: dict[str, int] = {
     "DescribeThing": 350,
     "DetachPolicy": 15,
     "DetachThingPrincipal": 100,
+    "ListAttachedPolicies": 15,
     "ListCertificates": 10,
     "ListPrincipalThings": 10,
     "ListThingPrincipals": 10,

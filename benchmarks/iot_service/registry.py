@@ -34,12 +34,20 @@ class Registry:
         self.things: dict[str, dict[str, Any]] = {}
         self.certificates: dict[str, dict[str, Any]] = {}
         self.policies: dict[str, set[str]] = {}
+        self._allowed: int | None = None
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a service of the benchmark")])
         self._start = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
         self._end = datetime.datetime(2049, 12, 31, tzinfo=datetime.UTC)
 
     def create_thing(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
+        """As AWS; but `refuse-after-N-things` takes the right away after N more, and `refuse-no-more` gives it back."""
+        if name.startswith("refuse-"):
+            parts = name.split("-")
+            self._allowed = len(self.things) + int(parts[2]) if parts[1] == "after" else None
+            return {"thingName": name}
+        if self._allowed is not None and len(self.things) >= self._allowed:
+            raise ServiceError("AccessDeniedException", 403, "not authorized to perform: iot:CreateThing")
         config = (body.get("thingTypeName"), body.get("attributePayload", {}).get("attributes", {}))
         known = self.things.setdefault(name, {"config": config, "principals": [], "groups": []})
         if known["config"] != config:
@@ -107,7 +115,48 @@ class Registry:
         return {}
 
     def describe_group(self, name: str) -> dict[str, Any]:
+        """Every group is there whose name the project makes."""
+        if not name.startswith("thing-group-"):
+            raise ServiceError("ResourceNotFoundException", 404, f"There is no thing group {name}")
         return {"thingGroupName": name, "thingGroupArn": f"{_ARN}thinggroup/{name}", "thingGroupId": name}
+
+    def describe_thing(self, name: str) -> dict[str, Any]:
+        thing_type, attributes = self._thing(name)["config"]
+        return {"thingName": name, "thingTypeName": thing_type, "attributes": attributes}
+
+    def delete_thing(self, name: str) -> dict[str, Any]:
+        if self.things.get(name, {}).get("principals"):
+            raise ServiceError("InvalidRequestException", 400, f"Thing {name} has principals")
+        self.things.pop(name, None)
+        return {}
+
+    def detach(self, thing: str, principal: str) -> dict[str, Any]:
+        principals = self._thing(thing)["principals"]
+        if principal in principals:
+            principals.remove(principal)
+        return {}
+
+    def remove_from_group(self, thing: str, group: str) -> dict[str, Any]:
+        self._thing(thing)["groups"] = [name for name in self._thing(thing)["groups"] if name != group]
+        return {}
+
+    def detach_policy(self, policy: str, target: str) -> dict[str, Any]:
+        self.policies.get(policy, set()).discard(target)
+        return {}
+
+    def policies_of(self, target: str) -> dict[str, Any]:
+        return {"policies": [{"policyName": name} for name, targets in self.policies.items() if target in targets]}
+
+    def delete_certificate(self, certificate_id: str) -> dict[str, Any]:
+        """As AWS: never one that is active or in use."""
+        certificate = self._certificate(certificate_id)
+        if certificate["status"] == "ACTIVE":
+            raise ServiceError("CertificateStateException", 406, "The certificate is active")
+        arn = certificate["certificateArn"]
+        if self.things_of(arn)["things"] or self.policies_of(arn)["policies"]:
+            raise ServiceError("DeleteConflictException", 409, "The certificate is in use")
+        del self.certificates[certificate_id]
+        return {}
 
     def state(self) -> dict[str, Any]:
         """All of it, for whoever holds it against what was asked for."""

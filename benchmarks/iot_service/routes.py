@@ -55,6 +55,30 @@ ROUTES: tuple[tuple[str, str, str, Answer], ...] = (
         lambda kept, asked: kept.attach_policy(asked.parts[0], asked.body["target"]),
     ),
     (
+        "DetachPolicy",
+        "POST",
+        "/target-policies/([^/]+)",
+        lambda kept, asked: kept.detach_policy(asked.parts[0], asked.body["target"]),
+    ),
+    (
+        *("ListAttachedPolicies", "POST", "/attached-policies/(.+)"),
+        lambda kept, asked: kept.policies_of(asked.parts[0]),
+    ),
+    (
+        *("DetachThingPrincipal", "DELETE", "/things/([^/]+)/principals"),
+        lambda kept, asked: kept.detach(asked.parts[0], asked.headers["x-amzn-principal"]),
+    ),
+    ("DescribeThing", "GET", "/things/([^/]+)", lambda kept, asked: kept.describe_thing(asked.parts[0])),
+    ("DeleteThing", "DELETE", "/things/([^/]+)", lambda kept, asked: kept.delete_thing(asked.parts[0])),
+    (
+        *("RemoveThingFromThingGroup", "PUT", "/thing-groups/removeThingFromThingGroup"),
+        lambda kept, asked: kept.remove_from_group(asked.body["thingName"], asked.body["thingGroupName"]),
+    ),
+    (
+        *("DeleteCertificate", "DELETE", "/certificates/([^/]+)"),
+        lambda kept, asked: kept.delete_certificate(asked.parts[0]),
+    ),
+    (
         *("ListCertificates", "GET", "/certificates"),
         lambda kept, asked: kept.list_certificates(int(asked.query["pageSize"]), asked.query.get("marker", "")),
     ),

@@ -73,8 +73,15 @@ class KeyStore:
 
     def add(self, facility: str, keys: Iterable[tuple[str, ec.EllipticCurvePrivateKey]]) -> None:
         """Append sealed keys, on disk before it returns. A thing that has a key already keeps it."""
+        self._append(facility, keys, keeps=True)
+
+    def replace(self, facility: str, name: str, key: ec.EllipticCurvePrivateKey) -> None:
+        """Another key for a thing, on disk before it returns; of a thing's lines the last one counts."""
+        self._append(facility, [(name, key)], keeps=False)
+
+    def _append(self, facility: str, keys: Iterable[tuple[str, ec.EllipticCurvePrivateKey]], *, keeps: bool) -> None:
         with _locked(self._folder):
-            present = self.names(facility)
+            present = self.names(facility) if keeps else set()
             rows = [
                 json.dumps({"thing": name, "sealed": self._seal(name, key_bytes(key))})
                 for name, key in keys

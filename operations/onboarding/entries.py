@@ -22,16 +22,47 @@ def end(thing: str, step: Step, *, at: float, detail: str | None = None) -> Writ
     )
 
 
+def forget_all(thing: str) -> Write:
+    """Takes all steps of a device back, once it is gone: the next one begins anew."""
+    return "DELETE FROM steps WHERE thing = ?", (thing,)
+
+
 def forget(thing: str, step: Step) -> Write:
     """Takes an intent back, once it is known that nothing came of it."""
     return "DELETE FROM steps WHERE thing = ? AND step = ?", (thing, step)
 
 
-def certificate(thing: str, *, certificate_id: str, arn: str, status: str) -> Write:
-    """The certificate that the device has."""
+def certificate(thing: str, *, certificate_id: str, arn: str, status: str, expires: float) -> Write:
+    """The certificate that the device has; `expires` in seconds since 1970."""
     return (
-        "UPDATE devices SET certificate_id = ?, certificate_arn = ?, certificate_status = ? WHERE thing = ?",
-        (certificate_id, arn, status, thing),
+        """UPDATE devices SET certificate_id = ?, certificate_arn = ?, certificate_status = ?, expires = ?
+        WHERE thing = ?""",
+        (certificate_id, arn, status, expires, thing),
+    )
+
+
+def history(thing: str, what: str, *, at: float, certificate_id: str | None, reason: str) -> Write:
+    """What was done to a device; only ever added to."""
+    return (
+        "INSERT INTO history (thing, at, what, certificate_id, reason) VALUES (?, ?, ?, ?, ?)",
+        (thing, at, what, certificate_id, reason),
+    )
+
+
+def material(thing: str, *, der: bytes, fingerprint: bytes, key: bytes) -> Write:
+    """The CSR that the device has from now on."""
+    return (
+        "UPDATE devices SET is_certificate = 0, der = ?, fingerprint = ?, key = ? WHERE thing = ?",
+        (der, fingerprint, key, thing),
+    )
+
+
+def retired(thing: str) -> Write:
+    """That the device is gone: its thing may get another one; its history stays."""
+    return (
+        """UPDATE devices SET state = 'retired', key = x'', fingerprint = x'', certificate_id = NULL,
+        certificate_arn = NULL, certificate_status = NULL, expires = NULL WHERE thing = ?""",
+        (thing,),
     )
 
 

@@ -15,7 +15,7 @@ from cryptography import x509
 from operations.onboarding import entries
 from operations.onboarding.lists.material import key_digest
 from operations.onboarding.records import Step
-from operations.onboarding.steps import Work
+from operations.onboarding.steps import Work, expiry_of
 
 SETTLE_S = 3.0
 """A call of a killed run may still be on its way: so long is waited before what it did is looked for."""
@@ -37,7 +37,7 @@ def settle_certificates(work: Work, run: int, *, sleep: Callable[[float], None] 
     wanted = {key: thing for thing, key, _ in begun}
     since = min(at for _, _, at in begun) - CLOCK_SKEW_S
     found: set[bytes] = set()
-    for described in _unknown_certificates(work, since):
+    for described in unknown_certificates(work, since):
         key = key_digest(x509.load_pem_x509_certificate(described["certificatePem"].encode()).public_key())
         thing = wanted.get(key)
         if thing is None:
@@ -48,7 +48,13 @@ def settle_certificates(work: Work, run: int, *, sleep: Callable[[float], None] 
             continue
         found.add(key)
         work.journal.write(
-            entries.certificate(thing, certificate_id=certificate_id, arn=arn, status=described["status"]),
+            entries.certificate(
+                thing,
+                certificate_id=certificate_id,
+                arn=arn,
+                status=described["status"],
+                expires=expiry_of(described["certificatePem"]),
+            ),
             entries.end(thing, Step.CERTIFICATE, at=work.clock()),
         )
     lost = [thing for key, thing in wanted.items() if key not in found]
@@ -57,7 +63,7 @@ def settle_certificates(work: Work, run: int, *, sleep: Callable[[float], None] 
     return len(found)
 
 
-def _unknown_certificates(work: Work, since: float) -> Iterator[dict[str, Any]]:
+def unknown_certificates(work: Work, since: float) -> Iterator[dict[str, Any]]:
     """Certificates made since a time that no device of the journal has, newest first."""
     marker: dict[str, str] = {}
     while True:

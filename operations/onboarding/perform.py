@@ -51,7 +51,8 @@ def perform(
     already: int = 0,
 ) -> Outcome:
     """Does what is left of a run, and writes down what failed."""
-    work = work_of(project, target, journal, is_staged=run.is_staged, policy_on=run.policy_on)
+    facility = project.facility(run.facility)
+    work = work_of(project, target, journal, facility=facility, is_staged=run.is_staged, policy_on=run.policy_on)
     before = journal.count(run.id)
     started = time.monotonic()
     try:
@@ -89,31 +90,35 @@ def activate(
     project: Project, facility: FacilitySpec, *, target: Target, journal: Journal, on_progress: OnProgress
 ) -> int:
     """Activates what was staged; returns how many devices."""
-    work = work_of(project, target, journal, is_staged=False, policy_on="group")
+    work = work_of(project, target, journal, facility=facility, is_staged=False, policy_on="group")
     try:
         return activate_devices(work, facility.id, on_progress=on_progress)
     finally:
         work.calls.pacer.close()
 
 
-def work_of(project: Project, target: Target, journal: Journal, *, is_staged: bool, policy_on: str) -> Work:
-    """What the steps of devices need."""
-    suffix = project.environment_suffix
+def work_of(
+    project: Project, target: Target, journal: Journal, *, facility: FacilitySpec, is_staged: bool, policy_on: str
+) -> Work:
+    """What the steps of a facility's devices need."""
     rates = target.quotas.rates() if target.quotas else {}
     pacer = Pacer(target.rates, account=target.account, rates=rates)
     return Work(
         calls=IotCalls(target.iot, pacer),
         journal=journal,
-        groups={
-            group.device_type: Group(
-                thing_group=suffixed(group.thing_group, suffix), policy=suffixed(group.policy, suffix)
-            )
-            for facility in project.facilities
-            for group in facility.groups
-        },
+        groups=groups_of(project, facility),
         is_staged=is_staged,
         policy_on=policy_on,
     )
+
+
+def groups_of(project: Project, facility: FacilitySpec) -> dict[str, Group]:
+    """The facility's groups by device type; other facilities have the same types, and groups of their own."""
+    suffix = project.environment_suffix
+    return {
+        group.device_type: Group(thing_group=suffixed(group.thing_group, suffix), policy=suffixed(group.policy, suffix))
+        for group in facility.groups
+    }
 
 
 def source_of(run: Run) -> Source:

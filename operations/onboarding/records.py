@@ -16,7 +16,7 @@ CREATE TABLE IF NOT EXISTS runs (id INTEGER PRIMARY KEY, facility TEXT, source T
     signers TEXT, mark TEXT, reason TEXT, is_staged INTEGER, policy_on TEXT, started REAL, finished REAL);
 CREATE TABLE IF NOT EXISTS devices (thing TEXT PRIMARY KEY, facility TEXT, run INTEGER, row INTEGER, place TEXT,
     line BLOB, is_certificate INTEGER, der BLOB, fingerprint BLOB, key BLOB, state TEXT, reason TEXT, remedy TEXT,
-    certificate_id TEXT, certificate_arn TEXT, certificate_status TEXT);
+    certificate_id TEXT, certificate_arn TEXT, certificate_status TEXT, expires REAL);
 CREATE INDEX IF NOT EXISTS devices_by_key ON devices (key);
 CREATE INDEX IF NOT EXISTS devices_by_certificate ON devices (certificate_id);
 CREATE INDEX IF NOT EXISTS devices_by_state ON devices (facility, state);
@@ -24,6 +24,8 @@ CREATE TABLE IF NOT EXISTS steps (thing TEXT, step TEXT, begun REAL, ended REAL,
     PRIMARY KEY (thing, step)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS faults (run INTEGER, row INTEGER, place TEXT, reason TEXT, remedy TEXT,
     PRIMARY KEY (run, row)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS history (id INTEGER PRIMARY KEY, thing TEXT, at REAL, what TEXT, certificate_id TEXT,
+    reason TEXT);
 CREATE TABLE IF NOT EXISTS orphans (certificate_id TEXT PRIMARY KEY, thing TEXT, found REAL);
 """
 
@@ -39,6 +41,7 @@ class Step(StrEnum):
     GROUP = "group"
     POLICY = "policy"
     ACTIVATE = "activate"
+    ROTATE = "rotate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +81,8 @@ class Device:
 
 
 RUN = "facility, source, format, bundle, signers, mark, reason, is_staged, policy_on"
-PLAN_DEVICE = """INSERT INTO devices VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'planned', NULL, NULL, NULL, NULL, NULL)
+PLAN_DEVICE = """INSERT INTO devices VALUES
+    (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'planned', NULL, NULL, NULL, NULL, NULL, NULL)
 ON CONFLICT (thing) DO UPDATE SET run = excluded.run, row = excluded.row, place = excluded.place, line = excluded.line,
     is_certificate = excluded.is_certificate, der = excluded.der, fingerprint = excluded.fingerprint,
     key = excluded.key, state = 'planned', reason = NULL, remedy = NULL"""

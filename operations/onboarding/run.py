@@ -21,6 +21,7 @@ from operations.onboarding.steps import Work, onboard_device
 THREADS = 32
 """Devices at a time: at 15 devices a second, calls that take half a second each still keep the pace."""
 ROUNDS = 5
+_SHOWN_EVERY_S = 0.5
 
 Item = TypeVar("Item")
 
@@ -140,8 +141,12 @@ def _each(
             room.acquire()
             after()
             if errors:
+                room.release()
                 break
             pool.submit(guarded, item)
+        for _ in range(2 * threads):
+            while not room.acquire(timeout=_SHOWN_EVERY_S):
+                after()
     after()
     if errors:
         raise errors[0]

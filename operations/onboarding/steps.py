@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import ssl
 import time
 from collections.abc import Callable, Mapping
@@ -128,6 +127,7 @@ def _certificate(work: Work, device: Device) -> tuple[str, list[Write]]:
     if device.is_certificate:
         answer = _register(work, device)
         certificate_id, arn = device.fingerprint.hex(), answer["certificateArn"]
+        expires = x509.load_der_x509_certificate(device.der).not_valid_after_utc.timestamp()
         if answer["certificateId"] != certificate_id:
             raise DeviceFaultError(
                 f"AWS IoT calls the certificate {answer['certificateId']}, its SHA-256 is {certificate_id}",
@@ -146,8 +146,9 @@ def _certificate(work: Work, device: Device) -> tuple[str, list[Write]]:
                 f"the certificate {certificate_id} that AWS IoT made bears another key than the device's CSR",
                 "it was not attached: delete it, and tell AWS support",
             )
+        expires = expiry_of(answer["certificatePem"])
     return arn, [
-        entries.certificate(device.thing, certificate_id=certificate_id, arn=arn, status=work.status),
+        entries.certificate(device.thing, certificate_id=certificate_id, arn=arn, status=work.status, expires=expires),
         entries.end(device.thing, Step.CERTIFICATE, at=work.clock()),
     ]
 
@@ -186,6 +187,6 @@ def is_of_key(pem: str, key: bytes) -> bool:
     return key_digest(x509.load_pem_x509_certificate(pem.encode()).public_key()) == key
 
 
-def certificate_id_of(pem: str) -> str:
-    """The certificate's id in AWS IoT: the SHA-256 of its DER."""
-    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
+def expiry_of(pem: str) -> float:
+    """When the certificate expires, in seconds since 1970."""
+    return x509.load_pem_x509_certificate(pem.encode()).not_valid_after_utc.timestamp()

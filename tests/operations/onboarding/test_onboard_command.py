@@ -127,6 +127,25 @@ def test_what_cannot_be_asked_for(place: Site, tmp_path: Path) -> None:
     assert "has no device type 'pump'" in place.onboard("--device-type", "pump", exit_code=2)
 
 
+def test_what_stops_all_devices_stops_the_run(place: Site) -> None:
+    """A type or right that is missing is no device's fault: the run stops at once, and goes on when that is mended."""
+    declaration = place.project / "lib" / "facilities" / "sg_01" / "__init__.py"
+    good = declaration.read_text()
+    declaration.write_text(good.replace("'thing-group-sg-01-press'", "'no-such-group'"))
+    assert "apply the facility's stack first" in place.onboard(exit_code=7)
+    assert "6 devices" in place.onboard(exit_code=2)
+    declaration.write_text(good)
+    assert 6 == place.onboarded("--resume")["onboarded"]
+
+
+def test_a_refused_right_stops_the_run_midway(place: Site) -> None:
+    """Nothing hangs, nothing is failed; --resume does what is left."""
+    place.iot().create_thing(thingName="refuse-after-3-things")
+    assert "AWS refuses CreateThing" in place.onboard(exit_code=7)
+    place.iot().create_thing(thingName="refuse-no-more")
+    assert 6 == place.onboarded("--resume")["onboarded"]
+
+
 def test_a_plant_that_terraform_registers_is_refused(place: Site) -> None:
     """Its certificates would be in no state of Terraform's."""
     declaration = place.project / "lib" / "facilities" / "sg_01" / "__init__.py"

@@ -1,0 +1,191 @@
+"""`fleet device`: shows, activates, rotates, revokes and retires devices; `fleet certificates`: what expires when."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from generator.completion import complete_facility
+from generator.diagnostics import RequestError
+from generator.project import find_project
+from operations.devices.actions import retire as retire_device
+from operations.devices.actions import set_status
+from operations.devices.registered import Registered, find_thing
+from operations.devices.rotation import Keys, begin_rotation, finish_rotation, request_of
+from operations.devices.view import DeviceView, expiry, show_device
+from operations.identities.places import identities_folder, open_store
+from operations.identities.requests import csr_path
+from operations.onboarding.journal import Journal
+from operations.onboarding.perform import groups_of, work_of
+from operations.onboarding.steps import Work
+from operations.onboarding.target import aws_target, local_target
+from operations.project import Project, load_project
+
+_PATH = click.Path(path_type=Path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Site:
+    """The project, and the AWS that was asked for."""
+
+    project: Project
+    journal: Journal
+    work: Work
+
+    def found(self, name: str) -> tuple[Work, Registered]:
+        """A thing, and what works on the things of its facility."""
+        found = find_thing(self.project, self.journal, name)
+        return replace(self.work, groups=groups_of(self.project, found.facility)), found
+
+
+def _at_target(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that say which AWS; the command gets a `_Site` in their place."""
+
+    @click.option("--dir", "folder", type=_PATH, default=Path("build/local"), show_default=True, help="The local AWS.")
+    @click.option("--aws", is_flag=True, help="The AWS account of the credentials, not the local AWS.")
+    @functools.wraps(command)
+    def wrapped(folder: Path, aws: bool, **arguments: Any) -> None:
+        with _opened(folder, aws=aws) as site:
+            command(site, **arguments)
+
+    return wrapped
+
+
+@contextmanager
+def _opened(folder: Path, *, aws: bool) -> Iterator[_Site]:
+    project = load_project(find_project(Path.cwd()))
+    target = aws_target(project) if aws else local_target(project, folder)
+    with Journal(target.journal) as journal:
+        # Of any facility: each device brings the groups of its own.
+        facility = project.facilities[0]
+        work = work_of(project, target, journal, facility=facility, is_staged=False, policy_on="group")
+        try:
+            yield _Site(project=project, journal=journal, work=work)
+        finally:
+            work.calls.pacer.close()
+
+
+_things = click.argument("things", nargs=-1, required=True, metavar="THING...")
+_reason = click.option("--reason", required=True, metavar="TEXT", help="Why, for the device's history.")
+
+
+@click.group()
+def device() -> None:
+    """Show, activate, rotate, revoke and retire devices."""
+
+
+@device.command()
+@_things
+@_at_target
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def show(site: _Site, things: tuple[str, ...], as_json: bool) -> None:
+    """Show devices as AWS IoT and the journal have them."""
+    views = [show_device(*site.found(name)) for name in things]
+    click.echo(json.dumps([asdict(view) for view in views]) if as_json else "\n\n".join(map(_text, views)))
+
+
+@device.command()
+@_things
+@_at_target
+@_reason
+def activate(site: _Site, things: tuple[str, ...], reason: str) -> None:
+    """Activate the certificates of devices."""
+    for name in things:
+        work, found = site.found(name)
+        click.echo(f"{found.thing.name}: {set_status(work, found, 'ACTIVE', reason=reason)} certificates ACTIVE")
+
+
+@device.command()
+@_things
+@_at_target
+@_reason
+def revoke(site: _Site, things: tuple[str, ...], reason: str) -> None:
+    """Revoke the certificates of devices: they are cut off, and stay so."""
+    for name in things:
+        work, found = site.found(name)
+        click.echo(f"{found.thing.name}: {set_status(work, found, 'REVOKED', reason=reason)} certificates REVOKED")
+
+
+@device.command()
+@_things
+@_at_target
+@_reason
+def retire(site: _Site, things: tuple[str, ...], reason: str) -> None:
+    """Take devices out of AWS IoT: locked out first, then detached and deleted."""
+    for name in things:
+        work, found = site.found(name)
+        removed = retire_device(work, found, reason=reason)
+        click.echo(
+            f"{found.thing.name}: retired; seen INACTIVE, then deleted: {', '.join(removed) or 'no certificate'}"
+        )
+
+
+@device.command()
+@_things
+@_at_target
+@_reason
+@click.option("--csr", type=_PATH, metavar="FILE", help="The CSR of a device that makes its own keys.")
+@click.option("--finish", is_flag=True, help="Take the old certificate away, once the device has come back.")
+def rotate(site: _Site, things: tuple[str, ...], reason: str, csr: Path | None, finish: bool) -> None:
+    """Give devices another key and certificate; the old one works until --finish."""
+    if csr is not None and (finish or len(things) != 1):
+        raise RequestError("--csr is of one device", hint="rotate them one by one")
+    store = None if csr is not None or finish else open_store(site.project)
+    for name in things:
+        work, found = site.found(name)
+        if finish:
+            done = finish_rotation(work, found, reason=reason)
+            click.echo(f"{done.thing}: {done.new} alone; {done.old} was seen INACTIVE, then deleted")
+            continue
+        requests = csr_path(identities_folder(site.project), site.project.environment_suffix, found.facility.id)
+        begun = begin_rotation(
+            work,
+            found,
+            keys=Keys(store=store, requests=requests),
+            request=request_of(csr) if csr else None,
+            reason=reason,
+        )
+        click.echo(f"{begun.thing}: {begun.new} beside {begun.old}; hand it over, then rotate --finish")
+
+
+@click.command()
+@click.option("--facility", "facility_id", metavar="ID", shell_complete=complete_facility, help="Only this facility.")
+@click.option("--expiring", default="90d", show_default=True, metavar="DAYSd", help="Name those that expire so soon.")
+@_at_target
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def certificates(site: _Site, facility_id: str | None, expiring: str, as_json: bool) -> None:
+    """Tell which certificates expire when, from the journal."""
+    days = re.fullmatch(r"(\d{1,5})d?", expiring)
+    if days is None:
+        raise click.UsageError(f"--expiring {expiring!r}: say a number of days, such as 90d")
+    facility = site.project.facility(facility_id).id if facility_id else None
+    found = expiry(site.journal, now=time.time(), days=int(days[1]), facility=facility)
+    if as_json:
+        click.echo(json.dumps(asdict(found)))
+        return
+    click.echo(f"{found.certificates:,} certificates; {len(found.expiring):,} expire within {days[1]} days")
+    for each in found.expiring:
+        click.echo(f"{each.not_after[:10]}  {each.thing}  {each.status}  {each.certificate_id}")
+    for month, count in found.months.items():
+        click.echo(f"{month}: {count:,} expire")
+
+
+def _text(view: DeviceView) -> str:
+    lines = [f"{view.name}: {view.device_type} at {view.facility}, serial {view.serial}"]
+    lines += [
+        f"certificate {each.id}: {each.status}, until {each.not_after or 'unknown'}" for each in view.certificates
+    ]
+    if not view.certificates:
+        lines.append("no certificate in AWS IoT")
+    for event in view.history:
+        lines.append(f"{event.at}  {event.what}  {event.certificate_id or ''}  {event.reason}".rstrip())
+    return "\n".join(lines)

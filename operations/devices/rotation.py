@@ -1,0 +1,205 @@
+"""Gives a device another key and certificate while the old one still works, then takes the old one away.
+
+The new key is on disk before anything is asked of AWS IoT, under a name of its own until its certificate is attached.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from generator.diagnostics import EnvironmentFault, RequestError
+from operations.devices.actions import remove_certificate
+from operations.devices.registered import Registered, id_of
+from operations.identities.keystore import KeyStore
+from operations.identities.requests import read_requests, sign_request, write_requests
+from operations.onboarding import entries
+from operations.onboarding.calls import UnknownOutcomeError
+from operations.onboarding.lists.material import key_digest, read_material
+from operations.onboarding.lists.record import Material, RefusedError
+from operations.onboarding.orphans import CLOCK_SKEW_S, SETTLE_S, unknown_certificates
+from operations.onboarding.records import Step
+from operations.onboarding.steps import Work, expiry_of, is_of_key, pem_of
+
+NEXT = "#next"
+"""Behind a thing's name in the key store: its key to be. No thing's name can hold it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rotation:
+    """The device's new certificate, and the old one, which works until the rotation is finished."""
+
+    thing: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keys:
+    """Where keys and CSRs of the facility lie; without a store, devices make their keys themselves."""
+
+    store: KeyStore | None
+    requests: Path
+
+
+def begin_rotation(
+    work: Work,
+    device: Registered,
+    *,
+    keys: Keys,
+    request: bytes | None,
+    reason: str,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Rotation:
+    """The new certificate, made and attached beside the old one: from a CSR that was handed in, else from a new key.
+
+    Raises RequestError where there is nothing to rotate; may be asked for again after it was stopped anywhere.
+    """
+    name, facility = device.thing.name, device.facility.id
+    if not device.is_in_journal or device.certificate_arn is None:
+        raise RequestError(
+            f"{name} was not onboarded from here", hint="things that Terraform registers get a new CSR and an apply"
+        )
+    begun = work.journal.steps(name).get(Step.ROTATE)
+    noted = json.loads(begun[2] or "{}") if begun else {}
+    if noted.get("new"):
+        if not _is_next(keys.store, facility, name, str(noted["key"])):
+            raise RequestError(f"{name} is being rotated", hint="finish it once the device has come back: --finish")
+        _hand_over(work, keys, facility, name)  # what a run that was killed just before this has left
+        return Rotation(thing=name, old=id_of(noted["old"]), new=id_of(noted["new"]))
+    pem = request.decode("ascii", "replace") if request else _own_request(keys.store, facility, name)
+    material = _material(pem)
+    old = noted.get("old", device.certificate_arn)
+    found = _find(work, material.key, begun[0], sleep) if begun and noted.get("key") == material.key.hex() else None
+    noted = {"old": old, "key": material.key.hex()}
+    work.journal.write(
+        entries.begin(name, Step.ROTATE, at=work.clock(), detail=json.dumps(noted)),
+        entries.history(name, "rotate begun", at=work.clock(), certificate_id=id_of(old), reason=reason),
+    )
+    try:
+        made = found or work.calls.call_once(
+            "CreateCertificateFromCsr", certificateSigningRequest=pem, setAsActive=True
+        )
+    except UnknownOutcomeError as error:
+        raise EnvironmentFault(f"AWS IoT did not answer: {error}", hint="ask for the rotation again") from None
+    if not is_of_key(made["certificatePem"], material.key):
+        raise EnvironmentFault(
+            f"the certificate {made['certificateId']} bears another key than the CSR",
+            hint="delete it; tell AWS support",
+        )
+    arn, group = made["certificateArn"], work.groups[device.thing.device_type]
+    if _policy_on(work, name) == "certificate":
+        work.calls.call("AttachPolicy", policyName=group.policy, target=arn)
+    work.calls.call("AttachThingPrincipal", thingName=name, principal=arn)
+    noted["new"] = arn
+    work.journal.write(
+        entries.begin(name, Step.ROTATE, at=work.clock(), detail=json.dumps(noted)),
+        entries.material(name, der=material.der, fingerprint=material.fingerprint, key=material.key),
+        entries.certificate(
+            name,
+            certificate_id=id_of(arn),
+            arn=arn,
+            status="ACTIVE",
+            expires=expiry_of(made["certificatePem"]),
+        ),
+        entries.history(name, "rotated", at=work.clock(), certificate_id=id_of(arn), reason=reason),
+    )
+    if request is None:
+        _hand_over(work, keys, facility, name)
+    else:
+        _write_request(work, keys, name)
+    return Rotation(thing=name, old=id_of(old), new=id_of(arn))
+
+
+def finish_rotation(
+    work: Work, device: Registered, *, reason: str, sleep: Callable[[float], None] = time.sleep
+) -> Rotation:
+    """Takes the old certificate away. Raises RequestError where no rotation waits for it."""
+    name = device.thing.name
+    begun = work.journal.steps(name).get(Step.ROTATE)
+    noted = json.loads(begun[2] or "{}") if begun else {}
+    if not noted.get("new"):
+        raise RequestError(f"{name} is not being rotated", hint="begin without --finish")
+    remove_certificate(work, name, noted["old"], reason=reason, sleep=sleep)
+    work.journal.write(entries.forget(name, Step.ROTATE))
+    return Rotation(thing=name, old=id_of(noted["old"]), new=id_of(noted["new"]))
+
+
+def _policy_on(work: Work, name: str) -> str:
+    """Where the device has its policy from, as it was onboarded."""
+    found = work.journal.read("SELECT policy_on FROM runs JOIN devices ON run = id WHERE thing = ?", name)
+    return str(found[0][0])
+
+
+def _own_request(store: KeyStore | None, facility: str, name: str) -> str:
+    """A CSR of the device's key to be, which is made where it is not there yet."""
+    if store is None or name not in store.names(facility):
+        raise RequestError(
+            f"the key of {name} is not in the key store: the device has made it itself",
+            hint="let it make another, and hand in the CSR: --csr FILE",
+        )
+    store.add(facility, [(name + NEXT, ec.generate_private_key(ec.SECP256R1()))])
+    key = _next_key(store, facility, name)
+    assert key is not None  # noqa: S101 - added above
+    return sign_request(name, key)
+
+
+def _next_key(store: KeyStore, facility: str, name: str) -> ec.EllipticCurvePrivateKey | None:
+    return dict(store.keys(facility, {name + NEXT})).get(name + NEXT)
+
+
+def _is_next(store: KeyStore | None, facility: str, name: str, digest: str) -> bool:
+    """Whether the key with this digest still waits to become the device's."""
+    key = _next_key(store, facility, name) if store else None
+    return key is not None and key_digest(key.public_key()).hex() == digest
+
+
+def _hand_over(work: Work, keys: Keys, facility: str, name: str) -> None:
+    """The key to be becomes the device's key, and its CSR the committed one."""
+    _write_request(work, keys, name)
+    key = _next_key(keys.store, facility, name) if keys.store else None
+    if keys.store is not None and key is not None:
+        keys.store.replace(facility, name, key)
+        # The name under which it waited is free for the next: another key, so that nobody takes this one twice.
+        keys.store.replace(facility, name + NEXT, ec.generate_private_key(ec.SECP256R1()))
+
+
+def _write_request(work: Work, keys: Keys, name: str) -> None:
+    """Where the project has a CSR of the device's, it has the new one from now on: onboarding knows it as done."""
+    requests = read_requests(keys.requests)
+    if name in requests:
+        ((der,),) = work.journal.read("SELECT der FROM devices WHERE thing = ?", name)
+        write_requests(keys.requests, requests | {name: pem_of(der, "CERTIFICATE REQUEST")})
+
+
+def _material(pem: str) -> Material:
+    try:
+        return read_material(None, pem.encode(), now=datetime.datetime.now(datetime.UTC))
+    except RefusedError as refused:
+        raise RequestError(f"the CSR {refused.reason}", hint=refused.remedy) from None
+
+
+def _find(work: Work, key: bytes, since: float, sleep: Callable[[float], None]) -> dict[str, str] | None:
+    """The certificate of this key that an earlier try made without hearing of it."""
+    sleep(SETTLE_S)
+    for described in unknown_certificates(work, since - CLOCK_SKEW_S):
+        if is_of_key(described["certificatePem"], key):
+            return described
+    return None
+
+
+def request_of(path: Path) -> bytes:
+    """A CSR in a file, as PEM. Raises RequestError."""
+    try:
+        request = x509.load_pem_x509_csr(path.read_bytes())
+    except (OSError, ValueError):
+        raise RequestError(f"{path} is no CSR in PEM", hint="--csr takes what the device made") from None
+    return request.public_bytes(serialization.Encoding.PEM)
