@@ -45,6 +45,7 @@ bench: setup ## Measures speed beside the peers and the limit (docs/benchmarks.m
 	@$(BIN)/python -m benchmarks generate_rows
 	@$(BIN)/python -m benchmarks validate
 	@$(BIN)/python -m benchmarks synthesis
+	@$(BIN)/python -m benchmarks credentials
 	@$(BIN)/python -m benchmarks onboarding
 	@$(BIN)/python -m benchmarks processor
 	@$(BIN)/python -m benchmarks cold_start

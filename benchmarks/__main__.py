@@ -6,11 +6,12 @@ import argparse
 import json
 from collections.abc import Callable
 
-from benchmarks import cold_start, generate_rows, onboarding, processor, synthesis, validate
+from benchmarks import cold_start, credentials, generate_rows, onboarding, processor, synthesis, validate
 from benchmarks.result import Result
 
 BENCHMARKS: dict[str, tuple[str, Callable[[int], Result]]] = {
     "cold_start": ("a process from its start to its first batch, against boto3 alone", cold_start.run),
+    "credentials": ("keys and certificates, beside builders and an openssl command a step", credentials.run),
     "generate_rows": ("rows of a million things, through the writer of `fleet generate`", generate_rows.run),
     "onboarding": ("20,000 devices against a service that enforces AWS IoT's quotas", onboarding.run),
     "processor": ("batches of 4,000 readings, with sockets and detection, against what samples do", processor.run),

@@ -21,7 +21,7 @@ DEVICE_TYPE = "press"
 SUFFIX = "dev"
 
 
-def make_onboarding_project(folder: Path, *, things: int) -> Path:
+def make_onboarding_project(folder: Path, *, things: int, others: int = 1) -> Path:
     """The project in `folder`, with its manifest and declarations; without CSRs."""
     folder.mkdir(parents=True, exist_ok=True)
     metrics = {"temperature": {"unit": "celsius", "max": 95}}
@@ -38,7 +38,12 @@ def make_onboarding_project(folder: Path, *, things: int) -> Path:
                 "registration": "bulk",
                 "things": {DEVICE_TYPE: things},
             },
-            OTHER_PLANT: {"name": "Rayong", "timezone": "Asia/Bangkok", "things": {DEVICE_TYPE: 1}},
+            OTHER_PLANT: {
+                "name": "Rayong",
+                "timezone": "Asia/Bangkok",
+                "registration": "bulk",
+                "things": {DEVICE_TYPE: others},
+            },
         },
     }
     text = json.dumps(data)
@@ -46,12 +51,12 @@ def make_onboarding_project(folder: Path, *, things: int) -> Path:
     return make_project(folder, validate(parse_document(text, name="fleet.yaml")))
 
 
-def make_csrs(project: Path) -> dict[str, bytes]:
-    """Writes a CSR for each thing; returns the public keys (SubjectPublicKeyInfo) by the thing's full name."""
-    target = project / "identities" / SUFFIX / f"{PLANT}.csrs.jsonl"
+def make_csrs(project: Path, plant: str = PLANT) -> dict[str, bytes]:
+    """Writes a CSR for each thing of a plant; returns the public keys (SPKI) by the thing's full name."""
+    target = project / "identities" / SUFFIX / f"{plant}.csrs.jsonl"
     target.parent.mkdir(parents=True, exist_ok=True)
     keys: dict[str, bytes] = {}
-    things = project / "lib" / "facilities" / PLANT.replace("-", "_") / "things.jsonl"
+    things = project / "lib" / "facilities" / plant.replace("-", "_") / "things.jsonl"
     with things.open("rb") as rows, target.open("w", encoding="ascii") as lines:
         for row in rows:
             name = f"{json.loads(row)['name']}-{SUFFIX}"

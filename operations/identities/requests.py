@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from generator.diagnostics import EnvironmentFault
+from operations.identities.templates import request_der
 
 
 def csr_path(folder: Path, suffix: str, facility: str) -> Path:
@@ -24,9 +23,8 @@ def csr_path(folder: Path, suffix: str, facility: str) -> Path:
 
 def sign_request(name: str, key: ec.EllipticCurvePrivateKey) -> str:
     """A PEM CSR whose common name is the thing's name (AWS IoT takes P-256 CSRs of up to 4,096 characters)."""
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
-    return request.public_bytes(serialization.Encoding.PEM).decode()
+    text = ssl.DER_cert_to_PEM_cert(request_der(name, key))
+    return text.replace("CERTIFICATE-----", "CERTIFICATE REQUEST-----")
 
 
 def read_requests(path: Path) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import cold_start, generate_rows, processor, synthesis, validate
+from benchmarks import cold_start, credentials, generate_rows, onboarding, processor, synthesis, validate
 from benchmarks.__main__ import BENCHMARKS
 from generator import pipeline, writer
 from generator.artefact import Artefact
@@ -98,6 +98,26 @@ def test_synthesis_is_measured_with_all_its_blocks_beside_a_construct_for_each()
     assert (100, [20] * 5) == (details["blocks"], list(details["blocks_by_type"].values()))
     assert details["cpu_2"] > 0.5
     assert details["cpu_20_times_2"] == pytest.approx(details["cpu_20"] / details["cpu_2"], abs=0.01)
+
+
+def test_credentials_are_measured_beside_their_peers_and_verified() -> None:
+    """openssl finds every certificate good."""
+    document = json.loads(json.dumps(credentials.run(1, devices=200, openssl_devices=1).document()))
+    assert KEYS == list(document)
+    assert ("credentials", ["openssl", "builders"]) == (document["benchmark"], list(document["peers"]))
+    assert 200 == document["details"]["verified_by_openssl"]
+    assert document["ratio_to"]["openssl"] > 50
+
+
+@pytest.mark.slow
+def test_onboarding_is_measured_against_the_quotas() -> None:
+    """Every pair is verified, nothing is throttled, and the limit is that of the slowest API."""
+    document = json.loads(json.dumps(onboarding.run(1, devices=60, scale=4.0).document()))
+    assert KEYS == list(document)
+    assert ("onboarding", 15.0) == (document["benchmark"], document["limit"])
+    details = document["details"]
+    assert (60, 0, 60, 4.0) == tuple(details[key] for key in ("devices", "throttles", "verified_pairs", "time_scale"))
+    assert details["calls_a_device"] == pytest.approx(4, abs=0.1)
 
 
 def test_command_line_prints_one_object() -> None:

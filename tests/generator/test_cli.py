@@ -27,9 +27,7 @@ def test_help_imports_no_operation() -> None:
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     for name, (_, line) in cli.OPERATIONS.items():
         assert re.search(rf"^  {name} +{re.escape(line)}$", result.stdout, flags=re.MULTILINE)
-    assert re.search(
-        r"^  validate +Checks the manifest and tells every fault with its place\.$", result.stdout, re.MULTILINE
-    )
+    assert re.search(r"^  validate +Checks the manifest and tells every fault with its place\.$", result.stdout, re.M)
     assert result.stdout.endswith("\n[]\n")
 
 

@@ -39,9 +39,9 @@ class Site:
     def journals(self) -> Path:
         return self.project.parent / "journals"
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, plant: str = PLANT) -> subprocess.Popen[str]:
         """`fleet onboard` in a process of its own."""
-        command = [sys.executable, "-m", "generator", "onboard", "--facility", PLANT, "--aws", *arguments]
+        command = [sys.executable, "-m", "generator", "onboard", "--facility", plant, "--aws", *arguments]
         pipe = subprocess.PIPE
         return subprocess.Popen(command, cwd=self.project, env=self.environment, stdout=pipe, stderr=pipe, text=True)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from benchmarks.onboarding_project import PLANT, SUFFIX
+from benchmarks.iot_service.client import running
+from benchmarks.onboarding_project import OTHER_PLANT, PLANT, SUFFIX, make_csrs, make_onboarding_project
 from tests.operations.onboarding.builders import make_certificate, new_key, pem, quoted
 from tests.operations.onboarding.site import Site, asked_keys, keys_by_thing, site, thing_name
 
@@ -52,6 +54,7 @@ def test_four_calls_a_device(place: Site) -> None:
     assert state["things"] == place.service.state()["things"]
 
 
+@pytest.mark.slow
 def test_the_policy_on_the_certificate_is_a_fifth_call(place: Site) -> None:
     """For brokers that know no policies of groups."""
     place.onboarded("--policy-on", "certificate")
@@ -59,6 +62,7 @@ def test_the_policy_on_the_certificate_is_a_fifth_call(place: Site) -> None:
     assert sorted(each["certificateArn"] for each in state["certificates"].values()) == state["policies"][POLICY]
 
 
+@pytest.mark.slow
 def test_staged_devices_are_inactive_until_activated(place: Site) -> None:
     """Stage first, activate at site acceptance; a second activation finds nothing to do."""
     place.onboarded("--stage")
@@ -85,6 +89,7 @@ def test_failed_rows_are_a_list_that_can_be_run_again(place: Site, tmp_path: Pat
     assert [thing_name(number) for number in (1, 2, 4)] == sorted(place.service.state()["things"])
 
 
+@pytest.mark.slow
 def test_a_thing_that_is_there_with_other_attributes(place: Site) -> None:
     """Is not touched, and no certificate is made in vain; the other devices go on."""
     place.iot().create_thing(thingName=thing_name(2), attributePayload={"attributes": {"site": "elsewhere"}})
@@ -94,6 +99,7 @@ def test_a_thing_that_is_there_with_other_attributes(place: Site) -> None:
     assert (5, []) == (len(state["certificates"]), state["things"][thing_name(2)]["principals"])
 
 
+@pytest.mark.slow
 def test_a_certificate_that_another_thing_has(place: Site, tmp_path: Path) -> None:
     """Registered before and attached elsewhere: refused; registered and attached to nothing: taken."""
     iot = place.iot()
@@ -119,6 +125,7 @@ def test_a_certificate_that_another_thing_has(place: Site, tmp_path: Path) -> No
     assert "ACTIVE" == state["certificates"][arns[1].rpartition("/")[2]]["status"]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_asked_for(place: Site, tmp_path: Path) -> None:
     """Each with what to do instead."""
     assert "no onboarding of sg-01 was cut off" in place.onboard("--resume", exit_code=2)
@@ -127,6 +134,7 @@ def test_what_cannot_be_asked_for(place: Site, tmp_path: Path) -> None:
     assert "has no device type 'pump'" in place.onboard("--device-type", "pump", exit_code=2)
 
 
+@pytest.mark.slow
 def test_what_stops_all_devices_stops_the_run(place: Site) -> None:
     """A type or right that is missing is no device's fault: the run stops at once, and goes on when that is mended."""
     declaration = place.project / "lib" / "facilities" / "sg_01" / "__init__.py"
@@ -138,6 +146,7 @@ def test_what_stops_all_devices_stops_the_run(place: Site) -> None:
     assert 6 == place.onboarded("--resume")["onboarded"]
 
 
+@pytest.mark.slow
 def test_a_refused_right_stops_the_run_midway(place: Site) -> None:
     """Nothing hangs, nothing is failed; --resume does what is left."""
     place.iot().create_thing(thingName="refuse-after-3-things")
@@ -146,6 +155,36 @@ def test_a_refused_right_stops_the_run_midway(place: Site) -> None:
     assert 6 == place.onboarded("--resume")["onboarded"]
 
 
+@pytest.mark.slow
+def test_runs_side_by_side_share_the_quotas(tmp_path: Path) -> None:
+    """Two plants at once keep together the pace that one keeps alone; nothing is throttled, no group mistaken."""
+    project = make_onboarding_project(tmp_path / "project", things=60, others=60)
+    for plant in (PLANT, OTHER_PLANT):
+        make_csrs(project, plant)
+    with running(scale=4) as service:
+        place = Site(project=project, service=service, things=60)
+        both = [place.start("--json", plant=plant) for plant in (PLANT, OTHER_PLANT)]
+        results = [json.loads(process.communicate(timeout=60)[0]) for process in both]
+        state = service.state()
+    assert [60, 60] == [result["onboarded"] for result in results]
+    assert {} == state["throttles"]
+    assert max(result["seconds"] for result in results) > 1.7
+    groups = {(name[:5], *thing["groups"]) for name, thing in state["things"].items()}
+    assert {(plant, f"thing-group-{plant}-press-{SUFFIX}") for plant in (PLANT, OTHER_PLANT)} == groups
+
+
+@pytest.mark.slow
+def test_one_plant_is_onboarded_once_at_a_time(tmp_path: Path) -> None:
+    """A second run of the same plant is refused while the first goes on."""
+    with site(tmp_path, things=120, scale=2) as place, place.start() as first:
+        while "CreateThing" not in place.service.state()["calls"]:
+            time.sleep(0.05)
+        assert "is being onboarded already" in place.onboard(exit_code=2)
+        first.communicate(timeout=60)
+        assert 0 == first.returncode
+
+
+@pytest.mark.slow
 def test_a_plant_that_terraform_registers_is_refused(place: Site) -> None:
     """Its certificates would be in no state of Terraform's."""
     declaration = place.project / "lib" / "facilities" / "sg_01" / "__init__.py"
@@ -153,6 +192,7 @@ def test_a_plant_that_terraform_registers_is_refused(place: Site) -> None:
     assert "registration: bulk" in place.onboard(exit_code=2)
 
 
+@pytest.mark.slow
 def test_no_private_key_is_copied_anywhere(place: Site, tmp_path: Path) -> None:
     """Not even from a list that has one: not into the journal, not into the file of failures."""
     from cryptography.hazmat.primitives import serialization
