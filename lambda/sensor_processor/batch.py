@@ -69,8 +69,7 @@ def parse_batch(event: Mapping[str, Any], *, catalogue: Catalogue, suffix: str) 
                 shard = record.get("eventID", "").partition(":")[0] or UNKNOWN
             parsed = _parse_record(
                 sequence_number=sequence_number,
-                encoded=kinesis["data"],
-                arrived_at=int(float(kinesis.get("approximateArrivalTimestamp") or 0) * 1000),
+                kinesis=kinesis,
                 catalogue=catalogue,
                 suffix=suffix,
             )
@@ -84,9 +83,10 @@ def parse_batch(event: Mapping[str, Any], *, catalogue: Catalogue, suffix: str) 
 
 
 def _parse_record(
-    *, sequence_number: str, encoded: str, arrived_at: int, catalogue: Catalogue, suffix: str
+    *, sequence_number: str, kinesis: Mapping[str, Any], catalogue: Catalogue, suffix: str
 ) -> tuple[Reading, ...] | Poison:
     envelope: Envelope | None = None
+    encoded: str = kinesis["data"]
     try:
         try:
             data = binascii.a2b_base64(encoded)
@@ -99,7 +99,7 @@ def _parse_record(
             sequence_number=sequence_number,
             envelope=envelope,
             encoded=encoded,
-            arrived_at=arrived_at,
+            arrived_at=int(float(kinesis.get("approximateArrivalTimestamp") or 0) * 1000),
             error=error,
             catalogue=catalogue,
         )

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-
-import msgspec
+from operator import attrgetter
 
 from sensor_processor.aggregate import Added, Minute, minute_of
 from sensor_processor.catalogue import Catalogue, Metric
@@ -30,6 +29,9 @@ CHUNK_ITEMS = 90
 
 CHUNK_BYTES = 1_000_000
 """Bytes of one device's items in a transaction, well below DynamoDB's 4 MB for a call."""
+
+DEVICE_BYTES = 1_000
+"""A device item without its detectors is smaller: a name, three ids, three times and three numbers."""
 
 MAX_FINDINGS = 40
 """Anomalies of one reading; a message with more metrics out of order than this says nothing new with the rest."""
@@ -69,7 +71,8 @@ def plan_device(
     memory: Memory,
 ) -> Plan:
     """The plan for `readings` of one device, given what the tables hold; `minutes` by start, changed in place."""
-    ordered = sorted(readings, key=lambda reading: (reading.order, int(reading.sequence_number)))
+    # Stable: readings of one place stay in the stream's order, in which they come.
+    ordered = sorted(readings, key=_order)
     device_type = ordered[-1].envelope.device_type
     lost_state = None
     detectors = DeviceDetectors()
@@ -86,6 +89,9 @@ def plan_device(
     if planner.device is not None and (lost_state is None or planner.device is not device):
         memory.keep_detectors(planner.device, device_type, detectors)
     return Plan(chunks=tuple(planner.chunks), device=planner.device, lost_state=lost_state)
+
+
+_order = attrgetter("order")
 
 
 class _Planner:
@@ -200,7 +206,7 @@ class _Planner:
                 items=items,
                 size=sum(map(_size_of_minute, taken.touched.values()))
                 + sum(map(size_of, taken.anomalies.values()))
-                + (size_of(item) if item else 0),
+                + (DEVICE_BYTES + len(self.device.detectors) if item and self.device else 0),
                 readings=tuple(taken.readings),
                 overflow=tuple(taken.overflow),
                 tally=tally,
@@ -212,38 +218,32 @@ class _Planner:
         contacts = [reading.envelope.received_at for reading in readings]
         # Of messages that arrived in one millisecond, the last one: readings come in order.
         newest = readings[len(contacts) - 1 - contacts[::-1].index(max(contacts))]
-        state = self._detectors.pack()
         last_sequence = self._detectors.newest[1]
         before = self.device
-        device = Device(
-            name=newest.envelope.thing,
-            facility=newest.envelope.facility,
-            device_type=newest.envelope.device_type,
-            certificate_id=newest.envelope.principal,
-            first_contact=min(contacts),
-            last_contact=max(contacts),
-            newest_reading=max(reading.time for reading in readings),
-            version=1,
-            messages=messages,
-            last_sequence=last_sequence if last_sequence >= 0 else None,
-            detectors=state,
+        # Who it is follows the message that arrived last.
+        is_overtaken = before is not None and max(contacts) < before.last_contact
+        who = newest.envelope
+        return Device(
+            name=who.thing,
+            facility=before.facility if before and is_overtaken else who.facility,
+            device_type=before.device_type if before and is_overtaken else who.device_type,
+            certificate_id=before.certificate_id if before and is_overtaken else who.principal,
+            first_contact=min(contacts) if before is None else min(before.first_contact, *contacts),
+            last_contact=max(contacts) if before is None else max(before.last_contact, *contacts),
+            newest_reading=_newest_reading(before, readings),
+            version=1 if before is None else before.version + 1,
+            messages=messages if before is None else before.messages + messages,
+            last_sequence=last_sequence if last_sequence >= 0 else None if before is None else before.last_sequence,
+            detectors=self._detectors.pack(),
         )
-        if before is None:
-            return device
-        is_newer = device.last_contact >= before.last_contact
-        return msgspec.structs.replace(
-            device if is_newer else before,
-            first_contact=min(before.first_contact, device.first_contact),
-            last_contact=max(before.last_contact, device.last_contact),
-            # Where nobody noted it before, older minutes may be there that it does not tell of.
-            newest_reading=None
-            if before.newest_reading is None or device.newest_reading is None
-            else max(before.newest_reading, device.newest_reading),
-            version=before.version + 1,
-            messages=before.messages + messages,
-            last_sequence=device.last_sequence if device.last_sequence is not None else before.last_sequence,
-            detectors=state,
-        )
+
+
+def _newest_reading(before: Device | None, readings: Sequence[Reading]) -> int | None:
+    """The newest device time (ms); None where the device was there before anybody noted it."""
+    newest = max(reading.time for reading in readings)
+    if before is None:
+        return newest
+    return None if before.newest_reading is None else max(before.newest_reading, newest)
 
 
 def _straggler_findings(reading: Reading, *, metrics: Mapping[str, Metric], minute: Minute) -> list[Finding]:
