@@ -9,14 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sensor_processor.catalogue import Catalogue
-from sensor_processor.reading import (
-    Envelope,
-    PoisonReading,
-    Reading,
-    has_safe_ids,
-    parse_envelope,
-    parse_readings,
-)
+from sensor_processor.envelope import Envelope, has_safe_ids, parse_envelope
+from sensor_processor.poison import PoisonReading
+from sensor_processor.reading import Reading, parse_readings
 
 UNKNOWN = "unknown"
 """Stands for a facility or a device type that cannot be trusted."""

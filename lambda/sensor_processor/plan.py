@@ -11,17 +11,16 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 
 from sensor_processor.aggregate import Added, Minute, minute_of
-from sensor_processor.catalogue import Catalogue, Metric
+from sensor_processor.catalogue import Catalogue
 from sensor_processor.chunk import Chunk, Tally
 from sensor_processor.detection import (
     DeviceDetectors,
     Finding,
     StateError,
-    excursion_of,
-    limits_finding,
 )
 from sensor_processor.items import Device, Item, anomaly_item, device_item, minute_item, size_of
 from sensor_processor.memory import Memory
+from sensor_processor.progress import advanced, straggler_findings
 from sensor_processor.reading import Reading
 
 CHUNK_ITEMS = 90
@@ -129,7 +128,7 @@ class _Planner:
             metrics = device_types[reading.envelope.device_type]
             is_in_order = reading.order >= detectors.newest
             # Asked before the reading is counted in: a minute that shows an excursion already needs no second anomaly.
-            stragglers = [] if is_in_order else _straggler_findings(reading, metrics=metrics, minute=minute)
+            stragglers = [] if is_in_order else straggler_findings(reading, metrics=metrics, minute=minute)
             added = minute.add(reading, known=metrics)
             chunk.readings.append(reading)
             if added is Added.NEW:
@@ -191,7 +190,9 @@ class _Planner:
             if not reading.metrics.keys() <= known:
                 tally.unknown_metrics += len(reading.metrics.keys() - known)
         if taken.touched:
-            self.device = self._advanced(taken.fresh or taken.readings, messages=tally.processed)
+            self.device = advanced(
+                self.device, taken.fresh or taken.readings, messages=tally.processed, detectors=self._detectors
+            )
             item = device_item(self.device)
             items = tuple(
                 minute_item(minute, retention_days=self._retention_days) for minute in taken.touched.values()
@@ -212,53 +213,6 @@ class _Planner:
                 tally=tally,
             )
         )
-
-    def _advanced(self, readings: Sequence[Reading], *, messages: int) -> Device:
-        """The device after `readings`, one version on."""
-        contacts = [reading.envelope.received_at for reading in readings]
-        # Of messages that arrived in one millisecond, the last one: readings come in order.
-        newest = readings[len(contacts) - 1 - contacts[::-1].index(max(contacts))]
-        last_sequence = self._detectors.newest[1]
-        before = self.device
-        # Who it is follows the message that arrived last.
-        is_overtaken = before is not None and max(contacts) < before.last_contact
-        who = newest.envelope
-        return Device(
-            name=who.thing,
-            facility=before.facility if before and is_overtaken else who.facility,
-            device_type=before.device_type if before and is_overtaken else who.device_type,
-            certificate_id=before.certificate_id if before and is_overtaken else who.principal,
-            first_contact=min(contacts) if before is None else min(before.first_contact, *contacts),
-            last_contact=max(contacts) if before is None else max(before.last_contact, *contacts),
-            newest_reading=_newest_reading(before, readings),
-            version=1 if before is None else before.version + 1,
-            messages=messages if before is None else before.messages + messages,
-            last_sequence=last_sequence if last_sequence >= 0 else None if before is None else before.last_sequence,
-            detectors=self._detectors.pack(),
-        )
-
-
-def _newest_reading(before: Device | None, readings: Sequence[Reading]) -> int | None:
-    """The newest device time (ms); None where the device was there before anybody noted it."""
-    newest = max(reading.time for reading in readings)
-    if before is None:
-        return newest
-    return None if before.newest_reading is None else max(before.newest_reading, newest)
-
-
-def _straggler_findings(reading: Reading, *, metrics: Mapping[str, Metric], minute: Minute) -> list[Finding]:
-    """Static limits for a reading older than the newest: one anomaly a minute, metric and side."""
-    findings = []
-    for name, value in reading.metrics.items():
-        metric = metrics.get(name)
-        side = excursion_of(metric, value) if metric is not None else 0
-        if metric is None or not side:
-            continue
-        seen = minute.metrics.get(name)
-        if seen is not None and excursion_of(metric, seen.max if side > 0 else seen.min) == side:
-            continue
-        findings.append(limits_finding(metric, value))
-    return findings
 
 
 def _size_of_minute(minute: Minute) -> int:
