@@ -30,8 +30,8 @@ from benchmarks.rounds import interleaved
 from sensor_processor import handler
 from sensor_processor.catalogue import parse_catalogue
 from sensor_processor.detection import DeviceDetectors
+from sensor_processor.envelope import Envelope
 from sensor_processor.items import Device, device_item
-from sensor_processor.reading import Envelope
 
 LEARNED = 350
 """Minutes that the devices have been in operation before the first batch: 2,100 readings of each."""

@@ -29,6 +29,8 @@ OPERATIONS: dict[str, tuple[str, str]] = {
     "certificates": ("operations.devices.cli:certificates", "Tells which certificates expire when."),
     "isolation": ("operations.isolation.cli:isolation", "Proves that no thing reaches what belongs to another."),
     "compliance": ("operations.compliance.cli:compliance", "Holds every resource against the controls, without AWS."),
+    "anomalies": ("operations.anomalies.cli:anomalies", "Shows what is strange, and notes who has seen it."),
+    "archive": ("operations.archive.cli:archive", "Prints the SQL with which Athena reads the raw archive."),
     "backtest": ("operations.backtest.cli:backtest", "Runs the detectors over a history and draws what they find."),
     "quarantine": ("operations.quarantine.cli:quarantine", "Looks at records that could not be processed."),
     "replay": ("operations.replay.cli:replay", "Gives records that ran out of retries to the processor again."),

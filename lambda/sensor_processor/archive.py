@@ -12,7 +12,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from sensor_processor.batch import Poison
 from sensor_processor.compression import gzip_bytes
-from sensor_processor.reading import Envelope, Reading
+from sensor_processor.envelope import Envelope
+from sensor_processor.reading import Reading
 from sensor_processor.retry import Retry, Unavailable
 
 _DAY_MS = 24 * 60 * 60 * 1000

@@ -9,14 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sensor_processor.catalogue import Catalogue
-from sensor_processor.reading import (
-    Envelope,
-    PoisonReading,
-    Reading,
-    has_safe_ids,
-    parse_envelope,
-    parse_readings,
-)
+from sensor_processor.envelope import Envelope, has_safe_ids, parse_envelope
+from sensor_processor.poison import PoisonReading
+from sensor_processor.reading import Reading, parse_readings
 
 UNKNOWN = "unknown"
 """Stands for a facility or a device type that cannot be trusted."""
@@ -69,8 +64,7 @@ def parse_batch(event: Mapping[str, Any], *, catalogue: Catalogue, suffix: str) 
                 shard = record.get("eventID", "").partition(":")[0] or UNKNOWN
             parsed = _parse_record(
                 sequence_number=sequence_number,
-                encoded=kinesis["data"],
-                arrived_at=int(float(kinesis.get("approximateArrivalTimestamp") or 0) * 1000),
+                kinesis=kinesis,
                 catalogue=catalogue,
                 suffix=suffix,
             )
@@ -84,9 +78,10 @@ def parse_batch(event: Mapping[str, Any], *, catalogue: Catalogue, suffix: str) 
 
 
 def _parse_record(
-    *, sequence_number: str, encoded: str, arrived_at: int, catalogue: Catalogue, suffix: str
+    *, sequence_number: str, kinesis: Mapping[str, Any], catalogue: Catalogue, suffix: str
 ) -> tuple[Reading, ...] | Poison:
     envelope: Envelope | None = None
+    encoded: str = kinesis["data"]
     try:
         try:
             data = binascii.a2b_base64(encoded)
@@ -99,7 +94,7 @@ def _parse_record(
             sequence_number=sequence_number,
             envelope=envelope,
             encoded=encoded,
-            arrived_at=arrived_at,
+            arrived_at=int(float(kinesis.get("approximateArrivalTimestamp") or 0) * 1000),
             error=error,
             catalogue=catalogue,
         )

@@ -23,7 +23,7 @@ from sensor_processor.commit import Outcome, commit
 from sensor_processor.log import Log
 from sensor_processor.memory import Memory
 from sensor_processor.metrics import metric_line
-from sensor_processor.reading import PoisonReading
+from sensor_processor.poison import PoisonReading
 from sensor_processor.retry import Retry, Unavailable
 from sensor_processor.settings import Settings, read_settings
 from sensor_processor.store import Store

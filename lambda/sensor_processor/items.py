@@ -21,7 +21,7 @@ from sensor_processor.aggregate import (
     unpack_conflicts,
     unpack_ids,
 )
-from sensor_processor.detection import Finding
+from sensor_processor.detection import Finding, severity_of
 
 Item = dict[str, Any]
 """Attribute name to typed value, as DynamoDB's low-level client takes it."""
@@ -162,6 +162,7 @@ def anomaly_item(
         "metric": {"S": finding.metric},
         "value": {"N": _plain(finding.value)},
         "detector": {"S": finding.detector},
+        "severity": {"S": severity_of(finding.detector, finding.score)},
         "score": {"N": _plain(round(finding.score, 3))},
         "reason": {"S": finding.reason},
         "time": {"S": moment},

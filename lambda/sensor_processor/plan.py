@@ -8,21 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-
-import msgspec
+from operator import attrgetter
 
 from sensor_processor.aggregate import Added, Minute, minute_of
-from sensor_processor.catalogue import Catalogue, Metric
+from sensor_processor.catalogue import Catalogue
 from sensor_processor.chunk import Chunk, Tally
 from sensor_processor.detection import (
     DeviceDetectors,
     Finding,
     StateError,
-    excursion_of,
-    limits_finding,
 )
 from sensor_processor.items import Device, Item, anomaly_item, device_item, minute_item, size_of
 from sensor_processor.memory import Memory
+from sensor_processor.progress import advanced, straggler_findings
 from sensor_processor.reading import Reading
 
 CHUNK_ITEMS = 90
@@ -30,6 +28,9 @@ CHUNK_ITEMS = 90
 
 CHUNK_BYTES = 1_000_000
 """Bytes of one device's items in a transaction, well below DynamoDB's 4 MB for a call."""
+
+DEVICE_BYTES = 1_000
+"""A device item without its detectors is smaller: a name, three ids, three times and three numbers."""
 
 MAX_FINDINGS = 40
 """Anomalies of one reading; a message with more metrics out of order than this says nothing new with the rest."""
@@ -69,7 +70,8 @@ def plan_device(
     memory: Memory,
 ) -> Plan:
     """The plan for `readings` of one device, given what the tables hold; `minutes` by start, changed in place."""
-    ordered = sorted(readings, key=lambda reading: (reading.order, int(reading.sequence_number)))
+    # Stable: readings of one place stay in the stream's order, in which they come.
+    ordered = sorted(readings, key=_order)
     device_type = ordered[-1].envelope.device_type
     lost_state = None
     detectors = DeviceDetectors()
@@ -86,6 +88,9 @@ def plan_device(
     if planner.device is not None and (lost_state is None or planner.device is not device):
         memory.keep_detectors(planner.device, device_type, detectors)
     return Plan(chunks=tuple(planner.chunks), device=planner.device, lost_state=lost_state)
+
+
+_order = attrgetter("order")
 
 
 class _Planner:
@@ -123,7 +128,7 @@ class _Planner:
             metrics = device_types[reading.envelope.device_type]
             is_in_order = reading.order >= detectors.newest
             # Asked before the reading is counted in: a minute that shows an excursion already needs no second anomaly.
-            stragglers = [] if is_in_order else _straggler_findings(reading, metrics=metrics, minute=minute)
+            stragglers = [] if is_in_order else straggler_findings(reading, metrics=metrics, minute=minute)
             added = minute.add(reading, known=metrics)
             chunk.readings.append(reading)
             if added is Added.NEW:
@@ -185,7 +190,9 @@ class _Planner:
             if not reading.metrics.keys() <= known:
                 tally.unknown_metrics += len(reading.metrics.keys() - known)
         if taken.touched:
-            self.device = self._advanced(taken.fresh or taken.readings, messages=tally.processed)
+            self.device = advanced(
+                self.device, taken.fresh or taken.readings, messages=tally.processed, detectors=self._detectors
+            )
             item = device_item(self.device)
             items = tuple(
                 minute_item(minute, retention_days=self._retention_days) for minute in taken.touched.values()
@@ -200,65 +207,12 @@ class _Planner:
                 items=items,
                 size=sum(map(_size_of_minute, taken.touched.values()))
                 + sum(map(size_of, taken.anomalies.values()))
-                + (size_of(item) if item else 0),
+                + (DEVICE_BYTES + len(self.device.detectors) if item and self.device else 0),
                 readings=tuple(taken.readings),
                 overflow=tuple(taken.overflow),
                 tally=tally,
             )
         )
-
-    def _advanced(self, readings: Sequence[Reading], *, messages: int) -> Device:
-        """The device after `readings`, one version on."""
-        contacts = [reading.envelope.received_at for reading in readings]
-        # Of messages that arrived in one millisecond, the last one: readings come in order.
-        newest = readings[len(contacts) - 1 - contacts[::-1].index(max(contacts))]
-        state = self._detectors.pack()
-        last_sequence = self._detectors.newest[1]
-        before = self.device
-        device = Device(
-            name=newest.envelope.thing,
-            facility=newest.envelope.facility,
-            device_type=newest.envelope.device_type,
-            certificate_id=newest.envelope.principal,
-            first_contact=min(contacts),
-            last_contact=max(contacts),
-            newest_reading=max(reading.time for reading in readings),
-            version=1,
-            messages=messages,
-            last_sequence=last_sequence if last_sequence >= 0 else None,
-            detectors=state,
-        )
-        if before is None:
-            return device
-        is_newer = device.last_contact >= before.last_contact
-        return msgspec.structs.replace(
-            device if is_newer else before,
-            first_contact=min(before.first_contact, device.first_contact),
-            last_contact=max(before.last_contact, device.last_contact),
-            # Where nobody noted it before, older minutes may be there that it does not tell of.
-            newest_reading=None
-            if before.newest_reading is None or device.newest_reading is None
-            else max(before.newest_reading, device.newest_reading),
-            version=before.version + 1,
-            messages=before.messages + messages,
-            last_sequence=device.last_sequence if device.last_sequence is not None else before.last_sequence,
-            detectors=state,
-        )
-
-
-def _straggler_findings(reading: Reading, *, metrics: Mapping[str, Metric], minute: Minute) -> list[Finding]:
-    """Static limits for a reading older than the newest: one anomaly a minute, metric and side."""
-    findings = []
-    for name, value in reading.metrics.items():
-        metric = metrics.get(name)
-        side = excursion_of(metric, value) if metric is not None else 0
-        if metric is None or not side:
-            continue
-        seen = minute.metrics.get(name)
-        if seen is not None and excursion_of(metric, seen.max if side > 0 else seen.min) == side:
-            continue
-        findings.append(limits_finding(metric, value))
-    return findings
 
 
 def _size_of_minute(minute: Minute) -> int:

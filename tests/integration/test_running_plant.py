@@ -27,12 +27,15 @@ from operations.demo.places import Archive, count_registry, lines_below, read_ar
 from operations.local import deployment
 from operations.local.aws import LocalAws
 from operations.local.drain import wait_until_drained
+from operations.local.event_source_values import Discard
+from operations.local.lambda_events import failure_message
 from operations.local.overrides import FIRST_PLAN_DRIFT
 from operations.local.processes import is_running
 from operations.local.roles import RoleSession
 from operations.local.states import applied_stacks, count_resources
 from operations.simulator.credentials import tls_context
 from operations.simulator.truth import read_truth
+from tests.integration.operators import first_records, lines, readings
 from tests.integration.plant import APPLICATION, SUFFIX, Plant
 
 pytestmark = pytest.mark.local_aws
@@ -299,6 +302,52 @@ def under_role(plant: Plant, role: str, service: str) -> Any:
 
 def applied(local: LocalAws) -> int:
     return sum(map(count_resources, applied_stacks(local)))
+
+
+def test_poison_is_listed_shown_and_given_again(plant: Plant) -> None:
+    """Every record with its reason; one with its bytes; and poison that goes back comes back, and harms nothing."""
+    found = lines(plant, "quarantine", "list", "--json")
+    assert found
+    shown = plant.fleet("quarantine", "show", found[0]["sequence_number"]).stdout
+    assert shown.startswith(f"{found[0]['reason']}: ")
+
+    before = readings(plant)
+    done = plant.fleet("quarantine", "replay", "--yes").stdout
+    assert done.startswith(f"{len(found):,} records put into the stream again")
+    wait_until_drained(plant.local)
+    assert (before, 2 * len(found)) == (readings(plant), len(lines(plant, "quarantine", "list", "--json")))
+
+
+def test_records_that_ran_out_of_retries_are_replayed_and_count_once(plant: Plant) -> None:
+    """A message of the failure queue names records; replay fetches them and changes nothing that was counted."""
+    before = readings(plant)
+    records, shard, stream_arn = first_records(plant)
+    sqs = plant.local.client("sqs")
+    (url,) = [url for url in sqs.list_queues()["QueueUrls"] if "processor-failures" in url]
+    message = failure_message(
+        Discard(records=records, condition="RetryAttemptsExhausted", invocations=101),
+        shard=shard,
+        stream_arn=stream_arn,
+        function_arn="arn",
+        request_id="r",
+        error="Unhandled",
+        now=0.0,
+    )
+    sqs.send_message(QueueUrl=url, MessageBody=json.dumps(message))
+
+    (outcome,) = lines(plant, "replay", "--json")
+    assert {"messages": 1, "replayed": len(records), "gone": 0, "left": []} == outcome
+    assert before == readings(plant)
+    assert [] == sqs.receive_message(QueueUrl=url).get("Messages", [])
+
+
+def test_anomalies_are_listed_and_acknowledged(plant: Plant) -> None:
+    """What is strange is listed with its reason until somebody has seen it."""
+    found = lines(plant, "anomalies", "list", "--json")
+    assert found and all(each["reason"] and each["severity"] in {"warning", "critical"} for each in found)
+    plant.fleet("anomalies", "ack", found[0]["thing"], found[0]["id"], "--by", "mei")
+
+    assert len(found) - 1 == len(lines(plant, "anomalies", "list", "--json"))
 
 
 def test_no_private_key_is_in_output_or_state(plant: Plant) -> None:

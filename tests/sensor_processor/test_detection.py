@@ -24,6 +24,7 @@ from sensor_processor.detection import (
     limits_finding,
     univariate,
     unpack_detectors,
+    view,
 )
 from sensor_processor.detection.state import STATE_VERSION, pack_context, unpack_context
 
@@ -226,3 +227,18 @@ def test_the_shipped_threshold_scores_as_promised() -> None:
 
     at_threshold = float(answer.split(f"at {UNIVARIATE_THRESHOLD:.4g}: ")[1].split()[0])
     assert at_threshold >= 78
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_looking_less_closely_changes_no_score(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Views that skip what cannot be strange enough score exactly as views that work everything out."""
+    dice = random.Random(seed)
+    values = [60 + 5 * math.sin(place / 9) + dice.gauss(0, 1) + 20 * (dice.random() < 0.002) for place in range(9_000)]
+    quick = univariate()
+    scores = [quick.update(value) for value in values]
+    monkeypatch.setattr(view, "_BOUND_HOLDS", 0)
+    monkeypatch.setattr(view, "_MOST", (1e9,) * 256)
+    thorough = univariate()
+
+    assert scores == [thorough.update(value) for value in values]
+    assert any(scores)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from sensor_processor.catalogue import DETECTORS, Metric
-from sensor_processor.detection import DeviceDetectors, Finding, unpack_detectors
+from sensor_processor.detection import DeviceDetectors, Finding, severity_of, unpack_detectors
 
 STEP_MS = 10_000
 Row = dict[str, float]
@@ -128,3 +128,19 @@ def test_state_of_other_metrics_is_not_taken_over() -> None:
 
     grown = unpack_detectors(detectors.pack(), metrics=metrics_of("baseline", "flow", "power", "speed"))
     assert grown.learn((500, 500), {"flow": 99.0, "power": 1.0, "speed": 1.0}, metrics=metrics) == []
+
+
+@pytest.mark.parametrize(
+    ("detector", "score", "severity"),
+    [
+        ("limits", 0.02, "warning"),
+        ("limits", 0.1, "critical"),
+        ("context", 6.3, "warning"),
+        ("context", 12.0, "critical"),
+        ("baseline", 14.0, "critical"),
+        ("flatline", 1e9, "warning"),
+    ],
+)
+def test_severity_is_by_rule(detector: str, score: float, severity: str) -> None:
+    """Far beyond a limit, or far above what the detector needs to speak, is critical; a stuck sensor never is."""
+    assert severity_of(detector, score) == severity

@@ -111,6 +111,7 @@ def test_an_anomaly_is_written_with_its_reason(platform: Any, event: Any, record
             "metric": {"S": "temperature"},
             "value": {"N": "97.2"},
             "detector": {"S": "limits"},
+            "severity": {"S": "warning"},
             "score": {"N": "0.021"},
             "reason": {"S": "temperature 97.2 celsius is above its limit of 95"},
             "time": {"S": "2026-11-23T14:49:03.000Z"},

@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sensor_processor.catalogue import Catalogue
-from sensor_processor.reading import REASONS, PoisonReading, Reading, parse_envelope, parse_readings
+from sensor_processor.envelope import parse_envelope
+from sensor_processor.poison import REASONS, PoisonReading
+from sensor_processor.reading import Reading, parse_readings
 
 RECEIVED_AT = 1_795_445_343_250
 DAY = 24 * 60 * 60 * 1000

@@ -2,6 +2,7 @@
 
 from sensor_processor.detection.device import DeviceDetectors, Finding, limits_finding, unpack_detectors
 from sensor_processor.detection.limits import excursion_of
+from sensor_processor.detection.severity import severity_of
 from sensor_processor.detection.shift import multichannel
 from sensor_processor.detection.state import StateError
 from sensor_processor.detection.threeviews import UNIVARIATE_THRESHOLD, univariate
@@ -14,6 +15,7 @@ __all__ = [
     "excursion_of",
     "limits_finding",
     "multichannel",
+    "severity_of",
     "univariate",
     "unpack_detectors",
 ]

@@ -96,13 +96,15 @@ class ThreeViews:
             if score > best:
                 best, view = score, 2
         self.trend += 0.02 * (value - self.trend)
-        return self._emit(best, view)
-
-    def _emit(self, best: float, view: int) -> float:
         self.alarms *= 0.9999
         self.quiet += 1
         if best > 0.0:
-            best -= 0.8 * log(1.0 + self.alarms)
+            return self._emit(best, view)
+        self.held *= 0.9995
+        return 0.0
+
+    def _emit(self, best: float, view: int) -> float:
+        best -= 0.8 * log(1.0 + self.alarms)
         if best > 0.0 and (best > self.held or self.quiet >= REARM_AFTER):
             self.quiet = 0
             self.held = best

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import log
+from math import inf, log
+
+_BOUND_FROM = 200
+_BOUND_HOLDS = 16
+_GROWTH = 0.15
+"""From so many samples on, a view's bound on its scores holds for 16 more, which add less than this to it: at a rate of
+0.006 novelty falls by a tenth, of which the score has 0.85, and the logarithm of the total grows by 0.01."""
 
 _MOST = tuple(-log(2 / 3 * count + 0.01) for count in range(256))
 """By a cell's count, the most that its own rarity gives: with no neighbour but itself."""
@@ -27,6 +33,8 @@ class View:
     """Counts of (context, value) bins over the range seen so far, and how novel the series tends to be."""
 
     __slots__ = (
+        "_bound",
+        "_bound_until",
         "_context_scale",
         "_scale",
         "context_high",
@@ -48,6 +56,8 @@ class View:
         self.counted = 0
         self.novelty = 1.0
         self.overshoot = 0.0
+        self._bound = 0.0
+        self._bound_until = 0
         self.set_range(0.0, 0.0, 0.0, 0.0)
 
     def set_range(self, low: float, high: float, context_low: float, context_high: float) -> None:
@@ -93,8 +103,12 @@ class View:
         result = 0.0
         empty = 0.0
         if count == 0 or (64 * count < counted and seen >= shape.warm):
-            total = counted + 1
-            usual = self._usual(total, overshoot)
+            # Two looks at what cannot be stranger than `least`: one that takes no logarithm, and an exact one.
+            is_common = count > 0 and overshoot == 0.0 and counted < self._bound_until
+            if not (is_common and _MOST[count] + self._bound <= least):
+                usual = self._usual(counted + 1, overshoot)
+            else:
+                usual = -inf
             if count == 0 or _MOST[count] + usual > least:
                 near = self._near(row, column)
                 if near == 0:
@@ -113,6 +127,7 @@ class View:
         if self.counted == shape.capacity:
             self.table = bytearray(count >> 1 for count in table)
             self.counted >>= 1
+            self._bound_until = 0
         return result
 
     def _near(self, row: int, column: int) -> int:
@@ -133,6 +148,9 @@ class View:
         usual = log(total)
         if expected > 1.0:
             usual -= 0.85 * log(expected)
+        # Until then, `usual` grows by less than that: with the total, and as novelty fades.
+        self._bound = usual + _GROWTH
+        self._bound_until = total + _BOUND_HOLDS if self.seen > _BOUND_FROM else 0
         if overshoot > 0.0:
             usual += 0.5 * (overshoot if overshoot < 2.0 else 2.0)
         return usual

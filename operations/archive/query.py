@@ -1,0 +1,89 @@
+"""The table over the raw archive and a query to begin with, in Athena's SQL.
+
+Partitions are computed from the names of the prefixes (partition projection), so that no crawler and no repair is
+needed: https://docs.aws.amazon.com/athena/latest/ug/partition-projection.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+TABLE = "telemetry"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchivePlace:
+    """Where the archive lies and what is in it; ids are the manifest's, which need no quoting."""
+
+    bucket: str
+    facilities: Sequence[str]
+    device_types: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What the query looks at."""
+
+    facility: str
+    device_type: str
+    metric: str
+    day: date
+
+
+def table(place: ArchivePlace) -> str:
+    """The statement that makes the table; it costs nothing and copies nothing."""
+    return f"""\
+CREATE EXTERNAL TABLE IF NOT EXISTS {TABLE} (
+  sequence_number string COMMENT 'of the Kinesis record: one that was delivered twice is twice in the archive',
+  thing string,
+  client_id string,
+  principal string COMMENT 'certificate id',
+  received_at bigint COMMENT 'the topic rule''s clock, ms',
+  trace_id string,
+  raw string COMMENT 'base64 of the message as the device sent it'
+)
+PARTITIONED BY (facility string, device_type string, `date` string)
+ROW FORMAT SERDE 'org.openx.data.jsonserde.JsonSerDe'
+LOCATION 's3://{place.bucket}/raw/'
+TBLPROPERTIES (
+  'projection.enabled' = 'true',
+  'projection.facility.type' = 'enum',
+  'projection.facility.values' = '{",".join(sorted(place.facilities))}',
+  'projection.device_type.type' = 'enum',
+  'projection.device_type.values' = '{",".join(sorted(place.device_types))}',
+  'projection.date.type' = 'date',
+  'projection.date.format' = 'yyyy-MM-dd',
+  'projection.date.range' = '2026-01-01,NOW',
+  'storage.location.template' =
+    's3://{place.bucket}/raw/facility=${{facility}}/device_type=${{device_type}}/date=${{date}}/'
+);"""
+
+
+def query(choice: Choice) -> str:
+    """Each reading of a metric on a day, once, whether it came alone or in an array."""
+    return f"""\
+WITH records AS (
+  SELECT sequence_number, arbitrary(thing) AS thing, arbitrary(raw) AS raw
+  FROM {TABLE}
+  WHERE facility = '{choice.facility}' AND device_type = '{choice.device_type}' AND "date" = '{choice.day.isoformat()}'
+  GROUP BY sequence_number
+),
+messages AS (
+  SELECT thing, json_parse(from_utf8(from_base64(raw))) AS message FROM records
+),
+readings AS (
+  SELECT thing, reading
+  FROM messages
+  CROSS JOIN UNNEST(IF(json_array_length(message) IS NULL, ARRAY[message], CAST(message AS ARRAY(JSON)))) AS t (reading)
+)
+SELECT DISTINCT
+  thing,
+  from_unixtime(CAST(json_extract_scalar(reading, '$.time') AS bigint) / 1000.0) AS taken_at,
+  json_extract_scalar(reading, '$.sequence') AS sequence,
+  CAST(json_extract_scalar(reading, '$.metrics["{choice.metric}"]') AS double) AS "{choice.metric}"
+FROM readings
+WHERE json_extract_scalar(reading, '$.metrics["{choice.metric}"]') IS NOT NULL
+ORDER BY thing, taken_at
+LIMIT 1000;"""  # noqa: S608 - the ids are the manifest's, which its patterns keep free of quotes

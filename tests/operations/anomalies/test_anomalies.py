@@ -1,0 +1,84 @@
+"""Anomalies are told as the processor wrote them, and acknowledged once somebody has seen them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import boto3
+import pytest
+from click.testing import CliRunner
+from moto import mock_aws
+
+from generator.cli import main
+from operations.anomalies import cli
+from operations.anomalies.anomalies import acknowledge, anomalies
+from sensor_processor.detection import Finding
+from sensor_processor.items import anomaly_item
+
+TABLE = "table-readings-dev"
+TIME = 1_795_445_343_250
+THING = "sg-01-press-monitor-0001-dev"
+
+
+@pytest.fixture
+def client() -> Iterator[Any]:
+    """A table with two anomalies, of two plants, and a minute."""
+    with mock_aws(), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.delenv("AWS_ENDPOINT_URL", raising=False)
+        client = boto3.client("dynamodb", region_name="ap-southeast-1")
+        client.create_table(
+            TableName=TABLE,
+            BillingMode="PAY_PER_REQUEST",
+            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("device", "bucket")],
+            KeySchema=[{"AttributeName": "device", "KeyType": "HASH"}, {"AttributeName": "bucket", "KeyType": "RANGE"}],
+        )
+        for place, (thing, facility) in enumerate(((THING, "sg-01"), ("other", "my-jb-01"))):
+            finding = Finding(
+                metric="t", detector="limits", value=97.2, score=0.2, reason="t 97.2 C is above its limit"
+            )
+            item = anomaly_item(
+                finding, device=thing, facility=facility, device_type="p", time=TIME + place, retention_days=90
+            )
+            client.put_item(TableName=TABLE, Item=item)
+        client.put_item(TableName=TABLE, Item={"device": {"S": THING}, "bucket": {"S": "minute#2026-11-23T14:49Z"}})
+        yield client
+
+
+def test_anomalies_are_told_by_thing_and_facility(client: Any) -> None:
+    """As the processor wrote them; minutes are none."""
+    (own,) = anomalies(client, TABLE, thing=THING)
+
+    assert ("critical", "2026-11-23T14:49:03.250Z", None) == (own.severity, own.time, own.acknowledged_by)
+    assert 2 == len(list(anomalies(client, TABLE)))
+    assert ["other"] == [each.thing for each in anomalies(client, TABLE, facility="my-jb-01")]
+
+
+def test_an_acknowledgement_stays_with_the_anomaly(client: Any) -> None:
+    """Who, when and what was done; of an anomaly that there is not, nothing is made."""
+    (own,) = anomalies(client, TABLE, thing=THING)
+    now = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
+
+    assert acknowledge(client, TABLE, thing=THING, anomaly_id=own.id, by="mei", note="oil changed", now=now)
+    assert not acknowledge(client, TABLE, thing=THING, anomaly_id=own.id + "x", by="mei", note=None, now=now)
+    (seen,) = anomalies(client, TABLE, thing=THING)
+    assert ("mei", "2026-11-24T08:00:00Z", "oil changed") == (seen.acknowledged_by, seen.acknowledged_at, seen.note)
+
+
+def test_the_command_lists_what_nobody_has_seen(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Newest first; what was acknowledged only with `--all`."""
+    monkeypatch.setattr(cli, "_ask", lambda folder, aws, question: question(client, TABLE))
+
+    def run(*arguments: str) -> list[str]:
+        return CliRunner().invoke(main, ["anomalies", *arguments]).output.splitlines()
+
+    assert ["other", THING] == [json.loads(line)["thing"] for line in run("list", "--json")]
+    anomaly_id = json.loads(run("list", "--json", "--thing", THING)[0])["id"]
+    assert ["acknowledged by mei"] == run("ack", THING, anomaly_id, "--by", "mei")
+    assert "1 anomalies that nobody has acknowledged" == run("list")[-1]
+    assert run("list", "--all")[1].endswith("t 97.2 C is above its limit  [seen by mei]")
+    assert "has no anomaly" in run("ack", THING, "anomaly#x", "--by", "mei")[0]
