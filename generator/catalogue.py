@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from generator import naming
 from generator.alarms import PLATFORM_ALARMS, plan_alarms
-from generator.plan import ContactPlan, DeviceTypePlan, FacilityPlan, FleetPlan, ThingGroupPlan
+from generator.plan import DeviceTypePlan, FacilityPlan, FleetPlan, ThingGroupPlan
+from generator.plan_contacts import ContactPlan
 from generator.plan_things import Thing
 from generator.sources import DataPath
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from generator import naming
-from generator.manifest import Contact, DeviceType, Facility, FleetManifest, Line
+from generator.manifest import DeviceType, Facility, FleetManifest
 from generator.plan_alarms import FacilityAlarmsPlan, ObservabilityPlan, facility_alarms, plan_observability, silence_s
+from generator.plan_contacts import ContactPlan, LinePlan, contact_plan, line_plan
 from generator.plan_policy import PolicyPlan, policy_plan
 from generator.plan_things import Attributes, Layers, NamedThings, NumberedRun, Thing, numbered_runs
 
@@ -114,24 +115,6 @@ class ThingGroupPlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ContactPlan:
-    """Who is called when something is wrong."""
-
-    name: str
-    email: str | None
-    phone: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinePlan:
-    """A production line; `contact` is the facility's where it has none of its own."""
-
-    id: str
-    name: str
-    contact: ContactPlan | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class FacilityPlan:
     """One plant: its names, and its groups sorted by device type."""
 
@@ -227,20 +210,12 @@ def _facility(manifest: FleetManifest, id_: str, facility: Facility, types: dict
         dashboard=naming.dashboard(id_),
         things_file=naming.THINGS_FILE,
         thing_count=facility.thing_count,
-        contact=_contact(facility.contact),
+        contact=contact_plan(facility.contact),
         tags=tuple(sorted(facility.tags.items())),
-        lines=tuple(_line(line_id, line, facility) for line_id, line in sorted(facility.lines.items())),
+        lines=tuple(line_plan(line_id, line, facility) for line_id, line in sorted(facility.lines.items())),
         alarms=facility_alarms(manifest, facility),
         groups=tuple(_group(manifest, id_, types[type_]) for type_ in sorted(facility.things)),
     )
-
-
-def _contact(contact: Contact | None) -> ContactPlan | None:
-    return ContactPlan(name=contact.name, email=contact.email, phone=contact.phone) if contact else None
-
-
-def _line(id_: str, line: Line, facility: Facility) -> LinePlan:
-    return LinePlan(id=id_, name=line.name or id_, contact=_contact(line.contact or facility.contact))
 
 
 def _group(manifest: FleetManifest, facility: str, device_type: DeviceTypePlan) -> ThingGroupPlan:
