@@ -170,6 +170,26 @@ def anomaly_item(
     }
 
 
+def ended_item(
+    ending: Finding, *, began: int, device: str, facility: str, device_type: str, time: int, retention_days: int
+) -> Item:
+    """The end, at `time`, of the anomaly that began at `began` (ms): an item of its own, so that the anomaly's is
+    written once and what people note in it stays."""
+    start = iso(began)
+    return {
+        "device": {"S": device},
+        "bucket": {"S": f"ended#{start}#{ending.metric}#{ending.detector}"},
+        "facility": {"S": facility},
+        "device_type": {"S": device_type},
+        "metric": {"S": ending.metric},
+        "value": {"N": _plain(ending.value)},
+        "detector": {"S": ending.detector},
+        "began_at": {"S": start},
+        "ended_at": {"S": iso(time)},
+        "expires_at": {"N": str(_expiry(time, retention_days))},
+    }
+
+
 def size_of(item: Item) -> int:
     """About the bytes that DynamoDB counts for an item, never less."""
     total = 0

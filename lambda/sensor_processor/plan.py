@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
+from typing import Any
 
 from sensor_processor.aggregate import Added, Minute, minute_of
 from sensor_processor.catalogue import Catalogue
@@ -18,7 +19,7 @@ from sensor_processor.detection import (
     Finding,
     StateError,
 )
-from sensor_processor.items import Device, Item, anomaly_item, device_item, minute_item, size_of
+from sensor_processor.items import Device, Item, anomaly_item, device_item, ended_item, minute_item, size_of
 from sensor_processor.memory import Memory
 from sensor_processor.progress import advanced, straggler_findings
 from sensor_processor.reading import Reading
@@ -149,24 +150,25 @@ class _Planner:
 
     def _note(self, reading: Reading, findings: Sequence[Finding]) -> None:
         for finding in findings[:MAX_FINDINGS]:
-            item = anomaly_item(
-                finding,
-                device=reading.envelope.thing,
-                facility=reading.envelope.facility,
-                device_type=reading.envelope.device_type,
-                time=reading.time,
-                retention_days=self._retention_days,
-            )
+            told: dict[str, Any] = {
+                "device": reading.envelope.thing,
+                "facility": reading.envelope.facility,
+                "device_type": reading.envelope.device_type,
+                "time": reading.time,
+                "retention_days": self._retention_days,
+            }
+            is_end = finding.began is not None
+            item = ended_item(finding, began=finding.began or 0, **told) if is_end else anomaly_item(finding, **told)
             # By key: two readings of one millisecond may find the same, and a transaction takes a key once.
             if item["bucket"]["S"] not in self._open.anomalies:
                 self._open.anomalies[item["bucket"]["S"]] = item
-                self._open.tally.anomalies += 1
+                self._open.tally.anomalies += not is_end
 
     def _make_room(self, reading: Reading, *, start: int, minute: Minute) -> None:
         """Closes the chunk if the reading's items might not fit in it any more."""
         chunk = self._open
         items = 1 + len(chunk.touched) + len(chunk.anomalies) + (start not in chunk.touched)
-        if items + min(2 * len(reading.metrics), MAX_FINDINGS) > CHUNK_ITEMS:
+        if items + min(4 * len(reading.metrics) + 4, MAX_FINDINGS) > CHUNK_ITEMS:
             self.close()
         elif start not in chunk.touched:
             size = sum(_size_of_minute(touched) for touched in chunk.touched.values())

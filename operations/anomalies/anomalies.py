@@ -8,11 +8,15 @@ from datetime import datetime
 from typing import Any
 
 PREFIX = "anomaly#"
+ENDED = "ended#"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Anomaly:
-    """One anomaly; `id` is its range key, times are ISO 8601 in UTC. Who has acknowledged it, or nobody yet."""
+    """One anomaly; `id` is its range key, times are ISO 8601 in UTC. Who has acknowledged it, or nobody yet.
+
+    `ended_at` is known of all but context's, which are moments, once all is as usual again.
+    """
 
     thing: str
     id: str
@@ -24,6 +28,7 @@ class Anomaly:
     score: float
     reason: str
     time: str
+    ended_at: str | None
     acknowledged_by: str | None
     acknowledged_at: str | None
     note: str | None
@@ -31,8 +36,19 @@ class Anomaly:
 
 def anomalies(client: Any, table: str, *, thing: str | None = None, facility: str | None = None) -> Iterator[Anomaly]:
     """Those of a thing (a query, cheap), or of all things (a scan, which reads the whole table)."""
+    ends = {
+        (item["device"]["S"], item["bucket"]["S"].removeprefix(ENDED)): item["ended_at"]["S"]
+        for item in _items(client, table, ENDED, thing=thing)
+    }
+    for item in _items(client, table, PREFIX, thing=thing):
+        if facility in (None, item["facility"]["S"]):
+            key = item["device"]["S"], item["bucket"]["S"].removeprefix(PREFIX)
+            yield _anomaly(item, ended_at=ends.get(key))
+
+
+def _items(client: Any, table: str, prefix: str, *, thing: str | None) -> Iterator[Mapping[str, Any]]:
     names = {"#bucket": "bucket"}
-    values: dict[str, Any] = {":prefix": {"S": PREFIX}}
+    values: dict[str, Any] = {":prefix": {"S": prefix}}
     arguments: dict[str, Any] = {"TableName": table, "ExpressionAttributeNames": names}
     if thing is None:
         operation, condition = "scan", "FilterExpression"
@@ -43,9 +59,7 @@ def anomalies(client: Any, table: str, *, thing: str | None = None, facility: st
         names["#device"] = "device"
         values[":device"] = {"S": thing}
     for page in client.get_paginator(operation).paginate(**arguments, ExpressionAttributeValues=values):
-        for item in page["Items"]:
-            if facility in (None, item["facility"]["S"]):
-                yield _anomaly(item)
+        yield from page["Items"]
 
 
 def acknowledge(
@@ -71,7 +85,7 @@ def acknowledge(
     return True
 
 
-def _anomaly(item: Mapping[str, Any]) -> Anomaly:
+def _anomaly(item: Mapping[str, Any], *, ended_at: str | None) -> Anomaly:
     def text(name: str) -> str | None:
         return item[name]["S"] if name in item else None
 
@@ -86,6 +100,7 @@ def _anomaly(item: Mapping[str, Any]) -> Anomaly:
         score=float(item["score"]["N"]),
         reason=item["reason"]["S"],
         time=item["time"]["S"],
+        ended_at=ended_at,
         acknowledged_by=text("acknowledged_by"),
         acknowledged_at=text("acknowledged_at"),
         note=text("note"),

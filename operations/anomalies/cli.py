@@ -93,4 +93,5 @@ def _newest(anomaly: Anomaly) -> str:
 
 def _line(anomaly: Anomaly) -> str:
     seen = f"  [seen by {anomaly.acknowledged_by}]" if anomaly.acknowledged_by else ""
-    return f"{anomaly.time}  {anomaly.severity:<8}  {anomaly.thing}  {anomaly.reason}{seen}"
+    ended = f", ended {anomaly.ended_at}" if anomaly.ended_at else ""
+    return f"{anomaly.time}  {anomaly.severity:<8}  {anomaly.thing}  {anomaly.reason}{ended}{seen}"

@@ -62,4 +62,5 @@ def backtest(history: History, metrics: Mapping[str, Metric]) -> list[Found]:
         )
         for place, (time, row) in enumerate(zip(history.times, history.rows, strict=True))
         for finding in detectors.learn((time, place), row, metrics=metrics)
+        if finding.began is None
     ]

@@ -88,13 +88,32 @@ def test_a_detector_finds_its_fault_once_and_says_why(detector: str, restart_eve
     """One finding at the beginning of the event, none before it, the same whether or not the process lives on."""
     metrics, rows, expected, words = CASES[detector]
 
-    found = list(feed(rows, metrics=metrics, restart_every=restart_every))
+    told = list(feed(rows, metrics=metrics, restart_every=restart_every))
+    found = [(place, finding) for place, finding in told if finding.began is None]
 
     assert [detector] == [finding.detector for _, finding in found]
     place, finding = found[0]
     assert place in expected
     assert words in finding.reason
     assert finding.metric in metrics and finding.value == rows[place][finding.metric] and finding.score > 1
+
+
+@pytest.mark.parametrize("restart_every", [0, 50])
+@pytest.mark.parametrize("detector", ["flatline", "rate", "baseline", "correlation", "limits"])
+def test_an_event_has_an_end(detector: str, restart_every: int) -> None:
+    """When all is as usual again, the end says when the event began; also after a restart in between."""
+    metrics, rows, _, _ = CASES.get(detector, CASES["flatline"])
+    if "flow" in metrics:
+        rows = rows + machine(100, seed=9)
+    if detector == "limits":
+        limited = Metric(name="pressure", unit="bar", minimum=0, maximum=60, detector="limits")
+        metrics, rows = {"pressure": limited}, [{"pressure": value} for value in [50.0] * 60 + [61.0] * 60 + [50.0]]
+
+    told = list(feed(rows, metrics=metrics, restart_every=restart_every))
+    begin, end = ((place, finding) for place, finding in told if finding.detector == detector)
+
+    assert (begin[1].began, end[1].began) == (None, begin[0] * STEP_MS)
+    assert end[0] > begin[0] and end[1].metric == begin[1].metric
 
 
 @pytest.mark.parametrize("detector", CASES)

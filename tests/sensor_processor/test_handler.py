@@ -120,6 +120,19 @@ def test_an_anomaly_is_written_with_its_reason(platform: Any, event: Any, record
     ]
 
 
+def test_the_end_of_an_anomaly_is_an_item_of_its_own(platform: Any, event: Any, record: Any, payload: Any) -> None:
+    """Back within its limits, the event's end names its beginning; the anomaly's own item is not touched."""
+    time = 1_795_445_343_000
+    platform.handle(event(record(payload=payload(metrics={"temperature": 97.2}))))
+    begun = platform.anomalies()
+    platform.handle(event(record(payload=payload(metrics={"temperature": 90.0}, time=time + 200, sequence=18))))
+
+    (ended,) = [item for item in platform.items() if item["bucket"]["S"].startswith("ended#")]
+    assert ended["bucket"]["S"] == "ended#2026-11-23T14:49:03.000Z#temperature#limits"
+    assert (ended["began_at"]["S"], ended["ended_at"]["S"]) == ("2026-11-23T14:49:03.000Z", "2026-11-23T14:49:03.200Z")
+    assert platform.anomalies() == begun
+
+
 def test_a_conflicting_message_is_flagged_and_the_first_kept(
     platform: Any, event: Any, record: Any, payload: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

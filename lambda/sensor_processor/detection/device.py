@@ -29,25 +29,30 @@ BEFORE_ALL = (-1, -1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """An anomaly: the reading's `value` of `metric` is strange to `detector`; `reason` is in an operator's words."""
+    """An anomaly: the reading's `value` of `metric` is strange to `detector`; `reason` is in an operator's words.
+
+    With `began` (ms) it is the end of the event that began then, and `value` the first that is as usual again.
+    """
 
     metric: str
     detector: str
     value: float
     score: float
     reason: str
+    began: int | None = None
 
 
 class Channel:
     """What is known of one metric: its limits at hand, the side of a running excursion and its own detector."""
 
-    __slots__ = ("context", "excursion", "maximum", "metric", "minimum", "single")
+    __slots__ = ("began", "context", "excursion", "limits_began", "maximum", "metric", "minimum", "single")
 
     def __init__(self, metric: Metric, *, excursion: int = 0, context: ThreeViews | None = None) -> None:
         self.metric = metric
         self.minimum = -math.inf if metric.minimum is None else metric.minimum
         self.maximum = math.inf if metric.maximum is None else metric.maximum
         self.excursion = excursion
+        self.limits_began = self.began = 0
         self.context = context
         if context is None and metric.detector == "context":
             self.context = ThreeViews()
@@ -60,6 +65,8 @@ class Channel:
             context=b"" if self.context is None else pack_context(self.context),
             single="" if self.single is None else self.metric.detector,
             numbers=[] if self.single is None else self.single.state(),
+            limits_began=self.limits_began,
+            began=self.began,
         )
 
     @classmethod
@@ -67,7 +74,9 @@ class Channel:
         """A channel that goes on from `state`, as far as the metric still has the detector. Raises StateError."""
         has_context = bool(state.context) and metric.detector == "context"
         channel = cls(metric, excursion=state.excursion, context=unpack_context(state.context) if has_context else None)
+        channel.limits_began = state.limits_began
         if channel.single is not None and state.single == metric.detector:
+            channel.began = state.began
             try:
                 channel.single.restore(state.numbers)
             except ValueError as error:
@@ -109,7 +118,10 @@ class DeviceDetectors:
             side = 0 if channel.minimum <= value <= channel.maximum else 1 if value > channel.maximum else -1
             # One anomaly an excursion, at its start.
             if side != channel.excursion:
+                if channel.excursion and channel.limits_began:
+                    findings.append(_ending(name, "limits", value, channel.limits_began))
                 channel.excursion = side
+                channel.limits_began = order[0] if side else 0
                 if side:
                     findings.append(limits_finding(channel.metric, value))
             detector = channel.context
@@ -122,10 +134,18 @@ class DeviceDetectors:
                     findings.append(Finding(metric=name, detector="context", value=value, score=score, reason=reason))
             elif channel.single is not None:
                 score = channel.single.update(order[0], value)
+                if channel.began and not channel.single.is_on:
+                    findings.append(_ending(name, channel.metric.detector, value, channel.began))
+                    channel.began = 0
                 if score:
+                    channel.began = order[0]
                     findings.append(_single_finding(channel, channel.single, value, score))
         for group in self._groups:
-            found = group.update(values)
+            ended = group.began
+            found = group.update(order[0], values)
+            if ended and not group.began:
+                name = group.metric
+                findings.append(_ending(name, group.name, values[name], ended))
             if found is not None:
                 name, score, reason = found
                 findings.append(
@@ -174,6 +194,10 @@ def limits_finding(metric: Metric, value: float) -> Finding:
         score=limits_score(metric, value),
         reason=limits_reason(metric, value),
     )
+
+
+def _ending(metric: str, detector: str, value: float, began: int) -> Finding:
+    return Finding(metric=metric, detector=detector, value=value, score=0.0, reason="as usual again", began=began)
 
 
 def _single_finding(channel: Channel, detector: Single, value: float, score: float) -> Finding:

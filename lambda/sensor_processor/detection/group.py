@@ -15,17 +15,20 @@ GROUPED = ("baseline", "correlation")
 class Group:
     """One detector over those metrics of a device type that name it, in the order of their names."""
 
-    __slots__ = ("detector", "metrics", "name", "names")
+    __slots__ = ("began", "detector", "metric", "metrics", "name", "names")
 
     def __init__(self, name: str, metrics: Mapping[str, Metric]) -> None:
         self.name = name
         self.metrics = metrics
+        self.began = 0
+        self.metric = ""
         self.names = tuple(sorted(key for key, metric in metrics.items() if metric.detector == name))
         self.detector: Shift | Correlation = (Shift if name == "baseline" else Correlation)(max(len(self.names), 1))
 
-    def update(self, values: Mapping[str, float]) -> tuple[str, float, str] | None:
+    def update(self, time: int, values: Mapping[str, float]) -> tuple[str, float, str] | None:
         """The metric, the score and the words of a state that begins with this reading; None else.
 
+        `began` is when the running state began (ms), 0 where none runs, and `metric` which one it was told of.
         A reading that lacks one of the metrics is no row.
         """
         try:
@@ -33,18 +36,24 @@ class Group:
         except KeyError:
             return None
         was_on = self.detector.state
-        if not self.detector.update(row) or was_on:
+        if not self.detector.update(row):
+            self.began = 0
+            return None
+        if was_on:
             return None
         metric = self.metrics[self.names[self.detector.worst]]
+        self.began, self.metric = time, metric.name
         return metric.name, self.detector.score, self._words(metric, values[metric.name])
 
     def state(self) -> list[Any]:
         """What `restore` goes on from; the names say whose numbers they are."""
         detector = self.detector
         if isinstance(detector, Shift):
-            return [list(self.names), *detector.numbers()]
+            return [list(self.names), self.began, self.metric, *detector.numbers()]
         return [
             list(self.names),
+            self.began,
+            self.metric,
             detector.count,
             detector.means,
             detector.products,
@@ -54,8 +63,9 @@ class Group:
 
     def restore(self, state: list[Any]) -> None:
         """Takes over what `state` gave, if it is of the same metrics. Raises ValueError or TypeError."""
-        names, *numbers = state
+        names, began, metric, *numbers = state
         if tuple(names) == self.names:
+            self.began, self.metric = began, metric
             self.detector.restore(*numbers)
 
     def _words(self, metric: Metric, value: float) -> str:

@@ -15,6 +15,7 @@ class Single(Protocol):
     """A detector of one metric; `update` gives the score of an event that begins with this reading, else 0."""
 
     words: str
+    is_on: bool
 
     def update(self, time: int, value: float) -> float:
         """Takes the next reading; `time` is in ms."""
@@ -34,11 +35,12 @@ class Flatline:
     CHANGES = 20
     """At least so many equal readings, so many times the longest run before, after so many changes of the value."""
 
-    __slots__ = ("changes", "last", "longest", "run", "since", "words")
+    __slots__ = ("changes", "is_on", "last", "longest", "run", "since", "words")
 
     def __init__(self) -> None:
         self.last = self.since = 0.0
         self.run = self.longest = self.changes = 0
+        self.is_on = False
         self.words = ""
 
     def update(self, time: int, value: float) -> float:
@@ -48,23 +50,25 @@ class Flatline:
             limit = max(self.LEAST, self.TIMES * self.longest)
             if self.run != limit or self.changes < self.CHANGES:
                 return 0.0
+            self.is_on = True
             self.words = f"has stood still for {self.run} readings; before it never did for more than {self.longest}"
             return self.run / max(self.longest, 1)
         # A run that was an event is no measure for the next one.
-        if self.run and self.run < max(self.LEAST, self.TIMES * self.longest):
+        if not self.is_on:
             self.longest = max(self.longest, self.run)
+        self.is_on = False
         self.changes += self.run > 0
         self.last, self.run, self.since = value, 1, time
         return 0.0
 
     def state(self) -> list[float]:
         """See Single."""
-        return [self.last, self.since, self.run, self.longest, self.changes]
+        return [self.last, self.since, self.run, self.longest, self.changes, float(self.is_on)]
 
     def restore(self, state: list[float]) -> None:
         """See Single."""
-        self.last, self.since, run, longest, changes = state
-        self.run, self.longest, self.changes = int(run), int(longest), int(changes)
+        self.last, self.since, run, longest, changes, is_on = state
+        self.run, self.longest, self.changes, self.is_on = int(run), int(longest), int(changes), bool(is_on)
 
 
 class Rate:

@@ -23,13 +23,15 @@ class StateError(Exception):
 
 
 class MetricState(msgspec.Struct, array_like=True):
-    """What is known of one metric: the side of a running excursion (-1, 0, 1), the packed context detector, and the
-    numbers of another one by its name."""
+    """What is known of one metric: the side of a running excursion (-1, 0, 1), the packed context detector, the
+    numbers of another one by its name, and when running events began (ms, 0 where none runs)."""
 
     excursion: int = 0
     context: bytes = b""
     single: str = ""
     numbers: list[float] = []
+    limits_began: int = 0
+    began: int = 0
 
 
 class DeviceState(msgspec.Struct, array_like=True):

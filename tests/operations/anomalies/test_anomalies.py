@@ -14,9 +14,9 @@ from moto import mock_aws
 
 from generator.cli import main
 from operations.anomalies import cli
-from operations.anomalies.anomalies import acknowledge, anomalies
+from operations.anomalies.anomalies import Anomaly, acknowledge, anomalies
 from sensor_processor.detection import Finding
-from sensor_processor.items import anomaly_item
+from sensor_processor.items import anomaly_item, ended_item
 
 TABLE = "table-readings-dev"
 TIME = 1_795_445_343_250
@@ -45,6 +45,11 @@ def client() -> Iterator[Any]:
                 finding, device=thing, facility=facility, device_type="p", time=TIME + place, retention_days=90
             )
             client.put_item(TableName=TABLE, Item=item)
+        ending = Finding(metric="t", detector="limits", value=90.0, score=0.0, reason="as usual again", began=TIME)
+        item = ended_item(
+            ending, began=TIME, device=THING, facility="sg-01", device_type="p", time=TIME + 60_000, retention_days=90
+        )
+        client.put_item(TableName=TABLE, Item=item)
         client.put_item(TableName=TABLE, Item={"device": {"S": THING}, "bucket": {"S": "minute#2026-11-23T14:49Z"}})
         yield client
 
@@ -54,8 +59,12 @@ def test_anomalies_are_told_by_thing_and_facility(client: Any) -> None:
     (own,) = anomalies(client, TABLE, thing=THING)
 
     assert ("critical", "2026-11-23T14:49:03.250Z", None) == (own.severity, own.time, own.acknowledged_by)
-    assert 2 == len(list(anomalies(client, TABLE)))
+    assert ["2026-11-23T14:50:03.250Z", None] == [each.ended_at for each in sorted(anomalies(client, TABLE), key=_time)]
     assert ["other"] == [each.thing for each in anomalies(client, TABLE, facility="my-jb-01")]
+
+
+def _time(anomaly: Anomaly) -> str:
+    return anomaly.time
 
 
 def test_an_acknowledgement_stays_with_the_anomaly(client: Any) -> None:
@@ -80,5 +89,7 @@ def test_the_command_lists_what_nobody_has_seen(client: Any, monkeypatch: pytest
     anomaly_id = json.loads(run("list", "--json", "--thing", THING)[0])["id"]
     assert ["acknowledged by mei"] == run("ack", THING, anomaly_id, "--by", "mei")
     assert "1 anomalies that nobody has acknowledged" == run("list")[-1]
-    assert run("list", "--all")[1].endswith("t 97.2 C is above its limit  [seen by mei]")
+    assert run("list", "--all")[1].endswith(
+        "t 97.2 C is above its limit, ended 2026-11-23T14:50:03.250Z  [seen by mei]"
+    )
     assert "has no anomaly" in run("ack", THING, "anomaly#x", "--by", "mei")[0]
