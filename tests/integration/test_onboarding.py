@@ -194,8 +194,9 @@ def test_a_staged_device_connects_once_it_is_active(added: Plant, tmp_path: Path
     assert 1 <= onboard(added, "--activate")["activated"]
     with Asker(added.broker, client_id=name, context=context) as active:
         assert active.is_in
-        assert active.publishes(f"dt/{APPLICATION}/{FACILITY}/press-monitor/{name}/telemetry")
-        assert not active.publishes(f"dt/{APPLICATION}/{FACILITY}/press-monitor/{thing_name(1)}/telemetry")
+        own, other = (f"cmd/{APPLICATION}/{FACILITY}/press-monitor/{it}/response" for it in (name, thing_name(1)))
+        assert active.publishes(own)  # no topic rule hears it: what the plant counts later is its own
+        assert not active.publishes(other)
 
 
 def test_a_thing_of_somebody_else_is_left_alone(added: Plant, tmp_path: Path) -> None:
