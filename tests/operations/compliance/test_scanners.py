@@ -19,7 +19,7 @@ from operations.compliance.scanners import require_scanners, scan_plans, scan_ro
 def record(check: str, resource: str, *, passed: bool, keys: tuple[str, ...] = ()) -> dict[str, Any]:
     result = {"result": "PASSED" if passed else "FAILED", "evaluated_keys": list(keys)}
     name = f"Ensure {check}"
-    path = "/work/stacks/tap-dev/plan.json"
+    path = "/scratch/stacks/tap-dev/plan.json"
     return {"check_id": check, "check_name": name, "resource": resource, "check_result": result, "file_abs_path": path}
 
 
