@@ -89,9 +89,9 @@ class Terraform:
                 )
             raise
 
-    def validate(self, stack: Path) -> None:
-        """Checks a stack offline; a fault names the first error."""
-        self._run(stack, "validate")
+    def validate(self, stack: Path) -> str:
+        """What Terraform says of a stack that it accepts, offline; a fault names the first error."""
+        return self._run(stack, "validate")
 
     def plan(self, stack: Path, *, saved: Path | None = None) -> tuple[PlannedChange, ...]:
         """What an apply would change, empty where nothing; `saved` is a file for the plan itself."""

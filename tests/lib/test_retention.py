@@ -82,4 +82,4 @@ def test_terraform_accepts_the_records(records: Any, name: str, tmp_path: Path) 
     folder = records.outdir / "stacks" / name
     terraform = terraform_for(environment=os.environ, logs=tmp_path)
     terraform.init(folder)
-    terraform.validate(folder)
+    assert "Success! The configuration is valid" in terraform.validate(folder)

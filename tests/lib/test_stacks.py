@@ -46,7 +46,7 @@ def test_terraform_accepts_the_stack(stacks: Any, name: str, tmp_path: Path) -> 
     folder = stacks.outdir / "stacks" / name
     terraform = terraform_for(environment=os.environ, logs=tmp_path)
     terraform.init(folder)
-    terraform.validate(folder)
+    assert "Success! The configuration is valid" in terraform.validate(folder)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -19,14 +19,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from operations.local.event_source_values import StreamRecord
 from operations.local.lambda_events import kinesis_event
 from sensor_processor import handler
-from sensor_processor.archive import Archive
 from sensor_processor.catalogue import parse_catalogue
-from sensor_processor.memory import Memory
-from sensor_processor.settings import Settings
-from sensor_processor.store import Store
 from tests.integration.faults.chaos import Chaos, Clock, Crash
 from tests.integration.faults.load import CATALOGUE, Sent, message, thing_of
 from tests.integration.faults.stubs import S3, DynamoDb
+from tests.integration.faults.workers import new_worker
 from tests.integration.faults.world import Context
 
 START = 1_795_445_340_000
@@ -54,30 +51,9 @@ class Deliveries(RuleBasedStateMachine):
         self.worker = self.new_worker()
 
     def new_worker(self) -> handler.Runtime:
-        configured = Settings(
-            readings_table="table-readings",
-            devices_table="table-devices",
-            archive_bucket="bucket",
-            environment_suffix="dev",
-            metrics_namespace="Fleet",
-            reading_retention_days=90,
-            log_level="ERROR",
-            catalogue=PARSED,
-        )
         self.workers += 1  # two processes never draw the same token
         dice = random.Random(self.workers)
-        return handler.Runtime(
-            settings=configured,
-            store=Store(
-                client=self.dynamo, readings_table="table-readings", devices_table="table-devices", random=dice
-            ),
-            archive=Archive(client=self.s3, bucket="bucket"),
-            memory=Memory(),
-            random=dice,
-            clock=self.chaos.clock,
-            sleep=self.chaos.clock.sleep,
-            write=lambda line: None,
-        )
+        return new_worker(self.dynamo, self.s3, catalogue=PARSED, dice=dice, clock=self.chaos.clock)
 
     @rule(device=devices, minute=minutes, sequence=sequences, value=values)
     def send(self, device: int, minute: int, sequence: int, value: int) -> None:

@@ -16,15 +16,12 @@ from operations.local.event_source_values import Discard, Invoke, Redelivery, So
 from operations.local.lambda_events import failure_message, kinesis_event
 from operations.replay.replay import FunctionError, Outcome, replay
 from sensor_processor import handler
-from sensor_processor.archive import Archive
 from sensor_processor.catalogue import parse_catalogue
-from sensor_processor.memory import Memory
-from sensor_processor.settings import Settings
-from sensor_processor.store import Store
 from tests.integration.faults.chaos import DEAD_SHARD_S, OUTAGE_S, RESHARD, Chaos, Clock, Crash
 from tests.integration.faults.load import CATALOGUE, SPACING_MS, Load
 from tests.integration.faults.oracle import Oracle
 from tests.integration.faults.stubs import S3, DynamoDb, Kinesis, Sqs
+from tests.integration.faults.workers import new_worker
 
 BEGINS = 1_795_445_340.0
 FIRST_NUMBER = 49_600_000_000_000_000_000_000_000_000_000_000_000_000_000_000_000_000_000
@@ -137,27 +134,7 @@ class World:
     def _worker(self, shard: str, place: int) -> handler.Runtime:
         """A process that remembers nothing yet."""
         dice = random.Random(f"{self.chaos.seed}:{shard}:{place}:{self._records}")
-        settings = Settings(
-            readings_table="table-readings",
-            devices_table="table-devices",
-            archive_bucket="bucket",
-            environment_suffix="dev",
-            metrics_namespace="Fleet",
-            reading_retention_days=90,
-            log_level="ERROR",
-            catalogue=self._catalogue,
-        )
-        store = Store(client=self.dynamo, readings_table="table-readings", devices_table="table-devices", random=dice)
-        return handler.Runtime(
-            settings=settings,
-            store=store,
-            archive=Archive(client=self.s3, bucket="bucket"),
-            memory=Memory(),
-            random=dice,
-            clock=self.clock,
-            sleep=self.clock.sleep,
-            write=lambda line: None,
-        )
+        return new_worker(self.dynamo, self.s3, catalogue=self._catalogue, dice=dice, clock=self.clock)
 
     def _put(self, sent: Any) -> None:
         is_resharded = sent.received_at / 1000 >= BEGINS + RESHARD * self.chaos.lasts

@@ -1,0 +1,38 @@
+"""Makes a process of the sensor processor on the stubs: one that remembers nothing yet."""
+
+from __future__ import annotations
+
+from random import Random
+
+from sensor_processor import handler
+from sensor_processor.archive import Archive
+from sensor_processor.catalogue import Catalogue
+from sensor_processor.memory import Memory
+from sensor_processor.settings import Settings
+from sensor_processor.store import Store
+from tests.integration.faults.chaos import Clock
+from tests.integration.faults.stubs import S3, DynamoDb
+
+
+def new_worker(dynamo: DynamoDb, s3: S3, *, catalogue: Catalogue, dice: Random, clock: Clock) -> handler.Runtime:
+    """A process with tokens and waits from `dice`, and the time of `clock`."""
+    settings = Settings(
+        readings_table="table-readings",
+        devices_table="table-devices",
+        archive_bucket="bucket",
+        environment_suffix="dev",
+        metrics_namespace="Fleet",
+        reading_retention_days=90,
+        log_level="ERROR",
+        catalogue=catalogue,
+    )
+    return handler.Runtime(
+        settings=settings,
+        store=Store(client=dynamo, readings_table="table-readings", devices_table="table-devices", random=dice),
+        archive=Archive(client=s3, bucket="bucket"),
+        memory=Memory(),
+        random=dice,
+        clock=clock,
+        sleep=clock.sleep,
+        write=lambda line: None,
+    )
