@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
+from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
 _PLAIN_EVERY_S = 10.0
@@ -16,17 +17,18 @@ _PLAIN_EVERY_S = 10.0
 class Progress:
     """Shows how far a task is; use as a context manager and call `advance(done, total)`."""
 
-    def __init__(self, task: str) -> None:
+    def __init__(self, task: str, *, last: ProgressColumn | None = None) -> None:
+        """`last` is the bar's last column, the time so far by default; it may show the field `told`."""
         self._task = task
         self._bar: Bar | None = None
         self._id = None
         self._printed: float | None = None
         if sys.stderr.isatty():
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), last or TimeElapsedColumn())
             self._bar = Bar(*columns, console=Console(stderr=True), transient=True)
-            self._id = self._bar.add_task(task, total=None)
+            self._id = self._bar.add_task(task, total=None, told="")
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Self:
         if self._bar:
             self._bar.start()
         return self
@@ -38,13 +40,17 @@ class Progress:
             self._bar.stop()
 
     def advance(self, done: int, total: int) -> None:
-        """Show `done` of about `total`."""
+        """Shows `done` of about `total`."""
+        self.tell(f"{done} of about {total}", done=done, total=max(done, total))
+
+    def tell(self, plain: str, *, done: int, total: int, told: str = "") -> None:
+        """Shows how far it is: on a terminal as a bar, with `told` in its last column, else `plain` now and then."""
         if self._bar and self._id is not None:
-            self._bar.update(self._id, completed=done, total=max(done, total))
+            self._bar.update(self._id, completed=done, total=total, told=told)
             return
         now = time.monotonic()
         if self._printed is None:
             self._printed = now
         elif now - self._printed > _PLAIN_EVERY_S:
             self._printed = now
-            print(f"{self._task}: {done} of about {total}", file=sys.stderr, flush=True)
+            print(f"{self._task}: {plain}", file=sys.stderr, flush=True)
