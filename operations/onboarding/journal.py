@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from generator.diagnostics import EnvironmentFault
+from operations.onboarding.database import connect
 from operations.onboarding.lists.record import Fault
 from operations.onboarding.matching import Held, Pair
 from operations.onboarding.records import (
@@ -34,7 +35,6 @@ from operations.onboarding.records import (
 
 _TOGETHER = 500
 """Writes in one transaction at most: beyond, a row costs no less (docs/benchmarks.md)."""
-_BUSY_MS = 30_000
 
 
 class Journal:
@@ -42,15 +42,9 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         """Open or found it. Raises EnvironmentFault where the file is none of ours."""
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path = path
         try:
             self._reader = self._connect()
-            self._reader.executescript(SCHEMA)
-            found = self._reader.execute("PRAGMA user_version").fetchone()[0]
-            if found not in (0, FORMAT):
-                raise sqlite3.DatabaseError
-            self._reader.execute(f"PRAGMA user_version = {FORMAT}")
         except sqlite3.DatabaseError:
             raise EnvironmentFault(
                 f"{path} is no journal that can be read",
@@ -152,12 +146,8 @@ class Journal:
         return dict(self.read("SELECT state, count(*) FROM devices WHERE run = ? GROUP BY state", run))
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
-        connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
-        connection.execute("PRAGMA journal_mode = WAL")
         # FULL: an intent has to outlive the machine, not only the process.
-        connection.execute("PRAGMA synchronous = FULL")
-        return connection
+        return connect(self.path, synchronous="FULL", schema=SCHEMA, format_=FORMAT)
 
     def _write_all(self) -> None:
         connection = self._connect()

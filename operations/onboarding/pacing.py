@@ -7,12 +7,13 @@ SQLite file beside the journals, so that parallel runs on one account share its 
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
+
+from operations.onboarding.database import connect
 
 AHEAD_S = 0.05
 """How far calls may run ahead of an even pace: makes up for a thread that woke up late, far from a second's burst."""
@@ -44,13 +45,8 @@ class Pacer:
         self.calls: Counter[str] = Counter()
         self.throttles: Counter[str] = Counter()
         self._account, self._clock, self._sleep = account, clock, sleep
-        if path is not None:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False, timeout=30)
-        self._db.execute("PRAGMA journal_mode = WAL")
         # A pace that is lost with the machine is lost after more than a second: nothing is owed then.
-        self._db.execute("PRAGMA synchronous = OFF")
-        self._db.execute(_SCHEMA)
+        self._db = connect(path, synchronous="OFF", schema=_SCHEMA)
         self._writing = threading.Lock()
         self._turns = {api: threading.Lock() for api in rates}
 

@@ -54,11 +54,7 @@ class Site:
 
     def onboarded(self, *arguments: str, exit_code: int = 0) -> dict[str, Any]:
         """Its JSON result."""
-        with self.start(*arguments, "--json") as process:
-            out, err = process.communicate(timeout=120)
-        assert exit_code == process.returncode, f"{out}\n{err}"
-        result: dict[str, Any] = json.loads(out)
-        return result
+        return finished(self.start(*arguments, "--json"), exit_code=exit_code)
 
     def iot(self) -> Any:
         """A client of the service."""
@@ -69,6 +65,15 @@ class Site:
             aws_access_key_id="test",
             aws_secret_access_key="test",
         )
+
+
+def finished(process: subprocess.Popen[str], *, exit_code: int = 0) -> dict[str, Any]:
+    """The JSON result of a run that was started, held to an exit code."""
+    with process:
+        out, err = process.communicate(timeout=120)
+    assert exit_code == process.returncode, f"{out}\n{err}"
+    result: dict[str, Any] = json.loads(out)
+    return result
 
 
 @contextmanager

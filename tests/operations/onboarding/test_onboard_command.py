@@ -12,7 +12,7 @@ import pytest
 from benchmarks.iot_service.client import running
 from benchmarks.onboarding_project import OTHER_PLANT, PLANT, SUFFIX, make_csrs, make_onboarding_project
 from tests.operations.onboarding.builders import make_certificate, new_key, pem, quoted
-from tests.operations.onboarding.site import Site, asked_keys, keys_by_thing, site, thing_name
+from tests.operations.onboarding.site import Site, asked_keys, finished, keys_by_thing, site, thing_name
 
 GROUP = f"thing-group-{PLANT}-press-{SUFFIX}"
 POLICY = f"policy-{PLANT}-press-{SUFFIX}"
@@ -164,7 +164,7 @@ def test_runs_side_by_side_share_the_quotas(tmp_path: Path) -> None:
     with running(scale=4) as service:
         place = Site(project=project, service=service, things=60)
         both = [place.start("--json", plant=plant) for plant in (PLANT, OTHER_PLANT)]
-        results = [json.loads(process.communicate(timeout=60)[0]) for process in both]
+        results = [finished(process) for process in both]
         state = service.state()
     assert [60, 60] == [result["onboarded"] for result in results]
     assert {} == state["throttles"]
