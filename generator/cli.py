@@ -32,6 +32,7 @@ OPERATIONS: dict[str, tuple[str, str]] = {
     "anomalies": ("operations.anomalies.cli:anomalies", "Shows what is strange, and notes who has seen it."),
     "archive": ("operations.archive.cli:archive", "Prints the SQL with which Athena reads the raw archive."),
     "backtest": ("operations.backtest.cli:backtest", "Runs the detectors over a history and draws what they find."),
+    "history": ("operations.history.cli:history_", "Shows what a thing has measured, by the minute, hour or day."),
     "quarantine": ("operations.quarantine.cli:quarantine", "Looks at records that could not be processed."),
     "replay": ("operations.replay.cli:replay", "Gives records that ran out of retries to the processor again."),
     "demo": ("operations.demo.cli:demo", "Runs everything end to end and reports what came out."),

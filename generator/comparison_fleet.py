@@ -35,6 +35,9 @@ def compare_shared(before: RecordedFleet, plan: FleetPlan, *, changed: tuple[str
     if "observability" in changed:
         was_told = told_thresholds(before.values["observability"])
         yield PlannedChange(kind=Kind.OBSERVABILITY, detail=told_values(was_told, told_thresholds(plan.observability)))
+    if "history" in changed:
+        was_told = told_thresholds(before.values["history"])
+        yield PlannedChange(kind=Kind.HISTORY, detail=told_values(was_told, told_thresholds(plan.history)))
     if before.values["retention"] != plan.retention:
         kind = Kind.RETENTION_LENGTHENED if plan.retention == "records" else Kind.RETENTION_SHORTENED
         yield PlannedChange(kind=kind, detail=f"{before.values['retention']} → {plan.retention}")

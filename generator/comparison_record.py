@@ -10,7 +10,7 @@ from generator.diagnostics import WriteError
 from generator.naming import OUTPUT_FOLDER
 from generator.plan import DeviceTypePlan, MetricPlan
 
-_LATER = {"retention": "brief", "observability": {}}
+_LATER = {"retention": "brief", "observability": {}, "history": {"minute_days": 90, "anomaly_days": 90}}
 """What a former generator did not declare, and what held then."""
 _SHARED = ("application", "region", "account_id", "environment_suffix", "reserved_concurrency", "tags")
 

@@ -47,6 +47,7 @@ _SPECS = {
     "FacilityAlarmsSpec",
     "FacilitySpec",
     "FleetSpec",
+    "HistorySpec",
     "LineSpec",
     "MetricSpec",
     "ObservabilitySpec",

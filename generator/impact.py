@@ -36,6 +36,7 @@ class Kind(StrEnum):
     TAGS = "tags"
     PROCESSOR = "processor"
     OBSERVABILITY = "observability"
+    HISTORY = "history"
     RETENTION_LENGTHENED = "retention-lengthened"
     RETENTION_SHORTENED = "retention-shortened"
     TYPE_ADDED = "type-added"
@@ -100,6 +101,9 @@ RULES: dict[Kind, Rule] = {
     Kind.TAGS: _rule(Impact.SAFE, "tags are updated in place"),
     Kind.PROCESSOR: _rule(Impact.SAFE, "the function's settings are updated in place"),
     Kind.OBSERVABILITY: _rule(Impact.SAFE, "alarms and logs are updated in place; devices do not notice"),
+    Kind.HISTORY: _rule(
+        Impact.SAFE, "holds for what is written from then on; what the readings table has keeps its date"
+    ),
     Kind.RETENTION_LENGTHENED: _rule(
         Impact.SAFE,
         "Object Lock, deletion protection and years of retention come in place; what was archived before is not "

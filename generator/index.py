@@ -71,6 +71,7 @@ def fleet_values(manifest: FleetManifest) -> tuple[tuple[str, str], ...]:
         "account_id": manifest.account_id,
         "processor": manifest.processor.model_dump(mode="json"),
         "observability": asdict(plan_observability(manifest)),
+        "history": manifest.history.model_dump(mode="json"),
         "retention": manifest.retention,
         "tags": manifest.tags,
     }

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from generator.attributes import SERIAL_PATTERN
 from generator.inventory import Inventory, read_value
-from generator.manifest_platform import Alarms, FacilityAlarms, Observability, Processor, StartCapacity, Stream
+from generator.manifest_platform import Alarms, FacilityAlarms, History, Observability, Processor, StartCapacity, Stream
 from generator.model import Model
 from generator.naming import ID_PATTERN, NAME_PATTERN, SUFFIX_PATTERN
 from generator.regions import REGIONS
@@ -202,6 +202,7 @@ class FleetManifest(Model):
     stream: Stream = Stream()
     processor: Processor = Processor()
     observability: Observability = Observability()
+    history: History = History()
     retention: Annotated[
         Literal["brief", "records"],
         Field(description="brief: days, and all can be destroyed. records: years, locked against deletion."),
@@ -217,6 +218,7 @@ _MODELS: dict[tuple[str, ...], type[Model]] = {
     ("stream", "start_capacity"): StartCapacity,
     ("processor",): Processor,
     ("observability",): Observability,
+    ("history",): History,
     ("observability", "alarms"): Alarms,
     ("device_types", "*"): DeviceType,
     ("device_types", "*", "metrics", "*"): Metric,

@@ -36,6 +36,19 @@ class Processor(Model):
     ] = None
 
 
+Days = Annotated[int, Field(ge=16, le=36_500)]
+"""A message may come as much as 15 days after its time, and changes what the table then has to hold still."""
+
+
+class History(Model):
+    """How long the readings table keeps each level of what was measured; the archive has every message."""
+
+    minute_days: Annotated[Days, Field(description="Days that numbers by the minute are kept.")] = 90
+    hour_days: Annotated[Days, Field(description="Days that numbers by the hour are kept.")] = 400
+    day_days: Annotated[Days, Field(description="Days that numbers by the day are kept.")] = 3650
+    anomaly_days: Annotated[Days, Field(description="Days that anomalies are kept.")] = 400
+
+
 class Alarms(Model):
     """From which value on each alarm is raised; the last four watch one facility each."""
 

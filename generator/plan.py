@@ -9,6 +9,7 @@ from generator import naming
 from generator.manifest import DeviceType, Facility, FleetManifest
 from generator.plan_alarms import FacilityAlarmsPlan, ObservabilityPlan, facility_alarms, plan_observability, silence_s
 from generator.plan_contacts import ContactPlan, LinePlan, contact_plan, line_plan
+from generator.plan_history import HistoryPlan, plan_history
 from generator.plan_policy import PolicyPlan, policy_plan
 from generator.plan_things import Attributes, Layers, NamedThings, NumberedRun, Thing, numbered_runs
 
@@ -149,6 +150,7 @@ class FleetPlan:
     account_id: str | None
     reserved_concurrency: int | None
     retention: str
+    history: HistoryPlan
     observability: ObservabilityPlan
     tags: tuple[tuple[str, str], ...]
     device_types: tuple[DeviceTypePlan, ...]
@@ -165,6 +167,7 @@ def plan_fleet(manifest: FleetManifest) -> FleetPlan:
         account_id=manifest.account_id,
         reserved_concurrency=manifest.processor.reserved_concurrency,
         retention=manifest.retention,
+        history=plan_history(manifest),
         observability=plan_observability(manifest),
         tags=tuple(sorted(manifest.tags.items())),
         device_types=tuple(types.values()),

@@ -17,6 +17,7 @@ from generator.manifest import FleetManifest
 from generator.own_rules import check_own_rules
 from generator.regions import REGIONS
 from generator.rules_alarms import silence_windows
+from generator.rules_history import history_thins_out
 from generator.rules_metrics import correlated_metrics, metric_limits
 from generator.rules_text import plain_text, tag_count, tags
 from generator.rules_things import attributes, known_lines, line_numbers, unique_serials
@@ -184,4 +185,5 @@ RULES: tuple[Rule, ...] = (
     plain_text,
     stream_capacity,
     silence_windows,
+    history_thins_out,
 )

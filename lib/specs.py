@@ -63,6 +63,16 @@ class ObservabilitySpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HistorySpec:
+    """Days that the readings table keeps each level of what was measured."""
+
+    minute_days: int
+    hour_days: int
+    day_days: int
+    anomaly_days: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FleetSpec:
     """What all facilities share.
 
@@ -75,6 +85,7 @@ class FleetSpec:
     account_id: str | None
     reserved_concurrency: int | None
     retention: str
+    history: HistorySpec
     observability: ObservabilitySpec
     tags: dict[str, str]
     device_types: tuple[DeviceTypeSpec, ...]

@@ -82,6 +82,7 @@ class TapStack(FleetStack):
             logs_key_arn=self.keys.logs.arn,
             log_days=log_days,
             reserved_concurrency=fleet.reserved_concurrency,
+            history=fleet.history,
         )
         self.audit = AuditTrail(
             self,

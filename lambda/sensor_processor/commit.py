@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from sensor_processor.aggregate import Minute, minute_of
 from sensor_processor.catalogue import Catalogue
 from sensor_processor.chunk import Chunk, Tally
+from sensor_processor.history import Level, PeriodKey, over
 from sensor_processor.items import Device
 from sensor_processor.memory import Memory
 from sensor_processor.plan import Plan, plan_device
 from sensor_processor.reading import Reading
+from sensor_processor.retention import Retention
 from sensor_processor.retry import Retry, Unavailable
 from sensor_processor.store import Store, Verdict
 
@@ -39,7 +41,7 @@ def commit(
     *,
     store: Store,
     catalogue: Catalogue,
-    retention_days: int,
+    retention: Retention,
     memory: Memory,
     retry: Retry,
 ) -> Outcome:
@@ -51,9 +53,7 @@ def commit(
     attempt = 0
     while pending:
         try:
-            plans = _plans(
-                pending, store=store, catalogue=catalogue, retention_days=retention_days, memory=memory, retry=retry
-            )
+            plans = _plans(pending, store=store, catalogue=catalogue, retention=retention, memory=memory, retry=retry)
         except Unavailable as error:
             outcome.faults.add(str(error))
             break
@@ -75,7 +75,7 @@ def _plans(
     *,
     store: Store,
     catalogue: Catalogue,
-    retention_days: int,
+    retention: Retention,
     memory: Memory,
     retry: Retry,
 ) -> dict[str, Plan]:
@@ -83,6 +83,10 @@ def _plans(
     devices |= store.load_devices([name for name in pending if name not in devices], retry=retry)
     keys = [key for name, readings in pending.items() for key in _minutes_to_load(devices.get(name), name, readings)]
     minutes = store.load_minutes(keys, retry=retry)
+    parts = store.load_parts(
+        [key for name, readings in pending.items() for key in _periods_over(devices.get(name), name, readings)],
+        retry=retry,
+    )
     by_device: dict[str, dict[int, Minute]] = {}
     for (name, start), minute in minutes.items():
         by_device.setdefault(name, {})[start] = minute
@@ -90,9 +94,10 @@ def _plans(
         name: plan_device(
             device=devices.get(name),
             minutes=by_device.get(name, {}),
+            parts=parts,
             readings=readings,
             catalogue=catalogue,
-            retention_days=retention_days,
+            retention=retention,
             memory=memory,
         )
         for name, readings in pending.items()
@@ -106,6 +111,15 @@ def _minutes_to_load(device: Device | None, name: str, readings: Sequence[Readin
     if last is None or minute_of(min(times)) <= last:
         starts = sorted(set(map(minute_of, times)))
         yield from ((name, start) for start in starts if last is None or start <= last)
+
+
+def _periods_over(device: Device | None, name: str, readings: Sequence[Reading]) -> Iterator[PeriodKey]:
+    """The hours and days of the device that the readings end or change."""
+    hours, days = over(
+        before=None if device is None else device.newest_reading, times=[reading.time for reading in readings]
+    )
+    yield from ((name, Level.HOUR, start) for start in hours)
+    yield from ((name, Level.DAY, start) for start in days)
 
 
 def _write_rounds(

@@ -156,7 +156,7 @@ def _process(batch: Batch, *, process: Runtime, log: Log, retry: Retry) -> set[s
         [reading for reading in batch.readings if reading.sequence_number not in failed],
         store=process.store,
         catalogue=settings.catalogue,
-        retention_days=settings.reading_retention_days,
+        retention=settings.retention,
         memory=process.memory,
         retry=retry,
     )

@@ -22,6 +22,7 @@ from sensor_processor.aggregate import (
     unpack_ids,
 )
 from sensor_processor.detection import Finding, severity_of
+from sensor_processor.sketch import MINUTE_BINS, Sketch
 
 Item = dict[str, Any]
 """Attribute name to typed value, as DynamoDB's low-level client takes it."""
@@ -101,7 +102,7 @@ def parse_device(item: Mapping[str, Any]) -> Device:
         version=int(item["version"]["N"]),
         messages=int(item["messages"]["N"]),
         last_sequence=int(item["last_sequence"]["N"]) if "last_sequence" in item else None,
-        detectors=_binary(item["detectors"]),
+        detectors=binary_of(item["detectors"]),
     )
 
 
@@ -117,7 +118,7 @@ def minute_item(minute: Minute, *, retention_days: int) -> Item:
         "orders": {"M": {name: {"N": str(minute.metrics[name].last_order)} for name in sorted(minute.metrics)}},
         "conflicts": {"N": str(len(minute.conflicts))},
         "late": {"N": str(minute.late)},
-        "expires_at": {"N": str(_expiry(minute.start, retention_days))},
+        "expires_at": {"N": str(expiry_of(minute.start, retention_days))},
     }
     if minute.conflicts:
         item["conflict_ids"] = {"B": b"".join(sorted(minute.conflicts))}
@@ -133,14 +134,15 @@ def parse_minute(item: Mapping[str, Any], *, start: int) -> Minute:
         facility=item["facility"]["S"],
         device_type=item["device_type"]["S"],
         late=int(item["late"]["N"]),
-        entries=unpack_ids(_binary(item["ids"])),
-        conflicts=unpack_conflicts(_binary(item["conflict_ids"])) if "conflict_ids" in item else set(),
+        entries=unpack_ids(binary_of(item["ids"])),
+        conflicts=unpack_conflicts(binary_of(item["conflict_ids"])) if "conflict_ids" in item else set(),
         metrics={
             name: MetricAggregate(
                 count=int(numbers["M"]["count"]["N"]),
                 sum=steps_of(numbers["M"]["sum"]["N"]),
                 min=float(numbers["M"]["min"]["N"]),
                 max=float(numbers["M"]["max"]["N"]),
+                sketch=Sketch.unpack(binary_of(numbers["M"]["sketch"]), most=MINUTE_BINS),
                 last=float(numbers["M"]["last"]["N"]),
                 last_order=int(orders[name]["N"]),
             )
@@ -160,13 +162,13 @@ def anomaly_item(
         "facility": {"S": facility},
         "device_type": {"S": device_type},
         "metric": {"S": finding.metric},
-        "value": {"N": _plain(finding.value)},
+        "value": {"N": number_text(finding.value)},
         "detector": {"S": finding.detector},
         "severity": {"S": severity_of(finding.detector, finding.score)},
-        "score": {"N": _plain(round(finding.score, 3))},
+        "score": {"N": number_text(round(finding.score, 3))},
         "reason": {"S": finding.reason},
         "time": {"S": moment},
-        "expires_at": {"N": str(_expiry(time, retention_days))},
+        "expires_at": {"N": str(expiry_of(time, retention_days))},
     }
 
 
@@ -182,45 +184,39 @@ def ended_item(
         "facility": {"S": facility},
         "device_type": {"S": device_type},
         "metric": {"S": ending.metric},
-        "value": {"N": _plain(ending.value)},
+        "value": {"N": number_text(ending.value)},
         "detector": {"S": ending.detector},
         "began_at": {"S": start},
         "ended_at": {"S": iso(time)},
-        "expires_at": {"N": str(_expiry(time, retention_days))},
+        "expires_at": {"N": str(expiry_of(time, retention_days))},
     }
-
-
-def size_of(item: Item) -> int:
-    """About the bytes that DynamoDB counts for an item, never less."""
-    total = 0
-    for name, value in item.items():
-        ((kind, content),) = value.items()
-        total += len(name) + 8 + (size_of(content) if kind == "M" else len(content))
-    return total
 
 
 def _numbers(metric: MetricAggregate) -> Item:
     return {
         "count": {"N": str(metric.count)},
         "sum": {"N": decimal_text(metric.sum)},
-        "min": {"N": _plain(metric.min)},
-        "max": {"N": _plain(metric.max)},
-        "last": {"N": _plain(metric.last)},
+        "min": {"N": number_text(metric.min)},
+        "max": {"N": number_text(metric.max)},
+        "last": {"N": number_text(metric.last)},
+        "sketch": {"B": metric.sketch.pack()},
     }
 
 
-def _binary(value: Mapping[str, Any]) -> bytes:
+def binary_of(value: Mapping[str, Any]) -> bytes:
     """A binary attribute's bytes; from the wire (see `wire`) they come as base64."""
     content = value["B"]
     return a2b_base64(content) if isinstance(content, str) else bytes(content)
 
 
-def _plain(value: float) -> str:
+def number_text(value: float) -> str:
+    """A number as DynamoDB takes it."""
     text = repr(value)
     return format(Decimal(text), "f") if "e" in text else text.removesuffix(".0")
 
 
-def _expiry(time: int, retention_days: int) -> int:
+def expiry_of(time: int, retention_days: int) -> int:
+    """When an item of `time` (ms) expires, in seconds."""
     return time // 1000 + retention_days * DAY_S
 
 

@@ -6,7 +6,7 @@ is the one that was read before the minutes were. So a plan either takes effect 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
@@ -19,10 +19,15 @@ from sensor_processor.detection import (
     Finding,
     StateError,
 )
-from sensor_processor.items import Device, Item, anomaly_item, device_item, ended_item, minute_item, size_of
+from sensor_processor.history import Level, Part, PeriodKey, hour_of
+from sensor_processor.history_items import period_item
+from sensor_processor.items import Device, Item, anomaly_item, device_item, ended_item, minute_item
 from sensor_processor.memory import Memory
 from sensor_processor.progress import advanced, straggler_findings
 from sensor_processor.reading import Reading
+from sensor_processor.retention import Retention
+from sensor_processor.rollup import Rollup
+from sensor_processor.sizes import size_of, size_of_minute, size_of_period
 
 CHUNK_ITEMS = 90
 """Items of one device in a transaction, below DynamoDB's 100 for a call."""
@@ -65,12 +70,16 @@ def plan_device(
     *,
     device: Device | None,
     minutes: Mapping[int, Minute],
+    parts: Mapping[PeriodKey, Mapping[int, Part]],
     readings: Sequence[Reading],
     catalogue: Catalogue,
-    retention_days: int,
+    retention: Retention,
     memory: Memory,
 ) -> Plan:
-    """The plan for `readings` of one device, given what the tables hold; `minutes` by start, changed in place."""
+    """The plan for `readings` of one device, given what the tables hold; `minutes` by start, changed in place.
+
+    `parts` are those of the hours and days that the readings end or change.
+    """
     # Stable: readings of one place stay in the stream's order, in which they come.
     ordered = sorted(readings, key=_order)
     device_type = ordered[-1].envelope.device_type
@@ -82,7 +91,13 @@ def plan_device(
         except StateError as error:
             lost_state = str(error)
     planner = _Planner(
-        device=device, minutes=dict(minutes), detectors=detectors, catalogue=catalogue, retention_days=retention_days
+        ordered[-1].envelope.thing,
+        device=device,
+        minutes=dict(minutes),
+        parts=parts,
+        detectors=detectors,
+        catalogue=catalogue,
+        retention=retention,
     )
     planner.take(ordered)
     planner.close()
@@ -99,19 +114,22 @@ class _Planner:
 
     def __init__(
         self,
+        name: str,
         *,
         device: Device | None,
         minutes: dict[int, Minute],
+        parts: Mapping[PeriodKey, Mapping[int, Part]],
         detectors: DeviceDetectors,
         catalogue: Catalogue,
-        retention_days: int,
+        retention: Retention,
     ) -> None:
         self.chunks: list[Chunk] = []
         self.device = device
         self._minutes = minutes
+        self._rollup = Rollup(name, parts=parts, minutes=minutes)
         self._detectors = detectors
         self._catalogue = catalogue
-        self._retention_days = retention_days
+        self._retention = retention
         self._open = _Open()
 
     def take(self, readings: Sequence[Reading]) -> None:
@@ -123,14 +141,14 @@ class _Planner:
             if minute is None:
                 minute = self._minutes[start] = Minute(device=reading.envelope.thing, start=start)
             chunk = self._open
-            if start not in chunk.touched or chunk.anomalies or len(chunk.touched) > CHUNK_ITEMS // 2:
+            if start not in chunk.touched or chunk.anomalies or len(chunk.touched) > CHUNK_ITEMS // 6:
                 self._make_room(reading, start=start, minute=minute)
                 chunk = self._open
             metrics = device_types[reading.envelope.device_type]
             is_in_order = reading.order >= detectors.newest
             # Asked before the reading is counted in: a minute that shows an excursion already needs no second anomaly.
-            stragglers = [] if is_in_order else straggler_findings(reading, metrics=metrics, minute=minute)
-            added = minute.add(reading, known=metrics)
+            stragglers = [] if is_in_order else self._stragglers(reading, minute)
+            added = minute.add(reading)
             chunk.readings.append(reading)
             if added is Added.NEW:
                 chunk.touched[start] = minute
@@ -148,6 +166,16 @@ class _Planner:
                 chunk.tally.conflicts += 1
                 chunk.touched[start] = minute
 
+    def _stragglers(self, reading: Reading, minute: Minute) -> list[Finding]:
+        self._settle(minute)
+        metrics = self._catalogue.device_types[reading.envelope.device_type]
+        return straggler_findings(reading, metrics=metrics, minute=minute)
+
+    def _settle(self, minute: Minute) -> None:
+        late, unknown = minute.settle(self._catalogue.device_types)
+        self._open.tally.late += late
+        self._open.tally.unknown_metrics += unknown
+
     def _note(self, reading: Reading, findings: Sequence[Finding]) -> None:
         for finding in findings[:MAX_FINDINGS]:
             told: dict[str, Any] = {
@@ -155,7 +183,7 @@ class _Planner:
                 "facility": reading.envelope.facility,
                 "device_type": reading.envelope.device_type,
                 "time": reading.time,
-                "retention_days": self._retention_days,
+                "retention_days": self._retention.anomalies,
             }
             is_end = finding.began is not None
             item = ended_item(finding, began=finding.began or 0, **told) if is_end else anomaly_item(finding, **told)
@@ -167,56 +195,64 @@ class _Planner:
     def _make_room(self, reading: Reading, *, start: int, minute: Minute) -> None:
         """Closes the chunk if the reading's items might not fit in it any more."""
         chunk = self._open
-        items = 1 + len(chunk.touched) + len(chunk.anomalies) + (start not in chunk.touched)
+        periods = 2 * len({hour_of(touched) for touched in (start, *chunk.touched)}) + 2
+        items = 1 + len(chunk.touched) + len(chunk.anomalies) + (start not in chunk.touched) + periods
         if items + min(4 * len(reading.metrics) + 4, MAX_FINDINGS) > CHUNK_ITEMS:
             self.close()
         elif start not in chunk.touched:
-            size = sum(_size_of_minute(touched) for touched in chunk.touched.values())
-            if chunk.touched and size + _size_of_minute(minute) > CHUNK_BYTES:
+            metrics = len(self._catalogue.device_types[reading.envelope.device_type])
+            size = periods * size_of_period(metrics)
+            size += sum(size_of_minute(touched, metrics) for touched in (*chunk.touched.values(), minute))
+            if chunk.touched and size > CHUNK_BYTES:
                 self.close()
 
     def close(self) -> None:
         """Makes a chunk of what was taken since the last one."""
+        for minute in self._open.touched.values():
+            self._settle(minute)
         taken, self._open = self._open, _Open()
         if not taken.readings:
             return
         last = taken.readings[-1].envelope
-        expected = None if self.device is None else self.device.version
+        before = self.device
         item = None
         items: tuple[Item, ...] = ()
-        tally = taken.tally
-        tally.processed = len(taken.fresh)
-        tally.late = sum(reading.is_late for reading in taken.fresh)
-        for reading in taken.fresh:
-            known = self._catalogue.device_types[reading.envelope.device_type].keys()
-            if not reading.metrics.keys() <= known:
-                tally.unknown_metrics += len(reading.metrics.keys() - known)
+        size = 0
+        taken.tally.processed = len(taken.fresh)
         if taken.touched:
             self.device = advanced(
-                self.device, taken.fresh or taken.readings, messages=tally.processed, detectors=self._detectors
+                before, taken.fresh or taken.readings, messages=taken.tally.processed, detectors=self._detectors
             )
             item = device_item(self.device)
-            items = tuple(
-                minute_item(minute, retention_days=self._retention_days) for minute in taken.touched.values()
-            ) + tuple(taken.anomalies.values())
+            periods = self._periods(before, self.device, taken.touched)
+            items = (
+                *(minute_item(minute, retention_days=self._retention.minutes) for minute in taken.touched.values()),
+                *periods,
+                *taken.anomalies.values(),
+            )
+            size = DEVICE_BYTES + len(self.device.detectors) + sum(map(size_of, (*periods, *taken.anomalies.values())))
+            size += sum(size_of_minute(minute, len(minute.metrics)) for minute in taken.touched.values())
         self.chunks.append(
             Chunk(
                 device=last.thing,
                 facility=last.facility,
                 device_type=last.device_type,
-                expected_version=expected,
+                expected_version=None if before is None else before.version,
                 device_item=item,
                 items=items,
-                size=sum(map(_size_of_minute, taken.touched.values()))
-                + sum(map(size_of, taken.anomalies.values()))
-                + (DEVICE_BYTES + len(self.device.detectors) if item and self.device else 0),
+                size=size,
                 readings=tuple(taken.readings),
                 overflow=tuple(taken.overflow),
-                tally=tally,
+                tally=taken.tally,
             )
         )
 
-
-def _size_of_minute(minute: Minute) -> int:
-    """About the bytes that DynamoDB counts for a minute, never less: its parts have known lengths."""
-    return 500 + 13 * (len(minute.entries) + len(minute.conflicts)) + 400 * len(minute.metrics)
+    def _periods(self, before: Device | None, device: Device, touched: Iterable[int]) -> list[Item]:
+        """The items of hours and days that end or change."""
+        if device.newest_reading is None:
+            return []
+        periods = self._rollup.periods(
+            before=None if before is None else before.newest_reading, newest=device.newest_reading, touched=touched
+        )
+        days = {Level.HOUR: self._retention.hours, Level.DAY: self._retention.days}
+        return [period_item(period, retention_days=days[period.level]) for period in periods]

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sensor_processor.catalogue import Catalogue, CatalogueError, parse_catalogue
+from sensor_processor.retention import Retention
 
 MIN_RETENTION_DAYS = 16
 """A minute item must outlive the last moment at which a message of its minute can come again: 8 days of accepted age
-(see reading.MAX_AGE_MS) and 7 days of the stream's retention. Deleted earlier, it would be counted anew."""
+(see reading.MAX_AGE_MS) and 7 days of the stream's retention. Deleted earlier, it would be counted anew; and its hour
+and day would be made anew without it, or without the hours that had expired."""
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
@@ -29,7 +31,7 @@ class Settings:
     archive_bucket: str
     environment_suffix: str
     metrics_namespace: str
-    reading_retention_days: int
+    retention: Retention
     log_level: str
     catalogue: Catalogue
 
@@ -44,26 +46,31 @@ def read_settings(environment: Mapping[str, str], *, default_catalogue: Path) ->
             faults.append(f"{name} is not set")
         return value
 
+    def days(name: str, default: str) -> int:
+        text = environment.get(name) or default
+        if re.fullmatch(r"[0-9]{1,5}", text, re.ASCII) and int(text) >= MIN_RETENTION_DAYS:
+            return int(text)
+        faults.append(f"{name} is {text!r}, not a whole number of at least {MIN_RETENTION_DAYS}")
+        return 0
+
     settings = Settings(
         readings_table=required("READINGS_TABLE"),
         devices_table=required("DEVICES_TABLE"),
         archive_bucket=required("ARCHIVE_BUCKET"),
         environment_suffix=required("ENVIRONMENT_SUFFIX"),
         metrics_namespace=environment.get("METRICS_NAMESPACE") or "Fleet",
-        reading_retention_days=_days(environment.get("READING_RETENTION_DAYS") or "35", faults=faults),
+        retention=Retention(
+            minutes=days("MINUTE_RETENTION_DAYS", "90"),
+            hours=days("HOUR_RETENTION_DAYS", "400"),
+            days=days("DAY_RETENTION_DAYS", "3650"),
+            anomalies=days("ANOMALY_RETENTION_DAYS", "400"),
+        ),
         log_level=_level(environment.get("LOG_LEVEL") or "INFO", faults=faults),
         catalogue=_catalogue(Path(environment.get("CATALOGUE_FILE") or default_catalogue), faults=faults),
     )
     if faults:
         raise SettingsError(f"the sensor processor's environment is incomplete: {'; '.join(faults)}")
     return settings
-
-
-def _days(text: str, *, faults: list[str]) -> int:
-    if re.fullmatch(r"[0-9]{1,5}", text, re.ASCII) and int(text) >= MIN_RETENTION_DAYS:
-        return int(text)
-    faults.append(f"READING_RETENTION_DAYS is {text!r}, not a whole number of at least {MIN_RETENTION_DAYS}")
-    return 0
 
 
 def _level(text: str, *, faults: list[str]) -> str:

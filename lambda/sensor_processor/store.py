@@ -13,6 +13,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from sensor_processor.aggregate import Minute, minute_bucket
 from sensor_processor.chunk import Chunk
+from sensor_processor.history import Part, PeriodKey, part_buckets
+from sensor_processor.history_items import PART_ATTRIBUTES, parse_part
 from sensor_processor.items import Device, Item, device_key, minute_key, parse_device, parse_minute
 from sensor_processor.retry import Again, Retry, Unavailable
 
@@ -77,6 +79,13 @@ class Store:
             minutes[name, start] = parse_minute(item, start=start)
         return minutes
 
+    def load_parts(self, keys: Collection[PeriodKey], *, retry: Retry) -> dict[PeriodKey, dict[int, Part]]:
+        """The minutes of these hours and the hours of these days, by start; load their devices first, as for minutes.
+
+        Raises Unavailable.
+        """
+        return {key: self._query_parts(key, retry=retry) for key in keys}
+
     def write(self, chunks: Sequence[Chunk], *, retry: Retry) -> dict[str, Written]:
         """Writes at most one chunk of each device, several devices to a transaction; what came of it by device."""
         written = {chunk.device: _COMMITTED for chunk in chunks if chunk.device_item is None}
@@ -105,6 +114,35 @@ class Store:
         except (BotoCoreError, ClientError) as error:
             raise Unavailable(f"reading {table}: {error}") from error
         return found
+
+    def _query_parts(self, key: PeriodKey, *, retry: Retry) -> dict[int, Part]:
+        name, level, start = key
+        starts = part_buckets(level, start)
+        buckets = list(starts)
+        request: Item = {
+            "TableName": self._readings_table,
+            "ConsistentRead": True,
+            "KeyConditionExpression": "#device = :device AND #bucket BETWEEN :first AND :last",
+            "ProjectionExpression": ", ".join(f"#{attribute}" for attribute in PART_ATTRIBUTES),
+            "ExpressionAttributeNames": {f"#{attribute}": attribute for attribute in ("device", *PART_ATTRIBUTES)},
+            "ExpressionAttributeValues": {
+                ":device": {"S": name},
+                ":first": {"S": buckets[0]},
+                ":last": {"S": buckets[-1]},
+            },
+        }
+        parts: dict[int, Part] = {}
+        try:
+            while True:
+                answer = retry.run(lambda: self._client.query(**request))
+                for item in answer["Items"]:
+                    at = starts[item["bucket"]["S"]]
+                    parts[at] = parse_part(item, start=at)
+                if not answer.get("LastEvaluatedKey"):
+                    return parts
+                request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+        except (BotoCoreError, ClientError) as error:
+            raise Unavailable(f"reading {self._readings_table}: {error}") from error
 
     def _write_group(self, group: list[Chunk], *, retry: Retry) -> dict[str, Written]:
         """Writes the chunks of several devices, leaving out those that made DynamoDB cancel."""

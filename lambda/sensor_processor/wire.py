@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-OPERATIONS = ("BatchGetItem", "TransactWriteItems")
+OPERATIONS = ("BatchGetItem", "Query", "TransactWriteItems")
 
 _BODY = "sensor_processor_body"
 
@@ -23,7 +23,7 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def speak_plainly(client: Any) -> Any:
-    """Takes over the encoding of the processor's two operations on a DynamoDB client, and gives it back.
+    """Takes over the encoding of the processor's operations on a DynamoDB client, and gives it back.
 
     Binary attributes of answers are base64 text then, not bytes: `items` takes both.
     """

@@ -21,6 +21,7 @@ from lib.bindings import (
 from lib.names import PlatformNames, bucket_arn
 from lib.packaging import LambdaZip
 from lib.roles import ServiceRole
+from lib.specs import HistorySpec
 
 HANDLER = "sensor_processor.handler.handle"
 RUNTIME = "python3.11"
@@ -29,9 +30,6 @@ MEMORY_MB = 1024
 """Buys CPU in proportion: a full batch takes seconds, and costs no more than slowly with less."""
 
 TIMEOUT_S = 120
-
-READING_RETENTION_DAYS = 90
-"""How long a minute's metrics and an anomaly stay in the table; the raw archive keeps the readings."""
 
 BATCH_SIZE = 2000
 """Records an invocation: 1.35 kB each in the event, of Lambda's 6 MB (4,000 at most)."""
@@ -69,6 +67,7 @@ class SensorProcessor:
         logs_key_arn: str,
         log_days: int,
         reserved_concurrency: int | None,
+        history: HistorySpec,
     ) -> None:
         self.log_group = CloudwatchLogGroup(
             scope,
@@ -111,7 +110,10 @@ class SensorProcessor:
                     "ARCHIVE_BUCKET": archive_bucket,
                     "ENVIRONMENT_SUFFIX": names.suffix,
                     "METRICS_NAMESPACE": names.metrics_namespace,
-                    "READING_RETENTION_DAYS": str(READING_RETENTION_DAYS),
+                    "MINUTE_RETENTION_DAYS": str(history.minute_days),
+                    "HOUR_RETENTION_DAYS": str(history.hour_days),
+                    "DAY_RETENTION_DAYS": str(history.day_days),
+                    "ANOMALY_RETENTION_DAYS": str(history.anomaly_days),
                     "LOG_LEVEL": "INFO",
                 }
             ),
@@ -169,7 +171,7 @@ def _permissions(names: PlatformNames, key_arn: str) -> tuple[iam.Statement, ...
         ),
         iam.Statement(
             sid="WriteReadings",
-            actions=TABLE_ACTIONS,
+            actions=(*TABLE_ACTIONS, "dynamodb:Query"),  # by which it sums up the hours and days of a device
             resource=names.table_arn(names.readings_table),
         ),
         iam.Statement(

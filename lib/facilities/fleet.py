@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from lib.specs import DeviceTypeSpec, FleetSpec, MetricSpec, ObservabilitySpec, PlatformAlarmsSpec
+from lib.specs import DeviceTypeSpec, FleetSpec, HistorySpec, MetricSpec, ObservabilitySpec, PlatformAlarmsSpec
 
 FLEET = FleetSpec(
     application='mfg',
@@ -12,6 +12,12 @@ FLEET = FleetSpec(
     account_id=None,
     reserved_concurrency=None,
     retention='brief',
+    history=HistorySpec(
+        minute_days=90,
+        hour_days=400,
+        day_days=3650,
+        anomaly_days=400,
+    ),
     observability=ObservabilitySpec(
         iot_logging=None,
         registry_events=True,

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lib.constructs import sensor_processor
+from lib.specs import HistorySpec
 from sensor_processor.settings import read_settings
 
 pytestmark = pytest.mark.cdktf
@@ -47,7 +48,10 @@ def test_the_processor_understands_its_environment(stacks, tmp_path: Path) -> No
     variables = stacks.platform.one("aws_lambda_function", "function-sensor-processor")["environment"]["variables"]
     settings = read_settings(variables, default_catalogue=tmp_path / "catalogue.json")
     assert (settings.environment_suffix, settings.metrics_namespace, settings.log_level) == ("tst", "Fleet/tst", "INFO")
-    assert settings.reading_retention_days == sensor_processor.READING_RETENTION_DAYS
+    kept = settings.retention
+    assert FLEET.history == HistorySpec(
+        minute_days=kept.minutes, hour_days=kept.hours, day_days=kept.days, anomaly_days=kept.anomalies
+    )
     assert variables["READINGS_TABLE"] == "${aws_dynamodb_table.table-readings.name}"
     assert variables["DEVICES_TABLE"] == "${aws_dynamodb_table.table-devices.name}"
     assert variables["ARCHIVE_BUCKET"] == "${aws_s3_bucket.bucket-raw-archive.bucket}"
@@ -106,11 +110,12 @@ def test_its_role_may_do_exactly_this(stacks) -> None:
     key = "${aws_kms_key.key-data.arn}"
     reads = ("DescribeStream", "DescribeStreamSummary", "GetRecords", "GetShardIterator", "ListShards")
     table = ["dynamodb:BatchGetItem", "dynamodb:PutItem"]
+    readings = [*table, "dynamodb:Query"]
     table_key = [f"kms:{a}" for a in ("Decrypt", "Encrypt", "GenerateDataKey", "ReEncryptFrom", "ReEncryptTo")]
     log_streams = "log-group:/aws/lambda/function-sensor-processor-tst:log-stream:*"
     assert {sid: (s["Action"], s["Resource"]) for sid, s in statements.items()} == {
         "ReadTheStream": ([f"kinesis:{a}" for a in reads], _arn("kinesis", "stream/stream-telemetry-tst")),
-        "WriteReadings": (table, _arn("dynamodb", "table/table-readings-tst")),
+        "WriteReadings": (readings, _arn("dynamodb", "table/table-readings-tst")),
         "WriteDevices": (table, _arn("dynamodb", "table/table-devices-tst")),
         "ArchiveRaw": (["s3:PutObject"], f"{ARCHIVE}/raw/*"),
         "QuarantinePoison": (["s3:PutObject"], f"{ARCHIVE}/quarantine/*"),

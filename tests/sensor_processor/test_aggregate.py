@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from math import inf
 from typing import Any
 
 from hypothesis import given
@@ -22,6 +23,7 @@ from sensor_processor.aggregate import (
     steps_of,
     unpack_ids,
 )
+from sensor_processor.sketch import Sketch
 
 RECEIVED_AT = 1_795_445_343_250
 STEPS = 10**22
@@ -29,8 +31,15 @@ DEVICE = "sg-01-press-monitor-0001-dev"
 values = st.floats(min_value=-1e12, max_value=1e12, exclude_min=True, exclude_max=True)
 
 
+KNOWN: dict[str, dict[str, object]] = {"press-monitor": {"temperature": None}}
+
+
 def make_minute() -> Minute:
     return Minute(device=DEVICE, start=minute_of(RECEIVED_AT))
+
+
+def make_aggregate() -> MetricAggregate:
+    return MetricAggregate(count=0, sum=0, min=inf, max=-inf, sketch=Sketch(), last=0.0, last_order=-2)
 
 
 def test_the_bucket_is_the_utc_minute() -> None:
@@ -42,16 +51,12 @@ def test_sums_do_not_round(reading: Any) -> None:
     """Ten times 0.1 is 1, not 0.9999999999999999."""
     minute = make_minute()
     for sequence in range(10):
-        minute.add(reading(sequence=sequence, metrics={"temperature": 0.1}), known={"temperature"})
+        minute.add(reading(sequence=sequence, metrics={"temperature": 0.1}))
+    minute.settle(KNOWN)
 
-    assert minute.metrics["temperature"] == MetricAggregate(
-        count=10,
-        sum=exact(1.0),
-        min=0.1,
-        max=0.1,
-        last=0.1,
-        last_order=minute.metrics["temperature"].last_order,
-    )
+    metric = minute.metrics["temperature"]
+    assert (10, exact(1.0), 0.1, 0.1, 0.1) == (metric.count, metric.sum, metric.min, metric.max, metric.last)
+    assert [10] == list(metric.sketch.bins.values())
 
 
 @given(numbers=st.lists(values, min_size=1, max_size=50), data=st.data())
@@ -59,11 +64,12 @@ def test_any_order_gives_the_same_exact_numbers(numbers: list[float], data: st.D
     """Sum, minimum, maximum and last are those of exact arithmetic, in whatever order the values come."""
     ranked = list(enumerate(numbers))
     shuffled = data.draw(st.permutations(ranked))
-    order, first = shuffled[0]
-    start = on_grid(first)
-    aggregate = MetricAggregate(count=1, sum=exact(first), min=start, max=start, last=start, last_order=order)
-    for order, number in shuffled[1:]:
-        aggregate.add(number, order=order)
+    aggregate = make_aggregate()
+    while shuffled:
+        size = data.draw(st.integers(1, len(shuffled)))
+        folded, shuffled = shuffled[:size], shuffled[size:]
+        order, last = max(folded)
+        aggregate.fold([number for _, number in folded], last=last, order=order)
 
     rounded = list(map(on_grid, numbers))
     assert Fraction(aggregate.sum, STEPS) == sum(map(on_decimal_grid, numbers), Fraction(0))
@@ -95,9 +101,9 @@ def test_a_sum_survives_its_text(steps: int) -> None:
 def test_the_largest_sum_of_a_minute_is_exact() -> None:
     """A full minute of the largest and finest values fits DynamoDB's 38 digits without rounding."""
     large, fine = 999_999_999_999.9999, 1.2345678901234567e-6
-    aggregate = MetricAggregate(count=1, sum=exact(fine), min=fine, max=fine, last=fine, last_order=0)
-    for order in range(MINUTE_CAPACITY - 1):
-        aggregate.add(large, order=order)
+    aggregate = make_aggregate()
+    aggregate.fold([fine], last=fine, order=0)
+    aggregate.fold([large] * (MINUTE_CAPACITY - 1), last=large, order=1)
 
     assert Fraction(aggregate.sum, STEPS) == Fraction(repr(large)) * (MINUTE_CAPACITY - 1) + on_decimal_grid(fine)
     assert len(str(aggregate.sum)) <= 38
@@ -107,8 +113,9 @@ def test_a_repeated_message_counts_once(reading: Any) -> None:
     """The same id with the same content is a duplicate."""
     minute = make_minute()
 
-    added = [minute.add(reading(), known={"temperature"}) for _ in range(3)]
+    added = [minute.add(reading()) for _ in range(3)]
 
+    minute.settle(KNOWN)
     assert added == [Added.NEW, Added.DUPLICATE, Added.DUPLICATE]
     assert minute.metrics["temperature"].count == 1
 
@@ -118,8 +125,9 @@ def test_of_two_contents_the_first_is_kept(reading: Any) -> None:
     minute = make_minute()
     contents = [1.0, 2.0, 2.0, 1.0, 3.0]
 
-    added = [minute.add(reading(metrics={"temperature": value}), known={"temperature"}) for value in contents]
+    added = [minute.add(reading(metrics={"temperature": value})) for value in contents]
 
+    minute.settle(KNOWN)
     assert added == [Added.NEW, Added.CONFLICT, Added.DUPLICATE, Added.DUPLICATE, Added.CONFLICT]
     assert minute.metrics["temperature"].sum == exact(1.0)
     assert len(minute.conflicts) == 2
@@ -129,10 +137,10 @@ def test_a_full_minute_takes_no_more(reading: Any) -> None:
     """Beyond its capacity a minute refuses new messages and still knows those that it has."""
     minute = make_minute()
     known = reading(sequence=1)
-    minute.add(known, known={"temperature"})
+    minute.add(known)
     minute.entries |= {number.to_bytes(9): bytes(4) for number in range(MINUTE_CAPACITY - 1)}
 
-    assert [minute.add(each, known={"temperature"}) for each in (reading(sequence=2), known)] == [
+    assert [minute.add(each) for each in (reading(sequence=2), known)] == [
         Added.FULL,
         Added.DUPLICATE,
     ]
@@ -142,9 +150,32 @@ def test_unknown_metrics_are_not_aggregated(reading: Any) -> None:
     """A metric that the catalogue lacks makes no numbers; its message counts."""
     minute = make_minute()
 
-    added = minute.add(reading(metrics={"humidity": 40.0}), known={"temperature"})
+    added = minute.add(reading(metrics={"humidity": 40.0}))
 
-    assert (added, minute.metrics) == (Added.NEW, {})
+    assert (Added.NEW, (0, 1), {}) == (added, minute.settle(KNOWN), minute.metrics)
+
+
+def test_messages_with_different_metrics_are_folded_alike(reading: Any) -> None:
+    """Whether metrics come in the same message, in the same order or not at all: each gets its own values."""
+    minute = make_minute()
+    known: dict[str, dict[str, object]] = {"press-monitor": {"temperature": None, "vibration": None}}
+    sent = [{"temperature": 1.5}, {"vibration": 2.0, "temperature": 3.0}, {"temperature": 0.5, "vibration": 7.0}]
+    for sequence, metrics in enumerate(sent):
+        minute.add(reading(sequence=sequence, metrics=metrics))
+    minute.settle(known)
+
+    found = {name: (each.count, each.sum, each.min, each.max, each.last) for name, each in minute.metrics.items()}
+    assert {"temperature": (3, exact(5.0), 0.5, 3.0, 0.5), "vibration": (2, exact(9.0), 2.0, 7.0, 7.0)} == found
+
+
+def test_of_readings_at_the_same_place_the_largest_value_is_the_last(reading: Any) -> None:
+    """Messages without a number and of one time have no order, so that none may follow from their arrival."""
+    for values_ in ([1.0, 3.0, 2.0], [3.0, 2.0, 1.0]):
+        minute = make_minute()
+        for value in values_:
+            minute.add(reading(sequence=None, metrics={"temperature": value}))
+        minute.settle(KNOWN)
+        assert 3.0 == minute.metrics["temperature"].last
 
 
 @given(entries=st.dictionaries(st.binary(min_size=9, max_size=9), st.binary(min_size=4, max_size=4)))

@@ -12,6 +12,7 @@ import pytest
 import sensor_processor
 from sensor_processor.aggregate import MINUTE_CAPACITY
 from sensor_processor.metrics import METRICS
+from sensor_processor.sketch import Sketch
 
 DEVICE = "sg-01-press-monitor-0001-dev"
 
@@ -24,9 +25,11 @@ def test_a_reading_becomes_a_minute_a_device_and_an_archive_line(platform: Any, 
     (minute,) = platform.minutes()
     assert minute["bucket"]["S"] == "minute#2026-11-23T14:49Z"
     assert minute["messages"] == {"N": "1"}
-    assert minute["metrics"]["M"]["temperature"] == {
-        "M": {name: {"N": "1" if name == "count" else "71.25"} for name in ("count", "sum", "min", "max", "last")}
-    }
+    numbers = dict(minute["metrics"]["M"]["temperature"]["M"])
+    assert [1] == list(Sketch.unpack(numbers.pop("sketch")["B"]).bins.values())
+    assert {
+        name: {"N": "1" if name == "count" else "71.25"} for name in ("count", "sum", "min", "max", "last")
+    } == numbers
     (device,) = platform.devices()
     assert (device["device"]["S"], device["version"]["N"], device["messages"]["N"]) == (DEVICE, "1", "1")
     assert device["first_contact"]["S"] == "2026-11-23T14:49:03.250Z"
@@ -115,7 +118,7 @@ def test_an_anomaly_is_written_with_its_reason(platform: Any, event: Any, record
             "score": {"N": "0.021"},
             "reason": {"S": "temperature 97.2 celsius is above its limit of 95"},
             "time": {"S": "2026-11-23T14:49:03.000Z"},
-            "expires_at": {"N": str(1_795_445_343 + 35 * 86_400)},
+            "expires_at": {"N": str(1_795_445_343 + 400 * 86_400)},
         }
     ]
 

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensor_processor.aggregate import minute_of
+from sensor_processor.aggregate import minute_bucket, minute_of
 from sensor_processor.catalogue import Catalogue
 from sensor_processor.chunk import Chunk
-from sensor_processor.items import Item, parse_device, parse_minute
+from sensor_processor.history import Level, Part, PeriodKey, over, part_buckets
+from sensor_processor.history_items import parse_part
+from sensor_processor.items import Device, Item, parse_device, parse_minute
 from sensor_processor.memory import Memory
 from sensor_processor.plan import CHUNK_BYTES, CHUNK_ITEMS, plan_device
 from sensor_processor.reading import Reading
+from sensor_processor.retention import Retention
 
 RECEIVED_AT = 1_795_445_343_250
+RETENTION = Retention(minutes=35, hours=400, days=3650, anomalies=400)
 
 
 class Tables:
@@ -33,12 +38,14 @@ class Tables:
         """Plans and writes a batch, as a processor does that no other one disturbs."""
         starts = {minute_of(reading.time) for reading in readings}
         known = {start: self.minute_item(start) for start in starts}
+        device = None if self.device is None else parse_device(self.device)
         plan = plan_device(
-            device=None if self.device is None else parse_device(self.device),
+            device=device,
             minutes={start: parse_minute(item, start=start) for start, item in known.items() if item is not None},
+            parts=self.parts(device, readings),
             readings=readings,
             catalogue=self.catalogue,
-            retention_days=35,
+            retention=RETENTION,
             memory=self.memory,
         )
         for chunk in plan.chunks:
@@ -48,19 +55,35 @@ class Tables:
             self.readings.update({item["bucket"]["S"]: item for item in chunk.items})
         return plan.chunks
 
+    def parts(self, device: Device | None, readings: Sequence[Reading]) -> dict[PeriodKey, dict[int, Part]]:
+        """What lies in the hours and days that the readings end or change."""
+        before = None if device is None else device.newest_reading
+        hours, days = over(before=before, times=[reading.time for reading in readings])
+        name = readings[0].envelope.thing
+        return {
+            (name, level, start): {
+                at: parse_part(self.readings[bucket], start=at)
+                for bucket, at in part_buckets(level, start).items()
+                if bucket in self.readings
+            }
+            for level, starts in ((Level.HOUR, hours), (Level.DAY, days))
+            for start in starts
+        }
+
     def minute_item(self, start: int) -> Item | None:
         """The minute item that starts then."""
-        for item in self.readings.values():
-            if int(item["expires_at"]["N"]) == start // 1000 + 35 * 86_400 and item["bucket"]["S"].startswith(
-                "minute#"
-            ):
-                return item
-        return None
+        return self.readings.get(minute_bucket(start))
 
     @property
     def version(self) -> int | None:
         """The device's version, None where there is no device yet."""
         return None if self.device is None else int(self.device["version"]["N"])
+
+    def history(self) -> dict[str, Item]:
+        """The items of minutes, hours and days."""
+        return {
+            bucket: item for bucket, item in self.readings.items() if "#anomaly" not in bucket and "messages" in item
+        }
 
     def minutes(self) -> dict[str, Any]:
         """What the minute items say, as values."""
@@ -71,7 +94,7 @@ class Tables:
         }
 
 
-offsets = st.integers(-3 * 60_000, 0)
+offsets = st.integers(-3 * 60_000, 0) | st.integers(-3 * 86_400_000, 0)
 messages = st.lists(
     st.tuples(offsets, st.integers(0, 5), st.floats(-50, 120)), min_size=1, max_size=25, unique_by=lambda each: each[:2]
 )
@@ -79,10 +102,10 @@ messages = st.lists(
 
 @settings(max_examples=150, deadline=None)
 @given(sent=messages, data=st.data())
-def test_any_split_and_redelivery_gives_the_same_minutes(
+def test_any_split_and_redelivery_gives_the_same_history(
     sent: list[tuple[int, int, float]], data: st.DataObject, reading: Any, catalogue: Catalogue
 ) -> None:
-    """Messages in one batch, or shuffled, repeated and cut into batches anyhow, end in equal minute items."""
+    """Messages in one batch, or shuffled, repeated and cut anyhow, end in equal minutes, hours and days."""
     readings = [
         reading(time=RECEIVED_AT + offset, sequence=sequence, metrics={"temperature": value, "vibration": -value})
         for offset, sequence, value in sent
@@ -96,7 +119,8 @@ def test_any_split_and_redelivery_gives_the_same_minutes(
         pieces.deliver(shuffled[at : at + size])
         at += size
 
-    assert pieces.minutes() == whole.minutes()
+    assert whole.history() == pieces.history()
+    assert {bucket for bucket in whole.history() if not bucket.startswith("minute")} == periods_of(readings)
     assert pieces.device is not None
     assert whole.device is not None
     assert int(pieces.device["messages"]["N"]) == int(whole.device["messages"]["N"]) == len(sent)
@@ -125,6 +149,13 @@ def test_detection_does_not_depend_on_batches(
     assert pieces.device["detectors"] == whole.device["detectors"]
 
 
+def periods_of(readings: Sequence[Reading]) -> set[str]:
+    """The hours and days that are over for a device that sent these readings, by their range keys."""
+    times = [datetime.fromtimestamp(reading.time / 1000, UTC) for reading in readings]
+    hours, days = ({f"{time:{pattern}}" for time in times} for pattern in ("hour#%Y-%m-%dT%HZ", "day#%Y-%m-%d"))
+    return (hours - {max(hours)}) | (days - {max(days)})
+
+
 def test_duplicates_alone_write_nothing(reading: Any, catalogue: Catalogue) -> None:
     """A batch of known messages is settled without a write."""
     tables = Tables(catalogue)
@@ -145,7 +176,7 @@ def test_many_minutes_are_split_in_order(reading: Any, catalogue: Catalogue) -> 
     assert [chunk.expected_version for chunk in chunks] == [None, *range(1, len(chunks))]
     assert max(1 + len(chunk.items) for chunk in chunks) <= CHUNK_ITEMS
     assert len(tables.minutes()) == 300
-    starts = [item["bucket"]["S"] for chunk in chunks for item in chunk.items]
+    starts = [item["bucket"]["S"] for chunk in chunks for item in chunk.items if "ids" in item]
     assert starts == sorted(starts)
 
 
@@ -217,9 +248,10 @@ def test_a_lost_state_is_told_and_learned_anew(reading: Any, catalogue: Catalogu
     plan = plan_device(
         device=parse_device(tables.device),
         minutes={},
+        parts={},
         readings=[reading(sequence=18)],
         catalogue=catalogue,
-        retention_days=35,
+        retention=RETENTION,
         memory=Memory(),
     )
 

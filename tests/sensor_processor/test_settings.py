@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from sensor_processor.retention import Retention
 from sensor_processor.settings import SettingsError, read_settings
 
 COMPLETE = {
@@ -33,7 +34,8 @@ def test_what_is_not_said_has_a_default(catalogue_file: Path) -> None:
     """Namespace, retention and level have defaults, and the catalogue lies beside the package."""
     settings = read_settings(COMPLETE, default_catalogue=catalogue_file)
 
-    assert (settings.metrics_namespace, settings.reading_retention_days, settings.log_level) == ("Fleet", 35, "INFO")
+    assert (settings.metrics_namespace, settings.log_level) == ("Fleet", "INFO")
+    assert settings.retention == Retention(minutes=90, hours=400, days=3650, anomalies=400)
     assert settings.catalogue.device_types["press-monitor"]["temperature"].maximum == 95
 
 
@@ -41,13 +43,13 @@ def test_every_fault_is_named_at_once(tmp_path: Path) -> None:
     """One error names each variable that is missing or wrong."""
     with pytest.raises(SettingsError) as caught:
         read_settings(
-            {"READINGS_TABLE": "t", "READING_RETENTION_DAYS": "7", "LOG_LEVEL": "loud"},
+            {"READINGS_TABLE": "t", "MINUTE_RETENTION_DAYS": "7", "LOG_LEVEL": "loud"},
             default_catalogue=tmp_path / "catalogue.json",
         )
 
     assert str(caught.value) == (
         "the sensor processor's environment is incomplete: DEVICES_TABLE is not set; ARCHIVE_BUCKET is not set; "
-        "ENVIRONMENT_SUFFIX is not set; READING_RETENTION_DAYS is '7', not a whole number of at least 16; "
+        "ENVIRONMENT_SUFFIX is not set; MINUTE_RETENTION_DAYS is '7', not a whole number of at least 16; "
         "LOG_LEVEL is 'loud', not one of DEBUG, INFO, WARNING, ERROR; "
         f"CATALOGUE_FILE {tmp_path / 'catalogue.json'} cannot be read (No such file or directory)"
     )

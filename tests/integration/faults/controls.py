@@ -1,4 +1,4 @@
-"""Five processors that are wrong in a known way: a harness that does not find them out proves nothing."""
+"""Six processors that are wrong in a known way: a harness that does not find them out proves nothing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 from unittest.mock import patch
 
-from sensor_processor import aggregate, handler, items, store
+from sensor_processor import aggregate, handler, history_items, items, store
 from sensor_processor.reading import Reading
 
 
@@ -16,9 +16,9 @@ def no_dedupe() -> Iterator[None]:
     """Counts a message as often as it comes."""
     add = aggregate.Minute.add
 
-    def forgetful(self: aggregate.Minute, reading: Reading, *, known: Any) -> aggregate.Added:
+    def forgetful(self: aggregate.Minute, reading: Reading) -> aggregate.Added:
         self.entries.pop(reading.identity, None)
-        return add(self, reading, known=known)
+        return add(self, reading)
 
     with patch.object(aggregate.Minute, "add", forgetful):
         yield
@@ -66,9 +66,10 @@ def ignore_unprocessed() -> Iterator[None]:
 def float_sums() -> Iterator[None]:
     """Adds binary fractions."""
     with ExitStack() as patches:
-        patches.enter_context(patch.object(aggregate, "exact", lambda value: value))
-        patches.enter_context(patch.object(items, "decimal_text", lambda total: format(total, ".17g")))
-        patches.enter_context(patch.object(items, "steps_of", float))
+        patches.enter_context(patch.object(aggregate, "exact_sum", sum))
+        for module in (items, history_items):
+            patches.enter_context(patch.object(module, "decimal_text", lambda total: format(total, ".17g")))
+            patches.enter_context(patch.object(module, "steps_of", float))
         yield
 
 
@@ -85,10 +86,18 @@ def highest_checkpoint() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def hours_once() -> Iterator[None]:
+    """Sums up an hour from what it has at hand, without asking what else lies in it."""
+    with patch.object(store.Store, "load_parts", lambda self, keys, *, retry: {}):
+        yield
+
+
 CONTROLS: tuple[Callable[[], Any], ...] = (
     no_dedupe,
     acknowledge_before_archive,
     ignore_unprocessed,
     float_sums,
     highest_checkpoint,
+    hours_once,
 )

@@ -6,13 +6,14 @@ import base64
 import gzip
 import json
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 from zlib import crc32
 
-from tests.integration.faults.load import CATALOGUE, HOUR, MINUTE, Sent
+from tests.integration.faults.load import CATALOGUE, DAY, HOUR, MINUTE, Sent
 
 METRICS = frozenset(CATALOGUE["device_types"]["press-monitor"]["metrics"])  # type: ignore[index]
 SHOWN = 20
@@ -41,6 +42,7 @@ class Oracle:
         self._poison: dict[int, Sent] = {}
         self.discarded: set[int] = set()
         self.late = 0
+        self.periods = 0
 
     @property
     def poison(self) -> int:
@@ -64,7 +66,7 @@ class Oracle:
 
     def faults(self, *, readings: list[Any], devices: list[Any], objects: dict[str, bytes]) -> list[str]:
         """Everything that is not as it must be, the first of each kind."""
-        found = [*self._minute_faults(readings), *self._device_faults(devices)]
+        found = [*self._minute_faults(readings), *self._period_faults(readings), *self._device_faults(devices)]
         lines = [
             (key.split("/", 1)[0], json.loads(line))
             for key, body in objects.items()
@@ -83,9 +85,77 @@ class Oracle:
                 continue
             got = self._got(item)
             expected = self._expected(start, identities)
+            self.late += expected.late
             if got != expected and not self._may_differ(identities):
                 found.append(f"wrong: {key}: {got} instead of {expected}")
         return [*found, *(f"nobody sent: {key}" for key in held)]
+
+    def _period_faults(self, items: list[Any]) -> list[str]:
+        """Hours and days: of each that is over, exact numbers, and quantiles that are right to one per cent."""
+        held = {
+            (i["device"]["S"], i["bucket"]["S"]): i for i in items if i["bucket"]["S"].startswith(("hour#", "day#"))
+        }
+        newest: dict[str, int] = defaultdict(int)
+        for (thing, _), identities in self._minutes.items():
+            times = (self._time_of(identity) for identity in identities)
+            newest[thing] = max(newest[thing], *times)
+        periods: dict[tuple[str, str], list[tuple[int, dict[Any, list[Copy]]]]] = defaultdict(list)
+        for (thing, start), identities in self._minutes.items():
+            for length, pattern in ((HOUR, "hour#%Y-%m-%dT%HZ"), (DAY, "day#%Y-%m-%d")):
+                if start // length < newest[thing] // length:
+                    bucket = datetime.fromtimestamp(start // length * length / 1000, UTC).strftime(pattern)
+                    periods[thing, bucket].append((start, identities))
+        found = []
+        for key, minutes in periods.items():
+            item = held.pop(key, None)
+            if item is None:
+                found.append(f"no such period: {key}")
+            elif not any(self._may_differ(identities) for _, identities in minutes):
+                found += [f"{key}: {fault}" for fault in self._unlike(item, minutes)]
+        self.periods = len(periods)
+        return [*found, *(f"a period that is not over: {key}" for key in held)]
+
+    def _unlike(self, item: Any, minutes: list[tuple[int, dict[Any, list[Copy]]]]) -> Iterator[str]:
+        each = [self._expected(start, identities) for start, identities in minutes]
+        got, expected = int(item["messages"]["N"]), sum(minute.messages for minute in each)
+        if got != expected:
+            yield f"{got} messages instead of {expected}"
+        parts = "minutes" if item["bucket"]["S"].startswith("hour#") else "hours"
+        apart = MINUTE if parts == "minutes" else HOUR
+        if int(item[parts]["N"]) != len({start // apart for start, _ in minutes}):
+            yield f"{item[parts]['N']} {parts}"
+        values: dict[str, list[int]] = defaultdict(list)
+        for _, identities in minutes:
+            for copies in identities.values():
+                for name, value in self._first(copies)[2]:
+                    if name in METRICS:
+                        values[name].append(value)
+        if item["metrics"]["M"].keys() != values.keys():
+            yield f"the metrics {sorted(item['metrics']['M'])} instead of {sorted(values)}"
+            return
+        for name, all_values in values.items():
+            numbers = item["metrics"]["M"][name]["M"]
+            all_values.sort()
+            exact = [len(all_values), sum(all_values), all_values[0], all_values[-1]]
+            got_numbers = [int(numbers["count"]["N"])] + [
+                _thousandths(numbers[part]["N"]) for part in ("sum", "min", "max")
+            ]
+            if got_numbers != exact:
+                yield f"{name}: {got_numbers} instead of {exact}"
+            if abs(float(numbers["mean"]["N"]) * 1000 * len(all_values) - exact[1]) > 1e-6 * abs(exact[1]):
+                yield f"{name}: the mean {numbers['mean']['N']}"
+            for rank in (5, 50, 95, 99):
+                right = all_values[int(rank / 100 * (len(all_values) - 1))]
+                if abs(float(numbers[f"p{rank:02d}"]["N"]) * 1000 - right) > 0.0101 * right:
+                    yield f"{name}: p{rank} is {numbers[f'p{rank:02d}']['N']}, not {right / 1000}"
+
+    @staticmethod
+    def _time_of(identity: Any) -> int:
+        return int(identity[0] if isinstance(identity, tuple) else json.loads(identity)["time"])
+
+    def _first(self, copies: list[Copy]) -> Copy:
+        """The copy that counts."""
+        return min(copies, key=lambda copy: (copy[0] in self.discarded, copy[0]))
 
     def _may_differ(self, identities: dict[Any, list[Copy]]) -> bool:
         """Of a conflict one side of which ran out of retries, either may be the first one that was processed."""
@@ -98,8 +168,8 @@ class Oracle:
         expected = Expected(messages=len(identities))
         latest: dict[str, tuple[int, int]] = {}
         for identity, copies in identities.items():
-            _, received_at, values = min(copies, key=lambda copy: (copy[0] in self.discarded, copy[0]))
-            time, sequence = identity if isinstance(identity, tuple) else (json.loads(identity)["time"], -1)
+            _, received_at, values = self._first(copies)
+            time, sequence = identity if isinstance(identity, tuple) else (self._time_of(identity), -1)
             expected.conflicts += len({other for _, _, other in copies}) - 1
             expected.late += received_at - time > HOUR
             for name, value in values:
@@ -111,7 +181,6 @@ class Oracle:
                 sums[2], sums[3] = min(sums[2], value), max(sums[3], value)
                 if (time, sequence) >= latest.get(name, (0, 0)):
                     sums[4], latest[name] = value, (time, sequence)
-        self.late += expected.late
         return expected
 
     def _got(self, item: Any) -> Expected:

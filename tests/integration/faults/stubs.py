@@ -15,6 +15,8 @@ from tests.integration.faults.chaos import Chaos
 
 KEYS = {"table-readings": ("device", "bucket"), "table-devices": ("device",)}
 TOKENS = 1_000
+PAGE = 25
+"""Items in a page of a query; DynamoDB's ends at 1 MB."""
 
 Item = dict[str, Any]
 
@@ -44,6 +46,7 @@ class DynamoDb:
         self.before_write: Callable[[], None] | None = None
         self._chaos = chaos
         self._tokens: dict[str, int] = {}
+        self._buckets: dict[str, set[str]] = {}
 
     def items(self, table: str) -> list[Item]:
         """Everything in a table."""
@@ -64,6 +67,37 @@ class DynamoDb:
         found = [_load(held[key]) for key in keys if key in held]
         unprocessed = {table: {"Keys": left, "ConsistentRead": True}} if left else {}
         return {"Responses": {table: found}, "UnprocessedKeys": unprocessed}
+
+    def query(
+        self,
+        *,
+        TableName: str,  # noqa: N803 - the API's word
+        KeyConditionExpression: str,  # noqa: N803 - the API's word
+        ProjectionExpression: str,  # noqa: N803 - the API's word
+        ExpressionAttributeNames: dict[str, str],  # noqa: N803 - the API's word
+        ExpressionAttributeValues: dict[str, Any],  # noqa: N803 - the API's word
+        ConsistentRead: bool,  # noqa: N803 - the API's word
+        ExclusiveStartKey: Item | None = None,  # noqa: N803 - the API's word
+    ) -> dict[str, Any]:
+        """A page of what is between two range keys: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_Query.html"""
+        if KeyConditionExpression != "#device = :device AND #bucket BETWEEN :first AND :last" or not ConsistentRead:
+            raise refused("ValidationException", "Query")
+        self._fail_at_times("Query")
+        device, first, last = (ExpressionAttributeValues[f":{name}"]["S"] for name in ("device", "first", "last"))
+        after = self._key(TableName, ExclusiveStartKey) if ExclusiveStartKey else ("", "")
+        held = self._buckets.get(device, set())
+        keys = sorted((device, bucket) for bucket in held if first <= bucket <= last and (device, bucket) > after)
+        wanted = {ExpressionAttributeNames[name] for name in ProjectionExpression.split(", ")}
+        page = keys[:PAGE]
+        items = [_load(self.tables[TableName][key]) for key in page]
+        answer: dict[str, Any] = {
+            "Items": [{name: value for name, value in item.items() if name in wanted} for item in items]
+        }
+        if len(keys) > PAGE:
+            answer["LastEvaluatedKey"] = {
+                name: {"S": part} for name, part in zip(KEYS[TableName], page[-1], strict=True)
+            }
+        return answer
 
     def transact_write_items(
         self,
@@ -95,6 +129,8 @@ class DynamoDb:
             )
         for (table, key), data in stored.items():
             self.tables[table][key] = data
+            if len(key) == 2:
+                self._buckets.setdefault(key[0], set()).add(key[1])
         self._tokens[ClientRequestToken] = content
         if len(self._tokens) > TOKENS:
             del self._tokens[next(iter(self._tokens))]

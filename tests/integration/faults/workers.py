@@ -8,6 +8,7 @@ from sensor_processor import handler
 from sensor_processor.archive import Archive
 from sensor_processor.catalogue import Catalogue
 from sensor_processor.memory import Memory
+from sensor_processor.retention import Retention
 from sensor_processor.settings import Settings
 from sensor_processor.store import Store
 from tests.integration.faults.chaos import Clock
@@ -22,7 +23,7 @@ def new_worker(dynamo: DynamoDb, s3: S3, *, catalogue: Catalogue, dice: Random, 
         archive_bucket="bucket",
         environment_suffix="dev",
         metrics_namespace="Fleet",
-        reading_retention_days=90,
+        retention=Retention(minutes=90, hours=400, days=3650, anomalies=400),
         log_level="ERROR",
         catalogue=catalogue,
     )

@@ -67,6 +67,7 @@ class Verdict:
     unique: int
     poison: int
     late: int
+    periods: int
     discarded: int
     replay: Outcome
     seconds: float
@@ -120,6 +121,7 @@ class World:
             unique=self.oracle.unique,
             poison=self.oracle.poison,
             late=self.oracle.late,
+            periods=self.oracle.periods,
             discarded=len(self.oracle.discarded),
             replay=outcome,
             seconds=time.monotonic() - begins,

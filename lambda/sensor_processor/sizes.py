@@ -1,0 +1,32 @@
+"""About the bytes that DynamoDB counts for an item, never less: a transaction takes 4 MB, an item 400 kB.
+
+https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sensor_processor.aggregate import Minute
+from sensor_processor.sketch import MINUTE_BINS, PERIOD_BINS
+
+
+def size_of(item: Mapping[str, Any]) -> int:
+    """Any item's."""
+    total = 0
+    for name, value in item.items():
+        ((kind, content),) = value.items()
+        total += len(name) + 8 + (size_of(content) if kind == "M" else len(content))
+    return total
+
+
+def size_of_minute(minute: Minute, metrics: int) -> int:
+    """A minute's, which has so many metrics at most: its parts have known lengths."""
+    messages = len(minute.entries) + len(minute.conflicts)
+    return 500 + 13 * messages + (400 + 4 * min(messages, MINUTE_BINS)) * metrics
+
+
+def size_of_period(metrics: int) -> int:
+    """The largest that an hour's or a day's with so many metrics can be."""
+    return 500 + (400 + 4 * PERIOD_BINS) * metrics

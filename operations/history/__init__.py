@@ -1,0 +1,1 @@
+"""Shows what a thing has measured, by the minute, hour or day."""
