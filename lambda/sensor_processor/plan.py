@@ -14,12 +14,8 @@ from typing import Any
 from sensor_processor.aggregate import Added, Minute, minute_of
 from sensor_processor.catalogue import Catalogue
 from sensor_processor.chunk import Chunk, Tally
-from sensor_processor.detection import (
-    DeviceDetectors,
-    Finding,
-    StateError,
-)
-from sensor_processor.items import Device, Item, anomaly_item, device_item, ended_item, minute_item, size_of
+from sensor_processor.detection import BEGIN, DeviceDetectors, Finding, StateError
+from sensor_processor.items import Device, Item, device_item, event_item, minute_item, size_of
 from sensor_processor.memory import Memory
 from sensor_processor.progress import advanced, straggler_findings
 from sensor_processor.reading import Reading
@@ -157,12 +153,11 @@ class _Planner:
                 "time": reading.time,
                 "retention_days": self._retention_days,
             }
-            is_end = finding.began is not None
-            item = ended_item(finding, began=finding.began or 0, **told) if is_end else anomaly_item(finding, **told)
+            item = event_item(finding, **told)
             # By key: two readings of one millisecond may find the same, and a transaction takes a key once.
             if item["bucket"]["S"] not in self._open.anomalies:
                 self._open.anomalies[item["bucket"]["S"]] = item
-                self._open.tally.anomalies += not is_end
+                self._open.tally.anomalies += finding.kind == BEGIN
 
     def _make_room(self, reading: Reading, *, start: int, minute: Minute) -> None:
         """Closes the chunk if the reading's items might not fit in it any more."""

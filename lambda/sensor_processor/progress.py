@@ -56,5 +56,5 @@ def straggler_findings(reading: Reading, *, metrics: Mapping[str, Metric], minut
         seen = minute.metrics.get(name)
         if seen is not None and excursion_of(metric, seen.max if side > 0 else seen.min) == side:
             continue
-        findings.append(limits_finding(metric, value))
+        findings.append(limits_finding(metric, value, late_at=reading.time))
     return findings
