@@ -37,12 +37,12 @@ def metric(**overrides: Any) -> Metric:
 
 
 def told(
-    values: Sequence[float], *, metric: Metric, step_ms: int = STEP_MS, restarts: bool = False
+    values: Sequence[float], *, metric: Metric, step_ms: int = STEP_MS, restarts_from: int | None = None
 ) -> Iterator[tuple[int, Finding]]:
-    """What a series tells, with the place of the reading; `restarts` goes on from the packed state at each one."""
+    """What a series tells, with the place of the reading; from a place on each one goes on from the packed state."""
     detectors, metrics = DeviceDetectors(), {metric.name: metric}
     for place, value in enumerate(values):
-        if restarts:
+        if restarts_from is not None and place >= restarts_from:
             detectors = unpack_detectors(detectors.pack(), metrics=metrics)
         for finding in detectors.learn((START + place * step_ms, place), {metric.name: value}, metrics=metrics):
             yield place, finding
@@ -62,7 +62,7 @@ def test_an_excursion_begins_at_once_and_ends_a_minute_after_it_is_over(restarts
     """The first reading outside begins it; back within for a minute ends it, as of the first reading within."""
     values = [70.0] * 3 + [96.0, 97.0] + [80.0] * 10
 
-    assert kinds(values, restarts=restarts) == [(3, BEGIN, None), (5 + 60 // PLACE_S, END, 5)]
+    assert kinds(values, restarts_from=0 if restarts else None) == [(3, BEGIN, None), (5 + 60 // PLACE_S, END, 5)]
 
 
 def test_a_value_that_hovers_at_its_limit_is_one_event() -> None:
@@ -131,7 +131,7 @@ def test_a_strange_time_is_one_event_with_an_end(restarts: bool) -> None:
     detector = univariate()
     alarms = [place for place, value in enumerate(strange()) if detector.update(value) >= UNIVARIATE_THRESHOLD]
 
-    found = list(told(strange(), metric=metric(detector="context"), restarts=restarts))
+    found = list(told(strange(), metric=metric(detector="context"), restarts_from=0 if restarts else None))
 
     assert len([place for place in alarms if 400 <= place < 410]) > 1
     begin, end = found
@@ -141,6 +141,18 @@ def test_a_strange_time_is_one_event_with_an_end(restarts: bool) -> None:
     assert 405 * STEP_MS <= last < 410 * STEP_MS
     assert end[0] == last // STEP_MS + QUIET_READINGS
     assert f"nothing was unusual for {QUIET_READINGS} readings" in end[1].reason
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_an_event_lasts_as_long_as_readings_are_remarkable(restarts: bool) -> None:
+    """Readings that a detector would not tell, for it told stranger ones, still belong to the event."""
+    noise = random.Random(7)
+    steady = [round(noise.gauss(70, 0.5), 2) for _ in range(4_080)]
+    values = [*steady[:4_000], *[80.0] * 10, *steady[4_000:]]
+
+    found = list(told(values, metric=metric(detector="context"), restarts_from=4_000 if restarts else None))
+
+    assert [finding.ended for _, finding in found if finding.kind == END][-1] == START + 4_013 * STEP_MS
 
 
 def test_watching_an_event_changes_no_score() -> None:
