@@ -34,7 +34,8 @@ _PREFIXES = {BEGIN: "anomaly", ESCALATED: "escalated", END: "ended"}
 class Device(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What the device table keeps of a thing; times are in ms. `version` is the lock on all of its items.
 
-    Contacts are when messages arrived, `newest_reading` is the device's own time: no minute begins after it.
+    Contacts are when messages arrived, `newest_reading` is the device's own time: no minute begins after it. `outbox`
+    are the newest notifications of its events that nobody knows to be published yet.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     messages: int
     last_sequence: int | None
     detectors: bytes
+    outbox: tuple[str, ...] = ()
 
 
 def iso(time: int) -> str:
@@ -87,6 +89,8 @@ def device_item(device: Device) -> Item:
         item["newest_reading"] = {"S": iso(device.newest_reading)}
     if device.last_sequence is not None:
         item["last_sequence"] = {"N": str(device.last_sequence)}
+    if device.outbox:
+        item["outbox"] = {"L": [{"S": message} for message in device.outbox]}
     return item
 
 
@@ -104,6 +108,7 @@ def parse_device(item: Mapping[str, Any]) -> Device:
         messages=int(item["messages"]["N"]),
         last_sequence=int(item["last_sequence"]["N"]) if "last_sequence" in item else None,
         detectors=_binary(item["detectors"]),
+        outbox=tuple(message["S"] for message in item["outbox"]["L"]) if "outbox" in item else (),
     )
 
 

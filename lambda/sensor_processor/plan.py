@@ -17,6 +17,7 @@ from sensor_processor.chunk import Chunk, Tally
 from sensor_processor.detection import BEGIN, DeviceDetectors, Finding, StateError
 from sensor_processor.items import Device, Item, device_item, event_item, minute_item, size_of
 from sensor_processor.memory import Memory
+from sensor_processor.notice import OUTBOX, notice_of
 from sensor_processor.progress import advanced, straggler_findings
 from sensor_processor.reading import Reading
 
@@ -27,7 +28,7 @@ CHUNK_BYTES = 1_000_000
 """Bytes of one device's items in a transaction, well below DynamoDB's 4 MB for a call."""
 
 DEVICE_BYTES = 1_000
-"""A device item without its detectors is smaller: a name, three ids, three times and three numbers."""
+"""A device item without its detectors and its outbox is smaller: a name, three ids, three times and three numbers."""
 
 MAX_FINDINGS = 40
 """Anomalies of one reading; a message with more metrics out of order than this says nothing new with the rest."""
@@ -42,6 +43,7 @@ class _Open:
     fresh: list[Reading] = field(default_factory=list)
     touched: dict[int, Minute] = field(default_factory=dict)
     anomalies: dict[str, Item] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
 
 
@@ -49,12 +51,13 @@ class _Open:
 class Plan:
     """A device's chunks, to be written in this order, and the device as it is after them.
 
-    `lost_state` says why learned state was not taken over.
+    `lost_state` says why learned state was not taken over; `notices` are to be published once all is written.
     """
 
     chunks: tuple[Chunk, ...]
     device: Device | None
     lost_state: str | None
+    notices: tuple[str, ...]
 
 
 def plan_device(
@@ -84,7 +87,9 @@ def plan_device(
     planner.close()
     if planner.device is not None and (lost_state is None or planner.device is not device):
         memory.keep_detectors(planner.device, device_type, detectors)
-    return Plan(chunks=tuple(planner.chunks), device=planner.device, lost_state=lost_state)
+    return Plan(
+        chunks=tuple(planner.chunks), device=planner.device, lost_state=lost_state, notices=tuple(planner.notices)
+    )
 
 
 _order = attrgetter("order")
@@ -104,6 +109,7 @@ class _Planner:
     ) -> None:
         self.chunks: list[Chunk] = []
         self.device = device
+        self.notices: list[str] = [] if device is None else list(device.outbox)
         self._minutes = minutes
         self._detectors = detectors
         self._catalogue = catalogue
@@ -158,6 +164,8 @@ class _Planner:
             if item["bucket"]["S"] not in self._open.anomalies:
                 self._open.anomalies[item["bucket"]["S"]] = item
                 self._open.tally.anomalies += finding.kind == BEGIN
+                unit = self._catalogue.device_types[reading.envelope.device_type][finding.metric].unit
+                self._open.notices.append(notice_of(item, kind=finding.kind, unit=unit))
 
     def _make_room(self, reading: Reading, *, start: int, minute: Minute) -> None:
         """Closes the chunk if the reading's items might not fit in it any more."""
@@ -187,8 +195,13 @@ class _Planner:
             if not reading.metrics.keys() <= known:
                 tally.unknown_metrics += len(reading.metrics.keys() - known)
         if taken.touched:
+            self.notices += taken.notices
             self.device = advanced(
-                self.device, taken.fresh or taken.readings, messages=tally.processed, detectors=self._detectors
+                self.device,
+                taken.fresh or taken.readings,
+                messages=tally.processed,
+                detectors=self._detectors,
+                outbox=tuple(self.notices[-OUTBOX:]),
             )
             item = device_item(self.device)
             items = tuple(
@@ -204,12 +217,16 @@ class _Planner:
                 items=items,
                 size=sum(map(_size_of_minute, taken.touched.values()))
                 + sum(map(size_of, taken.anomalies.values()))
-                + (DEVICE_BYTES + len(self.device.detectors) if item and self.device else 0),
+                + (_size_of_device(self.device) if item and self.device else 0),
                 readings=tuple(taken.readings),
                 overflow=tuple(taken.overflow),
                 tally=tally,
             )
         )
+
+
+def _size_of_device(device: Device) -> int:
+    return DEVICE_BYTES + len(device.detectors) + sum(len(message.encode()) for message in device.outbox)
 
 
 def _size_of_minute(minute: Minute) -> int:

@@ -12,7 +12,12 @@ from sensor_processor.reading import Reading
 
 
 def advanced(
-    before: Device | None, readings: Sequence[Reading], *, messages: int, detectors: DeviceDetectors
+    before: Device | None,
+    readings: Sequence[Reading],
+    *,
+    messages: int,
+    detectors: DeviceDetectors,
+    outbox: tuple[str, ...] = (),
 ) -> Device:
     """The device after `readings`, one version on."""
     contacts = [reading.envelope.received_at for reading in readings]
@@ -34,6 +39,7 @@ def advanced(
         messages=messages if before is None else before.messages + messages,
         last_sequence=last_sequence if last_sequence >= 0 else None if before is None else before.last_sequence,
         detectors=detectors.pack(),
+        outbox=outbox,
     )
 
 

@@ -32,6 +32,7 @@ class Settings:
     reading_retention_days: int
     log_level: str
     catalogue: Catalogue
+    anomaly_topic_arn: str | None = None
 
 
 def read_settings(environment: Mapping[str, str], *, default_catalogue: Path) -> Settings:
@@ -52,6 +53,7 @@ def read_settings(environment: Mapping[str, str], *, default_catalogue: Path) ->
         metrics_namespace=environment.get("METRICS_NAMESPACE") or "Fleet",
         reading_retention_days=_days(environment.get("READING_RETENTION_DAYS") or "35", faults=faults),
         log_level=_level(environment.get("LOG_LEVEL") or "INFO", faults=faults),
+        anomaly_topic_arn=environment.get("ANOMALY_TOPIC_ARN") or None,
         catalogue=_catalogue(Path(environment.get("CATALOGUE_FILE") or default_catalogue), faults=faults),
     )
     if faults:

@@ -35,6 +35,7 @@ def test_what_is_not_said_has_a_default(catalogue_file: Path) -> None:
 
     assert (settings.metrics_namespace, settings.reading_retention_days, settings.log_level) == ("Fleet", 35, "INFO")
     assert settings.catalogue.device_types["press-monitor"]["temperature"].maximum == 95
+    assert settings.anomaly_topic_arn is None
 
 
 def test_every_fault_is_named_at_once(tmp_path: Path) -> None:

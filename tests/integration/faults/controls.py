@@ -1,4 +1,4 @@
-"""Five processors that are wrong in a known way: a harness that does not find them out proves nothing."""
+"""Six processors that are wrong in a known way: a harness that does not find them out proves nothing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 from unittest.mock import patch
 
-from sensor_processor import aggregate, handler, items, store
+from sensor_processor import aggregate, handler, items, plan, store
 from sensor_processor.reading import Reading
 
 
@@ -85,10 +85,23 @@ def highest_checkpoint() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def no_outbox() -> Iterator[None]:
+    """Publishes what it has just written and keeps no note of it: gone where it dies in between."""
+    written = plan.device_item
+
+    def without(device: items.Device) -> items.Item:
+        return {name: value for name, value in written(device).items() if name != "outbox"}
+
+    with patch.object(plan, "device_item", without):
+        yield
+
+
 CONTROLS: tuple[Callable[[], Any], ...] = (
     no_dedupe,
     acknowledge_before_archive,
     ignore_unprocessed,
     float_sums,
     highest_checkpoint,
+    no_outbox,
 )
