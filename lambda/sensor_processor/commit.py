@@ -20,13 +20,15 @@ from sensor_processor.store import Store, Verdict
 
 @dataclass(slots=True, kw_only=True)
 class Outcome:
-    """What became of the readings; `tallies` by facility and device type, `faults` and `notes` for the log."""
+    """What became of the readings; `tallies` by facility and device type, `faults` and `notes` for the log, `notices`
+    by device: what to publish, now that it is written."""
 
     failed: list[Reading] = field(default_factory=list)
     faults: set[str] = field(default_factory=set)
     overflow: list[Reading] = field(default_factory=list)
     tallies: dict[tuple[str, str], Tally] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    notices: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def settle(self, chunk: Chunk) -> None:
         """Counts a committed chunk in."""
@@ -158,3 +160,5 @@ def _write_rounds(
                 device = plans[name].device
                 if device is not None:
                     memory.note(device)
+                if plans[name].notices:
+                    outcome.notices[name] = plans[name].notices

@@ -22,7 +22,8 @@ from sensor_processor.batch import Batch, Poison, parse_batch, poison_of
 from sensor_processor.commit import Outcome, commit
 from sensor_processor.log import Log
 from sensor_processor.memory import Memory
-from sensor_processor.metrics import metric_line
+from sensor_processor.metrics import metric_line, pending_line
+from sensor_processor.notifier import Notifier
 from sensor_processor.poison import PoisonReading
 from sensor_processor.retry import Retry, Unavailable
 from sensor_processor.settings import Settings, read_settings
@@ -43,6 +44,9 @@ CLIENT = Config(
     # The items are typed by `items` and checked by its tests; botocore's own check costs as much as the rest of a call.
     parameter_validation=False,
 )
+
+NOTIFIER_CLIENT = CLIENT.merge(Config(connect_timeout=1, read_timeout=3))
+"""A topic that hangs holds a batch up no longer; the notifications wait."""
 
 _TRANSIENT = frozenset(
     {
@@ -72,6 +76,7 @@ class Runtime:
     settings: Settings
     store: Store
     archive: Archive
+    notifier: Notifier
     memory: Memory
     random: Random
     clock: Callable[[], float] = time.monotonic
@@ -94,6 +99,10 @@ def runtime() -> Runtime:
             random=random,
         ),
         archive=Archive(client=session.client("s3", config=CLIENT), bucket=settings.archive_bucket),
+        notifier=Notifier(
+            topic_arn=settings.anomaly_topic_arn,
+            make_client=lambda: session.client("sns", config=NOTIFIER_CLIENT),
+        ),
         memory=Memory(),
         random=random,
     )
@@ -169,9 +178,10 @@ def _process(batch: Batch, *, process: Runtime, log: Log, retry: Retry) -> set[s
         log=log,
         retry=retry,
     )
+    process.notifier.notify(outcome.notices, memory=process.memory, retry=retry, log=log)
     quarantined = [poison for poison in (*batch.poison, *overflow) if poison.sequence_number not in failed]
     failed.update(reading.sequence_number for reading in outcome.failed)
-    _report(outcome, quarantined=quarantined, failed=failed, batch=batch, settings=settings, log=log)
+    _report(outcome, quarantined=quarantined, failed=failed, batch=batch, process=process, log=log)
     return failed
 
 
@@ -187,7 +197,7 @@ def _put(objects: Sequence[ArchiveObject], *, archive: Archive, log: Log, retry:
 
 
 def _report(
-    outcome: Outcome, *, quarantined: Sequence[Poison], failed: set[str], batch: Batch, settings: Settings, log: Log
+    outcome: Outcome, *, quarantined: Sequence[Poison], failed: set[str], batch: Batch, process: Runtime, log: Log
 ) -> None:
     reasons: dict[str, int] = {}
     counts: dict[tuple[str, str], dict[str, int]] = {}
@@ -202,17 +212,19 @@ def _report(
             ReadingsLate=tally.late,
             AnomaliesDetected=tally.anomalies,
         )
-    now = time.time_ns() // 1_000_000
+    now, namespace = time.time_ns() // 1_000_000, process.settings.metrics_namespace
     for (facility, device_type), values in sorted(counts.items()):
         log.metrics(
             metric_line(
                 values,
-                namespace=settings.metrics_namespace,
+                namespace=namespace,
                 facility=facility,
                 device_type=device_type,
                 timestamp=now,
             )
         )
+    if process.notifier.pending:
+        log.metrics(pending_line(process.notifier.pending, namespace=namespace, timestamp=now))
     for fault in sorted(outcome.faults):
         log.error("A service did not do its part; the records in question will come again.", error=fault)
     for note in outcome.notes:

@@ -1,4 +1,4 @@
-"""DynamoDB's typed items of devices, minutes and anomalies, to and from the core's values."""
+"""DynamoDB's typed items of devices, minutes and events, to and from the core's values."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sensor_processor.aggregate import (
     unpack_conflicts,
     unpack_ids,
 )
-from sensor_processor.detection import Finding, severity_of
+from sensor_processor.detection import BEGIN, END, ESCALATED, Finding
 from sensor_processor.sketch import MINUTE_BINS, Sketch
 
 Item = dict[str, Any]
@@ -29,11 +29,14 @@ Item = dict[str, Any]
 
 DAY_S = 24 * 60 * 60
 
+_PREFIXES = {BEGIN: "anomaly", ESCALATED: "escalated", END: "ended"}
+
 
 class Device(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What the device table keeps of a thing; times are in ms. `version` is the lock on all of its items.
 
-    Contacts are when messages arrived, `newest_reading` is the device's own time: no minute begins after it.
+    Contacts are when messages arrived, `newest_reading` is the device's own time: no minute begins after it. `outbox`
+    are the newest notifications of its events that nobody knows to be published yet.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     messages: int
     last_sequence: int | None
     detectors: bytes
+    outbox: tuple[str, ...] = ()
 
 
 def iso(time: int) -> str:
@@ -86,6 +90,8 @@ def device_item(device: Device) -> Item:
         item["newest_reading"] = {"S": iso(device.newest_reading)}
     if device.last_sequence is not None:
         item["last_sequence"] = {"N": str(device.last_sequence)}
+    if device.outbox:
+        item["outbox"] = {"L": [{"S": message} for message in device.outbox]}
     return item
 
 
@@ -103,6 +109,7 @@ def parse_device(item: Mapping[str, Any]) -> Device:
         messages=int(item["messages"]["N"]),
         last_sequence=int(item["last_sequence"]["N"]) if "last_sequence" in item else None,
         detectors=binary_of(item["detectors"]),
+        outbox=tuple(message["S"] for message in item["outbox"]["L"]) if "outbox" in item else (),
     )
 
 
@@ -151,45 +158,37 @@ def parse_minute(item: Mapping[str, Any], *, start: int) -> Minute:
     )
 
 
-def anomaly_item(
+def event_item(
     finding: Finding, *, device: str, facility: str, device_type: str, time: int, retention_days: int
 ) -> Item:
-    """The anomaly item of a finding at `time` (ms)."""
-    moment = iso(time)
-    return {
+    """The item of what a reading of `time` (ms) tells of an event: its beginning, its escalation or its end.
+
+    Each is an item of its own, so that the anomaly's is written once and what people note in it stays.
+    """
+    began = iso(time if finding.began is None else finding.began)
+    words = f", since {began[:10]} {began[11:19]} UTC"
+    item: Item = {
         "device": {"S": device},
-        "bucket": {"S": f"anomaly#{moment}#{finding.metric}#{finding.detector}"},
+        "bucket": {"S": f"{_PREFIXES[finding.kind]}#{began}#{finding.metric}#{finding.detector}{finding.mark}"},
         "facility": {"S": facility},
         "device_type": {"S": device_type},
         "metric": {"S": finding.metric},
         "value": {"N": number_text(finding.value)},
         "detector": {"S": finding.detector},
-        "severity": {"S": severity_of(finding.detector, finding.score)},
-        "score": {"N": number_text(round(finding.score, 3))},
-        "reason": {"S": finding.reason},
-        "time": {"S": moment},
-        "expires_at": {"N": str(expiry_of(time, retention_days))},
+        "severity": {"S": finding.severity},
     }
-
-
-def ended_item(
-    ending: Finding, *, began: int, device: str, facility: str, device_type: str, time: int, retention_days: int
-) -> Item:
-    """The end, at `time`, of the anomaly that began at `began` (ms): an item of its own, so that the anomaly's is
-    written once and what people note in it stays."""
-    start = iso(began)
-    return {
-        "device": {"S": device},
-        "bucket": {"S": f"ended#{start}#{ending.metric}#{ending.detector}"},
-        "facility": {"S": facility},
-        "device_type": {"S": device_type},
-        "metric": {"S": ending.metric},
-        "value": {"N": number_text(ending.value)},
-        "detector": {"S": ending.detector},
-        "began_at": {"S": start},
-        "ended_at": {"S": iso(time)},
-        "expires_at": {"N": str(expiry_of(time, retention_days))},
-    }
+    if finding.ended is not None:
+        item["ended_at"] = {"S": iso(finding.ended)}
+    if finding.kind == END:
+        words = f", after {_duration((finding.ended or time) - (finding.began or time))}"
+    else:
+        item["score"] = {"N": number_text(round(finding.score, 3))}
+        item["time"] = {"S": iso(time)}
+    if finding.kind != BEGIN:
+        item["began_at"] = {"S": began}
+    item["reason"] = {"S": finding.reason + words}
+    item["expires_at"] = {"N": str(expiry_of(time, retention_days))}
+    return item
 
 
 def _numbers(metric: MetricAggregate) -> Item:
@@ -213,6 +212,15 @@ def number_text(value: float) -> str:
     """A number as DynamoDB takes it."""
     text = repr(value)
     return format(Decimal(text), "f") if "e" in text else text.removesuffix(".0")
+
+
+def _duration(span: int) -> str:
+    """`span` (ms) for people: `3 min 10 s`."""
+    seconds = max(round(span / 1000), 1)
+    minutes, hours = seconds // 60, seconds // 3600
+    if hours >= 1:
+        return f"{hours} h {minutes % 60} min"
+    return f"{minutes} min {seconds % 60} s" if minutes else f"{seconds} s"
 
 
 def expiry_of(time: int, retention_days: int) -> int:

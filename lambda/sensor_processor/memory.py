@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import msgspec
+
 from sensor_processor.catalogue import Metric
 from sensor_processor.detection import DeviceDetectors, unpack_detectors
 from sensor_processor.items import Device
@@ -33,6 +35,12 @@ class Memory:
         """Remembers a device as this process has just written it."""
         _make_room(self._devices, self._capacity)
         self._devices[device.name] = device
+
+    def note_outbox(self, name: str, outbox: tuple[str, ...]) -> None:
+        """Remembers what is left to be told of a device: what was told leaves its item with the next write."""
+        device = self._devices.get(name)
+        if device is not None:
+            self._devices[name] = msgspec.structs.replace(device, outbox=outbox)
 
     def take_detectors(self, device: Device, device_type: str, *, metrics: Mapping[str, Metric]) -> DeviceDetectors:
         """The device's detectors; the caller has them alone. Raises StateError.

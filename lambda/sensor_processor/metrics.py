@@ -24,6 +24,10 @@ FACILITY_METRICS = ("ReadingsProcessed", "ReadingsQuarantined", "AnomaliesDetect
 
 FACILITY_DIMENSIONS = ("Facility",)
 
+PENDING = "NotificationsPending"
+"""Notifications of anomalies that a process could not publish yet; of the environment as a whole, and only where there
+are any: a metric by plant would cost its price all year for what is nought."""
+
 
 def metric_line(
     values: Mapping[str, int], *, namespace: str, facility: str, device_type: str, timestamp: int
@@ -44,4 +48,17 @@ def metric_line(
         "Facility": facility,
         "DeviceType": device_type,
         **{name: values.get(name, 0) for name in METRICS},
+    }
+
+
+def pending_line(pending: int, *, namespace: str, timestamp: int) -> dict[str, Any]:
+    """The log line of what waits to be published, without dimensions; `timestamp` is in ms."""
+    return {
+        "_aws": {
+            "Timestamp": timestamp,
+            "CloudWatchMetrics": [
+                {"Namespace": namespace, "Dimensions": [[]], "Metrics": [{"Name": PENDING, "Unit": "Count"}]}
+            ],
+        },
+        PENDING: pending,
     }

@@ -14,15 +14,12 @@ from typing import Any
 from sensor_processor.aggregate import Added, Minute, minute_of
 from sensor_processor.catalogue import Catalogue
 from sensor_processor.chunk import Chunk, Tally
-from sensor_processor.detection import (
-    DeviceDetectors,
-    Finding,
-    StateError,
-)
+from sensor_processor.detection import BEGIN, DeviceDetectors, Finding, StateError
 from sensor_processor.history import Level, Part, PeriodKey, hour_of
 from sensor_processor.history_items import period_item
-from sensor_processor.items import Device, Item, anomaly_item, device_item, ended_item, minute_item
+from sensor_processor.items import Device, Item, device_item, event_item, minute_item
 from sensor_processor.memory import Memory
+from sensor_processor.notice import OUTBOX, notice_of
 from sensor_processor.progress import advanced, straggler_findings
 from sensor_processor.reading import Reading
 from sensor_processor.retention import Retention
@@ -36,7 +33,7 @@ CHUNK_BYTES = 1_000_000
 """Bytes of one device's items in a transaction, well below DynamoDB's 4 MB for a call."""
 
 DEVICE_BYTES = 1_000
-"""A device item without its detectors is smaller: a name, three ids, three times and three numbers."""
+"""A device item without its detectors and its outbox is smaller: a name, three ids, three times and three numbers."""
 
 MAX_FINDINGS = 40
 """Anomalies of one reading; a message with more metrics out of order than this says nothing new with the rest."""
@@ -51,6 +48,7 @@ class _Open:
     fresh: list[Reading] = field(default_factory=list)
     touched: dict[int, Minute] = field(default_factory=dict)
     anomalies: dict[str, Item] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
 
 
@@ -58,12 +56,13 @@ class _Open:
 class Plan:
     """A device's chunks, to be written in this order, and the device as it is after them.
 
-    `lost_state` says why learned state was not taken over.
+    `lost_state` says why learned state was not taken over; `notices` are to be published once all is written.
     """
 
     chunks: tuple[Chunk, ...]
     device: Device | None
     lost_state: str | None
+    notices: tuple[str, ...]
 
 
 def plan_device(
@@ -103,7 +102,9 @@ def plan_device(
     planner.close()
     if planner.device is not None and (lost_state is None or planner.device is not device):
         memory.keep_detectors(planner.device, device_type, detectors)
-    return Plan(chunks=tuple(planner.chunks), device=planner.device, lost_state=lost_state)
+    return Plan(
+        chunks=tuple(planner.chunks), device=planner.device, lost_state=lost_state, notices=tuple(planner.notices)
+    )
 
 
 _order = attrgetter("order")
@@ -125,6 +126,7 @@ class _Planner:
     ) -> None:
         self.chunks: list[Chunk] = []
         self.device = device
+        self.notices: list[str] = [] if device is None else list(device.outbox)
         self._minutes = minutes
         self._rollup = Rollup(name, parts=parts, minutes=minutes)
         self._detectors = detectors
@@ -185,12 +187,13 @@ class _Planner:
                 "time": reading.time,
                 "retention_days": self._retention.anomalies,
             }
-            is_end = finding.began is not None
-            item = ended_item(finding, began=finding.began or 0, **told) if is_end else anomaly_item(finding, **told)
+            item = event_item(finding, **told)
             # By key: two readings of one millisecond may find the same, and a transaction takes a key once.
             if item["bucket"]["S"] not in self._open.anomalies:
                 self._open.anomalies[item["bucket"]["S"]] = item
-                self._open.tally.anomalies += not is_end
+                self._open.tally.anomalies += finding.kind == BEGIN
+                unit = self._catalogue.device_types[reading.envelope.device_type][finding.metric].unit
+                self._open.notices.append(notice_of(item, kind=finding.kind, unit=unit))
 
     def _make_room(self, reading: Reading, *, start: int, minute: Minute) -> None:
         """Closes the chunk if the reading's items might not fit in it any more."""
@@ -220,8 +223,13 @@ class _Planner:
         size = 0
         taken.tally.processed = len(taken.fresh)
         if taken.touched:
+            self.notices += taken.notices
             self.device = advanced(
-                before, taken.fresh or taken.readings, messages=taken.tally.processed, detectors=self._detectors
+                before,
+                taken.fresh or taken.readings,
+                messages=taken.tally.processed,
+                detectors=self._detectors,
+                outbox=tuple(self.notices[-OUTBOX:]),
             )
             item = device_item(self.device)
             periods = self._periods(before, self.device, taken.touched)

@@ -12,7 +12,12 @@ from sensor_processor.reading import Reading
 
 
 def advanced(
-    before: Device | None, readings: Sequence[Reading], *, messages: int, detectors: DeviceDetectors
+    before: Device | None,
+    readings: Sequence[Reading],
+    *,
+    messages: int,
+    detectors: DeviceDetectors,
+    outbox: tuple[str, ...] = (),
 ) -> Device:
     """The device after `readings`, one version on."""
     contacts = [reading.envelope.received_at for reading in readings]
@@ -34,6 +39,7 @@ def advanced(
         messages=messages if before is None else before.messages + messages,
         last_sequence=last_sequence if last_sequence >= 0 else None if before is None else before.last_sequence,
         detectors=detectors.pack(),
+        outbox=outbox,
     )
 
 
@@ -56,5 +62,5 @@ def straggler_findings(reading: Reading, *, metrics: Mapping[str, Metric], minut
         seen = minute.metrics.get(name)
         if seen is not None and excursion_of(metric, seen.max if side > 0 else seen.min) == side:
             continue
-        findings.append(limits_finding(metric, value))
+        findings.append(limits_finding(metric, value, late_at=reading.time))
     return findings

@@ -34,6 +34,7 @@ class Settings:
     retention: Retention
     log_level: str
     catalogue: Catalogue
+    anomaly_topic_arn: str | None = None
 
 
 def read_settings(environment: Mapping[str, str], *, default_catalogue: Path) -> Settings:
@@ -66,6 +67,7 @@ def read_settings(environment: Mapping[str, str], *, default_catalogue: Path) ->
             anomalies=days("ANOMALY_RETENTION_DAYS", "400"),
         ),
         log_level=_level(environment.get("LOG_LEVEL") or "INFO", faults=faults),
+        anomaly_topic_arn=environment.get("ANOMALY_TOPIC_ARN") or None,
         catalogue=_catalogue(Path(environment.get("CATALOGUE_FILE") or default_catalogue), faults=faults),
     )
     if faults:

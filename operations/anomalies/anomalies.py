@@ -9,13 +9,15 @@ from typing import Any
 
 PREFIX = "anomaly#"
 ENDED = "ended#"
+ESCALATED = "escalated#"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Anomaly:
     """One anomaly; `id` is its range key, times are ISO 8601 in UTC. Who has acknowledged it, or nobody yet.
 
-    `ended_at` is known of all but context's, which are moments, once all is as usual again.
+    `severity` is the worst of it, `escalated_at` when it came to that after its beginning. `ended_at` is when all was
+    as usual again, None as long as it runs.
     """
 
     thing: str
@@ -28,6 +30,7 @@ class Anomaly:
     score: float
     reason: str
     time: str
+    escalated_at: str | None
     ended_at: str | None
     acknowledged_by: str | None
     acknowledged_at: str | None
@@ -36,14 +39,17 @@ class Anomaly:
 
 def anomalies(client: Any, table: str, *, thing: str | None = None, facility: str | None = None) -> Iterator[Anomaly]:
     """Those of a thing (a query, cheap), or of all things (a scan, which reads the whole table)."""
-    ends = {
-        (item["device"]["S"], item["bucket"]["S"].removeprefix(ENDED)): item["ended_at"]["S"]
-        for item in _items(client, table, ENDED, thing=thing)
-    }
+    ends, worse = (
+        {
+            (item["device"]["S"], item["bucket"]["S"].removeprefix(prefix)): item
+            for item in _items(client, table, prefix, thing=thing)
+        }
+        for prefix in (ENDED, ESCALATED)
+    )
     for item in _items(client, table, PREFIX, thing=thing):
         if facility in (None, item["facility"]["S"]):
             key = item["device"]["S"], item["bucket"]["S"].removeprefix(PREFIX)
-            yield _anomaly(item, ended_at=ends.get(key))
+            yield _anomaly(item, ended=ends.get(key), escalated=worse.get(key))
 
 
 def _items(client: Any, table: str, prefix: str, *, thing: str | None) -> Iterator[Mapping[str, Any]]:
@@ -85,7 +91,9 @@ def acknowledge(
     return True
 
 
-def _anomaly(item: Mapping[str, Any], *, ended_at: str | None) -> Anomaly:
+def _anomaly(
+    item: Mapping[str, Any], *, ended: Mapping[str, Any] | None, escalated: Mapping[str, Any] | None
+) -> Anomaly:
     def text(name: str) -> str | None:
         return item[name]["S"] if name in item else None
 
@@ -96,11 +104,13 @@ def _anomaly(item: Mapping[str, Any], *, ended_at: str | None) -> Anomaly:
         metric=item["metric"]["S"],
         value=float(item["value"]["N"]),
         detector=item["detector"]["S"],
-        severity=text("severity") or "warning",
+        severity=text("severity") or "warning" if escalated is None else escalated["severity"]["S"],
         score=float(item["score"]["N"]),
         reason=item["reason"]["S"],
         time=item["time"]["S"],
-        ended_at=ended_at,
+        escalated_at=None if escalated is None else escalated["time"]["S"],
+        # What came late had ended when it was told, and its own item says so.
+        ended_at=text("ended_at") if ended is None else ended["ended_at"]["S"],
         acknowledged_by=text("acknowledged_by"),
         acknowledged_at=text("acknowledged_at"),
         note=text("note"),

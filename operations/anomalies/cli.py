@@ -92,6 +92,7 @@ def _newest(anomaly: Anomaly) -> str:
 
 
 def _line(anomaly: Anomaly) -> str:
+    worse = f", {anomaly.severity} since {anomaly.escalated_at}" if anomaly.escalated_at else ""
+    ended = f", ended {anomaly.ended_at}" if anomaly.ended_at else ", still on"
     seen = f"  [seen by {anomaly.acknowledged_by}]" if anomaly.acknowledged_by else ""
-    ended = f", ended {anomaly.ended_at}" if anomaly.ended_at else ""
-    return f"{anomaly.time}  {anomaly.severity:<8}  {anomaly.thing}  {anomaly.reason}{ended}{seen}"
+    return f"{anomaly.time}  {anomaly.severity:<8}  {anomaly.thing}  {anomaly.reason}{worse}{ended}{seen}"

@@ -16,13 +16,13 @@ from tests.integration.faults.world import World
 
 READINGS = int(os.environ.get("FLEET_FAULT_READINGS", "100000"))
 SEEDS = [int(seed) for seed in os.environ.get("FLEET_FAULT_SEEDS", "1").split(",")]
-ONCE = ("kms_down", "sqs_down", "dead_shard", "reshard", "hot_key")
+ONCE = ("kms_down", "sns_down", "sqs_down", "dead_shard", "reshard", "hot_key")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_faults_lose_nothing_and_count_nothing_twice(seed: int) -> None:
-    """Whatever strikes: each message counts once, sums are exact, archive and quarantine complete, the queue empty."""
+    """Whatever strikes: each message counts once, sums are exact, archive, quarantine and notifications complete."""
     verdict = World(seed=seed, readings=READINGS).run()
     print(verdict)
 

@@ -65,23 +65,6 @@ def test_the_reason_is_in_operator_words() -> None:
     assert above.score == pytest.approx(2.2 / 105)
 
 
-def test_one_excursion_is_one_anomaly(reading: Any, catalogue: Catalogue) -> None:
-    """Only the first reading of an excursion is an anomaly, and the first within its limits is its end."""
-    detectors = DeviceDetectors()
-    series = [3.0, 12.0, 13.0, 12.5, 3.0, 11.3, 11.2]
-    found = []
-    for sequence, value in enumerate(series):
-        found += [
-            (sequence, None if finding.began is None else finding.began - START)
-            for finding in detectors.feed(
-                reading(time=START + sequence, sequence=sequence, metrics={"vibration": value}),
-                metrics=catalogue.device_types["press-monitor"],
-            )
-        ]
-
-    assert found == [(1, None), (4, 1), (5, None), (6, 5)]
-
-
 def test_a_strange_value_within_the_limits_is_found(reading: Any, catalogue: Catalogue) -> None:
     """After 300 readings around 70 one of 90, within its limits, is an anomaly that says what is usual."""
     metrics = catalogue.device_types["press-monitor"]

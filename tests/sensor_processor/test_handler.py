@@ -116,7 +116,7 @@ def test_an_anomaly_is_written_with_its_reason(platform: Any, event: Any, record
             "detector": {"S": "limits"},
             "severity": {"S": "warning"},
             "score": {"N": "0.021"},
-            "reason": {"S": "temperature 97.2 celsius is above its limit of 95"},
+            "reason": {"S": "temperature 97.2 celsius is above its limit of 95, since 2026-11-23 14:49:03 UTC"},
             "time": {"S": "2026-11-23T14:49:03.000Z"},
             "expires_at": {"N": str(1_795_445_343 + 400 * 86_400)},
         }
@@ -124,15 +124,18 @@ def test_an_anomaly_is_written_with_its_reason(platform: Any, event: Any, record
 
 
 def test_the_end_of_an_anomaly_is_an_item_of_its_own(platform: Any, event: Any, record: Any, payload: Any) -> None:
-    """Back within its limits, the event's end names its beginning; the anomaly's own item is not touched."""
+    """Back within its limits for a minute, an event has an end that names its beginning; the anomaly's item stays."""
     time = 1_795_445_343_000
     platform.handle(event(record(payload=payload(metrics={"temperature": 97.2}))))
     begun = platform.anomalies()
-    platform.handle(event(record(payload=payload(metrics={"temperature": 90.0}, time=time + 200, sequence=18))))
+    for sequence, seconds in ((18, -10), (19, 20), (20, 40), (21, 80)):
+        later = payload(metrics={"temperature": 90.0}, time=time + seconds * 1_000, sequence=sequence)
+        platform.handle(event(record(payload=later, received_at=time + 100_000)))
 
     (ended,) = [item for item in platform.items() if item["bucket"]["S"].startswith("ended#")]
     assert ended["bucket"]["S"] == "ended#2026-11-23T14:49:03.000Z#temperature#limits"
-    assert (ended["began_at"]["S"], ended["ended_at"]["S"]) == ("2026-11-23T14:49:03.000Z", "2026-11-23T14:49:03.200Z")
+    assert (ended["began_at"]["S"], ended["ended_at"]["S"]) == ("2026-11-23T14:49:03.000Z", "2026-11-23T14:49:23.000Z")
+    assert ended["reason"]["S"] == "temperature 90 celsius is within its limit again, after 20 s"
     assert platform.anomalies() == begun
 
 
@@ -230,7 +233,7 @@ def test_a_full_batch_is_packed_into_few_transactions(platform: Any, event: Any,
 
 
 def test_boto3_stays_at_the_rim() -> None:
-    """Only the store, the archive and the handler know AWS's client, so the core runs anywhere."""
+    """Only the store, the archive, the notifier and the handler know AWS's client, so the core runs anywhere."""
     package = Path(sensor_processor.__file__).parent
     users = set()
     for file in package.rglob("*.py"):
@@ -240,4 +243,4 @@ def test_boto3_stays_at_the_rim() -> None:
             if any(name.split(".")[0] in {"boto3", "botocore"} for name in names):
                 users.add(file.stem)
 
-    assert users == {"archive", "handler", "store"}
+    assert users == {"archive", "handler", "notifier", "store"}

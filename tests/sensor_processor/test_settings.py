@@ -37,6 +37,7 @@ def test_what_is_not_said_has_a_default(catalogue_file: Path) -> None:
     assert (settings.metrics_namespace, settings.log_level) == ("Fleet", "INFO")
     assert settings.retention == Retention(minutes=90, hours=400, days=3650, anomalies=400)
     assert settings.catalogue.device_types["press-monitor"]["temperature"].maximum == 95
+    assert settings.anomaly_topic_arn is None
 
 
 def test_every_fault_is_named_at_once(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from sensor_processor import handler
 from sensor_processor.catalogue import parse_catalogue
 from tests.integration.faults.chaos import Chaos, Clock, Crash
 from tests.integration.faults.load import CATALOGUE, Sent, message, thing_of
-from tests.integration.faults.stubs import S3, DynamoDb
+from tests.integration.faults.stubs import S3, DynamoDb, Sns
 from tests.integration.faults.workers import new_worker
 from tests.integration.faults.world import Context
 
@@ -42,7 +42,7 @@ class Deliveries(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.chaos = Chaos(seed=0, clock=Clock(now=START / 1000), begins=0, lasts=1, is_calm=True)
-        self.dynamo, self.s3 = DynamoDb(self.chaos), S3(self.chaos)
+        self.dynamo, self.s3, self.sns = DynamoDb(self.chaos), S3(self.chaos), Sns(self.chaos)
         self.stream: list[StreamRecord] = []
         self.acknowledged = 0
         self.model: dict[tuple[str, int], dict[int, int]] = {}
@@ -53,7 +53,7 @@ class Deliveries(RuleBasedStateMachine):
     def new_worker(self) -> handler.Runtime:
         self.workers += 1  # two processes never draw the same token
         dice = random.Random(self.workers)
-        return new_worker(self.dynamo, self.s3, catalogue=PARSED, dice=dice, clock=self.chaos.clock)
+        return new_worker(self.dynamo, self.s3, self.sns, catalogue=PARSED, dice=dice, clock=self.chaos.clock)
 
     @rule(device=devices, minute=minutes, sequence=sequences, value=values)
     def send(self, device: int, minute: int, sequence: int, value: int) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from sensor_processor.catalogue import Metric
+from sensor_processor.detection.event import Event, Finding, begin, end
 from sensor_processor.detection.group import Group, groups_of
-from sensor_processor.detection.limits import limits_reason, limits_score
+from sensor_processor.detection.limits import follow_limits
+from sensor_processor.detection.remarkable import follow_context
 from sensor_processor.detection.single import SINGLES, Single
 from sensor_processor.detection.state import (
     STATE_VERSION,
@@ -20,39 +21,24 @@ from sensor_processor.detection.state import (
     unpack_context,
     unpack_device,
 )
-from sensor_processor.detection.threeviews import UNIVARIATE_THRESHOLD, VIEWS, ThreeViews
+from sensor_processor.detection.threeviews import UNIVARIATE_THRESHOLD, ThreeViews
 from sensor_processor.reading import Reading
 
 BEFORE_ALL = (-1, -1)
 """The place before every reading."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """An anomaly: the reading's `value` of `metric` is strange to `detector`; `reason` is in an operator's words.
-
-    With `began` (ms) it is the end of the event that began then, and `value` the first that is as usual again.
-    """
-
-    metric: str
-    detector: str
-    value: float
-    score: float
-    reason: str
-    began: int | None = None
-
-
 class Channel:
-    """What is known of one metric: its limits at hand, the side of a running excursion and its own detector."""
+    """What is known of one metric: its limits at hand, its own detector, and the events that run of both."""
 
-    __slots__ = ("began", "context", "excursion", "limits_began", "maximum", "metric", "minimum", "single")
+    __slots__ = ("context", "event", "excursions", "maximum", "metric", "minimum", "single")
 
-    def __init__(self, metric: Metric, *, excursion: int = 0, context: ThreeViews | None = None) -> None:
+    def __init__(self, metric: Metric, *, context: ThreeViews | None = None) -> None:
         self.metric = metric
         self.minimum = -math.inf if metric.minimum is None else metric.minimum
         self.maximum = math.inf if metric.maximum is None else metric.maximum
-        self.excursion = excursion
-        self.limits_began = self.began = 0
+        self.excursions: list[Event] = []
+        self.event: Event | None = None
         self.context = context
         if context is None and metric.detector == "context":
             self.context = ThreeViews()
@@ -61,27 +47,45 @@ class Channel:
     def state(self) -> MetricState:
         """What `restored` goes on from."""
         return MetricState(
-            excursion=self.excursion,
+            excursions=self.excursions,
             context=b"" if self.context is None else pack_context(self.context),
             single="" if self.single is None else self.metric.detector,
             numbers=[] if self.single is None else self.single.state(),
-            limits_began=self.limits_began,
-            began=self.began,
+            event=self.event,
         )
 
     @classmethod
     def restored(cls, metric: Metric, state: MetricState) -> Channel:
         """A channel that goes on from `state`, as far as the metric still has the detector. Raises StateError."""
         has_context = bool(state.context) and metric.detector == "context"
-        channel = cls(metric, excursion=state.excursion, context=unpack_context(state.context) if has_context else None)
-        channel.limits_began = state.limits_began
+        channel = cls(metric, context=unpack_context(state.context) if has_context else None)
+        channel.excursions = state.excursions
+        if channel.context is not None and has_context:
+            channel.event = state.event
+            channel.context.watch(state.event is not None)
         if channel.single is not None and state.single == metric.detector:
-            channel.began = state.began
+            channel.event = state.event
             try:
                 channel.single.restore(state.numbers)
             except ValueError as error:
                 raise StateError(f"the {state.single} detector of {metric.name}: {error}") from error
         return channel
+
+    def follow_single(self, single: Single, time: int, value: float) -> list[Finding]:
+        """What a reading of `time` (ms) tells by the metric's own small detector."""
+        told = []
+        score = single.update(time, value)
+        metric, event = self.metric, self.event
+        if event is not None and not single.is_on:
+            words = f"{metric.amount(value)} is as usual again"
+            told.append(end(metric.name, metric.detector, event, value=value, ended=time, words=words))
+            self.event = None
+        if score:
+            reason = f"{metric.name} {metric.amount(value)} {single.words}"
+            finding = begin(metric.name, metric.detector, value=value, score=score, reason=reason)
+            self.event = Event(began=time, is_critical=finding.is_critical)
+            told.append(finding)
+        return told
 
 
 class DeviceDetectors:
@@ -116,41 +120,24 @@ class DeviceDetectors:
                     continue
                 channel = channels[name] = Channel(metrics[name])
             side = 0 if channel.minimum <= value <= channel.maximum else 1 if value > channel.maximum else -1
-            # One anomaly an excursion, at its start.
-            if side != channel.excursion:
-                if channel.excursion and channel.limits_began:
-                    findings.append(_ending(name, "limits", value, channel.limits_began))
-                channel.excursion = side
-                channel.limits_began = order[0] if side else 0
-                if side:
-                    findings.append(limits_finding(channel.metric, value))
+            if side or channel.excursions:
+                findings += follow_limits(channel.excursions, channel.metric, order[0], value, side)
             detector = channel.context
             if detector is not None:
-                usual, deviation = detector.mean, detector.deviation
+                usual = detector.mean, detector.deviation
                 score = detector.update(value)
-                if score >= UNIVARIATE_THRESHOLD:
-                    view = VIEWS[detector.view]
-                    reason = _context_reason(channel.metric, value, view=view, usual=usual, spread=3 * deviation)
-                    findings.append(Finding(metric=name, detector="context", value=value, score=score, reason=reason))
+                if score >= UNIVARIATE_THRESHOLD or channel.event is not None:
+                    channel.event, finding = follow_context(
+                        channel.event, channel.metric, detector, order[0], value, score, usual
+                    )
+                    if finding is not None:
+                        findings.append(finding)
             elif channel.single is not None:
-                score = channel.single.update(order[0], value)
-                if channel.began and not channel.single.is_on:
-                    findings.append(_ending(name, channel.metric.detector, value, channel.began))
-                    channel.began = 0
-                if score:
-                    channel.began = order[0]
-                    findings.append(_single_finding(channel, channel.single, value, score))
+                findings += channel.follow_single(channel.single, order[0], value)
         for group in self._groups:
-            ended = group.began
-            found = group.update(order[0], values)
-            if ended and not group.began:
-                name = group.metric
-                findings.append(_ending(name, group.name, values[name], ended))
-            if found is not None:
-                name, score, reason = found
-                findings.append(
-                    Finding(metric=name, detector=group.name, value=values[name], score=score, reason=reason)
-                )
+            finding = group.update(order[0], values)
+            if finding is not None:
+                findings.append(finding)
         return findings
 
     def pack(self) -> bytes:
@@ -183,34 +170,3 @@ def unpack_detectors(packed: bytes, *, metrics: Mapping[str, Metric]) -> DeviceD
             except (ValueError, TypeError) as error:
                 raise StateError(f"the {group.name} detector: {error}") from error
     return detectors
-
-
-def limits_finding(metric: Metric, value: float) -> Finding:
-    """The anomaly of a value outside its limits."""
-    return Finding(
-        metric=metric.name,
-        detector="limits",
-        value=value,
-        score=limits_score(metric, value),
-        reason=limits_reason(metric, value),
-    )
-
-
-def _ending(metric: str, detector: str, value: float, began: int) -> Finding:
-    return Finding(metric=metric, detector=detector, value=value, score=0.0, reason="as usual again", began=began)
-
-
-def _single_finding(channel: Channel, detector: Single, value: float, score: float) -> Finding:
-    metric = channel.metric
-    reason = f"{metric.name} {metric.amount(value)} {detector.words}"
-    return Finding(metric=metric.name, detector=metric.detector, value=value, score=score, reason=reason)
-
-
-def _context_reason(metric: Metric, value: float, *, view: str, usual: float, spread: float) -> str:
-    reading = f"{metric.name} {metric.amount(value)}"
-    expected = f"{usual - spread:.4g} to {usual + spread:.4g}"
-    if view == "slow":
-        return f"{metric.name} has drifted to an unusual level (now {metric.amount(value)}; lately {expected})"
-    if view == "volatility":
-        return f"{metric.name} fluctuates in an unusual way (now {metric.amount(value)}; lately {expected})"
-    return f"{reading} is unusual for this device; lately {expected}"

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from sensor_processor.catalogue import Metric
 from sensor_processor.detection.correlation import Correlation
+from sensor_processor.detection.event import Event, Finding, begin, end
 from sensor_processor.detection.shift import Shift
 
 GROUPED = ("baseline", "correlation")
@@ -15,20 +18,19 @@ GROUPED = ("baseline", "correlation")
 class Group:
     """One detector over those metrics of a device type that name it, in the order of their names."""
 
-    __slots__ = ("began", "detector", "metric", "metrics", "name", "names")
+    __slots__ = ("detector", "event", "metric", "metrics", "name", "names")
 
     def __init__(self, name: str, metrics: Mapping[str, Metric]) -> None:
         self.name = name
         self.metrics = metrics
-        self.began = 0
+        self.event: Event | None = None
         self.metric = ""
         self.names = tuple(sorted(key for key, metric in metrics.items() if metric.detector == name))
         self.detector: Shift | Correlation = (Shift if name == "baseline" else Correlation)(max(len(self.names), 1))
 
-    def update(self, time: int, values: Mapping[str, float]) -> tuple[str, float, str] | None:
-        """The metric, the score and the words of a state that begins with this reading; None else.
+    def update(self, time: int, values: Mapping[str, float]) -> Finding | None:
+        """What a reading of `time` (ms) tells: that a state begins, told of the metric that shows it most, or ends.
 
-        `began` is when the running state began (ms), 0 where none runs, and `metric` which one it was told of.
         A reading that lacks one of the metrics is no row.
         """
         try:
@@ -36,23 +38,35 @@ class Group:
         except KeyError:
             return None
         was_on = self.detector.state
-        if not self.detector.update(row):
-            self.began = 0
+        is_on = self.detector.update(row)
+        if is_on == was_on:
             return None
-        if was_on:
-            return None
+        if not is_on:
+            return self._ending(time, values)
         metric = self.metrics[self.names[self.detector.worst]]
-        self.began, self.metric = time, metric.name
-        return metric.name, self.detector.score, self._words(metric, values[metric.name])
+        value = values[metric.name]
+        finding = begin(
+            metric.name, self.name, value=value, score=self.detector.score, reason=self._words(metric, value)
+        )
+        self.event, self.metric = Event(began=time, is_critical=finding.is_critical), metric.name
+        return finding
+
+    def _ending(self, time: int, values: Mapping[str, float]) -> Finding | None:
+        event, self.event = self.event, None
+        if event is None:
+            return None
+        value = values[self.metric]
+        words = f"{self.metrics[self.metric].amount(value)} is as usual again"
+        return end(self.metric, self.name, event, value=value, ended=time, words=words)
 
     def state(self) -> list[Any]:
         """What `restore` goes on from; the names say whose numbers they are."""
         detector = self.detector
         if isinstance(detector, Shift):
-            return [list(self.names), self.began, self.metric, *detector.numbers()]
+            return [list(self.names), self.event, self.metric, *detector.numbers()]
         return [
             list(self.names),
-            self.began,
+            self.event,
             self.metric,
             detector.count,
             detector.means,
@@ -63,9 +77,9 @@ class Group:
 
     def restore(self, state: list[Any]) -> None:
         """Takes over what `state` gave, if it is of the same metrics. Raises ValueError or TypeError."""
-        names, began, metric, *numbers = state
+        names, event, metric, *numbers = state
         if tuple(names) == self.names:
-            self.began, self.metric = began, metric
+            self.event, self.metric = msgspec.convert(event, Event | None), metric
             self.detector.restore(*numbers)
 
     def _words(self, metric: Metric, value: float) -> str:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from sensor_processor.compression import compress_state, decompress_state
+from sensor_processor.detection.event import Event
 from sensor_processor.detection.threeviews import ThreeViews
 from sensor_processor.detection.view import View
 
-STATE_VERSION = 2
-"""Raised when the layout below or the meaning of a field changes; other versions are not read."""
+STATE_VERSION = 3
+"""Raised when the layout below or the meaning of a field changes; of other versions, 2 is read: see `_of_version_2`."""
 
 _VIEW = struct.Struct("<qqddddd")
 _DETECTOR = struct.Struct("<qqBdddddddd")
@@ -23,19 +25,21 @@ class StateError(Exception):
 
 
 class MetricState(msgspec.Struct, array_like=True):
-    """What is known of one metric: the side of a running excursion (-1, 0, 1), the packed context detector, the
-    numbers of another one by its name, and when running events began (ms, 0 where none runs)."""
+    """What is known of one metric: the events beyond its limits that run, the packed context detector, the numbers of
+    another one by its name, and the event of that detector or of context that runs."""
 
-    excursion: int = 0
+    excursions: list[Event] = []
     context: bytes = b""
     single: str = ""
     numbers: list[float] = []
-    limits_began: int = 0
-    began: int = 0
+    event: Event | None = None
 
 
 class DeviceState(msgspec.Struct, array_like=True):
-    """What is known of one device: its newest reading that detectors saw, each metric, each group of metrics."""
+    """What is known of one device: its newest reading that detectors saw, each metric, each group of metrics.
+
+    A group's list begins with its metrics' names, the event that runs (None where none does) and its metric.
+    """
 
     version: int
     newest_time: int
@@ -53,12 +57,39 @@ def unpack_device(packed: bytes) -> DeviceState:
     """The state that `pack_device` packed. Raises StateError."""
     try:
         data = decompress_state(packed)
-        version = msgspec.msgpack.decode(data)[0]
-        if version != STATE_VERSION:
-            raise StateError(f"the detectors' state has version {version!r}, not {STATE_VERSION}")
-        return msgspec.msgpack.decode(data, type=DeviceState)
+        state = msgspec.msgpack.decode(data)
+        if state[0] == 2:
+            state = _of_version_2(*state)
+        elif state[0] != STATE_VERSION:
+            raise StateError(f"the detectors' state has version {state[0]!r}, not {STATE_VERSION}")
+        return msgspec.convert(state, DeviceState)
     except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
         raise StateError(f"the detectors' state cannot be read: {error}") from error
+
+
+def _of_version_2(
+    _: int, time: int, sequence: int, metrics: dict[str, list[Any]], groups: dict[str, list[Any]]
+) -> list[Any]:
+    """A state of version 2 as one of today: it had one excursion at most, and of events only when they began."""
+
+    def metric(
+        excursion: int = 0,
+        context: bytes = b"",
+        single: str = "",
+        numbers: Sequence[float] = (),
+        limits_began: int = 0,
+        began: int = 0,
+    ) -> list[Any]:
+        excursions = [[limits_began, False, excursion]] if excursion and limits_began else []
+        return [excursions, context, single, numbers, [began] if began else None]
+
+    return [
+        STATE_VERSION,
+        time,
+        sequence,
+        {name: metric(*state) for name, state in metrics.items()},
+        {name: [names, [began] if began else None, *rest] for name, (names, began, *rest) in groups.items()},
+    ]
 
 
 def pack_context(detector: ThreeViews) -> bytes:

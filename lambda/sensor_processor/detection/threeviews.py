@@ -21,6 +21,9 @@ VOLATILITY_HANDICAP = 0.8
 REARM_AFTER = 400
 """Readings without an emission after which the next score need not exceed the last one."""
 
+REMARKABLE = 0.75 * UNIVARIATE_THRESHOLD
+"""While an event runs, readings from this score on belong to it: lower than where it begins, as baseline's is."""
+
 CAUTION = 300.0
 CLEAR_OVERSHOOT = 0.25
 """What is rare after few readings is often only new: the n-th reading's score is lowered by CAUTION / n, unless it lies
@@ -47,6 +50,8 @@ class ThreeViews:
         "level",
         "mean",
         "quiet",
+        "rearm",
+        "remarked",
         "slow",
         "slow_average",
         "total",
@@ -66,6 +71,17 @@ class ThreeViews:
         self.alarms = self.held = 0.0
         self.quiet = 0
         self.view = 0
+        self.remarked = 0
+        self.rearm = REARM_AFTER - 1
+
+    def watch(self, is_watched: bool) -> None:
+        """Whether to work out `is_remarkable` too; it changes no score, and costs what the views save otherwise."""
+        self.rearm = 0 if is_watched else REARM_AFTER - 1
+
+    @property
+    def is_remarkable(self) -> bool:
+        """Whether the last reading was strange by itself, told or not; only while it is watched for."""
+        return self.remarked == self.count
 
     def update(self, value: float) -> float:
         """The score of the next reading: 0, or more where it is stranger than what was emitted lately."""
@@ -74,7 +90,7 @@ class ThreeViews:
         if count == 1:
             self.average = self.trend = self.mean = value
         # What is not above `least` would not be emitted, so the views need not work it out.
-        least = self.held if self.quiet < REARM_AFTER - 1 else 0.0
+        least = self.held if self.quiet < self.rearm else 0.0
         best = self.level.score(self.average, value, least)
         view = 0
         self.average += 0.05 * (value - self.average)
@@ -105,15 +121,16 @@ class ThreeViews:
 
     def _emit(self, best: float, view: int) -> float:
         best -= 0.8 * log(1.0 + self.alarms)
+        score = best - CAUTION / self.count if self.level.overshoot < CLEAR_OVERSHOOT else best
+        if score >= REMARKABLE:
+            self.remarked = self.count
         if best > 0.0 and (best > self.held or self.quiet >= REARM_AFTER):
             self.quiet = 0
             self.held = best
             self.view = view
             if best >= 6.0:
                 self.alarms += 1.0
-            if self.level.overshoot < CLEAR_OVERSHOOT:
-                best -= CAUTION / self.count
-            return best if best > 0.0 else 0.0
+            return score if score > 0.0 else 0.0
         self.held *= 0.9995
         return 0.0
 

@@ -22,11 +22,17 @@ RATES = {
     "answer_lost": 0.02,
     "s3_error": 0.025,
     "s3_timeout_after_commit": 0.025,
+    "hot": 0.003,
+    "crash_before_publish": 0.10,
+    "crash_after_publish": 0.05,
+    "sns_error": 0.05,
+    "sns_refused": 0.05,
+    "sns_answer_lost": 0.05,
 }
 """Of messages, calls, windows or invocations, whichever the fault is about."""
 
 OUTAGE_S = 600.0
-OUTAGES = {"kms": 0.2, "sqs": 0.5}
+OUTAGES = {"kms": 0.2, "sns": 0.3, "sqs": 0.5}
 """Ten minutes each, from this part of the run on."""
 
 DEAD_SHARD = 0.5
@@ -90,14 +96,14 @@ class Chaos:
         return start <= self.clock.now < start + DEAD_SHARD_S
 
     def arm(self) -> None:
-        """Decides whether the invocation that begins now will crash, and at which of its writes."""
+        """Decides whether the invocation that begins now will crash, and where."""
         self._crash = None
-        for name in ("crash_before_write", "crash_after_write"):
+        for name in ("crash_before_publish", "crash_after_publish", "crash_before_write", "crash_after_write"):
             if not self.is_calm and self._dice[name].random() < RATES[name]:
-                self._crash = name, self.random.randrange(2)
+                self._crash = name, self.random.randrange(2) if name.endswith("write") else 0
 
     def crash_if_due(self, name: str) -> None:
-        """Crashes at the write for which it was armed."""
+        """Crashes at the call for which it was armed."""
         if self._crash is None or self._crash[0] != name:
             return
         if self._crash[1]:

@@ -103,6 +103,16 @@ class Load:
         while self._held:
             yield self._arriving(heapq.heappop(self._held)[2], end)
 
+    def farewell(self, now: int) -> Iterator[Sent]:
+        """One more good message of each device, at `now` (ms), when all faults are over."""
+        for device in range(1, DEVICES + 1):
+            self._sequences[device] += 1
+            values = (("temperature", 70_000),)
+            sent = self._good(
+                thing_of(device), f"{device:064x}", facility_of(device), now, self._sequences[device], values
+            )
+            yield self._arriving(sent, now)
+
     def _repeat(self, sent: Sent, place: int) -> None:
         if self._chaos.strikes("duplicate"):
             self._hold(sent, place + self._random.randrange(1, 3_000))
@@ -146,8 +156,12 @@ class Load:
             time -= self._random.randrange(DAY, 7 * DAY)
         elif self._chaos.strikes("skewed"):
             time += self._random.randrange(-50 * MINUTE, 4 * MINUTE)
+        is_hot = self._chaos.strikes("hot")
         values = [
-            ("temperature", 60_000 + self._random.randrange(20_000)),
+            (
+                "temperature",
+                self._random.randrange(97_000, 120_000) if is_hot else 60_000 + self._random.randrange(20_000),
+            ),
             ("vibration", self._random.randrange(9_000)),
         ]
         if place % 101 == 0:

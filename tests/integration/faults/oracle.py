@@ -54,6 +54,17 @@ class Oracle:
         """How many messages must be counted."""
         return sum(map(len, self._minutes.values()))
 
+    def minutes_over(self, limit: int) -> set[tuple[str, int]]:
+        """Things and starts of minutes (ms) in which a temperature (thousandths) was over its limit, whatever counts
+        of a conflict."""
+        return {
+            place
+            for place, identities in self._minutes.items()
+            if any(
+                all(dict(values)["temperature"] > limit for _, _, values in copies) for copies in identities.values()
+            )
+        }
+
     def put(self, number: int, sent: Sent) -> None:
         """Notes a record of the stream."""
         if sent.reasons:

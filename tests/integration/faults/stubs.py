@@ -1,7 +1,8 @@
-"""DynamoDB, S3, SQS and Kinesis in memory: what the API's documentation says of these calls, faults included."""
+"""DynamoDB, S3, SNS, SQS and Kinesis in memory: what the API's documentation says of these calls, faults included."""
 
 from __future__ import annotations
 
+import json
 import marshal
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -194,6 +195,38 @@ class S3:
         if self._chaos.strikes("s3_timeout_after_commit"):
             raise ReadTimeoutError(endpoint_url="https://s3")
         return {}
+
+
+class Sns:
+    """The anomalies' topic: what it took, whether or not its answer arrived."""
+
+    def __init__(self, chaos: Chaos) -> None:
+        self.messages: list[str] = []
+        self._chaos = chaos
+
+    def publish_batch(
+        self,
+        *,
+        TopicArn: str,  # noqa: N803 - the API's word
+        PublishBatchRequestEntries: list[dict[str, Any]],  # noqa: N803 - the API's word
+    ) -> dict[str, Any]:
+        """https://docs.aws.amazon.com/sns/latest/api/API_PublishBatch.html"""
+        self._chaos.crash_if_due("crash_before_publish")
+        if self._chaos.is_down("sns") or self._chaos.strikes("sns_error"):
+            raise refused("InternalError", "PublishBatch", status=500)
+        entries = PublishBatchRequestEntries
+        size = sum(len(json.dumps(entry)) for entry in entries)
+        if not 1 <= len(entries) <= 10 or size > 262_144 or len({entry["Id"] for entry in entries}) != len(entries):
+            raise refused("InvalidParameter", "PublishBatch")
+        failed = [entry["Id"] for entry in entries if self._chaos.strikes("sns_refused")]
+        self.messages += [entry["Message"] for entry in entries if entry["Id"] not in failed]
+        self._chaos.crash_if_due("crash_after_publish")
+        if self._chaos.strikes("sns_answer_lost"):
+            raise ReadTimeoutError(endpoint_url="https://sns")
+        return {
+            "Successful": [{"Id": entry["Id"]} for entry in entries if entry["Id"] not in failed],
+            "Failed": [{"Id": number, "Code": "InternalError", "SenderFault": False} for number in failed],
+        }
 
 
 class Sqs:

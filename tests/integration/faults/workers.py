@@ -8,14 +8,17 @@ from sensor_processor import handler
 from sensor_processor.archive import Archive
 from sensor_processor.catalogue import Catalogue
 from sensor_processor.memory import Memory
+from sensor_processor.notifier import Notifier
 from sensor_processor.retention import Retention
 from sensor_processor.settings import Settings
 from sensor_processor.store import Store
 from tests.integration.faults.chaos import Clock
-from tests.integration.faults.stubs import S3, DynamoDb
+from tests.integration.faults.stubs import S3, DynamoDb, Sns
 
 
-def new_worker(dynamo: DynamoDb, s3: S3, *, catalogue: Catalogue, dice: Random, clock: Clock) -> handler.Runtime:
+def new_worker(
+    dynamo: DynamoDb, s3: S3, sns: Sns, *, catalogue: Catalogue, dice: Random, clock: Clock
+) -> handler.Runtime:
     """A process with tokens and waits from `dice`, and the time of `clock`."""
     settings = Settings(
         readings_table="table-readings",
@@ -31,6 +34,7 @@ def new_worker(dynamo: DynamoDb, s3: S3, *, catalogue: Catalogue, dice: Random, 
         settings=settings,
         store=Store(client=dynamo, readings_table="table-readings", devices_table="table-devices", random=dice),
         archive=Archive(client=s3, bucket="bucket"),
+        notifier=Notifier(topic_arn="topic", make_client=lambda: sns),
         memory=Memory(),
         random=dice,
         clock=clock,

@@ -18,9 +18,10 @@ from operations.replay.replay import FunctionError, Outcome, replay
 from sensor_processor import handler
 from sensor_processor.catalogue import parse_catalogue
 from tests.integration.faults.chaos import DEAD_SHARD_S, OUTAGE_S, RESHARD, Chaos, Clock, Crash
+from tests.integration.faults.events import event_faults
 from tests.integration.faults.load import CATALOGUE, SPACING_MS, Load
 from tests.integration.faults.oracle import Oracle
-from tests.integration.faults.stubs import S3, DynamoDb, Kinesis, Sqs
+from tests.integration.faults.stubs import S3, DynamoDb, Kinesis, Sns, Sqs
 from tests.integration.faults.workers import new_worker
 
 BEGINS = 1_795_445_340.0
@@ -65,6 +66,7 @@ class Verdict:
     struck: dict[str, int]
     records: int
     unique: int
+    told: int
     poison: int
     late: int
     periods: int
@@ -80,6 +82,7 @@ class World:
         self.clock = Clock(now=BEGINS)
         self.chaos = Chaos(seed=seed, clock=self.clock, begins=BEGINS, lasts=readings * SPACING_MS / 1000)
         self.dynamo, self.s3, self.sqs, self.kinesis = DynamoDb(self.chaos), S3(self.chaos), Sqs(self.chaos), Kinesis()
+        self.sns = Sns(self.chaos)
         self.oracle = Oracle()
         self._load = Load(self.chaos, readings=readings)
         self._catalogue = parse_catalogue(json.dumps(CATALOGUE).encode())
@@ -101,10 +104,13 @@ class World:
                 tick = arrives
                 self._work()
             self._put(sent)
-        while not all(shard.source.is_idle and not shard.unread for shard in self._shards.values()):
-            self.clock.now += 1.0
-            self._work()
+        self._work_off()
         self.clock.now = max(self.clock.now, BEGINS + self.chaos.lasts + max(OUTAGE_S, DEAD_SHARD_S))
+        self.chaos.is_calm = True
+        # What a device's outbox holds goes out at its next contact, so each has one.
+        for sent in self._load.farewell(int(self.clock.now * 1000)):
+            self._put(sent)
+        self._work_off()
         outcome = self._replay()
         return Verdict(
             faults=[
@@ -113,12 +119,16 @@ class World:
                     devices=self.dynamo.items("table-devices"),
                     objects=self.s3.objects,
                 ),
+                *event_faults(
+                    self.dynamo.items("table-readings"), over=self.oracle.minutes_over(95_000), told=self.sns.messages
+                ),
                 *(f"another content under {key}" for key in self.s3.changed),
                 *(f"left in the queue: {why}" for why in outcome.left),
             ],
             struck=dict(self.chaos.struck),
             records=self._records,
             unique=self.oracle.unique,
+            told=len(self.sns.messages),
             poison=self.oracle.poison,
             late=self.oracle.late,
             periods=self.oracle.periods,
@@ -126,6 +136,11 @@ class World:
             replay=outcome,
             seconds=time.monotonic() - begins,
         )
+
+    def _work_off(self) -> None:
+        while not all(shard.source.is_idle and not shard.unread for shard in self._shards.values()):
+            self.clock.now += 1.0
+            self._work()
 
     def _add_shard(self, name: str, *, parent: str | None = None) -> None:
         redelivery = Redelivery(probability=0.02, seed=self.chaos.seed)
@@ -136,7 +151,7 @@ class World:
     def _worker(self, shard: str, place: int) -> handler.Runtime:
         """A process that remembers nothing yet."""
         dice = random.Random(f"{self.chaos.seed}:{shard}:{place}:{self._records}")
-        return new_worker(self.dynamo, self.s3, catalogue=self._catalogue, dice=dice, clock=self.clock)
+        return new_worker(self.dynamo, self.s3, self.sns, catalogue=self._catalogue, dice=dice, clock=self.clock)
 
     def _put(self, sent: Any) -> None:
         is_resharded = sent.received_at / 1000 >= BEGINS + RESHARD * self.chaos.lasts
@@ -230,8 +245,6 @@ class World:
         return True
 
     def _replay(self) -> Outcome:
-        self.chaos.is_calm = True
-
         def invoke(event: dict[str, Any]) -> Any:
             try:
                 return self._call(self._shards[DEAD], event, racers=0)

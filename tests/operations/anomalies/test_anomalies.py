@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,17 +16,19 @@ from moto import mock_aws
 from generator.cli import main
 from operations.anomalies import cli
 from operations.anomalies.anomalies import Anomaly, acknowledge, anomalies
-from sensor_processor.detection import Finding
-from sensor_processor.items import anomaly_item, ended_item
+from sensor_processor.catalogue import Metric
+from sensor_processor.detection import END, ESCALATED, limits_finding
+from sensor_processor.items import event_item
 
 TABLE = "table-readings-dev"
 TIME = 1_795_445_343_250
 THING = "sg-01-press-monitor-0001-dev"
+METRIC = Metric(name="t", unit="C", minimum=0.0, maximum=95.0, detector="limits")
 
 
 @pytest.fixture
 def client() -> Iterator[Any]:
-    """A table with two anomalies, of two plants, and a minute."""
+    """A table with three anomalies, of two plants, one of which became worse and ended, and a minute."""
     with mock_aws(), pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ACCESS_KEY_ID", "test")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
@@ -37,19 +40,18 @@ def client() -> Iterator[Any]:
             AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("device", "bucket")],
             KeySchema=[{"AttributeName": "device", "KeyType": "HASH"}, {"AttributeName": "bucket", "KeyType": "RANGE"}],
         )
-        for place, (thing, facility) in enumerate(((THING, "sg-01"), ("other", "my-jb-01"))):
-            finding = Finding(
-                metric="t", detector="limits", value=97.2, score=0.2, reason="t 97.2 C is above its limit"
-            )
-            item = anomaly_item(
-                finding, device=thing, facility=facility, device_type="p", time=TIME + place, retention_days=90
-            )
+        begun = limits_finding(METRIC, 97.2)
+        worse = replace(limits_finding(METRIC, 120.0), kind=ESCALATED, began=TIME)
+        over = replace(begun, kind=END, reason="t 90 C is within its limit again", began=TIME, ended=TIME + 60_000)
+        for finding, thing, facility, time in (
+            (begun, THING, "sg-01", TIME),
+            (worse, THING, "sg-01", TIME + 30_000),
+            (over, THING, "sg-01", TIME + 120_000),
+            (begun, "other", "my-jb-01", TIME + 1),
+            (limits_finding(METRIC, 97.2, late_at=TIME - 1), "late", "my-jb-01", TIME - 1),
+        ):
+            item = event_item(finding, device=thing, facility=facility, device_type="p", time=time, retention_days=90)
             client.put_item(TableName=TABLE, Item=item)
-        ending = Finding(metric="t", detector="limits", value=90.0, score=0.0, reason="as usual again", began=TIME)
-        item = ended_item(
-            ending, began=TIME, device=THING, facility="sg-01", device_type="p", time=TIME + 60_000, retention_days=90
-        )
-        client.put_item(TableName=TABLE, Item=item)
         client.put_item(TableName=TABLE, Item={"device": {"S": THING}, "bucket": {"S": "minute#2026-11-23T14:49Z"}})
         yield client
 
@@ -59,8 +61,13 @@ def test_anomalies_are_told_by_thing_and_facility(client: Any) -> None:
     (own,) = anomalies(client, TABLE, thing=THING)
 
     assert ("critical", "2026-11-23T14:49:03.250Z", None) == (own.severity, own.time, own.acknowledged_by)
-    assert ["2026-11-23T14:50:03.250Z", None] == [each.ended_at for each in sorted(anomalies(client, TABLE), key=_time)]
-    assert ["other"] == [each.thing for each in anomalies(client, TABLE, facility="my-jb-01")]
+    assert "2026-11-23T14:49:33.250Z" == own.escalated_at
+    assert [
+        ("late", "2026-11-23T14:49:03.249Z"),
+        (THING, "2026-11-23T14:50:03.250Z"),
+        ("other", None),
+    ] == [(each.thing, each.ended_at) for each in sorted(anomalies(client, TABLE), key=_time)]
+    assert ["late", "other"] == sorted(each.thing for each in anomalies(client, TABLE, facility="my-jb-01"))
 
 
 def _time(anomaly: Anomaly) -> str:
@@ -85,11 +92,14 @@ def test_the_command_lists_what_nobody_has_seen(client: Any, monkeypatch: pytest
     def run(*arguments: str) -> list[str]:
         return CliRunner().invoke(main, ["anomalies", *arguments]).output.splitlines()
 
-    assert ["other", THING] == [json.loads(line)["thing"] for line in run("list", "--json")]
+    assert ["other", THING, "late"] == [json.loads(line)["thing"] for line in run("list", "--json")]
     anomaly_id = json.loads(run("list", "--json", "--thing", THING)[0])["id"]
     assert ["acknowledged by mei"] == run("ack", THING, anomaly_id, "--by", "mei")
-    assert "1 anomalies that nobody has acknowledged" == run("list")[-1]
-    assert run("list", "--all")[1].endswith(
-        "t 97.2 C is above its limit, ended 2026-11-23T14:50:03.250Z  [seen by mei]"
+    assert "2 anomalies that nobody has acknowledged" == run("list")[-1]
+    listed = run("list", "--all")
+    assert listed[0].endswith("t 97.2 C is above its limit of 95, since 2026-11-23 14:49:03 UTC, still on")
+    assert listed[1].endswith(
+        "t 97.2 C is above its limit of 95, since 2026-11-23 14:49:03 UTC, critical since 2026-11-23T14:49:33.250Z,"
+        " ended 2026-11-23T14:50:03.250Z  [seen by mei]"
     )
     assert "has no anomaly" in run("ack", THING, "anomaly#x", "--by", "mei")[0]
