@@ -24,16 +24,13 @@ from sensor_processor.progress import advanced, straggler_findings
 from sensor_processor.reading import Reading
 from sensor_processor.retention import Retention
 from sensor_processor.rollup import Rollup
-from sensor_processor.sizes import size_of, size_of_minute, size_of_period
+from sensor_processor.sizes import size_of, size_of_device, size_of_minute, size_of_period
 
 CHUNK_ITEMS = 90
 """Items of one device in a transaction, below DynamoDB's 100 for a call."""
 
 CHUNK_BYTES = 1_000_000
 """Bytes of one device's items in a transaction, well below DynamoDB's 4 MB for a call."""
-
-DEVICE_BYTES = 1_000
-"""A device item without its detectors and its outbox is smaller: a name, three ids, three times and three numbers."""
 
 MAX_FINDINGS = 40
 """Anomalies of one reading; a message with more metrics out of order than this says nothing new with the rest."""
@@ -238,7 +235,7 @@ class _Planner:
                 *periods,
                 *taken.anomalies.values(),
             )
-            size = DEVICE_BYTES + len(self.device.detectors) + sum(map(size_of, (*periods, *taken.anomalies.values())))
+            size = size_of_device(self.device) + sum(map(size_of, (*periods, *taken.anomalies.values())))
             size += sum(size_of_minute(minute, len(minute.metrics)) for minute in taken.touched.values())
         self.chunks.append(
             Chunk(

@@ -9,7 +9,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from sensor_processor.aggregate import Minute
+from sensor_processor.items import Device
 from sensor_processor.sketch import MINUTE_BINS, PERIOD_BINS
+
+_DEVICE = 1_000
+"""A device item without its detectors and outbox is smaller: a name, three ids, three times and three numbers."""
+
+
+def size_of_device(device: Device) -> int:
+    """A device's."""
+    return _DEVICE + len(device.detectors) + sum(len(message.encode()) for message in device.outbox)
 
 
 def size_of(item: Mapping[str, Any]) -> int:
