@@ -24,6 +24,7 @@ class Stub:
     def __init__(self) -> None:
         self.tables: Tables = {}
         self.objects: set[str] = set()
+        self.buckets: dict[str, dict[str, None]] = {}
 
     def answer(self, target: str, body: dict[str, Any]) -> dict[str, Any]:
         """What DynamoDB says to one call."""
@@ -40,12 +41,23 @@ class Stub:
                 self._put(write["Put"]["TableName"], write["Put"]["Item"])
         elif operation == "BatchGetItem":
             return {"Responses": dict(self._found(body["RequestItems"])), "UnprocessedKeys": {}}
+        elif operation == "Query":
+            return {"Items": self._between(body["TableName"], body["ExpressionAttributeValues"])}
         elif operation == "Count":  # the benchmark's own question, no operation of DynamoDB's
             return {table: len(items) for table, items in self.tables.items()} | {"objects": len(self.objects)}
         return {}
 
+    def _between(self, table: str, values: dict[str, Any]) -> list[dict[str, Any]]:
+        """The items of a device from one range key to another."""
+        device, first, last = (values[f":{name}"]["S"] for name in ("device", "first", "last"))
+        items = self.tables.get(table, {})
+        return [items[device, bucket] for bucket in self.buckets.get(device, ()) if first <= bucket <= last]
+
     def _put(self, table: str, item: dict[str, Any]) -> None:
-        self.tables.setdefault(table, {})[_key(item)] = item
+        key = _key(item)
+        self.tables.setdefault(table, {})[key] = item
+        if len(key) == 2:
+            self.buckets.setdefault(key[0], {})[key[1]] = None
 
     def _found(self, requests: dict[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
         for table, request in requests.items():

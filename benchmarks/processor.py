@@ -33,8 +33,8 @@ from sensor_processor.detection import DeviceDetectors
 from sensor_processor.envelope import Envelope
 from sensor_processor.items import Device, device_item
 
-LEARNED = 350
-"""Minutes that the devices have been in operation before the first batch: 2,100 readings of each."""
+LEARNED = 371
+"""Minutes that the devices have been in operation before the first batch, which begins an hour."""
 
 WARM = 2
 """Batches before the first that is measured, for what a process does once."""

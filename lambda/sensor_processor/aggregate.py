@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from decimal import Context, Decimal
 from enum import Enum
 from functools import lru_cache
-from math import inf
+
+import msgspec
 
 from sensor_processor.reading import LATE_MS, Reading
-from sensor_processor.sketch import MINUTE_BINS, Sketch
+from sensor_processor.sketch import MINUTE_BINS, Sketch, sketch_of
 
 MINUTE_MS = 60_000
 
@@ -52,22 +53,24 @@ def exact(value: float) -> int:
     return int(Decimal(repr(value)).scaleb(_STEPS, _CONTEXT).to_integral_value())
 
 
-def exact_sum(values: Sequence[float]) -> int:
+def exact_sum(values: tuple[float, ...]) -> int:
     """The sum of `exact` over `values`."""
     micros = [round(value * 1e6) for value in values]
     # As in `exact`, for all of them at once.
-    if -_EXACT_MICRO < min(micros) <= max(micros) < _EXACT_MICRO and [micro / 1e6 for micro in micros] == values:
+    is_short = -_EXACT_MICRO < min(micros) <= max(micros) < _EXACT_MICRO
+    if is_short and tuple([micro / 1e6 for micro in micros]) == values:
         return sum(micros) * _MICRO
     return sum(map(exact, values))
 
 
 def decimal_text(steps: int) -> str:
     """A number of steps as DynamoDB takes a number: `71.25`."""
-    micro, rest = divmod(abs(steps), _MICRO)
-    sign = "-" if steps < 0 else ""
-    if not rest:
-        whole, part = divmod(micro, 1_000_000)
-        return f"{sign}{whole}.{part:06d}".rstrip("0").rstrip(".") if part else f"{sign}{whole}"
+    micro, rest = divmod(steps, _MICRO)
+    if not rest and -_EXACT_MICRO < micro < _EXACT_MICRO:
+        # The shortest text of this double is the number itself, as in `exact`; with an exponent only when tiny.
+        text = repr(micro / 1e6)
+        if "e" not in text:
+            return text.removesuffix(".0")
     return format(Decimal(steps).scaleb(-_STEPS, _CONTEXT).normalize(_CONTEXT), "f")
 
 
@@ -83,8 +86,7 @@ def on_grid(value: float) -> float:
     return float(decimal_text(exact(value)))
 
 
-@dataclass(slots=True, kw_only=True)
-class Totals:
+class Totals(msgspec.Struct, kw_only=True):
     """One metric's numbers over a time; `sum` is in steps of 1e-22."""
 
     count: int
@@ -93,27 +95,43 @@ class Totals:
     max: float
     sketch: Sketch
 
+    def absorb(self, other: Totals) -> None:
+        """Counts in what another has counted; in any turn that gives the same result."""
+        self.count += other.count
+        self.sum += other.sum
+        if other.min < self.min:
+            self.min = other.min
+        if other.max > self.max:
+            self.max = other.max
+        self.sketch.merge(other.sketch)
 
-@dataclass(slots=True, kw_only=True)
-class MetricAggregate(Totals):
+
+class MetricAggregate(Totals, kw_only=True):
     """One metric's numbers in a minute; `last_order` ranks the reading that `last` came from."""
 
     last: float
     last_order: int
 
-    def fold(self, values: Sequence[float], *, last: float, order: int) -> None:
-        """Counts values in, of which `last` is the one of the highest order; in any turn they give the same result."""
-        self.count += len(values)
-        self.sum += exact_sum(values)
-        self.sketch.add(values)
-        low, high = on_grid(min(values)), on_grid(max(values))
-        if low < self.min:
-            self.min = low
-        if high > self.max:
-            self.max = high
-        last = on_grid(last)
+    def follow(self, last: float, order: int) -> None:
+        """Takes over the last value of others, where it comes after."""
         if order > self.last_order or (order == self.last_order and last > self.last):
             self.last, self.last_order = last, order
+
+
+def aggregate_of(values: tuple[float, ...], *, last: float, order: int) -> MetricAggregate:
+    """The numbers of one metric's `values`, of which `last` is the one of the highest order."""
+    low, high = min(values), max(values)
+    if low < _FINE and high > -_FINE:  # some may be tiny
+        low, high, last = on_grid(low), on_grid(high), on_grid(last)
+    return MetricAggregate(
+        count=len(values),
+        sum=exact_sum(values),
+        min=low,
+        max=high,
+        sketch=sketch_of(values, most=MINUTE_BINS),
+        last=last,
+        last_order=order,
+    )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -164,32 +182,36 @@ class Minute:
         alike: dict[tuple[str, ...], list[Reading]] = {}
         late = unknown = 0
         for reading in self.fresh:
-            envelope = reading.envelope
-            late += envelope.received_at - reading.time > LATE_MS
-            alike.setdefault((envelope.device_type, *reading.metrics), []).append(reading)
+            if reading.envelope.received_at - reading.time > LATE_MS:
+                late += 1
+            names = tuple(reading.metrics)
+            readings = alike.get(names)
+            if readings is None:
+                alike[names] = [reading]
+            else:
+                readings.append(reading)
+        envelope = reading.envelope
         self.facility, self.device_type = envelope.facility, envelope.device_type
-        for (device_type, *names), readings in alike.items():
-            known = device_types[device_type]
-            for name, *values in zip(names, *[reading.metrics.values() for reading in readings], strict=True):
+        known = device_types[envelope.device_type]
+        for names, readings in alike.items():
+            order = _rank(readings[-1])
+            columns = zip(*[reading.metrics.values() for reading in readings], strict=True)
+            for name, values in zip(names, columns, strict=True):
                 if name in known:
-                    self._fold(name, values, readings)
+                    self._fold(name, aggregate_of(values, last=_last(values, readings), order=order))
                 else:
                     unknown += len(values)
         self.fresh = []
         self.late += late
         return late, unknown
 
-    def _fold(self, name: str, values: list[float], readings: Sequence[Reading]) -> None:
-        newest = readings[-1].order
-        last = values[-1]
-        if len(readings) > 1 and readings[-2].order == newest:
-            last = max(value for value, reading in zip(values, readings, strict=True) if reading.order == newest)
+    def _fold(self, name: str, fresh: MetricAggregate) -> None:
         aggregate = self.metrics.get(name)
         if aggregate is None:
-            aggregate = self.metrics[name] = MetricAggregate(
-                count=0, sum=0, min=inf, max=-inf, sketch=Sketch(MINUTE_BINS), last=0.0, last_order=-2
-            )
-        aggregate.fold(values, last=last, order=_rank(readings[-1]))
+            self.metrics[name] = fresh
+        else:
+            aggregate.absorb(fresh)
+            aggregate.follow(fresh.last, fresh.last_order)
 
     def _is_full(self) -> bool:
         return len(self.entries) + len(self.conflicts) >= MINUTE_CAPACITY
@@ -222,6 +244,14 @@ def unpack_ids(packed: bytes) -> dict[bytes, bytes]:
 def unpack_conflicts(packed: bytes) -> set[bytes]:
     """The entries of conflicting messages, 13 bytes each."""
     return {packed[at : at + _ENTRY_BYTES] for at in range(0, len(packed), _ENTRY_BYTES)}
+
+
+def _last(values: Sequence[float], readings: Sequence[Reading]) -> float:
+    """The value of the newest reading; the largest, where several are the newest."""
+    newest = readings[-1].order
+    if len(readings) == 1 or readings[-2].order != newest:
+        return values[-1]
+    return max(value for value, reading in zip(values, readings, strict=True) if reading.order == newest)
 
 
 def _rank(reading: Reading) -> int:

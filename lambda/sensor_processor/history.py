@@ -108,11 +108,7 @@ def summed(level: Level, parts: Sequence[Part], *, device: str, start: int) -> P
             totals = metrics.get(name)
             if totals is None:
                 totals = metrics[name] = Totals(count=0, sum=0, min=inf, max=-inf, sketch=Sketch())
-            totals.count += more.count
-            totals.sum += more.sum
-            totals.min = min(totals.min, more.min)
-            totals.max = max(totals.max, more.max)
-            totals.sketch.merge(more.sketch)
+            totals.absorb(more)
     newest = max(parts, key=lambda part: part.start)
     return Period(
         level=level,

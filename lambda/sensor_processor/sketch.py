@@ -7,7 +7,7 @@ minutes'.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from math import ceil, log
 from operator import sub
@@ -39,34 +39,15 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[int]).decode
 
 
-class Sketch:
+class Sketch(msgspec.Struct):
     """Counts by bin; `joined` is how often the bins were joined two by two to have `most` at most.
 
     At least 5: two of each sign, around 1, and zero's own stay apart however often bins are joined.
     """
 
-    __slots__ = ("bins", "joined", "most")
-
-    def __init__(self, most: int = PERIOD_BINS) -> None:
-        self.bins: dict[int, int] = {}
-        self.joined = 0
-        self.most = most
-
-    def add(self, values: Iterable[float]) -> None:
-        """Counts values in."""
-        bins, joined = self.bins, self.joined
-        for value in values:
-            if value > _ZERO:
-                bin_ = ceil(log(value) * _BINS_A_LOG)
-                bin_ = (-(-bin_ >> joined) if joined else bin_) + _ABOVE
-            elif value < -_ZERO:
-                bin_ = ceil(log(-value) * _BINS_A_LOG)
-                bin_ = (-bin_ >> joined if joined else -bin_) - _ABOVE
-            else:
-                bin_ = 0
-            bins[bin_] = bins.get(bin_, 0) + 1
-        if len(bins) > self.most:
-            self._join()
+    most: int = PERIOD_BINS
+    joined: int = 0
+    bins: dict[int, int] = {}
 
     def merge(self, other: Sketch) -> None:
         """Counts in what another has counted."""
@@ -103,11 +84,9 @@ class Sketch:
     @classmethod
     def unpack(cls, packed: bytes, *, most: int = PERIOD_BINS) -> Sketch:
         """The sketch that was packed."""
-        sketch = cls(most)
-        sketch.joined, *numbers = _decode(packed)
+        joined, *numbers = _decode(packed)
         half = len(numbers) // 2
-        sketch.bins = dict(zip(accumulate(numbers[:half]), numbers[half:], strict=True))
-        return sketch
+        return cls(most, joined, dict(zip(accumulate(numbers[:half]), numbers[half:], strict=True)))
 
     def _join(self) -> None:
         while len(self.bins) > self.most:
@@ -130,3 +109,24 @@ class Sketch:
                 yield (bin_ + _ABOVE >> times) - _ABOVE, count
             else:
                 yield 0, count
+
+
+def sketch_of(values: Sequence[float], *, most: int = PERIOD_BINS) -> Sketch:
+    """The sketch of values, of which there is at least one."""
+    if min(values) > _ZERO:
+        numbers = [ceil(log(value) * _BINS_A_LOG) + _ABOVE for value in values]
+    else:
+        numbers = [_bin(value) for value in values]
+    bins: dict[int, int] = {}
+    for bin_ in numbers:
+        bins[bin_] = bins.get(bin_, 0) + 1
+    sketch = Sketch(most, 0, bins)
+    if len(bins) > most:
+        sketch._join()
+    return sketch
+
+
+def _bin(value: float) -> int:
+    if value > _ZERO:
+        return ceil(log(value) * _BINS_A_LOG) + _ABOVE
+    return -ceil(log(-value) * _BINS_A_LOG) - _ABOVE if value < -_ZERO else 0

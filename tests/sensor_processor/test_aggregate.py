@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from math import inf
 from typing import Any
 
 from hypothesis import given
@@ -14,6 +13,7 @@ from sensor_processor.aggregate import (
     Added,
     MetricAggregate,
     Minute,
+    aggregate_of,
     decimal_text,
     exact,
     minute_bucket,
@@ -23,7 +23,6 @@ from sensor_processor.aggregate import (
     steps_of,
     unpack_ids,
 )
-from sensor_processor.sketch import Sketch
 
 RECEIVED_AT = 1_795_445_343_250
 STEPS = 10**22
@@ -36,10 +35,6 @@ KNOWN: dict[str, dict[str, object]] = {"press-monitor": {"temperature": None}}
 
 def make_minute() -> Minute:
     return Minute(device=DEVICE, start=minute_of(RECEIVED_AT))
-
-
-def make_aggregate() -> MetricAggregate:
-    return MetricAggregate(count=0, sum=0, min=inf, max=-inf, sketch=Sketch(), last=0.0, last_order=-2)
 
 
 def test_the_bucket_is_the_utc_minute() -> None:
@@ -64,12 +59,18 @@ def test_any_order_gives_the_same_exact_numbers(numbers: list[float], data: st.D
     """Sum, minimum, maximum and last are those of exact arithmetic, in whatever order the values come."""
     ranked = list(enumerate(numbers))
     shuffled = data.draw(st.permutations(ranked))
-    aggregate = make_aggregate()
+    aggregate: MetricAggregate | None = None
     while shuffled:
         size = data.draw(st.integers(1, len(shuffled)))
         folded, shuffled = shuffled[:size], shuffled[size:]
         order, last = max(folded)
-        aggregate.fold([number for _, number in folded], last=last, order=order)
+        fresh = aggregate_of(tuple(number for _, number in folded), last=last, order=order)
+        if aggregate is None:
+            aggregate = fresh
+        else:
+            aggregate.absorb(fresh)
+            aggregate.follow(fresh.last, fresh.last_order)
+    assert aggregate is not None
 
     rounded = list(map(on_grid, numbers))
     assert Fraction(aggregate.sum, STEPS) == sum(map(on_decimal_grid, numbers), Fraction(0))
@@ -101,9 +102,8 @@ def test_a_sum_survives_its_text(steps: int) -> None:
 def test_the_largest_sum_of_a_minute_is_exact() -> None:
     """A full minute of the largest and finest values fits DynamoDB's 38 digits without rounding."""
     large, fine = 999_999_999_999.9999, 1.2345678901234567e-6
-    aggregate = make_aggregate()
-    aggregate.fold([fine], last=fine, order=0)
-    aggregate.fold([large] * (MINUTE_CAPACITY - 1), last=large, order=1)
+    aggregate = aggregate_of((fine,), last=fine, order=0)
+    aggregate.absorb(aggregate_of((large,) * (MINUTE_CAPACITY - 1), last=large, order=1))
 
     assert Fraction(aggregate.sum, STEPS) == Fraction(repr(large)) * (MINUTE_CAPACITY - 1) + on_decimal_grid(fine)
     assert len(str(aggregate.sum)) <= 38

@@ -9,17 +9,11 @@ from ddsketch import DDSketch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensor_processor.sketch import ACCURACY, MINUTE_BINS, Sketch
+from sensor_processor.sketch import ACCURACY, Sketch, sketch_of
 
 sensible = st.floats(-1e12, 1e12).filter(lambda value: value == 0 or abs(value) > 1e-9)
 many = st.lists(sensible, min_size=1, max_size=200)
 RANKS = (0.0, 0.05, 0.5, 0.95, 0.99, 1.0)
-
-
-def sketch_of(values: list[float], *, most: int = MINUTE_BINS) -> Sketch:
-    sketch = Sketch(most)
-    sketch.add(values)
-    return sketch
 
 
 def state(sketch: Sketch) -> tuple[int, dict[int, int]]:
