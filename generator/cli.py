@@ -24,6 +24,7 @@ OPERATIONS: dict[str, tuple[str, str]] = {
     "local": ("operations.local.cli:local", "Runs a local AWS with the whole platform on it."),
     "simulate": ("operations.simulator.cli:simulate", "Lets simulated devices publish believable readings."),
     "keys": ("operations.identities.cli:keys", "Makes device keys and certificate signing requests."),
+    "ca": ("operations.authority.cli:ca", "Runs a certificate authority of your own for devices."),
     "onboard": ("operations.onboarding.cli:onboard", "Registers the devices of a list, each under its certificate."),
     "device": ("operations.devices.cli:device", "Shows, activates, rotates, revokes and retires devices."),
     "certificates": ("operations.devices.cli:certificates", "Tells which certificates expire when."),
