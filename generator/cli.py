@@ -26,6 +26,7 @@ OPERATIONS: dict[str, tuple[str, str]] = {
     "keys": ("operations.identities.cli:keys", "Makes device keys and certificate signing requests."),
     "ca": ("operations.authority.cli:ca", "Runs a certificate authority of your own for devices."),
     "onboard": ("operations.onboarding.cli:onboard", "Registers the devices of a list, each under its certificate."),
+    "bundle": ("operations.bundles.cli:bundle", "Packs all that the devices of a plant need to connect."),
     "device": ("operations.devices.cli:device", "Shows, activates, rotates, revokes and retires devices."),
     "certificates": ("operations.devices.cli:certificates", "Tells which certificates expire when."),
     "isolation": ("operations.isolation.cli:isolation", "Proves that no thing reaches what belongs to another."),

@@ -96,6 +96,10 @@ class KeyStore:
                 finally:
                     writer.sync()
 
+    def reading(self, facility: str) -> KeyReader:
+        """The lines of the things that have a key here, by name, as they are now."""
+        return KeyReader(self._path(facility), {name: place for name, _, place in self._lines(facility)})
+
     def sealed_line(self, name: str, plain: bytes) -> bytes:
         """A thing's key, given as PKCS #8 DER, as a line of its facility's file."""
         return b'{"thing": %b, "sealed": "%b"}\n' % (json.dumps(name).encode(), self._seal(name, plain).encode())
@@ -148,6 +152,20 @@ class KeyStore:
     def _open(self, name: str, sealed: str) -> bytes:
         raw = base64.b64decode(sealed)
         return self._cipher.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], name.encode())
+
+
+class KeyReader:
+    """A facility's file as it was; `places` says where the line of each thing begins."""
+
+    def __init__(self, path: Path, places: dict[str, int]) -> None:
+        self.places = places
+        self._path = path
+
+    def line(self, name: str) -> bytes:
+        """The line of a thing that has one; the file is only ever added to."""
+        with self._path.open("rb") as file:
+            file.seek(self.places[name])
+            return file.readline()
 
 
 class KeyWriter:

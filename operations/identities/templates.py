@@ -71,8 +71,8 @@ def signed(content: bytes, signature: bytes, digest: str = "sha256") -> bytes:
 @functools.lru_cache(maxsize=1024)
 def _frame(content: int, signature: int, digest: str) -> tuple[bytes, bytes]:
     """What stands before a content and before a signature of these lengths."""
-    middle = _IDENTIFIERS[digest] + b"\x03" + _length(signature + 1) + b"\x00"
-    return b"\x30" + _length(content + len(middle) + signature), middle
+    middle = _IDENTIFIERS[digest] + b"\x03" + der_length(signature + 1) + b"\x00"
+    return b"\x30" + der_length(content + len(middle) + signature), middle
 
 
 def digest_of(curve: ec.EllipticCurve) -> hashes.SHA256 | hashes.SHA384:
@@ -212,7 +212,7 @@ def _request_pattern(length: int) -> Pattern | None:
     return pattern if filled == built_request("y" * length, other).tbs_certrequest_bytes else None
 
 
-def _length(number: int) -> bytes:
+def der_length(number: int) -> bytes:
     """A DER length."""
     if number < 0x80:
         return bytes((number,))

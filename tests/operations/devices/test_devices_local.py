@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import ssl
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,7 @@ from tests.operations.onboarding.site import thing_name
 
 pytestmark = pytest.mark.local_aws
 PASSPHRASE = "tests only"
+BUNDLE_PASSPHRASE = "for a plant's tests"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,7 @@ class Works:
             "PYTHONPATH": python_path(self.project),
             "FLEET_KEYS_DIR": str(self.keys),
             "FLEET_KEYS_PASSPHRASE": PASSPHRASE,
+            "FLEET_BUNDLE_PASSPHRASE": BUNDLE_PASSPHRASE,
         }
         command = [sys.executable, "-m", "generator", *arguments]
         run = subprocess.run(
@@ -213,6 +217,50 @@ def test_a_device_of_the_own_authority_is_let_in(other_works: Works) -> None:
     assert "1 certificates; 1 expire within 31 days" in works.fleet(
         "certificates", "--facility", OTHER_PLANT, "--expiring", "31d"
     )
+
+
+def test_a_device_connects_with_the_files_of_its_bundle(other_works: Works, tmp_path: Path) -> None:
+    """Unpacked and decrypted as the bundle says, by the paths of its Device Client configuration, and nothing else."""
+    works, archive, installed = other_works, tmp_path / "plant.tar.gz", tmp_path / "device"
+    told = json.loads(
+        works.fleet(
+            *("bundle", "--facility", OTHER_PLANT, "--with-keys", "--out", str(archive), "--json"),
+            *("--install-folder", str(installed), "--to", "Rayong"),
+        )
+    )
+    assert (1, 1, []) == (told["devices"], told["keys"], told["missing"])
+    with tarfile.open(archive) as packed:
+        packed.extractall(tmp_path, filter="data")
+    (tmp_path / f"{OTHER_PLANT}-dev" / OTHER).rename(installed)
+    (tmp_path / "passphrase").write_text(BUNDLE_PASSPHRASE)
+    openssl = ["openssl", "pkey", "-in", "private-key.encrypted.pem", "-out", "private-key.pem"]
+    subprocess.run([*openssl, "-passin", f"file:{tmp_path / 'passphrase'}"], cwd=installed, check=True)
+    subprocess.run(["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=installed, check=True)
+    configuration = json.loads((installed / "aws-iot-device-client.conf").read_text())
+    connection = json.loads((installed / "connection.json").read_text())
+    context = ssl.create_default_context(cafile=configuration["root-ca"])
+    context.load_cert_chain(configuration["cert"], configuration["key"])
+    broker = Broker(host=configuration["endpoint"], port=connection["port"], ca_file=None)
+    with Asker(broker, client_id=configuration["thing-name"], context=context) as asker:
+        assert asker.is_in
+        assert [True] * 3 == [asker.publishes(topic) for topic in connection["topics"]["publish"]]
+        assert [True] == [asker.subscribes(topic) for topic in connection["topics"]["subscribe"]]
+    receipt = json.loads((tmp_path / "plant.tar.gz.receipt.json").read_text())
+    assert (OTHER, "Rayong") == (receipt["things"][0]["thing"], receipt["handed_to"])
+    assert hashlib.sha256(archive.read_bytes()).hexdigest() == told["sha256"] == receipt["sha256"]
+
+
+def test_bundles_have_what_aws_iot_made(other_works: Works, tmp_path: Path) -> None:
+    """Certificates that only AWS IoT has are asked for; a revoked device is told, and is not in the bundle."""
+    works, archive = other_works, tmp_path / "plant.tar.gz"
+    works.fleet("device", "revoke", thing_name(6), "--reason", "stolen")
+    told = json.loads(works.fleet("bundle", "--facility", PLANT, "--out", str(archive), "--json", exit_code=1))
+    missing = {each["thing"]: each["reason"] for each in told["missing"]}
+    assert (6, 0) == (told["devices"] + len(missing), told["keys"])
+    assert "its certificate is REVOKED" == missing[thing_name(6)]
+    first = archive.read_bytes()
+    works.fleet("bundle", "--facility", PLANT, "--out", str(archive), exit_code=1)
+    assert first == archive.read_bytes()
 
 
 def test_a_certificate_of_the_own_authority_is_revoked(other_works: Works) -> None:
