@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
+import pickle
 import signal
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection
@@ -117,7 +119,18 @@ def _serve(work: Callable[[Batch], Result], pipe: Connection, strangers: list[Co
             try:
                 answer: tuple[Result | None, Exception | None] = work(batch), None
             except Exception as error:
-                answer = None, error
+                answer = None, _portable(error)
             pipe.send(answer)
     except (EOFError, OSError):
         return
+
+
+def _portable(error: Exception) -> Exception:
+    """An error that can go over a pipe, which takes no traceback: that is noted in it."""
+    told = traceback.format_exc()
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+    except Exception:
+        error = RuntimeError(str(error))
+    error.add_note(f"in a worker process:\n{told}")
+    return error

@@ -116,6 +116,23 @@ def forged_request(thing: str) -> str:
     return f"-----BEGIN CERTIFICATE REQUEST-----\n{text}\n-----END CERTIFICATE REQUEST-----\n"
 
 
+def test_csrs_that_were_handed_in_are_signed(works: Works, tmp_path: Path) -> None:
+    """A folder with a file each, named as its thing with or without suffix; PEM blocks one after the other."""
+    folder = tmp_path / "csrs"
+    folder.mkdir()
+    rsa_key = rsa.generate_private_key(65537, 2048)
+    (folder / f"{FIRST}.csr").write_text(pem(make_request(FIRST, key=rsa_key)))
+    (folder / f"{SECOND.removesuffix(f'-{SUFFIX}')}.pem").write_text(pem(make_request(SECOND)))
+    (folder / f"{THIRD}.csr").write_text(pem(make_request(SECOND)))
+    done = works.sign(folder)
+    assert {FIRST, SECOND} == works.certificates().keys()
+    assert rsa_key.public_key() == works.certificates()[FIRST].public_key()
+    assert [f"the list calls it {THIRD!r}, its CSR {SECOND!r}"] == [fault.reason for fault in done.faults]
+    (tmp_path / "blocks.pem").write_text(pem(make_request(SECOND)) + pem(make_request(THIRD)))
+    assert (2, 0, ()) == signed_of(works, tmp_path / "blocks.pem")
+    assert [SECOND, THIRD] == list(works.certificates())
+
+
 def test_a_csr_is_signed_once(works: Works, tmp_path: Path) -> None:
     """Unless it is asked for again, or its certificate was revoked, or has expired; another key is another device's."""
     path = write_requests(tmp_path / "csrs.jsonl", {FIRST: new_key(), SECOND: new_key()})

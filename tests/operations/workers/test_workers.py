@@ -49,6 +49,21 @@ def test_what_the_work_raises_is_raised_at_its_batch() -> None:
     assert ("five", "leave it out") == (caught.value.message, caught.value.hint)
 
 
+def test_a_bug_keeps_its_traceback() -> None:
+    """Of any kind: an error that cannot go from one process to another becomes one that can."""
+
+    class HereOnlyError(Exception):
+        """Nobody else can find this class."""
+
+    def work(batch: list[int]) -> int:
+        raise (HereOnlyError if batch == [0] else ZeroDivisionError)("in the depths")
+
+    for first, kind in ((0, RuntimeError), (1, ZeroDivisionError)):
+        with pytest.raises(kind, match="in the depths") as caught:
+            list(in_order(batches_of(range(first, 9), 1), work, workers=2))
+        assert "test_workers.py" in "".join(caught.value.__notes__)
+
+
 def test_a_killed_worker_is_told() -> None:
     """It is no end of the work."""
 
