@@ -7,7 +7,7 @@ import io
 import json
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from operations.bundles.archive import Archive, whole
 from operations.bundles.certificates import Certificates, MissingError
 from operations.bundles.device import CHECKSUMS, Endpoint, File, files_of, topics_of
 from operations.bundles.guide import GUIDE
+from operations.bundles.outcome import Bundled, Missing, NothingToBundleError, Outcome, joined
 from operations.bundles.sealed_key import KeySealer
 from operations.identities.keystore import KeyStore
 from operations.identities.templates import key_and_point
@@ -51,47 +52,6 @@ class Plant:
     account: str
     endpoint: Endpoint
     keys: Keys | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bundled:
-    """A device that is in the bundle: `fingerprint` is the SHA-256 of its certificate's DER."""
-
-    thing: str
-    serial: str
-    device_type: str
-    certificate_id: str
-    fingerprint: str
-    not_after: str
-    has_key: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Missing:
-    """A thing that is not in the bundle."""
-
-    thing: str
-    reason: str
-    remedy: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What came of it; where no device could be bundled, there is no archive (`sha256` is empty)."""
-
-    archive: Path
-    sha256: str
-    size: int
-    devices: int
-    keys: int
-    missing: tuple[Missing, ...]
-    entries: IO[str]
-    """The devices that are in it, a `Bundled` as JSON a line."""
-
-    def bundled(self) -> Iterator[Bundled]:
-        """The devices, in the archive's order."""
-        self.entries.seek(0)
-        return (Bundled(**json.loads(line)) for line in self.entries)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,14 +109,6 @@ def make_bundle(
         _add_rest(archive, root, plant, outcome, sums)
         archive.close()
     return replace(outcome, sha256=archive.sha256, size=archive.size)
-
-
-class NothingToBundleError(Exception):
-    """No thing has a certificate: there is no archive."""
-
-    def __init__(self, outcome: Outcome) -> None:
-        super().__init__("no thing has a certificate")
-        self.outcome = outcome
 
 
 def _found(plant: Plant, certificates: Certificates, missing: list[Missing]) -> Iterator[_Found]:
@@ -249,12 +201,6 @@ def _manifest(plant: Plant, outcome: Outcome) -> Iterator[str]:
     yield json.dumps(head)[:-1] + ', "things": [\n'
     yield from joined(json.dumps(asdict(each)) for each in outcome.bundled())
     yield "\n]}\n"
-
-
-def joined(parts: Iterable[str]) -> Iterator[str]:
-    """Parts of a JSON list, a line each."""
-    for number, part in enumerate(parts):
-        yield f",\n{part}" if number else part
 
 
 def _sum(name: str, content: bytes) -> bytes:

@@ -18,9 +18,10 @@ from generator.completion import complete_facility
 from generator.diagnostics import EnvironmentFault, RequestError, visible
 from generator.project import find_project
 from operations.bundles.amazon import amazon_roots
-from operations.bundles.bundle import Keys, NothingToBundleError, Outcome, Plant, make_bundle
+from operations.bundles.bundle import Keys, Plant, make_bundle
 from operations.bundles.certificates import Certificates
 from operations.bundles.device import Endpoint
+from operations.bundles.outcome import NothingToBundleError, Outcome
 from operations.bundles.receipt import HandOver, write_receipt
 from operations.bundles.sealed_key import KeySealer
 from operations.identities.places import open_store

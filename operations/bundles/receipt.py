@@ -10,7 +10,8 @@ from pathlib import Path
 
 from generator.diagnostics import visible
 from operations.bundles.archive import whole
-from operations.bundles.bundle import Outcome, Plant, joined
+from operations.bundles.bundle import Plant
+from operations.bundles.outcome import Outcome, joined
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
