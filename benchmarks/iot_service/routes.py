@@ -22,6 +22,8 @@ class Asked:
     body: dict[str, Any]
 
 
+ENDPOINTS = {"iot:Data-ATS": "a1b2c3-ats.iot.example"}
+
 Answer = Callable[[Registry, Asked], dict[str, Any]]
 
 ROUTES: tuple[tuple[str, str, str, Answer], ...] = (
@@ -89,6 +91,12 @@ ROUTES: tuple[tuple[str, str, str, Answer], ...] = (
     (
         *("UpdateCertificate", "PUT", "/certificates/([^/]+)"),
         lambda kept, asked: kept.update_certificate(asked.parts[0], asked.query["newStatus"]),
+    ),
+    (
+        "DescribeEndpoint",
+        "GET",
+        "/endpoint",
+        lambda kept, asked: {"endpointAddress": ENDPOINTS[asked.query["endpointType"]]},
     ),
 )
 _COMPILED = tuple((api, method, re.compile(pattern), answer) for api, method, pattern, answer in ROUTES)

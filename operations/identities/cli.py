@@ -12,6 +12,7 @@ from generator.completion import complete_facility
 from generator.project import find_project
 from operations.identities.create import create_missing
 from operations.identities.places import identities_folder, keys_folder, open_store
+from operations.progress import Progress
 from operations.project import load_project
 
 
@@ -38,7 +39,11 @@ def create(facility_ids: tuple[str, ...], every: bool, as_json: bool) -> None:
     project = load_project(find_project(Path.cwd()))
     chosen = project.facilities if every else tuple(project.facility(each) for each in facility_ids)
     store, folder = open_store(project), identities_folder(project)
-    results = [create_missing(project, facility, store=store, folder=folder) for facility in chosen]
+    with Progress("keys and CSRs") as progress:
+        results = [
+            create_missing(project, facility, store=store, folder=folder, on_progress=progress.advance)
+            for facility in chosen
+        ]
     if as_json:
         click.echo(json.dumps([asdict(result) for result in results]))
         return

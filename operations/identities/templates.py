@@ -11,34 +11,44 @@ import functools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+
 ALGORITHM = ec.ECDSA(hashes.SHA256())
-SERIAL_BYTES = 16
-"""127 random bits, positive and without a leading zero: https://www.rfc-editor.org/rfc/rfc5280#section-4.1.2.2"""
 POINT_BYTES = 65
 """An uncompressed P-256 point, with which the PKCS #8 of a key ends (RFC 5915 in RFC 5958)."""
 
-_ECDSA_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")
-_NO_ENCRYPTION = serialization.NoEncryption()
+_SERIAL_START = b"\x40"
+_SERIAL_RANDOM = 15
+SERIAL_BYTES = len(_SERIAL_START) + _SERIAL_RANDOM
+"""120 random bits after a first byte that makes each number positive and equally long; 64 are asked for:
+https://cabforum.org/working-groups/server/baseline-requirements/requirements/#71-certificate-profile"""
+
+_DIGESTS: dict[str, hashes.SHA256 | hashes.SHA384] = {"secp256r1": hashes.SHA256(), "secp384r1": hashes.SHA384()}
+_IDENTIFIERS = {
+    "sha256": bytes.fromhex("300a06082a8648ce3d040302"),
+    "sha384": bytes.fromhex("300a06082a8648ce3d040303"),
+}
+"""ecdsa-with-SHA256 and -SHA384: https://www.rfc-editor.org/rfc/rfc5758#section-3.2"""
+_DER, _PKCS8, _PLAIN = serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """DER around the places of values whose lengths never differ."""
+    """DER around the places of values whose lengths never differ, as a format of bytes: it is filled in one step."""
 
-    parts: tuple[bytes, ...]
+    template: bytes
 
     def fill(self, *values: bytes) -> bytes:
         """The bytes with these values in their places."""
-        pieces = [self.parts[0]]
-        for value, part in zip(values, self.parts[1:], strict=True):
-            pieces += (value, part)
-        return b"".join(pieces)
+        return self.template % values
 
 
 def pattern_of(sample: bytes, *values: bytes) -> Pattern:
@@ -49,27 +59,39 @@ def pattern_of(sample: bytes, *values: bytes) -> Pattern:
         if not found or value in sample:
             raise ValueError("a value does not stand in the sample exactly once")
         parts.append(before)
-    return Pattern((*parts, sample))
+    return Pattern(b"%b".join(part.replace(b"%", b"%%") for part in (*parts, sample)))
 
 
-def signed(content: bytes, signature: bytes) -> bytes:
-    """The DER of content, algorithm (ECDSA with SHA-256) and signature: what both CSRs and certificates are."""
-    body = content + _ECDSA_SHA256 + b"\x03" + _length(len(signature) + 1) + b"\x00" + signature
-    return b"\x30" + _length(len(body)) + body
+def signed(content: bytes, signature: bytes, digest: str = "sha256") -> bytes:
+    """The DER of content, algorithm (ECDSA with this digest) and signature: what both CSRs and certificates are."""
+    head, middle = _frame(len(content), len(signature), digest)
+    return b"".join((head, content, middle, signature))
+
+
+@functools.lru_cache(maxsize=1024)
+def _frame(content: int, signature: int, digest: str) -> tuple[bytes, bytes]:
+    """What stands before a content and before a signature of these lengths."""
+    middle = _IDENTIFIERS[digest] + b"\x03" + der_length(signature + 1) + b"\x00"
+    return b"\x30" + der_length(content + len(middle) + signature), middle
+
+
+def digest_of(curve: ec.EllipticCurve) -> hashes.SHA256 | hashes.SHA384:
+    """The digest that a key of this curve signs with: one of the curve's strength."""
+    return _DIGESTS[curve.name]
 
 
 def key_and_point(key: ec.EllipticCurvePrivateKey) -> tuple[bytes, bytes]:
     """The key as PKCS #8, and its public point, which that ends with."""
-    der = key.private_bytes(serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, _NO_ENCRYPTION)
+    der = key.private_bytes(_DER, _PKCS8, _PLAIN)
     return der, der[-POINT_BYTES:]
 
 
-def request_der(name: str, key: ec.EllipticCurvePrivateKey) -> bytes:
-    """A CSR whose common name is `name`."""
+def request_der(name: str, key: ec.EllipticCurvePrivateKey, point: bytes | None = None) -> bytes:
+    """A CSR whose common name is `name`; `point` is the key's, where it is known already."""
     pattern = _request_pattern(len(name)) if name.isascii() and isinstance(key.curve, ec.SECP256R1) else None
     if pattern is None:
         return built_request(name, key).public_bytes(serialization.Encoding.DER)
-    content = pattern.fill(name.encode(), key_and_point(key)[1])
+    content = pattern.fill(name.encode(), point or key_and_point(key)[1])
     return signed(content, key.sign(content, ALGORITHM))
 
 
@@ -81,7 +103,7 @@ def built_request(name: str, key: ec.EllipticCurvePrivateKey) -> x509.Certificat
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issuer:
-    """Who signs certificates, and how long they hold."""
+    """Who signs certificates (with a P-256 or P-384 key), and how long they hold."""
 
     key: ec.EllipticCurvePrivateKey
     name: x509.Name
@@ -94,47 +116,79 @@ class CertificateMaker:
 
     def __init__(self, issuer: Issuer) -> None:
         self._issuer = issuer
+        self._digest = digest_of(issuer.key.curve)
+        self._algorithm = ec.ECDSA(self._digest)
+        self._sign = issuer.key.sign
         self._authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key())
         self._patterns: dict[int, Pattern | None] = {}
 
     def certificate(self, name: str, point: bytes) -> bytes:
-        """The DER of a certificate for the key with this public point, under a random serial number."""
-        serial = os.urandom(SERIAL_BYTES)
-        # Never negative, never shorter.
-        serial = bytes((serial[0] & 0x7F | 0x40,)) + serial[1:]
-        if len(name) not in self._patterns:
-            self._patterns[len(name)] = _checked(len(name), self._content) if name.isascii() else None
-        pattern = self._patterns[len(name)]
+        """The DER of a certificate for the P-256 key with this public point, under a random serial number."""
+        serial = _SERIAL_START + os.urandom(_SERIAL_RANDOM)
+        length = len(name)
+        if length not in self._patterns:
+            self._patterns[length] = _checked(length, self._content)
+        pattern = self._patterns[length] if name.isascii() else None
         if pattern is None:
             return self.built(name, point, serial).public_bytes(serialization.Encoding.DER)
         content = pattern.fill(serial, name.encode(), point)
-        return signed(content, self._issuer.key.sign(content, ALGORITHM))
+        return signed(content, self._sign(content, self._algorithm), self._digest.name)
 
-    def built(self, name: str, point: bytes, serial: bytes) -> x509.Certificate:
-        """The same by the library's builder."""
+    def certificate_of(self, name: str, key: CertificatePublicKeyTypes) -> bytes:
+        """The same for a key of any kind."""
+        if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
+            return self.certificate(name, point_of(key))
+        serial = _SERIAL_START + os.urandom(_SERIAL_RANDOM)
+        return self.built(name, key, serial).public_bytes(serialization.Encoding.DER)
+
+    def built(self, name: str, key: bytes | CertificatePublicKeyTypes, serial: bytes) -> x509.Certificate:
+        """The same by the library's builder; a key in bytes is the point of a P-256 key."""
+        if isinstance(key, bytes):
+            key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), key)
         return (
             x509.CertificateBuilder()
             .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
             .issuer_name(self._issuer.name)
-            .public_key(ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point))
+            .public_key(key)
             .serial_number(int.from_bytes(serial, "big"))
             .not_valid_before(self._issuer.not_before)
             .not_valid_after(self._issuer.not_after)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(key_usage("digital_signature"), critical=True)
             .add_extension(x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
             .add_extension(self._authority, critical=False)
-            .sign(self._issuer.key, hashes.SHA256())
+            .sign(self._issuer.key, self._digest)
         )
 
     def _content(self, name: str, key: ec.EllipticCurvePrivateKey, serial: bytes) -> bytes:
         return self.built(name, key_and_point(key)[1], serial).tbs_certificate_bytes
 
 
+def point_of(key: ec.EllipticCurvePublicKey) -> bytes:
+    """The key's uncompressed point."""
+    return key.public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
+
+
+def key_usage(*uses: str) -> x509.KeyUsage:
+    """What a key may be used for, and for nothing else: `digital_signature`, `key_cert_sign`, `crl_sign`."""
+    return x509.KeyUsage(
+        digital_signature="digital_signature" in uses,
+        key_cert_sign="key_cert_sign" in uses,
+        crl_sign="crl_sign" in uses,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
 def _checked(length: int, content: Callable[[str, ec.EllipticCurvePrivateKey, bytes], bytes]) -> Pattern | None:
     """The pattern of names of this length, held against the builder with other values; None where they differ."""
     samples = []
     for letter in "xy":
-        key, serial = ec.generate_private_key(ec.SECP256R1()), bytes((0x55,)) + os.urandom(SERIAL_BYTES - 1)
+        key, serial = ec.generate_private_key(ec.SECP256R1()), _SERIAL_START + os.urandom(_SERIAL_RANDOM)
         samples.append((letter * length, key, serial))
     (name, key, serial), (other, other_key, other_serial) = samples
     try:
@@ -158,7 +212,7 @@ def _request_pattern(length: int) -> Pattern | None:
     return pattern if filled == built_request("y" * length, other).tbs_certrequest_bytes else None
 
 
-def _length(number: int) -> bytes:
+def der_length(number: int) -> bytes:
     """A DER length."""
     if number < 0x80:
         return bytes((number,))

@@ -19,18 +19,19 @@ def read_rows(
 ) -> Iterator[Row | Fault]:
     """Every entry as a row or as a fault, in the list's order. What of them was seen lies in a file of its own, so that
     a list of a million costs no memory."""
-    seen = _Seen()
+    seen = Seen()
     try:
         for record in read_records(source):
-            looked_at = record if isinstance(record, Fault) else _look_into(record, source.format, now, issuers)
+            looked_at = record if isinstance(record, Fault) else look_into(record, source.format, now, issuers)
             yield looked_at if isinstance(looked_at, Fault) else seen.hold(looked_at)
     finally:
         seen.close()
 
 
-def _look_into(
+def look_into(
     record: Record, format_name: str, now: datetime.datetime, issuers: Sequence[x509.Certificate]
 ) -> Row | Fault:
+    """An entry as a row, or as the fault that it is by itself."""
     try:
         material = read_material(record.certificate, record.request, now=now, issuers=issuers)
         if record.common_name is not None and record.common_name != material.common_name:
@@ -61,7 +62,7 @@ def _look_into(
     )
 
 
-class _Seen:
+class Seen:
     """What earlier rows hold; in a temporary file that SQLite makes and takes away itself."""
 
     def __init__(self) -> None:
@@ -85,6 +86,7 @@ class _Seen:
         return row
 
     def close(self) -> None:
+        """Takes the file away."""
         self._rows.close()
 
     @staticmethod

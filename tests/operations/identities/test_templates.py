@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -63,7 +64,7 @@ def test_serial_numbers_are_random() -> None:
 
 def test_where_a_template_would_differ_the_builder_does_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """A builder that lays the point down otherwise, another curve, a name that is not ASCII."""
-    monkeypatch.setattr(templates, "pattern_of", lambda _, *values: templates.Pattern((b"",) * (len(values) + 1)))
+    monkeypatch.setattr(templates, "pattern_of", lambda _, *values: templates.Pattern(b"%b" * len(values)))
     name = "n" * 33
     templates._request_pattern.cache_clear()
     assert templates._request_pattern(len(name)) is None
@@ -73,6 +74,26 @@ def test_where_a_template_would_differ_the_builder_does_the_work(monkeypatch: py
     templates._request_pattern.cache_clear()
     assert x509.load_der_x509_csr(request_der("a", ec.generate_private_key(ec.SECP384R1()))).is_signature_valid
     assert x509.load_der_x509_csr(request_der("ä", new_key())).is_signature_valid
+
+
+def test_a_percent_sign_in_a_sample_stays_one() -> None:
+    """Patterns are formats of bytes: what stands around the values must not be read as one."""
+    pattern = templates.pattern_of(b"100%b of A and B %", b"A", b"B")
+    assert b"100%b of cc and % %" == pattern.fill(b"cc", b"%")
+
+
+@pytest.mark.parametrize("curve", [ec.SECP256R1(), ec.SECP384R1()])
+def test_issuers_of_both_curves_sign_for_keys_of_any_kind(curve: ec.EllipticCurve) -> None:
+    """With the digest of their own strength; the library verifies the chain."""
+    key = ec.generate_private_key(curve)
+    issuer = dataclasses.replace(ISSUER, key=key)
+    maker = CertificateMaker(issuer)
+    for device in (new_key(), ec.generate_private_key(ec.SECP384R1()), rsa.generate_private_key(65537, 2048)):
+        found = x509.load_der_x509_certificate(maker.certificate_of("a-device", device.public_key()))
+        algorithm = ec.ECDSA(templates.digest_of(curve))
+        key.public_key().verify(found.signature, found.tbs_certificate_bytes, algorithm)
+        assert templates.digest_of(curve).name == (found.signature_hash_algorithm or templates.ALGORITHM).name
+        assert device.public_key() == found.public_key()
 
 
 def test_a_value_that_stands_twice_makes_no_pattern() -> None:

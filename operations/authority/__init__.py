@@ -1,0 +1,1 @@
+"""The project's own certificate authority: made, signing devices' CSRs, revoking, publishing its CRL."""
