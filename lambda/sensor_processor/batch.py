@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sensor_processor.base64 import decode_base64
 from sensor_processor.catalogue import Catalogue
 from sensor_processor.envelope import Envelope, has_safe_ids, parse_envelope
 from sensor_processor.poison import PoisonReading
@@ -84,7 +84,7 @@ def _parse_record(
     encoded: str = kinesis["data"]
     try:
         try:
-            data = binascii.a2b_base64(encoded)
+            data = decode_base64(encoded)
         except ValueError as error:
             raise PoisonReading("base64", f"the record's data: {error}") from error
         envelope = parse_envelope(data)
@@ -147,7 +147,7 @@ def poison_of(reading: Reading, error: PoisonReading) -> Poison:
 
 def _is_base64(text: str) -> bool:
     try:
-        binascii.a2b_base64(text, strict_mode=True)
+        decode_base64(text)
     except ValueError:
         return False
     return True

@@ -15,7 +15,7 @@ _HOSTILE_ESCAPE = re.compile(
 def check_text(payload: bytes) -> None:
     """That the bytes are UTF-8 without such characters. Raises PoisonReading."""
     # msgspec skips over fields it does not know without looking at their encoding, so text is checked first.
-    if payload.isascii() and b"\\u" not in payload and b"\x7f" not in payload:
+    if b"\\" not in payload and payload.isascii() and b"\x7f" not in payload:
         return
     try:
         text = payload.decode()

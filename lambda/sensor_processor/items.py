@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from binascii import a2b_base64
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -21,6 +20,7 @@ from sensor_processor.aggregate import (
     unpack_conflicts,
     unpack_ids,
 )
+from sensor_processor.base64 import decode_base64
 from sensor_processor.detection import BEGIN, END, ESCALATED, Finding
 from sensor_processor.sketch import MINUTE_BINS, Sketch
 
@@ -205,7 +205,7 @@ def _numbers(metric: MetricAggregate) -> Item:
 def binary_of(value: Mapping[str, Any]) -> bytes:
     """A binary attribute's bytes; from the wire (see `wire`) they come as base64."""
     content = value["B"]
-    return a2b_base64(content) if isinstance(content, str) else bytes(content)
+    return decode_base64(content) if isinstance(content, str) else bytes(content)
 
 
 def number_text(value: float) -> str:

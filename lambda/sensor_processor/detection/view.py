@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf, log
+from math import ceil, inf, log
 
 _BOUND_FROM = 200
 _BOUND_HOLDS = 16
@@ -11,8 +11,11 @@ _GROWTH = 0.15
 """From so many samples on, a view's bound on its scores holds for 16 more, which add less than this to it: at a rate of
 0.006 novelty falls by a tenth, of which the score has 0.85, and the logarithm of the total grows by 0.01."""
 
-_MOST = tuple(-log(2 / 3 * count + 0.01) for count in range(256))
-"""By a cell's count, the most that its own rarity gives: with no neighbour but itself."""
+_FULL = 255
+_RARITY = tuple(-log(weight / 6 + 0.01) for weight in range(12 * _FULL + 1))
+"""By three times a cell's count and once that of its block, what its rarity gives to a score."""
+_MOST = _RARITY[::4]
+"""By a cell's count, the most that its rarity can give: with no neighbour but itself."""
 
 _LEAST_SPAN = 1e-290
 """Ranges below it count as none, for a bin's reciprocal would not be finite."""
@@ -33,10 +36,16 @@ class View:
     """Counts of (context, value) bins over the range seen so far, and how novel the series tends to be."""
 
     __slots__ = (
+        "_bins",
         "_bound",
         "_bound_until",
+        "_capacity",
         "_context_scale",
+        "_is_shared",
+        "_rate",
+        "_rate_from",
         "_scale",
+        "_warm",
         "context_high",
         "context_low",
         "counted",
@@ -51,6 +60,13 @@ class View:
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
+        self._bins, self._capacity, self._warm, self._is_shared = (
+            shape.bins,
+            shape.capacity,
+            shape.warm,
+            shape.is_shared,
+        )
+        self._rate, self._rate_from = shape.rate, ceil(1.0 / shape.rate)
         self.table = bytearray(shape.bins * shape.bins)
         self.seen = 0
         self.counted = 0
@@ -72,11 +88,10 @@ class View:
 
         Most readings cannot be stranger than what was told lately, and a look at their cell's count says so.
         """
-        shape = self.shape
         seen = self.seen
         self.seen = seen + 1
         if seen == 0:
-            first = value if shape.is_shared else context
+            first = value if self._is_shared else context
             self.set_range(value, value, first, first)
             return 0.0
         overshoot = 0.0
@@ -85,54 +100,47 @@ class View:
             if span > 0.0:
                 overshoot = (self.low - value if value < self.low else value - self.high) / span
             self._extend(context, value)
-        elif not (self.context_low <= context <= self.context_high or shape.is_shared):
+        elif not (self._is_shared or self.context_low <= context <= self.context_high):
             self._extend(context, value)
         self.overshoot = overshoot
-        bins = shape.bins
-        last = bins - 1
-        table = self.table
+        bins = self._bins
         column = int((value - self.low) * self._scale)
-        if column > last:
-            column = last
+        if column >= bins:
+            column = bins - 1
         row = int((context - self.context_low) * self._context_scale)
-        if row > last:
-            row = last
+        if row >= bins:
+            row = bins - 1
+        table = self.table
         cell = row * bins + column
         count = table[cell]
         counted = self.counted
-        result = 0.0
-        empty = 0.0
-        if count == 0 or (64 * count < counted and seen >= shape.warm):
-            # Two looks at what cannot be stranger than `least`: one that takes no logarithm, and an exact one.
-            is_common = count > 0 and overshoot == 0.0 and counted < self._bound_until
-            if not (is_common and _MOST[count] + self._bound <= least):
-                usual = self._usual(counted + 1, overshoot)
-            else:
-                usual = -inf
-            if count == 0 or _MOST[count] + usual > least:
+        result = empty = 0.0
+        if count == 0 or (64 * count < counted and seen >= self._warm):
+            # Two looks at what cannot be stranger than `least`, which take no logarithm: by the cell, by its block.
+            bound = self._bound if overshoot == 0.0 and counted < self._bound_until else inf
+            if count == 0 or _MOST[count] + bound > least:
                 near = self._near(row, column)
                 if near == 0:
                     empty = 1.0
-                if seen >= shape.warm:
-                    result = usual - log(count / 2 + near / 6 + 0.01)
+                rarity = _RARITY[3 * count + near]
+                if seen >= self._warm and rarity + bound > least:
+                    result = self._usual(counted + 1, overshoot) + rarity
                     if result < 0.0:
                         result = 0.0
-        rate = 1.0 / (seen + 1)
-        if rate < shape.rate:
-            rate = shape.rate
+        rate = self._rate if seen >= self._rate_from else 1.0 / (seen + 1)
         self.novelty += rate * (empty - self.novelty)
-        if count < 255:
+        if count < _FULL:
             table[cell] = count + 1
-        self.counted = counted + 1
-        if self.counted == shape.capacity:
+        self.counted = counted = counted + 1
+        if counted == self._capacity:
             self.table = bytearray(count >> 1 for count in table)
-            self.counted >>= 1
+            self.counted = counted >> 1
             self._bound_until = 0
         return result
 
     def _near(self, row: int, column: int) -> int:
         """What was counted in the cell and its neighbours."""
-        table, bins = self.table, self.shape.bins
+        table, bins = self.table, self._bins
         start = row * bins + (column - 1 if column else column)
         end = row * bins + (column + 2 if column < bins - 1 else bins)
         near = sum(table[start:end])
@@ -170,7 +178,7 @@ class View:
         for cell, count in enumerate(self.table):
             if count:
                 target = rows[cell // bins] * bins + columns[cell % bins]
-                moved[target] = min(moved[target] + count, 255)
+                moved[target] = min(moved[target] + count, _FULL)
         self.table = moved
 
 
