@@ -36,6 +36,9 @@ A call that begins just before takes at most the two timeouts below."""
 
 WITHOUT_CONTEXT_S = 60.0
 
+THREADS = 3
+"""Calls to DynamoDB at once: a batch makes a dozen, each of which waits for the network far longer than it works."""
+
 CLIENT = Config(
     connect_timeout=2,
     read_timeout=5,
@@ -97,6 +100,7 @@ def runtime() -> Runtime:
             readings_table=settings.readings_table,
             devices_table=settings.devices_table,
             random=random,
+            threads=THREADS,
         ),
         archive=Archive(client=session.client("s3", config=CLIENT), bucket=settings.archive_bucket),
         notifier=Notifier(
@@ -162,7 +166,7 @@ def _process(batch: Batch, *, process: Runtime, log: Log, retry: Retry) -> set[s
     objects = readings_objects(batch.readings, shard=batch.shard) + quarantine_objects(batch.poison, shard=batch.shard)
     failed = _put(objects, archive=process.archive, log=log, retry=retry)
     outcome = commit(
-        [reading for reading in batch.readings if reading.sequence_number not in failed],
+        [reading for reading in batch.readings if reading.sequence_number not in failed] if failed else batch.readings,
         store=process.store,
         catalogue=settings.catalogue,
         retention=settings.retention,

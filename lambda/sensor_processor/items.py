@@ -114,19 +114,28 @@ def parse_device(item: Mapping[str, Any]) -> Device:
 
 
 def minute_item(minute: Minute, *, retention_days: int) -> Item:
-    """The minute item; `orders` ranks the reading that each `last` came from, for readings yet to come."""
+    """The minute item.
+
+    For readings yet to come, `newest` ranks the reading that each `last` came from; `orders` those of the metrics
+    that have another one.
+    """
+    metrics = minute.metrics
+    newest = max([metric.last_order for metric in metrics.values()], default=0)
     item: Item = {
         **minute_key(minute.device, minute.start),
         "facility": {"S": minute.facility},
         "device_type": {"S": minute.device_type},
         "messages": {"N": str(len(minute.entries))},
         "ids": {"B": pack_ids(minute.entries)},
-        "metrics": {"M": {name: {"M": _numbers(minute.metrics[name])} for name in sorted(minute.metrics)}},
-        "orders": {"M": {name: {"N": str(minute.metrics[name].last_order)} for name in sorted(minute.metrics)}},
+        "metrics": {"M": {name: {"M": _numbers(metrics[name])} for name in sorted(metrics)}},
+        "newest": {"N": str(newest)},
         "conflicts": {"N": str(len(minute.conflicts))},
         "late": {"N": str(minute.late)},
         "expires_at": {"N": str(expiry_of(minute.start, retention_days))},
     }
+    orders = [(name, metric.last_order) for name, metric in metrics.items() if metric.last_order != newest]
+    if orders:
+        item["orders"] = {"M": {name: {"N": str(order)} for name, order in sorted(orders)}}
     if minute.conflicts:
         item["conflict_ids"] = {"B": b"".join(sorted(minute.conflicts))}
     return item
@@ -134,7 +143,8 @@ def minute_item(minute: Minute, *, retention_days: int) -> Item:
 
 def parse_minute(item: Mapping[str, Any], *, start: int) -> Minute:
     """The minute that `minute_item` wrote."""
-    orders = item["orders"]["M"]
+    newest = item["newest"]
+    orders = item["orders"]["M"] if "orders" in item else {}
     return Minute(
         device=item["device"]["S"],
         start=start,
@@ -151,7 +161,7 @@ def parse_minute(item: Mapping[str, Any], *, start: int) -> Minute:
                 max=float(numbers["M"]["max"]["N"]),
                 sketch=Sketch.unpack(binary_of(numbers["M"]["sketch"]), most=MINUTE_BINS),
                 last=float(numbers["M"]["last"]["N"]),
-                last_order=int(orders[name]["N"]),
+                last_order=int(orders.get(name, newest)["N"]),
             )
             for name, numbers in item["metrics"]["M"].items()
         },

@@ -32,6 +32,9 @@ CHUNK_ITEMS = 90
 CHUNK_BYTES = 1_000_000
 """Bytes of one device's items in a transaction, well below DynamoDB's 4 MB for a call."""
 
+FEW_MINUTES = 15
+"""With the hours and days that they may end, they leave room for a reading's anomalies in a chunk."""
+
 MAX_FINDINGS = 40
 """Anomalies of one reading; a message with more metrics out of order than this says nothing new with the rest."""
 
@@ -140,7 +143,8 @@ class _Planner:
             if minute is None:
                 minute = self._minutes[start] = Minute(device=reading.envelope.thing, start=start)
             chunk = self._open
-            if start not in chunk.touched or chunk.anomalies or len(chunk.touched) > CHUNK_ITEMS // 6:
+            # Whatever a reading makes fits into a chunk that has little in it yet.
+            if chunk.touched and (start not in chunk.touched or chunk.anomalies or len(chunk.touched) > FEW_MINUTES):
                 self._make_room(reading, start=start, minute=minute)
                 chunk = self._open
             metrics = device_types[reading.envelope.device_type]

@@ -21,19 +21,19 @@ def advanced(
 ) -> Device:
     """The device after `readings`, one version on."""
     contacts = [reading.envelope.received_at for reading in readings]
+    last_contact = max(contacts)
     # Of messages that arrived in one millisecond, the last one: readings come in order.
-    newest = readings[len(contacts) - 1 - contacts[::-1].index(max(contacts))]
+    who = readings[len(contacts) - 1 - contacts[::-1].index(last_contact)].envelope
     last_sequence = detectors.newest[1]
     # Who it is follows the message that arrived last.
-    is_overtaken = before is not None and max(contacts) < before.last_contact
-    who = newest.envelope
+    is_overtaken = before is not None and last_contact < before.last_contact
     return Device(
         name=who.thing,
         facility=before.facility if before and is_overtaken else who.facility,
         device_type=before.device_type if before and is_overtaken else who.device_type,
         certificate_id=before.certificate_id if before and is_overtaken else who.principal,
         first_contact=min(contacts) if before is None else min(before.first_contact, *contacts),
-        last_contact=max(contacts) if before is None else max(before.last_contact, *contacts),
+        last_contact=last_contact if before is None else max(before.last_contact, last_contact),
         newest_reading=_newest_reading(before, readings),
         version=1 if before is None else before.version + 1,
         messages=messages if before is None else before.messages + messages,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
-from itertools import islice
+from itertools import chain, islice
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -17,6 +18,9 @@ from sensor_processor.history import Part, PeriodKey, part_buckets
 from sensor_processor.history_items import PART_ATTRIBUTES, parse_part
 from sensor_processor.items import Device, Item, device_key, minute_key, parse_device, parse_minute
 from sensor_processor.retry import Again, Retry, Unavailable
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 GET_KEYS = 100
 """Keys in one BatchGetItem: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html"""
@@ -50,13 +54,20 @@ _COMMITTED = Written(Verdict.COMMITTED)
 
 
 class Store:
-    """The two tables, through a low-level client; `random` makes the idempotency tokens."""
+    """The two tables, through a low-level client; `random` makes the idempotency tokens.
 
-    def __init__(self, *, client: Any, readings_table: str, devices_table: str, random: Random) -> None:
+    Calls that need not wait for each other are made by `threads` at once. One makes them in their order, so that a
+    test can replay.
+    """
+
+    def __init__(
+        self, *, client: Any, readings_table: str, devices_table: str, random: Random, threads: int = 1
+    ) -> None:
         self._client = client
         self._readings_table = readings_table
         self._devices_table = devices_table
         self._random = random
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="store") if threads > 1 else None
 
     def load_devices(self, names: Collection[str], *, retry: Retry) -> dict[str, Device]:
         """The devices of these names that exist. Raises Unavailable."""
@@ -84,19 +95,23 @@ class Store:
 
         Raises Unavailable.
         """
-        return {key: self._query_parts(key, retry=retry) for key in keys}
+        return dict(zip(keys, self._each(lambda key: self._query_parts(key, retry=retry), keys), strict=True))
 
     def write(self, chunks: Sequence[Chunk], *, retry: Retry) -> dict[str, Written]:
         """Writes at most one chunk of each device, several devices to a transaction; what came of it by device."""
         written = {chunk.device: _COMMITTED for chunk in chunks if chunk.device_item is None}
-        for group in _packed([chunk for chunk in chunks if chunk.device_item is not None]):
-            written |= self._write_group(group, retry=retry)
+        groups = list(_packed([chunk for chunk in chunks if chunk.device_item is not None]))
+        for group_written in self._each(lambda group: self._write_group(group, retry=retry), groups):
+            written |= group_written
         return written
 
-    def _load(self, table: str, keys: list[Item], *, retry: Retry) -> Iterator[Item]:
-        remaining = iter(keys)
-        while page := list(islice(remaining, GET_KEYS)):
-            yield from self._load_page(table, page, retry=retry)
+    def _each(self, call: Callable[[T], R], values: Collection[T]) -> Iterable[R]:
+        """What `call` makes of each value, in their order."""
+        return map(call, values) if self._pool is None or len(values) < 2 else self._pool.map(call, values)
+
+    def _load(self, table: str, keys: list[Item], *, retry: Retry) -> Iterable[Item]:
+        pages = [keys[at : at + GET_KEYS] for at in range(0, len(keys), GET_KEYS)]
+        return chain.from_iterable(self._each(lambda page: self._load_page(table, page, retry=retry), pages))
 
     def _load_page(self, table: str, keys: list[Item], *, retry: Retry) -> list[Item]:
         found: list[Item] = []

@@ -94,7 +94,7 @@ def _of_version_2(
 
 def pack_context(detector: ThreeViews) -> bytes:
     """A context detector's state, 1.3 kB before compression."""
-    parts = [
+    parts: list[bytes | bytearray] = [
         _DETECTOR.pack(
             detector.count,
             detector.quiet,
@@ -113,7 +113,7 @@ def pack_context(detector: ThreeViews) -> bytes:
         parts.append(
             _VIEW.pack(view.seen, view.counted, view.novelty, view.low, view.high, view.context_low, view.context_high)
         )
-        parts.append(bytes(view.table))
+        parts.append(view.table)
     return b"".join(parts)
 
 
