@@ -14,6 +14,7 @@ PLATFORM_ALARMS = {
     "alarm-stream-throttles": "the stream turns away records",
     "alarm-failures-queue": "the sensor processor gave up on records: replay them while the stream holds them",
     "alarm-unplaced-messages": "messages of no known plant are in quarantine",
+    "alarm-notifications-pending": "anomalies are in the table and the topic does not take them",
     "alarm-event-errors": "events of AWS IoT could not be archived",
     "alarm-certificate-expiry": "certificates run out soon",
     "alarm-unauthorised-calls": "somebody tried what they may not do (CIS 4.1)",

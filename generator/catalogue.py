@@ -52,6 +52,7 @@ PLATFORM: dict[str, tuple[str, str]] = {
     "role-event-archive": ("IAM role", "lets topic rules put AWS IoT's events into the archive"),
     "role-event-errors": ("IAM role", "lets topic rules log the events that they could not archive"),
     "topic-alarms": ("SNS topic", "hears of every alarm"),
+    "topic-anomalies": ("SNS topic", "hears of every anomaly's beginning and end"),
     "log-group-event-errors": ("log group", "holds the events of AWS IoT that could not be archived"),
     "rule_events_presence": ("topic rule", "archives who connects and who goes"),
     "rule_events_thing": ("topic rule", "archives that things are made, changed and deleted"),

@@ -92,6 +92,14 @@ class PlatformNames:
         return self.arn("sns", self.alarm_topic)
 
     @property
+    def anomaly_topic(self) -> str:
+        return self.named("topic-anomalies")
+
+    @property
+    def anomaly_topic_arn(self) -> str:
+        return self.arn("sns", self.anomaly_topic)
+
+    @property
     def alarm_arns(self) -> str:
         """A pattern for all alarms of this environment."""
         return self.arn("cloudwatch", f"alarm:{self.named('alarm-*')}")

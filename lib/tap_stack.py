@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from lib.access import OWN, Access
 from lib.bindings import Construct
 from lib.constructs.alarm_topic import AlarmTopic
+from lib.constructs.anomaly_topic import AnomalyTopic
 from lib.constructs.audit_trail import AuditTrail
 from lib.constructs.certificate_audit import CertificateAudit
 from lib.constructs.encryption import Encryption
@@ -70,6 +71,7 @@ class TapStack(FleetStack):
             self, names=names, key_arn=self.keys.data.arn, is_protected=not retention.is_destroyable
         )
         self.archive = TelemetryArchive(self, names=names, key_arn=self.keys.data.arn, retention=retention)
+        self.anomaly_topic = AnomalyTopic(self, names=names, key_arn=self.keys.data.arn)
         self.processor = SensorProcessor(
             self,
             names=names,
@@ -78,6 +80,7 @@ class TapStack(FleetStack):
             readings_table=self.tables.readings.name,
             devices_table=self.tables.devices.name,
             archive_bucket=self.archive.raw.name,
+            anomaly_topic_arn=self.anomaly_topic.topic.arn,
             data_key_arn=self.keys.data.arn,
             logs_key_arn=self.keys.logs.arn,
             log_days=log_days,

@@ -17,6 +17,8 @@ SUBJECT_MAX = 99
 ATTRIBUTES = ("facility", "device_type", "metric", "severity", "kind")
 """What subscriptions may filter by."""
 
+UNKNOWN = "unknown"
+
 
 class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One notification; its JSON is the message. Times are ISO 8601 in UTC.
@@ -43,7 +45,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Notice).decode
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def notice_of(item: Item, *, kind: str, unit: str) -> str:
@@ -71,14 +73,16 @@ def notice_of(item: Item, *, kind: str, unit: str) -> str:
 
 
 def entry_of(message: str, *, number: int) -> dict[str, Any]:
-    """A notification as an entry of PublishBatch."""
-    notice = _decode(message)
-    subject = f"{notice.severity} {notice.kind}: {notice.metric} of {notice.thing}"
+    """A notification as an entry of PublishBatch, whichever version of this program put it into the outbox."""
+    try:
+        said = _decode(message)
+    except msgspec.DecodeError:
+        said = {}
+    known = {name: str(said.get(name) or UNKNOWN) for name in (*ATTRIBUTES, "thing")}
+    subject = f"{known['severity']} {known['kind']}: {known['metric']} of {known['thing']}"
     return {
         "Id": str(number),
         "Message": message,
         "Subject": subject[:SUBJECT_MAX],
-        "MessageAttributes": {
-            name: {"DataType": "String", "StringValue": getattr(notice, name)} for name in ATTRIBUTES
-        },
+        "MessageAttributes": {name: {"DataType": "String", "StringValue": known[name]} for name in ATTRIBUTES},
     }

@@ -46,7 +46,7 @@ THIS_KEY = "*"
 
 
 class Encryption:
-    """Keys `data` (stream, tables, archive, queue, function), `logs` (log groups, alarms) and `audit` (trail)."""
+    """Keys `data` (stream, tables, archive, queue, function, anomalies), `logs` (log groups, alarms), `audit`."""
 
     def __init__(
         self, scope: Construct, *, names: PlatformNames, deletion_window_days: int, log_groups: Sequence[str]
@@ -56,8 +56,8 @@ class Encryption:
             names,
             deletion_window_days,
             "key-data",
-            "Sensor data: stream, tables, archive, queue, function",
-            _use_through(names, "kinesis", "dynamodb", "s3", "sqs", "lambda"),
+            "Sensor data: stream, tables, archive, queue, function, anomalies",
+            _use_through(names, "kinesis", "dynamodb", "s3", "sqs", "sns", "lambda"),
             _grants_through(names, "dynamodb", "lambda"),
         )
         self.logs = _key(

@@ -10,6 +10,9 @@ from lib.specs import PlatformAlarmsSpec
 ITERATOR_AGE_PERIODS = 5
 """Minutes in a row: a single batch that is done again makes the processor late for a moment."""
 
+PENDING_PERIODS = 3
+"""Times five minutes: a topic that does not take a notification once is asked again with the next batches."""
+
 UNKNOWN = "unknown"
 """Facility and device type of what the sensor processor cannot place."""
 
@@ -81,4 +84,14 @@ class PlatformAlarms:
                 namespace=names.metrics_namespace, name="ReadingsQuarantined", dimensions={"Facility": UNKNOWN}
             ),
             watch=Watch(threshold=1),
+        )
+        metric_alarm(
+            scope,
+            "alarm-notifications-pending",
+            names=names,
+            description="Anomalies are in the table and the topic does not take them: nobody is told of them.",
+            metric=Metric(
+                namespace=names.metrics_namespace, name="NotificationsPending", dimensions={}, statistic="Maximum"
+            ),
+            watch=Watch(threshold=1, periods=PENDING_PERIODS),
         )

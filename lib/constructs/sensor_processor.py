@@ -51,7 +51,7 @@ TABLE_ACTIONS = ("dynamodb:BatchGetItem", "dynamodb:PutItem")
 
 
 class SensorProcessor:
-    """Reads `stream`, writes `readings_table`, `devices_table` and the archive bucket."""
+    """Reads `stream`, writes `readings_table`, `devices_table` and the archive bucket, tells the anomalies' topic."""
 
     def __init__(
         self,
@@ -63,6 +63,7 @@ class SensorProcessor:
         readings_table: str,
         devices_table: str,
         archive_bucket: str,
+        anomaly_topic_arn: str,
         data_key_arn: str,
         logs_key_arn: str,
         log_days: int,
@@ -108,6 +109,7 @@ class SensorProcessor:
                     "READINGS_TABLE": readings_table,
                     "DEVICES_TABLE": devices_table,
                     "ARCHIVE_BUCKET": archive_bucket,
+                    "ANOMALY_TOPIC_ARN": anomaly_topic_arn,
                     "ENVIRONMENT_SUFFIX": names.suffix,
                     "METRICS_NAMESPACE": names.metrics_namespace,
                     "MINUTE_RETENTION_DAYS": str(history.minute_days),
@@ -182,6 +184,7 @@ def _permissions(names: PlatformNames, key_arn: str) -> tuple[iam.Statement, ...
         iam.Statement(sid="ArchiveRaw", actions=("s3:PutObject",), resource=f"{archive}/raw/*"),
         iam.Statement(sid="QuarantinePoison", actions=("s3:PutObject",), resource=f"{archive}/quarantine/*"),
         iam.Statement(sid="ReportFailures", actions=("sqs:SendMessage",), resource=names.failure_queue_arn),
+        iam.Statement(sid="TellOfAnomalies", actions=("sns:Publish",), resource=names.anomaly_topic_arn),
         iam.Statement(
             sid="WriteItsLog",
             actions=("logs:CreateLogStream", "logs:PutLogEvents"),
@@ -222,5 +225,12 @@ def _permissions(names: PlatformNames, key_arn: str) -> tuple[iam.Statement, ...
             key_arn=key_arn,
             via=names.service("sqs"),
             context={"aws:sqs:arn": names.failure_queue_arn},
+        ),
+        iam.key_use(
+            "EncryptNotifications",
+            *("GenerateDataKey", "Decrypt"),
+            key_arn=key_arn,
+            via=names.service("sns"),
+            context={"aws:sns:topicArn": names.anomaly_topic_arn},
         ),
     )

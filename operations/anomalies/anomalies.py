@@ -38,34 +38,36 @@ class Anomaly:
 
 
 def anomalies(client: Any, table: str, *, thing: str | None = None, facility: str | None = None) -> Iterator[Anomaly]:
-    """Those of a thing (a query, cheap), or of all things (a scan, which reads the whole table)."""
-    ends, worse = (
-        {
-            (item["device"]["S"], item["bucket"]["S"].removeprefix(prefix)): item
-            for item in _items(client, table, prefix, thing=thing)
-        }
-        for prefix in (ENDED, ESCALATED)
-    )
-    for item in _items(client, table, PREFIX, thing=thing):
+    """Those of a thing (queries, cheap), or of all things (a scan, which reads the whole table once)."""
+    held: dict[str, dict[tuple[str, str], Mapping[str, Any]]] = {prefix: {} for prefix in (PREFIX, ESCALATED, ENDED)}
+    for item in _items(client, table, thing=thing):
+        prefix, separator, key = item["bucket"]["S"].partition("#")
+        held[prefix + separator][item["device"]["S"], key] = item
+    for place, item in held[PREFIX].items():
         if facility in (None, item["facility"]["S"]):
-            key = item["device"]["S"], item["bucket"]["S"].removeprefix(PREFIX)
-            yield _anomaly(item, ended=ends.get(key), escalated=worse.get(key))
+            yield _anomaly(item, ended=held[ENDED].get(place), escalated=held[ESCALATED].get(place))
 
 
-def _items(client: Any, table: str, prefix: str, *, thing: str | None) -> Iterator[Mapping[str, Any]]:
+def _items(client: Any, table: str, *, thing: str | None) -> Iterator[Mapping[str, Any]]:
+    prefixes = {f":{prefix[:-1]}": {"S": prefix} for prefix in (PREFIX, ESCALATED, ENDED)}
     names = {"#bucket": "bucket"}
-    values: dict[str, Any] = {":prefix": {"S": prefix}}
-    arguments: dict[str, Any] = {"TableName": table, "ExpressionAttributeNames": names}
     if thing is None:
-        operation, condition = "scan", "FilterExpression"
-        arguments[condition] = "begins_with(#bucket, :prefix)"
-    else:
-        operation, condition = "query", "KeyConditionExpression"
-        arguments[condition] = "#device = :device AND begins_with(#bucket, :prefix)"
-        names["#device"] = "device"
-        values[":device"] = {"S": thing}
-    for page in client.get_paginator(operation).paginate(**arguments, ExpressionAttributeValues=values):
-        yield from page["Items"]
+        pages = client.get_paginator("scan").paginate(
+            TableName=table,
+            FilterExpression=" OR ".join(f"begins_with(#bucket, {name})" for name in prefixes),
+            ExpressionAttributeNames=names,
+            ExpressionAttributeValues=prefixes,
+        )
+        yield from (item for page in pages for item in page["Items"])
+        return
+    for name, prefix in prefixes.items():
+        pages = client.get_paginator("query").paginate(
+            TableName=table,
+            KeyConditionExpression=f"#device = :device AND begins_with(#bucket, {name})",
+            ExpressionAttributeNames=names | {"#device": "device"},
+            ExpressionAttributeValues={name: prefix, ":device": {"S": thing}},
+        )
+        yield from (item for page in pages for item in page["Items"])
 
 
 def acknowledge(

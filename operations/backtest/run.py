@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lib.specs import DeviceTypeSpec
 from operations.backtest.history import History
 from sensor_processor.catalogue import DETECTORS, Metric
-from sensor_processor.detection import DeviceDetectors
+from sensor_processor.detection import BEGIN, END, DeviceDetectors, Finding
 
 DETECTOR_NAMES = tuple(sorted(DETECTORS))
 DEFAULT = "context"
@@ -16,7 +16,10 @@ DEFAULT = "context"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """An anomaly: at row `place`, at `time` (ms), in an operator's words."""
+    """An event: from row `place`, `time` (ms), on; over at `ended` (ms), or None where it still runs at the end.
+
+    `severity` is the worst of it; value, score and reason are those of its beginning.
+    """
 
     place: int
     time: int
@@ -25,6 +28,8 @@ class Found:
     value: float
     score: float
     reason: str
+    severity: str
+    ended: int | None = None
 
 
 def metrics_for(history: History, device_type: DeviceTypeSpec | None, *, detector: str | None) -> dict[str, Metric]:
@@ -50,17 +55,27 @@ def metrics_for(history: History, device_type: DeviceTypeSpec | None, *, detecto
 def backtest(history: History, metrics: Mapping[str, Metric]) -> list[Found]:
     """What the detectors say of the history, row by row, as if it arrived now."""
     detectors = DeviceDetectors()
-    return [
-        Found(
-            place=place,
-            time=time,
-            metric=finding.metric,
-            detector=finding.detector,
-            value=finding.value,
-            score=round(finding.score, 3),
-            reason=finding.reason,
-        )
-        for place, (time, row) in enumerate(zip(history.times, history.rows, strict=True))
-        for finding in detectors.learn((time, place), row, metrics=metrics)
-        if finding.began is None
-    ]
+    found: dict[tuple[str, str, int], Found] = {}
+    for place, (time, row) in enumerate(zip(history.times, history.rows, strict=True)):
+        for finding in detectors.learn((time, place), row, metrics=metrics):
+            key = finding.metric, finding.detector + finding.mark, time if finding.began is None else finding.began
+            if finding.kind == BEGIN:
+                found[key] = _found(finding, place=place, time=time)
+            elif key in found and finding.kind == END:
+                found[key] = replace(found[key], ended=finding.ended)
+            elif key in found:
+                found[key] = replace(found[key], severity=finding.severity)
+    return list(found.values())
+
+
+def _found(finding: Finding, *, place: int, time: int) -> Found:
+    return Found(
+        place=place,
+        time=time,
+        metric=finding.metric,
+        detector=finding.detector,
+        value=finding.value,
+        score=round(finding.score, 3),
+        reason=finding.reason,
+        severity=finding.severity,
+    )

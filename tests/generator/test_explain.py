@@ -168,7 +168,7 @@ def test_platform_names_are_those_of_the_stacks() -> None:
     )
     given = [names.stream, names.readings_table, names.devices_table, names.function, names.failure_queue, names.trail]
     given += [names.function_log_group, names.trail_log_group]
-    given += [names.event_errors_log_group, names.alarm_topic]
+    given += [names.event_errors_log_group, names.alarm_topic, names.anomaly_topic]
     roles = (names.topic_rule_role, names.rule_errors_role, names.provisioning_role)
     given += [names.named(role) for role in (*roles, names.event_archive_role, names.event_errors_role)]
     assert [] == [name for name in given if name.removesuffix("-dev") not in PLATFORM]

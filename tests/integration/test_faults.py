@@ -1,4 +1,4 @@
-"""The whole fault matrix against the processor, by seed, and six wrong processors that have to be found out.
+"""The whole fault matrix against the processor, by seed, and seven wrong processors that have to be found out.
 
 `make soak` runs it with `FLEET_FAULT_READINGS=1000000` and five seeds in `FLEET_FAULT_SEEDS`.
 """

@@ -8,6 +8,7 @@ import json
 import ssl
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from paho.mqtt.enums import CallbackAPIVersion
 
+from operations.anomalies.anomalies import Anomaly, anomalies
 from operations.demo.compare import compare, gather
 from operations.demo.key_material import files_with_private_keys, tracked_files
 from operations.demo.places import Archive, count_registry, lines_below, read_archive, read_readings
@@ -48,6 +50,39 @@ BUCKET = f"bucket-{APPLICATION}-raw-archive-000000000000-{SUFFIX}"
 
 def telemetry(thing: str, *, facility: str = "sg-01", device_type: str = "press-monitor") -> str:
     return f"dt/{APPLICATION}/{facility}/{device_type}/{thing}/telemetry"
+
+
+def subscription(plant: Plant, topic: str) -> Callable[[], list[str]]:
+    """Subscribes a queue of its own to a topic; gives what says which messages have come."""
+    sns, sqs = plant.local.client("sns"), plant.local.client("sqs")
+    queue = sqs.create_queue(QueueName=f"queue-heard-{SUFFIX}")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    topic_arn = arn.replace(":sqs:", ":sns:").replace(arn.rpartition(":")[2], topic)
+    lets_in = {
+        "Effect": "Allow",
+        "Principal": {"Service": "sns.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": arn,
+        "Condition": {"ArnEquals": {"aws:SourceArn": topic_arn}},
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [lets_in]})
+    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": policy})
+    sns.subscribe(TopicArn=topic_arn, Protocol="sqs", Endpoint=arn, Attributes={"RawMessageDelivery": "true"})
+
+    def heard() -> list[str]:
+        bodies: list[str] = []
+        while answer := sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages"):
+            bodies += [message["Body"] for message in answer]
+            for message in answer:
+                sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+        return bodies
+
+    return heard
+
+
+def events(plant: Plant) -> list[Anomaly]:
+    """The anomalies in the table."""
+    return list(anomalies(plant.local.client("dynamodb"), f"table-readings-{SUFFIX}"))
 
 
 class Answers:
@@ -115,6 +150,7 @@ def test_every_thing_is_registered_with_one_active_certificate(plant: Plant) -> 
 def test_what_devices_publish_arrives_exactly_once(plant: Plant) -> None:
     """Through repeats and forced redelivery nothing is lost or doubled, sums are exact, poison is in quarantine."""
     truth_file = plant.root / "build" / "truth.jsonl"
+    heard = subscription(plant, f"topic-anomalies-{SUFFIX}")
     run = plant.fleet(
         *("simulate", "--rate", "100", "--duration", "12", "--poison", "0.05", "--repeats", "0.05"),
         *("--anomalies", "1", "--seed", "5", "--truth", str(truth_file), "--json"),
@@ -122,11 +158,11 @@ def test_what_devices_publish_arrives_exactly_once(plant: Plant) -> None:
     outcome = json.loads(run.stdout)
     assert (7, 0) == (outcome["things"], outcome["refused"])
     held = archive(plant)
-    minutes, anomalies = read_readings(plant.local.client("dynamodb"), f"table-readings-{SUFFIX}")
+    minutes, found = read_readings(plant.local.client("dynamodb"), f"table-readings-{SUFFIX}")
     difference = compare(
         gather(read_truth(truth_file)),
         minutes=minutes,
-        anomalies=anomalies,
+        anomalies=found,
         archived=held.readings,
     )
     assert (0, 0, 0) == (difference.lost, difference.duplicated, difference.wrong_sums)
@@ -136,6 +172,11 @@ def test_what_devices_publish_arrives_exactly_once(plant: Plant) -> None:
     assert outcome["repeats"] > 0
     assert difference.anomalies_detected >= 0.9 * difference.anomalies_injected > 0
     assert wait_until_drained(plant.local).redelivered > 0
+    # Whoever subscribes hears of each, as it is in the table; redelivery may tell it again, and then word for word.
+    messages = heard()
+    told = {json.loads(message)["event_id"]: message for message in messages}
+    assert {f"{each.thing}#{each.id}" for each in events(plant)} <= told.keys()
+    assert set(told.values()) == set(messages)
 
 
 def test_quarantine_tells_why_and_keeps_the_bytes(plant: Plant) -> None:
@@ -358,19 +399,22 @@ def test_no_private_key_is_in_output_or_state(plant: Plant) -> None:
 
 
 def test_what_watches_the_plants_is_applied(plant: Plant) -> None:
-    """Alarms of platform and plants tell one encrypted topic, the trail is filtered, events of devices are archived."""
+    """Alarms tell one of two encrypted topics, the trail is filtered, events of devices are archived."""
     local = plant.local
     described = local.client("cloudwatch").describe_alarms(MaxRecords=100)["MetricAlarms"]
     alarms = {alarm["AlarmName"].removesuffix(f"-{SUFFIX}"): alarm for alarm in described}
     assert {"alarm-iterator-age", "alarm-root-use", "alarm-anomalies-sg-01", "alarm-silence-th-01-boiler"} <= set(
         alarms
     )
-    (topic,) = local.client("sns").list_topics()["Topics"]
-    assert {tuple(alarm["AlarmActions"]) for alarm in alarms.values()} == {(topic["TopicArn"],)}
+    listed = [topic["TopicArn"] for topic in local.client("sns").list_topics()["Topics"]]
+    topics = {topic.rpartition(":")[2]: topic for topic in listed}
+    assert topics.keys() == {f"topic-alarms-{SUFFIX}", f"topic-anomalies-{SUFFIX}"}
+    assert {tuple(alarm["AlarmActions"]) for alarm in alarms.values()} == {(topics[f"topic-alarms-{SUFFIX}"],)}
     silence = alarms["alarm-silence-th-01-boiler"]
     assert (silence["Period"], silence["TreatMissingData"]) == (300, "breaching")
-    attributes = local.client("sns").get_topic_attributes(TopicArn=topic["TopicArn"])["Attributes"]
-    assert attributes["KmsMasterKeyId"].startswith("arn:aws:kms:")
+    for topic in topics.values():
+        attributes = local.client("sns").get_topic_attributes(TopicArn=topic)["Attributes"]
+        assert attributes["KmsMasterKeyId"].startswith("arn:aws:kms:")
     trail_log = f"log-group-audit-trail-{SUFFIX}"
     filters = local.client("logs").describe_metric_filters(logGroupName=trail_log)["metricFilters"]
     assert len(filters) == 14

@@ -39,13 +39,15 @@ def test_administrators_may_not_use_a_key(stacks) -> None:
         assert used == []
 
 
-def test_the_data_key_is_used_through_five_services(stacks) -> None:
-    """Roles of this account use it through stream, tables, archive, queue and function alone."""
+def test_the_data_key_is_used_through_six_services(stacks) -> None:
+    """Roles of this account use it through stream, tables, archive, queue, topic and function alone."""
     statement = stacks.platform.statements("aws_kms_key", "key-data")["RolesUseTheKeyThroughServices"]
     assert statement["Condition"] == {
         "StringEquals": {
             "kms:CallerAccount": ACCOUNT,
-            "kms:ViaService": [f"{s}.{REGION}.amazonaws.com" for s in ("kinesis", "dynamodb", "s3", "sqs", "lambda")],
+            "kms:ViaService": [
+                f"{s}.{REGION}.amazonaws.com" for s in ("kinesis", "dynamodb", "s3", "sqs", "sns", "lambda")
+            ],
         }
     }
 

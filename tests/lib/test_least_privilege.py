@@ -10,7 +10,7 @@ import pytest
 
 pytestmark = pytest.mark.cdktf
 
-RESOURCE_POLICIES = ("aws_s3_bucket_policy", "aws_sqs_queue_policy")
+RESOURCE_POLICIES = ("aws_s3_bucket_policy", "aws_sqs_queue_policy", "aws_sns_topic_policy")
 
 
 def _allowed(stacks: Any, *kinds: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -39,7 +39,7 @@ def test_only_traces_go_to_any_resource(stacks: Any) -> None:
 def test_every_use_of_a_key_names_service_and_context(stacks: Any) -> None:
     """No role can use a key on its own, or for another resource than its own."""
     uses = {n: s for n, s in _allowed(stacks, "aws_iam_role_policy") if s["Action"][0].startswith("kms:")}
-    assert len(uses) == 8
+    assert len(uses) == 9
     for statement in uses.values():
         conditions = statement["Condition"]["StringEquals"]
         assert conditions["kms:ViaService"].endswith(".ap-southeast-1.amazonaws.com")

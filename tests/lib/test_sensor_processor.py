@@ -54,6 +54,7 @@ def test_the_processor_understands_its_environment(stacks, tmp_path: Path) -> No
     )
     assert variables["READINGS_TABLE"] == "${aws_dynamodb_table.table-readings.name}"
     assert variables["DEVICES_TABLE"] == "${aws_dynamodb_table.table-devices.name}"
+    assert settings.anomaly_topic_arn == "${aws_sns_topic.topic-anomalies.arn}"
     assert variables["ARCHIVE_BUCKET"] == "${aws_s3_bucket.bucket-raw-archive.bucket}"
 
 
@@ -96,6 +97,27 @@ def test_the_failure_queue_is_encrypted_and_tls_only(stacks) -> None:
     }
 
 
+def test_the_topic_of_anomalies_is_encrypted_and_tls_only(stacks) -> None:
+    """Under the data key, which the processor uses for that topic alone; its policy lets nobody in."""
+    topic = stacks.platform.one("aws_sns_topic", "topic-anomalies")
+    assert topic == {"name": "topic-anomalies-tst", "kms_master_key_id": "${aws_kms_key.key-data.arn}"}
+    assert stacks.platform.statements("aws_sns_topic_policy", "topic-anomalies-policy") == {
+        "DenyPlainTransport": {
+            "Sid": "DenyPlainTransport",
+            "Effect": "Deny",
+            "Principal": "*",
+            "Action": ["sns:Publish"],
+            "Resource": _arn("sns", "topic-anomalies-tst"),
+            "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+        }
+    }
+    use = stacks.platform.statements("aws_iam_role_policy", "role-sensor-processor-policy")["EncryptNotifications"]
+    assert use["Condition"]["StringEquals"] == {
+        "kms:ViaService": "sns.ap-southeast-1.amazonaws.com",
+        "kms:EncryptionContext:aws:sns:topicArn": _arn("sns", "topic-anomalies-tst"),
+    }
+
+
 def test_its_log_group_is_made_before_it(stacks) -> None:
     """Encrypted, 30 days; else Lambda would make one that keeps logs for ever."""
     group = stacks.platform.one("aws_cloudwatch_log_group", "log-group-sensor-processor")
@@ -105,7 +127,7 @@ def test_its_log_group_is_made_before_it(stacks) -> None:
 
 
 def test_its_role_may_do_exactly_this(stacks) -> None:
-    """Read the stream, write tables, archive and quarantine, report, log, trace, and use the data key for those."""
+    """Read the stream, write tables, archive and quarantine, report, tell, log, trace, use the data key for those."""
     statements = stacks.platform.statements("aws_iam_role_policy", "role-sensor-processor-policy")
     key = "${aws_kms_key.key-data.arn}"
     reads = ("DescribeStream", "DescribeStreamSummary", "GetRecords", "GetShardIterator", "ListShards")
@@ -120,6 +142,7 @@ def test_its_role_may_do_exactly_this(stacks) -> None:
         "ArchiveRaw": (["s3:PutObject"], f"{ARCHIVE}/raw/*"),
         "QuarantinePoison": (["s3:PutObject"], f"{ARCHIVE}/quarantine/*"),
         "ReportFailures": (["sqs:SendMessage"], _arn("sqs", "queue-processor-failures-tst")),
+        "TellOfAnomalies": (["sns:Publish"], _arn("sns", "topic-anomalies-tst")),
         "WriteItsLog": (["logs:CreateLogStream", "logs:PutLogEvents"], _arn("logs", log_streams)),
         "Trace": (["xray:PutTraceSegments", "xray:PutTelemetryRecords"], "*"),
         "DecryptTelemetry": (["kms:Decrypt"], key),
@@ -127,4 +150,5 @@ def test_its_role_may_do_exactly_this(stacks) -> None:
         "UseDevices": (table_key, key),
         "EncryptArchive": (["kms:GenerateDataKey"], key),
         "EncryptFailures": (["kms:GenerateDataKey", "kms:Decrypt"], key),
+        "EncryptNotifications": (["kms:GenerateDataKey", "kms:Decrypt"], key),
     }

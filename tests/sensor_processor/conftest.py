@@ -272,6 +272,7 @@ def platform(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Platfor
     }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    monkeypatch.setattr(handler, "THREADS", 1)  # moto's tables take one call at a time
     with mock_aws():
         handler.runtime.cache_clear()
         dynamodb = boto3.client("dynamodb")

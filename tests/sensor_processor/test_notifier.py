@@ -206,6 +206,23 @@ def test_a_device_that_is_heard_of_again_is_told_of_by_any_process(
     assert len(desk.heard()) == 1
 
 
+def test_an_outbox_of_another_version_is_told_as_it_is(
+    platform: Any, desk: Desk, event: Any, record: Any, payload: Any
+) -> None:
+    """What this version cannot read of a message it calls unknown; it neither fails the records nor drops it."""
+    platform.handle(event(record(payload=payload(sequence=1))))
+    (device,) = platform.devices()
+    device["outbox"] = {"L": [{"S": "junk"}, {"S": '{"severity": "critical"}'}]}
+    platform.dynamodb.put_item(TableName="table-devices-dev", Item=device)
+    platform.restart()
+
+    assert platform.handle(event(record(payload=payload(sequence=2)))) == []
+    assert [(each["Message"], each["MessageAttributes"]["severity"]["Value"]) for each in desk.heard()] == [
+        ("junk", "unknown"),
+        ('{"severity": "critical"}', "critical"),
+    ]
+
+
 def test_many_events_are_told_in_their_order(platform: Any, desk: Desk, event: Any, record: Any, payload: Any) -> None:
     """More than one call takes go out in several, one device's in the order in which they happened."""
     values = [70.0 if place % 3 else 99.0 for place in range(3 * BATCH)]

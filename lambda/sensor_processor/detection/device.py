@@ -71,10 +71,9 @@ class Channel:
                 raise StateError(f"the {state.single} detector of {metric.name}: {error}") from error
         return channel
 
-    def follow_single(self, single: Single, time: int, value: float) -> list[Finding]:
-        """What a reading of `time` (ms) tells by the metric's own small detector."""
+    def follow_single(self, single: Single, time: int, value: float, score: float) -> list[Finding]:
+        """What a reading of `time` (ms), which the metric's own small detector gave `score`, tells."""
         told = []
-        score = single.update(time, value)
         metric, event = self.metric, self.event
         if event is not None and not single.is_on:
             words = f"{metric.amount(value)} is as usual again"
@@ -124,16 +123,18 @@ class DeviceDetectors:
                 findings += follow_limits(channel.excursions, channel.metric, order[0], value, side)
             detector = channel.context
             if detector is not None:
-                usual = detector.mean, detector.deviation
+                mean, deviation = detector.mean, detector.deviation
                 score = detector.update(value)
                 if score >= UNIVARIATE_THRESHOLD or channel.event is not None:
                     channel.event, finding = follow_context(
-                        channel.event, channel.metric, detector, order[0], value, score, usual
+                        channel.event, channel.metric, detector, order[0], value, score, (mean, deviation)
                     )
                     if finding is not None:
                         findings.append(finding)
             elif channel.single is not None:
-                findings += channel.follow_single(channel.single, order[0], value)
+                score = channel.single.update(order[0], value)
+                if score or channel.event is not None:
+                    findings += channel.follow_single(channel.single, order[0], value, score)
         for group in self._groups:
             finding = group.update(order[0], values)
             if finding is not None:

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 from operations.compliance.estate import Body, Estate, Resource, name_of
 from operations.compliance.findings import Check, Observation, saw, unless
+from operations.compliance.policies import read_statements
 
+CLOUDWATCH = "cloudwatch.amazonaws.com"
 FILTER, ALARM = "aws_cloudwatch_log_metric_filter", "aws_cloudwatch_metric_alarm"
 
 WATCHED: dict[str, tuple[str, ...]] = {
@@ -42,7 +44,7 @@ def _events_watched(estate: Estate) -> Iterator[Observation]:
 
 
 def _alarms_act(estate: Estate) -> Iterator[Observation]:
-    topics = list(estate.of("aws_sns_topic"))
+    topics = [topic for topic in estate.of("aws_sns_topic") if _lets_alarms_in(estate, topic)]
     for alarm in estate.of(ALARM, "aws_cloudwatch_composite_alarm"):
         actions = alarm.body.get("alarm_actions") or []
         # A plant's alarm names the platform's topic by its ARN, which ends in its name.
@@ -50,14 +52,23 @@ def _alarms_act(estate: Estate) -> Iterator[Observation]:
         known = [
             each
             for each in actions
-            if estate.found("aws_sns_topic", alarm, each) is not None or str(each).rpartition(":")[2] in names
+            if estate.found("aws_sns_topic", alarm, each) in topics or str(each).rpartition(":")[2] in names
         ]
         yield saw(
             alarm,
             "alarm_actions",
-            unless(known, "tells nobody"),
+            unless(known, "tells no topic that takes it from CloudWatch"),
             unless(alarm.body.get("actions_enabled", True) is not False, "is muted"),
         )
+
+
+def _lets_alarms_in(estate: Estate, topic: Resource) -> bool:
+    """Whether CloudWatch may publish to a topic; where it may not, its alarms are lost without a word."""
+    return any(
+        statement.is_allow and CLOUDWATCH in statement.principals_of("Service") and "sns:Publish" in statement.actions
+        for policy in estate.belonging("aws_sns_topic_policy", "arn", topic)
+        for statement in read_statements(str(policy.body.get("policy", "")))
+    )
 
 
 def _group_of(metric_filter: Resource, estate: Estate) -> Resource | None:
@@ -76,6 +87,8 @@ CHECKS = (
         look=_events_watched,
         about=FILTER,
     ),
-    Check(id="alarms-act", demand="Every alarm tells a topic of the platform", look=_alarms_act, about=ALARM),
+    Check(
+        id="alarms-act", demand="Every alarm tells a topic of the platform that takes it", look=_alarms_act, about=ALARM
+    ),
 )
 """A fleet without any filter and alarm has nothing to look at: the report then claims nothing of them."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from operations.compliance.estate import Body
 from operations.compliance.mutations.edits import (
     Edit,
@@ -10,6 +12,7 @@ from operations.compliance.mutations.edits import (
     allows,
     any_statement,
     condition_dropped,
+    denies,
     edited,
     in_statement,
     mutation,
@@ -17,7 +20,7 @@ from operations.compliance.mutations.edits import (
 )
 
 ROLE, TRUST, KEY = "aws_iam_role_policy", "aws_iam_role", "aws_kms_key"
-BUCKET = "aws_s3_bucket_policy"
+BUCKET, TOPIC = "aws_s3_bucket_policy", "aws_sns_topic_policy"
 
 
 def replaced(old: str, new: str) -> Edit:
@@ -31,6 +34,14 @@ def replaced(old: str, new: str) -> Edit:
 
 def _used_by_services(statement: Body) -> bool:
     return "Service" in statement["Principal"] and allows("kms:GenerateDataKey")(statement)
+
+
+def _used_through(service: str) -> Callable[[Body], bool]:
+    """Statements that allow the use of a key through a service."""
+    return lambda statement: (
+        allows("kms:")(statement)
+        and str(statement["Condition"]["StringEquals"].get("kms:ViaService")).startswith(service)
+    )
 
 
 MUTATIONS: tuple[Mutation, ...] = (
@@ -90,6 +101,16 @@ MUTATIONS: tuple[Mutation, ...] = (
         in_statement(BUCKET, put("Resource", "*"), where=allows("s3:PutObject")),
     ),
     mutation(
+        "no-wildcard-action",
+        "the processor may do anything with the anomalies' topic",
+        in_statement(ROLE, put("Action", ["sns:*"]), where=allows("sns:")),
+    ),
+    mutation(
+        "no-wildcard-resource",
+        "the processor may publish to every topic, and to any telephone",
+        in_statement(ROLE, put("Resource", "*"), where=allows("sns:")),
+    ),
+    mutation(
         "nothing-inverted",
         "a role may do all but one thing (NotAction)",
         in_statement(ROLE, put("NotAction", ["iam:*"]), where=any_statement),
@@ -103,6 +124,11 @@ MUTATIONS: tuple[Mutation, ...] = (
         "no-public-principal",
         "a bucket is open to everyone",
         in_statement(BUCKET, put("Principal", "*"), where=allows("s3:")),
+    ),
+    mutation(
+        "no-public-principal",
+        "everyone may publish anomalies",
+        in_statement(TOPIC, put("Effect", "Allow"), where=denies("aws:SecureTransport"), id_="topic-anomalies-policy"),
     ),
     mutation(
         "no-public-principal",
@@ -128,6 +154,11 @@ MUTATIONS: tuple[Mutation, ...] = (
         "key-use-bound",
         "a role uses the key for every service by wildcard",
         in_statement(ROLE, put("Condition.StringEquals.kms:ViaService", "*"), where=allows("kms:")),
+    ),
+    mutation(
+        "key-use-bound",
+        "the processor uses the key for every topic",
+        in_statement(ROLE, condition_dropped("kms:EncryptionContext:aws:sns:topicArn"), where=_used_through("sns.")),
     ),
     mutation(
         "key-use-bound",

@@ -104,6 +104,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         stack_edited(provider={"region": "ap-southeast-1", "allowed_account_ids": ["123456789012"], "secret_key": "x"}),
     ),
     mutation("tls-only", "a topic without a policy", removed(TOPIC)),
+    mutation("tls-only", "anomalies without a policy", removed(TOPIC, "topic-anomalies-policy")),
     mutation(
         "tls-only",
         "a topic that denies another action",

@@ -24,5 +24,15 @@ MUTATIONS: tuple[Mutation, ...] = (
         edited(ALARM, put("alarm_actions", ["arn:aws:sns:eu-west-1:999999999999:topic-x"])),
     ),
     mutation("alarms-act", "an alarm that is muted", edited(ALARM, put("actions_enabled", False))),
+    mutation(
+        "alarms-act",
+        "an alarm that tells a topic which lets no alarm in",
+        edited(ALARM, put("alarm_actions", ["${aws_sns_topic.topic-anomalies.arn}"])),
+    ),
+    mutation(
+        "own-key",
+        "anomalies under AWS's key",
+        edited("aws_sns_topic", put("kms_master_key_id", "alias/aws/sns"), id_="topic-anomalies"),
+    ),
     mutation("own-key", "a topic under AWS's key", added("aws_sns_topic", {"kms_master_key_id": "alias/aws/sns"})),
 )

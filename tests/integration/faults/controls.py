@@ -1,4 +1,4 @@
-"""Six processors that are wrong in a known way: a harness that does not find them out proves nothing."""
+"""Seven processors that are wrong in a known way: a harness that does not find them out proves nothing."""
 
 from __future__ import annotations
 

@@ -88,6 +88,7 @@ class World:
         self._catalogue = parse_catalogue(json.dumps(CATALOGUE).encode())
         self._number = FIRST_NUMBER
         self._records = 0
+        self._processes = 0
         self._shards: dict[str, Shard] = {}
         for place in range(4):
             self._add_shard(f"shardId-{place:012d}")
@@ -149,8 +150,9 @@ class World:
         self._shards[name] = shard
 
     def _worker(self, shard: str, place: int) -> handler.Runtime:
-        """A process that remembers nothing yet."""
-        dice = random.Random(f"{self.chaos.seed}:{shard}:{place}:{self._records}")
+        """A process that remembers nothing yet, and that draws no idempotency token which another one has drawn."""
+        self._processes += 1
+        dice = random.Random(f"{self.chaos.seed}:{shard}:{place}:{self._processes}")
         return new_worker(self.dynamo, self.s3, self.sns, catalogue=self._catalogue, dice=dice, clock=self.clock)
 
     def _put(self, sent: Any) -> None:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
+from io import BytesIO
+from operator import sub
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 
 from generator.cli import main
 from generator.diagnostics import EnvironmentFault
 from operations.backtest.history import read_history
+from operations.backtest.image import DPI, FOOT, HEAD, LINE, PANEL, WIDTH, image
 from operations.backtest.picture import COLOURS, page
 from operations.backtest.run import DETECTOR_NAMES, backtest, metrics_for
 
@@ -99,6 +104,68 @@ def test_names_from_the_file_are_text(tmp_path: Path) -> None:
 
     text = page("<i>", history, metrics, backtest(history, metrics))
     assert "<b>x" not in text and "<i>" not in text
+
+
+def colours(png: bytes) -> tuple[tuple[int, int], dict[tuple[int, ...], int]]:
+    """The size of a picture and how many points it has of each colour."""
+    with Image.open(BytesIO(png)) as picture:
+        points = picture.convert("RGB")
+        return points.size, {colour: count for count, colour in points.getcolors(1 << 24)}
+
+
+def test_a_picture_shows_events_from_beginning_to_end(tmp_path: Path) -> None:
+    """By its name the output is a PNG; an event is shaded as long as it lasts, and its reason is one line more."""
+    done = invoke(str(write(tmp_path / "own.csv")), "--out", str(tmp_path / "own.png"), folder=tmp_path)
+    assert (0, True) == (done.exit_code, "drawn in" in done.output)
+
+    labelled = read_history(tmp_path / "own.csv", columns={}, interval_s=10)
+    history = replace(labelled, labelled=frozenset())  # whose shade would lie below the event's
+    metrics = metrics_for(history, None, detector=None)
+    (event,) = backtest(history, metrics)
+    shade = [255 - 0.25 * (255 - part) for part in bytes.fromhex(COLOURS["context"][1:])]
+    last = history.times[-1]
+    pictures = [
+        colours(image("own", history, metrics, found))
+        for found in ([], [replace(event, ended=event.time + 1)], [replace(event, ended=last)])
+    ]
+
+    assert colours((tmp_path / "own.png").read_bytes())[0] == pictures[1][0]
+    assert pictures[1][0][1] - pictures[0][0][1] == pytest.approx(LINE * DPI, abs=1)
+    none, short, long = (
+        sum(count for colour, count in counts.items() if max(map(abs, map(sub, colour, shade))) < 3)
+        for _, counts in pictures
+    )
+    assert none < short / 5 < long / 25
+
+
+def test_a_picture_takes_any_name_and_gaps(tmp_path: Path) -> None:
+    """A column's name is text, whatever signs of a formula it has; a row without a value is a gap."""
+    file = tmp_path / "own.csv"
+    file.write_text("$x_{^$,b\n" + "1,2\n,3\n" * 20)
+    history = read_history(file, columns={}, interval_s=10)
+    metrics = metrics_for(history, None, detector=None)
+
+    (width, height), _ = colours(image("a $\\frac{", history, metrics, []))
+    assert (width, height) == (round(WIDTH * DPI), pytest.approx((HEAD + 2 * PANEL + FOOT) * DPI, abs=1))
+
+
+def test_an_end_and_the_worst_of_an_event_belong_to_it(tmp_path: Path) -> None:
+    """What began as a warning and became critical is listed once, as critical, until it is over."""
+    values = [70.0] * 5 + [96.0, 120.0, 120.0] + [70.0] * 20
+    file = tmp_path / "own.csv"
+    file.write_text("time,temperature\n" + "".join(f"{10 * place},{value}\n" for place, value in enumerate(values, 1)))
+    done = invoke(str(file), "--device-type", "press-monitor", "--detector", "limits", "--json",
+                  "--output", str(tmp_path / "page.html"), folder=ROOT)  # fmt: skip
+
+    (found,) = json.loads(done.output)["anomalies"]
+    assert (found["place"], found["severity"], found["ended"]) == (5, "critical", 90_000)
+    assert (tmp_path / "page.html").read_text().count('<rect class="event"') == 1
+
+
+def test_another_kind_of_file_is_refused(tmp_path: Path) -> None:
+    """Only a page and a picture can be drawn."""
+    done = invoke(str(write(tmp_path / "own.csv")), "--out", "own.jpg", folder=tmp_path)
+    assert (2, True) == (done.exit_code, "--out 'own.jpg': say FILE.html or FILE.png" in done.output)
 
 
 def test_every_detector_has_its_colour() -> None:

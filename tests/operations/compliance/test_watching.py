@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -15,12 +16,21 @@ Bodies = dict[str, dict[str, Any]]
 
 TOPIC = "arn:aws:sns:eu-west-1:123456789012:topic-alarms-dev"
 
+LETS_IN = {
+    "Statement": [{"Effect": "Allow", "Principal": {"Service": "cloudwatch.amazonaws.com"}, "Action": ["sns:Publish"]}]
+}
+
 
 @pytest.fixture
 def watched() -> Bodies:
     """A trail whose log is filtered for every event, each with an alarm that tells the topic."""
     bodies: Bodies = {
         "aws_sns_topic.topic-alarms": {"name": "topic-alarms-dev", "kms_master_key_id": "alias/key-data-dev"},
+        "aws_sns_topic_policy.topic-alarms": {
+            "arn": "${aws_sns_topic.topic-alarms.arn}",
+            "policy": json.dumps(LETS_IN),
+        },
+        "aws_sns_topic.topic-anomalies": {"name": "topic-anomalies-dev", "kms_master_key_id": "alias/key-data-dev"},
         "aws_cloudwatch_log_group.log": {"name": "log-group-audit-trail-dev"},
         "aws_cloudtrail.trail": {"cloud_watch_logs_group_arn": "${aws_cloudwatch_log_group.log.arn}:*"},
     }

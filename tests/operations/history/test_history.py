@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import boto3
@@ -26,23 +25,25 @@ NOON = 1_795_435_200_000
 MINUTE, HOUR = 60_000, 3_600_000
 
 
-@pytest.fixture
-def client(tmp_path: Path) -> Iterator[Any]:
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """What the processor makes of a reading every ten minutes over two days, to 12:50 on the second."""
     with mock_aws(), pytest.MonkeyPatch.context() as patch:
-        (tmp_path / "catalogue.json").write_text(json.dumps(CATALOGUE))
+        file = tmp_path_factory.mktemp("history") / "catalogue.json"
+        file.write_text(json.dumps(CATALOGUE))
         for name, value in {
             "READINGS_TABLE": TABLE,
             "DEVICES_TABLE": "table-devices-dev",
             "ARCHIVE_BUCKET": "bucket",
             "ENVIRONMENT_SUFFIX": "dev",
-            "CATALOGUE_FILE": str(tmp_path / "catalogue.json"),
+            "CATALOGUE_FILE": str(file),
             "AWS_DEFAULT_REGION": "ap-southeast-1",
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
         }.items():
             patch.setenv(name, value)
         patch.delenv("AWS_ENDPOINT_URL", raising=False)
+        patch.setattr(handler, "THREADS", 1)  # moto's tables take one call at a time
         client = boto3.client("dynamodb")
         boto3.client("s3").create_bucket(
             Bucket="bucket", CreateBucketConfiguration={"LocationConstraint": "ap-southeast-1"}

@@ -142,3 +142,16 @@ def test_only_rules_of_telemetry_are_played() -> None:
     (adaptation,) = [each for each in ADAPTATIONS if each.resource_type == "aws_iot_topic_rule"]
     assert adaptation.override({"name": "rule_events_thing_dev", "s3": [{}]}, "dev") is None
     assert adaptation.override({"name": "rule_telemetry_a_dev", "kinesis": [{}]}, "dev") is not None
+
+
+def test_a_role_that_publishes_may_do_so_in_batches_here() -> None:
+    """Of a role's policy only that statement grows, references to other resources stay; other policies are left."""
+    (adaptation,) = [each for each in ADAPTATIONS if each.resource_type == "aws_iam_role_policy"]
+    key = {"Action": ["kms:Decrypt"], "Resource": "${aws_kms_key.key-data.arn}"}
+    document = {"Statement": [key, {"Action": ["sns:Publish"], "Resource": "t"}]}
+    override = adaptation.override({"policy": json.dumps(document)}, "dev")
+
+    assert override is not None
+    grown = {"Action": ["sns:Publish", "sns:PublishBatch"], "Resource": "t"}
+    assert {"Statement": [key, grown]} == json.loads(override["policy"])
+    assert adaptation.override({"policy": json.dumps({"Statement": [key]})}, "dev") is None
