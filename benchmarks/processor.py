@@ -36,6 +36,9 @@ from sensor_processor.items import Device, device_item
 LEARNED = 371
 """Minutes that the devices have been in operation before the first batch, which begins an hour."""
 
+MINUTES = 60
+"""Batches in an hour. The last one measured ends it, after an hour's batches in all."""
+
 WARM = 2
 """Batches before the first that is measured, for what a process does once."""
 
@@ -68,8 +71,13 @@ def run(rounds: int, *, records: int = load.RECORDS, devices: int = load.DEVICES
                 },
                 rounds=rounds,
             )
+            while contest.batches % MINUTES:
+                ours()
+            hour_end = ours()
         contest.check(rounds)
     best = {name: of.best for name, of in times.items()}
+    # One batch of an hour also sums up the hour before.
+    ordinary, best["ours"] = best["ours"], best["ours"] + (hour_end - best["ours"]) / MINUTES
     return Result(
         benchmark="processor",
         unit="records/s of CPU",
@@ -83,6 +91,8 @@ def run(rounds: int, *, records: int = load.RECORDS, devices: int = load.DEVICES
             "metrics": 4,
             "rounds": rounds,
             "cpu_us_a_record": {name: round(seconds / records * 1e6, 1) for name, seconds in best.items()},
+            "ordinary_us_a_record": round(ordinary / records * 1e6, 1),
+            "hour_end_us_a_record": round(hour_end / records * 1e6, 1),
             "median_us_a_record": {name: round(of.median / records * 1e6, 1) for name, of in times.items()},
             "wall_ms_a_batch": round(min(contest.wall) * 1e3),
             "limit": "base64, typed parse and compression of the same records",
@@ -96,7 +106,7 @@ class _Contest:
     def __init__(self, address: str, sink: Any, *, records: int, devices: int, first: int) -> None:
         self._address, self._sink, self._first = address, sink, first
         self._records, self._devices = records, devices
-        self._batches = 0
+        self.batches = 0
         self.wall: list[float] = []
 
     def contestant(self, handle: Handler, *, table: str = "") -> Callable[[], float]:
@@ -111,7 +121,7 @@ class _Contest:
                 used = time.process_time() - start
             if not table and answer is not None:
                 self.wall.append(time.perf_counter() - wall)
-                self._batches += 1
+                self.batches += 1
             if answer is not None and answer["batchItemFailures"]:
                 raise AssertionError(f"{len(answer['batchItemFailures'])} records failed")
             return used
@@ -126,10 +136,10 @@ class _Contest:
         expected = {
             READINGS: rounds * self._records,
             "table-devices-dev": self._devices,
-            "objects": self._batches,
+            "objects": self.batches,
         }
         found = {name: held.get(name) for name in expected}
-        if found != expected or held["table-readings-dev"] < self._batches * self._devices:
+        if found != expected or held["table-readings-dev"] < self.batches * self._devices:
             raise AssertionError(f"the stub holds {held}, not {expected}")
 
 

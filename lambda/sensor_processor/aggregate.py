@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from decimal import Context, Decimal
 from enum import Enum
 from functools import lru_cache
+from math import inf
 
 import msgspec
 
@@ -95,6 +96,11 @@ class Totals(msgspec.Struct, kw_only=True):
     max: float
     sketch: Sketch
 
+    @classmethod
+    def none(cls) -> Totals:
+        """Of no value yet."""
+        return Totals(count=0, sum=0, min=inf, max=-inf, sketch=Sketch())
+
     def absorb(self, other: Totals) -> None:
         """Counts in what another has counted; in any turn that gives the same result."""
         self.count += other.count
@@ -134,6 +140,16 @@ def aggregate_of(values: tuple[float, ...], *, last: float, order: int) -> Metri
     )
 
 
+class Settled(msgspec.Struct, kw_only=True):
+    """What a minute has counted in at once; `unknown` are values of metrics that their device type does not know, which
+    stay in the archive alone. To be looked at before the minute counts in more."""
+
+    messages: int = 0
+    late: int = 0
+    unknown: int = 0
+    metrics: dict[str, MetricAggregate] = {}
+
+
 @dataclass(slots=True, kw_only=True)
 class Minute:
     """A device's minute while a batch is folded into it; `start` is in ms. `entries` maps message id to content.
@@ -170,20 +186,16 @@ class Minute:
         self.fresh.append(reading)
         return Added.NEW
 
-    def settle(self, device_types: Mapping[str, Mapping[str, object]]) -> tuple[int, int]:
-        """Folds in the values of the readings that were added, which came in their order.
-
-        Returns how many of them are late, and how many values are of metrics that their device type does not know:
-        those stay in the archive alone.
-        """
+    def settle(self, device_types: Mapping[str, Mapping[str, object]]) -> Settled:
+        """Folds in the values of the readings that were added, which came in their order."""
         if not self.fresh:
-            return 0, 0
+            return Settled()
+        settled = Settled(messages=len(self.fresh))
         # Readings with the same metrics are folded column by column, not value by value: in half the time.
         alike: dict[tuple[str, ...], list[Reading]] = {}
-        late = unknown = 0
         for reading in self.fresh:
             if reading.envelope.received_at - reading.time > LATE_MS:
-                late += 1
+                settled.late += 1
             names = tuple(reading.metrics)
             readings = alike.get(names)
             if readings is None:
@@ -198,23 +210,26 @@ class Minute:
             columns = zip(*[reading.metrics.values() for reading in readings], strict=True)
             for name, values in zip(names, columns, strict=True):
                 if name in known:
-                    self._fold(name, aggregate_of(values, last=_last(values, readings), order=order))
+                    _fold(settled.metrics, name, aggregate_of(values, last=_last(values, readings), order=order))
                 else:
-                    unknown += len(values)
+                    settled.unknown += len(values)
+        for name, fresh in settled.metrics.items():
+            _fold(self.metrics, name, fresh)
         self.fresh = []
-        self.late += late
-        return late, unknown
-
-    def _fold(self, name: str, fresh: MetricAggregate) -> None:
-        aggregate = self.metrics.get(name)
-        if aggregate is None:
-            self.metrics[name] = fresh
-        else:
-            aggregate.absorb(fresh)
-            aggregate.follow(fresh.last, fresh.last_order)
+        self.late += settled.late
+        return settled
 
     def _is_full(self) -> bool:
         return len(self.entries) + len(self.conflicts) >= MINUTE_CAPACITY
+
+
+def _fold(metrics: dict[str, MetricAggregate], name: str, fresh: MetricAggregate) -> None:
+    aggregate = metrics.get(name)
+    if aggregate is None:
+        metrics[name] = fresh
+    else:
+        aggregate.absorb(fresh)
+        aggregate.follow(fresh.last, fresh.last_order)
 
 
 def minute_of(time: int) -> int:

@@ -11,6 +11,7 @@ from sensor_processor.chunk import Chunk, Tally
 from sensor_processor.history import Level, PeriodKey, over
 from sensor_processor.items import Device
 from sensor_processor.memory import Memory
+from sensor_processor.open_hour import OpenHour
 from sensor_processor.plan import Plan, plan_device
 from sensor_processor.reading import Reading
 from sensor_processor.retention import Retention
@@ -81,12 +82,17 @@ def _plans(
     memory: Memory,
     retry: Retry,
 ) -> dict[str, Plan]:
+    open_hours = memory.take_hours(pending)
     devices = memory.recall(pending)
     devices |= store.load_devices([name for name in pending if name not in devices], retry=retry)
     keys = [key for name, readings in pending.items() for key in _minutes_to_load(devices.get(name), name, readings)]
     minutes = store.load_minutes(keys, retry=retry)
     parts = store.load_parts(
-        [key for name, readings in pending.items() for key in _periods_over(devices.get(name), name, readings)],
+        [
+            key
+            for name, readings in pending.items()
+            for key in _parts_to_load(devices.get(name), name, readings, open_hours.get(name))
+        ],
         retry=retry,
     )
     by_device: dict[str, dict[int, Minute]] = {}
@@ -97,6 +103,7 @@ def _plans(
             device=devices.get(name),
             minutes=by_device.get(name, {}),
             parts=parts,
+            open_hour=open_hours.get(name),
             readings=readings,
             catalogue=catalogue,
             retention=retention,
@@ -115,13 +122,17 @@ def _minutes_to_load(device: Device | None, name: str, readings: Sequence[Readin
         yield from ((name, start) for start in starts if last is None or start <= last)
 
 
-def _periods_over(device: Device | None, name: str, readings: Sequence[Reading]) -> Iterator[PeriodKey]:
-    """The hours and days of the device that the readings end or change."""
-    hours, days = over(
-        before=None if device is None else device.newest_reading, times=[reading.time for reading in readings]
-    )
-    yield from ((name, Level.HOUR, start) for start in hours)
-    yield from ((name, Level.DAY, start) for start in days)
+def _parts_to_load(
+    device: Device | None, name: str, readings: Sequence[Reading], open_hour: OpenHour | None
+) -> Iterator[PeriodKey]:
+    """The hours and days of the device that the readings end or change, but for what is known or cannot be there."""
+    last = None if device is None else device.newest_reading
+    hours, days = over(before=last, times=[reading.time for reading in readings])
+    for start in hours:
+        is_known = open_hour is not None and open_hour.start == start
+        if not is_known and (last is None or start <= last):
+            yield name, Level.HOUR, start
+    yield from ((name, Level.DAY, start) for start in days if last is None or start <= last)
 
 
 def _write_rounds(
@@ -159,6 +170,6 @@ def _write_rounds(
                 del pending[name]
                 device = plans[name].device
                 if device is not None:
-                    memory.note(device)
+                    memory.note(device, plans[name].open_hour)
                 if plans[name].notices:
                     outcome.notices[name] = plans[name].notices

@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from functools import lru_cache
-from math import inf
 
 from sensor_processor.aggregate import MINUTE_MS, Minute, Totals, minute_bucket
-from sensor_processor.sketch import Sketch
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -107,7 +105,7 @@ def summed(level: Level, parts: Sequence[Part], *, device: str, start: int) -> P
         for name, more in part.metrics.items():
             totals = metrics.get(name)
             if totals is None:
-                totals = metrics[name] = Totals(count=0, sum=0, min=inf, max=-inf, sketch=Sketch())
+                totals = metrics[name] = Totals.none()
             totals.absorb(more)
     newest = max(parts, key=lambda part: part.start)
     return Period(

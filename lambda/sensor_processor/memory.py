@@ -14,9 +14,10 @@ import msgspec
 from sensor_processor.catalogue import Metric
 from sensor_processor.detection import DeviceDetectors, unpack_detectors
 from sensor_processor.items import Device
+from sensor_processor.open_hour import OpenHour
 
 CAPACITY = 4_000
-"""Devices, of about 15 kB each with four metrics: 60 MB of the function's memory at most."""
+"""Devices, of about 25 kB each with four metrics: 100 MB of the function's memory at most."""
 
 
 class Memory:
@@ -25,16 +26,24 @@ class Memory:
     def __init__(self, *, capacity: int = CAPACITY) -> None:
         self._capacity = capacity
         self._devices: dict[str, Device] = {}
+        self._hours: dict[str, OpenHour] = {}
         self._detectors: dict[str, tuple[str, bytes, DeviceDetectors]] = {}
 
     def recall(self, names: Iterable[str]) -> dict[str, Device]:
         """Those of these devices that are remembered; each is forgotten until it is noted again."""
         return {name: device for name in names if (device := self._devices.pop(name, None)) is not None}
 
-    def note(self, device: Device) -> None:
-        """Remembers a device as this process has just written it."""
+    def take_hours(self, names: Iterable[str]) -> dict[str, OpenHour]:
+        """The hours that are not over of these devices, where they are known; each is forgotten with its device."""
+        return {name: hour for name in names if (hour := self._hours.pop(name, None)) is not None}
+
+    def note(self, device: Device, hour: OpenHour | None = None) -> None:
+        """Remembers a device, and its hour that is not over, as this process has just written them."""
         _make_room(self._devices, self._capacity)
         self._devices[device.name] = device
+        if hour is not None:
+            _make_room(self._hours, self._capacity)
+            self._hours[device.name] = hour
 
     def note_outbox(self, name: str, outbox: tuple[str, ...]) -> None:
         """Remembers what is left to be told of a device: what was told leaves its item with the next write."""

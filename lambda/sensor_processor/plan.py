@@ -20,6 +20,7 @@ from sensor_processor.history_items import period_item
 from sensor_processor.items import Device, Item, device_item, event_item, minute_item
 from sensor_processor.memory import Memory
 from sensor_processor.notice import OUTBOX, notice_of
+from sensor_processor.open_hour import OpenHour
 from sensor_processor.progress import advanced, straggler_findings
 from sensor_processor.reading import Reading
 from sensor_processor.retention import Retention
@@ -63,6 +64,7 @@ class Plan:
     device: Device | None
     lost_state: str | None
     notices: tuple[str, ...]
+    open_hour: OpenHour | None
 
 
 def plan_device(
@@ -70,6 +72,7 @@ def plan_device(
     device: Device | None,
     minutes: Mapping[int, Minute],
     parts: Mapping[PeriodKey, Mapping[int, Part]],
+    open_hour: OpenHour | None,
     readings: Sequence[Reading],
     catalogue: Catalogue,
     retention: Retention,
@@ -77,7 +80,8 @@ def plan_device(
 ) -> Plan:
     """The plan for `readings` of one device, given what the tables hold; `minutes` by start, changed in place.
 
-    `parts` are those of the hours and days that the readings end or change.
+    `parts` are those of the hours and days that the readings end or change; `open_hour`, where it is known, is that of
+    the device's newest reading, changed in place.
     """
     # Stable: readings of one place stay in the stream's order, in which they come.
     ordered = sorted(readings, key=_order)
@@ -94,6 +98,7 @@ def plan_device(
         device=device,
         minutes=dict(minutes),
         parts=parts,
+        open_hour=open_hour,
         detectors=detectors,
         catalogue=catalogue,
         retention=retention,
@@ -102,8 +107,13 @@ def plan_device(
     planner.close()
     if planner.device is not None and (lost_state is None or planner.device is not device):
         memory.keep_detectors(planner.device, device_type, detectors)
+    newest = None if planner.device is None else planner.device.newest_reading
     return Plan(
-        chunks=tuple(planner.chunks), device=planner.device, lost_state=lost_state, notices=tuple(planner.notices)
+        chunks=tuple(planner.chunks),
+        device=planner.device,
+        lost_state=lost_state,
+        notices=tuple(planner.notices),
+        open_hour=None if newest is None else planner.rollup.open_hour(newest),
     )
 
 
@@ -120,6 +130,7 @@ class _Planner:
         device: Device | None,
         minutes: dict[int, Minute],
         parts: Mapping[PeriodKey, Mapping[int, Part]],
+        open_hour: OpenHour | None,
         detectors: DeviceDetectors,
         catalogue: Catalogue,
         retention: Retention,
@@ -128,7 +139,14 @@ class _Planner:
         self.device = device
         self.notices: list[str] = [] if device is None else list(device.outbox)
         self._minutes = minutes
-        self._rollup = Rollup(name, parts=parts, minutes=minutes)
+        self.rollup = Rollup(
+            name,
+            before=None if device is None else device.newest_reading,
+            is_new=device is None,
+            parts=parts,
+            minutes=minutes,
+            open_hour=open_hour,
+        )
         self._detectors = detectors
         self._catalogue = catalogue
         self._retention = retention
@@ -175,9 +193,10 @@ class _Planner:
         return straggler_findings(reading, metrics=metrics, minute=minute)
 
     def _settle(self, minute: Minute) -> None:
-        late, unknown = minute.settle(self._catalogue.device_types)
-        self._open.tally.late += late
-        self._open.tally.unknown_metrics += unknown
+        settled = minute.settle(self._catalogue.device_types)
+        self.rollup.count(minute, settled)
+        self._open.tally.late += settled.late
+        self._open.tally.unknown_metrics += settled.unknown
 
     def _note(self, reading: Reading, findings: Sequence[Finding]) -> None:
         for finding in findings[:MAX_FINDINGS]:
@@ -260,7 +279,7 @@ class _Planner:
         """The items of hours and days that end or change."""
         if device.newest_reading is None:
             return []
-        periods = self._rollup.periods(
+        periods = self.rollup.periods(
             before=None if before is None else before.newest_reading, newest=device.newest_reading, touched=touched
         )
         days = {Level.HOUR: self._retention.hours, Level.DAY: self._retention.days}

@@ -4,20 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from sensor_processor.aggregate import MINUTE_MS, Minute
-from sensor_processor.history import DAY_MS, HOUR_MS, Level, Part, Period, PeriodKey, over, part_of, summed
+from sensor_processor.aggregate import MINUTE_MS, Minute, Settled
+from sensor_processor.history import (
+    DAY_MS,
+    HOUR_MS,
+    Level,
+    Part,
+    Period,
+    PeriodKey,
+    hour_of,
+    over,
+    part_of,
+    summed,
+)
+from sensor_processor.open_hour import OpenHour, open_hour_of
 
 
 class Rollup:
-    """Of one device. `parts` are what the tables hold of each hour and day in question, `minutes` what is known now."""
+    """Of one device. `parts` are what the tables hold of each hour and day in question, `minutes` what is known now.
+
+    `before` is the newest reading's time (ms) before all this, None where nobody knows; `open_hour` its hour, where
+    that is known. `is_new`: there was no reading.
+    """
 
     def __init__(
-        self, device: str, *, parts: Mapping[PeriodKey, Mapping[int, Part]], minutes: Mapping[int, Minute]
+        self,
+        device: str,
+        *,
+        before: int | None,
+        is_new: bool,
+        parts: Mapping[PeriodKey, Mapping[int, Part]],
+        minutes: Mapping[int, Minute],
+        open_hour: OpenHour | None,
     ) -> None:
         self._device = device
+        self._before = before
+        self._is_new = is_new
         self._parts = parts
         self._minutes = minutes
+        self._open_hour = open_hour
         self._hours: dict[int, Period] = {}
+
+    def count(self, minute: Minute, settled: Settled) -> None:
+        """Takes notice of what was settled in a minute."""
+        if self._open_hour is not None and self._open_hour.covers(minute.start):
+            self._open_hour.count(minute, settled)
 
     def periods(self, *, before: int | None, newest: int, touched: Iterable[int]) -> list[Period]:
         """What changes as minutes that begin at `touched` do, and the newest reading's time from `before` to `newest`.
@@ -27,12 +58,7 @@ class Rollup:
         hours, days = over(before=before, times=[*touched, newest])
         made = []
         for start in hours:
-            minutes = {
-                at: part_of(minute)
-                for at in range(start, start + HOUR_MS, MINUTE_MS)
-                if (minute := self._minutes.get(at)) is not None and minute.entries
-            }
-            hour = self._summed(Level.HOUR, start, minutes)
+            hour = self._hour(start)
             if hour is not None:
                 self._hours[start] = hour
                 made.append(hour)
@@ -42,6 +68,27 @@ class Rollup:
             if day is not None:
                 made.append(day)
         return made
+
+    def open_hour(self, newest: int) -> OpenHour | None:
+        """The hour of the newest reading (ms) after all this, where it is known."""
+        start = hour_of(newest)
+        if self._is_new or (self._before is not None and hour_of(self._before) < start):
+            minutes = self._known_minutes(start)
+            return open_hour_of(minutes, device=self._device, start=start) if minutes else None
+        return self._open_hour
+
+    def _hour(self, start: int) -> Period | None:
+        if self._open_hour is not None and self._open_hour.start == start:
+            return self._open_hour.period(self._device)
+        return self._summed(Level.HOUR, start, self._known_minutes(start))
+
+    def _known_minutes(self, start: int) -> dict[int, Part]:
+        """The minutes of an hour that the readings came to."""
+        return {
+            at: part_of(minute)
+            for at in range(start, start + HOUR_MS, MINUTE_MS)
+            if (minute := self._minutes.get(at)) is not None and minute.entries
+        }
 
     def _summed(self, level: Level, start: int, changed: Mapping[int, Part]) -> Period | None:
         """None where nothing is left of it: of a device that was silent for longer than its minutes are kept."""

@@ -13,6 +13,7 @@ from sensor_processor.aggregate import (
     Added,
     MetricAggregate,
     Minute,
+    Settled,
     aggregate_of,
     decimal_text,
     exact,
@@ -152,7 +153,7 @@ def test_unknown_metrics_are_not_aggregated(reading: Any) -> None:
 
     added = minute.add(reading(metrics={"humidity": 40.0}))
 
-    assert (Added.NEW, (0, 1), {}) == (added, minute.settle(KNOWN), minute.metrics)
+    assert (Added.NEW, Settled(messages=1, unknown=1), {}) == (added, minute.settle(KNOWN), minute.metrics)
 
 
 def test_messages_with_different_metrics_are_folded_alike(reading: Any) -> None:

@@ -17,6 +17,7 @@ from sensor_processor.history import Level, Part, PeriodKey, over, part_buckets
 from sensor_processor.history_items import parse_part
 from sensor_processor.items import Device, Item, parse_device, parse_minute
 from sensor_processor.memory import Memory
+from sensor_processor.open_hour import OpenHour
 from sensor_processor.plan import CHUNK_BYTES, CHUNK_ITEMS, plan_device
 from sensor_processor.reading import Reading
 from sensor_processor.retention import Retention
@@ -33,6 +34,8 @@ class Tables:
         self.device: Item | None = None
         self.readings: dict[str, Item] = {}
         self.memory = Memory()
+        self.remembers = True
+        self.open_hour: OpenHour | None = None
 
     def deliver(self, readings: Sequence[Reading]) -> tuple[Chunk, ...]:
         """Plans and writes a batch, as a processor does that no other one disturbs."""
@@ -43,11 +46,13 @@ class Tables:
             device=device,
             minutes={start: parse_minute(item, start=start) for start, item in known.items() if item is not None},
             parts=self.parts(device, readings),
+            open_hour=self.open_hour if self.remembers else None,
             readings=readings,
             catalogue=self.catalogue,
             retention=RETENTION,
             memory=self.memory,
         )
+        self.open_hour = plan.open_hour
         for chunk in plan.chunks:
             if chunk.device_item is not None:
                 assert chunk.expected_version == self.version
@@ -116,6 +121,7 @@ def test_any_split_and_redelivery_gives_the_same_history(
     at = 0
     while at < len(shuffled):
         size = data.draw(st.integers(1, 8))
+        pieces.remembers = data.draw(st.booleans())
         pieces.deliver(shuffled[at : at + size])
         at += size
 
@@ -253,6 +259,7 @@ def test_a_lost_state_is_told_and_learned_anew(reading: Any, catalogue: Catalogu
         device=parse_device(tables.device),
         minutes={},
         parts={},
+        open_hour=None,
         readings=[reading(sequence=18)],
         catalogue=catalogue,
         retention=RETENTION,
