@@ -25,7 +25,7 @@ OPERATIONS: dict[str, tuple[str, str]] = {
     "simulate": ("operations.simulator.cli:simulate", "Lets simulated devices publish believable readings."),
     "keys": ("operations.identities.cli:keys", "Makes device keys and certificate signing requests."),
     "onboard": ("operations.onboarding.cli:onboard", "Registers the devices of a list, each under its certificate."),
-    "device": ("operations.devices.cli:device", "Shows, activates, rotates, revokes and retires devices."),
+    "device": ("operations.devices.cli:device", "Shows, activates, rotates, revokes, moves and retires devices."),
     "certificates": ("operations.devices.cli:certificates", "Tells which certificates expire when."),
     "isolation": ("operations.isolation.cli:isolation", "Proves that no thing reaches what belongs to another."),
     "compliance": ("operations.compliance.cli:compliance", "Holds every resource against the controls, without AWS."),

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -25,6 +21,7 @@ from operations.onboarding.display import Display, duration
 from operations.onboarding.journal import Journal
 from operations.onboarding.lists.formats import FORMATS, open_source
 from operations.onboarding.lists.infineon import BUNDLES
+from operations.onboarding.locks import alone
 from operations.onboarding.perform import Outcome
 from operations.onboarding.quotas import Quotas
 from operations.onboarding.request import Forecast, Request
@@ -101,7 +98,7 @@ def onboard(
         click.echo(json.dumps(asdict(told)) if as_json else _forecast_text(told))
         return
     target = aws_target(project) if aws else local_target(project, folder)
-    with _alone(target.journal, facility.id), Journal(target.journal) as journal:
+    with alone(target.journal, facility.id), Journal(target.journal) as journal:
         if activate:
             with Display("activating", ceiling=None) as display:
                 count = performing.activate(project, facility, target=target, journal=journal, on_progress=display.show)
@@ -146,20 +143,6 @@ def _issuer(path: Path) -> x509.Certificate:
         return x509.load_pem_x509_certificate(path.read_bytes())
     except (OSError, ValueError):
         raise EnvironmentFault(f"{path} is no certificate in PEM", hint="--issuer takes an authority's") from None
-
-
-@contextmanager
-def _alone(journal: Path, facility: str) -> Iterator[None]:
-    """One onboarding of a facility at a time; the lock goes with the process that holds it."""
-    journal.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(journal.with_suffix(f".{facility}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise RequestError(f"{facility} is being onboarded already", hint="wait until that run is done") from None
-    finally:
-        os.close(descriptor)
 
 
 def _forecast_text(told: Forecast) -> str:

@@ -33,6 +33,8 @@ from operations.onboarding.records import (
     read_device,
 )
 
+DONE = ("done", "moving")
+"""States of devices that onboarding has nothing to do for."""
 _TOGETHER = 500
 """Writes in one transaction at most: beyond, a row costs no less (docs/benchmarks.md)."""
 
@@ -135,11 +137,12 @@ class Journal:
     def held(self, key: bytes) -> Held | None:
         """The device whose key this is."""
         found = self.read("SELECT thing, fingerprint, state FROM devices WHERE key = ?", key)
-        return Held(thing=found[0][0], fingerprint=found[0][1], is_done=found[0][2] == "done") if found else None
+        return Held(thing=found[0][0], fingerprint=found[0][1], is_done=found[0][2] in DONE) if found else None
 
     def has_certificate(self, thing: str) -> bool:
-        """Whether a certificate was made or registered for the thing."""
-        return bool(self.read("SELECT 1 FROM devices WHERE thing = ? AND certificate_id IS NOT NULL", thing))
+        """Whether a certificate was made or registered for the thing, or a device is being moved there."""
+        query = "SELECT 1 FROM devices WHERE thing = ? AND (certificate_id IS NOT NULL OR state = 'moving')"
+        return bool(self.read(query, thing))
 
     def count(self, run: int) -> dict[str, int]:
         """How many of the run's devices are in each state."""

@@ -27,6 +27,8 @@ CREATE TABLE IF NOT EXISTS faults (run INTEGER, row INTEGER, place TEXT, reason 
 CREATE TABLE IF NOT EXISTS history (id INTEGER PRIMARY KEY, thing TEXT, at REAL, what TEXT, certificate_id TEXT,
     reason TEXT);
 CREATE TABLE IF NOT EXISTS orphans (certificate_id TEXT PRIMARY KEY, thing TEXT, found REAL);
+CREATE TABLE IF NOT EXISTS moves (id INTEGER PRIMARY KEY, former TEXT, thing TEXT, certificate_arn TEXT, status TEXT,
+    is_rotated INTEGER, begun REAL, ended REAL);
 """
 
 Write = tuple[str, tuple[Any, ...]]
