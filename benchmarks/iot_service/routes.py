@@ -24,6 +24,8 @@ class Asked:
 
 Answer = Callable[[Registry, Asked], dict[str, Any]]
 
+_TASKS = "/thing-registration-tasks"
+
 ROUTES: tuple[tuple[str, str, str, Answer], ...] = (
     ("CreateThing", "POST", "/things/([^/]+)", lambda kept, asked: kept.create_thing(asked.parts[0], asked.body)),
     (
@@ -89,6 +91,20 @@ ROUTES: tuple[tuple[str, str, str, Answer], ...] = (
     (
         *("UpdateCertificate", "PUT", "/certificates/([^/]+)"),
         lambda kept, asked: kept.update_certificate(asked.parts[0], asked.query["newStatus"]),
+    ),
+    ("StartThingRegistrationTask", "POST", _TASKS, lambda kept, asked: kept.tasks.start(asked.body)),
+    ("ListThingRegistrationTasks", "GET", _TASKS, lambda kept, asked: kept.tasks.ids(asked.query.get("status"))),
+    (
+        *("DescribeThingRegistrationTask", "GET", f"{_TASKS}/([^/]+)"),
+        lambda kept, asked: kept.tasks.describe(asked.parts[0]),
+    ),
+    (
+        *("StopThingRegistrationTask", "PUT", f"{_TASKS}/([^/]+)/cancel"),
+        lambda kept, asked: kept.tasks.stop(asked.parts[0]),
+    ),
+    (
+        *("ListThingRegistrationTaskReports", "GET", f"{_TASKS}/([^/]+)/reports"),
+        lambda kept, asked: kept.tasks.reports(asked.parts[0], asked.query["reportType"]),
     ),
 )
 _COMPILED = tuple((api, method, re.compile(pattern), answer) for api, method, pattern, answer in ROUTES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from operations.identities.places import identities_folder
 from operations.identities.requests import csr_path
 from operations.onboarding import perform as performing
 from operations.onboarding import request as onboarding
+from operations.onboarding.bulk.place import upload_url
 from operations.onboarding.display import Display, duration
 from operations.onboarding.journal import Journal
 from operations.onboarding.lists.formats import FORMATS, open_source
@@ -29,6 +31,7 @@ from operations.onboarding.target import Target, aws_target, local_target
 from operations.project import Project, load_project
 
 _PATH = click.Path(path_type=Path)
+VIAS = ("api", "aws-bulk")
 
 
 @click.command()
@@ -43,7 +46,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--resume", is_flag=True, help="Go on with the onboarding that was cut off.")
 @click.option("--stage", is_flag=True, help="Leave the certificates inactive until --activate.")
 @click.option("--activate", is_flag=True, help="Activate what was staged for the facility.")
-@click.option("--via", type=click.Choice(("api",)), default="api", show_default=True, help="How.")
+@click.option("--via", type=click.Choice(VIAS), default="api", show_default=True, help="Who registers.")
 @click.option("--policy-on", type=click.Choice(("group", "certificate")), default="group", show_default=True)
 @click.option("--reason", default="", metavar="TEXT", help="Why, for the journal.")
 @click.option("--dir", "folder", type=_PATH, default=Path("build/local"), show_default=True, help="The local AWS.")
@@ -71,6 +74,9 @@ def onboard(
     """Register the devices of a list, each under its own certificate; exit 1 where some were not."""
     if resume + activate + dry_run > 1 or ((resume or activate) and list_path is not None):
         raise click.UsageError("--resume and --activate stand alone: they take what the journal has")
+    is_bulk = via == "aws-bulk"
+    if is_bulk and not aws:
+        raise click.UsageError("the local AWS has no bulk registration of AWS IoT's own: use --aws, or --via api")
     project = load_project(find_project(Path.cwd()))
     facility = project.facility(facility_id)
 
@@ -90,7 +96,8 @@ def onboard(
             device_type=device_type,
             reason=reason,
             is_staged=stage,
-            policy_on=policy,
+            policy_on="certificate" if is_bulk else policy,
+            is_bulk=is_bulk,
         )
 
     if dry_run:
@@ -113,7 +120,14 @@ def onboard(
             run, already = onboarding.start(project, asked(target.policy_on or policy_on), journal)
         with Display("onboarding", ceiling=performing.ceiling_of(journal, run, target.quotas)) as display:
             outcome = performing.perform(
-                project, run, target=target, journal=journal, on_progress=display.show, already=already
+                project,
+                run,
+                target=target,
+                journal=journal,
+                on_progress=display.show,
+                already=already,
+                by_api=resume and _is_said("via") and not is_bulk,
+                asks_to_stop=_asks_to_stop,
             )
         click.echo(json.dumps(asdict(outcome)) if as_json else _outcome_text(outcome))
         if outcome.failed:
@@ -130,12 +144,24 @@ def _forecast(project: Project, asked: object, *, folder: Path, aws: bool, polic
             raise
     assert callable(asked)  # noqa: S101 - the command's own function
     request = asked((target.policy_on if target else None) or policy_on)
+    upload = upload_url(project, request.facility, target.account) if request.is_bulk and target else None
     defaults = Quotas(per_second={api: float(quota) for api, quota in QUOTAS.items()}, is_live=False)
     quotas = target.quotas if target and target.quotas else defaults
     if target is None or not target.journal.exists():
-        return onboarding.forecast(project, request, journal=None, quotas=quotas)
+        return onboarding.forecast(project, request, journal=None, quotas=quotas, upload=upload)
     with Journal(target.journal) as journal:
-        return onboarding.forecast(project, request, journal=journal, quotas=quotas)
+        return onboarding.forecast(project, request, journal=journal, quotas=quotas, upload=upload)
+
+
+def _is_said(option: str) -> bool:
+    """Whether the option stands on the command line."""
+    source = click.get_current_context().get_parameter_source(option)
+    return source is click.core.ParameterSource.COMMANDLINE
+
+
+def _asks_to_stop() -> bool:
+    """Whether to stop AWS IoT's task; nobody is asked where there is no terminal."""
+    return sys.stdin.isatty() and click.confirm("\nStop AWS IoT's bulk registration too?", default=False, err=True)
 
 
 def _issuer(path: Path) -> x509.Certificate:
@@ -149,6 +175,7 @@ def _forecast_text(told: Forecast) -> str:
     lines = [
         f"{told.facility}: {told.rows:,} rows ({told.format}): {told.pairs:,} would be onboarded, {told.already:,} are "
         f"already, {told.faults:,} cannot be; {told.unpaired:,} planned things get none",
+        *([f"AWS IoT's own task would make these calls, from a file below {told.upload}"] if told.upload else []),
         *(f"{api}: {count:,} calls" for api, count in told.calls.items()),
     ]
     if told.slowest:

@@ -106,7 +106,10 @@ class Journal:
             f"INSERT INTO runs ({RUN}, started) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - our own words
             (*values, run.is_staged, run.policy_on, now),
         )
-        return int(inserted.lastrowid or 0)
+        run_id = int(inserted.lastrowid or 0)
+        if run.is_bulk:
+            self._reader.execute("INSERT INTO bulk_runs VALUES (?)", (run_id,))
+        return run_id
 
     def unfinished(self, facility: str) -> Run | None:
         """The facility's last run, where something of it is not done."""
@@ -116,7 +119,8 @@ class Journal:
             return None
         names = [name.strip() for name in f"id, {RUN}".split(",")]
         values = dict(zip(names, found[0], strict=True))
-        return Run(**values | {"is_staged": bool(values["is_staged"])})
+        is_bulk = bool(self.read("SELECT 1 FROM bulk_runs WHERE run = ?", values["id"]))
+        return Run(**values | {"is_staged": bool(values["is_staged"]), "is_bulk": is_bulk})
 
     def devices(self, run: int, state: str) -> Iterator[Device]:
         """The run's devices in a state, by name, a slice at a time; those that leave it meanwhile are not missed."""

@@ -21,7 +21,7 @@ from operations.onboarding.lists.material import key_digest
 KILLS = int(os.environ.get("FLEET_KILLS", "10"))
 SEED = int(os.environ.get("FLEET_KILLS_SEED", str(random.SystemRandom().randrange(2**32))))
 KILLS_EACH = 5
-THINGS = 20
+THINGS = 15
 SHORTEST_S, LONGEST_S, WAIT_S = 0.5, 1.4, 3.0
 """From start to kill: the first half second loads the program; where a certificate is lost, three more are waited."""
 PASSPHRASE = "tests only"
