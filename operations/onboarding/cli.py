@@ -127,7 +127,7 @@ def onboard(
                 on_progress=display.show,
                 already=already,
                 by_api=resume and _is_said("via") and not is_bulk,
-                asks_to_stop=_asks_to_stop,
+                asks_to_stop=lambda: _asks_to_stop(display),
             )
         click.echo(json.dumps(asdict(outcome)) if as_json else _outcome_text(outcome))
         if outcome.failed:
@@ -159,9 +159,10 @@ def _is_said(option: str) -> bool:
     return source is click.core.ParameterSource.COMMANDLINE
 
 
-def _asks_to_stop() -> bool:
+def _asks_to_stop(display: Display) -> bool:
     """Whether to stop AWS IoT's task; nobody is asked where there is no terminal."""
-    return sys.stdin.isatty() and click.confirm("\nStop AWS IoT's bulk registration too?", default=False, err=True)
+    with display.paused():
+        return sys.stdin.isatty() and click.confirm("Stop AWS IoT's bulk registration too?", default=False, err=True)
 
 
 def _issuer(path: Path) -> x509.Certificate:

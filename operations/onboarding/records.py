@@ -32,7 +32,7 @@ CREATE TABLE IF NOT EXISTS tasks (run INTEGER, part INTEGER, bucket TEXT, key TE
     PRIMARY KEY (run, part)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS task_lines (run INTEGER, part INTEGER, line INTEGER, thing TEXT,
     PRIMARY KEY (run, part, line)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS task_lines_by_thing ON task_lines (run, part, thing);
+CREATE INDEX IF NOT EXISTS task_lines_by_thing ON task_lines (run, thing);
 CREATE TABLE IF NOT EXISTS moves (id INTEGER PRIMARY KEY, former TEXT, thing TEXT, certificate_arn TEXT, status TEXT,
     is_rotated INTEGER, begun REAL, ended REAL);
 """

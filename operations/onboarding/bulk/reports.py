@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 import os
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +22,7 @@ from generator.diagnostics import EnvironmentFault
 
 _CHUNK = 1 << 16
 _TIMEOUT_S = 60.0
+_RETRIES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +50,7 @@ def read_report(lines: Iterator[bytes]) -> Iterator[Reported]:
 
 def fetch_lines(url: str) -> Iterator[bytes]:
     """The lines of the file behind a link. Raises EnvironmentFault where it does not come whole."""
-    authorities = os.environ.get("AWS_CA_BUNDLE") or None
-    with urllib3.PoolManager(ca_certs=authorities, timeout=_TIMEOUT_S, retries=3) as pool:
+    with _pool(url) as pool:
         rest = b""
         try:
             answer = pool.request("GET", url, preload_content=False, enforce_content_length=True)
@@ -66,6 +68,16 @@ def fetch_lines(url: str) -> Iterator[bytes]:
             ) from None
         if rest:
             yield rest
+
+
+def _pool(url: str) -> urllib3.PoolManager:
+    """Trusts and goes through whom botocore trusts and goes through: AWS_CA_BUNDLE, HTTPS_PROXY, NO_PROXY."""
+    parts = urllib.parse.urlsplit(url)
+    proxy = urllib.request.getproxies().get(parts.scheme)
+    authorities = os.environ.get("AWS_CA_BUNDLE") or None
+    if proxy is None or urllib.request.proxy_bypass(parts.netloc):
+        return urllib3.PoolManager(ca_certs=authorities, timeout=_TIMEOUT_S, retries=_RETRIES)
+    return urllib3.ProxyManager(proxy, ca_certs=authorities, timeout=_TIMEOUT_S, retries=_RETRIES)
 
 
 def _reported(told: dict[str, Any], line: bytes) -> Reported:

@@ -114,9 +114,11 @@ def lines_of(journal: Journal, task: Task) -> Iterator[tuple[PlannedThing, bytes
 
 def thing_of(journal: Journal, task: Task, *, line: int | None, thing: str | None) -> tuple[str, bytes] | None:
     """The thing that a report is about, and the digest of its key; None where it is none of the task's."""
-    query = """SELECT thing, key FROM task_lines JOIN devices USING (run, thing)
-        WHERE run = ? AND part = ? AND (thing = ? OR (? IS NULL AND task_lines.line = ?))"""
-    found = journal.read(query, task.run, task.part, thing, thing, line)
+    query = "SELECT thing, key FROM task_lines JOIN devices USING (run, thing) WHERE run = ? AND part = ? AND "
+    if thing is not None:
+        found = journal.read(f"{query} thing = ?", task.run, task.part, thing)
+    else:
+        found = journal.read(f"{query} task_lines.line = ?", task.run, task.part, line)
     return (str(found[0][0]), bytes(found[0][1])) if found else None
 
 

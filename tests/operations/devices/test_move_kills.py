@@ -81,7 +81,7 @@ def test_killed_and_asked_again(tmp_path: Path, round_: int) -> None:
     with running(scale=3) as service:
         place = Place(tmp_path, service)
         place.fleet("keys", "create", "--facility", PLANT)
-        place.fleet("onboard", "--facility", PLANT, "--aws", "--policy-on", "certificate")
+        place.fleet("onboard", "--facility", PLANT, "--aws", "--policy-on", "group" if is_rotated else "certificate")
         first = {key for _, key in held(service.state()).values()}
         names = [f"{PLANT}-press-{number:04d}-{SUFFIX}" for number in range(1, THINGS + 1)]
         move = ["device", "move", *names, "--to", OTHER_PLANT, "--aws", "--reason", "a test"]
