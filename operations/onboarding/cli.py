@@ -46,7 +46,13 @@ VIAS = ("api", "aws-bulk")
 @click.option("--resume", is_flag=True, help="Go on with the onboarding that was cut off.")
 @click.option("--stage", is_flag=True, help="Leave the certificates inactive until --activate.")
 @click.option("--activate", is_flag=True, help="Activate what was staged for the facility.")
-@click.option("--via", type=click.Choice(VIAS), default="api", show_default=True, help="Who registers.")
+@click.option(
+    "--via",
+    type=click.Choice(VIAS),
+    default="api",
+    show_default=True,
+    help="Call by call from here, or by AWS IoT's own bulk registration.",
+)
 @click.option("--policy-on", type=click.Choice(("group", "certificate")), default="group", show_default=True)
 @click.option("--reason", default="", metavar="TEXT", help="Why, for the journal.")
 @click.option("--dir", "folder", type=_PATH, default=Path("build/local"), show_default=True, help="The local AWS.")
