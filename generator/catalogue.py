@@ -62,11 +62,13 @@ PLATFORM: dict[str, tuple[str, str]] = {
     "rule_events_group_membership": ("topic rule", "archives which things join and leave which groups"),
     "rule_events_group_hierarchy": ("topic rule", "archives which groups go below which"),
     "role-fleet-provisioning": ("IAM role", "lets AWS IoT register devices by a provisioning template"),
+    "role-bulk-registration": ("IAM role", "lets AWS IoT register the devices of a parameter file"),
 }
 """What all facilities share, by name without suffix."""
 
 _BUCKETS = {
-    "raw-archive": "holds every reading as it came: below raw/, quarantine/, iot-rule-errors/ and events/",
+    "raw-archive": "holds every reading as it came, below raw/, quarantine/ and iot-rule-errors/; and events/, "
+    "bulk-registration/",
     "access-logs": "holds the access logs of the other buckets",
     "audit-trail": "holds the audit trail",
 }
@@ -190,6 +192,8 @@ def _facility(plan: FleetPlan, facility: FacilityPlan) -> Iterator[Entry]:
         if name in files:
             sentence = f"What AWS gets for the {kind} {name}."
             yield Entry(kind="file", name=folder + files[name], sentence=sentence, path=path)
+    sentence = f"What AWS IoT's own bulk registration makes of each device {whose}."
+    yield Entry(kind="file", name=f"{folder}bulk_registration_template.json", sentence=sentence, path=path)
     for alarm in plan_alarms(facility):
         of_group: DataPath = (*path, "things", alarm.group.device_type.id) if alarm.group else path
         deployed, sentence = (

@@ -27,7 +27,7 @@ OPERATIONS: dict[str, tuple[str, str]] = {
     "ca": ("operations.authority.cli:ca", "Runs a certificate authority of your own for devices."),
     "onboard": ("operations.onboarding.cli:onboard", "Registers the devices of a list, each under its certificate."),
     "bundle": ("operations.bundles.cli:bundle", "Packs all that the devices of a plant need to connect."),
-    "device": ("operations.devices.cli:device", "Shows, activates, rotates, revokes and retires devices."),
+    "device": ("operations.devices.cli:device", "Shows, activates, rotates, revokes, moves and retires devices."),
     "certificates": ("operations.devices.cli:certificates", "Tells which certificates expire when."),
     "isolation": ("operations.isolation.cli:isolation", "Proves that no thing reaches what belongs to another."),
     "compliance": ("operations.compliance.cli:compliance", "Holds every resource against the controls, without AWS."),

@@ -27,7 +27,8 @@ _MAXIMUM_BYTES = 1024 * 1024
 _ENDING = ".j2"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", re.ASCII)
 _RESERVED = re.compile(
-    r"__init__\.py|runbook\.md|dashboard\.json|prefixes\.json|provisioning_template\.json|rule_telemetry_.*|"
+    r"__init__\.py|runbook\.md|dashboard\.json|prefixes\.json|(provisioning|bulk_registration)_template\.json|"
+    r"rule_telemetry_.*|"
     rf".*\.policy\.json|{re.escape(naming.THINGS_FILE)}"
 )
 """Files that the generator makes itself, in lower case: some disks do not tell cases apart."""

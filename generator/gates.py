@@ -137,6 +137,23 @@ def check_provisioning(path: str, content: bytes) -> None:
         raise _fault(path, f"it has {len(content)} bytes; AWS IoT takes {PROVISIONING_MAXIMUM}")
 
 
+def check_bulk_registration(path: str, content: bytes) -> None:
+    """Like a provisioning template, with a certificate from a CSR; every parameter is used, so that none is lost.
+
+    AWS documents its functions (Fn::Join) for fleet provisioning alone:
+    https://docs.aws.amazon.com/iot/latest/developerguide/provision-template.html
+    """
+    check_provisioning(path, content)
+    document = check_json(path, content)
+    if unused := sorted(set(document["Parameters"]) - set(_references(document["Resources"]))):
+        raise _fault(path, f"it does not use its parameters: {', '.join(unused)}")
+    for resource in document["Resources"].values():
+        if resource["Type"] == "AWS::IoT::Certificate" and "CertificateSigningRequest" not in resource["Properties"]:
+            raise _fault(path, "it makes no certificate from a CSR")
+    if b"Fn::" in content:
+        raise _fault(path, "bulk registration takes no functions")
+
+
 def _references(value: Any) -> list[str]:
     if isinstance(value, dict):
         own = [value["Ref"]] if set(value) == {"Ref"} else []

@@ -104,6 +104,7 @@ _FACILITY_FILES: dict[str, Gate] = {
     "__init__.py": gates.check_python,
     "RUNBOOK.md": gates.check_markdown,
     "dashboard.json": gates.check_dashboard,
+    "bulk_registration_template.json": gates.check_bulk_registration,
     "prefixes.json": gates.check_json,
     "provisioning_template.json": gates.check_provisioning,
 }

@@ -178,6 +178,14 @@ class PlatformNames:
     def provisioning_role(self) -> str:
         return "role-fleet-provisioning"
 
+    @property
+    def bulk_registration_role(self) -> str:
+        return "role-bulk-registration"
+
+    def bulk_registration_prefix(self, facility: str) -> str:
+        """Where in the raw archive the parameter files of a facility's bulk registrations lie; `*` is all of them."""
+        return f"bulk-registration/{facility}/"
+
 
 def bucket_arn(bucket: str) -> str:
     """Bucket ARNs hold neither region nor account."""

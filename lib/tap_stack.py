@@ -12,7 +12,7 @@ from lib.constructs.audit_trail import AuditTrail
 from lib.constructs.certificate_audit import CertificateAudit
 from lib.constructs.encryption import Encryption
 from lib.constructs.event_archive import EventArchive
-from lib.constructs.fleet_provisioning import FleetProvisioningRole
+from lib.constructs.fleet_provisioning import BulkRegistrationRole, FleetProvisioningRole
 from lib.constructs.iot_logging import IotLogging
 from lib.constructs.platform_alarms import PlatformAlarms
 from lib.constructs.reading_table import ReadingTable
@@ -112,3 +112,4 @@ class TapStack(FleetStack):
             CertificateAudit(self, names=names, expiry_days=watched.alarms.certificate_expiry_days)
         self.thing_types = ThingTypes(self, names=names, device_types=fleet.device_types)
         self.provisioning = FleetProvisioningRole(self, names=names)
+        self.bulk_registration = BulkRegistrationRole(self, names=names, data_key_arn=self.keys.data.arn)

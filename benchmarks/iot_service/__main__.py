@@ -10,24 +10,28 @@ import random
 import sys
 import time
 import urllib.parse
+from typing import Any
 
 from benchmarks.iot_service.buckets import Buckets
-from benchmarks.iot_service.registry import Registry, ServiceError
+from benchmarks.iot_service.registration import Registrations
+from benchmarks.iot_service.registry import REGION, Registry, ServiceError
 from benchmarks.iot_service.routes import Asked, find_route, identity_answer, quotas_answer
 from generator.impact_calls import QUOTAS
 
-_LOSABLE = "CreateCertificateFromCsr"
+_LOSABLE = ("CreateCertificateFromCsr", "StartThingRegistrationTask")
 
 
 class Service:
     """Answers requests, one after the other on each connection."""
 
-    def __init__(self, *, scale: float, lose: float, seed: int) -> None:
-        """`lose` is the share of certificates that are made and whose answer is lost."""
+    def __init__(self, *, scale: float, lose: float, seed: int, s3: Any = None) -> None:
+        """`lose` is the share of what is made and whose answer is lost; `s3` has the files of bulk registrations."""
         self._quotas = {api: float(quota) for api, quota in QUOTAS.items()}
         self._scale = scale
         self._buckets = Buckets(self._quotas, scale=scale)
         self._registry = Registry()
+        pace = self._quotas["CreateCertificateFromCsr"] * scale
+        self._registry.tasks = Registrations(self._registry, s3=s3, pace=pace)
         self._lose = lose
         self._random = random.Random(seed)  # noqa: S311 - no secret
 
@@ -68,7 +72,7 @@ class Service:
             made = route(self._registry, asked)
         except ServiceError as error:
             return _response(error.status, json.dumps(error.body).encode(), error=error.code)
-        if api == _LOSABLE and self._random.random() < self._lose:
+        if api in _LOSABLE and self._random.random() < self._lose:
             return None
         return _response(200, json.dumps(made).encode())
 
@@ -79,13 +83,25 @@ def _response(status: int, body: bytes, *, kind: str = "application/json", error
     return head.encode() + body
 
 
+def _s3(url: str, authority: str | None) -> Any:
+    import boto3
+    from botocore.config import Config
+
+    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": REGION}
+    config = Config(signature_version="s3v4", s3={"addressing_style": "path"})
+    return boto3.client("s3", endpoint_url=url, verify=authority, config=config, **keys)
+
+
 async def _main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.iot_service", description=__doc__)
     parser.add_argument("--scale", type=float, default=1.0, help="how much faster the quotas' time runs (1)")
     parser.add_argument("--lose", type=float, default=0.0, help="share of new certificates whose answer is lost (0)")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--s3", default="", help="where the files of bulk registrations lie: the URL of an S3")
+    parser.add_argument("--authority", help="who signed its TLS certificate: a file")
     given = parser.parse_args()
-    service = Service(scale=given.scale, lose=given.lose, seed=given.seed)
+    s3 = _s3(given.s3, given.authority) if given.s3 else None
+    service = Service(scale=given.scale, lose=given.lose, seed=given.seed, s3=s3)
     server = await asyncio.start_server(service.serve, "127.0.0.1", 0, limit=1 << 20)
     print(server.sockets[0].getsockname()[1], flush=True)
     # Whoever started it holds the other end of its standard input.

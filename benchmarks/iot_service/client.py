@@ -48,10 +48,13 @@ class Running:
 
 
 @contextmanager
-def running(*, scale: float, lose: float = 0.0, seed: int = 1) -> Iterator[Running]:
-    """A service from start to end."""
+def running(
+    *, scale: float, lose: float = 0.0, seed: int = 1, s3: str = "", authority: Path | None = None
+) -> Iterator[Running]:
+    """A service from start to end; `s3` and who signed its certificate, where bulk registrations need it."""
     command = [sys.executable, "-m", "benchmarks.iot_service"]
     command += ["--scale", str(scale), "--lose", str(lose), "--seed", str(seed)]
+    command += ["--s3", s3, "--authority", str(authority)] if s3 else []
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
             port = int(process.stdout.readline() if process.stdout else "")

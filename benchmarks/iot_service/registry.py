@@ -34,6 +34,8 @@ class Registry:
         self.things: dict[str, dict[str, Any]] = {}
         self.certificates: dict[str, dict[str, Any]] = {}
         self.policies: dict[str, set[str]] = {}
+        self.tasks: Any = None
+        """The account's bulk registrations, where it has any."""
         self._allowed: int | None = None
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a service of the benchmark")])

@@ -26,6 +26,8 @@ ENDPOINTS = {"iot:Data-ATS": "a1b2c3-ats.iot.example"}
 
 Answer = Callable[[Registry, Asked], dict[str, Any]]
 
+_TASKS = "/thing-registration-tasks"
+
 ROUTES: tuple[tuple[str, str, str, Answer], ...] = (
     ("CreateThing", "POST", "/things/([^/]+)", lambda kept, asked: kept.create_thing(asked.parts[0], asked.body)),
     (
@@ -97,6 +99,20 @@ ROUTES: tuple[tuple[str, str, str, Answer], ...] = (
         "GET",
         "/endpoint",
         lambda kept, asked: {"endpointAddress": ENDPOINTS[asked.query["endpointType"]]},
+    ),
+    ("StartThingRegistrationTask", "POST", _TASKS, lambda kept, asked: kept.tasks.start(asked.body)),
+    ("ListThingRegistrationTasks", "GET", _TASKS, lambda kept, asked: kept.tasks.ids(asked.query.get("status"))),
+    (
+        *("DescribeThingRegistrationTask", "GET", f"{_TASKS}/([^/]+)"),
+        lambda kept, asked: kept.tasks.describe(asked.parts[0]),
+    ),
+    (
+        *("StopThingRegistrationTask", "PUT", f"{_TASKS}/([^/]+)/cancel"),
+        lambda kept, asked: kept.tasks.stop(asked.parts[0]),
+    ),
+    (
+        *("ListThingRegistrationTaskReports", "GET", f"{_TASKS}/([^/]+)/reports"),
+        lambda kept, asked: kept.tasks.reports(asked.parts[0], asked.query["reportType"]),
     ),
 )
 _COMPILED = tuple((api, method, re.compile(pattern), answer) for api, method, pattern, answer in ROUTES)

@@ -6,6 +6,7 @@ from lib import iam
 from lib.bindings import (
     Construct,
     S3BucketLifecycleConfigurationRule,
+    S3BucketLifecycleConfigurationRuleExpiration,
     S3BucketLifecycleConfigurationRuleFilter,
     S3BucketLifecycleConfigurationRuleTransition,
 )
@@ -22,12 +23,17 @@ GLACIER_AFTER_DAYS = 90
 NONCURRENT_DAYS = 90
 """How long an overwritten or deleted archive object can be brought back."""
 
+PARAMETER_FILE_DAYS = 35
+"""AWS IoT stops a bulk registration after 30 days, and keeps its reports as long:
+https://docs.aws.amazon.com/general/latest/gr/iot_device_management.html"""
+
 SMALL_OBJECTS_TOO = "varies_by_storage_class"
 """S3 leaves objects under 128 kB where they are unless told; a quiet plant's batches are smaller than that."""
 
 
 class TelemetryArchive:
-    """Buckets `raw` and `access_logs`; keys begin with `raw/`, `quarantine/` or `iot-rule-errors/`."""
+    """Buckets `raw` and `access_logs`; keys begin with `raw/`, `quarantine/`, `iot-rule-errors/`, `events/`
+    or `bulk-registration/`."""
 
     def __init__(self, scope: Construct, *, names: PlatformNames, key_arn: str, retention: Retention) -> None:
         self.access_logs = PrivateBucket(
@@ -51,7 +57,7 @@ class TelemetryArchive:
             retention=retention,
             is_locked=True,
             noncurrent_days=NONCURRENT_DAYS,
-            rules=[_cool_down()],
+            rules=[_cool_down(), _parameter_files()],
             transition_default_minimum_object_size=SMALL_OBJECTS_TOO,
         )
         self.rule_errors_role = ServiceRole(
@@ -106,4 +112,13 @@ def _cool_down() -> S3BucketLifecycleConfigurationRule:
             ),
             S3BucketLifecycleConfigurationRuleTransition(days=GLACIER_AFTER_DAYS, storage_class="GLACIER"),
         ],
+    )
+
+
+def _parameter_files() -> S3BucketLifecycleConfigurationRule:
+    return S3BucketLifecycleConfigurationRule(
+        id="bulk-registration",
+        status="Enabled",
+        filter=[S3BucketLifecycleConfigurationRuleFilter(prefix="bulk-registration/")],
+        expiration=[S3BucketLifecycleConfigurationRuleExpiration(days=PARAMETER_FILE_DAYS)],
     )

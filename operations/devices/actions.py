@@ -9,7 +9,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from generator.diagnostics import EnvironmentFault, RequestError
-from operations.devices.registered import NOT_FOUND, Registered, id_of, principals_of
+from operations.devices.registered import NOT_FOUND, Registered, id_of, principals_of, refuse_moving
 from operations.onboarding import entries
 from operations.onboarding.calls import code_of
 from operations.onboarding.steps import Work
@@ -27,6 +27,8 @@ def set_status(work: Work, device: Registered, status: str, *, reason: str) -> i
     AWS IoT closes the connections of a revoked certificate and refuses new ones; a revocation stays.
     """
     arns = principals_of(work.calls, device.thing.name)
+    if status == "REVOKED" and device.is_moving and device.certificate_arn and not arns:
+        arns = [device.certificate_arn]  # between two plants it is attached to neither, and can be stolen all the same
     if not arns:
         raise RequestError(f"{device.thing.name} has no certificate in AWS IoT", hint="onboard it first")
     for arn in arns:
@@ -49,6 +51,7 @@ def retire(work: Work, device: Registered, *, reason: str, sleep: Callable[[floa
             f"Terraform holds {device.thing.name}",
             hint="take it out of fleet.yaml, generate, and apply the plant's stack",
         )
+    refuse_moving(device)
     name = device.thing.name
     begun = work.journal.read("SELECT certificate_id FROM history WHERE thing = ? AND what = 'retire begun'", name)
     arns = set(principals_of(work.calls, name)) | ({device.certificate_arn} if device.certificate_arn else set())
@@ -56,8 +59,8 @@ def retire(work: Work, device: Registered, *, reason: str, sleep: Callable[[floa
         _note(work, device, "retire begun", id_of(arn), reason)
         remove_certificate(work, name, arn, reason=reason, sleep=sleep)
     group = work.groups[device.thing.device_type].thing_group
-    _gone(work, "RemoveThingFromThingGroup", thingName=name, thingGroupName=group)
-    _eventually(lambda: _gone(work, "DeleteThing", thingName=name), sleep)
+    gone(work, "RemoveThingFromThingGroup", thingName=name, thingGroupName=group)
+    eventually(lambda: gone(work, "DeleteThing", thingName=name), sleep)
     work.journal.write(
         entries.retired(name),
         entries.forget_all(name),
@@ -71,20 +74,27 @@ def remove_certificate(
 ) -> None:
     """Inactive and seen to be so, without policies, detached, deleted: in that order, each step where it is left."""
     certificate_id = id_of(arn)
-    if not _gone(work, "UpdateCertificate", certificateId=certificate_id, newStatus="INACTIVE"):
-        described = work.calls.call("DescribeCertificate", certificateId=certificate_id)["certificateDescription"]
-        if described["status"] != "INACTIVE":
-            raise EnvironmentFault(
-                f"the certificate {certificate_id} of {thing} is {described['status']}, not INACTIVE", hint="try again"
-            )
-        work.journal.write(
-            entries.history(thing, "INACTIVE", at=work.clock(), certificate_id=certificate_id, reason=reason)
-        )
-        for policy in work.calls.call("ListAttachedPolicies", target=arn)["policies"]:
-            _gone(work, "DetachPolicy", policyName=policy["policyName"], target=arn)
-    _gone(work, "DetachThingPrincipal", thingName=thing, principal=arn)
-    _eventually(lambda: _gone(work, "DeleteCertificate", certificateId=certificate_id), sleep)
+    lock_out(work, thing, arn, reason=reason)
+    gone(work, "DetachThingPrincipal", thingName=thing, principal=arn)
+    eventually(lambda: gone(work, "DeleteCertificate", certificateId=certificate_id), sleep)
     work.journal.write(entries.history(thing, "deleted", at=work.clock(), certificate_id=certificate_id, reason=reason))
+
+
+def lock_out(work: Work, thing: str, arn: str, *, reason: str) -> None:
+    """Makes the certificate inactive, sees it to be so, and takes its policies away; nothing where it is gone."""
+    certificate_id = id_of(arn)
+    if gone(work, "UpdateCertificate", certificateId=certificate_id, newStatus="INACTIVE"):
+        return
+    described = work.calls.call("DescribeCertificate", certificateId=certificate_id)["certificateDescription"]
+    if described["status"] != "INACTIVE":
+        raise EnvironmentFault(
+            f"the certificate {certificate_id} of {thing} is {described['status']}, not INACTIVE", hint="try again"
+        )
+    work.journal.write(
+        entries.history(thing, "INACTIVE", at=work.clock(), certificate_id=certificate_id, reason=reason)
+    )
+    for policy in work.calls.call("ListAttachedPolicies", target=arn)["policies"]:
+        gone(work, "DetachPolicy", policyName=policy["policyName"], target=arn)
 
 
 def _note(work: Work, device: Registered, what: str, certificate_id: str, reason: str) -> None:
@@ -93,7 +103,7 @@ def _note(work: Work, device: Registered, what: str, certificate_id: str, reason
     )
 
 
-def _gone(work: Work, api: str, **arguments: Any) -> bool:
+def gone(work: Work, api: str, **arguments: Any) -> bool:
     """Calls it; True where what it is about is gone already."""
     try:
         work.calls.call(api, **arguments)
@@ -104,7 +114,7 @@ def _gone(work: Work, api: str, **arguments: Any) -> bool:
     return False
 
 
-def _eventually(call: Callable[[], object], sleep: Callable[[float], None]) -> None:
+def eventually(call: Callable[[], object], sleep: Callable[[float], None]) -> None:
     """Calls until AWS IoT has caught up."""
     for left in range(TRIES - 1, -1, -1):
         try:

@@ -1,4 +1,4 @@
-"""`fleet device`: shows, activates, rotates, revokes and retires devices; `fleet certificates`: what expires when."""
+"""`fleet device`: shows, activates, rotates, revokes, moves, retires; `fleet certificates`: what expires when."""
 
 from __future__ import annotations
 
@@ -19,10 +19,14 @@ from generator.diagnostics import RequestError
 from generator.project import find_project
 from operations.devices.actions import retire as retire_device
 from operations.devices.actions import set_status
+from operations.devices.move_command import MoveRequest, move_all
+from operations.devices.move_keys import Renewal
 from operations.devices.registered import Registered, find_thing
-from operations.devices.rotation import Keys, begin_rotation, finish_rotation, request_of
+from operations.devices.renewal import request_of
+from operations.devices.rotation import Keys, begin_rotation, finish_rotation
 from operations.devices.view import DeviceView, expiry, show_device
-from operations.identities.places import identities_folder, open_store
+from operations.identities.keystore import KeyStore
+from operations.identities.places import identities_folder, keys_folder, open_store
 from operations.identities.requests import csr_path
 from operations.onboarding.journal import Journal
 from operations.onboarding.perform import groups_of, work_of
@@ -80,7 +84,7 @@ _reason = click.option("--reason", required=True, metavar="TEXT", help="Why, for
 
 @click.group()
 def device() -> None:
-    """Show, activate, rotate, revoke and retire devices."""
+    """Show, activate, rotate, revoke, move and retire devices."""
 
 
 @device.command()
@@ -157,6 +161,42 @@ def rotate(site: _Site, things: tuple[str, ...], reason: str, csr: Path | None, 
         click.echo(f"{begun.thing}: {begun.new} beside {begun.old}; hand it over, then rotate --finish")
 
 
+@device.command()
+@_things
+@_at_target
+@_reason
+@click.option("--to", "facility_id", required=True, metavar="ID", shell_complete=complete_facility, help="The plant.")
+@click.option("--as", "name", metavar="NAME", help="Which planned thing the device becomes there (default: the next).")
+@click.option("--rotate", is_flag=True, help="Give it another key and certificate too.")
+@click.option("--csr", type=_PATH, metavar="FILE", help="The CSR of a device that makes its own keys.")
+@click.option("--dry-run", is_flag=True, help="Say what would happen; change nothing.")
+def move(
+    site: _Site,
+    things: tuple[str, ...],
+    reason: str,
+    facility_id: str,
+    name: str | None,
+    rotate: bool,
+    csr: Path | None,
+    dry_run: bool,
+) -> None:
+    """Move devices to another plant, where they get other names and publish under those alone."""
+    if (csr is not None or name is not None) and len(things) != 1:
+        raise RequestError("--csr and --as are of one device", hint="move them one by one")
+    renewal = Renewal(request=request_of(csr) if csr else None) if rotate or csr else None
+    to = site.project.facility(facility_id)
+    request = MoveRequest(things=things, to=to, name=name, renewal=renewal, reason=reason)
+    for line in move_all(
+        site.project, site.journal, site.work, request, store=lambda: _store(site.project), is_dry=dry_run
+    ):
+        click.echo(f"{line.former}: {line.text}")
+
+
+def _store(project: Project) -> KeyStore | None:
+    """The key store where one was founded: plants whose devices make their keys themselves have none."""
+    return open_store(project) if (keys_folder(project) / "store.json").exists() else None
+
+
 @click.command()
 @click.option("--facility", "facility_id", metavar="ID", shell_complete=complete_facility, help="Only this facility.")
 @click.option("--expiring", default="90d", show_default=True, metavar="DAYSd", help="Name those that expire so soon.")
@@ -184,8 +224,10 @@ def _text(view: DeviceView) -> str:
     lines += [
         f"certificate {each.id}: {each.status}, until {each.not_after or 'unknown'}" for each in view.certificates
     ]
+    lines += [f"came from {former}" for former in view.came_from]
     if not view.certificates:
         lines.append("no certificate in AWS IoT")
     for event in view.history:
-        lines.append(f"{event.at}  {event.what}  {event.certificate_id or ''}  {event.reason}".rstrip())
+        who = "" if event.thing == view.name else f"{event.thing}: "
+        lines.append(f"{event.at}  {who}{event.what}  {event.certificate_id or ''}  {event.reason}".rstrip())
     return "\n".join(lines)

@@ -5,29 +5,24 @@ The new key is on disk before anything is asked of AWS IoT, under a name of its 
 
 from __future__ import annotations
 
-import datetime
 import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from generator.diagnostics import EnvironmentFault, RequestError
+from generator.diagnostics import RequestError
 from operations.devices.actions import remove_certificate
-from operations.devices.registered import Registered, id_of
+from operations.devices.registered import Registered, id_of, refuse_moving
+from operations.devices.renewal import find_certificate, make_certificate, material_of, policy_on
 from operations.identities.keystore import KeyStore
 from operations.identities.requests import read_requests, sign_request, write_requests
 from operations.onboarding import entries
-from operations.onboarding.calls import UnknownOutcomeError
-from operations.onboarding.lists.material import key_digest, read_material
-from operations.onboarding.lists.record import Material, RefusedError
-from operations.onboarding.orphans import CLOCK_SKEW_S, SETTLE_S, unknown_certificates
+from operations.onboarding.lists.material import key_digest
 from operations.onboarding.records import Step
-from operations.onboarding.steps import Work, expiry_of, is_of_key, pem_of
+from operations.onboarding.steps import Work, expiry_of, pem_of
 
 NEXT = "#next"
 """Behind a thing's name in the key store: its key to be. No thing's name can hold it."""
@@ -64,6 +59,7 @@ def begin_rotation(
     Raises RequestError where there is nothing to rotate; may be asked for again after it was stopped anywhere.
     """
     name, facility = device.thing.name, device.facility.id
+    refuse_moving(device)
     if not device.is_in_journal or device.certificate_arn is None:
         raise RequestError(
             f"{name} was not onboarded from here", hint="things that Terraform registers get a new CSR and an apply"
@@ -76,27 +72,21 @@ def begin_rotation(
         _hand_over(work, keys, facility, name)  # what a run that was killed just before this has left
         return Rotation(thing=name, old=id_of(noted["old"]), new=id_of(noted["new"]))
     pem = request.decode("ascii", "replace") if request else _own_request(keys.store, facility, name)
-    material = _material(pem)
+    material = material_of(pem)
     old = noted.get("old", device.certificate_arn)
-    found = _find(work, material.key, begun[0], sleep) if begun and noted.get("key") == material.key.hex() else None
+    found = (
+        find_certificate(work, material.key, begun[0], sleep)
+        if begun and noted.get("key") == material.key.hex()
+        else None
+    )
     noted = {"old": old, "key": material.key.hex()}
     work.journal.write(
         entries.begin(name, Step.ROTATE, at=work.clock(), detail=json.dumps(noted)),
         entries.history(name, "rotate begun", at=work.clock(), certificate_id=id_of(old), reason=reason),
     )
-    try:
-        made = found or work.calls.call_once(
-            "CreateCertificateFromCsr", certificateSigningRequest=pem, setAsActive=True
-        )
-    except UnknownOutcomeError as error:
-        raise EnvironmentFault(f"AWS IoT did not answer: {error}", hint="ask for the rotation again") from None
-    if not is_of_key(made["certificatePem"], material.key):
-        raise EnvironmentFault(
-            f"the certificate {made['certificateId']} bears another key than the CSR",
-            hint="delete it; tell AWS support",
-        )
+    made = found or make_certificate(work, pem, key=material.key, is_active=True)
     arn, group = made["certificateArn"], work.groups[device.thing.device_type]
-    if _policy_on(work, name) == "certificate":
+    if policy_on(work, name) == "certificate":
         work.calls.call("AttachPolicy", policyName=group.policy, target=arn)
     work.calls.call("AttachThingPrincipal", thingName=name, principal=arn)
     noted["new"] = arn
@@ -131,12 +121,6 @@ def finish_rotation(
     remove_certificate(work, name, noted["old"], reason=reason, sleep=sleep)
     work.journal.write(entries.forget(name, Step.ROTATE))
     return Rotation(thing=name, old=id_of(noted["old"]), new=id_of(noted["new"]))
-
-
-def _policy_on(work: Work, name: str) -> str:
-    """Where the device has its policy from, as it was onboarded."""
-    found = work.journal.read("SELECT policy_on FROM runs JOIN devices ON run = id WHERE thing = ?", name)
-    return str(found[0][0])
 
 
 def _own_request(store: KeyStore | None, facility: str, name: str) -> str:
@@ -178,28 +162,3 @@ def _write_request(work: Work, keys: Keys, name: str) -> None:
     if name in requests:
         ((der,),) = work.journal.read("SELECT der FROM devices WHERE thing = ?", name)
         write_requests(keys.requests, requests | {name: pem_of(der, "CERTIFICATE REQUEST")})
-
-
-def _material(pem: str) -> Material:
-    try:
-        return read_material(None, pem.encode(), now=datetime.datetime.now(datetime.UTC))
-    except RefusedError as refused:
-        raise RequestError(f"the CSR {refused.reason}", hint=refused.remedy) from None
-
-
-def _find(work: Work, key: bytes, since: float, sleep: Callable[[float], None]) -> dict[str, str] | None:
-    """The certificate of this key that an earlier try made without hearing of it."""
-    sleep(SETTLE_S)
-    for described in unknown_certificates(work, since - CLOCK_SKEW_S):
-        if is_of_key(described["certificatePem"], key):
-            return described
-    return None
-
-
-def request_of(path: Path) -> bytes:
-    """A CSR in a file, as PEM. Raises RequestError."""
-    try:
-        request = x509.load_pem_x509_csr(path.read_bytes())
-    except (OSError, ValueError):
-        raise RequestError(f"{path} is no CSR in PEM", hint="--csr takes what the device made") from None
-    return request.public_bytes(serialization.Encoding.PEM)

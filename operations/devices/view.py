@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import math
 from dataclasses import dataclass
+from typing import Any
 
 from operations.devices.registered import Registered, id_of, principals_of
 from operations.onboarding.journal import Journal
@@ -21,9 +23,10 @@ class CertificateView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One line of a device's history; `at` in UTC."""
+    """One line of a device's history; `at` in UTC, `thing` is the name that it had then."""
 
     at: str
+    thing: str
     what: str
     certificate_id: str | None
     reason: str
@@ -31,13 +34,14 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceView:
-    """A device as AWS IoT and the journal have it."""
+    """A device as AWS IoT and the journal have it; `came_from` are the names that it had before, the last one first."""
 
     name: str
     facility: str
     device_type: str
     serial: str
     is_in_journal: bool
+    came_from: tuple[str, ...]
     certificates: tuple[CertificateView, ...]
     history: tuple[Event, ...]
 
@@ -73,19 +77,34 @@ def show_device(work: Work, device: Registered) -> DeviceView:
                 id=described["certificateId"], status=described["status"], not_after=str(validity.get("notAfter", ""))
             )
         )
-    query = "SELECT at, what, certificate_id, reason FROM history WHERE thing = ? ORDER BY id"
+    former, events = _history(work.journal, device.thing.name)
     return DeviceView(
         name=device.thing.name,
         facility=device.facility.id,
         device_type=device.thing.device_type,
         serial=device.thing.serial,
         is_in_journal=device.is_in_journal,
+        came_from=tuple(former),
         certificates=tuple(found),
         history=tuple(
-            Event(at=_time(at), what=what, certificate_id=certificate_id, reason=reason)
-            for at, what, certificate_id, reason in work.journal.read(query, device.thing.name)
+            Event(at=_time(at), thing=thing, what=what, certificate_id=certificate_id, reason=reason)
+            for _, at, thing, what, certificate_id, reason in events
         ),
     )
+
+
+def _history(journal: Journal, name: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """The device's former names, and what happened to it under all of them; only until it left each."""
+    rows = "SELECT id, at, thing, what, certificate_id, reason FROM history WHERE thing = ? AND at <= ?"
+    query = """SELECT id, former, ended FROM moves
+        WHERE thing = ? AND id < ? AND ended IS NOT NULL ORDER BY id DESC LIMIT 1"""
+    former: list[str] = []
+    events, move_id = journal.read(rows, name, math.inf), 1 << 62
+    while found := journal.read(query, former[-1] if former else name, move_id):
+        move_id, before, until = found[0]
+        former.append(before)
+        events += journal.read(rows, before, until)
+    return former, sorted(set(events), key=lambda event: event[0])
 
 
 def expiry(journal: Journal, *, now: float, days: float, facility: str | None) -> Expiry:

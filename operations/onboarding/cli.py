@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,10 +18,12 @@ from operations.identities.places import identities_folder
 from operations.identities.requests import csr_path
 from operations.onboarding import perform as performing
 from operations.onboarding import request as onboarding
+from operations.onboarding.bulk.place import upload_url
 from operations.onboarding.display import Display, duration
 from operations.onboarding.journal import Journal
 from operations.onboarding.lists.formats import FORMATS, open_source
 from operations.onboarding.lists.infineon import BUNDLES
+from operations.onboarding.locks import alone
 from operations.onboarding.perform import Outcome
 from operations.onboarding.quotas import Quotas
 from operations.onboarding.request import Forecast, Request
@@ -32,6 +31,7 @@ from operations.onboarding.target import Target, aws_target, local_target
 from operations.project import Project, load_project
 
 _PATH = click.Path(path_type=Path)
+VIAS = ("api", "aws-bulk")
 
 
 @click.command()
@@ -46,7 +46,13 @@ _PATH = click.Path(path_type=Path)
 @click.option("--resume", is_flag=True, help="Go on with the onboarding that was cut off.")
 @click.option("--stage", is_flag=True, help="Leave the certificates inactive until --activate.")
 @click.option("--activate", is_flag=True, help="Activate what was staged for the facility.")
-@click.option("--via", type=click.Choice(("api",)), default="api", show_default=True, help="How.")
+@click.option(
+    "--via",
+    type=click.Choice(VIAS),
+    default="api",
+    show_default=True,
+    help="Call by call from here, or by AWS IoT's own bulk registration.",
+)
 @click.option("--policy-on", type=click.Choice(("group", "certificate")), default="group", show_default=True)
 @click.option("--reason", default="", metavar="TEXT", help="Why, for the journal.")
 @click.option("--dir", "folder", type=_PATH, default=Path("build/local"), show_default=True, help="The local AWS.")
@@ -74,6 +80,9 @@ def onboard(
     """Register the devices of a list, each under its own certificate; exit 1 where some were not."""
     if resume + activate + dry_run > 1 or ((resume or activate) and list_path is not None):
         raise click.UsageError("--resume and --activate stand alone: they take what the journal has")
+    is_bulk = via == "aws-bulk"
+    if is_bulk and not aws:
+        raise click.UsageError("the local AWS has no bulk registration of AWS IoT's own: use --aws, or --via api")
     project = load_project(find_project(Path.cwd()))
     facility = project.facility(facility_id)
 
@@ -93,7 +102,8 @@ def onboard(
             device_type=device_type,
             reason=reason,
             is_staged=stage,
-            policy_on=policy,
+            policy_on="certificate" if is_bulk else policy,
+            is_bulk=is_bulk,
         )
 
     if dry_run:
@@ -101,7 +111,7 @@ def onboard(
         click.echo(json.dumps(asdict(told)) if as_json else _forecast_text(told))
         return
     target = aws_target(project) if aws else local_target(project, folder)
-    with _alone(target.journal, facility.id), Journal(target.journal) as journal:
+    with alone(target.journal, facility.id), Journal(target.journal) as journal:
         if activate:
             with Display("activating", ceiling=None) as display:
                 count = performing.activate(project, facility, target=target, journal=journal, on_progress=display.show)
@@ -116,7 +126,14 @@ def onboard(
             run, already = onboarding.start(project, asked(target.policy_on or policy_on), journal)
         with Display("onboarding", ceiling=performing.ceiling_of(journal, run, target.quotas)) as display:
             outcome = performing.perform(
-                project, run, target=target, journal=journal, on_progress=display.show, already=already
+                project,
+                run,
+                target=target,
+                journal=journal,
+                on_progress=display.show,
+                already=already,
+                by_api=resume and _is_said("via") and not is_bulk,
+                asks_to_stop=lambda: _asks_to_stop(display),
             )
         click.echo(json.dumps(asdict(outcome)) if as_json else _outcome_text(outcome))
         if outcome.failed:
@@ -133,12 +150,25 @@ def _forecast(project: Project, asked: object, *, folder: Path, aws: bool, polic
             raise
     assert callable(asked)  # noqa: S101 - the command's own function
     request = asked((target.policy_on if target else None) or policy_on)
+    upload = upload_url(project, request.facility, target.account) if request.is_bulk and target else None
     defaults = Quotas(per_second={api: float(quota) for api, quota in QUOTAS.items()}, is_live=False)
     quotas = target.quotas if target and target.quotas else defaults
     if target is None or not target.journal.exists():
-        return onboarding.forecast(project, request, journal=None, quotas=quotas)
+        return onboarding.forecast(project, request, journal=None, quotas=quotas, upload=upload)
     with Journal(target.journal) as journal:
-        return onboarding.forecast(project, request, journal=journal, quotas=quotas)
+        return onboarding.forecast(project, request, journal=journal, quotas=quotas, upload=upload)
+
+
+def _is_said(option: str) -> bool:
+    """Whether the option stands on the command line."""
+    source = click.get_current_context().get_parameter_source(option)
+    return source is click.core.ParameterSource.COMMANDLINE
+
+
+def _asks_to_stop(display: Display) -> bool:
+    """Whether to stop AWS IoT's task; nobody is asked where there is no terminal."""
+    with display.paused():
+        return sys.stdin.isatty() and click.confirm("Stop AWS IoT's bulk registration too?", default=False, err=True)
 
 
 def _issuer(path: Path) -> x509.Certificate:
@@ -148,24 +178,11 @@ def _issuer(path: Path) -> x509.Certificate:
         raise EnvironmentFault(f"{path} is no certificate in PEM", hint="--issuer takes an authority's") from None
 
 
-@contextmanager
-def _alone(journal: Path, facility: str) -> Iterator[None]:
-    """One onboarding of a facility at a time; the lock goes with the process that holds it."""
-    journal.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(journal.with_suffix(f".{facility}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise RequestError(f"{facility} is being onboarded already", hint="wait until that run is done") from None
-    finally:
-        os.close(descriptor)
-
-
 def _forecast_text(told: Forecast) -> str:
     lines = [
         f"{told.facility}: {told.rows:,} rows ({told.format}): {told.pairs:,} would be onboarded, {told.already:,} are "
         f"already, {told.faults:,} cannot be; {told.unpaired:,} planned things get none",
+        *([f"AWS IoT's own task would make these calls, from a file below {told.upload}"] if told.upload else []),
         *(f"{api}: {count:,} calls" for api, count in told.calls.items()),
     ]
     if told.slowest:

@@ -33,6 +33,8 @@ from operations.onboarding.records import (
     read_device,
 )
 
+DONE = ("done", "moving")
+"""States of devices that onboarding has nothing to do for."""
 _TOGETHER = 500
 """Writes in one transaction at most: beyond, a row costs no less (docs/benchmarks.md)."""
 
@@ -104,7 +106,10 @@ class Journal:
             f"INSERT INTO runs ({RUN}, started) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - our own words
             (*values, run.is_staged, run.policy_on, now),
         )
-        return int(inserted.lastrowid or 0)
+        run_id = int(inserted.lastrowid or 0)
+        if run.is_bulk:
+            self._reader.execute("INSERT INTO bulk_runs VALUES (?)", (run_id,))
+        return run_id
 
     def unfinished(self, facility: str) -> Run | None:
         """The facility's last run, where something of it is not done."""
@@ -114,7 +119,8 @@ class Journal:
             return None
         names = [name.strip() for name in f"id, {RUN}".split(",")]
         values = dict(zip(names, found[0], strict=True))
-        return Run(**values | {"is_staged": bool(values["is_staged"])})
+        is_bulk = bool(self.read("SELECT 1 FROM bulk_runs WHERE run = ?", values["id"]))
+        return Run(**values | {"is_staged": bool(values["is_staged"]), "is_bulk": is_bulk})
 
     def devices(self, run: int, state: str) -> Iterator[Device]:
         """The run's devices in a state, by name, a slice at a time; those that leave it meanwhile are not missed."""
@@ -135,11 +141,12 @@ class Journal:
     def held(self, key: bytes) -> Held | None:
         """The device whose key this is."""
         found = self.read("SELECT thing, fingerprint, state FROM devices WHERE key = ?", key)
-        return Held(thing=found[0][0], fingerprint=found[0][1], is_done=found[0][2] == "done") if found else None
+        return Held(thing=found[0][0], fingerprint=found[0][1], is_done=found[0][2] in DONE) if found else None
 
     def has_certificate(self, thing: str) -> bool:
-        """Whether a certificate was made or registered for the thing."""
-        return bool(self.read("SELECT 1 FROM devices WHERE thing = ? AND certificate_id IS NOT NULL", thing))
+        """Whether a certificate was made or registered for the thing, or a device is being moved there."""
+        query = "SELECT 1 FROM devices WHERE thing = ? AND (certificate_id IS NOT NULL OR state = 'moving')"
+        return bool(self.read(query, thing))
 
     def count(self, run: int) -> dict[str, int]:
         """How many of the run's devices are in each state."""

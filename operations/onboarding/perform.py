@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from lib.specs import FacilitySpec, suffixed
+from operations.onboarding.bulk.place import place_of
+from operations.onboarding.bulk.run import run_tasks
 from operations.onboarding.calls import IotCalls
 from operations.onboarding.failures import failures_of, mark_of, write_failures
 from operations.onboarding.journal import Journal
@@ -49,13 +51,22 @@ def perform(
     journal: Journal,
     on_progress: OnProgress,
     already: int = 0,
+    by_api: bool = False,
+    asks_to_stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
-    """Does what is left of a run, and writes down what failed."""
+    """Does what is left of a run, and writes down what failed.
+
+    `by_api`: what AWS IoT's own task has not registered yet is registered call by call; `asks_to_stop` is asked when
+    somebody interrupts that task.
+    """
     facility = project.facility(run.facility)
     work = work_of(project, target, journal, facility=facility, is_staged=run.is_staged, policy_on=run.policy_on)
     before = journal.count(run.id)
     started = time.monotonic()
     try:
+        if run.is_bulk:
+            place = place_of(project, facility, target, run.id, asks_to_stop=asks_to_stop)
+            run_tasks(work, run.id, place, on_progress=on_progress, starts=not by_api)
         run_devices(work, run.id, on_progress=on_progress)
     finally:
         work.calls.pacer.close()
@@ -132,8 +143,8 @@ def source_of(run: Run) -> Source:
 
 
 def ceiling_of(journal: Journal, run: Run, quotas: Quotas | None) -> float | None:
-    """Devices a second that the quotas allow at most, for what the run's devices bring."""
-    if quotas is None:
+    """Devices a second that the quotas allow at most, for what the run's devices bring; not of AWS IoT's own task."""
+    if quotas is None or run.is_bulk:
         return None
     query = "SELECT count(*), coalesce(sum(is_certificate), 0) FROM devices WHERE run = ?"
     devices, certificates = journal.read(query, run.id)[0]

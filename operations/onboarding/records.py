@@ -27,6 +27,14 @@ CREATE TABLE IF NOT EXISTS faults (run INTEGER, row INTEGER, place TEXT, reason 
 CREATE TABLE IF NOT EXISTS history (id INTEGER PRIMARY KEY, thing TEXT, at REAL, what TEXT, certificate_id TEXT,
     reason TEXT);
 CREATE TABLE IF NOT EXISTS orphans (certificate_id TEXT PRIMARY KEY, thing TEXT, found REAL);
+CREATE TABLE IF NOT EXISTS bulk_runs (run INTEGER PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS tasks (run INTEGER, part INTEGER, bucket TEXT, key TEXT, task TEXT, begun REAL, ended REAL,
+    PRIMARY KEY (run, part)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS task_lines (run INTEGER, part INTEGER, line INTEGER, thing TEXT,
+    PRIMARY KEY (run, part, line)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS task_lines_by_thing ON task_lines (run, thing);
+CREATE TABLE IF NOT EXISTS moves (id INTEGER PRIMARY KEY, former TEXT, thing TEXT, certificate_arn TEXT, status TEXT,
+    is_rotated INTEGER, begun REAL, ended REAL);
 """
 
 Write = tuple[str, tuple[Any, ...]]
@@ -46,7 +54,7 @@ class Step(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One onboarding of a list; `mark` tells whether its file is still the same."""
+    """One onboarding of a list; `mark` tells whether its file is still the same; `is_bulk`: by AWS IoT's own task."""
 
     facility: str
     source: str
@@ -57,6 +65,7 @@ class Run:
     reason: str
     is_staged: bool
     policy_on: str
+    is_bulk: bool = False
     id: int = 0
 
     def with_id(self, run_id: int) -> Run:

@@ -25,7 +25,8 @@ from operations.project import Project
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """Which list for which facility; `device_type` is that of rows that name no thing."""
+    """Which list for which facility; `device_type` is that of rows that name no thing; `is_bulk`: AWS IoT's own task
+    registers them, with their policy on the certificate."""
 
     facility: FacilitySpec
     source: Source
@@ -34,11 +35,15 @@ class Request:
     reason: str = ""
     is_staged: bool = False
     policy_on: str = "group"
+    is_bulk: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """What a list would do: rows by what becomes of them, calls by API, and the least seconds that they take."""
+    """What a list would do: rows by what becomes of them, calls by API, and the least seconds that they take.
+
+    `upload`: below which URL AWS IoT's own task would find the parameters; it makes the calls itself.
+    """
 
     facility: str
     format: str
@@ -52,6 +57,7 @@ class Forecast:
     slowest: str | None
     quotas: str
     first_faults: tuple[str, ...]
+    upload: str | None = None
 
 
 _TOLD = 5
@@ -80,9 +86,12 @@ def match(project: Project, request: Request, journal: Journal | None, *, keep_m
     return matching
 
 
-def forecast(project: Project, request: Request, *, journal: Journal | None, quotas: Quotas) -> Forecast:
+def forecast(
+    project: Project, request: Request, *, journal: Journal | None, quotas: Quotas, upload: str | None = None
+) -> Forecast:
     """What would happen, without a call and without a change."""
     matching = match(project, request, journal, keep_material=False)
+    _refuse_certificates(request, matching)
     counts = matching.counts
     calls = calls_for(
         devices=counts["pairs"],
@@ -106,6 +115,7 @@ def forecast(project: Project, request: Request, *, journal: Journal | None, quo
         slowest=slowest,
         quotas="live" if quotas.is_live else "AWS's defaults",
         first_faults=tuple(first),
+        upload=upload,
     )
 
 
@@ -129,12 +139,22 @@ def start(project: Project, request: Request, journal: Journal) -> tuple[Run, in
         reason=request.reason,
         is_staged=request.is_staged,
         policy_on=request.policy_on,
+        is_bulk=request.is_bulk,
     )
     matching = match(project, request, journal, keep_material=True)
+    _refuse_certificates(request, matching)
     run_id = journal.start_run(run, matching.pairs(), matching.faults(), now=time.time())
     already = matching.counts["already"]
     matching.close()
     return run.with_id(run_id), already
+
+
+def _refuse_certificates(request: Request, matching: Matching) -> None:
+    if request.is_bulk and (count := matching.certificates()):
+        matching.close()
+        raise RequestError(
+            f"{count:,} rows have certificates, and AWS IoT's bulk registration is given CSRs", hint="use --via api"
+        )
 
 
 def own_requests(path: Path, facility: str) -> Source:

@@ -16,7 +16,7 @@ from operations.onboarding import entries
 from operations.onboarding.calls import code_of, message_of
 from operations.onboarding.orphans import settle_certificates
 from operations.onboarding.records import Device, Step
-from operations.onboarding.steps import Work, onboard_device
+from operations.onboarding.steps import Group, Work, onboard_device
 
 THREADS = 32
 """Devices at a time: at 15 devices a second, calls that take half a second each still keep the pace."""
@@ -94,20 +94,24 @@ def activate_devices(work: Work, facility: str, *, on_progress: OnProgress, thre
     return len(staged)
 
 
+def prepare_group(work: Work, group: Group, *, policy_on: str) -> None:
+    """Makes sure that the group is there, with its policy where things get that from it. Raises EnvironmentFault."""
+    try:
+        found = work.calls.call("DescribeThingGroup", thingGroupName=group.thing_group)
+        if policy_on == "group":
+            work.calls.call("AttachPolicy", policyName=group.policy, target=found["thingGroupArn"])
+    except ClientError as error:
+        raise EnvironmentFault(
+            f"{group.thing_group} or {group.policy} is not in AWS IoT: {code_of(error)}: {message_of(error)}",
+            hint="apply the facility's stack first, then go on with --resume",
+        ) from None
+
+
 def _prepare(work: Work, run: int) -> None:
     """Makes sure that the groups are there, and that their policies are attached where things get them from there."""
     query = "SELECT DISTINCT json_extract(line, '$.device_type') FROM devices WHERE run = ? AND state = 'planned'"
     for (device_type,) in work.journal.read(query, run):
-        group = work.groups[device_type]
-        try:
-            found = work.calls.call("DescribeThingGroup", thingGroupName=group.thing_group)
-            if work.policy_on == "group":
-                work.calls.call("AttachPolicy", policyName=group.policy, target=found["thingGroupArn"])
-        except ClientError as error:
-            raise EnvironmentFault(
-                f"{group.thing_group} or {group.policy} is not in AWS IoT: {code_of(error)}: {message_of(error)}",
-                hint="apply the facility's stack first, then go on with --resume",
-            ) from None
+        prepare_group(work, work.groups[device_type], policy_on=work.policy_on)
 
 
 def _one(work: Work, device: Device, meter: Meter) -> None:

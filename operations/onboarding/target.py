@@ -22,7 +22,8 @@ from operations.project import Project
 class Target:
     """One AWS: its IoT client, its journal, the file that parallel runs keep pace by, and its quotas.
 
-    `quotas` is None where there are none (the local AWS); `policy_on` where the broker leaves no choice.
+    `quotas` is None where there are none (the local AWS); `policy_on` where the broker leaves no choice; `s3` where
+    AWS IoT has no bulk registration that would read from it (the local AWS).
     """
 
     iot: Any
@@ -31,6 +32,7 @@ class Target:
     rates: Path
     quotas: Quotas | None
     policy_on: str | None
+    s3: Any = None
 
 
 def local_target(project: Project, folder: Path) -> Target:
@@ -73,6 +75,7 @@ def aws_target(project: Project) -> Target:
         rates=base / "rates.sqlite",
         quotas=quotas,
         policy_on=None,
+        s3=session.client("s3"),
     )
 
 

@@ -14,6 +14,7 @@ from generator.diagnostics import GateError
 PLANT = Path(__file__).parents[2] / "lib" / "facilities" / "sg_01"
 TOPIC = "dt/mfg/sg-01/+/+/telemetry"
 check_topic_rule = partial(gates.check_topic_rule, topic=TOPIC)
+check_bulk, BULK = gates.check_bulk_registration, "bulk_registration_template.json"
 
 
 def check_rows(path: str, content: bytes) -> None:
@@ -49,6 +50,10 @@ CASES: tuple[tuple[Callable[[str, bytes], object], str, str, str], ...] = (
     (gates.check_provisioning, "provisioning_template.json", '{"Ref": "SerialNumber"}', '{"Ref": "Serial"}'),
     (gates.check_provisioning, "provisioning_template.json", "AWS::IoT::Policy", "AWS::IoT::Thing"),
     (gates.check_provisioning, "provisioning_template.json", '"sg-01"', f'"{"x" * 10_000}"'),
+    (check_bulk, BULK, '"CSR": {"Type": "String"}', '"Csr": {"Type": "String"}'),
+    (check_bulk, BULK, '{"Type": "String"},', '{"Type": "String"}, "Hall": {"Type": "String"},'),
+    (check_bulk, BULK, "CertificateSigningRequest", "CertificatePem"),
+    (check_bulk, BULK, '{"Ref": "ThingTypeName"}', '{"Fn::Join": ["", [{"Ref": "ThingTypeName"}]]}'),
     (gates.check_dashboard, "dashboard.json", '"ReadingsLate", "Facility"', '"ReadingsLost", "Facility"'),
     (gates.check_dashboard, "dashboard.json", '["Fleet/', '["Flee/'),
     (gates.check_dashboard, "dashboard.json", '"DeviceType", ', '"Type", '),

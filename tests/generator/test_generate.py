@@ -49,7 +49,7 @@ def test_output_depends_on_the_manifest_alone(project: Any, data: Any) -> None:
     assert project.fleet("generate").exit_code == 0
     trees.append(project.files())
     assert trees[0] == trees[1] == trees[2]
-    assert 20 == len(trees[0])
+    assert 22 == len(trees[0])
 
 
 def test_one_facility_touches_its_folder_and_the_index_alone(project: Any, data: Any) -> None:

@@ -28,11 +28,12 @@ def test_no_policy_allows_a_wildcard_action(stacks: Any) -> None:
     assert [name for name, statement in statements.items() if "*" in "".join(statement["Action"])] == []
 
 
-def test_only_traces_go_to_any_resource(stacks: Any) -> None:
-    """X-Ray has no resource type; everything else names its resource."""
+def test_only_traces_and_new_certificates_go_to_any_resource(stacks: Any) -> None:
+    """X-Ray and a certificate that does not exist yet have no resource; everything else names its own."""
     statements = dict(_allowed(stacks, "aws_iam_role_policy"))
     assert [name for name, statement in statements.items() if statement["Resource"] == "*"] == [
-        "role-sensor-processor-policy/Trace"
+        "role-bulk-registration-policy/MakeCertificates",
+        "role-sensor-processor-policy/Trace",
     ]
 
 
@@ -54,6 +55,7 @@ def test_every_service_trust_but_lambdas_names_account_and_source(stacks: Any) -
         for role, body in stacks.platform.of("aws_iam_role").items()
     }
     assert {role: [s["Principal"]["Service"] for s in statements] for role, statements in trusts.items()} == {
+        "role-bulk-registration": ["iot.amazonaws.com"],
         "role-event-archive": ["iot.amazonaws.com"],
         "role-event-errors": ["iot.amazonaws.com"],
         "role-fleet-provisioning": ["iot.amazonaws.com"],
@@ -81,6 +83,21 @@ def test_every_service_in_a_bucket_policy_names_its_source(stacks: Any) -> None:
     for statement in statements:
         keys = {key for operator in statement["Condition"].values() for key in operator}
         assert {"aws:SourceArn", "aws:SourceAccount"} <= keys
+
+
+def test_bulk_registration_reaches_this_environment_alone(stacks: Any) -> None:
+    """Its parameter files, and things, groups, types and policies that end in the suffix."""
+    statements = stacks.platform.statements("aws_iam_role_policy", "role-bulk-registration-policy")
+    assert (
+        "arn:aws:s3:::bucket-mfg-raw-archive-123456789012-tst/bulk-registration/*/*"
+        == (statements.pop("ReadParameterFiles")["Resource"])
+    )
+    del statements["DecryptParameterFiles"], statements["MakeCertificates"]
+    arns = {arn for each in statements.values() for arn in [each["Resource"]] if isinstance(arn, str)}
+    arns |= {arn for each in statements.values() if isinstance(each["Resource"], list) for arn in each["Resource"]}
+    prefix = "arn:aws:iot:ap-southeast-1:123456789012"
+    names = ("thing/*", "thinggroup/thing-group-*", "thingtype/thing-type-*", "policy/policy-*")
+    assert arns == {*(f"{prefix}:{name}-tst" for name in names), f"{prefix}:cert/*"}
 
 
 def test_provisioning_reaches_this_environment_alone(stacks: Any) -> None:

@@ -101,7 +101,9 @@ def test_raw_readings_cool_down_and_never_expire(stacks) -> None:
         ],
     }
     assert lifecycle["transition_default_minimum_object_size"] == "varies_by_storage_class"
-    assert [rule for rule in lifecycle["rule"] if "expiration" in rule] == []
+    assert {rule["id"]: rule["expiration"] for rule in lifecycle["rule"] if "expiration" in rule} == {
+        "bulk-registration": [{"days": 35}]
+    }
 
 
 def test_the_platform_cools_down_as_every_plant_declares() -> None:

@@ -11,8 +11,10 @@ from operations.compliance.policies import POLICY_ATTRIBUTES, Kind, Policy, Stat
 WITHOUT_RESOURCE = (
     frozenset({"xray:PutTraceSegments", "xray:PutTelemetryRecords"}),
     frozenset({"iot:ListCertificates"}),
+    frozenset({"iot:CreateCertificateFromCsr", "iot:RegisterThing"}),
 )
-"""What has no resource to name, each alone in its statement: traces, and the list that an audit of certificates needs.
+"""What has no resource to name, each alone in its statement: traces, the list that an audit of certificates needs, and
+certificates that do not exist yet.
 https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsx-ray.html and list_awsiot.html
 """
 
