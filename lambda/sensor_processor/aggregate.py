@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Context, Decimal
 from enum import Enum
@@ -150,8 +149,7 @@ class Settled(msgspec.Struct, kw_only=True):
     metrics: dict[str, MetricAggregate] = {}
 
 
-@dataclass(slots=True, kw_only=True)
-class Minute:
+class Minute(msgspec.Struct, kw_only=True):
     """A device's minute while a batch is folded into it; `start` is in ms. `entries` maps message id to content.
 
     `fresh` are readings whose ids are counted in and whose values are not yet: see `settle`.
@@ -162,10 +160,10 @@ class Minute:
     facility: str = ""
     device_type: str = ""
     late: int = 0
-    entries: dict[bytes, bytes] = field(default_factory=dict)
-    conflicts: set[bytes] = field(default_factory=set)
-    metrics: dict[str, MetricAggregate] = field(default_factory=dict)
-    fresh: list[Reading] = field(default_factory=list)
+    entries: dict[bytes, bytes] = {}
+    conflicts: set[bytes] = set()
+    metrics: dict[str, MetricAggregate] = {}
+    fresh: list[Reading] = []
 
     def add(self, reading: Reading) -> Added:
         """Counts a reading in unless its id is here; of two messages with one id the first is kept.
@@ -176,11 +174,11 @@ class Minute:
         if content is not None:
             if content == reading.content or reading.identity + reading.content in self.conflicts:
                 return Added.DUPLICATE
-            if self._is_full():
+            if len(self.entries) + len(self.conflicts) >= MINUTE_CAPACITY:
                 return Added.FULL
             self.conflicts.add(reading.identity + reading.content)
             return Added.CONFLICT
-        if self._is_full():
+        if len(self.entries) + len(self.conflicts) >= MINUTE_CAPACITY:
             return Added.FULL
         self.entries[reading.identity] = reading.content
         self.fresh.append(reading)
@@ -218,9 +216,6 @@ class Minute:
         self.fresh = []
         self.late += settled.late
         return settled
-
-    def _is_full(self) -> bool:
-        return len(self.entries) + len(self.conflicts) >= MINUTE_CAPACITY
 
 
 def _fold(metrics: dict[str, MetricAggregate], name: str, fresh: MetricAggregate) -> None:

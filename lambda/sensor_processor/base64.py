@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from pybase64 import b64decode
+from functools import partial
 
+from pybase64 import b64decode, b64encode_as_string
 
-def decode_base64(text: str) -> bytes:
-    """The bytes in canonical base64, with nothing else in it. Raises ValueError."""
-    return b64decode(text, None, True)
+decode_base64 = partial(b64decode, validate=True)
+"""The bytes in base64 text that has nothing else in it. Raises ValueError."""
+
+encode_base64 = b64encode_as_string
+"""The text that `decode_base64` takes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -76,7 +77,13 @@ def parse_catalogue(document: bytes) -> Catalogue:
     )
 
 
+METRIC_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}", re.ASCII)
+"""Names that stand in an item and in a message as they are."""
+
+
 def _metric(*, device_type: str, name: str, document: _MetricDocument) -> Metric:
+    if not METRIC_NAME.fullmatch(name):
+        raise CatalogueError(f"the metric catalogue has no metric's name: {name[:64]!a} in {device_type}")
     if document.detector not in DETECTORS:
         known = ", ".join(sorted(DETECTORS))
         raise CatalogueError(

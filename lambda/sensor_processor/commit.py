@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sensor_processor.aggregate import Minute, minute_of
 from sensor_processor.catalogue import Catalogue
 from sensor_processor.chunk import Chunk, Tally
-from sensor_processor.history import Level, PeriodKey, over
-from sensor_processor.items import Device
+from sensor_processor.history import Level, PeriodKey, hour_of, over
 from sensor_processor.memory import Memory
 from sensor_processor.open_hour import OpenHour
 from sensor_processor.plan import Plan, plan_device
@@ -85,16 +84,18 @@ def _plans(
     open_hours = memory.take_hours(pending)
     devices = memory.recall(pending)
     devices |= store.load_devices([name for name in pending if name not in devices], retry=retry)
-    keys = [key for name, readings in pending.items() for key in _minutes_to_load(devices.get(name), name, readings)]
-    minutes = store.load_minutes(keys, retry=retry)
-    parts = store.load_parts(
-        [
-            key
-            for name, readings in pending.items()
-            for key in _parts_to_load(devices.get(name), name, readings, open_hours.get(name))
-        ],
-        retry=retry,
-    )
+    wanted, wanted_parts = [], []
+    for name, readings in pending.items():
+        device = devices.get(name)
+        last = None if device is None else device.newest_reading
+        times = [reading.time for reading in readings]
+        # Nearly always nothing is wanted: a device that is known goes on in its hour, with its next minute.
+        if last is None or minute_of(min(times)) <= last:
+            wanted += _minutes_to_load(name, last, times)
+        if last is None or hour_of(last) != hour_of(max(times)) or hour_of(min(times)) != hour_of(last):
+            wanted_parts += _parts_to_load(name, last, times, open_hours.get(name))
+    minutes = store.load_minutes(wanted, retry=retry)
+    parts = store.load_parts(wanted_parts, retry=retry)
     by_device: dict[str, dict[int, Minute]] = {}
     for (name, start), minute in minutes.items():
         by_device.setdefault(name, {})[start] = minute
@@ -113,26 +114,18 @@ def _plans(
     }
 
 
-def _minutes_to_load(device: Device | None, name: str, readings: Sequence[Reading]) -> Iterator[tuple[str, int]]:
-    """The minutes that may be there: of a known device, none that begins after its newest reading."""
-    last = None if device is None else device.newest_reading
-    times = [reading.time for reading in readings]
-    if last is None or minute_of(min(times)) <= last:
-        starts = sorted(set(map(minute_of, times)))
-        yield from ((name, start) for start in starts if last is None or start <= last)
+def _minutes_to_load(name: str, last: int | None, times: Sequence[int]) -> list[tuple[str, int]]:
+    """The minutes that may be there: of a known device, none that begins after its newest reading, `last` (ms)."""
+    return [(name, start) for start in sorted(set(map(minute_of, times))) if last is None or start <= last]
 
 
-def _parts_to_load(
-    device: Device | None, name: str, readings: Sequence[Reading], open_hour: OpenHour | None
-) -> Iterator[PeriodKey]:
+def _parts_to_load(name: str, last: int | None, times: Sequence[int], open_hour: OpenHour | None) -> list[PeriodKey]:
     """The hours and days of the device that the readings end or change, but for what is known or cannot be there."""
-    last = None if device is None else device.newest_reading
-    hours, days = over(before=last, times=[reading.time for reading in readings])
-    for start in hours:
-        is_known = open_hour is not None and open_hour.start == start
-        if not is_known and (last is None or start <= last):
-            yield name, Level.HOUR, start
-    yield from ((name, Level.DAY, start) for start in days if last is None or start <= last)
+    hours, days = over(before=last, times=times)
+    known = None if open_hour is None else open_hour.start
+    keys = [(name, Level.HOUR, start) for start in hours if start != known]
+    keys += [(name, Level.DAY, start) for start in days]
+    return [key for key in keys if last is None or key[2] <= last]
 
 
 def _write_rounds(

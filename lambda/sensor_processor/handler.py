@@ -134,9 +134,15 @@ def respond(process: Runtime, event: Mapping[str, Any], context: Any) -> dict[st
         sleep=process.sleep,
         random=process.random,
     )
+    settings = process.settings
     with _without_collection():
-        batch = parse_batch(event, catalogue=process.settings.catalogue, suffix=process.settings.environment_suffix)
-        failed = _process(batch, process=process, log=log, retry=retry)
+        # In no variable: when collection begins again, the batch must be gone, or all of it would be looked at.
+        failed = _process(
+            parse_batch(event, catalogue=settings.catalogue, suffix=settings.environment_suffix),
+            process=process,
+            log=log,
+            retry=retry,
+        )
     return {"batchItemFailures": [{"itemIdentifier": number} for number in sorted(failed, key=int)]}
 
 

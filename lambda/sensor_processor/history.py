@@ -8,10 +8,11 @@ time what their minutes say.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from functools import lru_cache
+
+import msgspec
 
 from sensor_processor.aggregate import MINUTE_MS, Minute, Totals, minute_bucket
 
@@ -30,8 +31,7 @@ PeriodKey = tuple[str, Level, int]
 """A device, and an hour or a day of it by its start (ms)."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Part:
+class Part(msgspec.Struct, kw_only=True):
     """What a period needs to know of a minute or an hour in it; `start` is in ms."""
 
     start: int
@@ -42,8 +42,7 @@ class Part:
     metrics: Mapping[str, Totals]
 
 
-@dataclass(slots=True, kw_only=True)
-class Period(Part):
+class Period(Part, kw_only=True):
     """An hour or a day (UTC) of a device; `parts` are how many of its minutes or hours have readings."""
 
     level: Level

@@ -7,11 +7,12 @@ is the one that was read before the minutes were. So a plan either takes effect 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
-from sensor_processor.aggregate import Added, Minute, minute_of
+import msgspec
+
+from sensor_processor.aggregate import MINUTE_MS, Added, Minute
 from sensor_processor.catalogue import Catalogue
 from sensor_processor.chunk import Chunk, Tally
 from sensor_processor.detection import BEGIN, DeviceDetectors, Finding, StateError
@@ -40,21 +41,19 @@ MAX_FINDINGS = 40
 """Anomalies of one reading; a message with more metrics out of order than this says nothing new with the rest."""
 
 
-@dataclass(slots=True)
-class _Open:
+class _Open(msgspec.Struct):
     """The chunk that readings are being put into."""
 
-    readings: list[Reading] = field(default_factory=list)
-    overflow: list[Reading] = field(default_factory=list)
-    fresh: list[Reading] = field(default_factory=list)
-    touched: dict[int, Minute] = field(default_factory=dict)
-    anomalies: dict[str, Item] = field(default_factory=dict)
-    notices: list[str] = field(default_factory=list)
-    tally: Tally = field(default_factory=Tally)
+    readings: list[Reading] = []
+    overflow: list[Reading] = []
+    fresh: list[Reading] = []
+    touched: dict[int, Minute] = {}
+    anomalies: dict[str, Item] = {}
+    notices: list[str] = []
+    tally: Tally = msgspec.field(default_factory=Tally)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """A device's chunks, to be written in this order, and the device as it is after them.
 
     `lost_state` says why learned state was not taken over; `notices` are to be published once all is written.
@@ -156,7 +155,7 @@ class _Planner:
         """Folds readings in, which come in order."""
         detectors, device_types = self._detectors, self._catalogue.device_types
         for reading in readings:
-            start = minute_of(reading.time)
+            start = reading.time - reading.time % MINUTE_MS
             minute = self._minutes.get(start)
             if minute is None:
                 minute = self._minutes[start] = Minute(device=reading.envelope.thing, start=start)

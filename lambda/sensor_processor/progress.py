@@ -19,7 +19,7 @@ def advanced(
     detectors: DeviceDetectors,
     outbox: tuple[str, ...] = (),
 ) -> Device:
-    """The device after `readings`, one version on."""
+    """The device after `readings`, which are in order, one version on."""
     contacts = [reading.envelope.received_at for reading in readings]
     last_contact = max(contacts)
     # Of messages that arrived in one millisecond, the last one: readings come in order.
@@ -45,7 +45,7 @@ def advanced(
 
 def _newest_reading(before: Device | None, readings: Sequence[Reading]) -> int | None:
     """The newest device time (ms); None where the device was there before anybody noted it."""
-    newest = max(reading.time for reading in readings)
+    newest = readings[-1].time
     if before is None:
         return newest
     return None if before.newest_reading is None else max(before.newest_reading, newest)

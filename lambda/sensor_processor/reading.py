@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 from zlib import crc32
@@ -11,7 +10,7 @@ from zlib import crc32
 import msgspec
 
 from sensor_processor.base64 import decode_base64
-from sensor_processor.catalogue import Catalogue, Metric
+from sensor_processor.catalogue import METRIC_NAME, Catalogue, Metric
 from sensor_processor.envelope import Envelope, check_identity
 from sensor_processor.hostile import check_text
 from sensor_processor.poison import PoisonReading
@@ -40,8 +39,6 @@ MAX_READINGS = 1_000
 
 VALUE_BOUND = 1e12
 """Values stay below it, so that sums of a minute fit DynamoDB's 38 digits exactly (see `aggregate`)."""
-
-_METRIC_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}", re.ASCII)
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -89,8 +86,11 @@ def parse_readings(
         raise PoisonReading("device_type", f"the device type {envelope.device_type} is not in the catalogue")
     payload = _payload(envelope.raw)
     check_text(payload)
-    parts = _parts(payload) if payload[:1] == b"[" else (payload,)
-    return tuple([_reading(part, sequence_number=sequence_number, envelope=envelope, known=known) for part in parts])
+    if not payload.startswith(b"["):
+        return (_reading(payload, sequence_number=sequence_number, envelope=envelope, known=known),)
+    return tuple(
+        [_reading(part, sequence_number=sequence_number, envelope=envelope, known=known) for part in _parts(payload)]
+    )
 
 
 def _reading(payload: bytes, *, sequence_number: str, envelope: Envelope, known: Mapping[str, Metric]) -> Reading:
@@ -105,7 +105,7 @@ def _reading(payload: bytes, *, sequence_number: str, envelope: Envelope, known:
     for name, value in metrics.items():
         if not -VALUE_BOUND < value < VALUE_BOUND:
             raise PoisonReading("value", f"{name[:64]!a} is {value!r}, outside ±{VALUE_BOUND:g}")
-        if name not in known and not _METRIC_NAME.fullmatch(name):
+        if name not in known and not METRIC_NAME.fullmatch(name):
             raise PoisonReading("metric_name", f"{name[:64]!a} is no metric name")
     if message.units is not None:
         _check_units(message.units, known=known)

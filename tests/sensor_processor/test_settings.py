@@ -62,6 +62,10 @@ def test_every_fault_is_named_at_once(tmp_path: Path) -> None:
         ("{", "the metric catalogue cannot be read"),
         ('{"application": "mfg"}', "device_types"),
         (
+            '{"application": "mfg", "device_types": {"p": {"metrics": {"t\\"": {"unit": "c"}}}}}',
+            "the metric catalogue has no metric's name: 't\"' in p",
+        ),
+        (
             '{"application": "mfg", "device_types": {"p": {"metrics": {"t": {"unit": "c", "detector": "magic"}}}}}',
             "the detector 'magic' for p.t; known are baseline, context, correlation, flatline, limits, rate, seasonal",
         ),
