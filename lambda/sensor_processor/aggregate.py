@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from decimal import Context, Decimal
 from enum import Enum
 from functools import lru_cache
 from math import inf
 
 import msgspec
 
+from sensor_processor.exact import FINE, exact_sum, on_grid
 from sensor_processor.reading import LATE_MS, Reading
 from sensor_processor.sketch import MINUTE_BINS, Sketch, sketch_of
 
@@ -22,16 +22,6 @@ Their ids take 130 kB of the 400 kB that a DynamoDB item may have."""
 
 _ID_BYTES = 9
 _ENTRY_BYTES = 13
-_STEPS = 22
-"""Sums are whole numbers of 1e-22. Below 1e12 (see reading.VALUE_BOUND) this leaves 4 of DynamoDB's 38 digits for the
-sum of a minute's messages. Doubles of at least 1e-5 lie on this grid; only smaller ones are rounded."""
-
-_MICRO: int = 10 ** (_STEPS - 6)
-_EXACT_MICRO = 10**15
-"""Below it, a number of millionths has at most 15 digits, of which a double holds every one."""
-
-_FINE = 1e-5
-_CONTEXT = Context(prec=60)
 _SEQUENCE_SPAN = 10**16
 
 
@@ -42,48 +32,6 @@ class Added(Enum):
     DUPLICATE = "duplicate"
     CONFLICT = "conflict"
     FULL = "full"
-
-
-def exact(value: float) -> int:
-    """The shortest decimal number that is the same double as `value`, in steps of 1e-22."""
-    micro = round(value * 1e6)
-    # Two numbers of 15 digits are never the same double, so this one is the shortest.
-    if micro / 1e6 == value and -_EXACT_MICRO < micro < _EXACT_MICRO:
-        return micro * _MICRO
-    return int(Decimal(repr(value)).scaleb(_STEPS, _CONTEXT).to_integral_value())
-
-
-def exact_sum(values: tuple[float, ...]) -> int:
-    """The sum of `exact` over `values`."""
-    micros = [round(value * 1e6) for value in values]
-    # As in `exact`, for all of them at once.
-    is_short = -_EXACT_MICRO < min(micros) <= max(micros) < _EXACT_MICRO
-    if is_short and tuple([micro / 1e6 for micro in micros]) == values:
-        return sum(micros) * _MICRO
-    return sum(map(exact, values))
-
-
-def decimal_text(steps: int) -> str:
-    """A number of steps as DynamoDB takes a number: `71.25`."""
-    micro, rest = divmod(steps, _MICRO)
-    if not rest and -_EXACT_MICRO < micro < _EXACT_MICRO:
-        # The shortest text of this double is the number itself, as in `exact`; with an exponent only when tiny.
-        text = repr(micro / 1e6)
-        if "e" not in text:
-            return text.removesuffix(".0")
-    return format(Decimal(steps).scaleb(-_STEPS, _CONTEXT).normalize(_CONTEXT), "f")
-
-
-def steps_of(text: str) -> int:
-    """The number that `decimal_text` wrote."""
-    return int(Decimal(text).scaleb(_STEPS, _CONTEXT))
-
-
-def on_grid(value: float) -> float:
-    """`value`, where it is tiny rounded as its sum rounds it, and never -0.0."""
-    if value >= _FINE or value <= -_FINE:
-        return value
-    return float(decimal_text(exact(value)))
 
 
 class Totals(msgspec.Struct, kw_only=True):
@@ -126,7 +74,7 @@ class MetricAggregate(Totals, kw_only=True):
 def aggregate_of(values: tuple[float, ...], *, last: float, order: int) -> MetricAggregate:
     """The numbers of one metric's `values`, of which `last` is the one of the highest order."""
     low, high = min(values), max(values)
-    if low < _FINE and high > -_FINE:  # some may be tiny
+    if low < FINE and high > -FINE:  # some may be tiny
         low, high, last = on_grid(low), on_grid(high), on_grid(last)
     return MetricAggregate(
         count=len(values),

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Any
 
-from sensor_processor.aggregate import Totals, decimal_text, steps_of
+from sensor_processor.aggregate import Totals
+from sensor_processor.exact import decimal_text, steps_of
 from sensor_processor.history import Level, Part, Period, period_bucket
 from sensor_processor.items import Item, binary_of, expiry_of, number_text
 from sensor_processor.sketch import Sketch

@@ -13,15 +13,14 @@ import msgspec
 from sensor_processor.aggregate import (
     MetricAggregate,
     Minute,
-    decimal_text,
     minute_bucket,
     pack_ids,
-    steps_of,
     unpack_conflicts,
     unpack_ids,
 )
 from sensor_processor.base64 import decode_base64, encode_base64
 from sensor_processor.detection import BEGIN, END, ESCALATED, Finding
+from sensor_processor.exact import decimal_text, steps_of
 from sensor_processor.sketch import MINUTE_BINS, Sketch
 
 Item = dict[str, Any]

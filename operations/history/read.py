@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sensor_processor.aggregate import decimal_text, minute_bucket, minute_of
+from sensor_processor.aggregate import minute_bucket, minute_of
+from sensor_processor.exact import decimal_text
 from sensor_processor.history import DAY_MS, HOUR_MS, Level, Part, day_of, hour_of, period_bucket, summed
 from sensor_processor.history_items import QUANTILES, parse_part
 

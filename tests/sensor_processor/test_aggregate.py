@@ -15,15 +15,12 @@ from sensor_processor.aggregate import (
     Minute,
     Settled,
     aggregate_of,
-    decimal_text,
-    exact,
     minute_bucket,
     minute_of,
-    on_grid,
     pack_ids,
-    steps_of,
     unpack_ids,
 )
+from sensor_processor.exact import decimal_text, exact, on_grid, steps_of
 
 RECEIVED_AT = 1_795_445_343_250
 STEPS = 10**22

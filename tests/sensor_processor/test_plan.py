@@ -21,7 +21,8 @@ from sensor_processor.history_items import parse_part
 from sensor_processor.items import Device, Item, parse_device, parse_minute
 from sensor_processor.memory import Memory
 from sensor_processor.open_hour import OpenHour
-from sensor_processor.plan import CHUNK_BYTES, CHUNK_ITEMS, plan_device
+from sensor_processor.plan import plan_device
+from sensor_processor.planner import CHUNK_BYTES, CHUNK_ITEMS
 from sensor_processor.reading import Reading
 from sensor_processor.retention import Retention
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 from unittest.mock import patch
 
-from sensor_processor import aggregate, handler, history_items, items, plan, store
+from sensor_processor import aggregate, handler, history_items, items, planner, store
 from sensor_processor.reading import Reading
 
 
@@ -96,12 +96,12 @@ def hours_once() -> Iterator[None]:
 @contextmanager
 def no_outbox() -> Iterator[None]:
     """Publishes what it has just written and keeps no note of it: gone where it dies in between."""
-    written = plan.device_item
+    written = planner.device_item
 
     def without(device: items.Device) -> items.Item:
         return {name: value for name, value in written(device).items() if name != "outbox"}
 
-    with patch.object(plan, "device_item", without):
+    with patch.object(planner, "device_item", without):
         yield
 
 

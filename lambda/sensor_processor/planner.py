@@ -1,0 +1,213 @@
+"""Folds a device's readings, in order, into chunks: its minutes, detectors, hours and days as they go on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from sensor_processor.aggregate import MINUTE_MS, Added, Minute
+from sensor_processor.catalogue import Catalogue
+from sensor_processor.chunk import Chunk, Tally
+from sensor_processor.detection import BEGIN, DeviceDetectors, Finding
+from sensor_processor.history import Level, Part, PeriodKey, hour_of
+from sensor_processor.history_items import period_item
+from sensor_processor.items import Device, Item, device_item, event_item, minute_item
+from sensor_processor.notice import OUTBOX, notice_of
+from sensor_processor.open_hour import OpenHour
+from sensor_processor.progress import advanced, straggler_findings
+from sensor_processor.reading import Reading
+from sensor_processor.retention import Retention
+from sensor_processor.rollup import Rollup
+from sensor_processor.sizes import size_of, size_of_device, size_of_minute, size_of_period
+
+CHUNK_ITEMS = 90
+"""Items of one device in a transaction, below DynamoDB's 100 for a call."""
+
+CHUNK_BYTES = 1_000_000
+"""Bytes of one device's items in a transaction, well below DynamoDB's 4 MB for a call."""
+
+FEW_MINUTES = 15
+"""With the hours and days that they may end, they leave room for a reading's anomalies in a chunk."""
+
+MAX_FINDINGS = 40
+"""Anomalies of one reading; a message with more metrics out of order than this says nothing new with the rest."""
+
+
+class _Open(msgspec.Struct):
+    """The chunk that readings are being put into."""
+
+    readings: list[Reading] = []
+    overflow: list[Reading] = []
+    fresh: list[Reading] = []
+    touched: dict[int, Minute] = {}
+    anomalies: dict[str, Item] = {}
+    notices: list[str] = []
+    tally: Tally = msgspec.field(default_factory=Tally)
+
+
+class Planner:
+    """Folds ordered readings into minutes and detectors, and closes a chunk where a transaction would be full."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        device: Device | None,
+        minutes: dict[int, Minute],
+        parts: Mapping[PeriodKey, Mapping[int, Part]],
+        open_hour: OpenHour | None,
+        detectors: DeviceDetectors,
+        catalogue: Catalogue,
+        retention: Retention,
+    ) -> None:
+        self.chunks: list[Chunk] = []
+        self.device = device
+        self.notices: list[str] = [] if device is None else list(device.outbox)
+        self._minutes = minutes
+        self.rollup = Rollup(
+            name,
+            before=None if device is None else device.newest_reading,
+            is_new=device is None,
+            parts=parts,
+            minutes=minutes,
+            open_hour=open_hour,
+        )
+        self._detectors = detectors
+        self._catalogue = catalogue
+        self._retention = retention
+        self._open = _Open()
+
+    def take(self, readings: Sequence[Reading]) -> None:
+        """Folds readings in, which come in order."""
+        detectors, device_types = self._detectors, self._catalogue.device_types
+        for reading in readings:
+            start = reading.time - reading.time % MINUTE_MS
+            minute = self._minutes.get(start)
+            if minute is None:
+                minute = self._minutes[start] = Minute(device=reading.envelope.thing, start=start)
+            chunk = self._open
+            # Whatever a reading makes fits into a chunk that has little in it yet.
+            if chunk.touched and (start not in chunk.touched or chunk.anomalies or len(chunk.touched) > FEW_MINUTES):
+                self._make_room(reading, start=start, minute=minute)
+                chunk = self._open
+            metrics = device_types[reading.envelope.device_type]
+            is_in_order = reading.order >= detectors.newest
+            # Asked before the reading is counted in: a minute that shows an excursion already needs no second anomaly.
+            stragglers = [] if is_in_order else self._stragglers(reading, minute)
+            added = minute.add(reading)
+            chunk.readings.append(reading)
+            if added is Added.NEW:
+                chunk.touched[start] = minute
+                chunk.fresh.append(reading)
+                findings = (
+                    detectors.learn(reading.order, reading.metrics, metrics=metrics) if is_in_order else stragglers
+                )
+                if findings:
+                    self._note(reading, findings)
+            elif added is Added.FULL:
+                chunk.overflow.append(reading)
+            elif added is Added.DUPLICATE:
+                chunk.tally.duplicates += 1
+            else:
+                chunk.tally.conflicts += 1
+                chunk.touched[start] = minute
+
+    def _stragglers(self, reading: Reading, minute: Minute) -> list[Finding]:
+        self._settle(minute)
+        metrics = self._catalogue.device_types[reading.envelope.device_type]
+        return straggler_findings(reading, metrics=metrics, minute=minute)
+
+    def _settle(self, minute: Minute) -> None:
+        settled = minute.settle(self._catalogue.device_types)
+        self.rollup.count(minute, settled)
+        self._open.tally.late += settled.late
+        self._open.tally.unknown_metrics += settled.unknown
+
+    def _note(self, reading: Reading, findings: Sequence[Finding]) -> None:
+        for finding in findings[:MAX_FINDINGS]:
+            told: dict[str, Any] = {
+                "device": reading.envelope.thing,
+                "facility": reading.envelope.facility,
+                "device_type": reading.envelope.device_type,
+                "time": reading.time,
+                "retention_days": self._retention.anomalies,
+            }
+            item = event_item(finding, **told)
+            # By key: two readings of one millisecond may find the same, and a transaction takes a key once.
+            if item["bucket"]["S"] not in self._open.anomalies:
+                self._open.anomalies[item["bucket"]["S"]] = item
+                self._open.tally.anomalies += finding.kind == BEGIN
+                unit = self._catalogue.device_types[reading.envelope.device_type][finding.metric].unit
+                self._open.notices.append(notice_of(item, kind=finding.kind, unit=unit))
+
+    def _make_room(self, reading: Reading, *, start: int, minute: Minute) -> None:
+        """Closes the chunk if the reading's items might not fit in it any more."""
+        chunk = self._open
+        periods = 2 * len({hour_of(touched) for touched in (start, *chunk.touched)}) + 2
+        items = 1 + len(chunk.touched) + len(chunk.anomalies) + (start not in chunk.touched) + periods
+        if items + min(4 * len(reading.metrics) + 4, MAX_FINDINGS) > CHUNK_ITEMS:
+            self.close()
+        elif start not in chunk.touched:
+            metrics = len(self._catalogue.device_types[reading.envelope.device_type])
+            size = periods * size_of_period(metrics)
+            size += sum(size_of_minute(touched, metrics) for touched in (*chunk.touched.values(), minute))
+            if chunk.touched and size > CHUNK_BYTES:
+                self.close()
+
+    def close(self) -> None:
+        """Makes a chunk of what was taken since the last one."""
+        for minute in self._open.touched.values():
+            self._settle(minute)
+        taken, self._open = self._open, _Open()
+        if not taken.readings:
+            return
+        last = taken.readings[-1].envelope
+        before = self.device
+        item = None
+        items: tuple[Item, ...] = ()
+        size = 0
+        taken.tally.processed = len(taken.fresh)
+        if taken.touched:
+            self.notices += taken.notices
+            self.device = advanced(
+                before,
+                taken.fresh or taken.readings,
+                messages=taken.tally.processed,
+                detectors=self._detectors,
+                outbox=tuple(self.notices[-OUTBOX:]),
+            )
+            item = device_item(self.device)
+            periods = self._periods(before, self.device, taken.touched)
+            items = (
+                *(minute_item(minute, retention_days=self._retention.minutes) for minute in taken.touched.values()),
+                *periods,
+                *taken.anomalies.values(),
+            )
+            size = size_of_device(self.device) + sum(map(size_of, (*periods, *taken.anomalies.values())))
+            size += sum(size_of_minute(minute, len(minute.metrics)) for minute in taken.touched.values())
+        self.chunks.append(
+            Chunk(
+                device=last.thing,
+                facility=last.facility,
+                device_type=last.device_type,
+                expected_version=None if before is None else before.version,
+                device_item=item,
+                items=items,
+                size=size,
+                readings=tuple(taken.readings),
+                overflow=tuple(taken.overflow),
+                tally=taken.tally,
+            )
+        )
+
+    def _periods(self, before: Device | None, device: Device, touched: Iterable[int]) -> list[Item]:
+        """The items of hours and days that end or change."""
+        if device.newest_reading is None:
+            return []
+        periods = self.rollup.periods(
+            before=None if before is None else before.newest_reading, newest=device.newest_reading, touched=touched
+        )
+        days = {Level.HOUR: self._retention.hours, Level.DAY: self._retention.days}
+        return [period_item(period, retention_days=days[period.level]) for period in periods]
