@@ -161,14 +161,15 @@ def test_runs_side_by_side_share_the_quotas(tmp_path: Path) -> None:
     project = make_onboarding_project(tmp_path / "project", things=60, others=60)
     for plant in (PLANT, OTHER_PLANT):
         make_csrs(project, plant)
-    with running(scale=4) as service:
+    # Where the service stands still for as long as its buckets last, calls that came in time are throttled.
+    with running(scale=2) as service:
         place = Site(project=project, service=service, things=60)
         both = [place.start("--json", plant=plant) for plant in (PLANT, OTHER_PLANT)]
         results = [finished(process) for process in both]
         state = service.state()
     assert [60, 60] == [result["onboarded"] for result in results]
     assert {} == state["throttles"]
-    assert max(result["seconds"] for result in results) > 1.7
+    assert max(result["seconds"] for result in results) > 3.4
     groups = {(name[:5], *thing["groups"]) for name, thing in state["things"].items()}
     assert {(plant, f"thing-group-{plant}-press-{SUFFIX}") for plant in (PLANT, OTHER_PLANT)} == groups
 
