@@ -6,13 +6,12 @@ import base64
 import gzip
 import json
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
 from zlib import crc32
 
+from tests.integration.faults.history import Measured, differences, thousandths
 from tests.integration.faults.load import CATALOGUE, DAY, HOUR, MINUTE, Sent
 
 METRICS = frozenset(CATALOGUE["device_types"]["press-monitor"]["metrics"])  # type: ignore[index]
@@ -122,43 +121,18 @@ class Oracle:
             if item is None:
                 found.append(f"no such period: {key}")
             elif not any(self._may_differ(identities) for _, identities in minutes):
-                found += [f"{key}: {fault}" for fault in self._unlike(item, minutes)]
+                found += [f"{key}: {fault}" for fault in differences(item, list(map(self._measured, minutes)))]
         self.periods = len(periods)
         return [*found, *(f"a period that is not over: {key}" for key in held)]
 
-    def _unlike(self, item: Any, minutes: list[tuple[int, dict[Any, list[Copy]]]]) -> Iterator[str]:
-        each = [self._expected(start, identities) for start, identities in minutes]
-        got, expected = int(item["messages"]["N"]), sum(minute.messages for minute in each)
-        if got != expected:
-            yield f"{got} messages instead of {expected}"
-        parts = "minutes" if item["bucket"]["S"].startswith("hour#") else "hours"
-        apart = MINUTE if parts == "minutes" else HOUR
-        if int(item[parts]["N"]) != len({start // apart for start, _ in minutes}):
-            yield f"{item[parts]['N']} {parts}"
+    def _measured(self, minute: tuple[int, dict[Any, list[Copy]]]) -> Measured:
+        start, identities = minute
         values: dict[str, list[int]] = defaultdict(list)
-        for _, identities in minutes:
-            for copies in identities.values():
-                for name, value in self._first(copies)[2]:
-                    if name in METRICS:
-                        values[name].append(value)
-        if item["metrics"]["M"].keys() != values.keys():
-            yield f"the metrics {sorted(item['metrics']['M'])} instead of {sorted(values)}"
-            return
-        for name, all_values in values.items():
-            numbers = item["metrics"]["M"][name]["M"]
-            all_values.sort()
-            exact = [len(all_values), sum(all_values), all_values[0], all_values[-1]]
-            got_numbers = [int(numbers["count"]["N"])] + [
-                _thousandths(numbers[part]["N"]) for part in ("sum", "min", "max")
-            ]
-            if got_numbers != exact:
-                yield f"{name}: {got_numbers} instead of {exact}"
-            if abs(float(numbers["mean"]["N"]) * 1000 * len(all_values) - exact[1]) > 1e-6 * abs(exact[1]):
-                yield f"{name}: the mean {numbers['mean']['N']}"
-            for rank in (5, 50, 95, 99):
-                right = all_values[int(rank / 100 * (len(all_values) - 1))]
-                if abs(float(numbers[f"p{rank:02d}"]["N"]) * 1000 - right) > 0.0101 * right:
-                    yield f"{name}: p{rank} is {numbers[f'p{rank:02d}']['N']}, not {right / 1000}"
+        for copies in identities.values():
+            for name, value in self._first(copies)[2]:
+                if name in METRICS:
+                    values[name].append(value)
+        return Measured(start=start, messages=len(identities), values=values)
 
     @staticmethod
     def _time_of(identity: Any) -> int:
@@ -201,7 +175,7 @@ class Oracle:
             late=int(item["late"]["N"]),
             metrics={
                 name: [int(numbers["M"]["count"]["N"])]
-                + [_thousandths(numbers["M"][part]["N"]) for part in ("sum", "min", "max", "last")]
+                + [thousandths(numbers["M"][part]["N"]) for part in ("sum", "min", "max", "last")]
                 for name, numbers in item["metrics"]["M"].items()
             },
         )
@@ -244,8 +218,3 @@ class Oracle:
             if base64.b64decode(line["raw"]) != sent.payload:
                 found.append(f"{number} was quarantined with other bytes")
         return found
-
-
-def _thousandths(text: str) -> Any:
-    number = Decimal(text) * 1000
-    return int(number) if number == int(number) else number
