@@ -35,7 +35,7 @@ class Entry:
 
 PLATFORM: dict[str, tuple[str, str]] = {
     "stream-telemetry": ("Kinesis stream", "takes the readings of all facilities, in order for each device"),
-    "table-readings": ("DynamoDB table", "holds each device's measurements by the minute, hour and day, and its anomalies"),
+    "table-readings": ("DynamoDB table", "holds what devices measured by the minute, hour and day, and anomalies"),
     "table-devices": ("DynamoDB table", "holds what is known of each device: first and last contact, its detectors"),
     "function-sensor-processor": ("Lambda function", "aggregates readings, finds anomalies and archives what came in"),
     "/aws/lambda/function-sensor-processor": ("log group", "is the sensor processor's"),
