@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from botocore.exceptions import ClientError
-
 from generator.diagnostics import RequestError
 from operations.devices import moves
 from operations.devices.actions import eventually, gone, lock_out, remove_certificate
@@ -22,7 +20,6 @@ from operations.devices.moves import Move, last_move
 from operations.devices.registered import Registered, id_of, principals_of
 from operations.devices.renewal import find_certificate, make_certificate, policy_on
 from operations.onboarding import entries
-from operations.onboarding.calls import code_of
 from operations.onboarding.perform import groups_of
 from operations.onboarding.planned import PlannedThing
 from operations.onboarding.records import Step
@@ -108,20 +105,11 @@ def _intend(work: Work, planned: PlannedMove, *, keys: MoveKeys, renewal: Renewa
 
 def _make_thing(work: Work, thing: PlannedThing) -> None:
     """The thing in its group; without a certificate it is nobody yet."""
-    try:
-        work.calls.call(
-            "CreateThing",
-            thingName=thing.name,
-            thingTypeName=thing.thing_type,
-            attributePayload={"attributes": thing.attributes},
-        )
-    except ClientError as error:
-        if code_of(error) != "ResourceAlreadyExistsException":
-            raise
+    if not work.calls.create_thing(thing):
         raise RequestError(
             f"AWS IoT has another thing {thing.name}, with other attributes or of another type",
             hint="the device is where it was: delete that thing if nobody needs it, then ask for the move again",
-        ) from None
+        )
     group = work.groups[thing.device_type].thing_group
     work.calls.call("AddThingToThingGroup", thingGroupName=group, thingName=thing.name)
 

@@ -11,6 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionEr
 
 from generator.diagnostics import EnvironmentFault
 from operations.onboarding.pacing import Pacer
+from operations.onboarding.planned import PlannedThing
 
 THROTTLED = frozenset({"ThrottlingException", "TooManyRequestsException", "Throttling", "RequestLimitExceeded"})
 REFUSED = frozenset(
@@ -46,6 +47,17 @@ class IotCalls:
     def call_once(self, api: str, **arguments: Any) -> dict[str, Any]:
         """A call that makes another thing each time. Raises UnknownOutcomeError where an answer is missing."""
         return self._call(api, arguments, may_repeat=False)
+
+    def create_thing(self, thing: PlannedThing) -> bool:
+        """Whether the thing is there as planned: not where another one, of other attributes or type, has its name."""
+        attributes = {"attributes": thing.attributes}
+        try:
+            self.call("CreateThing", thingName=thing.name, thingTypeName=thing.thing_type, attributePayload=attributes)
+        except ClientError as error:
+            if code_of(error) != "ResourceAlreadyExistsException":
+                raise
+            return False
+        return True
 
     def _call(self, api: str, arguments: dict[str, Any], *, may_repeat: bool) -> dict[str, Any]:
         failures = throttles = 0

@@ -100,20 +100,11 @@ def _do(work: Work, step: Step, thing: PlannedThing, arn: str) -> None:
     group = work.groups[thing.device_type]
     call = work.calls.call
     if step is Step.THING:
-        try:
-            call(
-                "CreateThing",
-                thingName=thing.name,
-                thingTypeName=thing.thing_type,
-                attributePayload={"attributes": thing.attributes},
-            )
-        except ClientError as error:
-            if code_of(error) != "ResourceAlreadyExistsException":
-                raise
+        if not work.calls.create_thing(thing):
             raise DeviceFaultError(
                 f"AWS IoT has another thing {thing.name}, with other attributes or of another type",
                 "compare it with fleet.yaml; delete it, or name the planned thing anew",
-            ) from None
+            )
     elif step is Step.GROUP:
         call("AddThingToThingGroup", thingGroupName=group.thing_group, thingName=thing.name)
     elif step is Step.ATTACH:
