@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -60,14 +61,14 @@ class ArchiveObject:
 
 def readings_objects(readings: Sequence[Reading], *, shard: str) -> list[ArchiveObject]:
     """One object for each facility, device type and UTC date of arrival: the same readings give the same bytes."""
-    groups: dict[tuple[str, str, int], list[Reading]] = {}
+    groups: defaultdict[tuple[str, str, int], list[Reading]] = defaultdict(list)
+    last = ""
     for reading in readings:
-        envelope = reading.envelope
-        place = envelope.facility, envelope.device_type, envelope.received_at // _DAY_MS
-        group = groups.setdefault(place, [])
         # A record may hold many readings; it is one line.
-        if not group or group[-1].sequence_number != reading.sequence_number:
-            group.append(reading)
+        if reading.sequence_number != last:
+            last = reading.sequence_number
+            envelope = reading.envelope
+            groups[envelope.facility, envelope.device_type, envelope.received_at // _DAY_MS].append(reading)
     return [
         _object(
             f"raw/facility={facility}/device_type={device_type}/date={_date(day)}",

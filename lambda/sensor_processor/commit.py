@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -48,9 +49,10 @@ def commit(
     retry: Retry,
 ) -> Outcome:
     """Writes what the readings change; those that could not be written in time are `failed`."""
-    pending: dict[str, list[Reading]] = {}
+    by_device: defaultdict[str, list[Reading]] = defaultdict(list)
     for reading in readings:
-        pending.setdefault(reading.envelope.thing, []).append(reading)
+        by_device[reading.envelope.thing].append(reading)
+    pending = dict(by_device)
     outcome = Outcome()
     attempt = 0
     while pending:
