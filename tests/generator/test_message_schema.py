@@ -29,7 +29,7 @@ def test_a_device_types_metrics_are_in_its_schema() -> None:
 
 def test_the_bounds_are_those_of_the_processor() -> None:
     """Both programs, which know nothing of each other, say the same."""
-    from sensor_processor import reading
+    from sensor_processor import catalogue, reading
 
     assert (MAX_METRICS, MAX_READINGS, MAX_SEQUENCE, VALUE_BOUND) == (
         reading.MAX_METRICS,
@@ -37,7 +37,7 @@ def test_the_bounds_are_those_of_the_processor() -> None:
         reading.MAX_SEQUENCE,
         reading.VALUE_BOUND,
     )
-    assert METRIC_NAME.strip("^$") == reading._METRIC_NAME.pattern
+    assert METRIC_NAME.strip("^$") == catalogue.METRIC_NAME.pattern
 
 
 def test_the_command_prints_it() -> None:
