@@ -95,3 +95,39 @@ def test_reads_are_spared_for_devices_that_come_again(platform: Any, event: Any,
         platform.handle(event(record(payload=payload(sequence=number, time=time), received_at=time)))
 
     assert [list(tables) for tables in asked] == [["table-devices-dev"], ["table-readings-dev"], ["table-readings-dev"]]
+
+
+def test_an_hour_that_was_counted_whole_ends_without_a_question(
+    platform: Any, event: Any, record: Any, payload: Any
+) -> None:
+    """A process that began in the midst of an hour asks once for its minutes; both come to the same."""
+    asked: list[str] = []
+
+    def note(**call: Any) -> None:
+        asked.append(call["model"].name)
+
+    def bring(*minutes: int) -> None:
+        platform.own_dynamodb.meta.events.register("before-call.dynamodb.Query", note, unique_id="note")
+        for minute in minutes:
+            time = HALF_PAST_TWO + minute * 60_000
+            message = payload(time=time, sequence=minute, metrics={"temperature": 60.0 + minute % 7})
+            assert platform.handle(event(record(payload=message, received_at=time + 50))) == []
+
+    bring(0, 10, 20, 31)
+    assert [] == asked
+    platform.restart()
+    bring(45, 91)
+    assert ["Query"] == asked
+    hours = {item["bucket"]["S"]: item for item in platform.items() if item["bucket"]["S"].startswith("hour#")}
+    assert {"hour#2026-11-23T14Z": ("3", "3", "189"), "hour#2026-11-23T15Z": ("2", "2", "126")} == {
+        bucket: (
+            item["messages"]["N"],
+            item["minutes"]["N"],
+            item["metrics"]["M"]["temperature"]["M"]["sum"]["N"],
+        )
+        for bucket, item in hours.items()
+    }
+
+
+HALF_PAST_TWO = 1_795_444_200_000
+"""2026-11-23T14:30Z in ms."""
