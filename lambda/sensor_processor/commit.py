@@ -83,8 +83,10 @@ def _plans(
     memory: Memory,
     retry: Retry,
 ) -> dict[str, Plan]:
-    open_hours = memory.take_hours(pending)
-    devices = memory.recall(pending)
+    recalled = memory.recall(pending)
+    devices = {name: known.device for name, known in recalled.items()}
+    # A device that is read has no hour here: whoever wrote it last may have counted more.
+    open_hours = {name: known.open_hour for name, known in recalled.items()}
     devices |= store.load_devices([name for name in pending if name not in devices], retry=retry)
     wanted, wanted_parts = [], []
     for name, readings in pending.items():

@@ -7,7 +7,7 @@ one, and a device whose write did not hold is forgotten, read and planned anew.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -20,36 +20,35 @@ CAPACITY = 4_000
 """Devices, of about 25 kB each with four metrics: 100 MB of the function's memory at most."""
 
 
+class Known(NamedTuple):
+    """A device, and its hour that is not over, where that is known: both of the same version."""
+
+    device: Device
+    open_hour: OpenHour | None
+
+
 class Memory:
     """Devices as their items are believed to be, and the detectors whose state is in them."""
 
     def __init__(self, *, capacity: int = CAPACITY) -> None:
         self._capacity = capacity
-        self._devices: dict[str, Device] = {}
-        self._hours: dict[str, OpenHour] = {}
+        self._devices: dict[str, Known] = {}
         self._detectors: dict[str, tuple[str, bytes, DeviceDetectors]] = {}
 
-    def recall(self, names: Iterable[str]) -> dict[str, Device]:
+    def recall(self, names: Iterable[str]) -> dict[str, Known]:
         """Those of these devices that are remembered; each is forgotten until it is noted again."""
-        return {name: device for name in names if (device := self._devices.pop(name, None)) is not None}
+        return {name: known for name in names if (known := self._devices.pop(name, None)) is not None}
 
-    def take_hours(self, names: Iterable[str]) -> dict[str, OpenHour]:
-        """The hours that are not over of these devices, where they are known; each is forgotten with its device."""
-        return {name: hour for name in names if (hour := self._hours.pop(name, None)) is not None}
-
-    def note(self, device: Device, hour: OpenHour | None = None) -> None:
+    def note(self, device: Device, open_hour: OpenHour | None = None) -> None:
         """Remembers a device, and its hour that is not over, as this process has just written them."""
         _make_room(self._devices, self._capacity)
-        self._devices[device.name] = device
-        if hour is not None:
-            _make_room(self._hours, self._capacity)
-            self._hours[device.name] = hour
+        self._devices[device.name] = Known(device, open_hour)
 
     def note_outbox(self, name: str, outbox: tuple[str, ...]) -> None:
         """Remembers what is left to be told of a device: what was told leaves its item with the next write."""
-        device = self._devices.get(name)
-        if device is not None:
-            self._devices[name] = msgspec.structs.replace(device, outbox=outbox)
+        known = self._devices.get(name)
+        if known is not None:
+            self._devices[name] = known._replace(device=msgspec.structs.replace(known.device, outbox=outbox))
 
     def take_detectors(self, device: Device, device_type: str, *, metrics: Mapping[str, Metric]) -> DeviceDetectors:
         """The device's detectors; the caller has them alone. Raises StateError.

@@ -31,6 +31,8 @@ class OpenHour(msgspec.Struct, kw_only=True):
 
     def count(self, minute: Minute, settled: Settled) -> None:
         """Counts in what has just been settled in one of its minutes."""
+        if not settled.messages:
+            return
         self.minutes.add(minute.start)
         self.messages += settled.messages
         self.late += settled.late

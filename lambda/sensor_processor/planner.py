@@ -69,7 +69,6 @@ class Planner:
         self.rollup = Rollup(
             name,
             before=None if device is None else device.newest_reading,
-            is_new=device is None,
             parts=parts,
             minutes=minutes,
             open_hour=open_hour,

@@ -24,7 +24,7 @@ class Rollup:
     """Of one device. `parts` are what the tables hold of each hour and day in question, `minutes` what is known now.
 
     `before` is the newest reading's time (ms) before all this, None where nobody knows; `open_hour` its hour, where
-    that is known. `is_new`: there was no reading.
+    that is known.
     """
 
     def __init__(
@@ -32,14 +32,12 @@ class Rollup:
         device: str,
         *,
         before: int | None,
-        is_new: bool,
         parts: Mapping[PeriodKey, Mapping[int, Part]],
         minutes: Mapping[int, Minute],
         open_hour: OpenHour | None,
     ) -> None:
         self._device = device
         self._before = before
-        self._is_new = is_new
         self._parts = parts
         self._minutes = minutes
         self._open_hour = open_hour
@@ -72,7 +70,8 @@ class Rollup:
     def open_hour(self, newest: int) -> OpenHour | None:
         """The hour of the newest reading (ms) after all this, where it is known."""
         start = hour_of(newest)
-        if self._is_new or (self._before is not None and hour_of(self._before) < start):
+        # Later minutes than those of the newest reading are nowhere yet, so these are all that the hour has.
+        if self._before is not None and hour_of(self._before) < start:
             minutes = self._known_minutes(start)
             return open_hour_of(minutes, device=self._device, start=start) if minutes else None
         return self._open_hour

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from sensor_processor import handler
 from sensor_processor.catalogue import Catalogue
 from sensor_processor.detection import DeviceDetectors
 from sensor_processor.items import Device
-from sensor_processor.memory import Memory
+from sensor_processor.memory import Known, Memory
 
 RECEIVED_AT = 1_795_445_343_250
 
@@ -53,7 +55,7 @@ def test_a_recalled_device_is_forgotten_until_it_is_noted_again(catalogue: Catal
     memory, device = Memory(), make_device(detectors=b"")
     memory.note(device)
 
-    assert memory.recall(["press-1", "press-2"]) == {"press-1": device}
+    assert memory.recall(["press-1", "press-2"]) == {"press-1": Known(device, None)}
     assert memory.recall(["press-1", "press-2"]) == {}
 
 
@@ -97,35 +99,65 @@ def test_reads_are_spared_for_devices_that_come_again(platform: Any, event: Any,
     assert [list(tables) for tables in asked] == [["table-devices-dev"], ["table-readings-dev"], ["table-readings-dev"]]
 
 
-def test_an_hour_that_was_counted_whole_ends_without_a_question(
-    platform: Any, event: Any, record: Any, payload: Any
-) -> None:
+def test_an_hour_that_was_counted_whole_ends_without_a_question(platform: Any, bring: Any) -> None:
     """A process that began in the midst of an hour asks once for its minutes; both come to the same."""
     asked: list[str] = []
 
     def note(**call: Any) -> None:
         asked.append(call["model"].name)
 
-    def bring(*minutes: int) -> None:
+    def watched(*minutes: int) -> list[str]:
+        asked.clear()
         platform.own_dynamodb.meta.events.register("before-call.dynamodb.Query", note, unique_id="note")
+        bring(*minutes)
+        return list(asked)
+
+    assert ["Query"] == watched(0, 10, 20, 31)  # who knows what there was before its first reading
+    assert [] == watched(45, 91)
+    platform.restart()
+    assert ["Query"] == watched(100, 152)
+    assert {"14": ("3", "3", "189"), "15": ("2", "2", "126"), "16": ("2", "2", "122")} == hours(platform)
+
+
+def test_an_hour_is_forgotten_with_its_device(platform: Any, bring: Any) -> None:
+    """What others wrote of a device meanwhile is in its hour, whichever process ends it."""
+    bring(25, 31)
+    first = handler.runtime()
+    first.memory._capacity = 1
+    bring(32, number=2)
+    platform.restart()
+    bring(40)
+
+    bring(92, process=first)
+
+    assert ("2", "2", "128") == hours(platform)["15"]
+
+
+@pytest.fixture
+def bring(platform: Any, event: Any, record: Any, payload: Any) -> Any:
+    """Hands a process, or the one that runs, a reading of a thing for each of these minutes after half past two."""
+
+    def handle(*minutes: int, number: int = 1, process: Any = None) -> None:
         for minute in minutes:
             time = HALF_PAST_TWO + minute * 60_000
             message = payload(time=time, sequence=minute, metrics={"temperature": 60.0 + minute % 7})
-            assert platform.handle(event(record(payload=message, received_at=time + 50))) == []
+            batch = event(record(payload=message, received_at=time + 50, number=number))
+            answer = handler.respond(process or handler.runtime(), batch, None)
+            assert [] == answer["batchItemFailures"]
 
-    bring(0, 10, 20, 31)
-    assert [] == asked
-    platform.restart()
-    bring(45, 91)
-    assert ["Query"] == asked
-    hours = {item["bucket"]["S"]: item for item in platform.items() if item["bucket"]["S"].startswith("hour#")}
-    assert {"hour#2026-11-23T14Z": ("3", "3", "189"), "hour#2026-11-23T15Z": ("2", "2", "126")} == {
-        bucket: (
+    return handle
+
+
+def hours(platform: Any) -> dict[str, tuple[str, str, str]]:
+    """Messages, minutes and sum of the temperature, by hour of the day, of the first thing."""
+    return {
+        item["bucket"]["S"][16:18]: (
             item["messages"]["N"],
             item["minutes"]["N"],
             item["metrics"]["M"]["temperature"]["M"]["sum"]["N"],
         )
-        for bucket, item in hours.items()
+        for item in platform.items()
+        if item["bucket"]["S"].startswith("hour#") and item["device"]["S"] == "sg-01-press-monitor-0001-dev"
     }
 
 

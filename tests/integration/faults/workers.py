@@ -16,6 +16,10 @@ from tests.integration.faults.chaos import Clock
 from tests.integration.faults.stubs import S3, DynamoDb, Sns
 
 
+REMEMBERED = 40
+"""Devices, of the fifty that send to a shard: some are remembered, and some have to be read again."""
+
+
 def new_worker(
     dynamo: DynamoDb, s3: S3, sns: Sns, *, catalogue: Catalogue, dice: Random, clock: Clock
 ) -> handler.Runtime:
@@ -35,7 +39,7 @@ def new_worker(
         store=Store(client=dynamo, readings_table="table-readings", devices_table="table-devices", random=dice),
         archive=Archive(client=s3, bucket="bucket"),
         notifier=Notifier(topic_arn="topic", make_client=lambda: sns),
-        memory=Memory(),
+        memory=Memory(capacity=REMEMBERED),
         random=dice,
         clock=clock,
         sleep=clock.sleep,
