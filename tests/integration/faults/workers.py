@@ -15,7 +15,6 @@ from sensor_processor.store import Store
 from tests.integration.faults.chaos import Clock
 from tests.integration.faults.stubs import S3, DynamoDb, Sns
 
-
 REMEMBERED = 40
 """Devices, of the fifty that send to a shard: some are remembered, and some have to be read again."""
 
