@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from generator.diagnostics import EnvironmentFault
-from operations.onboarding.database import connect
+from operations.database import connect
 
 FORMAT = 1
 SCHEMA = """

@@ -11,9 +11,9 @@ from typing import Any
 
 from cryptography import x509
 
+from operations.database import connect
 from operations.devices.registered import id_of, principals_of
 from operations.onboarding.calls import IotCalls
-from operations.onboarding.database import connect
 from operations.onboarding.journal import Journal
 from operations.onboarding.lists.material import key_digest
 

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from generator.diagnostics import EnvironmentFault
-from operations.onboarding.database import connect
+from operations.database import connect
 from operations.onboarding.lists.record import Fault
 from operations.onboarding.matching import Held, Pair
 from operations.onboarding.records import (

@@ -1,4 +1,4 @@
-"""Opens the SQLite files that several runs share, in a way that two of them may begin at the same moment."""
+"""Opens the SQLite files that several runs share, so that two of them may begin at the same moment."""
 
 from __future__ import annotations
 
