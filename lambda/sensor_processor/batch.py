@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sensor_processor.base64 import decode_base64
+from sensor_processor.base64 import decode_base64, encode_base64
 from sensor_processor.catalogue import Catalogue
 from sensor_processor.envelope import Envelope, has_safe_ids, parse_envelope
 from sensor_processor.poison import PoisonReading
@@ -122,7 +121,7 @@ def _make_poison(
         else UNKNOWN,
         reason=error.reason,
         detail=error.detail[:500],
-        raw=text if is_base64 else base64.b64encode(text.encode("utf-8", "surrogatepass")).decode(),
+        raw=text if is_base64 else encode_base64(text.encode("utf-8", "surrogatepass")),
         raw_of=origin if is_base64 else f"{origin}_text",
         received_at=arrived_at if envelope is None else envelope.received_at,
         envelope=envelope,

@@ -126,7 +126,7 @@ def _minutes_to_load(name: str, last: int | None, times: Sequence[int]) -> list[
 def _parts_to_load(name: str, last: int | None, times: Sequence[int], open_hour: OpenHour | None) -> list[PeriodKey]:
     """The hours and days of the device that the readings end or change, but for what is known or cannot be there."""
     hours, days = over(before=last, times=times)
-    known = None if open_hour is None else open_hour.start
+    known = None if open_hour is None else open_hour.hour.start
     keys = [(name, Level.HOUR, start) for start in hours if start != known]
     keys += [(name, Level.DAY, start) for start in days]
     return [key for key in keys if last is None or key[2] <= last]

@@ -48,6 +48,7 @@ class Period(Part, kw_only=True):
     level: Level
     device: str
     parts: int
+    metrics: dict[str, Totals]
 
 
 def hour_of(time: int) -> int:

@@ -77,8 +77,8 @@ class Rollup:
         return self._open_hour
 
     def _hour(self, start: int) -> Period | None:
-        if self._open_hour is not None and self._open_hour.start == start:
-            return self._open_hour.period(self._device)
+        if self._open_hour is not None and self._open_hour.hour.start == start:
+            return self._open_hour.hour
         return self._summed(Level.HOUR, start, self._known_minutes(start))
 
     def _known_minutes(self, start: int) -> dict[int, Part]:

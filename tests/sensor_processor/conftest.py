@@ -6,8 +6,10 @@ import base64
 import gzip
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -255,25 +257,25 @@ class Platform:
         return lines
 
 
-@pytest.fixture
-def platform(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Platform]:
-    """Fresh tables and a bucket, and a handler that has not run yet."""
-    file = tmp_path / "catalogue.json"
+@contextmanager
+def running_platform(folder: Path) -> Iterator[Platform]:
+    """Fresh tables and a bucket, and a handler that has not run yet; the catalogue lies in `folder`."""
+    file = folder / "catalogue.json"
     file.write_text(json.dumps(CATALOGUE))
-    for name, value in {
-        "READINGS_TABLE": "table-readings-dev",
-        "DEVICES_TABLE": "table-devices-dev",
-        "ARCHIVE_BUCKET": "bucket-mfg-raw-archive-dev",
-        "ENVIRONMENT_SUFFIX": "dev",
-        "CATALOGUE_FILE": str(file),
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "ap-southeast-1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
-    monkeypatch.setattr(handler, "THREADS", 1)  # moto's tables take one call at a time
-    with mock_aws():
+    with mock_aws(), pytest.MonkeyPatch.context() as patch:
+        for name, value in {
+            "READINGS_TABLE": "table-readings-dev",
+            "DEVICES_TABLE": "table-devices-dev",
+            "ARCHIVE_BUCKET": "bucket-mfg-raw-archive-dev",
+            "ENVIRONMENT_SUFFIX": "dev",
+            "CATALOGUE_FILE": str(file),
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "ap-southeast-1",
+        }.items():
+            patch.setenv(name, value)
+        patch.delenv("AWS_ENDPOINT_URL", raising=False)
+        patch.setattr(handler, "THREADS", 1)  # moto's tables take one call at a time
         handler.runtime.cache_clear()
         dynamodb = boto3.client("dynamodb")
         s3 = boto3.client("s3")
@@ -293,3 +295,10 @@ def platform(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Platfor
         )
         yield Platform(dynamodb=dynamodb, s3=s3)
         handler.runtime.cache_clear()
+
+
+@pytest.fixture
+def platform(tmp_path: Path) -> Iterator[Platform]:
+    """Fresh tables and a bucket, and a handler that has not run yet."""
+    with running_platform(tmp_path) as found:
+        yield found

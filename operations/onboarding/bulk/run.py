@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from boto3.exceptions import S3UploadFailedError
 from botocore.exceptions import BotoCoreError, ClientError
 
 from generator.diagnostics import EnvironmentFault
 from operations.onboarding.bulk import tasks
-from operations.onboarding.bulk.parameters import parameter_line, template_body
+from operations.onboarding.bulk.parameters import attributes_of, parameter_line, template_body
 from operations.onboarding.bulk.reading import read_reports
 from operations.onboarding.bulk.tasks import Task
 from operations.onboarding.calls import UnknownOutcomeError, code_of, message_of
@@ -126,7 +127,7 @@ def _start(work: Work, task: Task, place: BulkPlace) -> str:
     attributes: tuple[str, ...] = ()
     with path.open("wb") as file:
         for thing, request in tasks.lines_of(work.journal, task):
-            attributes = tuple(sorted(thing.attributes.keys() - {"facility", "serial"}))
+            attributes = attributes_of(thing)
             file.write(parameter_line(thing, request, work.groups[thing.device_type]))
     body = template_body(place.template, attributes, is_staged=work.is_staged)
     try:
@@ -148,21 +149,13 @@ def _start(work: Work, task: Task, place: BulkPlace) -> str:
             f"AWS refuses the bulk registration: {code_of(error)}: {message_of(error)}",
             hint="apply the platform's stack (it makes role and bucket), see docs/onboarding.md, then --resume",
         ) from None
-    except Exception as error:
-        if not _is_upload(error):
-            raise
+    except (BotoCoreError, S3UploadFailedError) as error:
         raise EnvironmentFault(
             f"the parameter file did not get to s3://{task.bucket}/{task.key}: {error}",
             hint="apply the platform's stack, check rights and network, then go on with --resume",
         ) from None
     work.journal.write(tasks.started(task, made["taskId"]))
     return str(made["taskId"])
-
-
-def _is_upload(error: Exception) -> bool:
-    from boto3.exceptions import S3UploadFailedError
-
-    return isinstance(error, (BotoCoreError, S3UploadFailedError))
 
 
 def _watch(

@@ -1,4 +1,7 @@
-"""Devices on the local AWS, with real MQTT: rotated, revoked, moved and retired ones are let in or refused."""
+"""Devices on the local AWS, with real MQTT: rotated, revoked, moved and retired ones are let in or refused.
+
+One plant for all of them, and a story: the moves stand on the tests before.
+"""
 
 from __future__ import annotations
 

@@ -7,16 +7,13 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import boto3
 import pytest
 from click.testing import CliRunner, Result
-from moto import mock_aws
 
 from generator.cli import main
 from operations.history import cli
 from operations.history.read import history
-from sensor_processor import handler
-from tests.sensor_processor.conftest import CATALOGUE, make_event, make_payload, make_record
+from tests.sensor_processor.conftest import make_event, make_payload, make_record, running_platform
 
 TABLE = "table-readings-dev"
 THING = "sg-01-press-monitor-0001-dev"
@@ -28,37 +25,7 @@ MINUTE, HOUR = 60_000, 3_600_000
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """What the processor makes of a reading every ten minutes over two days, to 12:50 on the second."""
-    with mock_aws(), pytest.MonkeyPatch.context() as patch:
-        file = tmp_path_factory.mktemp("history") / "catalogue.json"
-        file.write_text(json.dumps(CATALOGUE))
-        for name, value in {
-            "READINGS_TABLE": TABLE,
-            "DEVICES_TABLE": "table-devices-dev",
-            "ARCHIVE_BUCKET": "bucket",
-            "ENVIRONMENT_SUFFIX": "dev",
-            "CATALOGUE_FILE": str(file),
-            "AWS_DEFAULT_REGION": "ap-southeast-1",
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-        }.items():
-            patch.setenv(name, value)
-        patch.delenv("AWS_ENDPOINT_URL", raising=False)
-        patch.setattr(handler, "THREADS", 1)  # moto's tables take one call at a time
-        client = boto3.client("dynamodb")
-        boto3.client("s3").create_bucket(
-            Bucket="bucket", CreateBucketConfiguration={"LocationConstraint": "ap-southeast-1"}
-        )
-        for table, keys in ((TABLE, ("device", "bucket")), ("table-devices-dev", ("device",))):
-            client.create_table(
-                TableName=table,
-                BillingMode="PAY_PER_REQUEST",
-                AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in keys],
-                KeySchema=[
-                    {"AttributeName": name, "KeyType": kind}
-                    for name, kind in zip(keys, ("HASH", "RANGE"), strict=False)
-                ],
-            )
-        handler.runtime.cache_clear()
+    with running_platform(tmp_path_factory.mktemp("history")) as platform:
         times = range(NOON - 48 * HOUR, NOON + HOUR, 10 * MINUTE)
         for batch in (times[:7], times[7:200], times[200:]):
             records = [
@@ -68,9 +35,8 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
                 )
                 for number, at in enumerate(batch)
             ]
-            assert [] == handler.handle(make_event(*records), None)["batchItemFailures"]
-        yield client
-    handler.runtime.cache_clear()
+            assert [] == platform.handle(make_event(*records))
+        yield platform.dynamodb
 
 
 def rows(client: Any, level: str, since: int, until: int = NOON + 55 * MINUTE) -> list[Any]:
