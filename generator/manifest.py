@@ -21,6 +21,9 @@ METRIC_PATTERN = r"^[a-z][a-z0-9_]{0,63}$"
 ACCOUNT_PATTERN = r"^[0-9]{12}$"
 EMAIL_PATTERN = r"^[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63}){1,4}$"
 PHONE_PATTERN = r"^\+[0-9][0-9 ()-]{3,29}[0-9]$"
+MAX_METRICS = 256
+"""Of a device type, and so of a message: what is summed up of more would not fit an item of the readings table."""
+
 TAGS_MAXIMUM = 48
 """AWS takes 50 tags a resource, and every one is tagged with application and environment besides."""
 
@@ -57,7 +60,7 @@ class DeviceType(Model):
 
     description: Annotated[str, Field(min_length=1, max_length=500)]
     sample_interval_s: Annotated[SampleInterval, Field(description="Seconds between two readings.")]
-    metrics: Annotated[dict[MetricName, Metric], Field(min_length=1)]
+    metrics: Annotated[dict[MetricName, Metric], Field(min_length=1, max_length=MAX_METRICS)]
 
 
 class Contact(Model):

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from generator.manifest import DeviceType, FleetManifest, Metric
+from generator.manifest import MAX_METRICS, DeviceType, FleetManifest, Metric
 
 MAX_SEQUENCE = 2**53 - 1
-MAX_METRICS = 256
 MAX_READINGS = 1_000
 VALUE_BOUND = 1e12
 METRIC_NAME = "^[A-Za-z][A-Za-z0-9_.-]{0,63}$"

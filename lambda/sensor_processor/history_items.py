@@ -10,7 +10,7 @@ from sensor_processor.aggregate import Totals
 from sensor_processor.exact import decimal_text, steps_of
 from sensor_processor.history import Level, Part, Period, period_bucket
 from sensor_processor.items import Item, binary_of, expiry_of, number_text
-from sensor_processor.sketch import Sketch
+from sensor_processor.sketch import ITEM_BINS, Sketch
 
 QUANTILES = {"p05": 0.05, "p50": 0.5, "p95": 0.95, "p99": 0.99}
 """By the attribute that holds it, the rank of each quantile that an item tells; others are in its sketch."""
@@ -28,6 +28,7 @@ _MEAN = Context(prec=17)
 
 def period_item(period: Period, *, retention_days: int) -> Item:
     """The item of an hour or a day."""
+    bins = ITEM_BINS // max(len(period.metrics), 1)
     return {
         "device": {"S": period.device},
         "bucket": {"S": period_bucket(period.level, period.start)},
@@ -36,7 +37,7 @@ def period_item(period: Period, *, retention_days: int) -> Item:
         _PARTS[period.level]: {"N": str(period.parts)},
         "messages": {"N": str(period.messages)},
         "late": {"N": str(period.late)},
-        "metrics": {"M": {name: {"M": _numbers(period.metrics[name])} for name in sorted(period.metrics)}},
+        "metrics": {"M": {name: {"M": _numbers(period.metrics[name], bins=bins)} for name in sorted(period.metrics)}},
         "expires_at": {"N": str(expiry_of(period.start, retention_days))},
     }
 
@@ -63,7 +64,8 @@ def _totals(numbers: Mapping[str, Any]) -> Totals:
     )
 
 
-def _numbers(totals: Totals) -> Item:
+def _numbers(totals: Totals, *, bins: int) -> Item:
+    totals.sketch.fit(bins)
     total = Decimal(decimal_text(totals.sum))
     numbers: Item = {
         "count": {"N": str(totals.count)},

@@ -10,7 +10,7 @@ from typing import Any
 
 from sensor_processor.aggregate import Minute
 from sensor_processor.items import Device
-from sensor_processor.sketch import MINUTE_BINS, PERIOD_BINS
+from sensor_processor.sketch import ITEM_BINS, MINUTE_BINS, PERIOD_BINS
 
 _DEVICE = 1_000
 """A device item without its detectors and outbox is smaller: a name, three ids, three times and three numbers."""
@@ -38,4 +38,4 @@ def size_of_minute(minute: Minute, metrics: int) -> int:
 
 def size_of_period(metrics: int) -> int:
     """The largest that an hour's or a day's with so many metrics can be."""
-    return 500 + (400 + 4 * PERIOD_BINS) * metrics
+    return 500 + 400 * metrics + 5 * min(PERIOD_BINS * metrics, ITEM_BINS)

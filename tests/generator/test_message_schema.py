@@ -9,7 +9,8 @@ from click.testing import CliRunner
 
 from generator.cli import main
 from generator.document import parse_document
-from generator.message_schema import MAX_METRICS, MAX_READINGS, MAX_SEQUENCE, METRIC_NAME, VALUE_BOUND, message_schema
+from generator.manifest import MAX_METRICS
+from generator.message_schema import MAX_READINGS, MAX_SEQUENCE, METRIC_NAME, VALUE_BOUND, message_schema
 from generator.validation import validate
 
 ROOT = Path(__file__).parents[2]

@@ -9,6 +9,11 @@ from ddsketch import DDSketch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sensor_processor.aggregate import Totals
+from sensor_processor.history import Level, Period
+from sensor_processor.history_items import period_item
+from sensor_processor.reading import MAX_METRICS
+from sensor_processor.sizes import size_of, size_of_period
 from sensor_processor.sketch import ACCURACY, Sketch, sketch_of
 
 sensible = st.floats(-1e12, 1e12).filter(lambda value: value == 0 or abs(value) > 1e-9)
@@ -81,6 +86,25 @@ def test_a_packed_sketch_comes_back(values: list[float]) -> None:
     sketch = sketch_of(values)
 
     assert state(sketch) == state(Sketch.unpack(sketch.pack()))
+
+
+def test_the_largest_day_fits_an_item() -> None:
+    """As many metrics as a device type may have, each over more bins than a sketch keeps: below DynamoDB's 400 kB."""
+    metrics = {}
+    for number in range(MAX_METRICS):
+        sketch = sketch_of([1.02**power for power in range(1_300)])
+        sketch.bins = dict.fromkeys(sketch.bins, 2_000)
+        metrics[f"{number:064d}"] = Totals(count=10**6, sum=10**37, min=-1e11 / 3, max=1e11 / 3, sketch=sketch)
+    day = Period(
+        **dict.fromkeys(("device", "facility", "device_type"), "x" * 64),
+        **dict.fromkeys(("start", "parts", "messages", "late"), 1),
+        level=Level.DAY,
+        metrics=metrics,
+    )
+
+    size = size_of(period_item(day, retention_days=3650))
+    assert size < size_of_period(MAX_METRICS) < 410_000
+    assert size < 400_000
 
 
 def test_a_packed_sketch_is_small() -> None:
