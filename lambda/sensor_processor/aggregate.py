@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum
 from functools import lru_cache
@@ -128,42 +128,57 @@ class Minute(msgspec.Struct, kw_only=True):
             return Added.CONFLICT
         if len(self.entries) + len(self.conflicts) >= MINUTE_CAPACITY:
             return Added.FULL
-        self.entries[reading.identity] = reading.content
-        self.fresh.append(reading)
+        self.add_new((reading,))
         return Added.NEW
+
+    def are_new(self, readings: Sequence[Reading]) -> bool:
+        """Whether there is room for all of these and none of them is here yet, nor twice among them."""
+        ids = {reading.identity for reading in readings}
+        return (
+            len(ids) == len(readings)
+            and ids.isdisjoint(self.entries)
+            and len(self.entries) + len(self.conflicts) + len(ids) <= MINUTE_CAPACITY
+        )
+
+    def add_new(self, readings: Sequence[Reading]) -> None:
+        """Counts in readings that are new: see `are_new`."""
+        self.entries.update([(reading.identity, reading.content) for reading in readings])
+        self.fresh += readings
 
     def settle(self, device_types: Mapping[str, Mapping[str, object]]) -> Settled:
         """Folds in the values of the readings that were added, which came in their order."""
-        if not self.fresh:
+        taken, self.fresh = self.fresh, []
+        if not taken:
             return Settled()
-        settled = Settled(messages=len(self.fresh))
-        # Readings with the same metrics are folded column by column, not value by value: in half the time.
-        alike: dict[tuple[str, ...], list[Reading]] = {}
-        for reading in self.fresh:
-            if reading.envelope.received_at - reading.time > LATE_MS:
-                settled.late += 1
-            names = tuple(reading.metrics)
-            readings = alike.get(names)
-            if readings is None:
-                alike[names] = [reading]
-            else:
-                readings.append(reading)
-        envelope = reading.envelope
+        late = sum([reading.envelope.received_at - reading.time > LATE_MS for reading in taken])
+        settled = Settled(messages=len(taken), late=late)
+        envelope = taken[-1].envelope
         self.facility, self.device_type = envelope.facility, envelope.device_type
         known = device_types[envelope.device_type]
-        for names, readings in alike.items():
-            order = _rank(readings[-1])
+        for names, readings in _alike(taken):
+            order, is_tied = _rank(readings[-1]), len(readings) > 1 and readings[-2].order == readings[-1].order
             columns = zip(*[reading.metrics.values() for reading in readings], strict=True)
             for name, values in zip(names, columns, strict=True):
                 if name in known:
-                    _fold(settled.metrics, name, aggregate_of(values, last=_last(values, readings), order=order))
+                    last = _last(values, readings) if is_tied else values[-1]
+                    _fold(settled.metrics, name, aggregate_of(values, last=last, order=order))
                 else:
                     settled.unknown += len(values)
         for name, fresh in settled.metrics.items():
             _fold(self.metrics, name, fresh)
-        self.fresh = []
-        self.late += settled.late
+        self.late += late
         return settled
+
+
+def _alike(readings: list[Reading]) -> Iterable[tuple[tuple[str, ...], list[Reading]]]:
+    """The readings by their metrics' names: those with the same are folded column by column, in half the time."""
+    names = [tuple(reading.metrics) for reading in readings]
+    if names.count(names[0]) == len(names):
+        return ((names[0], readings),)
+    groups: dict[tuple[str, ...], list[Reading]] = {}
+    for of, reading in zip(names, readings, strict=True):
+        groups.setdefault(of, []).append(reading)
+    return groups.items()
 
 
 def _fold(metrics: dict[str, MetricAggregate], name: str, fresh: MetricAggregate) -> None:
@@ -207,8 +222,6 @@ def unpack_conflicts(packed: bytes) -> set[bytes]:
 def _last(values: Sequence[float], readings: Sequence[Reading]) -> float:
     """The value of the newest reading; the largest, where several are the newest."""
     newest = readings[-1].order
-    if len(readings) == 1 or readings[-2].order != newest:
-        return values[-1]
     return max(value for value, reading in zip(values, readings, strict=True) if reading.order == newest)
 
 

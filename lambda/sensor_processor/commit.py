@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from sensor_processor.aggregate import Minute, minute_of
 from sensor_processor.catalogue import Catalogue
 from sensor_processor.chunk import Chunk, Tally
-from sensor_processor.history import Level, PeriodKey, hour_of, over
+from sensor_processor.history import HOUR_MS, Level, PeriodKey, hour_of, over
 from sensor_processor.memory import Memory
 from sensor_processor.open_hour import OpenHour
 from sensor_processor.plan import Plan, plan_device
@@ -93,10 +93,11 @@ def _plans(
         device = devices.get(name)
         last = None if device is None else device.newest_reading
         times = [reading.time for reading in readings]
+        oldest, newest = min(times), max(times)
         # Nearly always nothing is wanted: a device that is known goes on in its hour, with its next minute.
-        if last is None or minute_of(min(times)) <= last:
+        if last is None or minute_of(oldest) <= last:
             wanted += _minutes_to_load(name, last, times)
-        if last is None or hour_of(last) != hour_of(max(times)) or hour_of(min(times)) != hour_of(last):
+        if last is None or not hour_of(last) <= oldest <= newest < hour_of(last) + HOUR_MS:
             wanted_parts += _parts_to_load(name, last, times, open_hours.get(name))
     minutes = store.load_minutes(wanted, retry=retry)
     parts = store.load_parts(wanted_parts, retry=retry)

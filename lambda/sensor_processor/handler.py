@@ -14,6 +14,7 @@ from random import Random, SystemRandom
 from typing import Any
 
 import boto3
+import botocore
 from botocore.config import Config
 from botocore.exceptions import ClientError, HTTPClientError
 
@@ -46,6 +47,8 @@ CLIENT = Config(
     retries={"mode": "standard", "total_max_attempts": 1},
     # The items are typed by `items` and checked by its tests; botocore's own check costs as much as the rest of a call.
     parameter_validation=False,
+    # botocore puts its own together anew for each call, from twenty parts.
+    user_agent=f"sensor-processor botocore/{botocore.__version__}",
 )
 
 NOTIFIER_CLIENT = CLIENT.merge(Config(connect_timeout=1, read_timeout=3))

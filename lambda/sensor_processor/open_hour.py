@@ -38,7 +38,8 @@ class OpenHour(msgspec.Struct):
                 totals = metrics[name] = Totals.none()
             totals.absorb(fresh)
         # Who it is of follows its newest minute.
-        if minute.start == max(self.minutes):
+        is_other = minute.device_type != hour.device_type or minute.facility != hour.facility
+        if is_other and minute.start == max(self.minutes):
             hour.facility, hour.device_type = minute.facility, minute.device_type
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Collection, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -33,6 +35,9 @@ FEW_MINUTES = 15
 
 MAX_FINDINGS = 40
 """Anomalies of one reading; a message with more metrics out of order than this says nothing new with the rest."""
+
+
+_time = attrgetter("time")
 
 
 class _Open(msgspec.Struct):
@@ -80,38 +85,73 @@ class Planner:
 
     def take(self, readings: Sequence[Reading]) -> None:
         """Folds readings in, which come in order."""
-        detectors, device_types = self._detectors, self._catalogue.device_types
-        for reading in readings:
+        at = 0
+        while at < len(readings):
+            reading = readings[at]
             start = reading.time - reading.time % MINUTE_MS
             minute = self._minutes.get(start)
             if minute is None:
                 minute = self._minutes[start] = Minute(device=reading.envelope.thing, start=start)
-            chunk = self._open
+            touched = self._open.touched
             # Whatever a reading makes fits into a chunk that has little in it yet.
-            if chunk.touched and (start not in chunk.touched or chunk.anomalies or len(chunk.touched) > FEW_MINUTES):
+            if touched and (start not in touched or self._open.anomalies or len(touched) > FEW_MINUTES):
                 self._make_room(reading, start=start, minute=minute)
-                chunk = self._open
-            metrics = device_types[reading.envelope.device_type]
-            is_in_order = reading.order >= detectors.newest
-            # Asked before the reading is counted in: a minute that shows an excursion already needs no second anomaly.
-            stragglers = [] if is_in_order else self._stragglers(reading, minute)
-            added = minute.add(reading)
-            chunk.readings.append(reading)
-            if added is Added.NEW:
-                chunk.touched[start] = minute
-                chunk.fresh.append(reading)
-                findings = (
-                    detectors.learn(reading.order, reading.metrics, metrics=metrics) if is_in_order else stragglers
-                )
-                if findings:
-                    self._note(reading, findings)
-            elif added is Added.FULL:
-                chunk.overflow.append(reading)
-            elif added is Added.DUPLICATE:
-                chunk.tally.duplicates += 1
+            run = self._run(readings, at, minute)
+            if run:
+                at += self._take_run(run, minute)
             else:
-                chunk.tally.conflicts += 1
-                chunk.touched[start] = minute
+                self._take_one(reading, minute)
+                at += 1
+
+    def _run(self, readings: Sequence[Reading], at: int, minute: Minute) -> Sequence[Reading]:
+        """From `at` on, the readings that go into the minute without a question each; there may be none."""
+        chunk, end = self._open, minute.start + MINUTE_MS
+        if readings[at].order < self._detectors.newest or chunk.anomalies or len(chunk.touched) >= FEW_MINUTES:
+            return ()
+        to = len(readings) if readings[-1].time < end else bisect_left(readings, end, at, key=_time)
+        run = readings if to - at == len(readings) else readings[at:to]
+        return run if minute.are_new(run) else ()
+
+    def _take_run(self, run: Sequence[Reading], minute: Minute) -> int:
+        """Takes new readings of one minute in order, until something is found; how many it took."""
+        learn, device_types = self._detectors.learn, self._catalogue.device_types
+        findings: list[Finding] = []
+        for number, reading in enumerate(run, 1):
+            findings = learn(reading.order, reading.metrics, metrics=device_types[reading.envelope.device_type])
+            if findings:
+                run = run[:number]
+                break
+        chunk = self._open
+        minute.add_new(run)
+        chunk.readings += run
+        chunk.fresh += run
+        chunk.touched[minute.start] = minute
+        if findings:
+            self._note(reading, findings)
+        return len(run)
+
+    def _take_one(self, reading: Reading, minute: Minute) -> None:
+        chunk, detectors = self._open, self._detectors
+        metrics = self._catalogue.device_types[reading.envelope.device_type]
+        is_in_order = reading.order >= detectors.newest
+        # Asked before the reading is counted in: a minute that shows an excursion already needs no second anomaly.
+        findings = [] if is_in_order else self._stragglers(reading, minute)
+        added = minute.add(reading)
+        chunk.readings.append(reading)
+        if added is Added.NEW:
+            chunk.touched[minute.start] = minute
+            chunk.fresh.append(reading)
+            if is_in_order:
+                findings = detectors.learn(reading.order, reading.metrics, metrics=metrics)
+            if findings:
+                self._note(reading, findings)
+        elif added is Added.FULL:
+            chunk.overflow.append(reading)
+        elif added is Added.DUPLICATE:
+            chunk.tally.duplicates += 1
+        else:
+            chunk.tally.conflicts += 1
+            chunk.touched[minute.start] = minute
 
     def _stragglers(self, reading: Reading, minute: Minute) -> list[Finding]:
         self._settle(minute)
@@ -165,7 +205,7 @@ class Planner:
         last = taken.readings[-1].envelope
         before = self.device
         item = None
-        items: tuple[Item, ...] = ()
+        items: list[Item] = []
         size = 0
         taken.tally.processed = len(taken.fresh)
         if taken.touched:
@@ -179,13 +219,13 @@ class Planner:
             )
             item = device_item(self.device)
             periods = self._periods(before, self.device, taken.touched)
-            items = (
-                *(minute_item(minute, retention_days=self._retention.minutes) for minute in taken.touched.values()),
-                *periods,
-                *taken.anomalies.values(),
-            )
-            size = size_of_device(self.device) + sum(map(size_of, (*periods, *taken.anomalies.values())))
-            size += sum(size_of_minute(minute, len(minute.metrics)) for minute in taken.touched.values())
+            size = size_of_device(self.device)
+            for minute in taken.touched.values():
+                items.append(minute_item(minute, retention_days=self._retention.minutes))
+                size += size_of_minute(minute, len(minute.metrics))
+            for other in (*periods, *taken.anomalies.values()):
+                items.append(other)
+                size += size_of(other)
         self.chunks.append(
             Chunk(
                 device=last.thing,
@@ -193,7 +233,7 @@ class Planner:
                 device_type=last.device_type,
                 expected_version=None if before is None else before.version,
                 device_item=item,
-                items=items,
+                items=tuple(items),
                 size=size,
                 readings=tuple(taken.readings),
                 overflow=tuple(taken.overflow),
@@ -201,7 +241,7 @@ class Planner:
             )
         )
 
-    def _periods(self, before: Device | None, device: Device, touched: Iterable[int]) -> list[Item]:
+    def _periods(self, before: Device | None, device: Device, touched: Collection[int]) -> list[Item]:
         """The items of hours and days that end or change."""
         if device.newest_reading is None:
             return []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 from sensor_processor.aggregate import MINUTE_MS, Minute, Settled
 from sensor_processor.history import (
@@ -48,11 +48,14 @@ class Rollup:
         if self._open_hour is not None and self._open_hour.covers(minute.start):
             self._open_hour.count(minute, settled)
 
-    def periods(self, *, before: int | None, newest: int, touched: Iterable[int]) -> list[Period]:
+    def periods(self, *, before: int | None, newest: int, touched: Collection[int]) -> list[Period]:
         """What changes as minutes that begin at `touched` do, and the newest reading's time from `before` to `newest`.
 
         The minutes are settled; all times are in ms.
         """
+        # Nearly always the hour just goes on.
+        if before is not None and hour_of(before) <= min(touched) and newest < hour_of(before) + HOUR_MS:
+            return []
         hours, days = over(before=before, times=[*touched, newest])
         made = []
         for start in hours:

@@ -119,7 +119,7 @@ class View:
             # Two looks at what cannot be stranger than `least`, which take no logarithm: by the cell, by its block.
             bound = self._bound if overshoot == 0.0 and counted < self._bound_until else inf
             if count == 0 or _MOST[count] + bound > least:
-                near = self._near(row, column, cell)
+                near = self._near(row, column, cell, 3 * count, bound, least)
                 if near == 0:
                     empty = 1.0
                 rarity = _RARITY[3 * count + near]
@@ -138,14 +138,18 @@ class View:
             self._bound_until = 0
         return result
 
-    def _near(self, row: int, column: int, cell: int) -> int:
-        """What was counted in the cell and its neighbours."""
+    def _near(self, row: int, column: int, cell: int, weight: int, bound: float, least: float) -> int:
+        """What was counted in the cell and its neighbours; or a part, where no more is needed to stay below `least`.
+
+        `weight` is what the cell's own count weighs in its rarity.
+        """
         table, bins = self.table, self._bins
         if 0 < row < bins - 1 and 0 < column < bins - 1:
+            near = sum(table[cell - 1 : cell + 2])
+            if near and _RARITY[weight + near] + bound <= least:
+                return near
             above, below = cell - bins, cell + bins
-            return (
-                sum(table[above - 1 : above + 2]) + sum(table[cell - 1 : cell + 2]) + sum(table[below - 1 : below + 2])
-            )
+            return near + sum(table[above - 1 : above + 2]) + sum(table[below - 1 : below + 2])
         start = row * bins + (column - 1 if column else column)
         end = row * bins + (column + 2 if column < bins - 1 else bins)
         near = sum(table[start:end])
