@@ -74,11 +74,12 @@ class MetricAggregate(Totals, kw_only=True):
 def aggregate_of(values: tuple[float, ...], *, last: float, order: int) -> MetricAggregate:
     """The numbers of one metric's `values`, of which `last` is the one of the highest order."""
     low, high = min(values), max(values)
+    total = exact_sum(values, low=low, high=high)
     if low < FINE and high > -FINE:  # some may be tiny
         low, high, last = on_grid(low), on_grid(high), on_grid(last)
     return MetricAggregate(
         count=len(values),
-        sum=exact_sum(values),
+        sum=total,
         min=low,
         max=high,
         sketch=sketch_of(values, most=MINUTE_BINS),

@@ -61,42 +61,31 @@ def parse_batch(event: Mapping[str, Any], *, catalogue: Catalogue, suffix: str) 
                 raise BatchError(f"the record's sequence number is not a number: {sequence_number[:80]!a}")
             if shard == UNKNOWN:
                 shard = record.get("eventID", "").partition(":")[0] or UNKNOWN
-            parsed = _parse_record(
-                sequence_number=sequence_number,
-                kinesis=kinesis,
-                catalogue=catalogue,
-                suffix=suffix,
-            )
-            if isinstance(parsed, Poison):
-                poison.append(parsed)
-            else:
-                readings += parsed
+            envelope = None
+            try:
+                envelope = parse_envelope(_data(kinesis["data"]))
+                readings += parse_readings(sequence_number, envelope, catalogue=catalogue, suffix=suffix)
+            except PoisonReading as error:
+                poison.append(
+                    _make_poison(
+                        sequence_number=sequence_number,
+                        envelope=envelope,
+                        encoded=kinesis["data"],
+                        arrived_at=int(float(kinesis.get("approximateArrivalTimestamp") or 0) * 1000),
+                        error=error,
+                        catalogue=catalogue,
+                    )
+                )
     except (KeyError, TypeError, AttributeError) as error:
         raise BatchError(f"the event is no batch of Kinesis records: {error!r} where a record should be") from error
     return Batch(shard=_safe_shard(shard), readings=tuple(readings), poison=tuple(poison))
 
 
-def _parse_record(
-    *, sequence_number: str, kinesis: Mapping[str, Any], catalogue: Catalogue, suffix: str
-) -> tuple[Reading, ...] | Poison:
-    envelope: Envelope | None = None
-    encoded: str = kinesis["data"]
+def _data(encoded: str) -> bytes:
     try:
-        try:
-            data = decode_base64(encoded)
-        except ValueError as error:
-            raise PoisonReading("base64", f"the record's data: {error}") from error
-        envelope = parse_envelope(data)
-        return parse_readings(sequence_number=sequence_number, envelope=envelope, catalogue=catalogue, suffix=suffix)
-    except PoisonReading as error:
-        return _make_poison(
-            sequence_number=sequence_number,
-            envelope=envelope,
-            encoded=encoded,
-            arrived_at=int(float(kinesis.get("approximateArrivalTimestamp") or 0) * 1000),
-            error=error,
-            catalogue=catalogue,
-        )
+        return decode_base64(encoded)
+    except ValueError as error:
+        raise PoisonReading("base64", f"the record's data: {error}") from error
 
 
 def _make_poison(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Context, Decimal
+from math import fsum
 
 _STEPS = 22
 """Sums are whole numbers of 1e-22. Below 1e12 (see reading.VALUE_BOUND) this leaves 4 of DynamoDB's 38 digits for the
@@ -10,7 +12,11 @@ sum of a minute's messages. Doubles of at least 1e-5 lie on this grid; only smal
 
 _MICRO: int = 10 ** (_STEPS - 6)
 _EXACT_MICRO = 10**15
+_EXACT = 1e9
 """Below it, a number of millionths has at most 15 digits, of which a double holds every one."""
+
+_ROUND = 1.5 * 2.0**52
+"""A double this large has no room for fractions: what is added to it and taken away again is rounded, as by `round`."""
 
 FINE = 1e-5
 """Below it, a double need not lie on the grid."""
@@ -27,13 +33,13 @@ def exact(value: float) -> int:
     return int(Decimal(repr(value)).scaleb(_STEPS, _CONTEXT).to_integral_value())
 
 
-def exact_sum(values: tuple[float, ...]) -> int:
-    """The sum of `exact` over `values`."""
-    micros = [round(value * 1e6) for value in values]
-    # As in `exact`, for all of them at once.
-    is_short = -_EXACT_MICRO < min(micros) <= max(micros) < _EXACT_MICRO
-    if is_short and tuple([micro / 1e6 for micro in micros]) == values:
-        return sum(micros) * _MICRO
+def exact_sum(values: Sequence[float], *, low: float, high: float) -> int:
+    """The sum of `exact` over `values`, which are from `low` to `high`."""
+    # As in `exact`, for all of them at once. Below this bound what doubles lack of their decimal numbers, and the sum
+    # of its own, is less than half a millionth.
+    is_moderate = len(values) * max(-low, high) < _EXACT
+    if is_moderate and [(value * 1e6 + _ROUND - _ROUND) / 1e6 for value in values] == [*values]:
+        return round(fsum(values) * 1e6) * _MICRO
     return sum(map(exact, values))
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+from collections.abc import Mapping
 from zlib import crc32
 
 import msgspec
@@ -14,8 +13,6 @@ from sensor_processor.catalogue import METRIC_NAME, Catalogue, Metric
 from sensor_processor.envelope import Envelope, check_identity
 from sensor_processor.hostile import check_text
 from sensor_processor.poison import PoisonReading
-
-T = TypeVar("T")
 
 MAX_PAYLOAD_BYTES = 128 * 1024
 """AWS IoT Core takes no larger message: https://docs.aws.amazon.com/general/latest/gr/iot-core.html"""
@@ -77,7 +74,7 @@ _decode_parts = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 def parse_readings(
-    *, sequence_number: str, envelope: Envelope, catalogue: Catalogue, suffix: str
+    sequence_number: str, envelope: Envelope, *, catalogue: Catalogue, suffix: str
 ) -> tuple[Reading, ...]:
     """The readings in `envelope`: identity proven, payload valid, whole or not at all. Raises PoisonReading."""
     check_identity(envelope, suffix=suffix)
@@ -86,15 +83,18 @@ def parse_readings(
         raise PoisonReading("device_type", f"the device type {envelope.device_type} is not in the catalogue")
     payload = _payload(envelope.raw)
     check_text(payload)
-    if not payload.startswith(b"["):
-        return (_reading(payload, sequence_number=sequence_number, envelope=envelope, known=known),)
-    return tuple(
-        [_reading(part, sequence_number=sequence_number, envelope=envelope, known=known) for part in _parts(payload)]
-    )
+    try:
+        if not payload.startswith(b"["):
+            return (_reading(payload, sequence_number, envelope, known),)
+        return tuple([_reading(part, sequence_number, envelope, known) for part in _parts(payload)])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise PoisonReading("malformed", str(error)) from error
+    except RecursionError as error:
+        raise PoisonReading("too_deep", "the payload is nested too deeply") from error
 
 
-def _reading(payload: bytes, *, sequence_number: str, envelope: Envelope, known: Mapping[str, Metric]) -> Reading:
-    message = _decoded(payload, _decode_message)
+def _reading(payload: bytes, sequence_number: str, envelope: Envelope, known: Mapping[str, Metric]) -> Reading:
+    message = _decode_message(payload)
     time, sequence, metrics = message.time, message.sequence, message.metrics
     if not -MAX_FUTURE_MS <= envelope.received_at - time <= MAX_AGE_MS:
         raise _out_of_time(time, received_at=envelope.received_at)
@@ -136,19 +136,10 @@ def _payload(raw: str) -> bytes:
 
 def _parts(payload: bytes) -> list[bytes]:
     """The messages of an array, each as its own bytes: so that it is the same message as if it had come alone."""
-    parts = [bytes(part) for part in _decoded(payload, _decode_parts)]
+    parts = [bytes(part) for part in _decode_parts(payload)]
     if not 1 <= len(parts) <= MAX_READINGS:
         raise PoisonReading("readings", f"{len(parts)} readings in one message; 1 to {MAX_READINGS} are allowed")
     return parts
-
-
-def _decoded(payload: bytes, decode: Callable[[bytes], T]) -> T:
-    try:
-        return decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise PoisonReading("malformed", str(error)) from error
-    except RecursionError as error:
-        raise PoisonReading("too_deep", "the payload is nested too deeply") from error
 
 
 def _check_units(units: Mapping[str, str], *, known: Mapping[str, Metric]) -> None:

@@ -123,11 +123,10 @@ class DeviceDetectors:
                 findings += follow_limits(channel.excursions, channel.metric, order[0], value, side)
             detector = channel.context
             if detector is not None:
-                mean, deviation = detector.mean, detector.deviation
                 score = detector.update(value)
                 if score >= UNIVARIATE_THRESHOLD or channel.event is not None:
                     channel.event, finding = follow_context(
-                        channel.event, channel.metric, detector, order[0], value, score, (mean, deviation)
+                        channel.event, channel.metric, detector, order[0], value, score
                     )
                     if finding is not None:
                         findings.append(finding)

@@ -17,16 +17,12 @@ five times. On the NAB files here 161 alarms become 146 events, and every window
 (docs/processor.md)."""
 
 
-Usual = tuple[float, float]
-"""A metric's mean and mean deviation."""
-
-
 def follow_context(
-    event: Event | None, metric: Metric, detector: ThreeViews, time: int, value: float, score: float, usual: Usual
+    event: Event | None, metric: Metric, detector: ThreeViews, time: int, value: float, score: float
 ) -> tuple[Event | None, Finding | None]:
-    """The event that runs after a reading of `time` (ms), and what is told; `usual` is what was usual before it."""
+    """The event that runs after a reading of `time` (ms), and what is told."""
     if score >= UNIVARIATE_THRESHOLD:
-        finding = _beginning(metric, detector, value, score, usual)
+        finding = _beginning(metric, detector, value, score)
         if event is None:
             detector.watch(True)
             return Event(began=time, is_critical=finding.is_critical, turned=time), finding
@@ -45,8 +41,8 @@ def follow_context(
     return None, end(metric.name, "context", event, value=value, ended=event.turned, words=words)
 
 
-def _beginning(metric: Metric, detector: ThreeViews, value: float, score: float, usual: Usual) -> Finding:
-    mean, deviation = usual
+def _beginning(metric: Metric, detector: ThreeViews, value: float, score: float) -> Finding:
+    mean, deviation = detector.usual
     lately = f"lately {mean - 3 * deviation:.4g} to {mean + 3 * deviation:.4g}"
     now = metric.amount(value)
     view = VIEWS[detector.view]

@@ -39,7 +39,10 @@ VOLATILITY = Shape(bins=20, capacity=512, warm=20, rate=0.004, is_shared=False)
 
 
 class ThreeViews:
-    """The detector of one metric; `update` gives a reading's score, and `view` what it was strange in."""
+    """The detector of one metric; `update` gives a reading's score.
+
+    Of a score above 0, `view` says what it was strange in, and `usual` the mean and the mean deviation before it.
+    """
 
     __slots__ = (
         "alarms",
@@ -56,6 +59,7 @@ class ThreeViews:
         "slow_average",
         "total",
         "trend",
+        "usual",
         "view",
         "volatility",
     )
@@ -68,6 +72,7 @@ class ThreeViews:
         self.average = self.trend = self.slow_average = 0.0
         self.total = 0.0
         self.mean = self.deviation = 0.0
+        self.usual = (0.0, 0.0)
         self.alarms = self.held = 0.0
         self.quiet = 0
         self.view = 0
@@ -89,11 +94,12 @@ class ThreeViews:
         self.count = count
         if count == 1:
             self.average = self.trend = self.mean = value
+        average, trend, mean, deviation = self.average, self.trend, self.mean, self.deviation
         # What is not above `least` would not be emitted, so the views need not work it out.
         least = self.held if self.quiet < self.rearm else 0.0
-        best = self.level.score(self.average, value, least)
+        best = self.level.score(average, value, least)
         view = 0
-        self.average += 0.05 * (value - self.average)
+        self.average = average + 0.05 * (value - average)
         self.total += value
         if count % MEAN_OF == 0:
             block = self.total / MEAN_OF
@@ -105,16 +111,18 @@ class ThreeViews:
             if score > best:
                 best, view = score, 1
         rate = 1.0 / count if count < 100 else 0.01
-        self.deviation += rate * (abs(value - self.mean) - self.deviation)
-        self.mean += rate * (value - self.mean)
+        delta = value - mean
+        self.deviation = deviation + rate * ((delta if delta >= 0.0 else -delta) - deviation)
+        self.mean = mean + rate * delta
         if count % DEVIATION_EVERY == 0:
-            score = self.volatility.score(self.trend, self.deviation, least) - VOLATILITY_HANDICAP
+            score = self.volatility.score(trend, self.deviation, least) - VOLATILITY_HANDICAP
             if score > best:
                 best, view = score, 2
-        self.trend += 0.02 * (value - self.trend)
+        self.trend = trend + 0.02 * (value - trend)
         self.alarms *= 0.9999
         self.quiet += 1
         if best > 0.0:
+            self.usual = mean, deviation
             return self._emit(best, view)
         self.held *= 0.9995
         return 0.0

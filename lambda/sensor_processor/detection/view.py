@@ -95,12 +95,13 @@ class View:
             self.set_range(value, value, first, first)
             return 0.0
         overshoot = 0.0
-        if not self.low <= value <= self.high:
+        if self.low <= value <= self.high:
+            if not (self._is_shared or self.context_low <= context <= self.context_high):
+                self._extend(context, value)
+        else:
             span = self.high - self.low
             if span > 0.0:
                 overshoot = (self.low - value if value < self.low else value - self.high) / span
-            self._extend(context, value)
-        elif not (self._is_shared or self.context_low <= context <= self.context_high):
             self._extend(context, value)
         self.overshoot = overshoot
         bins = self._bins
