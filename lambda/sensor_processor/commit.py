@@ -97,7 +97,8 @@ def _plans(
         # Nearly always nothing is wanted: a device that is known goes on in its hour, with its next minute.
         if last is None or minute_of(oldest) <= last:
             wanted += _minutes_to_load(name, last, times)
-        if last is None or not hour_of(last) <= oldest <= newest < hour_of(last) + HOUR_MS:
+        hour = None if last is None else hour_of(last)
+        if hour is None or not hour <= oldest <= newest < hour + HOUR_MS:
             wanted_parts += _parts_to_load(name, last, times, open_hours.get(name))
     minutes = store.load_minutes(wanted, retry=retry)
     parts = store.load_parts(wanted_parts, retry=retry)

@@ -54,8 +54,10 @@ class Rollup:
         The minutes are settled; all times are in ms.
         """
         # Nearly always the hour just goes on.
-        if before is not None and hour_of(before) <= min(touched) and newest < hour_of(before) + HOUR_MS:
-            return []
+        if before is not None:
+            start = hour_of(before)
+            if start <= min(touched) and newest < start + HOUR_MS:
+                return []
         hours, days = over(before=before, times=[*touched, newest])
         made = []
         for start in hours:

@@ -4,20 +4,35 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import msgspec
 
 from sensor_processor.compression import compress_state, decompress_state
 from sensor_processor.detection.event import Event
-from sensor_processor.detection.threeviews import ThreeViews
-from sensor_processor.detection.view import View
+from sensor_processor.detection.threeviews import LEVEL, SLOW, VOLATILITY, ThreeViews
 
 STATE_VERSION = 3
 """Raised when the layout below or the meaning of a field changes; of other versions, 2 is read: see `_of_version_2`."""
 
-_VIEW = struct.Struct("<qqddddd")
-_DETECTOR = struct.Struct("<qqBdddddddd")
+_SCALARS = (
+    "count",
+    "quiet",
+    "view",
+    "average",
+    "trend",
+    "slow_average",
+    "total",
+    "mean",
+    "deviation",
+    "alarms",
+    "held",
+)
+_CONTEXT = struct.Struct(
+    "<qqBdddddddd" + "".join(f"qqddddd{shape.bins * shape.bins}s" for shape in (LEVEL, SLOW, VOLATILITY))
+)
+"""The detector's own numbers, then each view's and its table."""
 
 
 class StateError(Exception):
@@ -94,59 +109,57 @@ def _of_version_2(
 
 def pack_context(detector: ThreeViews) -> bytes:
     """A context detector's state, 1.3 kB before compression."""
-    parts: list[bytes | bytearray] = [
-        _DETECTOR.pack(
-            detector.count,
-            detector.quiet,
-            detector.view,
-            detector.average,
-            detector.trend,
-            detector.slow_average,
-            detector.total,
-            detector.mean,
-            detector.deviation,
-            detector.alarms,
-            detector.held,
-        )
-    ]
-    for view in (detector.level, detector.slow, detector.volatility):
-        parts.append(
-            _VIEW.pack(view.seen, view.counted, view.novelty, view.low, view.high, view.context_low, view.context_high)
-        )
-        parts.append(view.table)
-    return b"".join(parts)
+    level, slow, volatility = detector.level, detector.slow, detector.volatility
+    return _CONTEXT.pack(
+        detector.count,
+        detector.quiet,
+        detector.view,
+        detector.average,
+        detector.trend,
+        detector.slow_average,
+        detector.total,
+        detector.mean,
+        detector.deviation,
+        detector.alarms,
+        detector.held,
+        level.seen,
+        level.counted,
+        level.novelty,
+        level.low,
+        level.high,
+        level.context_low,
+        level.context_high,
+        level.table,
+        slow.seen,
+        slow.counted,
+        slow.novelty,
+        slow.low,
+        slow.high,
+        slow.context_low,
+        slow.context_high,
+        slow.table,
+        volatility.seen,
+        volatility.counted,
+        volatility.novelty,
+        volatility.low,
+        volatility.high,
+        volatility.context_low,
+        volatility.context_high,
+        volatility.table,
+    )
 
 
 def unpack_context(packed: bytes) -> ThreeViews:
     """The detector that `pack_context` packed. Raises StateError."""
     detector = ThreeViews()
     try:
-        (
-            detector.count,
-            detector.quiet,
-            detector.view,
-            detector.average,
-            detector.trend,
-            detector.slow_average,
-            detector.total,
-            detector.mean,
-            detector.deviation,
-            detector.alarms,
-            detector.held,
-        ) = _DETECTOR.unpack_from(packed)
-        at = _DETECTOR.size
-        for view in (detector.level, detector.slow, detector.volatility):
-            at = _unpack_view(view, packed, at=at)
+        numbers = iter(_CONTEXT.unpack(packed))
     except struct.error as error:
         raise StateError(f"a context detector's state cannot be read: {error}") from error
-    if at != len(packed):
-        raise StateError(f"a context detector's state has {len(packed)} bytes, not {at}")
+    for name in _SCALARS:
+        setattr(detector, name, next(numbers))
+    for view in (detector.level, detector.slow, detector.volatility):
+        view.seen, view.counted, view.novelty, *ranges, table = islice(numbers, 8)
+        view.set_range(*ranges)
+        view.table = bytearray(table)
     return detector
-
-
-def _unpack_view(view: View, packed: bytes, *, at: int) -> int:
-    view.seen, view.counted, view.novelty, low, high, context_low, context_high = _VIEW.unpack_from(packed, at)
-    view.set_range(low, high, context_low, context_high)
-    end = at + _VIEW.size + len(view.table)
-    view.table = bytearray(packed[at + _VIEW.size : end])
-    return end

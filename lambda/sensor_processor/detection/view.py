@@ -184,11 +184,15 @@ class View:
             context_low, context_high = min(self.context_low, context), max(self.context_high, context)
             rows = _moved(bins, self.context_low, self.context_high, context_low, context_high)
         self.set_range(low, high, context_low, context_high)
+        stays = list(range(bins))
+        if rows == columns == stays:  # nearly always, but for the first readings
+            return
         moved = bytearray(bins * bins)
         for cell, count in enumerate(self.table):
             if count:
                 target = rows[cell // bins] * bins + columns[cell % bins]
-                moved[target] = min(moved[target] + count, _FULL)
+                total = moved[target] + count
+                moved[target] = total if total < _FULL else _FULL
         self.table = moved
 
 
@@ -202,4 +206,6 @@ def _moved(bins: int, low: float, high: float, new_low: float, new_high: float) 
     span = new_high - new_low
     if span <= 0.0:
         return list(range(bins))
-    return [min(max(int((low + (bin_ + 0.5) * width - new_low) / span * bins), 0), bins - 1) for bin_ in range(bins)]
+    moved = [int((low + (bin_ + 0.5) * width - new_low) / span * bins) for bin_ in range(bins)]
+    # Centres of the old range lie in the new one; but where the old one was a point, that may be the new one's end.
+    return moved if moved[-1] < bins else [min(bin_, bins - 1) for bin_ in moved]
