@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from sensor_processor.items import Item
+from sensor_processor.attributes import Item
 from sensor_processor.reading import Reading
 
 

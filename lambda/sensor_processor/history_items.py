@@ -7,9 +7,9 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Any
 
 from sensor_processor.aggregate import Totals
+from sensor_processor.attributes import Item, binary_of, expiry_of, number_text
 from sensor_processor.exact import decimal_text, steps_of
 from sensor_processor.history import Level, Part, Period, period_bucket
-from sensor_processor.items import Item, binary_of, expiry_of, number_text
 from sensor_processor.sketch import ITEM_BINS, Sketch
 
 QUANTILES = {"p05": 0.05, "p50": 0.5, "p95": 0.95, "p99": 0.99}

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from decimal import Decimal
-from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -18,15 +15,11 @@ from sensor_processor.aggregate import (
     unpack_conflicts,
     unpack_ids,
 )
-from sensor_processor.base64 import decode_base64, encode_base64
+from sensor_processor.attributes import Item, binary_of, expiry_of, iso, milliseconds, number_text
+from sensor_processor.base64 import encode_base64
 from sensor_processor.detection import BEGIN, END, ESCALATED, Finding
 from sensor_processor.exact import decimal_text, steps_of
 from sensor_processor.sketch import MINUTE_BINS, Sketch
-
-Item = dict[str, Any]
-"""Attribute name to typed value, as DynamoDB's low-level client takes it."""
-
-DAY_S = 24 * 60 * 60
 
 _PREFIXES = {BEGIN: "anomaly", ESCALATED: "escalated", END: "ended"}
 
@@ -50,16 +43,6 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     last_sequence: int | None
     detectors: bytes
     outbox: tuple[str, ...] = ()
-
-
-def iso(time: int) -> str:
-    """`time` (ms) as `2026-11-23T14:49:03.250Z`."""
-    return f"{_second(time // 1000)}.{time % 1000:03d}Z"
-
-
-@lru_cache(maxsize=4_096)
-def _second(time: int) -> str:
-    return f"{datetime.fromtimestamp(time, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def device_key(name: str) -> Item:
@@ -101,9 +84,9 @@ def parse_device(item: Mapping[str, Any]) -> Device:
         facility=item["facility"]["S"],
         device_type=item["device_type"]["S"],
         certificate_id=item["certificate_id"]["S"],
-        first_contact=_milliseconds(item["first_contact"]["S"]),
-        last_contact=_milliseconds(item["last_contact"]["S"]),
-        newest_reading=_milliseconds(item["newest_reading"]["S"]) if "newest_reading" in item else None,
+        first_contact=milliseconds(item["first_contact"]["S"]),
+        last_contact=milliseconds(item["last_contact"]["S"]),
+        newest_reading=milliseconds(item["newest_reading"]["S"]) if "newest_reading" in item else None,
         version=int(item["version"]["N"]),
         messages=int(item["messages"]["N"]),
         last_sequence=int(item["last_sequence"]["N"]) if "last_sequence" in item else None,
@@ -213,18 +196,6 @@ def _metrics_of(metrics: Mapping[str, MetricAggregate]) -> msgspec.Raw:
     return msgspec.Raw(f'{{"M":{{{",".join(texts)}}}}}'.encode())
 
 
-def binary_of(value: Mapping[str, Any]) -> bytes:
-    """A binary attribute's bytes; from the wire (see `wire`) they come as base64."""
-    content = value["B"]
-    return decode_base64(content) if isinstance(content, str) else bytes(content)
-
-
-def number_text(value: float) -> str:
-    """A number as DynamoDB takes it."""
-    text = repr(value)
-    return format(Decimal(text), "f") if "e" in text else text.removesuffix(".0")
-
-
 def _duration(span: int) -> str:
     """`span` (ms) for people: `3 min 10 s`."""
     seconds = max(round(span / 1000), 1)
@@ -232,12 +203,3 @@ def _duration(span: int) -> str:
     if hours >= 1:
         return f"{hours} h {minutes % 60} min"
     return f"{minutes} min {seconds % 60} s" if minutes else f"{seconds} s"
-
-
-def expiry_of(time: int, retention_days: int) -> int:
-    """When an item of `time` (ms) expires, in seconds."""
-    return time // 1000 + retention_days * DAY_S
-
-
-def _milliseconds(text: str) -> int:
-    return round(datetime.fromisoformat(text).timestamp() * 1000)

@@ -10,12 +10,13 @@ from typing import Any
 import msgspec
 
 from sensor_processor.aggregate import MINUTE_MS, Added, Minute
+from sensor_processor.attributes import Item
 from sensor_processor.catalogue import Catalogue
 from sensor_processor.chunk import Chunk, Tally
 from sensor_processor.detection import BEGIN, DeviceDetectors, Finding
 from sensor_processor.history import Level, Part, PeriodKey, hour_of
 from sensor_processor.history_items import period_item
-from sensor_processor.items import Device, Item, device_item, event_item, minute_item
+from sensor_processor.items import Device, device_item, event_item, minute_item
 from sensor_processor.notice import OUTBOX, notice_of
 from sensor_processor.open_hour import OpenHour
 from sensor_processor.progress import advanced, straggler_findings

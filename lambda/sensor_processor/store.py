@@ -13,10 +13,11 @@ from typing import Any, TypeVar
 from botocore.exceptions import BotoCoreError, ClientError
 
 from sensor_processor.aggregate import Minute, minute_bucket
+from sensor_processor.attributes import Item
 from sensor_processor.chunk import Chunk
 from sensor_processor.history import Part, PeriodKey, part_buckets
 from sensor_processor.history_items import PART_ATTRIBUTES, parse_part
-from sensor_processor.items import Device, Item, device_key, minute_key, parse_device, parse_minute
+from sensor_processor.items import Device, device_key, minute_key, parse_device, parse_minute
 from sensor_processor.retry import Again, Retry, Unavailable
 
 T = TypeVar("T")

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from msgspec.json import encode
 
 from sensor_processor.aggregate import minute_bucket, minute_of
+from sensor_processor.attributes import Item
 from sensor_processor.catalogue import Catalogue
 from sensor_processor.chunk import Chunk
 from sensor_processor.history import Level, Part, PeriodKey, over, part_buckets
 from sensor_processor.history_items import parse_part
-from sensor_processor.items import Device, Item, parse_device, parse_minute
+from sensor_processor.items import Device, parse_device, parse_minute
 from sensor_processor.memory import Memory
 from sensor_processor.open_hour import OpenHour
 from sensor_processor.plan import plan_device

@@ -8,6 +8,7 @@ from typing import Any
 from unittest.mock import patch
 
 from sensor_processor import aggregate, handler, history_items, items, planner, store
+from sensor_processor.attributes import Item
 from sensor_processor.reading import Reading
 
 
@@ -66,7 +67,7 @@ def ignore_unprocessed() -> Iterator[None]:
 def float_sums() -> Iterator[None]:
     """Adds binary fractions."""
     with ExitStack() as patches:
-        patches.enter_context(patch.object(aggregate, "exact_sum", sum))
+        patches.enter_context(patch.object(aggregate, "exact_sum", lambda values, **_: sum(values)))
         for module in (items, history_items):
             patches.enter_context(patch.object(module, "decimal_text", lambda total: format(total, ".17g")))
             patches.enter_context(patch.object(module, "steps_of", float))
@@ -98,7 +99,7 @@ def no_outbox() -> Iterator[None]:
     """Publishes what it has just written and keeps no note of it: gone where it dies in between."""
     written = planner.device_item
 
-    def without(device: items.Device) -> items.Item:
+    def without(device: items.Device) -> Item:
         return {name: value for name, value in written(device).items() if name != "outbox"}
 
     with patch.object(planner, "device_item", without):

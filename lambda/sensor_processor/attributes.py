@@ -1,0 +1,48 @@
+"""DynamoDB's typed attributes, to and from the core's values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+
+from sensor_processor.base64 import decode_base64
+
+Item = dict[str, Any]
+"""Attribute name to typed value, as DynamoDB's low-level client takes it."""
+
+DAY_S = 24 * 60 * 60
+
+
+def iso(time: int) -> str:
+    """`time` (ms) as `2026-11-23T14:49:03.250Z`."""
+    return f"{_second(time // 1000)}.{time % 1000:03d}Z"
+
+
+@lru_cache(maxsize=4_096)
+def _second(time: int) -> str:
+    return f"{datetime.fromtimestamp(time, UTC):%Y-%m-%dT%H:%M:%S}"
+
+
+def milliseconds(text: str) -> int:
+    """The time (ms) that `iso` wrote."""
+    return round(datetime.fromisoformat(text).timestamp() * 1000)
+
+
+def binary_of(value: Mapping[str, Any]) -> bytes:
+    """A binary attribute's bytes; from the wire (see `wire`) they come as base64."""
+    content = value["B"]
+    return decode_base64(content) if isinstance(content, str) else bytes(content)
+
+
+def number_text(value: float) -> str:
+    """A number as DynamoDB takes it."""
+    text = repr(value)
+    return format(Decimal(text), "f") if "e" in text else text.removesuffix(".0")
+
+
+def expiry_of(time: int, retention_days: int) -> int:
+    """When an item of `time` (ms) expires, in seconds."""
+    return time // 1000 + retention_days * DAY_S
