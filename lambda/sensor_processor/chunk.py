@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from sensor_processor.attributes import Item
+from sensor_processor.attributes import Text
 from sensor_processor.reading import Reading
 
 
@@ -40,8 +40,8 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     facility: str
     device_type: str
     expected_version: int | None
-    device_item: Item | None
-    items: tuple[Item, ...]
+    device_item: Text | None
+    items: tuple[Text, ...]
     size: int
     readings: tuple[Reading, ...]
     overflow: tuple[Reading, ...]

@@ -15,11 +15,51 @@ from sensor_processor.aggregate import (
     unpack_conflicts,
     unpack_ids,
 )
-from sensor_processor.attributes import Item, binary_of, expiry_of, iso, milliseconds, number_text
+from sensor_processor.attributes import (
+    Item,
+    Text,
+    binary_of,
+    expiry_of,
+    iso,
+    milliseconds,
+    number_text,
+    plain,
+    template,
+    text_of,
+)
 from sensor_processor.base64 import encode_base64
 from sensor_processor.detection import BEGIN, END, ESCALATED, Finding
 from sensor_processor.exact import decimal_text, steps_of
 from sensor_processor.sketch import MINUTE_BINS, Sketch
+
+_DEVICE = template(
+    device="S",
+    facility="S",
+    device_type="S",
+    certificate_id="S",
+    first_contact="S",
+    last_contact="S",
+    version="N",
+    messages="N",
+    detectors="B",
+)
+_NEWEST_READING = f",{template(newest_reading='S')}"
+_LAST_SEQUENCE = f",{template(last_sequence='N')}"
+_MINUTE = template(
+    device="S",
+    bucket="S",
+    facility="S",
+    device_type="S",
+    messages="N",
+    ids="B",
+    metrics="M",
+    newest="N",
+    conflicts="N",
+    late="N",
+    expires_at="N",
+)
+_CONFLICT_IDS = f",{template(conflict_ids='B')}"
+_METRIC = f'"%s":{{"M":{{{template(count="N", sum="N", min="N", max="N", last="N", sketch="B")}}}}}'
 
 _PREFIXES = {BEGIN: "anomaly", ESCALATED: "escalated", END: "ended"}
 
@@ -55,35 +95,35 @@ def minute_key(name: str, start: int) -> Item:
     return {"device": {"S": name}, "bucket": {"S": minute_bucket(start)}}
 
 
-def device_item(device: Device) -> Item:
+def device_item(device: Device) -> Text:
     """The device item."""
-    item: Item = {
-        "device": {"S": device.name},
-        "facility": {"S": device.facility},
-        "device_type": {"S": device.device_type},
-        "certificate_id": {"S": device.certificate_id},
-        "first_contact": {"S": iso(device.first_contact)},
-        "last_contact": {"S": iso(device.last_contact)},
-        "version": {"N": str(device.version)},
-        "messages": {"N": str(device.messages)},
-        "detectors": {"B": device.detectors},
-    }
+    text = _DEVICE % (
+        device.name,
+        device.facility,
+        device.device_type,
+        device.certificate_id,
+        iso(device.first_contact),
+        iso(device.last_contact),
+        device.version,
+        device.messages,
+        encode_base64(device.detectors),
+    )
     if device.newest_reading is not None:
-        item["newest_reading"] = {"S": iso(device.newest_reading)}
+        text += _NEWEST_READING % iso(device.newest_reading)
     if device.last_sequence is not None:
-        item["last_sequence"] = {"N": str(device.last_sequence)}
+        text += _LAST_SEQUENCE % device.last_sequence
     if device.outbox:
-        item["outbox"] = {"L": [{"S": message} for message in device.outbox]}
-    return item
+        text += f",{text_of({'outbox': {'L': [{'S': message} for message in device.outbox]}})[1:-1]}"
+    return f"{{{text}}}"
 
 
 def parse_device(item: Mapping[str, Any]) -> Device:
     """The device that `device_item` wrote."""
     return Device(
         name=item["device"]["S"],
-        facility=item["facility"]["S"],
-        device_type=item["device_type"]["S"],
-        certificate_id=item["certificate_id"]["S"],
+        facility=plain(item["facility"]["S"]),
+        device_type=plain(item["device_type"]["S"]),
+        certificate_id=plain(item["certificate_id"]["S"]),
         first_contact=milliseconds(item["first_contact"]["S"]),
         last_contact=milliseconds(item["last_contact"]["S"]),
         newest_reading=milliseconds(item["newest_reading"]["S"]) if "newest_reading" in item else None,
@@ -95,7 +135,7 @@ def parse_device(item: Mapping[str, Any]) -> Device:
     )
 
 
-def minute_item(minute: Minute, *, retention_days: int) -> Item:
+def minute_item(minute: Minute, *, retention_days: int) -> Text:
     """The minute item.
 
     For readings yet to come, `newest` ranks the reading that each `last` came from; `orders` those of the metrics
@@ -103,24 +143,25 @@ def minute_item(minute: Minute, *, retention_days: int) -> Item:
     """
     metrics = minute.metrics
     newest = max([metric.last_order for metric in metrics.values()], default=0)
-    item: Item = {
-        **minute_key(minute.device, minute.start),
-        "facility": {"S": minute.facility},
-        "device_type": {"S": minute.device_type},
-        "messages": {"N": str(len(minute.entries))},
-        "ids": {"B": pack_ids(minute.entries)},
-        "metrics": _metrics_of(metrics),
-        "newest": {"N": str(newest)},
-        "conflicts": {"N": str(len(minute.conflicts))},
-        "late": {"N": str(minute.late)},
-        "expires_at": {"N": str(expiry_of(minute.start, retention_days))},
-    }
+    text = _MINUTE % (
+        minute.device,
+        minute_bucket(minute.start),
+        minute.facility,
+        minute.device_type,
+        len(minute.entries),
+        encode_base64(pack_ids(minute.entries)),
+        _metrics_text(metrics),
+        newest,
+        len(minute.conflicts),
+        minute.late,
+        expiry_of(minute.start, retention_days),
+    )
     orders = [(name, metric.last_order) for name, metric in metrics.items() if metric.last_order != newest]
     if orders:
-        item["orders"] = {"M": {name: {"N": str(order)} for name, order in sorted(orders)}}
+        text += f",{text_of({'orders': {'M': {name: {'N': str(order)} for name, order in sorted(orders)}}})[1:-1]}"
     if minute.conflicts:
-        item["conflict_ids"] = {"B": b"".join(sorted(minute.conflicts))}
-    return item
+        text += _CONFLICT_IDS % encode_base64(b"".join(sorted(minute.conflicts)))
+    return f"{{{text}}}"
 
 
 def parse_minute(item: Mapping[str, Any], *, start: int) -> Minute:
@@ -130,13 +171,13 @@ def parse_minute(item: Mapping[str, Any], *, start: int) -> Minute:
     return Minute(
         device=item["device"]["S"],
         start=start,
-        facility=item["facility"]["S"],
-        device_type=item["device_type"]["S"],
+        facility=plain(item["facility"]["S"]),
+        device_type=plain(item["device_type"]["S"]),
         late=int(item["late"]["N"]),
         entries=unpack_ids(binary_of(item["ids"])),
         conflicts=unpack_conflicts(binary_of(item["conflict_ids"])) if "conflict_ids" in item else set(),
         metrics={
-            name: MetricAggregate(
+            plain(name): MetricAggregate(
                 count=int(numbers["M"]["count"]["N"]),
                 sum=steps_of(numbers["M"]["sum"]["N"]),
                 min=float(numbers["M"]["min"]["N"]),
@@ -183,17 +224,20 @@ def event_item(
     return item
 
 
-def _metrics_of(metrics: Mapping[str, MetricAggregate]) -> msgspec.Raw:
-    """The typed attribute as JSON already: in dicts it would be half of all the objects that a batch makes."""
-    texts = []
-    for name in sorted(metrics):
-        metric = metrics[name]
-        texts.append(
-            f'"{name}":{{"M":{{"count":{{"N":"{metric.count}"}},"sum":{{"N":"{decimal_text(metric.sum)}"}},'
-            f'"min":{{"N":"{number_text(metric.min)}"}},"max":{{"N":"{number_text(metric.max)}"}},'
-            f'"last":{{"N":"{number_text(metric.last)}"}},"sketch":{{"B":"{encode_base64(metric.sketch.pack())}"}}}}}}'
-        )
-    return msgspec.Raw(f'{{"M":{{{",".join(texts)}}}}}'.encode())
+def _metrics_text(metrics: Mapping[str, MetricAggregate]) -> str:
+    return f"{{{','.join([_metric_text(name, metrics[name]) for name in sorted(metrics)])}}}"
+
+
+def _metric_text(name: str, metric: MetricAggregate) -> str:
+    return _METRIC % (
+        name,
+        metric.count,
+        decimal_text(metric.sum),
+        number_text(metric.min),
+        number_text(metric.max),
+        number_text(metric.last),
+        encode_base64(metric.sketch.pack()),
+    )
 
 
 def _duration(span: int) -> str:

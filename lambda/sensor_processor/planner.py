@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from sensor_processor.aggregate import MINUTE_MS, Added, Minute
-from sensor_processor.attributes import Item
+from sensor_processor.attributes import Item, Text, text_of
 from sensor_processor.catalogue import Catalogue
 from sensor_processor.chunk import Chunk, Tally
 from sensor_processor.detection import BEGIN, DeviceDetectors, Finding
@@ -206,7 +206,7 @@ class Planner:
         last = taken.readings[-1].envelope
         before = self.device
         item = None
-        items: list[Item] = []
+        items: list[Text] = []
         size = 0
         taken.tally.processed = len(taken.fresh)
         if taken.touched:
@@ -225,7 +225,7 @@ class Planner:
                 items.append(minute_item(minute, retention_days=self._retention.minutes))
                 size += size_of_minute(minute, len(minute.metrics))
             for other in (*periods, *taken.anomalies.values()):
-                items.append(other)
+                items.append(text_of(other))
                 size += size_of(other)
         self.chunks.append(
             Chunk(

@@ -10,10 +10,11 @@ from itertools import chain, islice
 from random import Random
 from typing import Any, TypeVar
 
+import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
 from sensor_processor.aggregate import Minute, minute_bucket
-from sensor_processor.attributes import Item
+from sensor_processor.attributes import Item, Text
 from sensor_processor.chunk import Chunk
 from sensor_processor.history import Part, PeriodKey, part_buckets
 from sensor_processor.history_items import PART_ATTRIBUTES, parse_part
@@ -30,6 +31,11 @@ TRANSACTION_ITEMS = 100
 TRANSACTION_BYTES = 3_500_000
 """One TransactWriteItems takes 100 items and 4 MB:
 https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html"""
+
+_VERSION = '"ExpressionAttributeNames":{"#version":"version"}'
+_IS_NEW = _VERSION + ',"ConditionExpression":"attribute_not_exists(#version)"'
+_IS_AT = _VERSION + ',"ConditionExpression":"#version = :expected","ExpressionAttributeValues":{":expected":{"N":"%d"}}'
+"""What a transaction holds a device's item to: that there is none with a version yet, or one with this."""
 
 _CONFLICTS = frozenset({"ConditionalCheckFailed", "TransactionConflict", "DuplicateItem"})
 _THROTTLES = frozenset({"ThrottlingError", "ProvisionedThroughputExceeded"})
@@ -185,13 +191,14 @@ class Store:
 
     def _transact(self, group: list[Chunk], *, retry: Retry) -> list[set[str]]:
         """By chunk, why DynamoDB cancelled the transaction; all are empty where it committed."""
-        operations = [operation for chunk in group for operation in self._operations(chunk)]
+        operations = ",".join([operation for chunk in group for operation in self._operations(chunk)])
+        items = msgspec.Raw(f"[{operations}]".encode())
         # The same token on each attempt: an attempt that committed and whose answer was lost is not judged again.
         token = f"{self._random.getrandbits(128):032x}"
 
         def transact() -> list[set[str]]:
             try:
-                self._client.transact_write_items(TransactItems=operations, ClientRequestToken=token)
+                self._client.transact_write_items(TransactItems=items, ClientRequestToken=token)
             except ClientError as error:
                 codes = [reason.get("Code") or "None" for reason in error.response.get("CancellationReasons", ())]
                 if not codes:
@@ -203,17 +210,11 @@ class Store:
 
         return retry.run(transact)
 
-    def _operations(self, chunk: Chunk) -> Iterator[Item]:
-        lock: Item = {"TableName": self._devices_table, "Item": chunk.device_item}
-        lock["ExpressionAttributeNames"] = {"#version": "version"}
-        if chunk.expected_version is None:
-            lock["ConditionExpression"] = "attribute_not_exists(#version)"
-        else:
-            lock["ConditionExpression"] = "#version = :expected"
-            lock["ExpressionAttributeValues"] = {":expected": {"N": str(chunk.expected_version)}}
-        yield {"Put": lock}
+    def _operations(self, chunk: Chunk) -> Iterator[Text]:
+        condition = _IS_NEW if chunk.expected_version is None else _IS_AT % chunk.expected_version
+        yield f'{{"Put":{{"TableName":"{self._devices_table}","Item":{chunk.device_item},{condition}}}}}'
         for item in chunk.items:
-            yield {"Put": {"TableName": self._readings_table, "Item": item}}
+            yield f'{{"Put":{{"TableName":"{self._readings_table}","Item":{item}}}}}'
 
 
 def _packed(chunks: Sequence[Chunk]) -> Iterator[list[Chunk]]:

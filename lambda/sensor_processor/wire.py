@@ -37,8 +37,12 @@ def speak_plainly(client: Any) -> Any:
 
 def _take_params(*, params: Mapping[str, Any], context: dict[str, Any], **_: Any) -> dict[str, Any]:
     context[_BODY] = _encode(params)
-    # botocore asks for the same parameters, and gets them empty.
-    return {name: type(value)() for name, value in params.items() if isinstance(value, dict | list)}
+    # botocore asks for the same parameters, and gets them empty; one that is JSON already is a list.
+    return {
+        name: [] if isinstance(value, msgspec.Raw) else type(value)()
+        for name, value in params.items()
+        if isinstance(value, dict | list | msgspec.Raw)
+    }
 
 
 def _give_body(*, params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec.json import encode
 
 from sensor_processor.aggregate import minute_bucket, minute_of
 from sensor_processor.attributes import Item
@@ -61,9 +60,9 @@ class Tables:
         for chunk in plan.chunks:
             if chunk.device_item is not None:
                 assert chunk.expected_version == self.version
-                self.device = chunk.device_item
-            # As they come back from a table: some of an item is JSON already.
-            self.readings.update({item["bucket"]["S"]: json.loads(encode(item)) for item in chunk.items})
+                self.device = json.loads(chunk.device_item)
+            items = map(json.loads, chunk.items)
+            self.readings.update({item["bucket"]["S"]: item for item in items})
         return plan.chunks
 
     def parts(self, device: Device | None, readings: Sequence[Reading]) -> dict[PeriodKey, dict[int, Part]]:
@@ -188,7 +187,8 @@ def test_many_minutes_are_split_in_order(reading: Any, catalogue: Catalogue) -> 
     assert [chunk.expected_version for chunk in chunks] == [None, *range(1, len(chunks))]
     assert max(1 + len(chunk.items) for chunk in chunks) <= CHUNK_ITEMS
     assert len(tables.minutes()) == 300
-    starts = [item["bucket"]["S"] for chunk in chunks for item in chunk.items if "ids" in item]
+    items = [json.loads(item) for chunk in chunks for item in chunk.items]
+    starts = [item["bucket"]["S"] for item in items if "ids" in item]
     assert starts == sorted(starts)
 
 
@@ -209,6 +209,26 @@ def test_a_storm_of_excursions_stays_within_a_transaction(reading: Any, catalogu
     assert max(1 + len(chunk.items) for chunk in chunks) <= CHUNK_ITEMS
     assert sum(chunk.tally.anomalies for chunk in chunks) == 334
     assert sum(int(item["messages"]["N"]) for item in tables.readings.values() if "ids" in item) == 1_000
+
+
+def test_what_others_wrote_into_an_item_stays_out_of_the_next(reading: Any, catalogue: Catalogue) -> None:
+    """Ids that come from the tables go into a text: with quotes in them, they would make another item of it."""
+    tables = Tables(catalogue)
+    tables.deliver([reading(sequence=1)])
+    assert tables.device is not None
+    for item in (tables.device, *tables.readings.values()):
+        item["facility"] = item["device_type"] = {"S": 'sg-01"},"version":{"N":"7'}
+    tables.device["certificate_id"] = {"S": "\\\n"}
+
+    # From before the newest contact, so that who the device is stays as it was; and once with another content.
+    tables.deliver([reading(sequence=1, received_at=RECEIVED_AT - 1, metrics={"temperature": 1.0})])
+
+    assert tables.version == 2
+    assert tables.device["certificate_id"]["S"] == "--"
+    minute = tables.minute_item(minute_of(RECEIVED_AT))
+    assert minute is not None
+    for item in (tables.device, minute):
+        assert item["facility"]["S"] == item["device_type"]["S"] == "sg-01----version-:--N-:-7"
 
 
 def test_large_minutes_are_split_by_size(reading: Any, catalogue: Catalogue) -> None:

@@ -10,7 +10,7 @@ from itertools import count
 from typing import Any
 
 from botocore.exceptions import ClientError, ReadTimeoutError
-from msgspec.json import encode
+from msgspec import Raw
 
 from operations.local.event_source_values import StreamRecord
 from tests.integration.faults.chaos import Chaos
@@ -104,7 +104,7 @@ class DynamoDb:
     def transact_write_items(
         self,
         *,
-        TransactItems: list[Any],  # noqa: N803 - the API's word
+        TransactItems: Raw,  # noqa: N803 - the API's word
         ClientRequestToken: str,  # noqa: N803 - the API's word
     ) -> dict[str, Any]:
         """https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html"""
@@ -112,10 +112,10 @@ class DynamoDb:
         if race is not None:
             race()
         self._chaos.crash_if_due("crash_before_write")
-        puts = [entry["Put"] for entry in TransactItems]
+        # JSON already, as the wire carries it.
+        puts = [entry["Put"] for entry in json.loads(bytes(TransactItems))]
         written = {(put["TableName"], self._key(put["TableName"], put["Item"])): put for put in puts}
-        # Some of an item is JSON already, as the wire carries all of it.
-        stored = {place: marshal.dumps(json.loads(encode(put["Item"]))) for place, put in written.items()}
+        stored = {place: marshal.dumps(put["Item"]) for place, put in written.items()}
         sizes = [len(data) for data in stored.values()]
         if not 1 <= len(puts) <= 100 or len(written) != len(puts) or max(sizes) > 400_000 or sum(sizes) > 4_000_000:
             raise refused("ValidationException", "TransactWriteItems")
