@@ -20,7 +20,7 @@ from sensor_processor.aggregate import (
     pack_ids,
     unpack_ids,
 )
-from sensor_processor.exact import decimal_text, exact, on_grid, steps_of
+from sensor_processor.exact import decimal_text, exact, exact_sum, on_grid, steps_of
 
 RECEIVED_AT = 1_795_445_343_250
 STEPS = 10**22
@@ -73,6 +73,16 @@ def test_any_order_gives_the_same_exact_numbers(numbers: list[float], data: st.D
     rounded = list(map(on_grid, numbers))
     assert Fraction(aggregate.sum, STEPS) == sum(map(on_decimal_grid, numbers), Fraction(0))
     assert (aggregate.min, aggregate.max, aggregate.last) == (min(rounded), max(rounded), rounded[-1])
+
+
+@given(data=st.data(), count=st.integers(1, 1_000))
+def test_sums_of_short_numbers_are_exact_up_to_their_bound(data: st.DataObject, count: int) -> None:
+    """Many values of six decimals, as large together as they may be for being summed in binary, and a bit larger."""
+    most = 2 * 10**15 // count
+    micros = data.draw(st.lists(st.integers(-most, most), min_size=1, max_size=50)) + [most] * (count - 1)
+    numbers = [micro / 1e6 for micro in micros]
+
+    assert exact_sum(numbers, low=min(numbers), high=max(numbers)) == sum(map(exact, numbers))
 
 
 def on_decimal_grid(number: float) -> Fraction:
