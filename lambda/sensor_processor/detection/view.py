@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, inf, log
 
@@ -175,18 +176,18 @@ class View:
 
     def _extend(self, context: float, value: float) -> None:
         """Widens the range to `value` (and `context`) and moves each old bin's count to where its centre now lies."""
-        bins = self.shape.bins
+        bins = self._bins
         low, high = min(self.low, value), max(self.high, value)
         columns = _moved(bins, self.low, self.high, low, high)
-        if self.shape.is_shared:
+        if self._is_shared:
             rows, context_low, context_high = columns, low, high
         else:
             context_low, context_high = min(self.context_low, context), max(self.context_high, context)
             rows = _moved(bins, self.context_low, self.context_high, context_low, context_high)
         self.set_range(low, high, context_low, context_high)
-        stays = list(range(bins))
-        if rows == columns == stays:  # nearly always, but for the first readings
+        if columns is None and rows is None:  # nearly always, but for the first readings
             return
+        columns, rows = columns or range(bins), rows or range(bins)
         moved = bytearray(bins * bins)
         for cell, count in enumerate(self.table):
             if count:
@@ -200,12 +201,17 @@ def _bins_a_unit(bins: int, span: float) -> float:
     return bins / span if span > _LEAST_SPAN else 0.0
 
 
-def _moved(bins: int, low: float, high: float, new_low: float, new_high: float) -> list[int]:
-    """For each bin of the old range, the bin of the new range that holds its centre."""
-    width = (high - low) / bins
+def _moved(bins: int, low: float, high: float, new_low: float, new_high: float) -> Sequence[int] | None:
+    """For each bin of the old range, the bin of the new range that holds its centre; None where all stay."""
     span = new_high - new_low
     if span <= 0.0:
-        return list(range(bins))
-    moved = [int((low + (bin_ + 0.5) * width - new_low) / span * bins) for bin_ in range(bins)]
-    # Centres of the old range lie in the new one; but where the old one was a point, that may be the new one's end.
-    return moved if moved[-1] < bins else [min(bin_, bins - 1) for bin_ in moved]
+        return None
+    step = (high - low) / span
+    first = (low - new_low) / span * bins + 0.5 * step
+    last = first + (bins - 1) * step
+    # The centres are in a line: where neither end leaves its bin, none does.
+    if first < 1.0 and last >= bins - 1:
+        return None
+    if last >= bins:  # the old range was a point, and that is the new one's end
+        return [bins - 1] * bins
+    return [int(first + bin_ * step) for bin_ in range(bins)]
