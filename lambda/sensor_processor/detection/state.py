@@ -17,8 +17,6 @@ STATE_VERSION = 3
 """Raised when the layout below or the meaning of a field changes; of other versions, 2 is read: see `_of_version_2`."""
 
 _SCALARS = (
-    "count",
-    "quiet",
     "view",
     "average",
     "trend",
@@ -153,11 +151,13 @@ def unpack_context(packed: bytes) -> ThreeViews:
     """The detector that `pack_context` packed. Raises StateError."""
     detector = ThreeViews()
     try:
-        numbers = iter(_CONTEXT.unpack(packed))
+        detector.count, quiet, *rest = _CONTEXT.unpack(packed)
     except struct.error as error:
         raise StateError(f"a context detector's state cannot be read: {error}") from error
+    numbers = iter(rest)
     for name in _SCALARS:
         setattr(detector, name, next(numbers))
+    detector.rest(quiet)
     for view in (detector.level, detector.slow, detector.volatility):
         view.seen, view.counted, view.novelty, *ranges, table = islice(numbers, 8)
         view.set_range(*ranges)

@@ -52,11 +52,11 @@ class ThreeViews:
         "held",
         "level",
         "mean",
-        "quiet",
-        "rearm",
+        "rearmed",
         "remarked",
         "slow",
         "slow_average",
+        "told",
         "total",
         "trend",
         "usual",
@@ -74,14 +74,24 @@ class ThreeViews:
         self.mean = self.deviation = 0.0
         self.usual = (0.0, 0.0)
         self.alarms = self.held = 0.0
-        self.quiet = 0
         self.view = 0
         self.remarked = 0
-        self.rearm = REARM_AFTER - 1
+        self.told = 0  # the last reading that was told, by its count
+        self.rearmed = REARM_AFTER  # from this one on, the next need not exceed it; 0 while the detector is watched
 
     def watch(self, is_watched: bool) -> None:
         """Whether to work out `is_remarkable` too; it changes no score, and costs what the views save otherwise."""
-        self.rearm = 0 if is_watched else REARM_AFTER - 1
+        self.rearmed = 0 if is_watched else self.told + REARM_AFTER
+
+    @property
+    def quiet(self) -> int:
+        """Readings since the last emission, or since the first one."""
+        return self.count - self.told
+
+    def rest(self, quiet: int) -> None:
+        """Takes over how many readings it is since the last emission."""
+        self.told = self.count - quiet
+        self.watch(False)
 
     @property
     def is_remarkable(self) -> bool:
@@ -96,7 +106,7 @@ class ThreeViews:
             self.average = self.trend = self.mean = value
         average, trend, mean, deviation = self.average, self.trend, self.mean, self.deviation
         # What is not above `least` would not be emitted, so the views need not work it out.
-        least = self.held if self.quiet < self.rearm else 0.0
+        least = self.held if count < self.rearmed else 0.0
         best = self.level.score(average, value, least)
         view = 0
         self.average = average + 0.05 * (value - average)
@@ -120,7 +130,6 @@ class ThreeViews:
                 best, view = score, 2
         self.trend = trend + 0.02 * (value - trend)
         self.alarms *= 0.9999
-        self.quiet += 1
         if best > 0.0:
             self.usual = mean, deviation
             return self._emit(best, view)
@@ -132,8 +141,10 @@ class ThreeViews:
         score = best - CAUTION / self.count if self.level.overshoot < CLEAR_OVERSHOOT else best
         if score >= REMARKABLE:
             self.remarked = self.count
-        if best > 0.0 and (best > self.held or self.quiet >= REARM_AFTER):
-            self.quiet = 0
+        if best > 0.0 and (best > self.held or self.count - self.told >= REARM_AFTER):
+            self.told = self.count
+            if self.rearmed:
+                self.rearmed = self.told + REARM_AFTER
             self.held = best
             self.view = view
             if best >= 6.0:
