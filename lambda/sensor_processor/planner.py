@@ -7,50 +7,24 @@ from collections.abc import Collection, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
-import msgspec
-
-from sensor_processor.aggregate import MINUTE_MS, Added, Minute
+from sensor_processor.aggregate import MINUTE_MS, Added, Minute, minute_of
 from sensor_processor.attributes import Item, Text, text_of
 from sensor_processor.catalogue import Catalogue
-from sensor_processor.chunk import Chunk, Tally
+from sensor_processor.chunk import Chunk
 from sensor_processor.detection import BEGIN, DeviceDetectors, Finding
-from sensor_processor.history import Level, Part, PeriodKey, hour_of
+from sensor_processor.history import Level, Part, PeriodKey
 from sensor_processor.history_items import period_item
 from sensor_processor.items import Device, device_item, event_item, minute_item
 from sensor_processor.notice import OUTBOX, notice_of
+from sensor_processor.open_chunk import FEW_MINUTES, MAX_FINDINGS, OpenChunk
 from sensor_processor.open_hour import OpenHour
 from sensor_processor.progress import advanced, straggler_findings
 from sensor_processor.reading import Reading
 from sensor_processor.retention import Retention
 from sensor_processor.rollup import Rollup
-from sensor_processor.sizes import size_of, size_of_device, size_of_minute, size_of_period
-
-CHUNK_ITEMS = 90
-"""Items of one device in a transaction, below DynamoDB's 100 for a call."""
-
-CHUNK_BYTES = 1_000_000
-"""Bytes of one device's items in a transaction, well below DynamoDB's 4 MB for a call."""
-
-FEW_MINUTES = 15
-"""With the hours and days that they may end, they leave room for a reading's anomalies in a chunk."""
-
-MAX_FINDINGS = 40
-"""Anomalies of one reading; a message with more metrics out of order than this says nothing new with the rest."""
-
+from sensor_processor.sizes import size_of, size_of_device, size_of_minute
 
 _time = attrgetter("time")
-
-
-class _Open(msgspec.Struct):
-    """The chunk that readings are being put into."""
-
-    readings: list[Reading] = []
-    overflow: list[Reading] = []
-    fresh: list[Reading] = []
-    touched: dict[int, Minute] = {}
-    anomalies: dict[str, Item] = {}
-    notices: list[str] = []
-    tally: Tally = msgspec.field(default_factory=Tally)
 
 
 class Planner:
@@ -82,54 +56,58 @@ class Planner:
         self._detectors = detectors
         self._catalogue = catalogue
         self._retention = retention
-        self._open = _Open()
+        self._open = OpenChunk()
 
     def take(self, readings: Sequence[Reading]) -> None:
         """Folds readings in, which come in order."""
         at = 0
         while at < len(readings):
-            reading = readings[at]
-            start = reading.time - reading.time % MINUTE_MS
-            minute = self._minutes.get(start)
-            if minute is None:
-                minute = self._minutes[start] = Minute(device=reading.envelope.thing, start=start)
-            touched = self._open.touched
-            # Whatever a reading makes fits into a chunk that has little in it yet.
-            if touched and (start not in touched or self._open.anomalies or len(touched) > FEW_MINUTES):
-                self._make_room(reading, start=start, minute=minute)
-            run = self._run(readings, at, minute)
-            if run:
-                at += self._take_run(run, minute)
-            else:
+            minute = self._minute(readings[at])
+            end = minute.start + MINUTE_MS
+            to = len(readings) if readings[-1].time < end else bisect_left(readings, end, at, key=_time)
+            self._make_room(readings[at], minute)
+            at += self._take_new(readings[at:to], minute)
+            for reading in readings[at:to]:
+                self._make_room(reading, minute)
                 self._take_one(reading, minute)
-                at += 1
+            at = to
 
-    def _run(self, readings: Sequence[Reading], at: int, minute: Minute) -> Sequence[Reading]:
-        """From `at` on, the readings that go into the minute without a question each; there may be none."""
-        chunk, end = self._open, minute.start + MINUTE_MS
-        if readings[at].order < self._detectors.newest or chunk.anomalies or len(chunk.touched) >= FEW_MINUTES:
-            return ()
-        to = len(readings) if readings[-1].time < end else bisect_left(readings, end, at, key=_time)
-        run = readings if to - at == len(readings) else readings[at:to]
-        return run if minute.are_new(run) else ()
+    def _minute(self, reading: Reading) -> Minute:
+        start = minute_of(reading.time)
+        minute = self._minutes.get(start)
+        if minute is None:
+            minute = self._minutes[start] = Minute(device=reading.envelope.thing, start=start)
+        return minute
 
-    def _take_run(self, run: Sequence[Reading], minute: Minute) -> int:
-        """Takes new readings of one minute in order, until something is found; how many it took."""
-        learn, device_types = self._detectors.learn, self._catalogue.device_types
+    def _make_room(self, reading: Reading, minute: Minute) -> None:
+        metrics = self._catalogue.device_types[reading.envelope.device_type]
+        if not self._open.takes(reading, minute, metrics=len(metrics)):
+            self.close()
+
+    def _take_new(self, readings: Sequence[Reading], minute: Minute) -> int:
+        """Takes readings of one minute, up to the first in which something is found; how many it took.
+
+        None, where a question has to be asked of each of them.
+        """
+        chunk, detectors = self._open, self._detectors
+        if chunk.anomalies or len(chunk.touched) >= FEW_MINUTES or readings[0].order < detectors.newest:
+            return 0
+        if not minute.are_new(readings):
+            return 0
+        learn, device_types = detectors.learn, self._catalogue.device_types
         findings: list[Finding] = []
-        for number, reading in enumerate(run, 1):
+        for number, reading in enumerate(readings, 1):
             findings = learn(reading.order, reading.metrics, metrics=device_types[reading.envelope.device_type])
             if findings:
-                run = run[:number]
+                readings = readings[:number]
                 break
-        chunk = self._open
-        minute.add_new(run)
-        chunk.readings += run
-        chunk.fresh += run
+        minute.add_new(readings)
+        chunk.readings += readings
+        chunk.fresh += readings
         chunk.touched[minute.start] = minute
         if findings:
             self._note(reading, findings)
-        return len(run)
+        return len(readings)
 
     def _take_one(self, reading: Reading, minute: Minute) -> None:
         chunk, detectors = self._open, self._detectors
@@ -182,25 +160,11 @@ class Planner:
                 unit = self._catalogue.device_types[reading.envelope.device_type][finding.metric].unit
                 self._open.notices.append(notice_of(item, kind=finding.kind, unit=unit))
 
-    def _make_room(self, reading: Reading, *, start: int, minute: Minute) -> None:
-        """Closes the chunk if the reading's items might not fit in it any more."""
-        chunk = self._open
-        periods = 2 * len({hour_of(touched) for touched in (start, *chunk.touched)}) + 2
-        items = 1 + len(chunk.touched) + len(chunk.anomalies) + (start not in chunk.touched) + periods
-        if items + min(4 * len(reading.metrics) + 4, MAX_FINDINGS) > CHUNK_ITEMS:
-            self.close()
-        elif start not in chunk.touched:
-            metrics = len(self._catalogue.device_types[reading.envelope.device_type])
-            size = periods * size_of_period(metrics)
-            size += sum(size_of_minute(touched, metrics) for touched in (*chunk.touched.values(), minute))
-            if chunk.touched and size > CHUNK_BYTES:
-                self.close()
-
     def close(self) -> None:
         """Makes a chunk of what was taken since the last one."""
         for minute in self._open.touched.values():
             self._settle(minute)
-        taken, self._open = self._open, _Open()
+        taken, self._open = self._open, OpenChunk()
         if not taken.readings:
             return
         last = taken.readings[-1].envelope

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensor_processor.aggregate import minute_bucket, minute_of
+from sensor_processor.aggregate import Minute, minute_bucket, minute_of
 from sensor_processor.attributes import Item
 from sensor_processor.catalogue import Catalogue
 from sensor_processor.chunk import Chunk
@@ -20,9 +20,9 @@ from sensor_processor.history import Level, Part, PeriodKey, over, part_buckets
 from sensor_processor.history_items import parse_part
 from sensor_processor.items import Device, parse_device, parse_minute
 from sensor_processor.memory import Memory
+from sensor_processor.open_chunk import CHUNK_BYTES, CHUNK_ITEMS
 from sensor_processor.open_hour import OpenHour
 from sensor_processor.plan import plan_device
-from sensor_processor.planner import CHUNK_BYTES, CHUNK_ITEMS
 from sensor_processor.reading import Reading
 from sensor_processor.retention import Retention
 
@@ -209,6 +209,28 @@ def test_a_storm_of_excursions_stays_within_a_transaction(reading: Any, catalogu
     assert max(1 + len(chunk.items) for chunk in chunks) <= CHUNK_ITEMS
     assert sum(chunk.tally.anomalies for chunk in chunks) == 334
     assert sum(int(item["messages"]["N"]) for item in tables.readings.values() if "ids" in item) == 1_000
+
+
+def test_a_minute_that_comes_again_is_asked_about_once(
+    reading: Any, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All readings of a minute are looked at together once, and then one by one: never the rest of them for each."""
+    asked: list[int] = []
+    are_new = Minute.are_new
+
+    def asking(minute: Minute, of: list[Reading]) -> bool:
+        asked.append(len(of))
+        return are_new(minute, of)
+
+    monkeypatch.setattr(Minute, "are_new", asking)
+    readings = [reading(time=RECEIVED_AT - 500 + place, sequence=place) for place in range(500)]
+    tables = Tables(catalogue)
+    tables.deliver(readings[:-1])
+
+    (chunk,) = tables.deliver(readings)
+
+    assert asked == [499, 500]
+    assert (chunk.tally.processed, chunk.tally.duplicates) == (1, 499)
 
 
 def test_what_others_wrote_into_an_item_stays_out_of_the_next(reading: Any, catalogue: Catalogue) -> None:
