@@ -211,9 +211,7 @@ def test_a_storm_of_excursions_stays_within_a_transaction(reading: Any, catalogu
     assert sum(int(item["messages"]["N"]) for item in tables.readings.values() if "ids" in item) == 1_000
 
 
-def test_a_minute_that_comes_again_is_asked_about_once(
-    reading: Any, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_minute_is_asked_about_once(reading: Any, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
     """All readings of a minute are looked at together once, and then one by one: never the rest of them for each."""
     asked: list[int] = []
     are_new = Minute.are_new
@@ -225,12 +223,12 @@ def test_a_minute_that_comes_again_is_asked_about_once(
     monkeypatch.setattr(Minute, "are_new", asking)
     readings = [reading(time=RECEIVED_AT - 500 + place, sequence=place) for place in range(500)]
     tables = Tables(catalogue)
-    tables.deliver(readings[:-1])
+    tables.deliver(readings[:1])
 
     (chunk,) = tables.deliver(readings)
 
-    assert asked == [499, 500]
-    assert (chunk.tally.processed, chunk.tally.duplicates) == (1, 499)
+    assert asked == [1, 500]
+    assert (chunk.tally.processed, chunk.tally.duplicates) == (499, 1)
 
 
 def test_what_others_wrote_into_an_item_stays_out_of_the_next(reading: Any, catalogue: Catalogue) -> None:
