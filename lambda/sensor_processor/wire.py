@@ -2,7 +2,7 @@
 
 botocore walks its model of each operation, attribute by attribute, to encode a request, to find the account in it and
 to decode the answer. `items` writes and reads DynamoDB's own typed JSON, so nothing of that is left to do; endpoints,
-signing, connections and errors stay botocore's. Where a version of botocore lacks a hook, its own code does the work.
+signing, connections and errors stay botocore's. Where a version of botocore lacks `before-parse`, its own code decodes.
 
 https://boto3.amazonaws.com/v1/documentation/api/latest/guide/events.html
 """
