@@ -56,7 +56,12 @@ class Group:
         if event is None:
             return None
         value = values[self.metric]
-        words = f"{self.metrics[self.metric].amount(value)} is as usual again"
+        amount = self.metrics[self.metric].amount(value)
+        if isinstance(self.detector, Shift) and self.detector.is_on_its_way:
+            mean = self.detector.means[self.names.index(self.metric)]
+            words = f"{amount} is most of the way back to its baseline of {mean:.4g}, which follows it from here"
+        else:
+            words = f"{amount} is as usual again"
         return end(self.metric, self.name, event, value=value, ended=time, words=words)
 
     def state(self) -> list[Any]:

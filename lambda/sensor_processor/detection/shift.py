@@ -20,15 +20,42 @@ ON = 7.0
 OFF = 5.25
 """The state begins above ON and ends below OFF, in scales of the channel; measured on SKAB (docs/processor.md)."""
 
+RELEASE = 0.33
+"""The state also ends below this part of its highest score: a machine seldom comes to rest exactly where it was, and an
+alarm that never ends says nothing."""
+
+FORGET = 0.98
+"""What is left of that highest score a row after the state: a new one must stand out from what is left, as the first
+stood out from rest: after a score of 100 for 90 rows."""
+
 FOLLOW = 0.001
 FOLLOW_BELOW = 4.9
 """How fast, and up to which score, the baseline follows a machine that ages."""
+
+SETTLE = 0.02
+"""How fast it follows meanwhile, to where the machine has come to rest: as fast as the highest score is forgotten, so
+that what is left of the state never begins it anew."""
+
+FARTHEST = 1000.0
+"""Scales that a channel counts as being away at most, so that one absurd value is forgotten soon."""
 
 
 class Shift:
     """The detector of one machine with so many channels; `update` says whether it is in an anomalous state."""
 
-    __slots__ = ("_blocks", "channels", "count", "means", "scales", "score", "smooth", "squares", "state", "worst")
+    __slots__ = (
+        "_blocks",
+        "channels",
+        "count",
+        "means",
+        "peak",
+        "scales",
+        "score",
+        "smooth",
+        "squares",
+        "state",
+        "worst",
+    )
 
     def __init__(self, channels: int) -> None:
         self.channels = channels
@@ -39,6 +66,7 @@ class Shift:
         self.smooth = [0.0] * channels
         self.scales = [1.0] * channels
         self.score = 0.0
+        self.peak = 0.0
         self.worst = 0
         self.state = False
 
@@ -54,12 +82,31 @@ class Shift:
             distance = abs(smooth - self.means[place]) / self.scales[place]
             if distance > worst:
                 worst, self.worst = distance, place
-        self.score += SCORE_SMOOTHING * (worst - self.score)
-        self.state = self.score > (OFF if self.state else ON)
-        if not self.state and self.score <= FOLLOW_BELOW:
-            for place, value in enumerate(values):
-                self.means[place] += FOLLOW * (value - self.means[place])
+        self.score += SCORE_SMOOTHING * (min(worst, FARTHEST) - self.score)
+        if self.state:
+            self.peak = max(self.peak, self.score)
+            self.state = self.score > max(OFF, RELEASE * self.peak)
+        else:
+            self.state = self.score > max(ON, ON / OFF * RELEASE * self.peak)
+            self.peak = self.score if self.state else FORGET * self.peak
+        if not self.state:
+            self._follow(values)
         return self.state
+
+    @property
+    def is_on_its_way(self) -> bool:
+        """Whether the machine is not, or not yet, back where it was, though the state may have ended."""
+        return self.score > OFF
+
+    def _follow(self, values: Sequence[float]) -> None:
+        if RELEASE * self.peak > OFF and self.score <= RELEASE * self.peak:
+            rate = SETTLE
+        elif self.score <= FOLLOW_BELOW:
+            rate = FOLLOW
+        else:
+            return
+        for place, value in enumerate(values):
+            self.means[place] += rate * (value - self.means[place])
 
     def numbers(self) -> list[Any]:
         """What `restore` goes on from."""
@@ -72,6 +119,7 @@ class Shift:
             self.scales,
             self.score,
             self.state,
+            self.peak,
         ]
 
     def restore(
@@ -84,10 +132,11 @@ class Shift:
         scales: list[float],
         score: float,
         state: bool,
+        peak: float = 0.0,
     ) -> None:
-        """Goes on from the numbers of another one with as many channels."""
+        """Goes on from the numbers of another one with as many channels; `peak` came later than the others."""
         self.count, self.means, self.squares, self._blocks = count, means, squares, blocks
-        self.smooth, self.scales, self.score, self.state = smooth, scales, score, state
+        self.smooth, self.scales, self.score, self.state, self.peak = smooth, scales, score, state, peak
 
     def _learn(self, values: Sequence[float]) -> None:
         """Welford's mean and variance a channel: https://doi.org/10.1080/00401706.1962.10490022"""
