@@ -192,7 +192,7 @@ def test_a_group_of_version_2_goes_on_with_its_event() -> None:
         detectors.learn((START + place, place), {"flow": 50.0 + place % 3}, metrics={"flow": flow})
     _, time, sequence, channels, groups = msgspec.to_builtins(unpack_device(detectors.pack()))
     groups["baseline"][1:3] = [START, "flow"]
-    groups["baseline"][-1] = True
+    groups["baseline"][-2:] = [True]  # and no peak, which came later
     old = [2, time, sequence, {name: [0, b"", "", [], 0, 0] for name in channels}, groups]
 
     taken = unpack_detectors(compress_state(msgspec.msgpack.encode(old)), metrics={"flow": flow})
