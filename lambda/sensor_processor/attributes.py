@@ -42,6 +42,11 @@ def text_of(item: Item) -> Text:
     return _encode(item).decode()
 
 
+def more_of(item: Item) -> str:
+    """Attributes as JSON that follow those of a template."""
+    return f",{text_of(item)[1:-1]}"
+
+
 def plain(text: str) -> str:
     """An id as a template takes it: whatever no id of ours has in it becomes a hyphen."""
     return _SPECIAL.sub("-", text)

@@ -13,7 +13,7 @@ sum of a minute's messages. Doubles of at least 1e-5 lie on this grid; only smal
 _MICRO: int = 10 ** (_STEPS - 6)
 _EXACT_MICRO = 10**15
 _EXACT = 1e9
-"""Below it, a number of millionths has at most 15 digits, of which a double holds every one."""
+"""Below it, a number of millionths, and a number in millionths, has at most 15 digits: a double holds every one."""
 
 _ROUND = 1.5 * 2.0**52
 """A double this large has no room for fractions: what is added to it and taken away again is rounded, as by `round`."""

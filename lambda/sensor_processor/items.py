@@ -22,10 +22,10 @@ from sensor_processor.attributes import (
     expiry_of,
     iso,
     milliseconds,
+    more_of,
     number_text,
     plain,
     template,
-    text_of,
 )
 from sensor_processor.base64 import encode_base64
 from sensor_processor.detection import BEGIN, END, ESCALATED, Finding
@@ -58,7 +58,6 @@ _MINUTE = template(
     late="N",
     expires_at="N",
 )
-_CONFLICT_IDS = f",{template(conflict_ids='B')}"
 _METRIC = f'"%s":{{"M":{{{template(count="N", sum="N", min="N", max="N", last="N", sketch="B")}}}}}'
 
 _PREFIXES = {BEGIN: "anomaly", ESCALATED: "escalated", END: "ended"}
@@ -113,7 +112,7 @@ def device_item(device: Device) -> Text:
     if device.last_sequence is not None:
         text += _LAST_SEQUENCE % device.last_sequence
     if device.outbox:
-        text += f",{text_of({'outbox': {'L': [{'S': message} for message in device.outbox]}})[1:-1]}"
+        text += more_of({"outbox": {"L": [{"S": message} for message in device.outbox]}})
     return f"{{{text}}}"
 
 
@@ -158,9 +157,9 @@ def minute_item(minute: Minute, *, retention_days: int) -> Text:
     )
     orders = [(name, metric.last_order) for name, metric in metrics.items() if metric.last_order != newest]
     if orders:
-        text += f",{text_of({'orders': {'M': {name: {'N': str(order)} for name, order in sorted(orders)}}})[1:-1]}"
+        text += more_of({"orders": {"M": {name: {"N": str(order)} for name, order in sorted(orders)}}})
     if minute.conflicts:
-        text += _CONFLICT_IDS % encode_base64(b"".join(sorted(minute.conflicts)))
+        text += more_of({"conflict_ids": {"B": b"".join(sorted(minute.conflicts))}})
     return f"{{{text}}}"
 
 

@@ -73,6 +73,8 @@ class Store:
         self._client = client
         self._readings_table = readings_table
         self._devices_table = devices_table
+        self._readings_json = msgspec.json.encode(readings_table).decode()
+        self._devices_json = msgspec.json.encode(devices_table).decode()
         self._random = random
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="store") if threads > 1 else None
 
@@ -212,9 +214,9 @@ class Store:
 
     def _operations(self, chunk: Chunk) -> Iterator[Text]:
         condition = _IS_NEW if chunk.expected_version is None else _IS_AT % chunk.expected_version
-        yield f'{{"Put":{{"TableName":"{self._devices_table}","Item":{chunk.device_item},{condition}}}}}'
+        yield f'{{"Put":{{"TableName":{self._devices_json},"Item":{chunk.device_item},{condition}}}}}'
         for item in chunk.items:
-            yield f'{{"Put":{{"TableName":"{self._readings_table}","Item":{item}}}}}'
+            yield f'{{"Put":{{"TableName":{self._readings_json},"Item":{item}}}}}'
 
 
 def _packed(chunks: Sequence[Chunk]) -> Iterator[list[Chunk]]:

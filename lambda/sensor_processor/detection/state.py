@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from itertools import islice
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -16,7 +17,9 @@ from sensor_processor.detection.threeviews import LEVEL, SLOW, VOLATILITY, Three
 STATE_VERSION = 3
 """Raised when the layout below or the meaning of a field changes; of other versions, 2 is read: see `_of_version_2`."""
 
-_SCALARS = (
+_DETECTOR = (
+    "count",
+    "quiet",
     "view",
     "average",
     "trend",
@@ -27,6 +30,8 @@ _SCALARS = (
     "alarms",
     "held",
 )
+_VIEW = ("seen", "counted", "novelty", "low", "high", "context_low", "context_high", "table")
+_of_detector, _of_view = attrgetter(*_DETECTOR), attrgetter(*_VIEW)
 _CONTEXT = struct.Struct(
     "<qqBdddddddd" + "".join(f"qqddddd{shape.bins * shape.bins}s" for shape in (LEVEL, SLOW, VOLATILITY))
 )
@@ -107,43 +112,11 @@ def _of_version_2(
 
 def pack_context(detector: ThreeViews) -> bytes:
     """A context detector's state, 1.3 kB before compression."""
-    level, slow, volatility = detector.level, detector.slow, detector.volatility
     return _CONTEXT.pack(
-        detector.count,
-        detector.quiet,
-        detector.view,
-        detector.average,
-        detector.trend,
-        detector.slow_average,
-        detector.total,
-        detector.mean,
-        detector.deviation,
-        detector.alarms,
-        detector.held,
-        level.seen,
-        level.counted,
-        level.novelty,
-        level.low,
-        level.high,
-        level.context_low,
-        level.context_high,
-        level.table,
-        slow.seen,
-        slow.counted,
-        slow.novelty,
-        slow.low,
-        slow.high,
-        slow.context_low,
-        slow.context_high,
-        slow.table,
-        volatility.seen,
-        volatility.counted,
-        volatility.novelty,
-        volatility.low,
-        volatility.high,
-        volatility.context_low,
-        volatility.context_high,
-        volatility.table,
+        *_of_detector(detector),
+        *_of_view(detector.level),
+        *_of_view(detector.slow),
+        *_of_view(detector.volatility),
     )
 
 
@@ -151,15 +124,13 @@ def unpack_context(packed: bytes) -> ThreeViews:
     """The detector that `pack_context` packed. Raises StateError."""
     detector = ThreeViews()
     try:
-        detector.count, quiet, *rest = _CONTEXT.unpack(packed)
+        numbers = iter(_CONTEXT.unpack(packed))
     except struct.error as error:
         raise StateError(f"a context detector's state cannot be read: {error}") from error
-    numbers = iter(rest)
-    for name in _SCALARS:
-        setattr(detector, name, next(numbers))
-    detector.rest(quiet)
+    for name, number in zip(_DETECTOR, numbers, strict=False):
+        setattr(detector, name, number)
     for view in (detector.level, detector.slow, detector.volatility):
-        view.seen, view.counted, view.novelty, *ranges, table = islice(numbers, 8)
+        view.seen, view.counted, view.novelty, *ranges, table = islice(numbers, len(_VIEW))
         view.set_range(*ranges)
         view.table = bytearray(table)
     return detector

@@ -88,9 +88,9 @@ class ThreeViews:
         """Readings since the last emission, or since the first one."""
         return self.count - self.told
 
-    def rest(self, quiet: int) -> None:
-        """Takes over how many readings it is since the last emission."""
-        self.told = self.count - quiet
+    @quiet.setter
+    def quiet(self, readings: int) -> None:
+        self.told = self.count - readings
         self.watch(False)
 
     @property
