@@ -85,9 +85,9 @@ class Planner:
             self.close()
 
     def _take_new(self, readings: Sequence[Reading], minute: Minute) -> int:
-        """Takes readings of one minute, up to the first in which something is found; how many it took.
+        """Takes new readings of one minute, up to the first in which something is found; how many it took.
 
-        None, where a question has to be asked of each of them.
+        0 where one of them is not new or comes out of order, or the chunk has little room: each is looked at by itself.
         """
         chunk, detectors = self._open, self._detectors
         if chunk.anomalies or len(chunk.touched) >= FEW_MINUTES or readings[0].order < detectors.newest:
