@@ -65,7 +65,7 @@ class FleetError(Exception):
 
     def lines(self) -> list[str]:
         """What a person reads on stderr."""
-        return [f"error: {self.message}", *([f"hint: {self.hint}"] if self.hint else [])]
+        return [visible(f"error: {self.message}"), *([visible(f"hint: {self.hint}")] if self.hint else [])]
 
 
 class ManifestError(FleetError):

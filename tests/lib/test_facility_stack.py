@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from lib.facilities import FACILITIES
+from lib.record import read_record
 from lib.settings import PROJECT
 from lib.specs import FacilitySpec, suffixed
 
 pytestmark = pytest.mark.cdktf
-PLANTS = tuple(FACILITIES.values())
+PLANTS = tuple(read_record(PROJECT).facilities.values())
 ACCOUNT = "123456789012"
 
 

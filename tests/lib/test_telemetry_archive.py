@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
-
-from lib.constructs import telemetry_archive
-from lib.facilities import FACILITIES
-from lib.settings import PROJECT
 
 pytestmark = pytest.mark.cdktf
 ARCHIVE = "arn:aws:s3:::bucket-mfg-raw-archive-123456789012-tst"
@@ -104,16 +98,6 @@ def test_raw_readings_cool_down_and_never_expire(stacks) -> None:
     assert {rule["id"]: rule["expiration"] for rule in lifecycle["rule"] if "expiration" in rule} == {
         "bulk-registration": [{"days": 35}]
     }
-
-
-def test_the_platform_cools_down_as_every_plant_declares() -> None:
-    """The bucket's one lifecycle and the plants' approved prefixes say the same days."""
-    for facility in FACILITIES.values():
-        declared = json.loads((PROJECT / "lib" / "facilities" / facility.module / "prefixes.json").read_text())
-        assert declared["lifecycle"] == {
-            "intelligent_tiering_after_days": telemetry_archive.INTELLIGENT_TIERING_AFTER_DAYS,
-            "glacier_after_days": telemetry_archive.GLACIER_AFTER_DAYS,
-        }
 
 
 def test_rule_errors_may_be_stored_and_nothing_else(stacks) -> None:
