@@ -59,6 +59,10 @@ class Statement:
     conditions: tuple[Condition, ...]
     inverted: tuple[str, ...]
 
+    def is_about(self, key: str) -> bool:
+        """Whether any condition is about `key`, whatever its operator."""
+        return any(condition.key == key.lower() for condition in self.conditions)
+
     def bound(self, key: str) -> tuple[str, ...]:
         """The values that the statement holds `key` to; none where it does not, or to anything (`*`)."""
         for condition in self.conditions:

@@ -48,8 +48,8 @@ def test_every_use_of_a_key_names_service_and_context(stacks: Any) -> None:
         assert statement["Resource"].startswith("${aws_kms_key.")
 
 
-def test_every_service_trust_but_lambdas_names_account_and_source(stacks: Any) -> None:
-    """No other account can make a service act as one of these roles."""
+def test_every_trust_names_account_and_source_where_the_service_sends_them(stacks: Any) -> None:
+    """No other account can make AWS IoT act as one of its roles; Lambda and CloudTrail refuse such a condition."""
     trusts = {
         role: json.loads(body["assume_role_policy"])["Statement"]
         for role, body in stacks.platform.of("aws_iam_role").items()
@@ -65,7 +65,9 @@ def test_every_service_trust_but_lambdas_names_account_and_source(stacks: Any) -
         "role-trail-logs": ["cloudtrail.amazonaws.com"],
     }
     for role, (statement,) in trusts.items():
-        if role != "role-sensor-processor":
+        if role in ("role-sensor-processor", "role-trail-logs"):
+            assert "Condition" not in statement
+        else:
             assert statement["Condition"]["StringEquals"] == {"aws:SourceAccount": "123456789012"}
             assert ":123456789012:" in statement["Condition"]["ArnLike"]["aws:SourceArn"]
 
