@@ -20,9 +20,9 @@ from lib.bindings import (
     IotTopicRuleErrorActionCloudwatchLogs,
     IotTopicRuleS3,
 )
-from lib.documents import terraform_literal
 from lib.names import PlatformNames, bucket_arn
 from lib.roles import ServiceRole
+from lib.text import literal
 
 SQL_VERSION = "2016-03-23"
 
@@ -92,7 +92,7 @@ class EventArchive:
                 s3=[
                     IotTopicRuleS3(
                         bucket_name=names.raw_archive,
-                        key=terraform_literal(KEY.format(prefix=event.prefix)),
+                        key=literal(KEY.format(prefix=event.prefix)),
                         role_arn=self.role.arn,
                     )
                 ],

@@ -11,9 +11,10 @@ from lib.bindings import (
     IotTopicRuleErrorActionS3,
     IotTopicRuleKinesis,
 )
-from lib.documents import read_statement, terraform_literal
+from lib.documents import read_statement
 from lib.names import PlatformNames
 from lib.specs import FacilitySpec
+from lib.text import literal
 
 SQL_VERSION = "2016-03-23"
 
@@ -38,14 +39,14 @@ class TelemetryRule:
             kinesis=[
                 IotTopicRuleKinesis(
                     stream_name=names.stream,
-                    partition_key=terraform_literal(PARTITION_KEY),
+                    partition_key=literal(PARTITION_KEY),
                     role_arn=names.role_arn(names.topic_rule_role),
                 )
             ],
             error_action=IotTopicRuleErrorAction(
                 s3=IotTopicRuleErrorActionS3(
                     bucket_name=names.raw_archive,
-                    key=terraform_literal(ERROR_KEY.format(facility=facility.id)),
+                    key=literal(ERROR_KEY.format(facility=facility.id)),
                     role_arn=names.role_arn(names.rule_errors_role),
                 )
             ),
