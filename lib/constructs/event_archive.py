@@ -26,7 +26,9 @@ from lib.text import literal
 
 SQL_VERSION = "2016-03-23"
 
-KEY = '{prefix}/date=${{parse_time("yyyy-MM-dd", timestamp())}}/${{timestamp()}}-${{traceid()}}.json'
+KEY = '{prefix}/date=${{parse_time("yyyy-MM-dd", timestamp())}}/${{timestamp()}}-${{newuuid()}}.json'
+"""A millisecond may hold many events, and `traceid()` is undefined for what AWS IoT publishes itself:
+https://docs.aws.amazon.com/iot/latest/developerguide/iot-sql-functions.html#iot-function-traceid"""
 
 NOT_ARCHIVED = "EventsNotArchived"
 

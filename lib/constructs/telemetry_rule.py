@@ -21,7 +21,9 @@ SQL_VERSION = "2016-03-23"
 PARTITION_KEY = "${clientid()}"
 """Keeps the order of each device's readings; a random key would not, a time would make hot shards."""
 
-ERROR_KEY = "iot-rule-errors/facility={facility}/${{timestamp()}}-${{traceid()}}.json"
+ERROR_KEY = "iot-rule-errors/facility={facility}/${{timestamp()}}-${{newuuid()}}.json"
+"""`traceid()` would not do: it is undefined for what does not come over MQTT. The document holds it where there is one.
+https://docs.aws.amazon.com/iot/latest/developerguide/iot-sql-functions.html#iot-function-traceid"""
 
 
 class TelemetryRule:
