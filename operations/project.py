@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from generator.diagnostics import EnvironmentFault
+from generator.diagnostics import EnvironmentFault, RequestError
 from lib.specs import FacilitySpec, FleetSpec, suffixed
 
 
@@ -32,12 +32,12 @@ class Project:
     environment_suffix: str
 
     def facility(self, facility_id: str) -> FacilitySpec:
-        """The facility with this id. Raises EnvironmentFault where none has it."""
+        """The facility with this id. Raises RequestError where none has it."""
         for facility in self.facilities:
             if facility.id == facility_id:
                 return facility
         known = ", ".join(facility.id for facility in self.facilities) or "none"
-        raise EnvironmentFault(
+        raise RequestError(
             f"no facility {facility_id!r} in lib/facilities (declared: {known})",
             hint="add it to fleet.yaml and run `fleet generate`, or correct the id",
         )
