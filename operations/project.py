@@ -12,6 +12,7 @@ from generator.diagnostics import (
     EnvironmentFault,
     FleetError,
     GateError,
+    RequestError,
     SourceLocation,
     StaleError,
     refusal,
@@ -44,12 +45,12 @@ class Project:
     account_id: str | None = None
 
     def facility(self, facility_id: str) -> FacilitySpec:
-        """The facility with this id. Raises EnvironmentFault where none has it."""
+        """The facility with this id. Raises RequestError where none has it."""
         for facility in self.facilities:
             if facility.id == facility_id:
                 return facility
         known = ", ".join(facility.id for facility in self.facilities) or "none"
-        raise EnvironmentFault(
+        raise RequestError(
             f"no facility {facility_id!r} in lib/facilities (declared: {known})",
             hint="add it to fleet.yaml and run `fleet generate`, or correct the id",
         )
