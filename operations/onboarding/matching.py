@@ -16,7 +16,7 @@ import msgspec
 
 from generator.diagnostics import RequestError, visible
 from generator.naming import named_serial
-from operations.onboarding.lists.headings import looks_like_identity, normalised
+from operations.onboarding.lists.headings import looks_like_identity, meaning_of, normalised
 from operations.onboarding.lists.record import Fault, Material, RefusedError, Row
 from operations.onboarding.lists.spelling import canonical, hexadecimal, is_same
 from operations.onboarding.planned import PlannedThing
@@ -292,7 +292,7 @@ class Matching:
         for heading, value in row.unknown:
             if normalised(heading) in self._ignored:
                 continue
-            if len(self._unknown) < _SHOWN:
+            if len(self._unknown) < _SHOWN and meaning_of(heading) is None:
                 self._unknown.setdefault(heading)
             if not is_named and looks_like_identity(heading):
                 raise _unclear(heading, f"looks like one that says which device a row is ({row.place})")

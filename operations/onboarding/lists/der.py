@@ -8,21 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-SEQUENCE, SET, INTEGER, BOOLEAN, BIT_STRING, OCTET_STRING, OID = 0x30, 0x31, 0x02, 0x01, 0x03, 0x04, 0x06
+SEQUENCE, BOOLEAN, OCTET_STRING, OID = 0x30, 0x01, 0x04, 0x06
 _EXTENSIONS = 0xA3
 _BASIC_CONSTRAINTS = bytes.fromhex("551d13")
-_COMMON_NAME = bytes.fromhex("550403")
-_TEXTS = {
-    0x0C: "utf-8",
-    0x12: "latin-1",
-    0x13: "latin-1",
-    0x14: "latin-1",
-    0x16: "latin-1",
-    0x1A: "latin-1",
-    0x1C: "utf-32-be",
-    0x1E: "utf-16-be",
-}
-"""Encodings of the string types; where a type's alphabet is narrower, what is beyond it is read all the same."""
 
 
 def elements(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -42,6 +30,12 @@ def elements(data: bytes) -> Iterator[tuple[int, bytes]]:
             raise ValueError("an element that ends after its holder")
         yield tag, data[at : at + length]
         at += length
+
+
+def is_one_element(data: bytes) -> bool:
+    """Whether the bytes are one SEQUENCE of whole elements and nothing more. Raises ValueError where they end early."""
+    found = list(elements(data))
+    return len(found) == 1 and found[0][0] == SEQUENCE and all(list(elements(found[0][1])))
 
 
 def is_authority(tbs_certificate: bytes) -> bool:
@@ -68,36 +62,8 @@ def is_authority(tbs_certificate: bytes) -> bool:
     return first is not None and first[0] == BOOLEAN and first[1] != b"\0"
 
 
-def common_names(name: bytes) -> list[str]:
-    """The common names in the DER of a Name. Raises ValueError for what is none, or no text."""
-    found = []
-    for _, attributes in elements(_only(name, SEQUENCE)):
-        for _, attribute in elements(attributes):
-            (kind, oid), (tag, value) = elements(attribute)
-            if kind == OID and oid == _COMMON_NAME:
-                if tag not in _TEXTS:
-                    raise ValueError("the common name is no text")
-                found.append(value.decode(_TEXTS[tag]))
-    return found
-
-
-def subject_of(signed: bytes) -> bytes:
-    """The DER of the subject in a TBSCertificate or a CertificationRequestInfo (RFC 2986, 4.1)."""
-    fields = list(elements(_only(signed, SEQUENCE)))
-    sequences = [content for tag, content in fields if tag == SEQUENCE]
-    # A certificate has signature algorithm, issuer and validity before its subject; a CSR has nothing but its version.
-    content = sequences[0 if len(sequences) < 5 else 3]
-    return _wrapped(SEQUENCE, content)
-
-
 def _only(data: bytes, tag: int) -> bytes:
     found = list(elements(data))
     if len(found) != 1 or found[0][0] != tag:
         raise ValueError("not the one element that is to be there")
     return found[0][1]
-
-
-def _wrapped(tag: int, content: bytes) -> bytes:
-    size = len(content)
-    length = bytes([size]) if size < 0x80 else bytes([0x84]) + size.to_bytes(4, "big")
-    return bytes([tag]) + length + content

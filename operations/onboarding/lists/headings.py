@@ -25,6 +25,9 @@ class Meaning:
     slot: str
 
 
+WITHIN = ">"
+"""Between the keys of objects that stand in each other."""
+
 _SPELLINGS = {
     "name": "name thing thingname iotthing iotthingname awsthingname awsiotthingname nameofthing",
     "serial": """serial serials serialno serialnr serialnum serialnumber serialnumbers serialid serno sernr sn snr sno
@@ -91,8 +94,8 @@ _NUMBERS = {"name", "no", "nr", "num", "number", "nummer", "code", "tag", "label
 
 @lru_cache(maxsize=4096)
 def meaning_of(heading: str) -> Meaning | None:
-    """What a heading means; None where it is not known. `a.b` is the key `b` of the object `a` in JSON."""
-    for part in (heading, heading.rpartition(".")[2]):
+    """What a heading means; None where it is not known. `a>b` is the key `b` of the object `a` in JSON."""
+    for part in (heading, heading.rpartition(WITHIN)[2]):
         bare = normalised(part)
         kind = _KINDS.get(bare)
         if kind is not None:
@@ -110,6 +113,8 @@ def normalised(heading: str) -> str:
 @lru_cache(maxsize=4096)
 def looks_like_identity(heading: str) -> bool:
     """Whether a heading that is not known may say which device a row is of."""
+    if meaning_of(heading) is not None:
+        return False
     bare = normalised(heading)
     words = {word.casefold() for word in _PARTS.findall(unicodedata.normalize("NFKC", heading))} | {bare}
     if _MARKS.search(bare) or words & _WORDS or (words & _OBJECTS and words & _NUMBERS):
@@ -145,6 +150,8 @@ def record_of(
         kind = meaning.kind
         if (kind == "private_key" and not is_public_key(value)) or holds_private_key(value.encode()):
             raise private_key_refusal()
+        if kind == "other":
+            unknown.append((heading, value))
         if kind in ("other", "private_key"):
             continue
         earlier = slots.get(meaning.slot)

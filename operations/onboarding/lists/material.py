@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from generator.diagnostics import visible
-from operations.onboarding.lists.der import common_names, is_authority, subject_of
+from operations.onboarding.lists.der import is_authority, is_one_element
 from operations.onboarding.lists.record import Material, RefusedError
 
 if TYPE_CHECKING:
@@ -157,11 +157,10 @@ def _load_certificates(given: bytes) -> list[x509.Certificate]:
         raise RefusedError(f"the certificate has more than {CERTIFICATE_LIMIT:,} characters", _ASK_MAKER)
     with _reading("the certificate"):
         try:
-            return [x509.load_der_x509_certificate(der) for der in _ders(given, b"CERTIFICATE", b"X509 CERTIFICATE")]
+            found = _ders(given, b"CERTIFICATE", b"X509 CERTIFICATE")
+            return [x509.load_der_x509_certificate(der) for der in found]
         except ValueError as error:
-            raise RefusedError(
-                f"the certificate cannot be read: truncated or damaged ({_first_line(error)})", _ASK_MAKER
-            ) from None
+            raise _unreadable("the certificate", found[0], error) from None
 
 
 def _load_request(given: bytes) -> x509.CertificateSigningRequest:
@@ -174,9 +173,23 @@ def _load_request(given: bytes) -> x509.CertificateSigningRequest:
         try:
             return x509.load_der_x509_csr(found[0])
         except ValueError as error:
-            raise RefusedError(
-                f"the CSR cannot be read: truncated or damaged ({_first_line(error)})", _ASK_MAKER
-            ) from None
+            raise _unreadable("the CSR", found[0], error) from None
+
+
+def _unreadable(what: str, der: bytes, error: ValueError) -> RefusedError:
+    """Says whether bytes are missing or wrong, or whether all is there and some part is not as the standard has it."""
+    try:
+        is_whole = is_one_element(der)
+    except ValueError:
+        is_whole = False
+    if not is_whole:
+        return RefusedError(f"{what} cannot be read: truncated or damaged", _ASK_MAKER)
+    places = re.findall(r'"([A-Za-z:_]+)"', str(error))
+    where = f" ({places[-1]})" if places else f" ({_first_line(error)})"
+    return RefusedError(
+        f"{what} cannot be read: a part of it is not as the standard has it, or damaged{where}",
+        "ask the maker for one that openssl reads",
+    )
 
 
 def _ders(given: bytes, *labels: bytes) -> list[bytes]:
@@ -319,15 +332,8 @@ def _issuer_name(certificate: x509.Certificate) -> str:
 
 def _common_name(signed: x509.Certificate | x509.CertificateSigningRequest) -> str | None:
     """The subject's one common name, or none."""
-    try:
-        found = [str(each.value) for each in signed.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
-    except Exception:
-        with _reading("its common name"):
-            found = common_names(subject_of(_signed_part(signed)))
-    if len(set(found)) > 1:
+    with _reading("its subject"):
+        found = {str(each.value) for each in signed.subject.get_attributes_for_oid(NameOID.COMMON_NAME)}
+    if len(found) > 1:
         raise RefusedError("has several common names", "a device has one name: ask the maker for another certificate")
-    return found[0] if found else None
-
-
-def _signed_part(signed: x509.Certificate | x509.CertificateSigningRequest) -> bytes:
-    return signed.tbs_certificate_bytes if isinstance(signed, x509.Certificate) else signed.tbs_certrequest_bytes
+    return next(iter(found), None)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
@@ -51,7 +51,7 @@ def read_signers(folder: Path) -> dict[str, Signer]:
             load = x509.load_pem_x509_certificate if b"-----BEGIN" in data else x509.load_der_x509_certificate
             certificate = load(data)
             key = certificate.public_key()
-        except (OSError, ValueError):
+        except (OSError, ValueError, UnsupportedAlgorithm):
             continue
         if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
             der = certificate.public_bytes(serialization.Encoding.DER)

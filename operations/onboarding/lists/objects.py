@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from operations.onboarding.lists.headings import MATERIAL, meaning_of, private_key_refusal, record_of
+from operations.onboarding.lists.headings import MATERIAL, WITHIN, meaning_of, private_key_refusal, record_of
 from operations.onboarding.lists.record import RECORD_LIMIT, Fault, Record, RefusedError
 
 _CHUNK = 65_536
@@ -61,7 +61,7 @@ def _values(found: Pairs, prefix: str, depth: int) -> Iterator[tuple[str, str]]:
     if "kty" in keys and "d" in keys:
         raise private_key_refusal()
     for key, value in found:
-        yield from _value(f"{prefix}.{key}" if prefix else key, value, depth)
+        yield from _value(f"{prefix}{WITHIN}{key}" if prefix else key, value, depth)
 
 
 def _value(heading: str, value: Any, depth: int) -> Iterator[tuple[str, str]]:

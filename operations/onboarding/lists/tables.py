@@ -37,14 +37,15 @@ def read_header(line: bytes) -> tuple[str, list[str]] | None:
         text = line.removeprefix(BYTE_ORDER_MARK).decode().strip("\r\n")
     except UnicodeDecodeError:
         return None
+    found = []
     for delimiter in _DELIMITERS:
         try:
             headings = split(text, delimiter)
         except csv.Error:
             continue
         if has_material(headings) and not any("-----BEGIN" in heading for heading in headings):
-            return delimiter, headings
-    return None
+            found.append((delimiter, headings))
+    return max(found, key=lambda each: sum(map(bool, map(meaning_of, each[1]))), default=None)
 
 
 def is_separator_line(line: bytes) -> bool:
