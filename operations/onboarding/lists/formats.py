@@ -124,8 +124,8 @@ def _refuse_other_files(path: Path, head: bytes) -> None:
             f"{path} is DER: one certificate or CSR, a bundle of them (p7b) or a key store",
             hint="put certificates or CSRs into a folder, a file each, and give the folder",
         )
-    if b"\0" in head:
-        raise EnvironmentFault(f"{path} is no text: it holds NUL bytes", hint="save it as UTF-8, not as UTF-16")
+    if head[:200].count(b"\0") > len(head[:200]) // 4:
+        raise EnvironmentFault(f"{path} is no text: many of its bytes are NUL", hint="save it as UTF-8, not as UTF-16")
 
 
 def _unknown(path: Path, first: bytes) -> EnvironmentFault:

@@ -19,7 +19,8 @@ _CHUNK = 65_536
 _ELEMENT_LIMIT = 8 * RECORD_LIMIT
 """Characters that are read in search of an element's end."""
 _SPACE = " \t\r\n"
-_BOUNDARY = re.compile(r"\}\s*,\s*(?=\{)")
+_BOUNDARY = re.compile(r"(?:\}\s*,|[\r\n])\s*(?=\{)")
+"""Where the next element begins, as far as can be told: no string of JSON holds a line break."""
 _LOST = "what follows is lost"
 _REMEDY = "ask the maker for the list anew"
 
