@@ -14,7 +14,7 @@ from generator.diagnostics import EnvironmentFault, RequestError
 from lib.specs import FacilitySpec
 from operations.onboarding.failures import mark_of
 from operations.onboarding.journal import Journal
-from operations.onboarding.lists.formats import Source
+from operations.onboarding.lists.formats import Source, nothing_found
 from operations.onboarding.lists.reading import read_rows
 from operations.onboarding.matching import Matching
 from operations.onboarding.planned import read_planned
@@ -26,7 +26,8 @@ from operations.project import Project
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """Which list for which facility; `device_type` is that of rows that name no thing; `is_bulk`: AWS IoT's own task
-    registers them, with their policy on the certificate."""
+    registers them, with their policy on the certificate. `by_order`: rows that name no thing get the next free ones;
+    `ignored` are headings that say nothing of which device a row is."""
 
     facility: FacilitySpec
     source: Source
@@ -36,6 +37,25 @@ class Request:
     is_staged: bool = False
     policy_on: str = "group"
     is_bulk: bool = False
+    by_order: bool = False
+    ignored: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pairing:
+    """How rows were paired with things: counts by what said it, and the first pairs in words."""
+
+    ways: Mapping[str, int]
+    first: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """A run that stands in the journal, rows that were onboarded already, and how the others were paired."""
+
+    run: Run
+    already: int
+    pairing: Pairing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +77,7 @@ class Forecast:
     slowest: str | None
     quotas: str
     first_faults: tuple[str, ...]
+    pairing: Pairing
     upload: str | None = None
 
 
@@ -64,13 +85,24 @@ _TOLD = 5
 
 
 def match(project: Project, request: Request, journal: Journal | None, *, keep_material: bool) -> Matching:
-    """The list's rows paired with the facility's planned things."""
+    """The list's rows paired with the facility's planned things.
+
+    Raises:
+        RequestError: The list does not say which device is which, or the facility is not onboarded from lists.
+        EnvironmentFault: The list cannot be read, or holds no row.
+    """
     if request.facility.registration != "bulk":
         raise RequestError(
             f"Terraform registers the things of {request.facility.id}, with certificates from their CSRs",
             hint="set `registration: bulk` for it in fleet.yaml, generate and apply; or hand in CSRs",
         )
-    matching = Matching(suffix=project.environment_suffix, device_type=request.device_type, keep_material=keep_material)
+    matching = Matching(
+        suffix=project.environment_suffix,
+        device_type=request.device_type,
+        keep_material=keep_material,
+        by_order=request.by_order,
+        ignored=request.ignored,
+    )
     try:
         matching.add_things(
             read_planned(project, request.facility), is_taken=journal.has_certificate if journal else lambda _: False
@@ -80,6 +112,8 @@ def match(project: Project, request: Request, journal: Journal | None, *, keep_m
             read_rows(request.source, now=now, issuers=request.issuers),
             held=journal.held if journal else lambda _: None,
         )
+        if not matching.counts["rows"]:
+            raise nothing_found(request.source)
     except BaseException:
         matching.close()
         raise
@@ -105,6 +139,7 @@ def forecast(
         first.append(f"row {fault.number} ({fault.place}): {fault.reason}; {fault.remedy}")
         if len(first) == _TOLD:
             break
+    pairing = _pairing(matching)
     matching.close()
     return Forecast(
         facility=request.facility.id,
@@ -115,12 +150,13 @@ def forecast(
         slowest=slowest,
         quotas="live" if quotas.is_live else "AWS's defaults",
         first_faults=tuple(first),
+        pairing=pairing,
         upload=upload,
     )
 
 
-def start(project: Project, request: Request, journal: Journal) -> tuple[Run, int]:
-    """Writes a new run into the journal, before any call. Returns it and how many rows were onboarded already."""
+def start(project: Project, request: Request, journal: Journal) -> Started:
+    """Writes a new run into the journal, before any call."""
     unfinished = journal.unfinished(request.facility.id)
     if unfinished is not None:
         left = journal.count(unfinished.id).get("planned", 0)
@@ -144,9 +180,13 @@ def start(project: Project, request: Request, journal: Journal) -> tuple[Run, in
     matching = match(project, request, journal, keep_material=True)
     _refuse_certificates(request, matching)
     run_id = journal.start_run(run, matching.pairs(), matching.faults(), now=time.time())
-    already = matching.counts["already"]
+    started = Started(run=run.with_id(run_id), already=matching.counts["already"], pairing=_pairing(matching))
     matching.close()
-    return run.with_id(run_id), already
+    return started
+
+
+def _pairing(matching: Matching) -> Pairing:
+    return Pairing(ways=matching.ways(), first=tuple(matching.first_pairs(_TOLD)))
 
 
 def _refuse_certificates(request: Request, matching: Matching) -> None:
