@@ -32,6 +32,8 @@ from operations.project import Project, load_project
 
 _PATH = click.Path(path_type=Path)
 VIAS = ("api", "aws-bulk")
+_TOLD = 20
+_RETIRE = "a revoked device stays so: retire it, and onboard one with another key in its place"
 
 
 @click.command()
@@ -41,6 +43,8 @@ VIAS = ("api", "aws-bulk")
 @click.option("--bundle", type=click.Choice(BUNDLES), help="Which certificates of an Infineon archive.")
 @click.option("--signers", type=_PATH, metavar="FOLDER", help="Signer certificates of a Microchip manifest.")
 @click.option("--issuer", "issuers", type=_PATH, multiple=True, metavar="FILE", help="Who signed the certificates.")
+@click.option("--crl", "crls", type=_PATH, multiple=True, metavar="FILE", help="What an issuer revoked; repeatable.")
+@click.option("--reuse-retired", is_flag=True, help="Take keys back that were retired (never those revoked).")
 @click.option("--device-type", metavar="ID", help="Of which type the devices are that the list does not name.")
 @click.option("--dry-run", is_flag=True, help="Say what would happen, how many calls, how long; change nothing.")
 @click.option("--resume", is_flag=True, help="Go on with the onboarding that was cut off.")
@@ -65,6 +69,8 @@ def onboard(
     bundle: str | None,
     signers: Path | None,
     issuers: tuple[Path, ...],
+    crls: tuple[Path, ...],
+    reuse_retired: bool,
     device_type: str | None,
     dry_run: bool,
     resume: bool,
@@ -104,6 +110,8 @@ def onboard(
             is_staged=stage,
             policy_on="certificate" if is_bulk else policy,
             is_bulk=is_bulk,
+            reuses_retired=reuse_retired,
+            crls=crls,
         )
 
     if dry_run:
@@ -114,8 +122,12 @@ def onboard(
     with alone(target.journal, facility.id), Journal(target.journal) as journal:
         if activate:
             with Display("activating", ceiling=None) as display:
-                count = performing.activate(project, facility, target=target, journal=journal, on_progress=display.show)
-            click.echo(json.dumps({"activated": count}) if as_json else f"{facility.id}: {count} devices activated")
+                done = performing.activate(project, facility, target=target, journal=journal, on_progress=display.show)
+            counted = {"activated": done.count, "refused": dict(done.refused)}
+            click.echo(json.dumps(counted) if as_json else f"{facility.id}: {done.count} devices activated")
+            if done.refused:
+                lines = "; ".join(f"{thing} {why}" for thing, why in done.refused[:_TOLD])
+                raise FleetError(f"{len(done.refused)} devices were not activated: {lines}", hint=_RETIRE)
             return
         already = 0
         if resume:
@@ -123,7 +135,7 @@ def onboard(
             if run is None:
                 raise RequestError(f"no onboarding of {facility.id} was cut off", hint="start one without --resume")
         else:
-            run, already = onboarding.start(project, asked(target.policy_on or policy_on), journal)
+            run, already = performing.start(project, asked(target.policy_on or policy_on), target, journal)
         with Display("onboarding", ceiling=performing.ceiling_of(journal, run, target.quotas)) as display:
             outcome = performing.perform(
                 project,
