@@ -32,6 +32,8 @@ from operations.project import Project, load_project
 
 _PATH = click.Path(path_type=Path)
 VIAS = ("api", "aws-bulk")
+_TOLD = 20
+_RETIRE = "a revoked device stays so: retire it, and onboard one with another key in its place"
 
 
 @click.command()
@@ -41,6 +43,8 @@ VIAS = ("api", "aws-bulk")
 @click.option("--bundle", type=click.Choice(BUNDLES), help="Which certificates of an Infineon archive.")
 @click.option("--signers", type=_PATH, metavar="FOLDER", help="Signer certificates of a Microchip manifest.")
 @click.option("--issuer", "issuers", type=_PATH, multiple=True, metavar="FILE", help="Who signed the certificates.")
+@click.option("--crl", "crls", type=_PATH, multiple=True, metavar="FILE", help="What an issuer revoked; repeatable.")
+@click.option("--reuse-retired", is_flag=True, help="Take keys back that were retired (never those revoked).")
 @click.option("--device-type", metavar="ID", help="Of which type the devices are that the list does not name.")
 @click.option("--by-order", is_flag=True, help="Give rows that name no planned thing the next free ones, in order.")
 @click.option("--ignore", "ignored", multiple=True, metavar="HEADING", help="A column that names no device.")
@@ -67,6 +71,8 @@ def onboard(
     bundle: str | None,
     signers: Path | None,
     issuers: tuple[Path, ...],
+    crls: tuple[Path, ...],
+    reuse_retired: bool,
     device_type: str | None,
     by_order: bool,
     ignored: tuple[str, ...],
@@ -110,6 +116,8 @@ def onboard(
             is_bulk=is_bulk,
             by_order=by_order,
             ignored=ignored,
+            reuses_retired=reuse_retired,
+            crls=crls,
         )
 
     if dry_run:
@@ -122,8 +130,12 @@ def onboard(
     with alone(target.journal, facility.id), Journal(target.journal) as journal:
         if activate:
             with Display("activating", ceiling=None) as display:
-                count = performing.activate(project, facility, target=target, journal=journal, on_progress=display.show)
-            click.echo(json.dumps({"activated": count}) if as_json else f"{facility.id}: {count} devices activated")
+                done = performing.activate(project, facility, target=target, journal=journal, on_progress=display.show)
+            counted = {"activated": done.count, "refused": dict(done.refused)}
+            click.echo(json.dumps(counted) if as_json else f"{facility.id}: {done.count} devices activated")
+            if done.refused:
+                lines = "; ".join(f"{thing} {why}" for thing, why in done.refused[:_TOLD])
+                raise FleetError(f"{len(done.refused)} devices were not activated: {lines}", hint=_RETIRE)
             return
         already, pairing = 0, None
         if resume:
@@ -131,7 +143,7 @@ def onboard(
             if run is None:
                 raise RequestError(f"no onboarding of {facility.id} was cut off", hint="start one without --resume")
         else:
-            started = onboarding.start(project, asked(target.policy_on or policy_on), journal)
+            started = performing.start(project, asked(target.policy_on or policy_on), target, journal)
             run, already, pairing = started.run, started.already, started.pairing
             click.echo("\n".join(pairing_text(pairing)), err=True)
         with Display("onboarding", ceiling=performing.ceiling_of(journal, run, target.quotas)) as display:
