@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,8 @@ _SAFE_DEPTH = 10_000
 
 _CONTROL = re.compile("[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|[\ufeff\u2028\u2029]")
 """Those that hide, and those that begin a line to YAML and not to editors, which would count lines in another way."""
+_COMMENT_IN_TEXT = re.compile(r"[^\s#] #(?=[^\s#!])")
+"""`Plant #2`, maybe: a comment that is written like a part of the text before it."""
 _PROBLEMS = {
     "mapping values are not allowed in this context": "a `:` stands where no value can follow: "
     "is a value with `: ` in it without quotes, or an indentation off?",
@@ -62,9 +64,18 @@ def parse_document(text: str, *, name: str) -> Document:
             rule="control-character",
         )
     data = read_plain(text)
+    if _COMMENT_IN_TEXT.search(text):
+        return _with_cut_texts(compose_document(text, name=name), text, name)
     if data is None:
         return compose_document(text, name=name)
     return Document(data=data, sources=SourceMap(file=name, compose=cache(lambda: _compose(text, name))), faults=())
+
+
+def _with_cut_texts(document: Document, text: str, name: str) -> Document:
+    from generator.nodes import cut_texts
+
+    faults = cut_texts(_compose(text, name), text.splitlines(), file=name)
+    return replace(document, faults=(*document.faults, *faults))
 
 
 def compose_document(text: str, *, name: str) -> Document:
