@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from generator.diagnostics import Diagnostic, ManifestError, SourceLocation, refusal
 from generator.plain import read_plain
+from generator.project import leads_out
 from generator.sources import Places, SourceMap, location_of
 
 if TYPE_CHECKING:  # imported where it is used: a manifest that is plain and has no fault needs no parser
@@ -48,9 +49,12 @@ class Document:
     faults: tuple[Diagnostic, ...]
 
 
-def read_document(path: Path, *, name: str) -> Document:
-    """The document in a file, called `name` in diagnostics; raises `ManifestError` where there is none."""
-    return parse_document(read_text(path, name), name=name)
+def read_document(path: Path, *, name: str, within: Path | None = None) -> Document:
+    """The document in a file, called `name` in diagnostics; raises `ManifestError` where there is none.
+
+    `within`: the folder that its links may not lead out of; the manifest's own may.
+    """
+    return parse_document(read_text(path, name, within=within), name=name)
 
 
 def parse_document(text: str, *, name: str) -> Document:
@@ -112,9 +116,12 @@ def _compose(text: str, name: str) -> yaml.Node:
     return node
 
 
-def read_text(path: Path, name: str, *, what: str = "the manifest") -> str:
+def read_text(path: Path, name: str, *, what: str = "the manifest", within: Path | None = None) -> str:
     """The text of a file, called `name` in diagnostics and `what` in sentences; raises `ManifestError`."""
     start = SourceLocation(file=name)
+    if within is not None and leads_out(path, within):
+        hint = "replace the link by a real file or folder"
+        raise refusal(start, "this is a link out of the project", hint, rule="unreadable-file")
     try:
         if path.exists() and not path.is_file() and not path.is_dir():
             raise refusal(start, f"this is a pipe or a device, not {_one(what)}", rule="unreadable-file")
