@@ -7,7 +7,7 @@ value keeps the place in the file that it comes from.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ def read_layers(path: Path, *, name: str, environment: str | None) -> Document:
     files = [(path, name, _with_parts)]
     if environment is not None:
         over = environment_file(path, environment)
-        files.append((over, str(Path(name).with_name(over.name)), read_document))
+        files.append((over, str(Path(name).with_name(over.name)), partial(read_document, within=path.parent)))
     documents, faults = [], list[Diagnostic]()
     for file, shown, read in files:
         try:

@@ -30,6 +30,7 @@ TEXT_RULES: dict[str, str] = {
     "key-type": "A key is one word.",
     "duplicate-key": "No key stands twice in the same mapping.",
     "yaml-trap": "What YAML readers disagree about stands in quotes, or is written in plain decimal.",
+    "comment": "No comment begins within a text: what has ` #` in it stands in quotes.",
     "tag": "The text has no tags.",
     "missing-key": "Each part has the keys that it needs.",
     "unknown-key": "Each part has only keys that are known there.",

@@ -18,7 +18,7 @@ from generator.own_rules import check_own_rules
 from generator.regions import REGIONS
 from generator.rules_alarms import silence_windows
 from generator.rules_history import history_thins_out
-from generator.rules_metrics import correlated_metrics, metric_limits
+from generator.rules_metrics import correlated_metrics, detectors_fit, metric_limits
 from generator.rules_text import plain_text, tag_count, tags
 from generator.rules_things import attributes, known_lines, line_numbers, unique_serials
 from generator.shape import Draft, Fault, suggestion
@@ -169,6 +169,7 @@ RULES: tuple[Rule, ...] = (
     known_device_types,
     metric_limits,
     correlated_metrics,
+    detectors_fit,
     known_region,
     known_timezones,
     registration_size,
