@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 from cryptography import x509
 
 from generator.diagnostics import EnvironmentFault, RequestError
@@ -17,7 +18,7 @@ from operations.onboarding.journal import Journal
 from operations.onboarding.lists.formats import Source
 from operations.onboarding.lists.reading import read_rows
 from operations.onboarding.matching import Matching
-from operations.onboarding.planned import read_planned
+from operations.onboarding.planned import PlannedThing, read_planned
 from operations.onboarding.quotas import Quotas, calls_for, least_seconds
 from operations.onboarding.records import Run
 from operations.project import Project
@@ -117,6 +118,16 @@ def forecast(
         first_faults=tuple(first),
         upload=upload,
     )
+
+
+def count_differing(project: Project, facility: FacilitySpec, journal: Journal) -> int:
+    """How many onboarded things the record describes otherwise than the journal, which has what AWS IoT was told."""
+    query = "SELECT line FROM devices WHERE thing = ? AND facility = ? AND state = 'done'"
+    differing = 0
+    for thing in read_planned(project, facility):
+        for (line,) in journal.read(query, thing.name, facility.id):
+            differing += msgspec.json.decode(line, type=PlannedThing) != thing
+    return differing
 
 
 def start(project: Project, request: Request, journal: Journal) -> tuple[Run, int]:
