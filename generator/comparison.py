@@ -30,15 +30,19 @@ Read = Callable[[str], bytes | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """All changes, the worst first; `facilities`: those that are about these alone, where it is not about all."""
+    """All changes, the worst first; `facilities`: those that are about these alone, where it is not about all.
+
+    `bulk`: the plants whose things commands of `fleet` register, not Terraform.
+    """
 
     changes: tuple[PlannedChange, ...]
     facilities: tuple[str, ...] = ()
+    bulk: frozenset[str] = frozenset()
 
     def of(self, facilities: frozenset[str]) -> Comparison:
         """Those that are about some facilities, or about all."""
         changes = tuple(change for change in self.changes if change.touches(facilities))
-        return Comparison(changes=changes, facilities=tuple(sorted(facilities)))
+        return replace(self, changes=changes, facilities=tuple(sorted(facilities)))
 
 
 def compare_tree(manifest: FleetManifest, former: Index, root: Path, *, read: Read, templates: str) -> Comparison:
@@ -78,7 +82,8 @@ def compare_tree(manifest: FleetManifest, former: Index, root: Path, *, read: Re
         rows_of_known = lines_of(thing_rows(replace(facility, groups=tuple(known))))
         plants.append(_differences(facility.id, (), rows_of_known, frozenset(), facility))
     changes += groups_once(chain(*map(_thing_changes, plants), device_changes(plants)))
-    return Comparison(changes=worst_first(paired(changes, renamed=_renamed(changes))))
+    bulk = frozenset(facility.id for facility in plan.facilities if facility.registration == "bulk")
+    return Comparison(changes=worst_first(paired(changes, renamed=_renamed(changes))), bulk=bulk)
 
 
 def _shared_changes(

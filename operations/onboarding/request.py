@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 from cryptography import x509
 
 from generator.diagnostics import EnvironmentFault, RequestError
@@ -18,7 +19,7 @@ from operations.onboarding.journal import Journal
 from operations.onboarding.lists.formats import Source, nothing_found
 from operations.onboarding.lists.reading import read_rows
 from operations.onboarding.matching import Matching
-from operations.onboarding.planned import read_planned
+from operations.onboarding.planned import PlannedThing, read_planned
 from operations.onboarding.quotas import Quotas, calls_for, least_seconds
 from operations.onboarding.records import Run
 from operations.onboarding.refusals import Refusals, RevocationLists, RevokedInAws
@@ -188,6 +189,16 @@ def forecast(
         pairing=pairing,
         upload=upload,
     )
+
+
+def count_differing(project: Project, facility: FacilitySpec, journal: Journal) -> int:
+    """How many onboarded things the record describes otherwise than the journal, which has what AWS IoT was told."""
+    query = "SELECT line FROM devices WHERE thing = ? AND facility = ? AND state = 'done'"
+    differing = 0
+    for thing in read_planned(project, facility):
+        for (line,) in journal.read(query, thing.name, facility.id):
+            differing += msgspec.json.decode(line, type=PlannedThing) != thing
+    return differing
 
 
 def start(project: Project, request: Request, journal: Journal, *, in_aws: RevokedInAws | None = None) -> Started:
