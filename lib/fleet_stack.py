@@ -17,6 +17,7 @@ from lib.bindings import (
     TerraformResource,
     TerraformStack,
 )
+from lib.limits import check_tags
 from lib.names import PlatformNames
 from lib.output import Blocks
 from lib.text import literal
@@ -42,6 +43,7 @@ class FleetStack(TerraformStack):
         default_tags: Mapping[str, str],
         access: Access = OWN,
     ) -> None:
+        check_tags(default_tags)
         super().__init__(scope, id_)
         self.blocks: Blocks = {}
         self._keep_state(f"{application}/{environment_suffix}/{id_}.tfstate", state_bucket, state_bucket_region, access)

@@ -170,3 +170,10 @@ def test_things_without_csr_are_said_one_line_a_plant(stacks: Any) -> None:
         "note: th-ry-01: 68 of 68 things have no CSR yet: they are registered without certificate "
         "(`fleet keys create --facility th-ry-01`).",
     )
+
+
+def test_markers_carry_two_tags_whatever_the_fleet_has(stacks: Any, plant: FacilitySpec) -> None:
+    """S3 takes ten tags an object, where everything else takes fifty."""
+    for marker in stacks.facility(plant.id).of("aws_s3_object").values():
+        assert marker["tags"] == {"application": "mfg", "environment": "tst"}
+        assert marker["override_provider"] == {"default_tags": {"tags": {}}}

@@ -30,7 +30,7 @@ def test_no_policy_allows_a_wildcard_action(stacks: Any) -> None:
 
 
 def test_only_traces_and_what_registers_devices_go_to_any_resource(stacks: Any) -> None:
-    """X-Ray, and seven actions of AWS IoT's, have no resource to name; everything else names its own."""
+    """X-Ray, and eight actions of AWS IoT's, have no resource to name; everything else names its own."""
     statements = dict(_allowed(stacks, "aws_iam_role_policy"))
     assert [name for name, statement in statements.items() if statement["Resource"] == "*"] == [
         "role-bulk-registration-policy/RegisterAndAttach",
