@@ -31,6 +31,8 @@ TEMPLATE_NAME_MAXIMUM = 36
 BUCKET_NAME_MAXIMUM = 63
 BUCKET_NAME_ENDINGS = ("-s3alias", "--ol-s3", "--x-s3", "--table-s3")
 """What S3 keeps for itself: https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html"""
+ROLE_NAME_MAXIMUM = 64
+"""https://docs.aws.amazon.com/IAM/latest/APIReference/API_CreateRole.html"""
 CHILD_GROUPS_MAXIMUM = 100
 """Direct children of a thing group: https://docs.aws.amazon.com/general/latest/gr/iot-core.html"""
 
@@ -133,6 +135,16 @@ def bucket_names(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
             yield Fault(path=("environment_suffix",), message=message, hint="choose another environment_suffix")
 
 
+def role_names(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
+    """The names of the IAM roles fit with application, region and suffix."""
+    base = naming.role_base(naming.LONGEST_ROLE, manifest.application, manifest.region)
+    name = naming.suffixed(base, manifest.environment_suffix)
+    if manifest.region in REGIONS and (excess := max(0, len(name) - ROLE_NAME_MAXIMUM)):
+        message = f"the role's name {name} is longer than IAM's {ROLE_NAME_MAXIMUM} characters"
+        hint = f"shorten `application` or `environment_suffix` by {excess}"
+        yield Fault(path=("application",), message=message, hint=hint)
+
+
 def group_sizes(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
     """A facility's group bears its device types as children."""
     for facility_id, facility in manifest.facilities.items():
@@ -175,6 +187,7 @@ RULES: tuple[Rule, ...] = (
     unique_names,
     template_names,
     bucket_names,
+    role_names,
     group_sizes,
     known_lines,
     line_numbers,

@@ -41,8 +41,12 @@ class PlatformNames:
     def account_root(self) -> str:
         return f"arn:aws:iam::{self.account_id}:root"
 
+    def role(self, role: str) -> str:
+        """A role's full name; roles are global in an account, so theirs hold application and region as well."""
+        return self.named(f"{role}-{self.application}-{self.region}")
+
     def role_arn(self, role: str) -> str:
-        return f"arn:aws:iam::{self.account_id}:role/{self.named(role)}"
+        return f"arn:aws:iam::{self.account_id}:role/{self.role(role)}"
 
     @property
     def stream(self) -> str:

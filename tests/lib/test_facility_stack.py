@@ -77,13 +77,13 @@ def test_the_rule_puts_into_the_stream_and_stores_what_fails(stacks: Any, plant:
         {
             "stream_name": "stream-telemetry-tst",
             "partition_key": "$${clientid()}",
-            "role_arn": f"arn:aws:iam::{ACCOUNT}:role/role-topic-rule-tst",
+            "role_arn": f"arn:aws:iam::{ACCOUNT}:role/role-topic-rule-mfg-ap-southeast-1-tst",
         }
     ]
     assert rule["error_action"]["s3"] == {
         "bucket_name": f"bucket-mfg-raw-archive-{ACCOUNT}-tst",
         "key": f"iot-rule-errors/facility={plant.id}/$${{timestamp()}}-$${{newuuid()}}.json",
-        "role_arn": f"arn:aws:iam::{ACCOUNT}:role/role-rule-errors-tst",
+        "role_arn": f"arn:aws:iam::{ACCOUNT}:role/role-rule-errors-mfg-ap-southeast-1-tst",
     }
 
 
