@@ -113,7 +113,7 @@ def _platform(plan: FleetPlan) -> Iterator[Entry]:
     suffix = plan.environment_suffix
     alarms = {name: ("alarm", f"tells that {what}") for name, what in PLATFORM_ALARMS.items()}
     for name, (kind, what) in (PLATFORM | alarms).items():
-        full = naming.role_base(name, plan.application, plan.region) if kind == ROLE else name
+        full = naming.account_wide(name, plan.application, plan.region) if kind == ROLE else name
         yield Entry(
             kind=kind,
             name=full,
@@ -169,11 +169,12 @@ def _facility(plan: FleetPlan, facility: FacilityPlan) -> Iterator[Entry]:
     path: DataPath = ("facilities", facility.id)
     suffix, whose = plan.environment_suffix, f"of {facility.id}, {facility.name}"
     folder = f"{naming.OUTPUT_FOLDER}/{facility.module}/"
+    dashboard = naming.account_wide(facility.dashboard, plan.application, plan.region)
     names = (
         ("thing group", facility.thing_group, f"The group {whose}: holds a group for each of its device types."),
         ("topic rule", facility.topic_rule, f"The rule that hands the readings {whose}, to the stream."),
         ("provisioning template", facility.provisioning_template, f"What registers the devices {whose}, in bulk."),
-        ("dashboard", facility.dashboard, f"The CloudWatch dashboard {whose}."),
+        ("dashboard", dashboard, f"The CloudWatch dashboard {whose}."),
     )
     things = ", ".join(f"{group.device_type.id} ({group.count:,})" for group in facility.groups)
     yield Entry(
@@ -189,12 +190,13 @@ def _facility(plan: FleetPlan, facility: FacilityPlan) -> Iterator[Entry]:
             *((kind, naming.suffixed(name, suffix)) for kind, name, _ in names),
         ),
     )
-    files = {facility.topic_rule: facility.topic_rule_file, facility.dashboard: "dashboard.json"}
+    files = {facility.topic_rule: facility.topic_rule_file, dashboard: "dashboard.json"}
     files[facility.provisioning_template] = "provisioning_template.json"
     for kind, name, sentence in names:
         file = (("file", folder + files[name]),) if name in files else ()
         deployed = naming.suffixed(name, suffix)
-        yield Entry(kind=kind, name=name, sentence=sentence, path=path, facts=file, deployed=deployed)
+        short = facility.dashboard if name == dashboard else None
+        yield Entry(kind=kind, name=name, sentence=sentence, path=path, facts=file, deployed=deployed, short=short)
         if name in files:
             sentence = f"What AWS gets for the {kind} {name}."
             yield Entry(kind="file", name=folder + files[name], sentence=sentence, path=path)

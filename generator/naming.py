@@ -172,8 +172,8 @@ def archive_prefix(facility: str, device_type: str) -> str:
     return f"raw/facility={facility}/device_type={device_type}/"
 
 
-def role_base(name: str, application: str, region: str) -> str:
-    """A role's name without suffix. Roles are global in an account: a suffix alone would not tell regions apart.
+def account_wide(name: str, application: str, region: str) -> str:
+    """The name, without suffix, of a role or dashboard: an account has one of that name for all its regions.
 
     A test holds it to `lib.names`.
     """

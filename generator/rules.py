@@ -137,7 +137,7 @@ def bucket_names(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
 
 def role_names(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
     """The names of the IAM roles fit with application, region and suffix."""
-    base = naming.role_base(naming.LONGEST_ROLE, manifest.application, manifest.region)
+    base = naming.account_wide(naming.LONGEST_ROLE, manifest.application, manifest.region)
     name = naming.suffixed(base, manifest.environment_suffix)
     if manifest.region in REGIONS and (excess := max(0, len(name) - ROLE_NAME_MAXIMUM)):
         message = f"the role's name {name} is longer than IAM's {ROLE_NAME_MAXIMUM} characters"

@@ -41,12 +41,12 @@ class PlatformNames:
     def account_root(self) -> str:
         return f"arn:aws:iam::{self.account_id}:root"
 
-    def role(self, role: str) -> str:
-        """A role's full name; roles are global in an account, so theirs hold application and region as well."""
-        return self.named(f"{role}-{self.application}-{self.region}")
+    def account_wide(self, name: str) -> str:
+        """The full name of a role or dashboard; an account has one of that name for all its regions."""
+        return self.named(f"{name}-{self.application}-{self.region}")
 
     def role_arn(self, role: str) -> str:
-        return f"arn:aws:iam::{self.account_id}:role/{self.role(role)}"
+        return f"arn:aws:iam::{self.account_id}:role/{self.account_wide(role)}"
 
     @property
     def stream(self) -> str:

@@ -173,7 +173,7 @@ def test_platform_names_are_those_of_the_stacks() -> None:
     assert [] == [name for name in given if name.removesuffix("-dev") not in PLATFORM]
     for role in (*roles, names.event_archive_role, names.event_errors_role, names.bulk_registration_role):
         assert role in PLATFORM
-        assert names.role(role) == f"{naming.role_base(role, 'mfg', 'eu-west-1')}-dev"
+        assert names.account_wide(role) == f"{naming.account_wide(role, 'mfg', 'eu-west-1')}-dev"
 
 
 @pytest.mark.parametrize(

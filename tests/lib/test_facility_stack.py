@@ -107,7 +107,7 @@ def test_template_and_dashboard_are_the_generated_ones(stacks: Any, plant: Facil
     template = stack.one("aws_iot_provisioning_template", plant.provisioning_template)
     dashboard = stack.one("aws_cloudwatch_dashboard", plant.dashboard)
     assert (template["name"], template["enabled"]) == (f"{plant.provisioning_template}-tst", False)
-    assert dashboard["dashboard_name"] == f"{plant.dashboard}-tst"
+    assert dashboard["dashboard_name"] == f"{plant.dashboard}-mfg-ap-southeast-1-tst"
     for body in (template["template_body"], dashboard["dashboard_body"]):
         text = _as_terraform_reads(body)
         assert isinstance(json.loads(text), dict)
