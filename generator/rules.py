@@ -19,7 +19,7 @@ from generator.regions import REGIONS
 from generator.rules_alarms import silence_windows
 from generator.rules_history import history_thins_out
 from generator.rules_metrics import correlated_metrics, detectors_fit, metric_limits
-from generator.rules_text import plain_text, tag_count, tags
+from generator.rules_text import plain_text, tag_count, tags, unique_tags
 from generator.rules_things import attributes, known_lines, line_numbers, unique_serials
 from generator.shape import Draft, Fault, suggestion
 from generator.sources import DataPath
@@ -31,6 +31,8 @@ TEMPLATE_NAME_MAXIMUM = 36
 BUCKET_NAME_MAXIMUM = 63
 BUCKET_NAME_ENDINGS = ("-s3alias", "--ol-s3", "--x-s3", "--table-s3")
 """What S3 keeps for itself: https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html"""
+ROLE_NAME_MAXIMUM = 64
+"""https://docs.aws.amazon.com/IAM/latest/APIReference/API_CreateRole.html"""
 CHILD_GROUPS_MAXIMUM = 100
 """Direct children of a thing group: https://docs.aws.amazon.com/general/latest/gr/iot-core.html"""
 
@@ -133,6 +135,16 @@ def bucket_names(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
             yield Fault(path=("environment_suffix",), message=message, hint="choose another environment_suffix")
 
 
+def role_names(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
+    """The names of the IAM roles fit with application, region and suffix."""
+    base = naming.account_wide(naming.LONGEST_ROLE, manifest.application, manifest.region)
+    name = naming.suffixed(base, manifest.environment_suffix)
+    if manifest.region in REGIONS and (excess := max(0, len(name) - ROLE_NAME_MAXIMUM)):
+        message = f"the role's name {name} is longer than IAM's {ROLE_NAME_MAXIMUM} characters"
+        hint = f"shorten `application` or `environment_suffix` by {excess}"
+        yield Fault(path=("application",), message=message, hint=hint)
+
+
 def group_sizes(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
     """A facility's group bears its device types as children."""
     for facility_id, facility in manifest.facilities.items():
@@ -176,6 +188,7 @@ RULES: tuple[Rule, ...] = (
     unique_names,
     template_names,
     bucket_names,
+    role_names,
     group_sizes,
     known_lines,
     line_numbers,
@@ -183,6 +196,7 @@ RULES: tuple[Rule, ...] = (
     unique_serials,
     tags,
     tag_count,
+    unique_tags,
     plain_text,
     stream_capacity,
     silence_windows,

@@ -19,6 +19,7 @@ WITHOUT_RESOURCE = (
             "iot:ListThingPrincipals",
             "iot:ListPrincipalThings",
             "iot:ListPrincipalPolicies",
+            "iot:ListPolicyPrincipals",
             "iot:ListAttachedPolicies",
         }
     ),
