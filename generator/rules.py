@@ -19,7 +19,7 @@ from generator.regions import REGIONS
 from generator.rules_alarms import silence_windows
 from generator.rules_history import history_thins_out
 from generator.rules_metrics import correlated_metrics, metric_limits
-from generator.rules_text import plain_text, tag_count, tags
+from generator.rules_text import plain_text, tag_count, tags, unique_tags
 from generator.rules_things import attributes, known_lines, line_numbers, unique_serials
 from generator.shape import Draft, Fault, suggestion
 from generator.sources import DataPath
@@ -182,6 +182,7 @@ RULES: tuple[Rule, ...] = (
     unique_serials,
     tags,
     tag_count,
+    unique_tags,
     plain_text,
     stream_capacity,
     silence_windows,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from generator import naming
-from generator.manifest import TAGS_MAXIMUM, Contact, FleetManifest
+from generator.manifest import OWN_TAGS, TAGS_MAXIMUM, Contact, FleetManifest
 from generator.shape import Draft, Fault
 from generator.sources import DataPath
 
@@ -30,6 +30,10 @@ def tags(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
         if len(value) > 256 or not _is_tag_text(value):
             message = f"the tag `{key}` may hold up to 256 letters, digits, spaces and any of _ . : / = + - @"
             yield Fault(path=path, message=message)
+        elif not value:
+            # https://docs.aws.amazon.com/awscloudtrail/latest/APIReference/API_Tag.html
+            message = f"the tag `{key}` is empty, and CloudTrail takes no tag without a value"
+            yield Fault(path=path, message=message, hint="give it a value, or take it away")
 
 
 def _tags(manifest: FleetManifest) -> Iterator[tuple[DataPath, str]]:
@@ -45,6 +49,36 @@ def tag_count(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
         if facility.tags and together > TAGS_MAXIMUM:
             message = f"with those of the whole fleet these are {together} tags; AWS takes {TAGS_MAXIMUM} besides ours"
             yield Fault(path=("facilities", id_, "tags"), message=message, is_key=True)
+
+
+def unique_tags(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
+    """No two tag keys of a resource differ in case alone, and none is one of ours: IAM takes such keys for one."""
+    # https://docs.aws.amazon.com/IAM/latest/UserGuide/id_tags.html#id_tags_naming
+    fleet: dict[str, str] = {}
+    for key in manifest.tags:
+        yield from _tag_again(("tags",), key, {each: f"`{other}`" for each, other in fleet.items()})
+        fleet.setdefault(key.casefold(), key)
+    for id_, facility in manifest.facilities.items():
+        here: dict[str, str] = {}
+        for key in facility.tags:
+            # The very key of the whole fleet is meant to be replaced; another spelling of it would stand beside it.
+            others = {each: f"`{other}` of the whole fleet" for each, other in fleet.items() if other != key}
+            others |= {each: f"`{other}`" for each, other in here.items()}
+            yield from _tag_again(("facilities", id_, "tags"), key, others)
+            here.setdefault(key.casefold(), key)
+
+
+def _tag_again(path: DataPath, key: str, others: Mapping[str, str]) -> Iterator[Fault]:
+    """A fault where `key` is that of another tag in a different case; `others`: by key in one case, which one it is."""
+    folded = key.casefold()
+    if folded in OWN_TAGS:
+        message, hint = f"the tag key `{key}` is taken: every resource is tagged with `{folded}`", "choose another key"
+    elif folded in others:
+        message = f"the tag keys `{key}` and {others[folded]} differ in case alone"
+        hint = "spell both alike: IAM takes them for one, and no role could be made"
+    else:
+        return
+    yield Fault(path=(*path, key), message=message, hint=hint, is_key=True)
 
 
 def _is_tag_text(text: str) -> bool:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
 
-from operations.compliance.estate import REFERENCE, Body, Estate, Resource
+from operations.compliance.estate import REFERENCE, Body, Estate, Resource, made_up_id
 
 ARNS = {
     "aws_kms_key": "arn:aws:kms:{region}:{account}:key/{uuid}",
@@ -66,7 +65,7 @@ def _referred(estate: Estate, target: Resource, attribute: str) -> str:
         account_id = (provider.get("allowed_account_ids") or [""])[0]
         return _arn(target.type, target.id, target.body, region=provider.get("region", ""), account_id=account_id)
     if attribute == "key_id":
-        return _made_up(target.type, target.id)
+        return str(made_up_id(target.address))
     named = [attribute, *NAMES] if attribute == "id" else [attribute]
     for name in named:
         known = target.body.get(name)
@@ -76,9 +75,5 @@ def _referred(estate: Estate, target: Resource, attribute: str) -> str:
 
 
 def _arn(type_: str, id_: str, body: Body, *, region: str, account_id: str) -> str:
-    made_up = _made_up(type_, id_)
+    made_up = made_up_id(f"{type_}.{id_}")
     return ARNS[type_].format_map({**body, "region": region, "account": account_id, "uuid": made_up})
-
-
-def _made_up(type_: str, id_: str) -> str:
-    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{type_}.{id_}"))
