@@ -535,6 +535,7 @@ CALLS: Mapping[str, Call] = {
             "tags_all": "PutObjectTagging:Tagging.TagSet{Key,Value}",
         },
         force_destroy=OF_TERRAFORM,
+        override_provider="decides which of the default tags are part of tags_all",
     ),
     "aws_sns_topic": _call(
         "sns.CreateTopic",
