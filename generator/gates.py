@@ -10,6 +10,7 @@ import msgspec
 
 from generator import naming
 from generator.artefact import Chunk
+from generator.aws_limits import TEMPLATE_BODY
 from generator.dashboard import DIMENSIONS, NAMESPACE, PROCESSOR_METRICS
 from generator.diagnostics import GateError
 from generator.encoding import EncodingError, encode_sql
@@ -18,8 +19,6 @@ from lib.declarations import DeclarationError, parse
 
 POLICY_MAXIMUM = 2_048
 """Characters without white space: https://docs.aws.amazon.com/general/latest/gr/iot-core.html"""
-PROVISIONING_MAXIMUM = 10_240
-"""Bytes: https://docs.aws.amazon.com/iot/latest/apireference/API_CreateProvisioningTemplate.html"""
 TOKEN_SLACK = {naming.ACCOUNT_ID_TOKEN: "0" * 12, naming.SUFFIX_TOKEN: "s" * naming.SUFFIX_MAX_LENGTH}
 """The longest values that the tokens may be filled with."""
 
@@ -86,8 +85,8 @@ def check_provisioning(path: str, content: bytes) -> None:
         raise _fault(path, "it makes a thing, a certificate and a policy")
     if unknown := sorted(set(_references(document["Resources"])) - set(document["Parameters"])):
         raise _fault(path, f"it refers to undeclared parameters: {', '.join(unknown)}")
-    if len(content) > PROVISIONING_MAXIMUM:
-        raise _fault(path, f"it has {len(content)} bytes; AWS IoT takes {PROVISIONING_MAXIMUM}")
+    if len(content) > TEMPLATE_BODY.max:
+        raise _fault(path, f"it has {len(content)} bytes; AWS IoT takes {TEMPLATE_BODY.max}")
 
 
 def check_bulk_registration(path: str, content: bytes) -> None:

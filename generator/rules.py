@@ -12,6 +12,7 @@ from functools import cache
 from importlib.resources import files
 
 from generator import naming
+from generator.aws_limits import TEMPLATE_NAME
 from generator.capacity import expected_load
 from generator.manifest import FleetManifest
 from generator.own_rules import check_own_rules
@@ -26,8 +27,6 @@ from generator.sources import DataPath
 
 TERRAFORM_MAXIMUM = 2_500
 """Planning costs 35 ms of CPU a thing and more than a gigabyte of memory from here on."""
-TEMPLATE_NAME_MAXIMUM = 36
-"""https://docs.aws.amazon.com/iot/latest/apireference/API_CreateProvisioningTemplate.html"""
 BUCKET_NAME_MAXIMUM = 63
 BUCKET_NAME_ENDINGS = ("-s3alias", "--ol-s3", "--x-s3", "--table-s3")
 """What S3 keeps for itself: https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html"""
@@ -116,8 +115,8 @@ def template_names(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
     """The name of the provisioning template fits with its suffix."""
     for facility_id in manifest.facilities:
         name = f"{naming.provisioning_template(facility_id)}-{manifest.environment_suffix}"
-        if excess := max(0, len(name) - TEMPLATE_NAME_MAXIMUM):
-            message = f"the provisioning template's name {name} is longer than AWS's {TEMPLATE_NAME_MAXIMUM} characters"
+        if excess := max(0, len(name) - TEMPLATE_NAME.max):
+            message = f"the provisioning template's name {name} is longer than AWS's {TEMPLATE_NAME.max} characters"
             hint = f"shorten the facility's id or the environment_suffix by {excess}"
             yield Fault(path=("facilities", facility_id), message=message, hint=hint, is_key=True)
 
