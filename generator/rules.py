@@ -12,7 +12,7 @@ from functools import cache
 from importlib.resources import files
 
 from generator import naming
-from generator.aws_limits import TEMPLATE_NAME
+from generator.aws_limits import ROLE_NAME, TEMPLATE_NAME
 from generator.capacity import expected_load
 from generator.manifest import FleetManifest
 from generator.own_rules import check_own_rules
@@ -132,6 +132,16 @@ def bucket_names(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
             yield Fault(path=("environment_suffix",), message=message, hint="choose another environment_suffix")
 
 
+def role_names(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
+    """The names of the IAM roles fit with application, region and suffix."""
+    base = naming.account_wide(naming.LONGEST_ROLE, manifest.application, manifest.region)
+    name = naming.suffixed(base, manifest.environment_suffix)
+    if manifest.region in REGIONS and (excess := max(0, len(name) - ROLE_NAME.max)):
+        message = f"the role's name {name} is longer than IAM's {ROLE_NAME.max} characters"
+        hint = f"shorten `application` or `environment_suffix` by {excess}"
+        yield Fault(path=("application",), message=message, hint=hint)
+
+
 def group_sizes(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
     """A facility's group bears its device types as children."""
     for facility_id, facility in manifest.facilities.items():
@@ -174,6 +184,7 @@ RULES: tuple[Rule, ...] = (
     unique_names,
     template_names,
     bucket_names,
+    role_names,
     group_sizes,
     known_lines,
     line_numbers,

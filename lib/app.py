@@ -20,6 +20,7 @@ def main() -> int:
         from lib.facilities.fleet import FLEET
 
         chosen = settings.read_settings(os.environ, fleet=FLEET, facilities=facilities.FACILITIES.keys())
+        settings.require_account(chosen)
         from lib import synthesis  # after the settings: loading the bindings takes seconds, a bad setting none
 
         result = synthesis.synthesise(chosen, fleet=FLEET, facilities=facilities.FACILITIES, folder=declarations)

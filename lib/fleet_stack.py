@@ -19,7 +19,7 @@ from lib.bindings import (
 )
 from lib.limits import check_tags
 from lib.names import PlatformNames
-from lib.output import Blocks
+from lib.output import Blocks, state_file
 from lib.text import literal
 
 
@@ -81,4 +81,4 @@ class FleetStack(TerraformStack):
                 role = {"role_arn": access.state_role_arn, "session_name": SESSION}
                 self.add_override("terraform.backend.s3.assume_role", role)
         else:
-            LocalBackend(self, path=f"terraform.{key.rpartition('/')[2]}")
+            LocalBackend(self, path=state_file(str(self.node.id)))

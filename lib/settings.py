@@ -88,6 +88,19 @@ def read_settings(environment: Mapping[str, str], *, fleet: FleetSpec, facilitie
     )
 
 
+def require_account(settings: Settings) -> None:
+    """Raise where nobody says which account this is for.
+
+    Bucket names are global. Without the account in them they may be taken, or be somebody else's bucket, into which a
+    plant would then write. The local AWS and the compliance gate name theirs.
+    """
+    if settings.account_id is None:
+        raise PrerequisiteError(
+            "the AWS account is not given, and bucket names, which are global, hold it.",
+            remedy="Set `account_id` in fleet.yaml and run `fleet generate`, or set FLEET_ACCOUNT_ID to its 12 digits.",
+        )
+
+
 def _value(
     environment: Mapping[str, str], variable: str, *, key: str, declared: str, pattern: re.Pattern[str], rule: str
 ) -> str:

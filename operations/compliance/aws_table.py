@@ -1,7 +1,7 @@
 """Writes the generator's table of AWS's limits from botocore's service models.
 
-Run `python -m operations.compliance.aws_table` after an update of botocore. The members are those that the table has: to
-add one, add its line with `{}` and run this.
+Run `python -m operations.compliance.aws_table` after an update of botocore. The members are those that the table has:
+to add one, add its line with `{}` and run this.
 """
 
 from __future__ import annotations

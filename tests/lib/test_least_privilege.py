@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from moto.iam.aws_managed_policies import aws_managed_policies_data
 
+from generator import naming
+
 pytestmark = pytest.mark.cdktf
 
 RESOURCE_POLICIES = ("aws_s3_bucket_policy", "aws_sqs_queue_policy", "aws_sns_topic_policy")
@@ -129,3 +131,10 @@ def test_registration_may_do_what_awss_own_policy_allows_but_for_what_no_templat
         statements = stacks.platform.statements("aws_iam_role_policy", f"{role}-policy").values()
         actions = {action for each in statements for action in each["Action"] if action.startswith("iot:")}
         assert actions == set(managed) - {f"iot:{name}" for name in left_out}
+
+
+def test_role_names_hold_application_and_region(stacks: Any) -> None:
+    """Roles are global in an account: two regions, or two applications, with one suffix have roles of their own."""
+    roles = {id_: role["name"] for id_, role in stacks.platform.of("aws_iam_role").items()}
+    assert roles == {id_: f"{id_}-mfg-ap-southeast-1-tst" for id_ in roles}
+    assert max(roles, key=len) == naming.LONGEST_ROLE

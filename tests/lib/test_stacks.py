@@ -125,7 +125,7 @@ def test_an_unknown_account_is_looked_up(synthesis_of: Callable[..., Any]) -> No
     looked_up = "${data.aws_caller_identity.current.account_id}"
     assert "current" in plant.document["data"]["aws_caller_identity"]
     rule = plant.one("aws_iot_topic_rule", "rule_telemetry_sg_01")
-    assert rule["kinesis"][0]["role_arn"] == f"arn:aws:iam::{looked_up}:role/role-topic-rule-tst"
+    assert rule["kinesis"][0]["role_arn"] == f"arn:aws:iam::{looked_up}:role/role-topic-rule-mfg-ap-southeast-1-tst"
     assert f":{looked_up}:client/$${{iot:Connection" in plant.one("aws_iot_policy", "policy-sg-01-conveyor")["policy"]
     assert platform.one("aws_s3_bucket", "bucket-raw-archive")["bucket"] == "bucket-mfg-raw-archive-tst"
     assert "allowed_account_ids" not in platform.document["provider"]["aws"][0]
