@@ -16,6 +16,7 @@ from generator.aws_limits import ROLE_NAME, TEMPLATE_NAME
 from generator.capacity import expected_load
 from generator.manifest import FleetManifest
 from generator.own_rules import check_own_rules
+from generator.quotas import QUOTAS
 from generator.regions import REGIONS
 from generator.rules_alarms import silence_windows
 from generator.rules_history import history_thins_out
@@ -168,6 +169,22 @@ def stream_capacity(manifest: FleetManifest, draft: Draft) -> Iterator[Fault]:
         )
 
 
+def account_quotas(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
+    """A warning where one account's quotas do not suffice for all facilities, unless AWS has raised them."""
+    plants = len(manifest.facilities)
+    for quota in QUOTAS:
+        needed = quota.of_platform + quota.of_each_plant * plants
+        if quota.of_each_plant and needed > quota.most:
+            yield Fault(
+                path=("facilities",),
+                message=f"{plants:,} facilities make {needed:,} {quota.what}; "
+                f"an account has {quota.most:,} in a region",
+                hint=f"have AWS raise the quota, or divide the facilities among accounts: {quota.page}",
+                is_key=True,
+                is_warning=True,
+            )
+
+
 @cache
 def timezones() -> tuple[str, ...]:
     """The zones of the IANA database that name a place, and UTC; kept here, so that every machine agrees."""
@@ -195,6 +212,7 @@ RULES: tuple[Rule, ...] = (
     unique_tags,
     plain_text,
     stream_capacity,
+    account_quotas,
     silence_windows,
     history_thins_out,
 )
