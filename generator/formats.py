@@ -38,7 +38,7 @@ TEXT_RULES: dict[str, str] = {
     "wrong-pattern": "Ids and names keep to their alphabet.",
     "wrong-value": "Each value is one that its key takes.",
     "out-of-range": "Numbers are within their range.",
-    "one-application": "Environments of one project that meet in AWS give a suffix to one application only.",
+    "one-application": "Environments of one project that meet in AWS give a suffix to one application, in one region.",
     "inventory": "A list of devices is a CSV or JSON lines, each row one device that AWS IoT takes and a group has.",
     "unknown-choice": "A choice is one of those that there are.",
 }
