@@ -101,27 +101,34 @@ def main() -> None:
 )
 def validate(manifest_path: Path | None, environment: str | None, output_format: str) -> None:
     """Checks the manifest and tells every fault with its place."""
-    from generator.validation import read_manifest
+    from generator.quotas import dashboards_usd
+    from generator.validation import read_with_warnings
 
     path = _manifest(manifest_path)
     try:
-        manifest = read_manifest(path, name=_shown(path), environment=environment)
+        manifest, warnings = read_with_warnings(path, name=_shown(path), environment=environment)
     except ManifestError as error:
         if output_format == "text":
             raise
         _echo_diagnostics(error.diagnostics, output_format)
         click.get_current_context().exit(error.exit_code)
     if output_format in ("json", "sarif"):
-        _echo_diagnostics((), output_format)
+        _echo_diagnostics(warnings, output_format)
         return
     from generator.formats import in_command
 
     told = in_command if output_format == "github" else visible
+    if output_format == "github" and warnings:
+        _echo_diagnostics(warnings, output_format)
+    for warning in warnings if output_format == "text" else ():
+        click.echo(str(warning), err=True)
     things = sum(facility.thing_count for facility in manifest.facilities.values())
     click.echo(
         f"{told(layers(path, environment))} is valid: {len(manifest.facilities)} facilities, "
         f"{len(manifest.device_types)} device types, {things:,} things."
     )
+    if usd := dashboards_usd(len(manifest.facilities)):
+        click.echo(f"CloudWatch charges some {usd:,} USD a month for its dashboards.")
 
 
 @main.command()
