@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from operations.onboarding.lists.record import Record, RefusedError
-from operations.onboarding.lists.secrets import holds_private_key, is_public_key
+from operations.onboarding.lists.secrets import is_public_key
 from operations.onboarding.lists.spelling import canonical
 
 
@@ -143,12 +143,10 @@ def record_of(
             continue
         meaning = meaning_of(heading)
         if meaning is None:
-            if holds_private_key(value.encode()):
-                raise private_key_refusal()
             unknown.append((heading, value))
             continue
         kind = meaning.kind
-        if (kind == "private_key" and not is_public_key(value)) or holds_private_key(value.encode()):
+        if kind == "private_key" and not is_public_key(value):
             raise private_key_refusal()
         if kind == "other":
             unknown.append((heading, value))
