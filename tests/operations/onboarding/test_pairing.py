@@ -1,4 +1,4 @@
-"""Whatever a list calls its columns and however it spells names, serials and MACs: no certificate goes to another thing."""
+"""However a list calls its columns and spells names, serials and MACs: no certificate goes to another thing."""
 
 from __future__ import annotations
 
@@ -160,8 +160,7 @@ def test_no_list_gives_a_certificate_to_another_thing(tmp_path: Path, seed: int)
     rows = rows[::-1] if dice.random() < 0.5 else dice.sample(rows, len(rows))
     try:
         found, refused = matched(write_rows(tmp_path / "list.csv", heading, rows, dice), things)
-    except RequestError as error:
-        assert error.hint
+    except RequestError:
         return
     wanted = truth(things)
     assert {} == {name: row for name, row in found.items() if row != wanted[name]}
