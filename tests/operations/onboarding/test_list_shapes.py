@@ -220,11 +220,12 @@ def test_a_broken_element_leaves_the_next_ones_alone(tmp_path: Path) -> None:
 
 def test_a_folder_of_certificates(tmp_path: Path) -> None:
     """As AWS's console names them, in PEM or DER, with their CSRs beside; other files are passed over."""
-    certificates = {name: make_certificate(name) for name in "abcd"}
+    key = new_key()
+    certificates = {name: make_certificate(name, key=key if name == "c" else None) for name in "abcd"}
     write(tmp_path / "a-certificate.pem.crt", pem(certificates["a"]))
     write(tmp_path / "b.DER", der(certificates["b"]))
     write(tmp_path / "c.cer", der(certificates["c"]))
-    write(tmp_path / "c.csr", pem(make_request("c")))
+    write(tmp_path / "c.csr", pem(make_request("c", key=key)))
     write(
         tmp_path / f"{certificates['d'].fingerprint(hashes.SHA256()).hex()}-certificate.pem.crt", pem(certificates["d"])
     )
@@ -235,6 +236,13 @@ def test_a_folder_of_certificates(tmp_path: Path) -> None:
     found = {row.name: (row.must_match, row.material.is_certificate) for row in rows}
     assert {"a": (True, True), "b": (True, True), "c": (True, True), "d": (False, True), "e": (True, False)} == found
     assert [] == faults
+
+
+def test_a_csr_beside_another_keys_certificate_is_told(tmp_path: Path) -> None:
+    """Files of one name are of one device."""
+    write(tmp_path / "a.crt", cert())
+    write(tmp_path / "a.csr", pem(make_request()))
+    assert "not the CSR's" in rows_of(tmp_path)[1][0].reason
 
 
 # --- what is not read, and why ------------------------------------------------------------------------------------
