@@ -134,7 +134,8 @@ def onboard(
         else:
             started = onboarding.start(project, asked(target.policy_on or policy_on), journal)
             run, already, pairing = started.run, started.already, started.pairing
-            click.echo("\n".join(pairing_text(pairing)), err=True)
+            for line in pairing_text(pairing):
+                click.echo(line, err=True)
         with Display("onboarding", ceiling=performing.ceiling_of(journal, run, target.quotas)) as display:
             outcome = performing.perform(
                 project,

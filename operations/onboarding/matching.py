@@ -344,7 +344,10 @@ class Matching:
                 may_of[device_type] = self._by_order or self._are_alike(device_type)
             if not may_of[device_type]:
                 self._refuse(
-                    number, place, "says of no planned thing that it is that", "add its name or serial to the list"
+                    number,
+                    place,
+                    "names no planned thing, and other rows do",
+                    "add its name or serial to the list; --by-order gives such rows the next free things",
                 )
                 continue
             found = self._db.execute(
@@ -378,8 +381,8 @@ class Matching:
         headings = ", ".join(map(repr, self._unknown))
         unknown = f"; these are not known: {visible(headings)}" if headings else ""
         raise RequestError(
-            f"no row of the list says which planned thing it is, and things are told apart (as {found[0]}, serial "
-            f"{found[1]}): to pair them in the list's order would be a guess",
+            "no row of the list names a planned thing, and the things have names or serials of their own (as "
+            f"{found[0]}, serial {found[1]}): to pair them in the list's order would be a guess",
             hint=f"give names or serials under the headings `name` or `serial`{unknown}; where the order is right all "
             "the same: --by-order",
         )

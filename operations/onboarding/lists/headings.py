@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from operations.onboarding.lists.record import Record, RefusedError
 from operations.onboarding.lists.secrets import is_public_key
-from operations.onboarding.lists.spelling import canonical
+from operations.onboarding.lists.spelling import is_same
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,4 +210,4 @@ def private_key_refusal() -> RefusedError:
 def _agree(kind: str, one: str, other: str) -> bool:
     if kind in (*MATERIAL, "common_name", "device_type"):
         return "".join(one.split()) == "".join(other.split())
-    return canonical(one) == canonical(other)
+    return is_same(one, other)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,8 +80,10 @@ def read_folder(path: Path) -> Iterator[Record | Fault]:
     belongs to the certificate of the same name.
     """
     files = [each for each in sorted(path.iterdir()) if each.suffix.lower() in (*FOLDER_SUFFIXES, *_KEY_SUFFIXES)]
-    certified = {thing_of(file.name) for file in files if _has_certificate(file)}
-    requests = {thing_of(file.name): file for file in files if _is_request(_content(file)[0])}
+    names = Counter(thing_of(file.name) for file in files)
+    shared = [file for file in files if names[thing_of(file.name)] > 1]
+    certified = {thing_of(file.name) for file in shared if _has_certificate(file)}
+    requests = {thing_of(file.name): file for file in shared if _is_request(_content(file)[0])}
     number = 0
     for file in files:
         raw, fault = _content(file)
@@ -125,6 +128,8 @@ def passed_over(path: Path) -> int:
 def _content(file: Path) -> tuple[bytes, str]:
     """A file's bytes, and what is wrong with it already."""
     try:
+        if file.is_symlink():
+            return b"", "is a link, which may lead out of the folder"
         if not file.is_file() or file.stat().st_size > RECORD_LIMIT:
             return b"", "is no file of a certificate's or CSR's size"
         return file.read_bytes(), ""

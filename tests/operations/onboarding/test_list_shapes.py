@@ -238,6 +238,15 @@ def test_a_folder_of_certificates(tmp_path: Path) -> None:
     assert [] == faults
 
 
+def test_a_link_in_a_folder_is_not_followed(tmp_path: Path) -> None:
+    """It may lead out of what was handed in."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "a.pem").symlink_to(write(tmp_path / "elsewhere.pem", cert()))
+    rows, (fault,) = rows_of(folder)
+    assert ([], b"") == (rows, fault.raw) and "is a link" in fault.reason
+
+
 def test_a_csr_beside_another_keys_certificate_is_told(tmp_path: Path) -> None:
     """Files of one name are of one device."""
     write(tmp_path / "a.crt", cert())
