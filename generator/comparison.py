@@ -185,6 +185,6 @@ def _recorded_rows(root: Path, module: str) -> Iterator[Iterable[bytes]]:
     path = f"{module}/{naming.THINGS_FILE}"
     try:
         with (root / path).open("rb") as former:
-            yield former
+            yield (row.replace(b"\r\n", b"\n") for row in former)  # as a checkout may have left them
     except OSError as error:
         raise record.lost(path, (error.strerror or str(error)).lower()) from None

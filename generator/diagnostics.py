@@ -65,7 +65,7 @@ class FleetError(Exception):
 
     def lines(self) -> list[str]:
         """What a person reads on stderr."""
-        return [f"error: {self.message}", *([f"hint: {self.hint}"] if self.hint else [])]
+        return [visible(f"error: {self.message}"), *([visible(f"hint: {self.hint}")] if self.hint else [])]
 
 
 class ManifestError(FleetError):
@@ -87,8 +87,12 @@ def refusal(location: SourceLocation, message: str, hint: str = "", *, rule: str
     return ManifestError([Diagnostic(location=location, message=message, hint=hint, rule=rule)])
 
 
+class OutcomeError(FleetError):
+    """The command ran, and there was nothing of what it was asked for, or something of it failed."""
+
+
 class RequestError(FleetError):
-    """The command asks for something that there is not."""
+    """The command line names what the manifest or the approved record does not have, or what does not go together."""
 
     exit_code = 2
 

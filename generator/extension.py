@@ -114,7 +114,7 @@ def _read(file: Path) -> str:
         content = file.read_bytes()
         if len(content) > _MAXIMUM_BYTES:
             raise _fault(file.name, f"it is larger than {_MAXIMUM_BYTES:,} bytes")
-        return content.decode("utf-8")
+        return content.decode("utf-8").replace("\r\n", "\n")  # a checkout may have changed line ends
     except UnicodeDecodeError:
         raise _fault(file.name, "it is not UTF-8", "save it as UTF-8 in your editor") from None
     except OSError as error:

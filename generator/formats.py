@@ -134,10 +134,15 @@ def _sentence(diagnostic: Diagnostic) -> str:
     return f"{message}\nhint: {visible(diagnostic.hint)}" if diagnostic.hint else message
 
 
+def in_command(text: str, *, is_property: bool = False) -> str:
+    """A text as a workflow command takes it, on one line: line ends as `%0A`, what else would hide as escapes."""
+    return visible(_escaped(text, is_property=is_property))
+
+
 def _command(diagnostic: Diagnostic) -> str:
     place = diagnostic.location
     values = {"file": place.file, "line": place.line, "col": place.column, "title": diagnostic.rule}
-    properties = ",".join(f"{name}={_escaped(visible(str(value)), is_property=True)}" for name, value in values.items())
+    properties = ",".join(f"{name}={in_command(str(value), is_property=True)}" for name, value in values.items())
     return f"::error {properties}::{_escaped(_sentence(diagnostic), is_property=False)}"
 
 

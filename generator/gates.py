@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 from typing import Any
@@ -13,6 +12,7 @@ from generator.dashboard import DIMENSIONS, NAMESPACE, PROCESSOR_METRICS
 from generator.diagnostics import GateError
 from generator.encoding import EncodingError, encode_sql
 from generator.inventory import name_order
+from lib.declarations import DeclarationError, parse
 
 POLICY_MAXIMUM = 2_048
 """Characters without white space: https://docs.aws.amazon.com/general/latest/gr/iot-core.html"""
@@ -21,62 +21,13 @@ PROVISIONING_MAXIMUM = 10_240
 TOKEN_SLACK = {naming.ACCOUNT_ID_TOKEN: "0" * 12, naming.SUFFIX_TOKEN: "s" * naming.SUFFIX_MAX_LENGTH}
 """The longest values that the tokens may be filled with."""
 
-_DECLARATION = {
-    ast.Module,
-    ast.Expr,
-    ast.Constant,
-    ast.ImportFrom,
-    ast.alias,
-    ast.Assign,
-    ast.AnnAssign,
-    ast.Name,
-    ast.Load,
-    ast.Store,
-    ast.Call,
-    ast.keyword,
-    ast.Tuple,
-    ast.Dict,
-    ast.Subscript,
-    ast.UnaryOp,
-    ast.USub,
-}
-"""All that generated Python is made of: it declares, and does nothing."""
-_SPECS = {
-    "ContactSpec",
-    "DeviceTypeSpec",
-    "FacilityAlarmsSpec",
-    "FacilitySpec",
-    "FleetSpec",
-    "HistorySpec",
-    "LineSpec",
-    "MetricSpec",
-    "ObservabilitySpec",
-    "PlatformAlarmsSpec",
-    "ThingGroupSpec",
-}
-
 
 def check_python(path: str, content: bytes) -> None:
     """Only imports from the specs and the facilities, and assignments of literals and specs."""
     try:
-        tree = ast.parse(content.decode("ascii"))
-    except (SyntaxError, ValueError) as error:
-        raise _fault(path, f"it is not Python: {error}") from None
-    for node in ast.walk(tree):
-        if type(node) not in _DECLARATION:
-            raise _fault(path, f"{_line(node)}: a declaration holds no {type(node).__name__}")
-        if isinstance(node, ast.Call) and not (isinstance(node.func, ast.Name) and node.func.id in _SPECS):
-            raise _fault(path, f"{_line(node)}: a declaration calls nothing but the specs")
-        if isinstance(node, ast.ImportFrom) and not _is_allowed_import(node.module):
-            raise _fault(path, f"{_line(node)}: a declaration imports nothing from {node.module}")
-
-
-def _line(node: ast.AST) -> str:
-    return f"line {getattr(node, 'lineno', 1)}"
-
-
-def _is_allowed_import(module: str | None) -> bool:
-    return module in ("__future__", "lib.specs") or (module or "").startswith("lib.facilities.")
+        parse(content)
+    except DeclarationError as error:
+        raise _fault(path, str(error)) from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

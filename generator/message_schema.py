@@ -1,7 +1,8 @@
 """The JSON Schema of what devices of one type send: for makers of devices, who test against it before they ship.
 
 What it says is what the sensor processor takes (docs/message.md); limits are told, not enforced, for a reading beyond
-them is an anomaly and not a fault of the message.
+them is an anomaly and not a fault of the message. What a schema cannot say is in the document alone: 128 kB, the
+nesting, UTF-8, and how far the time may be from the rule's clock.
 """
 
 from __future__ import annotations
@@ -13,7 +14,17 @@ from generator.manifest import MAX_METRICS, DeviceType, FleetManifest, Metric
 MAX_SEQUENCE = 2**53 - 1
 MAX_READINGS = 1_000
 VALUE_BOUND = 1e12
-METRIC_NAME = "^[A-Za-z][A-Za-z0-9_.-]{0,63}$"
+METRIC_NAME = r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$(?!\n)"
+"""Python's `$` also stands before a last line end; in ECMA's dialect, that of JSON Schema, the rest adds nothing."""
+
+FIRST_TIME, LAST_TIME = 100_000_000_000, 4_102_444_800_000
+"""Milliseconds from 1973 to 2099: seconds lie before, microseconds after."""
+
+CLEAN_TEXT = (
+    r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e"
+    r"\u2060-\u2069\ufeff\ud800-\udfff]*$"
+)
+"""No control, invisible or bidirectional character but tabs and line ends."""
 
 
 def message_schema(manifest: FleetManifest, device_type: str) -> dict[str, Any]:
@@ -24,11 +35,30 @@ def message_schema(manifest: FleetManifest, device_type: str) -> dict[str, Any]:
         "title": f"Telemetry of {device_type}",
         "description": f"{described.description}. One reading, or an array of up to {MAX_READINGS:,} readings.",
         "oneOf": [
-            {"$ref": "#/$defs/reading"},
-            {"type": "array", "items": {"$ref": "#/$defs/reading"}, "minItems": 1, "maxItems": MAX_READINGS},
+            {"allOf": [{"$ref": "#/$defs/reading"}, {"$ref": "#/$defs/measured"}]},
+            {
+                "type": "array",
+                "items": {"$ref": "#/$defs/reading"},
+                "contains": {"$ref": "#/$defs/measured"},
+                "minItems": 1,
+                "maxItems": MAX_READINGS,
+            },
         ],
-        "$defs": {"reading": _reading(described)},
+        "$defs": {"reading": _reading(described), "measured": _MEASURED, "other": _OTHER},
     }
+
+
+_MEASURED = {
+    "description": "At least one metric is not null.",
+    "properties": {"metrics": {"not": {"additionalProperties": {"type": "null"}}}},
+}
+_OTHER = {
+    "description": "Any value without control, invisible or bidirectional characters.",
+    "pattern": CLEAN_TEXT,
+    "propertyNames": {"pattern": CLEAN_TEXT},
+    "items": {"$ref": "#/$defs/other"},
+    "additionalProperties": {"$ref": "#/$defs/other"},
+}
 
 
 def _reading(device_type: DeviceType) -> dict[str, Any]:
@@ -37,9 +67,14 @@ def _reading(device_type: DeviceType) -> dict[str, Any]:
         "type": "object",
         "required": ["time", "metrics"],
         "properties": {
-            "time": {"type": "integer", "description": "The device's clock, milliseconds since 1970 UTC."},
-            "sequence": {
+            "time": {
                 "type": "integer",
+                "minimum": FIRST_TIME,
+                "maximum": LAST_TIME,
+                "description": "The device's clock, milliseconds since 1970 UTC; near the time of sending.",
+            },
+            "sequence": {
+                "type": ["integer", "null"],
                 "minimum": 0,
                 "maximum": MAX_SEQUENCE,
                 "description": "Raised by one with each reading; with the time it is the reading's id.",
@@ -53,24 +88,30 @@ def _reading(device_type: DeviceType) -> dict[str, Any]:
                 "additionalProperties": _number("Not in the manifest: kept in the archive, not aggregated."),
             },
             "units": {
-                "type": "object",
+                "type": ["object", "null"],
                 "properties": units,
-                "additionalProperties": {"type": "string"},
+                "propertyNames": {"pattern": CLEAN_TEXT},
+                "additionalProperties": {"type": "string", "pattern": CLEAN_TEXT},
                 "description": "If sent, checked against the manifest.",
             },
         },
+        "propertyNames": {"pattern": CLEAN_TEXT},
+        "additionalProperties": {"$ref": "#/$defs/other"},
     }
 
 
 def _metric(metric: Metric) -> dict[str, Any]:
     below, above = metric.min, metric.max
     limits = [f"{word} {limit:g}" for word, limit in (("below", below), ("above", above)) if limit is not None]
-    return _number(f"In {metric.unit}." + (f" An anomaly {' and '.join(limits)}." if limits else ""))
+    return _number(
+        f"In {metric.unit}; null where it was not measured."
+        + (f" An anomaly {' and '.join(limits)}." if limits else "")
+    )
 
 
 def _number(description: str) -> dict[str, Any]:
     return {
-        "type": "number",
+        "type": ["number", "null"],
         "exclusiveMinimum": -VALUE_BOUND,
         "exclusiveMaximum": VALUE_BOUND,
         "description": description,

@@ -33,6 +33,8 @@ FLEET_MODULE = "fleet"
 FLEET_FILE = f"{FLEET_MODULE}.py"
 REGISTRY_FILE = "__init__.py"
 INDEX_FILE = ".generated.json"
+ATTRIBUTES_FILE = ".gitattributes"
+"""Keeps git from changing line ends in the generated tree, whose files are known by their hashes."""
 OUTPUT_FOLDER = "lib/facilities"
 THINGS_FILE = "things.jsonl"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from generator.diagnostics import WriteError
@@ -66,6 +66,22 @@ def is_there(root: Path, path: str) -> bool:
                 f"{place} leads out of the generated tree", hint="replace the link by a real folder or file"
             )
     return mode != 0
+
+
+def unknown(root: Path, known: Collection[str]) -> list[str]:
+    """Files and links of the tree that are none of `known`; caches of whoever imports it do not count."""
+    found = []
+    for folder, names, files in os.walk(root):
+        names[:] = [name for name in names if name != "__pycache__"]
+        links = [name for name in names if Path(folder, name).is_symlink()]
+        found += [Path(folder, name).relative_to(root).as_posix() for name in (*links, *files)]
+    return sorted(path for path in found if path not in known)
+
+
+def has_other_line_ends(root: Path, path: str, sha: str) -> bool:
+    """Whether a file has the content of this SHA-256 but for its line ends, as some checkouts make them."""
+    content = read(root, path)
+    return content is not None and hashlib.sha256(content.replace(b"\r\n", b"\n")).hexdigest() == sha
 
 
 def by_folder(paths: Iterable[str]) -> dict[str, list[str]]:

@@ -20,7 +20,8 @@ from itertools import groupby
 from pathlib import Path
 
 from generator.artefact import Artefact
-from generator.diagnostics import WriteError
+from generator.diagnostics import StaleError, WriteError
+from generator.naming import OUTPUT_FOLDER
 from generator.tree import by_folder, guarded, hash_of, is_there, target_of, write_error
 from generator.workers import merged
 
@@ -49,23 +50,46 @@ def opened(root: Path) -> Iterator[None]:
     """The tree at `root` for this process alone, with an interrupted write finished or undone first."""
     try:
         root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(root, error) from None
+    with _locked(root, fcntl.LOCK_EX):
+        guarded(root, _recover)
+        yield
+
+
+@contextmanager
+def observed(root: Path) -> Iterator[None]:
+    """The tree at `root` while nobody writes it; changes nothing. Raises `StaleError` at an interrupted write."""
+    if not os.path.lexists(root):
+        yield
+        return
+    with _locked(root, fcntl.LOCK_SH):
+        if is_there(root, STAGING):
+            raise StaleError(
+                f"{OUTPUT_FOLDER} is not what the manifest says: a write was interrupted", hint="run: fleet generate"
+            )
+        yield
+
+
+@contextmanager
+def _locked(root: Path, kind: int) -> Iterator[None]:
+    try:
         handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise write_error(root, error) from None
     try:
-        if not _is_locked(handle):
+        if not _is_locked(handle, kind):
             raise WriteError(f"another `fleet generate` is writing {root}", hint="wait until it is done, and run again")
-        guarded(root, _recover)
         yield
     finally:
         os.close(handle)
 
 
-def _is_locked(handle: int) -> bool:
+def _is_locked(handle: int, kind: int) -> bool:
     until = time.monotonic() + _WAIT_S
     while True:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, kind | fcntl.LOCK_NB)
         except OSError:
             if time.monotonic() > until:
                 return False

@@ -19,6 +19,7 @@ from lib.bindings import (
 )
 from lib.names import PlatformNames
 from lib.output import Blocks
+from lib.text import literal
 
 
 class FleetStack(TerraformStack):
@@ -52,7 +53,7 @@ class FleetStack(TerraformStack):
             assume_role=[AwsProviderAssumeRole(role_arn=access.role_arn, session_name=SESSION)]
             if access.role_arn
             else None,
-            default_tags=[AwsProviderDefaultTags(tags=default_tags)],
+            default_tags=[AwsProviderDefaultTags(tags=literal(dict(default_tags)))],
         )
         self.names = PlatformNames(
             application=application,

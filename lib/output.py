@@ -6,6 +6,7 @@ ended leaves the former one: Terraform never sees a plant without its things, wh
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -23,6 +24,14 @@ Blocks = dict[str, dict[str, dict[str, Any]]]
 STACK_FILE = "cdk.tf.json"
 INDENT = 2
 """As CDKTF writes it, keys sorted too; Terraform prints the whole line that it finds fault with."""
+
+
+EXPRESSION = re.compile(r"(?<!\$)\$\{(?:([^{}]*)\})?|(?<!%)%\{")
+"""What Terraform would evaluate: an opening brace behind one `$` or `%`; behind two or more it is text."""
+
+REFERENCE = re.compile(r"(?P<data>data\.)?(?P<type>\w+)\.(?P<id>[\w-]+)\.\w+")
+TEXT = '"TfToken["'
+"""An expression that is text: lib.text keeps CDKTF from reading a token there."""
 
 
 def stack_file(outdir: Path, stack: str) -> Path:
@@ -47,6 +56,37 @@ def add_blocks(path: Path, blocks: Blocks) -> None:
             )
         made.update(added)
     path.write_bytes(msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=INDENT))
+
+
+def check_expressions(path: Path) -> None:
+    """Raise where the stack in `path` holds an expression that is no reference to something in that stack.
+
+    Code makes no others. One more is text that nobody escaped, and Terraform would run what is in it.
+    """
+    document = msgspec.json.decode(path.read_bytes())
+    for expression in _expressions(document):
+        match = REFERENCE.fullmatch(expression)
+        declared = document.get("data" if match and match["data"] else "resource", {})
+        if not match or match["id"] not in declared.get(match["type"], {}):
+            raise SynthesisError(
+                f"{path.parent.name} would have Terraform evaluate {expression!r}, which is text.",
+                remedy="Please report it: text from the manifest must stay text.",
+            )
+
+
+def _expressions(value: Any) -> Iterator[str]:
+    """What Terraform would evaluate in every string of `value`, keys included."""
+    if isinstance(value, str):
+        for match in EXPRESSION.finditer(value) if "{" in value else ():
+            if match[1] != TEXT:
+                yield match[1] if match[1] is not None else match[0]
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _expressions(key)
+            yield from _expressions(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _expressions(inner)
 
 
 @contextmanager

@@ -8,18 +8,27 @@ from sensor_processor.poison import PoisonReading
 
 _HOSTILE = re.compile("[\x00\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 _HOSTILE_ESCAPE = re.compile(
-    r"(?<!\\)(?:\\\\)*\\u(?:0000|007f|008|009|061c|200[b-f]|202[89a-e]|206[0-9]|feff)", re.IGNORECASE
+    r"(?<!\\)(?:\\\\)*(\\(?:[bf]|u(?:000[0-8bcef]|001[0-9a-f]|007f|00[89][0-9a-f]|061c|200[b-f]|202[89a-e]|206[0-9]|feff)))",
+    re.IGNORECASE,
 )
+"""Escaped tabs and line ends are text; raw control characters below U+0020 are no JSON, and `shapes` names them."""
 
 
 def check_text(payload: bytes) -> None:
-    """That the bytes are UTF-8 without such characters. Raises PoisonReading."""
+    """Check that the bytes are UTF-8 without such characters. Raises PoisonReading."""
     # msgspec skips over fields it does not know without looking at their encoding, so text is checked first.
     if b"\\" not in payload and payload.isascii() and b"\x7f" not in payload:
         return
     try:
         text = payload.decode()
     except UnicodeDecodeError as error:
-        raise PoisonReading("utf8", str(error)) from error
-    if _HOSTILE.search(text) or _HOSTILE_ESCAPE.search(text):
-        raise PoisonReading("hostile_text", "the payload holds NUL, control or bidirectional characters")
+        is_utf16 = payload[:2] in (b"\xff\xfe", b"\xfe\xff")
+        raise PoisonReading("utf8", f"{error}{'; this looks like UTF-16: send UTF-8' if is_utf16 else ''}") from error
+    if found := _HOSTILE.search(text):
+        what, at = f"U+{ord(found[0]):04X}", found.start()
+    elif found := _HOSTILE_ESCAPE.search(text):
+        what, at = found[1], found.start(1)
+    else:
+        return
+    detail = f"the payload holds the control, invisible or bidirectional character {what}"
+    raise PoisonReading("hostile_text", f"{detail} (byte {len(text[:at].encode())})")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from zlib import crc32
 
 import msgspec
@@ -13,6 +13,7 @@ from sensor_processor.catalogue import METRIC_NAME, Catalogue, Metric
 from sensor_processor.envelope import Envelope, check_identity
 from sensor_processor.hostile import check_text
 from sensor_processor.poison import PoisonReading
+from sensor_processor.shapes import Message, decode_loosely, json_lines, path_of, refuse_malformed, time_hint, unframed
 
 MAX_PAYLOAD_BYTES = 128 * 1024
 """AWS IoT Core takes no larger message: https://docs.aws.amazon.com/general/latest/gr/iot-core.html"""
@@ -33,6 +34,8 @@ _NO_SEQUENCE = b"\xff"
 
 MAX_READINGS = 1_000
 """Readings in one message of the array form."""
+
+_NOTHING = "nothing was measured: every metric is null"
 
 VALUE_BOUND = 1e12
 """Values stay below it, so that sums of a minute fit DynamoDB's 38 digits exactly (see `aggregate`)."""
@@ -62,14 +65,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return self.envelope.received_at - self.time > LATE_MS
 
 
-class _Message(msgspec.Struct, gc=False):
-    time: int
-    metrics: dict[str, float]
-    sequence: int | None = None
-    units: dict[str, str] | None = None
-
-
-_decode_message = msgspec.json.Decoder(_Message).decode
+_decode_message = msgspec.json.Decoder(Message).decode
 _decode_parts = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
@@ -84,31 +80,68 @@ def parse_readings(
     payload = _payload(envelope.raw)
     check_text(payload)
     try:
-        if not payload.startswith(b"["):
-            return (_reading(payload, sequence_number, envelope, known),)
-        return tuple([_reading(part, sequence_number, envelope, known) for part in _parts(payload)])
+        if payload.startswith(b"["):
+            return _readings(_decode_parts(payload), sequence_number, envelope, known)
+        try:
+            reading = _reading(payload, sequence_number, envelope, known)
+        except msgspec.DecodeError:
+            lines = json_lines(payload)
+            if not lines:
+                raise
+            return _readings(lines, sequence_number, envelope, known)
+        if reading is None:
+            raise PoisonReading("metrics", _NOTHING)
+        return (reading,)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise PoisonReading("malformed", str(error)) from error
+        refuse_malformed(payload, error)
     except RecursionError as error:
         raise PoisonReading("too_deep", "the payload is nested too deeply") from error
 
 
-def _reading(payload: bytes, sequence_number: str, envelope: Envelope, known: Mapping[str, Metric]) -> Reading:
-    message = _decode_message(payload)
+def _readings(
+    parts: Sequence[bytes | msgspec.Raw], sequence_number: str, envelope: Envelope, known: Mapping[str, Metric]
+) -> tuple[Reading, ...]:
+    """The readings of an array or of lines, each from its own bytes: the same reading as if it had come alone."""
+    if not 1 <= len(parts) <= MAX_READINGS:
+        raise PoisonReading("readings", f"{len(parts)} readings in one message; 1 to {MAX_READINGS} are allowed")
+    readings = []
+    for number, part in enumerate(parts, start=1):
+        try:
+            reading = _reading(bytes(part), sequence_number, envelope, known)
+        except PoisonReading as error:
+            raise PoisonReading(error.reason, f"reading {number} of {len(parts)}: {error.detail}") from error
+        except msgspec.DecodeError as error:
+            raise PoisonReading("malformed", f"reading {number} of {len(parts)}: {error}") from error
+        if reading is not None:
+            readings.append(reading)
+    if not readings:
+        raise PoisonReading("metrics", _NOTHING)
+    return tuple(readings)
+
+
+def _reading(payload: bytes, sequence_number: str, envelope: Envelope, known: Mapping[str, Metric]) -> Reading | None:
+    """The reading in one object; None where it has measured nothing: all its metrics are null."""
+    try:
+        message = _decode_message(payload)
+        named = len(message.metrics)
+    except msgspec.ValidationError:
+        message, named = decode_loosely(payload)
     time, sequence, metrics = message.time, message.sequence, message.metrics
     if not -MAX_FUTURE_MS <= envelope.received_at - time <= MAX_AGE_MS:
         raise _out_of_time(time, received_at=envelope.received_at)
     if sequence is not None and not 0 <= sequence <= MAX_SEQUENCE:
         raise PoisonReading("sequence", f"sequence {sequence} is not between 0 and {MAX_SEQUENCE}")
-    if not 1 <= len(metrics) <= MAX_METRICS:
-        raise PoisonReading("metrics", f"{len(metrics)} metrics; 1 to {MAX_METRICS} are allowed")
+    if not 1 <= named <= MAX_METRICS:
+        raise PoisonReading("metrics", f"{named} metrics; 1 to {MAX_METRICS} are allowed")
     for name, value in metrics.items():
         if not -VALUE_BOUND < value < VALUE_BOUND:
-            raise PoisonReading("value", f"{name[:64]!a} is {value!r}, outside ±{VALUE_BOUND:g}")
+            raise PoisonReading("value", f"{path_of(name)} is {value!r}, outside ±{VALUE_BOUND:g}")
         if name not in known and not METRIC_NAME.fullmatch(name):
             raise PoisonReading("metric_name", f"{name[:64]!a} is no metric name")
     if message.units is not None:
         _check_units(message.units, known=known)
+    if not metrics:
+        return None
     return Reading(
         sequence_number=sequence_number,
         envelope=envelope,
@@ -131,15 +164,10 @@ def _payload(raw: str) -> bytes:
         raise PoisonReading("empty", "the payload is empty")
     if len(payload) > MAX_PAYLOAD_BYTES:
         raise PoisonReading("too_large", f"the payload has {len(payload)} bytes; {MAX_PAYLOAD_BYTES} are allowed")
+    payload = unframed(payload)
+    if not payload:
+        raise PoisonReading("empty", "the payload is nothing but white space and NULs")
     return payload
-
-
-def _parts(payload: bytes) -> list[bytes]:
-    """The messages of an array, each as its own bytes: so that it is the same message as if it had come alone."""
-    parts = [bytes(part) for part in _decode_parts(payload)]
-    if not 1 <= len(parts) <= MAX_READINGS:
-        raise PoisonReading("readings", f"{len(parts)} readings in one message; 1 to {MAX_READINGS} are allowed")
-    return parts
 
 
 def _check_units(units: Mapping[str, str], *, known: Mapping[str, Metric]) -> None:
@@ -150,9 +178,9 @@ def _check_units(units: Mapping[str, str], *, known: Mapping[str, Metric]) -> No
 
 
 def _out_of_time(time: int, *, received_at: int) -> PoisonReading:
-    if time > received_at:
-        return PoisonReading("future", f"the device time {time} is after {received_at} by more than {MAX_FUTURE_MS} ms")
-    return PoisonReading("old", f"the device time {time} is before {received_at} by more than {MAX_AGE_MS} ms")
+    reason, side, most = ("future", "after", MAX_FUTURE_MS) if time > received_at else ("old", "before", MAX_AGE_MS)
+    detail = f"the device time {time} is {side} {received_at} by more than {most} ms"
+    return PoisonReading(reason, detail[:200] + time_hint(time))
 
 
 def _hashed(payload: bytes) -> bytes:

@@ -10,14 +10,13 @@ from __future__ import annotations
 import json
 import os
 import socket
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 from generator.diagnostics import EnvironmentFault
-from operations.compliance.estate import CREDENTIAL, REFERENCE, Body, Estate, read_stack
+from operations.compliance.estate import CREDENTIAL, REFERENCE, Body, Estate, made_up_id, read_stack
 from operations.compliance.policies import POLICY_ATTRIBUTES
 from operations.local.terraform import Terraform, terraform_for
 
@@ -125,7 +124,7 @@ def literal(policy: str, resources: dict[str, dict[str, Body]], *, region: str, 
         type_, id_ = match[1], match[2]
         body = resources.get(type_, {}).get(id_)
         if type_ in ARNS and body is not None and match[0].endswith(".arn}"):
-            made_up = uuid.uuid5(uuid.NAMESPACE_URL, f"{type_}.{id_}")
+            made_up = made_up_id(f"{type_}.{id_}")
             arn = ARNS[type_].format_map({**body, "region": region, "account": account_id, "uuid": made_up})
             policy = policy.replace(match[0], arn)
     return policy

@@ -15,10 +15,14 @@ from generator.diagnostics import EnvironmentFault
 from operations.local.aws import HOST, LocalAws
 from operations.local.certificates import write_server_identity
 from operations.local.processes import ChildProcess, is_running, last_lines, start_child
+from operations.local.strictness import DEFAULT_SPEED
 
 NAME = "emulator"
-LAUNCH = "import sys; sys.setrecursionlimit(20_000); from hypercorn.__main__ import main; sys.exit(main())"
-"""Its broker decodes payloads as JSON and drops the connection of a device whose payload is nested deeper than that."""
+LAUNCH = "import sys; sys.path.insert(0, sys.argv.pop(1)); from operations.local.emulator_process import main; main()"
+"""Runs this project's entry point whatever the working folder is; the first argument is the folder of its code."""
+
+CODE = Path(__file__).resolve().parents[2]
+"""The folder that holds the package `operations`."""
 
 READY_SECONDS = 60.0
 """MiniStack is ready in a second or two; a loaded machine may need much more."""
@@ -58,8 +62,13 @@ def describe(*, folder: Path, region: str, port: int, mqtt_port: int) -> LocalAw
     )
 
 
-def start_emulator(local: LocalAws) -> ChildProcess:
-    """Starts the emulator in its folder, with keys of its own; it may not answer yet."""
+def start_emulator(local: LocalAws, *, speed: float | None = DEFAULT_SPEED) -> ChildProcess:
+    """Start the emulator in its folder, with keys of its own; it may not answer yet.
+
+    Args:
+        local: Where it runs and listens.
+        speed: How many times faster than on AWS its delays pass; None for an emulator without AWS's rules and delays.
+    """
     key = local.folder / "server.key"
     certificate = local.folder / "server.pem"
     address = local.url.removeprefix("https://")
@@ -70,8 +79,9 @@ def start_emulator(local: LocalAws) -> ChildProcess:
     temporary.mkdir()
     local.logs.mkdir()
     # Not `python -m ministack`: it takes port 443 as well wherever it may, so that no two run side by side.
-    command = [sys.executable, "-c", LAUNCH, "ministack.app:app", "--workers", "0", "--keep-alive", "75"]
-    command += ["--bind", address, "--certfile", str(certificate), "--keyfile", str(key)]
+    command = [sys.executable, "-c", LAUNCH, str(CODE), "--bind", address]
+    command += ["--certificate", str(certificate), "--key", str(key)]
+    command += [] if speed is None else ["--speed", str(speed)]
     environment = {
         **{name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "SYSTEMROOT") if name in os.environ},
         "HOME": str(temporary),

@@ -10,10 +10,26 @@ from generator.diagnostics import EnvironmentFault
 from operations.local import emulator
 from operations.local.aws import FACTS, LocalAws, load, save
 from operations.local.processes import is_running, last_lines, stop_children
+from operations.local.strictness import DEFAULT_SPEED
 
 
-def start(*, folder: Path, region: str, port: int | None = None, mqtt_port: int | None = None) -> LocalAws:
-    """Starts a local AWS in `folder`, with nothing in it; what was started is stopped again where that fails."""
+def start(
+    *,
+    folder: Path,
+    region: str,
+    port: int | None = None,
+    mqtt_port: int | None = None,
+    speed: float | None = DEFAULT_SPEED,
+) -> LocalAws:
+    """Start a local AWS in `folder`, with nothing in it; what was started is stopped again where that fails.
+
+    Args:
+        folder: Where all that it writes goes; it must be empty, or hold a local AWS that has ended.
+        region: The only one that is used.
+        port: Of HTTPS; None takes a free one.
+        mqtt_port: Of MQTT; None takes a free one.
+        speed: How many times faster than on AWS its delays pass; None leaves AWS's rules and delays out.
+    """
     folder = folder.resolve()
     _make_room(folder)
     if port is not None:
@@ -30,7 +46,7 @@ def start(*, folder: Path, region: str, port: int | None = None, mqtt_port: int 
         folder.mkdir(parents=True, exist_ok=True)
         # First of all, so that `down` knows the folder for one of its own whatever happens next.
         save(local)
-        child = emulator.start_emulator(local)
+        child = emulator.start_emulator(local, speed=speed)
         local = local.with_child(child)
         save(local)
         emulator.await_emulator(local, child)

@@ -18,7 +18,7 @@ from operations.onboarding.pacing import Pacer
 from operations.onboarding.quotas import Quotas, calls_for, least_seconds
 from operations.onboarding.records import Run
 from operations.onboarding.refusals import RevokedInAws
-from operations.onboarding.request import Request
+from operations.onboarding.request import Request, Started
 from operations.onboarding.request import start as begin
 from operations.onboarding.run import Activated, OnProgress, activate_devices, refuse_spent, run_devices
 from operations.onboarding.steps import Group, Work
@@ -101,7 +101,7 @@ def perform(
     )
 
 
-def start(project: Project, request: Request, target: Target, journal: Journal) -> tuple[Run, int]:
+def start(project: Project, request: Request, target: Target, journal: Journal) -> Started:
     """Writes a new run into the journal, before any change; see `request.start`."""
     calls = IotCalls(target.iot, _pacer(target))
     try:

@@ -15,7 +15,7 @@ from lib.specs import FacilitySpec
 from operations.identities.places import CERTIFICATE, CRL, LEDGER, authority_folder, keys_folder
 from operations.onboarding.failures import mark_of
 from operations.onboarding.journal import Journal
-from operations.onboarding.lists.formats import Source
+from operations.onboarding.lists.formats import Source, nothing_found
 from operations.onboarding.lists.reading import read_rows
 from operations.onboarding.matching import Matching
 from operations.onboarding.planned import read_planned
@@ -30,8 +30,9 @@ from operations.storage import located
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """Which list for which facility; `device_type` is that of rows that name no thing; `is_bulk`: AWS IoT's own task
-    registers them, with their policy on the certificate; `reuses_retired`: keys that were retired may come back;
-    `crls` are lists of the issuers."""
+    registers them, with their policy on the certificate. `reuses_retired`: keys that were retired may come back; `crls`
+    are lists of the issuers. `by_order`: rows that name no thing get the next free ones; `ignored` are headings that
+    say nothing of which device a row is."""
 
     facility: FacilitySpec
     source: Source
@@ -43,6 +44,25 @@ class Request:
     is_bulk: bool = False
     reuses_retired: bool = False
     crls: tuple[Path, ...] = ()
+    by_order: bool = False
+    ignored: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pairing:
+    """How rows were paired with things: counts by what said it, and the first pairs in words."""
+
+    ways: Mapping[str, int]
+    first: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """A run that stands in the journal, rows that were onboarded already, and how the others were paired."""
+
+    run: Run
+    already: int
+    pairing: Pairing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +84,7 @@ class Forecast:
     slowest: str | None
     quotas: str
     first_faults: tuple[str, ...]
+    pairing: Pairing
     upload: str | None = None
 
 
@@ -78,14 +99,25 @@ def match(
     keep_material: bool,
     in_aws: RevokedInAws | None = None,
 ) -> Matching:
-    """The list's rows paired with the facility's planned things; none whose key or certificate must not come back."""
+    """The list's rows paired with the facility's planned things; none whose key or certificate must not come back.
+
+    Raises:
+        RequestError: The list does not say which device is which, or the facility is not onboarded from lists.
+        EnvironmentFault: The list cannot be read, or holds no row.
+    """
     if request.facility.registration != "bulk":
         raise RequestError(
             f"Terraform registers the things of {request.facility.id}, with certificates from their CSRs",
             hint="set `registration: bulk` for it in fleet.yaml, generate and apply; or hand in CSRs",
         )
     refusals = refusals_of(project, journal, crls=request.crls, issuers=request.issuers)
-    matching = Matching(suffix=project.environment_suffix, device_type=request.device_type, keep_material=keep_material)
+    matching = Matching(
+        suffix=project.environment_suffix,
+        device_type=request.device_type,
+        keep_material=keep_material,
+        by_order=request.by_order,
+        ignored=request.ignored,
+    )
     try:
         matching.add_things(
             read_planned(project, request.facility), is_taken=journal.has_certificate if journal else lambda _: False
@@ -94,6 +126,8 @@ def match(
         rows = read_rows(request.source, now=now, issuers=request.issuers)
         sifted = refusals.sift(rows, reuses_retired=request.reuses_retired, in_aws=in_aws, at=now.timestamp())
         matching.add_rows(sifted, held=journal.held if journal else lambda _: None)
+        if not matching.counts["rows"]:
+            raise nothing_found(request.source)
     except BaseException:
         matching.close()
         raise
@@ -140,6 +174,7 @@ def forecast(
         first.append(f"row {fault.number} ({fault.place}): {fault.reason}; {fault.remedy}")
         if len(first) == _TOLD:
             break
+    pairing = _pairing(matching)
     matching.close()
     return Forecast(
         facility=request.facility.id,
@@ -150,15 +185,14 @@ def forecast(
         slowest=slowest,
         quotas="live" if quotas.is_live else "AWS's defaults",
         first_faults=tuple(first),
+        pairing=pairing,
         upload=upload,
     )
 
 
-def start(
-    project: Project, request: Request, journal: Journal, *, in_aws: RevokedInAws | None = None
-) -> tuple[Run, int]:
-    """Writes a new run into the journal, before any change. Returns it and how many rows were onboarded already; those
-    are looked for in AWS IoT by `in_aws`."""
+def start(project: Project, request: Request, journal: Journal, *, in_aws: RevokedInAws | None = None) -> Started:
+    """Writes a new run into the journal, before any change. Rows that were onboarded already are looked for in AWS IoT
+    by `in_aws`."""
     unfinished = journal.unfinished(request.facility.id)
     if unfinished is not None:
         left = journal.count(unfinished.id).get("planned", 0)
@@ -182,9 +216,13 @@ def start(
     matching = match(project, request, journal, keep_material=True, in_aws=in_aws)
     _refuse_certificates(request, matching)
     run_id = journal.start_run(run, matching.pairs(), matching.faults(), now=time.time())
-    already = matching.counts["already"]
+    started = Started(run=run.with_id(run_id), already=matching.counts["already"], pairing=_pairing(matching))
     matching.close()
-    return run.with_id(run_id), already
+    return started
+
+
+def _pairing(matching: Matching) -> Pairing:
+    return Pairing(ways=matching.ways(), first=tuple(matching.first_pairs(_TOLD)))
 
 
 def _refuse_certificates(request: Request, matching: Matching) -> None:

@@ -7,21 +7,24 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import boto3
 import click
 from botocore.exceptions import BotoCoreError, ClientError
 
 from generator.completion import complete_facility
-from generator.diagnostics import EnvironmentFault, visible
+from generator.diagnostics import EnvironmentFault, OutcomeError, visible
 from generator.project import find_project
 from operations.local.aws import load
 from operations.project import load_project
-from operations.quarantine.quarantine import Entry, counts, entries, put_again
+from operations.quarantine.quarantine import REASONS, Entry, counts, entries, note_replayed, put_again
+from operations.quarantine.repair import TIME_UNITS, with_payloads_of, with_time_in
 
 _FUNCTION = "function-sensor-processor"
 _PREVIEW = 2_000
+_UNKNOWN = "unknown"
+"""The processor's word for a plant that a record does not prove."""
 
 _place = [
     click.option(
@@ -31,8 +34,13 @@ _place = [
 ]
 _choice = [
     click.option("--facility", metavar="ID", shell_complete=complete_facility, help="Only of this facility."),
-    click.option("--date", metavar="YYYY-MM-DD", help="Only what arrived on this day (UTC)."),
-    click.option("--reason", metavar="CODE", help="Only with this reason: docs/message.md lists them."),
+    click.option("--date", "day", type=click.DateTime(["%Y-%m-%d"]), help="Only what arrived on this day (UTC)."),
+    click.option(
+        "--reason",
+        type=click.Choice(REASONS),
+        metavar="CODE",
+        help="Only with this reason: docs/message.md lists them.",
+    ),
 ]
 
 
@@ -63,9 +71,11 @@ def quarantine() -> None:
 @quarantine.command("list")
 @_with(_choice + _place)
 @click.option("--json", "as_json", is_flag=True, help="Print every record as JSON, a line each.")
-def list_(facility: str | None, date: str | None, reason: str | None, folder: Path, aws: bool, as_json: bool) -> None:
+def list_(
+    facility: str | None, day: datetime | None, reason: str | None, folder: Path, aws: bool, as_json: bool
+) -> None:
     """What is in quarantine, by facility, thing and reason."""
-    found = _read(folder, aws, facility=facility, date=date, reason=reason)
+    found = _read(_place_of(folder, aws), facility=facility, day=day, reason=reason)
     if as_json:
         for entry in found:
             click.echo(json.dumps(asdict(entry)))
@@ -80,12 +90,10 @@ def list_(facility: str | None, date: str | None, reason: str | None, folder: Pa
 @_with(_place)
 def show(sequence_number: str, folder: Path, aws: bool) -> None:
     """One record: why it is there, who sent it, and its bytes."""
-    found = [entry for entry in _read(folder, aws) if entry.sequence_number == sequence_number]
+    found = [entry for entry in _read(_place_of(folder, aws)) if sequence_number in entry.sequence_numbers]
     if not found:
-        raise EnvironmentFault(
-            f"no record {sequence_number} is in quarantine", hint="see: fleet quarantine list --json"
-        )
-    (entry,) = found
+        raise OutcomeError(f"no record {sequence_number} is in quarantine", hint="see: fleet quarantine list --json")
+    entry = found[0]
     moment = datetime.fromtimestamp(entry.received_at / 1000, UTC).isoformat(timespec="milliseconds")
     content = entry.content()
     click.echo(visible(f"{entry.reason}: {entry.detail}"))
@@ -96,26 +104,67 @@ def show(sequence_number: str, folder: Path, aws: bool) -> None:
 
 @quarantine.command()
 @_with(_choice + _place)
+@click.option("--time-unit", type=click.Choice(tuple(TIME_UNITS)), help="The device's times are in this: make them ms.")
+@click.option(
+    "--with", "mended", type=click.File(encoding="utf-8"), metavar="FILE", help="Lines of list --json, edited."
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def replay(facility: str | None, date: str | None, reason: str | None, folder: Path, aws: bool, yes: bool) -> None:
+def replay(
+    facility: str | None,
+    day: datetime | None,
+    reason: str | None,
+    folder: Path,
+    aws: bool,
+    time_unit: str | None,
+    mended: TextIO | None,
+    yes: bool,
+) -> None:
     """Put records into the stream again: after the manifest or the processor has learned to take them."""
     place = _place_of(folder, aws)
-    found = _read(folder, aws, facility=facility, date=date, reason=reason)
+    found = _read(place, facility=facility, day=day, reason=reason)
+    chosen = found if mended is None else with_payloads_of(mended, found, name=mended.name)
+    if time_unit is not None:
+        chosen = [entry for each in chosen if (entry := with_time_in(time_unit, each)) is not None]
+    if not chosen:
+        if not found and not (facility or day or reason or mended):
+            click.echo("nothing is in quarantine")
+            return
+        raise OutcomeError(f"none of {len(found):,} records is chosen", hint="see: fleet quarantine list")
     if not yes:
-        click.confirm(f"Put {len(found):,} records into the stream again?", abort=True)
+        click.confirm(f"Put {len(chosen):,} records into the stream again?", abort=True)
+
+    def note(given: list[Entry]) -> None:
+        note_replayed(place.s3, place.bucket, given, now=datetime.now(UTC))
+
     try:
-        given, broken = put_again(found, place.kinesis, stream_arn=place.stream_arn)
+        given, broken = put_again(chosen, place.kinesis, stream_arn=place.stream_arn, on_given=note)
     except (BotoCoreError, ClientError, TimeoutError) as error:
-        raise EnvironmentFault(f"the stream does not take the records: {error}", hint="try again later") from None
-    click.echo(f"{given:,} records put into the stream again, {broken:,} left: their own encoding is broken")
+        raise EnvironmentFault(f"the records are not all replayed: {error}", hint="try again later") from None
+    left = len(found) - len(chosen)
+    click.echo(f"{given:,} records put into the stream again" + (f", {left:,} not chosen" if left else ""))
+    click.echo("what is refused once more is in quarantine again: fleet quarantine list", err=True)
+    if broken:
+        raise OutcomeError(f"{broken:,} records are left: their own encoding is broken", hint="nothing can replay them")
 
 
-def _read(folder: Path, aws: bool, **choice: str | None) -> list[Entry]:
-    place = _place_of(folder, aws)
+def _read(
+    place: Place, *, facility: str | None = None, day: datetime | None = None, reason: str | None = None
+) -> list[Entry]:
     try:
-        return list(entries(place.s3, place.bucket, **choice))
+        found = entries(
+            place.s3, place.bucket, facility=facility, date=f"{day:%Y-%m-%d}" if day else None, reason=reason
+        )
     except (BotoCoreError, ClientError) as error:
         raise EnvironmentFault(f"the quarantine cannot be read: {error}", hint="check region and rights") from None
+    if facility is not None and not found:
+        _refuse_unknown(facility)
+    return found
+
+
+def _refuse_unknown(facility: str) -> None:
+    """A plant that left the record may have records in quarantine; one that has none was never there."""
+    if facility != _UNKNOWN:
+        load_project(find_project(Path.cwd())).facility(facility)
 
 
 def _place_of(folder: Path, aws: bool) -> Place:

@@ -1,14 +1,20 @@
-"""Quarantined records: read from the archive's bucket, told, and put into the stream again as they came."""
+"""Quarantined records: read from the archive's bucket, told, and put into the stream again.
+
+A record is what was sent and what the rule stamped on it, however often it went through the stream. Which records were
+put into the stream again is noted beside them by sequence number, so that what is poison still is in quarantine once.
+"""
 
 from __future__ import annotations
 
 import base64
 import gzip
+import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
@@ -18,10 +24,23 @@ RECORDS = 500
 RECORDS_BYTES = 4_000_000
 ATTEMPTS = 6
 
+REPLAYED = "quarantine/replayed/"
+"""Below it lie the sequence numbers of the records that were put into the stream again."""
+
+REASONS = (
+    *("base64", "device_type", "empty", "envelope", "environment", "future", "hostile_text", "identity", "ids"),
+    *("malformed", "metric_name", "metrics", "minute_full", "old", "readings", "sequence", "too_deep", "too_large"),
+    *("unit", "utf8", "value"),
+)
+"""The reason codes of the sensor processor: docs/message.md says what each means."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One quarantined record; `raw` is base64 of what `raw_of` names, `envelope` what the rule stamped."""
+    """One quarantined record; `raw` is base64 of what `raw_of` names, `envelope` what the rule stamped.
+
+    `repeats` are further sequence numbers under which the same record is in quarantine.
+    """
 
     sequence_number: str
     shard: str
@@ -32,6 +51,18 @@ class Entry:
     envelope: Mapping[str, Any] | None
     raw_of: str
     raw: str
+    repeats: tuple[str, ...] = ()
+
+    @property
+    def identity(self) -> bytes:
+        """Tells records apart: a digest of what was sent and of what the rule stamped."""
+        content = json.dumps([self.raw_of, self.raw, self.envelope], sort_keys=True)
+        return hashlib.sha256(content.encode("utf-8", "surrogatepass")).digest()
+
+    @property
+    def sequence_numbers(self) -> tuple[str, ...]:
+        """All sequence numbers of the record."""
+        return (self.sequence_number, *self.repeats)
 
     @property
     def thing(self) -> str:
@@ -54,20 +85,40 @@ class Entry:
 
 def entries(
     s3: Any, bucket: str, *, facility: str | None = None, date: str | None = None, reason: str | None = None
-) -> Iterator[Entry]:
-    """What is in quarantine, each record once however often it was delivered."""
-    prefix = "quarantine/" + (f"facility={facility}/" if facility else "")
-    seen: set[str] = set()
+) -> list[Entry]:
+    """The records in quarantine that were not put into the stream again, each once however often it came."""
+    replayed = {line["sequence_number"] for _, line in _lines(s3, bucket, REPLAYED)}
+    found: dict[bytes, dict[str, Entry]] = {}
+    for key, line in _lines(s3, bucket, f"quarantine/facility={facility}/" if facility else "quarantine/facility="):
+        if (not date or f"/date={date}/" in key) and line["sequence_number"] not in replayed:
+            entry = _entry(line)
+            found.setdefault(entry.identity, {})[entry.sequence_number] = entry
+    # The latest refusal is that of the manifest and the processor of today.
+    latest = [each.pop(max(each, key=int)) for each in found.values()]
+    together = zip(latest, found.values(), strict=True)
+    return [replace(entry, repeats=tuple(rest)) for entry, rest in together if reason in (None, entry.reason)]
+
+
+def note_replayed(s3: Any, bucket: str, given: Sequence[Entry], *, now: datetime) -> None:
+    """Note that records were put into the stream again: they are in quarantine no longer, unless they come back."""
+    numbers = sorted({number for entry in given for number in entry.sequence_numbers})
+    lines = [json.dumps({"sequence_number": number, "replayed_at": now.isoformat()}) for number in numbers]
+    digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+    s3.put_object(
+        Bucket=bucket,
+        Key=f"{REPLAYED}date={now:%Y-%m-%d}/{digest}.ndjson.gz",
+        Body=gzip.compress("\n".join([*lines, ""]).encode(), mtime=0),
+        ContentType="application/gzip",
+        ChecksumAlgorithm="CRC32",  # S3 asks for one where objects are locked
+    )
+
+
+def _lines(s3: Any, bucket: str, prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
         for held in page.get("Contents", ()):
-            if date and f"/date={date}/" not in held["Key"]:
-                continue
             body = s3.get_object(Bucket=bucket, Key=held["Key"])["Body"].read()
             for line in gzip.decompress(body).splitlines():
-                entry = _entry(json.loads(line))
-                if entry.sequence_number not in seen and reason in (None, entry.reason):
-                    seen.add(entry.sequence_number)
-                    yield entry
+                yield held["Key"], json.loads(line)
 
 
 def counts(found: Iterable[Entry]) -> Counter[tuple[str, str, str]]:
@@ -76,9 +127,16 @@ def counts(found: Iterable[Entry]) -> Counter[tuple[str, str, str]]:
 
 
 def put_again(
-    found: Iterable[Entry], kinesis: Any, *, stream_arn: str, sleep: Callable[[float], None] = time.sleep
+    found: Iterable[Entry],
+    kinesis: Any,
+    *,
+    stream_arn: str,
+    on_given: Callable[[list[Entry]], None] = lambda _: None,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> tuple[int, int]:
     """Puts records into the stream again; how many, and how many cannot be: their own encoding was broken.
+
+    `on_given` is told of each part once the stream has it.
 
     Raises TimeoutError where the stream does not take them for long. What was counted before counts once anyway.
     """
@@ -102,6 +160,8 @@ def put_again(
             if refused:
                 sleep(0.2 * 2**attempt)
             waiting = refused + waiting[len(now) :]
+        if taken := [entry for entry, data in batch if data is not None]:
+            on_given(taken)
     return given, broken
 
 
@@ -115,4 +175,4 @@ def _fitting(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _entry(line: Mapping[str, Any]) -> Entry:
-    return Entry(**{name: line[name] for name in Entry.__dataclass_fields__})
+    return Entry(**{name: line[name] for name in Entry.__dataclass_fields__ if name != "repeats"})

@@ -23,9 +23,11 @@ def test_a_device_types_metrics_are_in_its_schema() -> None:
     reading = message_schema(manifest, "press-monitor")["$defs"]["reading"]
     metrics = reading["properties"]["metrics"]
     assert list(metrics["properties"]) == list(manifest.device_types["press-monitor"].metrics)
-    assert metrics["properties"]["temperature"]["description"] == "In celsius. An anomaly below -10 and above 95."
+    assert metrics["properties"]["temperature"]["description"] == (
+        "In celsius; null where it was not measured. An anomaly below -10 and above 95."
+    )
     assert reading["properties"]["units"]["properties"]["temperature"] == {"const": "celsius"}
-    assert (["time", "metrics"], "number") == (reading["required"], metrics["additionalProperties"]["type"])
+    assert (["time", "metrics"], ["number", "null"]) == (reading["required"], metrics["additionalProperties"]["type"])
 
 
 def test_the_bounds_are_those_of_the_processor() -> None:
@@ -38,7 +40,7 @@ def test_the_bounds_are_those_of_the_processor() -> None:
         reading.MAX_SEQUENCE,
         reading.VALUE_BOUND,
     )
-    assert METRIC_NAME.strip("^$") == catalogue.METRIC_NAME.pattern
+    assert METRIC_NAME == f"^{catalogue.METRIC_NAME.pattern}$(?!\\n)"
 
 
 def test_the_command_prints_it() -> None:

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from lib.facilities import FACILITIES
+from lib.record import read_record
 from lib.settings import PROJECT
 from lib.specs import FacilitySpec, suffixed
 
 pytestmark = pytest.mark.cdktf
-PLANTS = tuple(FACILITIES.values())
+PLANTS = tuple(read_record(PROJECT).facilities.values())
 ACCOUNT = "123456789012"
 
 
@@ -82,7 +82,7 @@ def test_the_rule_puts_into_the_stream_and_stores_what_fails(stacks: Any, plant:
     ]
     assert rule["error_action"]["s3"] == {
         "bucket_name": f"bucket-mfg-raw-archive-{ACCOUNT}-tst",
-        "key": f"iot-rule-errors/facility={plant.id}/$${{timestamp()}}-$${{traceid()}}.json",
+        "key": f"iot-rule-errors/facility={plant.id}/$${{timestamp()}}-$${{newuuid()}}.json",
         "role_arn": f"arn:aws:iam::{ACCOUNT}:role/role-rule-errors-tst",
     }
 
@@ -102,11 +102,11 @@ def test_what_the_plant_refers_to_by_name_is_in_the_platform(stacks: Any, plant:
 
 
 def test_template_and_dashboard_are_the_generated_ones(stacks: Any, plant: FacilitySpec) -> None:
-    """Both are JSON, named after the plant, and hold no token any more."""
+    """Both are JSON, named after the plant, and hold no token any more; nobody can register by the template."""
     stack = stacks.facility(plant.id)
     template = stack.one("aws_iot_provisioning_template", plant.provisioning_template)
     dashboard = stack.one("aws_cloudwatch_dashboard", plant.dashboard)
-    assert (template["name"], template["enabled"]) == (f"{plant.provisioning_template}-tst", True)
+    assert (template["name"], template["enabled"]) == (f"{plant.provisioning_template}-tst", False)
     assert dashboard["dashboard_name"] == f"{plant.dashboard}-tst"
     for body in (template["template_body"], dashboard["dashboard_body"]):
         text = _as_terraform_reads(body)

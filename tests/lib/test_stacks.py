@@ -12,16 +12,18 @@ from typing import Any
 
 import pytest
 
-from lib import facilities
 from lib.access import Access
-from lib.facilities.fleet import FLEET
 from lib.faults import PrerequisiteError
+from lib.record import read_record
+from lib.settings import PROJECT
 from operations.local.terraform import terraform_for
 
 pytestmark = pytest.mark.cdktf
 FOLDER = Path(__file__).parent
+RECORD = read_record(PROJECT)
+FLEET = RECORD.fleet
 NUMBER = re.compile(r"-[0-9]{4,}$")
-NAMES = ("tap-tst", "endpoint-tst", *(f"facility-{id_}-tst" for id_ in sorted(facilities.FACILITIES)))
+NAMES = ("tap-tst", "endpoint-tst", *(f"facility-{id_}-tst" for id_ in sorted(RECORD.facilities)))
 LEGIT_EMPTIES = {"/outputs"}
 """CDKTF's own note of a stack's outputs, of which there are none."""
 
@@ -62,7 +64,7 @@ def test_the_backend_is_explicit_and_names_no_machine(stacks: Any, name: str) ->
 def test_the_provider_is_bound_to_region_and_account(stacks: Any, name: str) -> None:
     """It refuses another account than the one that the ARNs are for, and tags everything, with a plant's own tags."""
     document = stacks[name].document
-    plants = {f"facility-{id_}-tst": plant for id_, plant in facilities.FACILITIES.items()}
+    plants = {f"facility-{id_}-tst": plant for id_, plant in RECORD.facilities.items()}
     own = plants[name].tags if name in plants else {}
     assert (name == "facility-sg-01-tst") == ("cost-centre" in own)
     assert document["terraform"]["required_providers"]["aws"]["version"] == "5.100.0"
@@ -158,10 +160,10 @@ def test_a_plants_addresses_are_the_recorded_ones(stacks: Any) -> None:
     assert found == _recorded("facility_addresses.txt", found)
 
 
-@pytest.mark.parametrize("id_", sorted(facilities.FACILITIES))
+@pytest.mark.parametrize("id_", sorted(RECORD.facilities))
 def test_a_things_addresses_are_its_name(stacks: Any, id_: str) -> None:
     """Thing and membership of every declared name, and no others: no index that another count would shift."""
-    rows = (Path(facilities.__file__).parent / facilities.FACILITIES[id_].module / "things.jsonl").read_text()
+    rows = (RECORD.folder / RECORD.facilities[id_].module / "things.jsonl").read_text()
     names = {json.loads(row)["name"] for row in rows.splitlines()}
     for kind in ("aws_iot_thing", "aws_iot_thing_group_membership"):
         assert set(stacks.facility(id_).of(kind)) == names
@@ -242,7 +244,7 @@ def test_reserved_concurrency_comes_from_the_manifest(
 
     chosen = settings_with(outdir=tmp_path / "out", identities=tmp_path, facilities=("sg-01",))
     fleet = dataclasses.replace(FLEET, reserved_concurrency=5)
-    synthesis.synthesise(chosen, fleet=fleet, facilities=facilities.FACILITIES, folder=Path(facilities.__file__).parent)
+    synthesis.synthesise(chosen, fleet=fleet, facilities=RECORD.facilities, folder=RECORD.folder)
     document = json.loads((tmp_path / "out" / "stacks" / "tap-tst" / "cdk.tf.json").read_text())
     function = document["resource"]["aws_lambda_function"]["function-sensor-processor"]
     assert function["reserved_concurrent_executions"] == 5

@@ -179,6 +179,11 @@ def denies(key: str) -> Callable[[Body], bool]:
     return lambda statement: statement["Effect"] == "Deny" and key in json.dumps(statement.get("Condition", {}))
 
 
+def denied(sid: str) -> Callable[[Body], bool]:
+    """The denial of that name."""
+    return lambda statement: statement["Effect"] == "Deny" and statement.get("Sid") == sid
+
+
 def condition_dropped(key: str) -> Edit:
     """Takes a condition key away from a statement, whatever its operator."""
 

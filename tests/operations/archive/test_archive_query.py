@@ -69,4 +69,4 @@ def test_unknown_names_are_refused() -> None:
     """A name that the manifest does not have is a fault of usage, with those that there are."""
     assert (2, True) == ((done := invoke("--device-type", "x")).exit_code, "compressor" in done.output)
     assert (2, True) == ((done := invoke("--metric", "x")).exit_code, "there are" in done.output)
-    assert 7 == invoke("--facility", "nowhere").exit_code
+    assert 2 == invoke("--facility", "nowhere").exit_code

@@ -162,7 +162,7 @@ def test_what_cannot_be_moved_stays_where_it_is(works: Works) -> None:
     """Each refusal says why, before anything is changed."""
     name, move = thing_name(8), ("device", "move", thing_name(8), "--reason", "x", "--to")
     assert "in sg-01 already" in works.fleet(*move, PLANT, exit_code=2)
-    assert "no facility 'nowhere'" in works.fleet(*move, "nowhere", exit_code=7)
+    assert "no facility 'nowhere'" in works.fleet(*move, "nowhere", exit_code=2)
     assert "has a certificate already" in works.fleet(*move, OTHER_PLANT, "--as", there(1), exit_code=2)
     assert "plans no thing th-01-press-0099-dev" in works.fleet(
         *(*move, OTHER_PLANT, "--as", "th-01-press-0099"), exit_code=2

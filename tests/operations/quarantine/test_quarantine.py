@@ -16,7 +16,8 @@ from moto import mock_aws
 
 from generator.cli import main
 from operations.quarantine import cli
-from operations.quarantine.quarantine import Entry, counts, entries, put_again
+from operations.quarantine.quarantine import REASONS, Entry, counts, entries, put_again
+from sensor_processor import poison
 from sensor_processor.archive import quarantine_objects
 from sensor_processor.batch import parse_batch
 from sensor_processor.catalogue import parse_catalogue
@@ -145,15 +146,128 @@ def test_the_command_lists_shows_and_replays(s3: Any, monkeypatch: pytest.Monkey
 
     assert "4 records in quarantine" in listed.output and f"sg-01         {THING}" in listed.output
     assert shown.output.startswith("envelope: ") and "no envelope \\xff" in shown.output
-    assert "1 records put into the stream again, 0 left" in replayed.output and [THING] == [
-        k for k, _ in stream.records
-    ]
-    assert (7, True) == (missing.exit_code, "no record 7 is in quarantine" in missing.output)
+    assert "1 records put into the stream again" in replayed.output and [THING] == [k for k, _ in stream.records]
+    assert (1, True) == (missing.exit_code, "no record 7 is in quarantine" in missing.output)
 
 
 def test_lines_are_those_of_the_processor(s3: Any) -> None:
-    """The reader knows every field that it needs under the processor's name."""
+    """The reader finds every field that it needs under the processor's name, and knows all reasons."""
     key = s3.list_objects_v2(Bucket=BUCKET)["Contents"][0]["Key"]
     line = json.loads(gzip.decompress(s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()).splitlines()[0])
 
-    assert Entry.__dataclass_fields__.keys() <= line.keys()
+    assert Entry.__dataclass_fields__.keys() - {"repeats"} <= line.keys()
+    assert sorted(REASONS) == sorted(poison.REASONS)
+
+
+def process(s3: Any, stream: Stream, *, first: int) -> list[Any]:
+    """What the processor makes of the stream's records: readings, and quarantine in the bucket."""
+    numbered = enumerate(stream.records, start=first)
+    records = [
+        {"kinesis": {"sequenceNumber": str(n), "data": base64.b64encode(data).decode()}, "eventID": f"shardId-0:{n}"}
+        for n, (_, data) in numbered
+    ]
+    stream.records.clear()
+    batch = parse_batch({"Records": records}, catalogue=CATALOGUE, suffix="dev")
+    for entry in quarantine_objects(batch.poison, shard="shardId-000000000000"):
+        s3.put_object(Bucket=BUCKET, Key=entry.key, Body=entry.body)
+    return list(batch.readings)
+
+
+@pytest.fixture
+def run(s3: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs a command of quarantine on the bucket and on a stream, `run.stream`."""
+    stream = Stream()
+    monkeypatch.setattr(
+        cli, "_place_of", lambda folder, aws: cli.Place(s3=s3, kinesis=stream, bucket=BUCKET, stream_arn="s")
+    )
+
+    def invoke(*arguments: str) -> Any:
+        return CliRunner().invoke(main, ["quarantine", *arguments])
+
+    invoke.stream = stream  # type: ignore[attr-defined]
+    return invoke
+
+
+def test_what_is_still_poison_is_in_quarantine_once(s3: Any, run: Any) -> None:
+    """However often it is replayed, a record that is refused again is there once, under its latest number."""
+    for turn in range(1, 4):
+        assert 0 == run("replay", "--yes").exit_code
+        assert [] == entries(s3, BUCKET)  # given to the stream, and not yet refused again
+        assert 4 == len(run.stream.records)
+        assert [] == process(s3, run.stream, first=turn * 1_000)
+        assert 4 == len(entries(s3, BUCKET))
+    assert {3_000, 3_001, 3_002, 3_003} == {int(entry.sequence_number) for entry in entries(s3, BUCKET)}
+
+
+def test_records_that_an_earlier_replay_doubled_are_one(s3: Any, run: Any) -> None:
+    """The same message under several sequence numbers is one record, and one replay settles them all."""
+    run.stream.records += [(THING, data) for data in RECORDS.values()] * 3
+    process(s3, run.stream, first=500)
+
+    assert 4 == len(entries(s3, BUCKET))
+    assert 3 == len(entries(s3, BUCKET, reason="envelope")[0].repeats)
+    assert 0 == run("show", "102").exit_code
+    assert (0, 4) == (run("replay", "--yes").exit_code, len(run.stream.records))
+    assert [] == entries(s3, BUCKET)
+
+
+READING = '{"time":%s,"sequence":%d,"metrics":{"t":20.50},"note":"°"}'
+
+
+def test_times_in_another_unit_can_be_had_back(s3: Any, run: Any) -> None:
+    """Readings in seconds, alone, in an array and on lines, count once their times are made milliseconds."""
+    run.stream.records.clear()
+    assert 0 == run("replay", "--yes").exit_code  # what the fixture put there is not what this is about
+    run.stream.records.clear()
+    seconds = [
+        READING % ("1795445340", 1),
+        "[" + READING % ("1795445341.5", 2) + "," + READING % ("1795445342", 3) + "]",
+    ]
+    seconds += [READING % ("1795445343", 4) + "\n" + READING % ('"1795445344"', 5)]
+    others = [READING % ("1795", 6), READING % ("1795445343000000", 7), "{"]
+    for payload in seconds + others:
+        run.stream.records.append((THING, json.dumps(envelope(payload.encode())).encode()))
+    assert [] == process(s3, run.stream, first=700)
+
+    replayed = run("replay", "--time-unit", "s", "--yes")
+    assert (0, "3 records put into the stream again, 3 not chosen") == (
+        replayed.exit_code,
+        replayed.output.splitlines()[0],
+    )
+    readings = process(s3, run.stream, first=200)
+    assert [1_795_445_340_000 + at for at in (0, 1_500, 2_000, 3_000, 4_000)] == [each.time for each in readings]
+    assert {20.5} == {each.metrics["t"] for each in readings}
+    assert ["future", "malformed", "old"] == sorted(entry.reason for entry in entries(s3, BUCKET))
+    assert 0 == run("replay", "--time-unit", "us", "--yes").exit_code
+    assert [7] == [each.sequence for each in process(s3, run.stream, first=300)]
+    assert 1 == run("replay", "--time-unit", "us", "--yes").exit_code
+
+
+def test_payloads_that_were_edited_go_back_with_the_stamps_of_the_rule(s3: Any, run: Any, tmp_path: Path) -> None:
+    """Only the bytes are taken from the file: who sent a message stays what the rule stamped."""
+    line = json.loads(run("list", "--json", "--reason", "malformed").output)
+    line["raw"] = base64.b64encode((READING % ("1795445343000", 1)).encode()).decode()
+    line["envelope"] = line["envelope"] | {"thing": "sg-01-press-monitor-0002-dev"}
+    edited = tmp_path / "edited.jsonl"
+    edited.write_text(json.dumps(line) + "\n")
+
+    assert 0 == run("replay", "--with", str(edited), "--yes").exit_code
+    (reading,) = process(s3, run.stream, first=200)
+    assert (THING, 1) == (reading.envelope.thing, reading.sequence)
+    assert 3 == len(entries(s3, BUCKET))
+
+    refused = run("replay", "--with", str(edited), "--yes")
+    assert (2, True) == (refused.exit_code, f"{edited}:1: not a record that is in quarantine" in refused.output)
+
+
+def test_nothing_chosen_is_no_success(s3: Any, run: Any) -> None:
+    """A choice that finds nothing exits 1, an unknown name 2, and an empty quarantine 0."""
+    assert 1 == run("replay", "--yes", "--reason", "unit").exit_code
+    assert 1 == run("replay", "--yes", "--date", "2026-11-22").exit_code
+    assert (2, 2) == (
+        run("replay", "--yes", "--facility", "nowhere").exit_code,
+        run("list", "--facility", "x").exit_code,
+    )
+    assert (2, 2) == (run("list", "--reason", "malformd").exit_code, run("list", "--date", "yesterday").exit_code)
+    assert 0 == run("replay", "--yes").exit_code
+    assert (0, "nothing is in quarantine") == (run("replay", "--yes").exit_code, run("replay").output.strip())
