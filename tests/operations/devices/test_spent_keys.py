@@ -105,7 +105,7 @@ def test_a_stolen_device_does_not_come_back(plant: Plant, tmp_path: Path) -> Non
         assert "0 onboarded" in plant.onboard(again, "--reuse-retired", exit_code=1)
         assert "was revoked on" in plant.reasons()["line 2"]
     request = csv(tmp_path / "csr.csv", (THIRD, make_request("another name", key=key)), header="name,csr")
-    assert "1 cannot be" in plant.onboard(request, "--dry-run")
+    assert "1 cannot be" in plant.onboard(request, "--dry-run", exit_code=1)
     assert "0 onboarded" in plant.onboard(request, exit_code=1)
     assert ["ACTIVE"] == plant.statuses
     assert "1 onboarded" in plant.onboard(csv(tmp_path / "new.csv", (FIRST, make_certificate())))
@@ -256,7 +256,7 @@ def test_what_an_older_journal_knows_is_taken_over(plant: Plant, tmp_path: Path)
     with sqlite3.connect(plant.journal) as journal:
         journal.execute("DROP TABLE spent")
         journal.execute("PRAGMA user_version = 1")
-    plant.onboard(devices, "--reuse-retired", "--dry-run")
+    plant.onboard(devices, "--reuse-retired", "--dry-run", exit_code=1)
     with sqlite3.connect(plant.journal) as journal:
         assert (FORMAT,) == journal.execute("PRAGMA user_version").fetchone()
     plant.onboard(devices, exit_code=1)
