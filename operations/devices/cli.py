@@ -7,7 +7,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from operations.identities.keystore import HEADER, KeyStore
 from operations.identities.places import identities_folder, keys_folder, open_store
 from operations.identities.requests import csr_path
 from operations.onboarding.journal import Journal
+from operations.onboarding.locks import alone
 from operations.onboarding.perform import groups_of, work_of
 from operations.onboarding.steps import Work
 from operations.onboarding.target import aws_target, local_target
@@ -130,7 +131,10 @@ def retire(site: _Site, things: tuple[str, ...], reason: str) -> None:
     """Take devices out of AWS IoT: locked out first, then detached and deleted."""
     for name in things:
         work, found = site.found(name)
-        removed = retire_device(work, found, reason=reason)
+        with ExitStack() as stack:
+            if found.is_planned:  # a run that is going on would bring it back
+                stack.enter_context(alone(site.journal.path, found.facility.id))
+            removed = retire_device(work, found, reason=reason)
         click.echo(
             f"{found.thing.name}: retired; seen locked out, then deleted: {', '.join(removed) or 'no certificate'}"
         )
