@@ -65,9 +65,26 @@ class FleetGroup(click.Group):
         try:
             return super().invoke(ctx)
         except FleetError as error:
-            for line in error.lines():
-                click.echo(line, err=True)
-            ctx.exit(error.exit_code)
+            told = error
+        except Exception as error:
+            fault = _storage_fault(error)
+            if fault is None:
+                raise
+            told = fault
+        for line in told.lines():
+            click.echo(line, err=True)
+        return ctx.exit(told.exit_code)
+
+
+def _storage_fault(error: Exception) -> FleetError | None:
+    """What to tell of a full disk, a folder that may not be written to, a damaged database; None for other errors."""
+    if not isinstance(error, OSError) and type(error).__module__ != "sqlite3":
+        return None
+    try:
+        found: FleetError | None = importlib.import_module("operations.storage").storage_fault(error, None)
+    except ModuleNotFoundError:
+        return None
+    return found
 
 
 def _load(name: str) -> click.Command:

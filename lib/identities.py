@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from lib.faults import PrerequisiteError
 
@@ -45,6 +49,26 @@ def read_csrs(path: Path) -> dict[str, str]:
             raise _bad_line(path, number, f"no PEM certificate request of at most {CSR_LIMIT} characters")
         csrs[identity.thing] = identity.csr
     return csrs
+
+
+def refuse_shared_keys(csrs: Mapping[str, Mapping[str, str]]) -> None:
+    """Raises PrerequisiteError where two things have CSRs of one key: either could pass for the other, in any plant.
+
+    A CSR that cannot be read is left to whoever makes the certificate of it.
+    """
+    owners: dict[bytes, str] = {}
+    for requests in csrs.values():
+        for thing, csr in requests.items():
+            try:
+                key = x509.load_pem_x509_csr(csr.encode()).public_key()
+            except (ValueError, UnsupportedAlgorithm):
+                continue
+            owner = owners.setdefault(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo), thing)
+            if owner != thing:
+                raise PrerequisiteError(
+                    f"The CSRs of {owner} and {thing} are of one key.",
+                    remedy="Each device needs a key of its own: have one of the two make another, and hand in its CSR.",
+                )
 
 
 def _bad_line(path: Path, number: int, what: str) -> PrerequisiteError:

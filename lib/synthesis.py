@@ -14,7 +14,7 @@ from lib.endpoint_stack import EndpointStack
 from lib.facility_stack import FacilityStack
 from lib.faults import PrerequisiteError
 from lib.fleet_stack import FleetStack
-from lib.identities import csrs_file, read_csrs
+from lib.identities import csrs_file, read_csrs, refuse_shared_keys
 from lib.limits import check_names
 from lib.output import add_blocks, check_expressions, check_owner, read_resources, stack_file, staging
 from lib.retention import RETENTIONS
@@ -67,6 +67,7 @@ def synthesise(
     """Synthesises platform and chosen facilities into `settings.outdir`; `folder` holds the facilities' folders."""
     suffix = settings.environment_suffix
     csrs = {id_: read_csrs(csrs_file(settings.identities, suffix=suffix, facility=id_)) for id_ in settings.facilities}
+    refuse_shared_keys(csrs)
     code = packaging.build_zip(
         source=PROJECT / "lambda" / "sensor_processor",
         lock=PROJECT / "requirements" / "lambda.txt",

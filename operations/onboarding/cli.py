@@ -132,7 +132,7 @@ def onboard(
         if activate:
             with Display("activating", ceiling=None) as display:
                 done = performing.activate(project, facility, target=target, journal=journal, on_progress=display.show)
-            counted = {"activated": done.count, "refused": dict(done.refused)}
+            counted = {"activated": done.count} | ({"refused": dict(done.refused)} if done.refused else {})
             click.echo(json.dumps(counted) if as_json else f"{facility.id}: {done.count} devices activated")
             if done.refused:
                 lines = "; ".join(f"{thing} {why}" for thing, why in done.refused[:_TOLD])

@@ -152,10 +152,20 @@ def refusals_of(
     lists, authorities = list(crls), list(issuers)
     if (own / CRL).exists():
         lists.append(own / CRL)
-        with located(own / CERTIFICATE):
-            authorities.append(x509.load_pem_x509_certificate((own / CERTIFICATE).read_bytes()))
+        authorities += _own_authority(own / CERTIFICATE)
     ledger = SpentKeys([keys_folder(project) / LEDGER])
     return Refusals(journal, ledger=ledger, lists=RevocationLists(lists, authorities))
+
+
+def _own_authority(path: Path) -> list[x509.Certificate]:
+    """The own authority's certificate; none where it is not there."""
+    if not path.exists():
+        return []
+    try:
+        with located(path):
+            return [x509.load_pem_x509_certificate(path.read_bytes())]
+    except ValueError:
+        raise EnvironmentFault(f"{path} is damaged", hint="restore it from version control") from None
 
 
 def forecast(

@@ -7,9 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from lib.faults import PrerequisiteError
-from lib.identities import read_csrs
+from lib.identities import read_csrs, refuse_shared_keys
 
 
 def test_csrs_are_read_by_thing(tmp_path: Path, csr: Callable[[str], str]) -> None:
@@ -45,3 +49,21 @@ def test_a_bad_line_is_located(tmp_path: Path, csr: Callable[[str], str], line: 
     assert caught.value.message.startswith(f"{path}:2: ")
     assert message in caught.value.message
     assert "fleet keys create" in caught.value.remedy
+
+
+def test_one_key_is_one_things() -> None:
+    """Also where another plant has it, and however the CSR is written; things with keys of their own pass."""
+    key, other = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    refuse_shared_keys({"sg-01": {"a": request("a", key), "b": request("b", other)}, "th-01": {"c": "no CSR"}})
+    for plants in (
+        {"sg-01": {"a": request("a", key), "b": request("b", key)}},
+        {"sg-01": {"a": request("a", key)}, "th-01": {"b": request("b", key).replace("\n", "\r\n")}},
+    ):
+        with pytest.raises(PrerequisiteError, match="The CSRs of a and b are of one key"):
+            refuse_shared_keys(plants)
+
+
+def request(name: str, key: ec.EllipticCurvePrivateKey) -> str:
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    signed = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+    return signed.public_bytes(serialization.Encoding.PEM).decode()
