@@ -14,13 +14,14 @@ from lib.endpoint_stack import EndpointStack
 from lib.facility_stack import FacilityStack
 from lib.faults import PrerequisiteError
 from lib.fleet_stack import FleetStack
-from lib.identities import csrs_file, read_csrs
+from lib.identities import csrs_file, differences, lock_file, lock_new, read_lock, read_requests
 from lib.limits import check_names
 from lib.output import add_blocks, read_resources, stack_file, staging
 from lib.retention import RETENTIONS
 from lib.settings import PROJECT, Settings
-from lib.specs import FacilitySpec, FleetSpec
+from lib.specs import FacilitySpec, FleetSpec, suffixed
 from lib.tap_stack import TapStack
+from lib.things import read_things
 
 CONTEXT = {"excludeStackIdFromLogicalIds": "true", "allowSepCharsInLogicalIds": "true"}
 """Resource addresses read like the resources' names."""
@@ -65,7 +66,7 @@ def synthesise(
 ) -> Synthesis:
     """Synthesises platform and chosen facilities into `settings.outdir`; `folder` holds the facilities' folders."""
     suffix = settings.environment_suffix
-    csrs = {id_: read_csrs(csrs_file(settings.identities, suffix=suffix, facility=id_)) for id_ in settings.facilities}
+    csrs = {id_: _csrs(settings, facilities[id_], folder=folder) for id_ in settings.facilities}
     code = packaging.build_zip(
         source=PROJECT / "lambda" / "sensor_processor",
         lock=PROJECT / "requirements" / "lambda.txt",
@@ -112,8 +113,44 @@ def synthesise(
         app.synth()
         for each in stacks:
             each.complete(staged)
+    notes += _lock(settings, facilities, folder=folder)
     names = tuple(each.name for each in stacks if each.name != endpoint)
     return Synthesis(stacks=names, endpoint=endpoint, notes=notes)
+
+
+def _csrs(settings: Settings, facility: FacilitySpec, *, folder: Path) -> dict[str, str]:
+    """The CSRs of a plant's things; raises where one is not that which the thing's certificate was made from."""
+    path = csrs_file(settings.identities, suffix=settings.environment_suffix, facility=facility.id)
+    requests = read_requests(path)
+    if facility.registration == "terraform":
+        found = differences(requests, read_lock(lock_file(path)), _things(settings, facility, folder=folder))
+        if found:
+            thing, difference = next(iter(found.items()))
+            more = f" (and {len(found) - 1} more things)" if len(found) > 1 else ""
+            raise PrerequisiteError(
+                f"{path}: {thing}{more} has {difference}, by {lock_file(path).name}: Terraform would delete the "
+                f"certificate and lock the device out.",
+                remedy="See all: fleet plan. If it is meant: fleet generate --allow breaks-identity.",
+            )
+    return {thing: request.csr for thing, request in requests.items()}
+
+
+def _things(settings: Settings, facility: FacilitySpec, *, folder: Path) -> list[str]:
+    rows = read_things(folder / facility.module / facility.things_file)
+    return [suffixed(thing.name, settings.environment_suffix) for thing in rows]
+
+
+def _lock(settings: Settings, facilities: Mapping[str, FacilitySpec], *, folder: Path) -> tuple[str, ...]:
+    """Records the CSRs that certificates are made from for the first time; a note where that cannot be written."""
+    notes = []
+    for id_ in settings.facilities:
+        path = csrs_file(settings.identities, suffix=settings.environment_suffix, facility=id_)
+        try:
+            if facilities[id_].registration == "terraform":
+                lock_new(path, _things(settings, facilities[id_], folder=folder))
+        except OSError as error:
+            notes.append(f"note: {lock_file(path)} cannot be written ({error.strerror}): keys of {id_} are not locked.")
+    return tuple(notes)
 
 
 def _missing_csrs(missing: Mapping[str, str], settings: Settings) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from lib.identities import lock_new
 from lib.specs import FacilitySpec
 from operations.identities.keystore import KeyStore
 from operations.identities.requests import add_requests, csr_path, line_of, places_of, sign_request
@@ -73,6 +74,8 @@ def create_missing(
                     on_progress(done, len(wanted))
 
             add_requests(path, requests, added(), before=writer.sync)
+    if facility.registration == "terraform":
+        lock_new(path, names)
     return Created(
         facility=facility.id,
         things=len(names),

@@ -7,9 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from lib.faults import PrerequisiteError
-from lib.identities import read_csrs
+from lib.identities import normal_csr, read_csrs
+from operations.identities.requests import sign_request
 
 
 def test_csrs_are_read_by_thing(tmp_path: Path, csr: Callable[[str], str]) -> None:
@@ -25,6 +30,20 @@ def test_a_missing_file_holds_no_csr(tmp_path: Path) -> None:
     assert read_csrs(tmp_path / "none.jsonl") == {}
 
 
+def _line(csr: str) -> bytes:
+    return json.dumps({"thing": "b-dev", "csr": csr}).encode()
+
+
+def test_the_form_is_that_of_keys_create() -> None:
+    """Stacks that exist do not change: what `fleet keys create` and OpenSSL write stays as it is."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a-dev")])
+    request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+    for csr in (sign_request("a-dev", key), request.public_bytes(serialization.Encoding.PEM).decode()):
+        assert csr == normal_csr(csr)[0]
+        assert csr == normal_csr(csr.replace("\n", "\r\n"))[0]
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -32,6 +51,13 @@ def test_a_missing_file_holds_no_csr(tmp_path: Path) -> None:
         (b'{"thing":"b-dev"}', "missing required field `csr`"),
         (b'{"thing":"b-dev","csr":"","key":"k"}', "unknown field `key`"),
         (b'{"thing":"b-dev","csr":"-----BEGIN CERTIFICATE-----"}', "no PEM certificate request"),
+        (_line("-----BEGIN CERTIFICATE REQUEST-----\n-----END CERTIFICATE REQUEST-----"), "that cannot be read"),
+        (_line("-----BEGIN CERTIFICATE REQUEST-----\nMAA\n-----END CERTIFICATE REQUEST-----\n"), "padding"),
+        (
+            _line("-----BEGIN CERTIFICATE REQUEST-----\nMAAA\n-----END CERTIFICATE REQUEST-----\n"),
+            "that cannot be read",
+        ),
+        (_line("-----BEGIN CERTIFICATE REQUEST-----" + "\n" * 4096), "of at most 4096 characters"),
         (b'{"thing":"a-dev","csr":"-----BEGIN CERTIFICATE REQUEST-----"}', "thing 'a-dev' has a CSR already"),
         (b'{"thing":"b-dev","csr":"\xff"}', "not UTF-8"),
     ],
