@@ -48,7 +48,7 @@ def lifted_manifest(data: dict[str, Any]) -> FleetManifest:
 
 
 def write_csrs(project: Path, manifest: FleetManifest, csr: str) -> None:
-    """Gives every thing the same CSR: synthesis passes its text on and looks at no key."""
+    """Gives every thing the same CSR: synthesis locks the key of each, and compares them with nothing else."""
     suffix = manifest.environment_suffix
     folder = project / "identities" / suffix
     folder.mkdir(parents=True)

@@ -157,9 +157,14 @@ def differences(
     return found
 
 
-def lock_new(csrs: Path, things: Collection[str]) -> None:
-    """Add those of these things to the lock that have a CSR and no line there. Raises `OSError`."""
-    requests, lock = read_requests(csrs), read_lock(lock_file(csrs))
+def lock_new(csrs: Path, things: Iterable[str], *, requests: Mapping[str, Request] | None = None) -> None:
+    """Add those of these things to the lock that have a CSR, in the file or in `requests`, and no line there.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    requests = read_requests(csrs) if requests is None else requests
+    lock = read_lock(lock_file(csrs))
     new = [requests[thing].locked for thing in things if thing in requests and thing not in lock]
     if new:
         write_lock(lock_file(csrs), [*lock.values(), *new])
