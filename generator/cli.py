@@ -12,7 +12,7 @@ from generator.cli_assist import completion, explain, init, message
 from generator.cli_options import environment_option as _environment_option
 from generator.cli_options import facility_option as _facility_option
 from generator.cli_options import found_manifest as _manifest
-from generator.cli_options import layers, mending_in
+from generator.cli_options import identities_of, layers, mending_in
 from generator.cli_options import manifest_option as _manifest_option
 from generator.cli_options import shown as _shown
 from generator.diagnostics import Diagnostic, EnvironmentFault, FleetError, ManifestError, visible
@@ -175,14 +175,20 @@ def generate(
 
     path = _manifest(manifest_path)
     manifest = read_manifest(path, name=_shown(path), environment=environment)
+    identities = identities_of(path.parent, manifest.environment_suffix)
     if check:
         with mending_in(environment):
-            pipeline.check(manifest, path.parent, facilities=facilities)
+            pipeline.check(manifest, path.parent, facilities=facilities, identities=identities)
         click.echo(f"{OUTPUT_FOLDER} is what {visible(layers(path, environment))} says.")
         return
     with mending_in(environment):
         change = pipeline.generate(
-            manifest, path.parent, facilities=facilities, force=force, allowed=frozenset(map(Impact, allowed))
+            manifest,
+            path.parent,
+            facilities=facilities,
+            force=force,
+            allowed=frozenset(map(Impact, allowed)),
+            identities=identities,
         )
     written = [f"wrote {OUTPUT_FOLDER}/{name}" for name in change.written]
     removed = [f"removed {OUTPUT_FOLDER}/{name}" for name in change.removed]
