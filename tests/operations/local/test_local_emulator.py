@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
+import signal
 import ssl
 import stat
+import threading
 import time
 import zipfile
 from collections.abc import Callable
@@ -171,6 +174,7 @@ def test_a_message_goes_from_a_device_through_rule_and_stream_to_the_function(st
     batches = [json.loads(message["Body"])["KinesisBatchInfo"] for message in messages]
     assert [batch["batchSize"] for batch in batches] == [1]
     refuse_kinesis_and_publish(local)
+    stand_still_and_go_on(local)
 
 
 def refuse_kinesis_and_publish(local: LocalAws) -> None:
@@ -184,6 +188,23 @@ def refuse_kinesis_and_publish(local: LocalAws) -> None:
     )
     assert base64.b64decode(document["base64OriginalPayload"]) == b"refused"
     assert document["failures"][0]["failedAction"] == "KinesisAction"
+
+
+def stand_still_and_go_on(local: LocalAws) -> None:
+    """While nothing moves, a drain ends with where to look; once it does again, it waits longer than that."""
+    source = load(local.folder).child("event-source")
+    assert source
+    os.kill(source.pid, signal.SIGSTOP)
+    data = json.dumps({"raw": base64.b64encode(b"late").decode()}).encode()
+    local.client("kinesis").put_record(StreamName="stream-t", Data=data, PartitionKey="p")
+    with pytest.raises(EnvironmentFault) as fault:
+        wait_until_drained(local, seconds=1.0)
+    assert fault.value.message.startswith("in the local AWS nothing has moved for 1 seconds: the event source has not")
+    assert Path((fault.value.hint or "").removeprefix("look into ")).is_dir()
+    waking = threading.Timer(2.0, os.kill, (source.pid, signal.SIGCONT))
+    waking.start()
+    assert wait_until_drained(local, seconds=20).done > 0
+    assert "late" in keys(local, "seen/")
 
 
 def test_the_event_source_goes_on_from_its_checkpoint(start: Start) -> None:
