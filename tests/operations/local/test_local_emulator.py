@@ -29,6 +29,7 @@ from operations.local.deployment import start_services, stop_services
 from operations.local.drain import wait_until_drained
 from operations.local.processes import is_running, stop_children
 from operations.local.report import local_status
+from tests.operations.local import intruder
 
 pytestmark = pytest.mark.local_aws
 
@@ -246,6 +247,17 @@ def test_private_keys_are_for_their_owner_alone(start: Start) -> None:
     local = start()
     held = [path for path in local.folder.rglob("*") if path.is_file() and b"PRIVATE KEY" in path.read_bytes()]
     assert [(path.name, stat.S_IMODE(path.stat().st_mode)) for path in held] == [("server.key", 0o600)]
+
+
+def test_nobody_comes_in_without_the_proof(start: Start, tmp_path: Path) -> None:
+    """Whoever runs the tests: no path, no key `test`, no client without a certificate or with one of its own making."""
+    local = start()
+    host = local.url.removeprefix("https://")
+    assert {"403"} == {intruder.status(host, method, path, {}) for method, path in intruder.PATHS}
+    with pytest.raises(ClientError, match="InvalidClientTokenId"):
+        local.client("sts", aws_access_key_id="test", aws_secret_access_key="test").get_caller_identity()
+    certificates = (None, intruder.self_signed(tmp_path))
+    assert ["", ""] == [intruder.mqtt_answer(local.mqtt_port, each) for each in certificates]
 
 
 def test_permissions_are_enforced(start: Start) -> None:
