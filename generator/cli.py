@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import sqlite3
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -16,6 +17,7 @@ from generator.cli_options import layers, mending_in
 from generator.cli_options import manifest_option as _manifest_option
 from generator.cli_options import shown as _shown
 from generator.diagnostics import Diagnostic, EnvironmentFault, FleetError, ManifestError
+from generator.filesystem import fault_of, silence_stdout
 from generator.impact import REFUSED, Impact
 from generator.impact_command import plan
 from generator.naming import OUTPUT_FOLDER
@@ -46,7 +48,7 @@ OUTPUT_FORMATS = ("text", "json", "sarif", "github")
 
 
 class FleetGroup(click.Group):
-    """Loads the operations by name, and tells expected faults in one sentence."""
+    """Loads the operations by name, and tells expected faults, and those of disks and files, in one sentence."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted({*super().list_commands(ctx), *OPERATIONS})
@@ -65,9 +67,19 @@ class FleetGroup(click.Group):
         try:
             return super().invoke(ctx)
         except FleetError as error:
-            for line in error.lines():
-                click.echo(line, err=True)
-            ctx.exit(error.exit_code)
+            _fail(ctx, error)
+        except (OSError, sqlite3.Error) as error:
+            fault = fault_of(error)
+            if fault is None:
+                raise
+            silence_stdout()
+            _fail(ctx, fault)
+
+
+def _fail(ctx: click.Context, error: FleetError) -> NoReturn:
+    for line in error.lines():
+        click.echo(line, err=True)
+    ctx.exit(error.exit_code)
 
 
 def _load(name: str) -> click.Command:
