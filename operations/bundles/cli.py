@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 from generator.completion import complete_facility
-from generator.diagnostics import EnvironmentFault, RequestError, visible
+from generator.diagnostics import EnvironmentFault, OutcomeError, RequestError, visible
 from generator.project import find_project
 from operations.bundles.amazon import amazon_roots
 from operations.bundles.bundle import Keys, Plant, make_bundle
@@ -76,8 +76,13 @@ def bundle(
         plant = Plant(project=project, facility=facility, account=account, endpoint=found, keys=keys)
         done, receipts = _pack(plant, certificates, target, hand_over)
     _tell(facility.id, done, receipts, as_json=as_json)
-    if done.missing:
-        click.get_current_context().exit(1)
+    if done.missing or not done.devices:
+        raise OutcomeError(
+            f"{len(done.missing):,} devices of {facility.id} are not in the bundle"
+            if done.missing
+            else f"{facility.id} has no devices to bundle",
+            hint="see above" if done.missing else "see `things:` in fleet.yaml",
+        )
 
 
 def _pack(

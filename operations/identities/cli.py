@@ -9,8 +9,9 @@ from pathlib import Path
 import click
 
 from generator.completion import complete_facility
+from generator.diagnostics import OutcomeError
 from generator.project import find_project
-from operations.identities.create import create_missing
+from operations.identities.create import Created, create_missing
 from operations.identities.places import identities_folder, keys_folder, open_store
 from operations.progress import Progress
 from operations.project import load_project
@@ -44,6 +45,14 @@ def create(facility_ids: tuple[str, ...], every: bool, as_json: bool) -> None:
             create_missing(project, facility, store=store, folder=folder, on_progress=progress.advance)
             for facility in chosen
         ]
+    _tell(results, as_json=as_json)
+    if not any(result.things for result in results):
+        raise OutcomeError("the chosen facilities have no things", hint="see `things:` in fleet.yaml")
+    if not as_json:
+        click.echo(f"keys: {keys_folder(project)} (sealed)   CSRs: {folder / project.environment_suffix} (commit them)")
+
+
+def _tell(results: list[Created], *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([asdict(result) for result in results]))
         return
@@ -52,4 +61,3 @@ def create(facility_ids: tuple[str, ...], every: bool, as_json: bool) -> None:
         click.echo(
             f"{result.facility}: {result.things} things, {result.keys} keys and {result.requests} CSRs made{handed_in}"
         )
-    click.echo(f"keys: {keys_folder(project)} (sealed)   CSRs: {folder / project.environment_suffix} (commit them)")

@@ -11,7 +11,7 @@ import click
 from cryptography import x509
 
 from generator.completion import complete_facility
-from generator.diagnostics import EnvironmentFault, FleetError, RequestError, visible
+from generator.diagnostics import EnvironmentFault, FleetError, OutcomeError, RequestError, visible
 from generator.impact_calls import QUOTAS
 from generator.project import find_project
 from operations.identities.places import identities_folder
@@ -116,6 +116,8 @@ def onboard(
             with Display("activating", ceiling=None) as display:
                 count = performing.activate(project, facility, target=target, journal=journal, on_progress=display.show)
             click.echo(json.dumps({"activated": count}) if as_json else f"{facility.id}: {count} devices activated")
+            if not count:
+                raise OutcomeError(f"nothing of {facility.id} is staged", hint="onboard it with --stage first")
             return
         already = 0
         if resume:
