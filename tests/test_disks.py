@@ -18,6 +18,7 @@ from click.testing import CliRunner
 
 from generator.cli import main
 from generator.filesystem import fault_of, write_whole
+from operations.simulator.truth import TruthFile
 
 ROOT = Path(__file__).parents[1]
 NOBODY = 65_534
@@ -183,6 +184,15 @@ def test_what_nobody_may_write_or_read_is_told_with_its_path(shared: Path, monke
     with as_nobody():
         refused = fleet("validate", "--manifest", manifest)
     assert "ermission denied" in refused.output and refused.exit_code in (3, 7), refused.output
+
+
+def test_a_truth_that_the_disk_does_not_take_is_told_at_its_end() -> None:
+    """Answers come in threads of the MQTT client, where an error would be lost: the file's end has it."""
+    truth = TruthFile(Path("/dev/full"), run={"note": "x" * 100_000}, anomalies=())
+    with pytest.raises(OSError, match="/dev/full") as caught:
+        truth.close()
+    fault = fault_of(caught.value)
+    assert fault is not None and fault.exit_code == 6
 
 
 def test_a_bug_keeps_its_traceback() -> None:

@@ -108,9 +108,9 @@ def time_hint(time: int) -> str:
     """What a device time that cannot be true looks like, to be appended to a refusal."""
     for unit, moments in (("seconds", _SECONDS), ("microseconds", _MICROSECONDS), ("nanoseconds", _NANOSECONDS)):
         if time in moments:
-            return f"; this looks like {unit}: send milliseconds"
+            return f": these look like {unit}; send milliseconds"
     if 0 <= time < _SECONDS.start:
-        return "; this looks like the time since the device started: set its clock before it sends"
+        return ": this looks like the time since the device started; set its clock before it sends"
     return ""
 
 

@@ -110,10 +110,10 @@ def with_time(value: object) -> bytes:
 
 
 REFUSED = {
-    "seconds": (with_time(NOW // 1000), "old", "this looks like seconds: send milliseconds"),
-    "an RTC's 2000-01-01 in seconds": (with_time(946_684_800), "old", "looks like seconds"),
-    "microseconds": (with_time(NOW * 1000), "future", "this looks like microseconds: send milliseconds"),
-    "nanoseconds": (with_time(NOW * 1_000_000), "future", "this looks like nanoseconds"),
+    "seconds": (with_time(NOW // 1000), "old", ": these look like seconds; send milliseconds"),
+    "an RTC's 2000-01-01 in seconds": (with_time(946_684_800), "old", "these look like seconds"),
+    "microseconds": (with_time(NOW * 1000), "future", "these look like microseconds; send milliseconds"),
+    "nanoseconds": (with_time(NOW * 1_000_000), "future", "these look like nanoseconds"),
     "uptime": (with_time(86_400), "old", "time since the device started"),
     "a true old time": (with_time(NOW - 9 * 86_400_000), "old", "by more than 691200000 ms"),
     "seconds with a fraction": (with_time(f"{NOW // 1000}.25"), "malformed", "time is 1795445343.25: send millisec"),
