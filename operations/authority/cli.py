@@ -139,8 +139,10 @@ def sign(
         )
         click.echo("fleet onboard --facility {} --from {list} --issuer {issuer}".format(order.facility, **lists_))
         _tell_faults(faults)
-    if faults or not done.signed + done.already:
-        raise OutcomeError(f"{len(faults):,} of {len(faults) + done.signed + done.already:,} CSRs were not signed")
+    if faults:
+        click.get_current_context().exit(1)
+    if not done.signed + done.already:
+        raise OutcomeError("there was no CSR to sign", hint=f"fleet keys create --facility {order.facility}")
 
 
 def _order(site: _Site, facility_id: str, source: Source, not_after: datetime.datetime, *, again: bool) -> Order:
