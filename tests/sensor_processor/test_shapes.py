@@ -144,6 +144,8 @@ REFUSED = {
     "unit as a number": (PLAIN[:-1] + b',"units":{"vibration":1}}', "malformed", "units.vibration is a number"),
     "trailing comma": (PLAIN[:-2] + b",}}", "malformed", "trailing comma in object"),
     "trailing comma in an array": (b"[" + PLAIN + b",]", "malformed", "trailing comma in array"),
+    "cut off": (PLAIN[:60], "malformed", "the JSON is cut off after 60 bytes"),
+    "half a surrogate pair": (PLAIN[:-1] + rb',"n":"\ud800"}', "malformed", "an escaped surrogate stands alone"),
     "joined objects": (PLAIN + PLAIN, "malformed", "several values in one message are an array, or an object a line"),
     "single quotes": (PLAIN.replace(b'"', b"'"), "malformed", 'JSON quotes with " alone'),
     "NUL in front": (b"\x00\x00" + PLAIN, "hostile_text", "begins with NUL (byte 0)"),
