@@ -34,6 +34,7 @@ def copy_programs(folder: Path) -> Path:
 
 def make_project(folder: Path, manifest: FleetManifest) -> Path:
     """A project in `folder` with the manifest's declarations."""
+    (folder / "fleet.yaml").touch()  # what a synthesis finds its project by; the declarations are the manifest's
     pipeline.generate(manifest, copy_programs(folder), facilities=(), force=False)
     return folder
 
@@ -62,4 +63,4 @@ def synthesis_environment(project: Path, outdir: Path) -> dict[str, str]:
     """This process's environment without what would steer a synthesis, writing to `outdir`."""
     steering = ("FLEET_", "ENVIRONMENT_", "TERRAFORM_", "CDKTF_", "PYTHON")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(steering)}
-    return kept | {"FLEET_OUTDIR": str(outdir), "PYTHONPATH": str(project)}
+    return kept | {"FLEET_ACCOUNT_ID": "123456789012", "FLEET_OUTDIR": str(outdir), "PYTHONPATH": str(project)}

@@ -4,48 +4,79 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
+from generator import tree
 from generator.diagnostics import StaleError, WriteError
 from generator.index import Index, Section
 from generator.manifest import FleetManifest
-from generator.naming import INDEX_FILE, OUTPUT_FOLDER
+from generator.naming import ATTRIBUTES_FILE, INDEX_FILE, OUTPUT_FOLDER
 
 HashOf = Callable[[str], str | None]
 """Gives the hash of a file of the tree, None where there is none."""
 
 
+CHECKED_OUT = (
+    "git changed them at the checkout (core.autocrlf); run: fleet generate, which puts them right and keeps them so "
+    f"by {OUTPUT_FOLDER}/{ATTRIBUTES_FILE}; or, once that file is committed, check them out again: "
+    f"rm -r {OUTPUT_FOLDER} && git checkout -- {OUTPUT_FOLDER}"
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Differences:
-    """What `--check` found; facilities by id, files by path."""
+    """What `--check` found; facilities by id, files by path.
+
+    `reencoded` files differ in line ends alone, `unknown` ones are in no index.
+    """
 
     is_fleet_stale: bool
     stale: tuple[str, ...]
     new: tuple[str, ...]
     gone: tuple[str, ...]
     edited: tuple[str, ...]
+    reencoded: tuple[str, ...]
+    unknown: tuple[str, ...]
 
 
-def edited_files(index: Index, paths: Iterable[str], hash_of: HashOf) -> tuple[str, ...]:
-    """The files of these that are not as the index has them: edited by hand, or not ours. Missing ones are no loss."""
+def edited_files(
+    index: Index, paths: Iterable[str], hash_of: HashOf, root: Path
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The files of these that are not as the index has them. Missing ones are no loss.
+
+    Returns:
+        Those that were edited by hand, or are not ours; and those that differ in line ends alone.
+    """
     known = index.files
-    hashes = ((path, hash_of(path)) for path in sorted(paths))
-    return tuple(path for path, actual in hashes if actual is not None and actual != known.get(path))
+    edited: list[str] = []
+    reencoded: list[str] = []
+    for path in sorted(paths):
+        actual, sha = hash_of(path), known.get(path)
+        if actual is not None and actual != sha:
+            is_reencoded = sha is not None and tree.has_other_line_ends(root, path, sha)
+            (reencoded if is_reencoded else edited).append(path)
+    return tuple(edited), tuple(reencoded)
 
 
-def compare(index: Index, expected: dict[str | None, Section], hash_of: HashOf, *, is_whole: bool) -> Differences:
-    """The tree against what the manifest says now; `is_whole`: all facilities are in `expected`."""
+def compare(index: Index, expected: dict[str | None, Section], root: Path, *, is_whole: bool) -> Differences:
+    """The tree at `root` against what the manifest says now; `is_whole`: all facilities are in `expected`."""
+    hash_of = tree.hashes(root)
     actual = index.sections
     stale = []
     for id_, section in expected.items():
         if actual.get(id_) != section or any(hash_of(path) is None for path in section.paths):
             stale.append(id_)
+    indexed = [path for id_ in expected if id_ in actual for path in actual[id_].paths]
+    edited, reencoded = edited_files(index, indexed, hash_of, root)
     gone = tuple(id_ for id_, _ in index.facilities if id_ not in expected) if is_whole else ()
     return Differences(
         is_fleet_stale=None in stale,
         stale=tuple(id_ for id_ in stale if id_ is not None and id_ in actual),
         new=tuple(id_ for id_ in stale if id_ is not None and id_ not in actual),
         gone=gone,
-        edited=edited_files(index, [path for id_ in expected if id_ in actual for path in actual[id_].paths], hash_of),
+        edited=edited,
+        reencoded=reencoded,
+        unknown=tuple(tree.unknown(root, {*index.files, INDEX_FILE})),
     )
 
 
@@ -60,8 +91,16 @@ def refuse_differences(found: Differences) -> None:
         parts.append("what all facilities share is stale")
     if found.edited:
         parts.append(f"edited by hand: {', '.join(found.edited)}")
+    if found.reencoded:
+        parts.append(f"different in line ends alone (CRLF): {', '.join(found.reencoded)}")
+    if found.unknown:
+        parts.append(f"not generated: {', '.join(found.unknown)}")
     if not parts:
         return
+    if found.unknown and len(parts) == 1:
+        raise StaleError(f"{OUTPUT_FOLDER} is not what the manifest says: {parts[0]}", hint="move or delete them")
+    if found.reencoded and len(parts) == 1:
+        raise StaleError(f"{OUTPUT_FOLDER} is not what was committed: {parts[0]}", hint=CHECKED_OUT)
     command = "fleet generate"
     if found.stale and not (found.new or found.gone or found.is_fleet_stale or found.edited):
         command += "".join(f" --facility {id_}" for id_ in found.stale)

@@ -16,7 +16,7 @@ from generator.cli_options import found_manifest as _manifest
 from generator.cli_options import layers, mending_in
 from generator.cli_options import manifest_option as _manifest_option
 from generator.cli_options import shown as _shown
-from generator.diagnostics import Diagnostic, EnvironmentFault, FleetError, ManifestError
+from generator.diagnostics import Diagnostic, EnvironmentFault, FleetError, ManifestError, visible
 from generator.filesystem import fault_of, silence_stdout
 from generator.impact import REFUSED, Impact
 from generator.impact_command import plan
@@ -126,9 +126,12 @@ def validate(manifest_path: Path | None, environment: str | None, output_format:
     if output_format in ("json", "sarif"):
         _echo_diagnostics((), output_format)
         return
+    from generator.formats import in_command
+
+    told = in_command if output_format == "github" else visible
     things = sum(facility.thing_count for facility in manifest.facilities.values())
     click.echo(
-        f"{layers(path, environment)} is valid: {len(manifest.facilities)} facilities, "
+        f"{told(layers(path, environment))} is valid: {len(manifest.facilities)} facilities, "
         f"{len(manifest.device_types)} device types, {things:,} things."
     )
 
@@ -163,7 +166,7 @@ def generate(
     if check:
         with mending_in(environment):
             pipeline.check(manifest, path.parent, facilities=facilities)
-        click.echo(f"{OUTPUT_FOLDER} is what {layers(path, environment)} says.")
+        click.echo(f"{OUTPUT_FOLDER} is what {visible(layers(path, environment))} says.")
         return
     with mending_in(environment):
         change = pipeline.generate(
@@ -174,7 +177,7 @@ def generate(
     if written or removed:
         click.echo("\n".join(written + removed))
     else:
-        click.echo(f"{OUTPUT_FOLDER} is what {layers(path, environment)} says: nothing changed.")
+        click.echo(f"{OUTPUT_FOLDER} is what {visible(layers(path, environment))} says: nothing changed.")
 
 
 def _echo_diagnostics(diagnostics: tuple[Diagnostic, ...], output_format: str) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from functools import partial
 from pathlib import Path
 
 import click
 
-from generator.cli_options import environment_option, found_manifest, manifest_option, printable, shown
+from generator.cli_options import environment_option, found_manifest, manifest_option, printable, shown, suffix_of
 from generator.completion import SHELLS, complete_name, script
+from generator.diagnostics import visible
 
 
 @click.command()
@@ -35,7 +35,7 @@ def explain(name: str, manifest_path: Path | None, environment: str | None, as_j
     found = explaining.explain(
         plan_fleet(manifest),
         name,
-        suffixes=(manifest.environment_suffix, os.environ.get("ENVIRONMENT_SUFFIX", manifest.environment_suffix)),
+        suffixes=(manifest.environment_suffix, suffix_of(manifest.environment_suffix)),
         locate=partial(document.sources.at, is_key=True),
     )
     if as_json:
@@ -81,7 +81,7 @@ def init(folder: Path, yes: bool, **given: str | None) -> None:
     things = scaffold.read_things(answers.pop("things"))
     written = scaffold.write_manifest(folder, scaffold.Answers(**answers, things=things))
     for path in written:
-        click.echo(f"wrote {shown(path)}")
+        click.echo(f"wrote {visible(shown(path))}")
     click.echo("Edit it to your plant; then: fleet validate, fleet generate")
 
 

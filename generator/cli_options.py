@@ -12,8 +12,9 @@ from pathlib import Path
 import click
 
 from generator.completion import complete_environment, complete_facility
-from generator.diagnostics import FleetError
+from generator.diagnostics import EnvironmentFault, FleetError
 from generator.project import MANIFEST_NAME, environment_file, find_project
+from lib.specs import chosen_suffix
 
 manifest_option = click.option(
     "--manifest",
@@ -54,6 +55,14 @@ def shown(path: Path) -> str:
 def layers(path: Path, environment: str | None) -> str:
     """The manifest and its environment's file, as people read them."""
     return f"{shown(path)} with {environment_file(path, environment).name}" if environment else shown(path)
+
+
+def suffix_of(declared: str) -> str:
+    """The suffix of this environment, where the manifest has `declared`; raises `EnvironmentFault`."""
+    try:
+        return chosen_suffix(os.environ, declared)
+    except ValueError as error:
+        raise EnvironmentFault(str(error), hint="set ENVIRONMENT_SUFFIX to such a value, or unset it") from None
 
 
 def printable(text: str) -> str:

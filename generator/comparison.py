@@ -22,6 +22,7 @@ from generator.index import Index, Section, facility_values, fleet_values
 from generator.manifest import FleetManifest
 from generator.plan import FacilityPlan, FleetPlan, ThingGroupPlan, plan_fleet
 from generator.rows import thing_rows
+from generator.tree import file_of
 
 Read = Callable[[str], bytes | None]
 """Gives a small file of the tree, None where there is none."""
@@ -189,7 +190,7 @@ def _counts(facility: FacilityPlan) -> dict[str, int]:
 def _recorded_rows(root: Path, module: str) -> Iterator[Iterable[bytes]]:
     path = f"{module}/{naming.THINGS_FILE}"
     try:
-        with (root / path).open("rb") as former:
-            yield former
+        with file_of(root, path).open("rb") as former:
+            yield (row.replace(b"\r\n", b"\n") for row in former)  # as a checkout may have left them
     except OSError as error:
         raise record.lost(path, (error.strerror or str(error)).lower()) from None

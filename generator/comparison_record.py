@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from generator.diagnostics import WriteError
 from generator.naming import OUTPUT_FOLDER
 from generator.plan import DeviceTypePlan, MetricPlan
+from lib.declarations import read_values
 
 _LATER = {"retention": "brief", "observability": {}, "history": {"minute_days": 90, "anomaly_days": 90}}
 """What a former generator did not declare, and what held then."""
@@ -54,7 +54,7 @@ def read_facility(path: str, content: bytes | None) -> RecordedFacility:
             alarms=told_thresholds(declared.get("alarms", {})),
             groups={str(group["device_type"]): int(group["count"]) for group in declared["groups"]},
         )
-    except (SyntaxError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise lost(path, str(error)) from None
 
 
@@ -66,7 +66,7 @@ def read_fleet(path: str, content: bytes | None) -> RecordedFleet:
         values = {name: declared[name] for name in _SHARED}
         values |= {name: declared.get(name, value) for name, value in _LATER.items()}
         return RecordedFleet(values=values, device_types={type_.id: type_ for type_ in types})
-    except (SyntaxError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise lost(path, str(error)) from None
 
 
@@ -113,20 +113,4 @@ def _device_type(declared: dict[str, Any]) -> DeviceTypePlan:
 def _declared(content: bytes | None, name: str) -> dict[str, Any]:
     if content is None:
         raise ValueError("it is not there")
-    for node in ast.parse(content).body:
-        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == [name]:
-            value = _value(node.value)
-            if isinstance(value, dict):
-                return value
-    raise ValueError(f"it declares no {name}")
-
-
-def _value(node: ast.expr) -> Any:
-    """A literal; a call of a spec is a dict of its arguments."""
-    if isinstance(node, ast.Call):
-        return {argument.arg: _value(argument.value) for argument in node.keywords}
-    if isinstance(node, ast.Tuple):
-        return tuple(_value(item) for item in node.elts)
-    if isinstance(node, ast.Dict):
-        return {_value(key): _value(value) for key, value in zip(node.keys, node.values, strict=True) if key}
-    return ast.literal_eval(node)
+    return read_values(content, name)

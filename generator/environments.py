@@ -6,8 +6,10 @@ value keeps the place in the file that it comes from.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import reduce
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,10 @@ from generator.diagnostics import Diagnostic, ManifestError, SourceLocation
 from generator.document import Document, read_document
 from generator.inventories import with_inventories
 from generator.parts import with_parts
-from generator.project import environment_file
+from generator.project import environment_file, environments
 from generator.sources import DataPath
+
+ONE_APPLICATION = "one-application"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +55,7 @@ def read_layers(path: Path, *, name: str, environment: str | None) -> Document:
     files = [(path, name, _with_parts)]
     if environment is not None:
         over = environment_file(path, environment)
-        files.append((over, str(Path(name).with_name(over.name)), read_document))
+        files.append((over, str(Path(name).with_name(over.name)), partial(read_document, within=path.parent)))
     documents, faults = [], list[Diagnostic]()
     for file, shown, read in files:
         try:
@@ -60,7 +64,53 @@ def read_layers(path: Path, *, name: str, environment: str | None) -> Document:
             faults += error.diagnostics
     if faults:
         raise ManifestError(faults)
-    return with_inventories(reduce(layered, documents), path, name=name)
+    document = reduce(layered, documents)
+    clashes = tuple(_applications_apart(documents[0], path, name=name))
+    document = replace(document, faults=(*document.faults, *clashes))
+    return with_inventories(document, path, name=name)
+
+
+def _applications_apart(base: Document, path: Path, *, name: str) -> Iterator[Diagnostic]:
+    """A fault where two environments of the project give one suffix to two applications, where they may meet in AWS.
+
+    Tables, streams and topic rules are told apart by the suffix alone, so that the second would take over the first.
+    Accounts that nobody has said may be the same one.
+    """
+    layers = [base]
+    for environment in environments(path):
+        over = environment_file(path, environment)
+        with suppress(ManifestError):  # what is wrong in it is said where it is validated
+            layers.append(layered(base, read_document(over, name=str(Path(name).with_name(over.name)))))
+    for place, layer in enumerate(layers):
+        for other in layers[:place]:
+            if _meet(layer.data, other.data):
+                here, there = (each.sources.at(("application",)) for each in (layer, other))
+                yield Diagnostic(
+                    location=here,
+                    message=f"the application is `{layer.data['application']}` here and "
+                    f"`{other.data['application']}` in {there.file}, both under the environment_suffix "
+                    f"`{layer.data['environment_suffix']}`",
+                    hint="give one of them a suffix of its own: tables, streams and topic rules are told apart by it",
+                    rule=ONE_APPLICATION,
+                    related=(there,),
+                )
+                break
+
+
+def _meet(one: Any, other: Any) -> bool:
+    """Whether two applications would share names in AWS."""
+    if not (isinstance(one, dict) and isinstance(other, dict)):
+        return False
+    keys = ("application", "environment_suffix", "region")
+    if not all(isinstance(data.get(key), str) for data in (one, other) for key in keys):
+        return False
+    accounts = {data.get("account_id") for data in (one, other)} - {None}
+    is_one_place = one["region"] == other["region"] and len(accounts) <= 1
+    return (
+        is_one_place
+        and one["environment_suffix"] == other["environment_suffix"]
+        and one["application"] != other["application"]
+    )
 
 
 def _with_parts(path: Path, *, name: str) -> Document:

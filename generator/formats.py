@@ -30,6 +30,7 @@ TEXT_RULES: dict[str, str] = {
     "key-type": "A key is one word.",
     "duplicate-key": "No key stands twice in the same mapping.",
     "yaml-trap": "What YAML readers disagree about stands in quotes, or is written in plain decimal.",
+    "comment": "No comment begins within a text: what has ` #` in it stands in quotes.",
     "tag": "The text has no tags.",
     "missing-key": "Each part has the keys that it needs.",
     "unknown-key": "Each part has only keys that are known there.",
@@ -38,6 +39,7 @@ TEXT_RULES: dict[str, str] = {
     "wrong-pattern": "Ids and names keep to their alphabet.",
     "wrong-value": "Each value is one that its key takes.",
     "out-of-range": "Numbers are within their range.",
+    "one-application": "Environments of one project that meet in AWS give a suffix to one application only.",
     "inventory": "A list of devices is a CSV or JSON lines, each row one device that AWS IoT takes and a group has.",
     "unknown-choice": "A choice is one of those that there are.",
 }
@@ -134,10 +136,15 @@ def _sentence(diagnostic: Diagnostic) -> str:
     return f"{message}\nhint: {visible(diagnostic.hint)}" if diagnostic.hint else message
 
 
+def in_command(text: str, *, is_property: bool = False) -> str:
+    """A text as a workflow command takes it, on one line: line ends as `%0A`, what else would hide as escapes."""
+    return visible(_escaped(text, is_property=is_property))
+
+
 def _command(diagnostic: Diagnostic) -> str:
     place = diagnostic.location
     values = {"file": place.file, "line": place.line, "col": place.column, "title": diagnostic.rule}
-    properties = ",".join(f"{name}={_escaped(visible(str(value)), is_property=True)}" for name, value in values.items())
+    properties = ",".join(f"{name}={in_command(str(value), is_property=True)}" for name, value in values.items())
     return f"::error {properties}::{_escaped(_sentence(diagnostic), is_property=False)}"
 
 

@@ -15,6 +15,7 @@ from generator.cli_options import (
     printable,
     shown,
 )
+from generator.diagnostics import visible
 
 CHANGED = 2
 """The exit code of a plan with changes under `--detailed-exitcode`; terraform's, and that of wrong use too."""
@@ -45,6 +46,6 @@ def plan(
         click.echo(impact_report.as_json(comparison, manifest=shown(path)))
     else:
         command = "fleet generate" + (f" --env {environment}" if environment else "")
-        click.echo(printable(impact_report.as_text(comparison, manifest=shown(path), command=command)))
+        click.echo(printable(impact_report.as_text(comparison, manifest=visible(shown(path)), command=command)))
     if is_detailed and comparison.changes:
         click.get_current_context().exit(CHANGED)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from generator.index import Index, Section
 from generator.manifest import FleetManifest
 from generator.naming import INDEX_FILE, OUTPUT_FOLDER
 from generator.plan import plan_fleet
-from generator.render import render_facility, render_fleet, render_registry
+from generator.render import render_attributes, render_facility, render_fleet, render_registry
 from generator.shape import suggestion
 from generator.templating import templates_hash
 
@@ -53,13 +52,8 @@ def generate(
             if not force:
                 touched = [path for section in sections.values() for path in section.paths]
                 shas = current.files
-                changes.refuse_edited(
-                    tuple(
-                        path
-                        for path in changes.edited_files(former, [*touched, *removed], tree.hashes(root))
-                        if tree.hash_of(root, path) != shas.get(path)
-                    )
-                )
+                edited, _ = changes.edited_files(former, [*touched, *removed], tree.hashes(root), root)
+                changes.refuse_edited(tuple(path for path in edited if tree.hash_of(root, path) != shas.get(path)))
             if former != index.EMPTY:  # else there is nothing to lose
                 found = _compare(manifest, former, root, selection, own, is_forgiving=force)
                 impact_report.refuse(found, allowed=allowed)
@@ -70,16 +64,16 @@ def generate(
 def check(manifest: FleetManifest, project: Path, *, facilities: tuple[str, ...]) -> None:
     """Raises `StaleError` where the project's tree is not what the manifest says."""
     root, selection, own = project / OUTPUT_FOLDER, _select(manifest, facilities), read_templates(project)
-    with writer.opened(root) if root.exists() else nullcontext():
+    with writer.observed(root):
         former = _read_index(root, is_forgiving=False)
         sections = _sections(manifest, former, selection, own, writer.hash_all)
-        changes.refuse_differences(changes.compare(former, sections, tree.hashes(root), is_whole=selection.is_whole))
+        changes.refuse_differences(changes.compare(former, sections, root, is_whole=selection.is_whole))
 
 
 def compare(manifest: FleetManifest, project: Path, *, facilities: tuple[str, ...]) -> Comparison:
     """What the manifest changes in the project's tree."""
     root, selection, own = project / OUTPUT_FOLDER, _select(manifest, facilities), read_templates(project)
-    with writer.opened(root) if root.exists() else nullcontext():
+    with writer.observed(root):
         return _compare(manifest, _read_index(root, is_forgiving=False), root, selection, own, is_forgiving=False)
 
 
@@ -116,7 +110,7 @@ def _sections(
     plan = plan_fleet(manifest)
     known = () if selection.is_whole else (id_ for id_, _ in former.facilities)
     registered = sorted({*selection.facilities, *known})
-    shared = sink([render_fleet(plan), render_registry(registered)])
+    shared = sink([render_fleet(plan), render_registry(registered), render_attributes()])
     sections: dict[str | None, Section] = {None: _section(index.fleet_values(manifest), shared, templates_hash())}
     if not selection.is_whole and former.fleet is not None:
         changes.refuse_fleet_change(manifest, former.fleet, sections[None])

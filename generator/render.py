@@ -22,14 +22,6 @@ Gate = Callable[[str, bytes], object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lifecycle:
-    """How raw readings age in the archive."""
-
-    intelligent_tiering_after_days: int = 30
-    glacier_after_days: int = 90
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ProvisioningNames:
     """What the provisioning template joins with a device type to make names."""
 
@@ -63,13 +55,17 @@ def render_registry(facilities: Iterable[str]) -> Artefact:
     return _templated(naming.REGISTRY_FILE, "fleet/__init__.py.j2", {"facilities": entries}, gate=gates.check_python)
 
 
+def render_attributes() -> Artefact:
+    """What keeps git from changing the files' line ends."""
+    return Artefact(path=naming.ATTRIBUTES_FILE, chunks=lambda: (b"* -text\n",))
+
+
 def render_facility(facility: FacilityPlan, *, own: extension.OwnTemplates = extension.NONE) -> Iterator[Artefact]:
     """All files of one facility's folder; `own` are the project's own templates."""
     values = {
         "facility": facility,
         "dashboard": plan_dashboard(facility),
         "alarms": plan_alarms(facility),
-        "lifecycle": Lifecycle(),
         "provisioning": ProvisioningNames(
             thing_type_prefix=naming.thing_type(""),
             thing_group_prefix=naming.thing_group(facility.id, ""),

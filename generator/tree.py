@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from generator.diagnostics import WriteError
@@ -26,7 +26,7 @@ def hashes(root: Path) -> Callable[[str], str | None]:
 
 def hash_of(root: Path, path: str) -> str | None:
     """SHA-256 of a file of the tree; None where there is none."""
-    target = target_of(root, path)
+    target = file_of(root, path)
     try:
         with target.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -39,11 +39,19 @@ def hash_of(root: Path, path: str) -> str | None:
 def read(root: Path, path: str) -> bytes | None:
     """The bytes of a file of the tree; None where there is none."""
     try:
-        return target_of(root, path).read_bytes()
+        return file_of(root, path).read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
         raise write_error(root / path, error) from None
+
+
+def file_of(root: Path, path: str) -> Path:
+    """The place of a file in the tree, to be read; refuses links, and pipes and devices, which may have no end."""
+    target = target_of(root, path)
+    if target.exists() and not target.is_file():
+        raise WriteError(f"{target} is no file", hint="move or delete it")
+    return target
 
 
 def target_of(root: Path, path: str) -> Path:
@@ -66,6 +74,22 @@ def is_there(root: Path, path: str) -> bool:
                 f"{place} leads out of the generated tree", hint="replace the link by a real folder or file"
             )
     return mode != 0
+
+
+def unknown(root: Path, known: Collection[str]) -> list[str]:
+    """Files and links of the tree that are none of `known`; caches of whoever imports it do not count."""
+    found = []
+    for folder, names, files in os.walk(root):
+        names[:] = [name for name in names if name != "__pycache__"]
+        links = [name for name in names if Path(folder, name).is_symlink()]
+        found += [Path(folder, name).relative_to(root).as_posix() for name in (*links, *files)]
+    return sorted(path for path in found if path not in known)
+
+
+def has_other_line_ends(root: Path, path: str, sha: str) -> bool:
+    """Whether a file has the content of this SHA-256 but for its line ends, as some checkouts make them."""
+    content = read(root, path)
+    return content is not None and hashlib.sha256(content.replace(b"\r\n", b"\n")).hexdigest() == sha
 
 
 def by_folder(paths: Iterable[str]) -> dict[str, list[str]]:

@@ -16,6 +16,7 @@ from lib.constructs.thing_registry import ThingRegistry
 from lib.fleet_stack import FleetStack
 from lib.retention import Retention
 from lib.specs import FacilitySpec
+from lib.text import literal
 from lib.things import ThingBlocks, read_things, thing_blocks
 
 
@@ -44,6 +45,7 @@ class FacilityStack(FleetStack):
         csrs: Mapping[str, str],
         access: Access = OWN,
     ) -> None:
+        facility = literal(facility)
         super().__init__(
             scope,
             id_,

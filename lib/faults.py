@@ -22,7 +22,12 @@ class ExpectedError(Exception):
 
     def lines(self, place: str | None = None) -> list[str]:
         """What a person reads on stderr; `place` is where in the manifest."""
-        return [f"error: {f'{place}: ' if place else ''}{self.message}", f"hint: {self.remedy}"]
+        return [visible(f"error: {f'{place}: ' if place else ''}{self.message}"), visible(f"hint: {self.remedy}")]
+
+
+def visible(text: str) -> str:
+    """`text` on one line, with escapes for what would hide, forge or reorder it on a screen."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)
 
 
 class ManifestError(ExpectedError):

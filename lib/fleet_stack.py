@@ -17,8 +17,10 @@ from lib.bindings import (
     TerraformResource,
     TerraformStack,
 )
+from lib.limits import check_tags
 from lib.names import PlatformNames
-from lib.output import Blocks
+from lib.output import Blocks, state_file
+from lib.text import literal
 
 
 class FleetStack(TerraformStack):
@@ -41,6 +43,7 @@ class FleetStack(TerraformStack):
         default_tags: Mapping[str, str],
         access: Access = OWN,
     ) -> None:
+        check_tags(default_tags)
         super().__init__(scope, id_)
         self.blocks: Blocks = {}
         self._keep_state(f"{application}/{environment_suffix}/{id_}.tfstate", state_bucket, state_bucket_region, access)
@@ -52,7 +55,7 @@ class FleetStack(TerraformStack):
             assume_role=[AwsProviderAssumeRole(role_arn=access.role_arn, session_name=SESSION)]
             if access.role_arn
             else None,
-            default_tags=[AwsProviderDefaultTags(tags=default_tags)],
+            default_tags=[AwsProviderDefaultTags(tags=literal(dict(default_tags)))],
         )
         self.names = PlatformNames(
             application=application,
@@ -78,4 +81,4 @@ class FleetStack(TerraformStack):
                 role = {"role_arn": access.state_role_arn, "session_name": SESSION}
                 self.add_override("terraform.backend.s3.assume_role", role)
         else:
-            LocalBackend(self, path=f"terraform.{key.rpartition('/')[2]}")
+            LocalBackend(self, path=state_file(str(self.node.id)))

@@ -41,9 +41,15 @@ def policy(*statements: Statement) -> str:
 
 
 def trust(service: str, *, account_id: str | None = None, source_arn: str | None = None) -> str:
-    """Who may assume a role: one service, acting for one resource of one account (no confused deputy).
+    """The trust of a role that one service assumes, for one resource of one account (no confused deputy).
 
-    Lambda alone takes neither condition. `source_arn` may hold `*`.
+    Args:
+        account_id: The account that the service must act for.
+        source_arn: The resource that it must act for; may hold `*`.
+
+    Lambda and CloudTrail send neither key when they assume a role, so that their roles must not ask for them:
+    https://docs.aws.amazon.com/lambda/latest/dg/lambda-intro-execution-role.html
+    https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-required-policy-for-cloudwatch-logs.html
     """
     statement: dict[str, Any] = {
         "Sid": "AssumedByService",

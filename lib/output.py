@@ -6,6 +6,7 @@ ended leaves the former one: Terraform never sees a plant without its things, wh
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from lib.faults import SynthesisError
+from lib.faults import PrerequisiteError, SynthesisError
 
 Blocks = dict[str, dict[str, dict[str, Any]]]
 """Resource type → logical id → arguments, as in the `resource` of a Terraform JSON file."""
@@ -25,8 +26,41 @@ INDENT = 2
 """As CDKTF writes it, keys sorted too; Terraform prints the whole line that it finds fault with."""
 
 
+EXPRESSION = re.compile(r"(?<!\$)\$\{(?:([^{}]*)\})?|(?<!%)%\{")
+"""What Terraform would evaluate: an opening brace behind one `$` or `%`; behind two or more it is text."""
+
+REFERENCE = re.compile(r"(?P<data>data\.)?(?P<type>\w+)\.(?P<id>[\w-]+)\.\w+")
+TEXT = '"TfToken["'
+"""An expression that is text: lib.text keeps CDKTF from reading a token there."""
+
+
 def stack_file(outdir: Path, stack: str) -> Path:
     return outdir / "stacks" / stack / STACK_FILE
+
+
+def state_file(stack: str) -> str:
+    """The state's file in the stack's folder, where no bucket has it."""
+    return f"terraform.{stack}.tfstate"
+
+
+def check_owner(outdir: Path, stack: str, *, application: str) -> None:
+    """Raise where the state beside `stack` is another application's: an apply would destroy what that one has.
+
+    Names of tables and streams are told apart by the suffix alone, so two applications may come to the same folder. In
+    a bucket their states cannot meet: the key there begins with the application.
+    """
+    path = stack_file(outdir, stack)
+    try:
+        state = msgspec.json.decode(path.with_name(state_file(stack)).read_bytes())
+        provider = msgspec.json.decode(path.read_bytes())["provider"]["aws"][0]
+        owner = provider["default_tags"][0]["tags"]["application"]
+    except (OSError, msgspec.DecodeError, KeyError, IndexError, TypeError):
+        return  # no state here, or none of ours
+    if owner != application and state.get("resources"):
+        raise PrerequisiteError(
+            f"{path.parent} has the state of the application '{owner}', and this is '{application}'.",
+            remedy="Destroy that one there first (`terraform destroy`), or choose another suffix or FLEET_OUTDIR.",
+        )
 
 
 def read_resources(path: Path) -> Blocks:
@@ -47,6 +81,37 @@ def add_blocks(path: Path, blocks: Blocks) -> None:
             )
         made.update(added)
     path.write_bytes(msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=INDENT))
+
+
+def check_expressions(path: Path) -> None:
+    """Raise where the stack in `path` holds an expression that is no reference to something in that stack.
+
+    Code makes no others. One more is text that nobody escaped, and Terraform would run what is in it.
+    """
+    document = msgspec.json.decode(path.read_bytes())
+    for expression in _expressions(document):
+        match = REFERENCE.fullmatch(expression)
+        declared = document.get("data" if match and match["data"] else "resource", {})
+        if not match or match["id"] not in declared.get(match["type"], {}):
+            raise SynthesisError(
+                f"{path.parent.name} would have Terraform evaluate {expression!r}, which is text.",
+                remedy="Please report it: text from the manifest must stay text.",
+            )
+
+
+def _expressions(value: Any) -> Iterator[str]:
+    """What Terraform would evaluate in every string of `value`, keys included."""
+    if isinstance(value, str):
+        for match in EXPRESSION.finditer(value) if "{" in value else ():
+            if match[1] != TEXT:
+                yield match[1] if match[1] is not None else match[0]
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _expressions(key)
+            yield from _expressions(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _expressions(inner)
 
 
 @contextmanager

@@ -11,17 +11,17 @@ from lib.access import OWN, Access
 from lib.faults import ManifestError, PrerequisiteError
 from lib.limits import BUCKET_ENDINGS, bucket_fault
 from lib.names import PlatformNames
-from lib.specs import FleetSpec
+from lib.specs import SUFFIX_PATTERN, SUFFIX_RULE, FleetSpec, chosen_suffix
 
 PROJECT = Path(__file__).resolve().parent.parent
+"""The folder that this tool is in, with the sensor processor and its lock; another project may be anywhere."""
+
+MANIFEST = "fleet.yaml"
 
 DEFAULT_LAMBDA_ARCHITECTURE = "arm64"
 """The cheaper of the two, and every dependency has a wheel for it."""
 
 LAMBDA_ARCHITECTURES = ("arm64", "x86_64")
-
-SUFFIX_PATTERN = re.compile(r"[a-z0-9]([a-z0-9-]{0,14}[a-z0-9])?")
-"""Sixteen characters keep the longest names (buckets: 63) in their limits; the generator asks for the same."""
 
 ACCOUNT_ID_PATTERN = re.compile(r"[0-9]{12}")
 
@@ -48,34 +48,77 @@ class Settings:
     access: Access = OWN
 
 
-def read_settings(environment: Mapping[str, str], *, fleet: FleetSpec, facilities: Collection[str]) -> Settings:
-    """The settings that `environment` gives, over those of the manifest; `facilities` are the ids that exist."""
-    suffix = _value(
-        environment,
-        "ENVIRONMENT_SUFFIX",
-        key="environment_suffix",
-        declared=fleet.environment_suffix,
-        pattern=SUFFIX_PATTERN,
-        rule="1 to 16 lower-case letters, digits and inner hyphens",
+def find_project(start: Path) -> Path:
+    """The nearest folder, from `start` upward, that holds a manifest. Raises `PrerequisiteError` where none does."""
+    for folder in (start, *start.parents):
+        if (folder / MANIFEST).exists():
+            return folder
+    raise PrerequisiteError(
+        f"there is no {MANIFEST} in {start} or in a folder above it.", remedy="Go into the project's folder."
     )
-    account_id = fleet.account_id
-    if account_id or environment.get("FLEET_ACCOUNT_ID"):
-        account_id = _value(
-            environment,
-            "FLEET_ACCOUNT_ID",
-            key="account_id",
-            declared=account_id or "",
-            pattern=ACCOUNT_ID_PATTERN,
-            rule="12 digits",
+
+
+def read_suffix(environment: Mapping[str, str], fleet: FleetSpec) -> str:
+    """The suffix of this environment: `ENVIRONMENT_SUFFIX`, else the manifest's.
+
+    Raises:
+        PrerequisiteError: the variable holds no suffix.
+        ManifestError: the manifest's does not.
+    """
+    try:
+        suffix = chosen_suffix(environment, fleet.environment_suffix)
+    except ValueError as error:
+        raise PrerequisiteError(f"{error}.", remedy="Set ENVIRONMENT_SUFFIX to such a value.") from None
+    if not SUFFIX_PATTERN.fullmatch(suffix):
+        raise ManifestError(
+            f"environment_suffix is {suffix!r}, but it must be {SUFFIX_RULE}.",
+            remedy="Correct it and run `fleet generate`, or set ENVIRONMENT_SUFFIX.",
+            key=("environment_suffix",),
+            value=suffix,
         )
+    return suffix
+
+
+def read_account_id(environment: Mapping[str, str], fleet: FleetSpec) -> str | None:
+    """The account of this environment: `FLEET_ACCOUNT_ID`, else the manifest's, else None.
+
+    Raises:
+        PrerequisiteError: the variable holds no account id.
+        ManifestError: the manifest's is none.
+    """
+    given = environment.get("FLEET_ACCOUNT_ID")
+    account_id = given or fleet.account_id
+    if account_id is None or ACCOUNT_ID_PATTERN.fullmatch(account_id):
+        return account_id
+    if given:
+        raise PrerequisiteError(
+            f"FLEET_ACCOUNT_ID is {given!r}, but it must be 12 digits.", remedy="Set FLEET_ACCOUNT_ID to such a value."
+        )
+    raise ManifestError(
+        f"account_id is {account_id!r}, but it must be 12 digits.",
+        remedy="Correct it and run `fleet generate`, or set FLEET_ACCOUNT_ID.",
+        key=("account_id",),
+        value=account_id,
+    )
+
+
+def read_settings(
+    environment: Mapping[str, str], *, fleet: FleetSpec, facilities: Collection[str], project: Path = PROJECT
+) -> Settings:
+    """The settings that `environment` gives, over those of the manifest in the folder `project`.
+
+    `facilities` are the ids that exist.
+    """
+    suffix = read_suffix(environment, fleet)
+    account_id = read_account_id(environment, fleet)
     _check_buckets(environment, fleet, suffix=suffix, account_id=account_id)
     return Settings(
         environment_suffix=suffix,
         account_id=account_id,
         facilities=_chosen(environment.get("FLEET_FACILITIES", ""), facilities),
-        outdir=Path(environment.get("FLEET_OUTDIR") or environment.get("CDKTF_OUTDIR") or PROJECT / "cdktf.out"),
-        build=PROJECT / "build",
-        identities=Path(environment.get("FLEET_IDENTITIES") or PROJECT / "identities"),
+        outdir=Path(environment.get("FLEET_OUTDIR") or environment.get("CDKTF_OUTDIR") or project / "cdktf.out"),
+        build=project / "build",
+        identities=Path(environment.get("FLEET_IDENTITIES") or project / "identities"),
         requires_csrs=environment.get("FLEET_REQUIRE_CSRS", "") not in {"", "0"},
         lambda_architecture=_architecture(environment.get("FLEET_LAMBDA_ARCHITECTURE") or DEFAULT_LAMBDA_ARCHITECTURE),
         state_bucket=_state_bucket(environment.get("TERRAFORM_STATE_BUCKET")),
@@ -88,24 +131,17 @@ def read_settings(environment: Mapping[str, str], *, fleet: FleetSpec, facilitie
     )
 
 
-def _value(
-    environment: Mapping[str, str], variable: str, *, key: str, declared: str, pattern: re.Pattern[str], rule: str
-) -> str:
-    """The variable's value, else the declared one; a fault names the one of both that it is about."""
-    given = environment.get(variable)
-    value = given or declared
-    if pattern.fullmatch(value):
-        return value
-    if given:
+def require_account(settings: Settings) -> None:
+    """Raise where nobody says which account this is for.
+
+    Bucket names are global. Without the account in them they may be taken, or be somebody else's bucket, into which a
+    plant would then write. The local AWS and the compliance gate name theirs.
+    """
+    if settings.account_id is None:
         raise PrerequisiteError(
-            f"{variable} is '{value}', but it must be {rule}.", remedy=f"Set {variable} to such a value."
+            "the AWS account is not given, and bucket names, which are global, hold it.",
+            remedy="Set `account_id` in fleet.yaml and run `fleet generate`, or set FLEET_ACCOUNT_ID to its 12 digits.",
         )
-    raise ManifestError(
-        f"{key} is '{value}', but it must be {rule}.",
-        remedy=f"Correct it and run `fleet generate`, or set {variable}.",
-        key=(key,),
-        value=value,
-    )
 
 
 def _check_buckets(environment: Mapping[str, str], fleet: FleetSpec, *, suffix: str, account_id: str | None) -> None:
@@ -185,10 +221,15 @@ def _architecture(value: str) -> str:
 
 def _chosen(text: str, facilities: Collection[str]) -> tuple[str, ...]:
     chosen = tuple(sorted({part.strip() for part in text.split(",")} - {""}))
+    if text and not chosen:
+        raise PrerequisiteError(
+            f"FLEET_FACILITIES is {text!r}, which names no facility.",
+            remedy=f"Choose from {', '.join(sorted(facilities))}, or unset it for all.",
+        )
     for facility in chosen:
         if facility not in facilities:
             raise PrerequisiteError(
-                f"FLEET_FACILITIES names '{facility}', which is no generated facility.",
+                f"FLEET_FACILITIES names {facility!r}, which is no generated facility.",
                 remedy=f"Choose from {', '.join(sorted(facilities))}; `fleet generate` makes new ones.",
             )
     return chosen or tuple(sorted(facilities))

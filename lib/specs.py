@@ -7,6 +7,8 @@ that only an environment knows; `fill` puts them in.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 ACCOUNT_ID_TOKEN = "ACCOUNT_ID"  # noqa: S105 - a placeholder, no secret
@@ -99,7 +101,6 @@ class ThingGroupSpec:
     """
 
     device_type: str
-    thing_type: str
     thing_group: str
     policy: str
     policy_file: str
@@ -147,7 +148,6 @@ class FacilitySpec:
     thing_group: str
     topic_rule: str
     topic_rule_file: str
-    topic: str
     provisioning_template: str
     dashboard: str
     things_file: str
@@ -157,6 +157,27 @@ class FacilitySpec:
     lines: tuple[LineSpec, ...]
     alarms: FacilityAlarmsSpec
     groups: tuple[ThingGroupSpec, ...]
+
+
+SUFFIX_PATTERN = re.compile(r"[a-z0-9]([a-z0-9-]{0,14}[a-z0-9])?")
+SUFFIX_RULE = "1 to 16 lower-case letters, digits and inner hyphens"
+"""Sixteen characters keep the longest names (buckets: 63) in their limits; the manifest's schema asks for the same."""
+
+SUFFIX_VARIABLE = "ENVIRONMENT_SUFFIX"
+
+
+def chosen_suffix(environment: Mapping[str, str], declared: str) -> str:
+    """The suffix of this environment: the variable's where it is set, else the declared one.
+
+    The one place that reads it: it is part of names, topics and paths of files.
+
+    Raises:
+        ValueError: the variable holds anything else than a suffix; its message is a clause about the variable.
+    """
+    given = environment.get(SUFFIX_VARIABLE)
+    if given and not SUFFIX_PATTERN.fullmatch(given):
+        raise ValueError(f"{SUFFIX_VARIABLE} is {given!r}, but it must be {SUFFIX_RULE}")
+    return given or declared
 
 
 def suffixed(name: str, suffix: str) -> str:

@@ -25,6 +25,7 @@ from lib.fleet_stack import FleetStack
 from lib.packaging import LambdaZip
 from lib.retention import RETENTIONS
 from lib.specs import FleetSpec
+from lib.text import literal
 
 
 class TapStack(FleetStack):
@@ -45,6 +46,7 @@ class TapStack(FleetStack):
         code: LambdaZip,
         access: Access = OWN,
     ) -> None:
+        fleet = literal(fleet)
         super().__init__(
             scope,
             id_,

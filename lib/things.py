@@ -13,9 +13,9 @@ from pathlib import Path
 
 import msgspec
 
-from lib.documents import terraform_literal
 from lib.output import Blocks
 from lib.specs import FacilitySpec, suffixed
+from lib.text import literal
 
 
 class Thing(msgspec.Struct, frozen=True):
@@ -66,7 +66,7 @@ def thing_blocks(
         registered[id_] = {
             "name": name,
             "thing_type_name": suffixed(thing.thing_type, suffix),
-            "attributes": {key: terraform_literal(value) for key, value in thing.attributes.items()},
+            "attributes": literal(thing.attributes),
         }
         memberships[id_] = {
             "thing_name": thing_name,
@@ -77,7 +77,7 @@ def thing_blocks(
             without_csr += 1
             continue
         certificate = f"${{aws_iot_certificate.{id_}.arn}}"
-        certificates[id_] = {"active": True, "csr": csr}
+        certificates[id_] = {"active": True, "csr": literal(csr)}
         policies[id_] = {"policy": f"${{aws_iot_policy.{group.policy}.name}}", "target": certificate}
         principals[id_] = {"thing": thing_name, "principal": certificate}
     return ThingBlocks(

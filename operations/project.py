@@ -8,7 +8,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from generator.diagnostics import EnvironmentFault, RequestError
+from generator.diagnostics import (
+    EnvironmentFault,
+    FleetError,
+    GateError,
+    RequestError,
+    SourceLocation,
+    StaleError,
+    refusal,
+)
+from generator.project import MANIFEST_NAME
+from lib.faults import ExpectedError
+from lib.record import RECORD, read_record
+from lib.settings import read_account_id, read_suffix
 from lib.specs import FacilitySpec, FleetSpec, suffixed
 
 
@@ -30,6 +42,7 @@ class Project:
     fleet: FleetSpec
     facilities: tuple[FacilitySpec, ...]
     environment_suffix: str
+    account_id: str | None = None
 
     def facility(self, facility_id: str) -> FacilitySpec:
         """The facility with this id. Raises RequestError where none has it."""
@@ -56,7 +69,7 @@ class Project:
 
     def things(self, facility: FacilitySpec) -> Iterator[Thing]:
         """The facility's things in the order of its file, read line by line (a facility may have a million)."""
-        path = self.root / "lib" / "facilities" / facility.module / facility.things_file
+        path = self.root / RECORD / facility.module / facility.things_file
         try:
             with path.open(encoding="utf-8") as lines:
                 for line in lines:
@@ -74,13 +87,30 @@ class Project:
 
 
 def load_project(root: Path) -> Project:
-    """The project in `root`; `ENVIRONMENT_SUFFIX` overrides the manifest's suffix."""
-    from lib.facilities import FACILITIES
-    from lib.facilities.fleet import FLEET
+    """The approved record of the project in `root`, in this environment.
 
-    return Project(
-        root=root,
-        fleet=FLEET,
-        facilities=tuple(FACILITIES.values()),
-        environment_suffix=os.environ.get("ENVIRONMENT_SUFFIX") or FLEET.environment_suffix,
-    )
+    `ENVIRONMENT_SUFFIX` and `FLEET_ACCOUNT_ID` override the manifest's values.
+
+    Raises:
+        StaleError: the record is not what was generated.
+        EnvironmentFault: a variable holds what it cannot mean.
+    """
+    try:
+        record = read_record(root)
+        return Project(
+            root=root,
+            fleet=record.fleet,
+            facilities=tuple(record.facilities.values()),
+            environment_suffix=read_suffix(os.environ, record.fleet),
+            account_id=read_account_id(os.environ, record.fleet),
+        )
+    except ExpectedError as error:
+        raise _as_fault(error) from None
+
+
+def _as_fault(error: ExpectedError) -> FleetError:
+    """A fault of lib as the command line tells faults, with the same exit code."""
+    kinds = {kind.exit_code: kind for kind in (StaleError, GateError)}
+    if error.exit_code == 3:
+        return refusal(SourceLocation(file=MANIFEST_NAME), error.message, error.remedy, rule="wrong-pattern")
+    return kinds.get(error.exit_code, EnvironmentFault)(error.message.removesuffix("."), hint=error.remedy)

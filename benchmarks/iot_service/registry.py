@@ -81,7 +81,11 @@ class Registry:
         return {"certificateDescription": self._certificate(certificate_id)}
 
     def update_certificate(self, certificate_id: str, status: str) -> dict[str, Any]:
-        self._certificate(certificate_id)["status"] = status
+        """As AWS: what was revoked stays so."""
+        certificate = self._certificate(certificate_id)
+        if certificate["status"] == "REVOKED" and status != "REVOKED":
+            raise ServiceError("CertificateStateException", 406, "The certificate is revoked")
+        certificate["status"] = status
         return {}
 
     def list_certificates(self, size: int, marker: str) -> dict[str, Any]:

@@ -60,7 +60,7 @@ class AuditTrail:
             "role-trail-logs",
             names=names,
             description="The audit trail writes its events to its log group",
-            trust=iam.trust("cloudtrail.amazonaws.com", account_id=names.account_id, source_arn=names.trail_arn),
+            trust=iam.trust("cloudtrail.amazonaws.com"),  # CreateTrail refuses a role whose trust names a source
             statements=(
                 iam.Statement(
                     sid="WriteTheLog",

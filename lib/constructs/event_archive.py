@@ -20,13 +20,15 @@ from lib.bindings import (
     IotTopicRuleErrorActionCloudwatchLogs,
     IotTopicRuleS3,
 )
-from lib.documents import terraform_literal
 from lib.names import PlatformNames, bucket_arn
 from lib.roles import ServiceRole
+from lib.text import literal
 
 SQL_VERSION = "2016-03-23"
 
-KEY = '{prefix}/date=${{parse_time("yyyy-MM-dd", timestamp())}}/${{timestamp()}}-${{traceid()}}.json'
+KEY = '{prefix}/date=${{parse_time("yyyy-MM-dd", timestamp())}}/${{timestamp()}}-${{newuuid()}}.json'
+"""A millisecond may hold many events, and `traceid()` is undefined for what AWS IoT publishes itself:
+https://docs.aws.amazon.com/iot/latest/developerguide/iot-sql-functions.html#iot-function-traceid"""
 
 NOT_ARCHIVED = "EventsNotArchived"
 
@@ -92,7 +94,7 @@ class EventArchive:
                 s3=[
                     IotTopicRuleS3(
                         bucket_name=names.raw_archive,
-                        key=terraform_literal(KEY.format(prefix=event.prefix)),
+                        key=literal(KEY.format(prefix=event.prefix)),
                         role_arn=self.role.arn,
                     )
                 ],

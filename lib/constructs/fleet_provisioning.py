@@ -13,7 +13,7 @@ from lib.specs import FacilitySpec
 
 
 class FleetProvisioningRole:
-    """The platform's role for all templates: things, groups and policies of this environment, and certificates."""
+    """The platform's role for all provisioning templates."""
 
     def __init__(self, scope: Construct, *, names: PlatformNames) -> None:
         self.role = ServiceRole(
@@ -26,47 +26,15 @@ class FleetProvisioningRole:
                 account_id=names.account_id,
                 source_arn=names.arn("iot", f"provisioningtemplate/{names.named('template-*')}"),
             ),
-            statements=(
-                iam.Statement(
-                    sid="RegisterThings",
-                    actions=("iot:CreateThing", "iot:DescribeThing", "iot:UpdateThing"),
-                    resource=names.arn("iot", f"thing/{names.named('*')}"),
-                ),
-                iam.Statement(
-                    sid="JoinGroups",
-                    actions=("iot:AddThingToThingGroup",),
-                    resource=(
-                        names.arn("iot", f"thing/{names.named('*')}"),
-                        names.arn("iot", f"thinggroup/{names.named('thing-group-*')}"),
-                    ),
-                ),
-                iam.Statement(
-                    sid="GiveCertificates",
-                    actions=("iot:DescribeCertificate", "iot:UpdateCertificate", "iot:AttachPolicy"),
-                    resource=names.arn("iot", "cert/*"),
-                ),
-                iam.Statement(
-                    sid="AttachCertificates",
-                    actions=("iot:AttachThingPrincipal",),
-                    resource=(names.arn("iot", f"thing/{names.named('*')}"), names.arn("iot", "cert/*")),
-                ),
-            ),
+            statements=_registration(names),
         )
 
 
 class BulkRegistrationRole:
-    """The platform's role for AWS IoT's own bulk registration: reads parameter files, and registers their devices.
-
-    Of what the managed policy AWSIoTThingsRegistration allows on everything, only what its templates need, on this
-    environment's things, groups and policies:
-    https://docs.aws.amazon.com/aws-managed-policy/latest/reference/AWSIoTThingsRegistration.html
-    """
+    """The platform's role for AWS IoT's own bulk registration: reads parameter files, and registers their devices."""
 
     def __init__(self, scope: Construct, *, names: PlatformNames, data_key_arn: str) -> None:
         archive = bucket_arn(names.raw_archive)
-        things = names.arn("iot", f"thing/{names.named('*')}")
-        groups = names.arn("iot", f"thinggroup/{names.named('thing-group-*')}")
-        certificates = names.arn("iot", "cert/*")
         self.role = ServiceRole(
             scope,
             names.bulk_registration_role,
@@ -87,44 +55,84 @@ class BulkRegistrationRole:
                     via=names.service("s3"),
                     context={"aws:s3:arn": archive},
                 ),
-                # Neither has a resource to name.
-                iam.Statement(
-                    sid="MakeCertificates",
-                    actions=("iot:CreateCertificateFromCsr", "iot:RegisterThing"),
-                    resource="*",
-                ),
-                iam.Statement(
-                    sid="RegisterThings",
-                    actions=("iot:CreateThing", "iot:DescribeThing"),
-                    resource=things,
-                ),
-                iam.Statement(
-                    sid="LookAtTypesAndPolicies",
-                    actions=("iot:DescribeThingType", "iot:GetPolicy"),
-                    resource=(
-                        names.arn("iot", f"thingtype/{names.named('thing-type-*')}"),
-                        names.arn("iot", f"policy/{names.named('policy-*')}"),
-                    ),
-                ),
-                iam.Statement(
-                    sid="JoinGroups",
-                    actions=("iot:AddThingToThingGroup", "iot:DescribeThingGroup", "iot:ListThingGroupsForThing"),
-                    resource=(things, groups),
-                ),
-                iam.Statement(
-                    sid="GiveCertificates",
-                    actions=("iot:DescribeCertificate", "iot:UpdateCertificate", "iot:AttachPolicy"),
-                    resource=certificates,
-                ),
-                iam.Statement(
-                    sid="AttachCertificates", actions=("iot:AttachThingPrincipal",), resource=(things, certificates)
-                ),
+                *_registration(names),
             ),
         )
 
 
+def _registration(names: PlatformNames) -> tuple[iam.Statement, ...]:
+    """What RegisterThing does for a template: things, groups, types and policies of this environment, certificates.
+
+    Of the thirty actions that the managed policy AWSIoTThingsRegistration allows on everything, eight are left out:
+    templates here make no policy (CreatePolicy), take no certificate's text (RegisterCertificate), know no billing
+    groups (three), and fail where they would replace something (DetachPolicy, DetachThingPrincipal,
+    RemoveThingFromThingGroup).
+
+    Source: https://docs.aws.amazon.com/aws-managed-policy/latest/reference/AWSIoTThingsRegistration.html
+    """
+    things = names.arn("iot", f"thing/{names.named('*')}")
+    groups = names.arn("iot", f"thinggroup/{names.named('thing-group-*')}")
+    policies = names.arn("iot", f"policy/{names.named('policy-*')}")
+    return (
+        # None of these has a resource that a policy could name:
+        # https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsiot.html
+        iam.Statement(
+            sid="RegisterAndAttach",
+            actions=(
+                "iot:RegisterThing",
+                "iot:CreateCertificateFromCsr",
+                "iot:AttachThingPrincipal",
+                "iot:ListThingPrincipals",
+                "iot:ListPrincipalThings",
+                "iot:ListPrincipalPolicies",
+                "iot:ListPolicyPrincipals",
+                "iot:ListAttachedPolicies",
+            ),
+            resource="*",
+        ),
+        iam.Statement(
+            sid="RegisterThings", actions=("iot:CreateThing", "iot:DescribeThing", "iot:UpdateThing"), resource=things
+        ),
+        iam.Statement(
+            sid="LookAtTypes",
+            actions=("iot:DescribeThingType",),
+            resource=names.arn("iot", f"thingtype/{names.named('thing-type-*')}"),
+        ),
+        iam.Statement(
+            sid="LookAtPolicies",
+            actions=("iot:GetPolicy", "iot:ListTargetsForPolicy"),
+            resource=policies,
+        ),
+        iam.Statement(
+            sid="JoinGroups",
+            actions=(
+                "iot:AddThingToThingGroup",
+                "iot:UpdateThingGroupsForThing",
+                "iot:ListThingGroupsForThing",
+                "iot:DescribeThingGroup",
+            ),
+            resource=(things, groups),
+        ),
+        iam.Statement(
+            sid="GiveCertificates",
+            actions=(
+                "iot:DescribeCertificate",
+                "iot:UpdateCertificate",
+                "iot:AttachPolicy",
+                "iot:AttachPrincipalPolicy",
+            ),
+            resource=names.arn("iot", "cert/*"),
+        ),
+    )
+
+
 class FleetProvisioning:
-    """A plant's provisioning template, carried out by the platform's role."""
+    """A plant's provisioning template, carried out by the platform's role; disabled, so that nobody registers by it.
+
+    Its devices name themselves. Without a pre-provisioning hook that looks each one up, whoever holds the claim
+    certificate could register as a thing that is there already, and get a second certificate for it.
+    https://docs.aws.amazon.com/iot/latest/developerguide/pre-provisioning-hook.html
+    """
 
     def __init__(self, scope: Construct, *, names: PlatformNames, facility: FacilitySpec, folder: Path) -> None:
         self.template = IotProvisioningTemplate(
@@ -132,7 +140,7 @@ class FleetProvisioning:
             facility.provisioning_template,
             name=names.named(facility.provisioning_template),
             description=f"Devices of {facility.name}",
-            enabled=True,
+            enabled=False,
             provisioning_role_arn=names.role_arn(names.provisioning_role),
             template_body=read_document(
                 folder / "provisioning_template.json", account_id=names.account_id, suffix=names.suffix

@@ -11,16 +11,19 @@ from lib.bindings import (
     IotTopicRuleErrorActionS3,
     IotTopicRuleKinesis,
 )
-from lib.documents import read_statement, terraform_literal
+from lib.documents import read_statement
 from lib.names import PlatformNames
 from lib.specs import FacilitySpec
+from lib.text import literal
 
 SQL_VERSION = "2016-03-23"
 
 PARTITION_KEY = "${clientid()}"
 """Keeps the order of each device's readings; a random key would not, a time would make hot shards."""
 
-ERROR_KEY = "iot-rule-errors/facility={facility}/${{timestamp()}}-${{traceid()}}.json"
+ERROR_KEY = "iot-rule-errors/facility={facility}/${{timestamp()}}-${{newuuid()}}.json"
+"""`traceid()` would not do: it is undefined for what does not come over MQTT. The document holds it where there is one.
+https://docs.aws.amazon.com/iot/latest/developerguide/iot-sql-functions.html#iot-function-traceid"""
 
 
 class TelemetryRule:
@@ -38,14 +41,14 @@ class TelemetryRule:
             kinesis=[
                 IotTopicRuleKinesis(
                     stream_name=names.stream,
-                    partition_key=terraform_literal(PARTITION_KEY),
+                    partition_key=literal(PARTITION_KEY),
                     role_arn=names.role_arn(names.topic_rule_role),
                 )
             ],
             error_action=IotTopicRuleErrorAction(
                 s3=IotTopicRuleErrorActionS3(
                     bucket_name=names.raw_archive,
-                    key=terraform_literal(ERROR_KEY.format(facility=facility.id)),
+                    key=literal(ERROR_KEY.format(facility=facility.id)),
                     role_arn=names.role_arn(names.rule_errors_role),
                 )
             ),

@@ -14,17 +14,19 @@ from lib.bindings import (
 from lib.documents import read_document
 from lib.names import PlatformNames
 from lib.specs import FacilitySpec
+from lib.text import described
 
 
 class ThingRegistry:
     """The plant's group, and below it a group and a policy for each of its device types."""
 
     def __init__(self, scope: Construct, *, names: PlatformNames, facility: FacilitySpec, folder: Path) -> None:
+        plant = described(facility.id, facility.name)
         self.group = IotThingGroup(
             scope,
             facility.thing_group,
             name=names.named(facility.thing_group),
-            properties=_properties(facility.name, facility=facility.id),
+            properties=_properties(plant, facility=facility.id),
         )
         for group in facility.groups:
             IotThingGroup(
@@ -33,7 +35,7 @@ class ThingRegistry:
                 name=names.named(group.thing_group),
                 parent_group_name=self.group.name,
                 properties=_properties(
-                    f"{group.device_type} at {facility.name}", facility=facility.id, device_type=group.device_type
+                    f"{group.device_type} at {plant}", facility=facility.id, device_type=group.device_type
                 ),
             )
             IotPolicy(

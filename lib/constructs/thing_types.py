@@ -5,6 +5,7 @@ from __future__ import annotations
 from lib.bindings import Construct, IotThingType, IotThingTypeProperties
 from lib.names import PlatformNames
 from lib.specs import DeviceTypeSpec
+from lib.text import ascii_form
 
 
 class ThingTypes:
@@ -16,7 +17,7 @@ class ThingTypes:
                 scope,
                 device_type.thing_type,
                 name=names.named(device_type.thing_type),
-                properties=IotThingTypeProperties(description=device_type.description),
+                properties=IotThingTypeProperties(description=ascii_form(device_type.description) or device_type.id),
             )
             for device_type in device_types
         }

@@ -6,7 +6,7 @@ import datetime
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -24,18 +24,18 @@ from operations.authority.root import (
     Policy,
     make_authority,
     open_authority,
-    places_in,
     read_certificate,
 )
 from operations.authority.show import show_authority
 from operations.authority.sign import Order, end_of, sign_requests
 from operations.identities.keystore import KeyStore
-from operations.identities.places import identities_folder, keys_folder, open_store
+from operations.identities.places import authority_folder, identities_folder, keys_folder, open_store
 from operations.identities.requests import csr_path
 from operations.onboarding.lists.formats import FORMATS, Source, open_source
 from operations.onboarding.request import own_requests
 from operations.progress import Progress
 from operations.project import Project, load_project
+from operations.spent import SpentKeys, journals_of
 
 _PATH = click.Path(path_type=Path)
 _TOLD = 20
@@ -53,6 +53,7 @@ class _Site:
     now: datetime.datetime
 
     def authority(self) -> Authority:
+        self.ledger.check_clock(self.now.timestamp())
         return open_authority(self.store, self.places, now=self.now)
 
 
@@ -65,7 +66,7 @@ def _opened() -> Iterator[_Site]:
 
 
 def _places(project: Project) -> Places:
-    return places_in(identities_folder(project), project.environment_suffix)
+    return Places(folder=authority_folder(project))
 
 
 def _now() -> datetime.datetime:
@@ -108,6 +109,8 @@ def init(name: str | None, curve: str, years: int, days: int, max_days: int) -> 
 @click.option("--format", "format_name", type=click.Choice(("auto", *FORMATS)), default="auto", show_default=True)
 @click.option("--days", type=int, metavar="N", help="How long the certificates hold (default: the policy's).")
 @click.option("--again", is_flag=True, help="Sign those too that have a certificate which still holds.")
+@click.option("--replace", "replaces", is_flag=True, help="Sign another key of a thing; revoke the old certificate.")
+@click.option("--reuse-retired", is_flag=True, help="Sign keys that were retired (never those revoked).")
 @click.option("--out", type=_PATH, metavar="FILE", help="The list of certificates.")
 @_json
 def sign(
@@ -116,6 +119,8 @@ def sign(
     format_name: str,
     days: int | None,
     again: bool,
+    replaces: bool,
+    reuse_retired: bool,
     out: Path | None,
     as_json: bool,
 ) -> None:
@@ -124,13 +129,23 @@ def sign(
     with _opened() as site, Progress("certificates") as progress:
         authority = site.authority()
         not_after = end_of(authority, days, now=site.now)
-        order = _order(site, facility_id, _source(site.project, facility_id, csrs, format_name), not_after, again=again)
+        source = _source(site.project, facility_id, csrs, format_name)
+        order = replace(
+            _order(site, facility_id, source, not_after),
+            again=again,
+            replaces=replaces,
+            reuses_retired=reuse_retired,
+            elsewhere=SpentKeys(journals_of(site.project)),
+        )
         target = out or site.places.signed(order.facility)
         done = sign_requests(authority, site.ledger, order, target=target, on_progress=progress.advance)
+        if done.superseded:
+            _tell(lists.publish(authority, site.ledger, site.places, now=site.now), site.places, is_err=as_json)
     faults = [f"row {each.number} ({each.place}): {each.reason}; {each.remedy}" for each in done.faults]
     lists_ = {"list": str(target), "issuer": str(site.places.certificate)}
     if as_json:
         told = {"facility": order.facility, "signed": done.signed, "already": done.already, "not_signed": len(faults)}
+        told |= {"superseded": done.superseded}
         click.echo(json.dumps(told | {"not_after": not_after.isoformat()} | lists_ | {"faults": faults}))
     else:
         click.echo(
@@ -145,7 +160,7 @@ def sign(
         raise OutcomeError("there was no CSR to sign", hint=f"fleet keys create --facility {order.facility}")
 
 
-def _order(site: _Site, facility_id: str, source: Source, not_after: datetime.datetime, *, again: bool) -> Order:
+def _order(site: _Site, facility_id: str, source: Source, not_after: datetime.datetime) -> Order:
     facility = site.project.facility(facility_id)
     return Order(
         facility=facility.id,
@@ -154,7 +169,6 @@ def _order(site: _Site, facility_id: str, source: Source, not_after: datetime.da
         planned=frozenset(thing.name for thing in site.project.things(facility)),
         not_after=not_after,
         now=site.now,
-        again=again,
     )
 
 
@@ -185,6 +199,9 @@ def revoke(what: tuple[str, ...], reason: str, note: str) -> None:
         for entries in found:
             fresh = lists.revoke(site.ledger, entries, reason=reason, note=note, now=site.now)
             click.echo(f"{entries[0].thing}: {len(fresh)} certificates revoked")
+        facilities = {entry.facility for entries in found for entry in entries}
+        for path, count in lists.withdraw(site.ledger, site.places, facilities).items():
+            click.echo(f"taken out of {path}: {count} (commit it)")
         _tell(lists.publish(authority, site.ledger, site.places, now=site.now), site.places)
     click.echo("AWS IoT reads no CRL: cut devices off there with `fleet device revoke THING --reason TEXT`", err=True)
 
@@ -199,8 +216,9 @@ def crl(days: int) -> None:
         _tell(lists.publish(site.authority(), site.ledger, site.places, now=site.now, days=days), site.places)
 
 
-def _tell(done: lists.Published, places: Places) -> None:
-    click.echo(f"CRL {done.number}: {done.revoked:,} certificates, until {done.next_update:%Y-%m-%d}: {places.crl}")
+def _tell(done: lists.Published, places: Places, *, is_err: bool = False) -> None:
+    told = f"CRL {done.number}: {done.revoked:,} certificates, until {done.next_update:%Y-%m-%d}: {places.crl}"
+    click.echo(told, err=is_err)
 
 
 @ca.command()

@@ -15,12 +15,18 @@ from cryptography.x509.oid import NameOID
 
 from generator.diagnostics import EnvironmentFault, RequestError
 from operations.identities.keystore import KeyStore
+from operations.identities.places import CERTIFICATE, CRL
 from operations.identities.templates import SERIAL_BYTES, digest_of, key_usage
+from operations.storage import located
 
 CURVES: dict[str, ec.EllipticCurve] = {"P-256": ec.SECP256R1(), "P-384": ec.SECP384R1()}
 MOST_YEARS = 30
 NAME_LENGTH = 64
 """Characters of a common name: https://www.rfc-editor.org/rfc/rfc5280#appendix-A.1 (ub-common-name)"""
+
+SHORTEST = 10
+"""Characters of the passphrase of a store that has an authority's key: more than devices' keys ask for, since whoever
+opens it can make any device of the fleet."""
 
 _STORE = "_authority"
 """Its file in the key store; no facility can have this id."""
@@ -45,7 +51,7 @@ class Places:
     @property
     def certificate(self) -> Path:
         """Its certificate, PEM."""
-        return self.folder / "ca.pem"
+        return self.folder / CERTIFICATE
 
     @property
     def policy(self) -> Path:
@@ -55,7 +61,7 @@ class Places:
     @property
     def crl(self) -> Path:
         """The list of what it revoked, PEM."""
-        return self.folder / "crl.pem"
+        return self.folder / CRL
 
     def signed(self, facility: str) -> Path:
         """The certificates of a facility's devices, as a list that can be onboarded."""
@@ -71,11 +77,6 @@ class Authority:
     policy: Policy
 
 
-def places_in(identities: Path, suffix: str) -> Places:
-    """The authority's folder of one environment."""
-    return Places(folder=identities / suffix / "ca")
-
-
 def make_authority(
     store: KeyStore, places: Places, *, name: str, curve: str, years: int, policy: Policy, now: datetime.datetime
 ) -> Authority:
@@ -89,6 +90,11 @@ def make_authority(
         )
     if not name.isprintable() or not 1 <= len(name) <= NAME_LENGTH:
         raise RequestError(f"the name {name!r} is no common name", hint=f"give 1 to {NAME_LENGTH} letters: --name TEXT")
+    if store.passphrase_length < SHORTEST:
+        raise RequestError(
+            f"the key store's passphrase has fewer than {SHORTEST} characters, too few for an authority's key",
+            hint="found a store with a longer one: another FLEET_KEYS_DIR, and `fleet keys create` there",
+        )
     if not 1 <= policy.days <= policy.max_days <= years * 365:
         raise RequestError(
             f"certificates of {policy.days} days, {policy.max_days} at most, do not fit into {years} years",
@@ -112,6 +118,12 @@ def open_authority(store: KeyStore, places: Places, *, now: datetime.datetime) -
     if key is None or key.public_key() != certificate.public_key():
         raise EnvironmentFault(
             f"the key of {places.certificate} is not in the key store", hint="point FLEET_KEYS_DIR at the right store"
+        )
+    if certificate.not_valid_before_utc > now:
+        raise EnvironmentFault(
+            f"this machine's clock says {now:%Y-%m-%d}, and the authority begins on "
+            f"{certificate.not_valid_before_utc:%Y-%m-%d}",
+            hint="set the clock right",
         )
     if certificate.not_valid_after_utc <= now:
         raise RequestError(
@@ -146,11 +158,16 @@ def read_policy(places: Places) -> Policy:
 def write_whole(path: Path, text: str) -> None:
     """Replaces a file: a killed run leaves the old one or the new one."""
     staged = path.with_name(f"{path.name}.new")
-    with staged.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    staged.replace(path)
+    with located(path):
+        staged.unlink(missing_ok=True)
+        try:
+            with staged.open("x", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            staged.replace(path)
+        finally:
+            staged.unlink(missing_ok=True)
 
 
 def _key_of(store: KeyStore) -> ec.EllipticCurvePrivateKey | None:

@@ -23,6 +23,7 @@ from operations.identities.templates import SERIAL_BYTES, CertificateMaker, Issu
 from operations.onboarding.lists.formats import Source, read_records
 from operations.onboarding.lists.reading import Seen, look_into
 from operations.onboarding.lists.record import Fault, Record, Row
+from operations.spent import SpentKeys
 from operations.workers import WORKERS, batches_of, in_order
 
 BATCH = 250
@@ -34,7 +35,9 @@ SKEW = datetime.timedelta(hours=1)
 class Order:
     """What to sign: a list's CSRs whose common names are among `planned`, the names of the facility's things.
 
-    A CSR that has a certificate which still holds is not signed `again`, unless that is asked for.
+    A CSR that has a certificate which still holds is not signed `again`, unless that is asked for. A thing that has one
+    for another key gets none, unless the new key `replaces` that. `elsewhere` knows of keys that were spent in AWS IoT:
+    one that was retired is signed where `reuses_retired` says so, one that was revoked never.
     """
 
     facility: str
@@ -44,15 +47,20 @@ class Order:
     not_after: datetime.datetime
     now: datetime.datetime
     again: bool = False
+    replaces: bool = False
+    reuses_retired: bool = False
+    elsewhere: SpentKeys | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What one run did: `signed` CSRs got a certificate, `already` had one that holds, `faults` got none."""
+    """What one run did: `signed` CSRs got a certificate, `already` had one that holds, `faults` got none; `superseded`
+    certificates of other keys were revoked."""
 
     signed: int
     already: int
     faults: tuple[Fault, ...]
+    superseded: int = 0
 
 
 def end_of(authority: Authority, days: int | None, *, now: datetime.datetime) -> datetime.datetime:
@@ -80,21 +88,24 @@ def sign_requests(
     The list is replaced when all is done. A run that was stopped is gone on with by asking again.
     """
     asked, at = AskedRequests(), order.now.timestamp()
+    ledger.check_clock(at)
     try:
         faults = _check(order, ledger, asked, workers=workers)
         total, already = asked.counts()
         work = partial(_sign, _maker(authority, order))
-        signed = 0
+        signed = superseded = 0
         for made in in_order(batches_of(asked.unsigned(), BATCH), work, workers=workers):
             certificates = [certificate for _, certificate in made]
-            ledger.add(order.facility, certificates, issued=at, not_after=order.not_after.timestamp())
+            until = order.not_after.timestamp()
+            superseded += ledger.add(order.facility, certificates, issued=at, not_after=until)
             asked.signed([(number, certificate.serial) for number, certificate in made])
             signed += len(made)
             on_progress(signed + already, total)
         _write_list(target, (ledger.certificate(serial) for serial in asked.serials()))
     finally:
         asked.close()
-    return Outcome(signed=signed, already=already, faults=tuple(sorted(faults, key=lambda fault: fault.number)))
+    in_order_ = tuple(sorted(faults, key=lambda fault: fault.number))
+    return Outcome(signed=signed, already=already, faults=in_order_, superseded=superseded)
 
 
 def _check(order: Order, ledger: Ledger, asked: AskedRequests, *, workers: int) -> list[Fault]:
@@ -106,7 +117,10 @@ def _check(order: Order, ledger: Ledger, asked: AskedRequests, *, workers: int) 
         for looked in in_order(batches_of(read_records(order.source), BATCH), look, workers=workers):
             for each in looked:
                 found = _planned(each if isinstance(each, Fault) else seen.hold(each), order)
-                fault = found if isinstance(found, Fault) else asked.add(found, serial=_held(found, order, ledger))
+                serial = None if isinstance(found, Fault) else _valid(found, order, ledger)
+                fault = next((each for each in (found, serial) if isinstance(each, Fault)), None)
+                if isinstance(found, Row) and not isinstance(serial, Fault):
+                    fault = asked.add(found, serial=serial)
                 if fault is None:
                     continue
                 faults.append(_without_raw(fault))
@@ -139,11 +153,30 @@ def _planned(row: Row | Fault, order: Order) -> Row | Fault:
     return Fault(number=row.number, place=row.place, reason=reason, remedy=remedy)
 
 
-def _held(row: Row, order: Order, ledger: Ledger) -> bytes | None:
-    """The serial number of the certificate that the CSR's key has for this thing, where it holds and is to be kept."""
-    if order.again:
-        return None
-    return ledger.valid(row.material.key, str(row.material.common_name), now=order.now.timestamp())
+def _valid(row: Row, order: Order, ledger: Ledger) -> bytes | Fault | None:
+    """The serial number of the certificate that the CSR's key has for this thing, where it holds and is to be kept;
+    a fault where the key must not be signed for it."""
+    key, thing = row.material.key, str(row.material.common_name)
+    known = ledger.standing(key, thing, now=order.now.timestamp())
+    spent = known.spent
+    if spent is None and order.elsewhere is not None:
+        spent = order.elsewhere.find(key, None)
+        spent = None if spent is not None and order.reuses_retired and not spent.is_final else spent
+    if spent is not None:
+        reason, remedy = f"its key {spent.told}", spent.remedy
+    elif known.owner is not None:
+        reason = f"its key is that of {known.owner}, and nobody else may have it"
+        remedy = (
+            "have the device make one of its own; or, where that very device has another name now: "
+            f"fleet ca revoke {known.owner} --reason affiliationChanged"
+        )
+    elif known.other_key_until is not None and not order.replaces:
+        until = datetime.datetime.fromtimestamp(known.other_key_until, datetime.UTC)
+        reason = f"{thing} has a certificate for another key, until {until:%Y-%m-%d}"
+        remedy = "find out whose CSR this is; to sign it, and revoke the other as superseded: --replace"
+    else:
+        return None if order.again else known.valid
+    return Fault(number=row.number, place=row.place, reason=reason, remedy=remedy)
 
 
 def _without_raw(fault: Fault) -> Fault:

@@ -8,8 +8,9 @@ stands in for it (`${aws_kms_key.key-data.arn}`), so that a check sees which key
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -62,6 +63,8 @@ class Estate:
     stacks: tuple[Stack, ...]
     resources: tuple[Resource, ...]
     retention: str = "brief"
+    quotas: Mapping[str, int] = field(default_factory=dict)
+    """What AWS has raised, by the quota's id."""
 
     @cached_property
     def _by_type(self) -> dict[str, list[Resource]]:
@@ -132,6 +135,11 @@ def name_of(resource: Resource) -> str | None:
         if isinstance(value, str) and not REFERENCE.match(value):
             return value
     return None
+
+
+def made_up_id(resource: str) -> uuid.UUID:
+    """The id that stands for the one which AWS would give to `resource`, as `aws_kms_key.key-data`: always the same."""
+    return uuid.uuid5(uuid.NAMESPACE_URL, resource)
 
 
 def read_stack(name: str, *, synthesised: Body, plan: Body, plan_text: str) -> tuple[Stack, tuple[Resource, ...]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -38,6 +38,10 @@ BINDING = frozenset({"StringEquals", "StringLike", "ArnEquals", "ArnLike"})
 """Operators that hold a request to the values of a key; the others, and any `…IfExists`, let an absent key pass."""
 
 
+EQUAL = frozenset({"StringEquals", "ArnEquals", "Bool"})
+UNEQUAL = frozenset({"StringNotEquals", "ArnNotEquals"})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
     """One condition of a statement; the key in lower case, for IAM does not tell cases apart."""
@@ -45,6 +49,22 @@ class Condition:
     operator: str
     key: str
     values: tuple[str, ...]
+
+    def holds(self, request: Mapping[str, str]) -> bool:
+        """Whether it holds for a request; a negated operator does so where the key is absent, too.
+
+        https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html
+        """
+        value = request.get(self.key)
+        if self.operator == "Null":
+            return str(value is None).lower() in self.values
+        operator = self.operator.removesuffix("IfExists")
+        if operator in EQUAL:
+            is_same = value in self.values
+            return is_same or (value is None and operator != self.operator)
+        if operator in UNEQUAL:
+            return value not in self.values
+        raise ValueError(f"the condition operator {self.operator} is not evaluated here")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,12 +79,23 @@ class Statement:
     conditions: tuple[Condition, ...]
     inverted: tuple[str, ...]
 
+    def is_about(self, key: str) -> bool:
+        """Whether any condition is about `key`, whatever its operator."""
+        return any(condition.key == key.lower() for condition in self.conditions)
+
     def bound(self, key: str) -> tuple[str, ...]:
         """The values that the statement holds `key` to; none where it does not, or to anything (`*`)."""
         for condition in self.conditions:
             if condition.key == key.lower() and condition.operator in BINDING and "*" not in condition.values:
                 return condition.values
         return ()
+
+    def applies_to(self, request: Mapping[str, str]) -> bool:
+        """Whether all conditions hold for a request with these condition keys, in lower case.
+
+        Raises ValueError for an operator that nobody here evaluates: a check must not guess.
+        """
+        return all(condition.holds(request) for condition in self.conditions)
 
     @property
     def encryption_context(self) -> tuple[str, ...]:

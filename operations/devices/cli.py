@@ -17,8 +17,9 @@ import click
 from generator.completion import complete_facility
 from generator.diagnostics import OutcomeError, RequestError, visible
 from generator.project import find_project
+from operations.devices.actions import activate as activate_device
 from operations.devices.actions import retire as retire_device
-from operations.devices.actions import set_status
+from operations.devices.actions import revoke as revoke_device
 from operations.devices.move_command import MoveRequest, move_all
 from operations.devices.move_keys import Renewal
 from operations.devices.registered import Registered, find_thing
@@ -27,7 +28,7 @@ from operations.devices.rotation import Keys, begin_rotation, finish_rotation
 from operations.devices.sync import Synced
 from operations.devices.sync import sync as sync_things
 from operations.devices.view import DeviceView, expiry, show_device
-from operations.identities.keystore import KeyStore
+from operations.identities.keystore import HEADER, KeyStore
 from operations.identities.places import identities_folder, keys_folder, open_store
 from operations.identities.requests import csr_path
 from operations.onboarding.journal import Journal
@@ -111,7 +112,7 @@ def activate(site: _Site, things: tuple[str, ...], reason: str) -> None:
     """Activate the certificates of devices."""
     for name in things:
         work, found = site.found(name)
-        click.echo(f"{found.thing.name}: {set_status(work, found, 'ACTIVE', reason=reason)} certificates ACTIVE")
+        click.echo(f"{found.thing.name}: {activate_device(work, found, reason=reason)} certificates ACTIVE")
 
 
 @device.command()
@@ -122,7 +123,9 @@ def revoke(site: _Site, things: tuple[str, ...], reason: str) -> None:
     """Revoke the certificates of devices: they are cut off, and stay so."""
     for name in things:
         work, found = site.found(name)
-        click.echo(f"{found.thing.name}: {set_status(work, found, 'REVOKED', reason=reason)} certificates REVOKED")
+        count = revoke_device(work, found, reason=reason)
+        none_yet = "" if count else "; it has none yet, and gets none with its key"
+        click.echo(f"{found.thing.name}: {count} certificates REVOKED{none_yet}")
 
 
 @device.command()
@@ -135,7 +138,7 @@ def retire(site: _Site, things: tuple[str, ...], reason: str) -> None:
         work, found = site.found(name)
         removed = retire_device(work, found, reason=reason)
         click.echo(
-            f"{found.thing.name}: retired; seen INACTIVE, then deleted: {', '.join(removed) or 'no certificate'}"
+            f"{found.thing.name}: retired; seen locked out, then deleted: {', '.join(removed) or 'no certificate'}"
         )
 
 
@@ -154,7 +157,7 @@ def rotate(site: _Site, things: tuple[str, ...], reason: str, csr: Path | None, 
         work, found = site.found(name)
         if finish:
             done = finish_rotation(work, found, reason=reason)
-            click.echo(f"{done.thing}: {done.new} alone; {done.old} was seen INACTIVE, then deleted")
+            click.echo(f"{done.thing}: {done.new} alone; {done.old} was seen locked out, then deleted")
             continue
         requests = csr_path(identities_folder(site.project), site.project.environment_suffix, found.facility.id)
         begun = begin_rotation(
@@ -240,7 +243,7 @@ def _synced_lines(done: Synced, *, is_dry: bool) -> list[str]:
 
 def _store(project: Project) -> KeyStore | None:
     """The key store where one was founded: plants whose devices make their keys themselves have none."""
-    return open_store(project) if (keys_folder(project) / "store.json").exists() else None
+    return open_store(project) if (keys_folder(project) / HEADER).exists() else None
 
 
 @click.command()

@@ -81,7 +81,7 @@ def move_all(
                 requests_to=_requests(project, to),
             )
             moved = move_device(project, here, move, keys=keys, renewal=request.renewal, reason=request.reason)
-            old = f"; {moved.removed} was seen INACTIVE, then deleted" if moved.removed else ""
+            old = f"; {moved.removed} was seen locked out, then deleted" if moved.removed else ""
             text = f"is {moved.thing} now, under {moved.certificate_id}{old}; its shadow stays under its former name"
             yield MoveLine(former=moved.former, thing=moved.thing, text=text, is_done=True)
 

@@ -11,13 +11,14 @@ from generator.diagnostics import EnvironmentFault, RequestError
 from lib.specs import FacilitySpec
 from operations.devices.destination import find_destination
 from operations.devices.moves import last_move
-from operations.devices.registered import NOT_FOUND, Registered, id_of, principals_of
+from operations.devices.registered import NOT_FOUND, Registered, principals_of, read_certificate
 from operations.onboarding.calls import code_of
 from operations.onboarding.perform import groups_of
 from operations.onboarding.planned import PlannedThing
 from operations.onboarding.records import Step
 from operations.onboarding.steps import Work
 from operations.project import Project
+from operations.spent import End
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +48,13 @@ def plan_move(
             f"{former} has {len(arns)} certificates in AWS IoT, and not the journal's one",
             hint="compare: fleet device show; retire it and onboard it anew",
         )
-    described = work.calls.call("DescribeCertificate", certificateId=id_of(arns[0]))["certificateDescription"]
-    if described["status"] not in ("ACTIVE", "INACTIVE"):
+    described = read_certificate(work.calls, arns[0])
+    ended = work.journal.spent(device.key, device.certificate_id)
+    status = "REVOKED" if ended is not None and ended.what is End.REVOKED else described.status if described else "gone"
+    if status not in ("ACTIVE", "INACTIVE"):
         raise RequestError(
-            f"the certificate of {former} is {described['status']}",
-            hint="a revoked device stays where it is: retire it, and onboard it at the other plant",
+            f"the certificate of {former} is {status}",
+            hint="a revoked device stays where it is: retire it, and onboard another at the other plant",
         )
     _refuse_other(work, thing)
     group = groups_of(project, to)[thing.device_type]
@@ -61,7 +64,7 @@ def plan_move(
         raise EnvironmentFault(
             f"{group.thing_group} is not in AWS IoT: {code_of(error)}", hint=f"apply the stack of {to.id} first"
         ) from None
-    return PlannedMove(device=device, to=to, thing=thing, status=described["status"])
+    return PlannedMove(device=device, to=to, thing=thing, status=status)
 
 
 def _begun(work: Work, device: Registered, to: FacilitySpec) -> PlannedMove:

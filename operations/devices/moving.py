@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 
 from generator.diagnostics import RequestError
 from operations.devices import moves
-from operations.devices.actions import eventually, gone, lock_out, remove_certificate
+from operations.devices.actions import REVOKED, eventually, gone, lock_out, remove_certificate
 from operations.devices.move_keys import MoveKeys, Renewal, material_for, take_key_along, tidy_keys
 from operations.devices.move_plan import PlannedMove
 from operations.devices.moves import Move, last_move
-from operations.devices.registered import Registered, id_of, principals_of
-from operations.devices.renewal import find_certificate, make_certificate, policy_on
+from operations.devices.registered import Registered, id_of, principals_of, read_certificate
+from operations.devices.renewal import find_certificate, make_certificate, policy_on, refuse_used
 from operations.onboarding import entries
 from operations.onboarding.perform import groups_of
 from operations.onboarding.planned import PlannedThing
@@ -26,6 +26,7 @@ from operations.onboarding.records import Step
 from operations.onboarding.run import prepare_group
 from operations.onboarding.steps import Work, expiry_of, pem_of
 from operations.project import Project
+from operations.spent import End, Spent, spend
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +62,7 @@ def move_device(
     if policy == "certificate":
         work.calls.call("AttachPolicy", policyName=group.policy, target=arn)
     work.calls.call("AttachThingPrincipal", thingName=name, principal=arn)
-    status = _wake(work, arn, move.status)
+    status = _wake(work, move, arn)
     eventually(lambda: gone(work, "DeleteThing", thingName=move.former), sleep)
     tidy_keys(work, keys, planned)
     kept = () if move.is_rotated else (moves.kept_certificate(move),)
@@ -82,9 +83,8 @@ def _intend(work: Work, planned: PlannedMove, *, keys: MoveKeys, renewal: Renewa
         return begun
     assert device.certificate_arn is not None  # noqa: S101 - find_destination refuses that
     material = material_for(work, planned, keys, renewal)
-    held = work.journal.held(material.key)
-    if held is not None and (renewal is not None or held.thing != former):
-        raise RequestError(f"the key of the CSR is that of {held.thing} already", hint="let the device make another")
+    if renewal is not None or material.key != device.key:
+        refuse_used(work, material.key)
     move = Move(
         id=0,
         former=former,
@@ -123,7 +123,8 @@ def _new_certificate(work: Work, move: Move, *, sleep: Callable[[float], None]) 
     found = find_certificate(work, key, begun[0], sleep) if begun else None
     work.journal.write(entries.begin(move.thing, Step.CERTIFICATE, at=work.clock(), detail=key.hex()))
     pem = pem_of(der, "CERTIFICATE REQUEST")
-    made = found or make_certificate(work, pem, key=key, is_active=move.status == "ACTIVE")
+    is_active = move.status == "ACTIVE" and _revocation(work, move) is None
+    made = found or make_certificate(work, pem, key=key, is_active=is_active)
     certificate_id, arn = made["certificateId"], made["certificateArn"]
     expires = expiry_of(made["certificatePem"])
     work.journal.write(
@@ -137,19 +138,36 @@ def _leave(work: Work, device: Registered, move: Move, *, reason: str, sleep: Ca
     """Takes away all that the device may do at the old plant, its certificate inactive meanwhile."""
     name, arn = move.former, move.certificate_arn
     if move.is_rotated:
-        remove_certificate(work, name, arn, reason=reason, sleep=sleep)
+        remove_certificate(work, name, arn, end=End.REPLACED, by="device move --rotate", reason=reason, sleep=sleep)
     elif arn in principals_of(work.calls, name):
-        lock_out(work, name, arn, reason=reason)
+        found = read_certificate(work.calls, arn)
+        if found is not None:
+            lock_out(work, name, found, reason=reason)
         gone(work, "DetachThingPrincipal", thingName=name, principal=arn)
     group = work.groups[device.thing.device_type].thing_group
     gone(work, "RemoveThingFromThingGroup", thingName=name, thingGroupName=group)
 
 
-def _wake(work: Work, arn: str, status: str) -> str:
-    """Gives the certificate the status that it had; one that was revoked meanwhile stays so. Returns its status."""
-    described = work.calls.call("DescribeCertificate", certificateId=id_of(arn))["certificateDescription"]
-    if described["status"] == "REVOKED":
-        return "REVOKED"
-    if described["status"] != status:
-        work.calls.call("UpdateCertificate", certificateId=id_of(arn), newStatus=status)
+def _wake(work: Work, move: Move, arn: str) -> str:
+    """Gives the certificate the status that the device had; one that was revoked meanwhile stays so, and so does its
+    device, whatever other certificate it got. Returns the status."""
+    found = read_certificate(work.calls, arn)
+    if found is None:
+        raise RequestError(f"the certificate {id_of(arn)} is gone from AWS IoT", hint="see `fleet device show`")
+    ended = _revocation(work, move)
+    status = REVOKED if ended is not None or found.status == REVOKED else move.status
+    if status == REVOKED:
+        reason = ended.reason if ended else "seen REVOKED in AWS IoT"
+        at, by = work.clock(), ended.by if ended else "AWS IoT"
+        work.journal.write(
+            spend(End.REVOKED, key=found.key, certificate_id=found.id, thing=move.thing, at=at, by=by, reason=reason)
+        )
+    if found.status != status:
+        work.calls.call("UpdateCertificate", certificateId=found.id, newStatus=status)
     return status
+
+
+def _revocation(work: Work, move: Move) -> Spent | None:
+    """The device's revocation, if it was revoked since the move was planned."""
+    ended = work.journal.spent(None, id_of(move.certificate_arn))
+    return ended if ended is not None and ended.what is End.REVOKED else None

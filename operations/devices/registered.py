@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import msgspec
 from botocore.exceptions import ClientError
+from cryptography import x509
 
 from generator.diagnostics import RequestError
 from lib.specs import FacilitySpec
 from operations.onboarding.calls import IotCalls, code_of
 from operations.onboarding.journal import Journal
+from operations.onboarding.lists.material import key_digest
 from operations.onboarding.planned import PlannedThing, read_planned
+from operations.onboarding.records import Step
 from operations.project import Project
 
 NOT_FOUND = "ResourceNotFoundException"
@@ -19,7 +23,7 @@ NOT_FOUND = "ResourceNotFoundException"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registered:
-    """A thing and its facility; `certificate_id` and `certificate_arn` are the journal's, None where it has none.
+    """A thing and its facility; id, ARN and `key` of its certificate are the journal's, None where it has none.
 
     `is_moving`: a move of it was begun and has not come to its end.
     """
@@ -29,24 +33,36 @@ class Registered:
     is_in_journal: bool
     certificate_id: str | None
     certificate_arn: str | None
+    key: bytes | None = None
     is_moving: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """A certificate as AWS IoT describes it; `key` is the SHA-256 of its public key."""
+
+    id: str
+    arn: str
+    status: str
+    key: bytes
 
 
 def find_thing(project: Project, journal: Journal, name: str) -> Registered:
     """The thing with this name, with or without the environment suffix. Raises RequestError where there is none."""
     suffix = f"-{project.environment_suffix}"
     full = name if name.endswith(suffix) else name + suffix
-    query = """SELECT line, facility, certificate_id, certificate_arn, state = 'moving' FROM devices
+    query = """SELECT line, facility, certificate_id, certificate_arn, key, state = 'moving' FROM devices
         WHERE thing = ? AND state <> 'retired'"""
     found = journal.read(query, full)
     if found:
-        line, facility_id, certificate_id, certificate_arn, is_moving = found[0]
+        line, facility_id, certificate_id, certificate_arn, key, is_moving = found[0]
         return Registered(
             thing=msgspec.json.decode(line, type=PlannedThing),
             facility=project.facility(facility_id),
             is_in_journal=True,
             certificate_id=certificate_id,
             certificate_arn=certificate_arn,
+            key=bytes(key) or None,
             is_moving=bool(is_moving),
         )
     for facility in project.facilities:
@@ -68,6 +84,32 @@ def principals_of(calls: IotCalls, thing: str) -> list[str]:
         if code_of(error) == NOT_FOUND:
             return []
         raise
+
+
+def read_certificate(calls: IotCalls, arn: str) -> Certificate | None:
+    """What AWS IoT says of a certificate, before anything is asked of it; None where it is gone."""
+    try:
+        told = calls.call("DescribeCertificate", certificateId=id_of(arn))["certificateDescription"]
+    except ClientError as error:
+        if code_of(error) == NOT_FOUND:
+            return None
+        raise
+    certificate = x509.load_pem_x509_certificate(told["certificatePem"].encode())
+    return Certificate(id=id_of(arn), arn=arn, status=told["status"], key=key_digest(certificate.public_key()))
+
+
+def certificates_of(journal: Journal, calls: IotCalls, device: Registered) -> list[Certificate]:
+    """All certificates that the device has or is about to have: those that AWS IoT lists for the thing, those that the
+    journal knows of (AWS IoT may list an attachment late), those of a rotation, and that of the name it is moved to."""
+    name = device.thing.name
+    arns = {*principals_of(calls, name), device.certificate_arn}
+    detail = json.loads(journal.steps(name).get(Step.ROTATE, (0, None, None))[2] or "{}")
+    arns |= {detail.get("old"), detail.get("new")}
+    query = """SELECT devices.certificate_arn FROM devices JOIN moves USING (thing)
+        WHERE former = ? AND ended IS NULL AND state = 'moving'"""
+    arns |= {arn for (arn,) in journal.read(query, name)}
+    found = (read_certificate(calls, arn) for arn in sorted(filter(None, arns)))
+    return [each for each in found if each is not None]
 
 
 def refuse_moving(device: Registered) -> None:

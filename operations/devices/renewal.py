@@ -53,6 +53,14 @@ def material_of(pem: str) -> Material:
         raise RequestError(f"the CSR {refused.reason}", hint=refused.remedy) from None
 
 
+def refuse_used(work: Work, key: bytes) -> None:
+    """Raises RequestError for a CSR whose key a device has, or had."""
+    held, ended = work.journal.held(key), work.journal.spent(key, None)
+    if held is not None or ended is not None:
+        told = ended.told if ended else f"is that of {held.thing if held else ''} already"
+        raise RequestError(f"the key of the CSR {told}", hint="let the device make another")
+
+
 def request_of(path: Path) -> bytes:
     """A CSR in a file, as PEM. Raises RequestError."""
     try:

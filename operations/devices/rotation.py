@@ -14,15 +14,16 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from generator.diagnostics import RequestError
-from operations.devices.actions import remove_certificate
-from operations.devices.registered import Registered, id_of, refuse_moving
-from operations.devices.renewal import find_certificate, make_certificate, material_of, policy_on
+from operations.devices.actions import refuse_revoked, remove_certificate
+from operations.devices.registered import Registered, certificates_of, id_of, refuse_moving
+from operations.devices.renewal import find_certificate, make_certificate, material_of, policy_on, refuse_used
 from operations.identities.keystore import KeyStore
 from operations.identities.requests import read_requests, sign_request, write_requests
 from operations.onboarding import entries
 from operations.onboarding.lists.material import key_digest
-from operations.onboarding.records import Step
+from operations.onboarding.records import Step, Write
 from operations.onboarding.steps import Work, expiry_of, pem_of
+from operations.spent import End, spend
 
 NEXT = "#next"
 """Behind a thing's name in the key store: its key to be. No thing's name can hold it."""
@@ -71,8 +72,10 @@ def begin_rotation(
             raise RequestError(f"{name} is being rotated", hint="finish it once the device has come back: --finish")
         _hand_over(work, keys, facility, name)  # what a run that was killed just before this has left
         return Rotation(thing=name, old=id_of(noted["old"]), new=id_of(noted["new"]))
+    refuse_revoked(work, device, certificates_of(work.journal, work.calls, device))
     pem = request.decode("ascii", "replace") if request else _own_request(keys.store, facility, name)
     material = material_of(pem)
+    refuse_used(work, material.key)
     old = noted.get("old", device.certificate_arn)
     found = (
         find_certificate(work, material.key, begun[0], sleep)
@@ -91,6 +94,7 @@ def begin_rotation(
     work.calls.call("AttachThingPrincipal", thingName=name, principal=arn)
     noted["new"] = arn
     work.journal.write(
+        _still_used(work, device, old, reason=reason),
         entries.begin(name, Step.ROTATE, at=work.clock(), detail=json.dumps(noted)),
         entries.material(name, der=material.der, fingerprint=material.fingerprint, key=material.key),
         entries.certificate(
@@ -118,9 +122,23 @@ def finish_rotation(
     noted = json.loads(begun[2] or "{}") if begun else {}
     if not noted.get("new"):
         raise RequestError(f"{name} is not being rotated", hint="begin without --finish")
-    remove_certificate(work, name, noted["old"], reason=reason, sleep=sleep)
+    by = "device rotate --finish"
+    remove_certificate(work, name, noted["old"], end=End.REPLACED, by=by, reason=reason, sleep=sleep)
     work.journal.write(entries.forget(name, Step.ROTATE))
     return Rotation(thing=name, old=id_of(noted["old"]), new=id_of(noted["new"]))
+
+
+def _still_used(work: Work, device: Registered, old: str, *, reason: str) -> Write:
+    """That the key of the old certificate is this device's until the rotation is finished: no other may bring it."""
+    return spend(
+        End.ROTATING,
+        key=device.key,
+        certificate_id=id_of(old),
+        thing=device.thing.name,
+        at=work.clock(),
+        by="device rotate",
+        reason=reason,
+    )
 
 
 def _own_request(store: KeyStore | None, facility: str, name: str) -> str:

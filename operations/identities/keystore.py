@@ -7,12 +7,14 @@ associated data, so that a key moved to another thing's line does not open. File
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
+from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import serialization
@@ -21,9 +23,19 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from generator.diagnostics import EnvironmentFault
+from operations.private_files import inside, make_private_folder, open_private, read_private, write_private
+from operations.storage import located
 
-# RFC 7914's interactive cost, doubled: about 0.1 s and 32 MB, once a command.
-_SCRYPT = {"n": 2**15, "r": 8, "p": 1}
+HEADER = "store.json"
+
+_SCRYPT = {"n": 2**17, "r": 8, "p": 1}
+"""What OWASP asks for, about 0.4 s and 128 MB, once a command; a store keeps the cost that it was founded with.
+https://cheatsheetseries.owasp.org/cheatsheets/Password_Storage_Cheat_Sheet.html#scrypt"""
+_MOST = {"n": 2**20, "r": 32, "p": 16}
+"""A header that asks for more was tampered with: it would take all memory."""
+SHORTEST = 8
+"""Characters of a store's passphrase: https://pages.nist.gov/800-63-3/sp800-63b.html#memsecretver. Whoever copies the
+store can try as many as they like, so longer is better; an authority's store asks for more."""
 _NONCE_BYTES = 12
 _CHECK_NAME = "store-check"
 
@@ -39,34 +51,44 @@ class KeyStore:
     """The keys of one environment's things in `folder`, opened with the passphrase that sealed them."""
 
     def __init__(self, folder: Path, passphrase: str) -> None:
-        """Open the store, or found it. Raises EnvironmentFault for a wrong passphrase or a damaged store."""
+        """Open the store, or found it. Raises EnvironmentFault for a wrong passphrase, a damaged store, or one that
+        others get at, and for a new one's passphrase that is too short."""
         if not passphrase:
             raise EnvironmentFault("the key store needs a passphrase", hint="set FLEET_KEYS_PASSPHRASE")
         self._folder = folder
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        header_path = folder / "store.json"
+        self.passphrase_length = len(passphrase)
+        make_private_folder(folder)
         with _locked(folder):
-            if header_path.exists():
-                header = _read_header(header_path)
-                self._cipher = AESGCM(_stretch(passphrase, base64.b64decode(header["salt"])))
-                try:
-                    self._open(_CHECK_NAME, header["check"])
-                except InvalidTag:
-                    raise EnvironmentFault(
-                        f"the passphrase does not open the key store {folder}",
-                        hint="give the passphrase that the store was founded with",
-                    ) from None
-            else:
-                salt = os.urandom(16)
-                self._cipher = AESGCM(_stretch(passphrase, salt))
-                founded: dict[str, object] = {
-                    "version": 1,
-                    "kdf": "scrypt",
-                    **_SCRYPT,
-                    "salt": base64.b64encode(salt).decode(),
-                    "check": self._seal(_CHECK_NAME, b"opens"),
-                }
-                _write_private(header_path, json.dumps(founded, indent=2) + "\n")
+            written = read_private(folder / HEADER)
+            if written is None:
+                self._found(passphrase)
+                return
+            header = _read_header(folder / HEADER, written)
+            self._cipher = AESGCM(_stretch(passphrase, base64.b64decode(header["salt"]), header))
+            try:
+                self._open(_CHECK_NAME, header["check"])
+            except InvalidTag:
+                raise EnvironmentFault(
+                    f"the passphrase does not open the key store {folder}",
+                    hint="give the passphrase that the store was founded with",
+                ) from None
+
+    def _found(self, passphrase: str) -> None:
+        if len(passphrase) < SHORTEST:
+            raise EnvironmentFault(
+                f"the key store's passphrase has fewer than {SHORTEST} characters",
+                hint="choose a longer one: whoever copies the store can try all the short ones",
+            )
+        salt = os.urandom(16)
+        self._cipher = AESGCM(_stretch(passphrase, salt, _SCRYPT))
+        founded: dict[str, object] = {
+            "version": 1,
+            "kdf": "scrypt",
+            **_SCRYPT,
+            "salt": base64.b64encode(salt).decode(),
+            "check": self._seal(_CHECK_NAME, b"opens"),
+        }
+        write_private(self._folder / HEADER, json.dumps(founded, indent=2) + "\n")
 
     def names(self, facility: str) -> set[str]:
         """The names of the facility's things that have a key here."""
@@ -88,13 +110,15 @@ class KeyStore:
         with _locked(self._folder):
             path = self._path(facility)
             places = {name: place for name, _, place in self._lines(facility)}
-            descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
-            with FileIO(descriptor, "r+") as file:
-                writer = KeyWriter(file, places)
+            with FileIO(open_private(path, os.O_RDWR | os.O_APPEND | os.O_CREAT), "r+") as file:
+                writer = KeyWriter(file, path, places)
                 try:
                     yield writer
-                finally:
-                    writer.sync()
+                except BaseException:
+                    with suppress(OSError, EnvironmentFault):  # what broke it off is what is told
+                        writer.sync()
+                    raise
+                writer.sync()
 
     def reading(self, facility: str) -> KeyReader:
         """The lines of the things that have a key here, by name, as they are now."""
@@ -128,15 +152,15 @@ class KeyStore:
         return key
 
     def _path(self, facility: str) -> Path:
-        return self._folder / f"{facility}.keys.jsonl"
+        return inside(self._folder, f"{facility}.keys.jsonl")
 
     def _lines(self, facility: str) -> Iterator[tuple[str, str, int]]:
         """Thing, sealed key, and where in the file the line begins."""
         path = self._path(facility)
-        if not path.exists():
+        if not os.path.lexists(path):
             return
         place = 0
-        with path.open("rb") as lines:
+        with os.fdopen(open_private(path, os.O_RDONLY), "rb") as lines:
             for line in lines:
                 try:
                     row = json.loads(line)
@@ -163,7 +187,7 @@ class KeyReader:
 
     def line(self, name: str) -> bytes:
         """The line of a thing that has one; the file is only ever added to."""
-        with self._path.open("rb") as file:
+        with os.fdopen(open_private(self._path, os.O_RDONLY), "rb") as file:
             file.seek(self.places[name])
             return file.readline()
 
@@ -171,9 +195,10 @@ class KeyReader:
 class KeyWriter:
     """A facility's file while no other writes to it; `places` says where the line of each thing begins."""
 
-    def __init__(self, file: FileIO, places: dict[str, int]) -> None:
+    def __init__(self, file: FileIO, path: Path, places: dict[str, int]) -> None:
         self.places = places
         self._file = file
+        self._path = path
         end = file.seek(0, os.SEEK_END)
         # A run killed in mid-write leaves half a line: end it, so that it spoils no other.
         self._is_torn = bool(end) and os.pread(file.fileno(), 1, end - 1) != b"\n"
@@ -188,45 +213,38 @@ class KeyWriter:
         content = b"".join(lines)
         if content:
             remaining = memoryview(b"\n" * self._is_torn + content)
-            while remaining:
-                remaining = remaining[self._file.write(remaining) :]
+            self._is_torn = True  # until all of it is there
+            with located(self._path):
+                while remaining:
+                    remaining = remaining[self._file.write(remaining) :]
             self._is_torn = False
 
     def sync(self) -> None:
         """Returns when all is on disk."""
-        os.fsync(self._file.fileno())
+        with located(self._path):
+            os.fsync(self._file.fileno())
 
 
-def _stretch(passphrase: str, salt: bytes) -> bytes:
-    return Scrypt(salt=salt, length=32, **_SCRYPT).derive(passphrase.encode())
+def _stretch(passphrase: str, salt: bytes, cost: Mapping[str, Any]) -> bytes:
+    return Scrypt(salt=salt, length=32, **{name: int(cost[name]) for name in _SCRYPT}).derive(passphrase.encode())
 
 
-def _read_header(path: Path) -> dict[str, str]:
+def _read_header(path: Path, written: bytes) -> dict[str, Any]:
     try:
-        header: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+        header: dict[str, Any] = json.loads(written)
         base64.b64decode(header["salt"])
-        header["check"]
+        base64.b64decode(header["check"])
+        if not all(1 <= int(header[name]) <= most for name, most in _MOST.items()):
+            raise ValueError
     except (ValueError, KeyError, TypeError):
         raise EnvironmentFault(f"{path} is damaged", hint="restore it from a backup") from None
     return header
 
 
-def _write_private(path: Path, text: str) -> None:
-    staged = path.with_suffix(".new")
-    descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    staged.replace(path)
-
-
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """One writer at a time, across processes; the lock goes with the process that holds it."""
-    import fcntl
-
-    descriptor = os.open(folder / "store.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = open_private(folder / "store.lock", os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

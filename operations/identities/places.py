@@ -9,8 +9,19 @@ from pathlib import Path
 import click
 
 from generator.diagnostics import EnvironmentFault
-from operations.identities.keystore import KeyStore
+from operations.identities.keystore import HEADER, KeyStore
+from operations.private_files import inside
 from operations.project import Project
+
+LEDGER = "authority.sqlite"
+"""The own authority's ledger, in the folder of the keys."""
+CERTIFICATE, CRL = "ca.pem", "crl.pem"
+"""Its certificate and its list of revoked ones, in `authority_folder`."""
+
+
+def authority_folder(project: Project) -> Path:
+    """Where the own authority's public parts lie, all committed."""
+    return inside(identities_folder(project), project.environment_suffix) / "ca"
 
 
 def identities_folder(project: Project) -> Path:
@@ -21,7 +32,7 @@ def identities_folder(project: Project) -> Path:
 def keys_folder(project: Project) -> Path:
     """One store an application and environment, below `FLEET_KEYS_DIR` or the home folder, never the project."""
     base = Path(os.environ.get("FLEET_KEYS_DIR") or Path.home() / ".fleet" / "keys")
-    return base / f"{project.fleet.application}-{project.environment_suffix}"
+    return inside(base, f"{project.fleet.application}-{project.environment_suffix}")
 
 
 def open_store(project: Project) -> KeyStore:
@@ -34,6 +45,6 @@ def open_store(project: Project) -> KeyStore:
                 "the key store needs a passphrase and there is no terminal to ask on",
                 hint="set FLEET_KEYS_PASSPHRASE",
             )
-        founded = (folder / "store.json").exists()
+        founded = (folder / HEADER).exists()
         passphrase = click.prompt("Key store passphrase", hide_input=True, confirmation_prompt=not founded, err=True)
     return KeyStore(folder, passphrase)

@@ -19,11 +19,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from generator.diagnostics import EnvironmentFault
 from operations.identities.templates import request_der
+from operations.private_files import inside
 
 
 def csr_path(folder: Path, suffix: str, facility: str) -> Path:
     """Where the facility's CSRs of one environment lie."""
-    return folder / suffix / f"{facility}.csrs.jsonl"
+    return inside(inside(folder, suffix), f"{facility}.csrs.jsonl")
 
 
 def sign_request(name: str, key: ec.EllipticCurvePrivateKey, point: bytes | None = None) -> str:

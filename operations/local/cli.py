@@ -13,8 +13,9 @@ import click
 from generator.completion import complete_facility
 from generator.diagnostics import EnvironmentFault
 from operations.local import deployment, lifecycle
-from operations.local.aws import load
+from operations.local.aws import load, shell_commands
 from operations.local.report import LocalStatus, local_status
+from operations.local.strictness import DEFAULT_SPEED
 from operations.project import load_project
 
 DEFAULT_FOLDER = Path("build") / "local"
@@ -54,10 +55,22 @@ def local() -> None:
 @folder_option
 @click.option("--port", type=port_type, help="HTTPS port (default: a free one).")
 @click.option("--mqtt-port", type=port_type, help="MQTT port (default: a free one).")
-def up(folder: Path | None, port: int | None, mqtt_port: int | None) -> None:
+@click.option(
+    "--strict/--lenient", "is_strict", default=True, help="With AWS's rules and delays, or without (default: with)."
+)
+@click.option(
+    "--speed",
+    type=click.FloatRange(min=1),
+    default=DEFAULT_SPEED,
+    show_default=True,
+    help="How many times faster than on AWS its delays pass.",
+)
+def up(folder: Path | None, port: int | None, mqtt_port: int | None, is_strict: bool, speed: float) -> None:
     """Start an empty local AWS."""
     region = load_project(project_root()).fleet.region
-    started = lifecycle.start(folder=_folder(folder), region=region, port=port, mqtt_port=mqtt_port)
+    started = lifecycle.start(
+        folder=_folder(folder), region=region, port=port, mqtt_port=mqtt_port, speed=speed if is_strict else None
+    )
     click.echo(f"local AWS at {started.url} (MQTT {started.mqtt_host}:{started.mqtt_port}), folder {started.folder}")
 
 
@@ -106,6 +119,13 @@ def apply(
 
 @local.command()
 @folder_option
+def env(folder: Path | None) -> None:
+    """Print the shell's commands that turn AWS's own tools to it: eval "$(fleet local env)"."""
+    click.echo("\n".join(shell_commands(load(_folder(folder)))))
+
+
+@local.command()
+@folder_option
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def status(folder: Path | None, as_json: bool) -> None:
     """Say what runs and what is applied; exit 7 where something has died."""
@@ -121,11 +141,19 @@ def status(folder: Path | None, as_json: bool) -> None:
 
 @local.command()
 @folder_option
-@click.option("--destroy", is_flag=True, help="Let Terraform destroy the stacks first.")
-def down(folder: Path | None, destroy: bool) -> None:
+def destroy(folder: Path | None) -> None:
+    """Let Terraform destroy every stack; the local AWS goes on, empty."""
+    destroyed = deployment.destroy(load(_folder(folder)), say=lambda line: click.echo(line, err=True))
+    click.echo(f"{len(destroyed)} stacks are destroyed")
+
+
+@local.command()
+@folder_option
+@click.option("--destroy", "is_destroyed", is_flag=True, help="Let Terraform destroy the stacks first.")
+def down(folder: Path | None, is_destroyed: bool) -> None:
     """Stop the local AWS and delete all that it wrote."""
-    stopped = load(_folder(folder))
-    if destroy:
+    stopped = load(_folder(folder), is_to_stop=not is_destroyed)
+    if is_destroyed:
         deployment.destroy(stopped, say=lambda line: click.echo(line, err=True))
     lifecycle.stop(stopped)
     click.echo(f"local AWS ended; {stopped.folder} is deleted")

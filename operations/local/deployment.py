@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,23 +14,20 @@ from generator.diagnostics import EnvironmentFault
 from operations.local import event_source_process, lifecycle, rules_engine
 from operations.local.aws import ACCOUNT_ID, LocalAws, load, save
 from operations.local.overrides import LASTING_DRIFT, PLATFORM_PREFIX, Adaptation, write_overrides
-from operations.local.processes import start_child
+from operations.local.processes import for_owner_alone, start_child
 from operations.local.rules_identity import remove_identity
 from operations.local.states import applied_stacks, count_resources
 from operations.local.statistics import await_ready
-from operations.local.terraform import PlannedChange, Terraform, terraform_for
+from operations.local.terraform import PlannedChange, Say, Terraform, silent, terraform_for
 
 FACILITIES_AT_ONCE = 2
 """Each Terraform with its provider takes some 600 MB and most of a core."""
 
+PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+"""As settling.PAUSES_S, at the local AWS's pace: it takes half a second for what AWS takes many for."""
+
 ELSEWHERE = ("TERRAFORM_STATE_", "FLEET_ASSUME_ROLE_ARN")
 """Variables that would take Terraform to an account, or to a state, of AWS."""
-
-Say = Callable[[str], None]
-
-
-def silent(line: str) -> None:
-    """Says nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +38,12 @@ class Applied:
     adaptations: tuple[Adaptation, ...]
 
 
+def local_terraform(local: LocalAws, base: Mapping[str, str] | None = None) -> Terraform:
+    """Terraform for the local AWS, in the environment `base` (else this process's)."""
+    return terraform_for(environment=local.environment(base), logs=local.logs, pauses=PAUSES_S)
+
+
+@for_owner_alone()
 def synthesise(
     local: LocalAws, *, root: Path, facilities: Iterable[str] = (), identities: Path | None = None, say: Say = silent
 ) -> tuple[Path, ...]:
@@ -68,6 +71,7 @@ def synthesise(
     return tuple(local.output / "stacks" / name for name in done.stdout.split())
 
 
+@for_owner_alone()
 def apply(
     local: LocalAws,
     *,
@@ -80,7 +84,7 @@ def apply(
 ) -> Applied:
     """Synthesises and applies the stacks, then starts rules engine and event source over them."""
     lifecycle.require_emulator(local)
-    terraform = terraform_for(environment=local.environment(), logs=local.logs)
+    terraform = local_terraform(local)
     say(terraform.provider.said)
     stacks = synthesise(local, root=root, facilities=facilities, identities=identities, say=say)
     adaptations = write_all_overrides(stacks)
@@ -107,23 +111,24 @@ def apply_stacks(terraform: Terraform, stacks: Iterable[Path], *, say: Say = sil
     """Applies the platform, then the facilities, two at a time."""
     platforms, others = _split(stacks)
     for stack in platforms:
-        terraform.apply(stack)
+        terraform.apply(stack, say=say)
         say(f"{stack.name}: {count_resources(stack)} resources")
     _each(
         terraform,
         others,
-        terraform.apply,
+        lambda stack: terraform.apply(stack, say=say),
         lambda stack: say(f"{stack.name}: {count_resources(stack)} resources"),
     )
 
 
+@for_owner_alone()
 def plan(local: LocalAws) -> dict[str, tuple[PlannedChange, ...]]:
     """What another apply would change, by stack, but for what drifts for ever: see overrides.LASTING_DRIFT.
 
     Until the second apply, the emulator adds overrides.FIRST_PLAN_DRIFT to it.
     """
     lifecycle.require_emulator(local)
-    terraform = terraform_for(environment=local.environment(), logs=local.logs)
+    terraform = local_terraform(local)
     return {stack.name: without_drift(terraform.plan(stack)) for stack in applied_stacks(local)}
 
 
@@ -136,25 +141,37 @@ def without_drift(changes: Iterable[PlannedChange]) -> tuple[PlannedChange, ...]
     )
 
 
+@for_owner_alone()
 def reapply(local: LocalAws, *, say: Say = silent) -> None:
     """Applies the stacks once more as they were synthesised; the services go on meanwhile."""
     lifecycle.require_emulator(local)
-    terraform = terraform_for(environment=local.environment(), logs=local.logs)
+    terraform = local_terraform(local)
     apply_stacks(terraform, applied_stacks(local), say=say)
 
 
+@for_owner_alone()
 def destroy(local: LocalAws, *, say: Say = silent) -> tuple[str, ...]:
-    """Stops the services and destroys every stack that has a state; the names of the stacks."""
+    """Stop the services and destroy every stack that has a state, the platform last.
+
+    Returns:
+        The names of the stacks, in that order.
+    """
     lifecycle.require_emulator(local)
     stop_services(local)
     remove_identity(local)
-    terraform = terraform_for(environment=local.environment(), logs=local.logs)
+    terraform = local_terraform(local)
     platforms, others = _split(applied_stacks(local))
-    _each(terraform, others, terraform.destroy, lambda stack: say(f"{stack.name}: destroyed"))
-    _each(terraform, platforms, terraform.destroy, lambda stack: say(f"{stack.name}: destroyed"))
+    for stacks in (others, platforms):
+        _each(
+            terraform,
+            stacks,
+            lambda stack: terraform.destroy(stack, say=say),
+            lambda stack: say(f"{stack.name}: destroyed"),
+        )
     return tuple(stack.name for stack in (*others, *platforms))
 
 
+@for_owner_alone()
 def start_services(local: LocalAws, *, redeliver: float = 0.0, seed: int = 0) -> LocalAws:
     """Starts rules engine and event source, anew where they run, and waits until they are at work."""
     local = load(local.folder)
@@ -169,7 +186,7 @@ def start_services(local: LocalAws, *, redeliver: float = 0.0, seed: int = 0) ->
         child = start_child(
             name=name,
             command=[sys.executable, "-m", module, "--dir", str(local.folder), *arguments],
-            environment=local.environment(),
+            environment=local.service_environment(),
             log=local.logs / f"{name}.log",
             folder=Path(__file__).parents[2],
         )

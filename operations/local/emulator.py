@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
+import secrets
 import socket
 import sys
 import time
@@ -12,13 +12,17 @@ import urllib.error
 from pathlib import Path
 
 from generator.diagnostics import EnvironmentFault
-from operations.local.aws import HOST, LocalAws
+from operations.local.aws import HOST, LocalAws, inherited_environment
 from operations.local.certificates import write_server_identity
 from operations.local.processes import ChildProcess, is_running, last_lines, start_child
+from operations.local.strictness import DEFAULT_SPEED
 
 NAME = "emulator"
-LAUNCH = "import sys; sys.setrecursionlimit(20_000); from hypercorn.__main__ import main; sys.exit(main())"
-"""Its broker decodes payloads as JSON and drops the connection of a device whose payload is nested deeper than that."""
+LAUNCH = "import sys; sys.path.insert(0, sys.argv.pop(1)); from operations.local.emulator_process import main; main()"
+"""Runs this project's entry point whatever the working folder is; the first argument is the folder of its code."""
+
+CODE = Path(__file__).resolve().parents[2]
+"""The folder that holds the package `operations`."""
 
 READY_SECONDS = 60.0
 """MiniStack is ready in a second or two; a loaded machine may need much more."""
@@ -32,12 +36,12 @@ def free_port() -> int:
 
 
 def require_free_port(port: int, *, option: str) -> None:
-    """A fault where `port` is taken, on any interface: the emulator's MQTT listener binds them all."""
+    """Raise a fault where somebody listens on `port` already."""
     with socket.socket() as probe:
         # As every server does: a connection that is still dying there does not make the port taken.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("0.0.0.0", port))  # noqa: S104 - a probe: closed before anything can connect
+            probe.bind((HOST, port))
         except OSError as error:
             raise EnvironmentFault(
                 f"port {port} cannot be used: {error.strerror}",
@@ -55,11 +59,19 @@ def describe(*, folder: Path, region: str, port: int, mqtt_port: int) -> LocalAw
         mqtt_port=mqtt_port,
         authority=folder / "authority.pem",
         mqtt_authority=folder / "mqtt-authority.pem",
+        # Not in the form of AWS's own keys: nobody, and no scanner, shall take it for one.
+        access_key=f"LOCAL{secrets.token_hex(8).upper()}",
+        secret_key=secrets.token_urlsafe(30),
     )
 
 
-def start_emulator(local: LocalAws) -> ChildProcess:
-    """Starts the emulator in its folder, with keys of its own; it may not answer yet."""
+def start_emulator(local: LocalAws, *, speed: float | None = DEFAULT_SPEED) -> ChildProcess:
+    """Start the emulator in its folder, with keys of its own; it may not answer yet.
+
+    Args:
+        local: Where it runs and listens.
+        speed: How many times faster than on AWS its delays pass; None for an emulator without AWS's rules and delays.
+    """
     key = local.folder / "server.key"
     certificate = local.folder / "server.pem"
     address = local.url.removeprefix("https://")
@@ -70,10 +82,11 @@ def start_emulator(local: LocalAws) -> ChildProcess:
     temporary.mkdir()
     local.logs.mkdir()
     # Not `python -m ministack`: it takes port 443 as well wherever it may, so that no two run side by side.
-    command = [sys.executable, "-c", LAUNCH, "ministack.app:app", "--workers", "0", "--keep-alive", "75"]
-    command += ["--bind", address, "--certfile", str(certificate), "--keyfile", str(key)]
+    command = [sys.executable, "-c", LAUNCH, str(CODE), "--bind", address]
+    command += ["--certificate", str(certificate), "--key", str(key)]
+    command += [] if speed is None else ["--speed", str(speed)]
     environment = {
-        **{name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "SYSTEMROOT") if name in os.environ},
+        **inherited_environment(),
         "HOME": str(temporary),
         "TMPDIR": str(temporary),
         "PYTHONUNBUFFERED": "1",
@@ -87,6 +100,9 @@ def start_emulator(local: LocalAws) -> ChildProcess:
         "USE_SSL": "1",
         "CLOUDTRAIL_RECORDING": "1",
         "SFTP_ENABLED": "0",
+        # The emulator's root user, and the proof that every request must give.
+        "AWS_ACCESS_KEY_ID": local.access_key,
+        "AWS_SECRET_ACCESS_KEY": local.secret_key,
     }
     return start_child(
         name=NAME, command=command, environment=environment, log=local.logs / "emulator.log", folder=temporary

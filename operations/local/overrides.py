@@ -67,11 +67,6 @@ def _emptied(body: Body, suffix: str) -> Body | None:
     return None if body.get("force_destroy") else {"force_destroy": True}
 
 
-def _with_minimum_size(body: Body, suffix: str) -> Body | None:
-    name = "transition_default_minimum_object_size"
-    return {name: "all_storage_classes_128K"} if name in body else None
-
-
 def _with_republish(body: Body, suffix: str) -> Body | None:
     if "kinesis" not in body:
         return None
@@ -178,12 +173,6 @@ ADAPTATIONS = (
         change="not made",
         reason="what was tried here can be taken away again, with retention: records too",
         override=_not_made,
-    ),
-    Adaptation(
-        resource_type="aws_s3_bucket_lifecycle_configuration",
-        change="objects under 128 kB stay where they are",
-        reason="the emulator says so whatever it is told, and Terraform would wait for another answer in vain",
-        override=_with_minimum_size,
     ),
     Adaptation(
         resource_type="aws_s3_bucket_intelligent_tiering_configuration",

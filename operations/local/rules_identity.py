@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,10 @@ from operations.local.overrides import REPUBLISH_TOPIC
 
 THING = "local-rules-engine"
 POLICY = "policy-local-rules-engine"
+
+STILL_ATTACHED = frozenset({"DeleteConflictException", "InvalidRequestException"})
+DETACHING_SECONDS = 330.0
+"""AWS takes up to five minutes for a policy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,19 +50,32 @@ def ensure_identity(local: LocalAws) -> RulesIdentity:
 
 
 def remove_identity(local: LocalAws) -> None:
-    """Takes the identity out of the registry again, in AWS's order, so that a destroyed estate is empty."""
+    """Take the identity out of the registry again, in AWS's order, so that a destroyed estate is empty."""
     iot = local.client("iot")
-    with suppress(ClientError):
+    with suppress(iot.exceptions.ResourceNotFoundException):
         for principal in iot.list_thing_principals(thingName=THING)["principals"]:
             certificate = principal.rpartition("/")[2]
             iot.detach_policy(policyName=POLICY, target=principal)
             iot.detach_thing_principal(thingName=THING, principal=principal)
             iot.update_certificate(certificateId=certificate, newStatus="INACTIVE")
-            iot.delete_certificate(certificateId=certificate)
-        iot.delete_thing(thingName=THING)
-        iot.delete_policy(policyName=POLICY)
+            _when_detached(iot.delete_certificate, certificateId=certificate)
+        _when_detached(iot.delete_thing, thingName=THING)
+        _when_detached(iot.delete_policy, policyName=POLICY)
     (local.folder / "rules-engine.pem").unlink(missing_ok=True)
     (local.folder / "rules-engine.key").unlink(missing_ok=True)
+
+
+def _when_detached(delete: Callable[..., Any], **named: str) -> None:
+    """Delete what was just detached: until that is done, AWS refuses."""
+    deadline = time.monotonic() + DETACHING_SECONDS
+    while True:
+        try:
+            delete(**named)
+            return
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in STILL_ATTACHED or time.monotonic() > deadline:
+                raise
+        time.sleep(0.1)
 
 
 def _policy(region: str) -> dict[str, Any]:

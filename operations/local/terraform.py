@@ -1,4 +1,7 @@
-"""Runs the real Terraform, or OpenTofu, on a synthesised stack: init, validate, plan, apply, destroy."""
+"""Runs the real Terraform, or OpenTofu, on a synthesised stack: init, validate, plan, apply, destroy.
+
+Apply and destroy try again where AWS had only not finished what they asked of it: see settling.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +21,7 @@ from typing import Any
 from generator.diagnostics import EnvironmentFault
 from operations.local.processes import last_lines
 from operations.local.providers import ProviderSource, cache_folder, cli_configuration, find_provider_mirror
+from operations.local.settling import PAUSES_S, TerraformError, unsettled
 
 PARALLELISM = 16
 """More lets the emulator answer some certificate registrations with a conflict."""
@@ -28,6 +33,13 @@ PLAN_FILE = "terraform.plan"
 
 PREAMBLE = "Terraform encountered problems during initiali"
 """How a failed init begins, before it says what the fault is."""
+
+Say = Callable[[str], None]
+
+
+def silent(line: str) -> None:
+    """Say nothing."""
+
 
 UNWANTED = ("TF_WORKSPACE", "TF_DATA_DIR", "TF_CLI_ARGS", "TF_INPUT")
 """A person's settings that would make Terraform work elsewhere or otherwise than these commands expect."""
@@ -54,14 +66,43 @@ def find_terraform(environment: Mapping[str, str] | None = None) -> Path:
     )
 
 
-class Terraform:
-    """One Terraform with its provider and environment; safe to use from several threads on different stacks."""
+class TerraformFault(EnvironmentFault):
+    """A command of Terraform that failed; `errors` is all that it reported."""
 
-    def __init__(self, *, binary: Path, provider: ProviderSource, environment: Mapping[str, str], logs: Path) -> None:
+    def __init__(self, message: str, *, hint: str, errors: Iterable[TerraformError] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.errors = tuple(errors)
+
+
+class Terraform:
+    """One Terraform with its provider and environment; safe to use from several threads on different stacks.
+
+    Args:
+        binary: Terraform or OpenTofu.
+        provider: Where the AWS provider comes from.
+        environment: Of every command.
+        logs: The folder that each command's output is appended to, a file a stack.
+        pauses: Seconds to wait before each new try of an apply or destroy that AWS had not finished.
+        sleep: Waits.
+    """
+
+    def __init__(
+        self,
+        *,
+        binary: Path,
+        provider: ProviderSource,
+        environment: Mapping[str, str],
+        logs: Path,
+        pauses: Sequence[float] = PAUSES_S,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self.provider = provider
+        self._pauses = tuple(pauses)
+        self._sleep = sleep
         self._binary = binary
         self._logs = logs
         self._running: set[subprocess.Popen[str]] = set()
+        self._is_interrupted = False
         self._lock = threading.Lock()
         kept = {k: v for k, v in environment.items() if not k.startswith(UNWANTED)}
         if cli_configuration(environment) is None:
@@ -111,13 +152,48 @@ class Terraform:
         assert isinstance(document, dict)  # noqa: S101 - Terraform's own format
         return document
 
-    def apply(self, stack: Path, *, parallelism: int = PARALLELISM) -> None:
-        """Makes what the stack declares."""
-        self._run_events(stack, "apply", "-auto-approve", "-input=false", f"-parallelism={parallelism}")
+    def apply(self, stack: Path, *, parallelism: int = PARALLELISM, say: Say = silent) -> None:
+        """Make what the stack declares; `say` hears of each new try."""
+        self._settle(stack, "apply", parallelism, say)
 
-    def destroy(self, stack: Path, *, parallelism: int = PARALLELISM) -> None:
-        """Unmakes all that the stack's state holds."""
-        self._run_events(stack, "destroy", "-auto-approve", "-input=false", f"-parallelism={parallelism}")
+    def destroy(self, stack: Path, *, parallelism: int = PARALLELISM, say: Say = silent) -> None:
+        """Destroy all that the stack's state holds; `say` hears of each new try."""
+        self._settle(stack, "destroy", parallelism, say)
+
+    def _settle(self, stack: Path, command: str, parallelism: int, say: Say) -> None:
+        """Run a command, and again while AWS has only not finished what it asked; any other error ends it at once."""
+        for pause in (*self._pauses, None):
+            try:
+                self._run_events(stack, command, "-auto-approve", "-input=false", f"-parallelism={parallelism}")
+                return
+            except TerraformFault as fault:
+                late = unsettled(fault.errors)
+                if late is None or pause is None or self._is_interrupted:
+                    raise
+            line = f"{stack.name}: {command} again in {pause:g} s, AWS had not finished: {late.said}"
+            say(line)
+            self._note(stack, line)
+            self._sleep(pause)
+            if self._is_interrupted:
+                raise EnvironmentFault(f"{self._binary.name} {command} of {stack.name} was interrupted", hint=line)
+            self._untaint(stack, late.tainted)
+
+    def _untaint(self, stack: Path, addresses: Iterable[str]) -> None:
+        """Take the mark off resources that exist, so that the next apply reads them and does not make them again.
+
+        In one step for all of them, where `terraform untaint` takes one address a run: thousands of attachments would
+        take an hour. The state goes through pipes and is on no disk but its backend's.
+        """
+        wanted = set(addresses)
+        if not wanted:
+            return
+        state = json.loads(self._piped(stack, "state", "pull"))
+        for resource in state["resources"]:
+            for instance in resource["instances"]:
+                if instance.get("status") == "tainted" and _address(resource, instance) in wanted:
+                    del instance["status"]
+        state["serial"] += 1
+        self._piped(stack, "state", "push", "-", given=json.dumps(state))
 
     def show(self, stack: Path, plan: Path | None = None) -> str:
         """What Terraform knows of the stack's state, or of a saved plan, as the JSON text of `terraform show`."""
@@ -125,6 +201,7 @@ class Terraform:
 
     def interrupt(self) -> None:
         """Ends every command that runs in any thread, in Terraform's own orderly way where it obeys in time."""
+        self._is_interrupted = True
         with self._lock:
             running = list(self._running)
         for process in running:
@@ -168,9 +245,36 @@ class Terraform:
             code = process.wait()
         if code:
             diagnostics = [event["diagnostic"] for event in events if "diagnostic" in event]
-            errors = [_sentence(each) for each in diagnostics if each.get("severity") == "error"]
-            raise self._fault(stack, arguments[0], errors)
+            errors = [
+                TerraformError(
+                    address=each.get("address", ""), summary=each["summary"], detail=each.get("detail", "").strip()
+                )
+                for each in diagnostics
+                if each.get("severity") == "error"
+            ]
+            fault = self._fault(stack, arguments[0], [_sentence(error) for error in errors])
+            raise TerraformFault(fault.message, hint=fault.hint or "", errors=errors)
         return events
+
+    def _piped(self, stack: Path, *arguments: str, given: str = "") -> str:
+        """Run a command that reads `given` and whose output is nothing for a log."""
+        done = subprocess.run(
+            [str(self._binary), f"-chdir={stack}", *arguments],
+            env=self._environment,
+            input=given,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            self._note(stack, done.stderr)
+            errors = [line.partition("Error: ")[2] for line in done.stderr.splitlines() if "Error: " in line]
+            raise self._fault(stack, " ".join(arguments[:2]), errors)
+        return done.stdout
+
+    def _note(self, stack: Path, line: str) -> None:
+        with self.log(stack).open("a") as log:
+            log.write(f"{line}\n")
 
     def _fault(self, stack: Path, command: str, errors: list[str]) -> EnvironmentFault:
         log = self.log(stack)
@@ -209,19 +313,25 @@ class Terraform:
                 process.stdout.close()
 
 
-def terraform_for(*, environment: Mapping[str, str], logs: Path) -> Terraform:
+def terraform_for(*, environment: Mapping[str, str], logs: Path, pauses: Sequence[float] = PAUSES_S) -> Terraform:
     """The Terraform of this machine with the provider of this machine, or a fault that says what is missing."""
     binary = find_terraform(environment)
     provider = find_provider_mirror(
         tool="tofu" if binary.name.startswith("tofu") else "terraform", environment=environment
     )
-    return Terraform(binary=binary, provider=provider, environment=environment, logs=logs)
+    return Terraform(binary=binary, provider=provider, environment=environment, logs=logs, pauses=pauses)
 
 
-def _sentence(diagnostic: dict[str, Any]) -> str:
+def _sentence(error: TerraformError) -> str:
     """An error on one line: what it is about, what is wrong, and the first line of the detail."""
-    detail = diagnostic.get("detail", "").strip().partition("\n")[0]
-    return ": ".join(part for part in (diagnostic.get("address", ""), diagnostic["summary"], detail) if part)
+    return ": ".join(part for part in (error.address, error.summary, error.detail.partition("\n")[0]) if part)
+
+
+def _address(resource: Mapping[str, Any], instance: Mapping[str, Any]) -> str:
+    """A resource's address as Terraform's messages write it, from its place in a state."""
+    module = f"{resource['module']}." if "module" in resource else ""
+    index = f"[{json.dumps(instance['index_key'])}]" if "index_key" in instance else ""
+    return f"{module}{resource['type']}.{resource['name']}{index}"
 
 
 def _signal_group(process: subprocess.Popen[str], number: signal.Signals) -> None:

@@ -48,6 +48,16 @@ class IotCalls:
         """A call that makes another thing each time. Raises UnknownOutcomeError where an answer is missing."""
         return self._call(api, arguments, may_repeat=False)
 
+    def status_of(self, certificate_id: str) -> str | None:
+        """The certificate's status in AWS IoT; None where it is gone."""
+        try:
+            found = self.call("DescribeCertificate", certificateId=certificate_id)["certificateDescription"]
+        except ClientError as error:
+            if code_of(error) != "ResourceNotFoundException":
+                raise
+            return None
+        return str(found["status"])
+
     def create_thing(self, thing: PlannedThing) -> bool:
         """Whether the thing is there as planned: not where another one, of other attributes or type, has its name."""
         attributes = {"attributes": thing.attributes}

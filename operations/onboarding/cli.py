@@ -19,7 +19,7 @@ from operations.identities.requests import csr_path
 from operations.onboarding import perform as performing
 from operations.onboarding import request as onboarding
 from operations.onboarding.bulk.place import upload_url
-from operations.onboarding.display import Display, duration
+from operations.onboarding.display import Display, duration, pairing_text
 from operations.onboarding.journal import Journal
 from operations.onboarding.lists.formats import FORMATS, open_source
 from operations.onboarding.lists.infineon import BUNDLES
@@ -32,6 +32,8 @@ from operations.project import Project, load_project
 
 _PATH = click.Path(path_type=Path)
 VIAS = ("api", "aws-bulk")
+_TOLD = 20
+_RETIRE = "a revoked device stays so: retire it, and onboard one with another key in its place"
 
 
 @click.command()
@@ -41,7 +43,11 @@ VIAS = ("api", "aws-bulk")
 @click.option("--bundle", type=click.Choice(BUNDLES), help="Which certificates of an Infineon archive.")
 @click.option("--signers", type=_PATH, metavar="FOLDER", help="Signer certificates of a Microchip manifest.")
 @click.option("--issuer", "issuers", type=_PATH, multiple=True, metavar="FILE", help="Who signed the certificates.")
+@click.option("--crl", "crls", type=_PATH, multiple=True, metavar="FILE", help="What an issuer revoked; repeatable.")
+@click.option("--reuse-retired", is_flag=True, help="Take keys back that were retired (never those revoked).")
 @click.option("--device-type", metavar="ID", help="Of which type the devices are that the list does not name.")
+@click.option("--by-order", is_flag=True, help="Give rows that name no planned thing the next free ones, in order.")
+@click.option("--ignore", "ignored", multiple=True, metavar="HEADING", help="A column that names no device.")
 @click.option("--dry-run", is_flag=True, help="Say what would happen, how many calls, how long; change nothing.")
 @click.option("--resume", is_flag=True, help="Go on with the onboarding that was cut off.")
 @click.option("--stage", is_flag=True, help="Leave the certificates inactive until --activate.")
@@ -65,7 +71,11 @@ def onboard(
     bundle: str | None,
     signers: Path | None,
     issuers: tuple[Path, ...],
+    crls: tuple[Path, ...],
+    reuse_retired: bool,
     device_type: str | None,
+    by_order: bool,
+    ignored: tuple[str, ...],
     dry_run: bool,
     resume: bool,
     stage: bool,
@@ -104,28 +114,40 @@ def onboard(
             is_staged=stage,
             policy_on="certificate" if is_bulk else policy,
             is_bulk=is_bulk,
+            by_order=by_order,
+            ignored=ignored,
+            reuses_retired=reuse_retired,
+            crls=crls,
         )
 
     if dry_run:
         told = _forecast(project, asked, folder=folder, aws=aws, policy_on=policy_on)
         click.echo(json.dumps(asdict(told)) if as_json else _forecast_text(told))
+        if told.faults:
+            raise FleetError(f"{told.faults:,} rows would not be onboarded", hint="correct them, or leave them out")
         return
     target = aws_target(project) if aws else local_target(project, folder)
     with alone(target.journal, facility.id), Journal(target.journal) as journal:
         if activate:
             with Display("activating", ceiling=None) as display:
-                count = performing.activate(project, facility, target=target, journal=journal, on_progress=display.show)
-            click.echo(json.dumps({"activated": count}) if as_json else f"{facility.id}: {count} devices activated")
-            if not count:
+                done = performing.activate(project, facility, target=target, journal=journal, on_progress=display.show)
+            counted = {"activated": done.count, "refused": dict(done.refused)}
+            click.echo(json.dumps(counted) if as_json else f"{facility.id}: {done.count} devices activated")
+            if done.refused:
+                lines = "; ".join(f"{thing} {why}" for thing, why in done.refused[:_TOLD])
+                raise FleetError(f"{len(done.refused)} devices were not activated: {lines}", hint=_RETIRE)
+            if not done.count:
                 raise OutcomeError(f"nothing of {facility.id} is staged", hint="onboard it with --stage first")
             return
-        already = 0
+        already, pairing = 0, None
         if resume:
             run = journal.unfinished(facility.id)
             if run is None:
                 raise RequestError(f"no onboarding of {facility.id} was cut off", hint="start one without --resume")
         else:
-            run, already = onboarding.start(project, asked(target.policy_on or policy_on), journal)
+            started = performing.start(project, asked(target.policy_on or policy_on), target, journal)
+            run, already, pairing = started.run, started.already, started.pairing
+            click.echo("\n".join(pairing_text(pairing)), err=True)
         with Display("onboarding", ceiling=performing.ceiling_of(journal, run, target.quotas)) as display:
             outcome = performing.perform(
                 project,
@@ -137,7 +159,8 @@ def onboard(
                 by_api=resume and _is_said("via") and not is_bulk,
                 asks_to_stop=lambda: _asks_to_stop(display),
             )
-        click.echo(json.dumps(asdict(outcome)) if as_json else _outcome_text(outcome))
+        paired = {"pairing": asdict(pairing)} if pairing else {}
+        click.echo(json.dumps(asdict(outcome) | paired) if as_json else _outcome_text(outcome))
         _say_differing(onboarding.count_differing(project, facility, journal), facility.id)
         if outcome.failed:
             raise FleetError(f"{outcome.failed} rows were not onboarded", hint=f"why: {outcome.failures}")
@@ -195,6 +218,7 @@ def _forecast_text(told: Forecast) -> str:
     lines = [
         f"{told.facility}: {told.rows:,} rows ({told.format}): {told.pairs:,} would be onboarded, {told.already:,} are "
         f"already, {told.faults:,} cannot be; {told.unpaired:,} planned things get none",
+        *pairing_text(told.pairing),
         *([f"AWS IoT's own task would make these calls, from a file below {told.upload}"] if told.upload else []),
         *(f"{api}: {count:,} calls" for api, count in told.calls.items()),
     ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from rich.progress import TextColumn
 
+from generator.diagnostics import visible
+from operations.onboarding.request import Pairing
 from operations.onboarding.run import Meter
 from operations.progress import Progress
 
@@ -31,6 +33,14 @@ class Display(Progress):
         if rate > 0:
             words.append(f"{duration((meter.total - meter.done - meter.failed) / rate)} left")
         return ", ".join(words)
+
+
+def pairing_text(pairing: Pairing) -> list[str]:
+    """How rows were paired, in a line of counts and a line for each of the first pairs."""
+    if not pairing.ways:
+        return []
+    counts = ", ".join(f"{count:,} by {way}" for way, count in pairing.ways.items())
+    return [visible(f"paired: {counts}"), *(f"  {visible(pair)}" for pair in pairing.first)]
 
 
 def duration(seconds: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from operations.onboarding.records import Step, Write
+from operations.spent import End, spend
 
 
 def begin(thing: str, step: Step, *, at: float, detail: str | None = None) -> Write:
@@ -74,6 +75,21 @@ def retired(thing: str) -> Write:
 def status(thing: str, certificate_status: str) -> Write:
     """That the device's certificate is ACTIVE or INACTIVE now."""
     return "UPDATE devices SET certificate_status = ? WHERE thing = ?", (certificate_status, thing)
+
+
+def status_of(certificate_id: str, certificate_status: str) -> Write:
+    """The status of a certificate, whichever device has it."""
+    return "UPDATE devices SET certificate_status = ? WHERE certificate_id = ?", (certificate_status, certificate_id)
+
+
+def seen_revoked(thing: str, key: bytes, certificate_id: str, *, at: float) -> tuple[Write, ...]:
+    """That AWS IoT has the certificate REVOKED, whoever did that: its key is spent."""
+    reason = "seen REVOKED in AWS IoT"
+    return (
+        spend(End.REVOKED, key=key, certificate_id=certificate_id, thing=thing, at=at, by="AWS IoT", reason=reason),
+        history(thing, "REVOKED", at=at, certificate_id=certificate_id, reason=reason),
+        status_of(certificate_id, "REVOKED"),
+    )
 
 
 def done(thing: str) -> Write:

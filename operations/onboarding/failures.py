@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from operations.onboarding.journal import Journal
-from operations.onboarding.lists.formats import Source, read_records, write_again
+from operations.onboarding.lists.formats import Source, create_private, read_records, write_again
 from operations.onboarding.lists.record import Fault, Record
 
 _ALL = """SELECT row, place, reason, remedy, NULL AS thing, NULL AS certificate_id FROM faults WHERE run = ?1
@@ -37,14 +37,14 @@ def failures_of(journal: Journal, run: int) -> Iterator[Failure]:
 def write_failures(folder: Path, source: Source, failures: Iterator[Failure], *, is_unchanged: bool) -> Path | None:
     """Writes the failed rows in their list's format (only while the list is still the one that was read), and beside
     them `reasons.jsonl`. Returns the list of failures, or of reasons where there is no other; None without failures."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     reasons = folder / "reasons.jsonl"
     rows: list[int] = []
-    with reasons.open("w", encoding="utf-8") as file:
+    with create_private(reasons) as file:
         for failure in failures:
             rows.append(failure.row)
             told = {name: getattr(failure, name) for name in Failure.__slots__ if getattr(failure, name) is not None}
-            file.write(json.dumps(told, ensure_ascii=False) + "\n")
+            file.write(json.dumps(told).encode() + b"\n")
     if not rows:
         reasons.unlink()
         return None

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from generator.diagnostics import EnvironmentFault
-from operations.database import connect
+from operations.database import FormatError, connect
 from operations.onboarding.lists.record import Fault
 from operations.onboarding.matching import Held, Pair
 from operations.onboarding.records import (
@@ -32,29 +32,46 @@ from operations.onboarding.records import (
     planned_values,
     read_device,
 )
+from operations.onboarding.takeover import OLDER
+from operations.spent import End, Spent, find_spent
+from operations.storage import Kept, located, transaction
 
 DONE = ("done", "moving")
 """States of devices that onboarding has nothing to do for."""
+JOURNAL = Kept(name="journal", restore="restore it from a backup: it knows which devices are done")
 _TOGETHER = 500
 """Writes in one transaction at most: beyond, a row costs no less (docs/benchmarks.md)."""
+
+
+_REUSE = f"""INSERT INTO spent (key, certificate_id, thing, what, at, by, reason)
+    SELECT key, iif(is_certificate, lower(hex(fingerprint)), NULL), thing, '{End.REUSED}', ?2, 'onboard', ?3
+    FROM devices WHERE run = ?1 AND (EXISTS (SELECT 1 FROM spent WHERE spent.key = devices.key) OR EXISTS
+    (SELECT 1 FROM spent WHERE is_certificate AND spent.certificate_id = lower(hex(fingerprint))))"""  # noqa: S608
+"""Spent keys that were let into the run; one that was revoked meanwhile stays so."""
+_REFUSE_SHARED = """UPDATE devices SET state = 'failed', remedy = 'two devices would share it: give this one its own',
+    reason = (SELECT 'its key is that of ' || min(other.thing) || ' already' FROM devices AS other
+        WHERE other.key = devices.key AND other.thing <> devices.thing AND other.state <> 'retired')
+    WHERE run = ? AND state = 'planned' AND EXISTS (SELECT 1 FROM devices AS other
+        WHERE other.key = devices.key AND other.thing <> devices.thing AND other.state <> 'retired')"""
+"""Two plants' lists may be matched side by side; whoever is written down second does not get the key."""
 
 
 class Journal:
     """The journal of one application, environment and account; use it as a context manager."""
 
     def __init__(self, path: Path) -> None:
-        """Open or found it. Raises EnvironmentFault where the file is none of ours."""
+        """Open or found it. Raises EnvironmentFault where the file is none of ours, or cannot be read and written."""
         self.path = path
+        self._reader = self._connect()
         try:
-            self._reader = self._connect()
-        except sqlite3.DatabaseError:
-            raise EnvironmentFault(
-                f"{path} is no journal that can be read",
-                hint="restore it from a backup: it knows which devices are done",
-            ) from None
+            # Opened here, so that a thread that cannot write is never waited for.
+            writer = self._connect()
+        except BaseException:
+            self._reader.close()
+            raise
         self._reading = threading.Lock()
         self._queue: queue.SimpleQueue[tuple[tuple[Write, ...], Future[None]] | None] = queue.SimpleQueue()
-        self._writer = threading.Thread(target=self._write_all, name="journal", daemon=True)
+        self._writer = threading.Thread(target=self._write_all, args=(writer,), name="journal", daemon=True)
         self._writer.start()
 
     def __enter__(self) -> Self:
@@ -75,29 +92,25 @@ class Journal:
 
     def read(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """The rows of a query that gives few."""
-        with self._reading:
+        with self._reading, located(self.path, kept=JOURNAL):
             return self._reader.execute(query, values).fetchall()
 
     def start_run(self, run: Run, pairs: Iterable[Pair], faults: Iterable[Fault], *, now: float) -> int:
         """Writes the run down with all its devices and the list's faults, whole or not at all; returns its id."""
-        with self._reading:
-            self._reader.execute("BEGIN IMMEDIATE")
-            try:
-                run_id = self._insert_run(run, now)
-                self._reader.executemany(PLAN_DEVICE, (planned_values(run.facility, run_id, pair) for pair in pairs))
-                self._reader.executemany(
-                    "INSERT INTO faults VALUES (?, ?, ?, ?, ?)",
-                    ((run_id, fault.number, fault.place, fault.reason, fault.remedy) for fault in faults),
-                )
-                # What was done for a device that failed before is done again: every other step changes nothing then.
-                self._reader.execute(
-                    """DELETE FROM steps WHERE step <> ? AND thing IN (SELECT thing FROM devices WHERE run = ?)""",
-                    (Step.CERTIFICATE, run_id),
-                )
-            except BaseException:
-                self._reader.execute("ROLLBACK")
-                raise
-            self._reader.execute("COMMIT")
+        with self._reading, located(self.path, kept=JOURNAL), transaction(self._reader):
+            run_id = self._insert_run(run, now)
+            self._reader.executemany(PLAN_DEVICE, (planned_values(run.facility, run_id, pair) for pair in pairs))
+            self._reader.executemany(
+                "INSERT INTO faults VALUES (?, ?, ?, ?, ?)",
+                ((run_id, fault.number, fault.place, fault.reason, fault.remedy) for fault in faults),
+            )
+            # What was done for a device that failed before is done again: every other step changes nothing then.
+            self._reader.execute(
+                """DELETE FROM steps WHERE step <> ? AND thing IN (SELECT thing FROM devices WHERE run = ?)""",
+                (Step.CERTIFICATE, run_id),
+            )
+            self._reader.execute(_REUSE, (run_id, now, run.reason))
+            self._reader.execute(_REFUSE_SHARED, (run_id,))
         return run_id
 
     def _insert_run(self, run: Run, now: float) -> int:
@@ -143,6 +156,11 @@ class Journal:
         found = self.read("SELECT thing, fingerprint, state FROM devices WHERE key = ?", key)
         return Held(thing=found[0][0], fingerprint=found[0][1], is_done=found[0][2] in DONE) if found else None
 
+    def spent(self, key: bytes | None, certificate_id: str | None) -> Spent | None:
+        """What ended the key or the certificate, if anything did."""
+        with self._reading, located(self.path, kept=JOURNAL):
+            return find_spent(self._reader, key, certificate_id)
+
     def has_certificate(self, thing: str) -> bool:
         """Whether a certificate was made or registered for the thing, or a device is being moved there."""
         query = "SELECT 1 FROM devices WHERE thing = ? AND (certificate_id IS NOT NULL OR state = 'moving')"
@@ -153,11 +171,15 @@ class Journal:
         return dict(self.read("SELECT state, count(*) FROM devices WHERE run = ? GROUP BY state", run))
 
     def _connect(self) -> sqlite3.Connection:
-        # FULL: an intent has to outlive the machine, not only the process.
-        return connect(self.path, synchronous="FULL", schema=SCHEMA, format_=FORMAT)
+        try:
+            with located(self.path, kept=JOURNAL):
+                # FULL: an intent has to outlive the machine, not only the process.
+                return connect(self.path, synchronous="FULL", schema=SCHEMA, format_=FORMAT, older=OLDER)
+        except FormatError as error:
+            reason = f"{self.path} is no journal that can be read: {error}"
+            raise EnvironmentFault(reason, hint=f"use the fleet that made it, or {JOURNAL.restore}") from None
 
-    def _write_all(self) -> None:
-        connection = self._connect()
+    def _write_all(self, connection: sqlite3.Connection) -> None:
         is_open = True
         while is_open:
             waiting = [self._queue.get()]
@@ -166,14 +188,11 @@ class Journal:
             is_open = None not in waiting
             jobs = [job for job in waiting if job is not None]
             try:
-                connection.execute("BEGIN IMMEDIATE")
-                for writes, _ in jobs:
-                    for statement, values in writes:
-                        connection.execute(statement, values)
-                connection.execute("COMMIT")
+                with located(self.path, kept=JOURNAL), transaction(connection):
+                    for writes, _ in jobs:
+                        for statement, values in writes:
+                            connection.execute(statement, values)
             except Exception as error:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
                 for _, done in jobs:
                     done.set_exception(error)
             else:

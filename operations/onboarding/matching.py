@@ -1,7 +1,9 @@
-"""Pairs the rows of a list with planned things before any call: by name, by serial, else the next free thing.
+"""Pairs the rows of a list with planned things before any call, by what each row says of its device.
 
-Things, rows and pairs lie in a temporary file that SQLite makes and takes away itself, so that a million of each cost
-no memory. Rows that name their thing come first; only what is left is given out in the order of the approved record.
+A row says a name, a serial, other identities, and the common name of its certificate. All of them that are a planned
+thing's have to be the same one's, and of one thing alone; otherwise the row is refused. Order pairs only where that was
+asked for, or where nothing tells things and devices apart. Things, rows and pairs lie in a temporary file that SQLite
+makes and takes away itself, so that a million of each cost no memory.
 """
 
 from __future__ import annotations
@@ -12,17 +14,39 @@ from dataclasses import dataclass
 
 import msgspec
 
-from operations.onboarding.lists.record import Fault, Material, Row
+from generator.diagnostics import RequestError, visible
+from generator.naming import named_serial
+from operations.onboarding.lists.headings import looks_like_identity, meaning_of, normalised
+from operations.onboarding.lists.record import Fault, Material, RefusedError, Row
+from operations.onboarding.lists.spelling import canonical, hexadecimal, is_same
 from operations.onboarding.planned import PlannedThing
 
 _SCHEMA = """
-CREATE TABLE things (position INTEGER PRIMARY KEY, name TEXT UNIQUE, serial TEXT, device_type TEXT, line BLOB,
-                     row INTEGER);
-CREATE TABLE rows (number INTEGER PRIMARY KEY, place TEXT, name TEXT, serial TEXT, device_type TEXT, thing INTEGER,
+CREATE TABLE things (position INTEGER PRIMARY KEY, name TEXT, serial TEXT, device_type TEXT, line BLOB, row INTEGER,
+                     known_by INTEGER, name_key TEXT, serial_key TEXT);
+CREATE TABLE rows (number INTEGER PRIMARY KEY, place TEXT, says TEXT, device_type TEXT, thing INTEGER, how TEXT,
                    is_certificate INTEGER, der BLOB, fingerprint BLOB, key BLOB, already INTEGER, former INTEGER);
 CREATE TABLE faults (number INTEGER PRIMARY KEY, place TEXT, reason TEXT, remedy TEXT);
 """
-_AFTER_THINGS = "CREATE INDEX by_serial ON things (serial)"
+_AFTER_THINGS = """
+CREATE INDEX by_name ON things (name_key);
+CREATE INDEX by_serial ON things (serial_key) WHERE serial_key IS NOT NULL;
+"""
+_TAKEN, _CONTESTED = -1, -2
+"""In place of the row that has a thing: it has a certificate already; several rows say that they are it."""
+_NAME, _SERIAL = 1, 2
+"""What a thing is known by, where somebody gave it that."""
+_LONGEST = 128
+"""Characters of a name or of an attribute's value that AWS IoT takes at most, and that an identity has.
+https://docs.aws.amazon.com/iot/latest/apireference/API_CreateThing.html"""
+_COINCIDENCE = 3
+"""Characters of a value that may be a serial by chance, where the row has named another thing."""
+
+_SHOWN = 10
+"""Unknown headings that are told."""
+
+COMMON_NAME, ORDER, JOURNAL = "common name", "order", "journal"
+"""How a row may be paired, besides by name, serial and the headings of its list."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,15 +68,57 @@ class Pair:
     material: Material
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Thing:
+    """A planned thing as far as pairing looks at it; `row` has it. `has_serial`: of its own, not from its name."""
+
+    position: int
+    name: str
+    serial: str
+    device_type: str
+    row: int | None
+    has_serial: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Claim:
+    """One identity that a row says, under which heading; `must`: it has to be a planned thing's."""
+
+    heading: str
+    value: str
+    must: bool
+
+    def __str__(self) -> str:
+        return f"{self.heading} {self.value[:_LONGEST]!r}"
+
+
 class Matching:
     """The pairs of one list and one facility; close it when done."""
 
-    def __init__(self, *, suffix: str, device_type: str | None = None, keep_material: bool = True) -> None:
-        """`device_type`: the rows that name no thing are of this type. Without `keep_material` (a dry run), pairs hold
-        no DER."""
+    def __init__(
+        self,
+        *,
+        suffix: str,
+        device_type: str | None = None,
+        keep_material: bool = True,
+        by_order: bool = False,
+        ignored: Iterable[str] = (),
+    ) -> None:
+        """Begin with no things and no rows.
+
+        Args:
+            suffix: The environment's, which a list may leave out of names.
+            device_type: Rows that name no thing are of this type.
+            keep_material: Without it (a dry run), pairs hold no DER.
+            by_order: Rows that name no thing get the next free ones.
+            ignored: Headings that say nothing of which device a row is.
+        """
         self._suffix = suffix
         self._device_type = device_type
         self._keep = keep_material
+        self._by_order = by_order
+        self._ignored = frozenset(map(normalised, ignored))
+        self._unknown: dict[str, None] = {}
         self._db = sqlite3.connect("", isolation_level=None)
         self._db.execute("PRAGMA cache_size = -16384")
         self._db.executescript(_SCHEMA)
@@ -65,25 +131,18 @@ class Matching:
         """The planned things; a taken one has a certificate already and is not free. Returns how many there are."""
         self._db.execute("BEGIN")
         self._db.executemany(
-            "INSERT INTO things VALUES (?, ?, ?, ?, ?, ?)",
-            (
-                (
-                    at,
-                    thing.name,
-                    thing.serial,
-                    thing.device_type,
-                    self._encode(thing),
-                    -1 if is_taken(thing.name) else None,
-                )
-                for at, thing in enumerate(things)
-            ),
+            "INSERT INTO things VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (self._thing_values(at, thing, is_taken(thing.name)) for at, thing in enumerate(things)),
         )
-        self._db.execute(_AFTER_THINGS)
         self._db.execute("COMMIT")
+        self._db.executescript(_AFTER_THINGS)
         return int(self._db.execute("SELECT count(*) FROM things").fetchone()[0])
 
     def add_rows(self, entries: Iterable[Row | Fault], *, held: Callable[[bytes], Held | None]) -> None:
-        """All entries of the list, in its order; then the rows that name no thing get what is free."""
+        """All entries of the list, in its order; then the rows that name no thing get what is free.
+
+        Raises RequestError where the list as a whole does not say which device is which.
+        """
         self._db.execute("BEGIN")
         for entry in entries:
             if isinstance(entry, Fault):
@@ -100,9 +159,24 @@ class Matching:
         """`rows`, `faults`, `pairs` to onboard, rows that are onboarded `already`, planned things left `unpaired`."""
         query = """SELECT (SELECT count(*) FROM rows), (SELECT count(*) FROM faults),
             (SELECT count(*) FROM rows WHERE thing IS NOT NULL AND NOT already),
-            (SELECT count(*) FROM rows WHERE already), (SELECT count(*) FROM things WHERE row IS NULL)"""
+            (SELECT count(*) FROM rows WHERE already),
+            (SELECT count(*) FROM things WHERE row IS NULL OR row = -2)"""
         rows, faults, pairs, already, free = self._db.execute(query).fetchone()
         return {"rows": rows + faults, "faults": faults, "pairs": pairs, "already": already, "unpaired": free}
+
+    def ways(self) -> dict[str, int]:
+        """How many rows were paired by name, serial, another heading, common name or order; the most first."""
+        query = "SELECT how, count(*) FROM rows WHERE NOT already GROUP BY how ORDER BY 2 DESC, 1"
+        return {str(how): int(count) for how, count in self._db.execute(query)}
+
+    def first_pairs(self, limit: int) -> list[str]:
+        """The first pairs of the list in words: row, thing, and by what."""
+        query = """SELECT number, rows.place, things.name, how, says FROM rows JOIN things ON position = thing
+            WHERE NOT already ORDER BY number LIMIT ?"""
+        return [
+            f"row {number} ({place}) is {name}, by {how}" + (f" {says!r}" if says else "")
+            for number, place, name, how, says in self._db.execute(query, (limit,))
+        ]
 
     def certificates(self) -> int:
         """How many pairs have a certificate of their own; the others have a CSR."""
@@ -125,59 +199,149 @@ class Matching:
         for number, place, reason, remedy in self._db.execute("SELECT * FROM faults ORDER BY number"):
             yield Fault(number=number, place=place, reason=reason, remedy=remedy)
 
+    def _thing_values(self, at: int, thing: PlannedThing, is_taken: bool) -> tuple[object, ...]:
+        bare = thing.name.removesuffix(f"-{self._suffix}")
+        name_key, serial_key = canonical(bare)[1], canonical(thing.serial)[1]
+        return (
+            *(at, thing.name, thing.serial, thing.device_type, self._encode(thing), _TAKEN if is_taken else None),
+            *(_known_by(bare, thing), name_key, serial_key if serial_key != name_key else None),
+        )
+
     def _add(self, row: Row, held: Held | None) -> None:
-        fault = None
-        thing = self._named(row)
-        if (
-            held is not None
-            and held.fingerprint != row.material.fingerprint
-            and (thing is None or thing[1] != held.thing)
-        ):
-            fault = (f"its key is that of {held.thing} already", "two devices would share it: give this one its own")
-        elif held is not None and held.fingerprint == row.material.fingerprint:
-            own = self._by("name", held.thing)
-            if own is None or (thing is not None and thing[0] != own[0]):
-                fault = (f"it is onboarded as {held.thing}", "leave it out of the list, or retire that thing first")
-            elif held.is_done or own[3] in (None, -1):
-                self._insert(row, own[0], already=held.is_done, former=own[3])
-                self._db.execute("UPDATE things SET row = ? WHERE position = ?", (row.number, own[0]))
+        """Pairs a row that says which thing it is, refuses it, or lets it wait for what is free."""
+        try:
+            thing, how = self._paired(row)
+            self._check_unknown(row, thing)
+            if held is not None:
+                own = self._held_by(row, thing, held)
+                if own is not None:
+                    self._take(row, own, JOURNAL, already=held.is_done)
+                    return
+            if thing is None:
+                self._insert(row, None, how=ORDER)
                 return
-        if fault is None and thing is None and row.must_match:
-            fault = (f"no planned thing has its {_identity(row)}", "add it to fleet.yaml, or correct the list")
-        if fault is None and thing is not None:
-            position, name, device_type, taken = thing
-            if row.device_type not in (None, device_type):
-                fault = (f"says it is a {row.device_type}, {name} is a {device_type}", "correct the list")
-            elif taken == -1:
-                fault = (f"{name} has another certificate already", "rotate the device instead of onboarding it anew")
-            elif taken is not None:
-                fault = (f"row {taken} is {name} already", "leave only the true one in")
-            else:
-                self._insert(row, position)
-                self._db.execute("UPDATE things SET row = ? WHERE position = ?", (row.number, position))
-                return
-        if fault is not None:
-            self._refuse(row.number, row.place, *fault)
-        else:
-            self._insert(row, None)
+            self._check_free(row, thing)
+        except RefusedError as refused:
+            self._refuse(row.number, row.place, refused.reason, refused.remedy)
+            return
+        self._take(row, thing, how)
 
-    def _named(self, row: Row) -> tuple[int, str, str, int | None] | None:
-        """The planned thing that the row's name, with or without suffix, or its serial is of."""
-        if row.name is not None:
-            found = self._by("name", row.name) or self._by("name", f"{row.name}-{self._suffix}")
-            if found is not None or row.must_match:
-                return found
-        return self._by("serial", row.serial) if row.serial is not None else None
+    def _paired(self, row: Row) -> tuple[_Thing | None, str]:
+        """The one thing that all say which say anything, and by what. Raises RefusedError where they do not agree."""
+        found = [(claim, self._things_of(claim.value)) for claim in _claims(row)]
+        said = [(claim, things) for claim, things in found if things]
+        thing = _agreed(said)
+        for claim, things in found:
+            if things:
+                continue
+            is_named = any(other.must or other.heading != COMMON_NAME for other, _ in said)
+            if claim.must and (claim.heading == "name" or thing is None or not is_named):
+                raise RefusedError(f"no planned thing has its {claim}", "add it to fleet.yaml, or correct the list")
+            if thing is not None and thing.has_serial and _contradicts(claim, thing, said):
+                raise RefusedError(
+                    f"its {claim} is not that of {thing.name}, which has {thing.serial!r}",
+                    "correct the list, or the serial in fleet.yaml",
+                )
+        return thing, said[0][0].heading if said else ORDER
 
-    def _by(self, column: str, value: str) -> tuple[int, str, str, int | None] | None:
-        query = f"SELECT position, name, device_type, row FROM things WHERE {column} = ?"  # noqa: S608 - our own words
-        found: tuple[int, str, str, int | None] | None = self._db.execute(query, (value,)).fetchone()
-        return found
+    def _held_by(self, row: Row, thing: _Thing | None, held: Held) -> _Thing | None:
+        """The thing that has the row's certificate or CSR already. Raises RefusedError where that cannot be."""
+        if held.fingerprint != row.material.fingerprint:
+            if thing is None or thing.name != held.thing:
+                raise RefusedError(
+                    f"its key is that of {held.thing} already", "two devices would share it: give this one its own"
+                )
+            return None
+        own = next((each for each in self._things_of(held.thing) if each.name == held.thing), None)
+        if own is None or (thing is not None and thing.position != own.position):
+            raise RefusedError(
+                f"it is onboarded as {held.thing}", "leave it out of the list, or retire that thing first"
+            )
+        return own if held.is_done or own.row in (None, _TAKEN) else None
+
+    def _check_free(self, row: Row, thing: _Thing) -> None:
+        """Raises RefusedError where the thing that a row names cannot be its; a thing of two rows is neither's."""
+        if row.device_type not in (None, thing.device_type):
+            raise RefusedError(
+                f"says it is a {row.device_type}, {thing.name} is a {thing.device_type}", "correct the list"
+            )
+        if thing.row == _TAKEN:
+            raise RefusedError(
+                f"{thing.name} has another certificate already", "rotate the device instead of onboarding it anew"
+            )
+        if thing.row == _CONTESTED:
+            raise RefusedError(f"other rows are {thing.name} too", "leave only the true one in")
+        if thing.row is not None:
+            self._contest(row, thing)
+            raise RefusedError(f"row {thing.row} is {thing.name} already", "leave only the true one in")
+
+    def _contest(self, row: Row, thing: _Thing) -> None:
+        spoiling = Fault(
+            number=row.number,
+            place=row.place,
+            reason=f"is {thing.name} too",
+            remedy="leave only the true one in",
+            spoils=thing.row,
+        )
+        if self._spoil(spoiling):
+            self._db.execute("UPDATE things SET row = ? WHERE position = ?", (_CONTESTED, thing.position))
+
+    def _check_unknown(self, row: Row, thing: _Thing | None) -> None:
+        """Holds that no heading which is not known says of which device the row is. Raises RequestError."""
+        is_named = thing is not None and row.must_match
+        for heading, value in row.unknown:
+            if normalised(heading) in self._ignored:
+                continue
+            if len(self._unknown) < _SHOWN and meaning_of(heading) is None:
+                self._unknown.setdefault(heading)
+            if not is_named and looks_like_identity(heading):
+                raise _unclear(heading, f"looks like one that says which device a row is ({row.place})")
+            things = self._things_of(value)
+            is_chance = is_named and len(canonical(value)[1]) <= _COINCIDENCE
+            if things and not is_chance and (thing is None or all(each.position != thing.position for each in things)):
+                instead = f", and the row is taken for {thing.name}" if thing else ""
+                raise _unclear(
+                    heading, f"says that row {row.number} ({row.place}) is {things[0].name}: {value!r}{instead}"
+                )
+
+    def _things_of(self, value: str) -> list[_Thing]:
+        """The planned things that a value may be the name, with or without suffix, or the serial of."""
+        if len(value) > _LONGEST + 32:
+            return []
+        key = canonical(value)[1]
+        bare = key.removesuffix(canonical(self._suffix)[1])
+        if not key:
+            return []
+        query = """SELECT position, name, serial, device_type, row, known_by FROM things
+            WHERE name_key IN (?1, ?2) OR serial_key = ?1 LIMIT 100"""
+        things = [
+            _Thing(position=at, name=name, serial=serial, device_type=kind, row=row, has_serial=known == _SERIAL)
+            for at, name, serial, kind, row, known in self._db.execute(query, (key, bare))
+        ]
+        suffix = f"-{self._suffix}"
+        return [
+            thing
+            for thing in things
+            if any(is_same(value, one) for one in (thing.name, thing.name.removesuffix(suffix), thing.serial))
+        ]
+
+    def _take(self, row: Row, thing: _Thing, how: str, *, already: bool = False) -> None:
+        self._insert(row, thing.position, how=how, already=already, former=thing.row)
+        self._db.execute("UPDATE things SET row = ? WHERE position = ?", (row.number, thing.position))
 
     def _give_out(self) -> None:
-        """The next free thing of the right type for each row that names none; a fault where none is left."""
+        """The next free thing of the right type for each row that names none; a fault where none is left, or where
+        order must not pair."""
         next_of: dict[str | None, int] = {}
+        may_of: dict[str | None, bool] = {}
         for number, place, device_type in self._waiting():
+            if device_type not in may_of:
+                may_of[device_type] = self._by_order or self._are_alike(device_type)
+            if not may_of[device_type]:
+                self._refuse(
+                    number, place, "says of no planned thing that it is that", "add its name or serial to the list"
+                )
+                continue
             found = self._db.execute(
                 """SELECT position FROM things
                 WHERE position >= ? AND row IS NULL AND (? IS NULL OR device_type = ?) LIMIT 1""",
@@ -194,6 +358,27 @@ class Matching:
             self._db.execute("UPDATE rows SET thing = ? WHERE number = ?", (found[0], number))
         self._db.execute("DELETE FROM rows WHERE thing IS NULL")
 
+    def _are_alike(self, device_type: str | None) -> bool:
+        """Whether nothing tells free things apart, so that any of them may be any device of the list.
+
+        Raises RequestError where they are known, and no row says which it is: the list's order would be a guess.
+        """
+        says = "SELECT 1 FROM rows WHERE thing IS NOT NULL AND how NOT IN ('order', 'journal')"
+        if self._db.execute(says).fetchone() is not None:
+            return False
+        known = "SELECT name, serial FROM things WHERE row IS NULL AND known_by AND (?1 IS NULL OR device_type = ?1)"
+        found = self._db.execute(known, (device_type,)).fetchone()
+        if found is None:
+            return True
+        headings = ", ".join(map(repr, self._unknown))
+        unknown = f"; these are not known: {visible(headings)}" if headings else ""
+        raise RequestError(
+            f"no row of the list says which planned thing it is, and things are told apart (as {found[0]}, serial "
+            f"{found[1]}): to pair them in the list's order would be a guess",
+            hint=f"give names or serials under the headings `name` or `serial`{unknown}; where the order is right all "
+            "the same: --by-order",
+        )
+
     def _waiting(self) -> Iterator[tuple[int, str, str | None]]:
         """The rows that have no thing yet, a slice at a time: meanwhile the same table is written to."""
         query = """SELECT number, place, coalesce(device_type, ?) FROM rows
@@ -203,12 +388,15 @@ class Matching:
             yield from part
             last = part[-1][0]
 
-    def _insert(self, row: Row, position: int | None, *, already: bool = False, former: int | None = None) -> None:
+    def _insert(
+        self, row: Row, position: int | None, *, how: str, already: bool = False, former: int | None = None
+    ) -> None:
         material = row.material
+        says = next((claim.value for claim in _claims(row) if claim.heading == how), None)
         self._db.execute(
             "INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                *(row.number, row.place, row.name, row.serial, row.device_type, position, material.is_certificate),
+                *(row.number, row.place, says, row.device_type, position, how, material.is_certificate),
                 *(material.der if self._keep else None, material.fingerprint, material.key, already, former),
             ),
         )
@@ -216,16 +404,75 @@ class Matching:
     def _refuse(self, number: int, place: str, reason: str, remedy: str) -> None:
         self._db.execute("INSERT OR IGNORE INTO faults VALUES (?, ?, ?, ?)", (number, place, reason, remedy))
 
-    def _spoil(self, fault: Fault) -> None:
-        """Takes back the earlier row that a later one shows to be bad too."""
+    def _spoil(self, fault: Fault) -> bool:
+        """Takes back the earlier row that a later one shows to be bad too; not one that was onboarded before."""
         found = self._db.execute("SELECT place, already, former FROM rows WHERE number = ?", (fault.spoils,)).fetchone()
         if found is None or found[1]:
-            return
+            return False
         self._db.execute("DELETE FROM rows WHERE number = ?", (fault.spoils,))
         self._db.execute("UPDATE things SET row = ? WHERE row = ?", (found[2], fault.spoils))
         reason = f"row {fault.number} {fault.reason.replace(f'row {fault.spoils}', 'this row')}"
         self._refuse(int(fault.spoils or 0), found[0], reason, fault.remedy)
+        return True
 
 
-def _identity(row: Row) -> str:
-    return f"name {row.name!r}" if row.name is not None else f"serial {row.serial!r}"
+def _claims(row: Row) -> list[_Claim]:
+    """What a row says of which device it is, the surest first."""
+    common_name = row.material.common_name
+    found = []
+    if row.name is not None and (row.must_match or row.name != common_name):
+        found.append(_Claim(heading="name", value=row.name, must=row.must_match))
+    if row.serial is not None:
+        found.append(_Claim(heading="serial", value=row.serial, must=row.must_match))
+    found += [_Claim(heading=heading, value=value, must=False) for heading, value in row.also]
+    if common_name:
+        found.append(_Claim(heading=COMMON_NAME, value=common_name, must=False))
+    return found
+
+
+def _agreed(said: list[tuple[_Claim, list[_Thing]]]) -> _Thing | None:
+    """The thing that every claim may mean. Raises RefusedError where there is none, or several."""
+    if not said:
+        return None
+    first, things = said[0]
+    for claim, others in said[1:]:
+        positions = {other.position for other in others}
+        both = [thing for thing in things if thing.position in positions]
+        if not both:
+            raise RefusedError(
+                f"its {first} is {things[0].name}, its {claim} is {others[0].name}",
+                "one of the two is another device's: correct the list",
+            )
+        things = both
+    if len(things) > 1:
+        raise RefusedError(
+            f"its {first} may be {things[0].name} or {things[1].name}: they differ in spelling alone",
+            "say the thing's whole name as fleet.yaml has it",
+        )
+    return things[0]
+
+
+def _contradicts(claim: _Claim, thing: _Thing, said: list[tuple[_Claim, list[_Thing]]]) -> bool:
+    """Whether a claim that is no planned thing's denies that the row is the thing which others say."""
+    if any(is_same(other.value, thing.serial) for other, _ in said):
+        return False
+    digits, own = hexadecimal(claim.value), hexadecimal(thing.serial)
+    is_of_one_kind = digits is not None and own is not None and len(digits) == len(own)
+    return claim.must or (is_of_one_kind and claim.heading != COMMON_NAME)
+
+
+def _known_by(bare: str, thing: PlannedThing) -> int:
+    """What somebody gave the thing to be known by: a serial, a name, or nothing, if it is one of a count."""
+    own = bare.rpartition("-")[2]
+    facility = bare.removesuffix(f"-{thing.device_type}-{own}")
+    if thing.serial != named_serial(facility, thing.device_type, own):
+        return _SERIAL
+    return 0 if own.isdigit() else _NAME
+
+
+def _unclear(heading: str, what: str) -> RequestError:
+    return RequestError(
+        f"the list has a column {visible(heading)!r} that is not known, and it {what}",
+        hint="call it `serial` or `name` if it says which device a row is; if it does not, leave it out: "
+        f"--ignore {visible(heading)!r}",
+    )

@@ -17,7 +17,10 @@ from operations.onboarding.lists.formats import Source
 from operations.onboarding.pacing import Pacer
 from operations.onboarding.quotas import Quotas, calls_for, least_seconds
 from operations.onboarding.records import Run
-from operations.onboarding.run import OnProgress, activate_devices, run_devices
+from operations.onboarding.refusals import RevokedInAws
+from operations.onboarding.request import Request, Started
+from operations.onboarding.request import start as begin
+from operations.onboarding.run import Activated, OnProgress, activate_devices, refuse_spent, run_devices
 from operations.onboarding.steps import Group, Work
 from operations.onboarding.target import Target
 from operations.project import Project
@@ -64,6 +67,7 @@ def perform(
     before = journal.count(run.id)
     started = time.monotonic()
     try:
+        refuse_spent(work, run.id)
         if run.is_bulk:
             place = place_of(project, facility, target, run.id, asks_to_stop=asks_to_stop)
             run_tasks(work, run.id, place, on_progress=on_progress, starts=not by_api)
@@ -97,10 +101,19 @@ def perform(
     )
 
 
+def start(project: Project, request: Request, target: Target, journal: Journal) -> Started:
+    """Writes a new run into the journal, before any change; see `request.start`."""
+    calls = IotCalls(target.iot, _pacer(target))
+    try:
+        return begin(project, request, journal, in_aws=RevokedInAws(calls))
+    finally:
+        calls.pacer.close()
+
+
 def activate(
     project: Project, facility: FacilitySpec, *, target: Target, journal: Journal, on_progress: OnProgress
-) -> int:
-    """Activates what was staged; returns how many devices."""
+) -> Activated:
+    """Activates what was staged."""
     work = work_of(project, target, journal, facility=facility, is_staged=False, policy_on="group")
     try:
         return activate_devices(work, facility.id, on_progress=on_progress)
@@ -112,15 +125,17 @@ def work_of(
     project: Project, target: Target, journal: Journal, *, facility: FacilitySpec, is_staged: bool, policy_on: str
 ) -> Work:
     """What the steps of a facility's devices need."""
-    rates = target.quotas.rates() if target.quotas else {}
-    pacer = Pacer(target.rates, account=target.account, rates=rates)
     return Work(
-        calls=IotCalls(target.iot, pacer),
+        calls=IotCalls(target.iot, _pacer(target)),
         journal=journal,
         groups=groups_of(project, facility),
         is_staged=is_staged,
         policy_on=policy_on,
     )
+
+
+def _pacer(target: Target) -> Pacer:
+    return Pacer(target.rates, account=target.account, rates=target.quotas.rates() if target.quotas else {})
 
 
 def groups_of(project: Project, facility: FacilitySpec) -> dict[str, Group]:

@@ -9,9 +9,11 @@ from typing import Any
 import msgspec
 
 from operations.onboarding.matching import Pair
+from operations.spent import SCHEMA as SPENT_SCHEMA
 
-FORMAT = 1
-SCHEMA = """
+FORMAT = 2
+"""1 had no spent keys: see `takeover`."""
+SCHEMA = f"""{SPENT_SCHEMA}
 CREATE TABLE IF NOT EXISTS runs (id INTEGER PRIMARY KEY, facility TEXT, source TEXT, format TEXT, bundle TEXT,
     signers TEXT, mark TEXT, reason TEXT, is_staged INTEGER, policy_on TEXT, started REAL, finished REAL);
 CREATE TABLE IF NOT EXISTS devices (thing TEXT PRIMARY KEY, facility TEXT, run INTEGER, row INTEGER, place TEXT,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,21 +13,27 @@ from cryptography import x509
 
 from generator.diagnostics import EnvironmentFault, RequestError
 from lib.specs import FacilitySpec
+from operations.identities.places import CERTIFICATE, CRL, LEDGER, authority_folder, keys_folder
 from operations.onboarding.failures import mark_of
 from operations.onboarding.journal import Journal
-from operations.onboarding.lists.formats import Source
+from operations.onboarding.lists.formats import Source, nothing_found
 from operations.onboarding.lists.reading import read_rows
 from operations.onboarding.matching import Matching
 from operations.onboarding.planned import PlannedThing, read_planned
 from operations.onboarding.quotas import Quotas, calls_for, least_seconds
 from operations.onboarding.records import Run
+from operations.onboarding.refusals import Refusals, RevocationLists, RevokedInAws
 from operations.project import Project
+from operations.spent import SpentKeys
+from operations.storage import located
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """Which list for which facility; `device_type` is that of rows that name no thing; `is_bulk`: AWS IoT's own task
-    registers them, with their policy on the certificate."""
+    registers them, with their policy on the certificate. `by_order`: rows that name no thing get the next free ones;
+    `ignored` are headings that say nothing of which device a row is. `reuses_retired`: keys that were retired may come
+    back; `crls` are lists of the issuers."""
 
     facility: FacilitySpec
     source: Source
@@ -37,6 +43,27 @@ class Request:
     is_staged: bool = False
     policy_on: str = "group"
     is_bulk: bool = False
+    by_order: bool = False
+    ignored: tuple[str, ...] = ()
+    reuses_retired: bool = False
+    crls: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pairing:
+    """How rows were paired with things: counts by what said it, and the first pairs in words."""
+
+    ways: Mapping[str, int]
+    first: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """A run that stands in the journal, rows that were onboarded already, and how the others were paired."""
+
+    run: Run
+    already: int
+    pairing: Pairing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,33 +85,75 @@ class Forecast:
     slowest: str | None
     quotas: str
     first_faults: tuple[str, ...]
+    pairing: Pairing
     upload: str | None = None
 
 
 _TOLD = 5
 
 
-def match(project: Project, request: Request, journal: Journal | None, *, keep_material: bool) -> Matching:
-    """The list's rows paired with the facility's planned things."""
+def match(
+    project: Project,
+    request: Request,
+    journal: Journal | None,
+    *,
+    keep_material: bool,
+    in_aws: RevokedInAws | None = None,
+) -> Matching:
+    """Pair the list's rows with the facility's planned things; none whose key or certificate must not come back.
+
+    Raises:
+        RequestError: The list does not say which device is which, or the facility is not onboarded from lists.
+        EnvironmentFault: The list cannot be read, or holds no row.
+    """
     if request.facility.registration != "bulk":
         raise RequestError(
             f"Terraform registers the things of {request.facility.id}, with certificates from their CSRs",
             hint="set `registration: bulk` for it in fleet.yaml, generate and apply; or hand in CSRs",
         )
-    matching = Matching(suffix=project.environment_suffix, device_type=request.device_type, keep_material=keep_material)
+    refusals = refusals_of(project, journal, crls=request.crls, issuers=request.issuers)
+    matching = Matching(
+        suffix=project.environment_suffix,
+        device_type=request.device_type,
+        keep_material=keep_material,
+        by_order=request.by_order,
+        ignored=request.ignored,
+    )
     try:
         matching.add_things(
             read_planned(project, request.facility), is_taken=journal.has_certificate if journal else lambda _: False
         )
         now = datetime.datetime.now(datetime.UTC)
-        matching.add_rows(
-            read_rows(request.source, now=now, issuers=request.issuers),
-            held=journal.held if journal else lambda _: None,
-        )
+        rows = read_rows(request.source, now=now, issuers=request.issuers)
+        sifted = refusals.sift(rows, reuses_retired=request.reuses_retired, in_aws=in_aws, at=now.timestamp())
+        matching.add_rows(sifted, held=journal.held if journal else lambda _: None)
+        if not matching.counts["rows"]:
+            raise nothing_found(request.source)
     except BaseException:
         matching.close()
         raise
+    finally:
+        refusals.close()
     return matching
+
+
+def refusals_of(
+    project: Project,
+    journal: Journal | None,
+    *,
+    crls: Sequence[Path] = (),
+    issuers: Sequence[x509.Certificate] = (),
+) -> Refusals:
+    """What must not come back: of the journal, of the own authority's ledger where it is on this machine, of its
+    committed CRL, and of CRLs that are given. Raises EnvironmentFault where one of them cannot be read."""
+    own = authority_folder(project)
+    lists, authorities = list(crls), list(issuers)
+    if (own / CRL).exists():
+        lists.append(own / CRL)
+        with located(own / CERTIFICATE):
+            authorities.append(x509.load_pem_x509_certificate((own / CERTIFICATE).read_bytes()))
+    ledger = SpentKeys([keys_folder(project) / LEDGER])
+    return Refusals(journal, ledger=ledger, lists=RevocationLists(lists, authorities))
 
 
 def forecast(
@@ -106,6 +175,7 @@ def forecast(
         first.append(f"row {fault.number} ({fault.place}): {fault.reason}; {fault.remedy}")
         if len(first) == _TOLD:
             break
+    pairing = _pairing(matching)
     matching.close()
     return Forecast(
         facility=request.facility.id,
@@ -116,6 +186,7 @@ def forecast(
         slowest=slowest,
         quotas="live" if quotas.is_live else "AWS's defaults",
         first_faults=tuple(first),
+        pairing=pairing,
         upload=upload,
     )
 
@@ -130,8 +201,8 @@ def count_differing(project: Project, facility: FacilitySpec, journal: Journal) 
     return differing
 
 
-def start(project: Project, request: Request, journal: Journal) -> tuple[Run, int]:
-    """Writes a new run into the journal, before any call. Returns it and how many rows were onboarded already."""
+def start(project: Project, request: Request, journal: Journal, *, in_aws: RevokedInAws | None = None) -> Started:
+    """Write a new run into the journal, before any change; devices onboarded already are looked for by `in_aws`."""
     unfinished = journal.unfinished(request.facility.id)
     if unfinished is not None:
         left = journal.count(unfinished.id).get("planned", 0)
@@ -152,12 +223,16 @@ def start(project: Project, request: Request, journal: Journal) -> tuple[Run, in
         policy_on=request.policy_on,
         is_bulk=request.is_bulk,
     )
-    matching = match(project, request, journal, keep_material=True)
+    matching = match(project, request, journal, keep_material=True, in_aws=in_aws)
     _refuse_certificates(request, matching)
     run_id = journal.start_run(run, matching.pairs(), matching.faults(), now=time.time())
-    already = matching.counts["already"]
+    started = Started(run=run.with_id(run_id), already=matching.counts["already"], pairing=_pairing(matching))
     matching.close()
-    return run.with_id(run_id), already
+    return started
+
+
+def _pairing(matching: Matching) -> Pairing:
+    return Pairing(ways=matching.ways(), first=tuple(matching.first_pairs(_TOLD)))
 
 
 def _refuse_certificates(request: Request, matching: Matching) -> None:

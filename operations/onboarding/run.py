@@ -73,15 +73,44 @@ def run_devices(work: Work, run: int, *, on_progress: OnProgress, threads: int =
     )
 
 
-def activate_devices(work: Work, facility: str, *, on_progress: OnProgress, threads: int = THREADS) -> int:
-    """Activates the certificates that were staged for a facility; returns how many."""
-    query = """SELECT thing, certificate_id FROM devices
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activated:
+    """How many devices were activated; `refused` are those that were not: thing, and why."""
+
+    count: int
+    refused: tuple[tuple[str, str], ...]
+
+
+def refuse_spent(work: Work, run: int) -> None:
+    """Fails what the run still has to do for keys that were revoked or retired since its list was matched."""
+    query = """SELECT thing, key, iif(is_certificate, lower(hex(fingerprint)), certificate_id) AS id FROM devices
+        WHERE run = ? AND state = 'planned' AND (EXISTS (SELECT 1 FROM spent WHERE spent.key = devices.key)
+        OR EXISTS (SELECT 1 FROM spent WHERE spent.certificate_id = id))"""
+    for thing, key, certificate_id in work.journal.read(query, run):
+        found = work.journal.spent(key, certificate_id)
+        if found is not None:
+            work.journal.write(entries.failed(thing, reason=f"its key {found.told}", remedy=found.remedy))
+
+
+def activate_devices(work: Work, facility: str, *, on_progress: OnProgress, threads: int = THREADS) -> Activated:
+    """Activates the certificates that were staged for a facility; none that was revoked meanwhile."""
+    query = """SELECT thing, key, certificate_id FROM devices
         WHERE facility = ? AND state = 'done' AND certificate_status = 'INACTIVE' ORDER BY thing"""
     staged = work.journal.read(query, facility)
     meter = Meter(total=len(staged))
+    refused: list[tuple[str, str]] = []
 
-    def activate(found: tuple[str, str]) -> None:
-        thing, certificate_id = found
+    def activate(found: tuple[str, bytes, str]) -> None:
+        thing, key, certificate_id = found
+        status = work.calls.status_of(certificate_id)
+        if status == "REVOKED":
+            work.journal.write(*entries.seen_revoked(thing, key, certificate_id, at=work.clock()))
+        ended = work.journal.spent(key, certificate_id)
+        if ended is not None or status in (None, "PENDING_TRANSFER"):
+            is_what = f"has a certificate that is {status or 'gone from AWS IoT'}"
+            refused.append((thing, f"has a key that {ended.told}" if ended else is_what))
+            meter.count(is_failed=True)
+            return
         work.journal.write(entries.begin(thing, Step.ACTIVATE, at=work.clock()))
         work.calls.call("UpdateCertificate", certificateId=certificate_id, newStatus="ACTIVE")
         work.journal.write(
@@ -89,9 +118,9 @@ def activate_devices(work: Work, facility: str, *, on_progress: OnProgress, thre
         )
         meter.count()
 
-    pairs = [(str(thing), str(certificate_id)) for thing, certificate_id in staged]
-    _each(pairs, activate, threads=threads, after=lambda: on_progress(meter))
-    return len(staged)
+    found = [(str(thing), bytes(key), str(certificate_id)) for thing, key, certificate_id in staged]
+    _each(found, activate, threads=threads, after=lambda: on_progress(meter))
+    return Activated(count=meter.done, refused=tuple(sorted(refused)))
 
 
 def prepare_group(work: Work, group: Group, *, policy_on: str) -> None:

@@ -60,6 +60,7 @@ def onboard_device(work: Work, device: Device) -> bool:
     A device that cannot be onboarded is failed in the journal; what stops all devices is raised as EnvironmentFault.
     """
     ended = {step for step, (_, end, _) in work.journal.steps(device.thing).items() if end is not None}
+    own = device.fingerprint.hex() if device.is_certificate else device.certificate_id
     thing = msgspec.json.decode(device.line, type=PlannedThing)
     before: list[Write] = []
     try:
@@ -67,6 +68,9 @@ def onboard_device(work: Work, device: Device) -> bool:
         for step in _steps(work):
             if step in ended:
                 continue
+            if step in (Step.CERTIFICATE, Step.ATTACH):
+                # It may have been revoked or retired since the list was matched.
+                _refuse_spent(work, device, own)
             # The step before ends in the transaction in which this one begins: one wait for the disk, not two.
             detail = device.fingerprint.hex() if step is Step.CERTIFICATE else None
             work.journal.write(*before, entries.begin(device.thing, step, at=work.clock(), detail=detail))
@@ -78,7 +82,7 @@ def onboard_device(work: Work, device: Device) -> bool:
     except UnknownOutcomeError:
         return False
     except DeviceFaultError as fault:
-        work.journal.write(entries.failed(device.thing, reason=fault.reason, remedy=fault.remedy))
+        work.journal.write(*before, entries.failed(device.thing, reason=fault.reason, remedy=fault.remedy))
         return True
     except ClientError as error:
         reason = f"AWS IoT refuses it: {code_of(error)}: {message_of(error)}"
@@ -88,6 +92,12 @@ def onboard_device(work: Work, device: Device) -> bool:
         return True
     work.journal.write(*before, entries.done(device.thing))
     return True
+
+
+def _refuse_spent(work: Work, device: Device, certificate_id: str | None) -> None:
+    found = work.journal.spent(device.key, certificate_id)
+    if found is not None:
+        raise DeviceFaultError(f"its key {found.told}", found.remedy)
 
 
 def _steps(work: Work) -> tuple[Step, ...]:
@@ -155,14 +165,22 @@ def _register(work: Work, device: Device) -> dict[str, Any]:
         if code_of(error) not in ("ResourceAlreadyExistsException", "CertificateConflictException"):
             raise
     described = work.calls.call("DescribeCertificate", certificateId=certificate_id)["certificateDescription"]
-    arn = described["certificateArn"]
+    arn, status = described["certificateArn"], described["status"]
+    if status == "REVOKED":
+        work.journal.write(*entries.seen_revoked(device.thing, device.key, certificate_id, at=work.clock()))
+        raise DeviceFaultError("AWS IoT has its certificate REVOKED", "which is for good: give the device another key")
+    if status == "PENDING_TRANSFER":
+        raise DeviceFaultError(
+            "AWS IoT is transferring its certificate to another account",
+            "cancel that (aws iot cancel-certificate-transfer), or onboard the device there",
+        )
     others = set(work.calls.call("ListPrincipalThings", principal=arn)["things"]) - {device.thing}
     if others:
         raise DeviceFaultError(
             f"AWS IoT has its certificate already, attached to {min(others)}",
             "two things would share it: find out whose it is",
         )
-    if described["status"] != work.status:
+    if status != work.status:
         work.calls.call("UpdateCertificate", certificateId=certificate_id, newStatus=work.status)
     return {"certificateArn": arn, "certificateId": certificate_id}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from operations.local.aws import ACCOUNT_ID, load
 from operations.onboarding.quotas import Quotas, read_quotas
 from operations.onboarding.run import THREADS
 from operations.project import Project
+from operations.spent import journal_name, journals_folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ def local_target(project: Project, folder: Path) -> Target:
     return Target(
         iot=local.client("iot", config=_config()),
         account=f"{ACCOUNT_ID}/{local.region}",
-        journal=journals / _name(project),
+        journal=journals / journal_name(project),
         rates=journals / "rates.sqlite",
         quotas=None,
         # Its broker knows the policies of certificates alone (docs/local-aws.md).
@@ -71,21 +71,12 @@ def aws_target(project: Project) -> Target:
     return Target(
         iot=iot,
         account=f"{account}/{region}",
-        journal=base / f"{account}-{region}" / _name(project),
+        journal=base / f"{account}-{region}" / journal_name(project),
         rates=base / "rates.sqlite",
         quotas=quotas,
         policy_on=None,
         s3=session.client("s3"),
     )
-
-
-def journals_folder() -> Path:
-    """`FLEET_JOURNAL_DIR`, else below the home folder: beside the keys, outside the project and its `make clean`."""
-    return Path(os.environ.get("FLEET_JOURNAL_DIR") or Path.home() / ".fleet" / "journal")
-
-
-def _name(project: Project) -> str:
-    return f"{project.fleet.application}-{project.environment_suffix}.sqlite"
 
 
 def _config() -> Config:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from generator import capacity, dashboard, index, naming, rules
+from generator import aws_limits, capacity, dashboard, index, naming, rules
 from generator.diagnostics import EnvironmentFault
 from generator.manifest import FleetManifest, keys_at
 from generator.plan import FleetPlan, plan_fleet
@@ -19,11 +19,11 @@ from generator.project import find_project
 from generator.schema import SCHEMA_FILE, schema_text
 from generator.validation import read_manifest
 from lib import limits, record, specs
-from lib.facilities import FACILITIES
-from lib.facilities.fleet import FLEET
 from sensor_processor import metrics
 
 ROOT = Path(__file__).parents[2]
+RECORD = record.read_record(ROOT)
+FACILITIES, FLEET = RECORD.facilities, RECORD.fleet
 
 
 def committed_plan() -> FleetPlan:
@@ -40,7 +40,7 @@ def shared_fields(spec: Any, plan: Any) -> dict[str, Any]:
 
 
 def test_generated_declarations_are_the_plan() -> None:
-    """Imported, the generated Python holds what the manifest planned, field by field."""
+    """Read as data, the generated Python holds what the manifest planned, field by field."""
     plan = committed_plan()
     assert [facility.id for facility in plan.facilities] == list(FACILITIES)
     for facility in plan.facilities:
@@ -52,7 +52,6 @@ def test_generated_declarations_are_the_plan() -> None:
         assert len(facility.groups) == len(spec.groups)
         for group, group_spec in zip(facility.groups, spec.groups, strict=True):
             assert group.device_type.id == group_spec.device_type
-            assert group.device_type.thing_type == group_spec.thing_type
             for name in ("thing_group", "policy", "policy_file", "count", "silence_s"):
                 assert getattr(group, name) == getattr(group_spec, name)
     names = ("application", "environment_suffix", "region", "account_id", "reserved_concurrency", "retention")
@@ -170,7 +169,7 @@ def test_generator_needs_no_other_program() -> None:
     code = (
         "import sys; from click.testing import CliRunner; from generator.cli import main; "
         "assert CliRunner().invoke(main, ['generate', '--check']).exit_code == 0; "
-        "print([name for name in ('boto3', 'cdktf', 'lib.specs', 'operations') if name in sys.modules])"
+        "print([name for name in ('boto3', 'cdktf', 'lib.app', 'lib.facilities', 'operations') if name in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "[]\n" == result.stdout
@@ -184,6 +183,6 @@ def test_the_index_is_the_one_that_synthesis_checks() -> None:
 def test_manifest_and_synthesis_know_the_same_limits_of_names() -> None:
     """What `fleet validate` lets through, synthesis does not refuse in the same environment."""
     assert limits.BUCKET_MAXIMUM == rules.BUCKET_NAME_MAXIMUM
-    assert limits.NAME_MAXIMA["aws_iot_provisioning_template"] == ("name", rules.TEMPLATE_NAME_MAXIMUM)
+    assert limits.NAME_MAXIMA["aws_iot_provisioning_template"] == ("name", aws_limits.TEMPLATE_NAME.max)
     # No id and no suffix has a dot.
     assert {ending for ending in limits.BUCKET_ENDINGS if "." not in ending} == set(rules.BUCKET_NAME_ENDINGS)

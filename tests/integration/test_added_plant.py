@@ -17,7 +17,7 @@ from operations.demo.places import count_registry
 from operations.local import deployment
 from operations.local.overrides import FIRST_PLAN_DRIFT
 from operations.local.states import applied_stacks, count_resources
-from operations.local.terraform import PlannedChange, Terraform, terraform_for
+from operations.local.terraform import PlannedChange, Terraform
 from tests.integration.plant import CANARIES, PASSPHRASE, SUFFIX, Plant
 from tests.integration.secrets import secret_values, secrets_in
 
@@ -65,7 +65,7 @@ def added(plant: Plant, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ad
     local, manifest = plant.local, plant.root / "fleet.yaml"
     former, files = manifest.read_text(), stack_files(plant)
     environment = local.environment(plant.environment)
-    terraform = terraform_for(environment=environment, logs=local.logs)
+    terraform = deployment.local_terraform(local, plant.environment)
     stack = local.output / "stacks" / STACK
     manifest.write_text(former.rstrip() + "\n" + MANIFEST)
     plant.fleet("generate", "--facility", FACILITY)

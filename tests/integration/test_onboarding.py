@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +20,7 @@ from cryptography import x509
 
 from operations.demo.places import count_registry
 from operations.local import deployment
-from operations.local.terraform import terraform_for
+from operations.local.strictness import DEFAULT_SPEED, SETTLING_S
 from operations.onboarding.lists.material import key_digest
 from operations.simulator.credentials import tls_context
 from tests.integration.broker import Asker
@@ -57,7 +58,7 @@ def added(plant: Plant) -> Iterator[Plant]:
     """The platform with a plant in bulk: its stack makes groups and policies, and no thing."""
     local, manifest = plant.local, plant.root / "fleet.yaml"
     former = manifest.read_text()
-    terraform = terraform_for(environment=local.environment(plant.environment), logs=local.logs)
+    terraform = deployment.local_terraform(local, plant.environment)
     stack = local.output / "stacks" / STACK
     manifest.write_text(former.rstrip() + "\n" + MANIFEST)
     plant.fleet("generate", "--facility", FACILITY)
@@ -109,6 +110,7 @@ def remove_devices(plant: Plant) -> None:
         iot.detach_policy(policyName=f"policy-{FACILITY}-press-monitor-{SUFFIX}", target=arn)
         iot.detach_thing_principal(thingName=name, principal=arn)
         iot.update_certificate(certificateId=certificate_id, newStatus="INACTIVE")
+        time.sleep(SETTLING_S / DEFAULT_SPEED)
         iot.delete_certificate(certificateId=certificate_id)
         iot.delete_thing(thingName=name)
 

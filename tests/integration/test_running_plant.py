@@ -337,7 +337,7 @@ def test_the_handler_may_do_what_it_needs(plant: Plant) -> None:
 
 
 def under_role(plant: Plant, role: str, service: str) -> Any:
-    arn = f"arn:aws:iam::000000000000:role/{role}-{SUFFIX}"
+    arn = f"arn:aws:iam::000000000000:role/{role}-itest-{plant.local.region}-{SUFFIX}"
     return RoleSession(plant.local, arn, session_name="integration").client(service)
 
 

@@ -16,14 +16,15 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from lib import facilities, settings
-from lib.facilities.fleet import FLEET
+from lib import settings
+from lib.record import read_record
 from lib.specs import FacilityAlarmsSpec, FacilitySpec, FleetSpec, ThingGroupSpec, suffixed
 
 ACCOUNT_ID = "123456789012"
 SUFFIX = "tst"
 HOST_ARCHITECTURE = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
-FOLDER = Path(facilities.__file__).parent
+RECORD = read_record(settings.PROJECT)
+FLEET, FACILITIES, FOLDER = RECORD.fleet, RECORD.facilities, RECORD.folder
 
 WITH_ALL_CSRS = "sg-01"
 WITH_SOME_CSRS = "my-jb-01"
@@ -84,7 +85,7 @@ def make_settings(**changes: Any) -> settings.Settings:
             "FLEET_LAMBDA_ARCHITECTURE": HOST_ARCHITECTURE,
         },
         fleet=FLEET,
-        facilities=facilities.FACILITIES.keys(),
+        facilities=FACILITIES.keys(),
     )
     return dataclasses.replace(base, **changes)
 
@@ -102,7 +103,7 @@ def make_csr(name: str) -> str:
 
 def thing_names(facility: str) -> list[str]:
     """The full names of a facility's things, in the order of its file."""
-    spec = facilities.FACILITIES[facility]
+    spec = FACILITIES[facility]
     lines = (FOLDER / spec.module / spec.things_file).read_text().splitlines()
     return [suffixed(json.loads(line)["name"], SUFFIX) for line in lines]
 
@@ -116,7 +117,7 @@ def write_csrs(identities: Path, facility: str, names: list[str]) -> None:
 def synthesise(chosen: settings.Settings, *, fleet: FleetSpec = FLEET) -> Stacks:
     from lib import synthesis
 
-    result = synthesis.synthesise(chosen, fleet=fleet, facilities=facilities.FACILITIES, folder=FOLDER)
+    result = synthesis.synthesise(chosen, fleet=fleet, facilities=FACILITIES, folder=FOLDER)
     return Stacks(
         outdir=chosen.outdir,
         notes=result.notes,
@@ -186,7 +187,6 @@ def facility() -> Callable[..., FacilitySpec]:
     def build(**changes: Any) -> FacilitySpec:
         group = ThingGroupSpec(
             device_type="press",
-            thing_type="thing-type-press",
             thing_group="thing-group-p1-press",
             policy="policy-p1-press",
             policy_file="press.policy.json",
@@ -205,7 +205,6 @@ def facility() -> Callable[..., FacilitySpec]:
             "thing_group": "thing-group-p1",
             "topic_rule": "rule_telemetry_p1",
             "topic_rule_file": "rule_telemetry_p1.sql",
-            "topic": "dt/app/p1/+/+/telemetry",
             "provisioning_template": "template-p1",
             "dashboard": "dashboard-p1",
             "things_file": "things.jsonl",

@@ -10,13 +10,14 @@ import pytest
 
 from lib.constructs.platform_alarms import UNKNOWN
 from lib.constructs.trail_alarms import WATCHED
-from lib.facilities import FACILITIES
-from lib.facilities.fleet import FLEET
+from lib.record import read_record
+from lib.settings import PROJECT
 from lib.specs import FacilitySpec
 from sensor_processor import batch, metrics
 
 pytestmark = pytest.mark.cdktf
-PLANTS = list(FACILITIES.values())
+RECORD = read_record(PROJECT)
+FLEET, PLANTS = RECORD.fleet, list(RECORD.facilities.values())
 TOPIC = "arn:aws:sns:ap-southeast-1:123456789012:topic-alarms-tst"
 ALARMS = "arn:aws:cloudwatch:ap-southeast-1:123456789012:alarm:alarm-*-tst"
 PATTERN_MAXIMUM = 1024

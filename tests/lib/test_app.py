@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.project import copy_programs, lifted_manifest, make_project
+from benchmarks.project import lifted_manifest, make_project
 from benchmarks.synthesis import manifest_data
 from lib.settings import PROJECT
 
@@ -37,6 +37,16 @@ def test_a_bad_setting_is_told_before_anything_is_loaded() -> None:
     assert hint.startswith("hint: Choose from my-jb-01, sg-01, th-ry-01")
 
 
+def test_without_an_account_nothing_is_synthesised(tmp_path: Path) -> None:
+    """Bucket names are global and hold the account; both ways to give it are said, exit 7."""
+    done = _app(FLEET_OUTDIR=str(tmp_path / "out"))
+    assert (done.returncode, done.stdout, list(tmp_path.iterdir())) == (7, "", [])
+    error, hint = done.stderr.splitlines()
+    assert error == "error: the AWS account is not given, and bucket names, which are global, hold it."
+    assert "`account_id` in fleet.yaml" in hint
+    assert "FLEET_ACCOUNT_ID" in hint
+
+
 @pytest.mark.cdktf
 def test_a_bad_csr_line_is_told_with_its_place(tmp_path: Path) -> None:
     """File and line, exit 7, nothing synthesised."""
@@ -45,6 +55,7 @@ def test_a_bad_csr_line_is_told_with_its_place(tmp_path: Path) -> None:
     file.write_text('{"thing":"sg-01-x-tst","csr":"none"}\n')
     done = _app(
         ENVIRONMENT_SUFFIX="tst",
+        FLEET_ACCOUNT_ID="123456789012",
         FLEET_FACILITIES="sg-01",
         FLEET_IDENTITIES=str(tmp_path / "identities"),
         FLEET_OUTDIR=str(tmp_path / "out"),
@@ -74,17 +85,20 @@ def test_one_facility_is_synthesised_into_a_folder_that_is_not_there_yet(
     assert synthesised == ["endpoint-tst", "facility-sg-01-tst", "tap-tst"]
 
 
-def test_a_declaration_edited_by_hand_stops_before_it_runs(tmp_path: Path) -> None:
-    """Declarations are code; one that is not the index's is never imported. Exit 4, file and command."""
-    declarations = copy_programs(tmp_path) / "lib" / "facilities"
-    shutil.copytree(PROJECT / "lib" / "facilities", declarations)
-    with (declarations / "sg_01" / "__init__.py").open("a") as module:
-        module.write("raise SystemExit('imported')\n")
-    done = _app(tmp_path)
-    assert (done.returncode, done.stdout) == (4, "")
-    error, hint = done.stderr.splitlines()
-    assert error == "error: lib/facilities/sg_01/__init__.py is not what was generated."
-    assert hint.startswith("hint: Run `fleet generate --check`")
+def test_the_project_is_that_of_the_current_folder(tmp_path: Path) -> None:
+    """A manifest and its record are a project: no package of this tool lies in it, and a folder without is refused."""
+    (tmp_path / "here").mkdir()
+    done = _app(tmp_path / "here")
+    assert (done.returncode, done.stdout) == (7, "")
+    assert done.stderr.startswith(f"error: there is no fleet.yaml in {tmp_path / 'here'} or in a folder above it.")
+    (tmp_path / "fleet.yaml").touch()
+    done = _app(tmp_path / "here")
+    assert (done.returncode, done.stderr.splitlines()[0]) == (4, "error: lib/facilities/.generated.json is missing.")
+    shutil.copytree(PROJECT / "lib" / "facilities", tmp_path / "lib" / "facilities")
+    done = _app(tmp_path / "here", FLEET_FACILITIES="nowhere")
+    assert (
+        done.stderr.splitlines()[1] == "hint: Choose from my-jb-01, sg-01, th-ry-01; `fleet generate` makes new ones."
+    )
 
 
 def test_a_bucket_that_s3_would_refuse_is_told_with_the_manifests_line(tmp_path: Path) -> None:

@@ -4,23 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hypothesis import given
-from hypothesis import strategies as st
-
-from lib.documents import read_document, read_statement, terraform_literal
-
-
-def _as_terraform_reads(text: str) -> str:
-    return text.replace("$${", "${").replace("%%{", "%{")
-
-
-@given(st.text(alphabet="${}%ab", max_size=8))
-def test_terraform_gives_back_what_was_escaped(text: str) -> None:
-    """No `${` or `%{` is left for Terraform to evaluate, and its reading is the text."""
-    literal = terraform_literal(text)
-    assert literal.count("${") == literal.count("$${")
-    assert literal.count("%{") == literal.count("%%{")
-    assert _as_terraform_reads(literal) == text
+from lib.documents import read_document, read_statement
 
 
 def test_tokens_are_filled_after_escaping(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def test_every_kind_of_event_is_archived_by_a_rule(stacks: Any, event: Any) -> N
     (action,) = rule["s3"]
     assert action["bucket_name"] == "bucket-mfg-raw-archive-123456789012-tst"
     assert action["key"] == (
-        f'{event.prefix}/date=$${{parse_time("yyyy-MM-dd", timestamp())}}/$${{timestamp()}}-$${{traceid()}}.json'
+        f'{event.prefix}/date=$${{parse_time("yyyy-MM-dd", timestamp())}}/$${{timestamp()}}-$${{newuuid()}}.json'
     )
     assert rule["error_action"]["cloudwatch_logs"]["role_arn"] == "${aws_iam_role.role-event-errors.arn}"
     assert event.topic.split("/")[event.level - 1] in ("+", "#")
@@ -102,7 +102,7 @@ def test_certificates_are_audited_where_it_is_asked_for(stacks: Any, records: An
     made = platform.of("aws_cloudcontrolapi_resource")
     settings, schedule = (json.loads(made[f"certificate-audit{end}"]["desired_state"]) for end in ("", "-daily"))
     assert settings["AccountId"] == "123456789012"
-    assert settings["RoleArn"] == "arn:aws:iam::123456789012:role/role-certificate-audit-tst"
+    assert settings["RoleArn"] == "arn:aws:iam::123456789012:role/role-certificate-audit-mfg-ap-southeast-1-tst"
     assert settings["AuditCheckConfigurations"] == {
         "DeviceCertificateExpiringCheck": {"Enabled": True, "Configuration": {"CertExpirationThresholdInDays": "30"}}
     }

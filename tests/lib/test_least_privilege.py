@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from moto.iam.aws_managed_policies import aws_managed_policies_data
+
+from generator import naming
 
 pytestmark = pytest.mark.cdktf
 
@@ -28,11 +31,12 @@ def test_no_policy_allows_a_wildcard_action(stacks: Any) -> None:
     assert [name for name, statement in statements.items() if "*" in "".join(statement["Action"])] == []
 
 
-def test_only_traces_and_new_certificates_go_to_any_resource(stacks: Any) -> None:
-    """X-Ray and a certificate that does not exist yet have no resource; everything else names its own."""
+def test_only_traces_and_what_registers_devices_go_to_any_resource(stacks: Any) -> None:
+    """X-Ray, and eight actions of AWS IoT's, have no resource to name; everything else names its own."""
     statements = dict(_allowed(stacks, "aws_iam_role_policy"))
     assert [name for name, statement in statements.items() if statement["Resource"] == "*"] == [
-        "role-bulk-registration-policy/MakeCertificates",
+        "role-bulk-registration-policy/RegisterAndAttach",
+        "role-fleet-provisioning-policy/RegisterAndAttach",
         "role-sensor-processor-policy/Trace",
     ]
 
@@ -48,8 +52,8 @@ def test_every_use_of_a_key_names_service_and_context(stacks: Any) -> None:
         assert statement["Resource"].startswith("${aws_kms_key.")
 
 
-def test_every_service_trust_but_lambdas_names_account_and_source(stacks: Any) -> None:
-    """No other account can make a service act as one of these roles."""
+def test_every_trust_names_account_and_source_where_the_service_sends_them(stacks: Any) -> None:
+    """No other account can make AWS IoT act as one of its roles; Lambda and CloudTrail refuse such a condition."""
     trusts = {
         role: json.loads(body["assume_role_policy"])["Statement"]
         for role, body in stacks.platform.of("aws_iam_role").items()
@@ -65,7 +69,9 @@ def test_every_service_trust_but_lambdas_names_account_and_source(stacks: Any) -
         "role-trail-logs": ["cloudtrail.amazonaws.com"],
     }
     for role, (statement,) in trusts.items():
-        if role != "role-sensor-processor":
+        if role in ("role-sensor-processor", "role-trail-logs"):
+            assert "Condition" not in statement
+        else:
             assert statement["Condition"]["StringEquals"] == {"aws:SourceAccount": "123456789012"}
             assert ":123456789012:" in statement["Condition"]["ArnLike"]["aws:SourceArn"]
 
@@ -92,7 +98,7 @@ def test_bulk_registration_reaches_this_environment_alone(stacks: Any) -> None:
         "arn:aws:s3:::bucket-mfg-raw-archive-123456789012-tst/bulk-registration/*/*"
         == (statements.pop("ReadParameterFiles")["Resource"])
     )
-    del statements["DecryptParameterFiles"], statements["MakeCertificates"]
+    del statements["DecryptParameterFiles"], statements["RegisterAndAttach"]
     arns = {arn for each in statements.values() for arn in [each["Resource"]] if isinstance(arn, str)}
     arns |= {arn for each in statements.values() if isinstance(each["Resource"], list) for arn in each["Resource"]}
     prefix = "arn:aws:iot:ap-southeast-1:123456789012"
@@ -103,8 +109,32 @@ def test_bulk_registration_reaches_this_environment_alone(stacks: Any) -> None:
 def test_provisioning_reaches_this_environment_alone(stacks: Any) -> None:
     """Things and groups that it touches end in the environment's suffix; certificates have no name to bind."""
     arns = set()
-    for statement in stacks.platform.statements("aws_iam_role_policy", "role-fleet-provisioning-policy").values():
+    statements = stacks.platform.statements("aws_iam_role_policy", "role-fleet-provisioning-policy")
+    del statements["RegisterAndAttach"]
+    for statement in statements.values():
         resources = statement["Resource"]
         arns |= {resources} if isinstance(resources, str) else set(resources)
     prefix = "arn:aws:iot:ap-southeast-1:123456789012"
-    assert arns == {f"{prefix}:thing/*-tst", f"{prefix}:thinggroup/thing-group-*-tst", f"{prefix}:cert/*"}
+    names = ("thing/*", "thinggroup/thing-group-*", "thingtype/thing-type-*", "policy/policy-*")
+    assert arns == {*(f"{prefix}:{name}-tst" for name in names), f"{prefix}:cert/*"}
+
+
+def test_registration_may_do_what_awss_own_policy_allows_but_for_what_no_template_does(stacks: Any) -> None:
+    """AWSIoTThingsRegistration has 30 actions; eight that no template here needs are left out, none is added."""
+    left_out = {
+        *("CreatePolicy", "RegisterCertificate", "DetachPolicy", "DetachThingPrincipal", "RemoveThingFromThingGroup"),
+        *("AddThingToBillingGroup", "DescribeBillingGroup", "RemoveThingFromBillingGroup"),
+    }
+    managed = json.loads(aws_managed_policies_data)["AWSIoTThingsRegistration"]["Document"]["Statement"][0]["Action"]
+    assert len(managed) == 30
+    for role in ("role-fleet-provisioning", "role-bulk-registration"):
+        statements = stacks.platform.statements("aws_iam_role_policy", f"{role}-policy").values()
+        actions = {action for each in statements for action in each["Action"] if action.startswith("iot:")}
+        assert actions == set(managed) - {f"iot:{name}" for name in left_out}
+
+
+def test_role_names_hold_application_and_region(stacks: Any) -> None:
+    """Roles are global in an account: two regions, or two applications, with one suffix have roles of their own."""
+    roles = {id_: role["name"] for id_, role in stacks.platform.of("aws_iam_role").items()}
+    assert roles == {id_: f"{id_}-mfg-ap-southeast-1-tst" for id_ in roles}
+    assert max(roles, key=len) == naming.LONGEST_ROLE

@@ -41,15 +41,17 @@ def test_the_function_traces_and_keeps_its_failures(stacks) -> None:
 
 def test_the_processor_understands_its_environment(stacks, tmp_path: Path) -> None:
     """Its own settings parse what the stack gives it, with the catalogue of the zip."""
-    from lib.facilities.fleet import FLEET
     from lib.packaging import catalogue
+    from lib.record import read_record
+    from lib.settings import PROJECT
 
-    (tmp_path / "catalogue.json").write_bytes(catalogue(FLEET))
+    fleet = read_record(PROJECT).fleet
+    (tmp_path / "catalogue.json").write_bytes(catalogue(fleet))
     variables = stacks.platform.one("aws_lambda_function", "function-sensor-processor")["environment"]["variables"]
     settings = read_settings(variables, default_catalogue=tmp_path / "catalogue.json")
     assert (settings.environment_suffix, settings.metrics_namespace, settings.log_level) == ("tst", "Fleet/tst", "INFO")
     kept = settings.retention
-    assert FLEET.history == HistorySpec(
+    assert fleet.history == HistorySpec(
         minute_days=kept.minutes, hour_days=kept.hours, day_days=kept.days, anomaly_days=kept.anomalies
     )
     assert variables["READINGS_TABLE"] == "${aws_dynamodb_table.table-readings.name}"

@@ -6,10 +6,6 @@ import json
 
 import pytest
 
-from lib.constructs import telemetry_archive
-from lib.facilities import FACILITIES
-from lib.settings import PROJECT
-
 pytestmark = pytest.mark.cdktf
 ARCHIVE = "arn:aws:s3:::bucket-mfg-raw-archive-123456789012-tst"
 BUCKETS = ("bucket-access-logs", "bucket-audit-trail", "bucket-raw-archive")
@@ -89,31 +85,40 @@ def test_every_bucket_cleans_up_after_itself(stacks, bucket: str) -> None:
 
 
 def test_raw_readings_cool_down_and_never_expire(stacks) -> None:
-    """Intelligent-Tiering after 30 days, Glacier after 90, small objects too."""
+    """Intelligent-Tiering after 30 days, Glacier after 90, from 128 kB on: smaller ones cost more than they save."""
     lifecycle = stacks.platform.one("aws_s3_bucket_lifecycle_configuration", "bucket-raw-archive-lifecycle")
     assert lifecycle["rule"][1] == {
         "id": "cool-down",
         "status": "Enabled",
-        "filter": [{"prefix": "raw/"}],
+        "filter": [{"and": [{"prefix": "raw/", "object_size_greater_than": 131_071}]}],
         "transition": [
             {"days": 30, "storage_class": "INTELLIGENT_TIERING"},
             {"days": 90, "storage_class": "GLACIER"},
         ],
     }
-    assert lifecycle["transition_default_minimum_object_size"] == "varies_by_storage_class"
+    assert lifecycle["transition_default_minimum_object_size"] == "all_storage_classes_128K"
     assert {rule["id"]: rule["expiration"] for rule in lifecycle["rule"] if "expiration" in rule} == {
         "bulk-registration": [{"days": 35}]
     }
 
 
-def test_the_platform_cools_down_as_every_plant_declares() -> None:
-    """The bucket's one lifecycle and the plants' approved prefixes say the same days."""
-    for facility in FACILITIES.values():
-        declared = json.loads((PROJECT / "lib" / "facilities" / facility.module / "prefixes.json").read_text())
-        assert declared["lifecycle"] == {
-            "intelligent_tiering_after_days": telemetry_archive.INTELLIGENT_TIERING_AFTER_DAYS,
-            "glacier_after_days": telemetry_archive.GLACIER_AFTER_DAYS,
-        }
+def test_the_archive_takes_no_object_under_another_key(stacks) -> None:
+    """Everyone is denied a foreign key, encryption without a key, other kinds and customers' keys; no header passes."""
+    statements = stacks.platform.statements("aws_s3_bucket_policy", "bucket-raw-archive-policy")
+    header = "s3:x-amz-server-side-encryption"
+    key = f"{header}-aws-kms-key-id"
+    assert {sid: s["Condition"] for sid, s in statements.items() if header in json.dumps(s)} == {
+        "DenyForeignKeys": {"Null": {key: "false"}, "StringNotEquals": {key: "${aws_kms_key.key-data.arn}"}},
+        "DenyEncryptionWithoutKey": {"Null": {header: "false", key: "true"}},
+        "DenyOtherEncryption": {"Null": {header: "false"}, "StringNotEquals": {header: "aws:kms"}},
+        "DenyCustomerKeys": {"Null": {f"{header}-customer-algorithm": "false"}},
+    }
+    for sid in ("DenyForeignKeys", "DenyEncryptionWithoutKey", "DenyOtherEncryption", "DenyCustomerKeys"):
+        statement = statements[sid]
+        assert (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", ["s3:PutObject"])
+        assert statement["Resource"] == f"{ARCHIVE}/*"
+    for bucket in ("bucket-access-logs", "bucket-audit-trail"):  # S3 and CloudTrail choose their own there
+        assert header not in stacks.platform.one("aws_s3_bucket_policy", f"{bucket}-policy")["policy"]
 
 
 def test_rule_errors_may_be_stored_and_nothing_else(stacks) -> None:

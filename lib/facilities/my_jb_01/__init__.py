@@ -14,7 +14,6 @@ FACILITY = FacilitySpec(
     thing_group='thing-group-my-jb-01',
     topic_rule='rule_telemetry_my_jb_01',
     topic_rule_file='rule_telemetry_my_jb_01.sql',
-    topic='dt/mfg/my-jb-01/+/+/telemetry',
     provisioning_template='template-my-jb-01',
     dashboard='dashboard-my-jb-01',
     things_file='things.jsonl',
@@ -33,7 +32,6 @@ FACILITY = FacilitySpec(
     groups=(
         ThingGroupSpec(
             device_type='boiler',
-            thing_type='thing-type-boiler',
             thing_group='thing-group-my-jb-01-boiler',
             policy='policy-my-jb-01-boiler',
             policy_file='boiler.policy.json',
@@ -42,7 +40,6 @@ FACILITY = FacilitySpec(
         ),
         ThingGroupSpec(
             device_type='compressor',
-            thing_type='thing-type-compressor',
             thing_group='thing-group-my-jb-01-compressor',
             policy='policy-my-jb-01-compressor',
             policy_file='compressor.policy.json',
@@ -51,7 +48,6 @@ FACILITY = FacilitySpec(
         ),
         ThingGroupSpec(
             device_type='conveyor',
-            thing_type='thing-type-conveyor',
             thing_group='thing-group-my-jb-01-conveyor',
             policy='policy-my-jb-01-conveyor',
             policy_file='conveyor.policy.json',
@@ -60,7 +56,6 @@ FACILITY = FacilitySpec(
         ),
         ThingGroupSpec(
             device_type='press-monitor',
-            thing_type='thing-type-press-monitor',
             thing_group='thing-group-my-jb-01-press-monitor',
             policy='policy-my-jb-01-press-monitor',
             policy_file='press-monitor.policy.json',

@@ -14,7 +14,6 @@ FACILITY = FacilitySpec(
     thing_group='thing-group-sg-01',
     topic_rule='rule_telemetry_sg_01',
     topic_rule_file='rule_telemetry_sg_01.sql',
-    topic='dt/mfg/sg-01/+/+/telemetry',
     provisioning_template='template-sg-01',
     dashboard='dashboard-sg-01',
     things_file='things.jsonl',
@@ -35,7 +34,6 @@ FACILITY = FacilitySpec(
     groups=(
         ThingGroupSpec(
             device_type='cnc-spindle',
-            thing_type='thing-type-cnc-spindle',
             thing_group='thing-group-sg-01-cnc-spindle',
             policy='policy-sg-01-cnc-spindle',
             policy_file='cnc-spindle.policy.json',
@@ -44,7 +42,6 @@ FACILITY = FacilitySpec(
         ),
         ThingGroupSpec(
             device_type='compressor',
-            thing_type='thing-type-compressor',
             thing_group='thing-group-sg-01-compressor',
             policy='policy-sg-01-compressor',
             policy_file='compressor.policy.json',
@@ -53,7 +50,6 @@ FACILITY = FacilitySpec(
         ),
         ThingGroupSpec(
             device_type='conveyor',
-            thing_type='thing-type-conveyor',
             thing_group='thing-group-sg-01-conveyor',
             policy='policy-sg-01-conveyor',
             policy_file='conveyor.policy.json',
@@ -62,7 +58,6 @@ FACILITY = FacilitySpec(
         ),
         ThingGroupSpec(
             device_type='press-monitor',
-            thing_type='thing-type-press-monitor',
             thing_group='thing-group-sg-01-press-monitor',
             policy='policy-sg-01-press-monitor',
             policy_file='press-monitor.policy.json',

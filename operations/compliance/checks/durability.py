@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from operations.compliance.estate import Estate, block_of, blocks_of, name_of
+from operations.compliance.estate import Body, Estate, block_of, blocks_of, name_of
 from operations.compliance.findings import Check, Observation, saw, unless
 
 STREAM_HOURS = 168
 GLACIER_DAYS = 90
+SMALL_BYTES = 128 * 1024
+SMALL_STAY = "all_storage_classes_128K"
+"""S3 moves smaller objects only if a rule's filter or the configuration says so; each then costs a request and 40 kB of
+overhead: https://docs.aws.amazon.com/AmazonS3/latest/userguide/lifecycle-transition-general-considerations.html"""
 RUNTIME = "python3.11"
 
 PUBLIC_ACCESS = ("block_public_acls", "block_public_policy", "ignore_public_acls", "restrict_public_buckets")
@@ -91,24 +95,45 @@ def _archive_tiering(estate: Estate) -> Iterator[Observation]:
     for bucket in estate.of("aws_s3_bucket"):
         if ARCHIVE not in str(name_of(bucket)):
             continue
+        lifecycles = estate.belonging("aws_s3_bucket_lifecycle_configuration", "bucket", bucket)
+        rules = [
+            rule
+            for each in lifecycles
+            for rule in each.blocks("rule")
+            if rule.get("status") == "Enabled" and blocks_of(rule, "transition")
+        ]
         moves = {
             transition.get("storage_class"): transition.get("days")
-            for each in estate.belonging("aws_s3_bucket_lifecycle_configuration", "bucket", bucket)
-            for rule in each.blocks("rule")
-            if rule.get("status") == "Enabled" and block_of(rule, "filter").get("prefix") == "raw/"
+            for rule in rules
+            if _filter(rule).get("prefix") == "raw/"
             for transition in blocks_of(rule, "transition")
         }
         days = moves.get("GLACIER")
+        least = [_filter(rule).get("object_size_greater_than") or 0 for rule in rules]
+        wholly = [each.body.get("transition_default_minimum_object_size", SMALL_STAY) for each in lifecycles]
         yield saw(
             bucket,
             "lifecycle",
             unless("INTELLIGENT_TIERING" in moves, "does not use Intelligent-Tiering"),
             unless(days == GLACIER_DAYS, f"goes to Glacier after {days} days, not {GLACIER_DAYS}"),
+            unless(
+                all(each >= SMALL_BYTES - 1 for each in least),
+                "moves objects under 128 kB, which costs more than it saves",
+            ),
+            unless(
+                all(each == SMALL_STAY for each in wholly), "moves small objects where a rule does not say otherwise"
+            ),
         )
     for tiering in estate.of("aws_s3_bucket_intelligent_tiering_configuration"):
         tiers = {block.get("access_tier") for block in tiering.blocks("tiering")}
         is_on = tiering.body.get("status", "Enabled") == "Enabled" and "ARCHIVE_ACCESS" in tiers
         yield saw(tiering, "tiering", unless(is_on, "never sinks to an archive tier"))
+
+
+def _filter(rule: Body) -> Body:
+    """The conditions of a rule's filter; several stand in one `and`."""
+    conditions = block_of(rule, "filter")
+    return block_of(conditions, "and") or conditions
 
 
 def _failures_kept(estate: Estate) -> Iterator[Observation]:
@@ -166,7 +191,7 @@ CHECKS = (
     Check(id="bucket-lifecycle", demand="Buckets clean up after themselves", look=_bucket_lifecycle),
     Check(
         id="archive-tiering",
-        demand="The archive uses Intelligent-Tiering and goes to Glacier after 90 days",
+        demand="The archive uses Intelligent-Tiering and goes to Glacier after 90 days, from 128 kB an object on",
         look=_archive_tiering,
     ),
     Check(id="failures-kept", demand="What cannot be processed is kept, record by record", look=_failures_kept),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 
-from operations.compliance.estate import Body, Estate, Resource, block_of
+from operations.compliance.estate import Body, Estate, Resource, block_of, made_up_id, name_of
 from operations.compliance.findings import Check, Observation, saw, unless
+from operations.compliance.policies import Statement, read_statements
 
 KEY_OF: dict[str, tuple[str, ...]] = {
     "aws_kinesis_stream": ("kms_key_id",),
@@ -19,6 +21,31 @@ KEY_OF: dict[str, tuple[str, ...]] = {
 """What keeps data, and where it names its key; buckets have a resource of its own for that."""
 
 ROTATION_DAYS = 365
+
+ARCHIVE = "raw-archive"
+"""Part of the name of the bucket that keeps every message."""
+
+HEADER = "s3:x-amz-server-side-encryption"
+"""The condition key of the header by which a writer asks for encryption, and the beginning of those beside it."""
+
+KEY, CUSTOMER = "-aws-kms-key-id", "-customer-algorithm"
+OWN = "own"
+FOREIGN = "arn:aws:kms:eu-west-1:999999999999:key/11111111-2222-3333-4444-555555555555"
+
+OWN_WRITES: dict[str, dict[str, str]] = {
+    "that asks for no encryption": {},
+    "under its own key": {"": "aws:kms", KEY: OWN},
+}
+FOREIGN_WRITES: dict[str, dict[str, str]] = {
+    "under a foreign key": {"": "aws:kms", KEY: FOREIGN},
+    "under a foreign key, twice": {"": "aws:kms:dsse", KEY: FOREIGN},
+    "that names a foreign key only": {KEY: FOREIGN},
+    "under AWS's own key": {"": "aws:kms"},
+    "by SSE-S3": {"": "AES256"},
+    "by another kind of its own key": {"": "aws:kms:dsse", KEY: OWN},
+    "under a customer's key": {CUSTOMER: "AES256"},
+}
+"""What a writer asks for, by the ends of the condition keys."""
 
 
 def _keys_rotate(estate: Estate) -> Iterator[Observation]:
@@ -74,6 +101,60 @@ def _buckets_encrypted(estate: Estate) -> Iterator[Observation]:
         )
 
 
+def _archive_writes(estate: Estate) -> Iterator[Observation]:
+    """Requests that S3 might get, held against the denials in the bucket's policy."""
+    for bucket in estate.of("aws_s3_bucket"):
+        if ARCHIVE not in str(name_of(bucket)):
+            continue
+        texts = [
+            str(each.body.get("policy", "")) for each in estate.belonging("aws_s3_bucket_policy", "bucket", bucket)
+        ]
+        denials = [
+            statement
+            for text in texts
+            for statement in read_statements(text)
+            if _denies_writes(statement, f"arn:aws:s3:::{name_of(bucket)}/*")
+        ]
+        own = _own_key_arn(estate, bucket, " ".join(texts))
+        taken = [how for how, asked in OWN_WRITES.items() if _is_denied(denials, asked, own)]
+        let_in = [how for how, asked in FOREIGN_WRITES.items() if not _is_denied(denials, asked, own)]
+        yield saw(
+            bucket,
+            "policy",
+            unless(not taken, f"refuses a write {' and '.join(taken)}"),
+            unless(not let_in, f"takes a write {' and '.join(let_in)}"),
+        )
+
+
+def _denies_writes(statement: Statement, objects: str) -> bool:
+    """Whether it is a denial of writes for everybody, by encryption alone; of transport there are others."""
+    return (
+        not statement.is_allow
+        and not statement.inverted
+        and "*" in [value for _, value in statement.principals]
+        and bool({"s3:PutObject", "s3:*"} & set(statement.actions))
+        and objects in statement.resources
+        and all(condition.key.startswith(HEADER) for condition in statement.conditions)
+    )
+
+
+def _is_denied(denials: Iterable[Statement], asked: Mapping[str, str], own: str) -> bool:
+    request = {f"{HEADER}{name}": own if value == OWN else value for name, value in asked.items()}
+    return any(statement.applies_to(request) for statement in denials)
+
+
+def _own_key_arn(estate: Estate, bucket: Resource, policy: str) -> str:
+    """The ARN of the bucket's default key, as `policy` names it; one that matches nothing where it names another."""
+    for each in estate.belonging("aws_s3_bucket_server_side_encryption_configuration", "bucket", bucket):
+        for rule in each.blocks("rule"):
+            value = block_of(rule, "apply_server_side_encryption_by_default").get("kms_master_key_id")
+            key = estate.target(each, value)
+            found = re.search(rf"arn:aws:kms:[\w-]+:\d+:key/{made_up_id(key.address)}", policy) if key else None
+            if found:
+                return found[0]
+    return "the key of the bucket"
+
+
 def _log_targets(estate: Estate) -> list[Resource]:
     return [
         bucket
@@ -106,5 +187,10 @@ CHECKS = (
         id="bucket-encrypted",
         demand="Buckets are encrypted by an own key, those for access logs by SSE-S3",
         look=_buckets_encrypted,
+    ),
+    Check(
+        id="archive-own-key",
+        demand="The archive takes no object under another key or by another kind of encryption",
+        look=_archive_writes,
     ),
 )

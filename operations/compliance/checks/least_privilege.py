@@ -11,10 +11,21 @@ from operations.compliance.policies import POLICY_ATTRIBUTES, Kind, Policy, Stat
 WITHOUT_RESOURCE = (
     frozenset({"xray:PutTraceSegments", "xray:PutTelemetryRecords"}),
     frozenset({"iot:ListCertificates"}),
-    frozenset({"iot:CreateCertificateFromCsr", "iot:RegisterThing"}),
+    frozenset(
+        {
+            "iot:RegisterThing",
+            "iot:CreateCertificateFromCsr",
+            "iot:AttachThingPrincipal",
+            "iot:ListThingPrincipals",
+            "iot:ListPrincipalThings",
+            "iot:ListPrincipalPolicies",
+            "iot:ListPolicyPrincipals",
+            "iot:ListAttachedPolicies",
+        }
+    ),
 )
-"""What has no resource to name, each alone in its statement: traces, the list that an audit of certificates needs, and
-certificates that do not exist yet.
+"""What has no resource to name, each set alone in its statement: traces, the list that an audit of certificates needs,
+and what a template makes, attaches and looks up as it registers a device.
 https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsx-ray.html and list_awsiot.html
 """
 
@@ -57,7 +68,7 @@ def _policies_are_whole(estate: Estate) -> Iterator[Observation]:
             policy.resource,
             policy.attribute,
             unless(policy.statements, "is no literal policy"),
-            unless("${aws_" not in policy.text, "holds a reference that planning.ARNS does not know"),
+            unless("${aws_" not in policy.text, "holds a reference that references.ARNS does not know"),
         )
     for resource in estate.resources:
         known = POLICY_ATTRIBUTES.get(resource.type, ("",))[0]

@@ -8,10 +8,14 @@ from operations.compliance.estate import Estate, Resource
 from operations.compliance.findings import Check, Observation, saw, unless
 from operations.compliance.policies import POLICY_ATTRIBUTES, Kind, Statement, policies, read_statements
 
-WITHOUT_SOURCE = frozenset({"lambda.amazonaws.com"})
-"""Lambda assumes a role for the function that it is given to, and sends no source:
+WITHOUT_SOURCE = frozenset({"lambda.amazonaws.com", "cloudtrail.amazonaws.com"})
+"""Services that send neither source nor source account when they assume a role: a trust that asks for them shuts the
+service out. CreateTrail then answers InvalidCloudWatchLogsRoleArnException.
 https://docs.aws.amazon.com/lambda/latest/dg/lambda-intro-execution-role.html
+https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-required-policy-for-cloudwatch-logs.html
 """
+
+SOURCE_KEYS = ("aws:SourceAccount", "aws:SourceArn")
 
 POLICY_OF = {
     "aws_s3_bucket": ("aws_s3_bucket_policy", "bucket"),
@@ -34,12 +38,15 @@ def _trust_is_bound(estate: Estate) -> Iterator[Observation]:
             services = statement.principals_of("Service")
             others = [f"{kind}: {value}" for kind, value in statement.principals if kind != "Service"]
             is_open = set(services) - WITHOUT_SOURCE
+            asked = [key for key in SOURCE_KEYS if statement.is_about(key)]
+            shut_out = sorted(set(services) & WITHOUT_SOURCE) if asked else []
             yield saw(
                 policy.resource,
                 f"{policy.attribute}/{statement.sid}",
                 unless(not others, f"trusts {', '.join(others)}"),
                 unless(not is_open or statement.bound("aws:SourceAccount"), "does not name the source account"),
                 unless(not is_open or statement.bound("aws:SourceArn"), "does not name the source"),
+                unless(not shut_out, f"asks {', '.join(shut_out)} for {', '.join(asked)}, which it does not send"),
                 unless(set(statement.actions) == {"sts:AssumeRole"}, "allows more than sts:AssumeRole"),
             )
 
@@ -111,7 +118,7 @@ def _holds(statement: Statement, operator: str, key: str, value: str) -> bool:
 CHECKS = (
     Check(
         id="trust-bound",
-        demand="Every role but Lambda's trusts one service, for one account and source",
+        demand="Every role trusts one service: for one account and source, where that service sends them",
         look=_trust_is_bound,
     ),
     Check(

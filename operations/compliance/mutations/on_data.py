@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from operations.compliance.mutations.edits import Mutation, added, drop, edited, mutation, put, removed
+from operations.compliance.mutations.edits import (
+    Mutation,
+    added,
+    denied,
+    drop,
+    edited,
+    in_statement,
+    mutation,
+    put,
+    removed,
+    without_statement,
+)
 
 ARCHIVE = "bucket-raw-archive"
 LIFECYCLE = "aws_s3_bucket_lifecycle_configuration"
 ENCRYPTION = "aws_s3_bucket_server_side_encryption_configuration"
 TABLE, STREAM, FUNCTION = "aws_dynamodb_table", "aws_kinesis_stream", "aws_lambda_function"
+POLICY = "aws_s3_bucket_policy"
 MAPPING, GROUP = "aws_lambda_event_source_mapping", "aws_cloudwatch_log_group"
 
 DEFAULT = "rule.0.apply_server_side_encryption_by_default.0"
@@ -101,7 +113,80 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "archive-tiering",
         "the archive's rule is about another prefix",
-        edited(LIFECYCLE, put("rule.1.filter.0.prefix", "rough/"), id_=f"{ARCHIVE}-lifecycle"),
+        edited(LIFECYCLE, put("rule.1.filter.0.and.0.prefix", "rough/"), id_=f"{ARCHIVE}-lifecycle"),
+    ),
+    mutation(
+        "archive-tiering",
+        "small objects go to Glacier, too",
+        edited(LIFECYCLE, drop("rule.1.filter.0.and.0.object_size_greater_than"), id_=f"{ARCHIVE}-lifecycle"),
+    ),
+    mutation(
+        "archive-tiering",
+        "objects of a kilobyte go to Glacier",
+        edited(LIFECYCLE, put("rule.1.filter.0.and.0.object_size_greater_than", 1024), id_=f"{ARCHIVE}-lifecycle"),
+    ),
+    mutation(
+        "archive-tiering",
+        "objects of every size are moved by default",
+        edited(
+            LIFECYCLE,
+            put("transition_default_minimum_object_size", "varies_by_storage_class"),
+            id_=f"{ARCHIVE}-lifecycle",
+        ),
+    ),
+    mutation(
+        "archive-tiering",
+        "another rule moves quarantined messages of every size",
+        edited(
+            LIFECYCLE,
+            put("rule.0.transition", [{"days": 90, "storage_class": "GLACIER"}]),
+            id_=f"{ARCHIVE}-lifecycle",
+        ),
+    ),
+    mutation(
+        "archive-own-key",
+        "the archive takes objects under a foreign key",
+        without_statement(POLICY, where=denied("DenyForeignKeys")),
+    ),
+    mutation(
+        "archive-own-key",
+        "the archive takes objects under AWS's own key",
+        without_statement(POLICY, where=denied("DenyEncryptionWithoutKey")),
+    ),
+    mutation(
+        "archive-own-key",
+        "the archive takes other kinds of encryption",
+        without_statement(POLICY, where=denied("DenyOtherEncryption")),
+    ),
+    mutation(
+        "archive-own-key",
+        "the archive takes objects under a customer's key",
+        without_statement(POLICY, where=denied("DenyCustomerKeys")),
+    ),
+    mutation(
+        "archive-own-key",
+        "the archive refuses writers that ask for no encryption",
+        in_statement(POLICY, drop("Condition.Null"), where=denied("DenyForeignKeys")),
+    ),
+    mutation(
+        "archive-own-key",
+        "the archive takes another key than its own",
+        in_statement(
+            POLICY,
+            put(
+                "Condition.StringNotEquals",
+                {
+                    "s3:x-amz-server-side-encryption-aws-kms-key-id": "arn:aws:kms:eu-west-1:999999999999:key/"
+                    "11111111-2222-3333-4444-555555555555"
+                },
+            ),
+            where=denied("DenyForeignKeys"),
+        ),
+    ),
+    mutation(
+        "archive-own-key",
+        "foreign keys are denied below one prefix only",
+        in_statement(POLICY, put("Resource", "arn:aws:s3:::bucket/raw/*"), where=denied("DenyForeignKeys")),
     ),
     mutation(
         "archive-tiering",

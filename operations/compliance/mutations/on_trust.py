@@ -46,6 +46,36 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "trust-bound",
+        "the trail's role asks for a source, which CloudTrail does not send",
+        in_statement(
+            TRUST,
+            put("Condition", {"ArnLike": {"aws:SourceArn": "arn:aws:cloudtrail:ap-southeast-1:123456789012:trail/t"}}),
+            where=any_statement,
+            id_="role-trail-logs",
+        ),
+    ),
+    mutation(
+        "trust-bound",
+        "the trail's role asks for an account, which CloudTrail does not send",
+        in_statement(
+            TRUST,
+            put("Condition", {"StringEquals": {"aws:SourceAccount": "123456789012"}}),
+            where=any_statement,
+            id_="role-trail-logs",
+        ),
+    ),
+    mutation(
+        "trust-bound",
+        "the function's role asks for a source, which Lambda does not send",
+        in_statement(
+            TRUST,
+            put("Condition", {"ArnLikeIfExists": {"AWS:SourceArn": "arn:aws:lambda:*:123456789012:function:*"}}),
+            where=any_statement,
+            id_="role-sensor-processor",
+        ),
+    ),
+    mutation(
+        "trust-bound",
         "a role lets its session be tagged",
         in_statement(TRUST, put("Action", ["sts:AssumeRole", "sts:TagSession"]), where=any_statement),
     ),

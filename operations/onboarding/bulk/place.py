@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 from generator.diagnostics import EnvironmentFault
@@ -22,7 +21,7 @@ def platform_names(project: Project, account: str) -> PlatformNames:
         suffix=project.environment_suffix,
         region=region,
         account_id=account_id,
-        bucket_account_id=os.environ.get("FLEET_ACCOUNT_ID") or project.fleet.account_id,
+        bucket_account_id=project.account_id,
     )
 
 

@@ -77,6 +77,15 @@ def _result(work: Work, task: Task, reported: Reported) -> list[Write]:
             ),
         ]
     expires = certificate.not_valid_after_utc.timestamp()
+    ended = work.journal.spent(key, certificate_id)
+    if ended is not None:  # revoked or retired while AWS IoT's task went on
+        work.calls.call("UpdateCertificate", certificateId=certificate_id, newStatus="INACTIVE")
+        reason = f"its key {ended.told}; its certificate was made INACTIVE"
+        return [
+            entries.certificate(thing, certificate_id=certificate_id, arn=arn, status="INACTIVE", expires=expires),
+            entries.end(thing, Step.CERTIFICATE, at=work.clock()),
+            entries.failed(thing, reason=reason, remedy=ended.remedy),
+        ]
     return [
         entries.certificate(thing, certificate_id=certificate_id, arn=arn, status=work.status, expires=expires),
         entries.end(thing, Step.CERTIFICATE, at=work.clock()),

@@ -10,9 +10,10 @@ import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import py7zr
+from py7zr import archiveinfo
 from py7zr.io import Py7zIO, WriterFactory
 
 from generator.diagnostics import EnvironmentFault
@@ -24,10 +25,17 @@ BUNDLES = ("E0E0", "E0E1", "E0E2")
 UNPACKED_LIMIT = 256_000_000
 """Bytes of all that one archive may unpack to: the certificates of some 200,000 chips."""
 MEMBER_LIMIT = 250_000
+HEADER_LIMIT = 32_000_000
+"""Bytes of an archive's unpacked header: names, sizes and times of so many files take less."""
 SIGNATURE = b"7z\xbc\xaf\x27\x1c"
 
 _INNER = re.compile(r"[A-Za-z0-9-]+(?:_[A-Za-z0-9-]+)*_(E0E[0-2])_Certs\.7z")
 _MEMBER = re.compile(r"([0-9A-Fa-f]{8,64})_(E0E[0-2])\.pem")
+# py7zr makes a value of each file that a header declares before anybody can ask how many there are, and a header of two
+# kilobytes can declare millions: its own limits are set to ours.
+archiveinfo.MAX_NUMFILES = MEMBER_LIMIT
+archiveinfo.MAX_HEADER_SIZE = HEADER_LIMIT
+_OVER_LIMIT = re.compile(r"exceeds limit")
 _DAMAGED = "ask Infineon for the archive anew, and check its checksum"
 
 
@@ -93,13 +101,13 @@ def read_infineon(path: Path, bundle: str | None) -> Iterator[Record | Fault]:
             yield Record(number=number, place=place, raw=raw, serial=found[1].upper(), certificate=raw)
 
 
-def write_infineon(path: Path, bundle: str, members: Iterator[tuple[str, bytes]]) -> None:
+def write_infineon(file: BinaryIO, bundle: str, members: Iterator[tuple[str, bytes]]) -> None:
     """An archive of the same shape that holds these members alone."""
     inner = io.BytesIO()
     with py7zr.SevenZipFile(inner, "w") as archive:
         for name, data in members:
             archive.writestr(data, name)
-    with py7zr.SevenZipFile(path, "w") as archive:
+    with py7zr.SevenZipFile(file, "w") as archive:
         archive.writestr(inner.getvalue(), f"failures_{bundle}_Certs.7z")
 
 
@@ -125,12 +133,18 @@ def _unpack(source: Any, shown: str, *, wanted: Any) -> dict[str, bytes]:
             if targets:
                 archive.extract(targets=targets, factory=budget)
     except _BombError:
-        raise EnvironmentFault(
-            f"{shown} would unpack to more than {UNPACKED_LIMIT // 1_000_000} MB or {MEMBER_LIMIT:,} files",
-            hint="no list of devices is so large: it may have been made to harm; split it if it is yours",
-        ) from None
+        raise _too_large(shown) from None
     except EnvironmentFault:
         raise
     except Exception as error:  # py7zr lets whatever a damaged archive makes of its decoders through
+        if _OVER_LIMIT.search(str(error)):
+            raise _too_large(shown) from None
         raise EnvironmentFault(f"{shown} cannot be unpacked: {type(error).__name__}", hint=_DAMAGED) from None
     return {name: member.data.getvalue() for name, member in budget.products.items() if name in targets}
+
+
+def _too_large(shown: str) -> EnvironmentFault:
+    return EnvironmentFault(
+        f"{shown} would unpack to more than {UNPACKED_LIMIT // 1_000_000} MB or {MEMBER_LIMIT:,} files",
+        hint="no list of devices is so large: it may have been made to harm; split it if it is yours",
+    )

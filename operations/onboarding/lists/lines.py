@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +12,7 @@ from operations.onboarding.lists.record import RECORD_LIMIT
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _QUOTE = b'"'
+_PEM_LINE = re.compile(rb"\s*(?:[A-Za-z0-9+/]{1,76}={0,2}|-----END [A-Z ]+-----[\",;|\t]*)\s*")
 _QUOTED_BLOCK = b'"-----BEGIN'
 
 
@@ -42,33 +45,53 @@ def read_quoted(path: Path) -> Iterator[Piece]:
     """Each record of a CSV file, whose quoted fields may hold line breaks (RFC 4180).
 
     A quote that is never closed would swallow all that follows. A PEM block that opens within an open quote tells that
-    the record before it is broken; it ends there, and the next one begins.
+    the record before it is broken; it ends there, and the next one begins. Where no such block comes, the line with the
+    quote is the broken record, and the lines after it are read again.
     """
-    held: list[bytes] = []
-    start = size = 0
+    waiting: deque[Piece] = deque()
+    pieces = read_lines(path)
+    held: list[Piece] = []
+    size = 0
     is_open = False
-    for piece in read_lines(path):
-        line = piece.raw
-        if piece.fault:
+    while True:
+        piece = waiting.popleft() if waiting else next(pieces, None)
+        if piece is None or piece.fault:
             if held:
-                yield Piece(line=start, raw=b"".join(held), fault="has a quote that is not closed")
+                fault = "has a quote that is not closed" + ("" if piece else ": the list is truncated")
+                broken, again = _parted(held)
+                yield _broken(broken, fault)
+                waiting.extendleft(reversed([*again, *([piece] if piece else [])]))
+            elif piece:
+                yield piece
+            else:
+                return
             held, size, is_open = [], 0, False
-            yield piece
             continue
+        line = piece.raw
         block = line.find(_QUOTED_BLOCK) if is_open else -1
         if block >= 0 and line.count(_QUOTE, 0, block) % 2 == 0:
-            yield Piece(line=start, raw=b"".join(held), fault="has a quote that is not closed")
+            yield _broken(held, "has a quote that is not closed")
             held, size, is_open = [], 0, False
-        if not held:
-            start = piece.line
-        held.append(line)
+        held.append(piece)
         size += len(line)
         is_open ^= line.count(_QUOTE) % 2 == 1
         if size > RECORD_LIMIT:
-            yield Piece(line=start, raw=b"".join(held), fault="is too long, or a quote in it is not closed")
+            broken, again = _parted(held)
+            yield _broken(broken, "is too long, or a quote in it is not closed")
+            waiting.extendleft(reversed(again))
             held, size, is_open = [], 0, False
         elif not is_open:
-            yield Piece(line=start, raw=b"".join(held))
+            yield Piece(line=held[0].line, raw=b"".join(each.raw for each in held))
             held, size = [], 0
-    if held:
-        yield Piece(line=start, raw=b"".join(held), fault="has a quote that is not closed: the list is truncated")
+
+
+def _parted(held: list[Piece]) -> tuple[list[Piece], list[Piece]]:
+    """The line with the quote that is not closed, with what is left of a PEM block after it; and the other lines."""
+    end = 1
+    while end < len(held) and _PEM_LINE.fullmatch(held[end].raw):
+        end += 1
+    return held[:end], held[end:]
+
+
+def _broken(held: list[Piece], fault: str) -> Piece:
+    return Piece(line=held[0].line, raw=b"".join(each.raw for each in held), fault=fault)

@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from generator.diagnostics import EnvironmentFault
-from operations.onboarding.lists.arrays import read_array
+from operations.onboarding.lists.headings import private_key_refusal
+from operations.onboarding.lists.objects import read_array
 from operations.onboarding.lists.record import Fault, Record, RefusedError
 
 _FORGED = "do not use it: it may be forged; ask Microchip for the manifest anew"
@@ -50,7 +51,7 @@ def read_signers(folder: Path) -> dict[str, Signer]:
             load = x509.load_pem_x509_certificate if b"-----BEGIN" in data else x509.load_der_x509_certificate
             certificate = load(data)
             key = certificate.public_key()
-        except (OSError, ValueError):
+        except (OSError, ValueError, UnsupportedAlgorithm):
             continue
         if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
             der = certificate.public_bytes(serialization.Encoding.DER)
@@ -70,14 +71,15 @@ def read_microchip(path: Path, signers: Mapping[str, Signer]) -> Iterator[Record
     for number, (entry, raw) in enumerate(read_array(path), start=1):
         place = f"entry {number}"
         try:
-            if isinstance(entry, str):
-                raise RefusedError(entry, "ask Microchip for the manifest anew")
+            if not isinstance(entry, dict):
+                raise RefusedError(str(entry), "ask Microchip for the manifest anew")
             payload = _verified(entry, signers)
             certificate = _certificate(payload)
         except RefusedError as refused:
             yield Fault(number=number, place=place, reason=refused.reason, remedy=refused.remedy, raw=raw)
             continue
-        serial = str(payload.get("uniqueId") or "") or None
+        serial = payload.get("uniqueId")
+        serial = serial.encode(errors="replace").decode() if isinstance(serial, str) and serial else None
         yield Record(number=number, place=place, raw=raw, serial=serial, certificate=certificate)
 
 
@@ -87,7 +89,7 @@ def _verified(entry: Mapping[str, Any], signers: Mapping[str, Signer]) -> dict[s
         protected, payload, signature = entry["protected"], entry["payload"], _decode(entry["signature"])
         header = json.loads(_decode(protected))
         algorithm, signer_id = header["alg"], header["x5t#S256"]
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         raise RefusedError("is not signed: it is no JWS with alg and x5t#S256", _FORGED) from None
     if algorithm != "ES256" or len(signature) != 2 * _ES256_HALF:
         raise RefusedError(f"is signed with {algorithm!r}, not with ES256", _FORGED)
@@ -100,12 +102,13 @@ def _verified(entry: Mapping[str, Any], signers: Mapping[str, Signer]) -> dict[s
             encode_dss_signature(*numbers), f"{protected}.{payload}".encode("ascii"), ec.ECDSA(hashes.SHA256())
         )
         content = json.loads(_decode(payload))
-    except (InvalidSignature, ValueError):
+    except (InvalidSignature, ValueError, AttributeError, RecursionError):
         raise RefusedError("its signature does not verify", _FORGED) from None
     if not isinstance(content, dict):
         raise RefusedError("its payload is no JSON object", _FORGED)
     _check_time(content, signer)
-    header_id = (entry.get("header") or {}).get("uniqueId") if isinstance(entry.get("header") or {}, dict) else ""
+    header = entry.get("header") or {}
+    header_id = header.get("uniqueId") if isinstance(header, dict) else ""
     if header_id is not None and header_id != content.get("uniqueId"):
         raise RefusedError("its unsigned header names another device than its payload", _FORGED)
     return content
@@ -115,7 +118,7 @@ def _check_time(content: Mapping[str, Any], signer: Signer) -> None:
     """Refuses what was made when its signer's certificate was not valid."""
     try:
         made = datetime.datetime.fromisoformat(str(content["provisioningTimestamp"]))
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, OverflowError):
         return
     if made.tzinfo and not signer.not_before <= made <= signer.not_after:
         raise RefusedError(f"was made on {made:%Y-%m-%d}, when its signer's certificate was not valid", _FORGED)
@@ -126,8 +129,10 @@ def _certificate(payload: Mapping[str, Any]) -> bytes:
     keys = key_set.get("keys") if isinstance(key_set, dict) else None
     for key in keys if isinstance(keys, list) else ():
         chain = key.get("x5c") if isinstance(key, dict) else None
+        if isinstance(key, dict) and "d" in key:
+            raise private_key_refusal()
         if isinstance(chain, list) and chain and isinstance(chain[0], str):
-            return chain[0].encode()
+            return chain[0].encode(errors="replace")
     raise RefusedError(
         "verifies, but carries no certificate",
         "onboard the device with a CSR of its own, or order parts whose manifest has certificates",

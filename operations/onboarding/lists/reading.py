@@ -6,12 +6,15 @@ import datetime
 import hashlib
 import sqlite3
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from cryptography import x509
 
 from operations.onboarding.lists.formats import Source, read_records
+from operations.onboarding.lists.headings import private_key_refusal
 from operations.onboarding.lists.material import read_material
 from operations.onboarding.lists.record import Fault, Record, RefusedError, Row
+from operations.onboarding.lists.spelling import canonical
 
 
 def read_rows(
@@ -22,8 +25,7 @@ def read_rows(
     seen = Seen()
     try:
         for record in read_records(source):
-            looked_at = record if isinstance(record, Fault) else look_into(record, source.format, now, issuers)
-            yield looked_at if isinstance(looked_at, Fault) else seen.hold(looked_at)
+            yield seen.hold(record if isinstance(record, Fault) else look_into(record, source.format, now, issuers))
     finally:
         seen.close()
 
@@ -59,7 +61,13 @@ def look_into(
         device_type=record.device_type,
         must_match=record.must_match,
         material=material,
+        also=record.also,
+        unknown=record.unknown,
     )
+
+
+_SECRET = b"secret"
+"""In place of the identity of a row: its private key stands in the list."""
 
 
 class Seen:
@@ -71,8 +79,10 @@ class Seen:
         self._rows.execute("CREATE TABLE seen (what BLOB PRIMARY KEY, row INTEGER, identity BLOB) WITHOUT ROWID")
         self._rows.execute("BEGIN")
 
-    def hold(self, row: Row) -> Row | Fault:
-        """The row, or the fault that it is beside an earlier one."""
+    def hold(self, row: Row | Fault) -> Row | Fault:
+        """The row, or the fault that it is beside an earlier one; a fault spoils the row whose private key is in it."""
+        if isinstance(row, Fault):
+            return row if row.key is None else self._compromised(row, row.key)
         identity = _digest(b"i", f"{row.name}\n{row.serial}".encode())
         for what, reason, remedy in _marks(row):
             found = self._rows.execute("SELECT row, identity FROM seen WHERE what = ?", (what,)).fetchone()
@@ -80,10 +90,19 @@ class Seen:
                 self._rows.execute("INSERT INTO seen VALUES (?, ?, ?)", (what, row.number, identity))
                 continue
             earlier, is_same = int(found[0]), found[1] == identity
+            if found[1] == _SECRET:
+                wrong = private_key_refusal()
+                return self._fault(row, f"has its private key in row {earlier} of the list", wrong.remedy, None)
             if what.startswith(b"m") and is_same:
                 return self._fault(row, f"is row {earlier} once more", "nothing: the first one counts", None)
             return self._fault(row, reason.format(row=earlier), remedy, earlier)
         return row
+
+    def _compromised(self, fault: Fault, key: bytes) -> Fault:
+        mark = _digest(b"k", key)
+        found = self._rows.execute("SELECT row FROM seen WHERE what = ?", (mark,)).fetchone()
+        self._rows.execute("INSERT OR REPLACE INTO seen VALUES (?, ?, ?)", (mark, fault.number, _SECRET))
+        return replace(fault, spoils=int(found[0])) if found else fault
 
     def close(self) -> None:
         """Takes the file away."""
@@ -110,9 +129,13 @@ def _marks(row: Row) -> Iterator[tuple[bytes, str, str]]:
         "both need new keys: who holds one can pass for the other",
     )
     if row.must_match and row.name is not None:
-        yield _digest(b"n", row.name.encode()), "has the name of row {row}", "leave only the true one in"
+        yield _digest(b"n", _normal(row.name)), "has the name of row {row}", "leave only the true one in"
     if row.serial is not None:
-        yield _digest(b"s", row.serial.encode()), "has the serial of row {row}", "leave only the true one in"
+        yield _digest(b"s", _normal(row.serial)), "has the serial of row {row}", "leave only the true one in"
+
+
+def _normal(identity: str) -> bytes:
+    return canonical(identity)[0].encode()
 
 
 def _digest(kind: bytes, value: bytes) -> bytes:

@@ -27,6 +27,8 @@ class Record:
     certificate: bytes | None = None
     request: bytes | None = None
     must_match: bool = False
+    also: tuple[tuple[str, str], ...] = ()
+    unknown: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,11 +57,16 @@ class Row:
     device_type: str | None
     must_match: bool
     material: Material
+    also: tuple[tuple[str, str], ...] = ()
+    unknown: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """An entry that cannot be onboarded: why, and what to do. `spoils`: an earlier row that it shows to be bad too."""
+    """An entry that cannot be onboarded: why, and what to do. `spoils`: an earlier row that it shows to be bad too.
+
+    `key` is the digest of the public key whose private key stands in the entry: no row may have it.
+    """
 
     number: int
     place: str
@@ -67,6 +74,7 @@ class Fault:
     remedy: str
     raw: bytes = b""
     spoils: int | None = None
+    key: bytes | None = None
 
 
 class RefusedError(Exception):

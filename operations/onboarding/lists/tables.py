@@ -1,4 +1,4 @@
-"""CSV lists: the project's own columns, and Espressif's `MAC,cn,cert`."""
+"""CSV lists: whatever their columns are called, in any order; Espressif's `MAC,cn,cert` among them."""
 
 from __future__ import annotations
 
@@ -7,28 +7,19 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
-from generator.diagnostics import EnvironmentFault
-from operations.onboarding.lists.lines import BYTE_ORDER_MARK, read_quoted
-from operations.onboarding.lists.record import RECORD_LIMIT, Fault, Record
+from generator.diagnostics import EnvironmentFault, visible
+from operations.onboarding.lists.headings import has_material, meaning_of, normalised, record_of
+from operations.onboarding.lists.lines import BYTE_ORDER_MARK, Piece, read_quoted
+from operations.onboarding.lists.record import RECORD_LIMIT, Fault, Record, RefusedError
 
 csv.field_size_limit(RECORD_LIMIT)
 
-COLUMNS = {
-    "name": "name",
-    "thing": "name",
-    "serial": "serial",
-    "device_type": "device_type",
-    "certificate": "certificate",
-    "cert": "certificate",
-    "csr": "request",
-    "common_name": "common_name",
-}
-"""What a column means; columns that are not here are left alone."""
-
-ESPRESSIF = {"mac": "serial", "cn": "common_name", "cert": "certificate"}
+ESPRESSIF = {"mac", "cn", "cert"}
 """The columns of Espressif's list; its module writes the certificate's common name beside it."""
 
-_DELIMITERS = (",", ";", "\t")
+_DELIMITERS = (",", ";", "\t", "|")
+_SEPARATOR_LINE = b"sep="
+"""How a spreadsheet is told the delimiter, in a line before the header."""
 _REMEDY = "correct the record; fields with line breaks stand in double quotes"
 
 
@@ -41,77 +32,103 @@ def split(text: str, delimiter: str) -> list[str]:
 
 
 def read_header(line: bytes) -> tuple[str, list[str]] | None:
-    """Delimiter and column names, lower-case; None where the line holds no column that this reader knows."""
+    """Delimiter and headings; None where the line has no column of certificates or CSRs."""
     try:
         text = line.removeprefix(BYTE_ORDER_MARK).decode().strip("\r\n")
     except UnicodeDecodeError:
         return None
+    found = []
     for delimiter in _DELIMITERS:
         try:
-            names = [name.lower() for name in split(text, delimiter)]
+            headings = split(text, delimiter)
         except csv.Error:
             continue
-        if "cert" in names or "certificate" in names or "csr" in names:
-            return delimiter, names
-    return None
+        if has_material(headings) and not any("-----BEGIN" in heading for heading in headings):
+            found.append((delimiter, headings))
+    return max(found, key=lambda each: sum(map(bool, map(meaning_of, each[1]))), default=None)
 
 
-def is_espressif(names: list[str]) -> bool:
+def is_separator_line(line: bytes) -> bool:
+    """Whether a line says the delimiter, and the header comes after it."""
+    return line.removeprefix(BYTE_ORDER_MARK).strip().strip(b'"').lower().startswith(_SEPARATOR_LINE)
+
+
+def is_espressif(headings: list[str]) -> bool:
     """Whether these are the columns of Espressif's list."""
-    return ESPRESSIF.keys() <= set(names)
+    return set(map(normalised, headings)) >= ESPRESSIF
 
 
 def header_of(path: Path) -> bytes:
-    """The first record as written: a file of failures begins with it too."""
-    return next((piece.raw for piece in read_quoted(path)), b"")
+    """What stands before the first record as written: a file of failures begins with it too."""
+    pieces = read_quoted(path)
+    first = next(pieces, None)
+    if first is not None and is_separator_line(first.raw):
+        second = next(pieces, None)
+        return first.raw + (second.raw if second else b"")
+    return first.raw if first else b""
 
 
 def read_csv(path: Path, *, espressif: bool) -> Iterator[Record | Fault]:
     """The records of a CSV list. Raises EnvironmentFault where its header has no certificate and no CSR."""
     pieces = read_quoted(path)
     first = next(pieces, None)
+    if first is not None and is_separator_line(first.raw):
+        first = next(pieces, None)
     header = read_header(first.raw) if first else None
     if header is None or (espressif and not is_espressif(header[1])):
-        wanted = "MAC,cn,cert" if espressif else "name, serial, certificate or csr"
-        raise EnvironmentFault(
-            f"{path}:1: the header has not the columns that are needed", hint=f"its first line names them: {wanted}"
-        )
-    delimiter, names = header
-    meanings = [(ESPRESSIF if espressif else COLUMNS).get(name) for name in names]
-    for number, piece in enumerate(pieces, start=1):
-        place = f"line {piece.line}"
-
-        def fault(reason: str, number: int = number, place: str = place, raw: bytes = piece.raw) -> Fault:
-            return Fault(number=number, place=place, reason=reason, remedy=_REMEDY, raw=raw)
-
-        if piece.fault:
-            yield fault(piece.fault)
+        raise _no_header(path, first, espressif=espressif)
+    delimiter, headings = header
+    number = 0
+    for piece in pieces:
+        if not piece.fault and not piece.raw.strip(b'" \t\r\n' + delimiter.encode()):
             continue
+        number += 1
         try:
-            fields = split(piece.raw.decode(), delimiter)
-        except UnicodeDecodeError:
-            yield fault("is not UTF-8")
-            continue
-        except csv.Error:
-            yield fault("is no CSV record: a quote is out of place")
-            continue
-        if len(fields) != len(names):
-            yield fault(f"has {len(fields)} fields, the header has {len(names)}")
-            continue
-        values = {meaning: value for meaning, value in zip(meanings, fields, strict=True) if meaning and value}
-        yield Record(
-            number=number,
-            place=place,
-            raw=piece.raw,
-            name=values.get("name"),
-            serial=values.get("serial"),
-            common_name=values.get("common_name"),
-            device_type=values.get("device_type"),
-            certificate=_encoded(values.get("certificate")),
-            request=_encoded(values.get("request")),
-            must_match=not espressif and ("name" in values or "serial" in values),
+            yield _record(number, piece, delimiter, headings, is_named=not espressif)
+        except RefusedError as refused:
+            yield Fault(
+                number=number,
+                place=f"line {piece.line}",
+                reason=refused.reason,
+                remedy=refused.remedy,
+                raw=piece.raw,
+            )
+
+
+def _record(number: int, piece: Piece, delimiter: str, headings: list[str], *, is_named: bool) -> Record:
+    if piece.fault:
+        raise RefusedError(piece.fault, _REMEDY)
+    try:
+        fields = split(piece.raw.decode(), delimiter)
+    except UnicodeDecodeError:
+        raise RefusedError("is not UTF-8", _REMEDY) from None
+    except csv.Error:
+        raise RefusedError("is no CSV record: a quote is out of place", _REMEDY) from None
+    while len(fields) > len(headings) and not fields[-1]:
+        fields.pop()
+    if len(fields) != len(headings):
+        raise RefusedError(f"has {len(fields)} fields, the header has {len(headings)}", _REMEDY)
+    values = zip(headings, fields, strict=True)
+    return record_of(values, number=number, place=f"line {piece.line}", raw=piece.raw, is_named=is_named)
+
+
+def _no_header(path: Path, first: Piece | None, *, espressif: bool) -> EnvironmentFault:
+    text = first.raw.decode(errors="replace") if first else ""
+    if "-----BEGIN" in text:
+        return EnvironmentFault(
+            f"{path}:1: the first line is a device already: the list has no header",
+            hint="write one above it that names the columns, such as name,serial,certificate",
         )
+    wanted = "MAC,cn,cert" if espressif else "name, serial, certificate or csr"
+    named = ", ".join(heading for heading in _split_loosely(text) if meaning_of(heading))
+    known = f"; of those there, these are known: {visible(named)}" if named else ""
+    return EnvironmentFault(
+        f"{path}:1: the header has not the columns that are needed: {visible(text.strip()[:120])!r}",
+        hint=f"its first line names them: {wanted}{known}",
+    )
 
 
-def _encoded(value: str | None) -> bytes | None:
-    return value.encode() if value else None
+def _split_loosely(text: str) -> list[str]:
+    """The parts of a line at whichever delimiter parts it most."""
+    delimiter = max(_DELIMITERS, key=text.count)
+    return [part.strip(' "\r\n\ufeff') for part in text.split(delimiter)]

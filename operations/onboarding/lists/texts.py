@@ -1,58 +1,40 @@
-"""Lists by line or block: JSON lines, PEM blocks, one base64 certificate a line, a folder of CSRs."""
+"""Lists by line or block: JSON lines, PEM blocks, one base64 certificate a line, a folder of certificates or CSRs."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
-
+from operations.onboarding.lists.headings import private_key_refusal
 from operations.onboarding.lists.lines import read_lines
-from operations.onboarding.lists.record import RECORD_LIMIT, Fault, Record
+from operations.onboarding.lists.material import is_issued
+from operations.onboarding.lists.objects import parse_object, record_of_object
+from operations.onboarding.lists.record import RECORD_LIMIT, Fault, Record, RefusedError
+from operations.onboarding.lists.secrets import holds_private_key
 
-_FOLDER_SUFFIXES = (".csr", ".pem", ".req")
-
-
-class _Line(msgspec.Struct, frozen=True):
-    """One JSON line; `thing` is what `identities/…/<facility>.csrs.jsonl` calls the name."""
-
-    name: str | None = None
-    thing: str | None = None
-    serial: str | None = None
-    device_type: str | None = None
-    certificate: str | None = None
-    csr: str | None = None
+FOLDER_SUFFIXES = (".csr", ".req", ".pem", ".crt", ".cer", ".cert", ".der")
+"""Endings of files that are looked into; what they hold decides what they are."""
+_KEY_SUFFIXES = (".key", ".p12", ".pfx", ".p8", ".pk8")
+_ROLES = re.compile(r"[-_.](?:certificate|cert|crt|csr)$", re.IGNORECASE)
+"""What AWS's console and others add to the name of a device's file: x-certificate.pem.crt."""
+_CERTIFICATE_ID = re.compile(r"[0-9a-f]{64}")
+_JSON_REMEDY = 'write {"name": …, "certificate": …} or {"name": …, "csr": …} on one line'
+_REQUEST_LABEL = b"CERTIFICATE REQUEST-----"
+_LENGTH = rb"(?:\x82..|\x81.|[\0-\x7f])"
+_REQUEST_DER = re.compile(rb"\x30%b\x30%b\x02\x01[\0-\x0f]\x30" % (_LENGTH, _LENGTH), re.DOTALL)
 
 
 def read_jsonl(path: Path) -> Iterator[Record | Fault]:
-    """One object a line: `name` or `serial`, `device_type`, `certificate` or `csr` (PEM)."""
-    decoder = msgspec.json.Decoder(_Line)
+    """One object a line: name or serial, device type, certificate or CSR, under whatever keys they stand."""
     for number, piece in enumerate(read_lines(path), start=1):
         place = f"line {piece.line}"
-        reason = piece.fault
-        line = None
-        if not reason:
-            try:
-                line = decoder.decode(piece.raw)
-            except UnicodeDecodeError:
-                reason = "is not UTF-8"
-            except msgspec.DecodeError as error:
-                reason = f"is no JSON object of a device: {error}"
-        if line is None:
-            remedy = 'write {"name": …, "certificate": …} or {"name": …, "csr": …} on one line'
-            yield Fault(number=number, place=place, reason=reason, remedy=remedy, raw=piece.raw)
-            continue
-        yield Record(
-            number=number,
-            place=place,
-            raw=piece.raw,
-            name=line.name or line.thing,
-            serial=line.serial,
-            device_type=line.device_type,
-            certificate=line.certificate.encode() if line.certificate else None,
-            request=line.csr.encode() if line.csr else None,
-            must_match=bool(line.name or line.thing or line.serial),
-        )
+        try:
+            if piece.fault:
+                raise RefusedError(piece.fault, _JSON_REMEDY)
+            yield record_of_object(parse_object(piece.raw, _JSON_REMEDY), number=number, place=place, raw=piece.raw)
+        except RefusedError as refused:
+            yield Fault(number=number, place=place, reason=refused.reason, remedy=refused.remedy, raw=piece.raw)
 
 
 def read_plain(path: Path) -> Iterator[Record | Fault]:
@@ -66,57 +48,126 @@ def read_plain(path: Path) -> Iterator[Record | Fault]:
 
 
 def read_pem(path: Path) -> Iterator[Record | Fault]:
-    """PEM blocks, certificates or CSRs; what stands between the blocks is left alone."""
-    number = start = size = 0
+    """PEM blocks, certificates or CSRs; what stands between the blocks is left alone.
+
+    The certificate of an authority that has issued the one before it belongs to that.
+    """
+    number = 0
+    last: Record | None = None
+    for place, raw, fault in _blocks(path):
+        if last is not None and not fault and _continues(last, raw):
+            last = Record(number=number, place=last.place, raw=last.raw + raw, certificate=last.raw + raw)
+            continue
+        if last is not None:
+            yield last
+            last = None
+        number += 1
+        if fault:
+            yield Fault(number=number, place=place, reason=fault, remedy="ask the maker for the list anew", raw=raw)
+        else:
+            is_request = _REQUEST_LABEL in raw
+            material = (None, raw) if is_request else (raw, None)
+            last = Record(number=number, place=place, raw=raw, certificate=material[0], request=material[1])
+    if last is not None:
+        yield last
+
+
+def read_folder(path: Path) -> Iterator[Record | Fault]:
+    """A file a device, by name: a certificate or a CSR, in PEM or DER.
+
+    The file's name without its endings is the thing's name; one that is a certificate's id names no thing. Where a
+    device has both, the certificate counts.
+    """
+    files = [each for each in sorted(path.iterdir()) if each.suffix.lower() in (*FOLDER_SUFFIXES, *_KEY_SUFFIXES)]
+    read = [(file, thing_of(file.name), *_content(file)) for file in files]
+    certified = {name for _, name, raw, fault in read if not fault and not _is_request(raw) and not _is_key_file(raw)}
+    number = 0
+    for file, name, raw, fault in read:
+        is_key = file.suffix.lower() in _KEY_SUFFIXES
+        is_request = _is_request(raw)
+        if not fault and ((is_key and not holds_private_key(raw)) or (is_request and name in certified)):
+            continue
+        number += 1
+        place = f"file {file.name}"
+        if fault:
+            yield Fault(number=number, place=place, reason=fault, remedy="put one certificate or CSR into it", raw=raw)
+        elif holds_private_key(raw):
+            refused = private_key_refusal()
+            yield Fault(number=number, place=place, reason=refused.reason, remedy=refused.remedy, raw=raw)
+        else:
+            is_named = _CERTIFICATE_ID.fullmatch(name.lower()) is None
+            yield Record(
+                number=number,
+                place=place,
+                raw=raw,
+                name=name if is_named else None,
+                certificate=None if is_request else raw,
+                request=raw if is_request else None,
+                must_match=is_named,
+            )
+
+
+def thing_of(file_name: str) -> str:
+    """The thing's name in a file's: without its endings, and without what says that it is a certificate."""
+    name = file_name
+    while Path(name).suffix.lower() in (*FOLDER_SUFFIXES, *_KEY_SUFFIXES):
+        name = Path(name).stem
+    return _ROLES.sub("", name)
+
+
+def passed_over(path: Path) -> int:
+    """How many files and folders of a folder are not looked into."""
+    return sum(each.suffix.lower() not in FOLDER_SUFFIXES or not each.is_file() for each in path.iterdir())
+
+
+def _content(file: Path) -> tuple[bytes, str]:
+    """A file's bytes, and what is wrong with it already."""
+    try:
+        if not file.is_file() or file.stat().st_size > RECORD_LIMIT:
+            return b"", "is no file of a certificate's or CSR's size"
+        return file.read_bytes(), ""
+    except OSError as error:
+        return b"", f"cannot be read: {error.strerror}"
+
+
+def _is_request(raw: bytes) -> bool:
+    """Whether a file holds a CSR: by its label, or by the version (0) that its DER begins with."""
+    return _REQUEST_LABEL in raw or _REQUEST_DER.match(raw) is not None
+
+
+def _is_key_file(raw: bytes) -> bool:
+    return b"-----BEGIN" in raw and b"CERTIFICATE-----" not in raw
+
+
+def _continues(last: Record, raw: bytes) -> bool:
+    """Whether a block is the certificate of the authority that issued the last one of an entry."""
+    if last.certificate is None or b"-----BEGIN CERTIFICATE-----" not in raw:
+        return False
+    latest = last.raw[last.raw.rindex(b"-----BEGIN") :]
+    return is_issued(latest, raw)
+
+
+def _blocks(path: Path) -> Iterator[tuple[str, bytes, str]]:
+    """Place and bytes of each block, and what is wrong with it already."""
+    start = size = 0
     held: list[bytes] = []
     for piece in read_lines(path):
         line = piece.raw
         begins = line.lstrip().startswith(b"-----BEGIN ")
         if held and (begins or size > RECORD_LIMIT or piece.fault):
-            yield _cut_off(number, start, held)
+            yield f"line {start}", b"".join(held), "its PEM block has no end: truncated"
             held = []
         if begins:
-            number, start, held, size = number + 1, piece.line, [], 0
+            start, held, size = piece.line, [], 0
+        ends = line.lstrip().startswith(b"-----END ")
         if not (begins or held):
+            if ends:
+                yield f"line {piece.line}", line, "its PEM block has no beginning: damaged"
             continue
         held.append(line)
         size += len(line)
-        if line.lstrip().startswith(b"-----END "):
-            yield _block(number, start, b"".join(held))
+        if ends:
+            yield f"line {start}", b"".join(held), ""
             held = []
     if held:
-        yield _cut_off(number, start, held)
-
-
-def read_folder(path: Path) -> Iterator[Record | Fault]:
-    """A file a CSR (`.csr`, `.pem`, `.req`), by name; the file's name without its ending is the thing's name."""
-    files = sorted(each for each in path.iterdir() if each.suffix.lower() in _FOLDER_SUFFIXES)
-    for number, file in enumerate(files, start=1):
-        place = f"file {file.name}"
-        if not file.is_file() or file.stat().st_size > RECORD_LIMIT:
-            remedy = "put one CSR in PEM into it"
-            yield Fault(number=number, place=place, reason="is no file of a CSR's size", remedy=remedy)
-            continue
-        raw = file.read_bytes()
-        yield Record(number=number, place=place, raw=raw, name=file.stem, request=raw, must_match=True)
-
-
-def _block(number: int, line: int, raw: bytes) -> Record:
-    is_request = b"CERTIFICATE REQUEST-----" in raw
-    return Record(
-        number=number,
-        place=f"line {line}",
-        raw=raw,
-        certificate=None if is_request else raw,
-        request=raw if is_request else None,
-    )
-
-
-def _cut_off(number: int, line: int, held: list[bytes]) -> Fault:
-    return Fault(
-        number=number,
-        place=f"line {line}",
-        reason="its PEM block has no end: truncated",
-        remedy="ask the maker for the list anew",
-        raw=b"".join(held),
-    )
+        yield f"line {start}", b"".join(held), "its PEM block has no end: truncated"

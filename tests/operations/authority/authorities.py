@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from operations.authority.ledger import Ledger, opened_ledger
-from operations.authority.root import Authority, Places, Policy, make_authority, places_in
+from operations.authority.root import Authority, Places, Policy, make_authority
 from operations.authority.sign import Order, Outcome, end_of, sign_requests
 from operations.identities.keystore import KeyStore
 from operations.onboarding.lists.formats import open_source
@@ -77,7 +77,7 @@ class Works:
 def start(folder: Path, *, curve: str = "P-256", years: int = 20) -> Works:
     """An authority in a folder."""
     store = KeyStore(folder / "keys", "tests only")
-    places = places_in(folder / "identities", SUFFIX)
+    places = Places(folder=folder / "identities" / SUFFIX / "ca")
     policy = Policy(days=300, max_days=360)
     authority = make_authority(store, places, name="a maker", curve=curve, years=years, policy=policy, now=NOW)
     with opened_ledger(folder / "keys", is_writing=True) as ledger:

@@ -6,6 +6,7 @@ import base64
 import datetime
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,14 +16,18 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from generator.diagnostics import EnvironmentFault, RequestError
-from operations.authority.ledger import Signed
-from operations.authority.root import Policy, make_authority, open_authority
+from operations.authority.crl import revoke
+from operations.authority.ledger import Ledger, Signed
+from operations.authority.root import Places, Policy, make_authority, open_authority
 from operations.authority.show import show_authority
 from operations.authority.sign import BATCH, end_of, sign_requests
 from operations.identities.keystore import KeyStore, key_bytes
+from operations.onboarding.journal import Journal
 from operations.onboarding.lists.formats import open_source
+from operations.onboarding.lists.material import key_digest
 from operations.onboarding.lists.reading import read_rows
 from operations.onboarding.lists.record import Row
+from operations.spent import End, SpentKeys, spend
 from tests.operations.authority.authorities import NOW, PLANT, SUFFIX, THINGS, Works, start, write_requests
 from tests.operations.onboarding.builders import make_certificate, make_request, new_key, pem
 
@@ -128,13 +133,14 @@ def test_csrs_that_were_handed_in_are_signed(works: Works, tmp_path: Path) -> No
     assert {FIRST, SECOND} == works.certificates().keys()
     assert rsa_key.public_key() == works.certificates()[FIRST].public_key()
     assert [f"the list calls it {THIRD!r}, its CSR {SECOND!r}"] == [fault.reason for fault in done.faults]
-    (tmp_path / "blocks.pem").write_text(pem(make_request(SECOND)) + pem(make_request(THIRD)))
+    fourth = sorted(THINGS)[3]
+    (tmp_path / "blocks.pem").write_text(pem(make_request(THIRD)) + pem(make_request(fourth)))
     assert (2, 0, ()) == signed_of(works, tmp_path / "blocks.pem")
-    assert [SECOND, THIRD] == list(works.certificates())
+    assert [THIRD, fourth] == list(works.certificates())
 
 
 def test_a_csr_is_signed_once(works: Works, tmp_path: Path) -> None:
-    """Unless it is asked for again, or its certificate was revoked, or has expired; another key is another device's."""
+    """Unless it is asked for again, or its certificate was superseded, or has expired."""
     path = write_requests(tmp_path / "csrs.jsonl", {FIRST: new_key(), SECOND: new_key()})
     assert (2, 0, ()) == signed_of(works, path)
     before = works.certificates()
@@ -147,7 +153,103 @@ def test_a_csr_is_signed_once(works: Works, tmp_path: Path) -> None:
     assert (1, 1, ()) == signed_of(works, path)
     assert again[SECOND] == works.certificates()[SECOND]
     assert (2, 0, ()) == signed_of(works, path, now=NOW + 301 * DAY, not_after=NOW + 400 * DAY)
-    assert (1, 0, ()) == signed_of(works, write_requests(tmp_path / "csrs.jsonl", {SECOND: new_key()}))
+
+
+def test_a_revoked_key_is_never_signed_again(works: Works, tmp_path: Path) -> None:
+    """Neither plainly, nor with --again, nor for another thing; and also where its certificate had expired before."""
+    key, old = new_key(), new_key()
+    assert (2, 0, ()) == signed_of(works, write_requests(tmp_path / "csrs.jsonl", {FIRST: key, THIRD: old}))
+    revoke(works.ledger, works.ledger.of_thing(FIRST), reason="keyCompromise", note="stolen", now=NOW)
+    for again in (False, True):
+        path = write_requests(tmp_path / "csrs.jsonl", {FIRST: key})
+        ((_, _, reasons),) = [signed_of(works, path, again=again, replaces=True)]
+        assert [
+            f"was revoked on 2026-11-24 as that of {FIRST} (ca revoke): keyCompromise, stolen" in each
+            for each in reasons
+        ]
+    assert 1 == len(signed_of(works, write_requests(tmp_path / "csrs.jsonl", {SECOND: key}))[2])
+    assert {} == works.certificates()
+    later = NOW + 301 * DAY
+    revoke(works.ledger, works.ledger.of_thing(THIRD), reason="keyCompromise", note="", now=later)
+    path = write_requests(tmp_path / "csrs.jsonl", {THIRD: old})
+    assert 0 == signed_of(works, path, now=later, not_after=later + DAY)[0]
+    assert (1, 0, ()) == signed_of(
+        works, write_requests(tmp_path / "csrs.jsonl", {FIRST: new_key()}), now=later, not_after=later + DAY
+    )
+
+
+def test_another_key_of_a_thing_is_signed_when_it_is_asked_for(works: Works, tmp_path: Path) -> None:
+    """The certificate of the old key is revoked as superseded then; without that, the CSR is refused."""
+    signed_of(works, write_requests(tmp_path / "csrs.jsonl", {FIRST: new_key()}))
+    path = write_requests(tmp_path / "csrs.jsonl", {FIRST: new_key()})
+    for again in (False, True):
+        signed, _, (reason,) = signed_of(works, path, again=again)
+        assert (0, f"{FIRST} has a certificate for another key, until 2027-09-20") == (signed, reason)
+    done = works.sign(path, replaces=True)
+    assert (1, 1, ()) == (done.signed, done.superseded, done.faults)
+    old, new = works.ledger.of_thing(FIRST)
+    assert {"superseded", None} == {old.reason, new.reason}
+    assert (0, 1, ()) == signed_of(works, path)
+
+
+def test_one_key_is_one_things(works: Works, tmp_path: Path) -> None:
+    """In other lists, plants and runs, and after its certificate has expired; unless that very device has moved."""
+    key, path = new_key(), tmp_path / "csrs.jsonl"
+    signed_of(works, write_requests(path, {FIRST: key}))
+    later = {"now": NOW + 301 * DAY, "not_after": NOW + 310 * DAY}
+    for options in ({"facility": "th-01"}, {"again": True}, {"replaces": True}, later):
+        signed, _, reasons = signed_of(works, write_requests(path, {SECOND: key}), **options)
+        assert (0, (f"its key is that of {FIRST}, and nobody else may have it",)) == (signed, reasons)
+    works.ledger.revoke(
+        [entry.serial for entry in works.ledger.of_thing(FIRST)],
+        at=NOW.timestamp(),
+        reason="affiliationChanged",
+        note="",
+    )
+    assert (1, 0, ()) == signed_of(works, write_requests(path, {SECOND: key}))
+    assert 0 == signed_of(works, write_requests(path, {FIRST: key}))[0]
+
+
+def test_a_key_that_was_spent_in_aws_iot_is_not_signed(works: Works, tmp_path: Path) -> None:
+    """What a journal knows as revoked never, as retired when it is asked for."""
+    stolen, retired, path = new_key(), new_key(), tmp_path / "csrs.jsonl"
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        for end, key, thing in ((End.REVOKED, stolen, FIRST), (End.RETIRED, retired, SECOND)):
+            values = {"key": key_digest(key.public_key()), "certificate_id": None, "thing": thing}
+            journal.write(spend(end, **values, at=1.0, by="device", reason="stolen"))
+        elsewhere = SpentKeys([tmp_path / "journal.sqlite"])
+        write_requests(path, {FIRST: stolen, SECOND: retired})
+        assert (0, 2) == counted(signed_of(works, path, elsewhere=elsewhere))
+        assert (1, 1) == counted(signed_of(works, path, elsewhere=elsewhere, reuses_retired=True))
+        elsewhere.close()
+    assert [SECOND] == list(works.certificates())
+
+
+def counted(done: tuple[int, int, tuple[str, ...]]) -> tuple[int, int]:
+    return done[0], len(done[2])
+
+
+def test_a_clock_that_was_set_back_signs_nothing(works: Works, tmp_path: Path) -> None:
+    """What was signed would be out of order; a few minutes are nothing."""
+    path = write_requests(tmp_path / "csrs.jsonl", {FIRST: new_key()})
+    signed_of(works, path)
+    with pytest.raises(EnvironmentFault, match="clock says 2025"):
+        works.sign(path, again=True, now=NOW - 400 * DAY)
+    with pytest.raises(EnvironmentFault, match="the authority begins on"):
+        open_authority(works.store, works.places, now=NOW - 400 * DAY)
+    assert (1, 0, ()) == signed_of(works, path, again=True, now=NOW - datetime.timedelta(minutes=4))
+
+
+def test_what_an_older_ledger_has_revoked_is_taken_over(works: Works, tmp_path: Path) -> None:
+    """A ledger of format 1 has no spent keys: they come from its revocations."""
+    key, path = new_key(), tmp_path / "csrs.jsonl"
+    signed_of(works, write_requests(path, {FIRST: key}))
+    revoke(works.ledger, works.ledger.of_thing(FIRST), reason="keyCompromise", note="", now=NOW)
+    works.ledger._database.execute("DROP TABLE spent")
+    works.ledger._database.execute("PRAGMA user_version = 1")
+    works.ledger.close()
+    again = replace(works, ledger=Ledger(works.ledger.path))
+    assert (0, 1) == counted(signed_of(again, path))
 
 
 def test_a_stopped_run_is_gone_on_with(tmp_path: Path) -> None:
@@ -209,10 +311,21 @@ def test_an_authority_that_cannot_be_is_not_made(tmp_path: Path, asked: dict[str
     assert not works.places.certificate.exists()
 
 
+def test_an_authority_asks_for_a_longer_passphrase(tmp_path: Path) -> None:
+    """A store of devices' keys may have a shorter one; an authority is not made in that."""
+    places = Places(folder=tmp_path / "ca")
+    with pytest.raises(RequestError, match="too few for an authority's key"):
+        make_authority(
+            KeyStore(tmp_path / "keys", "8 or 9 !"), places, name="x", curve="P-256", years=2,
+            policy=Policy(days=1, max_days=2), now=NOW,
+        )  # fmt: skip
+    assert not places.certificate.exists()
+
+
 def test_an_authority_without_its_key_is_told(works: Works, tmp_path: Path) -> None:
     """Another store, an expired authority, damaged public parts."""
     with pytest.raises(EnvironmentFault, match="is not in the key store"):
-        open_authority(KeyStore(tmp_path / "others", "x"), works.places, now=NOW)
+        open_authority(KeyStore(tmp_path / "others", "tests only"), works.places, now=NOW)
     with pytest.raises(RequestError, match="expired on 2046-11-19"):
         open_authority(works.store, works.places, now=NOW + 20 * 366 * DAY)
     works.places.policy.write_text("{}")

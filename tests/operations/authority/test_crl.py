@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from generator.diagnostics import RequestError
-from operations.authority.crl import REASONS, find_certificates, publish, published, published_number, revoke
+from generator.diagnostics import EnvironmentFault, RequestError
+from operations.authority.crl import REASONS, find_certificates, publish, published, published_number, revoke, withdraw
 from operations.authority.ledger import Signed
 from tests.operations.authority.authorities import NOW, PLANT, SUFFIX, THINGS, Works, start, write_requests
 from tests.operations.onboarding.builders import new_key
@@ -114,3 +114,33 @@ def test_a_list_of_many_is_made_in_time(works: Works) -> None:
     start = datetime.datetime.now(datetime.UTC)
     assert 50_000 == publish(works.authority, works.ledger, works.places, now=NOW).revoked
     assert datetime.datetime.now(datetime.UTC) - start < datetime.timedelta(seconds=10)
+
+
+def test_a_crl_is_never_older_than_its_predecessor(works: Works) -> None:
+    """With the clock set back none is published, and nothing is revoked; also where only the published one tells."""
+    before = published(works.places)
+    assert before is not None
+    with pytest.raises(EnvironmentFault, match="clock says 2025"):
+        publish(works.authority, works.ledger, works.places, now=NOW - 400 * DAY)
+    with pytest.raises(EnvironmentFault, match="clock says 2025"):
+        revoke(works.ledger, works.ledger.of_thing(FIRST), reason="keyCompromise", note="", now=NOW - 400 * DAY)
+    assert [None] == [entry.revoked for entry in works.ledger.of_thing(FIRST)]
+    for table in ("lists", "certificates"):
+        works.ledger._database.execute(f"DELETE FROM {table}")
+    with pytest.raises(EnvironmentFault, match=r"clock says 2025.*crl\.pem is of 2026"):
+        publish(works.authority, works.ledger, works.places, now=NOW - 400 * DAY)
+    assert before == published(works.places)
+    done = publish(works.authority, works.ledger, works.places, now=NOW - datetime.timedelta(minutes=1))
+    after = published(works.places)
+    assert after is not None and (2, NOW) == (done.number, after.last_update_utc)
+
+
+def test_a_revoked_certificate_leaves_the_written_list(works: Works) -> None:
+    """Its line alone; a list that is none is told."""
+    revoke(works.ledger, works.ledger.of_thing(FIRST), reason="keyCompromise", note="", now=NOW)
+    assert {works.list: 1} == withdraw(works.ledger, works.places, [PLANT, "th-01"])
+    assert [SECOND] == list(works.certificates())
+    assert {} == withdraw(works.ledger, works.places, [PLANT])
+    works.list.write_text("no list\n")
+    with pytest.raises(EnvironmentFault, match="is no list of certificates"):
+        withdraw(works.ledger, works.places, [PLANT])

@@ -95,6 +95,38 @@ def test_names_of_an_environment_with_a_hyphen(estate: Callable[..., Estate]) ->
     assert [] == problems("named", found)
 
 
+SOURCE = {"StringEquals": {"aws:SourceAccount": "123456789012"}, "ArnLike": {"aws:SourceArn": "arn:aws:x:*"}}
+
+
+@pytest.mark.parametrize(
+    ("service", "condition", "is_right"),
+    [
+        ("iot", SOURCE, True),
+        ("iot", {}, False),
+        ("cloudtrail", {}, True),
+        ("cloudtrail", SOURCE, False),
+        ("cloudtrail", {"ArnLikeIfExists": {"aws:sourcearn": "arn:aws:x:*"}}, False),
+        ("cloudtrail", {"Null": {"AWS:SourceAccount": "false"}}, False),
+        ("lambda", {}, True),
+        ("lambda", {"StringEquals": {"aws:SourceAccount": "123456789012"}}, False),
+        (["iot", "cloudtrail"], SOURCE, False),
+        (["iot", "cloudtrail"], {}, False),
+    ],
+)
+def test_trust_asks_a_service_for_what_it_sends(
+    estate: Callable[..., Estate],
+    policy: Callable[..., str],
+    service: str | list[str],
+    condition: dict[str, Any],
+    is_right: bool,
+) -> None:
+    """AWS IoT sends account and source; CloudTrail and Lambda send neither, and a trust that asks shuts them out."""
+    services = [f"{each}.amazonaws.com" for each in ([service] if isinstance(service, str) else service)]
+    trust = policy(Action="sts:AssumeRole", Principal={"Service": services}, Condition=condition)
+    found = estate({"aws_iam_role.r": {"name": "role-x-dev", "assume_role_policy": trust}})
+    assert is_right == (not problems("trust-bound", found))
+
+
 @pytest.mark.parametrize(
     ("value", "is_own"),
     [

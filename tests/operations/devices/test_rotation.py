@@ -107,7 +107,7 @@ class Case:
         calls = IotCalls(self.iot, Pacer(None, account="1", rates={}), sleep=lambda _: None)
         groups = {"press": Group(thing_group="g", policy="p")}
         self.work = Work(calls=calls, journal=journal, groups=groups, is_staged=False, policy_on="certificate")
-        self.store, self.requests = KeyStore(folder / "keys", "words"), folder / "sg-01.csrs.jsonl"
+        self.store, self.requests = KeyStore(folder / "keys", "words of tests"), folder / "sg-01.csrs.jsonl"
         self.first = new_key()
         self.store.add("sg-01", [("t-1", self.first)])
         request = pem(make_request("t-1", key=self.first))
@@ -173,7 +173,7 @@ def test_a_key_that_was_not_handed_over_is(journal: Journal, tmp_path: Path, mon
 def test_a_device_with_a_key_of_its_own_has_to_hand_in_a_csr(journal: Journal, tmp_path: Path) -> None:
     """The store makes no key for it."""
     case = Case(journal, tmp_path)
-    keys = Keys(store=KeyStore(tmp_path / "other", "words"), requests=case.requests)
+    keys = Keys(store=KeyStore(tmp_path / "other", "words of tests"), requests=case.requests)
     with pytest.raises(RequestError, match="not in the key store"):
         begin_rotation(case.work, case.device, keys=keys, request=None, reason="r")
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from lib.facilities import FACILITIES
+from lib.record import read_record
 from lib.specs import FacilitySpec
 from lib.things import read_things, thing_blocks
 
 ROOT = Path(__file__).parents[3]
+FACILITIES = read_record(ROOT).facilities
 
 
 @pytest.mark.parametrize("facility", FACILITIES.values(), ids=FACILITIES.keys())

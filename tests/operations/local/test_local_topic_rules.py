@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 
 import pytest
 
@@ -63,6 +64,13 @@ def test_templates_are_filled_with_what_the_rule_stamped(rule: TopicRule) -> Non
         "${device_type}": "press-monitor",
     }
     assert partition_key(rule, MESSAGE) == "sg-01-press-monitor-0001-dev"
+
+
+def test_keys_of_one_message_differ(rule: TopicRule) -> None:
+    """`newuuid()` is another one every time, so that no object overwrites another of its millisecond."""
+    keys = {fill_template("errors/${timestamp()}-${newuuid()}.json", rule, MESSAGE) for _ in range(100)}
+    assert len(keys) == 100
+    assert all(re.fullmatch(r"errors/1795448766016-[0-9a-f-]{36}\.json", key) for key in keys)
 
 
 def test_a_function_that_is_not_played_is_a_fault(rule: TopicRule) -> None:

@@ -1,0 +1,208 @@
+"""Makes the emulator's IoT as strict as AWS's: inputs that fit the models, slow attachments, statuses that are final.
+
+Wraps one function of the emulator, its IoT request handler: method, path, headers, body and query in; status, headers
+and body out. What AWS does late is done late here too, on a clock that runs faster than AWS's.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from operations.local.service_model import Call, ServiceModel
+
+Response = tuple[int, dict[str, str], bytes]
+Handler = Callable[[str, str, dict[str, str], bytes, dict[str, Any]], Awaitable[Response]]
+Scope = tuple[str, str]
+"""Account and region: names are unique in both alone."""
+
+DEFAULT_SPEED = 60.0
+"""How many times faster than on AWS the delays below pass, unless told otherwise."""
+
+SETTLING_S = 30.0
+"""How long an attachment stays unseen, and a detachment undone. AWS says "several seconds": this is longer, so that
+nothing passes by luck. https://docs.aws.amazon.com/iot/latest/apireference/API_DetachThingPrincipal.html"""
+
+POLICY_S = 300.0
+"""How long a policy counts as attached after it was detached.
+https://docs.aws.amazon.com/iot/latest/apireference/API_DeletePolicy.html"""
+
+DEPRECATION_S = 300.0
+"""How long a thing type must have been deprecated before it can be deleted.
+https://docs.aws.amazon.com/iot/latest/apireference/API_DeleteThingType.html"""
+
+DELETABLE = frozenset({"INACTIVE", "REVOKED"})
+"""https://docs.aws.amazon.com/iot/latest/apireference/API_DeleteCertificate.html"""
+
+INTERNAL = frozenset({"PENDING_TRANSFER", "PENDING_ACTIVATION"})
+"""Statuses that AWS alone sets. https://docs.aws.amazon.com/iot/latest/apireference/API_UpdateCertificate.html"""
+
+ATTACHING = {
+    "AttachThingPrincipal": ("principal", "thingName", "principal"),
+    "AttachPolicy": ("policy", "policyName", "target"),
+    "AttachPrincipalPolicy": ("policy", "policyName", "principal"),
+}
+DETACHING = {
+    "DetachThingPrincipal": ("principal", "thingName", "principal"),
+    "DetachPolicy": ("policy", "policyName", "target"),
+    "DetachPrincipalPolicy": ("policy", "policyName", "principal"),
+}
+"""By operation: what kind of attachment, and the members that hold the thing or policy and what it is attached to."""
+
+LISTING: Mapping[str, tuple[str, str, str, Callable[[Any], str]]] = {
+    "ListThingPrincipals": ("principal", "thingName", "principals", str),
+    "ListPrincipalThings": ("principal", "principal", "things", str),
+    "ListAttachedPolicies": ("policy", "target", "policies", lambda each: str(each["policyName"])),
+    "ListPrincipalPolicies": ("policy", "principal", "policies", lambda each: str(each["policyName"])),
+    "ListTargetsForPolicy": ("policy", "policyName", "targets", str),
+    "ListPolicyPrincipals": ("policy", "policyName", "principals", str),
+}
+"""By operation: what kind of attachment it lists, whose, under which member of the answer, and each one's other end."""
+
+
+class StrictIot:
+    """The emulator's IoT handler with AWS's rules and delays around it.
+
+    Args:
+        handler: The emulator's own.
+        scope: Gives account and region of the request at hand.
+        error: Builds an error's response from code, message and HTTP status.
+        speed: How many times faster than on AWS delays pass.
+        now: A clock in seconds.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        scope: Callable[[], Scope],
+        error: Callable[[str, str, int], Response],
+        speed: float = DEFAULT_SPEED,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._handler = handler
+        self._scope = scope
+        self._error = error
+        self._speed = speed
+        self._now = now
+        self._model = ServiceModel("iot")
+        self._unseen_until: dict[tuple[Scope, str, frozenset[str]], float] = {}
+        self._undone_until: dict[tuple[Scope, str, str, str], float] = {}
+        self._deprecated: dict[tuple[Scope, str], float] = {}
+
+    async def handle(
+        self, method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, Any]
+    ) -> Response:
+        """Answer one request as AWS would."""
+        call = self._model.call(method, path, headers or {}, body, query)
+        refused = self._invalid(call) or self._too_early(call) or await self._illegal(call)
+        if refused:
+            return refused
+        was_attached = call.operation in ATTACHING and await self._is_attached(call)
+        answer = await self._handler(method, path, headers, body, query)
+        if answer[0] < 300:
+            self._note(call, was_attached=was_attached)
+        return self._without_unseen(call, answer)
+
+    def _invalid(self, call: Call) -> Response | None:
+        said = self._model.misfits(call)
+        if not said:
+            return None
+        count = f"{len(said)} validation error{'s' if len(said) > 1 else ''} detected: "
+        return self._error("InvalidRequestException", count + "; ".join(said), 400)
+
+    def _too_early(self, call: Call) -> Response | None:
+        """The refusal of what an earlier call has not finished."""
+        members = call.members
+        if call.operation == "DeleteThing" and self._is_undone("principal", 0, members.get("thingName")):
+            text = f"Cannot delete. Thing {members['thingName']} is still attached to one or more principals"
+            return self._error("InvalidRequestException", text, 400)
+        if call.operation == "DeleteCertificate" and self._is_undone("principal", 1, members.get("certificateId")):
+            text = f"Things must be detached before deletion (certificate: {members['certificateId']})"
+            return self._error("DeleteConflictException", text, 409)
+        if call.operation == "DeletePolicy" and self._is_undone("policy", 0, members.get("policyName")):
+            text = f"Cannot delete the policy because it is attached to one or more principals: {members['policyName']}"
+            return self._error("DeleteConflictException", text, 409)
+        if call.operation == "DeleteThingType":
+            since = self._deprecated.get((self._scope(), members.get("thingTypeName", "")))
+            if since is not None and self._now() < since + DEPRECATION_S / self._speed:
+                text = "Please wait for 5 minutes after deprecation and then retry"
+                return self._error("InvalidRequestException", text, 400)
+        return None
+
+    async def _illegal(self, call: Call) -> Response | None:
+        """The refusal of a step that a certificate's status does not allow."""
+        if call.operation not in {"UpdateCertificate", "DeleteCertificate"}:
+            return None
+        identifier = str(call.members.get("certificateId"))
+        status, _, body = await self._handler("GET", f"/certificates/{identifier}", {}, b"", {})
+        if status != 200:
+            return None
+        current = json.loads(body)["certificateDescription"]["status"]
+        if call.operation == "DeleteCertificate":
+            if current in DELETABLE:
+                return None
+            text = f"Certificate must be deactivated (not {current}) before deletion. Id: {identifier}"
+            return self._error("CertificateStateException", text, 406)
+        if current == "REVOKED":
+            text = f"Certificate is REVOKED: its status cannot be changed. Id: {identifier}"
+            return self._error("CertificateStateException", text, 406)
+        if call.members.get("newStatus") in INTERNAL:
+            text = f"Status {call.members['newStatus']} cannot be set by a caller. Id: {identifier}"
+            return self._error("InvalidRequestException", text, 400)
+        return None
+
+    async def _is_attached(self, call: Call) -> bool:
+        """Whether what the call attaches is attached already: AWS takes it again, and hides nothing."""
+        kind, one, other = ATTACHING[call.operation]
+        name, target = str(call.members.get(one)), str(call.members.get(other))
+        if kind == "principal":
+            status, _, body = await self._handler("GET", f"/things/{name}/principals", {}, b"", {})
+            return status == 200 and target in json.loads(body)["principals"]
+        status, _, body = await self._handler("POST", f"/policy-targets/{name}", {}, b"", {})
+        return status == 200 and target in json.loads(body)["targets"]
+
+    def _note(self, call: Call, *, was_attached: bool) -> None:
+        scope, now = self._scope(), self._now()
+        if call.operation in ATTACHING and not was_attached:
+            kind, one, other = ATTACHING[call.operation]
+            ends = (call.members[one], call.members[other])
+            self._unseen_until[scope, kind, frozenset(ends)] = now + SETTLING_S / self._speed
+            self._undone_until.pop((scope, kind, *ends), None)
+        elif call.operation in DETACHING:
+            kind, one, other = DETACHING[call.operation]
+            delay = SETTLING_S if kind == "principal" else POLICY_S
+            self._undone_until[scope, kind, call.members[one], call.members[other]] = now + delay / self._speed
+        elif call.operation == "DeprecateThingType":
+            if call.members.get("undoDeprecate"):
+                self._deprecated.pop((scope, call.members["thingTypeName"]), None)
+            else:
+                self._deprecated[scope, call.members["thingTypeName"]] = now
+
+    def _is_undone(self, kind: str, end: int, name: str | None) -> bool:
+        """Whether a detachment of `name` (a thing or policy at end 0, a certificate's id at 1) is not done yet."""
+        now = self._now()
+        self._undone_until = {key: until for key, until in self._undone_until.items() if until > now}
+        return any(
+            (scope, of) == (self._scope(), kind) and ends[end].rpartition("/")[2] == name
+            for scope, of, *ends in self._undone_until
+        )
+
+    def _without_unseen(self, call: Call, answer: Response) -> Response:
+        status, headers, body = answer
+        if call.operation not in LISTING or status != 200:
+            return answer
+        kind, whose, member, other_end = LISTING[call.operation]
+        now, scope, end = self._now(), self._scope(), str(call.members.get(whose))
+        self._unseen_until = {key: until for key, until in self._unseen_until.items() if until > now}
+        document = json.loads(body)
+        seen = [
+            each
+            for each in document.get(member, [])
+            if (scope, kind, frozenset({end, other_end(each)})) not in self._unseen_until
+        ]
+        if len(seen) == len(document.get(member, [])):
+            return answer
+        return status, headers, json.dumps({**document, member: seen}).encode()

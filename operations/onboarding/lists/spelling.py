@@ -1,0 +1,62 @@
+"""Compares names and serials however they are spelt: case, white space, separators, prefixes, leading zeros.
+
+Two spellings are of one identity where nothing but these differ. A value that could be of two is of neither: who asks
+gets both, and refuses.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import lru_cache
+
+_WRAPPING = "\"'`=\ufeff\u200b\u200e\u200f"
+"""Around a value: quotes, and what spreadsheets write to keep a number a text ('0012, ="0012")."""
+_SEPARATORS = re.compile(r"[\s_-]+")
+_HEX_SEPARATORS = re.compile(r"[\s_:.-]+")
+_HEX_PREFIX = re.compile(r"(?:0x|eui48|eui64|mac|urn:uuid:|uuid:)[\s_:-]*")
+_HEX = re.compile(r"(?:[0-9a-f]{12}|[0-9a-f]{16}|[0-9a-f]{32})")
+"""EUI-48 (a MAC), EUI-64, UUID: separators mean nothing in them."""
+_SHORT_OCTETS = re.compile(r"[0-9a-f]{1,2}(?:([:-])[0-9a-f]{1,2})(?:\1[0-9a-f]{1,2}){4}(?:(?:\1[0-9a-f]{1,2}){2})?")
+_HEX_NUMBER = re.compile(r"0x[0-9a-f]{4,}")
+_WHOLE = re.compile(r"\d+\.0+")
+"""A number that passed through a spreadsheet or a data frame."""
+
+
+@lru_cache(maxsize=4096)
+def canonical(text: str) -> tuple[str, str]:
+    """The canonical form of a name, serial, MAC, EUI or UUID: with separators as `-`, and without any."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+    text = text.strip().strip(_WRAPPING).strip().casefold()
+    bare = hexadecimal(text)
+    if bare is not None:
+        return (bare, bare.lstrip("0") or "0") if bare.isdigit() else (bare, bare)
+    if _HEX_NUMBER.fullmatch(text):
+        text = text[2:]
+    elif _WHOLE.fullmatch(text):
+        text = text.partition(".")[0]
+    normal = _SEPARATORS.sub("-", text).strip("-")
+    loose = normal.replace("-", "")
+    return (normal, loose.lstrip("0") or "0") if loose.isdigit() else (normal, loose)
+
+
+def is_same(one: str, other: str) -> bool:
+    """Whether two spellings are of one identity. Where both have separators, they stand at the same places."""
+    (normal, loose), (other_normal, other_loose) = canonical(one), canonical(other)
+    if loose != other_loose:
+        return False
+    return "-" not in normal or "-" not in other_normal or normal == other_normal
+
+
+def hexadecimal(text: str) -> str | None:
+    """The digits of a MAC, EUI-64 or UUID; None for what is none of them."""
+    text = text.strip().casefold()
+    found = _HEX_PREFIX.match(text)
+    if found:
+        text = text[found.end() :]
+    text = text.strip("{}()<>")
+    if _SHORT_OCTETS.fullmatch(text):
+        text = "".join(octet.zfill(2) for octet in re.split("[:-]", text))
+    bare = _HEX_SEPARATORS.sub("", text)
+    return bare if _HEX.fullmatch(bare) else None

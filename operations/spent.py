@@ -1,0 +1,148 @@
+"""Spent keys: those that were revoked, retired or replaced, with their history. They are remembered for ever.
+
+Journals and the own authority's ledger each have a table of them, which is only ever added to, in the transaction that
+spends the key. A key is known by the SHA-256 of its SubjectPublicKeyInfo, so that it is the same key in any CSR or
+certificate, however that is encoded; a certificate by the SHA-256 of its DER, which is its id in AWS IoT.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from operations.project import Project
+from operations.storage import located
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS spent (id INTEGER PRIMARY KEY, key BLOB, certificate_id TEXT, thing TEXT, what TEXT,
+    at REAL, by TEXT, reason TEXT);
+CREATE INDEX IF NOT EXISTS spent_by_key ON spent (key);
+CREATE INDEX IF NOT EXISTS spent_by_certificate ON spent (certificate_id);
+"""
+
+
+class End(StrEnum):
+    """What ended a key. REUSED says that a retired one was taken again on purpose; a revocation outweighs it."""
+
+    REVOKED = "revoked"
+    RETIRED = "retired"
+    REPLACED = "replaced"
+    ROTATING = "rotating"
+    REUSED = "reused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """A key or certificate that must not come back: how it ended, as which thing's, when (seconds since 1970), by which
+    command, and why."""
+
+    what: End
+    thing: str
+    at: float
+    by: str
+    reason: str
+
+    @property
+    def is_final(self) -> bool:
+        """Whether no option brings it back."""
+        return self.what in (End.REVOKED, End.ROTATING)
+
+    @property
+    def told(self) -> str:
+        """Its history in one clause, to go on after `its key`."""
+        on = datetime.datetime.fromtimestamp(self.at, datetime.UTC)
+        why = f": {self.reason}" if self.reason else ""
+        if self.what is End.ROTATING:
+            return f"is the old one of {self.thing}, which is being rotated since {on:%Y-%m-%d} ({self.by}){why}"
+        return f"was {self.what} on {on:%Y-%m-%d} as that of {self.thing} ({self.by}){why}"
+
+    @property
+    def remedy(self) -> str:
+        """What to do instead."""
+        if self.what is End.REVOKED:
+            return "a revocation is never taken back: give the device another key"
+        if self.what is End.ROTATING:
+            return "finish that first: fleet device rotate --finish; or give this device a key of its own"
+        return "give the device another key; or, where it is the same device that comes back: --reuse-retired"
+
+
+Write = tuple[str, tuple[Any, ...]]
+
+
+def spend(
+    what: End, *, key: bytes | None, certificate_id: str | None, thing: str, at: float, by: str, reason: str
+) -> Write:
+    """That a key is spent, or (without `key`) a certificate alone; written once where it is said again and again."""
+    return (
+        """INSERT INTO spent (key, certificate_id, thing, what, at, by, reason) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7
+        WHERE coalesce((SELECT what FROM spent WHERE key IS ?1 AND certificate_id IS ?2 ORDER BY id DESC LIMIT 1), '')
+        <> ?4""",
+        (key or None, certificate_id, thing, what.value, at, by, reason),
+    )
+
+
+def find_spent(connection: sqlite3.Connection, key: bytes | None, certificate_id: str | None) -> Spent | None:
+    """What ended the key or the certificate: its first revocation, else what came last; None where it may be used."""
+    found = connection.execute(
+        """SELECT what, thing, at, by, reason FROM spent WHERE key = ? OR certificate_id = ?
+        ORDER BY what = 'revoked' DESC, CASE what WHEN 'revoked' THEN id ELSE -id END LIMIT 1""",
+        (key or None, certificate_id),
+    ).fetchone()
+    if found is None or found[0] == End.REUSED:
+        return None
+    what, thing, at, by, reason = found
+    return Spent(what=End(what), thing=thing, at=at, by=by, reason=reason)
+
+
+class SpentKeys:
+    """The spent keys of several files, which are read and never changed; close it when done."""
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        """Opens those that are there. Raises EnvironmentFault where one cannot be read."""
+        self._files: list[tuple[Path, sqlite3.Connection]] = []
+        for path in paths:
+            if not path.is_file():
+                continue
+            with located(path):
+                connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
+                # One of an older format has none; the next command that writes to it takes it over.
+                if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'spent'").fetchone():
+                    self._files.append((path, connection))
+                else:
+                    connection.close()
+
+    def close(self) -> None:
+        """Closes the files."""
+        for _, connection in self._files:
+            connection.close()
+
+    def find(self, key: bytes | None, certificate_id: str | None) -> Spent | None:
+        """What ended the key or the certificate in one of the files; a revocation outweighs the rest."""
+        known = []
+        for path, connection in self._files:
+            with located(path):
+                known.append(find_spent(connection, key, certificate_id))
+        found = [each for each in known if each is not None]
+        return min(found, key=lambda each: (each.what is not End.REVOKED, -each.at), default=None)
+
+
+def journals_folder() -> Path:
+    """`FLEET_JOURNAL_DIR`, else below the home folder: beside the keys, outside the project and its `make clean`."""
+    return Path(os.environ.get("FLEET_JOURNAL_DIR") or Path.home() / ".fleet" / "journal")
+
+
+def journal_name(project: Project) -> str:
+    """A journal is of one application and environment, and lies in the folder of its account."""
+    return f"{project.fleet.application}-{project.environment_suffix}.sqlite"
+
+
+def journals_of(project: Project) -> list[Path]:
+    """The journals of the application and environment on this machine: of all accounts, and of the local AWS."""
+    name = journal_name(project)
+    return [*sorted(journals_folder().glob(f"*/{name}")), project.root / "build" / "local" / "journal" / name]

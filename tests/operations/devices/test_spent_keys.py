@@ -1,0 +1,264 @@
+"""A key that was revoked or retired does not come back by itself, whatever brings it and in whatever order."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.onboarding_project import OTHER_PLANT, PLANT, SUFFIX, make_csrs
+from operations.onboarding.records import FORMAT
+from tests.operations.onboarding.builders import make_certificate, make_request, new_key, pem
+from tests.operations.onboarding.site import Site, site, thing_name
+
+pytestmark = pytest.mark.slow
+FIRST, SECOND, THIRD = map(thing_name, (1, 2, 3))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plant:
+    """A plant, what AWS IoT has of it, and `fleet` in its project."""
+
+    site: Site
+    keys: Path
+
+    def fleet(self, *arguments: str, exit_code: int = 0) -> str:
+        environment = os.environ | self.site.environment
+        environment |= {"FLEET_KEYS_DIR": str(self.keys), "FLEET_KEYS_PASSPHRASE": "tests of spent keys"}
+        run = subprocess.run(
+            [sys.executable, "-m", "generator", *arguments],
+            cwd=self.site.project,
+            env=environment,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=60,
+            check=False,
+        )
+        assert exit_code == run.returncode, f"{run.stdout}\n{run.stderr}"
+        return run.stdout + run.stderr
+
+    def device(self, what: str, *arguments: str, exit_code: int = 0) -> str:
+        return self.fleet("device", what, *arguments, "--aws", exit_code=exit_code)
+
+    def onboard(self, path: Path | None = None, *arguments: str, plant: str = PLANT, exit_code: int = 0) -> str:
+        source = ("--from", str(path)) if path else ()
+        return self.fleet("onboard", "--facility", plant, "--aws", *source, *arguments, exit_code=exit_code)
+
+    def reasons(self) -> dict[str, str]:
+        """Place → reason, of the last run that had failures."""
+        folder = self.site.project / "build" / "onboarding"
+        last = max(folder.rglob("reasons.jsonl"), key=lambda path: path.stat().st_mtime_ns)
+        return {row["place"]: row["reason"] for row in map(json.loads, last.read_text().splitlines())}
+
+    @property
+    def statuses(self) -> list[str]:
+        return sorted(each["status"] for each in self.site.service.state()["certificates"].values())
+
+    @property
+    def journal(self) -> Path:
+        (path,) = self.site.journals.glob(f"*/bench-{SUFFIX}.sqlite")
+        return path
+
+    def spent(self) -> list[tuple[Any, ...]]:
+        with sqlite3.connect(self.journal) as journal:
+            return journal.execute("SELECT what, thing, by, reason FROM spent ORDER BY id").fetchall()
+
+
+@pytest.fixture
+def plant(tmp_path: Path) -> Iterator[Plant]:
+    with site(tmp_path, things=3, csrs=False) as place:
+        yield Plant(site=place, keys=tmp_path / "keys")
+
+
+def csv(path: Path, *rows: tuple[str, Any], header: str = "name,certificate") -> Path:
+    """A list of things, each with what it brings."""
+    lines = [f'{name},"{pem(material)}"\n' for name, material in rows]
+    path.write_text(f"{header}\n{''.join(lines)}")
+    return path
+
+
+def test_a_stolen_device_does_not_come_back(plant: Plant, tmp_path: Path) -> None:
+    """Revoked, retired, and the same list again: refused with its history, in any form and for any thing."""
+    key, other = new_key(), new_key()
+    devices = csv(tmp_path / "list.csv", (FIRST, make_certificate(key=key)), (SECOND, make_certificate(key=other)))
+    plant.onboard(devices)
+    assert "1 certificates REVOKED" in plant.device("revoke", FIRST, "--reason", "stolen")
+    assert "retired" in plant.device("retire", FIRST, "--reason", "stolen")
+    assert ["ACTIVE"] == plant.statuses
+    told = plant.onboard(devices, exit_code=1)
+    assert "0 onboarded, 1 were already, 1 failed" in told
+    assert f"as that of {FIRST} (device revoke): stolen" in plant.reasons()["line 2"]
+    for name, brought in ((FIRST, make_certificate(key=key)), (THIRD, make_certificate("x", key=key))):
+        again = csv(tmp_path / "again.csv", (name, brought))
+        assert "0 onboarded" in plant.onboard(again, "--reuse-retired", exit_code=1)
+        assert "was revoked on" in plant.reasons()["line 2"]
+    request = csv(tmp_path / "csr.csv", (THIRD, make_request("another name", key=key)), header="name,csr")
+    assert "1 cannot be" in plant.onboard(request, "--dry-run")
+    assert "0 onboarded" in plant.onboard(request, exit_code=1)
+    assert ["ACTIVE"] == plant.statuses
+    assert "1 onboarded" in plant.onboard(csv(tmp_path / "new.csv", (FIRST, make_certificate())))
+
+
+def test_the_own_csr_of_a_stolen_device_gets_no_fresh_certificate(plant: Plant) -> None:
+    """A certificate that AWS IoT would make of it is refused too; other things of the plant are onboarded."""
+    make_csrs(plant.site.project)
+    plant.onboard()
+    plant.device("revoke", FIRST, "--reason", "stolen")
+    plant.device("retire", FIRST, "--reason", "stolen")
+    assert "0 onboarded, 2 were already, 1 failed" in plant.onboard(exit_code=1)
+    assert ["ACTIVE", "ACTIVE"] == plant.statuses
+
+
+def test_a_retired_device_comes_back_only_when_it_is_asked_for(plant: Plant, tmp_path: Path) -> None:
+    """With --reuse-retired; once it is back, its list is onboarded already, and it can be revoked for good."""
+    devices = csv(tmp_path / "list.csv", (FIRST, make_certificate()))
+    plant.onboard(devices)
+    plant.device("retire", FIRST, "--reason", "repair")
+    plant.onboard(devices, exit_code=1)
+    assert "was retired on" in plant.reasons()["line 2"] and "repair" in plant.reasons()["line 2"]
+    assert "1 onboarded" in plant.onboard(devices, "--reuse-retired", "--reason", "repaired")
+    assert "1 were already" in plant.onboard(devices)
+    plant.device("retire", FIRST, "--reason", "again")
+    plant.onboard(devices, exit_code=1)
+    assert "1 onboarded" in plant.onboard(devices, "--reuse-retired")
+    plant.device("revoke", FIRST, "--reason", "stolen")
+    plant.device("retire", FIRST, "--reason", "stolen")
+    plant.onboard(devices, "--reuse-retired", exit_code=1)
+    assert ["retired", "reused", "retired", "reused", "revoked", "retired"] == [what for what, *_ in plant.spent()]
+
+
+def test_a_device_that_is_revoked_in_the_console_is_seen(plant: Plant, tmp_path: Path) -> None:
+    """The journal has it ACTIVE, AWS IoT REVOKED: the same list is refused, it is not activated, and can be retired."""
+    devices = csv(tmp_path / "list.csv", (FIRST, make_certificate()), (SECOND, make_certificate()))
+    plant.onboard(devices, "--stage")
+    (principal,) = plant.site.iot().list_thing_principals(thingName=FIRST)["principals"]
+    plant.site.iot().update_certificate(certificateId=principal.rpartition("/")[2], newStatus="REVOKED")
+    told = plant.onboard(None, "--activate", exit_code=1)
+    assert "1 devices activated" in told and f"{FIRST} has a key that was revoked" in told
+    assert f"{FIRST} is revoked: its key was revoked" in plant.device("activate", FIRST, "--reason", "x", exit_code=2)
+    assert "0 onboarded, 1 were already, 1 failed" in plant.onboard(devices, exit_code=1)
+    assert "seen REVOKED in AWS IoT" in plant.reasons()["line 2"]
+    plant.device("retire", FIRST, "--reason", "stolen")
+    assert ["ACTIVE"] == plant.statuses
+
+
+def test_a_list_that_was_onboarded_sees_what_the_console_revoked(plant: Plant, tmp_path: Path) -> None:
+    """Before anything else has looked; the device's bundle and its history have it from then on."""
+    devices = csv(tmp_path / "list.csv", (FIRST, make_certificate()))
+    plant.onboard(devices)
+    (principal,) = plant.site.iot().list_thing_principals(thingName=FIRST)["principals"]
+    plant.site.iot().update_certificate(certificateId=principal.rpartition("/")[2], newStatus="REVOKED")
+    assert "1 failed" in plant.onboard(devices, exit_code=1)
+    assert "REVOKED" in plant.device("show", FIRST)
+    assert [("revoked", FIRST, "AWS IoT", "seen REVOKED in AWS IoT")] == plant.spent()
+
+
+def test_a_certificate_that_aws_has_revoked_is_not_registered(plant: Plant, tmp_path: Path) -> None:
+    """Of a device that another machine onboarded and revoked: this one's journal knows nothing of it."""
+    certificate = make_certificate()
+    made = plant.site.iot().register_certificate_without_ca(certificatePem=pem(certificate), status="ACTIVE")
+    plant.site.iot().update_certificate(certificateId=made["certificateId"], newStatus="REVOKED")
+    plant.onboard(csv(tmp_path / "list.csv", (FIRST, certificate)), exit_code=1)
+    assert "AWS IoT has its certificate REVOKED" in plant.reasons()["line 2"]
+    assert ["REVOKED"] == plant.statuses
+
+
+def test_a_revoked_device_goes_through_the_rest_of_its_life(plant: Plant, tmp_path: Path) -> None:
+    """Neither activated, rotated nor moved; a rotation that was begun is finished, and the device is retired."""
+    make_csrs(plant.site.project)
+    plant.onboard()
+    next_one = tmp_path / "next.csr"
+    next_one.write_text(pem(make_request(FIRST)))
+    plant.device("rotate", FIRST, "--csr", str(next_one), "--reason", "yearly")
+    assert "2 certificates REVOKED" in plant.device("revoke", FIRST, "--reason", "stolen")
+    assert "2 certificates REVOKED" in plant.device("revoke", FIRST, "--reason", "stolen, as the police says")
+    assert f"{FIRST} is revoked" in plant.device("activate", FIRST, "--reason", "x", exit_code=2)
+    plant.device("rotate", FIRST, "--finish", "--reason", "yearly")
+    another = tmp_path / "another.csr"
+    another.write_text(pem(make_request(FIRST)))
+    told = plant.device("rotate", FIRST, "--csr", str(another), "--reason", "x", exit_code=2)
+    assert f"{FIRST} is revoked" in told
+    move = ("move", FIRST, "--to", OTHER_PLANT, "--reason", "x")
+    assert "is REVOKED" in plant.device(*move, exit_code=2)
+    plant.device("retire", FIRST, "--reason", "stolen")
+    assert ["ACTIVE", "ACTIVE"] == plant.statuses
+    listed = tmp_path / "list.csv"
+    listed.write_text(f'name,csr\n{FIRST},"{next_one.read_text()}"\n')
+    assert "0 onboarded" in plant.onboard(listed, exit_code=1)
+
+
+def test_the_key_of_a_device_is_nobody_elses(plant: Plant, tmp_path: Path) -> None:
+    """Not in another plant's list, not while it is rotated away, not after, and not by a rotation of another device."""
+    key, second = new_key(), new_key()
+    plant.onboard(
+        csv(
+            tmp_path / "list.csv",
+            (FIRST, make_request(FIRST, key=key)),
+            (SECOND, make_request(SECOND, key=second)),
+            header="name,csr",
+        )
+    )
+    there = f"{OTHER_PLANT}-press-0001-{SUFFIX}"
+    foreign = csv(tmp_path / "other.csv", (there, make_request(there, key=key)), header="name,csr")
+    plant.onboard(foreign, plant=OTHER_PLANT, exit_code=1)
+    assert f"its key is that of {FIRST} already" in plant.reasons()["line 2"]
+    stolen = tmp_path / "stolen.csr"
+    stolen.write_text(pem(make_request(SECOND, key=key)))
+    rotate = ("rotate", SECOND, "--csr", str(stolen), "--reason", "x")
+    assert f"the key of the CSR is that of {FIRST} already" in plant.device(*rotate, exit_code=2)
+    (tmp_path / "next.csr").write_text(pem(make_request(FIRST)))
+    plant.device("rotate", FIRST, "--csr", str(tmp_path / "next.csr"), "--reason", "yearly")
+    plant.onboard(foreign, "--reuse-retired", plant=OTHER_PLANT, exit_code=1)
+    assert f"is the old one of {FIRST}, which is being rotated" in plant.reasons()["line 2"]
+    plant.device("rotate", FIRST, "--finish", "--reason", "yearly")
+    plant.onboard(foreign, plant=OTHER_PLANT, exit_code=1)
+    assert "was replaced on" in plant.reasons()["line 2"]
+    assert "the key of the CSR was replaced on" in plant.device(*rotate, exit_code=2)
+
+
+def test_a_run_that_goes_on_leaves_out_what_was_revoked_meanwhile(plant: Plant, tmp_path: Path) -> None:
+    """Cut off before a device had its certificate, revoked, resumed: the others are onboarded, it is not."""
+    devices = csv(tmp_path / "list.csv", *((name, make_request(name)) for name in (FIRST, SECOND)), header="name,csr")
+    plant.onboard(devices)
+    with sqlite3.connect(plant.journal) as journal:  # as a run leaves it that is killed before its calls
+        journal.execute("UPDATE devices SET state = 'planned', certificate_id = NULL, certificate_arn = NULL")
+        journal.execute("UPDATE runs SET finished = NULL")
+        journal.execute("DELETE FROM steps")
+    for name in (FIRST, SECOND):
+        for principal in plant.site.iot().list_thing_principals(thingName=name)["principals"]:
+            plant.site.iot().detach_thing_principal(thingName=name, principal=principal)
+    assert "it has none yet" in plant.device("revoke", FIRST, "--reason", "stolen on the way")
+    assert "1 onboarded" in plant.onboard(None, "--resume", exit_code=1)
+    assert "stolen on the way" in plant.reasons()["line 2"]
+
+
+def test_what_an_older_journal_knows_is_taken_over(plant: Plant, tmp_path: Path) -> None:
+    """A journal of format 1 has no spent keys: they come from its history, and from the CSRs of retired devices."""
+    rows = ((name, make_request(name)) for name in (FIRST, SECOND, THIRD))
+    devices = csv(tmp_path / "list.csv", *rows, header="name,csr")
+    plant.onboard(devices)
+    plant.device("revoke", FIRST, "--reason", "stolen")
+    plant.device("retire", SECOND, "--reason", "scrapped")
+    plant.device("revoke", THIRD, "--reason", "sold")
+    plant.device("retire", THIRD, "--reason", "sold")
+    with sqlite3.connect(plant.journal) as journal:
+        journal.execute("DROP TABLE spent")
+        journal.execute("PRAGMA user_version = 1")
+    plant.onboard(devices, "--reuse-retired", "--dry-run")
+    with sqlite3.connect(plant.journal) as journal:
+        assert (FORMAT,) == journal.execute("PRAGMA user_version").fetchone()
+    plant.onboard(devices, exit_code=1)
+    stolen, scrapped, sold = plant.reasons().values()
+    assert "was revoked" in stolen and "stolen" in stolen
+    assert "was retired" in scrapped and "scrapped" in scrapped
+    assert "was revoked" in sold and "sold" in sold
+    assert "1 onboarded" in plant.onboard(devices, "--reuse-retired", exit_code=1)

@@ -1,0 +1,195 @@
+"""Whatever a list calls its columns and however it spells names, serials and MACs: no certificate goes to another thing."""
+
+from __future__ import annotations
+
+import base64
+import os
+import random
+import uuid
+from collections.abc import Callable, Iterable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from generator.diagnostics import RequestError
+from operations.onboarding.lists.formats import open_source
+from operations.onboarding.lists.reading import read_rows
+from operations.onboarding.lists.spelling import canonical, is_same
+from operations.onboarding.matching import Matching
+from operations.onboarding.planned import PlannedThing
+from tests.operations.onboarding.builders import NOW, der, make_certificate, new_key, write
+
+DEVICES = 1_000
+SEEDS = range(int(os.environ.get("FLEET_PAIRINGS", "1")))
+"""`make soak` shuffles and respells ten times, and gives each heading every kind of identity."""
+
+Respell = Callable[[str, random.Random], str]
+HEADINGS = [
+    "Serial Number",
+    "serial_number",
+    "serialNumber",
+    "Serial No.",
+    '"SN"',
+    "S/N",
+    "DEVICE SERIAL-NUMBER",
+    "Device ID",
+    "MAC Address",
+    "mac",
+    "thingName",
+    "unique.id",
+]
+
+
+def planned(serials: Iterable[str]) -> list[PlannedThing]:
+    """A plant whose things have these serials."""
+    return [
+        PlannedThing(
+            name=f"sg-01-press-n{number}-dev",
+            thing_type="type-press",
+            device_type="press",
+            serial=serial,
+            attributes={},
+        )
+        for number, serial in enumerate(serials)
+    ]
+
+
+@cache
+def certificates() -> list[tuple[bytes, bytes]]:
+    """Base64 and fingerprint of a certificate for each device."""
+    signer = new_key()
+    made = [make_certificate("a chip", signer=signer) for _ in range(DEVICES)]
+    return [(base64.b64encode(der(each)), each.fingerprint(each.signature_hash_algorithm)) for each in made]
+
+
+def serial_spelling(serial: str, dice: random.Random) -> str:
+    """Case, white space around and between, quotes, other separators."""
+    serial = dice.choice([str.lower, str.upper, str.swapcase])(serial)
+    serial = serial.replace("-", dice.choice(["-", " ", "_", "", " - "]))
+    return dice.choice(["", " ", "\u00a0"]) + serial + dice.choice(["", "  "])
+
+
+def mac_spelling(mac: str, dice: random.Random) -> str:
+    """As switches, spreadsheets and programs write it."""
+    mac = dice.choice([str.lower, str.upper])(mac)
+    size, mark = dice.choice([(2, ":"), (2, "-"), (4, "."), (12, ""), (2, " "), (6, "-")])
+    spelt = mark.join(mac[at : at + size] for at in range(0, 12, size))
+    return dice.choice(["", "0x", "MAC:", "eui48_"]) + spelt if size == 12 else spelt
+
+
+def uuid_spelling(value: str, dice: random.Random) -> str:
+    """With braces, as a URN, without dashes."""
+    value = dice.choice([value, value.upper(), value.replace("-", "")])
+    return dice.choice(["{%s}", "urn:uuid:%s", "%s"]) % value
+
+
+def number_spelling(value: str, dice: random.Random) -> str:
+    """As a spreadsheet leaves a number: without leading zeros, or as a text."""
+    return dice.choice([value.lstrip("0"), f"'{value}", value, f"{value}.0", f" {value} "])
+
+
+KINDS: dict[str, tuple[Callable[[random.Random, int], str], Respell]] = {
+    "serial": (lambda dice, n: f"SN-{dice.randrange(16**6):06X}-{n}", serial_spelling),
+    "mac": (lambda dice, n: f"{dice.randrange(16**8):08X}{n:04X}", mac_spelling),
+    "uuid": (lambda dice, n: str(uuid.UUID(int=dice.getrandbits(128))), uuid_spelling),
+    "number": (lambda dice, n: f"{dice.randrange(900):05d}{n:04d}", number_spelling),
+}
+
+
+def matched(path: Path, things: list[PlannedThing], **options: object) -> tuple[dict[str, bytes], int]:
+    """Thing → fingerprint of the certificate that it gets, and how many rows were refused."""
+    matching = Matching(suffix="dev", **options)
+    try:
+        matching.add_things(things, is_taken=lambda _: False)
+        matching.add_rows(read_rows(open_source(path, format_name="auto"), now=NOW), held=lambda _: None)
+        return {pair.thing.name: pair.material.fingerprint for pair in matching.pairs()}, matching.counts["faults"]
+    finally:
+        matching.close()
+
+
+def truth(things: list[PlannedThing]) -> dict[str, bytes]:
+    return {thing.name: certificates()[number][1] for number, thing in enumerate(things)}
+
+
+def write_rows(path: Path, heading: str, rows: list[tuple[str, int]], dice: random.Random) -> Path:
+    """A CSV list in one of its dialects, or JSON lines."""
+    mark = dice.choice([",", ";", "\t", "|"])
+    end = dice.choice(["\n", "\r\n"])
+    begin = dice.choice(["", "\ufeff", f"sep={mark}{end}"])
+    lines = [
+        f'"{value}"{mark}{certificates()[number][0].decode()}{dice.choice(["", mark])}{end}' for value, number in rows
+    ]
+    return write(path, f"{begin}{heading}{mark}Certificate{end}", *lines, f"{mark}{end}" * dice.randrange(3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("heading", HEADINGS)
+def test_every_certificate_gets_to_its_own_thing(tmp_path: Path, heading: str, seed: int) -> None:
+    """A thousand devices under each heading, shuffled, each identity in another spelling."""
+    kinds = list(KINDS) if len(SEEDS) > 1 else [list(KINDS)[HEADINGS.index(heading) % len(KINDS)]]
+    for kind in kinds:
+        make, respell = KINDS[kind]
+        dice = random.Random(f"{heading} {kind} {seed}")
+        things = planned(make(dice, number) for number in range(DEVICES))
+        rows = [(respell(thing.serial, dice), number) for number, thing in enumerate(things)]
+        dice.shuffle(rows)
+        found, refused = matched(write_rows(tmp_path / "list.csv", heading, rows, dice), things)
+        wanted = truth(things)
+        assert {} == {name: row for name, row in found.items() if row != wanted[name]}, kind
+        assert (DEVICES, 0) == (len(found), refused), kind
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(30 * len(SEEDS)))
+def test_no_list_gives_a_certificate_to_another_thing(tmp_path: Path, seed: int) -> None:
+    """Any heading at all, identities that are nearly alike, rows doubled and reversed: right, refused, never wrong."""
+    dice = random.Random(seed)
+    serials = {
+        "near": lambda: [f"{dice.choice(['', '0', '00'])}{n}" for n in dice.sample(range(200), 40)],
+        "dashes": lambda: list({f"{dice.randrange(30)}-{dice.randrange(30)}" for _ in range(40)}),
+        "case": lambda: list({f"a{dice.choice('xX')}{dice.randrange(40)}" for _ in range(40)}),
+        "macs": lambda: [KINDS["mac"][0](dice, n) for n in range(40)],
+    }[dice.choice(["near", "dashes", "case", "macs"])]()
+    things = planned(serials)
+    heading = dice.choice([*HEADINGS, "Werkskennung", "Serail", "X", "order id", "Hall", "Gerätenummer", "Etikett"])
+    rows = [(thing.serial, number) for number, thing in enumerate(things)]
+    for _ in range(dice.randrange(3)):
+        rows.append((dice.choice(rows)[0], dice.randrange(len(rows))))
+    rows = rows[::-1] if dice.random() < 0.5 else dice.sample(rows, len(rows))
+    try:
+        found, refused = matched(write_rows(tmp_path / "list.csv", heading, rows, dice), things)
+    except RequestError as error:
+        assert error.hint
+        return
+    wanted = truth(things)
+    assert {} == {name: row for name, row in found.items() if row != wanted[name]}
+    assert found or refused
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("AABBCCDDEEFF", "aa:bb:cc:dd:ee:ff", True),
+        ("00:1B:2:3:4:5", "001b02030405", True),
+        ("0xAABBCCDDEEFF", "aabb.ccdd.eeff", True),
+        ("eui48_AABBCCDDEEFF", "AA-BB-CC-DD-EE-FF", True),
+        ("{6D1D54BA-ED81-4C32-8E08-F9F8C885A6ED}", "urn:uuid:6d1d54baed814c328e08f9f8c885a6ed", True),
+        ("SN-1001", "sn 1001", True),
+        ("SN-1001", "SN1001", True),
+        ("0042", "42", True),
+        ('="0042"', "42", True),
+        ("1001", "1001.0", True),
+        ("10010", "1001.0", False),
+        ("1-11", "11-1", False),
+        ("10.5", "105", False),
+        ("12:3", "123", False),
+        ("SN-1001", "SN-1O01", False),
+        ("AABBCCDDEEFF", "AABBCCDDEEFE", False),
+    ],
+)
+def test_spellings(one: str, other: str, same: bool) -> None:
+    """What differs in case, separators, prefix or leading zeros is one; what differs in a sign is not."""
+    assert same == is_same(one, other) == is_same(other, one)
+    assert canonical(one) == canonical(canonical(one)[0])
