@@ -55,6 +55,18 @@ class Project:
             hint="add it to fleet.yaml and run `fleet generate`, or correct the id",
         )
 
+    def thing(self, name: str) -> Thing:
+        """The thing with this full name. Raises RequestError where the record has none."""
+        for facility in self.facilities:
+            if name.startswith(f"{facility.id}-"):
+                for thing in self.things(facility):
+                    if thing.name == name:
+                        return thing
+        raise RequestError(
+            f"no thing {name!r} in lib/facilities",
+            hint=f"names end in -{self.environment_suffix}; `fleet explain NAME` says what a name is",
+        )
+
     def things(self, facility: FacilitySpec) -> Iterator[Thing]:
         """The facility's things in the order of its file, read line by line (a facility may have a million)."""
         path = self.root / RECORD / facility.module / facility.things_file
