@@ -8,11 +8,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric import ec
+
 from generator import pipeline
 from generator.document import parse_document
 from generator.manifest import FleetManifest
 from generator.validation import validate
 from lib.specs import suffixed
+from operations.identities.requests import line_of, sign_request
 
 ROOT = Path(__file__).parents[1]
 PROGRAMS = ("lambda", "requirements", "lib")
@@ -47,8 +50,8 @@ def lifted_manifest(data: dict[str, Any]) -> FleetManifest:
     return valid.model_copy(update={"facilities": lifted})
 
 
-def write_csrs(project: Path, manifest: FleetManifest, csr: str) -> None:
-    """Gives every thing the same CSR: synthesis passes its text on and looks at no key."""
+def write_csrs(project: Path, manifest: FleetManifest) -> None:
+    """Gives every thing a CSR of a key of its own: synthesis refuses one key for two things."""
     suffix = manifest.environment_suffix
     folder = project / "identities" / suffix
     folder.mkdir(parents=True)
@@ -56,7 +59,8 @@ def write_csrs(project: Path, manifest: FleetManifest, csr: str) -> None:
         things = project / "lib" / "facilities" / id_.replace("-", "_") / "things.jsonl"
         with things.open("rb") as rows, (folder / f"{id_}.csrs.jsonl").open("w", encoding="ascii") as lines:
             for row in rows:
-                lines.write(json.dumps({"thing": suffixed(json.loads(row)["name"], suffix), "csr": csr}) + "\n")
+                name = suffixed(json.loads(row)["name"], suffix)
+                lines.write(line_of(name, sign_request(name, ec.generate_private_key(ec.SECP256R1()))))
 
 
 def synthesis_environment(project: Path, outdir: Path) -> dict[str, str]:

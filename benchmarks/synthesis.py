@@ -10,10 +10,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-
 from benchmarks.project import ROOT, lifted_manifest, make_project, synthesis_environment, write_csrs
 from benchmarks.result import Result
 from benchmarks.rounds import interleaved
@@ -85,7 +81,7 @@ def run(rounds: int, *, few: int = FEW, many: int = MANY) -> Result:
             "cpu_construct_each": round(peer_s, 3),
             "construct_each_memory_mb": round(contestants["construct_each"].peak_memory_mb, 1),
             "rounds": rounds,
-            "csr": "one real P-256 request, the same for every thing",
+            "csr": "a P-256 request for each thing",
             "limit": f"the CPU of {few} things: what a synthesis costs without its things",
         },
     )
@@ -120,12 +116,5 @@ def manifest_data(things: int) -> dict[str, Any]:
 def _project(folder: Path, things: int) -> Path:
     manifest = lifted_manifest(manifest_data(things))
     make_project(folder, manifest)
-    write_csrs(folder, manifest, _csr())
+    write_csrs(folder, manifest)
     return folder
-
-
-def _csr() -> str:
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "benchmark")])
-    request = x509.CertificateSigningRequestBuilder().subject_name(subject)
-    signed = request.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
-    return signed.public_bytes(serialization.Encoding.PEM).decode()

@@ -18,6 +18,7 @@ from generator.document import Document, read_document
 from generator.inventories import with_inventories
 from generator.parts import with_parts
 from generator.project import environment_file, environments
+from generator.regions import REGIONS
 from generator.sources import DataPath
 
 ONE_APPLICATION = "one-application"
@@ -65,17 +66,13 @@ def read_layers(path: Path, *, name: str, environment: str | None) -> Document:
     if faults:
         raise ManifestError(faults)
     document = reduce(layered, documents)
-    clashes = tuple(_applications_apart(documents[0], path, name=name))
+    clashes = tuple(_suffixes_apart(documents[0], path, name=name))
     document = replace(document, faults=(*document.faults, *clashes))
     return with_inventories(document, path, name=name)
 
 
-def _applications_apart(base: Document, path: Path, *, name: str) -> Iterator[Diagnostic]:
-    """A fault where two environments of the project give one suffix to two applications, where they may meet in AWS.
-
-    Tables, streams and topic rules are told apart by the suffix alone, so that the second would take over the first.
-    Accounts that nobody has said may be the same one.
-    """
+def _suffixes_apart(base: Document, path: Path, *, name: str) -> Iterator[Diagnostic]:
+    """A fault where environments of the project with one suffix would meet in AWS: see `_shared`."""
     layers = [base]
     for environment in environments(path):
         over = environment_file(path, environment)
@@ -83,34 +80,44 @@ def _applications_apart(base: Document, path: Path, *, name: str) -> Iterator[Di
             layers.append(layered(base, read_document(over, name=str(Path(name).with_name(over.name)))))
     for place, layer in enumerate(layers):
         for other in layers[:place]:
-            if _meet(layer.data, other.data):
-                here, there = (each.sources.at(("application",)) for each in (layer, other))
+            key = _shared(layer.data, other.data)
+            if key is not None:
+                here, there = (each.sources.at((key,)) for each in (layer, other))
+                values = f"`{layer.data[key]}` here and `{other.data[key]}` in {there.file}"
                 yield Diagnostic(
                     location=here,
-                    message=f"the application is `{layer.data['application']}` here and "
-                    f"`{other.data['application']}` in {there.file}, both under the environment_suffix "
+                    message=f"the {key} is {values}, both under the environment_suffix "
                     f"`{layer.data['environment_suffix']}`",
-                    hint="give one of them a suffix of its own: tables, streams and topic rules are told apart by it",
+                    hint=f"give one of them an environment_suffix of its own: {_SHARED[key]}",
                     rule=ONE_APPLICATION,
                     related=(there,),
                 )
                 break
 
 
-def _meet(one: Any, other: Any) -> bool:
-    """Whether two applications would share names in AWS."""
-    if not (isinstance(one, dict) and isinstance(other, dict)):
-        return False
+_SHARED = {
+    "application": "tables, streams and topic rules are told apart by it",
+    "region": "buckets are global, and told apart by it",
+}
+
+
+def _shared(one: Any, other: Any) -> str | None:
+    """The key by which two environments differ although the names that they share in AWS do not tell it apart.
+
+    Two applications share tables, streams and rules where region and account are the same; an account that nobody has
+    said may be any. Two regions share buckets, whose names hold application, account and suffix.
+    """
     keys = ("application", "environment_suffix", "region")
-    if not all(isinstance(data.get(key), str) for data in (one, other) for key in keys):
-        return False
-    accounts = {data.get("account_id") for data in (one, other)} - {None}
-    is_one_place = one["region"] == other["region"] and len(accounts) <= 1
-    return (
-        is_one_place
-        and one["environment_suffix"] == other["environment_suffix"]
-        and one["application"] != other["application"]
-    )
+    if not all(isinstance(data, dict) and isinstance(data.get(key), str) for data in (one, other) for key in keys):
+        return None
+    if one["environment_suffix"] != other["environment_suffix"]:
+        return None
+    accounts = [data["account_id"] if isinstance(data.get("account_id"), str) else None for data in (one, other)]
+    if one["region"] == other["region"]:
+        may_meet = accounts[0] == accounts[1] or None in accounts
+        return "application" if may_meet and one["application"] != other["application"] else None
+    is_known = {one["region"], other["region"]} <= set(REGIONS)  # else the name is the fault
+    return "region" if is_known and accounts[0] == accounts[1] and one["application"] == other["application"] else None
 
 
 def _with_parts(path: Path, *, name: str) -> Document:

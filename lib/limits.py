@@ -66,6 +66,12 @@ def bucket_fault(name: str) -> str | None:
     return None
 
 
+def role_fault(name: str) -> str | None:
+    """What IAM has against the length of `name`, or None."""
+    maximum = NAME_MAXIMA["aws_iam_role"][1]
+    return f"is {len(name) - maximum} longer than IAM's {maximum} characters" if len(name) > maximum else None
+
+
 def check_tags(tags: Mapping[str, str]) -> None:
     """Raise where AWS would refuse the tags of every resource; CloudTrail takes none without a value."""
     fault = _tags_fault(tags)

@@ -8,6 +8,7 @@ certificate, however that is encoded; a certificate by the SHA-256 of its DER, w
 from __future__ import annotations
 
 import datetime
+import hashlib
 import os
 import sqlite3
 from collections.abc import Iterable
@@ -100,6 +101,11 @@ def find_spent(connection: sqlite3.Connection, key: bytes | None, certificate_id
     return Spent(what=End(what), thing=thing, at=at, by=by, reason=reason)
 
 
+def key_digest(info: bytes) -> bytes:
+    """What a key is known by: the SHA-256 of its SubjectPublicKeyInfo."""
+    return hashlib.sha256(info).digest()
+
+
 class SpentKeys:
     """The spent keys of several files, which are read and never changed; close it when done."""
 
@@ -121,6 +127,16 @@ class SpentKeys:
         """Closes the files."""
         for _, connection in self._files:
             connection.close()
+
+    def keys(self) -> frozenset[bytes]:
+        """All keys that are spent."""
+        found = set()
+        for path, connection in self._files:
+            with located(path):
+                found |= {
+                    bytes(key) for (key,) in connection.execute("SELECT DISTINCT key FROM spent WHERE key <> x''")
+                }
+        return frozenset(key for key in found if self.find(key, None) is not None)
 
     def find(self, key: bytes | None, certificate_id: str | None) -> Spent | None:
         """What ended the key or the certificate in one of the files; a revocation outweighs the rest."""

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
 from operations.database import connect
 from operations.devices.registered import id_of, principals_of
 from operations.onboarding.calls import IotCalls
 from operations.onboarding.journal import Journal
 from operations.onboarding.lists.material import key_digest
+from operations.onboarding.refusals import Refusals
 
 _SCHEMA = "CREATE TABLE IF NOT EXISTS certificates (id TEXT PRIMARY KEY, pem TEXT) WITHOUT ROWID"
 _USABLE = ("ACTIVE", "INACTIVE")
@@ -34,14 +36,16 @@ class MissingError(Exception):
 class Certificates:
     """The certificates of one account's things; close it when done."""
 
-    def __init__(self, journal: Journal, calls: IotCalls, *, cache: Path) -> None:
+    def __init__(self, journal: Journal, calls: IotCalls, *, refusals: Refusals, cache: Path) -> None:
         self._journal = journal
         self._calls = calls
+        self._refusals = refusals
         self._cache = connect(cache, synchronous="OFF", schema=_SCHEMA)
 
     def close(self) -> None:
-        """Closes the file beside the journal."""
+        """Closes the files beside the journal and the keys."""
         self._cache.close()
+        self._refusals.close()
 
     def of(self, thing: str) -> tuple[str, str]:
         """Id and PEM of the thing's certificate. Raises MissingError."""
@@ -55,6 +59,7 @@ class Certificates:
             raise MissingError("is not onboarded yet", "go on with it: fleet onboard --resume, or correct its row")
         if status not in _USABLE:
             raise MissingError(f"its certificate is {status}", "retire the device, and onboard another")
+        self._refuse(key, certificate_id, der if is_certificate else None)
         pem = ssl.DER_cert_to_PEM_cert(der) if is_certificate else self._described(certificate_id)
         if key_digest(x509.load_pem_x509_certificate(pem.encode()).public_key()) != key:
             raise MissingError(
@@ -67,8 +72,20 @@ class Certificates:
         for arn in principals_of(self._calls, thing):
             described = self._describe(id_of(arn))
             if described["status"] in _USABLE:
+                certificate = x509.load_pem_x509_certificate(described["certificatePem"].encode())
+                self._refuse(
+                    key_digest(certificate.public_key()),
+                    described["certificateId"],
+                    certificate.public_bytes(serialization.Encoding.DER),
+                )
                 return described["certificateId"], described["certificatePem"]
         raise MissingError("has no certificate in AWS IoT", "onboard it, or apply its plant's stack")
+
+    def _refuse(self, key: bytes, certificate_id: str, der: bytes | None) -> None:
+        """Raises MissingError for what was revoked or retired: from here, by the own authority, or in a CRL of its."""
+        spent = self._refusals.find(key, certificate_id, der)
+        if spent is not None:
+            raise MissingError(f"its key {spent.told}", spent.remedy)
 
     def _described(self, certificate_id: str) -> str:
         found = self._cache.execute("SELECT pem FROM certificates WHERE id = ?", (certificate_id,)).fetchone()

@@ -28,6 +28,7 @@ from operations.identities.places import open_store
 from operations.local.aws import load
 from operations.onboarding.journal import Journal
 from operations.onboarding.perform import work_of
+from operations.onboarding.request import refusals_of
 from operations.onboarding.steps import Work
 from operations.onboarding.target import Target, aws_target, local_target
 from operations.progress import Progress
@@ -102,7 +103,8 @@ def _opened(project: Project, facility_id: str, folder: Path, *, aws: bool) -> I
     with Journal(target.journal) as journal:
         work = work_of(project, target, journal, facility=facility, is_staged=False, policy_on="group")
         cache = target.journal.with_suffix(".certificates.sqlite")
-        certificates = Certificates(journal, work.calls, cache=cache)
+        refusals = refusals_of(project, journal)
+        certificates = Certificates(journal, work.calls, refusals=refusals, cache=cache)
         try:
             yield work, certificates, target.account.partition("/")[0]
         finally:

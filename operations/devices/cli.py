@@ -7,7 +7,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -136,7 +136,10 @@ def retire(site: _Site, things: tuple[str, ...], reason: str) -> None:
     """Take devices out of AWS IoT: locked out first, then detached and deleted."""
     for name in things:
         work, found = site.found(name)
-        removed = retire_device(work, found, reason=reason)
+        with ExitStack() as stack:
+            if found.is_planned:  # a run that is going on would bring it back
+                stack.enter_context(alone(site.journal.path, found.facility.id))
+            removed = retire_device(work, found, reason=reason)
         click.echo(
             f"{found.thing.name}: retired; seen locked out, then deleted: {', '.join(removed) or 'no certificate'}"
         )

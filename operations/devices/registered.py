@@ -25,7 +25,7 @@ NOT_FOUND = "ResourceNotFoundException"
 class Registered:
     """A thing and its facility; id, ARN and `key` of its certificate are the journal's, None where it has none.
 
-    `is_moving`: a move of it was begun and has not come to its end.
+    `is_moving`: a move of it was begun and has not come to its end; `is_planned`: so is its onboarding.
     """
 
     thing: PlannedThing
@@ -35,6 +35,7 @@ class Registered:
     certificate_arn: str | None
     key: bytes | None = None
     is_moving: bool = False
+    is_planned: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,11 +52,11 @@ def find_thing(project: Project, journal: Journal, name: str) -> Registered:
     """The thing with this name, with or without the environment suffix. Raises RequestError where there is none."""
     suffix = f"-{project.environment_suffix}"
     full = name if name.endswith(suffix) else name + suffix
-    query = """SELECT line, facility, certificate_id, certificate_arn, key, state = 'moving' FROM devices
+    query = """SELECT line, facility, certificate_id, certificate_arn, key, state FROM devices
         WHERE thing = ? AND state <> 'retired'"""
     found = journal.read(query, full)
     if found:
-        line, facility_id, certificate_id, certificate_arn, key, is_moving = found[0]
+        line, facility_id, certificate_id, certificate_arn, key, state = found[0]
         return Registered(
             thing=msgspec.json.decode(line, type=PlannedThing),
             facility=project.facility(facility_id),
@@ -63,7 +64,8 @@ def find_thing(project: Project, journal: Journal, name: str) -> Registered:
             certificate_id=certificate_id,
             certificate_arn=certificate_arn,
             key=bytes(key) or None,
-            is_moving=bool(is_moving),
+            is_moving=state == "moving",
+            is_planned=state == "planned",
         )
     for facility in project.facilities:
         if not full.startswith(f"{facility.id}-"):

@@ -9,12 +9,16 @@ from pathlib import Path
 import click
 
 from generator.completion import complete_facility
-from generator.diagnostics import OutcomeError
+from generator.diagnostics import OutcomeError, RequestError
 from generator.project import find_project
-from operations.identities.create import Created, create_missing
-from operations.identities.places import identities_folder, keys_folder, open_store
+from lib.specs import FacilitySpec, suffixed
+from operations.identities.create import Created, create_missing, renew
+from operations.identities.keystore import KeyStore
+from operations.identities.places import LEDGER, identities_folder, keys_folder, open_store
+from operations.identities.requests import csr_path
 from operations.progress import Progress
-from operations.project import load_project
+from operations.project import Project, load_project
+from operations.spent import SpentKeys, journals_of
 
 
 @click.group()
@@ -32,30 +36,63 @@ def keys() -> None:
     help="Only this facility; may be repeated.",
 )
 @click.option("--all", "every", is_flag=True, help="All facilities.")
+@click.option("--renew", "renewed", multiple=True, metavar="THING", help="Another key for one revoked or retired.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def create(facility_ids: tuple[str, ...], every: bool, as_json: bool) -> None:
-    """Make the keys and CSRs that are missing; keys stay outside the repository, sealed."""
+def create(facility_ids: tuple[str, ...], every: bool, renewed: tuple[str, ...], as_json: bool) -> None:
+    """Make the keys and CSRs that are missing; keys stay outside the repository, sealed. Exit 1 where some are of keys
+    that were revoked or retired."""
     if every == bool(facility_ids):
         raise click.UsageError("say which: --facility ID (may be repeated) or --all")
     project = load_project(find_project(Path.cwd()))
     chosen = project.facilities if every else tuple(project.facility(each) for each in facility_ids)
+    if renewed and len(chosen) != 1:
+        raise click.UsageError("--renew is of one facility's things: say which, --facility ID")
     store, folder = open_store(project), identities_folder(project)
+    spent = _spent(project)
+    if renewed:
+        _renew(project, chosen[0], renewed, store=store, spent=spent)
     with Progress("keys and CSRs") as progress:
         results = [
-            create_missing(project, facility, store=store, folder=folder, on_progress=progress.advance)
+            create_missing(project, facility, store=store, folder=folder, on_progress=progress.advance, spent=spent)
             for facility in chosen
         ]
-    _tell(results, as_json=as_json)
-    if not any(result.things for result in results):
-        raise OutcomeError("the chosen facilities have no things", hint="see `things:` in fleet.yaml")
-    if not as_json:
-        click.echo(f"keys: {keys_folder(project)} (sealed)   CSRs: {folder / project.environment_suffix} (commit them)")
-
-
-def _tell(results: list[Created], *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([asdict(result) for result in results]))
-        return
+    else:
+        _tell(project, results, folder)
+    spoiled = [(result.facility, name) for result in results for name in result.spent]
+    for facility_id, name in spoiled:
+        told = (
+            f"{name}: its key was revoked or retired; another one: fleet keys create --facility {facility_id} --renew"
+        )
+        click.echo(f"{told} {name}", err=True)
+    if spoiled:
+        click.get_current_context().exit(1)
+    if not any(result.things for result in results):
+        raise OutcomeError("the chosen facilities have no things", hint="see `things:` in fleet.yaml")
+
+
+def _spent(project: Project) -> frozenset[bytes]:
+    """The keys that the journals on this machine and the own authority's ledger know as spent."""
+    known = SpentKeys([*journals_of(project), keys_folder(project) / LEDGER])
+    try:
+        return known.keys()
+    finally:
+        known.close()
+
+
+def _renew(
+    project: Project, facility: FacilitySpec, renewed: tuple[str, ...], *, store: KeyStore, spent: frozenset[bytes]
+) -> None:
+    suffix = project.environment_suffix
+    names = [each if each.endswith(f"-{suffix}") else suffixed(each, suffix) for each in renewed]
+    planned = {thing.name for thing in project.things(facility)}
+    if unknown := sorted(set(names) - planned):
+        raise RequestError(f"{facility.id} plans no thing {unknown[0]}", hint="see lib/facilities")
+    renew(csr_path(identities_folder(project), suffix, facility.id), facility.id, names, store=store, spent=spent)
+
+
+def _tell(project: Project, results: list[Created], folder: Path) -> None:
     for result in results:
         handed_in = f", {result.handed_in} CSRs handed in" if result.handed_in else ""
         click.echo(

@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from generator.diagnostics import RequestError
+from lib.identities import lock_new
 from lib.specs import FacilitySpec
 from operations.identities.keystore import KeyStore
-from operations.identities.requests import add_requests, csr_path, line_of, places_of, sign_request
+from operations.identities.requests import (
+    add_requests,
+    csr_path,
+    line_of,
+    places_of,
+    read_requests,
+    sign_request,
+    write_requests,
+)
 from operations.identities.templates import key_and_point
 from operations.project import Project
+from operations.spent import key_digest
 from operations.workers import WORKERS, batches_of, in_order
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
 BATCH = 500
 """Things that a process makes keys for at a time, some 25 ms of work; up to twice as many are done in this process."""
@@ -22,13 +40,15 @@ BATCH = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Created:
-    """What one run did for a facility; `handed_in` things have a CSR whose key is not in this store."""
+    """What one run did for a facility; `handed_in` things have a CSR whose key is not in this store, `spent` are things
+    whose key was revoked or retired: none is made a CSR of, and none gets another key unasked."""
 
     facility: str
     things: int
     keys: int
     requests: int
     handed_in: int
+    spent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +57,7 @@ class _Made:
 
     keys: list[bytes]
     requests: list[tuple[str, str]]
+    spent: list[str]
 
 
 def create_missing(
@@ -47,12 +68,13 @@ def create_missing(
     folder: Path,
     workers: int = WORKERS,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    spent: frozenset[bytes] = frozenset(),
 ) -> Created:
     """Give each thing a key and a CSR where it has none.
 
     Keys are on disk before the CSRs that name them, so a killed run never leaves a CSR without its key; the next one
     goes on with the keys that it left. A CSR that a device or its maker handed in is kept, and no key is made for it.
-    Of the things that are there, no more is held in memory than their names.
+    Of the things that are there, no more is held in memory than their names. `spent` are keys, by `key_digest`.
     """
     path = csr_path(folder, project.environment_suffix, facility.id)
     with store.writing(facility.id) as writer:
@@ -60,33 +82,79 @@ def create_missing(
         names = sorted(thing.name for thing in project.things(facility))
         wanted = [name for name in names if name not in requests]
         held = writer.places
+        found = _spent_requests(path, spent)
         if wanted:
             items = ((name, writer.line(name) if name in held else None) for name in wanted)
-            work = partial(_make, store, facility.id)
+            work = partial(_make, store, facility.id, spent)
 
             def added() -> Iterator[tuple[str, str]]:
                 done = 0
                 for made in in_order(batches_of(items, BATCH), work, workers=workers):
                     writer.append(made.keys)
+                    found.extend(made.spent)
                     yield from made.requests
                     done += len(made.requests)
                     on_progress(done, len(wanted))
 
             add_requests(path, requests, added(), before=writer.sync)
+    if facility.registration == "terraform":
+        lock_new(path, names)
     return Created(
         facility=facility.id,
         things=len(names),
         keys=sum(1 for name in wanted if name not in held),
-        requests=len(wanted),
+        requests=len(wanted) - sum(1 for name in found if name not in requests),
         handed_in=sum(1 for name in names if name in requests and name not in held),
+        spent=tuple(sorted(found)),
     )
 
 
-def _make(store: KeyStore, facility: str, batch: list[tuple[str, bytes | None]]) -> _Made:
+def renew(path: Path, facility: str, names: Sequence[str], *, store: KeyStore, spent: frozenset[bytes]) -> None:
+    """Gives each thing another key and CSR in the place of spent ones. Raises RequestError for one whose key is not
+    spent: nothing is changed then."""
+    requests, keys = read_requests(path), dict(store.keys(facility, set(names)))
+    for name in names:
+        known = [_digest(key.public_key()) for key in filter(None, [keys.get(name)])]
+        known += [_digest(x509.load_pem_x509_csr(requests[name].encode()).public_key())] if name in requests else []
+        if spent.isdisjoint(known):
+            raise RequestError(
+                f"the key of {name} was neither revoked nor retired",
+                hint="fleet device rotate gives a device another key; a CSR that it hands in replaces its line",
+            )
+    for name in names:
+        key = ec.generate_private_key(ec.SECP256R1())
+        store.replace(facility, name, key)
+        requests[name] = sign_request(name, key)
+    write_requests(path, requests)
+
+
+def _spent_requests(path: Path, spent: frozenset[bytes]) -> list[str]:
+    """The things whose CSRs bear spent keys; looked for only where there are spent keys."""
+    if not spent:
+        return []
+    found = []
+    for name, request in read_requests(path).items():
+        try:
+            key = x509.load_pem_x509_csr(request.encode()).public_key()
+        except (ValueError, UnsupportedAlgorithm):
+            continue  # whoever uses the CSR says what is wrong with it
+        if _digest(key) in spent:
+            found.append(name)
+    return found
+
+
+def _digest(key: CertificatePublicKeyTypes) -> bytes:
+    return key_digest(key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo))
+
+
+def _make(store: KeyStore, facility: str, spent: frozenset[bytes], batch: list[tuple[str, bytes | None]]) -> _Made:
     """Sealed keys and CSRs of things; one whose line of the store is given keeps its key. No key leaves it unsealed."""
-    made = _Made(keys=[], requests=[])
+    made = _Made(keys=[], requests=[], spent=[])
     for name, line in batch:
         key = ec.generate_private_key(ec.SECP256R1()) if line is None else store.opened(facility, line)
+        if line is not None and spent and _digest(key.public_key()) in spent:
+            made.spent.append(name)
+            continue
         plain, point = key_and_point(key)
         if line is None:
             made.keys.append(store.sealed_line(name, plain))

@@ -130,8 +130,11 @@ class Refusals:
 
 
 def _read_list(path: Path, authorities: Sequence[x509.Certificate]) -> tuple[Path, x509.CertificateRevocationList]:
-    with located(path):
-        content = path.read_bytes()
+    try:
+        with located(path):
+            content = path.read_bytes()
+    except FileNotFoundError:
+        raise EnvironmentFault(f"there is no {path}", hint="--crl takes a CRL in PEM or DER") from None
     load = x509.load_pem_x509_crl if b"-----BEGIN" in content else x509.load_der_x509_crl
     try:
         found = load(content)

@@ -90,6 +90,8 @@ class Forecast:
 
 
 _TOLD = 5
+_LONGEST = 400
+"""Characters of a reason: what a list says may be as long as its records."""
 
 
 def match(
@@ -150,10 +152,20 @@ def refusals_of(
     lists, authorities = list(crls), list(issuers)
     if (own / CRL).exists():
         lists.append(own / CRL)
-        with located(own / CERTIFICATE):
-            authorities.append(x509.load_pem_x509_certificate((own / CERTIFICATE).read_bytes()))
+        authorities += _own_authority(own / CERTIFICATE)
     ledger = SpentKeys([keys_folder(project) / LEDGER])
     return Refusals(journal, ledger=ledger, lists=RevocationLists(lists, authorities))
+
+
+def _own_authority(path: Path) -> list[x509.Certificate]:
+    """The own authority's certificate; none where it is not there."""
+    if not path.exists():
+        return []
+    try:
+        with located(path):
+            return [x509.load_pem_x509_certificate(path.read_bytes())]
+    except ValueError:
+        raise EnvironmentFault(f"{path} is damaged", hint="restore it from version control") from None
 
 
 def forecast(
@@ -172,7 +184,7 @@ def forecast(
     seconds, slowest = least_seconds(calls, quotas.rates())
     first = []
     for fault in matching.faults():
-        first.append(f"row {fault.number} ({fault.place}): {fault.reason}; {fault.remedy}")
+        first.append(f"row {fault.number} ({fault.place}): {fault.reason[:_LONGEST]}; {fault.remedy}")
         if len(first) == _TOLD:
             break
     pairing = _pairing(matching)

@@ -40,7 +40,7 @@ def test_a_rotated_device_comes_back_with_its_new_certificate_alone(works: Works
     old = works.context(old_id, old_key)
     assert works.lets_in(name, old)
     works.fleet("device", "rotate", name, "--reason", "yearly")
-    (new_id,) = set(works.certificate_ids(name)) - {old_id}
+    (new_id,) = set(works.certificate_ids(name, count=2)) - {old_id}
     new = works.context(new_id, works.key(name))
     assert works.lets_in(name, new) and works.lets_in(name, old)
     assert "being rotated" in works.fleet("device", "rotate", name, "--reason", "again", exit_code=2)
@@ -80,8 +80,27 @@ def test_a_revoked_device_is_refused(works: Works) -> None:
     assert "REVOKED" in works.fleet("device", "show", name)
 
 
+def test_a_stolen_device_never_comes_back(works: Works) -> None:
+    """AWS IoT changes no revoked status again: it is not activated, it can be retired, and its list is refused."""
+    name = thing_name(3)
+    (certificate_id,) = works.certificate_ids(name)
+    context = works.context(certificate_id, works.key(name))
+    with pytest.raises(ClientError, match="CertificateStateException"):
+        works.local.client("iot").update_certificate(certificateId=certificate_id, newStatus="INACTIVE")
+    told = works.fleet("device", "activate", name, "--reason", "found", exit_code=2)
+    assert f"{name} is revoked: its key was revoked on" in told and "stolen" in told
+    assert f"{name} is revoked" in works.fleet("device", "rotate", name, "--reason", "found", exit_code=2)
+    assert certificate_id in works.fleet("device", "retire", name, "--reason", "stolen")
+    assert "0 onboarded, 8 were already, 1 failed" in works.fleet("onboard", "--facility", PLANT, exit_code=1)
+    (reasons,) = (works.project / "build" / "onboarding").rglob("reasons.jsonl")
+    assert "its key was revoked on" in reasons.read_text() and "(device revoke): stolen" in reasons.read_text()
+    again = ("onboard", "--facility", PLANT, "--reuse-retired", "--dry-run")
+    assert "0 would be onboarded, 8 are already, 1 cannot be" in works.fleet(*again, exit_code=1)
+    assert not works.lets_in(name, context)
+
+
 def test_a_retired_device_is_refused_and_gone(works: Works) -> None:
-    """Seen inactive, then deleted; its history stays; again, it is gone already. Its thing can be onboarded anew."""
+    """Seen inactive, then deleted; its history stays; again, it is gone already. Its thing gets another key."""
     name = thing_name(5)
     (certificate_id,) = works.certificate_ids(name)
     context = works.context(certificate_id, works.key(name))
@@ -99,7 +118,11 @@ def test_a_retired_device_is_refused_and_gone(works: Works) -> None:
     assert "no certificate in AWS IoT" in history
     assert history.index("INACTIVE") < history.index("deleted") < history.index("  retired")
     works.fleet("device", "retire", name, "--reason", "scrapped")
-    assert "1 onboarded, 8 were already" in works.fleet("onboard", "--facility", PLANT)
+    assert "0 onboarded, 7 were already, 2 failed" in works.fleet("onboard", "--facility", PLANT, exit_code=1)
+    keys = ("keys", "create", "--facility", PLANT)
+    assert f"--renew {name}" in works.fleet(*keys, exit_code=1)
+    works.fleet(*keys, "--renew", name, exit_code=1)
+    assert "1 onboarded, 7 were already, 1 failed" in works.fleet("onboard", "--facility", PLANT, exit_code=1)
     (again,) = works.certificate_ids(name)
     assert works.lets_in(name, works.context(again, works.key(name)))
 
@@ -228,6 +251,6 @@ def test_changed_attributes_reach_the_registry(works: Works) -> None:
 def test_certificates_and_their_last_day(works: Works) -> None:
     """Those that AWS IoT made last long; a list by month."""
     told = works.fleet("certificates", "--expiring", "90d")
-    assert "9 certificates; 0 expire within 90 days" in told
-    assert "9 certificates; 9 expire within 36500 days" in works.fleet("certificates", "--expiring", "36500d")
+    assert "8 certificates; 0 expire within 90 days" in told
+    assert "8 certificates; 8 expire within 36500 days" in works.fleet("certificates", "--expiring", "36500d")
     assert "say a number of days" in works.fleet("certificates", "--expiring", "soon", exit_code=2)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import ReadTimeoutError
+from botocore.exceptions import ClientError, ReadTimeoutError
 
-from benchmarks.iot_service.registry import Registry
+from benchmarks.iot_service.registry import Registry, ServiceError
 from generator.diagnostics import EnvironmentFault, RequestError
 from lib.specs import FacilitySpec
 from operations.devices.actions import retire
@@ -44,7 +44,11 @@ class Iot:
     def __getattr__(self, method: str) -> Any:
         def call(**given: Any) -> Any:
             self.asked.append(method)
-            answer = self._answer(method, given)
+            try:
+                answer = self._answer(method, given)
+            except ServiceError as error:
+                told = {"Error": {"Code": error.code}, "ResponseMetadata": {"HTTPStatusCode": error.status}}
+                raise ClientError(told, method) from None  # type: ignore[arg-type]
             if method in self.fails:
                 self.fails.remove(method)
                 raise ReadTimeoutError(endpoint_url="x")
@@ -86,6 +90,10 @@ class Iot:
                 return kept.delete_certificate(given["certificateId"])
             case "list_thing_principals":
                 return kept.principals(given["thingName"])
+            case "remove_thing_from_thing_group":
+                return kept.remove_from_group(given["thingName"], given["thingGroupName"])
+            case "delete_thing":
+                return kept.delete_thing(given["thingName"])
         raise AssertionError(method)
 
 

@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 
 from benchmarks.onboarding_project import OTHER_PLANT, PLANT, SUFFIX, make_csrs
+from operations.identities.requests import csr_path, read_requests, write_requests
 from operations.onboarding.records import FORMAT
-from tests.operations.onboarding.builders import make_certificate, make_request, new_key, pem
+from tests.operations.onboarding.builders import DAY, NOW, make_certificate, make_request, new_key, pem
 from tests.operations.onboarding.site import Site, site, thing_name
 
 pytestmark = pytest.mark.slow
@@ -102,7 +105,7 @@ def test_a_stolen_device_does_not_come_back(plant: Plant, tmp_path: Path) -> Non
         assert "0 onboarded" in plant.onboard(again, "--reuse-retired", exit_code=1)
         assert "was revoked on" in plant.reasons()["line 2"]
     request = csv(tmp_path / "csr.csv", (THIRD, make_request("another name", key=key)), header="name,csr")
-    assert "1 cannot be" in plant.onboard(request, "--dry-run")
+    assert "1 cannot be" in plant.onboard(request, "--dry-run", exit_code=1)
     assert "0 onboarded" in plant.onboard(request, exit_code=1)
     assert ["ACTIVE"] == plant.statuses
     assert "1 onboarded" in plant.onboard(csv(tmp_path / "new.csv", (FIRST, make_certificate())))
@@ -253,7 +256,7 @@ def test_what_an_older_journal_knows_is_taken_over(plant: Plant, tmp_path: Path)
     with sqlite3.connect(plant.journal) as journal:
         journal.execute("DROP TABLE spent")
         journal.execute("PRAGMA user_version = 1")
-    plant.onboard(devices, "--reuse-retired", "--dry-run")
+    plant.onboard(devices, "--reuse-retired", "--dry-run", exit_code=1)
     with sqlite3.connect(plant.journal) as journal:
         assert (FORMAT,) == journal.execute("PRAGMA user_version").fetchone()
     plant.onboard(devices, exit_code=1)
@@ -262,3 +265,70 @@ def test_what_an_older_journal_knows_is_taken_over(plant: Plant, tmp_path: Path)
     assert "was retired" in scrapped and "scrapped" in scrapped
     assert "was revoked" in sold and "sold" in sold
     assert "1 onboarded" in plant.onboard(devices, "--reuse-retired", exit_code=1)
+
+
+def test_spent_keys_of_the_key_store_get_no_csr_and_another_key_when_it_is_asked_for(plant: Plant) -> None:
+    """Told by `fleet keys create`, with the command that mends it; a key that is in use is not replaced."""
+    keys = ("keys", "create", "--facility", PLANT)
+    plant.fleet(*keys)
+    plant.onboard()
+    plant.device("revoke", FIRST, "--reason", "stolen")
+    plant.device("retire", FIRST, "--reason", "stolen")
+    told = plant.fleet(*keys, exit_code=1)
+    assert f"{FIRST}: its key was revoked or retired" in told and f"--renew {FIRST}" in told
+    requests = csr_path(plant.site.project / "identities", SUFFIX, PLANT)
+    without = {name: csr for name, csr in read_requests(requests).items() if name != FIRST}
+    write_requests(requests, without)
+    assert "0 keys and 0 CSRs made" in plant.fleet(*keys, exit_code=1)
+    assert without == read_requests(requests)
+    assert "neither revoked nor retired" in plant.fleet(*keys, "--renew", SECOND, exit_code=2)
+    assert f"plans no thing x-{SUFFIX}" in plant.fleet(*keys, "--renew", "x", exit_code=2)
+    plant.fleet(*keys, "--renew", FIRST.removesuffix(f"-{SUFFIX}"))
+    assert "1 onboarded, 2 were already" in plant.onboard()
+
+
+def test_what_the_own_authority_revoked_is_onboarded_and_bundled_nowhere(plant: Plant, tmp_path: Path) -> None:
+    """Not from its list, not from a copy of that, not by AWS IoT from the same CSR; neither by the ledger nor, on a
+    machine without it, by the committed CRL. What was onboarded before stays out of bundles."""
+    plant.fleet("keys", "create", "--facility", PLANT)
+    plant.fleet("ca", "init")
+    plant.fleet("ca", "sign", "--facility", PLANT)
+    folder = plant.site.project / "identities" / SUFFIX / "ca"
+    signed, copy, issuer = folder / f"{PLANT}.certificates.jsonl", tmp_path / "copy.jsonl", str(folder / "ca.pem")
+    copy.write_bytes(signed.read_bytes())
+    first = tmp_path / "first.jsonl"
+    first.write_text(copy.read_text().splitlines(keepends=True)[1])
+    assert "1 onboarded" in plant.onboard(first, "--issuer", issuer)
+    told = plant.fleet("ca", "revoke", FIRST, SECOND, "--reason", "keyCompromise", "--note", "stolen")
+    assert f"taken out of {signed}: 2" in told
+    assert 1 == len(signed.read_text().splitlines())
+    told = plant.fleet("ca", "sign", "--facility", PLANT, "--again", exit_code=1)
+    assert "1 signed" in told and "was revoked on" in told and "keyCompromise, stolen" in told
+    assert "1 onboarded, 0 were already, 2 failed" in plant.onboard(copy, "--issuer", issuer, exit_code=1)
+    assert "keyCompromise, stolen" in plant.reasons()["line 1"]
+    missing = json.loads(plant.fleet("bundle", "--facility", PLANT, "--aws", "--json", exit_code=1))["missing"]
+    assert "keyCompromise, stolen" in {each["thing"]: each["reason"] for each in missing}[SECOND]
+    plant.onboard(None, exit_code=1)
+    assert 2 == sum("its key was revoked" in reason for reason in plant.reasons().values())
+    (plant.keys / f"bench-{SUFFIX}" / "authority.sqlite").unlink()
+    plant.onboard(copy, "--issuer", issuer, exit_code=1)
+    assert "its certificate was revoked on" in plant.reasons()["line 1"] and "crl.pem" in plant.reasons()["line 1"]
+
+
+def test_a_crl_of_the_makers_authority_is_obeyed(plant: Plant, tmp_path: Path) -> None:
+    """Given with --crl; one that is signed by somebody else is refused, with the whole list."""
+    key = new_key()
+    authority = make_certificate("maker", key=key, signer=key, issuer="maker", is_authority=True)
+    revoked, good = (make_certificate(signer=key, issuer="maker") for _ in range(2))
+    entry = x509.RevokedCertificateBuilder().serial_number(revoked.serial_number).revocation_date(NOW).build()
+    for name, signer in (("maker.crl", key), ("forged.crl", new_key())):
+        builder = x509.CertificateRevocationListBuilder().issuer_name(authority.subject).last_update(NOW)
+        crl = builder.next_update(NOW + 30 * DAY).add_revoked_certificate(entry).sign(signer, hashes.SHA256())
+        (tmp_path / name).write_bytes(crl.public_bytes(serialization.Encoding.DER))
+    (tmp_path / "maker.pem").write_text(pem(authority))
+    devices = csv(tmp_path / "list.csv", (FIRST, revoked), (SECOND, good))
+    options = ("--issuer", str(tmp_path / "maker.pem"), "--crl")
+    told = plant.onboard(devices, *options, str(tmp_path / "forged.crl"), exit_code=7)
+    assert "forged.crl is signed by none of the authorities" in told
+    assert "1 onboarded" in plant.onboard(devices, *options, str(tmp_path / "maker.crl"), exit_code=1)
+    assert "its certificate was revoked on 2026-11-24" in plant.reasons()["line 2"]

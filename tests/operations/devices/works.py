@@ -6,6 +6,7 @@ import os
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -54,8 +55,11 @@ class Works:
         found = self.local.client("iot").describe_certificate(certificateId=certificate_id)
         return tls_context(self.broker, certificate=found["certificateDescription"]["certificatePem"], key=key)
 
-    def certificate_ids(self, name: str) -> list[str]:
-        principals = self.local.client("iot").list_thing_principals(thingName=name)["principals"]
+    def certificate_ids(self, name: str, *, count: int = 1) -> list[str]:
+        """What is attached, once that are so many: as AWS IoT, the strict local AWS tells of changes a little later."""
+        until, principals = time.monotonic() + 10, list[str]()
+        while len(principals) != count and time.monotonic() < until:
+            principals = self.local.client("iot").list_thing_principals(thingName=name)["principals"]
         return [arn.rpartition("/")[2] for arn in principals]
 
     @property
