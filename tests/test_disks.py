@@ -69,7 +69,7 @@ def history_file(folder: Path) -> Path:
 
 @as_root
 def test_a_full_disk_is_told_with_its_path(full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every command that writes: its path and a remedy, and nothing half written stays where a reader would take it for whole."""
+    """Every command that writes: its path and a remedy; no half file stays where a reader would take it for whole."""
     project = tmp_path / "project"
     (project / "lib").mkdir(parents=True)
     shutil.copy(ROOT / "fleet.yaml", project)
@@ -213,7 +213,7 @@ def test_a_damaged_or_unreadable_database_is_told(tmp_path: Path) -> None:
     except sqlite3.DatabaseError as error:
         fault = fault_of(error)
     assert fault is not None
-    assert (7, "it is damaged: restore it from a backup") == (fault.exit_code, fault.hint)
+    assert (7, "restore it from a backup") == (fault.exit_code, fault.hint)
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
