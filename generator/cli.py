@@ -17,7 +17,7 @@ from generator.cli_options import identities_of, layers, mending_in
 from generator.cli_options import manifest_option as _manifest_option
 from generator.cli_options import shown as _shown
 from generator.diagnostics import Diagnostic, EnvironmentFault, FleetError, ManifestError, visible
-from generator.filesystem import fault_of, silence_stdout
+from generator.filesystem import STANDARD_OUTPUT, fault_of, silence_stdout
 from generator.impact import REFUSED, Impact
 from generator.impact_command import plan
 from generator.naming import OUTPUT_FOLDER
@@ -72,7 +72,8 @@ class FleetGroup(click.Group):
             fault = fault_of(error)
             if fault is None:
                 raise
-            silence_stdout()
+            if STANDARD_OUTPUT in fault.message:
+                silence_stdout()
             _fail(ctx, fault)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import getpass
 import io
 import os
 import sqlite3
@@ -14,73 +13,75 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from generator.diagnostics import EnvironmentFault, FleetError, WriteError
+from generator.diagnostics import EnvironmentFault
 
-_FULL = "free some space there, and run the command again: what it had done stays"
-_RIGHTS = "give {user} the right to it, or run the command as its owner"
-_REMEDIES: dict[int, tuple[type[FleetError], str]] = {
-    errno.ENOSPC: (WriteError, _FULL),
-    errno.EDQUOT: (WriteError, _FULL),
-    errno.EFBIG: (WriteError, "raise the limit on a file's size (ulimit -f), or write elsewhere"),
-    errno.EROFS: (WriteError, "write elsewhere, or mount it so that it can be written"),
-    errno.EIO: (WriteError, "the disk is failing: see the system's log"),
-    errno.EACCES: (EnvironmentFault, _RIGHTS),
-    errno.EPERM: (EnvironmentFault, _RIGHTS),
-    errno.ENOENT: (EnvironmentFault, "correct the path, or make its folder"),
-    errno.ENOTDIR: (EnvironmentFault, "a part of the path is a file: correct it"),
-    errno.EISDIR: (EnvironmentFault, "it is a folder: name a file in it"),
-    errno.EEXIST: (EnvironmentFault, "something else is there: take it away, or name another path"),
-    errno.ENOTEMPTY: (EnvironmentFault, "something else is there: take it away, or name another path"),
-    errno.ELOOP: (EnvironmentFault, "its symbolic links lead in a circle, or lead out: take them away"),
-    errno.ENAMETOOLONG: (EnvironmentFault, "use a shorter path"),
-    errno.EMFILE: (EnvironmentFault, "raise the limit on open files (ulimit -n)"),
-    errno.ENFILE: (EnvironmentFault, "close other programs: the system has too many files open"),
-    errno.EBUSY: (EnvironmentFault, "something else uses it: wait, or stop that"),
-    errno.ESTALE: (EnvironmentFault, "mount the network's folder again"),
+STANDARD_OUTPUT = "the standard output"
+_ACCESS = "let this user read and write it (chmod, chown), or name another folder"
+_SPACE = "free some space there, then run the command again: what was written before is kept"
+_THERE = "something else is there: move it away, or name another path"
+_REMEDIES = {
+    errno.ENOSPC: _SPACE,
+    errno.EDQUOT: _SPACE,
+    errno.EFBIG: "raise the limit of file sizes (ulimit -f), then run the command again",
+    errno.EROFS: "mount it for writing, or name another folder",
+    errno.EACCES: _ACCESS,
+    errno.EPERM: _ACCESS,
+    errno.EIO: "check the disk, then run the command again",
+    errno.ELOOP: "it is a symbolic link, which is not followed here: remove it, or put the file itself there",
+    errno.ENOENT: "correct the path, or make its folder",
+    errno.ENOTDIR: "a file is where a folder should be: move it away",
+    errno.EISDIR: "a folder is where a file should be: move it away",
+    errno.EEXIST: _THERE,
+    errno.ENOTEMPTY: _THERE,
+    errno.ENAMETOOLONG: "use a shorter path",
+    errno.EMFILE: "raise the limit of open files (ulimit -n), then run the command again",
+    errno.ENFILE: "close other programs: the system has too many files open",
+    errno.EBUSY: "something else uses it: wait, or stop that",
+    errno.ESTALE: "mount the network's folder again",
 }
-_DATABASE: dict[int, tuple[type[FleetError], str]] = {
-    sqlite3.SQLITE_FULL: (WriteError, _FULL),
-    sqlite3.SQLITE_READONLY: (EnvironmentFault, _RIGHTS),
-    sqlite3.SQLITE_CANTOPEN: (EnvironmentFault, _RIGHTS),
-    sqlite3.SQLITE_PERM: (EnvironmentFault, _RIGHTS),
-    sqlite3.SQLITE_IOERR: (WriteError, "see whether its disk is full or failing, and run the command again"),
-    sqlite3.SQLITE_CORRUPT: (EnvironmentFault, "restore it from a backup"),
-    sqlite3.SQLITE_NOTADB: (EnvironmentFault, "restore it from a backup"),
-    sqlite3.SQLITE_BUSY: (EnvironmentFault, "another command uses it: wait until that is done"),
-    sqlite3.SQLITE_LOCKED: (EnvironmentFault, "another command uses it: wait until that is done"),
+_BUSY = "another command writes to it: wait until that is done, then run this one again"
+_DATABASE = {
+    sqlite3.SQLITE_FULL: _SPACE,
+    sqlite3.SQLITE_IOERR: "check the disk, its free space and its limits, then run the command again",
+    sqlite3.SQLITE_READONLY: _ACCESS,
+    sqlite3.SQLITE_PERM: _ACCESS,
+    sqlite3.SQLITE_CANTOPEN: _ACCESS,
+    sqlite3.SQLITE_BUSY: _BUSY,
+    sqlite3.SQLITE_LOCKED: _BUSY,
 }
-_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-"""Primary result codes: https://www.sqlite.org/rescode.html"""
+"""Primary result codes that say something of the storage, and not of a statement: https://www.sqlite.org/rescode.html"""
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_PRIMARY = 0xFF
 
 
 def fault_of(
-    error: OSError | sqlite3.Error, *, path: Path | None = None, damaged: str | None = None
-) -> FleetError | None:
-    """What to tell people of an error of the file system; None for one that is something else, such as a bug.
+    error: OSError | sqlite3.Error,
+    path: Path | None = None,
+    *,
+    name: str = "database",
+    restore: str = "restore it from a backup",
+) -> EnvironmentFault | None:
+    """What to tell people of an error of a disk, file or database; None for one that is something else, such as a bug.
 
     Args:
-        error: What was raised.
-        path: The file that it is about, where the error may name none.
-        damaged: What to do where a database is damaged; otherwise, restore it from a backup.
+        error: What the system said.
+        path: The file, where the error does not name it.
+        name: What a database is to people.
+        restore: What to do where the database is damaged.
     """
-    if isinstance(error, sqlite3.Error):
-        code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
-        kind, remedy = _DATABASE.get(code, (None, ""))
-        reason = str(error)
-        if code in _DAMAGED:
-            reason, remedy = f"it is damaged, or no file of this program: {reason}", damaged or remedy
+    if isinstance(error, ConnectionError):
+        return None
+    if isinstance(error, OSError):
+        remedy, cause = _REMEDIES.get(error.errno or 0), os.strerror(error.errno or 0)
+        place = _path_of(error) or path
+        if error.errno == errno.ENOENT and place is None:
+            return None
     else:
-        kind, remedy = _REMEDIES.get(error.errno or 0, (None, ""))
-        reason = (error.strerror or "").lower()
-        if isinstance(error, ConnectionError):
-            kind = None
-    if kind is None:
-        return None
-    named = error.filename if isinstance(error, OSError) else None
-    place = _path_of(error) if named is not None or path is None else str(path)
-    if place is None and getattr(error, "errno", None) == errno.ENOENT:
-        return None
-    return kind(f"{place or 'a file'}: {reason}", hint=remedy.format(user=_user()))
+        code = (getattr(error, "sqlite_errorcode", None) or 0) & _PRIMARY
+        remedy, cause, place = _DATABASE.get(code), str(error), path or _path_of(error)
+        if code in _DAMAGED:
+            return EnvironmentFault(f"{place or 'a file'} is no {name} that can be read: {cause}", hint=restore)
+    return None if remedy is None else EnvironmentFault(f"{place or 'a temporary file'}: {cause}", hint=remedy)
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -128,7 +129,7 @@ def _name_of(value: Any) -> str | None:
         return str(value)
     if isinstance(value, io.IOBase) and not getattr(value, "closed", False):
         name = getattr(value, "name", None)
-        return "the standard output" if value is sys.stdout or name == "<stdout>" else _text(name)
+        return STANDARD_OUTPUT if value is sys.stdout or name == "<stdout>" else _text(name)
     if isinstance(value, sqlite3.Connection):
         with suppress(sqlite3.Error):
             return str(value.execute("PRAGMA database_list").fetchone()[2]) or "a temporary database"
@@ -137,10 +138,3 @@ def _name_of(value: Any) -> str | None:
 
 def _text(name: object) -> str | None:
     return os.fsdecode(name) if isinstance(name, str | bytes) and name not in ("<stderr>", "<stdin>") else None
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return f"user {os.getuid()}"

@@ -1,30 +1,42 @@
-"""Errors of disks and databases with the path that they are about, and transactions that stay whole."""
+"""Storage that fails: a full disk, a read-only folder, a damaged database; told with path, cause and remedy."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
+from generator.diagnostics import EnvironmentFault
 from generator.filesystem import fault_of
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What a database is to people, and what to do where it is damaged or none of this program's."""
+
+    name: str = "database"
+    restore: str = "restore it from a backup"
+
+
+DATABASE = Kept()
+
+
+def storage_fault(
+    error: OSError | sqlite3.Error, path: Path | None, *, kept: Kept = DATABASE
+) -> EnvironmentFault | None:
+    """What to tell of an error in a file or folder; None where the error is not the storage's."""
+    return fault_of(error, path, name=kept.name, restore=kept.restore)
+
+
 @contextmanager
-def located(path: Path | None, *, damaged: str | None = None) -> Iterator[None]:
-    """Raise a FleetError with path, cause and remedy for what fails inside because of the disk or its rights.
-
-    Args:
-        path: What is read or written inside, for errors that name no path.
-        damaged: What to do where it is a database that is damaged.
-
-    Raises:
-        FleetError: A WriteError or EnvironmentFault; other errors pass as they are.
-    """
+def located(path: Path | None, *, kept: Kept = DATABASE) -> Iterator[None]:
+    """Raises EnvironmentFault for what fails inside because of the storage; other errors pass as they are."""
     try:
         yield
     except (OSError, sqlite3.Error) as error:
-        fault = fault_of(error, path=path, damaged=damaged)
+        fault = storage_fault(error, path, kept=kept)
         if fault is None:
             raise
         raise fault from error

@@ -69,7 +69,7 @@ def history_file(folder: Path) -> Path:
 
 @as_root
 def test_a_full_disk_is_told_with_its_path(full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every command that writes: exit 6, and nothing half written stays where a reader would take it for whole."""
+    """Every command that writes: its path and a remedy; no half file stays where a reader would take it for whole."""
     project = tmp_path / "project"
     (project / "lib").mkdir(parents=True)
     shutil.copy(ROOT / "fleet.yaml", project)
@@ -92,10 +92,10 @@ def test_a_full_disk_is_told_with_its_path(full: Path, tmp_path: Path, monkeypat
         answers["keys"] = fleet("keys", "create", "--facility", "sg-01")
         answers["authority"] = fleet("ca", "init")
 
-    assert {6} == {generated.exit_code, *(answer.exit_code for answer in answers.values())}
+    assert (6, {7}) == (generated.exit_code, {answer.exit_code for answer in answers.values()})
     for name, answer in answers.items():
         assert (
-            f"error: {full}/" in answer.output and "no space left on device\nhint: free some space" in answer.output
+            f"error: {full}/" in answer.output and "No space left on device\nhint: free some space" in answer.output
         ), name
     assert f"{project}/lib/facilities/" in generated.output
     assert [] == [path for path in full.rglob("*") if path.suffix in (".html", ".png", ".yaml", ".part", ".jsonl")]
@@ -114,9 +114,9 @@ def test_a_standard_output_that_takes_nothing_is_told() -> None:
             text=True,
             check=False,
         )
-    assert (6, True) == (
+    assert (7, True) == (
         done.returncode,
-        done.stderr.startswith("error: the standard output: no space left on device\n"),
+        done.stderr.startswith("error: the standard output: No space left on device\n"),
     )
     assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
 
@@ -172,14 +172,14 @@ def test_what_nobody_may_write_or_read_is_told_with_its_path(shared: Path, monke
         name: answer.exit_code for name, answer in answers.items()
     }, {name: answer.output for name, answer in answers.items()}
     for name, answer in answers.items():
-        assert str(shared) in answer.output and "permission denied" in answer.output, (name, answer.output)
+        assert str(shared) in answer.output and "ermission denied" in answer.output, (name, answer.output)
 
     assert 0 == fleet("generate", "--manifest", manifest).exit_code
     (shared / "lib" / "facilities" / "sg_01" / "things.jsonl").chmod(0o600)
     manifest.write_text(manifest.read_text().replace("press-monitor: 24", "press-monitor: 25"))
     with as_nobody():
         planned = fleet("plan", "--manifest", manifest)
-    assert "permission denied" in planned.output and planned.exit_code in (6, 7), planned.output
+    assert "ermission denied" in planned.output and planned.exit_code in (6, 7), planned.output
     manifest.chmod(0o600)
     with as_nobody():
         refused = fleet("validate", "--manifest", manifest)
@@ -192,7 +192,7 @@ def test_a_truth_that_the_disk_does_not_take_is_told_at_its_end() -> None:
     with pytest.raises(OSError, match="/dev/full") as caught:
         truth.close()
     fault = fault_of(caught.value)
-    assert fault is not None and fault.exit_code == 6
+    assert fault is not None and fault.exit_code == 7
 
 
 def test_a_bug_keeps_its_traceback() -> None:
@@ -213,7 +213,7 @@ def test_a_damaged_or_unreadable_database_is_told(tmp_path: Path) -> None:
     except sqlite3.DatabaseError as error:
         fault = fault_of(error)
     assert fault is not None
-    assert (7, "it is damaged: restore it from a backup") == (fault.exit_code, fault.hint)
+    assert (7, "restore it from a backup") == (fault.exit_code, fault.hint)
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -62,6 +62,8 @@ COMMANDS: dict[str, dict[int, str]] = {
     "isolation": {2: "--others 0"},
     "keys create": {2: "create --facility nope"},
     "local apply": {2: "apply --facility nope", 7: "apply --dir none"},
+    "local env": {2: "env --nope", 7: "env --dir none"},
+    "local destroy": {2: "destroy --nope", 7: "destroy --dir none"},
     "local down": {2: "down --nope", 7: "down --dir none"},
     "local status": {2: "status --nope", 7: "status --dir none"},
     "local up": {2: "up --nope"},

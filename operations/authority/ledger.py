@@ -19,7 +19,7 @@ from operations.identities.places import LEDGER
 from operations.private_files import make_private_folder, open_private
 from operations.spent import SCHEMA as SPENT_SCHEMA
 from operations.spent import End, Spent, find_spent, spend
-from operations.storage import located, transaction
+from operations.storage import Kept, located, transaction
 
 FORMAT = 2
 """1 had no spent keys: see `_from_format_1`."""
@@ -36,7 +36,7 @@ RELEASED = ("superseded", "affiliationChanged")
 compromised", and the key goes on (https://www.itu.int/rec/T-REC-X.509, 9.5.3.1)."""
 SKEW_S = 300.0
 """How far the clocks of those who use one ledger may differ."""
-_RESTORE = "restore it from a backup: it knows what the authority has signed"
+_KEPT = Kept(name="ledger", restore="restore it from a backup: it knows what the authority has signed")
 _FOUND = "serial, thing, facility, not_after, revoked, reason"
 
 
@@ -91,12 +91,12 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            with located(path, damaged=_RESTORE):
+            with located(path, kept=_KEPT):
                 self._database = connect(
                     path, synchronous="FULL", schema=SCHEMA, format_=FORMAT, older={1: _from_format_1}
                 )
         except FormatError as error:
-            raise EnvironmentFault(f"{path} is no ledger that can be read: {error}", hint=_RESTORE) from None
+            raise EnvironmentFault(f"{path} is no ledger that can be read: {error}", hint=_KEPT.restore) from None
 
     def close(self) -> None:
         """Closes the file."""
@@ -112,7 +112,7 @@ class Ledger:
         rows = [(each.serial, each.thing, facility, each.key, each.der, issued, not_after) for each in given]
         query = "SELECT serial FROM certificates WHERE thing = ? AND key <> ? AND revoked IS NULL AND not_after > ?"
         try:
-            with located(self.path, damaged=_RESTORE), transaction(self._database):
+            with located(self.path, kept=_KEPT), transaction(self._database):
                 self._database.executemany(
                     "INSERT INTO certificates VALUES (?, ?, ?, ?, ?, ?, ?, NULL, NULL, NULL)", rows
                 )
@@ -144,7 +144,7 @@ class Ledger:
 
     def spent(self, key: bytes | None, certificate_id: str | None) -> Spent | None:
         """What ended the key or the certificate, if anything did."""
-        with located(self.path, damaged=_RESTORE):
+        with located(self.path, kept=_KEPT):
             return find_spent(self._database, key, certificate_id)
 
     def certificate(self, serial: bytes) -> tuple[str, bytes]:
@@ -168,7 +168,7 @@ class Ledger:
         """Writes revocations down; none is ever taken back. In the same transaction their keys are spent, unless the
         reason is one that leaves the key its device's; also those of certificates that were revoked or expired before.
         """
-        with located(self.path, damaged=_RESTORE), transaction(self._database):
+        with located(self.path, kept=_KEPT), transaction(self._database):
             self._revoke(serials, at=at, reason=reason, note=note, by="ca revoke")
 
     def _revoke(self, serials: Iterable[bytes], *, at: float, reason: str, note: str, by: str) -> None:
@@ -207,7 +207,7 @@ class Ledger:
 
     def add_list(self, number: int, *, revoked: int, issued: float, next_update: float) -> None:
         """Writes a CRL down that has been published."""
-        with located(self.path, damaged=_RESTORE):
+        with located(self.path, kept=_KEPT):
             self._database.execute("INSERT INTO lists VALUES (?, ?, ?, ?)", (number, revoked, issued, next_update))
 
     def counts(self, *, now: float) -> Counts:
@@ -229,7 +229,7 @@ class Ledger:
         return [Entry(**dict(zip(names, found, strict=True))) for found in self._read(query, *values)]
 
     def _read(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        with located(self.path, damaged=_RESTORE):
+        with located(self.path, kept=_KEPT):
             return self._database.execute(query, values).fetchall()
 
 

@@ -34,11 +34,11 @@ from operations.onboarding.records import (
 )
 from operations.onboarding.takeover import OLDER
 from operations.spent import End, Spent, find_spent
-from operations.storage import located, transaction
+from operations.storage import Kept, located, transaction
 
 DONE = ("done", "moving")
 """States of devices that onboarding has nothing to do for."""
-RESTORE = "restore it from a backup: it knows which devices are done"
+JOURNAL = Kept(name="journal", restore="restore it from a backup: it knows which devices are done")
 _TOGETHER = 500
 """Writes in one transaction at most: beyond, a row costs no less (docs/benchmarks.md)."""
 
@@ -92,12 +92,12 @@ class Journal:
 
     def read(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """The rows of a query that gives few."""
-        with self._reading, located(self.path, damaged=RESTORE):
+        with self._reading, located(self.path, kept=JOURNAL):
             return self._reader.execute(query, values).fetchall()
 
     def start_run(self, run: Run, pairs: Iterable[Pair], faults: Iterable[Fault], *, now: float) -> int:
         """Writes the run down with all its devices and the list's faults, whole or not at all; returns its id."""
-        with self._reading, located(self.path, damaged=RESTORE), transaction(self._reader):
+        with self._reading, located(self.path, kept=JOURNAL), transaction(self._reader):
             run_id = self._insert_run(run, now)
             self._reader.executemany(PLAN_DEVICE, (planned_values(run.facility, run_id, pair) for pair in pairs))
             self._reader.executemany(
@@ -158,7 +158,7 @@ class Journal:
 
     def spent(self, key: bytes | None, certificate_id: str | None) -> Spent | None:
         """What ended the key or the certificate, if anything did."""
-        with self._reading, located(self.path, damaged=RESTORE):
+        with self._reading, located(self.path, kept=JOURNAL):
             return find_spent(self._reader, key, certificate_id)
 
     def has_certificate(self, thing: str) -> bool:
@@ -172,12 +172,12 @@ class Journal:
 
     def _connect(self) -> sqlite3.Connection:
         try:
-            with located(self.path, damaged=RESTORE):
+            with located(self.path, kept=JOURNAL):
                 # FULL: an intent has to outlive the machine, not only the process.
                 return connect(self.path, synchronous="FULL", schema=SCHEMA, format_=FORMAT, older=OLDER)
         except FormatError as error:
             reason = f"{self.path} is no journal that can be read: {error}"
-            raise EnvironmentFault(reason, hint=f"use the fleet that made it, or {RESTORE}") from None
+            raise EnvironmentFault(reason, hint=f"use the fleet that made it, or {JOURNAL.restore}") from None
 
     def _write_all(self, connection: sqlite3.Connection) -> None:
         is_open = True
@@ -188,7 +188,7 @@ class Journal:
             is_open = None not in waiting
             jobs = [job for job in waiting if job is not None]
             try:
-                with located(self.path, damaged=RESTORE), transaction(connection):
+                with located(self.path, kept=JOURNAL), transaction(connection):
                     for writes, _ in jobs:
                         for statement, values in writes:
                             connection.execute(statement, values)

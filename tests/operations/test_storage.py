@@ -11,16 +11,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from generator.diagnostics import EnvironmentFault, FleetError
+from generator import cli
+from generator.diagnostics import EnvironmentFault
 from operations.authority.ledger import Ledger
 from operations.identities.keystore import KeyStore
 from operations.onboarding import entries
 from operations.onboarding.journal import Journal
 from operations.onboarding.lists.material import read_material
 from operations.onboarding.matching import Pair
-from operations.storage import transaction
+from operations.storage import storage_fault, transaction
 from tests.operations.onboarding.builders import NOW, make_request, pem
 from tests.operations.onboarding.test_steps import RUN, THING
 
@@ -65,10 +67,10 @@ def test_a_journal_on_a_full_disk_says_so_and_goes_on_later(small: Path) -> None
         journal.write(entries.history("t-1", "first", at=1.0, certificate_id=None, reason=""))
         fill(small)
         long = [entries.history("t-1", "x" * 500, at=1.0, certificate_id=None, reason="") for _ in range(5000)]
-        with pytest.raises(FleetError, match=r"(?i)j\.sqlite: (database or disk is full|disk I/O error)") as told:
+        with pytest.raises(EnvironmentFault, match=r"j\.sqlite: (database or disk is full|disk I/O error)") as told:
             journal.write(*long)
         assert "rollback" not in told.value.message and told.value.hint
-        with pytest.raises(FleetError, match=r"(?i)j\.sqlite: (database or disk is full|disk I/O error)"):
+        with pytest.raises(EnvironmentFault, match=r"j\.sqlite: (database or disk is full|disk I/O error)"):
             journal.start_run(RUN, pairs(500), [], now=1.0)
         assert [(0, 0)] == journal.read("SELECT (SELECT count(*) FROM runs), (SELECT count(*) FROM devices)")
         (small / "filler").unlink()
@@ -84,7 +86,7 @@ def test_a_key_store_on_a_full_disk_loses_no_key(small: Path) -> None:
     store, key = KeyStore(small / "keys", "words of tests"), ec.generate_private_key(ec.SECP256R1())
     store.add("sg-01", [("first", key)])
     fill(small)
-    with pytest.raises(FleetError, match=r"(?i)sg-01\.keys\.jsonl: No space left"):
+    with pytest.raises(EnvironmentFault, match=r"sg-01\.keys\.jsonl: No space left"):
         store.add("sg-01", [(f"t-{number}", key) for number in range(100)])
     (small / "filler").unlink()
     store.add("sg-01", [("last", key)])
@@ -101,7 +103,7 @@ def test_a_disk_that_is_full_from_the_start_founds_nothing(small: Path) -> None:
         lambda: Journal(small / "journal.sqlite"),
         lambda: Ledger(small / "ledger.sqlite"),
     ):
-        with pytest.raises(FleetError, match=r"(?i)No space left|disk is full|disk I/O error|unable to open"):
+        with pytest.raises(EnvironmentFault, match=r"No space left|disk is full|disk I/O error|unable to open"):
             found()
     (small / "filler").unlink()
     KeyStore(small / "keys", "words of tests")
@@ -115,7 +117,7 @@ def test_a_limit_of_file_sizes_is_told(tmp_path: Path) -> None:
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (256 * 1024, hard))
         try:
-            with pytest.raises(FleetError, match=r"(?i)journal\.sqlite: disk I/O error|journal\.sqlite: .*full"):
+            with pytest.raises(EnvironmentFault, match=r"journal\.sqlite: disk I/O error|journal\.sqlite: .*full"):
                 journal.start_run(RUN, pairs(2000), [], now=1.0)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -157,7 +159,7 @@ for found in (
     told = run.stdout.splitlines()
     assert 4 == len(told), run.stdout + run.stderr
     assert all(str(folder) in line and line.partition("|")[2].strip() for line in told)
-    assert 3 == sum("permission denied" in line for line in told)
+    assert 3 == sum("Permission denied" in line for line in told)
 
 
 def read_all(path: Path) -> None:
@@ -176,7 +178,7 @@ def test_a_damaged_page_is_told_where_it_is_read(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 4 :] = b"\xa5" * (len(content) - len(content) // 4)
     path.write_bytes(content)
-    with pytest.raises(EnvironmentFault, match=r"journal\.sqlite: it is damaged.*database disk image") as told:
+    with pytest.raises(EnvironmentFault, match="is no journal that can be read: database disk image") as told:
         read_all(path)
     assert "backup" in str(told.value.hint)
 
@@ -201,3 +203,25 @@ def test_a_failing_rollback_hides_nothing() -> None:
     with transaction(database):
         database.execute("INSERT INTO t VALUES (2)")
     assert [(2,)] == database.execute("SELECT a FROM t").fetchall()
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    """An error that is a statement's, not the storage's, is no fault of the user's."""
+    database = sqlite3.connect(":memory:")
+    with pytest.raises(sqlite3.OperationalError) as bug:
+        database.execute("SELECT * FROM nowhere")
+    assert storage_fault(bug.value, None) is None
+    assert storage_fault(FileNotFoundError(2, "No such file"), None) is None
+
+
+def test_every_command_tells_what_storage_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit 7 with path and remedy, wherever in a command it fails; a bug passes."""
+    raised: list[Exception] = [OSError(28, "No space left on device", "/plant/list.new"), KeyError("bug")]
+
+    def failing(*_: object, **__: object) -> None:
+        raise raised.pop(0)
+
+    monkeypatch.setattr(cli.main.commands["validate"], "callback", failing)
+    told = CliRunner().invoke(cli.main, ["validate"])
+    assert 7 == told.exit_code and "/plant/list.new: No space left on device" in told.output
+    assert isinstance(CliRunner().invoke(cli.main, ["validate"]).exception, KeyError)
