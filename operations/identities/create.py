@@ -9,12 +9,13 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from lib.identities import lock_new
+from generator.diagnostics import EnvironmentFault
+from lib.identities import lock_file, lock_new, refuse_strange
 from lib.specs import FacilitySpec
 from operations.identities.keystore import KeyStore
 from operations.identities.requests import add_requests, csr_path, line_of, places_of, sign_request
 from operations.identities.templates import key_and_point
-from operations.project import Project
+from operations.project import Project, told
 from operations.workers import WORKERS, batches_of, in_order
 
 BATCH = 500
@@ -56,6 +57,8 @@ def create_missing(
     Of the things that are there, no more is held in memory than their names.
     """
     path = csr_path(folder, project.environment_suffix, facility.id)
+    with told():
+        refuse_strange(path)
     with store.writing(facility.id) as writer:
         requests = places_of(path)
         names = sorted(thing.name for thing in project.things(facility))
@@ -75,7 +78,7 @@ def create_missing(
 
             add_requests(path, requests, added(), before=writer.sync)
     if facility.registration == "terraform":
-        lock_new(path, names)
+        _lock(path, names)
     return Created(
         facility=facility.id,
         things=len(names),
@@ -83,6 +86,15 @@ def create_missing(
         requests=len(wanted),
         handed_in=sum(1 for name in names if name in requests and name not in held),
     )
+
+
+def _lock(path: Path, names: list[str]) -> None:
+    """Records whose keys they are. Raises EnvironmentFault where a CSR cannot be read, or the lock not written."""
+    try:
+        with told():
+            lock_new(path, names)
+    except OSError as error:
+        raise EnvironmentFault(f"{lock_file(path)} cannot be written: {error.strerror}") from None
 
 
 def _make(store: KeyStore, facility: str, batch: list[tuple[str, bytes | None]]) -> _Made:
