@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from generator.diagnostics import (
     EnvironmentFault,
-    FleetError,
     GateError,
     RequestError,
     SourceLocation,
@@ -95,7 +95,7 @@ def load_project(root: Path) -> Project:
         StaleError: the record is not what was generated.
         EnvironmentFault: a variable holds what it cannot mean.
     """
-    try:
+    with told():
         record = read_record(root)
         return Project(
             root=root,
@@ -104,13 +104,17 @@ def load_project(root: Path) -> Project:
             environment_suffix=read_suffix(os.environ, record.fleet),
             account_id=read_account_id(os.environ, record.fleet),
         )
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Raises faults of lib as the command line tells faults, with the same exit codes."""
+    try:
+        yield
     except ExpectedError as error:
-        raise _as_fault(error) from None
-
-
-def _as_fault(error: ExpectedError) -> FleetError:
-    """A fault of lib as the command line tells faults, with the same exit code."""
-    kinds = {kind.exit_code: kind for kind in (StaleError, GateError)}
-    if error.exit_code == 3:
-        return refusal(SourceLocation(file=MANIFEST_NAME), error.message, error.remedy, rule="wrong-pattern")
-    return kinds.get(error.exit_code, EnvironmentFault)(error.message.removesuffix("."), hint=error.remedy)
+        kinds = {kind.exit_code: kind for kind in (StaleError, GateError)}
+        if error.exit_code == 3:
+            place = SourceLocation(file=MANIFEST_NAME)
+            raise refusal(place, error.message, error.remedy, rule="wrong-pattern") from None
+        kind = kinds.get(error.exit_code, EnvironmentFault)
+        raise kind(error.message.removesuffix("."), hint=error.remedy) from None
