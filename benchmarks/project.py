@@ -67,4 +67,4 @@ def synthesis_environment(project: Path, outdir: Path) -> dict[str, str]:
     """This process's environment without what would steer a synthesis, writing to `outdir`."""
     steering = ("FLEET_", "ENVIRONMENT_", "TERRAFORM_", "CDKTF_", "PYTHON")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(steering)}
-    return kept | {"FLEET_OUTDIR": str(outdir), "PYTHONPATH": str(project)}
+    return kept | {"FLEET_ACCOUNT_ID": "123456789012", "FLEET_OUTDIR": str(outdir), "PYTHONPATH": str(project)}

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
+
+from generator.aws_limits import ATTRIBUTE_NAME, ATTRIBUTE_VALUE
 
 ATTRIBUTES_MAXIMUM = 50
 """Of a thing with a thing type: https://docs.aws.amazon.com/general/latest/gr/iot-core.html"""
 RESERVED = ("facility", "serial")
 """Those that every thing has."""
 SERIAL_PATTERN = r"^[a-zA-Z0-9_.,@/:#=\[\]-]{1,128}$"
-
-_NAME = re.compile(r"[a-zA-Z0-9_.,@/:#-]{1,128}")
-_VALUE = re.compile(r"[a-zA-Z0-9_.,@/:#=\[\]-]{0,800}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,11 +28,12 @@ def misfits(name: str, value: str) -> tuple[Misfit, ...]:
     if name in RESERVED:
         message = f"every thing has the attribute `{name}` already"
         found.append(Misfit(message=message, hint="rename it", is_name=True))
-    if not _NAME.fullmatch(name):
-        message = f"{name!r} is no attribute name: 1 to 128 letters, digits and any of _ . , @ / : # -"
+    if not ATTRIBUTE_NAME.takes(name):
+        message = f"{name!r} is no attribute name: 1 to {ATTRIBUTE_NAME.max} letters, digits and any of _ . , @ / : # -"
         found.append(Misfit(message=message, hint="AWS IoT takes no spaces there", is_name=True))
-    if not _VALUE.fullmatch(value):
-        message = f"the attribute `{name}` may hold letters, digits and any of _ . , @ / : # = [ ] -, up to 800"
+    if not ATTRIBUTE_VALUE.takes(value):
+        most = ATTRIBUTE_VALUE.max
+        message = f"the attribute `{name}` may hold letters, digits and any of _ . , @ / : # = [ ] -, up to {most}"
         hint = "AWS IoT takes no spaces there: write north-hall, not north hall"
         found.append(Misfit(message=message, hint=hint))
     return tuple(found)

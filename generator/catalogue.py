@@ -22,7 +22,8 @@ Facts = tuple[tuple[str, str], ...]
 class Entry:
     """One name: its kind, one sentence on it, what else there is to know, and the part of the manifest it comes from.
 
-    `deployed` is the name in an environment; None for what carries no suffix.
+    `deployed` is the name in an environment; None for what carries no suffix. `short` is what the documentation
+    calls it where its name holds more.
     """
 
     kind: str
@@ -31,7 +32,10 @@ class Entry:
     path: DataPath
     facts: Facts = ()
     deployed: str | None = None
+    short: str | None = None
 
+
+ROLE = "IAM role"
 
 PLATFORM: dict[str, tuple[str, str]] = {
     "stream-telemetry": ("Kinesis stream", "takes the readings of all facilities, in order for each device"),
@@ -45,12 +49,12 @@ PLATFORM: dict[str, tuple[str, str]] = {
     "alias/key-data": ("KMS alias", "is the key of readings and archive"),
     "alias/key-logs": ("KMS alias", "is the key of logs"),
     "alias/key-audit": ("KMS alias", "is the key of the audit trail"),
-    "role-sensor-processor": ("IAM role", "is what the sensor processor may do"),
-    "role-topic-rule": ("IAM role", "lets topic rules put records on the stream"),
-    "role-rule-errors": ("IAM role", "lets topic rules put what failed into the archive"),
-    "role-trail-logs": ("IAM role", "lets the audit trail write its log"),
-    "role-event-archive": ("IAM role", "lets topic rules put AWS IoT's events into the archive"),
-    "role-event-errors": ("IAM role", "lets topic rules log the events that they could not archive"),
+    "role-sensor-processor": (ROLE, "is what the sensor processor may do"),
+    "role-topic-rule": (ROLE, "lets topic rules put records on the stream"),
+    "role-rule-errors": (ROLE, "lets topic rules put what failed into the archive"),
+    "role-trail-logs": (ROLE, "lets the audit trail write its log"),
+    "role-event-archive": (ROLE, "lets topic rules put AWS IoT's events into the archive"),
+    "role-event-errors": (ROLE, "lets topic rules log the events that they could not archive"),
     "topic-alarms": ("SNS topic", "hears of every alarm"),
     "topic-anomalies": ("SNS topic", "hears of every anomaly's beginning and end"),
     "log-group-event-errors": ("log group", "holds the events of AWS IoT that could not be archived"),
@@ -61,8 +65,8 @@ PLATFORM: dict[str, tuple[str, str]] = {
     "rule_events_type_association": ("topic rule", "archives which things get which thing type"),
     "rule_events_group_membership": ("topic rule", "archives which things join and leave which groups"),
     "rule_events_group_hierarchy": ("topic rule", "archives which groups go below which"),
-    "role-fleet-provisioning": ("IAM role", "lets AWS IoT register devices by a provisioning template"),
-    "role-bulk-registration": ("IAM role", "lets AWS IoT register the devices of a parameter file"),
+    "role-fleet-provisioning": (ROLE, "lets AWS IoT register devices by a provisioning template"),
+    "role-bulk-registration": (ROLE, "lets AWS IoT register the devices of a parameter file"),
 }
 """What all facilities share, by name without suffix."""
 
@@ -109,12 +113,14 @@ def _platform(plan: FleetPlan) -> Iterator[Entry]:
     suffix = plan.environment_suffix
     alarms = {name: ("alarm", f"tells that {what}") for name, what in PLATFORM_ALARMS.items()}
     for name, (kind, what) in (PLATFORM | alarms).items():
+        full = naming.account_wide(name, plan.application, plan.region) if kind == ROLE else name
         yield Entry(
             kind=kind,
-            name=name,
+            name=full,
             sentence=f"It {what}. All facilities share it.",
             path=("environment_suffix",),
-            deployed=naming.suffixed(name, suffix),
+            deployed=naming.suffixed(full, suffix),
+            short=name,
         )
     for purpose, what in _BUCKETS.items():
         deployed = naming.bucket(plan.application, purpose, plan.account_id, suffix)
@@ -163,11 +169,12 @@ def _facility(plan: FleetPlan, facility: FacilityPlan) -> Iterator[Entry]:
     path: DataPath = ("facilities", facility.id)
     suffix, whose = plan.environment_suffix, f"of {facility.id}, {facility.name}"
     folder = f"{naming.OUTPUT_FOLDER}/{facility.module}/"
+    dashboard = naming.account_wide(facility.dashboard, plan.application, plan.region)
     names = (
         ("thing group", facility.thing_group, f"The group {whose}: holds a group for each of its device types."),
         ("topic rule", facility.topic_rule, f"The rule that hands the readings {whose}, to the stream."),
         ("provisioning template", facility.provisioning_template, f"What registers the devices {whose}, in bulk."),
-        ("dashboard", facility.dashboard, f"The CloudWatch dashboard {whose}."),
+        ("dashboard", dashboard, f"The CloudWatch dashboard {whose}."),
     )
     things = ", ".join(f"{group.device_type.id} ({group.count:,})" for group in facility.groups)
     yield Entry(
@@ -183,12 +190,13 @@ def _facility(plan: FleetPlan, facility: FacilityPlan) -> Iterator[Entry]:
             *((kind, naming.suffixed(name, suffix)) for kind, name, _ in names),
         ),
     )
-    files = {facility.topic_rule: facility.topic_rule_file, facility.dashboard: "dashboard.json"}
+    files = {facility.topic_rule: facility.topic_rule_file, dashboard: "dashboard.json"}
     files[facility.provisioning_template] = "provisioning_template.json"
     for kind, name, sentence in names:
         file = (("file", folder + files[name]),) if name in files else ()
         deployed = naming.suffixed(name, suffix)
-        yield Entry(kind=kind, name=name, sentence=sentence, path=path, facts=file, deployed=deployed)
+        short = facility.dashboard if name == dashboard else None
+        yield Entry(kind=kind, name=name, sentence=sentence, path=path, facts=file, deployed=deployed, short=short)
         if name in files:
             sentence = f"What AWS gets for the {kind} {name}."
             yield Entry(kind="file", name=folder + files[name], sentence=sentence, path=path)

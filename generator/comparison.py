@@ -22,6 +22,7 @@ from generator.index import Index, Section, facility_values, fleet_values
 from generator.manifest import FleetManifest
 from generator.plan import FacilityPlan, FleetPlan, ThingGroupPlan, plan_fleet
 from generator.rows import thing_rows
+from generator.tree import file_of
 
 Read = Callable[[str], bytes | None]
 """Gives a small file of the tree, None where there is none."""
@@ -29,15 +30,19 @@ Read = Callable[[str], bytes | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """All changes, the worst first; `facilities`: those that are about these alone, where it is not about all."""
+    """All changes, the worst first; `facilities`: those that are about these alone, where it is not about all.
+
+    `bulk`: the plants whose things commands of `fleet` register, not Terraform.
+    """
 
     changes: tuple[PlannedChange, ...]
     facilities: tuple[str, ...] = ()
+    bulk: frozenset[str] = frozenset()
 
     def of(self, facilities: frozenset[str]) -> Comparison:
         """Those that are about some facilities, or about all."""
         changes = tuple(change for change in self.changes if change.touches(facilities))
-        return Comparison(changes=changes, facilities=tuple(sorted(facilities)))
+        return replace(self, changes=changes, facilities=tuple(sorted(facilities)))
 
 
 def compare_tree(manifest: FleetManifest, former: Index, root: Path, *, read: Read, templates: str) -> Comparison:
@@ -77,7 +82,8 @@ def compare_tree(manifest: FleetManifest, former: Index, root: Path, *, read: Re
         rows_of_known = lines_of(thing_rows(replace(facility, groups=tuple(known))))
         plants.append(_differences(facility.id, (), rows_of_known, frozenset(), facility))
     changes += groups_once(chain(*map(_thing_changes, plants), device_changes(plants)))
-    return Comparison(changes=worst_first(paired(changes, renamed=_renamed(changes))))
+    bulk = frozenset(facility.id for facility in plan.facilities if facility.registration == "bulk")
+    return Comparison(changes=worst_first(paired(changes, renamed=_renamed(changes))), bulk=bulk)
 
 
 def _shared_changes(
@@ -184,7 +190,7 @@ def _counts(facility: FacilityPlan) -> dict[str, int]:
 def _recorded_rows(root: Path, module: str) -> Iterator[Iterable[bytes]]:
     path = f"{module}/{naming.THINGS_FILE}"
     try:
-        with (root / path).open("rb") as former:
+        with file_of(root, path).open("rb") as former:
             yield (row.replace(b"\r\n", b"\n") for row in former)  # as a checkout may have left them
     except OSError as error:
         raise record.lost(path, (error.strerror or str(error)).lower()) from None

@@ -60,6 +60,8 @@ def ids(manifest: Path, section: str) -> Iterator[str]:
     """The keys of a top-level section: what is indented as its first line is, up to the next top-level key."""
     indentation = None
     is_within = False
+    if not manifest.is_file():  # a pipe would keep the shell waiting
+        return
     with manifest.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
             if line[:1] not in " \t#\r\n":

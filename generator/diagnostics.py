@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class SourceLocation:
-    """A place in a manifest; line and column count from 1, as editors do."""
+    """A place in a manifest; line and column count from 1, as editors do.
+
+    `written` is the text of the plain scalar there, as it stands in the file: its value may not show it any more.
+    """
 
     file: str
     line: int = 1
     column: int = 1
+    written: str = field(default="", compare=False, repr=False)
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}:{self.column}"

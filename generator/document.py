@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from generator.diagnostics import Diagnostic, ManifestError, SourceLocation, refusal
 from generator.plain import read_plain
+from generator.project import leads_out
 from generator.sources import Places, SourceMap, location_of
 
 if TYPE_CHECKING:  # imported where it is used: a manifest that is plain and has no fault needs no parser
@@ -21,6 +22,8 @@ _SAFE_DEPTH = 10_000
 
 _CONTROL = re.compile("[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|[\ufeff\u2028\u2029]")
 """Those that hide, and those that begin a line to YAML and not to editors, which would count lines in another way."""
+_COMMENT_IN_TEXT = re.compile(r"[^\s#] #(?=[^\s#!])")
+"""`Plant #2`, maybe: a comment that is written like a part of the text before it."""
 _PROBLEMS = {
     "mapping values are not allowed in this context": "a `:` stands where no value can follow: "
     "is a value with `: ` in it without quotes, or an indentation off?",
@@ -46,9 +49,12 @@ class Document:
     faults: tuple[Diagnostic, ...]
 
 
-def read_document(path: Path, *, name: str) -> Document:
-    """The document in a file, called `name` in diagnostics; raises `ManifestError` where there is none."""
-    return parse_document(read_text(path, name), name=name)
+def read_document(path: Path, *, name: str, within: Path | None = None) -> Document:
+    """The document in a file, called `name` in diagnostics; raises `ManifestError` where there is none.
+
+    `within`: the folder that its links may not lead out of; the manifest's own may.
+    """
+    return parse_document(read_text(path, name, within=within), name=name)
 
 
 def parse_document(text: str, *, name: str) -> Document:
@@ -62,9 +68,18 @@ def parse_document(text: str, *, name: str) -> Document:
             rule="control-character",
         )
     data = read_plain(text)
+    if _COMMENT_IN_TEXT.search(text):
+        return _with_cut_texts(compose_document(text, name=name), text, name)
     if data is None:
         return compose_document(text, name=name)
     return Document(data=data, sources=SourceMap(file=name, compose=cache(lambda: _compose(text, name))), faults=())
+
+
+def _with_cut_texts(document: Document, text: str, name: str) -> Document:
+    from generator.nodes import cut_texts
+
+    faults = cut_texts(_compose(text, name), text.splitlines(), file=name)
+    return replace(document, faults=(*document.faults, *faults))
 
 
 def compose_document(text: str, *, name: str) -> Document:
@@ -101,9 +116,12 @@ def _compose(text: str, name: str) -> yaml.Node:
     return node
 
 
-def read_text(path: Path, name: str, *, what: str = "the manifest") -> str:
+def read_text(path: Path, name: str, *, what: str = "the manifest", within: Path | None = None) -> str:
     """The text of a file, called `name` in diagnostics and `what` in sentences; raises `ManifestError`."""
     start = SourceLocation(file=name)
+    if within is not None and leads_out(path, within):
+        hint = "replace the link by a real file or folder"
+        raise refusal(start, "this is a link out of the project", hint, rule="unreadable-file")
     try:
         if path.exists() and not path.is_file() and not path.is_dir():
             raise refusal(start, f"this is a pipe or a device, not {_one(what)}", rule="unreadable-file")

@@ -61,9 +61,8 @@ def explain(
     """Everything that `name` is in the plan; `suffixes` are those that it may carry. Raises `RequestError`."""
     known: dict[str, list[Entry]] = {}
     for entry in entries(plan):
-        known.setdefault(entry.name, []).append(entry)
-        if entry.deployed is not None and entry.deployed != entry.name:
-            known.setdefault(entry.deployed, []).append(entry)
+        for spelling in {entry.name, entry.deployed or entry.name, entry.short or entry.name}:
+            known.setdefault(spelling, []).append(entry)
     bare = _ARN_RESOURCE.sub("", _DECORATION.sub("", name))
     for candidate in _spellings(bare, suffixes):
         if found := known.get(candidate) or list(_thing_or_topic(plan, candidate)):

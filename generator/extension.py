@@ -7,6 +7,7 @@ suffix. One whose name begins with `_` makes no file: others include it, or impo
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from generator import gates, naming
 from generator.diagnostics import GateError
+from generator.project import leads_out
 from generator.templating import make_environment, templates_hash
 
 FOLDER = "templates/facility"
@@ -92,20 +94,24 @@ NONE = OwnTemplates(sources=())
 def read_templates(project: Path) -> OwnTemplates:
     """The project's own templates; none where it has no such folder. Raises `GateError` where one cannot be used."""
     folder = project / FOLDER
-    if not folder.is_dir():
+    if not os.path.lexists(folder):
         return NONE
+    if leads_out(folder, project) or not folder.is_dir():
+        raise GateError(f"{FOLDER} is no folder of this project", hint="replace it by a real folder, or take it away")
     files = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
-    sources = tuple((file.name, _read(file)) for file in files)
+    sources = tuple((file.name, _read(file, project)) for file in files)
     lower = [name.lower() for name, _ in sources]
     if twice := next((name for name, _ in sources if lower.count(name.lower()) > 1), None):
         raise _fault(twice, "another template has the same name but for capital letters")
     return OwnTemplates(sources=sources)
 
 
-def _read(file: Path) -> str:
+def _read(file: Path, project: Path) -> str:
     output = file.name.removesuffix(_ENDING)
     if file.name == output or not _NAME.fullmatch(output) or not file.is_file():
         raise _fault(file.name, "this is no template", f"name it after what it makes, such as labels.json{_ENDING}")
+    if leads_out(file, project):
+        raise _fault(file.name, "this is a link out of the project", "replace the link by a real file")
     if _RESERVED.fullmatch(output.lower()):
         raise _fault(file.name, f"the generator makes {output} itself", "give it another name")
     if not output.startswith("_") and PurePosixPath(output).suffix not in GATES:

@@ -30,6 +30,7 @@ TEXT_RULES: dict[str, str] = {
     "key-type": "A key is one word.",
     "duplicate-key": "No key stands twice in the same mapping.",
     "yaml-trap": "What YAML readers disagree about stands in quotes, or is written in plain decimal.",
+    "comment": "No comment begins within a text: what has ` #` in it stands in quotes.",
     "tag": "The text has no tags.",
     "missing-key": "Each part has the keys that it needs.",
     "unknown-key": "Each part has only keys that are known there.",
@@ -38,6 +39,7 @@ TEXT_RULES: dict[str, str] = {
     "wrong-pattern": "Ids and names keep to their alphabet.",
     "wrong-value": "Each value is one that its key takes.",
     "out-of-range": "Numbers are within their range.",
+    "one-application": "Environments of one project that meet in AWS give a suffix to one application, in one region.",
     "inventory": "A list of devices is a CSV or JSON lines, each row one device that AWS IoT takes and a group has.",
     "unknown-choice": "A choice is one of those that there are.",
 }

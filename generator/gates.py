@@ -6,8 +6,11 @@ import json
 import re
 from typing import Any
 
+import msgspec
+
 from generator import naming
 from generator.artefact import Chunk
+from generator.aws_limits import TEMPLATE_BODY
 from generator.dashboard import DIMENSIONS, NAMESPACE, PROCESSOR_METRICS
 from generator.diagnostics import GateError
 from generator.encoding import EncodingError, encode_sql
@@ -16,8 +19,6 @@ from lib.declarations import DeclarationError, parse
 
 POLICY_MAXIMUM = 2_048
 """Characters without white space: https://docs.aws.amazon.com/general/latest/gr/iot-core.html"""
-PROVISIONING_MAXIMUM = 10_240
-"""Bytes: https://docs.aws.amazon.com/iot/latest/apireference/API_CreateProvisioningTemplate.html"""
 TOKEN_SLACK = {naming.ACCOUNT_ID_TOKEN: "0" * 12, naming.SUFFIX_TOKEN: "s" * naming.SUFFIX_MAX_LENGTH}
 """The longest values that the tokens may be filled with."""
 
@@ -84,8 +85,8 @@ def check_provisioning(path: str, content: bytes) -> None:
         raise _fault(path, "it makes a thing, a certificate and a policy")
     if unknown := sorted(set(_references(document["Resources"])) - set(document["Parameters"])):
         raise _fault(path, f"it refers to undeclared parameters: {', '.join(unknown)}")
-    if len(content) > PROVISIONING_MAXIMUM:
-        raise _fault(path, f"it has {len(content)} bytes; AWS IoT takes {PROVISIONING_MAXIMUM}")
+    if len(content) > TEMPLATE_BODY.max:
+        raise _fault(path, f"it has {len(content)} bytes; AWS IoT takes {TEMPLATE_BODY.max}")
 
 
 def check_bulk_registration(path: str, content: bytes) -> None:
@@ -128,63 +129,58 @@ def check_markdown(path: str, content: bytes) -> None:
         raise _fault(path, f"the template shows through: {left[0]}")
 
 
+_Row = dict[str, str | dict[str, str]]
+_DECODE, _ENCODE = msgspec.json.Decoder(_Row).decode, msgspec.json.Encoder().encode
 _LINE = re.compile(rb"[^\n]*\n")
+_NUMBER = re.compile(rb'\{"name":"[^"\\]*?([0-9]+)"')
+_LOW = b"".join(b"%03d" % (number % 1_000) for number in range(2_000))
+"""The last three digits of the numbers from 0 on, twice, so that a block may begin anywhere."""
 
 
 class ThingRowsGate:
-    """Checks rows as they stream by: JSON with the right keys, in order (hence unique), and none missing."""
+    """Checks every row as rows stream by: JSON with the right keys and texts, in order (hence unique), none missing."""
 
     KEYS = ("name", "thing_type", "device_type", "serial", "attributes")
 
     def __init__(self, path: str, *, count: int) -> None:
         self._path, self._expected, self._seen = path, count, 0
         self._previous = ("", (0, ""))
-        self._shape, self._prefix = b"", b""
 
     def check(self, chunk: Chunk) -> None:
-        """Looks at the first and the last row where these are numbers apart that leave none out, at all rows where not.
+        """Check every row of a chunk; raises `GateError` at the first that is wrong.
 
-        All rows of such a chunk have one length, so its rows are as many as its numbers.
+        Where all rows are the first one with the next numbers, byte for byte, the first and the last are parsed.
         """
-        line = _LINE.match(chunk)
-        if line is None:
+        content = bytes(chunk)
+        if not content.endswith(b"\n"):
             raise _fault(self._path, "a row is cut")
-        rows, rest = divmod(len(chunk), line.end())
-        last = bytes(chunk[-line.end() :])
-        if not rest and _are_numbers_apart(_name_parts(line[0]), _name_parts(last), by=rows - 1):
-            checked = [line[0], last][:rows]
-        else:
-            checked = bytes(chunk).splitlines(keepends=True)
-            rows = len(checked)
-        for row in checked:
+        count = _counted_rows(content)
+        rows = _ends(content) if count else content.splitlines(keepends=True)
+        for row in rows:
             self._check_row(row)
-        self._seen += rows
+        self._seen += count or len(rows)
 
     def _check_row(self, line: bytes) -> None:
-        """A row that differs from one that was parsed in its digits alone is not parsed again."""
-        shape, (prefix, name) = line.translate(None, b"0123456789"), _name_parts(line)
-        if (shape, prefix) != (self._shape, self._prefix):
-            self._parse_row(line)
-            self._shape, self._prefix = shape, prefix
-            return
-        place = name_order(name.decode("ascii"))
-        if place <= self._previous[1]:
-            raise self._disorder(line)
-        self._previous = (self._previous[0], place)
-
-    def _parse_row(self, line: bytes) -> None:
-        if not line.endswith(b"\n"):
-            raise _fault(self._path, "a row is cut")
-        row = check_json(self._path, line)
-        if tuple(row) != self.KEYS or not all(isinstance(value, str) for value in row["attributes"].values()):
+        row = self._parse(line)
+        if tuple(row) != self.KEYS:
             raise _fault(self._path, f"a row has other keys: {', '.join(row)}")
-        place = (row["device_type"], name_order(row["name"].rpartition("-")[2]))
+        name, _, type_, _, attributes = row.values()
+        if not isinstance(name, str) or not isinstance(type_, str) or not isinstance(attributes, dict):
+            raise _fault(self._path, f"a row has values of other kinds: {_shown(line)}")
+        place = (type_, name_order(name.rpartition("-")[2]))
         if place <= self._previous:
-            raise self._disorder(line)
+            raise _fault(self._path, f"{name} is out of order")
         self._previous = place
 
-    def _disorder(self, line: bytes) -> GateError:
-        return _fault(self._path, f"{json.loads(line)['name']} is out of order")
+    def _parse(self, line: bytes) -> _Row:
+        """A row of texts, in which no key stands twice: then it would not be what it is encoded to."""
+        try:
+            row: _Row = _DECODE(line)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise _fault(self._path, f"it is not JSON, or no thing: {error}: {_shown(line)}") from None
+        if _ENCODE(row) != line[:-1]:
+            check_json(self._path, line)
+        return row
 
     def finish(self) -> None:
         """Tells whether every thing was there."""
@@ -192,17 +188,44 @@ class ThingRowsGate:
             raise _fault(self._path, f"it has {self._seen} rows for {self._expected} things")
 
 
-def _are_numbers_apart(first: tuple[bytes, bytes], last: tuple[bytes, bytes], *, by: int) -> bool:
-    """Two names, in their parts, differ in their numbers alone, and by so much."""
-    (prefix, number), (last_prefix, last_number) = first, last
-    are_numbers = number.isdigit() and last_number.isdigit()
-    return prefix == last_prefix and are_numbers and int(last_number) - int(number) == by
+def _shown(line: bytes) -> str:
+    return line[:60].decode("ascii", "backslashreplace").rstrip()
 
 
-def _name_parts(line: bytes) -> tuple[bytes, bytes]:
-    """What stands before and behind the last hyphen of a row's name."""
-    prefix, _, name = b"".join(line.split(b'"', 4)[3:4]).rpartition(b"-")
-    return prefix, name
+def _ends(content: bytes) -> list[bytes]:
+    """The first row and the last, once where they are one."""
+    end = content.index(b"\n") + 1
+    return [content[:end], content[-end:]] if len(content) > end else [content]
+
+
+def _counted_rows(content: bytes) -> int:
+    """How many rows there are, if all are the first one with the numbers that follow its own; else 0.
+
+    Makes the rows that there have to be and compares them: the first one repeated, and the digits that turn laid over
+    it column by column, as rows of one length lie in step.
+    """
+    stride = content.index(b"\n") + 1
+    row = content[:stride]
+    found = _NUMBER.match(row)
+    rows, rest = divmod(len(content), stride)
+    if found is None or rest or not 1 < rows <= 1_000:
+        return 0
+    digits, first = found[1], int(found[1])
+    high, low, width = digits[:-3], first % 1_000, len(digits)
+    if width < 3 or len(str(first + rows - 1)) > width:
+        return 0
+    columns = {width - 3 + place: _LOW[3 * low + place : 3 * (low + rows) : 3] for place in range(3)}
+    if low + rows > 1_000:
+        before, higher = 1_000 - low, b"%0*d" % (width - 3, first // 1_000 + 1)
+        columns |= {
+            place: high[place : place + 1] * before + higher[place : place + 1] * (rows - before)
+            for place in range(width - 3)
+        }
+    expected = bytearray(row) * rows
+    for number in re.finditer(re.escape(digits), row):
+        for place, column in columns.items():
+            expected[number.start() + place :: stride] = column
+    return rows if expected == content else 0
 
 
 def _fault(path: str, message: str) -> GateError:

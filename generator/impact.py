@@ -156,7 +156,10 @@ RULES: dict[Kind, Rule] = {
         "who registers the things changes, and with that their certificates: the same CSR gives another certificate",
     ),
     Kind.THINGS_ADDED: _rule(Impact.SAFE, "nothing that exists is touched"),
-    Kind.THINGS_CHANGED: _rule(Impact.SAFE, "attributes are updated in the registry; devices do not notice"),
+    Kind.THINGS_CHANGED: _rule(
+        Impact.SAFE,
+        "attributes are updated in the registry (in bulk: by `fleet device sync`); devices do not notice",
+    ),
     Kind.THINGS_RETIRED: _rule(
         Impact.DESTROYS_DATA,
         "thing and certificate are deleted for good, and the device is locked out; readings so far stay until they "

@@ -29,6 +29,8 @@ QUOTAS: dict[str, int] = {
     "ListCertificates": 10,
     "ListPrincipalThings": 10,
     "ListThingPrincipals": 10,
+    "ListThings": 10,
+    "ListThingsInThingGroup": 25,
     "RegisterCertificateWithoutCA": 10,
     "RemoveThingFromThingGroup": 100,
     "UpdateCertificate": 10,

@@ -28,7 +28,10 @@ def as_text(comparison: Comparison, *, manifest: str, command: str = "fleet gene
     rows = [("impact", "where", "what"), *((change.impact.value, _where(change), _what(change)) for change in changes)]
     reasons = [(kind.value, f"{impact}: {why}") for kind, impact, why in _reasons(changes)]
     parts = [f"{manifest} against {OUTPUT_FOLDER}:", _table(rows), "Why:", _table(reasons), *_costs(bill(changes))]
-    return "\n\n".join([*parts, f"{_summary(changes)} To write it: {_writing(command, comparison, ())}"])
+    parts.append(f"{_summary(changes)} To write it: {_writing(command, comparison, ())}")
+    if then := _commands(comparison):
+        parts.append("\n".join(["Then, as Terraform registers no things in bulk:", *(f"  {line}" for line in then)]))
+    return "\n\n".join(parts)
 
 
 def as_json(comparison: Comparison, *, manifest: str) -> str:
@@ -46,8 +49,29 @@ def as_json(comparison: Comparison, *, manifest: str) -> str:
         "seconds": round(total.seconds, 1),
         "slowest": total.slowest,
         "waiting_s": total.waiting_s,
+        "then": _commands(comparison),
     }
     return json.dumps(document, indent=2)
+
+
+_COMMANDS = {
+    Kind.THINGS_CHANGED: "fleet device sync --facility {facility}",
+    Kind.THINGS_ADDED: "fleet onboard --facility {facility}",
+    Kind.THINGS_RETIRED: "fleet device retire THING... --reason TEXT",
+    Kind.THINGS_MOVED: "fleet device move THING... --to {to} --reason TEXT",
+}
+"""What does to the things of a plant in bulk what Terraform does to those of others."""
+
+
+def _commands(comparison: Comparison) -> list[str]:
+    """The commands that bring a plan to the devices of plants in bulk, each once."""
+    return list(
+        dict.fromkeys(
+            _COMMANDS[change.kind].format(facility=change.facility, to=change.to)
+            for change in comparison.changes
+            if change.kind in _COMMANDS and change.facility in comparison.bulk
+        )
+    )
 
 
 def refuse(comparison: Comparison, *, allowed: Iterable[Impact]) -> None:

@@ -46,7 +46,7 @@ def with_inventories(document: Document, path: Path, *, name: str) -> Document:
     data, faults = document.data, list(document.faults)
     lists: dict[DataPath, Inventory] = {}
     for file, groups in files.items():
-        found, told = _read(path.parent / file, file, str(Path(name).parent / file), groups)
+        found, told = _read(path.parent, file, str(Path(name).parent / file), groups)
         faults += told
         lists |= {group.path: inventory for group, inventory in zip(groups, found, strict=True)}
     for group_path, listed in lists.items():
@@ -76,7 +76,7 @@ def _groups(document: Document) -> Iterator[tuple[str, GroupOfList]]:
 
 
 def _read(
-    path: Path, file: str, shown: str, groups: Sequence[GroupOfList]
+    project: Path, file: str, shown: str, groups: Sequence[GroupOfList]
 ) -> tuple[Sequence[Inventory], list[Diagnostic]]:
     """What each group takes from a file, and what is wrong in it."""
     nothing = [Inventory(file=shown, rows=(), kinds=frozenset())] * len(groups)
@@ -88,7 +88,7 @@ def _read(
         faults = [Diagnostic(location=group.place, message=message, hint=hint, rule="inventory") for group in groups]
         return nothing, faults
     try:
-        text = read_text(path, shown, what="the inventory")
+        text = read_text(project / file, shown, what="the inventory", within=project)
     except ManifestError as error:
         hint = f"the manifest names it at {place}"
         return nothing, [replace(it, hint=it.hint or hint, related=(place,)) for it in error.diagnostics]

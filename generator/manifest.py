@@ -24,8 +24,11 @@ PHONE_PATTERN = r"^\+[0-9][0-9 ()-]{3,29}[0-9]$"
 MAX_METRICS = 256
 """Of a device type, and so of a message: what is summed up of more would not fit an item of the readings table."""
 
-TAGS_MAXIMUM = 48
-"""AWS takes 50 tags a resource, and every one is tagged with application and environment besides."""
+OWN_TAGS = ("application", "environment")
+"""Keys that every resource is tagged with besides the manifest's."""
+
+TAGS_MAXIMUM = 50 - len(OWN_TAGS)
+"""AWS takes 50 tags a resource, ours among them: https://docs.aws.amazon.com/tag-editor/latest/userguide/tagging.html"""
 
 Id = Annotated[str, Field(pattern=ID_PATTERN)]
 Suffix = Annotated[str, Field(pattern=SUFFIX_PATTERN)]

@@ -21,6 +21,9 @@ NAME_PATTERN = r"^[a-z0-9][a-z0-9_]{0,31}$"
 SUFFIX_MAX_LENGTH = 16
 """The variable ENVIRONMENT_SUFFIX may override the manifest's: sizes are reckoned with the longest."""
 
+LONGEST_ROLE = "role-fleet-provisioning"
+"""Of the platform's roles; a test holds it to the stack's."""
+
 BUCKET_PURPOSES = ("raw-archive", "access-logs", "audit-trail")
 FACILITY_PREFIXES = {
     "raw": "the raw readings",
@@ -169,6 +172,14 @@ def iot_arn(region: str, resource: str) -> str:
 def archive_prefix(facility: str, device_type: str) -> str:
     """Where the raw readings of one device type in one facility lie in the archive, Hive style."""
     return f"raw/facility={facility}/device_type={device_type}/"
+
+
+def account_wide(name: str, application: str, region: str) -> str:
+    """The name, without suffix, of a role or dashboard: an account has one of that name for all its regions.
+
+    A test holds it to `lib.names`.
+    """
+    return f"{name}-{application}-{region}"
 
 
 def bucket(application: str, purpose: str, account_id: str | None, suffix: str) -> str:

@@ -6,6 +6,8 @@ readers disagree about.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +17,10 @@ from generator.diagnostics import Diagnostic, ManifestError, SourceLocation, ref
 from generator.scalars import resolve, trap
 from generator.sources import MERGE_KEY, location_of, merged_mappings
 
+_TEXTS = frozenset({"name", "description", "unit"})
+_MAPS_OF_TEXT = frozenset({"tags", "attributes", "lines"})
+"""Keys of free text, and of mappings that hold it: other values would be refused with more words in them."""
+_COMMENT = re.compile(r" #[^\s#!]\S*(?: +(?!# )\S+)*")
 MAXIMUM_DEPTH = 64
 MAXIMUM_VALUES = 5_000_000
 """Values after aliases are expanded: a few lines of aliases can stand for billions."""
@@ -131,3 +137,25 @@ class Reading:
     ) -> None:
         place = location_of(self.file, node.start_mark)
         self.faults.append(Diagnostic(location=place, message=message, hint=hint, rule=rule, related=related))
+
+
+def cut_texts(root: yaml.Node, lines: list[str], *, file: str) -> Iterator[Diagnostic]:
+    """The texts that a ` #` without a space behind it ends: `name: Plant #2` is the name Plant to YAML."""
+    pending: list[tuple[yaml.Node, str, bool]] = [(root, "", False)]
+    seen: set[int] = set()
+    while pending:
+        node, key, is_free = pending.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            pending += [(value, str(name.value), key in _MAPS_OF_TEXT) for name, value in node.value]
+        elif isinstance(node, yaml.SequenceNode):
+            pending += [(item, key, False) for item in node.value]
+        elif node.style == "" and (is_free or key in _TEXTS) and node.end_mark.line < len(lines):
+            comment = _COMMENT.match(lines[node.end_mark.line], node.end_mark.column)
+            if comment:
+                message = f"a comment begins within this text, which is read as {node.value}"
+                hint = f'put the text in quotes: "{node.value}{comment[0]}"; a comment has a space behind its #'
+                place = location_of(file, node.start_mark)
+                yield Diagnostic(location=place, message=message, hint=hint, rule="comment")

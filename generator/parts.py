@@ -44,7 +44,7 @@ def with_parts(document: Document, path: Path, *, name: str) -> Document:
         for file in part_files(path, section):
             shown = str(Path(name).with_name(section) / file.name)
             try:
-                part = read_document(file, name=shown)
+                part = read_document(file, name=shown, within=path.parent)
             except ManifestError as error:
                 unreadable += error.diagnostics
                 continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from pathlib import Path
 
@@ -23,6 +24,11 @@ def find_project(start: Path) -> Path:
         f"there is no {MANIFEST_NAME} in {start} or in a folder above it",
         hint="go into the project's folder, or name the manifest: --manifest PATH",
     )
+
+
+def leads_out(path: Path, project: Path) -> bool:
+    """Whether `path`, with all links in it resolved, is no place below the project's folder."""
+    return not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(project))
 
 
 def environment_file(manifest: Path, environment: str) -> Path:

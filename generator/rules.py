@@ -12,25 +12,26 @@ from functools import cache
 from importlib.resources import files
 
 from generator import naming
+from generator.aws_limits import TEMPLATE_NAME
 from generator.capacity import expected_load
 from generator.manifest import FleetManifest
 from generator.own_rules import check_own_rules
 from generator.regions import REGIONS
 from generator.rules_alarms import silence_windows
 from generator.rules_history import history_thins_out
-from generator.rules_metrics import correlated_metrics, metric_limits
-from generator.rules_text import plain_text, tag_count, tags
+from generator.rules_metrics import correlated_metrics, detectors_fit, metric_limits
+from generator.rules_text import plain_text, tag_count, tags, unique_tags
 from generator.rules_things import attributes, known_lines, line_numbers, unique_serials
 from generator.shape import Draft, Fault, suggestion
 from generator.sources import DataPath
 
 TERRAFORM_MAXIMUM = 2_500
 """Planning costs 35 ms of CPU a thing and more than a gigabyte of memory from here on."""
-TEMPLATE_NAME_MAXIMUM = 36
-"""https://docs.aws.amazon.com/iot/latest/apireference/API_CreateProvisioningTemplate.html"""
 BUCKET_NAME_MAXIMUM = 63
 BUCKET_NAME_ENDINGS = ("-s3alias", "--ol-s3", "--x-s3", "--table-s3")
 """What S3 keeps for itself: https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html"""
+ROLE_NAME_MAXIMUM = 64
+"""https://docs.aws.amazon.com/IAM/latest/APIReference/API_CreateRole.html"""
 CHILD_GROUPS_MAXIMUM = 100
 """Direct children of a thing group: https://docs.aws.amazon.com/general/latest/gr/iot-core.html"""
 
@@ -114,8 +115,8 @@ def template_names(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
     """The name of the provisioning template fits with its suffix."""
     for facility_id in manifest.facilities:
         name = f"{naming.provisioning_template(facility_id)}-{manifest.environment_suffix}"
-        if excess := max(0, len(name) - TEMPLATE_NAME_MAXIMUM):
-            message = f"the provisioning template's name {name} is longer than AWS's {TEMPLATE_NAME_MAXIMUM} characters"
+        if excess := max(0, len(name) - TEMPLATE_NAME.max):
+            message = f"the provisioning template's name {name} is longer than AWS's {TEMPLATE_NAME.max} characters"
             hint = f"shorten the facility's id or the environment_suffix by {excess}"
             yield Fault(path=("facilities", facility_id), message=message, hint=hint, is_key=True)
 
@@ -131,6 +132,16 @@ def bucket_names(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
         if name.endswith(ending):
             message = f"the bucket's name {name} ends in {ending}, which S3 keeps for itself"
             yield Fault(path=("environment_suffix",), message=message, hint="choose another environment_suffix")
+
+
+def role_names(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
+    """The names of the IAM roles fit with application, region and suffix."""
+    base = naming.account_wide(naming.LONGEST_ROLE, manifest.application, manifest.region)
+    name = naming.suffixed(base, manifest.environment_suffix)
+    if manifest.region in REGIONS and (excess := max(0, len(name) - ROLE_NAME_MAXIMUM)):
+        message = f"the role's name {name} is longer than IAM's {ROLE_NAME_MAXIMUM} characters"
+        hint = f"shorten `application` or `environment_suffix` by {excess}"
+        yield Fault(path=("application",), message=message, hint=hint)
 
 
 def group_sizes(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
@@ -169,12 +180,14 @@ RULES: tuple[Rule, ...] = (
     known_device_types,
     metric_limits,
     correlated_metrics,
+    detectors_fit,
     known_region,
     known_timezones,
     registration_size,
     unique_names,
     template_names,
     bucket_names,
+    role_names,
     group_sizes,
     known_lines,
     line_numbers,
@@ -182,6 +195,7 @@ RULES: tuple[Rule, ...] = (
     unique_serials,
     tags,
     tag_count,
+    unique_tags,
     plain_text,
     stream_capacity,
     silence_windows,

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from generator import naming
-from generator.manifest import TAGS_MAXIMUM, Contact, FleetManifest
+from generator.aws_limits import TAG_KEY, TAG_VALUE, THING_TYPE_DESCRIPTION, TextLimit
+from generator.manifest import OWN_TAGS, TAGS_MAXIMUM, Contact, FleetManifest
 from generator.shape import Draft, Fault
 from generator.sources import DataPath
 
-_PRINTABLE_ASCII = re.compile(r"[ -~]*")
-_TAG_PUNCTUATION = frozenset("_.:/=+-@")
 _HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs", "Co", "Cn"})
 
 
@@ -20,16 +18,22 @@ def tags(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
     """Tags are in AWS's alphabet. https://docs.aws.amazon.com/tag-editor/latest/userguide/best-practices-and-strats.html"""
     for path, value in _tags(manifest):
         key = str(path[-1])
-        if not 1 <= len(key) <= 128 or not _is_tag_text(key):
-            message = f"{key!r} is no tag key: 1 to 128 letters, digits, spaces and any of _ . : / = + - @"
+        if not _is_tag_text(key, TAG_KEY):
+            message = f"{key!r} is no tag key: 1 to {TAG_KEY.max} letters, digits, spaces and any of _ . : / = + - @"
             yield Fault(path=path, message=message, is_key=True)
         if key.lower().startswith("aws:"):
             yield Fault(
                 path=path, message="tag keys that begin with `aws:` belong to AWS", hint="rename it", is_key=True
             )
-        if len(value) > 256 or not _is_tag_text(value):
-            message = f"the tag `{key}` may hold up to 256 letters, digits, spaces and any of _ . : / = + - @"
+        if not _is_tag_text(value, TAG_VALUE):
+            message = (
+                f"the tag `{key}` may hold up to {TAG_VALUE.max} letters, digits, spaces and any of _ . : / = + - @"
+            )
             yield Fault(path=path, message=message)
+        elif not value:
+            # https://docs.aws.amazon.com/awscloudtrail/latest/APIReference/API_Tag.html
+            message = f"the tag `{key}` is empty, and CloudTrail takes no tag without a value"
+            yield Fault(path=path, message=message, hint="give it a value, or take it away")
 
 
 def _tags(manifest: FleetManifest) -> Iterator[tuple[DataPath, str]]:
@@ -47,8 +51,39 @@ def tag_count(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
             yield Fault(path=("facilities", id_, "tags"), message=message, is_key=True)
 
 
-def _is_tag_text(text: str) -> bool:
-    return all(character.isalnum() or character == " " or character in _TAG_PUNCTUATION for character in text)
+def unique_tags(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
+    """No two tag keys of a resource differ in case alone, and none is one of ours: IAM takes such keys for one."""
+    # https://docs.aws.amazon.com/IAM/latest/UserGuide/id_tags.html#id_tags_naming
+    fleet: dict[str, str] = {}
+    for key in manifest.tags:
+        yield from _tag_again(("tags",), key, {each: f"`{other}`" for each, other in fleet.items()})
+        fleet.setdefault(key.casefold(), key)
+    for id_, facility in manifest.facilities.items():
+        here: dict[str, str] = {}
+        for key in facility.tags:
+            # The very key of the whole fleet is meant to be replaced; another spelling of it would stand beside it.
+            others = {each: f"`{other}` of the whole fleet" for each, other in fleet.items() if other != key}
+            others |= {each: f"`{other}`" for each, other in here.items()}
+            yield from _tag_again(("facilities", id_, "tags"), key, others)
+            here.setdefault(key.casefold(), key)
+
+
+def _tag_again(path: DataPath, key: str, others: Mapping[str, str]) -> Iterator[Fault]:
+    """A fault where `key` is that of another tag in a different case; `others`: by key in one case, which one it is."""
+    folded = key.casefold()
+    if folded in OWN_TAGS:
+        message, hint = f"the tag key `{key}` is taken: every resource is tagged with `{folded}`", "choose another key"
+    elif folded in others:
+        message = f"the tag keys `{key}` and {others[folded]} differ in case alone"
+        hint = "spell both alike: IAM takes them for one, and no role could be made"
+    else:
+        return
+    yield Fault(path=(*path, key), message=message, hint=hint, is_key=True)
+
+
+def _is_tag_text(text: str, limit: TextLimit) -> bool:
+    """What AWS takes, but for separators that nobody sees."""
+    return limit.takes(text) and text.isprintable()
 
 
 def plain_text(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
@@ -61,7 +96,7 @@ def plain_text(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
         elif token := next((token for token in naming.TOKENS if token in value), None):
             message = f"`{path[-1]}` holds {token}, which generated documents put another value in place of"
             yield Fault(path=path, message=message, hint="write it in another way")
-        elif path[-1] == "description" and not _PRINTABLE_ASCII.fullmatch(value):
+        elif path[-1] == "description" and not THING_TYPE_DESCRIPTION.takes(value):
             message = "`description` becomes a thing type's description, where AWS IoT takes ASCII alone"
             yield Fault(path=path, message=message)
 

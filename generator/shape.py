@@ -64,15 +64,15 @@ class Draft:
     faults: tuple[Fault, ...]
 
 
-def read_draft(data: Any) -> Draft:
-    """The manifest in plain data, with every fault of shape in it."""
+def read_draft(data: Any, *, written: Callable[[DataPath], str] = lambda _: "") -> Draft:
+    """The manifest in plain data, with every fault of shape in it; `written` gives a plain value as its file has it."""
     try:
         manifest = FleetManifest.model_validate(data)
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=True)
     else:
         return Draft(manifest=manifest, device_types=tuple(manifest.device_types), is_complete=True, faults=())
-    faults = tuple(_fault(detail, data) for detail in details)
+    faults = tuple(_fault(detail, data, written) for detail in details)
     return Draft(
         manifest=_without(data, details),
         device_types=_keys(data, "device_types"),
@@ -126,7 +126,7 @@ def _without(data: Any, details: Iterable[ErrorDetails]) -> FleetManifest | None
         return None
 
 
-def _fault(detail: ErrorDetails, data: Any) -> Fault:
+def _fault(detail: ErrorDetails, data: Any, written: Callable[[DataPath], str]) -> Fault:
     loc, kind = detail["loc"], detail["type"]
     is_key = bool(loc) and loc[-1] == "[key]"
     path: DataPath = loc[:-1] if is_key else loc
@@ -138,14 +138,17 @@ def _fault(detail: ErrorDetails, data: Any) -> Fault:
         path = path[:-1]  # a bare count, which the model reads as {count: …}
     name = "the manifest" if not path else f"the name `{path[-1]}`" if is_key else f"`{path[-1]}`"
     given, context = detail["input"], dict(detail.get("ctx") or {})
-    message = _MESSAGES.get(kind, _unnamed)(name, _shown(given), context)
+    text = written(path) if not is_key and (given is None or isinstance(given, int | float)) else ""
+    message = _MESSAGES.get(kind, _unnamed)(name, text or _shown(given), context)
     if given is None and not is_key:
         message = f"{name} has no value"
     hint = ""
     if kind == "literal_error" and isinstance(given, str):
         hint = suggestion(given, _expected(context))
     elif kind == "string_type" and isinstance(given, int | float):
-        hint = f'put it in quotes: "{_shown(given)}"'
+        hint = f'put it in quotes: "{text or _shown(given)}"'
+    elif kind == "string_type" and text:
+        hint = f'{text} means nothing; to have it as text, put it in quotes: "{text}"'
     return Fault(path=path, message=message, hint=hint, is_key=is_key, rule=_RULES.get(kind, "wrong-value"))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from generator.diagnostics import SourceLocation
@@ -56,7 +56,9 @@ class SourceMap:
                 is_leaf = isinstance(node, yaml.ScalarNode)
                 return location_of(self.file, (node if is_leaf else key).start_mark)
             key, node = found
-        return location_of(self.file, (key if is_key else node).start_mark)
+        place = location_of(self.file, (key if is_key else node).start_mark)
+        is_plain = isinstance(node, yaml.ScalarNode) and node.style == "" and not is_key
+        return replace(place, written=node.value) if is_plain else place
 
     def _step(self, node: yaml.Node, step: str | int) -> tuple[yaml.Node, yaml.Node] | None:
         import yaml

@@ -26,7 +26,7 @@ def hashes(root: Path) -> Callable[[str], str | None]:
 
 def hash_of(root: Path, path: str) -> str | None:
     """SHA-256 of a file of the tree; None where there is none."""
-    target = target_of(root, path)
+    target = file_of(root, path)
     try:
         with target.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -39,11 +39,19 @@ def hash_of(root: Path, path: str) -> str | None:
 def read(root: Path, path: str) -> bytes | None:
     """The bytes of a file of the tree; None where there is none."""
     try:
-        return target_of(root, path).read_bytes()
+        return file_of(root, path).read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
         raise write_error(root / path, error) from None
+
+
+def file_of(root: Path, path: str) -> Path:
+    """The place of a file in the tree, to be read; refuses links, and pipes and devices, which may have no end."""
+    target = target_of(root, path)
+    if target.exists() and not target.is_file():
+        raise WriteError(f"{target} is no file", hint="move or delete it")
+    return target
 
 
 def target_of(root: Path, path: str) -> Path:

@@ -30,7 +30,7 @@ def read_manifest(path: Path, *, name: str, environment: str | None = None) -> F
 def validate(document: Document) -> FleetManifest:
     """The valid manifest in a document. A place that is misread as YAML has no second fault for its shape."""
     document = with_defaults(document)
-    draft = read_draft(document.data)
+    draft = read_draft(document.data, written=lambda path: document.sources.at(path).written)
     misread = {fault.location for fault in document.faults}
     located = [_locate(document, fault) for fault in (*draft.faults, *check_rules(draft))]
     diagnostics = [*document.faults, *(found for found in located if found.location not in misread)]

@@ -48,11 +48,14 @@ class Change:
 @contextmanager
 def opened(root: Path) -> Iterator[None]:
     """The tree at `root` for this process alone, with an interrupted write finished or undone first."""
+    _refuse_links(root)
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise write_error(root, error) from None
     with _locked(root, fcntl.LOCK_EX):
+        for place in (_INTENT, f"{_INTENT}.draft", _FILES):
+            is_there(root, f"{STAGING}/{place}")  # refuses links: what is staged is written and moved through them
         guarded(root, _recover)
         yield
 
@@ -60,6 +63,7 @@ def opened(root: Path) -> Iterator[None]:
 @contextmanager
 def observed(root: Path) -> Iterator[None]:
     """The tree at `root` while nobody writes it; changes nothing. Raises `StaleError` at an interrupted write."""
+    _refuse_links(root)
     if not os.path.lexists(root):
         yield
         return
@@ -69,6 +73,12 @@ def observed(root: Path) -> Iterator[None]:
                 f"{OUTPUT_FOLDER} is not what the manifest says: a write was interrupted", hint="run: fleet generate"
             )
         yield
+
+
+def _refuse_links(root: Path) -> None:
+    """The tree is where it is said to be: `lib` and `lib/facilities` are folders of the project."""
+    project = root.parents[1]
+    is_there(project, root.relative_to(project).as_posix())
 
 
 @contextmanager
@@ -200,7 +210,7 @@ def _commit(root: Path, change: Change) -> None:
 def _recover(root: Path) -> None:
     """Does what an intent says; an interrupted write may have done any part of it already."""
     with suppress(FileNotFoundError):
-        intent = json.loads((root / STAGING / _INTENT).read_text("ascii"))
+        intent = _read_intent(root)
         for folder, paths in by_folder(intent["written"]).items():
             _move(root, folder, paths)
         for path in intent["removed"]:
@@ -209,6 +219,16 @@ def _recover(root: Path) -> None:
         (root / STAGING / _INTENT).unlink()
     if (root / STAGING).exists():
         shutil.rmtree(root / STAGING)
+
+
+def _read_intent(root: Path) -> dict[str, list[str]]:
+    try:
+        content = json.loads((root / STAGING / _INTENT).read_text("ascii"))
+        if all(isinstance(path, str) for kind in ("written", "removed") for path in content[kind]):
+            return {kind: content[kind] for kind in ("written", "removed")}
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise WriteError(f"{root / STAGING / _INTENT} is no record of a write", hint=f"delete {root / STAGING}")
 
 
 def _move(root: Path, folder: str, paths: list[str]) -> None:

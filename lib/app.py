@@ -21,6 +21,7 @@ def main() -> int:
         chosen = settings.read_settings(
             os.environ, project=project, fleet=record.fleet, facilities=record.facilities.keys()
         )
+        settings.require_account(chosen)
         from lib import synthesis  # after the settings: loading the bindings takes seconds, a bad setting none
 
         result = synthesis.synthesise(chosen, fleet=record.fleet, facilities=record.facilities, folder=record.folder)

@@ -186,7 +186,7 @@ from cdktf_cdktf_provider_aws.s3_bucket_versioning import (
     S3BucketVersioningA,
     S3BucketVersioningVersioningConfiguration,
 )
-from cdktf_cdktf_provider_aws.s3_object import S3Object
+from cdktf_cdktf_provider_aws.s3_object import S3Object, S3ObjectOverrideProvider, S3ObjectOverrideProviderDefaultTags
 from cdktf_cdktf_provider_aws.sns_topic import SnsTopic
 from cdktf_cdktf_provider_aws.sns_topic_policy import SnsTopicPolicy
 from cdktf_cdktf_provider_aws.sqs_queue import SqsQueue
@@ -275,6 +275,8 @@ __all__ = [
     "S3BucketVersioningA",
     "S3BucketVersioningVersioningConfiguration",
     "S3Object",
+    "S3ObjectOverrideProvider",
+    "S3ObjectOverrideProviderDefaultTags",
     "SnsTopic",
     "SnsTopicPolicy",
     "SqsQueue",

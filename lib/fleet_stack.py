@@ -17,8 +17,9 @@ from lib.bindings import (
     TerraformResource,
     TerraformStack,
 )
+from lib.limits import check_tags
 from lib.names import PlatformNames
-from lib.output import Blocks
+from lib.output import Blocks, state_file
 from lib.text import literal
 
 
@@ -42,6 +43,7 @@ class FleetStack(TerraformStack):
         default_tags: Mapping[str, str],
         access: Access = OWN,
     ) -> None:
+        check_tags(default_tags)
         super().__init__(scope, id_)
         self.blocks: Blocks = {}
         self._keep_state(f"{application}/{environment_suffix}/{id_}.tfstate", state_bucket, state_bucket_region, access)
@@ -79,4 +81,4 @@ class FleetStack(TerraformStack):
                 role = {"role_arn": access.state_role_arn, "session_name": SESSION}
                 self.add_override("terraform.backend.s3.assume_role", role)
         else:
-            LocalBackend(self, path=f"terraform.{key.rpartition('/')[2]}")
+            LocalBackend(self, path=state_file(str(self.node.id)))

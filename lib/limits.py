@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from lib.faults import SynthesisError
+from lib.faults import ManifestError, SynthesisError
 
 BUCKET_MAXIMUM = 63
 BUCKET_PATTERN = re.compile(r"[a-z0-9][a-z0-9.-]{1,}[a-z0-9]")
@@ -15,6 +15,13 @@ BUCKET_ENDINGS = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
 """https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html"""
 
 ADDRESS_PATTERN = re.compile(r"\d+(\.\d+){3}")
+
+TAGS_MAXIMUM = 50
+TAG_KEY_MAXIMUM = 128
+TAG_VALUE_MAXIMUM = 256
+TAG_PUNCTUATION = frozenset("_.:/=+-@ ")
+"""https://docs.aws.amazon.com/tag-editor/latest/userguide/tagging.html; IAM takes keys that differ in case for one:
+https://docs.aws.amazon.com/IAM/latest/UserGuide/id_tags.html"""
 
 NAME_MAXIMA = {
     "aws_cloudtrail": ("name", 128),
@@ -56,6 +63,39 @@ def bucket_fault(name: str) -> str | None:
     for reserved in BUCKET_ENDINGS:
         if name.endswith(reserved):
             return f"ends in {reserved}, which S3 keeps for itself"
+    return None
+
+
+def role_fault(name: str) -> str | None:
+    """What IAM has against the length of `name`, or None."""
+    maximum = NAME_MAXIMA["aws_iam_role"][1]
+    return f"is {len(name) - maximum} longer than IAM's {maximum} characters" if len(name) > maximum else None
+
+
+def check_tags(tags: Mapping[str, str]) -> None:
+    """Raise where AWS would refuse the tags of every resource; CloudTrail takes none without a value."""
+    fault = _tags_fault(tags)
+    if fault:
+        raise ManifestError(
+            f"the tags {fault}.", remedy="Correct `tags` in the manifest and run `fleet generate`.", key=("tags",)
+        )
+
+
+def _tags_fault(tags: Mapping[str, str]) -> str | None:
+    if len(tags) > TAGS_MAXIMUM:
+        return f"are {len(tags)}, and AWS takes {TAGS_MAXIMUM}"
+    seen: dict[str, str] = {}
+    for key, value in tags.items():
+        if key.lower().startswith("aws:"):
+            return f"hold the key {key!r}, which belongs to AWS"
+        for text, maximum, what in ((key, TAG_KEY_MAXIMUM, "key"), (value, TAG_VALUE_MAXIMUM, "value")):
+            if not 1 <= len(text) <= maximum:
+                return f"hold the {what} {text!r}, which has not 1 to {maximum} characters"
+            if not all(character.isalnum() or character in TAG_PUNCTUATION for character in text):
+                return f"hold the {what} {text!r}: AWS takes letters, digits, spaces and any of _ . : / = + - @"
+        other = seen.setdefault(key.casefold(), key)
+        if other != key:
+            return f"hold the keys {other!r} and {key!r}, which IAM takes for one"
     return None
 
 

@@ -40,7 +40,7 @@ def _places(project: Path, key: tuple[str, ...]) -> Iterator[tuple[str, str]]:
 def _lines(path: Path) -> list[str]:
     """None of a file that is missing, or cannot be read."""
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     except (OSError, UnicodeDecodeError, ValueError):
         return []
 

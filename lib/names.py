@@ -41,8 +41,12 @@ class PlatformNames:
     def account_root(self) -> str:
         return f"arn:aws:iam::{self.account_id}:root"
 
+    def account_wide(self, name: str) -> str:
+        """The full name of a role or dashboard; an account has one of that name for all its regions."""
+        return self.named(f"{name}-{self.application}-{self.region}")
+
     def role_arn(self, role: str) -> str:
-        return f"arn:aws:iam::{self.account_id}:role/{self.named(role)}"
+        return f"arn:aws:iam::{self.account_id}:role/{self.account_wide(role)}"
 
     @property
     def stream(self) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from lib.faults import SynthesisError
+from lib.faults import PrerequisiteError, SynthesisError
 
 Blocks = dict[str, dict[str, dict[str, Any]]]
 """Resource type → logical id → arguments, as in the `resource` of a Terraform JSON file."""
@@ -36,6 +36,31 @@ TEXT = '"TfToken["'
 
 def stack_file(outdir: Path, stack: str) -> Path:
     return outdir / "stacks" / stack / STACK_FILE
+
+
+def state_file(stack: str) -> str:
+    """The state's file in the stack's folder, where no bucket has it."""
+    return f"terraform.{stack}.tfstate"
+
+
+def check_owner(outdir: Path, stack: str, *, application: str) -> None:
+    """Raise where the state beside `stack` is another application's: an apply would destroy what that one has.
+
+    Names of tables and streams are told apart by the suffix alone, so two applications may come to the same folder. In
+    a bucket their states cannot meet: the key there begins with the application.
+    """
+    path = stack_file(outdir, stack)
+    try:
+        state = msgspec.json.decode(path.with_name(state_file(stack)).read_bytes())
+        provider = msgspec.json.decode(path.read_bytes())["provider"]["aws"][0]
+        owner = provider["default_tags"][0]["tags"]["application"]
+    except (OSError, msgspec.DecodeError, KeyError, IndexError, TypeError):
+        return  # no state here, or none of ours
+    if owner != application and state.get("resources"):
+        raise PrerequisiteError(
+            f"{path.parent} has the state of the application '{owner}', and this is '{application}'.",
+            remedy="Destroy that one there first (`terraform destroy`), or choose another suffix or FLEET_OUTDIR.",
+        )
 
 
 def read_resources(path: Path) -> Blocks:

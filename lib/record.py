@@ -75,6 +75,8 @@ def read_record(project: Path) -> Record:
         RecordError: a file is not the index's, or a declaration declares anything but its plant and files.
     """
     folder = project / RECORD
+    if Path(os.path.realpath(folder)) != Path(os.path.realpath(project)) / RECORD:
+        raise RecordError(f"{RECORD} is a link.", remedy="Replace it by a real folder.")
     index = _checked(folder)
     for path in sorted(index.files):
         if path.endswith(".py"):  # the registry and a project's own modules, too, that others may import

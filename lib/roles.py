@@ -23,7 +23,7 @@ class ServiceRole:
         self.role = IamRole(
             scope,
             name,
-            name=names.named(name),
+            name=names.account_wide(name),
             description=description,
             assume_role_policy=trust,
             force_detach_policies=True,

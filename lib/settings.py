@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lib.access import OWN, Access
 from lib.faults import ManifestError, PrerequisiteError
-from lib.limits import BUCKET_ENDINGS, bucket_fault
+from lib.limits import BUCKET_ENDINGS, bucket_fault, role_fault
 from lib.names import PlatformNames
 from lib.specs import SUFFIX_PATTERN, SUFFIX_RULE, FleetSpec, chosen_suffix
 
@@ -111,7 +111,7 @@ def read_settings(
     """
     suffix = read_suffix(environment, fleet)
     account_id = read_account_id(environment, fleet)
-    _check_buckets(environment, fleet, suffix=suffix, account_id=account_id)
+    _check_names(environment, fleet, suffix=suffix, account_id=account_id)
     return Settings(
         environment_suffix=suffix,
         account_id=account_id,
@@ -131,8 +131,21 @@ def read_settings(
     )
 
 
-def _check_buckets(environment: Mapping[str, str], fleet: FleetSpec, *, suffix: str, account_id: str | None) -> None:
-    """Raises where S3 would refuse one of the platform's buckets: their names hold application, account and suffix."""
+def require_account(settings: Settings) -> None:
+    """Raise where nobody says which account this is for.
+
+    Bucket names are global. Without the account in them they may be taken, or be somebody else's bucket, into which a
+    plant would then write. The local AWS and the compliance gate name theirs.
+    """
+    if settings.account_id is None:
+        raise PrerequisiteError(
+            "the AWS account is not given, and bucket names, which are global, hold it.",
+            remedy="Set `account_id` in fleet.yaml and run `fleet generate`, or set FLEET_ACCOUNT_ID to its 12 digits.",
+        )
+
+
+def _check_names(environment: Mapping[str, str], fleet: FleetSpec, *, suffix: str, account_id: str | None) -> None:
+    """Raises where S3 would refuse a bucket of the platform, or IAM a role: their names hold more than the suffix."""
     names = PlatformNames(
         application=fleet.application,
         suffix=suffix,
@@ -140,17 +153,21 @@ def _check_buckets(environment: Mapping[str, str], fleet: FleetSpec, *, suffix: 
         account_id=account_id or "",
         bucket_account_id=account_id,
     )
-    for name in (names.raw_archive, names.access_logs, names.audit_bucket):
-        fault = bucket_fault(name)
+    buckets = (names.raw_archive, names.access_logs, names.audit_bucket)
+    role = names.account_wide(names.provisioning_role)  # the longest
+    faults = {f"bucket's name {name}": bucket_fault(name) for name in buckets} | {
+        f"role's name {role}": role_fault(role)
+    }
+    for name, fault in faults.items():
         if fault and environment.get("ENVIRONMENT_SUFFIX"):
             raise PrerequisiteError(
-                f"With ENVIRONMENT_SUFFIX '{suffix}' the bucket's name {name} {fault}.",
+                f"With ENVIRONMENT_SUFFIX '{suffix}' the {name} {fault}.",
                 remedy="Set ENVIRONMENT_SUFFIX to another or shorter one.",
             )
         if fault:
             key = "environment_suffix" if name.endswith(BUCKET_ENDINGS) else "application"
             raise ManifestError(
-                f"the bucket's name {name} {fault}.",
+                f"the {name} {fault}.",
                 remedy="Choose another or shorter `application` or `environment_suffix`, and run `fleet generate`.",
                 key=(key,),
             )

@@ -16,7 +16,7 @@ from lib.faults import PrerequisiteError
 from lib.fleet_stack import FleetStack
 from lib.identities import csrs_file, read_csrs, refuse_shared_keys
 from lib.limits import check_names
-from lib.output import add_blocks, check_expressions, read_resources, stack_file, staging
+from lib.output import add_blocks, check_expressions, check_owner, read_resources, stack_file, staging
 from lib.retention import RETENTIONS
 from lib.settings import PROJECT, Settings
 from lib.specs import FacilitySpec, FleetSpec
@@ -111,6 +111,8 @@ def synthesise(
             planned = facility_counts(facility, certificates=certificates, has_markers=has_markers)
             stacks.append(_Stack(stack, planned, manifest_key=("facilities", id_)))
         notes = _missing_csrs(missing, settings)
+        for each in stacks:
+            check_owner(settings.outdir, each.name, application=fleet.application)
         app.synth()
         for each in stacks:
             each.complete(staged)

@@ -11,6 +11,8 @@ from lib.bindings import (
     S3BucketIntelligentTieringConfigurationFilter,
     S3BucketIntelligentTieringConfigurationTiering,
     S3Object,
+    S3ObjectOverrideProvider,
+    S3ObjectOverrideProviderDefaultTags,
 )
 from lib.names import PlatformNames
 from lib.specs import FacilitySpec
@@ -38,6 +40,10 @@ class FacilityArchive:
                 bucket=names.raw_archive,
                 key=entry["prefix"],
                 content_type="application/x-directory",
+                # Not the tags of every resource, up to fifty: S3 takes ten an object.
+                # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html
+                override_provider=S3ObjectOverrideProvider(default_tags=S3ObjectOverrideProviderDefaultTags(tags={})),
+                tags={"application": names.application, "environment": names.suffix},
             )
         S3BucketIntelligentTieringConfiguration(
             scope,

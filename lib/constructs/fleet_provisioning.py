@@ -85,6 +85,7 @@ def _registration(names: PlatformNames) -> tuple[iam.Statement, ...]:
                 "iot:ListThingPrincipals",
                 "iot:ListPrincipalThings",
                 "iot:ListPrincipalPolicies",
+                "iot:ListPolicyPrincipals",
                 "iot:ListAttachedPolicies",
             ),
             resource="*",
@@ -99,7 +100,7 @@ def _registration(names: PlatformNames) -> tuple[iam.Statement, ...]:
         ),
         iam.Statement(
             sid="LookAtPolicies",
-            actions=("iot:GetPolicy", "iot:ListPolicyPrincipals", "iot:ListTargetsForPolicy"),
+            actions=("iot:GetPolicy", "iot:ListTargetsForPolicy"),
             resource=policies,
         ),
         iam.Statement(

@@ -17,6 +17,6 @@ class FacilityDashboard:
         self.dashboard = CloudwatchDashboard(
             scope,
             facility.dashboard,
-            dashboard_name=names.named(facility.dashboard),
+            dashboard_name=names.account_wide(facility.dashboard),
             dashboard_body=read_document(folder / "dashboard.json", account_id=names.account_id, suffix=names.suffix),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,8 +30,12 @@ def query(facility: str | None, device_type: str | None, metric: str | None, day
     project = load_project(find_project(Path.cwd()))
     choice = _choice(project, facility, device_type, metric, day or datetime.now(UTC))
     fleet = project.fleet
+    account = os.environ.get("FLEET_ACCOUNT_ID") or fleet.account_id
+    if account is None:
+        note = "note: the bucket's name lacks the AWS account: set account_id in fleet.yaml, or FLEET_ACCOUNT_ID."
+        click.echo(note, err=True)
     place = sql.ArchivePlace(
-        bucket=naming.bucket(fleet.application, "raw-archive", fleet.account_id, project.environment_suffix),
+        bucket=naming.bucket(fleet.application, "raw-archive", account, project.environment_suffix),
         facilities=[each.id for each in project.facilities],
         device_types=[each.id for each in fleet.device_types],
     )

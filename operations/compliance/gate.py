@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from operations.compliance import canaries, counts, scanners
+from operations.compliance.api.holding import figures
 from operations.compliance.checks import CHECKS
 from operations.compliance.findings import OWN
-from operations.compliance.mutations import try_mutations
+from operations.compliance.mutations import break_constraints, try_mutations
 from operations.compliance.planning import PLAN_DOCUMENT, plan_estate
 from operations.compliance.skips import read_skips
 from operations.compliance.synthesis import ACCOUNT_ID, synthesise
@@ -45,7 +46,7 @@ def run_gate(project: Project, *, folder: Path, say: Say) -> Verdict:
     scanned = (*of_plans.findings, *of_roles.findings)
     titles = {**of_plans.titles, **of_roles.titles, **{f"{OWN} {check.id}": check.demand for check in CHECKS}}
     findings = (*own, *(each for each in scanned if not canaries.is_canary(each.resource)))
-    trials = try_mutations(estate)
+    trials = (*try_mutations(estate), *break_constraints(estate))
     return Verdict(
         findings=findings,
         skips=skips,
@@ -61,5 +62,6 @@ def run_gate(project: Project, *, folder: Path, say: Say) -> Verdict:
         ),
         parse_errors=of_plans.parse_errors + of_roles.parse_errors,
         resources=len(estate.resources),
+        held=figures(estate),
         titles=titles,
     )

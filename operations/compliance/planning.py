@@ -16,8 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from generator.diagnostics import EnvironmentFault
-from operations.compliance.estate import CREDENTIAL, REFERENCE, Body, Estate, made_up_id, read_stack
+from operations.compliance.estate import CREDENTIAL, Body, Estate, read_stack
 from operations.compliance.policies import POLICY_ATTRIBUTES
+from operations.compliance.references import literal
 from operations.local.terraform import Terraform, terraform_for
 
 STACK_FILE = "cdk.tf.json"
@@ -35,20 +36,6 @@ PROVIDER_SETTINGS: Body = {
 
 AT_ONCE = 2
 """Each Terraform with its provider takes some 600 MB and most of a core."""
-
-ARNS = {
-    "aws_kms_key": "arn:aws:kms:{region}:{account}:key/{uuid}",
-    "aws_sns_topic": "arn:aws:sns:{region}:{account}:{name}",
-    "aws_sqs_queue": "arn:aws:sqs:{region}:{account}:{name}",
-    "aws_kinesis_stream": "arn:aws:kinesis:{region}:{account}:stream/{name}",
-    "aws_dynamodb_table": "arn:aws:dynamodb:{region}:{account}:table/{name}",
-    "aws_lambda_function": "arn:aws:lambda:{region}:{account}:function:{function_name}",
-    "aws_cloudwatch_log_group": "arn:aws:logs:{region}:{account}:log-group:{name}",
-    "aws_iam_role": "arn:aws:iam::{account}:role/{name}",
-    "aws_s3_bucket": "arn:aws:s3:::{bucket}",
-    "aws_cloudtrail": "arn:aws:cloudtrail:{region}:{account}:trail/{name}",
-}
-"""How AWS makes the ARNs that only an apply would know."""
 
 
 def plan_estate(
@@ -113,21 +100,6 @@ def prepare(stack: Path, *, region: str, account_id: str) -> None:
     (stack / STACK_FILE).write_text(json.dumps(document, indent=2) + "\n")
     override = {"provider": {"aws": [PROVIDER_SETTINGS]}}
     (stack / OVERRIDE_FILE).write_text(json.dumps(override, indent=2) + "\n")
-
-
-def literal(policy: str, resources: dict[str, dict[str, Body]], *, region: str, account_id: str) -> str:
-    """The policy with the ARN that AWS would make in place of each reference to one.
-
-    A key's id is made up, but always the same. References of other types stay, and a check refuses them.
-    """
-    for match in list(REFERENCE.finditer(policy)):
-        type_, id_ = match[1], match[2]
-        body = resources.get(type_, {}).get(id_)
-        if type_ in ARNS and body is not None and match[0].endswith(".arn}"):
-            made_up = made_up_id(f"{type_}.{id_}")
-            arn = ARNS[type_].format_map({**body, "region": region, "account": account_id, "uuid": made_up})
-            policy = policy.replace(match[0], arn)
-    return policy
 
 
 def _plan(terraform: Terraform, stack: Path) -> Body:

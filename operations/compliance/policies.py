@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -38,8 +39,8 @@ BINDING = frozenset({"StringEquals", "StringLike", "ArnEquals", "ArnLike"})
 """Operators that hold a request to the values of a key; the others, and any `…IfExists`, let an absent key pass."""
 
 
-EQUAL = frozenset({"StringEquals", "ArnEquals", "Bool"})
-UNEQUAL = frozenset({"StringNotEquals", "ArnNotEquals"})
+EQUAL = frozenset({"StringEquals", "StringLike", "ArnEquals", "ArnLike", "Bool"})
+UNEQUAL = frozenset({"StringNotEquals", "StringNotLike", "ArnNotEquals", "ArnNotLike"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,11 +60,11 @@ class Condition:
         if self.operator == "Null":
             return str(value is None).lower() in self.values
         operator = self.operator.removesuffix("IfExists")
-        if operator in EQUAL:
-            is_same = value in self.values
-            return is_same or (value is None and operator != self.operator)
-        if operator in UNEQUAL:
-            return value not in self.values
+        if operator in EQUAL | UNEQUAL:
+            is_like = value is not None and any(_matches(value, each, operator) for each in self.values)
+            if operator in UNEQUAL:
+                return not is_like
+            return is_like or (value is None and operator != self.operator)
         raise ValueError(f"the condition operator {self.operator} is not evaluated here")
 
 
@@ -143,6 +144,14 @@ def read_statements(text: str) -> tuple[Statement, ...]:
         return tuple(_statement(each) for each in _many(document["Statement"]))
     except (ValueError, KeyError, TypeError, AttributeError):
         return ()
+
+
+def _matches(value: str, pattern: str, operator: str) -> bool:
+    """Whether IAM takes the two for the same: ARNs and `…Like` know `*` and `?`; other texts must be equal."""
+    if not operator.startswith("Arn") and not operator.endswith("Like"):
+        return value == pattern
+    parts = (".*" if each == "*" else "." if each == "?" else re.escape(each) for each in pattern)
+    return re.fullmatch("".join(parts), value, re.DOTALL) is not None
 
 
 def _statement(document: dict[str, Any]) -> Statement:

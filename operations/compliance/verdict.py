@@ -24,6 +24,9 @@ class Verdict:
     counts: tuple[Count, ...]
     parse_errors: int
     resources: int
+    held: Mapping[str, int]
+    """How many attributes were held against AWS's service models, and against how many constraints."""
+
     titles: Mapping[str, str]
     """What each check demands, by `SCANNER CHECK`."""
 
@@ -47,6 +50,7 @@ class Verdict:
             "skipped": words["skipped"],
             "parse_errors": self.parse_errors,
             "resources": self.resources,
+            **self.held,
             "mutations": len(self.trials),
             "mutations_caught": sum(trial.is_caught for trial in self.trials),
         }
@@ -102,5 +106,7 @@ def summary(verdict: Verdict) -> str:
         f"{totals['passed']:,} passed, {totals['failed']} failed, {totals['skipped']} skipped with a reason, "
         f"{totals['parse_errors']} parse errors, on {totals['resources']:,} resources\n"
         f"{scanners}\n"
+        f"{totals['attributes']:,} attributes are what AWS's service models take, by {totals['constraints']:,} "
+        f"constraints, {totals['different_constraints']:,} different ones\n"
         f"{totals['mutations_caught']} of {totals['mutations']} mutations caught"
     )

@@ -1,4 +1,4 @@
-"""`fleet device`: shows, activates, rotates, revokes, moves, retires; `fleet certificates`: what expires when."""
+"""`fleet device`: shows, activates, rotates, revokes, moves, syncs, retires; `fleet certificates`: what expires."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from generator.completion import complete_facility
-from generator.diagnostics import RequestError
+from generator.diagnostics import OutcomeError, RequestError, visible
 from generator.project import find_project
 from operations.devices.actions import activate as activate_device
 from operations.devices.actions import retire as retire_device
@@ -25,6 +25,8 @@ from operations.devices.move_keys import Renewal
 from operations.devices.registered import Registered, find_thing
 from operations.devices.renewal import request_of
 from operations.devices.rotation import Keys, begin_rotation, finish_rotation
+from operations.devices.sync import Synced
+from operations.devices.sync import sync as sync_things
 from operations.devices.view import DeviceView, expiry, show_device
 from operations.identities.keystore import HEADER, KeyStore
 from operations.identities.places import identities_folder, keys_folder, open_store
@@ -34,6 +36,7 @@ from operations.onboarding.locks import alone
 from operations.onboarding.perform import groups_of, work_of
 from operations.onboarding.steps import Work
 from operations.onboarding.target import aws_target, local_target
+from operations.progress import Progress
 from operations.project import Project, load_project
 
 _PATH = click.Path(path_type=Path)
@@ -86,7 +89,7 @@ _reason = click.option("--reason", required=True, metavar="TEXT", help="Why, for
 
 @click.group()
 def device() -> None:
-    """Show, activate, rotate, revoke, move and retire devices."""
+    """Show, activate, rotate, revoke, move, sync and retire devices."""
 
 
 @device.command()
@@ -197,6 +200,46 @@ def move(
         site.project, site.journal, site.work, request, store=lambda: _store(site.project), is_dry=dry_run
     ):
         click.echo(f"{line.former}: {line.text}")
+
+
+@device.command()
+@click.option("--facility", "facility_id", required=True, metavar="ID", shell_complete=complete_facility)
+@_at_target
+@click.option("--dry-run", is_flag=True, help="Say what differs; change nothing.")
+@click.option("--reason", default="the record changed", show_default=True, metavar="TEXT", help="For the histories.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def sync(site: _Site, facility_id: str, dry_run: bool, reason: str, as_json: bool) -> None:
+    """Bring the registered things of a bulk plant to what the record says; exit 1 where some are not."""
+    facility = site.project.facility(facility_id)
+    work = replace(site.work, groups=groups_of(site.project, facility))
+    with alone(site.journal.path, facility.id), Progress("updating") as progress:
+        done = sync_things(site.project, facility, work, reason=reason, is_dry=dry_run, on_progress=progress.advance)
+    click.echo(json.dumps(asdict(done)) if as_json else "\n".join(map(visible, _synced_lines(done, is_dry=dry_run))))
+    if done.failed:
+        raise OutcomeError(f"{done.failed:,} things are not what the record says", hint="run it again, or mend them")
+    if not done.registered:
+        raise OutcomeError(f"nothing of {facility.id} is registered", hint=f"fleet onboard --facility {facility.id}")
+
+
+def _synced_lines(done: Synced, *, is_dry: bool) -> list[str]:
+    verb = "would be updated" if is_dry else "updated"
+    lines = [
+        f"{done.facility}: {done.differing if is_dry else done.updated:,} {verb}, "
+        f"{done.registered - done.differing:,} are what the record says, {done.failed:,} failed"
+    ]
+    lines += done.differences
+    if done.differing > len(done.differences):
+        lines.append(f"and {done.differing - len(done.differences):,} more")
+    lines += [f"failed: {failure}" for failure in done.failures]
+    if done.unregistered:
+        lines.append(
+            f"{done.unregistered:,} planned things are not registered: fleet onboard --facility {done.facility}"
+        )
+    if done.left:
+        named = ", ".join(done.left_things) + (", …" if done.left > len(done.left_things) else "")
+        lines.append(f"{done.left:,} registered things left the record: {named}")
+        lines.append("take them out of AWS IoT: fleet device retire THING… --reason TEXT")
+    return lines
 
 
 def _store(project: Project) -> KeyStore | None:

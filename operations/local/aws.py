@@ -2,28 +2,49 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import os
+import shlex
 import ssl
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import boto3
+from botocore.config import Config
 
 from generator.diagnostics import EnvironmentFault
+from operations.local.certificates import write_private
 from operations.local.processes import ChildProcess
 
 HOST = "127.0.0.1"
 ACCOUNT_ID = "000000000000"
-ROOT_KEY = "test"
-"""Access key and secret of the emulator's root user; any other unknown key is refused."""
 
 FACTS = "endpoint.json"
-FACTS_VERSION = 1
+FACTS_VERSION = 2
+"""1 had no secret."""
+
+CREDENTIALS = "credentials"
+CONFIG = "config"
+"""As AWS's own tools read them. https://docs.aws.amazon.com/sdkref/latest/guide/file-format.html"""
+
+DIRECT = Config(proxies={})
+"""A proxy of the person's would be asked for loopback too."""
+
+INHERITED = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "SYSTEMROOT")
+"""All that a process which outlives the command takes over from the person's environment."""
+
+PASSPHRASES = ("FLEET_KEYS_PASSPHRASE", "FLEET_BUNDLE_PASSPHRASE")
+"""Variables that open private keys: no program that is started here needs them."""
+
+
+def inherited_environment() -> dict[str, str]:
+    """What every long-lived process may know of the person's environment: no secret, no proxy, no setting."""
+    return {name: os.environ[name] for name in INHERITED if name in os.environ}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +58,8 @@ class LocalAws:
     mqtt_port: int
     authority: Path
     mqtt_authority: Path
+    access_key: str
+    secret_key: str = field(repr=False)
     children: tuple[ChildProcess, ...] = ()
 
     @property
@@ -50,15 +73,22 @@ class LocalAws:
         return self.folder / "cdktf.out"
 
     def environment(self, base: Mapping[str, str] | None = None) -> dict[str, str]:
-        """`base` (else this process's environment), without its own AWS settings and with those of the local AWS."""
-        kept = {k: v for k, v in (os.environ if base is None else base).items() if not k.startswith("AWS_")}
+        """`base` (else this process's environment), with the local AWS's settings in the place of AWS's.
+
+        For Terraform and synthesis, which end with the command; see service_environment for what outlives it.
+        """
+        kept = {
+            name: value
+            for name, value in (os.environ if base is None else base).items()
+            if not name.startswith("AWS_") and name not in PASSPHRASES
+        }
         # A proxy would be asked for loopback too, and Lambda or Terraform would speak to it.
         kept |= {"NO_PROXY": f"{HOST},localhost", "no_proxy": f"{HOST},localhost"}
         return kept | {
             "AWS_ENDPOINT_URL": self.url,
             "AWS_CA_BUNDLE": str(self.authority),
-            "AWS_ACCESS_KEY_ID": ROOT_KEY,
-            "AWS_SECRET_ACCESS_KEY": ROOT_KEY,
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
             "AWS_REGION": self.region,
             "AWS_DEFAULT_REGION": self.region,
             "AWS_EC2_METADATA_DISABLED": "true",
@@ -67,15 +97,21 @@ class LocalAws:
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         }
 
+    def service_environment(self) -> dict[str, str]:
+        """What rules engine, event source and function run in: nothing of the person's own."""
+        temporary = str(self.folder / "tmp")
+        return self.environment(inherited_environment()) | {"HOME": temporary, "TMPDIR": temporary}
+
     def client(self, service: str, **arguments: Any) -> Any:
         """A boto3 client of the local AWS, as root unless credentials are given."""
         if "aws_access_key_id" not in arguments:
-            arguments |= {"aws_access_key_id": ROOT_KEY, "aws_secret_access_key": ROOT_KEY}
+            arguments |= {"aws_access_key_id": self.access_key, "aws_secret_access_key": self.secret_key}
         session = boto3.session.Session(region_name=self.region)
-        return session.client(service, endpoint_url=self.url, verify=str(self.authority), **arguments)
+        config = (arguments.pop("config", None) or Config()).merge(DIRECT)
+        return session.client(service, endpoint_url=self.url, verify=str(self.authority), config=config, **arguments)
 
     def fetch(self, address: str) -> bytes:
-        """What the emulator serves at a path, or at a URL that it gave out (which says plain http, whatever it is)."""
+        """Read what the emulator serves at a path of its own, or at a URL that it gave out (as plain http, always)."""
         parts = urllib.parse.urlsplit(address)
         own = urllib.parse.urlsplit(self.url)
         url = urllib.parse.urlunsplit(parts._replace(scheme=own.scheme, netloc=own.netloc))
@@ -83,7 +119,8 @@ class LocalAws:
         opener = urllib.request.build_opener(
             urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
         )
-        with opener.open(url, timeout=30) as answer:
+        request = urllib.request.Request(url, headers={"Authorization": f"Bearer {self.secret_key}"})  # noqa: S310
+        with opener.open(request, timeout=30) as answer:
             return bytes(answer.read())
 
     def child(self, name: str) -> ChildProcess | None:
@@ -96,20 +133,72 @@ class LocalAws:
         return replace(self, children=(*others, child))
 
 
+def shell_commands(local: LocalAws) -> list[str]:
+    """Build the commands that turn the AWS CLI, boto3 and Terraform in a shell to the local AWS.
+
+    They name the file that holds the keys and never a key: what a terminal shows is copied, scrolled back and logged.
+    """
+    settings = {
+        "AWS_SHARED_CREDENTIALS_FILE": str(local.folder / CREDENTIALS),
+        "AWS_CONFIG_FILE": str(local.folder / CONFIG),
+        "AWS_ENDPOINT_URL": local.url,
+        "AWS_CA_BUNDLE": str(local.authority),
+        "AWS_REGION": local.region,
+        "AWS_DEFAULT_REGION": local.region,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    # They would be taken before the files.
+    overriding = "AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_PROFILE AWS_DEFAULT_PROFILE"
+    return [
+        f"unset {overriding}",
+        *(f"export {name}={shlex.quote(value)}" for name, value in settings.items()),
+        *(f'export {name}="${{{name}:+${name},}}{HOST},localhost"' for name in ("NO_PROXY", "no_proxy")),
+    ]
+
+
 def save(local: LocalAws) -> None:
-    """Writes the facts into the folder, whole or not at all."""
+    """Write the facts into the folder, whole or not at all; the secret goes into a file of its own."""
+    keys = {"aws_access_key_id": local.access_key, "aws_secret_access_key": local.secret_key}
+    _write(local.folder / CREDENTIALS, _profile(keys))
+    settings = {"region": local.region, "endpoint_url": local.url, "ca_bundle": str(local.authority)}
+    _write(local.folder / CONFIG, _profile(settings))
     facts = {"version": FACTS_VERSION, **asdict(local)}
-    text = json.dumps(facts, indent=2, default=str) + "\n"
-    staged = local.folder / f"{FACTS}.new"
-    staged.write_text(text)
-    staged.replace(local.folder / FACTS)
+    del facts["access_key"], facts["secret_key"]
+    _write(local.folder / FACTS, json.dumps(facts, indent=2, default=str) + "\n")
 
 
-def load(folder: Path) -> LocalAws:
-    """The local AWS whose files are in `folder`; a fault where there is none."""
+def _profile(settings: Mapping[str, str]) -> str:
+    return "\n".join(["[default]", *(f"{name} = {value}" for name, value in settings.items()), ""])
+
+
+def _write(path: Path, text: str) -> None:
+    staged = path.with_name(f"{path.name}.new")
+    write_private(staged, text.encode())
+    staged.replace(path)
+
+
+def load(folder: Path, *, is_to_stop: bool = False) -> LocalAws:
+    """Read the local AWS whose files are in `folder`.
+
+    Args:
+        folder: Where `fleet local up` put it.
+        is_to_stop: Whether it is only to be stopped: then one of an earlier version will do, which had no secret.
+
+    Raises:
+        EnvironmentFault: None is there, or not one of this version.
+    """
     folder = folder.resolve()
     try:
         facts = json.loads((folder / FACTS).read_text())
+        version = facts["version"]
+        if version != FACTS_VERSION and not is_to_stop:
+            raise EnvironmentFault(
+                f"the local AWS in {folder} is of {'an earlier' if version < FACTS_VERSION else 'a later'} version",
+                hint="start it again: fleet local down, then fleet local up (and fleet local apply)",
+            )
+        parser = configparser.RawConfigParser()
+        parser.read(folder / CREDENTIALS)
+        keys = parser["default"] if version == FACTS_VERSION else {}
         children = tuple(ChildProcess(**child) for child in facts["children"])
         return LocalAws(
             folder=folder,
@@ -119,6 +208,8 @@ def load(folder: Path) -> LocalAws:
             mqtt_port=facts["mqtt_port"],
             authority=Path(facts["authority"]),
             mqtt_authority=Path(facts["mqtt_authority"]),
+            access_key=keys.get("aws_access_key_id", ""),
+            secret_key=keys.get("aws_secret_access_key", ""),
             children=children,
         )
     except FileNotFoundError:

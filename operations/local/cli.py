@@ -13,7 +13,7 @@ import click
 from generator.completion import complete_facility
 from generator.diagnostics import EnvironmentFault
 from operations.local import deployment, lifecycle
-from operations.local.aws import load
+from operations.local.aws import load, shell_commands
 from operations.local.report import LocalStatus, local_status
 from operations.local.strictness import DEFAULT_SPEED
 from operations.project import load_project
@@ -115,6 +115,13 @@ def apply(
 
 @local.command()
 @folder_option
+def env(folder: Path | None) -> None:
+    """Print the shell's commands that turn AWS's own tools to it: eval "$(fleet local env)"."""
+    click.echo("\n".join(shell_commands(load(_folder(folder)))))
+
+
+@local.command()
+@folder_option
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def status(folder: Path | None, as_json: bool) -> None:
     """Say what runs and what is applied; exit 7 where something has died."""
@@ -141,7 +148,7 @@ def destroy(folder: Path | None) -> None:
 @click.option("--destroy", "is_destroyed", is_flag=True, help="Let Terraform destroy the stacks first.")
 def down(folder: Path | None, is_destroyed: bool) -> None:
     """Stop the local AWS and delete all that it wrote."""
-    stopped = load(_folder(folder))
+    stopped = load(_folder(folder), is_to_stop=not is_destroyed)
     if is_destroyed:
         deployment.destroy(stopped, say=lambda line: click.echo(line, err=True))
     lifecycle.stop(stopped)

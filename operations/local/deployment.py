@@ -14,7 +14,7 @@ from generator.diagnostics import EnvironmentFault
 from operations.local import event_source_process, lifecycle, rules_engine
 from operations.local.aws import ACCOUNT_ID, LocalAws, load, save
 from operations.local.overrides import LASTING_DRIFT, PLATFORM_PREFIX, Adaptation, write_overrides
-from operations.local.processes import start_child
+from operations.local.processes import for_owner_alone, start_child
 from operations.local.rules_identity import remove_identity
 from operations.local.states import applied_stacks, count_resources
 from operations.local.statistics import await_ready
@@ -43,6 +43,7 @@ def local_terraform(local: LocalAws, base: Mapping[str, str] | None = None) -> T
     return terraform_for(environment=local.environment(base), logs=local.logs, pauses=PAUSES_S)
 
 
+@for_owner_alone()
 def synthesise(
     local: LocalAws, *, root: Path, facilities: Iterable[str] = (), identities: Path | None = None, say: Say = silent
 ) -> tuple[Path, ...]:
@@ -70,6 +71,7 @@ def synthesise(
     return tuple(local.output / "stacks" / name for name in done.stdout.split())
 
 
+@for_owner_alone()
 def apply(
     local: LocalAws,
     *,
@@ -119,6 +121,7 @@ def apply_stacks(terraform: Terraform, stacks: Iterable[Path], *, say: Say = sil
     )
 
 
+@for_owner_alone()
 def plan(local: LocalAws) -> dict[str, tuple[PlannedChange, ...]]:
     """What another apply would change, by stack, but for what drifts for ever: see overrides.LASTING_DRIFT.
 
@@ -138,6 +141,7 @@ def without_drift(changes: Iterable[PlannedChange]) -> tuple[PlannedChange, ...]
     )
 
 
+@for_owner_alone()
 def reapply(local: LocalAws, *, say: Say = silent) -> None:
     """Applies the stacks once more as they were synthesised; the services go on meanwhile."""
     lifecycle.require_emulator(local)
@@ -145,6 +149,7 @@ def reapply(local: LocalAws, *, say: Say = silent) -> None:
     apply_stacks(terraform, applied_stacks(local), say=say)
 
 
+@for_owner_alone()
 def destroy(local: LocalAws, *, say: Say = silent) -> tuple[str, ...]:
     """Stop the services and destroy every stack that has a state, the platform last.
 
@@ -166,6 +171,7 @@ def destroy(local: LocalAws, *, say: Say = silent) -> tuple[str, ...]:
     return tuple(stack.name for stack in (*others, *platforms))
 
 
+@for_owner_alone()
 def start_services(local: LocalAws, *, redeliver: float = 0.0, seed: int = 0) -> LocalAws:
     """Starts rules engine and event source, anew where they run, and waits until they are at work."""
     local = load(local.folder)
@@ -180,7 +186,7 @@ def start_services(local: LocalAws, *, redeliver: float = 0.0, seed: int = 0) ->
         child = start_child(
             name=name,
             command=[sys.executable, "-m", module, "--dir", str(local.folder), *arguments],
-            environment=local.environment(),
+            environment=local.service_environment(),
             log=local.logs / f"{name}.log",
             folder=Path(__file__).parents[2],
         )

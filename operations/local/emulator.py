@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
+import secrets
 import socket
 import sys
 import time
@@ -12,7 +12,7 @@ import urllib.error
 from pathlib import Path
 
 from generator.diagnostics import EnvironmentFault
-from operations.local.aws import HOST, LocalAws
+from operations.local.aws import HOST, LocalAws, inherited_environment
 from operations.local.certificates import write_server_identity
 from operations.local.processes import ChildProcess, is_running, last_lines, start_child
 from operations.local.strictness import DEFAULT_SPEED
@@ -36,12 +36,12 @@ def free_port() -> int:
 
 
 def require_free_port(port: int, *, option: str) -> None:
-    """A fault where `port` is taken, on any interface: the emulator's MQTT listener binds them all."""
+    """Raise a fault where somebody listens on `port` already."""
     with socket.socket() as probe:
         # As every server does: a connection that is still dying there does not make the port taken.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("0.0.0.0", port))  # noqa: S104 - a probe: closed before anything can connect
+            probe.bind((HOST, port))
         except OSError as error:
             raise EnvironmentFault(
                 f"port {port} cannot be used: {error.strerror}",
@@ -59,6 +59,9 @@ def describe(*, folder: Path, region: str, port: int, mqtt_port: int) -> LocalAw
         mqtt_port=mqtt_port,
         authority=folder / "authority.pem",
         mqtt_authority=folder / "mqtt-authority.pem",
+        # Not in the form of AWS's own keys: nobody, and no scanner, shall take it for one.
+        access_key=f"LOCAL{secrets.token_hex(8).upper()}",
+        secret_key=secrets.token_urlsafe(30),
     )
 
 
@@ -83,7 +86,7 @@ def start_emulator(local: LocalAws, *, speed: float | None = DEFAULT_SPEED) -> C
     command += ["--certificate", str(certificate), "--key", str(key)]
     command += [] if speed is None else ["--speed", str(speed)]
     environment = {
-        **{name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "SYSTEMROOT") if name in os.environ},
+        **inherited_environment(),
         "HOME": str(temporary),
         "TMPDIR": str(temporary),
         "PYTHONUNBUFFERED": "1",
@@ -97,6 +100,9 @@ def start_emulator(local: LocalAws, *, speed: float | None = DEFAULT_SPEED) -> C
         "USE_SSL": "1",
         "CLOUDTRAIL_RECORDING": "1",
         "SFTP_ENABLED": "0",
+        # The emulator's root user, and the proof that every request must give.
+        "AWS_ACCESS_KEY_ID": local.access_key,
+        "AWS_SECRET_ACCESS_KEY": local.secret_key,
     }
     return start_child(
         name=NAME, command=command, environment=environment, log=local.logs / "emulator.log", folder=temporary

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
+import socket
+import ssl
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from operations.local.strictness import StrictIot
@@ -36,8 +40,60 @@ def make_strict(iot: Any, *, speed: float) -> None:
     iot.handle_request = strict.handle
 
 
+def keep_to_loopback() -> None:
+    """Let no socket of this process listen anywhere but on this machine's loopback: the broker binds all interfaces."""
+    bind = socket.socket.bind
+
+    def bind_to_loopback(self: socket.socket, address: Any) -> None:
+        loopback = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}.get(self.family)
+        bind(self, (loopback, *address[1:]) if loopback else address)
+
+    socket.socket.bind = bind_to_loopback  # type: ignore[method-assign]
+
+
+def require_certificates(iot: Any) -> None:
+    """Let no client without a certificate into the broker: to the emulator it is one that may do anything.
+
+    Args:
+        iot: The module `ministack.services.iot`.
+    """
+    build: Callable[[], ssl.SSLContext] = iot._mtls_build_ssl_context
+
+    def build_requiring() -> ssl.SSLContext:
+        context = build()
+        context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
+    iot._mtls_build_ssl_context = build_requiring
+
+
+def secret_of(access_key_id: str, token: str) -> str | None:
+    """The secret of the root key of this emulator, or of a key that it has issued; None for any other.
+
+    The emulator itself takes more for root: `test`, any account's number, and no key at all.
+    """
+    from ministack.core.iam_evaluator import (
+        ResolvedCredential,
+        find_iam_access_key_account,
+        is_root_access_key,
+        resolve_credential,
+    )
+    from ministack.core.responses import _account_from_sts_session
+
+    if access_key_id == os.environ["AWS_ACCESS_KEY_ID"]:
+        return None if token else os.environ["AWS_SECRET_ACCESS_KEY"]
+    if is_root_access_key(access_key_id):
+        return None
+    try:
+        account = _account_from_sts_session(access_key_id) or find_iam_access_key_account(access_key_id)
+    except ValueError:
+        return None  # two accounts have it
+    credential = resolve_credential(access_key_id, account, token) if account else None
+    return credential.secret_access_key if isinstance(credential, ResolvedCredential) else None
+
+
 def main() -> None:
-    """`emulator_process --bind ADDRESS --certificate FILE --key FILE [--speed N | --lenient]`"""
+    """`emulator_process --bind ADDRESS --certificate FILE --key FILE [--speed N]`, its root key in the environment."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bind", required=True)
     parser.add_argument("--certificate", required=True)
@@ -52,6 +108,10 @@ def main() -> None:
     from ministack.app import app
     from ministack.services import iot
 
+    from operations.local.guard import Guard
+
+    keep_to_loopback()
+    require_certificates(iot)
     if arguments.speed is not None:
         make_strict(iot, speed=arguments.speed)
     config = Config()
@@ -59,4 +119,4 @@ def main() -> None:
     config.certfile = arguments.certificate
     config.keyfile = arguments.key
     config.keep_alive_timeout = KEEP_ALIVE_S
-    asyncio.run(serve(app, config))
+    asyncio.run(serve(Guard(app, secret=os.environ["AWS_SECRET_ACCESS_KEY"], secret_of=secret_of), config))

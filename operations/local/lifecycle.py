@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -9,10 +10,11 @@ from pathlib import Path
 from generator.diagnostics import EnvironmentFault
 from operations.local import emulator
 from operations.local.aws import FACTS, LocalAws, load, save
-from operations.local.processes import is_running, last_lines, stop_children
+from operations.local.processes import for_owner_alone, is_running, last_lines, stop_children
 from operations.local.strictness import DEFAULT_SPEED
 
 
+@for_owner_alone()
 def start(
     *,
     folder: Path,
@@ -44,6 +46,7 @@ def start(
     )
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
         # First of all, so that `down` knows the folder for one of its own whatever happens next.
         save(local)
         child = emulator.start_emulator(local, speed=speed)
@@ -60,7 +63,7 @@ def stop(local: LocalAws) -> None:
     """Ends every process of the local AWS and deletes its folder; nothing of it is left, its keys included."""
     with suppress(EnvironmentFault):
         # It may have more children than when the caller's facts were made.
-        local = load(local.folder)
+        local = load(local.folder, is_to_stop=True)
     # The emulator last: the others would log its absence as a fault.
     stop_children(child for child in local.children if child.name != emulator.NAME)
     stop_children(child for child in local.children if child.name == emulator.NAME)
@@ -80,13 +83,15 @@ def _make_room(folder: Path) -> None:
     """A fault where `folder` is in use or somebody else's; what a dead local AWS left there is deleted."""
     if folder.exists() and not folder.is_dir():
         raise EnvironmentFault(f"{folder} is not a folder", hint="name another with --dir")
+    if folder.exists() and folder.stat().st_uid != os.geteuid():
+        raise EnvironmentFault(f"{folder} belongs to another user", hint="name another with --dir")
     if not folder.exists() or not any(folder.iterdir()):
         return
     if not (folder / FACTS).exists():
         raise EnvironmentFault(
             f"{folder} holds files that are no local AWS's", hint="name another folder with --dir, or empty it"
         )
-    earlier = load(folder)
+    earlier = load(folder, is_to_stop=True)
     child = earlier.child(emulator.NAME)
     if child is not None and is_running(child):
         raise EnvironmentFault(

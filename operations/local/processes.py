@@ -6,8 +6,8 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,8 +28,12 @@ class ChildProcess:
 def start_child(
     *, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path, folder: Path
 ) -> ChildProcess:
-    """Starts `command` in a session of its own, so that Ctrl-C in the terminal does not reach it, writing to `log`."""
-    with log.open("ab") as stream:
+    """Start `command` in a session of its own, so that Ctrl-C in the terminal does not reach it, writing to `log`.
+
+    What it writes is for its owner alone, the log too.
+    """
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    with os.fdopen(descriptor, "ab") as stream:
         process = subprocess.Popen(
             list(command),
             cwd=folder,
@@ -38,10 +42,21 @@ def start_child(
             stdout=stream,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            umask=0o077,
         )
     # The child outlives this object on purpose; without this, Python warns about it when the object goes.
     process.returncode = 0
     return ChildProcess(name=name, pid=process.pid, started=_start_time(process.pid) or "", log=str(log))
+
+
+@contextmanager
+def for_owner_alone() -> Iterator[None]:
+    """Within it, or in a function that it decorates, nothing is written that another user can read."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def is_running(child: ChildProcess) -> bool:

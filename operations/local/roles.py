@@ -10,7 +10,7 @@ import botocore.session
 from botocore.config import Config
 from botocore.credentials import CredentialProvider, RefreshableCredentials
 
-from operations.local.aws import LocalAws
+from operations.local.aws import DIRECT, LocalAws
 
 SESSION_SECONDS = 3600
 
@@ -40,7 +40,10 @@ class RoleSession:
             if self._session is None:
                 self._session = self._make_session()
             return self._session.client(
-                service, endpoint_url=self._local.url, verify=str(self._local.authority), config=config
+                service,
+                endpoint_url=self._local.url,
+                verify=str(self._local.authority),
+                config=(config or Config()).merge(DIRECT),
             )
 
     def _make_session(self) -> boto3.session.Session:

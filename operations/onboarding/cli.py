@@ -114,10 +114,10 @@ def onboard(
             is_staged=stage,
             policy_on="certificate" if is_bulk else policy,
             is_bulk=is_bulk,
-            reuses_retired=reuse_retired,
-            crls=crls,
             by_order=by_order,
             ignored=ignored,
+            reuses_retired=reuse_retired,
+            crls=crls,
         )
 
     if dry_run:
@@ -159,6 +159,7 @@ def onboard(
             )
         paired = {"pairing": asdict(pairing)} if pairing else {}
         click.echo(json.dumps(asdict(outcome) | paired) if as_json else _outcome_text(outcome))
+        _say_differing(onboarding.count_differing(project, facility, journal), facility.id)
         if outcome.failed:
             raise FleetError(f"{outcome.failed} rows were not onboarded", hint=f"why: {outcome.failures}")
 
@@ -179,7 +180,17 @@ def _forecast(project: Project, asked: object, *, folder: Path, aws: bool, polic
     if target is None or not target.journal.exists():
         return onboarding.forecast(project, request, journal=None, quotas=quotas, upload=upload)
     with Journal(target.journal) as journal:
-        return onboarding.forecast(project, request, journal=journal, quotas=quotas, upload=upload)
+        told = onboarding.forecast(project, request, journal=journal, quotas=quotas, upload=upload)
+        _say_differing(onboarding.count_differing(project, request.facility, journal), request.facility.id)
+        return told
+
+
+def _say_differing(count: int, facility: str) -> None:
+    if count:
+        click.echo(
+            f"{count:,} onboarded things of {facility} differ from the record: fleet device sync --facility {facility}",
+            err=True,
+        )
 
 
 def _is_said(option: str) -> bool:

@@ -58,6 +58,11 @@ def material(thing: str, *, der: bytes, fingerprint: bytes, key: bytes) -> Write
     )
 
 
+def line(thing: str, planned: bytes) -> Write:
+    """What the record says of the device, as AWS IoT has it now."""
+    return "UPDATE devices SET line = ? WHERE thing = ?", (planned, thing)
+
+
 def retired(thing: str) -> Write:
     """That the device is gone: its thing may get another one; its history stays."""
     return (

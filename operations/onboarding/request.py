@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 from cryptography import x509
 
 from generator.diagnostics import EnvironmentFault, RequestError
@@ -18,7 +19,7 @@ from operations.onboarding.journal import Journal
 from operations.onboarding.lists.formats import Source, nothing_found
 from operations.onboarding.lists.reading import read_rows
 from operations.onboarding.matching import Matching
-from operations.onboarding.planned import read_planned
+from operations.onboarding.planned import PlannedThing, read_planned
 from operations.onboarding.quotas import Quotas, calls_for, least_seconds
 from operations.onboarding.records import Run
 from operations.onboarding.refusals import Refusals, RevocationLists, RevokedInAws
@@ -30,9 +31,9 @@ from operations.storage import located
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """Which list for which facility; `device_type` is that of rows that name no thing; `is_bulk`: AWS IoT's own task
-    registers them, with their policy on the certificate. `reuses_retired`: keys that were retired may come back; `crls`
-    are lists of the issuers. `by_order`: rows that name no thing get the next free ones; `ignored` are headings that
-    say nothing of which device a row is."""
+    registers them, with their policy on the certificate. `by_order`: rows that name no thing get the next free ones;
+    `ignored` are headings that say nothing of which device a row is. `reuses_retired`: keys that were retired may come
+    back; `crls` are lists of the issuers."""
 
     facility: FacilitySpec
     source: Source
@@ -42,10 +43,10 @@ class Request:
     is_staged: bool = False
     policy_on: str = "group"
     is_bulk: bool = False
-    reuses_retired: bool = False
-    crls: tuple[Path, ...] = ()
     by_order: bool = False
     ignored: tuple[str, ...] = ()
+    reuses_retired: bool = False
+    crls: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +100,7 @@ def match(
     keep_material: bool,
     in_aws: RevokedInAws | None = None,
 ) -> Matching:
-    """The list's rows paired with the facility's planned things; none whose key or certificate must not come back.
+    """Pair the list's rows with the facility's planned things; none whose key or certificate must not come back.
 
     Raises:
         RequestError: The list does not say which device is which, or the facility is not onboarded from lists.
@@ -200,9 +201,18 @@ def forecast(
     )
 
 
+def count_differing(project: Project, facility: FacilitySpec, journal: Journal) -> int:
+    """How many onboarded things the record describes otherwise than the journal, which has what AWS IoT was told."""
+    query = "SELECT line FROM devices WHERE thing = ? AND facility = ? AND state = 'done'"
+    differing = 0
+    for thing in read_planned(project, facility):
+        for (line,) in journal.read(query, thing.name, facility.id):
+            differing += msgspec.json.decode(line, type=PlannedThing) != thing
+    return differing
+
+
 def start(project: Project, request: Request, journal: Journal, *, in_aws: RevokedInAws | None = None) -> Started:
-    """Writes a new run into the journal, before any change. Rows that were onboarded already are looked for in AWS IoT
-    by `in_aws`."""
+    """Write a new run into the journal, before any change; devices onboarded already are looked for by `in_aws`."""
     unfinished = journal.unfinished(request.facility.id)
     if unfinished is not None:
         left = journal.count(unfinished.id).get("planned", 0)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from generator import capacity, dashboard, index, naming, rules
+from generator import aws_limits, capacity, dashboard, index, naming, rules
 from generator.diagnostics import EnvironmentFault
 from generator.manifest import FleetManifest, keys_at
 from generator.plan import FleetPlan, plan_fleet
@@ -183,6 +183,6 @@ def test_the_index_is_the_one_that_synthesis_checks() -> None:
 def test_manifest_and_synthesis_know_the_same_limits_of_names() -> None:
     """What `fleet validate` lets through, synthesis does not refuse in the same environment."""
     assert limits.BUCKET_MAXIMUM == rules.BUCKET_NAME_MAXIMUM
-    assert limits.NAME_MAXIMA["aws_iot_provisioning_template"] == ("name", rules.TEMPLATE_NAME_MAXIMUM)
+    assert limits.NAME_MAXIMA["aws_iot_provisioning_template"] == ("name", aws_limits.TEMPLATE_NAME.max)
     # No id and no suffix has a dot.
     assert {ending for ending in limits.BUCKET_ENDINGS if "." not in ending} == set(rules.BUCKET_NAME_ENDINGS)

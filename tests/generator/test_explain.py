@@ -170,8 +170,26 @@ def test_platform_names_are_those_of_the_stacks() -> None:
     given += [names.function_log_group, names.trail_log_group]
     given += [names.event_errors_log_group, names.alarm_topic, names.anomaly_topic]
     roles = (names.topic_rule_role, names.rule_errors_role, names.provisioning_role)
-    given += [names.named(role) for role in (*roles, names.event_archive_role, names.event_errors_role)]
     assert [] == [name for name in given if name.removesuffix("-dev") not in PLATFORM]
+    for role in (*roles, names.event_archive_role, names.event_errors_role, names.bulk_registration_role):
+        assert role in PLATFORM
+        assert names.account_wide(role) == f"{naming.account_wide(role, 'mfg', 'eu-west-1')}-dev"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "role-topic-rule",
+        "role-topic-rule-dev",
+        "role-topic-rule-mfg-ap-southeast-1",
+        "role-topic-rule-mfg-ap-southeast-1-dev",
+        "arn:aws:iam::123456789012:role/role-topic-rule-mfg-ap-southeast-1-dev",
+    ],
+)
+def test_a_role_is_known_by_its_short_name_and_by_its_whole_one(project: Any, name: str) -> None:
+    """Its name in AWS holds application and region, as roles are global in an account."""
+    (found,) = json.loads(project.fleet("explain", name, "--json").stdout)["explanations"]
+    assert ("IAM role", "role-topic-rule-mfg-ap-southeast-1-dev") == (found["kind"], found["deployed_name"])
 
 
 def test_alarms_are_those_of_the_stacks() -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from random import Random
 
 import pytest
 
-from generator import gates
+from generator import gates, rows
 from generator.diagnostics import GateError
 
 PLANT = Path(__file__).parents[2] / "lib" / "facilities" / "sg_01"
@@ -77,12 +79,99 @@ def test_gate_stops_the_broken_artefact(check: Callable[[str, bytes], object], n
     assert 5 == caught.value.exit_code
 
 
-def test_rows_out_of_order_or_missing_are_stopped() -> None:
-    """Rows are strictly ascending, and every thing is there."""
-    lines = (PLANT / "things.jsonl").read_bytes().splitlines(keepends=True)
-    for rows in (lines[:-1], lines + lines[-1:], lines[:1] + lines[:1] + lines[2:]):
-        gate = gates.ThingRowsGate("things.jsonl", count=70)
-        with pytest.raises(GateError):  # noqa: PT012
-            for row in rows:
-                gate.check(row)
-            gate.finish()
+def blocks(count: int, *, first: int = 1) -> list[bytes]:
+    """The rows of numbered things as the generator makes them: in blocks of up to a thousand."""
+    number = b"\0"
+    row = b'{"name":"p-1-press-\0","thing_type":"thing-type-press","device_type":"press","serial":"P-1-\0",'
+    row += b'"attributes":{"facility":"p-1","serial":"P-1-\0"}}\n'
+    return [bytes(chunk) for chunk in rows.numbered_rows(row.split(number), first=first, last=first + count - 1)]
+
+
+def gated(chunks: list[bytes], *, count: int) -> None:
+    """What writing them comes to."""
+    gate = gates.ThingRowsGate("things.jsonl", count=count)
+    for chunk in chunks:
+        gate.check(memoryview(chunk))
+    gate.finish()
+
+
+@pytest.mark.parametrize(("count", "first"), [(1, 1), (2, 9), (70, 1), (1_000, 1), (1_000, 9_500), (12_345, 990)])
+def test_rows_pass_as_the_generator_makes_them(count: int, first: int) -> None:
+    """Blocks of numbered rows, over every change of digits."""
+    gated(blocks(count, first=first), count=count)
+
+
+def test_rows_of_the_committed_plants_pass() -> None:
+    """In one block, and each alone: several device types, lines and serials."""
+    for plant in PLANT.parent.glob("*/things.jsonl"):
+        content = plant.read_bytes()
+        lines = content.splitlines(keepends=True)
+        gated([content], count=len(lines))
+        gated(lines, count=len(lines))
+
+
+def _replaced(lines: list[bytes], place: int, row: bytes) -> list[bytes]:
+    return [*lines[:place], row, *lines[place + 1 :]]
+
+
+def _edited(old: bytes, new: bytes) -> Callable[[list[bytes], int], list[bytes]]:
+    return lambda lines, at: _replaced(lines, at, lines[at].replace(old, new, 1))
+
+
+BROKEN_ROWS: dict[str, Callable[[list[bytes], int], list[bytes]]] = {
+    "garbage of the same length": lambda lines, at: _replaced(lines, at, b"X" * (len(lines[at]) - 1) + b"\n"),
+    "a duplicate": lambda lines, at: _replaced(lines, at, lines[at - 1]),
+    "a row twice": lambda lines, at: [*lines[:at], lines[at], *lines[at:]],
+    "out of order": lambda lines, at: _replaced(_replaced(lines, at, lines[at + 1]), at + 1, lines[at]),
+    "missing": lambda lines, at: [*lines[:at], *lines[at + 1 :]],
+    "a control character": _edited(b"p-1-press", b"p-1-pr\0ss"),
+    "a serial that is cut": _edited(b'"serial"', b'"serial'),
+    "a quote more": _edited(b"thing-type", b'"hing-type'),
+    "another key": _edited(b'"serial"', b'"sERIAL"'),
+    "a key twice": _edited(b'"thing_type"', b'"name":"a","thing_type"'),
+    "a key of the attributes twice": _edited(b'{"facility"', b'{"facility":"x","facility"'),
+    "a number for a text": _edited(b'"press",', b"1234567,"),
+    "attributes that are text": lambda lines, at: _replaced(lines, at, lines[at].partition(b'{"fac')[0] + b'"x"}\n'),
+    "two rows on a line": lambda lines, at: _replaced(lines, at, lines[at].rstrip() + lines[at]),
+    "an empty line": lambda lines, at: [*lines[:at], b"\n", *lines[at:]],
+    "no object": lambda lines, at: _replaced(lines, at, b"[]\n"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_ROWS)
+@pytest.mark.parametrize("place", [1, 500, 998])
+def test_a_wrong_row_in_the_middle_of_a_block_is_stopped(name: str, place: int) -> None:
+    """Every row of a block is looked at, also where the first and the last are right."""
+    (block,) = blocks(1_000)
+    broken = b"".join(BROKEN_ROWS[name](block.splitlines(keepends=True), place))
+    assert broken != block
+    with pytest.raises(GateError, match=r"things\.jsonl was not written"):
+        gated([broken], count=1_000)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_changed_byte_of_a_block_is_stopped_or_is_another_thing(seed: int) -> None:
+    """A byte that is put in, taken out or changed: refused, unless every row is still a thing in its order."""
+    random = Random(seed)
+    (block,) = blocks(1_000)
+    for _ in range(20):
+        place = random.randrange(len(block))
+        broken = block[:place] + bytes(random.choices(range(256), k=random.randrange(3))) + block[place + 1 :]
+        try:
+            gated([broken], count=1_000)
+        except GateError:
+            continue
+        things = [json.loads(line) for line in broken.splitlines()]
+        names = [thing["name"] for thing in things]
+        assert (1_000, True) == (len(set(names)), all(tuple(thing) == gates.ThingRowsGate.KEYS for thing in things))
+        ends = [name.rpartition("-")[2] for name in names]
+        assert ends == sorted(ends, key=lambda end: (len(end), end))
+
+
+def test_blocks_follow_each_other() -> None:
+    """A block that is missing, or comes twice or too early, is stopped."""
+    first, second, third = blocks(3_000)
+    gated([first, second, third], count=3_000)
+    for order in ([first, third], [first, first, second], [second, first, third], [first, second, third[:-1]]):
+        with pytest.raises(GateError):
+            gated(order, count=3_000)

@@ -411,3 +411,114 @@ def test_no_path_breaks_a_line(tmp_path: Path, project: Any) -> None:
     (folder / "fleet.yaml").write_text("version: 2\n")
     told = project.fleet("validate", "--format", "github", "--manifest", manifest)
     assert all(line.startswith("::error file=") for line in told.stdout.splitlines())
+
+
+def _with_everything(project: Any, data: Any) -> dict[str, Path]:
+    """A project with every kind of file that the generator reads, by what it is."""
+    plants = data()["facilities"]
+    plants["sg-01"]["things"] = {"press": {"inventory": "lists/sg-01.csv"}}
+    project.write(data(facilities={"sg-01": plants["sg-01"]}))
+    files = {
+        "list": project.folder / "lists" / "sg-01.csv",
+        "part": project.folder / "facilities" / "th-01.yaml",
+        "overlay": project.folder / "fleet.prod.yaml",
+        "template": project.folder / "templates" / "facility" / "labels.md.j2",
+        "included": project.folder / "templates" / "facility" / "_part.j2",
+    }
+    contents = {
+        "list": "name,serial\na,S-1\n",
+        "part": json.dumps(plants["th-01"]),
+        "overlay": "tags: {stage: prod}\n",
+        "template": "{% include '_part.j2' %}\n",
+        "included": "text\n",
+    }
+    for kind, path in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(contents[kind])
+    return files
+
+
+@pytest.mark.parametrize("kind", ["list", "part", "overlay", "template", "included"])
+def test_no_link_leads_out_of_the_project(project: Any, data: Any, tmp_path_factory: Any, kind: str) -> None:
+    """A link to a file outside, itself or by its folder, is refused with its place; one inside is followed."""
+    outside = tmp_path_factory.mktemp("outside")
+    path = _with_everything(project, data)[kind]
+    assert 0 == project.fleet("generate", "--env", "prod").exit_code
+    before = project.files()
+    shutil.copy(path, outside)
+    for target, replaced in ((outside / path.name, path), (outside, path.parent)):
+        if replaced == project.folder:
+            continue
+        moved = project.folder / "moved"
+        replaced.rename(moved)
+        replaced.symlink_to(target)
+        result = project.fleet("generate", "--env", "prod")
+        assert result.exit_code in (3, 5)
+        assert "out of the project" in result.stderr or "is no folder of this project" in result.stderr
+        assert path.parent.name in result.stderr or path.name in result.stderr
+        assert before == project.files()
+        replaced.unlink()
+        replaced.symlink_to(moved)
+        assert 0 == project.fleet("generate", "--check", "--env", "prod").exit_code
+        replaced.unlink()
+        moved.rename(replaced)
+
+
+@pytest.mark.parametrize("kind", ["list", "part", "overlay", "template", "included"])
+def test_links_in_a_circle_to_nowhere_and_pipes_are_told(project: Any, data: Any, kind: str) -> None:
+    """Nothing hangs, nothing is passed over, and nothing is written."""
+    path = _with_everything(project, data)[kind]
+    makers = (
+        lambda: path.symlink_to(path),
+        lambda: path.symlink_to(path.with_name("nowhere")),
+        lambda: os.mkfifo(path),
+        lambda: path.symlink_to("/dev/zero"),
+    )
+    for make in makers:
+        path.unlink()
+        make()
+        result = project.process("generate", "--env", "prod")
+        assert result.exit_code in (2, 3, 5), result
+        assert "Traceback" not in result.stderr
+        assert path.name.removesuffix(".yaml") in result.stderr
+        assert not project.tree.exists()
+
+
+@pytest.mark.parametrize("place", ["lib", "lib/facilities", "lib/facilities/.staging", "lib/facilities/.staging/files"])
+def test_writes_follow_no_link(project: Any, tmp_path_factory: Any, place: str) -> None:
+    """The tree and the place for new files are the project's own folders."""
+    outside = tmp_path_factory.mktemp("outside")
+    path = project.folder / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(outside)
+    for command in (("generate",), ("generate", "--force"), ("generate", "--check"), ("plan",)):
+        result = project.fleet(*command)
+        assert result.exit_code in (4, 6)
+        assert [] == list(outside.iterdir())
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{", '{"written": 3, "removed": []}', '{"written": [["a"]], "removed": []}']
+)
+def test_an_intent_that_cannot_be_read_is_told(project: Any, content: str) -> None:
+    """A damaged record of an interrupted write moves nothing."""
+    project.fleet("generate")
+    (project.tree / ".staging").mkdir()
+    (project.tree / ".staging" / "intent.json").write_text(content)
+    result = project.fleet("generate")
+    assert 6 == result.exit_code
+    assert "intent.json is no record of a write\nhint: delete " in result.stderr
+
+
+@pytest.mark.parametrize("name", ["things.jsonl", "__init__.py", "RUNBOOK.md"])
+def test_a_pipe_in_the_tree_is_not_waited_for(project: Any, data: Any, name: str) -> None:
+    """What should be a file and is none is told."""
+    project.fleet("generate")
+    path = project.tree / "sg_01" / name
+    path.unlink()
+    os.mkfifo(path)
+    project.write(raised(data(), sg_01=4))
+    for command in (("generate", "--check"), ("generate",), ("plan",)):
+        result = project.process(*command)
+        assert result.exit_code in ((0, 6) if command == ("plan",) else (6,))
+        assert name == "RUNBOOK.md" or f"{name} is no file" in result.stderr

@@ -100,7 +100,7 @@ def test_long_refusal_stays_readable(project: Any, data: Any) -> None:
 def test_environment_is_in_the_command_that_writes(project: Any) -> None:
     """A plan of an environment ends in the command that writes that environment."""
     project.fleet("generate")
-    (project.folder / "fleet.prod.yaml").write_text("application: plants\n")
+    (project.folder / "fleet.prod.yaml").write_text("application: plants\nenvironment_suffix: prod\n")
     told = project.fleet("plan", "--env", "prod").stdout
     assert told.endswith("To write it: fleet generate --env prod --allow destroys-data\n")
     refused = project.fleet("generate", "--env", "prod").stderr
@@ -157,7 +157,7 @@ def test_json_has_the_documented_keys(project: Any) -> None:
     """A move as data: who becomes whom, what it costs, and what has to be allowed."""
     document = planned(project, "breaks_move_and_more")
     keys = ["format", "manifest", "impact", "summary", "needs_allow", "changes", "calls", "seconds", "slowest"]
-    assert [*keys, "waiting_s"] == list(document)
+    assert [*keys, "waiting_s", "then"] == list(document)
     assert (1, "fleet.yaml", "breaks-identity") == tuple(document[key] for key in keys[:3])
     assert {"safe": 1, "reconfigures": 0, "breaks-identity": 1, "destroys-data": 0} == document["summary"]
     assert ["breaks-identity"] == document["needs_allow"]
@@ -170,6 +170,13 @@ def test_json_has_the_documented_keys(project: Any) -> None:
     assert (1.0, "DeleteCertificate", 0) == (document["seconds"], document["slowest"], document["waiting_s"])
     page = (GOLDEN.parents[2] / "docs" / "plan.md").read_text("utf-8")
     assert [] == [key for key in [*document, *move] if key != "format" and f"`{key}" not in page]
+
+
+def test_plants_in_bulk_are_told_the_commands_that_do_it(project: Any) -> None:
+    """Those of plants whose things Terraform registers are not among them."""
+    document = planned(project, "safe_attributes_in_bulk")
+    assert ["fleet onboard --facility sg-01", "fleet device sync --facility sg-01"] == document["then"]
+    assert [] == json.loads(project.fleet("plan", "--json", "--facility", "th-01").stdout)["then"]
 
 
 def test_empty_project_has_all_to_come(project: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import ssl
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -182,13 +183,14 @@ def one_policy_more(plant: Plant, thing: str, *statements: dict[str, Any]) -> It
     iot = plant.local.client("iot")
     (arn,) = iot.list_thing_principals(thingName=thing)["principals"]
     document = json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
-    iot.create_policy(policyName="broken-on-purpose", policyDocument=document)
-    iot.attach_policy(policyName="broken-on-purpose", target=arn)
+    # AWS keeps a detached policy for minutes: each has a name of its own, and goes with the platform.
+    name = f"broken-on-purpose-{uuid.uuid4()}"
+    iot.create_policy(policyName=name, policyDocument=document)
+    iot.attach_policy(policyName=name, target=arn)
     try:
         yield
     finally:
-        iot.detach_policy(policyName="broken-on-purpose", target=arn)
-        iot.delete_policy(policyName="broken-on-purpose")
+        iot.detach_policy(policyName=name, target=arn)
 
 
 def allow(action: str | list[str], *resources: str) -> dict[str, Any]:

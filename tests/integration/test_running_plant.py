@@ -337,7 +337,7 @@ def test_the_handler_may_do_what_it_needs(plant: Plant) -> None:
 
 
 def under_role(plant: Plant, role: str, service: str) -> Any:
-    arn = f"arn:aws:iam::000000000000:role/{role}-{SUFFIX}"
+    arn = f"arn:aws:iam::000000000000:role/{role}-itest-{plant.local.region}-{SUFFIX}"
     return RoleSession(plant.local, arn, session_name="integration").client(service)
 
 
@@ -356,7 +356,7 @@ def test_poison_is_listed_shown_and_given_again(plant: Plant) -> None:
     done = plant.fleet("quarantine", "replay", "--yes").stdout
     assert done.startswith(f"{len(found):,} records put into the stream again")
     wait_until_drained(plant.local)
-    assert (before, 2 * len(found)) == (readings(plant), len(lines(plant, "quarantine", "list", "--json")))
+    assert (before, len(found)) == (readings(plant), len(lines(plant, "quarantine", "list", "--json")))
 
 
 def test_records_that_ran_out_of_retries_are_replayed_and_count_once(plant: Plant) -> None:

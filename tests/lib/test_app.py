@@ -37,6 +37,16 @@ def test_a_bad_setting_is_told_before_anything_is_loaded() -> None:
     assert hint.startswith("hint: Choose from my-jb-01, sg-01, th-ry-01")
 
 
+def test_without_an_account_nothing_is_synthesised(tmp_path: Path) -> None:
+    """Bucket names are global and hold the account; both ways to give it are said, exit 7."""
+    done = _app(FLEET_OUTDIR=str(tmp_path / "out"))
+    assert (done.returncode, done.stdout, list(tmp_path.iterdir())) == (7, "", [])
+    error, hint = done.stderr.splitlines()
+    assert error == "error: the AWS account is not given, and bucket names, which are global, hold it."
+    assert "`account_id` in fleet.yaml" in hint
+    assert "FLEET_ACCOUNT_ID" in hint
+
+
 @pytest.mark.cdktf
 def test_a_bad_csr_line_is_told_with_its_place(tmp_path: Path) -> None:
     """File and line, exit 7, nothing synthesised."""
@@ -45,6 +55,7 @@ def test_a_bad_csr_line_is_told_with_its_place(tmp_path: Path) -> None:
     file.write_text('{"thing":"sg-01-x-tst","csr":"none"}\n')
     done = _app(
         ENVIRONMENT_SUFFIX="tst",
+        FLEET_ACCOUNT_ID="123456789012",
         FLEET_FACILITIES="sg-01",
         FLEET_IDENTITIES=str(tmp_path / "identities"),
         FLEET_OUTDIR=str(tmp_path / "out"),

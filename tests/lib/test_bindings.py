@@ -63,7 +63,7 @@ def test_a_missing_node_is_said_in_one_sentence() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "lib.app"],
         cwd=PROJECT,
-        env={"JSII_NODE": "/nowhere/node", "HOME": "/nowhere"},
+        env={"JSII_NODE": "/nowhere/node", "HOME": "/nowhere", "FLEET_ACCOUNT_ID": "123456789012"},
         capture_output=True,
         text=True,
         check=False,

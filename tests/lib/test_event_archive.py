@@ -102,7 +102,7 @@ def test_certificates_are_audited_where_it_is_asked_for(stacks: Any, records: An
     made = platform.of("aws_cloudcontrolapi_resource")
     settings, schedule = (json.loads(made[f"certificate-audit{end}"]["desired_state"]) for end in ("", "-daily"))
     assert settings["AccountId"] == "123456789012"
-    assert settings["RoleArn"] == "arn:aws:iam::123456789012:role/role-certificate-audit-tst"
+    assert settings["RoleArn"] == "arn:aws:iam::123456789012:role/role-certificate-audit-mfg-ap-southeast-1-tst"
     assert settings["AuditCheckConfigurations"] == {
         "DeviceCertificateExpiringCheck": {"Enabled": True, "Configuration": {"CertExpirationThresholdInDays": "30"}}
     }

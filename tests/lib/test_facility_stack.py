@@ -77,13 +77,13 @@ def test_the_rule_puts_into_the_stream_and_stores_what_fails(stacks: Any, plant:
         {
             "stream_name": "stream-telemetry-tst",
             "partition_key": "$${clientid()}",
-            "role_arn": f"arn:aws:iam::{ACCOUNT}:role/role-topic-rule-tst",
+            "role_arn": f"arn:aws:iam::{ACCOUNT}:role/role-topic-rule-mfg-ap-southeast-1-tst",
         }
     ]
     assert rule["error_action"]["s3"] == {
         "bucket_name": f"bucket-mfg-raw-archive-{ACCOUNT}-tst",
         "key": f"iot-rule-errors/facility={plant.id}/$${{timestamp()}}-$${{newuuid()}}.json",
-        "role_arn": f"arn:aws:iam::{ACCOUNT}:role/role-rule-errors-tst",
+        "role_arn": f"arn:aws:iam::{ACCOUNT}:role/role-rule-errors-mfg-ap-southeast-1-tst",
     }
 
 
@@ -107,7 +107,7 @@ def test_template_and_dashboard_are_the_generated_ones(stacks: Any, plant: Facil
     template = stack.one("aws_iot_provisioning_template", plant.provisioning_template)
     dashboard = stack.one("aws_cloudwatch_dashboard", plant.dashboard)
     assert (template["name"], template["enabled"]) == (f"{plant.provisioning_template}-tst", False)
-    assert dashboard["dashboard_name"] == f"{plant.dashboard}-tst"
+    assert dashboard["dashboard_name"] == f"{plant.dashboard}-mfg-ap-southeast-1-tst"
     for body in (template["template_body"], dashboard["dashboard_body"]):
         text = _as_terraform_reads(body)
         assert isinstance(json.loads(text), dict)
@@ -170,3 +170,10 @@ def test_things_without_csr_are_said_one_line_a_plant(stacks: Any) -> None:
         "note: th-ry-01: 68 of 68 things have no CSR yet: they are registered without certificate "
         "(`fleet keys create --facility th-ry-01`).",
     )
+
+
+def test_markers_carry_two_tags_whatever_the_fleet_has(stacks: Any, plant: FacilitySpec) -> None:
+    """S3 takes ten tags an object, where everything else takes fifty."""
+    for marker in stacks.facility(plant.id).of("aws_s3_object").values():
+        assert marker["tags"] == {"application": "mfg", "environment": "tst"}
+        assert marker["override_provider"] == {"default_tags": {"tags": {}}}

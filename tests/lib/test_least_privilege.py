@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from moto.iam.aws_managed_policies import aws_managed_policies_data
 
+from generator import naming
+
 pytestmark = pytest.mark.cdktf
 
 RESOURCE_POLICIES = ("aws_s3_bucket_policy", "aws_sqs_queue_policy", "aws_sns_topic_policy")
@@ -30,7 +32,7 @@ def test_no_policy_allows_a_wildcard_action(stacks: Any) -> None:
 
 
 def test_only_traces_and_what_registers_devices_go_to_any_resource(stacks: Any) -> None:
-    """X-Ray, and seven actions of AWS IoT's, have no resource to name; everything else names its own."""
+    """X-Ray, and eight actions of AWS IoT's, have no resource to name; everything else names its own."""
     statements = dict(_allowed(stacks, "aws_iam_role_policy"))
     assert [name for name, statement in statements.items() if statement["Resource"] == "*"] == [
         "role-bulk-registration-policy/RegisterAndAttach",
@@ -129,3 +131,10 @@ def test_registration_may_do_what_awss_own_policy_allows_but_for_what_no_templat
         statements = stacks.platform.statements("aws_iam_role_policy", f"{role}-policy").values()
         actions = {action for each in statements for action in each["Action"] if action.startswith("iot:")}
         assert actions == set(managed) - {f"iot:{name}" for name in left_out}
+
+
+def test_role_names_hold_application_and_region(stacks: Any) -> None:
+    """Roles are global in an account: two regions, or two applications, with one suffix have roles of their own."""
+    roles = {id_: role["name"] for id_, role in stacks.platform.of("aws_iam_role").items()}
+    assert roles == {id_: f"{id_}-mfg-ap-southeast-1-tst" for id_ in roles}
+    assert max(roles, key=len) == naming.LONGEST_ROLE

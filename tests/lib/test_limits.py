@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lib.faults import SynthesisError
-from lib.limits import bucket_fault, check_names
+from lib.faults import ManifestError, SynthesisError
+from lib.limits import bucket_fault, check_names, check_tags
 
 
 @pytest.mark.parametrize("name", ["abc", "bucket-mfg-raw-archive-dev", "my.states", "a" * 63])
@@ -36,3 +36,31 @@ def test_a_name_beyond_its_services_limit_stops_synthesis() -> None:
 def test_a_name_that_terraform_makes_is_left_to_it() -> None:
     """An expression's length says nothing of the name's."""
     check_names("s", {"aws_s3_bucket": {"b": {"bucket": "${" + "a" * 80 + "}"}}}, key=())
+
+
+@pytest.mark.parametrize(
+    ("tags", "fault"),
+    [
+        ({"Environment": "prod", "environment": "dev"}, "'Environment' and 'environment', which IAM takes for one"),
+        ({"Straße": "a", "STRASSE": "b"}, "which IAM takes for one"),
+        ({"AWS:x": "a"}, "belongs to AWS"),
+        ({"": "a"}, "has not 1 to 128 characters"),
+        ({"k" * 129: "a"}, "has not 1 to 128 characters"),
+        ({"k": "v" * 257}, "has not 1 to 256 characters"),
+        ({"k": ""}, "has not 1 to 256 characters"),
+        ({"k": "${file(1)}"}, "AWS takes letters, digits, spaces"),
+        ({"k{": "v"}, "AWS takes letters, digits, spaces"),
+        ({f"k{number}": "v" for number in range(51)}, "are 51, and AWS takes 50"),
+    ],
+)
+def test_tags_that_aws_refuses(tags: dict[str, str], fault: str) -> None:
+    """Case, prefix, alphabet, lengths and number, wherever the tags come from."""
+    with pytest.raises(ManifestError) as caught:
+        check_tags(tags)
+    assert fault in caught.value.message
+    assert (caught.value.key, caught.value.exit_code) == (("tags",), 3)
+
+
+def test_tags_that_aws_takes() -> None:
+    """Any script, all the punctuation, fifty of them."""
+    check_tags({"部门": "生产", "a b_.:/=+-@": "4711", **{f"k{number}": "v" for number in range(48)}})

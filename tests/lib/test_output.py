@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lib.faults import SynthesisError
-from lib.output import add_blocks, read_resources, stack_file, staging
+from lib.faults import PrerequisiteError, SynthesisError
+from lib.output import add_blocks, check_owner, read_resources, stack_file, staging
 
 
 def _write(outdir: Path, document: dict[str, object]) -> Path:
@@ -64,3 +64,19 @@ def test_a_synthesis_that_succeeds_replaces_its_own_files_alone(tmp_path: Path) 
     assert read_resources(former) == {"t": {}}
     found = {path.relative_to(former.parent).as_posix() for path in former.parent.rglob("*") if path.is_file()}
     assert found == {"assets/code.zip", "cdk.tf.json", "terraform.s.tfstate"}
+
+
+def test_a_state_of_another_application_is_refused(tmp_path: Path) -> None:
+    """An apply would destroy what that application has; without a state, or with an empty one, nothing is lost."""
+    provider = {"aws": [{"default_tags": [{"tags": {"application": "paint"}}]}]}
+    state = _write(tmp_path, {"provider": provider}).with_name("terraform.s.tfstate")
+    check_owner(tmp_path, "s", application="mfg")
+    state.write_text('{"version": 4, "resources": []}')
+    check_owner(tmp_path, "s", application="mfg")
+    state.write_text('{"version": 4, "resources": [{"type": "aws_kinesis_stream"}]}')
+    check_owner(tmp_path, "s", application="paint")
+    with pytest.raises(
+        PrerequisiteError, match="has the state of the application 'paint', and this is 'mfg'"
+    ) as caught:
+        check_owner(tmp_path, "s", application="mfg")
+    assert "FLEET_OUTDIR" in caught.value.remedy

@@ -114,6 +114,11 @@ def test_a_csr_switch_of_zero_is_off(fleet: FleetSpec) -> None:
             f"the bucket's name bucket-{'a' * 32}-raw-archive-123456789012-dev is 5 longer than S3's 63 characters.",
         ),
         (
+            {"application": "a" * 22},
+            "application",
+            f"the role's name role-fleet-provisioning-{'a' * 22}-ap-southeast-1-dev is 1 longer than IAM's 64",
+        ),
+        (
             {"environment_suffix": "x--x-s3"},
             "environment_suffix",
             "the bucket's name bucket-mfg-raw-archive-x--x-s3 ends in --x-s3, which S3 keeps for itself.",

@@ -14,6 +14,9 @@ from sensor_processor.detection.shift import Shift
 
 GROUPED = ("baseline", "correlation")
 
+NAMED = 3
+"""Other metrics that a finding names; a device's item keeps a hundred notifications."""
+
 
 class Group:
     """One detector over those metrics of a device type that name it, in the order of their names."""
@@ -91,8 +94,9 @@ class Group:
         mean = self.detector.means[self.detector.worst]
         if self.name == "baseline":
             return f"{metric.name} has shifted from its baseline of {mean:.4g} (now {metric.amount(value)})"
-        others = ", ".join(name for name in self.names if name != metric.name)
-        return f"{metric.name} {metric.amount(value)} no longer goes with {others}"
+        others = [name for name in self.names if name != metric.name]
+        more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
+        return f"{metric.name} {metric.amount(value)} no longer goes with {', '.join(others[:NAMED])}{more}"
 
 
 def groups_of(metrics: Mapping[str, Metric]) -> tuple[Group, ...]:

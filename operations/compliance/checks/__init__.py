@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from operations.compliance.checks import (
+    api,
     audit,
     devices,
     durability,
     encryption,
     hygiene,
     least_privilege,
+    service_rules,
     trust,
     watching,
 )
@@ -23,5 +25,7 @@ CHECKS: tuple[Check, ...] = (
     *durability.CHECKS,
     *devices.CHECKS,
     *hygiene.CHECKS,
+    *api.CHECKS,
+    *service_rules.CHECKS,
 )
 """All of them, in the order of the report."""

@@ -116,8 +116,12 @@ def _archive_writes(estate: Estate) -> Iterator[Observation]:
             if _denies_writes(statement, f"arn:aws:s3:::{name_of(bucket)}/*")
         ]
         own = _own_key_arn(estate, bucket, " ".join(texts))
-        taken = [how for how, asked in OWN_WRITES.items() if _is_denied(denials, asked, own)]
-        let_in = [how for how, asked in FOREIGN_WRITES.items() if not _is_denied(denials, asked, own)]
+        try:
+            taken = [how for how, asked in OWN_WRITES.items() if _is_denied(denials, asked, own)]
+            let_in = [how for how, asked in FOREIGN_WRITES.items() if not _is_denied(denials, asked, own)]
+        except ValueError as error:
+            yield saw(bucket, "policy", str(error))
+            continue
         yield saw(
             bucket,
             "policy",

@@ -19,6 +19,7 @@ WITHOUT_RESOURCE = (
             "iot:ListThingPrincipals",
             "iot:ListPrincipalThings",
             "iot:ListPrincipalPolicies",
+            "iot:ListPolicyPrincipals",
             "iot:ListAttachedPolicies",
         }
     ),
@@ -67,7 +68,7 @@ def _policies_are_whole(estate: Estate) -> Iterator[Observation]:
             policy.resource,
             policy.attribute,
             unless(policy.statements, "is no literal policy"),
-            unless("${aws_" not in policy.text, "holds a reference that planning.ARNS does not know"),
+            unless("${aws_" not in policy.text, "holds a reference that references.ARNS does not know"),
         )
     for resource in estate.resources:
         known = POLICY_ATTRIBUTES.get(resource.type, ("",))[0]

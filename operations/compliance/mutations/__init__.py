@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from operations.compliance.checks import CHECKS
 from operations.compliance.estate import Estate
 from operations.compliance.findings import Check
-from operations.compliance.mutations import on_data, on_devices, on_policies, on_stacks, on_trail, on_trust, on_watching
-from operations.compliance.mutations.edits import Mutation, NothingToBreakError
+from operations.compliance.mutations import (
+    on_api,
+    on_data,
+    on_devices,
+    on_policies,
+    on_stacks,
+    on_trail,
+    on_trust,
+    on_watching,
+)
+from operations.compliance.mutations.edits import Mutation, NothingToBreakError, Trial
+from operations.compliance.mutations.on_api import break_constraints
+
+__all__ = ("MUTATIONS", "Trial", "break_constraints", "try_mutations")
 
 MUTATIONS: tuple[Mutation, ...] = (
     *on_policies.MUTATIONS,
@@ -19,20 +30,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     *on_watching.MUTATIONS,
     *on_devices.MUTATIONS,
     *on_stacks.MUTATIONS,
+    *on_api.MUTATIONS,
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
-    """One mutation tried: what its check said of it, which is nothing where it was not caught."""
-
-    check: str
-    mutation: str
-    noticed: str
-
-    @property
-    def is_caught(self) -> bool:
-        return bool(self.noticed)
 
 
 def try_mutations(

@@ -24,6 +24,19 @@ class Mutation:
     apply: Callable[[Estate], Estate]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One mutation tried: what its check said of it, which is nothing where it was not caught."""
+
+    check: str
+    mutation: str
+    noticed: str
+
+    @property
+    def is_caught(self) -> bool:
+        return bool(self.noticed)
+
+
 def mutation(check: str, name: str, apply: Callable[[Estate], Estate]) -> Mutation:
     return Mutation(check=check, name=name, apply=apply)
 

@@ -65,6 +65,15 @@ def test_the_command_prints_what_athena_takes() -> None:
     assert 2 == printed.output.count(";")
 
 
+def test_the_bucket_is_that_of_the_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bucket names are global and hold the account; where nobody gives it, a note on stderr says so."""
+    assert "note: the bucket's name lacks the AWS account" in invoke().stderr
+    monkeypatch.setenv("FLEET_ACCOUNT_ID", "123456789012")
+    printed = invoke()
+    assert "'s3://bucket-mfg-raw-archive-123456789012-dev/raw/'" in printed.stdout
+    assert printed.stderr == ""
+
+
 def test_unknown_names_are_refused() -> None:
     """A name that the manifest does not have is a fault of usage, with those that there are."""
     assert (2, True) == ((done := invoke("--device-type", "x")).exit_code, "compressor" in done.output)

@@ -12,12 +12,13 @@ import pytest
 from operations.compliance import planning
 from operations.compliance.checks import CHECKS
 from operations.compliance.estate import CREDENTIAL, Body, Estate
+from operations.compliance.references import literal
 
 ACCOUNT = "123456789012"
 
 
 def whole(text: str, resources: dict[str, dict[str, Body]]) -> str:
-    return planning.literal(text, resources, region="eu-west-1", account_id=ACCOUNT)
+    return literal(text, resources, region="eu-west-1", account_id=ACCOUNT)
 
 
 def test_references_in_policies_become_arns() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -60,3 +61,36 @@ def test_inverted_elements_are_noted(policy: Callable[..., str]) -> None:
     """NotAction, NotResource and NotPrincipal name what is left out."""
     (statement,) = read_statements(policy(NotAction="iam:*", NotResource="arn:x"))
     assert ("NotAction", "NotResource") == statement.inverted
+
+
+@pytest.mark.parametrize(
+    ("condition", "request_", "applies"),
+    [
+        ({"Null": {"s3:x": "false"}}, {"s3:x": "a"}, True),
+        ({"Null": {"s3:x": "false"}}, {}, False),
+        ({"Null": {"s3:x": "true"}}, {}, True),
+        ({"StringNotEquals": {"s3:x": "a"}}, {}, True),
+        ({"StringNotEquals": {"s3:x": ["a", "b"]}}, {"s3:x": "b"}, False),
+        ({"StringEquals": {"s3:x": "a"}}, {}, False),
+        ({"StringEqualsIfExists": {"S3:X": "a"}}, {}, True),
+        ({"ArnNotEqualsIfExists": {"s3:x": "arn:*:k"}}, {"s3:x": "arn:1:k"}, False),
+        ({"StringLike": {"s3:x": "a*"}}, {"s3:x": "abc"}, True),
+        ({"StringEquals": {"s3:x": "a*"}}, {"s3:x": "abc"}, False),
+        ({"Null": {"s3:x": "false"}, "StringNotEquals": {"s3:x": "a"}}, {"s3:x": "b"}, True),
+        ({"Null": {"s3:x": "false"}, "StringNotEquals": {"s3:x": "a"}}, {"s3:y": "b"}, False),
+        ({}, {}, True),
+    ],
+)
+def test_conditions_hold_for_a_request(
+    policy: Callable[..., str], condition: dict[str, Any], request_: dict[str, str], applies: bool
+) -> None:
+    """As IAM evaluates them: all of a statement, and a negated operator where the key is absent, too."""
+    (statement,) = read_statements(policy(Action="s3:PutObject", Resource="*", Condition=condition))
+    assert statement.applies_to(request_) is applies
+
+
+def test_an_operator_that_nobody_evaluates_is_said(policy: Callable[..., str]) -> None:
+    """A check does not guess."""
+    (statement,) = read_statements(policy(Action="x:Y", Condition={"NumericLessThan": {"s3:x": "1"}}))
+    with pytest.raises(ValueError, match="NumericLessThan is not evaluated here"):
+        statement.applies_to({"s3:x": "0"})

@@ -15,12 +15,16 @@ from operations.compliance.mutations import Trial
 from operations.compliance.skips import Skip, read_skips, stale
 from operations.compliance.verdict import Verdict, summary
 
+HELD = ("attributes", "constraints", "different_constraints")
+
 
 def test_all_is_well(verdict: Callable[..., Verdict]) -> None:
     """Nothing fails, and the figures say so."""
     assert () == verdict().faults()
     assert {"passed": 1, "failed": 0, "skipped": 0, "parse_errors": 0, "resources": 1} == {
-        name: value for name, value in verdict().totals().items() if not name.startswith("mutations")
+        name: value
+        for name, value in verdict().totals().items()
+        if not name.startswith("mutations") and name not in HELD
     }
     assert "1 of 1 mutations caught" in summary(verdict())
 

@@ -5,6 +5,7 @@ One plant for all of them, and a story: the moves stand on the tests before.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -205,6 +206,39 @@ def test_what_cannot_be_moved_stays_where_it_is(works: Works) -> None:
     assert [thing_name(8)] == works.local.client("iot").list_principal_things(
         principal=works.local.client("iot").list_thing_principals(thingName=name)["principals"][0]
     )["things"]
+
+
+def test_changed_attributes_reach_the_registry(works: Works) -> None:
+    """The plan names the command, onboarding says what differs, and the command makes things what the record says."""
+    iot, manifest = works.local.client("iot"), works.project / "fleet.yaml"
+    record = json.loads(manifest.read_text())
+    plant = record["facilities"][PLANT]
+    plant["things"] = {"press": {"count": plant["things"]["press"], "attributes": {"firmware": "1.1"}}}
+    manifest.write_text(json.dumps(record))
+    command = f"fleet device sync --facility {PLANT}"
+    assert command in works.fleet("plan")
+    works.fleet("generate")
+    iot.update_thing(thingName=thing_name(3), attributePayload={"attributes": {"owner": "bob"}, "merge": True})
+    iot.create_thing(thingName=thing_name(77), attributePayload={"attributes": {"facility": PLANT}})
+
+    assert f"9 onboarded things of {PLANT} differ from the record: {command}" in works.fleet(
+        "onboard", "--facility", PLANT
+    )
+    dry = works.fleet("device", "sync", "--facility", PLANT, "--dry-run")
+    assert "9 would be updated" in dry and f"{thing_name(3)}: firmware: none → 1.1, owner: bob → none" in dry
+    assert "firmware" not in iot.describe_thing(thingName=thing_name(1))["attributes"]
+
+    done = works.fleet("device", "sync", "--facility", PLANT, "--reason", "new firmware")
+    assert "9 updated, 0 are what the record says, 0 failed" in done
+    assert f"1 registered things left the record: {thing_name(77)}" in done
+    for number in range(1, 10):
+        attributes = iot.describe_thing(thingName=thing_name(number))["attributes"]
+        assert ("1.1", None) == (attributes["firmware"], attributes.get("owner"))
+    assert "0 updated, 9 are what the record says" in works.fleet("device", "sync", "--facility", PLANT)
+    assert "differ" not in works.fleet("onboard", "--facility", PLANT)
+    assert "new firmware" in works.fleet("device", "show", thing_name(1))
+    works.fleet("device", "sync", "--facility", "nowhere", exit_code=2)
+    iot.delete_thing(thingName=thing_name(77))
 
 
 def test_certificates_and_their_last_day(works: Works) -> None:

@@ -27,6 +27,23 @@ def fleet(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=120, check=False)
 
 
+def account_in_shell(commands: str, secret: str) -> str:
+    """What boto3 says of its account in a shell that was given the commands, over settings that point elsewhere."""
+    assert secret not in commands
+    ask = "import boto3; print(boto3.client('sts').get_caller_identity()['Account'])"
+    elsewhere = {"AWS_PROFILE": "plant", "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
+    elsewhere |= {"HTTPS_PROXY": "http://127.0.0.1:9", "AWS_ENDPOINT_URL": "https://127.0.0.1:9"}
+    run = subprocess.run(
+        ["sh", "-c", f'{commands}exec {sys.executable} -c "{ask}"'],
+        env=os.environ | elsewhere,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return run.stdout.strip() or run.stderr
+
+
 def test_up_status_and_down(tmp_path: Path) -> None:
     """Up says where it listens, status what runs and when it has died, down leaves no folder."""
     folder = tmp_path / "local"
@@ -41,6 +58,7 @@ def test_up_status_and_down(tmp_path: Path) -> None:
     assert (up.returncode, up.stderr) == (0, "")
     local = load(folder)
     assert up.stdout == f"local AWS at {local.url} (MQTT 127.0.0.1:{local.mqtt_port}), folder {folder}\n"
+    assert "000000000000" == account_in_shell(fleet("env", "--dir", str(folder)).stdout, local.secret_key)
     status = fleet("status", "--dir", str(folder), "--json")
     assert [process["is_running"] for process in json.loads(status.stdout)["processes"]] == [True]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import socket
 import sys
@@ -79,6 +80,30 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
         lifecycle.start(folder=tmp_path, region="ap-southeast-1")
     assert fault.value.message == f"{tmp_path} holds files that are no local AWS's"
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_one_of_an_earlier_version_is_stopped_and_not_used(tmp_path: Path) -> None:
+    """It had no secret: every use but `down` and a new `up` says to start it again."""
+    started = child(tmp_path, "import time; time.sleep(600)")
+    folder = tmp_path / "local"
+    folder.mkdir()
+    facts = {"version": 1, "url": "https://127.0.0.1:1", "region": "ap-southeast-1", "mqtt_host": "127.0.0.1"}
+    facts |= {"mqtt_port": 2, "authority": "a.pem", "mqtt_authority": "m.pem"}
+    facts |= {"children": [dataclasses.asdict(started)]}
+    (folder / "endpoint.json").write_text(json.dumps(facts))
+    with pytest.raises(EnvironmentFault) as fault:
+        lifecycle.load(folder)
+    assert fault.value.message == f"the local AWS in {folder} is of an earlier version"
+    assert (fault.value.hint or "").startswith("start it again: fleet local down")
+    lifecycle.stop(lifecycle.load(folder, is_to_stop=True))
+    assert (is_running(started), folder.exists()) == (False, False)
+
+
+def test_a_folder_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever owns the folder could take what is written into it."""
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
+    with pytest.raises(EnvironmentFault, match="belongs to another user"):
+        lifecycle.start(folder=tmp_path, region="ap-southeast-1")
 
 
 def test_there_is_nothing_to_stop_where_nothing_was_started(tmp_path: Path) -> None:

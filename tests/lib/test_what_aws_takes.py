@@ -1,0 +1,119 @@
+"""The stacks' other choices, planned by the real Terraform: AWS takes every attribute of them too.
+
+`make compliance` plans the committed fleet on every run; these stacks are those that it has not.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lib import facilities, settings
+from lib.facilities.fleet import FLEET
+from operations.compliance.api.holding import figures, hold
+from operations.compliance.checks import api, service_rules
+from operations.compliance.estate import Estate
+from operations.compliance.mutations import break_constraints
+from operations.compliance.mutations.on_api import MUTATIONS
+from operations.compliance.planning import plan_estate
+
+pytestmark = [pytest.mark.cdktf, pytest.mark.slow]
+
+ACCOUNT_ID = "123456789012"
+
+
+@pytest.fixture(scope="module")
+def estate(tmp_path_factory: pytest.TempPathFactory, identities: Path) -> Estate:
+    """Platform with records kept, AWS IoT's log and an audit, devices' endpoint, and a plant registered in bulk."""
+    from lib import synthesis
+
+    outdir = tmp_path_factory.mktemp("variants") / "cdktf.out"
+    observability = dataclasses.replace(
+        FLEET.observability, iot_logging="WARN", registry_events=False, certificate_audit=True
+    )
+    synthesis.synthesise(
+        settings.read_settings(
+            {
+                "ENVIRONMENT_SUFFIX": "tst",
+                "FLEET_ACCOUNT_ID": ACCOUNT_ID,
+                "FLEET_OUTDIR": str(outdir),
+                "FLEET_FACILITIES": "sg-01",
+                "FLEET_IDENTITIES": str(identities),
+            },
+            fleet=FLEET,
+            facilities=facilities.FACILITIES.keys(),
+        ),
+        fleet=dataclasses.replace(FLEET, retention="records", observability=observability),
+        facilities={"sg-01": dataclasses.replace(facilities.FACILITIES["sg-01"], registration="bulk")},
+        folder=Path(facilities.__file__).parent,
+    )
+    return plan_estate(
+        sorted((outdir / "stacks").iterdir()),
+        environment_suffix="tst",
+        retention="records",
+        region=FLEET.region,
+        account_id=ACCOUNT_ID,
+        logs=outdir.parent / "logs",
+    )
+
+
+def test_every_attribute_of_the_variants_is_mapped_and_taken(estate: Estate) -> None:
+    """No type and no attribute is without its call, no value is refused, no rule is broken."""
+    types = {resource.type for resource in estate.resources}
+    variants = {"aws_s3_bucket_object_lock_configuration", "aws_iot_logging_options", "aws_cloudcontrolapi_resource"}
+    assert variants <= types
+    assert "aws_iot_thing" not in types
+    checks = (*api.CHECKS, *service_rules.CHECKS)
+    assert [] == [each for check in checks for each in check.run(estate) if not each.has_passed]
+    assert figures(estate)["attributes"] > 900
+
+
+def test_every_attribute_matters(estate: Estate) -> None:
+    """Beside any attribute, at any depth, one more that no call is known for fails, in every resource type."""
+    seen: set[str] = set()
+    for resource in estate.resources:
+        if resource.type in seen:
+            continue
+        seen.add(resource.type)
+        for body, path in _with_one_more(resource.body):
+            problems = hold(dataclasses.replace(resource, body=body), estate=estate).problems
+            assert any(name.endswith("unheard_of") and "is in no AWS call" in said for name, said in problems), path
+    assert len(seen) > 30
+
+
+def _with_one_more(body: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
+    """The body with an attribute more, at the top and in each nested block."""
+    found = []
+
+    def walk(value: Any, path: str, root: dict[str, Any]) -> None:
+        if isinstance(value, dict):
+            value["unheard_of"] = "x"
+            found.append((copy.deepcopy(root), path))
+            del value["unheard_of"]
+            for key, each in value.items():
+                if isinstance(each, list):
+                    walk(each, f"{path}.{key}", root)
+        elif isinstance(value, list):
+            for each in value:
+                walk(each, f"{path}[]", root)
+
+    whole = {key: value for key, value in copy.deepcopy(body).items() if key not in ("lifecycle", "override_provider")}
+    walk(whole, "", whole)
+    return found
+
+
+def test_each_constraint_and_rule_is_broken_and_caught(estate: Estate) -> None:
+    """On what Terraform planned: several hundred mutations derived from the models, and those written by hand."""
+    trials = list(break_constraints(estate))
+    assert len(trials) > 400
+    assert [] == [trial.mutation for trial in trials if not trial.is_caught]
+    checks = {check.id: check for check in (*api.CHECKS, *service_rules.CHECKS)}
+    of_things = {"attributes-fit"}
+    for mutation in MUTATIONS:
+        if mutation.check not in of_things:
+            broken = mutation.apply(estate)
+            assert any(not each.has_passed for each in checks[mutation.check].run(broken)), mutation.name
