@@ -39,6 +39,7 @@ def _limit(member: str) -> TextLimit:
 ATTRIBUTE_NAME = _limit("iot.CreateThing:attributePayload.attributes{key}")
 ATTRIBUTE_VALUE = _limit("iot.CreateThing:attributePayload.attributes{value}")
 POLICY_NAME = _limit("iot.CreatePolicy:policyName")
+ROLE_NAME = _limit("iam.CreateRole:RoleName")
 TAG_KEY = _limit("iam.CreateRole:Tags[].Key")
 TAG_VALUE = _limit("iam.CreateRole:Tags[].Value")
 TEMPLATE_BODY = _limit("iot.CreateProvisioningTemplate:templateBody")

@@ -99,8 +99,8 @@ def refuse_differences(found: Differences) -> None:
         return
     if found.unknown and len(parts) == 1:
         raise StaleError(f"{OUTPUT_FOLDER} is not what the manifest says: {parts[0]}", hint="move or delete them")
-    if found.reencoded and len(parts) == 1:
-        raise StaleError(f"{OUTPUT_FOLDER} is not what was committed: {parts[0]}", hint=CHECKED_OUT)
+    if found.reencoded and not found.edited:
+        raise StaleError(f"{OUTPUT_FOLDER} is not what the manifest says: {'; '.join(parts)}", hint=CHECKED_OUT)
     command = "fleet generate"
     if found.stale and not (found.new or found.gone or found.is_fleet_stale or found.edited):
         command += "".join(f" --facility {id_}" for id_ in found.stale)

@@ -12,7 +12,7 @@ from generator.cli_assist import completion, explain, init, message
 from generator.cli_options import environment_option as _environment_option
 from generator.cli_options import facility_option as _facility_option
 from generator.cli_options import found_manifest as _manifest
-from generator.cli_options import layers, mending_in
+from generator.cli_options import identities_of, layers, mending_in
 from generator.cli_options import manifest_option as _manifest_option
 from generator.cli_options import shown as _shown
 from generator.diagnostics import Diagnostic, EnvironmentFault, FleetError, ManifestError, visible
@@ -118,27 +118,34 @@ def main() -> None:
 )
 def validate(manifest_path: Path | None, environment: str | None, output_format: str) -> None:
     """Checks the manifest and tells every fault with its place."""
-    from generator.validation import read_manifest
+    from generator.quotas import dashboards_usd
+    from generator.validation import read_with_warnings
 
     path = _manifest(manifest_path)
     try:
-        manifest = read_manifest(path, name=_shown(path), environment=environment)
+        manifest, warnings = read_with_warnings(path, name=_shown(path), environment=environment)
     except ManifestError as error:
         if output_format == "text":
             raise
         _echo_diagnostics(error.diagnostics, output_format)
         click.get_current_context().exit(error.exit_code)
     if output_format in ("json", "sarif"):
-        _echo_diagnostics((), output_format)
+        _echo_diagnostics(warnings, output_format)
         return
     from generator.formats import in_command
 
     told = in_command if output_format == "github" else visible
+    if output_format == "github" and warnings:
+        _echo_diagnostics(warnings, output_format)
+    for warning in warnings if output_format == "text" else ():
+        click.echo(str(warning), err=True)
     things = sum(facility.thing_count for facility in manifest.facilities.values())
     click.echo(
         f"{told(layers(path, environment))} is valid: {len(manifest.facilities)} facilities, "
         f"{len(manifest.device_types)} device types, {things:,} things."
     )
+    if usd := dashboards_usd(len(manifest.facilities)):
+        click.echo(f"CloudWatch charges some {usd:,} USD a month for its dashboards.")
 
 
 @main.command()
@@ -168,14 +175,20 @@ def generate(
 
     path = _manifest(manifest_path)
     manifest = read_manifest(path, name=_shown(path), environment=environment)
+    identities = identities_of(path.parent, manifest.environment_suffix)
     if check:
         with mending_in(environment):
-            pipeline.check(manifest, path.parent, facilities=facilities)
+            pipeline.check(manifest, path.parent, facilities=facilities, identities=identities)
         click.echo(f"{OUTPUT_FOLDER} is what {visible(layers(path, environment))} says.")
         return
     with mending_in(environment):
         change = pipeline.generate(
-            manifest, path.parent, facilities=facilities, force=force, allowed=frozenset(map(Impact, allowed))
+            manifest,
+            path.parent,
+            facilities=facilities,
+            force=force,
+            allowed=frozenset(map(Impact, allowed)),
+            identities=identities,
         )
     written = [f"wrote {OUTPUT_FOLDER}/{name}" for name in change.written]
     removed = [f"removed {OUTPUT_FOLDER}/{name}" for name in change.removed]

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,6 +16,9 @@ from generator.completion import complete_environment, complete_facility
 from generator.diagnostics import EnvironmentFault, FleetError
 from generator.project import MANIFEST_NAME, environment_file, find_project
 from lib.specs import chosen_suffix
+
+if TYPE_CHECKING:
+    from generator.identities import Identities
 
 manifest_option = click.option(
     "--manifest",
@@ -63,6 +67,14 @@ def suffix_of(declared: str) -> str:
         return chosen_suffix(os.environ, declared)
     except ValueError as error:
         raise EnvironmentFault(str(error), hint="set ENVIRONMENT_SUFFIX to such a value, or unset it") from None
+
+
+def identities_of(project: Path, declared: str) -> Identities:
+    """The identities of this environment: `FLEET_IDENTITIES`, else the project's folder of that name."""
+    from generator.identities import Identities
+
+    folder = Path(os.environ.get("FLEET_IDENTITIES") or project / "identities")
+    return Identities(folder=folder, suffix=suffix_of(declared))
 
 
 def printable(text: str) -> str:

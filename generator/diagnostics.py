@@ -28,7 +28,8 @@ class SourceLocation:
 class Diagnostic:
     """One fault of the manifest: where it is, what is wrong, and how to put it right.
 
-    `rule` is the id of its kind, for programs; `related` are other places that belong to it.
+    `rule` is the id of its kind, for programs; `related` are other places that belong to it. A warning is of what the
+    manifest alone cannot decide, and leaves it valid.
     """
 
     location: SourceLocation
@@ -36,9 +37,10 @@ class Diagnostic:
     hint: str = ""
     rule: str = ""
     related: tuple[SourceLocation, ...] = ()
+    is_warning: bool = False
 
     def __str__(self) -> str:
-        text = visible(f"{self.location}: {self.message}")
+        text = visible(f"{self.location}: {'warning: ' * self.is_warning}{self.message}")
         return f"{text}\n  hint: {visible(self.hint)}" if self.hint else text
 
 

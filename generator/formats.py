@@ -55,10 +55,11 @@ def to_json(diagnostics: Sequence[Diagnostic]) -> str:
     """One JSON object; docs/validation.md describes it, and fields are only ever added."""
     body = {
         "format": 1,
-        "valid": not diagnostics,
+        "valid": all(diagnostic.is_warning for diagnostic in diagnostics),
         "diagnostics": [
             {
                 **_place(diagnostic.location),
+                "severity": _severity(diagnostic),
                 "rule": diagnostic.rule,
                 "message": diagnostic.message,
                 "hint": diagnostic.hint,
@@ -105,11 +106,16 @@ def _place(location: SourceLocation) -> dict[str, Any]:
     return {"file": location.file, "line": location.line, "column": location.column}
 
 
+def _severity(diagnostic: Diagnostic) -> str:
+    """As SARIF and GitHub call it."""
+    return "warning" if diagnostic.is_warning else "error"
+
+
 def _result(diagnostic: Diagnostic, index: int) -> dict[str, Any]:
     result = {
         "ruleId": diagnostic.rule,
         "ruleIndex": index,
-        "level": "error",
+        "level": _severity(diagnostic),
         "message": {"text": _sentence(diagnostic)},
         "locations": [_location(diagnostic.location)],
     }
@@ -145,7 +151,7 @@ def _command(diagnostic: Diagnostic) -> str:
     place = diagnostic.location
     values = {"file": place.file, "line": place.line, "col": place.column, "title": diagnostic.rule}
     properties = ",".join(f"{name}={in_command(str(value), is_property=True)}" for name, value in values.items())
-    return f"::error {properties}::{_escaped(_sentence(diagnostic), is_property=False)}"
+    return f"::{_severity(diagnostic)} {properties}::{_escaped(_sentence(diagnostic), is_property=False)}"
 
 
 def _escaped(text: str, *, is_property: bool) -> str:

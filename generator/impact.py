@@ -63,6 +63,9 @@ class Kind(StrEnum):
     THINGS_REPLACED = "things-replaced"
     THINGS_RENAMED = "things-renamed"
     THINGS_MOVED = "things-moved"
+    KEYS_CHANGED = "keys-changed"
+    CERTIFICATES_REPLACED = "certificates-replaced"
+    CERTIFICATES_REMOVED = "certificates-removed"
     DOCUMENTS = "documents"
 
 
@@ -179,6 +182,20 @@ RULES: dict[Kind, Rule] = {
         Impact.BREAKS_IDENTITY,
         "the facility is part of the thing name, which is the MQTT client id: each device needs a new name, topic and "
         "certificate; readings so far stay under the former names",
+    ),
+    Kind.KEYS_CHANGED: _rule(
+        Impact.BREAKS_IDENTITY,
+        "their CSRs are of other keys: Terraform deletes the certificates and makes others; devices with the former "
+        "keys are locked out",
+    ),
+    Kind.CERTIFICATES_REPLACED: _rule(
+        Impact.BREAKS_IDENTITY,
+        "their CSRs are others of the same keys: Terraform deletes the certificates and makes others; each device is "
+        "locked out until it has its new one",
+    ),
+    Kind.CERTIFICATES_REMOVED: _rule(
+        Impact.BREAKS_IDENTITY,
+        "their CSRs are gone: Terraform deletes the certificates, and the devices are locked out",
     ),
     Kind.DOCUMENTS: _rule(
         Impact.SAFE,

@@ -72,6 +72,11 @@ _RETIRE = _each(
     "RemoveThingFromThingGroup",
     "DeleteThing",
 )
+_NO_CERTIFICATE = _each("count", "DetachPolicy", "DetachThingPrincipal", "UpdateCertificate", "DeleteCertificate")
+_CERTIFICATE_ANEW = (
+    *_NO_CERTIFICATE,
+    *_each("count", "CreateCertificateFromCsr", "AttachPolicy", "AttachThingPrincipal"),
+)
 _PLATFORM_ALARMS, _PLANT_ALARMS = 5, 4
 """Alarms with a threshold of the manifest: of the platform, and of a plant besides one for each of its groups."""
 _GROUPS = (
@@ -146,6 +151,9 @@ COSTS: dict[Kind, tuple[Cost, ...]] = {
         *_each("count", "CreateCertificateFromCsr", "AttachPolicy", "AttachThingPrincipal", "UpdateThing"),
         *_each("count", "DetachPolicy", "DetachThingPrincipal", "UpdateCertificate", "DeleteCertificate"),
     ),
+    Kind.KEYS_CHANGED: _CERTIFICATE_ANEW,
+    Kind.CERTIFICATES_REPLACED: _CERTIFICATE_ANEW,
+    Kind.CERTIFICATES_REMOVED: _NO_CERTIFICATE,
     Kind.THINGS_RENAMED: (*_RETIRE, *_ONBOARD),
     Kind.THINGS_MOVED: (*_RETIRE, *_ONBOARD),
 }

@@ -10,6 +10,7 @@ from generator.cli_options import (
     environment_option,
     facility_option,
     found_manifest,
+    identities_of,
     manifest_option,
     mending_in,
     printable,
@@ -41,7 +42,12 @@ def plan(
     path = found_manifest(manifest_path)
     manifest = read_manifest(path, name=shown(path), environment=environment)
     with mending_in(environment):
-        comparison = pipeline.compare(manifest, path.parent, facilities=facilities)
+        comparison = pipeline.compare(
+            manifest,
+            path.parent,
+            facilities=facilities,
+            identities=identities_of(path.parent, manifest.environment_suffix),
+        )
     if is_json:
         click.echo(impact_report.as_json(comparison, manifest=shown(path)))
     else:

@@ -134,6 +134,8 @@ def _what(change: PlannedChange) -> str:
             return f"device type {change.detail} is now {change.device_type}, with the same metrics: {things}{names}"
         case Kind.REGISTRATION:
             return f"registration: {change.detail}, {change.count:,} things that stay"
+        case Kind.KEYS_CHANGED | Kind.CERTIFICATES_REPLACED | Kind.CERTIFICATES_REMOVED:
+            return f"{_words(change.kind)} of {change.count:,} things ({_names(change.things)})"
         case Kind.DOCUMENTS:
             return "all files made anew"
         case Kind.FACILITY_ADDED | Kind.FACILITY_REMOVED:

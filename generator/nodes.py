@@ -152,7 +152,12 @@ def cut_texts(root: yaml.Node, lines: list[str], *, file: str) -> Iterator[Diagn
             pending += [(value, str(name.value), key in _MAPS_OF_TEXT) for name, value in node.value]
         elif isinstance(node, yaml.SequenceNode):
             pending += [(item, key, False) for item in node.value]
-        elif node.style == "" and (is_free or key in _TEXTS) and node.end_mark.line < len(lines):
+        elif (
+            isinstance(node, yaml.ScalarNode)
+            and node.style == ""
+            and (is_free or key in _TEXTS)
+            and node.end_mark.line < len(lines)
+        ):
             comment = _COMMENT.match(lines[node.end_mark.line], node.end_mark.column)
             if comment:
                 message = f"a comment begins within this text, which is read as {node.value}"

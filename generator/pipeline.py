@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from generator import changes, impact_report, index, tree, writer
@@ -11,7 +11,8 @@ from generator.artefact import Artefact
 from generator.comparison import Comparison, compare_tree
 from generator.diagnostics import RequestError, WriteError
 from generator.extension import OwnTemplates, read_templates
-from generator.impact import Impact
+from generator.identities import Identities
+from generator.impact import Impact, worst_first
 from generator.index import Index, Section
 from generator.manifest import FleetManifest
 from generator.naming import INDEX_FILE, OUTPUT_FOLDER
@@ -36,10 +37,12 @@ def generate(
     facilities: tuple[str, ...],
     force: bool,
     allowed: frozenset[Impact] = frozenset(),
+    identities: Identities | None = None,
 ) -> writer.Change:
     """Writes what the manifest says into the project's tree, for all facilities or for some.
 
-    What breaks identities or destroys data is refused unless it is `allowed`.
+    What breaks identities or destroys data is refused unless it is `allowed`; `identities` are those that there are,
+    and are locked once all is written.
     """
     root, selection, own = project / OUTPUT_FOLDER, _select(manifest, facilities), read_templates(project)
     with writer.opened(root):
@@ -54,27 +57,45 @@ def generate(
                 shas = current.files
                 edited, _ = changes.edited_files(former, [*touched, *removed], tree.hashes(root), root)
                 changes.refuse_edited(tuple(path for path in edited if tree.hash_of(root, path) != shas.get(path)))
+            found = Comparison(changes=())
             if former != index.EMPTY:  # else there is nothing to lose
                 found = _compare(manifest, former, root, selection, own, is_forgiving=force)
-                impact_report.refuse(found, allowed=allowed)
+            impact_report.refuse(_with_identities(found, manifest, selection, identities), allowed=allowed)
             stage.add_all([Artefact(path=INDEX_FILE, chunks=lambda: (index.dump(current),))])
-            return stage.commit(removing=removed)
+            change = stage.commit(removing=removed)
+    if identities is not None:
+        identities.lock(plan_fleet(manifest), selection.facilities)
+    return change
 
 
-def check(manifest: FleetManifest, project: Path, *, facilities: tuple[str, ...]) -> None:
-    """Raises `StaleError` where the project's tree is not what the manifest says."""
+def check(
+    manifest: FleetManifest, project: Path, *, facilities: tuple[str, ...], identities: Identities | None = None
+) -> None:
+    """Raises `StaleError` where the project's tree is not what the manifest says, or certificates would be others."""
     root, selection, own = project / OUTPUT_FOLDER, _select(manifest, facilities), read_templates(project)
     with writer.observed(root):
         former = _read_index(root, is_forgiving=False)
         sections = _sections(manifest, former, selection, own, writer.hash_all)
         changes.refuse_differences(changes.compare(former, sections, root, is_whole=selection.is_whole))
+    if identities is not None:
+        identities.refuse(plan_fleet(manifest), selection.facilities)
 
 
-def compare(manifest: FleetManifest, project: Path, *, facilities: tuple[str, ...]) -> Comparison:
-    """What the manifest changes in the project's tree."""
+def compare(
+    manifest: FleetManifest, project: Path, *, facilities: tuple[str, ...], identities: Identities | None = None
+) -> Comparison:
+    """What the manifest changes in the project's tree, and the identities in certificates."""
     root, selection, own = project / OUTPUT_FOLDER, _select(manifest, facilities), read_templates(project)
     with writer.observed(root):
-        return _compare(manifest, _read_index(root, is_forgiving=False), root, selection, own, is_forgiving=False)
+        found = _compare(manifest, _read_index(root, is_forgiving=False), root, selection, own, is_forgiving=False)
+        return _with_identities(found, manifest, selection, identities)
+
+
+def _with_identities(
+    found: Comparison, manifest: FleetManifest, selection: Selection, identities: Identities | None
+) -> Comparison:
+    more = identities.changes(plan_fleet(manifest), selection.facilities) if identities is not None else ()
+    return replace(found, changes=worst_first((*found.changes, *more))) if more else found
 
 
 def _compare(

@@ -12,10 +12,11 @@ from functools import cache
 from importlib.resources import files
 
 from generator import naming
-from generator.aws_limits import TEMPLATE_NAME
+from generator.aws_limits import ROLE_NAME, TEMPLATE_NAME
 from generator.capacity import expected_load
 from generator.manifest import FleetManifest
 from generator.own_rules import check_own_rules
+from generator.quotas import QUOTAS
 from generator.regions import REGIONS
 from generator.rules_alarms import silence_windows
 from generator.rules_history import history_thins_out
@@ -30,8 +31,6 @@ TERRAFORM_MAXIMUM = 2_500
 BUCKET_NAME_MAXIMUM = 63
 BUCKET_NAME_ENDINGS = ("-s3alias", "--ol-s3", "--x-s3", "--table-s3")
 """What S3 keeps for itself: https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html"""
-ROLE_NAME_MAXIMUM = 64
-"""https://docs.aws.amazon.com/IAM/latest/APIReference/API_CreateRole.html"""
 CHILD_GROUPS_MAXIMUM = 100
 """Direct children of a thing group: https://docs.aws.amazon.com/general/latest/gr/iot-core.html"""
 
@@ -138,8 +137,8 @@ def role_names(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
     """The names of the IAM roles fit with application, region and suffix."""
     base = naming.account_wide(naming.LONGEST_ROLE, manifest.application, manifest.region)
     name = naming.suffixed(base, manifest.environment_suffix)
-    if manifest.region in REGIONS and (excess := max(0, len(name) - ROLE_NAME_MAXIMUM)):
-        message = f"the role's name {name} is longer than IAM's {ROLE_NAME_MAXIMUM} characters"
+    if manifest.region in REGIONS and (excess := max(0, len(name) - ROLE_NAME.max)):
+        message = f"the role's name {name} is longer than IAM's {ROLE_NAME.max} characters"
         hint = f"shorten `application` or `environment_suffix` by {excess}"
         yield Fault(path=("application",), message=message, hint=hint)
 
@@ -170,6 +169,22 @@ def stream_capacity(manifest: FleetManifest, draft: Draft) -> Iterator[Fault]:
         )
 
 
+def account_quotas(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
+    """A warning where one account's quotas do not suffice for all facilities, unless AWS has raised them."""
+    plants = len(manifest.facilities)
+    for quota in QUOTAS:
+        needed = quota.of_platform + quota.of_each_plant * plants
+        if quota.of_each_plant and needed > quota.most:
+            yield Fault(
+                path=("facilities",),
+                message=f"{plants:,} facilities make {needed:,} {quota.what}; "
+                f"an account has {quota.most:,} in a region",
+                hint=f"have AWS raise the quota, or divide the facilities among accounts: {quota.page}",
+                is_key=True,
+                is_warning=True,
+            )
+
+
 @cache
 def timezones() -> tuple[str, ...]:
     """The zones of the IANA database that name a place, and UTC; kept here, so that every machine agrees."""
@@ -198,6 +213,7 @@ RULES: tuple[Rule, ...] = (
     unique_tags,
     plain_text,
     stream_capacity,
+    account_quotas,
     silence_windows,
     history_thins_out,
 )

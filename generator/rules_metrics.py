@@ -15,7 +15,7 @@ STATE_PER_METRIC = {"context": 800, "seasonal": 800, "correlation": 130}
 """Bytes of a packed detector of one metric with a name of 64 characters, at most; tests hold it to the processor's."""
 STATE_OF_OTHERS = 250
 STATE_PER_PAIR = 11
-"""Bytes of a number of the matrix that `correlation` keeps of its metrics: nine, which the fast compressor makes more."""
+"""Bytes of a number of the matrix that `correlation` keeps of its metrics: nine, and more once compressed fast."""
 
 
 def state_bytes(metrics: Iterable[Metric]) -> int:

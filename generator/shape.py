@@ -48,6 +48,7 @@ class Fault:
     hint: str = ""
     is_key: bool = False
     rule: str = ""
+    is_warning: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,16 +27,34 @@ def read_manifest(path: Path, *, name: str, environment: str | None = None) -> F
         return validate(read_layers(path, name=name, environment=environment))
 
 
+def read_with_warnings(
+    path: Path, *, name: str, environment: str | None = None
+) -> tuple[FleetManifest, tuple[Diagnostic, ...]]:
+    """The valid manifest in a file, as `read_manifest` reads it, and what may still fail in AWS, sorted."""
+    with _collector_paused():
+        document = with_defaults(read_layers(path, name=name, environment=environment))
+        manifest, warnings = _judge(document)
+        return manifest, tuple(sorted(_locate(document, warning) for warning in warnings))
+
+
 def validate(document: Document) -> FleetManifest:
-    """The valid manifest in a document. A place that is misread as YAML has no second fault for its shape."""
-    document = with_defaults(document)
+    """The valid manifest in a document. Raises ManifestError with all faults."""
+    return _judge(with_defaults(document))[0]
+
+
+def _judge(document: Document) -> tuple[FleetManifest, tuple[Fault, ...]]:
+    """The manifest and its warnings, without their places, which are not for nothing.
+
+    A place that is misread as YAML has no second fault for its shape. Raises ManifestError with all faults.
+    """
     draft = read_draft(document.data, written=lambda path: document.sources.at(path).written)
     misread = {fault.location for fault in document.faults}
-    located = [_locate(document, fault) for fault in (*draft.faults, *check_rules(draft))]
-    diagnostics = [*document.faults, *(found for found in located if found.location not in misread)]
+    found = (*draft.faults, *check_rules(draft))
+    located = [_locate(document, fault) for fault in found if not fault.is_warning]
+    diagnostics = [*document.faults, *(each for each in located if each.location not in misread)]
     if diagnostics or draft.manifest is None:
         raise ManifestError(diagnostics)
-    return draft.manifest
+    return draft.manifest, tuple(fault for fault in found if fault.is_warning)
 
 
 @contextmanager
@@ -54,7 +72,7 @@ def _collector_paused() -> Iterator[None]:
 def _locate(document: Document, fault: Fault) -> Diagnostic:
     location = document.sources.at(fault.path, is_key=fault.is_key)
     hint = "; ".join(filter(None, (fault.hint, _look_alike(fault))))
-    return Diagnostic(location=location, message=fault.message, hint=hint, rule=fault.rule)
+    return Diagnostic(location=location, message=fault.message, hint=hint, rule=fault.rule, is_warning=fault.is_warning)
 
 
 def _look_alike(fault: Fault) -> str:

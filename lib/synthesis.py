@@ -14,13 +14,23 @@ from lib.endpoint_stack import EndpointStack
 from lib.facility_stack import FacilityStack
 from lib.faults import PrerequisiteError
 from lib.fleet_stack import FleetStack
-from lib.identities import csrs_file, read_csrs, refuse_shared_keys
+from lib.identities import (
+    Request,
+    csrs_file,
+    differences,
+    lock_file,
+    lock_new,
+    read_lock,
+    read_requests,
+    refuse_shared_keys,
+)
 from lib.limits import check_names
 from lib.output import add_blocks, check_expressions, check_owner, read_resources, stack_file, staging
 from lib.retention import RETENTIONS
 from lib.settings import PROJECT, Settings
-from lib.specs import FacilitySpec, FleetSpec
+from lib.specs import FacilitySpec, FleetSpec, suffixed
 from lib.tap_stack import TapStack
+from lib.things import read_things
 
 CONTEXT = {"excludeStackIdFromLogicalIds": "true", "allowSepCharsInLogicalIds": "true"}
 """Resource addresses read like the resources' names."""
@@ -66,8 +76,8 @@ def synthesise(
 ) -> Synthesis:
     """Synthesises platform and chosen facilities into `settings.outdir`; `folder` holds the facilities' folders."""
     suffix = settings.environment_suffix
-    csrs = {id_: read_csrs(csrs_file(settings.identities, suffix=suffix, facility=id_)) for id_ in settings.facilities}
-    refuse_shared_keys(csrs)
+    requests = {id_: _checked_requests(settings, facilities[id_], folder=folder) for id_ in settings.facilities}
+    refuse_shared_keys(requests.values())
     code = packaging.build_zip(
         source=PROJECT / "lambda" / "sensor_processor",
         lock=PROJECT / "requirements" / "lambda.txt",
@@ -102,7 +112,7 @@ def synthesise(
                 retention=retention,
                 facility=facility,
                 folder=folder / facility.module,
-                csrs=csrs[id_],
+                csrs={thing: request.csr for thing, request in requests[id_].items()},
                 **shared | {"default_tags": fleet.tags | facility.tags | own_tags},
             )
             if stack.things.without_csr:
@@ -116,8 +126,48 @@ def synthesise(
         app.synth()
         for each in stacks:
             each.complete(staged)
+    notes += _lock(settings, facilities, requests)
     names = tuple(each.name for each in stacks if each.name != endpoint)
     return Synthesis(stacks=names, endpoint=endpoint, notes=notes)
+
+
+def _checked_requests(settings: Settings, facility: FacilitySpec, *, folder: Path) -> dict[str, Request]:
+    """The CSRs of a plant's things; raises where one is not that which the thing's certificate was made from."""
+    path = _csrs_file(settings, facility.id)
+    requests = read_requests(path)
+    if facility.registration == "terraform":
+        rows = read_things(folder / facility.module / facility.things_file)
+        things = {suffixed(thing.name, settings.environment_suffix) for thing in rows}
+        found = differences(requests, read_lock(lock_file(path)), things)
+        if found:
+            thing, difference = next(iter(found.items()))
+            more = f" (and {len(found) - 1} more things)" if len(found) > 1 else ""
+            raise PrerequisiteError(
+                f"{path}: {thing}{more} has {difference}, by {lock_file(path).name}: Terraform would delete the "
+                f"certificate and lock the device out.",
+                remedy="See all: fleet plan. If it is meant: fleet generate --allow breaks-identity.",
+            )
+        requests = {thing: request for thing, request in requests.items() if thing in things}
+    return requests
+
+
+def _csrs_file(settings: Settings, facility: str) -> Path:
+    return csrs_file(settings.identities, suffix=settings.environment_suffix, facility=facility)
+
+
+def _lock(
+    settings: Settings, facilities: Mapping[str, FacilitySpec], requests: Mapping[str, Mapping[str, Request]]
+) -> tuple[str, ...]:
+    """Records the CSRs that certificates are made from for the first time; a note where that cannot be written."""
+    notes = []
+    for id_ in settings.facilities:
+        path = _csrs_file(settings, id_)
+        try:
+            if facilities[id_].registration == "terraform":
+                lock_new(path, requests[id_], requests=requests[id_])
+        except OSError as error:
+            notes.append(f"note: {lock_file(path)} cannot be written ({error.strerror}): keys of {id_} are not locked.")
+    return tuple(notes)
 
 
 def _missing_csrs(missing: Mapping[str, str], settings: Settings) -> tuple[str, ...]:

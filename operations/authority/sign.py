@@ -9,7 +9,7 @@ import datetime
 import json
 import ssl
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from operations.authority.asked import Asked, AskedRequests
 from operations.authority.ledger import Ledger, Signed
 from operations.authority.root import Authority
 from operations.identities.templates import SERIAL_BYTES, CertificateMaker, Issuer
-from operations.onboarding.lists.formats import Source, read_records
+from operations.onboarding.lists.formats import Source, nothing_found, read_records
 from operations.onboarding.lists.reading import Seen, look_into
 from operations.onboarding.lists.record import Fault, Record, Row
 from operations.spent import SpentKeys
@@ -92,6 +92,8 @@ def sign_requests(
     try:
         faults = _check(order, ledger, asked, workers=workers)
         total, already = asked.counts()
+        if not total and not faults:
+            raise nothing_found(order.source)
         work = partial(_sign, _maker(authority, order))
         signed = superseded = 0
         for made in in_order(batches_of(asked.unsigned(), BATCH), work, workers=workers):
@@ -116,7 +118,7 @@ def _check(order: Order, ledger: Ledger, asked: AskedRequests, *, workers: int) 
     try:
         for looked in in_order(batches_of(read_records(order.source), BATCH), look, workers=workers):
             for each in looked:
-                found = _planned(each if isinstance(each, Fault) else seen.hold(each), order)
+                found = _planned(seen.hold(each), order)
                 serial = None if isinstance(found, Fault) else _valid(found, order, ledger)
                 fault = next((each for each in (found, serial) if isinstance(each, Fault)), None)
                 if isinstance(found, Row) and not isinstance(serial, Fault):
@@ -133,7 +135,13 @@ def _check(order: Order, ledger: Ledger, asked: AskedRequests, *, workers: int) 
 
 
 def _look(format_name: str, now: datetime.datetime, batch: list[Record | Fault]) -> list[Row | Fault]:
-    return [each if isinstance(each, Fault) else look_into(each, format_name, now, ()) for each in batch]
+    """Looks at the CSR of each entry, also where a certificate stands beside it."""
+    return [
+        each
+        if isinstance(each, Fault)
+        else look_into(replace(each, certificate=None) if each.request else each, format_name, now, ())
+        for each in batch
+    ]
 
 
 def _planned(row: Row | Fault, order: Order) -> Row | Fault:

@@ -1,14 +1,13 @@
 """Writes the generator's table of AWS's limits from botocore's service models.
 
-Run `python -m operations.compliance.aws_table` after an update of botocore. The members are those that the table has: to
-add one, add its line with `{}` and run this.
+Run `python -m operations.compliance.aws_table` after an update of botocore. The members are those that the table has:
+to add one, add its line with `{}` and run this.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -48,4 +47,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -63,8 +63,6 @@ class Estate:
     stacks: tuple[Stack, ...]
     resources: tuple[Resource, ...]
     retention: str = "brief"
-    quotas: Mapping[str, int] = field(default_factory=dict)
-    """What AWS has raised, by the quota's id."""
 
     @cached_property
     def _by_type(self) -> dict[str, list[Resource]]:

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from generator.diagnostics import FleetError
 from operations.demo.measure import Measurement, exposed_private_keys, measure
 from operations.demo.report import Report
 from operations.identities.create import create_missing
@@ -101,7 +102,12 @@ def run_demo(
             deployment.destroy(local, say=say)
             left = _resources(local)
         with clock.step("down", "the local AWS"):
-            lifecycle.stop(local)
+            _take_down(folder)
+    except FleetError as fault:
+        # Its logs are kept elsewhere when it goes.
+        if fault.hint:
+            fault.hint = fault.hint.replace(str(folder / "local" / "logs"), str(folder / "logs"))
+        raise
     finally:
         _take_down(folder)
     return _report(
@@ -123,13 +129,16 @@ def _make_room(folder: Path) -> None:
     for name in ("truth.jsonl", "report.json"):
         (folder / name).unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
+    # Keys, logs and states of the demo are nothing for other users of the machine.
+    folder.chmod(0o700)
+    (folder / "logs").mkdir()
 
 
 def _take_down(folder: Path) -> None:
-    """Stop the demo's local AWS where one is left, and keep its logs for whoever looks for the fault."""
+    """Stop the demo's local AWS where one is left, and keep its logs: verdicts and faults name them."""
     if not (folder / "local" / FACTS).exists():
         return
-    local: LocalAws = load(folder / "local")
+    local: LocalAws = load(folder / "local", is_to_stop=True)
     with suppress(OSError):
         shutil.copytree(local.logs, folder / "logs", dirs_exist_ok=True)
     lifecycle.stop(local)

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from generator.diagnostics import RequestError
+from lib.identities import lock_new
 from lib.specs import FacilitySpec
 from operations.identities.keystore import KeyStore
 from operations.identities.requests import (
@@ -96,6 +97,8 @@ def create_missing(
                     on_progress(done, len(wanted))
 
             add_requests(path, requests, added(), before=writer.sync)
+    if facility.registration == "terraform":
+        lock_new(path, names)
     return Created(
         facility=facility.id,
         things=len(names),

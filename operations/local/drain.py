@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +13,11 @@ from operations.local import event_source_process, rules_engine
 from operations.local.aws import LocalAws, load
 from operations.local.overrides import REPUBLISH_TOPIC
 from operations.local.statistics import read_statistics, require_running
+from operations.patience import Patience
 
-DRAIN_SECONDS = 300.0
+STILL_SECONDS = 120.0
+"""How long nothing may move before it is given up: the function alone may take a minute for a batch."""
+
 LOOK_SECONDS = 0.1
 
 
@@ -31,29 +35,54 @@ class Drained:
     invocations: int
 
 
-def wait_until_drained(local: LocalAws, *, seconds: float = DRAIN_SECONDS) -> Drained:
-    """Returns when all that was published before the call is done with; a fault where that takes too long.
+def wait_until_drained(local: LocalAws, *, seconds: float = STILL_SECONDS) -> Drained:
+    """Wait until all that was published before the call is done with, for as long as anything moves.
 
     A probe goes the way of the messages through the rules engine, behind them. Then the event source must once have
     found the stream at its end, looking after the probe came through, with every batch done.
+
+    Args:
+        local: Where rules engine and event source run.
+        seconds: How long nothing may move.
+
+    Returns:
+        What the two have done so far.
+
+    Raises:
+        EnvironmentFault: One of them has ended, or nothing has moved for too long.
     """
-    deadline = time.monotonic() + seconds
+    patience = Patience(seconds)
     local = load(local.folder)
     nonce = str(uuid.uuid4())
     local.client("iot-data").publish(topic=f"{REPUBLISH_TOPIC}/{rules_engine.PROBE}", qos=1, payload=nonce.encode())
+    passed_at: float | None = None
     while True:
         engine = _statistics(local, rules_engine.NAME, rules_engine.STATISTICS)
-        if engine.get("probe") == nonce and not engine["outstanding"]:
-            break
-        _pause(deadline, f"the rules engine still has {engine.get('outstanding', 'all')} messages to hand on", local)
-    passed_at = time.time()
-    while True:
         source = _statistics(local, event_source_process.NAME, event_source_process.STATISTICS)
-        if source.get("idle_at", 0.0) > passed_at:
-            break
-        _pause(deadline, f"the event source has not reached the stream's end{_last_error(source)}", local)
-    totals = source["totals"]
-    return Drained(put=engine["put"], errors=engine["errors"], **totals)
+        if passed_at is None and engine.get("probe") == nonce and not engine["outstanding"]:
+            # What the source says now may be older: only what it says of a look after this moment counts.
+            passed_at = time.time()
+        elif passed_at is not None and source.get("idle_at", 0.0) > passed_at:
+            return Drained(put=engine["put"], errors=engine["errors"], **source["totals"])
+        if patience.is_over(_moved(engine, source)):
+            what = (
+                f"the rules engine still has {engine.get('outstanding', 'all')} messages to hand on"
+                if passed_at is None
+                else f"the event source has not reached the stream's end{_last_error(source)}"
+            )
+            raise EnvironmentFault(
+                f"in the local AWS nothing has moved for {seconds:.0f} seconds: {what}", hint=f"look into {local.logs}"
+            )
+        time.sleep(LOOK_SECONDS)
+
+
+def _moved(engine: Mapping[str, Any], source: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What changes while messages get on. Repetitions and failures do not: they can go on for ever."""
+    totals = source.get("totals", {})
+    return (
+        *(engine.get(name) for name in ("received", "put", "errors", "outstanding", "probe")),
+        *(totals.get(name) for name in ("read", "done", "discarded")),
+    )
 
 
 def _statistics(local: LocalAws, name: str, file: str) -> dict[str, Any]:
@@ -61,11 +90,5 @@ def _statistics(local: LocalAws, name: str, file: str) -> dict[str, Any]:
     return read_statistics(local.folder / file)
 
 
-def _pause(deadline: float, what: str, local: LocalAws) -> None:
-    if time.monotonic() > deadline:
-        raise EnvironmentFault(f"the local AWS did not drain in time: {what}", hint=f"look into {local.logs}")
-    time.sleep(LOOK_SECONDS)
-
-
-def _last_error(source: dict[str, Any]) -> str:
+def _last_error(source: Mapping[str, Any]) -> str:
     return f" (last error: {source['last_error']})" if source.get("last_error") else ""

@@ -124,16 +124,22 @@ def await_emulator(local: LocalAws, child: ChildProcess, *, seconds: float = REA
             break
         if mqtt not in {"starting", None}:
             raise EnvironmentFault(
-                f"the emulator could not listen for MQTT on port {local.mqtt_port}",
+                f"the emulator could not listen for MQTT on port {local.mqtt_port}{_last_words(log)}",
                 hint="choose another with --mqtt-port, or leave it out to take a free one",
             )
         if time.monotonic() > deadline:
             raise EnvironmentFault(
-                f"the emulator did not answer at {local.url} within {seconds:.0f} seconds",
-                hint="the machine may be overloaded; try again, and look at its log with `fleet local status`",
+                f"the emulator did not answer at {local.url} within {seconds:.0f} seconds{_last_words(log)}",
+                hint="the machine may be overloaded; try again",
             )
         time.sleep(0.1)
     local.mqtt_authority.write_bytes(local.fetch("/_ministack/iot/ca.pem"))
+
+
+def _last_words(log: Path) -> str:
+    """What it last logged: the log goes with the folder when a start fails."""
+    said = last_lines(log, 1)
+    return f"; it last said: {said[0]}" if said else ""
 
 
 def _mqtt_state(local: LocalAws) -> str | None:

@@ -48,7 +48,7 @@ def keep_to_loopback() -> None:
         loopback = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}.get(self.family)
         bind(self, (loopback, *address[1:]) if loopback else address)
 
-    socket.socket.bind = bind_to_loopback  # type: ignore[method-assign]
+    socket.socket.bind = bind_to_loopback  # type: ignore[method-assign,assignment]
 
 
 def require_certificates(iot: Any) -> None:
@@ -119,4 +119,5 @@ def main() -> None:
     config.certfile = arguments.certificate
     config.keyfile = arguments.key
     config.keep_alive_timeout = KEEP_ALIVE_S
-    asyncio.run(serve(Guard(app, secret=os.environ["AWS_SECRET_ACCESS_KEY"], secret_of=secret_of), config))
+    guarded: Any = Guard(app, secret=os.environ["AWS_SECRET_ACCESS_KEY"], secret_of=secret_of)
+    asyncio.run(serve(guarded, config))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from generator.completion import complete_facility
 from generator.diagnostics import EnvironmentFault, FleetError, RequestError, visible
@@ -145,7 +146,8 @@ def onboard(
         else:
             started = performing.start(project, asked(target.policy_on or policy_on), target, journal)
             run, already, pairing = started.run, started.already, started.pairing
-            click.echo("\n".join(pairing_text(pairing)), err=True)
+            for line in pairing_text(pairing):
+                click.echo(line, err=True)
         with Display("onboarding", ceiling=performing.ceiling_of(journal, run, target.quotas)) as display:
             outcome = performing.perform(
                 project,
@@ -207,9 +209,11 @@ def _asks_to_stop(display: Display) -> bool:
 
 def _issuer(path: Path) -> x509.Certificate:
     try:
-        return x509.load_pem_x509_certificate(path.read_bytes())
-    except (OSError, ValueError):
-        raise EnvironmentFault(f"{path} is no certificate in PEM", hint="--issuer takes an authority's") from None
+        data = path.read_bytes()
+        load = x509.load_pem_x509_certificate if b"-----BEGIN" in data else x509.load_der_x509_certificate
+        return load(data)
+    except (OSError, ValueError, UnsupportedAlgorithm):
+        raise EnvironmentFault(f"{path} is no certificate", hint="--issuer takes an authority's") from None
 
 
 def _forecast_text(told: Forecast) -> str:

@@ -119,6 +119,8 @@ class Matching:
         self._by_order = by_order
         self._ignored = frozenset(map(normalised, ignored))
         self._unknown: dict[str, None] = {}
+        self._nobody: str | None = None
+        """The last value that was no planned thing's: makers give many chips one common name."""
         self._db = sqlite3.connect("", isolation_level=None)
         self._db.execute("PRAGMA cache_size = -16384")
         self._db.executescript(_SCHEMA)
@@ -306,7 +308,7 @@ class Matching:
 
     def _things_of(self, value: str) -> list[_Thing]:
         """The planned things that a value may be the name, with or without suffix, or the serial of."""
-        if len(value) > _LONGEST + 32:
+        if value == self._nobody or len(value) > _LONGEST + 32:
             return []
         key = canonical(value)[1]
         bare = key.removesuffix(canonical(self._suffix)[1])
@@ -318,12 +320,15 @@ class Matching:
             _Thing(position=at, name=name, serial=serial, device_type=kind, row=row, has_serial=known == _SERIAL)
             for at, name, serial, kind, row, known in self._db.execute(query, (key, bare))
         ]
+        if not things:
+            self._nobody = value
         suffix = f"-{self._suffix}"
-        return [
-            thing
-            for thing in things
-            if any(is_same(value, one) for one in (thing.name, thing.name.removesuffix(suffix), thing.serial))
-        ]
+        found = []
+        for thing in things:
+            spellings = (thing.name.removesuffix(suffix), thing.name, thing.serial)
+            if value in spellings or any(is_same(value, one) for one in spellings):
+                found.append(thing)
+        return found
 
     def _take(self, row: Row, thing: _Thing, how: str, *, already: bool = False) -> None:
         self._insert(row, thing.position, how=how, already=already, former=thing.row)
@@ -339,7 +344,10 @@ class Matching:
                 may_of[device_type] = self._by_order or self._are_alike(device_type)
             if not may_of[device_type]:
                 self._refuse(
-                    number, place, "says of no planned thing that it is that", "add its name or serial to the list"
+                    number,
+                    place,
+                    "names no planned thing, and other rows do",
+                    "add its name or serial to the list; --by-order gives such rows the next free things",
                 )
                 continue
             found = self._db.execute(
@@ -373,8 +381,8 @@ class Matching:
         headings = ", ".join(map(repr, self._unknown))
         unknown = f"; these are not known: {visible(headings)}" if headings else ""
         raise RequestError(
-            f"no row of the list says which planned thing it is, and things are told apart (as {found[0]}, serial "
-            f"{found[1]}): to pair them in the list's order would be a guess",
+            "no row of the list names a planned thing, and the things have names or serials of their own (as "
+            f"{found[0]}, serial {found[1]}): to pair them in the list's order would be a guess",
             hint=f"give names or serials under the headings `name` or `serial`{unknown}; where the order is right all "
             "the same: --by-order",
         )

@@ -90,6 +90,8 @@ class Forecast:
 
 
 _TOLD = 5
+_LONGEST = 400
+"""Characters of a reason: what a list says may be as long as its records."""
 
 
 def match(
@@ -182,7 +184,7 @@ def forecast(
     seconds, slowest = least_seconds(calls, quotas.rates())
     first = []
     for fault in matching.faults():
-        first.append(f"row {fault.number} ({fault.place}): {fault.reason}; {fault.remedy}")
+        first.append(f"row {fault.number} ({fault.place}): {fault.reason[:_LONGEST]}; {fault.remedy}")
         if len(first) == _TOLD:
             break
     pairing = _pairing(matching)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from generator.diagnostics import EnvironmentFault
+from operations.patience import Patience
 from operations.simulator.credentials import Broker, tls_context
 from operations.simulator.device import Device
 from operations.simulator.schedule import Message, ThingSchedule
@@ -125,14 +126,14 @@ def _connect_all(devices: Mapping[str, Device], broker: Broker) -> None:
 
 
 def _wait_answers(devices: Mapping[str, Device]) -> None:
-    deadline = time.monotonic() + _ANSWER_TIMEOUT_S
+    patience = Patience(_ANSWER_TIMEOUT_S)
     while True:
         outstanding = sum(device.outstanding() for device in devices.values())
         if not outstanding:
             return
-        if time.monotonic() > deadline:
+        if patience.is_over(outstanding):
             raise EnvironmentFault(
-                f"the broker did not answer {outstanding} publishes within {_ANSWER_TIMEOUT_S:.0f} s",
+                f"{outstanding} publishes are open, and the broker has answered none for {_ANSWER_TIMEOUT_S:.0f} s",
                 hint="lower --rate, and see the broker's log",
             )
         time.sleep(0.05)

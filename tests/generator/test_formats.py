@@ -35,6 +35,7 @@ DIAGNOSTICS = st.lists(
         hint=st.text(),
         rule=st.sampled_from(sorted(catalogue())),
         related=st.lists(PLACES, max_size=2).map(tuple),
+        is_warning=st.booleans(),
     ),
     max_size=4,
 )
@@ -56,12 +57,19 @@ def told(stderr: str) -> list[tuple[str, int, int, str, str]]:
 def test_every_format_tells_the_same_faults(case: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """JSON, SARIF and workflow commands hold, in order, what the text holds; exit codes are the same."""
     expected = told((case / "stderr.txt").read_text("utf-8"))
-    code = 3 if expected else 0
+    is_valid = all(message.startswith("warning: ") for *_, message, _ in expected)
+    code = 0 if is_valid else 3
     as_json = answers(case, monkeypatch, "--format", "json")
     body = json.loads(as_json.stdout)
-    assert (code, "", not expected) == (as_json.exit_code, as_json.stderr, body["valid"])
+    assert (code, "", is_valid) == (as_json.exit_code, as_json.stderr, body["valid"])
     assert expected == [
-        (item["file"], item["line"], item["column"], visible(item["message"]), visible(item["hint"]))
+        (
+            item["file"],
+            item["line"],
+            item["column"],
+            "warning: " * (item["severity"] == "warning") + visible(item["message"]),
+            visible(item["hint"]),
+        )
         for item in body["diagnostics"]
     ]
     assert {item["rule"] for item in body["diagnostics"]} <= set(catalogue())
@@ -76,9 +84,9 @@ def test_every_format_tells_the_same_faults(case: Path, monkeypatch: pytest.Monk
     )
 
     as_github = answers(case, monkeypatch, "--format", "github")
-    commands = [line for line in as_github.stdout.splitlines() if line.startswith("::error ")]
+    commands = [line for line in as_github.stdout.splitlines() if line.startswith(("::error ", "::warning "))]
     assert (code, len(expected)) == (as_github.exit_code, len(commands))
-    assert bool(expected) == (commands == as_github.stdout.splitlines())
+    assert is_valid == (commands != as_github.stdout.splitlines())
 
 
 @given(DIAGNOSTICS)
@@ -95,7 +103,7 @@ def test_sarif_has_the_shape_that_its_schema_asks_for(diagnostics: list[Diagnost
     assert len(diagnostics) == len(run["results"])
     for diagnostic, result in zip(diagnostics, run["results"], strict=True):
         assert driver["rules"][result["ruleIndex"]]["id"] == result["ruleId"] == diagnostic.rule
-        assert "error" == result["level"]
+        assert ("warning" if diagnostic.is_warning else "error") == result["level"]
         assert result["message"]["text"].startswith(visible(diagnostic.message))
         places = [*result["locations"], *result.get("relatedLocations", ())]
         for place, location in zip(places, (diagnostic.location, *diagnostic.related), strict=True):
@@ -111,7 +119,7 @@ def test_sarif_has_the_shape_that_its_schema_asks_for(diagnostics: list[Diagnost
 def test_json_gives_back_every_fault(diagnostics: list[Diagnostic]) -> None:
     """What a program reads from it is the very diagnostics."""
     body = json.loads(to_json(diagnostics))
-    assert (1, not diagnostics) == (body["format"], body["valid"])
+    assert (1, all(each.is_warning for each in diagnostics)) == (body["format"], body["valid"])
     assert diagnostics == [
         Diagnostic(
             location=SourceLocation(file=item["file"], line=item["line"], column=item["column"]),
@@ -119,6 +127,7 @@ def test_json_gives_back_every_fault(diagnostics: list[Diagnostic]) -> None:
             hint=item["hint"],
             rule=item["rule"],
             related=tuple(SourceLocation(**place) for place in item["related"]),
+            is_warning=item["severity"] == "warning",
         )
         for item in body["diagnostics"]
     ]
@@ -136,7 +145,9 @@ def test_workflow_commands_are_read_back_by_the_runners_rules(diagnostics: list[
     lines = to_github(diagnostics).split("\n")
     assert len(diagnostics) == len(lines)
     for diagnostic, line in zip(diagnostics, lines, strict=True):
-        properties, message = line.removeprefix("::error ").split("::", 1)
+        command = "::warning " if diagnostic.is_warning else "::error "
+        assert line.startswith(command)
+        properties, message = line.removeprefix(command).split("::", 1)
         found = {key: unescaped(value) for key, value in (item.split("=", 1) for item in properties.split(","))}
         place = diagnostic.location
         expected = {"file": place.file, "line": str(place.line), "col": str(place.column), "title": diagnostic.rule}

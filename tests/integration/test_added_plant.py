@@ -6,6 +6,7 @@ is gone, is the proof that the others' stacks were not touched.
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ def added(plant: Plant, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ad
     """Adds the plant to the manifest, generates it, makes its keys, applies its stack alone; plans every stack."""
     local, manifest = plant.local, plant.root / "fleet.yaml"
     former, files = manifest.read_text(), stack_files(plant)
-    environment = local.environment(plant.environment)
+    environment = {**plant.environment, **local.environment(plant.environment)}
     terraform = deployment.local_terraform(local, plant.environment)
     stack = local.output / "stacks" / STACK
     manifest.write_text(former.rstrip() + "\n" + MANIFEST)
@@ -98,6 +99,21 @@ def test_the_added_plant_is_applied(plant: Plant, added: Added) -> None:
     assert sorted([STACK, *OTHERS]) == sorted(added.shown)
 
 
+def test_a_new_try_makes_nothing_again(plant: Plant, added: Added) -> None:
+    """What was read back too early is kept: each certificate was made once, nothing destroyed, none is left over."""
+    said = added.terraform.log(plant.local.output / "stacks" / STACK).read_text()
+    assert f"{STACK}: apply again in" in said
+    assert 3 == len(re.findall(r"^aws_iot_certificate\..*: Creation complete", said, re.MULTILINE))
+    assert 6 == len(re.findall(r"^aws_iot_(?:thing_principal|policy)_attachment\..*: Creating", said, re.MULTILINE))
+    assert "Destroying" not in said
+    iot = plant.local.client("iot")
+    made = [each["certificateArn"] for each in iot.list_certificates(pageSize=250)["certificates"]]
+    things = [iot.list_principal_things(principal=arn)["things"] for arn in made]
+    assert all(len(each) == 1 for each in things)
+    # The rules engine has one too.
+    assert 10 + 1 == len(made) == len({each[0] for each in things})
+
+
 def test_the_others_files_are_as_they_were(plant: Plant, added: Added) -> None:
     """Not a byte of another stack differs."""
     now = stack_files(plant)
@@ -115,7 +131,7 @@ def test_no_stack_would_change_but_for_the_documented_drift(added: Added) -> Non
 
 @pytest.mark.parametrize("name", [STACK, *OTHERS])
 def test_state_and_plan_hold_no_secret(added: Added, name: str) -> None:
-    """No key, no filled secret attribute, no value of the environment that Terraform and synthesis ran in."""
+    """No key, no filled secret attribute, no value of the environment that the commands ran in."""
     looked_for = secret_values(added.environment)
     assert {PASSPHRASE, *CANARIES.values()} <= set(looked_for.values())
     for text in (added.shown[name].state, added.shown[name].plan):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -83,6 +84,38 @@ def test_one_facility_is_synthesised_into_a_folder_that_is_not_there_yet(
     assert done.stderr.startswith("note: sg-01: 70 of 70 things have no CSR yet")
     synthesised = sorted(path.name for path in (outdir / "stacks").iterdir())
     assert synthesised == ["endpoint-tst", "facility-sg-01-tst", "tap-tst"]
+
+
+@pytest.mark.cdktf
+def test_a_certificate_is_made_of_the_csr_that_it_was_made_of(tmp_path: Path, csr: Callable[[str], str]) -> None:
+    """Line ends change nothing in a stack; the first synthesis locks each CSR, and another one stops the next."""
+    file = tmp_path / "identities" / "tst" / "sg-01.csrs.jsonl"
+    file.parent.mkdir(parents=True)
+    csrs = {f"sg-01-press-monitor-000{number}-tst": csr("x") for number in (1, 2)}
+
+    def synthesised(csrs: dict[str, str]) -> tuple[int, str, bytes]:
+        file.write_text("".join(json.dumps({"thing": name, "csr": text}) + "\n" for name, text in csrs.items()))
+        done = _app(
+            ENVIRONMENT_SUFFIX="tst",
+            FLEET_FACILITIES="sg-01",
+            FLEET_IDENTITIES=str(tmp_path / "identities"),
+            FLEET_OUTDIR=str(tmp_path / "out"),
+        )
+        stack = tmp_path / "out" / "stacks" / "facility-sg-01-tst" / "cdk.tf.json"
+        return done.returncode, done.stderr, stack.read_bytes()
+
+    code, _, first = synthesised(csrs)
+    assert (0, 2) == (code, len(file.with_name("sg-01.lock.jsonl").read_text().splitlines()))
+    assert (0, first) == synthesised({name: text.replace("\n", "\r\n") for name, text in csrs.items()})[::2]
+    name = "sg-01-press-monitor-0002-tst"
+    for other, told in (
+        ({**csrs, name: csr("x")}, "a CSR of another key"),
+        ({**csrs, name: ""}, "no PEM"),
+        ({}, "no CSR"),
+    ):
+        code, stderr, stack = synthesised(other)
+        assert (7, first, True) == (code, stack, told in stderr)
+    assert "fleet generate --allow breaks-identity" in stderr
 
 
 def test_the_project_is_that_of_the_current_folder(tmp_path: Path) -> None:

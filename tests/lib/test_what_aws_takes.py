@@ -15,9 +15,10 @@ import pytest
 from lib import facilities, settings
 from lib.facilities.fleet import FLEET
 from operations.compliance.api.holding import figures, hold
-from operations.compliance.checks import api, service_rules
+from operations.compliance.checks import CHECKS, api, service_rules
 from operations.compliance.estate import Estate
 from operations.compliance.mutations import break_constraints
+from operations.compliance.mutations.edits import any_statement, edited, in_statement, put
 from operations.compliance.mutations.on_api import MUTATIONS
 from operations.compliance.planning import plan_estate
 
@@ -117,3 +118,27 @@ def test_each_constraint_and_rule_is_broken_and_caught(estate: Estate) -> None:
         if mutation.check not in of_things:
             broken = mutation.apply(estate)
             assert any(not each.has_passed for each in checks[mutation.check].run(broken)), mutation.name
+
+
+def test_faults_that_no_plan_shows_are_found_when_put_back(estate: Estate) -> None:
+    """Those that kept these stacks from being applied to an account: CreateTrail, CreateRole and the two of AWS IoT.
+
+    A source in the trust of the trail's role, tag keys that differ in case alone, and a plant's name in its own script
+    as a description.
+    """
+    source = {"StringEquals": {"aws:SourceAccount": ACCOUNT_ID}, "ArnLike": {"aws:SourceArn": "arn:aws:cloudtrail:*"}}
+    put_back = {
+        "trust-bound": in_statement(
+            "aws_iam_role", put("Condition", source), where=any_statement, id_="role-trail-logs"
+        ),
+        "tag-keys-apart": edited("aws_iam_role", put("tags_all.Environment", "prod")),
+        "api-takes-it": edited("aws_iot_thing_group", put("properties.0.description", "Werk Köln")),
+    }
+    checks = {check.id: check for check in CHECKS}
+    for check, apply in put_back.items():
+        assert [] == [each for each in checks[check].run(estate) if not each.has_passed]
+        assert [] != [each for each in checks[check].run(apply(estate)) if not each.has_passed], check
+    types = edited("aws_iot_thing_type", put("properties.0.description", "プレス"))(estate)
+    (found,) = (each for each in checks["api-takes-it"].run(types) if not each.has_passed)
+    assert "properties[0].description" == found.attribute
+    assert "iot.CreateThingType:thingTypeProperties.thingTypeDescription" in found.problem

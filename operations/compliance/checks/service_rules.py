@@ -302,6 +302,7 @@ def _lifecycles(estate: Estate) -> Iterator[Observation]:
 
 
 def _quotas(estate: Estate) -> Iterator[Observation]:
+    """Where AWS has raised a quota, `skips.json` says so."""
     alarms = estate.of("aws_cloudwatch_metric_alarm")
     counted = {
         "metrics_insights_alarms": sum(map(is_insights, alarms)),
@@ -312,9 +313,9 @@ def _quotas(estate: Estate) -> Iterator[Observation]:
         "metric_filters": _most(estate, "aws_cloudwatch_log_metric_filter", "log_group_name"),
     }
     for quota in QUOTAS:
-        number, most = counted[quota.id], estate.quotas.get(quota.id, quota.most)
-        excess = f"are {number:,} {quota.what}; an account has {most:,} ({quota.page})"
-        yield saw(estate.platform, quota.id, unless(number <= most, excess))
+        number = counted[quota.id]
+        excess = f"{number:,} {quota.what} are too many: an account has {quota.most:,} ({quota.page})"
+        yield saw(f"account.{quota.id}", f"{number:,} of {quota.most:,}", unless(number <= quota.most, excess))
 
 
 def _most(estate: Estate, type_: str, of: str) -> int:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from operations.onboarding.lists.record import Record, RefusedError
-from operations.onboarding.lists.secrets import holds_private_key, is_public_key
-from operations.onboarding.lists.spelling import canonical
+from operations.onboarding.lists.secrets import is_public_key
+from operations.onboarding.lists.spelling import is_same
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,8 @@ _WEAK = ("mac", "uuid", "imei", "id")
 MATERIAL = ("certificate", "chain", "request")
 IDENTITIES = (*_STRONG, *_WEAK, "label")
 
-_PARTS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+|[^\W\d_a-zA-Z]+")
+_HUMP = re.compile(r"(?<=[^\W\d_A-Z])(?=[A-Z])")
+_PARTS = re.compile(r"[^\W\d_]+")
 _MARKS = re.compile(r"serial|serien|seriennum|uuid|guid|imei|thing|ident|hostname|clientid|deviceid|nodeid|chipid")
 _WORDS = {
     "sn",
@@ -88,7 +89,20 @@ _WORDS = {
     "série",
     "serie",
 }
-_OBJECTS = {"device", "unit", "machine", "asset", "equipment", "module", "board", "node", "client", "chip", "gerät"}
+_OBJECTS = {
+    "device",
+    "unit",
+    "machine",
+    "asset",
+    "equipment",
+    "module",
+    "board",
+    "node",
+    "client",
+    "chip",
+    "gerät",
+    "geräte",
+}
 _NUMBERS = {"name", "no", "nr", "num", "number", "nummer", "code", "tag", "label", "key"}
 
 
@@ -116,11 +130,12 @@ def looks_like_identity(heading: str) -> bool:
     if meaning_of(heading) is not None:
         return False
     bare = normalised(heading)
-    words = {word.casefold() for word in _PARTS.findall(unicodedata.normalize("NFKC", heading))} | {bare}
+    text = _HUMP.sub(" ", unicodedata.normalize("NFKC", heading))
+    words = {word.casefold() for word in _PARTS.findall(text)} | {bare}
     if _MARKS.search(bare) or words & _WORDS or (words & _OBJECTS and words & _NUMBERS):
         return True
     known = [spelling for spelling, kind in _KINDS.items() if kind in IDENTITIES and len(spelling) > 3]
-    return bool(difflib.get_close_matches(bare, known, n=1, cutoff=0.85))
+    return bool(difflib.get_close_matches(bare, known, n=1, cutoff=0.8))
 
 
 def has_material(headings: Iterable[str]) -> bool:
@@ -143,12 +158,10 @@ def record_of(
             continue
         meaning = meaning_of(heading)
         if meaning is None:
-            if holds_private_key(value.encode()):
-                raise private_key_refusal()
             unknown.append((heading, value))
             continue
         kind = meaning.kind
-        if (kind == "private_key" and not is_public_key(value)) or holds_private_key(value.encode()):
+        if kind == "private_key" and not is_public_key(value):
             raise private_key_refusal()
         if kind == "other":
             unknown.append((heading, value))
@@ -197,4 +210,4 @@ def private_key_refusal() -> RefusedError:
 def _agree(kind: str, one: str, other: str) -> bool:
     if kind in (*MATERIAL, "common_name", "device_type"):
         return "".join(one.split()) == "".join(other.split())
-    return canonical(one) == canonical(other)
+    return is_same(one, other)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from operations.onboarding.lists.record import RECORD_LIMIT
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _QUOTE = b'"'
-_PEM_LINE = re.compile(rb"\s*(?:[A-Za-z0-9+/]{1,76}={0,2}|-----END [A-Z ]+-----[\",;|\t]*)\s*")
+_PEM_LINE = re.compile(rb"\s*(?:[A-Za-z0-9+/]{1,76}={0,2}|-----END [A-Z ]+-----.*)\s*", re.DOTALL)
 _QUOTED_BLOCK = b'"-----BEGIN'
 
 
@@ -41,12 +41,16 @@ def read_lines(path: Path) -> Iterator[Piece]:
                 yield Piece(line=number, raw=line)
 
 
-def read_quoted(path: Path) -> Iterator[Piece]:
+def read_quoted(path: Path, is_record: Callable[[bytes], bool] = lambda raw: True) -> Iterator[Piece]:
     """Each record of a CSV file, whose quoted fields may hold line breaks (RFC 4180).
 
     A quote that is never closed would swallow all that follows. A PEM block that opens within an open quote tells that
     the record before it is broken; it ends there, and the next one begins. Where no such block comes, the line with the
-    quote is the broken record, and the lines after it are read again.
+    quote is the broken record, and the lines after it are read again; so too where several lines make no record.
+
+    Args:
+        path: The file.
+        is_record: Whether the bytes of several lines are a record.
     """
     waiting: deque[Piece] = deque()
     pieces = read_lines(path)
@@ -81,7 +85,13 @@ def read_quoted(path: Path) -> Iterator[Piece]:
             waiting.extendleft(reversed(again))
             held, size, is_open = [], 0, False
         elif not is_open:
-            yield Piece(line=held[0].line, raw=b"".join(each.raw for each in held))
+            raw = b"".join(each.raw for each in held)
+            if len(held) > 1 and not is_record(raw):
+                broken, again = _parted(held)
+                yield _broken(broken, "is no record, or a quote in it is not closed")
+                waiting.extendleft(reversed(again))
+            else:
+                yield Piece(line=held[0].line, raw=raw)
             held, size = [], 0
 
 
@@ -90,6 +100,9 @@ def _parted(held: list[Piece]) -> tuple[list[Piece], list[Piece]]:
     end = 1
     while end < len(held) and _PEM_LINE.fullmatch(held[end].raw):
         end += 1
+        if held[end - 1].raw.lstrip().startswith(b"-----END"):
+            end += end < len(held) and held[end].raw.lstrip().startswith(_QUOTE)
+            break
     return held[:end], held[end:]
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from operations.onboarding.lists.headings import MATERIAL, WITHIN, meaning_of, private_key_refusal, record_of
 from operations.onboarding.lists.record import RECORD_LIMIT, Fault, Record, RefusedError
+from operations.onboarding.lists.secrets import holds_private_key
 
 _CHUNK = 65_536
 _ELEMENT_LIMIT = 8 * RECORD_LIMIT
@@ -52,7 +53,12 @@ def parse_object(raw: bytes, remedy: str) -> Pairs:
 
 def record_of_object(found: Pairs, *, number: int, place: str, raw: bytes) -> Record:
     """The record that an object makes. Raises RefusedError."""
-    return record_of(_values(found, "", 1), number=number, place=place, raw=raw)
+    values = list(_values(found, "", 1))
+    # What is escaped does not stand in the bytes that are searched for keys.
+    is_escaped = b"\\u" in raw or rb"\/" in raw
+    if is_escaped and any(holds_private_key(value.encode()) for _, value in values):
+        raise private_key_refusal()
+    return record_of(values, number=number, place=place, raw=raw)
 
 
 def _values(found: Pairs, prefix: str, depth: int) -> Iterator[tuple[str, str]]:

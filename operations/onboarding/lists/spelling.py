@@ -12,8 +12,10 @@ from functools import lru_cache
 
 _WRAPPING = "\"'`=\ufeff\u200b\u200e\u200f"
 """Around a value: quotes, and what spreadsheets write to keep a number a text ('0012, ="0012")."""
-_SEPARATORS = re.compile(r"[\s_-]+")
+_TO_DASHES = str.maketrans(dict.fromkeys(" \t\r\n\v\f_", "-"))
 _HEX_SEPARATORS = re.compile(r"[\s_:.-]+")
+_HEX_PREFIXES = ("0x", "eui", "mac", "urn", "uuid")
+_HEX_SIGNS = "0123456789abcdef :_.-\t\u00a0{}()<>"
 _HEX_PREFIX = re.compile(r"(?:0x|eui48|eui64|mac|urn:uuid:|uuid:)[\s_:-]*")
 _HEX = re.compile(r"(?:[0-9a-f]{12}|[0-9a-f]{16}|[0-9a-f]{32})")
 """EUI-48 (a MAC), EUI-64, UUID: separators mean nothing in them."""
@@ -32,17 +34,26 @@ def canonical(text: str) -> tuple[str, str]:
     bare = hexadecimal(text)
     if bare is not None:
         return (bare, bare.lstrip("0") or "0") if bare.isdigit() else (bare, bare)
-    if _HEX_NUMBER.fullmatch(text):
+    if text.startswith("0x") and _HEX_NUMBER.fullmatch(text):
         text = text[2:]
-    elif _WHOLE.fullmatch(text):
+    elif text[:1].isdigit() and _WHOLE.fullmatch(text):
         text = text.partition(".")[0]
-    normal = _SEPARATORS.sub("-", text).strip("-")
+    normal = text if text.isalnum() else _dashed(text)
     loose = normal.replace("-", "")
     return (normal, loose.lstrip("0") or "0") if loose.isdigit() else (normal, loose)
 
 
+def _dashed(text: str) -> str:
+    text = text.translate(_TO_DASHES).strip("-")
+    while "--" in text:
+        text = text.replace("--", "-")
+    return text
+
+
 def is_same(one: str, other: str) -> bool:
     """Whether two spellings are of one identity. Where both have separators, they stand at the same places."""
+    if one == other:
+        return True
     (normal, loose), (other_normal, other_loose) = canonical(one), canonical(other)
     if loose != other_loose:
         return False
@@ -52,9 +63,11 @@ def is_same(one: str, other: str) -> bool:
 def hexadecimal(text: str) -> str | None:
     """The digits of a MAC, EUI-64 or UUID; None for what is none of them."""
     text = text.strip().casefold()
-    found = _HEX_PREFIX.match(text)
-    if found:
-        text = text[found.end() :]
+    if text.startswith(_HEX_PREFIXES):
+        found = _HEX_PREFIX.match(text)
+        text = text[found.end() :] if found else text
+    if text.strip(_HEX_SIGNS):
+        return None
     text = text.strip("{}()<>")
     if _SHORT_OCTETS.fullmatch(text):
         text = "".join(octet.zfill(2) for octet in re.split("[:-]", text))

@@ -70,7 +70,8 @@ def header_of(path: Path) -> bytes:
 
 def read_csv(path: Path, *, espressif: bool) -> Iterator[Record | Fault]:
     """The records of a CSV list. Raises EnvironmentFault where its header has no certificate and no CSR."""
-    pieces = read_quoted(path)
+    layout: list[tuple[str, int]] = []
+    pieces = read_quoted(path, lambda raw: not layout or _is_record(raw, *layout[0]))
     first = next(pieces, None)
     if first is not None and is_separator_line(first.raw):
         first = next(pieces, None)
@@ -78,6 +79,7 @@ def read_csv(path: Path, *, espressif: bool) -> Iterator[Record | Fault]:
     if header is None or (espressif and not is_espressif(header[1])):
         raise _no_header(path, first, espressif=espressif)
     delimiter, headings = header
+    layout.append((delimiter, len(headings)))
     number = 0
     for piece in pieces:
         if not piece.fault and not piece.raw.strip(b'" \t\r\n' + delimiter.encode()):
@@ -99,17 +101,30 @@ def _record(number: int, piece: Piece, delimiter: str, headings: list[str], *, i
     if piece.fault:
         raise RefusedError(piece.fault, _REMEDY)
     try:
-        fields = split(piece.raw.decode(), delimiter)
+        fields = _fields(piece.raw, delimiter, len(headings))
     except UnicodeDecodeError:
         raise RefusedError("is not UTF-8", _REMEDY) from None
     except csv.Error:
         raise RefusedError("is no CSV record: a quote is out of place", _REMEDY) from None
-    while len(fields) > len(headings) and not fields[-1]:
-        fields.pop()
     if len(fields) != len(headings):
         raise RefusedError(f"has {len(fields)} fields, the header has {len(headings)}", _REMEDY)
     values = zip(headings, fields, strict=True)
     return record_of(values, number=number, place=f"line {piece.line}", raw=piece.raw, is_named=is_named)
+
+
+def _fields(raw: bytes, delimiter: str, count: int) -> list[str]:
+    """The fields of a record, without empty ones after the last column."""
+    fields = split(raw.decode(), delimiter)
+    while len(fields) > count and not fields[-1]:
+        fields.pop()
+    return fields
+
+
+def _is_record(raw: bytes, delimiter: str, count: int) -> bool:
+    try:
+        return len(_fields(raw, delimiter, count)) == count
+    except (UnicodeDecodeError, csv.Error):
+        return False
 
 
 def _no_header(path: Path, first: Piece | None, *, espressif: bool) -> EnvironmentFault:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,16 +76,19 @@ def read_pem(path: Path) -> Iterator[Record | Fault]:
 def read_folder(path: Path) -> Iterator[Record | Fault]:
     """A file a device, by name: a certificate or a CSR, in PEM or DER.
 
-    The file's name without its endings is the thing's name; one that is a certificate's id names no thing. Where a
-    device has both, the certificate counts.
+    The file's name without its endings is the thing's name; one that is a certificate's id names no thing. A CSR
+    belongs to the certificate of the same name.
     """
     files = [each for each in sorted(path.iterdir()) if each.suffix.lower() in (*FOLDER_SUFFIXES, *_KEY_SUFFIXES)]
-    read = [(file, thing_of(file.name), *_content(file)) for file in files]
-    certified = {name for _, name, raw, fault in read if not fault and not _is_request(raw) and not _is_key_file(raw)}
+    names = Counter(thing_of(file.name) for file in files)
+    shared = [file for file in files if names[thing_of(file.name)] > 1]
+    certified = {thing_of(file.name) for file in shared if _has_certificate(file)}
+    requests = {thing_of(file.name): file for file in shared if _is_request(_content(file)[0])}
     number = 0
-    for file, name, raw, fault in read:
-        is_key = file.suffix.lower() in _KEY_SUFFIXES
-        is_request = _is_request(raw)
+    for file in files:
+        raw, fault = _content(file)
+        name = thing_of(file.name)
+        is_key, is_request = file.suffix.lower() in _KEY_SUFFIXES, _is_request(raw)
         if not fault and ((is_key and not holds_private_key(raw)) or (is_request and name in certified)):
             continue
         number += 1
@@ -96,13 +100,14 @@ def read_folder(path: Path) -> Iterator[Record | Fault]:
             yield Fault(number=number, place=place, reason=refused.reason, remedy=refused.remedy, raw=raw)
         else:
             is_named = _CERTIFICATE_ID.fullmatch(name.lower()) is None
+            beside = requests.get(name)
             yield Record(
                 number=number,
                 place=place,
                 raw=raw,
                 name=name if is_named else None,
                 certificate=None if is_request else raw,
-                request=raw if is_request else None,
+                request=raw if is_request else _content(beside)[0] if beside else None,
                 must_match=is_named,
             )
 
@@ -123,6 +128,8 @@ def passed_over(path: Path) -> int:
 def _content(file: Path) -> tuple[bytes, str]:
     """A file's bytes, and what is wrong with it already."""
     try:
+        if file.is_symlink():
+            return b"", "is a link, which may lead out of the folder"
         if not file.is_file() or file.stat().st_size > RECORD_LIMIT:
             return b"", "is no file of a certificate's or CSR's size"
         return file.read_bytes(), ""
@@ -135,8 +142,11 @@ def _is_request(raw: bytes) -> bool:
     return _REQUEST_LABEL in raw or _REQUEST_DER.match(raw) is not None
 
 
-def _is_key_file(raw: bytes) -> bool:
-    return b"-----BEGIN" in raw and b"CERTIFICATE-----" not in raw
+def _has_certificate(file: Path) -> bool:
+    raw, fault = _content(file)
+    if fault or _is_request(raw) or holds_private_key(raw):
+        return False
+    return b"CERTIFICATE-----" in raw or raw[:1] == b"\x30"
 
 
 def _continues(last: Record, raw: bytes) -> bool:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
+import signal
 import ssl
 import stat
+import threading
 import time
 import zipfile
 from collections.abc import Callable
@@ -26,6 +29,7 @@ from operations.local.deployment import start_services, stop_services
 from operations.local.drain import wait_until_drained
 from operations.local.processes import is_running, stop_children
 from operations.local.report import local_status
+from tests.operations.local import intruder
 
 pytestmark = pytest.mark.local_aws
 
@@ -171,6 +175,7 @@ def test_a_message_goes_from_a_device_through_rule_and_stream_to_the_function(st
     batches = [json.loads(message["Body"])["KinesisBatchInfo"] for message in messages]
     assert [batch["batchSize"] for batch in batches] == [1]
     refuse_kinesis_and_publish(local)
+    stand_still_and_go_on(local)
 
 
 def refuse_kinesis_and_publish(local: LocalAws) -> None:
@@ -184,6 +189,23 @@ def refuse_kinesis_and_publish(local: LocalAws) -> None:
     )
     assert base64.b64decode(document["base64OriginalPayload"]) == b"refused"
     assert document["failures"][0]["failedAction"] == "KinesisAction"
+
+
+def stand_still_and_go_on(local: LocalAws) -> None:
+    """While nothing moves, a drain ends with where to look; once it does again, it waits longer than that."""
+    source = load(local.folder).child("event-source")
+    assert source
+    os.kill(source.pid, signal.SIGSTOP)
+    data = json.dumps({"raw": base64.b64encode(b"late").decode()}).encode()
+    local.client("kinesis").put_record(StreamName="stream-t", Data=data, PartitionKey="p")
+    with pytest.raises(EnvironmentFault) as fault:
+        wait_until_drained(local, seconds=1.0)
+    assert fault.value.message.startswith("in the local AWS nothing has moved for 1 seconds: the event source has not")
+    assert Path((fault.value.hint or "").removeprefix("look into ")).is_dir()
+    waking = threading.Timer(2.0, os.kill, (source.pid, signal.SIGCONT))
+    waking.start()
+    assert wait_until_drained(local, seconds=20).done > 0
+    assert "late" in keys(local, "seen/")
 
 
 def test_the_event_source_goes_on_from_its_checkpoint(start: Start) -> None:
@@ -225,6 +247,17 @@ def test_private_keys_are_for_their_owner_alone(start: Start) -> None:
     local = start()
     held = [path for path in local.folder.rglob("*") if path.is_file() and b"PRIVATE KEY" in path.read_bytes()]
     assert [(path.name, stat.S_IMODE(path.stat().st_mode)) for path in held] == [("server.key", 0o600)]
+
+
+def test_nobody_comes_in_without_the_proof(start: Start, tmp_path: Path) -> None:
+    """Whoever runs the tests: no path, no key `test`, no client without a certificate or with one of its own making."""
+    local = start()
+    host = local.url.removeprefix("https://")
+    assert {"403"} == {intruder.status(host, method, path, {}) for method, path in intruder.PATHS}
+    with pytest.raises(ClientError, match="InvalidClientTokenId"):
+        local.client("sts", aws_access_key_id="test", aws_secret_access_key="test").get_caller_identity()
+    certificates = (None, intruder.self_signed(tmp_path))
+    assert ["", ""] == [intruder.mqtt_answer(local.mqtt_port, each) for each in certificates]
 
 
 def test_permissions_are_enforced(start: Start) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
 import random
@@ -11,11 +12,12 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import py7zr
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from generator.diagnostics import FleetError
+from generator.diagnostics import EnvironmentFault, FleetError, RequestError
 from operations.onboarding.lists.formats import open_source, read_records, write_again
 from operations.onboarding.lists.reading import read_rows
 from operations.onboarding.lists.record import Fault, Row
@@ -24,7 +26,6 @@ from operations.onboarding.planned import PlannedThing
 from tests.operations.onboarding.builders import (
     NOW,
     Signer,
-    der,
     make_certificate,
     make_request,
     new_key,
@@ -47,8 +48,6 @@ class Format:
     name: str
     entries: Callable[[], list[bytes]]
     join: Callable[[list[bytes]], bytes]
-    inner: Callable[[bytes], bytes] | None = None
-    """What is damaged inside an entry before it is encoded again; where there is none, the entry as written."""
 
 
 @cache
@@ -184,8 +183,8 @@ def check(path: Path, good: set[bytes], *, format_name: str, damaged_inputs: str
     try:
         matching.add_rows(found, held=lambda _: None)
         assert len(list(matching.pairs())) + len(list(matching.faults())) == len(found)
-    except FleetError as error:
-        assert error.hint
+    except RequestError:
+        pass  # a damaged key became a heading that looks like an identity: the list is refused
     finally:
         matching.close()
 
@@ -260,24 +259,44 @@ def test_a_damaged_file_of_a_folder_is_its_own_fault(tmp_path: Path) -> None:
             file.unlink()
 
 
-@pytest.mark.parametrize("part", ["outer", "inner"])
+@pytest.mark.parametrize("part", ["outer", "inner", "member"])
 def test_a_damaged_archive_is_refused_or_read(tmp_path: Path, part: str) -> None:
-    """Infineon's: a byte of the outer or the inner archive, or of a member; an EnvironmentFault or rows and faults."""
-    dice = random.Random(2)
+    """Infineon's: bytes of the outer or inner archive, or of members beside good ones."""
+    dice = random.Random(part)
     certificates = [text.encode() for text in materials()[0]]
-    members = {f"0A0A0A{n:02X}_E0E0.pem": text for n, text in enumerate(certificates[:4])}
-    whole = seven_zip(tmp_path / "good.7z", members).read_bytes()
+    good = {f"0A0A0A{n:02X}_E0E0.pem": text for n, text in enumerate(certificates[:3])}
     path = tmp_path / "list.7z"
-    good = {make.fingerprint for make in ()}
-    for number in range(SHARE):
+    whole = seven_zip(path, good).read_bytes()
+    wanted = {row.material.fingerprint for row in read_rows(open_source(path, format_name="auto"), now=NOW)}
+    inner = stored(good)
+    for _ in range(SHARE // (BROKEN if part == "member" else 4)):
         if part == "outer":
             path.write_bytes(damaged(whole, [whole], dice))
-        elif number % 8 == 0:
-            seven_zip(path, {**members, "0B0B0B0B_E0E0.pem": damaged(certificates[5], certificates[6:], dice)})
+        elif part == "inner":
+            path.write_bytes(stored({"1_E0E0_Certs.7z": damaged(inner, [inner], dice)}))
+        else:
+            broken = {
+                f"0B0B0B{n:02X}_E0E0.pem": damaged(certificates[5], certificates[6:], dice) for n in range(BROKEN)
+            }
+            path.write_bytes(stored({"1_E0E0_Certs.7z": stored({**good, **broken})}))
         try:
-            check(path, good, format_name="infineon", damaged_inputs=str(path))
-        except FleetError as error:
-            assert error.hint
+            check(path, wanted if part == "member" else set(), format_name="infineon", damaged_inputs=part)
+        except EnvironmentFault:
+            assert part != "member"
+
+
+def stored(members: dict[str, bytes]) -> bytes:
+    """An archive without compression, so that damage gets past it."""
+    packed = io.BytesIO()
+    with py7zr.SevenZipFile(packed, "w", filters=[{"id": py7zr.FILTER_COPY}]) as archive:
+        for name, data in members.items():
+            archive.writestr(data, name)
+    return packed.getvalue()
+
+
+@cache
+def entries_of(name: str) -> list[bytes]:
+    return next(form for form in FORMATS if form.name == name).entries()
 
 
 def test_any_file_is_a_list_or_refused(tmp_path: Path) -> None:
@@ -286,14 +305,14 @@ def test_any_file_is_a_list_or_refused(tmp_path: Path) -> None:
     path = tmp_path / "list"
     for _ in range(SHARE):
         form = dice.choice(FORMATS)
-        entries = form.entries()[:3]
+        entries = entries_of(form.name)[:3]
         path.write_bytes(damaged(form.join(entries), entries, dice))
         try:
             source = open_source(path, format_name="auto", signers=tmp_path / "signers")
             check(path, set(), format_name=source.format, damaged_inputs=repr(path.read_bytes()))
             write_again(source, tmp_path / "again", read_records(source))
-        except FleetError as error:
-            assert error.message
+        except FleetError:
+            continue
 
 
 def test_a_private_key_is_noticed_however_it_is_damaged_around(tmp_path: Path) -> None:

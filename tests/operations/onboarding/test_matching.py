@@ -1,12 +1,14 @@
-"""Rows are paired with planned things before any call: by name, by serial, else the next free thing."""
+"""Rows are paired with planned things before any call, by what they say; order pairs only where that is no guess."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from generator.diagnostics import RequestError
 from operations.onboarding.lists.record import Fault, Material, Row
 from operations.onboarding.matching import Held, Matching
 from operations.onboarding.planned import PlannedThing
@@ -143,3 +145,134 @@ def test_a_thing_with_a_certificate_is_not_given_another() -> None:
     pairs, faults = matched([row(1, name="sg-01-press-0001", must_match=True), row(2)], taken=taken, by_order=True)
     assert {2: "press-0002"} == pairs
     assert "has another certificate already" in faults[1]
+
+
+def counted(number: int) -> PlannedThing:
+    """A thing by count: it has no serial of its own."""
+    return thing(number, serial=f"SG01-PRESS-{number:04d}")
+
+
+def matched_with(things: list[PlannedThing], *rows: Row, **options: Any) -> dict[int, str]:
+    """Row → thing's number in its name, for a plant with these things."""
+    matching = Matching(suffix="dev", **options)
+    matching.add_things(things, is_taken=lambda _: False)
+    try:
+        matching.add_rows(rows, held=lambda _: None)
+        return {pair.row: pair.thing.name.split("-")[-2] for pair in matching.pairs()}
+    finally:
+        matching.close()
+
+
+def test_order_pairs_where_nothing_tells_things_apart() -> None:
+    """Things by count are interchangeable, whatever the maker calls his chips."""
+    rows = [row(1, serial="AABBCCDDEEFF", name="chip"), row(2), row(3, also=(("node_id", "n3"),))]
+    assert {1: "0001", 2: "0002", 3: "0003"} == matched_with([counted(n) for n in (1, 2, 3)], *rows)
+
+
+@pytest.mark.parametrize(
+    "things",
+    [
+        [thing(1), thing(2)],
+        [counted(1), thing(2)],
+        [thing(1, name="sg-01-press-north-dev", serial="SG01-PRESS-NORTH"), counted(2)],
+    ],
+    ids=["serials", "one serial", "names"],
+)
+def test_order_does_not_pair_what_is_known(things: list[PlannedThing]) -> None:
+    """Where things have serials or names of their own, order is a guess: refused unless that is asked for."""
+    with pytest.raises(RequestError, match="would be a guess") as caught:
+        matched_with(things, row(1), row(2, unknown=(("Hall", "7"),)))
+    assert "--by-order" in str(caught.value.hint) and "'Hall'" in str(caught.value.hint)
+    assert 2 == len(matched_with(things, row(1), row(2), by_order=True))
+
+
+def test_a_row_without_identity_among_others_that_have_one_is_refused() -> None:
+    """The next free thing may be that of a row with a slip of the pen."""
+    rows = [row(1, name="sg-01-press-0001", must_match=True), row(2, name="sg-01-press-OOO2")]
+    assert {1: "0001"} == matched_with([counted(1), counted(2)], *rows)
+
+
+@pytest.mark.parametrize(
+    ("says", "reason"),
+    [
+        ({"name": "sg-01-press-0001", "serial": "SN-press-2", "must_match": True}, "its name 'sg-01-press-0001' is"),
+        ({"name": "SN-press-1", "serial": "sg-01-press-0002", "must_match": True}, "its name 'SN-press-1' is"),
+        ({"name": "sg-01-press-0001", "serial": "SN-none", "must_match": True}, "which has 'SN-press-1'"),
+        ({"name": "sg-01-press-0001", "must_match": True, "also": (("mac", "SN-press-3"),)}, "its mac 'SN-press-3' is"),
+        ({"serial": "SN-press-1", "must_match": True, "common": "sg-01-press-0002"}, "its common name"),
+        ({"serial": "SN-press-1", "must_match": True, "common": "sn press 2"}, "its common name"),
+    ],
+)
+def test_a_row_that_says_two_things_gets_neither(says: dict[str, Any], reason: str) -> None:
+    """Name, serial, other identities and the certificate's common name have to be of one thing."""
+    common = says.pop("common", None)
+    given = row(1, **says)
+    given = replace(given, material=replace(given.material, common_name=common))
+    pairs, faults = matched([given])
+    assert {} == pairs and reason in faults[1]
+
+
+def test_columns_swapped_throughout_are_read_as_they_are() -> None:
+    """A serial under `name` and a name under `serial` of one thing are that thing."""
+    assert {1: "press-0002"} == matched([row(1, name="SN-press-2", serial="sg-01-press-0002", must_match=True)])[0]
+
+
+def test_a_thing_that_two_rows_say_they_are_is_neithers() -> None:
+    """Also where they say it under different headings, and a third one comes."""
+    rows = [
+        row(1, name="sg-01-press-0002", must_match=True),
+        row(2, serial="sn_PRESS_2", must_match=True),
+        row(3, also=(("id", "SN-press-2"),)),
+    ]
+    pairs, faults = matched(rows)
+    assert ({}, [1, 2, 3]) == (pairs, list(faults))
+
+
+def test_a_spelling_that_may_be_two_things_is_neither() -> None:
+    """`7` may be 007; the whole name tells them apart."""
+    things = [thing(1, serial="7"), thing(2, serial="007")]
+    assert {} == matched_with(things, row(1, serial="7", must_match=True))
+    named = row(1, serial="7", name="sg-01-press-0002", must_match=True)
+    assert {1: "0002"} == matched_with(things, named)
+
+
+@pytest.mark.parametrize("heading", ["Device Serial Nummer", "Serail", "DUT-UUID", "Geräte-Nr", "hostname2"])
+def test_a_heading_that_looks_like_an_identity_refuses_the_list(heading: str) -> None:
+    """Even where order is asked for; not where it is said to mean nothing, or where the row is named."""
+    given = row(1, unknown=((heading, "whatever"),))
+    with pytest.raises(RequestError, match="not known"):
+        matched([given], by_order=True)
+    assert {1: "press-0001"} == matched([given], by_order=True, ignored=[heading.upper()])[0]
+    assert {1: "press-0001"} == matched([replace(given, name="sg-01-press-0001", must_match=True)])[0]
+
+
+@pytest.mark.parametrize("value", ["SN-press-2", "sn press 2", "sg-01-press-0002", "SG-01-PRESS-0002-DEV"])
+def test_an_unknown_column_that_holds_planned_identities_refuses_the_list(value: str) -> None:
+    """Whatever it is called: it says that the row is another thing, or which it is at all."""
+    given = row(1, unknown=(("Spalte 3", value),))
+    for named in (given, replace(given, name="sg-01-press-0001", must_match=True)):
+        with pytest.raises(RequestError, match="says that row 1"):
+            matched([named], by_order=True)
+    assert {1: "press-0002"} == matched([replace(given, name="sg-01-press-0002", must_match=True)])[0]
+
+
+def test_a_makers_serial_beside_a_name_is_no_contradiction() -> None:
+    """Where the thing has no serial of its own; where it has, its MAC may stand in another column."""
+    assert {1: "0001"} == matched_with([counted(1)], row(1, name="sg-01-press-0001", serial="X1", must_match=True))
+    things = [thing(1, serial="AABBCCDDEEFF")]
+    assert {1: "0001"} == matched_with(
+        things, row(1, serial="X1", must_match=True, also=(("mac", "aa:bb:cc:dd:ee:ff"),))
+    )
+    with pytest.raises(RequestError, match="guess"):
+        matched_with(things, row(1, also=(("mac", "aa:bb:cc:dd:ee:00"),)))
+
+
+def test_how_rows_were_paired_is_told() -> None:
+    """Counts by what said it, and the first pairs in words."""
+    matching = Matching(suffix="dev", by_order=True)
+    matching.add_things(THINGS, is_taken=lambda _: False)
+    rows = [row(1, serial="sn-PRESS-2", must_match=True), row(2), row(3, also=(("Node ID", "SN-pump-1"),))]
+    matching.add_rows(rows, held=lambda _: None)
+    assert {"Node ID": 1, "order": 1, "serial": 1} == matching.ways()
+    assert "row 1 (line 1) is sg-01-press-0002-dev, by serial 'sn-PRESS-2'" == matching.first_pairs(2)[0]
+    matching.close()

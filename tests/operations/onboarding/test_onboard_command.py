@@ -55,6 +55,45 @@ def test_four_calls_a_device(place: Site) -> None:
 
 
 @pytest.mark.slow
+def test_a_list_says_how_its_rows_were_paired(place: Site, tmp_path: Path) -> None:
+    """In the dry run and in the run: by what, how many, and the first of them; as text and as JSON."""
+    path = tmp_path / "pallet.csv"
+    rows = [f"{thing_name(n).upper()};{quoted(pem(make_certificate(f'chip {n}')))}\n" for n in (3, 2)]
+    path.write_text("\ufeffThing Name;Certificate\n" + "".join(rows))
+    first = f"row 1 (line 2) is {thing_name(3)}, by name '{thing_name(3).upper()}'"
+    told = place.onboarded("--from", str(path), "--dry-run")
+    assert ({"name": 2}, first) == (told["pairing"]["ways"], told["pairing"]["first"][0])
+    text = place.onboard("--from", str(path), "--dry-run")
+    assert "paired: 2 by name" in text and first in text
+    result = place.onboarded("--from", str(path))
+    assert ({"name": 2}, 2) == (result["pairing"]["ways"], result["onboarded"])
+
+
+@pytest.mark.slow
+def test_what_is_refused_before_anything_is_done(place: Site, tmp_path: Path) -> None:
+    """A column that is not known and looks like an identity; a folder and a list without a device."""
+    path = tmp_path / "pallet.csv"
+    path.write_text(f"Gerätenummer,Certificate\n{thing_name(2)},{quoted(pem(make_certificate('chip')))}\n")
+    for arguments in ((), ("--dry-run",)):
+        said = place.onboard("--from", str(path), *arguments, exit_code=2)
+        assert "'Gerätenummer' that is not known" in said and "--ignore 'Gerätenummer'" in said
+    assert (
+        1 == place.onboarded("--from", str(path), "--dry-run", "--ignore", "Gerätenummer")["pairing"]["ways"]["order"]
+    )
+    bad = write_list(tmp_path / "bad.csv", "sg-01-press-0099")
+    assert "1 rows would not be onboarded" in place.onboard("--from", str(bad), "--dry-run", exit_code=1)
+    empty = write_list(tmp_path / "empty.csv")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("…")
+    for arguments in ((), ("--dry-run",)):
+        assert "holds no device" in place.onboard("--from", str(empty), *arguments, exit_code=7)
+        said = place.onboard("--from", str(folder), *arguments, exit_code=7)
+        assert "1 files were passed over" in said and ".crt" in said
+    assert {} == place.service.state()["things"]
+
+
+@pytest.mark.slow
 def test_the_policy_on_the_certificate_is_a_fifth_call(place: Site) -> None:
     """For brokers that know no policies of groups."""
     place.onboarded("--policy-on", "certificate")
@@ -82,6 +121,7 @@ def test_failed_rows_are_a_list_that_can_be_run_again(place: Site, tmp_path: Pat
     failures = place.project / result["failures"]
     reasons = [json.loads(line) for line in (failures.parent / "reasons.jsonl").read_text().splitlines()]
     assert [3, 4] == [reason["row"] for reason in reasons]
+    assert {0o600} == {file.stat().st_mode & 0o777 for file in failures.parent.iterdir()}
     assert "no planned thing has its name 'sg-01-press-0099'" == reasons[0]["reason"]
     failures.write_text(failures.read_text().replace("sg-01-press-0099", "sg-01-press-0004"))
     again = place.onboarded("--from", str(failures), exit_code=1)
