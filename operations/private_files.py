@@ -91,8 +91,8 @@ def _refuse_others(path: Path, found: os.stat_result) -> None:
     if found.st_mode & 0o077:
         mode = "700" if stat.S_ISDIR(found.st_mode) else "600"
         raise EnvironmentFault(
-            f"others than its owner get at {path} (mode {stat.S_IMODE(found.st_mode):04o})",
-            hint=f"chmod {mode} {path}; if somebody has used that, its keys are theirs too: rotate the devices",
+            f"other users can access {path} (mode {stat.S_IMODE(found.st_mode):04o})",
+            hint=f"chmod {mode} {path}; if somebody may have, rotate the devices",
         )
 
 

@@ -15,6 +15,7 @@ from operations.devices.registered import (
     Registered,
     certificates_of,
     id_of,
+    no_certificate,
     read_certificate,
     refuse_moving,
 )
@@ -62,7 +63,7 @@ def revoke(work: Work, device: Registered, *, reason: str) -> int:
     """
     found = certificates_of(work.journal, work.calls, device)
     if not found and not device.key:
-        raise RequestError(f"{device.thing.name} has no certificate in AWS IoT", hint="onboard it first")
+        raise no_certificate(work.journal, device.thing.name)
     name, by = device.thing.name, "device revoke"
     keys: dict[str | None, bytes | None] = {each.id: each.key for each in found}
     if device.key not in keys.values():
@@ -210,7 +211,7 @@ def _ends(work: Work, thing: str, found: Certificate, *, end: End, by: str, reas
 def _certificates(work: Work, device: Registered) -> list[Certificate]:
     found = certificates_of(work.journal, work.calls, device)
     if not found:
-        raise RequestError(f"{device.thing.name} has no certificate in AWS IoT", hint="onboard it first")
+        raise no_certificate(work.journal, device.thing.name)
     return found
 
 

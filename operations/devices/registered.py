@@ -114,6 +114,16 @@ def certificates_of(journal: Journal, calls: IotCalls, device: Registered) -> li
     return [each for each in found if each is not None]
 
 
+def no_certificate(journal: Journal, name: str) -> RequestError:
+    """What to raise for a thing without a certificate: where its device is now, if it was moved."""
+    query = "SELECT thing FROM moves WHERE former = ? AND ended IS NOT NULL ORDER BY id DESC LIMIT 1"
+    found = journal.read(query, name)
+    if found:
+        thing = found[0][0]
+        return RequestError(f"{name} has no certificate: its device was moved to {thing}", hint=f"name that: {thing}")
+    return RequestError(f"{name} has no certificate in AWS IoT", hint="onboard it first")
+
+
 def refuse_moving(device: Registered) -> None:
     """Raises RequestError for a device that is between two plants."""
     if device.is_moving:

@@ -116,3 +116,13 @@ def test_the_service_obeys_that_a_revocation_is_final(case: Case) -> None:
     certificate_id = put(case, "REVOKED")
     with pytest.raises(ClientError, match="CertificateStateException"):
         case.iot.update_certificate(certificateId=certificate_id, newStatus="INACTIVE")
+
+
+def test_a_device_that_was_moved_is_revoked_under_its_new_name(case: Case) -> None:
+    """Under its former one, the new one is told: whoever reports it stolen may know only that."""
+    retire(case.work, device(case), reason="moved", sleep=quiet)
+    query = "INSERT INTO moves (former, thing, begun, ended) VALUES ('t-1', 't-2', 1, 2)"
+    case.journal.write((query, ()))
+    gone = replace(case.device, is_in_journal=False, certificate_id=None, certificate_arn=None)
+    with pytest.raises(RequestError, match="its device was moved to t-2"):
+        revoke(case.work, gone, reason="stolen")

@@ -162,6 +162,8 @@ def test_a_moved_device_publishes_only_under_its_new_plant(works: Works) -> None
     thing = iot.describe_thing(thingName=new)
     assert (OTHER_PLANT, "thing-type-press-dev") == (thing["attributes"]["facility"], thing["thingTypeName"])
     assert f"is in {OTHER_PLANT} already, as {new}" in works.fleet(*move)
+    told = works.fleet("device", "revoke", name, "--reason", "stolen", exit_code=2)
+    assert f"its device was moved to {new}" in told
     told = works.fleet("device", "show", new)
     assert f"came from {name}" in told and f"{name}: moved to {new}" in told and f"moved from {name}" in told
     assert f"moved to {new}" in works.fleet("device", "show", name)

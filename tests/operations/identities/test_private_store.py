@@ -45,7 +45,7 @@ def test_a_folder_that_others_get_into_is_refused(tmp_path: Path, mode: int) -> 
     folder = tmp_path / "keys"
     folder.mkdir()
     folder.chmod(mode)
-    with pytest.raises(EnvironmentFault, match="others than its owner") as told:
+    with pytest.raises(EnvironmentFault, match="other users can access") as told:
         KeyStore(folder, PASSPHRASE)
     assert f"chmod 700 {folder}" in str(told.value.hint)
     assert [] == list(folder.iterdir())

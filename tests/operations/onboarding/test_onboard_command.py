@@ -179,12 +179,10 @@ def test_what_cannot_be_asked_for(place: Site, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_what_stops_all_devices_stops_the_run(place: Site) -> None:
     """A type or right that is missing is no device's fault: the run stops at once, and goes on when that is mended."""
-    declaration = place.project / "lib" / "facilities" / "sg_01" / "__init__.py"
-    good = declaration.read_text()
-    declaration.write_text(good.replace("'thing-group-sg-01-press'", "'no-such-group'"))
+    place.declare("'thing-group-sg-01-press'", "'no-such-group'")
     assert "apply the facility's stack first" in place.onboard(exit_code=7)
     assert "6 devices" in place.onboard(exit_code=2)
-    declaration.write_text(good)
+    place.declare("'no-such-group'", "'thing-group-sg-01-press'")
     assert 6 == place.onboarded("--resume")["onboarded"]
 
 
@@ -230,8 +228,7 @@ def test_one_plant_is_onboarded_once_at_a_time(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_plant_that_terraform_registers_is_refused(place: Site) -> None:
     """Its certificates would be in no state of Terraform's."""
-    declaration = place.project / "lib" / "facilities" / "sg_01" / "__init__.py"
-    declaration.write_text(declaration.read_text().replace("'bulk'", "'terraform'"))
+    place.declare("'bulk'", "'terraform'")
     assert "registration: bulk" in place.onboard(exit_code=2)
 
 
