@@ -36,6 +36,7 @@ class Entry:
 
 
 ROLE = "IAM role"
+TRAIL = "CloudTrail trail"
 
 PLATFORM: dict[str, tuple[str, str]] = {
     "stream-telemetry": ("Kinesis stream", "takes the readings of all facilities, in order for each device"),
@@ -44,7 +45,7 @@ PLATFORM: dict[str, tuple[str, str]] = {
     "function-sensor-processor": ("Lambda function", "aggregates readings, finds anomalies and archives what came in"),
     "/aws/lambda/function-sensor-processor": ("log group", "is the sensor processor's"),
     "queue-processor-failures": ("SQS queue", "takes what the sensor processor could not process"),
-    "trail-audit": ("CloudTrail trail", "records who changed what"),
+    "trail-audit": (TRAIL, "records who changed what"),
     "log-group-audit-trail": ("log group", "is the audit trail's"),
     "alias/key-data": ("KMS alias", "is the key of readings and archive"),
     "alias/key-logs": ("KMS alias", "is the key of logs"),
@@ -113,7 +114,7 @@ def _platform(plan: FleetPlan) -> Iterator[Entry]:
     suffix = plan.environment_suffix
     alarms = {name: ("alarm", f"tells that {what}") for name, what in PLATFORM_ALARMS.items()}
     for name, (kind, what) in (PLATFORM | alarms).items():
-        full = naming.account_wide(name, plan.application, plan.region) if kind == ROLE else name
+        full = naming.account_wide(name, plan.application, plan.region) if kind in (ROLE, TRAIL) else name
         yield Entry(
             kind=kind,
             name=full,

@@ -175,7 +175,7 @@ def archive_prefix(facility: str, device_type: str) -> str:
 
 
 def account_wide(name: str, application: str, region: str) -> str:
-    """The name, without suffix, of a role or dashboard: an account has one of that name for all its regions.
+    """The name, without suffix, of a role, dashboard or trail: an account has one of that name for all its regions.
 
     A test holds it to `lib.names`.
     """

@@ -42,7 +42,11 @@ class PlatformNames:
         return f"arn:aws:iam::{self.account_id}:root"
 
     def account_wide(self, name: str) -> str:
-        """The full name of a role or dashboard; an account has one of that name for all its regions."""
+        """The full name of a role, dashboard or multi-region trail: an account has one of it for all its regions.
+
+        A multi-region trail lies in every region under its name.
+        https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-concepts.html
+        """
         return self.named(f"{name}-{self.application}-{self.region}")
 
     def role_arn(self, role: str) -> str:
@@ -132,7 +136,7 @@ class PlatformNames:
 
     @property
     def trail(self) -> str:
-        return self.named("trail-audit")
+        return self.account_wide("trail-audit")
 
     @property
     def trail_arn(self) -> str:

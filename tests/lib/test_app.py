@@ -97,6 +97,7 @@ def test_a_certificate_is_made_of_the_csr_that_it_was_made_of(tmp_path: Path, cs
         file.write_text("".join(json.dumps({"thing": name, "csr": text}) + "\n" for name, text in csrs.items()))
         done = _app(
             ENVIRONMENT_SUFFIX="tst",
+            FLEET_ACCOUNT_ID="123456789012",
             FLEET_FACILITIES="sg-01",
             FLEET_IDENTITIES=str(tmp_path / "identities"),
             FLEET_OUTDIR=str(tmp_path / "out"),

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 pytestmark = pytest.mark.cdktf
-ARN = "arn:aws:cloudtrail:ap-southeast-1:123456789012:trail/trail-audit-tst"
+ARN = "arn:aws:cloudtrail:ap-southeast-1:123456789012:trail/trail-audit-mfg-ap-southeast-1-tst"
 BUCKET = "arn:aws:s3:::bucket-mfg-audit-trail-123456789012-tst"
 
 
 def test_the_trail_covers_all_regions_and_signs_its_files(stacks) -> None:
     """Multi-region, global services, validated files, delivery to logs."""
     trail = stacks.platform.one("aws_cloudtrail", "trail-audit")
-    assert trail["name"] == "trail-audit-tst"
+    assert trail["name"] == "trail-audit-mfg-ap-southeast-1-tst"
     for switch in (
         "is_multi_region_trail",
         "include_global_service_events",

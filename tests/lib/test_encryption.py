@@ -73,7 +73,7 @@ def test_the_logs_key_is_bound_to_the_log_groups(stacks) -> None:
 
 def test_the_audit_key_is_bound_to_the_trail(stacks) -> None:
     """CloudTrail may make data keys for this trail only, in the trail's own encryption context."""
-    trail = f"arn:aws:cloudtrail:{REGION}:{ACCOUNT}:trail/trail-audit-tst"
+    trail = f"arn:aws:cloudtrail:{REGION}:{ACCOUNT}:trail/trail-audit-mfg-{REGION}-tst"
     statement = stacks.platform.statements("aws_kms_key", "key-audit")["TrailEncryptsItsFiles"]
     assert statement["Principal"] == {"Service": "cloudtrail.amazonaws.com"}
     assert statement["Condition"] == {
