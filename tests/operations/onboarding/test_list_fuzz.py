@@ -182,7 +182,7 @@ def check(path: Path, good: set[bytes], *, format_name: str, damaged_inputs: str
     matching = Matching(suffix="dev", by_order=True)
     things = [
         PlannedThing(name=f"chip-{n}-dev", thing_type="t", device_type="chip", serial=f"S{n}", attributes={})
-        for n in range(60)
+        for n in range(8)
     ]
     matching.add_things(things, is_taken=lambda _: False)
     try:
