@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import sqlite3
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -16,6 +17,7 @@ from generator.cli_options import identities_of, layers, mending_in
 from generator.cli_options import manifest_option as _manifest_option
 from generator.cli_options import shown as _shown
 from generator.diagnostics import Diagnostic, EnvironmentFault, FleetError, ManifestError, visible
+from generator.filesystem import STANDARD_OUTPUT, fault_of, silence_stdout
 from generator.impact import REFUSED, Impact
 from generator.impact_command import plan
 from generator.naming import OUTPUT_FOLDER
@@ -46,7 +48,7 @@ OUTPUT_FORMATS = ("text", "json", "sarif", "github")
 
 
 class FleetGroup(click.Group):
-    """Loads the operations by name, and tells expected faults in one sentence."""
+    """Loads the operations by name, and tells expected faults, and those of disks and files, in one sentence."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted({*super().list_commands(ctx), *OPERATIONS})
@@ -65,26 +67,20 @@ class FleetGroup(click.Group):
         try:
             return super().invoke(ctx)
         except FleetError as error:
-            told = error
-        except Exception as error:
-            fault = _storage_fault(error)
+            _fail(ctx, error)
+        except (OSError, sqlite3.Error) as error:
+            fault = fault_of(error)
             if fault is None:
                 raise
-            told = fault
-        for line in told.lines():
-            click.echo(line, err=True)
-        return ctx.exit(told.exit_code)
+            if STANDARD_OUTPUT in fault.message:
+                silence_stdout()
+            _fail(ctx, fault)
 
 
-def _storage_fault(error: Exception) -> FleetError | None:
-    """What to tell of a full disk, a folder that may not be written to, a damaged database; None for other errors."""
-    if not isinstance(error, OSError) and type(error).__module__ != "sqlite3":
-        return None
-    try:
-        found: FleetError | None = importlib.import_module("operations.storage").storage_fault(error, None)
-    except ModuleNotFoundError:
-        return None
-    return found
+def _fail(ctx: click.Context, error: FleetError) -> NoReturn:
+    for line in error.lines():
+        click.echo(line, err=True)
+    ctx.exit(error.exit_code)
 
 
 def _load(name: str) -> click.Command:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from generator.diagnostics import RequestError, WriteError
 from generator.document import parse_document
+from generator.filesystem import fault_of, write_whole
 from generator.naming import ID_PATTERN, SUFFIX_PATTERN
 from generator.project import MANIFEST_NAME
 from generator.regions import REGIONS
@@ -162,15 +163,18 @@ def write_manifest(folder: Path, answers: Answers) -> tuple[Path, ...]:
     refuse_existing(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with target.open("x", encoding="utf-8") as file:
-            file.write(text)
         if not is_checkout:
-            (folder / SCHEMA_NAME).write_text(schema_text(), "ascii")
+            write_whole(folder / SCHEMA_NAME, schema_text().encode("ascii"))
             written.append(folder / SCHEMA_NAME)
+        with target.open("x", encoding="utf-8") as file:
+            try:
+                file.write(text)
+                file.flush()
+            except OSError as error:
+                target.unlink()
+                raise OSError(error.errno, error.strerror, str(target)) from error
     except OSError as error:
-        raise WriteError(
-            f"{error.filename or target} cannot be written: {(error.strerror or str(error)).lower()}"
-        ) from None
+        raise fault_of(error) or error from None
     return tuple(written)
 
 

@@ -123,7 +123,7 @@ def read_lock(path: Path) -> dict[str, Locked]:
 
 def write_lock(path: Path, locked: Iterable[Locked]) -> None:
     """Replace the lock whole, sorted by thing: a killed run leaves the old file or the new one. Raises `OSError`."""
-    _refuse_strange(path)
+    refuse_strange(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     encode = msgspec.json.Encoder().encode
     content = b"".join(encode(each) + b"\n" for each in sorted(locked, key=lambda each: each.thing))
@@ -205,7 +205,7 @@ def _request(identity: Identity) -> Request:
 
 def _lines(path: Path, kind: type[Line], remedy: str) -> Iterator[tuple[int, Line]]:
     """The lines of a file with their numbers, whatever their ends; none where there is no file."""
-    _refuse_strange(path)
+    refuse_strange(path)
     if not path.exists():
         return
     decoder = msgspec.json.Decoder(kind)
@@ -220,7 +220,7 @@ def _lines(path: Path, kind: type[Line], remedy: str) -> Iterator[tuple[int, Lin
             raise _bad_line(path, number, str(error), remedy) from None
 
 
-def _refuse_strange(path: Path) -> None:
+def refuse_strange(path: Path) -> None:
     """Raise `PrerequisiteError` at a link out of the folder of identities, and at a pipe, which would be waited for."""
     identities = os.path.realpath(path.parents[1])
     if not Path(os.path.realpath(path)).is_relative_to(identities):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from generator.diagnostics import (
     EnvironmentFault,
-    FleetError,
     GateError,
     RequestError,
     SourceLocation,
@@ -55,6 +55,18 @@ class Project:
             hint="add it to fleet.yaml and run `fleet generate`, or correct the id",
         )
 
+    def thing(self, name: str) -> Thing:
+        """The thing with this full name. Raises RequestError where the record has none."""
+        for facility in self.facilities:
+            if name.startswith(f"{facility.id}-"):
+                for thing in self.things(facility):
+                    if thing.name == name:
+                        return thing
+        raise RequestError(
+            f"no thing {name!r} in lib/facilities",
+            hint=f"names end in -{self.environment_suffix}; `fleet explain NAME` says what a name is",
+        )
+
     def things(self, facility: FacilitySpec) -> Iterator[Thing]:
         """The facility's things in the order of its file, read line by line (a facility may have a million)."""
         path = self.root / RECORD / facility.module / facility.things_file
@@ -83,7 +95,7 @@ def load_project(root: Path) -> Project:
         StaleError: the record is not what was generated.
         EnvironmentFault: a variable holds what it cannot mean.
     """
-    try:
+    with told():
         record = read_record(root)
         return Project(
             root=root,
@@ -92,13 +104,17 @@ def load_project(root: Path) -> Project:
             environment_suffix=read_suffix(os.environ, record.fleet),
             account_id=read_account_id(os.environ, record.fleet),
         )
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Raises faults of lib as the command line tells faults, with the same exit codes."""
+    try:
+        yield
     except ExpectedError as error:
-        raise _as_fault(error) from None
-
-
-def _as_fault(error: ExpectedError) -> FleetError:
-    """A fault of lib as the command line tells faults, with the same exit code."""
-    kinds = {kind.exit_code: kind for kind in (StaleError, GateError)}
-    if error.exit_code == 3:
-        return refusal(SourceLocation(file=MANIFEST_NAME), error.message, error.remedy, rule="wrong-pattern")
-    return kinds.get(error.exit_code, EnvironmentFault)(error.message.removesuffix("."), hint=error.remedy)
+        kinds = {kind.exit_code: kind for kind in (StaleError, GateError)}
+        if error.exit_code == 3:
+            place = SourceLocation(file=MANIFEST_NAME)
+            raise refusal(place, error.message, error.remedy, rule="wrong-pattern") from None
+        kind = kinds.get(error.exit_code, EnvironmentFault)
+        raise kind(error.message.removesuffix("."), hint=error.remedy) from None

@@ -87,9 +87,8 @@ def _s3(url: str, authority: str | None) -> Any:
     import boto3
     from botocore.config import Config
 
-    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": REGION}
     config = Config(signature_version="s3v4", s3={"addressing_style": "path"})
-    return boto3.client("s3", endpoint_url=url, verify=authority, config=config, **keys)
+    return boto3.client("s3", endpoint_url=url, verify=authority, config=config, region_name=REGION)
 
 
 async def _main() -> None:

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,13 +49,20 @@ class Running:
 
 @contextmanager
 def running(
-    *, scale: float, lose: float = 0.0, seed: int = 1, s3: str = "", authority: Path | None = None
+    *,
+    scale: float,
+    lose: float = 0.0,
+    seed: int = 1,
+    s3: str = "",
+    authority: Path | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Running]:
-    """A service from start to end; `s3` and who signed its certificate, where bulk registrations need it."""
+    """A service from start to end; for bulk registrations, `s3`, who signed its certificate, and keys for it."""
     command = [sys.executable, "-m", "benchmarks.iot_service"]
     command += ["--scale", str(scale), "--lose", str(lose), "--seed", str(seed)]
     command += ["--s3", s3, "--authority", str(authority)] if s3 else []
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe) as process:
         try:
             port = int(process.stdout.readline() if process.stdout else "")
             yield Running(url=f"http://127.0.0.1:{port}", scale=scale)

@@ -108,9 +108,9 @@ def time_hint(time: int) -> str:
     """What a device time that cannot be true looks like, to be appended to a refusal."""
     for unit, moments in (("seconds", _SECONDS), ("microseconds", _MICROSECONDS), ("nanoseconds", _NANOSECONDS)):
         if time in moments:
-            return f"; this looks like {unit}: send milliseconds"
+            return f": these look like {unit}; send milliseconds"
     if 0 <= time < _SECONDS.start:
-        return "; this looks like the time since the device started: set its clock before it sends"
+        return ": this looks like the time since the device started; set its clock before it sends"
     return ""
 
 
@@ -122,6 +122,10 @@ def refuse_malformed(payload: bytes, error: Exception) -> NoReturn:
     place = _AT_BYTE.search(text)
     if place and (number := _no_number(payload, int(place[1]))):
         text = f"{number}, which is no JSON: send null, or leave the metric out"
+    elif "truncated" in text and payload[-1:] in (b"}", b"]") and b"\\u" in payload:
+        text = "JSON is malformed: an escaped surrogate stands alone"
+    elif "truncated" in text:
+        text = f"the JSON is cut off after {len(payload)} bytes: is the device's buffer large enough?"
     elif "trailing characters" in text:
         text += "; several values in one message are an array, or an object a line"
     elif place and b"'" in payload[int(place[1]) - 1 : int(place[1]) + 1]:

@@ -40,10 +40,9 @@ class FacilityArchive:
                 bucket=names.raw_archive,
                 key=entry["prefix"],
                 content_type="application/x-directory",
-                # Not the tags of every resource, up to fifty: S3 takes ten an object.
+                # No tags: those of every resource may be fifty, and S3 takes ten an object.
                 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html
                 override_provider=S3ObjectOverrideProvider(default_tags=S3ObjectOverrideProviderDefaultTags(tags={})),
-                tags={"application": names.application, "environment": names.suffix},
             )
         S3BucketIntelligentTieringConfiguration(
             scope,

@@ -15,7 +15,7 @@ import click
 from botocore.exceptions import BotoCoreError, ClientError
 
 from generator.completion import complete_facility
-from generator.diagnostics import EnvironmentFault, visible
+from generator.diagnostics import EnvironmentFault, OutcomeError, visible
 from generator.project import find_project
 from operations.anomalies.anomalies import Anomaly, acknowledge
 from operations.anomalies.anomalies import anomalies as read
@@ -49,7 +49,12 @@ def list_(thing: str | None, facility: str | None, is_all: bool, as_json: bool, 
         held = read(client, table, thing=thing, facility=facility)
         return sorted((each for each in held if is_all or not each.acknowledged_by), key=_newest, reverse=True)
 
+    project = load_project(find_project(Path.cwd()))
+    if facility is not None:
+        project.facility(facility)
     listed = _ask(folder, aws, found)
+    if thing is not None and not listed:
+        project.thing(thing)
     for each in listed:
         click.echo(json.dumps(asdict(each)) if as_json else visible(_line(each)))
     if not as_json:
@@ -70,9 +75,7 @@ def ack(thing: str, anomaly_id: str, by: str, note: str | None, folder: Path, aw
         aws,
         lambda client, table: acknowledge(client, table, thing=thing, anomaly_id=anomaly_id, by=by, note=note, now=now),
     ):
-        raise EnvironmentFault(
-            f"{thing} has no anomaly {anomaly_id}", hint=f"see: fleet anomalies list --thing {thing}"
-        )
+        raise OutcomeError(f"{thing} has no anomaly {anomaly_id}", hint=f"see: fleet anomalies list --thing {thing}")
     click.echo(visible(f"acknowledged by {by}"))
 
 

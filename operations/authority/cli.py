@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from generator.completion import complete_facility
-from generator.diagnostics import visible
+from generator.diagnostics import OutcomeError, visible
 from generator.project import find_project
 from operations.authority import crl as lists
 from operations.authority.ledger import Ledger, opened_ledger
@@ -124,7 +124,8 @@ def sign(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Sign CSRs of planned things; exit 1 where some were not."""
+    """Sign CSRs of planned things; exit 1 where some were not, or where there are none."""
+    load_project(find_project(Path.cwd())).facility(facility_id)  # before a passphrase is asked for
     with _opened() as site, Progress("certificates") as progress:
         authority = site.authority()
         not_after = end_of(authority, days, now=site.now)
@@ -155,6 +156,8 @@ def sign(
         _tell_faults(faults)
     if faults:
         click.get_current_context().exit(1)
+    if not done.signed + done.already:
+        raise OutcomeError("there was no CSR to sign", hint=f"fleet keys create --facility {order.facility}")
 
 
 def _order(site: _Site, facility_id: str, source: Source, not_after: datetime.datetime) -> Order:

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from generator.diagnostics import EnvironmentFault, visible
+from generator.filesystem import write_whole
 from generator.project import find_project
 from lib.specs import DeviceTypeSpec
 from operations.backtest.history import read_history
@@ -23,7 +24,7 @@ DRAWN_AS = (".html", ".png")
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE.csv")
+@click.argument("file", type=click.Path(path_type=Path), metavar="FILE.csv")
 @click.option("--device-type", metavar="TYPE", help="Metrics, limits and detectors of this device type.")
 @click.option("--detector", type=click.Choice(DETECTOR_NAMES), help="This one for all metrics.")
 @click.option("--column", "columns", multiple=True, metavar="METRIC=COLUMN", help="Which column is which metric.")
@@ -55,7 +56,7 @@ def backtest(
     found = run(history, metrics)
     output.parent.mkdir(parents=True, exist_ok=True)
     draw = _drawing(output.suffix.lower())
-    output.write_bytes(draw(f"Backtest of {file.name}", history, metrics, found))
+    write_whole(output, draw(f"Backtest of {file.name}", history, metrics, found))
     if as_json:
         click.echo(
             json.dumps({"page": str(output), "rows": len(history.rows), "anomalies": [asdict(f) for f in found]})

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from generator.diagnostics import EnvironmentFault
+from generator.diagnostics import EnvironmentFault, OutcomeError
 
 TIMES = ("time", "timestamp", "datetime", "date")
 LABELS = ("anomaly", "label")
@@ -54,7 +54,7 @@ def read_history(path: Path, *, columns: Mapping[str, str], interval_s: float) -
         row = {metric: _number(where, column, cells[column]) for metric, column in chosen.items() if cells.get(column)}
         taken.append((time, row, bool(label and cells[label] and _number(where, label, cells[label]))))
     if not taken:
-        raise EnvironmentFault(f"{path} holds no rows", hint="give a CSV file with a header and at least one row")
+        raise OutcomeError(f"{path} holds no rows", hint="give a CSV file with a header and at least one row")
     taken.sort(key=lambda row: row[0])
     return History(
         times=tuple(time for time, _, _ in taken),

@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 from generator.completion import complete_facility
-from generator.diagnostics import EnvironmentFault, RequestError, visible
+from generator.diagnostics import EnvironmentFault, OutcomeError, RequestError, visible
 from generator.project import find_project
 from operations.bundles.amazon import amazon_roots
 from operations.bundles.bundle import Keys, Plant, make_bundle
@@ -79,6 +79,8 @@ def bundle(
     _tell(facility.id, done, receipts, as_json=as_json)
     if done.missing:
         click.get_current_context().exit(1)
+    if not done.devices:
+        raise OutcomeError(f"{facility.id} has no devices to bundle", hint="see `things:` in fleet.yaml")
 
 
 def _pack(

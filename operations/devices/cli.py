@@ -63,6 +63,8 @@ def _at_target(command: Callable[..., None]) -> Callable[..., None]:
     @click.option("--aws", is_flag=True, help="The AWS account of the credentials, not the local AWS.")
     @functools.wraps(command)
     def wrapped(folder: Path, aws: bool, **arguments: Any) -> None:
+        if facility_id := arguments.get("facility_id"):
+            load_project(find_project(Path.cwd())).facility(facility_id)  # before any AWS is looked for
         with _opened(folder, aws=aws) as site:
             command(site, **arguments)
 
@@ -261,12 +263,22 @@ def certificates(site: _Site, facility_id: str | None, expiring: str, as_json: b
     found = expiry(site.journal, now=time.time(), days=int(days[1]), facility=facility)
     if as_json:
         click.echo(json.dumps(asdict(found)))
+        _refuse_no_certificate(found.certificates, facility)
         return
     click.echo(f"{found.certificates:,} certificates; {len(found.expiring):,} expire within {days[1]} days")
     for each in found.expiring:
         click.echo(f"{each.not_after[:10]}  {each.thing}  {each.status}  {each.certificate_id}")
     for month, count in found.months.items():
         click.echo(f"{month}: {count:,} expire")
+    _refuse_no_certificate(found.certificates, facility)
+
+
+def _refuse_no_certificate(count: int, facility: str | None) -> None:
+    """None that expires is good news; none at all is another journal, or a plant of which nothing was onboarded."""
+    if not count:
+        raise OutcomeError(
+            f"the journal has no certificate{f' of {facility}' if facility else ''}", hint="onboard the devices first"
+        )
 
 
 def _text(view: DeviceView) -> str:

@@ -34,6 +34,7 @@ PAGE = 250
 _ATTEMPTS = 3
 """How often a thing that somebody else changes meanwhile is compared anew."""
 _TOLD = 20
+_TYPE = "thing type: "
 _SLICE = 1_000
 
 _SCHEMA = """
@@ -209,7 +210,7 @@ def _describe(work: Work, name: str) -> dict[str, Any] | None:
 
 def _fields(thing: PlannedThing, thing_type: str | None, attributes: Mapping[str, str]) -> tuple[str, ...]:
     """What differs, in words: `firmware: 1.0 → 1.1`."""
-    told = [] if thing_type == thing.thing_type else [f"type: {thing_type or 'none'} → {thing.thing_type}"]
+    told = [] if thing_type == thing.thing_type else [f"{_TYPE}{thing_type or 'none'} → {thing.thing_type}"]
     for name in sorted({*attributes, *thing.attributes}):
         have, want = attributes.get(name), thing.attributes.get(name)
         # AWS IoT keeps no attribute without a value.
@@ -252,13 +253,20 @@ def _update(work: Work, difference: Difference, *, reason: str) -> str | None:
 
 
 def _update_thing(work: Work, difference: Difference) -> str | None:
-    thing, version = difference.thing, difference.version
+    """Overwrite the thing's attributes, for `merge` is false; why that was not possible, or None.
+
+    Source: https://docs.aws.amazon.com/iot/latest/apireference/API_AttributePayload.html
+    """
+    thing, version, fields = difference.thing, difference.version, difference.fields
     for _ in range(_ATTEMPTS):
+        # Named only where it changes: a thing type that is deprecated takes no things any more.
+        # https://docs.aws.amazon.com/iot/latest/apireference/API_DeprecateThingType.html
+        thing_type = {"thingTypeName": thing.thing_type} if any(it.startswith(_TYPE) for it in fields) else {}
         try:
             work.calls.call(
                 "UpdateThing",
                 thingName=thing.name,
-                thingTypeName=thing.thing_type,
+                **thing_type,
                 attributePayload={"attributes": thing.attributes, "merge": False},
                 expectedVersion=version,
             )
@@ -271,7 +279,8 @@ def _update_thing(work: Work, difference: Difference) -> str | None:
         described = _describe(work, thing.name)
         if described is None:
             return "it was deleted meanwhile"
-        if not _fields(thing, described.get("thingTypeName"), described.get("attributes") or {}):
+        fields = _fields(thing, described.get("thingTypeName"), described.get("attributes") or {})
+        if not fields:
             return None
         version = int(described["version"])
     return "somebody else changes it at the same time: run it again"

@@ -11,7 +11,7 @@ import boto3
 import click
 from botocore.exceptions import BotoCoreError, ClientError
 
-from generator.diagnostics import EnvironmentFault, visible
+from generator.diagnostics import EnvironmentFault, OutcomeError, visible
 from generator.project import find_project
 from operations.history.display import FORMS
 from operations.history.read import LEVELS, history
@@ -65,7 +65,8 @@ def history_(
     aws: bool,
 ) -> None:
     """What THING has measured: count, mean, minimum, maximum, sum and quantiles, by the minute, hour or day."""
-    table = f"table-readings-{load_project(find_project(Path.cwd())).environment_suffix}"
+    project = load_project(find_project(Path.cwd()))
+    table = f"table-readings-{project.environment_suffix}"
     client = boto3.client("dynamodb") if aws else load(folder).client("dynamodb")
     begin = since or Moment().convert(_USUAL[level], None, None)
     try:
@@ -75,10 +76,10 @@ def history_(
             f"{table} cannot be asked: {error}", hint="check region, credentials and rights"
         ) from None
     wanted = [row for row in rows if metric in (None, row.metric)]
-    if wanted or form != "table":
-        FORMS[form](wanted, level)
-    else:
-        click.echo(visible(f"{thing} has measured nothing{f' of {metric}' if metric else ''} in that time"))
+    if not wanted:
+        project.thing(thing)
+        raise OutcomeError(visible(f"{thing} has measured nothing{f' of {metric}' if metric else ''} in that time"))
+    FORMS[form](wanted, level)
 
 
 def _ms(moment: datetime) -> int:

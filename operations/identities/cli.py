@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from generator.completion import complete_facility
-from generator.diagnostics import RequestError
+from generator.diagnostics import OutcomeError, RequestError
 from generator.project import find_project
 from lib.specs import FacilitySpec, suffixed
 from operations.identities.create import Created, create_missing, renew
@@ -60,14 +60,21 @@ def create(facility_ids: tuple[str, ...], every: bool, renewed: tuple[str, ...],
         click.echo(json.dumps([asdict(result) for result in results]))
     else:
         _tell(project, results, folder)
+    _refuse_spent(results)
+    if not any(result.things for result in results):
+        raise OutcomeError("the chosen facilities have no things", hint="see `things:` in fleet.yaml")
+
+
+def _refuse_spent(results: list[Created]) -> None:
+    """Raise OutcomeError where things have spent keys, whose CSRs would be refused wherever they are used."""
     spoiled = [(result.facility, name) for result in results for name in result.spent]
-    for facility_id, name in spoiled:
-        told = (
-            f"{name}: its key was revoked or retired; another one: fleet keys create --facility {facility_id} --renew"
-        )
-        click.echo(f"{told} {name}", err=True)
     if spoiled:
-        click.get_current_context().exit(1)
+        facility, name = spoiled[0]
+        more = f" (and {len(spoiled) - 1} more)" if len(spoiled) > 1 else ""
+        raise OutcomeError(
+            f"the key of {', '.join(name for _, name in spoiled[:3])}{more} was revoked or retired",
+            hint=f"give each another: fleet keys create --facility {facility} --renew {name}",
+        )
 
 
 def _spent(project: Project) -> frozenset[bytes]:

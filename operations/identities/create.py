@@ -13,8 +13,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from generator.diagnostics import RequestError
-from lib.identities import lock_new
+from generator.diagnostics import EnvironmentFault, RequestError
+from lib.identities import lock_file, lock_new, refuse_strange
 from lib.specs import FacilitySpec
 from operations.identities.keystore import KeyStore
 from operations.identities.requests import (
@@ -27,7 +27,7 @@ from operations.identities.requests import (
     write_requests,
 )
 from operations.identities.templates import key_and_point
-from operations.project import Project
+from operations.project import Project, told
 from operations.spent import key_digest
 from operations.workers import WORKERS, batches_of, in_order
 
@@ -77,6 +77,8 @@ def create_missing(
     Of the things that are there, no more is held in memory than their names. `spent` are keys, by `key_digest`.
     """
     path = csr_path(folder, project.environment_suffix, facility.id)
+    with told():
+        refuse_strange(path)
     with store.writing(facility.id) as writer:
         requests = places_of(path)
         names = sorted(thing.name for thing in project.things(facility))
@@ -98,7 +100,7 @@ def create_missing(
 
             add_requests(path, requests, added(), before=writer.sync)
     if facility.registration == "terraform":
-        lock_new(path, names)
+        _lock(path, names)
     return Created(
         facility=facility.id,
         things=len(names),
@@ -107,6 +109,15 @@ def create_missing(
         handed_in=sum(1 for name in names if name in requests and name not in held),
         spent=tuple(sorted(found)),
     )
+
+
+def _lock(path: Path, names: list[str]) -> None:
+    """Records whose keys they are. Raises EnvironmentFault where a CSR cannot be read, or the lock not written."""
+    try:
+        with told():
+            lock_new(path, names)
+    except OSError as error:
+        raise EnvironmentFault(f"{lock_file(path)} cannot be written: {error.strerror}") from None
 
 
 def renew(path: Path, facility: str, names: Sequence[str], *, store: KeyStore, spent: frozenset[bytes]) -> None:

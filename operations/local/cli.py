@@ -86,7 +86,7 @@ def up(folder: Path | None, port: int | None, mqtt_port: int | None, is_strict: 
 )
 @click.option(
     "--identities",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    type=click.Path(path_type=Path),
     help="Folder of the CSRs (default: FLEET_IDENTITIES, else identities/).",
 )
 @click.option(
@@ -101,6 +101,10 @@ def apply(
 ) -> None:
     """Synthesise and apply the stacks, and start rules engine and event source."""
     root = project_root()
+    for each in facilities:
+        load_project(root).facility(each)
+    if identities is not None and not identities.is_dir():
+        raise EnvironmentFault(f"{identities} is no folder", hint="--identities takes a folder of CSRs")
     applied = deployment.apply(
         load(_folder(folder)),
         root=root,

@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from generator.completion import complete_facility
-from generator.diagnostics import EnvironmentFault, FleetError, RequestError, visible
+from generator.diagnostics import EnvironmentFault, FleetError, OutcomeError, RequestError, visible
 from generator.impact_calls import QUOTAS
 from generator.project import find_project
 from operations.identities.places import identities_folder
@@ -137,6 +137,8 @@ def onboard(
             if done.refused:
                 lines = "; ".join(f"{thing} {why}" for thing, why in done.refused[:_TOLD])
                 raise FleetError(f"{len(done.refused)} devices were not activated: {lines}", hint=_RETIRE)
+            if not done.count:
+                raise OutcomeError(f"nothing of {facility.id} is staged", hint="onboard it with --stage first")
             return
         already, pairing = 0, None
         if resume:

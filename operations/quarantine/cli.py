@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import boto3
 import click
@@ -75,6 +75,7 @@ def list_(
     facility: str | None, day: datetime | None, reason: str | None, folder: Path, aws: bool, as_json: bool
 ) -> None:
     """What is in quarantine, by facility, thing and reason."""
+    _check_facility(facility)
     found = _read(_place_of(folder, aws), facility=facility, day=day, reason=reason)
     if as_json:
         for entry in found:
@@ -105,9 +106,7 @@ def show(sequence_number: str, folder: Path, aws: bool) -> None:
 @quarantine.command()
 @_with(_choice + _place)
 @click.option("--time-unit", type=click.Choice(tuple(TIME_UNITS)), help="The device's times are in this: make them ms.")
-@click.option(
-    "--with", "mended", type=click.File(encoding="utf-8"), metavar="FILE", help="Lines of list --json, edited."
-)
+@click.option("--with", "mended", type=click.Path(path_type=Path), metavar="FILE", help="Lines of list --json, edited.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def replay(
     facility: str | None,
@@ -116,13 +115,15 @@ def replay(
     folder: Path,
     aws: bool,
     time_unit: str | None,
-    mended: TextIO | None,
+    mended: Path | None,
     yes: bool,
 ) -> None:
     """Put records into the stream again: after the manifest or the processor has learned to take them."""
+    _check_facility(facility)
+    lines = None if mended is None else mended.read_text(encoding="utf-8").splitlines()
     place = _place_of(folder, aws)
     found = _read(place, facility=facility, day=day, reason=reason)
-    chosen = found if mended is None else with_payloads_of(mended, found, name=mended.name)
+    chosen = found if lines is None else with_payloads_of(lines, found, name=str(mended))
     if time_unit is not None:
         chosen = [entry for each in chosen if (entry := with_time_in(time_unit, each)) is not None]
     if not chosen:
@@ -150,21 +151,16 @@ def replay(
 def _read(
     place: Place, *, facility: str | None = None, day: datetime | None = None, reason: str | None = None
 ) -> list[Entry]:
+    date = f"{day:%Y-%m-%d}" if day else None
     try:
-        found = entries(
-            place.s3, place.bucket, facility=facility, date=f"{day:%Y-%m-%d}" if day else None, reason=reason
-        )
+        return entries(place.s3, place.bucket, facility=facility, date=date, reason=reason)
     except (BotoCoreError, ClientError) as error:
         raise EnvironmentFault(f"the quarantine cannot be read: {error}", hint="check region and rights") from None
-    if facility is not None and not found:
-        _refuse_unknown(facility)
-    return found
 
 
-def _refuse_unknown(facility: str) -> None:
-    """A plant that left the record may have records in quarantine; one that has none was never there."""
-    if facility != _UNKNOWN:
-        load_project(find_project(Path.cwd())).facility(facility)
+def _check_facility(facility: str | None) -> None:
+    if facility not in (None, _UNKNOWN):
+        load_project(find_project(Path.cwd())).facility(str(facility))
 
 
 def _place_of(folder: Path, aws: bool) -> Place:

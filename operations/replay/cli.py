@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from botocore.exceptions import BotoCoreError, ClientError
 
-from generator.diagnostics import EnvironmentFault, visible
+from generator.diagnostics import EnvironmentFault, OutcomeError, visible
 from generator.project import find_project
 from operations.progress import Progress
 from operations.project import load_project
@@ -37,8 +37,12 @@ def replay(folder: Path, aws: bool, as_json: bool) -> None:
         ) from None
     click.echo(json.dumps(asdict(outcome)) if as_json else _text(outcome))
     if outcome.left:
-        raise EnvironmentFault(
+        raise OutcomeError(
             f"{len(outcome.left)} messages stay in the queue", hint="see the function's log, then replay again"
+        )
+    if outcome.gone:
+        raise OutcomeError(
+            f"{outcome.gone} records are gone from the stream", hint="replay within its retention: a week"
         )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from generator.completion import complete_facility
-from generator.diagnostics import EnvironmentFault
+from generator.diagnostics import OutcomeError
 from generator.project import find_project
 from operations.identities.places import open_store
 from operations.progress import Progress
@@ -90,7 +90,7 @@ def simulate(
             f"{outcome.repeats} repeats acknowledged, {outcome.refused} refused; truth in {truth}"
         )
     if outcome.refused:
-        raise EnvironmentFault(f"the broker refused {outcome.refused} publishes", hint="see the things' policies")
+        raise OutcomeError(f"the broker refused {outcome.refused} publishes", hint="see the things' policies")
 
 
 def _pair(text: str) -> tuple[str, str]:

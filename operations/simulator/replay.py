@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from generator.diagnostics import EnvironmentFault
+from generator.diagnostics import EnvironmentFault, OutcomeError
 from lib.specs import DeviceTypeSpec
 
 _LABEL_COLUMNS = ("anomaly", "label")
@@ -49,7 +49,7 @@ def read_recording(path: Path, device_type: DeviceTypeSpec, *, columns: Mapping[
         if label and _number(path, reader.line_num, label, row[label]) != 0:
             anomalous.add(position)
     if not rows:
-        raise EnvironmentFault(f"{path} holds no rows", hint="give a CSV file with a header and at least one row")
+        raise OutcomeError(f"{path} holds no rows", hint="give a CSV file with a header and at least one row")
     return Recording(rows=tuple(rows), anomalous=frozenset(anomalous))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from generator.diagnostics import EnvironmentFault
+from generator.diagnostics import OutcomeError
 from generator.naming import basic_ingest_topic, telemetry_topic
 from lib.specs import DeviceTypeSpec, FacilitySpec, suffixed
 from operations.identities.keystore import KeyStore
@@ -53,10 +53,10 @@ def run_request(
     store: KeyStore,
     on_progress: Callable[[int, int], None],
 ) -> Outcome:
-    """Run it; `on_progress` gets messages sent and planned. Raises EnvironmentFault."""
+    """Run it; `on_progress` gets messages sent and planned. Raises OutcomeError without things."""
     chosen = choose_things(project, request.facilities, request.things)
     if not chosen:
-        raise EnvironmentFault("the chosen facilities have no things", hint="see `things:` in fleet.yaml")
+        raise OutcomeError("the chosen facilities have no things", hint="see `things:` in fleet.yaml")
     plan = _plan(request, chosen)
     things = [thing for thing, _ in chosen]
     keys, pems = private_keys(store, things), certificates(target.iot, things)

@@ -24,6 +24,7 @@ class TruthFile:
     def __init__(self, path: Path, *, run: dict[str, Any], anomalies: Iterable[Anomaly]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("w", encoding="utf-8")
+        self._fault: OSError | None = None
         self._lock = threading.Lock()
         self.accepted: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
@@ -54,11 +55,20 @@ class TruthFile:
             )
 
     def close(self) -> None:
-        """Flush and close the file."""
-        self._file.close()
+        """Flush and close the file. Raises OSError, with its path, where the disk did not take all of it."""
+        try:
+            self._file.close()
+        except OSError as error:
+            self._fault = self._fault or error
+        if self._fault is not None:
+            raise OSError(self._fault.errno, self._fault.strerror, self._file.name) from self._fault
 
     def _write(self, line: dict[str, Any]) -> None:
-        self._file.write(json.dumps(line) + "\n")
+        # In a thread of the MQTT client nobody would see it: devices go on, and `close` says it.
+        try:
+            self._file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            self._fault = self._fault or error
 
 
 def read_truth(path: Path) -> Iterator[dict[str, Any]]:

@@ -83,6 +83,28 @@ def test_an_environment_that_is_none_is_refused(project: Path, name: str, monkey
     assert before == sorted(project.rglob("*"))
 
 
+@pytest.mark.parametrize("kind", ["csrs", "lock"])
+def test_identities_that_cannot_be_read_are_told(project: Path, monkeypatch: Any, kind: str) -> None:
+    """By their place, exit 7, and no traceback."""
+    run = CliRunner(catch_exceptions=False)
+    path = project / "identities" / "dev" / f"sg-01.{kind}.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"thing": "sg-01-press-monitor-0001-dev", "csr": "x"}\n')
+    result = run.invoke(main, ("keys", "create", "--facility", "sg-01"))
+    assert (7, True) == (result.exit_code, f"{path}:" in result.stderr)
+
+
+def test_csrs_are_written_through_no_link(project: Path, tmp_path: Path) -> None:
+    """A folder of identities that leads elsewhere gets nothing."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (project / "identities").mkdir()
+    (project / "identities" / "dev").symlink_to(outside)
+    result = CliRunner(catch_exceptions=False).invoke(main, ("keys", "create", "--facility", "sg-01"))
+    assert (7, []) == (result.exit_code, list(outside.iterdir()))
+    assert "leads out of" in result.stderr
+
+
 def test_the_record_is_that_of_the_current_folder(project: Path, monkeypatch: Any) -> None:
     """A plant that is in this project's record alone is known, and one of the tool's own sample is not."""
     manifest = (project / "fleet.yaml").read_text().replace("th-ry-01:", "th-ry-02:")

@@ -110,10 +110,10 @@ def with_time(value: object) -> bytes:
 
 
 REFUSED = {
-    "seconds": (with_time(NOW // 1000), "old", "this looks like seconds: send milliseconds"),
-    "an RTC's 2000-01-01 in seconds": (with_time(946_684_800), "old", "looks like seconds"),
-    "microseconds": (with_time(NOW * 1000), "future", "this looks like microseconds: send milliseconds"),
-    "nanoseconds": (with_time(NOW * 1_000_000), "future", "this looks like nanoseconds"),
+    "seconds": (with_time(NOW // 1000), "old", ": these look like seconds; send milliseconds"),
+    "an RTC's 2000-01-01 in seconds": (with_time(946_684_800), "old", "these look like seconds"),
+    "microseconds": (with_time(NOW * 1000), "future", "these look like microseconds; send milliseconds"),
+    "nanoseconds": (with_time(NOW * 1_000_000), "future", "these look like nanoseconds"),
     "uptime": (with_time(86_400), "old", "time since the device started"),
     "a true old time": (with_time(NOW - 9 * 86_400_000), "old", "by more than 691200000 ms"),
     "seconds with a fraction": (with_time(f"{NOW // 1000}.25"), "malformed", "time is 1795445343.25: send millisec"),
@@ -144,6 +144,8 @@ REFUSED = {
     "unit as a number": (PLAIN[:-1] + b',"units":{"vibration":1}}', "malformed", "units.vibration is a number"),
     "trailing comma": (PLAIN[:-2] + b",}}", "malformed", "trailing comma in object"),
     "trailing comma in an array": (b"[" + PLAIN + b",]", "malformed", "trailing comma in array"),
+    "cut off": (PLAIN[:60], "malformed", "the JSON is cut off after 60 bytes"),
+    "half a surrogate pair": (PLAIN[:-1] + rb',"n":"\ud800"}', "malformed", "an escaped surrogate stands alone"),
     "joined objects": (PLAIN + PLAIN, "malformed", "several values in one message are an array, or an object a line"),
     "single quotes": (PLAIN.replace(b'"', b"'"), "malformed", 'JSON quotes with " alone'),
     "NUL in front": (b"\x00\x00" + PLAIN, "hostile_text", "begins with NUL (byte 0)"),

@@ -37,6 +37,7 @@ def hold(resource: Resource, *, estate: Estate) -> Holding:
         constraints=constraints,
         problems=(
             *((each.name, unlisted) for each in mapped.unknown),
+            *((each.name, "is of a second block, where the call takes one") for each in mapped.crowded),
             *((held.attribute, f"{held.problem} ({held.member})") for held in constraints if held.problem),
         ),
     )

@@ -41,11 +41,14 @@ class Attribute:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mapped:
-    """A resource's requests by operation, and the attributes that its call knows nothing of."""
+    """A resource's requests by operation, the attributes that its call knows nothing of, and those that it has no room
+    for: of a second block where it takes one.
+    """
 
     requests: dict[str, Tree]
     attributes: tuple[Attribute, ...]
     unknown: tuple[Attribute, ...]
+    crowded: tuple[Attribute, ...]
 
 
 def map_resource(resource: Resource, *, estate: Estate) -> Mapped | None:
@@ -58,12 +61,14 @@ def map_resource(resource: Resource, *, estate: Estate) -> Mapped | None:
     attributes = tuple(attributes_of(resource.body, known=members.keys() | not_sent.keys()))
     sent = [each for each in attributes if each.path in members and call.unset.get(each.path) != each.value]
     requests: dict[str, Tree] = {call.operation: {}}
+    crowded = []
     for attribute in sent:
         path, targets = members[attribute.path]
         value = Sent(value=_resolved(estate, resource, attribute.value), attribute=attribute.name)
         for target in targets:
             operation, member = _operation(call, target)
-            _put(requests.setdefault(operation, {}), member, value, _places(attribute, path))
+            if not _put(requests.setdefault(operation, {}), member, value, _places(attribute, path)):
+                crowded.append(attribute)
     # Another operation is called for by an attribute that goes to it alone.
     made = {_operation(call, members[each.path][1][0])[0] for each in sent if len(members[each.path][1]) == 1}
     made |= {call.operation}
@@ -77,6 +82,7 @@ def map_resource(resource: Resource, *, estate: Estate) -> Mapped | None:
         requests={operation: tree for operation, tree in requests.items() if operation in made},
         attributes=attributes,
         unknown=tuple(each for each in attributes if each.path not in members and each.path not in not_sent),
+        crowded=tuple(crowded),
     )
 
 
@@ -120,8 +126,11 @@ def _operation(call: Call, target: str) -> tuple[str, str]:
     return operation or call.operation, member
 
 
-def _put(tree: Tree, member: str, sent: Sent, places: tuple[int, ...]) -> None:
-    """Puts a value at a member's path; a map may become a list of pairs, or a map of structures."""
+def _put(tree: Tree, member: str, sent: Sent, places: tuple[int, ...]) -> bool:
+    """Puts a value at a member's path, and tells whether it is free.
+
+    A map may become a list of pairs, or a map of structures.
+    """
     remaining = list(places)
     *way, last = member.split(".")
     for n, part in enumerate(way):
@@ -132,12 +141,14 @@ def _put(tree: Tree, member: str, sent: Sent, places: tuple[int, ...]) -> None:
             for key, value in sent.value.items():
                 one = Sent(value=value, attribute=f"{sent.attribute}.{key}")
                 _put(entries.setdefault(key, {}), ".".join([*way[n + 1 :], last]), one, tuple(remaining))
-            return
+            return True
         tree = tree.setdefault(match["name"], {})
         if match["place"] is not None:
             tree = tree.setdefault(int(match["place"]) if match["place"] else remaining.pop(0), {})
     match = PART.fullmatch(last)
     assert match is not None, last  # noqa: S101 - our own table
+    if match["name"] in tree:
+        return False
     if match["pair"]:
         key_name, value_name = match["pair"].split(",")
         tree[match["name"]] = {
@@ -149,6 +160,7 @@ def _put(tree: Tree, member: str, sent: Sent, places: tuple[int, ...]) -> None:
         }
     else:
         tree[match["name"]] = sent
+    return True
 
 
 def _give(tree: Tree, member: str, sent: Sent) -> None:

@@ -22,6 +22,8 @@ _ELEMENT_LIMIT = 8 * RECORD_LIMIT
 _SPACE = " \t\r\n"
 _BOUNDARY = re.compile(r"(?:\}\s*,|[\r\n])\s*(?=\{)")
 """Where the next element begins, as far as can be told: no string of JSON holds a line break."""
+_END = "\0"
+"""What may follow the end of the array: nothing that JSON has."""
 _LOST = "what follows is lost"
 _REMEDY = "ask the maker for the list anew"
 
@@ -117,38 +119,32 @@ def read_array(path: Path, decoder: json.JSONDecoder | None = None) -> Iterator[
     with path.open("rb") as file:
         while True:
             text = text.lstrip(_SPACE)
-            if expects:
-                if text[:1] and text[0] in expects:
-                    closed = text[0] == "]"
-                    text, expects = text[1:], ""
-                    if closed:
-                        return
-                    continue
-                if text or at_end:
-                    end = _next(text)
-                    if end is None:
-                        yield f"the JSON array breaks off here: truncated or damaged; {_LOST}", b""
-                        return
-                    yield "is no JSON: damaged", _raw(text[:end])
-                    text, expects = text[end:], ""
-                    continue
-            else:
-                if text.startswith("]"):
-                    return
+            is_last = at_end or len(text) > _ELEMENT_LIMIT
+            if not expects and text.startswith("]"):
+                text, expects = text[1:], _END
+                continue
+            if expects != _END and text[:1] and text[0] in expects:
+                text, expects = text[1:], _END if text[0] == "]" else ""
+                continue
+            if not expects:
                 element, end = _element(decoder, text)
                 if end is not None:
                     yield element, _raw(text[:end])
                     text, expects = text[end:], ",]"
                     continue
-                if at_end or len(text) > _ELEMENT_LIMIT or element is not None:
-                    following = _next(text)
-                    if following is not None:
-                        yield element or "is no JSON: damaged", _raw(text[:following])
-                        text = text[following:]
-                        continue
-                    if at_end or len(text) > _ELEMENT_LIMIT:
-                        yield f"is no JSON that can be read: truncated, damaged or too long; {_LOST}", b""
-                        return
+                is_broken, what = is_last or element is not None, element or "is no JSON: damaged"
+            elif at_end and not text and expects == _END:
+                return
+            else:
+                is_broken, what = bool(text) or at_end, "is no JSON: damaged"
+            following = _next(text) if is_broken else None
+            if following is not None:
+                yield what, _raw(text[:following])
+                text, expects = text[following:], ""
+                continue
+            if is_broken and is_last:
+                yield f"is no JSON that can be read: truncated, damaged or too long; {_LOST}", b""
+                return
             chunk = file.read(_CHUNK)
             text += utf8.decode(chunk, final=not chunk)
             at_end = not chunk

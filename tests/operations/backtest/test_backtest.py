@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from generator.cli import main
-from generator.diagnostics import EnvironmentFault
+from generator.diagnostics import OutcomeError
 from operations.backtest.history import read_history
 from operations.backtest.image import DPI, FOOT, HEAD, LINE, PANEL, WIDTH, image
 from operations.backtest.picture import COLOURS, page
@@ -93,7 +93,7 @@ def test_times_are_read_as_they_come(text: str, times: tuple[int, ...], tmp_path
 def test_an_empty_file_is_a_fault(tmp_path: Path) -> None:
     """There is nothing to draw."""
     (tmp_path / "own.csv").write_text("time,a\n")
-    with pytest.raises(EnvironmentFault):
+    with pytest.raises(OutcomeError):
         read_history(tmp_path / "own.csv", columns={}, interval_s=10)
 
 

@@ -359,6 +359,14 @@ def test_what_only_an_apply_knows_is_sent_and_not_judged(held: Callable[..., lis
     assert ["role"] == [name for name, _ in held("aws_lambda_function", wrong)]
 
 
+def test_a_second_block_where_the_call_takes_one_fails(held: Callable[..., list[tuple[str, str]]]) -> None:
+    """It would hide the first; and two rules of one configuration are none."""
+    body = copy.deepcopy(BODIES["aws_s3_bucket_lifecycle_configuration"])
+    put("rule.0.filter", [{"prefix": "a/"}, {"prefix": "b/"}])(body)
+    found = held("aws_s3_bucket_lifecycle_configuration", body)
+    assert [("rule[0].filter[1].prefix", "is of a second block, where the call takes one")] == found
+
+
 def test_text_that_only_looks_like_a_reference_is_judged(held: Callable[..., list[tuple[str, str]]]) -> None:
     """`${…}` in a description is text, and held against the pattern like any other."""
     body = copy.deepcopy(BODIES["aws_iot_thing_type"])

@@ -275,7 +275,7 @@ def test_spent_keys_of_the_key_store_get_no_csr_and_another_key_when_it_is_asked
     plant.device("revoke", FIRST, "--reason", "stolen")
     plant.device("retire", FIRST, "--reason", "stolen")
     told = plant.fleet(*keys, exit_code=1)
-    assert f"{FIRST}: its key was revoked or retired" in told and f"--renew {FIRST}" in told
+    assert f"the key of {FIRST} was revoked or retired" in told and f"--renew {FIRST}" in told
     requests = csr_path(plant.site.project / "identities", SUFFIX, PLANT)
     without = {name: csr for name, csr in read_requests(requests).items() if name != FIRST}
     write_requests(requests, without)

@@ -71,7 +71,7 @@ class Registry:
         return dict(self.things[thingName])
 
     def update_thing(
-        self, *, thingName: str, thingTypeName: str, attributePayload: dict[str, Any], expectedVersion: int
+        self, *, thingName: str, attributePayload: dict[str, Any], expectedVersion: int, thingTypeName: str = ""
     ) -> Any:
         happening = self.before_update.pop(0) if self.before_update else None
         if callable(happening):
@@ -83,7 +83,7 @@ class Registry:
             raise happening
         kept = {} if not attributePayload["merge"] else thing["attributes"]
         thing["attributes"] = {name: value for name, value in (kept | attributePayload["attributes"]).items() if value}
-        thing["thingTypeName"], thing["version"] = thingTypeName, expectedVersion + 1
+        thing["thingTypeName"], thing["version"] = thingTypeName or thing["thingTypeName"], expectedVersion + 1
         self.updates.append(thingName)
         if isinstance(happening, ReadTimeoutError):
             raise happening
@@ -184,7 +184,7 @@ def test_the_record_wins_over_what_was_set_by_hand(tmp_path: Path, journal: Jour
     done = run(project, registry, journal)
     assert [
         f"{name_of(1)}: owner: bob → none",
-        f"{name_of(2)}: type: none → thing-type-{PRESS}-dev",
+        f"{name_of(2)}: thing type: none → thing-type-{PRESS}-dev",
     ] == done.differences
     assert attributes_of(1) == registry.things[name_of(1)]["attributes"]
     assert f"thing-type-{PRESS}-dev" == registry.things[name_of(2)]["thingTypeName"]
@@ -276,3 +276,24 @@ def test_no_group_and_no_bulk_plant_are_refused(tmp_path: Path, journal: Journal
     terraform = replace(project, facilities=(replace(project.facilities[0], registration="terraform"),))
     with pytest.raises(RequestError, match="Terraform registers"):
         run(terraform, registry, journal)
+
+
+def test_a_run_that_was_cut_off_is_run_again(tmp_path: Path, journal: Journal) -> None:
+    """AWS takes the rights away in the middle: what was updated is left alone afterwards, the rest is done."""
+    registry = Registry()
+    for number in range(1, 41):
+        registry.add(name_of(number), attributes_of(number))
+    project = plant(tmp_path, *((number, PRESS, {"firmware": "2"}) for number in range(1, 41)))
+    registry.before_update = [None] * 15 + [error("AccessDeniedException")] * 25
+    with pytest.raises(EnvironmentFault, match="AWS refuses UpdateThing"):
+        run(project, registry, journal)
+    done_before = len(registry.updates)
+    assert 0 < done_before < 40
+    registry.before_update = []
+    done = run(project, registry, journal)
+    assert (40 - done_before, 40, {"2"}) == (
+        done.updated,
+        len(set(registry.updates)),
+        {thing["attributes"]["firmware"] for thing in registry.things.values()},
+    )
+    assert len(registry.updates) == 40

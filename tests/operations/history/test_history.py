@@ -98,7 +98,8 @@ def test_the_command_prints_a_table_csv_and_json(ask: Any) -> None:
 
 def test_the_command_says_what_it_does_not_find(ask: Any) -> None:
     """A metric that there is not, and a time that is none."""
-    assert f"{THING} has measured nothing of humidity in that time\n" == ask("--metric", "humidity").output
+    nothing = ask("--metric", "humidity")
+    assert (1, f"error: {THING} has measured nothing of humidity in that time\n") == (nothing.exit_code, nothing.output)
     refused = ask("--since", "yesterday")
     assert 2 == refused.exit_code
     assert "'yesterday' is neither a time, such as 2026-11-23T14:00Z, nor how long ago, such as 24h" in refused.output

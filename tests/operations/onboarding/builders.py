@@ -121,12 +121,15 @@ def cert(name: str = "device", **options: Any) -> str:
     return pem(make_certificate(name, **options))
 
 
-def seven_zip(path: Path, members: dict[str, bytes], *, inner: str = "1_E0E0_Certs.7z") -> Path:
-    """An archive in an archive."""
-    packed = io.BytesIO()
-    with py7zr.SevenZipFile(packed, "w") as archive:
+def packed(members: dict[str, bytes]) -> bytes:
+    """An archive with these members."""
+    file = io.BytesIO()
+    with py7zr.SevenZipFile(file, "w") as archive:
         for name, data in members.items():
             archive.writestr(data, name)
-    with py7zr.SevenZipFile(path, "w") as archive:
-        archive.writestr(packed.getvalue(), inner)
-    return path
+    return file.getvalue()
+
+
+def seven_zip(path: Path, members: dict[str, bytes], *, inner: str = "1_E0E0_Certs.7z") -> Path:
+    """An archive in an archive."""
+    return write(path, packed({inner: packed(members)}))

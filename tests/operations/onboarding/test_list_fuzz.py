@@ -65,6 +65,11 @@ def signer() -> Signer:
     return Signer()
 
 
+def name_of(number: int) -> str:
+    """The name of a good entry, or one that no damage turns into such a name."""
+    return f"chip-{number}" if number <= BROKEN else f"another-kind-of-machine-{number}"
+
+
 def flat(text: str) -> str:
     """The base64 of a PEM block on one line."""
     return "".join(text.splitlines()[1:-1])
@@ -73,7 +78,7 @@ def flat(text: str) -> str:
 def _csv(mark: str, quote: bool, header: str) -> tuple[Callable[[], list[bytes]], Callable[[list[bytes]], bytes]]:
     def entries() -> list[bytes]:
         texts = [f'"{text}"' if quote else flat(text) for text in materials()[0]]
-        return [f"chip-{n}{mark}SN-{n}{mark}{text}".encode() for n, text in enumerate(texts)]
+        return [f"{name_of(n)}{mark}SN-{name_of(n)}{mark}{text}".encode() for n, text in enumerate(texts)]
 
     return entries, lambda parts: header.encode() + b"\n" + b"".join(part + b"\n" for part in parts)
 
@@ -86,7 +91,7 @@ def _json(**fields: int) -> Callable[[], list[bytes]]:
     def entries() -> list[bytes]:
         return [
             json.dumps(
-                {name: materials()[index][n] for name, index in fields.items()} | {"ThingName": f"chip-{n}"}
+                {name: materials()[index][n] for name, index in fields.items()} | {"ThingName": name_of(n)}
             ).encode()
             for n in range(len(materials()[0]))
         ]

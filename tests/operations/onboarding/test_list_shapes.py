@@ -209,7 +209,7 @@ def test_json_that_says_nothing_sure_is_refused(tmp_path: Path, text: str, reaso
 def test_a_broken_element_leaves_the_next_ones_alone(tmp_path: Path) -> None:
     """Cut off, not UTF-8, nested without end, no object: the array goes on after each."""
     good = [json.dumps({"serial": f"s{n}", "cert": cert()}).encode() for n in range(6)]
-    broken = [good[5][:300], b'{"serial": "\xff"}', b'{"a":' * 40_000, b"7", b'{"serial": "x}']
+    broken = [good[5][:300], b'{"serial": "\xff"}', b'{"a":' * 40_000, b"7", b']"serial": "x}']
     parts = [part for pair in zip(good, broken, strict=False) for part in pair] + [good[5]]
     rows, faults = rows_of(write(tmp_path / "a.json", b"[" + b",\n".join(parts) + b"]"))
     assert ([f"s{n}" for n in range(6)], 5) == ([row.serial for row in rows], len(faults))

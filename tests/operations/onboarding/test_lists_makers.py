@@ -3,38 +3,43 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import py7zr
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from generator.diagnostics import EnvironmentFault, RequestError
 from operations.onboarding.lists import infineon
 from tests.operations.onboarding.builders import (
-    NO_SAMPLES,
     NOW,
-    VENDOR,
     Signer,
     cert,
     make_certificate,
+    packed,
     quoted,
     rows_of,
     seven_zip,
     write,
 )
 
-with_samples = pytest.mark.skipif(not VENDOR.is_dir(), reason=NO_SAMPLES)
-
 # --- Espressif ----------------------------------------------------------------------------------------------------
 
 
-@with_samples
-def test_the_espressif_sample() -> None:
-    """Seven modules, by MAC."""
-    rows, faults = rows_of(VENDOR / "manifest-espressif.csv")
-    assert (7, [], "4BA2BB8764BD", False) == (len(rows), faults, rows[0].serial, rows[0].must_match)
+def test_an_espressif_list(tmp_path: Path) -> None:
+    """Modules by MAC, with RSA keys and UUIDs as common names, as its tool writes them."""
+    names = [str(uuid.uuid4()) for _ in range(3)]
+    keys = [rsa.generate_private_key(65537, 2048) for _ in names]
+    lines = [
+        f"4BA2BB8764B{n:X},{name},{quoted(cert(name, key=key, signer=keys[0]))}\n"
+        for n, (name, key) in enumerate(zip(names, keys, strict=True))
+    ]
+    rows, faults = rows_of(write(tmp_path / "manifest.csv", "MAC,cn,cert\n", *lines))
+    assert (3, [], "4BA2BB8764B0", False) == (len(rows), faults, rows[0].serial, rows[0].must_match)
+    assert names == [row.material.common_name for row in rows]
 
 
 def test_an_espressif_row_with_another_devices_certificate(tmp_path: Path) -> None:
@@ -47,27 +52,22 @@ def test_an_espressif_row_with_another_devices_certificate(tmp_path: Path) -> No
 # --- Microchip ----------------------------------------------------------------------------------------------------
 
 
-@with_samples
-def test_the_microchip_sample_verifies_and_carries_no_certificate() -> None:
-    """All ten rows say so."""
-    rows, faults = rows_of(VENDOR / "ECC608-TMNGTLSS-B.json", signers=VENDOR / "mchp_verifiers")
-    assert ([], {"verifies, but carries no certificate"}, 10) == (
-        rows,
-        {fault.reason for fault in faults},
-        len(faults),
-    )
+def test_a_manifest_that_verifies_and_carries_no_certificate(tmp_path: Path) -> None:
+    """As that of parts without certificates of their own: each row says so."""
+    signer = Signer()
+    path = write(tmp_path / "a.json", json.dumps([signer.entry(f"01230cac6606e9940{n}") for n in range(3)], indent=2))
+    rows, faults = rows_of(path, signers=signer.write(tmp_path / "s"))
+    assert ([], ["verifies, but carries no certificate"] * 3) == (rows, [fault.reason for fault in faults])
 
 
-@with_samples
-def test_a_tampered_microchip_sample_is_refused(tmp_path: Path) -> None:
-    """One byte of payload or signature changed: that entry does not verify, the others do."""
-    entries = json.loads((VENDOR / "ECC608-TMNGTLSS-B.json").read_text())
+def test_a_tampered_manifest_is_refused(tmp_path: Path) -> None:
+    """One byte of payload or another entry's signature: that entry does not verify, the others do."""
+    signer = Signer()
+    entries = [signer.entry(f"0123{n}", make_certificate()) for n in range(4)]
     entries[0]["payload"] = entries[0]["payload"].replace("A", "B", 1)
     entries[1]["signature"] = entries[2]["signature"]
-    path = write(tmp_path / "a.json", json.dumps(entries))
-    faults = rows_of(path, signers=VENDOR / "mchp_verifiers")[1]
-    assert ["its signature does not verify"] * 2 == [fault.reason for fault in faults[:2]]
-    assert {"verifies, but carries no certificate"} == {fault.reason for fault in faults[2:]}
+    rows, faults = rows_of(write(tmp_path / "a.json", json.dumps(entries)), signers=signer.write(tmp_path / "s"))
+    assert (2, ["its signature does not verify"] * 2) == (len(rows), [fault.reason for fault in faults])
 
 
 def test_a_signed_manifest_with_certificates(tmp_path: Path) -> None:
@@ -127,28 +127,34 @@ def test_signers_have_to_be_given(tmp_path: Path) -> None:
 # --- Infineon -----------------------------------------------------------------------------------------------------
 
 
-@with_samples
+def bundles(path: Path) -> Path:
+    """An archive with three bundles of the same chips."""
+    with py7zr.SevenZipFile(path, "w") as archive:
+        for bundle in infineon.BUNDLES:
+            members = {f"0A091B5C0015000700{n:02X}_{bundle}.pem": cert().encode() for n in range(0x63, 0x67)}
+            archive.writestr(packed(members), f"Manifest_1_{bundle}_Certs.7z")
+    return path
+
+
 @pytest.mark.parametrize("bundle", infineon.BUNDLES)
-def test_the_infineon_sample(bundle: str) -> None:
-    """Two hundred chips in each bundle, by chip id."""
-    rows, faults = rows_of(VENDOR / "manifest-infineon.7z", bundle=bundle)
-    assert (200, [], "0A091B5C001500070063") == (len(rows), faults, rows[0].serial)
+def test_an_infineon_archive(tmp_path: Path, bundle: str) -> None:
+    """Each bundle has the chips, by chip id."""
+    rows, faults = rows_of(bundles(tmp_path / "a.7z"), bundle=bundle)
+    assert (4, [], "0A091B5C001500070063") == (len(rows), faults, rows[0].serial)
 
 
-@with_samples
-def test_an_infineon_archive_needs_a_bundle() -> None:
+def test_an_infineon_archive_needs_a_bundle(tmp_path: Path) -> None:
     """The three are certificates of the same chips: only a person knows which."""
     with pytest.raises(EnvironmentFault, match=r"several bundles.*E0E0, E0E1, E0E2"):
-        rows_of(VENDOR / "manifest-infineon.7z")
+        rows_of(bundles(tmp_path / "a.7z"))
 
 
-@with_samples
 def test_a_tampered_infineon_archive_is_refused(tmp_path: Path) -> None:
-    """A byte changed anywhere in the packed data."""
-    data = bytearray((VENDOR / "manifest-infineon.7z").read_bytes())
+    """A byte changed in the packed data."""
+    data = bytearray(bundles(tmp_path / "a.7z").read_bytes())
     data[len(data) // 2] ^= 1
     with pytest.raises(EnvironmentFault, match="cannot be unpacked"):
-        rows_of(write(tmp_path / "a.7z", bytes(data)), bundle="E0E1")
+        rows_of(write(tmp_path / "b.7z", bytes(data)), bundle="E0E1")
 
 
 def test_files_that_are_no_certificates_are_told(tmp_path: Path) -> None:

@@ -53,8 +53,8 @@ class Place:
             "PYTHONPATH": python_path(self.project),
             "AWS_ENDPOINT_URL_S3": self.local.url,
             "AWS_CA_BUNDLE": str(self.local.authority),
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_ACCESS_KEY_ID": self.local.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.local.secret_key,
         }
         command = [sys.executable, "-m", "generator", "onboard", "--facility", PLANT, "--aws", *arguments]
         pipe = subprocess.PIPE
@@ -92,7 +92,9 @@ class at:  # noqa: N801 - reads like a function
         self._project = make_onboarding_project(folder / "project", things=things)
         make_csrs(self._project)
         self._local = local
-        self._service = running(scale=scale, lose=lose, s3=local.url, authority=local.authority)
+        self._service = running(
+            scale=scale, lose=lose, s3=local.url, authority=local.authority, environment=local.environment()
+        )
 
     def __enter__(self) -> Place:
         return Place(project=self._project, service=self._service.__enter__(), local=self._local)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -246,3 +248,18 @@ def test_no_private_key_is_copied_anywhere(place: Site, tmp_path: Path) -> None:
     secret = text.splitlines()[1].encode()
     files = [file for folder in (place.journals, place.project) for file in folder.rglob("*") if file.is_file()]
     assert [] == [file for file in files if secret in file.read_bytes()]
+
+
+def test_nothing_to_activate_and_no_certificate_are_no_success(tmp_path: Path) -> None:
+    """A plant of which nothing is staged, and a journal in which nothing is: exit 1, and what to do first."""
+    with site(tmp_path, things=1) as place:
+        assert "nothing of sg-01 is staged" in place.onboard("--activate", exit_code=1)
+        command = [sys.executable, "-m", "generator", "certificates", "--aws", "--facility", PLANT]
+        for expected in (1, 0):
+            run = subprocess.run(
+                command, cwd=place.project, env=place.environment, capture_output=True, text=True, check=False
+            )
+            assert expected == run.returncode, run.stderr
+            assert ("the journal has no certificate of sg-01" in run.stderr) == bool(expected)
+            if expected:
+                place.onboard()

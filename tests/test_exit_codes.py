@@ -1,0 +1,195 @@
+"""One mistake has one exit code in every command, and nothing done is not success; the rule stands in the README."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import click
+import pytest
+from click.testing import CliRunner
+from moto import mock_aws
+
+from generator.cli import main
+from generator.diagnostics import (
+    EnvironmentFault,
+    FleetError,
+    GateError,
+    ManifestError,
+    OutcomeError,
+    RequestError,
+    StaleError,
+    WriteError,
+)
+from operations.anomalies import cli as anomalies
+from operations.history import cli as history
+from operations.replay import cli as replay
+from operations.replay.replay import Outcome
+from tests.test_documents import command_paths
+
+ROOT = Path(__file__).parents[1]
+THING = "sg-01-press-monitor-0001-dev"
+
+COMMANDS: dict[str, dict[int, str]] = {
+    "anomalies ack": {2: "ack only-a-thing", 7: f"ack {THING} x --dir none"},
+    "anomalies list": {2: "list --facility nope", 7: "list --dir none"},
+    "archive query": {0: "query", 2: "query --facility nope"},
+    "backtest": {2: "README.md --device-type nope", 7: "nowhere.csv"},
+    "bundle": {2: "--facility nope --to x", 7: "--facility sg-01 --to x --dir none"},
+    "ca crl": {2: "crl --days 0"},
+    "ca init": {2: "init --curve nope"},
+    "ca revoke": {2: f"revoke {THING} --reason nope"},
+    "ca show": {2: "show"},
+    "ca sign": {2: "sign --facility nope"},
+    "certificates": {2: "--facility nope", 7: "--dir none"},
+    "completion": {0: "bash", 2: "nope"},
+    "compliance": {2: "--nope"},
+    "demo": {2: "--nope"},
+    "device activate": {2: "activate", 7: f"activate {THING} --reason x --dir none"},
+    "device move": {2: f"move {THING} --to nope --reason x", 7: f"move {THING} --to sg-01 --reason x --dir none"},
+    "device retire": {2: "retire", 7: f"retire {THING} --reason x --dir none"},
+    "device revoke": {2: "revoke", 7: f"revoke {THING} --reason x --dir none"},
+    "device rotate": {2: "rotate", 7: f"rotate {THING} --reason x --dir none"},
+    "device show": {2: "show", 7: f"show {THING} --dir none"},
+    "device sync": {2: "sync --facility nope", 7: "sync --facility sg-01 --dir none"},
+    "explain": {0: "sg-01", 2: "nope"},
+    "generate": {2: "--facility nope --check", 3: "--manifest nowhere/fleet.yaml"},
+    "history": {2: f"{THING} --level nope", 7: f"{THING} --dir none"},
+    "init": {2: "--nope"},
+    "isolation": {2: "--others 0"},
+    "keys create": {2: "create --facility nope"},
+    "local apply": {2: "apply --facility nope", 7: "apply --dir none"},
+    "local env": {2: "env --nope", 7: "env --dir none"},
+    "local destroy": {2: "destroy --nope", 7: "destroy --dir none"},
+    "local down": {2: "down --nope", 7: "down --dir none"},
+    "local status": {2: "status --nope", 7: "status --dir none"},
+    "local up": {2: "up --nope"},
+    "message": {0: "press-monitor", 2: "nope"},
+    "onboard": {2: "--facility nope"},
+    "plan": {2: "--facility nope", 3: "--manifest nowhere/fleet.yaml"},
+    "quarantine list": {2: "list --facility nope", 7: "list --dir none"},
+    "quarantine replay": {2: "replay --facility nope --yes", 7: "replay --with nowhere.jsonl --yes"},
+    "quarantine show": {2: "show", 7: "show 1 --dir none"},
+    "replay": {2: "--nope", 7: "--dir none"},
+    "simulate": {2: "--facility nope", 7: "--facility sg-01 --dir none"},
+    "validate": {0: "", 2: "--format nope", 3: "--manifest nowhere/fleet.yaml"},
+}
+"""By command: what is answered with which code. `nope` is a name that there is not, `none` and `nowhere` no place."""
+
+CASES = [(path, code, rest) for path, codes in COMMANDS.items() for code, rest in codes.items()]
+
+
+@pytest.fixture(autouse=True)
+def own_project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The repository is the project; keys and journals are nobody's."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("FLEET_KEYS_DIR", str(tmp_path / "keys"))
+    monkeypatch.setenv("FLEET_KEYS_PASSPHRASE", "a passphrase of tests")
+    monkeypatch.setenv("FLEET_JOURNAL_DIR", str(tmp_path / "journal"))
+    for name in ("FLEET_ENV", "ENVIRONMENT_SUFFIX"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def fleet(line: str) -> Any:
+    return CliRunner().invoke(main, line.split())
+
+
+@pytest.mark.parametrize(("path", "code", "rest"), CASES, ids=[f"{path}: {code}" for path, code, _ in CASES])
+def test_a_mistake_has_its_code(path: str, code: int, rest: str) -> None:
+    """Names that there are not are usage, places that there are not are the environment; never a traceback."""
+    answer = fleet(f"{path.split()[0]} {rest}")
+    assert (code, True) == (answer.exit_code, answer.exception is None or isinstance(answer.exception, SystemExit)), (
+        answer.output
+    )
+    if code and "nope" in rest:
+        assert "nope" in answer.output
+
+
+def test_every_command_is_in_the_table() -> None:
+    """Each with the code of wrong use; each that takes a plant is asked for one that there is not."""
+    assert set(command_paths()) == set(COMMANDS)
+    for path, codes in COMMANDS.items():
+        command: click.Command = main
+        for name in path.split():
+            assert isinstance(command, click.Group)
+            found = command.get_command(click.Context(command), name)
+            assert found is not None
+            command = found
+        takes_plant = any(
+            {"--facility", "--to"} & set(option.opts) and option.metavar == "ID" for option in command.params
+        )
+        takes_plant = takes_plant and path != "init"  # which names a new one
+        assert 2 in codes and (not takes_plant or re.search(r"--(facility|to) nope", codes[2])), path
+
+
+def test_the_readme_has_the_table() -> None:
+    """Each class of fault has its own code, and the README names them all."""
+    kinds = (OutcomeError, RequestError, ManifestError, StaleError, GateError, WriteError, EnvironmentFault)
+    assert [1, 2, 3, 4, 5, 6, 7] == [kind.exit_code for kind in kinds]
+    assert {kind.exit_code for kind in FleetError.__subclasses__()} == set(range(1, 8))
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert [str(code) for code in range(8)] == re.findall(r"^\| ([0-7]) \|", readme, re.MULTILINE)
+
+
+@pytest.fixture
+def readings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A table of readings with nothing in it."""
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    with mock_aws():
+        client = boto3.client("dynamodb")
+        client.create_table(
+            TableName="table-readings-dev",
+            BillingMode="PAY_PER_REQUEST",
+            AttributeDefinitions=[
+                {"AttributeName": "device", "AttributeType": "S"},
+                {"AttributeName": "bucket", "AttributeType": "S"},
+            ],
+            KeySchema=[{"AttributeName": "device", "KeyType": "HASH"}, {"AttributeName": "bucket", "KeyType": "RANGE"}],
+        )
+        local = type("Local", (), {"client": lambda self, service: client})()
+        monkeypatch.setattr(anomalies, "load", lambda folder: local)
+        monkeypatch.setattr(history, "load", lambda folder: local)
+        yield
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("anomalies list", 0),
+        (f"anomalies list --thing {THING}", 0),
+        ("anomalies list --thing sg-01-press-monitor-9999-dev", 2),
+        ("anomalies list --thing sg-01-press-monitor-0001", 2),
+        (f"anomalies ack {THING} anomaly#x", 1),
+        (f"history {THING}", 1),
+        (f"history {THING} --json", 1),
+        ("history sg-01-press-monitor-9999-dev --csv", 2),
+    ],
+)
+def test_nothing_found_is_told_by_what_was_asked(line: str, code: int, readings: None) -> None:
+    """No anomaly is good news; no such anomaly and no reading are not; a thing that there is not is usage."""
+    answer = fleet(line)
+    assert code == answer.exit_code, answer.output
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [
+        (Outcome(messages=0), 0),
+        (Outcome(messages=1, replayed=3), 0),
+        (Outcome(messages=1, replayed=3, gone=1), 1),
+        (Outcome(messages=1, left=["denied"]), 1),
+    ],
+)
+def test_an_empty_queue_is_well_and_lost_records_are_not(
+    outcome: Outcome, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing to redrive is success; what stays in the queue, or is gone from the stream, is not."""
+    monkeypatch.setattr(replay, "aws_target", lambda suffix: None)
+    monkeypatch.setattr(replay, "_run", lambda target: outcome)
+    assert code == fleet("replay --aws").exit_code
