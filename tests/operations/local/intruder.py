@@ -236,23 +236,21 @@ def main() -> None:
         for name, (service, method, arguments) in CALLS.items()
     }
     become_nobody()
-    folder = Path(tempfile.mkdtemp())
-    os.environ["HOME"] = str(folder)
-    print(
-        json.dumps(
-            {
-                "user": os.geteuid(),
-                "http": {f"{method} {path}": status(host, method, path, {}) for method, path in PATHS},
-                "bearer": status(host, "GET", "/_ministack/health", {"Authorization": "Bearer test"}),
-                "websocket": status(host, "GET", "/mqtt", UPGRADE),
-                "api": {f"{who} {name}": answer(*call) for (who, name), call in made.items()},
-                "mqtt": [mqtt_answer(facts["mqtt_port"], each) for each in (None, self_signed(folder))],
-                "files": readable(Path(facts["folder"])),
-                "environments": environments(facts["pids"]),
-                "own": own_instance(folder),
-            }
-        )
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["HOME"] = folder
+        own = self_signed(Path(folder))
+        came = {
+            "user": os.geteuid(),
+            "http": {f"{method} {path}": status(host, method, path, {}) for method, path in PATHS},
+            "bearer": status(host, "GET", "/_ministack/health", {"Authorization": "Bearer test"}),
+            "websocket": status(host, "GET", "/mqtt", UPGRADE),
+            "api": {f"{who} {name}": answer(*call) for (who, name), call in made.items()},
+            "mqtt": [mqtt_answer(facts["mqtt_port"], each) for each in (None, own)],
+            "files": readable(Path(facts["folder"])),
+            "environments": environments(facts["pids"]),
+            "own": own_instance(Path(folder)),
+        }
+    print(json.dumps(came))
 
 
 if __name__ == "__main__":
