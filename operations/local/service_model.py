@@ -5,19 +5,15 @@ AWS checks requests against the very models that botocore carries; the emulator 
 
 from __future__ import annotations
 
-import functools
 import json
 import re
-import sys
-import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import botocore.session
 
-NAMED_CLASSES = {"Graph": "\\x21-\\x7e", "Upper": "A-Z", "Digit": "0-9", "Cntrl": "\\x00-\\x1f\\x7f"}
-"""Java's POSIX classes, which are ASCII alone. https://docs.oracle.com/javase/8/docs/api/java/util/regex/Pattern.html"""
+from generator.java_regex import matches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +119,7 @@ def _misfits(value: Any, shape: Any, place: str) -> Iterator[str]:
         yield from _range_misfits(len(value), value, rules, place, "length ")
         if shape.enum and value not in shape.enum:
             yield _said(value, place, f"Member must satisfy enum value set: [{', '.join(shape.enum)}]")
-        if "pattern" in rules and not _pattern(rules["pattern"]).fullmatch(value):
+        if "pattern" in rules and not matches(rules["pattern"], value):
             yield _said(value, place, f"Member must satisfy regular expression pattern: {rules['pattern']}")
     elif kind in {"integer", "long", "double", "float"} and isinstance(value, int | float):
         yield from _range_misfits(value, value, rules, place, "value ")
@@ -147,24 +143,3 @@ def _joined(place: str, name: str) -> str:
 def _said(value: Any, place: str, constraint: str) -> str:
     given = "null" if value is None else f"'{value}'"
     return f"Value {given} at '{place}' failed to satisfy constraint: {constraint}"
-
-
-@functools.cache
-def _pattern(text: str) -> re.Pattern[str]:
-    """A model's pattern, which is Java's, as Python's."""
-    return re.compile(re.sub(r"\\p\{(\w+)\}", lambda found: _class(found[1]), text))
-
-
-@functools.cache
-def _class(name: str) -> str:
-    """The inside of a bracket expression for a POSIX class, or for a general category of Unicode (L, N, Z, C)."""
-    if name in NAMED_CLASSES:
-        return NAMED_CLASSES[name]
-    ranges: list[list[int]] = []
-    for code in range(sys.maxunicode + 1):
-        if unicodedata.category(chr(code)).startswith(name):
-            if ranges and ranges[-1][1] == code - 1:
-                ranges[-1][1] = code
-            else:
-                ranges.append([code, code])
-    return "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in ranges)
