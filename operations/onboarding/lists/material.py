@@ -188,7 +188,7 @@ def _unreadable(what: str, der: bytes, error: ValueError) -> RefusedError:
     where = f" ({places[-1]})" if places else f" ({_first_line(error)})"
     return RefusedError(
         f"{what} cannot be read: a part of it is not as the standard has it, or damaged{where}",
-        "ask the maker for one that openssl reads",
+        "ask the maker for one whose names are of the types that RFC 5280 has",
     )
 
 
