@@ -37,8 +37,9 @@ def copy_programs(folder: Path) -> Path:
 
 def make_project(folder: Path, manifest: FleetManifest) -> Path:
     """A project in `folder` with the manifest's declarations."""
+    copy_programs(folder)
     (folder / "fleet.yaml").touch()  # what a synthesis finds its project by; the declarations are the manifest's
-    pipeline.generate(manifest, copy_programs(folder), facilities=(), force=False)
+    pipeline.generate(manifest, folder, facilities=(), force=False)
     return folder
 
 
