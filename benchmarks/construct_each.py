@@ -28,7 +28,7 @@ class ConstructEachStack(facility_stack.FacilityStack):
         super().__init__(scope, id_, **arguments)
         for kind, blocks in self.things.blocks.items():
             for thing, block in blocks.items():
-                CONSTRUCTS[kind](self, f"{kind}-{thing}", **block)
+                CONSTRUCTS[kind](self, f"{kind}-{thing}", **block).override_logical_id(thing)
         self.blocks = {}
 
 
