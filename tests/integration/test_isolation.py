@@ -188,9 +188,18 @@ def one_policy_more(plant: Plant, thing: str, *statements: dict[str, Any]) -> It
     iot.create_policy(policyName=name, policyDocument=document)
     iot.attach_policy(policyName=name, target=arn)
     try:
+        await_listed(iot, name, arn)
         yield
     finally:
         iot.detach_policy(policyName=name, target=arn)
+
+
+def await_listed(iot: Any, policy: str, target: str) -> None:
+    """Wait until the attachment is read back: AWS IoT shows it late."""
+    deadline = time.monotonic() + 30
+    while policy not in {each["policyName"] for each in iot.list_attached_policies(target=target)["policies"]}:
+        assert time.monotonic() < deadline, f"{policy} is not read back"
+        time.sleep(0.1)
 
 
 def allow(action: str | list[str], *resources: str) -> dict[str, Any]:
