@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ class Plant:
     def certificate(self, thing: str) -> tuple[str, str]:
         """A thing's certificate id and PEM, as registered."""
         iot = self.local.client("iot")
-        (arn,) = iot.list_thing_principals(thingName=thing)["principals"]
+        arn = principal_of(iot, thing)
         described = iot.describe_certificate(certificateId=arn.rpartition("/")[2])["certificateDescription"]
         return described["certificateId"], described["certificatePem"]
 
@@ -72,3 +73,13 @@ class Plant:
         """What a service of the local AWS says that it did."""
         statistics: dict[str, Any] = json.loads((self.local.folder / f"{name}.json").read_text())
         return statistics
+
+
+def principal_of(iot: Any, thing: str) -> str:
+    """The ARN of the thing's one certificate; waited for, as AWS IoT shows an attachment late."""
+    deadline = time.monotonic() + 30
+    while not (found := iot.list_thing_principals(thingName=thing)["principals"]):
+        assert time.monotonic() < deadline, f"no certificate of {thing} is read back"
+        time.sleep(0.1)
+    (arn,) = found
+    return str(arn)

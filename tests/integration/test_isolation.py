@@ -27,7 +27,7 @@ from operations.isolation.principals import Group, realm_of
 from operations.isolation.session import Act, Permissions, Reading, Session, context_of, permissions
 from operations.simulator.credentials import tls_context
 from tests.integration.broker import Asker, Will
-from tests.integration.plant import APPLICATION, SUFFIX, Plant
+from tests.integration.plant import APPLICATION, SUFFIX, Plant, principal_of
 
 pytestmark = pytest.mark.local_aws
 
@@ -49,7 +49,7 @@ ASKED = ("iot:Publish", "iot:RetainPublish", "iot:Subscribe")
 def registered_policies(plant: Plant, thing: str) -> tuple[Policy, ...]:
     """What is attached to the thing's certificate, as it was deployed."""
     iot = plant.local.client("iot")
-    (arn,) = iot.list_thing_principals(thingName=thing)["principals"]
+    arn = principal_of(iot, thing)
     names = [each["policyName"] for each in iot.list_attached_policies(target=arn)["policies"]]
     return tuple(read_policy(name, iot.get_policy(policyName=name)["policyDocument"]) for name in names)
 
@@ -181,7 +181,7 @@ def request_of(key: ec.EllipticCurvePrivateKey, name: str) -> str:
 def one_policy_more(plant: Plant, thing: str, *statements: dict[str, Any]) -> Iterator[None]:
     """The thing's certificate with another policy beside its own, for a while."""
     iot = plant.local.client("iot")
-    (arn,) = iot.list_thing_principals(thingName=thing)["principals"]
+    arn = principal_of(iot, thing)
     document = json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
     # AWS keeps a detached policy for minutes: each has a name of its own, and goes with the platform.
     name = f"broken-on-purpose-{uuid.uuid4()}"

@@ -24,7 +24,7 @@ from operations.local.strictness import DEFAULT_SPEED, SETTLING_S
 from operations.onboarding.lists.material import key_digest
 from operations.simulator.credentials import tls_context
 from tests.integration.broker import Asker
-from tests.integration.plant import APPLICATION, SUFFIX, Plant
+from tests.integration.plant import APPLICATION, SUFFIX, Plant, principal_of
 from tests.operations.onboarding.builders import (
     NO_SAMPLES,
     VENDOR,
@@ -92,7 +92,7 @@ def devices(plant: Plant) -> dict[str, tuple[str, str]]:
     names = [name for page in pages for name in page["things"]]
 
     def certificate(name: str) -> tuple[str, str]:
-        (arn,) = iot.list_thing_principals(thingName=name)["principals"]
+        arn = principal_of(iot, name)
         described = iot.describe_certificate(certificateId=arn.rpartition("/")[2])["certificateDescription"]
         return described["certificateId"], described["certificatePem"]
 
@@ -106,7 +106,7 @@ def remove_devices(plant: Plant) -> None:
 
     def remove(found: tuple[str, tuple[str, str]]) -> None:
         name, (certificate_id, _) = found
-        (arn,) = iot.list_thing_principals(thingName=name)["principals"]
+        arn = principal_of(iot, name)
         iot.detach_policy(policyName=f"policy-{FACILITY}-press-monitor-{SUFFIX}", target=arn)
         iot.detach_thing_principal(thingName=name, principal=arn)
         iot.update_certificate(certificateId=certificate_id, newStatus="INACTIVE")
