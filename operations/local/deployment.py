@@ -10,13 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from generator.diagnostics import EnvironmentFault
+from generator.diagnostics import EnvironmentFault, OutcomeError
 from operations.local import event_source_process, lifecycle, rules_engine
 from operations.local.aws import ACCOUNT_ID, LocalAws, load, save
 from operations.local.overrides import LASTING_DRIFT, PLATFORM_PREFIX, Adaptation, write_overrides
 from operations.local.processes import for_owner_alone, start_child
 from operations.local.rules_identity import remove_identity
-from operations.local.states import applied_stacks, count_resources
+from operations.local.states import applied_stacks, attributes_of, count_resources
 from operations.local.statistics import await_ready
 from operations.local.terraform import PlannedChange, Say, Terraform, silent, terraform_for
 
@@ -155,8 +155,12 @@ def destroy(local: LocalAws, *, say: Say = silent) -> tuple[str, ...]:
 
     Returns:
         The names of the stacks, in that order.
+
+    Raises:
+        OutcomeError: devices that Terraform did not make are still registered; nothing is destroyed.
     """
     lifecycle.require_emulator(local)
+    _release_policies(local)
     stop_services(local)
     remove_identity(local)
     terraform = local_terraform(local)
@@ -169,6 +173,39 @@ def destroy(local: LocalAws, *, say: Say = silent) -> tuple[str, ...]:
             lambda stack: say(f"{stack.name}: destroyed"),
         )
     return tuple(stack.name for stack in (*others, *platforms))
+
+
+def _release_policies(local: LocalAws) -> None:
+    """Detach the plants' policies from their thing groups, where onboarding attaches them.
+
+    AWS deletes no policy that is attached, and Terraform knows only the attachments that it made.
+    https://docs.aws.amazon.com/iot/latest/apireference/API_DeletePolicy.html
+
+    Raises:
+        OutcomeError: a group holds things that no stack has: their certificates would keep the policies.
+    """
+    iot = local.client("iot")
+    stacks = applied_stacks(local)
+    made = {thing["name"] for stack in stacks for thing in attributes_of(stack, "aws_iot_thing")}
+    groups = [group for stack in stacks for group in attributes_of(stack, "aws_iot_thing_group")]
+    pages = iot.get_paginator("list_things_in_thing_group")
+    registered = {
+        thing
+        for group in groups
+        for page in pages.paginate(thingGroupName=group["name"])
+        for thing in page["things"]
+        if thing not in made
+    }
+    if registered:
+        raise OutcomeError(
+            f"{len(registered):,} onboarded devices are registered, such as {min(registered)}",
+            hint="retire them first: fleet device retire THING…; or end this local AWS whole: fleet local down",
+        )
+    arns = {group["arn"] for group in groups}
+    for policy in (policy["name"] for stack in stacks for policy in attributes_of(stack, "aws_iot_policy")):
+        for target in iot.list_targets_for_policy(policyName=policy)["targets"]:
+            if target in arns:
+                iot.detach_policy(policyName=policy, target=target)
 
 
 @for_owner_alone()

@@ -165,7 +165,10 @@ def onboard(
         click.echo(json.dumps(asdict(outcome) | paired) if as_json else _outcome_text(outcome))
         _say_differing(onboarding.count_differing(project, facility, journal), facility.id)
         if outcome.failed:
-            raise FleetError(f"{outcome.failed} rows were not onboarded", hint=f"why: {outcome.failures}")
+            raise FleetError(
+                f"{outcome.failed} rows were not onboarded",
+                hint=f"why: reasons.jsonl in {Path(outcome.failures).parent}" if outcome.failures else None,
+            )
 
 
 def _forecast(project: Project, asked: object, *, folder: Path, aws: bool, policy_on: str) -> Forecast:

@@ -146,7 +146,7 @@ def _right_account(estate: Estate) -> Iterator[Observation]:
 
 def _named_by(pattern: str, suffix: str) -> re.Pattern[str]:
     separator = "_" if "_{suffix}" in pattern else "-"
-    purpose = rf"[a-z0-9]+(?:{separator}[a-z0-9]+)*"
+    purpose = rf"[a-z0-9_]+(?:{separator}[a-z0-9_]+)*"  # a thing's own name may hold underscores
     return re.compile(
         re.escape(pattern)
         .replace(r"\{purpose\}", purpose)
