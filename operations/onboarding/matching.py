@@ -18,12 +18,13 @@ from generator.diagnostics import RequestError, visible
 from generator.naming import named_serial
 from operations.onboarding.lists.headings import looks_like_identity, meaning_of, normalised
 from operations.onboarding.lists.record import Fault, Material, RefusedError, Row
+from operations.onboarding.lists.said import said_in, said_of
 from operations.onboarding.lists.spelling import canonical, hexadecimal, is_same
 from operations.onboarding.planned import PlannedThing
 
 _SCHEMA = """
 CREATE TABLE things (position INTEGER PRIMARY KEY, name TEXT, serial TEXT, device_type TEXT, line BLOB, row INTEGER,
-                     known_by INTEGER, name_key TEXT, serial_key TEXT);
+                     known_by INTEGER, name_key TEXT, serial_key TEXT, reserved INTEGER);
 CREATE TABLE rows (number INTEGER PRIMARY KEY, place TEXT, says TEXT, device_type TEXT, thing INTEGER, how TEXT,
                    is_certificate INTEGER, der BLOB, fingerprint BLOB, key BLOB, already INTEGER, former INTEGER);
 CREATE TABLE faults (number INTEGER PRIMARY KEY, place TEXT, reason TEXT, remedy TEXT);
@@ -121,6 +122,8 @@ class Matching:
         self._unknown: dict[str, None] = {}
         self._nobody: str | None = None
         """The last value that was no planned thing's: makers give many chips one common name."""
+        self._is_named = False
+        """Whether any row of the list, a refused one too, says which thing it is."""
         self._db = sqlite3.connect("", isolation_level=None)
         self._db.execute("PRAGMA cache_size = -16384")
         self._db.executescript(_SCHEMA)
@@ -133,7 +136,7 @@ class Matching:
         """The planned things; a taken one has a certificate already and is not free. Returns how many there are."""
         self._db.execute("BEGIN")
         self._db.executemany(
-            "INSERT INTO things VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO things VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
             (self._thing_values(at, thing, is_taken(thing.name)) for at, thing in enumerate(things)),
         )
         self._db.execute("COMMIT")
@@ -151,6 +154,9 @@ class Matching:
                 self._refuse(entry.number, entry.place, entry.reason, entry.remedy)
                 if entry.spoils is not None:
                     self._spoil(entry)
+                said, is_named = said_in(entry.raw, entry.place) if entry.said is None else (entry.said, False)
+                self._is_named |= entry.is_named or is_named
+                self._reserve(said)
             else:
                 self._add(entry, held(entry.material.key))
         self._give_out()
@@ -212,7 +218,9 @@ class Matching:
     def _add(self, row: Row, held: Held | None) -> None:
         """Pairs a row that says which thing it is, refuses it, or lets it wait for what is free."""
         try:
+            self._is_named |= row.must_match
             thing, how = self._paired(row)
+            self._is_named |= thing is not None
             self._check_unknown(row, thing)
             if held is not None:
                 own = self._held_by(row, thing, held)
@@ -225,8 +233,16 @@ class Matching:
             self._check_free(row, thing)
         except RefusedError as refused:
             self._refuse(row.number, row.place, refused.reason, refused.remedy)
+            self._reserve(said_of(row))
             return
         self._take(row, thing, how)
+
+    def _reserve(self, said: Iterable[str]) -> None:
+        """Keeps what a refused row names from being given out in the list's order: its device is still to come."""
+        for value in said:
+            for thing in self._things_of(value):
+                self._is_named = True
+                self._db.execute("UPDATE things SET reserved = 1 WHERE position = ?", (thing.position,))
 
     def _paired(self, row: Row) -> tuple[_Thing | None, str]:
         """The one thing that all say which say anything, and by what. Raises RefusedError where they do not agree."""
@@ -346,13 +362,13 @@ class Matching:
                 self._refuse(
                     number,
                     place,
-                    "names no planned thing, and other rows do",
+                    "names no planned thing, and other rows of the list do, or mean to",
                     "add its name or serial to the list; --by-order gives such rows the next free things",
                 )
                 continue
             found = self._db.execute(
                 """SELECT position FROM things
-                WHERE position >= ? AND row IS NULL AND (? IS NULL OR device_type = ?) LIMIT 1""",
+                WHERE position >= ? AND row IS NULL AND NOT reserved AND (? IS NULL OR device_type = ?) LIMIT 1""",
                 (next_of.get(device_type, 0), device_type, device_type),
             ).fetchone()
             if found is None:
@@ -371,8 +387,7 @@ class Matching:
 
         Raises RequestError where they are known, and no row says which it is: the list's order would be a guess.
         """
-        says = "SELECT 1 FROM rows WHERE thing IS NOT NULL AND how NOT IN ('order', 'journal')"
-        if self._db.execute(says).fetchone() is not None:
+        if self._is_named:
             return False
         known = "SELECT name, serial FROM things WHERE row IS NULL AND known_by AND (?1 IS NULL OR device_type = ?1)"
         found = self._db.execute(known, (device_type,)).fetchone()
@@ -418,7 +433,7 @@ class Matching:
         if found is None or found[1]:
             return False
         self._db.execute("DELETE FROM rows WHERE number = ?", (fault.spoils,))
-        self._db.execute("UPDATE things SET row = ? WHERE row = ?", (found[2], fault.spoils))
+        self._db.execute("UPDATE things SET row = ?, reserved = 1 WHERE row = ?", (found[2], fault.spoils))
         reason = f"row {fault.number} {fault.reason.replace(f'row {fault.spoils}', 'this row')}"
         self._refuse(int(fault.spoils or 0), found[0], reason, fault.remedy)
         return True

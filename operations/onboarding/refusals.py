@@ -14,6 +14,7 @@ from operations.onboarding import entries
 from operations.onboarding.calls import IotCalls
 from operations.onboarding.journal import Journal
 from operations.onboarding.lists.record import Fault, Row
+from operations.onboarding.lists.said import said_of
 from operations.spent import End, Spent, SpentKeys
 from operations.storage import located
 
@@ -113,7 +114,15 @@ class Refusals:
                 continue
             what = "certificate" if found.by.endswith((".pem", ".crl", ".der")) else "key"
             reason = f"its {what} {found.told}"
-            yield Fault(number=row.number, place=row.place, reason=reason, remedy=found.remedy, raw=row.raw)
+            yield Fault(
+                number=row.number,
+                place=row.place,
+                reason=reason,
+                remedy=found.remedy,
+                raw=row.raw,
+                said=said_of(row),
+                is_named=row.must_match,
+            )
 
     def _refused(self, row: Row, in_aws: RevokedInAws | None, at: float) -> Spent | None:
         material = row.material

@@ -66,10 +66,10 @@ _SPELLINGS = {
         rootca""",
 }
 _KINDS = {spelling: kind for kind, spellings in _SPELLINGS.items() for spelling in spellings.split()}
-_STRONG = ("name", "serial")
+STRONG = ("name", "serial")
 _WEAK = ("mac", "uuid", "imei", "id")
 MATERIAL = ("certificate", "chain", "request")
-IDENTITIES = (*_STRONG, *_WEAK, "label")
+IDENTITIES = (*STRONG, *_WEAK, "label")
 
 _HUMP = re.compile(r"(?<=[^\W\d_A-Z])(?=[A-Z])")
 _PARTS = re.compile(r"[^\W\d_]+")

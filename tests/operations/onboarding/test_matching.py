@@ -103,10 +103,10 @@ def test_a_row_that_names_a_thing_gets_no_other(wrong: dict[str, Any], reason: s
 
 
 def test_a_later_row_spoils_an_earlier_one() -> None:
-    """Both are faults, and the thing is free for another."""
+    """Both are faults, and order does not give the thing to another: its device is still to come."""
     spoiling = Fault(number=2, place="line 2", reason="has the key of row 1: shared", remedy="…", spoils=1)
     pairs, faults = matched([row(1, name="sg-01-press-0001", must_match=True), spoiling, row(3)], by_order=True)
-    assert ({3: "press-0001"}, [1, 2]) == (pairs, list(faults))
+    assert ({3: "press-0002"}, [1, 2]) == (pairs, list(faults))
     assert "row 2 has the key of this row: shared" == faults[1]
 
 
@@ -152,7 +152,7 @@ def counted(number: int) -> PlannedThing:
     return thing(number, serial=f"SG01-PRESS-{number:04d}")
 
 
-def matched_with(things: list[PlannedThing], *rows: Row, **options: Any) -> dict[int, str]:
+def matched_with(things: list[PlannedThing], *rows: Row | Fault, **options: Any) -> dict[int, str]:
     """Row → thing's number in its name, for a plant with these things."""
     matching = Matching(suffix="dev", **options)
     matching.add_things(things, is_taken=lambda _: False)
@@ -276,3 +276,30 @@ def test_how_rows_were_paired_is_told() -> None:
     assert {"Node ID": 1, "order": 1, "serial": 1} == matching.ways()
     assert "row 1 (line 1) is sg-01-press-0002-dev, by serial 'sn-PRESS-2'" == matching.first_pairs(2)[0]
     matching.close()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"said": ("SG 01 press 0001",)},
+        {"said": ("0", "sg-01-press-0001-dev")},
+        {"raw": b"sg-01-press-0001,extra,MII\n"},
+        {"raw": b'{"thingName": "SG01-PRESS-0001", "cert": '},
+        {"place": "file sg-01-press-0001-certificate.pem.crt"},
+    ],
+    ids=["spelling", "full name", "csv", "json", "file"],
+)
+def test_what_a_refused_row_names_is_given_to_no_other(said: dict[str, Any]) -> None:
+    """It shows that rows have names, so order does not pair; where order is asked for, its thing is left out."""
+    broken = Fault(**({"number": 1, "place": "line 1", "reason": "…", "remedy": "…"} | said))
+    things = [counted(number) for number in (1, 2, 3)]
+    assert {} == matched_with(things, broken, row(2))
+    assert {2: "0002"} == matched_with(things, broken, row(2), by_order=True)
+
+
+def test_a_row_of_a_named_list_that_says_no_planned_thing_stops_order() -> None:
+    """A slip in its name, or no name that can be read: its thing may be any that is free."""
+    things = [counted(number) for number in (1, 2)]
+    broken = Fault(number=1, place="line 1", reason="…", remedy="…", is_named=True)
+    for first in (broken, row(1, name="sg-01-press-OOO1", must_match=True)):
+        assert {} == matched_with(things, first, row(2))
