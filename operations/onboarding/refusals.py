@@ -14,7 +14,7 @@ from operations.onboarding import entries
 from operations.onboarding.calls import IotCalls
 from operations.onboarding.journal import Journal
 from operations.onboarding.lists.record import Fault, Row
-from operations.onboarding.lists.said import said_of
+from operations.onboarding.lists.said import is_named, said_of
 from operations.spent import End, Spent, SpentKeys
 from operations.storage import located
 
@@ -121,7 +121,7 @@ class Refusals:
                 remedy=found.remedy,
                 raw=row.raw,
                 said=said_of(row),
-                is_named=row.must_match,
+                is_named=is_named(row),
             )
 
     def _refused(self, row: Row, in_aws: RevokedInAws | None, at: float) -> Spent | None:

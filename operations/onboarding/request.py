@@ -20,6 +20,7 @@ from operations.onboarding.lists.formats import Source, nothing_found
 from operations.onboarding.lists.reading import read_rows
 from operations.onboarding.matching import Matching
 from operations.onboarding.planned import PlannedThing, read_planned
+from operations.onboarding.plants import plants_of
 from operations.onboarding.quotas import Quotas, calls_for, least_seconds
 from operations.onboarding.records import Run
 from operations.onboarding.refusals import Refusals, RevocationLists, RevokedInAws
@@ -120,6 +121,7 @@ def match(
         keep_material=keep_material,
         by_order=request.by_order,
         ignored=request.ignored,
+        plants=plants_of(project, request.facility),
     )
     try:
         matching.add_things(

@@ -18,7 +18,7 @@ from operations.onboarding.lists.lines import BYTE_ORDER_MARK
 from operations.onboarding.lists.microchip import read_microchip, read_signers
 from operations.onboarding.lists.objects import read_objects
 from operations.onboarding.lists.record import Fault, Record
-from operations.onboarding.lists.said import said_in, said_of
+from operations.onboarding.lists.said import is_named, said_in, said_of
 from operations.onboarding.lists.secrets import digest_of_public_key, holds_private_key
 from operations.onboarding.lists.tables import header_of, is_espressif, is_separator_line, read_csv, read_header
 from operations.onboarding.lists.texts import (
@@ -169,10 +169,10 @@ def _without_private_key(entry: Record | Fault) -> Record | Fault:
     if not (is_told or holds_private_key(entry.raw)):
         return entry
     if isinstance(entry, Record):
-        said, is_named = said_of(entry), entry.must_match
+        said, names = said_of(entry), is_named(entry)
     else:
-        said, is_named = said_in(entry.raw, entry.place)
-        is_named = is_named or entry.is_named
+        said, names = said_in(entry.raw, entry.place)
+        names = names or entry.is_named
     return Fault(
         number=entry.number,
         place=entry.place,
@@ -180,7 +180,7 @@ def _without_private_key(entry: Record | Fault) -> Record | Fault:
         remedy=refused.remedy,
         key=digest_of_public_key(entry.raw),
         said=said,
-        is_named=is_named,
+        is_named=names,
     )
 
 

@@ -14,7 +14,7 @@ from operations.onboarding.lists.formats import Source, read_records
 from operations.onboarding.lists.headings import private_key_refusal
 from operations.onboarding.lists.material import read_material
 from operations.onboarding.lists.record import Fault, Record, RefusedError, Row
-from operations.onboarding.lists.said import said_of
+from operations.onboarding.lists.said import is_named, said_of
 from operations.onboarding.lists.spelling import canonical
 
 
@@ -57,7 +57,7 @@ def look_into(
             remedy=refused.remedy,
             raw=record.raw,
             said=said_of(record),
-            is_named=record.must_match,
+            is_named=is_named(record),
         )
     return Row(
         number=record.number,
@@ -125,7 +125,7 @@ class Seen:
             raw=row.raw,
             spoils=spoils,
             said=said_of(row),
-            is_named=row.must_match,
+            is_named=is_named(row),
         )
 
 

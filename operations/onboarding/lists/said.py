@@ -6,7 +6,7 @@ import base64
 import re
 from collections.abc import Iterator
 
-from operations.onboarding.lists.headings import STRONG, meaning_of
+from operations.onboarding.lists.headings import is_name
 from operations.onboarding.lists.record import Record, Row
 
 _LONGEST = 160
@@ -29,15 +29,18 @@ def said_of(entry: Record | Row) -> tuple[str, ...]:
     return tuple(value for value in values if value)
 
 
+def is_named(entry: Record | Row) -> bool:
+    """Whether an entry says a name or serial that is meant to be a planned thing's."""
+    return entry.must_match or any(is_name(heading) for heading, _ in entry.also)
+
+
 def said_in(raw: bytes, place: str) -> tuple[tuple[str, ...], bool]:
     """What may be an identity in the bytes of an entry that nobody could read, and whether a key of it is a name's."""
     parts = [part.strip() for part in _PARTS.findall(raw.decode(errors="replace"))]
     if place.startswith("file "):
         parts.append(_ENDINGS.sub("", place.removeprefix("file ")))
     values = [part for part in parts if part and len(part) <= _LONGEST]
-    meanings = map(meaning_of, values)
-    is_named = any(meaning is not None and meaning.kind in STRONG for meaning in meanings)
-    return (*values, *common_names(raw)), is_named
+    return (*values, *common_names(raw)), any(map(is_name, values))
 
 
 def common_names(given: bytes) -> Iterator[str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from generator.diagnostics import EnvironmentFault, visible
-from operations.onboarding.lists.headings import STRONG, has_material, meaning_of, normalised, record_of
+from operations.onboarding.lists.headings import has_material, is_name, meaning_of, normalised, record_of
 from operations.onboarding.lists.lines import BYTE_ORDER_MARK, Piece, read_quoted
 from operations.onboarding.lists.record import RECORD_LIMIT, Fault, Record, RefusedError
 
@@ -80,8 +80,7 @@ def read_csv(path: Path, *, espressif: bool) -> Iterator[Record | Fault]:
         raise _no_header(path, first, espressif=espressif)
     delimiter, headings = header
     layout.append((delimiter, len(headings)))
-    meanings = map(meaning_of, headings)
-    is_named = not espressif and any(each is not None and each.kind in STRONG for each in meanings)
+    is_named = not espressif and any(map(is_name, headings))
     number = 0
     for piece in pieces:
         if not piece.fault and not piece.raw.strip(b'" \t\r\n' + delimiter.encode()):
