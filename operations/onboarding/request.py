@@ -17,6 +17,7 @@ from operations.identities.places import CERTIFICATE, CRL, LEDGER, authority_fol
 from operations.onboarding.failures import mark_of
 from operations.onboarding.journal import Journal
 from operations.onboarding.lists.formats import Source, nothing_found
+from operations.onboarding.lists.material import read_certificate
 from operations.onboarding.lists.reading import read_rows
 from operations.onboarding.matching import Matching
 from operations.onboarding.planned import PlannedThing, read_planned
@@ -165,7 +166,7 @@ def _own_authority(path: Path) -> list[x509.Certificate]:
         return []
     try:
         with located(path):
-            return [x509.load_pem_x509_certificate(path.read_bytes())]
+            return [read_certificate(path.read_bytes())]
     except ValueError:
         raise EnvironmentFault(f"{path} is damaged", hint="restore it from version control") from None
 
