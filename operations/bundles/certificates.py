@@ -16,10 +16,11 @@ from operations.database import connect
 from operations.devices.registered import id_of, principals_of
 from operations.onboarding.calls import IotCalls
 from operations.onboarding.journal import Journal
-from operations.onboarding.lists.material import key_digest
+from operations.onboarding.lists.material import key_digest, read_certificate
 from operations.onboarding.refusals import Refusals
 
 _SCHEMA = "CREATE TABLE IF NOT EXISTS certificates (id TEXT PRIMARY KEY, pem TEXT) WITHOUT ROWID"
+_ANOTHER = "rotate the device: it needs a certificate that can be read"
 _USABLE = ("ACTIVE", "INACTIVE")
 """What is INACTIVE is staged: the bundle may go out before the certificate is activated on site."""
 
@@ -72,7 +73,10 @@ class Certificates:
         for arn in principals_of(self._calls, thing):
             described = self._describe(id_of(arn))
             if described["status"] in _USABLE:
-                certificate = x509.load_pem_x509_certificate(described["certificatePem"].encode())
+                try:
+                    certificate = read_certificate(described["certificatePem"].encode())
+                except ValueError:
+                    raise MissingError("its certificate cannot be read: a part of it is damaged", _ANOTHER) from None
                 self._refuse(
                     key_digest(certificate.public_key()),
                     described["certificateId"],
@@ -83,7 +87,10 @@ class Certificates:
 
     def _refuse(self, key: bytes, certificate_id: str, der: bytes | None) -> None:
         """Raises MissingError for what was revoked or retired: from here, by the own authority, or in a CRL of its."""
-        spent = self._refusals.find(key, certificate_id, der)
+        try:
+            spent = self._refusals.find(key, certificate_id, der)
+        except ValueError:
+            raise MissingError("its certificate cannot be read: a name in it is damaged", _ANOTHER) from None
         if spent is not None:
             raise MissingError(f"its key {spent.told}", spent.remedy)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
 from generator.diagnostics import EnvironmentFault, RequestError
@@ -65,7 +66,8 @@ def request_of(path: Path) -> bytes:
     """A CSR in a file, as PEM. Raises RequestError."""
     try:
         request = x509.load_pem_x509_csr(path.read_bytes())
-    except (OSError, ValueError):
+        request.public_key()  # read only when it is asked for
+    except (OSError, ValueError, UnsupportedAlgorithm):
         raise RequestError(f"{path} is no CSR in PEM", hint="--csr takes what the device made") from None
     return request.public_bytes(serialization.Encoding.PEM)
 

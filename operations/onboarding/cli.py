@@ -9,7 +9,6 @@ from pathlib import Path
 
 import click
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 
 from generator.completion import complete_facility
 from generator.diagnostics import EnvironmentFault, FleetError, OutcomeError, RequestError, visible
@@ -24,6 +23,7 @@ from operations.onboarding.display import Display, duration, pairing_text
 from operations.onboarding.journal import Journal
 from operations.onboarding.lists.formats import FORMATS, open_source
 from operations.onboarding.lists.infineon import BUNDLES
+from operations.onboarding.lists.material import read_certificate
 from operations.onboarding.locks import alone
 from operations.onboarding.perform import Outcome
 from operations.onboarding.quotas import Quotas
@@ -214,10 +214,8 @@ def _asks_to_stop(display: Display) -> bool:
 
 def _issuer(path: Path) -> x509.Certificate:
     try:
-        data = path.read_bytes()
-        load = x509.load_pem_x509_certificate if b"-----BEGIN" in data else x509.load_der_x509_certificate
-        return load(data)
-    except (OSError, ValueError, UnsupportedAlgorithm):
+        return read_certificate(path.read_bytes())
+    except (OSError, ValueError):
         raise EnvironmentFault(f"{path} is no certificate", hint="--issuer takes an authority's") from None
 
 

@@ -10,20 +10,22 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
 from generator.diagnostics import RequestError, visible
 from generator.naming import named_serial
-from operations.onboarding.lists.headings import looks_like_identity, meaning_of, normalised
+from operations.onboarding.lists.headings import is_name, looks_like_identity, meaning_of, normalised
 from operations.onboarding.lists.record import Fault, Material, RefusedError, Row
+from operations.onboarding.lists.said import is_named, said_in, said_of
 from operations.onboarding.lists.spelling import canonical, hexadecimal, is_same
 from operations.onboarding.planned import PlannedThing
+from operations.onboarding.plants import Plants, key_of, prefixed
 
 _SCHEMA = """
 CREATE TABLE things (position INTEGER PRIMARY KEY, name TEXT, serial TEXT, device_type TEXT, line BLOB, row INTEGER,
-                     known_by INTEGER, name_key TEXT, serial_key TEXT);
+                     known_by INTEGER, name_key TEXT, serial_key TEXT, reserved INTEGER);
 CREATE TABLE rows (number INTEGER PRIMARY KEY, place TEXT, says TEXT, device_type TEXT, thing INTEGER, how TEXT,
                    is_certificate INTEGER, der BLOB, fingerprint BLOB, key BLOB, already INTEGER, former INTEGER);
 CREATE TABLE faults (number INTEGER PRIMARY KEY, place TEXT, reason TEXT, remedy TEXT);
@@ -82,11 +84,13 @@ class _Thing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Claim:
-    """One identity that a row says, under which heading; `must`: it has to be a planned thing's."""
+    """One identity that a row says, under which heading; `must`: it has to be a planned thing's; `is_label`: it has to
+    be where nothing else names the row's thing."""
 
     heading: str
     value: str
     must: bool
+    is_label: bool = False
 
     def __str__(self) -> str:
         return f"{self.heading} {self.value[:_LONGEST]!r}"
@@ -103,6 +107,7 @@ class Matching:
         keep_material: bool = True,
         by_order: bool = False,
         ignored: Iterable[str] = (),
+        plants: Plants | None = None,
     ) -> None:
         """Begin with no things and no rows.
 
@@ -112,7 +117,13 @@ class Matching:
             keep_material: Without it (a dry run), pairs hold no DER.
             by_order: Rows that name no thing get the next free ones.
             ignored: Headings that say nothing of which device a row is.
+            plants: The plant and the other ones of the project, for what rows say of them.
         """
+        self._plants = plants or Plants()
+        self._types: dict[str, str] = {}
+        """Device types by all that they are called, without case and separators."""
+        self._prefixes: dict[str, str] = {}
+        """How names of the plant's things begin."""
         self._suffix = suffix
         self._device_type = device_type
         self._keep = keep_material
@@ -121,6 +132,8 @@ class Matching:
         self._unknown: dict[str, None] = {}
         self._nobody: str | None = None
         """The last value that was no planned thing's: makers give many chips one common name."""
+        self._is_named = False
+        """Whether any row of the list, a refused one too, says which thing it is."""
         self._db = sqlite3.connect("", isolation_level=None)
         self._db.execute("PRAGMA cache_size = -16384")
         self._db.executescript(_SCHEMA)
@@ -133,7 +146,7 @@ class Matching:
         """The planned things; a taken one has a certificate already and is not free. Returns how many there are."""
         self._db.execute("BEGIN")
         self._db.executemany(
-            "INSERT INTO things VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO things VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
             (self._thing_values(at, thing, is_taken(thing.name)) for at, thing in enumerate(things)),
         )
         self._db.execute("COMMIT")
@@ -151,6 +164,9 @@ class Matching:
                 self._refuse(entry.number, entry.place, entry.reason, entry.remedy)
                 if entry.spoils is not None:
                     self._spoil(entry)
+                said, is_named = said_in(entry.raw, entry.place) if entry.said is None else (entry.said, False)
+                self._is_named |= entry.is_named or is_named
+                self._reserve(said)
             else:
                 self._add(entry, held(entry.material.key))
         self._give_out()
@@ -203,6 +219,11 @@ class Matching:
 
     def _thing_values(self, at: int, thing: PlannedThing, is_taken: bool) -> tuple[object, ...]:
         bare = thing.name.removesuffix(f"-{self._suffix}")
+        if thing.device_type not in self._types.values():
+            for called in (thing.device_type, thing.thing_type, thing.thing_type.removesuffix(f"-{self._suffix}")):
+                self._types[key_of(called)] = thing.device_type
+            begin = f"{bare.partition(f'-{thing.device_type}-')[0]}-{thing.device_type}"
+            self._prefixes[key_of(begin)] = begin
         name_key, serial_key = canonical(bare)[1], canonical(thing.serial)[1]
         return (
             *(at, thing.name, thing.serial, thing.device_type, self._encode(thing), _TAKEN if is_taken else None),
@@ -212,8 +233,12 @@ class Matching:
     def _add(self, row: Row, held: Held | None) -> None:
         """Pairs a row that says which thing it is, refuses it, or lets it wait for what is free."""
         try:
+            self._is_named |= is_named(row)
             thing, how = self._paired(row)
+            self._is_named |= thing is not None
             self._check_unknown(row, thing)
+            self._check_plant(row, thing)
+            row = replace(row, device_type=self._type_of(row, thing))
             if held is not None:
                 own = self._held_by(row, thing, held)
                 if own is not None:
@@ -225,8 +250,16 @@ class Matching:
             self._check_free(row, thing)
         except RefusedError as refused:
             self._refuse(row.number, row.place, refused.reason, refused.remedy)
+            self._reserve(said_of(row))
             return
         self._take(row, thing, how)
+
+    def _reserve(self, said: Iterable[str]) -> None:
+        """Keeps what a refused row names from being given out in the list's order: its device is still to come."""
+        for value in said:
+            for thing in self._things_of(value):
+                self._is_named = True
+                self._db.execute("UPDATE things SET reserved = 1 WHERE position = ?", (thing.position,))
 
     def _paired(self, row: Row) -> tuple[_Thing | None, str]:
         """The one thing that all say which say anything, and by what. Raises RefusedError where they do not agree."""
@@ -236,15 +269,88 @@ class Matching:
         for claim, things in found:
             if things:
                 continue
-            is_named = any(other.must or other.heading != COMMON_NAME for other, _ in said)
-            if claim.must and (claim.heading == "name" or thing is None or not is_named):
-                raise RefusedError(f"no planned thing has its {claim}", "add it to fleet.yaml, or correct the list")
+            has_name = any(other.must or other.heading != COMMON_NAME for other, _ in said)
+            self._check_elsewhere(claim, thing)
+            if (claim.must and claim.heading == "name") or (
+                (claim.must or claim.is_label) and (thing is None or not has_name)
+            ):
+                raise RefusedError(
+                    f"no planned thing has its {claim}",
+                    "add it to fleet.yaml, or correct the list"
+                    + (f"; if it names no thing: --ignore {claim.heading!r}" if claim.is_label else ""),
+                )
             if thing is not None and thing.has_serial and _contradicts(claim, thing, said):
                 raise RefusedError(
                     f"its {claim} is not that of {thing.name}, which has {thing.serial!r}",
                     "correct the list, or the serial in fleet.yaml",
                 )
         return thing, said[0][0].heading if said else ORDER
+
+    def _check_elsewhere(self, claim: _Claim, thing: _Thing | None) -> None:
+        """Raises RefusedError for what names a thing of another plant, or of this plant in another environment."""
+        owner = self._plants.owner_of(claim.value)
+        if owner is not None:
+            raise RefusedError(f"its {claim} is a thing of {owner}", "leave it to that plant, or correct the list")
+        if claim.must or prefixed(claim.value, self._prefixes) is None:
+            return
+        begin, other = canonical(claim.value)[0], None
+        while other is None and "-" in begin:
+            begin = begin.rpartition("-")[0]
+            other = next((each for each in self._things_of(begin) if not is_same(begin, each.serial)), None)
+        if other is not None and (thing is None or thing.position != other.position):
+            raise RefusedError(
+                f"its {claim} is {other.name} in another environment", "onboard it there, or correct the list"
+            )
+        if thing is None:
+            raise RefusedError(f"no planned thing has its {claim}", "add it to fleet.yaml, or correct the list")
+
+    def _check_plant(self, row: Row, thing: _Thing | None) -> None:
+        """Raises RefusedError where a column says another plant, or one that is not known and nothing names a thing."""
+        for heading, value in row.unknown:
+            meaning = meaning_of(heading)
+            is_plant = meaning is not None and meaning.kind == "plant"
+            if normalised(heading) in self._ignored or not (is_plant or thing is None):
+                continue
+            key = key_of(value)
+            owner = self._plants.others.get(key) or (self._plants.owner_of(value) if thing is None else None)
+            is_strange = is_plant and thing is None and self._plants.own and key not in self._plants.own
+            if owner is not None or is_strange:
+                shown = f"{visible(heading)!r} is {visible(value[:_LONGEST])!r}"
+                raise RefusedError(
+                    f"its {shown}: it is of {owner}" if owner else f"its {shown}, which is not this plant",
+                    f"leave it to that plant, or, if the column says something else: --ignore {visible(heading)!r}",
+                )
+
+    def _type_of(self, row: Row, thing: _Thing | None) -> str | None:
+        """The device type that a row's columns say; None where they say none. Raises RefusedError where they disagree,
+        or where the type is not one of the plant's."""
+        said: dict[str, str] = {}
+        own = [("device_type", row.device_type)] if row.device_type else []
+        for heading, value in (*own, *row.unknown):
+            meaning = meaning_of(heading)
+            kind = meaning.kind if meaning is not None else ""
+            is_type = kind in ("device_type", "type", "model")
+            if normalised(heading) in self._ignored or not (is_type or thing is None):
+                continue
+            key = key_of(value)
+            found = self._types.get(key)
+            if found is not None:
+                said.setdefault(found, heading)
+            elif kind == "device_type" or (
+                is_type and ((kind == "type" and thing is None) or key in self._plants.device_types)
+            ):
+                raise RefusedError(
+                    f"its {visible(heading)!r} is {visible(value[:_LONGEST])!r}, and the plant has no such device type",
+                    f"correct the list (planned: {', '.join(sorted(set(self._types.values())))}); if the column says "
+                    f"something else: --ignore {visible(heading)!r}",
+                )
+        if len(said) > 1:
+            (one, heading), (other, second) = list(said.items())[:2]
+            raise RefusedError(
+                f"its {visible(heading)!r} says it is a {one}, its {visible(second)!r} a {other}",
+                f"correct the list; if one of them says something else: --ignore {visible(second)!r}",
+            )
+        return next(iter(said), None)
 
     def _held_by(self, row: Row, thing: _Thing | None, held: Held) -> _Thing | None:
         """The thing that has the row's certificate or CSR already. Raises RefusedError where that cannot be."""
@@ -346,13 +452,19 @@ class Matching:
                 self._refuse(
                     number,
                     place,
-                    "names no planned thing, and other rows do",
+                    "names no planned thing, and other rows of the list do, or mean to",
                     "add its name or serial to the list; --by-order gives such rows the next free things",
                 )
                 continue
+            if device_type is None and len(types := sorted(set(self._types.values()))) > 1:
+                raise RequestError(
+                    f"row {number} ({place}) says neither its thing nor its device type, and the plant has several "
+                    f"({', '.join(types)}): the list's order does not tell which it is",
+                    hint="add a column `device_type`; where all such rows are of one type: --device-type ID",
+                )
             found = self._db.execute(
                 """SELECT position FROM things
-                WHERE position >= ? AND row IS NULL AND (? IS NULL OR device_type = ?) LIMIT 1""",
+                WHERE position >= ? AND row IS NULL AND NOT reserved AND (? IS NULL OR device_type = ?) LIMIT 1""",
                 (next_of.get(device_type, 0), device_type, device_type),
             ).fetchone()
             if found is None:
@@ -371,8 +483,7 @@ class Matching:
 
         Raises RequestError where they are known, and no row says which it is: the list's order would be a guess.
         """
-        says = "SELECT 1 FROM rows WHERE thing IS NOT NULL AND how NOT IN ('order', 'journal')"
-        if self._db.execute(says).fetchone() is not None:
+        if self._is_named:
             return False
         known = "SELECT name, serial FROM things WHERE row IS NULL AND known_by AND (?1 IS NULL OR device_type = ?1)"
         found = self._db.execute(known, (device_type,)).fetchone()
@@ -418,7 +529,7 @@ class Matching:
         if found is None or found[1]:
             return False
         self._db.execute("DELETE FROM rows WHERE number = ?", (fault.spoils,))
-        self._db.execute("UPDATE things SET row = ? WHERE row = ?", (found[2], fault.spoils))
+        self._db.execute("UPDATE things SET row = ?, reserved = 1 WHERE row = ?", (found[2], fault.spoils))
         reason = f"row {fault.number} {fault.reason.replace(f'row {fault.spoils}', 'this row')}"
         self._refuse(int(fault.spoils or 0), found[0], reason, fault.remedy)
         return True
@@ -432,7 +543,9 @@ def _claims(row: Row) -> list[_Claim]:
         found.append(_Claim(heading="name", value=row.name, must=row.must_match))
     if row.serial is not None:
         found.append(_Claim(heading="serial", value=row.serial, must=row.must_match))
-    found += [_Claim(heading=heading, value=value, must=False) for heading, value in row.also]
+    found += [
+        _Claim(heading=heading, value=value, must=False, is_label=is_name(heading)) for heading, value in row.also
+    ]
     if common_name:
         found.append(_Claim(heading=COMMON_NAME, value=common_name, must=False))
     return found

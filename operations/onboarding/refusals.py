@@ -9,11 +9,13 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 
-from generator.diagnostics import EnvironmentFault
+from generator.diagnostics import EnvironmentFault, visible
 from operations.onboarding import entries
 from operations.onboarding.calls import IotCalls
 from operations.onboarding.journal import Journal
+from operations.onboarding.lists.material import read_certificate
 from operations.onboarding.lists.record import Fault, Row
+from operations.onboarding.lists.said import is_named, said_of
 from operations.spent import End, Spent, SpentKeys
 from operations.storage import located
 
@@ -64,10 +66,10 @@ class RevocationLists:
         self._lists = [_read_list(path, authorities) for path in paths]
 
     def find(self, der: bytes) -> Spent | None:
-        """Its entry in the CRL of the certificate's issuer."""
+        """Its entry in the CRL of the certificate's issuer. Raises ValueError for one that cannot be read."""
         if not self._lists:
             return None
-        certificate = x509.load_der_x509_certificate(der)
+        certificate = read_certificate(der)
         for path, found in self._lists:
             if found.issuer != certificate.issuer:
                 continue
@@ -113,7 +115,15 @@ class Refusals:
                 continue
             what = "certificate" if found.by.endswith((".pem", ".crl", ".der")) else "key"
             reason = f"its {what} {found.told}"
-            yield Fault(number=row.number, place=row.place, reason=reason, remedy=found.remedy, raw=row.raw)
+            yield Fault(
+                number=row.number,
+                place=row.place,
+                reason=reason,
+                remedy=found.remedy,
+                raw=row.raw,
+                said=said_of(row),
+                is_named=is_named(row),
+            )
 
     def _refused(self, row: Row, in_aws: RevokedInAws | None, at: float) -> Spent | None:
         material = row.material
@@ -138,20 +148,29 @@ def _read_list(path: Path, authorities: Sequence[x509.Certificate]) -> tuple[Pat
     load = x509.load_pem_x509_crl if b"-----BEGIN" in content else x509.load_der_x509_crl
     try:
         found = load(content)
-    except ValueError:
+        issuer, named = found.issuer, visible(found.issuer.rfc4514_string())
+        for entry in found:
+            _ = entry.revocation_date_utc
+    except Exception:  # ValueError, and what odd names, dates and algorithms make of it
         raise EnvironmentFault(f"{path} is no CRL in PEM or DER", hint="get it again from its authority") from None
-    for authority in authorities:
-        key = authority.public_key()
-        if authority.subject == found.issuer and isinstance(key, _AUTHORITY_KEYS) and found.is_signature_valid(key):
-            return path, found
+    if any(authority.subject == issuer and _has_signed(authority, found) for authority in authorities):
+        return path, found
     raise EnvironmentFault(
-        f"{path} is signed by none of the authorities (it names {found.issuer.rfc4514_string()})",
+        f"{path} is signed by none of the authorities (it names {named})",
         hint="give the authority too: --issuer FILE; or it is forged: get it again",
     )
+
+
+def _has_signed(authority: x509.Certificate, found: x509.CertificateRevocationList) -> bool:
+    try:
+        key = authority.public_key()
+        return isinstance(key, _AUTHORITY_KEYS) and found.is_signature_valid(key)
+    except Exception:  # a key, or an algorithm, that the library does not know
+        return False
 
 
 def _reason(entry: x509.RevokedCertificate) -> str:
     try:
         return entry.extensions.get_extension_for_class(x509.CRLReason).value.reason.value
-    except x509.ExtensionNotFound:
+    except Exception:  # there is none, or one that cannot be read: it is revoked all the same
         return ""

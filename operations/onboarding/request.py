@@ -17,9 +17,11 @@ from operations.identities.places import CERTIFICATE, CRL, LEDGER, authority_fol
 from operations.onboarding.failures import mark_of
 from operations.onboarding.journal import Journal
 from operations.onboarding.lists.formats import Source, nothing_found
+from operations.onboarding.lists.material import read_certificate
 from operations.onboarding.lists.reading import read_rows
 from operations.onboarding.matching import Matching
 from operations.onboarding.planned import PlannedThing, read_planned
+from operations.onboarding.plants import plants_of
 from operations.onboarding.quotas import Quotas, calls_for, least_seconds
 from operations.onboarding.records import Run
 from operations.onboarding.refusals import Refusals, RevocationLists, RevokedInAws
@@ -120,6 +122,7 @@ def match(
         keep_material=keep_material,
         by_order=request.by_order,
         ignored=request.ignored,
+        plants=plants_of(project, request.facility),
     )
     try:
         matching.add_things(
@@ -163,7 +166,7 @@ def _own_authority(path: Path) -> list[x509.Certificate]:
         return []
     try:
         with located(path):
-            return [x509.load_pem_x509_certificate(path.read_bytes())]
+            return [read_certificate(path.read_bytes())]
     except ValueError:
         raise EnvironmentFault(f"{path} is damaged", hint="restore it from version control") from None
 

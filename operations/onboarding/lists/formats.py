@@ -18,6 +18,7 @@ from operations.onboarding.lists.lines import BYTE_ORDER_MARK
 from operations.onboarding.lists.microchip import read_microchip, read_signers
 from operations.onboarding.lists.objects import read_objects
 from operations.onboarding.lists.record import Fault, Record
+from operations.onboarding.lists.said import is_named, said_in, said_of
 from operations.onboarding.lists.secrets import digest_of_public_key, holds_private_key
 from operations.onboarding.lists.tables import header_of, is_espressif, is_separator_line, read_csv, read_header
 from operations.onboarding.lists.texts import (
@@ -167,12 +168,19 @@ def _without_private_key(entry: Record | Fault) -> Record | Fault:
     is_told = isinstance(entry, Fault) and entry.reason == refused.reason
     if not (is_told or holds_private_key(entry.raw)):
         return entry
+    if isinstance(entry, Record):
+        said, names = said_of(entry), is_named(entry)
+    else:
+        said, names = said_in(entry.raw, entry.place)
+        names = names or entry.is_named
     return Fault(
         number=entry.number,
         place=entry.place,
         reason=refused.reason,
         remedy=refused.remedy,
         key=digest_of_public_key(entry.raw),
+        said=said,
+        is_named=names,
     )
 
 

@@ -44,7 +44,13 @@ _SPELLINGS = {
         wifimac wifimacaddress wlanmac wlanmacaddress ethernetmac ethernetmacaddress ethmac lanmac lanmacaddress
         bluetoothmac btmac blemac endpointid assetid assettag""",
     "label": "devicename device host hostname nodename displayname clientname unitname machinename assetname",
-    "device_type": "devicetype",
+    "device_type": "devicetype devicetypeid devicetypename",
+    "type": """type typeid typename typ thingtype thingtypename thingtypeid machinetype assettype equipmenttype
+        unittype gerätetyp""",
+    "model": """model modelid modelname modelnumber product productid productname producttype productline category
+        categoryid kind class deviceclass devicemodel devicekind devicecategory family variant""",
+    "plant": """plant plantid plantname facility facilityid facilityname site siteid sitename factory factoryid
+        factoryname werk""",
     "certificate": """cert certs certificate certificates certificatepem certpem pemcertificate pemcert pem
         devicecertificate devicecertificatepem devicecert devicecertpem clientcertificate clientcertificatepem
         clientcert clientcertpem thingcertificate certificatebody certificatetext x509 x509certificate crt
@@ -59,17 +65,18 @@ _SPELLINGS = {
     "other": """certificateserial certificateserialno certificateserialnumber certserial certserialnumber certificateid
         certid certificatearn arn thingarn keyid kid fingerprint thumbprint sha1 sha256 subject subjectdn issuer
         issuername issuercn orderid orderno ordernr ordernumber batch batchid batchno batchnumber lot lotid lotno
-        lotnumber palletid customer customerid siteid lineid plantid facilityid model modelid modelname modelnumber
-        productid productname productnumber partno partnumber typeid typename groupid userid accountid vendorid
-        manufacturerid supplierid projectid tenantid rowid thingtype thingtypename thinggroup thinggroupname
+        lotnumber palletid customer customerid lineid productnumber partno partnumber groupid userid accountid vendorid
+        manufacturerid supplierid projectid tenantid rowid thinggroup thinggroupname
         devicegroup devicegroupname qrcode pop publickey pubkey cacertificate cacertificatepem cacert cacertpem
         rootca""",
 }
 _KINDS = {spelling: kind for kind, spellings in _SPELLINGS.items() for spelling in spellings.split()}
-_STRONG = ("name", "serial")
+STRONG = ("name", "serial")
 _WEAK = ("mac", "uuid", "imei", "id")
+COLUMNS = ("type", "model", "plant", "other")
+"""Kinds of headings that are known, and say nothing of which device of its type and plant a row is."""
 MATERIAL = ("certificate", "chain", "request")
-IDENTITIES = (*_STRONG, *_WEAK, "label")
+IDENTITIES = (*STRONG, *_WEAK, "label")
 
 _HUMP = re.compile(r"(?<=[^\W\d_A-Z])(?=[A-Z])")
 _PARTS = re.compile(r"[^\W\d_]+")
@@ -138,6 +145,12 @@ def looks_like_identity(heading: str) -> bool:
     return bool(difflib.get_close_matches(bare, known, n=1, cutoff=0.8))
 
 
+def is_name(heading: str) -> bool:
+    """Whether what stands under a heading is meant to be a planned thing's: its name, serial or host name."""
+    meaning = meaning_of(heading)
+    return meaning is not None and meaning.kind in (*STRONG, "label")
+
+
 def has_material(headings: Iterable[str]) -> bool:
     """Whether a heading is that of certificates or CSRs."""
     found = map(meaning_of, headings)
@@ -163,9 +176,9 @@ def record_of(
         kind = meaning.kind
         if kind == "private_key" and not is_public_key(value):
             raise private_key_refusal()
-        if kind == "other":
+        if kind in COLUMNS:
             unknown.append((heading, value))
-        if kind in ("other", "private_key"):
+        if kind in COLUMNS or kind == "private_key":
             continue
         earlier = slots.get(meaning.slot)
         if earlier is None:

@@ -66,6 +66,26 @@ def read_material(
     return material
 
 
+def read_certificate(data: bytes) -> x509.Certificate:
+    """One certificate in PEM or DER, every part of it read: an authority's, or a signer's. Raises ValueError."""
+    load = x509.load_pem_x509_certificate if _BEGIN in data else x509.load_der_x509_certificate
+    try:
+        return _read(load(data))
+    except Exception as error:
+        raise ValueError(_first_line(error)) from None
+
+
+def _read(certificate: x509.Certificate) -> x509.Certificate:
+    """The certificate, with each part read that anybody looks at later: the library decodes them when they are asked
+    for, and raises then. Extensions are not among them: makers' are often odd, and one of them is of interest."""
+    with _reading("its public key"):
+        certificate.public_key()
+    for part in ("issuer", "subject", "serial_number", "not_valid_before_utc", "not_valid_after_utc"):
+        with _reading(f"its {part.removesuffix('_utc').replace('_', ' ')}"):
+            getattr(certificate, part)
+    return certificate
+
+
 def is_issued(certificate: bytes, authority: bytes) -> bool:
     """Whether one PEM block is a certificate that the other, an authority's, has signed."""
     try:
@@ -105,8 +125,7 @@ def _certificate_material(
     now: datetime.datetime,
     issuers: Sequence[x509.Certificate],
 ) -> Material:
-    with _reading("the certificate's validity"):
-        start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if end < now:
         raise RefusedError(f"the certificate expired on {end:%Y-%m-%d}", "give the device a new one")
     if start > now:
@@ -158,7 +177,7 @@ def _load_certificates(given: bytes) -> list[x509.Certificate]:
     with _reading("the certificate"):
         try:
             found = _ders(given, b"CERTIFICATE", b"X509 CERTIFICATE")
-            return [x509.load_der_x509_certificate(der) for der in found]
+            return [_read(x509.load_der_x509_certificate(der)) for der in found]
         except ValueError as error:
             raise _unreadable("the certificate", found[0], error) from None
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -24,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from generator.diagnostics import EnvironmentFault
 from operations.onboarding.lists.headings import private_key_refusal
+from operations.onboarding.lists.material import read_certificate
 from operations.onboarding.lists.objects import read_array
 from operations.onboarding.lists.record import Fault, Record, RefusedError
 
@@ -48,8 +48,7 @@ def read_signers(folder: Path) -> dict[str, Signer]:
     for file in files:
         try:
             data = file.read_bytes()
-            load = x509.load_pem_x509_certificate if b"-----BEGIN" in data else x509.load_der_x509_certificate
-            certificate = load(data)
+            certificate = read_certificate(data)
             key = certificate.public_key()
         except (OSError, ValueError, UnsupportedAlgorithm):
             continue

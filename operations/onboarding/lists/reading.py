@@ -14,6 +14,7 @@ from operations.onboarding.lists.formats import Source, read_records
 from operations.onboarding.lists.headings import private_key_refusal
 from operations.onboarding.lists.material import read_material
 from operations.onboarding.lists.record import Fault, Record, RefusedError, Row
+from operations.onboarding.lists.said import is_named, said_of
 from operations.onboarding.lists.spelling import canonical
 
 
@@ -50,7 +51,13 @@ def look_into(
             )
     except RefusedError as refused:
         return Fault(
-            number=record.number, place=record.place, reason=refused.reason, remedy=refused.remedy, raw=record.raw
+            number=record.number,
+            place=record.place,
+            reason=refused.reason,
+            remedy=refused.remedy,
+            raw=record.raw,
+            said=said_of(record),
+            is_named=is_named(record),
         )
     return Row(
         number=record.number,
@@ -110,7 +117,16 @@ class Seen:
 
     @staticmethod
     def _fault(row: Row, reason: str, remedy: str, spoils: int | None) -> Fault:
-        return Fault(number=row.number, place=row.place, reason=reason, remedy=remedy, raw=row.raw, spoils=spoils)
+        return Fault(
+            number=row.number,
+            place=row.place,
+            reason=reason,
+            remedy=remedy,
+            raw=row.raw,
+            spoils=spoils,
+            said=said_of(row),
+            is_named=is_named(row),
+        )
 
 
 def _marks(row: Row) -> Iterator[tuple[bytes, str, str]]:

@@ -65,7 +65,9 @@ class Row:
 class Fault:
     """An entry that cannot be onboarded: why, and what to do. `spoils`: an earlier row that it shows to be bad too.
 
-    `key` is the digest of the public key whose private key stands in the entry: no row may have it.
+    `key` is the digest of the public key whose private key stands in the entry: no row may have it. `said` are the
+    identities that the entry gives all the same (None: nobody looked), `is_named`: they are meant to be a planned
+    thing's. No other row may be taken for that thing by its place in the list.
     """
 
     number: int
@@ -75,6 +77,8 @@ class Fault:
     raw: bytes = b""
     spoils: int | None = None
     key: bytes | None = None
+    said: tuple[str, ...] | None = None
+    is_named: bool = False
 
 
 class RefusedError(Exception):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from generator.diagnostics import EnvironmentFault, visible
-from operations.onboarding.lists.headings import has_material, meaning_of, normalised, record_of
+from operations.onboarding.lists.headings import has_material, is_name, meaning_of, normalised, record_of
 from operations.onboarding.lists.lines import BYTE_ORDER_MARK, Piece, read_quoted
 from operations.onboarding.lists.record import RECORD_LIMIT, Fault, Record, RefusedError
 
@@ -80,6 +80,7 @@ def read_csv(path: Path, *, espressif: bool) -> Iterator[Record | Fault]:
         raise _no_header(path, first, espressif=espressif)
     delimiter, headings = header
     layout.append((delimiter, len(headings)))
+    is_named = not espressif and any(map(is_name, headings))
     number = 0
     for piece in pieces:
         if not piece.fault and not piece.raw.strip(b'" \t\r\n' + delimiter.encode()):
@@ -94,6 +95,7 @@ def read_csv(path: Path, *, espressif: bool) -> Iterator[Record | Fault]:
                 reason=refused.reason,
                 remedy=refused.remedy,
                 raw=piece.raw,
+                is_named=is_named,
             )
 
 

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from operations.onboarding.lists.material import read_material
-from operations.onboarding.lists.record import RefusedError
+from generator.diagnostics import EnvironmentFault
+from operations.onboarding.lists.formats import open_source
+from operations.onboarding.lists.material import read_certificate, read_material
+from operations.onboarding.lists.reading import read_rows
+from operations.onboarding.lists.record import Fault, RefusedError, Row
+from operations.onboarding.refusals import Refusals, RevocationLists
+from operations.spent import SpentKeys
 from tests.operations.onboarding.builders import DAY, NOW, der, make_certificate, make_request, new_key, pem
 
 SMALL_RSA = rsa.generate_private_key(65537, 1024)  # noqa: S505 - a weak one is wanted
@@ -125,3 +132,69 @@ def test_an_issuer_has_to_have_signed() -> None:
     signed = pem(make_certificate(signer=key)).encode()
     assert read_material(signed, None, now=NOW, issuers=[issuer])
     assert "not signed by a given issuer" in refused(pem(make_certificate()), issuers=[issuer])
+
+
+def odd(certificate: Any, old: bytes, new: bytes) -> bytes:
+    """The DER with another value of the same length in the place of one."""
+    content = der(certificate)
+    assert content.count(old) == 1 and len(old) == len(new)
+    return content.replace(old, new)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        (b"\x0c\x05maker", b"\x0c\x05m\xff\xfeer", "issuer"),
+        (b"\x0c\x05maker", b"\x1c\x05maker", "cannot be read"),
+        (b"\x0c\x05maker", b"\x1e\x05maker", "cannot be read"),
+        (b"\x0c\x06device", b"\x0c\x06d\xff\xfeice", "subject"),
+        (b"\x17\x0d261123", b"\x17\x0d261323", "cannot be read"),
+    ],
+    ids=["issuer", "universal string", "odd length", "subject", "month"],
+)
+def test_a_part_that_cannot_be_read_is_a_fault_of_its_row(tmp_path: Path, old: bytes, new: bytes, what: str) -> None:
+    """The list goes on, also where a CRL of the issuer is consulted; a file of an authority is refused likewise."""
+    authority_key = new_key()
+    authority = make_certificate("maker", key=authority_key, signer=authority_key, is_authority=True)
+    (tmp_path / "list.crl").write_bytes(crl_of(authority, authority_key))
+    bad = odd(make_certificate(), old, new)
+    good = make_certificate("two", signer=authority_key)
+    path = tmp_path / "list.csv"
+    lines = [f"{n},{base64.b64encode(each).decode()}\n" for n, each in enumerate((bad, der(good)))]
+    path.write_text("name,certificate\n" + "".join(lines))
+    lists = RevocationLists([tmp_path / "list.crl"], [authority])
+    refusals = Refusals(None, ledger=SpentKeys([]), lists=lists)
+    rows = read_rows(open_source(path, format_name="auto"), now=NOW)
+    broken, whole = refusals.sift(rows, reuses_retired=False, in_aws=None, at=0)
+    refusals.close()
+    assert isinstance(broken, Fault) and what in broken.reason and broken.remedy
+    assert isinstance(whole, Row) and "two" == whole.material.common_name
+    for reading in (read_certificate, lists.find):
+        with pytest.raises(ValueError, match=r"read|parsing"):
+            reading(bad)
+
+
+def test_an_issuer_in_a_chain_that_cannot_be_read_is_a_fault_of_its_row() -> None:
+    """Each certificate of the chain is read as a whole."""
+    bad = odd(make_certificate("ca", is_authority=True), b"\x0c\x05maker", b"\x0c\x05m\xff\xfeer")
+    block = f"-----BEGIN CERTIFICATE-----\n{base64.b64encode(bad).decode()}\n-----END CERTIFICATE-----\n"
+    assert "issuer cannot be read" in refused(pem(make_certificate()) + block)
+
+
+def test_a_crl_that_cannot_be_read_is_said_to_be_none(tmp_path: Path) -> None:
+    """Its issuer is no text, or it is no CRL at all."""
+    key = new_key()
+    authority = make_certificate("maker", key=key, signer=key, is_authority=True)
+    good = crl_of(authority, key)
+    for content in (good.replace(b"\x0c\x05maker", b"\x0c\x05m\xff\xfeer"), b"\x30\x80"):
+        (tmp_path / "list.crl").write_bytes(content)
+        with pytest.raises(EnvironmentFault, match="is no CRL"):
+            RevocationLists([tmp_path / "list.crl"], [authority])
+
+
+def crl_of(authority: Any, key: Any) -> bytes:
+    """An authority's CRL with one entry, in DER."""
+    entry = x509.RevokedCertificateBuilder().serial_number(7).revocation_date(NOW).build()
+    builder = x509.CertificateRevocationListBuilder().issuer_name(authority.subject).last_update(NOW)
+    made = builder.next_update(NOW + DAY).add_revoked_certificate(entry).sign(key, hashes.SHA256())
+    return made.public_bytes(serialization.Encoding.DER)

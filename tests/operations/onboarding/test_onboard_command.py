@@ -43,6 +43,17 @@ def test_a_dry_run_tells_and_changes_nothing(place: Site) -> None:
     assert "6 would be onboarded" in place.onboard("--dry-run")
 
 
+def test_what_belongs_to_another_plant_is_refused(place: Site, tmp_path: Path) -> None:
+    """A certificate of its thing, and a column with its name; the other row gets the next free thing."""
+    path = tmp_path / "pallet.csv"
+    rows = [("Tuas", f"{OTHER_PLANT}-press-0001-{SUFFIX}"), ("Rayong", "chip 1"), ("Tuas", "chip 2")]
+    lines = [f"{plant},{quoted(pem(make_certificate(name)))}\n" for plant, name in rows]
+    path.write_text("Plant,Certificate\n" + "".join(lines))
+    told = place.onboarded("--from", str(path), "--dry-run", exit_code=1)
+    assert (1, 2) == (told["pairs"], told["faults"])
+    assert all(f"of {OTHER_PLANT}" in fault for fault in told["first_faults"])
+
+
 def test_four_calls_a_device(place: Site) -> None:
     """And two for each group, whose policy the things get; each has its own key; a second run does nothing."""
     result = place.onboarded("--reason", "pallet 7")

@@ -10,9 +10,10 @@ import uuid
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from generator.diagnostics import RequestError
@@ -21,11 +22,15 @@ from operations.onboarding.lists.reading import read_rows
 from operations.onboarding.lists.spelling import canonical, is_same
 from operations.onboarding.matching import Matching
 from operations.onboarding.planned import PlannedThing
-from tests.operations.onboarding.builders import NOW, der, make_certificate, new_key, write
+from tests.operations.onboarding.builders import DAY, NOW, der, make_certificate, new_key, write
 
 DEVICES = 1_000
 SEEDS = range(int(os.environ.get("FLEET_PAIRINGS", "1")))
 """`make soak` shuffles and respells ten times, and gives each heading every kind of identity."""
+
+PRIVATE = new_key().private_bytes(
+    serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+)
 
 Respell = Callable[[str, random.Random], str]
 HEADINGS = [
@@ -245,3 +250,49 @@ def test_spellings(one: str, other: str, same: bool) -> None:
     """What differs in case, separators, prefix or leading zeros is one; what differs in a sign is not."""
     assert same == is_same(one, other) == is_same(other, one)
     assert canonical(one) == canonical(canonical(one)[0])
+
+
+def counted(device_type: str = "press", count: int = 3) -> list[PlannedThing]:
+    """Things by count, which have no serials of their own."""
+    return [
+        PlannedThing(
+            name=f"sg-01-{device_type}-{number:04d}-dev",
+            thing_type=f"thing-type-{device_type}-dev",
+            device_type=device_type,
+            serial=f"SG01-{device_type.upper()}-{number:04d}",
+            attributes={},
+        )
+        for number in range(1, count + 1)
+    ]
+
+
+def base64_of(common_name: str, **options: Any) -> str:
+    return base64.b64encode(der(make_certificate(common_name, signer=signer_key(), **options))).decode()
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        lambda good, bad: ["name,certificate\n", f"sg-01-press-0001,{bad}\n", f",{good}\n"],
+        lambda good, bad: ["name,certificate\n", f"sg-01-press-0001,{bad}{bad}\n", f",{good}\n"],
+        lambda good, bad: ["serial,certificate\n", f"SG01-PRESS-0001,{bad[:200]}\n", f",{good}\n"],
+        lambda good, bad: ["name,certificate\n", f"sg-01-press-0001,x,{good}\n", f",{base64_of('b')}\n"],
+        lambda good, bad: ["name,certificate\n", f'"sg-01-press-0001"x,{bad}\n', f",{good}\n"],
+        lambda good, bad: ["hall,certificate\n", f"7,{base64_of('sg-01-press-0001', end=NOW - DAY)}\n", f"8,{good}\n"],
+        lambda good, bad: [f'{{"name": "sg-01-press-0001", "cert": "{bad}"}}\n', f'{{"cert": "{good}"}}\n'],
+        lambda good, bad: [f'[{{"name": "sg-01-press-0001", "cert": "{bad}}},\n', f'{{"cert": "{good}"}}]'],
+        lambda good, bad: [
+            "name,certificate,key\n",
+            f"sg-01-press-0001,{bad},{base64.b64encode(PRIVATE).decode()}\n",
+            f",{good},\n",
+        ],
+    ],
+    ids=["expired", "doubled", "truncated", "fields", "quote", "common name", "jsonl", "json", "private key"],
+)
+def test_a_bad_row_gives_its_thing_to_no_other(tmp_path: Path, lines: Callable[[str, str], list[str]]) -> None:
+    """Whatever is wrong with it, and wherever it says its thing: the row without a name is not taken for it."""
+    good, bad = base64_of("a"), base64_of("chip", end=NOW - DAY)
+    path = write(tmp_path / "list", *lines(good, bad))
+    assert ({}, 2) == matched(path, counted())
+    found, refused = matched(path, counted(), by_order=True)
+    assert (["sg-01-press-0002-dev"], 1) == (list(found), refused)
