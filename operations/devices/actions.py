@@ -181,12 +181,12 @@ def refuse_revoked(work: Work, device: Registered, found: list[Certificate]) -> 
         if each.status == REVOKED:
             work.journal.write(*seen_revoked(work, name, each))
         _refuse_transfer(device, each)
-    ended = next((end for each in found if (end := _revocation(work, each.key, each.id))), None)
+    ended = next((end for each in found if (end := _revocation(work, each.key, each.id, each.der))), None)
     ended = ended or _revocation(work, device.key, device.certificate_id)
     if ended is not None:
         raise RequestError(
             f"{name} is revoked: its key {ended.told}",
-            hint="AWS IoT never takes that back: retire the device, then onboard one with another key in its place",
+            hint="a revocation is never taken back: retire the device, then onboard one with another key in its place",
         )
 
 
@@ -197,8 +197,8 @@ def seen_revoked(work: Work, thing: str, found: Certificate) -> tuple[Write, ...
     return entries.seen_revoked(thing, found.key, found.id, at=work.clock())
 
 
-def _revocation(work: Work, key: bytes | None, certificate_id: str | None) -> Spent | None:
-    found = work.journal.spent(key, certificate_id)
+def _revocation(work: Work, key: bytes | None, certificate_id: str | None, der: bytes | None = None) -> Spent | None:
+    found = work.journal.spent(key, certificate_id, der)
     return found if found is not None and found.what is End.REVOKED else None
 
 

@@ -33,7 +33,7 @@ from operations.identities.places import identities_folder, keys_folder, open_st
 from operations.identities.requests import csr_path
 from operations.onboarding.journal import Journal
 from operations.onboarding.locks import alone
-from operations.onboarding.perform import groups_of, work_of
+from operations.onboarding.perform import groups_of, opened_journal, work_of
 from operations.onboarding.steps import Work
 from operations.onboarding.target import aws_target, local_target
 from operations.progress import Progress
@@ -75,7 +75,7 @@ def _at_target(command: Callable[..., None]) -> Callable[..., None]:
 def _opened(folder: Path, *, aws: bool) -> Iterator[_Site]:
     project = load_project(find_project(Path.cwd()))
     target = aws_target(project) if aws else local_target(project, folder)
-    with Journal(target.journal) as journal:
+    with opened_journal(project, target, local=folder) as journal:
         # Of any facility: each device brings the groups of its own.
         facility = project.facilities[0]
         work = work_of(project, target, journal, facility=facility, is_staged=False, policy_on="group")

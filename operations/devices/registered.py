@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import msgspec
 from botocore.exceptions import ClientError
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from generator.diagnostics import RequestError
 from lib.specs import FacilitySpec
@@ -40,12 +41,13 @@ class Registered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
-    """A certificate as AWS IoT describes it; `key` is the SHA-256 of its public key."""
+    """A certificate as AWS IoT describes it; `key` is the SHA-256 of its public key, `der` None where nobody asked."""
 
     id: str
     arn: str
     status: str
     key: bytes
+    der: bytes | None = None
 
 
 def find_thing(project: Project, journal: Journal, name: str) -> Registered:
@@ -97,7 +99,8 @@ def read_certificate(calls: IotCalls, arn: str) -> Certificate | None:
             return None
         raise
     certificate = x509.load_pem_x509_certificate(told["certificatePem"].encode())
-    return Certificate(id=id_of(arn), arn=arn, status=told["status"], key=key_digest(certificate.public_key()))
+    key, der = key_digest(certificate.public_key()), certificate.public_bytes(Encoding.DER)
+    return Certificate(id=id_of(arn), arn=arn, status=told["status"], key=key, der=der)
 
 
 def certificates_of(journal: Journal, calls: IotCalls, device: Registered) -> list[Certificate]:
