@@ -119,12 +119,24 @@ def certificates_of(journal: Journal, calls: IotCalls, device: Registered) -> li
 
 def no_certificate(journal: Journal, name: str) -> RequestError:
     """What to raise for a thing without a certificate: where its device is now, if it was moved."""
+    return _moved(journal, name) or RequestError(f"{name} has no certificate in AWS IoT", hint="onboard it first")
+
+
+def no_device(journal: Journal, name: str) -> RequestError:
+    """What to raise for a planned thing that no device has: where its device is now, if it was moved."""
+    return _moved(journal, name) or RequestError(
+        f"{name} is planned and not registered: there is no device to retire",
+        hint="take it out of fleet.yaml if none is to come",
+    )
+
+
+def _moved(journal: Journal, name: str) -> RequestError | None:
     query = "SELECT thing FROM moves WHERE former = ? AND ended IS NOT NULL ORDER BY id DESC LIMIT 1"
     found = journal.read(query, name)
-    if found:
-        thing = found[0][0]
-        return RequestError(f"{name} has no certificate: its device was moved to {thing}", hint=f"name that: {thing}")
-    return RequestError(f"{name} has no certificate in AWS IoT", hint="onboard it first")
+    if not found:
+        return None
+    thing = found[0][0]
+    return RequestError(f"{name} has no certificate: its device was moved to {thing}", hint=f"name that: {thing}")
 
 
 def refuse_moving(device: Registered) -> None:

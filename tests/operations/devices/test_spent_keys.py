@@ -416,6 +416,42 @@ def test_a_key_spent_in_one_environment_is_spent_in_all(plant: Plant, tmp_path: 
             assert opened.spent(key_digest(repaired.public_key()), None) is None
 
 
+def test_a_command_of_many_things_does_all_or_nothing(plant: Plant) -> None:
+    """A name that is wrong, or a thing that nothing can be done for, is told before the first one is touched."""
+    make_csrs(plant.site.project)
+    plant.onboard()
+    for what in ("activate", "revoke", "retire", "rotate"):
+        assert "there is no thing 'press-x'" in plant.device(what, FIRST, "press-x", "--reason", "x", exit_code=2)
+        planned = f"{OTHER_PLANT}-press-0001"
+        told = plant.device(what, FIRST, planned, "--reason", "x", exit_code=2)
+        assert f"{planned}-{SUFFIX}" in told and "REVOKED" not in told and "retired" not in told
+    assert "is not being rotated" in plant.device("rotate", FIRST, "--finish", "--reason", "x", exit_code=2)
+    assert ["ACTIVE", "ACTIVE", "ACTIVE"] == plant.statuses
+    assert 1 == plant.device("revoke", FIRST, FIRST.removesuffix(f"-{SUFFIX}"), "--reason", "x").count("REVOKED")
+
+
+def test_a_reason_says_something(plant: Plant) -> None:
+    """An empty one is refused by every command that asks for one."""
+    to = {"move": (FIRST, "--to", OTHER_PLANT), "sync": ("--facility", PLANT)}
+    for what in ("activate", "revoke", "retire", "rotate", "move", "sync"):
+        for reason in ("", " \t"):
+            told = plant.device(what, *to.get(what, (FIRST,)), "--reason", reason, exit_code=2)
+            assert "is empty: say why" in told
+
+
+def test_a_retirement_tells_of_its_own_device(plant: Plant, tmp_path: Path) -> None:
+    """Not of those that had the thing before; a planned thing that has no device cannot be retired, once or again."""
+    ids = []
+    for _ in range(2):
+        certificate = make_certificate()
+        ids.append(certificate.fingerprint(hashes.SHA256()).hex())
+        plant.onboard(csv(tmp_path / "list.csv", (FIRST, certificate)))
+        assert f"seen locked out, then deleted: {ids[-1]}\n" in plant.device("retire", FIRST, "--reason", "broken")
+    for name in (FIRST, SECOND):
+        told = plant.device("retire", name, "--reason", "broken", exit_code=2)
+        assert f"{name} is planned and not registered: there is no device to retire" in told
+
+
 def test_a_crl_of_the_makers_authority_is_obeyed(plant: Plant, tmp_path: Path) -> None:
     """Given with --crl; one that is signed by somebody else is refused, with the whole list."""
     key = new_key()
