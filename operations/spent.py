@@ -27,6 +27,10 @@ CREATE INDEX IF NOT EXISTS spent_by_key ON spent (key);
 CREATE INDEX IF NOT EXISTS spent_by_certificate ON spent (certificate_id);
 """
 
+_COLUMNS = {"id", "key", "certificate_id", "thing", "what", "at", "by", "reason"}
+LOCAL = Path("build") / "local"
+"""Where the local AWS lies in a project, unless `--dir` says otherwise."""
+
 
 class End(StrEnum):
     """What ended a key. REUSED says that a retired one was taken again on purpose; a revocation outweighs it."""
@@ -88,17 +92,33 @@ def spend(
     )
 
 
-def find_spent(connection: sqlite3.Connection, key: bytes | None, certificate_id: str | None) -> Spent | None:
-    """What ended the key or the certificate: its first revocation, else what came last; None where it may be used."""
+def last_end(connection: sqlite3.Connection, key: bytes | None, certificate_id: str | None) -> Spent | None:
+    """What one file says of the key or the certificate: its first revocation, else what came last, also REUSED."""
     found = connection.execute(
         """SELECT what, thing, at, by, reason FROM spent WHERE key = ? OR certificate_id = ?
         ORDER BY what = 'revoked' DESC, CASE what WHEN 'revoked' THEN id ELSE -id END LIMIT 1""",
         (key or None, certificate_id),
     ).fetchone()
-    if found is None or found[0] == End.REUSED:
+    if found is None:
         return None
     what, thing, at, by, reason = found
     return Spent(what=End(what), thing=thing, at=at, by=by, reason=reason)
+
+
+def find_spent(connection: sqlite3.Connection, key: bytes | None, certificate_id: str | None) -> Spent | None:
+    """What ended the key or the certificate, of what one file says; None where it may be used."""
+    return decisive([last_end(connection, key, certificate_id)])
+
+
+def decisive(ends: Iterable[Spent | None]) -> Spent | None:
+    """Of what several files say, what counts: the first revocation, else what came last; None where the key may be
+    used, also because it was taken again on purpose after its last end."""
+    known = [each for each in ends if each is not None]
+    revoked = [each for each in known if each.what is End.REVOKED]
+    if revoked:
+        return min(revoked, key=lambda each: each.at)
+    last = max(known, key=lambda each: each.at, default=None)
+    return None if last is None or last.what is End.REUSED else last
 
 
 def key_digest(info: bytes) -> bytes:
@@ -117,8 +137,9 @@ class SpentKeys:
                 continue
             with located(path):
                 connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
-                # One of an older format has none; the next command that writes to it takes it over.
-                if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'spent'").fetchone():
+                # One of another format has none such; the next command that writes to an older one takes it over.
+                columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(spent)")}
+                if columns >= _COLUMNS:
                     self._files.append((path, connection))
                 else:
                     connection.close()
@@ -139,13 +160,16 @@ class SpentKeys:
         return frozenset(key for key in found if self.find(key, None) is not None)
 
     def find(self, key: bytes | None, certificate_id: str | None) -> Spent | None:
-        """What ended the key or the certificate in one of the files; a revocation outweighs the rest."""
+        """What ended the key or the certificate, of all that the files say."""
+        return decisive(self.ends(key, certificate_id))
+
+    def ends(self, key: bytes | None, certificate_id: str | None) -> list[Spent]:
+        """What each file says that knows the key or the certificate."""
         known = []
         for path, connection in self._files:
             with located(path):
-                known.append(find_spent(connection, key, certificate_id))
-        found = [each for each in known if each is not None]
-        return min(found, key=lambda each: (each.what is not End.REVOKED, -each.at), default=None)
+                known.append(last_end(connection, key, certificate_id))
+        return [each for each in known if each is not None]
 
 
 def journals_folder() -> Path:
@@ -158,7 +182,14 @@ def journal_name(project: Project) -> str:
     return f"{project.fleet.application}-{project.environment_suffix}.sqlite"
 
 
-def journals_of(project: Project) -> list[Path]:
-    """The journals of the application and environment on this machine: of all accounts, and of the local AWS."""
-    name = journal_name(project)
-    return [*sorted(journals_folder().glob(f"*/{name}")), project.root / "build" / "local" / "journal" / name]
+def journals_of(project: Project, *, local: Path | None = None) -> list[Path]:
+    """The journals of the application on this machine: of all environments, accounts and regions, and of the local
+    AWS in its usual folder and in `local`."""
+    folders = {*journals_folder().glob("*"), *(journal_folder(each) for each in (project.root / LOCAL, local) if each)}
+    found = {path.resolve() for folder in folders for path in folder.glob(f"{project.fleet.application}-*.sqlite")}
+    return sorted(found)
+
+
+def journal_folder(local: Path) -> Path:
+    """Where the journals of a local AWS lie: they go with it."""
+    return local / "journal"

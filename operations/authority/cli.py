@@ -29,7 +29,7 @@ from operations.authority.root import (
 from operations.authority.show import show_authority
 from operations.authority.sign import Order, end_of, sign_requests
 from operations.identities.keystore import KeyStore
-from operations.identities.places import authority_folder, identities_folder, keys_folder, open_store
+from operations.identities.places import authority_folder, identities_folder, keys_folder, ledgers_of, open_store
 from operations.identities.requests import csr_path
 from operations.onboarding.lists.formats import FORMATS, Source, open_source
 from operations.onboarding.request import own_requests
@@ -135,7 +135,7 @@ def sign(
             again=again,
             replaces=replaces,
             reuses_retired=reuse_retired,
-            elsewhere=SpentKeys(journals_of(site.project)),
+            elsewhere=SpentKeys([*journals_of(site.project), *ledgers_of(site.project)]),
         )
         target = out or site.places.signed(order.facility)
         done = sign_requests(authority, site.ledger, order, target=target, on_progress=progress.advance)

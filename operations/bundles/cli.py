@@ -26,8 +26,7 @@ from operations.bundles.receipt import HandOver, write_receipt
 from operations.bundles.sealed_key import KeySealer
 from operations.identities.places import open_store
 from operations.local.aws import load
-from operations.onboarding.journal import Journal
-from operations.onboarding.perform import work_of
+from operations.onboarding.perform import opened_journal, work_of
 from operations.onboarding.request import refusals_of
 from operations.onboarding.steps import Work
 from operations.onboarding.target import Target, aws_target, local_target
@@ -100,10 +99,10 @@ def _opened(project: Project, facility_id: str, folder: Path, *, aws: bool) -> I
     """The AWS that was asked for, its things' certificates, and its account."""
     target: Target = aws_target(project) if aws else local_target(project, folder)
     facility = project.facility(facility_id)
-    with Journal(target.journal) as journal:
+    with opened_journal(project, target, local=folder) as journal:
         work = work_of(project, target, journal, facility=facility, is_staged=False, policy_on="group")
         cache = target.journal.with_suffix(".certificates.sqlite")
-        refusals = refusals_of(project, journal)
+        refusals = refusals_of(project, journal, local=folder)
         certificates = Certificates(journal, work.calls, refusals=refusals, cache=cache)
         try:
             yield work, certificates, target.account.partition("/")[0]

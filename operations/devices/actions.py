@@ -16,6 +16,7 @@ from operations.devices.registered import (
     certificates_of,
     id_of,
     no_certificate,
+    no_device,
     read_certificate,
     refuse_moving,
 )
@@ -39,10 +40,16 @@ https://docs.aws.amazon.com/iot/latest/apireference/API_DeleteCertificate.html""
 _IN_TRANSFER = "PENDING_TRANSFER"
 
 
-def activate(work: Work, device: Registered, *, reason: str) -> int:
-    """Makes the device's certificates ACTIVE; returns how many. Raises RequestError where it has none or is revoked."""
+def check_activation(work: Work, device: Registered) -> list[Certificate]:
+    """The device's certificates. Raises RequestError where it has none, or is revoked; nothing is activated."""
     found = _certificates(work, device)
     refuse_revoked(work, device, found)
+    return found
+
+
+def activate(work: Work, device: Registered, *, reason: str) -> int:
+    """Makes the device's certificates ACTIVE; returns how many. Raises RequestError where it has none or is revoked."""
+    found = check_activation(work, device)
     for each in found:
         if each.status != "ACTIVE":
             _note(work, device, "ACTIVE begun", each.id, reason)
@@ -54,6 +61,14 @@ def activate(work: Work, device: Registered, *, reason: str) -> int:
     return len(found)
 
 
+def check_revocation(work: Work, device: Registered) -> list[Certificate]:
+    """The device's certificates. Raises RequestError where there is nothing to revoke."""
+    found = certificates_of(work.journal, work.calls, device)
+    if not found and not device.key:
+        raise no_certificate(work.journal, device.thing.name)
+    return found
+
+
 def revoke(work: Work, device: Registered, *, reason: str) -> int:
     """Makes all certificates of the device REVOKED, for good; returns how many. Raises RequestError where there is
     nothing to revoke.
@@ -61,9 +76,7 @@ def revoke(work: Work, device: Registered, *, reason: str) -> int:
     AWS IoT closes the connections of a revoked certificate and refuses new ones. The keys are spent before it is asked,
     so that none comes back, whatever stops this. A device that has no certificate yet gets none with its key.
     """
-    found = certificates_of(work.journal, work.calls, device)
-    if not found and not device.key:
-        raise no_certificate(work.journal, device.thing.name)
+    found = check_revocation(work, device)
     name, by = device.thing.name, "device revoke"
     keys: dict[str | None, bytes | None] = {each.id: each.key for each in found}
     if device.key not in keys.values():
@@ -88,20 +101,33 @@ def revoke(work: Work, device: Registered, *, reason: str) -> int:
     return len(found)
 
 
-def retire(work: Work, device: Registered, *, reason: str, sleep: Callable[[float], None] = time.sleep) -> list[str]:
-    """Takes the device out of AWS IoT; returns the ids of its certificates, each seen locked out before it was deleted.
-
-    It is locked out first, whatever happens after. Taken up where it stopped when it is asked for again.
-    """
+def check_retirement(work: Work, device: Registered) -> list[Certificate]:
+    """The device's certificates. Raises RequestError for a device that cannot be retired from here, and where there is
+    none: a planned thing of which neither the journal nor AWS IoT knows."""
     if device.facility.registration != "bulk":
         raise RequestError(
             f"Terraform holds {device.thing.name}",
             hint="take it out of fleet.yaml, generate, and apply the plant's stack",
         )
     refuse_moving(device)
+    found = certificates_of(work.journal, work.calls, device)
+    if not (found or device.is_in_journal) and gone(work, "DescribeThing", thingName=device.thing.name):
+        raise no_device(work.journal, device.thing.name)
+    return found
+
+
+def retire(work: Work, device: Registered, *, reason: str, sleep: Callable[[float], None] = time.sleep) -> list[str]:
+    """Takes the device out of AWS IoT; returns the ids of its certificates, each seen locked out before it was deleted.
+
+    It is locked out first, whatever happens after. Taken up where it stopped when it is asked for again.
+    """
+    found = check_retirement(work, device)
     name, by = device.thing.name, "device retire"
-    begun = work.journal.read("SELECT certificate_id FROM history WHERE thing = ? AND what = 'retire begun'", name)
-    arns = {each.arn for each in certificates_of(work.journal, work.calls, device)}
+    # Of this device: who had the thing before it was retired earlier, or moved away.
+    query = """SELECT certificate_id FROM history WHERE thing = ?1 AND what = 'retire begun' AND id > coalesce(
+        (SELECT max(id) FROM history WHERE thing = ?1 AND (what = 'retired' OR what LIKE 'moved to %')), 0)"""
+    begun = work.journal.read(query, name)
+    arns = {each.arn for each in found}
     arns |= {device.certificate_arn} if device.certificate_arn else set()
     if device.key:
         # Also where its certificate is gone already, or was never made.
@@ -181,12 +207,12 @@ def refuse_revoked(work: Work, device: Registered, found: list[Certificate]) -> 
         if each.status == REVOKED:
             work.journal.write(*seen_revoked(work, name, each))
         _refuse_transfer(device, each)
-    ended = next((end for each in found if (end := _revocation(work, each.key, each.id))), None)
+    ended = next((end for each in found if (end := _revocation(work, each.key, each.id, each.der))), None)
     ended = ended or _revocation(work, device.key, device.certificate_id)
     if ended is not None:
         raise RequestError(
             f"{name} is revoked: its key {ended.told}",
-            hint="AWS IoT never takes that back: retire the device, then onboard one with another key in its place",
+            hint="a revocation is never taken back: retire the device, then onboard one with another key in its place",
         )
 
 
@@ -197,8 +223,8 @@ def seen_revoked(work: Work, thing: str, found: Certificate) -> tuple[Write, ...
     return entries.seen_revoked(thing, found.key, found.id, at=work.clock())
 
 
-def _revocation(work: Work, key: bytes | None, certificate_id: str | None) -> Spent | None:
-    found = work.journal.spent(key, certificate_id)
+def _revocation(work: Work, key: bytes | None, certificate_id: str | None, der: bytes | None = None) -> Spent | None:
+    found = work.journal.spent(key, certificate_id, der)
     return found if found is not None and found.what is End.REVOKED else None
 
 

@@ -18,13 +18,14 @@ from generator.completion import complete_facility
 from generator.diagnostics import OutcomeError, RequestError, visible
 from generator.project import find_project
 from operations.devices.actions import activate as activate_device
+from operations.devices.actions import check_activation, check_retirement, check_revocation
 from operations.devices.actions import retire as retire_device
 from operations.devices.actions import revoke as revoke_device
 from operations.devices.move_command import MoveRequest, move_all
 from operations.devices.move_keys import Renewal
 from operations.devices.registered import Registered, find_thing
 from operations.devices.renewal import request_of
-from operations.devices.rotation import Keys, begin_rotation, finish_rotation
+from operations.devices.rotation import Keys, begin_rotation, check_finish, check_rotation, finish_rotation
 from operations.devices.sync import Synced
 from operations.devices.sync import sync as sync_things
 from operations.devices.view import DeviceView, expiry, show_device
@@ -33,7 +34,7 @@ from operations.identities.places import identities_folder, keys_folder, open_st
 from operations.identities.requests import csr_path
 from operations.onboarding.journal import Journal
 from operations.onboarding.locks import alone
-from operations.onboarding.perform import groups_of, work_of
+from operations.onboarding.perform import groups_of, opened_journal, work_of
 from operations.onboarding.steps import Work
 from operations.onboarding.target import aws_target, local_target
 from operations.progress import Progress
@@ -55,6 +56,16 @@ class _Site:
         found = find_thing(self.project, self.journal, name)
         return replace(self.work, groups=groups_of(self.project, found.facility)), found
 
+    def all_found(
+        self, names: tuple[str, ...], check: Callable[[Work, Registered], object] = lambda work, device: None
+    ) -> list[tuple[Work, Registered]]:
+        """The things, each once, in the order in which they were named. Raises what `check` raises for one of them,
+        before anything is done for the first: much of what is done here is never taken back."""
+        found = {device.thing.name: (work, device) for work, device in map(self.found, names)}
+        for work, device in found.values():
+            check(work, device)
+        return list(found.values())
+
 
 def _at_target(command: Callable[..., None]) -> Callable[..., None]:
     """The options that say which AWS; the command gets a `_Site` in their place."""
@@ -75,7 +86,7 @@ def _at_target(command: Callable[..., None]) -> Callable[..., None]:
 def _opened(folder: Path, *, aws: bool) -> Iterator[_Site]:
     project = load_project(find_project(Path.cwd()))
     target = aws_target(project) if aws else local_target(project, folder)
-    with Journal(target.journal) as journal:
+    with opened_journal(project, target, local=folder) as journal:
         # Of any facility: each device brings the groups of its own.
         facility = project.facilities[0]
         work = work_of(project, target, journal, facility=facility, is_staged=False, policy_on="group")
@@ -86,7 +97,16 @@ def _opened(folder: Path, *, aws: bool) -> Iterator[_Site]:
 
 
 _things = click.argument("things", nargs=-1, required=True, metavar="THING...")
-_reason = click.option("--reason", required=True, metavar="TEXT", help="Why, for the device's history.")
+
+
+def _said(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """The reason without white space around it. Raises BadParameter for one that says nothing."""
+    if not value.strip():
+        raise click.BadParameter("is empty: say why, for the history", context, parameter)
+    return value.strip()
+
+
+_reason = click.option("--reason", required=True, callback=_said, metavar="TEXT", help="Why, for the device's history.")
 
 
 @click.group()
@@ -100,7 +120,7 @@ def device() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def show(site: _Site, things: tuple[str, ...], as_json: bool) -> None:
     """Show devices as AWS IoT and the journal have them."""
-    views = [show_device(*site.found(name)) for name in things]
+    views = [show_device(*found) for found in site.all_found(things)]
     click.echo(json.dumps([asdict(view) for view in views]) if as_json else "\n\n".join(map(_text, views)))
 
 
@@ -110,8 +130,7 @@ def show(site: _Site, things: tuple[str, ...], as_json: bool) -> None:
 @_reason
 def activate(site: _Site, things: tuple[str, ...], reason: str) -> None:
     """Activate the certificates of devices."""
-    for name in things:
-        work, found = site.found(name)
+    for work, found in site.all_found(things, check_activation):
         click.echo(f"{found.thing.name}: {activate_device(work, found, reason=reason)} certificates ACTIVE")
 
 
@@ -121,8 +140,7 @@ def activate(site: _Site, things: tuple[str, ...], reason: str) -> None:
 @_reason
 def revoke(site: _Site, things: tuple[str, ...], reason: str) -> None:
     """Revoke the certificates of devices: they are cut off, and stay so."""
-    for name in things:
-        work, found = site.found(name)
+    for work, found in site.all_found(things, check_revocation):
         count = revoke_device(work, found, reason=reason)
         none_yet = "" if count else "; it has none yet, and gets none with its key"
         click.echo(f"{found.thing.name}: {count} certificates REVOKED{none_yet}")
@@ -134,8 +152,7 @@ def revoke(site: _Site, things: tuple[str, ...], reason: str) -> None:
 @_reason
 def retire(site: _Site, things: tuple[str, ...], reason: str) -> None:
     """Take devices out of AWS IoT: locked out first, then detached and deleted."""
-    for name in things:
-        work, found = site.found(name)
+    for work, found in site.all_found(things, check_retirement):
         with ExitStack() as stack:
             if found.is_planned:  # a run that is going on would bring it back
                 stack.enter_context(alone(site.journal.path, found.facility.id))
@@ -155,9 +172,9 @@ def rotate(site: _Site, things: tuple[str, ...], reason: str, csr: Path | None, 
     """Give devices another key and certificate; the old one works until --finish."""
     if csr is not None and (finish or len(things) != 1):
         raise RequestError("--csr is of one device", hint="rotate them one by one")
+    chosen = site.all_found(things, check_finish if finish else check_rotation)
     store = None if csr is not None or finish else open_store(site.project)
-    for name in things:
-        work, found = site.found(name)
+    for work, found in chosen:
         if finish:
             done = finish_rotation(work, found, reason=reason)
             click.echo(f"{done.thing}: {done.new} alone; {done.old} was seen locked out, then deleted")
@@ -208,7 +225,14 @@ def move(
 @click.option("--facility", "facility_id", required=True, metavar="ID", shell_complete=complete_facility)
 @_at_target
 @click.option("--dry-run", is_flag=True, help="Say what differs; change nothing.")
-@click.option("--reason", default="the record changed", show_default=True, metavar="TEXT", help="For the histories.")
+@click.option(
+    "--reason",
+    default="the record changed",
+    show_default=True,
+    callback=_said,
+    metavar="TEXT",
+    help="For the histories.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def sync(site: _Site, facility_id: str, dry_run: bool, reason: str, as_json: bool) -> None:
     """Bring the registered things of a bulk plant to what the record says; exit 1 where some are not."""

@@ -49,7 +49,7 @@ def plan_move(
             hint="compare: fleet device show; retire it and onboard it anew",
         )
     described = read_certificate(work.calls, arns[0])
-    ended = work.journal.spent(device.key, device.certificate_id)
+    ended = work.journal.spent(device.key, device.certificate_id, described.der if described else None)
     status = "REVOKED" if ended is not None and ended.what is End.REVOKED else described.status if described else "gone"
     if status not in ("ACTIVE", "INACTIVE"):
         raise RequestError(

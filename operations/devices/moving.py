@@ -169,5 +169,8 @@ def _wake(work: Work, move: Move, arn: str) -> str:
 
 def _revocation(work: Work, move: Move) -> Spent | None:
     """The device's revocation, if it was revoked since the move was planned."""
-    ended = work.journal.spent(None, id_of(move.certificate_arn))
-    return ended if ended is not None and ended.what is End.REVOKED else None
+    query = "SELECT key, iif(is_certificate, der, NULL) FROM devices WHERE thing = ?"
+    (former, der), *_ = work.journal.read(query, move.former)
+    (key, _), *_ = work.journal.read(query, move.thing)
+    known = (work.journal.spent(former, id_of(move.certificate_arn), der), work.journal.spent(key, None))
+    return next((ended for ended in known if ended is not None and ended.what is End.REVOKED), None)

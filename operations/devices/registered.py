@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import msgspec
 from botocore.exceptions import ClientError
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from generator.diagnostics import RequestError
 from lib.specs import FacilitySpec
@@ -40,12 +41,13 @@ class Registered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
-    """A certificate as AWS IoT describes it; `key` is the SHA-256 of its public key."""
+    """A certificate as AWS IoT describes it; `key` is the SHA-256 of its public key, `der` None where nobody asked."""
 
     id: str
     arn: str
     status: str
     key: bytes
+    der: bytes | None = None
 
 
 def find_thing(project: Project, journal: Journal, name: str) -> Registered:
@@ -97,7 +99,8 @@ def read_certificate(calls: IotCalls, arn: str) -> Certificate | None:
             return None
         raise
     certificate = x509.load_pem_x509_certificate(told["certificatePem"].encode())
-    return Certificate(id=id_of(arn), arn=arn, status=told["status"], key=key_digest(certificate.public_key()))
+    key, der = key_digest(certificate.public_key()), certificate.public_bytes(Encoding.DER)
+    return Certificate(id=id_of(arn), arn=arn, status=told["status"], key=key, der=der)
 
 
 def certificates_of(journal: Journal, calls: IotCalls, device: Registered) -> list[Certificate]:
@@ -116,12 +119,24 @@ def certificates_of(journal: Journal, calls: IotCalls, device: Registered) -> li
 
 def no_certificate(journal: Journal, name: str) -> RequestError:
     """What to raise for a thing without a certificate: where its device is now, if it was moved."""
+    return _moved(journal, name) or RequestError(f"{name} has no certificate in AWS IoT", hint="onboard it first")
+
+
+def no_device(journal: Journal, name: str) -> RequestError:
+    """What to raise for a planned thing that no device has: where its device is now, if it was moved."""
+    return _moved(journal, name) or RequestError(
+        f"{name} is planned and not registered: there is no device to retire",
+        hint="take it out of fleet.yaml if none is to come",
+    )
+
+
+def _moved(journal: Journal, name: str) -> RequestError | None:
     query = "SELECT thing FROM moves WHERE former = ? AND ended IS NOT NULL ORDER BY id DESC LIMIT 1"
     found = journal.read(query, name)
-    if found:
-        thing = found[0][0]
-        return RequestError(f"{name} has no certificate: its device was moved to {thing}", hint=f"name that: {thing}")
-    return RequestError(f"{name} has no certificate in AWS IoT", hint="onboard it first")
+    if not found:
+        return None
+    thing = found[0][0]
+    return RequestError(f"{name} has no certificate: its device was moved to {thing}", hint=f"name that: {thing}")
 
 
 def refuse_moving(device: Registered) -> None:

@@ -46,6 +46,31 @@ class Keys:
     requests: Path
 
 
+def check_rotation(work: Work, device: Registered) -> None:
+    """Raises RequestError for a device that cannot be given another key; nothing is changed."""
+    name = device.thing.name
+    refuse_moving(device)
+    if not device.is_in_journal or device.certificate_arn is None:
+        raise RequestError(
+            f"{name} was not onboarded from here", hint="things that Terraform registers get a new CSR and an apply"
+        )
+    if not _noted(work, name).get("new"):
+        refuse_revoked(work, device, certificates_of(work.journal, work.calls, device))
+
+
+def check_finish(work: Work, device: Registered) -> dict[str, str]:
+    """What the journal notes of the device's rotation. Raises RequestError where none waits for its end."""
+    noted = _noted(work, device.thing.name)
+    if not noted.get("new"):
+        raise RequestError(f"{device.thing.name} is not being rotated", hint="begin without --finish")
+    return noted
+
+
+def _noted(work: Work, name: str) -> dict[str, str]:
+    begun = work.journal.steps(name).get(Step.ROTATE)
+    return dict(json.loads(begun[2] or "{}")) if begun else {}
+
+
 def begin_rotation(
     work: Work,
     device: Registered,
@@ -60,11 +85,7 @@ def begin_rotation(
     Raises RequestError where there is nothing to rotate; may be asked for again after it was stopped anywhere.
     """
     name, facility = device.thing.name, device.facility.id
-    refuse_moving(device)
-    if not device.is_in_journal or device.certificate_arn is None:
-        raise RequestError(
-            f"{name} was not onboarded from here", hint="things that Terraform registers get a new CSR and an apply"
-        )
+    check_rotation(work, device)
     begun = work.journal.steps(name).get(Step.ROTATE)
     noted = json.loads(begun[2] or "{}") if begun else {}
     if noted.get("new"):
@@ -72,7 +93,6 @@ def begin_rotation(
             raise RequestError(f"{name} is being rotated", hint="finish it once the device has come back: --finish")
         _hand_over(work, keys, facility, name)  # what a run that was killed just before this has left
         return Rotation(thing=name, old=id_of(noted["old"]), new=id_of(noted["new"]))
-    refuse_revoked(work, device, certificates_of(work.journal, work.calls, device))
     pem = request.decode("ascii", "replace") if request else _own_request(keys.store, facility, name)
     material = material_of(pem)
     refuse_used(work, material.key)
@@ -117,11 +137,7 @@ def finish_rotation(
     work: Work, device: Registered, *, reason: str, sleep: Callable[[float], None] = time.sleep
 ) -> Rotation:
     """Takes the old certificate away. Raises RequestError where no rotation waits for it."""
-    name = device.thing.name
-    begun = work.journal.steps(name).get(Step.ROTATE)
-    noted = json.loads(begun[2] or "{}") if begun else {}
-    if not noted.get("new"):
-        raise RequestError(f"{name} is not being rotated", hint="begin without --finish")
+    name, noted = device.thing.name, check_finish(work, device)
     by = "device rotate --finish"
     remove_certificate(work, name, noted["old"], end=End.REPLACED, by=by, reason=reason, sleep=sleep)
     work.journal.write(entries.forget(name, Step.ROTATE))

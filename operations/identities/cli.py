@@ -14,7 +14,7 @@ from generator.project import find_project
 from lib.specs import FacilitySpec, suffixed
 from operations.identities.create import Created, create_missing, renew
 from operations.identities.keystore import KeyStore
-from operations.identities.places import LEDGER, identities_folder, keys_folder, open_store
+from operations.identities.places import identities_folder, keys_folder, ledgers_of, open_store
 from operations.identities.requests import csr_path
 from operations.progress import Progress
 from operations.project import Project, load_project
@@ -78,8 +78,8 @@ def _refuse_spent(results: list[Created]) -> None:
 
 
 def _spent(project: Project) -> frozenset[bytes]:
-    """The keys that the journals on this machine and the own authority's ledger know as spent."""
-    known = SpentKeys([*journals_of(project), keys_folder(project) / LEDGER])
+    """The keys that the application's journals and its own authorities' ledgers on this machine know as spent."""
+    known = SpentKeys([*journals_of(project), *ledgers_of(project)])
     try:
         return known.keys()
     finally:

@@ -35,6 +35,11 @@ def keys_folder(project: Project) -> Path:
     return inside(base, f"{project.fleet.application}-{project.environment_suffix}")
 
 
+def ledgers_of(project: Project) -> list[Path]:
+    """The ledgers of the application's own authorities on this machine, of all environments."""
+    return sorted(keys_folder(project).parent.glob(f"{project.fleet.application}-*/{LEDGER}"))
+
+
 def open_store(project: Project) -> KeyStore:
     """The key store, with the passphrase of `FLEET_KEYS_PASSPHRASE` or asked for on a terminal."""
     folder = keys_folder(project)

@@ -20,7 +20,6 @@ from operations.onboarding import perform as performing
 from operations.onboarding import request as onboarding
 from operations.onboarding.bulk.place import upload_url
 from operations.onboarding.display import Display, duration, pairing_text
-from operations.onboarding.journal import Journal
 from operations.onboarding.lists.formats import FORMATS, open_source
 from operations.onboarding.lists.infineon import BUNDLES
 from operations.onboarding.lists.material import read_certificate
@@ -128,7 +127,7 @@ def onboard(
             raise FleetError(f"{told.faults:,} rows would not be onboarded", hint="correct them, or leave them out")
         return
     target = aws_target(project) if aws else local_target(project, folder)
-    with alone(target.journal, facility.id), Journal(target.journal) as journal:
+    with alone(target.journal, facility.id), performing.opened_journal(project, target, local=folder) as journal:
         if activate:
             with Display("activating", ceiling=None) as display:
                 done = performing.activate(project, facility, target=target, journal=journal, on_progress=display.show)
@@ -186,7 +185,7 @@ def _forecast(project: Project, asked: object, *, folder: Path, aws: bool, polic
     quotas = target.quotas if target and target.quotas else defaults
     if target is None or not target.journal.exists():
         return onboarding.forecast(project, request, journal=None, quotas=quotas, upload=upload)
-    with Journal(target.journal) as journal:
+    with performing.opened_journal(project, target, local=folder) as journal:
         told = onboarding.forecast(project, request, journal=journal, quotas=quotas, upload=upload)
         _say_differing(onboarding.count_differing(project, request.facility, journal), request.facility.id)
         return told

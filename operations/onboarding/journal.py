@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from generator.diagnostics import EnvironmentFault
 from operations.database import FormatError, connect
@@ -33,7 +33,7 @@ from operations.onboarding.records import (
     read_device,
 )
 from operations.onboarding.takeover import OLDER
-from operations.spent import End, Spent, find_spent
+from operations.spent import End, Spent, decisive, last_end
 from operations.storage import Kept, located, transaction
 
 DONE = ("done", "moving")
@@ -56,12 +56,23 @@ _REFUSE_SHARED = """UPDATE devices SET state = 'failed', remedy = 'two devices w
 """Two plants' lists may be matched side by side; whoever is written down second does not get the key."""
 
 
+class Elsewhere(Protocol):
+    """What other files of the machine and the project know of spent keys and revoked certificates."""
+
+    def ends(self, key: bytes | None, certificate_id: str | None, der: bytes | None) -> list[Spent]:
+        """What each says that knows the key, or the certificate with this id or DER."""
+
+
 class Journal:
     """The journal of one application, environment and account; use it as a context manager."""
 
-    def __init__(self, path: Path) -> None:
-        """Open or found it. Raises EnvironmentFault where the file is none of ours, or cannot be read and written."""
+    def __init__(self, path: Path, *, elsewhere: Elsewhere | None = None) -> None:
+        """Open or found it. Raises EnvironmentFault where the file is none of ours, or cannot be read and written.
+
+        `elsewhere` is asked for spent keys too.
+        """
         self.path = path
+        self._elsewhere = elsewhere
         self._reader = self._connect()
         try:
             # Opened here, so that a thread that cannot write is never waited for.
@@ -110,8 +121,24 @@ class Journal:
                 (Step.CERTIFICATE, run_id),
             )
             self._reader.execute(_REUSE, (run_id, now, run.reason))
+            self._reuse_elsewhere(run_id, now, run.reason)
             self._reader.execute(_REFUSE_SHARED, (run_id,))
         return run_id
+
+    def _reuse_elsewhere(self, run_id: int, now: float, reason: str) -> None:
+        """What `_REUSE` writes, of keys that other files have as spent."""
+        if self._elsewhere is None:
+            return
+        query = "SELECT key, iif(is_certificate, lower(hex(fingerprint)), NULL), thing FROM devices WHERE run = ?"
+        for key, certificate_id, thing in self._reader.execute(query, (run_id,)):
+            there = self._elsewhere.ends(key, certificate_id, None)
+            if there and decisive([last_end(self._reader, key, certificate_id), *there]) is not None:
+                values = (key, certificate_id, thing, End.REUSED, now, "onboard", reason)
+                self._reader.execute(
+                    """INSERT INTO spent (key, certificate_id, thing, what, at, by, reason)
+                    VALUES (?, ?, ?, ?, ?, ?, ?)""",
+                    values,
+                )
 
     def _insert_run(self, run: Run, now: float) -> int:
         values = (run.facility, run.source, run.format, run.bundle, run.signers, run.mark, run.reason)
@@ -156,10 +183,21 @@ class Journal:
         found = self.read("SELECT thing, fingerprint, state FROM devices WHERE key = ?", key)
         return Held(thing=found[0][0], fingerprint=found[0][1], is_done=found[0][2] in DONE) if found else None
 
-    def spent(self, key: bytes | None, certificate_id: str | None) -> Spent | None:
-        """What ended the key or the certificate, if anything did."""
-        with self._reading, located(self.path, kept=JOURNAL):
-            return find_spent(self._reader, key, certificate_id)
+    def spent(self, key: bytes | None, certificate_id: str | None, der: bytes | None = None) -> Spent | None:
+        """What ended the key or the certificate, if anything did, here or elsewhere. None where it may be used.
+
+        Every command that makes or activates a certificate asks this. With its DER, a certificate is looked for in
+        revocation lists too.
+        """
+        return decisive(self.ends(key, certificate_id, der))
+
+    def ends(self, key: bytes | None, certificate_id: str | None, der: bytes | None = None) -> list[Spent]:
+        """What the journal and each other file say that know the key or the certificate."""
+        with self._reading:
+            with located(self.path, kept=JOURNAL):
+                own = last_end(self._reader, key, certificate_id)
+            there = self._elsewhere.ends(key, certificate_id, der) if self._elsewhere is not None else []
+        return there if own is None else [own, *there]
 
     def has_certificate(self, thing: str) -> bool:
         """Whether a certificate was made or registered for the thing, or a device is being moved there."""

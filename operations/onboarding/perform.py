@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from operations.onboarding.pacing import Pacer
 from operations.onboarding.quotas import Quotas, calls_for, least_seconds
 from operations.onboarding.records import Run
 from operations.onboarding.refusals import RevokedInAws
-from operations.onboarding.request import Request, Started
+from operations.onboarding.request import Request, Started, refusals_of
 from operations.onboarding.request import start as begin
 from operations.onboarding.run import Activated, OnProgress, activate_devices, refuse_spent, run_devices
 from operations.onboarding.steps import Group, Work
@@ -99,6 +100,15 @@ def perform(
         failures=str(written.relative_to(project.root)) if written else None,
         orphans=tuple(str(found[0]) for found in orphans),
     )
+
+
+@contextmanager
+def opened_journal(project: Project, target: Target, *, local: Path) -> Iterator[Journal]:
+    """The target's journal, which knows what else on this machine, and in the project, says of spent keys; `local` is
+    the folder of a local AWS whose journals count too."""
+    elsewhere = refusals_of(project, None, local=local)
+    with closing(elsewhere), Journal(target.journal, elsewhere=elsewhere) as journal:
+        yield journal
 
 
 def start(project: Project, request: Request, target: Target, journal: Journal) -> Started:

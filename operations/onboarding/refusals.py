@@ -16,7 +16,7 @@ from operations.onboarding.journal import Journal
 from operations.onboarding.lists.material import read_certificate
 from operations.onboarding.lists.record import Fault, Row
 from operations.onboarding.lists.said import is_named, said_of
-from operations.spent import End, Spent, SpentKeys
+from operations.spent import End, Spent, SpentKeys, decisive
 from operations.storage import located
 
 DESCRIBED = 250
@@ -81,24 +81,25 @@ class RevocationLists:
 
 
 class Refusals:
-    """What must not come back, of all that knows it; `journal` is None where there is none yet."""
+    """What must not come back, of all that knows it; `journal` is None where there is none yet. `ledger` reads the
+    other journals too."""
 
     def __init__(self, journal: Journal | None, *, ledger: SpentKeys, lists: RevocationLists) -> None:
         self._journal, self._ledger, self._lists = journal, ledger, lists
 
     def close(self) -> None:
-        """Closes the ledger."""
+        """Closes the files but the journal."""
         self._ledger.close()
 
     def find(self, key: bytes, certificate_id: str | None, der: bytes | None) -> Spent | None:
         """Why the key, or the certificate with this DER, must not be used; a revocation outweighs the rest."""
-        known = [
-            self._journal.spent(key, certificate_id) if self._journal else None,
-            self._ledger.find(key, certificate_id),
-            self._lists.find(der) if der is not None else None,
-        ]
-        found = [each for each in known if each is not None]
-        return min(found, key=lambda each: each.what is not End.REVOKED, default=None)
+        own = self._journal.ends(key, certificate_id) if self._journal else []
+        return decisive([*own, *self.ends(key, certificate_id, der)])
+
+    def ends(self, key: bytes | None, certificate_id: str | None, der: bytes | None) -> list[Spent]:
+        """What other journals, the own authority's ledgers and the CRLs say: `Elsewhere` of a journal."""
+        listed = self._lists.find(der) if der is not None else None
+        return [*self._ledger.ends(key, certificate_id), *([listed] if listed is not None else [])]
 
     def sift(
         self, rows: Iterable[Row | Fault], *, reuses_retired: bool, in_aws: RevokedInAws | None, at: float

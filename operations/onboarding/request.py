@@ -13,7 +13,7 @@ from cryptography import x509
 
 from generator.diagnostics import EnvironmentFault, RequestError
 from lib.specs import FacilitySpec
-from operations.identities.places import CERTIFICATE, CRL, LEDGER, authority_folder, keys_folder
+from operations.identities.places import CERTIFICATE, CRL, identities_folder, ledgers_of
 from operations.onboarding.failures import mark_of
 from operations.onboarding.journal import Journal
 from operations.onboarding.lists.formats import Source, nothing_found
@@ -26,7 +26,7 @@ from operations.onboarding.quotas import Quotas, calls_for, least_seconds
 from operations.onboarding.records import Run
 from operations.onboarding.refusals import Refusals, RevocationLists, RevokedInAws
 from operations.project import Project
-from operations.spent import SpentKeys
+from operations.spent import SpentKeys, journals_of
 from operations.storage import located
 
 
@@ -148,15 +148,17 @@ def refusals_of(
     *,
     crls: Sequence[Path] = (),
     issuers: Sequence[x509.Certificate] = (),
+    local: Path | None = None,
 ) -> Refusals:
-    """What must not come back: of the journal, of the own authority's ledger where it is on this machine, of its
-    committed CRL, and of CRLs that are given. Raises EnvironmentFault where one of them cannot be read."""
-    own = authority_folder(project)
+    """What must not come back: of the journal, of the application's other journals on this machine (also of the local
+    AWS in the folder `local`), of the own authorities' ledgers that are on this machine, of their committed CRLs, and
+    of CRLs that are given. Raises EnvironmentFault where one of them cannot be read."""
     lists, authorities = list(crls), list(issuers)
-    if (own / CRL).exists():
-        lists.append(own / CRL)
-        authorities += _own_authority(own / CERTIFICATE)
-    ledger = SpentKeys([keys_folder(project) / LEDGER])
+    for own in sorted(identities_folder(project).glob("*/ca")):
+        if (own / CRL).exists():
+            lists.append(own / CRL)
+            authorities += _own_authority(own / CERTIFICATE)
+    ledger = SpentKeys([*journals_of(project, local=local), *ledgers_of(project)])
     return Refusals(journal, ledger=ledger, lists=RevocationLists(lists, authorities))
 
 

@@ -16,7 +16,7 @@ from operations.onboarding import entries
 from operations.onboarding.calls import code_of, message_of
 from operations.onboarding.orphans import settle_certificates
 from operations.onboarding.records import Device, Step
-from operations.onboarding.steps import Group, Work, onboard_device
+from operations.onboarding.steps import Group, Work, lock_out_spent, onboard_device, spent_of
 
 THREADS = 32
 """Devices at a time: at 15 devices a second, calls that take half a second each still keep the pace."""
@@ -83,29 +83,27 @@ class Activated:
 
 def refuse_spent(work: Work, run: int) -> None:
     """Fails what the run still has to do for keys that were revoked or retired since its list was matched."""
-    query = """SELECT thing, key, iif(is_certificate, lower(hex(fingerprint)), certificate_id) AS id FROM devices
-        WHERE run = ? AND state = 'planned' AND (EXISTS (SELECT 1 FROM spent WHERE spent.key = devices.key)
-        OR EXISTS (SELECT 1 FROM spent WHERE spent.certificate_id = id))"""
-    for thing, key, certificate_id in work.journal.read(query, run):
-        found = work.journal.spent(key, certificate_id)
+    for device in work.journal.devices(run, "planned"):
+        found = spent_of(work, device)
         if found is not None:
-            work.journal.write(entries.failed(thing, reason=f"its key {found.told}", remedy=found.remedy))
+            lock_out_spent(work, device.certificate_id)
+            work.journal.write(entries.failed(device.thing, reason=f"its key {found.told}", remedy=found.remedy))
 
 
 def activate_devices(work: Work, facility: str, *, on_progress: OnProgress, threads: int = THREADS) -> Activated:
     """Activates the certificates that were staged for a facility; none that was revoked meanwhile."""
-    query = """SELECT thing, key, certificate_id FROM devices
+    query = """SELECT thing, key, certificate_id, iif(is_certificate, der, NULL) FROM devices
         WHERE facility = ? AND state = 'done' AND certificate_status = 'INACTIVE' ORDER BY thing"""
     staged = work.journal.read(query, facility)
     meter = Meter(total=len(staged))
     refused: list[tuple[str, str]] = []
 
-    def activate(found: tuple[str, bytes, str]) -> None:
-        thing, key, certificate_id = found
+    def activate(found: tuple[str, bytes, str, bytes | None]) -> None:
+        thing, key, certificate_id, der = found
         status = work.calls.status_of(certificate_id)
         if status == "REVOKED":
             work.journal.write(*entries.seen_revoked(thing, key, certificate_id, at=work.clock()))
-        ended = work.journal.spent(key, certificate_id)
+        ended = work.journal.spent(key, certificate_id, der)
         if ended is not None or status in (None, "PENDING_TRANSFER"):
             is_what = f"has a certificate that is {status or 'gone from AWS IoT'}"
             refused.append((thing, f"has a key that {ended.told}" if ended else is_what))
@@ -118,7 +116,7 @@ def activate_devices(work: Work, facility: str, *, on_progress: OnProgress, thre
         )
         meter.count()
 
-    found = [(str(thing), bytes(key), str(certificate_id)) for thing, key, certificate_id in staged]
+    found = [(str(thing), bytes(key), str(certificate_id), der) for thing, key, certificate_id, der in staged]
     _each(found, activate, threads=threads, after=lambda: on_progress(meter))
     return Activated(count=meter.done, refused=tuple(sorted(refused)))
 

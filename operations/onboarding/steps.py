@@ -18,6 +18,7 @@ from operations.onboarding.journal import Journal
 from operations.onboarding.lists.material import key_digest
 from operations.onboarding.planned import PlannedThing
 from operations.onboarding.records import Device, Step, Write
+from operations.spent import Spent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +61,6 @@ def onboard_device(work: Work, device: Device) -> bool:
     A device that cannot be onboarded is failed in the journal; what stops all devices is raised as EnvironmentFault.
     """
     ended = {step for step, (_, end, _) in work.journal.steps(device.thing).items() if end is not None}
-    own = device.fingerprint.hex() if device.is_certificate else device.certificate_id
     thing = msgspec.json.decode(device.line, type=PlannedThing)
     before: list[Write] = []
     try:
@@ -70,7 +70,7 @@ def onboard_device(work: Work, device: Device) -> bool:
                 continue
             if step in (Step.CERTIFICATE, Step.ATTACH):
                 # It may have been revoked or retired since the list was matched.
-                _refuse_spent(work, device, own)
+                _refuse_spent(work, device)
             # The step before ends in the transaction in which this one begins: one wait for the disk, not two.
             detail = device.fingerprint.hex() if step is Step.CERTIFICATE else None
             work.journal.write(*before, entries.begin(device.thing, step, at=work.clock(), detail=detail))
@@ -94,10 +94,26 @@ def onboard_device(work: Work, device: Device) -> bool:
     return True
 
 
-def _refuse_spent(work: Work, device: Device, certificate_id: str | None) -> None:
-    found = work.journal.spent(device.key, certificate_id)
+def _refuse_spent(work: Work, device: Device) -> None:
+    found = spent_of(work, device)
     if found is not None:
+        # As it is now: the certificate may have been made since the device was read.
+        query = "SELECT certificate_id FROM devices WHERE thing = ?"
+        lock_out_spent(work, work.journal.read(query, device.thing)[0][0])
         raise DeviceFaultError(f"its key {found.told}", found.remedy)
+
+
+def spent_of(work: Work, device: Device) -> Spent | None:
+    """Why the device's key, or the certificate that it has brought or got, must not be used; None where it may be."""
+    own = device.fingerprint.hex() if device.is_certificate else device.certificate_id
+    return work.journal.spent(device.key, own, device.der if device.is_certificate else None)
+
+
+def lock_out_spent(work: Work, certificate_id: str | None) -> None:
+    """Makes the certificate of a spent key INACTIVE where an earlier try has made it ACTIVE."""
+    if certificate_id is not None and work.calls.status_of(certificate_id) == "ACTIVE":
+        work.calls.call("UpdateCertificate", certificateId=certificate_id, newStatus="INACTIVE")
+        work.journal.write(entries.status_of(certificate_id, "INACTIVE"))
 
 
 def _steps(work: Work) -> tuple[Step, ...]:

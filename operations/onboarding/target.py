@@ -15,7 +15,7 @@ from operations.local.aws import ACCOUNT_ID, load
 from operations.onboarding.quotas import Quotas, read_quotas
 from operations.onboarding.run import THREADS
 from operations.project import Project
-from operations.spent import journal_name, journals_folder
+from operations.spent import journal_folder, journal_name, journals_folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class Target:
 def local_target(project: Project, folder: Path) -> Target:
     """The local AWS in a folder; its journal goes with it. Raises EnvironmentFault where none is up."""
     local = load(folder)
-    journals = local.folder / "journal"
+    journals = journal_folder(local.folder)
     return Target(
         iot=local.client("iot", config=_config()),
         account=f"{ACCOUNT_ID}/{local.region}",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from operations.onboarding import entries
 from operations.onboarding.bulk import tasks
@@ -77,7 +78,7 @@ def _result(work: Work, task: Task, reported: Reported) -> list[Write]:
             ),
         ]
     expires = certificate.not_valid_after_utc.timestamp()
-    ended = work.journal.spent(key, certificate_id)
+    ended = work.journal.spent(key, certificate_id, certificate.public_bytes(Encoding.DER))
     if ended is not None:  # revoked or retired while AWS IoT's task went on
         work.calls.call("UpdateCertificate", certificateId=certificate_id, newStatus="INACTIVE")
         reason = f"its key {ended.told}; its certificate was made INACTIVE"

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import os
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.loaders import JSONFileLoader
+from click.testing import CliRunner
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
 from benchmarks.onboarding_project import OTHER_PLANT, PLANT, SUFFIX, make_csrs
+from generator.cli import main
+from operations.identities import keystore
 from operations.identities.requests import csr_path, read_requests, write_requests
+from operations.onboarding.lists.material import key_digest
+from operations.onboarding.perform import opened_journal
 from operations.onboarding.records import FORMAT
+from operations.onboarding.target import Target
+from operations.project import load_project
 from tests.operations.onboarding.builders import DAY, NOW, make_certificate, make_request, new_key, pem
 from tests.operations.onboarding.site import Site, site, thing_name
 
+PASSPHRASE = "tests of spent keys"
 pytestmark = pytest.mark.slow
 FIRST, SECOND, THIRD = map(thing_name, (1, 2, 3))
 
@@ -32,22 +41,16 @@ class Plant:
 
     site: Site
     keys: Path
+    other: dict[str, str] = field(default_factory=dict)
 
     def fleet(self, *arguments: str, exit_code: int = 0) -> str:
-        environment = os.environ | self.site.environment
-        environment |= {"FLEET_KEYS_DIR": str(self.keys), "FLEET_KEYS_PASSPHRASE": "tests of spent keys"}
-        run = subprocess.run(
-            [sys.executable, "-m", "generator", *arguments],
-            cwd=self.site.project,
-            env=environment,
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            timeout=60,
-            check=False,
-        )
-        assert exit_code == run.returncode, f"{run.stdout}\n{run.stderr}"
-        return run.stdout + run.stderr
+        """What it prints; in this process, which has imported all that a command needs."""
+        settings = self.site.environment | {"FLEET_KEYS_DIR": str(self.keys), "FLEET_KEYS_PASSPHRASE": PASSPHRASE}
+        steering = dict.fromkeys(name for name in os.environ if name not in settings) | settings | self.other
+        with contextlib.chdir(self.site.project):
+            run = CliRunner(env=steering).invoke(main, arguments, catch_exceptions=False)
+        assert exit_code == run.exit_code, run.output
+        return run.output
 
     def device(self, what: str, *arguments: str, exit_code: int = 0) -> str:
         return self.fleet("device", what, *arguments, "--aws", exit_code=exit_code)
@@ -76,8 +79,17 @@ class Plant:
             return journal.execute("SELECT what, thing, by, reason FROM spent ORDER BY id").fetchall()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def models() -> Iterator[None]:
+    """botocore's models are read once for all commands of this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JSONFileLoader, "load_file", staticmethod(functools.cache(JSONFileLoader().load_file)))
+        yield
+
+
 @pytest.fixture
-def plant(tmp_path: Path) -> Iterator[Plant]:
+def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plant]:
+    monkeypatch.setitem(keystore._SCRYPT, "n", 2**10)  # a store keeps the cost that it was founded with
     with site(tmp_path, things=3, csrs=False) as place:
         yield Plant(site=place, keys=tmp_path / "keys")
 
@@ -313,6 +325,131 @@ def test_what_the_own_authority_revoked_is_onboarded_and_bundled_nowhere(plant: 
     (plant.keys / f"bench-{SUFFIX}" / "authority.sqlite").unlink()
     plant.onboard(copy, "--issuer", issuer, exit_code=1)
     assert "its certificate was revoked on" in plant.reasons()["line 1"] and "crl.pem" in plant.reasons()["line 1"]
+
+
+def signed_plant(plant: Plant) -> tuple[Path, tuple[str, str]]:
+    """A copy of the list that the own authority has signed of all three things, and the option that names it."""
+    plant.fleet("keys", "create", "--facility", PLANT)
+    plant.fleet("ca", "init")
+    plant.fleet("ca", "sign", "--facility", PLANT)
+    folder = plant.site.project / "identities" / SUFFIX / "ca"
+    copy = plant.keys.parent / "copy.jsonl"
+    copy.write_bytes((folder / f"{PLANT}.certificates.jsonl").read_bytes())
+    return copy, ("--issuer", str(folder / "ca.pem"))
+
+
+@pytest.mark.parametrize("with_ledger", [True, False], ids=["ledger", "CRL alone"])
+def test_what_the_own_authority_revoked_is_neither_activated_nor_moved(plant: Plant, with_ledger: bool) -> None:
+    """By the ledger, and by the committed CRL where there is none; other devices go on."""
+    copy, issuer = signed_plant(plant)
+    plant.onboard(copy, *issuer, "--stage")
+    plant.fleet("ca", "revoke", FIRST, "--reason", "keyCompromise")
+    if not with_ledger:
+        (plant.keys / f"bench-{SUFFIX}" / "authority.sqlite").unlink()
+    assert f"{FIRST} is revoked" in plant.device("activate", FIRST, "--reason", "x", exit_code=2)
+    move = ("move", FIRST, "--to", OTHER_PLANT, "--reason", "x")
+    assert "is REVOKED" in plant.device(*move, exit_code=2)
+    assert f"{FIRST} is revoked" in plant.device("rotate", FIRST, "--reason", "x", exit_code=2)
+    told = plant.onboard(None, "--activate", exit_code=1)
+    assert "2 devices activated" in told and f"{FIRST} has a key that was revoked" in told
+    assert ["ACTIVE", "ACTIVE", "INACTIVE"] == plant.statuses
+
+
+def test_a_key_that_the_own_authority_revoked_is_no_other_devices_next_one(plant: Plant, tmp_path: Path) -> None:
+    """Neither by a rotation nor by a move that brings its CSR; nothing is changed."""
+    copy, issuer = signed_plant(plant)
+    rows = copy.read_text().splitlines(keepends=True)
+    copy.write_text("".join(rows[:2]))
+    plant.onboard(copy, *issuer)
+    plant.fleet("ca", "revoke", THIRD, "--reason", "keyCompromise")
+    stolen = tmp_path / "stolen.csr"
+    stolen.write_text(read_requests(csr_path(plant.site.project / "identities", SUFFIX, PLANT))[THIRD])
+    for command in (("rotate", FIRST), ("move", SECOND, "--to", OTHER_PLANT)):
+        told = plant.device(*command, "--csr", str(stolen), "--reason", "x", exit_code=2)
+        assert "the key of the CSR was revoked on" in told and "(ca revoke): keyCompromise" in told
+    assert ["ACTIVE", "ACTIVE"] == plant.statuses
+
+
+def test_a_run_that_goes_on_leaves_out_what_the_own_authority_revoked(plant: Plant) -> None:
+    """Also where the certificate was made before: it is INACTIVE then."""
+    copy, issuer = signed_plant(plant)
+    plant.onboard(copy, *issuer)
+    with sqlite3.connect(plant.journal) as journal:  # as a run leaves it that is killed before it attaches
+        journal.execute("UPDATE devices SET state = 'planned'")
+        journal.execute("UPDATE runs SET finished = NULL")
+        journal.execute("DELETE FROM steps WHERE step = 'attach'")
+    plant.fleet("ca", "revoke", FIRST, SECOND, "--reason", "keyCompromise")
+    assert "1 onboarded" in plant.onboard(None, "--resume", exit_code=1)
+    assert all("(ca revoke): keyCompromise" in reason for reason in plant.reasons().values())
+    assert ["ACTIVE", "INACTIVE", "INACTIVE"] == plant.statuses
+
+
+def test_a_key_spent_in_one_environment_is_spent_in_all(plant: Plant, tmp_path: Path) -> None:
+    """Of the application, on this machine: another environment refuses it, and so does the local AWS; a retired one
+    comes back when it is asked for, and stays."""
+    stolen, repaired = new_key(), new_key()
+    devices = ((FIRST, make_request(FIRST, key=stolen)), (SECOND, make_request(SECOND, key=repaired)))
+    plant.onboard(csv(tmp_path / "list.csv", *devices, header="name,csr"))
+    plant.device("revoke", FIRST, "--reason", "stolen")
+    plant.device("retire", SECOND, "--reason", "repair")
+    there = plant.site.journals / "other" / "bench-x.sqlite"
+    there.parent.mkdir()
+    there.write_bytes(b"")  # a journal of no format that is known
+    qa = replace(plant, other={"ENVIRONMENT_SUFFIX": "qa"})
+    names = [name.removesuffix(SUFFIX) + "qa" for name in (FIRST, SECOND)]
+    rows = ((name, make_request(name, key=key)) for name, key in zip(names, (stolen, repaired), strict=True))
+    again = csv(tmp_path / "again.csv", *rows, header="name,csr")
+    assert "0 onboarded" in qa.onboard(again, exit_code=1)
+    assert all("(device re" in reason for reason in qa.reasons().values()) and 2 == len(qa.reasons())
+    assert "1 onboarded" in qa.onboard(again, "--reuse-retired", exit_code=1)
+    assert "0 onboarded, 1 were already, 1 failed" in qa.onboard(again, exit_code=1)
+    with contextlib.chdir(plant.site.project), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FLEET_JOURNAL_DIR", str(plant.site.journals))
+        patch.setenv("FLEET_KEYS_DIR", str(plant.keys))
+        patch.setenv("ENVIRONMENT_SUFFIX", SUFFIX)
+        project = load_project(plant.site.project)
+        journal = tmp_path / "aws" / "journal" / f"bench-{SUFFIX}.sqlite"
+        target = Target(iot=None, account="", journal=journal, rates=journal, quotas=None, policy_on=None)
+        with opened_journal(project, target, local=tmp_path / "aws") as opened:
+            ended = opened.spent(key_digest(stolen.public_key()), None)
+            assert ended is not None and "stolen" == ended.reason
+            assert opened.spent(key_digest(repaired.public_key()), None) is None
+
+
+def test_a_command_of_many_things_does_all_or_nothing(plant: Plant) -> None:
+    """A name that is wrong, or a thing that nothing can be done for, is told before the first one is touched."""
+    make_csrs(plant.site.project)
+    plant.onboard()
+    for what in ("activate", "revoke", "retire", "rotate"):
+        assert "there is no thing 'press-x'" in plant.device(what, FIRST, "press-x", "--reason", "x", exit_code=2)
+        planned = f"{OTHER_PLANT}-press-0001"
+        told = plant.device(what, FIRST, planned, "--reason", "x", exit_code=2)
+        assert f"{planned}-{SUFFIX}" in told and "REVOKED" not in told and "retired" not in told
+    assert "is not being rotated" in plant.device("rotate", FIRST, "--finish", "--reason", "x", exit_code=2)
+    assert ["ACTIVE", "ACTIVE", "ACTIVE"] == plant.statuses
+    assert 1 == plant.device("revoke", FIRST, FIRST.removesuffix(f"-{SUFFIX}"), "--reason", "x").count("REVOKED")
+
+
+def test_a_reason_says_something(plant: Plant) -> None:
+    """An empty one is refused by every command that asks for one."""
+    to = {"move": (FIRST, "--to", OTHER_PLANT), "sync": ("--facility", PLANT)}
+    for what in ("activate", "revoke", "retire", "rotate", "move", "sync"):
+        for reason in ("", " \t"):
+            told = plant.device(what, *to.get(what, (FIRST,)), "--reason", reason, exit_code=2)
+            assert "is empty: say why" in told
+
+
+def test_a_retirement_tells_of_its_own_device(plant: Plant, tmp_path: Path) -> None:
+    """Not of those that had the thing before; a planned thing that has no device cannot be retired, once or again."""
+    ids = []
+    for _ in range(2):
+        certificate = make_certificate()
+        ids.append(certificate.fingerprint(hashes.SHA256()).hex())
+        plant.onboard(csv(tmp_path / "list.csv", (FIRST, certificate)))
+        assert f"seen locked out, then deleted: {ids[-1]}\n" in plant.device("retire", FIRST, "--reason", "broken")
+    for name in (FIRST, SECOND):
+        told = plant.device("retire", name, "--reason", "broken", exit_code=2)
+        assert f"{name} is planned and not registered: there is no device to retire" in told
 
 
 def test_a_crl_of_the_makers_authority_is_obeyed(plant: Plant, tmp_path: Path) -> None:
