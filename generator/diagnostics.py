@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -44,15 +45,29 @@ class Diagnostic:
         return f"{text}\n  hint: {visible(self.hint)}" if self.hint else text
 
 
+INVISIBLE = (
+    *((0xAD, 0xAD), (0x34F, 0x34F), (0x61C, 0x61C), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F)),
+    *((0x200B, 0x200F), (0x2028, 0x202E), (0x2060, 0x206F), (0x3164, 0x3164), (0xFE00, 0xFE0F), (0xFEFF, 0xFEFF)),
+    *((0xFFA0, 0xFFA0), (0xFFF0, 0xFFFB), (0x1BCA0, 0x1BCA3), (0x1D173, 0x1D17A), (0xE0000, 0xE0FFF)),
+)
+"""First and last of each range of characters that nobody sees: Unicode's Default_Ignorable_Code_Point, the separators
+of lines and paragraphs, and interlinear annotation. A test compares it with the sensor processor's list.
+https://www.unicode.org/Public/UCD/latest/ucd/DerivedCoreProperties.txt"""
+
+_INVISIBLE = re.compile("[" + "".join(f"{chr(first)}-{chr(last)}" for first, last in INVISIBLE) + "]")
+
+
 def visible(text: str) -> str:
     """The text on one line, with escapes in place of what would hide, forge or reorder it on a screen."""
-    if text.isprintable():
+    if text.isascii() and text.isprintable():
         return text
-    return "".join(_escaped(character) if _is_hidden(character) else character for character in text)
+    return "".join(_escaped(character) if is_hidden(character) else character for character in text)
 
 
-def _is_hidden(character: str) -> bool:
-    return unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp", "Cs", "Co", "Cn")
+def is_hidden(character: str) -> bool:
+    """Whether people cannot see the character, or it changes how others are shown."""
+    category = unicodedata.category(character)
+    return category in ("Cc", "Cf", "Zl", "Zp", "Cs", "Co", "Cn") or _INVISIBLE.match(character) is not None
 
 
 def _escaped(character: str) -> str:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections.abc import Callable
 from typing import Any
+
+from generator.diagnostics import is_hidden
 
 
 class EncodingError(ValueError):
@@ -70,7 +71,6 @@ def encode_sql(value: Any) -> str:
 _MARKDOWN_PLAIN = set(" -/,()%=°²³")
 _MARKDOWN_NAMES = re.compile(r"[A-Za-z0-9]+([-_ /,%=][A-Za-z0-9]+)*")
 """What most texts are, and what needs no look at each character: each sign stands alone between letters or digits."""
-_HIDDEN = {"Cc", "Cf", "Zl", "Zp", "Cs", "Co", "Cn"}
 
 
 def encode_markdown(value: Any) -> str:
@@ -81,7 +81,7 @@ def encode_markdown(value: Any) -> str:
     if _MARKDOWN_NAMES.fullmatch(text):
         return text
     for character in text:
-        if unicodedata.category(character) in _HIDDEN:
+        if is_hidden(character):
             raise EncodingError(f"the invisible character U+{ord(character):04X} has no place in a text to read")
     return "".join(_markdown_character(text, place) for place in range(len(text)))
 

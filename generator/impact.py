@@ -66,6 +66,8 @@ class Kind(StrEnum):
     KEYS_CHANGED = "keys-changed"
     CERTIFICATES_REPLACED = "certificates-replaced"
     CERTIFICATES_REMOVED = "certificates-removed"
+    KEYS_UNLOCKED = "keys-unlocked"
+    LOCKS_UNPLANNED = "locks-unplanned"
     DOCUMENTS = "documents"
 
 
@@ -196,6 +198,14 @@ RULES: dict[Kind, Rule] = {
     Kind.CERTIFICATES_REMOVED: _rule(
         Impact.BREAKS_IDENTITY,
         "their CSRs are gone: Terraform deletes the certificates, and the devices are locked out",
+    ),
+    Kind.KEYS_UNLOCKED: _rule(
+        Impact.SAFE,
+        "the lock has no line of their keys: they are new, or a line was removed, and then another key is not seen "
+        "(compare the lock with its history); writing locks the keys that there are",
+    ),
+    Kind.LOCKS_UNPLANNED: _rule(
+        Impact.SAFE, "the lock has lines of names that are not planned, which lock nothing; writing removes them"
     ),
     Kind.DOCUMENTS: _rule(
         Impact.SAFE,

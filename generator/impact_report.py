@@ -136,6 +136,10 @@ def _what(change: PlannedChange) -> str:
             return f"registration: {change.detail}, {change.count:,} things that stay"
         case Kind.KEYS_CHANGED | Kind.CERTIFICATES_REPLACED | Kind.CERTIFICATES_REMOVED:
             return f"{_words(change.kind)} of {change.count:,} things ({_names(change.things)})"
+        case Kind.KEYS_UNLOCKED:
+            return f"keys not locked yet: {change.count:,} things ({_names(change.things)})"
+        case Kind.LOCKS_UNPLANNED:
+            return f"lock has lines of no planned thing: {change.count:,} ({_names(change.things)})"
         case Kind.DOCUMENTS:
             return "all files made anew"
         case Kind.FACILITY_ADDED | Kind.FACILITY_REMOVED:

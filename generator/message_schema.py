@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from generator.diagnostics import INVISIBLE
 from generator.manifest import MAX_METRICS, DeviceType, FleetManifest, Metric
 
 MAX_SEQUENCE = 2**53 - 1
@@ -20,9 +21,16 @@ METRIC_NAME = r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$(?!\n)"
 FIRST_TIME, LAST_TIME = 100_000_000_000, 4_102_444_800_000
 """Milliseconds from 1973 to 2099: seconds lie before, microseconds after."""
 
+
+def _escaped(code: int) -> str:
+    """A character in a pattern's class; beyond the BMP as it is, for dialects differ in how they escape it there."""
+    return f"\\u{code:04x}" if code <= 0xFFFF else chr(code)
+
+
 CLEAN_TEXT = (
-    r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e"
-    r"\u2060-\u2069\ufeff\ud800-\udfff]*$"
+    r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f"
+    + "".join(f"{_escaped(first)}-{_escaped(last)}" for first, last in INVISIBLE)
+    + r"\ud800-\udfff]*$"
 )
 """No control, invisible or bidirectional character but tabs and line ends."""
 

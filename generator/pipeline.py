@@ -11,8 +11,8 @@ from generator.artefact import Artefact
 from generator.comparison import Comparison, compare_tree
 from generator.diagnostics import RequestError, WriteError
 from generator.extension import OwnTemplates, read_templates
-from generator.identities import Identities
-from generator.impact import Impact, worst_first
+from generator.identities import LEAVING, Identities
+from generator.impact import Impact, Kind, worst_first
 from generator.index import Index, Section
 from generator.manifest import FleetManifest
 from generator.naming import INDEX_FILE, OUTPUT_FOLDER
@@ -94,7 +94,9 @@ def compare(
 def _with_identities(
     found: Comparison, manifest: FleetManifest, selection: Selection, identities: Identities | None
 ) -> Comparison:
-    more = identities.changes(plan_fleet(manifest), selection.facilities) if identities is not None else ()
+    more = identities.changes(plan_fleet(manifest), selection.facilities) if identities is not None else []
+    leaving = {change.facility for change in found.changes if change.kind in LEAVING}
+    more = [each for each in more if each.kind is not Kind.LOCKS_UNPLANNED or leaving.isdisjoint((each.facility, None))]
     return replace(found, changes=worst_first((*found.changes, *more))) if more else found
 
 

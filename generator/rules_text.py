@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator, Mapping
 
 from generator import naming
 from generator.aws_limits import TAG_KEY, TAG_VALUE, THING_TYPE_DESCRIPTION, TextLimit
+from generator.diagnostics import is_hidden
 from generator.manifest import OWN_TAGS, TAGS_MAXIMUM, Contact, FleetManifest
 from generator.shape import Draft, Fault
 from generator.sources import DataPath
-
-_HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs", "Co", "Cn"})
 
 
 def tags(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
@@ -83,13 +81,13 @@ def _tag_again(path: DataPath, key: str, others: Mapping[str, str]) -> Iterator[
 
 def _is_tag_text(text: str, limit: TextLimit) -> bool:
     """What AWS takes, but for separators that nobody sees."""
-    return limit.takes(text) and text.isprintable()
+    return limit.takes(text) and text.isprintable() and not any(map(is_hidden, text))
 
 
 def plain_text(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
     """Text that people read holds nothing that they cannot see."""
     for path, value in _texts(manifest):
-        hidden = next((character for character in value if unicodedata.category(character) in _HIDDEN_CATEGORIES), None)
+        hidden = next(filter(is_hidden, value), None)
         if hidden is not None:
             message = f"`{path[-1]}` holds the invisible character U+{ord(hidden):04X}"
             yield Fault(path=path, message=message, hint="write it on one line of visible characters")

@@ -4,6 +4,7 @@
 certificate of a CSR, and Terraform replaces the certificate where the CSR's text differs: so a stack has each CSR in
 one form, made from its DER, whatever line ends it was handed in with. `<facility>.lock.jsonl` beside it has the hashes
 of the key and of the DER of each: a CSR that is really another stops a synthesis until it is allowed (docs/plan.md).
+A line of either file has its thing's name as it is planned, and a CSR has no other planned thing's common name.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import re
 import ssl
 import stat
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -24,11 +25,13 @@ from typing import TypeVar
 import msgspec
 
 from lib.faults import PrerequisiteError
+from lib.specs import suffixed
 
 CSR_LIMIT = 4096
 """Characters, https://docs.aws.amazon.com/iot/latest/apireference/API_CreateCertificateFromCsr.html"""
 
 REMEDY = 'Each line is {"thing": NAME, "csr": PEM}; `fleet keys create` writes them.'
+LOCK_REMEDY = "Restore it from version control: it says which keys the deployed certificates have."
 
 _PEM = re.compile(
     r"\s*-----BEGIN (NEW )?CERTIFICATE REQUEST-----\s([A-Za-z0-9+/=\s]*?)-----END \1?CERTIFICATE REQUEST-----\s*"
@@ -53,10 +56,12 @@ class Locked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A CSR in the form that stacks have it in, and what the lock says of it."""
+    """A CSR in the form that stacks have it in, what the lock says of it, its common names, and its line."""
 
     csr: str
     locked: Locked
+    names: tuple[str, ...]
+    line: int
 
 
 class Difference(StrEnum):
@@ -98,27 +103,43 @@ def read_csrs(path: Path) -> dict[str, str]:
     return {thing: request.csr for thing, request in read_requests(path).items()}
 
 
-def read_requests(path: Path) -> dict[str, Request]:
+def read_requests(path: Path, things: Collection[str] = ()) -> dict[str, Request]:
     """Thing name → CSR, and what the lock says of such a one; empty where the file is not there yet.
+
+    Args:
+        path: The file of CSRs.
+        things: The plant's things: a line whose name is spelled in another way than one of them is a fault.
 
     Raises:
         PrerequisiteError: a line is none of a thing's, or its CSR cannot be read; with file and line.
     """
     requests: dict[str, Request] = {}
-    for number, identity in _lines(path, Identity, REMEDY):
+    for number, identity in _named_lines(path, Identity, things, REMEDY):
         if identity.thing in requests:
             raise _bad_line(path, number, f"thing '{identity.thing}' has a CSR already")
         try:
-            requests[identity.thing] = _request(identity)
+            requests[identity.thing] = _request(identity, number)
         except ValueError as error:
             raise _bad_line(path, number, str(error)) from None
     return requests
 
 
-def read_lock(path: Path) -> dict[str, Locked]:
-    """Thing name → what its certificate was made from; empty where nothing was yet. Raises `PrerequisiteError`."""
-    remedy = "Restore it from version control: it says which keys the deployed certificates have."
-    return {locked.thing: locked for _, locked in _lines(path, Locked, remedy)}
+def read_lock(path: Path, things: Collection[str]) -> dict[str, Locked]:
+    """Thing name → what its certificate was made from; empty where nothing was yet.
+
+    Args:
+        path: The lock.
+        things: The plant's things: a line whose name is spelled in another way than one of them is a fault.
+
+    Raises:
+        PrerequisiteError: a line is none of a lock's, or a thing has two; with file and line.
+    """
+    lock: dict[str, Locked] = {}
+    for number, locked in _named_lines(path, Locked, things, LOCK_REMEDY):
+        if locked.thing in lock:
+            raise _bad_line(path, number, f"thing '{locked.thing}' is locked already", LOCK_REMEDY)
+        lock[locked.thing] = locked
+    return lock
 
 
 def write_lock(path: Path, locked: Iterable[Locked]) -> None:
@@ -157,17 +178,70 @@ def differences(
     return found
 
 
-def lock_new(csrs: Path, things: Iterable[str], *, requests: Mapping[str, Request] | None = None) -> None:
+def unlocked(requests: Mapping[str, Request], lock: Mapping[str, Locked], things: Iterable[str]) -> list[str]:
+    """The things of these whose CSR has no line in the lock: it is new, or the line was removed."""
+    return [thing for thing in things if thing in requests and thing not in lock]
+
+
+def unplanned(lock: Mapping[str, Locked], things: Collection[str]) -> list[str]:
+    """The names in the lock that are none of these things."""
+    return sorted(lock.keys() - set(things))
+
+
+def lock_new(csrs: Path, things: Collection[str], *, requests: Mapping[str, Request] | None = None) -> list[str]:
     """Add those of these things to the lock that have a CSR, in the file or in `requests`, and no line there.
 
+    Returns:
+        The things that were added.
+
     Raises:
-        OSError: it cannot be written.
+        PrerequisiteError: a line of either file is none.
+        OSError: the lock cannot be written.
     """
-    requests = read_requests(csrs) if requests is None else requests
-    lock = read_lock(lock_file(csrs))
-    new = [requests[thing].locked for thing in things if thing in requests and thing not in lock]
+    requests = read_requests(csrs, things) if requests is None else requests
+    lock = read_lock(lock_file(csrs), things)
+    new = unlocked(requests, lock, things)
     if new:
-        write_lock(lock_file(csrs), [*lock.values(), *new])
+        write_lock(lock_file(csrs), [*lock.values(), *(requests[thing].locked for thing in new)])
+    return new
+
+
+def refuse_names_of_others(
+    csrs: Path, requests: Mapping[str, Request], *, suffix: str, planned: Callable[[], Iterable[str]]
+) -> None:
+    """Refuse a CSR whose common name is another thing's: two devices were swapped, and each would pass for the other.
+
+    A name that is no thing's is fine: makers give chips names of their own.
+
+    Args:
+        csrs: The file that the CSRs are from.
+        requests: The CSRs by full thing name.
+        suffix: The environment's.
+        planned: Gives the names, without suffix, of all things of the project; called where a CSR is not in its own
+            thing's name.
+
+    Raises:
+        PrerequisiteError: there is such a CSR; with file and line.
+    """
+    strange: dict[str, tuple[int, str]] = {}
+    for thing, request in requests.items():
+        own = {_folded(thing), _folded(thing.removesuffix(f"-{suffix}"))}
+        for name in map(_folded, request.names):
+            if name and name not in own:
+                strange.setdefault(name, (request.line, thing))
+    if not strange:
+        return
+    spellings = ((name, spelling) for name in planned() for spelling in (name, suffixed(name, suffix)))
+    found = [(*strange[_folded(spelling)], name) for name, spelling in spellings if _folded(spelling) in strange]
+    if found:
+        line, thing, other = min(found)
+        more = f" (and {len(found) - 1} more such lines)" if len(found) > 1 else ""
+        raise _bad_line(
+            csrs,
+            line,
+            f"the CSR of thing '{thing}' has the common name of another thing, '{suffixed(other, suffix)}'{more}",
+            "Put each CSR under the thing whose name it has, or have the device make one in its own thing's name.",
+        )
 
 
 def refuse_shared_keys(plants: Iterable[Mapping[str, Request]]) -> None:
@@ -186,21 +260,39 @@ def refuse_shared_keys(plants: Iterable[Mapping[str, Request]]) -> None:
                 )
 
 
-def _request(identity: Identity) -> Request:
+def _request(identity: Identity, line: int) -> Request:
     """Raises ValueError."""
     from cryptography import x509
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+    from cryptography.x509.oid import NameOID
 
     if len(identity.csr) > CSR_LIMIT:
         raise ValueError(f"no PEM certificate request of at most {CSR_LIMIT} characters")
     csr, der = normal_csr(identity.csr)
     try:
-        key = x509.load_der_x509_csr(der).public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        request = x509.load_der_x509_csr(der)
+        key = request.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        names = tuple(str(each.value) for each in request.subject.get_attributes_for_oid(NameOID.COMMON_NAME))
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise ValueError(f"a certificate request that cannot be read: {error}") from None
     hashes = {"key": hashlib.sha256(key).hexdigest(), "csr": hashlib.sha256(der).hexdigest()}
-    return Request(csr=csr, locked=Locked(thing=identity.thing, **hashes))
+    return Request(csr=csr, locked=Locked(thing=identity.thing, **hashes), names=names, line=line)
+
+
+def _folded(name: str) -> str:
+    """A name as one that is meant the same but spelled in another way has it, too."""
+    return name.strip().casefold()
+
+
+def _named_lines(path: Path, kind: type[Line], things: Collection[str], remedy: str) -> Iterator[tuple[int, Line]]:
+    """The lines of a file; raises at one that would be passed over, for its thing's name is spelled in another way."""
+    planned = set(things)
+    spelled = {_folded(thing): thing for thing in planned}
+    for number, line in _lines(path, kind, remedy):
+        if line.thing not in planned and (meant := spelled.get(_folded(line.thing))):
+            raise _bad_line(path, number, f"thing '{line.thing}' is spelled '{meant}'", "Spell it as it is planned.")
+        yield number, line
 
 
 def _lines(path: Path, kind: type[Line], remedy: str) -> Iterator[tuple[int, Line]]:

@@ -30,7 +30,7 @@ EXPRESSION = re.compile(r"(?<!\$)\$\{(?:([^{}]*)\})?|(?<!%)%\{")
 """What Terraform would evaluate: an opening brace behind one `$` or `%`; behind two or more it is text."""
 
 REFERENCE = re.compile(r"(?P<data>data\.)?(?P<type>\w+)\.(?P<id>[\w-]+)\.\w+")
-TEXT = '"TfToken["'
+TEXT = '"fToken["'
 """An expression that is text: lib.text keeps CDKTF from reading a token there."""
 
 

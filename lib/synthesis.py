@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,9 @@ from lib.identities import (
     lock_new,
     read_lock,
     read_requests,
+    refuse_names_of_others,
     refuse_shared_keys,
+    unplanned,
 )
 from lib.limits import check_names
 from lib.output import add_blocks, check_expressions, check_owner, read_resources, stack_file, staging
@@ -76,7 +78,9 @@ def synthesise(
 ) -> Synthesis:
     """Synthesises platform and chosen facilities into `settings.outdir`; `folder` holds the facilities' folders."""
     suffix = settings.environment_suffix
-    requests = {id_: _checked_requests(settings, facilities[id_], folder=folder) for id_ in settings.facilities}
+    requests = {
+        id_: _checked_requests(settings, id_, facilities=facilities, folder=folder) for id_ in settings.facilities
+    }
     refuse_shared_keys(requests.values())
     code = packaging.build_zip(
         source=PROJECT / "lambda" / "sensor_processor",
@@ -126,29 +130,39 @@ def synthesise(
         app.synth()
         for each in stacks:
             each.complete(staged)
-    notes += _lock(settings, facilities, requests)
+    notes += _lock(settings, facilities, requests, folder=folder)
     names = tuple(each.name for each in stacks if each.name != endpoint)
     return Synthesis(stacks=names, endpoint=endpoint, notes=notes)
 
 
-def _checked_requests(settings: Settings, facility: FacilitySpec, *, folder: Path) -> dict[str, Request]:
-    """The CSRs of a plant's things; raises where one is not that which the thing's certificate was made from."""
-    path = _csrs_file(settings, facility.id)
-    requests = read_requests(path)
-    if facility.registration == "terraform":
-        rows = read_things(folder / facility.module / facility.things_file)
-        things = {suffixed(thing.name, settings.environment_suffix) for thing in rows}
-        found = differences(requests, read_lock(lock_file(path)), things)
-        if found:
-            thing, difference = next(iter(found.items()))
-            more = f" (and {len(found) - 1} more things)" if len(found) > 1 else ""
-            raise PrerequisiteError(
-                f"{path}: {thing}{more} has {difference}, by {lock_file(path).name}: Terraform would delete the "
-                f"certificate and lock the device out.",
-                remedy="See all: fleet plan. If it is meant: fleet generate --allow breaks-identity.",
-            )
-        requests = {thing: request for thing, request in requests.items() if thing in things}
+def _checked_requests(
+    settings: Settings, id_: str, *, facilities: Mapping[str, FacilitySpec], folder: Path
+) -> dict[str, Request]:
+    """The CSRs of a plant's things; raises where one is not that which the thing's certificate was made from, or is in
+    the name of another thing of the project."""
+    path, suffix = _csrs_file(settings, id_), settings.environment_suffix
+    if facilities[id_].registration != "terraform":
+        return read_requests(path)
+    things = {suffixed(name, suffix) for name in _names(facilities[id_], folder)}
+    requests = read_requests(path, things)
+    found = differences(requests, read_lock(lock_file(path), things), things)
+    if found:
+        thing, difference = next(iter(found.items()))
+        more = f" (and {len(found) - 1} more things)" if len(found) > 1 else ""
+        raise PrerequisiteError(
+            f"{path}: {thing}{more} has {difference}, by {lock_file(path).name}: Terraform would delete the "
+            f"certificate and lock the device out.",
+            remedy="See all: fleet plan. If it is meant: fleet generate --allow breaks-identity.",
+        )
+    requests = {thing: request for thing, request in requests.items() if thing in things}
+    everything = (name for each in facilities.values() for name in _names(each, folder))
+    refuse_names_of_others(path, requests, suffix=suffix, planned=lambda: everything)
     return requests
+
+
+def _names(facility: FacilitySpec, folder: Path) -> Iterator[str]:
+    """The names of a plant's things, without suffix."""
+    return (thing.name for thing in read_things(folder / facility.module / facility.things_file))
 
 
 def _csrs_file(settings: Settings, facility: str) -> Path:
@@ -156,17 +170,32 @@ def _csrs_file(settings: Settings, facility: str) -> Path:
 
 
 def _lock(
-    settings: Settings, facilities: Mapping[str, FacilitySpec], requests: Mapping[str, Mapping[str, Request]]
+    settings: Settings,
+    facilities: Mapping[str, FacilitySpec],
+    requests: Mapping[str, Mapping[str, Request]],
+    *,
+    folder: Path,
 ) -> tuple[str, ...]:
-    """Records the CSRs that certificates are made from for the first time; a note where that cannot be written."""
+    """Records the CSRs that had no line in the lock; notes of these, of what cannot be written, and of what nobody
+    plans."""
     notes = []
     for id_ in settings.facilities:
+        if facilities[id_].registration != "terraform":
+            continue
         path = _csrs_file(settings, id_)
+        lock = lock_file(path)
+        things = [suffixed(name, settings.environment_suffix) for name in _names(facilities[id_], folder)]
         try:
-            if facilities[id_].registration == "terraform":
-                lock_new(path, requests[id_], requests=requests[id_])
+            if new := lock_new(path, things, requests=requests[id_]):
+                notes.append(
+                    f"note: {id_}: keys without a line in {lock}, locked now: {len(new)}. Commit it; where they were "
+                    "locked before, its history says with which keys."
+                )
         except OSError as error:
-            notes.append(f"note: {lock_file(path)} cannot be written ({error.strerror}): keys of {id_} are not locked.")
+            notes.append(f"note: {lock} cannot be written ({error.strerror}): keys of {id_} are not locked.")
+        if strange := unplanned(read_lock(lock, things), things):
+            more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
+            notes.append(f"note: {lock} has {strange[0]}{more}, which {id_} does not plan: see fleet plan.")
     return tuple(notes)
 
 

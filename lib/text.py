@@ -15,6 +15,7 @@ from typing import Any, TypeVar, cast
 T = TypeVar("T")
 
 _TOKEN = "TfToken["  # noqa: S105 - how CDKTF marks the values that it fills in, no secret
+_NO_TOKEN = 'T${"fToken["}'  # noqa: S105 - the same text to Terraform; behind its T no `$` escapes the expression
 
 
 def literal(value: T) -> T:
@@ -33,7 +34,7 @@ def literal(value: T) -> T:
 def _literal(value: Any) -> Any:
     if isinstance(value, str):
         escaped = value.replace("${", "$${").replace("%{", "%%{")
-        return escaped.replace(_TOKEN, f'${{"{_TOKEN}"}}')
+        return escaped.replace(_TOKEN, _NO_TOKEN)
     if isinstance(value, dict):
         return {_literal(key): _literal(each) for key, each in value.items()}
     if isinstance(value, tuple | list):

@@ -25,6 +25,8 @@ _LAST_NAME = re.compile(rb'"([^"\\]{1,64})"\s*:[^:]*\Z')
 
 _KINDS = {str: "a text", bool: "a truth value", type(None): "null", dict: "an object", list: "an array"}
 _RESERVED = frozenset({"time", "sequence"})
+_SHOWN = 32
+"""Characters of a number that a refusal shows."""
 _CLOCK_FIELDS = frozenset({"ts", "timestamp", "date", "datetime", "t"})
 
 _SECONDS = range(500_000_000, 100_000_000_000)
@@ -51,11 +53,19 @@ class _Loose(msgspec.Struct, gc=False):
     units: dict[str, str] | None = None
 
 
+class _Written(msgspec.Struct, gc=False):
+    """The whole numbers of a message as they are written: a float has lost what is beyond its 53 bits."""
+
+    time: msgspec.Raw
+    sequence: msgspec.Raw = msgspec.Raw(b"null")
+
+
 class _Metrics(msgspec.Struct, gc=False):
     metrics: dict[str, msgspec.Raw]
 
 
 _decode_loose = msgspec.json.Decoder(_Loose).decode
+_decode_written = msgspec.json.Decoder(_Written).decode
 _decode_metrics = msgspec.json.Decoder(_Metrics).decode
 
 
@@ -90,10 +100,13 @@ def decode_loosely(payload: bytes) -> tuple[Message, int]:
     for name, value in loose.metrics.items():
         if value is None and not METRIC_NAME.fullmatch(name):
             raise PoisonReading("metric_name", f"{name[:64]!a} is no metric name")
+    written = _decode_written(payload)
     message = Message(
-        time=_whole("time", loose.time, of="milliseconds since 1970"),
+        time=_whole("time", loose.time, bytes(written.time), of="milliseconds since 1970"),
         metrics={name: value for name, value in loose.metrics.items() if value is not None},
-        sequence=None if loose.sequence is None else _whole("sequence", loose.sequence, of="a counter"),
+        sequence=None
+        if loose.sequence is None
+        else _whole("sequence", loose.sequence, bytes(written.sequence), of="a counter"),
         units=loose.units,
     )
     return message, len(loose.metrics)
@@ -159,10 +172,26 @@ def _refuse_control(payload: bytes, at: int) -> NoReturn:
     raise PoisonReading("hostile_text", detail)
 
 
-def _whole(field: str, value: float, *, of: str) -> int:
-    if isinstance(value, float) and not value.is_integer():
-        raise PoisonReading("malformed", f"{field} is {value!r}: send {of} as a whole number")
+def _whole(field: str, value: float, written: bytes, *, of: str) -> int:
+    """A whole number; raises PoisonReading where what is `written` is none, whatever the float that is next to it."""
+    if isinstance(value, float) and not _is_whole(written):
+        shown = written.decode("ascii")
+        shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
+        raise PoisonReading("malformed", f"{field} is {shown}: send {of} as a whole number")
     return int(value)
+
+
+def _is_whole(number: bytes) -> bool:
+    """Whether a JSON number has nothing but zeros after the decimal point, once its exponent has moved that."""
+    mantissa, _, exponent = number.lower().lstrip(b"-").partition(b"e")
+    whole, _, fraction = mantissa.partition(b".")
+    digits = (whole + fraction).rstrip(b"0")
+    if not digits:
+        return True
+    places = exponent.lstrip(b"+-0")
+    if len(places) > _SHOWN:
+        return not exponent.startswith(b"-")
+    return len(digits) <= len(whole) + int(places or b"0") * (-1 if exponent.startswith(b"-") else 1)
 
 
 def _wrong_shape(payload: bytes, error: msgspec.ValidationError) -> PoisonReading:

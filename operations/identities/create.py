@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from generator.diagnostics import EnvironmentFault, RequestError
-from lib.identities import lock_file, lock_new, refuse_strange
+from lib import identities
+from lib.identities import lock_file, lock_new, refuse_names_of_others, refuse_strange
 from lib.specs import FacilitySpec
 from operations.identities.keystore import KeyStore
 from operations.identities.requests import (
@@ -82,6 +83,8 @@ def create_missing(
     with store.writing(facility.id) as writer:
         requests = places_of(path)
         names = sorted(thing.name for thing in project.things(facility))
+        if facility.registration == "terraform":
+            _refuse_swapped(project, path, names)
         wanted = [name for name in names if name not in requests]
         held = writer.places
         found = _spent_requests(path, spent)
@@ -109,6 +112,22 @@ def create_missing(
         handed_in=sum(1 for name in names if name in requests and name not in held),
         spent=tuple(sorted(found)),
     )
+
+
+def _refuse_swapped(project: Project, path: Path, names: list[str]) -> None:
+    """Raises EnvironmentFault where a CSR or the lock cannot be read, or a CSR is in the name of another thing."""
+    suffix, things = project.environment_suffix, frozenset(names)
+    with told():
+        requests = identities.read_requests(path, things)
+        identities.read_lock(lock_file(path), things)
+        refuse_names_of_others(
+            path,
+            {thing: request for thing, request in requests.items() if thing in things},
+            suffix=suffix,
+            planned=lambda: (
+                thing.name.removesuffix(f"-{suffix}") for each in project.facilities for thing in project.things(each)
+            ),
+        )
 
 
 def _lock(path: Path, names: list[str]) -> None:

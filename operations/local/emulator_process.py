@@ -11,10 +11,10 @@ import os
 import socket
 import ssl
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from operations.local.strictness import StrictIot
+from operations.local.strictness import Scope, StrictIot
 
 RECURSION_LIMIT = 20_000
 """The broker decodes payloads as JSON and drops the connection of a device whose payload is nested deeper than that."""
@@ -36,8 +36,25 @@ def make_strict(iot: Any, *, speed: float) -> None:
         scope=lambda: (get_account_id(), get_region()),
         error=error_response_json,
         speed=speed,
+        disconnect=disconnecting(iot),
     )
     iot.handle_request = strict.handle
+
+
+def disconnecting(iot: Any) -> Callable[[Scope, str], Awaitable[None]]:
+    """Return what ends the broker's sessions of one certificate, as the broker ends them for a duplicate client id.
+
+    Args:
+        iot: The module `ministack.services.iot`.
+    """
+
+    async def disconnect(scope: Scope, certificate: str) -> None:
+        for (account, region, _), session in list(iot._connected_clients.items()):
+            if (account, region) == scope and session.certificate_id == certificate:
+                await session._send({"type": "websocket.close", "code": 1000})
+                await session.cleanup()
+
+    return disconnect
 
 
 def keep_to_loopback() -> None:

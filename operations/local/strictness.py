@@ -6,6 +6,7 @@ and body out. What AWS does late is done late here too, on a clock that runs fas
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -32,6 +33,10 @@ https://docs.aws.amazon.com/iot/latest/apireference/API_DeletePolicy.html"""
 DEPRECATION_S = 300.0
 """How long a thing type must have been deprecated before it can be deleted.
 https://docs.aws.amazon.com/iot/latest/apireference/API_DeleteThingType.html"""
+
+DISCONNECTION_S = 180.0
+"""How long devices stay connected with a certificate that is not ACTIVE any more; AWS says "within a few minutes".
+https://docs.aws.amazon.com/iot/latest/apireference/API_UpdateCertificate.html"""
 
 DELETABLE = frozenset({"INACTIVE", "REVOKED"})
 """https://docs.aws.amazon.com/iot/latest/apireference/API_DeleteCertificate.html"""
@@ -71,6 +76,7 @@ class StrictIot:
         error: Builds an error's response from code, message and HTTP status.
         speed: How many times faster than on AWS delays pass.
         now: A clock in seconds.
+        disconnect: Ends the MQTT sessions of a certificate, by scope and id.
     """
 
     def __init__(
@@ -81,12 +87,15 @@ class StrictIot:
         error: Callable[[str, str, int], Response],
         speed: float = DEFAULT_SPEED,
         now: Callable[[], float] = time.monotonic,
+        disconnect: Callable[[Scope, str], Awaitable[None]] | None = None,
     ) -> None:
         self._handler = handler
         self._scope = scope
         self._error = error
         self._speed = speed
         self._now = now
+        self._disconnect = disconnect
+        self._disconnecting: set[asyncio.Task[None]] = set()
         self._model = ServiceModel("iot")
         self._unseen_until: dict[tuple[Scope, str, frozenset[str]], float] = {}
         self._undone_until: dict[tuple[Scope, str, str, str], float] = {}
@@ -180,6 +189,20 @@ class StrictIot:
                 self._deprecated.pop((scope, call.members["thingTypeName"]), None)
             else:
                 self._deprecated[scope, call.members["thingTypeName"]] = now
+
+        elif call.operation == "UpdateCertificate" and call.members.get("newStatus") != "ACTIVE" and self._disconnect:
+            # The task has the request's context, and with it account and region; kept here, or it may be collected.
+            task = asyncio.create_task(self._end_sessions(str(call.members["certificateId"])))
+            self._disconnecting.add(task)
+            task.add_done_callback(self._disconnecting.discard)
+
+    async def _end_sessions(self, certificate: str) -> None:
+        """End the certificate's sessions when AWS would have done so, unless it is ACTIVE again."""
+        await asyncio.sleep(DISCONNECTION_S / self._speed)
+        status, _, body = await self._handler("GET", f"/certificates/{certificate}", {}, b"", {})
+        is_active = status == 200 and json.loads(body)["certificateDescription"]["status"] == "ACTIVE"
+        if self._disconnect and not is_active:
+            await self._disconnect(self._scope(), certificate)
 
     def _is_undone(self, kind: str, end: int, name: str | None) -> bool:
         """Whether a detachment of `name` (a thing or policy at end 0, a certificate's id at 1) is not done yet."""

@@ -111,7 +111,7 @@ def test_a_first_csr_is_no_change(project: Any, keys: Keys, data: Any) -> None:
     project.write(changed)
     name = "sg-01-press-0004-dev"
     write(project, read(project) | {name: sign_request(name, ec.generate_private_key(ec.SECP256R1()))})
-    assert ["things-added"] == [kind for kind, _, _ in planned(project)]
+    assert ["things-added", "keys-unlocked"] == [kind for kind, _, _ in planned(project)]
     assert 0 == project.fleet("generate").exit_code
     assert name in file(project, "lock").read_text()
     project.write(data())
@@ -159,3 +159,106 @@ def test_identities_that_cannot_be_read_are_told(project: Any, keys: Keys, kind:
             assert (7, False) == (result.exit_code, "Traceback" in result.stderr)
             assert str(path) in result.stderr
     assert before == project.files()
+
+
+def test_a_removed_line_of_the_lock_is_seen(project: Any, keys: Keys) -> None:
+    """One line or the whole file, the key replaced or not: plan and --check say which keys are not locked."""
+    lock = file(project, "lock")
+    before = lock.read_text()
+    csrs = read(project)
+    csrs[NAMES[1]] = sign_request(NAMES[1], ec.generate_private_key(ec.SECP256R1()))
+    for remove, count in (
+        (lambda text: lock.write_text("".join(line for line in text.splitlines(True) if NAMES[1] not in line)), 1),
+        (lambda text: lock.write_text(""), 3),
+        (lambda text: lock.unlink(), 3),
+    ):
+        for handed_in in (read(project), csrs):
+            write(project, handed_in)
+            lock.write_text(before)
+            remove(before)
+            assert [("keys-unlocked", "safe", count)] == planned(project)
+            shown = project.fleet("plan", "--detailed-exitcode")
+            assert (2, True) == (
+                shown.exit_code,
+                f"keys not locked yet: {count} things (sg-01-press-000" in shown.stdout,
+            )
+            check = project.fleet("generate", "--check")
+            assert (4, True) == (check.exit_code, "run fleet generate: it locks them" in check.stderr)
+        assert 0 == project.fleet("generate").exit_code
+        assert ([], 0) == (planned(project), project.fleet("generate", "--check").exit_code)
+        assert 3 == len(lock.read_text().splitlines())
+        write(project, dict(csrs))
+        before = lock.read_text()
+
+
+def test_a_line_of_no_planned_thing_is_seen(project: Any, keys: Keys) -> None:
+    """It locks nothing; the next generation drops it."""
+    lock = file(project, "lock")
+    before = lock.read_text()
+    lock.write_text(before + before.splitlines(True)[0].replace("0001-dev", "0009-dev"))
+    assert [("locks-unplanned", "safe", 1)] == planned(project)
+    assert "lock has lines of no planned thing: 1 (sg-01-press-0009-dev)" in project.fleet("plan").stdout
+    assert 4 == project.fleet("generate", "--check").exit_code
+    assert 0 == project.fleet("generate").exit_code
+    assert before == lock.read_text()
+
+
+@pytest.mark.parametrize("kind", ["csrs", "lock"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda lines: [*lines, lines[1]], f":4: thing '{NAMES[1]}' "),
+        (
+            lambda lines: [lines[0], lines[1].replace("sg-01-press", "SG-01-press"), lines[2]],
+            f"is spelled '{NAMES[1]}'",
+        ),
+        (lambda lines: [lines[0], lines[1].replace("-dev", "-dev "), lines[2]], ":2: thing 'sg-01-press-0002-dev '"),
+    ],
+    ids=["twice", "another case", "a space"],
+)
+def test_a_line_that_would_be_passed_over_is_refused(
+    project: Any, keys: Keys, kind: str, change: Callable[[list[str]], list[str]], message: str
+) -> None:
+    """A second line of a thing, and a name that is spelled in another way, by file and line."""
+    path = file(project, kind)
+    path.write_text("".join(change(path.read_text().splitlines(True))))
+    written = project.files()
+    for command in (("plan",), ("generate",), ("generate", "--check")):
+        result = project.fleet(*command)
+        assert (7, True, True) == (result.exit_code, str(path) in result.stderr, message in result.stderr)
+    assert written == project.files()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [NAMES[1], "sg-01-press-0002", "SG-01-PRESS-0002-DEV", "th-01-press-0001-dev", "th-01-press-0001"],
+)
+def test_a_csr_in_the_name_of_another_thing_is_refused(project: Any, keys: Keys, name: str) -> None:
+    """Of this plant or another, with and without suffix, in any case: two devices were swapped."""
+    csrs = read(project)
+    name = name if name.casefold().startswith("sg") else another_plants_thing(project, name)
+    csrs[NAMES[2]] = sign_request(name, keys[NAMES[2]])
+    write(project, csrs)
+    file(project, "lock").unlink()
+    for command in (("plan",), ("generate", "--force"), ("generate", "--check")):
+        result = project.fleet(*command)
+        assert 7 == result.exit_code
+        assert f"{file(project)}:3: the CSR of thing '{NAMES[2]}' has the common name of another" in result.stderr
+    assert not file(project, "lock").exists()
+
+
+def another_plants_thing(project: Any, name: str) -> str:
+    """The first thing of th-01, with suffix where `name` has one."""
+    rows = (project.folder / "lib" / "facilities" / "th_01").glob("things*.jsonl")
+    first = str(json.loads(next(rows).read_text().splitlines()[0])["name"])
+    return f"{first}-dev" if name.endswith("-dev") else first
+
+
+@pytest.mark.parametrize("name", [" ", "ATECC608B-0123", "sg-01-press-0003", "sg-01-press-9999-dev", "sg-01"])
+def test_a_csr_in_a_name_of_no_other_thing_is_taken(project: Any, keys: Keys, name: str) -> None:
+    """The maker's own, the thing's without its suffix, and one that nobody has."""
+    csrs = read(project)
+    csrs[NAMES[2]] = sign_request(name, keys[NAMES[2]])
+    write(project, csrs)
+    assert [("certificates-replaced", "breaks-identity", 1)] == planned(project)
+    assert 0 == project.fleet("generate", "--allow", "breaks-identity").exit_code

@@ -239,3 +239,26 @@ def test_pipe_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ManifestError) as caught:
             read_manifest(path, name="fleet.yaml")
         assert "fleet.yaml:1:1: this is a pipe or a device, not a manifest" == caught.value.lines()[0]
+
+
+@pytest.mark.parametrize(
+    "character",
+    ["\xad", "\u034f", "\u180e", "\u3164", "\uffa0", "\ufe0f", "\u206a", "\ufff9", "\U000e0001", "\U000e007f"],
+)
+@pytest.mark.parametrize("place", ["name", "description", "unit", "tag"])
+def test_what_nobody_sees_is_refused(character: str, place: str) -> None:
+    """Also letters and marks that are shown as nothing: Hangul fillers, joiners, variation selectors, tags."""
+    data = yaml.safe_load(SMALL)
+    facility, device_type = (next(iter(data[section].values())) for section in ("facilities", "device_types"))
+    text = f"Plant{character} 1"
+    if place == "name":
+        facility["name"] = text
+    elif place == "tag":
+        facility["tags"] = {"site": text}
+    elif place == "description":
+        device_type["description"] = text
+    else:
+        next(iter(device_type["metrics"].values()))["unit"] = text
+    (fault,) = faults_of(json.dumps(data, ensure_ascii=False))
+    assert character not in str(fault)
+    assert (f"U+{ord(character):04X}" if place != "tag" else "the tag `site` may hold") in fault.message

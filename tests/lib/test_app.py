@@ -105,9 +105,24 @@ def test_a_certificate_is_made_of_the_csr_that_it_was_made_of(tmp_path: Path, cs
         stack = tmp_path / "out" / "stacks" / "facility-sg-01-tst" / "cdk.tf.json"
         return done.returncode, done.stderr, stack.read_bytes()
 
-    code, _, first = synthesised(csrs)
-    assert (0, 2) == (code, len(file.with_name("sg-01.lock.jsonl").read_text().splitlines()))
+    lock = file.with_name("sg-01.lock.jsonl")
+    code, stderr, first = synthesised(csrs)
+    assert (0, 2) == (code, len(lock.read_text().splitlines()))
+    assert f"note: sg-01: keys without a line in {lock}, locked now: 2." in stderr
     assert (0, first) == synthesised({name: text.replace("\n", "\r\n") for name, text in csrs.items()})[::2]
+    lines = lock.read_text().splitlines(keepends=True)
+    lock.write_text(lines[0] + lines[1].replace("0002", "9999"))
+    code, stderr, _ = synthesised(csrs)
+    assert (0, True) == (code, f"note: sg-01: keys without a line in {lock}, locked now: 1." in stderr)
+    assert f"note: {lock} has sg-01-press-monitor-9999-tst, which sg-01 does not plan" in stderr
+    for changed, told in (
+        ([*lines, lines[1]], ":3: thing 'sg-01-press-monitor-0002-tst' is locked already"),
+        ([lines[0], lines[1].replace("sg-01", "SG-01")], ":2: thing 'SG-01-press-monitor-0002-tst' is spelled"),
+    ):
+        lock.write_text("".join(changed))
+        code, stderr, stack = synthesised(csrs)
+        assert (7, first, True) == (code, stack, f"{lock}{told}" in stderr)
+    lock.write_text("".join(lines))
     name = "sg-01-press-monitor-0002-tst"
     for other, told in (
         ({**csrs, name: csr("x")}, "a CSR of another key"),
@@ -117,6 +132,30 @@ def test_a_certificate_is_made_of_the_csr_that_it_was_made_of(tmp_path: Path, cs
         code, stderr, stack = synthesised(other)
         assert (7, first, True) == (code, stack, told in stderr)
     assert "fleet generate --allow breaks-identity" in stderr
+
+
+@pytest.mark.cdktf
+@pytest.mark.parametrize("other", ["sg-01-press-monitor-0002-tst", "my-jb-01"])
+def test_a_csr_in_the_name_of_another_thing_is_refused(tmp_path: Path, csr: Callable[[str], str], other: str) -> None:
+    """Of the plant or of another that is not synthesised, with suffix or without: file and line, and no lock."""
+    if other == "my-jb-01":
+        rows = next((PROJECT / "lib" / "facilities" / "my_jb_01").glob("things*.jsonl")).read_text().splitlines()
+        other = json.loads(rows[0])["name"]
+    file = tmp_path / "tst" / "sg-01.csrs.jsonl"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps({"thing": "sg-01-press-monitor-0001-tst", "csr": csr(other)}) + "\n")
+    done = _app(
+        ENVIRONMENT_SUFFIX="tst",
+        FLEET_ACCOUNT_ID="123456789012",
+        FLEET_FACILITIES="sg-01",
+        FLEET_IDENTITIES=str(tmp_path),
+        FLEET_OUTDIR=str(tmp_path / "out"),
+    )
+    assert done.returncode == 7
+    told = f"{file}:1: the CSR of thing 'sg-01-press-monitor-0001-tst' has the common name of another thing"
+    assert done.stderr.startswith(f"error: {told}, '{other.removesuffix('-tst')}-tst'.")
+    assert [file.parent] == list(tmp_path.iterdir())
+    assert [file] == list(file.parent.iterdir())
 
 
 def test_the_project_is_that_of_the_current_folder(tmp_path: Path) -> None:

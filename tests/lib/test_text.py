@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from benchmarks.project import make_project, synthesis_environment
 from generator.document import parse_document
 from generator.validation import validate
 from lib.faults import SynthesisError
-from lib.output import check_expressions
+from lib.output import _expressions, check_expressions
 from lib.specs import ContactSpec, FacilitySpec, LineSpec
 from lib.text import ascii_form, described, literal
 from operations.local.terraform import find_terraform
@@ -42,6 +42,9 @@ FORMS = (
     "${path.module} ${each.key} ${",
     "%{",
     "ends in $",
+    "$TfToken[",
+    "$$TfToken[TOKEN.1] %TfToken[",
+    "$#{TfToken[TOKEN.1]}",
 )
 GRAPH = re.compile(r"[!-~ ]+")
 """AWS IoT's `[\\p{Graph}\\x20]*`."""
@@ -70,12 +73,45 @@ def test_terraform_gives_back_what_was_written(tmp_path: Path) -> None:
     assert texts == evaluate([literal(text) for text in texts], tmp_path / "evaluated")
 
 
-@given(st.text(alphabet='${}%#@&ab"\\', max_size=12))
-def test_nothing_is_left_to_evaluate(text: str) -> None:
-    """No opening brace stands behind a single `$` or `%`, and taking one of a run away gives the text."""
+def unescaped(text: str) -> str:
+    """What HCL makes of a template of text, escapes and expressions of one quoted string; anything else fails.
+
+    Source: https://github.com/hashicorp/hcl/blob/main/hclsyntax/spec.md#template-literals
+    """
+    made, at = "", 0
+    while at < len(text):
+        sign, end = text[at], at
+        while end < len(text) and text[end] == sign and sign in "$%":
+            end += 1
+        if end == at:
+            made, at = made + sign, at + 1
+        elif text[end : end + 1] != "{":
+            made, at = made + text[at:end], end
+        elif end - at > 1:
+            made, at = made + text[at : end - 1] + "{", end + 1
+        else:
+            assert sign == "$"
+            value, length = json.JSONDecoder().raw_decode(text[end + 1 :])
+            assert (str, "}") == (type(value), text[end + 1 + length])
+            made, at = made + value, end + length + 2
+    return made
+
+
+PIECES = st.sampled_from(
+    [*'${}[]%#Tfoken."\\@&', "TfToken[", "TfToken[TOKEN.1]", "#{", "${", "$TfToken[", "${TfToken["]
+)
+
+
+@given(st.lists(PIECES, max_size=12).map("".join))
+@example("$TfToken[")
+@example("$$TfToken[")
+@example("%TfToken[{${")
+def test_a_literal_is_what_was_written(text: str) -> None:
+    """Terraform reads the text again, CDKTF finds no token in it, and the last gate takes it."""
     escaped = literal(text)
-    assert not re.search(r"(?<!\$)\$\{|(?<!%)%\{", escaped)
-    assert re.sub(r"([$%])\1\{", r"\1{", escaped) == text
+    assert text == unescaped(escaped)
+    assert "TfToken[" not in escaped
+    assert [] == list(_expressions({"resource": [escaped]}))
 
 
 def test_every_text_of_a_declaration_becomes_a_literal(facility: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -87,6 +89,37 @@ def test_whole_numbers_may_be_written_as_floats(read: Any) -> None:
     (reading,) = read(with_sequence(b"17.0").replace(str(NOW).encode(), b"1.795445343e12"))
     assert (NOW, 17, True) == (reading.time, reading.sequence, isinstance(reading.time, int))
     assert reading.identity == read(PLAIN)[0].identity
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        *("9007199254740991", "9007199254740991.0", "90071992547409.91e2", "9007199254740991000E-3", "0.000", "-0.0"),
+        *("1.5e00000000001", "0e-9", "0e" + "9" * 40, "9007199254740991" + "0" * 40 + "e-40"),
+    ],
+)
+def test_a_sequence_that_is_whole_is_taken(number: str, read: Any) -> None:
+    """However it is written."""
+    assert (
+        Decimal(number if len(number) < 40 or "e-" in number else "0")
+        == read(with_sequence(number.encode()))[0].sequence
+    )
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        *("9007199254740991.4", "9007199254740990.99999999", "17.00000000000000000001", "1e-400", "0.1", "17e-1"),
+        *("-0.4", "170e-2", "1e-" + "9" * 40, "0.5e" + "0" * 40, "17." + "0" * 5000 + "1"),
+    ],
+)
+def test_a_sequence_that_is_not_whole_is_refused(number: str, read: Any) -> None:
+    """Also where the double that is next to it is whole."""
+    with pytest.raises(PoisonReading, match=f"sequence is {re.escape(number[:32])}…?: send a counter") as caught:
+        read(with_sequence(number.encode()))
+    assert ("malformed", True) == (caught.value.reason, len(str(caught.value)) < 100)
+    with pytest.raises(PoisonReading, match=r"time is 1795445343000\.00001: send milliseconds"):
+        read(with_time(f"{NOW}.00001"))
 
 
 def test_escaped_line_ends_are_text(read: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from generator.diagnostics import EnvironmentFault
+from lib.identities import lock_file
 from operations.identities.create import Created, create_missing
 from operations.identities.keystore import KeyStore
 from operations.identities.requests import csr_path, read_requests, sign_request, write_requests
@@ -61,6 +63,35 @@ def test_a_csr_that_was_handed_in_is_kept(project: Project, tmp_path: Path) -> N
     assert 1 == created.handed_in
     assert handed_in == read_requests(path)[name]
     assert name not in KeyStore(tmp_path / "keys", "correct horse").names("sg-01")
+
+
+def test_swapped_csrs_are_refused_before_a_key_is_made(project: Project, tmp_path: Path) -> None:
+    """A common name that is another thing's, of this plant or another, with or without suffix; by file and line."""
+    name, other = (thing.name for _, thing in zip(range(2), project.things(project.facility("sg-01")), strict=False))
+    elsewhere = next(project.things(project.facility("th-ry-01"))).name
+    path = csr_path(tmp_path / "identities", project.environment_suffix, "sg-01")
+    for common_name in (other, other.removesuffix(f"-{project.environment_suffix}"), elsewhere):
+        write_requests(path, {name: sign_request(common_name, ec.generate_private_key(ec.SECP256R1()))})
+        before = path.read_bytes()
+        with pytest.raises(EnvironmentFault, match=rf":1: the CSR of thing '{name}' has the common name of another"):
+            create(project, tmp_path)
+        assert before == path.read_bytes()
+        assert not lock_file(path).exists()
+        assert [] == list(KeyStore(tmp_path / "keys", "correct horse").names("sg-01"))
+
+
+@pytest.mark.parametrize("kind", ["csrs", "lock"])
+def test_a_line_that_would_be_passed_over_stops_it(project: Project, tmp_path: Path, kind: str) -> None:
+    """A name in another case, and a second line of a thing in the lock: nothing is made."""
+    create(project, tmp_path)
+    csrs = csr_path(tmp_path / "identities", project.environment_suffix, "sg-01")
+    path = csrs if kind == "csrs" else lock_file(csrs)
+    lines = path.read_text().splitlines(keepends=True)
+    for changed in ([lines[0].replace("sg-01-", "Sg-01-", 1), *lines[1:]], [*lines, lines[0]]):
+        path.write_text("".join(changed))
+        with pytest.raises(EnvironmentFault, match=re.escape(str(path))):
+            create(project, tmp_path)
+        assert "".join(changed) == path.read_text()
 
 
 def test_a_lost_csr_is_made_anew_from_the_same_key(project: Project, tmp_path: Path) -> None:

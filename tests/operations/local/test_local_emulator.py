@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
 import os
@@ -174,8 +175,27 @@ def test_a_message_goes_from_a_device_through_rule_and_stream_to_the_function(st
     messages = local.client("sqs").receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", [])
     batches = [json.loads(message["Body"])["KinesisBatchInfo"] for message in messages]
     assert [batch["batchSize"] for batch in batches] == [1]
+    lose_the_session(local, device, certificate=tmp_path / "device.pem")
     refuse_kinesis_and_publish(local)
     stand_still_and_go_on(local)
+
+
+def lose_the_session(local: LocalAws, device: mqtt.Client, *, certificate: Path) -> None:
+    """A device whose certificate becomes INACTIVE is disconnected soon, and does not come in again."""
+    connected, gone = threading.Event(), threading.Event()
+    device.on_connect = lambda _client, _data, _flags, reason, _properties: reason.is_failure or connected.set()
+    device.on_disconnect = lambda *_: gone.set()
+    device.reconnect()
+    device.loop_start()
+    assert connected.wait(10)
+    identifier = hashlib.sha256(ssl.PEM_cert_to_DER_cert(certificate.read_text())).hexdigest()
+    gone.clear()
+    local.client("iot").update_certificate(certificateId=identifier, newStatus="INACTIVE")
+    assert gone.wait(20)
+    connected.clear()
+    assert not connected.wait(3)
+    assert not device.is_connected()
+    device.loop_stop()
 
 
 def refuse_kinesis_and_publish(local: LocalAws) -> None:

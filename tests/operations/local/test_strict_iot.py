@@ -21,7 +21,7 @@ from ministack.services import iot
 
 from operations.local.certificates import write_key_and_request
 from operations.local.service_model import ServiceModel
-from operations.local.strictness import DEPRECATION_S, POLICY_S, SETTLING_S, StrictIot
+from operations.local.strictness import DEPRECATION_S, DISCONNECTION_S, POLICY_S, SETTLING_S, StrictIot
 
 ROOT = Path(__file__).parents[3]
 MODEL = botocore.session.get_session().get_service_model("iot")
@@ -239,3 +239,32 @@ def test_the_emulator_has_the_seams_that_are_wrapped() -> None:
     parameters = list(inspect.signature(iot.handle_request).parameters)
     assert ["method", "path", "headers", "body", "query_params"] == parameters
     assert inspect.iscoroutinefunction(iot.handle_request)
+    assert isinstance(iot._connected_clients, dict)
+    session = iot._WSSession(None, "1", "r")
+    assert (None, True) == (session.certificate_id, inspect.iscoroutinefunction(session.cleanup))
+
+
+@pytest.mark.parametrize(("then", "ended"), [("REVOKED", 1), ("INACTIVE", 1), ("ACTIVE", 0)])
+def test_sessions_end_with_their_certificates_status(strict: Iot, certificate: str, then: str, ended: int) -> None:
+    """Of that certificate alone, and not where it is ACTIVE again by then."""
+    identifier, found = certificate.rpartition("/")[2], []
+
+    async def disconnect(scope: tuple[str, str], of: str) -> None:
+        found.append((scope, of))
+
+    handler = StrictIot(
+        iot.handle_request,
+        scope=lambda: ("1", "r"),
+        error=error_response_json,
+        speed=DISCONNECTION_S * 50,
+        disconnect=disconnect,
+    )
+
+    async def change() -> None:
+        for status in ("INACTIVE", then):
+            await handler.handle("PUT", f"/certificates/{identifier}", {}, b"", {"newStatus": [status]})
+        assert [] == found
+        await asyncio.sleep(0.2)
+
+    asyncio.run(change())
+    assert set(found) == ({(("1", "r"), identifier)} if ended else set())
