@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from operations.onboarding.lists.record import Record, RefusedError
 from operations.onboarding.lists.secrets import is_public_key
-from operations.onboarding.lists.spelling import is_same
+from operations.onboarding.lists.spelling import is_same, spelt_as
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +180,7 @@ def record_of(
             unknown.append((heading, value))
         if kind in COLUMNS or kind == "private_key":
             continue
+        value = spelt_as(kind, value)
         earlier = slots.get(meaning.slot)
         if earlier is None:
             slots[meaning.slot] = (kind, heading, value)

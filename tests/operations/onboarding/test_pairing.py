@@ -244,6 +244,19 @@ def signer_key() -> ec.EllipticCurvePrivateKey:
         ("12:3", "123", False),
         ("SN-1001", "SN-1O01", False),
         ("AABBCCDDEEFF", "AABBCCDDEEFE", False),
+        ("00:00:00:00:00:70", "70", False),
+        ("00:00:12:34:56:78", "0012345678", False),
+        ("00:00:12:34:56:78", "000012345678", True),
+        ("00-00-12-34-56-78", "0000.1234.5678", True),
+        ("0x000012345678", "12345678", False),
+        ("0x0070", "70", False),
+        ("0x0070", "112", False),
+        ("0x00AB", "00ab", True),
+        ("000123456789012", "123456789012", False),
+        ("000123456789012", "'000123456789012", True),
+        ("000000000070", "70", True),
+        ("12345678901.0", "12345678901", True),
+        ("00-12", "12", False),
     ],
 )
 def test_spellings(one: str, other: str, same: bool) -> None:
@@ -296,3 +309,29 @@ def test_a_bad_row_gives_its_thing_to_no_other(tmp_path: Path, lines: Callable[[
     assert ({}, 2) == matched(path, counted())
     found, refused = matched(path, counted(), by_order=True)
     assert (["sg-01-press-0002-dev"], 1) == (list(found), refused)
+
+
+@pytest.mark.parametrize(
+    ("heading", "value", "serial", "same"),
+    [
+        ("MAC", "000000000070", "70", False),
+        ("MAC", "000000000070", "0000.0000.0070", True),
+        ("MAC", "70", "00:00:00:00:00:70", False),
+        ("MAC", "000120003", "120003", True),
+        ("MAC address", "00:00:12:34:56:78", "0012345678", False),
+        ("IMEI", "123456789012", "000123456789012", False),
+        ("IMEI", "000123456789012", "123456789012", False),
+        ("Device ID", "0x0070", "70", False),
+        ("serial", "70", "0070", True),
+    ],
+)
+def test_a_number_is_of_the_kind_that_its_heading_says(
+    tmp_path: Path, heading: str, value: str, serial: str, same: bool
+) -> None:
+    """Leading zeros mean nothing in a number; they belong to a MAC and to an IMEI, and to what has their length."""
+    path = write(tmp_path / "list.csv", f"{heading},certificate\n{value},{base64_of('chip')}\n")
+    try:
+        found, _ = matched(path, planned([serial]))
+    except RequestError:
+        found = {}
+    assert same == bool(found)
