@@ -566,9 +566,13 @@ def _agreed(said: list[tuple[_Claim, list[_Thing]]]) -> _Thing | None:
             )
         things = both
     if len(things) > 1:
+        is_crossed = len({is_same(first.value, thing.serial) for thing in things}) > 1
         raise RefusedError(
-            f"its {first} may be {things[0].name} or {things[1].name}: they differ in spelling alone",
-            "say the thing's whole name as fleet.yaml has it",
+            f"its {first} may be {things[0].name} or {things[1].name}: "
+            + ("one has it as its name, one as its serial" if is_crossed else "they differ in spelling alone"),
+            "say both name and serial of the thing, or give the other one another serial in fleet.yaml"
+            if is_crossed
+            else "say the thing's whole name as fleet.yaml has it",
         )
     return things[0]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -17,6 +17,7 @@ from operations.identities.places import CERTIFICATE, CRL, identities_folder, le
 from operations.onboarding.failures import mark_of
 from operations.onboarding.journal import Journal
 from operations.onboarding.lists.formats import Source, nothing_found
+from operations.onboarding.lists.headings import normalised
 from operations.onboarding.lists.material import read_certificate
 from operations.onboarding.lists.reading import read_rows
 from operations.onboarding.matching import Matching
@@ -129,7 +130,8 @@ def match(
             read_planned(project, request.facility), is_taken=journal.has_certificate if journal else lambda _: False
         )
         now = datetime.datetime.now(datetime.UTC)
-        rows = read_rows(request.source, now=now, issuers=request.issuers)
+        source = replace(request.source, ignored=frozenset(map(normalised, request.ignored)))
+        rows = read_rows(source, now=now, issuers=request.issuers)
         sifted = refusals.sift(rows, reuses_retired=request.reuses_retired, in_aws=in_aws, at=now.timestamp())
         matching.add_rows(sifted, held=journal.held if journal else lambda _: None)
         if not matching.counts["rows"]:

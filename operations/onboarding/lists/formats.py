@@ -51,12 +51,14 @@ _OTHER_FILES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A list and how to read it; `bundle` is Infineon's, `signers` the folder with Microchip's signer certificates."""
+    """A list and how to read it; `bundle` is Infineon's, `signers` the folder with Microchip's signer certificates;
+    `ignored` are normalised headings of columns that say nothing."""
 
     path: Path
     format: str
     bundle: str | None = None
     signers: Path | None = None
+    ignored: frozenset[str] = frozenset()
 
 
 def open_source(path: Path, *, format_name: str, bundle: str | None = None, signers: Path | None = None) -> Source:
@@ -148,10 +150,10 @@ def read_records(source: Source) -> Iterator[Record | Fault]:
     """The list's entries as they are written."""
     signers = read_signers(source.signers) if source.format == "microchip" and source.signers else {}
     readers: dict[str, Callable[[Path], Iterator[Record | Fault]]] = {
-        "csv": lambda path: read_csv(path, espressif=False),
-        "espressif": lambda path: read_csv(path, espressif=True),
-        "jsonl": read_jsonl,
-        "json": read_objects,
+        "csv": lambda path: read_csv(path, espressif=False, ignored=source.ignored),
+        "espressif": lambda path: read_csv(path, espressif=True, ignored=source.ignored),
+        "jsonl": lambda path: read_jsonl(path, source.ignored),
+        "json": lambda path: read_objects(path, source.ignored),
         "pem": read_pem,
         "plain": read_plain,
         "csr-dir": read_folder,

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from operations.onboarding.lists.record import Record, RefusedError
 from operations.onboarding.lists.secrets import is_public_key
-from operations.onboarding.lists.spelling import is_same
+from operations.onboarding.lists.spelling import is_same, spelt_as
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +145,11 @@ def looks_like_identity(heading: str) -> bool:
     return bool(difflib.get_close_matches(bare, known, n=1, cutoff=0.8))
 
 
+def is_ignored(heading: str, ignored: frozenset[str]) -> bool:
+    """Whether a heading, or the last key of it, is among those that say nothing of which device a row is."""
+    return bool(ignored) and not ignored.isdisjoint(map(normalised, (heading, heading.rpartition(WITHIN)[2])))
+
+
 def is_name(heading: str) -> bool:
     """Whether what stands under a heading is meant to be a planned thing's: its name, serial or host name."""
     meaning = meaning_of(heading)
@@ -158,18 +163,27 @@ def has_material(headings: Iterable[str]) -> bool:
 
 
 def record_of(
-    values: Iterable[tuple[str, str]], *, number: int, place: str, raw: bytes, is_named: bool = True
+    values: Iterable[tuple[str, str]],
+    *,
+    number: int,
+    place: str,
+    raw: bytes,
+    is_named: bool = True,
+    ignored: frozenset[str] = frozenset(),
 ) -> Record:
     """The record that values under their headings make. Raises RefusedError where two of one meaning disagree.
+
+    What stands under `ignored` (normalised headings) is left out, but for private keys.
 
     Not `is_named`: the list's serials are the maker's; a thing may have one of them, or not.
     """
     slots: dict[str, tuple[str, str, str]] = {}
     unknown: list[tuple[str, str]] = []
     for heading, value in values:
-        if not value:
-            continue
         meaning = meaning_of(heading)
+        is_secret = meaning is not None and meaning.kind == "private_key"
+        if not value or (is_ignored(heading, ignored) and not is_secret):
+            continue
         if meaning is None:
             unknown.append((heading, value))
             continue
@@ -180,6 +194,7 @@ def record_of(
             unknown.append((heading, value))
         if kind in COLUMNS or kind == "private_key":
             continue
+        value = spelt_as(kind, value)
         earlier = slots.get(meaning.slot)
         if earlier is None:
             slots[meaning.slot] = (kind, heading, value)

@@ -5,6 +5,7 @@ An array is read element by element, however long it is; where one is broken, th
 
 from __future__ import annotations
 
+import base64
 import codecs
 import json
 import re
@@ -53,14 +54,14 @@ def parse_object(raw: bytes, remedy: str) -> Pairs:
     return found
 
 
-def record_of_object(found: Pairs, *, number: int, place: str, raw: bytes) -> Record:
+def record_of_object(found: Pairs, *, number: int, place: str, raw: bytes, ignored: frozenset[str]) -> Record:
     """The record that an object makes. Raises RefusedError."""
     values = list(_values(found, "", 1))
     # What is escaped does not stand in the bytes that are searched for keys.
     is_escaped = b"\\u" in raw or rb"\/" in raw
     if is_escaped and any(holds_private_key(value.encode()) for _, value in values):
         raise private_key_refusal()
-    return record_of(values, number=number, place=place, raw=raw)
+    return record_of(values, number=number, place=place, raw=raw, ignored=ignored)
 
 
 def _values(found: Pairs, prefix: str, depth: int) -> Iterator[tuple[str, str]]:
@@ -97,11 +98,24 @@ def _array(heading: str, values: list[Any], depth: int) -> Iterator[tuple[str, s
     if depth > _DEPTH:
         raise RefusedError("is nested too deep", "give name, serial and certificate of a device as one flat object")
     if meaning is not None and meaning.kind in MATERIAL and all(isinstance(value, str) for value in values):
-        texts = values if all("-----BEGIN" in value for value in values) else values[:1]
-        yield heading, "\n".join(texts)
+        texts = [value.strip() for value in values if value.strip()]
+        yield heading, "\n".join(_block(text, meaning.kind) for text in texts) if len(texts) > 1 else "".join(texts)
         return
     for value in values:
         yield from _value(heading, value, depth + 1)
+
+
+def _block(text: str, kind: str) -> str:
+    """A certificate or CSR as a PEM block, so that each of several is looked at: they have to be a chain."""
+    label = "CERTIFICATE REQUEST" if kind == "request" else "CERTIFICATE"
+    if "-----BEGIN" in text:
+        return text
+    if text.startswith("LS0tLS1CRUdJTi"):
+        try:
+            return base64.b64decode(text).decode()
+        except ValueError:
+            return text
+    return f"-----BEGIN {label}-----\n{text}\n-----END {label}-----"
 
 
 def _number(value: int) -> str:
@@ -150,14 +164,14 @@ def read_array(path: Path, decoder: json.JSONDecoder | None = None) -> Iterator[
             at_end = not chunk
 
 
-def read_objects(path: Path) -> Iterator[Record | Fault]:
+def read_objects(path: Path, ignored: frozenset[str] = frozenset()) -> Iterator[Record | Fault]:
     """The records of an array of objects."""
     for number, (element, raw) in enumerate(read_array(path, DECODER), start=1):
         place = f"entry {number}"
         try:
             if not isinstance(element, Pairs):
                 raise RefusedError(str(element), _REMEDY)
-            yield record_of_object(element, number=number, place=place, raw=raw)
+            yield record_of_object(element, number=number, place=place, raw=raw, ignored=ignored)
         except RefusedError as refused:
             yield Fault(number=number, place=place, reason=refused.reason, remedy=refused.remedy, raw=raw)
 
@@ -167,7 +181,12 @@ def _element(decoder: json.JSONDecoder, text: str) -> tuple[Any, int | None]:
     element, a string then, says what is wrong."""
     if not text.startswith("{"):
         if text.startswith(("[", '"')):
-            return "is no JSON object", None
+            try:
+                return "is no JSON object", decoder.raw_decode(text)[1]
+            except RecursionError:
+                return "is nested too deep", None
+            except ValueError:
+                return None, None
         found = re.match(r"[^,\]\[{}\"]+(?=\s*[,\]])", text)
         return ("is no JSON object", found.end()) if found else (None, None)
     try:

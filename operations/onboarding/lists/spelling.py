@@ -1,5 +1,8 @@
 """Compares names and serials however they are spelt: case, white space, separators, prefixes, leading zeros.
 
+Leading zeros mean nothing in decimal numbers alone. A MAC, EUI or IMEI has all its digits, and a number with `0x` is no
+decimal one.
+
 Two spellings are of one identity where nothing but these differ. A value that could be of two is of neither: who asks
 gets both, and refuses.
 """
@@ -21,6 +24,9 @@ _HEX = re.compile(r"(?:[0-9a-f]{12}|[0-9a-f]{16}|[0-9a-f]{32})")
 """EUI-48 (a MAC), EUI-64, UUID: separators mean nothing in them."""
 _SHORT_OCTETS = re.compile(r"[0-9a-f]{1,2}(?:([:-])[0-9a-f]{1,2})(?:\1[0-9a-f]{1,2}){4}(?:(?:\1[0-9a-f]{1,2}){2})?")
 _HEX_NUMBER = re.compile(r"0x[0-9a-f]{4,}")
+_IMEI = 15
+"""Digits of an IMEI (3GPP TS 23.003, 6.2.1)."""
+_DECIMAL = set("0123456789")
 _WHOLE = re.compile(r"\d+\.0+")
 """A number that passed through a spreadsheet or a data frame."""
 
@@ -35,6 +41,8 @@ def canonical(text: str) -> tuple[str, str]:
     if bare is not None:
         return (bare, bare.lstrip("0") or "0") if bare.isdigit() else (bare, bare)
     if text.startswith("0x") and _HEX_NUMBER.fullmatch(text):
+        if text[2:].isdigit():
+            return text, text
         text = text[2:]
     elif text[:1].isdigit() and _WHOLE.fullmatch(text):
         text = text.partition(".")[0]
@@ -57,12 +65,34 @@ def is_same(one: str, other: str) -> bool:
     (normal, loose), (other_normal, other_loose) = canonical(one), canonical(other)
     if loose != other_loose:
         return False
+    if loose.isdigit():
+        digits, others = normal.replace("-", ""), other_normal.replace("-", "")
+        has_zeros = _is_fixed(one, normal) or _is_fixed(other, other_normal)
+        if digits != others and has_zeros:
+            return False
     return "-" not in normal or "-" not in other_normal or normal == other_normal
+
+
+def spelt_as(kind: str, value: str) -> str:
+    """A value in the form of what its heading says: the twelve or sixteen digits of a MAC or EUI are no number."""
+    number = canonical(value)[0]
+    if kind == "mac" and number.isdigit() and len(number) in (12, 16):
+        return ":".join(number[at : at + 2] for at in range(0, len(number), 2))
+    return value
+
+
+def _is_fixed(text: str, normal: str) -> bool:
+    """Whether leading zeros belong to digits: those of a MAC, EUI or UUID that is written as one, of an IMEI, and those
+    that are parted by separators."""
+    is_plain = not set(text.strip().strip(_WRAPPING).strip().casefold()) - _DECIMAL
+    return "-" in normal or len(normal) == _IMEI or (hexadecimal(text) is not None and not is_plain)
 
 
 def hexadecimal(text: str) -> str | None:
     """The digits of a MAC, EUI-64 or UUID; None for what is none of them."""
     text = text.strip().casefold()
+    if _WHOLE.fullmatch(text):
+        return None
     if text.startswith(_HEX_PREFIXES):
         found = _HEX_PREFIX.match(text)
         text = text[found.end() :] if found else text

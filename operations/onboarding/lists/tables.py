@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from generator.diagnostics import EnvironmentFault, visible
-from operations.onboarding.lists.headings import has_material, is_name, meaning_of, normalised, record_of
+from operations.onboarding.lists.headings import has_material, is_ignored, is_name, meaning_of, normalised, record_of
 from operations.onboarding.lists.lines import BYTE_ORDER_MARK, Piece, read_quoted
 from operations.onboarding.lists.record import RECORD_LIMIT, Fault, Record, RefusedError
 
@@ -68,7 +68,7 @@ def header_of(path: Path) -> bytes:
     return first.raw if first else b""
 
 
-def read_csv(path: Path, *, espressif: bool) -> Iterator[Record | Fault]:
+def read_csv(path: Path, *, espressif: bool, ignored: frozenset[str] = frozenset()) -> Iterator[Record | Fault]:
     """The records of a CSV list. Raises EnvironmentFault where its header has no certificate and no CSR."""
     layout: list[tuple[str, int]] = []
     pieces = read_quoted(path, lambda raw: not layout or _is_record(raw, *layout[0]))
@@ -80,14 +80,14 @@ def read_csv(path: Path, *, espressif: bool) -> Iterator[Record | Fault]:
         raise _no_header(path, first, espressif=espressif)
     delimiter, headings = header
     layout.append((delimiter, len(headings)))
-    is_named = not espressif and any(map(is_name, headings))
+    is_named = not espressif and any(is_name(heading) and not is_ignored(heading, ignored) for heading in headings)
     number = 0
     for piece in pieces:
         if not piece.fault and not piece.raw.strip(b'" \t\r\n' + delimiter.encode()):
             continue
         number += 1
         try:
-            yield _record(number, piece, delimiter, headings, is_named=not espressif)
+            yield _record(number, piece, delimiter, headings, is_named=not espressif, ignored=ignored)
         except RefusedError as refused:
             yield Fault(
                 number=number,
@@ -99,7 +99,9 @@ def read_csv(path: Path, *, espressif: bool) -> Iterator[Record | Fault]:
             )
 
 
-def _record(number: int, piece: Piece, delimiter: str, headings: list[str], *, is_named: bool) -> Record:
+def _record(
+    number: int, piece: Piece, delimiter: str, headings: list[str], *, is_named: bool, ignored: frozenset[str]
+) -> Record:
     if piece.fault:
         raise RefusedError(piece.fault, _REMEDY)
     try:
@@ -111,7 +113,9 @@ def _record(number: int, piece: Piece, delimiter: str, headings: list[str], *, i
     if len(fields) != len(headings):
         raise RefusedError(f"has {len(fields)} fields, the header has {len(headings)}", _REMEDY)
     values = zip(headings, fields, strict=True)
-    return record_of(values, number=number, place=f"line {piece.line}", raw=piece.raw, is_named=is_named)
+    return record_of(
+        values, number=number, place=f"line {piece.line}", raw=piece.raw, is_named=is_named, ignored=ignored
+    )
 
 
 def _fields(raw: bytes, delimiter: str, count: int) -> list[str]:

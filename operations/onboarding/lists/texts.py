@@ -26,14 +26,15 @@ _LENGTH = rb"(?:\x82..|\x81.|[\0-\x7f])"
 _REQUEST_DER = re.compile(rb"\x30%b\x30%b\x02\x01[\0-\x0f]\x30" % (_LENGTH, _LENGTH), re.DOTALL)
 
 
-def read_jsonl(path: Path) -> Iterator[Record | Fault]:
+def read_jsonl(path: Path, ignored: frozenset[str] = frozenset()) -> Iterator[Record | Fault]:
     """One object a line: name or serial, device type, certificate or CSR, under whatever keys they stand."""
     for number, piece in enumerate(read_lines(path), start=1):
         place = f"line {piece.line}"
         try:
             if piece.fault:
                 raise RefusedError(piece.fault, _JSON_REMEDY)
-            yield record_of_object(parse_object(piece.raw, _JSON_REMEDY), number=number, place=place, raw=piece.raw)
+            found = parse_object(piece.raw, _JSON_REMEDY)
+            yield record_of_object(found, number=number, place=place, raw=piece.raw, ignored=ignored)
         except RefusedError as refused:
             yield Fault(number=number, place=place, reason=refused.reason, remedy=refused.remedy, raw=piece.raw)
 

@@ -421,3 +421,17 @@ def test_a_column_that_says_another_plant(heading: str, value: str, is_refused: 
     given = row(1, unknown=((heading, value),))
     assert is_refused == bool(refusals_with(MIXED[:2], given))
     assert {} == refusals_with(MIXED[:2], given, ignored=[heading])
+
+
+def test_a_name_that_is_another_things_serial_is_told_what_parts_them() -> None:
+    """The name alone is what was given: with its serial it is one thing's."""
+    things = [thing(1, serial="A-1"), thing(2, serial="sg-01-press-0001")]
+    given = row(1, name="sg-01-press-0001", must_match=True)
+    matching = Matching(suffix="dev")
+    matching.add_things(things, is_taken=lambda _: False)
+    matching.add_rows([given], held=lambda _: None)
+    (fault,) = matching.faults()
+    assert "one has it as its name, one as its serial" in fault.reason and "both name and serial" in fault.remedy
+    matching.close()
+    assert {1: "0001"} == matched_with(things, replace(given, serial="A-1"))
+    assert {1: "0002"} == matched_with(things, row(1, name="sg-01-press-0002", serial=given.name, must_match=True))

@@ -8,6 +8,7 @@ import os
 import random
 import uuid
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from generator.diagnostics import RequestError
 from operations.onboarding.lists.formats import open_source
+from operations.onboarding.lists.headings import normalised
 from operations.onboarding.lists.reading import read_rows
 from operations.onboarding.lists.spelling import canonical, is_same
 from operations.onboarding.matching import Matching
 from operations.onboarding.planned import PlannedThing
-from tests.operations.onboarding.builders import DAY, NOW, der, make_certificate, new_key, write
+from tests.operations.onboarding.builders import DAY, NOW, der, make_certificate, new_key, pem, write
 
 DEVICES = 1_000
 SEEDS = range(int(os.environ.get("FLEET_PAIRINGS", "1")))
@@ -244,6 +246,19 @@ def signer_key() -> ec.EllipticCurvePrivateKey:
         ("12:3", "123", False),
         ("SN-1001", "SN-1O01", False),
         ("AABBCCDDEEFF", "AABBCCDDEEFE", False),
+        ("00:00:00:00:00:70", "70", False),
+        ("00:00:12:34:56:78", "0012345678", False),
+        ("00:00:12:34:56:78", "000012345678", True),
+        ("00-00-12-34-56-78", "0000.1234.5678", True),
+        ("0x000012345678", "12345678", False),
+        ("0x0070", "70", False),
+        ("0x0070", "112", False),
+        ("0x00AB", "00ab", True),
+        ("000123456789012", "123456789012", False),
+        ("000123456789012", "'000123456789012", True),
+        ("000000000070", "70", True),
+        ("12345678901.0", "12345678901", True),
+        ("00-12", "12", False),
     ],
 )
 def test_spellings(one: str, other: str, same: bool) -> None:
@@ -296,3 +311,78 @@ def test_a_bad_row_gives_its_thing_to_no_other(tmp_path: Path, lines: Callable[[
     assert ({}, 2) == matched(path, counted())
     found, refused = matched(path, counted(), by_order=True)
     assert (["sg-01-press-0002-dev"], 1) == (list(found), refused)
+
+
+@pytest.mark.parametrize(
+    ("heading", "value", "serial", "same"),
+    [
+        ("MAC", "000000000070", "70", False),
+        ("MAC", "000000000070", "0000.0000.0070", True),
+        ("MAC", "70", "00:00:00:00:00:70", False),
+        ("MAC", "000120003", "120003", True),
+        ("MAC address", "00:00:12:34:56:78", "0012345678", False),
+        ("IMEI", "123456789012", "000123456789012", False),
+        ("IMEI", "000123456789012", "123456789012", False),
+        ("Device ID", "0x0070", "70", False),
+        ("serial", "70", "0070", True),
+    ],
+)
+def test_a_number_is_of_the_kind_that_its_heading_says(
+    tmp_path: Path, heading: str, value: str, serial: str, same: bool
+) -> None:
+    """Leading zeros mean nothing in a number; they belong to a MAC and to an IMEI, and to what has their length."""
+    path = write(tmp_path / "list.csv", f"{heading},certificate\n{value},{base64_of('chip')}\n")
+    try:
+        found, _ = matched(path, planned([serial]))
+    except RequestError:
+        found = {}
+    assert same == bool(found)
+
+
+@pytest.mark.parametrize("ignored", ["Serial Number", "serial_number", "SERIAL-NUMBER"])
+@pytest.mark.parametrize("form", ["csv", "jsonl", "json"])
+def test_a_known_column_that_is_ignored_says_nothing(tmp_path: Path, form: str, ignored: str) -> None:
+    """In any spelling of its heading: the maker's serial is not looked for among the things."""
+    rows = [{"Serial Number": f"X{n}", "certificate": base64_of(f"chip {n}")} for n in (1, 2)]
+    text = {
+        "csv": "Serial Number,certificate\n" + "".join(",".join(row.values()) + "\n" for row in rows),
+        "jsonl": "".join(json.dumps({"device": row}) + "\n" for row in rows),
+        "json": json.dumps(rows),
+    }[form]
+    path = write(tmp_path / "list", text)
+    assert ({}, 2) == matched(path, counted())
+    source = replace(open_source(path, format_name="auto"), ignored=frozenset({normalised(ignored)}))
+    matching = Matching(suffix="dev")
+    matching.add_things(counted(), is_taken=lambda _: False)
+    matching.add_rows(read_rows(source, now=NOW), held=lambda _: None)
+    assert {"order": 2} == matching.ways()
+    matching.close()
+
+
+@pytest.mark.parametrize("broken", ['"x"', "[1]", "[[1], {}]", '"a, {b}"', "7", "null"])
+def test_a_json_element_that_is_no_object_loses_none_after_it(tmp_path: Path, broken: str) -> None:
+    """On one line or several, first, in the middle and last."""
+    first, second = ({"name": f"sg-01-press-000{n}", "cert": base64_of(f"chip {n}")} for n in (1, 2))
+    for mark in (",", ", ", ",\n"):
+        parts = [broken, json.dumps(first), broken, json.dumps(second), broken]
+        path = write(tmp_path / "list", f"[{mark.join(parts)}]")
+        found, refused = matched(path, counted())
+        assert (["sg-01-press-0001-dev", "sg-01-press-0002-dev"], 3) == (sorted(found), refused), mark
+
+
+@pytest.mark.parametrize("form", ["der", "pem", "base64 of pem"])
+@pytest.mark.parametrize("heading", ["certs", "x5c", "certificate chain"])
+def test_certificates_in_an_array_are_a_chain_or_refused(tmp_path: Path, form: str, heading: str) -> None:
+    """None of several is dropped: each has to have issued the one before it."""
+    key = new_key()
+    authority = make_certificate("maker", key=key, signer=key, is_authority=True)
+    device = make_certificate("chip", signer=key)
+    spell: Callable[[Any], str] = {
+        "der": lambda each: base64.b64encode(der(each)).decode(),
+        "pem": pem,
+        "base64 of pem": lambda each: base64.b64encode(pem(each).encode()).decode(),
+    }[form]
+    for chain, pairs in (([device, authority], 1), ([device, make_certificate("b")], 0), ([device], 1)):
+        row = {"name": "sg-01-press-0001", heading: list(map(spell, chain))}
+        found, refused = matched(write(tmp_path / "list", json.dumps(row) + "\n"), counted())
+        assert (pairs, 1 - pairs) == (len(found), refused)
