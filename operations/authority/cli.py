@@ -19,9 +19,12 @@ from operations.authority.ledger import Ledger, opened_ledger
 from operations.authority.root import (
     CURVES,
     MOST_YEARS,
+    SHORTEST,
     Authority,
     Places,
     Policy,
+    check_new,
+    check_store,
     make_authority,
     open_authority,
     read_certificate,
@@ -59,10 +62,20 @@ class _Site:
 
 @contextmanager
 def _opened() -> Iterator[_Site]:
+    """Where there is an authority. A command that is refused here founds neither key store nor ledger."""
     project = load_project(find_project(Path.cwd()))
+    places, now = _places(project), _now()
+    read_certificate(places)
     store = open_store(project)
+    open_authority(store, places, now=now)
+    with _opened_site(project, store, now) as site:
+        yield site
+
+
+@contextmanager
+def _opened_site(project: Project, store: KeyStore, now: datetime.datetime) -> Iterator[_Site]:
     with opened_ledger(keys_folder(project), is_writing=True) as ledger:
-        yield _Site(project=project, places=_places(project), store=store, ledger=ledger, now=_now())
+        yield _Site(project=project, places=_places(project), store=store, ledger=ledger, now=now)
 
 
 def _places(project: Project) -> Places:
@@ -86,16 +99,15 @@ def ca() -> None:
 @click.option("--max-days", type=int, default=1825, show_default=True, help="How long they may be asked to hold.")
 def init(name: str | None, curve: str, years: int, days: int, max_days: int) -> None:
     """Make the authority: its key sealed outside the repository, its certificate inside."""
-    with _opened() as site:
-        fleet = site.project.fleet
+    project = load_project(find_project(Path.cwd()))
+    called = name or f"{project.fleet.application} {project.environment_suffix} devices"
+    policy = Policy(days=days, max_days=max_days)
+    check_new(_places(project), name=called, years=years, policy=policy)
+    store = open_store(project, founds=True, shortest=SHORTEST)
+    check_store(store)
+    with _opened_site(project, store, _now()) as site:
         authority = make_authority(
-            site.store,
-            site.places,
-            name=name or f"{fleet.application} {site.project.environment_suffix} devices",
-            curve=curve,
-            years=years,
-            policy=Policy(days=days, max_days=max_days),
-            now=site.now,
+            site.store, site.places, name=called, curve=curve, years=years, policy=policy, now=site.now
         )
         lists.publish(authority, site.ledger, site.places, now=site.now)
         until = authority.certificate.not_valid_after_utc

@@ -84,22 +84,8 @@ def make_authority(
 
     A run that was killed between the two is finished by the next, with the key that it left.
     """
-    if places.certificate.exists():
-        raise RequestError(
-            f"there is an authority already: {places.certificate}", hint="`fleet ca show` tells what it is"
-        )
-    if not name.isprintable() or not 1 <= len(name) <= NAME_LENGTH:
-        raise RequestError(f"the name {name!r} is no common name", hint=f"give 1 to {NAME_LENGTH} letters: --name TEXT")
-    if store.passphrase_length < SHORTEST:
-        raise RequestError(
-            f"the key store's passphrase has fewer than {SHORTEST} characters, too few for an authority's key",
-            hint="found a store with a longer one: another FLEET_KEYS_DIR, and `fleet keys create` there",
-        )
-    if not 1 <= policy.days <= policy.max_days <= years * 365:
-        raise RequestError(
-            f"certificates of {policy.days} days, {policy.max_days} at most, do not fit into {years} years",
-            hint="--days is at most --max-days, and that at most --years",
-        )
+    check_new(places, name=name, years=years, policy=policy)
+    check_store(store)
     store.add(_STORE, [(_KEY, ec.generate_private_key(CURVES[curve]))])
     key = _key_of(store)
     if key is None:
@@ -109,6 +95,30 @@ def make_authority(
     write_whole(places.policy, json.dumps(asdict(policy), indent=2) + "\n")
     write_whole(places.certificate, certificate.public_bytes(serialization.Encoding.PEM).decode())
     return Authority(key=key, certificate=certificate, policy=policy)
+
+
+def check_new(places: Places, *, name: str, years: int, policy: Policy) -> None:
+    """Raises RequestError where there is an authority already, or where none can be made so."""
+    if places.certificate.exists():
+        raise RequestError(
+            f"there is an authority already: {places.certificate}", hint="`fleet ca show` tells what it is"
+        )
+    if not name.isprintable() or not 1 <= len(name) <= NAME_LENGTH:
+        raise RequestError(f"the name {name!r} is no common name", hint=f"give 1 to {NAME_LENGTH} letters: --name TEXT")
+    if not 1 <= policy.days <= policy.max_days <= years * 365:
+        raise RequestError(
+            f"certificates of {policy.days} days, {policy.max_days} at most, do not fit into {years} years",
+            hint="--days is at most --max-days, and that at most --years",
+        )
+
+
+def check_store(store: KeyStore) -> None:
+    """Raises RequestError for a key store that is sealed too weakly for an authority's key."""
+    if store.passphrase_length < SHORTEST:
+        raise RequestError(
+            f"the key store's passphrase has fewer than {SHORTEST} characters, too few for an authority's key",
+            hint="found a store with a longer one: another FLEET_KEYS_DIR, and `fleet keys create` there",
+        )
 
 
 def open_authority(store: KeyStore, places: Places, *, now: datetime.datetime) -> Authority:

@@ -173,7 +173,7 @@ def rotate(site: _Site, things: tuple[str, ...], reason: str, csr: Path | None, 
     if csr is not None and (finish or len(things) != 1):
         raise RequestError("--csr is of one device", hint="rotate them one by one")
     chosen = site.all_found(things, check_finish if finish else check_rotation)
-    store = None if csr is not None or finish else open_store(site.project)
+    store = None if csr is not None or finish else _store(site.project)
     for work, found in chosen:
         if finish:
             done = finish_rotation(work, found, reason=reason)

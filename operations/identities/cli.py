@@ -13,7 +13,6 @@ from generator.diagnostics import OutcomeError, RequestError
 from generator.project import find_project
 from lib.specs import FacilitySpec, suffixed
 from operations.identities.create import Created, create_missing, renew
-from operations.identities.keystore import KeyStore
 from operations.identities.places import identities_folder, keys_folder, ledgers_of, open_store
 from operations.identities.requests import csr_path
 from operations.progress import Progress
@@ -47,10 +46,14 @@ def create(facility_ids: tuple[str, ...], every: bool, renewed: tuple[str, ...],
     chosen = project.facilities if every else tuple(project.facility(each) for each in facility_ids)
     if renewed and len(chosen) != 1:
         raise click.UsageError("--renew is of one facility's things: say which, --facility ID")
-    store, folder = open_store(project), identities_folder(project)
-    spent = _spent(project)
+    if not any(next(project.things(facility), None) for facility in chosen):
+        raise OutcomeError("the chosen facilities have no things", hint="see `things:` in fleet.yaml")
+    names = _planned_names(project, chosen[0], renewed) if renewed else []
+    spent, folder = _spent(project), identities_folder(project)
+    store = open_store(project, founds=True)
     if renewed:
-        _renew(project, chosen[0], renewed, store=store, spent=spent)
+        path = csr_path(folder, project.environment_suffix, chosen[0].id)
+        renew(path, chosen[0].id, names, store=store, spent=spent)
     with Progress("keys and CSRs") as progress:
         results = [
             create_missing(project, facility, store=store, folder=folder, on_progress=progress.advance, spent=spent)
@@ -61,8 +64,6 @@ def create(facility_ids: tuple[str, ...], every: bool, renewed: tuple[str, ...],
     else:
         _tell(project, results, folder)
     _refuse_spent(results)
-    if not any(result.things for result in results):
-        raise OutcomeError("the chosen facilities have no things", hint="see `things:` in fleet.yaml")
 
 
 def _refuse_spent(results: list[Created]) -> None:
@@ -86,15 +87,14 @@ def _spent(project: Project) -> frozenset[bytes]:
         known.close()
 
 
-def _renew(
-    project: Project, facility: FacilitySpec, renewed: tuple[str, ...], *, store: KeyStore, spent: frozenset[bytes]
-) -> None:
+def _planned_names(project: Project, facility: FacilitySpec, renewed: tuple[str, ...]) -> list[str]:
+    """The full names of the facility's things. Raises RequestError for one that it does not plan."""
     suffix = project.environment_suffix
     names = [each if each.endswith(f"-{suffix}") else suffixed(each, suffix) for each in renewed]
     planned = {thing.name for thing in project.things(facility)}
     if unknown := sorted(set(names) - planned):
         raise RequestError(f"{facility.id} plans no thing {unknown[0]}", hint="see lib/facilities")
-    renew(csr_path(identities_folder(project), suffix, facility.id), facility.id, names, store=store, spent=spent)
+    return names
 
 
 def _tell(project: Project, results: list[Created], folder: Path) -> None:

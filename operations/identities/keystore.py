@@ -50,13 +50,19 @@ def key_bytes(key: ec.EllipticCurvePrivateKey) -> bytes:
 class KeyStore:
     """The keys of one environment's things in `folder`, opened with the passphrase that sealed them."""
 
-    def __init__(self, folder: Path, passphrase: str) -> None:
+    def __init__(self, folder: Path, passphrase: str, *, shortest: int | None = None) -> None:
         """Open the store, or found it. Raises EnvironmentFault for a wrong passphrase, a damaged store, or one that
-        others get at, and for a new one's passphrase that is too short."""
+        others get at, and for a new one's passphrase of fewer than `shortest` characters (8): then nothing is."""
         if not passphrase:
             raise EnvironmentFault("the key store needs a passphrase", hint="set FLEET_KEYS_PASSPHRASE")
         self._folder = folder
         self.passphrase_length = len(passphrase)
+        shortest = shortest or SHORTEST
+        if len(passphrase) < shortest and not os.path.lexists(folder / HEADER):
+            raise EnvironmentFault(
+                f"the key store's passphrase has fewer than {shortest} characters",
+                hint="choose a longer one: whoever copies the store can try all the short ones",
+            )
         make_private_folder(folder)
         with _locked(folder):
             written = read_private(folder / HEADER)
@@ -74,11 +80,6 @@ class KeyStore:
                 ) from None
 
     def _found(self, passphrase: str) -> None:
-        if len(passphrase) < SHORTEST:
-            raise EnvironmentFault(
-                f"the key store's passphrase has fewer than {SHORTEST} characters",
-                hint="choose a longer one: whoever copies the store can try all the short ones",
-            )
         salt = os.urandom(16)
         self._cipher = AESGCM(_stretch(passphrase, salt, _SCRYPT))
         founded: dict[str, object] = {

@@ -123,7 +123,7 @@ def _commands(project: Path) -> list[tuple[str, int, str]]:
     """Every way into the record, run there: the command, its exit code and what it told."""
     fleet = str(Path(sys.executable).with_name("fleet"))
     told = []
-    environment = {**os.environ, "FLEET_KEYS_DIR": str(project / "keys"), "FLEET_KEYS_PASSPHRASE": "a long passphrase"}
+    environment = {**os.environ, "FLEET_KEYS_DIR": f"{project}-keys", "FLEET_KEYS_PASSPHRASE": "a long passphrase"}
     for command in (
         [sys.executable, "-m", "lib.app"],
         [fleet, "isolation"],

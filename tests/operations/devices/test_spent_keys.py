@@ -452,6 +452,49 @@ def test_a_retirement_tells_of_its_own_device(plant: Plant, tmp_path: Path) -> N
         assert f"{name} is planned and not registered: there is no device to retire" in told
 
 
+def test_a_refused_command_founds_nothing(plant: Plant, tmp_path: Path) -> None:
+    """Neither key store nor ledger; the passphrase that is meant founds them afterwards."""
+    hasty = replace(plant, other={"FLEET_KEYS_PASSPHRASE": "mistyped words"})
+    request = tmp_path / "x.csr"
+    request.write_text(pem(make_request(FIRST)))
+    for command, code in (
+        (("ca", "sign", "--facility", PLANT), 2),
+        (("ca", "sign", "--facility", PLANT, "--csr", str(request)), 2),
+        (("ca", "revoke", FIRST, "--reason", "superseded"), 2),
+        (("ca", "crl"), 2),
+        (("ca", "show"), 2),
+        (("ca", "init", "--days", "10", "--max-days", "5"), 2),
+        (("keys", "create", "--facility", "x"), 2),
+        (("keys", "create", "--facility", PLANT, "--renew", "x"), 2),
+        (("bundle", "--facility", PLANT, "--aws", "--with-keys"), 7),
+        (("device", "rotate", FIRST, "--reason", "x", "--aws"), 2),
+    ):
+        hasty.fleet(*command, exit_code=code)
+        assert not plant.keys.exists(), command
+    short = replace(plant, other={"FLEET_KEYS_PASSPHRASE": "8 or 9 !"})
+    assert "fewer than 10 characters" in short.fleet("ca", "init", exit_code=7)
+    assert not plant.keys.exists()
+    plant.fleet("ca", "init")
+    elsewhere = replace(plant, keys=tmp_path / "others")
+    assert "there is no key store in" in elsewhere.fleet("ca", "sign", "--facility", PLANT, exit_code=7)
+    assert not elsewhere.keys.exists()
+
+
+@pytest.mark.parametrize("place", ["plant/keys", "plant", "keys"])
+def test_no_key_store_lies_in_the_repository(plant: Plant, place: str) -> None:
+    """Neither in the project nor elsewhere in its working copy, also by a relative path or a link."""
+    project = plant.site.project
+    (project.parent / ".git").mkdir()
+    (project / "link").symlink_to(project.parent)
+    for keys in (str(project.parent / place), f"./../{place}", f"link/{place}"):
+        inside = replace(plant, other={"FLEET_KEYS_DIR": keys})
+        for command in (("keys", "create", "--facility", PLANT), ("ca", "init")):
+            told = inside.fleet(*command, exit_code=7)
+            assert f"inside the repository {project.parent}: keys never go there" in told
+            assert "point FLEET_KEYS_DIR at a folder outside" in told
+    assert not list(project.parent.rglob("store.json"))
+
+
 def test_a_crl_of_the_makers_authority_is_obeyed(plant: Plant, tmp_path: Path) -> None:
     """Given with --crl; one that is signed by somebody else is refused, with the whole list."""
     key = new_key()
