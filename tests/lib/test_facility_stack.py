@@ -66,7 +66,7 @@ def test_the_rule_runs_the_generated_statement_for_this_environment(stacks: Any,
     rule = stacks.facility(plant.id).one("aws_iot_topic_rule", plant.topic_rule)
     generated = " ".join((_folder(plant) / plant.topic_rule_file).read_text().split())
     assert rule["sql"] == f"{generated} WHERE regexp_matches(clientid(), '-tst$')"
-    assert f"FROM '{plant.topic}'" in rule["sql"]
+    assert f"FROM 'dt/mfg/{plant.id}/+/+/telemetry'" in rule["sql"]
     assert (rule["name"], rule["sql_version"], rule["enabled"]) == (f"{plant.topic_rule}_tst", "2016-03-23", True)
 
 
