@@ -77,6 +77,16 @@ def find_thing(project: Project, journal: Journal, name: str) -> Registered:
                 return Registered(
                     thing=thing, facility=facility, is_in_journal=False, certificate_id=None, certificate_arn=None
                 )
+    retired = journal.read("SELECT line, facility FROM devices WHERE thing = ?", full)
+    if retired:  # the plan has it no more, and its history is kept
+        line, facility_id = retired[0]
+        return Registered(
+            thing=msgspec.json.decode(line, type=PlannedThing),
+            facility=project.facility(facility_id),
+            is_in_journal=False,
+            certificate_id=None,
+            certificate_arn=None,
+        )
     raise RequestError(f"there is no thing {name!r}", hint="`fleet explain NAME` tells what a name is")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -87,7 +87,7 @@ def create_missing(
             _refuse_swapped(project, path, names)
         wanted = [name for name in names if name not in requests]
         held = writer.places
-        found = _spent_requests(path, spent)
+        found = _spent_requests(path, spent, planned=set(names))
         if wanted:
             items = ((name, writer.line(name) if name in held else None) for name in wanted)
             work = partial(_make, store, facility.id, spent)
@@ -158,8 +158,8 @@ def renew(path: Path, facility: str, names: Sequence[str], *, store: KeyStore, s
     write_requests(path, requests)
 
 
-def _spent_requests(path: Path, spent: frozenset[bytes]) -> list[str]:
-    """The things whose CSRs bear spent keys; looked for only where there are spent keys."""
+def _spent_requests(path: Path, spent: frozenset[bytes], *, planned: Set[str]) -> list[str]:
+    """The planned things whose CSRs bear spent keys; looked for only where there are spent keys."""
     if not spent:
         return []
     found = []
@@ -168,7 +168,7 @@ def _spent_requests(path: Path, spent: frozenset[bytes]) -> list[str]:
             key = x509.load_pem_x509_csr(request.encode()).public_key()
         except (ValueError, UnsupportedAlgorithm):
             continue  # whoever uses the CSR says what is wrong with it
-        if _digest(key) in spent:
+        if name in planned and _digest(key) in spent:
             found.append(name)
     return found
 

@@ -123,6 +123,18 @@ def test_a_stolen_device_does_not_come_back(plant: Plant, tmp_path: Path) -> Non
     assert "1 onboarded" in plant.onboard(csv(tmp_path / "new.csv", (FIRST, make_certificate())))
 
 
+def test_a_retired_device_that_is_planned_no_more_still_has_its_history(plant: Plant, tmp_path: Path) -> None:
+    """Its history is the proof of what became of it; nothing else can be done with it."""
+    plant.onboard(csv(tmp_path / "list.csv", (FIRST, make_certificate())))
+    plant.device("retire", FIRST, "--reason", "worn out")
+    gone = thing_name(9999)
+    with sqlite3.connect(plant.journal) as journal:
+        journal.execute("UPDATE history SET thing = ?", (gone,))
+        journal.execute("UPDATE devices SET thing = ?, line = CAST(replace(line, ?, ?) AS BLOB)", (gone, FIRST, gone))
+    assert "worn out" in plant.device("show", gone)
+    plant.device("retire", gone, "--reason", "again", exit_code=2)
+
+
 def test_the_own_csr_of_a_stolen_device_gets_no_fresh_certificate(plant: Plant) -> None:
     """A certificate that AWS IoT would make of it is refused too; other things of the plant are onboarded."""
     make_csrs(plant.site.project)
