@@ -154,7 +154,7 @@ def test_what_nobody_may_write_or_read_is_told_with_its_path(shared: Path, monke
         "page": ("backtest", history, "--out", shared / "pages" / "x.html"),
         "init": ("init", shared / "new", "--yes"),
     }
-    for name in ("FLEET_KEYS_DIR", "FLEET_IDENTITIES"):
+    for name in ("FLEET_KEYS_DIR", "FLEET_IDENTITIES", "FLEET_JOURNAL_DIR"):
         monkeypatch.setenv(name, str(shared / name.lower()))
     # Once as root, elsewhere: what a command imports late lies where nobody may not read.
     with tempfile.TemporaryDirectory() as elsewhere, pytest.MonkeyPatch.context() as patch:
