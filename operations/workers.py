@@ -97,8 +97,13 @@ def _started(work: Callable[[Batch], Result], before: list[_Worker[Batch, Result
     context = multiprocessing.get_context("fork")  # what `work` holds (keys, ciphers) goes over without a copy
     here, there = context.Pipe()
     strangers = [*(worker.pipe for worker in before), here]
-    process = context.Process(target=_serve, args=(work, there, strangers), daemon=True)
-    process.start()
+    # A handler of this process's that raises must not run in the child before it serves: it would go on as its parent.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        process = context.Process(target=_serve, args=(work, there, strangers, mask), daemon=True)
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     there.close()
     try:
         yield _Worker(here)
@@ -108,9 +113,13 @@ def _started(work: Callable[[Batch], Result], before: list[_Worker[Batch, Result
         process.join()
 
 
-def _serve(work: Callable[[Batch], Result], pipe: Connection, strangers: list[Connection]) -> None:
+def _serve(
+    work: Callable[[Batch], Result], pipe: Connection, strangers: list[Connection], mask: set[signal.Signals]
+) -> None:
     """The life of the other process, until the pipe is closed: by its user, or because that one is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is its user's to deal with
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     for stranger in strangers:
         stranger.close()  # else the pipes would stay open for as long as any worker lives
     try:

@@ -54,14 +54,14 @@ def test_a_suffix_that_is_none_is_refused_before_anything(
     project: Path, monkeypatch: Any, tmp_path: Path, command: tuple[str, ...]
 ) -> None:
     """Exit 7, one sentence on one line, and no file anywhere: it is part of paths of keys, CSRs and journals."""
-    before = sorted(tmp_path.parent.rglob("*"))
+    before = sorted(tmp_path.rglob("*"))
     for suffix in NO_SUFFIXES if command == COMMANDS[0] else NO_SUFFIXES[:1]:
         monkeypatch.setenv("ENVIRONMENT_SUFFIX", suffix)
         result = CliRunner(catch_exceptions=False).invoke(main, command)
         assert (7, "") == (result.exit_code, result.stdout), result.stderr
         assert result.stderr.startswith("error: ENVIRONMENT_SUFFIX is ")
         assert 2 == len(result.stderr.splitlines())
-    assert before == sorted(tmp_path.parent.rglob("*"))
+    assert before == sorted(tmp_path.rglob("*"))
 
 
 @pytest.mark.parametrize("account", ["../x", "12345678901", "1234567890123", "١٢٣٤٥٦٧٨٩٠١٢", "12345678901a", " "])
