@@ -121,7 +121,7 @@ def test_staged_devices_are_inactive_until_activated(place: Site) -> None:
     assert {"INACTIVE"} == {each["status"] for each in place.service.state()["certificates"].values()}
     assert {"activated": 6} == place.onboarded("--activate")
     assert {"ACTIVE"} == {each["status"] for each in place.service.state()["certificates"].values()}
-    assert {"activated": 0} == place.onboarded("--activate")
+    assert {"activated": 0} == place.onboarded("--activate", exit_code=1)
 
 
 def test_failed_rows_are_a_list_that_can_be_run_again(place: Site, tmp_path: Path) -> None:
