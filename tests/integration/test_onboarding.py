@@ -199,6 +199,10 @@ def test_a_staged_device_connects_once_it_is_active(added: Plant, tmp_path: Path
         own, other = (f"cmd/{APPLICATION}/{FACILITY}/press-monitor/{it}/response" for it in (name, thing_name(1)))
         assert active.publishes(own)  # no topic rule hears it: what the plant counts later is its own
         assert not active.publishes(other)
+    stacks = deployment.applied_stacks(added.local)
+    refused = added.fleet("local", "destroy", exit_code=1)
+    assert "onboarded devices are registered" in refused.stderr and "fleet device retire" in refused.stderr
+    assert deployment.applied_stacks(added.local) == stacks
 
 
 def test_a_thing_of_somebody_else_is_left_alone(added: Plant, tmp_path: Path) -> None:
@@ -213,13 +217,3 @@ def test_a_thing_of_somebody_else_is_left_alone(added: Plant, tmp_path: Path) ->
         iot.delete_thing(thingName=name)
     with pytest.raises(ClientError):
         iot.describe_thing(thingName=name)
-
-
-def test_nothing_is_destroyed_under_onboarded_devices(added: Plant, tmp_path: Path) -> None:
-    """Their certificates hold the plant's policies, which AWS then deletes never: the command says what comes first."""
-    (tmp_path / f"{thing_name(610)}.csr").write_text(pem(make_request(thing_name(610))))
-    assert 1 == onboard(added, "--from", str(tmp_path))["onboarded"]
-    stacks = deployment.applied_stacks(added.local)
-    refused = added.fleet("local", "destroy", exit_code=1)
-    assert "onboarded devices are registered" in refused.stderr and "fleet device retire" in refused.stderr
-    assert deployment.applied_stacks(added.local) == stacks
