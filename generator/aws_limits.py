@@ -1,4 +1,4 @@
-"""What AWS takes in the texts that the manifest decides, as its service models say it.
+"""Limits of AWS on the texts that the manifest decides: pattern and length of each, from its service models.
 
 `python -m operations.compliance.aws_table` makes `aws_limits.json` from botocore's models; a test fails where it is
 stale. The generator itself knows no AWS.

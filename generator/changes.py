@@ -25,7 +25,7 @@ CHECKED_OUT = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Differences:
-    """What `--check` found; facilities by id, files by path.
+    """The findings of `--check`; facilities by id, files by path.
 
     `reencoded` files differ in line ends alone, `unknown` ones are in no index.
     """

@@ -65,7 +65,7 @@ def visible(text: str) -> str:
 
 
 def is_hidden(character: str) -> bool:
-    """Whether people cannot see the character, or it changes how others are shown."""
+    """Return whether the character is invisible, or changes how others are shown."""
     category = unicodedata.category(character)
     return category in ("Cc", "Cf", "Zl", "Zp", "Cs", "Co", "Cn") or _INVISIBLE.match(character) is not None
 

@@ -1,4 +1,4 @@
-"""Says what a disk or a file refused, where, and what to do: for the one place that catches it, the command line."""
+"""Turns errors of disks, files and databases into faults with path, cause and remedy; the command line catches them."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def fault_of(
     name: str = "database",
     restore: str = "restore it from a backup",
 ) -> EnvironmentFault | None:
-    """What to tell people of an error of a disk, file or database; None for one that is something else, such as a bug.
+    """Turn an error of a disk, file or database into a fault with path and remedy; None for any other, such as a bug.
 
     Args:
         error: What the system said.

@@ -84,7 +84,7 @@ def check(
 def compare(
     manifest: FleetManifest, project: Path, *, facilities: tuple[str, ...], identities: Identities | None = None
 ) -> Comparison:
-    """What the manifest changes in the project's tree, and the identities in certificates."""
+    """Compare the manifest with the project's tree, and the identities with their locks."""
     root, selection, own = project / OUTPUT_FOLDER, _select(manifest, facilities), read_templates(project)
     with writer.observed(root):
         found = _compare(manifest, _read_index(root, is_forgiving=False), root, selection, own, is_forgiving=False)

@@ -27,7 +27,7 @@ def find_project(start: Path) -> Path:
 
 
 def leads_out(path: Path, project: Path) -> bool:
-    """Whether `path`, with all links in it resolved, is no place below the project's folder."""
+    """Return whether `path`, with all its links resolved, lies outside the project's folder."""
     return not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(project))
 
 

@@ -72,5 +72,5 @@ FREE_DASHBOARDS, DASHBOARD_USD = 3, 3
 
 
 def dashboards_usd(dashboards: int) -> int:
-    """What the dashboards of an account cost in a month."""
+    """Return the monthly cost of an account's dashboards, in USD."""
     return max(0, dashboards - FREE_DASHBOARDS) * DASHBOARD_USD

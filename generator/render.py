@@ -56,7 +56,7 @@ def render_registry(facilities: Iterable[str]) -> Artefact:
 
 
 def render_attributes() -> Artefact:
-    """What keeps git from changing the files' line ends."""
+    """Return the .gitattributes that keep git from changing the files' line ends."""
     return Artefact(path=naming.ATTRIBUTES_FILE, chunks=lambda: (b"* -text\n",))
 
 

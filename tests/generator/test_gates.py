@@ -103,7 +103,9 @@ def test_rows_pass_as_the_generator_makes_them(count: int, first: int) -> None:
 
 def test_rows_of_the_committed_plants_pass() -> None:
     """In one block, and each alone: several device types, lines and serials."""
-    for plant in PLANT.parent.glob("*/things.jsonl"):
+    plants = sorted(PLANT.parent.glob("*/things.jsonl"))
+    assert plants
+    for plant in plants:
         content = plant.read_bytes()
         lines = content.splitlines(keepends=True)
         gated([content], count=len(lines))
