@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from lib import app, bindings, facility_stack, synthesis  # isort: skip - the bindings come before their submodules
 from cdktf_cdktf_provider_aws.iot_certificate import IotCertificate
 from cdktf_cdktf_provider_aws.iot_policy_attachment import IotPolicyAttachment
 from cdktf_cdktf_provider_aws.iot_thing import IotThing
 from cdktf_cdktf_provider_aws.iot_thing_group_membership import IotThingGroupMembership
 from cdktf_cdktf_provider_aws.iot_thing_principal_attachment import IotThingPrincipalAttachment
+
+from lib import app, bindings
+from lib.stacks import facility as facility_stack
+from lib.synthesis import run as synthesis
 
 CONSTRUCTS = {
     "aws_iot_thing": IotThing,

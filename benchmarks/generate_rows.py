@@ -18,10 +18,10 @@ import yaml
 
 from benchmarks.result import Result, peak_memory_mb
 from benchmarks.rounds import interleaved, timed
-from generator import render, writer
-from generator.document import parse_document
-from generator.plan import FacilityPlan, FleetPlan, ThingGroupPlan, plan_fleet
-from generator.validation import validate
+from generator.manifest.document import parse_document
+from generator.manifest.load import validate
+from generator.output import render, writer
+from generator.plan.build import FacilityPlan, FleetPlan, ThingGroupPlan, plan_fleet
 
 ROOT = Path(__file__).parents[1]
 FACILITIES = 200

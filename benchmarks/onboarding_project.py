@@ -11,8 +11,8 @@ from cryptography.x509 import CertificateSigningRequestBuilder, Name, NameAttrib
 from cryptography.x509.oid import NameOID
 
 from benchmarks.project import ROOT, make_project
-from generator.document import parse_document
-from generator.validation import validate
+from generator.manifest.document import parse_document
+from generator.manifest.load import validate
 
 PLANT = "sg-01"
 OTHER_PLANT = "th-01"

@@ -11,11 +11,11 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from generator import pipeline
-from generator.document import parse_document
-from generator.manifest import FleetManifest
-from generator.validation import validate
+from generator.manifest.document import parse_document
+from generator.manifest.load import validate
+from generator.manifest.models import FleetManifest
 from lib.specs import suffixed
-from operations.identities.requests import line_of, sign_request
+from operations.pki.requests import line_of, sign_request
 
 ROOT = Path(__file__).parents[1]
 PROGRAMS = ("lambda", "requirements", "lib")

@@ -6,20 +6,22 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from generator import changes, impact_report, index, tree, writer
-from generator.artefact import Artefact
-from generator.comparison import Comparison, compare_tree
 from generator.diagnostics import RequestError, WriteError
-from generator.extension import OwnTemplates, read_templates
-from generator.identities import LEAVING, Identities
-from generator.impact import Impact, Kind, worst_first
-from generator.index import Index, Section
-from generator.manifest import FleetManifest
+from generator.diff import report as impact_report
+from generator.diff.identities import LEAVING, Identities
+from generator.diff.impact import Impact, Kind, worst_first
+from generator.diff.tree import Comparison, compare_tree
+from generator.manifest.model_errors import suggestion
+from generator.manifest.models import FleetManifest
 from generator.naming import INDEX_FILE, OUTPUT_FOLDER
-from generator.plan import plan_fleet
-from generator.render import render_attributes, render_facility, render_fleet, render_registry
-from generator.shape import suggestion
-from generator.templating import templates_hash
+from generator.output import index, tree, writer
+from generator.output import staleness as changes
+from generator.output.artefact import Artefact
+from generator.output.extension import OwnTemplates, read_templates
+from generator.output.index import Index, Section
+from generator.output.render import render_attributes, render_facility, render_fleet, render_registry
+from generator.output.templating import templates_hash
+from generator.plan.build import plan_fleet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

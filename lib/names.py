@@ -198,3 +198,8 @@ class PlatformNames:
 def bucket_arn(bucket: str) -> str:
     """Bucket ARNs hold neither region nor account."""
     return f"arn:aws:s3:::{bucket}"
+
+
+def state_file(stack: str) -> str:
+    """Return the name of `stack`'s state file in its own folder, used where no bucket holds the state."""
+    return f"terraform.{stack}.tfstate"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lib.access import OWN, Access
 from lib.bindings import Construct
 from lib.constructs.alarm_topic import AlarmTopic
 from lib.constructs.anomaly_topic import AnomalyTopic
@@ -21,11 +20,12 @@ from lib.constructs.telemetry_archive import TelemetryArchive
 from lib.constructs.telemetry_stream import TelemetryStream
 from lib.constructs.thing_types import ThingTypes
 from lib.constructs.trail_alarms import TrailAlarms
-from lib.fleet_stack import FleetStack
-from lib.packaging import LambdaZip
-from lib.retention import RETENTIONS
+from lib.shared.access import OWN, Access
+from lib.shared.packaging import LambdaZip
+from lib.shared.retention import RETENTIONS
+from lib.shared.text import literal
 from lib.specs import FleetSpec
-from lib.text import literal
+from lib.stacks.base import FleetStack
 
 
 class TapStack(FleetStack):

@@ -17,11 +17,11 @@ from generator.diagnostics import (
     StaleError,
     refusal,
 )
-from generator.project import MANIFEST_NAME
+from generator.manifest.project import MANIFEST_NAME
 from lib.faults import ExpectedError
-from lib.record import RECORD, read_record
-from lib.settings import read_account_id, read_suffix
+from lib.record.read import RECORD, read_record
 from lib.specs import FacilitySpec, FleetSpec, suffixed
+from lib.synthesis.settings import read_account_id, read_suffix
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from generator.cli import main
+from generator.cli.commands import main
 from generator.filesystem import fault_of, write_whole
-from operations.simulator.truth import TruthFile
+from operations.rehearsal.simulator.truth import TruthFile
 
 ROOT = Path(__file__).parents[1]
 NOBODY = 65_534

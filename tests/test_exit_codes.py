@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 from moto import mock_aws
 
-from generator.cli import main
+from generator.cli.commands import main
 from generator.diagnostics import (
     EnvironmentFault,
     FleetError,
@@ -24,10 +24,8 @@ from generator.diagnostics import (
     StaleError,
     WriteError,
 )
-from operations.anomalies import cli as anomalies
-from operations.history import cli as history
-from operations.replay import cli as replay
-from operations.replay.replay import Outcome
+from operations.cli import anomalies, history, replay
+from operations.telemetry.redrive import Outcome
 from tests.test_documents import command_paths
 
 ROOT = Path(__file__).parents[1]

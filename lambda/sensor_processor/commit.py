@@ -6,17 +6,17 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sensor_processor.aggregate import Minute, minute_of
-from sensor_processor.catalogue import Catalogue
-from sensor_processor.chunk import Chunk, Tally
-from sensor_processor.history import HOUR_MS, Level, PeriodKey, hour_of, over
-from sensor_processor.memory import Memory
-from sensor_processor.open_hour import OpenHour
-from sensor_processor.plan import Plan, plan_device
-from sensor_processor.reading import Reading
-from sensor_processor.retention import Retention
-from sensor_processor.retry import Retry, Unavailable
-from sensor_processor.store import Store, Verdict
+from sensor_processor.adapters.retry import Retry, Unavailable
+from sensor_processor.adapters.store import Store, Verdict
+from sensor_processor.ingest.catalogue import Catalogue
+from sensor_processor.ingest.reading import Reading
+from sensor_processor.numbers.minute import Minute, minute_of
+from sensor_processor.numbers.open_hour import OpenHour
+from sensor_processor.numbers.period import HOUR_MS, Level, PeriodKey, hour_of, over
+from sensor_processor.planning.chunk import Chunk, Tally
+from sensor_processor.planning.device_cache import Memory
+from sensor_processor.planning.plan import Plan, plan_device
+from sensor_processor.planning.retention import Retention
 
 
 @dataclass(slots=True, kw_only=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lib import iam
 from lib.bindings import Construct, SnsTopic, SnsTopicPolicy
 from lib.names import PlatformNames
+from lib.shared import iam
 
 
 class AlarmTopic:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from lib import iam
 from lib.bindings import (
     Cloudtrail,
     CloudtrailAdvancedEventSelector,
@@ -12,9 +11,10 @@ from lib.bindings import (
     Construct,
 )
 from lib.names import PlatformNames, bucket_arn
-from lib.private_bucket import PrivateBucket
-from lib.retention import Retention
-from lib.roles import ServiceRole
+from lib.shared import iam
+from lib.shared.private_bucket import PrivateBucket
+from lib.shared.retention import Retention
+from lib.shared.roles import ServiceRole
 
 NONCURRENT_DAYS = 90
 """Of a file's earlier versions, or longer where they are locked."""

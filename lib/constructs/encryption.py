@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lib import iam
 from lib.bindings import Construct, KmsAlias, KmsKey
 from lib.names import PlatformNames
+from lib.shared import iam
 
 ROTATION_PERIOD_DAYS = 365
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lib import iam
-from lib.alarms import Metric, Watch, metric_alarm
 from lib.bindings import (
     CloudwatchLogGroup,
     CloudwatchLogMetricFilter,
@@ -21,8 +19,10 @@ from lib.bindings import (
     IotTopicRuleS3,
 )
 from lib.names import PlatformNames, bucket_arn
-from lib.roles import ServiceRole
-from lib.text import literal
+from lib.shared import iam
+from lib.shared.alarms import Metric, Watch, metric_alarm
+from lib.shared.roles import ServiceRole
+from lib.shared.text import literal
 
 SQL_VERSION = "2016-03-23"
 

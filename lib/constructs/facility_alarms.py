@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lib.alarms import BELOW, BREACHING, Metric, Watch, expression_alarm, metric_alarm
 from lib.bindings import Construct
 from lib.names import PlatformNames
+from lib.shared.alarms import BELOW, BREACHING, Metric, Watch, expression_alarm, metric_alarm
 from lib.specs import FacilitySpec, ThingGroupSpec
 
 FAILURES_OF_A_RULE = 'SELECT SUM(Failure) FROM SCHEMA("AWS/IoT", ActionType, RuleName) WHERE RuleName ='

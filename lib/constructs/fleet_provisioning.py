@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lib import iam
 from lib.bindings import Construct, IotProvisioningTemplate
-from lib.documents import read_document
 from lib.names import PlatformNames, bucket_arn
-from lib.roles import ServiceRole
+from lib.shared import iam
+from lib.shared.documents import read_document
+from lib.shared.roles import ServiceRole
 from lib.specs import FacilitySpec
 
 

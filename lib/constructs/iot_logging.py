@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from lib import iam
 from lib.bindings import CloudwatchLogGroup, Construct, IotLoggingOptions
 from lib.names import PlatformNames
-from lib.roles import ServiceRole
+from lib.shared import iam
+from lib.shared.roles import ServiceRole
 
 
 class IotLogging:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from lib.bindings import CloudwatchDashboard, Construct
-from lib.documents import read_document
 from lib.names import PlatformNames
+from lib.shared.documents import read_document
 from lib.specs import FacilitySpec
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lib.alarms import Metric, Watch, expression_alarm, metric_alarm
 from lib.bindings import Construct
 from lib.names import PlatformNames
+from lib.shared.alarms import Metric, Watch, expression_alarm, metric_alarm
 from lib.specs import PlatformAlarmsSpec
 
 ITERATOR_AGE_PERIODS = 5

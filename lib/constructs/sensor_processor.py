@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from lib import iam
 from lib.bindings import (
     AssetType,
     CloudwatchLogGroup,
@@ -19,8 +18,9 @@ from lib.bindings import (
     TerraformAsset,
 )
 from lib.names import PlatformNames, bucket_arn
-from lib.packaging import LambdaZip
-from lib.roles import ServiceRole
+from lib.shared import iam
+from lib.shared.packaging import LambdaZip
+from lib.shared.roles import ServiceRole
 from lib.specs import HistorySpec
 
 HANDLER = "sensor_processor.handler.handle"

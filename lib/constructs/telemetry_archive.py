@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from lib import iam
 from lib.bindings import (
     Construct,
     S3BucketLifecycleConfigurationRule,
@@ -12,9 +11,10 @@ from lib.bindings import (
     S3BucketLifecycleConfigurationRuleTransition,
 )
 from lib.names import PlatformNames, bucket_arn
-from lib.private_bucket import PrivateBucket
-from lib.retention import Retention
-from lib.roles import ServiceRole
+from lib.shared import iam
+from lib.shared.private_bucket import PrivateBucket
+from lib.shared.retention import Retention
+from lib.shared.roles import ServiceRole
 
 INTELLIGENT_TIERING_AFTER_DAYS = 30
 """Readings are looked at in their first weeks and hardly ever after."""

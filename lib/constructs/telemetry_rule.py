@@ -11,10 +11,10 @@ from lib.bindings import (
     IotTopicRuleErrorActionS3,
     IotTopicRuleKinesis,
 )
-from lib.documents import read_statement
 from lib.names import PlatformNames
+from lib.shared.documents import read_statement
+from lib.shared.text import literal
 from lib.specs import FacilitySpec
-from lib.text import literal
 
 SQL_VERSION = "2016-03-23"
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from lib import iam
 from lib.bindings import Construct, KinesisStream, KinesisStreamStreamModeDetails
 from lib.names import PlatformNames
-from lib.roles import ServiceRole
+from lib.shared import iam
+from lib.shared.roles import ServiceRole
 
 RETENTION_HOURS = 168
 """A week to replay after a fault, FSBP Kinesis.3."""

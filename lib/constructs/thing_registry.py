@@ -11,10 +11,10 @@ from lib.bindings import (
     IotThingGroupProperties,
     IotThingGroupPropertiesAttributePayload,
 )
-from lib.documents import read_document
 from lib.names import PlatformNames
+from lib.shared.documents import read_document
+from lib.shared.text import described
 from lib.specs import FacilitySpec
-from lib.text import described
 
 
 class ThingRegistry:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from lib.bindings import Construct, IotThingType, IotThingTypeProperties
 from lib.names import PlatformNames
+from lib.shared.text import ascii_form
 from lib.specs import DeviceTypeSpec
-from lib.text import ascii_form
 
 
 class ThingTypes:

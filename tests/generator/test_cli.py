@@ -12,7 +12,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from generator import cli, diagnostics
+from generator import diagnostics
+from generator.cli import commands as cli
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 def test_help_imports_no_operation() -> None:
     """`fleet --help` lists every command with its line, and imports none of them, nor the manifest's models."""
     code = (
-        "import sys; from click.testing import CliRunner; from generator.cli import main; "
+        "import sys; from click.testing import CliRunner; from generator.cli.commands import main; "
         "print(CliRunner().invoke(main, ['--help']).stdout); "
         "print([name for name in sys.modules if name.startswith(('operations', 'pydantic', 'boto3'))])"
     )

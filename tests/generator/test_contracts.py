@@ -11,15 +11,20 @@ from typing import Any
 
 import pytest
 
-from generator import aws_limits, capacity, dashboard, index, naming, rules
+from generator import naming
+from generator.aws import limits as aws_limits
 from generator.diagnostics import EnvironmentFault
-from generator.manifest import FleetManifest, keys_at
-from generator.plan import FleetPlan, plan_fleet
-from generator.project import find_project
-from generator.schema import SCHEMA_FILE, schema_text
-from generator.validation import read_manifest
-from lib import limits, record, specs
-from sensor_processor import metrics
+from generator.manifest import capacity, rules
+from generator.manifest.load import read_manifest
+from generator.manifest.models import FleetManifest, keys_at
+from generator.manifest.project import find_project
+from generator.manifest.schema import SCHEMA_FILE, schema_text
+from generator.output import dashboard, index
+from generator.plan.build import FleetPlan, plan_fleet
+from lib import specs
+from lib.record import read as record
+from lib.shared import limits
+from sensor_processor.ingest import metrics
 
 ROOT = Path(__file__).parents[2]
 RECORD = record.read_record(ROOT)
@@ -130,7 +135,7 @@ def test_record_size_is_that_of_a_real_record() -> None:
 
 
 def test_schema_is_fresh() -> None:
-    """`python -m generator.schema` has been run since the models changed."""
+    """`python -m generator.manifest.schema` has been run since the models changed."""
     assert schema_text() == SCHEMA_FILE.read_text()
 
 
@@ -167,7 +172,7 @@ def test_project_is_found_upward(tmp_path: Path) -> None:
 def test_generator_needs_no_other_program() -> None:
     """Generating imports neither AWS's library nor cdktf."""
     code = (
-        "import sys; from click.testing import CliRunner; from generator.cli import main; "
+        "import sys; from click.testing import CliRunner; from generator.cli.commands import main; "
         "assert CliRunner().invoke(main, ['generate', '--check']).exit_code == 0; "
         "print([name for name in ('boto3', 'cdktf', 'lib.app', 'lib.facilities', 'operations') if name in sys.modules])"
     )

@@ -6,12 +6,12 @@ import random
 
 import pytest
 
-from generator import rules_metrics
-from generator.manifest import Metric as ManifestMetric
-from sensor_processor.catalogue import DETECTORS, Metric
+from generator.manifest import rules_metrics
+from generator.manifest.models import Metric as ManifestMetric
 from sensor_processor.detection import DeviceDetectors
-from sensor_processor.items import event_item
-from sensor_processor.notice import OUTBOX, notice_of
+from sensor_processor.ingest.catalogue import DETECTORS, Metric
+from sensor_processor.planning.items import event_item
+from sensor_processor.planning.notice import OUTBOX, notice_of
 
 LONGEST = 64
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from generator.diagnostics import ManifestError
-from generator.document import MAXIMUM_BYTES
-from generator.validation import read_manifest
+from generator.manifest.document import MAXIMUM_BYTES
+from generator.manifest.load import read_manifest
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = (ROOT / "fleet.yaml").read_text("utf-8")

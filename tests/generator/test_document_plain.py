@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from generator.diagnostics import ManifestError
-from generator.document import compose_document, parse_document
-from generator.plain import MAXIMUM_CHARACTERS, read_plain
+from generator.manifest.document import compose_document, parse_document
+from generator.manifest.plain import MAXIMUM_CHARACTERS, read_plain
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = (ROOT / "fleet.yaml").read_text("utf-8")

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from generator import naming
-from generator.alarms import PLATFORM_ALARMS, plan_alarms
-from generator.catalogue import PLATFORM, entries
-from generator.plan import plan_fleet
-from generator.validation import read_manifest
+from generator.manifest.load import read_manifest
+from generator.plan.alarm_names import PLATFORM_ALARMS, plan_alarms
+from generator.plan.build import plan_fleet
+from generator.plan.catalogue import PLATFORM, entries
 from lib import specs
 from lib.names import PlatformNames
 

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from generator import extension, own_rules
 from generator.diagnostics import GateError
-from generator.plan import plan_fleet
-from generator.render import render_facility
+from generator.manifest import own_rules
+from generator.output import extension
+from generator.output.render import render_facility
+from generator.plan.build import plan_fleet
 
 ROOT = Path(__file__).parents[2]
 Install = Callable[[str], Path]

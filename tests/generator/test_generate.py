@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from generator import writer
+from generator.output import writer
 
 ROOT = Path(__file__).parents[2]
 ALLOWED = ("--allow", "breaks-identity", "--allow", "destroys-data")
@@ -333,7 +333,7 @@ def test_any_facility_id_makes_a_registry_that_imports(project: Any, data: Any) 
 def test_committed_tree_is_what_the_committed_manifest_says() -> None:
     """`fleet generate --check` passes in this repository."""
     from generator import pipeline
-    from generator.validation import read_manifest
+    from generator.manifest.load import read_manifest
 
     pipeline.check(read_manifest(ROOT / "fleet.yaml", name="fleet.yaml"), ROOT, facilities=())
 

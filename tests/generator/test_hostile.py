@@ -13,11 +13,11 @@ import pytest
 from markdown_it import MarkdownIt
 
 from generator.diagnostics import Diagnostic, ManifestError
-from generator.document import parse_document
-from generator.manifest import FleetManifest
-from generator.plan import plan_fleet
-from generator.render import render_facility, render_fleet, render_registry
-from generator.validation import validate
+from generator.manifest.document import parse_document
+from generator.manifest.load import validate
+from generator.manifest.models import FleetManifest
+from generator.output.render import render_facility, render_fleet, render_registry
+from generator.plan.build import plan_fleet
 
 HOSTILE = {
     "quotes": "'",

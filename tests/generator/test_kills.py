@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from generator import writer
+from generator.output import writer
 
 ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("FLEET_KILLS", "10"))
 SEED = int(os.environ.get("FLEET_KILLS_SEED", str(random.SystemRandom().randrange(2**32))))
 ALLOWED = ("--allow", "breaks-identity", "--allow", "destroys-data")
 COMMAND = (
-    "import sys; sys.argv[0] = 'fleet'; import generator.pipeline, generator.validation; "
-    "from generator.cli import main; print(flush=True); main()"
+    "import sys; sys.argv[0] = 'fleet'; import generator.pipeline, generator.manifest.load; "
+    "from generator.cli.commands import main; print(flush=True); main()"
 )
 
 

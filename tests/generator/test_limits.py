@@ -7,9 +7,10 @@ import re
 
 import pytest
 
-from generator import gates, naming
-from generator.plan_policy import policy_plan
-from generator.templating import render_template
+from generator import naming
+from generator.output import gates
+from generator.output.templating import render_template
+from generator.plan.policy import policy_plan
 
 LONGEST = "a" * 32
 SUFFIX = "s" * naming.SUFFIX_MAX_LENGTH

@@ -8,9 +8,9 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from generator.cli import main
-from generator.quotas import QUOTAS, dashboards_usd
-from generator.validation import read_with_warnings
+from generator.aws.quotas import QUOTAS, dashboards_usd
+from generator.cli.commands import main
+from generator.manifest.load import read_with_warnings
 
 
 def manifest(folder: Path, *, plants: int) -> Path:

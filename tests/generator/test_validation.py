@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from generator.diagnostics import ManifestError
-from generator.document import compose_document, parse_document
-from generator.plain import read_plain
-from generator.scalars import resolve, trap
-from generator.sources import DataPath
-from generator.validation import read_manifest, validate
+from generator.manifest.document import compose_document, parse_document
+from generator.manifest.load import read_manifest, validate
+from generator.manifest.plain import read_plain
+from generator.manifest.scalars import resolve, trap
+from generator.manifest.sources import DataPath
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = (ROOT / "fleet.yaml").read_text("utf-8")

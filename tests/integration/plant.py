@@ -12,9 +12,9 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from operations.identities.keystore import KeyStore
 from operations.local.aws import LocalAws, load
-from operations.simulator.credentials import Broker
+from operations.pki.keystore import KeyStore
+from operations.rehearsal.simulator.credentials import Broker
 
 ROOT = Path(__file__).parents[2]
 SUFFIX = "it"

@@ -21,11 +21,11 @@ from cryptography.x509.oid import NameOID
 
 from generator import naming
 from lib.specs import fill
-from operations.isolation.cases import attacks_on, hostile_client_ids, intrusions, own_session, wide_attacks
-from operations.isolation.policy import Policy, read_policy
-from operations.isolation.principals import Group, realm_of
-from operations.isolation.session import Act, Permissions, Reading, Session, context_of, permissions
-from operations.simulator.credentials import tls_context
+from operations.assurance.isolation.cases import attacks_on, hostile_client_ids, intrusions, own_session, wide_attacks
+from operations.assurance.isolation.policy import Policy, read_policy
+from operations.assurance.isolation.principals import Group, realm_of
+from operations.assurance.isolation.session import Act, Permissions, Reading, Session, context_of, permissions
+from operations.rehearsal.simulator.credentials import tls_context
 from tests.integration.broker import Asker, Will
 from tests.integration.plant import APPLICATION, SUFFIX, Plant, principal_of
 

@@ -22,10 +22,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from paho.mqtt.enums import CallbackAPIVersion
 
-from operations.anomalies.anomalies import Anomaly, anomalies
-from operations.demo.compare import compare, gather
-from operations.demo.key_material import files_with_private_keys, tracked_files
-from operations.demo.places import Archive, count_registry, lines_below, read_archive, read_readings
 from operations.local import deployment
 from operations.local.aws import LocalAws
 from operations.local.drain import wait_until_drained
@@ -35,8 +31,12 @@ from operations.local.overrides import FIRST_PLAN_DRIFT
 from operations.local.processes import is_running
 from operations.local.roles import RoleSession
 from operations.local.states import applied_stacks, count_resources
-from operations.simulator.credentials import tls_context
-from operations.simulator.truth import read_truth
+from operations.rehearsal.demo.compare import compare, gather
+from operations.rehearsal.demo.key_material import files_with_private_keys, tracked_files
+from operations.rehearsal.demo.places import Archive, count_registry, lines_below, read_archive, read_readings
+from operations.rehearsal.simulator.credentials import tls_context
+from operations.rehearsal.simulator.truth import read_truth
+from operations.telemetry.anomalies import Anomaly, anomalies
 from tests.integration.operators import first_records, lines, readings
 from tests.integration.plant import APPLICATION, SUFFIX, Plant
 

@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from lib import settings
-from lib.record import read_record
+from lib.record.read import read_record
 from lib.specs import FacilityAlarmsSpec, FacilitySpec, FleetSpec, ThingGroupSpec, suffixed
+from lib.synthesis import settings
 
 ACCOUNT_ID = "123456789012"
 SUFFIX = "tst"
@@ -115,7 +115,7 @@ def write_csrs(identities: Path, facility: str, names: list[str]) -> None:
 
 
 def synthesise(chosen: settings.Settings, *, fleet: FleetSpec = FLEET) -> Stacks:
-    from lib import synthesis
+    from lib.synthesis import run as synthesis
 
     result = synthesis.synthesise(chosen, fleet=fleet, facilities=FACILITIES, folder=FOLDER)
     return Stacks(

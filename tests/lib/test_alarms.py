@@ -10,10 +10,10 @@ import pytest
 
 from lib.constructs.platform_alarms import UNKNOWN
 from lib.constructs.trail_alarms import WATCHED
-from lib.record import read_record
-from lib.settings import PROJECT
+from lib.record.read import read_record
 from lib.specs import FacilitySpec
-from sensor_processor import batch, metrics
+from lib.synthesis.settings import PROJECT
+from sensor_processor.ingest import batch, metrics
 
 pytestmark = pytest.mark.cdktf
 RECORD = read_record(PROJECT)

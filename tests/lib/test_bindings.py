@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from lib.settings import PROJECT
+from lib.synthesis.settings import PROJECT
 
 pytestmark = pytest.mark.cdktf
 

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from lib.faults import PrerequisiteError
-from lib.identities import Request, normal_csr, read_csrs, read_requests, refuse_shared_keys
-from operations.identities.requests import sign_request
+from lib.record.identities import Request, normal_csr, read_csrs, read_requests, refuse_shared_keys
+from operations.pki.requests import sign_request
 
 
 def test_csrs_are_read_by_thing(tmp_path: Path, csr: Callable[[str], str]) -> None:

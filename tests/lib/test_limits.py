@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lib.faults import ManifestError, SynthesisError
-from lib.limits import bucket_fault, check_names, check_tags
+from lib.shared.limits import bucket_fault, check_names, check_tags
 
 
 @pytest.mark.parametrize("name", ["abc", "bucket-mfg-raw-archive-dev", "my.states", "a" * 63])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lib.faults import PrerequisiteError, SynthesisError
-from lib.output import add_blocks, check_owner, read_resources, stack_file, staging
+from lib.synthesis.output import add_blocks, check_owner, read_resources, stack_file, staging
 
 
 def _write(outdir: Path, document: dict[str, object]) -> Path:

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from lib import packaging
 from lib.faults import PrerequisiteError
-from lib.settings import PROJECT
+from lib.shared import packaging
 from lib.specs import FleetSpec
+from lib.synthesis.settings import PROJECT
 
 SOURCE = PROJECT / "lambda" / "sensor_processor"
 LOCK = PROJECT / "requirements" / "lambda.txt"

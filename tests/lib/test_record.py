@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from lib.faults import RecordError
-from lib.record import check_record, read_record
-from lib.settings import PROJECT
+from lib.record.read import check_record, read_record
+from lib.synthesis.settings import PROJECT
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lib.retention import BRIEF, RECORDS, RETENTIONS
+from lib.shared.retention import BRIEF, RECORDS, RETENTIONS
 from operations.local.terraform import terraform_for
 
 pytestmark = pytest.mark.cdktf

@@ -41,9 +41,9 @@ def test_the_function_traces_and_keeps_its_failures(stacks) -> None:
 
 def test_the_processor_understands_its_environment(stacks, tmp_path: Path) -> None:
     """Its own settings parse what the stack gives it, with the catalogue of the zip."""
-    from lib.packaging import catalogue
-    from lib.record import read_record
-    from lib.settings import PROJECT
+    from lib.record.read import read_record
+    from lib.shared.packaging import catalogue
+    from lib.synthesis.settings import PROJECT
 
     fleet = read_record(PROJECT).fleet
     (tmp_path / "catalogue.json").write_bytes(catalogue(fleet))

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from lib.access import Access
 from lib.faults import ManifestError, PrerequisiteError
-from lib.settings import PROJECT, read_settings
+from lib.shared.access import Access
 from lib.specs import FleetSpec
+from lib.synthesis.settings import PROJECT, read_settings
 
 PLANTS = ("a-1", "b-1")
 

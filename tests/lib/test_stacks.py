@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from lib.access import Access
 from lib.faults import PrerequisiteError
-from lib.record import read_record
-from lib.settings import PROJECT
+from lib.record.read import read_record
+from lib.shared.access import Access
+from lib.synthesis.settings import PROJECT
 from operations.local.terraform import terraform_for
 
 pytestmark = pytest.mark.cdktf
@@ -242,7 +242,7 @@ def test_reserved_concurrency_comes_from_the_manifest(
     tmp_path: Path, settings_with: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where it is set, the function has it."""
-    from lib import synthesis
+    from lib.synthesis import run as synthesis
 
     chosen = settings_with(outdir=tmp_path / "out", identities=tmp_path, facilities=("sg-01",))
     fleet = dataclasses.replace(FLEET, reserved_concurrency=5)

@@ -16,12 +16,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from benchmarks.project import make_project, synthesis_environment
-from generator.document import parse_document
-from generator.validation import validate
+from generator.manifest.document import parse_document
+from generator.manifest.load import validate
 from lib.faults import SynthesisError
-from lib.output import _expressions, check_expressions
+from lib.shared.text import ascii_form, described, literal
 from lib.specs import ContactSpec, FacilitySpec, LineSpec
-from lib.text import ascii_form, described, literal
+from lib.synthesis.output import _expressions, check_expressions
 from operations.local.terraform import find_terraform
 
 FORMS = (

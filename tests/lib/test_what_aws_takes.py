@@ -12,15 +12,16 @@ from typing import Any
 
 import pytest
 
-from lib import facilities, settings
+from lib import facilities
 from lib.facilities.fleet import FLEET
-from operations.compliance.api.holding import figures, hold
-from operations.compliance.checks import CHECKS, api, service_rules
-from operations.compliance.estate import Estate
-from operations.compliance.mutations import break_constraints
-from operations.compliance.mutations.edits import any_statement, edited, in_statement, put
-from operations.compliance.mutations.on_api import MUTATIONS
-from operations.compliance.planning import plan_estate
+from lib.synthesis import settings
+from operations.assurance.compliance.api.holding import figures, hold
+from operations.assurance.compliance.checks import CHECKS, api, service_rules
+from operations.assurance.compliance.estate import Estate
+from operations.assurance.compliance.mutations import break_constraints
+from operations.assurance.compliance.mutations.edits import any_statement, edited, in_statement, put
+from operations.assurance.compliance.mutations.on_api import MUTATIONS
+from operations.assurance.compliance.planning import plan_estate
 
 pytestmark = [pytest.mark.cdktf, pytest.mark.slow]
 
@@ -30,7 +31,7 @@ ACCOUNT_ID = "123456789012"
 @pytest.fixture(scope="module")
 def estate(tmp_path_factory: pytest.TempPathFactory, identities: Path) -> Estate:
     """Platform with records kept, AWS IoT's log and an audit, devices' endpoint, and a plant registered in bulk."""
-    from lib import synthesis
+    from lib.synthesis import run as synthesis
 
     outdir = tmp_path_factory.mktemp("variants") / "cdktf.out"
     observability = dataclasses.replace(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from generator.cli import main
+from generator.cli.commands import main
 from generator.diagnostics import EnvironmentFault
 from operations.project import load_project
 

@@ -14,14 +14,14 @@ import pytest
 from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from generator import cli
+from generator.cli import commands as cli
 from generator.diagnostics import EnvironmentFault
-from operations.authority.ledger import Ledger
-from operations.identities.keystore import KeyStore
-from operations.onboarding import entries
-from operations.onboarding.journal import Journal
-from operations.onboarding.lists.material import read_material
-from operations.onboarding.matching import Pair
+from operations.lists.material import read_material
+from operations.pki.keystore import KeyStore
+from operations.pki.ledger import Ledger
+from operations.registry import entries
+from operations.registry.journal import Journal
+from operations.registry.matching import Pair
 from operations.storage import storage_fault, transaction
 from tests.operations.onboarding.builders import NOW, make_request, pem
 from tests.operations.onboarding.test_steps import RUN, THING
@@ -132,9 +132,9 @@ def test_a_folder_of_another_user_is_told(tmp_path: Path) -> None:
 import os, sys
 from pathlib import Path
 from generator.diagnostics import EnvironmentFault
-from operations.authority.ledger import Ledger
-from operations.identities.keystore import KeyStore
-from operations.onboarding.journal import Journal
+from operations.pki.ledger import Ledger
+from operations.pki.keystore import KeyStore
+from operations.registry.journal import Journal
 folder = Path(sys.argv[1])
 os.setgid({NOBODY}); os.setuid({NOBODY})
 for found in (

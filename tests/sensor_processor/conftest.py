@@ -19,9 +19,9 @@ from botocore.exceptions import ReadTimeoutError
 from moto import mock_aws
 
 from sensor_processor import handler
-from sensor_processor.catalogue import Catalogue, parse_catalogue
-from sensor_processor.envelope import Envelope
-from sensor_processor.reading import Reading, parse_readings
+from sensor_processor.ingest.catalogue import Catalogue, parse_catalogue
+from sensor_processor.ingest.envelope import Envelope
+from sensor_processor.ingest.reading import Reading, parse_readings
 
 RECEIVED_AT = 1_795_445_343_250  # 2026-11-23T14:49:03.250Z
 CATALOGUE = {

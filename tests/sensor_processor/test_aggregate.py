@@ -8,7 +8,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensor_processor.aggregate import (
+from sensor_processor.numbers.exact import decimal_text, exact, exact_sum, on_grid, steps_of
+from sensor_processor.numbers.minute import (
     MINUTE_CAPACITY,
     Added,
     MetricAggregate,
@@ -20,7 +21,6 @@ from sensor_processor.aggregate import (
     pack_ids,
     unpack_ids,
 )
-from sensor_processor.exact import decimal_text, exact, exact_sum, on_grid, steps_of
 
 RECEIVED_AT = 1_795_445_343_250
 STEPS = 10**22

@@ -14,8 +14,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensor_processor.catalogue import Catalogue, Metric
-from sensor_processor.compression import compress_state
 from sensor_processor.detection import (
     UNIVARIATE_THRESHOLD,
     DeviceDetectors,
@@ -27,6 +25,8 @@ from sensor_processor.detection import (
     view,
 )
 from sensor_processor.detection.state import STATE_VERSION, pack_context, unpack_context
+from sensor_processor.ingest.catalogue import Catalogue, Metric
+from sensor_processor.ingest.compression import compress_state
 
 ROOT = Path(__file__).parents[2]
 SCORER = ROOT.parent / "shared" / "eval" / "detection.py"

@@ -10,8 +10,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from sensor_processor.catalogue import Metric
-from sensor_processor.compression import compress_state
 from sensor_processor.detection import (
     BEGIN,
     END,
@@ -24,6 +22,8 @@ from sensor_processor.detection import (
 )
 from sensor_processor.detection.remarkable import QUIET_READINGS
 from sensor_processor.detection.state import pack_context, unpack_device
+from sensor_processor.ingest.catalogue import Metric
+from sensor_processor.ingest.compression import compress_state
 
 START = 1_795_443_543_000
 STEP_MS = 10_000

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from sensor_processor import handler
-from sensor_processor.catalogue import Catalogue
 from sensor_processor.detection import DeviceDetectors
-from sensor_processor.items import Device
-from sensor_processor.memory import Known, Memory
+from sensor_processor.ingest.catalogue import Catalogue
+from sensor_processor.planning.device_cache import Known, Memory
+from sensor_processor.planning.items import Device
 
 RECEIVED_AT = 1_795_445_343_250
 

@@ -13,7 +13,7 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 
 from sensor_processor import handler
-from sensor_processor.notifier import BATCH, REST_S, Notifier
+from sensor_processor.adapters.notifier import BATCH, REST_S, Notifier
 
 TIME = 1_795_445_343_000
 DEVICE = "sg-01-press-monitor-0001-dev"

@@ -12,19 +12,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensor_processor.aggregate import Minute, minute_bucket, minute_of
-from sensor_processor.attributes import Item
-from sensor_processor.catalogue import Catalogue
-from sensor_processor.chunk import Chunk
-from sensor_processor.history import Level, Part, PeriodKey, over, part_buckets
-from sensor_processor.history_items import parse_part
-from sensor_processor.items import Device, parse_device, parse_minute
-from sensor_processor.memory import Memory
-from sensor_processor.open_chunk import CHUNK_BYTES, CHUNK_ITEMS
-from sensor_processor.open_hour import OpenHour
-from sensor_processor.plan import plan_device
-from sensor_processor.reading import Reading
-from sensor_processor.retention import Retention
+from sensor_processor.ingest.catalogue import Catalogue
+from sensor_processor.ingest.reading import Reading
+from sensor_processor.numbers.minute import Minute, minute_bucket, minute_of
+from sensor_processor.numbers.open_hour import OpenHour
+from sensor_processor.numbers.period import Level, Part, PeriodKey, over, part_buckets
+from sensor_processor.planning.attributes import Item
+from sensor_processor.planning.chunk import Chunk
+from sensor_processor.planning.device_cache import Memory
+from sensor_processor.planning.history_items import parse_part
+from sensor_processor.planning.items import Device, parse_device, parse_minute
+from sensor_processor.planning.open_chunk import CHUNK_BYTES, CHUNK_ITEMS
+from sensor_processor.planning.plan import plan_device
+from sensor_processor.planning.retention import Retention
 
 RECEIVED_AT = 1_795_445_343_250
 RETENTION = Retention(minutes=35, hours=400, days=3650, anomalies=400)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sensor_processor.retention import Retention
+from sensor_processor.planning.retention import Retention
 from sensor_processor.settings import SettingsError, read_settings
 
 COMPLETE = {

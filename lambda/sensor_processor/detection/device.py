@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from sensor_processor.catalogue import Metric
 from sensor_processor.detection.event import Event, Finding, begin, end
 from sensor_processor.detection.group import Group, groups_of
 from sensor_processor.detection.limits import follow_limits
@@ -22,7 +21,8 @@ from sensor_processor.detection.state import (
     unpack_device,
 )
 from sensor_processor.detection.threeviews import UNIVARIATE_THRESHOLD, ThreeViews
-from sensor_processor.reading import Reading
+from sensor_processor.ingest.catalogue import Metric
+from sensor_processor.ingest.reading import Reading
 
 BEFORE_ALL = (-1, -1)
 """The place before every reading."""

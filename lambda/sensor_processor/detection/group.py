@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
-from sensor_processor.catalogue import Metric
 from sensor_processor.detection.correlation import Correlation
 from sensor_processor.detection.event import Event, Finding, begin, end
 from sensor_processor.detection.shift import Shift
+from sensor_processor.ingest.catalogue import Metric
 
 GROUPED = ("baseline", "correlation")
 

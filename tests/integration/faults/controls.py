@@ -9,9 +9,12 @@ from unittest.mock import patch
 
 import msgspec
 
-from sensor_processor import aggregate, handler, history_items, items, planner, store
-from sensor_processor.attributes import Text
-from sensor_processor.reading import Reading
+from sensor_processor import handler
+from sensor_processor.adapters import store
+from sensor_processor.ingest.reading import Reading
+from sensor_processor.numbers import minute as aggregate
+from sensor_processor.planning import history_items, items, planner
+from sensor_processor.planning.attributes import Text
 
 
 @contextmanager

@@ -5,13 +5,13 @@ from __future__ import annotations
 from random import Random
 
 from sensor_processor import handler
-from sensor_processor.archive import Archive
-from sensor_processor.catalogue import Catalogue
-from sensor_processor.memory import Memory
-from sensor_processor.notifier import Notifier
-from sensor_processor.retention import Retention
+from sensor_processor.adapters.archive import Archive
+from sensor_processor.adapters.notifier import Notifier
+from sensor_processor.adapters.store import Store
+from sensor_processor.ingest.catalogue import Catalogue
+from sensor_processor.planning.device_cache import Memory
+from sensor_processor.planning.retention import Retention
 from sensor_processor.settings import Settings
-from sensor_processor.store import Store
 from tests.integration.faults.chaos import Clock
 from tests.integration.faults.stubs import S3, DynamoDb, Sns
 

@@ -16,18 +16,18 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from generator.diagnostics import EnvironmentFault, RequestError
-from operations.authority.crl import revoke
-from operations.authority.ledger import Ledger, Signed
-from operations.authority.root import Places, Policy, make_authority, open_authority
-from operations.authority.show import show_authority
-from operations.authority.sign import BATCH, end_of, sign_requests
-from operations.identities.keystore import KeyStore, key_bytes
-from operations.onboarding.journal import Journal
-from operations.onboarding.lists.formats import open_source
-from operations.onboarding.lists.material import key_digest
-from operations.onboarding.lists.reading import read_rows
-from operations.onboarding.lists.record import Row
-from operations.spent import End, SpentKeys, spend
+from operations.lists.formats import open_source
+from operations.lists.material import key_digest
+from operations.lists.reading import read_rows
+from operations.lists.record import Row
+from operations.pki.crl import revoke
+from operations.pki.keystore import KeyStore, key_bytes
+from operations.pki.ledger import Ledger, Signed
+from operations.pki.root import Places, Policy, make_authority, open_authority
+from operations.pki.show import show_authority
+from operations.pki.sign import BATCH, end_of, sign_requests
+from operations.pki.spent import End, SpentKeys, spend
+from operations.registry.journal import Journal
 from tests.operations.authority.authorities import NOW, PLANT, SUFFIX, THINGS, Works, start, write_requests
 from tests.operations.onboarding.builders import make_certificate, make_request, new_key, pem
 

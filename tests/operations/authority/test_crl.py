@@ -10,8 +10,8 @@ import pytest
 from cryptography import x509
 
 from generator.diagnostics import EnvironmentFault, RequestError
-from operations.authority.crl import REASONS, find_certificates, publish, published, published_number, revoke, withdraw
-from operations.authority.ledger import Signed
+from operations.pki.crl import REASONS, find_certificates, publish, published, published_number, revoke, withdraw
+from operations.pki.ledger import Signed
 from tests.operations.authority.authorities import NOW, PLANT, SUFFIX, THINGS, Works, start, write_requests
 from tests.operations.onboarding.builders import new_key
 

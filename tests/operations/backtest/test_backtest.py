@@ -13,12 +13,12 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from generator.cli import main
+from generator.cli.commands import main
 from generator.diagnostics import OutcomeError
-from operations.backtest.history import read_history
-from operations.backtest.image import DPI, FOOT, HEAD, LINE, PANEL, WIDTH, image
-from operations.backtest.picture import COLOURS, page
-from operations.backtest.run import DETECTOR_NAMES, backtest, metrics_for
+from operations.telemetry.backtest.image import DPI, FOOT, HEAD, LINE, PANEL, WIDTH, image
+from operations.telemetry.backtest.page import COLOURS, page
+from operations.telemetry.backtest.run import DETECTOR_NAMES, backtest, metrics_for
+from operations.telemetry.backtest.series import read_history
 
 ROOT = Path(__file__).parents[3]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from operations.bundles.archive import PRIVATE, Archive, whole
+from operations.registry.bundle.archive import PRIVATE, Archive, whole
 
 
 def write(path: Path, files: dict[str, bytes]) -> Archive:

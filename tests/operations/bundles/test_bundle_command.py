@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from benchmarks.onboarding_project import PLANT, SUFFIX
-from operations.bundles.amazon import amazon_roots
-from operations.identities.keystore import KeyStore, key_bytes
-from operations.identities.requests import csr_path, read_requests, sign_request, write_requests
+from operations.pki.keystore import KeyStore, key_bytes
+from operations.pki.requests import csr_path, read_requests, sign_request, write_requests
+from operations.registry.bundle.amazon import amazon_roots
 from tests.operations.onboarding.builders import new_key
 from tests.operations.onboarding.site import Site, site, thing_name
 

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from generator.diagnostics import EnvironmentFault
 from lib.specs import fill
-from operations.bundles.amazon import ROOTS, amazon_roots
-from operations.bundles.device import Endpoint, files_of, topics_of
+from operations.registry.bundle.amazon import ROOTS, amazon_roots
+from operations.registry.bundle.device import Endpoint, files_of, topics_of
 
 ROOT = Path(__file__).parents[3]
 THING = "sg-01-compressor-0001-dev"

@@ -9,8 +9,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from generator.diagnostics import RequestError
-from operations.bundles.sealed_key import ROUNDS, KeySealer
-from operations.identities.keystore import key_bytes
+from operations.pki.keystore import key_bytes
+from operations.registry.bundle.sealed_key import ROUNDS, KeySealer
 from tests.operations.onboarding.builders import new_key
 
 pytestmark = pytest.mark.slow

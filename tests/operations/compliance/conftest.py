@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from operations.compliance.counts import Count
-from operations.compliance.estate import Estate, Resource, Stack
-from operations.compliance.findings import Finding
-from operations.compliance.mutations import Trial
-from operations.compliance.skips import Skip
-from operations.compliance.verdict import Verdict
+from operations.assurance.compliance.counts import Count
+from operations.assurance.compliance.estate import Estate, Resource, Stack
+from operations.assurance.compliance.findings import Finding
+from operations.assurance.compliance.mutations import Trial
+from operations.assurance.compliance.skips import Skip
+from operations.assurance.compliance.verdict import Verdict
 
 REASON = "accepted in this test, for a reason that is long enough"
 

@@ -6,19 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from generator import aws_limits, naming
-from generator.aws_limits import TextLimit
-from lib.limits import NAME_MAXIMA
-from operations.compliance import aws_table
-from operations.compliance.api.calls import CALLS
-from operations.compliance.api.documented import DOCUMENTED
+from generator import naming
+from generator.aws import limits as aws_limits
+from generator.aws.limits import TextLimit
+from lib.shared.limits import NAME_MAXIMA
+from operations.assurance.compliance import aws_table
+from operations.assurance.compliance.api.calls import CALLS
+from operations.assurance.compliance.api.documented import DOCUMENTED
 
 LONGEST = "a" * 32
 SUFFIX = "s" * naming.SUFFIX_MAX_LENGTH
 
 
 def test_the_table_is_what_the_models_say() -> None:
-    """Run `python -m operations.compliance.aws_table` where it is not."""
+    """Run `python -m operations.assurance.compliance.aws_table` where it is not."""
     assert aws_table.PATH.read_text("ascii") == aws_table.current()
 
 

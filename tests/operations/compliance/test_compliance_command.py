@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from generator.cli import main
-from operations.compliance import cli
-from operations.compliance.findings import Finding
-from operations.compliance.verdict import Verdict
+from generator.cli.commands import main
+from operations.assurance.compliance.findings import Finding
+from operations.assurance.compliance.verdict import Verdict
+from operations.cli import compliance as cli
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from operations.compliance.canaries import PLAN_CANARIES, POLICY_CANARIES
-from operations.compliance.counts import Count, count, synthesised_types
-from operations.compliance.estate import Estate
-from operations.compliance.findings import Finding
-from operations.compliance.scanners import Scan
+from operations.assurance.compliance.canaries import PLAN_CANARIES, POLICY_CANARIES
+from operations.assurance.compliance.counts import Count, count, synthesised_types
+from operations.assurance.compliance.estate import Estate
+from operations.assurance.compliance.findings import Finding
+from operations.assurance.compliance.scanners import Scan
 
 TRUST = json.dumps({"Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole"}]})
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from generator.diagnostics import EnvironmentFault
-from operations.compliance import canaries
-from operations.compliance.estate import Estate
-from operations.compliance.findings import Finding
-from operations.compliance.scanners import require_scanners, scan_plans, scan_roles
+from operations.assurance.compliance import canaries
+from operations.assurance.compliance.estate import Estate
+from operations.assurance.compliance.findings import Finding
+from operations.assurance.compliance.scanners import require_scanners, scan_plans, scan_roles
 
 
 def record(check: str, resource: str, *, passed: bool, keys: tuple[str, ...] = ()) -> dict[str, Any]:

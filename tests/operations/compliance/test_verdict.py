@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from generator.diagnostics import GateError
-from operations.compliance.counts import Count
-from operations.compliance.findings import Finding
-from operations.compliance.mutations import Trial
-from operations.compliance.skips import Skip, read_skips, stale
-from operations.compliance.verdict import Verdict, summary
+from operations.assurance.compliance.counts import Count
+from operations.assurance.compliance.findings import Finding
+from operations.assurance.compliance.mutations import Trial
+from operations.assurance.compliance.skips import Skip, read_skips, stale
+from operations.assurance.compliance.verdict import Verdict, summary
 
 HELD = ("attributes", "constraints", "different_constraints")
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from operations.compliance.checks.watching import CHECKS, WATCHED
-from operations.compliance.estate import Estate
-from operations.compliance.mutations import on_watching, try_mutations
+from operations.assurance.compliance.checks.watching import CHECKS, WATCHED
+from operations.assurance.compliance.estate import Estate
+from operations.assurance.compliance.mutations import on_watching, try_mutations
 
 Bodies = dict[str, dict[str, Any]]
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from generator.diagnostics import EnvironmentFault
-from operations.demo import steps
 from operations.local.aws import LocalAws
 from operations.project import load_project
+from operations.rehearsal.demo import steps
 
 ROOT = Path(__file__).parents[3]
 

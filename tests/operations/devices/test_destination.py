@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from generator.diagnostics import RequestError
-from operations.devices.destination import find_destination
-from operations.devices.registered import Registered
-from operations.onboarding.journal import Journal
-from operations.onboarding.planned import PlannedThing
 from operations.project import Project, load_project
+from operations.registry.destination import find_destination
+from operations.registry.journal import Journal
+from operations.registry.planned import PlannedThing
+from operations.registry.registered import Registered
 
 ROOT = Path(__file__).parents[3]
 TYPE = "press-monitor"

@@ -14,9 +14,9 @@ from cryptography import x509
 
 from benchmarks.iot_service.client import Running, running
 from benchmarks.onboarding_project import OTHER_PLANT, PLANT, SUFFIX, make_onboarding_project, python_path
-from operations.identities.keystore import KeyStore
-from operations.identities.requests import read_requests
-from operations.onboarding.lists.material import key_digest
+from operations.lists.material import key_digest
+from operations.pki.keystore import KeyStore
+from operations.pki.requests import read_requests
 
 KILLS = int(os.environ.get("FLEET_KILLS", "10"))
 SEED = int(os.environ.get("FLEET_KILLS_SEED", str(random.SystemRandom().randrange(2**32))))

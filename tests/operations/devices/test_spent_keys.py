@@ -19,14 +19,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
 from benchmarks.onboarding_project import OTHER_PLANT, PLANT, SUFFIX, make_csrs
-from generator.cli import main
-from operations.identities import keystore
-from operations.identities.requests import csr_path, read_requests, write_requests
-from operations.onboarding.lists.material import key_digest
-from operations.onboarding.perform import opened_journal
-from operations.onboarding.records import FORMAT
-from operations.onboarding.target import Target
+from generator.cli.commands import main
+from operations.lists.material import key_digest
+from operations.pki import keystore
+from operations.pki.requests import csr_path, read_requests, write_requests
 from operations.project import load_project
+from operations.registry.perform import opened_journal
+from operations.registry.records import FORMAT
+from operations.registry.target import Target
 from tests.operations.onboarding.builders import DAY, NOW, make_certificate, make_request, new_key, pem
 from tests.operations.onboarding.site import Site, site, thing_name
 

@@ -13,13 +13,13 @@ import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from generator.diagnostics import EnvironmentFault, RequestError
-from operations.devices.sync import Synced, sync
-from operations.onboarding.calls import IotCalls
-from operations.onboarding.journal import Journal
-from operations.onboarding.pacing import Pacer
-from operations.onboarding.perform import groups_of
-from operations.onboarding.steps import Work
 from operations.project import Project, load_project
+from operations.registry.calls import IotCalls
+from operations.registry.journal import Journal
+from operations.registry.pacing import Pacer
+from operations.registry.perform import groups_of
+from operations.registry.steps import Work
+from operations.registry.sync import Synced, sync
 
 ROOT = Path(__file__).parents[3]
 PRESS, PUMP = "press-monitor", "compressor"

@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from benchmarks.onboarding_project import PLANT, make_onboarding_project, python_path
 from lib.specs import fill
-from operations.identities.keystore import KeyStore
 from operations.local import lifecycle
 from operations.local.aws import ACCOUNT_ID, LocalAws
-from operations.simulator.credentials import Broker, tls_context
+from operations.pki.keystore import KeyStore
+from operations.rehearsal.simulator.credentials import Broker, tls_context
 from tests.integration.broker import Asker
 
 PASSPHRASE = "tests only"

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from generator.cli import main
-from operations.history import cli
-from operations.history.read import history
+from generator.cli.commands import main
+from operations.cli import history as cli
+from operations.telemetry.history import history
 from tests.sensor_processor.conftest import make_event, make_payload, make_record, running_platform
 
 TABLE = "table-readings-dev"

@@ -12,10 +12,10 @@ import pytest
 from cryptography import x509
 
 from benchmarks.onboarding_project import PLANT, SUFFIX, make_onboarding_project, python_path
-from operations.identities.create import BATCH
-from operations.identities.keystore import KeyStore
-from operations.identities.requests import read_requests
-from operations.onboarding.lists.material import key_digest
+from operations.lists.material import key_digest
+from operations.pki.create import BATCH
+from operations.pki.keystore import KeyStore
+from operations.pki.requests import read_requests
 
 pytestmark = pytest.mark.slow
 THINGS = 8 * BATCH + 1

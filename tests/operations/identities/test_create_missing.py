@@ -10,10 +10,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from generator.diagnostics import EnvironmentFault
-from lib.identities import lock_file
-from operations.identities.create import Created, create_missing
-from operations.identities.keystore import KeyStore
-from operations.identities.requests import csr_path, read_requests, sign_request, write_requests
+from lib.record.identities import lock_file
+from operations.pki.create import Created, create_missing
+from operations.pki.keystore import KeyStore
+from operations.pki.requests import csr_path, read_requests, sign_request, write_requests
 from operations.project import Project, load_project
 
 ROOT = Path(__file__).parents[3]

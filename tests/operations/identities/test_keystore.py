@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from generator.diagnostics import EnvironmentFault
-from operations.identities.keystore import KeyStore, key_bytes
+from operations.pki.keystore import KeyStore, key_bytes
 
 PASSPHRASE = "correct horse"
 

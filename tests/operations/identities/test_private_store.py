@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from generator.diagnostics import EnvironmentFault
-from operations.identities import keystore
-from operations.identities.keystore import KeyStore
-from operations.identities.requests import csr_path
+from operations.pki import keystore
+from operations.pki.keystore import KeyStore
+from operations.pki.requests import csr_path
 from operations.private_files import inside, read_private, write_private
 
 PASSPHRASE = "words of tests"

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from lib.specs import fill
-from operations.isolation.policy import read_policy
-from operations.isolation.principals import PLACEHOLDER_ACCOUNT, Fleet, Group, gather_fleet
+from operations.assurance.isolation.policy import read_policy
+from operations.assurance.isolation.principals import PLACEHOLDER_ACCOUNT, Fleet, Group, gather_fleet
 from operations.project import load_project
 from tests.operations.isolation.mutations import Mutation
 

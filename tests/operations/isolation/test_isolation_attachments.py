@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lib.record import read_record
+from lib.record.read import read_record
+from lib.shared.things import read_things, thing_blocks
 from lib.specs import FacilitySpec
-from lib.things import read_things, thing_blocks
 
 ROOT = Path(__file__).parents[3]
 FACILITIES = read_record(ROOT).facilities

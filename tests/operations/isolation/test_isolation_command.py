@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from generator.cli import main
-from operations.isolation import cli
-from operations.isolation.principals import Fleet
+from generator.cli.commands import main
+from operations.assurance.isolation.principals import Fleet
+from operations.cli import isolation as cli
 from tests.operations.isolation.conftest import ROOT, Break
 from tests.operations.isolation.mutations import BOTH
 

@@ -7,14 +7,14 @@ import dataclasses
 import pytest
 
 from generator.diagnostics import GateError
-from operations.isolation import proof
-from operations.isolation.cases import attacks_on, hostile_client_ids, own_session, strangers
-from operations.isolation.evaluator import Evaluator
-from operations.isolation.principals import Fleet
-from operations.isolation.proof import prove
-from operations.isolation.session import Session, contexts, permissions
-from operations.isolation.symbolic import check_apart, check_own
-from operations.isolation.territory import rights
+from operations.assurance.isolation import proof
+from operations.assurance.isolation.cases import attacks_on, hostile_client_ids, own_session, strangers
+from operations.assurance.isolation.evaluator import Evaluator
+from operations.assurance.isolation.principals import Fleet
+from operations.assurance.isolation.proof import prove
+from operations.assurance.isolation.session import Session, contexts, permissions
+from operations.assurance.isolation.symbolic import check_apart, check_own
+from operations.assurance.isolation.territory import rights
 from tests.operations.isolation.conftest import Break
 from tests.operations.isolation.mutations import BOTH, SYMBOLIC, Mutation
 

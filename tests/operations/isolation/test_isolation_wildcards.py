@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from operations.isolation.wildcards import (
+from operations.assurance.isolation.wildcards import (
     Pattern,
     Wild,
     common_word,

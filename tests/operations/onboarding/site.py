@@ -17,7 +17,7 @@ from cryptography import x509
 
 from benchmarks.iot_service.client import Running, running
 from benchmarks.onboarding_project import PLANT, SUFFIX, make_csrs, make_onboarding_project, python_path
-from operations.onboarding.lists.material import key_digest
+from operations.lists.material import key_digest
 
 
 def thing_name(number: int) -> str:

@@ -12,18 +12,18 @@ import pytest
 from botocore.stub import Stubber
 
 from generator.diagnostics import EnvironmentFault, RequestError
-from operations.onboarding.bulk import reading, run, tasks
-from operations.onboarding.bulk.parameters import TEMPLATE_LIMIT, attributes_of, parameter_line, template_body
-from operations.onboarding.bulk.reports import Reported, read_report
-from operations.onboarding.bulk.run import BulkPlace
-from operations.onboarding.calls import IotCalls
-from operations.onboarding.journal import Journal
-from operations.onboarding.lists.material import read_material
-from operations.onboarding.matching import Pair
-from operations.onboarding.pacing import Pacer
-from operations.onboarding.planned import PlannedThing
-from operations.onboarding.records import Run, Step
-from operations.onboarding.steps import Group, Work
+from operations.lists.material import read_material
+from operations.registry.bulk import reading, run, tasks
+from operations.registry.bulk.parameters import TEMPLATE_LIMIT, attributes_of, parameter_line, template_body
+from operations.registry.bulk.reports import Reported, read_report
+from operations.registry.bulk.run import BulkPlace
+from operations.registry.calls import IotCalls
+from operations.registry.journal import Journal
+from operations.registry.matching import Pair
+from operations.registry.pacing import Pacer
+from operations.registry.planned import PlannedThing
+from operations.registry.records import Run, Step
+from operations.registry.steps import Group, Work
 from tests.operations.onboarding.builders import NOW, make_certificate, make_request, new_key, pem
 from tests.operations.onboarding.test_steps import RUN
 

@@ -18,11 +18,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from generator.diagnostics import EnvironmentFault, FleetError, RequestError
-from operations.onboarding.lists.formats import open_source, read_records, write_again
-from operations.onboarding.lists.reading import read_rows
-from operations.onboarding.lists.record import Fault, Row
-from operations.onboarding.matching import Matching
-from operations.onboarding.planned import PlannedThing
+from operations.lists.formats import open_source, read_records, write_again
+from operations.lists.reading import read_rows
+from operations.lists.record import Fault, Row
+from operations.registry.matching import Matching
+from operations.registry.planned import PlannedThing
 from tests.operations.onboarding.builders import (
     NOW,
     Signer,

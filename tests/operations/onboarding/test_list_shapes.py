@@ -19,12 +19,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 
 from generator.diagnostics import EnvironmentFault
-from operations.onboarding.lists.formats import open_source, read_records, write_again
-from operations.onboarding.lists.infineon import MEMBER_LIMIT
-from operations.onboarding.lists.reading import read_rows
-from operations.onboarding.lists.record import Row
-from operations.onboarding.matching import Matching
-from operations.onboarding.planned import PlannedThing
+from operations.lists.formats import open_source, read_records, write_again
+from operations.lists.infineon import MEMBER_LIMIT
+from operations.lists.reading import read_rows
+from operations.lists.record import Row
+from operations.registry.matching import Matching
+from operations.registry.planned import PlannedThing
 from tests.operations.onboarding.builders import (
     DAY,
     NOW,

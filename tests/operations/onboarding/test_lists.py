@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from generator.diagnostics import EnvironmentFault
-from operations.onboarding.lists.formats import detect_format, open_source, read_records, write_again
+from operations.lists.formats import detect_format, open_source, read_records, write_again
 from tests.operations.onboarding.builders import (
     Signer,
     cert,

@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from generator.diagnostics import EnvironmentFault, RequestError
-from operations.onboarding.lists import infineon
+from operations.lists import infineon
 from tests.operations.onboarding.builders import (
     NOW,
     Signer,

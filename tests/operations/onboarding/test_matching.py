@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from generator.diagnostics import RequestError
-from operations.onboarding.lists.record import Fault, Material, Row
-from operations.onboarding.matching import Held, Matching
-from operations.onboarding.planned import PlannedThing
-from operations.onboarding.plants import Plants
+from operations.lists.record import Fault, Material, Row
+from operations.registry.matching import Held, Matching
+from operations.registry.planned import PlannedThing
+from operations.registry.plants import Plants
 
 
 def thing(number: int, device_type: str = "press", **more: str) -> PlannedThing:

@@ -11,9 +11,9 @@ import pytest
 from botocore.exceptions import ClientError
 
 from benchmarks.iot_service.buckets import Buckets
-from generator.impact_calls import QUOTAS
-from operations.onboarding.pacing import AHEAD_S, Pacer
-from operations.onboarding.quotas import calls_for, least_seconds, read_quotas
+from generator.diff.calls import QUOTAS
+from operations.registry.pacing import AHEAD_S, Pacer
+from operations.registry.quotas import calls_for, least_seconds, read_quotas
 
 
 class Clock:

@@ -18,12 +18,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from generator.diagnostics import RequestError
-from operations.onboarding.lists.formats import open_source
-from operations.onboarding.lists.headings import normalised
-from operations.onboarding.lists.reading import read_rows
-from operations.onboarding.lists.spelling import canonical, is_same
-from operations.onboarding.matching import Matching
-from operations.onboarding.planned import PlannedThing
+from operations.lists.formats import open_source
+from operations.lists.headings import normalised
+from operations.lists.reading import read_rows
+from operations.lists.spelling import canonical, is_same
+from operations.registry.matching import Matching
+from operations.registry.planned import PlannedThing
 from tests.operations.onboarding.builders import DAY, NOW, der, make_certificate, new_key, pem, write
 
 DEVICES = 1_000

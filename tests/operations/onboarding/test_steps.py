@@ -10,14 +10,14 @@ import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
 
 from generator.diagnostics import EnvironmentFault
-from operations.onboarding.calls import TRIES, IotCalls, UnknownOutcomeError
-from operations.onboarding.journal import Journal
-from operations.onboarding.lists.material import read_material
-from operations.onboarding.matching import Pair
-from operations.onboarding.pacing import Pacer
-from operations.onboarding.planned import PlannedThing
-from operations.onboarding.records import Device, Run
-from operations.onboarding.steps import Group, Work, onboard_device
+from operations.lists.material import read_material
+from operations.registry.calls import TRIES, IotCalls, UnknownOutcomeError
+from operations.registry.journal import Journal
+from operations.registry.matching import Pair
+from operations.registry.pacing import Pacer
+from operations.registry.planned import PlannedThing
+from operations.registry.records import Device, Run
+from operations.registry.steps import Group, Work, onboard_device
 from tests.operations.onboarding.builders import NOW, make_certificate, make_request, new_key, pem
 
 THING = PlannedThing(name="t-1", thing_type="type", device_type="press", serial="S", attributes={"a": "b"})

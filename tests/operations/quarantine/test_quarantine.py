@@ -14,13 +14,13 @@ import pytest
 from click.testing import CliRunner
 from moto import mock_aws
 
-from generator.cli import main
-from operations.quarantine import cli
-from operations.quarantine.quarantine import REASONS, Entry, counts, entries, put_again
-from sensor_processor import poison
-from sensor_processor.archive import quarantine_objects
-from sensor_processor.batch import parse_batch
-from sensor_processor.catalogue import parse_catalogue
+from generator.cli.commands import main
+from operations.cli import quarantine as cli
+from operations.telemetry.quarantine import REASONS, Entry, counts, entries, put_again
+from sensor_processor.adapters.archive import quarantine_objects
+from sensor_processor.ingest import poison
+from sensor_processor.ingest.batch import parse_batch
+from sensor_processor.ingest.catalogue import parse_catalogue
 
 ROOT = Path(__file__).parents[3]
 BUCKET = "bucket-mfg-raw-archive-dev"

@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from operations.replay.replay import ATTEMPTS, FunctionError, Outcome, range_of, replay
+from operations.telemetry.redrive import ATTEMPTS, FunctionError, Outcome, range_of, replay
 
 
 class Queue:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from operations.project import Thing
-from operations.simulator.credentials import Broker
-from operations.simulator.device import Device
-from operations.simulator.schedule import Message
+from operations.rehearsal.simulator.credentials import Broker
+from operations.rehearsal.simulator.device import Device
+from operations.rehearsal.simulator.schedule import Message
 
 THING = Thing(name="sg-01-press-0001-dev", facility="sg-01", device_type="press", serial="1")
 

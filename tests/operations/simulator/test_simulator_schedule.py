@@ -11,9 +11,9 @@ import pytest
 
 from lib.specs import DeviceTypeSpec, MetricSpec
 from operations.project import Thing
-from operations.simulator.poison import KINDS
-from operations.simulator.schedule import WARM_UP_SAMPLES, Dose, ThingSchedule, schedules
-from operations.simulator.signals import limits_of, plan_injection, samples_of
+from operations.rehearsal.simulator.poison import KINDS
+from operations.rehearsal.simulator.schedule import WARM_UP_SAMPLES, Dose, ThingSchedule, schedules
+from operations.rehearsal.simulator.signals import limits_of, plan_injection, samples_of
 
 METRICS = (
     MetricSpec(name="temperature", unit="celsius", minimum=-10.0, maximum=95.0, detector="context"),

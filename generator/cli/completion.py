@@ -1,0 +1,90 @@
+"""Tells shells which ids a manifest has, fast: a key press waits for it.
+
+The manifest is read as lines, not as YAML: it may be half written, and importing the models takes longer than a person
+wants to wait. A manifest whose facilities stand in braces completes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+from click.shell_completion import CompletionItem, get_completion_class
+
+from generator.diagnostics import FleetError
+from generator.manifest.project import (
+    MANIFEST_NAME,
+    PART_ENDING,
+    environment_file,
+    environments,
+    find_project,
+    part_files,
+)
+
+SHELLS = ("bash", "zsh", "fish")
+VARIABLE = "_FLEET_COMPLETE"
+"""Where the shell says that it asks for completions: click's name for the program `fleet`."""
+
+_ID_LINE = re.compile(r"""( +)(["']?)([a-z0-9][a-z0-9-]*)\2:(\s|$)""")
+
+
+def complete_facility(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The facilities whose ids begin as what is typed."""
+    return _complete(context, incomplete, {"facilities": "facility"})
+
+
+def complete_name(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The facilities and device types whose ids begin as what is typed."""
+    return _complete(context, incomplete, {"facilities": "facility", "device_types": "device type"})
+
+
+def complete_environment(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The environments whose names begin as what is typed."""
+    try:
+        return [CompletionItem(name) for name in environments(_manifest(context)) if name.startswith(incomplete)]
+    except (OSError, FleetError):
+        return []
+
+
+def script(program: click.Command, shell: str) -> str:
+    """What a shell runs to complete `fleet`."""
+    kind = get_completion_class(shell)
+    assert kind is not None, f"click knows no {shell}"  # noqa: S101 - our own list
+    return kind(program, {}, "fleet", VARIABLE).source()
+
+
+def ids(manifest: Path, section: str) -> Iterator[str]:
+    """The keys of a top-level section: what is indented as its first line is, up to the next top-level key."""
+    indentation = None
+    is_within = False
+    if not manifest.is_file():  # a pipe would keep the shell waiting
+        return
+    with manifest.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            if line[:1] not in " \t#\r\n":
+                is_within = re.match(rf"{section}\s*:", line) is not None
+            elif is_within and (found := _ID_LINE.match(line)):
+                indentation = found[1] if indentation is None else indentation
+                if found[1] == indentation:
+                    yield found[3]
+
+
+def _complete(context: click.Context, incomplete: str, sections: dict[str, str]) -> list[CompletionItem]:
+    try:
+        manifest = _manifest(context)
+        environment = context.params.get("environment") or os.environ.get("FLEET_ENV")
+        files = [manifest, *([environment_file(manifest, environment)] if environment else [])]
+        found = {id_: what for section, what in sections.items() for file in files for id_ in ids(file, section)}
+        for section, what in sections.items():
+            found |= {file.name.removesuffix(PART_ENDING): what for file in part_files(manifest, section)}
+    except (OSError, FleetError):
+        return []
+    return [CompletionItem(id_, help=what) for id_, what in found.items() if id_.startswith(incomplete)]
+
+
+def _manifest(context: click.Context) -> Path:
+    named = context.params.get("manifest_path")
+    return named if isinstance(named, Path) else find_project(Path.cwd()) / MANIFEST_NAME

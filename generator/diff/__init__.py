@@ -1,0 +1,1 @@
+"""Compares a manifest with the committed record: what a change does to devices and data."""

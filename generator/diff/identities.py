@@ -1,0 +1,154 @@
+"""Compares the CSRs of the things that Terraform registers with the lock of those that certificates were made from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from generator.diagnostics import EnvironmentFault, StaleError, WriteError
+from generator.diff.impact import Impact, Kind, PlannedChange
+from generator.diff.rows import Tally, lines_of
+from generator.naming import suffixed
+from generator.output.rows import thing_rows
+from generator.plan.build import FacilityPlan, FleetPlan
+from lib.faults import ExpectedError
+from lib.record.identities import (
+    Difference,
+    Locked,
+    Request,
+    csrs_file,
+    differences,
+    lock_file,
+    read_lock,
+    read_requests,
+    refuse_names_of_others,
+    unlocked,
+    unplanned,
+    write_lock,
+)
+
+KINDS = {
+    Difference.KEY: Kind.KEYS_CHANGED,
+    Difference.CERTIFICATE: Kind.CERTIFICATES_REPLACED,
+    Difference.GONE: Kind.CERTIFICATES_REMOVED,
+}
+LEAVING = frozenset(
+    {Kind.THINGS_RETIRED, Kind.THINGS_RENAMED, Kind.THINGS_MOVED, Kind.TYPE_RENAMED, Kind.APPLICATION, Kind.SUFFIX}
+)
+"""Changes that leave lines of former names in the lock until they are written."""
+
+
+class _Row(msgspec.Struct):
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identities:
+    """The identities of one environment: those with the suffix, in the folder."""
+
+    folder: Path
+    suffix: str
+
+    def changes(self, plan: FleetPlan, facilities: Iterable[str]) -> list[PlannedChange]:
+        """The things whose certificate Terraform would replace or delete, and what the lock lacks or has too much.
+
+        Raises:
+            EnvironmentFault: a file cannot be read, or a CSR is in the name of another thing.
+        """
+        return [change for plant in self._plants(plan, facilities) for change in self._changes(plant, plan)]
+
+    def refuse(self, plan: FleetPlan, facilities: Iterable[str]) -> None:
+        """Raises `StaleError` where there are such changes."""
+        found = self.changes(plan, facilities)
+        what = "; ".join(f"{each.facility}: {each.kind.value} ({each.count:,})" for each in found)
+        if found and all(each.impact is Impact.SAFE for each in found):
+            raise StaleError(
+                f"the lock of keys is not that of the CSRs: {what}",
+                hint="see it: fleet plan; if nobody removed a line, run fleet generate: it locks them",
+            )
+        if found:
+            raise StaleError(
+                f"CSRs are not those that certificates were made from: {what}",
+                hint="see it: fleet plan; if it is meant: fleet generate --allow breaks-identity",
+            )
+
+    def lock(self, plan: FleetPlan, facilities: Iterable[str]) -> list[Path]:
+        """Record the CSRs that there are now; gives the files that were written. Raises `WriteError`."""
+        written = []
+        for plant in self._plants(plan, facilities):
+            csrs = self._file(plant)
+            names = [suffixed(name, self.suffix) for name in _things(plant)]
+            requests, before = _read(csrs, names)
+            after = {name: requests[name].locked for name in names if name in requests}
+            if after != before:
+                try:
+                    write_lock(lock_file(csrs), after.values())
+                except OSError as error:
+                    raise WriteError(f"{lock_file(csrs)} cannot be written: {error.strerror}") from None
+                written.append(lock_file(csrs))
+        return written
+
+    def _plants(self, plan: FleetPlan, facilities: Iterable[str]) -> Iterator[FacilityPlan]:
+        """Those of the plants whose certificates Terraform makes, and that have any identities."""
+        chosen = frozenset(facilities)
+        for plant in plan.facilities:
+            files = (self._file(plant), lock_file(self._file(plant)))
+            if plant.id in chosen and plant.registration == "terraform" and any(map(os.path.lexists, files)):
+                yield plant
+
+    def _file(self, plant: FacilityPlan) -> Path:
+        return csrs_file(self.folder, suffix=self.suffix, facility=plant.id)
+
+    def _changes(self, plant: FacilityPlan, plan: FleetPlan) -> Iterator[PlannedChange]:
+        csrs = self._file(plant)
+        things = {suffixed(name, self.suffix): name for name in _things(plant)}
+        requests, lock = _read(csrs, things)
+        with _told():
+            refuse_names_of_others(
+                csrs,
+                {thing: request for thing, request in requests.items() if thing in things},
+                suffix=self.suffix,
+                planned=lambda: (name for each in plan.facilities for name in _things(each)),
+            )
+        found = differences(requests, lock, things)
+        for difference, kind in KINDS.items():
+            yield from self._change(kind, plant, {t for t, each in found.items() if each is difference}, things)
+        yield from self._change(Kind.KEYS_UNLOCKED, plant, unlocked(requests, lock, things), things)
+        strange = unplanned(lock, things)
+        yield from self._change(Kind.LOCKS_UNPLANNED, plant, strange, {thing: thing for thing in strange})
+
+    def _change(
+        self, kind: Kind, plant: FacilityPlan, which: Collection[str], names: Mapping[str, str]
+    ) -> Iterator[PlannedChange]:
+        """One change of those in `which`, if any; `names`: all, in order, by what they are in `which`."""
+        tally, chosen = Tally(), frozenset(which)
+        for place, (thing, name) in enumerate(names.items()):
+            if thing in chosen:
+                tally.add(name, place)
+        if tally.count:
+            yield PlannedChange(kind=kind, facility=plant.id, count=tally.count, things=tally.things)
+
+
+def _things(plant: FacilityPlan) -> Iterator[str]:
+    """The names of its things, without suffix."""
+    rows = msgspec.json.Decoder(_Row)
+    return (rows.decode(line).name for line in lines_of(thing_rows(plant)))
+
+
+def _read(csrs: Path, things: Collection[str]) -> tuple[dict[str, Request], dict[str, Locked]]:
+    with _told():
+        return read_requests(csrs, things), read_lock(lock_file(csrs), things)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Raises faults of lib as `EnvironmentFault`."""
+    try:
+        yield
+    except ExpectedError as error:
+        raise EnvironmentFault(error.message.removesuffix("."), hint=error.remedy) from None

@@ -1,0 +1,1 @@
+"""Reads fleet.yaml and its companion files into frozen models, or reports every fault with its place."""

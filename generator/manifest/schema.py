@@ -1,0 +1,49 @@
+"""Makes `fleet.schema.json` from the models, so that editors complete and check a manifest as it is typed.
+
+`python -m generator.manifest.schema` writes it anew; a test holds it fresh.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from generator.manifest.defaults import SUPPLIED
+from generator.manifest.models import SOURCES, FleetManifest
+from generator.manifest.rules import timezones
+
+SCHEMA_FILE = Path(__file__).parent.with_name("fleet.schema.json")
+
+
+def schema_text() -> str:
+    """The JSON Schema of a manifest."""
+    schema = FleetManifest.model_json_schema()
+    schema["$defs"]["Facility"]["properties"]["timezone"]["enum"] = list(timezones())
+    for model, keys in SUPPLIED.items():
+        part = schema["$defs"][model]
+        part["required"] = [key for key in part.get("required", ()) if key not in keys]
+    group = schema["$defs"]["ThingGroup"]
+    group |= {"required": [], "oneOf": [{"required": [source]} for source in SOURCES]}
+    _close(schema)
+    heading = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "fleet.yaml"}
+    return json.dumps(heading | {key: value for key, value in schema.items() if key != "title"}, indent=1) + "\n"
+
+
+def _close(part: Any) -> None:
+    """Lets nothing but the patterned names into a mapping by names, and takes away titles that only repeat names."""
+    if isinstance(part, list):
+        for item in part:
+            _close(item)
+    if isinstance(part, dict):
+        if "patternProperties" in part:
+            part["additionalProperties"] = False
+        for name, value in part.items():
+            if name == "properties":
+                for field in value.values():
+                    field.pop("title", None)
+            _close(value)
+
+
+if __name__ == "__main__":
+    SCHEMA_FILE.write_text(schema_text(), "ascii")

@@ -1,0 +1,1 @@
+"""Computes what exists from a valid manifest; no I/O."""

@@ -1,0 +1,1 @@
+"""Talks to AWS: the tables, the archive bucket and the anomaly topic."""

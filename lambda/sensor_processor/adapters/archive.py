@@ -1,0 +1,172 @@
+"""The raw archive in S3: deterministic gzip NDJSON objects of readings and of quarantined records."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+
+import msgspec
+from botocore.exceptions import BotoCoreError, ClientError
+
+from sensor_processor.adapters.retry import Retry, Unavailable
+from sensor_processor.ingest.batch import Poison
+from sensor_processor.ingest.compression import gzip_bytes
+from sensor_processor.ingest.envelope import Envelope
+from sensor_processor.ingest.reading import Reading
+
+_DAY_MS = 24 * 60 * 60 * 1000
+_EPOCH = date(1970, 1, 1)
+
+
+class _ArchiveLine(msgspec.Struct):
+    """One record in the archive; readers drop repeats by `sequence_number`, which Kinesis gives out once."""
+
+    sequence_number: str
+    facility: str
+    device_type: str
+    thing: str
+    client_id: str
+    principal: str
+    received_at: int
+    trace_id: str
+    raw: str
+
+
+class _QuarantineLine(msgspec.Struct):
+    """One quarantined record; `envelope` is what the rule stamped, without the payload, where there was one."""
+
+    sequence_number: str
+    shard: str
+    reason: str
+    detail: str
+    facility: str
+    device_type: str
+    received_at: int
+    envelope: dict[str, str | int] | None
+    raw_of: str
+    raw: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveObject:
+    """An object to be put, and the records that are safe once it is there."""
+
+    key: str
+    body: bytes
+    sequence_numbers: tuple[str, ...]
+
+
+def readings_objects(readings: Sequence[Reading], *, shard: str) -> list[ArchiveObject]:
+    """One object for each facility, device type and UTC date of arrival: the same readings give the same bytes."""
+    groups: defaultdict[tuple[str, str, int], list[Reading]] = defaultdict(list)
+    last = ""
+    for reading in readings:
+        # A record may hold many readings; it is one line.
+        if reading.sequence_number != last:
+            last = reading.sequence_number
+            envelope = reading.envelope
+            groups[envelope.facility, envelope.device_type, envelope.received_at // _DAY_MS].append(reading)
+    return [
+        _object(
+            f"raw/facility={facility}/device_type={device_type}/date={_date(day)}",
+            shard=shard,
+            numbers=[reading.sequence_number for reading in group],
+            lines=map(_archive_line, group),
+        )
+        for (facility, device_type, day), group in groups.items()
+    ]
+
+
+def quarantine_objects(poison: Sequence[Poison], *, shard: str, label: str = "") -> list[ArchiveObject]:
+    """One object for each facility and UTC date of arrival; `label` sets a second one of the same batch apart."""
+    groups: dict[str, list[Poison]] = {}
+    for record in poison:
+        prefix = f"quarantine/facility={record.facility}/date={_date(record.received_at // _DAY_MS)}"
+        groups.setdefault(prefix, []).append(record)
+    return [
+        _object(
+            prefix,
+            shard=shard,
+            numbers=[record.sequence_number for record in group],
+            lines=[_quarantine_line(record, shard=shard) for record in group],
+            label=label,
+        )
+        for prefix, group in groups.items()
+    ]
+
+
+class Archive:
+    """The archive's bucket; the bucket itself encrypts and versions."""
+
+    def __init__(self, *, client: Any, bucket: str) -> None:
+        self._client = client
+        self._bucket = bucket
+
+    def put(self, entry: ArchiveObject, *, retry: Retry) -> None:
+        """Puts one object. Raises Unavailable."""
+        try:
+            retry.run(
+                lambda: self._client.put_object(
+                    Bucket=self._bucket,
+                    Key=entry.key,
+                    Body=entry.body,
+                    ContentType="application/gzip",
+                    ChecksumAlgorithm="CRC32",  # S3 asks for one where objects are locked; older boto3 sends none
+                )
+            )
+        except (BotoCoreError, ClientError) as error:
+            raise Unavailable(f"writing {entry.key}: {error}") from error
+
+
+def _object(
+    prefix: str, *, shard: str, numbers: Sequence[str], lines: Iterable[msgspec.Struct], label: str = ""
+) -> ArchiveObject:
+    return ArchiveObject(
+        key=f"{prefix}/{shard}-{numbers[0]}-{numbers[-1]}-{len(numbers)}{label}.ndjson.gz",
+        body=gzip_bytes(_encoder.encode_lines(lines)),
+        sequence_numbers=tuple(numbers),
+    )
+
+
+_encoder = msgspec.json.Encoder()
+
+
+def _archive_line(reading: Reading) -> _ArchiveLine:
+    envelope = reading.envelope
+    return _ArchiveLine(
+        sequence_number=reading.sequence_number,
+        facility=envelope.facility,
+        device_type=envelope.device_type,
+        thing=envelope.thing,
+        client_id=envelope.client_id,
+        principal=envelope.principal,
+        received_at=envelope.received_at,
+        trace_id=envelope.trace_id,
+        raw=envelope.raw,
+    )
+
+
+def _quarantine_line(record: Poison, *, shard: str) -> _QuarantineLine:
+    return _QuarantineLine(
+        sequence_number=record.sequence_number,
+        shard=shard,
+        reason=record.reason,
+        detail=record.detail,
+        facility=record.facility,
+        device_type=record.device_type,
+        received_at=record.received_at,
+        envelope=None if record.envelope is None else _stamps(record.envelope),
+        raw_of=record.raw_of,
+        raw=record.raw,
+    )
+
+
+def _stamps(envelope: Envelope) -> dict[str, str | int]:
+    return {name: getattr(envelope, name) for name in envelope.__struct_fields__ if name != "raw"}
+
+
+def _date(day: int) -> str:
+    return str(_EPOCH + timedelta(days=day))

@@ -1,0 +1,249 @@
+"""The DynamoDB tables: reads devices and minutes consistently, and writes chunks in conditional transactions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import Enum
+from itertools import chain, islice
+from random import Random
+from typing import Any, TypeVar
+
+import msgspec
+from botocore.exceptions import BotoCoreError, ClientError
+
+from sensor_processor.adapters.retry import Again, Retry, Unavailable
+from sensor_processor.numbers.minute import Minute, minute_bucket
+from sensor_processor.numbers.period import Part, PeriodKey, part_buckets
+from sensor_processor.planning.attributes import Item, Text
+from sensor_processor.planning.chunk import Chunk
+from sensor_processor.planning.history_items import PART_ATTRIBUTES, parse_part
+from sensor_processor.planning.items import Device, device_key, minute_key, parse_device, parse_minute
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+GET_KEYS = 100
+"""Keys in one BatchGetItem: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html"""
+
+TRANSACTION_ITEMS = 100
+TRANSACTION_BYTES = 3_500_000
+"""One TransactWriteItems takes 100 items and 4 MB:
+https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html"""
+
+_VERSION = '"ExpressionAttributeNames":{"#version":"version"}'
+_IS_NEW = _VERSION + ',"ConditionExpression":"attribute_not_exists(#version)"'
+_IS_AT = _VERSION + ',"ConditionExpression":"#version = :expected","ExpressionAttributeValues":{":expected":{"N":"%d"}}'
+"""What a transaction holds a device's item to: that there is none with a version yet, or one with this."""
+
+_CONFLICTS = frozenset({"ConditionalCheckFailed", "TransactionConflict", "DuplicateItem"})
+_THROTTLES = frozenset({"ThrottlingError", "ProvisionedThroughputExceeded"})
+
+
+class Verdict(Enum):
+    """What became of a chunk. CONFLICT: another writer was first, so plan anew from what the tables now hold."""
+
+    COMMITTED = "committed"
+    CONFLICT = "conflict"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A chunk's verdict; `detail` says why it failed."""
+
+    verdict: Verdict
+    detail: str = ""
+
+
+_COMMITTED = Written(Verdict.COMMITTED)
+
+
+class Store:
+    """The two tables, through a low-level client; `random` makes the idempotency tokens.
+
+    Calls that need not wait for each other are made by `threads` at once. One makes them in their order, so that a
+    test can replay.
+    """
+
+    def __init__(
+        self, *, client: Any, readings_table: str, devices_table: str, random: Random, threads: int = 1
+    ) -> None:
+        self._client = client
+        self._readings_table = readings_table
+        self._devices_table = devices_table
+        self._readings_json = msgspec.json.encode(readings_table).decode()
+        self._devices_json = msgspec.json.encode(devices_table).decode()
+        self._random = random
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="store") if threads > 1 else None
+
+    def load_devices(self, names: Collection[str], *, retry: Retry) -> dict[str, Device]:
+        """The devices of these names that exist. Raises Unavailable."""
+        items = self._load(self._devices_table, [device_key(name) for name in names], retry=retry)
+        # An item without a version is no processor's; it is taken over as if it did not exist.
+        devices = [parse_device(item) for item in items if "version" in item]
+        return {device.name: device for device in devices}
+
+    def load_minutes(self, keys: Collection[tuple[str, int]], *, retry: Retry) -> dict[tuple[str, int], Minute]:
+        """The minutes of these devices and starts that exist; load their devices first. Raises Unavailable.
+
+        A minute read before its device could be older than the version that the condition then finds unchanged.
+        """
+        starts = {(name, minute_bucket(start)): start for name, start in keys}
+        items = self._load(self._readings_table, [minute_key(name, start) for name, start in keys], retry=retry)
+        minutes: dict[tuple[str, int], Minute] = {}
+        for item in items:
+            name = item["device"]["S"]
+            start = starts[name, item["bucket"]["S"]]
+            minutes[name, start] = parse_minute(item, start=start)
+        return minutes
+
+    def load_parts(self, keys: Collection[PeriodKey], *, retry: Retry) -> dict[PeriodKey, dict[int, Part]]:
+        """The minutes of these hours and the hours of these days, by start; load their devices first, as for minutes.
+
+        Raises Unavailable.
+        """
+        return dict(zip(keys, self._each(lambda key: self._query_parts(key, retry=retry), keys), strict=True))
+
+    def write(self, chunks: Sequence[Chunk], *, retry: Retry) -> dict[str, Written]:
+        """Writes at most one chunk of each device, several devices to a transaction; what came of it by device."""
+        written = {chunk.device: _COMMITTED for chunk in chunks if chunk.device_item is None}
+        groups = list(_packed([chunk for chunk in chunks if chunk.device_item is not None]))
+        for group_written in self._each(lambda group: self._write_group(group, retry=retry), groups):
+            written |= group_written
+        return written
+
+    def _each(self, call: Callable[[T], R], values: Collection[T]) -> Iterable[R]:
+        """What `call` makes of each value, in their order."""
+        return map(call, values) if self._pool is None or len(values) < 2 else self._pool.map(call, values)
+
+    def _load(self, table: str, keys: list[Item], *, retry: Retry) -> Iterable[Item]:
+        pages = [keys[at : at + GET_KEYS] for at in range(0, len(keys), GET_KEYS)]
+        return chain.from_iterable(self._each(lambda page: self._load_page(table, page, retry=retry), pages))
+
+    def _load_page(self, table: str, keys: list[Item], *, retry: Retry) -> list[Item]:
+        found: list[Item] = []
+
+        def get() -> None:
+            nonlocal keys
+            answer = self._client.batch_get_item(RequestItems={table: {"Keys": keys, "ConsistentRead": True}})
+            found.extend(answer["Responses"].get(table, ()))
+            keys = answer.get("UnprocessedKeys", {}).get(table, {}).get("Keys", [])
+            if keys:
+                raise Again(f"{len(keys)} keys of {table} were left unprocessed")
+
+        try:
+            retry.run(get)
+        except (BotoCoreError, ClientError) as error:
+            raise Unavailable(f"reading {table}: {error}") from error
+        return found
+
+    def _query_parts(self, key: PeriodKey, *, retry: Retry) -> dict[int, Part]:
+        name, level, start = key
+        starts = part_buckets(level, start)
+        buckets = list(starts)
+        request: Item = {
+            "TableName": self._readings_table,
+            "ConsistentRead": True,
+            "KeyConditionExpression": "#device = :device AND #bucket BETWEEN :first AND :last",
+            "ProjectionExpression": ", ".join(f"#{attribute}" for attribute in PART_ATTRIBUTES),
+            "ExpressionAttributeNames": {f"#{attribute}": attribute for attribute in ("device", *PART_ATTRIBUTES)},
+            "ExpressionAttributeValues": {
+                ":device": {"S": name},
+                ":first": {"S": buckets[0]},
+                ":last": {"S": buckets[-1]},
+            },
+        }
+        parts: dict[int, Part] = {}
+        try:
+            while True:
+                answer = retry.run(lambda: self._client.query(**request))
+                for item in answer["Items"]:
+                    at = starts[item["bucket"]["S"]]
+                    parts[at] = parse_part(item, start=at)
+                if not answer.get("LastEvaluatedKey"):
+                    return parts
+                request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+        except (BotoCoreError, ClientError) as error:
+            raise Unavailable(f"reading {self._readings_table}: {error}") from error
+
+    def _write_group(self, group: list[Chunk], *, retry: Retry) -> dict[str, Written]:
+        """Writes the chunks of several devices, leaving out those that made DynamoDB cancel."""
+        try:
+            reasons = self._transact(group, retry=retry)
+        except (Unavailable, BotoCoreError, ClientError) as error:
+            if len(group) == 1 or not _is_invalid(error):
+                return _all(group, Written(Verdict.FAILED, f"writing the tables: {error}"))
+            # One chunk that DynamoDB does not take must not keep the others from being written.
+            return {
+                device: written
+                for chunk in group
+                for device, written in self._write_group([chunk], retry=retry).items()
+            }
+        written: dict[str, Written] = {}
+        for chunk, codes in zip(group, reasons, strict=True):
+            if codes:
+                verdict = Verdict.CONFLICT if codes <= _CONFLICTS else Verdict.FAILED
+                written[chunk.device] = Written(verdict, f"writing the tables: {', '.join(sorted(codes))}")
+        innocent = [chunk for chunk in group if chunk.device not in written]
+        if not written or not innocent:
+            return _all(innocent, _COMMITTED) | written
+        return written | self._write_group(innocent, retry=retry)
+
+    def _transact(self, group: list[Chunk], *, retry: Retry) -> list[set[str]]:
+        """By chunk, why DynamoDB cancelled the transaction; all are empty where it committed."""
+        operations = ",".join([operation for chunk in group for operation in self._operations(chunk)])
+        items = msgspec.Raw(f"[{operations}]".encode())
+        # The same token on each attempt: an attempt that committed and whose answer was lost is not judged again.
+        token = f"{self._random.getrandbits(128):032x}"
+
+        def transact() -> list[set[str]]:
+            try:
+                self._client.transact_write_items(TransactItems=items, ClientRequestToken=token)
+            except ClientError as error:
+                codes = [reason.get("Code") or "None" for reason in error.response.get("CancellationReasons", ())]
+                if not codes:
+                    raise
+                if _THROTTLES.intersection(codes):
+                    raise Again(f"the transaction was throttled: {error}") from error
+                return _by_chunk(group, codes)
+            return [set() for _ in group]
+
+        return retry.run(transact)
+
+    def _operations(self, chunk: Chunk) -> Iterator[Text]:
+        condition = _IS_NEW if chunk.expected_version is None else _IS_AT % chunk.expected_version
+        yield f'{{"Put":{{"TableName":{self._devices_json},"Item":{chunk.device_item},{condition}}}}}'
+        for item in chunk.items:
+            yield f'{{"Put":{{"TableName":{self._readings_json},"Item":{item}}}}}'
+
+
+def _packed(chunks: Sequence[Chunk]) -> Iterator[list[Chunk]]:
+    """The chunks in groups that one transaction takes."""
+    group: list[Chunk] = []
+    items = size = 0
+    for chunk in chunks:
+        more = 1 + len(chunk.items)
+        if group and (items + more > TRANSACTION_ITEMS or size + chunk.size > TRANSACTION_BYTES):
+            yield group
+            group, items, size = [], 0, 0
+        group.append(chunk)
+        items += more
+        size += chunk.size
+    if group:
+        yield group
+
+
+def _by_chunk(group: Sequence[Chunk], codes: Sequence[str]) -> list[set[str]]:
+    """The codes of each chunk's operations, `None` left out."""
+    remaining = iter(codes)
+    return [set(islice(remaining, 1 + len(chunk.items))) - {"None"} for chunk in group]
+
+
+def _all(chunks: Sequence[Chunk], written: Written) -> dict[str, Written]:
+    return {chunk.device: written for chunk in chunks}
+
+
+def _is_invalid(error: Exception) -> bool:
+    return isinstance(error, ClientError) and error.response["Error"]["Code"] == "ValidationException"

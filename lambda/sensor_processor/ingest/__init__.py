@@ -1,0 +1,1 @@
+"""Parses a Kinesis batch into readings, or into quarantined records with a reason."""

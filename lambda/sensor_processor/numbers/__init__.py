@@ -1,0 +1,1 @@
+"""Exact aggregates: sums, minutes, periods and quantile sketches."""

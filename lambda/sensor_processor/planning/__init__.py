@@ -1,0 +1,1 @@
+"""Builds the DynamoDB writes for a batch of readings; no I/O."""

@@ -1,0 +1,200 @@
+"""Reads the approved record of a project: checks its files against their index, then reads its declarations as data.
+
+The index, `.generated.json`, is the registry: it names the plants and every generated file with its SHA-256. Nothing in
+the record is ever imported, and what no index names is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from lib.faults import RecordError
+from lib.record.declarations import DeclarationError, Spec, parse, read_spec
+from lib.specs import FacilitySpec, FleetSpec
+
+Read = TypeVar("Read")
+
+INDEX_FILE = ".generated.json"
+FORMAT = 1
+"""Of the index, as the generator writes it."""
+
+SHOWN = 3
+"""Faults that are named one by one; after a change of the templates there may be thousands."""
+
+RECORD = "lib/facilities"
+FLEET_FILE = "fleet.py"
+DECLARATION_FILE = "__init__.py"
+STAGING = ".staging"
+"""Where `fleet generate` puts new files; an interrupted run leaves it."""
+CACHE = "__pycache__"
+"""Where Python keeps what somebody else imported; no program of ours reads it."""
+
+REMEDY = (
+    "Run `fleet generate --check` to see what differs and `fleet generate` to write it anew "
+    "(with --force over edits by hand), then review and commit."
+)
+
+
+class _Section(msgspec.Struct, frozen=True):
+    files: dict[str, str]
+
+
+class _Index(msgspec.Struct, frozen=True):
+    format: int
+    fleet: _Section
+    facilities: dict[str, _Section]
+
+    @property
+    def files(self) -> dict[str, str]:
+        """File → SHA-256, of all that was generated."""
+        sections = (self.fleet, *self.facilities.values())
+        return {path: sha for section in sections for path, sha in section.files.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What was approved: the fleet and its facilities by id, whose files lie in `folder` below their modules' names."""
+
+    folder: Path
+    fleet: FleetSpec
+    facilities: Mapping[str, FacilitySpec]
+
+
+def read_record(project: Path) -> Record:
+    """Read the record of the project in `project`.
+
+    Raises:
+        RecordError: a file is not the index's, or a declaration declares anything but its plant and files.
+    """
+    folder = project / RECORD
+    if Path(os.path.realpath(folder)) != Path(os.path.realpath(project)) / RECORD:
+        raise RecordError(f"{RECORD} is a link.", remedy="Replace it by a real folder.")
+    index = _checked(folder)
+    for path in sorted(index.files):
+        if path.endswith(".py"):  # the registry and a project's own modules, too, that others may import
+            _read(folder, path, parse)
+    fleet = _declaration(folder, FLEET_FILE, "FLEET", FleetSpec)
+    facilities = {id_: _facility(folder, id_, section) for id_, section in sorted(index.facilities.items())}
+    return Record(folder=folder, fleet=fleet, facilities=facilities)
+
+
+def check_record(folder: Path) -> None:
+    """Raise `RecordError` where a file below `folder` is not the one that the index there names, or is in no index."""
+    _checked(folder)
+
+
+def _checked(folder: Path) -> _Index:
+    index = _read_index(folder)
+    faults = list(_faults(folder, index.files))
+    if faults:
+        more = f" (and {len(faults) - SHOWN} more)" if len(faults) > SHOWN else ""
+        raise RecordError(f"{'; '.join(faults[:SHOWN])}{more}.", remedy=REMEDY)
+    return index
+
+
+def _read_index(folder: Path) -> _Index:
+    name = f"{RECORD}/{INDEX_FILE}"
+    try:
+        content = _regular(folder / INDEX_FILE).read_bytes()
+        index = msgspec.json.decode(content, type=_Index)
+    except FileNotFoundError:
+        raise RecordError(f"{name} is missing.", remedy="Run `fleet generate`, then review and commit.") from None
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RecordError(f"{name} is not an index: {error}.", remedy=REMEDY) from None
+    if index.format != FORMAT:
+        raise RecordError(f"{name} has format {index.format}, and this version reads {FORMAT}.", remedy=REMEDY)
+    for path in index.files:
+        parts = path.split("/")
+        if len(parts) > 2 or not {"", ".", ".."}.isdisjoint(parts) or "\0" in path:
+            raise RecordError(f"{name} names a file outside the record: {path}.", remedy=REMEDY)
+    return index
+
+
+def _faults(folder: Path, indexed: Mapping[str, str]) -> Iterator[str]:
+    for path, sha in sorted(indexed.items()):
+        try:
+            place = _regular(folder / path)
+            with place.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except (FileNotFoundError, NotADirectoryError):
+            yield f"{RECORD}/{path} is missing"
+            continue
+        except OSError as error:
+            yield f"{RECORD}/{path} {error.strerror or 'cannot be read'}"
+            continue
+        if found == sha:
+            continue
+        is_reencoded = hashlib.sha256(place.read_bytes().replace(b"\r\n", b"\n")).hexdigest() == sha
+        differs = "has other line ends (CRLF) than what" if is_reencoded else "is not what"
+        yield f"{RECORD}/{path} {differs} was generated"
+    yield from _unknown(folder, indexed)
+
+
+def _unknown(folder: Path, indexed: Mapping[str, str]) -> Iterator[str]:
+    """Whatever lies in the record and is in no index; links are not followed, and are none of it either."""
+    folders = {path.partition("/")[0] for path in indexed if "/" in path}
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if entry.name == STAGING:
+            yield f"{RECORD}/{STAGING} is left by an interrupted `fleet generate`"
+        elif entry.is_symlink():
+            yield f"{RECORD}/{entry.name} is a link"
+        elif not entry.is_dir(follow_symlinks=False):
+            if entry.name not in indexed and entry.name != INDEX_FILE:
+                yield f"{RECORD}/{entry.name} was not generated"
+        elif entry.name in folders:
+            names = sorted(each.name for each in os.scandir(entry.path))
+            unknown = (name for name in names if f"{entry.name}/{name}" not in indexed and name != CACHE)
+            yield from (f"{RECORD}/{entry.name}/{name} was not generated" for name in unknown)
+        elif entry.name != CACHE:
+            files = sorted(
+                path for path in Path(entry.path).rglob("*") if not path.is_dir() and CACHE not in path.parts
+            )
+            yield from (f"{RECORD}/{path.relative_to(folder).as_posix()} was not generated" for path in files)
+
+
+def _regular(path: Path) -> Path:
+    """`path`, where it is a file; opening a pipe would wait for ever. Raises `OSError`."""
+    parent, own = os.lstat(path.parent).st_mode, os.lstat(path).st_mode
+    if stat.S_ISLNK(parent) or stat.S_ISLNK(own):
+        raise OSError(0, "is a link")
+    if not stat.S_ISREG(own):
+        raise OSError(0, "is no file")
+    return path
+
+
+def _facility(folder: Path, id_: str, section: _Section) -> FacilitySpec:
+    """The plant that a section of the index is about; the files that it names are in that section."""
+    path = next((path for path in section.files if path.endswith(f"/{DECLARATION_FILE}")), f"?/{DECLARATION_FILE}")
+    spec = _declaration(folder, path, "FACILITY", FacilitySpec)
+    module = path.partition("/")[0]
+    named = (spec.things_file, spec.topic_rule_file, *(group.policy_file for group in spec.groups))
+    if (spec.id, spec.module) != (id_, module):
+        raise _fault(path, f"it declares the plant {spec.id} in {spec.module}, and the index has {id_} in {module}")
+    if strange := next((name for name in named if f"{module}/{name}" not in section.files), None):
+        raise _fault(path, f"it names {strange}, which is no generated file of this plant")
+    return spec
+
+
+def _declaration(folder: Path, path: str, name: str, kind: type[Spec]) -> Spec:
+    return _read(folder, path, lambda content: read_spec(content, name, kind))
+
+
+def _read(folder: Path, path: str, reader: Callable[[bytes], Read]) -> Read:
+    try:
+        return reader((folder / path).read_bytes())
+    except DeclarationError as error:
+        raise _fault(f"{path}:{error.line}", error.what) from None
+    except OSError as error:
+        raise _fault(path, f"it cannot be read: {(error.strerror or str(error)).lower()}") from None
+
+
+def _fault(place: str, what: str) -> RecordError:
+    return RecordError(f"{RECORD}/{place}: {what}.", remedy="Run `fleet generate --force`, then review and commit.")

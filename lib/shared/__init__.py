@@ -1,0 +1,1 @@
+"""Building blocks that several constructs use: IAM documents, roles, buckets, alarms, thing resources."""

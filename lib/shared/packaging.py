@@ -1,0 +1,139 @@
+"""Builds the Lambda's zip: the sensor processor, the metric catalogue and the locked wheels, always the same bytes."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lib.faults import PrerequisiteError
+from lib.specs import FleetSpec
+
+PYTHON_VERSION = "3.11"
+"""The Lambda's runtime; its Amazon Linux 2 has glibc 2.26, hence manylinux2014."""
+
+WHEEL_MACHINES = {"arm64": "aarch64", "x86_64": "x86_64"}
+
+ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
+"""The earliest time a zip can hold: file times would make every build another zip."""
+
+DROPPED_SUFFIXES = frozenset({".pyc", ".pyi"})
+DROPPED_METADATA = frozenset({"RECORD", "INSTALLER", "REQUESTED", "direct_url.json"})
+"""What pip adds about the installation itself: it varies with the machine, and nothing reads it."""
+
+LOCK = "requirements.txt"
+"""The lock of the wheels, in the source folder; the zip has no use for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LambdaZip:
+    """A built zip; `source_code_hash` is its SHA-256 in base64, as Lambda and Terraform compare it."""
+
+    path: Path
+    source_code_hash: str
+    architecture: str
+
+
+def build_zip(*, source: Path, fleet: FleetSpec, architecture: str, build: Path) -> LambdaZip:
+    """Build the zip of the package `source`, of the wheels in its lock and of `fleet`'s catalogue, below `build`."""
+    wheels = _wheels(lock=source / LOCK, architecture=architecture, build=build)
+    members = dict(_members(wheels))
+    members.update({f"{source.name}/{name}": path for name, path in _members(source) if name != LOCK})
+    contents = {name: path.read_bytes() for name, path in members.items()}
+    contents["catalogue.json"] = catalogue(fleet)
+    digest = hashlib.sha256()
+    build.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=build, suffix=".zip", delete=False) as staged:
+        _write_zip(Path(staged.name), contents)
+        digest.update(Path(staged.name).read_bytes())
+    path = build / f"{source.name.replace('_', '-')}-{architecture}-{digest.hexdigest()[:12]}.zip"
+    Path(staged.name).replace(path)
+    return LambdaZip(path=path, source_code_hash=base64.b64encode(digest.digest()).decode(), architecture=architecture)
+
+
+def catalogue(fleet: FleetSpec) -> bytes:
+    """The metrics of each device type, with units, limits and detectors, as the sensor processor reads them."""
+    return json.dumps(
+        {
+            "application": fleet.application,
+            "device_types": {
+                device_type.id: {
+                    "metrics": {
+                        metric.name: {
+                            "unit": metric.unit,
+                            "min": metric.minimum,
+                            "max": metric.maximum,
+                            "detector": metric.detector,
+                        }
+                        for metric in device_type.metrics
+                    }
+                }
+                for device_type in fleet.device_types
+            },
+        },
+        sort_keys=True,
+        indent=1,
+    ).encode()
+
+
+def _write_zip(path: Path, contents: dict[str, bytes]) -> None:
+    """Stored, not deflated: the bytes of deflate differ between versions of zlib."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(contents):
+            member = zipfile.ZipInfo(name, ZIP_EPOCH)
+            member.create_system = 3
+            member.external_attr = (stat.S_IFREG | 0o644) << 16
+            archive.writestr(member, contents[name])
+
+
+def _members(folder: Path) -> Iterator[tuple[str, Path]]:
+    for path in folder.rglob("*"):
+        is_noise = path.suffix in DROPPED_SUFFIXES or path.name.startswith(".") or "__pycache__" in path.parts
+        is_varying = path.parent.suffix == ".dist-info" and path.name in DROPPED_METADATA
+        if path.is_file() and not is_noise and not is_varying:
+            yield path.relative_to(folder).as_posix(), path
+
+
+def _wheels(*, lock: Path, architecture: str, build: Path) -> Path:
+    """The unpacked wheels of `lock` for `architecture`, downloaded once for each lock."""
+    digest = hashlib.sha256(lock.read_bytes()).hexdigest()[:12]
+    folder = build / f"wheels-{architecture}-{digest}"
+    if folder.is_dir():
+        return folder
+    build.mkdir(parents=True, exist_ok=True)
+    staged = Path(tempfile.mkdtemp(dir=build))
+    machine = WHEEL_MACHINES[architecture]
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"),
+            *("--target", str(staged), "--no-deps", "--no-compile", "--require-hashes", "--only-binary=:all:"),
+            *("--platform", f"manylinux2014_{machine}", "--platform", f"manylinux_2_17_{machine}"),
+            *("--python-version", PYTHON_VERSION, "--implementation", "cp", "-r", str(lock)),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        shutil.rmtree(staged, ignore_errors=True)
+        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or [done.stderr.strip()[-200:]]
+        raise PrerequisiteError(
+            f"The Lambda's wheels for {architecture} could not be installed from {lock.name}: {errors[0]}",
+            remedy="See that pip reaches the package registry (or a folder of wheels: PIP_FIND_LINKS) and run again.",
+        )
+    try:
+        staged.rename(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+        shutil.rmtree(staged)
+    return folder

@@ -1,0 +1,100 @@
+"""A plant's things as Terraform resource blocks: thing, certificate and attachments, expanded.
+
+Not one construct each (40 times the CPU of a block: docs/benchmarks.md) and not `for_each` (Terraform plans it
+super-linearly): the blocks go into the stack's file past CDKTF.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from lib.shared.text import literal
+from lib.specs import FacilitySpec, suffixed
+
+Blocks = dict[str, dict[str, dict[str, Any]]]
+"""Resource type → logical id → arguments, as in the `resource` of a Terraform JSON file."""
+
+
+class Thing(msgspec.Struct, frozen=True):
+    """One line of `things.jsonl`; its name carries no environment suffix."""
+
+    name: str
+    thing_type: str
+    device_type: str
+    serial: str
+    attributes: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThingBlocks:
+    """The blocks of all things of a plant, and how many of them have a certificate, or none for want of a CSR."""
+
+    blocks: Blocks
+    certificates: int
+    without_csr: int
+
+
+def read_things(path: Path) -> Iterator[Thing]:
+    decoder = msgspec.json.Decoder(Thing)
+    with path.open("rb") as lines:
+        for line in lines:
+            yield decoder.decode(line)
+
+
+def thing_blocks(
+    things: Iterator[Thing], *, facility: FacilitySpec, suffix: str, csrs: Mapping[str, str]
+) -> ThingBlocks:
+    """The expanded blocks of `things`; those with a CSR in `csrs` get an active certificate and its attachments."""
+    groups = {group.device_type: group for group in facility.groups}
+    kinds: Blocks = {
+        "aws_iot_thing": {},
+        "aws_iot_thing_group_membership": {},
+        "aws_iot_certificate": {},
+        "aws_iot_policy_attachment": {},
+        "aws_iot_thing_principal_attachment": {},
+    }
+    registered, memberships, certificates, policies, principals = kinds.values()
+    without_csr = 0
+    for thing in things:
+        name = suffixed(thing.name, suffix)
+        group = groups[thing.device_type]
+        id_ = logical_id(thing.name)
+        thing_name = f"${{aws_iot_thing.{id_}.name}}"
+        registered[id_] = {
+            "name": name,
+            "thing_type_name": suffixed(thing.thing_type, suffix),
+            "attributes": literal(thing.attributes),
+        }
+        memberships[id_] = {
+            "thing_name": thing_name,
+            "thing_group_name": f"${{aws_iot_thing_group.{group.thing_group}.name}}",
+        }
+        csr = csrs.get(name)
+        if csr is None:
+            without_csr += 1
+            continue
+        certificate = f"${{aws_iot_certificate.{id_}.arn}}"
+        certificates[id_] = {"active": True, "csr": literal(csr)}
+        policies[id_] = {"policy": f"${{aws_iot_policy.{group.policy}.name}}", "target": certificate}
+        principals[id_] = {"thing": thing_name, "principal": certificate}
+    return ThingBlocks(
+        blocks={kind: blocks for kind, blocks in kinds.items() if blocks},
+        certificates=len(registered) - without_csr,
+        without_csr=without_csr,
+    )
+
+
+def logical_id(name: str) -> str:
+    """A Terraform identifier for a thing's name, another one for every other name.
+
+    Letters, digits and hyphens stay; any other character becomes `_` and its code in hex and `_`; a first character
+    that no identifier may begin with comes after `_n_`, which no escape spells.
+    """
+    escaped = re.sub(r"[^A-Za-z0-9-]", lambda match: f"_{ord(match.group()):x}_", name)
+    return escaped if re.match(r"[A-Za-z_]", escaped) else f"_n_{escaped}"

@@ -1,0 +1,1 @@
+"""Runs one synthesis: from settings and the approved record to checked Terraform JSON."""

@@ -1,0 +1,213 @@
+"""One synthesis, from settings and declarations to checked Terraform JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lib.bindings import App
+from lib.faults import PrerequisiteError
+from lib.record.identities import (
+    Request,
+    csrs_file,
+    differences,
+    lock_file,
+    lock_new,
+    read_lock,
+    read_requests,
+    refuse_names_of_others,
+    refuse_shared_keys,
+    unplanned,
+)
+from lib.shared import packaging
+from lib.shared.limits import check_names
+from lib.shared.retention import RETENTIONS
+from lib.shared.things import read_things
+from lib.specs import FacilitySpec, FleetSpec, suffixed
+from lib.stacks.base import FleetStack
+from lib.stacks.endpoint import EndpointStack
+from lib.stacks.facility import FacilityStack
+from lib.synthesis.counting import ENDPOINT_COUNTS, check_counts, facility_counts, platform_counts
+from lib.synthesis.output import add_blocks, check_expressions, check_owner, read_resources, stack_file, staging
+from lib.synthesis.settings import PROJECT, Settings
+from lib.tap_stack import TapStack
+
+CONTEXT = {"excludeStackIdFromLogicalIds": "true", "allowSepCharsInLogicalIds": "true"}
+"""Resource addresses read like the resources' names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Synthesis:
+    """What was synthesised: the stacks to apply and destroy at will, platform first, and what a person should know.
+
+    The `endpoint` is apart, for AWS lets it be destroyed only after a week.
+    """
+
+    stacks: tuple[str, ...]
+    endpoint: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Stack:
+    """A stack, how many resources of each type the manifest plans for it, and the manifest's key that names it."""
+
+    stack: FleetStack
+    planned: Mapping[str, int]
+    manifest_key: tuple[str, ...] = ("environment_suffix",)
+
+    @property
+    def name(self) -> str:
+        return str(self.stack.node.id)
+
+    def complete(self, outdir: Path) -> None:
+        """Adds the blocks that are no constructs to the synthesised file, and checks what it then holds."""
+        path = stack_file(outdir, self.name)
+        if self.stack.blocks:
+            add_blocks(path, self.stack.blocks)
+        check_expressions(path)
+        resources = read_resources(path)
+        check_counts(self.name, resources, planned=self.planned, declared=self.stack.declared())
+        check_names(self.name, resources, key=self.manifest_key)
+
+
+def synthesise(
+    settings: Settings, *, fleet: FleetSpec, facilities: Mapping[str, FacilitySpec], folder: Path
+) -> Synthesis:
+    """Synthesises platform and chosen facilities into `settings.outdir`; `folder` holds the facilities' folders."""
+    suffix = settings.environment_suffix
+    requests = {
+        id_: _checked_requests(settings, id_, facilities=facilities, folder=folder) for id_ in settings.facilities
+    }
+    refuse_shared_keys(requests.values())
+    code = packaging.build_zip(
+        source=PROJECT / "lambda" / "sensor_processor",
+        fleet=fleet,
+        architecture=settings.lambda_architecture,
+        build=settings.build / "lambda",
+    )
+    own_tags = {"application": fleet.application, "environment": suffix}
+    shared: dict[str, Any] = {
+        "environment_suffix": suffix,
+        "aws_region": fleet.region,
+        "state_bucket": settings.state_bucket,
+        "state_bucket_region": settings.state_bucket_region,
+        "default_tags": fleet.tags | own_tags,
+        "account_id": settings.account_id,
+        "access": settings.access,
+    }
+    retention = RETENTIONS[fleet.retention]
+    platform, endpoint = f"tap-{suffix}", f"endpoint-{suffix}"
+    stacks: list[_Stack] = []
+    missing: dict[str, str] = {}
+    with staging(settings.outdir) as staged:
+        app = App(outdir=str(staged), context=CONTEXT)
+        stacks.append(_Stack(TapStack(app, platform, fleet=fleet, code=code, **shared), platform_counts(fleet)))
+        stacks.append(_Stack(EndpointStack(app, endpoint, application=fleet.application, **shared), ENDPOINT_COUNTS))
+        for id_ in settings.facilities:
+            facility = facilities[id_]
+            stack = FacilityStack(
+                app,
+                f"facility-{id_}-{suffix}",
+                application=fleet.application,
+                retention=retention,
+                facility=facility,
+                folder=folder / facility.module,
+                csrs={thing: request.csr for thing, request in requests[id_].items()},
+                **shared | {"default_tags": fleet.tags | facility.tags | own_tags},
+            )
+            if stack.things.without_csr:
+                missing[id_] = f"{stack.things.without_csr} of {facility.thing_count} things have no CSR yet"
+            certificates, has_markers = stack.things.certificates, retention.is_destroyable
+            planned = facility_counts(facility, certificates=certificates, has_markers=has_markers)
+            stacks.append(_Stack(stack, planned, manifest_key=("facilities", id_)))
+        notes = _missing_csrs(missing, settings)
+        for each in stacks:
+            check_owner(settings.outdir, each.name, application=fleet.application)
+        app.synth()
+        for each in stacks:
+            each.complete(staged)
+    notes += _lock(settings, facilities, requests, folder=folder)
+    names = tuple(each.name for each in stacks if each.name != endpoint)
+    return Synthesis(stacks=names, endpoint=endpoint, notes=notes)
+
+
+def _checked_requests(
+    settings: Settings, id_: str, *, facilities: Mapping[str, FacilitySpec], folder: Path
+) -> dict[str, Request]:
+    """The CSRs of a plant's things; raises where one is not that which the thing's certificate was made from, or is in
+    the name of another thing of the project."""
+    path, suffix = _csrs_file(settings, id_), settings.environment_suffix
+    if facilities[id_].registration != "terraform":
+        return read_requests(path)
+    things = {suffixed(name, suffix) for name in _names(facilities[id_], folder)}
+    requests = read_requests(path, things)
+    found = differences(requests, read_lock(lock_file(path), things), things)
+    if found:
+        thing, difference = next(iter(found.items()))
+        more = f" (and {len(found) - 1} more things)" if len(found) > 1 else ""
+        raise PrerequisiteError(
+            f"{path}: {thing}{more} has {difference}, by {lock_file(path).name}: Terraform would delete the "
+            f"certificate and lock the device out.",
+            remedy="See all: fleet plan. If it is meant: fleet generate --allow breaks-identity.",
+        )
+    requests = {thing: request for thing, request in requests.items() if thing in things}
+    everything = (name for each in facilities.values() for name in _names(each, folder))
+    refuse_names_of_others(path, requests, suffix=suffix, planned=lambda: everything)
+    return requests
+
+
+def _names(facility: FacilitySpec, folder: Path) -> Iterator[str]:
+    """The names of a plant's things, without suffix."""
+    return (thing.name for thing in read_things(folder / facility.module / facility.things_file))
+
+
+def _csrs_file(settings: Settings, facility: str) -> Path:
+    return csrs_file(settings.identities, suffix=settings.environment_suffix, facility=facility)
+
+
+def _lock(
+    settings: Settings,
+    facilities: Mapping[str, FacilitySpec],
+    requests: Mapping[str, Mapping[str, Request]],
+    *,
+    folder: Path,
+) -> tuple[str, ...]:
+    """Records the CSRs that had no line in the lock; notes of these, of what cannot be written, and of what nobody
+    plans."""
+    notes = []
+    for id_ in settings.facilities:
+        if facilities[id_].registration != "terraform":
+            continue
+        path = _csrs_file(settings, id_)
+        lock = lock_file(path)
+        things = [suffixed(name, settings.environment_suffix) for name in _names(facilities[id_], folder)]
+        try:
+            if new := lock_new(path, things, requests=requests[id_]):
+                notes.append(
+                    f"note: {id_}: keys without a line in {lock}, locked now: {len(new)}. Commit it; where they were "
+                    "locked before, its history says with which keys."
+                )
+        except OSError as error:
+            notes.append(f"note: {lock} cannot be written ({error.strerror}): keys of {id_} are not locked.")
+        if strange := unplanned(read_lock(lock, things), things):
+            more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
+            notes.append(f"note: {lock} has {strange[0]}{more}, which {id_} does not plan: see fleet plan.")
+    return tuple(notes)
+
+
+def _missing_csrs(missing: Mapping[str, str], settings: Settings) -> tuple[str, ...]:
+    """A note for each plant in `missing`, or one fault for all of them where every thing must have a CSR."""
+    if missing and settings.requires_csrs:
+        facts = "; ".join(f"{id_}: {fact}" for id_, fact in missing.items())
+        which = "--all" if len(missing) > 1 else f"--facility {next(iter(missing))}"
+        raise PrerequisiteError(
+            f"{facts}, and FLEET_REQUIRE_CSRS asks for all.",
+            remedy=f"Run `fleet keys create {which}`, or add theirs to {settings.identities}.",
+        )
+    return tuple(
+        f"note: {id_}: {fact}: they are registered without certificate (`fleet keys create --facility {id_}`)."
+        for id_, fact in missing.items()
+    )

@@ -1,1 +1,0 @@
-"""Shows the anomalies that the sensor processor found, and notes who has seen them."""

@@ -1,0 +1,1 @@
+"""Offline checks: the compliance gate and the device isolation proof."""

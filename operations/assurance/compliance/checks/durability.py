@@ -1,0 +1,204 @@
+"""Checks of what must not be lost: readings, archive, failures; and of how data ages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from operations.assurance.compliance.estate import Body, Estate, block_of, blocks_of, name_of
+from operations.assurance.compliance.findings import Check, Observation, saw, unless
+
+STREAM_HOURS = 168
+GLACIER_DAYS = 90
+SMALL_BYTES = 128 * 1024
+SMALL_STAY = "all_storage_classes_128K"
+"""S3 moves smaller objects only if a rule's filter or the configuration says so; each then costs a request and 40 kB of
+overhead: https://docs.aws.amazon.com/AmazonS3/latest/userguide/lifecycle-transition-general-considerations.html"""
+RUNTIME = "python3.11"
+
+PUBLIC_ACCESS = ("block_public_acls", "block_public_policy", "ignore_public_acls", "restrict_public_buckets")
+
+ARCHIVE = "raw-archive"
+"""Part of the name of the bucket that keeps every message."""
+
+
+def _stream_retention(estate: Estate) -> Iterator[Observation]:
+    for stream in estate.of("aws_kinesis_stream"):
+        hours = stream.body.get("retention_period", 0)
+        mode = stream.block("stream_mode_details").get("stream_mode")
+        yield saw(
+            stream,
+            "retention_period",
+            unless(hours >= STREAM_HOURS, f"keeps {hours} hours, not {STREAM_HOURS}"),
+            unless(mode == "ON_DEMAND", "does not grow by itself"),
+        )
+
+
+def _table_recovery(estate: Estate) -> Iterator[Observation]:
+    for table in estate.of("aws_dynamodb_table"):
+        has_recovery = table.block("point_in_time_recovery").get("enabled") is True
+        yield saw(
+            table,
+            "point_in_time_recovery",
+            unless(has_recovery, "cannot be brought back to a point in time"),
+            unless(table.body.get("billing_mode") == "PAY_PER_REQUEST", "does not grow by itself"),
+        )
+
+
+def _bucket_versioning(estate: Estate) -> Iterator[Observation]:
+    for bucket in estate.of("aws_s3_bucket"):
+        status = [
+            each.block("versioning_configuration").get("status")
+            for each in estate.belonging("aws_s3_bucket_versioning", "bucket", bucket)
+        ]
+        yield saw(bucket, "versioning", unless(status == ["Enabled"], "keeps no earlier versions"))
+
+
+def _bucket_private(estate: Estate) -> Iterator[Observation]:
+    for bucket in estate.of("aws_s3_bucket"):
+        blocks = estate.belonging("aws_s3_bucket_public_access_block", "bucket", bucket)
+        is_closed = any(all(each.body.get(name) is True for name in PUBLIC_ACCESS) for each in blocks)
+        owned = [
+            each.block("rule").get("object_ownership")
+            for each in estate.belonging("aws_s3_bucket_ownership_controls", "bucket", bucket)
+        ]
+        yield saw(
+            bucket,
+            "public access",
+            unless(is_closed, "can be made public"),
+            unless(owned == ["BucketOwnerEnforced"], "takes access lists"),
+        )
+
+
+def _bucket_lifecycle(estate: Estate) -> Iterator[Observation]:
+    for bucket in estate.of("aws_s3_bucket"):
+        rules = [
+            rule
+            for each in estate.belonging("aws_s3_bucket_lifecycle_configuration", "bucket", bucket)
+            for rule in each.blocks("rule")
+            if rule.get("status") == "Enabled"
+        ]
+        yield saw(
+            bucket,
+            "lifecycle",
+            unless(
+                any(blocks_of(rule, "abort_incomplete_multipart_upload") for rule in rules),
+                "keeps uploads that never ended",
+            ),
+            unless(
+                any(blocks_of(rule, "noncurrent_version_expiration") for rule in rules),
+                "keeps earlier versions for ever",
+            ),
+        )
+
+
+def _archive_tiering(estate: Estate) -> Iterator[Observation]:
+    for bucket in estate.of("aws_s3_bucket"):
+        if ARCHIVE not in str(name_of(bucket)):
+            continue
+        lifecycles = estate.belonging("aws_s3_bucket_lifecycle_configuration", "bucket", bucket)
+        rules = [
+            rule
+            for each in lifecycles
+            for rule in each.blocks("rule")
+            if rule.get("status") == "Enabled" and blocks_of(rule, "transition")
+        ]
+        moves = {
+            transition.get("storage_class"): transition.get("days")
+            for rule in rules
+            if _filter(rule).get("prefix") == "raw/"
+            for transition in blocks_of(rule, "transition")
+        }
+        days = moves.get("GLACIER")
+        least = [_filter(rule).get("object_size_greater_than") or 0 for rule in rules]
+        wholly = [each.body.get("transition_default_minimum_object_size", SMALL_STAY) for each in lifecycles]
+        yield saw(
+            bucket,
+            "lifecycle",
+            unless("INTELLIGENT_TIERING" in moves, "does not use Intelligent-Tiering"),
+            unless(days == GLACIER_DAYS, f"goes to Glacier after {days} days, not {GLACIER_DAYS}"),
+            unless(
+                all(each >= SMALL_BYTES - 1 for each in least),
+                "moves objects under 128 kB, which costs more than it saves",
+            ),
+            unless(
+                all(each == SMALL_STAY for each in wholly), "moves small objects where a rule does not say otherwise"
+            ),
+        )
+    for tiering in estate.of("aws_s3_bucket_intelligent_tiering_configuration"):
+        tiers = {block.get("access_tier") for block in tiering.blocks("tiering")}
+        is_on = tiering.body.get("status", "Enabled") == "Enabled" and "ARCHIVE_ACCESS" in tiers
+        yield saw(tiering, "tiering", unless(is_on, "never sinks to an archive tier"))
+
+
+def _filter(rule: Body) -> Body:
+    """The conditions of a rule's filter; several stand in one `and`."""
+    conditions = block_of(rule, "filter")
+    return block_of(conditions, "and") or conditions
+
+
+def _failures_kept(estate: Estate) -> Iterator[Observation]:
+    for function in estate.of("aws_lambda_function"):
+        has_queue = function.block("dead_letter_config").get("target_arn")
+        yield saw(function, "dead_letter_config", unless(has_queue, "loses what it cannot process"))
+    for mapping in estate.of("aws_lambda_event_source_mapping"):
+        destination = block_of(mapping.block("destination_config"), "on_failure").get("destination_arn")
+        yield saw(
+            mapping,
+            "destination_config",
+            unless(destination, "loses what cannot be processed"),
+            unless(
+                "ReportBatchItemFailures" in (mapping.body.get("function_response_types") or ()),
+                "takes a batch as failed whole",
+            ),
+            unless(mapping.body.get("bisect_batch_on_function_error") is True, "does not isolate a bad record"),
+        )
+
+
+def _function_observed(estate: Estate) -> Iterator[Observation]:
+    groups = {name_of(group) for group in estate.of("aws_cloudwatch_log_group")}
+    for function in estate.of("aws_lambda_function"):
+        name = name_of(function)
+        yield saw(
+            function,
+            "runtime",
+            unless(function.body.get("runtime") == RUNTIME, f"runs on {function.body.get('runtime')}, not {RUNTIME}"),
+            unless(function.block("tracing_config").get("mode") == "Active", "is not traced"),
+            unless(f"/aws/lambda/{name}" in groups, "has no log group of its own"),
+        )
+
+
+def _function_private(estate: Estate) -> Iterator[Observation]:
+    """A service may be let in for one source; an address on the internet, or everybody, may not."""
+    for function in estate.of("aws_lambda_function"):
+        urls = estate.belonging("aws_lambda_function_url", "function_name", function)
+        permissions = estate.belonging("aws_lambda_permission", "function_name", function)
+        unbound = [
+            each for each in permissions if not (each.body.get("source_arn") and each.body.get("source_account"))
+        ]
+        yield saw(
+            function,
+            "permissions",
+            unless(not urls, "has an address on the internet"),
+            unless(not unbound, "can be called for any source"),
+        )
+
+
+CHECKS = (
+    Check(id="stream-retention", demand="Streams are on demand and keep a week to replay", look=_stream_retention),
+    Check(id="table-recovery", demand="Tables are on demand, with point-in-time recovery", look=_table_recovery),
+    Check(id="bucket-versioning", demand="Buckets keep earlier versions", look=_bucket_versioning),
+    Check(id="bucket-private", demand="Buckets cannot be made public and take no access lists", look=_bucket_private),
+    Check(id="bucket-lifecycle", demand="Buckets clean up after themselves", look=_bucket_lifecycle),
+    Check(
+        id="archive-tiering",
+        demand="The archive uses Intelligent-Tiering and goes to Glacier after 90 days, from 128 kB an object on",
+        look=_archive_tiering,
+    ),
+    Check(id="failures-kept", demand="What cannot be processed is kept, record by record", look=_failures_kept),
+    Check(
+        id="function-observed",
+        demand="Functions run on python3.11, traced, with a log of their own",
+        look=_function_observed,
+    ),
+    Check(id="function-private", demand="No function can be called from outside", look=_function_private),
+)

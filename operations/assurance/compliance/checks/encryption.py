@@ -1,0 +1,200 @@
+"""Checks of keys and of what they encrypt: everything at rest, by a key of the platform's own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+from operations.assurance.compliance.estate import Body, Estate, Resource, block_of, made_up_id, name_of
+from operations.assurance.compliance.findings import Check, Observation, saw, unless
+from operations.assurance.compliance.policies import Statement, read_statements
+
+KEY_OF: dict[str, tuple[str, ...]] = {
+    "aws_kinesis_stream": ("kms_key_id",),
+    "aws_dynamodb_table": ("server_side_encryption", "kms_key_arn"),
+    "aws_sqs_queue": ("kms_master_key_id",),
+    "aws_sns_topic": ("kms_master_key_id",),
+    "aws_cloudwatch_log_group": ("kms_key_id",),
+    "aws_lambda_function": ("kms_key_arn",),
+    "aws_cloudtrail": ("kms_key_id",),
+}
+"""What keeps data, and where it names its key; buckets have a resource of its own for that."""
+
+ROTATION_DAYS = 365
+
+ARCHIVE = "raw-archive"
+"""Part of the name of the bucket that keeps every message."""
+
+HEADER = "s3:x-amz-server-side-encryption"
+"""The condition key of the header by which a writer asks for encryption, and the beginning of those beside it."""
+
+KEY, CUSTOMER = "-aws-kms-key-id", "-customer-algorithm"
+OWN = "own"
+FOREIGN = "arn:aws:kms:eu-west-1:999999999999:key/11111111-2222-3333-4444-555555555555"
+
+OWN_WRITES: dict[str, dict[str, str]] = {
+    "that asks for no encryption": {},
+    "under its own key": {"": "aws:kms", KEY: OWN},
+}
+FOREIGN_WRITES: dict[str, dict[str, str]] = {
+    "under a foreign key": {"": "aws:kms", KEY: FOREIGN},
+    "under a foreign key, twice": {"": "aws:kms:dsse", KEY: FOREIGN},
+    "that names a foreign key only": {KEY: FOREIGN},
+    "under AWS's own key": {"": "aws:kms"},
+    "by SSE-S3": {"": "AES256"},
+    "by another kind of its own key": {"": "aws:kms:dsse", KEY: OWN},
+    "under a customer's key": {CUSTOMER: "AES256"},
+}
+"""What a writer asks for, by the ends of the condition keys."""
+
+
+def _keys_rotate(estate: Estate) -> Iterator[Observation]:
+    for key in estate.of("aws_kms_key"):
+        yield saw(
+            key,
+            "enable_key_rotation",
+            unless(key.body.get("enable_key_rotation") is True, "does not rotate"),
+            unless(key.body.get("rotation_period_in_days", 0) <= ROTATION_DAYS, "rotates less than once a year"),
+            unless(key.body.get("is_enabled") is not False, "is disabled"),
+            unless(key.body.get("multi_region") is not True, "leaves its region"),
+        )
+
+
+def _own_key(estate: Estate) -> Iterator[Observation]:
+    for type_, path in KEY_OF.items():
+        for resource in estate.of(type_):
+            value = _at(resource.body, path)
+            is_own = _is_own_key(estate, resource, value)
+            yield saw(resource, ".".join(path), unless(is_own, f"is encrypted by {value or 'no key of its own'}"))
+
+
+def _stream_encrypted(estate: Estate) -> Iterator[Observation]:
+    for stream in estate.of("aws_kinesis_stream"):
+        yield saw(stream, "encryption_type", unless(stream.body.get("encryption_type") == "KMS", "is not encrypted"))
+
+
+def _buckets_encrypted(estate: Estate) -> Iterator[Observation]:
+    """S3 delivers access logs to SSE-S3 buckets only, so those alone have no key of their own.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/ServerLogs.html
+    """
+    targets = _log_targets(estate)
+    for bucket in estate.of("aws_s3_bucket"):
+        defaults = [
+            block_of(rule, "apply_server_side_encryption_by_default")
+            for each in estate.belonging("aws_s3_bucket_server_side_encryption_configuration", "bucket", bucket)
+            for rule in each.blocks("rule")
+        ]
+        default = defaults[0] if defaults else {}
+        algorithm, key = default.get("sse_algorithm"), default.get("kms_master_key_id")
+        if bucket in targets:
+            yield saw(bucket, "encryption", unless(algorithm == "AES256", f"takes no access logs by {algorithm}"))
+            continue
+        owner = next(
+            iter(estate.belonging("aws_s3_bucket_server_side_encryption_configuration", "bucket", bucket)), bucket
+        )
+        yield saw(
+            bucket,
+            "encryption",
+            unless(algorithm == "aws:kms", f"is encrypted by {algorithm or 'nothing that is said'}"),
+            unless(_is_own_key(estate, owner, key), "has no key of its own"),
+        )
+
+
+def _archive_writes(estate: Estate) -> Iterator[Observation]:
+    """Requests that S3 might get, held against the denials in the bucket's policy."""
+    for bucket in estate.of("aws_s3_bucket"):
+        if ARCHIVE not in str(name_of(bucket)):
+            continue
+        texts = [
+            str(each.body.get("policy", "")) for each in estate.belonging("aws_s3_bucket_policy", "bucket", bucket)
+        ]
+        denials = [
+            statement
+            for text in texts
+            for statement in read_statements(text)
+            if _denies_writes(statement, f"arn:aws:s3:::{name_of(bucket)}/*")
+        ]
+        own = _own_key_arn(estate, bucket, " ".join(texts))
+        try:
+            taken = [how for how, asked in OWN_WRITES.items() if _is_denied(denials, asked, own)]
+            let_in = [how for how, asked in FOREIGN_WRITES.items() if not _is_denied(denials, asked, own)]
+        except ValueError as error:
+            yield saw(bucket, "policy", str(error))
+            continue
+        yield saw(
+            bucket,
+            "policy",
+            unless(not taken, f"refuses a write {' and '.join(taken)}"),
+            unless(not let_in, f"takes a write {' and '.join(let_in)}"),
+        )
+
+
+def _denies_writes(statement: Statement, objects: str) -> bool:
+    """Whether it is a denial of writes for everybody, by encryption alone; of transport there are others."""
+    return (
+        not statement.is_allow
+        and not statement.inverted
+        and "*" in [value for _, value in statement.principals]
+        and bool({"s3:PutObject", "s3:*"} & set(statement.actions))
+        and objects in statement.resources
+        and all(condition.key.startswith(HEADER) for condition in statement.conditions)
+    )
+
+
+def _is_denied(denials: Iterable[Statement], asked: Mapping[str, str], own: str) -> bool:
+    request = {f"{HEADER}{name}": own if value == OWN else value for name, value in asked.items()}
+    return any(statement.applies_to(request) for statement in denials)
+
+
+def _own_key_arn(estate: Estate, bucket: Resource, policy: str) -> str:
+    """The ARN of the bucket's default key, as `policy` names it; one that matches nothing where it names another."""
+    for each in estate.belonging("aws_s3_bucket_server_side_encryption_configuration", "bucket", bucket):
+        for rule in each.blocks("rule"):
+            value = block_of(rule, "apply_server_side_encryption_by_default").get("kms_master_key_id")
+            key = estate.target(each, value)
+            found = re.search(rf"arn:aws:kms:[\w-]+:\d+:key/{made_up_id(key.address)}", policy) if key else None
+            if found:
+                return found[0]
+    return "the key of the bucket"
+
+
+def _log_targets(estate: Estate) -> list[Resource]:
+    return [
+        bucket
+        for bucket in estate.of("aws_s3_bucket")
+        if estate.belonging("aws_s3_bucket_logging", "target_bucket", bucket)
+    ]
+
+
+def _is_own_key(estate: Estate, resource: Resource, value: object) -> bool:
+    """Whether this names a customer-managed key: a reference to one, its ARN, or an alias that is not AWS's."""
+    if not isinstance(value, str):
+        return False
+    target = estate.target(resource, value)
+    if target is not None:
+        return target.type == "aws_kms_key"
+    return value.startswith(("arn:aws:kms:", "alias/key-")) and ":alias/aws/" not in value
+
+
+def _at(body: Body, path: tuple[str, ...]) -> object:
+    for block in path[:-1]:
+        body = block_of(body, block)
+    return body.get(path[-1])
+
+
+CHECKS = (
+    Check(id="key-rotation", demand="Every key rotates once a year and stays in its region", look=_keys_rotate),
+    Check(id="own-key", demand="Whatever keeps data is encrypted by a key of the platform's own", look=_own_key),
+    Check(id="stream-encrypted", demand="Streams are encrypted", look=_stream_encrypted),
+    Check(
+        id="bucket-encrypted",
+        demand="Buckets are encrypted by an own key, those for access logs by SSE-S3",
+        look=_buckets_encrypted,
+    ),
+    Check(
+        id="archive-own-key",
+        demand="The archive takes no object under another key or by another kind of encryption",
+        look=_archive_writes,
+    ),
+)

@@ -1,0 +1,343 @@
+"""Checks of what AWS refuses and its service models do not say; each with AWS's page of it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from generator.aws.quotas import QUOTAS
+from operations.assurance.compliance.estate import Body, Estate, Resource, blocks_of
+from operations.assurance.compliance.findings import Check, Observation, saw, unless
+from operations.assurance.compliance.policies import Kind, policies
+
+# fmt: off
+SQL_FUNCTIONS = frozenset({
+    "abs", "accountid", "acos", "asin", "atan", "atan2", "aws_lambda", "bitand", "bitnot", "bitor", "bitxor",
+    "cast", "ceil", "chr", "clientid", "concat", "cos", "cosh", "decode", "encode", "endswith", "exp", "floor",
+    "get", "get_dynamodb", "get_mqtt_property", "get_or_default", "get_registry_data", "get_secret",
+    "get_thing_shadow", "get_user_properties", "indexof", "isnull", "isundefined", "length", "ln", "log", "lower",
+    "lpad", "ltrim", "machinelearning_predict", "md2", "md5", "mod", "nanvl", "newuuid", "numbytes", "parse_time",
+    "power", "principal", "rand", "regexp_matches", "regexp_replace", "regexp_substr", "remainder", "replace",
+    "round", "rpad", "rtrim", "sha1", "sha224", "sha256", "sha384", "sha512", "sign", "sin", "sinh", "sourceip",
+    "sqrt", "startswith", "substring", "tan", "tanh", "time_to_epoch", "timestamp", "topic", "traceid", "transform",
+    "trim", "trunc", "upper",
+})
+# fmt: on
+"""https://docs.aws.amazon.com/iot/latest/developerguide/iot-sql-functions.html"""
+
+SQL_WORDS = frozenset({"and", "as", "case", "else", "exists", "from", "in", "not", "or", "select", "then", "value"})
+SQL_WORDS |= {"when", "where"}
+"""https://docs.aws.amazon.com/iot/latest/developerguide/iot-sql-reference.html"""
+
+SQL_VERSIONS = ("2015-10-08", "2016-03-23")
+"""https://docs.aws.amazon.com/iot/latest/developerguide/iot-rule-sql-version.html"""
+
+TOPIC_LEVELS, TOPIC_BYTES = 8, 256
+"""https://docs.aws.amazon.com/general/latest/gr/iot-core.html"""
+
+ATTRIBUTES_WITH_TYPE, ATTRIBUTES_WITHOUT = 50, 3
+"""https://docs.aws.amazon.com/general/latest/gr/iot-core.html"""
+
+SIDS_ALNUM = (Kind.ROLE, Kind.TRUST)
+"""https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_sid.html"""
+
+STATEMENT_KEYS = frozenset(
+    {"Sid", "Effect", "Principal", "NotPrincipal", "Action", "NotAction", "Resource", "NotResource", "Condition"}
+)
+"""https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_grammar.html"""
+
+HOUR_S, DAY_S = 3_600, 86_400
+INSIGHTS_WINDOW_S = 3 * HOUR_S
+"""https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/alarm-limits.html"""
+
+DASHBOARD_WIDGETS, DASHBOARD_METRICS, WIDGET_METRICS, DASHBOARD_WIDTH = 500, 2_500, 500, 24
+WIDGETS = frozenset({"metric", "text", "log", "alarm", "explorer", "custom"})
+"""https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/CloudWatch-Dashboard-Body-Structure.html"""
+
+INFREQUENT = {"STANDARD_IA": 30, "ONEZONE_IA": 30}
+"""https://docs.aws.amazon.com/AmazonS3/latest/userguide/lifecycle-transition-general-considerations.html"""
+
+COLDER = ("STANDARD_IA", "INTELLIGENT_TIERING", "ONEZONE_IA", "GLACIER_IR", "GLACIER", "DEEP_ARCHIVE")
+"""The order in which S3 moves objects, same page."""
+
+SELECTOR_FIELDS: Mapping[str, frozenset[str]] = {
+    "Management": frozenset(
+        {"eventCategory", "eventSource", "readOnly", "eventName", "eventType", "sessionCredentialFromConsole"}
+        | {"userIdentity.arn"}
+    ),
+    "Data": frozenset(
+        {"eventCategory", "resources.type", "resources.ARN", "readOnly", "eventName", "eventSource", "eventType"}
+        | {"sessionCredentialFromConsole", "userIdentity.arn"}
+    ),
+}
+"""https://docs.aws.amazon.com/awscloudtrail/latest/APIReference/API_AdvancedFieldSelector.html"""
+
+
+def _tag_keys_apart(estate: Estate) -> Iterator[Observation]:
+    """IAM takes `Owner` and `owner` for one key: https://docs.aws.amazon.com/IAM/latest/UserGuide/id_tags.html"""
+    for role in estate.of("aws_iam_role", "aws_iam_policy"):
+        tags = role.body.get("tags_all") or {}
+        twice = [key for key, number in Counter(map(str.lower, tags)).items() if number > 1]
+        yield saw(role, "tags_all", unless(not twice, f"has tag keys that differ in case alone: {', '.join(twice)}"))
+
+
+def _topic_sql(estate: Estate) -> Iterator[Observation]:
+    for rule in estate.of("aws_iot_topic_rule"):
+        sql, version = str(rule.body.get("sql", "")), rule.body.get("sql_version")
+        source = re.search(r"\bFROM\s+'([^']*)'", sql)
+        yield saw(
+            rule,
+            "sql",
+            unless(re.match(r"\s*SELECT\s", sql) and source, "is not SELECT … FROM '…'"),
+            unless(sql.count("'") % 2 == 0, "leaves a quote open"),
+            unless(version in SQL_VERSIONS, f"is of version {version}"),
+            _unknown_functions(sql),
+            _topic_problem(source[1]) if source else "",
+        )
+        for name, template in _templates(rule.body):
+            yield saw(rule, name, *map(_unknown_functions, re.findall(r"\$\{([^}]*)\}", template)))
+
+
+def _templates(body: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """The texts of a rule's actions, where `${…}` stands for what its SQL would give."""
+    if isinstance(body, dict):
+        for key, each in body.items():
+            if key not in ("sql", "description"):
+                yield from _templates(each, f"{name}.{key}".lstrip("."))
+    elif isinstance(body, list):
+        for each in body:
+            yield from _templates(each, name)
+    elif isinstance(body, str) and "${" in body and not body.startswith("${aws_"):
+        yield name, body
+
+
+def _unknown_functions(sql: str) -> str:
+    bare = re.sub(r"'[^']*'|\"[^\"]*\"", "''", sql)
+    called = {name.lower() for name in re.findall(r"\b([A-Za-z_][A-Za-z0-9_]*)\s*\(", bare)}
+    unknown = sorted(called - SQL_FUNCTIONS - SQL_WORDS)
+    return f"calls {', '.join(unknown)}, which AWS IoT SQL has not" if unknown else ""
+
+
+def _topic_problem(topic: str) -> str:
+    levels = topic.split("/")
+    misplaced = [each for each in levels if len(each) > 1 and ("+" in each or "#" in each)]
+    own = levels[3:] if topic.startswith("$aws/rules/") else levels
+    return "; ".join(
+        filter(
+            None,
+            (
+                unless(not misplaced, f"has a wildcard within a level: {', '.join(misplaced)}"),
+                unless("#" not in levels[:-1], "has # before the last level"),
+                unless(len(own) <= TOPIC_LEVELS, f"has {len(own) - 1} slashes; AWS takes {TOPIC_LEVELS - 1}"),
+                unless(len(topic.encode()) <= TOPIC_BYTES, f"has {len(topic.encode())} bytes; AWS takes {TOPIC_BYTES}"),
+            ),
+        )
+    )
+
+
+def _keys_apart(estate: Estate) -> Iterator[Observation]:
+    """Two messages of one millisecond have one `timestamp()`; those that AWS publishes have no `traceid()`.
+
+    https://docs.aws.amazon.com/iot/latest/developerguide/iot-sql-functions.html#iot-function-traceid
+    """
+    for rule in estate.of("aws_iot_topic_rule"):
+        for action in (rule.body, *blocks_of(rule.body, "error_action")):
+            for s3 in blocks_of(action, "s3"):
+                key = str(s3.get("key", ""))
+                yield saw(rule, "s3.key", unless("newuuid()" in key, f"can be that of two messages: {key}"))
+
+
+def _attributes_fit(estate: Estate) -> Iterator[Observation]:
+    for thing in estate.of("aws_iot_thing"):
+        number = len(thing.body.get("attributes") or {})
+        most = ATTRIBUTES_WITH_TYPE if thing.body.get("thing_type_name") else ATTRIBUTES_WITHOUT
+        yield saw(thing, "attributes", unless(number <= most, f"are {number}; AWS takes {most}"))
+
+
+def _alarm_windows(estate: Estate) -> Iterator[Observation]:
+    """https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html"""
+    for alarm in estate.of("aws_cloudwatch_metric_alarm"):
+        periods = [
+            int(each["period"])
+            for each in (alarm.body, *alarm.blocks("metric_query"), *_metrics(alarm))
+            if each.get("period")
+        ]
+        window = max(periods, default=0) * int(alarm.body.get("evaluation_periods") or 1)
+        longest = 7 * DAY_S if min(periods, default=0) >= HOUR_S else DAY_S
+        actions = [len(alarm.body.get(each) or ()) for each in ("alarm_actions", "ok_actions")]
+        yield saw(
+            alarm,
+            "period",
+            unless(periods, "has no period"),
+            unless(all(each in (10, 20, 30) or each % 60 == 0 for each in periods), f"has a period of {periods} s"),
+            unless(window <= longest, f"looks back {window} s; CloudWatch takes {longest}"),
+            unless(
+                not is_insights(alarm) or window <= INSIGHTS_WINDOW_S,
+                f"looks back {window} s by a Metrics Insights query, which reads {INSIGHTS_WINDOW_S}",
+            ),
+            unless(max(actions) <= 5, "has more than five actions for one state"),
+        )
+
+
+def _metrics(alarm: Resource) -> Iterator[Body]:
+    for query in alarm.blocks("metric_query"):
+        yield from blocks_of(query, "metric")
+
+
+def is_insights(alarm: Resource) -> bool:
+    """Whether an alarm watches a Metrics Insights query, of which an account has few."""
+    queries = alarm.blocks("metric_query")
+    return any(str(query.get("expression", "")).lstrip().upper().startswith("SELECT ") for query in queries)
+
+
+def _policy_grammar(estate: Estate) -> Iterator[Observation]:
+    for policy in policies(estate):
+        try:
+            document = json.loads(policy.text)
+            statements = document["Statement"]
+            statements = statements if isinstance(statements, list) else [statements]
+        except (ValueError, KeyError, TypeError):
+            yield saw(policy.resource, policy.attribute, "is no policy: not JSON with a Statement")
+            continue
+        sids = [statement["Sid"] for statement in statements if "Sid" in statement]
+        strange = sorted({key for statement in statements for key in statement} - STATEMENT_KEYS)
+        has_principal = policy.kind not in (Kind.ROLE, Kind.DEVICE)
+        yield saw(
+            policy.resource,
+            policy.attribute,
+            unless(document.get("Version") == "2012-10-17", f"is of version {document.get('Version')}"),
+            unless(len(set(sids)) == len(sids), "has one Sid twice"),
+            unless(
+                policy.kind not in SIDS_ALNUM or all(re.fullmatch("[A-Za-z0-9]+", sid) for sid in sids),
+                "has a Sid of other than letters and digits",
+            ),
+            unless(not strange, f"has the unknown elements {', '.join(strange)}"),
+            unless(all(each.get("Effect") in ("Allow", "Deny") for each in statements), "has an Effect that is none"),
+            unless(all({"Action", "NotAction"} & each.keys() for each in statements), "has a statement without Action"),
+            unless(
+                all(("Principal" in each or "NotPrincipal" in each) == has_principal for each in statements),
+                f"{'needs' if has_principal else 'takes no'} Principal",
+            ),
+            unless(
+                policy.kind is Kind.TRUST or all({"Resource", "NotResource"} & each.keys() for each in statements),
+                "has a statement without Resource",
+            ),
+        )
+
+
+def _dashboard_bodies(estate: Estate) -> Iterator[Observation]:
+    for dashboard in estate.of("aws_cloudwatch_dashboard"):
+        try:
+            widgets = json.loads(str(dashboard.body.get("dashboard_body")))["widgets"]
+            metrics = [len(each["properties"].get("metrics", ())) for each in widgets]
+            places = [(each.get("x", 0), each["width"], each["height"]) for each in widgets]
+            regions = ["region" in each["properties"] for each in widgets if each["type"] == "metric"]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            yield saw(dashboard, "dashboard_body", "is no body: not JSON with widgets that have their properties")
+            continue
+        unknown = sorted({each["type"] for each in widgets} - WIDGETS)
+        yield saw(
+            dashboard,
+            "dashboard_body",
+            unless(not unknown, f"has widgets of the unknown types {', '.join(unknown)}"),
+            unless(len(widgets) <= DASHBOARD_WIDGETS, f"has {len(widgets)} widgets; AWS takes {DASHBOARD_WIDGETS}"),
+            unless(sum(metrics) <= DASHBOARD_METRICS, f"has {sum(metrics)} metrics; AWS takes {DASHBOARD_METRICS}"),
+            unless(max(metrics, default=0) <= WIDGET_METRICS, f"has a widget of more than {WIDGET_METRICS} metrics"),
+            unless(
+                all(x + width <= DASHBOARD_WIDTH and 1 <= height <= 1000 for x, width, height in places),
+                f"has a widget beyond its {DASHBOARD_WIDTH} columns",
+            ),
+            unless(all(regions), "has a metric widget without region"),
+        )
+
+
+def _table_keys(estate: Estate) -> Iterator[Observation]:
+    """https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_CreateTable.html"""
+    for table in estate.of("aws_dynamodb_table"):
+        indexes = [*table.blocks("global_secondary_index"), *table.blocks("local_secondary_index")]
+        keys = {
+            str(each[name]) for each in (table.body, *indexes) for name in ("hash_key", "range_key") if name in each
+        }
+        defined = {str(each.get("name")) for each in table.blocks("attribute")}
+        yield saw(table, "attribute", unless(keys == defined, f"defines {sorted(defined)} for the keys {sorted(keys)}"))
+
+
+def _selectors(estate: Estate) -> Iterator[Observation]:
+    for trail in estate.of("aws_cloudtrail"):
+        for selector in trail.blocks("advanced_event_selector"):
+            fields = {str(each.get("field")): each for each in blocks_of(selector, "field_selector")}
+            category = (fields.get("eventCategory", {}).get("equals") or ["none"])[0]
+            strange = sorted(fields.keys() - SELECTOR_FIELDS.get(category, frozenset()))
+            yield saw(
+                trail,
+                f"advanced_event_selector/{selector.get('name')}",
+                unless(category in SELECTOR_FIELDS, f"is of the category {category}"),
+                unless(not strange or category not in SELECTOR_FIELDS, f"of {category} takes no {', '.join(strange)}"),
+                unless(category != "Data" or "resources.type" in fields, "of Data needs resources.type"),
+            )
+
+
+def _lifecycles(estate: Estate) -> Iterator[Observation]:
+    for lifecycle in estate.of("aws_s3_bucket_lifecycle_configuration"):
+        for rule in lifecycle.blocks("rule"):
+            steps = [
+                (int(each.get("days", 0)), str(each.get("storage_class"))) for each in blocks_of(rule, "transition")
+            ]
+            ordered = sorted(steps)
+            ends = [int(each["days"]) for each in blocks_of(rule, "expiration") if each.get("days")]
+            classes = [COLDER.index(name) for _, name in ordered if name in COLDER]
+            yield saw(
+                lifecycle,
+                f"rule/{rule.get('id')}",
+                unless(classes == sorted(classes), f"moves objects back to a warmer class: {ordered}"),
+                unless(len({days for days, _ in steps}) == len(steps), f"moves objects twice on one day: {ordered}"),
+                unless(
+                    all(days >= INFREQUENT.get(name, 0) for days, name in steps), f"moves objects too soon: {steps}"
+                ),
+                unless(all(days < end for days, _ in steps for end in ends), "expires objects before it moves them"),
+            )
+
+
+def _quotas(estate: Estate) -> Iterator[Observation]:
+    """Where AWS has raised a quota, `skips.json` says so."""
+    alarms = estate.of("aws_cloudwatch_metric_alarm")
+    counted = {
+        "metrics_insights_alarms": sum(map(is_insights, alarms)),
+        "provisioning_templates": len(list(estate.of("aws_iot_provisioning_template"))),
+        "topic_rules": len(list(estate.of("aws_iot_topic_rule"))),
+        "tiering_configurations": _most(estate, "aws_s3_bucket_intelligent_tiering_configuration", "bucket"),
+        "iam_roles": len(list(estate.of("aws_iam_role"))),
+        "metric_filters": _most(estate, "aws_cloudwatch_log_metric_filter", "log_group_name"),
+    }
+    for quota in QUOTAS:
+        number = counted[quota.id]
+        excess = f"{number:,} {quota.what} are too many: an account has {quota.most:,} ({quota.page})"
+        yield saw(f"account.{quota.id}", f"{number:,} of {quota.most:,}", unless(number <= quota.most, excess))
+
+
+def _most(estate: Estate, type_: str, of: str) -> int:
+    """How many resources of a type belong to the one that has most of them."""
+    return max(Counter(str(each.body.get(of)) for each in estate.of(type_)).values(), default=0)
+
+
+CHECKS = (
+    Check(id="tag-keys-apart", demand="Tag keys of a role differ in more than case", look=_tag_keys_apart),
+    Check(id="topic-sql", demand="A topic rule's SQL and keys use what AWS IoT SQL has", look=_topic_sql),
+    Check(id="keys-apart", demand="No two messages get one key in the archive", look=_keys_apart),
+    Check(
+        id="attributes-fit",
+        demand="A thing has no more attributes than AWS takes",
+        look=_attributes_fit,
+        about="aws_iot_thing",
+    ),
+    Check(id="alarm-windows", demand="An alarm looks back no further than CloudWatch does", look=_alarm_windows),
+    Check(id="policy-grammar", demand="Every policy keeps to the grammar of its kind", look=_policy_grammar),
+    Check(id="dashboard-bodies", demand="A dashboard's body is one that CloudWatch draws", look=_dashboard_bodies),
+    Check(id="table-keys", demand="A table defines the attributes of its keys, and no others", look=_table_keys),
+    Check(id="selectors", demand="The trail selects events by fields that their category has", look=_selectors),
+    Check(id="quotas", demand="All stacks together keep within an account's quotas", look=_quotas),
+    Check(id="lifecycles", demand="Objects move to colder classes only, and before they expire", look=_lifecycles),
+)

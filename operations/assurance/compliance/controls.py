@@ -1,0 +1,83 @@
+"""The catalogue: frameworks, their controls, and which check answers which control (`controls.json`)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from operations.assurance.compliance.findings import PARLIAMENT, Finding
+
+CATALOGUE = Path(__file__).with_name("controls.json")
+
+UNMAPPED = "Good practice"
+"""The framework of what a scanner demands and no framework here does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Framework:
+    """A body of controls, and where it is published."""
+
+    id: str
+    title: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Control:
+    """One control; its id begins with that of its framework."""
+
+    id: str
+    title: str
+
+    @property
+    def framework(self) -> str:
+        return UNMAPPED if self.id.startswith(UNMAPPED) else self.id.partition(" ")[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catalogue:
+    """All of `controls.json`."""
+
+    frameworks: tuple[Framework, ...]
+    controls: Mapping[str, Control]
+    checks: Mapping[str, tuple[str, ...]]
+    only: Mapping[str, tuple[str, ...]]
+    """How the ids of controls begin that are about some resources only, and how the addresses of those begin."""
+
+    not_met: tuple[tuple[str, str], ...]
+
+    def controls_of(self, finding: Finding) -> tuple[Control, ...]:
+        """The controls that a finding answers; the scanner's own demand where none is known."""
+        # What parliament says is one demand, whatever it calls the fault that it found.
+        key = f"{PARLIAMENT} role-policy" if finding.scanner == PARLIAMENT else f"{finding.scanner} {finding.check}"
+        if key in self.checks:
+            return tuple(self.controls[id_] for id_ in self.checks[key] if self._is_about(id_, finding))
+        return (Control(id=f"{UNMAPPED} {finding.check}", title=f"Demanded by {finding.scanner} alone"),)
+
+    def _is_about(self, control: str, finding: Finding) -> bool:
+        """Whether the control is about the resource: a key that rotates says nothing of an unencrypted topic.
+
+        Of the events that CIS wants watched, each is a control of its own, named by the attribute.
+        """
+        if control.startswith("CIS 4."):
+            return finding.attribute.startswith(f"{control.removeprefix('CIS ')} ")
+        return all(
+            finding.resource.startswith(addresses)
+            for beginning, addresses in self.only.items()
+            if control.startswith(beginning)
+        )
+
+
+def read_catalogue(path: Path = CATALOGUE) -> Catalogue:
+    document = json.loads(path.read_text(encoding="utf-8"))
+    frameworks = [Framework(id=id_, **body) for id_, body in document["frameworks"].items()]
+    frameworks.append(Framework(id=UNMAPPED, title="Good practice of the scanners", source="https://www.checkov.io"))
+    return Catalogue(
+        frameworks=tuple(frameworks),
+        controls={id_: Control(id=id_, title=title) for id_, title in document["controls"].items()},
+        checks={check: tuple(ids) for check, ids in document["checks"].items()},
+        only={beginning: tuple(addresses) for beginning, addresses in document["only"].items()},
+        not_met=tuple((each["what"], each["why"]) for each in document["not_met"]),
+    )

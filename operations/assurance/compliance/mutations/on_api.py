@@ -1,0 +1,203 @@
+"""Mutations of what AWS takes: one by hand for each rule, and one derived from each constraint that is held."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from operations.assurance.compliance.api.holding import Holding, hold
+from operations.assurance.compliance.api.model import Held
+from operations.assurance.compliance.estate import Estate, Resource
+from operations.assurance.compliance.mutations.edits import (
+    Mutation,
+    Trial,
+    added,
+    edited,
+    mutation,
+    pick,
+    put,
+    replaced,
+)
+
+CHECK = "api-takes-it"
+RULE = "aws_iot_topic_rule"
+
+COLD = {"id": "cool-down", "status": "Enabled", "transition": [{"days": 90, "storage_class": "GLACIER"}]}
+
+TAKES_ALL = frozenset({r"[\s\S]*", ".*", ".+"})
+"""Patterns that no text of one line breaks."""
+
+STRANGE = ("ü ", "", "\x00", "a b:*$", "-", ":x")
+"""One of these breaks any other pattern of AWS."""
+
+
+_ABSENT = object()
+
+
+def break_constraints(estate: Estate) -> Iterator[Trial]:
+    """Break each different constraint once, in the first resource where one attribute alone decides it."""
+    tried: set[tuple[str, str]] = set()
+    for resource in _different(estate.resources):
+        holding = hold(resource, estate=estate)
+        sources = {held.member: held for held in holding.constraints if held.kind == "type" and held.is_whole}
+        shared = Counter(source.attribute for source in sources.values())
+        for held in holding.constraints:
+            source = sources.get(held.member)
+            if source is None or held.problem or (held.member, held.kind) in tried:
+                continue
+            if held.kind == "required" and shared[source.attribute] > 1:
+                continue  # an entry of a map goes with its key and its value
+            noticed = _noticed(holding, held, source, estate)
+            if noticed is not None:
+                tried.add((held.member, held.kind))
+                yield Trial(check=CHECK, mutation=f"{held.member}: {held.kind}", noticed=noticed)
+
+
+def _different(resources: Iterable[Resource]) -> Iterator[Resource]:
+    """The resources without those that only repeat one of their type with other text: a plant's things."""
+    seen: set[tuple[str, str]] = set()
+    for resource in resources:
+        sort = (resource.type, re.sub(r"'(?:[^'\\]|\\.)*'(?!:)", "''", repr(resource.body)))
+        if sort not in seen:
+            seen.add(sort)
+            yield resource
+
+
+def _noticed(holding: Holding, held: Held, source: Held, estate: Estate) -> str | None:
+    """What the gate says of the attribute, broken in one way after the other; None where nothing breaks it."""
+    steps = [step for step in re.split(r"[.\[\]]+", source.attribute) if step]
+    if held.member.endswith("{key}") and source.value != steps[-1]:
+        return None  # a key that no plan sets, but the table of calls
+    is_broken = False
+    for value in _forbidden(held, source.value):
+        body = copy.deepcopy(holding.resource.body)
+        is_key = source.value == steps[-1] and not source.member.lower().endswith(("value", "value}"))
+        if not _put(body, steps, value, is_key=is_key):
+            continue
+        found = _kind_of(hold(replace(holding.resource, body=body), estate=estate), held)
+        if held.kind == "required" and len(found) < len(_kind_of(holding, held)):
+            continue  # what an attribute alone calls for went with it: a call, or an entry of a list
+        is_broken = True
+        for each in found:
+            if each.problem:
+                return f"{holding.resource.address} {source.attribute}: {each.problem:.200}"
+    return "" if is_broken else None
+
+
+def _kind_of(holding: Holding, held: Held) -> list[Held]:
+    """The constraints of one kind on one member, wherever that is."""
+    return [each for each in holding.constraints if (each.member, each.kind) == (held.member, held.kind)]
+
+
+def _forbidden(held: Held, value: Any) -> list[Any]:
+    """Values that a constraint does not take; none where Terraform would take them for an attribute that is not set."""
+    limit = held.limit
+    match held.kind:
+        case "required":
+            return [_ABSENT]
+        case "type":
+            return ["none"] if isinstance(value, list | bool | int | float | dict) else [["none"]]
+        case "enum":
+            return ["none of these"]
+        case "pattern":
+            return [] if limit in TAKES_ALL else list(STRANGE)
+        case "min":
+            return [_of_size(value, limit - 1)] if limit > 1 or isinstance(value, int | float) else []
+        case "max":
+            return [_of_size(value, limit + 1)]
+        case "documented" if limit.pattern:
+            return list(STRANGE)
+        case "documented":
+            is_number = isinstance(value, int) or (isinstance(value, str) and value.isdigit())
+            return [limit.most + 1 if is_number else _of_size(value, limit.most + 1)]
+        case _:
+            return []
+
+
+def _of_size(value: Any, size: float) -> Any:
+    if isinstance(value, str):
+        return "x" * int(size)
+    if isinstance(value, list):
+        return (value * int(size))[: int(size)]
+    return {f"key{n}": next(iter(value.values())) for n in range(int(size))} if isinstance(value, dict) else size
+
+
+def _put(body: Any, steps: list[str], value: Any, *, is_key: bool) -> bool:
+    """Set what lies at `steps`, or its key. Tell whether there is such a place: a key of a map may hold dots."""
+    *way, last = steps
+    for step in way:
+        body = body[int(step)] if isinstance(body, list) else body.get(step) if isinstance(body, dict) else None
+    if not isinstance(body, dict) or last not in body or (is_key and not isinstance(value, str)):
+        return False
+    kept = body.pop(last)
+    if value is not _ABSENT:
+        body[value if is_key else last] = kept if is_key else value
+    return True
+
+
+def _described(type_: str) -> Any:
+    return edited(type_, put("properties.0.description", "Werk Köln, Straße 1"))
+
+
+MUTATIONS: tuple[Mutation, ...] = (
+    mutation(CHECK, "a type that no call is known for", added("aws_instance", {})),
+    mutation(CHECK, "an attribute that nobody has thought about", edited("aws_kinesis_stream", put("arn_of", "x"))),
+    mutation(CHECK, "a thing group is described in German", _described("aws_iot_thing_group")),
+    mutation(CHECK, "a thing type is described in German", _described("aws_iot_thing_type")),
+    mutation(
+        "tag-keys-apart", "Environment beside environment", edited("aws_iam_role", put("tags_all.Environment", "x"))
+    ),
+    mutation(
+        "topic-sql", "a function that AWS has not", edited(RULE, replaced("sql", "SELECT ", "SELECT now() AS t, "))
+    ),
+    mutation("topic-sql", "an unknown version of SQL", edited(RULE, put("sql_version", "2026-01-01"))),
+    mutation(
+        "keys-apart", "a key of the time alone", edited(RULE, put("error_action.0.s3.0.key", "${timestamp()}.json"))
+    ),
+    mutation(
+        "attributes-fit",
+        "a thing with 51 attributes",
+        edited("aws_iot_thing", put("attributes", {f"a{n}": "x" for n in range(51)})),
+    ),
+    mutation(
+        "alarm-windows",
+        "an alarm that looks back for a month",
+        edited("aws_cloudwatch_metric_alarm", put("evaluation_periods", 9_999)),
+    ),
+    mutation(
+        "policy-grammar",
+        "a policy of another version",
+        edited("aws_iam_role", replaced("assume_role_policy", "2012-10-17", "2011")),
+    ),
+    mutation(
+        "dashboard-bodies",
+        "a dashboard that is no JSON",
+        edited("aws_cloudwatch_dashboard", put("dashboard_body", "{")),
+    ),
+    mutation(
+        "table-keys", "an attribute that is no key", edited("aws_dynamodb_table", put("attribute.0.name", "other"))
+    ),
+    mutation(
+        "selectors",
+        "management events by resource",
+        edited("aws_cloudtrail", put("advanced_event_selector.0.field_selector.0.equals", ["Network"])),
+    ),
+    mutation("quotas", "more filters than a log group takes", lambda estate: _crowded(estate)),
+    mutation(
+        "lifecycles",
+        "objects expire before they are moved",
+        edited("aws_s3_bucket_lifecycle_configuration", put("rule", [COLD | {"expiration": [{"days": 89}]}])),
+    ),
+)
+
+
+def _crowded(estate: Estate) -> Estate:
+    """The estate with as many filters of one log group as are too many."""
+    body = pick(estate, "aws_cloudwatch_log_metric_filter", None).body
+    for n in range(101):
+        estate = added("aws_cloudwatch_log_metric_filter", body, id_=f"filter-{n}")(estate)
+    return estate

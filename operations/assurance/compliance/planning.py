@@ -1,0 +1,110 @@
+"""Plans synthesised stacks with the real Terraform and the real AWS provider, offline, with whole policies.
+
+No AWS endpoint is asked: an override file beside `cdk.tf.json` switches off what the provider would look up, a stack
+that is planned from nothing reads nothing, the credentials are made up, and what the provider asks all the same (for an
+on-demand stream, Kinesis's DescribeLimits, whose answer it can do without) goes to an address that refuses it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from generator.diagnostics import EnvironmentFault
+from operations.assurance.compliance.estate import CREDENTIAL, Body, Estate, read_stack
+from operations.assurance.compliance.policies import POLICY_ATTRIBUTES
+from operations.assurance.compliance.references import literal
+from operations.local.terraform import Terraform, terraform_for
+
+STACK_FILE = "cdk.tf.json"
+OVERRIDE_FILE = "compliance_override.tf.json"
+PLAN_DOCUMENT = "plan.json"
+
+PROVIDER_SETTINGS: Body = {
+    "skip_credentials_validation": True,
+    "skip_requesting_account_id": True,
+    "skip_region_validation": True,
+    "skip_metadata_api_check": "true",
+    "max_retries": 1,
+    "allowed_account_ids": None,  # the provider refuses it together with an account id that it may not ask for
+}
+
+AT_ONCE = 2
+"""Each Terraform with its provider takes some 600 MB and most of a core."""
+
+
+def plan_estate(
+    stacks: Iterable[Path], *, environment_suffix: str, retention: str, region: str, account_id: str, logs: Path
+) -> Estate:
+    """Plans every stack, leaves the plan's document in its folder, and gives what would be made. Raises FleetError."""
+    stacks = tuple(stacks)
+    with refusing_address() as address:
+        terraform = terraform_for(environment=offline_environment(os.environ, address=address), logs=logs)
+        for stack in stacks:
+            prepare(stack, region=region, account_id=account_id)
+            terraform.init(stack)
+        with ThreadPoolExecutor(max_workers=AT_ONCE) as workers:
+            try:
+                plans = dict(zip(stacks, workers.map(lambda stack: _plan(terraform, stack), stacks), strict=True))
+            except BaseException:
+                terraform.interrupt()
+                raise
+    read = [
+        read_stack(
+            stack.name,
+            synthesised=json.loads((stack / STACK_FILE).read_bytes()),
+            plan=plan,
+            plan_text=json.dumps(plan),
+        )
+        for stack, plan in plans.items()
+    ]
+    return Estate(
+        environment_suffix=environment_suffix,
+        retention=retention,
+        stacks=tuple(stack for stack, _ in read),
+        resources=tuple(resource for _, resources in read for resource in resources),
+    )
+
+
+@contextmanager
+def refusing_address() -> Iterator[str]:
+    """An address on this machine at which nobody can listen, since this has it, and which takes no connection."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+
+def offline_environment(environment: Mapping[str, str], *, address: str) -> dict[str, str]:
+    """The environment without a person's AWS settings; with credentials that are none, and `address` for AWS's."""
+    return {name: value for name, value in environment.items() if not name.startswith("AWS_")} | {
+        "AWS_ACCESS_KEY_ID": "made-up",
+        "AWS_SECRET_ACCESS_KEY": CREDENTIAL,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_ENDPOINT_URL": address,
+    }
+
+
+def prepare(stack: Path, *, region: str, account_id: str) -> None:
+    """Makes the policies of a synthesised stack literal, and writes the override by which it is planned offline."""
+    document = json.loads((stack / STACK_FILE).read_bytes())
+    resources = document.get("resource", {})
+    for type_, (attribute, _) in POLICY_ATTRIBUTES.items():
+        for body in resources.get(type_, {}).values():
+            if isinstance(body.get(attribute), str):
+                body[attribute] = literal(body[attribute], resources, region=region, account_id=account_id)
+    (stack / STACK_FILE).write_text(json.dumps(document, indent=2) + "\n")
+    override = {"provider": {"aws": [PROVIDER_SETTINGS]}}
+    (stack / OVERRIDE_FILE).write_text(json.dumps(override, indent=2) + "\n")
+
+
+def _plan(terraform: Terraform, stack: Path) -> Body:
+    plan = terraform.plan_document(stack)
+    if not plan.get("complete", True) or plan.get("errored"):
+        raise EnvironmentFault(f"the plan of {stack.name} is not complete", hint=f"see {terraform.log(stack)}")
+    (stack / PLAN_DOCUMENT).write_text(json.dumps(plan))
+    return plan

@@ -1,0 +1,93 @@
+"""The report as data: each control with the resources and attributes that answer it, and the figures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from typing import Any
+
+from operations.assurance.compliance.controls import Catalogue, Control
+from operations.assurance.compliance.findings import Finding
+from operations.assurance.compliance.verdict import Verdict
+
+WORDS = ("passed", "failed", "skipped")
+
+
+def build_report(verdict: Verdict, catalogue: Catalogue, *, about: dict[str, str]) -> dict[str, Any]:
+    """The whole report, in an order that does not change from run to run; `about` says of what."""
+    controls = _controls(verdict, catalogue)
+    return {
+        "about": about,
+        "totals": verdict.totals(),
+        "by_scanner": verdict.by_scanner(),
+        "faults": list(verdict.faults()),
+        "looked_at": [{**asdict(count), "is_right": count.is_right} for count in verdict.counts],
+        "frameworks": [
+            {**asdict(framework), **_summed([each for each in controls if each["framework"] == framework.id])}
+            for framework in catalogue.frameworks
+            if any(each["framework"] == framework.id for each in controls)
+        ],
+        "controls": controls,
+        "skips": [asdict(skip) for skip in verdict.skips],
+        "not_met": [{"what": what, "why": why} for what, why in catalogue.not_met],
+        "mutations": [{**asdict(trial), "is_caught": trial.is_caught} for trial in verdict.trials],
+    }
+
+
+def _controls(verdict: Verdict, catalogue: Catalogue) -> list[dict[str, Any]]:
+    """Every control that a finding answers: its verdict, and what of which resource says so."""
+    answers: dict[Control, list[Finding]] = {}
+    for finding in verdict.findings:
+        for control in catalogue.controls_of(finding):
+            answers.setdefault(control, []).append(finding)
+    order = {framework.id: place for place, framework in enumerate(catalogue.frameworks)}
+    return [
+        _control(control, sorted(answers[control]), verdict)
+        for control in sorted(answers, key=lambda each: (order[each.framework], _numbers_last(each.id)))
+    ]
+
+
+def _control(control: Control, findings: list[Finding], verdict: Verdict) -> dict[str, Any]:
+    words = Counter(map(verdict.word_for, findings))
+    return {
+        "id": control.id,
+        "framework": control.framework,
+        "title": control.title,
+        "verdict": "failed" if words["failed"] else "skipped" if words["skipped"] else "passed",
+        **{word: words[word] for word in WORDS},
+        "results": [_result(finding, verdict) for finding in findings],
+    }
+
+
+def _result(finding: Finding, verdict: Verdict) -> dict[str, str]:
+    skip = verdict.skip_of(finding)
+    check = f"{finding.scanner} {finding.check}"
+    result = {
+        "resource": finding.resource,
+        "attribute": finding.attribute,
+        "verdict": verdict.word_for(finding),
+        "check": check,
+        "demand": verdict.titles.get(check, ""),
+    }
+    said = {"problem": finding.problem, "reason": skip.reason if skip else ""}
+    return result | {name: text for name, text in said.items() if text}
+
+
+def _summed(controls: list[dict[str, Any]]) -> dict[str, int]:
+    """How many controls of a framework there are, by verdict."""
+    verdicts = Counter(control["verdict"] for control in controls)
+    return {"controls": len(controls), **{word: verdicts[word] for word in WORDS}}
+
+
+def _numbers_last(text: str) -> list[tuple[int, str]]:
+    """Sorts `S3.9` before `S3.13`."""
+    parts, number = [], ""
+    for character in f"{text} ":
+        if character.isdigit():
+            number += character
+            continue
+        if number:
+            parts.append((int(number), ""))
+            number = ""
+        parts.append((-1, character))
+    return parts

@@ -1,0 +1,165 @@
+"""Reads AWS IoT policy documents into statements, and refuses whatever it does not understand.
+
+A document that is only half understood would be half proven, so there is no lenient reading: an element, an operator, a
+variable or an action that is not in the tables here is an error.
+https://docs.aws.amazon.com/iot/latest/developerguide/iot-policies.html
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from generator.diagnostics import GateError
+from operations.assurance.isolation.conditions import Condition, canonical_key, read_conditions
+
+VERSION = "2012-10-17"
+"""In any other version policy variables are plain text."""
+
+ACTIONS = frozenset(
+    {
+        *("iot:Connect", "iot:DeleteConnection", "iot:Publish", "iot:RetainPublish", "iot:Receive", "iot:Subscribe"),
+        *("iot:GetRetainedMessage", "iot:ListRetainedMessages", "iot:AssumeRoleWithCertificate"),
+        *("iot:GetThingShadow", "iot:UpdateThingShadow", "iot:DeleteThingShadow", "iot:ListNamedShadowsForThing"),
+        *("iot:DescribeJobExecution", "iot:GetPendingJobExecutions"),
+        *("iot:StartNextPendingJobExecution", "iot:UpdateJobExecution"),
+    }
+)
+"""What a device policy can allow, https://docs.aws.amazon.com/iot/latest/developerguide/iot-policy-actions.html"""
+
+SPECIAL_CHARACTERS = {"*": "*", "?": "?", "$": "$"}
+"""`${*}` is the plain character, https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_variables.html"""
+
+_ELEMENTS = {"Sid", "Effect", "Action", "Resource", "Condition"}
+_VARIABLE = re.compile(r"\$\{([^{}]*)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A policy variable in a resource, by its canonical name."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """A character that `${*}`, `${?}` or `${$}` stands for: never a wildcard."""
+
+    character: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    """One resource of a statement: texts, in which `*` and `?` are wildcards, variables and literal characters."""
+
+    text: str
+    parts: tuple[str | Variable | Literal, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """One statement; `actions` are the known ones that it names, wildcards expanded."""
+
+    is_allow: bool
+    actions: frozenset[str]
+    resources: tuple[Resource, ...]
+    conditions: tuple[Condition, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """A device policy with its name, as attached to certificates."""
+
+    name: str
+    statements: tuple[Statement, ...]
+
+
+def read_policy(name: str, document: str) -> Policy:
+    """The policy in a JSON document. Raises GateError where anything in it is not understood."""
+    try:
+        body = json.loads(document, object_pairs_hook=_object)
+        if not isinstance(body, dict) or set(body) - {"Version", "Id", "Statement"}:
+            raise _UnknownError("a policy holds Version and Statement")
+        if body.get("Version") != VERSION:
+            raise _UnknownError(f"Version is {body.get('Version')!r}, and variables need {VERSION}")
+        statements = body.get("Statement")
+        listed = statements if isinstance(statements, list) else [statements]
+        return Policy(name=name, statements=tuple(map(_statement, listed)))
+    except (ValueError, _UnknownError) as error:
+        raise GateError(f"policy {name}: {error}", hint="the isolation proof knows no more than it can prove") from None
+
+
+class _UnknownError(Exception):
+    """Something in the document is not understood."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    if len(set(keys)) != len(keys):
+        raise ValueError(f"a key occurs twice among {', '.join(keys)}")
+    return dict(pairs)
+
+
+def _statement(body: Any) -> Statement:
+    if not isinstance(body, dict):
+        raise _UnknownError("a statement is an object")
+    if unknown := sorted(set(body) - _ELEMENTS):
+        raise _UnknownError(f"element {unknown[0]!r} is not understood")
+    if body.get("Effect") not in ("Allow", "Deny"):
+        raise _UnknownError(f"Effect is {body.get('Effect')!r}")
+    return Statement(
+        is_allow=body["Effect"] == "Allow",
+        actions=frozenset().union(*map(_actions, _texts(body, "Action"))),
+        resources=tuple(map(read_resource, _texts(body, "Resource"))),
+        conditions=read_conditions(body.get("Condition", {})),
+    )
+
+
+def _texts(body: dict[str, Any], element: str) -> list[str]:
+    value = body.get(element)
+    listed = value if isinstance(value, list) else [value]
+    texts = [text for text in listed if isinstance(text, str) and text]
+    if not texts or len(texts) != len(listed):
+        raise _UnknownError(f"{element} is {value!r}")
+    return texts
+
+
+def _actions(text: str) -> frozenset[str]:
+    """The known actions of a name in which `*` and `?` are wildcards; names of actions know no case."""
+    regex = re.compile(re.escape(text).replace(r"\*", ".*").replace(r"\?", "."), re.IGNORECASE)
+    found = frozenset(action for action in ACTIONS if regex.fullmatch(action))
+    if not found:
+        raise _UnknownError(f"action {text!r} is not known")
+    return found
+
+
+def read_resource(text: str) -> Resource:
+    """A resource with its variables found. Raises where one is not known."""
+    if text != "*" and not text.startswith("arn:"):
+        raise _UnknownError(f"resource {text!r} is no ARN")
+    return Resource(text=text, parts=tuple(_parts(text)))
+
+
+def _parts(text: str) -> Iterable[str | Variable | Literal]:
+    end = 0
+    for match in _VARIABLE.finditer(text):
+        if match.start() > end:
+            yield _plain(text[end : match.start()])
+        name = match.group(1)
+        if name in SPECIAL_CHARACTERS:
+            yield Literal(SPECIAL_CHARACTERS[name])
+        else:
+            yield Variable(name=canonical_key(name), text=match.group())
+        end = match.end()
+    if end < len(text):
+        yield _plain(text[end:])
+
+
+def _plain(text: str) -> str:
+    if "${" in text:
+        raise _UnknownError(f"variable in {text!r} has no end")
+    return text

@@ -1,1 +1,0 @@
-"""Runs the processor's own detectors over a person's history and draws what they would have said."""

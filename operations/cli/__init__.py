@@ -1,0 +1,1 @@
+"""The day-2 commands of `fleet`, one module a command."""

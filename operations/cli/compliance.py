@@ -1,0 +1,59 @@
+"""`fleet compliance`: holds the synthesised fleet against the controls; exit 5 where anything fails."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import click
+
+from generator.diagnostics import GateError
+from generator.manifest.project import find_project
+from operations.assurance.compliance.controls import read_catalogue
+from operations.assurance.compliance.gate import run_gate
+from operations.assurance.compliance.page import render_page
+from operations.assurance.compliance.report import build_report
+from operations.assurance.compliance.verdict import SHOWN_FAULTS, summary
+from operations.project import Project, load_project
+
+DATA, PAGE = "report.json", "report.html"
+
+
+@click.command()
+@click.option("--dir", "folder", type=click.Path(path_type=Path), help="Where it works (default: build/compliance).")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+def compliance(folder: Path | None, as_json: bool) -> None:
+    """Hold every resource of the fleet against the controls, without an AWS account."""
+    project = load_project(find_project(Path.cwd()))
+    folder = (folder or project.root / "build" / "compliance").resolve()
+    for name in (DATA, PAGE):
+        (folder / name).unlink(missing_ok=True)  # an older verdict must not outlive a run that breaks off
+    verdict = run_gate(project, folder=folder, say=lambda line: click.echo(line, err=True))
+    report = build_report(verdict, read_catalogue(), about=_about(project))
+    (folder / DATA).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / PAGE).write_text(render_page(report), encoding="utf-8")
+    click.echo(json.dumps(report["totals"]) if as_json else summary(verdict))
+    faults = verdict.faults()
+    for fault in faults[:SHOWN_FAULTS]:
+        click.echo(fault, err=True)
+    if faults:
+        more = f" (the first {SHOWN_FAULTS} are above)" if len(faults) > SHOWN_FAULTS else ""
+        raise GateError(f"the compliance gate found {len(faults)} faults{more}", hint=f"see {folder / PAGE}")
+    if not as_json:
+        click.echo(str(folder / PAGE))
+
+
+def _about(project: Project) -> dict[str, str]:
+    """Of what the report speaks: the approved record by its hash, and the scanners by their locked versions."""
+    record = (project.root / "lib" / "facilities" / ".generated.json").read_bytes()
+    lock = (project.root / "requirements" / "scan.txt").read_text(encoding="utf-8")
+    versions = re.findall(r"^(checkov|parliament)==(\S+)", lock, flags=re.MULTILINE)
+    return {
+        "application": project.fleet.application,
+        "environment": project.environment_suffix,
+        "region": project.fleet.region,
+        "record": hashlib.sha256(record).hexdigest()[:16],
+        "scanners": ", ".join(f"{name} {version}" for name, version in versions),
+    }

@@ -1,0 +1,62 @@
+"""`fleet demo`: the whole platform on the local AWS, judged; exit 1 where the verdict is not clean."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from generator.diagnostics import EnvironmentFault, FleetError
+from generator.manifest.project import find_project
+from operations.progress import Progress
+from operations.project import Project, load_project
+from operations.rehearsal.demo.report import faults, summary
+from operations.rehearsal.demo.steps import DemoRequest, run_demo
+
+
+class VerdictError(FleetError):
+    """The demo ran, and what it measured is not as it must be."""
+
+    exit_code = 1
+
+
+@click.command()
+@click.option("--things", type=click.IntRange(min=1), default=45, show_default=True, help="How many things publish.")
+@click.option("--rate", type=click.FloatRange(min=1), default=200.0, show_default=True, help="Messages a second.")
+@click.option("--duration", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Seconds.")
+@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--dir", "folder", type=click.Path(path_type=Path), help="Where it works (default: build/demo).")
+def demo(things: int, rate: float, duration: float, seed: int, folder: Path | None) -> None:
+    """Run the whole platform on the local AWS, end to end, and judge it."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that `kill` takes everything down too
+    root = find_project(Path.cwd())
+    folder = (folder or root / "build" / "demo").resolve()
+    request = DemoRequest(folder=folder, things=things, rate=rate, duration_s=duration, seed=seed)
+    with Progress("publishing") as progress:
+        report = run_demo(
+            request,
+            generate=lambda: _generate(root),
+            say=lambda line: click.echo(line, err=True),
+            on_progress=progress.advance,
+        )
+    (folder / "report.json").write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
+    click.echo(summary(report))
+    wrong = faults(report)
+    if wrong:
+        raise VerdictError("; ".join(wrong), hint=f"see {folder / 'report.json'} and {folder / 'logs'}")
+    click.echo(f"\nEvery reading was counted exactly once. {folder / 'report.json'}")
+
+
+def _generate(root: Path) -> Project:
+    """As a person would: `fleet generate`, in a process of its own; then what it declares is loaded."""
+    run = subprocess.run(
+        [sys.executable, "-m", "generator", "generate"], cwd=root, capture_output=True, text=True, check=False
+    )
+    if run.returncode:
+        raise EnvironmentFault(f"fleet generate failed: {run.stderr.strip()}", hint="run `fleet generate` and mend it")
+    return load_project(root)

@@ -1,1 +1,0 @@
-"""Shows what a thing has measured, by the minute, hour or day."""

@@ -1,0 +1,245 @@
+"""The formats of lists: how each is read, recognised, and written again for the rows that failed."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from generator.diagnostics import EnvironmentFault, RequestError, visible
+from operations.lists.headings import private_key_refusal
+from operations.lists.infineon import SIGNATURE, read_infineon, write_infineon
+from operations.lists.lines import BYTE_ORDER_MARK
+from operations.lists.microchip import read_microchip, read_signers
+from operations.lists.objects import read_objects
+from operations.lists.record import Fault, Record
+from operations.lists.said import is_named, said_in, said_of
+from operations.lists.secrets import digest_of_public_key, holds_private_key
+from operations.lists.tables import header_of, is_espressif, is_separator_line, read_csv, read_header
+from operations.lists.texts import (
+    FOLDER_SUFFIXES,
+    passed_over,
+    read_folder,
+    read_jsonl,
+    read_pem,
+    read_plain,
+)
+
+FORMATS = ("csv", "jsonl", "json", "pem", "plain", "espressif", "microchip", "infineon", "csr-dir")
+_LOOKED_AT = 65_536
+_JWS = re.compile(rb'"(?:protected|payload)"\s*:')
+_UTF_16 = ("UTF-16", "save it as UTF-8: a spreadsheet calls that CSV UTF-8")
+_OTHER_FILES = (
+    (b"\xff\xfe", *_UTF_16),
+    (b"\xfe\xff", *_UTF_16),
+    (b"PK\x03\x04", "a ZIP archive or a spreadsheet (xlsx)", "unpack it, or save the spreadsheet as CSV UTF-8"),
+    (b"\x1f\x8b", "compressed with gzip", "unpack it: gunzip FILE"),
+    (b"%PDF", "a PDF", "ask its sender for the list as CSV or JSON"),
+    (
+        b"-----BEGIN PKCS7-----",
+        "a PKCS #7 bundle (p7b), which is not read",
+        "take the certificates out of it: openssl pkcs7 -print_certs -in FILE -out list.pem",
+    ),
+)
+"""How files begin that devices come in, what they are, and what to do with them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A list and how to read it; `bundle` is Infineon's, `signers` the folder with Microchip's signer certificates;
+    `ignored` are normalised headings of columns that say nothing."""
+
+    path: Path
+    format: str
+    bundle: str | None = None
+    signers: Path | None = None
+    ignored: frozenset[str] = frozenset()
+
+
+def open_source(path: Path, *, format_name: str, bundle: str | None = None, signers: Path | None = None) -> Source:
+    """The list at a path; with `auto` as format, in the format that it shows. Raises EnvironmentFault."""
+    if not path.exists():
+        raise EnvironmentFault(f"there is no {path}", hint="say where the list of devices is: --from FILE")
+    if path.is_dir() != (format_name == "csr-dir") and not (path.is_dir() and format_name == "auto"):
+        raise EnvironmentFault(
+            f"{path} is {'a folder' if path.is_dir() else 'no folder'}", hint="csr-dir takes folders"
+        )
+    chosen = detect_format(path) if format_name == "auto" else format_name
+    if format_name not in ("auto", "csr-dir", "infineon"):
+        _refuse_other_files(path, _head(path))
+    if chosen == "microchip" and signers is None:
+        raise RequestError(
+            "a Microchip manifest is verified against the certificates of its signers",
+            hint="get them from Microchip, not from whoever sent the list, and say where they are: --signers FOLDER",
+        )
+    return Source(path=path, format=chosen, bundle=bundle, signers=signers)
+
+
+def detect_format(path: Path) -> str:
+    """The format that the first bytes show. Raises EnvironmentFault where they show none."""
+    if path.is_dir():
+        return "csr-dir"
+    head = _head(path)
+    if head.startswith(SIGNATURE):
+        return "infineon"
+    _refuse_other_files(path, head)
+    text = head.removeprefix(BYTE_ORDER_MARK).lstrip()
+    if text.startswith(b"["):
+        return "json" if b"{" in text and not _JWS.search(text) else "microchip"
+    if text.startswith(b"{"):
+        return "jsonl"
+    if text.startswith(b"-----BEGIN "):
+        return "pem"
+    lines = text.splitlines()
+    first = next((line for line in lines if line.strip() and not is_separator_line(line)), b"")
+    header = read_header(first)
+    if header is not None:
+        return "espressif" if is_espressif(header[1]) else "csv"
+    if _is_base64_certificate(first):
+        return "plain"
+    if b"\n-----BEGIN " in text:
+        return "pem"
+    raise _unknown(path, first)
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(_LOOKED_AT)
+    except OSError as error:
+        raise EnvironmentFault(f"{path} cannot be read: {error.strerror}", hint="see its rights") from None
+
+
+def _refuse_other_files(path: Path, head: bytes) -> None:
+    """Raises EnvironmentFault for kinds of files that devices come in, but that are not read."""
+    for begin, what, hint in _OTHER_FILES:
+        if head.startswith(begin):
+            raise EnvironmentFault(f"{path} is {what}", hint=hint)
+    if not head.strip():
+        raise EnvironmentFault(f"{path} is empty", hint="ask its sender for the list anew")
+    if head[:1] == b"\x30" and head[1:2] >= b"\x80":
+        raise EnvironmentFault(
+            f"{path} is DER: one certificate or CSR, a bundle of them (p7b) or a key store",
+            hint="put certificates or CSRs into a folder, a file each, and give the folder",
+        )
+    if head[:200].count(b"\0") > len(head[:200]) // 4:
+        raise EnvironmentFault(f"{path} is no text: many of its bytes are NUL", hint="save it as UTF-8, not as UTF-16")
+
+
+def _unknown(path: Path, first: bytes) -> EnvironmentFault:
+    """What to say of a file that has the form of no list."""
+    if b"-----BEGIN" in first:
+        return EnvironmentFault(
+            f"{path}:1: the first line is a device already: the list has no header",
+            hint="write one above it that names the columns, such as name,serial,certificate",
+        )
+    shown = visible(first.decode(errors="replace").strip()[:120])
+    return EnvironmentFault(
+        f"{path} has the form of no list of devices that is known; it begins with {shown!r}",
+        hint="a CSV list needs a header with a column `certificate` or `csr`, and `name` or `serial`; "
+        f"or say the format: --format {'|'.join(FORMATS)}",
+    )
+
+
+def read_records(source: Source) -> Iterator[Record | Fault]:
+    """The list's entries as they are written."""
+    signers = read_signers(source.signers) if source.format == "microchip" and source.signers else {}
+    readers: dict[str, Callable[[Path], Iterator[Record | Fault]]] = {
+        "csv": lambda path: read_csv(path, espressif=False, ignored=source.ignored),
+        "espressif": lambda path: read_csv(path, espressif=True, ignored=source.ignored),
+        "jsonl": lambda path: read_jsonl(path, source.ignored),
+        "json": lambda path: read_objects(path, source.ignored),
+        "pem": read_pem,
+        "plain": read_plain,
+        "csr-dir": read_folder,
+        "microchip": lambda path: read_microchip(path, signers),
+        "infineon": lambda path: read_infineon(path, source.bundle),
+    }
+    for entry in readers[source.format](source.path):
+        yield _without_private_key(entry)
+
+
+def _without_private_key(entry: Record | Fault) -> Record | Fault:
+    """The entry; where a private key stands in it, its fault, without its bytes: nothing copies them any further."""
+    refused = private_key_refusal()
+    is_told = isinstance(entry, Fault) and entry.reason == refused.reason
+    if not (is_told or holds_private_key(entry.raw)):
+        return entry
+    if isinstance(entry, Record):
+        said, names = said_of(entry), is_named(entry)
+    else:
+        said, names = said_in(entry.raw, entry.place)
+        names = names or entry.is_named
+    return Fault(
+        number=entry.number,
+        place=entry.place,
+        reason=refused.reason,
+        remedy=refused.remedy,
+        key=digest_of_public_key(entry.raw),
+        said=said,
+        is_named=names,
+    )
+
+
+def nothing_found(source: Source) -> EnvironmentFault:
+    """What to say of a list that gives no row at all."""
+    if source.format == "csr-dir":
+        return EnvironmentFault(
+            f"{source.path} holds no certificate and no CSR: {passed_over(source.path)} files were passed over",
+            hint=f"files with these endings are read, not those in folders below: {' '.join(FOLDER_SUFFIXES)}",
+        )
+    return EnvironmentFault(
+        f"{source.path} holds no device (read as {source.format})", hint="see the file, or say its format: --format"
+    )
+
+
+def write_again(source: Source, target: Path, entries: Iterator[Record | Fault]) -> None:
+    """Writes entries in their list's own format, as they stood there, so that they can be onboarded from it.
+
+    Those with a private key are left out: it must not be copied, and has to come out of the list anyway. Nobody else
+    can read what is written.
+    """
+    entries = (entry for entry in entries if entry.raw)
+    if source.format == "csr-dir":
+        target.mkdir(parents=True, exist_ok=True)
+        for entry in entries:
+            with create_private(target / entry.place.removeprefix("file ")) as file:
+                file.write(entry.raw)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.format == "infineon":
+        members = ((entry.place.removeprefix("file "), entry.raw) for entry in entries)
+        held = list(members)
+        bundle = source.bundle or next((name[-8:-4] for name, _ in held), "E0E0")
+        with create_private(target) as archive:
+            write_infineon(archive, bundle, iter(held))
+        return
+    with create_private(target) as file:
+        if source.format in ("csv", "espressif"):
+            file.write(header_of(source.path))
+        if source.format in ("microchip", "json"):
+            file.write(b"[")
+            for number, entry in enumerate(each for each in entries if each.raw):
+                file.write((b",\n" if number else b"\n") + entry.raw)
+            file.write(b"\n]\n")
+            return
+        for entry in entries:
+            file.write(entry.raw if entry.raw.endswith(b"\n") else entry.raw + b"\n")
+
+
+def create_private(path: Path) -> BinaryIO:
+    """A new file, in place of an old one, that nobody but its owner can read."""
+    path.unlink(missing_ok=True)
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "w+b")
+
+
+def _is_base64_certificate(line: bytes) -> bool:
+    try:
+        return base64.b64decode(line.strip()[:64], validate=True).startswith(b"\x30")
+    except binascii.Error:
+        return False

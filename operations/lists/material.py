@@ -1,0 +1,358 @@
+"""Looks at certificates and CSRs as AWS IoT would, and more strictly: weak, expired and forged ones are refused."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import NameOID
+
+from generator.diagnostics import visible
+from operations.lists.der import is_authority, is_one_element
+from operations.lists.record import Material, RefusedError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+
+CERTIFICATE_LIMIT = 65_536
+"""Characters of PEM: https://docs.aws.amazon.com/iot/latest/apireference/API_RegisterCertificateWithoutCA.html"""
+REQUEST_LIMIT = 4_096
+"""Characters of PEM: https://docs.aws.amazon.com/iot/latest/apireference/API_CreateCertificateFromCsr.html"""
+RSA_BITS = 2_048
+CURVES = ("secp256r1", "secp384r1", "secp521r1")
+"""What AWS IoT takes: https://docs.aws.amazon.com/iot/latest/developerguide/x509-client-certs.html"""
+
+_WEAK_HASHES = (hashes.SHA1, hashes.MD5)
+_ASK_MAKER = "ask the maker for the entry anew"
+_BEGIN = b"-----BEGIN"
+_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----(.*?)-----END \1-----", re.DOTALL)
+_PATH = re.compile(rb"[\w./\\: -]+\.(?:pem|crt|cer|cert|der|csr|req|p7b|txt)", re.IGNORECASE)
+_SPACE = b" \t\r\n\v\f"
+
+
+def read_material(
+    certificate: bytes | None,
+    request: bytes | None,
+    *,
+    now: datetime.datetime,
+    issuers: Sequence[x509.Certificate] = (),
+) -> Material:
+    """The material of an entry: PEM, or base64 of DER or PEM, or DER. Raises RefusedError with reason and remedy.
+
+    With both, the certificate counts and has to bear the CSR's key. A certificate may be followed by the authorities
+    that issued it. With `issuers`, one of them must have signed it, or the last of those authorities.
+    """
+    if certificate is None and request is None:
+        raise RefusedError("holds neither certificate nor CSR", "add one of them; without it nothing proves the device")
+    if certificate is None:
+        assert request is not None  # noqa: S101 - said above
+        return _request_material(_load_request(request))
+    own, *chain = _load_certificates(certificate)
+    material = _certificate_material(own, chain, now, issuers)
+    if request is not None and _request_material(_load_request(request)).key != material.key:
+        raise RefusedError(
+            "the certificate's key is not the CSR's", "find out which of the two is the device's, and hand in that one"
+        )
+    return material
+
+
+def read_certificate(data: bytes) -> x509.Certificate:
+    """One certificate in PEM or DER, every part of it read: an authority's, or a signer's. Raises ValueError."""
+    load = x509.load_pem_x509_certificate if _BEGIN in data else x509.load_der_x509_certificate
+    try:
+        return _read(load(data))
+    except Exception as error:
+        raise ValueError(_first_line(error)) from None
+
+
+def _read(certificate: x509.Certificate) -> x509.Certificate:
+    """The certificate, with each part read that anybody looks at later: the library decodes them when they are asked
+    for, and raises then. Extensions are not among them: makers' are often odd, and one of them is of interest."""
+    with _reading("its public key"):
+        certificate.public_key()
+    for part in ("issuer", "subject", "serial_number", "not_valid_before_utc", "not_valid_after_utc"):
+        with _reading(f"its {part.removesuffix('_utc').replace('_', ' ')}"):
+            getattr(certificate, part)
+    return certificate
+
+
+def is_issued(certificate: bytes, authority: bytes) -> bool:
+    """Whether one PEM block is a certificate that the other, an authority's, has signed."""
+    try:
+        issuer = _load_certificates(authority)[0]
+        return _is_issued_by(_load_certificates(certificate)[0], issuer) and _is_authority(issuer)
+    except RefusedError:
+        return False
+
+
+def key_digest(key: CertificatePublicKeyTypes) -> bytes:
+    """SHA-256 of the public key's SubjectPublicKeyInfo."""
+    info = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(info).digest()
+
+
+@contextmanager
+def _reading(what: str) -> Iterator[None]:
+    """Makes a refusal of whatever the library makes of bytes that it cannot take: a row must not stop its list."""
+    try:
+        yield
+    except RefusedError:
+        raise
+    except UnsupportedAlgorithm as error:
+        raise RefusedError(f"{what} uses what cannot be checked: {_first_line(error)}", _ASK_MAKER) from None
+    except Exception as error:
+        detail = f": {_first_line(error)}" if str(error) else ""
+        raise RefusedError(f"{what} cannot be read{detail}", _ASK_MAKER) from None
+
+
+def _first_line(error: Exception) -> str:
+    return visible((str(error).splitlines() or [""])[0][:120])
+
+
+def _certificate_material(
+    certificate: x509.Certificate,
+    chain: Sequence[x509.Certificate],
+    now: datetime.datetime,
+    issuers: Sequence[x509.Certificate],
+) -> Material:
+    start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if end < now:
+        raise RefusedError(f"the certificate expired on {end:%Y-%m-%d}", "give the device a new one")
+    if start > now:
+        raise RefusedError(
+            f"the certificate is not valid before {start:%Y-%m-%d}", "onboard it then, or check this machine's clock"
+        )
+    if _is_authority(certificate):
+        raise RefusedError(
+            "the certificate is an authority's, not a device's", "leave it out of the list; --issuer takes authorities"
+        )
+    _check_hash(certificate)
+    key = _checked_key(certificate)
+    _check_chain(certificate, chain)
+    if issuers and not _is_trusted((certificate, *chain), now, issuers):
+        raise RefusedError(
+            f"the certificate is not signed by a given issuer (it names {_issuer_name(certificate)})",
+            "it may be forged: ask the maker; or give its true issuer too: --issuer FILE",
+        )
+    der = certificate.public_bytes(serialization.Encoding.DER)
+    return Material(
+        is_certificate=True,
+        der=der,
+        fingerprint=hashlib.sha256(der).digest(),
+        key=key,
+        common_name=_common_name(certificate),
+    )
+
+
+def _request_material(request: x509.CertificateSigningRequest) -> Material:
+    _check_hash(request)
+    key = _checked_key(request)
+    with _reading("the CSR's signature"):
+        if not request.is_signature_valid:
+            raise RefusedError("the CSR's signature does not verify", "have the device make it anew: it was changed")
+    der = request.public_bytes(serialization.Encoding.DER)
+    return Material(
+        is_certificate=False,
+        der=der,
+        fingerprint=hashlib.sha256(der).digest(),
+        key=key,
+        common_name=_common_name(request),
+    )
+
+
+def _load_certificates(given: bytes) -> list[x509.Certificate]:
+    """The device's certificate, and those of authorities that follow it."""
+    if len(given) > CERTIFICATE_LIMIT:
+        raise RefusedError(f"the certificate has more than {CERTIFICATE_LIMIT:,} characters", _ASK_MAKER)
+    with _reading("the certificate"):
+        try:
+            found = _ders(given, b"CERTIFICATE", b"X509 CERTIFICATE")
+            return [_read(x509.load_der_x509_certificate(der)) for der in found]
+        except ValueError as error:
+            raise _unreadable("the certificate", found[0], error) from None
+
+
+def _load_request(given: bytes) -> x509.CertificateSigningRequest:
+    if len(given) > REQUEST_LIMIT:
+        raise RefusedError(f"the CSR has more than {REQUEST_LIMIT:,} characters", "make it with fewer attributes")
+    found = _ders(given, b"CERTIFICATE REQUEST", b"NEW CERTIFICATE REQUEST")
+    if len(found) > 1:
+        raise RefusedError("holds more than one CSR", "give each device's own CSR alone")
+    with _reading("the CSR"):
+        try:
+            return x509.load_der_x509_csr(found[0])
+        except ValueError as error:
+            raise _unreadable("the CSR", found[0], error) from None
+
+
+def _unreadable(what: str, der: bytes, error: ValueError) -> RefusedError:
+    """Says whether bytes are missing or wrong, or whether all is there and some part is not as the standard has it."""
+    try:
+        is_whole = is_one_element(der)
+    except ValueError:
+        is_whole = False
+    if not is_whole:
+        return RefusedError(f"{what} cannot be read: truncated or damaged", _ASK_MAKER)
+    places = re.findall(r'"([A-Za-z:_]+)"', str(error))
+    where = f" ({places[-1]})" if places else f" ({_first_line(error)})"
+    return RefusedError(
+        f"{what} cannot be read: a part of it is not as the standard has it, or damaged{where}",
+        "ask the maker for one whose names are of the types that RFC 5280 has",
+    )
+
+
+def _ders(given: bytes, *labels: bytes) -> list[bytes]:
+    """The DER in PEM blocks with one of the labels, in bare base64 of it or of PEM, or as it is."""
+    text = given.strip()
+    if b"PRIVATE KEY" in text:
+        raise RefusedError(
+            "holds a private key", "delete the key from the list and tell its sender: that device needs a new one"
+        )
+    if text[:1] == b"\x30" and text[1:2] >= b"\x80":
+        return [given]
+    if _BEGIN not in text:
+        if _PATH.fullmatch(text):
+            shown = visible(text.decode(errors="replace")[:80])
+            raise RefusedError(
+                f"is the path of a file, {shown!r}, not a {labels[0].decode().lower()}",
+                "put the text of that file into the list, or give the folder that holds the files",
+            )
+        try:
+            text = base64.b64decode(_without_escapes(text).translate(None, _SPACE), validate=True)
+        except binascii.Error:
+            raise RefusedError("is no base64: truncated or mis-encoded", _ASK_MAKER) from None
+        if not text.lstrip().startswith(_BEGIN):
+            return [text]
+        if b"PRIVATE KEY" in text:
+            return _ders(text, *labels)
+    return [_block_der(found, labels) for found in _blocks(_without_escapes(text), labels)]
+
+
+def _without_escapes(text: bytes) -> bytes:
+    """The text with the line breaks that were written as `\\n`."""
+    return text.replace(b"\\r", b"").replace(b"\\n", b"\n") if b"\\" in text else text
+
+
+def _blocks(text: bytes, labels: tuple[bytes, ...]) -> list[re.Match[bytes]]:
+    found = list(_BLOCK.finditer(text))
+    wanted = labels[0].decode().lower()
+    if len(found) != text.count(_BEGIN) or not found:
+        if any(b"-----BEGIN %s-----" % label in text for label in labels):
+            raise RefusedError("its PEM block has no end: truncated", _ASK_MAKER)
+        raise RefusedError(f"is no PEM block of a {wanted}", _ASK_MAKER)
+    others = [each[1] for each in found if each[1] not in labels]
+    if b"PKCS7" in others:
+        raise RefusedError(
+            "is a PKCS #7 bundle (p7b), which is not read",
+            "take the device's certificate out of it: openssl pkcs7 -print_certs",
+        )
+    if others:
+        raise RefusedError(f"is no PEM block of a {wanted}, but of a {others[0].decode().lower()}", _ASK_MAKER)
+    return found
+
+
+def _block_der(found: re.Match[bytes], labels: tuple[bytes, ...]) -> bytes:
+    try:
+        return base64.b64decode(found[2].translate(None, _SPACE), validate=True)
+    except binascii.Error:
+        raise RefusedError("is no base64: truncated or mis-encoded", _ASK_MAKER) from None
+
+
+def _check_hash(signed: x509.Certificate | x509.CertificateSigningRequest) -> None:
+    try:
+        used = signed.signature_hash_algorithm
+    except Exception:
+        raise RefusedError("is signed with an unknown algorithm", "use SHA-256 with RSA or ECDSA") from None
+    if isinstance(used, _WEAK_HASHES):
+        raise RefusedError(f"is signed with {used.name.upper()}, which can be forged", "have it signed with SHA-256")
+
+
+def _checked_key(signed: x509.Certificate | x509.CertificateSigningRequest) -> bytes:
+    """The digest of a public key that AWS IoT takes."""
+    with _reading("its public key"):
+        key = signed.public_key()
+        if isinstance(key, rsa.RSAPublicKey):
+            if key.key_size < RSA_BITS:
+                raise RefusedError(
+                    f"its RSA key has {key.key_size} bits, fewer than {RSA_BITS:,}", "give the device a stronger key"
+                )
+        elif not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in CURVES:
+            raise RefusedError(
+                f"its key is of a kind that AWS IoT does not take ({_kind_of(key)})",
+                "use RSA from 2,048 bits, or P-256",
+            )
+        return key_digest(key)
+
+
+def _kind_of(key: object) -> str:
+    return (
+        key.curve.name if isinstance(key, ec.EllipticCurvePublicKey) else type(key).__name__.removesuffix("PublicKey")
+    )
+
+
+def _is_authority(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return False
+    except Exception:
+        # Some other extension is not as the standard has it; makers' are often not. Only this one is of interest.
+        with _reading("its extensions"):
+            return is_authority(certificate.tbs_certificate_bytes)
+
+
+def _check_chain(certificate: x509.Certificate, chain: Sequence[x509.Certificate]) -> None:
+    """Holds that each certificate was issued by the next one."""
+    for number, issuer in enumerate(chain, start=2):
+        if not (_is_issued_by(certificate, issuer) and _is_authority(issuer)):
+            raise RefusedError(
+                f"holds more than one PEM block, and number {number} did not issue the one before it",
+                "give the device's own certificate first and its issuers after it, or alone",
+            )
+        certificate = issuer
+
+
+def _is_trusted(
+    certificates: Sequence[x509.Certificate], now: datetime.datetime, issuers: Sequence[x509.Certificate]
+) -> bool:
+    """Whether a given issuer signed the first certificate, or one of the authorities that vouch for it."""
+    for at, certificate in enumerate(certificates):
+        if at and not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
+            return False
+        if any(_is_issued_by(certificate, issuer) for issuer in issuers):
+            return True
+    return False
+
+
+def _is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except Exception:  # InvalidSignature, and what odd keys, names and algorithms make of it
+        return False
+    return True
+
+
+def _issuer_name(certificate: x509.Certificate) -> str:
+    try:
+        return visible(certificate.issuer.rfc4514_string())
+    except Exception:
+        return "nobody that can be read"
+
+
+def _common_name(signed: x509.Certificate | x509.CertificateSigningRequest) -> str | None:
+    """The subject's one common name, or none."""
+    with _reading("its subject"):
+        found = {str(each.value) for each in signed.subject.get_attributes_for_oid(NameOID.COMMON_NAME)}
+    if len(found) > 1:
+        raise RefusedError("has several common names", "a device has one name: ask the maker for another certificate")
+    return next(iter(found), None)

@@ -1,0 +1,159 @@
+"""From a list to rows: looks into each entry, and holds all of them against each other."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from cryptography import x509
+
+from operations.lists.formats import Source, read_records
+from operations.lists.headings import private_key_refusal
+from operations.lists.material import read_material
+from operations.lists.record import Fault, Record, RefusedError, Row
+from operations.lists.said import is_named, said_of
+from operations.lists.spelling import canonical
+
+
+def read_rows(
+    source: Source, *, now: datetime.datetime, issuers: Sequence[x509.Certificate] = ()
+) -> Iterator[Row | Fault]:
+    """Every entry as a row or as a fault, in the list's order. What of them was seen lies in a file of its own, so that
+    a list of a million costs no memory."""
+    seen = Seen()
+    try:
+        for record in read_records(source):
+            yield seen.hold(record if isinstance(record, Fault) else look_into(record, source.format, now, issuers))
+    finally:
+        seen.close()
+
+
+def look_into(
+    record: Record, format_name: str, now: datetime.datetime, issuers: Sequence[x509.Certificate]
+) -> Row | Fault:
+    """An entry as a row, or as the fault that it is by itself."""
+    try:
+        material = read_material(record.certificate, record.request, now=now, issuers=issuers)
+        if record.common_name is not None and record.common_name != material.common_name:
+            raise RefusedError(
+                f"the list calls it {record.common_name!r}, its certificate {material.common_name!r}",
+                "the certificate may be another device's: ask the maker",
+            )
+        name = record.name
+        if format_name == "plain" or (name is None and record.serial is None and not record.must_match):
+            name = material.common_name
+        if format_name == "plain" and name is None:
+            raise RefusedError(
+                "its certificate has no common name", "such a list names things by it: use another format"
+            )
+    except RefusedError as refused:
+        return Fault(
+            number=record.number,
+            place=record.place,
+            reason=refused.reason,
+            remedy=refused.remedy,
+            raw=record.raw,
+            said=said_of(record),
+            is_named=is_named(record),
+        )
+    return Row(
+        number=record.number,
+        place=record.place,
+        raw=record.raw,
+        name=name,
+        serial=record.serial,
+        device_type=record.device_type,
+        must_match=record.must_match,
+        material=material,
+        also=record.also,
+        unknown=record.unknown,
+    )
+
+
+_SECRET = b"secret"
+"""In place of the identity of a row: its private key stands in the list."""
+
+
+class Seen:
+    """What earlier rows hold; in a temporary file that SQLite makes and takes away itself."""
+
+    def __init__(self) -> None:
+        self._rows = sqlite3.connect("", isolation_level=None)
+        self._rows.execute("PRAGMA cache_size = -16384")
+        self._rows.execute("CREATE TABLE seen (what BLOB PRIMARY KEY, row INTEGER, identity BLOB) WITHOUT ROWID")
+        self._rows.execute("BEGIN")
+
+    def hold(self, row: Row | Fault) -> Row | Fault:
+        """The row, or the fault that it is beside an earlier one; a fault spoils the row whose private key is in it."""
+        if isinstance(row, Fault):
+            return row if row.key is None else self._compromised(row, row.key)
+        identity = _digest(b"i", f"{row.name}\n{row.serial}".encode())
+        for what, reason, remedy in _marks(row):
+            found = self._rows.execute("SELECT row, identity FROM seen WHERE what = ?", (what,)).fetchone()
+            if found is None:
+                self._rows.execute("INSERT INTO seen VALUES (?, ?, ?)", (what, row.number, identity))
+                continue
+            earlier, is_same = int(found[0]), found[1] == identity
+            if found[1] == _SECRET:
+                wrong = private_key_refusal()
+                return self._fault(row, f"has its private key in row {earlier} of the list", wrong.remedy, None)
+            if what.startswith(b"m") and is_same:
+                return self._fault(row, f"is row {earlier} once more", "nothing: the first one counts", None)
+            return self._fault(row, reason.format(row=earlier), remedy, earlier)
+        return row
+
+    def _compromised(self, fault: Fault, key: bytes) -> Fault:
+        mark = _digest(b"k", key)
+        found = self._rows.execute("SELECT row FROM seen WHERE what = ?", (mark,)).fetchone()
+        self._rows.execute("INSERT OR REPLACE INTO seen VALUES (?, ?, ?)", (mark, fault.number, _SECRET))
+        return replace(fault, spoils=int(found[0])) if found else fault
+
+    def close(self) -> None:
+        """Takes the file away."""
+        self._rows.close()
+
+    @staticmethod
+    def _fault(row: Row, reason: str, remedy: str, spoils: int | None) -> Fault:
+        return Fault(
+            number=row.number,
+            place=row.place,
+            reason=reason,
+            remedy=remedy,
+            raw=row.raw,
+            spoils=spoils,
+            said=said_of(row),
+            is_named=is_named(row),
+        )
+
+
+def _marks(row: Row) -> Iterator[tuple[bytes, str, str]]:
+    """What no other row may have: its digest, and what to say where one has it.
+
+    A name that the list does not mean to be a thing's is only a common name: makers give many chips the same.
+    """
+    yield (
+        _digest(b"m", row.material.fingerprint),
+        "has the certificate or CSR of row {row}: two devices share it",
+        "each device needs its own: ask the maker",
+    )
+    yield (
+        _digest(b"k", row.material.key),
+        "has the key of row {row}: two devices share it",
+        "both need new keys: who holds one can pass for the other",
+    )
+    if row.must_match and row.name is not None:
+        yield _digest(b"n", _normal(row.name)), "has the name of row {row}", "leave only the true one in"
+    if row.serial is not None:
+        yield _digest(b"s", _normal(row.serial)), "has the serial of row {row}", "leave only the true one in"
+
+
+def _normal(identity: str) -> bytes:
+    return canonical(identity)[0].encode()
+
+
+def _digest(kind: bytes, value: bytes) -> bytes:
+    """Kind and 128 bits: enough that no two of any list meet."""
+    return kind + hashlib.sha256(value).digest()[:16]

@@ -1,1 +1,0 @@
-"""Onboarding: from a list of devices to registered things, each under its own certificate."""

@@ -1,0 +1,1 @@
+"""Manages devices in AWS IoT, journalled: onboard, rotate, move, revoke, retire and bundle."""

@@ -1,0 +1,603 @@
+"""Pairs the rows of a list with planned things before any call, by what each row says of its device.
+
+A row says a name, a serial, other identities, and the common name of its certificate. All of them that are a planned
+thing's have to be the same one's, and of one thing alone; otherwise the row is refused. Order pairs only where that was
+asked for, or where nothing tells things and devices apart. Things, rows and pairs lie in a temporary file that SQLite
+makes and takes away itself, so that a million of each cost no memory.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from generator.diagnostics import RequestError, visible
+from generator.naming import named_serial
+from operations.lists.headings import is_name, looks_like_identity, meaning_of, normalised
+from operations.lists.record import Fault, Material, RefusedError, Row
+from operations.lists.said import is_named, said_in, said_of
+from operations.lists.spelling import canonical, hexadecimal, is_same
+from operations.registry.planned import PlannedThing
+from operations.registry.plants import Plants, key_of, prefixed
+
+_SCHEMA = """
+CREATE TABLE things (position INTEGER PRIMARY KEY, name TEXT, serial TEXT, device_type TEXT, line BLOB, row INTEGER,
+                     known_by INTEGER, name_key TEXT, serial_key TEXT, reserved INTEGER);
+CREATE TABLE rows (number INTEGER PRIMARY KEY, place TEXT, says TEXT, device_type TEXT, thing INTEGER, how TEXT,
+                   is_certificate INTEGER, der BLOB, fingerprint BLOB, key BLOB, already INTEGER, former INTEGER);
+CREATE TABLE faults (number INTEGER PRIMARY KEY, place TEXT, reason TEXT, remedy TEXT);
+"""
+_AFTER_THINGS = """
+CREATE INDEX by_name ON things (name_key);
+CREATE INDEX by_serial ON things (serial_key) WHERE serial_key IS NOT NULL;
+"""
+_TAKEN, _CONTESTED = -1, -2
+"""In place of the row that has a thing: it has a certificate already; several rows say that they are it."""
+_NAME, _SERIAL = 1, 2
+"""What a thing is known by, where somebody gave it that."""
+_LONGEST = 128
+"""Characters of a name or of an attribute's value that AWS IoT takes at most, and that an identity has.
+https://docs.aws.amazon.com/iot/latest/apireference/API_CreateThing.html"""
+_COINCIDENCE = 3
+"""Characters of a value that may be a serial by chance, where the row has named another thing."""
+
+_SHOWN = 10
+"""Unknown headings that are told."""
+
+COMMON_NAME, ORDER, JOURNAL = "common name", "order", "journal"
+"""How a row may be paired, besides by name, serial and the headings of its list."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What the journal knows of a key: the thing that has it; `is_done` where nothing is left to do for that."""
+
+    thing: str
+    fingerprint: bytes
+    is_done: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """A planned thing and the material that it gets."""
+
+    thing: PlannedThing
+    row: int
+    place: str
+    material: Material
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Thing:
+    """A planned thing as far as pairing looks at it; `row` has it. `has_serial`: of its own, not from its name."""
+
+    position: int
+    name: str
+    serial: str
+    device_type: str
+    row: int | None
+    has_serial: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Claim:
+    """One identity that a row says, under which heading; `must`: it has to be a planned thing's; `is_label`: it has to
+    be where nothing else names the row's thing."""
+
+    heading: str
+    value: str
+    must: bool
+    is_label: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.heading} {self.value[:_LONGEST]!r}"
+
+
+class Matching:
+    """The pairs of one list and one facility; close it when done."""
+
+    def __init__(
+        self,
+        *,
+        suffix: str,
+        device_type: str | None = None,
+        keep_material: bool = True,
+        by_order: bool = False,
+        ignored: Iterable[str] = (),
+        plants: Plants | None = None,
+    ) -> None:
+        """Begin with no things and no rows.
+
+        Args:
+            suffix: The environment's, which a list may leave out of names.
+            device_type: Rows that name no thing are of this type.
+            keep_material: Without it (a dry run), pairs hold no DER.
+            by_order: Rows that name no thing get the next free ones.
+            ignored: Headings that say nothing of which device a row is.
+            plants: The plant and the other ones of the project, for what rows say of them.
+        """
+        self._plants = plants or Plants()
+        self._types: dict[str, str] = {}
+        """Device types by all that they are called, without case and separators."""
+        self._prefixes: dict[str, str] = {}
+        """How names of the plant's things begin."""
+        self._suffix = suffix
+        self._device_type = device_type
+        self._keep = keep_material
+        self._by_order = by_order
+        self._ignored = frozenset(map(normalised, ignored))
+        self._unknown: dict[str, None] = {}
+        self._nobody: str | None = None
+        """The last value that was no planned thing's: makers give many chips one common name."""
+        self._is_named = False
+        """Whether any row of the list, a refused one too, says which thing it is."""
+        self._db = sqlite3.connect("", isolation_level=None)
+        self._db.execute("PRAGMA cache_size = -16384")
+        self._db.executescript(_SCHEMA)
+        self._encode = msgspec.json.Encoder().encode
+
+    def close(self) -> None:
+        self._db.close()
+
+    def add_things(self, things: Iterable[PlannedThing], *, is_taken: Callable[[str], bool]) -> int:
+        """The planned things; a taken one has a certificate already and is not free. Returns how many there are."""
+        self._db.execute("BEGIN")
+        self._db.executemany(
+            "INSERT INTO things VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
+            (self._thing_values(at, thing, is_taken(thing.name)) for at, thing in enumerate(things)),
+        )
+        self._db.execute("COMMIT")
+        self._db.executescript(_AFTER_THINGS)
+        return int(self._db.execute("SELECT count(*) FROM things").fetchone()[0])
+
+    def add_rows(self, entries: Iterable[Row | Fault], *, held: Callable[[bytes], Held | None]) -> None:
+        """All entries of the list, in its order; then the rows that name no thing get what is free.
+
+        Raises RequestError where the list as a whole does not say which device is which.
+        """
+        self._db.execute("BEGIN")
+        for entry in entries:
+            if isinstance(entry, Fault):
+                self._refuse(entry.number, entry.place, entry.reason, entry.remedy)
+                if entry.spoils is not None:
+                    self._spoil(entry)
+                said, is_named = said_in(entry.raw, entry.place) if entry.said is None else (entry.said, False)
+                self._is_named |= entry.is_named or is_named
+                self._reserve(said)
+            else:
+                self._add(entry, held(entry.material.key))
+        self._give_out()
+        self._db.execute("COMMIT")
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """`rows`, `faults`, `pairs` to onboard, rows that are onboarded `already`, planned things left `unpaired`."""
+        query = """SELECT (SELECT count(*) FROM rows), (SELECT count(*) FROM faults),
+            (SELECT count(*) FROM rows WHERE thing IS NOT NULL AND NOT already),
+            (SELECT count(*) FROM rows WHERE already),
+            (SELECT count(*) FROM things WHERE row IS NULL OR row = -2)"""
+        rows, faults, pairs, already, free = self._db.execute(query).fetchone()
+        return {"rows": rows + faults, "faults": faults, "pairs": pairs, "already": already, "unpaired": free}
+
+    def ways(self) -> dict[str, int]:
+        """How many rows were paired by name, serial, another heading, common name or order; the most first."""
+        query = "SELECT how, count(*) FROM rows WHERE NOT already GROUP BY how ORDER BY 2 DESC, 1"
+        return {str(how): int(count) for how, count in self._db.execute(query)}
+
+    def first_pairs(self, limit: int) -> list[str]:
+        """The first pairs of the list in words: row, thing, and by what."""
+        query = """SELECT number, rows.place, things.name, how, says FROM rows JOIN things ON position = thing
+            WHERE NOT already ORDER BY number LIMIT ?"""
+        return [
+            f"row {number} ({place}) is {name}, by {how}" + (f" {says!r}" if says else "")
+            for number, place, name, how, says in self._db.execute(query, (limit,))
+        ]
+
+    def certificates(self) -> int:
+        """How many pairs have a certificate of their own; the others have a CSR."""
+        query = "SELECT count(*) FROM rows WHERE thing IS NOT NULL AND NOT already AND is_certificate"
+        return int(self._db.execute(query).fetchone()[0])
+
+    def pairs(self) -> Iterator[Pair]:
+        """What to onboard, in the order of the approved record."""
+        decode = msgspec.json.Decoder(PlannedThing).decode
+        query = """SELECT line, number, place, is_certificate, der, fingerprint, key
+            FROM things JOIN rows ON number = row WHERE NOT already ORDER BY position"""
+        for line, number, place, is_certificate, der, fingerprint, key in self._db.execute(query):
+            material = Material(
+                is_certificate=bool(is_certificate), der=der, fingerprint=fingerprint, key=key, common_name=None
+            )
+            yield Pair(thing=decode(line), row=number, place=place, material=material)
+
+    def faults(self) -> Iterator[Fault]:
+        """What cannot be onboarded, in the list's order."""
+        for number, place, reason, remedy in self._db.execute("SELECT * FROM faults ORDER BY number"):
+            yield Fault(number=number, place=place, reason=reason, remedy=remedy)
+
+    def _thing_values(self, at: int, thing: PlannedThing, is_taken: bool) -> tuple[object, ...]:
+        bare = thing.name.removesuffix(f"-{self._suffix}")
+        if thing.device_type not in self._types.values():
+            for called in (thing.device_type, thing.thing_type, thing.thing_type.removesuffix(f"-{self._suffix}")):
+                self._types[key_of(called)] = thing.device_type
+            begin = f"{bare.partition(f'-{thing.device_type}-')[0]}-{thing.device_type}"
+            self._prefixes[key_of(begin)] = begin
+        name_key, serial_key = canonical(bare)[1], canonical(thing.serial)[1]
+        return (
+            *(at, thing.name, thing.serial, thing.device_type, self._encode(thing), _TAKEN if is_taken else None),
+            *(_known_by(bare, thing), name_key, serial_key if serial_key != name_key else None),
+        )
+
+    def _add(self, row: Row, held: Held | None) -> None:
+        """Pairs a row that says which thing it is, refuses it, or lets it wait for what is free."""
+        try:
+            self._is_named |= is_named(row)
+            thing, how = self._paired(row)
+            self._is_named |= thing is not None
+            self._check_unknown(row, thing)
+            self._check_plant(row, thing)
+            row = replace(row, device_type=self._type_of(row, thing))
+            if held is not None:
+                own = self._held_by(row, thing, held)
+                if own is not None:
+                    self._take(row, own, JOURNAL, already=held.is_done)
+                    return
+            if thing is None:
+                self._insert(row, None, how=ORDER)
+                return
+            self._check_free(row, thing)
+        except RefusedError as refused:
+            self._refuse(row.number, row.place, refused.reason, refused.remedy)
+            self._reserve(said_of(row))
+            return
+        self._take(row, thing, how)
+
+    def _reserve(self, said: Iterable[str]) -> None:
+        """Keeps what a refused row names from being given out in the list's order: its device is still to come."""
+        for value in said:
+            for thing in self._things_of(value):
+                self._is_named = True
+                self._db.execute("UPDATE things SET reserved = 1 WHERE position = ?", (thing.position,))
+
+    def _paired(self, row: Row) -> tuple[_Thing | None, str]:
+        """The one thing that all say which say anything, and by what. Raises RefusedError where they do not agree."""
+        found = [(claim, self._things_of(claim.value)) for claim in _claims(row)]
+        said = [(claim, things) for claim, things in found if things]
+        thing = _agreed(said)
+        for claim, things in found:
+            if things:
+                continue
+            has_name = any(other.must or other.heading != COMMON_NAME for other, _ in said)
+            self._check_elsewhere(claim, thing)
+            if (claim.must and claim.heading == "name") or (
+                (claim.must or claim.is_label) and (thing is None or not has_name)
+            ):
+                raise RefusedError(
+                    f"no planned thing has its {claim}",
+                    "add it to fleet.yaml, or correct the list"
+                    + (f"; if it names no thing: --ignore {claim.heading!r}" if claim.is_label else ""),
+                )
+            if thing is not None and thing.has_serial and _contradicts(claim, thing, said):
+                raise RefusedError(
+                    f"its {claim} is not that of {thing.name}, which has {thing.serial!r}",
+                    "correct the list, or the serial in fleet.yaml",
+                )
+        return thing, said[0][0].heading if said else ORDER
+
+    def _check_elsewhere(self, claim: _Claim, thing: _Thing | None) -> None:
+        """Raises RefusedError for what names a thing of another plant, or of this plant in another environment."""
+        owner = self._plants.owner_of(claim.value)
+        if owner is not None:
+            raise RefusedError(f"its {claim} is a thing of {owner}", "leave it to that plant, or correct the list")
+        if claim.must or prefixed(claim.value, self._prefixes) is None:
+            return
+        begin, other = canonical(claim.value)[0], None
+        while other is None and "-" in begin:
+            begin = begin.rpartition("-")[0]
+            other = next((each for each in self._things_of(begin) if not is_same(begin, each.serial)), None)
+        if other is not None and (thing is None or thing.position != other.position):
+            raise RefusedError(
+                f"its {claim} is {other.name} in another environment", "onboard it there, or correct the list"
+            )
+        if thing is None:
+            raise RefusedError(f"no planned thing has its {claim}", "add it to fleet.yaml, or correct the list")
+
+    def _check_plant(self, row: Row, thing: _Thing | None) -> None:
+        """Raises RefusedError where a column says another plant, or one that is not known and nothing names a thing."""
+        for heading, value in row.unknown:
+            meaning = meaning_of(heading)
+            is_plant = meaning is not None and meaning.kind == "plant"
+            if normalised(heading) in self._ignored or not (is_plant or thing is None):
+                continue
+            key = key_of(value)
+            owner = self._plants.others.get(key) or (self._plants.owner_of(value) if thing is None else None)
+            is_strange = is_plant and thing is None and self._plants.own and key not in self._plants.own
+            if owner is not None or is_strange:
+                shown = f"{visible(heading)!r} is {visible(value[:_LONGEST])!r}"
+                raise RefusedError(
+                    f"its {shown}: it is of {owner}" if owner else f"its {shown}, which is not this plant",
+                    f"leave it to that plant, or, if the column says something else: --ignore {visible(heading)!r}",
+                )
+
+    def _type_of(self, row: Row, thing: _Thing | None) -> str | None:
+        """The device type that a row's columns say; None where they say none. Raises RefusedError where they disagree,
+        or where the type is not one of the plant's."""
+        said: dict[str, str] = {}
+        own = [("device_type", row.device_type)] if row.device_type else []
+        for heading, value in (*own, *row.unknown):
+            meaning = meaning_of(heading)
+            kind = meaning.kind if meaning is not None else ""
+            is_type = kind in ("device_type", "type", "model")
+            if normalised(heading) in self._ignored or not (is_type or thing is None):
+                continue
+            key = key_of(value)
+            found = self._types.get(key)
+            if found is not None:
+                said.setdefault(found, heading)
+            elif kind == "device_type" or (
+                is_type and ((kind == "type" and thing is None) or key in self._plants.device_types)
+            ):
+                raise RefusedError(
+                    f"its {visible(heading)!r} is {visible(value[:_LONGEST])!r}, and the plant has no such device type",
+                    f"correct the list (planned: {', '.join(sorted(set(self._types.values())))}); if the column says "
+                    f"something else: --ignore {visible(heading)!r}",
+                )
+        if len(said) > 1:
+            (one, heading), (other, second) = list(said.items())[:2]
+            raise RefusedError(
+                f"its {visible(heading)!r} says it is a {one}, its {visible(second)!r} a {other}",
+                f"correct the list; if one of them says something else: --ignore {visible(second)!r}",
+            )
+        return next(iter(said), None)
+
+    def _held_by(self, row: Row, thing: _Thing | None, held: Held) -> _Thing | None:
+        """The thing that has the row's certificate or CSR already. Raises RefusedError where that cannot be."""
+        if held.fingerprint != row.material.fingerprint:
+            if thing is None or thing.name != held.thing:
+                raise RefusedError(
+                    f"its key is that of {held.thing} already", "two devices would share it: give this one its own"
+                )
+            return None
+        own = next((each for each in self._things_of(held.thing) if each.name == held.thing), None)
+        if own is None or (thing is not None and thing.position != own.position):
+            raise RefusedError(
+                f"it is onboarded as {held.thing}", "leave it out of the list, or retire that thing first"
+            )
+        return own if held.is_done or own.row in (None, _TAKEN) else None
+
+    def _check_free(self, row: Row, thing: _Thing) -> None:
+        """Raises RefusedError where the thing that a row names cannot be its; a thing of two rows is neither's."""
+        if row.device_type not in (None, thing.device_type):
+            raise RefusedError(
+                f"says it is a {row.device_type}, {thing.name} is a {thing.device_type}", "correct the list"
+            )
+        if thing.row == _TAKEN:
+            raise RefusedError(
+                f"{thing.name} has another certificate already", "rotate the device instead of onboarding it anew"
+            )
+        if thing.row == _CONTESTED:
+            raise RefusedError(f"other rows are {thing.name} too", "leave only the true one in")
+        if thing.row is not None:
+            self._contest(row, thing)
+            raise RefusedError(f"row {thing.row} is {thing.name} already", "leave only the true one in")
+
+    def _contest(self, row: Row, thing: _Thing) -> None:
+        spoiling = Fault(
+            number=row.number,
+            place=row.place,
+            reason=f"is {thing.name} too",
+            remedy="leave only the true one in",
+            spoils=thing.row,
+        )
+        if self._spoil(spoiling):
+            self._db.execute("UPDATE things SET row = ? WHERE position = ?", (_CONTESTED, thing.position))
+
+    def _check_unknown(self, row: Row, thing: _Thing | None) -> None:
+        """Holds that no heading which is not known says of which device the row is. Raises RequestError."""
+        is_named = thing is not None and row.must_match
+        for heading, value in row.unknown:
+            if normalised(heading) in self._ignored:
+                continue
+            if len(self._unknown) < _SHOWN and meaning_of(heading) is None:
+                self._unknown.setdefault(heading)
+            if not is_named and looks_like_identity(heading):
+                raise _unclear(heading, f"looks like one that says which device a row is ({row.place})")
+            things = self._things_of(value)
+            is_chance = is_named and len(canonical(value)[1]) <= _COINCIDENCE
+            if things and not is_chance and (thing is None or all(each.position != thing.position for each in things)):
+                instead = f", and the row is taken for {thing.name}" if thing else ""
+                raise _unclear(
+                    heading, f"says that row {row.number} ({row.place}) is {things[0].name}: {value!r}{instead}"
+                )
+
+    def _things_of(self, value: str) -> list[_Thing]:
+        """The planned things that a value may be the name, with or without suffix, or the serial of."""
+        if value == self._nobody or len(value) > _LONGEST + 32:
+            return []
+        key = canonical(value)[1]
+        bare = key.removesuffix(canonical(self._suffix)[1])
+        if not key:
+            return []
+        query = """SELECT position, name, serial, device_type, row, known_by FROM things
+            WHERE name_key IN (?1, ?2) OR serial_key = ?1 LIMIT 100"""
+        things = [
+            _Thing(position=at, name=name, serial=serial, device_type=kind, row=row, has_serial=known == _SERIAL)
+            for at, name, serial, kind, row, known in self._db.execute(query, (key, bare))
+        ]
+        if not things:
+            self._nobody = value
+        suffix = f"-{self._suffix}"
+        found = []
+        for thing in things:
+            spellings = (thing.name.removesuffix(suffix), thing.name, thing.serial)
+            if value in spellings or any(is_same(value, one) for one in spellings):
+                found.append(thing)
+        return found
+
+    def _take(self, row: Row, thing: _Thing, how: str, *, already: bool = False) -> None:
+        self._insert(row, thing.position, how=how, already=already, former=thing.row)
+        self._db.execute("UPDATE things SET row = ? WHERE position = ?", (row.number, thing.position))
+
+    def _give_out(self) -> None:
+        """The next free thing of the right type for each row that names none; a fault where none is left, or where
+        order must not pair."""
+        next_of: dict[str | None, int] = {}
+        may_of: dict[str | None, bool] = {}
+        for number, place, device_type in self._waiting():
+            if device_type not in may_of:
+                may_of[device_type] = self._by_order or self._are_alike(device_type)
+            if not may_of[device_type]:
+                self._refuse(
+                    number,
+                    place,
+                    "names no planned thing, and other rows of the list do, or mean to",
+                    "add its name or serial to the list; --by-order gives such rows the next free things",
+                )
+                continue
+            if device_type is None and len(types := sorted(set(self._types.values()))) > 1:
+                raise RequestError(
+                    f"row {number} ({place}) says neither its thing nor its device type, and the plant has several "
+                    f"({', '.join(types)}): the list's order does not tell which it is",
+                    hint="add a column `device_type`; where all such rows are of one type: --device-type ID",
+                )
+            found = self._db.execute(
+                """SELECT position FROM things
+                WHERE position >= ? AND row IS NULL AND NOT reserved AND (? IS NULL OR device_type = ?) LIMIT 1""",
+                (next_of.get(device_type, 0), device_type, device_type),
+            ).fetchone()
+            if found is None:
+                of_type = f" of type {device_type}" if device_type else ""
+                reason = f"there is no planned thing{of_type} left for it: the list has more rows than that"
+                self._refuse(number, place, reason, "raise the count in fleet.yaml and run `fleet generate`")
+                next_of[device_type] = 1 << 62
+                continue
+            next_of[device_type] = found[0] + 1
+            self._db.execute("UPDATE things SET row = ? WHERE position = ?", (number, found[0]))
+            self._db.execute("UPDATE rows SET thing = ? WHERE number = ?", (found[0], number))
+        self._db.execute("DELETE FROM rows WHERE thing IS NULL")
+
+    def _are_alike(self, device_type: str | None) -> bool:
+        """Whether nothing tells free things apart, so that any of them may be any device of the list.
+
+        Raises RequestError where they are known, and no row says which it is: the list's order would be a guess.
+        """
+        if self._is_named:
+            return False
+        known = "SELECT name, serial FROM things WHERE row IS NULL AND known_by AND (?1 IS NULL OR device_type = ?1)"
+        found = self._db.execute(known, (device_type,)).fetchone()
+        if found is None:
+            return True
+        headings = ", ".join(map(repr, self._unknown))
+        unknown = f"; these are not known: {visible(headings)}" if headings else ""
+        raise RequestError(
+            "no row of the list names a planned thing, and the things have names or serials of their own (as "
+            f"{found[0]}, serial {found[1]}): to pair them in the list's order would be a guess",
+            hint=f"give names or serials under the headings `name` or `serial`{unknown}; where the order is right all "
+            "the same: --by-order",
+        )
+
+    def _waiting(self) -> Iterator[tuple[int, str, str | None]]:
+        """The rows that have no thing yet, a slice at a time: meanwhile the same table is written to."""
+        query = """SELECT number, place, coalesce(device_type, ?) FROM rows
+            WHERE thing IS NULL AND number > ? ORDER BY number LIMIT 1000"""
+        last = 0
+        while part := self._db.execute(query, (self._device_type, last)).fetchall():
+            yield from part
+            last = part[-1][0]
+
+    def _insert(
+        self, row: Row, position: int | None, *, how: str, already: bool = False, former: int | None = None
+    ) -> None:
+        material = row.material
+        says = next((claim.value for claim in _claims(row) if claim.heading == how), None)
+        self._db.execute(
+            "INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *(row.number, row.place, says, row.device_type, position, how, material.is_certificate),
+                *(material.der if self._keep else None, material.fingerprint, material.key, already, former),
+            ),
+        )
+
+    def _refuse(self, number: int, place: str, reason: str, remedy: str) -> None:
+        self._db.execute("INSERT OR IGNORE INTO faults VALUES (?, ?, ?, ?)", (number, place, reason, remedy))
+
+    def _spoil(self, fault: Fault) -> bool:
+        """Takes back the earlier row that a later one shows to be bad too; not one that was onboarded before."""
+        found = self._db.execute("SELECT place, already, former FROM rows WHERE number = ?", (fault.spoils,)).fetchone()
+        if found is None or found[1]:
+            return False
+        self._db.execute("DELETE FROM rows WHERE number = ?", (fault.spoils,))
+        self._db.execute("UPDATE things SET row = ?, reserved = 1 WHERE row = ?", (found[2], fault.spoils))
+        reason = f"row {fault.number} {fault.reason.replace(f'row {fault.spoils}', 'this row')}"
+        self._refuse(int(fault.spoils or 0), found[0], reason, fault.remedy)
+        return True
+
+
+def _claims(row: Row) -> list[_Claim]:
+    """What a row says of which device it is, the surest first."""
+    common_name = row.material.common_name
+    found = []
+    if row.name is not None and (row.must_match or row.name != common_name):
+        found.append(_Claim(heading="name", value=row.name, must=row.must_match))
+    if row.serial is not None:
+        found.append(_Claim(heading="serial", value=row.serial, must=row.must_match))
+    found += [
+        _Claim(heading=heading, value=value, must=False, is_label=is_name(heading)) for heading, value in row.also
+    ]
+    if common_name:
+        found.append(_Claim(heading=COMMON_NAME, value=common_name, must=False))
+    return found
+
+
+def _agreed(said: list[tuple[_Claim, list[_Thing]]]) -> _Thing | None:
+    """The thing that every claim may mean. Raises RefusedError where there is none, or several."""
+    if not said:
+        return None
+    first, things = said[0]
+    for claim, others in said[1:]:
+        positions = {other.position for other in others}
+        both = [thing for thing in things if thing.position in positions]
+        if not both:
+            raise RefusedError(
+                f"its {first} is {things[0].name}, its {claim} is {others[0].name}",
+                "one of the two is another device's: correct the list",
+            )
+        things = both
+    if len(things) > 1:
+        is_crossed = len({is_same(first.value, thing.serial) for thing in things}) > 1
+        raise RefusedError(
+            f"its {first} may be {things[0].name} or {things[1].name}: "
+            + ("one has it as its name, one as its serial" if is_crossed else "they differ in spelling alone"),
+            "say both name and serial of the thing, or give the other one another serial in fleet.yaml"
+            if is_crossed
+            else "say the thing's whole name as fleet.yaml has it",
+        )
+    return things[0]
+
+
+def _contradicts(claim: _Claim, thing: _Thing, said: list[tuple[_Claim, list[_Thing]]]) -> bool:
+    """Whether a claim that is no planned thing's denies that the row is the thing which others say."""
+    if any(is_same(other.value, thing.serial) for other, _ in said):
+        return False
+    digits, own = hexadecimal(claim.value), hexadecimal(thing.serial)
+    is_of_one_kind = digits is not None and own is not None and len(digits) == len(own)
+    return claim.must or (is_of_one_kind and claim.heading != COMMON_NAME)
+
+
+def _known_by(bare: str, thing: PlannedThing) -> int:
+    """What somebody gave the thing to be known by: a serial, a name, or nothing, if it is one of a count."""
+    own = bare.rpartition("-")[2]
+    facility = bare.removesuffix(f"-{thing.device_type}-{own}")
+    if thing.serial != named_serial(facility, thing.device_type, own):
+        return _SERIAL
+    return 0 if own.isdigit() else _NAME
+
+
+def _unclear(heading: str, what: str) -> RequestError:
+    return RequestError(
+        f"the list has a column {visible(heading)!r} that is not known, and it {what}",
+        hint="call it `serial` or `name` if it says which device a row is; if it does not, leave it out: "
+        f"--ignore {visible(heading)!r}",
+    )

@@ -1,0 +1,178 @@
+"""Does what is left of a run, and tells what came of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from lib.specs import FacilitySpec, suffixed
+from operations.lists.formats import Source
+from operations.project import Project
+from operations.registry.bulk.place import place_of
+from operations.registry.bulk.run import run_tasks
+from operations.registry.calls import IotCalls
+from operations.registry.failures import failures_of, mark_of, write_failures
+from operations.registry.journal import Journal
+from operations.registry.pacing import Pacer
+from operations.registry.quotas import Quotas, calls_for, least_seconds
+from operations.registry.records import Run
+from operations.registry.refusals import RevokedInAws
+from operations.registry.request import Request, Started, refusals_of
+from operations.registry.request import start as begin
+from operations.registry.run import Activated, OnProgress, activate_devices, refuse_spent, run_devices
+from operations.registry.steps import Group, Work
+from operations.registry.target import Target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a run did. `seconds` and `rate` (devices a second) are of the calls alone, `ceiling` is the quotas' rate;
+    `orphans` are certificates in AWS IoT that were made for a device which has another one."""
+
+    facility: str
+    run: int
+    rows: int
+    onboarded: int
+    already: int
+    failed: int
+    calls: Mapping[str, int]
+    throttles: int
+    seconds: float
+    rate: float
+    ceiling: float | None
+    failures: str | None
+    orphans: tuple[str, ...]
+
+
+def perform(
+    project: Project,
+    run: Run,
+    *,
+    target: Target,
+    journal: Journal,
+    on_progress: OnProgress,
+    already: int = 0,
+    by_api: bool = False,
+    asks_to_stop: Callable[[], bool] = lambda: False,
+) -> Outcome:
+    """Does what is left of a run, and writes down what failed.
+
+    `by_api`: what AWS IoT's own task has not registered yet is registered call by call; `asks_to_stop` is asked when
+    somebody interrupts that task.
+    """
+    facility = project.facility(run.facility)
+    work = work_of(project, target, journal, facility=facility, is_staged=run.is_staged, policy_on=run.policy_on)
+    before = journal.count(run.id)
+    started = time.monotonic()
+    try:
+        refuse_spent(work, run.id)
+        if run.is_bulk:
+            place = place_of(project, facility, target, run.id, asks_to_stop=asks_to_stop)
+            run_tasks(work, run.id, place, on_progress=on_progress, starts=not by_api)
+        run_devices(work, run.id, on_progress=on_progress)
+    finally:
+        work.calls.pacer.close()
+    seconds = time.monotonic() - started
+    counted = journal.count(run.id)
+    failures = list(failures_of(journal, run.id))
+    source = source_of(run)
+    is_unchanged = source.path.exists() and mark_of(source.path) == run.mark
+    folder = project.root / "build" / "onboarding" / run.facility / f"run-{run.id}"
+    written = write_failures(folder, source, iter(failures), is_unchanged=is_unchanged)
+    done = counted.get("done", 0)
+    query = "SELECT orphans.certificate_id FROM orphans JOIN devices USING (thing) WHERE run = ?"
+    orphans = journal.read(query, run.id)
+    return Outcome(
+        facility=run.facility,
+        run=run.id,
+        rows=done + already + len(failures),
+        onboarded=done,
+        already=already,
+        failed=len(failures),
+        calls=dict(sorted(work.calls.pacer.calls.items())),
+        throttles=sum(work.calls.pacer.throttles.values()),
+        seconds=round(seconds, 2),
+        rate=round((done - before.get("done", 0)) / seconds, 2) if seconds else 0.0,
+        ceiling=ceiling_of(journal, run, target.quotas),
+        failures=str(written.relative_to(project.root)) if written else None,
+        orphans=tuple(str(found[0]) for found in orphans),
+    )
+
+
+@contextmanager
+def opened_journal(project: Project, target: Target, *, local: Path) -> Iterator[Journal]:
+    """The target's journal, which knows what else on this machine, and in the project, says of spent keys; `local` is
+    the folder of a local AWS whose journals count too."""
+    elsewhere = refusals_of(project, None, local=local)
+    with closing(elsewhere), Journal(target.journal, elsewhere=elsewhere) as journal:
+        yield journal
+
+
+def start(project: Project, request: Request, target: Target, journal: Journal) -> Started:
+    """Writes a new run into the journal, before any change; see `request.start`."""
+    calls = IotCalls(target.iot, _pacer(target))
+    try:
+        return begin(project, request, journal, in_aws=RevokedInAws(calls))
+    finally:
+        calls.pacer.close()
+
+
+def activate(
+    project: Project, facility: FacilitySpec, *, target: Target, journal: Journal, on_progress: OnProgress
+) -> Activated:
+    """Activates what was staged."""
+    work = work_of(project, target, journal, facility=facility, is_staged=False, policy_on="group")
+    try:
+        return activate_devices(work, facility.id, on_progress=on_progress)
+    finally:
+        work.calls.pacer.close()
+
+
+def work_of(
+    project: Project, target: Target, journal: Journal, *, facility: FacilitySpec, is_staged: bool, policy_on: str
+) -> Work:
+    """What the steps of a facility's devices need."""
+    return Work(
+        calls=IotCalls(target.iot, _pacer(target)),
+        journal=journal,
+        groups=groups_of(project, facility),
+        is_staged=is_staged,
+        policy_on=policy_on,
+    )
+
+
+def _pacer(target: Target) -> Pacer:
+    return Pacer(target.rates, account=target.account, rates=target.quotas.rates() if target.quotas else {})
+
+
+def groups_of(project: Project, facility: FacilitySpec) -> dict[str, Group]:
+    """The facility's groups by device type; other facilities have the same types, and groups of their own."""
+    suffix = project.environment_suffix
+    return {
+        group.device_type: Group(thing_group=suffixed(group.thing_group, suffix), policy=suffixed(group.policy, suffix))
+        for group in facility.groups
+    }
+
+
+def source_of(run: Run) -> Source:
+    """The list of a run."""
+    return Source(
+        path=Path(run.source),
+        format=run.format,
+        bundle=run.bundle,
+        signers=Path(run.signers) if run.signers else None,
+    )
+
+
+def ceiling_of(journal: Journal, run: Run, quotas: Quotas | None) -> float | None:
+    """Devices a second that the quotas allow at most, for what the run's devices bring; not of AWS IoT's own task."""
+    if quotas is None or run.is_bulk:
+        return None
+    query = "SELECT count(*), coalesce(sum(is_certificate), 0) FROM devices WHERE run = ?"
+    devices, certificates = journal.read(query, run.id)[0]
+    calls = calls_for(devices=devices, certificates=certificates, policy_on=run.policy_on, groups=0)
+    seconds, _ = least_seconds(calls, quotas.per_second)
+    return round(devices / seconds, 2) if seconds else None

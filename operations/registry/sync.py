@@ -1,0 +1,297 @@
+"""Brings the registered things of a bulk plant to what the approved record says: attributes, thing type, groups.
+
+The record wins: an attribute that somebody has set by hand and that the record does not have is taken away. Registry
+and groups are read page by page into a temporary file that SQLite makes and takes away itself, so that a million
+things cost no memory. Each update names the version of the thing that it was compared with, so that none overwrites
+what it has not seen; a run that was cut off is simply run again, for what is as it should be is left alone.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import msgspec
+from botocore.exceptions import ClientError
+
+from generator.diagnostics import EnvironmentFault, RequestError
+from lib.specs import FacilitySpec
+from operations.project import Project
+from operations.registry import entries
+from operations.registry.calls import code_of, message_of
+from operations.registry.planned import PlannedThing, read_planned
+from operations.registry.registered import NOT_FOUND
+from operations.registry.run import THREADS
+from operations.registry.steps import Work
+
+PAGE = 250
+"""Most things in one answer: https://docs.aws.amazon.com/iot/latest/apireference/API_ListThings.html"""
+_ATTEMPTS = 3
+"""How often a thing that somebody else changes meanwhile is compared anew."""
+_TOLD = 20
+_TYPE = "thing type: "
+_SLICE = 1_000
+
+_SCHEMA = """
+CREATE TABLE things (name TEXT PRIMARY KEY, thing_type TEXT, attributes TEXT, version INTEGER, is_planned INTEGER);
+CREATE TABLE members (name TEXT, thing_group TEXT, PRIMARY KEY (name, thing_group)) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """What has to change so that a registered thing is what the record says; `version` is the registry's."""
+
+    thing: PlannedThing
+    fields: tuple[str, ...]
+    version: int
+    add_to: str | None = None
+    remove_from: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        groups = [f"into {self.add_to}"] if self.add_to else []
+        return f"{self.thing.name}: {', '.join([*self.fields, *groups, *(f'out of {it}' for it in self.remove_from)])}"
+
+
+@dataclass(slots=True, kw_only=True)
+class Synced:
+    """What a run found and did. `differing` things were not as the record says, `updated` of them are now.
+
+    `left` things are registered and not in the record any more; `unregistered` ones are planned and not onboarded.
+    The lists name the first of each.
+    """
+
+    facility: str
+    registered: int = 0
+    unregistered: int = 0
+    differing: int = 0
+    updated: int = 0
+    failed: int = 0
+    left: int = 0
+    differences: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    left_things: list[str] = field(default_factory=list)
+    calls: Mapping[str, int] = field(default_factory=dict)
+
+
+def sync(
+    project: Project,
+    facility: FacilitySpec,
+    work: Work,
+    *,
+    reason: str,
+    is_dry: bool,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Synced:
+    """Compare the registry with the record, and update what differs.
+
+    Raises:
+        RequestError: the plant's things are Terraform's.
+        EnvironmentFault: a group is missing, or AWS refuses or does not answer.
+    """
+    if facility.registration != "bulk":
+        raise RequestError(
+            f"Terraform registers the things of {facility.id}, and updates them",
+            hint="apply its stack: fleet local apply, or terraform apply",
+        )
+    registry = sqlite3.connect("", isolation_level=None)
+    try:
+        registry.executescript(_SCHEMA)
+        _read_registry(registry, project, facility, work)
+        done = Synced(facility=facility.id)
+        found = _differences(registry, project, facility, work, done)
+        while part := list(islice(found, _SLICE)):
+            done.differing += len(part)
+            done.differences += [str(each) for each in part[: _TOLD - len(done.differences)]]
+            if not is_dry:
+                _update_all(work, part, reason=reason, done=done)
+            on_progress(done.differing, done.differing)
+        _count_left(registry, project, done)
+    finally:
+        registry.close()
+    done.calls = dict(sorted(work.calls.pacer.calls.items()))
+    return done
+
+
+def _read_registry(registry: sqlite3.Connection, project: Project, facility: FacilitySpec, work: Work) -> None:
+    suffix = f"-{project.environment_suffix}"
+    registry.execute("BEGIN")
+    for thing in _pages(work, "ListThings", "things", attributeName="facility", attributeValue=facility.id):
+        if str(thing["thingName"]).endswith(suffix):
+            _store(registry, thing)
+    for group in work.groups.values():
+        try:
+            for name in _pages(work, "ListThingsInThingGroup", "things", thingGroupName=group.thing_group):
+                registry.execute("INSERT OR IGNORE INTO members VALUES (?, ?)", (name, group.thing_group))
+        except ClientError as error:
+            raise EnvironmentFault(
+                f"{group.thing_group} cannot be listed: {code_of(error)}: {message_of(error)}",
+                hint="apply the facility's stack first",
+            ) from None
+    registry.execute("COMMIT")
+
+
+def _pages(work: Work, api: str, key: str, **arguments: Any) -> Iterator[Any]:
+    token: dict[str, str] = {}
+    while True:
+        answer = work.calls.call(api, maxResults=PAGE, **arguments, **token)
+        yield from answer.get(key, ())
+        if not answer.get("nextToken"):
+            return
+        token = {"nextToken": answer["nextToken"]}
+
+
+def _store(registry: sqlite3.Connection, thing: Mapping[str, Any]) -> None:
+    registry.execute(
+        "INSERT OR REPLACE INTO things VALUES (?, ?, ?, ?, 0)",
+        (
+            *(thing["thingName"], thing.get("thingTypeName"), json.dumps(thing.get("attributes") or {})),
+            int(thing.get("version", 1)),
+        ),
+    )
+
+
+def _differences(
+    registry: sqlite3.Connection, project: Project, facility: FacilitySpec, work: Work, done: Synced
+) -> Iterator[Difference]:
+    """What differs, in the order of the record; counts in `done` what does not have to be updated."""
+    moving = {name for (name,) in work.journal.read("SELECT thing FROM devices WHERE state = 'moving'")}
+    for thing in read_planned(project, facility):
+        have = _registered(registry, work, thing.name)
+        if have is None:
+            done.unregistered += 1
+            continue
+        done.registered += 1
+        if thing.name in moving:
+            continue
+        own = work.groups[thing.device_type].thing_group
+        groups = {
+            group for (group,) in registry.execute("SELECT thing_group FROM members WHERE name = ?", (thing.name,))
+        }
+        thing_type, attributes, version = have
+        fields = _fields(thing, thing_type, attributes)
+        if fields or groups != {own}:
+            yield Difference(
+                thing=thing,
+                fields=fields,
+                version=version,
+                add_to=None if own in groups else own,
+                remove_from=tuple(sorted(groups - {own})),
+            )
+
+
+def _registered(registry: sqlite3.Connection, work: Work, name: str) -> tuple[str | None, dict[str, str], int] | None:
+    """Thing type, attributes and version in AWS IoT; a thing that the listing lacks is asked for where it must be."""
+    query = "SELECT thing_type, attributes, version FROM things WHERE name = ?"
+    found = registry.execute(query, (name,)).fetchone()
+    if found is None:
+        is_member = registry.execute("SELECT 1 FROM members WHERE name = ?", (name,)).fetchone()
+        if not (is_member or work.journal.has_certificate(name)) or (described := _describe(work, name)) is None:
+            return None
+        _store(registry, described)
+        found = registry.execute(query, (name,)).fetchone()
+    registry.execute("UPDATE things SET is_planned = 1 WHERE name = ?", (name,))
+    return found[0], json.loads(found[1]), found[2]
+
+
+def _describe(work: Work, name: str) -> dict[str, Any] | None:
+    try:
+        return work.calls.call("DescribeThing", thingName=name)
+    except ClientError as error:
+        if code_of(error) == NOT_FOUND:
+            return None
+        raise
+
+
+def _fields(thing: PlannedThing, thing_type: str | None, attributes: Mapping[str, str]) -> tuple[str, ...]:
+    """What differs, in words: `firmware: 1.0 → 1.1`."""
+    told = [] if thing_type == thing.thing_type else [f"{_TYPE}{thing_type or 'none'} → {thing.thing_type}"]
+    for name in sorted({*attributes, *thing.attributes}):
+        have, want = attributes.get(name), thing.attributes.get(name)
+        # AWS IoT keeps no attribute without a value.
+        if (have or "") != (want or ""):
+            told.append(f"{name}: {have or 'none'} → {want or 'none'}")
+    return tuple(told)
+
+
+def _update_all(work: Work, part: Iterable[Difference], *, reason: str, done: Synced) -> None:
+    def update(difference: Difference) -> str | None:
+        try:
+            return _update(work, difference, reason=reason)
+        except ClientError as error:
+            return f"AWS IoT refuses it: {code_of(error)}: {message_of(error)}"
+
+    part = list(part)
+    with ThreadPoolExecutor(THREADS) as pool:
+        for difference, failure in zip(part, pool.map(update, part), strict=True):
+            done.updated += failure is None
+            done.failed += failure is not None
+            if failure is not None and len(done.failures) < _TOLD:
+                done.failures.append(f"{difference.thing.name}: {failure}")
+
+
+def _update(work: Work, difference: Difference, *, reason: str) -> str | None:
+    """Why the thing is not what the record says after all, or None."""
+    thing = difference.thing
+    if difference.fields and (failure := _update_thing(work, difference)):
+        return failure
+    for group in difference.remove_from:
+        work.calls.call("RemoveThingFromThingGroup", thingGroupName=group, thingName=thing.name)
+    if difference.add_to:
+        work.calls.call("AddThingToThingGroup", thingGroupName=difference.add_to, thingName=thing.name)
+    told = str(difference).removeprefix(f"{thing.name}: ")
+    work.journal.write(
+        entries.line(thing.name, msgspec.json.encode(thing)),
+        entries.history(thing.name, f"updated: {told}", at=work.clock(), certificate_id=None, reason=reason),
+    )
+    return None
+
+
+def _update_thing(work: Work, difference: Difference) -> str | None:
+    """Overwrite the thing's attributes, for `merge` is false; why that was not possible, or None.
+
+    Source: https://docs.aws.amazon.com/iot/latest/apireference/API_AttributePayload.html
+    """
+    thing, version, fields = difference.thing, difference.version, difference.fields
+    for _ in range(_ATTEMPTS):
+        # Named only where it changes: a thing type that is deprecated takes no things any more.
+        # https://docs.aws.amazon.com/iot/latest/apireference/API_DeprecateThingType.html
+        thing_type = {"thingTypeName": thing.thing_type} if any(it.startswith(_TYPE) for it in fields) else {}
+        try:
+            work.calls.call(
+                "UpdateThing",
+                thingName=thing.name,
+                **thing_type,
+                attributePayload={"attributes": thing.attributes, "merge": False},
+                expectedVersion=version,
+            )
+        except ClientError as error:
+            if code_of(error) != "VersionConflictException":
+                raise
+        else:
+            return None
+        # Somebody else has changed it, or an earlier try of this call whose answer was lost.
+        described = _describe(work, thing.name)
+        if described is None:
+            return "it was deleted meanwhile"
+        fields = _fields(thing, described.get("thingTypeName"), described.get("attributes") or {})
+        if not fields:
+            return None
+        version = int(described["version"])
+    return "somebody else changes it at the same time: run it again"
+
+
+def _count_left(registry: sqlite3.Connection, project: Project, done: Synced) -> None:
+    """Counts what is registered and not in the record."""
+    suffix = f"%-{project.environment_suffix}"
+    query = """SELECT name FROM things WHERE NOT is_planned UNION SELECT name FROM members
+        WHERE name LIKE ? AND name NOT IN (SELECT name FROM things WHERE is_planned) ORDER BY name"""
+    for (name,) in registry.execute(query, (suffix,)):
+        done.left += 1
+        if len(done.left_things) < _TOLD:
+            done.left_things.append(name)

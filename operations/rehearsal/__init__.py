@@ -1,0 +1,1 @@
+"""Simulates devices and runs the demo on the local AWS."""

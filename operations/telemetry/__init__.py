@@ -1,0 +1,1 @@
+"""Reads and repairs what the processor wrote: anomalies, history, quarantine, redrive, archive, backtest."""
