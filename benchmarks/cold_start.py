@@ -22,7 +22,7 @@ RECORDS = 100
 
 OURS = """
 import json, sys
-from sensor_processor.handler import handle
+from fleet_iot.sensor_processor.handler import handle
 answer = handle(json.load(open(sys.argv[1])), None)
 sys.exit(bool(answer["batchItemFailures"]))
 """

@@ -11,9 +11,9 @@ from cdktf_cdktf_provider_aws.iot_thing import IotThing
 from cdktf_cdktf_provider_aws.iot_thing_group_membership import IotThingGroupMembership
 from cdktf_cdktf_provider_aws.iot_thing_principal_attachment import IotThingPrincipalAttachment
 
-from lib import app, bindings
-from lib.stacks import facility as facility_stack
-from lib.synthesis import run as synthesis
+from fleet_iot.lib import app, bindings
+from fleet_iot.lib.stacks import facility as facility_stack
+from fleet_iot.lib.synthesis import run as synthesis
 
 CONSTRUCTS = {
     "aws_iot_thing": IotThing,

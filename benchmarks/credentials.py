@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from benchmarks.result import Result, peak_memory_mb
 from benchmarks.rounds import interleaved, timed
-from operations.pki.templates import ALGORITHM, CertificateMaker, Issuer, key_and_point
+from fleet_iot.operations.pki.templates import ALGORITHM, CertificateMaker, Issuer, key_and_point
 
 DEVICES = 5_000
 OPENSSL_DEVICES = 10

@@ -18,10 +18,10 @@ import yaml
 
 from benchmarks.result import Result, peak_memory_mb
 from benchmarks.rounds import interleaved, timed
-from generator.manifest.document import parse_document
-from generator.manifest.load import validate
-from generator.output import render, writer
-from generator.plan.build import FacilityPlan, FleetPlan, ThingGroupPlan, plan_fleet
+from fleet_iot.generator.manifest.document import parse_document
+from fleet_iot.generator.manifest.load import validate
+from fleet_iot.generator.output import render, writer
+from fleet_iot.generator.plan.build import FacilityPlan, FleetPlan, ThingGroupPlan, plan_fleet
 
 ROOT = Path(__file__).parents[1]
 FACILITIES = 200
@@ -187,7 +187,7 @@ def _things_file(root: Path, facility: FacilityPlan) -> Path:
 
 def _run_generate(project: str) -> float:
     """Runs the command and gives the most memory that it held, in MB."""
-    command = [sys.executable, "-m", "generator", "generate"]
+    command = [sys.executable, "-m", "fleet_iot", "generate"]
     subprocess.run(
         command, cwd=project, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL, check=True
     )

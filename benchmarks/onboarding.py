@@ -55,7 +55,7 @@ def run(rounds: int, *, devices: int = DEVICES, scale: float = SCALE) -> Result:
 
 def _onboard(project: Path, environment: dict[str, str]) -> tuple[dict[str, Any], Any]:
     """The command's own result, and what its process used."""
-    command = [sys.executable, "-m", "generator", "onboard", "--facility", PLANT, "--aws", "--json"]
+    command = [sys.executable, "-m", "fleet_iot", "onboard", "--facility", PLANT, "--aws", "--json"]
     result = project / "result.json"
     with result.open("w") as out:
         own = environment | {"PYTHONPATH": python_path(project)}

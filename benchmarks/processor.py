@@ -27,11 +27,11 @@ from benchmarks.aws_stub import running_stub
 from benchmarks.processor_peers import READINGS, Powertools, PutItem
 from benchmarks.result import Result, peak_memory_mb
 from benchmarks.rounds import interleaved
-from sensor_processor import handler
-from sensor_processor.detection import DeviceDetectors
-from sensor_processor.ingest.catalogue import parse_catalogue
-from sensor_processor.ingest.envelope import Envelope
-from sensor_processor.planning.items import Device, device_item
+from fleet_iot.sensor_processor import handler
+from fleet_iot.sensor_processor.detection import DeviceDetectors
+from fleet_iot.sensor_processor.ingest.catalogue import parse_catalogue
+from fleet_iot.sensor_processor.ingest.envelope import Envelope
+from fleet_iot.sensor_processor.planning.items import Device, device_item
 
 LEARNED = 371
 """Minutes that the devices have been in operation before the first batch, which begins an hour."""

@@ -10,7 +10,7 @@ import yaml
 
 from benchmarks.result import Result, peak_memory_mb
 from benchmarks.rounds import interleaved, timed
-from generator.manifest.load import read_manifest
+from fleet_iot.generator.manifest.load import read_manifest
 
 LINES = 100_000
 _HEAD = """\

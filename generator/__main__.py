@@ -1,6 +1,6 @@
 """Runs the command line as `python -m generator`."""
 
-from generator.cli.commands import main
+from fleet_iot.generator.cli.commands import main
 
 if __name__ == "__main__":
     main()

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from generator.diagnostics import EnvironmentFault
+from fleet_iot.generator.diagnostics import EnvironmentFault
 
 STANDARD_OUTPUT = "the standard output"
 _ACCESS = "let this user read and write it (chmod, chown), or name another folder"

@@ -1,6 +1,6 @@
 """Makes every name, topic, prefix and path, in one place.
 
-Names carry no environment suffix: `lib.specs.suffixed` adds it. The tokens stand for what only an environment
+Names carry no environment suffix: `fleet_iot.lib.specs.suffixed` adds it. The tokens stand for what only an environment
 knows; they are upper case, so that no id, name or topic can hold them.
 """
 
@@ -177,7 +177,7 @@ def archive_prefix(facility: str, device_type: str) -> str:
 def account_wide(name: str, application: str, region: str) -> str:
     """The name, without suffix, of a role, dashboard or trail: an account has one of that name for all its regions.
 
-    A test holds it to `lib.names`.
+    A test holds it to `fleet_iot.lib.names`.
     """
     return f"{name}-{application}-{region}"
 

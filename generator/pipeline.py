@@ -6,22 +6,22 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from generator.diagnostics import RequestError, WriteError
-from generator.diff import report as impact_report
-from generator.diff.identities import LEAVING, Identities
-from generator.diff.impact import Impact, Kind, worst_first
-from generator.diff.tree import Comparison, compare_tree
-from generator.manifest.model_errors import suggestion
-from generator.manifest.models import FleetManifest
-from generator.naming import INDEX_FILE, OUTPUT_FOLDER
-from generator.output import index, tree, writer
-from generator.output import staleness as changes
-from generator.output.artefact import Artefact
-from generator.output.extension import OwnTemplates, read_templates
-from generator.output.index import Index, Section
-from generator.output.render import render_attributes, render_facility, render_fleet, render_registry
-from generator.output.templating import templates_hash
-from generator.plan.build import plan_fleet
+from fleet_iot.generator.diagnostics import RequestError, WriteError
+from fleet_iot.generator.diff import report as impact_report
+from fleet_iot.generator.diff.identities import LEAVING, Identities
+from fleet_iot.generator.diff.impact import Impact, Kind, worst_first
+from fleet_iot.generator.diff.tree import Comparison, compare_tree
+from fleet_iot.generator.manifest.model_errors import suggestion
+from fleet_iot.generator.manifest.models import FleetManifest
+from fleet_iot.generator.naming import INDEX_FILE, OUTPUT_FOLDER
+from fleet_iot.generator.output import index, tree, writer
+from fleet_iot.generator.output import staleness as changes
+from fleet_iot.generator.output.artefact import Artefact
+from fleet_iot.generator.output.extension import OwnTemplates, read_templates
+from fleet_iot.generator.output.index import Index, Section
+from fleet_iot.generator.output.render import render_attributes, render_facility, render_fleet, render_registry
+from fleet_iot.generator.output.templating import templates_hash
+from fleet_iot.generator.plan.build import plan_fleet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

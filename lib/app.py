@@ -6,10 +6,10 @@ import os
 import sys
 from pathlib import Path
 
-from lib.faults import ExpectedError
-from lib.record.read import read_record
-from lib.synthesis import settings
-from lib.synthesis.manifest_place import find_place
+from .faults import ExpectedError
+from .record.read import read_record
+from .synthesis import settings
+from .synthesis.manifest_place import find_place
 
 
 def main() -> int:
@@ -22,7 +22,7 @@ def main() -> int:
             os.environ, project=project, fleet=record.fleet, facilities=record.facilities.keys()
         )
         settings.require_account(chosen)
-        from lib.synthesis import run as synthesis
+        from .synthesis import run as synthesis
 
         result = synthesis.synthesise(chosen, fleet=record.fleet, facilities=record.facilities, folder=record.folder)
     except ExpectedError as fault:

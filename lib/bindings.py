@@ -19,7 +19,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 
-from lib.faults import PrerequisiteError
+from .faults import PrerequisiteError
 
 _BINDINGS = "cdktf_cdktf_provider_aws"
 

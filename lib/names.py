@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lib.specs import suffixed
+from .specs import suffixed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

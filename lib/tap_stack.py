@@ -4,28 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lib.bindings import Construct
-from lib.constructs.alarm_topic import AlarmTopic
-from lib.constructs.anomaly_topic import AnomalyTopic
-from lib.constructs.audit_trail import AuditTrail
-from lib.constructs.certificate_audit import CertificateAudit
-from lib.constructs.encryption import Encryption
-from lib.constructs.event_archive import EventArchive
-from lib.constructs.fleet_provisioning import BulkRegistrationRole, FleetProvisioningRole
-from lib.constructs.iot_logging import IotLogging
-from lib.constructs.platform_alarms import PlatformAlarms
-from lib.constructs.reading_table import ReadingTable
-from lib.constructs.sensor_processor import SensorProcessor
-from lib.constructs.telemetry_archive import TelemetryArchive
-from lib.constructs.telemetry_stream import TelemetryStream
-from lib.constructs.thing_types import ThingTypes
-from lib.constructs.trail_alarms import TrailAlarms
-from lib.shared.access import OWN, Access
-from lib.shared.packaging import LambdaZip
-from lib.shared.retention import RETENTIONS
-from lib.shared.text import literal
-from lib.specs import FleetSpec
-from lib.stacks.base import FleetStack
+from .bindings import Construct
+from .constructs.alarm_topic import AlarmTopic
+from .constructs.anomaly_topic import AnomalyTopic
+from .constructs.audit_trail import AuditTrail
+from .constructs.certificate_audit import CertificateAudit
+from .constructs.encryption import Encryption
+from .constructs.event_archive import EventArchive
+from .constructs.fleet_provisioning import BulkRegistrationRole, FleetProvisioningRole
+from .constructs.iot_logging import IotLogging
+from .constructs.platform_alarms import PlatformAlarms
+from .constructs.reading_table import ReadingTable
+from .constructs.sensor_processor import SensorProcessor
+from .constructs.telemetry_archive import TelemetryArchive
+from .constructs.telemetry_stream import TelemetryStream
+from .constructs.thing_types import ThingTypes
+from .constructs.trail_alarms import TrailAlarms
+from .shared.access import OWN, Access
+from .shared.packaging import LambdaZip
+from .shared.retention import RETENTIONS
+from .shared.text import literal
+from .specs import FleetSpec
+from .stacks.base import FleetStack
 
 
 class TapStack(FleetStack):

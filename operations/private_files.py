@@ -10,8 +10,8 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from generator.diagnostics import EnvironmentFault
-from operations.storage import located
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.operations.storage import located
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
 _SAFE = os.O_NOFOLLOW | os.O_CLOEXEC

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from generator.diagnostics import (
+from fleet_iot.generator.diagnostics import (
     EnvironmentFault,
     GateError,
     RequestError,
@@ -17,11 +17,11 @@ from generator.diagnostics import (
     StaleError,
     refusal,
 )
-from generator.manifest.project import MANIFEST_NAME
-from lib.faults import ExpectedError
-from lib.record.read import RECORD, read_record
-from lib.specs import FacilitySpec, FleetSpec, suffixed
-from lib.synthesis.settings import read_account_id, read_suffix
+from fleet_iot.generator.manifest.project import MANIFEST_NAME
+from fleet_iot.lib.faults import ExpectedError
+from fleet_iot.lib.record.read import RECORD, read_record
+from fleet_iot.lib.specs import FacilitySpec, FleetSpec, suffixed
+from fleet_iot.lib.synthesis.settings import read_account_id, read_suffix
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

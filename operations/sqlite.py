@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-from operations.storage import transaction
+from fleet_iot.operations.storage import transaction
 
 BUSY_S = 30
 """How long one run waits for what another writes."""

@@ -8,8 +8,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from generator.diagnostics import EnvironmentFault
-from generator.filesystem import fault_of
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.generator.filesystem import fault_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

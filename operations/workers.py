@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection
 from typing import Generic, TypeVar
 
-from generator.diagnostics import EnvironmentFault
+from fleet_iot.generator.diagnostics import EnvironmentFault
 
 Item = TypeVar("Item")
 Batch = TypeVar("Batch")

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from generator.cli.commands import main
-from generator.filesystem import fault_of, write_whole
-from operations.rehearsal.simulator.truth import TruthFile
+from fleet_iot.generator.cli.commands import main
+from fleet_iot.generator.filesystem import fault_of, write_whole
+from fleet_iot.operations.rehearsal.simulator.truth import TruthFile
 
 ROOT = Path(__file__).parents[1]
 NOBODY = 65_534
@@ -108,7 +108,7 @@ def test_a_standard_output_that_takes_nothing_is_told() -> None:
     """The exit code is that of the fault, not that of an interpreter which cannot flush."""
     with Path("/dev/full").open("w") as nowhere:
         done = subprocess.run(
-            [sys.executable, "-m", "generator", "validate"],
+            [sys.executable, "-m", "fleet_iot", "validate"],
             stdout=nowhere,
             stderr=subprocess.PIPE,
             text=True,

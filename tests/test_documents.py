@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 import pytest
 
-from generator.cli.commands import OPERATIONS
-from generator.cli.commands import main as cli
+from fleet_iot.generator.cli.commands import OPERATIONS
+from fleet_iot.generator.cli.commands import main as cli
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner
 from moto import mock_aws
 
-from generator.cli.commands import main
-from generator.diagnostics import (
+from fleet_iot.generator.cli.commands import main
+from fleet_iot.generator.diagnostics import (
     EnvironmentFault,
     FleetError,
     GateError,
@@ -24,8 +24,8 @@ from generator.diagnostics import (
     StaleError,
     WriteError,
 )
-from operations.cli import anomalies, history, replay
-from operations.telemetry.redrive import Outcome
+from fleet_iot.operations.cli import anomalies, history, replay
+from fleet_iot.operations.telemetry.redrive import Outcome
 from tests.test_documents import command_paths
 
 ROOT = Path(__file__).parents[1]

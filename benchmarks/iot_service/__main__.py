@@ -16,7 +16,7 @@ from benchmarks.iot_service.buckets import Buckets
 from benchmarks.iot_service.registration import Registrations
 from benchmarks.iot_service.registry import REGION, Registry, ServiceError
 from benchmarks.iot_service.routes import Asked, find_route, identity_answer, quotas_answer
-from generator.diff.calls import QUOTAS
+from fleet_iot.generator.diff.calls import QUOTAS
 
 _LOSABLE = ("CreateCertificateFromCsr", "StartThingRegistrationTask")
 

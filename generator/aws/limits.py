@@ -1,7 +1,7 @@
 """Limits of AWS on the texts that the manifest decides: pattern and length of each, from its service models.
 
-`python -m operations.assurance.compliance.aws_table` makes `limits.json` from botocore's models; a test fails where it
-is stale. The generator itself knows no AWS.
+`python -m fleet_iot.operations.assurance.compliance.aws_table` makes `limits.json` from botocore's models; a test
+fails where it is stale. The generator itself knows no AWS.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from importlib.resources import files
 
-from generator.aws.java_regex import matches
+from fleet_iot.generator.aws.java_regex import matches
 
 TABLE = "limits.json"
 
@@ -28,7 +28,7 @@ class TextLimit:
         return self.min <= len(text) <= self.max and (not self.pattern or matches(self.pattern, text))
 
 
-_ROWS: dict[str, dict[str, int | str]] = json.loads((files("generator.aws") / TABLE).read_text("ascii"))
+_ROWS: dict[str, dict[str, int | str]] = json.loads((files("fleet_iot.generator.aws") / TABLE).read_text("ascii"))
 
 
 def _limit(member: str) -> TextLimit:

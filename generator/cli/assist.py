@@ -8,9 +8,16 @@ from pathlib import Path
 
 import click
 
-from generator.cli.completion import SHELLS, complete_name, script
-from generator.cli.options import environment_option, found_manifest, manifest_option, printable, shown, suffix_of
-from generator.diagnostics import visible
+from fleet_iot.generator.cli.completion import SHELLS, complete_name, script
+from fleet_iot.generator.cli.options import (
+    environment_option,
+    found_manifest,
+    manifest_option,
+    printable,
+    shown,
+    suffix_of,
+)
+from fleet_iot.generator.diagnostics import visible
 
 
 @click.command()
@@ -24,10 +31,10 @@ def explain(name: str, manifest_path: Path | None, environment: str | None, as_j
     NAME is that of a thing, topic, policy, rule, group, type, metric, table, bucket, role, prefix or folder, with or
     without the environment suffix.
     """
-    from generator.cli import explain as explaining
-    from generator.manifest.environments import read_layers
-    from generator.manifest.load import validate
-    from generator.plan.build import plan_fleet
+    from fleet_iot.generator.cli import explain as explaining
+    from fleet_iot.generator.manifest.environments import read_layers
+    from fleet_iot.generator.manifest.load import validate
+    from fleet_iot.generator.plan.build import plan_fleet
 
     path = found_manifest(manifest_path)
     document = read_layers(path, name=shown(path), environment=environment)
@@ -50,8 +57,8 @@ def explain(name: str, manifest_path: Path | None, environment: str | None, as_j
 @environment_option
 def message(device_type: str, manifest_path: Path | None, environment: str | None) -> None:
     """Prints the JSON Schema of what devices of DEVICE_TYPE send, for those who make them."""
-    from generator.manifest.load import read_manifest
-    from generator.manifest.message_schema import message_schema
+    from fleet_iot.generator.manifest.load import read_manifest
+    from fleet_iot.generator.manifest.message_schema import message_schema
 
     path = found_manifest(manifest_path)
     manifest = read_manifest(path, name=shown(path), environment=environment)
@@ -74,7 +81,7 @@ def message(device_type: str, manifest_path: Path | None, environment: str | Non
 @click.option("--yes", is_flag=True, help="Ask nothing: take the default of what no option says.")
 def init(folder: Path, yes: bool, **given: str | None) -> None:
     """Asks a few questions and writes a first manifest into FOLDER (this one by default)."""
-    from generator.cli import scaffold
+    from fleet_iot.generator.cli import scaffold
 
     scaffold.refuse_existing(folder)
     answers = {name: _answer(name, given[name], yes) for name in scaffold.QUESTIONS}
@@ -94,7 +101,7 @@ def completion(context: click.Context, shell: str) -> None:
 
 
 def _answer(name: str, given: str | None, is_silent: bool) -> str:
-    from generator.cli.scaffold import QUESTIONS
+    from fleet_iot.generator.cli.scaffold import QUESTIONS
 
     question = QUESTIONS[name]
 

@@ -9,42 +9,63 @@ from typing import Any, NoReturn
 
 import click
 
-from generator.cli.assist import completion, explain, init, message
-from generator.cli.options import environment_option as _environment_option
-from generator.cli.options import facility_option as _facility_option
-from generator.cli.options import found_manifest as _manifest
-from generator.cli.options import identities_of, layers, mending_in
-from generator.cli.options import manifest_option as _manifest_option
-from generator.cli.options import shown as _shown
-from generator.cli.plan import plan
-from generator.diagnostics import Diagnostic, EnvironmentFault, FleetError, ManifestError, visible
-from generator.diff.impact import REFUSED, Impact
-from generator.filesystem import STANDARD_OUTPUT, fault_of, silence_stdout
-from generator.naming import OUTPUT_FOLDER
+from fleet_iot.generator.cli.assist import completion, explain, init, message
+from fleet_iot.generator.cli.options import environment_option as _environment_option
+from fleet_iot.generator.cli.options import facility_option as _facility_option
+from fleet_iot.generator.cli.options import found_manifest as _manifest
+from fleet_iot.generator.cli.options import identities_of, layers, mending_in
+from fleet_iot.generator.cli.options import manifest_option as _manifest_option
+from fleet_iot.generator.cli.options import shown as _shown
+from fleet_iot.generator.cli.plan import plan
+from fleet_iot.generator.diagnostics import Diagnostic, EnvironmentFault, FleetError, ManifestError, visible
+from fleet_iot.generator.diff.impact import REFUSED, Impact
+from fleet_iot.generator.filesystem import STANDARD_OUTPUT, fault_of, silence_stdout
+from fleet_iot.generator.naming import OUTPUT_FOLDER
 
 OPERATIONS: dict[str, tuple[str, str]] = {
-    "local": ("operations.cli.local:local", "Runs a local AWS with the whole platform on it."),
-    "simulate": ("operations.cli.simulate:simulate", "Lets simulated devices publish believable readings."),
-    "keys": ("operations.cli.keys:keys", "Makes device keys and certificate signing requests."),
-    "ca": ("operations.cli.ca:ca", "Runs a certificate authority of your own for devices."),
-    "onboard": ("operations.cli.onboard:onboard", "Registers the devices of a list, each under its certificate."),
-    "bundle": ("operations.cli.bundle:bundle", "Packs all that the devices of a plant need to connect."),
-    "device": ("operations.cli.device:device", "Shows, activates, rotates, revokes, moves and retires devices."),
-    "certificates": ("operations.cli.device:certificates", "Tells which certificates expire when."),
-    "isolation": ("operations.cli.isolation:isolation", "Proves that no thing reaches what belongs to another."),
-    "compliance": ("operations.cli.compliance:compliance", "Holds every resource against the controls, without AWS."),
-    "anomalies": ("operations.cli.anomalies:anomalies", "Shows what is strange, and notes who has seen it."),
-    "archive": ("operations.cli.archive:archive", "Prints the SQL with which Athena reads the raw archive."),
-    "backtest": ("operations.cli.backtest:backtest", "Runs the detectors over a history and draws what they find."),
-    "history": ("operations.cli.history:history_", "Shows what a thing has measured, by the minute, hour or day."),
-    "quarantine": ("operations.cli.quarantine:quarantine", "Looks at records that could not be processed."),
-    "replay": ("operations.cli.replay:replay", "Gives records that ran out of retries to the processor again."),
-    "demo": ("operations.cli.demo:demo", "Runs everything end to end and reports what came out."),
+    "local": ("local:local", "Runs a local AWS with the whole platform on it."),
+    "simulate": ("simulate:simulate", "Lets simulated devices publish believable readings."),
+    "keys": ("keys:keys", "Makes device keys and certificate signing requests."),
+    "ca": ("ca:ca", "Runs a certificate authority of your own for devices."),
+    "onboard": (
+        "fleet_iot.operations.cli.onboard:onboard",
+        "Registers the devices of a list, each under its certificate.",
+    ),
+    "bundle": ("bundle:bundle", "Packs all that the devices of a plant need to connect."),
+    "device": (
+        "fleet_iot.operations.cli.device:device",
+        "Shows, activates, rotates, revokes, moves and retires devices.",
+    ),
+    "certificates": ("device:certificates", "Tells which certificates expire when."),
+    "isolation": (
+        "fleet_iot.operations.cli.isolation:isolation",
+        "Proves that no thing reaches what belongs to another.",
+    ),
+    "compliance": (
+        "fleet_iot.operations.cli.compliance:compliance",
+        "Holds every resource against the controls, without AWS.",
+    ),
+    "anomalies": ("anomalies:anomalies", "Shows what is strange, and notes who has seen it."),
+    "archive": ("archive:archive", "Prints the SQL with which Athena reads the raw archive."),
+    "backtest": (
+        "fleet_iot.operations.cli.backtest:backtest",
+        "Runs the detectors over a history and draws what they find.",
+    ),
+    "history": (
+        "fleet_iot.operations.cli.history:history_",
+        "Shows what a thing has measured, by the minute, hour or day.",
+    ),
+    "quarantine": ("quarantine:quarantine", "Looks at records that could not be processed."),
+    "replay": (
+        "fleet_iot.operations.cli.replay:replay",
+        "Gives records that ran out of retries to the processor again.",
+    ),
+    "demo": ("demo:demo", "Runs everything end to end and reports what came out."),
 }
 """Commands that talk to AWS: where each is, and its line in the help. Imported only when one is called for."""
 
 OUTPUT_FORMATS = ("text", "json", "sarif", "github")
-"""How `fleet validate` tells faults; all but the first are those of `generator.cli.formats`."""
+"""How `fleet validate` tells faults; all but the first are those of `fleet_iot.generator.cli.formats`."""
 
 
 class FleetGroup(click.Group):
@@ -84,18 +105,20 @@ def _fail(ctx: click.Context, error: FleetError) -> NoReturn:
 
 
 def _load(name: str) -> click.Command:
-    module_name, _, attribute = OPERATIONS[name][0].partition(":")
+    module, _, attribute = OPERATIONS[name][0].partition(":")
+    module_name = f"fleet_iot.operations.cli.{module}"
     try:
-        module = importlib.import_module(module_name)
+        loaded = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name and (module_name == error.name or module_name.startswith(f"{error.name}.")):
             raise EnvironmentFault(f"`fleet {name}` is not in this installation: there is no {module_name}") from None
         raise
-    command = getattr(module, attribute)
+    command = getattr(loaded, attribute)
     assert isinstance(command, click.Command), f"{OPERATIONS[name][0]} is no command"  # noqa: S101 - our own table
     return command
 
 
+@click.version_option(package_name="fleet-iot", prog_name="fleet", message="%(prog)s %(version)s")
 @click.group(cls=FleetGroup, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Generates, deploys and proves AWS IoT fleets of many plants from one manifest."""
@@ -114,8 +137,8 @@ def main() -> None:
 )
 def validate(manifest_path: Path | None, environment: str | None, output_format: str) -> None:
     """Checks the manifest and tells every fault with its place."""
-    from generator.aws.quotas import dashboards_usd
-    from generator.manifest.load import read_with_warnings
+    from fleet_iot.generator.aws.quotas import dashboards_usd
+    from fleet_iot.generator.manifest.load import read_with_warnings
 
     path = _manifest(manifest_path)
     try:
@@ -128,7 +151,7 @@ def validate(manifest_path: Path | None, environment: str | None, output_format:
     if output_format in ("json", "sarif"):
         _echo_diagnostics(warnings, output_format)
         return
-    from generator.cli.formats import in_command
+    from fleet_iot.generator.cli.formats import in_command
 
     told = in_command if output_format == "github" else visible
     if output_format == "github" and warnings:
@@ -166,8 +189,8 @@ def generate(
     allowed: tuple[str, ...],
 ) -> None:
     """Writes lib/facilities from the manifest."""
-    from generator import pipeline
-    from generator.manifest.load import read_manifest
+    from fleet_iot.generator import pipeline
+    from fleet_iot.generator.manifest.load import read_manifest
 
     path = _manifest(manifest_path)
     manifest = read_manifest(path, name=_shown(path), environment=environment)
@@ -195,7 +218,7 @@ def generate(
 
 
 def _echo_diagnostics(diagnostics: tuple[Diagnostic, ...], output_format: str) -> None:
-    from generator.cli.formats import FORMATS
+    from fleet_iot.generator.cli.formats import FORMATS
 
     click.echo(FORMATS[output_format](diagnostics))
 

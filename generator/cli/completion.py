@@ -14,8 +14,8 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
-from generator.diagnostics import FleetError
-from generator.manifest.project import (
+from fleet_iot.generator.diagnostics import FleetError
+from fleet_iot.generator.manifest.project import (
     MANIFEST_NAME,
     PART_ENDING,
     environment_file,

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from generator import naming
-from generator.diagnostics import RequestError, SourceLocation
-from generator.manifest.model_errors import dotted
-from generator.manifest.sources import DataPath
-from generator.plan.build import FacilityPlan, FleetPlan, ThingGroupPlan
-from generator.plan.catalogue import Entry, entries, thing_facts
-from generator.plan.things import Thing
+from fleet_iot.generator import naming
+from fleet_iot.generator.diagnostics import RequestError, SourceLocation
+from fleet_iot.generator.manifest.model_errors import dotted
+from fleet_iot.generator.manifest.sources import DataPath
+from fleet_iot.generator.plan.build import FacilityPlan, FleetPlan, ThingGroupPlan
+from fleet_iot.generator.plan.catalogue import Entry, entries, thing_facts
+from fleet_iot.generator.plan.things import Thing
 
 _NUMBERED = re.compile(r"(?P<prefix>.+-)(?P<number>[0-9]{4,9})(?P<rest>-[a-z0-9-]+)?", re.IGNORECASE)
 _TOPIC = re.compile(r"(?:\$aws/rules/(?P<rule>[^/]+)/)?(?P<topic>(?:dt|cmd)/[^/]+/[^/]+/[^/]+/(?P<thing>[^/]+)/[a-z]+)")

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from generator.diagnostics import Diagnostic, SourceLocation, visible
-from generator.manifest.rules import RULES, rule_id
+from fleet_iot.generator.diagnostics import Diagnostic, SourceLocation, visible
+from fleet_iot.generator.manifest.rules import RULES, rule_id
 
 SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 """https://docs.oasis-open.org/sarif/sarif/v2.1.0/sarif-v2.1.0.html"""
@@ -162,6 +162,6 @@ def _escaped(text: str, *, is_property: bool) -> str:
 
 def _version() -> str:
     try:
-        return version("fleet")
+        return version("fleet-iot")
     except PackageNotFoundError:
         return "0"

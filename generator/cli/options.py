@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from generator.cli.completion import complete_environment, complete_facility
-from generator.diagnostics import EnvironmentFault, FleetError
-from generator.manifest.project import MANIFEST_NAME, environment_file, find_project
-from lib.specs import chosen_suffix
+from fleet_iot.generator.cli.completion import complete_environment, complete_facility
+from fleet_iot.generator.diagnostics import EnvironmentFault, FleetError
+from fleet_iot.generator.manifest.project import MANIFEST_NAME, environment_file, find_project
+from fleet_iot.lib.specs import chosen_suffix
 
 if TYPE_CHECKING:
-    from generator.diff.identities import Identities
+    from fleet_iot.generator.diff.identities import Identities
 
 manifest_option = click.option(
     "--manifest",
@@ -71,7 +71,7 @@ def suffix_of(declared: str) -> str:
 
 def identities_of(project: Path, declared: str) -> Identities:
     """The identities of this environment: `FLEET_IDENTITIES`, else the project's folder of that name."""
-    from generator.diff.identities import Identities
+    from fleet_iot.generator.diff.identities import Identities
 
     folder = Path(os.environ.get("FLEET_IDENTITIES") or project / "identities")
     return Identities(folder=folder, suffix=suffix_of(declared))

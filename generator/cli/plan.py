@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from generator.cli.options import (
+from fleet_iot.generator.cli.options import (
     environment_option,
     facility_option,
     found_manifest,
@@ -16,7 +16,7 @@ from generator.cli.options import (
     printable,
     shown,
 )
-from generator.diagnostics import visible
+from fleet_iot.generator.diagnostics import visible
 
 CHANGED = 2
 """The exit code of a plan with changes under `--detailed-exitcode`; terraform's, and that of wrong use too."""
@@ -36,9 +36,9 @@ def plan(
     is_detailed: bool,
 ) -> None:
     """Tells what the manifest changes, what that does to devices, and what it costs."""
-    from generator import pipeline
-    from generator.diff import report as impact_report
-    from generator.manifest.load import read_manifest
+    from fleet_iot.generator import pipeline
+    from fleet_iot.generator.diff import report as impact_report
+    from fleet_iot.generator.manifest.load import read_manifest
 
     path = found_manifest(manifest_path)
     manifest = read_manifest(path, name=shown(path), environment=environment)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from generator.diff.impact import Kind, PlannedChange
+from fleet_iot.generator.diff.impact import Kind, PlannedChange
 
 QUOTAS: dict[str, int] = {
     "AddThingToThingGroup": 100,

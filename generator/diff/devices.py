@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from generator.diff.impact import Kind, PlannedChange
-from generator.diff.rows import RowDifferences, Tally
+from fleet_iot.generator.diff.impact import Kind, PlannedChange
+from fleet_iot.generator.diff.rows import RowDifferences, Tally
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from generator.diff.impact import Kind, PlannedChange
-from generator.diff.record import RecordedFleet, told_thresholds
-from generator.plan.build import DeviceTypePlan, FleetPlan, MetricPlan
+from fleet_iot.generator.diff.impact import Kind, PlannedChange
+from fleet_iot.generator.diff.record import RecordedFleet, told_thresholds
+from fleet_iot.generator.plan.build import DeviceTypePlan, FleetPlan, MetricPlan
 
 _TYPES = "device_types."
 

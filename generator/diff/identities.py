@@ -10,14 +10,14 @@ from pathlib import Path
 
 import msgspec
 
-from generator.diagnostics import EnvironmentFault, StaleError, WriteError
-from generator.diff.impact import Impact, Kind, PlannedChange
-from generator.diff.rows import Tally, lines_of
-from generator.naming import suffixed
-from generator.output.rows import thing_rows
-from generator.plan.build import FacilityPlan, FleetPlan
-from lib.faults import ExpectedError
-from lib.record.identities import (
+from fleet_iot.generator.diagnostics import EnvironmentFault, StaleError, WriteError
+from fleet_iot.generator.diff.impact import Impact, Kind, PlannedChange
+from fleet_iot.generator.diff.rows import Tally, lines_of
+from fleet_iot.generator.naming import suffixed
+from fleet_iot.generator.output.rows import thing_rows
+from fleet_iot.generator.plan.build import FacilityPlan, FleetPlan
+from fleet_iot.lib.faults import ExpectedError
+from fleet_iot.lib.record.identities import (
     Difference,
     Locked,
     Request,

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from generator.diff.impact import Kind, PlannedChange, Run
+from fleet_iot.generator.diff.impact import Kind, PlannedChange, Run
 
 
 def paired(changes: Iterable[PlannedChange], *, renamed: dict[str, str]) -> Iterator[PlannedChange]:

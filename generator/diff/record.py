@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from generator.diagnostics import WriteError
-from generator.naming import OUTPUT_FOLDER
-from generator.plan.build import DeviceTypePlan, MetricPlan
-from lib.record.declarations import read_values
+from fleet_iot.generator.diagnostics import WriteError
+from fleet_iot.generator.naming import OUTPUT_FOLDER
+from fleet_iot.generator.plan.build import DeviceTypePlan, MetricPlan
+from fleet_iot.lib.record.declarations import read_values
 
 _LATER = {"retention": "brief", "observability": {}, "history": {"minute_days": 90, "anomaly_days": 90}}
 """What a former generator did not declare, and what held then."""

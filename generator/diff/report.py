@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from generator.diagnostics import WriteError
-from generator.diff.calls import QUOTAS, Bill, bill, calls_of
-from generator.diff.impact import REFUSED, Impact, Kind, PlannedChange, Run
-from generator.diff.tree import Comparison
-from generator.naming import OUTPUT_FOLDER
+from fleet_iot.generator.diagnostics import WriteError
+from fleet_iot.generator.diff.calls import QUOTAS, Bill, bill, calls_of
+from fleet_iot.generator.diff.impact import REFUSED, Impact, Kind, PlannedChange, Run
+from fleet_iot.generator.diff.tree import Comparison
+from fleet_iot.generator.naming import OUTPUT_FOLDER
 
 FORMAT = 1
 """Of the JSON; a higher one may lack or change keys of this one."""

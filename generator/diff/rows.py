@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import count as counting
 
-from generator import naming
-from generator.diff.impact import Run
-from generator.output.artefact import Chunk
+from fleet_iot.generator import naming
+from fleet_iot.generator.diff.impact import Run
+from fleet_iot.generator.output.artefact import Chunk
 
 RUNS_KEPT = 8
 """Runs that are named; what is beyond is counted."""

@@ -11,18 +11,18 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
-from generator import naming
-from generator.diff import record
-from generator.diff.devices import PlantDifferences, device_changes, groups_once
-from generator.diff.fleet import compare_shared, told_values
-from generator.diff.impact import Kind, PlannedChange, Run, worst_first
-from generator.diff.moves import paired
-from generator.diff.rows import RowError, compare_rows, lines_of
-from generator.manifest.models import FleetManifest
-from generator.output.index import Index, Section, facility_values, fleet_values
-from generator.output.rows import thing_rows
-from generator.output.tree import file_of
-from generator.plan.build import FacilityPlan, FleetPlan, ThingGroupPlan, plan_fleet
+from fleet_iot.generator import naming
+from fleet_iot.generator.diff import record
+from fleet_iot.generator.diff.devices import PlantDifferences, device_changes, groups_once
+from fleet_iot.generator.diff.fleet import compare_shared, told_values
+from fleet_iot.generator.diff.impact import Kind, PlannedChange, Run, worst_first
+from fleet_iot.generator.diff.moves import paired
+from fleet_iot.generator.diff.rows import RowError, compare_rows, lines_of
+from fleet_iot.generator.manifest.models import FleetManifest
+from fleet_iot.generator.output.index import Index, Section, facility_values, fleet_values
+from fleet_iot.generator.output.rows import thing_rows
+from fleet_iot.generator.output.tree import file_of
+from fleet_iot.generator.plan.build import FacilityPlan, FleetPlan, ThingGroupPlan, plan_fleet
 
 Read = Callable[[str], bytes | None]
 """Gives a small file of the tree, None where there is none."""

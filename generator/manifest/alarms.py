@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from generator.manifest.models import Facility, FleetManifest
+from fleet_iot.generator.manifest.models import Facility, FleetManifest
 
 SILENCE_MINIMUM_S = 300
 """Metrics of a batch come up to some minutes late: a shorter silence would be none."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from generator.aws.limits import ATTRIBUTE_NAME, ATTRIBUTE_VALUE
+from fleet_iot.generator.aws.limits import ATTRIBUTE_NAME, ATTRIBUTE_VALUE
 
 ATTRIBUTES_MAXIMUM = 50
 """Of a thing with a thing type: https://docs.aws.amazon.com/general/latest/gr/iot-core.html"""

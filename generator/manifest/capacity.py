@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from generator import naming
-from generator.manifest.models import DeviceType, FleetManifest
+from fleet_iot.generator import naming
+from fleet_iot.generator.manifest.models import DeviceType, FleetManifest
 
 BYTES_PER_MEGABYTE = 1_000_000
 

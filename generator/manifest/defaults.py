@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from generator.diagnostics import SourceLocation
-from generator.manifest.document import Document
-from generator.manifest.sources import DataPath, Places
+from fleet_iot.generator.diagnostics import SourceLocation
+from fleet_iot.generator.manifest.document import Document
+from fleet_iot.generator.manifest.sources import DataPath, Places
 
 SECTION = "defaults"
 _OF_FACILITIES = ("timezone", "registration", "contact")

@@ -8,10 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from generator.diagnostics import Diagnostic, ManifestError, SourceLocation, refusal
-from generator.manifest.plain import read_plain
-from generator.manifest.project import leads_out
-from generator.manifest.sources import Places, SourceMap, location_of
+from fleet_iot.generator.diagnostics import Diagnostic, ManifestError, SourceLocation, refusal
+from fleet_iot.generator.manifest.plain import read_plain
+from fleet_iot.generator.manifest.project import leads_out
+from fleet_iot.generator.manifest.sources import Places, SourceMap, location_of
 
 if TYPE_CHECKING:  # imported where it is used: a manifest that is plain and has no fault needs no parser
     import yaml
@@ -76,7 +76,7 @@ def parse_document(text: str, *, name: str) -> Document:
 
 
 def _with_cut_texts(document: Document, text: str, name: str) -> Document:
-    from generator.manifest.nodes import cut_texts
+    from fleet_iot.generator.manifest.nodes import cut_texts
 
     faults = cut_texts(_compose(text, name), text.splitlines(), file=name)
     return replace(document, faults=(*document.faults, *faults))
@@ -84,7 +84,7 @@ def _with_cut_texts(document: Document, text: str, name: str) -> Document:
 
 def compose_document(text: str, *, name: str) -> Document:
     """The document in a text, read by the parser, with the faults that do not keep it from going on."""
-    from generator.manifest.nodes import Reading
+    from fleet_iot.generator.manifest.nodes import Reading
 
     node = _compose(text, name)
     reading = Reading(file=name)
@@ -170,7 +170,7 @@ def _refuse_depth(text: str, name: str) -> None:
         return
     import yaml
 
-    from generator.manifest.nodes import MAXIMUM_DEPTH, too_deep
+    from fleet_iot.generator.manifest.nodes import MAXIMUM_DEPTH, too_deep
 
     depth = 0
     loader = yaml.CBaseLoader(text)

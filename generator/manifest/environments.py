@@ -13,13 +13,13 @@ from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
-from generator.aws.regions import REGIONS
-from generator.diagnostics import Diagnostic, ManifestError, SourceLocation
-from generator.manifest.document import Document, read_document
-from generator.manifest.inventories import with_inventories
-from generator.manifest.parts import with_parts
-from generator.manifest.project import environment_file, environments
-from generator.manifest.sources import DataPath
+from fleet_iot.generator.aws.regions import REGIONS
+from fleet_iot.generator.diagnostics import Diagnostic, ManifestError, SourceLocation
+from fleet_iot.generator.manifest.document import Document, read_document
+from fleet_iot.generator.manifest.inventories import with_inventories
+from fleet_iot.generator.manifest.parts import with_parts
+from fleet_iot.generator.manifest.project import environment_file, environments
+from fleet_iot.generator.manifest.sources import DataPath
 
 ONE_APPLICATION = "one-application"
 

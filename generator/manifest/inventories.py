@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from generator.diagnostics import Diagnostic, ManifestError, SourceLocation
-from generator.manifest.document import Document, read_text
-from generator.manifest.inventory import Inventory
-from generator.manifest.inventory_check import GroupOfList, ListCheck
-from generator.manifest.inventory_rows import READERS
-from generator.manifest.sources import DataPath, Places
+from fleet_iot.generator.diagnostics import Diagnostic, ManifestError, SourceLocation
+from fleet_iot.generator.manifest.document import Document, read_text
+from fleet_iot.generator.manifest.inventory import Inventory
+from fleet_iot.generator.manifest.inventory_check import GroupOfList, ListCheck
+from fleet_iot.generator.manifest.inventory_rows import READERS
+from fleet_iot.generator.manifest.sources import DataPath, Places
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -88,7 +88,7 @@ def name_order(name: str) -> tuple[int, str]:
 
 
 def read_value(value: Any) -> Inventory:
-    """For pydantic: only what `generator.manifest.inventories` has read stands for a file; raises `ValueError`."""
+    """For pydantic: only what `manifest.inventories` has read stands for a file; raises `ValueError`."""
     if not isinstance(value, Inventory):
         raise ValueError("an inventory is the path of a file")
     return value

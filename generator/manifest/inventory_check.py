@@ -7,12 +7,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from generator.diagnostics import Diagnostic, SourceLocation
-from generator.manifest.attributes import SERIAL_PATTERN, misfits
-from generator.manifest.inventory import Inventory, Kind, ListedThing, decode_thing, encode_thing, line_in, name_in
-from generator.manifest.inventory_rows import Row, RowReader
-from generator.manifest.sources import DataPath
-from generator.naming import NAME_PATTERN
+from fleet_iot.generator.diagnostics import Diagnostic, SourceLocation
+from fleet_iot.generator.manifest.attributes import SERIAL_PATTERN, misfits
+from fleet_iot.generator.manifest.inventory import (
+    Inventory,
+    Kind,
+    ListedThing,
+    decode_thing,
+    encode_thing,
+    line_in,
+    name_in,
+)
+from fleet_iot.generator.manifest.inventory_rows import Row, RowReader
+from fleet_iot.generator.manifest.sources import DataPath
+from fleet_iot.generator.naming import NAME_PATTERN
 
 MAXIMUM_FAULTS = 100
 """Of a file: a wrong column is wrong in each of a million rows."""

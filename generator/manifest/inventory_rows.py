@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from generator.diagnostics import Diagnostic, SourceLocation
+from fleet_iot.generator.diagnostics import Diagnostic, SourceLocation
 
 KNOWN = ("name", "serial", "line", "facility", "device_type")
 """Columns with a meaning of their own."""

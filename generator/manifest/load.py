@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from generator.diagnostics import Diagnostic, ManifestError
-from generator.manifest.defaults import with_defaults
-from generator.manifest.document import Document
-from generator.manifest.environments import read_layers
-from generator.manifest.model_errors import Fault, read_draft
-from generator.manifest.models import FleetManifest
-from generator.manifest.rules import check_rules, known_region, known_timezones, rule_id
+from fleet_iot.generator.diagnostics import Diagnostic, ManifestError
+from fleet_iot.generator.manifest.defaults import with_defaults
+from fleet_iot.generator.manifest.document import Document
+from fleet_iot.generator.manifest.environments import read_layers
+from fleet_iot.generator.manifest.model_errors import Fault, read_draft
+from fleet_iot.generator.manifest.models import FleetManifest
+from fleet_iot.generator.manifest.rules import check_rules, known_region, known_timezones, rule_id
 
 _FOREIGN_LETTER = re.compile(r"[^\W\d_\x00-\x7f]")
 _RULES_OF_WORDS = {"unknown-key", "wrong-pattern", "unknown-choice", *map(rule_id, (known_region, known_timezones))}

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from generator.diagnostics import INVISIBLE
-from generator.manifest.models import MAX_METRICS, DeviceType, FleetManifest, Metric
+from fleet_iot.generator.diagnostics import INVISIBLE
+from fleet_iot.generator.manifest.models import MAX_METRICS, DeviceType, FleetManifest, Metric
 
 MAX_SEQUENCE = 2**53 - 1
 MAX_READINGS = 1_000

@@ -10,9 +10,9 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from generator.aws.regions import REGIONS
-from generator.manifest.attributes import SERIAL_PATTERN
-from generator.manifest.models import (
+from fleet_iot.generator.aws.regions import REGIONS
+from fleet_iot.generator.manifest.attributes import SERIAL_PATTERN
+from fleet_iot.generator.manifest.models import (
     ACCOUNT_PATTERN,
     EMAIL_PATTERN,
     METRIC_PATTERN,
@@ -21,9 +21,9 @@ from generator.manifest.models import (
     FleetManifest,
     keys_at,
 )
-from generator.manifest.sources import DataPath
-from generator.manifest.spans import SPANS_PATTERN
-from generator.naming import ID_PATTERN, NAME_PATTERN, SUFFIX_PATTERN
+from fleet_iot.generator.manifest.sources import DataPath
+from fleet_iot.generator.manifest.spans import SPANS_PATTERN
+from fleet_iot.generator.naming import ID_PATTERN, NAME_PATTERN, SUFFIX_PATTERN
 
 _PATTERNS = {
     ID_PATTERN: "1 to 32 lower-case letters, digits and hyphens, no hyphen first or last",

@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator
 from pydantic_core import PydanticCustomError
 
-from generator.aws.regions import REGIONS
-from generator.manifest.attributes import SERIAL_PATTERN
-from generator.manifest.inventory import Inventory, read_value
-from generator.manifest.models_base import Model
-from generator.manifest.models_platform import (
+from fleet_iot.generator.aws.regions import REGIONS
+from fleet_iot.generator.manifest.attributes import SERIAL_PATTERN
+from fleet_iot.generator.manifest.inventory import Inventory, read_value
+from fleet_iot.generator.manifest.models_base import Model
+from fleet_iot.generator.manifest.models_platform import (
     Alarms,
     FacilityAlarms,
     History,
@@ -21,9 +21,9 @@ from generator.manifest.models_platform import (
     StartCapacity,
     Stream,
 )
-from generator.manifest.sources import DataPath
-from generator.manifest.spans import SPANS_PATTERN
-from generator.naming import ID_PATTERN, NAME_PATTERN, SUFFIX_PATTERN
+from fleet_iot.generator.manifest.sources import DataPath
+from fleet_iot.generator.manifest.spans import SPANS_PATTERN
+from fleet_iot.generator.naming import ID_PATTERN, NAME_PATTERN, SUFFIX_PATTERN
 
 METRIC_PATTERN = r"^[a-z][a-z0-9_]{0,63}$"
 ACCOUNT_PATTERN = r"^[0-9]{12}$"

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from generator.manifest.models_base import Model
+from fleet_iot.generator.manifest.models_base import Model
 
 LogLevel = Literal["ERROR", "WARN", "INFO", "DEBUG"]
 Percent = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]

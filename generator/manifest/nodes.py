@@ -13,9 +13,9 @@ from typing import Any
 
 import yaml
 
-from generator.diagnostics import Diagnostic, ManifestError, SourceLocation, refusal
-from generator.manifest.scalars import resolve, trap
-from generator.manifest.sources import MERGE_KEY, location_of, merged_mappings
+from fleet_iot.generator.diagnostics import Diagnostic, ManifestError, SourceLocation, refusal
+from fleet_iot.generator.manifest.scalars import resolve, trap
+from fleet_iot.generator.manifest.sources import MERGE_KEY, location_of, merged_mappings
 
 _TEXTS = frozenset({"name", "description", "unit"})
 _MAPS_OF_TEXT = frozenset({"tags", "attributes", "lines"})

@@ -11,9 +11,9 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
-from generator.diagnostics import EnvironmentFault
-from generator.manifest.model_errors import Fault
-from generator.manifest.models import FleetManifest
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.generator.manifest.model_errors import Fault
+from fleet_iot.generator.manifest.models import FleetManifest
 
 GROUP = "fleet.rules"
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from generator.diagnostics import Diagnostic, ManifestError, SourceLocation
-from generator.manifest.document import Document, read_document
-from generator.manifest.project import PART_ENDING, part_files
-from generator.manifest.sources import DataPath, Places
+from fleet_iot.generator.diagnostics import Diagnostic, ManifestError, SourceLocation
+from fleet_iot.generator.manifest.document import Document, read_document
+from fleet_iot.generator.manifest.project import PART_ENDING, part_files
+from fleet_iot.generator.manifest.sources import DataPath, Places
 
 SECTIONS = ("device_types", "facilities")
 """Top-level keys of the manifest, and folders beside it."""

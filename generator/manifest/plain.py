@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from generator.manifest.scalars import Scalar, resolve, trap
+from fleet_iot.generator.manifest.scalars import Scalar, resolve, trap
 
 MAXIMUM_CHARACTERS = 5_000_000
 """So that not even a text of nothing but short keys holds more values than a manifest may."""

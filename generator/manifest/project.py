@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-from generator.diagnostics import EnvironmentFault, RequestError
+from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
 
 MANIFEST_NAME = "fleet.yaml"
 PART_ENDING = ".yaml"

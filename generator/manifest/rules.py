@@ -11,20 +11,20 @@ from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 
-from generator import naming
-from generator.aws.limits import ROLE_NAME, TEMPLATE_NAME
-from generator.aws.quotas import QUOTAS
-from generator.aws.regions import REGIONS
-from generator.manifest.capacity import expected_load
-from generator.manifest.model_errors import Draft, Fault, suggestion
-from generator.manifest.models import FleetManifest
-from generator.manifest.own_rules import check_own_rules
-from generator.manifest.rules_alarms import silence_windows
-from generator.manifest.rules_history import history_thins_out
-from generator.manifest.rules_metrics import correlated_metrics, detectors_fit, metric_limits
-from generator.manifest.rules_text import plain_text, tag_count, tags, unique_tags
-from generator.manifest.rules_things import attributes, known_lines, line_numbers, unique_serials
-from generator.manifest.sources import DataPath
+from fleet_iot.generator import naming
+from fleet_iot.generator.aws.limits import ROLE_NAME, TEMPLATE_NAME
+from fleet_iot.generator.aws.quotas import QUOTAS
+from fleet_iot.generator.aws.regions import REGIONS
+from fleet_iot.generator.manifest.capacity import expected_load
+from fleet_iot.generator.manifest.model_errors import Draft, Fault, suggestion
+from fleet_iot.generator.manifest.models import FleetManifest
+from fleet_iot.generator.manifest.own_rules import check_own_rules
+from fleet_iot.generator.manifest.rules_alarms import silence_windows
+from fleet_iot.generator.manifest.rules_history import history_thins_out
+from fleet_iot.generator.manifest.rules_metrics import correlated_metrics, detectors_fit, metric_limits
+from fleet_iot.generator.manifest.rules_text import plain_text, tag_count, tags, unique_tags
+from fleet_iot.generator.manifest.rules_things import attributes, known_lines, line_numbers, unique_serials
+from fleet_iot.generator.manifest.sources import DataPath
 
 TERRAFORM_MAXIMUM = 2_500
 """Planning costs 35 ms of CPU a thing and more than a gigabyte of memory from here on."""
@@ -188,7 +188,7 @@ def account_quotas(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:
 @cache
 def timezones() -> tuple[str, ...]:
     """The zones of the IANA database that name a place, and UTC; kept here, so that every machine agrees."""
-    return tuple((files("generator") / "timezones.txt").read_text("ascii").split())
+    return tuple((files("fleet_iot.generator") / "timezones.txt").read_text("ascii").split())
 
 
 RULES: tuple[Rule, ...] = (

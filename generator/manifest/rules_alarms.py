@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from generator.manifest.alarms import SILENCE_MAXIMUM_S, facility_alarms, silence_s
-from generator.manifest.model_errors import Draft, Fault
-from generator.manifest.models import FleetManifest
-from generator.manifest.sources import DataPath
+from fleet_iot.generator.manifest.alarms import SILENCE_MAXIMUM_S, facility_alarms, silence_s
+from fleet_iot.generator.manifest.model_errors import Draft, Fault
+from fleet_iot.generator.manifest.models import FleetManifest
+from fleet_iot.generator.manifest.sources import DataPath
 
 _DAYS = SILENCE_MAXIMUM_S // 86_400
 _KEY = "device_silence_intervals"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from generator.manifest.model_errors import Draft, Fault
-from generator.manifest.models import FleetManifest
+from fleet_iot.generator.manifest.model_errors import Draft, Fault
+from fleet_iot.generator.manifest.models import FleetManifest
 
 
 def history_thins_out(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:

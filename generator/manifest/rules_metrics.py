@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from generator.manifest.model_errors import Draft, Fault
-from generator.manifest.models import FleetManifest, Metric
+from fleet_iot.generator.manifest.model_errors import Draft, Fault
+from fleet_iot.generator.manifest.models import FleetManifest, Metric
 
 ITEM_MAXIMUM = 400 * 1024
 """Bytes: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html"""

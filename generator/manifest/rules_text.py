@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from generator import naming
-from generator.aws.limits import TAG_KEY, TAG_VALUE, THING_TYPE_DESCRIPTION, TextLimit
-from generator.diagnostics import is_hidden
-from generator.manifest.model_errors import Draft, Fault
-from generator.manifest.models import OWN_TAGS, TAGS_MAXIMUM, Contact, FleetManifest
-from generator.manifest.sources import DataPath
+from fleet_iot.generator import naming
+from fleet_iot.generator.aws.limits import TAG_KEY, TAG_VALUE, THING_TYPE_DESCRIPTION, TextLimit
+from fleet_iot.generator.diagnostics import is_hidden
+from fleet_iot.generator.manifest.model_errors import Draft, Fault
+from fleet_iot.generator.manifest.models import OWN_TAGS, TAGS_MAXIMUM, Contact, FleetManifest
+from fleet_iot.generator.manifest.sources import DataPath
 
 
 def tags(manifest: FleetManifest, _: Draft) -> Iterator[Fault]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import chain, pairwise
 
-from generator import naming
-from generator.manifest.attributes import ATTRIBUTES_MAXIMUM, misfits
-from generator.manifest.model_errors import Draft, Fault, suggestion
-from generator.manifest.models import Facility, FleetManifest, ThingGroup
-from generator.manifest.sources import DataPath
-from generator.manifest.spans import read_spans
+from fleet_iot.generator import naming
+from fleet_iot.generator.manifest.attributes import ATTRIBUTES_MAXIMUM, misfits
+from fleet_iot.generator.manifest.model_errors import Draft, Fault, suggestion
+from fleet_iot.generator.manifest.models import Facility, FleetManifest, ThingGroup
+from fleet_iot.generator.manifest.sources import DataPath
+from fleet_iot.generator.manifest.spans import read_spans
 
 LINE = "line"
 """The attribute that says on which production line a thing is."""

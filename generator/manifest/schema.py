@@ -1,6 +1,6 @@
 """Makes `fleet.schema.json` from the models, so that editors complete and check a manifest as it is typed.
 
-`python -m generator.manifest.schema` writes it anew; a test holds it fresh.
+`python -m fleet_iot.generator.manifest.schema` writes it anew; a test holds it fresh.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from generator.manifest.defaults import SUPPLIED
-from generator.manifest.models import SOURCES, FleetManifest
-from generator.manifest.rules import timezones
+from fleet_iot.generator.manifest.defaults import SUPPLIED
+from fleet_iot.generator.manifest.models import SOURCES, FleetManifest
+from fleet_iot.generator.manifest.rules import timezones
 
 SCHEMA_FILE = Path(__file__).parent.with_name("fleet.schema.json")
 

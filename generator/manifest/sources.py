@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from generator.diagnostics import SourceLocation
+from fleet_iot.generator.diagnostics import SourceLocation
 
 if TYPE_CHECKING:  # imported where it is used: a manifest that is plain and has no fault needs no parser
     import yaml

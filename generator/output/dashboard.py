@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from generator.naming import SUFFIX_TOKEN
-from generator.output.encoding import encode_markdown
-from generator.plan.build import FacilityPlan
+from fleet_iot.generator.naming import SUFFIX_TOKEN
+from fleet_iot.generator.output.encoding import encode_markdown
+from fleet_iot.generator.plan.build import FacilityPlan
 
 NAMESPACE = f"Fleet/{SUFFIX_TOKEN}"
 DIMENSIONS = ("Facility", "DeviceType")

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from generator.diagnostics import is_hidden
+from fleet_iot.generator.diagnostics import is_hidden
 
 
 class EncodingError(ValueError):

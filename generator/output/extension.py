@@ -19,11 +19,11 @@ from typing import Any
 from jinja2 import Environment, TemplateSyntaxError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from generator import naming
-from generator.diagnostics import GateError
-from generator.manifest.project import leads_out
-from generator.output import gates
-from generator.output.templating import make_environment, templates_hash
+from fleet_iot.generator import naming
+from fleet_iot.generator.diagnostics import GateError
+from fleet_iot.generator.manifest.project import leads_out
+from fleet_iot.generator.output import gates
+from fleet_iot.generator.output.templating import make_environment, templates_hash
 
 FOLDER = "templates/facility"
 _MAXIMUM_BYTES = 1024 * 1024

@@ -8,14 +8,14 @@ from typing import Any
 
 import msgspec
 
-from generator import naming
-from generator.aws.limits import TEMPLATE_BODY
-from generator.diagnostics import GateError
-from generator.manifest.inventory import name_order
-from generator.output.artefact import Chunk
-from generator.output.dashboard import DIMENSIONS, NAMESPACE, PROCESSOR_METRICS
-from generator.output.encoding import EncodingError, encode_sql
-from lib.record.declarations import DeclarationError, parse
+from fleet_iot.generator import naming
+from fleet_iot.generator.aws.limits import TEMPLATE_BODY
+from fleet_iot.generator.diagnostics import GateError
+from fleet_iot.generator.manifest.inventory import name_order
+from fleet_iot.generator.output.artefact import Chunk
+from fleet_iot.generator.output.dashboard import DIMENSIONS, NAMESPACE, PROCESSOR_METRICS
+from fleet_iot.generator.output.encoding import EncodingError, encode_sql
+from fleet_iot.lib.record.declarations import DeclarationError, parse
 
 POLICY_MAXIMUM = 2_048
 """Characters without white space: https://docs.aws.amazon.com/general/latest/gr/iot-core.html"""

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from generator import naming
-from generator.diagnostics import GateError
-from generator.output import extension, gates
-from generator.output.artefact import Artefact, Chunk
-from generator.output.dashboard import plan_dashboard
-from generator.output.encoding import EncodingError, Identifier
-from generator.output.rows import thing_rows
-from generator.output.templating import render_template
-from generator.plan.alarm_names import plan_alarms
-from generator.plan.build import FacilityPlan, FleetPlan
+from fleet_iot.generator import naming
+from fleet_iot.generator.diagnostics import GateError
+from fleet_iot.generator.output import extension, gates
+from fleet_iot.generator.output.artefact import Artefact, Chunk
+from fleet_iot.generator.output.dashboard import plan_dashboard
+from fleet_iot.generator.output.encoding import EncodingError, Identifier
+from fleet_iot.generator.output.rows import thing_rows
+from fleet_iot.generator.output.templating import render_template
+from fleet_iot.generator.plan.alarm_names import plan_alarms
+from fleet_iot.generator.plan.build import FacilityPlan, FleetPlan
 
 Gate = Callable[[str, bytes], object]
 """Takes path and content; raises `GateError` where they may not be written."""

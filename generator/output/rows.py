@@ -13,10 +13,10 @@ from itertools import islice
 
 import msgspec
 
-from generator.output.artefact import Chunk
-from generator.output.encoding import encode_json
-from generator.plan.build import FacilityPlan, ThingGroupPlan
-from generator.plan.things import NumberedRun, Thing
+from fleet_iot.generator.output.artefact import Chunk
+from fleet_iot.generator.output.encoding import encode_json
+from fleet_iot.generator.plan.build import FacilityPlan, ThingGroupPlan
+from fleet_iot.generator.plan.things import NumberedRun, Thing
 
 BLOCK_BYTES = 400_000
 """What a processor keeps at hand while it makes, checks, hashes and writes up to 1,000 rows."""

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from generator.diagnostics import StaleError, WriteError
-from generator.manifest.models import FleetManifest
-from generator.naming import ATTRIBUTES_FILE, INDEX_FILE, OUTPUT_FOLDER
-from generator.output import tree
-from generator.output.index import Index, Section
+from fleet_iot.generator.diagnostics import StaleError, WriteError
+from fleet_iot.generator.manifest.models import FleetManifest
+from fleet_iot.generator.naming import ATTRIBUTES_FILE, INDEX_FILE, OUTPUT_FOLDER
+from fleet_iot.generator.output import tree
+from fleet_iot.generator.output.index import Index, Section
 
 HashOf = Callable[[str], str | None]
 """Gives the hash of a file of the tree, None where there is none."""

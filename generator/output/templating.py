@@ -13,9 +13,9 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context, Undefined
 from markupsafe import Markup
 
-from generator.output.encoding import ENCODERS
+from fleet_iot.generator.output.encoding import ENCODERS
 
-_ROOT = files("generator") / "templates"
+_ROOT = files("fleet_iot.generator") / "templates"
 _ESCAPE_HATCHES = ("safe", "e", "escape", "forceescape", "tojson", "xmlattr", "urlize", "pprint")
 
 

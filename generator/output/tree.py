@@ -8,7 +8,7 @@ import stat
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
-from generator.diagnostics import WriteError
+from fleet_iot.generator.diagnostics import WriteError
 
 
 def hashes(root: Path) -> Callable[[str], str | None]:

@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from generator.diagnostics import StaleError, WriteError
-from generator.naming import OUTPUT_FOLDER
-from generator.output.artefact import Artefact
-from generator.output.tree import by_folder, guarded, hash_of, is_there, target_of, write_error
-from generator.output.workers import merged
+from fleet_iot.generator.diagnostics import StaleError, WriteError
+from fleet_iot.generator.naming import OUTPUT_FOLDER
+from fleet_iot.generator.output.artefact import Artefact
+from fleet_iot.generator.output.tree import by_folder, guarded, hash_of, is_there, target_of, write_error
+from fleet_iot.generator.output.workers import merged
 
 STAGING = ".staging"
 _INTENT = "intent.json"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from generator import naming
-from generator.plan.build import FacilityPlan, ThingGroupPlan
+from fleet_iot.generator import naming
+from fleet_iot.generator.plan.build import FacilityPlan, ThingGroupPlan
 
 PLATFORM_ALARMS = {
     "alarm-iterator-age": "the sensor processor lies behind the stream",

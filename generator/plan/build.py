@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from generator import naming
-from generator.manifest.alarms import (
+from fleet_iot.generator import naming
+from fleet_iot.generator.manifest.alarms import (
     FacilityAlarmsPlan,
     ObservabilityPlan,
     facility_alarms,
     plan_observability,
     silence_s,
 )
-from generator.manifest.models import DeviceType, Facility, FleetManifest
-from generator.plan.contacts import ContactPlan, LinePlan, contact_plan, line_plan
-from generator.plan.history import HistoryPlan, plan_history
-from generator.plan.policy import PolicyPlan, policy_plan
-from generator.plan.things import Attributes, Layers, NamedThings, NumberedRun, Thing, numbered_runs
+from fleet_iot.generator.manifest.models import DeviceType, Facility, FleetManifest
+from fleet_iot.generator.plan.contacts import ContactPlan, LinePlan, contact_plan, line_plan
+from fleet_iot.generator.plan.history import HistoryPlan, plan_history
+from fleet_iot.generator.plan.policy import PolicyPlan, policy_plan
+from fleet_iot.generator.plan.things import Attributes, Layers, NamedThings, NumberedRun, Thing, numbered_runs
 
 TERRAFORM_DEFAULT_MAXIMUM = 1_000
 """Things in a facility up to which Terraform registers them unless the manifest says otherwise."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from generator import naming
-from generator.manifest.sources import DataPath
-from generator.plan.alarm_names import PLATFORM_ALARMS, plan_alarms
-from generator.plan.build import DeviceTypePlan, FacilityPlan, FleetPlan, ThingGroupPlan
-from generator.plan.contacts import ContactPlan
-from generator.plan.things import Thing
+from fleet_iot.generator import naming
+from fleet_iot.generator.manifest.sources import DataPath
+from fleet_iot.generator.plan.alarm_names import PLATFORM_ALARMS, plan_alarms
+from fleet_iot.generator.plan.build import DeviceTypePlan, FacilityPlan, FleetPlan, ThingGroupPlan
+from fleet_iot.generator.plan.contacts import ContactPlan
+from fleet_iot.generator.plan.things import Thing
 
 Facts = tuple[tuple[str, str], ...]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from generator.manifest.models import Contact, Facility, Line
+from fleet_iot.generator.manifest.models import Contact, Facility, Line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

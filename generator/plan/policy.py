@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from generator import naming
+from fleet_iot.generator import naming
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

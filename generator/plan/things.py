@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from generator import naming
-from generator.manifest.inventory import ListedThing, name_order
-from generator.manifest.models import Facility, NamedThing, ThingGroup
-from generator.manifest.spans import read_spans
+from fleet_iot.generator import naming
+from fleet_iot.generator.manifest.inventory import ListedThing, name_order
+from fleet_iot.generator.manifest.models import Facility, NamedThing, ThingGroup
+from fleet_iot.generator.manifest.spans import read_spans
 
 Attributes = tuple[tuple[str, str], ...]
 """By name, sorted."""

@@ -6,17 +6,17 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sensor_processor.adapters.retry import Retry, Unavailable
-from sensor_processor.adapters.store import Store, Verdict
-from sensor_processor.ingest.catalogue import Catalogue
-from sensor_processor.ingest.reading import Reading
-from sensor_processor.numbers.minute import Minute, minute_of
-from sensor_processor.numbers.open_hour import OpenHour
-from sensor_processor.numbers.period import HOUR_MS, Level, PeriodKey, hour_of, over
-from sensor_processor.planning.chunk import Chunk, Tally
-from sensor_processor.planning.device_cache import Memory
-from sensor_processor.planning.plan import Plan, plan_device
-from sensor_processor.planning.retention import Retention
+from .adapters.retry import Retry, Unavailable
+from .adapters.store import Store, Verdict
+from .ingest.catalogue import Catalogue
+from .ingest.reading import Reading
+from .numbers.minute import Minute, minute_of
+from .numbers.open_hour import OpenHour
+from .numbers.period import HOUR_MS, Level, PeriodKey, hour_of, over
+from .planning.chunk import Chunk, Tally
+from .planning.device_cache import Memory
+from .planning.plan import Plan, plan_device
+from .planning.retention import Retention
 
 
 @dataclass(slots=True, kw_only=True)

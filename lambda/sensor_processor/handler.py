@@ -18,18 +18,18 @@ import botocore
 from botocore.config import Config
 from botocore.exceptions import ClientError, HTTPClientError
 
-from sensor_processor.adapters.archive import Archive, ArchiveObject, quarantine_objects, readings_objects
-from sensor_processor.adapters.notifier import Notifier
-from sensor_processor.adapters.retry import Retry, Unavailable
-from sensor_processor.adapters.store import Store
-from sensor_processor.adapters.wire import speak_plainly
-from sensor_processor.commit import Outcome, commit
-from sensor_processor.ingest.batch import Batch, Poison, parse_batch, poison_of
-from sensor_processor.ingest.log import Log
-from sensor_processor.ingest.metrics import metric_line, pending_line
-from sensor_processor.ingest.poison import PoisonReading
-from sensor_processor.planning.device_cache import Memory
-from sensor_processor.settings import Settings, read_settings
+from .adapters.archive import Archive, ArchiveObject, quarantine_objects, readings_objects
+from .adapters.notifier import Notifier
+from .adapters.retry import Retry, Unavailable
+from .adapters.store import Store
+from .adapters.wire import speak_plainly
+from .commit import Outcome, commit
+from .ingest.batch import Batch, Poison, parse_batch, poison_of
+from .ingest.log import Log
+from .ingest.metrics import metric_line, pending_line
+from .ingest.poison import PoisonReading
+from .planning.device_cache import Memory
+from .settings import Settings, read_settings
 
 RESERVE_S = 8.0
 """Kept back from the function's time, but no more than a quarter of it, to report what failed instead of being stopped.

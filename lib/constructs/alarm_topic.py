@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lib.bindings import Construct, SnsTopic, SnsTopicPolicy
-from lib.names import PlatformNames
-from lib.shared import iam
+from ..bindings import Construct, SnsTopic, SnsTopicPolicy
+from ..names import PlatformNames
+from ..shared import iam
 
 
 class AlarmTopic:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lib.bindings import (
+from ..bindings import (
     Cloudtrail,
     CloudtrailAdvancedEventSelector,
     CloudtrailAdvancedEventSelectorFieldSelector,
@@ -10,11 +10,11 @@ from lib.bindings import (
     CloudwatchLogGroup,
     Construct,
 )
-from lib.names import PlatformNames, bucket_arn
-from lib.shared import iam
-from lib.shared.private_bucket import PrivateBucket
-from lib.shared.retention import Retention
-from lib.shared.roles import ServiceRole
+from ..names import PlatformNames, bucket_arn
+from ..shared import iam
+from ..shared.private_bucket import PrivateBucket
+from ..shared.retention import Retention
+from ..shared.roles import ServiceRole
 
 NONCURRENT_DAYS = 90
 """Of a file's earlier versions, or longer where they are locked."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from lib.bindings import CloudcontrolapiResource, Construct
-from lib.names import PlatformNames
-from lib.shared import iam
-from lib.shared.alarms import Metric, Watch, metric_alarm
-from lib.shared.roles import ServiceRole
+from ..bindings import CloudcontrolapiResource, Construct
+from ..names import PlatformNames
+from ..shared import iam
+from ..shared.alarms import Metric, Watch, metric_alarm
+from ..shared.roles import ServiceRole
 
 CHECK = "DEVICE_CERTIFICATE_EXPIRING_CHECK"
 DAY_S = 86_400

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lib.bindings import Construct, IotDomainConfiguration, IotDomainConfigurationTlsConfig
-from lib.names import PlatformNames
+from ..bindings import Construct, IotDomainConfiguration, IotDomainConfigurationTlsConfig
+from ..names import PlatformNames
 
 SECURITY_POLICY = "IoTSecurityPolicy_TLS13_1_2_2022_10"
 """TLS 1.2 and 1.3: https://docs.aws.amazon.com/iot/latest/developerguide/transport-security.html"""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lib.bindings import Construct, KmsAlias, KmsKey
-from lib.names import PlatformNames
-from lib.shared import iam
+from ..bindings import Construct, KmsAlias, KmsKey
+from ..names import PlatformNames
+from ..shared import iam
 
 ROTATION_PERIOD_DAYS = 365
 

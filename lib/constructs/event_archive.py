@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lib.bindings import (
+from ..bindings import (
     CloudwatchLogGroup,
     CloudwatchLogMetricFilter,
     CloudwatchLogMetricFilterMetricTransformation,
@@ -18,11 +18,11 @@ from lib.bindings import (
     IotTopicRuleErrorActionCloudwatchLogs,
     IotTopicRuleS3,
 )
-from lib.names import PlatformNames, bucket_arn
-from lib.shared import iam
-from lib.shared.alarms import Metric, Watch, metric_alarm
-from lib.shared.roles import ServiceRole
-from lib.shared.text import literal
+from ..names import PlatformNames, bucket_arn
+from ..shared import iam
+from ..shared.alarms import Metric, Watch, metric_alarm
+from ..shared.roles import ServiceRole
+from ..shared.text import literal
 
 SQL_VERSION = "2016-03-23"
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from lib.bindings import Construct
-from lib.names import PlatformNames
-from lib.shared.alarms import BELOW, BREACHING, Metric, Watch, expression_alarm, metric_alarm
-from lib.specs import FacilitySpec, ThingGroupSpec
+from ..bindings import Construct
+from ..names import PlatformNames
+from ..shared.alarms import BELOW, BREACHING, Metric, Watch, expression_alarm, metric_alarm
+from ..specs import FacilitySpec, ThingGroupSpec
 
 FAILURES_OF_A_RULE = 'SELECT SUM(Failure) FROM SCHEMA("AWS/IoT", ActionType, RuleName) WHERE RuleName ='
 """https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/cloudwatch-metrics-insights-querylanguage.html"""

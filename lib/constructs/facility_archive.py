@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from lib.bindings import (
+from ..bindings import (
     Construct,
     S3BucketIntelligentTieringConfiguration,
     S3BucketIntelligentTieringConfigurationFilter,
@@ -14,8 +14,8 @@ from lib.bindings import (
     S3ObjectOverrideProvider,
     S3ObjectOverrideProviderDefaultTags,
 )
-from lib.names import PlatformNames
-from lib.specs import FacilitySpec
+from ..names import PlatformNames
+from ..specs import FacilitySpec
 
 ARCHIVE_ACCESS_DAYS = 90
 DEEP_ARCHIVE_ACCESS_DAYS = 180

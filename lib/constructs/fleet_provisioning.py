@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lib.bindings import Construct, IotProvisioningTemplate
-from lib.names import PlatformNames, bucket_arn
-from lib.shared import iam
-from lib.shared.documents import read_document
-from lib.shared.roles import ServiceRole
-from lib.specs import FacilitySpec
+from ..bindings import Construct, IotProvisioningTemplate
+from ..names import PlatformNames, bucket_arn
+from ..shared import iam
+from ..shared.documents import read_document
+from ..shared.roles import ServiceRole
+from ..specs import FacilitySpec
 
 
 class FleetProvisioningRole:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from lib.bindings import CloudwatchLogGroup, Construct, IotLoggingOptions
-from lib.names import PlatformNames
-from lib.shared import iam
-from lib.shared.roles import ServiceRole
+from ..bindings import CloudwatchLogGroup, Construct, IotLoggingOptions
+from ..names import PlatformNames
+from ..shared import iam
+from ..shared.roles import ServiceRole
 
 
 class IotLogging:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lib.bindings import CloudwatchDashboard, Construct
-from lib.names import PlatformNames
-from lib.shared.documents import read_document
-from lib.specs import FacilitySpec
+from ..bindings import CloudwatchDashboard, Construct
+from ..names import PlatformNames
+from ..shared.documents import read_document
+from ..specs import FacilitySpec
 
 
 class FacilityDashboard:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from lib.bindings import Construct
-from lib.names import PlatformNames
-from lib.shared.alarms import Metric, Watch, expression_alarm, metric_alarm
-from lib.specs import PlatformAlarmsSpec
+from ..bindings import Construct
+from ..names import PlatformNames
+from ..shared.alarms import Metric, Watch, expression_alarm, metric_alarm
+from ..specs import PlatformAlarmsSpec
 
 ITERATOR_AGE_PERIODS = 5
 """Minutes in a row: a single batch that is done again makes the processor late for a moment."""

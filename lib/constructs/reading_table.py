@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lib.bindings import (
+from ..bindings import (
     Construct,
     DynamodbTable,
     DynamodbTableAttribute,
@@ -10,7 +10,7 @@ from lib.bindings import (
     DynamodbTableServerSideEncryption,
     DynamodbTableTtl,
 )
-from lib.names import PlatformNames
+from ..names import PlatformNames
 
 
 class ReadingTable:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lib.bindings import (
+from ..bindings import (
     AssetType,
     CloudwatchLogGroup,
     Construct,
@@ -17,11 +17,11 @@ from lib.bindings import (
     SqsQueuePolicy,
     TerraformAsset,
 )
-from lib.names import PlatformNames, bucket_arn
-from lib.shared import iam
-from lib.shared.packaging import LambdaZip
-from lib.shared.roles import ServiceRole
-from lib.specs import HistorySpec
+from ..names import PlatformNames, bucket_arn
+from ..shared import iam
+from ..shared.packaging import LambdaZip
+from ..shared.roles import ServiceRole
+from ..specs import HistorySpec
 
 HANDLER = "sensor_processor.handler.handle"
 RUNTIME = "python3.11"

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lib.bindings import (
+from ..bindings import (
     Construct,
     IotTopicRule,
     IotTopicRuleErrorAction,
     IotTopicRuleErrorActionS3,
     IotTopicRuleKinesis,
 )
-from lib.names import PlatformNames
-from lib.shared.documents import read_statement
-from lib.shared.text import literal
-from lib.specs import FacilitySpec
+from ..names import PlatformNames
+from ..shared.documents import read_statement
+from ..shared.text import literal
+from ..specs import FacilitySpec
 
 SQL_VERSION = "2016-03-23"
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from lib.bindings import Construct, KinesisStream, KinesisStreamStreamModeDetails
-from lib.names import PlatformNames
-from lib.shared import iam
-from lib.shared.roles import ServiceRole
+from ..bindings import Construct, KinesisStream, KinesisStreamStreamModeDetails
+from ..names import PlatformNames
+from ..shared import iam
+from ..shared.roles import ServiceRole
 
 RETENTION_HOURS = 168
 """A week to replay after a fault, FSBP Kinesis.3."""

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lib.bindings import (
+from ..bindings import (
     Construct,
     IotPolicy,
     IotThingGroup,
     IotThingGroupProperties,
     IotThingGroupPropertiesAttributePayload,
 )
-from lib.names import PlatformNames
-from lib.shared.documents import read_document
-from lib.shared.text import described
-from lib.specs import FacilitySpec
+from ..names import PlatformNames
+from ..shared.documents import read_document
+from ..shared.text import described
+from ..specs import FacilitySpec
 
 
 class ThingRegistry:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from lib.bindings import Construct, IotThingType, IotThingTypeProperties
-from lib.names import PlatformNames
-from lib.shared.text import ascii_form
-from lib.specs import DeviceTypeSpec
+from ..bindings import Construct, IotThingType, IotThingTypeProperties
+from ..names import PlatformNames
+from ..shared.text import ascii_form
+from ..specs import DeviceTypeSpec
 
 
 class ThingTypes:

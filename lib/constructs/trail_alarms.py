@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lib.bindings import CloudwatchLogMetricFilter, CloudwatchLogMetricFilterMetricTransformation, Construct
-from lib.names import PlatformNames
-from lib.shared.alarms import Metric, Watch, metric_alarm
+from ..bindings import CloudwatchLogMetricFilter, CloudwatchLogMetricFilterMetricTransformation, Construct
+from ..names import PlatformNames
+from ..shared.alarms import Metric, Watch, metric_alarm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from lib import specs
+from .. import specs
 
 Spec = TypeVar("Spec")
 

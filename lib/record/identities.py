@@ -24,8 +24,8 @@ from typing import TypeVar
 
 import msgspec
 
-from lib.faults import PrerequisiteError
-from lib.specs import suffixed
+from ..faults import PrerequisiteError
+from ..specs import suffixed
 
 CSR_LIMIT = 4096
 """Characters, https://docs.aws.amazon.com/iot/latest/apireference/API_CreateCertificateFromCsr.html"""

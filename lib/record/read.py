@@ -16,9 +16,9 @@ from typing import TypeVar
 
 import msgspec
 
-from lib.faults import RecordError
-from lib.record.declarations import DeclarationError, Spec, parse, read_spec
-from lib.specs import FacilitySpec, FleetSpec
+from ..faults import RecordError
+from ..specs import FacilitySpec, FleetSpec
+from .declarations import DeclarationError, Spec, parse, read_spec
 
 Read = TypeVar("Read")
 

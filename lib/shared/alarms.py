@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lib.bindings import (
+from ..bindings import (
     CloudwatchMetricAlarm,
     CloudwatchMetricAlarmMetricQuery,
     CloudwatchMetricAlarmMetricQueryMetric,
     Construct,
 )
-from lib.names import PlatformNames
+from ..names import PlatformNames
 
 PERIOD_S = 300
 """Most metrics come once a minute and some late; five of them tell a fault from a hiccup."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lib import specs
-from lib.shared.text import literal
+from .. import specs
+from .text import literal
 
 
 def read_document(path: Path, *, account_id: str, suffix: str) -> str:

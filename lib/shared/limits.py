@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from lib.faults import ManifestError, SynthesisError
+from ..faults import ManifestError, SynthesisError
 
 BUCKET_MAXIMUM = 63
 BUCKET_PATTERN = re.compile(r"[a-z0-9][a-z0-9.-]{1,}[a-z0-9]")

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.faults import PrerequisiteError
-from lib.specs import FleetSpec
+from ..faults import PrerequisiteError
+from ..specs import FleetSpec
 
 PYTHON_VERSION = "3.11"
 """The Lambda's runtime; its Amazon Linux 2 has glibc 2.26, hence manylinux2014."""
@@ -41,6 +41,12 @@ class LambdaZip:
     path: Path
     source_code_hash: str
     architecture: str
+
+
+def find_source() -> Path:
+    """Return the folder of the sensor processor: beside this package when installed, in `lambda/` in the repository."""
+    root = Path(__file__).resolve().parents[2]
+    return next(path for path in (root / "sensor_processor", root / "lambda" / "sensor_processor") if path.is_dir())
 
 
 def build_zip(*, source: Path, fleet: FleetSpec, architecture: str, build: Path) -> LambdaZip:

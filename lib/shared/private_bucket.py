@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lib.bindings import (
+from ..bindings import (
     Construct,
     S3Bucket,
     S3BucketLifecycleConfiguration,
@@ -27,9 +27,9 @@ from lib.bindings import (
     S3BucketVersioningA,
     S3BucketVersioningVersioningConfiguration,
 )
-from lib.names import bucket_arn
-from lib.shared import iam
-from lib.shared.retention import LOCK_MODE, Retention
+from ..names import bucket_arn
+from . import iam
+from .retention import LOCK_MODE, Retention
 
 ABORT_MULTIPART_DAYS = 7
 """Days until the parts of an upload that never ended are removed; they cost and nobody sees them."""

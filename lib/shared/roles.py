@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lib.bindings import Construct, IamRole, IamRolePolicy
-from lib.names import PlatformNames
-from lib.shared import iam
+from ..bindings import Construct, IamRole, IamRolePolicy
+from ..names import PlatformNames
+from . import iam
 
 
 class ServiceRole:

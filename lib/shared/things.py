@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 
-from lib.shared.text import literal
-from lib.specs import FacilitySpec, suffixed
+from ..specs import FacilitySpec, suffixed
+from .text import literal
 
 Blocks = dict[str, dict[str, dict[str, Any]]]
 """Resource type → logical id → arguments, as in the `resource` of a Terraform JSON file."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from lib.bindings import (
+from ..bindings import (
     AwsProvider,
     AwsProviderAssumeRole,
     AwsProviderDefaultTags,
@@ -16,11 +16,11 @@ from lib.bindings import (
     TerraformResource,
     TerraformStack,
 )
-from lib.names import PlatformNames, state_file
-from lib.shared.access import OWN, SESSION, Access
-from lib.shared.limits import check_tags
-from lib.shared.text import literal
-from lib.shared.things import Blocks
+from ..names import PlatformNames, state_file
+from ..shared.access import OWN, SESSION, Access
+from ..shared.limits import check_tags
+from ..shared.text import literal
+from ..shared.things import Blocks
 
 
 class FleetStack(TerraformStack):

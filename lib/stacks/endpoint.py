@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lib.bindings import Construct
-from lib.constructs.device_endpoint import DeviceEndpoint
-from lib.shared.access import OWN, Access
-from lib.stacks.base import FleetStack
+from ..bindings import Construct
+from ..constructs.device_endpoint import DeviceEndpoint
+from ..shared.access import OWN, Access
+from .base import FleetStack
 
 
 class EndpointStack(FleetStack):

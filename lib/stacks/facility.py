@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from lib.bindings import Construct
-from lib.constructs.facility_alarms import FacilityAlarms
-from lib.constructs.facility_archive import FacilityArchive
-from lib.constructs.fleet_provisioning import FleetProvisioning
-from lib.constructs.observability import FacilityDashboard
-from lib.constructs.telemetry_rule import TelemetryRule
-from lib.constructs.thing_registry import ThingRegistry
-from lib.shared.access import OWN, Access
-from lib.shared.retention import Retention
-from lib.shared.text import literal
-from lib.shared.things import ThingBlocks, read_things, thing_blocks
-from lib.specs import FacilitySpec
-from lib.stacks.base import FleetStack
+from ..bindings import Construct
+from ..constructs.facility_alarms import FacilityAlarms
+from ..constructs.facility_archive import FacilityArchive
+from ..constructs.fleet_provisioning import FleetProvisioning
+from ..constructs.observability import FacilityDashboard
+from ..constructs.telemetry_rule import TelemetryRule
+from ..constructs.thing_registry import ThingRegistry
+from ..shared.access import OWN, Access
+from ..shared.retention import Retention
+from ..shared.text import literal
+from ..shared.things import ThingBlocks, read_things, thing_blocks
+from ..specs import FacilitySpec
+from .base import FleetStack
 
 
 class FacilityStack(FleetStack):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lib.faults import SynthesisError
-from lib.shared.things import Blocks
-from lib.specs import FacilitySpec, FleetSpec
+from ..faults import SynthesisError
+from ..shared.things import Blocks
+from ..specs import FacilitySpec, FleetSpec
 
 ENDPOINT_COUNTS = {"aws_iot_domain_configuration": 1}
 """Resource type → number in the stack of the devices' endpoint."""

@@ -16,9 +16,9 @@ from typing import Any
 
 import msgspec
 
-from lib.faults import PrerequisiteError, SynthesisError
-from lib.names import state_file
-from lib.shared.things import Blocks
+from ..faults import PrerequisiteError, SynthesisError
+from ..names import state_file
+from ..shared.things import Blocks
 
 STACK_FILE = "cdk.tf.json"
 INDENT = 2

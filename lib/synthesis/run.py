@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lib.bindings import App
-from lib.faults import PrerequisiteError
-from lib.record.identities import (
+from ..bindings import App
+from ..faults import PrerequisiteError
+from ..record.identities import (
     Request,
     csrs_file,
     differences,
@@ -21,18 +21,18 @@ from lib.record.identities import (
     refuse_shared_keys,
     unplanned,
 )
-from lib.shared import packaging
-from lib.shared.limits import check_names
-from lib.shared.retention import RETENTIONS
-from lib.shared.things import read_things
-from lib.specs import FacilitySpec, FleetSpec, suffixed
-from lib.stacks.base import FleetStack
-from lib.stacks.endpoint import EndpointStack
-from lib.stacks.facility import FacilityStack
-from lib.synthesis.counting import ENDPOINT_COUNTS, check_counts, facility_counts, platform_counts
-from lib.synthesis.output import add_blocks, check_expressions, check_owner, read_resources, stack_file, staging
-from lib.synthesis.settings import PROJECT, Settings
-from lib.tap_stack import TapStack
+from ..shared import packaging
+from ..shared.limits import check_names
+from ..shared.retention import RETENTIONS
+from ..shared.things import read_things
+from ..specs import FacilitySpec, FleetSpec, suffixed
+from ..stacks.base import FleetStack
+from ..stacks.endpoint import EndpointStack
+from ..stacks.facility import FacilityStack
+from ..tap_stack import TapStack
+from .counting import ENDPOINT_COUNTS, check_counts, facility_counts, platform_counts
+from .output import add_blocks, check_expressions, check_owner, read_resources, stack_file, staging
+from .settings import Settings
 
 CONTEXT = {"excludeStackIdFromLogicalIds": "true", "allowSepCharsInLogicalIds": "true"}
 """Resource addresses read like the resources' names."""
@@ -83,7 +83,7 @@ def synthesise(
     }
     refuse_shared_keys(requests.values())
     code = packaging.build_zip(
-        source=PROJECT / "lambda" / "sensor_processor",
+        source=packaging.find_source(),
         fleet=fleet,
         architecture=settings.lambda_architecture,
         build=settings.build / "lambda",

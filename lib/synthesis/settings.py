@@ -7,14 +7,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.faults import ManifestError, PrerequisiteError
-from lib.names import PlatformNames
-from lib.shared.access import OWN, Access
-from lib.shared.limits import BUCKET_ENDINGS, bucket_fault, role_fault
-from lib.specs import SUFFIX_PATTERN, SUFFIX_RULE, FleetSpec, chosen_suffix
-
-PROJECT = Path(__file__).resolve().parents[2]
-"""The folder that this tool is in, with the sensor processor and its lock; another project may be anywhere."""
+from ..faults import ManifestError, PrerequisiteError
+from ..names import PlatformNames
+from ..shared.access import OWN, Access
+from ..shared.limits import BUCKET_ENDINGS, bucket_fault, role_fault
+from ..specs import SUFFIX_PATTERN, SUFFIX_RULE, FleetSpec, chosen_suffix
 
 MANIFEST = "fleet.yaml"
 
@@ -103,7 +100,7 @@ def read_account_id(environment: Mapping[str, str], fleet: FleetSpec) -> str | N
 
 
 def read_settings(
-    environment: Mapping[str, str], *, fleet: FleetSpec, facilities: Collection[str], project: Path = PROJECT
+    environment: Mapping[str, str], *, fleet: FleetSpec, facilities: Collection[str], project: Path
 ) -> Settings:
     """The settings that `environment` gives, over those of the manifest in the folder `project`.
 

@@ -14,13 +14,13 @@ import boto3
 import click
 from botocore.exceptions import BotoCoreError, ClientError
 
-from generator.cli.completion import complete_facility
-from generator.diagnostics import EnvironmentFault, OutcomeError, visible
-from generator.manifest.project import find_project
-from operations.local.aws import load
-from operations.project import load_project
-from operations.telemetry.anomalies import Anomaly, acknowledge
-from operations.telemetry.anomalies import anomalies as read
+from fleet_iot.generator.cli.completion import complete_facility
+from fleet_iot.generator.diagnostics import EnvironmentFault, OutcomeError, visible
+from fleet_iot.generator.manifest.project import find_project
+from fleet_iot.operations.local.aws import load
+from fleet_iot.operations.project import load_project
+from fleet_iot.operations.telemetry.anomalies import Anomaly, acknowledge
+from fleet_iot.operations.telemetry.anomalies import anomalies as read
 
 
 def _place(command: Any) -> Any:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import click
 
-from generator import naming
-from generator.cli.completion import complete_facility
-from generator.manifest.project import find_project
-from operations.project import Project, load_project
-from operations.telemetry import athena as sql
+from fleet_iot.generator import naming
+from fleet_iot.generator.cli.completion import complete_facility
+from fleet_iot.generator.manifest.project import find_project
+from fleet_iot.operations.project import Project, load_project
+from fleet_iot.operations.telemetry import athena as sql
 
 
 @click.group()

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import click
 
-from generator.diagnostics import EnvironmentFault, visible
-from generator.filesystem import write_whole
-from generator.manifest.project import find_project
-from lib.specs import DeviceTypeSpec
-from operations.project import load_project
-from operations.telemetry.backtest.page import page
-from operations.telemetry.backtest.run import DETECTOR_NAMES, metrics_for
-from operations.telemetry.backtest.run import backtest as run
-from operations.telemetry.backtest.series import read_history
+from fleet_iot.generator.diagnostics import EnvironmentFault, visible
+from fleet_iot.generator.filesystem import write_whole
+from fleet_iot.generator.manifest.project import find_project
+from fleet_iot.lib.specs import DeviceTypeSpec
+from fleet_iot.operations.project import load_project
+from fleet_iot.operations.telemetry.backtest.page import page
+from fleet_iot.operations.telemetry.backtest.run import DETECTOR_NAMES, metrics_for
+from fleet_iot.operations.telemetry.backtest.run import backtest as run
+from fleet_iot.operations.telemetry.backtest.series import read_history
 
 _SHOWN = 10
 DRAWN_AS = (".html", ".png")
@@ -73,7 +73,7 @@ def _drawing(kind: str) -> Callable[..., bytes]:
     if kind == ".html":
         return lambda *what: page(*what).encode()
     # Here, not above: it takes half a second that no other command needs.
-    from operations.telemetry.backtest.image import image
+    from fleet_iot.operations.telemetry.backtest.image import image
 
     return image
 

@@ -14,24 +14,24 @@ from pathlib import Path
 
 import click
 
-from generator.cli.completion import complete_facility
-from generator.diagnostics import EnvironmentFault, OutcomeError, RequestError, visible
-from generator.manifest.project import find_project
-from operations.local.aws import load
-from operations.pki.places import open_store
-from operations.progress import Progress
-from operations.project import Project, load_project
-from operations.registry.bundle.amazon import amazon_roots
-from operations.registry.bundle.bundle import Keys, Plant, make_bundle
-from operations.registry.bundle.certificates import Certificates
-from operations.registry.bundle.device import Endpoint
-from operations.registry.bundle.outcome import NothingToBundleError, Outcome
-from operations.registry.bundle.receipt import HandOver, write_receipt
-from operations.registry.bundle.sealed_key import KeySealer
-from operations.registry.perform import opened_journal, work_of
-from operations.registry.request import refusals_of
-from operations.registry.steps import Work
-from operations.registry.target import Target, aws_target, local_target
+from fleet_iot.generator.cli.completion import complete_facility
+from fleet_iot.generator.diagnostics import EnvironmentFault, OutcomeError, RequestError, visible
+from fleet_iot.generator.manifest.project import find_project
+from fleet_iot.operations.local.aws import load
+from fleet_iot.operations.pki.places import open_store
+from fleet_iot.operations.progress import Progress
+from fleet_iot.operations.project import Project, load_project
+from fleet_iot.operations.registry.bundle.amazon import amazon_roots
+from fleet_iot.operations.registry.bundle.bundle import Keys, Plant, make_bundle
+from fleet_iot.operations.registry.bundle.certificates import Certificates
+from fleet_iot.operations.registry.bundle.device import Endpoint
+from fleet_iot.operations.registry.bundle.outcome import NothingToBundleError, Outcome
+from fleet_iot.operations.registry.bundle.receipt import HandOver, write_receipt
+from fleet_iot.operations.registry.bundle.sealed_key import KeySealer
+from fleet_iot.operations.registry.perform import opened_journal, work_of
+from fleet_iot.operations.registry.request import refusals_of
+from fleet_iot.operations.registry.steps import Work
+from fleet_iot.operations.registry.target import Target, aws_target, local_target
 
 MQTT_PORT = 8883
 """https://docs.aws.amazon.com/iot/latest/developerguide/protocols.html"""

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import click
 
-from generator.cli.completion import complete_facility
-from generator.diagnostics import OutcomeError, visible
-from generator.manifest.project import find_project
-from operations.lists.formats import FORMATS, Source, open_source
-from operations.pki import crl as lists
-from operations.pki.keystore import KeyStore
-from operations.pki.ledger import Ledger, opened_ledger
-from operations.pki.places import authority_folder, identities_folder, keys_folder, ledgers_of, open_store
-from operations.pki.requests import csr_path
-from operations.pki.root import (
+from fleet_iot.generator.cli.completion import complete_facility
+from fleet_iot.generator.diagnostics import OutcomeError, visible
+from fleet_iot.generator.manifest.project import find_project
+from fleet_iot.operations.lists.formats import FORMATS, Source, open_source
+from fleet_iot.operations.pki import crl as lists
+from fleet_iot.operations.pki.keystore import KeyStore
+from fleet_iot.operations.pki.ledger import Ledger, opened_ledger
+from fleet_iot.operations.pki.places import authority_folder, identities_folder, keys_folder, ledgers_of, open_store
+from fleet_iot.operations.pki.requests import csr_path
+from fleet_iot.operations.pki.root import (
     CURVES,
     MOST_YEARS,
     SHORTEST,
@@ -33,12 +33,12 @@ from operations.pki.root import (
     open_authority,
     read_certificate,
 )
-from operations.pki.show import show_authority
-from operations.pki.sign import Order, end_of, sign_requests
-from operations.pki.spent import SpentKeys, journals_of
-from operations.progress import Progress
-from operations.project import Project, load_project
-from operations.registry.request import own_requests
+from fleet_iot.operations.pki.show import show_authority
+from fleet_iot.operations.pki.sign import Order, end_of, sign_requests
+from fleet_iot.operations.pki.spent import SpentKeys, journals_of
+from fleet_iot.operations.progress import Progress
+from fleet_iot.operations.project import Project, load_project
+from fleet_iot.operations.registry.request import own_requests
 
 _PATH = click.Path(path_type=Path)
 _TOLD = 20

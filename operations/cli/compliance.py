@@ -9,14 +9,14 @@ from pathlib import Path
 
 import click
 
-from generator.diagnostics import GateError
-from generator.manifest.project import find_project
-from operations.assurance.compliance.controls import read_catalogue
-from operations.assurance.compliance.gate import run_gate
-from operations.assurance.compliance.page import render_page
-from operations.assurance.compliance.report import build_report
-from operations.assurance.compliance.verdict import SHOWN_FAULTS, summary
-from operations.project import Project, load_project
+from fleet_iot.generator.diagnostics import GateError
+from fleet_iot.generator.manifest.project import find_project
+from fleet_iot.operations.assurance.compliance.controls import read_catalogue
+from fleet_iot.operations.assurance.compliance.gate import run_gate
+from fleet_iot.operations.assurance.compliance.page import render_page
+from fleet_iot.operations.assurance.compliance.report import build_report
+from fleet_iot.operations.assurance.compliance.verdict import SHOWN_FAULTS, summary
+from fleet_iot.operations.project import Project, load_project
 
 DATA, PAGE = "report.json", "report.html"
 

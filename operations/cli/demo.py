@@ -11,12 +11,12 @@ from pathlib import Path
 
 import click
 
-from generator.diagnostics import EnvironmentFault, FleetError
-from generator.manifest.project import find_project
-from operations.progress import Progress
-from operations.project import Project, load_project
-from operations.rehearsal.demo.report import faults, summary
-from operations.rehearsal.demo.steps import DemoRequest, run_demo
+from fleet_iot.generator.diagnostics import EnvironmentFault, FleetError
+from fleet_iot.generator.manifest.project import find_project
+from fleet_iot.operations.progress import Progress
+from fleet_iot.operations.project import Project, load_project
+from fleet_iot.operations.rehearsal.demo.report import faults, summary
+from fleet_iot.operations.rehearsal.demo.steps import DemoRequest, run_demo
 
 
 class VerdictError(FleetError):
@@ -55,7 +55,7 @@ def demo(things: int, rate: float, duration: float, seed: int, folder: Path | No
 def _generate(root: Path) -> Project:
     """As a person would: `fleet generate`, in a process of its own; then what it declares is loaded."""
     run = subprocess.run(
-        [sys.executable, "-m", "generator", "generate"], cwd=root, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "fleet_iot", "generate"], cwd=root, capture_output=True, text=True, check=False
     )
     if run.returncode:
         raise EnvironmentFault(f"fleet generate failed: {run.stderr.strip()}", hint="run `fleet generate` and mend it")

@@ -14,31 +14,31 @@ from typing import Any
 
 import click
 
-from generator.cli.completion import complete_facility
-from generator.diagnostics import OutcomeError, RequestError, visible
-from generator.manifest.project import find_project
-from operations.pki.keystore import HEADER, KeyStore
-from operations.pki.places import identities_folder, keys_folder, open_store
-from operations.pki.requests import csr_path
-from operations.progress import Progress
-from operations.project import Project, load_project
-from operations.registry.actions import activate as activate_device
-from operations.registry.actions import check_activation, check_retirement, check_revocation
-from operations.registry.actions import retire as retire_device
-from operations.registry.actions import revoke as revoke_device
-from operations.registry.journal import Journal
-from operations.registry.locks import alone
-from operations.registry.move_command import MoveRequest, move_all
-from operations.registry.move_keys import Renewal
-from operations.registry.perform import groups_of, opened_journal, work_of
-from operations.registry.registered import Registered, find_thing
-from operations.registry.renewal import request_of
-from operations.registry.rotation import Keys, begin_rotation, check_finish, check_rotation, finish_rotation
-from operations.registry.steps import Work
-from operations.registry.sync import Synced
-from operations.registry.sync import sync as sync_things
-from operations.registry.target import aws_target, local_target
-from operations.registry.view import DeviceView, expiry, show_device
+from fleet_iot.generator.cli.completion import complete_facility
+from fleet_iot.generator.diagnostics import OutcomeError, RequestError, visible
+from fleet_iot.generator.manifest.project import find_project
+from fleet_iot.operations.pki.keystore import HEADER, KeyStore
+from fleet_iot.operations.pki.places import identities_folder, keys_folder, open_store
+from fleet_iot.operations.pki.requests import csr_path
+from fleet_iot.operations.progress import Progress
+from fleet_iot.operations.project import Project, load_project
+from fleet_iot.operations.registry.actions import activate as activate_device
+from fleet_iot.operations.registry.actions import check_activation, check_retirement, check_revocation
+from fleet_iot.operations.registry.actions import retire as retire_device
+from fleet_iot.operations.registry.actions import revoke as revoke_device
+from fleet_iot.operations.registry.journal import Journal
+from fleet_iot.operations.registry.locks import alone
+from fleet_iot.operations.registry.move_command import MoveRequest, move_all
+from fleet_iot.operations.registry.move_keys import Renewal
+from fleet_iot.operations.registry.perform import groups_of, opened_journal, work_of
+from fleet_iot.operations.registry.registered import Registered, find_thing
+from fleet_iot.operations.registry.renewal import request_of
+from fleet_iot.operations.registry.rotation import Keys, begin_rotation, check_finish, check_rotation, finish_rotation
+from fleet_iot.operations.registry.steps import Work
+from fleet_iot.operations.registry.sync import Synced
+from fleet_iot.operations.registry.sync import sync as sync_things
+from fleet_iot.operations.registry.target import aws_target, local_target
+from fleet_iot.operations.registry.view import DeviceView, expiry, show_device
 
 _PATH = click.Path(path_type=Path)
 

@@ -11,12 +11,12 @@ import boto3
 import click
 from botocore.exceptions import BotoCoreError, ClientError
 
-from generator.diagnostics import EnvironmentFault, OutcomeError, visible
-from generator.manifest.project import find_project
-from operations.cli.history_table import FORMS
-from operations.local.aws import load
-from operations.project import load_project
-from operations.telemetry.history import LEVELS, history
+from fleet_iot.generator.diagnostics import EnvironmentFault, OutcomeError, visible
+from fleet_iot.generator.manifest.project import find_project
+from fleet_iot.operations.cli.history_table import FORMS
+from fleet_iot.operations.local.aws import load
+from fleet_iot.operations.project import load_project
+from fleet_iot.operations.telemetry.history import LEVELS, history
 
 _USUAL = {"minute": "1h", "hour": "1d", "day": "30d"}
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import click
 
-from generator.diagnostics import GateError, visible
-from generator.manifest.project import find_project
-from operations.assurance.isolation.principals import gather_fleet
-from operations.assurance.isolation.proof import OTHERS, Proof, prove
-from operations.progress import Progress
-from operations.project import load_project
+from fleet_iot.generator.diagnostics import GateError, visible
+from fleet_iot.generator.manifest.project import find_project
+from fleet_iot.operations.assurance.isolation.principals import gather_fleet
+from fleet_iot.operations.assurance.isolation.proof import OTHERS, Proof, prove
+from fleet_iot.operations.progress import Progress
+from fleet_iot.operations.project import load_project
 
 _SHOWN = 20
 

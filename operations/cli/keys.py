@@ -8,16 +8,16 @@ from pathlib import Path
 
 import click
 
-from generator.cli.completion import complete_facility
-from generator.diagnostics import OutcomeError, RequestError
-from generator.manifest.project import find_project
-from lib.specs import FacilitySpec, suffixed
-from operations.pki.create import Created, create_missing, renew
-from operations.pki.places import identities_folder, keys_folder, ledgers_of, open_store
-from operations.pki.requests import csr_path
-from operations.pki.spent import SpentKeys, journals_of
-from operations.progress import Progress
-from operations.project import Project, load_project
+from fleet_iot.generator.cli.completion import complete_facility
+from fleet_iot.generator.diagnostics import OutcomeError, RequestError
+from fleet_iot.generator.manifest.project import find_project
+from fleet_iot.lib.specs import FacilitySpec, suffixed
+from fleet_iot.operations.pki.create import Created, create_missing, renew
+from fleet_iot.operations.pki.places import identities_folder, keys_folder, ledgers_of, open_store
+from fleet_iot.operations.pki.requests import csr_path
+from fleet_iot.operations.pki.spent import SpentKeys, journals_of
+from fleet_iot.operations.progress import Progress
+from fleet_iot.operations.project import Project, load_project
 
 
 @click.group()

@@ -10,13 +10,13 @@ from types import FrameType
 
 import click
 
-from generator.cli.completion import complete_facility
-from generator.diagnostics import EnvironmentFault
-from operations.local import deployment, lifecycle
-from operations.local.aws import load, shell_commands
-from operations.local.report import LocalStatus, local_status
-from operations.local.strictness import DEFAULT_SPEED
-from operations.project import load_project
+from fleet_iot.generator.cli.completion import complete_facility
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.operations.local import deployment, lifecycle
+from fleet_iot.operations.local.aws import load, shell_commands
+from fleet_iot.operations.local.report import LocalStatus, local_status
+from fleet_iot.operations.local.strictness import DEFAULT_SPEED
+from fleet_iot.operations.project import load_project
 
 DEFAULT_FOLDER = Path("build") / "local"
 

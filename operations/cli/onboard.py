@@ -10,25 +10,25 @@ from pathlib import Path
 import click
 from cryptography import x509
 
-from generator.cli.completion import complete_facility
-from generator.diagnostics import EnvironmentFault, FleetError, OutcomeError, RequestError, visible
-from generator.diff.calls import QUOTAS
-from generator.manifest.project import find_project
-from operations.cli.onboard_progress import Display, duration, pairing_text
-from operations.lists.formats import FORMATS, open_source
-from operations.lists.infineon import BUNDLES
-from operations.lists.material import read_certificate
-from operations.pki.places import identities_folder
-from operations.pki.requests import csr_path
-from operations.project import Project, load_project
-from operations.registry import perform as performing
-from operations.registry import request as onboarding
-from operations.registry.bulk.place import upload_url
-from operations.registry.locks import alone
-from operations.registry.perform import Outcome
-from operations.registry.quotas import Quotas
-from operations.registry.request import Forecast, Request
-from operations.registry.target import Target, aws_target, local_target
+from fleet_iot.generator.cli.completion import complete_facility
+from fleet_iot.generator.diagnostics import EnvironmentFault, FleetError, OutcomeError, RequestError, visible
+from fleet_iot.generator.diff.calls import QUOTAS
+from fleet_iot.generator.manifest.project import find_project
+from fleet_iot.operations.cli.onboard_progress import Display, duration, pairing_text
+from fleet_iot.operations.lists.formats import FORMATS, open_source
+from fleet_iot.operations.lists.infineon import BUNDLES
+from fleet_iot.operations.lists.material import read_certificate
+from fleet_iot.operations.pki.places import identities_folder
+from fleet_iot.operations.pki.requests import csr_path
+from fleet_iot.operations.project import Project, load_project
+from fleet_iot.operations.registry import perform as performing
+from fleet_iot.operations.registry import request as onboarding
+from fleet_iot.operations.registry.bulk.place import upload_url
+from fleet_iot.operations.registry.locks import alone
+from fleet_iot.operations.registry.perform import Outcome
+from fleet_iot.operations.registry.quotas import Quotas
+from fleet_iot.operations.registry.request import Forecast, Request
+from fleet_iot.operations.registry.target import Target, aws_target, local_target
 
 _PATH = click.Path(path_type=Path)
 VIAS = ("api", "aws-bulk")

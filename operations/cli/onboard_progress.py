@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from rich.progress import TextColumn
 
-from generator.diagnostics import visible
-from operations.progress import Progress
-from operations.registry.request import Pairing
-from operations.registry.run import Meter
+from fleet_iot.generator.diagnostics import visible
+from fleet_iot.operations.progress import Progress
+from fleet_iot.operations.registry.request import Pairing
+from fleet_iot.operations.registry.run import Meter
 
 
 class Display(Progress):

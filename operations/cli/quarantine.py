@@ -13,13 +13,13 @@ import boto3
 import click
 from botocore.exceptions import BotoCoreError, ClientError
 
-from generator.cli.completion import complete_facility
-from generator.diagnostics import EnvironmentFault, OutcomeError, visible
-from generator.manifest.project import find_project
-from operations.local.aws import load
-from operations.project import load_project
-from operations.telemetry.quarantine import REASONS, Entry, counts, entries, note_replayed, put_again
-from operations.telemetry.repair import TIME_UNITS, with_payloads_of, with_time_in
+from fleet_iot.generator.cli.completion import complete_facility
+from fleet_iot.generator.diagnostics import EnvironmentFault, OutcomeError, visible
+from fleet_iot.generator.manifest.project import find_project
+from fleet_iot.operations.local.aws import load
+from fleet_iot.operations.project import load_project
+from fleet_iot.operations.telemetry.quarantine import REASONS, Entry, counts, entries, note_replayed, put_again
+from fleet_iot.operations.telemetry.repair import TIME_UNITS, with_payloads_of, with_time_in
 
 _FUNCTION = "function-sensor-processor"
 _PREVIEW = 2_000

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import click
 
-from generator.cli.completion import complete_facility
-from generator.diagnostics import OutcomeError
-from generator.manifest.project import find_project
-from operations.pki.places import open_store
-from operations.progress import Progress
-from operations.project import load_project
-from operations.rehearsal.simulator.request import SimulationRequest, run_request
-from operations.rehearsal.simulator.schedule import Dose
-from operations.rehearsal.simulator.target import aws_target, local_target
+from fleet_iot.generator.cli.completion import complete_facility
+from fleet_iot.generator.diagnostics import OutcomeError
+from fleet_iot.generator.manifest.project import find_project
+from fleet_iot.operations.pki.places import open_store
+from fleet_iot.operations.progress import Progress
+from fleet_iot.operations.project import load_project
+from fleet_iot.operations.rehearsal.simulator.request import SimulationRequest, run_request
+from fleet_iot.operations.rehearsal.simulator.schedule import Dose
+from fleet_iot.operations.rehearsal.simulator.target import aws_target, local_target
 
 _SHARE = click.FloatRange(0.0, 1.0)
 

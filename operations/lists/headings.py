@@ -12,9 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from operations.lists.record import Record, RefusedError
-from operations.lists.secrets import is_public_key
-from operations.lists.spelling import is_same, spelt_as
+from fleet_iot.operations.lists.record import Record, RefusedError
+from fleet_iot.operations.lists.secrets import is_public_key
+from fleet_iot.operations.lists.spelling import is_same, spelt_as
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

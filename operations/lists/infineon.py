@@ -16,8 +16,8 @@ import py7zr
 from py7zr import archiveinfo
 from py7zr.io import Py7zIO, WriterFactory
 
-from generator.diagnostics import EnvironmentFault
-from operations.lists.record import Fault, Record
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.operations.lists.record import Fault, Record
 
 BUNDLES = ("E0E0", "E0E1", "E0E2")
 """The certificate objects of an OPTIGA Trust M: two P-256 ones, and RSA-2048."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from operations.lists.record import RECORD_LIMIT
+from fleet_iot.operations.lists.record import RECORD_LIMIT
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _QUOTE = b'"'

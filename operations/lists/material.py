@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
-from generator.diagnostics import visible
-from operations.lists.der import is_authority, is_one_element
-from operations.lists.record import Material, RefusedError
+from fleet_iot.generator.diagnostics import visible
+from fleet_iot.operations.lists.der import is_authority, is_one_element
+from fleet_iot.operations.lists.record import Material, RefusedError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes

@@ -21,11 +21,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from generator.diagnostics import EnvironmentFault
-from operations.lists.headings import private_key_refusal
-from operations.lists.material import read_certificate
-from operations.lists.objects import read_array
-from operations.lists.record import Fault, Record, RefusedError
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.operations.lists.headings import private_key_refusal
+from fleet_iot.operations.lists.material import read_certificate
+from fleet_iot.operations.lists.objects import read_array
+from fleet_iot.operations.lists.record import Fault, Record, RefusedError
 
 _FORGED = "do not use it: it may be forged; ask Microchip for the manifest anew"
 _ES256_HALF = 32

@@ -10,12 +10,12 @@ from dataclasses import replace
 
 from cryptography import x509
 
-from operations.lists.formats import Source, read_records
-from operations.lists.headings import private_key_refusal
-from operations.lists.material import read_material
-from operations.lists.record import Fault, Record, RefusedError, Row
-from operations.lists.said import is_named, said_of
-from operations.lists.spelling import canonical
+from fleet_iot.operations.lists.formats import Source, read_records
+from fleet_iot.operations.lists.headings import private_key_refusal
+from fleet_iot.operations.lists.material import read_material
+from fleet_iot.operations.lists.record import Fault, Record, RefusedError, Row
+from fleet_iot.operations.lists.said import is_named, said_of
+from fleet_iot.operations.lists.spelling import canonical
 
 
 def read_rows(

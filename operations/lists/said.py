@@ -6,8 +6,8 @@ import base64
 import re
 from collections.abc import Iterator
 
-from operations.lists.headings import is_name
-from operations.lists.record import Record, Row
+from fleet_iot.operations.lists.headings import is_name
+from fleet_iot.operations.lists.record import Record, Row
 
 _LONGEST = 160
 """Characters of a value that can be an identity: a thing's name has 128 at most, and may be spelt with blanks."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from cryptography.hazmat.primitives import serialization
 
-from operations.lists.material import key_digest
+from fleet_iot.operations.lists.material import key_digest
 
 _LABEL = b"PRIVATE KEY"
 _RUN = re.compile(rb"(?<![A-Za-z0-9+/_-])(?:M[A-Za-z0-9+/_-]{15,}|LS0t[A-Za-z0-9+/_-]{12,}|30[0-9A-Fa-f]{30,})")

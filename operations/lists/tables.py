@@ -7,10 +7,10 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
-from generator.diagnostics import EnvironmentFault, visible
-from operations.lists.headings import has_material, is_ignored, is_name, meaning_of, normalised, record_of
-from operations.lists.lines import BYTE_ORDER_MARK, Piece, read_quoted
-from operations.lists.record import RECORD_LIMIT, Fault, Record, RefusedError
+from fleet_iot.generator.diagnostics import EnvironmentFault, visible
+from fleet_iot.operations.lists.headings import has_material, is_ignored, is_name, meaning_of, normalised, record_of
+from fleet_iot.operations.lists.lines import BYTE_ORDER_MARK, Piece, read_quoted
+from fleet_iot.operations.lists.record import RECORD_LIMIT, Fault, Record, RefusedError
 
 csv.field_size_limit(RECORD_LIMIT)
 

@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from operations.lists.headings import private_key_refusal
-from operations.lists.lines import read_lines
-from operations.lists.material import is_issued
-from operations.lists.objects import parse_object, record_of_object
-from operations.lists.record import RECORD_LIMIT, Fault, Record, RefusedError
-from operations.lists.secrets import holds_private_key
+from fleet_iot.operations.lists.headings import private_key_refusal
+from fleet_iot.operations.lists.lines import read_lines
+from fleet_iot.operations.lists.material import is_issued
+from fleet_iot.operations.lists.objects import parse_object, record_of_object
+from fleet_iot.operations.lists.record import RECORD_LIMIT, Fault, Record, RefusedError
+from fleet_iot.operations.lists.secrets import holds_private_key
 
 FOLDER_SUFFIXES = (".csr", ".req", ".pem", ".crt", ".cer", ".cert", ".der")
 """Endings of files that are looked into; what they hold decides what they are."""

@@ -17,9 +17,9 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from generator.diagnostics import EnvironmentFault
-from operations.local.certificates import write_private
-from operations.local.processes import ChildProcess
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.operations.local.certificates import write_private
+from fleet_iot.operations.local.processes import ChildProcess
 
 HOST = "127.0.0.1"
 ACCOUNT_ID = "000000000000"

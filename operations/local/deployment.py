@@ -10,15 +10,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from generator.diagnostics import EnvironmentFault, OutcomeError
-from operations.local import event_source_process, lifecycle, rules_engine
-from operations.local.aws import ACCOUNT_ID, LocalAws, load, save
-from operations.local.overrides import LASTING_DRIFT, PLATFORM_PREFIX, Adaptation, write_overrides
-from operations.local.processes import for_owner_alone, start_child
-from operations.local.rules_identity import remove_identity
-from operations.local.states import applied_stacks, attributes_of, count_resources
-from operations.local.statistics import await_ready
-from operations.local.terraform import PlannedChange, Say, Terraform, silent, terraform_for
+import fleet_iot
+from fleet_iot.generator.diagnostics import EnvironmentFault, OutcomeError
+from fleet_iot.operations.local import event_source_process, lifecycle, rules_engine
+from fleet_iot.operations.local.aws import ACCOUNT_ID, LocalAws, load, save
+from fleet_iot.operations.local.overrides import LASTING_DRIFT, PLATFORM_PREFIX, Adaptation, write_overrides
+from fleet_iot.operations.local.processes import for_owner_alone, start_child
+from fleet_iot.operations.local.rules_identity import remove_identity
+from fleet_iot.operations.local.states import applied_stacks, attributes_of, count_resources
+from fleet_iot.operations.local.statistics import await_ready
+from fleet_iot.operations.local.terraform import PlannedChange, Say, Terraform, silent, terraform_for
 
 FACILITIES_AT_ONCE = 2
 """Each Terraform with its provider takes some 600 MB and most of a core."""
@@ -58,7 +59,12 @@ def synthesise(
     if identities is not None:
         environment["FLEET_IDENTITIES"] = str(identities.resolve())
     done = subprocess.run(
-        [sys.executable, "-m", "lib.app"], cwd=root, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "fleet_iot.lib.app"],
+        cwd=root,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     (local.logs / "synthesis.log").write_text(done.stdout + done.stderr)
     if done.returncode:
@@ -225,7 +231,7 @@ def start_services(local: LocalAws, *, redeliver: float = 0.0, seed: int = 0) ->
             command=[sys.executable, "-m", module, "--dir", str(local.folder), *arguments],
             environment=local.service_environment(),
             log=local.logs / f"{name}.log",
-            folder=Path(__file__).parents[2],
+            folder=Path(fleet_iot.__file__).resolve().parents[1],
         )
         local = local.with_child(child)
         save(local)

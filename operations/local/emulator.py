@@ -11,17 +11,21 @@ import time
 import urllib.error
 from pathlib import Path
 
-from generator.diagnostics import EnvironmentFault
-from operations.local.aws import HOST, LocalAws, inherited_environment
-from operations.local.certificates import write_server_identity
-from operations.local.processes import ChildProcess, is_running, last_lines, start_child
-from operations.local.strictness import DEFAULT_SPEED
+import fleet_iot
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.operations.local.aws import HOST, LocalAws, inherited_environment
+from fleet_iot.operations.local.certificates import write_server_identity
+from fleet_iot.operations.local.processes import ChildProcess, is_running, last_lines, start_child
+from fleet_iot.operations.local.strictness import DEFAULT_SPEED
 
 NAME = "emulator"
-LAUNCH = "import sys; sys.path.insert(0, sys.argv.pop(1)); from operations.local.emulator_process import main; main()"
+LAUNCH = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); "
+    "from fleet_iot.operations.local.emulator_process import main; main()"
+)
 """Runs this project's entry point whatever the working folder is; the first argument is the folder of its code."""
 
-CODE = Path(__file__).resolve().parents[2]
+CODE = Path(fleet_iot.__file__).resolve().parents[1]
 """The folder that holds the package `operations`."""
 
 READY_SECONDS = 60.0

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from operations.local.strictness import Scope, StrictIot
+from fleet_iot.operations.local.strictness import Scope, StrictIot
 
 RECURSION_LIMIT = 20_000
 """The broker decodes payloads as JSON and drops the connection of a device whose payload is nested deeper than that."""
@@ -125,7 +125,7 @@ def main() -> None:
     from ministack.app import app
     from ministack.services import iot
 
-    from operations.local.guard import Guard
+    from fleet_iot.operations.local.guard import Guard
 
     keep_to_loopback()
     require_certificates(iot)

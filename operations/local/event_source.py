@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from operations.local.event_source_values import (
+from fleet_iot.operations.local.event_source_values import (
     Action,
     Counts,
     Discard,

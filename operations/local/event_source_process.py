@@ -13,15 +13,20 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from generator.diagnostics import EnvironmentFault, FleetError
-from operations.local.aws import LocalAws, load
-from operations.local.event_source import EventSource
-from operations.local.event_source_values import Discard, Invoke, Redelivery, SourceSettings
-from operations.local.function_host import FunctionFailedError, FunctionHost, deployed_function, unpack_function
-from operations.local.lambda_events import failure_message, kinesis_event
-from operations.local.roles import RoleSession
-from operations.local.shard_reader import ShardReader, readable_shards
-from operations.local.statistics import read_statistics, write_statistics
+from fleet_iot.generator.diagnostics import EnvironmentFault, FleetError
+from fleet_iot.operations.local.aws import LocalAws, load
+from fleet_iot.operations.local.event_source import EventSource
+from fleet_iot.operations.local.event_source_values import Discard, Invoke, Redelivery, SourceSettings
+from fleet_iot.operations.local.function_host import (
+    FunctionFailedError,
+    FunctionHost,
+    deployed_function,
+    unpack_function,
+)
+from fleet_iot.operations.local.lambda_events import failure_message, kinesis_event
+from fleet_iot.operations.local.roles import RoleSession
+from fleet_iot.operations.local.shard_reader import ShardReader, readable_shards
+from fleet_iot.operations.local.statistics import read_statistics, write_statistics
 
 NAME = "event-source"
 STATISTICS = "event-source.json"
@@ -209,7 +214,7 @@ def _queue_url(local: LocalAws, mapping: Mapping[str, Any]) -> str | None:
 
 
 def main() -> None:
-    """`python -m operations.local.event_source_process --dir FOLDER [--redeliver P --seed K]`"""
+    """`python -m fleet_iot.operations.local.event_source_process --dir FOLDER [--redeliver P --seed K]`"""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dir", type=Path, required=True)
     parser.add_argument("--redeliver", type=float, default=0.0)

@@ -20,7 +20,7 @@ from typing import Any
 
 import boto3
 
-from generator.diagnostics import EnvironmentFault
+from fleet_iot.generator.diagnostics import EnvironmentFault
 
 RUNTIME = Path(__file__).with_name("function_runtime.py")
 INIT_SECONDS = 60.0

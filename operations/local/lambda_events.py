@@ -6,7 +6,7 @@ import base64
 import datetime
 from typing import Any
 
-from operations.local.event_source_values import Discard, StreamRecord
+from fleet_iot.operations.local.event_source_values import Discard, StreamRecord
 
 
 def kinesis_event(

@@ -7,11 +7,11 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from generator.diagnostics import EnvironmentFault
-from operations.local import emulator
-from operations.local.aws import FACTS, LocalAws, load, save
-from operations.local.processes import for_owner_alone, is_running, last_lines, stop_children
-from operations.local.strictness import DEFAULT_SPEED
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.operations.local import emulator
+from fleet_iot.operations.local.aws import FACTS, LocalAws, load, save
+from fleet_iot.operations.local.processes import for_owner_alone, is_running, last_lines, stop_children
+from fleet_iot.operations.local.strictness import DEFAULT_SPEED
 
 
 @for_owner_alone()

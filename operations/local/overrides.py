@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from operations.local.aws import ACCOUNT_ID
+from fleet_iot.operations.local.aws import ACCOUNT_ID
 
 Body = dict[str, Any]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from operations.local.aws import LocalAws
-from operations.local.processes import is_running, last_lines
-from operations.local.states import applied_stacks, count_resources
+from fleet_iot.operations.local.aws import LocalAws
+from fleet_iot.operations.local.processes import is_running, last_lines
+from fleet_iot.operations.local.states import applied_stacks, count_resources
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

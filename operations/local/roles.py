@@ -10,7 +10,7 @@ import botocore.session
 from botocore.config import Config
 from botocore.credentials import CredentialProvider, RefreshableCredentials
 
-from operations.local.aws import DIRECT, LocalAws
+from fleet_iot.operations.local.aws import DIRECT, LocalAws
 
 SESSION_SECONDS = 3600
 

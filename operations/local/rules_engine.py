@@ -24,13 +24,13 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from generator.diagnostics import FleetError
-from operations.local.aws import LocalAws, load
-from operations.local.overrides import REPUBLISH_TOPIC
-from operations.local.roles import RoleSession
-from operations.local.rules_identity import THING, RulesIdentity, ensure_identity
-from operations.local.statistics import write_statistics
-from operations.local.topic_rules import TopicRule, error_document, fill_template, partition_key, topic_rule
+from fleet_iot.generator.diagnostics import FleetError
+from fleet_iot.operations.local.aws import LocalAws, load
+from fleet_iot.operations.local.overrides import REPUBLISH_TOPIC
+from fleet_iot.operations.local.roles import RoleSession
+from fleet_iot.operations.local.rules_identity import THING, RulesIdentity, ensure_identity
+from fleet_iot.operations.local.statistics import write_statistics
+from fleet_iot.operations.local.topic_rules import TopicRule, error_document, fill_template, partition_key, topic_rule
 
 NAME = "rules-engine"
 STATISTICS = "rules-engine.json"
@@ -210,7 +210,7 @@ class RulesEngine:
 
 
 def main() -> None:
-    """`python -m operations.local.rules_engine --dir FOLDER`"""
+    """`python -m fleet_iot.operations.local.rules_engine --dir FOLDER`"""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dir", type=Path, required=True)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")

@@ -12,9 +12,9 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from operations.local.aws import ACCOUNT_ID, LocalAws
-from operations.local.certificates import write_key_and_request
-from operations.local.overrides import REPUBLISH_TOPIC
+from fleet_iot.operations.local.aws import ACCOUNT_ID, LocalAws
+from fleet_iot.operations.local.certificates import write_key_and_request
+from fleet_iot.operations.local.overrides import REPUBLISH_TOPIC
 
 THING = "local-rules-engine"
 POLICY = "policy-local-rules-engine"

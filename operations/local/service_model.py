@@ -13,7 +13,7 @@ from typing import Any
 
 import botocore.session
 
-from generator.aws.java_regex import matches
+from fleet_iot.generator.aws.java_regex import matches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,8 +8,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from operations.local.event_source import EventSource
-from operations.local.event_source_values import StreamRecord
+from fleet_iot.operations.local.event_source import EventSource
+from fleet_iot.operations.local.event_source_values import StreamRecord
 
 
 def readable_shards(shards: Iterable[Mapping[str, Any]], *, finished: set[str]) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from operations.local.aws import LocalAws
+from fleet_iot.operations.local.aws import LocalAws
 
 
 def applied_stacks(local: LocalAws) -> tuple[Path, ...]:

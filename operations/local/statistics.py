@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from generator.diagnostics import EnvironmentFault
-from operations.local.processes import ChildProcess, is_running, last_lines
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.operations.local.processes import ChildProcess, is_running, last_lines
 
 READY_SECONDS = 60.0
 

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from generator.diagnostics import EnvironmentFault
-from operations.local.processes import last_lines
-from operations.local.providers import ProviderSource, cache_folder, cli_configuration, find_provider_mirror
-from operations.local.settling import PAUSES_S, TerraformError, unsettled
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.operations.local.processes import last_lines
+from fleet_iot.operations.local.providers import ProviderSource, cache_folder, cli_configuration, find_provider_mirror
+from fleet_iot.operations.local.settling import PAUSES_S, TerraformError, unsettled
 
 PARALLELISM = 16
 """More lets the emulator answer some certificate registrations with a conflict."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from generator.diagnostics import EnvironmentFault
+from fleet_iot.generator.diagnostics import EnvironmentFault
 
 _EXPRESSION = re.compile(r"\$\{([^{}]*)\}")
 _CALL = re.compile(r"^(\w+)\((.*)\)$")

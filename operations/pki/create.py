@@ -13,12 +13,12 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from generator.diagnostics import EnvironmentFault, RequestError
-from lib.record import identities
-from lib.record.identities import lock_file, lock_new, refuse_names_of_others, refuse_strange
-from lib.specs import FacilitySpec
-from operations.pki.keystore import KeyStore
-from operations.pki.requests import (
+from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
+from fleet_iot.lib.record import identities
+from fleet_iot.lib.record.identities import lock_file, lock_new, refuse_names_of_others, refuse_strange
+from fleet_iot.lib.specs import FacilitySpec
+from fleet_iot.operations.pki.keystore import KeyStore
+from fleet_iot.operations.pki.requests import (
     add_requests,
     csr_path,
     line_of,
@@ -27,10 +27,10 @@ from operations.pki.requests import (
     sign_request,
     write_requests,
 )
-from operations.pki.spent import key_digest
-from operations.pki.templates import key_and_point
-from operations.project import Project, told
-from operations.workers import WORKERS, batches_of, in_order
+from fleet_iot.operations.pki.spent import key_digest
+from fleet_iot.operations.pki.templates import key_and_point
+from fleet_iot.operations.project import Project, told
+from fleet_iot.operations.workers import WORKERS, batches_of, in_order
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes

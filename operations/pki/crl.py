@@ -14,11 +14,11 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from generator.diagnostics import EnvironmentFault, RequestError
-from operations.pki.ledger import SKEW_S, Entry, Ledger
-from operations.pki.root import Authority, Places, write_whole
-from operations.pki.templates import digest_of
-from operations.storage import located
+from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
+from fleet_iot.operations.pki.ledger import SKEW_S, Entry, Ledger
+from fleet_iot.operations.pki.root import Authority, Places, write_whole
+from fleet_iot.operations.pki.templates import digest_of
+from fleet_iot.operations.storage import located
 
 REASONS = {
     "unspecified": x509.ReasonFlags.unspecified,

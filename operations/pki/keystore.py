@@ -22,9 +22,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from generator.diagnostics import EnvironmentFault
-from operations.private_files import inside, make_private_folder, open_private, read_private, write_private
-from operations.storage import located
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.operations.private_files import inside, make_private_folder, open_private, read_private, write_private
+from fleet_iot.operations.storage import located
 
 HEADER = "store.json"
 

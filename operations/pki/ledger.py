@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from generator.diagnostics import EnvironmentFault
-from operations.pki.places import LEDGER
-from operations.pki.spent import SCHEMA as SPENT_SCHEMA
-from operations.pki.spent import End, Spent, find_spent, spend
-from operations.private_files import make_private_folder, open_private
-from operations.sqlite import FormatError, connect
-from operations.storage import Kept, located, transaction
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.operations.pki.places import LEDGER
+from fleet_iot.operations.pki.spent import SCHEMA as SPENT_SCHEMA
+from fleet_iot.operations.pki.spent import End, Spent, find_spent, spend
+from fleet_iot.operations.private_files import make_private_folder, open_private
+from fleet_iot.operations.sqlite import FormatError, connect
+from fleet_iot.operations.storage import Kept, located, transaction
 
 FORMAT = 2
 """1 had no spent keys: see `_from_format_1`."""

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from operations.lists.record import Fault, Row
+from fleet_iot.operations.lists.record import Fault, Row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
-from generator.diagnostics import EnvironmentFault
-from operations.pki.keystore import HEADER, KeyStore
-from operations.private_files import inside
-from operations.project import Project
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.operations.pki.keystore import HEADER, KeyStore
+from fleet_iot.operations.private_files import inside
+from fleet_iot.operations.project import Project
 
 LEDGER = "authority.sqlite"
 """The own authority's ledger, in the folder of the keys."""

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from generator.diagnostics import EnvironmentFault
-from operations.pki.templates import request_der
-from operations.private_files import inside
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.operations.pki.templates import request_der
+from fleet_iot.operations.private_files import inside
 
 
 def csr_path(folder: Path, suffix: str, facility: str) -> Path:

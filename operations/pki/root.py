@@ -13,11 +13,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from generator.diagnostics import EnvironmentFault, RequestError
-from operations.pki.keystore import KeyStore
-from operations.pki.places import CERTIFICATE, CRL
-from operations.pki.templates import SERIAL_BYTES, digest_of, key_usage
-from operations.storage import located
+from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
+from fleet_iot.operations.pki.keystore import KeyStore
+from fleet_iot.operations.pki.places import CERTIFICATE, CRL
+from fleet_iot.operations.pki.templates import SERIAL_BYTES, digest_of, key_usage
+from fleet_iot.operations.storage import located
 
 CURVES: dict[str, ec.EllipticCurve] = {"P-256": ec.SECP256R1(), "P-384": ec.SECP384R1()}
 MOST_YEARS = 30

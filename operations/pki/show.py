@@ -7,9 +7,9 @@ import datetime
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from operations.pki.crl import published, published_number
-from operations.pki.ledger import Ledger
-from operations.pki.root import Places, read_certificate, read_policy
+from fleet_iot.operations.pki.crl import published, published_number
+from fleet_iot.operations.pki.ledger import Ledger
+from fleet_iot.operations.pki.root import Places, read_certificate, read_policy
 
 
 def show_authority(ledger: Ledger, places: Places, *, now: datetime.datetime) -> dict[str, str | int | bool | None]:

@@ -15,16 +15,16 @@ from pathlib import Path
 
 from cryptography import x509
 
-from generator.diagnostics import EnvironmentFault, RequestError
-from operations.lists.formats import Source, nothing_found, read_records
-from operations.lists.reading import Seen, look_into
-from operations.lists.record import Fault, Record, Row
-from operations.pki.ledger import Ledger, Signed
-from operations.pki.pending import Asked, AskedRequests
-from operations.pki.root import Authority
-from operations.pki.spent import SpentKeys
-from operations.pki.templates import SERIAL_BYTES, CertificateMaker, Issuer
-from operations.workers import WORKERS, batches_of, in_order
+from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
+from fleet_iot.operations.lists.formats import Source, nothing_found, read_records
+from fleet_iot.operations.lists.reading import Seen, look_into
+from fleet_iot.operations.lists.record import Fault, Record, Row
+from fleet_iot.operations.pki.ledger import Ledger, Signed
+from fleet_iot.operations.pki.pending import Asked, AskedRequests
+from fleet_iot.operations.pki.root import Authority
+from fleet_iot.operations.pki.spent import SpentKeys
+from fleet_iot.operations.pki.templates import SERIAL_BYTES, CertificateMaker, Issuer
+from fleet_iot.operations.workers import WORKERS, batches_of, in_order
 
 BATCH = 250
 SKEW = datetime.timedelta(hours=1)

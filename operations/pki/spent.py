@@ -17,8 +17,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from operations.project import Project
-from operations.storage import located
+from fleet_iot.operations.project import Project
+from fleet_iot.operations.storage import located
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS spent (id INTEGER PRIMARY KEY, key BLOB, certificate_id TEXT, thing TEXT, what TEXT,

@@ -8,12 +8,12 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from generator.diagnostics import EnvironmentFault, RequestError
-from operations.pki.spent import End, Spent, spend
-from operations.registry import entries
-from operations.registry.calls import code_of
-from operations.registry.records import Write
-from operations.registry.registered import (
+from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
+from fleet_iot.operations.pki.spent import End, Spent, spend
+from fleet_iot.operations.registry import entries
+from fleet_iot.operations.registry.calls import code_of
+from fleet_iot.operations.registry.records import Write
+from fleet_iot.operations.registry.registered import (
     NOT_FOUND,
     Certificate,
     Registered,
@@ -24,7 +24,7 @@ from operations.registry.registered import (
     read_certificate,
     refuse_moving,
 )
-from operations.registry.steps import Work
+from fleet_iot.operations.registry.steps import Work
 
 TRIES = 12
 PAUSE_S = 1.0

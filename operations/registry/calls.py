@@ -9,9 +9,9 @@ from typing import Any
 from botocore import xform_name
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, NoCredentialsError
 
-from generator.diagnostics import EnvironmentFault
-from operations.registry.pacing import Pacer
-from operations.registry.planned import PlannedThing
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.operations.registry.pacing import Pacer
+from fleet_iot.operations.registry.planned import PlannedThing
 
 THROTTLED = frozenset({"ThrottlingException", "TooManyRequestsException", "Throttling", "RequestLimitExceeded"})
 REFUSED = frozenset(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import msgspec
 
-from generator.diagnostics import RequestError
-from generator.naming import serial_prefix
-from lib.specs import FacilitySpec
-from operations.project import Project
-from operations.registry.journal import Journal
-from operations.registry.planned import PlannedThing, read_planned
-from operations.registry.registered import Registered
+from fleet_iot.generator.diagnostics import RequestError
+from fleet_iot.generator.naming import serial_prefix
+from fleet_iot.lib.specs import FacilitySpec
+from fleet_iot.operations.project import Project
+from fleet_iot.operations.registry.journal import Journal
+from fleet_iot.operations.registry.planned import PlannedThing, read_planned
+from fleet_iot.operations.registry.registered import Registered
 
 
 def find_destination(

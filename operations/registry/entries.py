@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from operations.pki.spent import End, spend
-from operations.registry.records import Step, Write
+from fleet_iot.operations.pki.spent import End, spend
+from fleet_iot.operations.registry.records import Step, Write
 
 
 def begin(thing: str, step: Step, *, at: float, detail: str | None = None) -> Write:

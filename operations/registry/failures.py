@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from operations.lists.formats import Source, create_private, read_records, write_again
-from operations.lists.record import Fault, Record
-from operations.registry.journal import Journal
+from fleet_iot.operations.lists.formats import Source, create_private, read_records, write_again
+from fleet_iot.operations.lists.record import Fault, Record
+from fleet_iot.operations.registry.journal import Journal
 
 _ALL = """SELECT row, place, reason, remedy, NULL AS thing, NULL AS certificate_id FROM faults WHERE run = ?1
 UNION ALL SELECT row, place, reason, remedy, thing, certificate_id FROM devices WHERE run = ?1 AND state = 'failed'

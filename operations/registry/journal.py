@@ -15,11 +15,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from generator.diagnostics import EnvironmentFault
-from operations.lists.record import Fault
-from operations.pki.spent import End, Spent, decisive, last_end
-from operations.registry.matching import Held, Pair
-from operations.registry.records import (
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.operations.lists.record import Fault
+from fleet_iot.operations.pki.spent import End, Spent, decisive, last_end
+from fleet_iot.operations.registry.matching import Held, Pair
+from fleet_iot.operations.registry.records import (
     DEVICE,
     FORMAT,
     PLAN_DEVICE,
@@ -32,9 +32,9 @@ from operations.registry.records import (
     planned_values,
     read_device,
 )
-from operations.registry.takeover import OLDER
-from operations.sqlite import FormatError, connect
-from operations.storage import Kept, located, transaction
+from fleet_iot.operations.registry.takeover import OLDER
+from fleet_iot.operations.sqlite import FormatError, connect
+from fleet_iot.operations.storage import Kept, located, transaction
 
 DONE = ("done", "moving")
 """States of devices that onboarding has nothing to do for."""

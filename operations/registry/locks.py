@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from generator.diagnostics import RequestError
+from fleet_iot.generator.diagnostics import RequestError
 
 
 @contextmanager

@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from generator.diagnostics import RequestError, visible
-from generator.naming import named_serial
-from operations.lists.headings import is_name, looks_like_identity, meaning_of, normalised
-from operations.lists.record import Fault, Material, RefusedError, Row
-from operations.lists.said import is_named, said_in, said_of
-from operations.lists.spelling import canonical, hexadecimal, is_same
-from operations.registry.planned import PlannedThing
-from operations.registry.plants import Plants, key_of, prefixed
+from fleet_iot.generator.diagnostics import RequestError, visible
+from fleet_iot.generator.naming import named_serial
+from fleet_iot.operations.lists.headings import is_name, looks_like_identity, meaning_of, normalised
+from fleet_iot.operations.lists.record import Fault, Material, RefusedError, Row
+from fleet_iot.operations.lists.said import is_named, said_in, said_of
+from fleet_iot.operations.lists.spelling import canonical, hexadecimal, is_same
+from fleet_iot.operations.registry.planned import PlannedThing
+from fleet_iot.operations.registry.plants import Plants, key_of, prefixed
 
 _SCHEMA = """
 CREATE TABLE things (position INTEGER PRIMARY KEY, name TEXT, serial TEXT, device_type TEXT, line BLOB, row INTEGER,

@@ -7,21 +7,21 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from generator.diagnostics import RequestError
-from lib.specs import FacilitySpec, suffixed
-from operations.pki.keystore import KeyStore
-from operations.pki.places import identities_folder
-from operations.pki.requests import csr_path
-from operations.project import Project
-from operations.registry.journal import Journal
-from operations.registry.locks import alone
-from operations.registry.move_keys import MoveKeys, Renewal
-from operations.registry.move_plan import PlannedMove, plan_move
-from operations.registry.moves import Move, last_move
-from operations.registry.moving import move_device
-from operations.registry.perform import groups_of
-from operations.registry.registered import find_thing
-from operations.registry.steps import Work
+from fleet_iot.generator.diagnostics import RequestError
+from fleet_iot.lib.specs import FacilitySpec, suffixed
+from fleet_iot.operations.pki.keystore import KeyStore
+from fleet_iot.operations.pki.places import identities_folder
+from fleet_iot.operations.pki.requests import csr_path
+from fleet_iot.operations.project import Project
+from fleet_iot.operations.registry.journal import Journal
+from fleet_iot.operations.registry.locks import alone
+from fleet_iot.operations.registry.move_keys import MoveKeys, Renewal
+from fleet_iot.operations.registry.move_plan import PlannedMove, plan_move
+from fleet_iot.operations.registry.moves import Move, last_move
+from fleet_iot.operations.registry.moving import move_device
+from fleet_iot.operations.registry.perform import groups_of
+from fleet_iot.operations.registry.registered import find_thing
+from fleet_iot.operations.registry.steps import Work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from generator.diagnostics import RequestError
-from operations.lists.material import key_digest
-from operations.lists.record import Material
-from operations.pki.keystore import KeyStore
-from operations.pki.requests import read_requests, sign_request, write_requests
-from operations.registry.move_plan import PlannedMove
-from operations.registry.renewal import material_of
-from operations.registry.steps import Work, pem_of
+from fleet_iot.generator.diagnostics import RequestError
+from fleet_iot.operations.lists.material import key_digest
+from fleet_iot.operations.lists.record import Material
+from fleet_iot.operations.pki.keystore import KeyStore
+from fleet_iot.operations.pki.requests import read_requests, sign_request, write_requests
+from fleet_iot.operations.registry.move_plan import PlannedMove
+from fleet_iot.operations.registry.renewal import material_of
+from fleet_iot.operations.registry.steps import Work, pem_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

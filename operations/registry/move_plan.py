@@ -7,18 +7,18 @@ from dataclasses import dataclass
 import msgspec
 from botocore.exceptions import ClientError
 
-from generator.diagnostics import EnvironmentFault, RequestError
-from lib.specs import FacilitySpec
-from operations.pki.spent import End
-from operations.project import Project
-from operations.registry.calls import code_of
-from operations.registry.destination import find_destination
-from operations.registry.moves import last_move
-from operations.registry.perform import groups_of
-from operations.registry.planned import PlannedThing
-from operations.registry.records import Step
-from operations.registry.registered import NOT_FOUND, Registered, principals_of, read_certificate
-from operations.registry.steps import Work
+from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
+from fleet_iot.lib.specs import FacilitySpec
+from fleet_iot.operations.pki.spent import End
+from fleet_iot.operations.project import Project
+from fleet_iot.operations.registry.calls import code_of
+from fleet_iot.operations.registry.destination import find_destination
+from fleet_iot.operations.registry.moves import last_move
+from fleet_iot.operations.registry.perform import groups_of
+from fleet_iot.operations.registry.planned import PlannedThing
+from fleet_iot.operations.registry.records import Step
+from fleet_iot.operations.registry.registered import NOT_FOUND, Registered, principals_of, read_certificate
+from fleet_iot.operations.registry.steps import Work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import msgspec
 
-from operations.lists.record import Material
-from operations.registry import entries
-from operations.registry.journal import Journal
-from operations.registry.planned import PlannedThing
-from operations.registry.records import Write
+from fleet_iot.operations.lists.record import Material
+from fleet_iot.operations.registry import entries
+from fleet_iot.operations.registry.journal import Journal
+from fleet_iot.operations.registry.planned import PlannedThing
+from fleet_iot.operations.registry.records import Write
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,21 +11,21 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from generator.diagnostics import RequestError
-from operations.pki.spent import End, Spent, spend
-from operations.project import Project
-from operations.registry import entries, moves
-from operations.registry.actions import REVOKED, eventually, gone, lock_out, remove_certificate
-from operations.registry.move_keys import MoveKeys, Renewal, material_for, take_key_along, tidy_keys
-from operations.registry.move_plan import PlannedMove
-from operations.registry.moves import Move, last_move
-from operations.registry.perform import groups_of
-from operations.registry.planned import PlannedThing
-from operations.registry.records import Step
-from operations.registry.registered import Registered, id_of, principals_of, read_certificate
-from operations.registry.renewal import find_certificate, make_certificate, policy_on, refuse_used
-from operations.registry.run import prepare_group
-from operations.registry.steps import Work, expiry_of, pem_of
+from fleet_iot.generator.diagnostics import RequestError
+from fleet_iot.operations.pki.spent import End, Spent, spend
+from fleet_iot.operations.project import Project
+from fleet_iot.operations.registry import entries, moves
+from fleet_iot.operations.registry.actions import REVOKED, eventually, gone, lock_out, remove_certificate
+from fleet_iot.operations.registry.move_keys import MoveKeys, Renewal, material_for, take_key_along, tidy_keys
+from fleet_iot.operations.registry.move_plan import PlannedMove
+from fleet_iot.operations.registry.moves import Move, last_move
+from fleet_iot.operations.registry.perform import groups_of
+from fleet_iot.operations.registry.planned import PlannedThing
+from fleet_iot.operations.registry.records import Step
+from fleet_iot.operations.registry.registered import Registered, id_of, principals_of, read_certificate
+from fleet_iot.operations.registry.renewal import find_certificate, make_certificate, policy_on, refuse_used
+from fleet_iot.operations.registry.run import prepare_group
+from fleet_iot.operations.registry.steps import Work, expiry_of, pem_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

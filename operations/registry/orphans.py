@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from operations.lists.material import key_digest, read_certificate
-from operations.registry import entries
-from operations.registry.records import Step
-from operations.registry.steps import Work, expiry_of
+from fleet_iot.operations.lists.material import key_digest, read_certificate
+from fleet_iot.operations.registry import entries
+from fleet_iot.operations.registry.records import Step
+from fleet_iot.operations.registry.steps import Work, expiry_of
 
 SETTLE_S = 3.0
 """A call of a killed run may still be on its way: so long is waited before what it did is looked for."""

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from operations.sqlite import connect
+from fleet_iot.operations.sqlite import connect
 
 AHEAD_S = 0.05
 """How far calls may run ahead of an even pace: makes up for a thread that woke up late, far from a second's burst."""

@@ -8,23 +8,23 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.specs import FacilitySpec, suffixed
-from operations.lists.formats import Source
-from operations.project import Project
-from operations.registry.bulk.place import place_of
-from operations.registry.bulk.run import run_tasks
-from operations.registry.calls import IotCalls
-from operations.registry.failures import failures_of, mark_of, write_failures
-from operations.registry.journal import Journal
-from operations.registry.pacing import Pacer
-from operations.registry.quotas import Quotas, calls_for, least_seconds
-from operations.registry.records import Run
-from operations.registry.refusals import RevokedInAws
-from operations.registry.request import Request, Started, refusals_of
-from operations.registry.request import start as begin
-from operations.registry.run import Activated, OnProgress, activate_devices, refuse_spent, run_devices
-from operations.registry.steps import Group, Work
-from operations.registry.target import Target
+from fleet_iot.lib.specs import FacilitySpec, suffixed
+from fleet_iot.operations.lists.formats import Source
+from fleet_iot.operations.project import Project
+from fleet_iot.operations.registry.bulk.place import place_of
+from fleet_iot.operations.registry.bulk.run import run_tasks
+from fleet_iot.operations.registry.calls import IotCalls
+from fleet_iot.operations.registry.failures import failures_of, mark_of, write_failures
+from fleet_iot.operations.registry.journal import Journal
+from fleet_iot.operations.registry.pacing import Pacer
+from fleet_iot.operations.registry.quotas import Quotas, calls_for, least_seconds
+from fleet_iot.operations.registry.records import Run
+from fleet_iot.operations.registry.refusals import RevokedInAws
+from fleet_iot.operations.registry.request import Request, Started, refusals_of
+from fleet_iot.operations.registry.request import start as begin
+from fleet_iot.operations.registry.run import Activated, OnProgress, activate_devices, refuse_spent, run_devices
+from fleet_iot.operations.registry.steps import Group, Work
+from fleet_iot.operations.registry.target import Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import msgspec
 
-from generator.diagnostics import EnvironmentFault
-from lib.specs import FacilitySpec, suffixed
-from operations.project import Project
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.lib.specs import FacilitySpec, suffixed
+from fleet_iot.operations.project import Project
 
 
 class PlannedThing(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lib.specs import FacilitySpec
-from operations.lists.spelling import canonical
-from operations.project import Project
+from fleet_iot.lib.specs import FacilitySpec
+from fleet_iot.operations.lists.spelling import canonical
+from fleet_iot.operations.project import Project
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

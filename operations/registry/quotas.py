@@ -9,7 +9,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from generator.diff.calls import QUOTAS
+from fleet_iot.generator.diff.calls import QUOTAS
 
 HEAD_ROOM = 0.05
 """The share of each quota that is left to whoever else works on the account."""

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from operations.pki.spent import SCHEMA as SPENT_SCHEMA
-from operations.registry.matching import Pair
+from fleet_iot.operations.pki.spent import SCHEMA as SPENT_SCHEMA
+from fleet_iot.operations.registry.matching import Pair
 
 FORMAT = 2
 """1 had no spent keys: see `takeover`."""

@@ -9,15 +9,15 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 
-from generator.diagnostics import EnvironmentFault, visible
-from operations.lists.material import read_certificate
-from operations.lists.record import Fault, Row
-from operations.lists.said import is_named, said_of
-from operations.pki.spent import End, Spent, SpentKeys, decisive
-from operations.registry import entries
-from operations.registry.calls import IotCalls
-from operations.registry.journal import Journal
-from operations.storage import located
+from fleet_iot.generator.diagnostics import EnvironmentFault, visible
+from fleet_iot.operations.lists.material import read_certificate
+from fleet_iot.operations.lists.record import Fault, Row
+from fleet_iot.operations.lists.said import is_named, said_of
+from fleet_iot.operations.pki.spent import End, Spent, SpentKeys, decisive
+from fleet_iot.operations.registry import entries
+from fleet_iot.operations.registry.calls import IotCalls
+from fleet_iot.operations.registry.journal import Journal
+from fleet_iot.operations.storage import located
 
 DESCRIBED = 250
 """So many certificates are asked for one by one; beyond, listing all of the account, 250 a call, is quicker.

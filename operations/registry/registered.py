@@ -10,14 +10,14 @@ from botocore.exceptions import ClientError
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from generator.diagnostics import RequestError
-from lib.specs import FacilitySpec
-from operations.lists.material import key_digest
-from operations.project import Project
-from operations.registry.calls import IotCalls, code_of
-from operations.registry.journal import Journal
-from operations.registry.planned import PlannedThing, read_planned
-from operations.registry.records import Step
+from fleet_iot.generator.diagnostics import RequestError
+from fleet_iot.lib.specs import FacilitySpec
+from fleet_iot.operations.lists.material import key_digest
+from fleet_iot.operations.project import Project
+from fleet_iot.operations.registry.calls import IotCalls, code_of
+from fleet_iot.operations.registry.journal import Journal
+from fleet_iot.operations.registry.planned import PlannedThing, read_planned
+from fleet_iot.operations.registry.records import Step
 
 NOT_FOUND = "ResourceNotFoundException"
 

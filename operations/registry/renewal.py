@@ -10,12 +10,12 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
-from generator.diagnostics import EnvironmentFault, RequestError
-from operations.lists.material import read_material
-from operations.lists.record import Material, RefusedError
-from operations.registry.calls import UnknownOutcomeError
-from operations.registry.orphans import CLOCK_SKEW_S, SETTLE_S, unknown_certificates
-from operations.registry.steps import Work, is_of_key
+from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
+from fleet_iot.operations.lists.material import read_material
+from fleet_iot.operations.lists.record import Material, RefusedError
+from fleet_iot.operations.registry.calls import UnknownOutcomeError
+from fleet_iot.operations.registry.orphans import CLOCK_SKEW_S, SETTLE_S, unknown_certificates
+from fleet_iot.operations.registry.steps import Work, is_of_key
 
 
 def make_certificate(work: Work, pem: str, *, key: bytes, is_active: bool) -> dict[str, str]:

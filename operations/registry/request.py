@@ -11,24 +11,24 @@ from pathlib import Path
 import msgspec
 from cryptography import x509
 
-from generator.diagnostics import EnvironmentFault, RequestError
-from lib.specs import FacilitySpec
-from operations.lists.formats import Source, nothing_found
-from operations.lists.headings import normalised
-from operations.lists.material import read_certificate
-from operations.lists.reading import read_rows
-from operations.pki.places import CERTIFICATE, CRL, identities_folder, ledgers_of
-from operations.pki.spent import SpentKeys, journals_of
-from operations.project import Project
-from operations.registry.failures import mark_of
-from operations.registry.journal import Journal
-from operations.registry.matching import Matching
-from operations.registry.planned import PlannedThing, read_planned
-from operations.registry.plants import plants_of
-from operations.registry.quotas import Quotas, calls_for, least_seconds
-from operations.registry.records import Run
-from operations.registry.refusals import Refusals, RevocationLists, RevokedInAws
-from operations.storage import located
+from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
+from fleet_iot.lib.specs import FacilitySpec
+from fleet_iot.operations.lists.formats import Source, nothing_found
+from fleet_iot.operations.lists.headings import normalised
+from fleet_iot.operations.lists.material import read_certificate
+from fleet_iot.operations.lists.reading import read_rows
+from fleet_iot.operations.pki.places import CERTIFICATE, CRL, identities_folder, ledgers_of
+from fleet_iot.operations.pki.spent import SpentKeys, journals_of
+from fleet_iot.operations.project import Project
+from fleet_iot.operations.registry.failures import mark_of
+from fleet_iot.operations.registry.journal import Journal
+from fleet_iot.operations.registry.matching import Matching
+from fleet_iot.operations.registry.planned import PlannedThing, read_planned
+from fleet_iot.operations.registry.plants import plants_of
+from fleet_iot.operations.registry.quotas import Quotas, calls_for, least_seconds
+from fleet_iot.operations.registry.records import Run
+from fleet_iot.operations.registry.refusals import Refusals, RevocationLists, RevokedInAws
+from fleet_iot.operations.storage import located
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

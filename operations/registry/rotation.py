@@ -13,17 +13,23 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from generator.diagnostics import RequestError
-from operations.lists.material import key_digest
-from operations.pki.keystore import KeyStore
-from operations.pki.requests import read_requests, sign_request, write_requests
-from operations.pki.spent import End, spend
-from operations.registry import entries
-from operations.registry.actions import refuse_revoked, remove_certificate
-from operations.registry.records import Step, Write
-from operations.registry.registered import Registered, certificates_of, id_of, refuse_moving
-from operations.registry.renewal import find_certificate, make_certificate, material_of, policy_on, refuse_used
-from operations.registry.steps import Work, expiry_of, pem_of
+from fleet_iot.generator.diagnostics import RequestError
+from fleet_iot.operations.lists.material import key_digest
+from fleet_iot.operations.pki.keystore import KeyStore
+from fleet_iot.operations.pki.requests import read_requests, sign_request, write_requests
+from fleet_iot.operations.pki.spent import End, spend
+from fleet_iot.operations.registry import entries
+from fleet_iot.operations.registry.actions import refuse_revoked, remove_certificate
+from fleet_iot.operations.registry.records import Step, Write
+from fleet_iot.operations.registry.registered import Registered, certificates_of, id_of, refuse_moving
+from fleet_iot.operations.registry.renewal import (
+    find_certificate,
+    make_certificate,
+    material_of,
+    policy_on,
+    refuse_used,
+)
+from fleet_iot.operations.registry.steps import Work, expiry_of, pem_of
 
 NEXT = "#next"
 """Behind a thing's name in the key store: its key to be. No thing's name can hold it."""

@@ -11,12 +11,12 @@ from typing import TypeVar
 
 from botocore.exceptions import ClientError
 
-from generator.diagnostics import EnvironmentFault
-from operations.registry import entries
-from operations.registry.calls import code_of, message_of
-from operations.registry.orphans import settle_certificates
-from operations.registry.records import Device, Step
-from operations.registry.steps import Group, Work, lock_out_spent, onboard_device, spent_of
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.operations.registry import entries
+from fleet_iot.operations.registry.calls import code_of, message_of
+from fleet_iot.operations.registry.orphans import settle_certificates
+from fleet_iot.operations.registry.records import Device, Step
+from fleet_iot.operations.registry.steps import Group, Work, lock_out_spent, onboard_device, spent_of
 
 THREADS = 32
 """Devices at a time: at 15 devices a second, calls that take half a second each still keep the pace."""

@@ -12,13 +12,13 @@ import msgspec
 from botocore.exceptions import ClientError
 from cryptography import x509
 
-from operations.lists.material import key_digest
-from operations.pki.spent import Spent
-from operations.registry import entries
-from operations.registry.calls import IotCalls, UnknownOutcomeError, code_of, message_of
-from operations.registry.journal import Journal
-from operations.registry.planned import PlannedThing
-from operations.registry.records import Device, Step, Write
+from fleet_iot.operations.lists.material import key_digest
+from fleet_iot.operations.pki.spent import Spent
+from fleet_iot.operations.registry import entries
+from fleet_iot.operations.registry.calls import IotCalls, UnknownOutcomeError, code_of, message_of
+from fleet_iot.operations.registry.journal import Journal
+from fleet_iot.operations.registry.planned import PlannedThing
+from fleet_iot.operations.registry.records import Device, Step, Write
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,15 +19,15 @@ from typing import Any
 import msgspec
 from botocore.exceptions import ClientError
 
-from generator.diagnostics import EnvironmentFault, RequestError
-from lib.specs import FacilitySpec
-from operations.project import Project
-from operations.registry import entries
-from operations.registry.calls import code_of, message_of
-from operations.registry.planned import PlannedThing, read_planned
-from operations.registry.registered import NOT_FOUND
-from operations.registry.run import THREADS
-from operations.registry.steps import Work
+from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
+from fleet_iot.lib.specs import FacilitySpec
+from fleet_iot.operations.project import Project
+from fleet_iot.operations.registry import entries
+from fleet_iot.operations.registry.calls import code_of, message_of
+from fleet_iot.operations.registry.planned import PlannedThing, read_planned
+from fleet_iot.operations.registry.registered import NOT_FOUND
+from fleet_iot.operations.registry.run import THREADS
+from fleet_iot.operations.registry.steps import Work
 
 PAGE = 250
 """Most things in one answer: https://docs.aws.amazon.com/iot/latest/apireference/API_ListThings.html"""

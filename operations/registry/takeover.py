@@ -6,8 +6,8 @@ import sqlite3
 
 from cryptography import x509
 
-from operations.lists.material import key_digest
-from operations.pki.spent import End, spend
+from fleet_iot.operations.lists.material import key_digest
+from fleet_iot.operations.pki.spent import End, spend
 
 _BY = "an earlier fleet"
 _ENDED = """SELECT history.certificate_id, thing, what, at, history.reason, devices.key, devices.certificate_id

@@ -10,12 +10,12 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from generator.diagnostics import EnvironmentFault
-from operations.local.aws import ACCOUNT_ID, load
-from operations.pki.spent import journal_folder, journal_name, journals_folder
-from operations.project import Project
-from operations.registry.quotas import Quotas, read_quotas
-from operations.registry.run import THREADS
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.operations.local.aws import ACCOUNT_ID, load
+from fleet_iot.operations.pki.spent import journal_folder, journal_name, journals_folder
+from fleet_iot.operations.project import Project
+from fleet_iot.operations.registry.quotas import Quotas, read_quotas
+from fleet_iot.operations.registry.run import THREADS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

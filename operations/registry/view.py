@@ -7,9 +7,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from operations.registry.journal import Journal
-from operations.registry.registered import Registered, id_of, principals_of
-from operations.registry.steps import Work
+from fleet_iot.operations.registry.journal import Journal
+from fleet_iot.operations.registry.registered import Registered, id_of, principals_of
+from fleet_iot.operations.registry.steps import Work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

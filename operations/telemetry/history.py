@@ -7,10 +7,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sensor_processor.numbers.exact import decimal_text
-from sensor_processor.numbers.minute import minute_bucket, minute_of
-from sensor_processor.numbers.period import DAY_MS, HOUR_MS, Level, Part, day_of, hour_of, period_bucket, summed
-from sensor_processor.planning.history_items import QUANTILES, parse_part
+from fleet_iot.sensor_processor.numbers.exact import decimal_text
+from fleet_iot.sensor_processor.numbers.minute import minute_bucket, minute_of
+from fleet_iot.sensor_processor.numbers.period import (
+    DAY_MS,
+    HOUR_MS,
+    Level,
+    Part,
+    day_of,
+    hour_of,
+    period_bucket,
+    summed,
+)
+from fleet_iot.sensor_processor.planning.history_items import QUANTILES, parse_part
 
 _START_OF = {"minute": minute_of, "hour": hour_of, "day": day_of}
 LEVELS = tuple(_START_OF)

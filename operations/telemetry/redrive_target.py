@@ -12,11 +12,16 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from generator.diagnostics import EnvironmentFault
-from operations.local.aws import LocalAws, load
-from operations.local.function_host import FunctionFailedError, FunctionHost, deployed_function, unpack_function
-from operations.local.roles import RoleSession
-from operations.telemetry.redrive import FunctionError, Invoke
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.operations.local.aws import LocalAws, load
+from fleet_iot.operations.local.function_host import (
+    FunctionFailedError,
+    FunctionHost,
+    deployed_function,
+    unpack_function,
+)
+from fleet_iot.operations.local.roles import RoleSession
+from fleet_iot.operations.telemetry.redrive import FunctionError, Invoke
 
 FUNCTION = "function-sensor-processor"
 

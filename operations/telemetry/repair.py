@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from generator.diagnostics import RequestError
-from operations.telemetry.quarantine import Entry
+from fleet_iot.generator.diagnostics import RequestError
+from fleet_iot.operations.telemetry.quarantine import Entry
 
 TIME_UNITS: Mapping[str, Callable[[float], float]] = {
     "s": lambda time: time * 1000,

@@ -12,12 +12,12 @@ import pytest
 
 from benchmarks import cold_start, credentials, generate_rows, onboarding, processor, synthesis, validate
 from benchmarks.__main__ import BENCHMARKS
-from generator import pipeline
-from generator.manifest.document import parse_document
-from generator.manifest.load import validate as validate_manifest
-from generator.output import writer
-from generator.output.artefact import Artefact
-from generator.plan.build import plan_fleet
+from fleet_iot.generator import pipeline
+from fleet_iot.generator.manifest.document import parse_document
+from fleet_iot.generator.manifest.load import validate as validate_manifest
+from fleet_iot.generator.output import writer
+from fleet_iot.generator.output.artefact import Artefact
+from fleet_iot.generator.plan.build import plan_fleet
 
 ROOT = Path(__file__).parents[2]
 KEYS = ["benchmark", "unit", "ours", "peers", "limit", "ratio_to", "share_of_limit", "peak_memory_mb", "details"]

@@ -16,10 +16,10 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from generator.cli.commands import main
-from generator.manifest.document import parse_document
-from generator.manifest.load import validate
-from generator.manifest.models import FleetManifest
+from fleet_iot.generator.cli.commands import main
+from fleet_iot.generator.manifest.document import parse_document
+from fleet_iot.generator.manifest.load import validate
+from fleet_iot.generator.manifest.models import FleetManifest
 
 ROOT = Path(__file__).parents[2]
 
@@ -77,7 +77,7 @@ class Project:
 
     def process(self, *arguments: str, environment: dict[str, str] | None = None, before: str = "") -> Run:
         """Runs `fleet` in a process of its own; `before` is Python to run first."""
-        code = f"import sys; sys.argv[0] = 'fleet'\n{before}\nfrom generator.cli.commands import main\nmain()"
+        code = f"import sys; sys.argv[0] = 'fleet'\n{before}\nfrom fleet_iot.generator.cli.commands import main\nmain()"
         result = subprocess.run(
             [sys.executable, "-c", code, *arguments],
             cwd=self.folder,

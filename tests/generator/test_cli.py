@@ -12,8 +12,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from generator import diagnostics
-from generator.cli import commands as cli
+from fleet_iot.generator import diagnostics
+from fleet_iot.generator.cli import commands as cli
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 def test_help_imports_no_operation() -> None:
     """`fleet --help` lists every command with its line, and imports none of them, nor the manifest's models."""
     code = (
-        "import sys; from click.testing import CliRunner; from generator.cli.commands import main; "
+        "import sys; from click.testing import CliRunner; from fleet_iot.generator.cli.commands import main; "
         "print(CliRunner().invoke(main, ['--help']).stdout); "
         "print([name for name in sys.modules if name.startswith(('operations', 'pydantic', 'boto3'))])"
     )
@@ -126,7 +126,7 @@ def test_no_project_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_module_runs_as_the_command_does(project: Any) -> None:
     """`python -m generator` is `fleet`."""
     result = subprocess.run(
-        [sys.executable, "-m", "generator", "validate", "--manifest", str(project.folder / "fleet.yaml")],
+        [sys.executable, "-m", "fleet_iot", "validate", "--manifest", str(project.folder / "fleet.yaml")],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -15,8 +15,8 @@ import pytest
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
-from generator.cli.commands import main
-from generator.cli.completion import SHELLS, VARIABLE, ids
+from fleet_iot.generator.cli.commands import main
+from fleet_iot.generator.cli.completion import SHELLS, VARIABLE, ids
 
 ROOT = Path(__file__).parents[2]
 
@@ -86,7 +86,8 @@ def test_ids_are_read_from_lines(tmp_path: Path, text: str, expected: list[str])
 def test_completing_imports_no_models(project: Any) -> None:
     """A key press waits for it: neither pydantic nor a YAML parser is loaded."""
     code = (
-        "import sys; from click.shell_completion import ShellComplete; from generator.cli.commands import main; "
+        "import sys; from click.shell_completion import ShellComplete; "
+        "from fleet_iot.generator.cli.commands import main; "
         "complete = ShellComplete(main, {}, 'fleet', ''); "
         "print([item.value for item in complete.get_completions(['generate', '--facility'], '')]"
         ", [name for name in ('pydantic', 'yaml', 'jinja2') if name in sys.modules])"
@@ -115,7 +116,7 @@ def test_bash_completes_with_the_script(project: Any, tmp_path: Path) -> None:
     """A bash that has run the script offers the facilities."""
     program = tmp_path / "bin" / "fleet"
     program.parent.mkdir()
-    program.write_text(f"#!{sys.executable}\nfrom generator.cli.commands import main\n\nmain()\n")
+    program.write_text(f"#!{sys.executable}\nfrom fleet_iot.generator.cli.commands import main\n\nmain()\n")
     program.chmod(0o755)
     commands = (
         'eval "$(fleet completion bash)"; COMP_WORDS=(fleet generate --facility s); COMP_CWORD=3; '

@@ -11,20 +11,20 @@ from typing import Any
 
 import pytest
 
-from generator import naming
-from generator.aws import limits as aws_limits
-from generator.diagnostics import EnvironmentFault
-from generator.manifest import capacity, rules
-from generator.manifest.load import read_manifest
-from generator.manifest.models import FleetManifest, keys_at
-from generator.manifest.project import find_project
-from generator.manifest.schema import SCHEMA_FILE, schema_text
-from generator.output import dashboard, index
-from generator.plan.build import FleetPlan, plan_fleet
-from lib import specs
-from lib.record import read as record
-from lib.shared import limits
-from sensor_processor.ingest import metrics
+from fleet_iot.generator import naming
+from fleet_iot.generator.aws import limits as aws_limits
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.generator.manifest import capacity, rules
+from fleet_iot.generator.manifest.load import read_manifest
+from fleet_iot.generator.manifest.models import FleetManifest, keys_at
+from fleet_iot.generator.manifest.project import find_project
+from fleet_iot.generator.manifest.schema import SCHEMA_FILE, schema_text
+from fleet_iot.generator.output import dashboard, index
+from fleet_iot.generator.plan.build import FleetPlan, plan_fleet
+from fleet_iot.lib import specs
+from fleet_iot.lib.record import read as record
+from fleet_iot.lib.shared import limits
+from fleet_iot.sensor_processor.ingest import metrics
 
 ROOT = Path(__file__).parents[2]
 RECORD = record.read_record(ROOT)
@@ -135,7 +135,7 @@ def test_record_size_is_that_of_a_real_record() -> None:
 
 
 def test_schema_is_fresh() -> None:
-    """`python -m generator.manifest.schema` has been run since the models changed."""
+    """`python -m fleet_iot.generator.manifest.schema` has been run since the models changed."""
     assert schema_text() == SCHEMA_FILE.read_text()
 
 
@@ -172,7 +172,7 @@ def test_project_is_found_upward(tmp_path: Path) -> None:
 def test_generator_needs_no_other_program() -> None:
     """Generating imports neither AWS's library nor cdktf."""
     code = (
-        "import sys; from click.testing import CliRunner; from generator.cli.commands import main; "
+        "import sys; from click.testing import CliRunner; from fleet_iot.generator.cli.commands import main; "
         "assert CliRunner().invoke(main, ['generate', '--check']).exit_code == 0; "
         "print([name for name in ('boto3', 'cdktf', 'lib.app', 'lib.facilities', 'operations') if name in sys.modules])"
     )

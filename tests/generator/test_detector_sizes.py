@@ -6,12 +6,12 @@ import random
 
 import pytest
 
-from generator.manifest import rules_metrics
-from generator.manifest.models import Metric as ManifestMetric
-from sensor_processor.detection import DeviceDetectors
-from sensor_processor.ingest.catalogue import DETECTORS, Metric
-from sensor_processor.planning.items import event_item
-from sensor_processor.planning.notice import OUTBOX, notice_of
+from fleet_iot.generator.manifest import rules_metrics
+from fleet_iot.generator.manifest.models import Metric as ManifestMetric
+from fleet_iot.sensor_processor.detection import DeviceDetectors
+from fleet_iot.sensor_processor.ingest.catalogue import DETECTORS, Metric
+from fleet_iot.sensor_processor.planning.items import event_item
+from fleet_iot.sensor_processor.planning.notice import OUTBOX, notice_of
 
 LONGEST = 64
 

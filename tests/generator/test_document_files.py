@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from generator.diagnostics import ManifestError
-from generator.manifest.document import MAXIMUM_BYTES
-from generator.manifest.load import read_manifest
+from fleet_iot.generator.diagnostics import ManifestError
+from fleet_iot.generator.manifest.document import MAXIMUM_BYTES
+from fleet_iot.generator.manifest.load import read_manifest
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = (ROOT / "fleet.yaml").read_text("utf-8")
@@ -148,7 +148,7 @@ def test_hostile_size_is_answered_soon(name: str, text: str, tmp_path: Path) -> 
         resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))
 
     result = subprocess.run(
-        [sys.executable, "-m", "generator", "validate", "--manifest", str(tmp_path / "fleet.yaml")],
+        [sys.executable, "-m", "fleet_iot", "validate", "--manifest", str(tmp_path / "fleet.yaml")],
         cwd=ROOT,
         preexec_fn=limit,
         capture_output=True,

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from generator.diagnostics import ManifestError
-from generator.manifest.document import compose_document, parse_document
-from generator.manifest.plain import MAXIMUM_CHARACTERS, read_plain
+from fleet_iot.generator.diagnostics import ManifestError
+from fleet_iot.generator.manifest.document import compose_document, parse_document
+from fleet_iot.generator.manifest.plain import MAXIMUM_CHARACTERS, read_plain
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = (ROOT / "fleet.yaml").read_text("utf-8")

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from generator.output.encoding import (
+from fleet_iot.generator.output.encoding import (
     EncodingError,
     Identifier,
     encode_json,

@@ -11,10 +11,10 @@ from click.shell_completion import ShellComplete
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generator.cli.commands import main
-from generator.manifest.document import parse_document
-from generator.manifest.environments import layered
-from generator.manifest.project import environments
+from fleet_iot.generator.cli.commands import main
+from fleet_iot.generator.manifest.document import parse_document
+from fleet_iot.generator.manifest.environments import layered
+from fleet_iot.generator.manifest.project import environments
 
 BASE = """\
 version: 1

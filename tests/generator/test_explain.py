@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from generator import naming
-from generator.manifest.load import read_manifest
-from generator.plan.alarm_names import PLATFORM_ALARMS, plan_alarms
-from generator.plan.build import plan_fleet
-from generator.plan.catalogue import PLATFORM, entries
-from lib import specs
-from lib.names import PlatformNames
+from fleet_iot.generator import naming
+from fleet_iot.generator.manifest.load import read_manifest
+from fleet_iot.generator.plan.alarm_names import PLATFORM_ALARMS, plan_alarms
+from fleet_iot.generator.plan.build import plan_fleet
+from fleet_iot.generator.plan.catalogue import PLATFORM, entries
+from fleet_iot.lib import specs
+from fleet_iot.lib.names import PlatformNames
 
 MANIFEST = """\
 version: 1
@@ -162,7 +162,7 @@ def test_suffix_of_the_environment_is_known(project: Any, monkeypatch: pytest.Mo
 
 
 def test_platform_names_are_those_of_the_stacks() -> None:
-    """Every name that `lib.names` gives is explained."""
+    """Every name that `fleet_iot.lib.names` gives is explained."""
     names = PlatformNames(
         application="mfg", suffix="dev", region="eu-west-1", account_id="1" * 12, bucket_account_id=None
     )

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from generator.diagnostics import GateError
-from generator.manifest import own_rules
-from generator.output import extension
-from generator.output.render import render_facility
-from generator.plan.build import plan_fleet
+from fleet_iot.generator.diagnostics import GateError
+from fleet_iot.generator.manifest import own_rules
+from fleet_iot.generator.output import extension
+from fleet_iot.generator.output.render import render_facility
+from fleet_iot.generator.plan.build import plan_fleet
 
 ROOT = Path(__file__).parents[2]
 Install = Callable[[str], Path]

@@ -13,9 +13,9 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from generator.cli.commands import OUTPUT_FORMATS, main
-from generator.cli.formats import FORMATS, catalogue, to_github, to_json, to_sarif
-from generator.diagnostics import Diagnostic, SourceLocation, visible
+from fleet_iot.generator.cli.commands import OUTPUT_FORMATS, main
+from fleet_iot.generator.cli.formats import FORMATS, catalogue, to_github, to_json, to_sarif
+from fleet_iot.generator.diagnostics import Diagnostic, SourceLocation, visible
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"

@@ -10,8 +10,8 @@ from random import Random
 
 import pytest
 
-from generator.diagnostics import GateError
-from generator.output import gates, rows
+from fleet_iot.generator.diagnostics import GateError
+from fleet_iot.generator.output import gates, rows
 
 PLANT = Path(__file__).parents[2] / "lib" / "facilities" / "sg_01"
 TOPIC = "dt/mfg/sg-01/+/+/telemetry"

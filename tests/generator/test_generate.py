@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from generator.output import writer
+from fleet_iot.generator.output import writer
 
 ROOT = Path(__file__).parents[2]
 ALLOWED = ("--allow", "breaks-identity", "--allow", "destroys-data")
@@ -332,8 +332,8 @@ def test_any_facility_id_makes_a_registry_that_imports(project: Any, data: Any) 
 
 def test_committed_tree_is_what_the_committed_manifest_says() -> None:
     """`fleet generate --check` passes in this repository."""
-    from generator import pipeline
-    from generator.manifest.load import read_manifest
+    from fleet_iot.generator import pipeline
+    from fleet_iot.generator.manifest.load import read_manifest
 
     pipeline.check(read_manifest(ROOT / "fleet.yaml", name="fleet.yaml"), ROOT, facilities=())
 

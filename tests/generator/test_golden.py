@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from generator.cli.commands import main
-from generator.cli.formats import catalogue
+from fleet_iot.generator.cli.commands import main
+from fleet_iot.generator.cli.formats import catalogue
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CASES = sorted(folder.name for folder in GOLDEN.iterdir() if folder.is_dir() and folder.name != "plan")

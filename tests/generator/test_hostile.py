@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
-from generator.diagnostics import Diagnostic, ManifestError
-from generator.manifest.document import parse_document
-from generator.manifest.load import validate
-from generator.manifest.models import FleetManifest
-from generator.output.render import render_facility, render_fleet, render_registry
-from generator.plan.build import plan_fleet
+from fleet_iot.generator.diagnostics import Diagnostic, ManifestError
+from fleet_iot.generator.manifest.document import parse_document
+from fleet_iot.generator.manifest.load import validate
+from fleet_iot.generator.manifest.models import FleetManifest
+from fleet_iot.generator.output.render import render_facility, render_fleet, render_registry
+from fleet_iot.generator.plan.build import plan_fleet
 
 HOSTILE = {
     "quotes": "'",

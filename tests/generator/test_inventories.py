@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from generator.manifest.inventory import name_order
+from fleet_iot.generator.manifest.inventory import name_order
 
 PLANT = {"name": "Tuas", "timezone": "Asia/Singapore"}
 NAMES = st.from_regex(r"\A[a-z0-9][a-z0-9_]{0,5}\Z")
@@ -172,7 +172,7 @@ def test_more_things_change_no_line(project: Any, data: Any) -> None:
 
 def test_list_is_read_by_the_stacks(project: Any, data: Any) -> None:
     """What is generated for named things is imported and read as for numbered ones."""
-    from lib.shared.things import read_things
+    from fleet_iot.lib.shared.things import read_things
 
     listed(project, data, sg_01="name,serial,note\nk_1,SN-1,x\n")
     rows = rows_of(project)

@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 
-from generator.aws.java_regex import UntranslatableError, matches, translate
+from fleet_iot.generator.aws.java_regex import UntranslatableError, matches, translate
 
 
 @pytest.mark.parametrize(

@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from generator.output import writer
+from fleet_iot.generator.output import writer
 
 ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("FLEET_KILLS", "10"))
 SEED = int(os.environ.get("FLEET_KILLS_SEED", str(random.SystemRandom().randrange(2**32))))
 ALLOWED = ("--allow", "breaks-identity", "--allow", "destroys-data")
 COMMAND = (
-    "import sys; sys.argv[0] = 'fleet'; import generator.pipeline, generator.manifest.load; "
-    "from generator.cli.commands import main; print(flush=True); main()"
+    "import sys; sys.argv[0] = 'fleet'; import fleet_iot.generator.pipeline, fleet_iot.generator.manifest.load; "
+    "from fleet_iot.generator.cli.commands import main; print(flush=True); main()"
 )
 
 

@@ -7,11 +7,17 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from generator.cli.commands import main
-from generator.manifest.document import parse_document
-from generator.manifest.load import validate
-from generator.manifest.message_schema import MAX_READINGS, MAX_SEQUENCE, METRIC_NAME, VALUE_BOUND, message_schema
-from generator.manifest.models import MAX_METRICS
+from fleet_iot.generator.cli.commands import main
+from fleet_iot.generator.manifest.document import parse_document
+from fleet_iot.generator.manifest.load import validate
+from fleet_iot.generator.manifest.message_schema import (
+    MAX_READINGS,
+    MAX_SEQUENCE,
+    METRIC_NAME,
+    VALUE_BOUND,
+    message_schema,
+)
+from fleet_iot.generator.manifest.models import MAX_METRICS
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,7 +38,7 @@ def test_a_device_types_metrics_are_in_its_schema() -> None:
 
 def test_the_bounds_are_those_of_the_processor() -> None:
     """Both programs, which know nothing of each other, say the same."""
-    from sensor_processor.ingest import catalogue, reading
+    from fleet_iot.sensor_processor.ingest import catalogue, reading
 
     assert (MAX_METRICS, MAX_READINGS, MAX_SEQUENCE, VALUE_BOUND) == (
         reading.MAX_METRICS,

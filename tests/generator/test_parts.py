@@ -9,7 +9,7 @@ import pytest
 import yaml
 from click.shell_completion import ShellComplete
 
-from generator.cli.commands import main
+from fleet_iot.generator.cli.commands import main
 
 
 def spread(project: Any, data: dict[str, Any]) -> None:

@@ -20,10 +20,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from generator.diff import calls as impact_calls
-from generator.diff.impact import RULES, Impact, Kind, PlannedChange, Run
-from generator.diff.moves import paired
-from generator.diff.rows import RUNS_KEPT, RowDifferences, compare_rows, lines_of
+from fleet_iot.generator.diff import calls as impact_calls
+from fleet_iot.generator.diff.impact import RULES, Impact, Kind, PlannedChange, Run
+from fleet_iot.generator.diff.moves import paired
+from fleet_iot.generator.diff.rows import RUNS_KEPT, RowDifferences, compare_rows, lines_of
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "plan"
 CASES = sorted(folder.name for folder in GOLDEN.iterdir() if folder.is_dir())

@@ -8,9 +8,9 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from generator.aws.quotas import QUOTAS, dashboards_usd
-from generator.cli.commands import main
-from generator.manifest.load import read_with_warnings
+from fleet_iot.generator.aws.quotas import QUOTAS, dashboards_usd
+from fleet_iot.generator.cli.commands import main
+from fleet_iot.generator.manifest.load import read_with_warnings
 
 
 def manifest(folder: Path, *, plants: int) -> Path:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from generator.output.rows import BLOCK_BYTES, numbered_rows, thing_rows
-from generator.plan.build import plan_fleet
+from fleet_iot.generator.output.rows import BLOCK_BYTES, numbered_rows, thing_rows
+from fleet_iot.generator.plan.build import plan_fleet
 
 NAMES = st.text("abcABC019_.,@/:#-", min_size=1, max_size=8).filter(lambda name: name not in ("facility", "serial"))
 VALUES = st.text("abcABC019_.,@/:#=[]-", max_size=8)

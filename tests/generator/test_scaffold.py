@@ -11,11 +11,11 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generator.cli.commands import main
-from generator.cli.scaffold import QUESTIONS, Answers, manifest_text, read_things
-from generator.manifest.document import parse_document
-from generator.manifest.load import validate
-from generator.manifest.schema import schema_text
+from fleet_iot.generator.cli.commands import main
+from fleet_iot.generator.cli.scaffold import QUESTIONS, Answers, manifest_text, read_things
+from fleet_iot.generator.manifest.document import parse_document
+from fleet_iot.generator.manifest.load import validate
+from fleet_iot.generator.manifest.schema import schema_text
 
 ALL_TYPES = "press-monitor=24, cnc-spindle=18, compressor=8, boiler=2, conveyor=20, mixer=3"
 

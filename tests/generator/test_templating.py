@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from jinja2 import TemplateAssertionError, UndefinedError
 
-from generator.output.encoding import EncodingError
-from generator.output.templating import environment, template_names
+from fleet_iot.generator.output.encoding import EncodingError
+from fleet_iot.generator.output.templating import environment, template_names
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,12 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generator.diagnostics import ManifestError
-from generator.manifest.document import compose_document, parse_document
-from generator.manifest.load import read_manifest, validate
-from generator.manifest.plain import read_plain
-from generator.manifest.scalars import resolve, trap
-from generator.manifest.sources import DataPath
+from fleet_iot.generator.diagnostics import ManifestError
+from fleet_iot.generator.manifest.document import compose_document, parse_document
+from fleet_iot.generator.manifest.load import read_manifest, validate
+from fleet_iot.generator.manifest.plain import read_plain
+from fleet_iot.generator.manifest.scalars import resolve, trap
+from fleet_iot.generator.manifest.sources import DataPath
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = (ROOT / "fleet.yaml").read_text("utf-8")

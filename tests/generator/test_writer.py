@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from generator.diagnostics import GateError, WriteError
-from generator.output import workers, writer
-from generator.output.artefact import Artefact
-from generator.output.writer import hash_all
+from fleet_iot.generator.diagnostics import GateError, WriteError
+from fleet_iot.generator.output import workers, writer
+from fleet_iot.generator.output.artefact import Artefact
+from fleet_iot.generator.output.writer import hash_all
 
 ROOT = Path(__file__).parents[2]
 PATHS = [f"plant_{number:02d}/{name}" for number in range(40) for name in ("a", "b")]
@@ -105,7 +105,7 @@ def test_lock_that_is_let_go_soon_is_waited_for(tmp_path: Path, monkeypatch: pyt
 KILLED = """
 import os, sys, time
 from pathlib import Path
-from generator.output import workers
+from fleet_iot.generator.output import workers
 first, workers.WORKERS = os.getpid(), 2
 def work(number):
     time.sleep(0.05)

@@ -12,9 +12,9 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from operations.local.aws import LocalAws, load
-from operations.pki.keystore import KeyStore
-from operations.rehearsal.simulator.credentials import Broker
+from fleet_iot.operations.local.aws import LocalAws, load
+from fleet_iot.operations.pki.keystore import KeyStore
+from fleet_iot.operations.rehearsal.simulator.credentials import Broker
 
 ROOT = Path(__file__).parents[2]
 SUFFIX = "it"
@@ -35,7 +35,7 @@ class Plant:
         """Run `fleet` in the project and hold it to an exit code."""
         # -m puts the current folder first on the path, so that the copied project runs its own code.
         run = subprocess.run(
-            [sys.executable, "-m", "generator", *arguments],
+            [sys.executable, "-m", "fleet_iot", *arguments],
             cwd=self.root,
             env=self.environment,
             capture_output=True,

@@ -18,11 +18,11 @@ import pytest
 from botocore.exceptions import ClientError
 from cryptography import x509
 
-from operations.lists.material import key_digest
-from operations.local import deployment
-from operations.local.strictness import DEFAULT_SPEED, SETTLING_S
-from operations.rehearsal.demo.places import count_registry
-from operations.rehearsal.simulator.credentials import tls_context
+from fleet_iot.operations.lists.material import key_digest
+from fleet_iot.operations.local import deployment
+from fleet_iot.operations.local.strictness import DEFAULT_SPEED, SETTLING_S
+from fleet_iot.operations.rehearsal.demo.places import count_registry
+from fleet_iot.operations.rehearsal.simulator.credentials import tls_context
 from tests.integration.broker import Asker
 from tests.integration.plant import APPLICATION, SUFFIX, Plant, principal_of
 from tests.operations.onboarding.builders import (

@@ -22,21 +22,21 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from paho.mqtt.enums import CallbackAPIVersion
 
-from operations.local import deployment
-from operations.local.aws import LocalAws
-from operations.local.drain import wait_until_drained
-from operations.local.event_source_values import Discard
-from operations.local.lambda_events import failure_message
-from operations.local.overrides import FIRST_PLAN_DRIFT
-from operations.local.processes import is_running
-from operations.local.roles import RoleSession
-from operations.local.states import applied_stacks, count_resources
-from operations.rehearsal.demo.compare import compare, gather
-from operations.rehearsal.demo.key_material import files_with_private_keys, tracked_files
-from operations.rehearsal.demo.places import Archive, count_registry, lines_below, read_archive, read_readings
-from operations.rehearsal.simulator.credentials import tls_context
-from operations.rehearsal.simulator.truth import read_truth
-from operations.telemetry.anomalies import Anomaly, anomalies
+from fleet_iot.operations.local import deployment
+from fleet_iot.operations.local.aws import LocalAws
+from fleet_iot.operations.local.drain import wait_until_drained
+from fleet_iot.operations.local.event_source_values import Discard
+from fleet_iot.operations.local.lambda_events import failure_message
+from fleet_iot.operations.local.overrides import FIRST_PLAN_DRIFT
+from fleet_iot.operations.local.processes import is_running
+from fleet_iot.operations.local.roles import RoleSession
+from fleet_iot.operations.local.states import applied_stacks, count_resources
+from fleet_iot.operations.rehearsal.demo.compare import compare, gather
+from fleet_iot.operations.rehearsal.demo.key_material import files_with_private_keys, tracked_files
+from fleet_iot.operations.rehearsal.demo.places import Archive, count_registry, lines_below, read_archive, read_readings
+from fleet_iot.operations.rehearsal.simulator.credentials import tls_context
+from fleet_iot.operations.rehearsal.simulator.truth import read_truth
+from fleet_iot.operations.telemetry.anomalies import Anomaly, anomalies
 from tests.integration.operators import first_records, lines, readings
 from tests.integration.plant import APPLICATION, SUFFIX, Plant
 

@@ -16,9 +16,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from lib.record.read import read_record
-from lib.specs import FacilityAlarmsSpec, FacilitySpec, FleetSpec, ThingGroupSpec, suffixed
-from lib.synthesis import settings
+from fleet_iot.lib.record.read import read_record
+from fleet_iot.lib.specs import FacilityAlarmsSpec, FacilitySpec, FleetSpec, ThingGroupSpec, suffixed
+from fleet_iot.lib.synthesis import settings
+from tests.places import PROJECT
 
 ACCOUNT_ID = "123456789012"
 SUFFIX = "tst"
@@ -86,6 +87,7 @@ def make_settings(**changes: Any) -> settings.Settings:
         },
         fleet=FLEET,
         facilities=FACILITIES.keys(),
+        project=PROJECT,
     )
     return dataclasses.replace(base, **changes)
 
@@ -115,7 +117,7 @@ def write_csrs(identities: Path, facility: str, names: list[str]) -> None:
 
 
 def synthesise(chosen: settings.Settings, *, fleet: FleetSpec = FLEET) -> Stacks:
-    from lib.synthesis import run as synthesis
+    from fleet_iot.lib.synthesis import run as synthesis
 
     result = synthesis.synthesise(chosen, fleet=fleet, facilities=FACILITIES, folder=FOLDER)
     return Stacks(

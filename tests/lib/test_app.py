@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.project import lifted_manifest, make_project
 from benchmarks.synthesis import manifest_data
-from lib.synthesis.settings import PROJECT
+from tests.places import PROJECT
 
 
 def _app(project: Path = PROJECT, **environment: str) -> subprocess.CompletedProcess[str]:

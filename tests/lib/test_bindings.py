@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from lib.synthesis.settings import PROJECT
+from tests.places import PROJECT
 
 pytestmark = pytest.mark.cdktf
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lib.faults import SynthesisError
-from lib.specs import FacilitySpec
-from lib.synthesis.counting import check_counts, facility_counts
+from fleet_iot.lib.faults import SynthesisError
+from fleet_iot.lib.specs import FacilitySpec
+from fleet_iot.lib.synthesis.counting import check_counts, facility_counts
 
 
 def test_a_merged_resource_stops_synthesis() -> None:
@@ -41,10 +41,10 @@ def test_a_type_that_the_manifest_knows_nothing_of_is_counted_too(declared: dict
 @pytest.mark.cdktf
 def test_look_alike_ids_are_merged_by_cdktf_and_found_by_the_count(tmp_path: Path) -> None:
     """`pump.1` and `pump1` are two constructs and one block, of which CDKTF says nothing."""
-    from lib import bindings
-    from lib.stacks import base as fleet_stack
-    from lib.synthesis import output
-    from lib.synthesis import run as synthesis
+    from fleet_iot.lib import bindings
+    from fleet_iot.lib.stacks import base as fleet_stack
+    from fleet_iot.lib.synthesis import output
+    from fleet_iot.lib.synthesis import run as synthesis
 
     app = bindings.App(outdir=str(tmp_path), context=synthesis.CONTEXT)
     stack = fleet_stack.FleetStack(

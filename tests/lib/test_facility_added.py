@@ -30,7 +30,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _generate(project: Path, *arguments: str) -> None:
-    _run(project, ROOT, "-m", "generator", "generate", *arguments)
+    _run(project, ROOT, "-m", "fleet_iot", "generate", *arguments)
 
 
 def _synthesise(project: Path, name: str) -> dict[str, dict[str, str]]:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from lib.record.read import read_record
-from lib.specs import FacilitySpec, suffixed
-from lib.synthesis.settings import PROJECT
+from fleet_iot.lib.record.read import read_record
+from fleet_iot.lib.specs import FacilitySpec, suffixed
+from tests.places import PROJECT
 
 pytestmark = pytest.mark.cdktf
 PLANTS = tuple(read_record(PROJECT).facilities.values())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from lib.shared import iam
+from fleet_iot.lib.shared import iam
 
 KEY = "arn:aws:kms:eu-west-1:123456789012:key/k"
 

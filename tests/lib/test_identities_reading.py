@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from lib.faults import PrerequisiteError
-from lib.record.identities import Request, normal_csr, read_csrs, read_requests, refuse_shared_keys
-from operations.pki.requests import sign_request
+from fleet_iot.lib.faults import PrerequisiteError
+from fleet_iot.lib.record.identities import Request, normal_csr, read_csrs, read_requests, refuse_shared_keys
+from fleet_iot.operations.pki.requests import sign_request
 
 
 def test_csrs_are_read_by_thing(tmp_path: Path, csr: Callable[[str], str]) -> None:

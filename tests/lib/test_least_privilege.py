@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from moto.iam.aws_managed_policies import aws_managed_policies_data
 
-from generator import naming
+from fleet_iot.generator import naming
 
 pytestmark = pytest.mark.cdktf
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lib.faults import ManifestError, SynthesisError
-from lib.shared.limits import bucket_fault, check_names, check_tags
+from fleet_iot.lib.faults import ManifestError, SynthesisError
+from fleet_iot.lib.shared.limits import bucket_fault, check_names, check_tags
 
 
 @pytest.mark.parametrize("name", ["abc", "bucket-mfg-raw-archive-dev", "my.states", "a" * 63])

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lib.faults import PrerequisiteError, SynthesisError
-from lib.synthesis.output import add_blocks, check_owner, read_resources, stack_file, staging
+from fleet_iot.lib.faults import PrerequisiteError, SynthesisError
+from fleet_iot.lib.synthesis.output import add_blocks, check_owner, read_resources, stack_file, staging
 
 
 def _write(outdir: Path, document: dict[str, object]) -> Path:

@@ -15,13 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from lib.faults import PrerequisiteError
-from lib.shared import packaging
-from lib.specs import FleetSpec
-from lib.synthesis.settings import PROJECT
+from fleet_iot.lib.faults import PrerequisiteError
+from fleet_iot.lib.shared import packaging
+from fleet_iot.lib.specs import FleetSpec
+from tests.places import PROJECT
 
 SOURCE = PROJECT / "lambda" / "sensor_processor"
-LOCK = PROJECT / "requirements" / "lambda.txt"
 HOST = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
 
 
@@ -32,7 +31,7 @@ def wheels_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _build(fleet: FleetSpec, build: Path, source: Path = SOURCE) -> packaging.LambdaZip:
-    return packaging.build_zip(source=source, lock=LOCK, fleet=fleet, architecture=HOST, build=build)
+    return packaging.build_zip(source=source, fleet=fleet, architecture=HOST, build=build)
 
 
 def test_two_builds_give_the_same_bytes(fleet: FleetSpec, wheels_cache: Path, tmp_path: Path) -> None:
@@ -101,10 +100,11 @@ def test_the_catalogue_holds_every_metric_with_its_limits(fleet: FleetSpec) -> N
 
 def test_a_lock_that_cannot_be_installed_is_an_environment_fault(fleet: FleetSpec, tmp_path: Path) -> None:
     """A package without a hash, or that no registry has, is said in one sentence, and no half folder stays."""
-    lock = tmp_path / "lambda.txt"
-    lock.write_text("no-such-package-in-any-registry==0.0.0\n")
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / packaging.LOCK).write_text("no-such-package-in-any-registry==0.0.0\n")
     build = tmp_path / "build"
     with pytest.raises(PrerequisiteError) as caught:
-        packaging.build_zip(source=SOURCE, lock=lock, fleet=fleet, architecture=HOST, build=build)
-    assert "could not be installed from lambda.txt: ERROR" in caught.value.message
+        packaging.build_zip(source=source, fleet=fleet, architecture=HOST, build=build)
+    assert "could not be installed from requirements.txt: ERROR" in caught.value.message
     assert list(build.iterdir()) == []

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from lib.faults import RecordError
-from lib.record.read import check_record, read_record
-from lib.synthesis.settings import PROJECT
+from fleet_iot.lib.faults import RecordError
+from fleet_iot.lib.record.read import check_record, read_record
+from tests.places import PROJECT
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from lib.shared.retention import BRIEF, RECORDS, RETENTIONS
-from operations.local.terraform import terraform_for
+from fleet_iot.lib.shared.retention import BRIEF, RECORDS, RETENTIONS
+from fleet_iot.operations.local.terraform import terraform_for
 
 pytestmark = pytest.mark.cdktf
 LOCKED = ("bucket-audit-trail", "bucket-raw-archive")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from lib.constructs import sensor_processor
-from lib.specs import HistorySpec
-from sensor_processor.settings import read_settings
+from fleet_iot.lib.constructs import sensor_processor
+from fleet_iot.lib.specs import HistorySpec
+from fleet_iot.sensor_processor.settings import read_settings
 
 pytestmark = pytest.mark.cdktf
 ARCHIVE = "arn:aws:s3:::bucket-mfg-raw-archive-123456789012-tst"
@@ -41,9 +41,9 @@ def test_the_function_traces_and_keeps_its_failures(stacks) -> None:
 
 def test_the_processor_understands_its_environment(stacks, tmp_path: Path) -> None:
     """Its own settings parse what the stack gives it, with the catalogue of the zip."""
-    from lib.record.read import read_record
-    from lib.shared.packaging import catalogue
-    from lib.synthesis.settings import PROJECT
+    from fleet_iot.lib.record.read import read_record
+    from fleet_iot.lib.shared.packaging import catalogue
+    from tests.places import PROJECT
 
     fleet = read_record(PROJECT).fleet
     (tmp_path / "catalogue.json").write_bytes(catalogue(fleet))

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from lib.faults import PrerequisiteError
-from lib.record.read import read_record
-from lib.shared.access import Access
-from lib.synthesis.settings import PROJECT
-from operations.local.terraform import terraform_for
+from fleet_iot.lib.faults import PrerequisiteError
+from fleet_iot.lib.record.read import read_record
+from fleet_iot.lib.shared.access import Access
+from fleet_iot.operations.local.terraform import terraform_for
+from tests.places import PROJECT
 
 pytestmark = pytest.mark.cdktf
 FOLDER = Path(__file__).parent
@@ -175,9 +175,9 @@ def test_a_moved_construct_has_another_address(
     synthesis_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The recorded addresses catch a construct that goes below another, which CDKTF itself says nothing of."""
-    from lib import tap_stack
-    from lib.bindings import Construct
-    from lib.constructs.telemetry_stream import TelemetryStream
+    from fleet_iot.lib import tap_stack
+    from fleet_iot.lib.bindings import Construct
+    from fleet_iot.lib.constructs.telemetry_stream import TelemetryStream
 
     monkeypatch.setattr(
         tap_stack, "TelemetryStream", lambda scope, **given: TelemetryStream(Construct(scope, "telemetry"), **given)
@@ -242,7 +242,7 @@ def test_reserved_concurrency_comes_from_the_manifest(
     tmp_path: Path, settings_with: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where it is set, the function has it."""
-    from lib.synthesis import run as synthesis
+    from fleet_iot.lib.synthesis import run as synthesis
 
     chosen = settings_with(outdir=tmp_path / "out", identities=tmp_path, facilities=("sg-01",))
     fleet = dataclasses.replace(FLEET, reserved_concurrency=5)

@@ -16,13 +16,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from benchmarks.project import make_project, synthesis_environment
-from generator.manifest.document import parse_document
-from generator.manifest.load import validate
-from lib.faults import SynthesisError
-from lib.shared.text import ascii_form, described, literal
-from lib.specs import ContactSpec, FacilitySpec, LineSpec
-from lib.synthesis.output import _expressions, check_expressions
-from operations.local.terraform import find_terraform
+from fleet_iot.generator.manifest.document import parse_document
+from fleet_iot.generator.manifest.load import validate
+from fleet_iot.lib.faults import SynthesisError
+from fleet_iot.lib.shared.text import ascii_form, described, literal
+from fleet_iot.lib.specs import ContactSpec, FacilitySpec, LineSpec
+from fleet_iot.lib.synthesis.output import _expressions, check_expressions
+from fleet_iot.operations.local.terraform import find_terraform
 
 FORMS = (
     '${file("/etc/hostname")}',

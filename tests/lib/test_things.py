@@ -8,8 +8,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.shared.things import Thing, logical_id, read_things, thing_blocks
-from lib.specs import FacilitySpec
+from fleet_iot.lib.shared.things import Thing, logical_id, read_things, thing_blocks
+from fleet_iot.lib.specs import FacilitySpec
 
 NAMES = st.text(alphabet="ab0-_:.", min_size=1, max_size=8)
 

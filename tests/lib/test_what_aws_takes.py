@@ -12,16 +12,17 @@ from typing import Any
 
 import pytest
 
-from lib import facilities
-from lib.facilities.fleet import FLEET
-from lib.synthesis import settings
-from operations.assurance.compliance.api.holding import figures, hold
-from operations.assurance.compliance.checks import CHECKS, api, service_rules
-from operations.assurance.compliance.estate import Estate
-from operations.assurance.compliance.mutations import break_constraints
-from operations.assurance.compliance.mutations.edits import any_statement, edited, in_statement, put
-from operations.assurance.compliance.mutations.on_api import MUTATIONS
-from operations.assurance.compliance.planning import plan_estate
+from fleet_iot.lib import facilities
+from fleet_iot.lib.facilities.fleet import FLEET
+from fleet_iot.lib.synthesis import settings
+from fleet_iot.operations.assurance.compliance.api.holding import figures, hold
+from fleet_iot.operations.assurance.compliance.checks import CHECKS, api, service_rules
+from fleet_iot.operations.assurance.compliance.estate import Estate
+from fleet_iot.operations.assurance.compliance.mutations import break_constraints
+from fleet_iot.operations.assurance.compliance.mutations.edits import any_statement, edited, in_statement, put
+from fleet_iot.operations.assurance.compliance.mutations.on_api import MUTATIONS
+from fleet_iot.operations.assurance.compliance.planning import plan_estate
+from tests.places import PROJECT
 
 pytestmark = [pytest.mark.cdktf, pytest.mark.slow]
 
@@ -31,7 +32,7 @@ ACCOUNT_ID = "123456789012"
 @pytest.fixture(scope="module")
 def estate(tmp_path_factory: pytest.TempPathFactory, identities: Path) -> Estate:
     """Platform with records kept, AWS IoT's log and an audit, devices' endpoint, and a plant registered in bulk."""
-    from lib.synthesis import run as synthesis
+    from fleet_iot.lib.synthesis import run as synthesis
 
     outdir = tmp_path_factory.mktemp("variants") / "cdktf.out"
     observability = dataclasses.replace(
@@ -48,6 +49,7 @@ def estate(tmp_path_factory: pytest.TempPathFactory, identities: Path) -> Estate
             },
             fleet=FLEET,
             facilities=facilities.FACILITIES.keys(),
+            project=PROJECT,
         ),
         fleet=dataclasses.replace(FLEET, retention="records", observability=observability),
         facilities={"sg-01": dataclasses.replace(facilities.FACILITIES["sg-01"], registration="bulk")},

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from generator.cli.commands import main
-from generator.diagnostics import EnvironmentFault
-from operations.project import load_project
+from fleet_iot.generator.cli.commands import main
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.operations.project import load_project
 
 ROOT = Path(__file__).parents[2]
 NO_SUFFIXES = ("../../x", "a/b", " ", "dev ", "a\nb", "Dev", "-dev", "dev-", "x" * 17, "é", "$(id)", ".")

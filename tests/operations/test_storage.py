@@ -14,15 +14,15 @@ import pytest
 from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from generator.cli import commands as cli
-from generator.diagnostics import EnvironmentFault
-from operations.lists.material import read_material
-from operations.pki.keystore import KeyStore
-from operations.pki.ledger import Ledger
-from operations.registry import entries
-from operations.registry.journal import Journal
-from operations.registry.matching import Pair
-from operations.storage import storage_fault, transaction
+from fleet_iot.generator.cli import commands as cli
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.operations.lists.material import read_material
+from fleet_iot.operations.pki.keystore import KeyStore
+from fleet_iot.operations.pki.ledger import Ledger
+from fleet_iot.operations.registry import entries
+from fleet_iot.operations.registry.journal import Journal
+from fleet_iot.operations.registry.matching import Pair
+from fleet_iot.operations.storage import storage_fault, transaction
 from tests.operations.onboarding.builders import NOW, make_request, pem
 from tests.operations.onboarding.test_steps import RUN, THING
 
@@ -131,10 +131,10 @@ def test_a_folder_of_another_user_is_told(tmp_path: Path) -> None:
     code = f"""
 import os, sys
 from pathlib import Path
-from generator.diagnostics import EnvironmentFault
-from operations.pki.ledger import Ledger
-from operations.pki.keystore import KeyStore
-from operations.registry.journal import Journal
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.operations.pki.ledger import Ledger
+from fleet_iot.operations.pki.keystore import KeyStore
+from fleet_iot.operations.registry.journal import Journal
 folder = Path(sys.argv[1])
 os.setgid({NOBODY}); os.setuid({NOBODY})
 for found in (

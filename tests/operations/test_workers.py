@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from generator.diagnostics import EnvironmentFault, RequestError
-from operations.workers import batches_of, in_order
+from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
+from fleet_iot.operations.workers import batches_of, in_order
 
 ROOT = Path(__file__).parents[3]
 
@@ -80,7 +80,7 @@ def test_workers_are_gone_with_who_asked_for_them() -> None:
     """However it ends: a killed command leaves none behind, which would hold its locks."""
     code = """
 import os, time
-from operations.workers import batches_of, in_order
+from fleet_iot.operations.workers import batches_of, in_order
 for pid in in_order(batches_of(range(10_000), 1), lambda batch: time.sleep(0.01) or os.getpid(), workers=2):
     print(pid, flush=True)
 """

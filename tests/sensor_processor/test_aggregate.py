@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensor_processor.numbers.exact import decimal_text, exact, exact_sum, on_grid, steps_of
-from sensor_processor.numbers.minute import (
+from fleet_iot.sensor_processor.numbers.exact import decimal_text, exact, exact_sum, on_grid, steps_of
+from fleet_iot.sensor_processor.numbers.minute import (
     MINUTE_CAPACITY,
     Added,
     MetricAggregate,

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensor_processor.adapters.archive import quarantine_objects, readings_objects
-from sensor_processor.ingest import compression
-from sensor_processor.ingest.batch import parse_batch
-from sensor_processor.ingest.catalogue import Catalogue
+from fleet_iot.sensor_processor.adapters.archive import quarantine_objects, readings_objects
+from fleet_iot.sensor_processor.ingest import compression
+from fleet_iot.sensor_processor.ingest.batch import parse_batch
+from fleet_iot.sensor_processor.ingest.catalogue import Catalogue
 
 SHARD = "shardId-000000000000"
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensor_processor.ingest.batch import BatchError, parse_batch
-from sensor_processor.ingest.catalogue import Catalogue
+from fleet_iot.sensor_processor.ingest.batch import BatchError, parse_batch
+from fleet_iot.sensor_processor.ingest.catalogue import Catalogue
 
 
 def test_readings_and_poison_are_told_apart(event: Any, record: Any, catalogue: Catalogue) -> None:

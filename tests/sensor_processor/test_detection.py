@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensor_processor.detection import (
+from fleet_iot.sensor_processor.detection import (
     UNIVARIATE_THRESHOLD,
     DeviceDetectors,
     StateError,
@@ -24,9 +24,9 @@ from sensor_processor.detection import (
     unpack_detectors,
     view,
 )
-from sensor_processor.detection.state import STATE_VERSION, pack_context, unpack_context
-from sensor_processor.ingest.catalogue import Catalogue, Metric
-from sensor_processor.ingest.compression import compress_state
+from fleet_iot.sensor_processor.detection.state import STATE_VERSION, pack_context, unpack_context
+from fleet_iot.sensor_processor.ingest.catalogue import Catalogue, Metric
+from fleet_iot.sensor_processor.ingest.compression import compress_state
 
 ROOT = Path(__file__).parents[2]
 SCORER = ROOT.parent / "shared" / "eval" / "detection.py"

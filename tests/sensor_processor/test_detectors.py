@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from sensor_processor.detection import DeviceDetectors, Finding, severity_of, unpack_detectors
-from sensor_processor.ingest.catalogue import DETECTORS, Metric
+from fleet_iot.sensor_processor.detection import DeviceDetectors, Finding, severity_of, unpack_detectors
+from fleet_iot.sensor_processor.ingest.catalogue import DETECTORS, Metric
 
 STEP_MS = 10_000
 Row = dict[str, float]

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-import sensor_processor
-from sensor_processor.ingest.metrics import METRICS
-from sensor_processor.numbers.minute import MINUTE_CAPACITY
-from sensor_processor.numbers.sketch import Sketch
+from fleet_iot import sensor_processor
+from fleet_iot.sensor_processor.ingest.metrics import METRICS
+from fleet_iot.sensor_processor.numbers.minute import MINUTE_CAPACITY
+from fleet_iot.sensor_processor.numbers.sketch import Sketch
 
 DEVICE = "sg-01-press-monitor-0001-dev"
 

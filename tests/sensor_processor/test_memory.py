@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from sensor_processor import handler
-from sensor_processor.detection import DeviceDetectors
-from sensor_processor.ingest.catalogue import Catalogue
-from sensor_processor.planning.device_cache import Known, Memory
-from sensor_processor.planning.items import Device
+from fleet_iot.sensor_processor import handler
+from fleet_iot.sensor_processor.detection import DeviceDetectors
+from fleet_iot.sensor_processor.ingest.catalogue import Catalogue
+from fleet_iot.sensor_processor.planning.device_cache import Known, Memory
+from fleet_iot.sensor_processor.planning.items import Device
 
 RECEIVED_AT = 1_795_445_343_250
 

@@ -12,8 +12,8 @@ import boto3
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
-from sensor_processor import handler
-from sensor_processor.adapters.notifier import BATCH, REST_S, Notifier
+from fleet_iot.sensor_processor import handler
+from fleet_iot.sensor_processor.adapters.notifier import BATCH, REST_S, Notifier
 
 TIME = 1_795_445_343_000
 DEVICE = "sg-01-press-monitor-0001-dev"

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensor_processor.ingest.catalogue import Catalogue
-from sensor_processor.ingest.envelope import parse_envelope
-from sensor_processor.ingest.poison import REASONS, PoisonReading
-from sensor_processor.ingest.reading import Reading, parse_readings
+from fleet_iot.sensor_processor.ingest.catalogue import Catalogue
+from fleet_iot.sensor_processor.ingest.envelope import parse_envelope
+from fleet_iot.sensor_processor.ingest.poison import REASONS, PoisonReading
+from fleet_iot.sensor_processor.ingest.reading import Reading, parse_readings
 
 RECEIVED_AT = 1_795_445_343_250
 DAY = 24 * 60 * 60 * 1000

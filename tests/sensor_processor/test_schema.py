@@ -16,13 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generator.manifest.document import parse_document
-from generator.manifest.load import validate
-from generator.manifest.message_schema import message_schema
-from sensor_processor.ingest.catalogue import Catalogue, parse_catalogue
-from sensor_processor.ingest.envelope import parse_envelope
-from sensor_processor.ingest.poison import PoisonReading
-from sensor_processor.ingest.reading import parse_readings
+from fleet_iot.generator.manifest.document import parse_document
+from fleet_iot.generator.manifest.load import validate
+from fleet_iot.generator.manifest.message_schema import message_schema
+from fleet_iot.sensor_processor.ingest.catalogue import Catalogue, parse_catalogue
+from fleet_iot.sensor_processor.ingest.envelope import parse_envelope
+from fleet_iot.sensor_processor.ingest.poison import PoisonReading
+from fleet_iot.sensor_processor.ingest.reading import parse_readings
 
 ROOT = Path(__file__).parents[2]
 VALIDATOR = ROOT / ".venv-scan" / "bin" / "python"

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from sensor_processor.planning.retention import Retention
-from sensor_processor.settings import SettingsError, read_settings
+from fleet_iot.sensor_processor.planning.retention import Retention
+from fleet_iot.sensor_processor.settings import SettingsError, read_settings
 
 COMPLETE = {
     "READINGS_TABLE": "table-readings-dev",

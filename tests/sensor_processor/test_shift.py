@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from sensor_processor.detection import multichannel
-from sensor_processor.detection.shift import LEARN
+from fleet_iot.sensor_processor.detection import multichannel
+from fleet_iot.sensor_processor.detection.shift import LEARN
 
 SCORER = Path(__file__).parents[3] / "shared" / "eval" / "detection.py"
 

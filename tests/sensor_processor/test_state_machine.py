@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from operations.local.event_source_values import StreamRecord
-from operations.local.lambda_events import kinesis_event
-from sensor_processor import handler
-from sensor_processor.ingest.catalogue import parse_catalogue
+from fleet_iot.operations.local.event_source_values import StreamRecord
+from fleet_iot.operations.local.lambda_events import kinesis_event
+from fleet_iot.sensor_processor import handler
+from fleet_iot.sensor_processor.ingest.catalogue import parse_catalogue
 from tests.integration.faults.chaos import Chaos, Clock, Crash
 from tests.integration.faults.load import CATALOGUE, Sent, message, thing_of
 from tests.integration.faults.stubs import S3, DynamoDb, Sns

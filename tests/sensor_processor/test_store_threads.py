@@ -13,14 +13,14 @@ from botocore.config import Config
 from botocore.exceptions import ReadTimeoutError
 
 from benchmarks.aws_stub import running_stub
-from sensor_processor.adapters.retry import Retry
-from sensor_processor.adapters.store import Store
-from sensor_processor.adapters.wire import speak_plainly
-from sensor_processor.commit import Outcome, commit
-from sensor_processor.handler import is_transient
-from sensor_processor.ingest.catalogue import Catalogue
-from sensor_processor.planning.device_cache import Memory
-from sensor_processor.planning.retention import Retention
+from fleet_iot.sensor_processor.adapters.retry import Retry
+from fleet_iot.sensor_processor.adapters.store import Store
+from fleet_iot.sensor_processor.adapters.wire import speak_plainly
+from fleet_iot.sensor_processor.commit import Outcome, commit
+from fleet_iot.sensor_processor.handler import is_transient
+from fleet_iot.sensor_processor.ingest.catalogue import Catalogue
+from fleet_iot.sensor_processor.planning.device_cache import Memory
+from fleet_iot.sensor_processor.planning.retention import Retention
 
 THREADS = 3
 DEVICES = 150

@@ -11,11 +11,11 @@ from typing import Any
 import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
-from sensor_processor.adapters.retry import Retry, Unavailable
-from sensor_processor.ingest.batch import Poison
-from sensor_processor.ingest.compression import gzip_bytes
-from sensor_processor.ingest.envelope import Envelope
-from sensor_processor.ingest.reading import Reading
+from ..ingest.batch import Poison
+from ..ingest.compression import gzip_bytes
+from ..ingest.envelope import Envelope
+from ..ingest.reading import Reading
+from .retry import Retry, Unavailable
 
 _DAY_MS = 24 * 60 * 60 * 1000
 _EPOCH = date(1970, 1, 1)

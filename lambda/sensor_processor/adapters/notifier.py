@@ -11,10 +11,10 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from sensor_processor.adapters.retry import Retry
-from sensor_processor.ingest.log import Log
-from sensor_processor.planning.device_cache import Memory
-from sensor_processor.planning.notice import OUTBOX, entry_of
+from ..ingest.log import Log
+from ..planning.device_cache import Memory
+from ..planning.notice import OUTBOX, entry_of
+from .retry import Retry
 
 BATCH = 10
 BATCH_BYTES = 200_000

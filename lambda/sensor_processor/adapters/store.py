@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
-from sensor_processor.adapters.retry import Again, Retry, Unavailable
-from sensor_processor.numbers.minute import Minute, minute_bucket
-from sensor_processor.numbers.period import Part, PeriodKey, part_buckets
-from sensor_processor.planning.attributes import Item, Text
-from sensor_processor.planning.chunk import Chunk
-from sensor_processor.planning.history_items import PART_ATTRIBUTES, parse_part
-from sensor_processor.planning.items import Device, device_key, minute_key, parse_device, parse_minute
+from ..numbers.minute import Minute, minute_bucket
+from ..numbers.period import Part, PeriodKey, part_buckets
+from ..planning.attributes import Item, Text
+from ..planning.chunk import Chunk
+from ..planning.history_items import PART_ATTRIBUTES, parse_part
+from ..planning.items import Device, device_key, minute_key, parse_device, parse_minute
+from .retry import Again, Retry, Unavailable
 
 T = TypeVar("T")
 R = TypeVar("R")

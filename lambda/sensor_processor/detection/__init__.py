@@ -1,12 +1,12 @@
 """Anomaly detection: static limits and the adaptive context detector, with state that survives in the device table."""
 
-from sensor_processor.detection.device import DeviceDetectors, unpack_detectors
-from sensor_processor.detection.event import BEGIN, END, ESCALATED, Finding
-from sensor_processor.detection.limits import excursion_of, limits_finding
-from sensor_processor.detection.severity import severity_of
-from sensor_processor.detection.shift import multichannel
-from sensor_processor.detection.state import StateError
-from sensor_processor.detection.threeviews import UNIVARIATE_THRESHOLD, univariate
+from .device import DeviceDetectors, unpack_detectors
+from .event import BEGIN, END, ESCALATED, Finding
+from .limits import excursion_of, limits_finding
+from .severity import severity_of
+from .shift import multichannel
+from .state import StateError
+from .threeviews import UNIVARIATE_THRESHOLD, univariate
 
 __all__ = [
     "BEGIN",

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from sensor_processor.detection.event import Event, Finding, begin, end
-from sensor_processor.detection.group import Group, groups_of
-from sensor_processor.detection.limits import follow_limits
-from sensor_processor.detection.remarkable import follow_context
-from sensor_processor.detection.single import SINGLES, Single
-from sensor_processor.detection.state import (
+from ..ingest.catalogue import Metric
+from ..ingest.reading import Reading
+from .event import Event, Finding, begin, end
+from .group import Group, groups_of
+from .limits import follow_limits
+from .remarkable import follow_context
+from .single import SINGLES, Single
+from .state import (
     STATE_VERSION,
     DeviceState,
     MetricState,
@@ -20,9 +22,7 @@ from sensor_processor.detection.state import (
     unpack_context,
     unpack_device,
 )
-from sensor_processor.detection.threeviews import UNIVARIATE_THRESHOLD, ThreeViews
-from sensor_processor.ingest.catalogue import Metric
-from sensor_processor.ingest.reading import Reading
+from .threeviews import UNIVARIATE_THRESHOLD, ThreeViews
 
 BEFORE_ALL = (-1, -1)
 """The place before every reading."""

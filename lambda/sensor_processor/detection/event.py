@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from sensor_processor.detection.severity import CRITICAL, WARNING, severity_of
+from .severity import CRITICAL, WARNING, severity_of
 
 BEGIN = "begin"
 ESCALATED = "escalated"

@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
-from sensor_processor.detection.correlation import Correlation
-from sensor_processor.detection.event import Event, Finding, begin, end
-from sensor_processor.detection.shift import Shift
-from sensor_processor.ingest.catalogue import Metric
+from ..ingest.catalogue import Metric
+from .correlation import Correlation
+from .event import Event, Finding, begin, end
+from .shift import Shift
 
 GROUPED = ("baseline", "correlation")
 

@@ -7,8 +7,8 @@ both are ISA-18.2's and OPC UA's means: https://reference.opcfoundation.org/Core
 
 from __future__ import annotations
 
-from sensor_processor.detection.event import Event, Finding, begin, end, escalation
-from sensor_processor.ingest.catalogue import Metric
+from ..ingest.catalogue import Metric
+from .event import Event, Finding, begin, end, escalation
 
 DEADBAND = 0.02
 """How far within its limit a value has to be to end the event soon: this part of the allowed range."""

@@ -7,9 +7,9 @@ learns cannot tell apart.
 
 from __future__ import annotations
 
-from sensor_processor.detection.event import Event, Finding, begin, end, escalation
-from sensor_processor.detection.threeviews import UNIVARIATE_THRESHOLD, VIEWS, ThreeViews
-from sensor_processor.ingest.catalogue import Metric
+from ..ingest.catalogue import Metric
+from .event import Event, Finding, begin, end, escalation
+from .threeviews import UNIVARIATE_THRESHOLD, VIEWS, ThreeViews
 
 QUIET_READINGS = 60
 """So many readings in a row that are not remarkable end the event. Within them each view has spoken, the slowest one

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sensor_processor.detection import correlation, shift
-from sensor_processor.detection.single import Rate, Seasonal
-from sensor_processor.detection.threeviews import UNIVARIATE_THRESHOLD
+from . import correlation, shift
+from .single import Rate, Seasonal
+from .threeviews import UNIVARIATE_THRESHOLD
 
 WARNING = "warning"
 CRITICAL = "critical"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from math import log
 
-from sensor_processor.detection.view import Shape, View
+from .view import Shape, View
 
 UNIVARIATE_THRESHOLD = 6.25
 """Scores from here on are anomalies; measured on NAB (docs/processor.md)."""

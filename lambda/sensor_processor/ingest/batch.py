@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sensor_processor.ingest.base64 import decode_base64, encode_base64
-from sensor_processor.ingest.catalogue import Catalogue
-from sensor_processor.ingest.envelope import Envelope, has_safe_ids, parse_envelope
-from sensor_processor.ingest.poison import PoisonReading
-from sensor_processor.ingest.reading import Reading, parse_readings
+from .base64 import decode_base64, encode_base64
+from .catalogue import Catalogue
+from .envelope import Envelope, has_safe_ids, parse_envelope
+from .poison import PoisonReading
+from .reading import Reading, parse_readings
 
 UNKNOWN = "unknown"
 """Stands for a facility or a device type that cannot be trusted."""

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import msgspec
 
-from sensor_processor.ingest.poison import PoisonReading
+from .poison import PoisonReading
 
 MAX_RECEIVED_AT = 4_102_444_800_000
 """2100-01-01 in ms: a rule's stamp beyond it is in another unit."""

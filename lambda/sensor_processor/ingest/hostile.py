@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from sensor_processor.ingest.poison import PoisonReading
+from .poison import PoisonReading
 
 _INVISIBLE = (
     "\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"

@@ -8,12 +8,12 @@ from zlib import crc32
 
 import msgspec
 
-from sensor_processor.ingest.base64 import decode_base64
-from sensor_processor.ingest.catalogue import METRIC_NAME, Catalogue, Metric
-from sensor_processor.ingest.envelope import Envelope, check_identity
-from sensor_processor.ingest.hostile import check_text
-from sensor_processor.ingest.poison import PoisonReading
-from sensor_processor.ingest.shapes import (
+from .base64 import decode_base64
+from .catalogue import METRIC_NAME, Catalogue, Metric
+from .envelope import Envelope, check_identity
+from .hostile import check_text
+from .poison import PoisonReading
+from .shapes import (
     Message,
     decode_loosely,
     json_lines,

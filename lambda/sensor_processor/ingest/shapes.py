@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from sensor_processor.ingest.catalogue import METRIC_NAME
-from sensor_processor.ingest.poison import PoisonReading
+from .catalogue import METRIC_NAME
+from .poison import PoisonReading
 
 FRAME = b" \t\r\n"
 """JSON's white space."""

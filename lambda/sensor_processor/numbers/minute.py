@@ -10,9 +10,9 @@ from math import inf
 
 import msgspec
 
-from sensor_processor.ingest.reading import LATE_MS, Reading
-from sensor_processor.numbers.exact import FINE, exact_sum, on_grid
-from sensor_processor.numbers.sketch import MINUTE_BINS, Sketch, sketch_of
+from ..ingest.reading import LATE_MS, Reading
+from .exact import FINE, exact_sum, on_grid
+from .sketch import MINUTE_BINS, Sketch, sketch_of
 
 MINUTE_MS = 60_000
 

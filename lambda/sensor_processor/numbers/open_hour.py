@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 import msgspec
 
-from sensor_processor.numbers.minute import Minute, Settled, Totals
-from sensor_processor.numbers.period import HOUR_MS, Level, Part, Period, summed
+from .minute import Minute, Settled, Totals
+from .period import HOUR_MS, Level, Part, Period, summed
 
 
 class OpenHour(msgspec.Struct):

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import msgspec
 
-from sensor_processor.numbers.minute import MINUTE_MS, Minute, Totals, minute_bucket
+from .minute import MINUTE_MS, Minute, Totals, minute_bucket
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from sensor_processor.numbers.minute import MINUTE_MS, Minute, Settled
-from sensor_processor.numbers.open_hour import OpenHour, open_hour_of
-from sensor_processor.numbers.period import (
+from .minute import MINUTE_MS, Minute, Settled
+from .open_hour import OpenHour, open_hour_of
+from .period import (
     DAY_MS,
     HOUR_MS,
     Level,

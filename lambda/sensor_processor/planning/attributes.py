@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from sensor_processor.ingest.base64 import decode_base64
+from ..ingest.base64 import decode_base64
 
 Item = dict[str, Any]
 """Attribute name to typed value, as DynamoDB's low-level client takes it."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from sensor_processor.ingest.reading import Reading
-from sensor_processor.planning.attributes import Text
+from ..ingest.reading import Reading
+from .attributes import Text
 
 
 class Tally(msgspec.Struct, kw_only=True):

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from sensor_processor.detection import DeviceDetectors, unpack_detectors
-from sensor_processor.ingest.catalogue import Metric
-from sensor_processor.numbers.open_hour import OpenHour
-from sensor_processor.planning.items import Device
+from ..detection import DeviceDetectors, unpack_detectors
+from ..ingest.catalogue import Metric
+from ..numbers.open_hour import OpenHour
+from .items import Device
 
 CAPACITY = 4_000
 """Devices, of about 25 kB each with four metrics: 100 MB of the function's memory at most."""

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Any
 
-from sensor_processor.numbers.exact import decimal_text, steps_of
-from sensor_processor.numbers.minute import Totals
-from sensor_processor.numbers.period import Level, Part, Period, period_bucket
-from sensor_processor.numbers.sketch import ITEM_BINS, Sketch
-from sensor_processor.planning.attributes import Item, binary_of, expiry_of, number_text
+from ..numbers.exact import decimal_text, steps_of
+from ..numbers.minute import Totals
+from ..numbers.period import Level, Part, Period, period_bucket
+from ..numbers.sketch import ITEM_BINS, Sketch
+from .attributes import Item, binary_of, expiry_of, number_text
 
 QUANTILES = {"p05": 0.05, "p50": 0.5, "p95": 0.95, "p99": 0.99}
 """By the attribute that holds it, the rank of each quantile that an item tells; others are in its sketch."""

@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
-from sensor_processor.detection import BEGIN, END, ESCALATED, Finding
-from sensor_processor.ingest.base64 import encode_base64
-from sensor_processor.numbers.exact import decimal_text, steps_of
-from sensor_processor.numbers.minute import (
+from ..detection import BEGIN, END, ESCALATED, Finding
+from ..ingest.base64 import encode_base64
+from ..numbers.exact import decimal_text, steps_of
+from ..numbers.minute import (
     MetricAggregate,
     Minute,
     minute_bucket,
@@ -18,8 +18,8 @@ from sensor_processor.numbers.minute import (
     unpack_conflicts,
     unpack_ids,
 )
-from sensor_processor.numbers.sketch import MINUTE_BINS, Sketch
-from sensor_processor.planning.attributes import (
+from ..numbers.sketch import MINUTE_BINS, Sketch
+from .attributes import (
     Item,
     Text,
     binary_of,

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from sensor_processor.planning.attributes import Item
+from .attributes import Item
 
 OUTBOX = 100
 """Notifications that a device item keeps, the newest: as many as one transaction writes, about 600 bytes each."""

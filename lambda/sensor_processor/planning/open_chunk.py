@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
-from sensor_processor.ingest.reading import Reading
-from sensor_processor.numbers.minute import Minute
-from sensor_processor.numbers.period import hour_of
-from sensor_processor.planning.attributes import Item
-from sensor_processor.planning.chunk import Tally
-from sensor_processor.planning.sizes import size_of_minute, size_of_period
+from ..ingest.reading import Reading
+from ..numbers.minute import Minute
+from ..numbers.period import hour_of
+from .attributes import Item
+from .chunk import Tally
+from .sizes import size_of_minute, size_of_period
 
 CHUNK_ITEMS = 90
 """Items of one device in a transaction, below DynamoDB's 100 for a call."""

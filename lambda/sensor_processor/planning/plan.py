@@ -11,17 +11,17 @@ from operator import attrgetter
 
 import msgspec
 
-from sensor_processor.detection import DeviceDetectors, StateError
-from sensor_processor.ingest.catalogue import Catalogue
-from sensor_processor.ingest.reading import Reading
-from sensor_processor.numbers.minute import Minute
-from sensor_processor.numbers.open_hour import OpenHour
-from sensor_processor.numbers.period import Part, PeriodKey
-from sensor_processor.planning.chunk import Chunk
-from sensor_processor.planning.device_cache import Memory
-from sensor_processor.planning.items import Device
-from sensor_processor.planning.planner import Planner
-from sensor_processor.planning.retention import Retention
+from ..detection import DeviceDetectors, StateError
+from ..ingest.catalogue import Catalogue
+from ..ingest.reading import Reading
+from ..numbers.minute import Minute
+from ..numbers.open_hour import OpenHour
+from ..numbers.period import Part, PeriodKey
+from .chunk import Chunk
+from .device_cache import Memory
+from .items import Device
+from .planner import Planner
+from .retention import Retention
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):

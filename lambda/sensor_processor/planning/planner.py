@@ -7,22 +7,22 @@ from collections.abc import Collection, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
-from sensor_processor.detection import BEGIN, DeviceDetectors, Finding
-from sensor_processor.ingest.catalogue import Catalogue
-from sensor_processor.ingest.reading import Reading
-from sensor_processor.numbers.minute import MINUTE_MS, Added, Minute, minute_of
-from sensor_processor.numbers.open_hour import OpenHour
-from sensor_processor.numbers.period import Level, Part, PeriodKey
-from sensor_processor.numbers.rollup import Rollup
-from sensor_processor.planning.attributes import Item, Text, text_of
-from sensor_processor.planning.chunk import Chunk
-from sensor_processor.planning.history_items import period_item
-from sensor_processor.planning.items import Device, device_item, event_item, minute_item
-from sensor_processor.planning.notice import OUTBOX, notice_of
-from sensor_processor.planning.open_chunk import FEW_MINUTES, MAX_FINDINGS, OpenChunk
-from sensor_processor.planning.progress import advanced, straggler_findings
-from sensor_processor.planning.retention import Retention
-from sensor_processor.planning.sizes import size_of, size_of_device, size_of_minute
+from ..detection import BEGIN, DeviceDetectors, Finding
+from ..ingest.catalogue import Catalogue
+from ..ingest.reading import Reading
+from ..numbers.minute import MINUTE_MS, Added, Minute, minute_of
+from ..numbers.open_hour import OpenHour
+from ..numbers.period import Level, Part, PeriodKey
+from ..numbers.rollup import Rollup
+from .attributes import Item, Text, text_of
+from .chunk import Chunk
+from .history_items import period_item
+from .items import Device, device_item, event_item, minute_item
+from .notice import OUTBOX, notice_of
+from .open_chunk import FEW_MINUTES, MAX_FINDINGS, OpenChunk
+from .progress import advanced, straggler_findings
+from .retention import Retention
+from .sizes import size_of, size_of_device, size_of_minute
 
 _time = attrgetter("time")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sensor_processor.detection import DeviceDetectors, Finding, excursion_of, limits_finding
-from sensor_processor.ingest.catalogue import Metric
-from sensor_processor.ingest.reading import Reading
-from sensor_processor.numbers.minute import Minute
-from sensor_processor.planning.items import Device
+from ..detection import DeviceDetectors, Finding, excursion_of, limits_finding
+from ..ingest.catalogue import Metric
+from ..ingest.reading import Reading
+from ..numbers.minute import Minute
+from .items import Device
 
 
 def advanced(

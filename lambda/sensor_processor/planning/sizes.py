@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sensor_processor.numbers.minute import Minute
-from sensor_processor.numbers.sketch import ITEM_BINS, MINUTE_BINS, PERIOD_BINS
-from sensor_processor.planning.items import Device
+from ..numbers.minute import Minute
+from ..numbers.sketch import ITEM_BINS, MINUTE_BINS, PERIOD_BINS
+from .items import Device
 
 _DEVICE = 1_000
 """A device item without its detectors and outbox is smaller: a name, three ids, three times and three numbers."""

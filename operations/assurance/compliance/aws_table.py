@@ -1,6 +1,6 @@
 """Writes the generator's table of AWS's limits from botocore's service models.
 
-Run `python -m operations.assurance.compliance.aws_table` after an update of botocore. The members are
+Run `python -m fleet_iot.operations.assurance.compliance.aws_table` after an update of botocore. The members are
 those that the table has: to add one, add its line with `{}` and run this.
 """
 
@@ -11,8 +11,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from generator.aws import limits as aws_limits
-from operations.assurance.compliance.api.model import input_of
+from fleet_iot.generator.aws import limits as aws_limits
+from fleet_iot.operations.assurance.compliance.api.model import input_of
 
 PATH = Path(aws_limits.__file__).with_name(aws_limits.TABLE)
 

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from operations.assurance.compliance.estate import Body
-from operations.assurance.compliance.findings import CHECKOV, PARLIAMENT, Finding
-from operations.assurance.compliance.mutations import Trial
-from operations.assurance.compliance.mutations.edits import Edit, put
+from fleet_iot.operations.assurance.compliance.estate import Body
+from fleet_iot.operations.assurance.compliance.findings import CHECKOV, PARLIAMENT, Finding
+from fleet_iot.operations.assurance.compliance.mutations import Trial
+from fleet_iot.operations.assurance.compliance.mutations.edits import Edit, put
 
 EVERYTHING = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
 

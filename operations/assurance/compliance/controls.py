@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from operations.assurance.compliance.findings import PARLIAMENT, Finding
+from fleet_iot.operations.assurance.compliance.findings import PARLIAMENT, Finding
 
 CATALOGUE = Path(__file__).with_name("controls.json")
 

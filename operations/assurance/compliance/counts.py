@@ -8,13 +8,13 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from operations.assurance.compliance.canaries import PLAN_CANARIES, POLICY_CANARIES
-from operations.assurance.compliance.checks import CHECKS
-from operations.assurance.compliance.estate import Estate
-from operations.assurance.compliance.findings import CHECKOV, OWN, Finding
-from operations.assurance.compliance.mutations import Trial
-from operations.assurance.compliance.policies import POLICY_ATTRIBUTES, policies
-from operations.assurance.compliance.scanners import Scan
+from fleet_iot.operations.assurance.compliance.canaries import PLAN_CANARIES, POLICY_CANARIES
+from fleet_iot.operations.assurance.compliance.checks import CHECKS
+from fleet_iot.operations.assurance.compliance.estate import Estate
+from fleet_iot.operations.assurance.compliance.findings import CHECKOV, OWN, Finding
+from fleet_iot.operations.assurance.compliance.mutations import Trial
+from fleet_iot.operations.assurance.compliance.policies import POLICY_ATTRIBUTES, policies
+from fleet_iot.operations.assurance.compliance.scanners import Scan
 
 LEAST_MUTATIONS = 40
 LEAST_PASSED = 150

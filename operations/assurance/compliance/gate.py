@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from operations.assurance.compliance import canaries, counts, scanners
-from operations.assurance.compliance.api.holding import figures
-from operations.assurance.compliance.checks import CHECKS
-from operations.assurance.compliance.findings import OWN
-from operations.assurance.compliance.mutations import break_constraints, try_mutations
-from operations.assurance.compliance.planning import PLAN_DOCUMENT, plan_estate
-from operations.assurance.compliance.skips import read_skips
-from operations.assurance.compliance.synthesis import ACCOUNT_ID, synthesise
-from operations.assurance.compliance.verdict import Verdict
-from operations.project import Project
+from fleet_iot.operations.assurance.compliance import canaries, counts, scanners
+from fleet_iot.operations.assurance.compliance.api.holding import figures
+from fleet_iot.operations.assurance.compliance.checks import CHECKS
+from fleet_iot.operations.assurance.compliance.findings import OWN
+from fleet_iot.operations.assurance.compliance.mutations import break_constraints, try_mutations
+from fleet_iot.operations.assurance.compliance.planning import PLAN_DOCUMENT, plan_estate
+from fleet_iot.operations.assurance.compliance.skips import read_skips
+from fleet_iot.operations.assurance.compliance.synthesis import ACCOUNT_ID, synthesise
+from fleet_iot.operations.assurance.compliance.verdict import Verdict
+from fleet_iot.operations.project import Project
 
 Say = Callable[[str], None]
 

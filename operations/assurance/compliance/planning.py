@@ -15,11 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from generator.diagnostics import EnvironmentFault
-from operations.assurance.compliance.estate import CREDENTIAL, Body, Estate, read_stack
-from operations.assurance.compliance.policies import POLICY_ATTRIBUTES
-from operations.assurance.compliance.references import literal
-from operations.local.terraform import Terraform, terraform_for
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.operations.assurance.compliance.estate import CREDENTIAL, Body, Estate, read_stack
+from fleet_iot.operations.assurance.compliance.policies import POLICY_ATTRIBUTES
+from fleet_iot.operations.assurance.compliance.references import literal
+from fleet_iot.operations.local.terraform import Terraform, terraform_for
 
 STACK_FILE = "cdk.tf.json"
 OVERRIDE_FILE = "compliance_override.tf.json"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from operations.assurance.compliance.estate import REFERENCE, Body, Estate, Resource, made_up_id
+from fleet_iot.operations.assurance.compliance.estate import REFERENCE, Body, Estate, Resource, made_up_id
 
 ARNS = {
     "aws_kms_key": "arn:aws:kms:{region}:{account}:key/{uuid}",

@@ -6,9 +6,9 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
-from operations.assurance.compliance.controls import Catalogue, Control
-from operations.assurance.compliance.findings import Finding
-from operations.assurance.compliance.verdict import Verdict
+from fleet_iot.operations.assurance.compliance.controls import Catalogue, Control
+from fleet_iot.operations.assurance.compliance.findings import Finding
+from fleet_iot.operations.assurance.compliance.verdict import Verdict
 
 WORDS = ("passed", "failed", "skipped")
 

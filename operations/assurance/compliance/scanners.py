@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from generator.diagnostics import EnvironmentFault
-from operations.assurance.compliance.estate import Estate
-from operations.assurance.compliance.findings import CHECKOV, PARLIAMENT, Finding
-from operations.assurance.compliance.policies import Kind, policies
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.operations.assurance.compliance.estate import Estate
+from fleet_iot.operations.assurance.compliance.findings import CHECKOV, PARLIAMENT, Finding
+from fleet_iot.operations.assurance.compliance.policies import Kind, policies
 
 ENVIRONMENT = ".venv-scan"
 

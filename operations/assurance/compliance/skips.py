@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from generator.diagnostics import GateError
-from operations.assurance.compliance.findings import Finding
+from fleet_iot.generator.diagnostics import GateError
+from fleet_iot.operations.assurance.compliance.findings import Finding
 
 SKIPS = Path(__file__).with_name("skips.json")
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from generator.diagnostics import EnvironmentFault
-from operations.pki.requests import csr_path, sign_request, write_requests
-from operations.project import Project
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.operations.pki.requests import csr_path, sign_request, write_requests
+from fleet_iot.operations.project import Project
 
 ACCOUNT_ID = "123456789012"
 """A literal account makes ARNs, and so policies, whole; AWS's documentation uses this one for examples."""
@@ -44,7 +44,7 @@ def synthesise(project: Project, *, folder: Path) -> Synthesised:
         "FLEET_OUTDIR": str(output),
     }
     done = subprocess.run(
-        [sys.executable, "-m", "lib.app"],
+        [sys.executable, "-m", "fleet_iot.lib.app"],
         cwd=project.root,
         env=environment,
         capture_output=True,

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from generator import naming
-from operations.assurance.isolation.principals import Group, Realm
-from operations.assurance.isolation.session import Act, Session
+from fleet_iot.generator import naming
+from fleet_iot.operations.assurance.isolation.principals import Group, Realm
+from fleet_iot.operations.assurance.isolation.session import Act, Session
 
 WILDCARDS = ("+", "#", "*", "?", "+/+", "$aws/#", "$aws/things/+", "$share/g/#", "")
 """Client ids that are wildcards somewhere; the broker makes up a name for the empty one."""

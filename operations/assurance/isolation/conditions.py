@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from operations.assurance.isolation.wildcards import regex_of, split_wildcards
+from fleet_iot.operations.assurance.isolation.wildcards import regex_of, split_wildcards
 
 Context = Mapping[str, tuple[str, ...]]
 """What is known of a request, by canonical key; a key that is not there could not be resolved."""

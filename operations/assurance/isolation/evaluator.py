@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from operations.assurance.isolation.policy import Policy, Variable
-from operations.assurance.isolation.principals import Realm
-from operations.assurance.isolation.session import CLIENT_ID, Act, Permissions, Session, contexts, permissions, thing_of
+from fleet_iot.operations.assurance.isolation.policy import Policy, Variable
+from fleet_iot.operations.assurance.isolation.principals import Realm
+from fleet_iot.operations.assurance.isolation.session import (
+    CLIENT_ID,
+    Act,
+    Permissions,
+    Session,
+    contexts,
+    permissions,
+    thing_of,
+)
 
 _KEPT = 64
 _REGISTRY = ("iot:connection.thing.thingtypename", "iot:connection.thing.attributes[")

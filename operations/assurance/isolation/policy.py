@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from generator.diagnostics import GateError
-from operations.assurance.isolation.conditions import Condition, canonical_key, read_conditions
+from fleet_iot.generator.diagnostics import GateError
+from fleet_iot.operations.assurance.isolation.conditions import Condition, canonical_key, read_conditions
 
 VERSION = "2012-10-17"
 """In any other version policy variables are plain text."""

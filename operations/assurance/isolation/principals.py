@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from generator import naming
-from generator.diagnostics import EnvironmentFault
-from lib.specs import FacilitySpec, fill, suffixed
-from operations.assurance.isolation.policy import Policy, read_policy
-from operations.project import Project
+from fleet_iot.generator import naming
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.lib.specs import FacilitySpec, fill, suffixed
+from fleet_iot.operations.assurance.isolation.policy import Policy, read_policy
+from fleet_iot.operations.project import Project
 
 PLACEHOLDER_ACCOUNT = "000000000000"
 """Stands for the account where the manifest leaves it to the credentials: no claim depends on its digits."""

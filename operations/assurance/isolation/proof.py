@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from generator.diagnostics import GateError
-from operations.assurance.isolation.cases import (
+from fleet_iot.generator.diagnostics import GateError
+from fleet_iot.operations.assurance.isolation.cases import (
     attacks_on,
     hostile_client_ids,
     intrusions,
@@ -18,12 +18,12 @@ from operations.assurance.isolation.cases import (
     strangers,
     wide_attacks,
 )
-from operations.assurance.isolation.evaluator import Evaluator
-from operations.assurance.isolation.principals import Fleet, Group
-from operations.assurance.isolation.session import Act, Permissions, Session
-from operations.assurance.isolation.symbolic import Finding, check_apart, check_own, grants
-from operations.assurance.isolation.territory import rights
-from operations.assurance.isolation.wildcards import NAME_CHARACTERS
+from fleet_iot.operations.assurance.isolation.evaluator import Evaluator
+from fleet_iot.operations.assurance.isolation.principals import Fleet, Group
+from fleet_iot.operations.assurance.isolation.session import Act, Permissions, Session
+from fleet_iot.operations.assurance.isolation.symbolic import Finding, check_apart, check_own, grants
+from fleet_iot.operations.assurance.isolation.territory import rights
+from fleet_iot.operations.assurance.isolation.wildcards import NAME_CHARACTERS
 
 OTHERS = 2
 """How many things of every other group each thing is tried against one by one."""

@@ -14,9 +14,9 @@ from functools import lru_cache
 from itertools import product
 from typing import NamedTuple
 
-from operations.assurance.isolation.conditions import Context, canonical_key, holds
-from operations.assurance.isolation.policy import Literal, Policy, Resource, Statement, Variable
-from operations.assurance.isolation.wildcards import Pattern, exact_text, regex_of, split_wildcards
+from fleet_iot.operations.assurance.isolation.conditions import Context, canonical_key, holds
+from fleet_iot.operations.assurance.isolation.policy import Literal, Policy, Resource, Statement, Variable
+from fleet_iot.operations.assurance.isolation.wildcards import Pattern, exact_text, regex_of, split_wildcards
 
 CLIENT_ID = "iot:clientid"
 THING_NAME = "iot:connection.thing.thingname"

@@ -11,11 +11,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from operations.assurance.isolation.policy import Literal, Policy, Resource, Statement, Variable
-from operations.assurance.isolation.principals import Group, Realm
-from operations.assurance.isolation.session import IS_ATTACHED, THING_NAME
-from operations.assurance.isolation.territory import below, foreign_places, is_within, own_places
-from operations.assurance.isolation.wildcards import Pattern, Wild, common_word, own_levels, shown, split_wildcards
+from fleet_iot.operations.assurance.isolation.policy import Literal, Policy, Resource, Statement, Variable
+from fleet_iot.operations.assurance.isolation.principals import Group, Realm
+from fleet_iot.operations.assurance.isolation.session import IS_ATTACHED, THING_NAME
+from fleet_iot.operations.assurance.isolation.territory import below, foreign_places, is_within, own_places
+from fleet_iot.operations.assurance.isolation.wildcards import (
+    Pattern,
+    Wild,
+    common_word,
+    own_levels,
+    shown,
+    split_wildcards,
+)
 
 CLIENT_ACTIONS = ("iot:Connect", "iot:DeleteConnection")
 _SHARE = "$share/"

@@ -5,10 +5,10 @@ Nothing here looks at a policy: the claims would prove themselves.
 
 from __future__ import annotations
 
-from generator import naming
-from operations.assurance.isolation.principals import Group, Realm
-from operations.assurance.isolation.session import Act
-from operations.assurance.isolation.wildcards import Pattern, Wild
+from fleet_iot.generator import naming
+from fleet_iot.operations.assurance.isolation.principals import Group, Realm
+from fleet_iot.operations.assurance.isolation.session import Act
+from fleet_iot.operations.assurance.isolation.wildcards import Pattern, Wild
 
 _OWN = "\0"
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import msgspec
 
-from generator.diagnostics import EnvironmentFault, RequestError
-from operations.registry.planned import PlannedThing
-from operations.registry.steps import Group, pem_of
+from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
+from fleet_iot.operations.registry.planned import PlannedThing
+from fleet_iot.operations.registry.steps import Group, pem_of
 
 TEMPLATE_FILE = "bulk_registration_template.json"
 TEMPLATE_LIMIT = 10_240

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from generator.diagnostics import EnvironmentFault
-from lib.names import PlatformNames
-from lib.specs import FacilitySpec
-from operations.project import Project
-from operations.registry.bulk.parameters import TEMPLATE_FILE
-from operations.registry.bulk.run import BulkPlace
-from operations.registry.target import Target
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.lib.names import PlatformNames
+from fleet_iot.lib.specs import FacilitySpec
+from fleet_iot.operations.project import Project
+from fleet_iot.operations.registry.bulk.parameters import TEMPLATE_FILE
+from fleet_iot.operations.registry.bulk.run import BulkPlace
+from fleet_iot.operations.registry.target import Target
 
 
 def platform_names(project: Project, account: str) -> PlatformNames:

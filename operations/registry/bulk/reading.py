@@ -9,14 +9,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from operations.lists.material import key_digest
-from operations.registry import entries
-from operations.registry.bulk import tasks
-from operations.registry.bulk.reports import Reported, fetch_lines, read_report
-from operations.registry.bulk.tasks import Task
-from operations.registry.orphans import settle_certificates
-from operations.registry.records import Step, Write
-from operations.registry.steps import Work
+from fleet_iot.operations.lists.material import key_digest
+from fleet_iot.operations.registry import entries
+from fleet_iot.operations.registry.bulk import tasks
+from fleet_iot.operations.registry.bulk.reports import Reported, fetch_lines, read_report
+from fleet_iot.operations.registry.bulk.tasks import Task
+from fleet_iot.operations.registry.orphans import settle_certificates
+from fleet_iot.operations.registry.records import Step, Write
+from fleet_iot.operations.registry.steps import Work
 
 _TOGETHER = 500
 _THROTTLED = re.compile(r"throttl|rate exceeded|too ?many ?requests|limit ?exceeded", re.IGNORECASE)

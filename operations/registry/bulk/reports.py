@@ -18,7 +18,7 @@ from typing import Any
 
 import urllib3
 
-from generator.diagnostics import EnvironmentFault
+from fleet_iot.generator.diagnostics import EnvironmentFault
 
 _CHUNK = 1 << 16
 _TIMEOUT_S = 60.0

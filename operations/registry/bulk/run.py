@@ -18,15 +18,15 @@ from typing import Any
 from boto3.exceptions import S3UploadFailedError
 from botocore.exceptions import BotoCoreError, ClientError
 
-from generator.diagnostics import EnvironmentFault
-from operations.registry.bulk import tasks
-from operations.registry.bulk.parameters import attributes_of, parameter_line, template_body
-from operations.registry.bulk.reading import read_reports
-from operations.registry.bulk.tasks import Task
-from operations.registry.calls import UnknownOutcomeError, code_of, message_of
-from operations.registry.orphans import CLOCK_SKEW_S, SETTLE_S, settle_certificates
-from operations.registry.run import Meter, OnProgress, prepare_group
-from operations.registry.steps import Work
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.operations.registry.bulk import tasks
+from fleet_iot.operations.registry.bulk.parameters import attributes_of, parameter_line, template_body
+from fleet_iot.operations.registry.bulk.reading import read_reports
+from fleet_iot.operations.registry.bulk.tasks import Task
+from fleet_iot.operations.registry.calls import UnknownOutcomeError, code_of, message_of
+from fleet_iot.operations.registry.orphans import CLOCK_SKEW_S, SETTLE_S, settle_certificates
+from fleet_iot.operations.registry.run import Meter, OnProgress, prepare_group
+from fleet_iot.operations.registry.steps import Work
 
 ENDED = ("Completed", "Failed", "Cancelled")
 FIRST_POLL_S, LONGEST_POLL_S = 0.5, 10.0

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import msgspec
 
-from operations.registry import entries
-from operations.registry.journal import Journal
-from operations.registry.planned import PlannedThing
-from operations.registry.records import Step, Write
+from fleet_iot.operations.registry import entries
+from fleet_iot.operations.registry.journal import Journal
+from fleet_iot.operations.registry.planned import PlannedThing
+from fleet_iot.operations.registry.records import Step, Write
 
 _KEYS = """(SELECT coalesce(group_concat(key), '') FROM
     (SELECT key FROM json_each(CAST(line AS TEXT), '$.attributes') ORDER BY key))"""

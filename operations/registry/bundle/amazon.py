@@ -9,7 +9,7 @@ import certifi
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
-from generator.diagnostics import EnvironmentFault
+from fleet_iot.generator.diagnostics import EnvironmentFault
 
 ROOTS = {
     "Amazon Root CA 1": "8ecde6884f3d87b1125ba31ac3fcb13d7016de7f57cc904fe1cb97c6ae98196e",

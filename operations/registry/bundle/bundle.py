@@ -16,18 +16,18 @@ from typing import IO
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from lib.specs import FacilitySpec, fill
-from operations.pki.keystore import KeyStore
-from operations.pki.templates import key_and_point
-from operations.project import Project
-from operations.registry.bundle.archive import Archive, whole
-from operations.registry.bundle.certificates import Certificates, MissingError
-from operations.registry.bundle.device import CHECKSUMS, Endpoint, File, files_of, topics_of
-from operations.registry.bundle.guide import GUIDE
-from operations.registry.bundle.outcome import Bundled, Missing, NothingToBundleError, Outcome, joined
-from operations.registry.bundle.sealed_key import KeySealer
-from operations.registry.planned import PlannedThing, read_planned
-from operations.workers import WORKERS, batches_of, in_order
+from fleet_iot.lib.specs import FacilitySpec, fill
+from fleet_iot.operations.pki.keystore import KeyStore
+from fleet_iot.operations.pki.templates import key_and_point
+from fleet_iot.operations.project import Project
+from fleet_iot.operations.registry.bundle.archive import Archive, whole
+from fleet_iot.operations.registry.bundle.certificates import Certificates, MissingError
+from fleet_iot.operations.registry.bundle.device import CHECKSUMS, Endpoint, File, files_of, topics_of
+from fleet_iot.operations.registry.bundle.guide import GUIDE
+from fleet_iot.operations.registry.bundle.outcome import Bundled, Missing, NothingToBundleError, Outcome, joined
+from fleet_iot.operations.registry.bundle.sealed_key import KeySealer
+from fleet_iot.operations.registry.planned import PlannedThing, read_planned
+from fleet_iot.operations.workers import WORKERS, batches_of, in_order
 
 BATCH = 100
 _SAFE = re.compile(r"[A-Za-z0-9:_][A-Za-z0-9:_-]{0,127}")

@@ -12,12 +12,12 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from operations.lists.material import key_digest, read_certificate
-from operations.registry.calls import IotCalls
-from operations.registry.journal import Journal
-from operations.registry.refusals import Refusals
-from operations.registry.registered import id_of, principals_of
-from operations.sqlite import connect
+from fleet_iot.operations.lists.material import key_digest, read_certificate
+from fleet_iot.operations.registry.calls import IotCalls
+from fleet_iot.operations.registry.journal import Journal
+from fleet_iot.operations.registry.refusals import Refusals
+from fleet_iot.operations.registry.registered import id_of, principals_of
+from fleet_iot.operations.sqlite import connect
 
 _SCHEMA = "CREATE TABLE IF NOT EXISTS certificates (id TEXT PRIMARY KEY, pem TEXT) WITHOUT ROWID"
 _ANOTHER = "rotate the device: it needs a certificate that can be read"

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from operations.registry.bundle.archive import PRIVATE, PUBLIC
+from fleet_iot.operations.registry.bundle.archive import PRIVATE, PUBLIC
 
 CERTIFICATE = "certificate.pem"
 ENCRYPTED_KEY = "private-key.encrypted.pem"

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from generator.diagnostics import visible
-from operations.registry.bundle.archive import whole
-from operations.registry.bundle.bundle import Plant
-from operations.registry.bundle.outcome import Outcome, joined
+from fleet_iot.generator.diagnostics import visible
+from fleet_iot.operations.registry.bundle.archive import whole
+from fleet_iot.operations.registry.bundle.bundle import Plant
+from fleet_iot.operations.registry.bundle.outcome import Outcome, joined
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

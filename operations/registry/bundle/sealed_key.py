@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives import hashes, padding
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
 
-from generator.diagnostics import RequestError
-from operations.pki.templates import der_length
+from fleet_iot.generator.diagnostics import RequestError
+from fleet_iot.operations.pki.templates import der_length
 
 ROUNDS = 600_000
 """https://cheatsheetseries.owasp.org/cheatsheets/Password_Storage_Cheat_Sheet.html#pbkdf2"""

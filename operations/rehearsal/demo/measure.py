@@ -5,13 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.specs import suffixed
-from operations.local.aws import LocalAws
-from operations.project import Project
-from operations.rehearsal.demo.compare import Difference, compare, gather
-from operations.rehearsal.demo.key_material import files_with_private_keys, tracked_files
-from operations.rehearsal.demo.places import Archive, Registry, count_items, count_registry, read_archive, read_readings
-from operations.rehearsal.simulator.truth import read_truth
+from fleet_iot.lib.specs import suffixed
+from fleet_iot.operations.local.aws import LocalAws
+from fleet_iot.operations.project import Project
+from fleet_iot.operations.rehearsal.demo.compare import Difference, compare, gather
+from fleet_iot.operations.rehearsal.demo.key_material import files_with_private_keys, tracked_files
+from fleet_iot.operations.rehearsal.demo.places import (
+    Archive,
+    Registry,
+    count_items,
+    count_registry,
+    read_archive,
+    read_readings,
+)
+from fleet_iot.operations.rehearsal.simulator.truth import read_truth
 
 FUNCTION = "function-sensor-processor"
 

@@ -13,7 +13,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from operations.rehearsal.demo.compare import AnomalyItem, MinuteItem
+from fleet_iot.operations.rehearsal.demo.compare import AnomalyItem, MinuteItem
 
 _THREADS = 8
 

@@ -10,20 +10,20 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from generator.diagnostics import FleetError
-from operations.local import deployment, lifecycle
-from operations.local.aws import FACTS, LocalAws, load
-from operations.local.drain import wait_until_drained
-from operations.local.states import applied_stacks, count_resources
-from operations.pki.create import create_missing
-from operations.pki.keystore import KeyStore
-from operations.project import Project
-from operations.rehearsal.demo.measure import Measurement, exposed_private_keys, measure
-from operations.rehearsal.demo.report import Report
-from operations.rehearsal.simulator.request import SimulationRequest, run_request
-from operations.rehearsal.simulator.run import Outcome
-from operations.rehearsal.simulator.schedule import Dose
-from operations.rehearsal.simulator.target import target_of
+from fleet_iot.generator.diagnostics import FleetError
+from fleet_iot.operations.local import deployment, lifecycle
+from fleet_iot.operations.local.aws import FACTS, LocalAws, load
+from fleet_iot.operations.local.drain import wait_until_drained
+from fleet_iot.operations.local.states import applied_stacks, count_resources
+from fleet_iot.operations.pki.create import create_missing
+from fleet_iot.operations.pki.keystore import KeyStore
+from fleet_iot.operations.project import Project
+from fleet_iot.operations.rehearsal.demo.measure import Measurement, exposed_private_keys, measure
+from fleet_iot.operations.rehearsal.demo.report import Report
+from fleet_iot.operations.rehearsal.simulator.request import SimulationRequest, run_request
+from fleet_iot.operations.rehearsal.simulator.run import Outcome
+from fleet_iot.operations.rehearsal.simulator.schedule import Dose
+from fleet_iot.operations.rehearsal.simulator.target import target_of
 
 DOSE = Dose(anomalies=0.8, poison=0.01, repeats=0.01)
 REDELIVERED_SHARE = 0.3

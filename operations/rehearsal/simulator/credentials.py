@@ -13,9 +13,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from generator.diagnostics import EnvironmentFault
-from operations.pki.keystore import KeyStore
-from operations.project import Thing
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.operations.pki.keystore import KeyStore
+from fleet_iot.operations.project import Thing
 
 # DescribeCertificate allows 10 a second in an account by default.
 _THREADS = 4

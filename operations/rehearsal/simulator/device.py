@@ -12,8 +12,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from operations.rehearsal.simulator.credentials import Broker
-from operations.rehearsal.simulator.schedule import Message
+from fleet_iot.operations.rehearsal.simulator.credentials import Broker
+from fleet_iot.operations.rehearsal.simulator.schedule import Message
 
 _KEEPALIVE_S = 60
 _IN_FLIGHT = 50

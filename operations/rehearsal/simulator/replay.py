@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from generator.diagnostics import EnvironmentFault, OutcomeError
-from lib.specs import DeviceTypeSpec
+from fleet_iot.generator.diagnostics import EnvironmentFault, OutcomeError
+from fleet_iot.lib.specs import DeviceTypeSpec
 
 _LABEL_COLUMNS = ("anomaly", "label")
 

@@ -7,17 +7,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from generator.diagnostics import OutcomeError
-from generator.naming import basic_ingest_topic, telemetry_topic
-from lib.specs import DeviceTypeSpec, FacilitySpec, suffixed
-from operations.pki.keystore import KeyStore
-from operations.project import Project, Thing
-from operations.rehearsal.simulator.credentials import Broker, certificates, private_keys
-from operations.rehearsal.simulator.replay import read_recording
-from operations.rehearsal.simulator.run import Identity, Outcome, simulate
-from operations.rehearsal.simulator.schedule import Dose, Message, ThingSchedule, schedules
-from operations.rehearsal.simulator.selection import choose_things
-from operations.rehearsal.simulator.truth import TruthFile
+from fleet_iot.generator.diagnostics import OutcomeError
+from fleet_iot.generator.naming import basic_ingest_topic, telemetry_topic
+from fleet_iot.lib.specs import DeviceTypeSpec, FacilitySpec, suffixed
+from fleet_iot.operations.pki.keystore import KeyStore
+from fleet_iot.operations.project import Project, Thing
+from fleet_iot.operations.rehearsal.simulator.credentials import Broker, certificates, private_keys
+from fleet_iot.operations.rehearsal.simulator.replay import read_recording
+from fleet_iot.operations.rehearsal.simulator.run import Identity, Outcome, simulate
+from fleet_iot.operations.rehearsal.simulator.schedule import Dose, Message, ThingSchedule, schedules
+from fleet_iot.operations.rehearsal.simulator.selection import choose_things
+from fleet_iot.operations.rehearsal.simulator.truth import TruthFile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from generator.diagnostics import EnvironmentFault
-from operations.patience import Patience
-from operations.rehearsal.simulator.credentials import Broker, tls_context
-from operations.rehearsal.simulator.device import Device
-from operations.rehearsal.simulator.schedule import Message, ThingSchedule
-from operations.rehearsal.simulator.truth import TruthFile
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.operations.patience import Patience
+from fleet_iot.operations.rehearsal.simulator.credentials import Broker, tls_context
+from fleet_iot.operations.rehearsal.simulator.device import Device
+from fleet_iot.operations.rehearsal.simulator.schedule import Message, ThingSchedule
+from fleet_iot.operations.rehearsal.simulator.truth import TruthFile
 
 _CONNECT_THREADS = 8
 _CONNECT_TIMEOUT_S = 30.0

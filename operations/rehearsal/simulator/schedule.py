@@ -7,11 +7,11 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from lib.specs import DeviceTypeSpec
-from operations.project import Thing
-from operations.rehearsal.simulator.poison import poison_payload
-from operations.rehearsal.simulator.replay import Recording
-from operations.rehearsal.simulator.signals import Injection, plan_injection, samples_of
+from fleet_iot.lib.specs import DeviceTypeSpec
+from fleet_iot.operations.project import Thing
+from fleet_iot.operations.rehearsal.simulator.poison import poison_payload
+from fleet_iot.operations.rehearsal.simulator.replay import Recording
+from fleet_iot.operations.rehearsal.simulator.signals import Injection, plan_injection, samples_of
 
 WARM_UP_SAMPLES = 130
 """Samples before an anomaly within the limits: the adaptive detector scores nothing in its first 100."""

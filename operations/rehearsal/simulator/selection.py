@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from itertools import zip_longest
 
-from lib.specs import DeviceTypeSpec, FacilitySpec
-from operations.project import Project, Thing
+from fleet_iot.lib.specs import DeviceTypeSpec, FacilitySpec
+from fleet_iot.operations.project import Project, Thing
 
 
 def choose_things(

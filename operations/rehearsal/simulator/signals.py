@@ -11,7 +11,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lib.specs import DeviceTypeSpec, MetricSpec
+from fleet_iot.lib.specs import DeviceTypeSpec, MetricSpec
 
 _COUNTER_ENDINGS = ("_count", "_total", "_hours")
 _BAND = 0.10

@@ -7,10 +7,10 @@ from pathlib import Path
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from generator.diagnostics import EnvironmentFault
-from operations.local.aws import LocalAws, load
-from operations.rehearsal.simulator.credentials import Broker
-from operations.rehearsal.simulator.request import Target
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.operations.local.aws import LocalAws, load
+from fleet_iot.operations.rehearsal.simulator.credentials import Broker
+from fleet_iot.operations.rehearsal.simulator.request import Target
 
 _MQTT_PORT = 8883
 

@@ -15,7 +15,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from operations.rehearsal.simulator.schedule import Anomaly, Message
+from fleet_iot.operations.rehearsal.simulator.schedule import Anomaly, Message
 
 
 class TruthFile:

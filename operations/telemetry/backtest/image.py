@@ -12,10 +12,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
-from operations.telemetry.backtest.page import COLOURS, moment, near_limits, spans
-from operations.telemetry.backtest.run import Found
-from operations.telemetry.backtest.series import History
-from sensor_processor.ingest.catalogue import Metric
+from fleet_iot.operations.telemetry.backtest.page import COLOURS, moment, near_limits, spans
+from fleet_iot.operations.telemetry.backtest.run import Found
+from fleet_iot.operations.telemetry.backtest.series import History
+from fleet_iot.sensor_processor.ingest.catalogue import Metric
 
 WIDTH, PANEL, LINE, HEAD, FOOT = 14.0, 2.4, 0.21, 0.75, 0.75
 """Inches: the picture's width, a panel's height, a line of text's, and what is above and below the panels."""

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
 
-from operations.telemetry.backtest.run import Found
-from operations.telemetry.backtest.series import History
-from sensor_processor.ingest.catalogue import Metric
+from fleet_iot.operations.telemetry.backtest.run import Found
+from fleet_iot.operations.telemetry.backtest.series import History
+from fleet_iot.sensor_processor.ingest.catalogue import Metric
 
 WIDTH, HEIGHT, MARGIN = 1_200, 170, 12
 COLOURS = {

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from lib.specs import DeviceTypeSpec
-from operations.telemetry.backtest.series import History
-from sensor_processor.detection import BEGIN, END, DeviceDetectors, Finding
-from sensor_processor.ingest.catalogue import DETECTORS, Metric
+from fleet_iot.lib.specs import DeviceTypeSpec
+from fleet_iot.operations.telemetry.backtest.series import History
+from fleet_iot.sensor_processor.detection import BEGIN, END, DeviceDetectors, Finding
+from fleet_iot.sensor_processor.ingest.catalogue import DETECTORS, Metric
 
 DETECTOR_NAMES = tuple(sorted(DETECTORS))
 DEFAULT = "context"

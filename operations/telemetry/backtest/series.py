@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from generator.diagnostics import EnvironmentFault, OutcomeError
+from fleet_iot.generator.diagnostics import EnvironmentFault, OutcomeError
 
 TIMES = ("time", "timestamp", "datetime", "date")
 LABELS = ("anomaly", "label")

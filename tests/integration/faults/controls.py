@@ -9,12 +9,12 @@ from unittest.mock import patch
 
 import msgspec
 
-from sensor_processor import handler
-from sensor_processor.adapters import store
-from sensor_processor.ingest.reading import Reading
-from sensor_processor.numbers import minute as aggregate
-from sensor_processor.planning import history_items, items, planner
-from sensor_processor.planning.attributes import Text
+from fleet_iot.sensor_processor import handler
+from fleet_iot.sensor_processor.adapters import store
+from fleet_iot.sensor_processor.ingest.reading import Reading
+from fleet_iot.sensor_processor.numbers import minute as aggregate
+from fleet_iot.sensor_processor.planning import history_items, items, planner
+from fleet_iot.sensor_processor.planning.attributes import Text
 
 
 @contextmanager

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from random import Random
 
-from sensor_processor import handler
-from sensor_processor.adapters.archive import Archive
-from sensor_processor.adapters.notifier import Notifier
-from sensor_processor.adapters.store import Store
-from sensor_processor.ingest.catalogue import Catalogue
-from sensor_processor.planning.device_cache import Memory
-from sensor_processor.planning.retention import Retention
-from sensor_processor.settings import Settings
+from fleet_iot.sensor_processor import handler
+from fleet_iot.sensor_processor.adapters.archive import Archive
+from fleet_iot.sensor_processor.adapters.notifier import Notifier
+from fleet_iot.sensor_processor.adapters.store import Store
+from fleet_iot.sensor_processor.ingest.catalogue import Catalogue
+from fleet_iot.sensor_processor.planning.device_cache import Memory
+from fleet_iot.sensor_processor.planning.retention import Retention
+from fleet_iot.sensor_processor.settings import Settings
 from tests.integration.faults.chaos import Clock
 from tests.integration.faults.stubs import S3, DynamoDb, Sns
 

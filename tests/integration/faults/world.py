@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any
 from zlib import crc32
 
-from operations.local.event_source import EventSource
-from operations.local.event_source_values import Discard, Invoke, Redelivery, SourceSettings, StreamRecord
-from operations.local.lambda_events import failure_message, kinesis_event
-from operations.telemetry.redrive import FunctionError, Outcome, replay
-from sensor_processor import handler
-from sensor_processor.ingest.catalogue import parse_catalogue
+from fleet_iot.operations.local.event_source import EventSource
+from fleet_iot.operations.local.event_source_values import Discard, Invoke, Redelivery, SourceSettings, StreamRecord
+from fleet_iot.operations.local.lambda_events import failure_message, kinesis_event
+from fleet_iot.operations.telemetry.redrive import FunctionError, Outcome, replay
+from fleet_iot.sensor_processor import handler
+from fleet_iot.sensor_processor.ingest.catalogue import parse_catalogue
 from tests.integration.faults.chaos import DEAD_SHARD_S, OUTAGE_S, RESHARD, Chaos, Clock, Crash
 from tests.integration.faults.events import event_faults
 from tests.integration.faults.load import CATALOGUE, SPACING_MS, Load

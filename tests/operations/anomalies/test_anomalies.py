@@ -13,12 +13,12 @@ import pytest
 from click.testing import CliRunner
 from moto import mock_aws
 
-from generator.cli.commands import main
-from operations.cli import anomalies as cli
-from operations.telemetry.anomalies import Anomaly, acknowledge, anomalies
-from sensor_processor.detection import END, ESCALATED, limits_finding
-from sensor_processor.ingest.catalogue import Metric
-from sensor_processor.planning.items import event_item
+from fleet_iot.generator.cli.commands import main
+from fleet_iot.operations.cli import anomalies as cli
+from fleet_iot.operations.telemetry.anomalies import Anomaly, acknowledge, anomalies
+from fleet_iot.sensor_processor.detection import END, ESCALATED, limits_finding
+from fleet_iot.sensor_processor.ingest.catalogue import Metric
+from fleet_iot.sensor_processor.planning.items import event_item
 
 TABLE = "table-readings-dev"
 TIME = 1_795_445_343_250

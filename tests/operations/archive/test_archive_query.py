@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from generator.cli.commands import main
-from operations.telemetry.athena import ArchivePlace, table
-from sensor_processor.adapters.archive import readings_objects
-from sensor_processor.ingest.batch import Batch, parse_batch
-from sensor_processor.ingest.catalogue import parse_catalogue
+from fleet_iot.generator.cli.commands import main
+from fleet_iot.operations.telemetry.athena import ArchivePlace, table
+from fleet_iot.sensor_processor.adapters.archive import readings_objects
+from fleet_iot.sensor_processor.ingest.batch import Batch, parse_batch
+from fleet_iot.sensor_processor.ingest.catalogue import parse_catalogue
 
 ROOT = Path(__file__).parents[3]
 

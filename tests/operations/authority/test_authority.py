@@ -15,19 +15,19 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from generator.diagnostics import EnvironmentFault, RequestError
-from operations.lists.formats import open_source
-from operations.lists.material import key_digest
-from operations.lists.reading import read_rows
-from operations.lists.record import Row
-from operations.pki.crl import revoke
-from operations.pki.keystore import KeyStore, key_bytes
-from operations.pki.ledger import Ledger, Signed
-from operations.pki.root import Places, Policy, make_authority, open_authority
-from operations.pki.show import show_authority
-from operations.pki.sign import BATCH, end_of, sign_requests
-from operations.pki.spent import End, SpentKeys, spend
-from operations.registry.journal import Journal
+from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
+from fleet_iot.operations.lists.formats import open_source
+from fleet_iot.operations.lists.material import key_digest
+from fleet_iot.operations.lists.reading import read_rows
+from fleet_iot.operations.lists.record import Row
+from fleet_iot.operations.pki.crl import revoke
+from fleet_iot.operations.pki.keystore import KeyStore, key_bytes
+from fleet_iot.operations.pki.ledger import Ledger, Signed
+from fleet_iot.operations.pki.root import Places, Policy, make_authority, open_authority
+from fleet_iot.operations.pki.show import show_authority
+from fleet_iot.operations.pki.sign import BATCH, end_of, sign_requests
+from fleet_iot.operations.pki.spent import End, SpentKeys, spend
+from fleet_iot.operations.registry.journal import Journal
 from tests.operations.authority.authorities import NOW, PLANT, SUFFIX, THINGS, Works, start, write_requests
 from tests.operations.onboarding.builders import make_certificate, make_request, new_key, pem
 

@@ -9,9 +9,17 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from generator.diagnostics import EnvironmentFault, RequestError
-from operations.pki.crl import REASONS, find_certificates, publish, published, published_number, revoke, withdraw
-from operations.pki.ledger import Signed
+from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
+from fleet_iot.operations.pki.crl import (
+    REASONS,
+    find_certificates,
+    publish,
+    published,
+    published_number,
+    revoke,
+    withdraw,
+)
+from fleet_iot.operations.pki.ledger import Signed
 from tests.operations.authority.authorities import NOW, PLANT, SUFFIX, THINGS, Works, start, write_requests
 from tests.operations.onboarding.builders import new_key
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from generator.diagnostics import EnvironmentFault
+from fleet_iot.generator.diagnostics import EnvironmentFault
 from tests.operations.authority.authorities import THINGS, start
 from tests.operations.onboarding.builders import der, make_certificate, make_request, new_key, pem, write
 

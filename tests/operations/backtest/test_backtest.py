@@ -13,12 +13,12 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from generator.cli.commands import main
-from generator.diagnostics import OutcomeError
-from operations.telemetry.backtest.image import DPI, FOOT, HEAD, LINE, PANEL, WIDTH, image
-from operations.telemetry.backtest.page import COLOURS, page
-from operations.telemetry.backtest.run import DETECTOR_NAMES, backtest, metrics_for
-from operations.telemetry.backtest.series import read_history
+from fleet_iot.generator.cli.commands import main
+from fleet_iot.generator.diagnostics import OutcomeError
+from fleet_iot.operations.telemetry.backtest.image import DPI, FOOT, HEAD, LINE, PANEL, WIDTH, image
+from fleet_iot.operations.telemetry.backtest.page import COLOURS, page
+from fleet_iot.operations.telemetry.backtest.run import DETECTOR_NAMES, backtest, metrics_for
+from fleet_iot.operations.telemetry.backtest.series import read_history
 
 ROOT = Path(__file__).parents[3]
 

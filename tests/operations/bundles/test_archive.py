@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from operations.registry.bundle.archive import PRIVATE, Archive, whole
+from fleet_iot.operations.registry.bundle.archive import PRIVATE, Archive, whole
 
 
 def write(path: Path, files: dict[str, bytes]) -> Archive:

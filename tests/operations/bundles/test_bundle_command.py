@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from benchmarks.onboarding_project import PLANT, SUFFIX
-from operations.pki.keystore import KeyStore, key_bytes
-from operations.pki.requests import csr_path, read_requests, sign_request, write_requests
-from operations.registry.bundle.amazon import amazon_roots
+from fleet_iot.operations.pki.keystore import KeyStore, key_bytes
+from fleet_iot.operations.pki.requests import csr_path, read_requests, sign_request, write_requests
+from fleet_iot.operations.registry.bundle.amazon import amazon_roots
 from tests.operations.onboarding.builders import new_key
 from tests.operations.onboarding.site import Site, site, thing_name
 
@@ -43,7 +43,7 @@ class Works:
         environment = os.environ | self.site.environment | {"FLEET_KEYS_DIR": str(self.keys)}
         environment |= {"FLEET_KEYS_PASSPHRASE": PASSPHRASE, "FLEET_BUNDLE_PASSPHRASE": passphrase}
         run = subprocess.run(
-            [sys.executable, "-m", "generator", *arguments, "--facility", PLANT],
+            [sys.executable, "-m", "fleet_iot", *arguments, "--facility", PLANT],
             cwd=self.site.project,
             env=environment,
             capture_output=True,

@@ -11,10 +11,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from generator.diagnostics import EnvironmentFault
-from lib.specs import fill
-from operations.registry.bundle.amazon import ROOTS, amazon_roots
-from operations.registry.bundle.device import Endpoint, files_of, topics_of
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.lib.specs import fill
+from fleet_iot.operations.registry.bundle.amazon import ROOTS, amazon_roots
+from fleet_iot.operations.registry.bundle.device import Endpoint, files_of, topics_of
 
 ROOT = Path(__file__).parents[3]
 THING = "sg-01-compressor-0001-dev"

@@ -8,9 +8,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from generator.diagnostics import RequestError
-from operations.pki.keystore import key_bytes
-from operations.registry.bundle.sealed_key import ROUNDS, KeySealer
+from fleet_iot.generator.diagnostics import RequestError
+from fleet_iot.operations.pki.keystore import key_bytes
+from fleet_iot.operations.registry.bundle.sealed_key import ROUNDS, KeySealer
 from tests.operations.onboarding.builders import new_key
 
 pytestmark = pytest.mark.slow

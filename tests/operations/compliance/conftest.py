@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from operations.assurance.compliance.counts import Count
-from operations.assurance.compliance.estate import Estate, Resource, Stack
-from operations.assurance.compliance.findings import Finding
-from operations.assurance.compliance.mutations import Trial
-from operations.assurance.compliance.skips import Skip
-from operations.assurance.compliance.verdict import Verdict
+from fleet_iot.operations.assurance.compliance.counts import Count
+from fleet_iot.operations.assurance.compliance.estate import Estate, Resource, Stack
+from fleet_iot.operations.assurance.compliance.findings import Finding
+from fleet_iot.operations.assurance.compliance.mutations import Trial
+from fleet_iot.operations.assurance.compliance.skips import Skip
+from fleet_iot.operations.assurance.compliance.verdict import Verdict
 
 REASON = "accepted in this test, for a reason that is long enough"
 

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from botocore.validate import ParamValidator
 
-from operations.assurance.compliance.api.calls import CALLS, NEVER_SENT
-from operations.assurance.compliance.api.documented import DOCUMENTED
-from operations.assurance.compliance.api.holding import figures, hold
-from operations.assurance.compliance.api.model import input_of
-from operations.assurance.compliance.api.request import UNKNOWN, Sent, map_resource
-from operations.assurance.compliance.estate import Estate
-from operations.assurance.compliance.mutations import break_constraints
-from operations.assurance.compliance.mutations.edits import Edit, drop, put
+from fleet_iot.operations.assurance.compliance.api.calls import CALLS, NEVER_SENT
+from fleet_iot.operations.assurance.compliance.api.documented import DOCUMENTED
+from fleet_iot.operations.assurance.compliance.api.holding import figures, hold
+from fleet_iot.operations.assurance.compliance.api.model import input_of
+from fleet_iot.operations.assurance.compliance.api.request import UNKNOWN, Sent, map_resource
+from fleet_iot.operations.assurance.compliance.estate import Estate
+from fleet_iot.operations.assurance.compliance.mutations import break_constraints
+from fleet_iot.operations.assurance.compliance.mutations.edits import Edit, drop, put
 
 TAGS = {"application": "mfg", "environment": "dev"}
 TRUST = json.dumps({"Version": "2012-10-17", "Statement": []})
@@ -398,7 +398,7 @@ def test_a_constraint_that_is_not_looked_at_is_missed(
     estate: Callable[..., Estate], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A matcher that takes everything shows in the derived mutations: they can fail."""
-    monkeypatch.setattr("operations.assurance.compliance.api.model._matches", lambda pattern, value: True)
+    monkeypatch.setattr("fleet_iot.operations.assurance.compliance.api.model._matches", lambda pattern, value: True)
     found = estate({"aws_iot_thing.x": BODIES["aws_iot_thing"]})
     missed = [trial.mutation for trial in break_constraints(found) if not trial.is_caught]
     assert "iot.CreateThing:thingName: pattern" in missed

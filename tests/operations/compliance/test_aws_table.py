@@ -6,20 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from generator import naming
-from generator.aws import limits as aws_limits
-from generator.aws.limits import TextLimit
-from lib.shared.limits import NAME_MAXIMA
-from operations.assurance.compliance import aws_table
-from operations.assurance.compliance.api.calls import CALLS
-from operations.assurance.compliance.api.documented import DOCUMENTED
+from fleet_iot.generator import naming
+from fleet_iot.generator.aws import limits as aws_limits
+from fleet_iot.generator.aws.limits import TextLimit
+from fleet_iot.lib.shared.limits import NAME_MAXIMA
+from fleet_iot.operations.assurance.compliance import aws_table
+from fleet_iot.operations.assurance.compliance.api.calls import CALLS
+from fleet_iot.operations.assurance.compliance.api.documented import DOCUMENTED
 
 LONGEST = "a" * 32
 SUFFIX = "s" * naming.SUFFIX_MAX_LENGTH
 
 
 def test_the_table_is_what_the_models_say() -> None:
-    """Run `python -m operations.assurance.compliance.aws_table` where it is not."""
+    """Run `python -m fleet_iot.operations.assurance.compliance.aws_table` where it is not."""
     assert aws_table.PATH.read_text("ascii") == aws_table.current()
 
 

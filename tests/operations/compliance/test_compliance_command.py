@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from generator.cli.commands import main
-from operations.assurance.compliance.findings import Finding
-from operations.assurance.compliance.verdict import Verdict
-from operations.cli import compliance as cli
+from fleet_iot.generator.cli.commands import main
+from fleet_iot.operations.assurance.compliance.findings import Finding
+from fleet_iot.operations.assurance.compliance.verdict import Verdict
+from fleet_iot.operations.cli import compliance as cli
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from operations.assurance.compliance import planning
-from operations.assurance.compliance.checks import CHECKS
-from operations.assurance.compliance.estate import CREDENTIAL, Body, Estate
-from operations.assurance.compliance.references import literal
+from fleet_iot.operations.assurance.compliance import planning
+from fleet_iot.operations.assurance.compliance.checks import CHECKS
+from fleet_iot.operations.assurance.compliance.estate import CREDENTIAL, Body, Estate
+from fleet_iot.operations.assurance.compliance.references import literal
 
 ACCOUNT = "123456789012"
 

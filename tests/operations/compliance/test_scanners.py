@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from generator.diagnostics import EnvironmentFault
-from operations.assurance.compliance import canaries
-from operations.assurance.compliance.estate import Estate
-from operations.assurance.compliance.findings import Finding
-from operations.assurance.compliance.scanners import require_scanners, scan_plans, scan_roles
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.operations.assurance.compliance import canaries
+from fleet_iot.operations.assurance.compliance.estate import Estate
+from fleet_iot.operations.assurance.compliance.findings import Finding
+from fleet_iot.operations.assurance.compliance.scanners import require_scanners, scan_plans, scan_roles
 
 
 def record(check: str, resource: str, *, passed: bool, keys: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from generator.diagnostics import GateError
-from operations.assurance.compliance.counts import Count
-from operations.assurance.compliance.findings import Finding
-from operations.assurance.compliance.mutations import Trial
-from operations.assurance.compliance.skips import Skip, read_skips, stale
-from operations.assurance.compliance.verdict import Verdict, summary
+from fleet_iot.generator.diagnostics import GateError
+from fleet_iot.operations.assurance.compliance.counts import Count
+from fleet_iot.operations.assurance.compliance.findings import Finding
+from fleet_iot.operations.assurance.compliance.mutations import Trial
+from fleet_iot.operations.assurance.compliance.skips import Skip, read_skips, stale
+from fleet_iot.operations.assurance.compliance.verdict import Verdict, summary
 
 HELD = ("attributes", "constraints", "different_constraints")
 

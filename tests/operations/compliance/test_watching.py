@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from operations.assurance.compliance.checks.watching import CHECKS, WATCHED
-from operations.assurance.compliance.estate import Estate
-from operations.assurance.compliance.mutations import on_watching, try_mutations
+from fleet_iot.operations.assurance.compliance.checks.watching import CHECKS, WATCHED
+from fleet_iot.operations.assurance.compliance.estate import Estate
+from fleet_iot.operations.assurance.compliance.mutations import on_watching, try_mutations
 
 Bodies = dict[str, dict[str, Any]]
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from generator.diagnostics import EnvironmentFault
-from operations.local.aws import LocalAws
-from operations.project import load_project
-from operations.rehearsal.demo import steps
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.operations.local.aws import LocalAws
+from fleet_iot.operations.project import load_project
+from fleet_iot.operations.rehearsal.demo import steps
 
 ROOT = Path(__file__).parents[3]
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 
-from generator.diagnostics import EnvironmentFault, RequestError
-from operations.pki.spent import End
-from operations.registry.actions import activate, retire, revoke
-from operations.registry.journal import Journal
-from operations.registry.registered import Registered
-from operations.registry.run import activate_devices
+from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
+from fleet_iot.operations.pki.spent import End
+from fleet_iot.operations.registry.actions import activate, retire, revoke
+from fleet_iot.operations.registry.journal import Journal
+from fleet_iot.operations.registry.registered import Registered
+from fleet_iot.operations.registry.run import activate_devices
 from tests.operations.devices.test_rotation import Case, facility
 
 
@@ -81,7 +81,7 @@ def test_a_certificate_in_transfer_is_neither_revoked_nor_retired(case: Case) ->
 
 def test_a_revocation_that_was_cut_off_is_not_forgotten(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """The key is spent before AWS IoT is asked: whether it heard of it or not, the device is not activated any more."""
-    monkeypatch.setattr("operations.registry.calls.TRIES", 1)
+    monkeypatch.setattr("fleet_iot.operations.registry.calls.TRIES", 1)
     case.iot.fails = ["update_certificate"]
     with pytest.raises(EnvironmentFault):
         revoke(case.work, device(case), reason="stolen")

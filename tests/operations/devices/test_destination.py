@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from generator.diagnostics import RequestError
-from operations.project import Project, load_project
-from operations.registry.destination import find_destination
-from operations.registry.journal import Journal
-from operations.registry.planned import PlannedThing
-from operations.registry.registered import Registered
+from fleet_iot.generator.diagnostics import RequestError
+from fleet_iot.operations.project import Project, load_project
+from fleet_iot.operations.registry.destination import find_destination
+from fleet_iot.operations.registry.journal import Journal
+from fleet_iot.operations.registry.planned import PlannedThing
+from fleet_iot.operations.registry.registered import Registered
 
 ROOT = Path(__file__).parents[3]
 TYPE = "press-monitor"

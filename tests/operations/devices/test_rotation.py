@@ -11,21 +11,21 @@ import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from benchmarks.iot_service.registry import Registry, ServiceError
-from generator.diagnostics import EnvironmentFault, RequestError
-from lib.specs import FacilitySpec
-from operations.lists.material import key_digest, read_material
-from operations.pki.keystore import KeyStore
-from operations.pki.requests import read_requests, write_requests
-from operations.project import load_project
-from operations.registry.actions import retire
-from operations.registry.calls import IotCalls
-from operations.registry.journal import Journal
-from operations.registry.matching import Pair
-from operations.registry.pacing import Pacer
-from operations.registry.planned import PlannedThing
-from operations.registry.registered import Registered
-from operations.registry.rotation import Keys, begin_rotation, finish_rotation
-from operations.registry.steps import Group, Work, onboard_device
+from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
+from fleet_iot.lib.specs import FacilitySpec
+from fleet_iot.operations.lists.material import key_digest, read_material
+from fleet_iot.operations.pki.keystore import KeyStore
+from fleet_iot.operations.pki.requests import read_requests, write_requests
+from fleet_iot.operations.project import load_project
+from fleet_iot.operations.registry.actions import retire
+from fleet_iot.operations.registry.calls import IotCalls
+from fleet_iot.operations.registry.journal import Journal
+from fleet_iot.operations.registry.matching import Pair
+from fleet_iot.operations.registry.pacing import Pacer
+from fleet_iot.operations.registry.planned import PlannedThing
+from fleet_iot.operations.registry.registered import Registered
+from fleet_iot.operations.registry.rotation import Keys, begin_rotation, finish_rotation
+from fleet_iot.operations.registry.steps import Group, Work, onboard_device
 from tests.operations.onboarding.builders import NOW, make_request, new_key, pem
 from tests.operations.onboarding.test_steps import RUN
 
@@ -146,7 +146,7 @@ def test_a_lost_answer_makes_no_second_certificate(
     journal: Journal, tmp_path: Path, lost: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The certificate of the same key is found again; until it is attached the old key stays the device's."""
-    monkeypatch.setattr("operations.registry.calls.TRIES", 1)
+    monkeypatch.setattr("fleet_iot.operations.registry.calls.TRIES", 1)
     case = Case(journal, tmp_path)
     case.iot.fails = [lost]
     with pytest.raises(EnvironmentFault):

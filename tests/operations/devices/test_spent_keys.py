@@ -19,14 +19,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
 from benchmarks.onboarding_project import OTHER_PLANT, PLANT, SUFFIX, make_csrs
-from generator.cli.commands import main
-from operations.lists.material import key_digest
-from operations.pki import keystore
-from operations.pki.requests import csr_path, read_requests, write_requests
-from operations.project import load_project
-from operations.registry.perform import opened_journal
-from operations.registry.records import FORMAT
-from operations.registry.target import Target
+from fleet_iot.generator.cli.commands import main
+from fleet_iot.operations.lists.material import key_digest
+from fleet_iot.operations.pki import keystore
+from fleet_iot.operations.pki.requests import csr_path, read_requests, write_requests
+from fleet_iot.operations.project import load_project
+from fleet_iot.operations.registry.perform import opened_journal
+from fleet_iot.operations.registry.records import FORMAT
+from fleet_iot.operations.registry.target import Target
 from tests.operations.onboarding.builders import DAY, NOW, make_certificate, make_request, new_key, pem
 from tests.operations.onboarding.site import Site, site, thing_name
 

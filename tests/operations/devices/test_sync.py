@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from generator.diagnostics import EnvironmentFault, RequestError
-from operations.project import Project, load_project
-from operations.registry.calls import IotCalls
-from operations.registry.journal import Journal
-from operations.registry.pacing import Pacer
-from operations.registry.perform import groups_of
-from operations.registry.steps import Work
-from operations.registry.sync import Synced, sync
+from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
+from fleet_iot.operations.project import Project, load_project
+from fleet_iot.operations.registry.calls import IotCalls
+from fleet_iot.operations.registry.journal import Journal
+from fleet_iot.operations.registry.pacing import Pacer
+from fleet_iot.operations.registry.perform import groups_of
+from fleet_iot.operations.registry.steps import Work
+from fleet_iot.operations.registry.sync import Synced, sync
 
 ROOT = Path(__file__).parents[3]
 PRESS, PUMP = "press-monitor", "compressor"

@@ -15,11 +15,11 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from benchmarks.onboarding_project import PLANT, make_onboarding_project, python_path
-from lib.specs import fill
-from operations.local import lifecycle
-from operations.local.aws import ACCOUNT_ID, LocalAws
-from operations.pki.keystore import KeyStore
-from operations.rehearsal.simulator.credentials import Broker, tls_context
+from fleet_iot.lib.specs import fill
+from fleet_iot.operations.local import lifecycle
+from fleet_iot.operations.local.aws import ACCOUNT_ID, LocalAws
+from fleet_iot.operations.pki.keystore import KeyStore
+from fleet_iot.operations.rehearsal.simulator.credentials import Broker, tls_context
 from tests.integration.broker import Asker
 
 PASSPHRASE = "tests only"
@@ -41,7 +41,7 @@ class Works:
             "FLEET_KEYS_PASSPHRASE": PASSPHRASE,
             "FLEET_BUNDLE_PASSPHRASE": BUNDLE_PASSPHRASE,
         }
-        command = [sys.executable, "-m", "generator", *arguments]
+        command = [sys.executable, "-m", "fleet_iot", *arguments]
         run = subprocess.run(
             command, cwd=self.project, env=environment, capture_output=True, text=True, timeout=120, check=False
         )

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from generator.cli.commands import main
-from operations.cli import history as cli
-from operations.telemetry.history import history
+from fleet_iot.generator.cli.commands import main
+from fleet_iot.operations.cli import history as cli
+from fleet_iot.operations.telemetry.history import history
 from tests.sensor_processor.conftest import make_event, make_payload, make_record, running_platform
 
 TABLE = "table-readings-dev"

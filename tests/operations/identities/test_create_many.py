@@ -12,10 +12,10 @@ import pytest
 from cryptography import x509
 
 from benchmarks.onboarding_project import PLANT, SUFFIX, make_onboarding_project, python_path
-from operations.lists.material import key_digest
-from operations.pki.create import BATCH
-from operations.pki.keystore import KeyStore
-from operations.pki.requests import read_requests
+from fleet_iot.operations.lists.material import key_digest
+from fleet_iot.operations.pki.create import BATCH
+from fleet_iot.operations.pki.keystore import KeyStore
+from fleet_iot.operations.pki.requests import read_requests
 
 pytestmark = pytest.mark.slow
 THINGS = 8 * BATCH + 1
@@ -34,7 +34,7 @@ def start(project: Path, folder: Path) -> subprocess.Popen[str]:
         "FLEET_KEYS_PASSPHRASE": PASSPHRASE,
         "FLEET_IDENTITIES": str(folder / "identities"),
     }
-    command = [sys.executable, "-m", "generator", "keys", "create", "--facility", PLANT]
+    command = [sys.executable, "-m", "fleet_iot", "keys", "create", "--facility", PLANT]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, cwd=project, env=environment, stdout=pipe, stderr=pipe, text=True)
 

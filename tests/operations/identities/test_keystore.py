@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from generator.diagnostics import EnvironmentFault
-from operations.pki.keystore import KeyStore, key_bytes
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.operations.pki.keystore import KeyStore, key_bytes
 
 PASSPHRASE = "correct horse"
 

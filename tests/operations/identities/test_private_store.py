@@ -11,11 +11,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from generator.diagnostics import EnvironmentFault
-from operations.pki import keystore
-from operations.pki.keystore import KeyStore
-from operations.pki.requests import csr_path
-from operations.private_files import inside, read_private, write_private
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.operations.pki import keystore
+from fleet_iot.operations.pki.keystore import KeyStore
+from fleet_iot.operations.pki.requests import csr_path
+from fleet_iot.operations.private_files import inside, read_private, write_private
 
 PASSPHRASE = "words of tests"
 

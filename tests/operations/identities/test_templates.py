@@ -12,8 +12,8 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from operations.pki import templates
-from operations.pki.templates import CertificateMaker, Issuer, built_request, key_and_point, request_der
+from fleet_iot.operations.pki import templates
+from fleet_iot.operations.pki.templates import CertificateMaker, Issuer, built_request, key_and_point, request_der
 
 NAMES = st.text(st.sampled_from("abcxyz0189-_"), min_size=1, max_size=64)
 NOW = datetime.datetime(2026, 11, 24, tzinfo=datetime.UTC)

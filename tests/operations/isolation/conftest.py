@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from lib.specs import fill
-from operations.assurance.isolation.policy import read_policy
-from operations.assurance.isolation.principals import PLACEHOLDER_ACCOUNT, Fleet, Group, gather_fleet
-from operations.project import load_project
+from fleet_iot.lib.specs import fill
+from fleet_iot.operations.assurance.isolation.policy import read_policy
+from fleet_iot.operations.assurance.isolation.principals import PLACEHOLDER_ACCOUNT, Fleet, Group, gather_fleet
+from fleet_iot.operations.project import load_project
 from tests.operations.isolation.mutations import Mutation
 
 ROOT = Path(__file__).parents[3]

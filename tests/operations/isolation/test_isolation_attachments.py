@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lib.record.read import read_record
-from lib.shared.things import read_things, thing_blocks
-from lib.specs import FacilitySpec
+from fleet_iot.lib.record.read import read_record
+from fleet_iot.lib.shared.things import read_things, thing_blocks
+from fleet_iot.lib.specs import FacilitySpec
 
 ROOT = Path(__file__).parents[3]
 FACILITIES = read_record(ROOT).facilities

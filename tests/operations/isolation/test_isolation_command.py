@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from generator.cli.commands import main
-from operations.assurance.isolation.principals import Fleet
-from operations.cli import isolation as cli
+from fleet_iot.generator.cli.commands import main
+from fleet_iot.operations.assurance.isolation.principals import Fleet
+from fleet_iot.operations.cli import isolation as cli
 from tests.operations.isolation.conftest import ROOT, Break
 from tests.operations.isolation.mutations import BOTH
 
@@ -85,7 +85,7 @@ def large_manifest() -> dict[str, object]:
 
 def run(folder: Path, *arguments: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "generator", *arguments],
+        [sys.executable, "-m", "fleet_iot", *arguments],
         cwd=folder,
         capture_output=True,
         text=True,

@@ -6,15 +6,15 @@ import dataclasses
 
 import pytest
 
-from generator.diagnostics import GateError
-from operations.assurance.isolation import proof
-from operations.assurance.isolation.cases import attacks_on, hostile_client_ids, own_session, strangers
-from operations.assurance.isolation.evaluator import Evaluator
-from operations.assurance.isolation.principals import Fleet
-from operations.assurance.isolation.proof import prove
-from operations.assurance.isolation.session import Session, contexts, permissions
-from operations.assurance.isolation.symbolic import check_apart, check_own
-from operations.assurance.isolation.territory import rights
+from fleet_iot.generator.diagnostics import GateError
+from fleet_iot.operations.assurance.isolation import proof
+from fleet_iot.operations.assurance.isolation.cases import attacks_on, hostile_client_ids, own_session, strangers
+from fleet_iot.operations.assurance.isolation.evaluator import Evaluator
+from fleet_iot.operations.assurance.isolation.principals import Fleet
+from fleet_iot.operations.assurance.isolation.proof import prove
+from fleet_iot.operations.assurance.isolation.session import Session, contexts, permissions
+from fleet_iot.operations.assurance.isolation.symbolic import check_apart, check_own
+from fleet_iot.operations.assurance.isolation.territory import rights
 from tests.operations.isolation.conftest import Break
 from tests.operations.isolation.mutations import BOTH, SYMBOLIC, Mutation
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from generator.diagnostics import GateError
-from operations.assurance.isolation.policy import read_policy
-from operations.assurance.isolation.session import READINGS, Act, Reading, Session, contexts, permissions
+from fleet_iot.generator.diagnostics import GateError
+from fleet_iot.operations.assurance.isolation.policy import read_policy
+from fleet_iot.operations.assurance.isolation.session import READINGS, Act, Reading, Session, contexts, permissions
 
 HEAD = "arn:aws:iot:eu-west-1:111122223333:"
 THING = "${iot:Connection.Thing.ThingName}"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from operations.assurance.isolation.policy import read_resource
-from operations.assurance.isolation.principals import PLACEHOLDER_ACCOUNT, Fleet, realm_of
-from operations.assurance.isolation.symbolic import reach_of
-from operations.assurance.isolation.territory import below, own_places
-from operations.assurance.isolation.wildcards import common_word, own_levels, regex_of, split_wildcards
+from fleet_iot.operations.assurance.isolation.policy import read_resource
+from fleet_iot.operations.assurance.isolation.principals import PLACEHOLDER_ACCOUNT, Fleet, realm_of
+from fleet_iot.operations.assurance.isolation.symbolic import reach_of
+from fleet_iot.operations.assurance.isolation.territory import below, own_places
+from fleet_iot.operations.assurance.isolation.wildcards import common_word, own_levels, regex_of, split_wildcards
 
 REALM = realm_of(application="mfg", region="eu-west-1", account_id=PLACEHOLDER_ACCOUNT)
 LEVELS = st.sampled_from(["a", "b", "", "+", "a*", "*", "?", "$share", "$", "g"])

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from operations.local import lifecycle
-from operations.local.aws import LocalAws
+from fleet_iot.operations.local import lifecycle
+from fleet_iot.operations.local.aws import LocalAws
 
 Start = Callable[..., LocalAws]
 

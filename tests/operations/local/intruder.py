@@ -198,7 +198,7 @@ OWN = """
 import sys
 sys.executable = sys.argv[1]
 from pathlib import Path
-from operations.local import lifecycle
+from fleet_iot.operations.local import lifecycle
 local = lifecycle.start(folder=Path(sys.argv[2]), region="ap-southeast-1")
 try:
     print(local.client("sts").get_caller_identity()["Account"])

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from operations.local.aws import FACTS, load
-from operations.local.processes import is_running, stop_children
+from fleet_iot.operations.local.aws import FACTS, load
+from fleet_iot.operations.local.processes import is_running, stop_children
 
 pytestmark = pytest.mark.local_aws
 
@@ -23,7 +23,7 @@ PROJECT = Path(__file__).parents[3]
 
 def fleet(*arguments: str) -> subprocess.CompletedProcess[str]:
     """`fleet local …` in the project's folder."""
-    command = [sys.executable, "-m", "generator", "local", *arguments]
+    command = [sys.executable, "-m", "fleet_iot", "local", *arguments]
     return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=120, check=False)
 
 
@@ -76,7 +76,7 @@ def test_up_status_and_down(tmp_path: Path) -> None:
 def test_up_that_is_interrupted_leaves_nothing(tmp_path: Path) -> None:
     """Ctrl-C while it starts ends the emulator and deletes the folder."""
     folder = tmp_path / "local"
-    command = [sys.executable, "-m", "generator", "local", "up", "--dir", str(folder)]
+    command = [sys.executable, "-m", "fleet_iot", "local", "up", "--dir", str(folder)]
     # Stopped the moment that the emulator is on record, long before it answers.
     # Among many other processes it might answer first: this one is not to wait behind it.
     with subprocess.Popen(

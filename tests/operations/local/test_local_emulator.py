@@ -22,14 +22,14 @@ import pytest
 from botocore.exceptions import ClientError
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
-from generator.diagnostics import EnvironmentFault
-from operations.local import lifecycle
-from operations.local.aws import ACCOUNT_ID, LocalAws, load
-from operations.local.certificates import write_key_and_request
-from operations.local.deployment import start_services, stop_services
-from operations.local.drain import wait_until_drained
-from operations.local.processes import is_running, stop_children
-from operations.local.report import local_status
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.operations.local import lifecycle
+from fleet_iot.operations.local.aws import ACCOUNT_ID, LocalAws, load
+from fleet_iot.operations.local.certificates import write_key_and_request
+from fleet_iot.operations.local.deployment import start_services, stop_services
+from fleet_iot.operations.local.drain import wait_until_drained
+from fleet_iot.operations.local.processes import is_running, stop_children
+from fleet_iot.operations.local.report import local_status
 from tests.operations.local import intruder
 
 pytestmark = pytest.mark.local_aws

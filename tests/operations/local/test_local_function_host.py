@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from operations.local.function_host import Function, FunctionFailedError, FunctionHost, unpack_function
+from fleet_iot.operations.local.function_host import Function, FunctionFailedError, FunctionHost, unpack_function
 
 HANDLER = """
 import os, time

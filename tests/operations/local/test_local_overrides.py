@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from operations.local.deployment import without_drift
-from operations.local.overrides import (
+from fleet_iot.operations.local.deployment import without_drift
+from fleet_iot.operations.local.overrides import (
     ADAPTATIONS,
     EXTRA_FILE,
     FIRST_PLAN_DRIFT,
@@ -16,7 +16,7 @@ from operations.local.overrides import (
     STACK_FILE,
     write_overrides,
 )
-from operations.local.terraform import PlannedChange
+from fleet_iot.operations.local.terraform import PlannedChange
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "local-aws.md"
 

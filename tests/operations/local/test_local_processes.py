@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from generator.diagnostics import EnvironmentFault
-from operations.local import lifecycle
-from operations.local.emulator import require_free_port
-from operations.local.processes import ChildProcess, is_running, last_lines, start_child, stop_children
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.operations.local import lifecycle
+from fleet_iot.operations.local.emulator import require_free_port
+from fleet_iot.operations.local.processes import ChildProcess, is_running, last_lines, start_child, stop_children
 
 PARENT_AND_CHILD = """
 import signal, subprocess, sys, time

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from generator.diagnostics import EnvironmentFault
-from operations.local.providers import ProviderSource
-from operations.local.terraform import PlannedChange, Terraform
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.operations.local.providers import ProviderSource
+from fleet_iot.operations.local.terraform import PlannedChange, Terraform
 
 
 def terraform(tmp_path: Path, script: str, *, mirror: Path | None = None, **environment: str) -> Terraform:

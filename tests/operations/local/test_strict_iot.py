@@ -19,9 +19,9 @@ from botocore.serialize import create_serializer
 from ministack.core.responses import error_response_json, get_account_id, get_region
 from ministack.services import iot
 
-from operations.local.certificates import write_key_and_request
-from operations.local.service_model import ServiceModel
-from operations.local.strictness import DEPRECATION_S, DISCONNECTION_S, POLICY_S, SETTLING_S, StrictIot
+from fleet_iot.operations.local.certificates import write_key_and_request
+from fleet_iot.operations.local.service_model import ServiceModel
+from fleet_iot.operations.local.strictness import DEPRECATION_S, DISCONNECTION_S, POLICY_S, SETTLING_S, StrictIot
 
 ROOT = Path(__file__).parents[3]
 MODEL = botocore.session.get_session().get_service_model("iot")

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from operations.local import lifecycle
-from operations.local.aws import LocalAws, load
-from operations.local.deployment import start_services
+from fleet_iot.operations.local import lifecycle
+from fleet_iot.operations.local.aws import LocalAws, load
+from fleet_iot.operations.local.deployment import start_services
 from tests.operations.local.intruder import CALLS, NOBODY, PATHS
 from tests.operations.local.test_local_emulator import make_platform
 

@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.x509.oid import NameOID
 
-from operations.lists.formats import open_source
-from operations.lists.reading import read_rows
-from operations.lists.record import Fault, Row
+from fleet_iot.operations.lists.formats import open_source
+from fleet_iot.operations.lists.reading import read_rows
+from fleet_iot.operations.lists.record import Fault, Row
 
 NOW = datetime.datetime(2026, 11, 24, tzinfo=datetime.UTC)
 DAY = datetime.timedelta(days=1)

@@ -17,7 +17,7 @@ from cryptography import x509
 
 from benchmarks.iot_service.client import Running, running
 from benchmarks.onboarding_project import PLANT, SUFFIX, make_csrs, make_onboarding_project, python_path
-from operations.lists.material import key_digest
+from fleet_iot.operations.lists.material import key_digest
 
 
 def thing_name(number: int) -> str:
@@ -42,7 +42,7 @@ class Site:
 
     def start(self, *arguments: str, plant: str = PLANT) -> subprocess.Popen[str]:
         """`fleet onboard` in a process of its own."""
-        command = [sys.executable, "-m", "generator", "onboard", "--facility", plant, "--aws", *arguments]
+        command = [sys.executable, "-m", "fleet_iot", "onboard", "--facility", plant, "--aws", *arguments]
         pipe = subprocess.PIPE
         return subprocess.Popen(command, cwd=self.project, env=self.environment, stdout=pipe, stderr=pipe, text=True)
 

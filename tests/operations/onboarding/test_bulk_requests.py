@@ -11,19 +11,19 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
-from generator.diagnostics import EnvironmentFault, RequestError
-from operations.lists.material import read_material
-from operations.registry.bulk import reading, run, tasks
-from operations.registry.bulk.parameters import TEMPLATE_LIMIT, attributes_of, parameter_line, template_body
-from operations.registry.bulk.reports import Reported, read_report
-from operations.registry.bulk.run import BulkPlace
-from operations.registry.calls import IotCalls
-from operations.registry.journal import Journal
-from operations.registry.matching import Pair
-from operations.registry.pacing import Pacer
-from operations.registry.planned import PlannedThing
-from operations.registry.records import Run, Step
-from operations.registry.steps import Group, Work
+from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
+from fleet_iot.operations.lists.material import read_material
+from fleet_iot.operations.registry.bulk import reading, run, tasks
+from fleet_iot.operations.registry.bulk.parameters import TEMPLATE_LIMIT, attributes_of, parameter_line, template_body
+from fleet_iot.operations.registry.bulk.reports import Reported, read_report
+from fleet_iot.operations.registry.bulk.run import BulkPlace
+from fleet_iot.operations.registry.calls import IotCalls
+from fleet_iot.operations.registry.journal import Journal
+from fleet_iot.operations.registry.matching import Pair
+from fleet_iot.operations.registry.pacing import Pacer
+from fleet_iot.operations.registry.planned import PlannedThing
+from fleet_iot.operations.registry.records import Run, Step
+from fleet_iot.operations.registry.steps import Group, Work
 from tests.operations.onboarding.builders import NOW, make_certificate, make_request, new_key, pem
 from tests.operations.onboarding.test_steps import RUN
 

@@ -17,12 +17,12 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from generator.diagnostics import EnvironmentFault, FleetError, RequestError
-from operations.lists.formats import open_source, read_records, write_again
-from operations.lists.reading import read_rows
-from operations.lists.record import Fault, Row
-from operations.registry.matching import Matching
-from operations.registry.planned import PlannedThing
+from fleet_iot.generator.diagnostics import EnvironmentFault, FleetError, RequestError
+from fleet_iot.operations.lists.formats import open_source, read_records, write_again
+from fleet_iot.operations.lists.reading import read_rows
+from fleet_iot.operations.lists.record import Fault, Row
+from fleet_iot.operations.registry.matching import Matching
+from fleet_iot.operations.registry.planned import PlannedThing
 from tests.operations.onboarding.builders import (
     NOW,
     Signer,

@@ -18,13 +18,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 
-from generator.diagnostics import EnvironmentFault
-from operations.lists.formats import open_source, read_records, write_again
-from operations.lists.infineon import MEMBER_LIMIT
-from operations.lists.reading import read_rows
-from operations.lists.record import Row
-from operations.registry.matching import Matching
-from operations.registry.planned import PlannedThing
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.operations.lists.formats import open_source, read_records, write_again
+from fleet_iot.operations.lists.infineon import MEMBER_LIMIT
+from fleet_iot.operations.lists.reading import read_rows
+from fleet_iot.operations.lists.record import Row
+from fleet_iot.operations.registry.matching import Matching
+from fleet_iot.operations.registry.planned import PlannedThing
 from tests.operations.onboarding.builders import (
     DAY,
     NOW,

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from generator.diagnostics import EnvironmentFault
-from operations.lists.formats import detect_format, open_source, read_records, write_again
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.operations.lists.formats import detect_format, open_source, read_records, write_again
 from tests.operations.onboarding.builders import (
     Signer,
     cert,

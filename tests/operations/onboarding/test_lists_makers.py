@@ -12,8 +12,8 @@ import py7zr
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from generator.diagnostics import EnvironmentFault, RequestError
-from operations.lists import infineon
+from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
+from fleet_iot.operations.lists import infineon
 from tests.operations.onboarding.builders import (
     NOW,
     Signer,

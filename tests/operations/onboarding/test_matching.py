@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from generator.diagnostics import RequestError
-from operations.lists.record import Fault, Material, Row
-from operations.registry.matching import Held, Matching
-from operations.registry.planned import PlannedThing
-from operations.registry.plants import Plants
+from fleet_iot.generator.diagnostics import RequestError
+from fleet_iot.operations.lists.record import Fault, Material, Row
+from fleet_iot.operations.registry.matching import Held, Matching
+from fleet_iot.operations.registry.planned import PlannedThing
+from fleet_iot.operations.registry.plants import Plants
 
 
 def thing(number: int, device_type: str = "press", **more: str) -> PlannedThing:

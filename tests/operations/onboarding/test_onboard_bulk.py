@@ -16,8 +16,8 @@ import pytest
 
 from benchmarks.iot_service.client import Running, running
 from benchmarks.onboarding_project import PLANT, SUFFIX, make_csrs, make_onboarding_project, python_path
-from operations.local import lifecycle
-from operations.local.aws import LocalAws
+from fleet_iot.operations.local import lifecycle
+from fleet_iot.operations.local.aws import LocalAws
 from tests.operations.onboarding.builders import make_certificate, pem, quoted
 from tests.operations.onboarding.site import asked_keys, keys_by_thing, thing_name
 
@@ -56,7 +56,7 @@ class Place:
             "AWS_ACCESS_KEY_ID": self.local.access_key,
             "AWS_SECRET_ACCESS_KEY": self.local.secret_key,
         }
-        command = [sys.executable, "-m", "generator", "onboard", "--facility", PLANT, "--aws", *arguments]
+        command = [sys.executable, "-m", "fleet_iot", "onboard", "--facility", PLANT, "--aws", *arguments]
         pipe = subprocess.PIPE
         return subprocess.Popen(command, cwd=self.project, env=environment, stdout=pipe, stderr=pipe, text=True)
 
@@ -198,7 +198,7 @@ def test_a_task_that_cannot_begin(place: Place, tmp_path: Path) -> None:
         roleArn="arn:aws:iam::111122223333:role/other",
     )
     assert "one at a time" in place.onboard(*BULK, exit_code=7)
-    command = [sys.executable, "-m", "generator", "onboard", "--facility", PLANT, *BULK]
+    command = [sys.executable, "-m", "fleet_iot", "onboard", "--facility", PLANT, *BULK]
     run = subprocess.run(command, cwd=place.project, capture_output=True, text=True, check=False)
     assert (2, True) == (run.returncode, "use --aws, or --via api" in run.stderr)
 

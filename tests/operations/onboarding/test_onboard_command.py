@@ -265,7 +265,7 @@ def test_nothing_to_activate_and_no_certificate_are_no_success(tmp_path: Path) -
     """A plant of which nothing is staged, and a journal in which nothing is: exit 1, and what to do first."""
     with site(tmp_path, things=1) as place:
         assert "nothing of sg-01 is staged" in place.onboard("--activate", exit_code=1)
-        command = [sys.executable, "-m", "generator", "certificates", "--aws", "--facility", PLANT]
+        command = [sys.executable, "-m", "fleet_iot", "certificates", "--aws", "--facility", PLANT]
         for expected in (1, 0):
             run = subprocess.run(
                 command, cwd=place.project, env=place.environment, capture_output=True, text=True, check=False

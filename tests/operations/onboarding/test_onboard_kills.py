@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from operations.lists.material import key_digest
+from fleet_iot.operations.lists.material import key_digest
 from tests.operations.onboarding.builders import make_certificate, new_key, pem
 from tests.operations.onboarding.site import Site, asked_keys, keys_by_thing, site, thing_name
 

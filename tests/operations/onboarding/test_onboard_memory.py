@@ -35,7 +35,7 @@ def test_a_dry_run_holds_no_list(tmp_path: Path) -> None:
     project = make_onboarding_project(tmp_path / "project", things=ROWS)
     path = tmp_path / "list.csv"
     write_certificate_list(path, map(thing_name, range(ROWS, 0, -1)))
-    command = [sys.executable, "-m", "generator", "onboard", "--facility", PLANT, "--from", str(path)]
+    command = [sys.executable, "-m", "fleet_iot", "onboard", "--facility", PLANT, "--from", str(path)]
     run = subprocess.run(
         [sys.executable, "-c", MEASURED, *command, "--dry-run", "--json"],
         cwd=project,

@@ -11,9 +11,9 @@ import pytest
 from botocore.exceptions import ClientError
 
 from benchmarks.iot_service.buckets import Buckets
-from generator.diff.calls import QUOTAS
-from operations.registry.pacing import AHEAD_S, Pacer
-from operations.registry.quotas import calls_for, least_seconds, read_quotas
+from fleet_iot.generator.diff.calls import QUOTAS
+from fleet_iot.operations.registry.pacing import AHEAD_S, Pacer
+from fleet_iot.operations.registry.quotas import calls_for, least_seconds, read_quotas
 
 
 class Clock:

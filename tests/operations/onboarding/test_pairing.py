@@ -17,13 +17,13 @@ import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from generator.diagnostics import RequestError
-from operations.lists.formats import open_source
-from operations.lists.headings import normalised
-from operations.lists.reading import read_rows
-from operations.lists.spelling import canonical, is_same
-from operations.registry.matching import Matching
-from operations.registry.planned import PlannedThing
+from fleet_iot.generator.diagnostics import RequestError
+from fleet_iot.operations.lists.formats import open_source
+from fleet_iot.operations.lists.headings import normalised
+from fleet_iot.operations.lists.reading import read_rows
+from fleet_iot.operations.lists.spelling import canonical, is_same
+from fleet_iot.operations.registry.matching import Matching
+from fleet_iot.operations.registry.planned import PlannedThing
 from tests.operations.onboarding.builders import DAY, NOW, der, make_certificate, new_key, pem, write
 
 DEVICES = 1_000

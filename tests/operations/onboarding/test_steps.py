@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
 
-from generator.diagnostics import EnvironmentFault
-from operations.lists.material import read_material
-from operations.registry.calls import TRIES, IotCalls, UnknownOutcomeError
-from operations.registry.journal import Journal
-from operations.registry.matching import Pair
-from operations.registry.pacing import Pacer
-from operations.registry.planned import PlannedThing
-from operations.registry.records import Device, Run
-from operations.registry.steps import Group, Work, onboard_device
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.operations.lists.material import read_material
+from fleet_iot.operations.registry.calls import TRIES, IotCalls, UnknownOutcomeError
+from fleet_iot.operations.registry.journal import Journal
+from fleet_iot.operations.registry.matching import Pair
+from fleet_iot.operations.registry.pacing import Pacer
+from fleet_iot.operations.registry.planned import PlannedThing
+from fleet_iot.operations.registry.records import Device, Run
+from fleet_iot.operations.registry.steps import Group, Work, onboard_device
 from tests.operations.onboarding.builders import NOW, make_certificate, make_request, new_key, pem
 
 THING = PlannedThing(name="t-1", thing_type="type", device_type="press", serial="S", attributes={"a": "b"})

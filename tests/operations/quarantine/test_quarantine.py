@@ -14,13 +14,13 @@ import pytest
 from click.testing import CliRunner
 from moto import mock_aws
 
-from generator.cli.commands import main
-from operations.cli import quarantine as cli
-from operations.telemetry.quarantine import REASONS, Entry, counts, entries, put_again
-from sensor_processor.adapters.archive import quarantine_objects
-from sensor_processor.ingest import poison
-from sensor_processor.ingest.batch import parse_batch
-from sensor_processor.ingest.catalogue import parse_catalogue
+from fleet_iot.generator.cli.commands import main
+from fleet_iot.operations.cli import quarantine as cli
+from fleet_iot.operations.telemetry.quarantine import REASONS, Entry, counts, entries, put_again
+from fleet_iot.sensor_processor.adapters.archive import quarantine_objects
+from fleet_iot.sensor_processor.ingest import poison
+from fleet_iot.sensor_processor.ingest.batch import parse_batch
+from fleet_iot.sensor_processor.ingest.catalogue import parse_catalogue
 
 ROOT = Path(__file__).parents[3]
 BUCKET = "bucket-mfg-raw-archive-dev"

@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from operations.telemetry.redrive import ATTEMPTS, FunctionError, Outcome, range_of, replay
+from fleet_iot.operations.telemetry.redrive import ATTEMPTS, FunctionError, Outcome, range_of, replay
 
 
 class Queue:

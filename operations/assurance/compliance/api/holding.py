@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from operations.assurance.compliance.api.calls import CALLS
-from operations.assurance.compliance.api.model import Held, judge
-from operations.assurance.compliance.api.request import map_resource
-from operations.assurance.compliance.estate import Estate, Resource
+from fleet_iot.operations.assurance.compliance.api.calls import CALLS
+from fleet_iot.operations.assurance.compliance.api.model import Held, judge
+from fleet_iot.operations.assurance.compliance.api.request import map_resource
+from fleet_iot.operations.assurance.compliance.estate import Estate, Resource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,9 +9,9 @@ from typing import Any
 
 import botocore.session
 
-from generator.aws.java_regex import matches
-from operations.assurance.compliance.api.documented import DOCUMENTED
-from operations.assurance.compliance.api.request import UNKNOWN, Sent, Tree
+from fleet_iot.generator.aws.java_regex import matches
+from fleet_iot.operations.assurance.compliance.api.documented import DOCUMENTED
+from fleet_iot.operations.assurance.compliance.api.request import UNKNOWN, Sent, Tree
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from operations.assurance.compliance.api.calls import CALLS, NEVER_SENT, Call
-from operations.assurance.compliance.estate import Body, Estate, Resource
-from operations.assurance.compliance.references import UnknownUntilApplied, resolve
+from fleet_iot.operations.assurance.compliance.api.calls import CALLS, NEVER_SENT, Call
+from fleet_iot.operations.assurance.compliance.estate import Body, Estate, Resource
+from fleet_iot.operations.assurance.compliance.references import UnknownUntilApplied, resolve
 
 UNKNOWN = object()
 """Stands for a value that only an apply would know."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from operations.assurance.compliance.checks import (
+from fleet_iot.operations.assurance.compliance.checks import (
     api,
     audit,
     devices,
@@ -14,7 +14,7 @@ from operations.assurance.compliance.checks import (
     trust,
     watching,
 )
-from operations.assurance.compliance.findings import Check
+from fleet_iot.operations.assurance.compliance.findings import Check
 
 CHECKS: tuple[Check, ...] = (
     *least_privilege.CHECKS,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from operations.assurance.compliance.api.holding import hold
-from operations.assurance.compliance.estate import Estate
-from operations.assurance.compliance.findings import Check, Observation, saw
+from fleet_iot.operations.assurance.compliance.api.holding import hold
+from fleet_iot.operations.assurance.compliance.estate import Estate
+from fleet_iot.operations.assurance.compliance.findings import Check, Observation, saw
 
 
 def _api_takes_it(estate: Estate) -> Iterator[Observation]:

@@ -11,9 +11,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
-from operations.assurance.compliance.estate import Estate, Resource, name_of
-from operations.assurance.compliance.findings import Check, Observation, saw, unless
-from operations.assurance.compliance.policies import Kind, Statement, policies
+from fleet_iot.operations.assurance.compliance.estate import Estate, Resource, name_of
+from fleet_iot.operations.assurance.compliance.findings import Check, Observation, saw, unless
+from fleet_iot.operations.assurance.compliance.policies import Kind, Statement, policies
 
 THING_NAME = "${iot:Connection.Thing.ThingName}"
 """What a device policy puts in place of the name of the thing that is connected:

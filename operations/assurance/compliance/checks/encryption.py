@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from operations.assurance.compliance.estate import Body, Estate, Resource, block_of, made_up_id, name_of
-from operations.assurance.compliance.findings import Check, Observation, saw, unless
-from operations.assurance.compliance.policies import Statement, read_statements
+from fleet_iot.operations.assurance.compliance.estate import Body, Estate, Resource, block_of, made_up_id, name_of
+from fleet_iot.operations.assurance.compliance.findings import Check, Observation, saw, unless
+from fleet_iot.operations.assurance.compliance.policies import Statement, read_statements
 
 KEY_OF: dict[str, tuple[str, ...]] = {
     "aws_kinesis_stream": ("kms_key_id",),

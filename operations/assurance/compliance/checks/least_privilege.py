@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from operations.assurance.compliance.estate import Estate
-from operations.assurance.compliance.findings import Check, Observation, saw, unless
-from operations.assurance.compliance.policies import (
+from fleet_iot.operations.assurance.compliance.estate import Estate
+from fleet_iot.operations.assurance.compliance.findings import Check, Observation, saw, unless
+from fleet_iot.operations.assurance.compliance.policies import (
     POLICY_ATTRIBUTES,
     Kind,
     Policy,

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from generator.aws.quotas import QUOTAS
-from operations.assurance.compliance.estate import Body, Estate, Resource, blocks_of
-from operations.assurance.compliance.findings import Check, Observation, saw, unless
-from operations.assurance.compliance.policies import Kind, policies
+from fleet_iot.generator.aws.quotas import QUOTAS
+from fleet_iot.operations.assurance.compliance.estate import Body, Estate, Resource, blocks_of
+from fleet_iot.operations.assurance.compliance.findings import Check, Observation, saw, unless
+from fleet_iot.operations.assurance.compliance.policies import Kind, policies
 
 # fmt: off
 SQL_FUNCTIONS = frozenset({

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from operations.assurance.compliance.estate import Estate, Resource
-from operations.assurance.compliance.findings import Check, Observation, saw, unless
-from operations.assurance.compliance.policies import POLICY_ATTRIBUTES, Kind, Statement, policies, read_statements
+from fleet_iot.operations.assurance.compliance.estate import Estate, Resource
+from fleet_iot.operations.assurance.compliance.findings import Check, Observation, saw, unless
+from fleet_iot.operations.assurance.compliance.policies import (
+    POLICY_ATTRIBUTES,
+    Kind,
+    Statement,
+    policies,
+    read_statements,
+)
 
 WITHOUT_SOURCE = frozenset({"lambda.amazonaws.com", "cloudtrail.amazonaws.com"})
 """Services that send neither source nor source account when they assume a role: a trust that asks for them shuts the

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from operations.assurance.compliance.estate import Body, Estate, Resource, name_of
-from operations.assurance.compliance.findings import Check, Observation, saw, unless
-from operations.assurance.compliance.policies import read_statements
+from fleet_iot.operations.assurance.compliance.estate import Body, Estate, Resource, name_of
+from fleet_iot.operations.assurance.compliance.findings import Check, Observation, saw, unless
+from fleet_iot.operations.assurance.compliance.policies import read_statements
 
 CLOUDWATCH = "cloudwatch.amazonaws.com"
 FILTER, ALARM = "aws_cloudwatch_log_metric_filter", "aws_cloudwatch_metric_alarm"

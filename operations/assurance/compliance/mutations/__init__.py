@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from operations.assurance.compliance.checks import CHECKS
-from operations.assurance.compliance.estate import Estate
-from operations.assurance.compliance.findings import Check
-from operations.assurance.compliance.mutations import (
+from fleet_iot.operations.assurance.compliance.checks import CHECKS
+from fleet_iot.operations.assurance.compliance.estate import Estate
+from fleet_iot.operations.assurance.compliance.findings import Check
+from fleet_iot.operations.assurance.compliance.mutations import (
     on_api,
     on_data,
     on_devices,
@@ -17,8 +17,8 @@ from operations.assurance.compliance.mutations import (
     on_trust,
     on_watching,
 )
-from operations.assurance.compliance.mutations.edits import Mutation, NothingToBreakError, Trial
-from operations.assurance.compliance.mutations.on_api import break_constraints
+from fleet_iot.operations.assurance.compliance.mutations.edits import Mutation, NothingToBreakError, Trial
+from fleet_iot.operations.assurance.compliance.mutations.on_api import break_constraints
 
 __all__ = ("MUTATIONS", "Trial", "break_constraints", "try_mutations")
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from operations.assurance.compliance.estate import Body, Estate, Resource
-from operations.assurance.compliance.policies import POLICY_ATTRIBUTES
+from fleet_iot.operations.assurance.compliance.estate import Body, Estate, Resource
+from fleet_iot.operations.assurance.compliance.policies import POLICY_ATTRIBUTES
 
 Edit = Callable[[Body], None]
 """Changes a body in place."""

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from operations.assurance.compliance.api.holding import Holding, hold
-from operations.assurance.compliance.api.model import Held
-from operations.assurance.compliance.estate import Estate, Resource
-from operations.assurance.compliance.mutations.edits import (
+from fleet_iot.operations.assurance.compliance.api.holding import Holding, hold
+from fleet_iot.operations.assurance.compliance.api.model import Held
+from fleet_iot.operations.assurance.compliance.estate import Estate, Resource
+from fleet_iot.operations.assurance.compliance.mutations.edits import (
     Mutation,
     Trial,
     added,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from operations.assurance.compliance.estate import Estate, Resource
-from operations.assurance.compliance.mutations.edits import (
+from fleet_iot.operations.assurance.compliance.estate import Estate, Resource
+from fleet_iot.operations.assurance.compliance.mutations.edits import (
     Mutation,
     NothingToBreakError,
     allows,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from operations.assurance.compliance.estate import Body
-from operations.assurance.compliance.mutations.edits import (
+from fleet_iot.operations.assurance.compliance.estate import Body
+from fleet_iot.operations.assurance.compliance.mutations.edits import (
     Edit,
     Mutation,
     added,

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from operations.assurance.compliance.estate import CREDENTIAL, Estate
-from operations.assurance.compliance.mutations.edits import Mutation, added, edited, mutation, put, stack_edited, turned
+from fleet_iot.operations.assurance.compliance.estate import CREDENTIAL, Estate
+from fleet_iot.operations.assurance.compliance.mutations.edits import (
+    Mutation,
+    added,
+    edited,
+    mutation,
+    put,
+    stack_edited,
+    turned,
+)
 
 HEADER = "-----BEGIN EC PRIVATE KEY-----"
 

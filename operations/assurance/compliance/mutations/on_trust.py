@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from operations.assurance.compliance.mutations.edits import (
+from fleet_iot.operations.assurance.compliance.mutations.edits import (
     Mutation,
     added,
     any_statement,

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from operations.assurance.compliance.estate import Body
-from operations.assurance.compliance.mutations.edits import Mutation, added, all_removed, edited, mutation, put
+from fleet_iot.operations.assurance.compliance.estate import Body
+from fleet_iot.operations.assurance.compliance.mutations.edits import (
+    Mutation,
+    added,
+    all_removed,
+    edited,
+    mutation,
+    put,
+)
 
 FILTER, ALARM = "aws_cloudwatch_log_metric_filter", "aws_cloudwatch_metric_alarm"
 
