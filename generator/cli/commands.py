@@ -27,39 +27,18 @@ OPERATIONS: dict[str, tuple[str, str]] = {
     "simulate": ("simulate:simulate", "Lets simulated devices publish believable readings."),
     "keys": ("keys:keys", "Makes device keys and certificate signing requests."),
     "ca": ("ca:ca", "Runs a certificate authority of your own for devices."),
-    "onboard": (
-        "fleet_iot.operations.cli.onboard:onboard",
-        "Registers the devices of a list, each under its certificate.",
-    ),
+    "onboard": ("onboard:onboard", "Registers the devices of a list, each under its certificate."),
     "bundle": ("bundle:bundle", "Packs all that the devices of a plant need to connect."),
-    "device": (
-        "fleet_iot.operations.cli.device:device",
-        "Shows, activates, rotates, revokes, moves and retires devices.",
-    ),
+    "device": ("device:device", "Shows, activates, rotates, revokes, moves and retires devices."),
     "certificates": ("device:certificates", "Tells which certificates expire when."),
-    "isolation": (
-        "fleet_iot.operations.cli.isolation:isolation",
-        "Proves that no thing reaches what belongs to another.",
-    ),
-    "compliance": (
-        "fleet_iot.operations.cli.compliance:compliance",
-        "Holds every resource against the controls, without AWS.",
-    ),
+    "isolation": ("isolation:isolation", "Proves that no thing reaches what belongs to another."),
+    "compliance": ("compliance:compliance", "Holds every resource against the controls, without AWS."),
     "anomalies": ("anomalies:anomalies", "Shows what is strange, and notes who has seen it."),
     "archive": ("archive:archive", "Prints the SQL with which Athena reads the raw archive."),
-    "backtest": (
-        "fleet_iot.operations.cli.backtest:backtest",
-        "Runs the detectors over a history and draws what they find.",
-    ),
-    "history": (
-        "fleet_iot.operations.cli.history:history_",
-        "Shows what a thing has measured, by the minute, hour or day.",
-    ),
+    "backtest": ("backtest:backtest", "Runs the detectors over a history and draws what they find."),
+    "history": ("history:history_", "Shows what a thing has measured, by the minute, hour or day."),
     "quarantine": ("quarantine:quarantine", "Looks at records that could not be processed."),
-    "replay": (
-        "fleet_iot.operations.cli.replay:replay",
-        "Gives records that ran out of retries to the processor again.",
-    ),
+    "replay": ("replay:replay", "Gives records that ran out of retries to the processor again."),
     "demo": ("demo:demo", "Runs everything end to end and reports what came out."),
 }
 """Commands that talk to AWS: where each is, and its line in the help. Imported only when one is called for."""

@@ -13,7 +13,7 @@ from fleet_iot.generator.manifest.defaults import SUPPLIED
 from fleet_iot.generator.manifest.models import SOURCES, FleetManifest
 from fleet_iot.generator.manifest.rules import timezones
 
-SCHEMA_FILE = Path(__file__).parent.with_name("fleet.schema.json")
+SCHEMA_FILE = Path(__file__).resolve().parent.with_name("fleet.schema.json")
 
 
 def schema_text() -> str:

@@ -12,6 +12,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from fleet_iot import operations
 from fleet_iot.generator import diagnostics
 from fleet_iot.generator.cli import commands as cli
 
@@ -34,11 +35,11 @@ def test_help_imports_no_operation() -> None:
 
 def test_missing_operation_breaks_no_other_command(monkeypatch: pytest.MonkeyPatch, project: Any) -> None:
     """A module that is not there is told only when its command is called, with exit 7."""
-    monkeypatch.setitem(cli.OPERATIONS, "ghost", ("operations.ghost.cli:ghost", "Is not there."))
+    monkeypatch.setitem(cli.OPERATIONS, "ghost", ("ghost:ghost", "Is not there."))
     assert 0 == project.fleet("validate").exit_code
     assert "ghost" in project.fleet("--help").stdout
     result = project.fleet("ghost")
-    assert (7, "error: `fleet ghost` is not in this installation: there is no operations.ghost.cli\n") == (
+    assert (7, "error: `fleet ghost` is not in this installation: there is no fleet_iot.operations.cli.ghost\n") == (
         result.exit_code,
         result.stderr,
     )
@@ -48,9 +49,9 @@ def test_missing_dependency_of_an_operation_keeps_its_traceback(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Only the operation's own absence is expected; what it fails to import is a bug."""
-    (tmp_path / "broken_operation.py").write_text("import no_such_module\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(cli.OPERATIONS, "broken", ("broken_operation:cli", "Breaks."))
+    (tmp_path / "broken.py").write_text("import no_such_module\n")
+    monkeypatch.setattr(operations.cli, "__path__", [*operations.cli.__path__, str(tmp_path)])
+    monkeypatch.setitem(cli.OPERATIONS, "broken", ("broken:command", "Breaks."))
     result = CliRunner().invoke(cli.main, ["broken"])
     assert isinstance(result.exception, ModuleNotFoundError)
 

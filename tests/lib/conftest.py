@@ -24,7 +24,7 @@ from tests.places import PROJECT
 ACCOUNT_ID = "123456789012"
 SUFFIX = "tst"
 HOST_ARCHITECTURE = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
-RECORD = read_record(settings.PROJECT)
+RECORD = read_record(PROJECT)
 FLEET, FACILITIES, FOLDER = RECORD.fleet, RECORD.facilities, RECORD.folder
 
 WITH_ALL_CSRS = "sg-01"

@@ -20,7 +20,7 @@ from tests.places import PROJECT
 def _app(project: Path = PROJECT, **environment: str) -> subprocess.CompletedProcess[str]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("FLEET_", "TERRAFORM_", "ENVIRO"))}
     return subprocess.run(
-        [sys.executable, "-m", "lib.app"],
+        [sys.executable, "-m", "fleet_iot.lib.app"],
         cwd=project,
         env={**kept, **environment},
         capture_output=True,

@@ -125,7 +125,7 @@ def _commands(project: Path) -> list[tuple[str, int, str]]:
     told = []
     environment = {**os.environ, "FLEET_KEYS_DIR": f"{project}-keys", "FLEET_KEYS_PASSPHRASE": "a long passphrase"}
     for command in (
-        [sys.executable, "-m", "lib.app"],
+        [sys.executable, "-m", "fleet_iot.lib.app"],
         [fleet, "isolation"],
         [fleet, "keys", "create", "--facility", "sg-01"],
         [fleet, "onboard", "--facility", "sg-01", "--dry-run"],
