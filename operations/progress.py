@@ -1,10 +1,10 @@
-"""Progress of long work on stderr: a live bar on a terminal, a plain line every few seconds elsewhere."""
+"""Show progress on stderr, and notice when a wait has made none."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
@@ -65,3 +65,26 @@ class Progress:
         elif now - self._printed > _PLAIN_EVERY_S:
             self._printed = now
             print(f"{self._task}: {plain}", file=sys.stderr, flush=True)
+
+
+_NOTHING = object()
+
+
+class Patience:
+    """Says when a wait is hopeless: what it is shown has been the same for `seconds`, however long it took before.
+
+    A fixed time would end on a slow machine what goes well there, and keep a person waiting on a fast one.
+    """
+
+    def __init__(self, seconds: float, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
+        self._now = now
+        self._seen: object = _NOTHING
+        self._moved_at = now()
+
+    def is_over(self, seen: object) -> bool:
+        """Look at `seen`, whatever tells of progress; whether it has not changed for too long."""
+        if seen != self._seen:
+            self._seen = seen
+            self._moved_at = self._now()
+        return self._now() - self._moved_at >= self._seconds

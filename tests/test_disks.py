@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from fleet_iot.generator.cli.commands import main
 from fleet_iot.generator.filesystem import fault_of, write_whole
-from fleet_iot.operations.rehearsal.simulator.truth import TruthFile
+from fleet_iot.operations.rehearsal.simulator.run import TruthFile
 
 ROOT = Path(__file__).parents[1]
 NOBODY = 65_534

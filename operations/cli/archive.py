@@ -12,7 +12,7 @@ from fleet_iot.generator import naming
 from fleet_iot.generator.cli.completion import complete_facility
 from fleet_iot.generator.manifest.project import find_project
 from fleet_iot.operations.project import Project, load_project
-from fleet_iot.operations.telemetry import athena as sql
+from fleet_iot.operations.telemetry import archive as sql
 
 
 @click.group()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,10 +13,9 @@ from fleet_iot.generator.filesystem import write_whole
 from fleet_iot.generator.manifest.project import find_project
 from fleet_iot.lib.specs import DeviceTypeSpec
 from fleet_iot.operations.project import load_project
-from fleet_iot.operations.telemetry.backtest.page import page
-from fleet_iot.operations.telemetry.backtest.run import DETECTOR_NAMES, metrics_for
-from fleet_iot.operations.telemetry.backtest.run import backtest as run
-from fleet_iot.operations.telemetry.backtest.series import read_history
+from fleet_iot.operations.telemetry.backtest import DETECTOR_NAMES, metrics_for, read_history
+from fleet_iot.operations.telemetry.backtest import backtest as run
+from fleet_iot.operations.telemetry.drawing import image, page
 
 _SHOWN = 10
 DRAWN_AS = (".html", ".png")
@@ -55,8 +53,8 @@ def backtest(
         )
     found = run(history, metrics)
     output.parent.mkdir(parents=True, exist_ok=True)
-    draw = _drawing(output.suffix.lower())
-    write_whole(output, draw(f"Backtest of {file.name}", history, metrics, found))
+    drawn = (f"Backtest of {file.name}", history, metrics, found)
+    write_whole(output, page(*drawn).encode() if output.suffix.lower() == ".html" else image(*drawn))
     if as_json:
         click.echo(
             json.dumps({"page": str(output), "rows": len(history.rows), "anomalies": [asdict(f) for f in found]})
@@ -66,16 +64,6 @@ def backtest(
         click.echo(visible(f"row {each.place + 1}: {each.reason} ({each.detector}, score {each.score:g})"))
     more = f", {_SHOWN} of them above" if len(found) > _SHOWN else ""
     click.echo(f"{len(found)} anomalies in {len(history.rows):,} rows{more}; drawn in {output}")
-
-
-def _drawing(kind: str) -> Callable[..., bytes]:
-    """What makes a file that ends like this."""
-    if kind == ".html":
-        return lambda *what: page(*what).encode()
-    # Here, not above: it takes half a second that no other command needs.
-    from fleet_iot.operations.telemetry.backtest.image import image
-
-    return image
 
 
 def _device_type(name: str) -> DeviceTypeSpec:

@@ -15,8 +15,7 @@ from fleet_iot.generator.diagnostics import EnvironmentFault, FleetError
 from fleet_iot.generator.manifest.project import find_project
 from fleet_iot.operations.progress import Progress
 from fleet_iot.operations.project import Project, load_project
-from fleet_iot.operations.rehearsal.demo.report import faults, summary
-from fleet_iot.operations.rehearsal.demo.steps import DemoRequest, run_demo
+from fleet_iot.operations.rehearsal.demo.run import DemoRequest, faults, run_demo, summary
 
 
 class VerdictError(FleetError):

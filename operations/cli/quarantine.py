@@ -18,8 +18,17 @@ from fleet_iot.generator.diagnostics import EnvironmentFault, OutcomeError, visi
 from fleet_iot.generator.manifest.project import find_project
 from fleet_iot.operations.local.aws import load
 from fleet_iot.operations.project import load_project
-from fleet_iot.operations.telemetry.quarantine import REASONS, Entry, counts, entries, note_replayed, put_again
-from fleet_iot.operations.telemetry.repair import TIME_UNITS, with_payloads_of, with_time_in
+from fleet_iot.operations.telemetry.quarantine import (
+    REASONS,
+    TIME_UNITS,
+    Entry,
+    counts,
+    entries,
+    note_replayed,
+    put_again,
+    with_payloads_of,
+    with_time_in,
+)
 
 _FUNCTION = "function-sensor-processor"
 _PREVIEW = 2_000

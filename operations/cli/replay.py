@@ -13,9 +13,8 @@ from fleet_iot.generator.diagnostics import EnvironmentFault, OutcomeError, visi
 from fleet_iot.generator.manifest.project import find_project
 from fleet_iot.operations.progress import Progress
 from fleet_iot.operations.project import load_project
-from fleet_iot.operations.telemetry.redrive import Outcome
+from fleet_iot.operations.telemetry.redrive import Outcome, Target, aws_target, local_target
 from fleet_iot.operations.telemetry.redrive import replay as work_off
-from fleet_iot.operations.telemetry.redrive_target import Target, aws_target, local_target
 
 
 @click.command()

@@ -15,9 +15,8 @@ from fleet_iot.generator.manifest.project import find_project
 from fleet_iot.operations.pki.places import open_store
 from fleet_iot.operations.progress import Progress
 from fleet_iot.operations.project import load_project
-from fleet_iot.operations.rehearsal.simulator.request import SimulationRequest, run_request
+from fleet_iot.operations.rehearsal.simulator.run import SimulationRequest, aws_target, local_target, run_request
 from fleet_iot.operations.rehearsal.simulator.schedule import Dose
-from fleet_iot.operations.rehearsal.simulator.target import aws_target, local_target
 
 _SHARE = click.FloatRange(0.0, 1.0)
 

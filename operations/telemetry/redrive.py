@@ -1,19 +1,32 @@
-"""Reads the on-failure queue, fetches the records that its messages name from the stream, and invokes the function.
-
-A message says where records lie, not what they hold:
-https://docs.aws.amazon.com/lambda/latest/dg/kinesis-on-failure-destination.html
-It is deleted only when the function has acknowledged every record of it; what was processed before counts once anyway.
-"""
+"""Redrive records from the on-failure queue: fetch them from the stream and invoke the function with them."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import boto3
+from botocore.config import Config
+
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.operations.local.aws import LocalAws, load
 from fleet_iot.operations.local.event_source_values import StreamRecord
+from fleet_iot.operations.local.function_host import (
+    FunctionFailedError,
+    FunctionHost,
+    deployed_function,
+    unpack_function,
+)
 from fleet_iot.operations.local.lambda_events import kinesis_event
+from fleet_iot.operations.local.roles import RoleSession
+
+# A message of the queue names records and does not contain them:
+# https://docs.aws.amazon.com/lambda/latest/dg/kinesis-on-failure-destination.html
+# It is deleted only when the function has acknowledged every record of it; what was processed before counts once.
 
 BATCH = 1_000
 """Records an invocation: far below Lambda's 6 MB."""
@@ -160,3 +173,82 @@ def _give(records: tuple[StreamRecord, ...], wanted: Range, *, invoke: Invoke, r
     if records:
         outcome.left.append(f"{wanted.shard}, {wanted.size} records from {wanted.first}: {why}")
     return not records
+
+
+FUNCTION = "function-sensor-processor"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Where replay reads and what it invokes."""
+
+    sqs: Any
+    kinesis: Any
+    invoke: Invoke
+    queue_url: str
+    region: str
+
+
+@contextmanager
+def local_target(folder: Path, *, suffix: str) -> Iterator[Target]:
+    """The local AWS in `folder`; the function runs in a process of its own, with its role."""
+    local = load(folder)
+    client = local.client("lambda")
+    function = deployed_function(client, f"{FUNCTION}-{suffix}")
+    code = local.folder / "function-replay"
+    unpack_function(local.fetch(client.get_function(FunctionName=function.name)["Code"]["Location"]), code)
+    host = FunctionHost(
+        function,
+        code=code,
+        base_environment=_base_environment(local) | {"TMPDIR": str(local.folder / "tmp")},
+        credentials=RoleSession(local, function.role_arn, session_name=f"{function.name}-replay").environment,
+        log=local.logs / "function-replay.log",
+    )
+
+    def invoke(event: dict[str, Any]) -> Any:
+        try:
+            return host.invoke(event)
+        except FunctionFailedError as error:
+            raise FunctionError(str(error)) from error
+
+    try:
+        yield _target(local.client, client, function=function.name, invoke=invoke, region=local.region)
+    finally:
+        host.close()
+
+
+def aws_target(*, suffix: str) -> Target:
+    """AWS itself, with the credentials and region of the environment."""
+    session = boto3.session.Session()
+    # A full batch may take as long as the function may run, which is more than botocore waits.
+    client = session.client("lambda", config=Config(read_timeout=180, retries={"total_max_attempts": 1}))
+    function = f"{FUNCTION}-{suffix}"
+
+    def invoke(event: dict[str, Any]) -> Any:
+        answer = client.invoke(FunctionName=function, Payload=json.dumps(event).encode())
+        document = json.loads(answer["Payload"].read() or b"null")
+        if answer.get("FunctionError"):
+            raise FunctionError(f"{answer['FunctionError']}: {document}")
+        return document
+
+    return _target(session.client, client, function=function, invoke=invoke, region=session.region_name)
+
+
+def _target(clients: Callable[[str], Any], client: Any, *, function: str, invoke: Invoke, region: str) -> Target:
+    mappings = client.list_event_source_mappings(FunctionName=function)["EventSourceMappings"]
+    queues = [arn for mapping in mappings if ":sqs:" in (arn := _failures(mapping))]
+    if not queues:
+        raise EnvironmentFault(
+            f"{function} has no event source mapping with a queue for its failures", hint="apply the platform first"
+        )
+    sqs = clients("sqs")
+    queue_url = sqs.get_queue_url(QueueName=queues[0].rpartition(":")[2])["QueueUrl"]
+    return Target(sqs=sqs, kinesis=clients("kinesis"), invoke=invoke, queue_url=queue_url, region=region)
+
+
+def _failures(mapping: Mapping[str, Any]) -> str:
+    return str(mapping.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination", ""))
+
+
+def _base_environment(local: LocalAws) -> dict[str, str]:
+    return {k: v for k, v in local.environment().items() if k.startswith("AWS_") or k.upper() == "NO_PROXY"}

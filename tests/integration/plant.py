@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from fleet_iot.operations.local.aws import LocalAws, load
 from fleet_iot.operations.pki.keystore import KeyStore
-from fleet_iot.operations.rehearsal.simulator.credentials import Broker
+from fleet_iot.operations.rehearsal.simulator.device import Broker
 
 ROOT = Path(__file__).parents[2]
 SUFFIX = "it"

@@ -31,11 +31,18 @@ from fleet_iot.operations.local.overrides import FIRST_PLAN_DRIFT
 from fleet_iot.operations.local.processes import is_running
 from fleet_iot.operations.local.roles import RoleSession
 from fleet_iot.operations.local.states import applied_stacks, count_resources
-from fleet_iot.operations.rehearsal.demo.compare import compare, gather
-from fleet_iot.operations.rehearsal.demo.key_material import files_with_private_keys, tracked_files
-from fleet_iot.operations.rehearsal.demo.places import Archive, count_registry, lines_below, read_archive, read_readings
-from fleet_iot.operations.rehearsal.simulator.credentials import tls_context
-from fleet_iot.operations.rehearsal.simulator.truth import read_truth
+from fleet_iot.operations.rehearsal.demo.measure import (
+    Archive,
+    count_registry,
+    files_with_private_keys,
+    lines_below,
+    read_archive,
+    read_readings,
+    tracked_files,
+)
+from fleet_iot.operations.rehearsal.demo.reconciliation import compare, gather
+from fleet_iot.operations.rehearsal.simulator.device import tls_context
+from fleet_iot.operations.rehearsal.simulator.run import read_truth
 from fleet_iot.operations.telemetry.anomalies import Anomaly, anomalies
 from tests.integration.operators import first_records, lines, readings
 from tests.integration.plant import APPLICATION, SUFFIX, Plant

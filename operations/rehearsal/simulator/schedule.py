@@ -1,4 +1,4 @@
-"""What each simulated thing will send, decided before anything is sent: messages, poison, repeats, anomalies."""
+"""Plan a simulation: which things publish what, and when."""
 
 from __future__ import annotations
 
@@ -6,12 +6,33 @@ import json
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 
-from fleet_iot.lib.specs import DeviceTypeSpec
-from fleet_iot.operations.project import Thing
-from fleet_iot.operations.rehearsal.simulator.poison import poison_payload
-from fleet_iot.operations.rehearsal.simulator.replay import Recording
-from fleet_iot.operations.rehearsal.simulator.signals import Injection, plan_injection, samples_of
+from fleet_iot.lib.specs import DeviceTypeSpec, FacilitySpec
+from fleet_iot.operations.project import Project, Thing
+from fleet_iot.operations.rehearsal.simulator.signals import (
+    Injection,
+    Recording,
+    plan_injection,
+    poison_payload,
+    samples_of,
+)
+
+
+def choose_things(
+    project: Project, facilities: tuple[FacilitySpec, ...], count: int | None
+) -> list[tuple[Thing, DeviceTypeSpec]]:
+    """`count` things with their types (all where None), one of each facility and device type in turn."""
+    types = {device_type.id: device_type for device_type in project.fleet.device_types}
+    queues: dict[tuple[str, str], list[Thing]] = {}
+    for facility in facilities:
+        for thing in project.things(facility):
+            queue = queues.setdefault((thing.facility, thing.device_type), [])
+            if count is None or len(queue) < count:
+                queue.append(thing)
+    in_turn = [thing for row in zip_longest(*queues.values()) for thing in row if thing is not None]
+    return [(thing, types[thing.device_type]) for thing in in_turn[:count]]
+
 
 WARM_UP_SAMPLES = 130
 """Samples before an anomaly within the limits: the adaptive detector scores nothing in its first 100."""

@@ -19,7 +19,7 @@ from fleet_iot.lib.specs import fill
 from fleet_iot.operations.local import lifecycle
 from fleet_iot.operations.local.aws import ACCOUNT_ID, LocalAws
 from fleet_iot.operations.pki.keystore import KeyStore
-from fleet_iot.operations.rehearsal.simulator.credentials import Broker, tls_context
+from fleet_iot.operations.rehearsal.simulator.device import Broker, tls_context
 from tests.integration.broker import Asker
 
 PASSPHRASE = "tests only"

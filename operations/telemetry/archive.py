@@ -1,8 +1,4 @@
-"""The table over the raw archive and a query to begin with, in Athena's SQL.
-
-Partitions are computed from the names of the prefixes (partition projection), so that no crawler and no repair is
-needed: https://docs.aws.amazon.com/athena/latest/ug/partition-projection.html
-"""
+"""Build Athena's SQL for the raw archive: the table's definition and a first query."""
 
 from __future__ import annotations
 

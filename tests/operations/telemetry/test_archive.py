@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from fleet_iot.generator.cli.commands import main
-from fleet_iot.operations.telemetry.athena import ArchivePlace, table
+from fleet_iot.operations.telemetry.archive import ArchivePlace, table
 from fleet_iot.sensor_processor.adapters.archive import readings_objects
 from fleet_iot.sensor_processor.ingest.batch import Batch, parse_batch
 from fleet_iot.sensor_processor.ingest.catalogue import parse_catalogue

@@ -15,10 +15,8 @@ from PIL import Image
 
 from fleet_iot.generator.cli.commands import main
 from fleet_iot.generator.diagnostics import OutcomeError
-from fleet_iot.operations.telemetry.backtest.image import DPI, FOOT, HEAD, LINE, PANEL, WIDTH, image
-from fleet_iot.operations.telemetry.backtest.page import COLOURS, page
-from fleet_iot.operations.telemetry.backtest.run import DETECTOR_NAMES, backtest, metrics_for
-from fleet_iot.operations.telemetry.backtest.series import read_history
+from fleet_iot.operations.telemetry.backtest import DETECTOR_NAMES, backtest, metrics_for, read_history
+from fleet_iot.operations.telemetry.drawing import COLOURS, DPI, FOOT, HEAD, LINE, PANEL, WIDTH, image, page
 
 ROOT = Path(__file__).parents[3]
 

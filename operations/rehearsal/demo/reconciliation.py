@@ -1,7 +1,4 @@
-"""Holds what was sent against what arrived: lost, duplicated, sums, anomalies found and false. Pure.
-
-Shares no code with the sensor processor: a fault there cannot hide itself here.
-"""
+"""Compare what the devices sent with what arrived. Pure, and shares no code with the sensor processor."""
 
 from __future__ import annotations
 
