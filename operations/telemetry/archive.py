@@ -11,7 +11,7 @@ TABLE = "telemetry"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchivePlace:
-    """Where the archive lies and what is in it; ids are the manifest's, which need no quoting."""
+    """The archive's bucket and partitions; ids are those of the manifest, which need no quoting."""
 
     bucket: str
     facilities: Sequence[str]
@@ -20,7 +20,7 @@ class ArchivePlace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """What the query looks at."""
+    """What the query selects."""
 
     facility: str
     device_type: str
@@ -28,8 +28,8 @@ class Choice:
     day: date
 
 
-def table(place: ArchivePlace) -> str:
-    """The statement that makes the table; it costs nothing and copies nothing."""
+def table_statement(place: ArchivePlace) -> str:
+    """Build the statement that creates the table, which copies no data."""
     return f"""\
 CREATE EXTERNAL TABLE IF NOT EXISTS {TABLE} (
   sequence_number string COMMENT 'of the Kinesis record: one that was delivered twice is twice in the archive',
@@ -57,8 +57,8 @@ TBLPROPERTIES (
 );"""
 
 
-def query(choice: Choice) -> str:
-    """Each reading of a metric on a day, once, whether it came alone or in an array."""
+def query_statement(choice: Choice) -> str:
+    """Build a query for each reading of a metric on a day, once, whether it was sent on its own or in an array."""
     return f"""\
 WITH records AS (
   SELECT sequence_number, arbitrary(thing) AS thing, arbitrary(raw) AS raw

@@ -17,12 +17,16 @@ from fleet_iot.sensor_processor.ingest.catalogue import DETECTORS, Metric
 TIMES = ("time", "timestamp", "datetime", "date")
 LABELS = ("anomaly", "label")
 OTHERS = ("changepoint",)
-"""Columns that are no metrics, in any spelling of upper and lower case."""
+"""Columns that are no metrics, in upper or lower case."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """`times` in ms; `rows` hold metric name → value, without what a row lacks; `labelled` are positions of rows."""
+    """A recorded series.
+
+    `times` are in ms; `rows` map metric name → value, without the metrics that a row lacks; `labelled` are positions of
+    rows that the file marks as anomalies.
+    """
 
     times: tuple[int, ...]
     rows: tuple[Mapping[str, float], ...]
@@ -30,24 +34,31 @@ class History:
 
     @property
     def metrics(self) -> list[str]:
-        """Every metric that some row has, in the order of the columns."""
+        """Return the metrics that any row has, in the order of the columns."""
         return list(dict.fromkeys(name for row in self.rows for name in row))
 
 
-def read_history(path: Path, *, columns: Mapping[str, str], interval_s: float) -> History:
-    """The history in a file with `,` or `;`; rows in the order of their times.
+def column_names(path: Path) -> list[str]:
+    """Read the names of the columns of a CSV file."""
+    return [name for name in _open(path).fieldnames or () if name]
 
-    `columns` maps metric name → column; without it every column of numbers is a metric. A file without a column of
-    times has a row every `interval_s`. Raises EnvironmentFault with the line of the first bad cell.
+
+def read_history(path: Path, *, columns: Mapping[str, str], interval_s: float, is_timed: bool = True) -> History:
+    """Read a recorded series from a CSV file with `,` or `;`, in the order of its times.
+
+    Args:
+        path: The file.
+        columns: Metric name → column; empty where every column of numbers is a metric.
+        interval_s: Seconds between two rows of a file without a column of times.
+        is_timed: Whether to read a column of times where there is one.
+
+    Raises:
+        EnvironmentFault: The file cannot be read, or a cell is no number or time; names its line.
+        OutcomeError: The file has no rows.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise EnvironmentFault(f"{path} cannot be read: {error}", hint="give a UTF-8 CSV file with a header") from None
-    header = lines[0] if lines else ""
-    reader = csv.DictReader(lines, delimiter=";" if header.count(";") > header.count(",") else ",")
+    reader = _open(path)
     names = [name for name in reader.fieldnames or () if name]
-    timed = next((name for name in names if name.lower() in TIMES), None)
+    timed = next((name for name in names if is_timed and name.lower() in TIMES), None)
     label = next((name for name in names if name.lower() in LABELS), None)
     chosen = _columns(path, names, columns)
     taken: list[tuple[int, dict[str, float], bool]] = []
@@ -57,13 +68,22 @@ def read_history(path: Path, *, columns: Mapping[str, str], interval_s: float) -
         row = {metric: _number(where, column, cells[column]) for metric, column in chosen.items() if cells.get(column)}
         taken.append((time, row, bool(label and cells[label] and _number(where, label, cells[label]))))
     if not taken:
-        raise OutcomeError(f"{path} holds no rows", hint="give a CSV file with a header and at least one row")
+        raise OutcomeError(f"{path} has no rows", hint="give a CSV file with a header and at least one row")
     taken.sort(key=lambda row: row[0])
     return History(
         times=tuple(time for time, _, _ in taken),
         rows=tuple(row for _, row, _ in taken),
         labelled=frozenset(place for place, (_, _, is_labelled) in enumerate(taken) if is_labelled),
     )
+
+
+def _open(path: Path) -> csv.DictReader[str]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise EnvironmentFault(f"{path} cannot be read: {error}", hint="give a UTF-8 CSV file with a header") from None
+    header = lines[0] if lines else ""
+    return csv.DictReader(lines, delimiter=";" if header.count(";") > header.count(",") else ",")
 
 
 def _columns(path: Path, names: list[str], columns: Mapping[str, str]) -> dict[str, str]:
@@ -87,7 +107,7 @@ def _number(where: str, column: str, text: str) -> float:
 
 
 def _time(where: str, text: str) -> int:
-    """Milliseconds: of an ISO date and time (UTC where it says no zone), or of seconds or milliseconds since 1970."""
+    """Parse an ISO date and time (UTC without a zone), or seconds or milliseconds since 1970, into milliseconds."""
     try:
         number = float(text)
     except ValueError:
@@ -107,9 +127,9 @@ DEFAULT = "context"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """An event: from row `place`, `time` (ms), on; over at `ended` (ms), or None where it still runs at the end.
+    """An anomaly that starts at row `place`, `time` (ms), and ends at `ended` (ms), or None where it lasts to the end.
 
-    `severity` is the worst of it; value, score and reason are those of its beginning.
+    `severity` is the highest of it; value, score and reason are those of its start.
     """
 
     place: int
@@ -124,7 +144,7 @@ class Found:
 
 
 def metrics_for(history: History, device_type: DeviceTypeSpec | None, *, detector: str | None) -> dict[str, Metric]:
-    """The history's metrics: with a device type those that it declares, else all, without limits."""
+    """Return the history's metrics: those that the device type declares, or without one all, without limits."""
     if device_type is None:
         return {
             name: Metric(name=name, unit="", minimum=None, maximum=None, detector=detector or DEFAULT)
@@ -144,7 +164,7 @@ def metrics_for(history: History, device_type: DeviceTypeSpec | None, *, detecto
 
 
 def backtest(history: History, metrics: Mapping[str, Metric]) -> list[Found]:
-    """What the detectors say of the history, row by row, as if it arrived now."""
+    """Run the detectors over the history, row by row, as if it arrived now."""
     detectors = DeviceDetectors()
     found: dict[tuple[str, str, int], Found] = {}
     for place, (time, row) in enumerate(zip(history.times, history.rows, strict=True)):

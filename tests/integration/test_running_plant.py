@@ -43,7 +43,7 @@ from fleet_iot.operations.rehearsal.demo.measure import (
 from fleet_iot.operations.rehearsal.demo.reconciliation import compare, gather
 from fleet_iot.operations.rehearsal.simulator.device import tls_context
 from fleet_iot.operations.rehearsal.simulator.run import read_truth
-from fleet_iot.operations.telemetry.anomalies import Anomaly, anomalies
+from fleet_iot.operations.telemetry.anomalies import Anomaly, read_anomalies
 from tests.integration.operators import first_records, lines, readings
 from tests.integration.plant import APPLICATION, SUFFIX, Plant
 
@@ -89,7 +89,7 @@ def subscription(plant: Plant, topic: str) -> Callable[[], list[str]]:
 
 def events(plant: Plant) -> list[Anomaly]:
     """The anomalies in the table."""
-    return list(anomalies(plant.local.client("dynamodb"), f"table-readings-{SUFFIX}"))
+    return list(read_anomalies(plant.local.client("dynamodb"), f"table-readings-{SUFFIX}"))
 
 
 class Answers:

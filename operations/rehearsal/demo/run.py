@@ -10,7 +10,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from fleet_iot.generator.diagnostics import FleetError
+from fleet_iot.generator.diagnostics import EnvironmentFault, FleetError
+from fleet_iot.operations.aws import local_aws
 from fleet_iot.operations.local import deployment, lifecycle
 from fleet_iot.operations.local.aws import FACTS, LocalAws, load
 from fleet_iot.operations.local.drain import wait_until_drained
@@ -19,7 +20,7 @@ from fleet_iot.operations.pki.create import create_missing
 from fleet_iot.operations.pki.keystore import KeyStore
 from fleet_iot.operations.project import Project
 from fleet_iot.operations.rehearsal.demo.measure import Measurement, exposed_private_keys, measure
-from fleet_iot.operations.rehearsal.simulator.run import Outcome, SimulationRequest, run_request, target_of
+from fleet_iot.operations.rehearsal.simulator.run import Outcome, SimulationRequest, run_request
 from fleet_iot.operations.rehearsal.simulator.schedule import Dose
 
 DETECTED_SHARE = 0.9
@@ -188,7 +189,10 @@ def run_demo(
             )
         with clock.step("simulate", f"{request.things} things publish over mutual TLS"):
             simulation = _simulation(project, request)
-            outcome = run_request(project, simulation, target=target_of(local), store=store, on_progress=on_progress)
+            outcome = run_request(
+                project, simulation, aws=local_aws(local.folder), store=store, on_progress=on_progress
+            )
+            _refuse_failed(outcome)
         with clock.step("drain", "until everything is processed"):
             drained = wait_until_drained(local)
         with clock.step("verify", "what was sent against what arrived"):
@@ -216,6 +220,13 @@ def run_demo(
         exposed=exposed,
         seconds=clock.seconds,
     )
+
+
+def _refuse_failed(outcome: Outcome) -> None:
+    for name, reason in outcome.failed.items():
+        raise EnvironmentFault(
+            f"{len(outcome.failed)} things did not publish all: {name}: {reason}", hint="see the logs"
+        )
 
 
 def _make_room(folder: Path) -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as mqtt
@@ -20,6 +18,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.operations.aws import Broker
 from fleet_iot.operations.pki.keystore import KeyStore
 from fleet_iot.operations.project import Thing
 from fleet_iot.operations.rehearsal.simulator.schedule import Message
@@ -28,57 +27,35 @@ from fleet_iot.operations.rehearsal.simulator.schedule import Message
 _THREADS = 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Broker:
-    """Where devices connect; `ca_file` is None where the system's own authorities know the broker."""
+def certificates(iot: Any, things: Sequence[Thing]) -> dict[str, str]:
+    """Read the active certificates (PEM) of things from AWS IoT, by thing name; things without one are left out."""
 
-    host: str
-    port: int
-    ca_file: Path | None
-
-
-def certificates(iot: Any, things: list[Thing]) -> dict[str, str]:
-    """Thing name → PEM certificate, as registered. Raises EnvironmentFault naming things that have none."""
-
-    def certificate(thing: Thing) -> tuple[str, str | None]:
+    def certificate(thing: Thing) -> str | None:
         try:
             principals = iot.list_thing_principals(thingName=thing.name)["principals"]
         except iot.exceptions.ResourceNotFoundException:
-            return thing.name, None
+            return None
         for principal in principals:
-            described = iot.describe_certificate(certificateId=principal.rpartition("/")[2])
-            if described["certificateDescription"]["status"] == "ACTIVE":
-                return thing.name, described["certificateDescription"]["certificatePem"]
-        return thing.name, None
+            described = iot.describe_certificate(certificateId=principal.rpartition("/")[2])["certificateDescription"]
+            if described["status"] == "ACTIVE":
+                return str(described["certificatePem"])
+        return None
 
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = dict(pool.map(certificate, things))
-    missing = sorted(name for name, pem in found.items() if pem is None)
-    if missing:
-        raise EnvironmentFault(
-            f"{len(missing)} things have no active certificate in AWS IoT, {missing[0]} first",
-            hint="run `fleet keys create`, synthesise and apply the facility's stack",
-        )
-    return {name: pem for name, pem in found.items() if pem is not None}
+        found = zip(things, pool.map(certificate, things), strict=True)
+        return {thing.name: pem for thing, pem in found if pem is not None}
 
 
-def private_keys(store: KeyStore, things: list[Thing]) -> dict[str, ec.EllipticCurvePrivateKey]:
-    """Thing name → private key. Raises EnvironmentFault naming things whose key is not in the store."""
+def private_keys(store: KeyStore, things: Sequence[Thing]) -> dict[str, ec.EllipticCurvePrivateKey]:
+    """Read the private keys of things from the key store, by thing name; things without one are left out."""
     keys: dict[str, ec.EllipticCurvePrivateKey] = {}
     for facility in sorted({thing.facility for thing in things}):
-        names = {thing.name for thing in things if thing.facility == facility}
-        keys.update(store.keys(facility, names))
-    missing = sorted({thing.name for thing in things} - keys.keys())
-    if missing:
-        raise EnvironmentFault(
-            f"the key store has no key for {len(missing)} things, {missing[0]} first",
-            hint="`fleet keys create` makes keys for things without a CSR; point FLEET_KEYS_DIR at the right store",
-        )
+        keys |= store.keys(facility, {thing.name for thing in things if thing.facility == facility})
     return keys
 
 
 def tls_context(broker: Broker, *, certificate: str, key: ec.EllipticCurvePrivateKey) -> ssl.SSLContext:
-    """A TLS 1.2+ client context; the key passes through an anonymous memory file, never through a disk."""
+    """Build a TLS 1.2+ client context; the key goes through an anonymous memory file, never through a disk."""
     presented = x509.load_pem_x509_certificate(certificate.encode()).public_key()
     if presented != key.public_key():
         raise EnvironmentFault(
@@ -109,15 +86,14 @@ _FIRST_FAILURE = 0x80
 
 
 class Device:
-    """A connected thing. Every accepted or refused publish is told to `on_answer`, from paho's thread."""
+    """A connected thing. `on_answer` is called for every accepted or refused publish, from paho's thread."""
 
     def __init__(
         self, client_id: str, *, broker: Broker, context: ssl.SSLContext, on_answer: Callable[[Message, bool], None]
     ) -> None:
-        self.client_id = client_id
         self.refusal: str | None = None
-        self._broker = broker
         self._on_answer = on_answer
+        self.broker = broker
         self._connected = threading.Event()
         self._pending: dict[int, Message] = {}
         self._early: dict[int, bool] = {}
@@ -129,22 +105,20 @@ class Device:
         self._client.on_publish = self._handle_publish
 
     def connect(self) -> None:
-        """Start to connect; `wait_connected` says whether it came to be. Raises OSError, ssl.SSLError."""
+        """Start to connect; `wait_connected` waits for the answer. Raises OSError, ssl.SSLError."""
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho types all but this
         # The session outlives a dropped socket, so that what was not acknowledged is sent again.
         properties.SessionExpiryInterval = 300
-        self._client.connect(
-            self._broker.host, self._broker.port, _KEEPALIVE_S, clean_start=True, properties=properties
-        )
+        self._client.connect(self.broker.host, self.broker.port, _KEEPALIVE_S, clean_start=True, properties=properties)
         self._client.loop_start()
 
     def wait_connected(self, timeout_s: float) -> bool:
-        """Whether the broker accepted the connection within `timeout_s`."""
+        """Return whether the broker accepted the connection within `timeout_s` seconds."""
         return self._connected.wait(timeout_s) and self.refusal is None
 
     def publish(self, topic: str, message: Message) -> None:
         """Publish at QoS 1."""
-        # Not under the lock: paho holds its own while it calls back, and each would wait for the other for ever.
+        # Not under the lock: paho holds its own while it calls back, and each would wait for the other.
         mid = self._client.publish(topic, message.payload, qos=1).mid
         with self._lock:
             is_accepted = self._early.pop(mid, None)
@@ -154,7 +128,7 @@ class Device:
             self._on_answer(message, is_accepted)
 
     def outstanding(self) -> int:
-        """Publishes that the broker has not answered yet."""
+        """Count the publishes that the broker has not answered yet."""
         with self._lock:
             return len(self._pending)
 

@@ -7,25 +7,21 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import boto3
-from botocore.exceptions import BotoCoreError, ClientError
-from cryptography.hazmat.primitives.asymmetric import ec
-
-from fleet_iot.generator.diagnostics import EnvironmentFault, OutcomeError
+from fleet_iot.generator.diagnostics import EnvironmentFault, OutcomeError, RequestError
 from fleet_iot.generator.naming import basic_ingest_topic, telemetry_topic
 from fleet_iot.lib.specs import DeviceTypeSpec, FacilitySpec, suffixed
-from fleet_iot.operations.local.aws import LocalAws, load
+from fleet_iot.operations.aws import Aws
 from fleet_iot.operations.pki.keystore import KeyStore
 from fleet_iot.operations.progress import Patience
 from fleet_iot.operations.project import Project, Thing
-from fleet_iot.operations.rehearsal.simulator.device import Broker, Device, certificates, private_keys, tls_context
+from fleet_iot.operations.rehearsal.simulator.device import Device, certificates, private_keys, tls_context
 from fleet_iot.operations.rehearsal.simulator.schedule import (
     Anomaly,
     Dose,
@@ -41,9 +37,9 @@ from fleet_iot.operations.rehearsal.simulator.signals import read_recording
 
 
 class TruthFile:
-    """Appends to the truth from many device threads and counts what it wrote."""
+    """Records what the broker acknowledged, from many device threads, and counts it; `refused` is by thing."""
 
-    def __init__(self, path: Path, *, run: dict[str, Any], anomalies: Iterable[Anomaly]) -> None:
+    def __init__(self, path: Path, *, run: dict[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("w", encoding="utf-8")
         self._fault: OSError | None = None
@@ -52,14 +48,16 @@ class TruthFile:
         self.refused: Counter[str] = Counter()
         self.things: set[str] = set()
         self._write({"line": "run", **run})
-        for anomaly in anomalies:
-            self._write({"line": "anomaly", **asdict(anomaly)})
+
+    def injected(self, anomaly: Anomaly) -> None:
+        """Note an anomaly that is put into the signals."""
+        self._write({"line": "anomaly", **asdict(anomaly)})
 
     def answered(self, message: Message, is_accepted: bool) -> None:
         """Note the broker's answer to one publish."""
         with self._lock:
             if not is_accepted:
-                self.refused[message.kind] += 1
+                self.refused[message.thing.name] += 1
                 return
             self.accepted[message.kind] += 1
             self.things.add(message.thing.name)
@@ -77,7 +75,7 @@ class TruthFile:
             )
 
     def close(self) -> None:
-        """Flush and close the file. Raises OSError, with its path, where the disk did not take all of it."""
+        """Flush and close the file. Raises OSError, with its path, where not all of it could be written."""
         try:
             self._file.close()
         except OSError as error:
@@ -86,7 +84,7 @@ class TruthFile:
             raise OSError(self._fault.errno, self._fault.strerror, self._file.name) from self._fault
 
     def _write(self, line: dict[str, Any]) -> None:
-        # In a thread of the MQTT client nobody would see it: devices go on, and `close` says it.
+        # An error in a thread of the MQTT client would be lost: `close` raises it.
         try:
             self._file.write(json.dumps(line) + "\n")
         except OSError as error:
@@ -94,7 +92,7 @@ class TruthFile:
 
 
 def read_truth(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a truth file, `line` telling their kind; numbers keep every digit that was sent (Decimal)."""
+    """Read the lines of a truth file; `line` is their kind, and numbers keep every digit that was sent (Decimal)."""
     with path.open(encoding="utf-8") as lines:
         for line in lines:
             yield json.loads(line, parse_float=Decimal)
@@ -106,133 +104,8 @@ _ANSWER_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What the broker acknowledged: distinct readings, poison and repeats, and the things they came from."""
-
-    things: int
-    readings: int
-    poison: int
-    repeats: int
-    refused: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
-    """What a thing connects with."""
-
-    certificate: str
-    key: ec.EllipticCurvePrivateKey
-
-
-def simulate(
-    schedules: list[ThingSchedule],
-    *,
-    broker: Broker,
-    identities: Mapping[str, Identity],
-    topic_of: Callable[[Message], str],
-    duration_s: float,
-    truth: TruthFile,
-    on_progress: Callable[[int], None],
-) -> Outcome:
-    """Publish every schedule's messages spread over `duration_s` seconds and wait for the broker's answers.
-
-    `on_progress` gets the number of messages sent so far. Raises EnvironmentFault where a thing cannot
-    connect or an answer does not come; every connection is closed in any case.
-    """
-    devices = {
-        schedule.thing.name: Device(
-            schedule.thing.name,
-            broker=broker,
-            context=tls_context(
-                broker,
-                certificate=identities[schedule.thing.name].certificate,
-                key=identities[schedule.thing.name].key,
-            ),
-            on_answer=truth.answered,
-        )
-        for schedule in schedules
-    }
-    try:
-        _connect_all(devices, broker)
-        started = time.monotonic()
-        for sent, (offset_s, message) in enumerate(_in_time(schedules, duration_s), start=1):
-            wait_s = started + offset_s - time.monotonic()
-            if wait_s > 0:
-                time.sleep(wait_s)
-            devices[message.thing.name].publish(topic_of(message), message)
-            on_progress(sent)
-        _wait_answers(devices)
-    finally:
-        for device in devices.values():
-            device.close()
-        truth.close()
-    return Outcome(
-        things=len(truth.things),
-        readings=truth.accepted["reading"],
-        poison=truth.accepted["poison"],
-        repeats=truth.accepted["repeat"],
-        refused=truth.refused.total(),
-    )
-
-
-def _in_time(schedules: list[ThingSchedule], duration_s: float) -> Iterator[tuple[float, Message]]:
-    """(seconds from the start, message) of all things, in order; a thing's messages keep theirs."""
-
-    def timed(position: int, schedule: ThingSchedule) -> Iterator[tuple[float, int, int, Message]]:
-        step_s = duration_s / schedule.samples
-        for number, message in enumerate(schedule.messages()):
-            offset_s = step_s * (message.sequence + position / len(schedules))
-            yield offset_s, position, number, message
-
-    streams = [timed(position, schedule) for position, schedule in enumerate(schedules)]
-    for offset_s, _position, _number, message in heapq.merge(*streams, key=lambda entry: entry[:3]):
-        yield offset_s, message
-
-
-def _connect_all(devices: Mapping[str, Device], broker: Broker) -> None:
-    def connect(device: Device) -> str | None:
-        try:
-            device.connect()
-        except OSError as error:  # refused, unreachable, or TLS (ssl.SSLError is an OSError)
-            return f"{device.client_id} cannot reach {broker.host}:{broker.port}: {error}"
-        if not device.wait_connected(_CONNECT_TIMEOUT_S):
-            return f"{broker.host}:{broker.port} does not let {device.client_id} in: {device.refusal or 'no answer'}"
-        return None
-
-    with ThreadPoolExecutor(_CONNECT_THREADS) as pool:
-        faults = [fault for fault in pool.map(connect, devices.values()) if fault]
-    if faults:
-        more = f" (and {len(faults) - 1} more things)" if len(faults) > 1 else ""
-        raise EnvironmentFault(
-            faults[0] + more, hint="check that the facility is applied and that the things' certificates are active"
-        )
-
-
-def _wait_answers(devices: Mapping[str, Device]) -> None:
-    patience = Patience(_ANSWER_TIMEOUT_S)
-    while True:
-        outstanding = sum(device.outstanding() for device in devices.values())
-        if not outstanding:
-            return
-        if patience.is_over(outstanding):
-            raise EnvironmentFault(
-                f"{outstanding} publishes are open, and the broker has answered none for {_ANSWER_TIMEOUT_S:.0f} s",
-                hint="lower --rate, and see the broker's log",
-            )
-        time.sleep(0.05)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """The AWS that takes the messages: its broker, and an IoT client that knows the certificates."""
-
-    broker: Broker
-    iot: Any
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SimulationRequest:
-    """What to simulate; `rate` in messages a second (None: each thing at its own sample interval)."""
+    """What to simulate; `rate` is messages a second (None: each thing at its own sample interval)."""
 
     facilities: tuple[FacilitySpec, ...]
     things: int | None
@@ -247,37 +120,190 @@ class SimulationRequest:
     now_ms: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What the broker acknowledged: distinct readings, poison and repeats, and how many things they came from.
+
+    `refused` counts publishes; `failed` maps each thing that could not publish all of its messages to the reason.
+    """
+
+    things: int
+    readings: int
+    poison: int
+    repeats: int
+    refused: int
+    failed: Mapping[str, str]
+
+
 def run_request(
     project: Project,
     request: SimulationRequest,
     *,
-    target: Target,
+    aws: Aws,
     store: KeyStore,
     on_progress: Callable[[int, int], None],
 ) -> Outcome:
-    """Run it; `on_progress` gets messages sent and planned. Raises OutcomeError without things."""
+    """Run a simulation. A thing that cannot publish is reported in the outcome, and the others go on.
+
+    Args:
+        project: The project whose things publish.
+        request: What to simulate.
+        aws: Where they publish.
+        store: The private keys.
+        on_progress: Called with messages sent and planned.
+
+    Raises:
+        OutcomeError: The facilities have no things.
+        RequestError: A column is for a metric that no device type has.
+        EnvironmentFault: No thing can publish, or the broker stops answering.
+    """
     chosen = choose_things(project, request.facilities, request.things)
     if not chosen:
         raise OutcomeError("the chosen facilities have no things", hint="see `things:` in fleet.yaml")
+    metrics = {metric.name for _, device_type in chosen for metric in device_type.metrics}
+    if unknown := sorted(set(request.columns) - metrics):
+        raise RequestError(
+            f"no chosen thing has a metric {unknown[0]!r}", hint=f"there are: {', '.join(sorted(metrics))}"
+        )
     plan = _plan(request, chosen)
-    things = [thing for thing, _ in chosen]
-    keys, pems = private_keys(store, things), certificates(target.iot, things)
-    anomalies = [anomaly for schedule in plan if (anomaly := schedule.anomaly())]
-    total = sum(schedule.samples for schedule in plan)
-    run = {"seed": request.seed, "things": len(things), "samples": total, "started_ms": request.now_ms}
-    return simulate(
-        plan,
-        broker=target.broker,
-        identities={name: Identity(certificate=pems[name], key=keys[name]) for name in pems},
-        topic_of=_topics(project, request),
-        duration_s=request.duration_s,
-        truth=TruthFile(request.truth, run=run, anomalies=anomalies),
-        on_progress=lambda sent: on_progress(sent, total),
+    run = {
+        "seed": request.seed,
+        "things": len(chosen),
+        "samples": sum(schedule.samples for schedule in plan),
+        "started_ms": request.now_ms,
+    }
+    failed: dict[str, str] = {}
+    truth = TruthFile(request.truth, run=run)
+    devices: dict[str, Device] = {}
+    try:
+        devices = _devices([thing for thing, _ in chosen], aws, store, on_answer=truth.answered, failed=failed)
+        _connect_all(devices, failed)
+        ready = [schedule for schedule in plan if schedule.thing.name in devices]
+        for schedule in ready:
+            if anomaly := schedule.anomaly():
+                truth.injected(anomaly)
+        _publish(ready, devices, request, topic_of=_topics(project, request), on_progress=on_progress)
+        _wait_answers(devices, failed)
+    finally:
+        for device in devices.values():
+            device.close()
+        truth.close()
+    refused = {name: f"the broker refused {count} publishes" for name, count in truth.refused.items()}
+    return Outcome(
+        things=len(truth.things),
+        readings=truth.accepted["reading"],
+        poison=truth.accepted["poison"],
+        repeats=truth.accepted["repeat"],
+        refused=truth.refused.total(),
+        failed=dict(sorted((failed | refused).items())),
     )
 
 
+def _devices(
+    things: Sequence[Thing],
+    aws: Aws,
+    store: KeyStore,
+    *,
+    on_answer: Callable[[Message, bool], None],
+    failed: dict[str, str],
+) -> dict[str, Device]:
+    """Make a device for each thing that has a key and an active certificate; add the others to `failed`."""
+    broker = aws.broker()
+    keys, pems = private_keys(store, things), certificates(aws.client("iot"), things)
+    devices = {}
+    for name in (thing.name for thing in things):
+        if name not in keys:
+            failed[name] = "the key store has no private key for it"
+        elif name not in pems:
+            failed[name] = "it has no active certificate in AWS IoT"
+        else:
+            try:
+                context = tls_context(broker, certificate=pems[name], key=keys[name])
+                devices[name] = Device(name, broker=broker, context=context, on_answer=on_answer)
+            except EnvironmentFault as fault:
+                failed[name] = fault.message
+    _refuse_none(devices, failed, hint="`fleet keys create`, then apply or onboard; FLEET_KEYS_DIR names the key store")
+    return devices
+
+
+def _connect_all(devices: dict[str, Device], failed: dict[str, str]) -> None:
+    """Connect the devices; close and drop those that the broker does not accept, and add them to `failed`."""
+
+    def connect(device: Device) -> str | None:
+        try:
+            device.connect()
+        except OSError as error:  # refused, unreachable, or TLS (ssl.SSLError is an OSError)
+            return f"it cannot reach {device.broker.host}:{device.broker.port}: {error}"
+        if not device.wait_connected(_CONNECT_TIMEOUT_S):
+            return f"{device.broker.host}:{device.broker.port} does not accept it: {device.refusal or 'no answer'}"
+        return None
+
+    with ThreadPoolExecutor(_CONNECT_THREADS) as pool:
+        faults = zip(list(devices), pool.map(connect, list(devices.values())), strict=True)
+        for name, fault in list(faults):
+            if fault:
+                failed[name] = fault
+                devices.pop(name).close()
+    _refuse_none(devices, failed, hint="check that the facility is applied and that the certificates are active")
+
+
+def _refuse_none(devices: Mapping[str, Device], failed: Mapping[str, str], *, hint: str) -> None:
+    if not devices:
+        name, reason = next(iter(failed.items()))
+        raise EnvironmentFault(f"none of {len(failed)} things can publish: {name}: {reason}", hint=hint)
+
+
+def _publish(
+    schedules: list[ThingSchedule],
+    devices: Mapping[str, Device],
+    request: SimulationRequest,
+    *,
+    topic_of: Callable[[Message], str],
+    on_progress: Callable[[int, int], None],
+) -> None:
+    total = sum(schedule.samples for schedule in schedules)
+    for sent, message in enumerate(_in_time(schedules, request.duration_s), start=1):
+        devices[message.thing.name].publish(topic_of(message), message)
+        on_progress(sent, total)
+
+
+def _in_time(schedules: list[ThingSchedule], duration_s: float) -> Iterator[Message]:
+    """Yield the messages of all things, each when it is due; a thing's messages keep their order."""
+
+    def timed(position: int, schedule: ThingSchedule) -> Iterator[tuple[float, int, int, Message]]:
+        step_s = duration_s / schedule.samples
+        for number, message in enumerate(schedule.messages()):
+            offset_s = step_s * (message.sequence + position / len(schedules))
+            yield offset_s, position, number, message
+
+    started = time.monotonic()
+    streams = [timed(position, schedule) for position, schedule in enumerate(schedules)]
+    for offset_s, _position, _number, message in heapq.merge(*streams, key=lambda entry: entry[:3]):
+        time.sleep(max(0.0, started + offset_s - time.monotonic()))
+        yield message
+
+
+def _wait_answers(devices: Mapping[str, Device], failed: dict[str, str]) -> None:
+    """Wait for every answer; devices that get none, such as one that was revoked meanwhile, are added to `failed`."""
+    patience = Patience(_ANSWER_TIMEOUT_S)
+    while True:
+        waiting = {name: count for name, device in devices.items() if (count := device.outstanding())}
+        if not waiting:
+            return
+        if patience.is_over(waiting):
+            break
+        time.sleep(0.05)
+    if len(waiting) == len(devices):
+        raise EnvironmentFault(
+            f"{sum(waiting.values())} publishes are open, and the broker has answered none for "
+            f"{_ANSWER_TIMEOUT_S:.0f} s",
+            hint="lower --rate, and see the broker's log",
+        )
+    failed |= {name: f"the broker did not answer {count} publishes" for name, count in waiting.items()}
+
+
 def _plan(request: SimulationRequest, chosen: list[tuple[Thing, DeviceTypeSpec]]) -> list[ThingSchedule]:
-    """With a rate, each thing sends its share of it and its clock plays the time that those samples take."""
+    """Plan each thing's messages; with a rate, each sends its share of it, at the pace of its own clock."""
     rate = request.rate
 
     def samples(device_type: DeviceTypeSpec) -> int:
@@ -297,7 +323,7 @@ def _plan(request: SimulationRequest, chosen: list[tuple[Thing, DeviceTypeSpec]]
 
 
 def _topics(project: Project, request: SimulationRequest) -> Callable[[Message], str]:
-    """A message's topic; the things of `basic_ingest`'s share go straight to their facility's rule."""
+    """Return what gives a message its topic; `basic_ingest`'s share goes straight to the facility's rule."""
     rules = {facility.id: suffixed(facility.topic_rule, project.environment_suffix) for facility in request.facilities}
 
     def topic(message: Message) -> str:
@@ -308,29 +334,3 @@ def _topics(project: Project, request: SimulationRequest) -> Callable[[Message],
         return plain
 
     return topic
-
-
-_MQTT_PORT = 8883
-
-
-def local_target(folder: Path) -> Target:
-    """The local AWS in `folder`. Raises EnvironmentFault where none is up."""
-    return target_of(load(folder))
-
-
-def target_of(local: LocalAws) -> Target:
-    """A local AWS that is known already."""
-    broker = Broker(host=local.mqtt_host, port=local.mqtt_port, ca_file=local.mqtt_authority)
-    return Target(broker=broker, iot=local.client("iot"))
-
-
-def aws_target() -> Target:
-    """AWS itself, with the credentials and region of the environment."""
-    try:
-        iot = boto3.client("iot")
-        host = iot.describe_endpoint(endpointType="iot:Data-ATS")["endpointAddress"]
-    except (BotoCoreError, ClientError) as error:
-        raise EnvironmentFault(
-            f"AWS IoT does not tell its endpoint: {error}", hint="check AWS_REGION and the credentials"
-        ) from None
-    return Target(broker=Broker(host=host, port=_MQTT_PORT, ca_file=None), iot=iot)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import json
 import math
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, OutcomeError
 from fleet_iot.lib.specs import DeviceTypeSpec, MetricSpec
+from fleet_iot.operations.telemetry.backtest import LABELS, OTHERS, column_names, read_history
 
 # A metric works in a band in the middle of its limits: a machine cycle, a slow drift and autocorrelated noise.
 # Metrics whose names end like a counter's only rise. The same seed and thing give the same samples.
@@ -46,12 +46,12 @@ class _Shape:
 
 
 def is_counter(metric: MetricSpec) -> bool:
-    """Whether the metric counts up for ever and so cannot show an excursion."""
+    """Return whether the metric only counts up, and so cannot show an excursion."""
     return metric.name.endswith(_COUNTER_ENDINGS)
 
 
 def limits_of(metric: MetricSpec) -> tuple[float, float]:
-    """Low and high limit in the metric's unit; an open side is taken as 0, or one span of 100 away."""
+    """Return low and high limit in the metric's unit; an open side is 0, or a span of 100 away."""
     low = metric.minimum if metric.minimum is not None else min(0.0, (metric.maximum or 0.0) - 100.0)
     if metric.minimum is None and (metric.maximum or 0.0) > 0:
         low = 0.0
@@ -62,7 +62,7 @@ def limits_of(metric: MetricSpec) -> tuple[float, float]:
 def plan_injection(
     device_type: DeviceTypeSpec, *, rng: random.Random, samples: int, warm_up: int, within_limits: bool
 ) -> Injection | None:
-    """An anomaly somewhere after the detectors' warm-up, or None where the run is too short for one.
+    """Plan an anomaly after the detectors' warm-up; None where the run is too short for one.
 
     One within the limits needs a metric with an adaptive detector; a breach needs any metric with a limit.
     """
@@ -83,7 +83,7 @@ def plan_injection(
 def samples_of(
     device_type: DeviceTypeSpec, *, rng: random.Random, injection: Injection | None
 ) -> Iterator[dict[str, float]]:
-    """Metric name → value in its unit, one dict a sample, without end."""
+    """Generate samples without end: metric name → value in its unit."""
     shapes = {metric.name: _shape(metric, rng, injection) for metric in device_type.metrics}
     noise = dict.fromkeys(shapes, 0.0)
     counts = {name: float(rng.randint(0, 5_000)) for name in shapes}
@@ -145,70 +145,34 @@ KINDS: dict[str, Callable[[int], bytes]] = {
     "far future": lambda time_ms: _metrics(time_ms + 86_400_000, '{"temperature": 71.2}'),
     "plain text": lambda time_ms: b"ERR sensor bus timeout at %d" % time_ms,
 }
-"""Kind → payload for a device clock in ms since the epoch; each is refused whatever the device type."""
+"""Kind → payload, by the device's clock in ms since the epoch; the processor refuses each for any device type."""
 
 
 def poison_payload(number: int, time_ms: int) -> tuple[str, bytes]:
-    """The `number`-th poison message of a run: its kind and its bytes."""
+    """Return kind and bytes of the `number`-th poison message of a run."""
     kinds = list(KINDS)
     kind = kinds[number % len(kinds)]
     return kind, KINDS[kind](time_ms)
 
 
-_LABEL_COLUMNS = ("anomaly", "label")
+def read_recording(
+    path: Path, device_type: DeviceTypeSpec, *, columns: Mapping[str, str]
+) -> tuple[Mapping[str, float], ...]:
+    """Read the rows of a recorded series (CSV), as values of the device type's metrics.
 
+    Args:
+        path: The file.
+        device_type: Whose metrics the columns are.
+        columns: Metric name → column. A column with a metric's name needs none, and a file with one column of values
+            feeds the first metric.
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recording:
-    """A recorded series: `rows` hold metric name → value; `anomalous` are the labelled rows' positions."""
-
-    rows: tuple[dict[str, float], ...]
-    anomalous: frozenset[int]
-
-    def samples(self) -> Iterator[dict[str, float]]:
-        """The rows, over and over."""
-        while True:
-            yield from self.rows
-
-
-def read_recording(path: Path, device_type: DeviceTypeSpec, *, columns: Mapping[str, str]) -> Recording:
-    """The CSV's values for the device type's metrics.
-
-    `columns` maps metric name → CSV column; a column that bears a metric's name needs no mapping, and a file
-    with one value column feeds the first metric. Separator `,` or `;`; a column `anomaly` or `label` marks
-    anomalous rows with a non-zero number. Raises EnvironmentFault with the line of the first bad value.
+    Raises:
+        EnvironmentFault: The file cannot be read, has no such column, or a cell is no number; names its line.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise EnvironmentFault(f"{path} cannot be read: {error}", hint="give a UTF-8 CSV file with a header") from None
-    header = text.partition("\n")[0]
-    reader = csv.DictReader(text.splitlines(), delimiter=";" if header.count(";") > header.count(",") else ",")
-    names = [name for name in reader.fieldnames or [] if name]
-    chosen = _choose(path, names, device_type, columns)
-    label = next((name for name in names if name.lower() in _LABEL_COLUMNS), None)
-    rows, anomalous = [], set()
-    for position, row in enumerate(reader):
-        rows.append({metric: _number(path, reader.line_num, column, row[column]) for metric, column in chosen.items()})
-        if label and _number(path, reader.line_num, label, row[label]) != 0:
-            anomalous.add(position)
-    if not rows:
-        raise OutcomeError(f"{path} holds no rows", hint="give a CSV file with a header and at least one row")
-    return Recording(rows=tuple(rows), anomalous=frozenset(anomalous))
-
-
-def _choose(path: Path, names: list[str], device_type: DeviceTypeSpec, columns: Mapping[str, str]) -> dict[str, str]:
-    metrics = [metric.name for metric in device_type.metrics]
-    unknown = [
-        f"{metric}={column}" for metric, column in columns.items() if metric not in metrics or column not in names
-    ]
-    if unknown:
-        raise EnvironmentFault(
-            f"--column {unknown[0]} does not fit {path.name} and device type {device_type.id}",
-            hint=f"metrics: {', '.join(metrics)}; columns: {', '.join(names)}",
-        )
-    chosen = {metric: metric for metric in metrics if metric in names} | dict(columns)
-    values = [name for name in names[1:] if name.lower() not in (*_LABEL_COLUMNS, "changepoint")]
+    names, metrics = column_names(path), [metric.name for metric in device_type.metrics]
+    values = [name for name in names[1:] if name.lower() not in (*LABELS, *OTHERS)]
+    chosen = {metric: metric for metric in metrics if metric in names}
+    chosen |= {metric: column for metric, column in columns.items() if metric in metrics}
     if not chosen and len(values) == 1:
         chosen = {metrics[0]: values[0]}
     if not chosen:
@@ -216,16 +180,8 @@ def _choose(path: Path, names: list[str], device_type: DeviceTypeSpec, columns: 
             f"no column of {path.name} is a metric of {device_type.id}",
             hint=f"say which, for instance --column {metrics[0]}={(values or names or ['COLUMN'])[0]}",
         )
-    return chosen
-
-
-def _number(path: Path, line: int, column: str, text: str | None) -> float:
-    try:
-        value = float(text or "")
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise EnvironmentFault(
-            f"{path}:{line}: column {column!r} holds {text!r}, not a finite number", hint="correct or remove the row"
-        )
-    return value
+    history = read_history(path, columns=chosen, interval_s=1.0, is_timed=False)
+    rows = tuple(row for row in history.rows if row)
+    if not rows:
+        raise OutcomeError(f"{path} has no values", hint="give a CSV file with a header and at least one number")
+    return rows

@@ -16,10 +16,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from benchmarks.onboarding_project import PLANT, make_onboarding_project, python_path
 from fleet_iot.lib.specs import fill
+from fleet_iot.operations.aws import Broker
 from fleet_iot.operations.local import lifecycle
 from fleet_iot.operations.local.aws import ACCOUNT_ID, LocalAws
 from fleet_iot.operations.pki.keystore import KeyStore
-from fleet_iot.operations.rehearsal.simulator.device import Broker, tls_context
+from fleet_iot.operations.rehearsal.simulator.device import tls_context
 from tests.integration.broker import Asker
 
 PASSPHRASE = "tests only"

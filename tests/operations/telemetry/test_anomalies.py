@@ -14,11 +14,11 @@ from click.testing import CliRunner
 from moto import mock_aws
 
 from fleet_iot.generator.cli.commands import main
-from fleet_iot.operations.cli import anomalies as cli
-from fleet_iot.operations.telemetry.anomalies import Anomaly, acknowledge, anomalies
+from fleet_iot.operations.telemetry.anomalies import Anomaly, acknowledge, read_anomalies
 from fleet_iot.sensor_processor.detection import END, ESCALATED, limits_finding
 from fleet_iot.sensor_processor.ingest.catalogue import Metric
 from fleet_iot.sensor_processor.planning.items import event_item
+from tests.operations.aws_stub import stub_local_aws
 
 TABLE = "table-readings-dev"
 TIME = 1_795_445_343_250
@@ -58,7 +58,7 @@ def client() -> Iterator[Any]:
 
 def test_anomalies_are_told_by_thing_and_facility(client: Any) -> None:
     """As the processor wrote them; minutes are none."""
-    (own,) = anomalies(client, TABLE, thing=THING)
+    (own,) = read_anomalies(client, TABLE, thing=THING)
 
     assert ("critical", "2026-11-23T14:49:03.250Z", None) == (own.severity, own.time, own.acknowledged_by)
     assert "2026-11-23T14:49:33.250Z" == own.escalated_at
@@ -66,8 +66,8 @@ def test_anomalies_are_told_by_thing_and_facility(client: Any) -> None:
         ("late", "2026-11-23T14:49:03.249Z"),
         (THING, "2026-11-23T14:50:03.250Z"),
         ("other", None),
-    ] == [(each.thing, each.ended_at) for each in sorted(anomalies(client, TABLE), key=_time)]
-    assert ["late", "other"] == sorted(each.thing for each in anomalies(client, TABLE, facility="my-jb-01"))
+    ] == [(each.thing, each.ended_at) for each in sorted(read_anomalies(client, TABLE), key=_time)]
+    assert ["late", "other"] == sorted(each.thing for each in read_anomalies(client, TABLE, facility="my-jb-01"))
 
 
 def _time(anomaly: Anomaly) -> str:
@@ -76,18 +76,18 @@ def _time(anomaly: Anomaly) -> str:
 
 def test_an_acknowledgement_stays_with_the_anomaly(client: Any) -> None:
     """Who, when and what was done; of an anomaly that there is not, nothing is made."""
-    (own,) = anomalies(client, TABLE, thing=THING)
+    (own,) = read_anomalies(client, TABLE, thing=THING)
     now = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
 
     assert acknowledge(client, TABLE, thing=THING, anomaly_id=own.id, by="mei", note="oil changed", now=now)
     assert not acknowledge(client, TABLE, thing=THING, anomaly_id=own.id + "x", by="mei", note=None, now=now)
-    (seen,) = anomalies(client, TABLE, thing=THING)
+    (seen,) = read_anomalies(client, TABLE, thing=THING)
     assert ("mei", "2026-11-24T08:00:00Z", "oil changed") == (seen.acknowledged_by, seen.acknowledged_at, seen.note)
 
 
-def test_the_command_lists_what_nobody_has_seen(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_lists_unacknowledged_anomalies(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Newest first; what was acknowledged only with `--all`."""
-    monkeypatch.setattr(cli, "_ask", lambda folder, aws, question: question(client, TABLE))
+    stub_local_aws(monkeypatch, dynamodb=client)
 
     def run(*arguments: str) -> list[str]:
         return CliRunner().invoke(main, ["anomalies", *arguments]).output.splitlines()
@@ -95,11 +95,12 @@ def test_the_command_lists_what_nobody_has_seen(client: Any, monkeypatch: pytest
     assert ["other", THING, "late"] == [json.loads(line)["thing"] for line in run("list", "--json")]
     anomaly_id = json.loads(run("list", "--json", "--thing", THING)[0])["id"]
     assert ["acknowledged by mei"] == run("ack", THING, anomaly_id, "--by", "mei")
-    assert "2 anomalies that nobody has acknowledged" == run("list")[-1]
+    assert "2 unacknowledged anomalies" == run("list")[-1]
     listed = run("list", "--all")
     assert listed[0].endswith("t 97.2 C is above its limit of 95, since 2026-11-23 14:49:03 UTC, still on")
     assert listed[1].endswith(
         "t 97.2 C is above its limit of 95, since 2026-11-23 14:49:03 UTC, critical since 2026-11-23T14:49:33.250Z,"
-        " ended 2026-11-23T14:50:03.250Z  [seen by mei]"
+        " ended 2026-11-23T14:50:03.250Z  [acknowledged by mei]"
     )
     assert "has no anomaly" in run("ack", THING, "anomaly#x", "--by", "mei")[0]
+    assert "no thing 'sg-01-nope-dev'" in run("ack", "sg-01-nope-dev", anomaly_id, "--by", "mei")[0]

@@ -68,7 +68,7 @@ def test_faults_are_told_with_their_line(tmp_path: Path) -> None:
 
     assert "bad.csv:3: a 'much' is no number" in invoke(str(file), folder=tmp_path).output
     assert "bad.csv has no column 'x'" in invoke(str(file), "--column", "a=x", folder=tmp_path).output
-    assert "'pres' is no device type" in invoke(str(file), "--device-type", "pres", folder=ROOT).output
+    assert "no device type 'pres'" in invoke(str(file), "--device-type", "pres", folder=ROOT).output
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from fleet_iot.generator.cli.commands import main
-from fleet_iot.operations.cli import history as cli
 from fleet_iot.operations.telemetry.history import history
+from tests.operations.aws_stub import stub_local_aws
 from tests.sensor_processor.conftest import make_event, make_payload, make_record, running_platform
 
 TABLE = "table-readings-dev"
@@ -72,7 +72,7 @@ def test_minutes_are_told_from_when_to_when(client: Any) -> None:
 @pytest.fixture
 def ask(client: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The command against those tables."""
-    monkeypatch.setattr(cli, "load", lambda folder: type("Local", (), {"client": lambda self, service: client})())
+    stub_local_aws(monkeypatch, dynamodb=client)
 
     def run(*arguments: str) -> Result:
         return CliRunner().invoke(main, ["history", THING, "--until", "2026-11-23T12:55Z", *arguments])
@@ -97,9 +97,11 @@ def test_the_command_prints_a_table_csv_and_json(ask: Any) -> None:
 
 
 def test_the_command_says_what_it_does_not_find(ask: Any) -> None:
-    """A metric that there is not, and a time that is none."""
-    nothing = ask("--metric", "humidity")
-    assert (1, f"error: {THING} has measured nothing of humidity in that time\n") == (nothing.exit_code, nothing.output)
+    """A metric that there is not, one without readings, and a time that is none."""
+    unknown = ask("--metric", "humidity")
+    assert (2, True) == (unknown.exit_code, "press-monitor has no metric 'humidity'" in unknown.output)
+    nothing = ask("--metric", "vibration")
+    assert (1, f"error: {THING} has no readings of vibration in that time\n") == (nothing.exit_code, nothing.output)
     refused = ask("--since", "yesterday")
     assert 2 == refused.exit_code
     assert "'yesterday' is neither a time, such as 2026-11-23T14:00Z, nor how long ago, such as 24h" in refused.output

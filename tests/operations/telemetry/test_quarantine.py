@@ -15,12 +15,11 @@ from click.testing import CliRunner
 from moto import mock_aws
 
 from fleet_iot.generator.cli.commands import main
-from fleet_iot.operations.cli import quarantine as cli
-from fleet_iot.operations.telemetry.quarantine import REASONS, Entry, counts, entries, put_again
+from fleet_iot.operations.telemetry.quarantine import Entry, Quarantine, counts, entries, put_again
 from fleet_iot.sensor_processor.adapters.archive import quarantine_objects
-from fleet_iot.sensor_processor.ingest import poison
 from fleet_iot.sensor_processor.ingest.batch import parse_batch
 from fleet_iot.sensor_processor.ingest.catalogue import parse_catalogue
+from tests.operations.aws_stub import stub_local_aws
 
 ROOT = Path(__file__).parents[3]
 BUCKET = "bucket-mfg-raw-archive-dev"
@@ -93,22 +92,36 @@ class Stream:
         return {"Records": answers}
 
 
+class Deployed:
+    """Lambda's answers for a deployed processor."""
+
+    def get_function_configuration(self, **_: Any) -> dict[str, Any]:
+        return {"Environment": {"Variables": {"ARCHIVE_BUCKET": BUCKET}}}
+
+    def list_event_source_mappings(self, **_: Any) -> dict[str, Any]:
+        return {"EventSourceMappings": [{"EventSourceArn": "arn:aws:kinesis:r:1:stream/s"}]}
+
+
+def held(s3: Any, stream: Stream | None = None) -> Quarantine:
+    return Quarantine(s3=s3, kinesis=stream or Stream(), bucket=BUCKET, stream_arn="s")
+
+
 def test_records_are_told_once_with_reason_and_origin(s3: Any) -> None:
     """Each record once, though it was delivered twice; chosen by facility, day and reason."""
-    found = list(entries(s3, BUCKET))
+    found = list(entries(held(s3)))
 
     assert ["100", "101", "102", "103"] == sorted(entry.sequence_number for entry in found)
     assert 1 == counts(found)["sg-01", THING, "malformed"]
-    assert ["103"] == [entry.sequence_number for entry in entries(s3, BUCKET, facility="my-jb-01")]
-    assert ["101"] == [entry.sequence_number for entry in entries(s3, BUCKET, reason="base64")]
-    assert [] == list(entries(s3, BUCKET, date="2026-11-22"))
+    assert ["103"] == [entry.sequence_number for entry in entries(held(s3), facility="my-jb-01")]
+    assert ["101"] == [entry.sequence_number for entry in entries(held(s3), reason="base64")]
+    assert [] == list(entries(held(s3), date="2026-11-22"))
 
 
 def test_records_go_back_as_they_came(s3: Any) -> None:
     """The stream gets for each record a document that is the same, or the same bytes where it was none."""
     stream, pauses = Stream(refusals=2), []
 
-    assert (4, 0) == put_again(entries(s3, BUCKET), stream, stream_arn="s", sleep=pauses.append)
+    assert (4, 0) == put_again(entries(held(s3)), held(s3, stream), sleep=pauses.append)
     assert 2 == len(pauses)
     given = [data for _, data in stream.records]
     assert RECORDS["102"] in given
@@ -120,7 +133,7 @@ def test_records_go_back_as_they_came(s3: Any) -> None:
 def test_a_stream_that_takes_nothing_is_an_error(s3: Any) -> None:
     """After some attempts in vain nobody waits any longer."""
     with pytest.raises(TimeoutError):
-        put_again(entries(s3, BUCKET, reason="base64"), Stream(refusals=100), stream_arn="s", sleep=lambda _: None)
+        put_again(entries(held(s3), reason="base64"), held(s3, Stream(refusals=100)), sleep=lambda _: None)
 
 
 def test_broken_encoding_stays() -> None:
@@ -130,33 +143,32 @@ def test_broken_encoding_stays() -> None:
         envelope=None, raw_of="record_text", raw=base64.b64encode(b"???").decode(),
     )  # fmt: skip
 
-    assert (0, 1) == put_again([entry], Stream(), stream_arn="s")
+    assert (0, 1) == put_again([entry], held(None))
 
 
 def test_the_command_lists_shows_and_replays(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A table, a record in words a terminal can take, and back into the stream."""
     stream = Stream()
-    place = cli.Place(s3=s3, kinesis=stream, bucket=BUCKET, stream_arn="s")
-    monkeypatch.setattr(cli, "_place_of", lambda folder, aws: place)
+    stub_local_aws(monkeypatch, **{"lambda": Deployed(), "s3": s3, "kinesis": stream})
 
     listed = CliRunner().invoke(main, ["quarantine", "list"])
     shown = CliRunner().invoke(main, ["quarantine", "show", "102"])
     replayed = CliRunner().invoke(main, ["quarantine", "replay", "--reason", "malformed", "--yes"])
     missing = CliRunner().invoke(main, ["quarantine", "show", "7"])
 
-    assert "4 records in quarantine" in listed.output and f"sg-01         {THING}" in listed.output
+    assert "4 records in quarantine" in listed.output and f"sg-01     {THING}" in listed.output
     assert shown.output.startswith("envelope: ") and "no envelope \\xff" in shown.output
     assert "1 records put into the stream again" in replayed.output and [THING] == [k for k, _ in stream.records]
     assert (1, True) == (missing.exit_code, "no record 7 is in quarantine" in missing.output)
+    assert 2 == CliRunner().invoke(main, ["quarantine", "show", "X"]).exit_code
 
 
 def test_lines_are_those_of_the_processor(s3: Any) -> None:
-    """The reader finds every field that it needs under the processor's name, and knows all reasons."""
+    """The reader finds every field that it needs under the processor's name,."""
     key = s3.list_objects_v2(Bucket=BUCKET)["Contents"][0]["Key"]
     line = json.loads(gzip.decompress(s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()).splitlines()[0])
 
     assert Entry.__dataclass_fields__.keys() - {"repeats"} <= line.keys()
-    assert sorted(REASONS) == sorted(poison.REASONS)
 
 
 def process(s3: Any, stream: Stream, *, first: int) -> list[Any]:
@@ -177,9 +189,7 @@ def process(s3: Any, stream: Stream, *, first: int) -> list[Any]:
 def run(s3: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Runs a command of quarantine on the bucket and on a stream, `run.stream`."""
     stream = Stream()
-    monkeypatch.setattr(
-        cli, "_place_of", lambda folder, aws: cli.Place(s3=s3, kinesis=stream, bucket=BUCKET, stream_arn="s")
-    )
+    stub_local_aws(monkeypatch, **{"lambda": Deployed(), "s3": s3, "kinesis": stream})
 
     def invoke(*arguments: str) -> Any:
         return CliRunner().invoke(main, ["quarantine", *arguments])
@@ -192,11 +202,11 @@ def test_what_is_still_poison_is_in_quarantine_once(s3: Any, run: Any) -> None:
     """However often it is replayed, a record that is refused again is there once, under its latest number."""
     for turn in range(1, 4):
         assert 0 == run("replay", "--yes").exit_code
-        assert [] == entries(s3, BUCKET)  # given to the stream, and not yet refused again
+        assert [] == entries(held(s3))  # given to the stream, and not yet refused again
         assert 4 == len(run.stream.records)
         assert [] == process(s3, run.stream, first=turn * 1_000)
-        assert 4 == len(entries(s3, BUCKET))
-    assert {3_000, 3_001, 3_002, 3_003} == {int(entry.sequence_number) for entry in entries(s3, BUCKET)}
+        assert 4 == len(entries(held(s3)))
+    assert {3_000, 3_001, 3_002, 3_003} == {int(entry.sequence_number) for entry in entries(held(s3))}
 
 
 def test_records_that_an_earlier_replay_doubled_are_one(s3: Any, run: Any) -> None:
@@ -204,11 +214,11 @@ def test_records_that_an_earlier_replay_doubled_are_one(s3: Any, run: Any) -> No
     run.stream.records += [(THING, data) for data in RECORDS.values()] * 3
     process(s3, run.stream, first=500)
 
-    assert 4 == len(entries(s3, BUCKET))
-    assert 3 == len(entries(s3, BUCKET, reason="envelope")[0].repeats)
+    assert 4 == len(entries(held(s3)))
+    assert 3 == len(entries(held(s3), reason="envelope")[0].repeats)
     assert 0 == run("show", "102").exit_code
     assert (0, 4) == (run("replay", "--yes").exit_code, len(run.stream.records))
-    assert [] == entries(s3, BUCKET)
+    assert [] == entries(held(s3))
 
 
 READING = '{"time":%s,"sequence":%d,"metrics":{"t":20.50},"note":"°"}'
@@ -237,7 +247,7 @@ def test_times_in_another_unit_can_be_had_back(s3: Any, run: Any) -> None:
     readings = process(s3, run.stream, first=200)
     assert [1_795_445_340_000 + at for at in (0, 1_500, 2_000, 3_000, 4_000)] == [each.time for each in readings]
     assert {20.5} == {each.metrics["t"] for each in readings}
-    assert ["future", "malformed", "old"] == sorted(entry.reason for entry in entries(s3, BUCKET))
+    assert ["future", "malformed", "old"] == sorted(entry.reason for entry in entries(held(s3)))
     assert 0 == run("replay", "--time-unit", "us", "--yes").exit_code
     assert [7] == [each.sequence for each in process(s3, run.stream, first=300)]
     assert 1 == run("replay", "--time-unit", "us", "--yes").exit_code
@@ -254,7 +264,7 @@ def test_payloads_that_were_edited_go_back_with_the_stamps_of_the_rule(s3: Any, 
     assert 0 == run("replay", "--with", str(edited), "--yes").exit_code
     (reading,) = process(s3, run.stream, first=200)
     assert (THING, 1) == (reading.envelope.thing, reading.sequence)
-    assert 3 == len(entries(s3, BUCKET))
+    assert 3 == len(entries(held(s3)))
 
     refused = run("replay", "--with", str(edited), "--yes")
     assert (2, True) == (refused.exit_code, f"{edited}:1: not a record that is in quarantine" in refused.output)

@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from fleet_iot.operations.telemetry.redrive import ATTEMPTS, FunctionError, Outcome, range_of, replay
+from fleet_iot.operations.telemetry.redrive import ATTEMPTS, FunctionError, Outcome, Processor, range_of, redrive
 
 
 class Queue:
@@ -63,7 +63,7 @@ def body(first: int, last: int) -> str:
 
 
 def run(queue: Queue, stream: Stream, invoke: Any) -> Outcome:
-    return replay(sqs=queue, kinesis=stream, invoke=invoke, queue_url="q", region="ap-southeast-1")
+    return redrive(Processor(sqs=queue, kinesis=stream, invoke=invoke, queue_url="q", region="ap-southeast-1"))
 
 
 def numbers(event: dict[str, Any]) -> list[int]:
