@@ -18,7 +18,7 @@ from fleet_iot.generator.cli.completion import complete_facility
 from fleet_iot.generator.diagnostics import EnvironmentFault, OutcomeError, RequestError, visible
 from fleet_iot.generator.manifest.project import find_project
 from fleet_iot.operations.local.aws import load
-from fleet_iot.operations.pki.places import open_store
+from fleet_iot.operations.pki.keystore import open_store
 from fleet_iot.operations.progress import Progress
 from fleet_iot.operations.project import Project, load_project
 from fleet_iot.operations.registry.bundle.amazon import amazon_roots

@@ -17,9 +17,8 @@ import click
 from fleet_iot.generator.cli.completion import complete_facility
 from fleet_iot.generator.diagnostics import OutcomeError, RequestError, visible
 from fleet_iot.generator.manifest.project import find_project
-from fleet_iot.operations.pki.keystore import HEADER, KeyStore
-from fleet_iot.operations.pki.places import identities_folder, keys_folder, open_store
-from fleet_iot.operations.pki.requests import csr_path
+from fleet_iot.operations.pki.csr import csr_path
+from fleet_iot.operations.pki.keystore import HEADER, KeyStore, identities_folder, keys_folder, open_store
 from fleet_iot.operations.progress import Progress
 from fleet_iot.operations.project import Project, load_project
 from fleet_iot.operations.registry.actions import activate as activate_device

@@ -18,8 +18,8 @@ from fleet_iot.operations.cli.onboard_progress import Display, duration, pairing
 from fleet_iot.operations.lists.formats import FORMATS, open_source
 from fleet_iot.operations.lists.infineon import BUNDLES
 from fleet_iot.operations.lists.material import read_certificate
-from fleet_iot.operations.pki.places import identities_folder
-from fleet_iot.operations.pki.requests import csr_path
+from fleet_iot.operations.pki.csr import csr_path
+from fleet_iot.operations.pki.keystore import identities_folder
 from fleet_iot.operations.project import Project, load_project
 from fleet_iot.operations.registry import perform as performing
 from fleet_iot.operations.registry import request as onboarding

@@ -12,7 +12,7 @@ import click
 from fleet_iot.generator.cli.completion import complete_facility
 from fleet_iot.generator.diagnostics import OutcomeError
 from fleet_iot.generator.manifest.project import find_project
-from fleet_iot.operations.pki.places import open_store
+from fleet_iot.operations.pki.keystore import open_store
 from fleet_iot.operations.progress import Progress
 from fleet_iot.operations.project import load_project
 from fleet_iot.operations.rehearsal.simulator.request import SimulationRequest, run_request

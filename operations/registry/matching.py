@@ -16,10 +16,19 @@ import msgspec
 
 from fleet_iot.generator.diagnostics import RequestError, visible
 from fleet_iot.generator.naming import named_serial
-from fleet_iot.operations.lists.headings import is_name, looks_like_identity, meaning_of, normalised
+from fleet_iot.operations.lists.headings import (
+    canonical,
+    hexadecimal,
+    is_name,
+    is_named,
+    is_same,
+    looks_like_identity,
+    meaning_of,
+    normalised,
+    said_in,
+    said_of,
+)
 from fleet_iot.operations.lists.record import Fault, Material, RefusedError, Row
-from fleet_iot.operations.lists.said import is_named, said_in, said_of
-from fleet_iot.operations.lists.spelling import canonical, hexadecimal, is_same
 from fleet_iot.operations.registry.planned import PlannedThing
 from fleet_iot.operations.registry.plants import Plants, key_of, prefixed
 

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from fleet_iot.generator.diagnostics import RequestError
 from fleet_iot.lib.specs import FacilitySpec, suffixed
-from fleet_iot.operations.pki.keystore import KeyStore
-from fleet_iot.operations.pki.places import identities_folder
-from fleet_iot.operations.pki.requests import csr_path
+from fleet_iot.operations.pki.csr import csr_path
+from fleet_iot.operations.pki.keystore import KeyStore, identities_folder
 from fleet_iot.operations.project import Project
 from fleet_iot.operations.registry.journal import Journal
 from fleet_iot.operations.registry.locks import alone

@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from fleet_iot.generator.diagnostics import RequestError
 from fleet_iot.operations.lists.material import key_digest
 from fleet_iot.operations.lists.record import Material
+from fleet_iot.operations.pki.csr import read_requests, sign_request, write_requests
 from fleet_iot.operations.pki.keystore import KeyStore
-from fleet_iot.operations.pki.requests import read_requests, sign_request, write_requests
 from fleet_iot.operations.registry.move_plan import PlannedMove
 from fleet_iot.operations.registry.renewal import material_of
 from fleet_iot.operations.registry.steps import Work, pem_of

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fleet_iot.lib.specs import FacilitySpec
-from fleet_iot.operations.lists.spelling import canonical
+from fleet_iot.operations.lists.headings import canonical
 from fleet_iot.operations.project import Project
 
 

@@ -17,7 +17,7 @@ from fleet_iot.operations.lists.formats import Source, nothing_found
 from fleet_iot.operations.lists.headings import normalised
 from fleet_iot.operations.lists.material import read_certificate
 from fleet_iot.operations.lists.reading import read_rows
-from fleet_iot.operations.pki.places import CERTIFICATE, CRL, identities_folder, ledgers_of
+from fleet_iot.operations.pki.keystore import CERTIFICATE, CRL, identities_folder, ledgers_of
 from fleet_iot.operations.pki.spent import SpentKeys, journals_of
 from fleet_iot.operations.project import Project
 from fleet_iot.operations.registry.failures import mark_of

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from fleet_iot.generator.diagnostics import RequestError
 from fleet_iot.operations.lists.material import key_digest
+from fleet_iot.operations.pki.csr import read_requests, sign_request, write_requests
 from fleet_iot.operations.pki.keystore import KeyStore
-from fleet_iot.operations.pki.requests import read_requests, sign_request, write_requests
 from fleet_iot.operations.pki.spent import End, spend
 from fleet_iot.operations.registry import entries
 from fleet_iot.operations.registry.actions import refuse_revoked, remove_certificate

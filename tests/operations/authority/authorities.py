@@ -13,10 +13,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fleet_iot.operations.lists.formats import open_source
+from fleet_iot.operations.pki.ca import Authority, Order, Outcome, Places, Policy, end_of, make_authority, sign_requests
 from fleet_iot.operations.pki.keystore import KeyStore
 from fleet_iot.operations.pki.ledger import Ledger, opened_ledger
-from fleet_iot.operations.pki.root import Authority, Places, Policy, make_authority
-from fleet_iot.operations.pki.sign import Order, Outcome, end_of, sign_requests
 from tests.operations.onboarding.builders import make_request, pem
 
 NOW = datetime.datetime(2026, 11, 24, 12, tzinfo=datetime.UTC)

@@ -20,12 +20,19 @@ from fleet_iot.operations.lists.formats import open_source
 from fleet_iot.operations.lists.material import key_digest
 from fleet_iot.operations.lists.reading import read_rows
 from fleet_iot.operations.lists.record import Row
-from fleet_iot.operations.pki.crl import revoke
+from fleet_iot.operations.pki.ca import (
+    BATCH,
+    Places,
+    Policy,
+    end_of,
+    make_authority,
+    open_authority,
+    revoke,
+    show_authority,
+    sign_requests,
+)
 from fleet_iot.operations.pki.keystore import KeyStore, key_bytes
 from fleet_iot.operations.pki.ledger import Ledger, Signed
-from fleet_iot.operations.pki.root import Places, Policy, make_authority, open_authority
-from fleet_iot.operations.pki.show import show_authority
-from fleet_iot.operations.pki.sign import BATCH, end_of, sign_requests
 from fleet_iot.operations.pki.spent import End, SpentKeys, spend
 from fleet_iot.operations.registry.journal import Journal
 from tests.operations.authority.authorities import NOW, PLANT, SUFFIX, THINGS, Works, start, write_requests

@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
-from fleet_iot.operations.pki.crl import (
+from fleet_iot.operations.pki.ca import (
     REASONS,
     find_certificates,
     publish,

@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from benchmarks.onboarding_project import PLANT, SUFFIX
+from fleet_iot.operations.pki.csr import csr_path, read_requests, sign_request, write_requests
 from fleet_iot.operations.pki.keystore import KeyStore, key_bytes
-from fleet_iot.operations.pki.requests import csr_path, read_requests, sign_request, write_requests
 from fleet_iot.operations.registry.bundle.amazon import amazon_roots
 from tests.operations.onboarding.builders import new_key
 from tests.operations.onboarding.site import Site, site, thing_name

@@ -15,8 +15,8 @@ from cryptography import x509
 from benchmarks.iot_service.client import Running, running
 from benchmarks.onboarding_project import OTHER_PLANT, PLANT, SUFFIX, make_onboarding_project, python_path
 from fleet_iot.operations.lists.material import key_digest
+from fleet_iot.operations.pki.csr import read_requests
 from fleet_iot.operations.pki.keystore import KeyStore
-from fleet_iot.operations.pki.requests import read_requests
 
 KILLS = int(os.environ.get("FLEET_KILLS", "10"))
 SEED = int(os.environ.get("FLEET_KILLS_SEED", str(random.SystemRandom().randrange(2**32))))

@@ -14,8 +14,8 @@ from benchmarks.iot_service.registry import Registry, ServiceError
 from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
 from fleet_iot.lib.specs import FacilitySpec
 from fleet_iot.operations.lists.material import key_digest, read_material
+from fleet_iot.operations.pki.csr import read_requests, write_requests
 from fleet_iot.operations.pki.keystore import KeyStore
-from fleet_iot.operations.pki.requests import read_requests, write_requests
 from fleet_iot.operations.project import load_project
 from fleet_iot.operations.registry.actions import retire
 from fleet_iot.operations.registry.calls import IotCalls

@@ -22,7 +22,7 @@ from benchmarks.onboarding_project import OTHER_PLANT, PLANT, SUFFIX, make_csrs
 from fleet_iot.generator.cli.commands import main
 from fleet_iot.operations.lists.material import key_digest
 from fleet_iot.operations.pki import keystore
-from fleet_iot.operations.pki.requests import csr_path, read_requests, write_requests
+from fleet_iot.operations.pki.csr import csr_path, read_requests, write_requests
 from fleet_iot.operations.project import load_project
 from fleet_iot.operations.registry.perform import opened_journal
 from fleet_iot.operations.registry.records import FORMAT

@@ -13,9 +13,8 @@ from cryptography import x509
 
 from benchmarks.onboarding_project import PLANT, SUFFIX, make_onboarding_project, python_path
 from fleet_iot.operations.lists.material import key_digest
-from fleet_iot.operations.pki.create import BATCH
+from fleet_iot.operations.pki.csr import BATCH, read_requests
 from fleet_iot.operations.pki.keystore import KeyStore
-from fleet_iot.operations.pki.requests import read_requests
 
 pytestmark = pytest.mark.slow
 THINGS = 8 * BATCH + 1

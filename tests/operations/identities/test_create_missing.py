@@ -11,9 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.lib.record.identities import lock_file
-from fleet_iot.operations.pki.create import Created, create_missing
+from fleet_iot.operations.pki.csr import Created, create_missing, csr_path, read_requests, sign_request, write_requests
 from fleet_iot.operations.pki.keystore import KeyStore
-from fleet_iot.operations.pki.requests import csr_path, read_requests, sign_request, write_requests
 from fleet_iot.operations.project import Project, load_project
 
 ROOT = Path(__file__).parents[3]

@@ -19,9 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from fleet_iot.generator.diagnostics import RequestError
 from fleet_iot.operations.lists.formats import open_source
-from fleet_iot.operations.lists.headings import normalised
+from fleet_iot.operations.lists.headings import canonical, is_same, normalised
 from fleet_iot.operations.lists.reading import read_rows
-from fleet_iot.operations.lists.spelling import canonical, is_same
 from fleet_iot.operations.registry.matching import Matching
 from fleet_iot.operations.registry.planned import PlannedThing
 from tests.operations.onboarding.builders import DAY, NOW, der, make_certificate, new_key, pem, write
