@@ -46,7 +46,7 @@ from fleet_iot.operations.pki.ledger import Ledger, opened_ledger
 from fleet_iot.operations.pki.spent import SpentKeys, journals_of
 from fleet_iot.operations.progress import Progress
 from fleet_iot.operations.project import Project, load_project
-from fleet_iot.operations.registry.request import own_requests
+from fleet_iot.operations.registry.preparation import own_requests
 
 _PATH = click.Path(path_type=Path)
 _TOLD = 20

@@ -1,4 +1,10 @@
-"""Interpret a list's headings, and compare the identities under them however they are spelt."""
+"""Interpret a list's headings, and compare identities however they are spelt.
+
+Columns of CSV and keys of JSON are headings alike. An unknown heading is never dropped: it stays with the row, and
+decides whether the row may be paired. Two spellings are of one identity where only case, white space, separators,
+prefixes or leading zeros differ. Leading zeros are ignored in decimal numbers only, not in a MAC, EUI or IMEI nor
+after `0x`. A value that matches two identities is ambiguous: the caller gets both, and refuses.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +18,6 @@ from functools import lru_cache
 
 from fleet_iot.operations.lists.material import is_public_key
 from fleet_iot.operations.lists.record import Record, RefusedError, Row
-
-# @@ Compares names and serials however they are spelt: case, white space, separators, prefixes, leading zeros.
-# @@
-# @@ Leading zeros mean nothing in decimal numbers alone. A MAC, EUI or IMEI has all its digits, and a number with `0x` is no
-# @@ decimal one.
-# @@
-# @@ Two spellings are of one identity where nothing but these differ. A value that could be of two is of neither: who asks
-# @@ gets both, and refuses.
 
 _WRAPPING = "\"'`=\ufeff\u200b\u200e\u200f"
 """Around a value: quotes, and what spreadsheets write to keep a number a text ('0012, ="0012")."""
@@ -111,11 +109,6 @@ def hexadecimal(text: str) -> str | None:
         text = "".join(octet.zfill(2) for octet in re.split("[:-]", text))
     bare = _HEX_SEPARATORS.sub("", text)
     return bare if _HEX.fullmatch(bare) else None
-
-
-# @@ What the headings of a list mean, however they are spelt; the columns of CSV and the keys of JSON alike.
-# @@
-# @@ A heading that is not known is never dropped: it goes along with the row, and decides whether the row may be paired.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -341,8 +334,6 @@ def _agree(kind: str, one: str, other: str) -> bool:
         return "".join(one.split()) == "".join(other.split())
     return is_same(one, other)
 
-
-# @@ What an entry says of its device even where it cannot be onboarded: no other device may get what it names.
 
 _LONGEST = 160
 """Characters of a value that can be an identity: a thing's name has 128 at most, and may be spelt with blanks."""

@@ -1,4 +1,7 @@
-"""Read the public key material of a list: certificates, CSRs, and private keys that must not be there."""
+"""Check the certificates and CSRs of a list, more strictly than AWS IoT, and detect private keys in it.
+
+Weak, expired and forged material is refused.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +23,9 @@ from cryptography.x509.oid import NameOID
 from fleet_iot.generator.diagnostics import visible
 from fleet_iot.operations.lists.record import Material, RefusedError
 
-# @@ Reads single parts of certificates and CSRs from their DER, where a library refuses the whole for one odd part.
-# @@
-# @@ Makers put strings into names that X.690 does not allow there: Microchip's certificates have `eui48_…` as a
-# @@ PrintableString, whose alphabet has no `_`, in an extension that says nothing about what the certificate may do.
+# Some parts are read from the DER itself, as the library refuses the whole for one odd part: Microchip's
+# certificates have `eui48_…` as a PrintableString, whose alphabet has no `_` (X.690),
+# in an extension without meaning here.
 
 SEQUENCE, BOOLEAN, OCTET_STRING, OID = 0x30, 0x01, 0x04, 0x06
 _EXTENSIONS = 0xA3
@@ -85,8 +87,6 @@ def _only(data: bytes, tag: int) -> bytes:
         raise ValueError("not the one element that is to be there")
     return found[0][1]
 
-
-# @@ Looks at certificates and CSRs as AWS IoT would, and more strictly: weak, expired and forged ones are refused.
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
@@ -424,8 +424,6 @@ def _common_name(signed: x509.Certificate | x509.CertificateSigningRequest) -> s
         raise RefusedError("has several common names", "a device has one name: ask the maker for another certificate")
     return next(iter(found), None)
 
-
-# @@ Notices private keys in what a list holds, in whatever form: PEM, DER, their base64 or hexadecimal, PKCS #12.
 
 _LABEL = b"PRIVATE KEY"
 _RUN = re.compile(rb"(?<![A-Za-z0-9+/_-])(?:M[A-Za-z0-9+/_-]{15,}|LS0t[A-Za-z0-9+/_-]{12,}|30[0-9A-Fa-f]{30,})")

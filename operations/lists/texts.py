@@ -24,8 +24,6 @@ from fleet_iot.operations.lists.material import holds_private_key, is_issued
 from fleet_iot.operations.lists.objects import parse_object, record_of_object
 from fleet_iot.operations.lists.record import RECORD_LIMIT, Fault, Record, RefusedError
 
-# @@ Reads files by line and by quoted record, within limits; where a record is broken the next ones are still found.
-
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _QUOTE = b'"'
 _PEM_LINE = re.compile(rb"\s*(?:[A-Za-z0-9+/]{1,76}={0,2}|-----END [A-Z ]+-----.*)\s*", re.DOTALL)
@@ -125,8 +123,6 @@ def _parted(held: list[Piece]) -> tuple[list[Piece], list[Piece]]:
 def _broken(held: list[Piece], fault: str) -> Piece:
     return Piece(line=held[0].line, raw=b"".join(each.raw for each in held), fault=fault)
 
-
-# @@ Lists by line or block: JSON lines, PEM blocks, one base64 certificate a line, a folder of certificates or CSRs.
 
 FOLDER_SUFFIXES = (".csr", ".req", ".pem", ".crt", ".cer", ".cert", ".der")
 """Endings of files that are looked into; what they hold decides what they are."""
@@ -297,8 +293,6 @@ def _blocks(path: Path) -> Iterator[tuple[str, bytes, str]]:
     if held:
         yield f"line {start}", b"".join(held), "its PEM block has no end: truncated"
 
-
-# @@ CSV lists: whatever their columns are called, in any order; Espressif's `MAC,cn,cert` among them.
 
 csv.field_size_limit(RECORD_LIMIT)
 

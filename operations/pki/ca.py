@@ -1,4 +1,9 @@
-"""The own certificate authority: make it, sign lists of CSRs, revoke, publish CRLs, show its state."""
+"""The project's own certificate authority: make it, sign CSRs, revoke, publish CRLs, show its state.
+
+Its key is sealed beside the devices' keys; its certificate and policy are committed. All CSRs are checked before the
+first is signed, and each certificate is in the ledger before its list is written. Verifying a CSR takes ten times as
+long as signing it, so both are done in worker processes. CRLs follow RFC 5280, section 5.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +34,6 @@ from fleet_iot.operations.pki.spent import SpentKeys
 from fleet_iot.operations.pki.templates import SERIAL_BYTES, CertificateMaker, Issuer, digest_of, key_usage
 from fleet_iot.operations.storage import located
 from fleet_iot.operations.workers import WORKERS, batches_of, in_order
-
-# @@ Makes the authority, and opens it: its key sealed beside the devices' keys, its certificate and policy committed.
 
 CURVES: dict[str, ec.EllipticCurve] = {"P-256": ec.SECP256R1(), "P-384": ec.SECP384R1()}
 MOST_YEARS = 30
@@ -217,9 +220,6 @@ def _self_signed(key: ec.EllipticCurvePrivateKey, *, name: str, years: int, now:
     )
 
 
-# @@ The good CSRs of a list, each with its thing, until they are signed; a list of a million costs no memory.
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """A CSR that is to be signed: its thing, the SHA-256 of its key, and its own DER."""
@@ -299,10 +299,6 @@ class AskedRequests:
         for (serial,) in self._rows.execute("SELECT serial FROM asked WHERE serial IS NOT NULL ORDER BY number"):
             yield bytes(serial)
 
-
-# @@ Signs the CSRs of a facility's things: all are checked first, and each certificate is in the ledger before its list.
-# @@
-# @@ Checking a CSR takes ten times what signing it takes; both are done in processes of their own.
 
 BATCH = 250
 SKEW = datetime.timedelta(hours=1)
@@ -507,8 +503,6 @@ def _write_list(target: Path, certificates: Iterator[tuple[str, bytes]]) -> None
         staged.unlink(missing_ok=True)
 
 
-# @@ Revokes certificates and publishes the list of them (RFC 5280, section 5).
-
 REASONS = {
     "unspecified": x509.ReasonFlags.unspecified,
     "keyCompromise": x509.ReasonFlags.key_compromise,
@@ -646,9 +640,6 @@ def _revoked(entry: Entry) -> x509.RevokedCertificate:
     if entry.reason not in (None, "unspecified"):  # which is said by saying nothing: RFC 5280, section 5.3.1
         builder = builder.add_extension(x509.CRLReason(REASONS[str(entry.reason)]), critical=False)
     return builder.build()
-
-
-# @@ What there is to say of the authority: read, never changed, and without its key.
 
 
 def show_authority(ledger: Ledger, places: Places, *, now: datetime.datetime) -> dict[str, str | int | bool | None]:

@@ -1,4 +1,7 @@
-"""Make keys and CSRs for things, and read and write the committed CSR files."""
+"""Make keys and CSRs for things; read and write the committed CSRs, `identities/<environment>/<facility>.csrs.jsonl`.
+
+One JSON object a line, sorted by thing: `{"thing": NAME, "csr": PEM}`. CSRs are public.
+"""
 
 from __future__ import annotations
 
@@ -30,10 +33,6 @@ from fleet_iot.operations.pki.templates import key_and_point, request_der
 from fleet_iot.operations.private_files import inside
 from fleet_iot.operations.project import Project, told
 from fleet_iot.operations.workers import WORKERS, batches_of, in_order
-
-# @@ The committed certificate signing requests: `identities/<environment-suffix>/<facility>.csrs.jsonl`.
-# @@
-# @@ One JSON object a line, sorted by thing: `{"thing": NAME, "csr": PEM}`. CSRs are public.
 
 
 def csr_path(folder: Path, suffix: str, facility: str) -> Path:
@@ -115,8 +114,6 @@ def _write(path: Path, lines: Iterable[str], *, before: Callable[[], None] = lam
     finally:
         staged.unlink(missing_ok=True)
 
-
-# @@ Makes the keys and CSRs that a facility's things still miss; what is there stays as it is.
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes

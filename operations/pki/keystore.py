@@ -1,4 +1,8 @@
-"""Store devices' private keys, each sealed under one passphrase, and find where a project keeps keys and CSRs."""
+"""Store devices' private keys sealed: one file a facility, each key bound to its thing's name.
+
+The passphrase is stretched once a store (scrypt); each key is sealed with AES-256-GCM, the thing's name as associated
+data, so that a key moved to another thing's line does not open. Files are 0600, the folder 0700.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +28,6 @@ from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.operations.private_files import inside, make_private_folder, open_private, read_private, write_private
 from fleet_iot.operations.project import Project
 from fleet_iot.operations.storage import located
-
-# @@ The sealed store of device private keys: one file a facility, each key bound to its thing's name.
-# @@
-# @@ The passphrase is stretched once a store (scrypt); each key is sealed with AES-256-GCM, the thing's name as
-# @@ associated data, so that a key moved to another thing's line does not open. Files are 0600, the folder 0700.
 
 HEADER = "store.json"
 
@@ -256,8 +255,6 @@ def _locked(folder: Path) -> Iterator[None]:
     finally:
         os.close(descriptor)
 
-
-# @@ Where keys and CSRs lie and how the passphrase comes in: the environment of the identity commands.
 
 LEDGER = "authority.sqlite"
 """The own authority's ledger, in the folder of the keys."""
