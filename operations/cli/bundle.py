@@ -18,18 +18,23 @@ from fleet_iot.generator.cli.completion import complete_facility
 from fleet_iot.generator.diagnostics import EnvironmentFault, OutcomeError, RequestError, visible
 from fleet_iot.generator.manifest.project import find_project
 from fleet_iot.operations.local.aws import load
-from fleet_iot.operations.pki.places import open_store
+from fleet_iot.operations.pki.keystore import open_store
 from fleet_iot.operations.progress import Progress
 from fleet_iot.operations.project import Project, load_project
-from fleet_iot.operations.registry.bundle.amazon import amazon_roots
-from fleet_iot.operations.registry.bundle.bundle import Keys, Plant, make_bundle
-from fleet_iot.operations.registry.bundle.certificates import Certificates
-from fleet_iot.operations.registry.bundle.device import Endpoint
-from fleet_iot.operations.registry.bundle.outcome import NothingToBundleError, Outcome
-from fleet_iot.operations.registry.bundle.receipt import HandOver, write_receipt
-from fleet_iot.operations.registry.bundle.sealed_key import KeySealer
-from fleet_iot.operations.registry.perform import opened_journal, work_of
-from fleet_iot.operations.registry.request import refusals_of
+from fleet_iot.operations.registry.bundle import (
+    Certificates,
+    HandOver,
+    Keys,
+    NothingToBundleError,
+    Outcome,
+    Plant,
+    amazon_roots,
+    make_bundle,
+    write_receipt,
+)
+from fleet_iot.operations.registry.device_files import Endpoint, KeySealer
+from fleet_iot.operations.registry.preparation import refusals_of
+from fleet_iot.operations.registry.runner import opened_journal, work_of
 from fleet_iot.operations.registry.steps import Work
 from fleet_iot.operations.registry.target import Target, aws_target, local_target
 

@@ -17,28 +17,32 @@ import click
 from fleet_iot.generator.cli.completion import complete_facility
 from fleet_iot.generator.diagnostics import OutcomeError, RequestError, visible
 from fleet_iot.generator.manifest.project import find_project
-from fleet_iot.operations.pki.keystore import HEADER, KeyStore
-from fleet_iot.operations.pki.places import identities_folder, keys_folder, open_store
-from fleet_iot.operations.pki.requests import csr_path
+from fleet_iot.operations.pki.csr import csr_path
+from fleet_iot.operations.pki.keystore import HEADER, KeyStore, identities_folder, keys_folder, open_store
 from fleet_iot.operations.progress import Progress
 from fleet_iot.operations.project import Project, load_project
-from fleet_iot.operations.registry.actions import activate as activate_device
-from fleet_iot.operations.registry.actions import check_activation, check_retirement, check_revocation
-from fleet_iot.operations.registry.actions import retire as retire_device
-from fleet_iot.operations.registry.actions import revoke as revoke_device
+from fleet_iot.operations.registry.device import (
+    DeviceView,
+    Registered,
+    check_activation,
+    check_retirement,
+    check_revocation,
+    expiry,
+    find_thing,
+    request_of,
+    show_device,
+)
+from fleet_iot.operations.registry.device import activate as activate_device
+from fleet_iot.operations.registry.device import retire as retire_device
+from fleet_iot.operations.registry.device import revoke as revoke_device
 from fleet_iot.operations.registry.journal import Journal
-from fleet_iot.operations.registry.locks import alone
-from fleet_iot.operations.registry.move_command import MoveRequest, move_all
-from fleet_iot.operations.registry.move_keys import Renewal
-from fleet_iot.operations.registry.perform import groups_of, opened_journal, work_of
-from fleet_iot.operations.registry.registered import Registered, find_thing
-from fleet_iot.operations.registry.renewal import request_of
-from fleet_iot.operations.registry.rotation import Keys, begin_rotation, check_finish, check_rotation, finish_rotation
+from fleet_iot.operations.registry.move import MoveRequest, Renewal, move_all
+from fleet_iot.operations.registry.rotate import Keys, begin_rotation, check_finish, check_rotation, finish_rotation
+from fleet_iot.operations.registry.runner import alone, groups_of, opened_journal, work_of
 from fleet_iot.operations.registry.steps import Work
 from fleet_iot.operations.registry.sync import Synced
 from fleet_iot.operations.registry.sync import sync as sync_things
 from fleet_iot.operations.registry.target import aws_target, local_target
-from fleet_iot.operations.registry.view import DeviceView, expiry, show_device
 
 _PATH = click.Path(path_type=Path)
 

@@ -12,9 +12,8 @@ from fleet_iot.generator.cli.completion import complete_facility
 from fleet_iot.generator.diagnostics import OutcomeError, RequestError
 from fleet_iot.generator.manifest.project import find_project
 from fleet_iot.lib.specs import FacilitySpec, suffixed
-from fleet_iot.operations.pki.create import Created, create_missing, renew
-from fleet_iot.operations.pki.places import identities_folder, keys_folder, ledgers_of, open_store
-from fleet_iot.operations.pki.requests import csr_path
+from fleet_iot.operations.pki.csr import Created, create_missing, csr_path, renew
+from fleet_iot.operations.pki.keystore import identities_folder, keys_folder, ledgers_of, open_store
 from fleet_iot.operations.pki.spent import SpentKeys, journals_of
 from fleet_iot.operations.progress import Progress
 from fleet_iot.operations.project import Project, load_project

@@ -18,16 +18,15 @@ from fleet_iot.operations.cli.onboard_progress import Display, duration, pairing
 from fleet_iot.operations.lists.formats import FORMATS, open_source
 from fleet_iot.operations.lists.infineon import BUNDLES
 from fleet_iot.operations.lists.material import read_certificate
-from fleet_iot.operations.pki.places import identities_folder
-from fleet_iot.operations.pki.requests import csr_path
+from fleet_iot.operations.pki.csr import csr_path
+from fleet_iot.operations.pki.keystore import identities_folder
 from fleet_iot.operations.project import Project, load_project
-from fleet_iot.operations.registry import perform as performing
-from fleet_iot.operations.registry import request as onboarding
-from fleet_iot.operations.registry.bulk.place import upload_url
-from fleet_iot.operations.registry.locks import alone
-from fleet_iot.operations.registry.perform import Outcome
-from fleet_iot.operations.registry.quotas import Quotas
-from fleet_iot.operations.registry.request import Forecast, Request
+from fleet_iot.operations.registry import preparation as onboarding
+from fleet_iot.operations.registry import runner as performing
+from fleet_iot.operations.registry.bulk import upload_url
+from fleet_iot.operations.registry.calls import Quotas
+from fleet_iot.operations.registry.preparation import Forecast, Request
+from fleet_iot.operations.registry.runner import Outcome, alone
 from fleet_iot.operations.registry.target import Target, aws_target, local_target
 
 _PATH = click.Path(path_type=Path)

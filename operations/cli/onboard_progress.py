@@ -6,8 +6,8 @@ from rich.progress import TextColumn
 
 from fleet_iot.generator.diagnostics import visible
 from fleet_iot.operations.progress import Progress
-from fleet_iot.operations.registry.request import Pairing
-from fleet_iot.operations.registry.run import Meter
+from fleet_iot.operations.registry.preparation import Pairing
+from fleet_iot.operations.registry.steps import Meter
 
 
 class Display(Progress):

@@ -12,7 +12,7 @@ import click
 from fleet_iot.generator.diagnostics import OutcomeError
 from fleet_iot.operations.cli.options import PATH, SHARE, Site, columns_option, facilities_option, json_option, on_aws
 from fleet_iot.operations.cli.output import emit, emit_errors
-from fleet_iot.operations.pki.places import open_store
+from fleet_iot.operations.pki.keystore import open_store
 from fleet_iot.operations.progress import Progress
 from fleet_iot.operations.rehearsal.simulator.run import SimulationRequest, run_request
 from fleet_iot.operations.rehearsal.simulator.schedule import Dose

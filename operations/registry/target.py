@@ -14,8 +14,8 @@ from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.operations.local.aws import ACCOUNT_ID, load
 from fleet_iot.operations.pki.spent import journal_folder, journal_name, journals_folder
 from fleet_iot.operations.project import Project
-from fleet_iot.operations.registry.quotas import Quotas, read_quotas
-from fleet_iot.operations.registry.run import THREADS
+from fleet_iot.operations.registry.calls import Quotas, read_quotas
+from fleet_iot.operations.registry.steps import THREADS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

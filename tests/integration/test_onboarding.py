@@ -25,7 +25,7 @@ from fleet_iot.operations.rehearsal.demo.measure import count_registry
 from fleet_iot.operations.rehearsal.simulator.device import tls_context
 from tests.integration.broker import Asker
 from tests.integration.plant import APPLICATION, SUFFIX, Plant, principal_of
-from tests.operations.onboarding.builders import (
+from tests.operations.lists.builders import (
     NO_SAMPLES,
     VENDOR,
     Signer,

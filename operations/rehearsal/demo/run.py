@@ -16,7 +16,7 @@ from fleet_iot.operations.local import deployment, lifecycle
 from fleet_iot.operations.local.aws import FACTS, LocalAws, load
 from fleet_iot.operations.local.drain import wait_until_drained
 from fleet_iot.operations.local.states import applied_stacks, count_resources
-from fleet_iot.operations.pki.create import create_missing
+from fleet_iot.operations.pki.csr import create_missing
 from fleet_iot.operations.pki.keystore import KeyStore
 from fleet_iot.operations.project import Project
 from fleet_iot.operations.rehearsal.demo.measure import Measurement, exposed_private_keys, measure
