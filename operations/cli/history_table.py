@@ -12,7 +12,7 @@ import click
 
 from fleet_iot.generator.diagnostics import visible
 from fleet_iot.operations.telemetry.history import Row
-from fleet_iot.sensor_processor.planning.history_items import QUANTILES
+from fleet_iot.sensor_processor.planning.items import QUANTILES
 
 COLUMNS = ("start", "metric", "count", "mean", "min", "max", "sum", *QUANTILES)
 _TIMES = {"minute": "%Y-%m-%dT%H:%MZ", "hour": "%Y-%m-%dT%HZ", "day": "%Y-%m-%d"}

@@ -19,7 +19,7 @@ from fleet_iot.sensor_processor.numbers.period import (
     period_bucket,
     summed,
 )
-from fleet_iot.sensor_processor.planning.history_items import QUANTILES, parse_part
+from fleet_iot.sensor_processor.planning.items import QUANTILES, parse_part
 
 _START_OF = {"minute": minute_of, "hour": hour_of, "day": day_of}
 LEVELS = tuple(_START_OF)

@@ -18,7 +18,7 @@ from fleet_iot.generator.cli.commands import main
 from fleet_iot.operations.cli import quarantine as cli
 from fleet_iot.operations.telemetry.quarantine import REASONS, Entry, counts, entries, put_again
 from fleet_iot.sensor_processor.adapters.archive import quarantine_objects
-from fleet_iot.sensor_processor.ingest import poison
+from fleet_iot.sensor_processor.ingest import envelope as poison
 from fleet_iot.sensor_processor.ingest.batch import parse_batch
 from fleet_iot.sensor_processor.ingest.catalogue import parse_catalogue
 
