@@ -16,7 +16,7 @@ from fleet_iot.operations.aws import reporting_aws_errors
 from fleet_iot.operations.cli.options import Site, on_aws
 from fleet_iot.operations.cli.output import emit_rows, table
 from fleet_iot.operations.telemetry.history import LEVELS, Row, history
-from fleet_iot.sensor_processor.planning.history_items import QUANTILES
+from fleet_iot.sensor_processor.planning.items import QUANTILES
 
 COLUMNS = ("start", "metric", "count", "mean", "min", "max", "sum", *QUANTILES)
 _TIMES = {"minute": "%Y-%m-%dT%H:%MZ", "hour": "%Y-%m-%dT%HZ", "day": "%Y-%m-%d"}

@@ -25,7 +25,7 @@ from fleet_iot.operations.telemetry.quarantine import (
     with_payloads_of,
     with_time_in,
 )
-from fleet_iot.sensor_processor.ingest.poison import REASONS
+from fleet_iot.sensor_processor.ingest.envelope import REASONS
 
 _PREVIEW = 2_000
 _UNKNOWN = "unknown"

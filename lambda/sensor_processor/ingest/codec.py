@@ -1,9 +1,23 @@
-"""Gzip and zlib with isal where it is there, else with zlib: the same formats, the same reader for both."""
+"""Serializes bytes: base64, gzip and zlib."""
 
 from __future__ import annotations
 
 import gzip
 import zlib
+from functools import partial
+
+from pybase64 import b64decode, b64encode_as_string
+
+# @@ Base64 by pybase64: a third of the time of the standard library's, which was a sixth of parsing.
+
+decode_base64 = partial(b64decode, validate=True)
+"""The bytes in base64 text that has nothing else in it. Raises ValueError."""
+
+encode_base64 = b64encode_as_string
+"""The text that `decode_base64` takes."""
+
+
+# @@ Gzip and zlib with isal where it is there, else with zlib: the same formats, the same reader for both.
 
 try:
     from isal import igzip, isal_zlib
