@@ -58,6 +58,11 @@ class Aws:
         return Broker(host=host, port=MQTT_PORT, ca_file=None)
 
 
+def local_folder(root: Path) -> Path:
+    """Return the default folder of a project's local AWS."""
+    return root / "build" / "local"
+
+
 def local_aws(folder: Path) -> Aws:
     """Return the local AWS in a folder. Raises EnvironmentFault where none is up."""
     local = load(folder)

@@ -13,7 +13,7 @@ import click
 
 from fleet_iot.generator.cli.completion import complete_facility
 from fleet_iot.generator.manifest.project import find_project
-from fleet_iot.operations.aws import Aws, account_aws, local_aws
+from fleet_iot.operations.aws import Aws, account_aws, local_aws, local_folder
 from fleet_iot.operations.project import Project, load_project
 
 PATH = click.Path(path_type=Path)
@@ -71,7 +71,7 @@ def on_aws(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def wrapped(folder: Path | None, is_account: bool, **arguments: Any) -> None:
         project = load_project(find_project(Path.cwd()))
-        chosen = folder or project.root / "build" / "local"
+        chosen = folder or local_folder(project.root)
         command(site=Site(project=project, folder=chosen, is_account=is_account), **arguments)
 
     return wrapped

@@ -35,9 +35,9 @@ def emit_rows(rows: Iterable[Row], lines: Callable[[], Iterable[str]], *, as_jso
     emit(None, lines(), as_json=False)
 
 
-def emit_errors(lines: Sequence[str], *, more: str = "") -> None:
+def emit_errors(lines: Sequence[str]) -> None:
     """Print the first of many lines on stderr."""
-    for line in first(lines, more=more):
+    for line in first(lines):
         click.echo(visible(line), err=True)
 
 
@@ -56,10 +56,10 @@ def table(rows: Iterable[Sequence[str]], align: str) -> list[str]:
     ]
 
 
-def first(lines: Sequence[str], *, shown: int = SHOWN, more: str = "") -> list[str]:
-    """Cut lines off after the first ones, and say how many there are more."""
-    rest = len(lines) - shown
-    return [*lines[:shown], *([f"and {rest:,} more{more}"] if rest > 0 else [])]
+def first(lines: Sequence[str]) -> list[str]:
+    """Cut lines off after the first ones, and say how many more there are."""
+    rest = len(lines) - SHOWN
+    return [*lines[:SHOWN], *([f"and {rest:,} more: see --json"] if rest > 0 else [])]
 
 
 def duration(seconds: float) -> str:

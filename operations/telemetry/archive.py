@@ -1,10 +1,13 @@
-"""Build Athena's SQL for the raw archive: the table's definition and a first query."""
+"""Read the raw archive: Athena's SQL for it, and the lines of its objects."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import gzip
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 TABLE = "telemetry"
 
@@ -83,3 +86,19 @@ FROM readings
 WHERE json_extract_scalar(reading, '$.metrics["{choice.metric}"]') IS NOT NULL
 ORDER BY thing, taken_at
 LIMIT 1000;"""  # noqa: S608 - the ids are the manifest's, which its patterns keep free of quotes
+
+
+def object_keys(s3: Any, bucket: str, prefix: str) -> Iterator[str]:
+    """List the keys of a bucket below a prefix."""
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+        for entry in page.get("Contents", ()):
+            yield entry["Key"]
+
+
+def stored_lines(s3: Any, bucket: str, prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Read the objects of gzip NDJSON below a prefix: the key of each line's object, and the line."""
+    for key in object_keys(s3, bucket, prefix):
+        if key.endswith(".ndjson.gz"):
+            body = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+            for line in gzip.decompress(body).splitlines():
+                yield key, json.loads(line)

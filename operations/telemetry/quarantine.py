@@ -9,7 +9,7 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -17,6 +17,7 @@ from typing import Any
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, OutcomeError, RequestError
 from fleet_iot.operations.aws import Aws, reporting_aws_errors
+from fleet_iot.operations.telemetry.archive import stored_lines
 
 # A record's identity is what was sent and what the rule stamped on it, however often it went through the stream.
 # Sequence numbers of records that were put into the stream again are noted beside them, so that a record that is
@@ -119,9 +120,11 @@ def entries(
         reason: Only records with this reason code.
     """
     s3, bucket = quarantine.s3, quarantine.bucket
-    replayed = {line["sequence_number"] for _, line in _lines(s3, bucket, REPLAYED)}
+    replayed = {line["sequence_number"] for _, line in stored_lines(s3, bucket, REPLAYED)}
     found: dict[bytes, dict[str, Entry]] = {}
-    for key, line in _lines(s3, bucket, f"quarantine/facility={facility}/" if facility else "quarantine/facility="):
+    for key, line in stored_lines(
+        s3, bucket, f"quarantine/facility={facility}/" if facility else "quarantine/facility="
+    ):
         if (not date or f"/date={date}/" in key) and line["sequence_number"] not in replayed:
             entry = _entry(line)
             found.setdefault(entry.identity, {})[entry.sequence_number] = entry
@@ -143,14 +146,6 @@ def note_replayed(quarantine: Quarantine, given: Sequence[Entry], *, now: dateti
         ContentType="application/gzip",
         ChecksumAlgorithm="CRC32",  # S3 asks for one where objects are locked
     )
-
-
-def _lines(s3: Any, bucket: str, prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-        for held in page.get("Contents", ()):
-            body = s3.get_object(Bucket=bucket, Key=held["Key"])["Body"].read()
-            for line in gzip.decompress(body).splitlines():
-                yield held["Key"], json.loads(line)
 
 
 def counts(found: Iterable[Entry]) -> Counter[tuple[str, str, str]]:

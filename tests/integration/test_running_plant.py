@@ -35,7 +35,6 @@ from fleet_iot.operations.rehearsal.demo.measure import (
     Archive,
     count_registry,
     files_with_private_keys,
-    lines_below,
     read_archive,
     read_readings,
     tracked_files,
@@ -44,6 +43,7 @@ from fleet_iot.operations.rehearsal.demo.reconciliation import compare, gather
 from fleet_iot.operations.rehearsal.simulator.device import tls_context
 from fleet_iot.operations.rehearsal.simulator.run import read_truth
 from fleet_iot.operations.telemetry.anomalies import Anomaly, read_anomalies
+from fleet_iot.operations.telemetry.archive import stored_lines
 from tests.integration.operators import first_records, lines, readings
 from tests.integration.plant import APPLICATION, SUFFIX, Plant
 
@@ -200,7 +200,9 @@ def test_quarantine_tells_why_and_keeps_the_bytes(plant: Plant) -> None:
 
 
 def quarantine_lines(plant: Plant) -> list[dict[str, Any]]:
-    unique = {line["sequence_number"]: line for line in lines_below(plant.local.client("s3"), BUCKET, "quarantine/")}
+    unique = {
+        line["sequence_number"]: line for _, line in stored_lines(plant.local.client("s3"), BUCKET, "quarantine/")
+    }
     return list(unique.values())
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import base64
-import gzip
 import json
 import re
 import subprocess
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,13 +20,14 @@ from fleet_iot.operations.local.aws import LocalAws
 from fleet_iot.operations.project import Project
 from fleet_iot.operations.rehearsal.demo.reconciliation import AnomalyItem, Difference, MinuteItem, compare, gather
 from fleet_iot.operations.rehearsal.simulator.run import read_truth
+from fleet_iot.operations.telemetry.archive import object_keys, stored_lines
 
 _THREADS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registry:
-    """What AWS IoT holds of the fleet: its things, and the distinct active certificates attached to them."""
+    """Counts of AWS IoT: the things of the environment, and the distinct active certificates attached to them."""
 
     things: int
     certificates: int
@@ -35,7 +35,7 @@ class Registry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Archive:
-    """What the archive bucket holds: distinct records by their number in the stream, and what they are."""
+    """Counts of the archive bucket: distinct stream records, the readings in them, quarantined ones, rule errors."""
 
     lines: int
     readings: Counter[tuple[str, int, int]]
@@ -44,7 +44,7 @@ class Archive:
 
 
 def count_registry(iot: Any, suffix: str) -> Registry:
-    """Things of this environment and the active certificates that are attached to them."""
+    """Count the things of this environment and the active certificates that are attached to them."""
     names = [
         thing["thingName"]
         for page in iot.get_paginator("list_things").paginate()
@@ -67,7 +67,7 @@ def count_registry(iot: Any, suffix: str) -> Registry:
 
 
 def read_readings(dynamodb: Any, table: str) -> tuple[list[MinuteItem], list[AnomalyItem]]:
-    """All minute items and anomaly items of the readings table."""
+    """Read all minute items and anomaly items of the readings table."""
     minutes, anomalies = [], []
     for page in dynamodb.get_paginator("scan").paginate(TableName=table, ConsistentRead=True):
         for item in page["Items"]:
@@ -96,10 +96,10 @@ def read_readings(dynamodb: Any, table: str) -> tuple[list[MinuteItem], list[Ano
 
 
 def read_archive(s3: Any, bucket: str) -> Archive:
-    """The archive's records, each counted once however often its batch was delivered."""
-    raw = {line["sequence_number"]: line for line in lines_below(s3, bucket, "raw/")}
-    quarantined = {line["sequence_number"] for line in lines_below(s3, bucket, "quarantine/")}
-    errors = sum(1 for key in _keys(s3, bucket, "iot-rule-errors/") if not key.endswith("/"))
+    """Read the archive's records, each once however often its batch was delivered."""
+    raw = {line["sequence_number"]: line for _, line in stored_lines(s3, bucket, "raw/")}
+    quarantined = {line["sequence_number"] for _, line in stored_lines(s3, bucket, "quarantine/")}
+    errors = sum(1 for key in object_keys(s3, bucket, "iot-rule-errors/") if not key.endswith("/"))
     readings: Counter[tuple[str, int, int]] = Counter()
     for line in raw.values():
         payload = json.loads(base64.b64decode(line["raw"]))
@@ -108,23 +108,9 @@ def read_archive(s3: Any, bucket: str) -> Archive:
 
 
 def count_items(dynamodb: Any, table: str) -> int:
-    """How many items a table holds, read now: DescribeTable's own count is hours old."""
+    """Count the items of a table by a scan: DescribeTable's own count is hours old."""
     pages = dynamodb.get_paginator("scan").paginate(TableName=table, Select="COUNT", ConsistentRead=True)
     return sum(page["Count"] for page in pages)
-
-
-def _keys(s3: Any, bucket: str, prefix: str) -> Iterator[str]:
-    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-        for entry in page.get("Contents", ()):
-            yield entry["Key"]
-
-
-def lines_below(s3: Any, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
-    """The NDJSON lines of every object below a prefix."""
-    for key in _keys(s3, bucket, prefix):
-        if key.endswith(".ndjson.gz"):
-            body = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
-            yield from map(json.loads, gzip.decompress(body).splitlines())
 
 
 def _epoch_ms(text: str) -> int:
@@ -140,12 +126,12 @@ _PRIVATE_KEY = re.compile(
 
 
 def holds_private_key(content: bytes) -> bool:
-    """Whether a private key is anywhere in `content`."""
+    """Return whether a private key is anywhere in `content`."""
     return _PRIVATE_KEY.search(content) is not None
 
 
 def files_with_private_keys(paths: Iterable[Path]) -> list[Path]:
-    """The files among `paths` (folders are searched whole) that hold a private key."""
+    """Find the files among `paths`, folders with all that is in them, that contain a private key."""
     found = []
     for path in paths:
         files = [each for each in path.rglob("*") if each.is_file()] if path.is_dir() else [path]
@@ -154,7 +140,7 @@ def files_with_private_keys(paths: Iterable[Path]) -> list[Path]:
 
 
 def tracked_files(root: Path) -> list[Path]:
-    """What git tracks in the project; nothing where the project is no git checkout."""
+    """List the files that git tracks in the project; none where the project is no git checkout."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, check=False)
     return [root / name for name in listed.stdout.decode().split("\0") if name and (root / name).is_file()]
 
@@ -164,7 +150,7 @@ FUNCTION = "function-sensor-processor"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """What stands in AWS IoT, DynamoDB and S3, and how that differs from the truth file."""
+    """Counts of AWS IoT, DynamoDB and S3, and how they differ from the truth file."""
 
     registry: Registry
     processed: int
@@ -174,10 +160,7 @@ class Measurement:
 
 
 def measure(project: Project, local: LocalAws, *, truth_file: Path) -> Measurement:
-    """Count.
-
-    The tables and the bucket are those that the deployed function names, not those that it should.
-    """
+    """Count what is stored, in the tables and the bucket that the deployed function is configured with."""
     suffix = project.environment_suffix
     function = local.client("lambda").get_function_configuration(FunctionName=suffixed(FUNCTION, suffix))
     deployed = function["Environment"]["Variables"]
@@ -199,6 +182,6 @@ def measure(project: Project, local: LocalAws, *, truth_file: Path) -> Measureme
 
 
 def exposed_private_keys(project: Project, local: LocalAws) -> list[str]:
-    """Tracked files, synthesised output and states that hold a private key."""
+    """Find tracked files, synthesised output and states that contain a private key."""
     places = [*tracked_files(project.root), local.output]
     return [str(path) for path in files_with_private_keys(places)]

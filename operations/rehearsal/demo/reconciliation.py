@@ -1,4 +1,7 @@
-"""Compare what the devices sent with what arrived. Pure, and shares no code with the sensor processor."""
+"""Reconcile what the devices sent with what arrived: lost, duplicated, sums, anomalies found and false.
+
+Pure, and shares no code with the sensor processor: a bug there cannot hide itself here.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,13 @@ from decimal import Decimal
 from typing import Any
 
 _MINUTE_MS = 60_000
-# The slow view judges means of 12 readings, so it may speak up to 12 readings after an anomaly's last.
+# The slow detector judges means of 12 readings, so it may report up to 12 readings after an anomaly's last.
 _GRACE_SAMPLES = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MinuteItem:
-    """What DynamoDB holds of one thing's minute (`minute`: minutes since the epoch)."""
+    """One minute of a thing in DynamoDB; `minute` is minutes since the epoch."""
 
     thing: str
     minute: int
@@ -26,7 +29,7 @@ class MinuteItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnomalyItem:
-    """An anomaly as DynamoDB holds it; `time_ms` on the device's clock."""
+    """An anomaly in DynamoDB; `time_ms` is that of the device's clock."""
 
     thing: str
     metric: str
@@ -36,7 +39,7 @@ class AnomalyItem:
 
 @dataclass(slots=True)
 class Truth:
-    """What the devices sent and the broker acknowledged."""
+    """What the devices sent and the broker acknowledged, by thing, minute and metric."""
 
     readings: int = 0
     poison: int = 0
@@ -49,8 +52,8 @@ class Truth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """The verdict. `lost` counts readings that DynamoDB or the archive misses; `duplicated` those that DynamoDB counts
-    more often than they were sent, and those in the archive that nobody sent."""
+    """The result. `lost` counts readings that DynamoDB or the archive lacks; `duplicated` those that DynamoDB counts
+    more often than they were sent, and those in the archive that no device sent."""
 
     lost: int
     duplicated: int
@@ -62,7 +65,7 @@ class Difference:
 
 
 def gather(lines: Iterable[Mapping[str, Any]]) -> Truth:
-    """The truth file's lines, added up by thing, minute and metric."""
+    """Add the truth file's lines up by thing, minute and metric."""
     truth = Truth()
     for line in lines:
         match line["line"]:
@@ -88,14 +91,19 @@ def compare(
     anomalies: Iterable[AnomalyItem],
     archived: Counter[tuple[str, int, int]],
 ) -> Difference:
-    """Compare. `archived` counts the archive's distinct stream records by (thing, device time, sequence).
+    """Compare what was sent with what is stored.
 
-    The archive keeps what arrived: a message that a device, or MQTT at QoS 1, sent again is a record of its own
-    there and no duplicate. DynamoDB must count it once.
+    Args:
+        truth: What was sent.
+        minutes: The minute items of DynamoDB.
+        anomalies: The anomaly items of DynamoDB.
+        archived: The archive's distinct stream records, counted by (thing, device time, sequence). A message that a
+            device, or MQTT at QoS 1, sent again is a record of its own there and no duplicate; DynamoDB must count it
+            once.
     """
     found = list(minutes)
-    held = Counter({(item.thing, item.minute): item.messages for item in found})
-    deficit, excess = truth.messages - held, held - truth.messages
+    stored = Counter({(item.thing, item.minute): item.messages for item in found})
+    deficit, excess = truth.messages - stored, stored - truth.messages
     wrong_sums = sum(
         1
         for item in found
@@ -118,7 +126,7 @@ def compare(
 
 
 def _match(injected: list[dict[str, Any]], found: list[AnomalyItem]) -> tuple[int, int]:
-    """Injected anomalies that at least one found one falls into, and found ones that fall into none."""
+    """Count injected anomalies that were found, and found ones that fall into none of them."""
     by_series: defaultdict[tuple[str, str], list[tuple[int, int, int]]] = defaultdict(list)
     for number, anomaly in enumerate(injected):
         until = anomaly["last_ms"] + _GRACE_SAMPLES * anomaly["interval_ms"]

@@ -29,7 +29,7 @@ READINGS_A_FALSE_ANOMALY = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What one demo run measured, each figure at its own place; see `docs/demo.md` for where."""
+    """The figures of one demo run; docs/demo.md says where each is counted."""
 
     facilities: int
     things: int
@@ -59,7 +59,7 @@ class Report:
 
 
 def faults(report: Report) -> list[str]:
-    """What is not as it must be, one sentence each; empty for a clean run."""
+    """Return what is wrong with the figures, a sentence each; empty for a clean run."""
     good = report.readings_published - report.poison_injected
     rules = [
         (
@@ -96,7 +96,7 @@ def faults(report: Report) -> list[str]:
 
 
 def summary(report: Report) -> str:
-    """The report for a person, in lines."""
+    """Format the report for people, in lines."""
     rows = [
         ("Fleet", f"{report.facilities} facilities, {report.things} things, {report.certificates} certificates"),
         ("Platform", f"{report.resources_applied} resources applied by Terraform, {report.resources_left} left"),
@@ -132,7 +132,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoRequest:
-    """How large a demo: things that publish, messages a second in all, seconds, and the seed of it all."""
+    """The size of a demo: things that publish, messages a second in all, seconds, and the seed."""
 
     folder: Path
     things: int
@@ -143,14 +143,14 @@ class DemoRequest:
 
 @dataclass(slots=True)
 class Clock:
-    """Times the steps and says each as it begins."""
+    """Time the steps, and announce each when it starts."""
 
     say: Say
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def step(self, name: str, what: str) -> Iterator[None]:
-        """One step of the story."""
+        """Time one step."""
         self.say(f"==> {name}: {what}")
         started = time.monotonic()
         yield
@@ -164,9 +164,16 @@ def run_demo(
     say: Say,
     on_progress: Callable[[int, int], None],
 ) -> Report:
-    """Run it all and count; `generate` brings the record up to date and gives the project that it declares.
+    """Run every step and report what was measured; everything that was started is stopped, whatever happens.
 
-    Whatever happens, everything that was started is stopped. Raises FleetError.
+    Args:
+        request: The size of the demo.
+        generate: Generates the record and loads the project.
+        say: Called with each step.
+        on_progress: Called with messages sent and planned.
+
+    Raises:
+        FleetError: A step failed.
     """
     clock = Clock(say)
     folder = request.folder
@@ -195,7 +202,7 @@ def run_demo(
             _refuse_failed(outcome)
         with clock.step("drain", "until everything is processed"):
             drained = wait_until_drained(local)
-        with clock.step("verify", "what was sent against what arrived"):
+        with clock.step("verify", "published readings against DynamoDB and S3"):
             measured = measure(project, local, truth_file=simulation.truth)
             exposed = exposed_private_keys(project, local)
             applied = _resources(local)
@@ -205,7 +212,7 @@ def run_demo(
         with clock.step("down", "the local AWS"):
             _take_down(folder)
     except FleetError as fault:
-        # Its logs are kept elsewhere when it goes.
+        # The logs are moved when the local AWS is stopped.
         if fault.hint:
             fault.hint = fault.hint.replace(str(folder / "local" / "logs"), str(folder / "logs"))
         raise
@@ -230,20 +237,20 @@ def _refuse_failed(outcome: Outcome) -> None:
 
 
 def _make_room(folder: Path) -> None:
-    """What an earlier demo left goes, a local AWS that it could not stop included."""
+    """Remove what an earlier demo left, with a local AWS that it could not stop."""
     _take_down(folder)
     for name in ("keys", "identities", "logs"):
         shutil.rmtree(folder / name, ignore_errors=True)
     for name in ("truth.jsonl", "report.json"):
         (folder / name).unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
-    # Keys, logs and states of the demo are nothing for other users of the machine.
+    # Other users of the machine must not read keys, logs and states of the demo.
     folder.chmod(0o700)
     (folder / "logs").mkdir()
 
 
 def _take_down(folder: Path) -> None:
-    """Stop the demo's local AWS where one is left, and keep its logs: verdicts and faults name them."""
+    """Stop the demo's local AWS where one is left, and keep its logs, which messages refer to."""
     if not (folder / "local" / FACTS).exists():
         return
     local: LocalAws = load(folder / "local", is_to_stop=True)
@@ -253,7 +260,7 @@ def _take_down(folder: Path) -> None:
 
 
 def _resources(local: LocalAws) -> int:
-    """What Terraform's states hold, all stacks together."""
+    """Count the resources in Terraform's states, of all stacks together."""
     return sum(map(count_resources, applied_stacks(local)))
 
 
