@@ -76,7 +76,7 @@ _NOTHING = object()
 class Patience:
     """Detect a wait without progress: what it is shown has not changed for `seconds`.
 
-    A fixed timeout would end work that goes well on a slow machine, and keep a person waiting on a fast one.
+    A fixed timeout would end good work on a slow machine, and keep a person waiting on a fast one.
     """
 
     def __init__(self, seconds: float, *, now: Callable[[], float] = time.monotonic) -> None:

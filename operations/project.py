@@ -37,7 +37,7 @@ class Thing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
-    """The approved record in `lib/facilities`, for one environment; `account_id` is None where nothing gives it."""
+    """The approved record in `lib/facilities`, for one environment; `account_id` is None where none is set."""
 
     root: Path
     fleet: FleetSpec
@@ -47,7 +47,7 @@ class Project:
 
     @property
     def names(self) -> PlatformNames:
-        """The names of the shared platform's resources; of ARNs and buckets only where the account is given."""
+        """Return the names of the shared platform's resources; ARNs and bucket names need the account."""
         return PlatformNames(
             application=self.fleet.application,
             suffix=self.environment_suffix,

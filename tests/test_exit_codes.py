@@ -107,6 +107,27 @@ def test_a_mistake_has_its_code(path: str, code: int, rest: str) -> None:
         assert "nope" in answer.output
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "anomalies list --facility nope",
+        "archive query --device-type nope",
+        "archive query --metric nope",
+        "backtest README.md --device-type press-monitor --column nope=a",
+        "bundle --facility nope",
+        "ca sign --facility nope",
+        "keys create --facility sg-01 --renew nope",
+        "onboard --facility sg-01 --device-type nope",
+        "onboard --facility sg-01 --device-type nope --dry-run",
+        "simulate --facility nope",
+    ],
+)
+def test_an_unknown_name_is_usage(line: str) -> None:
+    """Exit 2 for a facility, device type, metric or thing that there is not, before any AWS is looked for."""
+    answer = fleet(line)
+    assert (2, True) == (answer.exit_code, "nope" in answer.output), answer.output
+
+
 def test_every_command_is_in_the_table() -> None:
     """Each with the code of wrong use; each that takes a plant is asked for one that there is not."""
     assert set(command_paths()) == set(COMMANDS)

@@ -51,7 +51,7 @@ from fleet_iot.operations.registry.preparation import own_requests
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Site:
-    """The project, the places of its authority, and the ledger, which this command holds locked."""
+    """The project, the places of its authority, and the ledger, locked for this command."""
 
     project: Project
     places: Places

@@ -15,7 +15,7 @@ import click
 
 from fleet_iot.generator.cli.completion import complete_facility
 from fleet_iot.generator.diagnostics import OutcomeError, RequestError
-from fleet_iot.operations.cli.options import PATH, Site, json_option, on_aws, required_facility
+from fleet_iot.operations.cli.options import PATH, Site, facility_option, json_option, on_aws, required_facility
 from fleet_iot.operations.cli.output import emit, table
 from fleet_iot.operations.pki.csr import csr_path
 from fleet_iot.operations.pki.keystore import HEADER, KeyStore, identities_folder, keys_folder, open_store
@@ -78,8 +78,8 @@ def _on_registry(command: Callable[..., None]) -> Callable[..., None]:
     @on_aws
     @functools.wraps(command)
     def wrapped(site: Site, **arguments: Any) -> None:
-        if facility_id := arguments.get("facility_id"):
-            site.project.facility(facility_id)  # before any AWS is looked for
+        if facility := arguments.get("facility_id") or arguments.get("facility"):
+            site.project.facility(facility)  # before any AWS is looked for
         with _opened(site) as registry:
             command(registry=registry, **arguments)
 
@@ -254,7 +254,7 @@ def sync(registry: _Registry, facility_id: str, dry_run: bool, reason: str, as_j
         )
     emit(done, _synced_lines(done, is_dry=dry_run), as_json=as_json)
     if done.failed:
-        raise OutcomeError(f"{done.failed:,} things are not what the record says", hint="run it again, or mend them")
+        raise OutcomeError(f"{done.failed:,} things are not what the record says", hint="run it again, or correct them")
     if not done.registered:
         raise OutcomeError(f"nothing of {facility.id} is registered", hint=f"fleet onboard --facility {facility.id}")
 
@@ -286,16 +286,15 @@ def _store(project: Project) -> KeyStore | None:
 
 
 @click.command()
-@click.option("--facility", "facility_id", metavar="ID", shell_complete=complete_facility, help="Only this facility.")
+@facility_option
 @click.option("--expiring", default="90d", show_default=True, metavar="DAYSd", help="Which to list.")
 @_on_registry
 @json_option
-def certificates(registry: _Registry, facility_id: str | None, expiring: str, as_json: bool) -> None:
+def certificates(registry: _Registry, facility: str | None, expiring: str, as_json: bool) -> None:
     """List certificate expiry, from the journal."""
     days = re.fullmatch(r"(\d{1,5})d?", expiring)
     if days is None:
         raise click.UsageError(f"--expiring {expiring!r}: say a number of days, such as 90d")
-    facility = registry.project.facility(facility_id).id if facility_id else None
     found = expiry(registry.journal, now=time.time(), days=int(days[1]), facility=facility)
     lines = [
         f"{found.certificates:,} certificates; {len(found.expiring):,} expire within {days[1]} days",

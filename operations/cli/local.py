@@ -16,7 +16,7 @@ import click
 from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.generator.manifest.project import find_project
 from fleet_iot.operations.aws import local_folder
-from fleet_iot.operations.cli.options import PATH, facilities_option, json_option, on_project
+from fleet_iot.operations.cli.options import facilities_option, folder_option, json_option, on_project
 from fleet_iot.operations.cli.output import emit
 from fleet_iot.operations.local import deployment, lifecycle
 from fleet_iot.operations.local.aws import load, shell_commands
@@ -32,7 +32,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _in_folder(command: Callable[..., None]) -> Callable[..., None]:
     """Add --dir, and pass the folder of the local AWS."""
 
-    @click.option("--dir", "folder", type=PATH, help="Folder of the local AWS (default: build/local of the project).")
+    @folder_option
     @functools.wraps(command)
     def wrapped(folder: Path | None, **arguments: Any) -> None:
         command(folder=(folder or local_folder(find_project(Path.cwd()))).resolve(), **arguments)

@@ -21,6 +21,9 @@ SHARE = click.FloatRange(0.0, 1.0)
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 facility_option = click.option("--facility", metavar="ID", shell_complete=complete_facility, help="Only this facility.")
+folder_option = click.option(
+    "--dir", "folder", type=PATH, help="Folder of the local AWS (default: build/local of the project)."
+)
 required_facility = click.option(
     "--facility", "facility_id", required=True, metavar="ID", shell_complete=complete_facility, help="The facility."
 )
@@ -44,7 +47,7 @@ class Site:
 
     @cached_property
     def aws(self) -> Aws:
-        """The AWS, looked for when it is first needed: faults of the command line are reported before.
+        """Find the AWS when it is first needed, after the command line was checked.
 
         Raises:
             EnvironmentFault: No local AWS is up in `folder`; or the account's credentials do not work, or are of
@@ -66,7 +69,7 @@ def on_project(command: Callable[..., None]) -> Callable[..., None]:
 def on_aws(command: Callable[..., None]) -> Callable[..., None]:
     """Add --dir and --aws, and pass what they choose as `site`."""
 
-    @click.option("--dir", "folder", type=PATH, help="Folder of the local AWS (default: build/local of the project).")
+    @folder_option
     @click.option("--aws", "is_account", is_flag=True, help="The AWS account of the credentials, not the local AWS.")
     @functools.wraps(command)
     def wrapped(folder: Path | None, is_account: bool, **arguments: Any) -> None:

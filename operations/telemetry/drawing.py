@@ -36,7 +36,7 @@ text-align:left;border-bottom:1px solid #ddd}
 
 
 def page(title: str, history: History, metrics: Mapping[str, Metric], found: Sequence[Found]) -> str:
-    """The page; what is found is marked on its metric's line and listed below."""
+    """Draw the page: each anomaly is marked on its metric's line and listed below."""
     charts = "".join(
         f"<h2>{escape(name)} {escape(metric.unit)}</h2>"
         + _chart(history, metric, [f for f in found if f.metric == name])
@@ -93,12 +93,12 @@ def _chart(history: History, metric: Metric, found: Sequence[Found]) -> str:
 
 
 def _last(history: History, found: Found) -> int:
-    """The row at which an event is over."""
+    """Return the row at which an anomaly ends."""
     return len(history.rows) if found.ended is None else bisect_left(history.times, found.ended)
 
 
 def near_limits(metric: Metric, values: Sequence[float]) -> list[float]:
-    """The limits to draw: one that is far from all values (NaN are none) would press them flat."""
+    """Return the limits to draw: one far from all values (NaN is none) would flatten them."""
     known = [value for value in values if value == value]
     low, high = min(known, default=0.0), max(known, default=1.0)
     bounds = [limit for limit in (metric.minimum, metric.maximum) if limit is not None]
@@ -106,7 +106,7 @@ def near_limits(metric: Metric, values: Sequence[float]) -> list[float]:
 
 
 def _path(values: Sequence[float | None], step: float, y: Callable[[float], float]) -> str:
-    """The line: for each pixel its lowest and highest value, so that no peak is lost however many rows there are."""
+    """Draw the line: for each pixel its lowest and highest value, so that no peak is lost among many rows."""
     columns: dict[int, list[float]] = {}
     for place, value in enumerate(values):
         if value is not None:
@@ -120,7 +120,7 @@ def _path(values: Sequence[float | None], step: float, y: Callable[[float], floa
 
 
 def spans(places: frozenset[int]) -> list[tuple[int, int]]:
-    """First and last of each run of neighbouring places."""
+    """Return first and last of each run of neighbouring places."""
     spans: list[tuple[int, int]] = []
     for place in sorted(places):
         if spans and spans[-1][1] == place - 1:
@@ -135,29 +135,29 @@ def _dot(detector: str) -> str:
 
 
 def moment(time: int) -> str:
-    """`time` (ms) for people, in UTC."""
+    """Format a time (ms) for people, in UTC."""
     return f"{datetime.fromtimestamp(time / 1000, UTC):%Y-%m-%d %H:%M:%S}"
 
 
 WIDTH, PANEL, LINE, HEAD, FOOT = 14.0, 2.4, 0.21, 0.75, 0.75
-"""Inches: the picture's width, a panel's height, a line of text's, and what is above and below the panels."""
+"""Inches: width of the picture, height of a panel, of a line of text, and of the space above and below the panels."""
 
 DPI = 110
 LISTED = 40
-"""Reasons that are written out, the first ones; the page has them all."""
+"""Reasons that are written out; the page has them all."""
 
 WRAP = 150
 """Characters of a line of text at that width."""
 
 LEAST_SHARE = 0.003
-"""Of the width: what an event of one reading is drawn as, so that it can be seen."""
+"""Share of the width that an anomaly of one reading is drawn with, so that it can be seen."""
 
 INK, LABELLED, LIMIT = "#37474f", "#fff3c4", "#c62828"
 
 
 def image(title: str, history: History, metrics: Mapping[str, Metric], found: Sequence[Found]) -> bytes:
-    """The PNG; events are numbered in the order of their beginnings, on their panels and in the list below them."""
-    # Imported here: matplotlib takes half a second, which the page does not need.
+    """Draw the PNG; anomalies are numbered in the order of their starts, on their panels and in the list below."""
+    # Imported here: matplotlib needs half a second, and the page does not need matplotlib.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
     from matplotlib.figure import Figure
@@ -237,7 +237,7 @@ def _summary(history: History, found: Sequence[Found]) -> str:
 
 
 def _listing(found: Sequence[Found]) -> list[tuple[str, str, str]]:
-    """The lines below the panels: number, text, and the number's colour."""
+    """Return the lines below the panels: number, text, and the number's colour."""
     lines: list[tuple[str, str, str]] = []
     for number, each in enumerate(found[:LISTED], start=1):
         ended = f"until {moment(each.ended)}" if each.ended is not None else "still on at the end"

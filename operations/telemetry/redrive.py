@@ -203,7 +203,7 @@ def deployed_processor(aws: Aws, function: str) -> Iterator[Processor]:
 
 
 def _invoke_in_account(aws: Aws, function: str) -> Invoke:
-    # A full batch may take as long as the function may run, which is longer than botocore waits by default.
+    # A full batch may run until the function's timeout, which is longer than botocore waits by default.
     client = aws.client("lambda", config=Config(read_timeout=180, retries={"total_max_attempts": 1}))
 
     def invoke(event: dict[str, Any]) -> Any:

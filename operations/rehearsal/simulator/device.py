@@ -70,7 +70,7 @@ def tls_context(broker: Broker, *, certificate: str, key: ec.EllipticCurvePrivat
 
 
 def load_identity(context: ssl.SSLContext, pem: bytes) -> None:
-    """Load certificate and key, given as PEM in memory, which `ssl` can read only from a path."""
+    """Load certificate and key from PEM in memory, which `ssl` can read only from a path."""
     descriptor = os.memfd_create("identity")
     try:
         os.write(descriptor, pem)
@@ -118,7 +118,7 @@ class Device:
 
     def publish(self, topic: str, message: Message) -> None:
         """Publish at QoS 1."""
-        # Not under the lock: paho holds its own while it calls back, and each would wait for the other.
+        # Not under the lock: paho calls back under its own, so each would wait for the other.
         mid = self._client.publish(topic, message.payload, qos=1).mid
         with self._lock:
             is_accepted = self._early.pop(mid, None)

@@ -323,7 +323,7 @@ def _plan(request: SimulationRequest, chosen: list[tuple[Thing, DeviceTypeSpec]]
 
 
 def _topics(project: Project, request: SimulationRequest) -> Callable[[Message], str]:
-    """Return what gives a message its topic; `basic_ingest`'s share goes straight to the facility's rule."""
+    """Return the function from a message to its topic; `basic_ingest`'s share uses the facility's rule directly."""
     rules = {facility.id: suffixed(facility.topic_rule, project.environment_suffix) for facility in request.facilities}
 
     def topic(message: Message) -> str:
