@@ -13,7 +13,7 @@ from fleet_iot.operations.local import event_source_process, rules_engine
 from fleet_iot.operations.local.aws import LocalAws, load
 from fleet_iot.operations.local.overrides import REPUBLISH_TOPIC
 from fleet_iot.operations.local.statistics import read_statistics, require_running
-from fleet_iot.operations.patience import Patience
+from fleet_iot.operations.progress import Patience
 
 STILL_SECONDS = 120.0
 """How long nothing may move before it is given up: the function alone may take a minute for a batch."""

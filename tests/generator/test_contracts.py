@@ -24,7 +24,7 @@ from fleet_iot.generator.plan.build import FleetPlan, plan_fleet
 from fleet_iot.lib import specs
 from fleet_iot.lib.record import read as record
 from fleet_iot.lib.shared import limits
-from fleet_iot.sensor_processor.ingest import metrics
+from fleet_iot.sensor_processor.ingest import log as metrics
 
 ROOT = Path(__file__).parents[2]
 RECORD = record.read_record(ROOT)

@@ -12,7 +12,8 @@ from fleet_iot.lib.constructs.platform_alarms import UNKNOWN
 from fleet_iot.lib.constructs.trail_alarms import WATCHED
 from fleet_iot.lib.record.read import read_record
 from fleet_iot.lib.specs import FacilitySpec
-from fleet_iot.sensor_processor.ingest import batch, metrics
+from fleet_iot.sensor_processor.ingest import batch
+from fleet_iot.sensor_processor.ingest import log as metrics
 from tests.places import PROJECT
 
 pytestmark = pytest.mark.cdktf

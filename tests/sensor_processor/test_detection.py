@@ -22,11 +22,11 @@ from fleet_iot.sensor_processor.detection import (
     limits_finding,
     univariate,
     unpack_detectors,
-    view,
 )
+from fleet_iot.sensor_processor.detection import context as view
 from fleet_iot.sensor_processor.detection.state import STATE_VERSION, pack_context, unpack_context
 from fleet_iot.sensor_processor.ingest.catalogue import Catalogue, Metric
-from fleet_iot.sensor_processor.ingest.compression import compress_state
+from fleet_iot.sensor_processor.ingest.codec import compress_state
 
 ROOT = Path(__file__).parents[2]
 SCORER = ROOT.parent / "shared" / "eval" / "detection.py"

@@ -20,10 +20,10 @@ from fleet_iot.sensor_processor.detection import (
     univariate,
     unpack_detectors,
 )
-from fleet_iot.sensor_processor.detection.remarkable import QUIET_READINGS
+from fleet_iot.sensor_processor.detection.context import QUIET_READINGS
 from fleet_iot.sensor_processor.detection.state import pack_context, unpack_device
 from fleet_iot.sensor_processor.ingest.catalogue import Metric
-from fleet_iot.sensor_processor.ingest.compression import compress_state
+from fleet_iot.sensor_processor.ingest.codec import compress_state
 
 START = 1_795_443_543_000
 STEP_MS = 10_000

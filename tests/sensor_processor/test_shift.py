@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fleet_iot.sensor_processor.detection import multichannel
-from fleet_iot.sensor_processor.detection.shift import LEARN
+from fleet_iot.sensor_processor.detection.group import LEARN_SHIFT as LEARN
 
 SCORER = Path(__file__).parents[3] / "shared" / "eval" / "detection.py"
 

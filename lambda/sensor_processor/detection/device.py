@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 from ..ingest.catalogue import Metric
 from ..ingest.reading import Reading
+from .context import UNIVARIATE_THRESHOLD, ThreeViews, follow_context
 from .event import Event, Finding, begin, end
 from .group import Group, groups_of
 from .limits import follow_limits
-from .remarkable import follow_context
 from .single import SINGLES, Single
 from .state import (
     STATE_VERSION,
@@ -22,7 +22,6 @@ from .state import (
     unpack_context,
     unpack_device,
 )
-from .threeviews import UNIVARIATE_THRESHOLD, ThreeViews
 
 BEFORE_ALL = (-1, -1)
 """The place before every reading."""

@@ -1,7 +1,4 @@
-"""Events of detection: one from its beginning to its end, and the three things that are told of it.
-
-A detector that speaks while its event runs says nothing new; it is told once more if the event becomes critical.
-"""
+"""Anomaly events: their life cycle and severity."""
 
 from __future__ import annotations
 
@@ -9,7 +6,25 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from .severity import CRITICAL, WARNING, severity_of
+# @@ How much an anomaly matters, by rule: so that whoever is called at night is called for what cannot wait.
+
+WARNING = "warning"
+CRITICAL = "critical"
+
+CRITICAL_FROM = {"limits": 0.1, "context": 9.375, "baseline": 14.0, "rate": 36.0, "correlation": 36.0, "seasonal": 24.0}
+"""Scores from which an anomaly is critical: a tenth of the allowed range beyond a limit; elsewhere 1.5 (context), 2
+(baseline) or 3 times the score at which the detector begins an event. A stuck sensor is never critical by itself."""
+
+
+def severity_of(detector: str, score: float) -> str:
+    """`warning` or `critical`."""
+    return CRITICAL if score >= CRITICAL_FROM.get(detector, float("inf")) else WARNING
+
+
+# @@ Events of detection: one from its beginning to its end, and the three things that are told of it.
+# @@
+# @@ A detector that speaks while its event runs says nothing new; it is told once more if the event becomes
+# @@ critical.
 
 BEGIN = "begin"
 ESCALATED = "escalated"

@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from ..ingest.compression import compress_state, decompress_state
+from ..ingest.codec import compress_state, decompress_state
+from .context import LEVEL, SLOW, VOLATILITY, ThreeViews
 from .event import Event
-from .threeviews import LEVEL, SLOW, VOLATILITY, ThreeViews
 
 STATE_VERSION = 3
 """Raised when the layout below or the meaning of a field changes; of other versions, 2 is read: see `_of_version_2`."""

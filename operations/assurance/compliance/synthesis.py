@@ -12,7 +12,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
-from fleet_iot.operations.pki.requests import csr_path, sign_request, write_requests
+from fleet_iot.operations.pki.csr import csr_path, sign_request, write_requests
 from fleet_iot.operations.project import Project
 
 ACCOUNT_ID = "123456789012"
