@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from fleet_iot.generator.diagnostics import is_hidden
@@ -25,7 +26,15 @@ class Identifier(str):
 
 
 def encode_python(value: Any) -> str:
-    """A Python literal in ASCII; only values that the declarations need."""
+    """Encode a literal, or a declaration of the record's classes, in ASCII.
+
+    A declaration has one field a line, so that a change of one value changes one line of the record.
+    """
+    return _python(value, "\n")
+
+
+def _python(value: Any, line: str) -> str:
+    """`line` begins a line at the indentation of the statement."""
     if isinstance(value, Identifier):
         if not (value.isascii() and value.isidentifier()):
             raise EncodingError(f"{str(value)!a} is no Python name")
@@ -36,11 +45,18 @@ def encode_python(value: Any) -> str:
         if value != value or value in (float("inf"), float("-inf")):
             raise EncodingError(f"{value} has no Python literal")
         return repr(value)
+    inner = f"{line}    "
     if isinstance(value, tuple):
-        items = [encode_python(item) for item in value]
+        items = [_python(item, inner) for item in value]
+        if any(is_dataclass(item) for item in value):
+            return f"({''.join(f'{inner}{item},' for item in items)}{line})"
         return f"({items[0]},)" if len(items) == 1 else f"({', '.join(items)})"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{encode_python(key)}: {encode_python(value[key])}" for key in value) + "}"
+        pairs = [f"{_python(key, inner)}: {_python(value[key], inner)}" for key in value]
+        return f"{{{''.join(f'{inner}{pair},' for pair in pairs)}{line}}}" if pairs else "{}"
+    if is_dataclass(value):
+        pairs = [f"{field.name}={_python(getattr(value, field.name), inner)}" for field in fields(value)]
+        return f"{type(value).__name__}({''.join(f'{inner}{pair},' for pair in pairs)}{line})"
     raise EncodingError(f"a {type(value).__name__} has no place in a declaration")
 
 

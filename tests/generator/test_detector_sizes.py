@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from fleet_iot.generator.manifest import rules_metrics
+from fleet_iot.generator.manifest import rules as rules_metrics
 from fleet_iot.generator.manifest.models import Metric as ManifestMetric
 from fleet_iot.sensor_processor.detection import DeviceDetectors
 from fleet_iot.sensor_processor.ingest.catalogue import DETECTORS, Metric

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from fleet_iot.generator.diagnostics import ManifestError
-from fleet_iot.generator.manifest.document import MAXIMUM_BYTES
 from fleet_iot.generator.manifest.load import read_manifest
+from fleet_iot.generator.manifest.yaml import MAXIMUM_BYTES
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = (ROOT / "fleet.yaml").read_text("utf-8")

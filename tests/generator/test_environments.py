@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet_iot.generator.cli.commands import main
-from fleet_iot.generator.manifest.document import parse_document
-from fleet_iot.generator.manifest.environments import layered
+from fleet_iot.generator.manifest.load import layered
 from fleet_iot.generator.manifest.project import environments
+from fleet_iot.generator.manifest.yaml import parse_document
 
 BASE = """\
 version: 1
@@ -186,7 +186,7 @@ def test_every_leaf_is_that_of_the_layer_that_its_place_names(below: dict[str, A
     both = layered(documents["below"], documents["above"])
     for path, leaf in leaves(both.data).items():
         if path:
-            value: Any = texts[both.sources.at(path).file]
+            value: Any = texts[both.at(path).file]
             for step in path:
                 value = value[step]
             assert leaf == value

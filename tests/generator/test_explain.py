@@ -10,9 +10,8 @@ import pytest
 
 from fleet_iot.generator import naming
 from fleet_iot.generator.manifest.load import read_manifest
-from fleet_iot.generator.plan.alarm_names import PLATFORM_ALARMS, plan_alarms
 from fleet_iot.generator.plan.build import plan_fleet
-from fleet_iot.generator.plan.catalogue import PLATFORM, entries
+from fleet_iot.generator.plan.catalogue import PLATFORM, PLATFORM_ALARMS, entries, plan_alarms
 from fleet_iot.lib import specs
 from fleet_iot.lib.names import PlatformNames
 

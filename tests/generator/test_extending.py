@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from fleet_iot.generator.diagnostics import GateError
-from fleet_iot.generator.manifest import own_rules
+from fleet_iot.generator.manifest import rules as own_rules
 from fleet_iot.generator.output import extension
 from fleet_iot.generator.output.render import render_facility
 from fleet_iot.generator.plan.build import plan_fleet

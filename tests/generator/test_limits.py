@@ -10,7 +10,7 @@ import pytest
 from fleet_iot.generator import naming
 from fleet_iot.generator.output import gates
 from fleet_iot.generator.output.templating import render_template
-from fleet_iot.generator.plan.policy import policy_plan
+from fleet_iot.generator.plan.build import policy_plan
 
 LONGEST = "a" * 32
 SUFFIX = "s" * naming.SUFFIX_MAX_LENGTH

@@ -8,7 +8,6 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from fleet_iot.generator.cli.commands import main
-from fleet_iot.generator.manifest.document import parse_document
 from fleet_iot.generator.manifest.load import validate
 from fleet_iot.generator.manifest.message_schema import (
     MAX_READINGS,
@@ -18,6 +17,7 @@ from fleet_iot.generator.manifest.message_schema import (
     message_schema,
 )
 from fleet_iot.generator.manifest.models import MAX_METRICS
+from fleet_iot.generator.manifest.yaml import parse_document
 
 ROOT = Path(__file__).parents[2]
 

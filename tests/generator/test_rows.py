@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fleet_iot.generator.output.rows import BLOCK_BYTES, numbered_rows, thing_rows
+from fleet_iot.generator.output.render import render_things
 from fleet_iot.generator.plan.build import plan_fleet
 
 NAMES = st.text("abcABC019_.,@/:#-", min_size=1, max_size=8).filter(lambda name: name not in ("facility", "serial"))
@@ -19,7 +18,7 @@ VALUES = st.text("abcABC019_.,@/:#=[]-", max_size=8)
 
 def rows_of(manifest: Any, facility: int = 0) -> list[str]:
     """The rows of one facility of a manifest."""
-    return b"".join(map(bytes, thing_rows(plan_fleet(manifest).facilities[facility]))).decode().splitlines()
+    return b"".join(render_things(plan_fleet(manifest).facilities[facility]).chunks).decode().splitlines()
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
@@ -46,41 +45,6 @@ def test_rows_are_those_that_a_json_encoder_writes(manifest: Any, count: int) ->
     assert expected_rows(count) == b"".join(chunks_of(manifest, count))
 
 
-@pytest.mark.parametrize("length", [1, 20, 3_000, 30_000, 500_000])
-@given(first=st.integers(0, 200_000), count=st.integers(0, 2_500))
-@settings(max_examples=20, deadline=None)
-def test_rows_may_begin_at_any_number(length: int, first: int, count: int) -> None:
-    """Each row has its own number wherever it stands, however many rows a block has."""
-    parts, last = [b"<", b"|", b"x" * length + b"\n"], first + min(count, 5_000_000 // length) - 1
-    expected = [b"<%04d|%04d" % (number, number) for number in range(first, last + 1)]
-    rows = b"".join(map(bytes, numbered_rows(parts, first=first, last=last))).splitlines()
-    assert expected == [row.rstrip(b"x") for row in rows]
-
-
-def test_chunk_holds_until_the_next_is_asked_for(manifest: Any) -> None:
-    """One that is used later is an error, and never other rows."""
-    chunks = thing_rows(plan_fleet(manifest(facilities=plant(2_000))).facilities[0])
-    first = next(chunks)
-    next(chunks)
-    with pytest.raises(ValueError, match="released"):
-        bytes(first)
-
-
-@pytest.mark.parametrize("length", [0, 200, 1_000, 20_000, 500_000])
-def test_chunk_stays_small_however_long_its_rows_are(manifest: Any, length: int) -> None:
-    """Long rows make chunks of fewer rows, each chunk whole rows, and change no byte of them."""
-    attributes = {"note": "x" * length}
-    plan = plan_fleet(manifest(facilities=plant(600)))
-    facility = plan.facilities[0]
-    group = facility.groups[0]
-    run = replace(group.runs[0], attributes=tuple(sorted({"facility": "sg-01", **attributes}.items())))
-    group = replace(group, runs=(run,))
-    chunks = list(map(bytes, thing_rows(replace(facility, groups=(group,)))))
-    assert expected_rows(600, attributes) == b"".join(chunks)
-    assert all(len(chunk) <= BLOCK_BYTES or chunk.count(b"\n") == 1 for chunk in chunks)
-    assert all(chunk.endswith(b"\n") for chunk in chunks)
-
-
 def plant(count: int) -> dict[str, Any]:
     """One facility with presses alone."""
     return {"sg-01": {"name": "Tuas", "timezone": "UTC", "things": {"press": count}}}
@@ -90,7 +54,7 @@ def chunks_of(manifest: Any, count: int) -> list[bytes]:
     """The chunks of so many presses."""
     types = manifest().device_types["press"].model_dump() | {"sample_interval_s": 3_600}
     fleet = manifest(facilities=plant(count), device_types={"press": types})
-    return list(map(bytes, thing_rows(plan_fleet(fleet).facilities[0])))
+    return list(render_things(plan_fleet(fleet).facilities[0]).chunks)
 
 
 def expected_rows(count: int, attributes: dict[str, str] | None = None) -> bytes:

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from fleet_iot.generator.cli.commands import main
 from fleet_iot.generator.cli.scaffold import QUESTIONS, Answers, manifest_text, read_things
-from fleet_iot.generator.manifest.document import parse_document
 from fleet_iot.generator.manifest.load import validate
 from fleet_iot.generator.manifest.schema import schema_text
+from fleet_iot.generator.manifest.yaml import parse_document
 
 ALL_TYPES = "press-monitor=24, cnc-spindle=18, compressor=8, boiler=2, conveyor=20, mixer=3"
 

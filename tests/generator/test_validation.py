@@ -14,11 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet_iot.generator.diagnostics import ManifestError
-from fleet_iot.generator.manifest.document import compose_document, parse_document
 from fleet_iot.generator.manifest.load import read_manifest, validate
-from fleet_iot.generator.manifest.plain import read_plain
-from fleet_iot.generator.manifest.scalars import resolve, trap
-from fleet_iot.generator.manifest.sources import DataPath
+from fleet_iot.generator.manifest.yaml import DataPath, parse_document, resolve, trap
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = (ROOT / "fleet.yaml").read_text("utf-8")
@@ -87,15 +84,12 @@ def mutated(choose: random.Random) -> str:
 
 @pytest.mark.parametrize("chunk", range(8))
 def test_mutated_manifest_raises_nothing_but_diagnostics(chunk: int) -> None:
-    """Every answer is a list of placed faults, each with its rule; and both readers agree about what is plain."""
+    """Every answer is a list of placed faults, each with its rule."""
     for number in range(chunk, FUZZ, 8):
         text = mutated(random.Random(number))
         faults = faults_of(text)
         assert is_placed(text, faults), number
         assert all(fault.rule for fault in faults), number
-        if not any(fault.rule == "control-character" for fault in faults) and (plain := read_plain(text)) is not None:
-            document = compose_document(text, name="fleet.yaml")
-            assert (repr(document.data), ()) == (repr(plain), document.faults), number
 
 
 DATA = st.recursive(
@@ -142,11 +136,11 @@ def test_every_value_has_its_place() -> None:
         nonlocal seen
         if isinstance(value, dict):
             for key, item in value.items():
-                place = document.sources.at((*path, key), is_key=True)
+                place = document.at((*path, key), is_key=True)
                 assert lines[place.line - 1][place.column - 1 :].startswith(key)
                 walk(item, (*path, key))
             return
-        place = document.sources.at(path)
+        place = document.at(path)
         written = lines[place.line - 1][place.column - 1 :].lstrip('"')
         assert written.startswith(str(value)) or float(written.split(",")[0].split("}")[0].split()[0]) == value
         seen += 1
