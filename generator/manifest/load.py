@@ -20,6 +20,7 @@ from fleet_iot.generator.manifest.models import FleetManifest
 from fleet_iot.generator.manifest.project import PART_ENDING, environment_file, environments, part_files
 from fleet_iot.generator.manifest.rules import check_rules, known_region, known_timezones, rule_id
 from fleet_iot.generator.manifest.yaml import DataPath, Document, Places, read_document
+from fleet_iot.lib.specs import FORMER_RETENTIONS
 
 SECTION = "defaults"
 _OF_FACILITIES = ("timezone", "registration", "contact")
@@ -253,12 +254,20 @@ def _judge(document: Document) -> tuple[FleetManifest, tuple[Fault, ...]]:
     """
     draft = read_draft(document.data, written=lambda path: document.at(path).written)
     misread = {fault.location for fault in document.faults}
-    found = (*draft.faults, *check_rules(draft))
+    found = (*draft.faults, *check_rules(draft), *_former_words(document.data))
     located = [_locate(document, fault) for fault in found if not fault.is_warning]
     diagnostics = [*document.faults, *(each for each in located if each.location not in misread)]
     if diagnostics or draft.manifest is None:
         raise ManifestError(diagnostics)
     return draft.manifest, tuple(fault for fault in found if fault.is_warning)
+
+
+def _former_words(data: Any) -> Iterator[Fault]:
+    retention = data.get("retention") if isinstance(data, dict) else None
+    if isinstance(retention, str) and retention in FORMER_RETENTIONS:
+        now = FORMER_RETENTIONS[retention]
+        message, hint = f"`{retention}` is now called `{now}`", f"write `retention: {now}`"
+        yield Fault(path=("retention",), message=message, hint=hint, rule="former-word", is_warning=True)
 
 
 @contextmanager

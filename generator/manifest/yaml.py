@@ -15,7 +15,7 @@ from fleet_iot.generator.manifest.project import leads_out
 
 Scalar = str | int | float | bool | None
 
-_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,29})", re.ASCII)
+_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,299})", re.ASCII)
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", re.ASCII)
 _INFINITY = re.compile(r"[-+]?\.(inf|Inf|INF)", re.ASCII)
 _NAN = re.compile(r"\.(nan|NaN|NAN)", re.ASCII)

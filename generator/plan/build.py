@@ -65,12 +65,12 @@ TERRAFORM_DEFAULT_MAXIMUM = 1_000
 
 WATCHED = {
     "limits": "limits",
-    "context": "limits, and what is unusual for this device",
-    "baseline": "limits, and a lasting shift from where the machine ran",
-    "flatline": "limits, and a sensor that is stuck",
-    "rate": "limits, and jumps",
-    "correlation": "limits, and metrics that no longer move together",
-    "seasonal": "limits, and what is unusual for the hour of the day",
+    "context": "limits, unusual values for this device",
+    "baseline": "limits, lasting shifts",
+    "flatline": "limits, stuck sensor",
+    "rate": "limits, jumps",
+    "correlation": "limits, lost correlation of metrics",
+    "seasonal": "limits, unusual values for the hour of the day",
 }
 """What each detector finds, in an operator's words."""
 

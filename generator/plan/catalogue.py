@@ -12,18 +12,18 @@ from fleet_iot.generator.plan.things import Thing
 from fleet_iot.lib.specs import ContactSpec, DeviceTypeSpec
 
 PLATFORM_ALARMS = {
-    "alarm-iterator-age": "the sensor processor lies behind the stream",
+    "alarm-iterator-age": "the sensor processor is behind the stream",
     "alarm-processor-errors": "invocations of the sensor processor fail",
-    "alarm-processor-throttles": "Lambda turns away invocations of the sensor processor",
-    "alarm-stream-throttles": "the stream turns away records",
-    "alarm-failures-queue": "the sensor processor gave up on records: replay them while the stream holds them",
+    "alarm-processor-throttles": "Lambda throttles the sensor processor",
+    "alarm-stream-throttles": "the stream throttles writes",
+    "alarm-failures-queue": "the sensor processor gave up on records: replay them before the stream expires them",
     "alarm-unplaced-messages": "messages of no known plant are in quarantine",
-    "alarm-notifications-pending": "anomalies are in the table and the topic does not take them",
+    "alarm-notifications-pending": "anomalies are stored but not yet published",
     "alarm-event-errors": "events of AWS IoT could not be archived",
-    "alarm-certificate-expiry": "certificates run out soon",
-    "alarm-unauthorised-calls": "somebody tried what they may not do (CIS 4.1)",
-    "alarm-sign-in-without-mfa": "somebody signed in to the console without a second factor (CIS 4.2)",
-    "alarm-root-use": "somebody used the account's root user (CIS 4.3)",
+    "alarm-certificate-expiry": "certificates expire soon",
+    "alarm-unauthorised-calls": "unauthorised API calls (CIS 4.1)",
+    "alarm-sign-in-without-mfa": "console sign-in without MFA (CIS 4.2)",
+    "alarm-root-use": "use of the root user (CIS 4.3)",
     "alarm-iam-changes": "permissions were changed (CIS 4.4)",
     "alarm-trail-changes": "a trail was changed, started or stopped (CIS 4.5)",
     "alarm-sign-in-failures": "signing in to the console failed (CIS 4.6)",
@@ -51,12 +51,12 @@ class AlarmPlan:
 def plan_alarms(facility: FacilityPlan) -> tuple[AlarmPlan, ...]:
     """The alarms of a facility, those of its device types last."""
     given = facility.alarms
-    failures = f"{given.rule_failures:,} in five minutes"
+    failures = f"{given.rule_failures:,} within five minutes"
     whole = {
-        "anomalies": f"{given.anomalies_per_hour:,} anomalies in an hour",
-        "quarantine": f"{given.quarantine_percent:g} % of the messages of five minutes cannot be read",
-        "rule-failures": f"messages that the topic rule could not hand on: {failures}",
-        "rule-throttles": f"messages that AWS IoT turned away before the topic rule: {failures}",
+        "anomalies": f"{given.anomalies_per_hour:,} anomalies within an hour",
+        "quarantine": f"{given.quarantine_percent:g} % of messages quarantined within five minutes",
+        "rule-failures": f"messages that the topic rule could not deliver: {failures}",
+        "rule-throttles": f"messages that AWS IoT throttled before the topic rule: {failures}",
     }
     return (
         *(AlarmPlan(name=naming.alarm(kind, facility.id), raised=raised) for kind, raised in whole.items()),

@@ -20,8 +20,9 @@ from fleet_iot.generator.cli.commands import main
 from fleet_iot.generator.manifest.load import validate
 from fleet_iot.generator.manifest.models import FleetManifest
 from fleet_iot.generator.manifest.yaml import parse_document
+from tests.places import PROJECT
 
-ROOT = Path(__file__).parents[2]
+ROOT = PROJECT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

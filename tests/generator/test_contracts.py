@@ -24,8 +24,9 @@ from fleet_iot.lib import specs
 from fleet_iot.lib.record import read as record
 from fleet_iot.lib.shared import limits
 from fleet_iot.sensor_processor.ingest import metrics
+from tests.places import PROJECT
 
-ROOT = Path(__file__).parents[2]
+ROOT = PROJECT
 RECORD = record.read_record(ROOT)
 FACILITIES, FLEET = RECORD.facilities, RECORD.fleet
 

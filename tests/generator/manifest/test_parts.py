@@ -104,8 +104,8 @@ def test_what_a_plant_says_overrides_the_default(project: Any, data: Any) -> Non
     assert 0 == project.fleet("generate").exit_code
     runbooks = {id_: (project.tree / id_ / "RUNBOOK.md").read_text() for id_ in ("sg_01", "th_01")}
     for id_, texts in {
-        "sg_01": ("Who is called: Own.", "this plant keeps UTC."),
-        "th_01": ("Who is called: Desk.", "this plant keeps Asia/Bangkok."),
+        "sg_01": ("Contact: Own.", "local time is UTC."),
+        "th_01": ("Contact: Desk.", "local time is Asia/Bangkok."),
     }.items():
         assert [] == [text for text in texts if text not in runbooks[id_]]
     plants["sg-01"]["timezone"] = None

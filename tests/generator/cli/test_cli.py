@@ -15,8 +15,9 @@ from click.testing import CliRunner
 from fleet_iot import operations
 from fleet_iot.generator import diagnostics
 from fleet_iot.generator.cli import commands as cli
+from tests.places import PROJECT
 
-ROOT = Path(__file__).parents[2]
+ROOT = PROJECT
 
 
 def test_help_imports_no_operation() -> None:

@@ -1,7 +1,7 @@
 """`fleet plan` and what `fleet generate` refuses.
 
 Each folder of tests/golden/plan holds a manifest before, one after, and what `fleet plan` says of the difference.
-`UPDATE_GOLDEN=1 pytest tests/generator/test_plan_command.py` writes the answers anew: read the difference before
+`UPDATE_GOLDEN=1 pytest tests/generator/diff/test_plan_command.py` writes the answers anew: read the difference before
 committing.
 """
 
@@ -12,7 +12,6 @@ import os
 import shutil
 import tracemalloc
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import botocore.session
@@ -24,8 +23,9 @@ from fleet_iot.generator.diff import calls as impact_calls
 from fleet_iot.generator.diff.impact import RULES, Impact, Kind, PlannedChange, Run
 from fleet_iot.generator.diff.things import RUNS_KEPT, RowDifferences, compare_rows, paired
 from fleet_iot.generator.plan.build import ThingRow
+from tests.places import PROJECT
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "plan"
+GOLDEN = PROJECT / "tests" / "golden" / "plan"
 CASES = sorted(folder.name for folder in GOLDEN.iterdir() if folder.is_dir())
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from random import Random
 
 import pytest
@@ -13,8 +12,9 @@ import pytest
 from fleet_iot.generator.diagnostics import GateError
 from fleet_iot.generator.output import gates
 from fleet_iot.generator.plan.build import ThingRow
+from tests.places import PROJECT
 
-PLANT = Path(__file__).parents[2] / "lib" / "facilities" / "sg_01"
+PLANT = PROJECT / "lib" / "facilities" / "sg_01"
 TOPIC = "dt/mfg/sg-01/+/+/telemetry"
 check_topic_rule = partial(gates.check_topic_rule, topic=TOPIC)
 check_bulk, BULK = gates.check_bulk_registration, "bulk_registration_template.json"

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from fleet_iot.generator.diagnostics import ManifestError
 from fleet_iot.generator.manifest.load import read_manifest, validate
 from fleet_iot.generator.manifest.yaml import DataPath, parse_document, resolve, trap
+from tests.places import PROJECT
 
-ROOT = Path(__file__).parents[2]
+ROOT = PROJECT
 SAMPLE = (ROOT / "fleet.yaml").read_text("utf-8")
 
 

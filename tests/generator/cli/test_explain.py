@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from fleet_iot.generator.plan.build import plan_fleet
 from fleet_iot.generator.plan.catalogue import PLATFORM, PLATFORM_ALARMS, entries, plan_alarms
 from fleet_iot.lib import specs
 from fleet_iot.lib.names import PlatformNames
+from tests.places import PROJECT
 
 MANIFEST = """\
 version: 1
@@ -195,7 +195,7 @@ def test_a_role_is_known_by_its_short_name_and_by_its_whole_one(project: Any, na
 
 def test_alarms_are_those_of_the_stacks() -> None:
     """Whoever is called can ask what an alarm is: each that is synthesised is explained, and no other."""
-    folder = Path(__file__).parents[1] / "lib"
+    folder = PROJECT / "tests" / "lib"
     told = {
         stack: {
             line.rpartition(".")[2] for line in (folder / stack).read_text().splitlines() if "_metric_alarm" in line
@@ -213,7 +213,7 @@ def test_alarms_are_those_of_the_stacks() -> None:
 
 def test_topic_rules_of_the_platform_are_those_of_the_stacks() -> None:
     """Each that archives AWS IoT's events is explained."""
-    addresses = (Path(__file__).parents[1] / "lib" / "platform_addresses.txt").read_text().splitlines()
+    addresses = (PROJECT / "tests" / "lib" / "platform_addresses.txt").read_text().splitlines()
     rules = {line.rpartition(".")[2] for line in addresses if line.startswith("aws_iot_topic_rule.")}
     assert rules == {name for name in PLATFORM if name.startswith("rule_")}
 

@@ -1,21 +1,22 @@
 """Each folder of tests/golden holds a manifest and what `fleet validate` says of it on stderr.
 
-`UPDATE_GOLDEN=1 pytest tests/generator/test_golden.py` writes the answers anew: read the difference before committing.
+`UPDATE_GOLDEN=1 pytest tests/generator/manifest/test_golden.py` rewrites the answers: read the difference before you
+commit it.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from fleet_iot.generator.cli.commands import main
 from fleet_iot.generator.cli.formats import catalogue
+from tests.places import PROJECT
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = PROJECT / "tests" / "golden"
 CASES = sorted(folder.name for folder in GOLDEN.iterdir() if folder.is_dir() and folder.name != "plan")
 
 
@@ -31,11 +32,6 @@ def test_manifest_is_judged_as_its_golden_file_says(case: str, monkeypatch: pyte
     is_valid = case.startswith("valid")
     assert (0 if is_valid else 3) == result.exit_code
     assert is_valid == bool(result.stdout)
-
-
-def test_corpus_is_as_large_as_promised() -> None:
-    """There are more than 60 faulty manifests."""
-    assert len([case for case in CASES if not case.startswith("valid")]) > 60
 
 
 def test_corpus_has_a_case_of_every_rule(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,9 @@ import pytest
 from fleet_iot.generator.diagnostics import ManifestError
 from fleet_iot.generator.manifest.load import read_manifest
 from fleet_iot.generator.manifest.yaml import MAXIMUM_BYTES
+from tests.places import PROJECT
 
-ROOT = Path(__file__).parents[2]
+ROOT = PROJECT
 SAMPLE = (ROOT / "fleet.yaml").read_text("utf-8")
 HEAD = (
     SAMPLE[: SAMPLE.index("facilities:")].replace("sample_interval_s: 10", "sample_interval_s: 600") + "facilities:\n"

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from fleet_iot.generator.cli.commands import OUTPUT_FORMATS, main
 from fleet_iot.generator.cli.formats import FORMATS, catalogue, to_github, to_json, to_sarif
 from fleet_iot.generator.diagnostics import Diagnostic, SourceLocation, visible
+from tests.places import PROJECT
 
-ROOT = Path(__file__).parents[2]
+ROOT = PROJECT
 GOLDEN = ROOT / "tests" / "golden"
 CASES = sorted(file.parent for file in GOLDEN.glob("*/stderr.txt"))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from click.testing import CliRunner
 
@@ -18,8 +17,9 @@ from fleet_iot.generator.manifest.message_schema import (
 )
 from fleet_iot.generator.manifest.models import MAX_METRICS
 from fleet_iot.generator.manifest.yaml import parse_document
+from tests.places import PROJECT
 
-ROOT = Path(__file__).parents[2]
+ROOT = PROJECT
 
 
 def test_a_device_types_metrics_are_in_its_schema() -> None:

@@ -17,8 +17,9 @@ from click.testing import CliRunner
 
 from fleet_iot.generator.cli.commands import main
 from fleet_iot.generator.cli.completion import SHELLS, VARIABLE, ids
+from tests.places import PROJECT
 
-ROOT = Path(__file__).parents[2]
+ROOT = PROJECT
 
 
 def completions(*words: str, typing: str = "") -> list[str]:
