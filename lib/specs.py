@@ -74,11 +74,15 @@ class HistorySpec:
     anomaly_days: int
 
 
+FORMER_RETENTIONS = {"brief": "short"}
+"""Retentions by the names that former manifests and records give them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetSpec:
     """What all facilities share.
 
-    `account_id` is None where the manifest leaves it to the credentials; `retention` is `brief` or `records`.
+    `account_id` is None where the manifest leaves it to the credentials; `retention` is `short` or `records`.
     """
 
     application: str
@@ -91,6 +95,9 @@ class FleetSpec:
     observability: ObservabilitySpec
     tags: dict[str, str]
     device_types: tuple[DeviceTypeSpec, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "retention", FORMER_RETENTIONS.get(self.retention, self.retention))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,7 +30,7 @@ class Retention:
         return self.lock_days is None
 
 
-BRIEF = Retention(
+SHORT = Retention(
     trail_days=90,
     operational_log_days=30,
     access_log_days=90,
@@ -49,5 +49,5 @@ RECORDS = Retention(
     lock_days=SEVEN_YEARS,
 )
 
-RETENTIONS = {"brief": BRIEF, "records": RECORDS}
+RETENTIONS = {"short": SHORT, "records": RECORDS}
 """By their names in the manifest."""
