@@ -5,24 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .bindings import Construct
-from .constructs.alarm_topic import AlarmTopic
-from .constructs.anomaly_topic import AnomalyTopic
 from .constructs.audit_trail import AuditTrail
-from .constructs.certificate_audit import CertificateAudit
 from .constructs.encryption import Encryption
-from .constructs.event_archive import EventArchive
 from .constructs.fleet_provisioning import BulkRegistrationRole, FleetProvisioningRole
-from .constructs.iot_logging import IotLogging
-from .constructs.platform_alarms import PlatformAlarms
-from .constructs.reading_table import ReadingTable
+from .constructs.iot_monitoring import CertificateAudit, EventArchive, IotLogging
+from .constructs.observability import PlatformAlarms, TrailAlarms
 from .constructs.sensor_processor import SensorProcessor
-from .constructs.telemetry_archive import TelemetryArchive
+from .constructs.storage import ReadingTable, TelemetryArchive
 from .constructs.telemetry_stream import TelemetryStream
-from .constructs.thing_types import ThingTypes
-from .constructs.trail_alarms import TrailAlarms
-from .shared.access import OWN, Access
+from .constructs.thing_registry import ThingTypes
+from .constructs.topics import AlarmTopic, AnomalyTopic
+from .shared.context import OWN, RETENTIONS, Access
 from .shared.packaging import LambdaZip
-from .shared.retention import RETENTIONS
 from .shared.text import literal
 from .specs import FleetSpec
 from .stacks.base import FleetStack

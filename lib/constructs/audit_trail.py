@@ -12,9 +12,9 @@ from ..bindings import (
 )
 from ..names import PlatformNames, bucket_arn
 from ..shared import iam
+from ..shared.context import Retention
+from ..shared.iam import ServiceRole
 from ..shared.private_bucket import PrivateBucket
-from ..shared.retention import Retention
-from ..shared.roles import ServiceRole
 
 NONCURRENT_DAYS = 90
 """Of a file's earlier versions, or longer where they are locked."""

@@ -7,8 +7,8 @@ from pathlib import Path
 from ..bindings import Construct, IotProvisioningTemplate
 from ..names import PlatformNames, bucket_arn
 from ..shared import iam
-from ..shared.documents import read_document
-from ..shared.roles import ServiceRole
+from ..shared.iam import ServiceRole
+from ..shared.text import read_document
 from ..specs import FacilitySpec
 
 

@@ -19,8 +19,8 @@ from ..bindings import (
 )
 from ..names import PlatformNames, bucket_arn
 from ..shared import iam
+from ..shared.iam import ServiceRole
 from ..shared.packaging import LambdaZip
-from ..shared.roles import ServiceRole
 from ..specs import HistorySpec
 
 HANDLER = "sensor_processor.handler.handle"

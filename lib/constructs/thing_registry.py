@@ -1,4 +1,4 @@
-"""A plant's thing groups and device policies: what its things are members of, and what they may do."""
+"""Thing types, thing groups and device policies."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from ..bindings import (
     IotThingGroup,
     IotThingGroupProperties,
     IotThingGroupPropertiesAttributePayload,
+    IotThingType,
+    IotThingTypeProperties,
 )
 from ..names import PlatformNames
-from ..shared.documents import read_document
-from ..shared.text import described
-from ..specs import FacilitySpec
+from ..shared.text import ascii_form, described, read_document
+from ..specs import DeviceTypeSpec, FacilitySpec
+
+# @@ A plant's thing groups and device policies: what its things are members of, and what they may do.
 
 
 class ThingRegistry:
@@ -51,3 +54,21 @@ def _properties(description: str, **attributes: str) -> IotThingGroupProperties:
         description=description,
         attribute_payload=IotThingGroupPropertiesAttributePayload(attributes=attributes),
     )
+
+
+# @@ The IoT thing types of the fleet: shared by all plants, so that they belong to the platform.
+
+
+class ThingTypes:
+    """One thing type a device type, by its id in `types`."""
+
+    def __init__(self, scope: Construct, *, names: PlatformNames, device_types: tuple[DeviceTypeSpec, ...]) -> None:
+        self.types = {
+            device_type.id: IotThingType(
+                scope,
+                device_type.thing_type,
+                name=names.named(device_type.thing_type),
+                properties=IotThingTypeProperties(description=ascii_form(device_type.description) or device_type.id),
+            )
+            for device_type in device_types
+        }

@@ -1,4 +1,4 @@
-"""Policy documents as data: one action list on one resource, conditions spelled out, JSON at the end."""
+"""IAM policy documents as data, and the roles of services."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from ..bindings import Construct, IamRole, IamRolePolicy
+from ..names import PlatformNames
+
+# @@ Policy documents as data: one action list on one resource, conditions spelled out, JSON at the end.
 
 Conditions = Mapping[str, Mapping[str, str | Sequence[str]]]
 """Operator → condition key → value or values, as IAM spells them."""
@@ -102,3 +107,40 @@ def deny_old_tls(action: str, *resources: str) -> Statement:
         resource=resources if len(resources) > 1 else resources[0],
         conditions={"NumericLessThan": {"s3:TlsVersion": "1.2"}},
     )
+
+
+# @@ Makes the role of one service: its trust and the one policy that says all that it may do.
+
+
+class ServiceRole:
+    """A role and its inline policy; `policy` is there for resources that must wait until the role may act."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        name: str,
+        *,
+        names: PlatformNames,
+        description: str,
+        trust: str,
+        statements: tuple[Statement, ...],
+    ) -> None:
+        self.role = IamRole(
+            scope,
+            name,
+            name=names.account_wide(name),
+            description=description,
+            assume_role_policy=trust,
+            force_detach_policies=True,
+        )
+        self.policy = IamRolePolicy(
+            scope,
+            f"{name}-policy",
+            name=names.named(name.replace("role-", "policy-", 1)),
+            role=self.role.name,
+            policy=policy(*statements),
+        )
+
+    @property
+    def arn(self) -> str:
+        return self.role.arn

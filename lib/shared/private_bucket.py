@@ -29,7 +29,7 @@ from ..bindings import (
 )
 from ..names import bucket_arn
 from . import iam
-from .retention import LOCK_MODE, Retention
+from .context import LOCK_MODE, Retention
 
 ABORT_MULTIPART_DAYS = 7
 """Days until the parts of an upload that never ended are removed; they cost and nobody sees them."""

@@ -1,16 +1,20 @@
-"""Text from outside, as Terraform and AWS take it: what a person wrote is never read as an expression.
-
-Terraform evaluates `${…}` and `%{…}` in every string of its JSON, keys included, and CDKTF replaces whatever looks like
-one of its own tokens. So text becomes a literal where it enters a stack: the record and the tags in the stacks'
-constructors, documents and things where they are read. Only expressions that code makes remain;
-`lib.synthesis.output` refuses any other that it finds.
-"""
+"""Escape text for Terraform and AWS, and read generated documents as escaped strings."""
 
 from __future__ import annotations
 
 import unicodedata
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any, TypeVar, cast
+
+from .. import specs
+
+# @@ Text from outside, as Terraform and AWS take it: what a person wrote is never read as an expression.
+# @@
+# @@ Terraform evaluates `${…}` and `%{…}` in every string of its JSON, keys included, and CDKTF replaces whatever looks like
+# @@ one of its own tokens. So text becomes a literal where it enters a stack: the record and the tags in the stacks'
+# @@ constructors, documents and things where they are read. Only expressions that code makes remain;
+# @@ `lib.synthesis.output` refuses any other that it finds.
 
 T = TypeVar("T")
 
@@ -73,3 +77,17 @@ def described(id_: str, name: str) -> str:
     """
     readable = ascii_form(name)
     return f"{id_} ({readable})" if readable else id_
+
+
+# @@ Generated documents as Terraform strings: read beside their declaration, escaped once, tokens filled in.
+
+
+def read_document(path: Path, *, account_id: str, suffix: str) -> str:
+    """The document at `path`; escaped before the tokens are filled, as the account id may be an expression."""
+    return specs.fill(literal(path.read_text(encoding="utf-8")), account_id=account_id, suffix=suffix)
+
+
+def read_statement(path: Path, *, suffix: str) -> str:
+    """A topic rule's SQL, heard only from things of this environment: two environments may share an account."""
+    statement = " ".join(path.read_text(encoding="utf-8").split())
+    return literal(f"{statement} WHERE regexp_matches(clientid(), '-{suffix}$')")

@@ -17,7 +17,7 @@ from ..bindings import (
     TerraformStack,
 )
 from ..names import PlatformNames, state_file
-from ..shared.access import OWN, SESSION, Access
+from ..shared.context import OWN, SESSION, Access
 from ..shared.limits import check_tags
 from ..shared.text import literal
 from ..shared.things import Blocks

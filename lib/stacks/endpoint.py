@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from ..bindings import Construct
 from ..constructs.device_endpoint import DeviceEndpoint
-from ..shared.access import OWN, Access
+from ..shared.context import OWN, Access
 from .base import FleetStack
 
 

@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..bindings import Construct
-from ..constructs.facility_alarms import FacilityAlarms
-from ..constructs.facility_archive import FacilityArchive
 from ..constructs.fleet_provisioning import FleetProvisioning
-from ..constructs.observability import FacilityDashboard
-from ..constructs.telemetry_rule import TelemetryRule
+from ..constructs.observability import FacilityAlarms, FacilityDashboard
+from ..constructs.storage import FacilityArchive
+from ..constructs.telemetry_stream import TelemetryRule
 from ..constructs.thing_registry import ThingRegistry
-from ..shared.access import OWN, Access
-from ..shared.retention import Retention
+from ..shared.context import OWN, Access, Retention
 from ..shared.text import literal
 from ..shared.things import ThingBlocks, read_things, thing_blocks
 from ..specs import FacilitySpec

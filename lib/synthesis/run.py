@@ -22,16 +22,26 @@ from ..record.identities import (
     unplanned,
 )
 from ..shared import packaging
+from ..shared.context import RETENTIONS
 from ..shared.limits import check_names
-from ..shared.retention import RETENTIONS
 from ..shared.things import read_things
 from ..specs import FacilitySpec, FleetSpec, suffixed
 from ..stacks.base import FleetStack
 from ..stacks.endpoint import EndpointStack
 from ..stacks.facility import FacilityStack
 from ..tap_stack import TapStack
-from .counting import ENDPOINT_COUNTS, check_counts, facility_counts, platform_counts
-from .output import add_blocks, check_expressions, check_owner, read_resources, stack_file, staging
+from .output import (
+    ENDPOINT_COUNTS,
+    add_blocks,
+    check_counts,
+    check_expressions,
+    check_owner,
+    facility_counts,
+    platform_counts,
+    read_resources,
+    stack_file,
+    staging,
+)
 from .settings import Settings
 
 CONTEXT = {"excludeStackIdFromLogicalIds": "true", "allowSepCharsInLogicalIds": "true"}

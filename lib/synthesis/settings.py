@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..faults import ManifestError, PrerequisiteError
 from ..names import PlatformNames
-from ..shared.access import OWN, Access
+from ..shared.context import OWN, Access
 from ..shared.limits import BUCKET_ENDINGS, bucket_fault, role_fault
 from ..specs import SUFFIX_PATTERN, SUFFIX_RULE, FleetSpec, chosen_suffix
 

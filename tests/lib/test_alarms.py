@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from fleet_iot.lib.constructs.platform_alarms import UNKNOWN
-from fleet_iot.lib.constructs.trail_alarms import WATCHED
+from fleet_iot.lib.constructs.observability import UNKNOWN, WATCHED
 from fleet_iot.lib.record.read import read_record
 from fleet_iot.lib.specs import FacilitySpec
 from fleet_iot.sensor_processor.ingest import batch, metrics
@@ -134,7 +133,7 @@ def test_a_silence_of_days_is_made_of_days(facility: Callable[..., FacilitySpec]
     """A period is a day at most, so that a longer silence is several of them."""
     import dataclasses
 
-    from fleet_iot.lib.constructs.facility_alarms import _silence
+    from fleet_iot.lib.constructs.observability import _silence
 
     (group,) = facility().groups
     watch = _silence(dataclasses.replace(group, silence_s=5 * 86_400))

@@ -9,7 +9,7 @@ import pytest
 
 from fleet_iot.lib.faults import SynthesisError
 from fleet_iot.lib.specs import FacilitySpec
-from fleet_iot.lib.synthesis.counting import check_counts, facility_counts
+from fleet_iot.lib.synthesis.output import check_counts, facility_counts
 
 
 def test_a_merged_resource_stops_synthesis() -> None:

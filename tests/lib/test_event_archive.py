@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fleet_iot.lib.constructs.event_archive import EVENTS
+from fleet_iot.lib.constructs.iot_monitoring import EVENTS
 
 pytestmark = pytest.mark.cdktf
 ARCHIVE = "arn:aws:s3:::bucket-mfg-raw-archive-123456789012-tst"

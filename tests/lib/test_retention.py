@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fleet_iot.lib.shared.retention import BRIEF, RECORDS, RETENTIONS
+from fleet_iot.lib.shared.context import BRIEF, RECORDS, RETENTIONS
 from fleet_iot.operations.local.terraform import terraform_for
 
 pytestmark = pytest.mark.cdktf

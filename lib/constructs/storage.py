@@ -1,20 +1,37 @@
-"""The raw archive of every message, the access-log bucket beside it, and the role that stores what rules could not."""
+"""The raw archive, the access-log bucket and the DynamoDB tables."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 from ..bindings import (
     Construct,
+    DynamodbTable,
+    DynamodbTableAttribute,
+    DynamodbTablePointInTimeRecovery,
+    DynamodbTableServerSideEncryption,
+    DynamodbTableTtl,
+    S3BucketIntelligentTieringConfiguration,
+    S3BucketIntelligentTieringConfigurationFilter,
+    S3BucketIntelligentTieringConfigurationTiering,
     S3BucketLifecycleConfigurationRule,
     S3BucketLifecycleConfigurationRuleExpiration,
     S3BucketLifecycleConfigurationRuleFilter,
     S3BucketLifecycleConfigurationRuleFilterAnd,
     S3BucketLifecycleConfigurationRuleTransition,
+    S3Object,
+    S3ObjectOverrideProvider,
+    S3ObjectOverrideProviderDefaultTags,
 )
 from ..names import PlatformNames, bucket_arn
 from ..shared import iam
+from ..shared.context import Retention
+from ..shared.iam import ServiceRole
 from ..shared.private_bucket import PrivateBucket
-from ..shared.retention import Retention
-from ..shared.roles import ServiceRole
+from ..specs import FacilitySpec
+
+# @@ The raw archive of every message, the access-log bucket beside it, and the role that stores what rules could not.
 
 INTELLIGENT_TIERING_AFTER_DAYS = 30
 """Readings are looked at in their first weeks and hardly ever after."""
@@ -168,4 +185,93 @@ def _parameter_files() -> S3BucketLifecycleConfigurationRule:
         status="Enabled",
         filter=[S3BucketLifecycleConfigurationRuleFilter(prefix="bulk-registration/")],
         expiration=[S3BucketLifecycleConfigurationRuleExpiration(days=PARAMETER_FILE_DAYS)],
+    )
+
+
+# @@ A plant's part of the raw archive: its prefixes, made visible, and their tiering.
+
+ARCHIVE_ACCESS_DAYS = 90
+DEEP_ARCHIVE_ACCESS_DAYS = 180
+"""Days without access until an object in Intelligent-Tiering sinks: the least that AWS allows for each tier."""
+
+
+class FacilityArchive:
+    """A marker object a prefix (`raw/facility=…/device_type=…/`), and Intelligent-Tiering's archive tiers below.
+
+    Without markers where objects are locked: these would keep a plant from being removed for years.
+    """
+
+    def __init__(
+        self, scope: Construct, *, names: PlatformNames, facility: FacilitySpec, folder: Path, has_markers: bool
+    ) -> None:
+        declared = json.loads((folder / "prefixes.json").read_text(encoding="utf-8"))
+        self.prefixes = tuple(entry["prefix"] for entry in declared["prefixes"])
+        for entry in declared["prefixes"] if has_markers else ():
+            S3Object(
+                scope,
+                f"prefix-{facility.id}-{entry['device_type']}",
+                bucket=names.raw_archive,
+                key=entry["prefix"],
+                content_type="application/x-directory",
+                # No tags: those of every resource may be fifty, and S3 takes ten an object.
+                # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html
+                override_provider=S3ObjectOverrideProvider(default_tags=S3ObjectOverrideProviderDefaultTags(tags={})),
+            )
+        S3BucketIntelligentTieringConfiguration(
+            scope,
+            f"tiering-{facility.id}",
+            bucket=names.raw_archive,
+            name=names.named(f"tiering-{facility.id}"),
+            filter=S3BucketIntelligentTieringConfigurationFilter(prefix=f"raw/facility={facility.id}/"),
+            tiering=[
+                S3BucketIntelligentTieringConfigurationTiering(access_tier="ARCHIVE_ACCESS", days=ARCHIVE_ACCESS_DAYS),
+                S3BucketIntelligentTieringConfigurationTiering(
+                    access_tier="DEEP_ARCHIVE_ACCESS", days=DEEP_ARCHIVE_ACCESS_DAYS
+                ),
+            ],
+        )
+
+
+# @@ The two tables: what the fleet measured, minute by minute, and what is known of each device.
+
+
+class ReadingTable:
+    """`readings` by device and minute (or anomaly), which age; `devices` by device, which stay."""
+
+    def __init__(self, scope: Construct, *, names: PlatformNames, key_arn: str, is_protected: bool) -> None:
+        self.readings = _table(
+            scope,
+            "table-readings",
+            names=names,
+            key_arn=key_arn,
+            is_protected=is_protected,
+            range_key="bucket",
+            ttl_attribute="expires_at",
+        )
+        self.devices = _table(scope, "table-devices", names=names, key_arn=key_arn, is_protected=is_protected)
+
+
+def _table(
+    scope: Construct,
+    name: str,
+    *,
+    names: PlatformNames,
+    key_arn: str,
+    is_protected: bool,
+    range_key: str | None = None,
+    ttl_attribute: str | None = None,
+) -> DynamodbTable:
+    keys = ["device", *([range_key] if range_key else [])]
+    return DynamodbTable(
+        scope,
+        name,
+        name=names.named(name),
+        billing_mode="PAY_PER_REQUEST",
+        hash_key="device",
+        range_key=range_key,
+        attribute=[DynamodbTableAttribute(name=key, type="S") for key in keys],
+        ttl=DynamodbTableTtl(enabled=True, attribute_name=ttl_attribute) if ttl_attribute else None,
+        point_in_time_recovery=DynamodbTablePointInTimeRecovery(enabled=True),
+        server_side_encryption=DynamodbTableServerSideEncryption(enabled=True, kms_key_arn=key_arn),
+        deletion_protection_enabled=is_protected,
     )

@@ -1,8 +1,33 @@
-"""How long the platform keeps what it holds, and whether all of it can be destroyed: the manifest's `retention`."""
+"""Settings that all stacks share: access, state and retention."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+# @@ By which roles Terraform reaches the account that it works in, and the bucket where its state lies.
+
+SESSION = "fleet-terraform"
+"""The session's name in the audit trail of the account that is worked in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """ARNs, each None where the credentials at hand do: of roles that they assume, and of the state's own key.
+
+    External ids have no place here: stacks and states are files that others read. Where a role asks for one, an AWS
+    profile with `role_arn` and `external_id` does the same, outside of both.
+    """
+
+    role_arn: str | None = None
+    state_role_arn: str | None = None
+    state_key_arn: str | None = None
+
+
+OWN = Access()
+"""The credentials at hand, and S3's own key."""
+
+
+# @@ How long the platform keeps what it holds, and whether all of it can be destroyed: the manifest's `retention`.
 
 LOCK_MODE = "GOVERNANCE"
 """Not COMPLIANCE, under which nobody, not even AWS, deletes an object before its date: one wrong file, or one that a
