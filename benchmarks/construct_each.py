@@ -12,7 +12,7 @@ from cdktf_cdktf_provider_aws.iot_thing_group_membership import IotThingGroupMem
 from cdktf_cdktf_provider_aws.iot_thing_principal_attachment import IotThingPrincipalAttachment
 
 from fleet_iot.lib import app, bindings
-from fleet_iot.lib.stacks import facility as facility_stack
+from fleet_iot.lib import stacks as facility_stack
 from fleet_iot.lib.synthesis import run as synthesis
 
 CONSTRUCTS = {

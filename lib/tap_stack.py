@@ -19,7 +19,7 @@ from .shared.context import OWN, RETENTIONS, Access
 from .shared.packaging import LambdaZip
 from .shared.text import literal
 from .specs import FleetSpec
-from .stacks.base import FleetStack
+from .stacks import FleetStack
 
 
 class TapStack(FleetStack):

@@ -26,9 +26,7 @@ from ..shared.context import RETENTIONS
 from ..shared.limits import check_names
 from ..shared.things import read_things
 from ..specs import FacilitySpec, FleetSpec, suffixed
-from ..stacks.base import FleetStack
-from ..stacks.endpoint import EndpointStack
-from ..stacks.facility import FacilityStack
+from ..stacks import EndpointStack, FacilityStack, FleetStack
 from ..tap_stack import TapStack
 from .output import (
     ENDPOINT_COUNTS,

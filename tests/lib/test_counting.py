@@ -42,7 +42,7 @@ def test_a_type_that_the_manifest_knows_nothing_of_is_counted_too(declared: dict
 def test_look_alike_ids_are_merged_by_cdktf_and_found_by_the_count(tmp_path: Path) -> None:
     """`pump.1` and `pump1` are two constructs and one block, of which CDKTF says nothing."""
     from fleet_iot.lib import bindings
-    from fleet_iot.lib.stacks import base as fleet_stack
+    from fleet_iot.lib import stacks as fleet_stack
     from fleet_iot.lib.synthesis import output
     from fleet_iot.lib.synthesis import run as synthesis
 
