@@ -1,4 +1,4 @@
-"""Synthesise the platform and the facilities of the current folder's project: `python -m lib.app`."""
+"""Synthesise the current folder's project into Terraform JSON: `python -m lib.app`."""
 
 from __future__ import annotations
 
@@ -12,27 +12,26 @@ from .faults import ExpectedError
 from .record.read import read_record
 from .synthesis import settings
 
-# @@ Finds the line of the manifest that a fault is about, when the fault is told.
-# @@
-# @@ By plain text: synthesis reads no YAML, and lines in the generated record would change it with every comment. A key that
-# @@ is written in another way than one a line is told by the line that it is in.
-
 MANIFEST = "fleet.yaml"
 PART_ENDING = ".yaml"
-"""Of the file that holds one plant or device type: `facilities/sg-01.yaml`."""
+"""Ending of an include file of one facility or device type: `facilities/sg-01.yaml`."""
 OVERLAYS = "fleet.*.yaml"
-"""What an environment lays over the manifest; the record does not say which one was."""
+"""Environments' overlays; the record does not say which one applied."""
 
 
 def find_place(project: Path, key: tuple[str, ...], value: str | None = None) -> str:
-    """`FILE:LINE` of `key`, as `("facilities", "sg-01")`: of the file where it has `value`, else the manifest."""
+    """Return `FILE:LINE` of a manifest key, as `("facilities", "sg-01")`: where it has `value`, else in the manifest.
+
+    It searches plain text, because synthesis reads no YAML, and line numbers in the record would change it with every
+    comment. A key that shares its line with others is found by that line.
+    """
     places = list(_places(project, key))
     with_value = [place for place, line in places if value is not None and value in line]
     return (with_value or [place for place, _ in places] or [MANIFEST])[0]
 
 
 def _places(project: Path, key: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Every place of `key`, with the text of its line."""
+    """Yield every place of `key`, with the text of its line."""
     part = project.joinpath(*key[:2]).with_name(f"{key[1]}{PART_ENDING}") if len(key) > 1 else None
     if part is not None and (lines := _lines(part)):
         number = _line_of(lines, key[2:]) or 0
@@ -45,7 +44,7 @@ def _places(project: Path, key: tuple[str, ...]) -> Iterator[tuple[str, str]]:
 
 
 def _lines(path: Path) -> list[str]:
-    """None of a file that is missing, or cannot be read."""
+    """Return no lines where the file is missing or cannot be read."""
     try:
         return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     except (OSError, UnicodeDecodeError, ValueError):
@@ -53,7 +52,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _line_of(lines: list[str], key: tuple[str, ...]) -> int | None:
-    """The index of the last part of `key` that stands on a line of its own below the parts before it."""
+    """Return the index of the last part of `key` that has a line of its own below the parts before it."""
     found, indent = None, -1
     for part in key:
         pattern = re.compile(rf"""( *)(["']?){re.escape(part)}\2\s*:""")
@@ -70,11 +69,8 @@ def _line_of(lines: list[str], key: tuple[str, ...]) -> int | None:
     return found
 
 
-# @@ Synthesises the platform and the plants of the current folder's project into Terraform JSON: `python -m lib.app`.
-
-
 def main() -> int:
-    """Reads record and environment, synthesises, says what it made; the exit code is the fault's, or 0."""
+    """Synthesise the current folder's project, print the stacks, and return 0 or the error's exit code."""
     project: Path | None = None
     try:
         project = settings.find_project(Path.cwd())

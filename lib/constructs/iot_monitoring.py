@@ -1,4 +1,7 @@
-"""AWS IoT's own events, log and certificate audit."""
+"""AWS IoT's own monitoring: lifecycle and registry events, its log, and the audit of certificates.
+
+Log, audit and the switch for registry events are settings of the whole account, made only where the manifest asks.
+"""
 
 from __future__ import annotations
 
@@ -6,41 +9,36 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from ..bindings import (
-    CloudcontrolapiResource,
-    CloudwatchLogGroup,
-    CloudwatchLogMetricFilter,
-    CloudwatchLogMetricFilterMetricTransformation,
-    Construct,
-    IotEventConfigurations,
-    IotLoggingOptions,
-    IotTopicRule,
-    IotTopicRuleErrorAction,
-    IotTopicRuleErrorActionCloudwatchLogs,
-    IotTopicRuleS3,
+from .. import bindings as tf
+from ..names import (
+    AUDIT_ROLE,
+    EVENT_ARCHIVE_ROLE,
+    EVENT_ERRORS_LOG_GROUP,
+    EVENT_ERRORS_ROLE,
+    IOT_LOG_GROUP,
+    IOT_LOGGING_ROLE,
+    PlatformNames,
+    bucket_arn,
 )
-from ..names import PlatformNames, bucket_arn
 from ..shared import iam
-from ..shared.alarms import Metric, Watch, metric_alarm
+from ..shared.alarms import Metric, Watch, log_alarm, metric_alarm
 from ..shared.iam import ServiceRole
 from ..shared.text import literal
-
-# @@ What AWS IoT itself tells of devices, archived: who connects and goes, and every change of the registry.
-# @@
-# @@ Topics: https://docs.aws.amazon.com/iot/latest/developerguide/registry-events.html and life-cycle-events.html there.
 
 SQL_VERSION = "2016-03-23"
 
 KEY = '{prefix}/date=${{parse_time("yyyy-MM-dd", timestamp())}}/${{timestamp()}}-${{newuuid()}}.json'
-"""A millisecond may hold many events, and `traceid()` is undefined for what AWS IoT publishes itself:
+"""Several events may share a millisecond, and `traceid()` is undefined for what AWS IoT publishes itself:
 https://docs.aws.amazon.com/iot/latest/developerguide/iot-sql-functions.html#iot-function-traceid"""
-
-NOT_ARCHIVED = "EventsNotArchived"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Events of one kind: their topics, and the level at which these name the thing, type or group concerned."""
+    """One kind of event.
+
+    Args:
+        level: Level of the topic, from 1, that is the name of the thing, thing type or group.
+    """
 
     id: str
     topic: str
@@ -57,20 +55,21 @@ EVENTS = (
     Event(id="group_membership", topic="$aws/events/thingGroupMembership/thingGroup/#", level=5),
     Event(id="group_hierarchy", topic="$aws/events/thingGroupHierarchy/thingGroup/#", level=5),
 )
+"""https://docs.aws.amazon.com/iot/latest/developerguide/registry-events.html and life-cycle-events.html there"""
 
 REGISTRY_EVENTS = (
     *("THING", "THING_TYPE", "THING_GROUP"),
     *("THING_TYPE_ASSOCIATION", "THING_GROUP_MEMBERSHIP", "THING_GROUP_HIERARCHY"),
 )
-"""What AWS IoT has to be told to tell; presence it tells of itself."""
+"""Event types to be switched on; presence is always on."""
 
 
 class EventArchive:
-    """A topic rule each, into the raw archive; what cannot be put there goes to a log group, which raises an alarm."""
+    """A topic rule for each kind of event, to the raw archive; failures go to a log group with an alarm."""
 
     def __init__(
         self,
-        scope: Construct,
+        scope: tf.Construct,
         *,
         names: PlatformNames,
         data_key_arn: str,
@@ -78,42 +77,50 @@ class EventArchive:
         log_days: int,
         has_registry_events: bool,
     ) -> None:
-        self.role = _archive_role(scope, names, data_key_arn)
-        self.errors = CloudwatchLogGroup(
+        role = _archive_role(scope, names, data_key_arn)
+        errors = tf.CloudwatchLogGroup(
             scope,
-            "log-group-event-errors",
+            EVENT_ERRORS_LOG_GROUP,
             name=names.event_errors_log_group,
             retention_in_days=log_days,
             kms_key_id=logs_key_arn,
         )
-        self.errors_role = _errors_role(scope, names)
+        errors_role = _errors_role(scope, names)
         for event in EVENTS:
-            IotTopicRule(
+            tf.IotTopicRule(
                 scope,
                 f"rule_events_{event.id}",
                 name=names.named(f"rule_events_{event.id}"),
-                description=f"Archives AWS IoT's events: {event.id.replace('_', ' ')}",
+                description=f"Archive AWS IoT's events: {event.id.replace('_', ' ')}",
                 enabled=True,
                 sql=_statement(event, names),
                 sql_version=SQL_VERSION,
                 s3=[
-                    IotTopicRuleS3(
+                    tf.IotTopicRuleS3(
                         bucket_name=names.raw_archive,
                         key=literal(KEY.format(prefix=event.prefix)),
-                        role_arn=self.role.arn,
+                        role_arn=role.arn,
                     )
                 ],
-                error_action=IotTopicRuleErrorAction(
-                    cloudwatch_logs=IotTopicRuleErrorActionCloudwatchLogs(
-                        log_group_name=self.errors.name, role_arn=self.errors_role.arn
+                error_action=tf.IotTopicRuleErrorAction(
+                    cloudwatch_logs=tf.IotTopicRuleErrorActionCloudwatchLogs(
+                        log_group_name=errors.name, role_arn=errors_role.arn
                     )
                 ),
-                depends_on=[self.role.policy, self.errors_role.policy],
+                depends_on=[role.policy, errors_role.policy],
             )
-        _errors_alarm(scope, names, self.errors)
+        log_alarm(
+            scope,
+            "event-errors",
+            names=names,
+            log_group=errors.name,
+            pattern="",
+            metric="EventsNotArchived",
+            watch=Watch(threshold=1),
+        )
         if has_registry_events:
-            # Of the account's other events nothing is said: whoever has them on keeps them, and no plan shows them.
-            IotEventConfigurations(
+            # The account's other event types keep their setting, and no plan shows them.
+            tf.IotEventConfigurations(
                 scope,
                 "registry-events",
                 event_configurations=dict.fromkeys(REGISTRY_EVENTS, True),
@@ -122,21 +129,21 @@ class EventArchive:
 
 
 def _statement(event: Event, names: PlatformNames) -> str:
-    """Those of this environment: its names end in the suffix."""
+    """Select the events of this environment, whose names end in the suffix."""
     where = f"regexp_matches(topic({event.level}), '-{names.suffix}$')"
     return f"SELECT *, topic() AS topic, timestamp() AS received_at FROM '{event.topic}' WHERE {where}"  # noqa: S608 - no input
 
 
-def _archive_role(scope: Construct, names: PlatformNames, key_arn: str) -> ServiceRole:
+def _archive_role(scope: tf.Construct, names: PlatformNames, key_arn: str) -> ServiceRole:
     archive = bucket_arn(names.raw_archive)
     return ServiceRole(
         scope,
-        names.event_archive_role,
+        EVENT_ARCHIVE_ROLE,
         names=names,
-        description="Topic rules archive the events of AWS IoT",
+        description="Topic rules store the events of AWS IoT",
         trust=_trust(names),
         statements=(
-            iam.Statement(sid="ArchiveEvents", actions=("s3:PutObject",), resource=f"{archive}/events/*"),
+            iam.allow("PutEvents", "s3:PutObject", on=f"{archive}/events/*"),
             iam.key_use(
                 "EncryptEvents",
                 "GenerateDataKey",
@@ -148,21 +155,17 @@ def _archive_role(scope: Construct, names: PlatformNames, key_arn: str) -> Servi
     )
 
 
-def _errors_role(scope: Construct, names: PlatformNames) -> ServiceRole:
+def _errors_role(scope: tf.Construct, names: PlatformNames) -> ServiceRole:
     log_group = names.log_group_arn(names.event_errors_log_group)
     return ServiceRole(
         scope,
-        names.event_errors_role,
+        EVENT_ERRORS_ROLE,
         names=names,
         description="Topic rules log the events that they could not archive",
         trust=_trust(names),
         statements=(
-            iam.Statement(
-                sid="WriteTheLog",
-                actions=("logs:CreateLogStream", "logs:PutLogEvents"),
-                resource=f"{log_group}:log-stream:*",
-            ),
-            iam.Statement(sid="FindItsStreams", actions=("logs:DescribeLogStreams",), resource=f"{log_group}:*"),
+            iam.write_logs(f"{log_group}:log-stream:*"),
+            iam.allow("DescribeLogStreams", "logs:DescribeLogStreams", on=f"{log_group}:*"),
         ),
     )
 
@@ -172,68 +175,31 @@ def _trust(names: PlatformNames) -> str:
     return iam.trust("iot.amazonaws.com", account_id=names.account_id, source_arn=rules)
 
 
-def _errors_alarm(scope: Construct, names: PlatformNames, log_group: CloudwatchLogGroup) -> None:
-    CloudwatchLogMetricFilter(
-        scope,
-        "filter-event-errors",
-        name=names.named("filter-event-errors"),
-        log_group_name=log_group.name,
-        pattern="",  # every line
-        metric_transformation=CloudwatchLogMetricFilterMetricTransformation(
-            namespace=names.filter_namespace, name=NOT_ARCHIVED, value="1"
-        ),
-    )
-    metric_alarm(
-        scope,
-        "alarm-event-errors",
-        names=names,
-        description="Events of AWS IoT could not be archived: see log-group-event-errors.",
-        metric=Metric(namespace=names.filter_namespace, name=NOT_ARCHIVED, dimensions={}),
-        watch=Watch(threshold=1),
-    )
-
-
-# @@ AWS IoT's own log, for the whole account: made only where the manifest asks for it.
-
-
 class IotLogging:
-    """The log group that AWS IoT writes to, ours so that it is encrypted and ages, and the level of what it writes."""
+    """AWS IoT's log: its level, and its log group, made here so that it is encrypted and expires."""
 
-    def __init__(self, scope: Construct, *, names: PlatformNames, level: str, logs_key_arn: str, log_days: int) -> None:
-        self.log_group = CloudwatchLogGroup(
+    def __init__(
+        self, scope: tf.Construct, *, names: PlatformNames, level: str, logs_key_arn: str, log_days: int
+    ) -> None:
+        log_group = tf.CloudwatchLogGroup(
             scope,
             "log-group-iot",
-            name=names.iot_log_group,
+            name=IOT_LOG_GROUP,
             retention_in_days=log_days,
             kms_key_id=logs_key_arn,
         )
-        self.role = ServiceRole(
+        role = ServiceRole(
             scope,
-            names.iot_logging_role,
+            IOT_LOGGING_ROLE,
             names=names,
             description="AWS IoT writes its log",
             trust=iam.trust("iot.amazonaws.com", account_id=names.account_id, source_arn=names.arn("iot", "*")),
-            statements=(
-                iam.Statement(
-                    sid="WriteTheLog",
-                    actions=("logs:CreateLogStream", "logs:PutLogEvents"),
-                    resource=f"{names.log_group_arn(names.iot_log_group)}:log-stream:*",
-                ),
-            ),
+            statements=(iam.write_logs(f"{names.log_group_arn(IOT_LOG_GROUP)}:log-stream:*"),),
         )
-        IotLoggingOptions(
-            scope,
-            "iot-logging",
-            default_log_level=level,
-            role_arn=self.role.arn,
-            depends_on=[self.log_group, self.role.policy],
+        tf.IotLoggingOptions(
+            scope, "iot-logging", default_log_level=level, role_arn=role.arn, depends_on=[log_group, role.policy]
         )
 
-
-# @@ A daily look at every certificate of the account, and an alarm where one runs out: made where the manifest asks.
-# @@
-# @@ AWS IoT Device Defender audits a whole account. The AWS provider has no resource for it; Cloud Control, which it has,
-# @@ makes what CloudFormation can: https://docs.aws.amazon.com/cloudcontrolapi/latest/userguide/supported-resources.html
 
 CHECK = "DEVICE_CERTIFICATE_EXPIRING_CHECK"
 DAY_S = 86_400
@@ -242,25 +208,29 @@ ACCOUNT_AUDIT = "AWS::IoT::AccountAuditConfiguration"
 SCHEDULED_AUDIT = "AWS::IoT::ScheduledAudit"
 
 IDENTIFIERS = {ACCOUNT_AUDIT: "AccountId", SCHEDULED_AUDIT: "ScheduledAuditName"}
-"""What names one of each type; it cannot be changed."""
+"""Resource type → the property that identifies a resource, which cannot be changed."""
 
 
 class CertificateAudit:
-    """The account's audit settings with one check, its daily run, and the alarm on what it finds."""
+    """The account's audit settings with one check, its daily run, and the alarm on its findings.
 
-    def __init__(self, scope: Construct, *, names: PlatformNames, expiry_days: int) -> None:
-        self.role = ServiceRole(
+    The AWS provider has no resource for Device Defender; its Cloud Control resource makes what CloudFormation can:
+    https://docs.aws.amazon.com/cloudcontrolapi/latest/userguide/supported-resources.html
+
+    Args:
+        expiry_days: Days before the expiry of a certificate from which on it is a finding.
+    """
+
+    def __init__(self, scope: tf.Construct, *, names: PlatformNames, expiry_days: int) -> None:
+        role = ServiceRole(
             scope,
-            names.audit_role,
+            AUDIT_ROLE,
             names=names,
-            description="AWS IoT Device Defender looks at the certificates of the account",
+            description="AWS IoT Device Defender audits the certificates of the account",
             trust=iam.trust("iot.amazonaws.com", account_id=names.account_id, source_arn=names.arn("iot", "*")),
             statements=(
-                # Listing certificates has no resource to name.
-                iam.Statement(sid="ListCertificates", actions=("iot:ListCertificates",), resource="*"),
-                iam.Statement(
-                    sid="ReadCertificates", actions=("iot:DescribeCertificate",), resource=names.arn("iot", "cert/*")
-                ),
+                iam.allow("ListCertificates", "iot:ListCertificates", on="*"),  # it has no resource type
+                iam.allow("DescribeCertificates", "iot:DescribeCertificate", on=names.arn("iot", "cert/*")),
             ),
         )
         check = {"Enabled": True, "Configuration": {"CertExpirationThresholdInDays": str(expiry_days)}}
@@ -269,10 +239,10 @@ class CertificateAudit:
             "certificate-audit",
             ACCOUNT_AUDIT,
             AccountId=names.account_id,
-            RoleArn=names.role_arn(names.audit_role),  # literal: what is known at plan is checked there
+            RoleArn=names.role_arn(AUDIT_ROLE),  # a literal, which the plan can check
             AuditCheckConfigurations={"DeviceCertificateExpiringCheck": check},
         )
-        settings.node.add_dependency(self.role.policy)
+        settings.node.add_dependency(role.policy)
         name = names.named("audit-certificates")
         schedule = _resource(
             scope,
@@ -287,7 +257,7 @@ class CertificateAudit:
             scope,
             "alarm-certificate-expiry",
             names=names,
-            description=f"Certificates run out within {expiry_days} days: see the audit's findings, device by device.",
+            description=f"Certificates expire within {expiry_days} days: see the audit's findings, device by device.",
             metric=Metric(
                 namespace="AWS/IoT",
                 name="NonCompliantResources",
@@ -298,18 +268,18 @@ class CertificateAudit:
         )
 
 
-def _resource(scope: Construct, id_: str, type_: str, **state: Any) -> CloudcontrolapiResource:
-    """With a schema of what is used, as without one Terraform would ask AWS for it to plan."""
+def _resource(scope: tf.Construct, id_: str, type_: str, **state: Any) -> tf.CloudcontrolapiResource:
+    """Make a Cloud Control resource with a schema of the used properties: without one a plan would call AWS."""
     identifier = IDENTIFIERS[type_]
     schema = {
         "typeName": type_,
-        "description": "As far as it is used here",
+        "description": "The properties in use",
         "properties": {name: {"type": _TYPES[type(value)]} for name, value in state.items()},
         "additionalProperties": False,
         "primaryIdentifier": [f"/properties/{identifier}"],
         "createOnlyProperties": [f"/properties/{identifier}"],
     }
-    return CloudcontrolapiResource(
+    return tf.CloudcontrolapiResource(
         scope, id_, type_name=type_, desired_state=json.dumps(state), schema=json.dumps(schema)
     )
 

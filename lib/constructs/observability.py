@@ -1,51 +1,40 @@
-"""CloudWatch alarms and dashboards: of the platform, of the audit trail and of each facility."""
+"""Alarms of the platform, of the audit trail and of each facility; the facility's dashboard."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from ..bindings import (
-    CloudwatchDashboard,
-    CloudwatchLogMetricFilter,
-    CloudwatchLogMetricFilterMetricTransformation,
-    Construct,
-)
-from ..names import PlatformNames
-from ..shared.alarms import BELOW, BREACHING, Metric, Watch, expression_alarm, metric_alarm
+from ..bindings import CloudwatchDashboard, Construct
+from ..names import PlatformNames, alarm, silence_alarm
+from ..shared.alarms import BELOW, BREACHING, Metric, Watch, expression_alarm, log_alarm, metric_alarm
 from ..shared.text import read_document
 from ..specs import FacilitySpec, PlatformAlarmsSpec, ThingGroupSpec
 
-# @@ Alarms of what all plants share: the stream, the sensor processor and its failure queue.
-
 ITERATOR_AGE_PERIODS = 5
-"""Minutes in a row: a single batch that is done again makes the processor late for a moment."""
+"""Successive minutes: a batch that is retried once delays the processor for a moment."""
 
 PENDING_PERIODS = 3
-"""Times five minutes: a topic that does not take a notification once is asked again with the next batches."""
+"""Periods of five minutes: a failed notification is retried with the next batches."""
 
 UNKNOWN = "unknown"
-"""Facility and device type of what the sensor processor cannot place."""
+"""Facility and device type of messages that the sensor processor cannot assign."""
+
+FAILURES_OF_A_RULE = 'SELECT SUM(Failure) FROM SCHEMA("AWS/IoT", ActionType, RuleName) WHERE RuleName ='
+"""https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/cloudwatch-metrics-insights-querylanguage.html"""
+
+HOUR_S, DAY_S = 3600, 86_400
 
 
 class PlatformAlarms:
-    """One alarm each, from the manifest's thresholds on."""
+    """Alarms of the stream, the sensor processor and its failure queue, with the manifest's thresholds."""
 
     def __init__(self, scope: Construct, *, names: PlatformNames, thresholds: PlatformAlarmsSpec) -> None:
         function = {"FunctionName": names.function}
-        metric_alarm(
-            scope,
-            "alarm-iterator-age",
-            names=names,
-            description="The sensor processor lies behind the stream: readings are late, and lost after a week.",
-            metric=Metric(namespace="AWS/Lambda", name="IteratorAge", dimensions=function, statistic="Maximum"),
-            watch=Watch(threshold=thresholds.iterator_age_s * 1000, period_s=60, periods=ITERATOR_AGE_PERIODS),
-        )
         expression_alarm(
             scope,
             "alarm-processor-errors",
             names=names,
-            description="Invocations of the sensor processor fail: see its log group.",
             expression="100 * errors / invocations",
             metrics={
                 name.lower(): Metric(namespace="AWS/Lambda", name=name, dimensions=function)
@@ -53,76 +42,53 @@ class PlatformAlarms:
             },
             watch=Watch(threshold=thresholds.error_rate_percent),
         )
-        metric_alarm(
-            scope,
-            "alarm-processor-throttles",
-            names=names,
-            description="Lambda turns away invocations of the sensor processor: raise its concurrency.",
-            metric=Metric(namespace="AWS/Lambda", name="Throttles", dimensions=function),
-            watch=Watch(threshold=thresholds.throttles),
-        )
-        metric_alarm(
-            scope,
-            "alarm-stream-throttles",
-            names=names,
-            description="The stream turns away records: the load has more than doubled in 15 minutes.",
-            metric=Metric(
-                namespace="AWS/Kinesis",
-                name="WriteProvisionedThroughputExceeded",
-                dimensions={"StreamName": names.stream},
+        alarms = {
+            "alarm-iterator-age": (
+                Metric(namespace="AWS/Lambda", name="IteratorAge", dimensions=function, statistic="Maximum"),
+                Watch(threshold=thresholds.iterator_age_s * 1000, period_s=60, periods=ITERATOR_AGE_PERIODS),
             ),
-            watch=Watch(threshold=thresholds.throttles),
-        )
-        metric_alarm(
-            scope,
-            "alarm-failures-queue",
-            names=names,
-            description="The sensor processor gave up on records: replay them while the stream holds them.",
-            metric=Metric(
-                namespace="AWS/SQS",
-                name="ApproximateNumberOfMessagesVisible",
-                dimensions={"QueueName": names.failure_queue},
-                statistic="Maximum",
+            "alarm-processor-throttles": (
+                Metric(namespace="AWS/Lambda", name="Throttles", dimensions=function),
+                Watch(threshold=thresholds.throttles),
             ),
-            watch=Watch(threshold=thresholds.failures_queue_depth),
-        )
-        metric_alarm(
-            scope,
-            "alarm-unplaced-messages",
-            names=names,
-            description="Messages of no known plant are in quarantine: something that is no device of ours publishes.",
-            metric=Metric(
-                namespace=names.metrics_namespace, name="ReadingsQuarantined", dimensions={"Facility": UNKNOWN}
+            "alarm-stream-throttles": (
+                Metric(
+                    namespace="AWS/Kinesis",
+                    name="WriteProvisionedThroughputExceeded",
+                    dimensions={"StreamName": names.stream},
+                ),
+                Watch(threshold=thresholds.throttles),
             ),
-            watch=Watch(threshold=1),
-        )
-        metric_alarm(
-            scope,
-            "alarm-notifications-pending",
-            names=names,
-            description="Anomalies are in the table and the topic does not take them: nobody is told of them.",
-            metric=Metric(
-                namespace=names.metrics_namespace, name="NotificationsPending", dimensions={}, statistic="Maximum"
+            "alarm-failures-queue": (
+                Metric(
+                    namespace="AWS/SQS",
+                    name="ApproximateNumberOfMessagesVisible",
+                    dimensions={"QueueName": names.failure_queue},
+                    statistic="Maximum",
+                ),
+                Watch(threshold=thresholds.failures_queue_depth),
             ),
-            watch=Watch(threshold=1, periods=PENDING_PERIODS),
-        )
+            "alarm-unplaced-messages": (
+                Metric(namespace=names.metrics_namespace, name="ReadingsQuarantined", dimensions={"Facility": UNKNOWN}),
+                Watch(threshold=1),
+            ),
+            "alarm-notifications-pending": (
+                Metric(
+                    namespace=names.metrics_namespace, name="NotificationsPending", dimensions={}, statistic="Maximum"
+                ),
+                Watch(threshold=1, periods=PENDING_PERIODS),
+            ),
+        }
+        for id_, (metric, watch) in alarms.items():
+            metric_alarm(scope, id_, names=names, metric=metric, watch=watch)
 
 
-# @@ Alarms on the audit trail: what the CIS AWS Foundations Benchmark, section 4, wants told at once.
-# @@
-# @@ The patterns are those that AWS Security Hub looks for:
-# @@ https://docs.aws.amazon.com/securityhub/latest/userguide/cloudwatch-controls.html
+class TrailAlarm(NamedTuple):
+    """An alarm of the CIS AWS Foundations Benchmark, section 4: its id, its metric and the events that it counts."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Watched:
-    """What of the trail is told: the benchmark's control, the metric that counts it, the events, and one sentence."""
-
-    control: str
     id: str
     metric: str
     pattern: str
-    what: str
 
 
 def _any(*events: str) -> str:
@@ -137,35 +103,24 @@ def _of(source: str, *events: str) -> str:
     return f"{{($.eventSource={source}.amazonaws.com) && ({_any(*events)})}}"
 
 
-def _watched(control: str, id_: str, metric: str, pattern: str, what: str) -> Watched:
-    return Watched(control=control, id=id_, metric=metric, pattern=pattern, what=what)
-
-
-WATCHED = (
-    _watched(
-        "4.1",
+TRAIL_ALARMS = (
+    TrailAlarm(
         "unauthorised-calls",
         "UnauthorisedCalls",
         '{($.errorCode="*UnauthorizedOperation") || ($.errorCode="AccessDenied*")}',
-        "Somebody tried what they may not do",
     ),
-    _watched(
-        "4.2",
+    TrailAlarm(
         "sign-in-without-mfa",
         "SignInsWithoutMfa",
         '{($.eventName="ConsoleLogin") && ($.additionalEventData.MFAUsed !="Yes") '
         '&& ($.userIdentity.type="IAMUser") && ($.responseElements.ConsoleLogin="Success")}',
-        "Somebody signed in to the console without a second factor",
     ),
-    _watched(
-        "4.3",
+    TrailAlarm(
         "root-use",
         "RootUses",
         '{$.userIdentity.type="Root" && $.userIdentity.invokedBy NOT EXISTS && $.eventType !="AwsServiceEvent"}',
-        "Somebody used the account's root user",
     ),
-    _watched(
-        "4.4",
+    TrailAlarm(
         "iam-changes",
         "IamChanges",
         _events(
@@ -175,31 +130,17 @@ WATCHED = (
             *("AttachRolePolicy", "DetachRolePolicy", "AttachUserPolicy", "DetachUserPolicy"),
             *("AttachGroupPolicy", "DetachGroupPolicy"),
         ),
-        "Permissions were changed",
     ),
-    _watched(
-        "4.5",
+    TrailAlarm(
         "trail-changes",
         "TrailChanges",
         _events("CreateTrail", "UpdateTrail", "DeleteTrail", "StartLogging", "StopLogging"),
-        "A trail was changed, started or stopped",
     ),
-    _watched(
-        "4.6",
-        "sign-in-failures",
-        "SignInFailures",
-        '{($.eventName=ConsoleLogin) && ($.errorMessage="Failed authentication")}',
-        "Signing in to the console failed",
+    TrailAlarm(
+        "sign-in-failures", "SignInFailures", '{($.eventName=ConsoleLogin) && ($.errorMessage="Failed authentication")}'
     ),
-    _watched(
-        "4.7",
-        "key-deletions",
-        "KeyDeletions",
-        _of("kms", "DisableKey", "ScheduleKeyDeletion"),
-        "A key was disabled or is to be deleted",
-    ),
-    _watched(
-        "4.8",
+    TrailAlarm("key-deletions", "KeyDeletions", _of("kms", "DisableKey", "ScheduleKeyDeletion")),
+    TrailAlarm(
         "bucket-policy-changes",
         "BucketPolicyChanges",
         _of(
@@ -207,50 +148,40 @@ WATCHED = (
             *("PutBucketAcl", "PutBucketPolicy", "PutBucketCors", "PutBucketLifecycle", "PutBucketReplication"),
             *("DeleteBucketPolicy", "DeleteBucketCors", "DeleteBucketLifecycle", "DeleteBucketReplication"),
         ),
-        "The policy of a bucket was changed",
     ),
-    _watched(
-        "4.9",
+    TrailAlarm(
         "config-changes",
         "ConfigChanges",
         _of(
             "config",
             *("StopConfigurationRecorder", "DeleteDeliveryChannel", "PutDeliveryChannel", "PutConfigurationRecorder"),
         ),
-        "AWS Config was changed or stopped",
     ),
-    _watched(
-        "4.10",
+    TrailAlarm(
         "security-group-changes",
         "SecurityGroupChanges",
         _events(
             *("AuthorizeSecurityGroupIngress", "AuthorizeSecurityGroupEgress", "RevokeSecurityGroupIngress"),
             *("RevokeSecurityGroupEgress", "CreateSecurityGroup", "DeleteSecurityGroup"),
         ),
-        "A security group was changed",
     ),
-    _watched(
-        "4.11",
+    TrailAlarm(
         "network-acl-changes",
         "NetworkAclChanges",
         _events(
             *("CreateNetworkAcl", "CreateNetworkAclEntry", "DeleteNetworkAcl", "DeleteNetworkAclEntry"),
             *("ReplaceNetworkAclEntry", "ReplaceNetworkAclAssociation"),
         ),
-        "A network access list was changed",
     ),
-    _watched(
-        "4.12",
+    TrailAlarm(
         "gateway-changes",
         "GatewayChanges",
         _events(
             *("CreateCustomerGateway", "DeleteCustomerGateway", "AttachInternetGateway", "CreateInternetGateway"),
             *("DeleteInternetGateway", "DetachInternetGateway"),
         ),
-        "A network gateway was changed",
     ),
-    _watched(
-        "4.13",
+    TrailAlarm(
         "route-table-changes",
         "RouteTableChanges",
         _of(
@@ -258,10 +189,8 @@ WATCHED = (
             *("CreateRoute", "CreateRouteTable", "ReplaceRoute", "ReplaceRouteTableAssociation", "DeleteRouteTable"),
             *("DeleteRoute", "DisassociateRouteTable"),
         ),
-        "A route table was changed",
     ),
-    _watched(
-        "4.14",
+    TrailAlarm(
         "vpc-changes",
         "VpcChanges",
         _events(
@@ -269,123 +198,90 @@ WATCHED = (
             *("CreateVpcPeeringConnection", "DeleteVpcPeeringConnection", "RejectVpcPeeringConnection"),
             *("AttachClassicLinkVpc", "DetachClassicLinkVpc", "DisableVpcClassicLink", "EnableVpcClassicLink"),
         ),
-        "A network was changed",
     ),
 )
+"""Controls 4.1 to 4.14 in order, with the patterns that AWS Security Hub looks for:
+https://docs.aws.amazon.com/securityhub/latest/userguide/cloudwatch-controls.html"""
 
 
 class TrailAlarms:
-    """A metric filter on the trail's log group and an alarm for each; the first event raises it."""
+    """A metric filter on the trail's log group and an alarm for each control; the first event raises it."""
 
     def __init__(self, scope: Construct, *, names: PlatformNames, log_group: str) -> None:
-        for watched in WATCHED:
-            filter_ = CloudwatchLogMetricFilter(
-                scope,
-                f"filter-{watched.id}",
-                name=names.named(f"filter-{watched.id}"),
-                log_group_name=log_group,
-                pattern=watched.pattern,
-                metric_transformation=CloudwatchLogMetricFilterMetricTransformation(
-                    namespace=names.filter_namespace, name=watched.metric, value="1"
-                ),
-            )
-            metric_alarm(
-                scope,
-                f"alarm-{watched.id}",
-                names=names,
-                description=f"{watched.what}: see the audit trail (CIS {watched.control}).",
-                metric=Metric(namespace=names.filter_namespace, name=watched.metric, dimensions={}),
-                watch=Watch(threshold=1, tells_recovery=False),
-            ).node.add_dependency(filter_)
-
-
-# @@ Alarms of one plant: its topic rule, its quarantine, its anomalies, and device types that fall silent.
-
-FAILURES_OF_A_RULE = 'SELECT SUM(Failure) FROM SCHEMA("AWS/IoT", ActionType, RuleName) WHERE RuleName ='
-"""https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/cloudwatch-metrics-insights-querylanguage.html"""
-
-HOUR_S, DAY_S = 3600, 86_400
+        watch = Watch(threshold=1, notifies_recovery=False)
+        for id_, metric, pattern in TRAIL_ALARMS:
+            log_alarm(scope, id_, names=names, log_group=log_group, pattern=pattern, metric=metric, watch=watch)
 
 
 class FacilityAlarms:
-    """Thresholds are those that the plant declares; the topic is the platform's, by name."""
+    """Alarms of a facility with the thresholds that it declares; they publish to the platform's topic."""
 
     def __init__(self, scope: Construct, *, names: PlatformNames, facility: FacilitySpec) -> None:
-        thresholds, where = facility.alarms, {"Facility": facility.id}
+        thresholds, id_ = facility.alarms, facility.id
+        dimensions = {"Facility": id_}
         rule = names.named(facility.topic_rule)
+
+        def counted(name: str, **more: str) -> Metric:
+            return Metric(namespace=names.metrics_namespace, name=name, dimensions=dimensions | more)
+
         expression_alarm(
             scope,
-            f"alarm-rule-failures-{facility.id}",
+            alarm("rule-failures", id_),
             names=names,
-            description=f"The topic rule of {facility.id} cannot hand messages on: see iot-rule-errors in the archive.",
-            # A query and no metric: whatever the type of the action is called, the rule's failures are its own.
+            description=f"The topic rule of {id_} fails to forward messages: see iot-rule-errors in the archive.",
+            # A query over all action types, whose names differ by the rule's action.
             expression=f"{FAILURES_OF_A_RULE} '{rule}'",
             metrics={},
             watch=Watch(threshold=thresholds.rule_failures),
         )
         metric_alarm(
             scope,
-            f"alarm-rule-throttles-{facility.id}",
+            alarm("rule-throttles", id_),
             names=names,
-            description=f"AWS IoT turns away messages of {facility.id}: the account's quota for rules is too low.",
+            description=f"AWS IoT throttles messages of {id_}: the account's quota for rules is too low.",
             metric=Metric(namespace="AWS/IoT", name="RuleMessageThrottled", dimensions={"RuleName": rule}),
             watch=Watch(threshold=thresholds.rule_failures),
         )
         expression_alarm(
             scope,
-            f"alarm-quarantine-{facility.id}",
+            alarm("quarantine", id_),
             names=names,
-            description=f"Messages of {facility.id} cannot be read: see quarantine in the archive, reason by reason.",
+            description=f"Messages of {id_} are unreadable: see quarantine in the archive, by reason.",
             expression="100 * quarantined / (quarantined + processed)",
-            metrics={
-                "quarantined": Metric(namespace=names.metrics_namespace, name="ReadingsQuarantined", dimensions=where),
-                "processed": Metric(namespace=names.metrics_namespace, name="ReadingsProcessed", dimensions=where),
-            },
+            metrics={"quarantined": counted("ReadingsQuarantined"), "processed": counted("ReadingsProcessed")},
             watch=Watch(threshold=thresholds.quarantine_percent),
         )
         metric_alarm(
             scope,
-            f"alarm-anomalies-{facility.id}",
+            alarm("anomalies", id_),
             names=names,
-            description=f"Anomalies at {facility.id}: see its runbook.",
-            metric=Metric(namespace=names.metrics_namespace, name="AnomaliesDetected", dimensions=where),
+            description=f"Anomalies at {id_}: see its runbook.",
+            metric=counted("AnomaliesDetected"),
             watch=Watch(threshold=thresholds.anomalies_per_hour, period_s=HOUR_S),
         )
         for group in facility.groups:
             metric_alarm(
                 scope,
-                f"alarm-silence-{facility.id}-{group.device_type}",
+                silence_alarm(id_, group.device_type),
                 names=names,
-                description=f"No reading of any {group.device_type} at {facility.id}: network, power or certificates.",
-                metric=Metric(
-                    namespace=names.metrics_namespace,
-                    name="ReadingsProcessed",
-                    dimensions=where | {"DeviceType": group.device_type},
-                ),
+                description=f"No reading of any {group.device_type} at {id_}: network, power or certificates.",
+                metric=counted("ReadingsProcessed", DeviceType=group.device_type),
                 watch=_silence(group),
             )
 
 
 def _silence(group: ThingGroupSpec) -> Watch:
-    """One period, or whole days where it is longer than one, the longest period that there is."""
+    """Watch one period, or whole days where the silence is longer than a day, the longest period of CloudWatch."""
     period_s = min(group.silence_s, DAY_S)
-    return Watch(
-        threshold=1,
-        period_s=period_s,
-        periods=group.silence_s // period_s,
-        comparison=BELOW,
-        missing=BREACHING,
-    )
-
-
-# @@ What the people of a plant look at: its dashboard.
+    periods = group.silence_s // period_s
+    return Watch(threshold=1, period_s=period_s, periods=periods, comparison=BELOW, missing=BREACHING)
 
 
 class FacilityDashboard:
-    """The generated dashboard, under the plant's name for it."""
+    """The facility's generated dashboard."""
 
     def __init__(self, scope: Construct, *, names: PlatformNames, facility: FacilitySpec, folder: Path) -> None:
-        self.dashboard = CloudwatchDashboard(
+        CloudwatchDashboard(
             scope,
             facility.dashboard,
             dashboard_name=names.account_wide(facility.dashboard),

@@ -1,52 +1,45 @@
-"""The encrypted SNS topics for alarms and for anomalies."""
+"""The SNS topics of alarms and of anomalies: encrypted, TLS only."""
 
 from __future__ import annotations
 
-from ..bindings import Construct, SnsTopic, SnsTopicPolicy
-from ..names import PlatformNames
+from .. import bindings as tf
+from ..names import ALARM_TOPIC, ANOMALY_TOPIC, PlatformNames
 from ..shared import iam
-
-# @@ The topic that hears of every alarm; whoever is to be called subscribes to it.
 
 
 class AlarmTopic:
-    """Encrypted; takes messages over TLS alone, and from services only those of this platform's alarms."""
+    """Receives every alarm; on-call staff subscribe to it. Of all services, only this platform's alarms may publish."""
 
-    def __init__(self, scope: Construct, *, names: PlatformNames, key_arn: str) -> None:
-        self.topic = SnsTopic(scope, "topic-alarms", name=names.alarm_topic, kms_master_key_id=key_arn)
-        SnsTopicPolicy(
-            scope,
-            "topic-alarms-policy",
-            arn=self.topic.arn,
-            policy=iam.policy(
-                # SNS takes no wildcard for actions here; subscribers and administrators come over TLS anyway.
-                iam.deny_plain_transport("sns:Publish", names.alarm_topic_arn),
-                iam.Statement(
-                    sid="AlarmsPublish",
-                    principal={"Service": "cloudwatch.amazonaws.com"},
-                    actions=("sns:Publish",),
-                    resource=names.alarm_topic_arn,
-                    conditions={
-                        "StringEquals": {"aws:SourceAccount": names.account_id},
-                        "ArnLike": {"aws:SourceArn": names.alarm_arns},
-                    },
-                ),
-            ),
+    def __init__(self, scope: tf.Construct, *, names: PlatformNames, key_arn: str) -> None:
+        publishers = iam.Statement(
+            sid="AllowAlarmsToPublish",
+            principal={"Service": "cloudwatch.amazonaws.com"},
+            actions=("sns:Publish",),
+            resource=names.alarm_topic_arn,
+            conditions={
+                "StringEquals": {"aws:SourceAccount": names.account_id},
+                "ArnLike": {"aws:SourceArn": names.alarm_arns},
+            },
         )
-
-
-# @@ The topic that hears of every anomaly's beginning and end; whoever looks after the machines subscribes to it.
+        self.topic = _topic(scope, ALARM_TOPIC, names, key_arn, names.alarm_topic_arn, publishers)
 
 
 class AnomalyTopic:
-    """Encrypted, over TLS alone. It lets nobody in by itself: the sensor processor publishes by its role's policy."""
+    """Receives every anomaly's begin and end. No service may publish: the sensor processor does by its own role."""
 
-    def __init__(self, scope: Construct, *, names: PlatformNames, key_arn: str) -> None:
-        self.topic = SnsTopic(scope, "topic-anomalies", name=names.anomaly_topic, kms_master_key_id=key_arn)
-        SnsTopicPolicy(
-            scope,
-            "topic-anomalies-policy",
-            arn=self.topic.arn,
-            # SNS takes no wildcard for actions here; subscribers and administrators come over TLS anyway.
-            policy=iam.policy(iam.deny_plain_transport("sns:Publish", names.anomaly_topic_arn)),
-        )
+    def __init__(self, scope: tf.Construct, *, names: PlatformNames, key_arn: str) -> None:
+        self.topic = _topic(scope, ANOMALY_TOPIC, names, key_arn, names.anomaly_topic_arn)
+
+
+def _topic(
+    scope: tf.Construct, id_: str, names: PlatformNames, key_arn: str, arn: str, *statements: iam.Statement
+) -> tf.SnsTopic:
+    topic = tf.SnsTopic(scope, id_, name=names.named(id_), kms_master_key_id=key_arn)
+    tf.SnsTopicPolicy(
+        scope,
+        f"{id_}-policy",
+        arn=topic.arn,
+        # SNS accepts no wildcard action here; subscribing and administration require TLS anyway.
+        policy=iam.policy(iam.deny_insecure_transport("sns:Publish", arn), *statements),
+    )
+    return topic

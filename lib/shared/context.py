@@ -1,47 +1,29 @@
-"""Settings that all stacks share: access, state and retention."""
+"""The context that all stacks of a synthesis share: environment, account, state, tags and retention."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-# @@ By which roles Terraform reaches the account that it works in, and the bucket where its state lies.
-
 SESSION = "fleet-terraform"
-"""The session's name in the audit trail of the account that is worked in."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Access:
-    """ARNs, each None where the credentials at hand do: of roles that they assume, and of the state's own key.
-
-    External ids have no place here: stacks and states are files that others read. Where a role asks for one, an AWS
-    profile with `role_arn` and `external_id` does the same, outside of both.
-    """
-
-    role_arn: str | None = None
-    state_role_arn: str | None = None
-    state_key_arn: str | None = None
-
-
-OWN = Access()
-"""The credentials at hand, and S3's own key."""
-
-
-# @@ How long the platform keeps what it holds, and whether all of it can be destroyed: the manifest's `retention`.
+"""Session name of assumed roles, as the audit trail of the target account shows it."""
 
 LOCK_MODE = "GOVERNANCE"
-"""Not COMPLIANCE, under which nobody, not even AWS, deletes an object before its date: one wrong file, or one that a
-court orders deleted, would stay for years, and the account could not be emptied. Whoever would lift a governance lock
-needs a permission that no role here has and that the bucket's policy denies to all: the trail tells of both steps.
+"""Not COMPLIANCE, under which nobody, not even AWS, can delete an object before its date: a wrong file, or one that a
+court orders deleted, would stay for years, and the account could not be closed. Lifting a governance lock needs a
+permission that no role here has and that the bucket's policy denies to everyone; the trail records both steps.
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock.html"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
-    """Days; `lock_days` are those of Object Lock, None where everything can be destroyed with what it holds.
+    """Retention periods in days.
 
-    Days of logs are such as CloudWatch Logs takes:
+    Log retention accepts only these values:
     https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html
+
+    Args:
+        lock_days: Object Lock of archive and trail; None where the platform can be destroyed with its data.
     """
 
     trail_days: int
@@ -55,24 +37,69 @@ class Retention:
         return self.lock_days is None
 
 
-BRIEF = Retention(
+SHORT = Retention(
     trail_days=90,
     operational_log_days=30,
     access_log_days=90,
-    key_deletion_days=7,  # the shortest that KMS allows: nothing is left behind for longer than it must
+    key_deletion_days=7,  # the minimum of KMS
     lock_days=None,
 )
 
 SEVEN_YEARS = 2557
-"""Days, two leap days among them: what auditors of regulated plants usually ask for, and a value that logs take."""
+"""Days, with two leap days: the usual demand of auditors in regulated plants, and a valid log retention."""
 
 RECORDS = Retention(
     trail_days=SEVEN_YEARS,
-    operational_log_days=400,  # a year and a month, so that an audit a year later still finds it
+    operational_log_days=400,  # a year and a month, for the audit a year later
     access_log_days=SEVEN_YEARS,
     key_deletion_days=30,
     lock_days=SEVEN_YEARS,
 )
 
-RETENTIONS = {"brief": BRIEF, "records": RECORDS}
-"""By their names in the manifest."""
+RETENTIONS = {"short": SHORT, "brief": SHORT, "records": RECORDS}
+"""By the manifest's `retention`; `brief` is the former word for `short`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """ARNs that Terraform uses instead of the credentials at hand and S3's own key; None where those do.
+
+    External ids are left out: stacks and states are files that others read. For a role that requires one, use an AWS
+    profile with `role_arn` and `external_id`.
+
+    Args:
+        role_arn: Role of the provider.
+        state_role_arn: Role for the state bucket.
+        state_key_arn: KMS key of the state.
+    """
+
+    role_arn: str | None = None
+    state_role_arn: str | None = None
+    state_key_arn: str | None = None
+
+
+OWN = Access()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackContext:
+    """Arguments that every stack of an environment has in common.
+
+    Args:
+        application: Root of the MQTT topics, and part of bucket, role and state names.
+        environment_suffix: Last part of every resource name.
+        default_tags: Tags of every resource that accepts them.
+        account_id: Twelve digits; None to look it up from the credentials at hand.
+        state_bucket: Bucket of the Terraform state; None for a file in the stack's folder.
+        state_bucket_region: None for `aws_region`.
+    """
+
+    application: str
+    environment_suffix: str
+    aws_region: str
+    default_tags: Mapping[str, str]
+    retention: Retention = SHORT
+    account_id: str | None = None
+    state_bucket: str | None = None
+    state_bucket_region: str | None = None
+    access: Access = OWN
