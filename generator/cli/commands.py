@@ -23,6 +23,7 @@ from fleet_iot.generator.filesystem import STANDARD_OUTPUT, fault_of, silence_st
 from fleet_iot.generator.naming import OUTPUT_FOLDER
 
 OPERATIONS: dict[str, tuple[str, str]] = {
+    "synth": ("synth:synth", "Synthesise the Terraform stacks of the approved record."),
     "local": ("local:local", "Runs a local AWS with the whole platform on it."),
     "simulate": ("simulate:simulate", "Lets simulated devices publish believable readings."),
     "keys": ("keys:keys", "Makes device keys and certificate signing requests."),
