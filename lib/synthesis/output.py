@@ -23,6 +23,7 @@ from ..shared.things import Blocks
 from ..specs import FacilitySpec, FleetSpec
 
 STACK_FILE = "cdk.tf.json"
+LOCK_FILE = ".terraform.lock.hcl"
 INDENT = 2
 """As CDKTF writes it, with sorted keys; Terraform prints the whole line of a fault."""
 
@@ -63,6 +64,11 @@ def read_resources(path: Path) -> Blocks:
     """Return the resources of a stack's file."""
     resources: Blocks = msgspec.json.decode(path.read_bytes()).get("resource", {})
     return resources
+
+
+def add_lock(path: Path, lock: Path) -> None:
+    """Put Terraform's dependency lock file beside the stack in `path`."""
+    shutil.copyfile(lock, path.with_name(LOCK_FILE))
 
 
 def add_blocks(path: Path, blocks: Blocks) -> None:

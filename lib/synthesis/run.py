@@ -30,6 +30,7 @@ from ..tap_stack import TapStack
 from .output import (
     ENDPOINT_COUNTS,
     add_blocks,
+    add_lock,
     check_counts,
     check_expressions,
     check_owner,
@@ -72,8 +73,8 @@ class _Stack:
     def name(self) -> str:
         return str(self.stack.node.id)
 
-    def complete(self, outdir: Path) -> None:
-        """Add the blocks that are no constructs to the synthesised file, and check the whole."""
+    def complete(self, outdir: Path, *, provider_lock: Path | None) -> None:
+        """Add the blocks that are no constructs to the synthesised file, check the whole, and add the lock file."""
         path = stack_file(outdir, self.name)
         if self.stack.blocks:
             add_blocks(path, self.stack.blocks)
@@ -81,6 +82,8 @@ class _Stack:
         resources = read_resources(path)
         check_counts(self.name, resources, planned=self.planned, declared=self.stack.declared())
         check_names(self.name, resources, key=self.manifest_key)
+        if provider_lock:
+            add_lock(path, provider_lock)
 
 
 def synthesise(
@@ -142,7 +145,7 @@ def synthesise(
             check_owner(settings.outdir, each.name, application=fleet.application)
         app.synth()
         for each in stacks:
-            each.complete(staged)
+            each.complete(staged, provider_lock=settings.provider_lock)
     notes += _lock(settings, facilities, requests, folder=folder)
     names = tuple(each.name for each in stacks if each.name != endpoint)
     return Synthesis(stacks=names, endpoint=endpoint, notes=notes)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import platform
 import re
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,11 @@ from ..shared.limits import BUCKET_ENDINGS, bucket_fault, role_fault
 from ..specs import SUFFIX_PATTERN, SUFFIX_RULE, FleetSpec, chosen_suffix
 
 MANIFEST = "fleet.yaml"
+
+PROVIDER_LOCK = "terraform.lock.hcl"
+"""In the project's folder: hashes of the AWS provider for the platforms where Terraform runs, over the lock here."""
+LOCKED_PLATFORM = ("linux", "x86_64")
+"""The platform of the lock here; on others Terraform would refuse the provider."""
 
 DEFAULT_LAMBDA_ARCHITECTURE = "arm64"
 """The cheaper of the two; every dependency has a wheel for it."""
@@ -39,6 +46,7 @@ class Settings:
         identities: Folder of the CSRs and their locks.
         requires_csrs: Refuse things without a CSR.
         lambda_architecture: `arm64` or `x86_64`.
+        provider_lock: Terraform's dependency lock file for every stack; None for none.
     """
 
     environment_suffix: str
@@ -52,6 +60,7 @@ class Settings:
     state_bucket: str | None
     state_bucket_region: str
     access: Access = OWN
+    provider_lock: Path | None = None
 
 
 def find_project(start: Path) -> Path:
@@ -137,6 +146,7 @@ def read_settings(
             state_role_arn=_arn(environment, "TERRAFORM_STATE_ROLE_ARN", ROLE_PATTERN, "a role's"),
             state_key_arn=_arn(environment, "TERRAFORM_STATE_KEY_ARN", KEY_PATTERN, "a KMS key's"),
         ),
+        provider_lock=_provider_lock(project),
     )
 
 
@@ -181,6 +191,13 @@ def _check_names(environment: Mapping[str, str], fleet: FleetSpec, *, suffix: st
                 remedy="Choose another or shorter `application` or `environment_suffix`, and run `fleet generate`.",
                 key=(key,),
             )
+
+
+def _provider_lock(project: Path) -> Path | None:
+    own = project / PROVIDER_LOCK
+    if own.is_file():
+        return own
+    return Path(__file__).with_name(PROVIDER_LOCK) if (sys.platform, platform.machine()) == LOCKED_PLATFORM else None
 
 
 def _state_bucket(name: str | None) -> str | None:
