@@ -165,6 +165,7 @@ def plan(
 
 
 OPERATIONS: dict[str, tuple[str, str]] = {
+    "synth": ("synth:synth", "Synthesise the Terraform stacks of the approved record."),
     "local": ("local:local", "Run a local AWS with the whole platform on it."),
     "simulate": ("simulate:simulate", "Simulate devices."),
     "keys": ("keys:keys", "Make device keys and certificate signing requests."),

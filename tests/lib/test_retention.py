@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fleet_iot.lib.shared.retention import RECORDS, RETENTIONS, SHORT
+from fleet_iot.lib.shared.context import RECORDS, RETENTIONS, SHORT
 from fleet_iot.operations.local.terraform import terraform_for
 
 pytestmark = pytest.mark.cdktf
@@ -40,7 +40,9 @@ def test_records_are_locked_for_seven_years(records: Any) -> None:
         f"{bucket}-lock": {"default_retention": {"mode": "GOVERNANCE", "days": 2557}} for bucket in LOCKED
     }
     for bucket in LOCKED:
-        statement = records.platform.statements("aws_s3_bucket_policy", f"{bucket}-policy")["DenyLiftingLocks"]
+        statement = records.platform.statements("aws_s3_bucket_policy", f"{bucket}-policy")[
+            "DenyBypassGovernanceRetention"
+        ]
         assert (statement["Effect"], statement["Principal"]) == ("Deny", "*")
         assert statement["Action"] == ["s3:BypassGovernanceRetention"]
 
