@@ -74,6 +74,7 @@ COMMANDS: dict[str, dict[int, str]] = {
     "quarantine show": {2: "show", 7: "show 1 --dir none"},
     "replay": {2: "--nope", 7: "--dir none"},
     "simulate": {2: "--facility nope", 7: "--facility sg-01 --dir none"},
+    "synth": {2: "--nope"},
     "validate": {0: "", 2: "--format nope", 3: "--manifest nowhere/fleet.yaml"},
 }
 """By command: what is answered with which code. `nope` is a name that there is not, `none` and `nowhere` no place."""

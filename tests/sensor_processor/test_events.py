@@ -156,15 +156,6 @@ def test_an_event_lasts_as_long_as_readings_are_remarkable(restarts: bool) -> No
     assert (found[-1][1].ended or 0) >= START + 6_080 * STEP_MS
 
 
-def test_watching_an_event_changes_no_score() -> None:
-    """A detector that is watched for what is remarkable scores and learns exactly as one that is not."""
-    watched, plain = univariate(), univariate()
-    watched.watch(True)
-
-    assert [watched.update(value) for value in strange()] == [plain.update(value) for value in strange()]
-    assert pack_context(watched) == pack_context(plain)
-
-
 def test_a_state_of_version_2_is_taken_over() -> None:
     """What was learned before there were events goes on, and an excursion that ran then gets its end."""
     metrics = {"temperature": metric(detector="context")}

@@ -1,4 +1,4 @@
-"""Anomaly detection: static limits and the adaptive context detector, with state that survives in the device table."""
+"""Detects anomalies: limits and adaptive detectors, their events, and state that is kept in the device item; no I/O."""
 
 from .context import UNIVARIATE_THRESHOLD, univariate
 from .device import DeviceDetectors, unpack_detectors

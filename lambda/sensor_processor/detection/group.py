@@ -1,4 +1,7 @@
-"""Detectors over several metrics of one device: baseline and correlation."""
+"""Detectors over several metrics of one device at once, `baseline` and `correlation`, and their events.
+
+Each looks at rows: readings that have a value for every metric that names the detector.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +14,26 @@ import msgspec
 from ..ingest.catalogue import Metric
 from .event import Event, Finding, begin, end
 
-# @@ The correlation detector: metrics that belong together and no longer move together, by Hotelling's T².
-# @@
-# @@ T² is the distance of a row from the learned mean in the learned covariance: a pump whose power rises with its
-# @@ flow is usual, one whose power rises without it is not, though each metric by itself is.
-# @@ https://doi.org/10.2307/1268779
+GROUPED = ("baseline", "correlation")
 
-LEARN = 400
-"""Rows of the baseline, as the baseline detector's."""
+LEARN_ROWS = 400
+"""Rows that a detector learns as usual before it reports: 67 minutes at one row every ten seconds."""
 
-SMOOTHING = 0.2
-ON = 12.0
-OFF = 7.0
-"""Where the state begins and ends: standard deviations of the smoothed T² above its mean, were the rows normal."""
+NAMED = 3
+"""Other metrics that a finding names: a device's outbox keeps a hundred notifications."""
 
 
 class Correlation:
-    """The detector of several metrics of one machine; `update` says whether it is in an anomalous state."""
+    """Detect metrics that no longer move together, by Hotelling's T².
+
+    T² is the distance of a row from the learned mean in the learned covariance: power that rises with flow is usual,
+    power that rises without it is not, though each value by itself is. https://doi.org/10.2307/1268779
+    """
+
+    SMOOTHING = 0.2
+    ON = 12.0
+    OFF = 7.0
+    """Standard deviations of the smoothed T² above its mean, for normal rows, at which the state begins and ends."""
 
     __slots__ = ("channels", "count", "factor", "means", "products", "score", "smooth", "state", "worst")
 
@@ -43,24 +49,28 @@ class Correlation:
         self.state = False
 
     def update(self, values: Sequence[float]) -> bool:
-        """Whether the metrics no longer move together, given the next row; finite numbers only."""
-        if self.count < LEARN:
+        """Learn the next row (finite numbers) and return whether the state is anomalous."""
+        if self.count < LEARN_ROWS:
             self._learn(values)
             return False
         distances = self._standardised([value - mean for value, mean in zip(values, self.means, strict=True)])
         squares = [distance * distance for distance in distances]
-        # One row that is far out is the limits' affair; a state needs several.
-        self.smooth += SMOOTHING * (min(sum(squares), 200.0 * self.channels) - self.smooth)
+        # Bounded: a single row far out is for the limits to report, a state needs several.
+        self.smooth += self.SMOOTHING * (min(sum(squares), 200.0 * self.channels) - self.smooth)
         self.worst = max(range(self.channels), key=squares.__getitem__)
-        spread = sqrt(2 * self.channels * SMOOTHING / (2 - SMOOTHING))
+        spread = sqrt(2 * self.channels * self.SMOOTHING / (2 - self.SMOOTHING))
         self.score = (self.smooth - self.channels) / spread
-        self.state = self.score > (OFF if self.state else ON)
+        self.state = self.score > (self.OFF if self.state else self.ON)
         return self.state
 
+    def numbers(self) -> list[Any]:
+        """List the state for `restore`."""
+        return [self.count, self.means, self.products, self.smooth, self.state]
+
     def restore(self, count: int, means: list[float], products: list[list[float]], smooth: float, is_on: bool) -> None:
-        """Goes on from another's numbers."""
+        """Continue from a packed state."""
         self.count, self.means, self.products, self.smooth, self.state = count, means, products, smooth, is_on
-        if count >= LEARN:
+        if count >= LEARN_ROWS:
             self.factor = _cholesky(self._covariance())
 
     def _learn(self, values: Sequence[float]) -> None:
@@ -70,7 +80,7 @@ class Correlation:
         for row, delta in enumerate(before):
             for column, value in enumerate(values):
                 self.products[row][column] += delta * (value - self.means[column])
-        if self.count == LEARN:
+        if self.count == LEARN_ROWS:
             self.factor = _cholesky(self._covariance())
 
     def _covariance(self) -> list[list[float]]:
@@ -80,7 +90,7 @@ class Correlation:
         return covariance
 
     def _standardised(self, deltas: list[float]) -> list[float]:
-        """The solution of factor · x = deltas, whose squares add up to T²."""
+        """Solve factor · x = deltas; the squares of x add up to T²."""
         solved: list[float] = []
         for row, delta in zip(self.factor, deltas, strict=True):
             known = sum(factor * value for factor, value in zip(row, solved, strict=False))
@@ -89,7 +99,7 @@ class Correlation:
 
 
 def _cholesky(matrix: list[list[float]]) -> list[list[float]]:
-    """The lower factor of a symmetric positive matrix; what rounding makes negative is taken for next to nothing."""
+    """Return the lower factor of a symmetric positive matrix; pivots that rounding makes negative become 1e-18."""
     factor: list[list[float]] = []
     for place, row in enumerate(matrix):
         made: list[float] = []
@@ -101,43 +111,40 @@ def _cholesky(matrix: list[list[float]]) -> list[list[float]]:
     return factor
 
 
-# @@ The baseline detector of one machine: several channels at once, and whether any has shifted from where it was.
-# @@
-# @@ It learns for 400 rows how each channel lies and how far the means of a hundred rows wander, and then holds
-# @@ smoothed channels against that. Causal, a few numbers a channel, no look at the row's place in a file.
+class Baseline:
+    """Detect a machine that has shifted from where it was: any smoothed channel far from its learned level.
 
-LEARN_SHIFT = 400
-BLOCK = 100
-"""Rows of the baseline, and of each of its parts; at one row every ten seconds, the baseline takes 67 minutes."""
+    For LEARN_ROWS rows it learns the level of each channel and how far the means of blocks of rows wander. Causal, a
+    few numbers a channel.
+    """
 
-SMOOTHING_SHIFT = 0.1
-SCORE_SMOOTHING = 0.3
-ON_SHIFT = 7.0
-OFF_SHIFT = 5.25
-"""The state begins above ON and ends below OFF, in scales of the channel; measured on SKAB (docs/processor.md)."""
+    BLOCK = 100
+    """Rows of a block."""
 
-RELEASE = 0.33
-"""The state also ends below this part of its highest score: a machine seldom comes to rest exactly where it was, and an
-alarm that never ends says nothing."""
+    SMOOTHING = 0.1
+    SCORE_SMOOTHING = 0.3
+    ON = 7.0
+    OFF = 5.25
+    """The state begins above ON and ends below OFF, in scales of the channel; chosen on SKAB (docs/processor.md)."""
 
-FORGET = 0.98
-"""What is left of that highest score a row after the state: a new one must stand out from what is left, as the first
-stood out from rest: after a score of 100 for 90 rows."""
+    RELEASE = 0.33
+    """The state also ends below this fraction of its highest score: a machine seldom comes to rest exactly where it
+    was, and an alarm that never ends is useless."""
 
-FOLLOW = 0.001
-FOLLOW_BELOW = 4.9
-"""How fast, and up to which score, the baseline follows a machine that ages."""
+    FORGET = 0.98
+    """Factor a row by which that highest score fades after the state; a new state must exceed what is left of it in
+    proportion. After a score of 100 this lasts 90 rows."""
 
-SETTLE = 0.02
-"""How fast it follows meanwhile, to where the machine has come to rest: as fast as the highest score is forgotten, so
-that what is left of the state never begins it anew."""
+    FOLLOW = 0.001
+    FOLLOW_BELOW = 4.9
+    """Rate at which, and score up to which, the levels follow a machine that ages."""
 
-FARTHEST = 1000.0
-"""Scales that a channel counts as being away at most, so that one absurd value is forgotten soon."""
+    SETTLE = 0.02
+    """Rate after a state: to where the machine came to rest, as fast as the highest score fades, so that what is left
+    of the state does not begin a new one."""
 
-
-class Shift:
-    """The detector of one machine with so many channels; `update` says whether it is in an anomalous state."""
+    FARTHEST = 1000.0
+    """Largest distance of a channel, in scales, so that one absurd value fades soon."""
 
     __slots__ = (
         "_blocks",
@@ -167,45 +174,45 @@ class Shift:
         self.state = False
 
     def update(self, values: Sequence[float]) -> bool:
-        """Whether the machine is in an anomalous state, given its next row; finite numbers only."""
-        if self.count < LEARN_SHIFT:
+        """Learn the next row (finite numbers) and return whether the state is anomalous."""
+        if self.count < LEARN_ROWS:
             self._learn(values)
             return False
         worst = -1.0
         for place, value in enumerate(values):
-            smooth = self.smooth[place] + SMOOTHING_SHIFT * (value - self.smooth[place])
+            smooth = self.smooth[place] + self.SMOOTHING * (value - self.smooth[place])
             self.smooth[place] = smooth
             distance = abs(smooth - self.means[place]) / self.scales[place]
             if distance > worst:
                 worst, self.worst = distance, place
-        self.score += SCORE_SMOOTHING * (min(worst, FARTHEST) - self.score)
+        self.score += self.SCORE_SMOOTHING * (min(worst, self.FARTHEST) - self.score)
         if self.state:
             self.peak = max(self.peak, self.score)
-            self.state = self.score > max(OFF_SHIFT, RELEASE * self.peak)
+            self.state = self.score > max(self.OFF, self.RELEASE * self.peak)
         else:
-            self.state = self.score > max(ON_SHIFT, ON_SHIFT / OFF_SHIFT * RELEASE * self.peak)
-            self.peak = self.score if self.state else FORGET * self.peak
+            self.state = self.score > max(self.ON, self.ON / self.OFF * self.RELEASE * self.peak)
+            self.peak = self.score if self.state else self.FORGET * self.peak
         if not self.state:
             self._follow(values)
         return self.state
 
     @property
-    def is_on_its_way(self) -> bool:
-        """Whether the machine is not, or not yet, back where it was, though the state may have ended."""
-        return self.score > OFF_SHIFT
+    def is_still_away(self) -> bool:
+        """Whether the machine is not back at its level, though the state may have ended."""
+        return self.score > self.OFF
 
     def _follow(self, values: Sequence[float]) -> None:
-        if RELEASE * self.peak > OFF_SHIFT and self.score <= RELEASE * self.peak:
-            rate = SETTLE
-        elif self.score <= FOLLOW_BELOW:
-            rate = FOLLOW
+        if self.RELEASE * self.peak > self.OFF and self.score <= self.RELEASE * self.peak:
+            rate = self.SETTLE
+        elif self.score <= self.FOLLOW_BELOW:
+            rate = self.FOLLOW
         else:
             return
         for place, value in enumerate(values):
             self.means[place] += rate * (value - self.means[place])
 
     def numbers(self) -> list[Any]:
-        """What `restore` goes on from."""
+        """List the state for `restore`."""
         return [
             self.count,
             self.means,
@@ -230,15 +237,15 @@ class Shift:
         state: bool,
         peak: float = 0.0,
     ) -> None:
-        """Goes on from the numbers of another one with as many channels; `peak` came later than the others."""
+        """Continue from packed numbers of as many channels; older states have no `peak`."""
         self.count, self.means, self.squares, self._blocks = count, means, squares, blocks
         self.smooth, self.scales, self.score, self.state, self.peak = smooth, scales, score, state, peak
 
     def _learn(self, values: Sequence[float]) -> None:
-        """Welford's mean and variance a channel: https://doi.org/10.1080/00401706.1962.10490022"""
+        """Update mean and variance of each channel, by Welford: https://doi.org/10.1080/00401706.1962.10490022"""
         if self.count == 0:
             self.smooth = list(map(float, values))
-        if self.count % BLOCK == 0:
+        if self.count % self.BLOCK == 0:
             self._blocks.append([0.0] * self.channels)
         self.count += 1
         block = self._blocks[-1]
@@ -246,9 +253,9 @@ class Shift:
             before = value - self.means[place]
             self.means[place] += before / self.count
             self.squares[place] += before * (value - self.means[place])
-            block[place] += value / BLOCK
-            self.smooth[place] += SMOOTHING_SHIFT * (value - self.smooth[place])
-        if self.count == LEARN_SHIFT:
+            block[place] += value / self.BLOCK
+            self.smooth[place] += self.SMOOTHING * (value - self.smooth[place])
+        if self.count == LEARN_ROWS:
             self.scales = [self._scale(place) for place in range(self.channels)]
             self._blocks = []
 
@@ -260,22 +267,13 @@ class Shift:
         return sqrt(wandering + 0.02 * variance + (0.002 * self.means[place]) ** 2 + 1e-12)
 
 
-def multichannel(channels: int) -> Shift:
-    """A new detector for one machine."""
-    return Shift(channels)
-
-
-# @@ The detectors of several metrics of one device, `baseline` and `correlation`: rows out of readings, state,
-# @@ words.
-
-GROUPED = ("baseline", "correlation")
-
-NAMED = 3
-"""Other metrics that a finding names; a device's item keeps a hundred notifications."""
+def multichannel(channels: int) -> Baseline:
+    """Make a detector for one machine, as a scorer of multichannel series (SKAB) calls it: `update(row) -> bool`."""
+    return Baseline(channels)
 
 
 class Group:
-    """One detector over those metrics of a device type that name it, in the order of their names."""
+    """One detector over the metrics of a device type that name it, sorted by name."""
 
     __slots__ = ("detector", "event", "metric", "metrics", "name", "names")
 
@@ -285,12 +283,13 @@ class Group:
         self.event: Event | None = None
         self.metric = ""
         self.names = tuple(sorted(key for key, metric in metrics.items() if metric.detector == name))
-        self.detector: Shift | Correlation = (Shift if name == "baseline" else Correlation)(max(len(self.names), 1))
+        make = Baseline if name == "baseline" else Correlation
+        self.detector: Baseline | Correlation = make(max(len(self.names), 1))
 
     def update(self, time: int, values: Mapping[str, float]) -> Finding | None:
-        """What a reading of `time` (ms) tells: that a state begins, told of the metric that shows it most, or ends.
+        """Learn a reading of `time` (ms); return the finding if a state begins or ends.
 
-        A reading that lacks one of the metrics is no row.
+        A beginning names the metric that is furthest away. A reading that lacks one of the metrics is skipped.
         """
         try:
             row = [values[name] for name in self.names]
@@ -316,7 +315,7 @@ class Group:
             return None
         value = values[self.metric]
         amount = self.metrics[self.metric].amount(value)
-        if isinstance(self.detector, Shift) and self.detector.is_on_its_way:
+        if isinstance(self.detector, Baseline) and self.detector.is_still_away:
             mean = self.detector.means[self.names.index(self.metric)]
             words = f"{amount} is most of the way back to its baseline of {mean:.4g}, which follows it from here"
         else:
@@ -324,23 +323,11 @@ class Group:
         return end(self.metric, self.name, event, value=value, ended=time, words=words)
 
     def state(self) -> list[Any]:
-        """What `restore` goes on from; the names say whose numbers they are."""
-        detector = self.detector
-        if isinstance(detector, Shift):
-            return [list(self.names), self.event, self.metric, *detector.numbers()]
-        return [
-            list(self.names),
-            self.event,
-            self.metric,
-            detector.count,
-            detector.means,
-            detector.products,
-            detector.smooth,
-            detector.state,
-        ]
+        """List the state for `restore`: names of the metrics, event, its metric, numbers of the detector."""
+        return [list(self.names), self.event, self.metric, *self.detector.numbers()]
 
     def restore(self, state: list[Any]) -> None:
-        """Takes over what `state` gave, if it is of the same metrics. Raises ValueError or TypeError."""
+        """Continue from `state`, unless it is of other metrics. Raises ValueError or TypeError."""
         names, event, metric, *numbers = state
         if tuple(names) == self.names:
             self.event, self.metric = msgspec.convert(event, Event | None), metric
@@ -356,6 +343,6 @@ class Group:
 
 
 def groups_of(metrics: Mapping[str, Metric]) -> tuple[Group, ...]:
-    """A new group for each of these detectors that a metric names."""
+    """Make a group for each of these detectors that a metric names."""
     wanted = {metric.detector for metric in metrics.values()}
     return tuple(Group(name, metrics) for name in GROUPED if name in wanted)
