@@ -12,9 +12,9 @@ import click
 
 from fleet_iot.generator.cli.completion import complete_facility
 from fleet_iot.generator.diagnostics import EnvironmentFault
-from fleet_iot.operations.local import deployment, lifecycle
-from fleet_iot.operations.local.aws import load, shell_commands
-from fleet_iot.operations.local.report import LocalStatus, local_status
+from fleet_iot.operations.local import deployment
+from fleet_iot.operations.local import emulator as lifecycle
+from fleet_iot.operations.local.aws import LocalStatus, load, local_status, shell_commands
 from fleet_iot.operations.local.strictness import DEFAULT_SPEED
 from fleet_iot.operations.project import load_project
 

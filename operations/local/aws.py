@@ -1,4 +1,4 @@
-"""The facts of one local AWS that runs: where it listens, whom to trust, and which processes are its own."""
+"""The local AWS that runs: its address and credentials, its processes, its states, its services' statistics."""
 
 from __future__ import annotations
 
@@ -7,19 +7,25 @@ import json
 import os
 import shlex
 import ssl
+import threading
+import time
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import boto3
+import botocore.session
 from botocore.config import Config
+from botocore.credentials import CredentialProvider, RefreshableCredentials
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.operations.local.certificates import write_private
-from fleet_iot.operations.local.processes import ChildProcess
+from fleet_iot.operations.local.processes import ChildProcess, is_running, last_lines
+
+# @@ The facts of one local AWS that runs: where it listens, whom to trust, and which processes are its own.
 
 HOST = "127.0.0.1"
 ACCOUNT_ID = "000000000000"
@@ -221,3 +227,199 @@ def load(folder: Path, *, is_to_stop: bool = False) -> LocalAws:
             f"{folder / FACTS} cannot be read as the facts of a local AWS",
             hint="end what runs with `fleet local down`, or delete the folder",
         ) from None
+
+
+# @@ Reads what Terraform's states hold, from the files: Terraform itself takes a second for each.
+
+
+def applied_stacks(local: LocalAws) -> tuple[Path, ...]:
+    """The folders of the stacks that have a Terraform state."""
+    return tuple(sorted({state.parent for state in (local.output / "stacks").glob("*/*.tfstate")}))
+
+
+def count_resources(stack: Path) -> int:
+    """How many managed resources the stack's state holds."""
+    return sum(len(resource["instances"]) for resource in _resources(stack))
+
+
+def attributes_of(stack: Path, resource_type: str) -> list[dict[str, Any]]:
+    """The attributes of each resource of a type that the stack's state holds."""
+    return [
+        instance["attributes"]
+        for resource in _resources(stack)
+        if resource["type"] == resource_type
+        for instance in resource["instances"]
+    ]
+
+
+def _resources(stack: Path) -> Iterator[dict[str, Any]]:
+    for state in stack.glob("*.tfstate"):
+        try:
+            resources = json.loads(state.read_text()).get("resources", [])
+        except ValueError:
+            continue  # Terraform is writing it at this moment
+        yield from (resource for resource in resources if resource["mode"] == "managed")
+
+
+# @@ The small files in which the services of the local AWS say what they have done, whole at every moment.
+
+READY_SECONDS = 60.0
+
+
+def write_statistics(path: Path, document: dict[str, Any]) -> None:
+    """Replaces the file in one step, so that no reader sees half of it."""
+    staged = path.with_name(f"{path.name}.{os.getpid()}")
+    staged.write_text(json.dumps(document, indent=2) + "\n")
+    staged.replace(path)
+
+
+def read_statistics(path: Path) -> dict[str, Any]:
+    """What the service last said; empty where it has said nothing yet."""
+    try:
+        document = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def require_running(child: ChildProcess | None, *, name: str) -> None:
+    """A fault where a service is dead or was never started: with what it last said."""
+    if child is not None and is_running(child):
+        return
+    said = last_lines(Path(child.log), 1) if child else []
+    raise EnvironmentFault(
+        f"the {name} of the local AWS does not run{': ' + said[0] if said else ''}", hint="start it: fleet local apply"
+    )
+
+
+def await_ready(child: ChildProcess, path: Path, *, seconds: float = READY_SECONDS) -> None:
+    """Waits until the service that `child` is says in its file that it is at work: from then on nothing is missed."""
+    deadline = time.monotonic() + seconds
+    while True:
+        said = read_statistics(path)
+        if said.get("pid") == child.pid and said.get("is_ready"):
+            return
+        require_running(child, name=child.name)
+        if time.monotonic() > deadline:
+            raise EnvironmentFault(
+                f"the {child.name} of the local AWS is not at work after {seconds:.0f} seconds",
+                hint=f"its log may say why: {child.log}",
+            )
+        time.sleep(0.1)
+
+
+# @@ What runs in a local AWS, and what it holds: the facts behind `fleet local status`.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessState:
+    """One process; `last_words` are its log's last lines, where it is dead."""
+
+    name: str
+    pid: int
+    is_running: bool
+    log: str
+    last_words: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalStatus:
+    """A local AWS as it is now; `resources` counts the managed resources in each stack's state."""
+
+    folder: str
+    url: str
+    mqtt: str
+    processes: tuple[ProcessState, ...]
+    resources: dict[str, int]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether everything that was started still runs."""
+        return bool(self.processes) and all(process.is_running for process in self.processes)
+
+
+def local_status(local: LocalAws) -> LocalStatus:
+    """Looks at every process and every state."""
+    return LocalStatus(
+        folder=str(local.folder),
+        url=local.url,
+        mqtt=f"{local.mqtt_host}:{local.mqtt_port}",
+        processes=tuple(
+            ProcessState(
+                name=child.name,
+                pid=child.pid,
+                is_running=(running := is_running(child)),
+                log=child.log,
+                last_words=() if running else tuple(last_lines(Path(child.log), 3)),
+            )
+            for child in local.children
+        ),
+        resources={stack.name: count_resources(stack) for stack in applied_stacks(local)},
+    )
+
+
+# @@ Works as a service would: under the credentials of the role that was made for it, and never as root.
+
+SESSION_SECONDS = 3600
+
+
+class RoleSession:
+    """A session of one role on the local AWS, renewed before it ends."""
+
+    def __init__(self, local: LocalAws, role_arn: str, *, session_name: str) -> None:
+        self._local = local
+        self._role_arn = role_arn
+        self._session_name = session_name
+        self._lock = threading.Lock()
+        self._session: boto3.session.Session | None = None
+
+    def environment(self) -> dict[str, str]:
+        """Fresh credentials as variables, for a process that cannot renew them."""
+        keys = self._assume()
+        return {
+            "AWS_ACCESS_KEY_ID": keys["access_key"],
+            "AWS_SECRET_ACCESS_KEY": keys["secret_key"],
+            "AWS_SESSION_TOKEN": keys["token"],
+        }
+
+    def client(self, service: str, config: Config | None = None) -> Any:
+        """A boto3 client that works under the role for as long as it is kept."""
+        with self._lock:
+            if self._session is None:
+                self._session = self._make_session()
+            return self._session.client(
+                service,
+                endpoint_url=self._local.url,
+                verify=str(self._local.authority),
+                config=(config or Config()).merge(DIRECT),
+            )
+
+    def _make_session(self) -> boto3.session.Session:
+        core = botocore.session.get_session()
+        core.get_component("credential_provider").providers.insert(0, _AssumedRole(self._assume))
+        return boto3.session.Session(botocore_session=core, region_name=self._local.region)
+
+    def _assume(self) -> dict[str, str]:
+        answer = self._local.client("sts").assume_role(
+            RoleArn=self._role_arn, RoleSessionName=self._session_name, DurationSeconds=SESSION_SECONDS
+        )
+        keys = answer["Credentials"]
+        return {
+            "access_key": keys["AccessKeyId"],
+            "secret_key": keys["SecretAccessKey"],
+            "token": keys["SessionToken"],
+            "expiry_time": keys["Expiration"].isoformat(),
+        }
+
+
+class _AssumedRole(CredentialProvider):  # type: ignore[misc]
+    METHOD = "local-assume-role"
+
+    def __init__(self, assume: Any) -> None:
+        super().__init__()
+        self._assume = assume
+
+    def load(self) -> RefreshableCredentials:
+        return RefreshableCredentials.create_from_metadata(
+            metadata=self._assume(), refresh_using=self._assume, method=self.METHOD
+        )

@@ -12,13 +12,21 @@ from pathlib import Path
 
 import fleet_iot
 from fleet_iot.generator.diagnostics import EnvironmentFault, OutcomeError
-from fleet_iot.operations.local import event_source_process, lifecycle, rules_engine
-from fleet_iot.operations.local.aws import ACCOUNT_ID, LocalAws, load, save
+from fleet_iot.operations.local import emulator as lifecycle
+from fleet_iot.operations.local import event_source_process, rules_engine
+from fleet_iot.operations.local.aws import (
+    ACCOUNT_ID,
+    LocalAws,
+    applied_stacks,
+    attributes_of,
+    await_ready,
+    count_resources,
+    load,
+    save,
+)
 from fleet_iot.operations.local.overrides import LASTING_DRIFT, PLATFORM_PREFIX, Adaptation, write_overrides
 from fleet_iot.operations.local.processes import for_owner_alone, start_child
-from fleet_iot.operations.local.rules_identity import remove_identity
-from fleet_iot.operations.local.states import applied_stacks, attributes_of, count_resources
-from fleet_iot.operations.local.statistics import await_ready
+from fleet_iot.operations.local.rules_engine import remove_identity
 from fleet_iot.operations.local.terraform import PlannedChange, Say, Terraform, silent, terraform_for
 
 FACILITIES_AT_ONCE = 2

@@ -10,9 +10,8 @@ from typing import Any
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.operations.local import event_source_process, rules_engine
-from fleet_iot.operations.local.aws import LocalAws, load
+from fleet_iot.operations.local.aws import LocalAws, load, read_statistics, require_running
 from fleet_iot.operations.local.overrides import REPUBLISH_TOPIC
-from fleet_iot.operations.local.statistics import read_statistics, require_running
 from fleet_iot.operations.patience import Patience
 
 STILL_SECONDS = 120.0

@@ -1,28 +1,105 @@
-"""What Lambda does with one shard of a stream, as a state machine without effects: records in, next action out.
-
-The rules are those of https://docs.aws.amazon.com/lambda/latest/dg/services-kinesis-errors.html: batches in order,
-one at a time; the lowest reported sequence number is the checkpoint; an answer that cannot be understood fails the
-whole batch; a failed batch is split before it is tried again, which costs no retry; what was tried or has waited for
-too long is handed to the on-failure destination.
-"""
+"""Lambda's event source for one shard of a stream, as a state machine without effects: records in, next action out."""
 
 from __future__ import annotations
 
+import base64
+import datetime
+import random
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from fleet_iot.operations.local.event_source_values import (
-    Action,
-    Counts,
-    Discard,
-    Invoke,
-    Redelivery,
-    SourceSettings,
-    StreamRecord,
-    Wait,
-)
+# @@ What goes into and comes out of the event source's state machine: records, settings, actions, faults, counts.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamRecord:
+    """One record of the stream; `arrived` is when the stream took it, in seconds since the epoch."""
+
+    sequence: str
+    partition_key: str
+    data: bytes
+    arrived: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceSettings:
+    """An event source mapping's settings; None is Lambda's -1, without limit."""
+
+    batch_size: int = 100
+    window_s: float = 0.0
+    retries: int | None = None
+    age_s: float | None = None
+    bisects: bool = False
+    reports_items: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invoke:
+    """Give these records to the function, and tell `answered` or `failed` what came of it."""
+
+    records: tuple[StreamRecord, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discard:
+    """Send word of these records to the on-failure destination, then call `discarded`."""
+
+    records: tuple[StreamRecord, ...]
+    condition: str
+    invocations: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """Nothing to do before `until`, or before more records come where it is None."""
+
+    until: float | None
+
+
+Action = Invoke | Discard | Wait
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Redelivery:
+    """Which answers get lost, as if Lambda had crashed before it noted them: the same for the same seed.
+
+    The first answer is always lost (where `probability` is not 0), so that a run that wants redelivery has some.
+    """
+
+    probability: float = 0.0
+    seed: int = 0
+
+    def forgets(self, ordinal: int) -> bool:
+        """Whether the answer with this number, from 0, is lost."""
+        if self.probability <= 0:
+            return False
+        return ordinal == 0 or random.Random(f"{self.seed}:{ordinal}").random() < self.probability  # noqa: S311
+
+
+@dataclass(slots=True, kw_only=True)
+class Counts:
+    """What has happened on one shard, in records except for the invocations and failures."""
+
+    read: int = 0
+    invocations: int = 0
+    failures: int = 0
+    done: int = 0
+    redelivered: int = 0
+    discarded: int = 0
+
+    def as_dict(self) -> dict[str, int]:
+        """For the statistics file."""
+        return asdict(self)
+
+
+# @@ What Lambda does with one shard of a stream, as a state machine without effects: records in, next action out.
+# @@
+# @@ The rules are those of https://docs.aws.amazon.com/lambda/latest/dg/services-kinesis-errors.html: batches in order,
+# @@ one at a time; the lowest reported sequence number is the checkpoint; an answer that cannot be understood fails the
+# @@ whole batch; a failed batch is split before it is tried again, which costs no retry; what was tried or has waited for
+# @@ too long is handed to the on-failure destination.
 
 PAYLOAD_BYTES = 6_000_000
 """What Lambda takes in one synchronous invocation."""
@@ -195,3 +272,80 @@ def _first_failed(answer: object, records: tuple[StreamRecord, ...]) -> int | No
             return None
         first = min(first, place)
     return first
+
+
+# @@ The documents of Lambda's event sources, in AWS's own shape: the event for a function, the word of a failure.
+
+
+def kinesis_event(
+    records: tuple[StreamRecord, ...], *, shard: str, stream_arn: str, role_arn: str, region: str
+) -> dict[str, Any]:
+    """The event that a function gets for these records.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/with-kinesis.html
+    """
+    return {
+        "Records": [
+            {
+                "kinesis": {
+                    "kinesisSchemaVersion": "1.0",
+                    "partitionKey": record.partition_key,
+                    "sequenceNumber": record.sequence,
+                    "data": base64.b64encode(record.data).decode(),
+                    "approximateArrivalTimestamp": record.arrived,
+                },
+                "eventSource": "aws:kinesis",
+                "eventVersion": "1.0",
+                "eventID": f"{shard}:{record.sequence}",
+                "eventName": "aws:kinesis:record",
+                "invokeIdentityArn": role_arn,
+                "awsRegion": region,
+                "eventSourceARN": stream_arn,
+            }
+            for record in records
+        ]
+    }
+
+
+def failure_message(
+    discard: Discard,
+    *,
+    shard: str,
+    stream_arn: str,
+    function_arn: str,
+    request_id: str,
+    error: str | None,
+    now: float,
+) -> dict[str, Any]:
+    """What the on-failure destination is told: where the records lie in the stream, not what they hold.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/kinesis-on-failure-destination.html
+    """
+    message: dict[str, Any] = {
+        "requestContext": {
+            "requestId": request_id,
+            "functionArn": function_arn,
+            "condition": discard.condition,
+            "approximateInvokeCount": discard.invocations,
+        },
+        "version": "1.0",
+        "timestamp": _instant(now),
+        "KinesisBatchInfo": {
+            "shardId": shard,
+            "startSequenceNumber": discard.records[0].sequence,
+            "endSequenceNumber": discard.records[-1].sequence,
+            "approximateArrivalOfFirstRecord": _instant(discard.records[0].arrived),
+            "approximateArrivalOfLastRecord": _instant(discard.records[-1].arrived),
+            "batchSize": len(discard.records),
+            "streamArn": stream_arn,
+        },
+    }
+    if discard.invocations:
+        context: dict[str, Any] = {"statusCode": 200, "executedVersion": "$LATEST", "functionError": error}
+        message["responseContext"] = context
+    return message
+
+
+def _instant(seconds: float) -> str:
+    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

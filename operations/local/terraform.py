@@ -1,17 +1,18 @@
-"""Runs the real Terraform, or OpenTofu, on a synthesised stack: init, validate, plan, apply, destroy.
-
-Apply and destroy try again where AWS had only not finished what they asked of it: see settling.
-"""
+"""Runs Terraform as this project needs it: finds the program and the provider, runs it, retries what AWS IoT settles late."""
 
 from __future__ import annotations
 
 import json
 import os
+import platform
+import re
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,8 +21,242 @@ from typing import Any
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.operations.local.processes import last_lines
-from fleet_iot.operations.local.providers import ProviderSource, cache_folder, cli_configuration, find_provider_mirror
-from fleet_iot.operations.local.settling import PAUSES_S, TerraformError, unsettled
+
+# @@ Finds where Terraform can take its AWS provider from without the registry: a mirror on this machine.
+
+PROVIDER = Path("hashicorp") / "aws"
+PROVIDER_VERSION = "5.100.0"
+"""The version that the CDKTF bindings are made for; the stacks require exactly it."""
+
+REGISTRIES = {"terraform": "registry.terraform.io", "tofu": "registry.opentofu.org"}
+
+SYSTEM_FOLDERS = tuple(
+    Path(name)
+    for name in (
+        "/opt",
+        "/srv",
+        "/usr/share",
+        "/usr/local/share",
+        "/usr/lib",
+        "/usr/local/lib",
+        "/usr/libexec",
+        "/var/lib",
+        "/var/cache",
+    )
+)
+SEARCH_DEPTH = 3
+SEARCH_LIMIT = 20_000
+"""Folders looked at below the system folders before giving up: well under a second."""
+
+SKIPPED = frozenset(
+    {"node_modules", "site-packages", "docker", "containers", "containerd", "apt", "dpkg", "__pycache__"}
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderSource:
+    """Where `terraform init` takes the provider from; without `mirror` it looks for itself."""
+
+    mirror: Path | None
+    is_packed: bool
+    said: str
+
+
+def find_provider_mirror(
+    *,
+    tool: str = "terraform",
+    version: str = PROVIDER_VERSION,
+    environment: Mapping[str, str] | None = None,
+    system_folders: tuple[Path, ...] = SYSTEM_FOLDERS,
+) -> ProviderSource:
+    """The first place that holds the provider, in the order that docs/local-aws.md gives; else the registry."""
+    variables = os.environ if environment is None else environment
+    wanted = _Wanted(registry=REGISTRIES[tool], version=version, platform=_platform())
+    given = variables.get("FLEET_PROVIDER_MIRROR")
+    if given:
+        source = _at(Path(given).expanduser(), wanted, "FLEET_PROVIDER_MIRROR")
+        if source is None:
+            raise EnvironmentFault(
+                f"FLEET_PROVIDER_MIRROR: {given} does not hold {PROVIDER} {version} for {wanted.platform}",
+                hint=f"name the folder that holds {wanted.registry}/, or unset it",
+            )
+        return source
+    configuration = cli_configuration(variables, tool=tool)
+    text = configuration.read_text(errors="replace") if configuration else ""
+    for path in _filesystem_mirrors(text):
+        source = _at(path, wanted, f"the filesystem mirror of {configuration}")
+        if source is not None:
+            return source
+    if re.search(r"^\s*network_mirror\s*\{", text, re.MULTILINE):
+        return ProviderSource(mirror=None, is_packed=True, said=f"provider from the network mirror of {configuration}")
+    for path in (*_implied_folders(variables), cache_folder(variables)):
+        source = _at(path, wanted, "a folder that Terraform looks into" if path != cache_folder(variables) else "cache")
+        if source is not None:
+            return source
+    for path in _below(system_folders, wanted.registry):
+        source = _at(path, wanted, "found on this machine")
+        if source is not None:
+            return source
+    return ProviderSource(mirror=None, is_packed=True, said=f"provider from {wanted.registry} (no mirror is here)")
+
+
+def cli_configuration(variables: Mapping[str, str], *, tool: str = "terraform") -> Path | None:
+    """Terraform's own configuration file; None where there is none, or where the variable names a missing one."""
+    given = variables.get("TF_CLI_CONFIG_FILE") or variables.get("TERRAFORM_CONFIG")
+    home = _home(variables)
+    names = (".tofurc", ".terraformrc") if tool == "tofu" else (".terraformrc",)
+    candidates = [Path(given)] if given else [home / name for name in names]
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def cache_folder(variables: Mapping[str, str]) -> Path:
+    """Where a provider that had to be downloaded or unpacked is kept for the next time."""
+    given = variables.get("TF_PLUGIN_CACHE_DIR")
+    if given:
+        return Path(given).expanduser()
+    caches = variables.get("XDG_CACHE_HOME")
+    return (Path(caches) if caches else _home(variables) / ".cache") / "fleet" / "terraform-plugins"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    registry: str
+    version: str
+    platform: str
+
+
+def _at(folder: Path, wanted: _Wanted, origin: str) -> ProviderSource | None:
+    """The mirror in `folder`, where it holds the wanted provider, unpacked or as Terraform's zip."""
+    held = folder / wanted.registry / PROVIDER
+    unpacked = held / wanted.version / wanted.platform
+    packed = held / f"terraform-provider-aws_{wanted.version}_{wanted.platform}.zip"
+    try:
+        is_unpacked = any(unpacked.glob("terraform-provider-aws*"))
+        if not is_unpacked and not packed.is_file():
+            return None
+    except OSError:
+        return None
+    return ProviderSource(
+        mirror=folder, is_packed=not is_unpacked, said=f"provider from the mirror {folder} ({origin})"
+    )
+
+
+def _filesystem_mirrors(text: str) -> list[Path]:
+    blocks = re.findall(r"^\s*filesystem_mirror\s*\{(.*?)\}", text, re.MULTILINE | re.DOTALL)
+    paths = [re.search(r'^\s*path\s*=\s*"([^"]+)"', block, re.MULTILINE) for block in blocks]
+    return [Path(found.group(1)).expanduser() for found in paths if found]
+
+
+def _implied_folders(variables: Mapping[str, str]) -> list[Path]:
+    """Where Terraform itself looks: https://developer.hashicorp.com/terraform/cli/config/config-file#implied-local-mirror-directories."""
+    home = _home(variables)
+    if sys.platform == "darwin":
+        shared = [
+            home / "Library" / "Application Support" / "io.terraform",
+            Path("/Library/Application Support/io.terraform"),
+        ]
+    else:
+        data = variables.get("XDG_DATA_HOME") or str(home / ".local" / "share")
+        folders = [data, *(variables.get("XDG_DATA_DIRS") or "/usr/local/share:/usr/share").split(":")]
+        shared = [Path(folder) / "terraform" for folder in folders if folder]
+    return [folder / "plugins" for folder in (home / ".terraform.d", *shared)]
+
+
+def _below(folders: tuple[Path, ...], registry: str) -> Iterator[Path]:
+    """Folders at most SEARCH_DEPTH below the given ones that hold one named as the registry, nearest first."""
+    looked_at = 0
+    level = [folder for folder in folders if folder.is_dir()]
+    for _ in range(SEARCH_DEPTH + 1):
+        following: list[Path] = []
+        for folder in level:
+            looked_at += 1
+            if looked_at > SEARCH_LIMIT:
+                return
+            try:
+                inner = sorted(
+                    entry.name
+                    for entry in os.scandir(folder)
+                    if entry.is_dir(follow_symlinks=False) or entry.is_symlink()
+                )
+            except OSError:
+                continue
+            if registry in inner:
+                yield folder
+            following += [folder / name for name in inner if name not in SKIPPED and not (folder / name).is_symlink()]
+        level = following
+
+
+def _home(variables: Mapping[str, str]) -> Path:
+    return Path(variables.get("HOME") or Path.home())
+
+
+def _platform() -> str:
+    machine = platform.machine().lower()
+    architecture = {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
+    return f"{sys.platform}_{architecture}"
+
+
+# @@ Tells the faults of Terraform that come from AWS IoT's slow attachments, which trying again mends, from all others.
+# @@
+# @@ AWS attaches and detaches principals asynchronously. The AWS provider reads an attachment back at once and, where it
+# @@ finds none, fails and marks it as tainted; and it deletes things, certificates and policies once, while AWS still counts
+# @@ them as attached. https://docs.aws.amazon.com/iot/latest/apireference/API_DetachThingPrincipal.html
+
+PAUSES_S = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0)
+"""Seconds before each new try. A policy may count as attached for five minutes after it was detached, the longest wait.
+https://docs.aws.amazon.com/iot/latest/apireference/API_DetachPolicy.html"""
+
+READ_TOO_EARLY = re.compile(
+    r"reading IoT (?P<what>(?:Thing Principal|Policy) Attachment) \(.*\): (?:empty result|couldn't find resource)"
+)
+NOT_YET_DETACHED = re.compile(
+    r"deleting IoT (?:Thing|Certificate|Policy) \(.*\bDelete(?P<what>Thing|Certificate|Policy),.*"
+    r"(?:InvalidRequestException: .*\bstill attached to one or more principals"
+    r"|DeleteConflictException: .*(?:\bmust be detached before deletion|\bis attached to one or more\b))"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TerraformError:
+    """An error as Terraform's `-json` reports it; `address` is '' where it concerns no resource."""
+
+    address: str
+    summary: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unsettled:
+    """What AWS had not finished when Terraform asked: `tainted` are addresses that exist but were read too early."""
+
+    tainted: tuple[str, ...]
+    said: str
+
+
+def unsettled(errors: Iterable[TerraformError]) -> Unsettled | None:
+    """Read a failed run's errors; None where trying again would not mend every one of them."""
+    tainted: list[str] = []
+    counts: Counter[str] = Counter()
+    for error in errors:
+        text = " ".join(f"{error.summary} {error.detail}".split())
+        early, late = READ_TOO_EARLY.match(text), NOT_YET_DETACHED.match(text)
+        if early and error.address:
+            tainted.append(error.address)
+            counts[f"{early['what']} read back too early"] += 1
+        elif late:
+            counts[f"{late['what']} not yet detached"] += 1
+        else:
+            return None
+    if not counts:
+        return None
+    return Unsettled(
+        tainted=tuple(tainted), said=", ".join(f"{count} x {what}" for what, count in sorted(counts.items()))
+    )
+
+
+# @@ Runs the real Terraform, or OpenTofu, on a synthesised stack: init, validate, plan, apply, destroy.
+# @@
+# @@ Apply and destroy try again where AWS had only not finished what they asked of it: see settling.
 
 PARALLELISM = 16
 """More lets the emulator answer some certificate registrations with a conflict."""

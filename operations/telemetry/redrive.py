@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fleet_iot.operations.local.event_source_values import StreamRecord
-from fleet_iot.operations.local.lambda_events import kinesis_event
+from fleet_iot.operations.local.event_source import StreamRecord, kinesis_event
 
 BATCH = 1_000
 """Records an invocation: far below Lambda's 6 MB."""

@@ -13,14 +13,13 @@ import boto3
 from botocore.config import Config
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
-from fleet_iot.operations.local.aws import LocalAws, load
+from fleet_iot.operations.local.aws import LocalAws, RoleSession, load
 from fleet_iot.operations.local.function_host import (
     FunctionFailedError,
     FunctionHost,
     deployed_function,
     unpack_function,
 )
-from fleet_iot.operations.local.roles import RoleSession
 from fleet_iot.operations.telemetry.redrive import FunctionError, Invoke
 
 FUNCTION = "function-sensor-processor"

@@ -23,14 +23,11 @@ from cryptography.x509.oid import NameOID
 from paho.mqtt.enums import CallbackAPIVersion
 
 from fleet_iot.operations.local import deployment
-from fleet_iot.operations.local.aws import LocalAws
+from fleet_iot.operations.local.aws import LocalAws, RoleSession, applied_stacks, count_resources
 from fleet_iot.operations.local.drain import wait_until_drained
-from fleet_iot.operations.local.event_source_values import Discard
-from fleet_iot.operations.local.lambda_events import failure_message
+from fleet_iot.operations.local.event_source import Discard, failure_message
 from fleet_iot.operations.local.overrides import FIRST_PLAN_DRIFT
 from fleet_iot.operations.local.processes import is_running
-from fleet_iot.operations.local.roles import RoleSession
-from fleet_iot.operations.local.states import applied_stacks, count_resources
 from fleet_iot.operations.rehearsal.demo.compare import compare, gather
 from fleet_iot.operations.rehearsal.demo.key_material import files_with_private_keys, tracked_files
 from fleet_iot.operations.rehearsal.demo.places import Archive, count_registry, lines_below, read_archive, read_readings

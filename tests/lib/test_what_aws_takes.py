@@ -17,7 +17,7 @@ from fleet_iot.lib.facilities.fleet import FLEET
 from fleet_iot.lib.synthesis import settings
 from fleet_iot.operations.assurance.compliance.api.holding import figures, hold
 from fleet_iot.operations.assurance.compliance.checks import CHECKS, api, service_rules
-from fleet_iot.operations.assurance.compliance.estate import Estate
+from fleet_iot.operations.assurance.compliance.infrastructure import Estate
 from fleet_iot.operations.assurance.compliance.mutations import break_constraints
 from fleet_iot.operations.assurance.compliance.mutations.edits import any_statement, edited, in_statement, put
 from fleet_iot.operations.assurance.compliance.mutations.on_api import MUTATIONS

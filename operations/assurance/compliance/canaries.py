@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fleet_iot.operations.assurance.compliance.estate import Body
 from fleet_iot.operations.assurance.compliance.findings import CHECKOV, PARLIAMENT, Finding
+from fleet_iot.operations.assurance.compliance.infrastructure import Body
 from fleet_iot.operations.assurance.compliance.mutations import Trial
 from fleet_iot.operations.assurance.compliance.mutations.edits import Edit, put
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from fleet_iot.operations.assurance.compliance.canaries import PLAN_CANARIES, POLICY_CANARIES
 from fleet_iot.operations.assurance.compliance.checks import CHECKS
-from fleet_iot.operations.assurance.compliance.estate import Estate
 from fleet_iot.operations.assurance.compliance.findings import CHECKOV, OWN, Finding
+from fleet_iot.operations.assurance.compliance.infrastructure import Estate
 from fleet_iot.operations.assurance.compliance.mutations import Trial
 from fleet_iot.operations.assurance.compliance.policies import POLICY_ATTRIBUTES, policies
 from fleet_iot.operations.assurance.compliance.scanners import Scan

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from fleet_iot.operations.assurance.compliance.estate import Estate, Resource
+from fleet_iot.operations.assurance.compliance.infrastructure import Estate, Resource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)

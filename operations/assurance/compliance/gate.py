@@ -8,11 +8,10 @@ from pathlib import Path
 from fleet_iot.operations.assurance.compliance import canaries, counts, scanners
 from fleet_iot.operations.assurance.compliance.api.holding import figures
 from fleet_iot.operations.assurance.compliance.checks import CHECKS
+from fleet_iot.operations.assurance.compliance.controls import read_skips
 from fleet_iot.operations.assurance.compliance.findings import OWN
 from fleet_iot.operations.assurance.compliance.mutations import break_constraints, try_mutations
-from fleet_iot.operations.assurance.compliance.planning import PLAN_DOCUMENT, plan_estate
-from fleet_iot.operations.assurance.compliance.skips import read_skips
-from fleet_iot.operations.assurance.compliance.synthesis import ACCOUNT_ID, synthesise
+from fleet_iot.operations.assurance.compliance.planning import ACCOUNT_ID, PLAN_DOCUMENT, plan_estate, synthesise
 from fleet_iot.operations.assurance.compliance.verdict import Verdict
 from fleet_iot.operations.project import Project
 

@@ -1,25 +1,33 @@
-"""Plans synthesised stacks with the real Terraform and the real AWS provider, offline, with whole policies.
-
-No AWS endpoint is asked: an override file beside `cdk.tf.json` switches off what the provider would look up, a stack
-that is planned from nothing reads nothing, the credentials are made up, and what the provider asks all the same (for an
-on-demand stream, Kinesis's DescribeLimits, whose answer it can do without) goes to an address that refuses it.
-"""
+"""Synthesises the whole fleet as for a real account and plans it with the real Terraform and AWS provider, offline."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric import ec
+
 from fleet_iot.generator.diagnostics import EnvironmentFault
-from fleet_iot.operations.assurance.compliance.estate import CREDENTIAL, Body, Estate, read_stack
+from fleet_iot.operations.assurance.compliance.infrastructure import CREDENTIAL, Body, Estate, literal, read_stack
 from fleet_iot.operations.assurance.compliance.policies import POLICY_ATTRIBUTES
-from fleet_iot.operations.assurance.compliance.references import literal
 from fleet_iot.operations.local.terraform import Terraform, terraform_for
+from fleet_iot.operations.pki.requests import csr_path, sign_request, write_requests
+from fleet_iot.operations.project import Project
+
+# @@ Plans synthesised stacks with the real Terraform and the real AWS provider, offline, with whole policies.
+# @@
+# @@ No AWS endpoint is asked: an override file beside `cdk.tf.json` switches off what the provider would look up, a stack
+# @@ that is planned from nothing reads nothing, the credentials are made up, and what the provider asks all the same (for an
+# @@ on-demand stream, Kinesis's DescribeLimits, whose answer it can do without) goes to an address that refuses it.
 
 STACK_FILE = "cdk.tf.json"
 OVERRIDE_FILE = "compliance_override.tf.json"
@@ -108,3 +116,69 @@ def _plan(terraform: Terraform, stack: Path) -> Body:
         raise EnvironmentFault(f"the plan of {stack.name} is not complete", hint=f"see {terraform.log(stack)}")
     (stack / PLAN_DOCUMENT).write_text(json.dumps(plan))
     return plan
+
+
+# @@ Synthesises the whole fleet as for a real account: in a folder of its own, every thing with a throw-away CSR.
+
+ACCOUNT_ID = "123456789012"
+"""A literal account makes ARNs, and so policies, whole; AWS's documentation uses this one for examples."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Synthesised:
+    """The folders of all stacks, and how many CSRs went into them."""
+
+    stacks: tuple[Path, ...]
+    csrs: int
+
+
+def synthesise(project: Project, *, folder: Path) -> Synthesised:
+    """Every stack of `project`, below `folder`, whose earlier content goes.
+
+    The keys of the CSRs are never written: nobody can be any of these things.
+    """
+    output, identities = folder / "cdktf.out", folder / "identities"
+    for old in (output, identities):
+        shutil.rmtree(old, ignore_errors=True)
+    csrs = _write_csrs(project, identities)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(UNWANTED)} | {
+        "ENVIRONMENT_SUFFIX": project.environment_suffix,
+        "FLEET_ACCOUNT_ID": ACCOUNT_ID,
+        "FLEET_IDENTITIES": str(identities),
+        "FLEET_REQUIRE_CSRS": "1",
+        "FLEET_OUTDIR": str(output),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "fleet_iot.lib.app"],
+        cwd=project.root,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["it said nothing"]
+        raise EnvironmentFault(
+            f"the stacks cannot be synthesised: {lines[0].removeprefix('error: ')}",
+            hint="see it alone: python -m lib.app",
+        )
+    return Synthesised(stacks=tuple(sorted((output / "stacks").iterdir())), csrs=csrs)
+
+
+UNWANTED = ("FLEET_", "TERRAFORM_STATE_", "CDKTF_")
+"""A person's settings, which would make the stacks others than those of the committed fleet."""
+
+
+def _write_csrs(project: Project, identities: Path) -> int:
+    """A CSR for each thing that Terraform registers."""
+    written = 0
+    for facility in project.facilities:
+        if facility.registration != "terraform":
+            continue
+        requests = {
+            thing.name: sign_request(thing.name, ec.generate_private_key(ec.SECP256R1()))
+            for thing in project.things(facility)
+        }
+        write_requests(csr_path(identities, project.environment_suffix, facility.id), requests)
+        written += len(requests)
+    return written

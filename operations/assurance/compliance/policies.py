@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from fleet_iot.operations.assurance.compliance.estate import Estate, Resource
+from fleet_iot.operations.assurance.compliance.infrastructure import Estate, Resource
 
 
 class Kind(StrEnum):

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
-from fleet_iot.operations.assurance.compliance.estate import Estate
 from fleet_iot.operations.assurance.compliance.findings import CHECKOV, PARLIAMENT, Finding
+from fleet_iot.operations.assurance.compliance.infrastructure import Estate
 from fleet_iot.operations.assurance.compliance.policies import Kind, policies
 
 ENVIRONMENT = ".venv-scan"

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from fleet_iot.operations.assurance.compliance.controls import Skip, stale
 from fleet_iot.operations.assurance.compliance.counts import Count
 from fleet_iot.operations.assurance.compliance.findings import Finding
 from fleet_iot.operations.assurance.compliance.mutations import Trial
-from fleet_iot.operations.assurance.compliance.skips import Skip, stale
 
 SHOWN_FAULTS = 20
 

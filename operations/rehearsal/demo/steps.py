@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from fleet_iot.generator.diagnostics import FleetError
-from fleet_iot.operations.local import deployment, lifecycle
-from fleet_iot.operations.local.aws import FACTS, LocalAws, load
+from fleet_iot.operations.local import deployment
+from fleet_iot.operations.local import emulator as lifecycle
+from fleet_iot.operations.local.aws import FACTS, LocalAws, applied_stacks, count_resources, load
 from fleet_iot.operations.local.drain import wait_until_drained
-from fleet_iot.operations.local.states import applied_stacks, count_resources
 from fleet_iot.operations.pki.create import create_missing
 from fleet_iot.operations.pki.keystore import KeyStore
 from fleet_iot.operations.project import Project

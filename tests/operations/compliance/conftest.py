@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from fleet_iot.operations.assurance.compliance.controls import Skip
 from fleet_iot.operations.assurance.compliance.counts import Count
-from fleet_iot.operations.assurance.compliance.estate import Estate, Resource, Stack
 from fleet_iot.operations.assurance.compliance.findings import Finding
+from fleet_iot.operations.assurance.compliance.infrastructure import Estate, Resource, Stack
 from fleet_iot.operations.assurance.compliance.mutations import Trial
-from fleet_iot.operations.assurance.compliance.skips import Skip
 from fleet_iot.operations.assurance.compliance.verdict import Verdict
 
 REASON = "accepted in this test, for a reason that is long enough"

@@ -15,7 +15,7 @@ from fleet_iot.operations.assurance.compliance.api.documented import DOCUMENTED
 from fleet_iot.operations.assurance.compliance.api.holding import figures, hold
 from fleet_iot.operations.assurance.compliance.api.model import input_of
 from fleet_iot.operations.assurance.compliance.api.request import UNKNOWN, Sent, map_resource
-from fleet_iot.operations.assurance.compliance.estate import Estate
+from fleet_iot.operations.assurance.compliance.infrastructure import Estate
 from fleet_iot.operations.assurance.compliance.mutations import break_constraints
 from fleet_iot.operations.assurance.compliance.mutations.edits import Edit, drop, put
 

@@ -10,11 +10,10 @@ import pytest
 
 from fleet_iot.operations.assurance.compliance.checks import CHECKS, hygiene
 from fleet_iot.operations.assurance.compliance.controls import read_catalogue
-from fleet_iot.operations.assurance.compliance.estate import Estate, Stack
 from fleet_iot.operations.assurance.compliance.findings import OWN
+from fleet_iot.operations.assurance.compliance.infrastructure import NAMED, NAMELESS, Estate, Stack
 from fleet_iot.operations.assurance.compliance.mutations import MUTATIONS, try_mutations
 from fleet_iot.operations.assurance.compliance.mutations.edits import edited, mutation, put
-from fleet_iot.operations.assurance.compliance.resource_types import NAMED, NAMELESS
 
 BY_ID = {check.id: check for check in CHECKS}
 

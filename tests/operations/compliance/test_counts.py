@@ -11,8 +11,8 @@ import pytest
 
 from fleet_iot.operations.assurance.compliance.canaries import PLAN_CANARIES, POLICY_CANARIES
 from fleet_iot.operations.assurance.compliance.counts import Count, count, synthesised_types
-from fleet_iot.operations.assurance.compliance.estate import Estate
 from fleet_iot.operations.assurance.compliance.findings import Finding
+from fleet_iot.operations.assurance.compliance.infrastructure import Estate
 from fleet_iot.operations.assurance.compliance.scanners import Scan
 
 TRUST = json.dumps({"Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole"}]})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fleet_iot.operations.assurance.compliance.estate import Estate, read_stack
+from fleet_iot.operations.assurance.compliance.infrastructure import Estate, read_stack
 
 BUCKET = {"bucket": "bucket-raw-dev"}
 

@@ -11,8 +11,7 @@ import pytest
 
 from fleet_iot.operations.assurance.compliance import planning
 from fleet_iot.operations.assurance.compliance.checks import CHECKS
-from fleet_iot.operations.assurance.compliance.estate import CREDENTIAL, Body, Estate
-from fleet_iot.operations.assurance.compliance.references import literal
+from fleet_iot.operations.assurance.compliance.infrastructure import CREDENTIAL, Body, Estate, literal
 
 ACCOUNT = "123456789012"
 

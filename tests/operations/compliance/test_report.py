@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fleet_iot.operations.assurance.compliance.controls import read_catalogue
+from fleet_iot.operations.assurance.compliance.controls import Skip, read_catalogue
 from fleet_iot.operations.assurance.compliance.findings import Finding
 from fleet_iot.operations.assurance.compliance.page import render_page
 from fleet_iot.operations.assurance.compliance.report import build_report
-from fleet_iot.operations.assurance.compliance.skips import Skip
 from fleet_iot.operations.assurance.compliance.verdict import Verdict
 
 ABOUT = {"application": "mfg", "environment": "dev", "region": "eu-west-1", "record": "0" * 16, "scanners": "x 1"}

@@ -11,8 +11,8 @@ import pytest
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.operations.assurance.compliance import canaries
-from fleet_iot.operations.assurance.compliance.estate import Estate
 from fleet_iot.operations.assurance.compliance.findings import Finding
+from fleet_iot.operations.assurance.compliance.infrastructure import Estate
 from fleet_iot.operations.assurance.compliance.scanners import require_scanners, scan_plans, scan_roles
 
 

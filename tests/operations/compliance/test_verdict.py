@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from fleet_iot.generator.diagnostics import GateError
+from fleet_iot.operations.assurance.compliance.controls import Skip, read_skips, stale
 from fleet_iot.operations.assurance.compliance.counts import Count
 from fleet_iot.operations.assurance.compliance.findings import Finding
 from fleet_iot.operations.assurance.compliance.mutations import Trial
-from fleet_iot.operations.assurance.compliance.skips import Skip, read_skips, stale
 from fleet_iot.operations.assurance.compliance.verdict import Verdict, summary
 
 HELD = ("attributes", "constraints", "different_constraints")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fleet_iot.operations.assurance.compliance.checks.watching import CHECKS, WATCHED
-from fleet_iot.operations.assurance.compliance.estate import Estate
+from fleet_iot.operations.assurance.compliance.infrastructure import Estate
 from fleet_iot.operations.assurance.compliance.mutations import on_watching, try_mutations
 
 Bodies = dict[str, dict[str, Any]]

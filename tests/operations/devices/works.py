@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from benchmarks.onboarding_project import PLANT, make_onboarding_project, python_path
 from fleet_iot.lib.specs import fill
-from fleet_iot.operations.local import lifecycle
+from fleet_iot.operations.local import emulator as lifecycle
 from fleet_iot.operations.local.aws import ACCOUNT_ID, LocalAws
 from fleet_iot.operations.pki.keystore import KeyStore
 from fleet_iot.operations.rehearsal.simulator.credentials import Broker, tls_context

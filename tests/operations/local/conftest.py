@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet_iot.operations.local import lifecycle
+from fleet_iot.operations.local import emulator as lifecycle
 from fleet_iot.operations.local.aws import LocalAws
 
 Start = Callable[..., LocalAws]

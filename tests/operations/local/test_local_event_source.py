@@ -8,9 +8,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet_iot.operations.local.event_source import EventSource
-from fleet_iot.operations.local.event_source_values import (
+from fleet_iot.operations.local.event_source import (
     Discard,
+    EventSource,
     Invoke,
     Redelivery,
     SourceSettings,

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
-from fleet_iot.operations.local import lifecycle
+from fleet_iot.operations.local import emulator as lifecycle
 from fleet_iot.operations.local.emulator import require_free_port
 from fleet_iot.operations.local.processes import ChildProcess, is_running, last_lines, start_child, stop_children
 

@@ -9,9 +9,8 @@ import re
 import pytest
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
-from fleet_iot.operations.local.event_source_values import Discard, StreamRecord
-from fleet_iot.operations.local.lambda_events import failure_message, kinesis_event
-from fleet_iot.operations.local.topic_rules import TopicRule, error_document, fill_template, partition_key, topic_rule
+from fleet_iot.operations.local.event_source import Discard, StreamRecord, failure_message, kinesis_event
+from fleet_iot.operations.local.rules_engine import TopicRule, error_document, fill_template, partition_key, topic_rule
 
 ANSWER = {
     "rule": {

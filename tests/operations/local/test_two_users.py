@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from fleet_iot.operations.local import lifecycle
+from fleet_iot.operations.local import emulator as lifecycle
 from fleet_iot.operations.local.aws import LocalAws, load
 from fleet_iot.operations.local.deployment import start_services
 from tests.operations.local.intruder import CALLS, NOBODY, PATHS

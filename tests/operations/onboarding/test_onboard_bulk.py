@@ -16,7 +16,7 @@ import pytest
 
 from benchmarks.iot_service.client import Running, running
 from benchmarks.onboarding_project import PLANT, SUFFIX, make_csrs, make_onboarding_project, python_path
-from fleet_iot.operations.local import lifecycle
+from fleet_iot.operations.local import emulator as lifecycle
 from fleet_iot.operations.local.aws import LocalAws
 from tests.operations.onboarding.builders import make_certificate, pem, quoted
 from tests.operations.onboarding.site import asked_keys, keys_by_thing, thing_name

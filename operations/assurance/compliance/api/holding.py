@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fleet_iot.operations.assurance.compliance.api.calls import CALLS
 from fleet_iot.operations.assurance.compliance.api.model import Held, judge
 from fleet_iot.operations.assurance.compliance.api.request import map_resource
-from fleet_iot.operations.assurance.compliance.estate import Estate, Resource
+from fleet_iot.operations.assurance.compliance.infrastructure import Estate, Resource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

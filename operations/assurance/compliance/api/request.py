@@ -8,8 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from fleet_iot.operations.assurance.compliance.api.calls import CALLS, NEVER_SENT, Call
-from fleet_iot.operations.assurance.compliance.estate import Body, Estate, Resource
-from fleet_iot.operations.assurance.compliance.references import UnknownUntilApplied, resolve
+from fleet_iot.operations.assurance.compliance.infrastructure import (
+    Body,
+    Estate,
+    Resource,
+    UnknownUntilApplied,
+    resolve,
+)
 
 UNKNOWN = object()
 """Stands for a value that only an apply would know."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fleet_iot.operations.assurance.compliance.api.holding import hold
-from fleet_iot.operations.assurance.compliance.estate import Estate
 from fleet_iot.operations.assurance.compliance.findings import Check, Observation, saw
+from fleet_iot.operations.assurance.compliance.infrastructure import Estate
 
 
 def _api_takes_it(estate: Estate) -> Iterator[Observation]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fleet_iot.operations.assurance.compliance.estate import Body, Estate, Resource, blocks_of, name_of
 from fleet_iot.operations.assurance.compliance.findings import Check, Observation, saw, unless
+from fleet_iot.operations.assurance.compliance.infrastructure import Body, Estate, Resource, blocks_of, name_of
 
 INSIGHTS = {"ApiCallRateInsight", "ApiErrorRateInsight"}
 

@@ -11,8 +11,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
-from fleet_iot.operations.assurance.compliance.estate import Estate, Resource, name_of
 from fleet_iot.operations.assurance.compliance.findings import Check, Observation, saw, unless
+from fleet_iot.operations.assurance.compliance.infrastructure import Estate, Resource, name_of
 from fleet_iot.operations.assurance.compliance.policies import Kind, Statement, policies
 
 THING_NAME = "${iot:Connection.Thing.ThingName}"

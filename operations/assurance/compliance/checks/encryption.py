@@ -5,8 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from fleet_iot.operations.assurance.compliance.estate import Body, Estate, Resource, block_of, made_up_id, name_of
 from fleet_iot.operations.assurance.compliance.findings import Check, Observation, saw, unless
+from fleet_iot.operations.assurance.compliance.infrastructure import (
+    Body,
+    Estate,
+    Resource,
+    block_of,
+    made_up_id,
+    name_of,
+)
 from fleet_iot.operations.assurance.compliance.policies import Statement, read_statements
 
 KEY_OF: dict[str, tuple[str, ...]] = {

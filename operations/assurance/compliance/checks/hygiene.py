@@ -8,9 +8,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from fleet_iot.operations.assurance.compliance.estate import CREDENTIAL, Estate, blocks_of
 from fleet_iot.operations.assurance.compliance.findings import Check, Observation, saw, unless
-from fleet_iot.operations.assurance.compliance.resource_types import IOT_LOG_GROUP, LAMBDA_LOG_GROUP, NAMED, NAMELESS
+from fleet_iot.operations.assurance.compliance.infrastructure import (
+    CREDENTIAL,
+    IOT_LOG_GROUP,
+    LAMBDA_LOG_GROUP,
+    NAMED,
+    NAMELESS,
+    Estate,
+    blocks_of,
+)
 
 DESTROYABLE: dict[str, dict[str, Any]] = {
     "aws_s3_bucket": {"force_destroy": True},

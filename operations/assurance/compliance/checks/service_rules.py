@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fleet_iot.generator.aws.quotas import QUOTAS
-from fleet_iot.operations.assurance.compliance.estate import Body, Estate, Resource, blocks_of
 from fleet_iot.operations.assurance.compliance.findings import Check, Observation, saw, unless
+from fleet_iot.operations.assurance.compliance.infrastructure import Body, Estate, Resource, blocks_of
 from fleet_iot.operations.assurance.compliance.policies import Kind, policies
 
 # fmt: off

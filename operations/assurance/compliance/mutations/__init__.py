@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fleet_iot.operations.assurance.compliance.checks import CHECKS
-from fleet_iot.operations.assurance.compliance.estate import Estate
 from fleet_iot.operations.assurance.compliance.findings import Check
+from fleet_iot.operations.assurance.compliance.infrastructure import Estate
 from fleet_iot.operations.assurance.compliance.mutations import (
     on_api,
     on_data,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fleet_iot.operations.assurance.compliance.estate import Body, Estate, Resource
+from fleet_iot.operations.assurance.compliance.infrastructure import Body, Estate, Resource
 from fleet_iot.operations.assurance.compliance.policies import POLICY_ATTRIBUTES
 
 Edit = Callable[[Body], None]

@@ -11,7 +11,7 @@ from typing import Any
 
 from fleet_iot.operations.assurance.compliance.api.holding import Holding, hold
 from fleet_iot.operations.assurance.compliance.api.model import Held
-from fleet_iot.operations.assurance.compliance.estate import Estate, Resource
+from fleet_iot.operations.assurance.compliance.infrastructure import Estate, Resource
 from fleet_iot.operations.assurance.compliance.mutations.edits import (
     Mutation,
     Trial,

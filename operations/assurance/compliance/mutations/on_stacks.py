@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fleet_iot.operations.assurance.compliance.estate import CREDENTIAL, Estate
+from fleet_iot.operations.assurance.compliance.infrastructure import CREDENTIAL, Estate
 from fleet_iot.operations.assurance.compliance.mutations.edits import (
     Mutation,
     added,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fleet_iot.operations.assurance.compliance.estate import Body
+from fleet_iot.operations.assurance.compliance.infrastructure import Body
 from fleet_iot.operations.assurance.compliance.mutations.edits import (
     Edit,
     Mutation,
