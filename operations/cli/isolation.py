@@ -10,7 +10,7 @@ import click
 
 from fleet_iot.generator.diagnostics import GateError, visible
 from fleet_iot.generator.manifest.project import find_project
-from fleet_iot.operations.assurance.isolation.principals import gather_fleet
+from fleet_iot.operations.assurance.isolation.fleet import gather_fleet
 from fleet_iot.operations.assurance.isolation.proof import OTHERS, Proof, prove
 from fleet_iot.operations.progress import Progress
 from fleet_iot.operations.project import load_project

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from fleet_iot.operations.local.service_model import Call, ServiceModel
+from fleet_iot.operations.local.service_model import Constraint, input_of, judge, service_model
 
 Response = tuple[int, dict[str, str], bytes]
 Handler = Callable[[str, str, dict[str, str], bytes, dict[str, Any]], Awaitable[Response]]
@@ -67,6 +69,98 @@ LISTING: Mapping[str, tuple[str, str, str, Callable[[Any], str]]] = {
 """By operation: what kind of attachment it lists, whose, under which member of the answer, and each one's other end."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A request as the model sees it: its operation and the members of its input, by their names in the model."""
+
+    operation: str
+    members: Mapping[str, Any]
+
+
+class Operations:
+    """The operations of one service of the protocol rest-json, by method and path."""
+
+    def __init__(self, service: str) -> None:
+        self._service = service
+        routes = []
+        for name in service_model(service).operation_names:
+            http = service_model(service).operation_model(name).http
+            labels = re.split(r"\{(\w+)\+?\}", http["requestUri"].partition("?")[0])
+            # A label matches any text: the request's path comes decoded, an ARN with its slashes.
+            pattern = "".join(f"(?P<{part}>.+)" if i % 2 else re.escape(part) for i, part in enumerate(labels))
+            literal = sum(len(part) for part in labels[::2])
+            routes.append((-literal, name, http["method"], re.compile(pattern)))
+        # The most literal first: /thing-groups/addThingToThingGroup is no group's name.
+        self._routes = [route[1:] for route in sorted(routes, key=lambda route: route[:2])]
+
+    def call(self, method: str, path: str, headers: Mapping[str, str], body: bytes, query: Mapping[str, Any]) -> Call:
+        """Read a request; an operation that the model does not have is named ''."""
+        for name, verb, pattern in self._routes:
+            found = pattern.fullmatch(path) if verb == method else None
+            if found:
+                return Call(operation=name, members=self._members(name, found.groupdict(), headers, body, query))
+        return Call(operation="", members={})
+
+    def violations(self, call: Call) -> list[str]:
+        """Return what AWS would say of each member that breaks a constraint, in its own words."""
+        judged = judge(self._service, call.operation, call.members) if call.operation else ()
+        return [_violation(each) for each in judged if not each.is_met and each.kind not in ("type", "member")]
+
+    def _members(
+        self, name: str, labels: dict[str, str], headers: Mapping[str, str], body: bytes, query: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        shape = input_of(self._service, name)
+        if shape is None:
+            return {}
+        payload = shape.serialization.get("payload")
+        document = _document(body)
+        members: dict[str, Any] = {}
+        for member, kind in shape.members.items():
+            wire = kind.serialization.get("name", member)
+            location = kind.serialization.get("location")
+            if location == "uri":
+                value: Any = labels.get(wire) or None
+            elif location == "querystring":
+                value = _from_text(query.get(wire), kind)
+            elif location == "header":
+                value = _from_text(headers.get(wire.lower()), kind)
+            elif location is None and isinstance(document, dict):
+                value = document if member == payload else document.get(wire)
+            else:
+                value = None
+            if value is not None:
+                members[member] = value
+        return members
+
+
+def _document(body: bytes) -> Any:
+    try:
+        return json.loads(body) if body else {}
+    except ValueError:
+        return None
+
+
+def _from_text(value: Any, kind: Any) -> Any:
+    if isinstance(value, list):
+        value = value[0] if value and kind.type_name != "list" else value
+    if kind.type_name in {"integer", "long"} and isinstance(value, str):
+        return int(value) if re.fullmatch(r"-?[0-9]+", value) else value
+    return value
+
+
+def _violation(broken: Constraint) -> str:
+    limit, size = broken.limit, "length" if broken.unit else "value"
+    demand = {
+        "required": "not be null",
+        "enum": f"satisfy enum value set: [{', '.join(limit or ())}]" if broken.kind == "enum" else "",
+        "pattern": f"satisfy regular expression pattern: {limit}",
+        "min": f"have {size} greater than or equal to {limit}",
+        "max": f"have {size} less than or equal to {limit}",
+    }[broken.kind]
+    given = "null" if broken.value is None else f"'{broken.value}'"
+    return f"Value {given} at '{broken.path}' failed to satisfy constraint: Member must {demand}"
+
+
 class StrictIot:
     """The emulator's IoT handler with AWS's rules and delays around it.
 
@@ -96,7 +190,7 @@ class StrictIot:
         self._now = now
         self._disconnect = disconnect
         self._disconnecting: set[asyncio.Task[None]] = set()
-        self._model = ServiceModel("iot")
+        self._operations = Operations("iot")
         self._unseen_until: dict[tuple[Scope, str, frozenset[str]], float] = {}
         self._undone_until: dict[tuple[Scope, str, str, str], float] = {}
         self._deprecated: dict[tuple[Scope, str], float] = {}
@@ -105,7 +199,7 @@ class StrictIot:
         self, method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, Any]
     ) -> Response:
         """Answer one request as AWS would."""
-        call = self._model.call(method, path, headers or {}, body, query)
+        call = self._operations.call(method, path, headers or {}, body, query)
         refused = self._invalid(call) or self._too_early(call) or await self._illegal(call)
         if refused:
             return refused
@@ -116,7 +210,7 @@ class StrictIot:
         return self._without_unseen(call, answer)
 
     def _invalid(self, call: Call) -> Response | None:
-        said = self._model.misfits(call)
+        said = self._operations.violations(call)
         if not said:
             return None
         count = f"{len(said)} validation error{'s' if len(said) > 1 else ''} detected: "

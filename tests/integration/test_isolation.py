@@ -28,8 +28,8 @@ from fleet_iot.operations.assurance.isolation.cases import (
     own_session,
     wide_attacks,
 )
+from fleet_iot.operations.assurance.isolation.fleet import Group, realm_of
 from fleet_iot.operations.assurance.isolation.policy import Policy, read_policy
-from fleet_iot.operations.assurance.isolation.principals import Group, realm_of
 from fleet_iot.operations.assurance.isolation.session import Act, Permissions, Reading, Session, context_of, permissions
 from fleet_iot.operations.rehearsal.simulator.credentials import tls_context
 from tests.integration.broker import Asker, Will

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fleet_iot.generator.aws import limits as aws_limits
-from fleet_iot.operations.assurance.compliance.api.model import input_of
+from fleet_iot.operations.local.service_model import input_of
 
 PATH = Path(aws_limits.__file__).with_name(aws_limits.TABLE)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from fleet_iot.operations.assurance.compliance.infrastructure import Estate, Resource
+from fleet_iot.operations.assurance.compliance.infrastructure import PlannedInfrastructure, Resource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -34,7 +34,7 @@ class Observation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One of the project's own checks: what it demands, in one sentence, and how it looks at an estate.
+    """One of the project's own checks: what it demands, in one sentence, and how it looks at an infrastructure.
 
     `about` is the type without which there is nothing to see: a fleet that is registered in bulk has no certificates
     here. A check about nothing in particular must always see something.
@@ -42,10 +42,10 @@ class Check:
 
     id: str
     demand: str
-    look: Callable[[Estate], Iterator[Observation]]
+    look: Callable[[PlannedInfrastructure], Iterator[Observation]]
     about: str = ""
 
-    def run(self, estate: Estate) -> tuple[Finding, ...]:
+    def run(self, planned: PlannedInfrastructure) -> tuple[Finding, ...]:
         """What it says of every resource that it is about."""
         return tuple(
             Finding(
@@ -55,7 +55,7 @@ class Check:
                 attribute=seen.attribute,
                 problem=seen.problem,
             )
-            for seen in self.look(estate)
+            for seen in self.look(planned)
         )
 
 
@@ -64,12 +64,12 @@ CHECKOV = "checkov"
 PARLIAMENT = "parliament"
 
 
-def saw(subject: Resource | str, attribute: str, *problems: str) -> Observation:
+def observe(subject: Resource | str, attribute: str, *problems: str) -> Observation:
     """One observation of a resource, or of a stack by its name; problems that are empty are none."""
     address = subject if isinstance(subject, str) else subject.address
     return Observation(resource=address, attribute=attribute, problem="; ".join(filter(None, problems)))
 
 
-def unless(is_right: object, problem: str) -> str:
+def problem_unless(is_right: object, problem: str) -> str:
     """The problem, or nothing where all is right."""
     return "" if is_right else problem

@@ -1,4 +1,4 @@
-"""The planned infrastructure: every resource of every stack, as Terraform would make it."""
+"""The after infrastructure: every resource of every stack, as Terraform would make it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-# @@ The estate: every resource of every stack, as Terraform would make it; what the checks look at.
+# @@ The planned: every resource of every stack, as Terraform would make it; what the checks look at.
 # @@
-# @@ A resource's body is its planned values. Where only an apply would know a value, the reference that was synthesised
+# @@ A resource's body is its after values. Where only an apply would know a value, the reference that was synthesised
 # @@ stands in for it (`${aws_kms_key.key-data.arn}`), so that a check sees which key, not "unknown". What a plan leaves out
 # @@ (`lifecycle`) is taken from the synthesised stack, too.
 
 Body = dict[str, Any]
 
 CREDENTIAL = "made-up-credential-that-must-not-appear"
-"""The secret key by which the stacks are planned; the checks look for it in what was planned."""
+"""The secret key by which the stacks are after; the checks look for it in what was after."""
 
 REFERENCE = re.compile(r"(?<!\$)\$\{([a-z0-9_]+)\.([^.}]+)\.[^}]+\}")
 """A reference to another resource's attribute, as CDKTF writes it: its type and its id."""
@@ -57,7 +57,7 @@ class Stack:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estate:
+class PlannedInfrastructure:
     """All stacks of one environment; `retention` is what the manifest asks for, `brief` or `records`."""
 
     environment_suffix: str
@@ -78,7 +78,7 @@ class Estate:
 
     @property
     def platform(self) -> str:
-        """The stack that things missing from the whole estate are missing from."""
+        """The stack that things missing from the whole planned are missing from."""
         return next((stack.name for stack in self.stacks if stack.name.startswith("tap-")), self.stacks[0].name)
 
     def of(self, *types: str) -> Iterator[Resource]:
@@ -103,13 +103,13 @@ class Estate:
         """The resources of `type_` whose `attribute` refers to `to`: a bucket's policy, a queue's policy, …"""
         return [each for each in self.of(type_) if self.refers(each, each.body.get(attribute), to)]
 
-    def with_body(self, resource: Resource, body: Body) -> Estate:
-        """The estate with another body for `resource`."""
+    def with_body(self, resource: Resource, body: Body) -> PlannedInfrastructure:
+        """The infrastructure with another body for `resource`."""
         changed = replace(resource, body=body)
         return replace(self, resources=tuple(changed if each is resource else each for each in self.resources))
 
-    def without(self, gone: Iterable[Resource]) -> Estate:
-        """The estate without some of its resources."""
+    def without(self, gone: Iterable[Resource]) -> PlannedInfrastructure:
+        """The infrastructure without some of its resources."""
         ids = {id(resource) for resource in gone}
         return replace(self, resources=tuple(each for each in self.resources if id(each) not in ids))
 
@@ -142,7 +142,7 @@ def made_up_id(resource: str) -> uuid.UUID:
 
 
 def read_stack(name: str, *, synthesised: Body, plan: Body, plan_text: str) -> tuple[Stack, tuple[Resource, ...]]:
-    """A stack and its resources, from what was synthesised and what Terraform planned of it."""
+    """A stack and its resources, from what was synthesised and what Terraform after of it."""
     declared = synthesised.get("resource", {})
     resources = []
     for change in plan["resource_changes"]:
@@ -150,10 +150,10 @@ def read_stack(name: str, *, synthesised: Body, plan: Body, plan_text: str) -> t
             continue
         type_, id_ = change["type"], change["name"]
         body = declared.get(type_, {}).get(id_, {})
-        planned = _merged(change["change"]["after"] or {}, change["change"]["after_unknown"], body)
+        after = _merged(change["change"]["after"] or {}, change["change"]["after_unknown"], body)
         if "lifecycle" in body:
-            planned["lifecycle"] = body["lifecycle"]
-        resources.append(Resource(stack=name, type=type_, id=id_, body=planned))
+            after["lifecycle"] = body["lifecycle"]
+        resources.append(Resource(stack=name, type=type_, id=id_, body=after))
     providers = synthesised.get("provider", {}).get("aws", [{}])
     stack = Stack(
         name=name,
@@ -185,7 +185,7 @@ def _merged(known: Any, unknown: Any, declared: Any) -> Any:
 
 
 def _counterpart(value: Any, declared: list[Any], place: int) -> Any:
-    """The declared block that a planned one comes from: the one that agrees with it, for Terraform sorts sets anew."""
+    """The declared block that a after one comes from: the one that agrees with it, for Terraform sorts sets anew."""
     if isinstance(value, dict):
         plain = {key: each for key, each in value.items() if isinstance(each, str | int | float | bool)}
         for block in (each for each in declared if isinstance(each, dict) and plain.keys() & each.keys()):
@@ -232,26 +232,26 @@ def literal(policy: str, resources: dict[str, dict[str, Body]], *, region: str, 
     return policy
 
 
-def resolve(estate: Estate, origin: Resource, value: Any) -> Any:
+def resolve(planned: PlannedInfrastructure, origin: Resource, value: Any) -> Any:
     """The value with what AWS would make in place of each reference. Raises UnknownUntilApplied where none is known."""
     if isinstance(value, dict):
-        return {key: resolve(estate, origin, each) for key, each in value.items()}
+        return {key: resolve(planned, origin, each) for key, each in value.items()}
     if isinstance(value, list):
-        return [resolve(estate, origin, each) for each in value]
+        return [resolve(planned, origin, each) for each in value]
     if not isinstance(value, str) or "${" not in value:
         return value
     for match in list(REFERENCE.finditer(value)):
         if match[1].startswith("aws_"):
-            target = estate.target(origin, match[0])
+            target = planned.target(origin, match[0])
             if target is None:
                 raise UnknownUntilApplied(match[0])
-            value = value.replace(match[0], _referred(estate, target, match[0].rpartition(".")[2].rstrip("}")))
+            value = value.replace(match[0], _referred(planned, target, match[0].rpartition(".")[2].rstrip("}")))
     return value
 
 
-def _referred(estate: Estate, target: Resource, attribute: str) -> str:
+def _referred(planned: PlannedInfrastructure, target: Resource, attribute: str) -> str:
     if attribute == "arn" and target.type in ARNS:
-        provider = next(stack.provider for stack in estate.stacks if stack.name == target.stack)
+        provider = next(stack.provider for stack in planned.stacks if stack.name == target.stack)
         account_id = (provider.get("allowed_account_ids") or [""])[0]
         return _arn(target.type, target.id, target.body, region=provider.get("region", ""), account_id=account_id)
     if attribute == "key_id":

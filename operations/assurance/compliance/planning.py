@@ -17,7 +17,13 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
-from fleet_iot.operations.assurance.compliance.infrastructure import CREDENTIAL, Body, Estate, literal, read_stack
+from fleet_iot.operations.assurance.compliance.infrastructure import (
+    CREDENTIAL,
+    Body,
+    PlannedInfrastructure,
+    literal,
+    read_stack,
+)
 from fleet_iot.operations.assurance.compliance.policies import POLICY_ATTRIBUTES
 from fleet_iot.operations.local.terraform import Terraform, terraform_for
 from fleet_iot.operations.pki.requests import csr_path, sign_request, write_requests
@@ -46,9 +52,9 @@ AT_ONCE = 2
 """Each Terraform with its provider takes some 600 MB and most of a core."""
 
 
-def plan_estate(
+def plan_stacks(
     stacks: Iterable[Path], *, environment_suffix: str, retention: str, region: str, account_id: str, logs: Path
-) -> Estate:
+) -> PlannedInfrastructure:
     """Plans every stack, leaves the plan's document in its folder, and gives what would be made. Raises FleetError."""
     stacks = tuple(stacks)
     with refusing_address() as address:
@@ -71,7 +77,7 @@ def plan_estate(
         )
         for stack, plan in plans.items()
     ]
-    return Estate(
+    return PlannedInfrastructure(
         environment_suffix=environment_suffix,
         retention=retention,
         stacks=tuple(stack for stack, _ in read),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from fleet_iot.operations.assurance.compliance.infrastructure import Estate, Resource
+from fleet_iot.operations.assurance.compliance.infrastructure import PlannedInfrastructure, Resource
 
 
 class Kind(StrEnum):
@@ -126,12 +126,12 @@ class Policy:
         return tuple(statement for statement in self.statements if statement.is_allow)
 
 
-def policies(estate: Estate, *kinds: Kind) -> Iterator[Policy]:
-    """Every policy of the estate, or those of some kinds."""
+def policies(planned: PlannedInfrastructure, *kinds: Kind) -> Iterator[Policy]:
+    """Every policy of the infrastructure, or those of some kinds."""
     for type_, (attribute, kind) in POLICY_ATTRIBUTES.items():
         if kinds and kind not in kinds:
             continue
-        for resource in estate.of(type_):
+        for resource in planned.of(type_):
             text = resource.body.get(attribute)
             text = text if isinstance(text, str) else ""
             yield Policy(resource=resource, attribute=attribute, kind=kind, statements=read_statements(text), text=text)

@@ -1,14 +1,20 @@
-"""The report as data: each control with the resources and attributes that answer it, and the figures."""
+"""The report: as data, and as a page for a reader."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict
+from itertools import groupby
+from pathlib import Path
 from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from fleet_iot.operations.assurance.compliance.controls import Catalogue, Control
 from fleet_iot.operations.assurance.compliance.findings import Finding
 from fleet_iot.operations.assurance.compliance.verdict import Verdict
+
+# @@ The report as data: each control with the resources and attributes that answer it, and the figures.
 
 WORDS = ("passed", "failed", "skipped")
 
@@ -30,7 +36,6 @@ def build_report(verdict: Verdict, catalogue: Catalogue, *, about: dict[str, str
         "controls": controls,
         "skips": [asdict(skip) for skip in verdict.skips],
         "not_met": [{"what": what, "why": why} for what, why in catalogue.not_met],
-        "mutations": [{**asdict(trial), "is_caught": trial.is_caught} for trial in verdict.trials],
     }
 
 
@@ -91,3 +96,49 @@ def _numbers_last(text: str) -> list[tuple[int, str]]:
             number = ""
         parts.append((-1, character))
     return parts
+
+
+# @@ The report as one page to read: no script, no address but those of the frameworks.
+
+FOLDER = Path(__file__).parent
+TEMPLATE = "report.html.j2"
+STYLE = "report.css"
+
+VERDICT_WORDS = {"passed": "passed", "failed": "failed", "skipped": "accepted"}
+OF_CONTROLS = {**VERDICT_WORDS, "skipped": "exceptions"}
+"""Verdicts as the page calls them: on one resource, and on a control, where the rest has passed."""
+
+
+def render_page(report: dict[str, Any]) -> str:
+    """The page of a report as `report.build_report` makes it."""
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["by_check"] = _by_check
+    environment.filters["thousands"] = lambda number: f"{number:,}"
+    template = environment.get_template(TEMPLATE)
+    return template.render(
+        **report, words=VERDICT_WORDS, control_words=OF_CONTROLS, style=(FOLDER / STYLE).read_text(encoding="utf-8")
+    )
+
+
+def _by_check(results: list[dict[str, str]]) -> list[dict[str, Any]]:
+    """The results of a control, those of one check together; what did not pass apart."""
+    found = []
+    for check, group in groupby(results, key=lambda each: each["check"]):
+        members = list(group)
+        counts = Counter(VERDICT_WORDS[each["verdict"]] for each in members)
+        found.append(
+            {
+                "check": check,
+                "demand": members[0]["demand"],
+                "figures": ", ".join(f"{counts[word]} {word}" for word in VERDICT_WORDS.values() if counts[word]),
+                "notable": [each for each in members if each["verdict"] != "passed"],
+                "passed": [each for each in members if each["verdict"] == "passed"],
+            }
+        )
+    return found

@@ -12,7 +12,7 @@ from typing import Any
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.operations.assurance.compliance.findings import CHECKOV, PARLIAMENT, Finding
-from fleet_iot.operations.assurance.compliance.infrastructure import Estate
+from fleet_iot.operations.assurance.compliance.infrastructure import PlannedInfrastructure
 from fleet_iot.operations.assurance.compliance.policies import Kind, policies
 
 ENVIRONMENT = ".venv-scan"
@@ -67,10 +67,14 @@ def scan_plans(programs: Path, plans: Iterable[Path]) -> Scan:
     )
 
 
-def scan_roles(programs: Path, estate: Estate, *, canaries: Mapping[str, str]) -> Scan:
-    """parliament's verdicts on the policies of roles; of IoT, KMS and S3 resource policies it knows too little."""
-    texts = {policy.resource.address: policy.text for policy in policies(estate, Kind.ROLE)} | dict(canaries)
-    answer = json.loads(_run([str(programs / "python"), str(SCAN_POLICIES)], stdin=json.dumps(texts)))
+def role_policies(planned: PlannedInfrastructure) -> dict[str, str]:
+    """Return the policies of roles by address; of IoT, KMS and S3 resource policies parliament knows too little."""
+    return {policy.resource.address: policy.text for policy in policies(planned, Kind.ROLE)}
+
+
+def scan_roles(programs: Path, texts: Mapping[str, str]) -> Scan:
+    """Run parliament over policies of roles, given by address."""
+    answer = json.loads(_run([str(programs / "python"), str(SCAN_POLICIES)], stdin=json.dumps(dict(texts))))
     findings, titles = [], {f"{PARLIAMENT} {CLEAN_POLICY}": "The policy is well-formed and grants what it says"}
     for address, issues in answer.items():
         if not issues:

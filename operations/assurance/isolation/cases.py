@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from fleet_iot.generator import naming
-from fleet_iot.operations.assurance.isolation.principals import Group, Realm
+from fleet_iot.operations.assurance.isolation.fleet import Group, Realm
 from fleet_iot.operations.assurance.isolation.session import Act, Session
 
 WILDCARDS = ("+", "#", "*", "?", "+/+", "$aws/#", "$aws/things/+", "$share/g/#", "")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from fleet_iot.operations.assurance.isolation.fleet import Realm
 from fleet_iot.operations.assurance.isolation.policy import Policy, Variable
-from fleet_iot.operations.assurance.isolation.principals import Realm
 from fleet_iot.operations.assurance.isolation.session import (
     CLIENT_ID,
     Act,

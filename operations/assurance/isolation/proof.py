@@ -19,10 +19,9 @@ from fleet_iot.operations.assurance.isolation.cases import (
     wide_attacks,
 )
 from fleet_iot.operations.assurance.isolation.evaluator import Evaluator
-from fleet_iot.operations.assurance.isolation.principals import Fleet, Group
+from fleet_iot.operations.assurance.isolation.fleet import Fleet, Group, rights
 from fleet_iot.operations.assurance.isolation.session import Act, Permissions, Session
 from fleet_iot.operations.assurance.isolation.symbolic import Finding, check_apart, check_own, grants
-from fleet_iot.operations.assurance.isolation.territory import rights
 from fleet_iot.operations.assurance.isolation.wildcards import NAME_CHARACTERS
 
 OTHERS = 2

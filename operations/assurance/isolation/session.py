@@ -14,8 +14,16 @@ from functools import lru_cache
 from itertools import product
 from typing import NamedTuple
 
-from fleet_iot.operations.assurance.isolation.conditions import Context, canonical_key, holds
-from fleet_iot.operations.assurance.isolation.policy import Literal, Policy, Resource, Statement, Variable
+from fleet_iot.operations.assurance.isolation.policy import (
+    Context,
+    Literal,
+    Policy,
+    Resource,
+    Statement,
+    Variable,
+    canonical_key,
+    holds,
+)
 from fleet_iot.operations.assurance.isolation.wildcards import Pattern, exact_text, regex_of, split_wildcards
 
 CLIENT_ID = "iot:clientid"

@@ -11,10 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from fleet_iot.operations.assurance.isolation.fleet import Group, Realm, below, foreign_places, is_within, own_places
 from fleet_iot.operations.assurance.isolation.policy import Literal, Policy, Resource, Statement, Variable
-from fleet_iot.operations.assurance.isolation.principals import Group, Realm
 from fleet_iot.operations.assurance.isolation.session import IS_ATTACHED, THING_NAME
-from fleet_iot.operations.assurance.isolation.territory import below, foreign_places, is_within, own_places
 from fleet_iot.operations.assurance.isolation.wildcards import (
     Pattern,
     Wild,

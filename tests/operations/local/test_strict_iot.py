@@ -20,8 +20,14 @@ from ministack.core.responses import error_response_json, get_account_id, get_re
 from ministack.services import iot
 
 from fleet_iot.operations.local.certificates import write_key_and_request
-from fleet_iot.operations.local.service_model import ServiceModel
-from fleet_iot.operations.local.strictness import DEPRECATION_S, DISCONNECTION_S, POLICY_S, SETTLING_S, StrictIot
+from fleet_iot.operations.local.strictness import (
+    DEPRECATION_S,
+    DISCONNECTION_S,
+    POLICY_S,
+    SETTLING_S,
+    Operations,
+    StrictIot,
+)
 
 ROOT = Path(__file__).parents[3]
 MODEL = botocore.session.get_session().get_service_model("iot")
@@ -214,7 +220,7 @@ def test_input_that_fits_is_taken(strict: Iot) -> None:
 
 def test_every_operation_finds_its_own_route() -> None:
     """A request that botocore makes for an operation is read as that operation, with the members it was made of."""
-    model = ServiceModel("iot")
+    model = Operations("iot")
     serializer = create_serializer("rest-json", include_validation=False)
     others = {}
     for name in MODEL.operation_names:
