@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from fleet_iot.generator import naming
 from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.lib.specs import FacilitySpec, fill, suffixed
+from fleet_iot.operations.assurance.isolation.patterns import Pattern, Wild
 from fleet_iot.operations.assurance.isolation.policy import Policy, read_policy
 from fleet_iot.operations.assurance.isolation.session import Act
-from fleet_iot.operations.assurance.isolation.wildcards import Pattern, Wild
 from fleet_iot.operations.project import Project
 
 # @@ Who there is: the fleet's things by facility and device type, and the policy that each group's certificates carry.
@@ -116,14 +116,14 @@ def _groups(project: Project, facility: FacilitySpec, *, account_id: str) -> lis
 _OWN = "\0"
 
 
-def own_places(realm: Realm, group: Group) -> tuple[Pattern, ...]:
+def own_scopes(realm: Realm, group: Group) -> tuple[Pattern, ...]:
     """The places of a thing of the group, whatever its name: each ends with the name, or goes on below it."""
     heads = [realm.arn("client", _OWN), realm.arn("thing", _OWN)]
     heads += [realm.arn("topic", head + _OWN) for head in _topic_heads(realm, group)]
     return tuple((head.removesuffix(_OWN), Wild.OWN) for head in heads)
 
 
-def below(place: Pattern) -> Pattern:
+def descendants(place: Pattern) -> Pattern:
     """All that is below a place."""
     return (*place, "/", Wild.ANY)
 
@@ -134,7 +134,7 @@ def is_within(pattern: Pattern, place: Pattern) -> bool:
     return pattern[:size] == place and (len(pattern) == size or str(pattern[size]).startswith("/"))
 
 
-def foreign_places(realm: Realm, group: Group, other: Group) -> tuple[Pattern, ...]:
+def foreign_scopes(realm: Realm, group: Group, other: Group) -> tuple[Pattern, ...]:
     """The topics that no thing of the group has business in: all of another facility, or of another device type."""
     if group is other:
         return ()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fleet_iot.generator.diagnostics import GateError
-from fleet_iot.operations.assurance.isolation.wildcards import regex_of, split_wildcards
+from fleet_iot.operations.assurance.isolation.patterns import regex_of, split_wildcards
 
 # @@ The conditions of policy statements: which there are, and when they hold.
 # @@

@@ -14,6 +14,7 @@ from functools import lru_cache
 from itertools import product
 from typing import NamedTuple
 
+from fleet_iot.operations.assurance.isolation.patterns import Pattern, exact_text, regex_of, split_wildcards
 from fleet_iot.operations.assurance.isolation.policy import (
     Context,
     Literal,
@@ -24,7 +25,6 @@ from fleet_iot.operations.assurance.isolation.policy import (
     canonical_key,
     holds,
 )
-from fleet_iot.operations.assurance.isolation.wildcards import Pattern, exact_text, regex_of, split_wildcards
 
 CLIENT_ID = "iot:clientid"
 THING_NAME = "iot:connection.thing.thingname"
@@ -78,6 +78,14 @@ class Session:
     certificate: Mapping[str, str] = field(default_factory=dict)
 
 
+COMMON_NAME = "iot:Certificate.Subject.CommonName"
+
+
+def own_session(thing: str, *, common_name: str | None = None) -> Session:
+    """Return a thing's rightful connection; the subject of its certificate is what its maker wrote there."""
+    return Session(client_id=thing, things=(thing,), certificate={COMMON_NAME: common_name or thing})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Permissions:
     """What one connection may do, variables put in; `exact` are the acts allowed by resources without a wildcard."""
@@ -89,12 +97,6 @@ class Permissions:
     def allows(self, act: Act) -> bool:
         """Whether the act is allowed and not denied."""
         return (act in self.exact or _matches(self.wide, act)) and not _matches(self.denied, act)
-
-    def allowed_of(self, acts: frozenset[Act]) -> tuple[Act, ...]:
-        """Those of the acts that are allowed, in order; quick where no wildcard is about."""
-        if not self.wide and self.exact.isdisjoint(acts):
-            return ()
-        return tuple(sorted(act for act in acts if self.allows(act)))
 
 
 def _matches(patterns: tuple[tuple[str, re.Pattern[str]], ...], act: Act) -> bool:

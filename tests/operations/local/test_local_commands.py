@@ -15,10 +15,9 @@ import pytest
 
 from fleet_iot.operations.local.aws import FACTS, load
 from fleet_iot.operations.local.processes import is_running, stop_children
+from tests.places import PROJECT
 
 pytestmark = pytest.mark.local_aws
-
-PROJECT = Path(__file__).parents[3]
 
 
 def fleet(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -17,8 +17,9 @@ from fleet_iot.operations.local.overrides import (
     write_overrides,
 )
 from fleet_iot.operations.local.terraform import PlannedChange
+from tests.places import PROJECT
 
-DOCUMENT = Path(__file__).parents[3] / "docs" / "local-aws.md"
+DOCUMENT = PROJECT / "docs" / "local-aws.md"
 
 
 def overridden(tmp_path: Path, resource: dict[str, Any], *, name: str = "facility-sg-01-dev") -> dict[str, Any]:

@@ -28,8 +28,8 @@ from fleet_iot.operations.local.strictness import (
     Operations,
     StrictIot,
 )
+from tests.places import PROJECT
 
-ROOT = Path(__file__).parents[3]
 MODEL = botocore.session.get_session().get_service_model("iot")
 
 
@@ -240,7 +240,7 @@ def test_every_operation_finds_its_own_route() -> None:
 
 def test_the_emulator_has_the_seams_that_are_wrapped() -> None:
     """The pinned version is the installed one, and its IoT handler takes and gives what the wrapping expects."""
-    pinned = re.search(r"^ministack==(\S+)", (ROOT / "requirements" / "main.in").read_text(), re.MULTILINE)
+    pinned = re.search(r"^ministack==(\S+)", (PROJECT / "requirements" / "main.in").read_text(), re.MULTILINE)
     assert pinned and pinned[1] == version("ministack")
     parameters = list(inspect.signature(iot.handle_request).parameters)
     assert ["method", "path", "headers", "body", "query_params"] == parameters

@@ -23,13 +23,13 @@ from fleet_iot.operations.local.aws import LocalAws, load
 from fleet_iot.operations.local.deployment import start_services
 from tests.operations.local.intruder import CALLS, NOBODY, PATHS
 from tests.operations.local.test_local_emulator import make_platform
+from tests.places import PROJECT
 
 pytestmark = [
     pytest.mark.local_aws,
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user"),
 ]
 
-PROJECT = Path(__file__).parents[3]
 SECRETS = {
     "FLEET_KEYS_PASSPHRASE": "canary-passphrase",
     "HTTPS_PROXY": "http://canary-user:canary-word@127.0.0.1:9",

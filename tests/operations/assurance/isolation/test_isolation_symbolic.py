@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet_iot.operations.assurance.isolation.fleet import PLACEHOLDER_ACCOUNT, Fleet, below, own_places, realm_of
+from fleet_iot.operations.assurance.isolation.fleet import PLACEHOLDER_ACCOUNT, Fleet, descendants, own_scopes, realm_of
+from fleet_iot.operations.assurance.isolation.patterns import common_word, own_levels, regex_of, split_wildcards
 from fleet_iot.operations.assurance.isolation.policy import read_resource
-from fleet_iot.operations.assurance.isolation.symbolic import reach_of
-from fleet_iot.operations.assurance.isolation.wildcards import common_word, own_levels, regex_of, split_wildcards
+from fleet_iot.operations.assurance.isolation.proof import reach_of
 
 REALM = realm_of(application="mfg", region="eu-west-1", account_id=PLACEHOLDER_ACCOUNT)
 LEVELS = st.sampled_from(["a", "b", "", "+", "a*", "*", "?", "$share", "$", "g"])
@@ -85,7 +85,7 @@ def test_own_places_of_two_things_are_apart(fleet: Fleet) -> None:
     """The places that the first lemma allows are disjoint for any two things, by the naming rules alone."""
     for group in fleet.groups:
         for other in fleet.groups:
-            mine, theirs = own_places(fleet.realm, group), own_places(fleet.realm, other)
-            for one in (*mine, *map(below, mine)):
-                for two in (*theirs, *map(below, theirs)):
+            mine, theirs = own_scopes(fleet.realm, group), own_scopes(fleet.realm, other)
+            for one in (*mine, *map(descendants, mine)):
+                for two in (*theirs, *map(descendants, theirs)):
                     assert common_word(one, two) is None or own_levels(one) & own_levels(two)

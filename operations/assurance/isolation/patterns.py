@@ -1,10 +1,4 @@
-"""The language of resource patterns: what one matches, and whether two have a word in common.
-
-A pattern is a row of literal texts and wildcards. `*` and `?` are AWS IoT's own and match any characters, slashes
-included; `+` and `#` are plain characters in a policy
-(https://docs.aws.amazon.com/iot/latest/developerguide/pub-sub-policy.html). `OWN` stands for a thing's name
-that is not known: every pattern that the proof reasons about holds for all names at once.
-"""
+"""The language of resource patterns: what one matches, and whether two have a word in common."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The attacks: what a thing with a certificate of its own tries against others, and under which names.
 
-They are the same for the evaluator and for the local broker, so that its verdicts can be held against each other's.
+The evaluator and the local broker are asked the same, so that their verdicts can be compared.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from fleet_iot.generator import naming
 from fleet_iot.operations.assurance.isolation.fleet import Group, Realm
-from fleet_iot.operations.assurance.isolation.session import Act, Session
+from fleet_iot.operations.assurance.isolation.session import COMMON_NAME, Act, Session
 
 WILDCARDS = ("+", "#", "*", "?", "+/+", "$aws/#", "$aws/things/+", "$share/g/#", "")
 """Client ids that are wildcards somewhere; the broker makes up a name for the empty one."""
@@ -39,8 +39,6 @@ WIDE_TOPICS = (
 )
 """Topics that no device publishes to."""
 
-COMMON_NAME = "iot:Certificate.Subject.CommonName"
-
 NO_NAMES = (Act("iot:ListRetainedMessages", "*"),)
 
 
@@ -52,6 +50,7 @@ def attacks_on(realm: Realm, group: Group, thing: str) -> frozenset[Act]:
     ingest = naming.basic_ingest_topic(group.topic_rule, telemetry)
     topics = (telemetry, ingest, response, request, f"{shadow}/update", f"$aws/things/{thing}/jobs/get")
     filters = (telemetry, request, response, f"{request.rpartition('/')[0]}/#", f"{shadow}/#", f"$share/g/{request}")
+    filters += (naming.request_topic(*of_thing[:3], "+"),)
     acts = [
         Act(action, realm.arn("topic", topic)) for topic in topics for action in ("iot:Publish", "iot:RetainPublish")
     ]
@@ -120,8 +119,3 @@ def strangers(thing: str, other: str) -> tuple[Session, ...]:
     detached = (Session(client_id=each, things=()) for each in (thing, other, "${iot:Connection.Thing.ThingName}"))
     forged = Session(client_id=other, things=(thing,), certificate={COMMON_NAME: other})
     return (*detached, forged)
-
-
-def own_session(thing: str, *, common_name: str | None = None) -> Session:
-    """A thing's rightful connection; the subject of its certificate is what its maker wrote there."""
-    return Session(client_id=thing, things=(thing,), certificate={COMMON_NAME: common_name or thing})
