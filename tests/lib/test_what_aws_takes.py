@@ -15,7 +15,7 @@ import pytest
 from fleet_iot.lib import facilities
 from fleet_iot.lib.facilities.fleet import FLEET
 from fleet_iot.lib.synthesis import settings
-from fleet_iot.operations.assurance.compliance.checks import CHECKS, service_rules
+from fleet_iot.operations.assurance.compliance.checks import CHECKS, checks_in, service_rules
 from fleet_iot.operations.assurance.compliance.infrastructure import PlannedInfrastructure
 from fleet_iot.operations.assurance.compliance.planning import plan_stacks
 from fleet_iot.operations.assurance.compliance.requests import figures, judge_resource
@@ -72,7 +72,7 @@ def test_every_attribute_of_the_variants_is_mapped_and_taken(planned: PlannedInf
     variants = {"aws_s3_bucket_object_lock_configuration", "aws_iot_logging_options", "aws_cloudcontrolapi_resource"}
     assert variants <= types
     assert "aws_iot_thing" not in types
-    checks = (*API_CHECKS, *service_rules.CHECKS)
+    checks = (*API_CHECKS, *checks_in(service_rules))
     assert [] == [each for check in checks for each in check.run(planned) if not each.has_passed]
     assert figures(planned)["attributes"] > 900
 
@@ -116,7 +116,7 @@ def test_each_constraint_and_rule_is_broken_and_caught(planned: PlannedInfrastru
     trials = list(break_constraints(planned))
     assert len(trials) > 400
     assert [] == [trial.mutation for trial in trials if not trial.is_caught]
-    checks = {check.id: check for check in (*API_CHECKS, *service_rules.CHECKS)}
+    checks = {check.id: check for check in (*API_CHECKS, *checks_in(service_rules))}
     of_things = {"attributes-fit"}
     for mutation in MUTATIONS:
         if mutation.check not in of_things:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 from fleet_iot.operations.assurance.compliance.checks import (
     audit,
     devices,
@@ -13,13 +15,14 @@ from fleet_iot.operations.assurance.compliance.checks import (
 )
 from fleet_iot.operations.assurance.compliance.findings import Check
 
-CHECKS: tuple[Check, ...] = (
-    *permissions.CHECKS,
-    *encryption.CHECKS,
-    *audit.CHECKS,
-    *durability.CHECKS,
-    *devices.CHECKS,
-    *hygiene.CHECKS,
-    *service_rules.CHECKS,
+
+def checks_in(module: ModuleType) -> tuple[Check, ...]:
+    """Return the checks that a module defines, in its order."""
+    return tuple(value for value in vars(module).values() if isinstance(value, Check))
+
+
+CHECKS = tuple(
+    check
+    for module in (permissions, encryption, audit, durability, devices, hygiene, service_rules)
+    for check in checks_in(module)
 )
-"""All of them, in the order of the report."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fleet_iot.operations.assurance.compliance.findings import Check, Observation, observe, problem_unless
+from fleet_iot.operations.assurance.compliance.findings import Observation, check, observe, problem_unless
 from fleet_iot.operations.assurance.compliance.infrastructure import (
     Body,
     PlannedInfrastructure,
@@ -31,6 +31,7 @@ DATA_EVENTS = {
 ARCHIVE = "raw-archive"
 
 
+@check("trail-everywhere", "A trail records all regions and global services")
 def _trail_everywhere(planned: PlannedInfrastructure) -> Iterator[Observation]:
     trails = list(planned.of("aws_cloudtrail"))
     if not trails:
@@ -45,6 +46,7 @@ def _trail_everywhere(planned: PlannedInfrastructure) -> Iterator[Observation]:
         )
 
 
+@check("trail-validated", "The trail's files are signed")
 def _trail_validated(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for trail in planned.of("aws_cloudtrail"):
         is_validated = trail.body.get("enable_log_file_validation") is True
@@ -53,6 +55,7 @@ def _trail_validated(planned: PlannedInfrastructure) -> Iterator[Observation]:
         )
 
 
+@check("trail-to-logs", "The trail is delivered to CloudWatch Logs")
 def _trail_to_logs(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for trail in planned.of("aws_cloudtrail"):
         group = planned.found("aws_cloudwatch_log_group", trail, trail.body.get("cloud_watch_logs_group_arn"))
@@ -64,12 +67,14 @@ def _trail_to_logs(planned: PlannedInfrastructure) -> Iterator[Observation]:
         )
 
 
+@check("trail-insights", "The trail watches call and error rates")
 def _trail_insights(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for trail in planned.of("aws_cloudtrail"):
         missing = INSIGHTS - {block.get("insight_type") for block in trail.blocks("insight_selector")}
         yield observe(trail, "insight_selector", problem_unless(not missing, f"lacks {', '.join(sorted(missing))}"))
 
 
+@check("trail-management-events", "The trail records every management event, reads and writes")
 def _trail_management_events(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for trail in planned.of("aws_cloudtrail"):
         selectors = map(_fields, trail.blocks("advanced_event_selector"))
@@ -77,6 +82,7 @@ def _trail_management_events(planned: PlannedInfrastructure) -> Iterator[Observa
         yield observe(trail, "advanced_event_selector", problem_unless(whole, "does not record every management event"))
 
 
+@check("trail-data-events", "The trail records every read and write of archive, tables, function and stream")
 def _trail_data_events(planned: PlannedInfrastructure) -> Iterator[Observation]:
     trails = list(planned.of("aws_cloudtrail"))
     recorded = {
@@ -99,6 +105,7 @@ def _trail_data_events(planned: PlannedInfrastructure) -> Iterator[Observation]:
             yield observe(bucket, "data events", problem_unless(is_recorded, "reads and writes are not in the trail"))
 
 
+@check("bucket-logged", "Accesses to every bucket are logged")
 def _buckets_logged(planned: PlannedInfrastructure) -> Iterator[Observation]:
     targets = [
         bucket
@@ -111,6 +118,7 @@ def _buckets_logged(planned: PlannedInfrastructure) -> Iterator[Observation]:
             yield observe(bucket, "logging", problem_unless(is_logged, "its accesses are not logged"))
 
 
+@check("log-retention", "Logs are kept 30 days, the trail's 90; with records 400 days and seven years")
 def _log_retention(planned: PlannedInfrastructure) -> Iterator[Observation]:
     of_trails = _trail_groups(planned)
     for group in planned.of("aws_cloudwatch_log_group"):
@@ -121,6 +129,7 @@ def _log_retention(planned: PlannedInfrastructure) -> Iterator[Observation]:
         )
 
 
+@check("trail-retention", "The trail's files are kept 90 days; with records seven years")
 def _trail_retention(planned: PlannedInfrastructure) -> Iterator[Observation]:
     expected = TRAIL_DAYS[planned.retention]
     for trail in planned.of("aws_cloudtrail"):
@@ -168,6 +177,7 @@ WATCHED: dict[str, tuple[str, ...]] = {
 """What CIS AWS Foundations Benchmark v5.0.0 wants watched of such a platform, and what a filter's pattern must name."""
 
 
+@check("events-watched", "The events that CIS names are filtered from the trail, and each has an alarm", about=FILTER)
 def _events_watched(planned: PlannedInfrastructure) -> Iterator[Observation]:
     filters = list(planned.of(FILTER))
     if not filters:
@@ -189,6 +199,7 @@ def _events_watched(planned: PlannedInfrastructure) -> Iterator[Observation]:
         )
 
 
+@check("alarms-act", "Every alarm tells a topic of the platform that takes it", about=ALARM)
 def _alarms_act(planned: PlannedInfrastructure) -> Iterator[Observation]:
     topics = [topic for topic in planned.of("aws_sns_topic") if _lets_alarms_in(planned, topic)]
     for alarm in planned.of(ALARM, "aws_cloudwatch_composite_alarm"):
@@ -227,41 +238,3 @@ def _metric(metric_filter: Resource) -> tuple[object, object]:
 
 
 """A fleet without any filter and alarm has nothing to look at: the report then claims nothing of them."""
-
-
-CHECKS = (
-    Check(id="trail-everywhere", demand="A trail records all regions and global services", look=_trail_everywhere),
-    Check(id="trail-validated", demand="The trail's files are signed", look=_trail_validated),
-    Check(id="trail-to-logs", demand="The trail is delivered to CloudWatch Logs", look=_trail_to_logs),
-    Check(id="trail-insights", demand="The trail watches call and error rates", look=_trail_insights),
-    Check(
-        id="trail-management-events",
-        demand="The trail records every management event, reads and writes",
-        look=_trail_management_events,
-    ),
-    Check(
-        id="trail-data-events",
-        demand="The trail records every read and write of archive, tables, function and stream",
-        look=_trail_data_events,
-    ),
-    Check(id="bucket-logged", demand="Accesses to every bucket are logged", look=_buckets_logged),
-    Check(
-        id="log-retention",
-        demand="Logs are kept 30 days, the trail's 90; with records 400 days and seven years",
-        look=_log_retention,
-    ),
-    Check(
-        id="trail-retention",
-        demand="The trail's files are kept 90 days; with records seven years",
-        look=_trail_retention,
-    ),
-    Check(
-        id="events-watched",
-        demand="The events that CIS names are filtered from the trail, and each has an alarm",
-        look=_events_watched,
-        about=FILTER,
-    ),
-    Check(
-        id="alarms-act", demand="Every alarm tells a topic of the platform that takes it", look=_alarms_act, about=ALARM
-    ),
-)

@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
-from fleet_iot.operations.assurance.compliance.findings import Check, Observation, observe, problem_unless
+from fleet_iot.operations.assurance.compliance.findings import Observation, check, observe, problem_unless
 from fleet_iot.operations.assurance.compliance.infrastructure import PlannedInfrastructure, Resource, name_of
 from fleet_iot.operations.assurance.compliance.policies import Kind, Statement, policies
 
@@ -35,6 +35,11 @@ TEMPLATE_LIMIT = 10_240
 """Bytes of a provisioning template: https://docs.aws.amazon.com/general/latest/gr/iot-core.html"""
 
 
+@check(
+    "certificate-from-csr",
+    "Every certificate is made from its own CSR, so that AWS never has the key",
+    about="aws_iot_certificate",
+)
 def _from_csr(planned: PlannedInfrastructure) -> Iterator[Observation]:
     certificates = list(planned.of("aws_iot_certificate"))
     used = Counter(certificate.body.get("csr") for certificate in certificates)
@@ -52,6 +57,7 @@ def _from_csr(planned: PlannedInfrastructure) -> Iterator[Observation]:
         )
 
 
+@check("identity-of-its-own", "Every thing has a name and a certificate that no other thing has", about="aws_iot_thing")
 def _identity_of_its_own(planned: PlannedInfrastructure) -> Iterator[Observation]:
     """A thing is known by its name, which its certificate says too; both are attached to each other alone."""
     attachments = list(planned.of("aws_iot_thing_principal_attachment"))
@@ -82,6 +88,7 @@ def _identity_of_its_own(planned: PlannedInfrastructure) -> Iterator[Observation
         )
 
 
+@check("policy-attached", "Every certificate has one policy of the fleet", about="aws_iot_certificate")
 def _certificates_attached(planned: PlannedInfrastructure) -> Iterator[Observation]:
     attached: dict[str, list[str]] = {}
     for attachment in planned.of("aws_iot_policy_attachment"):
@@ -99,6 +106,7 @@ def _certificates_attached(planned: PlannedInfrastructure) -> Iterator[Observati
         )
 
 
+@check("device-policy-scoped", "A device connects as itself and uses its own topics only", about="aws_iot_policy")
 def _device_policies_scoped(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for policy in policies(planned, Kind.DEVICE):
         facility = _facility(policy.resource.stack, planned.environment_suffix)
@@ -113,6 +121,7 @@ def _device_policies_scoped(planned: PlannedInfrastructure) -> Iterator[Observat
             )
 
 
+@check("rule-error-action", "A topic rule keeps what it cannot deliver", about="aws_iot_topic_rule")
 def _rules_keep_errors(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for rule in planned.of("aws_iot_topic_rule"):
         actions = [value for value in rule.block("error_action").values() if value]
@@ -125,6 +134,11 @@ def _rules_keep_errors(planned: PlannedInfrastructure) -> Iterator[Observation]:
         )
 
 
+@check(
+    "rule-hears-its-own",
+    "A topic rule hears one facility, or AWS IoT, of one environment, and says who sent each message",
+    about="aws_iot_topic_rule",
+)
 def _rules_hear_their_own(planned: PlannedInfrastructure) -> Iterator[Observation]:
     """Two environments in one account see the same messages."""
     for rule in planned.of("aws_iot_topic_rule"):
@@ -140,6 +154,11 @@ def _rules_hear_their_own(planned: PlannedInfrastructure) -> Iterator[Observatio
         )
 
 
+@check(
+    "template-scoped",
+    "A provisioning template makes a whole identity with a policy of the fleet",
+    about="aws_iot_provisioning_template",
+)
 def _templates_scoped(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for template in planned.of("aws_iot_provisioning_template"):
         body = str(template.body.get("template_body"))
@@ -198,49 +217,3 @@ def _common_name(certificate: Resource) -> str | None:
     except ValueError:
         return None
     return next((str(each.value) for each in subject.get_attributes_for_oid(NameOID.COMMON_NAME)), None)
-
-
-CHECKS = (
-    Check(
-        id="certificate-from-csr",
-        demand="Every certificate is made from its own CSR, so that AWS never has the key",
-        look=_from_csr,
-        about="aws_iot_certificate",
-    ),
-    Check(
-        id="identity-of-its-own",
-        demand="Every thing has a name and a certificate that no other thing has",
-        look=_identity_of_its_own,
-        about="aws_iot_thing",
-    ),
-    Check(
-        id="policy-attached",
-        demand="Every certificate has one policy of the fleet",
-        look=_certificates_attached,
-        about="aws_iot_certificate",
-    ),
-    Check(
-        id="device-policy-scoped",
-        demand="A device connects as itself and uses its own topics only",
-        look=_device_policies_scoped,
-        about="aws_iot_policy",
-    ),
-    Check(
-        id="rule-error-action",
-        demand="A topic rule keeps what it cannot deliver",
-        look=_rules_keep_errors,
-        about="aws_iot_topic_rule",
-    ),
-    Check(
-        id="rule-hears-its-own",
-        demand="A topic rule hears one facility, or AWS IoT, of one environment, and says who sent each message",
-        look=_rules_hear_their_own,
-        about="aws_iot_topic_rule",
-    ),
-    Check(
-        id="template-scoped",
-        demand="A provisioning template makes a whole identity with a policy of the fleet",
-        look=_templates_scoped,
-        about="aws_iot_provisioning_template",
-    ),
-)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fleet_iot.operations.assurance.compliance.findings import Check, Observation, observe, problem_unless
+from fleet_iot.operations.assurance.compliance.findings import Observation, check, observe, problem_unless
 from fleet_iot.operations.assurance.compliance.infrastructure import (
     Body,
     PlannedInfrastructure,
@@ -27,6 +27,7 @@ ARCHIVE = "raw-archive"
 """Part of the name of the bucket that keeps every message."""
 
 
+@check("stream-retention", "Streams are on demand and keep a week to replay")
 def _stream_retention(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for stream in planned.of("aws_kinesis_stream"):
         hours = stream.body.get("retention_period", 0)
@@ -39,6 +40,7 @@ def _stream_retention(planned: PlannedInfrastructure) -> Iterator[Observation]:
         )
 
 
+@check("table-recovery", "Tables are on demand, with point-in-time recovery")
 def _table_recovery(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for table in planned.of("aws_dynamodb_table"):
         has_recovery = table.block("point_in_time_recovery").get("enabled") is True
@@ -50,6 +52,7 @@ def _table_recovery(planned: PlannedInfrastructure) -> Iterator[Observation]:
         )
 
 
+@check("bucket-versioning", "Buckets keep earlier versions")
 def _bucket_versioning(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for bucket in planned.of("aws_s3_bucket"):
         status = [
@@ -59,6 +62,7 @@ def _bucket_versioning(planned: PlannedInfrastructure) -> Iterator[Observation]:
         yield observe(bucket, "versioning", problem_unless(status == ["Enabled"], "keeps no earlier versions"))
 
 
+@check("bucket-private", "Buckets cannot be made public and take no access lists")
 def _bucket_private(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for bucket in planned.of("aws_s3_bucket"):
         blocks = planned.belonging("aws_s3_bucket_public_access_block", "bucket", bucket)
@@ -75,6 +79,7 @@ def _bucket_private(planned: PlannedInfrastructure) -> Iterator[Observation]:
         )
 
 
+@check("bucket-lifecycle", "Buckets clean up after themselves")
 def _bucket_lifecycle(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for bucket in planned.of("aws_s3_bucket"):
         rules = [
@@ -97,6 +102,10 @@ def _bucket_lifecycle(planned: PlannedInfrastructure) -> Iterator[Observation]:
         )
 
 
+@check(
+    "archive-tiering",
+    "The archive uses Intelligent-Tiering and goes to Glacier after 90 days, from 128 kB an object on",
+)
 def _archive_tiering(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for bucket in planned.of("aws_s3_bucket"):
         if ARCHIVE not in str(name_of(bucket)):
@@ -142,6 +151,7 @@ def _filter(rule: Body) -> Body:
     return block_of(conditions, "and") or conditions
 
 
+@check("failures-kept", "What cannot be processed is kept, record by record")
 def _failures_kept(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for function in planned.of("aws_lambda_function"):
         has_queue = function.block("dead_letter_config").get("target_arn")
@@ -160,6 +170,7 @@ def _failures_kept(planned: PlannedInfrastructure) -> Iterator[Observation]:
         )
 
 
+@check("function-observed", "Functions run on python3.11, traced, with a log of their own")
 def _function_observed(planned: PlannedInfrastructure) -> Iterator[Observation]:
     groups = {name_of(group) for group in planned.of("aws_cloudwatch_log_group")}
     for function in planned.of("aws_lambda_function"):
@@ -175,6 +186,7 @@ def _function_observed(planned: PlannedInfrastructure) -> Iterator[Observation]:
         )
 
 
+@check("function-private", "No function can be called from outside")
 def _function_private(planned: PlannedInfrastructure) -> Iterator[Observation]:
     """A service may be let in for one source; an address on the internet, or everybody, may not."""
     for function in planned.of("aws_lambda_function"):
@@ -189,24 +201,3 @@ def _function_private(planned: PlannedInfrastructure) -> Iterator[Observation]:
             problem_unless(not urls, "has an address on the internet"),
             problem_unless(not unbound, "can be called for any source"),
         )
-
-
-CHECKS = (
-    Check(id="stream-retention", demand="Streams are on demand and keep a week to replay", look=_stream_retention),
-    Check(id="table-recovery", demand="Tables are on demand, with point-in-time recovery", look=_table_recovery),
-    Check(id="bucket-versioning", demand="Buckets keep earlier versions", look=_bucket_versioning),
-    Check(id="bucket-private", demand="Buckets cannot be made public and take no access lists", look=_bucket_private),
-    Check(id="bucket-lifecycle", demand="Buckets clean up after themselves", look=_bucket_lifecycle),
-    Check(
-        id="archive-tiering",
-        demand="The archive uses Intelligent-Tiering and goes to Glacier after 90 days, from 128 kB an object on",
-        look=_archive_tiering,
-    ),
-    Check(id="failures-kept", demand="What cannot be processed is kept, record by record", look=_failures_kept),
-    Check(
-        id="function-observed",
-        demand="Functions run on python3.11, traced, with a log of their own",
-        look=_function_observed,
-    ),
-    Check(id="function-private", demand="No function can be called from outside", look=_function_private),
-)

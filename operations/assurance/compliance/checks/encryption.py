@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from fleet_iot.operations.assurance.compliance.findings import Check, Observation, observe, problem_unless
+from fleet_iot.operations.assurance.compliance.findings import Observation, check, observe, problem_unless
 from fleet_iot.operations.assurance.compliance.infrastructure import (
     Body,
     PlannedInfrastructure,
@@ -55,6 +55,7 @@ FOREIGN_WRITES: dict[str, dict[str, str]] = {
 """What a writer asks for, by the ends of the condition keys."""
 
 
+@check("key-rotation", "Every key rotates once a year and stays in its region")
 def _keys_rotate(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for key in planned.of("aws_kms_key"):
         yield observe(
@@ -69,6 +70,7 @@ def _keys_rotate(planned: PlannedInfrastructure) -> Iterator[Observation]:
         )
 
 
+@check("own-key", "Whatever keeps data is encrypted by a key of the platform's own")
 def _own_key(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for type_, path in KEY_OF.items():
         for resource in planned.of(type_):
@@ -79,6 +81,7 @@ def _own_key(planned: PlannedInfrastructure) -> Iterator[Observation]:
             )
 
 
+@check("stream-encrypted", "Streams are encrypted")
 def _stream_encrypted(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for stream in planned.of("aws_kinesis_stream"):
         yield observe(
@@ -86,6 +89,7 @@ def _stream_encrypted(planned: PlannedInfrastructure) -> Iterator[Observation]:
         )
 
 
+@check("bucket-encrypted", "Buckets are encrypted by an own key, those for access logs by SSE-S3")
 def _buckets_encrypted(planned: PlannedInfrastructure) -> Iterator[Observation]:
     """S3 delivers access logs to SSE-S3 buckets only, so those alone have no key of their own.
 
@@ -116,6 +120,7 @@ def _buckets_encrypted(planned: PlannedInfrastructure) -> Iterator[Observation]:
         )
 
 
+@check("archive-own-key", "The archive takes no object under another key or by another kind of encryption")
 def _archive_writes(planned: PlannedInfrastructure) -> Iterator[Observation]:
     """Requests that S3 might get, held against the denials in the bucket's policy."""
     for bucket in planned.of("aws_s3_bucket"):
@@ -196,20 +201,3 @@ def _at(body: Body, path: tuple[str, ...]) -> object:
     for block in path[:-1]:
         body = block_of(body, block)
     return body.get(path[-1])
-
-
-CHECKS = (
-    Check(id="key-rotation", demand="Every key rotates once a year and stays in its region", look=_keys_rotate),
-    Check(id="own-key", demand="Whatever keeps data is encrypted by a key of the platform's own", look=_own_key),
-    Check(id="stream-encrypted", demand="Streams are encrypted", look=_stream_encrypted),
-    Check(
-        id="bucket-encrypted",
-        demand="Buckets are encrypted by an own key, those for access logs by SSE-S3",
-        look=_buckets_encrypted,
-    ),
-    Check(
-        id="archive-own-key",
-        demand="The archive takes no object under another key or by another kind of encryption",
-        look=_archive_writes,
-    ),
-)

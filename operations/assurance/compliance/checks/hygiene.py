@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from fleet_iot.operations.assurance.compliance.findings import Check, Observation, observe, problem_unless
+from fleet_iot.operations.assurance.compliance.findings import Observation, check, observe, problem_unless
 from fleet_iot.operations.assurance.compliance.infrastructure import (
     CREDENTIAL,
     IOT_LOG_GROUP,
@@ -56,6 +56,7 @@ SECRET_LENGTH = 12
 """Characters below which the value of a variable is no secret, or would be found by chance."""
 
 
+@check("types-known", "No resource type goes unnoticed")
 def _types_known(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for type_ in sorted({resource.type for resource in planned.resources}):
         is_known = type_ in NAMED or type_ in NAMELESS
@@ -66,6 +67,7 @@ def _types_known(planned: PlannedInfrastructure) -> Iterator[Observation]:
         )
 
 
+@check("named", "Names are type, purpose and environment")
 def _named(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for type_, (attribute, pattern) in NAMED.items():
         for resource in planned.of(type_):
@@ -76,6 +78,7 @@ def _named(planned: PlannedInfrastructure) -> Iterator[Observation]:
             yield observe(resource, attribute, problem_unless(is_right or is_given, f"is named '{name}'"))
 
 
+@check("destroyable", "Everything can be destroyed, with what it holds; records are protected instead")
 def _destroyable(planned: PlannedInfrastructure) -> Iterator[Observation]:
     is_kept = planned.retention == "records"
     for resource in planned.resources:
@@ -95,6 +98,7 @@ def _destroyable(planned: PlannedInfrastructure) -> Iterator[Observation]:
             )
 
 
+@check("records-locked", "Records are locked for seven years", about=LOCK)
 def _locked(planned: PlannedInfrastructure) -> Iterator[Observation]:
     """Where records are kept, every bucket but those that take access logs, which S3 delivers to no locked bucket."""
     if planned.retention != "records":
@@ -112,6 +116,7 @@ def _locked(planned: PlannedInfrastructure) -> Iterator[Observation]:
             )
 
 
+@check("no-secret", "Neither plan nor state holds a secret")
 def no_secret(planned: PlannedInfrastructure, environment: Mapping[str, str] | None = None) -> Iterator[Observation]:
     variables = os.environ if environment is None else environment
     values = {
@@ -131,6 +136,7 @@ def no_secret(planned: PlannedInfrastructure, environment: Mapping[str, str] | N
             )
 
 
+@check("state-explicit", "A stack says where its state is kept: encrypted, locked")
 def _state_explicit(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for stack in planned.stacks:
         local, bucket = stack.backend.get("local"), stack.backend.get("s3")
@@ -145,6 +151,7 @@ def _state_explicit(planned: PlannedInfrastructure) -> Iterator[Observation]:
         )
 
 
+@check("right-account", "A stack goes into one account and region only")
 def _right_account(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for stack in planned.stacks:
         accounts, region = stack.provider.get("allowed_account_ids"), stack.provider.get("region")
@@ -180,6 +187,7 @@ def _text(value: Any) -> str:
 # @@ Checks of every attribute against the service model of the call that it is sent in.
 
 
+@check("api-takes-it", "Every attribute is mapped to a member of an AWS call, and is what its service model takes")
 def _api_takes_it(planned: PlannedInfrastructure) -> Iterator[Observation]:
     """One observation a resource where all is well, else one for each attribute that is not."""
     for resource in planned.resources:
@@ -188,23 +196,3 @@ def _api_takes_it(planned: PlannedInfrastructure) -> Iterator[Observation]:
             yield observe(resource, f"{judged.attributes} attributes")
         for attribute, problem in judged.problems:
             yield observe(resource, attribute, problem)
-
-
-CHECKS = (
-    Check(id="types-known", demand="No resource type goes unnoticed", look=_types_known),
-    Check(id="named", demand="Names are type, purpose and environment", look=_named),
-    Check(
-        id="destroyable",
-        demand="Everything can be destroyed, with what it holds; records are protected instead",
-        look=_destroyable,
-    ),
-    Check(id="records-locked", demand="Records are locked for seven years", look=_locked, about=LOCK),
-    Check(id="no-secret", demand="Neither plan nor state holds a secret", look=no_secret),
-    Check(id="state-explicit", demand="A stack says where its state is kept: encrypted, locked", look=_state_explicit),
-    Check(id="right-account", demand="A stack goes into one account and region only", look=_right_account),
-    Check(
-        id="api-takes-it",
-        demand="Every attribute is mapped to a member of an AWS call, and is what its service model takes",
-        look=_api_takes_it,
-    ),
-)

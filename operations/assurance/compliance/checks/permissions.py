@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fleet_iot.operations.assurance.compliance.findings import Check, Observation, observe, problem_unless
+from fleet_iot.operations.assurance.compliance.findings import Observation, check, observe, problem_unless
 from fleet_iot.operations.assurance.compliance.infrastructure import PlannedInfrastructure, Resource
 from fleet_iot.operations.assurance.compliance.policies import (
     POLICY_ATTRIBUTES,
@@ -71,6 +71,7 @@ LONG_LIVED = (
 """Users and their keys, and policies that are kept elsewhere than with their role."""
 
 
+@check("policies-whole", "Every policy is known before it is applied")
 def _policies_are_whole(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for policy in policies(planned):
         yield observe(
@@ -87,6 +88,7 @@ def _policies_are_whole(planned: PlannedInfrastructure) -> Iterator[Observation]
                 yield observe(resource, attribute, "carries a policy where no check reads it")
 
 
+@check("no-wildcard-action", "No policy allows an action by wildcard")
 def _no_wildcard_action(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for policy in policies(planned):
         for statement in policy.allowed:
@@ -94,6 +96,7 @@ def _no_wildcard_action(planned: PlannedInfrastructure) -> Iterator[Observation]
             yield _seen(policy, statement, problem_unless(not wild, f"allows {', '.join(wild)}"))
 
 
+@check("no-wildcard-resource", "No policy allows anything on every resource, but what has none to name")
 def _no_wildcard_resource(planned: PlannedInfrastructure) -> Iterator[Observation]:
     """In the policy of a key, `*` is that key; everywhere else it is everything."""
     for policy in policies(planned, Kind.ROLE, Kind.RESOURCE, Kind.DEVICE):
@@ -103,6 +106,7 @@ def _no_wildcard_resource(planned: PlannedInfrastructure) -> Iterator[Observatio
             yield _seen(policy, statement, problem_unless(not wild or has_none, f"allows it on {', '.join(wild)}"))
 
 
+@check("nothing-inverted", "No policy allows what it does not name (NotAction, NotResource, NotPrincipal)")
 def _nothing_inverted(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for policy in policies(planned):
         for statement in policy.allowed:
@@ -111,6 +115,7 @@ def _nothing_inverted(planned: PlannedInfrastructure) -> Iterator[Observation]:
             )
 
 
+@check("no-public-principal", "No policy allows anything to everyone")
 def _no_public_principal(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for policy in policies(planned, Kind.TRUST, Kind.KEY, Kind.RESOURCE):
         for statement in policy.allowed:
@@ -118,6 +123,7 @@ def _no_public_principal(planned: PlannedInfrastructure) -> Iterator[Observation
             yield _seen(policy, statement, problem_unless("*" not in values, "allows it to everyone"))
 
 
+@check("key-use-bound", "A role uses a key through one service and for one encryption context")
 def _roles_bind_key_use(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for policy in policies(planned, Kind.ROLE):
         for statement in policy.allowed:
@@ -130,6 +136,7 @@ def _roles_bind_key_use(planned: PlannedInfrastructure) -> Iterator[Observation]
                 )
 
 
+@check("key-policy-bound", "A key lets itself be used through its services, for its account and its purpose")
 def _keys_bind_their_use(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for policy in policies(planned, Kind.KEY):
         for statement in policy.allowed:
@@ -147,6 +154,7 @@ def _keys_bind_their_use(planned: PlannedInfrastructure) -> Iterator[Observation
                 yield _seen(policy, statement, problem_unless(is_bound, f"lets {service} use the key for anybody"))
 
 
+@check("no-long-lived-credentials", "No user, no access key, no policy attached from elsewhere")
 def _no_long_lived_credentials(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for stack in planned.stacks:
         found = [each.address for each in planned.of(*LONG_LIVED) if each.stack == stack.name]
@@ -189,6 +197,7 @@ TLS_ENDPOINTS = ("IoTSecurityPolicy_TLS13_1_3_", "IoTSecurityPolicy_TLS13_1_2_",
 """Policies without TLS 1.0 and 1.1: https://docs.aws.amazon.com/iot/latest/developerguide/transport-security.html"""
 
 
+@check("trust-bound", "Every role trusts one service: for one account and source, where that service sends them")
 def _trust_is_bound(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for policy in policies(planned, Kind.TRUST):
         for statement in policy.allowed:
@@ -210,6 +219,7 @@ def _trust_is_bound(planned: PlannedInfrastructure) -> Iterator[Observation]:
             )
 
 
+@check("services-bound", "A resource's policy lets a service in for this account and one source only")
 def _services_are_bound(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for policy in policies(planned, Kind.RESOURCE):
         for statement in policy.allowed:
@@ -222,6 +232,7 @@ def _services_are_bound(planned: PlannedInfrastructure) -> Iterator[Observation]
                 )
 
 
+@check("tls-only", "Buckets, queues and topics refuse plain transport")
 def _tls_only(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for type_ in POLICY_OF:
         for resource in planned.of(type_):
@@ -236,6 +247,7 @@ def _tls_only(planned: PlannedInfrastructure) -> Iterator[Observation]:
             )
 
 
+@check("tls-1.2", "Buckets and the devices' endpoint refuse TLS 1.0 and 1.1")
 def _tls_1_2(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for bucket in planned.of("aws_s3_bucket"):
         denials = _denials(planned, bucket)
@@ -272,47 +284,3 @@ def _denials(planned: PlannedInfrastructure, resource: Resource) -> list[Stateme
 def _holds(statement: Statement, operator: str, key: str, value: str) -> bool:
     """Whether this is the statement's only condition: conditions of one statement are ANDed."""
     return [(each.operator, each.key, each.values) for each in statement.conditions] == [(operator, key, (value,))]
-
-
-CHECKS = (
-    Check(id="policies-whole", demand="Every policy is known before it is applied", look=_policies_are_whole),
-    Check(id="no-wildcard-action", demand="No policy allows an action by wildcard", look=_no_wildcard_action),
-    Check(
-        id="no-wildcard-resource",
-        demand="No policy allows anything on every resource, but what has none to name",
-        look=_no_wildcard_resource,
-    ),
-    Check(
-        id="nothing-inverted",
-        demand="No policy allows what it does not name (NotAction, NotResource, NotPrincipal)",
-        look=_nothing_inverted,
-    ),
-    Check(id="no-public-principal", demand="No policy allows anything to everyone", look=_no_public_principal),
-    Check(
-        id="key-use-bound",
-        demand="A role uses a key through one service and for one encryption context",
-        look=_roles_bind_key_use,
-    ),
-    Check(
-        id="key-policy-bound",
-        demand="A key lets itself be used through its services, for its account and its purpose",
-        look=_keys_bind_their_use,
-    ),
-    Check(
-        id="no-long-lived-credentials",
-        demand="No user, no access key, no policy attached from elsewhere",
-        look=_no_long_lived_credentials,
-    ),
-    Check(
-        id="trust-bound",
-        demand="Every role trusts one service: for one account and source, where that service sends them",
-        look=_trust_is_bound,
-    ),
-    Check(
-        id="services-bound",
-        demand="A resource's policy lets a service in for this account and one source only",
-        look=_services_are_bound,
-    ),
-    Check(id="tls-only", demand="Buckets, queues and topics refuse plain transport", look=_tls_only),
-    Check(id="tls-1.2", demand="Buckets and the devices' endpoint refuse TLS 1.0 and 1.1", look=_tls_1_2),
-)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fleet_iot.generator.aws.quotas import QUOTAS
-from fleet_iot.operations.assurance.compliance.findings import Check, Observation, observe, problem_unless
+from fleet_iot.operations.assurance.compliance.findings import Observation, check, observe, problem_unless
 from fleet_iot.operations.assurance.compliance.infrastructure import Body, PlannedInfrastructure, Resource, blocks_of
 from fleet_iot.operations.assurance.compliance.policies import Kind, policies
 
@@ -76,6 +76,7 @@ SELECTOR_FIELDS: Mapping[str, frozenset[str]] = {
 """https://docs.aws.amazon.com/awscloudtrail/latest/APIReference/API_AdvancedFieldSelector.html"""
 
 
+@check("tag-keys-apart", "Tag keys of a role differ in more than case")
 def _tag_keys_apart(planned: PlannedInfrastructure) -> Iterator[Observation]:
     """IAM takes `Owner` and `owner` for one key: https://docs.aws.amazon.com/IAM/latest/UserGuide/id_tags.html"""
     for role in planned.of("aws_iam_role", "aws_iam_policy"):
@@ -86,6 +87,7 @@ def _tag_keys_apart(planned: PlannedInfrastructure) -> Iterator[Observation]:
         )
 
 
+@check("topic-sql", "A topic rule's SQL and keys use what AWS IoT SQL has")
 def _topic_sql(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for rule in planned.of("aws_iot_topic_rule"):
         sql, version = str(rule.body.get("sql", "")), rule.body.get("sql_version")
@@ -142,6 +144,7 @@ def _topic_problem(topic: str) -> str:
     )
 
 
+@check("keys-apart", "No two messages get one key in the archive")
 def _keys_apart(planned: PlannedInfrastructure) -> Iterator[Observation]:
     """Two messages of one millisecond have one `timestamp()`; those that AWS publishes have no `traceid()`.
 
@@ -154,6 +157,7 @@ def _keys_apart(planned: PlannedInfrastructure) -> Iterator[Observation]:
                 yield observe(rule, "s3.key", problem_unless("newuuid()" in key, f"can be that of two messages: {key}"))
 
 
+@check("attributes-fit", "A thing has no more attributes than AWS takes", about="aws_iot_thing")
 def _attributes_fit(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for thing in planned.of("aws_iot_thing"):
         number = len(thing.body.get("attributes") or {})
@@ -161,6 +165,7 @@ def _attributes_fit(planned: PlannedInfrastructure) -> Iterator[Observation]:
         yield observe(thing, "attributes", problem_unless(number <= most, f"are {number}; AWS takes {most}"))
 
 
+@check("alarm-windows", "An alarm looks back no further than CloudWatch does")
 def _alarm_windows(planned: PlannedInfrastructure) -> Iterator[Observation]:
     """https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html"""
     for alarm in planned.of("aws_cloudwatch_metric_alarm"):
@@ -199,6 +204,7 @@ def is_insights(alarm: Resource) -> bool:
     return any(str(query.get("expression", "")).lstrip().upper().startswith("SELECT ") for query in queries)
 
 
+@check("policy-grammar", "Every policy keeps to the grammar of its kind")
 def _policy_grammar(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for policy in policies(planned):
         try:
@@ -238,6 +244,7 @@ def _policy_grammar(planned: PlannedInfrastructure) -> Iterator[Observation]:
         )
 
 
+@check("dashboard-bodies", "A dashboard's body is one that CloudWatch draws")
 def _dashboard_bodies(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for dashboard in planned.of("aws_cloudwatch_dashboard"):
         try:
@@ -270,6 +277,7 @@ def _dashboard_bodies(planned: PlannedInfrastructure) -> Iterator[Observation]:
         )
 
 
+@check("table-keys", "A table defines the attributes of its keys, and no others")
 def _table_keys(planned: PlannedInfrastructure) -> Iterator[Observation]:
     """https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_CreateTable.html"""
     for table in planned.of("aws_dynamodb_table"):
@@ -285,6 +293,7 @@ def _table_keys(planned: PlannedInfrastructure) -> Iterator[Observation]:
         )
 
 
+@check("selectors", "The trail selects events by fields that their category has")
 def _selectors(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for trail in planned.of("aws_cloudtrail"):
         for selector in trail.blocks("advanced_event_selector"):
@@ -302,6 +311,7 @@ def _selectors(planned: PlannedInfrastructure) -> Iterator[Observation]:
             )
 
 
+@check("lifecycles", "Objects move to colder classes only, and before they expire")
 def _lifecycles(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for lifecycle in planned.of("aws_s3_bucket_lifecycle_configuration"):
         for rule in lifecycle.blocks("rule"):
@@ -327,6 +337,7 @@ def _lifecycles(planned: PlannedInfrastructure) -> Iterator[Observation]:
             )
 
 
+@check("quotas", "All stacks together keep within an account's quotas")
 def _quotas(planned: PlannedInfrastructure) -> Iterator[Observation]:
     """Where AWS has raised a quota, `skips.json` says so."""
     alarms = planned.of("aws_cloudwatch_metric_alarm")
@@ -349,23 +360,3 @@ def _quotas(planned: PlannedInfrastructure) -> Iterator[Observation]:
 def _most(planned: PlannedInfrastructure, type_: str, of: str) -> int:
     """How many resources of a type belong to the one that has most of them."""
     return max(Counter(str(each.body.get(of)) for each in planned.of(type_)).values(), default=0)
-
-
-CHECKS = (
-    Check(id="tag-keys-apart", demand="Tag keys of a role differ in more than case", look=_tag_keys_apart),
-    Check(id="topic-sql", demand="A topic rule's SQL and keys use what AWS IoT SQL has", look=_topic_sql),
-    Check(id="keys-apart", demand="No two messages get one key in the archive", look=_keys_apart),
-    Check(
-        id="attributes-fit",
-        demand="A thing has no more attributes than AWS takes",
-        look=_attributes_fit,
-        about="aws_iot_thing",
-    ),
-    Check(id="alarm-windows", demand="An alarm looks back no further than CloudWatch does", look=_alarm_windows),
-    Check(id="policy-grammar", demand="Every policy keeps to the grammar of its kind", look=_policy_grammar),
-    Check(id="dashboard-bodies", demand="A dashboard's body is one that CloudWatch draws", look=_dashboard_bodies),
-    Check(id="table-keys", demand="A table defines the attributes of its keys, and no others", look=_table_keys),
-    Check(id="selectors", demand="The trail selects events by fields that their category has", look=_selectors),
-    Check(id="quotas", demand="All stacks together keep within an account's quotas", look=_quotas),
-    Check(id="lifecycles", demand="Objects move to colder classes only, and before they expire", look=_lifecycles),
-)

@@ -176,7 +176,7 @@ def test_secrets_of_the_environment_are_looked_for(
         "API_TOKEN": "short",
         "HARMLESS": "innocent-value",
     }
-    found = list(hygiene.no_secret(planned({}, stacks=(stack(plan_text=plan),)), environment))
+    found = list(hygiene.no_secret.look(planned({}, stacks=(stack(plan_text=plan),)), environment))
     assert ["holds a value of FLEET_KEYS_PASSPHRASE"] == [each.problem for each in found]
 
 

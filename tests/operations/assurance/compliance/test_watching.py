@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from fleet_iot.operations.assurance.compliance.checks import audit
+from fleet_iot.operations.assurance.compliance.checks import CHECKS as ALL_CHECKS
 from fleet_iot.operations.assurance.compliance.checks.audit import WATCHED
 from fleet_iot.operations.assurance.compliance.infrastructure import PlannedInfrastructure
 from tests.operations.assurance.compliance.mutations import on_watching, try_mutations
 
-CHECKS = tuple(check for check in audit.CHECKS if check.id in {"events-watched", "alarms-act"})
+CHECKS = tuple(check for check in ALL_CHECKS if check.id in {"events-watched", "alarms-act"})
 
 Bodies = dict[str, dict[str, Any]]
 
