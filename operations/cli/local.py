@@ -12,8 +12,7 @@ import click
 
 from fleet_iot.generator.cli.completion import complete_facility
 from fleet_iot.generator.diagnostics import EnvironmentFault
-from fleet_iot.operations.local import deployment
-from fleet_iot.operations.local import emulator as lifecycle
+from fleet_iot.operations.local import deployment, emulator
 from fleet_iot.operations.local.aws import LocalStatus, load, local_status, shell_commands
 from fleet_iot.operations.local.strictness import DEFAULT_SPEED
 from fleet_iot.operations.project import load_project
@@ -68,7 +67,7 @@ def local() -> None:
 def up(folder: Path | None, port: int | None, mqtt_port: int | None, is_strict: bool, speed: float) -> None:
     """Start an empty local AWS."""
     region = load_project(project_root()).fleet.region
-    started = lifecycle.start(
+    started = emulator.start(
         folder=_folder(folder), region=region, port=port, mqtt_port=mqtt_port, speed=speed if is_strict else None
     )
     click.echo(f"local AWS at {started.url} (MQTT {started.mqtt_host}:{started.mqtt_port}), folder {started.folder}")
@@ -155,7 +154,7 @@ def down(folder: Path | None, is_destroyed: bool) -> None:
     stopped = load(_folder(folder), is_to_stop=not is_destroyed)
     if is_destroyed:
         deployment.destroy(stopped, say=lambda line: click.echo(line, err=True))
-    lifecycle.stop(stopped)
+    emulator.stop(stopped)
     click.echo(f"local AWS ended; {stopped.folder} is deleted")
 
 

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import fleet_iot
 from fleet_iot.generator.diagnostics import EnvironmentFault, OutcomeError
-from fleet_iot.operations.local import emulator as lifecycle
-from fleet_iot.operations.local import event_source_process, rules_engine
+from fleet_iot.operations.local import emulator, event_source_process, rules_engine
 from fleet_iot.operations.local.aws import (
     ACCOUNT_ID,
     LocalAws,
@@ -97,7 +96,7 @@ def apply(
     say: Say = silent,
 ) -> Applied:
     """Synthesises and applies the stacks, then starts rules engine and event source over them."""
-    lifecycle.require_emulator(local)
+    emulator.require_emulator(local)
     terraform = local_terraform(local)
     say(terraform.provider.said)
     stacks = synthesise(local, root=root, facilities=facilities, identities=identities, say=say)
@@ -141,7 +140,7 @@ def plan(local: LocalAws) -> dict[str, tuple[PlannedChange, ...]]:
 
     Until the second apply, the emulator adds overrides.FIRST_PLAN_DRIFT to it.
     """
-    lifecycle.require_emulator(local)
+    emulator.require_emulator(local)
     terraform = local_terraform(local)
     return {stack.name: without_drift(terraform.plan(stack)) for stack in applied_stacks(local)}
 
@@ -158,7 +157,7 @@ def without_drift(changes: Iterable[PlannedChange]) -> tuple[PlannedChange, ...]
 @for_owner_alone()
 def reapply(local: LocalAws, *, say: Say = silent) -> None:
     """Applies the stacks once more as they were synthesised; the services go on meanwhile."""
-    lifecycle.require_emulator(local)
+    emulator.require_emulator(local)
     terraform = local_terraform(local)
     apply_stacks(terraform, applied_stacks(local), say=say)
 
@@ -173,7 +172,7 @@ def destroy(local: LocalAws, *, say: Say = silent) -> tuple[str, ...]:
     Raises:
         OutcomeError: devices that Terraform did not make are still registered; nothing is destroyed.
     """
-    lifecycle.require_emulator(local)
+    emulator.require_emulator(local)
     _release_policies(local)
     stop_services(local)
     remove_identity(local)
@@ -253,7 +252,7 @@ def stop_services(local: LocalAws) -> None:
     """Ends rules engine and event source; what they have noted stays, and they go on from there."""
     local = load(local.folder)
     for name in (rules_engine.NAME, event_source_process.NAME):
-        lifecycle.stop_child(local, name)
+        emulator.stop_child(local, name)
 
 
 def _split(stacks: Iterable[Path]) -> tuple[list[Path], list[Path]]:

@@ -161,6 +161,16 @@ def _violation(broken: Constraint) -> str:
     return f"Value {given} at '{broken.path}' failed to satisfy constraint: Member must {demand}"
 
 
+VERSIONED = {
+    "UpdateThing": ("thing", "thingName", "/things/"),
+    "DeleteThing": ("thing", "thingName", "/things/"),
+    "UpdateThingGroup": ("thing group", "thingGroupName", "/thing-groups/"),
+    "DeleteThingGroup": ("thing group", "thingGroupName", "/thing-groups/"),
+}
+"""By operation that accepts `expectedVersion`: what it changes, the member that names it, and where it is described.
+https://docs.aws.amazon.com/iot/latest/apireference/API_UpdateThing.html"""
+
+
 class StrictIot:
     """The emulator's IoT handler with AWS's rules and delays around it.
 
@@ -201,6 +211,7 @@ class StrictIot:
         """Answer one request as AWS would."""
         call = self._operations.call(method, path, headers or {}, body, query)
         refused = self._invalid(call) or self._too_early(call) or await self._illegal(call)
+        refused = refused or await self._outdated(call)
         if refused:
             return refused
         was_attached = call.operation in ATTACHING and await self._is_attached(call)
@@ -256,6 +267,19 @@ class StrictIot:
             text = f"Status {call.members['newStatus']} cannot be set by a caller. Id: {identifier}"
             return self._error("InvalidRequestException", text, 400)
         return None
+
+    async def _outdated(self, call: Call) -> Response | None:
+        """The refusal of a change to a version that is not the current one."""
+        expected = call.members.get("expectedVersion")
+        if expected is None or call.operation not in VERSIONED:
+            return None
+        kind, member, path = VERSIONED[call.operation]
+        name = call.members[member]
+        status, _, body = await self._handler("GET", f"{path}{name}", {}, b"", {})
+        if status != 200 or json.loads(body)["version"] == expected:
+            return None
+        text = f"The version for {kind} {name} does not match the expected version."
+        return self._error("VersionConflictException", text, 409)
 
     async def _is_attached(self, call: Call) -> bool:
         """Whether what the call attaches is attached already: AWS takes it again, and hides nothing."""

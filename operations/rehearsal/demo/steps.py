@@ -11,8 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from fleet_iot.generator.diagnostics import FleetError
-from fleet_iot.operations.local import deployment
-from fleet_iot.operations.local import emulator as lifecycle
+from fleet_iot.operations.local import deployment, emulator
 from fleet_iot.operations.local.aws import FACTS, LocalAws, applied_stacks, count_resources, load
 from fleet_iot.operations.local.drain import wait_until_drained
 from fleet_iot.operations.pki.create import create_missing
@@ -79,7 +78,7 @@ def run_demo(
         store = _make_keys(project, folder)
     try:
         with clock.step("up", "a local AWS"):
-            local = lifecycle.start(folder=folder / "local", region=project.fleet.region)
+            local = emulator.start(folder=folder / "local", region=project.fleet.region)
         with clock.step("apply", "synthesis and Terraform, every stack"):
             deployment.apply(
                 local,
@@ -141,7 +140,7 @@ def _take_down(folder: Path) -> None:
     local: LocalAws = load(folder / "local", is_to_stop=True)
     with suppress(OSError):
         shutil.copytree(local.logs, folder / "logs", dirs_exist_ok=True)
-    lifecycle.stop(local)
+    emulator.stop(local)
 
 
 def _resources(local: LocalAws) -> int:

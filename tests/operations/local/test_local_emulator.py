@@ -23,7 +23,7 @@ from botocore.exceptions import ClientError
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
-from fleet_iot.operations.local import emulator as lifecycle
+from fleet_iot.operations.local import emulator
 from fleet_iot.operations.local.aws import ACCOUNT_ID, LocalAws, load, local_status
 from fleet_iot.operations.local.certificates import write_key_and_request
 from fleet_iot.operations.local.deployment import start_services, stop_services
@@ -254,9 +254,9 @@ def test_two_run_side_by_side_and_leave_nothing(start: Start) -> None:
     assert [len(each) for each in urls] == [1, 0]
     children = [*load(first.folder).children, *load(second.folder).children]
     assert [is_running(child) for child in children] == [True, True]
-    lifecycle.stop(first)
+    emulator.stop(first)
     assert [is_running(child) for child in children] == [False, True]
-    lifecycle.stop(second)
+    emulator.stop(second)
     assert [first.folder.exists(), second.folder.exists()] == [False, False]
     assert not is_running(children[1])
 
@@ -303,14 +303,14 @@ def test_a_running_one_is_not_started_twice_and_a_dead_one_is_replaced(start: St
     """`up` refuses a folder in use; after its emulator died, status says so and `up` begins anew."""
     local = start()
     with pytest.raises(EnvironmentFault) as fault:
-        lifecycle.start(folder=local.folder, region=REGION)
+        emulator.start(folder=local.folder, region=REGION)
     assert fault.value.message == f"a local AWS runs already in {local.folder}"
     stop_children(load(local.folder).children)
     status = local_status(load(local.folder))
     assert (status.is_whole, status.processes[0].is_running) == (False, False)
     assert status.processes[0].last_words != ()
     with pytest.raises(EnvironmentFault, match=r"the emulator of the local AWS in .* has ended"):
-        lifecycle.require_emulator(load(local.folder))
+        emulator.require_emulator(load(local.folder))
     assert local_status(start()).is_whole
 
 
@@ -322,11 +322,11 @@ def test_a_failed_start_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
         started.append(child)
         await_emulator(local, child, seconds=-1.0)
 
-    await_emulator = lifecycle.emulator.await_emulator
-    monkeypatch.setattr(lifecycle.emulator, "await_emulator", impatient)
+    await_emulator = emulator.await_emulator
+    monkeypatch.setattr(emulator, "await_emulator", impatient)
     begun = time.monotonic()
     with pytest.raises(EnvironmentFault, match=r"did not answer at https://127\.0\.0\.1:[0-9]+ within -1 seconds"):
-        lifecycle.start(folder=tmp_path / "local", region=REGION)
+        emulator.start(folder=tmp_path / "local", region=REGION)
     assert time.monotonic() - begun < 20
     assert [is_running(child) for child in started] == [False]
     assert not (tmp_path / "local").exists()

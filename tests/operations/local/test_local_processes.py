@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
-from fleet_iot.operations.local import emulator as lifecycle
+from fleet_iot.operations.local import emulator
 from fleet_iot.operations.local.emulator import require_free_port
 from fleet_iot.operations.local.processes import ChildProcess, is_running, last_lines, start_child, stop_children
 
@@ -77,7 +77,7 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     """A folder that holds other files is refused, and they stay."""
     (tmp_path / "thesis.txt").write_text("x")
     with pytest.raises(EnvironmentFault) as fault:
-        lifecycle.start(folder=tmp_path, region="ap-southeast-1")
+        emulator.start(folder=tmp_path, region="ap-southeast-1")
     assert fault.value.message == f"{tmp_path} holds files that are no local AWS's"
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
@@ -92,10 +92,10 @@ def test_one_of_an_earlier_version_is_stopped_and_not_used(tmp_path: Path) -> No
     facts |= {"children": [dataclasses.asdict(started)]}
     (folder / "endpoint.json").write_text(json.dumps(facts))
     with pytest.raises(EnvironmentFault) as fault:
-        lifecycle.load(folder)
+        emulator.load(folder)
     assert fault.value.message == f"the local AWS in {folder} is of an earlier version"
     assert (fault.value.hint or "").startswith("start it again: fleet local down")
-    lifecycle.stop(lifecycle.load(folder, is_to_stop=True))
+    emulator.stop(emulator.load(folder, is_to_stop=True))
     assert (is_running(started), folder.exists()) == (False, False)
 
 
@@ -103,12 +103,12 @@ def test_a_folder_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest
     """Whoever owns the folder could take what is written into it."""
     monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
     with pytest.raises(EnvironmentFault, match="belongs to another user"):
-        lifecycle.start(folder=tmp_path, region="ap-southeast-1")
+        emulator.start(folder=tmp_path, region="ap-southeast-1")
 
 
 def test_there_is_nothing_to_stop_where_nothing_was_started(tmp_path: Path) -> None:
     """Without a local AWS in the folder, the fault names the command that starts one."""
     with pytest.raises(EnvironmentFault) as fault:
-        lifecycle.load(tmp_path)
+        emulator.load(tmp_path)
     assert fault.value.message == f"no local AWS is in {tmp_path}"
     assert (fault.value.hint or "").startswith("start one: fleet local up")

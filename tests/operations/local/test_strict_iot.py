@@ -218,6 +218,19 @@ def test_input_that_fits_is_taken(strict: Iot) -> None:
     assert "" == strict.code("CreateThingGroup", thingGroupName="g:1_-", thingGroupProperties=properties, tags=tags)
 
 
+def test_a_change_of_another_version_is_refused(strict: Iot) -> None:
+    """A thing or group that somebody else changed meanwhile is neither updated nor deleted; of the right version it is."""
+    strict.ask("CreateThing", thingName="a")
+    strict.ask("CreateThingGroup", thingGroupName="g")
+    for operation, named in (("UpdateThing", {"thingName": "a"}), ("UpdateThingGroup", {"thingGroupName": "g"})):
+        more: dict[str, Any] = {"thingGroupProperties": {}} if "thingGroupName" in named else {}
+        assert "" == strict.code(operation, **named, **more, expectedVersion=1)
+        assert "VersionConflictException" == strict.code(operation, **named, **more, expectedVersion=1)
+        deletion = operation.replace("Update", "Delete")
+        assert "VersionConflictException" == strict.code(deletion, **named, expectedVersion=1)
+        assert "" == strict.code(deletion, **named, expectedVersion=2)
+
+
 def test_every_operation_finds_its_own_route() -> None:
     """A request that botocore makes for an operation is read as that operation, with the members it was made of."""
     model = Operations("iot")
