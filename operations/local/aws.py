@@ -1,4 +1,7 @@
-"""The local AWS that runs: its address and credentials, its processes, its states, its services' statistics."""
+"""The local AWS that runs: its address and keys, its processes, Terraform's states, its services' statistics.
+
+States are read from their files: Terraform itself needs a second for each.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +28,6 @@ from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.operations.local.certificates import write_private
 from fleet_iot.operations.local.processes import ChildProcess, is_running, last_lines
 
-# @@ The facts of one local AWS that runs: where it listens, whom to trust, and which processes are its own.
-
 HOST = "127.0.0.1"
 ACCOUNT_ID = "000000000000"
 
@@ -36,20 +37,20 @@ FACTS_VERSION = 2
 
 CREDENTIALS = "credentials"
 CONFIG = "config"
-"""As AWS's own tools read them. https://docs.aws.amazon.com/sdkref/latest/guide/file-format.html"""
+"""In the format of AWS's own tools. https://docs.aws.amazon.com/sdkref/latest/guide/file-format.html"""
 
 DIRECT = Config(proxies={})
-"""A proxy of the person's would be asked for loopback too."""
+"""The user's proxy would be asked for loopback too."""
 
 INHERITED = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "SYSTEMROOT")
-"""All that a process which outlives the command takes over from the person's environment."""
+"""All that a process which outlives the command inherits from the user's environment."""
 
 PASSPHRASES = ("FLEET_KEYS_PASSPHRASE", "FLEET_BUNDLE_PASSPHRASE")
 """Variables that open private keys: no program that is started here needs them."""
 
 
 def inherited_environment() -> dict[str, str]:
-    """What every long-lived process may know of the person's environment: no secret, no proxy, no setting."""
+    """Return what every long-lived process inherits from the user: no secret, no proxy, no setting."""
     return {name: os.environ[name] for name in INHERITED if name in os.environ}
 
 
@@ -70,16 +71,16 @@ class LocalAws:
 
     @property
     def logs(self) -> Path:
-        """Where every process of this local AWS writes its log."""
+        """The folder of every process's log."""
         return self.folder / "logs"
 
     @property
     def output(self) -> Path:
-        """Where the stacks are synthesised; Terraform's states lie beside them."""
+        """The folder of the synthesised stacks, with Terraform's states beside them."""
         return self.folder / "cdktf.out"
 
     def environment(self, base: Mapping[str, str] | None = None) -> dict[str, str]:
-        """`base` (else this process's environment), with the local AWS's settings in the place of AWS's.
+        """Return `base` (default: this process's environment) with the local AWS's settings in place of AWS's.
 
         For Terraform and synthesis, which end with the command; see service_environment for what outlives it.
         """
@@ -88,7 +89,7 @@ class LocalAws:
             for name, value in (os.environ if base is None else base).items()
             if not name.startswith("AWS_") and name not in PASSPHRASES
         }
-        # A proxy would be asked for loopback too, and Lambda or Terraform would speak to it.
+        # A proxy would be asked for loopback too, by Lambda and Terraform.
         kept |= {"NO_PROXY": f"{HOST},localhost", "no_proxy": f"{HOST},localhost"}
         return kept | {
             "AWS_ENDPOINT_URL": self.url,
@@ -98,18 +99,18 @@ class LocalAws:
             "AWS_REGION": self.region,
             "AWS_DEFAULT_REGION": self.region,
             "AWS_EC2_METADATA_DISABLED": "true",
-            # A person's own profiles must not reach a machine-local run, nor this run them.
+            # The user's profiles must not reach a local run, nor this run them.
             "AWS_CONFIG_FILE": os.devnull,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         }
 
     def service_environment(self) -> dict[str, str]:
-        """What rules engine, event source and function run in: nothing of the person's own."""
+        """Return the environment of rules engine, event source and function: nothing of the user's own."""
         temporary = str(self.folder / "tmp")
         return self.environment(inherited_environment()) | {"HOME": temporary, "TMPDIR": temporary}
 
     def client(self, service: str, **arguments: Any) -> Any:
-        """A boto3 client of the local AWS, as root unless credentials are given."""
+        """Return a boto3 client of the local AWS, as root unless credentials are given."""
         if "aws_access_key_id" not in arguments:
             arguments |= {"aws_access_key_id": self.access_key, "aws_secret_access_key": self.secret_key}
         session = boto3.session.Session(region_name=self.region)
@@ -117,7 +118,7 @@ class LocalAws:
         return session.client(service, endpoint_url=self.url, verify=str(self.authority), config=config, **arguments)
 
     def fetch(self, address: str) -> bytes:
-        """Read what the emulator serves at a path of its own, or at a URL that it gave out (as plain http, always)."""
+        """Read a path of the emulator's own, or a URL that it gave out (always as plain http)."""
         parts = urllib.parse.urlsplit(address)
         own = urllib.parse.urlsplit(self.url)
         url = urllib.parse.urlunsplit(parts._replace(scheme=own.scheme, netloc=own.netloc))
@@ -130,19 +131,19 @@ class LocalAws:
             return bytes(answer.read())
 
     def child(self, name: str) -> ChildProcess | None:
-        """The child process of that name, running or not."""
+        """Return the child process of that name, running or not; None where there is none."""
         return next((child for child in self.children if child.name == name), None)
 
     def with_child(self, child: ChildProcess) -> LocalAws:
-        """The same local AWS with one more child, which takes the place of an earlier one of its name."""
+        """Return the local AWS with one more child, which replaces an earlier one of its name."""
         others = tuple(other for other in self.children if other.name != child.name)
         return replace(self, children=(*others, child))
 
 
 def shell_commands(local: LocalAws) -> list[str]:
-    """Build the commands that turn the AWS CLI, boto3 and Terraform in a shell to the local AWS.
+    """Build the shell commands that point the AWS CLI, boto3 and Terraform to the local AWS.
 
-    They name the file that holds the keys and never a key: what a terminal shows is copied, scrolled back and logged.
+    They name the file that holds the keys and never a key: a terminal's output is copied and logged.
     """
     settings = {
         "AWS_SHARED_CREDENTIALS_FILE": str(local.folder / CREDENTIALS),
@@ -153,7 +154,7 @@ def shell_commands(local: LocalAws) -> list[str]:
         "AWS_DEFAULT_REGION": local.region,
         "AWS_EC2_METADATA_DISABLED": "true",
     }
-    # They would be taken before the files.
+    # They override the files.
     overriding = "AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_PROFILE AWS_DEFAULT_PROFILE"
     return [
         f"unset {overriding}",
@@ -188,10 +189,10 @@ def load(folder: Path, *, is_to_stop: bool = False) -> LocalAws:
 
     Args:
         folder: Where `fleet local up` put it.
-        is_to_stop: Whether it is only to be stopped: then one of an earlier version will do, which had no secret.
+        is_to_stop: Accept one of an earlier version too, which had no secret.
 
     Raises:
-        EnvironmentFault: None is there, or not one of this version.
+        EnvironmentFault: There is none, or not one of this version.
     """
     folder = folder.resolve()
     try:
@@ -229,21 +230,18 @@ def load(folder: Path, *, is_to_stop: bool = False) -> LocalAws:
         ) from None
 
 
-# @@ Reads what Terraform's states hold, from the files: Terraform itself takes a second for each.
-
-
 def applied_stacks(local: LocalAws) -> tuple[Path, ...]:
-    """The folders of the stacks that have a Terraform state."""
+    """Return the folders of the stacks that have a Terraform state."""
     return tuple(sorted({state.parent for state in (local.output / "stacks").glob("*/*.tfstate")}))
 
 
 def count_resources(stack: Path) -> int:
-    """How many managed resources the stack's state holds."""
+    """Count the managed resources in the stack's state."""
     return sum(len(resource["instances"]) for resource in _resources(stack))
 
 
 def attributes_of(stack: Path, resource_type: str) -> list[dict[str, Any]]:
-    """The attributes of each resource of a type that the stack's state holds."""
+    """Return the attributes of each resource of a type in the stack's state."""
     return [
         instance["attributes"]
         for resource in _resources(stack)
@@ -261,20 +259,18 @@ def _resources(stack: Path) -> Iterator[dict[str, Any]]:
         yield from (resource for resource in resources if resource["mode"] == "managed")
 
 
-# @@ The small files in which the services of the local AWS say what they have done, whole at every moment.
-
 READY_SECONDS = 60.0
 
 
 def write_statistics(path: Path, document: dict[str, Any]) -> None:
-    """Replaces the file in one step, so that no reader sees half of it."""
+    """Write a service's statistics in one step, so that no reader sees half of them."""
     staged = path.with_name(f"{path.name}.{os.getpid()}")
     staged.write_text(json.dumps(document, indent=2) + "\n")
     staged.replace(path)
 
 
 def read_statistics(path: Path) -> dict[str, Any]:
-    """What the service last said; empty where it has said nothing yet."""
+    """Read a service's statistics; empty where it has written none yet."""
     try:
         document = json.loads(path.read_text())
     except FileNotFoundError:
@@ -283,7 +279,7 @@ def read_statistics(path: Path) -> dict[str, Any]:
 
 
 def require_running(child: ChildProcess | None, *, name: str) -> None:
-    """A fault where a service is dead or was never started: with what it last said."""
+    """Raise EnvironmentFault, with the last line of its log, where a process is dead or was never started."""
     if child is not None and is_running(child):
         return
     said = last_lines(Path(child.log), 1) if child else []
@@ -293,7 +289,7 @@ def require_running(child: ChildProcess | None, *, name: str) -> None:
 
 
 def await_ready(child: ChildProcess, path: Path, *, seconds: float = READY_SECONDS) -> None:
-    """Waits until the service that `child` is says in its file that it is at work: from then on nothing is missed."""
+    """Wait until the service writes that it is ready: from then on it misses nothing. Raises EnvironmentFault."""
     deadline = time.monotonic() + seconds
     while True:
         said = read_statistics(path)
@@ -302,18 +298,15 @@ def await_ready(child: ChildProcess, path: Path, *, seconds: float = READY_SECON
         require_running(child, name=child.name)
         if time.monotonic() > deadline:
             raise EnvironmentFault(
-                f"the {child.name} of the local AWS is not at work after {seconds:.0f} seconds",
+                f"the {child.name} of the local AWS is not ready after {seconds:.0f} seconds",
                 hint=f"its log may say why: {child.log}",
             )
         time.sleep(0.1)
 
 
-# @@ What runs in a local AWS, and what it holds: the facts behind `fleet local status`.
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessState:
-    """One process; `last_words` are its log's last lines, where it is dead."""
+    """One process; `last_words` are the last lines of its log where it is dead."""
 
     name: str
     pid: int
@@ -339,7 +332,7 @@ class LocalStatus:
 
 
 def local_status(local: LocalAws) -> LocalStatus:
-    """Looks at every process and every state."""
+    """Return the state of every process, and the number of resources in every stack."""
     return LocalStatus(
         folder=str(local.folder),
         url=local.url,
@@ -358,13 +351,11 @@ def local_status(local: LocalAws) -> LocalStatus:
     )
 
 
-# @@ Works as a service would: under the credentials of the role that was made for it, and never as root.
-
 SESSION_SECONDS = 3600
 
 
 class RoleSession:
-    """A session of one role on the local AWS, renewed before it ends."""
+    """A session of one role on the local AWS: services work under their own role and never as root."""
 
     def __init__(self, local: LocalAws, role_arn: str, *, session_name: str) -> None:
         self._local = local
@@ -374,7 +365,7 @@ class RoleSession:
         self._session: boto3.session.Session | None = None
 
     def environment(self) -> dict[str, str]:
-        """Fresh credentials as variables, for a process that cannot renew them."""
+        """Return fresh credentials as variables, for a process that cannot renew them."""
         keys = self._assume()
         return {
             "AWS_ACCESS_KEY_ID": keys["access_key"],
@@ -383,7 +374,7 @@ class RoleSession:
         }
 
     def client(self, service: str, config: Config | None = None) -> Any:
-        """A boto3 client that works under the role for as long as it is kept."""
+        """Return a boto3 client whose credentials renew themselves."""
         with self._lock:
             if self._session is None:
                 self._session = self._make_session()

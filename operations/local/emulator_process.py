@@ -1,4 +1,9 @@
-"""The emulator's program: MiniStack behind TLS, bound to loopback, every request authenticated."""
+"""The emulator's program: MiniStack behind TLS, bound to loopback, every request authenticated.
+
+Any other user of the machine can reach its port. So `Guard`, an ASGI middleware, passes only requests that prove the
+secret: by AWS's own signature (SigV4, in a header or in a presigned URL) with the root key or with one that the
+emulator has issued, or, for the emulator's own paths, by the secret as a bearer token.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +24,10 @@ from ministack.core import sigv4
 
 from fleet_iot.operations.local.strictness import Scope, StrictIot
 
-# @@ The process that the emulator runs in: MiniStack's ASGI application, with what this project puts around it.
-# @@
-# @@ Every name of MiniStack that is wrapped stands in this module; a test holds each to the pinned version.
+# Every name of MiniStack that is wrapped is in this module; a test compares each with the pinned version.
 
 RECURSION_LIMIT = 20_000
-"""The broker decodes payloads as JSON and drops the connection of a device whose payload is nested deeper than that."""
+"""The broker decodes payloads as JSON, and disconnects a device whose payload is nested deeper than this."""
 
 KEEP_ALIVE_S = 75
 
@@ -49,7 +52,7 @@ def make_strict(iot: Any, *, speed: float) -> None:
 
 
 def disconnecting(iot: Any) -> Callable[[Scope, str], Awaitable[None]]:
-    """Return what ends the broker's sessions of one certificate, as the broker ends them for a duplicate client id.
+    """Return a function that ends the broker's sessions of one certificate, as for a duplicate client id.
 
     Args:
         iot: The module `ministack.services.iot`.
@@ -65,7 +68,7 @@ def disconnecting(iot: Any) -> Callable[[Scope, str], Awaitable[None]]:
 
 
 def keep_to_loopback() -> None:
-    """Let no socket of this process listen anywhere but on this machine's loopback: the broker binds all interfaces."""
+    """Make every socket of this process listen on loopback only: the broker binds all interfaces."""
     bind = socket.socket.bind
 
     def bind_to_loopback(self: socket.socket, address: Any) -> None:
@@ -76,7 +79,7 @@ def keep_to_loopback() -> None:
 
 
 def require_certificates(iot: Any) -> None:
-    """Let no client without a certificate into the broker: to the emulator it is one that may do anything.
+    """Require a client certificate of the broker's clients: without one, the emulator allows them everything.
 
     Args:
         iot: The module `ministack.services.iot`.
@@ -92,9 +95,9 @@ def require_certificates(iot: Any) -> None:
 
 
 def secret_of(access_key_id: str, token: str) -> str | None:
-    """The secret of the root key of this emulator, or of a key that it has issued; None for any other.
+    """Return the secret of this emulator's root key, or of a key that it has issued; None for any other.
 
-    The emulator itself takes more for root: `test`, any account's number, and no key at all.
+    The emulator itself accepts more as root: `test`, any account's number, and no key at all.
     """
     from ministack.core.iam_evaluator import (
         ResolvedCredential,
@@ -116,40 +119,6 @@ def secret_of(access_key_id: str, token: str) -> str | None:
     return credential.secret_access_key if isinstance(credential, ResolvedCredential) else None
 
 
-def main() -> None:
-    """`emulator_process --bind ADDRESS --certificate FILE --key FILE [--speed N]`, its root key in the environment."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--bind", required=True)
-    parser.add_argument("--certificate", required=True)
-    parser.add_argument("--key", required=True)
-    parser.add_argument("--speed", type=float)
-    arguments = parser.parse_args()
-    sys.setrecursionlimit(RECURSION_LIMIT)
-
-    # Imported here: MiniStack reads its settings from the environment while it is imported.
-    from hypercorn.asyncio import serve
-    from hypercorn.config import Config
-    from ministack.app import app
-    from ministack.services import iot
-
-    keep_to_loopback()
-    require_certificates(iot)
-    if arguments.speed is not None:
-        make_strict(iot, speed=arguments.speed)
-    config = Config()
-    config.bind = [arguments.bind]
-    config.certfile = arguments.certificate
-    config.keyfile = arguments.key
-    config.keep_alive_timeout = KEEP_ALIVE_S
-    guarded: Any = Guard(app, secret=os.environ["AWS_SECRET_ACCESS_KEY"], secret_of=secret_of)
-    asyncio.run(serve(guarded, config))
-
-
-# @@ Lets only requests into the emulator that prove its secret: any other user of the machine can reach its port.
-# @@
-# @@ An ASGI middleware. A request proves it by AWS's own signature (SigV4, in a header or in a presigned URL) with the root
-# @@ key or with one that the emulator has issued, or, for the emulator's own paths, by the secret as a bearer token.
-
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -158,16 +127,16 @@ SecretOf = Callable[[str, str], str | None]
 """The secret of an access key that is presented with a session token ('' for none); None for an unknown one."""
 
 CHUNKED = "STREAMING-AWS4-HMAC"
-"""How x-amz-content-sha256 begins where each chunk of the body carries a signature."""
+"""The beginning of x-amz-content-sha256 where each chunk of the body carries a signature."""
 
 BODY_BYTES = 256 * 1024 * 1024
-"""The largest body that is read in order to check a signature over it; AWS takes no more than 70 MB so."""
+"""The largest body that is read to check a signature over it; AWS accepts at most 70 MB this way."""
 
-REMEDY = 'this local AWS takes its own keys alone: eval "$(fleet local env)"'
+REMEDY = 'this local AWS accepts only its own keys: eval "$(fleet local env)"'
 
 
 class RefusedError(Exception):
-    """A request without the proof; `code` is what AWS calls the fault."""
+    """A request without the proof; `code` is AWS's error code."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -175,7 +144,7 @@ class RefusedError(Exception):
 
 
 class Guard:
-    """The emulator's application behind the check of every request.
+    """The emulator's application behind an authentication of every request.
 
     Args:
         app: The emulator's ASGI application.
@@ -205,7 +174,7 @@ class Guard:
         await self._app(scope, receive, send)
 
     async def _checked(self, scope: Message, headers: Mapping[str, str], receive: Receive) -> Receive:
-        """Check the proof; gives a `receive` that delivers what was read for it again."""
+        """Check the proof; return a `receive` that delivers again what the check has read."""
         authorization = headers.get("authorization", "")
         if authorization.startswith("Bearer "):
             token = hashlib.sha256(authorization.removeprefix("Bearer ").encode()).digest()
@@ -269,7 +238,7 @@ def _signs_body(headers: Mapping[str, str], service: str, *, is_presigned: bool)
 
 
 async def _read(receive: Receive) -> tuple[bytes, Receive]:
-    """Read the whole body, and give it again to whoever receives next."""
+    """Read the whole body; also return a `receive` that delivers it again."""
     messages: list[Message] = []
     size = 0
     while True:
@@ -277,7 +246,7 @@ async def _read(receive: Receive) -> tuple[bytes, Receive]:
         messages.append(message)
         size += len(message.get("body", b""))
         if size > BODY_BYTES:
-            raise RefusedError("RequestEntityTooLarge", "The request is larger than any that AWS takes")
+            raise RefusedError("RequestEntityTooLarge", "The request is larger than any that AWS accepts")
         if message["type"] != "http.request" or not message.get("more_body"):
             break
     waiting = iter(messages)
@@ -303,7 +272,7 @@ async def _refuse(
 
 
 def _error_body(headers: Mapping[str, str], refused: RefusedError) -> tuple[bytes, bytes]:
-    """The fault in the protocol of the request: XML for S3 and the query protocol, else JSON."""
+    """Render the error in the protocol of the request: XML for S3 and the query protocol, else JSON."""
     code, message = refused.code, str(refused)
     escaped = message.replace("&", "&amp;").replace("<", "&lt;")
     scope = headers.get("authorization", "").partition("Credential=")[2].partition(",")[0].split("/")
@@ -313,3 +282,32 @@ def _error_body(headers: Mapping[str, str], refused: RefusedError) -> tuple[byte
     if headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
         return b"text/xml", f"<ErrorResponse><Error><Type>Sender</Type>{error}</Error></ErrorResponse>".encode()
     return b"application/json", json.dumps({"__type": code, "message": message}).encode()
+
+
+def main() -> None:
+    """`emulator_process --bind ADDRESS --certificate FILE --key FILE [--speed N]`, its root key in the environment."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--bind", required=True)
+    parser.add_argument("--certificate", required=True)
+    parser.add_argument("--key", required=True)
+    parser.add_argument("--speed", type=float)
+    arguments = parser.parse_args()
+    sys.setrecursionlimit(RECURSION_LIMIT)
+
+    # Imported here: MiniStack reads its settings from the environment while it is imported.
+    from hypercorn.asyncio import serve
+    from hypercorn.config import Config
+    from ministack.app import app
+    from ministack.services import iot
+
+    keep_to_loopback()
+    require_certificates(iot)
+    if arguments.speed is not None:
+        make_strict(iot, speed=arguments.speed)
+    config = Config()
+    config.bind = [arguments.bind]
+    config.certfile = arguments.certificate
+    config.keyfile = arguments.key
+    config.keep_alive_timeout = KEEP_ALIVE_S
+    guarded: Any = Guard(app, secret=os.environ["AWS_SECRET_ACCESS_KEY"], secret_of=secret_of)
+    asyncio.run(serve(guarded, config))

@@ -32,11 +32,9 @@ from fleet_iot.operations.local.function_host import (
     unpack_function,
 )
 
-# @@ Reads one shard of a stream in order, from where its event source has got to, and tells when it is at the end.
-
 
 def readable_shards(shards: Iterable[Mapping[str, Any]], *, finished: set[str]) -> list[str]:
-    """The shards that may be read now: a shard waits until those that it was split or merged from are finished."""
+    """Return the shards that may be read now: a shard waits until its parents are finished."""
     listed = {shard["ShardId"]: shard for shard in shards}
 
     def may_be_read(shard: Mapping[str, Any]) -> bool:
@@ -47,7 +45,7 @@ def readable_shards(shards: Iterable[Mapping[str, Any]], *, finished: set[str]) 
 
 
 class ShardReader:
-    """One shard, its place in the stream and its event source."""
+    """Reads one shard in order, from its event source's checkpoint."""
 
     def __init__(self, client: Any, stream_arn: str, shard: str, *, source: EventSource, starts_at: str) -> None:
         self.shard = shard
@@ -63,11 +61,11 @@ class ShardReader:
 
     @property
     def is_drained(self) -> bool:
-        """Whether the end of the shard was reached and all that was read is done with."""
+        """Whether the end of the shard was reached and everything that was read is processed."""
         return self.source.is_idle and (self.is_closed or self._millis_behind == 0)
 
     def read(self, *, limit: int) -> int:
-        """Hands the next records to the event source; how many there were."""
+        """Pass the next records to the event source; return how many there were."""
         if self.is_closed:
             return 0
         if self._iterator is None:
@@ -101,7 +99,7 @@ class ShardReader:
         return len(records)
 
     def facts(self) -> dict[str, Any]:
-        """For the statistics file."""
+        """Return what the statistics file says of the shard."""
         return {
             "checkpoint": self.source.checkpoint,
             "millis_behind": self._millis_behind,
@@ -119,8 +117,6 @@ class ShardReader:
         return iterator
 
 
-# @@ The process that plays Lambda's event source: polls the stream's shards and gives the records to the function.
-
 NAME = "event-source"
 STATISTICS = "event-source.json"
 
@@ -128,17 +124,17 @@ POLL_SECONDS = 0.2
 """AWS reads each shard at most five times a second."""
 
 SHARDS_SECONDS = 10.0
-"""How often it is asked whether the stream was resharded."""
+"""How often the stream is checked for a reshard."""
 
 log = logging.getLogger(NAME)
 
 
 def settings_of(mapping: Mapping[str, Any]) -> SourceSettings:
-    """The settings of an event source mapping as Lambda lists it."""
+    """Read the settings of an event source mapping as Lambda lists it."""
     unsupported = [name for name in ("TumblingWindowInSeconds", "FilterCriteria") if mapping.get(name)]
     if unsupported:
         raise EnvironmentFault(
-            f"the event source mapping uses {unsupported[0]}, which the local event source does not play",
+            f"the event source mapping uses {unsupported[0]}, which the local event source does not support",
             hint="leave it out, or add it to operations/local/event_source.py",
         )
     retries, age = mapping.get("MaximumRetryAttempts", -1), mapping.get("MaximumRecordAgeInSeconds", -1)
@@ -153,7 +149,7 @@ def settings_of(mapping: Mapping[str, Any]) -> SourceSettings:
 
 
 def kinesis_mapping(client: Any) -> dict[str, Any]:
-    """The one mapping of a Kinesis stream that is deployed; it is disabled there, but its settings count."""
+    """Return the deployed mapping of a Kinesis stream; it is disabled, but its settings count."""
     mappings: list[dict[str, Any]] = client.list_event_source_mappings()["EventSourceMappings"]
     found = [mapping for mapping in mappings if ":kinesis:" in mapping.get("EventSourceArn", "")]
     if len(found) != 1:
@@ -165,7 +161,7 @@ def kinesis_mapping(client: Any) -> dict[str, Any]:
 
 
 class EventSourceProcess:
-    """Joins the state machines of the shards with the stream, the function and the failure queue."""
+    """Connects the shards' state machines with the stream, the function and the failure queue."""
 
     def __init__(self, local: LocalAws, *, redelivery: Redelivery) -> None:
         client = local.client("lambda")
@@ -196,7 +192,7 @@ class EventSourceProcess:
         self._idle_at = 0.0
 
     def run(self) -> None:
-        """Works until the process is ended."""
+        """Work until the process is ended."""
         looked_at = 0.0
         earlier = read_statistics(self._local.folder / STATISTICS).get("shards", {})
         while True:
@@ -231,7 +227,7 @@ class EventSourceProcess:
             log.info("reading %s after %s", shard, source.checkpoint or self._starts_at)
 
     def _work_on(self, reader: ShardReader) -> bool:
-        """Reads and takes one step; whether there was anything to do."""
+        """Read and do one step; return whether there was anything to do."""
         source = reader.source
         found = reader.read(limit=self._settings.batch_size) if source.wants_records else 0
         action = source.next_action(now=time.time())
@@ -298,7 +294,7 @@ class EventSourceProcess:
 
 
 def _queue_url(local: LocalAws, mapping: Mapping[str, Any]) -> str | None:
-    """The on-failure queue's URL, looked up as root: Lambda itself needs no permission to know it."""
+    """Look up the on-failure queue's URL as root: Lambda itself needs no permission for that."""
     arn: str = mapping.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination", "")
     if ":sqs:" not in arn:
         return None

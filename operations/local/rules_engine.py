@@ -1,4 +1,8 @@
-"""Runs AWS IoT's topic rules, which the emulator does not: Kinesis action, error action, substitution templates."""
+"""Runs AWS IoT's topic rules, which the emulator does not: Kinesis action, error action, substitution templates.
+
+A program. Each action works under the role made for it. A message is acknowledged to the broker only when one of the
+two actions has stored it, so that nothing is lost whatever ends this process.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +37,6 @@ from fleet_iot.operations.local.aws import ACCOUNT_ID, LocalAws, RoleSession, lo
 from fleet_iot.operations.local.certificates import write_key_and_request
 from fleet_iot.operations.local.overrides import REPUBLISH_TOPIC
 
-# @@ What a topic rule does with a message, computed: its Kinesis record, its error document, its templates filled in.
-
 _EXPRESSION = re.compile(r"\$\{([^{}]*)\}")
 _CALL = re.compile(r"^(\w+)\((.*)\)$")
 _JODA = {"yyyy": "%Y", "MM": "%m", "dd": "%d", "HH": "%H", "mm": "%M", "ss": "%S"}
@@ -42,7 +44,7 @@ _JODA = {"yyyy": "%Y", "MM": "%m", "dd": "%d", "HH": "%H", "mm": "%M", "ss": "%S
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorAction:
-    """Where a rule puts word of a message whose action failed."""
+    """Where a rule stores a message whose action failed."""
 
     bucket: str
     key: str
@@ -51,7 +53,7 @@ class ErrorAction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopicRule:
-    """A deployed rule, as far as it is played here: one Kinesis action and an S3 error action."""
+    """A deployed rule, as far as it is emulated here: one Kinesis action and an S3 error action."""
 
     name: str
     topic: str
@@ -62,7 +64,7 @@ class TopicRule:
 
 
 def topic_rule(answer: Mapping[str, Any]) -> TopicRule:
-    """The rule in an answer of iot:GetTopicRule; a fault where it has no Kinesis action."""
+    """Read an answer of iot:GetTopicRule. Raises EnvironmentFault where the rule has no Kinesis action."""
     rule = answer["rule"]
     action = next((each["kinesis"] for each in rule["actions"] if "kinesis" in each), None)
     if action is None:
@@ -82,12 +84,12 @@ def topic_rule(answer: Mapping[str, Any]) -> TopicRule:
 
 
 def partition_key(rule: TopicRule, message: Mapping[str, Any]) -> str:
-    """The record's partition key; a random one where the rule names none, as AWS does."""
+    """Return the record's partition key; a random one where the rule names none, as AWS does."""
     return fill_template(rule.partition_key, rule, message) or str(uuid.uuid4())
 
 
 def fill_template(template: str, rule: TopicRule, message: Mapping[str, Any]) -> str:
-    """A substitution template with its expressions worked out from what the rule's SQL stamped on the message.
+    """Fill a substitution template from what the rule's SQL stamped on the message.
 
     https://docs.aws.amazon.com/iot/latest/developerguide/iot-substitution-templates.html
     """
@@ -95,7 +97,7 @@ def fill_template(template: str, rule: TopicRule, message: Mapping[str, Any]) ->
 
 
 def error_document(rule: TopicRule, message: Mapping[str, Any], *, error: str) -> bytes:
-    """What an error action writes: https://docs.aws.amazon.com/iot/latest/developerguide/rule-error-handling.html"""
+    """Build the document that an error action writes: https://docs.aws.amazon.com/iot/latest/developerguide/rule-error-handling.html"""
     raw = message.get("raw") or base64.b64encode(json.dumps(message).encode()).decode()
     document = {
         "ruleName": rule.name,
@@ -116,14 +118,14 @@ def _value(expression: str, rule: TopicRule, message: Mapping[str, Any]) -> str:
     function = _FUNCTIONS.get(name)
     if function is None:
         raise EnvironmentFault(
-            f"topic rule {rule.name} uses {name}(), which the local rules engine does not play",
-            hint="use another function, or add it to operations/local/topic_rules.py",
+            f"topic rule {rule.name} uses {name}(), which the local rules engine does not support",
+            hint="use another function, or add it to operations/local/rules_engine.py",
         )
     return function(argument, rule, message)
 
 
 def _topic(rule: TopicRule, message: Mapping[str, Any]) -> str:
-    """The message's topic: the rule's own filter, its wildcards in order what the SQL took from those places."""
+    """Return the message's topic: the rule's filter, its wildcards replaced by what the SQL stamped."""
     stamped = iter([str(message.get(name, "")) for name in ("device_type", "thing")])
     return "/".join(next(stamped, "") if level == "+" else level for level in rule.topic.split("/"))
 
@@ -156,14 +158,15 @@ _FUNCTIONS: dict[str, Callable[[str, TopicRule, Mapping[str, Any]], str]] = {
 }
 
 
-# @@ The rules engine's own identity at the broker: a thing, a certificate and a policy that lets it hear the rules.
+# The identity at the broker: a thing, a certificate and a policy that allows it to subscribe to the rules' messages.
+
 
 THING = "local-rules-engine"
 POLICY = "policy-local-rules-engine"
 
 STILL_ATTACHED = frozenset({"DeleteConflictException", "InvalidRequestException"})
 DETACHING_SECONDS = 330.0
-"""AWS takes up to five minutes for a policy."""
+"""AWS needs up to five minutes for a policy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +178,7 @@ class RulesIdentity:
 
 
 def ensure_identity(local: LocalAws) -> RulesIdentity:
-    """The identity, made through the public API where it is not there yet."""
+    """Return the identity; make it through the public API where there is none yet."""
     identity = RulesIdentity(key=local.folder / "rules-engine.key", certificate=local.folder / "rules-engine.pem")
     if identity.certificate.exists():
         return identity
@@ -192,7 +195,7 @@ def ensure_identity(local: LocalAws) -> RulesIdentity:
 
 
 def remove_identity(local: LocalAws) -> None:
-    """Take the identity out of the registry again, in AWS's order, so that a destroyed estate is empty."""
+    """Delete the identity from the registry, in AWS's order, so that a destroyed local AWS is empty."""
     iot = local.client("iot")
     with suppress(iot.exceptions.ResourceNotFoundException):
         for principal in iot.list_thing_principals(thingName=THING)["principals"]:
@@ -208,7 +211,7 @@ def remove_identity(local: LocalAws) -> None:
 
 
 def _when_detached(delete: Callable[..., Any], **named: str) -> None:
-    """Delete what was just detached: until that is done, AWS refuses."""
+    """Delete what was just detached; AWS refuses until the detachment is done."""
     deadline = time.monotonic() + DETACHING_SECONDS
     while True:
         try:
@@ -231,14 +234,10 @@ def _policy(region: str) -> dict[str, Any]:
     return {"Version": "2012-10-17", "Statement": statements}
 
 
-# @@ The process that plays the rules' actions: Kinesis, and S3 where that fails, each under the role made for it.
-# @@
-# @@ A message is acknowledged to the broker only when one of the two has it: whatever ends this process, nothing is lost.
-
 NAME = "rules-engine"
 STATISTICS = "rules-engine.json"
 PROBE = "_probe"
-"""In the place of a rule's name: a mark that comes back in the statistics when all before it is done."""
+"""In place of a rule's name: a mark that appears in the statistics when everything before it is done."""
 
 LANES = 4
 """Messages with one partition key go through one lane, in order; different ones in parallel."""
@@ -250,7 +249,7 @@ log = logging.getLogger(NAME)
 
 
 class RulesEngine:
-    """One persistent MQTT 5 session whose messages end in the stream."""
+    """One persistent MQTT 5 session whose messages go to the stream."""
 
     def __init__(self, local: LocalAws, identity: RulesIdentity) -> None:
         self._local = local
@@ -269,7 +268,7 @@ class RulesEngine:
         self._client = self._mqtt_client(identity)
 
     def run(self) -> None:
-        """Works until the process is ended."""
+        """Work until the process is ended."""
         for lane in self._lanes:
             threading.Thread(target=self._work, args=(lane,), daemon=True).start()
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]

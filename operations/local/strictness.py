@@ -19,13 +19,13 @@ from fleet_iot.operations.local.service_model import Constraint, input_of, judge
 Response = tuple[int, dict[str, str], bytes]
 Handler = Callable[[str, str, dict[str, str], bytes, dict[str, Any]], Awaitable[Response]]
 Scope = tuple[str, str]
-"""Account and region: names are unique in both alone."""
+"""Account and region, within which names are unique."""
 
 DEFAULT_SPEED = 60.0
-"""How many times faster than on AWS the delays below pass, unless told otherwise."""
+"""How many times faster than on AWS the delays below pass by default."""
 
 SETTLING_S = 30.0
-"""How long an attachment stays unseen, and a detachment undone. AWS says "several seconds": this is longer, so that
+"""How long an attachment is not listed, and a detachment not done. AWS says "several seconds": this is longer, so that
 nothing passes by luck. https://docs.aws.amazon.com/iot/latest/apireference/API_DetachThingPrincipal.html"""
 
 POLICY_S = 300.0
@@ -44,7 +44,7 @@ DELETABLE = frozenset({"INACTIVE", "REVOKED"})
 """https://docs.aws.amazon.com/iot/latest/apireference/API_DeleteCertificate.html"""
 
 INTERNAL = frozenset({"PENDING_TRANSFER", "PENDING_ACTIVATION"})
-"""Statuses that AWS alone sets. https://docs.aws.amazon.com/iot/latest/apireference/API_UpdateCertificate.html"""
+"""Statuses that only AWS sets. https://docs.aws.amazon.com/iot/latest/apireference/API_UpdateCertificate.html"""
 
 ATTACHING = {
     "AttachThingPrincipal": ("principal", "thingName", "principal"),
@@ -66,7 +66,7 @@ LISTING: Mapping[str, tuple[str, str, str, Callable[[Any], str]]] = {
     "ListTargetsForPolicy": ("policy", "policyName", "targets", str),
     "ListPolicyPrincipals": ("policy", "policyName", "principals", str),
 }
-"""By operation: what kind of attachment it lists, whose, under which member of the answer, and each one's other end."""
+"""By operation: the kind of attachment it lists, the member that says whose, the answer's list, and each other end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +176,7 @@ class StrictIot:
 
     Args:
         handler: The emulator's own.
-        scope: Gives account and region of the request at hand.
+        scope: Returns account and region of the current request.
         error: Builds an error's response from code, message and HTTP status.
         speed: How many times faster than on AWS delays pass.
         now: A clock in seconds.
@@ -228,7 +228,7 @@ class StrictIot:
         return self._error("InvalidRequestException", count + "; ".join(said), 400)
 
     def _too_early(self, call: Call) -> Response | None:
-        """The refusal of what an earlier call has not finished."""
+        """Refuse what an earlier call has not finished."""
         members = call.members
         if call.operation == "DeleteThing" and self._is_undone("principal", 0, members.get("thingName")):
             text = f"Cannot delete. Thing {members['thingName']} is still attached to one or more principals"
@@ -247,7 +247,7 @@ class StrictIot:
         return None
 
     async def _illegal(self, call: Call) -> Response | None:
-        """The refusal of a step that a certificate's status does not allow."""
+        """Refuse a step that a certificate's status does not allow."""
         if call.operation not in {"UpdateCertificate", "DeleteCertificate"}:
             return None
         identifier = str(call.members.get("certificateId"))
@@ -269,7 +269,7 @@ class StrictIot:
         return None
 
     async def _outdated(self, call: Call) -> Response | None:
-        """The refusal of a change to a version that is not the current one."""
+        """Refuse a change to a version that is not the current one."""
         expected = call.members.get("expectedVersion")
         if expected is None or call.operation not in VERSIONED:
             return None
@@ -282,7 +282,7 @@ class StrictIot:
         return self._error("VersionConflictException", text, 409)
 
     async def _is_attached(self, call: Call) -> bool:
-        """Whether what the call attaches is attached already: AWS takes it again, and hides nothing."""
+        """Whether the call attaches what is attached already: AWS accepts it again, and it stays listed."""
         kind, one, other = ATTACHING[call.operation]
         name, target = str(call.members.get(one)), str(call.members.get(other))
         if kind == "principal":

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-# How to read the tables: a path of an attribute names its blocks, `[]` where the call takes a list of them; so does a path
-# of a member. The text before a colon is another operation than the first of the type, of the same service. Several
-# members are separated by spaces. `Tags{Key,Value}` is a list of pairs that a map becomes, `KeySchema[0]` the first entry
-# of a list. Source: the AWS provider's resources,
+# How to read the tables: a path of an attribute names its blocks, `[]` where the call takes a list of them; so does a
+# path of a member. The text before a colon is another operation than the first of the type, of the same service.
+# Several members are separated by spaces. `Tags{Key,Value}` is a list of pairs that a map becomes, `KeySchema[0]` the
+# first entry of a list. Source: the AWS provider's resources,
 # https://github.com/hashicorp/terraform-provider-aws/tree/v5.100.0/internal/service
 
 

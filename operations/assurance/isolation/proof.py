@@ -3,8 +3,8 @@
 The proof leaves the names of things open and decides the languages of the policies' resources. Two lemmas carry it:
 
 1. A policy allows only scopes that hold the connected thing's own name as a whole level.
-2. For every ordered pair of groups, what a thing of the one may do and the scopes of a thing of the other have no text in
-   common, or both fix the name at the same level, so that a common text would make the two one thing.
+2. For every ordered pair of groups, what a thing of the one may do and the scopes of a thing of the other have no
+   text in common, or both fix the name at the same level, so that a common text would make the two one thing.
 
 Denials and conditions only reduce what is allowed, so the lemmas leave them out. The rights of each thing are evaluated
 with them: a fleet is not isolated because nothing works.

@@ -219,7 +219,7 @@ def test_input_that_fits_is_taken(strict: Iot) -> None:
 
 
 def test_a_change_of_another_version_is_refused(strict: Iot) -> None:
-    """A thing or group that somebody else changed meanwhile is neither updated nor deleted; of the right version it is."""
+    """What somebody else changed meanwhile is neither updated nor deleted; a thing or group of the right version is."""
     strict.ask("CreateThing", thingName="a")
     strict.ask("CreateThingGroup", thingGroupName="g")
     for operation, named in (("UpdateThing", {"thingName": "a"}), ("UpdateThingGroup", {"thingGroupName": "g"})):
