@@ -155,7 +155,7 @@ def await_emulator(local: LocalAws, child: ChildProcess, *, seconds: float = REA
 def _last_words(log: Path) -> str:
     """Quote the log's last line: the log is deleted with the folder when a start fails."""
     said = last_lines(log, 1)
-    return f"; it last said: {said[0]}" if said else ""
+    return f"; its last log line: {said[0]}" if said else ""
 
 
 def _mqtt_state(local: LocalAws) -> str | None:
@@ -260,7 +260,7 @@ def _make_room(folder: Path) -> None:
 
 
 def require_emulator(local: LocalAws) -> None:
-    """A fault where the emulator is dead: with what it last said."""
+    """Raise EnvironmentFault where the emulator is dead, with the last line of its log."""
     child = local.child(NAME)
     if child is None or not is_running(child):
         said = last_lines(Path(child.log), 1) if child else []

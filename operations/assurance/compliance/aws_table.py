@@ -18,7 +18,7 @@ PATH = Path(aws_limits.__file__).with_name(aws_limits.TABLE)
 
 
 def limits_of(member: str) -> dict[str, Any]:
-    """What the model says of a member, as `iot.CreateThing:attributePayload.attributes{key}`."""
+    """Return the model's limits of a member such as `iot.CreateThing:attributePayload.attributes{key}`."""
     service, operation, steps = re.split(r"[.:]", member, maxsplit=2)
     shape = input_of(service, operation)
     for step in re.findall(r"\w+|\[\]|\{\w+\}", steps):
@@ -32,7 +32,7 @@ def limits_of(member: str) -> dict[str, Any]:
 
 
 def current() -> str:
-    """The table as it should be, as text."""
+    """Return the table as it should be, as text."""
     table = {member: limits_of(member) for member in json.loads(PATH.read_text("ascii"))}
     return json.dumps(table, indent=2, sort_keys=True) + "\n"
 

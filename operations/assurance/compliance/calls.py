@@ -19,7 +19,7 @@ class Call:
     """How the provider makes a resource of one type.
 
     `given` are members that it sets itself; `not_sent` are attributes that reach no call, each with its reason;
-    `unset` are values by which it takes an attribute for not set, as it does empty text. `instead` are attributes with
+    `unset` are values that it treats as not set, as it does empty text. `instead` are attributes with
     which another operation makes the resource, and not the first.
     """
 
@@ -592,7 +592,7 @@ class Limit:
     is_bare: bool = False
 
     def problem(self, value: Any) -> str:
-        """What is wrong with a value; empty where nothing is."""
+        """Return what is wrong with a value; empty where nothing is."""
         if self.pattern:
             return "" if re.fullmatch(self.pattern, value) else f"is {value!r:.80}, not {self.pattern}"
         size = self._size(value)
@@ -602,7 +602,7 @@ class Limit:
         return ""
 
     def _size(self, value: Any) -> float:
-        """A number as it is, also where a service takes it as text; the length of anything else."""
+        """Return a number as it is, also where a service accepts it as text; the length of anything else."""
         if isinstance(value, str):
             value = re.sub(r"\s", "", value) if self.is_bare else value
             return int(value) if re.fullmatch(r"-?\d+", value) else len(value)

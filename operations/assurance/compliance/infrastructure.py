@@ -1,4 +1,9 @@
-"""The after infrastructure: every resource of every stack, as Terraform would make it."""
+"""The planned infrastructure: every resource of every stack, as Terraform would make it; what the checks look at.
+
+A resource's body is its planned values. Where only an apply would know a value, the body holds the reference that was
+synthesised (`${aws_kms_key.key-data.arn}`), so that a check sees which key, not "unknown". What a plan leaves out
+(`lifecycle`) is read from the synthesised stack, too.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +14,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-# @@ The planned: every resource of every stack, as Terraform would make it; what the checks look at.
-# @@
-# @@ A resource's body is its after values. Where only an apply would know a value, the reference that was synthesised
-# @@ stands in for it (`${aws_kms_key.key-data.arn}`), so that a check sees which key, not "unknown". What a plan leaves out
-# @@ (`lifecycle`) is taken from the synthesised stack, too.
-
 Body = dict[str, Any]
 
 CREDENTIAL = "made-up-credential-that-must-not-appear"
-"""The secret key by which the stacks are after; the checks look for it in what was after."""
+"""The secret key with which the stacks are planned; a check searches the plans for it."""
 
 REFERENCE = re.compile(r"(?<!\$)\$\{([a-z0-9_]+)\.([^.}]+)\.[^}]+\}")
 """A reference to another resource's attribute, as CDKTF writes it: its type and its id."""
@@ -38,7 +37,7 @@ class Resource:
         return f"{self.type}.{self.id}"
 
     def block(self, name: str) -> Body:
-        """The nested block `name`, of which there is one at most; empty where there is none."""
+        """Return the nested block `name`, of which there is at most one; empty where there is none."""
         blocks = self.blocks(name)
         return blocks[0] if blocks else {}
 
@@ -48,7 +47,7 @@ class Resource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
-    """What a stack says beside its resources: backend and provider as synthesised, and its whole plan as text."""
+    """A stack without its resources: backend and provider as synthesised, and its whole plan as text."""
 
     name: str
     backend: Body
@@ -58,7 +57,7 @@ class Stack:
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedInfrastructure:
-    """All stacks of one environment; `retention` is what the manifest asks for, `brief` or `records`."""
+    """All stacks of one environment; `retention` is the manifest's, `brief` or `records`."""
 
     environment_suffix: str
     stacks: tuple[Stack, ...]
@@ -78,21 +77,21 @@ class PlannedInfrastructure:
 
     @property
     def platform(self) -> str:
-        """The stack that things missing from the whole planned are missing from."""
+        """The platform's stack, to which findings about missing resources are attributed."""
         return next((stack.name for stack in self.stacks if stack.name.startswith("tap-")), self.stacks[0].name)
 
     def of(self, *types: str) -> Iterator[Resource]:
-        """All resources of these types."""
+        """Return all resources of these types."""
         for type_ in types:
             yield from self._by_type.get(type_, ())
 
     def target(self, origin: Resource, value: Any) -> Resource | None:
-        """The resource that `value` in the body of `origin` refers to, where it is a reference within its stack."""
+        """Return the resource of the same stack that `value` in the body of `origin` refers to, if any."""
         match = REFERENCE.match(value) if isinstance(value, str) else None
         return self._by_address.get((origin.stack, f"{match[1]}.{match[2]}")) if match else None
 
     def found(self, type_: str, origin: Resource, value: Any) -> Resource | None:
-        """The resource of `type_` that `value` in the body of `origin` refers to, or names."""
+        """Return the resource of `type_` that `value` in the body of `origin` refers to, or names."""
         return next((each for each in self.of(type_) if self.refers(origin, value, each)), None)
 
     def refers(self, origin: Resource, value: Any, to: Resource) -> bool:
@@ -100,35 +99,35 @@ class PlannedInfrastructure:
         return self.target(origin, value) is to or (isinstance(value, str) and value == name_of(to))
 
     def belonging(self, type_: str, attribute: str, to: Resource) -> list[Resource]:
-        """The resources of `type_` whose `attribute` refers to `to`: a bucket's policy, a queue's policy, …"""
+        """Return the resources of `type_` whose `attribute` refers to `to`: a bucket's policy, a queue's policy, …"""
         return [each for each in self.of(type_) if self.refers(each, each.body.get(attribute), to)]
 
     def with_body(self, resource: Resource, body: Body) -> PlannedInfrastructure:
-        """The infrastructure with another body for `resource`."""
+        """Return the infrastructure with another body for `resource`."""
         changed = replace(resource, body=body)
         return replace(self, resources=tuple(changed if each is resource else each for each in self.resources))
 
     def without(self, gone: Iterable[Resource]) -> PlannedInfrastructure:
-        """The infrastructure without some of its resources."""
+        """Return the infrastructure without some of its resources."""
         ids = {id(resource) for resource in gone}
         return replace(self, resources=tuple(each for each in self.resources if id(each) not in ids))
 
 
 def blocks_of(body: Body, name: str) -> list[Body]:
-    """The nested blocks `name` of a body or block."""
+    """Return the nested blocks `name` of a body or block."""
     value = body.get(name)
     blocks = value if isinstance(value, list) else [value]
     return [block for block in blocks if isinstance(block, dict)]
 
 
 def block_of(body: Body, name: str) -> Body:
-    """The nested block `name`, of which there is one at most; empty where there is none."""
+    """Return the nested block `name`, of which there is at most one; empty where there is none."""
     blocks = blocks_of(body, name)
     return blocks[0] if blocks else {}
 
 
 def name_of(resource: Resource) -> str | None:
-    """The name that AWS knows the resource by, where it has one of its own."""
+    """Return the name by which AWS knows the resource, where it has one of its own."""
     for attribute in ("name", "bucket", "function_name", "dashboard_name", "alarm_name"):
         value = resource.body.get(attribute)
         if isinstance(value, str) and not REFERENCE.match(value):
@@ -137,12 +136,12 @@ def name_of(resource: Resource) -> str | None:
 
 
 def made_up_id(resource: str) -> uuid.UUID:
-    """The id that stands for the one which AWS would give to `resource`, as `aws_kms_key.key-data`: always the same."""
+    """Return an id in place of AWS's for `resource`, such as `aws_kms_key.key-data`: always the same one."""
     return uuid.uuid5(uuid.NAMESPACE_URL, resource)
 
 
 def read_stack(name: str, *, synthesised: Body, plan: Body, plan_text: str) -> tuple[Stack, tuple[Resource, ...]]:
-    """A stack and its resources, from what was synthesised and what Terraform after of it."""
+    """Read a stack and its resources from the synthesised document and Terraform's plan of it."""
     declared = synthesised.get("resource", {})
     resources = []
     for change in plan["resource_changes"]:
@@ -165,7 +164,7 @@ def read_stack(name: str, *, synthesised: Body, plan: Body, plan_text: str) -> t
 
 
 def _merged(known: Any, unknown: Any, declared: Any) -> Any:
-    """What is known of a value, and what was declared where it is unknown."""
+    """Merge the known values of a plan with the declared ones where they are unknown."""
     if unknown is True:
         return declared
     if isinstance(known, dict):
@@ -185,7 +184,7 @@ def _merged(known: Any, unknown: Any, declared: Any) -> Any:
 
 
 def _counterpart(value: Any, declared: list[Any], place: int) -> Any:
-    """The declared block that a after one comes from: the one that agrees with it, for Terraform sorts sets anew."""
+    """Find the declared block of a planned one by its values, since Terraform reorders sets."""
     if isinstance(value, dict):
         plain = {key: each for key, each in value.items() if isinstance(each, str | int | float | bool)}
         for block in (each for each in declared if isinstance(each, dict) and plain.keys() & each.keys()):
@@ -194,7 +193,8 @@ def _counterpart(value: Any, declared: list[Any], place: int) -> Any:
     return declared[place] if place < len(declared) else None
 
 
-# @@ What references between resources stand for: the ARNs and names that AWS would make of them.
+# References between resources are resolved to the ARNs and names that AWS would make.
+
 
 ARNS = {
     "aws_kms_key": "arn:aws:kms:{region}:{account}:key/{uuid}",
@@ -208,7 +208,7 @@ ARNS = {
     "aws_s3_bucket": "arn:aws:s3:::{bucket}",
     "aws_cloudtrail": "arn:aws:cloudtrail:{region}:{account}:trail/{name}",
 }
-"""How AWS makes the ARNs that only an apply would know."""
+"""The format of the ARNs that only an apply would know."""
 
 
 NAMES = ("name", "bucket", "function_name", "key_id", "id")
@@ -216,13 +216,13 @@ NAMES = ("name", "bucket", "function_name", "key_id", "id")
 
 
 class UnknownUntilApplied(Exception):  # noqa: N818 - not an error: what only an apply knows
-    """A value refers to what only AWS can make."""
+    """A value refers to something that only AWS can make."""
 
 
 def literal(policy: str, resources: dict[str, dict[str, Body]], *, region: str, account_id: str) -> str:
-    """The policy with the ARN that AWS would make in place of each reference to one.
+    """Replace each reference to an ARN in a policy by the ARN that AWS would make.
 
-    A key's id is made up, but always the same. References of other types stay, and a check refuses them.
+    A key's id is invented, but always the same. References of other types stay, and a check refuses them.
     """
     for match in list(REFERENCE.finditer(policy)):
         type_, id_ = match[1], match[2]
@@ -233,7 +233,7 @@ def literal(policy: str, resources: dict[str, dict[str, Body]], *, region: str, 
 
 
 def resolve(planned: PlannedInfrastructure, origin: Resource, value: Any) -> Any:
-    """The value with what AWS would make in place of each reference. Raises UnknownUntilApplied where none is known."""
+    """Replace each reference in a value by what AWS would make. Raises UnknownUntilApplied where that is unknown."""
     if isinstance(value, dict):
         return {key: resolve(planned, origin, each) for key, each in value.items()}
     if isinstance(value, list):
@@ -269,10 +269,10 @@ def _arn(type_: str, id_: str, body: Body, *, region: str, account_id: str) -> s
     return ARNS[type_].format_map({**body, "region": region, "account": account_id, "uuid": made_up})
 
 
-# @@ Every resource type that the gate knows: how its resources are named, or why they have no name to check.
-# @@
-# @@ A type that is not here fails the gate: whoever adds one says how it is named, and looks whether a check must know it
-# @@ (`checks.encryption.KEY_OF`, `policies.POLICY_ATTRIBUTES`, `checks.audit.DATA_EVENTS`, …).
+# Every resource type that the gate knows, and how its resources are named. A type that is not here fails the gate:
+# add how it is named, and see whether a check must know it (`checks.encryption.KEY_OF`, `policies.POLICY_ATTRIBUTES`,
+# `checks.audit.DATA_EVENTS`, …).
+
 
 NAMED: dict[str, tuple[str, str]] = {
     "aws_cloudtrail": ("name", "trail-{purpose}-{suffix}"),
@@ -300,13 +300,13 @@ NAMED: dict[str, tuple[str, str]] = {
     "aws_sns_topic": ("name", "topic-{purpose}-{suffix}"),
     "aws_sqs_queue": ("name", "queue-{purpose}-{suffix}"),
 }
-"""Type → the attribute that names it, and how. IoT topic rules allow no hyphen."""
+"""Type → the attribute that names it, and its pattern. IoT topic rules allow no hyphen."""
 
 LAMBDA_LOG_GROUP = "/aws/lambda/function-{purpose}-{suffix}"
 """Lambda decides the name of a function's log group."""
 
 IOT_LOG_GROUP = "AWSIotLogsV2"
-"""AWS IoT writes its own log to this one and no other."""
+"""The only group to which AWS IoT writes its own log."""
 
 NAMELESS: dict[str, str] = {
     "aws_cloudcontrolapi_resource": "named by what it is made of: the account, and the audit of this environment",
@@ -315,11 +315,11 @@ NAMELESS: dict[str, str] = {
     "aws_iot_event_configurations": "belongs to the account",
     "aws_iot_indexing_configuration": "belongs to the account",
     "aws_iot_logging_options": "belongs to the account",
-    "aws_iot_policy_attachment": "ties a policy to a certificate",
-    "aws_iot_thing_group_membership": "ties a thing to its group",
-    "aws_iot_thing_principal_attachment": "ties a thing to its certificate",
+    "aws_iot_policy_attachment": "attaches a policy to a certificate",
+    "aws_iot_thing_group_membership": "adds a thing to its group",
+    "aws_iot_thing_principal_attachment": "attaches a certificate to its thing",
     "aws_kms_key": "AWS names it; its alias is checked",
-    "aws_lambda_event_source_mapping": "ties a function to its stream",
+    "aws_lambda_event_source_mapping": "connects a function to its stream",
     "aws_lambda_permission": "belongs to its function",
     "aws_s3_bucket_lifecycle_configuration": "belongs to its bucket",
     "aws_s3_bucket_logging": "belongs to its bucket",

@@ -1,4 +1,9 @@
-"""Synthesises the whole fleet as for a real account and plans it with the real Terraform and AWS provider, offline."""
+"""Synthesises the whole fleet as for a real account and plans it with the real Terraform and AWS provider, offline.
+
+No AWS endpoint is asked: an override file beside `cdk.tf.json` switches off the provider's look-ups, a stack that is
+planned from nothing reads nothing, the credentials are invented, and what the provider asks all the same (for an
+on-demand stream, Kinesis's DescribeLimits, whose answer it does not need) goes to an address that refuses connections.
+"""
 
 from __future__ import annotations
 
@@ -29,12 +34,6 @@ from fleet_iot.operations.local.terraform import Terraform, terraform_for
 from fleet_iot.operations.pki.requests import csr_path, sign_request, write_requests
 from fleet_iot.operations.project import Project
 
-# @@ Plans synthesised stacks with the real Terraform and the real AWS provider, offline, with whole policies.
-# @@
-# @@ No AWS endpoint is asked: an override file beside `cdk.tf.json` switches off what the provider would look up, a stack
-# @@ that is planned from nothing reads nothing, the credentials are made up, and what the provider asks all the same (for an
-# @@ on-demand stream, Kinesis's DescribeLimits, whose answer it can do without) goes to an address that refuses it.
-
 STACK_FILE = "cdk.tf.json"
 OVERRIDE_FILE = "compliance_override.tf.json"
 PLAN_DOCUMENT = "plan.json"
@@ -55,7 +54,7 @@ AT_ONCE = 2
 def plan_stacks(
     stacks: Iterable[Path], *, environment_suffix: str, retention: str, region: str, account_id: str, logs: Path
 ) -> PlannedInfrastructure:
-    """Plans every stack, leaves the plan's document in its folder, and gives what would be made. Raises FleetError."""
+    """Plan every stack, leave the plan's document in its folder, and return what would be made. Raises FleetError."""
     stacks = tuple(stacks)
     with refusing_address() as address:
         terraform = terraform_for(environment=offline_environment(os.environ, address=address), logs=logs)
@@ -87,14 +86,14 @@ def plan_stacks(
 
 @contextmanager
 def refusing_address() -> Iterator[str]:
-    """An address on this machine at which nobody can listen, since this has it, and which takes no connection."""
+    """Reserve an address on this machine that refuses every connection."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{taken.getsockname()[1]}"
 
 
 def offline_environment(environment: Mapping[str, str], *, address: str) -> dict[str, str]:
-    """The environment without a person's AWS settings; with credentials that are none, and `address` for AWS's."""
+    """Return the environment with invented credentials and `address` as AWS's endpoint, without the user's settings."""
     return {name: value for name, value in environment.items() if not name.startswith("AWS_")} | {
         "AWS_ACCESS_KEY_ID": "made-up",
         "AWS_SECRET_ACCESS_KEY": CREDENTIAL,
@@ -104,7 +103,7 @@ def offline_environment(environment: Mapping[str, str], *, address: str) -> dict
 
 
 def prepare(stack: Path, *, region: str, account_id: str) -> None:
-    """Makes the policies of a synthesised stack literal, and writes the override by which it is planned offline."""
+    """Make the policies of a synthesised stack literal, and write the override that plans it offline."""
     document = json.loads((stack / STACK_FILE).read_bytes())
     resources = document.get("resource", {})
     for type_, (attribute, _) in POLICY_ATTRIBUTES.items():
@@ -124,10 +123,8 @@ def _plan(terraform: Terraform, stack: Path) -> Body:
     return plan
 
 
-# @@ Synthesises the whole fleet as for a real account: in a folder of its own, every thing with a throw-away CSR.
-
 ACCOUNT_ID = "123456789012"
-"""A literal account makes ARNs, and so policies, whole; AWS's documentation uses this one for examples."""
+"""A literal account makes ARNs, and so policies, complete; AWS's documentation uses this one for examples."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,9 +136,9 @@ class Synthesised:
 
 
 def synthesise(project: Project, *, folder: Path) -> Synthesised:
-    """Every stack of `project`, below `folder`, whose earlier content goes.
+    """Synthesise every stack of `project` below `folder`, deleting an earlier run's.
 
-    The keys of the CSRs are never written: nobody can be any of these things.
+    The keys of the CSRs are never written.
     """
     output, identities = folder / "cdktf.out", folder / "identities"
     for old in (output, identities):
@@ -163,20 +160,20 @@ def synthesise(project: Project, *, folder: Path) -> Synthesised:
         check=False,
     )
     if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["it said nothing"]
+        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no output"]
         raise EnvironmentFault(
             f"the stacks cannot be synthesised: {lines[0].removeprefix('error: ')}",
-            hint="see it alone: python -m lib.app",
+            hint="to see all of it: python -m lib.app",
         )
     return Synthesised(stacks=tuple(sorted((output / "stacks").iterdir())), csrs=csrs)
 
 
 UNWANTED = ("FLEET_", "TERRAFORM_STATE_", "CDKTF_")
-"""A person's settings, which would make the stacks others than those of the committed fleet."""
+"""Settings of the user that would change the stacks of the committed fleet."""
 
 
 def _write_csrs(project: Project, identities: Path) -> int:
-    """A CSR for each thing that Terraform registers."""
+    """Write a CSR for each thing that Terraform registers; return their number."""
     written = 0
     for facility in project.facilities:
         if facility.registration != "terraform":

@@ -14,13 +14,11 @@ from fleet_iot.operations.assurance.compliance.controls import Catalogue, Contro
 from fleet_iot.operations.assurance.compliance.findings import Finding
 from fleet_iot.operations.assurance.compliance.verdict import Verdict
 
-# @@ The report as data: each control with the resources and attributes that answer it, and the figures.
-
 WORDS = ("passed", "failed", "skipped")
 
 
 def build_report(verdict: Verdict, catalogue: Catalogue, *, about: dict[str, str]) -> dict[str, Any]:
-    """The whole report, in an order that does not change from run to run; `about` says of what."""
+    """Build the report, in an order that does not change between runs; `about` identifies fleet and scanners."""
     controls = _controls(verdict, catalogue)
     return {
         "about": about,
@@ -40,7 +38,7 @@ def build_report(verdict: Verdict, catalogue: Catalogue, *, about: dict[str, str
 
 
 def _controls(verdict: Verdict, catalogue: Catalogue) -> list[dict[str, Any]]:
-    """Every control that a finding answers: its verdict, and what of which resource says so."""
+    """List every control that a finding answers, with its verdict and the findings."""
     answers: dict[Control, list[Finding]] = {}
     for finding in verdict.findings:
         for control in catalogue.controls_of(finding):
@@ -79,13 +77,13 @@ def _result(finding: Finding, verdict: Verdict) -> dict[str, str]:
 
 
 def _summed(controls: list[dict[str, Any]]) -> dict[str, int]:
-    """How many controls of a framework there are, by verdict."""
+    """Count the controls of a framework by verdict."""
     verdicts = Counter(control["verdict"] for control in controls)
     return {"controls": len(controls), **{word: verdicts[word] for word in WORDS}}
 
 
 def _numbers_last(text: str) -> list[tuple[int, str]]:
-    """Sorts `S3.9` before `S3.13`."""
+    """Return a sort key that puts `S3.9` before `S3.13`."""
     parts, number = [], ""
     for character in f"{text} ":
         if character.isdigit():
@@ -98,8 +96,6 @@ def _numbers_last(text: str) -> list[tuple[int, str]]:
     return parts
 
 
-# @@ The report as one page to read: no script, no address but those of the frameworks.
-
 FOLDER = Path(__file__).parent
 TEMPLATE = "report.html.j2"
 STYLE = "report.css"
@@ -110,7 +106,7 @@ OF_CONTROLS = {**VERDICT_WORDS, "skipped": "exceptions"}
 
 
 def render_page(report: dict[str, Any]) -> str:
-    """The page of a report as `report.build_report` makes it."""
+    """Render a report of build_report as one page: no script, no address but those of the frameworks."""
     environment = Environment(
         loader=FileSystemLoader(FOLDER),
         autoescape=True,
@@ -127,7 +123,7 @@ def render_page(report: dict[str, Any]) -> str:
 
 
 def _by_check(results: list[dict[str, str]]) -> list[dict[str, Any]]:
-    """The results of a control, those of one check together; what did not pass apart."""
+    """Group the results of a control by check, separating those that did not pass."""
     found = []
     for check, group in groupby(results, key=lambda each: each["check"]):
         members = list(group)

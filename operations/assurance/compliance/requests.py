@@ -32,8 +32,8 @@ class Attribute:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mapped:
-    """A resource's requests by operation, the attributes that its call knows nothing of, and those that it has no room
-    for: of a second block where it takes one.
+    """A resource's requests by operation, the attributes that are mapped to no call, and those of a second block where
+    the call accepts one.
     """
 
     requests: dict[str, Tree]
@@ -43,7 +43,7 @@ class Mapped:
 
 
 def map_resource(resource: Resource, *, planned: PlannedInfrastructure) -> Mapped | None:
-    """The requests that make a resource of `planned`; None where its type has no call."""
+    """Build the requests that make a resource of `planned`; None where its type has no call."""
     call = CALLS.get(resource.type)
     if call is None:
         return None
@@ -60,7 +60,7 @@ def map_resource(resource: Resource, *, planned: PlannedInfrastructure) -> Mappe
             operation, member = _operation(call, target)
             if not _put(requests.setdefault(operation, {}), member, value, _places(attribute, path)):
                 crowded.append(attribute)
-    # Another operation is called for by an attribute that goes to it alone.
+    # An attribute that goes to one other operation only calls for that operation.
     made = {_operation(call, members[each.path][1][0])[0] for each in sent if len(members[each.path][1]) == 1}
     made |= {call.operation}
     if any(each.path in call.instead for each in sent):
@@ -78,7 +78,7 @@ def map_resource(resource: Resource, *, planned: PlannedInfrastructure) -> Mappe
 
 
 def attributes_of(body: Body, *, known: frozenset[str] | set[str]) -> Iterator[Attribute]:
-    """Every attribute that a body sets. A dict is a map where its path is known, else a block; a null sets nothing."""
+    """List every attribute that a body sets: a dict is a map where its path is known, else a block; null sets none."""
 
     def walk(value: Any, path: str, name: str, places: tuple[tuple[str, int], ...]) -> Iterator[Attribute]:
         is_block = isinstance(value, dict) or (
@@ -100,7 +100,7 @@ def attributes_of(body: Body, *, known: frozenset[str] | set[str]) -> Iterator[A
 
 
 def _places(attribute: Attribute, path: str) -> tuple[int, ...]:
-    """The places of the blocks of which the call takes a list."""
+    """Return the indices of the blocks of which the call accepts a list."""
     lists = {path[: match.start()].replace("[]", "") for match in re.finditer(r"\[\]", path)}
     return tuple(place for block, place in attribute.places if block in lists)
 
@@ -118,7 +118,7 @@ def _operation(call: Call, target: str) -> tuple[str, str]:
 
 
 def _put(tree: Tree, member: str, sent: Sent, places: tuple[int, ...]) -> bool:
-    """Puts a value at a member's path, and tells whether it is free.
+    """Put a value at a member's path; return whether it was free.
 
     A map may become a list of pairs, or a map of structures.
     """
@@ -155,7 +155,7 @@ def _put(tree: Tree, member: str, sent: Sent, places: tuple[int, ...]) -> bool:
 
 
 def _give(tree: Tree, member: str, sent: Sent) -> None:
-    """Sets a member that the provider sets itself, where what it is a part of is sent at all."""
+    """Set a member that the provider sets itself, where the structure around it is sent at all."""
     *way, last = re.sub(r"\[(\d+)\]", r".\1", member).split(".")
     for part in way if member != "Code.ZipFile" else ():
         step = int(part) if part.isdigit() else part
@@ -197,7 +197,7 @@ def judge_resource(resource: Resource, *, planned: PlannedInfrastructure) -> Jud
         constraints=constraints,
         problems=(
             *((each.name, unlisted) for each in mapped.unknown),
-            *((each.name, "is of a second block, where the call takes one") for each in mapped.crowded),
+            *((each.name, "is of a second block, where the call accepts one") for each in mapped.crowded),
             *((each.attribute, f"{problem_of(each)} ({each.member})") for each in constraints if not each.is_met),
         ),
     )

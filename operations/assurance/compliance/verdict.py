@@ -54,7 +54,7 @@ class Count:
 
 
 def synthesised_types(stacks: Iterable[Path]) -> dict[str, Counter[str]]:
-    """Stack → resource type → number, read from the synthesised files and nothing else."""
+    """Count the resources of each stack by type, from the synthesised files only."""
     found = {}
     for stack in stacks:
         resources = json.loads((stack / "cdk.tf.json").read_bytes()).get("resource", {})
@@ -118,7 +118,7 @@ def coverage(
 
 
 def _applicable_controls(catalogue: Catalogue, applicable: set[str], planned: PlannedInfrastructure) -> set[str]:
-    """The controls that something in this fleet must answer.
+    """Return the controls that something in this fleet must answer.
 
     A fleet that is registered in bulk has no certificates, so a control that only checks of certificates answer does
     not apply to it.
@@ -143,7 +143,7 @@ SHOWN_FAULTS = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """All that a run of the gate found out."""
+    """Everything that a run of the gate found."""
 
     findings: tuple[Finding, ...]
     skips: tuple[Skip, ...]
@@ -151,13 +151,13 @@ class Verdict:
     parse_errors: int
     resources: int
     held: Mapping[str, int]
-    """How many attributes were held against AWS's service models, and against how many constraints."""
+    """How many attributes were judged by AWS's service models, and by how many constraints."""
 
     titles: Mapping[str, str]
     """What each check demands, by `SCANNER CHECK`."""
 
     def skip_of(self, finding: Finding) -> Skip | None:
-        """Why a failed finding is accepted, where it is."""
+        """Return the skip that accepts a failed finding, where there is one."""
         if finding.has_passed:
             return None
         return next((skip for skip in self.skips if skip.covers(finding)), None)
@@ -168,7 +168,7 @@ class Verdict:
         return "skipped" if self.skip_of(finding) else "failed"
 
     def totals(self) -> dict[str, int]:
-        """The figures, as the report gives them."""
+        """Return the figures of the report."""
         words = Counter(map(self.word_for, self.findings))
         return {
             "passed": words["passed"],
@@ -180,7 +180,7 @@ class Verdict:
         }
 
     def by_scanner(self) -> dict[str, dict[str, int]]:
-        """Scanner → the numbers of its findings by verdict."""
+        """Count each scanner's findings by verdict."""
         found: dict[str, Counter[str]] = {}
         for finding in self.findings:
             found.setdefault(finding.scanner, Counter())[self.word_for(finding)] += 1
@@ -211,7 +211,7 @@ class Verdict:
 
 
 def summary(verdict: Verdict) -> str:
-    """The figures on a few lines."""
+    """Format the figures on a few lines."""
     totals = verdict.totals()
     scanners = "; ".join(
         f"{scanner} {words['passed']:,} passed, {words['failed']} failed, {words['skipped']} skipped"
@@ -221,6 +221,6 @@ def summary(verdict: Verdict) -> str:
         f"{totals['passed']:,} passed, {totals['failed']} failed, {totals['skipped']} skipped with a reason, "
         f"{totals['parse_errors']} parse errors, on {totals['resources']:,} resources\n"
         f"{scanners}\n"
-        f"{totals['attributes']:,} attributes are what AWS's service models take, by {totals['constraints']:,} "
+        f"{totals['attributes']:,} attributes are accepted by AWS's service models, under {totals['constraints']:,} "
         f"constraints, {totals['different_constraints']:,} different ones"
     )

@@ -12,35 +12,33 @@ from fleet_iot.operations.assurance.isolation.policy import Policy, read_policy
 from fleet_iot.operations.assurance.isolation.session import Act
 from fleet_iot.operations.project import Project
 
-# @@ Who there is: the fleet's things by facility and device type, and the policy that each group's certificates carry.
-
 PLACEHOLDER_ACCOUNT = "000000000000"
-"""Stands for the account where the manifest leaves it to the credentials: no claim depends on its digits."""
+"""The account where the manifest leaves it to the credentials; no claim depends on its digits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Realm:
-    """The name space that the fleet lives in: one application, and the head of all ARNs of its account and region."""
+    """The fleet's name space: one application, and the prefix of all ARNs of its account and region."""
 
     application: str
     arn_head: str
 
     def arn(self, kind: str, name: str) -> str:
-        """The ARN of a client, topic, topic filter or thing."""
+        """Return the ARN of a client, topic, topic filter or thing."""
         return f"{self.arn_head}{kind}/{name}"
 
 
 def realm_of(*, application: str, region: str, account_id: str) -> Realm:
-    """The realm of an application in an account and region."""
+    """Return the realm of an application in an account and region."""
     head = naming.iot_arn(region, "").replace(naming.ACCOUNT_ID_TOKEN, account_id)
     return Realm(application=application, arn_head=head)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Group:
-    """The things of one device type in one facility, with their full names, the rule they feed and their policy.
+    """The things of one device type in one facility, with their full names, their topic rule and their policy.
 
-    A group is itself and no other (`eq=False`): it is a key of caches, and has thousands of names.
+    Compared by identity (`eq=False`), since it holds thousands of names.
     """
 
     facility: str
@@ -67,7 +65,7 @@ class Fleet:
 
 
 def gather_fleet(project: Project) -> Fleet:
-    """The fleet of the approved record, as its environment knows it. Raises GateError for a policy that is unclear."""
+    """Read the fleet from the approved record. Raises GateError for a policy that is not understood."""
     account_id = project.fleet.account_id or PLACEHOLDER_ACCOUNT
     realm = realm_of(application=project.fleet.application, region=project.fleet.region, account_id=account_id)
     groups = tuple(
@@ -109,33 +107,32 @@ def _groups(project: Project, facility: FacilitySpec, *, account_id: str) -> lis
     return groups
 
 
-# @@ What belongs to whom: a thing's own places, and those of whole groups and facilities, by the naming rules alone.
-# @@
-# @@ Nothing here looks at a policy: the claims would prove themselves.
+# Scopes follow from the naming rules only, never from a policy: the claims would prove themselves.
+
 
 _OWN = "\0"
 
 
 def own_scopes(realm: Realm, group: Group) -> tuple[Pattern, ...]:
-    """The places of a thing of the group, whatever its name: each ends with the name, or goes on below it."""
+    """Return the scopes of any thing of the group: each ends with its name, and its descendants are the thing's too."""
     heads = [realm.arn("client", _OWN), realm.arn("thing", _OWN)]
     heads += [realm.arn("topic", head + _OWN) for head in _topic_heads(realm, group)]
     return tuple((head.removesuffix(_OWN), Wild.OWN) for head in heads)
 
 
-def descendants(place: Pattern) -> Pattern:
-    """All that is below a place."""
-    return (*place, "/", Wild.ANY)
+def descendants(scope: Pattern) -> Pattern:
+    """Return everything below a scope."""
+    return (*scope, "/", Wild.ANY)
 
 
-def is_within(pattern: Pattern, place: Pattern) -> bool:
-    """Whether all that the pattern matches is the place itself, or below it."""
-    size = len(place)
-    return pattern[:size] == place and (len(pattern) == size or str(pattern[size]).startswith("/"))
+def is_within(pattern: Pattern, scope: Pattern) -> bool:
+    """Whether everything that the pattern matches is the scope itself, or below it."""
+    size = len(scope)
+    return pattern[:size] == scope and (len(pattern) == size or str(pattern[size]).startswith("/"))
 
 
 def foreign_scopes(realm: Realm, group: Group, other: Group) -> tuple[Pattern, ...]:
-    """The topics that no thing of the group has business in: all of another facility, or of another device type."""
+    """Return the topics that no thing of the group may use: all of another facility, or of another device type."""
     if group is other:
         return ()
     heads = _topic_heads(realm, other)[:-1]
@@ -146,14 +143,14 @@ def foreign_scopes(realm: Realm, group: Group, other: Group) -> tuple[Pattern, .
 
 
 def _topic_heads(realm: Realm, group: Group) -> tuple[str, ...]:
-    """What a thing's topics begin with, up to its name; the last is that of all things."""
+    """Return the prefixes of a thing's topics, up to its name; the last is that of all things."""
     telemetry = naming.telemetry_topic(realm.application, group.facility, group.device_type, _OWN).partition(_OWN)[0]
     commands = naming.request_topic(realm.application, group.facility, group.device_type, _OWN).partition(_OWN)[0]
     return telemetry, naming.basic_ingest_topic(group.topic_rule, telemetry), commands, "$aws/things/"
 
 
 def rights(realm: Realm, group: Group, thing: str) -> frozenset[Act]:
-    """What a thing has to be able to do, or the fleet would be isolated because nothing works."""
+    """Return the acts that a thing needs for its work."""
     of_thing = (realm.application, group.facility, group.device_type, thing)
     telemetry, request = naming.telemetry_topic(*of_thing), naming.request_topic(*of_thing)
     return frozenset(

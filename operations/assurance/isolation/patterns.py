@@ -1,4 +1,10 @@
-"""The language of resource patterns: what one matches, and whether two have a word in common."""
+"""The language of resource patterns: what one matches, and whether two have a text in common.
+
+A pattern is a sequence of literal texts and wildcards. `*` and `?` are AWS IoT's own and match any characters, slashes
+included; `+` and `#` are plain characters in a policy
+(https://docs.aws.amazon.com/iot/latest/developerguide/pub-sub-policy.html). `OWN` is the name of a thing, left open:
+every pattern of the proof is about all names at once.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +16,7 @@ from functools import lru_cache
 
 
 class Wild(Enum):
-    """What a pattern holds besides literal text."""
+    """The wildcards of a pattern."""
 
     ONE = "?"
     ANY = "*"
@@ -27,37 +33,37 @@ _REGEX = {Wild.ONE: ".", Wild.ANY: ".*", Wild.OWN: "[a-zA-Z0-9:_-]+"}
 _Step = tuple[frozenset[str] | None, bool]
 """The characters of a step (None: all), and whether it may be repeated or left out."""
 _Place = tuple[int, int]
-"""How far one has come in each of two patterns."""
+"""A position in each of two patterns."""
 
 
 def split_wildcards(text: str) -> Pattern:
-    """The pattern of a text in which `*` and `?` are wildcards."""
+    """Return the pattern of a text in which `*` and `?` are wildcards."""
     parts = re.split(r"([*?])", text)
     return tuple(Wild(part) if part in ("*", "?") else part for part in parts if part)
 
 
 def exact_text(pattern: Pattern) -> str | None:
-    """The one text that the pattern matches, or None where it holds a wildcard."""
+    """Return the one text that the pattern matches, or None where it holds a wildcard."""
     return None if any(isinstance(part, Wild) for part in pattern) else "".join(map(str, pattern))
 
 
 def shown(pattern: Pattern) -> str:
-    """The pattern as a person reads it."""
+    """Format the pattern for a reader."""
     return "".join(part.value if isinstance(part, Wild) else part for part in pattern)
 
 
 @lru_cache(maxsize=4096)
 def regex_of(pattern: Pattern) -> re.Pattern[str]:
-    """The regular expression that matches, in full, what the pattern does."""
+    """Return the regular expression that fully matches what the pattern does."""
     parts = (_REGEX[part] if isinstance(part, Wild) else re.escape(part) for part in pattern)
     return re.compile("".join(parts), re.DOTALL)
 
 
 @lru_cache(maxsize=4096)
 def own_levels(pattern: Pattern) -> frozenset[int]:
-    """The levels (between slashes, from 0) that are the thing's own name and nothing else, wherever `*` may reach.
+    """Return the levels (between slashes, from 0) that are exactly the thing's own name in every text of the pattern.
 
-    A level after `*` or `?` does not count: both match slashes, so its place is not fixed.
+    A level after `*` or `?` does not count: both match slashes, so its index is not fixed.
     """
     fixed: list[str] = []
     for part in pattern:
@@ -70,7 +76,7 @@ def own_levels(pattern: Pattern) -> frozenset[int]:
 
 
 def common_word(one: Pattern, other: Pattern) -> str | None:
-    """A text that both patterns match, or None where there is none: an exact decision, not a search of samples."""
+    """Return a text that both patterns match, or None where there is none: decided, not sampled."""
     if _heads_differ(_head(one), _head(other)):
         return None
     left, right = _steps(one), _steps(other)
@@ -135,7 +141,7 @@ def _steps(pattern: Pattern) -> tuple[_Step, ...]:
 
 @lru_cache(maxsize=4096)
 def _head(pattern: Pattern) -> str:
-    """The literal text that everything the pattern matches begins with."""
+    """Return the literal prefix of everything that the pattern matches."""
     head = []
     for part in pattern:
         if isinstance(part, Wild):

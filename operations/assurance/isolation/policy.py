@@ -1,4 +1,12 @@
-"""Device policies: documents, statements, conditions."""
+"""Reads AWS IoT policy documents into statements and conditions, and refuses whatever it does not understand.
+
+A document that is half understood would be half proven, so there is no lenient reading: an element, an operator, a
+variable or an action that is not in the tables here is an error.
+https://docs.aws.amazon.com/iot/latest/developerguide/iot-policies.html
+
+AWS IoT shares IAM's condition operators; the keys are those of a device's connection.
+https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html
+"""
 
 from __future__ import annotations
 
@@ -11,13 +19,8 @@ from typing import Any
 from fleet_iot.generator.diagnostics import GateError
 from fleet_iot.operations.assurance.isolation.patterns import regex_of, split_wildcards
 
-# @@ The conditions of policy statements: which there are, and when they hold.
-# @@
-# @@ https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html, of which
-# @@ AWS IoT takes over the operators; the keys are those of a device's connection.
-
 Context = Mapping[str, tuple[str, ...]]
-"""What is known of a request, by canonical key; a key that is not there could not be resolved."""
+"""The values of a request by canonical key; a missing key could not be resolved."""
 
 _KEYS = re.compile(
     r"iot:(ClientId|ConnectAttributes|DomainName"
@@ -42,7 +45,7 @@ _TESTS: dict[str, tuple[_Test, bool]] = {
     "StringLike": (_is_like, False),
     "StringNotLike": (_is_like, True),
 }
-"""Operator → how a value is compared with an expected one, and whether the condition holds where none is met."""
+"""Operator → how a value is compared with an expected one, and whether the operator is negated."""
 
 _QUALIFIERS = ("ForAllValues", "ForAnyValue", "")
 
@@ -59,7 +62,7 @@ class Condition:
 
 
 def canonical_key(key: str) -> str:
-    """A key that a device's connection has, in lower case but for an attribute's name. Raises ValueError for others."""
+    """Return a connection's key in lower case, except for an attribute's name. Raises ValueError for other keys."""
     if _KEYS.fullmatch(key) is None:
         raise ValueError(f"condition key or variable {key!r} is not known")
     name, bracket, attribute = key.partition("[")
@@ -67,7 +70,7 @@ def canonical_key(key: str) -> str:
 
 
 def read_conditions(block: Any) -> tuple[Condition, ...]:
-    """The conditions of a statement's block. Raises ValueError where one is not understood."""
+    """Read the conditions of a statement's block. Raises ValueError where one is not understood."""
     if not isinstance(block, dict):
         raise ValueError(f"Condition is {block!r}")
     return tuple(_condition(operator, key, value) for operator, keys in block.items() for key, value in _items(keys))
@@ -100,7 +103,7 @@ def _condition(text: str, key: str, value: Any) -> Condition:
 def holds(condition: Condition, context: Context) -> bool:
     """Whether the condition is met.
 
-    `ForAllValues` holds where there is no value at all: that is IAM's rule, and a trap in an Allow.
+    `ForAllValues` is met where there is no value at all: that is IAM's rule, and a trap in an Allow.
     """
     actual = context.get(condition.key)
     test, is_negated = _TESTS[condition.operator]
@@ -109,12 +112,6 @@ def holds(condition: Condition, context: Context) -> bool:
     met = [any(test(value, expected) for expected in condition.expected) != is_negated for value in actual]
     return all(met) if condition.qualifier == "ForAllValues" else any(met)
 
-
-# @@ Reads AWS IoT policy documents into statements, and refuses whatever it does not understand.
-# @@
-# @@ A document that is only half understood would be half proven, so there is no lenient reading: an element, an operator, a
-# @@ variable or an action that is not in the tables here is an error.
-# @@ https://docs.aws.amazon.com/iot/latest/developerguide/iot-policies.html
 
 VERSION = "2012-10-17"
 """In any other version policy variables are plain text."""
@@ -128,7 +125,7 @@ ACTIONS = frozenset(
         *("iot:StartNextPendingJobExecution", "iot:UpdateJobExecution"),
     }
 )
-"""What a device policy can allow, https://docs.aws.amazon.com/iot/latest/developerguide/iot-policy-actions.html"""
+"""The actions that a device policy can allow, https://docs.aws.amazon.com/iot/latest/developerguide/iot-policy-actions.html"""
 
 SPECIAL_CHARACTERS = {"*": "*", "?": "?", "$": "$"}
 """`${*}` is the plain character, https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_variables.html"""
@@ -179,7 +176,7 @@ class Policy:
 
 
 def read_policy(name: str, document: str) -> Policy:
-    """The policy in a JSON document. Raises GateError where anything in it is not understood."""
+    """Read a policy from a JSON document. Raises GateError where anything in it is not understood."""
     try:
         body = json.loads(document, object_pairs_hook=_object)
         if not isinstance(body, dict) or set(body) - {"Version", "Id", "Statement"}:
@@ -190,7 +187,7 @@ def read_policy(name: str, document: str) -> Policy:
         listed = statements if isinstance(statements, list) else [statements]
         return Policy(name=name, statements=tuple(map(_statement, listed)))
     except (ValueError, _UnknownError) as error:
-        raise GateError(f"policy {name}: {error}", hint="the isolation proof knows no more than it can prove") from None
+        raise GateError(f"policy {name}: {error}", hint="the isolation proof refuses what it cannot read") from None
 
 
 class _UnknownError(Exception):
@@ -229,7 +226,7 @@ def _texts(body: dict[str, Any], element: str) -> list[str]:
 
 
 def _actions(text: str) -> frozenset[str]:
-    """The known actions of a name in which `*` and `?` are wildcards; names of actions know no case."""
+    """Return the known actions of a name in which `*` and `?` are wildcards; case is ignored."""
     regex = re.compile(re.escape(text).replace(r"\*", ".*").replace(r"\?", "."), re.IGNORECASE)
     found = frozenset(action for action in ACTIONS if regex.fullmatch(action))
     if not found:
@@ -238,7 +235,7 @@ def _actions(text: str) -> frozenset[str]:
 
 
 def read_resource(text: str) -> Resource:
-    """A resource with its variables found. Raises where one is not known."""
+    """Read a resource and its variables. Raises where one is not known."""
     if text != "*" and not text.startswith("arn:"):
         raise _UnknownError(f"resource {text!r} is no ARN")
     return Resource(text=text, parts=tuple(_parts(text)))

@@ -164,7 +164,7 @@ def _one_witness_each(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """One action on one resource of a group's policy, as the places that it reaches for a thing of any name."""
+    """One action on one resource of a group's policy, and the patterns that it reaches for a thing of any name."""
 
     action: str
     text: str
@@ -172,7 +172,7 @@ class Grant:
 
 
 def grants(realm: Realm, policy: Policy) -> tuple[Grant, ...]:
-    """Everything that the policy's Allow statements reach."""
+    """Return everything that the policy's Allow statements reach."""
     return tuple(
         Grant(action=action, text=resource.text, reach=reach_of(realm, action, resource))
         for statement in policy.statements
@@ -183,18 +183,18 @@ def grants(realm: Realm, policy: Policy) -> tuple[Grant, ...]:
 
 
 def check_own(realm: Realm, group: Group) -> list[Finding]:
-    """Where the policy reaches beyond its thing's own places, or lets in who is not that thing."""
-    places = own_scopes(realm, group)
+    """Find where the policy reaches beyond its thing's own scopes, or admits a client that is not that thing."""
+    scopes = own_scopes(realm, group)
     findings = [
         Finding(
             group=group.name,
-            claim=f"{grant.action} stays within the thing's own places",
+            claim=f"{grant.action} stays within the thing's own scopes",
             detail=grant.text,
             witness=shown(pattern),
         )
         for grant in grants(realm, group.policy)
         for pattern in grant.reach
-        if not _is_own(grant.action, pattern, places)
+        if not _is_own(grant.action, pattern, scopes)
     ]
     findings += [
         Finding(
@@ -209,21 +209,20 @@ def check_own(realm: Realm, group: Group) -> list[Finding]:
     return findings
 
 
-def _is_own(action: str, pattern: Pattern, places: tuple[Pattern, ...]) -> bool:
-    """Whether the place is the thing's own; a client id is so only whole: there is nothing below it."""
+def _is_own(action: str, pattern: Pattern, scopes: tuple[Pattern, ...]) -> bool:
+    """Whether the pattern is the thing's own; a client id only as a whole: there is nothing below it."""
     if action in CLIENT_ACTIONS:
-        return pattern in places
-    return any(is_within(pattern, place) for place in places)
+        return pattern in scopes
+    return any(is_within(pattern, place) for place in scopes)
 
 
 def check_apart(realm: Realm, group: Group, other: Group) -> tuple[list[Finding], int]:
-    """Where a thing of the group meets another thing, of `other`, or its topics; and how many pairs were decided.
+    """Find where a thing of the group reaches another thing, of `other`, or its topics; also count the decided pairs.
 
-    `other` may be the same group: then the two things are different ones of it. What its policy allows beyond its own
-    places is no concern here: it is a finding of its own.
+    `other` may be the same group: then the two things are different ones of it.
     """
-    places = own_scopes(realm, other)
-    targets = [(target, "what belongs to another thing", False) for target in (*places, *map(descendants, places))]
+    scopes = own_scopes(realm, other)
+    targets = [(target, "what belongs to another thing", False) for target in (*scopes, *map(descendants, scopes))]
     targets += [(target, "another group's topics", True) for target in foreign_scopes(realm, group, other)]
     findings, decided = [], 0
     for grant in grants(realm, group.policy):
@@ -249,9 +248,9 @@ def _needs_attachment(statement: Statement) -> bool:
 
 
 def _pattern(resource: Resource) -> Pattern:
-    """The resource for a thing of any name: its name is OWN, every other variable may be anything.
+    """Return a resource's pattern for a thing of any name: its name is OWN, every other variable may be anything.
 
-    The client id too: a device chooses it, and over HTTPS nobody asks for the right to connect. That is how Device
+    The client id too: a device chooses it, and HTTPS needs no permission to connect. That is how Device
     Defender sees it: https://docs.aws.amazon.com/iot-device-defender/latest/devguide/audit-chk-iot-policy-permissive.html
     A name that a broker leaves as text, for want of a thing, is no thing's: names hold no `$`.
     """
@@ -267,7 +266,7 @@ def _pattern(resource: Resource) -> Pattern:
 
 
 def _joined(parts: Iterable[str | Wild]) -> Pattern:
-    """The pattern with neighbouring texts made one, so that equal patterns are equal rows."""
+    """Join neighbouring texts of a pattern, so that equal patterns compare equal."""
     joined: list[str | Wild] = []
     for part in parts:
         if isinstance(part, str) and joined and isinstance(joined[-1], str):
@@ -278,7 +277,7 @@ def _joined(parts: Iterable[str | Wild]) -> Pattern:
 
 
 def reach_of(realm: Realm, action: str, resource: Resource) -> tuple[Pattern, ...]:
-    """The places that the action reaches by the resource: for a filter, the topics that it may hear."""
+    """Return the patterns that the action reaches by the resource: for a filter, the topics that it may receive."""
     pattern = _pattern(resource)
     if action != "iot:Subscribe":
         return (pattern,)
@@ -286,22 +285,22 @@ def reach_of(realm: Realm, action: str, resource: Resource) -> tuple[Pattern, ..
     first = pattern[0] if pattern else ""
     if not isinstance(first, str) or not first.startswith(head):
         return (everything,) if common_word(pattern, (head, Wild.ANY)) is not None else ()
-    topics = _heard(_joined((first.removeprefix(head), *pattern[1:])))
+    topics = _received(_joined((first.removeprefix(head), *pattern[1:])))
     return tuple(_joined((realm.arn("topic", ""), *topic)) for topic in topics)
 
 
-def _heard(filters: Pattern) -> tuple[Pattern, ...]:
-    """The topics that are heard through the filters that a pattern matches, and rather more than fewer.
+def _received(filters: Pattern) -> tuple[Pattern, ...]:
+    """Return the topics that the filters of a pattern may receive; never fewer than they do.
 
     A filter chosen where the pattern has `*` or `?` may hold MQTT's `+` and `#`, so both may be anything; a filter
-    `a/#` hears `a` too (MQTT 5, 4.7.1.2); `$share/<any>/a` hears what `a` does (4.8.2).
+    `a/#` receives `a` too (MQTT 5, 4.7.1.2); `$share/<any>/a` receives what `a` does (4.8.2).
     """
     first = filters[0] if filters and isinstance(filters[0], str) else ""
     if len(filters) > 1 and len(first) < len(_SHARE) and _SHARE.startswith(first):
         return ((Wild.ANY,),)
     if first.startswith(_SHARE):
         name, slash, rest = first.removeprefix(_SHARE).partition("/")
-        return _heard(_joined((rest, *filters[1:]))) if slash and name else ((Wild.ANY,),)
+        return _received(_joined((rest, *filters[1:]))) if slash and name else ((Wild.ANY,),)
     wide: list[str | Wild] = []
     for part in filters:
         if isinstance(part, str):

@@ -1,8 +1,8 @@
-"""Decides what a connection may do: policies, the connection, and a reading of what AWS leaves open.
+"""Decides what a connection may do: from policies, the connection, and a reading of what AWS leaves open.
 
 Allowed is what a statement allows and none denies
 (https://docs.aws.amazon.com/iot/latest/developerguide/iot-authorization.html). Where the guides leave something open,
-each is a `Reading`: a claim is proven only where it holds in every one.
+each possibility is a `Reading`: a claim is proven only where it is true in every one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ THING_NAME = "iot:connection.thing.thingname"
 IS_ATTACHED = "iot:connection.thing.isattached"
 _CERTIFICATE_WILDCARDS = frozenset("*$+?#")
 _CERTIFICATE_LENGTH = 1024
-"""Longer values and those with wildcards are not put in: "X.509 certificate policy variable limitations",
+"""Longer values and those with wildcards are not inserted: "X.509 certificate policy variable limitations",
 https://docs.aws.amazon.com/iot/latest/developerguide/cert-policy-variables.html"""
 
 
@@ -44,7 +44,7 @@ class Act(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """One way to understand what the guides leave open.
+    """One interpretation of what the guides leave open.
 
     `name_from_certificate`: a certificate that belongs to one thing gives the thing, whatever the client id is
     (exclusive attachment); otherwise the client id has to be the thing's name.
@@ -88,7 +88,7 @@ def own_session(thing: str, *, common_name: str | None = None) -> Session:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Permissions:
-    """What one connection may do, variables put in; `exact` are the acts allowed by resources without a wildcard."""
+    """What one connection may do; `exact` are the acts allowed by resources without a wildcard."""
 
     exact: frozenset[tuple[str, str]]
     wide: tuple[tuple[str, re.Pattern[str]], ...]
@@ -104,7 +104,7 @@ def _matches(patterns: tuple[tuple[str, re.Pattern[str]], ...], act: Act) -> boo
 
 
 def contexts(session: Session) -> tuple[tuple[Context, Reading], ...]:
-    """What is known of the connection in each reading, without readings that come to the same."""
+    """Return the context of the connection in each reading that makes a difference."""
     found: dict[tuple[object, ...], tuple[Context, Reading]] = {}
     for reading in READINGS:
         context = context_of(session, reading)
@@ -115,7 +115,7 @@ def contexts(session: Session) -> tuple[tuple[Context, Reading], ...]:
 
 
 def thing_of(session: Session, *, name_from_certificate: bool) -> str | None:
-    """The thing that the connection is taken for; over HTTPS none (thing policy variables are MQTT's alone)."""
+    """Return the thing that AWS identifies; over HTTPS none (thing policy variables are MQTT's only)."""
     if session.client_id is None:
         return None
     if name_from_certificate and len(session.things) == 1:
@@ -124,7 +124,7 @@ def thing_of(session: Session, *, name_from_certificate: bool) -> str | None:
 
 
 def context_of(session: Session, reading: Reading) -> Context:
-    """What is known of the connection in one reading, by condition key."""
+    """Return the context of the connection in one reading, by condition key."""
     context: dict[str, tuple[str, ...]] = {
         canonical_key(key): (value,) for key, value in session.certificate.items() if _is_put_in(value)
     }
@@ -147,7 +147,7 @@ def _is_put_in(value: str) -> bool:
 
 
 def permissions(policies: Iterable[Policy], context: Context, reading: Reading) -> Permissions:
-    """What the policies allow in this context."""
+    """Return what the policies allow in this context."""
     exact: set[tuple[str, str]] = set()
     wide: list[tuple[str, re.Pattern[str]]] = []
     denied: list[tuple[str, re.Pattern[str]]] = []
@@ -174,7 +174,7 @@ def _patterns(statement: Statement, context: Context, reading: Reading) -> Itera
 
 
 def _filled(resource: Resource, context: Context, reading: Reading) -> Pattern | None:
-    """The resource with its variables put in, or None where one has no value and is not left as text."""
+    """Insert the variables into a resource; None where one has no value and is not left as text."""
     pattern: list[Pattern] = []
     for part in resource.parts:
         if isinstance(part, Variable):

@@ -219,7 +219,7 @@ def stand_still_and_go_on(local: LocalAws) -> None:
     local.client("kinesis").put_record(StreamName="stream-t", Data=data, PartitionKey="p")
     with pytest.raises(EnvironmentFault) as fault:
         wait_until_drained(local, seconds=1.0)
-    assert fault.value.message.startswith("in the local AWS nothing has moved for 1 seconds: the event source has not")
+    assert fault.value.message.startswith("the local AWS made no progress for 1 seconds: the event source has not")
     assert Path((fault.value.hint or "").removeprefix("look into ")).is_dir()
     waking = threading.Timer(2.0, os.kill, (source.pid, signal.SIGCONT))
     waking.start()

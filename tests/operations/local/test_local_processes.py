@@ -78,7 +78,7 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("x")
     with pytest.raises(EnvironmentFault) as fault:
         emulator.start(folder=tmp_path, region="ap-southeast-1")
-    assert fault.value.message == f"{tmp_path} holds files that are no local AWS's"
+    assert fault.value.message == f"{tmp_path} holds files that belong to no local AWS"
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 

@@ -76,7 +76,7 @@ def test_a_function_that_is_not_played_is_a_fault(rule: TopicRule) -> None:
     """An unknown function is said, never filled with nothing."""
     with pytest.raises(EnvironmentFault) as fault:
         fill_template("${aws_lambda('x')}", rule, MESSAGE)
-    expected = "topic rule rule_telemetry_sg_01_dev uses aws_lambda(), which the local rules engine does not play"
+    expected = "topic rule rule_telemetry_sg_01_dev uses aws_lambda(), which the local rules engine does not support"
     assert fault.value.message == expected
 
 

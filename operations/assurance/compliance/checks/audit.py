@@ -1,4 +1,4 @@
-"""Checks of logs, trails and alarms."""
+"""Checks of the audit trail, the logs, and what is watched: recorded, unchangeable, kept, filtered, alarmed."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from fleet_iot.operations.assurance.compliance.infrastructure import (
 )
 from fleet_iot.operations.assurance.compliance.policies import read_statements
 
-# @@ Checks of the audit trail and of the logs: what is recorded, that it cannot be changed, how long it is kept.
-
 INSIGHTS = {"ApiCallRateInsight", "ApiErrorRateInsight"}
 
 LOG_DAYS = {"brief": 30, "records": 400}
@@ -26,7 +24,7 @@ DATA_EVENTS = {
     "aws_lambda_function": "AWS::Lambda::Function",
     "aws_kinesis_stream": "AWS::Kinesis::Stream",
 }
-"""What keeps or handles telemetry, and what CloudTrail calls its data events; buckets: the raw archive."""
+"""Type that stores or handles telemetry → CloudTrail's name of its data events; of buckets, the raw archive."""
 
 ARCHIVE = "raw-archive"
 
@@ -153,15 +151,13 @@ def _trail_groups(planned: PlannedInfrastructure) -> list[Resource]:
 
 
 def _fields(selector: Body) -> dict[str, tuple[str, ...]]:
-    """The fields of an advanced event selector, and the values that it takes; a negation is a value of its own."""
+    """Return the fields of an advanced event selector and their values; a negation is a value of its own."""
     fields: dict[str, tuple[str, ...]] = {}
     for field in blocks_of(selector, "field_selector"):
         values = tuple(field.get("equals") or ()) + tuple(field.get("starts_with") or ())
         fields[str(field.get("field"))] = values or ("excluded",)
     return fields
 
-
-# @@ Checks of what is watched: the events that CIS names, by a filter and an alarm each, and alarms that are heard.
 
 CLOUDWATCH = "cloudwatch.amazonaws.com"
 FILTER, ALARM = "aws_cloudwatch_log_metric_filter", "aws_cloudwatch_metric_alarm"
@@ -174,7 +170,7 @@ WATCHED: dict[str, tuple[str, ...]] = {
     "4.7 keys disabled or deleted": ("DisableKey", "ScheduleKeyDeletion"),
     "4.8 changes of bucket policies": ("PutBucketPolicy", "DeleteBucketPolicy"),
 }
-"""What CIS AWS Foundations Benchmark v5.0.0 wants watched of such a platform, and what a filter's pattern must name."""
+"""Event that CIS AWS Foundations Benchmark v5.0.0 requires to be watched → what a filter's pattern must name."""
 
 
 @check("events-watched", "The events that CIS names are filtered from the trail, and each has an alarm", about=FILTER)
@@ -199,9 +195,9 @@ def _events_watched(planned: PlannedInfrastructure) -> Iterator[Observation]:
         )
 
 
-@check("alarms-act", "Every alarm tells a topic of the platform that takes it", about=ALARM)
+@check("alarms-act", "Every alarm publishes to a topic of the platform that accepts it", about=ALARM)
 def _alarms_act(planned: PlannedInfrastructure) -> Iterator[Observation]:
-    topics = [topic for topic in planned.of("aws_sns_topic") if _lets_alarms_in(planned, topic)]
+    topics = [topic for topic in planned.of("aws_sns_topic") if _accepts_alarms(planned, topic)]
     for alarm in planned.of(ALARM, "aws_cloudwatch_composite_alarm"):
         actions = alarm.body.get("alarm_actions") or []
         # A plant's alarm names the platform's topic by its ARN, which ends in its name.
@@ -219,8 +215,8 @@ def _alarms_act(planned: PlannedInfrastructure) -> Iterator[Observation]:
         )
 
 
-def _lets_alarms_in(planned: PlannedInfrastructure, topic: Resource) -> bool:
-    """Whether CloudWatch may publish to a topic; where it may not, its alarms are lost without a word."""
+def _accepts_alarms(planned: PlannedInfrastructure, topic: Resource) -> bool:
+    """Whether CloudWatch may publish to a topic; where it may not, its alarms are lost silently."""
     return any(
         statement.is_allow and CLOUDWATCH in statement.principals_of("Service") and "sns:Publish" in statement.actions
         for policy in planned.belonging("aws_sns_topic_policy", "arn", topic)
@@ -237,4 +233,4 @@ def _metric(metric_filter: Resource) -> tuple[object, object]:
     return transformation.get("namespace"), transformation.get("name")
 
 
-"""A fleet without any filter and alarm has nothing to look at: the report then claims nothing of them."""
+"""Without any filter or alarm there is nothing to observe, and the report claims nothing of them."""

@@ -16,7 +16,7 @@ from fleet_iot.operations.assurance.compliance.infrastructure import PlannedInfr
 from fleet_iot.operations.assurance.compliance.policies import Kind, Statement, policies
 
 THING_NAME = "${iot:Connection.Thing.ThingName}"
-"""What a device policy puts in place of the name of the thing that is connected:
+"""The policy variable for the name of the connected thing:
 https://docs.aws.amazon.com/iot/latest/developerguide/thing-policy-variables.html
 """
 
@@ -24,10 +24,10 @@ IS_ATTACHED = ("Bool", "iot:connection.thing.isattached", ("true",))
 
 RSA_BITS = 2048
 CURVES = ("secp256r1", "secp384r1", "secp521r1")
-"""Keys that AWS IoT takes: https://docs.aws.amazon.com/iot/latest/apireference/API_CreateCertificateFromCsr.html"""
+"""Keys that AWS IoT accepts: https://docs.aws.amazon.com/iot/latest/apireference/API_CreateCertificateFromCsr.html"""
 
-AWS_TELLS = ["$aws", "events"]
-"""How topics begin on which AWS IoT itself publishes, and nobody else can: such a message has no sender to name."""
+AWS_EVENTS = ["$aws", "events"]
+"""The first levels of topics on which only AWS IoT publishes: such a message has no sender to name."""
 
 SQL_VERSION = "2016-03-23"
 
@@ -59,7 +59,7 @@ def _from_csr(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 @check("identity-of-its-own", "Every thing has a name and a certificate that no other thing has", about="aws_iot_thing")
 def _identity_of_its_own(planned: PlannedInfrastructure) -> Iterator[Observation]:
-    """A thing is known by its name, which its certificate says too; both are attached to each other alone."""
+    """A thing's certificate bears its name; both are attached to each other and to nothing else."""
     attachments = list(planned.of("aws_iot_thing_principal_attachment"))
     by_thing: dict[str, list[Resource | None]] = {}
     owners: Counter[str] = Counter()
@@ -121,7 +121,7 @@ def _device_policies_scoped(planned: PlannedInfrastructure) -> Iterator[Observat
             )
 
 
-@check("rule-error-action", "A topic rule keeps what it cannot deliver", about="aws_iot_topic_rule")
+@check("rule-error-action", "A topic rule stores what it cannot deliver", about="aws_iot_topic_rule")
 def _rules_keep_errors(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for rule in planned.of("aws_iot_topic_rule"):
         actions = [value for value in rule.block("error_action").values() if value]
@@ -136,7 +136,7 @@ def _rules_keep_errors(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 @check(
     "rule-hears-its-own",
-    "A topic rule hears one facility, or AWS IoT, of one environment, and says who sent each message",
+    "A topic rule selects one facility, or AWS IoT, of one environment, and stamps each message's sender",
     about="aws_iot_topic_rule",
 )
 def _rules_hear_their_own(planned: PlannedInfrastructure) -> Iterator[Observation]:
@@ -150,7 +150,7 @@ def _rules_hear_their_own(planned: PlannedInfrastructure) -> Iterator[Observatio
             "sql",
             problem_unless(f"'-{planned.environment_suffix}$'" in sql, "hears the things of other environments"),
             problem_unless(levels and levels[0] != "#" and not {"+", "#"} & set(levels[:3]), "hears other facilities"),
-            problem_unless("principal()" in sql or levels[:2] == AWS_TELLS, "does not say who sent a message"),
+            problem_unless("principal()" in sql or levels[:2] == AWS_EVENTS, "does not say who sent a message"),
         )
 
 
@@ -186,7 +186,7 @@ def _facility(stack: str, suffix: str) -> str:
 
 
 def _fault_of_topic(resource: str, facility: str) -> str:
-    """What is wrong with the resource of a device policy; `+` and `#` are plain characters there, `*` and `?` not."""
+    """Return what is wrong with a device policy's resource; `+` and `#` are plain characters there, `*` and `?` not."""
     path = resource.split(":", 5)[-1]
     levels = path.split("/")
     if "*" in path or "?" in path:
@@ -211,7 +211,7 @@ def _fault_of_csr(text: str) -> str:
 
 
 def _common_name(certificate: Resource) -> str | None:
-    """The name in the certificate's CSR; None where that cannot be read, which another check tells."""
+    """Return the name in the certificate's CSR; None where that cannot be read, which another check reports."""
     try:
         subject = x509.load_pem_x509_csr(str(certificate.body.get("csr")).encode()).subject
     except ValueError:

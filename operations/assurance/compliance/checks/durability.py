@@ -24,7 +24,7 @@ RUNTIME = "python3.11"
 PUBLIC_ACCESS = ("block_public_acls", "block_public_policy", "ignore_public_acls", "restrict_public_buckets")
 
 ARCHIVE = "raw-archive"
-"""Part of the name of the bucket that keeps every message."""
+"""Part of the name of the bucket that stores every message."""
 
 
 @check("stream-retention", "Streams are on demand and keep a week to replay")
@@ -62,7 +62,7 @@ def _bucket_versioning(planned: PlannedInfrastructure) -> Iterator[Observation]:
         yield observe(bucket, "versioning", problem_unless(status == ["Enabled"], "keeps no earlier versions"))
 
 
-@check("bucket-private", "Buckets cannot be made public and take no access lists")
+@check("bucket-private", "Buckets cannot be made public and accept no access lists")
 def _bucket_private(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for bucket in planned.of("aws_s3_bucket"):
         blocks = planned.belonging("aws_s3_bucket_public_access_block", "bucket", bucket)
@@ -79,7 +79,7 @@ def _bucket_private(planned: PlannedInfrastructure) -> Iterator[Observation]:
         )
 
 
-@check("bucket-lifecycle", "Buckets clean up after themselves")
+@check("bucket-lifecycle", "Buckets abort incomplete uploads and delete old versions")
 def _bucket_lifecycle(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for bucket in planned.of("aws_s3_bucket"):
         rules = [
@@ -104,7 +104,7 @@ def _bucket_lifecycle(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 @check(
     "archive-tiering",
-    "The archive uses Intelligent-Tiering and goes to Glacier after 90 days, from 128 kB an object on",
+    "The archive uses Intelligent-Tiering, and Glacier after 90 days, for objects from 128 kB on",
 )
 def _archive_tiering(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for bucket in planned.of("aws_s3_bucket"):
@@ -146,7 +146,7 @@ def _archive_tiering(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 
 def _filter(rule: Body) -> Body:
-    """The conditions of a rule's filter; several stand in one `and`."""
+    """Return the conditions of a rule's filter; several are inside one `and`."""
     conditions = block_of(rule, "filter")
     return block_of(conditions, "and") or conditions
 
@@ -188,7 +188,7 @@ def _function_observed(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 @check("function-private", "No function can be called from outside")
 def _function_private(planned: PlannedInfrastructure) -> Iterator[Observation]:
-    """A service may be let in for one source; an address on the internet, or everybody, may not."""
+    """A service may call for one source; an address on the internet, or everybody, may not."""
     for function in planned.of("aws_lambda_function"):
         urls = planned.belonging("aws_lambda_function_url", "function_name", function)
         permissions = planned.belonging("aws_lambda_permission", "function_name", function)

@@ -25,15 +25,15 @@ KEY_OF: dict[str, tuple[str, ...]] = {
     "aws_lambda_function": ("kms_key_arn",),
     "aws_cloudtrail": ("kms_key_id",),
 }
-"""What keeps data, and where it names its key; buckets have a resource of its own for that."""
+"""Type that stores data → where it names its key; buckets have a resource of their own for that."""
 
 ROTATION_DAYS = 365
 
 ARCHIVE = "raw-archive"
-"""Part of the name of the bucket that keeps every message."""
+"""Part of the name of the bucket that stores every message."""
 
 HEADER = "s3:x-amz-server-side-encryption"
-"""The condition key of the header by which a writer asks for encryption, and the beginning of those beside it."""
+"""The condition key of the header by which a writer asks for encryption, and the prefix of the related ones."""
 
 KEY, CUSTOMER = "-aws-kms-key-id", "-customer-algorithm"
 OWN = "own"
@@ -52,7 +52,7 @@ FOREIGN_WRITES: dict[str, dict[str, str]] = {
     "by another kind of its own key": {"": "aws:kms:dsse", KEY: OWN},
     "under a customer's key": {CUSTOMER: "AES256"},
 }
-"""What a writer asks for, by the ends of the condition keys."""
+"""What a writer may ask for, by the ends of the condition keys."""
 
 
 @check("key-rotation", "Every key rotates once a year and stays in its region")
@@ -70,7 +70,7 @@ def _keys_rotate(planned: PlannedInfrastructure) -> Iterator[Observation]:
         )
 
 
-@check("own-key", "Whatever keeps data is encrypted by a key of the platform's own")
+@check("own-key", "Everything that stores data is encrypted by a key of the platform's own")
 def _own_key(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for type_, path in KEY_OF.items():
         for resource in planned.of(type_):
@@ -91,7 +91,7 @@ def _stream_encrypted(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 @check("bucket-encrypted", "Buckets are encrypted by an own key, those for access logs by SSE-S3")
 def _buckets_encrypted(planned: PlannedInfrastructure) -> Iterator[Observation]:
-    """S3 delivers access logs to SSE-S3 buckets only, so those alone have no key of their own.
+    """S3 delivers access logs to SSE-S3 buckets only, so only those have no key of their own.
 
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/ServerLogs.html
     """
@@ -120,9 +120,9 @@ def _buckets_encrypted(planned: PlannedInfrastructure) -> Iterator[Observation]:
         )
 
 
-@check("archive-own-key", "The archive takes no object under another key or by another kind of encryption")
+@check("archive-own-key", "The archive accepts no object under another key or by another kind of encryption")
 def _archive_writes(planned: PlannedInfrastructure) -> Iterator[Observation]:
-    """Requests that S3 might get, held against the denials in the bucket's policy."""
+    """Evaluates requests that S3 might get under the denials in the bucket's policy."""
     for bucket in planned.of("aws_s3_bucket"):
         if ARCHIVE not in str(name_of(bucket)):
             continue
@@ -151,7 +151,7 @@ def _archive_writes(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 
 def _denies_writes(statement: Statement, objects: str) -> bool:
-    """Whether it is a denial of writes for everybody, by encryption alone; of transport there are others."""
+    """Whether it denies writes to everybody by encryption only; others are about transport."""
     return (
         not statement.is_allow
         and not statement.inverted
@@ -168,7 +168,7 @@ def _is_denied(denials: Iterable[Statement], asked: Mapping[str, str], own: str)
 
 
 def _own_key_arn(planned: PlannedInfrastructure, bucket: Resource, policy: str) -> str:
-    """The ARN of the bucket's default key, as `policy` names it; one that matches nothing where it names another."""
+    """Return the ARN of the bucket's default key as `policy` names it; a text that is no ARN where it names another."""
     for each in planned.belonging("aws_s3_bucket_server_side_encryption_configuration", "bucket", bucket):
         for rule in each.blocks("rule"):
             value = block_of(rule, "apply_server_side_encryption_by_default").get("kms_master_key_id")

@@ -20,8 +20,6 @@ from fleet_iot.operations.assurance.compliance.infrastructure import (
 )
 from fleet_iot.operations.assurance.compliance.requests import judge_resource
 
-# @@ Checks of every resource alike: known, named, destroyable, in the right account; and that nothing leaks.
-
 DESTROYABLE: dict[str, dict[str, Any]] = {
     "aws_s3_bucket": {"force_destroy": True},
     "aws_dynamodb_table": {"deletion_protection_enabled": False},
@@ -31,14 +29,14 @@ DESTROYABLE: dict[str, dict[str, Any]] = {
     "aws_cloudwatch_log_group": {"skip_destroy": False},
     "aws_lambda_function": {"skip_destroy": False},
 }
-"""Type → what must hold so that `terraform destroy` leaves nothing."""
+"""Type → the attributes with which `terraform destroy` leaves nothing."""
 
 PROTECTED: dict[str, dict[str, Any]] = {
     "aws_s3_bucket": {"force_destroy": False},
     "aws_dynamodb_table": {"deletion_protection_enabled": True},
     "aws_kms_key": {"deletion_window_in_days": 30},
 }
-"""What holds instead where records are kept."""
+"""The attributes instead where records are kept."""
 
 LOCK, LOCK_DAYS = "aws_s3_bucket_object_lock_configuration", 2557
 
@@ -53,7 +51,7 @@ SECRET_ATTRIBUTES = frozenset({"private_key", "secret", "secret_key", "password"
 
 SECRET_VARIABLE = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL", re.IGNORECASE)
 SECRET_LENGTH = 12
-"""Characters below which the value of a variable is no secret, or would be found by chance."""
+"""Characters below which the value of a variable is no secret, or would match by chance."""
 
 
 @check("types-known", "No resource type goes unnoticed")
@@ -100,7 +98,7 @@ def _destroyable(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 @check("records-locked", "Records are locked for seven years", about=LOCK)
 def _locked(planned: PlannedInfrastructure) -> Iterator[Observation]:
-    """Where records are kept, every bucket but those that take access logs, which S3 delivers to no locked bucket."""
+    """With records, every bucket but those of access logs, which S3 delivers to no locked bucket."""
     if planned.retention != "records":
         return
     for bucket in planned.of("aws_s3_bucket"):
@@ -136,7 +134,7 @@ def no_secret(planned: PlannedInfrastructure, environment: Mapping[str, str] | N
             )
 
 
-@check("state-explicit", "A stack says where its state is kept: encrypted, locked")
+@check("state-explicit", "A stack's state has an explicit backend: encrypted, locked")
 def _state_explicit(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for stack in planned.stacks:
         local, bucket = stack.backend.get("local"), stack.backend.get("s3")
@@ -151,7 +149,7 @@ def _state_explicit(planned: PlannedInfrastructure) -> Iterator[Observation]:
         )
 
 
-@check("right-account", "A stack goes into one account and region only")
+@check("right-account", "A stack is deployed to one account and region only")
 def _right_account(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for stack in planned.stacks:
         accounts, region = stack.provider.get("allowed_account_ids"), stack.provider.get("region")
@@ -176,7 +174,7 @@ def _named_by(pattern: str, suffix: str) -> re.Pattern[str]:
 
 
 def _text(value: Any) -> str:
-    """All strings of a body, one a line."""
+    """Return all strings of a body, one a line."""
     if isinstance(value, str):
         return value
     if isinstance(value, dict):
@@ -184,12 +182,9 @@ def _text(value: Any) -> str:
     return "\n".join(map(_text, value)) if isinstance(value, list) else ""
 
 
-# @@ Checks of every attribute against the service model of the call that it is sent in.
-
-
-@check("api-takes-it", "Every attribute is mapped to a member of an AWS call, and is what its service model takes")
-def _api_takes_it(planned: PlannedInfrastructure) -> Iterator[Observation]:
-    """One observation a resource where all is well, else one for each attribute that is not."""
+@check("api-takes-it", "Every attribute is mapped to a member of an AWS call, and accepted by its service model")
+def _accepted_by_api(planned: PlannedInfrastructure) -> Iterator[Observation]:
+    """One observation a resource where all is well, else one for each problem."""
     for resource in planned.resources:
         judged = judge_resource(resource, planned=planned)
         if not judged.problems:

@@ -15,8 +15,6 @@ from fleet_iot.operations.assurance.compliance.policies import (
     read_statements,
 )
 
-# @@ Checks of what policies allow: each action and each resource spelled out, each use of a key bound.
-
 WITHOUT_RESOURCE = (
     frozenset({"xray:PutTraceSegments", "xray:PutTelemetryRecords"}),
     frozenset({"iot:ListCertificates"}),
@@ -33,8 +31,8 @@ WITHOUT_RESOURCE = (
         }
     ),
 )
-"""What has no resource to name, each set alone in its statement: traces, the list that an audit of certificates needs,
-and what a template makes, attaches and looks up as it registers a device.
+"""Actions without a resource to name, each set in a statement of its own: traces, the list that an audit of
+certificates needs, and what a template makes, attaches and looks up when it registers a device.
 https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsx-ray.html and list_awsiot.html
 """
 
@@ -52,10 +50,10 @@ KEY_USE = frozenset(
         "CreateGrant",
     )
 )
-"""What uses a key, or lets another use it; the rest administers it."""
+"""Actions that use a key, or allow another to use it; the rest administers it."""
 
 POLICIES_ASIDE = ("inline_policy", "managed_policy_arns")
-"""Where a role could carry policies other than its own one."""
+"""Attributes in which a role could carry policies other than its own one."""
 
 LONG_LIVED = (
     "aws_iam_user",
@@ -68,7 +66,7 @@ LONG_LIVED = (
     "aws_iam_policy_attachment",
     "aws_iam_role_policy_attachment",
 )
-"""Users and their keys, and policies that are kept elsewhere than with their role."""
+"""Users and their keys, and policies outside their role."""
 
 
 @check("policies-whole", "Every policy is known before it is applied")
@@ -78,7 +76,7 @@ def _policies_are_whole(planned: PlannedInfrastructure) -> Iterator[Observation]
             policy.resource,
             policy.attribute,
             problem_unless(policy.statements, "is no literal policy"),
-            problem_unless("${aws_" not in policy.text, "holds a reference that references.ARNS does not know"),
+            problem_unless("${aws_" not in policy.text, "holds a reference that infrastructure.ARNS does not have"),
         )
     for resource in planned.resources:
         known = POLICY_ATTRIBUTES.get(resource.type, ("",))[0]
@@ -96,7 +94,7 @@ def _no_wildcard_action(planned: PlannedInfrastructure) -> Iterator[Observation]
             yield _seen(policy, statement, problem_unless(not wild, f"allows {', '.join(wild)}"))
 
 
-@check("no-wildcard-resource", "No policy allows anything on every resource, but what has none to name")
+@check("no-wildcard-resource", "No policy allows anything on every resource, except actions without a resource")
 def _no_wildcard_resource(planned: PlannedInfrastructure) -> Iterator[Observation]:
     """In the policy of a key, `*` is that key; everywhere else it is everything."""
     for policy in policies(planned, Kind.ROLE, Kind.RESOURCE, Kind.DEVICE):
@@ -136,7 +134,7 @@ def _roles_bind_key_use(planned: PlannedInfrastructure) -> Iterator[Observation]
                 )
 
 
-@check("key-policy-bound", "A key lets itself be used through its services, for its account and its purpose")
+@check("key-policy-bound", "A key can be used only through its services, for its account and its purpose")
 def _keys_bind_their_use(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for policy in policies(planned, Kind.KEY):
         for statement in policy.allowed:
@@ -171,11 +169,9 @@ def _seen(policy: Policy, statement: Statement, *problems: str) -> Observation:
     return observe(policy.resource, f"{policy.attribute}/{statement.sid or 'statement without Sid'}", *problems)
 
 
-# @@ Checks of who may come in: services that act for this account only, and everybody over TLS only.
-
 WITHOUT_SOURCE = frozenset({"lambda.amazonaws.com", "cloudtrail.amazonaws.com"})
-"""Services that send neither source nor source account when they assume a role: a trust that asks for them shuts the
-service out. CreateTrail then answers InvalidCloudWatchLogsRoleArnException.
+"""Services that send neither source nor source account when they assume a role: a trust that requires them excludes
+the service. CreateTrail then answers InvalidCloudWatchLogsRoleArnException.
 https://docs.aws.amazon.com/lambda/latest/dg/lambda-intro-execution-role.html
 https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-required-policy-for-cloudwatch-logs.html
 """
@@ -187,11 +183,11 @@ POLICY_OF = {
     "aws_sqs_queue": ("aws_sqs_queue_policy", "queue_url"),
     "aws_sns_topic": ("aws_sns_topic_policy", "arn"),
 }
-"""What anyone could reach over the network, the type of its policy, and what ties the two."""
+"""Type that can be reached over the network → the type of its policy, and the attribute that connects them."""
 
 WHOLE = {"aws_sns_topic": "sns:Publish"}
-"""What stands for everything where a service takes no wildcard: SNS refuses one in a topic's policy, and all but
-publishing is for the account's own administrators, whose calls come over TLS."""
+"""The action that means everything where a service accepts no wildcard: SNS refuses one in a topic's policy, and
+everything but publishing is for the account's own administrators, whose calls come over TLS."""
 
 TLS_ENDPOINTS = ("IoTSecurityPolicy_TLS13_1_3_", "IoTSecurityPolicy_TLS13_1_2_", "IoTSecurityPolicy_TLS12_1_2_")
 """Policies without TLS 1.0 and 1.1: https://docs.aws.amazon.com/iot/latest/developerguide/transport-security.html"""
@@ -219,7 +215,7 @@ def _trust_is_bound(planned: PlannedInfrastructure) -> Iterator[Observation]:
             )
 
 
-@check("services-bound", "A resource's policy lets a service in for this account and one source only")
+@check("services-bound", "A resource's policy allows a service for this account and one source only")
 def _services_are_bound(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for policy in policies(planned, Kind.RESOURCE):
         for statement in policy.allowed:
@@ -265,7 +261,7 @@ def _tls_1_2(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 
 def _denials(planned: PlannedInfrastructure, resource: Resource) -> list[Statement]:
-    """The statements that deny everybody everything on `resource` and, of a bucket, on all its objects."""
+    """Return the statements that deny everybody everything on `resource` and, of a bucket, on all its objects."""
     type_, attribute = POLICY_OF[resource.type]
     belonging = planned.belonging(type_, attribute, resource)
     policy_attribute = POLICY_ATTRIBUTES[type_][0]

@@ -78,7 +78,7 @@ SELECTOR_FIELDS: Mapping[str, frozenset[str]] = {
 
 @check("tag-keys-apart", "Tag keys of a role differ in more than case")
 def _tag_keys_apart(planned: PlannedInfrastructure) -> Iterator[Observation]:
-    """IAM takes `Owner` and `owner` for one key: https://docs.aws.amazon.com/IAM/latest/UserGuide/id_tags.html"""
+    """To IAM `Owner` and `owner` are one key: https://docs.aws.amazon.com/IAM/latest/UserGuide/id_tags.html"""
     for role in planned.of("aws_iam_role", "aws_iam_policy"):
         tags = role.body.get("tags_all") or {}
         twice = [key for key, number in Counter(map(str.lower, tags)).items() if number > 1]
@@ -106,7 +106,7 @@ def _topic_sql(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 
 def _templates(body: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """The texts of a rule's actions, where `${…}` stands for what its SQL would give."""
+    """Return the texts of a rule's actions, in which `${…}` is an expression of its SQL."""
     if isinstance(body, dict):
         for key, each in body.items():
             if key not in ("sql", "description"):
@@ -157,7 +157,7 @@ def _keys_apart(planned: PlannedInfrastructure) -> Iterator[Observation]:
                 yield observe(rule, "s3.key", problem_unless("newuuid()" in key, f"can be that of two messages: {key}"))
 
 
-@check("attributes-fit", "A thing has no more attributes than AWS takes", about="aws_iot_thing")
+@check("attributes-fit", "A thing has no more attributes than AWS accepts", about="aws_iot_thing")
 def _attributes_fit(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for thing in planned.of("aws_iot_thing"):
         number = len(thing.body.get("attributes") or {})
@@ -204,7 +204,7 @@ def is_insights(alarm: Resource) -> bool:
     return any(str(query.get("expression", "")).lstrip().upper().startswith("SELECT ") for query in queries)
 
 
-@check("policy-grammar", "Every policy keeps to the grammar of its kind")
+@check("policy-grammar", "Every policy follows the grammar of its kind")
 def _policy_grammar(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for policy in policies(planned):
         try:
@@ -244,7 +244,7 @@ def _policy_grammar(planned: PlannedInfrastructure) -> Iterator[Observation]:
         )
 
 
-@check("dashboard-bodies", "A dashboard's body is one that CloudWatch draws")
+@check("dashboard-bodies", "A dashboard's body is valid")
 def _dashboard_bodies(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for dashboard in planned.of("aws_cloudwatch_dashboard"):
         try:
@@ -339,7 +339,7 @@ def _lifecycles(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 @check("quotas", "All stacks together keep within an account's quotas")
 def _quotas(planned: PlannedInfrastructure) -> Iterator[Observation]:
-    """Where AWS has raised a quota, `skips.json` says so."""
+    """A quota that AWS has raised is an entry in `skips.json`."""
     alarms = planned.of("aws_cloudwatch_metric_alarm")
     counted = {
         "metrics_insights_alarms": sum(map(is_insights, alarms)),
@@ -358,5 +358,5 @@ def _quotas(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 
 def _most(planned: PlannedInfrastructure, type_: str, of: str) -> int:
-    """How many resources of a type belong to the one that has most of them."""
+    """Return the largest number of resources of a type that belong to one resource."""
     return max(Counter(str(each.body.get(of)) for each in planned.of(type_)).values(), default=0)

@@ -362,7 +362,7 @@ def test_a_second_block_where_the_call_takes_one_fails(held: Callable[..., list[
     body = copy.deepcopy(BODIES["aws_s3_bucket_lifecycle_configuration"])
     put("rule.0.filter", [{"prefix": "a/"}, {"prefix": "b/"}])(body)
     found = held("aws_s3_bucket_lifecycle_configuration", body)
-    assert [("rule[0].filter[1].prefix", "is of a second block, where the call takes one")] == found
+    assert [("rule[0].filter[1].prefix", "is of a second block, where the call accepts one")] == found
 
 
 def test_text_that_only_looks_like_a_reference_is_judged(held: Callable[..., list[tuple[str, str]]]) -> None:

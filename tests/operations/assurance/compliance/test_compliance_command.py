@@ -37,7 +37,7 @@ def test_a_clean_gate_exits_0(run: Callable[..., tuple[int, str, str, Path]], ve
     report = json.loads((folder / "report.json").read_text())
     figures = {"passed", "failed", "skipped", "parse_errors", "resources"}
     assert figures | {"attributes", "constraints", "different_constraints"} == set(report["totals"])
-    assert "12 attributes are what AWS's service models take, by 34 constraints, 5 different ones" in out
+    assert "12 attributes are accepted by AWS's service models, under 34 constraints, 5 different ones" in out
     assert (folder / "report.html").read_text().startswith("<!doctype html>")
 
 

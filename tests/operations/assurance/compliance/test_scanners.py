@@ -72,7 +72,7 @@ def test_a_scanner_that_breaks_is_no_pass(programs: Callable[..., Path], output:
     """Neither a crash nor silence."""
     with pytest.raises(EnvironmentFault, match="failed: it broke") as caught:
         scan_plans(programs(output, code=code, stderr="it broke"), [Path("plan.json")])
-    assert "see it alone" in str(caught.value.hint)
+    assert "to see all of it" in str(caught.value.hint)
 
 
 def test_parliament_tells_each_policy_apart(

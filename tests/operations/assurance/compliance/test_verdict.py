@@ -66,7 +66,7 @@ def test_committed_skips_have_reasons() -> None:
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ([{"check": "checkov X", "resource": "a.b", "reason": "because"}], "gives no reason"),
+        ([{"check": "checkov X", "resource": "a.b", "reason": "because"}], "has no reason"),
         ([{"check": "checkov X", "resource": "a.b", "reason": "for a reason that is long enough"}] * 2, "twice"),
     ],
 )
