@@ -29,7 +29,7 @@ from fleet_iot.operations.local.rules_engine import remove_identity
 from fleet_iot.operations.local.terraform import PlannedChange, Say, Terraform, silent, terraform_for
 
 FACILITIES_AT_ONCE = 2
-"""Each Terraform with its provider takes some 600 MB and most of a core."""
+"""Each Terraform with its provider needs some 600 MB and most of a core."""
 
 PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 """As terraform.PAUSES_S, at the local AWS's pace: half a second for what AWS needs many for."""

@@ -266,5 +266,5 @@ def require_emulator(local: LocalAws) -> None:
         said = last_lines(Path(child.log), 1) if child else []
         raise EnvironmentFault(
             f"the emulator of the local AWS in {local.folder} has ended{': ' + said[0] if said else ''}",
-            hint="start anew: fleet local down, then fleet local up",
+            hint="start it again: fleet local down, then fleet local up",
         )

@@ -253,7 +253,7 @@ def unsettled(errors: Iterable[TerraformError]) -> Unsettled | None:
 
 
 PARALLELISM = 16
-"""More lets the emulator answer some certificate registrations with a conflict."""
+"""With more, the emulator answers some certificate registrations with a conflict."""
 
 INTERRUPT_SECONDS = 10.0
 
@@ -411,7 +411,7 @@ class Terraform:
         """Untaint resources that exist, so that the next apply reads them and does not make them again.
 
         All in one step: `terraform untaint` accepts one address a run, so that thousands of attachments would need an
-        hour. The state goes through pipes and is on no disk but its backend's.
+        hour. The state is piped and never written to a disk but its backend's.
         """
         wanted = set(addresses)
         if not wanted:

@@ -127,7 +127,7 @@ def test_each_constraint_and_rule_is_broken_and_caught(planned: PlannedInfrastru
 def test_faults_that_no_plan_shows_are_found_when_put_back(planned: PlannedInfrastructure) -> None:
     """Those that kept these stacks from being applied to an account: CreateTrail, CreateRole and the two of AWS IoT.
 
-    A source in the trust of the trail's role, tag keys that differ in case alone, and a plant's name in its own script
+    A source in the trust of the trail's role, tag keys that differ only in case, and a plant's name in its own script
     as a description.
     """
     source = {"StringEquals": {"aws:SourceAccount": ACCOUNT_ID}, "ArnLike": {"aws:SourceArn": "arn:aws:cloudtrail:*"}}

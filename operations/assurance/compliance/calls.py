@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-# How to read the tables: a path of an attribute names its blocks, `[]` where the call takes a list of them; so does a
+# How to read the tables: a path of an attribute names its blocks, `[]` where the call accepts a list of them; so does a
 # path of a member. The text before a colon is another operation than the first of the type, of the same service.
 # Several members are separated by spaces. `Tags{Key,Value}` is a list of pairs that a map becomes, `KeySchema[0]` the
 # first entry of a list. Source: the AWS provider's resources,
@@ -67,7 +67,7 @@ CALLS: Mapping[str, Call] = {
     "aws_cloudcontrolapi_resource": _call(
         "cloudcontrol.CreateResource",
         {"type_name": "TypeName", "desired_state": "DesiredState"},
-        schema="is given so that the provider need not ask for it; it holds desired_state against it",
+        schema="is given so that the provider need not ask for it; it validates desired_state with it",
     ),
     "aws_cloudtrail": _call(
         "cloudtrail.CreateTrail",
@@ -103,7 +103,7 @@ CALLS: Mapping[str, Call] = {
             "insight_selector[].insight_type": "PutInsightSelectors:InsightSelectors[].InsightType",
             "tags_all": "TagsList{Key,Value}",
         },
-        enable_logging="decides whether the provider calls StartLogging, which takes the trail's name alone",
+        enable_logging="decides whether the provider calls StartLogging, which is sent the trail's name only",
     ),
     "aws_cloudwatch_dashboard": _call(
         "cloudwatch.PutDashboard", {"dashboard_name": "DashboardName", "dashboard_body": "DashboardBody"}
@@ -295,7 +295,7 @@ CALLS: Mapping[str, Call] = {
             "properties.searchable_attributes": "thingTypeProperties.searchableAttributes",
             "tags_all": "tags{Key,Value}",
         },
-        deprecated="decides whether the provider calls DeprecateThingType, which takes the type's name alone",
+        deprecated="decides whether the provider calls DeprecateThingType, which is sent the type's name only",
     ),
     "aws_iot_topic_rule": _call(
         "iot.CreateTopicRule",
@@ -319,7 +319,7 @@ CALLS: Mapping[str, Call] = {
             "error_action.s3.canned_acl": "topicRulePayload.errorAction.s3.cannedAcl",
             "error_action.s3.key": "topicRulePayload.errorAction.s3.key",
             "error_action.s3.role_arn": "topicRulePayload.errorAction.s3.roleArn",
-            # CreateTopicRule takes them as the text of a header, to the same limits as TagResource.
+            # CreateTopicRule accepts them as the text of a header, to the same limits as TagResource.
             "tags_all": "TagResource:tags{Key,Value}",
         },
         given={"TagResource:resourceArn": "itself"},
@@ -353,7 +353,7 @@ CALLS: Mapping[str, Call] = {
         },
         given={"EnableKeyRotation:KeyId": "alias/itself", "ScheduleKeyDeletion:KeyId": "alias/itself"},
         enable_key_rotation="decides whether the provider calls EnableKeyRotation",
-        is_enabled="decides whether the provider calls DisableKey, which takes the key alone",
+        is_enabled="decides whether the provider calls DisableKey, which is sent the key only",
     ),
     "aws_lambda_event_source_mapping": _call(
         "lambda.CreateEventSourceMapping",
@@ -402,7 +402,7 @@ CALLS: Mapping[str, Call] = {
         given={"Code.ZipFile": b""},
         unset={"reserved_concurrent_executions": -1},
         filename="names the zip whose bytes the provider sends as Code.ZipFile",
-        source_code_hash="tells Terraform that the zip has changed",
+        source_code_hash="shows Terraform that the zip has changed",
         skip_destroy=OF_TERRAFORM,
     ),
     "aws_lambda_permission": _call(
@@ -532,7 +532,7 @@ CALLS: Mapping[str, Call] = {
             "bucket": "Bucket PutObjectTagging:Bucket",
             "key": "Key PutObjectTagging:Key",
             "content_type": "ContentType",
-            # PutObject takes them as the text of a header, to the same limits as PutObjectTagging.
+            # PutObject accepts them as the text of a header, to the same limits as PutObjectTagging.
             "tags_all": "PutObjectTagging:Tagging.TagSet{Key,Value}",
         },
         force_destroy=OF_TERRAFORM,

@@ -48,7 +48,7 @@ PROVIDER_SETTINGS: Body = {
 }
 
 AT_ONCE = 2
-"""Each Terraform with its provider takes some 600 MB and most of a core."""
+"""Each Terraform with its provider needs some 600 MB and most of a core."""
 
 
 def plan_stacks(

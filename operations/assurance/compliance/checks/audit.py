@@ -210,7 +210,7 @@ def _alarms_act(planned: PlannedInfrastructure) -> Iterator[Observation]:
         yield observe(
             alarm,
             "alarm_actions",
-            problem_unless(known, "tells no topic that takes it from CloudWatch"),
+            problem_unless(known, "publishes to no topic that accepts it from CloudWatch"),
             problem_unless(alarm.body.get("actions_enabled", True) is not False, "is muted"),
         )
 

@@ -116,7 +116,9 @@ def _device_policies_scoped(planned: PlannedInfrastructure) -> Iterator[Observat
                 policy.resource,
                 f"{policy.attribute}/{', '.join(statement.actions)}",
                 *(_fault_of_topic(resource, facility) for resource in statement.resources),
-                problem_unless(not connects or _needs_attachment(statement), "lets a certificate connect as any thing"),
+                problem_unless(
+                    not connects or _needs_attachment(statement), "allows a certificate to connect as any thing"
+                ),
                 problem_unless(statement.resources, "names no resource"),
             )
 
@@ -148,8 +150,10 @@ def _rules_hear_their_own(planned: PlannedInfrastructure) -> Iterator[Observatio
         yield observe(
             rule,
             "sql",
-            problem_unless(f"'-{planned.environment_suffix}$'" in sql, "hears the things of other environments"),
-            problem_unless(levels and levels[0] != "#" and not {"+", "#"} & set(levels[:3]), "hears other facilities"),
+            problem_unless(f"'-{planned.environment_suffix}$'" in sql, "selects the things of other environments"),
+            problem_unless(
+                levels and levels[0] != "#" and not {"+", "#"} & set(levels[:3]), "selects other facilities"
+            ),
             problem_unless("principal()" in sql or levels[:2] == AWS_EVENTS, "does not say who sent a message"),
         )
 

@@ -75,7 +75,7 @@ def _bucket_private(planned: PlannedInfrastructure) -> Iterator[Observation]:
             bucket,
             "public access",
             problem_unless(is_closed, "can be made public"),
-            problem_unless(owned == ["BucketOwnerEnforced"], "takes access lists"),
+            problem_unless(owned == ["BucketOwnerEnforced"], "accepts access lists"),
         )
 
 
@@ -130,7 +130,7 @@ def _archive_tiering(planned: PlannedInfrastructure) -> Iterator[Observation]:
             bucket,
             "lifecycle",
             problem_unless("INTELLIGENT_TIERING" in moves, "does not use Intelligent-Tiering"),
-            problem_unless(days == GLACIER_DAYS, f"goes to Glacier after {days} days, not {GLACIER_DAYS}"),
+            problem_unless(days == GLACIER_DAYS, f"moves to Glacier after {days} days, not {GLACIER_DAYS}"),
             problem_unless(
                 all(each >= SMALL_BYTES - 1 for each in least),
                 "moves objects under 128 kB, which costs more than it saves",
@@ -164,7 +164,7 @@ def _failures_kept(planned: PlannedInfrastructure) -> Iterator[Observation]:
             problem_unless(destination, "loses what cannot be processed"),
             problem_unless(
                 "ReportBatchItemFailures" in (mapping.body.get("function_response_types") or ()),
-                "takes a batch as failed whole",
+                "counts a batch as failed as a whole",
             ),
             problem_unless(mapping.body.get("bisect_batch_on_function_error") is True, "does not isolate a bad record"),
         )

@@ -106,7 +106,7 @@ def _buckets_encrypted(planned: PlannedInfrastructure) -> Iterator[Observation]:
         algorithm, key = default.get("sse_algorithm"), default.get("kms_master_key_id")
         if bucket in targets:
             yield observe(
-                bucket, "encryption", problem_unless(algorithm == "AES256", f"takes no access logs by {algorithm}")
+                bucket, "encryption", problem_unless(algorithm == "AES256", f"accepts no access logs under {algorithm}")
             )
             continue
         owner = next(
@@ -146,7 +146,7 @@ def _archive_writes(planned: PlannedInfrastructure) -> Iterator[Observation]:
             bucket,
             "policy",
             problem_unless(not taken, f"refuses a write {' and '.join(taken)}"),
-            problem_unless(not let_in, f"takes a write {' and '.join(let_in)}"),
+            problem_unless(not let_in, f"accepts a write {' and '.join(let_in)}"),
         )
 
 

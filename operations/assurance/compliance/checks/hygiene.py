@@ -54,7 +54,7 @@ SECRET_LENGTH = 12
 """Characters below which the value of a variable is no secret, or would match by chance."""
 
 
-@check("types-known", "No resource type goes unnoticed")
+@check("types-known", "Every resource type is known to the gate")
 def _types_known(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for type_ in sorted({resource.type for resource in planned.resources}):
         is_known = type_ in NAMED or type_ in NAMELESS
@@ -76,7 +76,7 @@ def _named(planned: PlannedInfrastructure) -> Iterator[Observation]:
             yield observe(resource, attribute, problem_unless(is_right or is_given, f"is named '{name}'"))
 
 
-@check("destroyable", "Everything can be destroyed, with what it holds; records are protected instead")
+@check("destroyable", "Everything can be destroyed, contents included; records are protected instead")
 def _destroyable(planned: PlannedInfrastructure) -> Iterator[Observation]:
     is_kept = planned.retention == "records"
     for resource in planned.resources:

@@ -144,12 +144,12 @@ def _keys_bind_their_use(planned: PlannedInfrastructure) -> Iterator[Observation
                 yield _seen(
                     policy,
                     statement,
-                    problem_unless(statement.bound("kms:ViaService"), "lets roles use the key without a service"),
-                    problem_unless(statement.bound("kms:CallerAccount"), "lets other accounts use the key"),
+                    problem_unless(statement.bound("kms:ViaService"), "allows roles to use the key without a service"),
+                    problem_unless(statement.bound("kms:CallerAccount"), "allows other accounts to use the key"),
                 )
             for service in statement.principals_of("Service"):
                 is_bound = statement.encryption_context or statement.bound("aws:SourceArn")
-                yield _seen(policy, statement, problem_unless(is_bound, f"lets {service} use the key for anybody"))
+                yield _seen(policy, statement, problem_unless(is_bound, f"allows {service} to use the key for anybody"))
 
 
 @check("no-long-lived-credentials", "No user, no access key, no policy attached from elsewhere")
@@ -223,8 +223,8 @@ def _services_are_bound(planned: PlannedInfrastructure) -> Iterator[Observation]
                 yield observe(
                     policy.resource,
                     f"{policy.attribute}/{statement.sid}",
-                    problem_unless(statement.bound("aws:SourceArn"), f"lets {service} in for any source"),
-                    problem_unless(statement.bound("aws:SourceAccount"), f"lets {service} in for any account"),
+                    problem_unless(statement.bound("aws:SourceArn"), f"allows {service} for any source"),
+                    problem_unless(statement.bound("aws:SourceAccount"), f"allows {service} for any account"),
                 )
 
 
@@ -257,7 +257,7 @@ def _tls_1_2(planned: PlannedInfrastructure) -> Iterator[Observation]:
         )
     for endpoint in planned.of("aws_iot_domain_configuration"):
         policy = str(endpoint.block("tls_config").get("security_policy", ""))
-        yield observe(endpoint, "tls_config", problem_unless(policy.startswith(TLS_ENDPOINTS), f"takes '{policy}'"))
+        yield observe(endpoint, "tls_config", problem_unless(policy.startswith(TLS_ENDPOINTS), f"accepts '{policy}'"))
 
 
 def _denials(planned: PlannedInfrastructure, resource: Resource) -> list[Statement]:

@@ -83,7 +83,7 @@ def _tag_keys_apart(planned: PlannedInfrastructure) -> Iterator[Observation]:
         tags = role.body.get("tags_all") or {}
         twice = [key for key, number in Counter(map(str.lower, tags)).items() if number > 1]
         yield observe(
-            role, "tags_all", problem_unless(not twice, f"has tag keys that differ in case alone: {', '.join(twice)}")
+            role, "tags_all", problem_unless(not twice, f"has tag keys that differ only in case: {', '.join(twice)}")
         )
 
 
@@ -135,9 +135,9 @@ def _topic_problem(topic: str) -> str:
             (
                 problem_unless(not misplaced, f"has a wildcard within a level: {', '.join(misplaced)}"),
                 problem_unless("#" not in levels[:-1], "has # before the last level"),
-                problem_unless(len(own) <= TOPIC_LEVELS, f"has {len(own) - 1} slashes; AWS takes {TOPIC_LEVELS - 1}"),
+                problem_unless(len(own) <= TOPIC_LEVELS, f"has {len(own) - 1} slashes; AWS accepts {TOPIC_LEVELS - 1}"),
                 problem_unless(
-                    len(topic.encode()) <= TOPIC_BYTES, f"has {len(topic.encode())} bytes; AWS takes {TOPIC_BYTES}"
+                    len(topic.encode()) <= TOPIC_BYTES, f"has {len(topic.encode())} bytes; AWS accepts {TOPIC_BYTES}"
                 ),
             ),
         )
@@ -162,7 +162,7 @@ def _attributes_fit(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for thing in planned.of("aws_iot_thing"):
         number = len(thing.body.get("attributes") or {})
         most = ATTRIBUTES_WITH_TYPE if thing.body.get("thing_type_name") else ATTRIBUTES_WITHOUT
-        yield observe(thing, "attributes", problem_unless(number <= most, f"are {number}; AWS takes {most}"))
+        yield observe(thing, "attributes", problem_unless(number <= most, f"are {number}; AWS accepts {most}"))
 
 
 @check("alarm-windows", "An alarm looks back no further than CloudWatch does")
@@ -184,7 +184,7 @@ def _alarm_windows(planned: PlannedInfrastructure) -> Iterator[Observation]:
             problem_unless(
                 all(each in (10, 20, 30) or each % 60 == 0 for each in periods), f"has a period of {periods} s"
             ),
-            problem_unless(window <= longest, f"looks back {window} s; CloudWatch takes {longest}"),
+            problem_unless(window <= longest, f"looks back {window} s; CloudWatch accepts {longest}"),
             problem_unless(
                 not is_insights(alarm) or window <= INSIGHTS_WINDOW_S,
                 f"looks back {window} s by a Metrics Insights query, which reads {INSIGHTS_WINDOW_S}",
@@ -235,7 +235,7 @@ def _policy_grammar(planned: PlannedInfrastructure) -> Iterator[Observation]:
             ),
             problem_unless(
                 all(("Principal" in each or "NotPrincipal" in each) == has_principal for each in statements),
-                f"{'needs' if has_principal else 'takes no'} Principal",
+                f"{'needs' if has_principal else 'must have no'} Principal",
             ),
             problem_unless(
                 policy.kind is Kind.TRUST or all({"Resource", "NotResource"} & each.keys() for each in statements),
@@ -261,10 +261,10 @@ def _dashboard_bodies(planned: PlannedInfrastructure) -> Iterator[Observation]:
             "dashboard_body",
             problem_unless(not unknown, f"has widgets of the unknown types {', '.join(unknown)}"),
             problem_unless(
-                len(widgets) <= DASHBOARD_WIDGETS, f"has {len(widgets)} widgets; AWS takes {DASHBOARD_WIDGETS}"
+                len(widgets) <= DASHBOARD_WIDGETS, f"has {len(widgets)} widgets; AWS accepts {DASHBOARD_WIDGETS}"
             ),
             problem_unless(
-                sum(metrics) <= DASHBOARD_METRICS, f"has {sum(metrics)} metrics; AWS takes {DASHBOARD_METRICS}"
+                sum(metrics) <= DASHBOARD_METRICS, f"has {sum(metrics)} metrics; AWS accepts {DASHBOARD_METRICS}"
             ),
             problem_unless(
                 max(metrics, default=0) <= WIDGET_METRICS, f"has a widget of more than {WIDGET_METRICS} metrics"
@@ -305,7 +305,7 @@ def _selectors(planned: PlannedInfrastructure) -> Iterator[Observation]:
                 f"advanced_event_selector/{selector.get('name')}",
                 problem_unless(category in SELECTOR_FIELDS, f"is of the category {category}"),
                 problem_unless(
-                    not strange or category not in SELECTOR_FIELDS, f"of {category} takes no {', '.join(strange)}"
+                    not strange or category not in SELECTOR_FIELDS, f"of {category} accepts no {', '.join(strange)}"
                 ),
                 problem_unless(category != "Data" or "resources.type" in fields, "of Data needs resources.type"),
             )

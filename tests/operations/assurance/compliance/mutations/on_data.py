@@ -102,7 +102,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "archive-tiering",
-        "the archive goes to Glacier after a year",
+        "the archive moves to Glacier after a year",
         edited(LIFECYCLE, put("rule.1.transition.1.days", 365), id_=f"{ARCHIVE}-lifecycle"),
     ),
     mutation(
