@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import fleet_iot
-from fleet_iot.generator.diagnostics import EnvironmentFault, OutcomeError
+from fleet_iot.generator.diagnostics import OutcomeError
 from fleet_iot.operations.local import emulator, event_source_process, rules_engine
 from fleet_iot.operations.local.aws import (
     ACCOUNT_ID,
@@ -26,7 +25,14 @@ from fleet_iot.operations.local.aws import (
 from fleet_iot.operations.local.overrides import LASTING_DRIFT, PLATFORM_PREFIX, Adaptation, write_overrides
 from fleet_iot.operations.local.processes import readable_by_owner_only, start_child
 from fleet_iot.operations.local.rules_engine import remove_identity
-from fleet_iot.operations.local.terraform import PlannedChange, Say, Terraform, silent, terraform_for
+from fleet_iot.operations.local.terraform import (
+    PlannedChange,
+    Say,
+    Terraform,
+    run_synthesis,
+    silent,
+    terraform_for,
+)
 
 FACILITIES_AT_ONCE = 2
 """Each Terraform with its provider needs some 600 MB and most of a core."""
@@ -65,20 +71,7 @@ def synthesise(
     }
     if identities is not None:
         environment["FLEET_IDENTITIES"] = str(identities.resolve())
-    done = subprocess.run(
-        [sys.executable, "-m", "fleet_iot.lib.app"],
-        cwd=root,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    (local.logs / "synthesis.log").write_text(done.stdout + done.stderr)
-    if done.returncode:
-        errors = [line for line in done.stderr.splitlines() if line.strip()]
-        raise EnvironmentFault(
-            f"the stacks cannot be synthesised: {_first_error(errors)}", hint="to see all of it: python -m lib.app"
-        )
+    done = run_synthesis(root, environment, log=local.logs / "synthesis.log")
     for note in done.stderr.splitlines():
         say(note)
     return tuple(local.output / "stacks" / name for name in done.stdout.split())
@@ -152,14 +145,6 @@ def without_drift(changes: Iterable[PlannedChange]) -> tuple[PlannedChange, ...]
         for change in changes
         if change.action != "update" or change.address.partition(".")[0] not in LASTING_DRIFT
     )
-
-
-@readable_by_owner_only()
-def reapply(local: LocalAws, *, say: Say = silent) -> None:
-    """Apply the stacks once more as they were synthesised; the services keep running."""
-    emulator.require_emulator(local)
-    terraform = local_terraform(local)
-    apply_stacks(terraform, applied_stacks(local), say=say)
 
 
 @readable_by_owner_only()
@@ -278,8 +263,3 @@ def _each(terraform: Terraform, stacks: list[Path], work: Callable[[Path], None]
                 future.cancel()
             terraform.interrupt()
             raise
-
-
-def _first_error(lines: list[str]) -> str:
-    named = [line for line in lines if line.lower().startswith("error")]
-    return (named or lines[-1:] or ["no output"])[0].removeprefix("error: ")

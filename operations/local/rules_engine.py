@@ -254,7 +254,6 @@ class RulesEngine:
     def __init__(self, local: LocalAws, identity: RulesIdentity) -> None:
         self._local = local
         self._rules: dict[str, TopicRule] = {}
-        self._roles: dict[str, RoleSession] = {}
         self._clients: dict[tuple[str, str], Any] = {}
         self._lanes: list[queue.SimpleQueue[tuple[mqtt.MQTTMessage | None, str, str]]] = [
             queue.SimpleQueue() for _ in range(LANES)

@@ -542,6 +542,31 @@ class Terraform:
                 process.stdout.close()
 
 
+def run_synthesis(
+    root: Path, environment: Mapping[str, str], *, log: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Synthesise the stacks of the project at `root`, in a process of its own.
+
+    Args:
+        root: The project's folder.
+        environment: The process's environment, which decides plants, account and output folder.
+        log: Gets everything that the process prints.
+
+    Raises:
+        EnvironmentFault: It failed; with its first error.
+    """
+    command = [sys.executable, "-m", "fleet_iot.lib.app"]
+    done = subprocess.run(command, cwd=root, env=dict(environment), capture_output=True, text=True, check=False)
+    if log is not None:
+        log.write_text(done.stdout + done.stderr)
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        errors = [line for line in lines if line.lower().startswith("error")]
+        first = (errors or lines[-1:] or ["no output"])[0].removeprefix("error: ")
+        raise EnvironmentFault(f"the stacks cannot be synthesised: {first}", hint="to see all of it: python -m lib.app")
+    return done
+
+
 def terraform_for(*, environment: Mapping[str, str], logs: Path, pauses: Sequence[float] = PAUSES_S) -> Terraform:
     """Find this machine's Terraform and provider. Raises EnvironmentFault where one is missing."""
     binary = find_terraform(environment)

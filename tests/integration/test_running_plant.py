@@ -27,7 +27,7 @@ from fleet_iot.operations.local.aws import LocalAws, RoleSession, applied_stacks
 from fleet_iot.operations.local.drain import wait_until_drained
 from fleet_iot.operations.local.event_source import Discard, failure_message
 from fleet_iot.operations.local.overrides import FIRST_PLAN_DRIFT
-from fleet_iot.operations.local.processes import is_running
+from fleet_iot.operations.local.processes import is_running, readable_by_owner_only
 from fleet_iot.operations.rehearsal.demo.compare import compare, gather
 from fleet_iot.operations.rehearsal.demo.key_material import files_with_private_keys, tracked_files
 from fleet_iot.operations.rehearsal.demo.places import Archive, count_registry, lines_below, read_archive, read_readings
@@ -427,7 +427,8 @@ def test_a_second_plan_is_empty_but_for_the_documented_drift(plant: Plant) -> No
         for change in changes
     }
     assert drift <= {("update", resource_type) for resource_type in FIRST_PLAN_DRIFT}
-    deployment.reapply(plant.local)
+    with readable_by_owner_only():
+        deployment.apply_stacks(deployment.local_terraform(plant.local), applied_stacks(plant.local))
     again = deployment.plan(plant.local)
     stacks = {f"tap-{SUFFIX}", f"facility-sg-01-{SUFFIX}", f"facility-th-01-{SUFFIX}"}
     assert dict.fromkeys(stacks, ()) == again

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -101,16 +101,6 @@ class PlannedInfrastructure:
     def belonging(self, type_: str, attribute: str, to: Resource) -> list[Resource]:
         """Return the resources of `type_` whose `attribute` refers to `to`: a bucket's policy, a queue's policy, …"""
         return [each for each in self.of(type_) if self.refers(each, each.body.get(attribute), to)]
-
-    def with_body(self, resource: Resource, body: Body) -> PlannedInfrastructure:
-        """Return the infrastructure with another body for `resource`."""
-        changed = replace(resource, body=body)
-        return replace(self, resources=tuple(changed if each is resource else each for each in self.resources))
-
-    def without(self, gone: Iterable[Resource]) -> PlannedInfrastructure:
-        """Return the infrastructure without some of its resources."""
-        ids = {id(resource) for resource in gone}
-        return replace(self, resources=tuple(each for each in self.resources if id(each) not in ids))
 
 
 def blocks_of(body: Body, name: str) -> list[Body]:

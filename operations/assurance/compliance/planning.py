@@ -11,8 +11,6 @@ import json
 import os
 import shutil
 import socket
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -30,7 +28,7 @@ from fleet_iot.operations.assurance.compliance.infrastructure import (
     read_stack,
 )
 from fleet_iot.operations.assurance.compliance.policies import POLICY_ATTRIBUTES
-from fleet_iot.operations.local.terraform import Terraform, terraform_for
+from fleet_iot.operations.local.terraform import Terraform, run_synthesis, terraform_for
 from fleet_iot.operations.pki.requests import csr_path, sign_request, write_requests
 from fleet_iot.operations.project import Project
 
@@ -49,6 +47,55 @@ PROVIDER_SETTINGS: Body = {
 
 AT_ONCE = 2
 """Each Terraform with its provider needs some 600 MB and most of a core."""
+
+ACCOUNT_ID = "123456789012"
+"""A literal account makes ARNs, and so policies, complete; AWS's documentation uses this one for examples."""
+
+UNWANTED = ("FLEET_", "TERRAFORM_STATE_", "CDKTF_")
+"""Settings of the user that would change the stacks of the committed fleet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Synthesised:
+    """The folders of all stacks, and how many CSRs went into them."""
+
+    stacks: tuple[Path, ...]
+    csrs: int
+
+
+def synthesise(project: Project, *, folder: Path) -> Synthesised:
+    """Synthesise every stack of `project` below `folder`, deleting an earlier run's.
+
+    The keys of the CSRs are never written.
+    """
+    output, identities = folder / "cdktf.out", folder / "identities"
+    for old in (output, identities):
+        shutil.rmtree(old, ignore_errors=True)
+    csrs = _write_csrs(project, identities)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(UNWANTED)} | {
+        "ENVIRONMENT_SUFFIX": project.environment_suffix,
+        "FLEET_ACCOUNT_ID": ACCOUNT_ID,
+        "FLEET_IDENTITIES": str(identities),
+        "FLEET_REQUIRE_CSRS": "1",
+        "FLEET_OUTDIR": str(output),
+    }
+    run_synthesis(project.root, environment)
+    return Synthesised(stacks=tuple(sorted((output / "stacks").iterdir())), csrs=csrs)
+
+
+def _write_csrs(project: Project, identities: Path) -> int:
+    """Write a CSR for each thing that Terraform registers; return their number."""
+    written = 0
+    for facility in project.facilities:
+        if facility.registration != "terraform":
+            continue
+        requests = {
+            thing.name: sign_request(thing.name, ec.generate_private_key(ec.SECP256R1()))
+            for thing in project.things(facility)
+        }
+        write_requests(csr_path(identities, project.environment_suffix, facility.id), requests)
+        written += len(requests)
+    return written
 
 
 def plan_stacks(
@@ -121,67 +168,3 @@ def _plan(terraform: Terraform, stack: Path) -> Body:
         raise EnvironmentFault(f"the plan of {stack.name} is not complete", hint=f"see {terraform.log(stack)}")
     (stack / PLAN_DOCUMENT).write_text(json.dumps(plan))
     return plan
-
-
-ACCOUNT_ID = "123456789012"
-"""A literal account makes ARNs, and so policies, complete; AWS's documentation uses this one for examples."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Synthesised:
-    """The folders of all stacks, and how many CSRs went into them."""
-
-    stacks: tuple[Path, ...]
-    csrs: int
-
-
-def synthesise(project: Project, *, folder: Path) -> Synthesised:
-    """Synthesise every stack of `project` below `folder`, deleting an earlier run's.
-
-    The keys of the CSRs are never written.
-    """
-    output, identities = folder / "cdktf.out", folder / "identities"
-    for old in (output, identities):
-        shutil.rmtree(old, ignore_errors=True)
-    csrs = _write_csrs(project, identities)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(UNWANTED)} | {
-        "ENVIRONMENT_SUFFIX": project.environment_suffix,
-        "FLEET_ACCOUNT_ID": ACCOUNT_ID,
-        "FLEET_IDENTITIES": str(identities),
-        "FLEET_REQUIRE_CSRS": "1",
-        "FLEET_OUTDIR": str(output),
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "fleet_iot.lib.app"],
-        cwd=project.root,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no output"]
-        raise EnvironmentFault(
-            f"the stacks cannot be synthesised: {lines[0].removeprefix('error: ')}",
-            hint="to see all of it: python -m lib.app",
-        )
-    return Synthesised(stacks=tuple(sorted((output / "stacks").iterdir())), csrs=csrs)
-
-
-UNWANTED = ("FLEET_", "TERRAFORM_STATE_", "CDKTF_")
-"""Settings of the user that would change the stacks of the committed fleet."""
-
-
-def _write_csrs(project: Project, identities: Path) -> int:
-    """Write a CSR for each thing that Terraform registers; return their number."""
-    written = 0
-    for facility in project.facilities:
-        if facility.registration != "terraform":
-            continue
-        requests = {
-            thing.name: sign_request(thing.name, ec.generate_private_key(ec.SECP256R1()))
-            for thing in project.things(facility)
-        }
-        write_requests(csr_path(identities, project.environment_suffix, facility.id), requests)
-        written += len(requests)
-    return written

@@ -30,7 +30,7 @@ ARCHIVE = "raw-archive"
 
 
 @check("trail-everywhere", "A trail records all regions and global services")
-def _trail_everywhere(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def trail_everywhere(planned: PlannedInfrastructure) -> Iterator[Observation]:
     trails = list(planned.of("aws_cloudtrail"))
     if not trails:
         yield observe(planned.platform, "aws_cloudtrail", "there is no trail")
@@ -45,7 +45,7 @@ def _trail_everywhere(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 
 @check("trail-validated", "The trail's files are signed")
-def _trail_validated(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def trail_validated(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for trail in planned.of("aws_cloudtrail"):
         is_validated = trail.body.get("enable_log_file_validation") is True
         yield observe(
@@ -54,7 +54,7 @@ def _trail_validated(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 
 @check("trail-to-logs", "The trail is delivered to CloudWatch Logs")
-def _trail_to_logs(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def trail_to_logs(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for trail in planned.of("aws_cloudtrail"):
         group = planned.found("aws_cloudwatch_log_group", trail, trail.body.get("cloud_watch_logs_group_arn"))
         role = planned.found("aws_iam_role", trail, trail.body.get("cloud_watch_logs_role_arn"))
@@ -66,14 +66,14 @@ def _trail_to_logs(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 
 @check("trail-insights", "The trail watches call and error rates")
-def _trail_insights(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def trail_insights(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for trail in planned.of("aws_cloudtrail"):
         missing = INSIGHTS - {block.get("insight_type") for block in trail.blocks("insight_selector")}
         yield observe(trail, "insight_selector", problem_unless(not missing, f"lacks {', '.join(sorted(missing))}"))
 
 
 @check("trail-management-events", "The trail records every management event, reads and writes")
-def _trail_management_events(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def trail_management_events(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for trail in planned.of("aws_cloudtrail"):
         selectors = map(_fields, trail.blocks("advanced_event_selector"))
         whole = [each for each in selectors if each == {"eventCategory": ("Management",)}]
@@ -81,7 +81,7 @@ def _trail_management_events(planned: PlannedInfrastructure) -> Iterator[Observa
 
 
 @check("trail-data-events", "The trail records every read and write of archive, tables, function and stream")
-def _trail_data_events(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def trail_data_events(planned: PlannedInfrastructure) -> Iterator[Observation]:
     trails = list(planned.of("aws_cloudtrail"))
     recorded = {
         (fields["resources.type"][0], arn)
@@ -104,7 +104,7 @@ def _trail_data_events(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 
 @check("bucket-logged", "Accesses to every bucket are logged")
-def _buckets_logged(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def buckets_logged(planned: PlannedInfrastructure) -> Iterator[Observation]:
     targets = [
         bucket
         for bucket in planned.of("aws_s3_bucket")
@@ -117,7 +117,7 @@ def _buckets_logged(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 
 @check("log-retention", "Logs are kept 30 days, the trail's 90; with records 400 days and seven years")
-def _log_retention(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def log_retention(planned: PlannedInfrastructure) -> Iterator[Observation]:
     of_trails = _trail_groups(planned)
     for group in planned.of("aws_cloudwatch_log_group"):
         expected = (TRAIL_DAYS if group in of_trails else LOG_DAYS)[planned.retention]
@@ -128,7 +128,7 @@ def _log_retention(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 
 @check("trail-retention", "The trail's files are kept 90 days; with records seven years")
-def _trail_retention(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def trail_retention(planned: PlannedInfrastructure) -> Iterator[Observation]:
     expected = TRAIL_DAYS[planned.retention]
     for trail in planned.of("aws_cloudtrail"):
         bucket = planned.found("aws_s3_bucket", trail, trail.body.get("s3_bucket_name"))
@@ -174,7 +174,7 @@ WATCHED: dict[str, tuple[str, ...]] = {
 
 
 @check("events-watched", "The events that CIS names are filtered from the trail, and each has an alarm", about=FILTER)
-def _events_watched(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def events_watched(planned: PlannedInfrastructure) -> Iterator[Observation]:
     filters = list(planned.of(FILTER))
     if not filters:
         return
@@ -196,7 +196,7 @@ def _events_watched(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 
 @check("alarms-act", "Every alarm publishes to a topic of the platform that accepts it", about=ALARM)
-def _alarms_act(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def alarms_act(planned: PlannedInfrastructure) -> Iterator[Observation]:
     topics = [topic for topic in planned.of("aws_sns_topic") if _accepts_alarms(planned, topic)]
     for alarm in planned.of(ALARM, "aws_cloudwatch_composite_alarm"):
         actions = alarm.body.get("alarm_actions") or []

@@ -40,7 +40,7 @@ TEMPLATE_LIMIT = 10_240
     "Every certificate is made from its own CSR, so that AWS never has the key",
     about="aws_iot_certificate",
 )
-def _from_csr(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def from_csr(planned: PlannedInfrastructure) -> Iterator[Observation]:
     certificates = list(planned.of("aws_iot_certificate"))
     used = Counter(certificate.body.get("csr") for certificate in certificates)
     for certificate in certificates:
@@ -58,7 +58,7 @@ def _from_csr(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 
 @check("identity-of-its-own", "Every thing has a name and a certificate that no other thing has", about="aws_iot_thing")
-def _identity_of_its_own(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def identity_of_its_own(planned: PlannedInfrastructure) -> Iterator[Observation]:
     """A thing's certificate bears its name; both are attached to each other and to nothing else."""
     attachments = list(planned.of("aws_iot_thing_principal_attachment"))
     by_thing: dict[str, list[Resource | None]] = {}
@@ -89,7 +89,7 @@ def _identity_of_its_own(planned: PlannedInfrastructure) -> Iterator[Observation
 
 
 @check("policy-attached", "Every certificate has one policy of the fleet", about="aws_iot_certificate")
-def _certificates_attached(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def certificates_attached(planned: PlannedInfrastructure) -> Iterator[Observation]:
     attached: dict[str, list[str]] = {}
     for attachment in planned.of("aws_iot_policy_attachment"):
         certificate = planned.target(attachment, attachment.body.get("target"))
@@ -107,7 +107,7 @@ def _certificates_attached(planned: PlannedInfrastructure) -> Iterator[Observati
 
 
 @check("device-policy-scoped", "A device connects as itself and uses its own topics only", about="aws_iot_policy")
-def _device_policies_scoped(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def device_policies_scoped(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for policy in policies(planned, Kind.DEVICE):
         facility = _facility(policy.resource.stack, planned.environment_suffix)
         for statement in policy.allowed:
@@ -124,7 +124,7 @@ def _device_policies_scoped(planned: PlannedInfrastructure) -> Iterator[Observat
 
 
 @check("rule-error-action", "A topic rule stores what it cannot deliver", about="aws_iot_topic_rule")
-def _rules_keep_errors(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def rules_keep_errors(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for rule in planned.of("aws_iot_topic_rule"):
         actions = [value for value in rule.block("error_action").values() if value]
         yield observe(
@@ -141,7 +141,7 @@ def _rules_keep_errors(planned: PlannedInfrastructure) -> Iterator[Observation]:
     "A topic rule selects one facility, or AWS IoT, of one environment, and stamps each message's sender",
     about="aws_iot_topic_rule",
 )
-def _rules_hear_their_own(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def rules_hear_their_own(planned: PlannedInfrastructure) -> Iterator[Observation]:
     """Two environments in one account see the same messages."""
     for rule in planned.of("aws_iot_topic_rule"):
         sql = str(rule.body.get("sql"))
@@ -163,7 +163,7 @@ def _rules_hear_their_own(planned: PlannedInfrastructure) -> Iterator[Observatio
     "A provisioning template makes a whole identity with a policy of the fleet",
     about="aws_iot_provisioning_template",
 )
-def _templates_scoped(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def templates_scoped(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for template in planned.of("aws_iot_provisioning_template"):
         body = str(template.body.get("template_body"))
         try:

@@ -28,7 +28,7 @@ ARCHIVE = "raw-archive"
 
 
 @check("stream-retention", "Streams are on demand and keep a week to replay")
-def _stream_retention(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def stream_retention(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for stream in planned.of("aws_kinesis_stream"):
         hours = stream.body.get("retention_period", 0)
         mode = stream.block("stream_mode_details").get("stream_mode")
@@ -41,7 +41,7 @@ def _stream_retention(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 
 @check("table-recovery", "Tables are on demand, with point-in-time recovery")
-def _table_recovery(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def table_recovery(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for table in planned.of("aws_dynamodb_table"):
         has_recovery = table.block("point_in_time_recovery").get("enabled") is True
         yield observe(
@@ -53,7 +53,7 @@ def _table_recovery(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 
 @check("bucket-versioning", "Buckets keep earlier versions")
-def _bucket_versioning(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def bucket_versioning(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for bucket in planned.of("aws_s3_bucket"):
         status = [
             each.block("versioning_configuration").get("status")
@@ -63,7 +63,7 @@ def _bucket_versioning(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 
 @check("bucket-private", "Buckets cannot be made public and accept no access lists")
-def _bucket_private(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def bucket_private(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for bucket in planned.of("aws_s3_bucket"):
         blocks = planned.belonging("aws_s3_bucket_public_access_block", "bucket", bucket)
         is_closed = any(all(each.body.get(name) is True for name in PUBLIC_ACCESS) for each in blocks)
@@ -80,7 +80,7 @@ def _bucket_private(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 
 @check("bucket-lifecycle", "Buckets abort incomplete uploads and delete old versions")
-def _bucket_lifecycle(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def bucket_lifecycle(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for bucket in planned.of("aws_s3_bucket"):
         rules = [
             rule
@@ -106,7 +106,7 @@ def _bucket_lifecycle(planned: PlannedInfrastructure) -> Iterator[Observation]:
     "archive-tiering",
     "The archive uses Intelligent-Tiering, and Glacier after 90 days, for objects from 128 kB on",
 )
-def _archive_tiering(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def archive_tiering(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for bucket in planned.of("aws_s3_bucket"):
         if ARCHIVE not in str(name_of(bucket)):
             continue
@@ -152,7 +152,7 @@ def _filter(rule: Body) -> Body:
 
 
 @check("failures-kept", "What cannot be processed is kept, record by record")
-def _failures_kept(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def failures_kept(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for function in planned.of("aws_lambda_function"):
         has_queue = function.block("dead_letter_config").get("target_arn")
         yield observe(function, "dead_letter_config", problem_unless(has_queue, "loses what it cannot process"))
@@ -171,7 +171,7 @@ def _failures_kept(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 
 @check("function-observed", "Functions run on python3.11, traced, with a log of their own")
-def _function_observed(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def function_observed(planned: PlannedInfrastructure) -> Iterator[Observation]:
     groups = {name_of(group) for group in planned.of("aws_cloudwatch_log_group")}
     for function in planned.of("aws_lambda_function"):
         name = name_of(function)
@@ -187,7 +187,7 @@ def _function_observed(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 
 @check("function-private", "No function can be called from outside")
-def _function_private(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def function_private(planned: PlannedInfrastructure) -> Iterator[Observation]:
     """A service may call for one source; an address on the internet, or everybody, may not."""
     for function in planned.of("aws_lambda_function"):
         urls = planned.belonging("aws_lambda_function_url", "function_name", function)

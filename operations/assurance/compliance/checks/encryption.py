@@ -56,7 +56,7 @@ FOREIGN_WRITES: dict[str, dict[str, str]] = {
 
 
 @check("key-rotation", "Every key rotates once a year and stays in its region")
-def _keys_rotate(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def keys_rotate(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for key in planned.of("aws_kms_key"):
         yield observe(
             key,
@@ -71,7 +71,7 @@ def _keys_rotate(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 
 @check("own-key", "Everything that stores data is encrypted by a key of the platform's own")
-def _own_key(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def own_key(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for type_, path in KEY_OF.items():
         for resource in planned.of(type_):
             value = _at(resource.body, path)
@@ -82,7 +82,7 @@ def _own_key(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 
 @check("stream-encrypted", "Streams are encrypted")
-def _stream_encrypted(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def stream_encrypted(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for stream in planned.of("aws_kinesis_stream"):
         yield observe(
             stream, "encryption_type", problem_unless(stream.body.get("encryption_type") == "KMS", "is not encrypted")
@@ -90,7 +90,7 @@ def _stream_encrypted(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 
 @check("bucket-encrypted", "Buckets are encrypted by an own key, those for access logs by SSE-S3")
-def _buckets_encrypted(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def buckets_encrypted(planned: PlannedInfrastructure) -> Iterator[Observation]:
     """S3 delivers access logs to SSE-S3 buckets only, so only those have no key of their own.
 
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/ServerLogs.html
@@ -121,7 +121,7 @@ def _buckets_encrypted(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 
 @check("archive-own-key", "The archive accepts no object under another key or by another kind of encryption")
-def _archive_writes(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def archive_writes(planned: PlannedInfrastructure) -> Iterator[Observation]:
     """Evaluates requests that S3 might get under the denials in the bucket's policy."""
     for bucket in planned.of("aws_s3_bucket"):
         if ARCHIVE not in str(name_of(bucket)):

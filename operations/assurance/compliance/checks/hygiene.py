@@ -55,7 +55,7 @@ SECRET_LENGTH = 12
 
 
 @check("types-known", "Every resource type is known to the gate")
-def _types_known(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def types_known(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for type_ in sorted({resource.type for resource in planned.resources}):
         is_known = type_ in NAMED or type_ in NAMELESS
         yield observe(
@@ -66,7 +66,7 @@ def _types_known(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 
 @check("named", "Names are type, purpose and environment")
-def _named(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def named(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for type_, (attribute, pattern) in NAMED.items():
         for resource in planned.of(type_):
             name = str(resource.body.get(attribute))
@@ -77,7 +77,7 @@ def _named(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 
 @check("destroyable", "Everything can be destroyed, contents included; records are protected instead")
-def _destroyable(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def destroyable(planned: PlannedInfrastructure) -> Iterator[Observation]:
     is_kept = planned.retention == "records"
     for resource in planned.resources:
         demands = (DESTROYABLE | PROTECTED if is_kept else DESTROYABLE).get(resource.type, {})
@@ -97,7 +97,7 @@ def _destroyable(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 
 @check("records-locked", "Records are locked for seven years", about=LOCK)
-def _locked(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def locked(planned: PlannedInfrastructure) -> Iterator[Observation]:
     """With records, every bucket but those of access logs, which S3 delivers to no locked bucket."""
     if planned.retention != "records":
         return
@@ -135,7 +135,7 @@ def no_secret(planned: PlannedInfrastructure, environment: Mapping[str, str] | N
 
 
 @check("state-explicit", "A stack's state has an explicit backend: encrypted, locked")
-def _state_explicit(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def state_explicit(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for stack in planned.stacks:
         local, bucket = stack.backend.get("local"), stack.backend.get("s3")
         path = str((local or {}).get("path", ""))
@@ -150,7 +150,7 @@ def _state_explicit(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 
 @check("right-account", "A stack is deployed to one account and region only")
-def _right_account(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def right_account(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for stack in planned.stacks:
         accounts, region = stack.provider.get("allowed_account_ids"), stack.provider.get("region")
         keys = [name for name in ("access_key", "secret_key", "token") if stack.provider.get(name)]
@@ -183,7 +183,7 @@ def _text(value: Any) -> str:
 
 
 @check("api-takes-it", "Every attribute is mapped to a member of an AWS call, and accepted by its service model")
-def _accepted_by_api(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def accepted_by_api(planned: PlannedInfrastructure) -> Iterator[Observation]:
     """One observation a resource where all is well, else one for each problem."""
     for resource in planned.resources:
         judged = judge_resource(resource, planned=planned)

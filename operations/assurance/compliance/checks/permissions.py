@@ -70,7 +70,7 @@ LONG_LIVED = (
 
 
 @check("policies-whole", "Every policy is known before it is applied")
-def _policies_are_whole(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def policies_are_whole(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for policy in policies(planned):
         yield observe(
             policy.resource,
@@ -87,7 +87,7 @@ def _policies_are_whole(planned: PlannedInfrastructure) -> Iterator[Observation]
 
 
 @check("no-wildcard-action", "No policy allows an action by wildcard")
-def _no_wildcard_action(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def no_wildcard_action(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for policy in policies(planned):
         for statement in policy.allowed:
             wild = [action for action in statement.actions if "*" in action or "?" in action]
@@ -95,7 +95,7 @@ def _no_wildcard_action(planned: PlannedInfrastructure) -> Iterator[Observation]
 
 
 @check("no-wildcard-resource", "No policy allows anything on every resource, except actions without a resource")
-def _no_wildcard_resource(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def no_wildcard_resource(planned: PlannedInfrastructure) -> Iterator[Observation]:
     """In the policy of a key, `*` is that key; everywhere else it is everything."""
     for policy in policies(planned, Kind.ROLE, Kind.RESOURCE, Kind.DEVICE):
         for statement in policy.allowed:
@@ -105,7 +105,7 @@ def _no_wildcard_resource(planned: PlannedInfrastructure) -> Iterator[Observatio
 
 
 @check("nothing-inverted", "No policy allows what it does not name (NotAction, NotResource, NotPrincipal)")
-def _nothing_inverted(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def nothing_inverted(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for policy in policies(planned):
         for statement in policy.allowed:
             yield _seen(
@@ -114,7 +114,7 @@ def _nothing_inverted(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 
 @check("no-public-principal", "No policy allows anything to everyone")
-def _no_public_principal(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def no_public_principal(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for policy in policies(planned, Kind.TRUST, Kind.KEY, Kind.RESOURCE):
         for statement in policy.allowed:
             values = [value for _, value in statement.principals]
@@ -122,7 +122,7 @@ def _no_public_principal(planned: PlannedInfrastructure) -> Iterator[Observation
 
 
 @check("key-use-bound", "A role uses a key through one service and for one encryption context")
-def _roles_bind_key_use(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def roles_bind_key_use(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for policy in policies(planned, Kind.ROLE):
         for statement in policy.allowed:
             if _uses_key(statement):
@@ -135,7 +135,7 @@ def _roles_bind_key_use(planned: PlannedInfrastructure) -> Iterator[Observation]
 
 
 @check("key-policy-bound", "A key can be used only through its services, for its account and its purpose")
-def _keys_bind_their_use(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def keys_bind_their_use(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for policy in policies(planned, Kind.KEY):
         for statement in policy.allowed:
             if not _uses_key(statement):
@@ -153,7 +153,7 @@ def _keys_bind_their_use(planned: PlannedInfrastructure) -> Iterator[Observation
 
 
 @check("no-long-lived-credentials", "No user, no access key, no policy attached from elsewhere")
-def _no_long_lived_credentials(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def no_long_lived_credentials(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for stack in planned.stacks:
         found = [each.address for each in planned.of(*LONG_LIVED) if each.stack == stack.name]
         yield observe(
@@ -194,7 +194,7 @@ TLS_ENDPOINTS = ("IoTSecurityPolicy_TLS13_1_3_", "IoTSecurityPolicy_TLS13_1_2_",
 
 
 @check("trust-bound", "Every role trusts one service: for one account and source, where that service sends them")
-def _trust_is_bound(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def trust_is_bound(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for policy in policies(planned, Kind.TRUST):
         for statement in policy.allowed:
             services = statement.principals_of("Service")
@@ -216,7 +216,7 @@ def _trust_is_bound(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 
 @check("services-bound", "A resource's policy allows a service for this account and one source only")
-def _services_are_bound(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def services_are_bound(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for policy in policies(planned, Kind.RESOURCE):
         for statement in policy.allowed:
             for service in statement.principals_of("Service"):
@@ -229,7 +229,7 @@ def _services_are_bound(planned: PlannedInfrastructure) -> Iterator[Observation]
 
 
 @check("tls-only", "Buckets, queues and topics refuse plain transport")
-def _tls_only(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def tls_only(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for type_ in POLICY_OF:
         for resource in planned.of(type_):
             denials = _denials(planned, resource)
@@ -244,7 +244,7 @@ def _tls_only(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 
 @check("tls-1.2", "Buckets and the devices' endpoint refuse TLS 1.0 and 1.1")
-def _tls_1_2(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def tls_1_2(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for bucket in planned.of("aws_s3_bucket"):
         denials = _denials(planned, bucket)
         yield observe(

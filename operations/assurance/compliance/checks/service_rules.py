@@ -77,7 +77,7 @@ SELECTOR_FIELDS: Mapping[str, frozenset[str]] = {
 
 
 @check("tag-keys-apart", "Tag keys of a role differ in more than case")
-def _tag_keys_apart(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def tag_keys_apart(planned: PlannedInfrastructure) -> Iterator[Observation]:
     """To IAM `Owner` and `owner` are one key: https://docs.aws.amazon.com/IAM/latest/UserGuide/id_tags.html"""
     for role in planned.of("aws_iam_role", "aws_iam_policy"):
         tags = role.body.get("tags_all") or {}
@@ -88,7 +88,7 @@ def _tag_keys_apart(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 
 @check("topic-sql", "A topic rule's SQL and keys use what AWS IoT SQL has")
-def _topic_sql(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def topic_sql(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for rule in planned.of("aws_iot_topic_rule"):
         sql, version = str(rule.body.get("sql", "")), rule.body.get("sql_version")
         source = re.search(r"\bFROM\s+'([^']*)'", sql)
@@ -145,7 +145,7 @@ def _topic_problem(topic: str) -> str:
 
 
 @check("keys-apart", "No two messages get one key in the archive")
-def _keys_apart(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def keys_apart(planned: PlannedInfrastructure) -> Iterator[Observation]:
     """Two messages of one millisecond have one `timestamp()`; those that AWS publishes have no `traceid()`.
 
     https://docs.aws.amazon.com/iot/latest/developerguide/iot-sql-functions.html#iot-function-traceid
@@ -158,7 +158,7 @@ def _keys_apart(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 
 @check("attributes-fit", "A thing has no more attributes than AWS accepts", about="aws_iot_thing")
-def _attributes_fit(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def attributes_fit(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for thing in planned.of("aws_iot_thing"):
         number = len(thing.body.get("attributes") or {})
         most = ATTRIBUTES_WITH_TYPE if thing.body.get("thing_type_name") else ATTRIBUTES_WITHOUT
@@ -166,7 +166,7 @@ def _attributes_fit(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 
 @check("alarm-windows", "An alarm looks back no further than CloudWatch does")
-def _alarm_windows(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def alarm_windows(planned: PlannedInfrastructure) -> Iterator[Observation]:
     """https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html"""
     for alarm in planned.of("aws_cloudwatch_metric_alarm"):
         periods = [
@@ -205,7 +205,7 @@ def is_insights(alarm: Resource) -> bool:
 
 
 @check("policy-grammar", "Every policy follows the grammar of its kind")
-def _policy_grammar(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def policy_grammar(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for policy in policies(planned):
         try:
             document = json.loads(policy.text)
@@ -245,7 +245,7 @@ def _policy_grammar(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 
 @check("dashboard-bodies", "A dashboard's body is valid")
-def _dashboard_bodies(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def dashboard_bodies(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for dashboard in planned.of("aws_cloudwatch_dashboard"):
         try:
             widgets = json.loads(str(dashboard.body.get("dashboard_body")))["widgets"]
@@ -278,7 +278,7 @@ def _dashboard_bodies(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 
 @check("table-keys", "A table defines the attributes of its keys, and no others")
-def _table_keys(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def table_keys(planned: PlannedInfrastructure) -> Iterator[Observation]:
     """https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_CreateTable.html"""
     for table in planned.of("aws_dynamodb_table"):
         indexes = [*table.blocks("global_secondary_index"), *table.blocks("local_secondary_index")]
@@ -294,7 +294,7 @@ def _table_keys(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 
 @check("selectors", "The trail selects events by fields that their category has")
-def _selectors(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def selectors(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for trail in planned.of("aws_cloudtrail"):
         for selector in trail.blocks("advanced_event_selector"):
             fields = {str(each.get("field")): each for each in blocks_of(selector, "field_selector")}
@@ -312,7 +312,7 @@ def _selectors(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 
 @check("lifecycles", "Objects move to colder classes only, and before they expire")
-def _lifecycles(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def lifecycles(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for lifecycle in planned.of("aws_s3_bucket_lifecycle_configuration"):
         for rule in lifecycle.blocks("rule"):
             steps = [
@@ -338,7 +338,7 @@ def _lifecycles(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 
 @check("quotas", "All stacks together keep within an account's quotas")
-def _quotas(planned: PlannedInfrastructure) -> Iterator[Observation]:
+def quotas(planned: PlannedInfrastructure) -> Iterator[Observation]:
     """A quota that AWS has raised is an entry in `skips.json`."""
     alarms = planned.of("aws_cloudwatch_metric_alarm")
     counted = {

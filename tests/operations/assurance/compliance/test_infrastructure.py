@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fleet_iot.operations.assurance.compliance.infrastructure import PlannedInfrastructure, read_stack
+from tests.operations.assurance.compliance.mutations.edits import with_body, without
 
 BUCKET = {"bucket": "bucket-raw-dev"}
 
@@ -90,7 +91,7 @@ def test_a_changed_estate_leaves_the_first_as_it_is(planned: Callable[..., Plann
     """Mutations do not wear the infrastructure out."""
     first = planned({"aws_s3_bucket.raw": BUCKET})
     (bucket,) = first.of("aws_s3_bucket")
-    second = first.with_body(bucket, {"bucket": "other"})
+    second = with_body(first, bucket, {"bucket": "other"})
     assert ["bucket-raw-dev"] == [each.body["bucket"] for each in first.of("aws_s3_bucket")]
     assert ["other"] == [each.body["bucket"] for each in second.of("aws_s3_bucket")]
-    assert [] == list(first.without([bucket]).of("aws_s3_bucket"))
+    assert [] == list(without(first, [bucket]).of("aws_s3_bucket"))

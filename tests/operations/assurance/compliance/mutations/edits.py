@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,6 +37,18 @@ class Trial:
         return bool(self.noticed)
 
 
+def with_body(planned: PlannedInfrastructure, resource: Resource, body: Body) -> PlannedInfrastructure:
+    """The infrastructure with another body for `resource`."""
+    changed = replace(resource, body=body)
+    return replace(planned, resources=tuple(changed if each is resource else each for each in planned.resources))
+
+
+def without(planned: PlannedInfrastructure, gone: Iterable[Resource]) -> PlannedInfrastructure:
+    """The infrastructure without some of its resources."""
+    ids = {id(resource) for resource in gone}
+    return replace(planned, resources=tuple(each for each in planned.resources if id(each) not in ids))
+
+
 def mutation(check: str, name: str, apply: Callable[[PlannedInfrastructure], PlannedInfrastructure]) -> Mutation:
     return Mutation(check=check, name=name, apply=apply)
 
@@ -51,7 +63,7 @@ def edited(
         body = copy.deepcopy(resource.body)
         for edit in edits:
             edit(body)
-        return planned.with_body(resource, body)
+        return with_body(planned, resource, body)
 
     return apply
 
@@ -77,7 +89,7 @@ def turned(attribute: str) -> Edit:
 
 def removed(type_: str, id_: str | None = None) -> Callable[[PlannedInfrastructure], PlannedInfrastructure]:
     """The infrastructure without one resource of a type."""
-    return lambda planned: planned.without([pick(planned, type_, id_)])
+    return lambda planned: without(planned, [pick(planned, type_, id_)])
 
 
 def all_removed(type_: str) -> Callable[[PlannedInfrastructure], PlannedInfrastructure]:
@@ -85,7 +97,7 @@ def all_removed(type_: str) -> Callable[[PlannedInfrastructure], PlannedInfrastr
 
     def apply(planned: PlannedInfrastructure) -> PlannedInfrastructure:
         pick(planned, type_, None)
-        return planned.without(planned.of(type_))
+        return without(planned, planned.of(type_))
 
     return apply
 
@@ -142,7 +154,7 @@ def in_statement(
             for statement in document["Statement"]:
                 if where(statement) and id_ in (None, resource.id):
                     change(statement)
-                    return planned.with_body(resource, {**resource.body, attribute: json.dumps(document)})
+                    return with_body(planned, resource, {**resource.body, attribute: json.dumps(document)})
         raise LookupError(f"no {type_} has such a statement")
 
     return apply

@@ -16,6 +16,7 @@ from tests.operations.assurance.compliance.mutations.edits import (
     put,
     removed,
     replaced,
+    with_body,
 )
 
 CERTIFICATE, THING, POLICY = "aws_iot_certificate", "aws_iot_thing", "aws_iot_policy"
@@ -36,7 +37,7 @@ def two(type_: str, planned: PlannedInfrastructure) -> tuple[Resource, Resource]
 def same_as_second(type_: str, attribute: str, planned: PlannedInfrastructure) -> PlannedInfrastructure:
     """The first resource of a type with the second one's attribute."""
     first, second = two(type_, planned)
-    return planned.with_body(first, {**first.body, attribute: second.body[attribute]})
+    return with_body(planned, first, {**first.body, attribute: second.body[attribute]})
 
 
 def shared_certificate(planned: PlannedInfrastructure) -> PlannedInfrastructure:
@@ -47,9 +48,9 @@ def shared_certificate(planned: PlannedInfrastructure) -> PlannedInfrastructure:
 def swapped_certificates(planned: PlannedInfrastructure) -> PlannedInfrastructure:
     """Two things with each other's certificate."""
     first, second = two(OF_THING, planned)
-    planned = planned.with_body(first, {**first.body, "principal": second.body["principal"]})
+    planned = with_body(planned, first, {**first.body, "principal": second.body["principal"]})
     again = pick(planned, OF_THING, second.id)
-    return planned.with_body(again, {**again.body, "principal": first.body["principal"]})
+    return with_body(planned, again, {**again.body, "principal": first.body["principal"]})
 
 
 MUTATIONS: tuple[Mutation, ...] = (
