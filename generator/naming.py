@@ -42,6 +42,18 @@ OUTPUT_FOLDER = "lib/facilities"
 THINGS_FILE = "things.jsonl"
 
 
+METRICS_NAMESPACE = f"Fleet/{SUFFIX_TOKEN}"
+METRICS_DIMENSIONS = ("Facility", "DeviceType")
+PROCESSOR_METRICS = (
+    "ReadingsProcessed",
+    "AnomaliesDetected",
+    "ReadingsQuarantined",
+    "ReadingsDuplicate",
+    "ReadingsLate",
+)
+"""Every metric of the sensor processor, all of them counts; the most looked at first."""
+
+
 def suffixed(name: str, suffix: str) -> str:
     """A name as it is in an environment; topic rules allow no hyphen. A test holds it to `lib.specs.suffixed`."""
     return f"{name}_{suffix.replace('-', '_')}" if name.startswith("rule_") else f"{name}-{suffix}"

@@ -41,6 +41,7 @@ TEXT_RULES: dict[str, str] = {
     "out-of-range": "Numbers are within their range.",
     "one-application": "Environments of one project that meet in AWS give a suffix to one application, in one region.",
     "inventory": "A list of devices is a CSV or JSON lines, each row one device that AWS IoT takes and a group has.",
+    "former-word": "Values are written in their present words.",
     "unknown-choice": "A choice is one of those that there are.",
 }
 """The rules of text and shape: what each asks for."""

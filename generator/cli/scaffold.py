@@ -11,13 +11,12 @@ from pathlib import Path
 from fleet_iot.generator.aws.regions import REGIONS
 from fleet_iot.generator.diagnostics import RequestError, WriteError
 from fleet_iot.generator.filesystem import fault_of, write_whole
-from fleet_iot.generator.manifest.document import parse_document
 from fleet_iot.generator.manifest.load import validate
 from fleet_iot.generator.manifest.model_errors import suggestion
 from fleet_iot.generator.manifest.project import MANIFEST_NAME
 from fleet_iot.generator.manifest.rules import timezones
-from fleet_iot.generator.manifest.scalars import resolve, trap
 from fleet_iot.generator.manifest.schema import schema_text
+from fleet_iot.generator.manifest.yaml import parse_document, resolve, trap
 from fleet_iot.generator.naming import ID_PATTERN, SUFFIX_PATTERN
 
 SCHEMA_NAME = "fleet.schema.json"

@@ -8,14 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from fleet_iot.generator.diagnostics import EnvironmentFault, StaleError, WriteError
 from fleet_iot.generator.diff.impact import Impact, Kind, PlannedChange
-from fleet_iot.generator.diff.rows import Tally, lines_of
+from fleet_iot.generator.diff.things import Tally
 from fleet_iot.generator.naming import suffixed
-from fleet_iot.generator.output.rows import thing_rows
-from fleet_iot.generator.plan.build import FacilityPlan, FleetPlan
+from fleet_iot.generator.plan.build import FacilityPlan, FleetPlan, thing_rows
 from fleet_iot.lib.faults import ExpectedError
 from fleet_iot.lib.record.identities import (
     Difference,
@@ -41,10 +38,6 @@ LEAVING = frozenset(
     {Kind.THINGS_RETIRED, Kind.THINGS_RENAMED, Kind.THINGS_MOVED, Kind.TYPE_RENAMED, Kind.APPLICATION, Kind.SUFFIX}
 )
 """Changes that leave lines of former names in the lock until they are written."""
-
-
-class _Row(msgspec.Struct):
-    name: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,8 +129,7 @@ class Identities:
 
 def _things(plant: FacilityPlan) -> Iterator[str]:
     """The names of its things, without suffix."""
-    rows = msgspec.json.Decoder(_Row)
-    return (rows.decode(line).name for line in lines_of(thing_rows(plant)))
+    return (row.name for row in thing_rows(plant))
 
 
 def _read(csrs: Path, things: Collection[str]) -> tuple[dict[str, Request], dict[str, Locked]]:

@@ -116,7 +116,7 @@ RULES: dict[Kind, Rule] = {
     ),
     Kind.RETENTION_SHORTENED: _rule(
         Impact.DESTROYS_DATA,
-        "logs, trail files and earlier versions that are older than the brief retention are deleted, and tables and "
+        "logs, trail files and earlier versions that are older than the short retention are deleted, and tables and "
         "buckets can be destroyed again; objects that are locked stay until their date",
     ),
     Kind.TYPE_ADDED: _rule(Impact.SAFE, "nothing that exists is touched"),

@@ -8,8 +8,8 @@ from typing import Any
 
 from fleet_iot.generator.diagnostics import WriteError
 from fleet_iot.generator.diff.calls import QUOTAS, Bill, bill, calls_of
+from fleet_iot.generator.diff.compare import Comparison
 from fleet_iot.generator.diff.impact import REFUSED, Impact, Kind, PlannedChange, Run
-from fleet_iot.generator.diff.tree import Comparison
 from fleet_iot.generator.naming import OUTPUT_FOLDER
 
 FORMAT = 1

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from fleet_iot.generator.aws.regions import REGIONS
-from fleet_iot.generator.manifest.attributes import SERIAL_PATTERN
+from fleet_iot.generator.manifest.inventory import SERIAL_PATTERN, SPANS_PATTERN
 from fleet_iot.generator.manifest.models import (
     ACCOUNT_PATTERN,
     EMAIL_PATTERN,
@@ -21,8 +21,7 @@ from fleet_iot.generator.manifest.models import (
     FleetManifest,
     keys_at,
 )
-from fleet_iot.generator.manifest.sources import DataPath
-from fleet_iot.generator.manifest.spans import SPANS_PATTERN
+from fleet_iot.generator.manifest.yaml import DataPath
 from fleet_iot.generator.naming import ID_PATTERN, NAME_PATTERN, SUFFIX_PATTERN
 
 _PATTERNS = {

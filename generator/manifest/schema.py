@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fleet_iot.generator.manifest.defaults import SUPPLIED
+from fleet_iot.generator.manifest.load import SUPPLIED
 from fleet_iot.generator.manifest.models import SOURCES, FleetManifest
 from fleet_iot.generator.manifest.rules import timezones
 

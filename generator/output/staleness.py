@@ -9,7 +9,7 @@ from pathlib import Path
 from fleet_iot.generator.diagnostics import StaleError, WriteError
 from fleet_iot.generator.manifest.models import FleetManifest
 from fleet_iot.generator.naming import ATTRIBUTES_FILE, INDEX_FILE, OUTPUT_FOLDER
-from fleet_iot.generator.output import tree
+from fleet_iot.generator.output import writer as tree
 from fleet_iot.generator.output.index import Index, Section
 
 HashOf = Callable[[str], str | None]

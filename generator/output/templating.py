@@ -13,7 +13,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context, Undefined
 from markupsafe import Markup
 
-from fleet_iot.generator.output.encoding import ENCODERS
+from fleet_iot.generator.output.encoding import ENCODERS, Code
 
 _ROOT = files("fleet_iot.generator") / "templates"
 _ESCAPE_HATCHES = ("safe", "e", "escape", "forceescape", "tojson", "xmlattr", "urlize", "pprint")
@@ -86,6 +86,7 @@ def make_environment(suffix: str, load: Callable[[str], Any], *, kind: type[Envi
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    jinja.filters["code"] = Code
     for name in _ESCAPE_HATCHES:
         del jinja.filters[name]
     jinja.globals.clear()

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from fleet_iot.generator import naming
-from fleet_iot.generator.manifest.inventory import ListedThing, name_order
+from fleet_iot.generator.manifest.inventory import ListedThing, name_order, read_spans
 from fleet_iot.generator.manifest.models import Facility, NamedThing, ThingGroup
-from fleet_iot.generator.manifest.spans import read_spans
 
 Attributes = tuple[tuple[str, str], ...]
 """By name, sorted."""

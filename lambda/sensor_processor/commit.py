@@ -11,12 +11,11 @@ from .adapters.store import Store, Verdict
 from .ingest.catalogue import Catalogue
 from .ingest.reading import Reading
 from .numbers.minute import Minute, minute_of
-from .numbers.open_hour import OpenHour
-from .numbers.period import HOUR_MS, Level, PeriodKey, hour_of, over
+from .numbers.period import HOUR_MS, Level, OpenHour, PeriodKey, hour_of, over
 from .planning.chunk import Chunk, Tally
 from .planning.device_cache import Memory
-from .planning.plan import Plan, plan_device
-from .planning.retention import Retention
+from .planning.items import Retention
+from .planning.planner import Plan, plan_device
 
 
 @dataclass(slots=True, kw_only=True)

@@ -21,13 +21,11 @@ from botocore.exceptions import ClientError, HTTPClientError
 from .adapters.archive import Archive, ArchiveObject, quarantine_objects, readings_objects
 from .adapters.notifier import Notifier
 from .adapters.retry import Retry, Unavailable
-from .adapters.store import Store
-from .adapters.wire import speak_plainly
+from .adapters.store import Store, speak_plainly
 from .commit import Outcome, commit
 from .ingest.batch import Batch, Poison, parse_batch, poison_of
-from .ingest.log import Log
-from .ingest.metrics import metric_line, pending_line
-from .ingest.poison import PoisonReading
+from .ingest.envelope import PoisonReading
+from .ingest.log import Log, metric_line, pending_line
 from .planning.device_cache import Memory
 from .settings import Settings, read_settings
 

@@ -12,19 +12,22 @@ from pathlib import Path
 from typing import BinaryIO
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError, visible
-from fleet_iot.operations.lists.headings import private_key_refusal
+from fleet_iot.operations.lists.headings import is_named, private_key_refusal, said_in, said_of
 from fleet_iot.operations.lists.infineon import SIGNATURE, read_infineon, write_infineon
-from fleet_iot.operations.lists.lines import BYTE_ORDER_MARK
+from fleet_iot.operations.lists.material import digest_of_public_key, holds_private_key
 from fleet_iot.operations.lists.microchip import read_microchip, read_signers
 from fleet_iot.operations.lists.objects import read_objects
 from fleet_iot.operations.lists.record import Fault, Record
-from fleet_iot.operations.lists.said import is_named, said_in, said_of
-from fleet_iot.operations.lists.secrets import digest_of_public_key, holds_private_key
-from fleet_iot.operations.lists.tables import header_of, is_espressif, is_separator_line, read_csv, read_header
 from fleet_iot.operations.lists.texts import (
+    BYTE_ORDER_MARK,
     FOLDER_SUFFIXES,
+    header_of,
+    is_espressif,
+    is_separator_line,
     passed_over,
+    read_csv,
     read_folder,
+    read_header,
     read_jsonl,
     read_pem,
     read_plain,

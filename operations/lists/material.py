@@ -1,4 +1,7 @@
-"""Looks at certificates and CSRs as AWS IoT would, and more strictly: weak, expired and forged ones are refused."""
+"""Check the certificates and CSRs of a list, more strictly than AWS IoT, and detect private keys in it.
+
+Weak, expired and forged material is refused.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,72 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from fleet_iot.generator.diagnostics import visible
-from fleet_iot.operations.lists.der import is_authority, is_one_element
 from fleet_iot.operations.lists.record import Material, RefusedError
+
+# Some parts are read from the DER itself, as the library refuses the whole for one odd part: Microchip's
+# certificates have `eui48_…` as a PrintableString, whose alphabet has no `_` (X.690),
+# in an extension without meaning here.
+
+SEQUENCE, BOOLEAN, OCTET_STRING, OID = 0x30, 0x01, 0x04, 0x06
+_EXTENSIONS = 0xA3
+_BASIC_CONSTRAINTS = bytes.fromhex("551d13")
+
+
+def elements(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Tag and content of each element. Raises ValueError where the bytes are no DER."""
+    at = 0
+    while at < len(data):
+        tag = data[at]
+        if tag & 0x1F == 0x1F or at + 2 > len(data):
+            raise ValueError("an element without length, or with a tag of many bytes")
+        length, at = data[at + 1], at + 2
+        if length & 0x80:
+            size = length & 0x7F
+            if not 1 <= size <= 4 or at + size > len(data):
+                raise ValueError("a length that is none")
+            length, at = int.from_bytes(data[at : at + size], "big"), at + size
+        if at + length > len(data):
+            raise ValueError("an element that ends after its holder")
+        yield tag, data[at : at + length]
+        at += length
+
+
+def is_one_element(data: bytes) -> bool:
+    """Whether the bytes are one SEQUENCE of whole elements and nothing more. Raises ValueError where they end early."""
+    found = list(elements(data))
+    return len(found) == 1 and found[0][0] == SEQUENCE and all(list(elements(found[0][1])))
+
+
+def is_authority(tbs_certificate: bytes) -> bool:
+    """The `cA` of BasicConstraints, false without it; no other extension is read.
+
+    Args: tbs_certificate: the DER of a TBSCertificate (RFC 5280, 4.1). Raises ValueError for what is none, and where
+    an extension stands twice.
+    """
+    fields = list(elements(_only(tbs_certificate, SEQUENCE)))
+    extensions = next((content for tag, content in fields if tag == _EXTENSIONS), None)
+    if extensions is None:
+        return False
+    seen: dict[bytes, bytes] = {}
+    for tag, content in elements(_only(extensions, SEQUENCE)):
+        parts = list(elements(content))
+        if tag != SEQUENCE or len(parts) < 2 or parts[0][0] != OID or parts[-1][0] != OCTET_STRING:
+            raise ValueError("an extension that is none")
+        if parts[0][1] in seen:
+            raise ValueError("one extension stands in it twice")
+        seen[parts[0][1]] = parts[-1][1]
+    if _BASIC_CONSTRAINTS not in seen:
+        return False
+    first = next(elements(_only(seen[_BASIC_CONSTRAINTS], SEQUENCE)), None)
+    return first is not None and first[0] == BOOLEAN and first[1] != b"\0"
+
+
+def _only(data: bytes, tag: int) -> bytes:
+    found = list(elements(data))
+    if len(found) != 1 or found[0][0] != tag:
+        raise ValueError("not the one element that is to be there")
+    return found[0][1]
+
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
@@ -356,3 +423,71 @@ def _common_name(signed: x509.Certificate | x509.CertificateSigningRequest) -> s
     if len(found) > 1:
         raise RefusedError("has several common names", "a device has one name: ask the maker for another certificate")
     return next(iter(found), None)
+
+
+_LABEL = b"PRIVATE KEY"
+_RUN = re.compile(rb"(?<![A-Za-z0-9+/_-])(?:M[A-Za-z0-9+/_-]{15,}|LS0t[A-Za-z0-9+/_-]{12,}|30[0-9A-Fa-f]{30,})")
+"""What may be base64 of DER or of PEM, or the hexadecimal of DER."""
+_BLOCK_secrets = re.compile(rb"-----BEGIN ([A-Z0-9 ]*PRIVATE KEY)-----.*?-----END \1-----", re.DOTALL)
+_PBE = (bytes.fromhex("2a864886f70d0105"), bytes.fromhex("2a864886f70d010c01"))
+_LOOKED_AT = 96
+
+
+def holds_private_key(raw: bytes) -> bool:
+    """Whether a private key stands in these bytes."""
+    if _LABEL in raw or _is_private(raw[:_LOOKED_AT]):
+        return True
+    return any(_LABEL in start or _is_private(start) for start in _decoded(raw, _LOOKED_AT))
+
+
+def digest_of_public_key(raw: bytes) -> bytes | None:
+    """The digest of the public key that belongs to the first private key in these bytes which can be read."""
+    texts = [raw, raw.replace(rb"\r", b"").replace(rb"\n", b"\n")]
+    found = [block for text in texts for block in _BLOCK_secrets.finditer(text)]
+    for data in (*(block[0] for block in found), raw, *_decoded(raw, None)):
+        load = serialization.load_pem_private_key if _LABEL in data else serialization.load_der_private_key
+        try:
+            return key_digest(load(data, None).public_key())  # type: ignore[arg-type]
+        except Exception:  # noqa: S112 - encrypted, damaged or none: the next may be one
+            continue
+    return None
+
+
+def is_public_key(text: str) -> bool:
+    """Whether a text is a public key, in PEM or as base64 of DER (SubjectPublicKeyInfo)."""
+    if "PUBLIC KEY-----" in text:
+        return _LABEL.decode() not in text
+    start = next(_decoded(text.strip().encode(), _LOOKED_AT), b"")
+    inner = _content(start)
+    return inner[:1] == b"\x30" and _content(inner)[:1] == b"\x06" and not _is_private(start)
+
+
+def _decoded(raw: bytes, size: int | None) -> Iterator[bytes]:
+    for found in _RUN.finditer(raw):
+        text = found[0][: size and size // 3 * 4]
+        try:
+            if text.startswith(b"30") and re.fullmatch(rb"[0-9A-Fa-f]+", text):
+                yield binascii.unhexlify(text[: len(text) // 2 * 2])
+            else:
+                yield base64.b64decode(text[: len(text) // 4 * 4] if size else text + b"=" * (-len(text) % 4), b"-_")
+        except (binascii.Error, ValueError):
+            continue
+
+
+def _is_private(start: bytes) -> bool:
+    """Whether bytes begin as PKCS #8, PKCS #1, SEC 1, encrypted PKCS #8 or PKCS #12 do."""
+    inner = _content(start)
+    if inner[:2] == b"\x02\x01":
+        version, following = inner[2:3], inner[3:]
+        if version == b"\x03":
+            return following[:1] == b"\x30"
+        is_pkcs8 = following[:1] == b"\x30" and _content(following)[:1] == b"\x06"
+        return version in (b"\0", b"\x01") and (is_pkcs8 or following[:1] in (b"\x02", b"\x04"))
+    return inner[:1] == b"\x30" and _content(inner)[:1] == b"\x06" and _content(inner)[2:].startswith(_PBE)
+
+
+def _content(data: bytes) -> bytes:
+    """What follows tag and length of a SEQUENCE, as far as it goes."""
+    if len(data) < 2 or data[0] != 0x30:
+        return b""
+    return data[2 + (data[1] & 0x7F if data[1] & 0x80 else 0) :]

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from fleet_iot.operations.lists.headings import MATERIAL, WITHIN, meaning_of, private_key_refusal, record_of
+from fleet_iot.operations.lists.material import holds_private_key
 from fleet_iot.operations.lists.record import RECORD_LIMIT, Fault, Record, RefusedError
-from fleet_iot.operations.lists.secrets import holds_private_key
 
 _CHUNK = 65_536
 _ELEMENT_LIMIT = 8 * RECORD_LIMIT

@@ -11,11 +11,9 @@ from dataclasses import replace
 from cryptography import x509
 
 from fleet_iot.operations.lists.formats import Source, read_records
-from fleet_iot.operations.lists.headings import private_key_refusal
+from fleet_iot.operations.lists.headings import canonical, is_named, private_key_refusal, said_of
 from fleet_iot.operations.lists.material import read_material
 from fleet_iot.operations.lists.record import Fault, Record, RefusedError, Row
-from fleet_iot.operations.lists.said import is_named, said_of
-from fleet_iot.operations.lists.spelling import canonical
 
 
 def read_rows(

@@ -12,7 +12,7 @@ from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.operations.local import event_source_process, rules_engine
 from fleet_iot.operations.local.aws import LocalAws, load, read_statistics, require_running
 from fleet_iot.operations.local.overrides import REPUBLISH_TOPIC
-from fleet_iot.operations.patience import Patience
+from fleet_iot.operations.progress import Patience
 
 STILL_SECONDS = 120.0
 """Seconds without progress before giving up: the function may need a minute for one batch."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
-from fleet_iot.operations.pki.places import LEDGER
+from fleet_iot.operations.pki.keystore import LEDGER
 from fleet_iot.operations.pki.spent import SCHEMA as SPENT_SCHEMA
 from fleet_iot.operations.pki.spent import End, Spent, find_spent, spend
 from fleet_iot.operations.private_files import make_private_folder, open_private

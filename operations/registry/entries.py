@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fleet_iot.operations.pki.spent import End, spend
-from fleet_iot.operations.registry.records import Step, Write
+from fleet_iot.operations.registry.journal import Step, Write
 
 
 def begin(thing: str, step: Step, *, at: float, detail: str | None = None) -> Write:

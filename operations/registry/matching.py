@@ -1,27 +1,111 @@
-"""Pairs the rows of a list with planned things before any call, by what each row says of its device.
+"""Pair the rows of a list with planned things before any call, by the identities that each row gives.
 
-A row says a name, a serial, other identities, and the common name of its certificate. All of them that are a planned
-thing's have to be the same one's, and of one thing alone; otherwise the row is refused. Order pairs only where that was
-asked for, or where nothing tells things and devices apart. Things, rows and pairs lie in a temporary file that SQLite
-makes and takes away itself, so that a million of each cost no memory.
+A row gives a name, a serial, other identities, and the common name of its certificate. All that belong to planned
+things must belong to the same one; otherwise the row is refused. Rows are paired by order only where that was asked
+for, or where neither things nor rows have identities. Things, rows and pairs are in a temporary SQLite database, so
+that a million of each fit into constant memory.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from fleet_iot.generator.diagnostics import RequestError, visible
+from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError, visible
 from fleet_iot.generator.naming import named_serial
-from fleet_iot.operations.lists.headings import is_name, looks_like_identity, meaning_of, normalised
+from fleet_iot.lib.specs import FacilitySpec, suffixed
+from fleet_iot.operations.lists.headings import (
+    canonical,
+    hexadecimal,
+    is_name,
+    is_named,
+    is_same,
+    looks_like_identity,
+    meaning_of,
+    normalised,
+    said_in,
+    said_of,
+)
 from fleet_iot.operations.lists.record import Fault, Material, RefusedError, Row
-from fleet_iot.operations.lists.said import is_named, said_in, said_of
-from fleet_iot.operations.lists.spelling import canonical, hexadecimal, is_same
-from fleet_iot.operations.registry.planned import PlannedThing
-from fleet_iot.operations.registry.plants import Plants, key_of, prefixed
+from fleet_iot.operations.project import Project
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plants:
+    """Keys are spelt without case and separators. `own`: the plant's id and name; `others`: those of the other plants,
+    with their ids; `prefixes`: how names and serials of the other plants' things begin, with the plants' ids;
+    `device_types`: those of the whole project."""
+
+    own: frozenset[str] = frozenset()
+    others: Mapping[str, str] = field(default_factory=dict)
+    prefixes: Mapping[str, str] = field(default_factory=dict)
+    device_types: frozenset[str] = frozenset()
+
+    def owner_of(self, value: str) -> str | None:
+        """The other plant whose thing has such a name or serial, planned or not."""
+        return prefixed(value, self.prefixes)
+
+
+def prefixed(value: str, prefixes: Mapping[str, str]) -> str | None:
+    """What stands for the longest prefix that a value begins with, and does not end with."""
+    key = key_of(value)
+    found = [prefix for prefix in prefixes if key.startswith(prefix) and len(key) > len(prefix)]
+    return prefixes[max(found, key=len)] if found else None
+
+
+def key_of(value: str) -> str:
+    """A value without case and separators."""
+    return canonical(value)[1]
+
+
+def plants_of(project: Project, facility: FacilitySpec) -> Plants:
+    """The plants of a project, as one of them sees the others."""
+    others = [each for each in project.facilities if each.id != facility.id]
+    types = frozenset(group.device_type for each in project.facilities for group in each.groups)
+    own = frozenset(map(key_of, (facility.id, facility.name)))
+    return Plants(
+        own=own,
+        others={key_of(said): each.id for each in others for said in (each.id, each.name) if key_of(said) not in own},
+        prefixes={key_of(f"{each.id}-{device_type}"): each.id for each in others for device_type in types},
+        device_types=frozenset(map(key_of, types)),
+    )
+
+
+class PlannedThing(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of `things.jsonl`, as this environment knows it: name and thing type carry the suffix."""
+
+    name: str
+    thing_type: str
+    device_type: str
+    serial: str
+    attributes: dict[str, str]
+
+
+def read_planned(project: Project, facility: FacilitySpec) -> Iterator[PlannedThing]:
+    """The facility's things in the order of its file, line by line. Raises EnvironmentFault with the bad line."""
+    path = project.root / "lib" / "facilities" / facility.module / facility.things_file
+    decoder = msgspec.json.Decoder(PlannedThing)
+    suffix = project.environment_suffix
+    shown = path.relative_to(project.root)
+    if not path.is_file():
+        raise EnvironmentFault(f"{shown} is missing", hint="run `fleet generate`, then review and commit it")
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                thing = decoder.decode(line)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                raise EnvironmentFault(f"{shown}:{number}: not a thing", hint="run `fleet generate`") from None
+            yield PlannedThing(
+                name=suffixed(thing.name, suffix),
+                thing_type=suffixed(thing.thing_type, suffix),
+                device_type=thing.device_type,
+                serial=thing.serial,
+                attributes=thing.attributes,
+            )
+
 
 _SCHEMA = """
 CREATE TABLE things (position INTEGER PRIMARY KEY, name TEXT, serial TEXT, device_type TEXT, line BLOB, row INTEGER,

@@ -10,9 +10,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, visible
+from fleet_iot.operations.lists.headings import is_named, said_of
 from fleet_iot.operations.lists.material import read_certificate
 from fleet_iot.operations.lists.record import Fault, Row
-from fleet_iot.operations.lists.said import is_named, said_of
 from fleet_iot.operations.pki.spent import End, Spent, SpentKeys, decisive
 from fleet_iot.operations.registry import entries
 from fleet_iot.operations.registry.calls import IotCalls

@@ -24,10 +24,9 @@ from fleet_iot.lib.specs import FacilitySpec
 from fleet_iot.operations.project import Project
 from fleet_iot.operations.registry import entries
 from fleet_iot.operations.registry.calls import code_of, message_of
-from fleet_iot.operations.registry.planned import PlannedThing, read_planned
-from fleet_iot.operations.registry.registered import NOT_FOUND
-from fleet_iot.operations.registry.run import THREADS
-from fleet_iot.operations.registry.steps import Work
+from fleet_iot.operations.registry.device import NOT_FOUND
+from fleet_iot.operations.registry.matching import PlannedThing, read_planned
+from fleet_iot.operations.registry.steps import THREADS, Work
 
 PAGE = 250
 """Most things in one answer: https://docs.aws.amazon.com/iot/latest/apireference/API_ListThings.html"""

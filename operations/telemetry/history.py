@@ -19,7 +19,7 @@ from fleet_iot.sensor_processor.numbers.period import (
     period_bucket,
     summed,
 )
-from fleet_iot.sensor_processor.planning.history_items import QUANTILES, parse_part
+from fleet_iot.sensor_processor.planning.items import QUANTILES, parse_part
 
 _START_OF = {"minute": minute_of, "hour": hour_of, "day": day_of}
 LEVELS = tuple(_START_OF)
@@ -30,7 +30,7 @@ class Row:
     """One metric's numbers over a minute, hour or day that begins at `start` (ms); `sum` is exact, as text.
 
     `is_over`: no reading of it is to be expected any more. `quantiles` are right to one per cent, by the names of
-    `history_items.QUANTILES`.
+    `items.QUANTILES`.
     """
 
     start: int

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from fleet_iot.generator.output import writer
+from tests.places import PROJECT
 
-ROOT = Path(__file__).parents[2]
+ROOT = PROJECT
 ALLOWED = ("--allow", "breaks-identity", "--allow", "destroys-data")
 
 

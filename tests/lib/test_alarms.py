@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from fleet_iot.lib.constructs.platform_alarms import UNKNOWN
-from fleet_iot.lib.constructs.trail_alarms import WATCHED
+from fleet_iot.lib.constructs.observability import TRAIL_ALARMS, UNKNOWN
 from fleet_iot.lib.record.read import read_record
 from fleet_iot.lib.specs import FacilitySpec
-from fleet_iot.sensor_processor.ingest import batch, metrics
+from fleet_iot.sensor_processor.ingest import batch
+from fleet_iot.sensor_processor.ingest import log as metrics
 from tests.places import PROJECT
 
 pytestmark = pytest.mark.cdktf
@@ -134,15 +134,15 @@ def test_a_silence_of_days_is_made_of_days(facility: Callable[..., FacilitySpec]
     """A period is a day at most, so that a longer silence is several of them."""
     import dataclasses
 
-    from fleet_iot.lib.constructs.facility_alarms import _silence
+    from fleet_iot.lib.constructs.observability import _silence
 
     (group,) = facility().groups
     watch = _silence(dataclasses.replace(group, silence_s=5 * 86_400))
     assert (watch.period_s, watch.periods) == (86_400, 5)
 
 
-@pytest.mark.parametrize("watched", WATCHED, ids=lambda watched: watched.control)
-def test_every_control_of_the_benchmark_has_filter_and_alarm(stacks: Any, watched: Any) -> None:
+@pytest.mark.parametrize(("control", "watched"), [*enumerate(TRAIL_ALARMS, start=1)], ids=lambda value: str(value)[:3])
+def test_every_control_of_the_benchmark_has_filter_and_alarm(stacks: Any, control: int, watched: Any) -> None:
     """The trail's log group is filtered, the alarm is on the filter's metric, and the first event raises it."""
     platform = stacks.platform
     filter_ = platform.one("aws_cloudwatch_log_metric_filter", f"filter-{watched.id}")
@@ -154,18 +154,18 @@ def test_every_control_of_the_benchmark_has_filter_and_alarm(stacks: Any, watche
     alarm = platform.one("aws_cloudwatch_metric_alarm", f"alarm-{watched.id}")
     assert (made["namespace"], made["name"], made["value"]) == (alarm["namespace"], alarm["metric_name"], "1")
     assert (alarm["threshold"], alarm["evaluation_periods"], alarm["statistic"]) == (1, 1, "Sum")
-    assert f"(CIS {watched.control})" in alarm["alarm_description"]
+    assert f"(CIS 4.{control})" in alarm["alarm_description"]
 
 
 def test_the_benchmarks_section_is_complete() -> None:
-    """Controls 4.1 to 4.14, each once."""
-    assert [watched.control for watched in WATCHED] == [f"4.{number}" for number in range(1, 15)]
-    assert len({watched.metric for watched in WATCHED}) == len(WATCHED)
+    """Controls 4.1 to 4.14, each with a metric of its own."""
+    assert len(TRAIL_ALARMS) == 14
+    assert len({watched.metric for watched in TRAIL_ALARMS}) == len(TRAIL_ALARMS)
 
 
 def test_patterns_are_those_that_are_published() -> None:
     """Spelled as Security Hub compares them, the short ones in full."""
-    patterns = {watched.control: watched.pattern for watched in WATCHED}
+    patterns = {f"4.{number}": watched.pattern for number, watched in enumerate(TRAIL_ALARMS, start=1)}
     assert patterns["4.7"] == (
         "{($.eventSource=kms.amazonaws.com) && (($.eventName=DisableKey) || ($.eventName=ScheduleKeyDeletion))}"
     )
@@ -181,8 +181,8 @@ def test_the_topic_is_encrypted_and_hears_alarms_over_tls_alone(stacks: Any) -> 
     topic = platform.one("aws_sns_topic", "topic-alarms")
     assert topic == {"name": "topic-alarms-tst", "kms_master_key_id": "${aws_kms_key.key-logs.arn}"}
     statements = platform.statements("aws_sns_topic_policy", "topic-alarms-policy")
-    assert statements["AlarmsPublish"] == {
-        "Sid": "AlarmsPublish",
+    assert statements["AllowAlarmsToPublish"] == {
+        "Sid": "AllowAlarmsToPublish",
         "Effect": "Allow",
         "Principal": {"Service": "cloudwatch.amazonaws.com"},
         "Action": ["sns:Publish"],
@@ -192,14 +192,14 @@ def test_the_topic_is_encrypted_and_hears_alarms_over_tls_alone(stacks: Any) -> 
             "ArnLike": {"aws:SourceArn": ALARMS},
         },
     }
-    denied = statements["DenyPlainTransport"]
+    denied = statements["DenyInsecureTransport"]
     assert (denied["Effect"], denied["Principal"], denied["Action"]) == ("Deny", "*", ["sns:Publish"])
     assert denied["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
 
 
 def test_alarms_may_use_the_topics_key_for_it_alone(stacks: Any) -> None:
     """Without this CloudWatch could not publish; with less of a condition any alarm of any account could."""
-    statement = stacks.platform.statements("aws_kms_key", "key-logs")["AlarmsReachTheirTopic"]
+    statement = stacks.platform.statements("aws_kms_key", "key-logs")["AllowAlarmsToPublish"]
     assert statement["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
     assert statement["Action"] == ["kms:Decrypt", "kms:GenerateDataKey", "kms:GenerateDataKeyWithoutPlaintext"]
     assert statement["Condition"] == {

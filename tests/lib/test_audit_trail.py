@@ -73,10 +73,10 @@ def test_this_trail_alone_writes_to_the_bucket(stacks) -> None:
     """CloudTrail's two statements are bound to the trail, the account and the account's prefix."""
     statements = stacks.platform.statements("aws_s3_bucket_policy", "bucket-audit-trail-policy")
     source = {"aws:SourceArn": ARN, "aws:SourceAccount": "123456789012"}
-    assert statements["TrailLooksAtTheAcl"]["Resource"] == BUCKET
-    assert statements["TrailLooksAtTheAcl"]["Condition"] == {"StringEquals": source}
-    assert statements["TrailDeliversItsFiles"]["Resource"] == f"{BUCKET}/AWSLogs/123456789012/*"
-    assert statements["TrailDeliversItsFiles"]["Condition"] == {
+    assert statements["AllowCloudTrailGetBucketAcl"]["Resource"] == BUCKET
+    assert statements["AllowCloudTrailGetBucketAcl"]["Condition"] == {"StringEquals": source}
+    assert statements["AllowCloudTrailPutObject"]["Resource"] == f"{BUCKET}/AWSLogs/123456789012/*"
+    assert statements["AllowCloudTrailPutObject"]["Condition"] == {
         "StringEquals": {**source, "s3:x-amz-acl": "bucket-owner-full-control"}
     }
 
@@ -95,7 +95,7 @@ def test_the_log_role_writes_the_trails_own_streams(stacks) -> None:
         sid: (s["Action"], s["Resource"])
         for sid, s in stacks.platform.statements("aws_iam_role_policy", "role-trail-logs-policy").items()
     } == {
-        "WriteTheLog": (
+        "WriteLogs": (
             ["logs:CreateLogStream", "logs:PutLogEvents"],
             "arn:aws:logs:ap-southeast-1:123456789012:log-group:log-group-audit-trail-tst"
             ":log-stream:123456789012_CloudTrail_ap-southeast-1*",

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from fleet_iot.lib.faults import SynthesisError
+from fleet_iot.lib.shared.context import StackContext
 from fleet_iot.lib.specs import FacilitySpec
-from fleet_iot.lib.synthesis.counting import check_counts, facility_counts
+from fleet_iot.lib.synthesis.output import check_counts, facility_counts
 
 
 def test_a_merged_resource_stops_synthesis() -> None:
@@ -42,22 +43,13 @@ def test_a_type_that_the_manifest_knows_nothing_of_is_counted_too(declared: dict
 def test_look_alike_ids_are_merged_by_cdktf_and_found_by_the_count(tmp_path: Path) -> None:
     """`pump.1` and `pump1` are two constructs and one block, of which CDKTF says nothing."""
     from fleet_iot.lib import bindings
-    from fleet_iot.lib.stacks import base as fleet_stack
+    from fleet_iot.lib.stacks import BaseStack
     from fleet_iot.lib.synthesis import output
     from fleet_iot.lib.synthesis import run as synthesis
 
     app = bindings.App(outdir=str(tmp_path), context=synthesis.CONTEXT)
-    stack = fleet_stack.FleetStack(
-        app,
-        "s",
-        application="mfg",
-        environment_suffix="tst",
-        aws_region="eu-west-1",
-        account_id="123456789012",
-        state_bucket=None,
-        state_bucket_region="eu-west-1",
-        default_tags={},
-    )
+    context = StackContext(application="mfg", environment_suffix="tst", aws_region="eu-west-1", default_tags={})
+    stack = BaseStack(app, "s", context)
     for id_ in ("pump.1", "pump1"):
         bindings.IotThingType(stack, id_, name=id_)
     app.synth()

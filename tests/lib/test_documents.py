@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fleet_iot.lib.shared.documents import read_document, read_statement
+from fleet_iot.lib.shared.text import read_document, read_statement
 
 
 def test_tokens_are_filled_after_escaping(tmp_path: Path) -> None:

@@ -34,14 +34,14 @@ def test_each_key_has_its_alias(stacks) -> None:
 def test_administrators_may_not_use_a_key(stacks) -> None:
     """The account's statement without condition holds neither a data operation nor a wildcard."""
     for key in stacks.platform.of("aws_kms_key"):
-        statement = stacks.platform.statements("aws_kms_key", key)["AccountAdministersTheKey"]
+        statement = stacks.platform.statements("aws_kms_key", key)["AllowKeyAdministration"]
         used = [a for a in statement["Action"] if any(word in a for word in ("Encrypt", "Decrypt", "DataKey", "*"))]
         assert used == []
 
 
 def test_the_data_key_is_used_through_six_services(stacks) -> None:
     """Roles of this account use it through stream, tables, archive, queue, topic and function alone."""
-    statement = stacks.platform.statements("aws_kms_key", "key-data")["RolesUseTheKeyThroughServices"]
+    statement = stacks.platform.statements("aws_kms_key", "key-data")["AllowUseThroughServices"]
     assert statement["Condition"] == {
         "StringEquals": {
             "kms:CallerAccount": ACCOUNT,
@@ -54,7 +54,7 @@ def test_the_data_key_is_used_through_six_services(stacks) -> None:
 
 def test_grants_are_kept_by_services_alone(stacks) -> None:
     """CreateGrant is allowed only for a resource of AWS, through the two services that keep grants."""
-    statement = stacks.platform.statements("aws_kms_key", "key-data")["ServicesKeepGrants"]
+    statement = stacks.platform.statements("aws_kms_key", "key-data")["AllowGrantsForServices"]
     assert statement["Action"] == ["kms:CreateGrant"]
     assert statement["Condition"]["Bool"] == {"kms:GrantIsForAWSResource": "true"}
     assert statement["Condition"]["StringEquals"]["kms:ViaService"] == [
@@ -64,7 +64,7 @@ def test_grants_are_kept_by_services_alone(stacks) -> None:
 
 def test_the_logs_key_is_bound_to_the_log_groups(stacks) -> None:
     """Every log group of the platform is in the encryption context that the key takes, and no other."""
-    statement = stacks.platform.statements("aws_kms_key", "key-logs")["LogGroupsOfThePlatform"]
+    statement = stacks.platform.statements("aws_kms_key", "key-logs")["AllowPlatformLogGroups"]
     groups = {group["name"] for group in stacks.platform.of("aws_cloudwatch_log_group").values()}
     assert set(statement["Condition"]["ArnEquals"]["kms:EncryptionContext:aws:logs:arn"]) == {
         f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{group}" for group in groups
@@ -74,7 +74,7 @@ def test_the_logs_key_is_bound_to_the_log_groups(stacks) -> None:
 def test_the_audit_key_is_bound_to_the_trail(stacks) -> None:
     """CloudTrail may make data keys for this trail only, in the trail's own encryption context."""
     trail = f"arn:aws:cloudtrail:{REGION}:{ACCOUNT}:trail/trail-audit-mfg-{REGION}-tst"
-    statement = stacks.platform.statements("aws_kms_key", "key-audit")["TrailEncryptsItsFiles"]
+    statement = stacks.platform.statements("aws_kms_key", "key-audit")["AllowCloudTrailEncrypt"]
     assert statement["Principal"] == {"Service": "cloudtrail.amazonaws.com"}
     assert statement["Condition"] == {
         "StringEquals": {"aws:SourceArn": trail, "kms:EncryptionContext:aws:cloudtrail:arn": trail}

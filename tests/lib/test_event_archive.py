@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fleet_iot.lib.constructs.event_archive import EVENTS
+from fleet_iot.lib.constructs.iot_monitoring import EVENTS
 
 pytestmark = pytest.mark.cdktf
 ARCHIVE = "arn:aws:s3:::bucket-mfg-raw-archive-123456789012-tst"
@@ -51,8 +51,8 @@ def test_the_level_names_what_the_event_is_about() -> None:
 def test_the_archiving_role_puts_events_and_nothing_else(stacks: Any) -> None:
     """Objects below `events/`, with the data key through S3; assumed by these rules of this account alone."""
     statements = stacks.platform.statements("aws_iam_role_policy", "role-event-archive-policy")
-    assert set(statements) == {"ArchiveEvents", "EncryptEvents"}
-    assert statements["ArchiveEvents"]["Resource"] == f"{ARCHIVE}/events/*"
+    assert set(statements) == {"PutEvents", "EncryptEvents"}
+    assert statements["PutEvents"]["Resource"] == f"{ARCHIVE}/events/*"
     (trust,) = stacks.platform.statements("aws_iam_role", "role-event-archive", "assume_role_policy").values()
     assert trust["Condition"]["ArnLike"] == {"aws:SourceArn": f"{RULES}/rule_events_*_tst"}
 
@@ -89,9 +89,9 @@ def test_the_accounts_log_is_left_alone_unless_it_is_asked_for(stacks: Any, reco
     assert platform.one("aws_iot_logging_options", "iot-logging")["default_log_level"] == "WARN"
     group = platform.one("aws_cloudwatch_log_group", "log-group-iot")
     assert (group["name"], group["retention_in_days"]) == ("AWSIotLogsV2", 400)
-    statement = platform.statements("aws_iam_role_policy", "role-iot-logging-policy")["WriteTheLog"]
+    statement = platform.statements("aws_iam_role_policy", "role-iot-logging-policy")["WriteLogs"]
     assert statement["Resource"] == f"{LOGS}:AWSIotLogsV2:log-stream:*"
-    context = platform.statements("aws_kms_key", "key-logs")["LogGroupsOfThePlatform"]["Condition"]["ArnEquals"]
+    context = platform.statements("aws_kms_key", "key-logs")["AllowPlatformLogGroups"]["Condition"]["ArnEquals"]
     assert f"{LOGS}:AWSIotLogsV2" in context["kms:EncryptionContext:aws:logs:arn"]
 
 

@@ -48,7 +48,7 @@ def test_key_use_is_bound_to_service_and_context() -> None:
 
 def test_plain_transport_and_old_tls_are_denied_to_everyone() -> None:
     """Two statements, since the conditions of one would both have to hold."""
-    plain, old = (deny("s3:*", "b", "b/*").document() for deny in (iam.deny_plain_transport, iam.deny_old_tls))
+    plain, old = (deny("s3:*", "b", "b/*").document() for deny in (iam.deny_insecure_transport, iam.deny_old_tls))
     assert (plain["Effect"], plain["Principal"]) == (old["Effect"], old["Principal"]) == ("Deny", "*")
     assert plain["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
     assert old["Condition"] == {"NumericLessThan": {"s3:TlsVersion": "1.2"}}

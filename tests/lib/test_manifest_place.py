@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fleet_iot.lib.synthesis.manifest_place import find_place
+from fleet_iot.lib.app import find_place
 
 MANIFEST = """\
 # environment_suffix: not this one

@@ -1,4 +1,4 @@
-"""The production switch: what `retention: records` turns on, and that `brief` stays destroyable."""
+"""The production switch: what `retention: records` turns on, and that `short` stays destroyable."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fleet_iot.lib.shared.retention import BRIEF, RECORDS, RETENTIONS
+from fleet_iot.lib.shared.context import RECORDS, RETENTIONS, SHORT
 from fleet_iot.operations.local.terraform import terraform_for
 
 pytestmark = pytest.mark.cdktf
@@ -21,7 +21,7 @@ def test_days_of_logs_are_such_as_aws_takes() -> None:
     """CloudWatch Logs refuses any other number, at apply."""
     for retention in RETENTIONS.values():
         assert {retention.trail_days, retention.operational_log_days} <= LOG_DAYS
-    assert (BRIEF.operational_log_days, BRIEF.trail_days, BRIEF.key_deletion_days) == (30, 90, 7)
+    assert (SHORT.operational_log_days, SHORT.trail_days, SHORT.key_deletion_days) == (30, 90, 7)
     assert RECORDS.trail_days >= 7 * 365
 
 
@@ -40,7 +40,9 @@ def test_records_are_locked_for_seven_years(records: Any) -> None:
         f"{bucket}-lock": {"default_retention": {"mode": "GOVERNANCE", "days": 2557}} for bucket in LOCKED
     }
     for bucket in LOCKED:
-        statement = records.platform.statements("aws_s3_bucket_policy", f"{bucket}-policy")["DenyLiftingLocks"]
+        statement = records.platform.statements("aws_s3_bucket_policy", f"{bucket}-policy")[
+            "DenyBypassGovernanceRetention"
+        ]
         assert (statement["Effect"], statement["Principal"]) == ("Deny", "*")
         assert statement["Action"] == ["s3:BypassGovernanceRetention"]
 

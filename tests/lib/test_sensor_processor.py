@@ -88,8 +88,8 @@ def test_the_failure_queue_is_encrypted_and_tls_only(stacks) -> None:
     queue = stacks.platform.one("aws_sqs_queue", "queue-processor-failures")
     assert (queue["name"], queue["message_retention_seconds"]) == ("queue-processor-failures-tst", 14 * 24 * 3600)
     assert stacks.platform.statements("aws_sqs_queue_policy", "queue-processor-failures-policy") == {
-        "DenyPlainTransport": {
-            "Sid": "DenyPlainTransport",
+        "DenyInsecureTransport": {
+            "Sid": "DenyInsecureTransport",
             "Effect": "Deny",
             "Principal": "*",
             "Action": ["sqs:*"],
@@ -104,8 +104,8 @@ def test_the_topic_of_anomalies_is_encrypted_and_tls_only(stacks) -> None:
     topic = stacks.platform.one("aws_sns_topic", "topic-anomalies")
     assert topic == {"name": "topic-anomalies-tst", "kms_master_key_id": "${aws_kms_key.key-data.arn}"}
     assert stacks.platform.statements("aws_sns_topic_policy", "topic-anomalies-policy") == {
-        "DenyPlainTransport": {
-            "Sid": "DenyPlainTransport",
+        "DenyInsecureTransport": {
+            "Sid": "DenyInsecureTransport",
             "Effect": "Deny",
             "Principal": "*",
             "Action": ["sns:Publish"],
@@ -132,24 +132,24 @@ def test_its_role_may_do_exactly_this(stacks) -> None:
     """Read the stream, write tables, archive and quarantine, report, tell, log, trace, use the data key for those."""
     statements = stacks.platform.statements("aws_iam_role_policy", "role-sensor-processor-policy")
     key = "${aws_kms_key.key-data.arn}"
-    reads = ("DescribeStream", "DescribeStreamSummary", "GetRecords", "GetShardIterator", "ListShards")
+    reads = ("DescribeStream", "DescribeStreamSummary", "ListShards", "GetShardIterator", "GetRecords")
     table = ["dynamodb:BatchGetItem", "dynamodb:PutItem"]
     readings = [*table, "dynamodb:Query"]
     table_key = [f"kms:{a}" for a in ("Decrypt", "Encrypt", "GenerateDataKey", "ReEncryptFrom", "ReEncryptTo")]
     log_streams = "log-group:/aws/lambda/function-sensor-processor-tst:log-stream:*"
     assert {sid: (s["Action"], s["Resource"]) for sid, s in statements.items()} == {
-        "ReadTheStream": ([f"kinesis:{a}" for a in reads], _arn("kinesis", "stream/stream-telemetry-tst")),
-        "WriteReadings": (readings, _arn("dynamodb", "table/table-readings-tst")),
-        "WriteDevices": (table, _arn("dynamodb", "table/table-devices-tst")),
-        "ArchiveRaw": (["s3:PutObject"], f"{ARCHIVE}/raw/*"),
-        "QuarantinePoison": (["s3:PutObject"], f"{ARCHIVE}/quarantine/*"),
-        "ReportFailures": (["sqs:SendMessage"], _arn("sqs", "queue-processor-failures-tst")),
-        "TellOfAnomalies": (["sns:Publish"], _arn("sns", "topic-anomalies-tst")),
-        "WriteItsLog": (["logs:CreateLogStream", "logs:PutLogEvents"], _arn("logs", log_streams)),
-        "Trace": (["xray:PutTraceSegments", "xray:PutTelemetryRecords"], "*"),
+        "ReadStream": ([f"kinesis:{a}" for a in reads], _arn("kinesis", "stream/stream-telemetry-tst")),
+        "ReadWriteReadings": (readings, _arn("dynamodb", "table/table-readings-tst")),
+        "ReadWriteDevices": (table, _arn("dynamodb", "table/table-devices-tst")),
+        "PutRawMessages": (["s3:PutObject"], f"{ARCHIVE}/raw/*"),
+        "PutQuarantine": (["s3:PutObject"], f"{ARCHIVE}/quarantine/*"),
+        "SendFailures": (["sqs:SendMessage"], _arn("sqs", "queue-processor-failures-tst")),
+        "PublishAnomalies": (["sns:Publish"], _arn("sns", "topic-anomalies-tst")),
+        "WriteLogs": (["logs:CreateLogStream", "logs:PutLogEvents"], _arn("logs", log_streams)),
+        "WriteTraces": (["xray:PutTraceSegments", "xray:PutTelemetryRecords"], "*"),
         "DecryptTelemetry": (["kms:Decrypt"], key),
-        "UseReadings": (table_key, key),
-        "UseDevices": (table_key, key),
+        "EncryptReadings": (table_key, key),
+        "EncryptDevices": (table_key, key),
         "EncryptArchive": (["kms:GenerateDataKey"], key),
         "EncryptFailures": (["kms:GenerateDataKey", "kms:Decrypt"], key),
         "EncryptNotifications": (["kms:GenerateDataKey", "kms:Decrypt"], key),

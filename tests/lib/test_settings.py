@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fleet_iot.lib.faults import ManifestError, PrerequisiteError
-from fleet_iot.lib.shared.access import Access
+from fleet_iot.lib.shared.context import Access
 from fleet_iot.lib.specs import FleetSpec
 from fleet_iot.lib.synthesis.settings import read_settings
 from tests.places import PROJECT

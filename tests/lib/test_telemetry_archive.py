@@ -45,7 +45,7 @@ def test_every_bucket_refuses_plain_transport_and_old_tls(stacks, bucket: str) -
     statements = stacks.platform.statements("aws_s3_bucket_policy", f"{bucket}-policy")
     name = stacks.platform.one("aws_s3_bucket", bucket)["bucket"]
     for sid, condition in (
-        ("DenyPlainTransport", {"Bool": {"aws:SecureTransport": "false"}}),
+        ("DenyInsecureTransport", {"Bool": {"aws:SecureTransport": "false"}}),
         ("DenyOldTls", {"NumericLessThan": {"s3:TlsVersion": "1.2"}}),
     ):
         assert statements[sid] == {
@@ -69,7 +69,7 @@ def test_archive_and_trail_are_access_logged(stacks) -> None:
 
 def test_access_logs_come_from_this_platform_alone(stacks) -> None:
     """S3's log delivery is bound to the two logged buckets and the account."""
-    statement = stacks.platform.statements("aws_s3_bucket_policy", "bucket-access-logs-policy")["S3DeliversAccessLogs"]
+    statement = stacks.platform.statements("aws_s3_bucket_policy", "bucket-access-logs-policy")["AllowS3LogDelivery"]
     assert statement["Condition"] == {
         "StringEquals": {"aws:SourceAccount": "123456789012"},
         "ArnEquals": {"aws:SourceArn": [ARCHIVE, "arn:aws:s3:::bucket-mfg-audit-trail-123456789012-tst"]},
@@ -125,7 +125,7 @@ def test_rule_errors_may_be_stored_and_nothing_else(stacks) -> None:
     """One action below iot-rule-errors/, one on the key through S3 for this bucket."""
     statements = stacks.platform.statements("aws_iam_role_policy", "role-rule-errors-policy")
     assert {sid: (s["Action"], s["Resource"]) for sid, s in statements.items()} == {
-        "StoreRuleErrors": (["s3:PutObject"], f"{ARCHIVE}/iot-rule-errors/*"),
+        "PutRuleErrors": (["s3:PutObject"], f"{ARCHIVE}/iot-rule-errors/*"),
         "EncryptRuleErrors": (["kms:GenerateDataKey"], "${aws_kms_key.key-data.arn}"),
     }
     assert statements["EncryptRuleErrors"]["Condition"]["StringEquals"] == {

@@ -34,7 +34,7 @@ def test_topic_rules_may_put_and_encrypt_and_nothing_else(stacks) -> None:
 
 def test_only_telemetry_rules_of_this_environment_assume_the_role(stacks) -> None:
     """The trust names IoT, the account, and this environment's telemetry rules."""
-    trust = stacks.platform.statements("aws_iam_role", "role-topic-rule", "assume_role_policy")["AssumedByService"]
+    trust = stacks.platform.statements("aws_iam_role", "role-topic-rule", "assume_role_policy")["AllowServiceToAssume"]
     assert trust["Principal"] == {"Service": "iot.amazonaws.com"}
     assert trust["Condition"] == {
         "StringEquals": {"aws:SourceAccount": "123456789012"},

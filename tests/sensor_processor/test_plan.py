@@ -15,16 +15,11 @@ from hypothesis import strategies as st
 from fleet_iot.sensor_processor.ingest.catalogue import Catalogue
 from fleet_iot.sensor_processor.ingest.reading import Reading
 from fleet_iot.sensor_processor.numbers.minute import Minute, minute_bucket, minute_of
-from fleet_iot.sensor_processor.numbers.open_hour import OpenHour
-from fleet_iot.sensor_processor.numbers.period import Level, Part, PeriodKey, over, part_buckets
-from fleet_iot.sensor_processor.planning.attributes import Item
+from fleet_iot.sensor_processor.numbers.period import Level, OpenHour, Part, PeriodKey, over, part_buckets
 from fleet_iot.sensor_processor.planning.chunk import Chunk
 from fleet_iot.sensor_processor.planning.device_cache import Memory
-from fleet_iot.sensor_processor.planning.history_items import parse_part
-from fleet_iot.sensor_processor.planning.items import Device, parse_device, parse_minute
-from fleet_iot.sensor_processor.planning.open_chunk import CHUNK_BYTES, CHUNK_ITEMS
-from fleet_iot.sensor_processor.planning.plan import plan_device
-from fleet_iot.sensor_processor.planning.retention import Retention
+from fleet_iot.sensor_processor.planning.items import Device, Item, Retention, parse_device, parse_minute, parse_part
+from fleet_iot.sensor_processor.planning.planner import CHUNK_BYTES, CHUNK_ITEMS, plan_device
 
 RECEIVED_AT = 1_795_445_343_250
 RETENTION = Retention(minutes=35, hours=400, days=3650, anomalies=400)

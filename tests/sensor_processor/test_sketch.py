@@ -13,8 +13,8 @@ from fleet_iot.sensor_processor.ingest.reading import MAX_METRICS
 from fleet_iot.sensor_processor.numbers.minute import Totals
 from fleet_iot.sensor_processor.numbers.period import Level, Period
 from fleet_iot.sensor_processor.numbers.sketch import ACCURACY, Sketch, sketch_of
-from fleet_iot.sensor_processor.planning.history_items import period_item
-from fleet_iot.sensor_processor.planning.sizes import size_of, size_of_period
+from fleet_iot.sensor_processor.planning.chunk import size_of, size_of_period
+from fleet_iot.sensor_processor.planning.items import period_item
 
 sensible = st.floats(-1e12, 1e12).filter(lambda value: value == 0 or abs(value) > 1e-9)
 many = st.lists(sensible, min_size=1, max_size=200)

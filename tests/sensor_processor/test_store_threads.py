@@ -14,13 +14,12 @@ from botocore.exceptions import ReadTimeoutError
 
 from benchmarks.aws_stub import running_stub
 from fleet_iot.sensor_processor.adapters.retry import Retry
-from fleet_iot.sensor_processor.adapters.store import Store
-from fleet_iot.sensor_processor.adapters.wire import speak_plainly
+from fleet_iot.sensor_processor.adapters.store import Store, speak_plainly
 from fleet_iot.sensor_processor.commit import Outcome, commit
 from fleet_iot.sensor_processor.handler import is_transient
 from fleet_iot.sensor_processor.ingest.catalogue import Catalogue
 from fleet_iot.sensor_processor.planning.device_cache import Memory
-from fleet_iot.sensor_processor.planning.retention import Retention
+from fleet_iot.sensor_processor.planning.items import Retention
 
 THREADS = 3
 DEVICES = 150

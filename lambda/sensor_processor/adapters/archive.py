@@ -12,7 +12,7 @@ import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ..ingest.batch import Poison
-from ..ingest.compression import gzip_bytes
+from ..ingest.codec import gzip_bytes
 from ..ingest.envelope import Envelope
 from ..ingest.reading import Reading
 from .retry import Retry, Unavailable

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .base64 import decode_base64, encode_base64
 from .catalogue import Catalogue
-from .envelope import Envelope, has_safe_ids, parse_envelope
-from .poison import PoisonReading
+from .codec import decode_base64, encode_base64
+from .envelope import Envelope, PoisonReading, has_safe_ids, parse_envelope
 from .reading import Reading, parse_readings
 
 UNKNOWN = "unknown"

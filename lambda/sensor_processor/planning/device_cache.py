@@ -13,7 +13,7 @@ import msgspec
 
 from ..detection import DeviceDetectors, unpack_detectors
 from ..ingest.catalogue import Metric
-from ..numbers.open_hour import OpenHour
+from ..numbers.period import OpenHour
 from .items import Device
 
 CAPACITY = 4_000

@@ -1,36 +1,97 @@
-"""DynamoDB's typed items of devices, minutes and events, to and from the core's values."""
+"""DynamoDB items."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 
 from ..detection import BEGIN, END, ESCALATED, Finding
-from ..ingest.base64 import encode_base64
+from ..ingest.codec import decode_base64, encode_base64
 from ..numbers.exact import decimal_text, steps_of
-from ..numbers.minute import (
-    MetricAggregate,
-    Minute,
-    minute_bucket,
-    pack_ids,
-    unpack_conflicts,
-    unpack_ids,
-)
-from ..numbers.sketch import MINUTE_BINS, Sketch
-from .attributes import (
-    Item,
-    Text,
-    binary_of,
-    expiry_of,
-    iso,
-    milliseconds,
-    more_of,
-    number_text,
-    plain,
-    template,
-)
+from ..numbers.minute import MetricAggregate, Minute, Totals, minute_bucket, pack_ids, unpack_conflicts, unpack_ids
+from ..numbers.period import Level, Part, Period, period_bucket
+from ..numbers.sketch import ITEM_BINS, MINUTE_BINS, Sketch
+
+# @@ DynamoDB's typed attributes, to and from the core's values.
+# @@
+# @@ The items that every batch writes by the hundred are made as JSON text: in dicts, they would be half of all
+# @@ the objects that a batch makes, and a tenth of its time. Texts go into templates as they are, so ids that come
+# @@ from a table pass `plain` first; those of readings were checked when they were parsed.
+
+Item = dict[str, Any]
+"""Attribute name to typed value, as DynamoDB's low-level client takes it."""
+
+Text = str
+"""An item as JSON: `{"device": {"S": "…"}, …}`."""
+
+DAY_S = 24 * 60 * 60
+
+_encode = msgspec.json.Encoder().encode
+
+_SPECIAL = re.compile(r"[^A-Za-z0-9:_.-]")
+
+
+def template(**kinds: str) -> str:
+    """JSON of attributes of these kinds (S, N, B, M), for `%`: a place for the text of each value, in this order."""
+    places = {"S": '"%s"', "N": '"%s"', "B": '"%s"', "M": "%s"}
+    return ",".join([f'"{name}":{{"{kind}":{places[kind]}}}' for name, kind in kinds.items()])
+
+
+def text_of(item: Item) -> Text:
+    """The item as JSON."""
+    return _encode(item).decode()
+
+
+def more_of(item: Item) -> str:
+    """Attributes as JSON that follow those of a template."""
+    return f",{text_of(item)[1:-1]}"
+
+
+def plain(text: str) -> str:
+    """An id as a template takes it: whatever no id of ours has in it becomes a hyphen."""
+    return _SPECIAL.sub("-", text)
+
+
+def iso(time: int) -> str:
+    """`time` (ms) as `2026-11-23T14:49:03.250Z`."""
+    return f"{_second(time // 1000)}.{time % 1000:03d}Z"
+
+
+@lru_cache(maxsize=4_096)
+def _second(time: int) -> str:
+    return f"{datetime.fromtimestamp(time, UTC):%Y-%m-%dT%H:%M:%S}"
+
+
+def milliseconds(text: str) -> int:
+    """The time (ms) that `iso` wrote."""
+    return round(datetime.fromisoformat(text).timestamp() * 1000)
+
+
+def binary_of(value: Mapping[str, Any]) -> bytes:
+    """A binary attribute's bytes; from the wire (see `wire`) they come as base64."""
+    content = value["B"]
+    return decode_base64(content) if isinstance(content, str) else bytes(content)
+
+
+def number_text(value: float) -> str:
+    """A number as DynamoDB takes it."""
+    text = repr(value)
+    return format(Decimal(text), "f") if "e" in text else text.removesuffix(".0")
+
+
+def expiry_of(time: int, retention_days: int) -> int:
+    """When an item of `time` (ms) expires, in seconds."""
+    return time // 1000 + retention_days * DAY_S
+
+
+# @@ DynamoDB's typed items of devices, minutes and events, to and from the core's values.
 
 _DEVICE = template(
     device="S",
@@ -246,3 +307,88 @@ def _duration(span: int) -> str:
     if hours >= 1:
         return f"{hours} h {minutes % 60} min"
     return f"{minutes} min {seconds % 60} s" if minutes else f"{seconds} s"
+
+
+# @@ DynamoDB's typed items of hours and days, from and to the core's values, and what hours need of minutes'
+# @@ items.
+
+QUANTILES = {"p05": 0.05, "p50": 0.5, "p95": 0.95, "p99": 0.99}
+"""By the attribute that holds it, the rank of each quantile that an item tells; others are in its sketch."""
+
+PART_ATTRIBUTES = ("bucket", "facility", "device_type", "messages", "late", "metrics")
+"""What `parse_part` reads of an item."""
+
+_PARTS = {Level.HOUR: "minutes", Level.DAY: "hours"}
+
+_NUMBER = Context(prec=38, rounding=ROUND_HALF_EVEN)
+"""DynamoDB's numbers have 38 digits; sums of minutes always fit, those of a day beyond 1e12 may have more."""
+
+_MEAN = Context(prec=17)
+
+
+def period_item(period: Period, *, retention_days: int) -> Item:
+    """The item of an hour or a day."""
+    bins = ITEM_BINS // max(len(period.metrics), 1)
+    return {
+        "device": {"S": period.device},
+        "bucket": {"S": period_bucket(period.level, period.start)},
+        "facility": {"S": period.facility},
+        "device_type": {"S": period.device_type},
+        _PARTS[period.level]: {"N": str(period.parts)},
+        "messages": {"N": str(period.messages)},
+        "late": {"N": str(period.late)},
+        "metrics": {"M": {name: {"M": _numbers(period.metrics[name], bins=bins)} for name in sorted(period.metrics)}},
+        "expires_at": {"N": str(expiry_of(period.start, retention_days))},
+    }
+
+
+def parse_part(item: Mapping[str, Any], *, start: int) -> Part:
+    """What a period needs of the item of a minute or an hour that lies in it."""
+    return Part(
+        start=start,
+        facility=item["facility"]["S"],
+        device_type=item["device_type"]["S"],
+        messages=int(item["messages"]["N"]),
+        late=int(item["late"]["N"]),
+        metrics={name: _totals(numbers["M"]) for name, numbers in item["metrics"]["M"].items()},
+    )
+
+
+def _totals(numbers: Mapping[str, Any]) -> Totals:
+    return Totals(
+        count=int(numbers["count"]["N"]),
+        sum=steps_of(numbers["sum"]["N"]),
+        min=float(numbers["min"]["N"]),
+        max=float(numbers["max"]["N"]),
+        sketch=Sketch.unpack(binary_of(numbers["sketch"])),
+    )
+
+
+def _numbers(totals: Totals, *, bins: int) -> Item:
+    totals.sketch.fit(bins)
+    total = Decimal(decimal_text(totals.sum))
+    numbers: Item = {
+        "count": {"N": str(totals.count)},
+        "sum": {"N": format(_NUMBER.plus(total), "f")},
+        "min": {"N": number_text(totals.min)},
+        "max": {"N": number_text(totals.max)},
+        "mean": {"N": format(_MEAN.divide(total, totals.count).normalize(_MEAN), "f")},
+        "sketch": {"B": totals.sketch.pack()},
+    }
+    for name, value in zip(QUANTILES, totals.sketch.quantiles(list(QUANTILES.values())), strict=True):
+        # A bin's middle may lie outside of what was measured.
+        numbers[name] = {"N": number_text(min(max(float(f"{value:.6g}"), totals.min), totals.max))}
+    return numbers
+
+
+# @@ How many days each kind of item stays in the readings table.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """Days from the time that an item tells of."""
+
+    minutes: int
+    hours: int
+    days: int
+    anomalies: int

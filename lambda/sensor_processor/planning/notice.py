@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from .attributes import Item
+from .items import Item
 
 OUTBOX = 100
 """Notifications that a device item keeps, the newest: as many as one transaction writes, about 600 bytes each."""

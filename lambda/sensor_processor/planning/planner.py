@@ -1,4 +1,4 @@
-"""Folds a device's readings, in order, into chunks: its minutes, detectors, hours and days as they go on."""
+"""Plans."""
 
 from __future__ import annotations
 
@@ -7,22 +7,121 @@ from collections.abc import Collection, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
-from ..detection import BEGIN, DeviceDetectors, Finding
-from ..ingest.catalogue import Catalogue
+import msgspec
+
+from ..detection import BEGIN, DeviceDetectors, Finding, StateError, excursion_of, limits_finding
+from ..ingest.catalogue import Catalogue, Metric
 from ..ingest.reading import Reading
 from ..numbers.minute import MINUTE_MS, Added, Minute, minute_of
-from ..numbers.open_hour import OpenHour
-from ..numbers.period import Level, Part, PeriodKey
-from ..numbers.rollup import Rollup
-from .attributes import Item, Text, text_of
-from .chunk import Chunk
-from .history_items import period_item
-from .items import Device, device_item, event_item, minute_item
+from ..numbers.period import Level, OpenHour, Part, PeriodKey, Rollup, hour_of
+from .chunk import Chunk, Tally, size_of, size_of_device, size_of_minute, size_of_period
+from .device_cache import Memory
+from .items import Device, Item, Retention, Text, device_item, event_item, minute_item, period_item, text_of
 from .notice import OUTBOX, notice_of
-from .open_chunk import FEW_MINUTES, MAX_FINDINGS, OpenChunk
-from .progress import advanced, straggler_findings
-from .retention import Retention
-from .sizes import size_of, size_of_device, size_of_minute
+
+# @@ The chunk that readings are being put into, and whether another one still fits.
+
+CHUNK_ITEMS = 90
+"""Items of one device in a transaction, below DynamoDB's 100 for a call."""
+
+CHUNK_BYTES = 1_000_000
+"""Bytes of one device's items in a transaction, well below DynamoDB's 4 MB for a call."""
+
+FEW_MINUTES = 15
+"""With the hours and days that they may end, they leave room for a reading's anomalies in a chunk."""
+
+MAX_FINDINGS = 40
+"""Anomalies of one reading; a message with more metrics out of order than this says nothing new with the rest."""
+
+
+class OpenChunk(msgspec.Struct):
+    """What was taken since the last chunk: all `readings`, and of them those that are `fresh` or had no room."""
+
+    readings: list[Reading] = []
+    overflow: list[Reading] = []
+    fresh: list[Reading] = []
+    touched: dict[int, Minute] = {}
+    anomalies: dict[str, Item] = {}
+    notices: list[str] = []
+    tally: Tally = msgspec.field(default_factory=Tally)
+
+    def takes(self, reading: Reading, minute: Minute, *, metrics: int) -> bool:
+        """Whether what the reading may make fits in, too; its device type has so many metrics."""
+        touched, is_other = self.touched, minute.start not in self.touched
+        # Whatever a reading makes fits into a chunk that has little in it yet.
+        if not touched or not (is_other or self.anomalies or len(touched) > FEW_MINUTES):
+            return True
+        periods = 2 * len({hour_of(start) for start in (minute.start, *touched)}) + 2
+        items = 1 + len(touched) + len(self.anomalies) + is_other + periods
+        if items + min(4 * len(reading.metrics) + 4, MAX_FINDINGS) > CHUNK_ITEMS:
+            return False
+        if not is_other:
+            return True
+        size = periods * size_of_period(metrics)
+        size += sum([size_of_minute(of, metrics) for of in (*touched.values(), minute)])
+        return size <= CHUNK_BYTES
+
+
+# @@ How a device moves on by readings: its item one version on, and static limits for those that come out of
+# @@ order.
+
+
+def advanced(
+    before: Device | None,
+    readings: Sequence[Reading],
+    *,
+    messages: int,
+    detectors: DeviceDetectors,
+    outbox: tuple[str, ...] = (),
+) -> Device:
+    """The device after `readings`, which are in order, one version on."""
+    contacts = [reading.envelope.received_at for reading in readings]
+    last_contact = max(contacts)
+    # Of messages that arrived in one millisecond, the last one: readings come in order.
+    who = readings[len(contacts) - 1 - contacts[::-1].index(last_contact)].envelope
+    last_sequence = detectors.newest[1]
+    # Who it is follows the message that arrived last.
+    is_overtaken = before is not None and last_contact < before.last_contact
+    return Device(
+        name=who.thing,
+        facility=before.facility if before and is_overtaken else who.facility,
+        device_type=before.device_type if before and is_overtaken else who.device_type,
+        certificate_id=before.certificate_id if before and is_overtaken else who.principal,
+        first_contact=min(contacts) if before is None else min(before.first_contact, *contacts),
+        last_contact=last_contact if before is None else max(before.last_contact, last_contact),
+        newest_reading=_newest_reading(before, readings),
+        version=1 if before is None else before.version + 1,
+        messages=messages if before is None else before.messages + messages,
+        last_sequence=last_sequence if last_sequence >= 0 else None if before is None else before.last_sequence,
+        detectors=detectors.pack(),
+        outbox=outbox,
+    )
+
+
+def _newest_reading(before: Device | None, readings: Sequence[Reading]) -> int | None:
+    """The newest device time (ms); None where the device was there before anybody noted it."""
+    newest = readings[-1].time
+    if before is None:
+        return newest
+    return None if before.newest_reading is None else max(before.newest_reading, newest)
+
+
+def straggler_findings(reading: Reading, *, metrics: Mapping[str, Metric], minute: Minute) -> list[Finding]:
+    """Static limits for a reading older than the newest: one anomaly a minute, metric and side."""
+    findings = []
+    for name, value in reading.metrics.items():
+        metric = metrics.get(name)
+        side = excursion_of(metric, value) if metric is not None else 0
+        if metric is None or not side:
+            continue
+        seen = minute.metrics.get(name)
+        if seen is not None and excursion_of(metric, seen.max if side > 0 else seen.min) == side:
+            continue
+        findings.append(limits_finding(metric, value, late_at=reading.time))
+    return findings
+
+
+# @@ Folds a device's readings, in order, into chunks: its minutes, detectors, hours and days as they go on.
 
 _time = attrgetter("time")
 
@@ -215,3 +314,75 @@ class Planner:
         )
         days = {Level.HOUR: self._retention.hours, Level.DAY: self._retention.days}
         return [period_item(period, retention_days=days[period.level]) for period in periods]
+
+
+# @@ What a device's readings change: successive transactions, each moving the device's version on by one.
+# @@
+# @@ The device item is the lock: whoever writes any item of a device also moves its version on, on the condition
+# @@ that it is the one that was read before the minutes were. So a plan either takes effect whole or not at all.
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """A device's chunks, to be written in this order, and the device as it is after them.
+
+    `lost_state` says why learned state was not taken over; `notices` are to be published once all is written.
+    """
+
+    chunks: tuple[Chunk, ...]
+    device: Device | None
+    lost_state: str | None
+    notices: tuple[str, ...]
+    open_hour: OpenHour | None
+
+
+def plan_device(
+    *,
+    device: Device | None,
+    minutes: Mapping[int, Minute],
+    parts: Mapping[PeriodKey, Mapping[int, Part]],
+    open_hour: OpenHour | None,
+    readings: Sequence[Reading],
+    catalogue: Catalogue,
+    retention: Retention,
+    memory: Memory,
+) -> Plan:
+    """The plan for `readings` of one device, given what the tables hold; `minutes` by start, changed in place.
+
+    `parts` are those of the hours and days that the readings end or change; `open_hour`, where it is known, is that of
+    the device's newest reading, changed in place.
+    """
+    # Stable: readings of one place stay in the stream's order, in which they come.
+    ordered = sorted(readings, key=_order)
+    device_type = ordered[-1].envelope.device_type
+    lost_state = None
+    detectors = DeviceDetectors()
+    if device is not None:
+        try:
+            detectors = memory.take_detectors(device, device_type, metrics=catalogue.device_types[device_type])
+        except StateError as error:
+            lost_state = str(error)
+    planner = Planner(
+        ordered[-1].envelope.thing,
+        device=device,
+        minutes=dict(minutes),
+        parts=parts,
+        open_hour=open_hour,
+        detectors=detectors,
+        catalogue=catalogue,
+        retention=retention,
+    )
+    planner.take(ordered)
+    planner.close()
+    if planner.device is not None and (lost_state is None or planner.device is not device):
+        memory.keep_detectors(planner.device, device_type, detectors)
+    newest = None if planner.device is None else planner.device.newest_reading
+    return Plan(
+        chunks=tuple(planner.chunks),
+        device=planner.device,
+        lost_state=lost_state,
+        notices=tuple(planner.notices),
+        open_hour=None if newest is None else planner.rollup.open_hour(newest),
+    )
+
+
+_order = attrgetter("order")

@@ -56,7 +56,7 @@ def run_gate(project: Project, *, folder: Path, say: Say) -> Verdict:
         ),
         parse_errors=of_plans.parse_errors + of_roles.parse_errors,
         resources=len(planned.resources),
-        held=figures(planned),
+        figures=figures(planned),
         titles={**of_plans.titles, **of_roles.titles, **{f"{OWN} {check.id}": check.demand for check in CHECKS}},
     )
 

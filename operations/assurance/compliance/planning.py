@@ -29,7 +29,7 @@ from fleet_iot.operations.assurance.compliance.infrastructure import (
 )
 from fleet_iot.operations.assurance.compliance.policies import POLICY_ATTRIBUTES
 from fleet_iot.operations.local.terraform import Terraform, run_synthesis, terraform_for
-from fleet_iot.operations.pki.requests import csr_path, sign_request, write_requests
+from fleet_iot.operations.pki.csr import csr_path, sign_request, write_requests
 from fleet_iot.operations.project import Project
 
 STACK_FILE = "cdk.tf.json"

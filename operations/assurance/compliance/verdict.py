@@ -150,7 +150,7 @@ class Verdict:
     counts: tuple[Count, ...]
     parse_errors: int
     resources: int
-    held: Mapping[str, int]
+    figures: Mapping[str, int]
     """How many attributes were judged by AWS's service models, and by how many constraints."""
 
     titles: Mapping[str, str]
@@ -176,7 +176,7 @@ class Verdict:
             "skipped": words["skipped"],
             "parse_errors": self.parse_errors,
             "resources": self.resources,
-            **self.held,
+            **self.figures,
         }
 
     def by_scanner(self) -> dict[str, dict[str, int]]:

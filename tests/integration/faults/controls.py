@@ -13,8 +13,9 @@ from fleet_iot.sensor_processor import handler
 from fleet_iot.sensor_processor.adapters import store
 from fleet_iot.sensor_processor.ingest.reading import Reading
 from fleet_iot.sensor_processor.numbers import minute as aggregate
-from fleet_iot.sensor_processor.planning import history_items, items, planner
-from fleet_iot.sensor_processor.planning.attributes import Text
+from fleet_iot.sensor_processor.planning import items, planner
+from fleet_iot.sensor_processor.planning import items as history_items
+from fleet_iot.sensor_processor.planning.items import Text
 
 
 @contextmanager

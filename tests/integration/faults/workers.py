@@ -10,7 +10,7 @@ from fleet_iot.sensor_processor.adapters.notifier import Notifier
 from fleet_iot.sensor_processor.adapters.store import Store
 from fleet_iot.sensor_processor.ingest.catalogue import Catalogue
 from fleet_iot.sensor_processor.planning.device_cache import Memory
-from fleet_iot.sensor_processor.planning.retention import Retention
+from fleet_iot.sensor_processor.planning.items import Retention
 from fleet_iot.sensor_processor.settings import Settings
 from tests.integration.faults.chaos import Clock
 from tests.integration.faults.stubs import S3, DynamoDb, Sns

@@ -89,7 +89,7 @@ def verdict(finding: Callable[..., Finding]) -> Callable[..., Verdict]:
             "counts": (Count(what="resources", expected=1, seen=1),),
             "parse_errors": 0,
             "resources": 1,
-            "held": {"attributes": 12, "constraints": 34, "different_constraints": 5},
+            "figures": {"attributes": 12, "constraints": 34, "different_constraints": 5},
             "titles": {"fleet key-rotation": "Every key rotates"},
         }
         return Verdict(**{**values, **changes})

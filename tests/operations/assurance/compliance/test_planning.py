@@ -91,7 +91,7 @@ def plan_sample(tmp_path: Path, stack: Body) -> PlannedInfrastructure:
     return planning.plan_stacks(
         [folder],
         environment_suffix="dev",
-        retention="brief",
+        retention="short",
         region="eu-west-1",
         account_id=ACCOUNT,
         logs=tmp_path / "logs",

@@ -38,7 +38,7 @@ def test_a_broken_fleet_ends_with_the_findings(broken: Break, monkeypatch: pytes
     result = CliRunner().invoke(main, ["isolation"])
     assert 5 == result.exit_code
     assert "not so: sg-01/press-monitor: iot:Connect" in result.stdout
-    assert "more (--json lists all)" in result.stdout
+    assert "more: see --json" in result.stdout
     assert "not so: th-ry-01" not in result.stdout
     assert "error: the fleet is not isolated" in result.stderr
     document = json.loads(CliRunner().invoke(main, ["isolation", "--json"]).stdout)

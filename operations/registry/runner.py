@@ -1,0 +1,257 @@
+"""Run what is left of an onboarding, and report the result and the failed rows."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleet_iot.generator.diagnostics import RequestError
+from fleet_iot.lib.specs import FacilitySpec, suffixed
+from fleet_iot.operations.lists.formats import Source, create_private, read_records, write_again
+from fleet_iot.operations.lists.record import Fault, Record
+from fleet_iot.operations.project import Project
+from fleet_iot.operations.registry.bulk import place_of, run_tasks
+from fleet_iot.operations.registry.calls import IotCalls, Pacer, Quotas, calls_for, least_seconds
+from fleet_iot.operations.registry.journal import Journal, Run
+from fleet_iot.operations.registry.preparation import Request, Started, mark_of, refusals_of
+from fleet_iot.operations.registry.preparation import start as begin
+from fleet_iot.operations.registry.refusals import RevokedInAws
+from fleet_iot.operations.registry.steps import (
+    Activated,
+    Group,
+    OnProgress,
+    Work,
+    activate_devices,
+    refuse_spent,
+    run_devices,
+)
+from fleet_iot.operations.registry.target import Target
+
+_ALL = """SELECT row, place, reason, remedy, NULL AS thing, NULL AS certificate_id FROM faults WHERE run = ?1
+UNION ALL SELECT row, place, reason, remedy, thing, certificate_id FROM devices WHERE run = ?1 AND state = 'failed'
+ORDER BY row"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """One row that was not onboarded; `certificate_id` where AWS IoT has a certificate for it all the same."""
+
+    row: int
+    place: str
+    reason: str
+    remedy: str
+    thing: str | None = None
+    certificate_id: str | None = None
+
+
+def failures_of(journal: Journal, run: int) -> Iterator[Failure]:
+    """The run's failures in the list's order."""
+    for row, place, reason, remedy, thing, certificate_id in journal.read(_ALL, run):
+        yield Failure(row=row, place=place, reason=reason, remedy=remedy, thing=thing, certificate_id=certificate_id)
+
+
+def write_failures(folder: Path, source: Source, failures: Iterator[Failure], *, is_unchanged: bool) -> Path | None:
+    """Writes the failed rows in their list's format (only while the list is still the one that was read), and beside
+    them `reasons.jsonl`. Returns the list of failures, or of reasons where there is no other; None without failures."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    reasons = folder / "reasons.jsonl"
+    rows: list[int] = []
+    with create_private(reasons) as file:
+        for failure in failures:
+            rows.append(failure.row)
+            told = {name: getattr(failure, name) for name in Failure.__slots__ if getattr(failure, name) is not None}
+            file.write(json.dumps(told).encode() + b"\n")
+    if not rows:
+        reasons.unlink()
+        return None
+    if not is_unchanged:
+        return reasons
+    target = folder / source.path.name
+    write_again(source, target, _chosen(read_records(source), rows))
+    return target
+
+
+def _chosen(entries: Iterator[Record | Fault], rows: list[int]) -> Iterator[Record | Fault]:
+    """The entries with these numbers, both in order."""
+    wanted = iter(rows)
+    number = next(wanted, None)
+    for entry in entries:
+        if number is None:
+            return
+        if entry.number == number:
+            yield entry
+            number = next(wanted, None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a run did. `seconds` and `rate` (devices a second) are of the calls alone, `ceiling` is the quotas' rate;
+    `orphans` are certificates in AWS IoT that were made for a device which has another one."""
+
+    facility: str
+    run: int
+    rows: int
+    onboarded: int
+    already: int
+    failed: int
+    calls: Mapping[str, int]
+    throttles: int
+    seconds: float
+    rate: float
+    ceiling: float | None
+    failures: str | None
+    orphans: tuple[str, ...]
+
+
+def perform(
+    project: Project,
+    run: Run,
+    *,
+    target: Target,
+    journal: Journal,
+    on_progress: OnProgress,
+    already: int = 0,
+    by_api: bool = False,
+    asks_to_stop: Callable[[], bool] = lambda: False,
+) -> Outcome:
+    """Does what is left of a run, and writes down what failed.
+
+    `by_api`: what AWS IoT's own task has not registered yet is registered call by call; `asks_to_stop` is asked when
+    somebody interrupts that task.
+    """
+    facility = project.facility(run.facility)
+    work = work_of(project, target, journal, facility=facility, is_staged=run.is_staged, policy_on=run.policy_on)
+    before = journal.count(run.id)
+    started = time.monotonic()
+    try:
+        refuse_spent(work, run.id)
+        if run.is_bulk:
+            place = place_of(project, facility, target, run.id, asks_to_stop=asks_to_stop)
+            run_tasks(work, run.id, place, on_progress=on_progress, starts=not by_api)
+        run_devices(work, run.id, on_progress=on_progress)
+    finally:
+        work.calls.pacer.close()
+    seconds = time.monotonic() - started
+    counted = journal.count(run.id)
+    failures = list(failures_of(journal, run.id))
+    source = source_of(run)
+    is_unchanged = source.path.exists() and mark_of(source.path) == run.mark
+    folder = project.root / "build" / "onboarding" / run.facility / f"run-{run.id}"
+    written = write_failures(folder, source, iter(failures), is_unchanged=is_unchanged)
+    done = counted.get("done", 0)
+    query = "SELECT orphans.certificate_id FROM orphans JOIN devices USING (thing) WHERE run = ?"
+    orphans = journal.read(query, run.id)
+    return Outcome(
+        facility=run.facility,
+        run=run.id,
+        rows=done + already + len(failures),
+        onboarded=done,
+        already=already,
+        failed=len(failures),
+        calls=dict(sorted(work.calls.pacer.calls.items())),
+        throttles=sum(work.calls.pacer.throttles.values()),
+        seconds=round(seconds, 2),
+        rate=round((done - before.get("done", 0)) / seconds, 2) if seconds else 0.0,
+        ceiling=ceiling_of(journal, run, target.quotas),
+        failures=str(written.relative_to(project.root)) if written else None,
+        orphans=tuple(str(found[0]) for found in orphans),
+    )
+
+
+@contextmanager
+def opened_journal(project: Project, target: Target, *, local: Path) -> Iterator[Journal]:
+    """The target's journal, which knows what else on this machine, and in the project, says of spent keys; `local` is
+    the folder of a local AWS whose journals count too."""
+    elsewhere = refusals_of(project, None, local=local)
+    with closing(elsewhere), Journal(target.journal, elsewhere=elsewhere) as journal:
+        yield journal
+
+
+def start(project: Project, request: Request, target: Target, journal: Journal) -> Started:
+    """Writes a new run into the journal, before any change; see `request.start`."""
+    calls = IotCalls(target.iot, _pacer(target))
+    try:
+        return begin(project, request, journal, in_aws=RevokedInAws(calls))
+    finally:
+        calls.pacer.close()
+
+
+def activate(
+    project: Project, facility: FacilitySpec, *, target: Target, journal: Journal, on_progress: OnProgress
+) -> Activated:
+    """Activates what was staged."""
+    work = work_of(project, target, journal, facility=facility, is_staged=False, policy_on="group")
+    try:
+        return activate_devices(work, facility.id, on_progress=on_progress)
+    finally:
+        work.calls.pacer.close()
+
+
+def work_of(
+    project: Project, target: Target, journal: Journal, *, facility: FacilitySpec, is_staged: bool, policy_on: str
+) -> Work:
+    """What the steps of a facility's devices need."""
+    return Work(
+        calls=IotCalls(target.iot, _pacer(target)),
+        journal=journal,
+        groups=groups_of(project, facility),
+        is_staged=is_staged,
+        policy_on=policy_on,
+    )
+
+
+def _pacer(target: Target) -> Pacer:
+    return Pacer(target.rates, account=target.account, rates=target.quotas.rates() if target.quotas else {})
+
+
+def groups_of(project: Project, facility: FacilitySpec) -> dict[str, Group]:
+    """The facility's groups by device type; other facilities have the same types, and groups of their own."""
+    suffix = project.environment_suffix
+    return {
+        group.device_type: Group(thing_group=suffixed(group.thing_group, suffix), policy=suffixed(group.policy, suffix))
+        for group in facility.groups
+    }
+
+
+def source_of(run: Run) -> Source:
+    """The list of a run."""
+    return Source(
+        path=Path(run.source),
+        format=run.format,
+        bundle=run.bundle,
+        signers=Path(run.signers) if run.signers else None,
+    )
+
+
+def ceiling_of(journal: Journal, run: Run, quotas: Quotas | None) -> float | None:
+    """Devices a second that the quotas allow at most, for what the run's devices bring; not of AWS IoT's own task."""
+    if quotas is None or run.is_bulk:
+        return None
+    query = "SELECT count(*), coalesce(sum(is_certificate), 0) FROM devices WHERE run = ?"
+    devices, certificates = journal.read(query, run.id)[0]
+    calls = calls_for(devices=devices, certificates=certificates, policy_on=run.policy_on, groups=0)
+    seconds, _ = least_seconds(calls, quotas.per_second)
+    return round(devices / seconds, 2) if seconds else None
+
+
+@contextmanager
+def alone(journal: Path, facility: str) -> Iterator[None]:
+    """Holds the facility, which is named beside the journal; the lock goes with the process that holds it.
+
+    Raises RequestError where another process has it.
+    """
+    journal.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(journal.with_suffix(f".{facility}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise RequestError(f"{facility} is being onboarded already", hint="wait until that run is done") from None
+    finally:
+        os.close(descriptor)
