@@ -23,7 +23,15 @@ from fleet_iot.generator import naming
 from fleet_iot.lib.specs import fill
 from fleet_iot.operations.assurance.isolation.fleet import Group, realm_of
 from fleet_iot.operations.assurance.isolation.policy import Policy, read_policy
-from fleet_iot.operations.assurance.isolation.session import Act, Permissions, Reading, Session, context_of, permissions
+from fleet_iot.operations.assurance.isolation.session import (
+    Act,
+    Permissions,
+    Reading,
+    Session,
+    context_of,
+    own_session,
+    permissions,
+)
 from fleet_iot.operations.rehearsal.simulator.device import tls_context
 from tests.integration.broker import Asker, Will
 from tests.integration.plant import APPLICATION, SUFFIX, Plant, principal_of
@@ -31,7 +39,6 @@ from tests.operations.assurance.isolation.attacks import (
     attacks_on,
     hostile_client_ids,
     intrusions,
-    own_session,
     wide_attacks,
 )
 
