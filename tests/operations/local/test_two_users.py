@@ -22,7 +22,7 @@ from fleet_iot.operations.local import emulator
 from fleet_iot.operations.local.aws import LocalAws, load
 from fleet_iot.operations.local.deployment import start_services
 from tests.operations.local.intruder import CALLS, NOBODY, PATHS
-from tests.operations.local.test_local_emulator import make_platform
+from tests.operations.local.test_emulator import make_platform
 from tests.places import PROJECT
 
 pytestmark = [
