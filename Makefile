@@ -35,7 +35,7 @@ lint:
 fast:
 	@$(BIN)/python -m pytest -n 2 -m "not cdktf and not local_aws and not slow"
 
-compliance: setup $(SCAN)/.complete ## Holds every resource against the controls, without AWS; writes build/compliance/report.html.
+compliance: setup $(SCAN)/.complete ## Checks every resource against the controls, without AWS; writes build/compliance/report.html.
 	@$(BIN)/fleet compliance
 
 $(SCAN)/.complete: requirements/scan.txt setup-venv

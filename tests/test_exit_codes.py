@@ -58,7 +58,7 @@ COMMANDS: dict[str, dict[int, str]] = {
     "generate": {2: "--facility nope --check", 3: "--manifest nowhere/fleet.yaml"},
     "history": {2: f"{THING} --level nope", 7: f"{THING} --dir none"},
     "init": {2: "--nope"},
-    "isolation": {2: "--others 0"},
+    "isolation": {2: "--nope"},
     "keys create": {2: "create --facility nope"},
     "local apply": {2: "apply --facility nope", 7: "apply --dir none"},
     "local env": {2: "env --nope", 7: "env --dir none"},

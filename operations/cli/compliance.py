@@ -12,8 +12,7 @@ import click
 from fleet_iot.generator.diagnostics import GateError
 from fleet_iot.operations.assurance.compliance.controls import read_catalogue
 from fleet_iot.operations.assurance.compliance.gate import run_gate
-from fleet_iot.operations.assurance.compliance.page import render_page
-from fleet_iot.operations.assurance.compliance.report import build_report
+from fleet_iot.operations.assurance.compliance.report import build_report, render_page
 from fleet_iot.operations.assurance.compliance.verdict import SHOWN_FAULTS, summary
 from fleet_iot.operations.cli.options import json_option, on_project
 from fleet_iot.operations.project import Project

@@ -18,9 +18,8 @@ from fleet_iot.generator.manifest.project import find_project
 from fleet_iot.operations.aws import local_folder
 from fleet_iot.operations.cli.options import facilities_option, folder_option, json_option, on_project
 from fleet_iot.operations.cli.output import emit
-from fleet_iot.operations.local import deployment, lifecycle
-from fleet_iot.operations.local.aws import load, shell_commands
-from fleet_iot.operations.local.report import LocalStatus, local_status
+from fleet_iot.operations.local import deployment, emulator
+from fleet_iot.operations.local.aws import LocalStatus, load, local_status, shell_commands
 from fleet_iot.operations.local.strictness import DEFAULT_SPEED
 from fleet_iot.operations.project import Project
 
@@ -68,7 +67,7 @@ def local() -> None:
 def up(project: Project, folder: Path, port: int | None, mqtt_port: int | None, is_strict: bool, speed: float) -> None:
     """Start an empty local AWS."""
     region = project.fleet.region
-    started = lifecycle.start(
+    started = emulator.start(
         folder=folder, region=region, port=port, mqtt_port=mqtt_port, speed=speed if is_strict else None
     )
     click.echo(f"local AWS at {started.url} (MQTT {started.mqtt_host}:{started.mqtt_port}), folder {started.folder}")
@@ -156,7 +155,7 @@ def down(folder: Path, is_destroyed: bool) -> None:
     stopped = load(folder, is_to_stop=not is_destroyed)
     if is_destroyed:
         deployment.destroy(stopped, say=lambda line: click.echo(line, err=True))
-    lifecycle.stop(stopped)
+    emulator.stop(stopped)
     click.echo(f"local AWS ended; {stopped.folder} is deleted")
 
 

@@ -12,16 +12,14 @@ from botocore.config import Config
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.operations.aws import Aws
-from fleet_iot.operations.local.aws import LocalAws
-from fleet_iot.operations.local.event_source_values import StreamRecord
+from fleet_iot.operations.local.aws import LocalAws, RoleSession
+from fleet_iot.operations.local.event_source import StreamRecord, kinesis_event
 from fleet_iot.operations.local.function_host import (
     FunctionFailedError,
     FunctionHost,
     deployed_function,
     unpack_function,
 )
-from fleet_iot.operations.local.lambda_events import kinesis_event
-from fleet_iot.operations.local.roles import RoleSession
 
 # A message of the queue names records and does not contain them:
 # https://docs.aws.amazon.com/lambda/latest/dg/kinesis-on-failure-destination.html

@@ -23,14 +23,11 @@ from cryptography.x509.oid import NameOID
 from paho.mqtt.enums import CallbackAPIVersion
 
 from fleet_iot.operations.local import deployment
-from fleet_iot.operations.local.aws import LocalAws
+from fleet_iot.operations.local.aws import LocalAws, RoleSession, applied_stacks, count_resources
 from fleet_iot.operations.local.drain import wait_until_drained
-from fleet_iot.operations.local.event_source_values import Discard
-from fleet_iot.operations.local.lambda_events import failure_message
+from fleet_iot.operations.local.event_source import Discard, failure_message
 from fleet_iot.operations.local.overrides import FIRST_PLAN_DRIFT
-from fleet_iot.operations.local.processes import is_running
-from fleet_iot.operations.local.roles import RoleSession
-from fleet_iot.operations.local.states import applied_stacks, count_resources
+from fleet_iot.operations.local.processes import is_running, readable_by_owner_only
 from fleet_iot.operations.rehearsal.demo.measure import (
     Archive,
     count_registry,
@@ -439,7 +436,8 @@ def test_a_second_plan_is_empty_but_for_the_documented_drift(plant: Plant) -> No
         for change in changes
     }
     assert drift <= {("update", resource_type) for resource_type in FIRST_PLAN_DRIFT}
-    deployment.reapply(plant.local)
+    with readable_by_owner_only():
+        deployment.apply_stacks(deployment.local_terraform(plant.local), applied_stacks(plant.local))
     again = deployment.plan(plant.local)
     stacks = {f"tap-{SUFFIX}", f"facility-sg-01-{SUFFIX}", f"facility-th-01-{SUFFIX}"}
     assert dict.fromkeys(stacks, ()) == again

@@ -12,10 +12,9 @@ from pathlib import Path
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, FleetError
 from fleet_iot.operations.aws import local_aws
-from fleet_iot.operations.local import deployment, lifecycle
-from fleet_iot.operations.local.aws import FACTS, LocalAws, load
+from fleet_iot.operations.local import deployment, emulator
+from fleet_iot.operations.local.aws import FACTS, LocalAws, applied_stacks, count_resources, load
 from fleet_iot.operations.local.drain import wait_until_drained
-from fleet_iot.operations.local.states import applied_stacks, count_resources
 from fleet_iot.operations.pki.csr import create_missing
 from fleet_iot.operations.pki.keystore import KeyStore
 from fleet_iot.operations.project import Project
@@ -184,7 +183,7 @@ def run_demo(
         store = _make_keys(project, folder)
     try:
         with clock.step("up", "a local AWS"):
-            local = lifecycle.start(folder=folder / "local", region=project.fleet.region)
+            local = emulator.start(folder=folder / "local", region=project.fleet.region)
         with clock.step("apply", "synthesis and Terraform, every stack"):
             deployment.apply(
                 local,
@@ -256,7 +255,7 @@ def _take_down(folder: Path) -> None:
     local: LocalAws = load(folder / "local", is_to_stop=True)
     with suppress(OSError):
         shutil.copytree(local.logs, folder / "logs", dirs_exist_ok=True)
-    lifecycle.stop(local)
+    emulator.stop(local)
 
 
 def _resources(local: LocalAws) -> int:

@@ -11,9 +11,16 @@ from dataclasses import dataclass, field
 from typing import Any
 from zlib import crc32
 
-from fleet_iot.operations.local.event_source import EventSource
-from fleet_iot.operations.local.event_source_values import Discard, Invoke, Redelivery, SourceSettings, StreamRecord
-from fleet_iot.operations.local.lambda_events import failure_message, kinesis_event
+from fleet_iot.operations.local.event_source import (
+    Discard,
+    EventSource,
+    Invoke,
+    Redelivery,
+    SourceSettings,
+    StreamRecord,
+    failure_message,
+    kinesis_event,
+)
 from fleet_iot.operations.telemetry.redrive import FunctionError, Outcome, Processor, redrive
 from fleet_iot.sensor_processor import handler
 from fleet_iot.sensor_processor.ingest.catalogue import parse_catalogue

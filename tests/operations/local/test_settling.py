@@ -7,9 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from fleet_iot.operations.local.providers import ProviderSource
-from fleet_iot.operations.local.settling import TerraformError, Unsettled, unsettled
-from fleet_iot.operations.local.terraform import Terraform, TerraformFault
+from fleet_iot.operations.local.terraform import (
+    ProviderSource,
+    Terraform,
+    TerraformError,
+    TerraformFault,
+    Unsettled,
+    unsettled,
+)
 
 CERTIFICATE = f"arn:aws:iot:ap-southeast-1:000000000000:cert/{'be35' * 16}"
 EARLY = f"reading IoT Thing Principal Attachment (sg-01-a-0001-dev|{CERTIFICATE}): empty result"
