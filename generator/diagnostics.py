@@ -25,20 +25,27 @@ class SourceLocation:
         return f"{self.file}:{self.line}:{self.column}"
 
 
+DataPath = tuple[str | int, ...]
+"""The keys and indexes that lead to a value of the manifest."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Diagnostic:
-    """One fault of the manifest: where it is, what is wrong, and how to put it right.
+    """One problem of the manifest: where it is, what is wrong, and how to correct it.
 
-    `rule` is the id of its kind, for programs; `related` are other places that belong to it. A warning is of what the
-    manifest alone cannot decide, and leaves it valid.
+    `path` is that of the value in the data, where the location follows from it; `is_key`: the key there is wrong, not
+    its value. `rule` is the id of its kind, for programs; `related` are other places that belong to it. A warning is
+    of what the manifest alone cannot decide, and leaves it valid.
     """
 
-    location: SourceLocation
+    location: SourceLocation = SourceLocation(file="")
     message: str
     hint: str = ""
     rule: str = ""
     related: tuple[SourceLocation, ...] = ()
     is_warning: bool = False
+    path: DataPath = field(default=(), compare=False, repr=False)
+    is_key: bool = field(default=False, compare=False, repr=False)
 
     def __str__(self) -> str:
         text = visible(f"{self.location}: {'warning: ' * self.is_warning}{self.message}")

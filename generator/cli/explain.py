@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fleet_iot.generator import naming
-from fleet_iot.generator.diagnostics import RequestError, SourceLocation
+from fleet_iot.generator.diagnostics import DataPath, RequestError, SourceLocation
 from fleet_iot.generator.manifest.model_errors import dotted
-from fleet_iot.generator.manifest.yaml import DataPath
 from fleet_iot.generator.plan.build import FacilityPlan, FleetPlan, ThingGroupPlan
 from fleet_iot.generator.plan.catalogue import Entry, entries, thing_facts
 from fleet_iot.generator.plan.things import Thing

@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fleet_iot.generator.aws.limits import ATTRIBUTE_NAME, ATTRIBUTE_VALUE
-from fleet_iot.generator.diagnostics import Diagnostic, ManifestError, SourceLocation
-from fleet_iot.generator.manifest.yaml import DataPath, Document, Places, read_text
+from fleet_iot.generator.diagnostics import DataPath, Diagnostic, ManifestError, SourceLocation
+from fleet_iot.generator.manifest.yaml import Document, Places, read_text
 from fleet_iot.generator.naming import NAME_PATTERN
 
 # Rows: kept encoded, about 100 bytes each, as a list may have a million.

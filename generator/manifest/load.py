@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from fleet_iot.generator.aws.regions import REGIONS
-from fleet_iot.generator.diagnostics import Diagnostic, ManifestError, SourceLocation
+from fleet_iot.generator.diagnostics import DataPath, Diagnostic, ManifestError, SourceLocation
 from fleet_iot.generator.manifest.inventory import with_inventories
-from fleet_iot.generator.manifest.model_errors import Fault, read_draft
+from fleet_iot.generator.manifest.model_errors import read_draft
 from fleet_iot.generator.manifest.models import FleetManifest
 from fleet_iot.generator.manifest.project import PART_ENDING, environment_file, environments, part_files
 from fleet_iot.generator.manifest.rules import check_rules, known_region, known_timezones, rule_id
-from fleet_iot.generator.manifest.yaml import DataPath, Document, Places, read_document
+from fleet_iot.generator.manifest.yaml import Document, Places, read_document
 from fleet_iot.lib.specs import FORMER_RETENTIONS
 
 SECTION = "defaults"
@@ -247,7 +247,7 @@ def validate(document: Document) -> FleetManifest:
     return _judge(with_defaults(document))[0]
 
 
-def _judge(document: Document) -> tuple[FleetManifest, tuple[Fault, ...]]:
+def _judge(document: Document) -> tuple[FleetManifest, tuple[Diagnostic, ...]]:
     """The manifest and its warnings, without their places, which are not for nothing.
 
     A place that is misread as YAML has no second fault for its shape. Raises ManifestError with all faults.
@@ -262,12 +262,12 @@ def _judge(document: Document) -> tuple[FleetManifest, tuple[Fault, ...]]:
     return draft.manifest, tuple(fault for fault in found if fault.is_warning)
 
 
-def _former_words(data: Any) -> Iterator[Fault]:
+def _former_words(data: Any) -> Iterator[Diagnostic]:
     retention = data.get("retention") if isinstance(data, dict) else None
     if isinstance(retention, str) and retention in FORMER_RETENTIONS:
         now = FORMER_RETENTIONS[retention]
         message, hint = f"`{retention}` is now called `{now}`", f"write `retention: {now}`"
-        yield Fault(path=("retention",), message=message, hint=hint, rule="former-word", is_warning=True)
+        yield Diagnostic(path=("retention",), message=message, hint=hint, rule="former-word", is_warning=True)
 
 
 @contextmanager
@@ -282,13 +282,13 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _locate(document: Document, fault: Fault) -> Diagnostic:
-    location = document.at(fault.path, is_key=fault.is_key)
-    hint = "; ".join(filter(None, (fault.hint, _look_alike(fault))))
-    return Diagnostic(location=location, message=fault.message, hint=hint, rule=fault.rule, is_warning=fault.is_warning)
+def _locate(document: Document, diagnostic: Diagnostic) -> Diagnostic:
+    location = document.at(diagnostic.path, is_key=diagnostic.is_key)
+    hint = "; ".join(filter(None, (diagnostic.hint, _look_alike(diagnostic))))
+    return replace(diagnostic, location=location, hint=hint)
 
 
-def _look_alike(fault: Fault) -> str:
+def _look_alike(fault: Diagnostic) -> str:
     """Names the first letter of another script where only ASCII is known: it may look like the right one."""
     found = _FOREIGN_LETTER.search(fault.message) if fault.rule in _RULES_OF_WORDS else None
     return f"`{found[0]}` is U+{ord(found[0]):04X}, {unicodedata.name(found[0], 'without a name')}" if found else ""

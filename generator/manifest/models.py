@@ -11,8 +11,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 from pydantic_core import PydanticCustomError
 
 from fleet_iot.generator.aws.regions import REGIONS
+from fleet_iot.generator.diagnostics import DataPath
 from fleet_iot.generator.manifest.inventory import SERIAL_PATTERN, SPANS_PATTERN, Inventory, read_value
-from fleet_iot.generator.manifest.yaml import DataPath
 from fleet_iot.generator.naming import ID_PATTERN, NAME_PATTERN, SUFFIX_PATTERN
 from fleet_iot.lib.specs import FORMER_RETENTIONS, FacilityAlarmsSpec
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import yaml
 
-from fleet_iot.generator.diagnostics import Diagnostic, ManifestError, SourceLocation, refusal
+from fleet_iot.generator.diagnostics import DataPath, Diagnostic, ManifestError, SourceLocation, refusal
 from fleet_iot.generator.manifest.project import leads_out
 
 Scalar = str | int | float | bool | None
@@ -70,7 +70,6 @@ def resolve(text: str) -> Scalar:
 
 
 MERGE_KEY = "<<"
-DataPath = tuple[str | int, ...]
 
 
 def location_of(file: str, mark: Any) -> SourceLocation:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fleet_iot.generator import naming
-from fleet_iot.generator.manifest.yaml import DataPath
+from fleet_iot.generator.diagnostics import DataPath
 from fleet_iot.generator.plan.build import FacilityPlan, FleetPlan, ThingGroupPlan
 from fleet_iot.generator.plan.things import Thing
 from fleet_iot.lib.specs import ContactSpec, DeviceTypeSpec
