@@ -65,7 +65,7 @@ _INVISIBLE = re.compile("[" + "".join(f"{chr(first)}-{chr(last)}" for first, las
 
 
 def visible(text: str) -> str:
-    """The text on one line, with escapes in place of what would hide, forge or reorder it on a screen."""
+    """Return the text on one line, with escapes in place of what would hide, forge or reorder it on a screen."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(_escaped(character) if is_hidden(character) else character for character in text)
@@ -92,7 +92,7 @@ class FleetError(Exception):
         self.hint = hint
 
     def lines(self) -> list[str]:
-        """What a person reads on stderr."""
+        """Return what a person reads on stderr."""
         return [visible(f"error: {self.message}"), *([visible(f"hint: {self.hint}")] if self.hint else [])]
 
 
@@ -104,14 +104,14 @@ class ManifestError(FleetError):
     def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
         self.diagnostics = tuple(sorted(set(diagnostics)))
         count = len(self.diagnostics)
-        super().__init__(f"the manifest has {count} fault{'s' if count != 1 else ''}; nothing was written")
+        super().__init__(f"the manifest has {count} error{'s' if count != 1 else ''}; nothing was written")
 
     def lines(self) -> list[str]:
         return [*(str(diagnostic) for diagnostic in self.diagnostics), *super().lines()]
 
 
 def refusal(location: SourceLocation, message: str, hint: str = "", *, rule: str) -> ManifestError:
-    """What to raise for the one fault that leaves nothing more to look at."""
+    """Return what to raise for the one fault that leaves nothing more to look at."""
     return ManifestError([Diagnostic(location=location, message=message, hint=hint, rule=rule)])
 
 

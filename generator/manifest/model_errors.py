@@ -53,7 +53,7 @@ class Draft:
 
 
 def read_draft(data: Any, *, written: Callable[[DataPath], str] = lambda _: "") -> Draft:
-    """The manifest in plain data, with every fault of shape in it; `written` gives a plain value as its file has it."""
+    """Read plain data into the models, with every fault. `written` returns a plain value as it is in its file."""
     try:
         manifest = FleetManifest.model_validate(data)
     except ValidationError as error:
@@ -70,21 +70,21 @@ def read_draft(data: Any, *, written: Callable[[DataPath], str] = lambda _: "") 
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """A hint with the nearest of the known words; empty where none is near."""
+    """Return a hint with the nearest of the known words; empty where none is near."""
     near = _nearest(word, tuple(known))
     return f"did you mean `{near}`?" if near else ""
 
 
 @lru_cache(maxsize=4096)
 def _nearest(word: str, known: tuple[str, ...]) -> str | None:
-    """Milliseconds among the time zones, and thousands of facilities may repeat the same wrong one."""
+    """Cached: a search among the time zones takes milliseconds, and thousands of facilities may have the same error."""
     import difflib  # only where there is a fault
 
     return next(iter(difflib.get_close_matches(word, known, n=1, cutoff=0.6)), None)
 
 
 def dotted(path: DataPath) -> str:
-    """A path as people write it."""
+    """Return a path as people write it."""
     return ".".join(str(step) for step in path)
 
 
@@ -98,7 +98,7 @@ _NEUTRAL: dict[str, Any] = {"version": 1, "application": "x", "environment_suffi
 
 
 def _without(data: Any, details: Iterable[ErrorDetails]) -> FleetManifest | None:
-    """The manifest without the parts that have faults; None where that leaves no manifest."""
+    """Return the manifest without the parts that have faults; None where that leaves no manifest."""
     if not isinstance(data, dict):
         return None
     kept = {key: dict(part) if isinstance(part, dict) else part for key, part in data.items()}
@@ -151,7 +151,7 @@ def _missing(path: DataPath) -> Diagnostic:
     needed = ", ".join(f"`{source}`" for source in SOURCES[:-1]) + f" or `{SOURCES[-1]}`"
     message = f"{owner} needs {needed if path[-1] == SOURCES[0] else f'`{path[-1]}`'}"
     return Diagnostic(
-        path=path, message=message, hint="docs/manifest.md lists what each part needs", rule="missing-key"
+        path=path, message=message, hint="docs/manifest.md lists the keys of each part", rule="missing-key"
     )
 
 

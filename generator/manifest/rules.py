@@ -53,7 +53,7 @@ class Load:
 
 
 def expected_load(manifest: FleetManifest) -> Load:
-    """Every thing sends one record in each sample interval of its type."""
+    """Estimate the load: every thing sends one record per sample interval of its type."""
     records = megabytes = 0.0
     sizes: dict[tuple[int, str], int] = {}
     for facility_id, facility in manifest.facilities.items():
@@ -114,7 +114,7 @@ def silence_windows(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
 
 
 def _place(manifest: FleetManifest, facility: str, device_type: str) -> DataPath:
-    """Where the number of intervals is said; the things where nobody said any."""
+    """Return where the number of intervals is said; the things where nobody said any."""
     if manifest.facilities[facility].alarms.device_silence_intervals is not None:
         return ("facilities", facility, "alarms", _KEY)
     if _KEY in manifest.observability.alarms.model_fields_set:
@@ -126,7 +126,7 @@ def _place(manifest: FleetManifest, facility: str, device_type: str) -> DataPath
 
 
 def history_thins_out(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
-    """Hours outlive minutes, and days hours: otherwise the older part of the finer ones could not be overseen."""
+    """Hours are kept at least as long as minutes, and days at least as long as hours."""
     kept = manifest.history
     for finer, coarser, fine_days, coarse_days in (
         ("minute_days", "hour_days", kept.minute_days, kept.hour_days),
@@ -155,14 +155,14 @@ STATE_PER_PAIR = 11
 
 
 def state_bytes(metrics: Iterable[Metric]) -> int:
-    """The most that the packed detectors of a device with these metrics take in its item."""
+    """Return the maximum size of a device's packed detectors in its item, in bytes."""
     detectors = [metric.detector for metric in metrics]
     of_each = sum(STATE_PER_METRIC.get(detector, STATE_OF_OTHERS) for detector in detectors)
     return of_each + STATE_PER_PAIR * detectors.count("correlation") ** 2
 
 
 def detectors_fit(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
-    """What the detectors of one device know fits into its item in DynamoDB, which takes 400 kB."""
+    """The detectors of one device fit into its item in DynamoDB, which has at most 400 kB."""
     room = ITEM_MAXIMUM - OUTBOX_ALLOWANCE
     for type_id, device_type in manifest.device_types.items():
         metrics = tuple(device_type.metrics.values())
@@ -223,13 +223,13 @@ def tags(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
             )
         if not _is_tag_text(value, TAG_VALUE):
             message = (
-                f"the tag `{key}` may hold up to {TAG_VALUE.max} letters, digits, spaces and any of _ . : / = + - @"
+                f"the tag `{key}` may contain up to {TAG_VALUE.max} letters, digits, spaces and any of _ . : / = + - @"
             )
             yield Diagnostic(path=path, message=message)
         elif not value:
             # https://docs.aws.amazon.com/awscloudtrail/latest/APIReference/API_Tag.html
-            message = f"the tag `{key}` is empty, and CloudTrail takes no tag without a value"
-            yield Diagnostic(path=path, message=message, hint="give it a value, or take it away")
+            message = f"the tag `{key}` is empty, and CloudTrail accepts no tag without a value"
+            yield Diagnostic(path=path, message=message, hint="give it a value, or remove it")
 
 
 def _tags(manifest: FleetManifest) -> Iterator[tuple[DataPath, str]]:
@@ -239,16 +239,18 @@ def _tags(manifest: FleetManifest) -> Iterator[tuple[DataPath, str]]:
 
 
 def tag_count(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
-    """A facility's tags and those of all together are no more than AWS takes."""
+    """A facility's tags and those of the fleet are together no more than AWS accepts."""
     for id_, facility in manifest.facilities.items():
         together = len(manifest.tags | facility.tags)
         if facility.tags and together > TAGS_MAXIMUM:
-            message = f"with those of the whole fleet these are {together} tags; AWS takes {TAGS_MAXIMUM} besides ours"
+            message = (
+                f"with those of the whole fleet these are {together} tags; AWS accepts {TAGS_MAXIMUM} besides ours"
+            )
             yield Diagnostic(path=("facilities", id_, "tags"), message=message, is_key=True)
 
 
 def unique_tags(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
-    """No two tag keys of a resource differ in case alone, and none is one of ours: IAM takes such keys for one."""
+    """No two tag keys of a resource differ only in case, and none is one of ours: IAM treats such keys as one."""
     # https://docs.aws.amazon.com/IAM/latest/UserGuide/id_tags.html#id_tags_naming
     fleet: dict[str, str] = {}
     for key in manifest.tags:
@@ -265,35 +267,35 @@ def unique_tags(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
 
 
 def _tag_again(path: DataPath, key: str, others: Mapping[str, str]) -> Iterator[Diagnostic]:
-    """A fault where `key` is that of another tag in a different case; `others`: by key in one case, which one it is."""
+    """Yield a fault if `key` differs from another tag's key in case only; `others`: keys by their lower case."""
     folded = key.casefold()
     if folded in OWN_TAGS:
         message, hint = f"the tag key `{key}` is taken: every resource is tagged with `{folded}`", "choose another key"
     elif folded in others:
-        message = f"the tag keys `{key}` and {others[folded]} differ in case alone"
-        hint = "spell both alike: IAM takes them for one, and no role could be made"
+        message = f"the tag keys `{key}` and {others[folded]} differ only in case"
+        hint = "spell both alike: IAM treats them as one key, so no role could be created"
     else:
         return
     yield Diagnostic(path=(*path, key), message=message, hint=hint, is_key=True)
 
 
 def _is_tag_text(text: str, limit: TextLimit) -> bool:
-    """What AWS takes, but for separators that nobody sees."""
+    """Return what AWS takes, but for separators that nobody sees."""
     return limit.takes(text) and text.isprintable() and not any(map(is_hidden, text))
 
 
 def plain_text(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
-    """Text that people read holds nothing that they cannot see."""
+    """Text that people read contains no invisible characters."""
     for path, value in _texts(manifest):
         hidden = next(filter(is_hidden, value), None)
         if hidden is not None:
-            message = f"`{path[-1]}` holds the invisible character U+{ord(hidden):04X}"
+            message = f"`{path[-1]}` contains the invisible character U+{ord(hidden):04X}"
             yield Diagnostic(path=path, message=message, hint="write it on one line of visible characters")
         elif token := next((token for token in naming.TOKENS if token in value), None):
-            message = f"`{path[-1]}` holds {token}, which generated documents put another value in place of"
+            message = f"`{path[-1]}` holds {token}, which generated documents replace by another value"
             yield Diagnostic(path=path, message=message, hint="write it in another way")
         elif path[-1] == "description" and not THING_TYPE_DESCRIPTION.takes(value):
-            message = "`description` becomes a thing type's description, where AWS IoT takes ASCII alone"
+            message = "`description` becomes a thing type's description, where AWS IoT accepts ASCII only"
             yield Diagnostic(path=path, message=message)
 
 
@@ -341,7 +343,7 @@ def known_lines(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
 
 
 def _lines_of(group: ThingGroup) -> Iterator[tuple[DataPath, str, bool]]:
-    """Every line that a group names: where, which, whether it is a key there; those of listed devices are checked."""
+    """Yield every production line that a group names: its path, its id, and whether it is a key there."""
     if group.line is not None:
         yield ("line",), group.line, False
     for line in group.lines:
@@ -398,7 +400,7 @@ def attributes(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
 
 
 def _attributes(manifest: FleetManifest) -> Iterator[tuple[DataPath, Mapping[str, str]]]:
-    """All attributes that stand in the manifest, where they stand."""
+    """Yield all attributes that stand in the manifest, where they stand."""
     yield ("defaults", "attributes"), manifest.defaults.attributes
     for facility_id, facility in manifest.facilities.items():
         plant: DataPath = ("facilities", facility_id)
@@ -416,11 +418,11 @@ def _line_twice(group: ThingGroup, path: DataPath) -> Iterator[Diagnostic]:
     has_line = group.line is not None or group.lines or any(thing.line for thing in group.names.values())
     if has_line and LINE in group.attributes:
         message = "the attribute `line` is that of the production line already"
-        yield Diagnostic(path=(*path, "attributes", LINE), message=message, hint="take it away", is_key=True)
+        yield Diagnostic(path=(*path, "attributes", LINE), message=message, hint="remove it", is_key=True)
 
 
 def _most_attributes(manifest: FleetManifest, facility: Facility, group: ThingGroup) -> int:
-    """The most attributes that a thing of the group has."""
+    """Return the most attributes that a thing of the group has."""
     shared = {"facility", "serial", *manifest.defaults.attributes, *facility.attributes, *group.attributes}
     most = 0
     kinds: set[tuple[str | None, tuple[str, ...]]] = {(line, ()) for line in (group.line, *group.lines)}
@@ -453,7 +455,7 @@ def unique_serials(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
 
 
 def _serials(manifest: FleetManifest) -> Iterator[tuple[DataPath, str, str]]:
-    """Where each thing with a name of its own stands, its whole name, and its serial."""
+    """Yield where each thing with a name of its own stands, its whole name, and its serial."""
     for facility_id, facility in manifest.facilities.items():
         for type_id, group in facility.things.items():
             path: DataPath = ("facilities", facility_id, "things", type_id)
@@ -465,7 +467,7 @@ def _serials(manifest: FleetManifest) -> Iterator[tuple[DataPath, str, str]]:
 
 
 def _numbered_owner(serial: str, numbered: Mapping[str, tuple[str, str, int]]) -> str | None:
-    """The numbered thing that has a serial; `numbered`: facility, type and count by the prefix of their serials."""
+    """Return the numbered thing with a serial; `numbered`: facility, type and count by the prefix of their serials."""
     prefix, _, digits = serial.rpartition("-")
     facility, device_type, count = numbered.get(f"{prefix}-", ("", "", 0))
     if not (digits.isascii() and digits.isdigit() and len(digits) < 10 and 1 <= int(digits) <= count):
@@ -498,7 +500,7 @@ def _rules() -> tuple[tuple[str, OwnRule], ...]:
         except Exception as error:  # a package of the project, which may break in any way while it is loaded
             raise EnvironmentFault(
                 f"the rule `{point.name}` ({point.value}) cannot be loaded: {error or type(error).__name__}",
-                hint="mend or uninstall the package that adds it",
+                hint="fix or uninstall the package that adds it",
             ) from error
         if not callable(rule):
             raise _misfit(point.name, "is no function")
@@ -641,16 +643,16 @@ def role_names(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
 
 
 def group_sizes(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
-    """A facility's group bears its device types as children."""
+    """A facility's thing group has no more child groups than AWS IoT accepts."""
     for facility_id, facility in manifest.facilities.items():
         if len(facility.things) > CHILD_GROUPS_MAXIMUM:
-            message = f"`{facility_id}` has {len(facility.things)} device types; AWS takes {CHILD_GROUPS_MAXIMUM}"
+            message = f"`{facility_id}` has {len(facility.things)} device types; AWS accepts {CHILD_GROUPS_MAXIMUM}"
             hint = "split the facility"
             yield Diagnostic(path=("facilities", facility_id, "things"), message=message, hint=hint, is_key=True)
 
 
 def stream_capacity(manifest: FleetManifest, draft: Draft) -> Iterator[Diagnostic]:
-    """The stream takes the whole fleet's load from its first minute."""
+    """The stream's capacity covers the whole fleet's load from its first minute."""
     if not draft.is_complete:
         return
     load, start = expected_load(manifest), manifest.stream.start_capacity
@@ -667,7 +669,7 @@ def stream_capacity(manifest: FleetManifest, draft: Draft) -> Iterator[Diagnosti
 
 
 def account_quotas(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
-    """A warning where one account's quotas do not suffice for all facilities, unless AWS has raised them."""
+    """All facilities are within one account's default quotas (a warning)."""
     plants = len(manifest.facilities)
     for quota in QUOTAS:
         needed = quota.of_platform + quota.of_each_plant * plants
