@@ -13,9 +13,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet_iot.generator.diagnostics import ManifestError
+from fleet_iot.generator.diagnostics import DataPath, ManifestError
 from fleet_iot.generator.manifest.load import read_manifest, validate
-from fleet_iot.generator.manifest.yaml import DataPath, parse_document, resolve, trap
+from fleet_iot.generator.manifest.yaml import parse_document, resolve, trap
 from tests.places import PROJECT
 
 ROOT = PROJECT
