@@ -11,8 +11,8 @@ from cryptography.x509 import CertificateSigningRequestBuilder, Name, NameAttrib
 from cryptography.x509.oid import NameOID
 
 from benchmarks.project import ROOT, make_project
-from fleet_iot.generator.manifest.document import parse_document
 from fleet_iot.generator.manifest.load import validate
+from fleet_iot.generator.manifest.yaml import parse_document
 
 PLANT = "sg-01"
 OTHER_PLANT = "th-01"

@@ -74,11 +74,15 @@ class HistorySpec:
     anomaly_days: int
 
 
+FORMER_RETENTIONS = {"brief": "short"}
+"""Former word for a retention, in older manifests and records → the present one."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetSpec:
     """Settings that all facilities share.
 
-    `account_id` is None where the credentials decide it; `retention` is a key of `RETENTIONS`.
+    `account_id` is None where the credentials decide it; `retention` is `short` or `records`.
     """
 
     application: str
@@ -91,6 +95,9 @@ class FleetSpec:
     observability: ObservabilitySpec
     tags: dict[str, str]
     device_types: tuple[DeviceTypeSpec, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "retention", FORMER_RETENTIONS.get(self.retention, self.retention))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

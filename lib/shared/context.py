@@ -56,8 +56,8 @@ RECORDS = Retention(
     lock_days=SEVEN_YEARS,
 )
 
-RETENTIONS = {"short": SHORT, "brief": SHORT, "records": RECORDS}
-"""By the manifest's `retention`; `brief` is the former word for `short`."""
+RETENTIONS = {"short": SHORT, "records": RECORDS}
+"""By the manifest's `retention`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

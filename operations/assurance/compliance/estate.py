@@ -57,12 +57,12 @@ class Stack:
 
 @dataclass(frozen=True, kw_only=True)
 class Estate:
-    """All stacks of one environment; `retention` is what the manifest asks for, `brief` or `records`."""
+    """All stacks of one environment; `retention` is what the manifest asks for, `short` or `records`."""
 
     environment_suffix: str
     stacks: tuple[Stack, ...]
     resources: tuple[Resource, ...]
-    retention: str = "brief"
+    retention: str = "short"
 
     @cached_property
     def _by_type(self) -> dict[str, list[Resource]]:

@@ -1,4 +1,4 @@
-"""The production switch: what `retention: records` turns on, and that `brief` stays destroyable."""
+"""The production switch: what `retention: records` turns on, and that `short` stays destroyable."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from benchmarks.project import make_project, synthesis_environment
-from fleet_iot.generator.manifest.document import parse_document
 from fleet_iot.generator.manifest.load import validate
+from fleet_iot.generator.manifest.yaml import parse_document
 from fleet_iot.lib.faults import SynthesisError
 from fleet_iot.lib.shared.text import ascii_form, described, literal, read_document, read_statement
 from fleet_iot.lib.specs import ContactSpec, FacilitySpec, LineSpec

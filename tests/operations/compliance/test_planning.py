@@ -92,7 +92,7 @@ def planned(tmp_path: Path, stack: Body) -> Estate:
     return planning.plan_estate(
         [folder],
         environment_suffix="dev",
-        retention="brief",
+        retention="short",
         region="eu-west-1",
         account_id=ACCOUNT,
         logs=tmp_path / "logs",

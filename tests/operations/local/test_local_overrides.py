@@ -109,7 +109,7 @@ def test_the_document_names_what_drifts() -> None:
 
 
 def test_records_can_be_destroyed_here(tmp_path: Path) -> None:
-    """What `retention: records` protects is not protected here; a brief platform stays as it is."""
+    """What `retention: records` protects is not protected here; one with short retention stays as it is."""
     records = {
         "aws_dynamodb_table": {"t": {"deletion_protection_enabled": True}},
         "aws_s3_bucket": {"b": {"force_destroy": False}},
@@ -120,11 +120,11 @@ def test_records_can_be_destroyed_here(tmp_path: Path) -> None:
         "aws_s3_bucket": {"b": {"force_destroy": True}},
         "aws_s3_bucket_object_lock_configuration": {"l": {"count": 0}},
     }
-    brief = {
+    short = {
         "aws_dynamodb_table": {"t": {"deletion_protection_enabled": False}},
         "aws_s3_bucket": {"b": {"force_destroy": True}},
     }
-    assert "resource" not in overridden(tmp_path, brief, name="facility-th-01-dev")
+    assert "resource" not in overridden(tmp_path, short, name="facility-th-01-dev")
 
 
 def test_only_updates_of_what_drifts_for_ever_are_left_out() -> None:

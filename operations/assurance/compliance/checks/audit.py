@@ -9,8 +9,8 @@ from fleet_iot.operations.assurance.compliance.findings import Check, Observatio
 
 INSIGHTS = {"ApiCallRateInsight", "ApiErrorRateInsight"}
 
-LOG_DAYS = {"brief": 30, "records": 400}
-TRAIL_DAYS = {"brief": 90, "records": 2557}
+LOG_DAYS = {"short": 30, "records": 400}
+TRAIL_DAYS = {"short": 90, "records": 2557}
 
 DATA_EVENTS = {
     "aws_dynamodb_table": "AWS::DynamoDB::Table",
