@@ -315,6 +315,7 @@ def _text(view: DeviceView) -> str:
         f"certificate {each.id}: {each.status}, until {each.not_after or 'unknown'}" for each in view.certificates
     ]
     lines += [f"came from {former}" for former in view.came_from]
+    lines += [view.onboarding] if view.onboarding else []
     if not view.certificates:
         lines.append("no certificate in AWS IoT")
     for event in view.history:

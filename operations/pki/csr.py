@@ -153,14 +153,18 @@ def create_missing(
     workers: int = WORKERS,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     spent: frozenset[bytes] = frozenset(),
+    renewed: Sequence[str] = (),
 ) -> Created:
     """Give each thing a key and a CSR where it has none.
 
     Keys are on disk before the CSRs that name them, so a killed run never leaves a CSR without its key; the next one
     goes on with the keys that it left. A CSR that a device or its maker handed in is kept, and no key is made for it.
     Of the things that are there, no more is held in memory than their names. `spent` are keys, by `key_digest`.
+    The things in `renewed` get other keys in place of spent ones first; RequestError where one's key is not spent.
     """
     path = csr_path(folder, project.environment_suffix, facility.id)
+    if renewed:
+        _renew(path, facility.id, renewed, store=store, spent=spent)
     with told():
         refuse_strange(path)
     with store.writing(facility.id) as writer:
@@ -190,8 +194,8 @@ def create_missing(
     return Created(
         facility=facility.id,
         things=len(names),
-        keys=sum(1 for name in wanted if name not in held),
-        requests=len(wanted) - sum(1 for name in found if name not in requests),
+        keys=len(set(renewed)) + sum(1 for name in wanted if name not in held),
+        requests=len(set(renewed)) + len(wanted) - sum(1 for name in found if name not in requests),
         handed_in=sum(1 for name in names if name in requests and name not in held),
         spent=tuple(sorted(found)),
     )
@@ -222,7 +226,7 @@ def _lock(path: Path, names: list[str]) -> None:
         raise EnvironmentFault(f"{lock_file(path)} cannot be written: {error.strerror}") from None
 
 
-def renew(path: Path, facility: str, names: Sequence[str], *, store: KeyStore, spent: frozenset[bytes]) -> None:
+def _renew(path: Path, facility: str, names: Sequence[str], *, store: KeyStore, spent: frozenset[bytes]) -> None:
     """Gives each thing another key and CSR in the place of spent ones. Raises RequestError for one whose key is not
     spent: nothing is changed then."""
     requests, keys = read_requests(path), dict(store.keys(facility, set(names)))

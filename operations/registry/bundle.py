@@ -16,6 +16,7 @@ import re
 import ssl
 import tarfile
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -37,7 +38,8 @@ from fleet_iot.operations.project import Project
 from fleet_iot.operations.registry.calls import IotCalls
 from fleet_iot.operations.registry.device import id_of, principals_of
 from fleet_iot.operations.registry.device_files import CHECKSUMS, PUBLIC, Endpoint, File, KeySealer, files_of, topics_of
-from fleet_iot.operations.registry.journal import Journal
+from fleet_iot.operations.registry.entries import seen_revoked
+from fleet_iot.operations.registry.journal import Device, Journal
 from fleet_iot.operations.registry.matching import PlannedThing, read_planned
 from fleet_iot.operations.registry.refusals import Refusals
 from fleet_iot.operations.sqlite import connect
@@ -144,19 +146,17 @@ class Certificates:
 
     def of(self, thing: str) -> tuple[str, str]:
         """Id and PEM of the thing's certificate. Raises MissingError."""
-        query = """SELECT state, is_certificate, der, key, certificate_id, certificate_status FROM devices
-            WHERE thing = ? AND state <> 'retired'"""
-        found = self._journal.read(query, thing)
-        if not found:
+        device = self._journal.find_device(thing)
+        if device is None or device.state == "retired":
             return self._registered(thing)
-        state, is_certificate, der, key, certificate_id, status = found[0]
-        if state != "done" or certificate_id is None:
+        certificate_id, status, brought = device.certificate_id, device.certificate_status, device.certificate
+        if device.state != "done" or certificate_id is None:
             raise MissingError("is not onboarded yet", "go on with it: fleet onboard --resume, or correct its row")
         if status not in _USABLE:
             raise MissingError(f"its certificate is {status}", "retire the device, and onboard another")
-        self._refuse(key, certificate_id, der if is_certificate else None)
-        pem = ssl.DER_cert_to_PEM_cert(der) if is_certificate else self._described(certificate_id)
-        if key_digest(x509.load_pem_x509_certificate(pem.encode()).public_key()) != key:
+        self._refuse(device.key, certificate_id, brought)
+        pem = ssl.DER_cert_to_PEM_cert(brought) if brought else self._described(device, certificate_id)
+        if key_digest(x509.load_pem_x509_certificate(pem.encode()).public_key()) != device.key:
             raise MissingError(
                 f"AWS IoT's certificate {certificate_id} bears another key than the journal has", "tell AWS support"
             )
@@ -188,11 +188,17 @@ class Certificates:
         if spent is not None:
             raise MissingError(f"its key {spent.told}", spent.remedy)
 
-    def _described(self, certificate_id: str) -> str:
+    def _described(self, device: Device, certificate_id: str) -> str:
+        """The PEM of the device's certificate, from the cache or AWS IoT, whose status counts where it is asked."""
         found = self._cache.execute("SELECT pem FROM certificates WHERE id = ?", (certificate_id,)).fetchone()
         if found:
             return str(found[0])
-        pem = str(self._describe(certificate_id)["certificatePem"])
+        described = self._describe(certificate_id)
+        pem, status = str(described["certificatePem"]), described["status"]
+        if status == "REVOKED":
+            self._journal.write(*seen_revoked(device.thing, device.key, certificate_id, at=time.time()))
+        if status not in _USABLE:
+            raise MissingError(f"its certificate is {status}", "retire the device, and onboard another")
         self._cache.execute("INSERT OR REPLACE INTO certificates VALUES (?, ?)", (certificate_id, pem))
         return pem
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import datetime
 import json
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from botocore.exceptions import ClientError
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -26,7 +24,7 @@ from fleet_iot.operations.pki.spent import End, Spent, spend
 from fleet_iot.operations.project import Project
 from fleet_iot.operations.registry import entries
 from fleet_iot.operations.registry.calls import IotCalls, UnknownOutcomeError, code_of
-from fleet_iot.operations.registry.journal import Journal, Step, Write
+from fleet_iot.operations.registry.journal import HistoryEntry, Journal, Step, Write
 from fleet_iot.operations.registry.matching import PlannedThing, read_planned
 from fleet_iot.operations.registry.steps import CLOCK_SKEW_S, SETTLE_S, Work, is_of_key, unknown_certificates
 
@@ -43,8 +41,8 @@ class Registered:
     thing: PlannedThing
     facility: FacilitySpec
     is_in_journal: bool
-    certificate_id: str | None
-    certificate_arn: str | None
+    certificate_id: str | None = None
+    certificate_arn: str | None = None
     key: bytes | None = None
     is_moving: bool = False
     is_planned: bool = False
@@ -65,39 +63,26 @@ def find_thing(project: Project, journal: Journal, name: str) -> Registered:
     """The thing with this name, with or without the environment suffix. Raises RequestError where there is none."""
     suffix = f"-{project.environment_suffix}"
     full = name if name.endswith(suffix) else name + suffix
-    query = """SELECT line, facility, certificate_id, certificate_arn, key, state FROM devices
-        WHERE thing = ? AND state <> 'retired'"""
-    found = journal.read(query, full)
-    if found:
-        line, facility_id, certificate_id, certificate_arn, key, state = found[0]
+    found = journal.find_device(full)
+    if found is not None and found.state != "retired":
         return Registered(
-            thing=msgspec.json.decode(line, type=PlannedThing),
-            facility=project.facility(facility_id),
+            thing=found.planned,
+            facility=project.facility(found.facility),
             is_in_journal=True,
-            certificate_id=certificate_id,
-            certificate_arn=certificate_arn,
-            key=bytes(key) or None,
-            is_moving=state == "moving",
-            is_planned=state == "planned",
+            certificate_id=found.certificate_id,
+            certificate_arn=found.certificate_arn,
+            key=found.key or None,
+            is_moving=found.state == "moving",
+            is_planned=found.state == "planned",
         )
     for facility in project.facilities:
         if not full.startswith(f"{facility.id}-"):
             continue
         for thing in read_planned(project, facility):
             if thing.name == full:
-                return Registered(
-                    thing=thing, facility=facility, is_in_journal=False, certificate_id=None, certificate_arn=None
-                )
-    retired = journal.read("SELECT line, facility FROM devices WHERE thing = ?", full)
-    if retired:  # the plan has it no more, and its history is kept
-        line, facility_id = retired[0]
-        return Registered(
-            thing=msgspec.json.decode(line, type=PlannedThing),
-            facility=project.facility(facility_id),
-            is_in_journal=False,
-            certificate_id=None,
-            certificate_arn=None,
-        )
+                return Registered(thing=thing, facility=facility, is_in_journal=False)
+    if found is not None:  # the plan has it no more, and its history is kept
+        return Registered(thing=found.planned, facility=project.facility(found.facility), is_in_journal=False)
     raise RequestError(f"there is no thing {name!r}", hint="`fleet explain NAME` tells what a name is")
 
 
@@ -131,9 +116,9 @@ def certificates_of(journal: Journal, calls: IotCalls, device: Registered) -> li
     arns = {*principals_of(calls, name), device.certificate_arn}
     detail = json.loads(journal.steps(name).get(Step.ROTATE, (0, None, None))[2] or "{}")
     arns |= {detail.get("old"), detail.get("new")}
-    query = """SELECT devices.certificate_arn FROM devices JOIN moves USING (thing)
-        WHERE former = ? AND ended IS NULL AND state = 'moving'"""
-    arns |= {arn for (arn,) in journal.read(query, name)}
+    move = journal.moved_from(name)
+    there = journal.find_device(move.thing) if move is not None and move.ended is None else None
+    arns |= {there.certificate_arn} if there is not None and there.state == "moving" else set()
     found = (read_certificate(calls, arn) for arn in sorted(filter(None, arns)))
     return [each for each in found if each is not None]
 
@@ -152,12 +137,12 @@ def no_device(journal: Journal, name: str) -> RequestError:
 
 
 def _moved(journal: Journal, name: str) -> RequestError | None:
-    query = "SELECT thing FROM moves WHERE former = ? AND ended IS NOT NULL ORDER BY id DESC LIMIT 1"
-    found = journal.read(query, name)
-    if not found:
+    move = journal.moved_from(name)
+    if move is None or move.ended is None:
         return None
-    thing = found[0][0]
-    return RequestError(f"{name} has no certificate: its device was moved to {thing}", hint=f"name that: {thing}")
+    return RequestError(
+        f"{name} has no certificate: its device was moved to {move.thing}", hint=f"name that: {move.thing}"
+    )
 
 
 def refuse_moving(device: Registered) -> None:
@@ -271,9 +256,9 @@ def retire(work: Work, device: Registered, *, reason: str, sleep: Callable[[floa
     found = check_retirement(work, device)
     name, by = device.thing.name, "device retire"
     # Of this device: who had the thing before it was retired earlier, or moved away.
-    query = """SELECT certificate_id FROM history WHERE thing = ?1 AND what = 'retire begun' AND id > coalesce(
-        (SELECT max(id) FROM history WHERE thing = ?1 AND (what = 'retired' OR what LIKE 'moved to %')), 0)"""
-    begun = work.journal.read(query, name)
+    events = work.journal.history(name)
+    left = max((each.id for each in events if each.what == "retired" or each.what.startswith("moved to ")), default=0)
+    begun = {str(each.certificate_id) for each in events if each.what == "retire begun" and each.id > left}
     arns = {each.arn for each in found}
     arns |= {device.certificate_arn} if device.certificate_arn else set()
     if device.key:
@@ -293,7 +278,7 @@ def retire(work: Work, device: Registered, *, reason: str, sleep: Callable[[floa
         entries.forget_all(name),
         entries.history(name, "retired", at=work.clock(), certificate_id=None, reason=reason),
     )
-    return sorted({id_of(arn) for arn in arns} | {str(found) for (found,) in begun})
+    return sorted({id_of(arn) for arn in arns} | begun)
 
 
 def remove_certificate(
@@ -483,12 +468,6 @@ def request_of(path: Path) -> bytes:
     return request.public_bytes(serialization.Encoding.PEM)
 
 
-def policy_on(work: Work, name: str) -> str:
-    """Where the device has its policy from, as it was onboarded."""
-    found = work.journal.read("SELECT policy_on FROM runs JOIN devices ON run = id WHERE thing = ?", name)
-    return str(found[0][0])
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateView:
     """A certificate that AWS IoT has attached to the thing."""
@@ -511,7 +490,8 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceView:
-    """A device as AWS IoT and the journal have it; `came_from` are the names that it had before, the last one first."""
+    """A device as AWS IoT and the journal have it; `came_from` are the names that it had before, the last one first;
+    `onboarding` says how far an onboarding or a move is that has not come to its end, None where there is none."""
 
     name: str
     facility: str
@@ -521,6 +501,7 @@ class DeviceView:
     came_from: tuple[str, ...]
     certificates: tuple[CertificateView, ...]
     history: tuple[Event, ...]
+    onboarding: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -564,45 +545,60 @@ def show_device(work: Work, device: Registered) -> DeviceView:
         came_from=tuple(former),
         certificates=tuple(found),
         history=tuple(
-            Event(at=_time(at), thing=thing, what=what, certificate_id=certificate_id, reason=reason)
-            for _, at, thing, what, certificate_id, reason in events
+            Event(
+                at=_time(each.at),
+                thing=each.thing,
+                what=each.what,
+                certificate_id=each.certificate_id,
+                reason=each.reason,
+            )
+            for each in events
         ),
+        onboarding=_unfinished(work.journal, device.thing.name),
     )
 
 
-def _history(journal: Journal, name: str) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """The device's former names, and what happened to it under all of them; only until it left each."""
-    rows = "SELECT id, at, thing, what, certificate_id, reason FROM history WHERE thing = ? AND at <= ?"
-    query = """SELECT id, former, ended FROM moves
-        WHERE thing = ? AND id < ? AND ended IS NOT NULL ORDER BY id DESC LIMIT 1"""
+def _unfinished(journal: Journal, name: str) -> str | None:
+    found = journal.find_device(name)
+    if found is None or found.state in ("done", "retired"):
+        return None
+    if found.state == "failed":
+        return f"onboarding failed: {found.reason}; {found.remedy}"
+    if found.state == "moving":
+        return "being moved: ask for the move again to go on with it"
+    steps = journal.steps(name)
+    done = [step for step in Step if steps.get(step, (0, None, None))[1] is not None]
+    begun = [step for step in Step if step in steps and step not in done]
+    told = ", ".join([*done, *(f"{step} begun" for step in begun)]) or "no step yet"
+    return f"being onboarded (run {found.run}): {told}; go on: fleet onboard --facility {found.facility} --resume"
+
+
+def _history(journal: Journal, name: str) -> tuple[list[str], list[HistoryEntry]]:
+    """The device's former names, and what was done under all of them, until it left each."""
     former: list[str] = []
-    events, move_id = journal.read(rows, name, math.inf), 1 << 62
-    while found := journal.read(query, former[-1] if former else name, move_id):
-        move_id, before, until = found[0]
-        former.append(before)
-        events += journal.read(rows, before, until)
-    return former, sorted(set(events), key=lambda event: event[0])
+    events, move = set(journal.history(name)), journal.moved_to(name, before=1 << 62)
+    while move is not None:
+        former.append(move.former)
+        events.update(journal.history(move.former, until=move.ended or 0))
+        move = journal.moved_to(move.former, before=move.id)
+    return former, sorted(events, key=lambda event: (event.at, event.id))
 
 
 def expiry(journal: Journal, *, now: float, days: float, facility: str | None) -> Expiry:
-    """What expires when, from the journal alone: no call is made."""
-    where = "certificate_id IS NOT NULL AND (?1 IS NULL OR facility = ?1)"
-    months = journal.read(
-        f"""SELECT strftime('%Y-%m', expires, 'unixepoch'), count(*) FROM devices WHERE {where}
-        GROUP BY 1 ORDER BY 1""",  # noqa: S608 - our own words
-        facility,
-    )
-    expiring = journal.read(
-        f"""SELECT thing, facility, certificate_id, certificate_status, expires FROM devices
-        WHERE {where} AND expires < ?2 ORDER BY expires, thing""",  # noqa: S608 - our own words
-        *(facility, now + days * 86_400),
-    )
+    """What expires when, from the journal: no call is made."""
+    months = journal.months_of_expiry(facility)
     return Expiry(
-        certificates=sum(int(count) for _, count in months),
-        months={str(month): int(count) for month, count in months},
+        certificates=sum(months.values()),
+        months=months,
         expiring=tuple(
-            Expiring(thing=thing, facility=of, certificate_id=certificate_id, status=status, not_after=_time(at))
-            for thing, of, certificate_id, status, at in expiring
+            Expiring(
+                thing=each.thing,
+                facility=each.facility,
+                certificate_id=str(each.certificate_id),
+                status=str(each.certificate_status),
+                not_after=_time(each.expires or 0),
+            )
+            for each in journal.expiring(facility, before=now + days * 86_400)
         ),
     )
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
+
+from fleet_iot.operations.lists.record import Material
 from fleet_iot.operations.pki.spent import End, spend
-from fleet_iot.operations.registry.journal import Step, Write
+from fleet_iot.operations.registry.journal import Move, Step, Write
+from fleet_iot.operations.registry.matching import PlannedThing
 
 
 def begin(thing: str, step: Step, *, at: float, detail: str | None = None) -> Write:
@@ -58,9 +62,9 @@ def material(thing: str, *, der: bytes, fingerprint: bytes, key: bytes) -> Write
     )
 
 
-def line(thing: str, planned: bytes) -> Write:
+def planned(thing: str, line: bytes) -> Write:
     """What the record says of the device, as AWS IoT has it now."""
-    return "UPDATE devices SET line = ? WHERE thing = ?", (planned, thing)
+    return "UPDATE devices SET line = ? WHERE thing = ?", (line, thing)
 
 
 def retired(thing: str) -> Write:
@@ -110,3 +114,51 @@ def orphan(certificate_id: str, *, thing: str, at: float) -> Write:
 def finished(run: int, *, at: float) -> Write:
     """That the run has come to its end."""
     return "UPDATE runs SET finished = ? WHERE id = ?", (at, run)
+
+
+def move_begun(move: Move, facility: str, thing: PlannedThing, material: Material, *, at: float) -> tuple[Write, ...]:
+    """The intent, and the new name given away: no onboarding takes it from now on. Keeps the certificate unless the
+    device gets another."""
+    line = msgspec.json.encode(thing)
+    return (
+        ("UPDATE devices SET state = 'moving' WHERE thing = ?", (move.former,)),
+        (
+            """INSERT OR REPLACE INTO devices
+            SELECT ?, ?, run, row, place, ?, ?, ?, ?, ?, 'moving', NULL, NULL, NULL, NULL, NULL, NULL
+            FROM devices WHERE thing = ?""",
+            (
+                *(thing.name, facility, line, material.is_certificate, material.der, material.fingerprint),
+                *(material.key, move.former),
+            ),
+        ),
+        forget_all(thing.name),
+        (
+            """INSERT INTO moves (former, thing, certificate_arn, status, is_rotated, begun)
+            VALUES (?, ?, ?, ?, ?, ?)""",
+            (move.former, move.thing, move.certificate_arn, move.status, move.is_rotated, at),
+        ),
+    )
+
+
+def kept_certificate(move: Move) -> Write:
+    """That the device has its certificate under its new name."""
+    return (
+        """UPDATE devices SET (certificate_id, certificate_arn, certificate_status, expires) =
+        (SELECT certificate_id, certificate_arn, certificate_status, expires FROM devices WHERE thing = ?)
+        WHERE thing = ?""",
+        (move.former, move.thing),
+    )
+
+
+def move_ended(move: Move, *, final_status: str, certificate_id: str, reason: str, at: float) -> tuple[Write, ...]:
+    """That the device is there: its former thing may get another one, and both histories say so."""
+    return (
+        retired(move.former),
+        forget_all(move.former),
+        forget_all(move.thing),
+        done(move.thing),
+        status(move.thing, final_status),
+        ("UPDATE moves SET ended = ? WHERE former = ? AND ended IS NULL", (at, move.former)),
+        history(move.former, f"moved to {move.thing}", at=at, certificate_id=certificate_id, reason=reason),
+        history(move.thing, f"moved from {move.former}", at=at, certificate_id=certificate_id, reason=reason),
+    )

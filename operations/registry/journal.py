@@ -6,6 +6,7 @@ of many threads share a transaction (one fsync for all that wait). Private keys 
 
 from __future__ import annotations
 
+import math
 import queue
 import sqlite3
 import threading
@@ -25,7 +26,7 @@ from fleet_iot.operations.lists.material import key_digest
 from fleet_iot.operations.lists.record import Fault
 from fleet_iot.operations.pki.spent import SCHEMA as SPENT_SCHEMA
 from fleet_iot.operations.pki.spent import End, Spent, decisive, last_end, spend
-from fleet_iot.operations.registry.matching import Held, Pair
+from fleet_iot.operations.registry.matching import Held, Pair, PlannedThing
 from fleet_iot.operations.sqlite import FormatError, connect
 from fleet_iot.operations.storage import Kept, located, transaction
 
@@ -93,11 +94,14 @@ class Run:
         return replace(self, id=run_id)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Device:
-    """One device that is to be onboarded, or was: `line` is the planned thing as JSON."""
+    """One device that is to be onboarded, or was. `line` is its planned thing as JSON; `state` is planned, done,
+    failed, moving or retired; `reason` and `remedy` are those of a failure; `expires` in seconds since 1970."""
 
     thing: str
+    facility: str
+    run: int
     row: int
     place: str
     line: bytes
@@ -105,8 +109,60 @@ class Device:
     der: bytes
     fingerprint: bytes
     key: bytes
+    state: str
+    reason: str | None
+    remedy: str | None
     certificate_id: str | None
     certificate_arn: str | None
+    certificate_status: str | None
+    expires: float | None
+
+    @property
+    def planned(self) -> PlannedThing:
+        """The thing as it was planned when the device was onboarded or last updated."""
+        return msgspec.json.decode(self.line, type=PlannedThing)
+
+    @property
+    def certificate(self) -> bytes | None:
+        """The DER of the certificate that the device has brought; None where it has a CSR."""
+        return self.der if self.is_certificate else None
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One move: `certificate_arn` and `status` are those that the device had before; `is_rotated`: it gets others."""
+
+    id: int
+    former: str
+    thing: str
+    certificate_arn: str
+    status: str
+    is_rotated: bool
+    ended: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One row that was not onboarded; `certificate_id` where AWS IoT has a certificate for it all the same."""
+
+    row: int
+    place: str
+    reason: str
+    remedy: str
+    thing: str | None
+    certificate_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """One line of a device's history; `at` in seconds since 1970, `thing` is the name that it had then."""
+
+    id: int
+    at: float
+    thing: str
+    what: str
+    certificate_id: str | None
+    reason: str
 
 
 RUN = "facility, source, format, bundle, signers, mark, reason, is_staged, policy_on"
@@ -115,7 +171,7 @@ PLAN_DEVICE = """INSERT INTO devices VALUES
 ON CONFLICT (thing) DO UPDATE SET run = excluded.run, row = excluded.row, place = excluded.place, line = excluded.line,
     is_certificate = excluded.is_certificate, der = excluded.der, fingerprint = excluded.fingerprint,
     key = excluded.key, state = 'planned', reason = NULL, remedy = NULL"""
-DEVICE = "thing, row, place, line, is_certificate, der, fingerprint, key, certificate_id, certificate_arn"
+DEVICE = ", ".join(Device.__slots__)
 
 
 def planned_values(facility: str, run: int, pair: Pair) -> tuple[Any, ...]:
@@ -124,23 +180,6 @@ def planned_values(facility: str, run: int, pair: Pair) -> tuple[Any, ...]:
     line = msgspec.json.encode(pair.thing)
     values = (pair.thing.name, facility, run, pair.row, pair.place, line, material.is_certificate)
     return (*values, material.der, material.fingerprint, material.key)
-
-
-def read_device(values: tuple[Any, ...]) -> Device:
-    """A device from the columns of `DEVICE`."""
-    thing, row, place, line, is_certificate, der, fingerprint, key, certificate_id, certificate_arn = values
-    return Device(
-        thing=thing,
-        row=row,
-        place=place,
-        line=line,
-        is_certificate=bool(is_certificate),
-        der=der,
-        fingerprint=fingerprint,
-        key=key,
-        certificate_id=certificate_id,
-        certificate_arn=certificate_arn,
-    )
 
 
 _BY = "an earlier fleet"
@@ -201,6 +240,9 @@ _REUSE = f"""INSERT INTO spent (key, certificate_id, thing, what, at, by, reason
     FROM devices WHERE run = ?1 AND (EXISTS (SELECT 1 FROM spent WHERE spent.key = devices.key) OR EXISTS
     (SELECT 1 FROM spent WHERE is_certificate AND spent.certificate_id = lower(hex(fingerprint))))"""  # noqa: S608
 """Spent keys that were let into the run; one that was revoked meanwhile stays so."""
+_FAILURES = """SELECT row, place, reason, remedy, NULL AS thing, NULL AS certificate_id FROM faults WHERE run = ?1
+UNION ALL SELECT row, place, reason, remedy, thing, certificate_id FROM devices WHERE run = ?1 AND state = 'failed'
+ORDER BY row"""
 _REFUSE_SHARED = """UPDATE devices SET state = 'failed', remedy = 'two devices would share it: give this one its own',
     reason = (SELECT 'its key is that of ' || min(other.thing) || ' already' FROM devices AS other
         WHERE other.key = devices.key AND other.thing <> devices.thing AND other.state <> 'retired')
@@ -315,16 +357,112 @@ class Journal:
         is_bulk = bool(self.read("SELECT 1 FROM bulk_runs WHERE run = ?", values["id"]))
         return Run(**values | {"is_staged": bool(values["is_staged"]), "is_bulk": is_bulk})
 
+    def find_device(self, thing: str) -> Device | None:
+        """The device that has this name, or had it last."""
+        return next(iter(self._select("thing = ?", thing)), None)
+
+    def device(self, thing: str) -> Device:
+        """The device that has this name. Raises KeyError for one that was never in the journal."""
+        found = self.find_device(thing)
+        if found is None:
+            raise KeyError(thing)
+        return found
+
     def devices(self, run: int, state: str) -> Iterator[Device]:
         """The run's devices in a state, by name, a slice at a time; those that leave it meanwhile are not missed."""
+        return self._slices("run = ? AND state = ?", run, state)
+
+    def staged(self, facility: str) -> Iterator[Device]:
+        """The facility's onboarded devices with an INACTIVE certificate, by name, a slice at a time."""
+        return self._slices("facility = ? AND state = 'done' AND certificate_status = 'INACTIVE'", facility)
+
+    def count_staged(self, facility: str) -> int:
+        query = """SELECT count(*) FROM devices
+            WHERE facility = ? AND state = 'done' AND certificate_status = 'INACTIVE'"""
+        return int(self.read(query, facility)[0][0])
+
+    def onboarded_with(self, key: bytes) -> list[Device]:
+        """Onboarded devices with this key that have a certificate."""
+        return self._select("key = ? AND certificate_id IS NOT NULL AND state = 'done'", key)
+
+    def _select(self, where: str, *values: Any) -> list[Device]:
+        rows = self.read(f"SELECT {DEVICE} FROM devices WHERE {where}", *values)  # noqa: S608 - our own words
+        return [Device(*(*row[:6], bool(row[6]), *row[7:])) for row in rows]
+
+    def _slices(self, where: str, *values: Any) -> Iterator[Device]:
         last = ""
-        while found := self.read(
-            f"SELECT {DEVICE} FROM devices WHERE run = ? AND state = ? AND thing > ? ORDER BY thing LIMIT 500",  # noqa: S608
-            *(run, state, last),
-        ):
-            for values in found:
-                yield read_device(values)
-            last = found[-1][0]
+        while found := self._select(f"{where} AND thing > ? ORDER BY thing LIMIT 500", *values, last):
+            yield from found
+            last = found[-1].thing
+
+    def moving(self) -> set[str]:
+        """All names that a device is leaving or moving to."""
+        return {thing for (thing,) in self.read("SELECT thing FROM devices WHERE state = 'moving'")}
+
+    def taken(self, facility: str) -> set[str]:
+        """The plant's things that have a certificate, or are about to get one."""
+        query = """SELECT thing FROM devices
+            WHERE facility = ? AND (certificate_id IS NOT NULL OR state IN ('planned', 'moving'))"""
+        return {thing for (thing,) in self.read(query, facility)}
+
+    def device_types(self, run: int) -> list[str]:
+        """The device types of the run's planned devices."""
+        query = "SELECT DISTINCT json_extract(line, '$.device_type') FROM devices WHERE run = ? AND state = 'planned'"
+        return [device_type for (device_type,) in self.read(query, run)]
+
+    def unsettled(self, run: int) -> list[tuple[str, bytes, float]]:
+        """Thing, key and time of each certificate whose making was begun from a CSR, and has no known outcome."""
+        query = """SELECT thing, key, begun FROM steps JOIN devices USING (thing)
+            WHERE run = ? AND step = ? AND ended IS NULL AND NOT is_certificate AND state = 'planned'"""
+        return self.read(query, run, Step.CERTIFICATE)
+
+    def knows_certificate(self, certificate_id: str) -> bool:
+        """Whether a device has the certificate."""
+        return bool(self.read("SELECT 1 FROM devices WHERE certificate_id = ?", certificate_id))
+
+    def failures(self, run: int) -> list[Failure]:
+        """The run's failures in the list's order."""
+        return [Failure(*row) for row in self.read(_FAILURES, run)]
+
+    def orphans(self, run: int) -> tuple[str, ...]:
+        """Certificates that were made for the run's devices, which have others."""
+        query = "SELECT orphans.certificate_id FROM orphans JOIN devices USING (thing) WHERE run = ?"
+        return tuple(certificate_id for (certificate_id,) in self.read(query, run))
+
+    def policy_on(self, thing: str) -> str:
+        """Where the device has its policy from, as it was onboarded: `group` or `certificate`."""
+        return str(self.read("SELECT policy_on FROM runs JOIN devices ON run = id WHERE thing = ?", thing)[0][0])
+
+    def history(self, thing: str, *, until: float = math.inf) -> list[HistoryEntry]:
+        """What was done under this name, up to a time in seconds since 1970; with each retired key that came back."""
+        query = """SELECT id, at, thing, what, certificate_id, reason FROM history WHERE thing = ?1 AND at <= ?2
+            UNION ALL SELECT 0, at, thing, what, certificate_id, reason FROM spent
+            WHERE thing = ?1 AND at <= ?2 AND what = 'reused' ORDER BY at, id"""
+        return [HistoryEntry(*row) for row in self.read(query, thing, until)]
+
+    def moved_from(self, former: str) -> Move | None:
+        """The last move of a device away from this name, whether it came to its end or not."""
+        return self._move("former = ?", former)
+
+    def moved_to(self, thing: str, *, before: int) -> Move | None:
+        """The last finished move of a device to this name, of those with an id below `before`."""
+        return self._move("thing = ? AND id < ? AND ended IS NOT NULL", thing, before)
+
+    def _move(self, where: str, *values: Any) -> Move | None:
+        query = f"SELECT {', '.join(Move.__slots__)} FROM moves WHERE {where} ORDER BY id DESC LIMIT 1"  # noqa: S608
+        row = next(iter(self.read(query, *values)), None)
+        return Move(*(*row[:5], bool(row[5]), row[6])) if row else None
+
+    def months_of_expiry(self, facility: str | None) -> dict[str, int]:
+        """How many certificates expire in which month (`2027-05`)."""
+        query = """SELECT strftime('%Y-%m', expires, 'unixepoch'), count(*) FROM devices
+            WHERE certificate_id IS NOT NULL AND (?1 IS NULL OR facility = ?1) GROUP BY 1 ORDER BY 1"""
+        return dict(self.read(query, facility))
+
+    def expiring(self, facility: str | None, *, before: float) -> list[Device]:
+        """Devices whose certificates expire before a time, the first to expire first."""
+        where = "certificate_id IS NOT NULL AND (?1 IS NULL OR facility = ?1) AND expires < ?2 ORDER BY expires, thing"
+        return self._select(where, facility, before)
 
     def steps(self, thing: str) -> dict[str, tuple[float, float | None, str | None]]:
         """The device's steps: when begun, when ended (None: nobody knows), and what is noted."""
@@ -333,8 +471,9 @@ class Journal:
 
     def held(self, key: bytes) -> Held | None:
         """The device whose key this is."""
-        found = self.read("SELECT thing, fingerprint, state FROM devices WHERE key = ?", key)
-        return Held(thing=found[0][0], fingerprint=found[0][1], is_done=found[0][2] in DONE) if found else None
+        for thing, fingerprint, state in self.read("SELECT thing, fingerprint, state FROM devices WHERE key = ?", key):
+            return Held(thing=thing, fingerprint=fingerprint, is_done=state in DONE)
+        return None
 
     def spent(self, key: bytes | None, certificate_id: str | None, der: bytes | None = None) -> Spent | None:
         """What ended the key or the certificate, if anything did, here or elsewhere. None where it may be used.
@@ -360,6 +499,12 @@ class Journal:
     def count(self, run: int) -> dict[str, int]:
         """How many of the run's devices are in each state."""
         return dict(self.read("SELECT state, count(*) FROM devices WHERE run = ? GROUP BY state", run))
+
+    def count_certificates(self, run: int) -> tuple[int, int]:
+        """How many devices the run has, and how many of them bring a certificate."""
+        query = "SELECT count(*), coalesce(sum(is_certificate), 0) FROM devices WHERE run = ?"
+        ((devices, certificates),) = self.read(query, run)
+        return devices, certificates
 
     def _connect(self) -> sqlite3.Connection:
         try:

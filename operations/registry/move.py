@@ -25,7 +25,6 @@ from fleet_iot.operations.pki.keystore import KeyStore, identities_folder
 from fleet_iot.operations.pki.spent import End, Spent, spend
 from fleet_iot.operations.project import Project
 from fleet_iot.operations.registry import entries
-from fleet_iot.operations.registry import move_plan as moves
 from fleet_iot.operations.registry.device import (
     REVOKED,
     Registered,
@@ -37,15 +36,14 @@ from fleet_iot.operations.registry.device import (
     lock_out,
     make_certificate,
     material_of,
-    policy_on,
     principals_of,
     read_certificate,
     refuse_used,
     remove_certificate,
 )
-from fleet_iot.operations.registry.journal import Journal, Step
+from fleet_iot.operations.registry.journal import Journal, Move, Step
 from fleet_iot.operations.registry.matching import PlannedThing
-from fleet_iot.operations.registry.move_plan import Move, PlannedMove, last_move, plan_move
+from fleet_iot.operations.registry.move_plan import PlannedMove, plan_move
 from fleet_iot.operations.registry.runner import alone, groups_of
 from fleet_iot.operations.registry.steps import Work, expiry_of, pem_of, prepare_group
 
@@ -82,11 +80,16 @@ def material_for(work: Work, planned: PlannedMove, keys: MoveKeys, renewal: Rene
         made = _key(store, planned.to.id, name)
         assert made is not None  # noqa: S101 - added above
         return material_of(sign_request(name, made))
-    query = "SELECT is_certificate, der, fingerprint, key FROM devices WHERE thing = ?"
-    is_certificate, der, fingerprint, digest = work.journal.read(query, former)[0]
-    if own is not None and key_digest(own.public_key()) == digest and not is_certificate:
+    device = work.journal.device(former)
+    if own is not None and key_digest(own.public_key()) == device.key and not device.is_certificate:
         return material_of(sign_request(name, own))
-    return Material(is_certificate=bool(is_certificate), der=der, fingerprint=fingerprint, key=digest, common_name=None)
+    return Material(
+        is_certificate=device.is_certificate,
+        der=device.der,
+        fingerprint=device.fingerprint,
+        key=device.key,
+        common_name=None,
+    )
 
 
 def take_key_along(work: Work, keys: MoveKeys, planned: PlannedMove) -> None:
@@ -95,7 +98,7 @@ def take_key_along(work: Work, keys: MoveKeys, planned: PlannedMove) -> None:
     own = _key(keys.store, facility, former)
     if keys.store is None or own is None:
         return
-    ((digest,),) = work.journal.read("SELECT key FROM devices WHERE thing = ?", planned.thing.name)
+    digest = work.journal.device(planned.thing.name).key
     there = _key(keys.store, planned.to.id, planned.thing.name)
     if key_digest(own.public_key()) == digest and (there is None or key_digest(there.public_key()) != digest):
         keys.store.replace(planned.to.id, planned.thing.name, own)
@@ -104,17 +107,15 @@ def take_key_along(work: Work, keys: MoveKeys, planned: PlannedMove) -> None:
 def tidy_keys(work: Work, keys: MoveKeys, planned: PlannedMove) -> None:
     """No key or CSR of the device stays under its former name, so that nobody takes it twice; its CSR goes along."""
     former, name = planned.device.thing.name, planned.thing.name
-    query = "SELECT thing, is_certificate, der, key FROM devices WHERE thing IN (?, ?)"
-    rows = {thing: values for thing, *values in work.journal.read(query, former, name)}
     own = _key(keys.store, planned.device.facility.id, former)
-    if keys.store is not None and own is not None and key_digest(own.public_key()) == rows[former][2]:
+    if keys.store is not None and own is not None and key_digest(own.public_key()) == work.journal.device(former).key:
         keys.store.replace(planned.device.facility.id, former, ec.generate_private_key(ec.SECP256R1()))
     before, after = read_requests(keys.requests_from), read_requests(keys.requests_to)
-    is_certificate, der, _ = rows[name]
+    moved = work.journal.device(name)
     if former in before or name in after:
         after.pop(name, None)
-        if not is_certificate:
-            after[name] = pem_of(der, "CERTIFICATE REQUEST")
+        if not moved.is_certificate:
+            after[name] = pem_of(moved.der, "CERTIFICATE REQUEST")
         write_requests(keys.requests_to, after)
     if former in before:
         del before[former]
@@ -148,7 +149,7 @@ def move_device(
     """Moves the device. Every step may be done again, so that a move that was stopped anywhere goes on from the top."""
     device, name = planned.device, planned.thing.name
     there = replace(work, groups=groups_of(project, planned.to))
-    group, policy = there.groups[planned.thing.device_type], policy_on(work, device.thing.name)
+    group, policy = there.groups[planned.thing.device_type], work.journal.policy_on(device.thing.name)
     move = _intend(work, planned, keys=keys, renewal=renewal, reason=reason)
     prepare_group(there, group, policy_on=policy)
     _make_thing(there, planned.thing)
@@ -161,9 +162,9 @@ def move_device(
     status = _wake(work, move, arn)
     eventually(lambda: gone(work, "DeleteThing", thingName=move.former), sleep)
     tidy_keys(work, keys, planned)
-    kept = () if move.is_rotated else (moves.kept_certificate(move),)
+    kept = () if move.is_rotated else (entries.kept_certificate(move),)
     work.journal.write(
-        *kept, *moves.ended(move, status=status, certificate_id=id_of(arn), reason=reason, at=work.clock())
+        *kept, *entries.move_ended(move, final_status=status, certificate_id=id_of(arn), reason=reason, at=work.clock())
     )
     removed = id_of(move.certificate_arn) if move.is_rotated else None
     return Moved(former=move.former, thing=name, certificate_id=id_of(arn), removed=removed)
@@ -172,7 +173,7 @@ def move_device(
 def _intend(work: Work, planned: PlannedMove, *, keys: MoveKeys, renewal: Renewal | None, reason: str) -> Move:
     """The move in the journal, before any call; the one that was cut off, where there is one."""
     device, former = planned.device, planned.device.thing.name
-    begun = last_move(work.journal, former)
+    begun = work.journal.moved_from(former)
     if device.is_moving and begun is not None:
         if renewal is not None and not begun.is_rotated:
             raise RequestError(f"the move of {former} was begun with its own certificate", hint="rotate it afterwards")
@@ -191,7 +192,7 @@ def _intend(work: Work, planned: PlannedMove, *, keys: MoveKeys, renewal: Renewa
         ended=None,
     )
     work.journal.write(
-        *moves.begun(move, planned.to.id, planned.thing, material, at=work.clock()),
+        *entries.move_begun(move, planned.to.id, planned.thing, material, at=work.clock()),
         entries.history(
             former, "move begun", at=work.clock(), certificate_id=id_of(move.certificate_arn), reason=reason
         ),
@@ -212,16 +213,17 @@ def _make_thing(work: Work, thing: PlannedThing) -> None:
 
 def _new_certificate(work: Work, move: Move, *, sleep: Callable[[float], None]) -> str:
     """The ARN of the device's other certificate: the journal's, else one that was lost, else made now."""
-    der, key, arn = work.journal.read("SELECT der, key, certificate_arn FROM devices WHERE thing = ?", move.thing)[0]
-    if arn is not None:
-        return str(arn)
+    device = work.journal.device(move.thing)
+    key = device.key
+    if device.certificate_arn is not None:
+        return device.certificate_arn
     begun = work.journal.steps(move.thing).get(Step.CERTIFICATE)
     found = find_certificate(work, key, begun[0], sleep) if begun else None
     work.journal.write(entries.begin(move.thing, Step.CERTIFICATE, at=work.clock(), detail=key.hex()))
-    pem = pem_of(der, "CERTIFICATE REQUEST")
+    pem = pem_of(device.der, "CERTIFICATE REQUEST")
     is_active = move.status == "ACTIVE" and _revocation(work, move) is None
     made = found or make_certificate(work, pem, key=key, is_active=is_active)
-    certificate_id, arn = made["certificateId"], made["certificateArn"]
+    certificate_id, arn = made["certificateId"], str(made["certificateArn"])
     expires = expiry_of(made["certificatePem"])
     work.journal.write(
         entries.certificate(move.thing, certificate_id=certificate_id, arn=arn, status=move.status, expires=expires),
@@ -265,10 +267,11 @@ def _wake(work: Work, move: Move, arn: str) -> str:
 
 def _revocation(work: Work, move: Move) -> Spent | None:
     """The device's revocation, if it was revoked since the move was planned."""
-    query = "SELECT key, iif(is_certificate, der, NULL) FROM devices WHERE thing = ?"
-    (former, der), *_ = work.journal.read(query, move.former)
-    (key, _), *_ = work.journal.read(query, move.thing)
-    known = (work.journal.spent(former, id_of(move.certificate_arn), der), work.journal.spent(key, None))
+    former = work.journal.device(move.former)
+    known = (
+        work.journal.spent(former.key, id_of(move.certificate_arn), former.certificate),
+        work.journal.spent(work.journal.device(move.thing).key, None),
+    )
     return next((ended for ended in known if ended is not None and ended.what is End.REVOKED), None)
 
 
@@ -350,14 +353,13 @@ def _plan(
 def _done(project: Project, journal: Journal, name: str, to: FacilitySpec) -> Move | None:
     """The move of an earlier command, where the thing has had no other device since."""
     full = name if name.endswith(f"-{project.environment_suffix}") else suffixed(name, project.environment_suffix)
-    move = last_move(journal, full)
+    move = journal.moved_from(full)
     if move is None or move.ended is None:
         return None
-    query = "SELECT 1 FROM devices WHERE thing = ? AND state <> 'retired'"
-    if journal.read(query, full):
+    device, moved = journal.find_device(full), journal.find_device(move.thing)
+    if device is not None and device.state != "retired":
         return None
-    facility = journal.read("SELECT facility FROM devices WHERE thing = ? AND state = 'done'", move.thing)
-    if facility == [(to.id,)]:
+    if moved is not None and moved.state == "done" and moved.facility == to.id:
         return move
     where = f"it was moved to {move.thing}"
     raise RequestError(f"{full} is no device any more: {where}", hint=f"move {move.thing}, or see `fleet device show`")

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import msgspec
 from cryptography import x509
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
@@ -22,7 +21,7 @@ from fleet_iot.operations.pki.spent import SpentKeys, journals_of
 from fleet_iot.operations.project import Project
 from fleet_iot.operations.registry.calls import Quotas, calls_for, least_seconds
 from fleet_iot.operations.registry.journal import Journal, Run
-from fleet_iot.operations.registry.matching import Matching, PlannedThing, plants_of, read_planned
+from fleet_iot.operations.registry.matching import Matching, plants_of, read_planned
 from fleet_iot.operations.registry.refusals import Refusals, RevocationLists, RevokedInAws
 from fleet_iot.operations.storage import located
 
@@ -208,11 +207,11 @@ def forecast(
 
 def count_differing(project: Project, facility: FacilitySpec, journal: Journal) -> int:
     """How many onboarded things the record describes otherwise than the journal, which has what AWS IoT was told."""
-    query = "SELECT line FROM devices WHERE thing = ? AND facility = ? AND state = 'done'"
     differing = 0
     for thing in read_planned(project, facility):
-        for (line,) in journal.read(query, thing.name, facility.id):
-            differing += msgspec.json.decode(line, type=PlannedThing) != thing
+        device = journal.find_device(thing.name)
+        if device is not None and device.facility == facility.id and device.state == "done":
+            differing += device.planned != thing
     return differing
 
 

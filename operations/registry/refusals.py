@@ -132,11 +132,10 @@ class Refusals:
         found = self.find(material.key, certificate_id, material.der if material.is_certificate else None)
         if found is not None or self._journal is None or in_aws is None:
             return found
-        query = """SELECT thing, certificate_id FROM devices WHERE key = ? AND certificate_id IS NOT NULL
-            AND state = 'done'"""
-        for thing, own in self._journal.read(query, material.key):
+        for device in self._journal.onboarded_with(material.key):
+            own = str(device.certificate_id)
             if in_aws.has(own):
-                self._journal.write(*entries.seen_revoked(thing, material.key, own, at=at))
+                self._journal.write(*entries.seen_revoked(device.thing, material.key, own, at=at))
         return self._journal.spent(material.key, certificate_id)
 
 

@@ -26,7 +26,6 @@ from fleet_iot.operations.registry.device import (
     id_of,
     make_certificate,
     material_of,
-    policy_on,
     refuse_moving,
     refuse_revoked,
     refuse_used,
@@ -120,7 +119,7 @@ def begin_rotation(
     )
     made = found or make_certificate(work, pem, key=material.key, is_active=True)
     arn, group = made["certificateArn"], work.groups[device.thing.device_type]
-    if policy_on(work, name) == "certificate":
+    if work.journal.policy_on(name) == "certificate":
         work.calls.call("AttachPolicy", policyName=group.policy, target=arn)
     work.calls.call("AttachThingPrincipal", thingName=name, principal=arn)
     noted["new"] = arn
@@ -205,5 +204,5 @@ def _write_request(work: Work, keys: Keys, name: str) -> None:
     """Where the project has a CSR of the device's, it has the new one from now on: onboarding knows it as done."""
     requests = read_requests(keys.requests)
     if name in requests:
-        ((der,),) = work.journal.read("SELECT der FROM devices WHERE thing = ?", name)
+        der = work.journal.device(name).der
         write_requests(keys.requests, requests | {name: pem_of(der, "CERTIFICATE REQUEST")})

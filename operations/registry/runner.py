@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from fleet_iot.operations.lists.record import Fault, Record
 from fleet_iot.operations.project import Project
 from fleet_iot.operations.registry.bulk import place_of, run_tasks
 from fleet_iot.operations.registry.calls import IotCalls, Pacer, Quotas, calls_for, least_seconds
-from fleet_iot.operations.registry.journal import Journal, Run
+from fleet_iot.operations.registry.journal import Failure, Journal, Run
 from fleet_iot.operations.registry.preparation import Request, Started, mark_of, refusals_of
 from fleet_iot.operations.registry.preparation import start as begin
 from fleet_iot.operations.registry.refusals import RevokedInAws
@@ -33,30 +33,8 @@ from fleet_iot.operations.registry.steps import (
 )
 from fleet_iot.operations.registry.target import Target
 
-_ALL = """SELECT row, place, reason, remedy, NULL AS thing, NULL AS certificate_id FROM faults WHERE run = ?1
-UNION ALL SELECT row, place, reason, remedy, thing, certificate_id FROM devices WHERE run = ?1 AND state = 'failed'
-ORDER BY row"""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """One row that was not onboarded; `certificate_id` where AWS IoT has a certificate for it all the same."""
-
-    row: int
-    place: str
-    reason: str
-    remedy: str
-    thing: str | None = None
-    certificate_id: str | None = None
-
-
-def failures_of(journal: Journal, run: int) -> Iterator[Failure]:
-    """The run's failures in the list's order."""
-    for row, place, reason, remedy, thing, certificate_id in journal.read(_ALL, run):
-        yield Failure(row=row, place=place, reason=reason, remedy=remedy, thing=thing, certificate_id=certificate_id)
-
-
-def write_failures(folder: Path, source: Source, failures: Iterator[Failure], *, is_unchanged: bool) -> Path | None:
+def write_failures(folder: Path, source: Source, failures: Iterable[Failure], *, is_unchanged: bool) -> Path | None:
     """Writes the failed rows in their list's format (only while the list is still the one that was read), and beside
     them `reasons.jsonl`. Returns the list of failures, or of reasons where there is no other; None without failures."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -139,14 +117,12 @@ def perform(
         work.calls.pacer.close()
     seconds = time.monotonic() - started
     counted = journal.count(run.id)
-    failures = list(failures_of(journal, run.id))
+    failures = journal.failures(run.id)
     source = source_of(run)
     is_unchanged = source.path.exists() and mark_of(source.path) == run.mark
     folder = project.root / "build" / "onboarding" / run.facility / f"run-{run.id}"
-    written = write_failures(folder, source, iter(failures), is_unchanged=is_unchanged)
+    written = write_failures(folder, source, failures, is_unchanged=is_unchanged)
     done = counted.get("done", 0)
-    query = "SELECT orphans.certificate_id FROM orphans JOIN devices USING (thing) WHERE run = ?"
-    orphans = journal.read(query, run.id)
     return Outcome(
         facility=run.facility,
         run=run.id,
@@ -160,7 +136,7 @@ def perform(
         rate=round((done - before.get("done", 0)) / seconds, 2) if seconds else 0.0,
         ceiling=ceiling_of(journal, run, target.quotas),
         failures=str(written.relative_to(project.root)) if written else None,
-        orphans=tuple(str(found[0]) for found in orphans),
+        orphans=journal.orphans(run.id),
     )
 
 
@@ -233,8 +209,7 @@ def ceiling_of(journal: Journal, run: Run, quotas: Quotas | None) -> float | Non
     """Devices a second that the quotas allow at most, for what the run's devices bring; not of AWS IoT's own task."""
     if quotas is None or run.is_bulk:
         return None
-    query = "SELECT count(*), coalesce(sum(is_certificate), 0) FROM devices WHERE run = ?"
-    devices, certificates = journal.read(query, run.id)[0]
+    devices, certificates = journal.count_certificates(run.id)
     calls = calls_for(devices=devices, certificates=certificates, policy_on=run.policy_on, groups=0)
     seconds, _ = least_seconds(calls, quotas.per_second)
     return round(devices / seconds, 2) if seconds else None

@@ -15,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import msgspec
 from botocore.exceptions import ClientError
 from cryptography import x509
 
@@ -68,7 +67,7 @@ def onboard_device(work: Work, device: Device) -> bool:
     A device that cannot be onboarded is failed in the journal; what stops all devices is raised as EnvironmentFault.
     """
     ended = {step for step, (_, end, _) in work.journal.steps(device.thing).items() if end is not None}
-    thing = msgspec.json.decode(device.line, type=PlannedThing)
+    thing = device.planned
     before: list[Write] = []
     try:
         arn = device.certificate_arn or ""
@@ -105,15 +104,14 @@ def _refuse_spent(work: Work, device: Device) -> None:
     found = spent_of(work, device)
     if found is not None:
         # As it is now: the certificate may have been made since the device was read.
-        query = "SELECT certificate_id FROM devices WHERE thing = ?"
-        lock_out_spent(work, work.journal.read(query, device.thing)[0][0])
+        lock_out_spent(work, work.journal.device(device.thing).certificate_id)
         raise DeviceFaultError(f"its key {found.told}", found.remedy)
 
 
 def spent_of(work: Work, device: Device) -> Spent | None:
     """Why the device's key, or the certificate that it has brought or got, must not be used; None where it may be."""
     own = device.fingerprint.hex() if device.is_certificate else device.certificate_id
-    return work.journal.spent(device.key, own, device.der if device.is_certificate else None)
+    return work.journal.spent(device.key, own, device.certificate)
 
 
 def lock_out_spent(work: Work, certificate_id: str | None) -> None:
@@ -233,11 +231,7 @@ _PAGE = 250
 
 def settle_certificates(work: Work, run: int, *, sleep: Callable[[float], None] = time.sleep) -> int:
     """Gives each device with an unheard-of certificate what AWS IoT has for it; returns how many were found."""
-    begun = work.journal.read(
-        """SELECT thing, key, begun FROM steps JOIN devices USING (thing)
-        WHERE run = ? AND step = ? AND ended IS NULL AND NOT is_certificate AND state = 'planned'""",
-        *(run, Step.CERTIFICATE),
-    )
+    begun = work.journal.unsettled(run)
     if not begun:
         return 0
     sleep(SETTLE_S)
@@ -281,7 +275,7 @@ def unknown_certificates(work: Work, since: float) -> Iterator[dict[str, Any]]:
         recent = [each for each in page["certificates"] if each["creationDate"].timestamp() >= since]
         for each in recent:
             certificate_id = each["certificateId"]
-            if not work.journal.read("SELECT 1 FROM devices WHERE certificate_id = ?", certificate_id):
+            if not work.journal.knows_certificate(certificate_id):
                 yield work.calls.call("DescribeCertificate", certificateId=certificate_id)["certificateDescription"]
         if "nextMarker" not in page or not page["nextMarker"] or not recent:
             return
@@ -362,18 +356,15 @@ def refuse_spent(work: Work, run: int) -> None:
 
 def activate_devices(work: Work, facility: str, *, on_progress: OnProgress, threads: int = THREADS) -> Activated:
     """Activates the certificates that were staged for a facility; none that was revoked meanwhile."""
-    query = """SELECT thing, key, certificate_id, iif(is_certificate, der, NULL) FROM devices
-        WHERE facility = ? AND state = 'done' AND certificate_status = 'INACTIVE' ORDER BY thing"""
-    staged = work.journal.read(query, facility)
-    meter = Meter(total=len(staged))
+    meter = Meter(total=work.journal.count_staged(facility))
     refused: list[tuple[str, str]] = []
 
-    def activate(found: tuple[str, bytes, str, bytes | None]) -> None:
-        thing, key, certificate_id, der = found
+    def activate(device: Device) -> None:
+        thing, certificate_id = device.thing, str(device.certificate_id)
         status = work.calls.status_of(certificate_id)
         if status == "REVOKED":
-            work.journal.write(*entries.seen_revoked(thing, key, certificate_id, at=work.clock()))
-        ended = work.journal.spent(key, certificate_id, der)
+            work.journal.write(*entries.seen_revoked(thing, device.key, certificate_id, at=work.clock()))
+        ended = work.journal.spent(device.key, certificate_id, device.certificate)
         if ended is not None or status in (None, "PENDING_TRANSFER"):
             is_what = f"has a certificate that is {status or 'gone from AWS IoT'}"
             refused.append((thing, f"has a key that {ended.told}" if ended else is_what))
@@ -386,8 +377,7 @@ def activate_devices(work: Work, facility: str, *, on_progress: OnProgress, thre
         )
         meter.count()
 
-    found = [(str(thing), bytes(key), str(certificate_id), der) for thing, key, certificate_id, der in staged]
-    _each(found, activate, threads=threads, after=lambda: on_progress(meter))
+    _each(work.journal.staged(facility), activate, threads=threads, after=lambda: on_progress(meter))
     return Activated(count=meter.done, refused=tuple(sorted(refused)))
 
 
@@ -406,15 +396,13 @@ def prepare_group(work: Work, group: Group, *, policy_on: str) -> None:
 
 def _prepare(work: Work, run: int) -> None:
     """Makes sure that the groups are there, and that their policies are attached where things get them from there."""
-    query = "SELECT DISTINCT json_extract(line, '$.device_type') FROM devices WHERE run = ? AND state = 'planned'"
-    for (device_type,) in work.journal.read(query, run):
+    for device_type in work.journal.device_types(run):
         prepare_group(work, work.groups[device_type], policy_on=work.policy_on)
 
 
 def _one(work: Work, device: Device, meter: Meter) -> None:
     if onboard_device(work, device):
-        state = work.journal.read("SELECT state FROM devices WHERE thing = ?", device.thing)[0][0]
-        meter.count(is_failed=state == "failed")
+        meter.count(is_failed=work.journal.device(device.thing).state == "failed")
 
 
 def _each(

@@ -159,7 +159,7 @@ def _differences(
     registry: sqlite3.Connection, project: Project, facility: FacilitySpec, work: Work, done: Synced
 ) -> Iterator[Difference]:
     """What differs, in the order of the record; counts in `done` what does not have to be updated."""
-    moving = {name for (name,) in work.journal.read("SELECT thing FROM devices WHERE state = 'moving'")}
+    moving = work.journal.moving()
     for thing in read_planned(project, facility):
         have = _registered(registry, work, thing.name)
         if have is None:
@@ -245,7 +245,7 @@ def _update(work: Work, difference: Difference, *, reason: str) -> str | None:
         work.calls.call("AddThingToThingGroup", thingGroupName=difference.add_to, thingName=thing.name)
     told = str(difference).removeprefix(f"{thing.name}: ")
     work.journal.write(
-        entries.line(thing.name, msgspec.json.encode(thing)),
+        entries.planned(thing.name, msgspec.json.encode(thing)),
         entries.history(thing.name, f"updated: {told}", at=work.clock(), certificate_id=None, reason=reason),
     )
     return None
