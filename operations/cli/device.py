@@ -38,7 +38,7 @@ from fleet_iot.operations.registry.device import revoke as revoke_device
 from fleet_iot.operations.registry.journal import Journal
 from fleet_iot.operations.registry.move import MoveRequest, Renewal, move_all
 from fleet_iot.operations.registry.rotate import Keys, begin_rotation, check_finish, check_rotation, finish_rotation
-from fleet_iot.operations.registry.runner import alone, groups_of, opened_journal, work_of
+from fleet_iot.operations.registry.runner import facility_lock, groups_of, opened_journal, work_of
 from fleet_iot.operations.registry.steps import Work
 from fleet_iot.operations.registry.sync import Synced
 from fleet_iot.operations.registry.sync import sync as sync_things
@@ -159,7 +159,7 @@ def retire(site: _Site, things: tuple[str, ...], reason: str) -> None:
     for work, found in site.all_found(things, check_retirement):
         with ExitStack() as stack:
             if found.is_planned:  # a run that is going on would bring it back
-                stack.enter_context(alone(site.journal.path, found.facility.id))
+                stack.enter_context(facility_lock(site.journal.path, found.facility.id))
             removed = retire_device(work, found, reason=reason)
         click.echo(
             f"{found.thing.name}: retired; seen locked out, then deleted: {', '.join(removed) or 'no certificate'}"
@@ -242,7 +242,7 @@ def sync(site: _Site, facility_id: str, dry_run: bool, reason: str, as_json: boo
     """Bring the registered things of a bulk plant to what the record says; exit 1 where some are not."""
     facility = site.project.facility(facility_id)
     work = replace(site.work, groups=groups_of(site.project, facility))
-    with alone(site.journal.path, facility.id), Progress("updating") as progress:
+    with facility_lock(site.journal.path, facility.id), Progress("updating") as progress:
         done = sync_things(site.project, facility, work, reason=reason, is_dry=dry_run, on_progress=progress.advance)
     click.echo(json.dumps(asdict(done)) if as_json else "\n".join(map(visible, _synced_lines(done, is_dry=dry_run))))
     if done.failed:

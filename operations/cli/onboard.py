@@ -26,7 +26,7 @@ from fleet_iot.operations.registry import runner as performing
 from fleet_iot.operations.registry.bulk import upload_url
 from fleet_iot.operations.registry.calls import Quotas
 from fleet_iot.operations.registry.preparation import Forecast, Request
-from fleet_iot.operations.registry.runner import Outcome, alone
+from fleet_iot.operations.registry.runner import Outcome, facility_lock
 from fleet_iot.operations.registry.target import Target, aws_target, local_target
 
 _PATH = click.Path(path_type=Path)
@@ -126,7 +126,10 @@ def onboard(
             raise FleetError(f"{told.faults:,} rows would not be onboarded", hint="correct them, or leave them out")
         return
     target = aws_target(project) if aws else local_target(project, folder)
-    with alone(target.journal, facility.id), performing.opened_journal(project, target, local=folder) as journal:
+    with (
+        facility_lock(target.journal, facility.id),
+        performing.opened_journal(project, target, local=folder) as journal,
+    ):
         if activate:
             with Display("activating", ceiling=None) as display:
                 done = performing.activate(project, facility, target=target, journal=journal, on_progress=display.show)

@@ -221,7 +221,7 @@ def _self_signed(key: ec.EllipticCurvePrivateKey, *, name: str, years: int, now:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class PendingCsr:
     """A CSR that is to be signed: its thing, the SHA-256 of its key, and its own DER."""
 
     number: int
@@ -230,7 +230,7 @@ class Asked:
     request: bytes
 
 
-class AskedRequests:
+class PendingCsrs:
     """The CSRs of one list, in a temporary file that SQLite makes and takes away itself; close it when done."""
 
     def __init__(self) -> None:
@@ -280,14 +280,14 @@ class AskedRequests:
         total, signed = self._rows.execute("SELECT count(*), count(serial) FROM asked").fetchone()
         return int(total), int(signed)
 
-    def unsigned(self) -> Iterator[Asked]:
+    def unsigned(self) -> Iterator[PendingCsr]:
         """Those that are to be signed, in the list's order, a slice at a time: meanwhile they are written to."""
         query = """SELECT number, thing, key, request FROM asked WHERE serial IS NULL AND number > ?
             ORDER BY number LIMIT 1000"""
         last = 0
         while part := self._rows.execute(query, (last,)).fetchall():
             for number, thing, key, request in part:
-                yield Asked(number=number, thing=thing, key=bytes(key), request=bytes(request))
+                yield PendingCsr(number=number, thing=thing, key=bytes(key), request=bytes(request))
             last = part[-1][0]
 
     def signed(self, made: list[tuple[int, bytes]]) -> None:
@@ -361,7 +361,7 @@ def sign_requests(
 
     The list is replaced when all is done. A run that was stopped is gone on with by asking again.
     """
-    asked, at = AskedRequests(), order.now.timestamp()
+    asked, at = PendingCsrs(), order.now.timestamp()
     ledger.check_clock(at)
     try:
         faults = _check(order, ledger, asked, workers=workers)
@@ -384,7 +384,7 @@ def sign_requests(
     return Outcome(signed=signed, already=already, faults=in_order_, superseded=superseded)
 
 
-def _check(order: Order, ledger: Ledger, asked: AskedRequests, *, workers: int) -> list[Fault]:
+def _check(order: Order, ledger: Ledger, asked: PendingCsrs, *, workers: int) -> list[Fault]:
     """Puts the good CSRs of the list into `asked`; the faults of the others."""
     faults: list[Fault] = []
     seen = Seen()
@@ -477,7 +477,7 @@ def _maker(authority: Authority, order: Order) -> CertificateMaker:
     )
 
 
-def _sign(maker: CertificateMaker, batch: list[Asked]) -> list[tuple[int, Signed]]:
+def _sign(maker: CertificateMaker, batch: list[PendingCsr]) -> list[tuple[int, Signed]]:
     """The certificates by row; what came out is read again, and held against the CSR's key."""
     found = []
     for asked in batch:

@@ -7,7 +7,6 @@ data, so that a key moved to another thing's line does not open. Files are 0600,
 from __future__ import annotations
 
 import base64
-import fcntl
 import json
 import os
 import sys
@@ -27,7 +26,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.operations.private_files import inside, make_private_folder, open_private, read_private, write_private
 from fleet_iot.operations.project import Project
-from fleet_iot.operations.storage import located
+from fleet_iot.operations.storage import exclusive, located
 
 HEADER = "store.json"
 
@@ -67,7 +66,7 @@ class KeyStore:
                 hint="choose a longer one: whoever copies the store can try all the short ones",
             )
         make_private_folder(folder)
-        with _locked(folder):
+        with exclusive(folder / "store.lock", opens=open_private):
             written = read_private(folder / HEADER)
             if written is None:
                 self._found(passphrase)
@@ -111,7 +110,7 @@ class KeyStore:
     @contextmanager
     def writing(self, facility: str) -> Iterator[KeyWriter]:
         """The store for one writer alone: who else would write waits until the context ends."""
-        with _locked(self._folder):
+        with exclusive(self._folder / "store.lock", opens=open_private):
             path = self._path(facility)
             places = {name: place for name, _, place in self._lines(facility)}
             with FileIO(open_private(path, os.O_RDWR | os.O_APPEND | os.O_CREAT), "r+") as file:
@@ -243,17 +242,6 @@ def _read_header(path: Path, written: bytes) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError):
         raise EnvironmentFault(f"{path} is damaged", hint="restore it from a backup") from None
     return header
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One writer at a time, across processes; the lock goes with the process that holds it."""
-    descriptor = open_private(folder / "store.lock", os.O_RDWR | os.O_CREAT)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 LEDGER = "authority.sqlite"

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import datetime
-import fcntl
 import hashlib
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from fleet_iot.operations.pki.spent import SCHEMA as SPENT_SCHEMA
 from fleet_iot.operations.pki.spent import End, Spent, find_spent, spend
 from fleet_iot.operations.private_files import make_private_folder, open_private
 from fleet_iot.operations.sqlite import FormatError, connect
-from fleet_iot.operations.storage import Kept, located, transaction
+from fleet_iot.operations.storage import Kept, exclusive, located, transaction
 
 FORMAT = 2
 """1 had no spent keys: see `_from_format_1`."""
@@ -271,14 +269,6 @@ def opened_ledger(keys: Path, *, is_writing: bool) -> Iterator[Ledger]:
             f"the authority's ledger {path} is not there", hint="point FLEET_KEYS_DIR at the right folder"
         )
     make_private_folder(keys)
-    descriptor = open_private(keys / "authority.lock", os.O_RDWR | os.O_CREAT)
-    try:
-        if is_writing:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        ledger = Ledger(path)
-        try:
-            yield ledger
-        finally:
-            ledger.close()
-    finally:
-        os.close(descriptor)
+    lock = exclusive(keys / "authority.lock", opens=open_private) if is_writing else nullcontext()
+    with lock, closing(Ledger(path)) as ledger:
+        yield ledger

@@ -1,7 +1,8 @@
-"""CSRs and certificates from DER templates: what the library's builder makes once, with other names and keys laid over.
+"""Make CSRs and certificates from DER templates: the builder's output, with another name, key and serial filled in.
 
-A builder takes many times a signature's time; of what it makes, all but the signature is known before. A template is
-held against the builder when it is made; where the two differ in a byte, the builder does the work.
+The library's builder takes longer than key and signature together, which a user notices when keys are made for a plant
+of 100,000 things (docs/benchmarks.md). Each template is compared with the builder's output, byte by byte, when it is
+made, once a process and length of name; where the two differ, the builder is used.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import datetime
 import functools
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -63,7 +63,7 @@ def pattern_of(sample: bytes, *values: bytes) -> Pattern:
 
 
 def signed(content: bytes, signature: bytes, digest: str = "sha256") -> bytes:
-    """The DER of content, algorithm (ECDSA with this digest) and signature: what both CSRs and certificates are."""
+    """The DER of a CSR or certificate: content, algorithm (ECDSA with this digest) and signature."""
     head, middle = _frame(len(content), len(signature), digest)
     return b"".join((head, content, middle, signature))
 
@@ -127,7 +127,7 @@ class CertificateMaker:
         serial = _SERIAL_START + os.urandom(_SERIAL_RANDOM)
         length = len(name)
         if length not in self._patterns:
-            self._patterns[length] = _checked(length, self._content)
+            self._patterns[length] = self._pattern(length)
         pattern = self._patterns[length] if name.isascii() else None
         if pattern is None:
             return self.built(name, point, serial).public_bytes(serialization.Encoding.DER)
@@ -160,8 +160,19 @@ class CertificateMaker:
             .sign(self._issuer.key, self._digest)
         )
 
-    def _content(self, name: str, key: ec.EllipticCurvePrivateKey, serial: bytes) -> bytes:
-        return self.built(name, key_and_point(key)[1], serial).tbs_certificate_bytes
+    def _pattern(self, length: int) -> Pattern | None:
+        """The pattern for names of this length; None where the builder makes anything else."""
+        samples = []
+        for letter in "xy":
+            point, serial = _new_point(), _SERIAL_START + os.urandom(_SERIAL_RANDOM)
+            samples.append((serial, letter * length, point, self.built(letter * length, point, serial)))
+        (serial, name, point, built), (other_serial, other_name, other_point, other) = samples
+        try:
+            pattern = pattern_of(built.tbs_certificate_bytes, serial, name.encode(), point)
+        except ValueError:
+            return None
+        content = pattern.fill(other_serial, other_name.encode(), other_point)
+        return pattern if signed(content, other.signature, self._digest.name) == other.public_bytes(_DER) else None
 
 
 def point_of(key: ec.EllipticCurvePublicKey) -> bytes:
@@ -184,32 +195,21 @@ def key_usage(*uses: str) -> x509.KeyUsage:
     )
 
 
-def _checked(length: int, content: Callable[[str, ec.EllipticCurvePrivateKey, bytes], bytes]) -> Pattern | None:
-    """The pattern of names of this length, held against the builder with other values; None where they differ."""
-    samples = []
-    for letter in "xy":
-        key, serial = ec.generate_private_key(ec.SECP256R1()), _SERIAL_START + os.urandom(_SERIAL_RANDOM)
-        samples.append((letter * length, key, serial))
-    (name, key, serial), (other, other_key, other_serial) = samples
-    try:
-        pattern = pattern_of(content(name, key, serial), serial, name.encode(), key_and_point(key)[1])
-    except ValueError:
-        return None
-    filled = pattern.fill(other_serial, other.encode(), key_and_point(other_key)[1])
-    return pattern if filled == content(other, other_key, other_serial) else None
-
-
 @functools.cache
 def _request_pattern(length: int) -> Pattern | None:
-    """The pattern of CSRs for names of this length, held against the builder; None where they differ."""
-    key, other = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    """The pattern of CSRs for names of this length; None where the builder makes anything else."""
+    key, other_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    sample, other = built_request("x" * length, key), built_request("y" * length, other_key)
     try:
-        sample = built_request("x" * length, key).tbs_certrequest_bytes
-        pattern = pattern_of(sample, b"x" * length, key_and_point(key)[1])
+        pattern = pattern_of(sample.tbs_certrequest_bytes, b"x" * length, key_and_point(key)[1])
     except ValueError:
         return None
-    filled = pattern.fill(b"y" * length, key_and_point(other)[1])
-    return pattern if filled == built_request("y" * length, other).tbs_certrequest_bytes else None
+    content = pattern.fill(b"y" * length, key_and_point(other_key)[1])
+    return pattern if signed(content, other.signature) == other.public_bytes(_DER) else None
+
+
+def _new_point() -> bytes:
+    return point_of(ec.generate_private_key(ec.SECP256R1()).public_key())
 
 
 def der_length(number: int) -> bytes:

@@ -32,11 +32,10 @@ from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
 from fleet_iot.lib.names import PlatformNames
 from fleet_iot.lib.specs import FacilitySpec
 from fleet_iot.operations.lists.material import key_digest
-from fleet_iot.operations.project import Project
+from fleet_iot.operations.project import PlannedThing, Project
 from fleet_iot.operations.registry import entries
 from fleet_iot.operations.registry.calls import UnknownOutcomeError, code_of, message_of
 from fleet_iot.operations.registry.journal import Journal, Step, Write
-from fleet_iot.operations.registry.matching import PlannedThing
 from fleet_iot.operations.registry.steps import (
     CLOCK_SKEW_S,
     SETTLE_S,

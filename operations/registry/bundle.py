@@ -34,13 +34,12 @@ from fleet_iot.lib.specs import FacilitySpec, fill
 from fleet_iot.operations.lists.material import key_digest, read_certificate
 from fleet_iot.operations.pki.keystore import KeyStore
 from fleet_iot.operations.pki.templates import key_and_point
-from fleet_iot.operations.project import Project
+from fleet_iot.operations.project import PlannedThing, Project
 from fleet_iot.operations.registry.calls import IotCalls
 from fleet_iot.operations.registry.device import id_of, principals_of
 from fleet_iot.operations.registry.device_files import CHECKSUMS, PUBLIC, Endpoint, File, KeySealer, files_of, topics_of
 from fleet_iot.operations.registry.entries import seen_revoked
 from fleet_iot.operations.registry.journal import Device, Journal
-from fleet_iot.operations.registry.matching import PlannedThing, read_planned
 from fleet_iot.operations.registry.refusals import Refusals
 from fleet_iot.operations.sqlite import connect
 from fleet_iot.operations.workers import WORKERS, batches_of, in_order
@@ -375,7 +374,7 @@ def _found(plant: Plant, certificates: Certificates, missing: list[Missing]) -> 
     """The things with what is known of them, in the approved record's order; what is missing is told at once."""
     store = plant.keys.store if plant.keys else None
     reader = store.reading(plant.facility.id) if store else None
-    for thing in read_planned(plant.project, plant.facility):
+    for thing in plant.project.planned(plant.facility):
         try:
             if not _SAFE.fullmatch(thing.name):
                 raise MissingError("its name is no name of a thing, and none of a folder", "generate the plant anew")

@@ -21,7 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionEr
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.generator.diff.calls import QUOTAS
-from fleet_iot.operations.registry.matching import PlannedThing
+from fleet_iot.operations.project import PlannedThing
 from fleet_iot.operations.sqlite import connect
 
 AHEAD_S = 0.05

@@ -21,11 +21,10 @@ from fleet_iot.lib.specs import FacilitySpec
 from fleet_iot.operations.lists.material import key_digest, read_material
 from fleet_iot.operations.lists.record import Material, RefusedError
 from fleet_iot.operations.pki.spent import End, Spent, spend
-from fleet_iot.operations.project import Project
+from fleet_iot.operations.project import PlannedThing, Project
 from fleet_iot.operations.registry import entries
 from fleet_iot.operations.registry.calls import IotCalls, UnknownOutcomeError, code_of
 from fleet_iot.operations.registry.journal import HistoryEntry, Journal, Step, Write
-from fleet_iot.operations.registry.matching import PlannedThing, read_planned
 from fleet_iot.operations.registry.steps import CLOCK_SKEW_S, SETTLE_S, Work, is_of_key, unknown_certificates
 
 NOT_FOUND = "ResourceNotFoundException"
@@ -78,7 +77,7 @@ def find_thing(project: Project, journal: Journal, name: str) -> Registered:
     for facility in project.facilities:
         if not full.startswith(f"{facility.id}-"):
             continue
-        for thing in read_planned(project, facility):
+        for thing in project.planned(facility):
             if thing.name == full:
                 return Registered(thing=thing, facility=facility, is_in_journal=False)
     if found is not None:  # the plan has it no more, and its history is kept

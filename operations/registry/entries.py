@@ -6,8 +6,8 @@ import msgspec
 
 from fleet_iot.operations.lists.record import Material
 from fleet_iot.operations.pki.spent import End, spend
+from fleet_iot.operations.project import PlannedThing
 from fleet_iot.operations.registry.journal import Move, Step, Write
-from fleet_iot.operations.registry.matching import PlannedThing
 
 
 def begin(thing: str, step: Step, *, at: float, detail: str | None = None) -> Write:

@@ -26,7 +26,8 @@ from fleet_iot.operations.lists.material import key_digest
 from fleet_iot.operations.lists.record import Fault
 from fleet_iot.operations.pki.spent import SCHEMA as SPENT_SCHEMA
 from fleet_iot.operations.pki.spent import End, Spent, decisive, last_end, spend
-from fleet_iot.operations.registry.matching import Held, Pair, PlannedThing
+from fleet_iot.operations.project import PlannedThing
+from fleet_iot.operations.registry.matching import Held, Pair
 from fleet_iot.operations.sqlite import FormatError, connect
 from fleet_iot.operations.storage import Kept, located, transaction
 

@@ -23,7 +23,7 @@ from fleet_iot.operations.lists.record import Material
 from fleet_iot.operations.pki.csr import csr_path, read_requests, sign_request, write_requests
 from fleet_iot.operations.pki.keystore import KeyStore, identities_folder
 from fleet_iot.operations.pki.spent import End, Spent, spend
-from fleet_iot.operations.project import Project
+from fleet_iot.operations.project import PlannedThing, Project
 from fleet_iot.operations.registry import entries
 from fleet_iot.operations.registry.device import (
     REVOKED,
@@ -42,9 +42,8 @@ from fleet_iot.operations.registry.device import (
     remove_certificate,
 )
 from fleet_iot.operations.registry.journal import Journal, Move, Step
-from fleet_iot.operations.registry.matching import PlannedThing
 from fleet_iot.operations.registry.move_plan import PlannedMove, plan_move
-from fleet_iot.operations.registry.runner import alone, groups_of
+from fleet_iot.operations.registry.runner import facility_lock, groups_of
 from fleet_iot.operations.registry.steps import Work, expiry_of, pem_of, prepare_group
 
 
@@ -324,7 +323,7 @@ def move_all(
     plants = {to.id} | {find_thing(project, journal, name).facility.id for name in names}
     with ExitStack() as locks:
         for plant in sorted(plants):
-            locks.enter_context(alone(journal.path, plant))
+            locks.enter_context(facility_lock(journal.path, plant))
         for here, move in _plan(project, journal, work, request, names):
             keys = MoveKeys(
                 store=opened,

@@ -11,11 +11,10 @@ from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
 from fleet_iot.generator.naming import serial_prefix
 from fleet_iot.lib.specs import FacilitySpec
 from fleet_iot.operations.pki.spent import End
-from fleet_iot.operations.project import Project
+from fleet_iot.operations.project import PlannedThing, Project
 from fleet_iot.operations.registry.calls import code_of
 from fleet_iot.operations.registry.device import NOT_FOUND, Registered, principals_of, read_certificate
 from fleet_iot.operations.registry.journal import Journal, Step
-from fleet_iot.operations.registry.matching import PlannedThing, read_planned
 from fleet_iot.operations.registry.runner import groups_of
 from fleet_iot.operations.registry.steps import Work
 
@@ -33,7 +32,7 @@ def find_destination(
     full = _full(name, project.environment_suffix) if name else None
     taken = given | journal.taken(to.id)
     by_name, next_free = None, None
-    for thing in read_planned(project, to):
+    for thing in project.planned(to):
         if thing.serial == serial:
             if full not in (None, thing.name):
                 raise RequestError(f"{to.id} plans serial {serial} as {thing.name}", hint="leave --as out")

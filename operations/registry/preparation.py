@@ -21,7 +21,7 @@ from fleet_iot.operations.pki.spent import SpentKeys, journals_of
 from fleet_iot.operations.project import Project
 from fleet_iot.operations.registry.calls import Quotas, calls_for, least_seconds
 from fleet_iot.operations.registry.journal import Journal, Run
-from fleet_iot.operations.registry.matching import Matching, plants_of, read_planned
+from fleet_iot.operations.registry.matching import Matching, plants_of
 from fleet_iot.operations.registry.refusals import Refusals, RevocationLists, RevokedInAws
 from fleet_iot.operations.storage import located
 
@@ -122,7 +122,7 @@ def match(
     )
     try:
         matching.add_things(
-            read_planned(project, request.facility), is_taken=journal.has_certificate if journal else lambda _: False
+            project.planned(request.facility), is_taken=journal.has_certificate if journal else lambda _: False
         )
         now = datetime.datetime.now(datetime.UTC)
         source = replace(request.source, ignored=frozenset(map(normalised, request.ignored)))
@@ -208,7 +208,7 @@ def forecast(
 def count_differing(project: Project, facility: FacilitySpec, journal: Journal) -> int:
     """How many onboarded things the record describes otherwise than the journal, which has what AWS IoT was told."""
     differing = 0
-    for thing in read_planned(project, facility):
+    for thing in project.planned(facility):
         device = journal.find_device(thing.name)
         if device is not None and device.facility == facility.id and device.state == "done":
             differing += device.planned != thing

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +30,7 @@ from fleet_iot.operations.registry.steps import (
     run_devices,
 )
 from fleet_iot.operations.registry.target import Target
+from fleet_iot.operations.storage import exclusive
 
 
 def write_failures(folder: Path, source: Source, failures: Iterable[Failure], *, is_unchanged: bool) -> Path | None:
@@ -216,17 +215,15 @@ def ceiling_of(journal: Journal, run: Run, quotas: Quotas | None) -> float | Non
 
 
 @contextmanager
-def alone(journal: Path, facility: str) -> Iterator[None]:
+def facility_lock(journal: Path, facility: str) -> Iterator[None]:
     """Holds the facility, which is named beside the journal; the lock goes with the process that holds it.
 
     Raises RequestError where another process has it.
     """
     journal.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(journal.with_suffix(f".{facility}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with ExitStack() as lock:
+        try:
+            lock.enter_context(exclusive(journal.with_suffix(f".{facility}.lock"), waits=False))
+        except BlockingIOError:
+            raise RequestError(f"{facility} is being onboarded already", hint="wait until that run is done") from None
         yield
-    except BlockingIOError:
-        raise RequestError(f"{facility} is being onboarded already", hint="wait until that run is done") from None
-    finally:
-        os.close(descriptor)

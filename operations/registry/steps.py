@@ -21,10 +21,10 @@ from cryptography import x509
 from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.operations.lists.material import key_digest, read_certificate
 from fleet_iot.operations.pki.spent import Spent
+from fleet_iot.operations.project import PlannedThing
 from fleet_iot.operations.registry import entries
 from fleet_iot.operations.registry.calls import IotCalls, UnknownOutcomeError, code_of, message_of
 from fleet_iot.operations.registry.journal import Device, Journal, Step, Write
-from fleet_iot.operations.registry.matching import PlannedThing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

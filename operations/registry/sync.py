@@ -21,11 +21,10 @@ from botocore.exceptions import ClientError
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
 from fleet_iot.lib.specs import FacilitySpec
-from fleet_iot.operations.project import Project
+from fleet_iot.operations.project import PlannedThing, Project
 from fleet_iot.operations.registry import entries
 from fleet_iot.operations.registry.calls import code_of, message_of
 from fleet_iot.operations.registry.device import NOT_FOUND
-from fleet_iot.operations.registry.matching import PlannedThing, read_planned
 from fleet_iot.operations.registry.steps import THREADS, Work
 
 PAGE = 250
@@ -160,7 +159,7 @@ def _differences(
 ) -> Iterator[Difference]:
     """What differs, in the order of the record; counts in `done` what does not have to be updated."""
     moving = work.journal.moving()
-    for thing in read_planned(project, facility):
+    for thing in project.planned(facility):
         have = _registered(registry, work, thing.name)
         if have is None:
             done.unregistered += 1

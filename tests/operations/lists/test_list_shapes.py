@@ -23,7 +23,8 @@ from fleet_iot.operations.lists.formats import open_source, read_records, write_
 from fleet_iot.operations.lists.infineon import MEMBER_LIMIT
 from fleet_iot.operations.lists.reading import read_rows
 from fleet_iot.operations.lists.record import Row
-from fleet_iot.operations.registry.matching import Matching, PlannedThing
+from fleet_iot.operations.project import PlannedThing
+from fleet_iot.operations.registry.matching import Matching
 from tests.operations.lists.builders import (
     DAY,
     NOW,

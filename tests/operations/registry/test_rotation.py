@@ -16,11 +16,11 @@ from fleet_iot.lib.specs import FacilitySpec
 from fleet_iot.operations.lists.material import key_digest, read_material
 from fleet_iot.operations.pki.csr import read_requests, write_requests
 from fleet_iot.operations.pki.keystore import KeyStore
-from fleet_iot.operations.project import load_project
+from fleet_iot.operations.project import PlannedThing, load_project
 from fleet_iot.operations.registry.calls import IotCalls, Pacer
 from fleet_iot.operations.registry.device import Registered, retire
 from fleet_iot.operations.registry.journal import Journal
-from fleet_iot.operations.registry.matching import Pair, PlannedThing
+from fleet_iot.operations.registry.matching import Pair
 from fleet_iot.operations.registry.rotate import Keys, begin_rotation, finish_rotation
 from fleet_iot.operations.registry.steps import Group, Work, onboard_device
 from tests.operations.lists.builders import NOW, make_request, new_key, pem

@@ -11,9 +11,10 @@ from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutE
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.operations.lists.material import read_material
+from fleet_iot.operations.project import PlannedThing
 from fleet_iot.operations.registry.calls import TRIES, IotCalls, Pacer, UnknownOutcomeError
 from fleet_iot.operations.registry.journal import Device, Journal, Run
-from fleet_iot.operations.registry.matching import Pair, PlannedThing
+from fleet_iot.operations.registry.matching import Pair
 from fleet_iot.operations.registry.steps import Group, Work, onboard_device
 from tests.operations.lists.builders import NOW, make_certificate, make_request, new_key, pem
 
