@@ -1,6 +1,6 @@
-"""Infineon's archives: a 7z that holds a 7z for each kind of certificate of the same chips, opened within limits.
+"""Infineon's archives: a 7z with one inner 7z for each kind of certificate of the same chips, opened within limits.
 
-Nothing is written to disk, so no name in an archive can lead out of a folder; what is unpacked is counted as it comes,
+Nothing is written to disk, so no name in an archive can lead out of a folder; unpacked bytes are counted as they come,
 whatever the archive claims. The archive of pairing keys beside them is never opened.
 """
 
@@ -26,7 +26,7 @@ UNPACKED_LIMIT = 256_000_000
 """Bytes of all that one archive may unpack to: the certificates of some 200,000 chips."""
 MEMBER_LIMIT = 250_000
 HEADER_LIMIT = 32_000_000
-"""Bytes of an archive's unpacked header: names, sizes and times of so many files take less."""
+"""Bytes of an archive's unpacked header: names, sizes and times of so many files need less."""
 SIGNATURE = b"7z\xbc\xaf\x27\x1c"
 
 _INNER = re.compile(r"[A-Za-z0-9-]+(?:_[A-Za-z0-9-]+)*_(E0E[0-2])_Certs\.7z")
@@ -40,7 +40,7 @@ _DAMAGED = "ask Infineon for the archive anew, and check its checksum"
 
 
 class _Budget(WriterFactory):
-    """Takes what is unpacked into memory until there is too much of it."""
+    """Collect unpacked bytes in memory, up to a limit."""
 
     def __init__(self, limit: int) -> None:
         self.left = limit
@@ -52,7 +52,7 @@ class _Budget(WriterFactory):
 
 
 class _BombError(Exception):
-    """More comes out than a list of devices can hold."""
+    """More is unpacked than any list of devices has."""
 
 
 class _Member(Py7zIO):
@@ -82,7 +82,8 @@ class _Member(Py7zIO):
 
 
 def read_infineon(path: Path, bundle: str | None) -> Iterator[Record | Fault]:
-    """The certificates of one bundle, by chip id. Raises EnvironmentFault for an archive that must not be opened."""
+    """Return the certificates of one bundle, by chip id. Raises EnvironmentFault for an archive that must not be
+    opened."""
     outer = _unpack(path, str(path), wanted=lambda name: _INNER.fullmatch(name) is not None)
     inner = {found[1]: data for name, data in outer.items() if (found := _INNER.fullmatch(name))}
     if bundle is None and len(inner) == 1:
@@ -102,7 +103,7 @@ def read_infineon(path: Path, bundle: str | None) -> Iterator[Record | Fault]:
 
 
 def write_infineon(file: BinaryIO, bundle: str, members: Iterator[tuple[str, bytes]]) -> None:
-    """An archive of the same shape that holds these members alone."""
+    """Write an archive of the same shape with only these members."""
     inner = io.BytesIO()
     with py7zr.SevenZipFile(inner, "w") as archive:
         for name, data in members:
@@ -112,7 +113,7 @@ def write_infineon(file: BinaryIO, bundle: str, members: Iterator[tuple[str, byt
 
 
 def _unpack(source: Any, shown: str, *, wanted: Any) -> dict[str, bytes]:
-    """The wanted members by name; names, number and sizes are checked before anything is unpacked."""
+    """Return the wanted members by name; names, number and sizes are checked before anything is unpacked."""
     try:
         with py7zr.SevenZipFile(source, "r") as archive:
             listed = archive.list()

@@ -1,7 +1,7 @@
 """Microchip's manifests: a JSON array of signed entries (JWS), verified against signer certificates that are given.
 
-The protected header names its signer by `x5t#S256`, the SHA-256 of the certificate (RFC 7515, 4.1.8). A list never
-brings its own signers: whoever forges one would bring forged ones.
+The protected header names its signer by `x5t#S256`, the SHA-256 of the certificate (RFC 7515, 4.1.8). Signers are never
+taken from the list itself: a forger would add forged ones.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _ES256_HALF = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signer:
-    """Whom an entry may be signed by, and when."""
+    """A certificate that may sign entries, and when."""
 
     key: ec.EllipticCurvePublicKey
     not_before: datetime.datetime
@@ -66,7 +66,7 @@ def read_signers(folder: Path) -> dict[str, Signer]:
 
 
 def read_microchip(path: Path, signers: Mapping[str, Signer]) -> Iterator[Record | Fault]:
-    """The entries whose signature verifies, each with the first certificate of its first key that has one."""
+    """Return the entries whose signature verifies, each with the first certificate of its first key that has one."""
     for number, (entry, raw) in enumerate(read_array(path), start=1):
         place = f"entry {number}"
         try:
@@ -83,7 +83,7 @@ def read_microchip(path: Path, signers: Mapping[str, Signer]) -> Iterator[Record
 
 
 def _verified(entry: Mapping[str, Any], signers: Mapping[str, Signer]) -> dict[str, Any]:
-    """The payload, once its signature has verified."""
+    """Return the payload, once its signature has verified."""
     try:
         protected, payload, signature = entry["protected"], entry["payload"], _decode(entry["signature"])
         header = json.loads(_decode(protected))
@@ -114,7 +114,7 @@ def _verified(entry: Mapping[str, Any], signers: Mapping[str, Signer]) -> dict[s
 
 
 def _check_time(content: Mapping[str, Any], signer: Signer) -> None:
-    """Refuses what was made when its signer's certificate was not valid."""
+    """Refuse what was made when its signer's certificate was not valid."""
     try:
         made = datetime.datetime.fromisoformat(str(content["provisioningTimestamp"]))
     except (KeyError, ValueError, OverflowError):

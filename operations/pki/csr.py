@@ -36,12 +36,12 @@ from fleet_iot.operations.workers import WORKERS, batches_of, in_order
 
 
 def csr_path(folder: Path, suffix: str, facility: str) -> Path:
-    """Where the facility's CSRs of one environment lie."""
+    """Return the path of the facility's CSRs of one environment."""
     return inside(inside(folder, suffix), f"{facility}.csrs.jsonl")
 
 
 def sign_request(name: str, key: ec.EllipticCurvePrivateKey, point: bytes | None = None) -> str:
-    """A PEM CSR whose common name is the thing's name (AWS IoT takes P-256 CSRs of up to 4,096 characters)."""
+    """Return a PEM CSR whose common name is the thing's name (AWS IoT accepts P-256 CSRs of up to 4,096 characters)."""
     text = ssl.DER_cert_to_PEM_cert(request_der(name, key, point))
     return text.replace("CERTIFICATE-----", "CERTIFICATE REQUEST-----")
 
@@ -52,7 +52,7 @@ def read_requests(path: Path) -> dict[str, str]:
 
 
 def places_of(path: Path) -> dict[str, int]:
-    """Thing name → where in the file its line begins; what a file of a million can be held by."""
+    """Return thing name → offset of its line: fits into memory for a million."""
     return {thing: place for thing, _, place in _lines(path)}
 
 
@@ -79,7 +79,7 @@ def add_requests(
 
 
 def line_of(name: str, csr: str) -> str:
-    """A line of the file."""
+    """Return a line of the file."""
     return json.dumps({"thing": name, "csr": csr}) + "\n"
 
 
@@ -124,8 +124,8 @@ BATCH = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Created:
-    """What one run did for a facility; `handed_in` things have a CSR whose key is not in this store, `spent` are things
-    whose key was revoked or retired: none is made a CSR of, and none gets another key unasked."""
+    """The result for a facility; `handed_in` things have a CSR whose key is not in this store, `spent` are things
+    whose key was revoked or retired: they get no CSR, and another key only on request."""
 
     facility: str
     things: int
@@ -137,7 +137,7 @@ class Created:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Made:
-    """What came of one batch: lines of the key store, and lines of the CSR file by thing."""
+    """One batch: lines of the key store, and lines of the CSR file by thing."""
 
     keys: list[bytes]
     requests: list[tuple[str, str]]
@@ -159,7 +159,7 @@ def create_missing(
 
     Keys are on disk before the CSRs that name them, so a killed run never leaves a CSR without its key; the next one
     goes on with the keys that it left. A CSR that a device or its maker handed in is kept, and no key is made for it.
-    Of the things that are there, no more is held in memory than their names. `spent` are keys, by `key_digest`.
+    Only the names of existing things are in memory. `spent` are keys, by `key_digest`.
     The things in `renewed` get other keys in place of spent ones first; RequestError where one's key is not spent.
     """
     path = csr_path(folder, project.environment_suffix, facility.id)
@@ -202,7 +202,7 @@ def create_missing(
 
 
 def _refuse_swapped(project: Project, path: Path, names: list[str]) -> None:
-    """Raises EnvironmentFault where a CSR or the lock cannot be read, or a CSR is in the name of another thing."""
+    """Raise EnvironmentFault where a CSR or the lock cannot be read, or a CSR is in the name of another thing."""
     suffix, things = project.environment_suffix, frozenset(names)
     with told():
         requests = identities.read_requests(path, things)
@@ -218,7 +218,7 @@ def _refuse_swapped(project: Project, path: Path, names: list[str]) -> None:
 
 
 def _lock(path: Path, names: list[str]) -> None:
-    """Records whose keys they are. Raises EnvironmentFault where a CSR cannot be read, or the lock not written."""
+    """Record whose keys they are. Raises EnvironmentFault where a CSR cannot be read, or the lock not written."""
     try:
         with told():
             lock_new(path, names)
@@ -227,7 +227,7 @@ def _lock(path: Path, names: list[str]) -> None:
 
 
 def _renew(path: Path, facility: str, names: Sequence[str], *, store: KeyStore, spent: frozenset[bytes]) -> None:
-    """Gives each thing another key and CSR in the place of spent ones. Raises RequestError for one whose key is not
+    """Give each thing another key and CSR in the place of spent ones. Raises RequestError for one whose key is not
     spent: nothing is changed then."""
     requests, keys = read_requests(path), dict(store.keys(facility, set(names)))
     for name in names:
@@ -246,7 +246,7 @@ def _renew(path: Path, facility: str, names: Sequence[str], *, store: KeyStore, 
 
 
 def _spent_requests(path: Path, spent: frozenset[bytes], *, planned: Set[str]) -> list[str]:
-    """The planned things whose CSRs bear spent keys; looked for only where there are spent keys."""
+    """Return the planned things whose CSRs bear spent keys; looked for only where there are spent keys."""
     if not spent:
         return []
     found = []

@@ -31,19 +31,19 @@ from fleet_iot.operations.storage import exclusive, located
 HEADER = "store.json"
 
 _SCRYPT = {"n": 2**17, "r": 8, "p": 1}
-"""What OWASP asks for, about 0.4 s and 128 MB, once a command; a store keeps the cost that it was founded with.
+"""OWASP's minimum, about 0.4 s and 128 MB, once a command; a store keeps the cost that it was created with.
 https://cheatsheetseries.owasp.org/cheatsheets/Password_Storage_Cheat_Sheet.html#scrypt"""
 _MOST = {"n": 2**20, "r": 32, "p": 16}
-"""A header that asks for more was tampered with: it would take all memory."""
+"""A header with more was tampered with: it would exhaust memory."""
 SHORTEST = 8
-"""Characters of a store's passphrase: https://pages.nist.gov/800-63-3/sp800-63b.html#memsecretver. Whoever copies the
-store can try as many as they like, so longer is better; an authority's store asks for more."""
+"""Characters of a store's passphrase: https://pages.nist.gov/800-63-3/sp800-63b.html#memsecretver. A copy
+of the store can be attacked offline, so longer is better; an authority's store requires more."""
 _NONCE_BYTES = 12
 _CHECK_NAME = "store-check"
 
 
 def key_bytes(key: ec.EllipticCurvePrivateKey) -> bytes:
-    """The key as unencrypted PKCS #8 DER; for sealing and for memory only."""
+    """Return the key as unencrypted PKCS #8 DER; for sealing and for memory only."""
     return key.private_bytes(
         serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
@@ -94,7 +94,7 @@ class KeyStore:
         write_private(self._folder / HEADER, json.dumps(founded, indent=2) + "\n")
 
     def names(self, facility: str) -> set[str]:
-        """The names of the facility's things that have a key here."""
+        """Return the names of the facility's things that have a key here."""
         return {name for name, _, _ in self._lines(facility)}
 
     def add(self, facility: str, keys: Iterable[tuple[str, ec.EllipticCurvePrivateKey]]) -> None:
@@ -109,7 +109,7 @@ class KeyStore:
 
     @contextmanager
     def writing(self, facility: str) -> Iterator[KeyWriter]:
-        """The store for one writer alone: who else would write waits until the context ends."""
+        """Open the facility's file for one writer: others wait until the context ends."""
         with exclusive(self._folder / "store.lock", opens=open_private):
             path = self._path(facility)
             places = {name: place for name, _, place in self._lines(facility)}
@@ -124,20 +124,20 @@ class KeyStore:
                 writer.sync()
 
     def reading(self, facility: str) -> KeyReader:
-        """The lines of the things that have a key here, by name, as they are now."""
+        """Return the lines of the things that have a key here, by name, as they are now."""
         return KeyReader(self._path(facility), {name: place for name, _, place in self._lines(facility)})
 
     def sealed_line(self, name: str, plain: bytes) -> bytes:
-        """A thing's key, given as PKCS #8 DER, as a line of its facility's file."""
+        """Return a thing's key, given as PKCS #8 DER, as a line of its facility's file."""
         return b'{"thing": %b, "sealed": "%b"}\n' % (json.dumps(name).encode(), self._seal(name, plain).encode())
 
     def opened(self, facility: str, line: bytes) -> ec.EllipticCurvePrivateKey:
-        """The key in a line of the facility's file. Raises EnvironmentFault where it was tampered with."""
+        """Return the key in a line of the facility's file. Raises EnvironmentFault where it was tampered with."""
         row = json.loads(line)
         return self._opened(facility, row["thing"], row["sealed"])
 
     def keys(self, facility: str, names: set[str]) -> Iterator[tuple[str, ec.EllipticCurvePrivateKey]]:
-        """The opened keys of the named things. Raises EnvironmentFault for one that was tampered with."""
+        """Return the opened keys of the named things. Raises EnvironmentFault for one that was tampered with."""
         for name, sealed, _ in self._lines(facility):
             if name in names:
                 yield name, self._opened(facility, name, sealed)
@@ -189,7 +189,7 @@ class KeyReader:
         self._path = path
 
     def line(self, name: str) -> bytes:
-        """The line of a thing that has one; the file is only ever added to."""
+        """Return the line of a thing that has one; the file is only ever added to."""
         with os.fdopen(open_private(self._path, os.O_RDONLY), "rb") as file:
             file.seek(self.places[name])
             return file.readline()
@@ -207,12 +207,12 @@ class KeyWriter:
         self._is_torn = bool(end) and os.pread(file.fileno(), 1, end - 1) != b"\n"
 
     def line(self, name: str) -> bytes:
-        """The line of a thing that has one."""
+        """Return the line of a thing that has one."""
         self._file.seek(self.places[name])
         return self._file.readline()
 
     def append(self, lines: Iterable[bytes]) -> None:
-        """Adds lines; on disk after `sync`."""
+        """Add lines; on disk after `sync`."""
         content = b"".join(lines)
         if content:
             remaining = memoryview(b"\n" * self._is_torn + content)
@@ -223,7 +223,7 @@ class KeyWriter:
             self._is_torn = False
 
     def sync(self) -> None:
-        """Returns when all is on disk."""
+        """Return when all is on disk."""
         with located(self._path):
             os.fsync(self._file.fileno())
 
@@ -251,7 +251,7 @@ CERTIFICATE, CRL = "ca.pem", "crl.pem"
 
 
 def authority_folder(project: Project) -> Path:
-    """Where the own authority's public parts lie, all committed."""
+    """Return the folder of the own authority's public files, all committed."""
     return inside(identities_folder(project), project.environment_suffix) / "ca"
 
 
@@ -261,8 +261,9 @@ def identities_folder(project: Project) -> Path:
 
 
 def keys_folder(project: Project) -> Path:
-    """One store an application and environment, below `FLEET_KEYS_DIR` or the home folder. Raises EnvironmentFault
-    where that is inside the project or its repository: a commit, or a copy, would take the keys along."""
+    """Return the key store's folder, one an application and environment, below `FLEET_KEYS_DIR` or the home folder.
+    Raises EnvironmentFault where it is inside the project or its repository: a commit or copy would contain the
+    keys."""
     base = Path(os.environ.get("FLEET_KEYS_DIR") or Path.home() / ".fleet" / "keys")
     repository = _repository(project.root.resolve())
     if base.resolve().is_relative_to(repository):
@@ -274,19 +275,19 @@ def keys_folder(project: Project) -> Path:
 
 
 def _repository(root: Path) -> Path:
-    """The working copy that the project lies in, else the project's folder; a home folder under version control is
-    none, or there would be no place for keys."""
+    """Return the working copy that contains the project, else the project's folder; a home folder under version control
+    is none, or there would be no place for keys."""
     found = next((folder for folder in (root, *root.parents) if (folder / ".git").exists()), root)
     return root if Path.home().resolve().is_relative_to(found) else found
 
 
 def ledgers_of(project: Project) -> list[Path]:
-    """The ledgers of the application's own authorities on this machine, of all environments."""
+    """Return the ledgers of the application's own authorities on this machine, of all environments."""
     return sorted(keys_folder(project).parent.glob(f"{project.fleet.application}-*/{LEDGER}"))
 
 
 def open_store(project: Project, *, founds: bool = False, shortest: int | None = None) -> KeyStore:
-    """The key store, with the passphrase of `FLEET_KEYS_PASSPHRASE` or asked for on a terminal.
+    """Return the key store, with the passphrase of `FLEET_KEYS_PASSPHRASE` or asked for on a terminal.
 
     A command that makes keys `founds` it where there is none, with a passphrase of `shortest` characters (8); any
     other leaves nothing behind. Raises EnvironmentFault.

@@ -60,12 +60,13 @@ _OWN = ("facility", "serial")
 
 
 def attributes_of(thing: PlannedThing) -> tuple[str, ...]:
-    """The names of the attributes that the template gets besides its own: those of all devices of one task."""
+    """Return the names of the attributes to add to the template, the same for all devices of one task."""
     return tuple(sorted(thing.attributes.keys() - set(_OWN)))
 
 
 def template_body(path: Path, attributes: Sequence[str], *, is_staged: bool) -> str:
-    """The approved template with further attributes, and with certificates that are INACTIVE where devices are staged.
+    """Return the approved template with further attributes, and with certificates that are INACTIVE where devices are
+    staged.
 
     Raises EnvironmentFault where there is none, RequestError where it would be longer than AWS IoT takes.
     """
@@ -91,7 +92,7 @@ def template_body(path: Path, attributes: Sequence[str], *, is_staged: bool) -> 
 
 
 def parameter_line(thing: PlannedThing, request: bytes, group: Group) -> bytes:
-    """The parameters of one device; `request` is its CSR as DER. All values are strings."""
+    """Return the parameters of one device; `request` is its CSR as DER. All values are strings."""
     parameters = {
         "ThingName": thing.name,
         "ThingTypeName": thing.thing_type,
@@ -127,7 +128,7 @@ class Reported:
 
 
 def read_report(lines: Iterator[bytes]) -> Iterator[Reported]:
-    """The lines of a report; those that are no JSON object say nothing."""
+    """Return the lines of a report; those that are no JSON object say nothing."""
     for line in lines:
         try:
             told = _lowered(json.loads(line))
@@ -138,7 +139,7 @@ def read_report(lines: Iterator[bytes]) -> Iterator[Reported]:
 
 
 def fetch_lines(url: str) -> Iterator[bytes]:
-    """The lines of the file behind a link. Raises EnvironmentFault where it does not come whole."""
+    """Return the lines of the file behind a link. Raises EnvironmentFault where it does not come whole."""
     with _pool(url) as pool:
         rest = b""
         try:
@@ -206,7 +207,7 @@ _LEFT = f"""run = ? AND state = 'planned' AND certificate_id IS NULL AND NOT EXI
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """One bulk registration of a run: its parameter file in S3, and AWS IoT's id, None while nobody knows it."""
+    """One bulk registration of a run: its parameter file in S3, and AWS IoT's id, None while unknown."""
 
     run: int
     part: int
@@ -217,7 +218,7 @@ class Task:
 
 
 def open_task(journal: Journal, run: int) -> Task | None:
-    """The run's task whose reports were not read yet."""
+    """Return the run's task whose reports were not read yet."""
     query = "SELECT part, bucket, key, task, begun FROM tasks WHERE run = ? AND ended IS NULL"
     found = journal.read(query, run)
     if not found:
@@ -227,7 +228,8 @@ def open_task(journal: Journal, run: int) -> Task | None:
 
 
 def next_part(journal: Journal, run: int) -> tuple[int, str] | None:
-    """The number of the run's next task and the attributes of its devices; None where no device is left for one."""
+    """Return the number of the run's next task and the attributes of its devices; None where no device is left for
+    one."""
     found = journal.read(f"SELECT {_KEYS} FROM devices WHERE {_LEFT} ORDER BY thing LIMIT 1", run)  # noqa: S608
     if not found:
         return None
@@ -236,7 +238,8 @@ def next_part(journal: Journal, run: int) -> tuple[int, str] | None:
 
 
 def intend(task: Task, attributes: str) -> tuple[Write, ...]:
-    """The task and its lines, before anything of it is in AWS; each device may have a certificate from now on."""
+    """Return the task and its lines, before anything of it is in AWS; each device may have a certificate from now
+    on."""
     return (
         (
             "INSERT INTO tasks VALUES (?, ?, ?, ?, NULL, ?, NULL)",
@@ -261,7 +264,7 @@ def started(task: Task, task_id: str) -> Write:
 
 
 def refused(task: Task) -> tuple[Write, ...]:
-    """That nothing came of the task: its devices are as they were."""
+    """Record that the task was refused, and release its devices."""
     lines = "(SELECT thing FROM task_lines WHERE run = ? AND part = ?)"
     return (
         (
@@ -274,7 +277,7 @@ def refused(task: Task) -> tuple[Write, ...]:
 
 
 def read_through(task: Task, *, at: float, is_complete: bool) -> tuple[Write, ...]:
-    """That all that the task reports is in the journal; what a task has left undone may be given to another."""
+    """Record that all reports of the task are in the journal; another task may register what it left undone."""
     ended: Write = ("UPDATE tasks SET ended = ? WHERE run = ? AND part = ?", (at, task.run, task.part))
     left: Write = (
         """DELETE FROM task_lines WHERE run = ? AND part = ?
@@ -285,7 +288,7 @@ def read_through(task: Task, *, at: float, is_complete: bool) -> tuple[Write, ..
 
 
 def lines_of(journal: Journal, task: Task) -> Iterator[tuple[PlannedThing, bytes]]:
-    """Each thing of the task and its CSR as DER, in the order of the lines; a slice at a time."""
+    """Return each thing of the task and its CSR as DER, in the order of the lines; a slice at a time."""
     last, decode = 0, msgspec.json.Decoder(PlannedThing).decode
     query = """SELECT task_lines.line, devices.line, der FROM task_lines JOIN devices USING (run, thing)
         WHERE run = ? AND part = ? AND task_lines.line > ? ORDER BY task_lines.line LIMIT 1000"""
@@ -296,7 +299,7 @@ def lines_of(journal: Journal, task: Task) -> Iterator[tuple[PlannedThing, bytes
 
 
 def thing_of(journal: Journal, task: Task, *, line: int | None, thing: str | None) -> tuple[str, bytes] | None:
-    """The thing that a report is about, and the digest of its key; None where it is none of the task's."""
+    """Return the thing that a report is about, and the digest of its key; None where it is none of the task's."""
     query = "SELECT thing, key FROM task_lines JOIN devices USING (run, thing) WHERE run = ? AND part = ? AND "
     if thing is not None:
         found = journal.read(f"{query} thing = ?", task.run, task.part, thing)
@@ -306,7 +309,7 @@ def thing_of(journal: Journal, task: Task, *, line: int | None, thing: str | Non
 
 
 def failed(thing: str, *, reason: str, remedy: str) -> Write:
-    """That AWS IoT could not register it; not where it turned out that it did."""
+    """Fail the device, unless it turned out to be registered."""
     statement, values = entries.failed(thing, reason=reason, remedy=remedy)
     return f"{statement} AND state = 'planned'", values
 
@@ -317,7 +320,8 @@ _THROTTLED = re.compile(r"throttl|rate exceeded|too ?many ?requests|limit ?excee
 
 
 def read_reports(work: Work, task: Task, task_id: str, sleep: Callable[[float], None], *, is_complete: bool) -> None:
-    """The reports, into the journal: devices that are done; then what was made and not reported; then failures."""
+    """Return the reports, into the journal: devices that are done; then what was made and not reported; then
+    failures."""
     writes: list[Write] = []
     for reported in _report(work, task_id, "RESULTS"):
         writes += _result(work, task, reported)
@@ -336,7 +340,7 @@ def read_reports(work: Work, task: Task, task_id: str, sleep: Callable[[float], 
 
 
 def _report(work: Work, task_id: str, kind: str) -> Iterator[Reported]:
-    """The lines of all files of a report."""
+    """Return the lines of all files of a report."""
     token: dict[str, str] = {}
     while True:
         page = work.calls.call("ListThingRegistrationTaskReports", taskId=task_id, reportType=kind, **token)
@@ -348,7 +352,7 @@ def _report(work: Work, task_id: str, kind: str) -> Iterator[Reported]:
 
 
 def _result(work: Work, task: Task, reported: Reported) -> list[Write]:
-    """What to write of a device that AWS IoT says it registered: done, once its certificate is seen to bear its key."""
+    """Return the writes for a device reported as registered: done, if its certificate is of its key."""
     found = thing_of(work.journal, task, line=reported.line, thing=reported.thing)
     if found is None or reported.certificate_pem is None:
         return []
@@ -393,9 +397,9 @@ FIRST_POLL_S, LONGEST_POLL_S = 0.5, 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BulkPlace:
-    """Where a facility's parameter files lie, with which role AWS IoT reads them, and which template it gets.
+    """A facility's bucket and prefix for parameter files, the role that reads them, and the template.
 
-    `folder` keeps the files on this machine; `asks_to_stop` is asked when somebody interrupts.
+    `folder` keeps the files on this machine; `asks_to_stop` is called on an interrupt.
     """
 
     s3: Any
@@ -416,7 +420,7 @@ def run_tasks(
     starts: bool = True,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Registers the run's devices by one task after the other (an account runs one at a time), until none is left.
+    """Register the run's devices by one task after the other (an account runs one at a time), until none is left.
 
     Without `starts`, only the one that was begun before is seen to its end. Raises EnvironmentFault for what stops all.
     """
@@ -443,7 +447,7 @@ def run_tasks(
 
 
 def _next(work: Work, run: int, place: BulkPlace) -> Task | None:
-    """The next task, in the journal; not while another one runs in the account."""
+    """Return the next task, in the journal; not while another one runs in the account."""
     found = next_part(work.journal, run)
     if found is None:
         return None
@@ -463,7 +467,7 @@ def _next(work: Work, run: int, place: BulkPlace) -> Task | None:
 
 
 def _find(work: Work, task: Task, sleep: Callable[[float], None]) -> str | None:
-    """The task that an earlier try started without hearing of it."""
+    """Return the task that an earlier try started without hearing of it."""
     sleep(SETTLE_S)
     token: dict[str, str] = {}
     while True:
@@ -480,7 +484,7 @@ def _find(work: Work, task: Task, sleep: Callable[[float], None]) -> str | None:
 
 
 def _start(work: Work, task: Task, place: BulkPlace) -> str:
-    """Uploads the parameters and starts the task; its id is in the journal when this returns."""
+    """Upload the parameters and starts the task; its id is in the journal when this returns."""
     path = place.folder / f"part-{task.part}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     attributes: tuple[str, ...] = ()
@@ -525,7 +529,7 @@ def _watch(
     on_progress: OnProgress,
     sleep: Callable[[float], None],
 ) -> dict[str, Any]:
-    """What AWS IoT says of the task once it has ended."""
+    """Wait until the task has ended, and return its description."""
     pause, done, failed = FIRST_POLL_S, meter.done, meter.failed
     while True:
         try:
@@ -546,7 +550,7 @@ def _watch(
 
 
 def platform_names(project: Project, account: str) -> PlatformNames:
-    """The platform as its stack names it in this account; `account` as `<id>/<region>`."""
+    """Return the platform as its stack names it in this account; `account` as `<id>/<region>`."""
     account_id, _, region = account.partition("/")
     return PlatformNames(
         application=project.fleet.application,
@@ -558,7 +562,7 @@ def platform_names(project: Project, account: str) -> PlatformNames:
 
 
 def upload_url(project: Project, facility: FacilitySpec, account: str) -> str:
-    """Below which URL the facility's parameter files lie."""
+    """Return the URL prefix of the facility's parameter files."""
     names = platform_names(project, account)
     return f"s3://{names.raw_archive}/{names.bulk_registration_prefix(facility.id)}"
 
@@ -566,7 +570,7 @@ def upload_url(project: Project, facility: FacilitySpec, account: str) -> str:
 def place_of(
     project: Project, facility: FacilitySpec, target: Target, run: int, *, asks_to_stop: Callable[[], bool]
 ) -> BulkPlace:
-    """Raises EnvironmentFault where there is no bulk registration."""
+    """Return the facility's place. Raises EnvironmentFault for the local AWS, which has no bulk registration."""
     if target.s3 is None:
         raise EnvironmentFault(
             "the local AWS has no bulk registration of AWS IoT's own", hint="use --via api, or --aws"

@@ -45,7 +45,7 @@ from fleet_iot.operations.sqlite import connect
 from fleet_iot.operations.workers import WORKERS, batches_of, in_order
 
 _OUTSIDE = frozenset(("", ".", ".."))
-"""Parts of a name that lead elsewhere than into a folder."""
+"""Parts of a path that would leave the folder."""
 
 
 class Archive:
@@ -73,7 +73,7 @@ class Archive:
         self._tar.getmembers().clear()  # it keeps every entry, which is 100 MB for 100,000 files
 
     def close(self) -> None:
-        """Ends the archive."""
+        """End the archive."""
         self._tar.close()
         self._gzip.close()
         self.sha256, self.size = self._hashed.digest.hexdigest(), self._hashed.size
@@ -100,7 +100,7 @@ class _Hashed(io.RawIOBase):
 
 @contextmanager
 def whole(path: Path) -> Iterator[IO[bytes]]:
-    """A file under a passing name, readable by its owner alone; at `path` once the context has ended well."""
+    """Write a temporary file, readable by its owner only; move it to `path` when the context ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     staged = path.with_name(f".{path.name}.part")
     staged.unlink(missing_ok=True)
@@ -117,7 +117,7 @@ def whole(path: Path) -> Iterator[IO[bytes]]:
 _SCHEMA = "CREATE TABLE IF NOT EXISTS certificates (id TEXT PRIMARY KEY, pem TEXT) WITHOUT ROWID"
 _ANOTHER = "rotate the device: it needs a certificate that can be read"
 _USABLE = ("ACTIVE", "INACTIVE")
-"""What is INACTIVE is staged: the bundle may go out before the certificate is activated on site."""
+"""INACTIVE is staged: the bundle may be shipped before the certificate is activated on site."""
 
 
 class MissingError(Exception):
@@ -139,7 +139,7 @@ class Certificates:
         self._cache = connect(cache, synchronous="OFF", schema=_SCHEMA)
 
     def close(self) -> None:
-        """Closes the files beside the journal and the keys."""
+        """Close the files beside the journal and the keys."""
         self._cache.close()
         self._refusals.close()
 
@@ -162,7 +162,7 @@ class Certificates:
         return certificate_id, pem
 
     def _registered(self, thing: str) -> tuple[str, str]:
-        """The certificate of a thing that was not onboarded from here: Terraform's."""
+        """Return the certificate of a thing that was not onboarded from here: Terraform's."""
         for arn in principals_of(self._calls, thing):
             described = self._describe(id_of(arn))
             if described["status"] in _USABLE:
@@ -179,7 +179,7 @@ class Certificates:
         raise MissingError("has no certificate in AWS IoT", "onboard it, or apply its plant's stack")
 
     def _refuse(self, key: bytes, certificate_id: str, der: bytes | None) -> None:
-        """Raises MissingError for what was revoked or retired: from here, by the own authority, or in a CRL of its."""
+        """Raise MissingError for a key or certificate that the journal, the own authority or a CRL has as ended."""
         try:
             spent = self._refusals.find(key, certificate_id, der)
         except ValueError:
@@ -188,7 +188,8 @@ class Certificates:
             raise MissingError(f"its key {spent.told}", spent.remedy)
 
     def _described(self, device: Device, certificate_id: str) -> str:
-        """The PEM of the device's certificate, from the cache or AWS IoT, whose status counts where it is asked."""
+        """Return the PEM of the device's certificate, from the cache or AWS IoT, whose status counts where it is
+        asked."""
         found = self._cache.execute("SELECT pem FROM certificates WHERE id = ?", (certificate_id,)).fetchone()
         if found:
             return str(found[0])
@@ -257,7 +258,7 @@ class Missing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What came of it; where no device could be bundled, there is no archive (`sha256` is empty)."""
+    """The result; where no device could be bundled, there is no archive and `sha256` is empty."""
 
     archive: Path
     sha256: str
@@ -269,13 +270,13 @@ class Outcome:
     """The devices that are in it, a `Bundled` as JSON a line."""
 
     def bundled(self) -> Iterator[Bundled]:
-        """The devices, in the archive's order."""
+        """Return the devices, in the archive's order."""
         self.entries.seek(0)
         return (Bundled(**json.loads(line)) for line in self.entries)
 
 
 class NothingToBundleError(Exception):
-    """No thing has a certificate: there is no archive."""
+    """No thing has a certificate, so no archive was written."""
 
     def __init__(self, outcome: Outcome) -> None:
         super().__init__("no thing has a certificate")
@@ -283,7 +284,7 @@ class NothingToBundleError(Exception):
 
 
 def joined(parts: Iterable[str]) -> Iterator[str]:
-    """Parts of a JSON list, a line each."""
+    """Split of a JSON list, a line each."""
     for number, part in enumerate(parts):
         yield f",\n{part}" if number else part
 
@@ -304,7 +305,7 @@ class Keys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plant:
-    """Whose devices are bundled; without `keys`, the bundle has none."""
+    """The plant whose devices are bundled; without `keys`, the bundle has no keys."""
 
     project: Project
     facility: FacilitySpec
@@ -331,7 +332,7 @@ def make_bundle(
     workers: int = WORKERS,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Outcome:
-    """Writes the archive, whole or not at all; nothing of it but one batch of devices is in memory.
+    """Write the archive, whole or not at all; nothing of it but one batch of devices is in memory.
 
     The same devices give the same bytes, unless there are keys: their encryption is never twice the same.
     """
@@ -371,7 +372,7 @@ def make_bundle(
 
 
 def _found(plant: Plant, certificates: Certificates, missing: list[Missing]) -> Iterator[_Found]:
-    """The things with what is known of them, in the approved record's order; what is missing is told at once."""
+    """Return each thing with its certificate, in the record's order; report what is missing as it is found."""
     store = plant.keys.store if plant.keys else None
     reader = store.reading(plant.facility.id) if store else None
     for thing in plant.project.planned(plant.facility):
@@ -387,7 +388,7 @@ def _found(plant: Plant, certificates: Certificates, missing: list[Missing]) -> 
 
 
 def _policies(plant: Plant) -> dict[str, str]:
-    """The device policies by device type, as this environment fills them."""
+    """Return the device policies by device type, as this environment fills them."""
     folder = plant.project.root / "lib" / "facilities" / plant.facility.module
     return {
         group.device_type: fill(
@@ -402,7 +403,7 @@ def _policies(plant: Plant) -> dict[str, str]:
 def _files(
     plant: Plant, policies: dict[str, str], batch: list[_Found]
 ) -> list[tuple[Bundled | Missing, tuple[File, ...]]]:
-    """What goes into the archive for each; a key that is not its certificate's stays out, with its device."""
+    """Return each device's files; a device whose key does not match its certificate is left out."""
     made: list[tuple[Bundled | Missing, tuple[File, ...]]] = []
     for found in batch:
         name, certificate = found.thing.name, x509.load_pem_x509_certificate(found.certificate.encode())
@@ -431,7 +432,7 @@ def _files(
 
 
 def _add_rest(archive: Archive, root: str, plant: Plant, outcome: Outcome, sums: IO[bytes]) -> None:
-    """The guide, the manifest, and the checksums of these and of each device's checksums."""
+    """Return the guide, the manifest, and the checksums of these and of each device's checksums."""
     archive.add(f"{root}/README.txt", GUIDE.encode())
     sums.write(_sum("README.txt", GUIDE.encode()))
     with tempfile.TemporaryFile() as manifest:
@@ -503,7 +504,7 @@ class HandOver:
 
 
 def write_receipt(plant: Plant, outcome: Outcome, hand_over: HandOver) -> tuple[Path, Path]:
-    """Writes both beside the archive; returns their paths."""
+    """Write both beside the archive; returns their paths."""
     archive = outcome.archive
     page, document = archive.with_name(f"{archive.name}.receipt.txt"), archive.with_name(f"{archive.name}.receipt.json")
     for path, parts in ((page, _page(plant, outcome, hand_over)), (document, _document(plant, outcome, hand_over))):

@@ -49,7 +49,8 @@ class Registered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
-    """A certificate as AWS IoT describes it; `key` is the SHA-256 of its public key, `der` None where nobody asked."""
+    """A certificate as AWS IoT describes it; `key` is the SHA-256 of its public key, `der` None where it was not asked
+    for."""
 
     id: str
     arn: str
@@ -59,7 +60,8 @@ class Certificate:
 
 
 def find_thing(project: Project, journal: Journal, name: str) -> Registered:
-    """The thing with this name, with or without the environment suffix. Raises RequestError where there is none."""
+    """Return the thing with this name, with or without the environment suffix. Raises RequestError where there is
+    none."""
     suffix = f"-{project.environment_suffix}"
     full = name if name.endswith(suffix) else name + suffix
     found = journal.find_device(full)
@@ -86,7 +88,7 @@ def find_thing(project: Project, journal: Journal, name: str) -> Registered:
 
 
 def principals_of(calls: IotCalls, thing: str) -> list[str]:
-    """The ARNs of the certificates that AWS IoT has attached to the thing."""
+    """Return the ARNs of the certificates that AWS IoT has attached to the thing."""
     try:
         return sorted(map(str, calls.call("ListThingPrincipals", thingName=thing)["principals"]))
     except ClientError as error:
@@ -96,7 +98,7 @@ def principals_of(calls: IotCalls, thing: str) -> list[str]:
 
 
 def read_certificate(calls: IotCalls, arn: str) -> Certificate | None:
-    """What AWS IoT says of a certificate, before anything is asked of it; None where it is gone."""
+    """Describe a certificate, before anything is changed; None where it is gone."""
     try:
         told = calls.call("DescribeCertificate", certificateId=id_of(arn))["certificateDescription"]
     except ClientError as error:
@@ -109,8 +111,9 @@ def read_certificate(calls: IotCalls, arn: str) -> Certificate | None:
 
 
 def certificates_of(journal: Journal, calls: IotCalls, device: Registered) -> list[Certificate]:
-    """All certificates that the device has or is about to have: those that AWS IoT lists for the thing, those that the
-    journal knows of (AWS IoT may list an attachment late), those of a rotation, and that of the name it is moved to."""
+    """Return all certificates that the device has or is about to have: those that AWS IoT lists for the thing, those
+    that the journal knows of (AWS IoT may list an attachment late), those of a rotation, and that of the name it is
+    moved to."""
     name = device.thing.name
     arns = {*principals_of(calls, name), device.certificate_arn}
     detail = json.loads(journal.steps(name).get(Step.ROTATE, (0, None, None))[2] or "{}")
@@ -123,12 +126,12 @@ def certificates_of(journal: Journal, calls: IotCalls, device: Registered) -> li
 
 
 def no_certificate(journal: Journal, name: str) -> RequestError:
-    """What to raise for a thing without a certificate: where its device is now, if it was moved."""
+    """Return the error for a thing without a certificate; it names the present thing of a moved device."""
     return _moved(journal, name) or RequestError(f"{name} has no certificate in AWS IoT", hint="onboard it first")
 
 
 def no_device(journal: Journal, name: str) -> RequestError:
-    """What to raise for a planned thing that no device has: where its device is now, if it was moved."""
+    """Return the error for a planned thing without a device; it names the present thing of a moved device."""
     return _moved(journal, name) or RequestError(
         f"{name} is planned and not registered: there is no device to retire",
         hint="take it out of fleet.yaml if none is to come",
@@ -145,7 +148,7 @@ def _moved(journal: Journal, name: str) -> RequestError | None:
 
 
 def refuse_moving(device: Registered) -> None:
-    """Raises RequestError for a device that is between two plants."""
+    """Raise RequestError for a device that is between two plants."""
     if device.is_moving:
         raise RequestError(
             f"{device.thing.name} is being moved", hint="ask for the move again: it goes on where it stopped"
@@ -153,33 +156,33 @@ def refuse_moving(device: Registered) -> None:
 
 
 def id_of(arn: str) -> str:
-    """The certificate's id."""
+    """Return the certificate's id."""
     return arn.rpartition("/")[2]
 
 
 TRIES = 12
 PAUSE_S = 1.0
-"""AWS IoT detaches by and by: for seconds a certificate or thing may still seem to be in use.
+"""AWS IoT detaches asynchronously: for seconds a certificate or thing may still seem to be in use.
 https://docs.aws.amazon.com/iot/latest/apireference/API_DetachThingPrincipal.html"""
 _NOT_YET = ("DeleteConflictException", "CertificateStateException", "InvalidRequestException")
 
 REVOKED = "REVOKED"
 """AWS IoT never changes this status again, not to INACTIVE either."""
 LOCKED_OUT = ("INACTIVE", REVOKED, "REGISTER_INACTIVE")
-"""What lets no device in, and may be deleted.
+"""Certificates with which no device can connect, and which may be deleted.
 https://docs.aws.amazon.com/iot/latest/apireference/API_DeleteCertificate.html"""
 _IN_TRANSFER = "PENDING_TRANSFER"
 
 
 def check_activation(work: Work, device: Registered) -> list[Certificate]:
-    """The device's certificates. Raises RequestError where it has none, or is revoked; nothing is activated."""
+    """Return the device's certificates. Raises RequestError where it has none, or is revoked; nothing is activated."""
     found = _certificates(work, device)
     refuse_revoked(work, device, found)
     return found
 
 
 def activate(work: Work, device: Registered, *, reason: str) -> int:
-    """Makes the device's certificates ACTIVE; returns how many. Raises RequestError where it has none or is revoked."""
+    """Make the device's certificates ACTIVE; returns how many. Raises RequestError where it has none or is revoked."""
     found = check_activation(work, device)
     for each in found:
         if each.status != "ACTIVE":
@@ -193,7 +196,7 @@ def activate(work: Work, device: Registered, *, reason: str) -> int:
 
 
 def check_revocation(work: Work, device: Registered) -> list[Certificate]:
-    """The device's certificates. Raises RequestError where there is nothing to revoke."""
+    """Return the device's certificates. Raises RequestError where there is nothing to revoke."""
     found = certificates_of(work.journal, work.calls, device)
     if not found and not device.key:
         raise no_certificate(work.journal, device.thing.name)
@@ -201,7 +204,7 @@ def check_revocation(work: Work, device: Registered) -> list[Certificate]:
 
 
 def revoke(work: Work, device: Registered, *, reason: str) -> int:
-    """Makes all certificates of the device REVOKED, for good; returns how many. Raises RequestError where there is
+    """Make all certificates of the device REVOKED, for good; returns how many. Raises RequestError where there is
     nothing to revoke.
 
     AWS IoT closes the connections of a revoked certificate and refuses new ones. The keys are spent before it is asked,
@@ -233,8 +236,8 @@ def revoke(work: Work, device: Registered, *, reason: str) -> int:
 
 
 def check_retirement(work: Work, device: Registered) -> list[Certificate]:
-    """The device's certificates. Raises RequestError for a device that cannot be retired from here, and where there is
-    none: a planned thing of which neither the journal nor AWS IoT knows."""
+    """Return the device's certificates. Raises RequestError for a device that cannot be retired from here, and where
+    there is none: a planned thing of which neither the journal nor AWS IoT knows."""
     if device.facility.registration != "bulk":
         raise RequestError(
             f"Terraform holds {device.thing.name}",
@@ -248,9 +251,10 @@ def check_retirement(work: Work, device: Registered) -> list[Certificate]:
 
 
 def retire(work: Work, device: Registered, *, reason: str, sleep: Callable[[float], None] = time.sleep) -> list[str]:
-    """Takes the device out of AWS IoT; returns the ids of its certificates, each seen locked out before it was deleted.
+    """Take the device out of AWS IoT; returns the ids of its certificates, each confirmed INACTIVE before it was
+    deleted.
 
-    It is locked out first, whatever happens after. Taken up where it stopped when it is asked for again.
+    The certificates are made inactive first, whatever happens after. May be repeated after any interruption.
     """
     found = check_retirement(work, device)
     name, by = device.thing.name, "device retire"
@@ -290,7 +294,8 @@ def remove_certificate(
     reason: str,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Locked out and seen to be so, without policies, detached, deleted: in that order, each step where it is left.
+    """Make the certificate inactive, confirm it, detach its policies and its thing, delete it; each step may be
+    repeated.
 
     Its key is spent with the first of them: as `end` says, or REVOKED where AWS IoT has it so.
     """
@@ -304,9 +309,9 @@ def remove_certificate(
 
 
 def lock_out(work: Work, thing: str, found: Certificate, *, reason: str, writes: tuple[Write, ...] = ()) -> None:
-    """Makes the certificate inactive where it is not revoked, sees it to be so, and takes its policies away.
+    """Make the certificate inactive unless it is revoked, confirm that, and detach its policies.
 
-    `writes` are in the journal before. Raises EnvironmentFault where it does not become so.
+    `writes` go into the journal before. Raises EnvironmentFault where it does not become inactive.
     """
     if writes:
         work.journal.write(*writes)
@@ -331,7 +336,7 @@ def lock_out(work: Work, thing: str, found: Certificate, *, reason: str, writes:
 
 
 def refuse_revoked(work: Work, device: Registered, found: list[Certificate]) -> None:
-    """Raises RequestError for a device that was revoked from here or in AWS IoT itself, or whose certificate is being
+    """Raise RequestError for a device that was revoked from here or in AWS IoT itself, or whose certificate is being
     transferred to another account."""
     name = device.thing.name
     for each in found:
@@ -348,7 +353,7 @@ def refuse_revoked(work: Work, device: Registered, found: list[Certificate]) -> 
 
 
 def seen_revoked(work: Work, thing: str, found: Certificate) -> tuple[Write, ...]:
-    """What to write down of a certificate that AWS IoT has REVOKED, whoever did that."""
+    """Return the writes for a certificate that AWS IoT has as REVOKED and the journal does not."""
     if _revocation(work, found.key, found.id) is not None:
         return ()
     return entries.seen_revoked(thing, found.key, found.id, at=work.clock())
@@ -391,7 +396,7 @@ def _note(work: Work, device: Registered, what: str, certificate_id: str, reason
 
 
 def gone(work: Work, api: str, **arguments: Any) -> bool:
-    """Calls it; True where what it is about is gone already."""
+    """Call it; True where what it is about is gone already."""
     try:
         work.calls.call(api, **arguments)
     except ClientError as error:
@@ -402,7 +407,7 @@ def gone(work: Work, api: str, **arguments: Any) -> bool:
 
 
 def eventually(call: Callable[[], object], sleep: Callable[[float], None]) -> None:
-    """Calls until AWS IoT has caught up."""
+    """Repeat the call until AWS IoT is consistent."""
     for left in range(TRIES - 1, -1, -1):
         try:
             call()
@@ -414,7 +419,7 @@ def eventually(call: Callable[[], object], sleep: Callable[[float], None]) -> No
 
 
 def make_certificate(work: Work, pem: str, *, key: bytes, is_active: bool) -> dict[str, str]:
-    """The certificate that AWS IoT makes of a CSR, seen to bear the key with this digest.
+    """Return the certificate that AWS IoT makes of a CSR, seen to bear the key with this digest.
 
     Raises EnvironmentFault where the answer is missing: the next try has to look for it first.
     """
@@ -433,7 +438,7 @@ def make_certificate(work: Work, pem: str, *, key: bytes, is_active: bool) -> di
 
 
 def find_certificate(work: Work, key: bytes, since: float, sleep: Callable[[float], None]) -> dict[str, str] | None:
-    """The certificate of this key that an earlier try made without hearing of it."""
+    """Return the certificate of this key that an earlier try made without hearing of it."""
     sleep(SETTLE_S)
     for described in unknown_certificates(work, since - CLOCK_SKEW_S):
         if is_of_key(described["certificatePem"], key):
@@ -442,7 +447,7 @@ def find_certificate(work: Work, key: bytes, since: float, sleep: Callable[[floa
 
 
 def material_of(pem: str) -> Material:
-    """The CSR as the journal holds it. Raises RequestError for one that nobody may take."""
+    """Return the CSR as key material. Raises RequestError for one that is not acceptable."""
     try:
         return read_material(None, pem.encode(), now=datetime.datetime.now(datetime.UTC))
     except RefusedError as refused:
@@ -450,7 +455,7 @@ def material_of(pem: str) -> Material:
 
 
 def refuse_used(work: Work, key: bytes) -> None:
-    """Raises RequestError for a CSR whose key a device has, or had."""
+    """Raise RequestError for a CSR whose key a device has, or had."""
     held, ended = work.journal.held(key), work.journal.spent(key, None)
     if held is not None or ended is not None:
         told = ended.told if ended else f"is that of {held.thing if held else ''} already"
@@ -458,7 +463,7 @@ def refuse_used(work: Work, key: bytes) -> None:
 
 
 def request_of(path: Path) -> bytes:
-    """A CSR in a file, as PEM. Raises RequestError."""
+    """Return a CSR in a file, as PEM. Raises RequestError."""
     try:
         request = x509.load_pem_x509_csr(path.read_bytes())
         request.public_key()  # read only when it is asked for
@@ -524,7 +529,7 @@ class Expiry:
 
 
 def show_device(work: Work, device: Registered) -> DeviceView:
-    """Asks AWS IoT for the thing's certificates."""
+    """Describe the device with its certificates as AWS IoT has them."""
     found = []
     for arn in principals_of(work.calls, device.thing.name):
         described = work.calls.call("DescribeCertificate", certificateId=id_of(arn))["certificateDescription"]
@@ -573,7 +578,7 @@ def _unfinished(journal: Journal, name: str) -> str | None:
 
 
 def _history(journal: Journal, name: str) -> tuple[list[str], list[HistoryEntry]]:
-    """The device's former names, and what was done under all of them, until it left each."""
+    """Return the device's former names, and what was done under all of them, until it left each."""
     former: list[str] = []
     events, move = set(journal.history(name)), journal.moved_to(name, before=1 << 62)
     while move is not None:
@@ -584,7 +589,7 @@ def _history(journal: Journal, name: str) -> tuple[list[str], list[HistoryEntry]
 
 
 def expiry(journal: Journal, *, now: float, days: float, facility: str | None) -> Expiry:
-    """What expires when, from the journal: no call is made."""
+    """Count certificates by month of expiry, from the journal: no call is made."""
     months = journal.months_of_expiry(facility)
     return Expiry(
         certificates=sum(months.values()),

@@ -1,4 +1,4 @@
-"""What is written into the journal, statement by statement."""
+"""Build the journal's write statements."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fleet_iot.operations.registry.journal import Move, Step, Write
 
 
 def begin(thing: str, step: Step, *, at: float, detail: str | None = None) -> Write:
-    """The intent of a step; one that was begun before keeps its first time."""
+    """Record the intent of a step; a repeated one keeps its first time."""
     return (
         """INSERT INTO steps VALUES (?, ?, ?, NULL, ?)
         ON CONFLICT (thing, step) DO UPDATE SET detail = excluded.detail, ended = NULL""",
@@ -20,7 +20,7 @@ def begin(thing: str, step: Step, *, at: float, detail: str | None = None) -> Wr
 
 
 def end(thing: str, step: Step, *, at: float, detail: str | None = None) -> Write:
-    """The end of a step."""
+    """Record the end of a step."""
     return (
         "UPDATE steps SET ended = ?, detail = coalesce(?, detail) WHERE thing = ? AND step = ?",
         (at, detail, thing, step),
@@ -28,17 +28,17 @@ def end(thing: str, step: Step, *, at: float, detail: str | None = None) -> Writ
 
 
 def forget_all(thing: str) -> Write:
-    """Takes all steps of a device back, once it is gone: the next one begins anew."""
+    """Delete all steps of a device that is gone: the next device starts from the first."""
     return "DELETE FROM steps WHERE thing = ?", (thing,)
 
 
 def forget(thing: str, step: Step) -> Write:
-    """Takes an intent back, once it is known that nothing came of it."""
+    """Withdraw an intent that had no effect."""
     return "DELETE FROM steps WHERE thing = ? AND step = ?", (thing, step)
 
 
 def certificate(thing: str, *, certificate_id: str, arn: str, status: str, expires: float) -> Write:
-    """The certificate that the device has; `expires` in seconds since 1970."""
+    """Set the device's certificate; `expires` in seconds since 1970."""
     return (
         """UPDATE devices SET certificate_id = ?, certificate_arn = ?, certificate_status = ?, expires = ?
         WHERE thing = ?""",
@@ -47,7 +47,7 @@ def certificate(thing: str, *, certificate_id: str, arn: str, status: str, expir
 
 
 def history(thing: str, what: str, *, at: float, certificate_id: str | None, reason: str) -> Write:
-    """What was done to a device; only ever added to."""
+    """Append to the device's history."""
     return (
         "INSERT INTO history (thing, at, what, certificate_id, reason) VALUES (?, ?, ?, ?, ?)",
         (thing, at, what, certificate_id, reason),
@@ -55,7 +55,7 @@ def history(thing: str, what: str, *, at: float, certificate_id: str | None, rea
 
 
 def material(thing: str, *, der: bytes, fingerprint: bytes, key: bytes) -> Write:
-    """The CSR that the device has from now on."""
+    """Set the device's CSR."""
     return (
         "UPDATE devices SET is_certificate = 0, der = ?, fingerprint = ?, key = ? WHERE thing = ?",
         (der, fingerprint, key, thing),
@@ -63,12 +63,12 @@ def material(thing: str, *, der: bytes, fingerprint: bytes, key: bytes) -> Write
 
 
 def planned(thing: str, line: bytes) -> Write:
-    """What the record says of the device, as AWS IoT has it now."""
+    """Set the device's planned thing, as it is in AWS IoT now."""
     return "UPDATE devices SET line = ? WHERE thing = ?", (line, thing)
 
 
 def retired(thing: str) -> Write:
-    """That the device is gone: its thing may get another one; its history stays."""
+    """Mark the device as gone: its thing may get another device; its history stays."""
     return (
         """UPDATE devices SET state = 'retired', key = x'', fingerprint = x'', certificate_id = NULL,
         certificate_arn = NULL, certificate_status = NULL, expires = NULL WHERE thing = ?""",
@@ -77,17 +77,17 @@ def retired(thing: str) -> Write:
 
 
 def status(thing: str, certificate_status: str) -> Write:
-    """That the device's certificate is ACTIVE or INACTIVE now."""
+    """Set the status of the device's certificate."""
     return "UPDATE devices SET certificate_status = ? WHERE thing = ?", (certificate_status, thing)
 
 
 def status_of(certificate_id: str, certificate_status: str) -> Write:
-    """The status of a certificate, whichever device has it."""
+    """Set the status of a certificate."""
     return "UPDATE devices SET certificate_status = ? WHERE certificate_id = ?", (certificate_status, certificate_id)
 
 
 def seen_revoked(thing: str, key: bytes, certificate_id: str, *, at: float) -> tuple[Write, ...]:
-    """That AWS IoT has the certificate REVOKED, whoever did that: its key is spent."""
+    """Record that AWS IoT has the certificate as REVOKED: its key is spent."""
     reason = "seen REVOKED in AWS IoT"
     return (
         spend(End.REVOKED, key=key, certificate_id=certificate_id, thing=thing, at=at, by="AWS IoT", reason=reason),
@@ -97,28 +97,27 @@ def seen_revoked(thing: str, key: bytes, certificate_id: str, *, at: float) -> t
 
 
 def done(thing: str) -> Write:
-    """That nothing is left to do."""
+    """Mark the device as onboarded."""
     return "UPDATE devices SET state = 'done', reason = NULL, remedy = NULL WHERE thing = ?", (thing,)
 
 
 def failed(thing: str, *, reason: str, remedy: str) -> Write:
-    """That the device cannot be onboarded as it is."""
+    """Mark the device as failed, with a reason and a remedy."""
     return "UPDATE devices SET state = 'failed', reason = ?, remedy = ? WHERE thing = ?", (reason, remedy, thing)
 
 
 def orphan(certificate_id: str, *, thing: str, at: float) -> Write:
-    """A certificate that was made for a device which has another one."""
+    """Record a certificate made for a device that has another one."""
     return "INSERT OR IGNORE INTO orphans VALUES (?, ?, ?)", (certificate_id, thing, at)
 
 
 def finished(run: int, *, at: float) -> Write:
-    """That the run has come to its end."""
+    """Mark the run as finished."""
     return "UPDATE runs SET finished = ? WHERE id = ?", (at, run)
 
 
 def move_begun(move: Move, facility: str, thing: PlannedThing, material: Material, *, at: float) -> tuple[Write, ...]:
-    """The intent, and the new name given away: no onboarding takes it from now on. Keeps the certificate unless the
-    device gets another."""
+    """Record the intent and reserve the new name: no onboarding uses it from now on."""
     line = msgspec.json.encode(thing)
     return (
         ("UPDATE devices SET state = 'moving' WHERE thing = ?", (move.former,)),
@@ -141,7 +140,7 @@ def move_begun(move: Move, facility: str, thing: PlannedThing, material: Materia
 
 
 def kept_certificate(move: Move) -> Write:
-    """That the device has its certificate under its new name."""
+    """Copy the device's certificate to its new name."""
     return (
         """UPDATE devices SET (certificate_id, certificate_arn, certificate_status, expires) =
         (SELECT certificate_id, certificate_arn, certificate_status, expires FROM devices WHERE thing = ?)
@@ -151,7 +150,7 @@ def kept_certificate(move: Move) -> Write:
 
 
 def move_ended(move: Move, *, final_status: str, certificate_id: str, reason: str, at: float) -> tuple[Write, ...]:
-    """That the device is there: its former thing may get another one, and both histories say so."""
+    """Finish the move: the former thing may get another device, and both histories have an entry."""
     return (
         retired(move.former),
         forget_all(move.former),

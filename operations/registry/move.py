@@ -49,7 +49,7 @@ from fleet_iot.operations.registry.steps import Work, expiry_of, pem_of, prepare
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoveKeys:
-    """The key store, None where there is none, and the CSR files of the old plant and of the new one."""
+    """The key store, None where there is none, and the CSR files of both plants."""
 
     store: KeyStore | None
     requests_from: Path
@@ -58,13 +58,13 @@ class MoveKeys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Renewal:
-    """That the device gets another certificate: from the CSR that it hands in, else from a key that is made here."""
+    """Another certificate for the device: for the CSR that it handed in, else for a key that is made here."""
 
     request: bytes | None
 
 
 def material_for(work: Work, planned: PlannedMove, keys: MoveKeys, renewal: Renewal | None) -> Material:
-    """What the device proves itself with at the new plant; a key that is made for it is on disk when this returns."""
+    """Return the device's key material at the new plant; a new key is on disk when this returns."""
     former, name, store = planned.device.thing.name, planned.thing.name, keys.store
     if renewal is not None and renewal.request is not None:
         return material_of(renewal.request.decode("ascii", "replace"))
@@ -92,7 +92,7 @@ def material_for(work: Work, planned: PlannedMove, keys: MoveKeys, renewal: Rene
 
 
 def take_key_along(work: Work, keys: MoveKeys, planned: PlannedMove) -> None:
-    """The key that the device keeps lies under its new name too, once that name is taken."""
+    """Copy the key that the device keeps to its new name."""
     facility, former = planned.device.facility.id, planned.device.thing.name
     own = _key(keys.store, facility, former)
     if keys.store is None or own is None:
@@ -104,7 +104,8 @@ def take_key_along(work: Work, keys: MoveKeys, planned: PlannedMove) -> None:
 
 
 def tidy_keys(work: Work, keys: MoveKeys, planned: PlannedMove) -> None:
-    """No key or CSR of the device stays under its former name, so that nobody takes it twice; its CSR goes along."""
+    """Remove the device's key and CSR from its former name, so that they are not used twice; keep the CSR under the new
+    one."""
     former, name = planned.device.thing.name, planned.thing.name
     own = _key(keys.store, planned.device.facility.id, former)
     if keys.store is not None and own is not None and key_digest(own.public_key()) == work.journal.device(former).key:
@@ -127,7 +128,7 @@ def _key(store: KeyStore | None, facility: str, name: str) -> ec.EllipticCurvePr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moved:
-    """What became of a device: its certificate's id, and the one that was taken away (None: it kept it)."""
+    """A moved device: its certificate's id, and that of the removed one (None: it kept its certificate)."""
 
     former: str
     thing: str
@@ -145,7 +146,7 @@ def move_device(
     reason: str,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Moved:
-    """Moves the device. Every step may be done again, so that a move that was stopped anywhere goes on from the top."""
+    """Move the device. Every step may be repeated, so an interrupted move starts from the top again."""
     device, name = planned.device, planned.thing.name
     there = replace(work, groups=groups_of(project, planned.to))
     group, policy = there.groups[planned.thing.device_type], work.journal.policy_on(device.thing.name)
@@ -170,7 +171,7 @@ def move_device(
 
 
 def _intend(work: Work, planned: PlannedMove, *, keys: MoveKeys, renewal: Renewal | None, reason: str) -> Move:
-    """The move in the journal, before any call; the one that was cut off, where there is one."""
+    """Record the move before any call; return the interrupted one where there is one."""
     device, former = planned.device, planned.device.thing.name
     begun = work.journal.moved_from(former)
     if device.is_moving and begun is not None:
@@ -200,7 +201,7 @@ def _intend(work: Work, planned: PlannedMove, *, keys: MoveKeys, renewal: Renewa
 
 
 def _make_thing(work: Work, thing: PlannedThing) -> None:
-    """The thing in its group; without a certificate it is nobody yet."""
+    """Create the thing in its group, without a certificate."""
     if not work.calls.create_thing(thing):
         raise RequestError(
             f"AWS IoT has another thing {thing.name}, with other attributes or of another type",
@@ -211,7 +212,7 @@ def _make_thing(work: Work, thing: PlannedThing) -> None:
 
 
 def _new_certificate(work: Work, move: Move, *, sleep: Callable[[float], None]) -> str:
-    """The ARN of the device's other certificate: the journal's, else one that was lost, else made now."""
+    """Return the ARN of the device's new certificate: the journal's, else a lost one, else made now."""
     device = work.journal.device(move.thing)
     key = device.key
     if device.certificate_arn is not None:
@@ -232,7 +233,7 @@ def _new_certificate(work: Work, move: Move, *, sleep: Callable[[float], None]) 
 
 
 def _leave(work: Work, device: Registered, move: Move, *, reason: str, sleep: Callable[[float], None]) -> None:
-    """Takes away all that the device may do at the old plant, its certificate inactive meanwhile."""
+    """Remove all rights of the device at the old plant, its certificate inactive meanwhile."""
     name, arn = move.former, move.certificate_arn
     if move.is_rotated:
         remove_certificate(work, name, arn, end=End.REPLACED, by="device move --rotate", reason=reason, sleep=sleep)
@@ -246,8 +247,8 @@ def _leave(work: Work, device: Registered, move: Move, *, reason: str, sleep: Ca
 
 
 def _wake(work: Work, move: Move, arn: str) -> str:
-    """Gives the certificate the status that the device had; one that was revoked meanwhile stays so, and so does its
-    device, whatever other certificate it got. Returns the status."""
+    """Set the certificate to the status that the device had; a device revoked meanwhile stays revoked, also under a new
+    certificate. Returns the status."""
     found = read_certificate(work.calls, arn)
     if found is None:
         raise RequestError(f"the certificate {id_of(arn)} is gone from AWS IoT", hint="see `fleet device show`")
@@ -265,7 +266,7 @@ def _wake(work: Work, move: Move, arn: str) -> str:
 
 
 def _revocation(work: Work, move: Move) -> Spent | None:
-    """The device's revocation, if it was revoked since the move was planned."""
+    """Return the device's revocation, if it was revoked since the move was planned."""
     former = work.journal.device(move.former)
     known = (
         work.journal.spent(former.key, id_of(move.certificate_arn), former.certificate),
@@ -276,7 +277,7 @@ def _revocation(work: Work, move: Move) -> Spent | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoveRequest:
-    """Which devices go where; `name` is the thing that the one device becomes, None where it is chosen."""
+    """Devices to move to a plant; `name` is the thing that a single device becomes, None to choose one."""
 
     things: Sequence[str]
     to: FacilitySpec
@@ -287,7 +288,7 @@ class MoveRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoveLine:
-    """What is said of one device; `is_done` is False in a dry run."""
+    """The message for one device; `is_done` is False in a dry run."""
 
     former: str
     thing: str
@@ -304,7 +305,7 @@ def move_all(
     store: Callable[[], KeyStore | None],
     is_dry: bool,
 ) -> Iterator[MoveLine]:
-    """Moves the devices one by one; those that are there already are told and left alone. Raises what `plan_move` does,
+    """Move the devices one by one; those already there are reported and skipped. Raises what `plan_move` does,
     before anything is changed."""
     to = request.to
     names = []
@@ -339,7 +340,7 @@ def move_all(
 def _plan(
     project: Project, journal: Journal, work: Work, request: MoveRequest, names: Sequence[str]
 ) -> list[tuple[Work, PlannedMove]]:
-    """Each move, and what works on the things of the plant that the device leaves."""
+    """Return each move, and what works on the things of the plant that the device leaves."""
     planned: list[tuple[Work, PlannedMove]] = []
     for name in names:
         found = find_thing(project, journal, name)
@@ -350,7 +351,7 @@ def _plan(
 
 
 def _done(project: Project, journal: Journal, name: str, to: FacilitySpec) -> Move | None:
-    """The move of an earlier command, where the thing has had no other device since."""
+    """Return the move of an earlier command, where the thing has had no other device since."""
     full = name if name.endswith(f"-{project.environment_suffix}") else suffixed(name, project.environment_suffix)
     move = journal.moved_from(full)
     if move is None or move.ended is None:

@@ -22,8 +22,9 @@ from fleet_iot.operations.registry.steps import Work
 def find_destination(
     project: Project, journal: Journal, device: Registered, to: FacilitySpec, *, name: str | None, given: set[str]
 ) -> PlannedThing:
-    """The thing with the device's serial, where the plant's list has it; else the one called `name`, else the next that
-    is free and meant for no other serial. Names in `given` are taken. Raises RequestError where there is none.
+    """Return the thing with the device's serial, where the plant's list has it; else the one called `name`, else the
+    next that is free and meant for no other serial. Names in `given` are taken. Raises RequestError where there is
+    none.
 
     A serial that is the maker's, and not made from a name, goes with the device.
     """
@@ -93,7 +94,7 @@ def _free(thing: PlannedThing, device: Registered, taken: set[str]) -> PlannedTh
 
 
 def _carrying(thing: PlannedThing, device: Registered) -> PlannedThing:
-    """The thing, with the device's own serial."""
+    """Return the thing, with the device's own serial."""
     if not _is_makers(device.thing, device.facility):
         return thing
     serial = device.thing.serial
@@ -101,7 +102,7 @@ def _carrying(thing: PlannedThing, device: Registered) -> PlannedThing:
 
 
 def _is_makers(thing: PlannedThing, facility: FacilitySpec) -> bool:
-    """Whether somebody said the serial: otherwise it is made from the thing's name."""
+    """Return whether somebody said the serial: otherwise it is made from the thing's name."""
     return not thing.serial.startswith(serial_prefix(facility.id, thing.device_type))
 
 
@@ -122,8 +123,8 @@ class PlannedMove:
 def plan_move(
     project: Project, work: Work, device: Registered, to: FacilitySpec, *, name: str | None, given: set[str]
 ) -> PlannedMove:
-    """Where the device goes; nothing is changed. `given` are the things that others get. Raises RequestError, or
-    EnvironmentFault where the plant's stack is not applied."""
+    """Plan the move; nothing is changed. Things in `given` are taken. Raises RequestError, or EnvironmentFault where
+    the plant's stack is not applied."""
     former = device.thing.name
     if device.is_moving:
         return _begun(work, device, to)
@@ -156,7 +157,7 @@ def plan_move(
 
 
 def _begun(work: Work, device: Registered, to: FacilitySpec) -> PlannedMove:
-    """The move that was cut off."""
+    """Return the move that was cut off."""
     move = work.journal.moved_from(device.thing.name)
     there = work.journal.find_device(move.thing) if move else None
     if move is None or there is None or there.state != "moving":
@@ -170,7 +171,7 @@ def _begun(work: Work, device: Registered, to: FacilitySpec) -> PlannedMove:
 
 
 def _refuse_other(work: Work, thing: PlannedThing) -> None:
-    """Raises RequestError where AWS IoT has another thing of the name, or one with a certificate."""
+    """Raise RequestError where AWS IoT has another thing of the name, or one with a certificate."""
     try:
         found = work.calls.call("DescribeThing", thingName=thing.name)
     except ClientError as error:

@@ -20,7 +20,7 @@ from fleet_iot.operations.registry.journal import Journal
 from fleet_iot.operations.storage import located
 
 DESCRIBED = 250
-"""So many certificates are asked for one by one; beyond, listing all of the account, 250 a call, is quicker.
+"""Most certificates described one by one; for more, listing the account's, 250 a call, is faster.
 https://docs.aws.amazon.com/iot/latest/apireference/API_ListCertificates.html"""
 _AUTHORITY_KEYS = (
     rsa.RSAPublicKey,
@@ -32,7 +32,7 @@ _AUTHORITY_KEYS = (
 
 
 class RevokedInAws:
-    """Whether AWS IoT has certificates REVOKED: in its console, or by another machine."""
+    """Certificates that AWS IoT has as REVOKED: in its console, or by another machine."""
 
     def __init__(self, calls: IotCalls) -> None:
         self._calls = calls
@@ -62,11 +62,11 @@ class RevocationLists:
     """CRLs, each signed by one of the authorities (RFC 5280, section 5)."""
 
     def __init__(self, paths: Sequence[Path], authorities: Sequence[x509.Certificate]) -> None:
-        """Reads them, PEM or DER. Raises EnvironmentFault for one that cannot be read or that no authority signed."""
+        """Read them, PEM or DER. Raises EnvironmentFault for one that cannot be read or that no authority signed."""
         self._lists = [_read_list(path, authorities) for path in paths]
 
     def find(self, der: bytes) -> Spent | None:
-        """Its entry in the CRL of the certificate's issuer. Raises ValueError for one that cannot be read."""
+        """Return its entry in the CRL of the certificate's issuer. Raises ValueError for one that cannot be read."""
         if not self._lists:
             return None
         certificate = read_certificate(der)
@@ -81,30 +81,30 @@ class RevocationLists:
 
 
 class Refusals:
-    """What must not come back, of all that knows it; `journal` is None where there is none yet. `ledger` reads the
+    """All sources of spent keys and revoked certificates; `journal` is None where there is none yet. `ledger` reads the
     other journals too."""
 
     def __init__(self, journal: Journal | None, *, ledger: SpentKeys, lists: RevocationLists) -> None:
         self._journal, self._ledger, self._lists = journal, ledger, lists
 
     def close(self) -> None:
-        """Closes the files but the journal."""
+        """Close the files but the journal."""
         self._ledger.close()
 
     def find(self, key: bytes, certificate_id: str | None, der: bytes | None) -> Spent | None:
-        """Why the key, or the certificate with this DER, must not be used; a revocation outweighs the rest."""
+        """Return why the key, or the certificate with this DER, must not be used; a revocation outweighs the rest."""
         own = self._journal.ends(key, certificate_id) if self._journal else []
         return decisive([*own, *self.ends(key, certificate_id, der)])
 
     def ends(self, key: bytes | None, certificate_id: str | None, der: bytes | None) -> list[Spent]:
-        """What other journals, the own authority's ledgers and the CRLs say: `Elsewhere` of a journal."""
+        """Return what other journals, the own authority's ledgers and the CRLs have: a journal's `Elsewhere`."""
         listed = self._lists.find(der) if der is not None else None
         return [*self._ledger.ends(key, certificate_id), *([listed] if listed is not None else [])]
 
     def sift(
         self, rows: Iterable[Row | Fault], *, reuses_retired: bool, in_aws: RevokedInAws | None, at: float
     ) -> Iterator[Row | Fault]:
-        """The rows, with a fault in the place of each whose key or certificate must not be used.
+        """Return the rows, with a fault in the place of each whose key or certificate must not be used.
 
         `in_aws` is asked for devices that the journal has as onboarded; without it, no call is made. With
         `reuses_retired`, keys that were retired or replaced, and not revoked, may come back.

@@ -1,6 +1,6 @@
-"""Gives a device another key and certificate while the old one still works, then takes the old one away.
+"""Rotate a device's key and certificate: the old one works until the rotation is finished.
 
-The new key is on disk before anything is asked of AWS IoT, under a name of its own until its certificate is attached.
+The new key is on disk before the first call, under a name of its own until its certificate is attached.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from fleet_iot.operations.registry.journal import Step, Write
 from fleet_iot.operations.registry.steps import Work, expiry_of, pem_of
 
 NEXT = "#next"
-"""Behind a thing's name in the key store: its key to be. No thing's name can hold it."""
+"""Suffix of a thing's name in the key store for its next key; no thing's name may contain it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,14 +49,14 @@ class Rotation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keys:
-    """Where keys and CSRs of the facility lie; without a store, devices make their keys themselves."""
+    """The facility's key store and CSR file; without a store, devices make their own keys."""
 
     store: KeyStore | None
     requests: Path
 
 
 def check_rotation(work: Work, device: Registered) -> None:
-    """Raises RequestError for a device that cannot be given another key; nothing is changed."""
+    """Raise RequestError for a device that cannot be given another key; nothing is changed."""
     name = device.thing.name
     refuse_moving(device)
     if not device.is_in_journal or device.certificate_arn is None:
@@ -68,7 +68,7 @@ def check_rotation(work: Work, device: Registered) -> None:
 
 
 def check_finish(work: Work, device: Registered) -> dict[str, str]:
-    """What the journal notes of the device's rotation. Raises RequestError where none waits for its end."""
+    """Return the journal's note on the device's rotation. Raises RequestError where none is unfinished."""
     noted = _noted(work, device.thing.name)
     if not noted.get("new"):
         raise RequestError(f"{device.thing.name} is not being rotated", hint="begin without --finish")
@@ -89,7 +89,8 @@ def begin_rotation(
     reason: str,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Rotation:
-    """The new certificate, made and attached beside the old one: from a CSR that was handed in, else from a new key.
+    """Return the new certificate, made and attached beside the old one: from a CSR that was handed in, else from a new
+    key.
 
     Raises RequestError where there is nothing to rotate; may be asked for again after it was stopped anywhere.
     """
@@ -146,7 +147,7 @@ def begin_rotation(
 def finish_rotation(
     work: Work, device: Registered, *, reason: str, sleep: Callable[[float], None] = time.sleep
 ) -> Rotation:
-    """Takes the old certificate away. Raises RequestError where no rotation waits for it."""
+    """Remove the old certificate. Raises RequestError where no rotation is unfinished."""
     name, noted = device.thing.name, check_finish(work, device)
     by = "device rotate --finish"
     remove_certificate(work, name, noted["old"], end=End.REPLACED, by=by, reason=reason, sleep=sleep)
@@ -155,7 +156,7 @@ def finish_rotation(
 
 
 def _still_used(work: Work, device: Registered, old: str, *, reason: str) -> Write:
-    """That the key of the old certificate is this device's until the rotation is finished: no other may bring it."""
+    """Reserve the old certificate's key for this device until the rotation is finished."""
     return spend(
         End.ROTATING,
         key=device.key,
@@ -168,7 +169,7 @@ def _still_used(work: Work, device: Registered, old: str, *, reason: str) -> Wri
 
 
 def _own_request(store: KeyStore | None, facility: str, name: str) -> str:
-    """A CSR of the device's key to be, which is made where it is not there yet."""
+    """Return a CSR for the device's next key, making the key if necessary."""
     if store is None or name not in store.names(facility):
         raise RequestError(
             f"the key of {name} is not in the key store: the device has made it itself",
@@ -185,13 +186,13 @@ def _next_key(store: KeyStore, facility: str, name: str) -> ec.EllipticCurvePriv
 
 
 def _is_next(store: KeyStore | None, facility: str, name: str, digest: str) -> bool:
-    """Whether the key with this digest still waits to become the device's."""
+    """Return whether the key with this digest still waits to become the device's."""
     key = _next_key(store, facility, name) if store else None
     return key is not None and key_digest(key.public_key()).hex() == digest
 
 
 def _hand_over(work: Work, keys: Keys, facility: str, name: str) -> None:
-    """The key to be becomes the device's key, and its CSR the committed one."""
+    """Make the next key the device's key, and its CSR the committed one."""
     _write_request(work, keys, name)
     key = _next_key(keys.store, facility, name) if keys.store else None
     if keys.store is not None and key is not None:
@@ -201,7 +202,7 @@ def _hand_over(work: Work, keys: Keys, facility: str, name: str) -> None:
 
 
 def _write_request(work: Work, keys: Keys, name: str) -> None:
-    """Where the project has a CSR of the device's, it has the new one from now on: onboarding knows it as done."""
+    """Replace the device's CSR in the project, if there is one, so that onboarding finds it done."""
     requests = read_requests(keys.requests)
     if name in requests:
         der = work.journal.device(name).der

@@ -34,7 +34,7 @@ from fleet_iot.operations.storage import exclusive
 
 
 def write_failures(folder: Path, source: Source, failures: Iterable[Failure], *, is_unchanged: bool) -> Path | None:
-    """Writes the failed rows in their list's format (only while the list is still the one that was read), and beside
+    """Write the failed rows in their list's format (only while the list is still the one that was read), and beside
     them `reasons.jsonl`. Returns the list of failures, or of reasons where there is no other; None without failures."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     reasons = folder / "reasons.jsonl"
@@ -55,7 +55,7 @@ def write_failures(folder: Path, source: Source, failures: Iterable[Failure], *,
 
 
 def _chosen(entries: Iterator[Record | Fault], rows: list[int]) -> Iterator[Record | Fault]:
-    """The entries with these numbers, both in order."""
+    """Return the entries with these numbers, both in order."""
     wanted = iter(rows)
     number = next(wanted, None)
     for entry in entries:
@@ -68,8 +68,8 @@ def _chosen(entries: Iterator[Record | Fault], rows: list[int]) -> Iterator[Reco
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a run did. `seconds` and `rate` (devices a second) are of the calls alone, `ceiling` is the quotas' rate;
-    `orphans` are certificates in AWS IoT that were made for a device which has another one."""
+    """The result of a run. `seconds` and `rate` (devices a second) are of the calls only, `ceiling` is the quotas'
+    rate; `orphans` are certificates in AWS IoT that were made for a device which has another one."""
 
     facility: str
     run: int
@@ -97,7 +97,7 @@ def perform(
     by_api: bool = False,
     asks_to_stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
-    """Does what is left of a run, and writes down what failed.
+    """Do what is left of a run, and write the failed rows to a file.
 
     `by_api`: what AWS IoT's own task has not registered yet is registered call by call; `asks_to_stop` is asked when
     somebody interrupts that task.
@@ -141,15 +141,15 @@ def perform(
 
 @contextmanager
 def opened_journal(project: Project, target: Target, *, local: Path) -> Iterator[Journal]:
-    """The target's journal, which knows what else on this machine, and in the project, says of spent keys; `local` is
-    the folder of a local AWS whose journals count too."""
+    """Return the target's journal, which knows what else on this machine, and in the project, says of spent keys;
+    `local` is the folder of a local AWS whose journals count too."""
     elsewhere = refusals_of(project, None, local=local)
     with closing(elsewhere), Journal(target.journal, elsewhere=elsewhere) as journal:
         yield journal
 
 
 def start(project: Project, request: Request, target: Target, journal: Journal) -> Started:
-    """Writes a new run into the journal, before any change; see `request.start`."""
+    """Write a new run into the journal, before any change; see `request.start`."""
     calls = IotCalls(target.iot, _pacer(target))
     try:
         return begin(project, request, journal, in_aws=RevokedInAws(calls))
@@ -160,7 +160,7 @@ def start(project: Project, request: Request, target: Target, journal: Journal) 
 def activate(
     project: Project, facility: FacilitySpec, *, target: Target, journal: Journal, on_progress: OnProgress
 ) -> Activated:
-    """Activates what was staged."""
+    """Activate what was staged."""
     work = work_of(project, target, journal, facility=facility, is_staged=False, policy_on="group")
     try:
         return activate_devices(work, facility.id, on_progress=on_progress)
@@ -171,7 +171,7 @@ def activate(
 def work_of(
     project: Project, target: Target, journal: Journal, *, facility: FacilitySpec, is_staged: bool, policy_on: str
 ) -> Work:
-    """What the steps of a facility's devices need."""
+    """Return what the steps of a facility's devices need."""
     return Work(
         calls=IotCalls(target.iot, _pacer(target)),
         journal=journal,
@@ -186,7 +186,7 @@ def _pacer(target: Target) -> Pacer:
 
 
 def groups_of(project: Project, facility: FacilitySpec) -> dict[str, Group]:
-    """The facility's groups by device type; other facilities have the same types, and groups of their own."""
+    """Return the facility's groups by device type; other facilities have the same types, and groups of their own."""
     suffix = project.environment_suffix
     return {
         group.device_type: Group(thing_group=suffixed(group.thing_group, suffix), policy=suffixed(group.policy, suffix))
@@ -195,7 +195,7 @@ def groups_of(project: Project, facility: FacilitySpec) -> dict[str, Group]:
 
 
 def source_of(run: Run) -> Source:
-    """The list of a run."""
+    """Return the list of a run."""
     return Source(
         path=Path(run.source),
         format=run.format,
@@ -216,7 +216,7 @@ def ceiling_of(journal: Journal, run: Run, quotas: Quotas | None) -> float | Non
 
 @contextmanager
 def facility_lock(journal: Path, facility: str) -> Iterator[None]:
-    """Holds the facility, which is named beside the journal; the lock goes with the process that holds it.
+    """Lock the facility for one command, with a file beside the journal.
 
     Raises RequestError where another process has it.
     """

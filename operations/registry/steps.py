@@ -29,7 +29,7 @@ from fleet_iot.operations.registry.journal import Device, Journal, Step, Write
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Where the things of a device type belong: names with the environment suffix."""
+    """The thing group and policy of a device type; names end in the environment suffix."""
 
     thing_group: str
     policy: str
@@ -48,7 +48,7 @@ class Work:
 
     @property
     def status(self) -> str:
-        """What new certificates are."""
+        """The status of new certificates."""
         return "INACTIVE" if self.is_staged else "ACTIVE"
 
 
@@ -62,7 +62,7 @@ class DeviceFaultError(Exception):
 
 
 def onboard_device(work: Work, device: Device) -> bool:
-    """Does what is left to do for the device. False where its certificate has to be looked for first.
+    """Do what is left for the device; return False where its certificate has to be found first.
 
     A device that cannot be onboarded is failed in the journal; what stops all devices is raised as EnvironmentFault.
     """
@@ -109,20 +109,20 @@ def _refuse_spent(work: Work, device: Device) -> None:
 
 
 def spent_of(work: Work, device: Device) -> Spent | None:
-    """Why the device's key, or the certificate that it has brought or got, must not be used; None where it may be."""
+    """Return why the device's key or certificate must not be used; None where it may be."""
     own = device.fingerprint.hex() if device.is_certificate else device.certificate_id
     return work.journal.spent(device.key, own, device.certificate)
 
 
 def lock_out_spent(work: Work, certificate_id: str | None) -> None:
-    """Makes the certificate of a spent key INACTIVE where an earlier try has made it ACTIVE."""
+    """Make the certificate of a spent key INACTIVE where an earlier try has made it ACTIVE."""
     if certificate_id is not None and work.calls.status_of(certificate_id) == "ACTIVE":
         work.calls.call("UpdateCertificate", certificateId=certificate_id, newStatus="INACTIVE")
         work.journal.write(entries.status_of(certificate_id, "INACTIVE"))
 
 
 def _steps(work: Work) -> tuple[Step, ...]:
-    """The thing first: where its name is taken, no certificate is made in vain."""
+    """The thing first: if its name is taken, no certificate is made."""
     own_policy = (Step.POLICY,) if work.policy_on == "certificate" else ()
     return (Step.THING, Step.CERTIFICATE, *own_policy, Step.GROUP, Step.ATTACH)
 
@@ -145,7 +145,7 @@ def _do(work: Work, step: Step, thing: PlannedThing, arn: str) -> None:
 
 
 def _certificate(work: Work, device: Device) -> tuple[str, list[Write]]:
-    """The ARN of the device's certificate, made or registered now, and what to write down about it."""
+    """Make or register the device's certificate; return its ARN, and the writes that record it."""
     if device.is_certificate:
         answer = _register(work, device)
         certificate_id, arn = device.fingerprint.hex(), answer["certificateArn"]
@@ -176,7 +176,7 @@ def _certificate(work: Work, device: Device) -> tuple[str, list[Write]]:
 
 
 def _register(work: Work, device: Device) -> dict[str, Any]:
-    """Registers the device's own certificate; one that is there already must belong to nobody else."""
+    """Register the device's own certificate; one that exists must not be attached to another thing."""
     certificate_id = device.fingerprint.hex()
     try:
         return work.calls.call(
@@ -213,24 +213,24 @@ def pem_of(der: bytes, label: str) -> str:
 
 
 def is_of_key(pem: str, key: bytes) -> bool:
-    """Whether the certificate bears the public key with this digest."""
+    """Return whether the certificate bears the public key with this digest."""
     return key_digest(x509.load_pem_x509_certificate(pem.encode()).public_key()) == key
 
 
 def expiry_of(pem: str) -> float:
-    """When the certificate expires, in seconds since 1970."""
+    """Return when the certificate expires, in seconds since 1970."""
     return x509.load_pem_x509_certificate(pem.encode()).not_valid_after_utc.timestamp()
 
 
 SETTLE_S = 3.0
-"""A call of a killed run may still be on its way: so long is waited before what it did is looked for."""
+"""A call of a killed run may still be in flight: wait so long before searching for its effect."""
 CLOCK_SKEW_S = 300.0
-"""How far this machine's clock may be from AWS's."""
+"""Most seconds between this machine's clock and AWS's."""
 _PAGE = 250
 
 
 def settle_certificates(work: Work, run: int, *, sleep: Callable[[float], None] = time.sleep) -> int:
-    """Gives each device with an unheard-of certificate what AWS IoT has for it; returns how many were found."""
+    """Find the certificate of each device whose call has no known outcome; return how many were found."""
     begun = work.journal.unsettled(run)
     if not begun:
         return 0
@@ -268,7 +268,7 @@ def settle_certificates(work: Work, run: int, *, sleep: Callable[[float], None] 
 
 
 def unknown_certificates(work: Work, since: float) -> Iterator[dict[str, Any]]:
-    """Certificates made since a time that no device of the journal has, newest first."""
+    """Return certificates made since a time that no device in the journal has, newest first."""
     marker: dict[str, str] = {}
     while True:
         page = work.calls.call("ListCertificates", pageSize=_PAGE, ascendingOrder=False, **marker)
@@ -283,7 +283,7 @@ def unknown_certificates(work: Work, since: float) -> Iterator[dict[str, Any]]:
 
 
 THREADS = 32
-"""Devices at a time: at 15 devices a second, calls that take half a second each still keep the pace."""
+"""Devices in parallel: enough for 15 devices a second with calls of half a second."""
 ROUNDS = 5
 _SHOWN_EVERY_S = 0.5
 
@@ -292,7 +292,7 @@ Item = TypeVar("Item")
 
 @dataclass(slots=True)
 class Meter:
-    """How far a run is; `rate` is devices a second since it began."""
+    """Progress of a run; `rate` is devices a second since it began."""
 
     total: int
     done: int = 0
@@ -316,7 +316,8 @@ OnProgress = Callable[[Meter], None]
 
 
 def run_devices(work: Work, run: int, *, on_progress: OnProgress, threads: int = THREADS) -> None:
-    """Onboards every planned device of the run and marks it finished. Raises EnvironmentFault for what stops all."""
+    """Onboard every planned device of the run and mark the run as finished. Raises EnvironmentFault for what stops
+    all."""
     counted = work.journal.count(run)
     meter = Meter(total=counted.get("planned", 0))
     _prepare(work, run)
@@ -339,14 +340,14 @@ def run_devices(work: Work, run: int, *, on_progress: OnProgress, threads: int =
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activated:
-    """How many devices were activated; `refused` are those that were not: thing, and why."""
+    """The number of activated devices; `refused` are the others: thing and reason."""
 
     count: int
     refused: tuple[tuple[str, str], ...]
 
 
 def refuse_spent(work: Work, run: int) -> None:
-    """Fails what the run still has to do for keys that were revoked or retired since its list was matched."""
+    """Fail the run's planned devices whose keys were revoked or retired since the list was matched."""
     for device in work.journal.devices(run, "planned"):
         found = spent_of(work, device)
         if found is not None:
@@ -355,7 +356,7 @@ def refuse_spent(work: Work, run: int) -> None:
 
 
 def activate_devices(work: Work, facility: str, *, on_progress: OnProgress, threads: int = THREADS) -> Activated:
-    """Activates the certificates that were staged for a facility; none that was revoked meanwhile."""
+    """Activate the certificates that were staged for a facility; none that was revoked meanwhile."""
     meter = Meter(total=work.journal.count_staged(facility))
     refused: list[tuple[str, str]] = []
 
@@ -382,7 +383,7 @@ def activate_devices(work: Work, facility: str, *, on_progress: OnProgress, thre
 
 
 def prepare_group(work: Work, group: Group, *, policy_on: str) -> None:
-    """Makes sure that the group is there, with its policy where things get that from it. Raises EnvironmentFault."""
+    """Check that the group exists, and attach its policy where things get it from there. Raises EnvironmentFault."""
     try:
         found = work.calls.call("DescribeThingGroup", thingGroupName=group.thing_group)
         if policy_on == "group":
@@ -395,7 +396,7 @@ def prepare_group(work: Work, group: Group, *, policy_on: str) -> None:
 
 
 def _prepare(work: Work, run: int) -> None:
-    """Makes sure that the groups are there, and that their policies are attached where things get them from there."""
+    """Prepare the groups of the run's planned devices."""
     for device_type in work.journal.device_types(run):
         prepare_group(work, work.groups[device_type], policy_on=work.policy_on)
 
@@ -412,7 +413,7 @@ def _each(
     threads: int,
     after: Callable[[], None],
 ) -> None:
-    """Does work for each item on so many threads; the first error stops them all and is raised."""
+    """Work on each item in a pool of threads; the first error stops all and is raised."""
     errors: list[BaseException] = []
     room = threading.BoundedSemaphore(2 * threads)
 

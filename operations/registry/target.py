@@ -36,7 +36,7 @@ class Target:
 
 
 def local_target(project: Project, folder: Path) -> Target:
-    """The local AWS in a folder; its journal goes with it. Raises EnvironmentFault where none is up."""
+    """Return the local AWS in a folder; its journal goes with it. Raises EnvironmentFault where none is up."""
     local = load(folder)
     journals = journal_folder(local.folder)
     return Target(
@@ -51,7 +51,7 @@ def local_target(project: Project, folder: Path) -> Target:
 
 
 def aws_target(project: Project) -> Target:
-    """The account of the credentials, in the manifest's region. Raises EnvironmentFault."""
+    """Return the account of the credentials, in the manifest's region. Raises EnvironmentFault."""
     region = project.fleet.region
     try:
         session = boto3.session.Session(region_name=region)
