@@ -46,7 +46,7 @@ _OTHER_FILES = (
     (
         b"-----BEGIN PKCS7-----",
         "a PKCS #7 bundle (p7b), which is not read",
-        "take the certificates out of it: openssl pkcs7 -print_certs -in FILE -out list.pem",
+        "extract the certificates: openssl pkcs7 -print_certs -in FILE -out list.pem",
     ),
 )
 """First bytes of files that are not read, what they are, and what to do with them."""
@@ -70,7 +70,7 @@ def open_source(path: Path, *, format_name: str, bundle: str | None = None, sign
         raise EnvironmentFault(f"there is no {path}", hint="say where the list of devices is: --from FILE")
     if path.is_dir() != (format_name == "csr-dir") and not (path.is_dir() and format_name == "auto"):
         raise EnvironmentFault(
-            f"{path} is {'a folder' if path.is_dir() else 'no folder'}", hint="csr-dir takes folders"
+            f"{path} is {'a folder' if path.is_dir() else 'no folder'}", hint="csr-dir reads folders"
         )
     chosen = detect_format(path) if format_name == "auto" else format_name
     if format_name not in ("auto", "csr-dir", "infineon"):
@@ -78,7 +78,7 @@ def open_source(path: Path, *, format_name: str, bundle: str | None = None, sign
     if chosen == "microchip" and signers is None:
         raise RequestError(
             "a Microchip manifest is verified against the certificates of its signers",
-            hint="get them from Microchip, not from whoever sent the list, and say where they are: --signers FOLDER",
+            hint="get them from Microchip, not from the list's sender, and name their folder: --signers FOLDER",
         )
     return Source(path=path, format=chosen, bundle=bundle, signers=signers)
 
@@ -124,7 +124,7 @@ def _refuse_other_files(path: Path, head: bytes) -> None:
         if head.startswith(begin):
             raise EnvironmentFault(f"{path} is {what}", hint=hint)
     if not head.strip():
-        raise EnvironmentFault(f"{path} is empty", hint="ask its sender for the list anew")
+        raise EnvironmentFault(f"{path} is empty", hint="ask its sender for the list again")
     if head[:1] == b"\x30" and head[1:2] >= b"\x80":
         raise EnvironmentFault(
             f"{path} is DER: one certificate or CSR, a bundle of them (p7b) or a key store",
@@ -170,8 +170,8 @@ def read_records(source: Source) -> Iterator[Record | Fault]:
 def _without_private_key(entry: Record | Fault) -> Record | Fault:
     """Return the entry; one that contains a private key as a fault without its bytes, so that they are not copied."""
     refused = private_key_refusal()
-    is_told = isinstance(entry, Fault) and entry.reason == refused.reason
-    if not (is_told or holds_private_key(entry.raw)):
+    is_refused = isinstance(entry, Fault) and entry.reason == refused.reason
+    if not (is_refused or holds_private_key(entry.raw)):
         return entry
     if isinstance(entry, Record):
         said, names = said_of(entry), is_named(entry)
@@ -193,11 +193,11 @@ def nothing_found(source: Source) -> EnvironmentFault:
     """Return the error for a list without rows."""
     if source.format == "csr-dir":
         return EnvironmentFault(
-            f"{source.path} holds no certificate and no CSR: {passed_over(source.path)} files were passed over",
+            f"{source.path} contains no certificate and no CSR: {passed_over(source.path)} files were skipped",
             hint=f"files with these endings are read, not those in folders below: {' '.join(FOLDER_SUFFIXES)}",
         )
     return EnvironmentFault(
-        f"{source.path} holds no device (read as {source.format})", hint="see the file, or say its format: --format"
+        f"{source.path} contains no device (read as {source.format})", hint="see the file, or say its format: --format"
     )
 
 

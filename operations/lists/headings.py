@@ -326,8 +326,8 @@ def record_of(
 def private_key_refusal() -> RefusedError:
     """Return the refusal of a row that contains a private key."""
     return RefusedError(
-        "holds a private key: whoever has seen the list can pass for the device",
-        "delete the key from the list and tell its sender: that device needs a new key and certificate",
+        "contains a private key: anyone who saw the list can impersonate the device",
+        "delete the key from the list and inform its sender: that device needs a new key and certificate",
     )
 
 

@@ -36,7 +36,7 @@ _MEMBER = re.compile(r"([0-9A-Fa-f]{8,64})_(E0E[0-2])\.pem")
 archiveinfo.MAX_NUMFILES = MEMBER_LIMIT
 archiveinfo.MAX_HEADER_SIZE = HEADER_LIMIT
 _OVER_LIMIT = re.compile(r"exceeds limit")
-_DAMAGED = "ask Infineon for the archive anew, and check its checksum"
+_DAMAGED = "ask Infineon for the archive again, and check its checksum"
 
 
 class _Budget(WriterFactory):
@@ -91,7 +91,7 @@ def read_infineon(path: Path, bundle: str | None) -> Iterator[Record | Fault]:
     if bundle is None or bundle not in inner:
         there = ", ".join(sorted(inner)) or "none"
         wrong = f"no bundle {bundle}" if bundle else "several bundles of the same chips"
-        raise EnvironmentFault(f"{path} holds {wrong} (there: {there})", hint="say which: --bundle E0E0|E0E1|E0E2")
+        raise EnvironmentFault(f"{path} contains {wrong} (there: {there})", hint="say which: --bundle E0E0|E0E1|E0E2")
     members = _unpack(io.BytesIO(inner[bundle]), f"{path}, bundle {bundle}", wanted=lambda name: True)
     for number, name in enumerate(sorted(members), start=1):
         found = _MEMBER.fullmatch(name)
@@ -121,15 +121,15 @@ def _unpack(source: Any, shown: str, *, wanted: Any) -> dict[str, bytes]:
                 parts = re.split(r"[/\\]", member.filename)
                 if len(parts) > 1 or parts[0] in ("", ".", "..") or ":" in parts[0] or member.is_symlink:
                     raise EnvironmentFault(
-                        f"{shown} holds {member.filename!r}, a path that leads elsewhere",
-                        hint="do not use it: it may have been made to harm; ask Infineon for the archive anew",
+                        f"{shown} contains {member.filename!r}, a path that leads elsewhere",
+                        hint="do not use it: it may have been made to harm; ask Infineon for the archive again",
                     )
             declared = sum(member.uncompressed or 0 for member in listed)
             if len(listed) > MEMBER_LIMIT or declared > UNPACKED_LIMIT:
                 raise _BombError
             targets = [member.filename for member in listed if not member.is_directory and wanted(member.filename)]
             if len(set(targets)) != len(targets):
-                raise EnvironmentFault(f"{shown} holds two files of one name", hint=_DAMAGED)
+                raise EnvironmentFault(f"{shown} contains two files of one name", hint=_DAMAGED)
             budget = _Budget(UNPACKED_LIMIT)
             if targets:
                 archive.extract(targets=targets, factory=budget)
@@ -137,7 +137,7 @@ def _unpack(source: Any, shown: str, *, wanted: Any) -> dict[str, bytes]:
         raise _too_large(shown) from None
     except EnvironmentFault:
         raise
-    except Exception as error:  # py7zr lets whatever a damaged archive makes of its decoders through
+    except Exception as error:  # py7zr passes on any error of its decoders on a damaged archive
         if _OVER_LIMIT.search(str(error)):
             raise _too_large(shown) from None
         raise EnvironmentFault(f"{shown} cannot be unpacked: {type(error).__name__}", hint=_DAMAGED) from None

@@ -74,7 +74,7 @@ def is_authority(tbs_certificate: bytes) -> bool:
         if tag != SEQUENCE or len(parts) < 2 or parts[0][0] != OID or parts[-1][0] != OCTET_STRING:
             raise ValueError("an extension that is none")
         if parts[0][1] in seen:
-            raise ValueError("one extension stands in it twice")
+            raise ValueError("one extension is repeated")
         seen[parts[0][1]] = parts[-1][1]
     if _BASIC_CONSTRAINTS not in seen:
         return False
@@ -101,7 +101,7 @@ CURVES = ("secp256r1", "secp384r1", "secp521r1")
 """Allowed by AWS IoT: https://docs.aws.amazon.com/iot/latest/developerguide/x509-client-certs.html"""
 
 _WEAK_HASHES = (hashes.SHA1, hashes.MD5)
-_ASK_MAKER = "ask the maker for the entry anew"
+_ASK_MAKER = "ask the maker for the entry again"
 _BEGIN = b"-----BEGIN"
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----(.*?)-----END \1-----", re.DOTALL)
 _PATH = re.compile(rb"[\w./\\: -]+\.(?:pem|crt|cer|cert|der|csr|req|p7b|txt)", re.IGNORECASE)
@@ -122,7 +122,9 @@ def read_material(
     that issued it. With `issuers`, one of them must have signed it, or the last of those authorities.
     """
     if certificate is None and request is None:
-        raise RefusedError("holds neither certificate nor CSR", "add one of them; without it nothing proves the device")
+        raise RefusedError(
+            "contains neither certificate nor CSR", "add one of them; without it nothing proves the device"
+        )
     if certificate is None:
         assert request is not None  # noqa: S101 - said above
         return _request_material(_load_request(request))
@@ -203,7 +205,8 @@ def _certificate_material(
         )
     if _is_authority(certificate):
         raise RefusedError(
-            "the certificate is an authority's, not a device's", "leave it out of the list; --issuer takes authorities"
+            "the certificate is an authority's, not a device's",
+            "leave it out of the list; --issuer FILE is for authorities",
         )
     _check_hash(certificate)
     key = _checked_key(certificate)
@@ -228,7 +231,7 @@ def _request_material(request: x509.CertificateSigningRequest) -> Material:
     key = _checked_key(request)
     with _reading("the CSR's signature"):
         if not request.is_signature_valid:
-            raise RefusedError("the CSR's signature does not verify", "have the device make it anew: it was changed")
+            raise RefusedError("the CSR's signature does not verify", "have the device make it again: it was changed")
     der = request.public_bytes(serialization.Encoding.DER)
     return Material(
         is_certificate=False,
@@ -256,7 +259,7 @@ def _load_request(given: bytes) -> x509.CertificateSigningRequest:
         raise RefusedError(f"the CSR has more than {REQUEST_LIMIT:,} characters", "make it with fewer attributes")
     found = _ders(given, b"CERTIFICATE REQUEST", b"NEW CERTIFICATE REQUEST")
     if len(found) > 1:
-        raise RefusedError("holds more than one CSR", "give each device's own CSR alone")
+        raise RefusedError("contains more than one CSR", "give only the device's own CSR")
     with _reading("the CSR"):
         try:
             return x509.load_der_x509_csr(found[0])
@@ -285,7 +288,7 @@ def _ders(given: bytes, *labels: bytes) -> list[bytes]:
     text = given.strip()
     if b"PRIVATE KEY" in text:
         raise RefusedError(
-            "holds a private key", "delete the key from the list and tell its sender: that device needs a new one"
+            "contains a private key", "delete the key from the list and inform its sender: that device needs a new one"
         )
     if text[:1] == b"\x30" and text[1:2] >= b"\x80":
         return [given]
@@ -294,7 +297,7 @@ def _ders(given: bytes, *labels: bytes) -> list[bytes]:
             shown = visible(text.decode(errors="replace")[:80])
             raise RefusedError(
                 f"is the path of a file, {shown!r}, not a {labels[0].decode().lower()}",
-                "put the text of that file into the list, or give the folder that holds the files",
+                "put the text of that file into the list, or give the folder with the files",
             )
         try:
             text = base64.b64decode(_without_escapes(text).translate(None, _SPACE), validate=True)
@@ -323,7 +326,7 @@ def _blocks(text: bytes, labels: tuple[bytes, ...]) -> list[re.Match[bytes]]:
     if b"PKCS7" in others:
         raise RefusedError(
             "is a PKCS #7 bundle (p7b), which is not read",
-            "take the device's certificate out of it: openssl pkcs7 -print_certs",
+            "extract the device's certificate: openssl pkcs7 -print_certs",
         )
     if others:
         raise RefusedError(f"is no PEM block of a {wanted}, but of a {others[0].decode().lower()}", _ASK_MAKER)
@@ -357,7 +360,7 @@ def _checked_key(signed: x509.Certificate | x509.CertificateSigningRequest) -> b
                 )
         elif not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in CURVES:
             raise RefusedError(
-                f"its key is of a kind that AWS IoT does not take ({_kind_of(key)})",
+                f"its key is of a kind that AWS IoT does not accept ({_kind_of(key)})",
                 "use RSA from 2,048 bits, or P-256",
             )
         return key_digest(key)
@@ -385,8 +388,8 @@ def _check_chain(certificate: x509.Certificate, chain: Sequence[x509.Certificate
     for number, issuer in enumerate(chain, start=2):
         if not (_is_issued_by(certificate, issuer) and _is_authority(issuer)):
             raise RefusedError(
-                f"holds more than one PEM block, and number {number} did not issue the one before it",
-                "give the device's own certificate first and its issuers after it, or alone",
+                f"contains more than one PEM block, and number {number} did not issue the one before it",
+                "give the device's own certificate first and its issuers after it, or only that one",
             )
         certificate = issuer
 
@@ -415,7 +418,7 @@ def _issuer_name(certificate: x509.Certificate) -> str:
     try:
         return visible(certificate.issuer.rfc4514_string())
     except Exception:
-        return "nobody that can be read"
+        return "an unreadable issuer"
 
 
 def _common_name(signed: x509.Certificate | x509.CertificateSigningRequest) -> str | None:

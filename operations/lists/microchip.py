@@ -27,7 +27,7 @@ from fleet_iot.operations.lists.material import read_certificate
 from fleet_iot.operations.lists.objects import read_array
 from fleet_iot.operations.lists.record import Fault, Record, RefusedError
 
-_FORGED = "do not use it: it may be forged; ask Microchip for the manifest anew"
+_FORGED = "do not use it: it may be forged; ask Microchip for the manifest again"
 _ES256_HALF = 32
 """Bytes of r and of s in an ES256 signature (RFC 7518, 3.4)."""
 
@@ -59,7 +59,7 @@ def read_signers(folder: Path) -> dict[str, Signer]:
             )
     if not signers:
         raise EnvironmentFault(
-            f"{folder} holds no certificate of a manifest signer",
+            f"{folder} contains no certificate of a manifest signer",
             hint="Microchip publishes them; say where they are: --signers FOLDER",
         )
     return signers
@@ -71,7 +71,7 @@ def read_microchip(path: Path, signers: Mapping[str, Signer]) -> Iterator[Record
         place = f"entry {number}"
         try:
             if not isinstance(entry, dict):
-                raise RefusedError(str(entry), "ask Microchip for the manifest anew")
+                raise RefusedError(str(entry), "ask Microchip for the manifest again")
             payload = _verified(entry, signers)
             certificate = _certificate(payload)
         except RefusedError as refused:
@@ -94,7 +94,7 @@ def _verified(entry: Mapping[str, Any], signers: Mapping[str, Signer]) -> dict[s
         raise RefusedError(f"is signed with {algorithm!r}, not with ES256", _FORGED)
     signer = signers.get(signer_id) if isinstance(signer_id, str) else None
     if signer is None:
-        raise RefusedError("is signed by nobody whose certificate was given", f"{_FORGED}, or give it: --signers")
+        raise RefusedError("is signed by none of the given signers", f"{_FORGED}, or give it: --signers")
     numbers = (int.from_bytes(signature[at : at + _ES256_HALF], "big") for at in (0, _ES256_HALF))
     try:
         signer.key.verify(

@@ -26,7 +26,7 @@ _BOUNDARY = re.compile(r"(?:\}\s*,|[\r\n])\s*(?=\{)")
 _END = "\0"
 """May follow the end of the array: not a character of JSON."""
 _LOST = "what follows is lost"
-_REMEDY = "ask the maker for the list anew"
+_REMEDY = "ask the maker for the list again"
 
 _DEPTH = 8
 """Most levels of objects and arrays in a device's data."""
@@ -57,7 +57,7 @@ def parse_object(raw: bytes, remedy: str) -> Pairs:
 def record_of_object(found: Pairs, *, number: int, place: str, raw: bytes, ignored: frozenset[str]) -> Record:
     """Return the record that an object makes. Raises RefusedError."""
     values = list(_values(found, "", 1))
-    # What is escaped does not stand in the bytes that are searched for keys.
+    # Escaped text is not in the bytes that are searched for keys.
     is_escaped = b"\\u" in raw or rb"\/" in raw
     if is_escaped and any(holds_private_key(value.encode()) for _, value in values):
         raise private_key_refusal()
@@ -83,7 +83,7 @@ def _value(heading: str, value: Any, depth: int) -> Iterator[tuple[str, str]]:
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise RefusedError(f"{heading!r} is no text: it holds half a character", "correct the record") from None
+            raise RefusedError(f"{heading!r} is no text: it contains half a character", "correct the record") from None
         yield heading, value.strip()
     elif isinstance(value, int) and not isinstance(value, bool):
         yield heading, _number(value)
@@ -122,7 +122,7 @@ def _number(value: int) -> str:
     try:
         return str(value)
     except ValueError:
-        raise RefusedError("holds a number of thousands of digits", "correct the record") from None
+        raise RefusedError("contains a number of thousands of digits", "correct the record") from None
 
 
 def read_array(path: Path, decoder: json.JSONDecoder | None = None) -> Iterator[tuple[Any, bytes]]:

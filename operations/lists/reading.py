@@ -141,7 +141,7 @@ def _marks(row: Row) -> Iterator[tuple[bytes, str, str]]:
     yield (
         _digest(b"k", row.material.key),
         "has the key of row {row}: two devices share it",
-        "both need new keys: who holds one can pass for the other",
+        "both need new keys: one device can impersonate the other",
     )
     if row.must_match and row.name is not None:
         yield _digest(b"n", _normal(row.name)), "has the name of row {row}", "leave only the true one in"

@@ -176,7 +176,7 @@ def read_pem(path: Path) -> Iterator[Record | Fault]:
             last = None
         number += 1
         if fault:
-            yield Fault(number=number, place=place, reason=fault, remedy="ask the maker for the list anew", raw=raw)
+            yield Fault(number=number, place=place, reason=fault, remedy="ask the maker for the list again", raw=raw)
         else:
             is_request = _REQUEST_LABEL in raw
             material = (None, raw) if is_request else (raw, None)
@@ -303,7 +303,7 @@ ESPRESSIF = {"mac", "cn", "cert"}
 _DELIMITERS = (",", ";", "\t", "|")
 _SEPARATOR_LINE = b"sep="
 """The line before the header that gives spreadsheets the delimiter."""
-_REMEDY = "correct the record; fields with line breaks stand in double quotes"
+_REMEDY = "correct the record; put fields with line breaks in double quotes"
 
 
 def split(text: str, delimiter: str) -> list[str]:

@@ -116,9 +116,7 @@ def make_authority(
 def check_new(places: Places, *, name: str, years: int, policy: Policy) -> None:
     """Raise RequestError where there is an authority already, or where none can be made so."""
     if places.certificate.exists():
-        raise RequestError(
-            f"there is an authority already: {places.certificate}", hint="`fleet ca show` tells what it is"
-        )
+        raise RequestError(f"there is an authority already: {places.certificate}", hint="see `fleet ca show`")
     if not name.isprintable() or not 1 <= len(name) <= NAME_LENGTH:
         raise RequestError(f"the name {name!r} is no common name", hint=f"give 1 to {NAME_LENGTH} letters: --name TEXT")
     if not 1 <= policy.days <= policy.max_days <= years * 365:
@@ -446,9 +444,9 @@ def _valid(row: Row, order: Order, ledger: Ledger) -> bytes | Fault | None:
         spent = order.elsewhere.find(key, None)
         spent = None if spent is not None and order.reuses_retired and not spent.is_final else spent
     if spent is not None:
-        reason, remedy = f"its key {spent.told}", spent.remedy
+        reason, remedy = f"its key {spent.clause}", spent.remedy
     elif known.owner is not None:
-        reason = f"its key is that of {known.owner}, and nobody else may have it"
+        reason = f"its key is that of {known.owner}, and no other thing may have it"
         remedy = (
             "have the device make one of its own; or, where that very device has another name now: "
             f"fleet ca revoke {known.owner} --reason affiliationChanged"
@@ -572,7 +570,7 @@ def _is_revoked(ledger: Ledger, path: Path, line: str) -> bool:
     try:
         der = ssl.PEM_cert_to_DER_cert(json.loads(line)["certificate"])
     except (ValueError, KeyError, TypeError):
-        raise EnvironmentFault(f"{path} is no list of certificates", hint="write it anew: fleet ca sign") from None
+        raise EnvironmentFault(f"{path} is no list of certificates", hint="write it again: fleet ca sign") from None
     return ledger.spent(None, hashlib.sha256(der).hexdigest()) is not None
 
 

@@ -254,7 +254,7 @@ def _spent_requests(path: Path, spent: frozenset[bytes], *, planned: Set[str]) -
         try:
             key = x509.load_pem_x509_csr(request.encode()).public_key()
         except (ValueError, UnsupportedAlgorithm):
-            continue  # whoever uses the CSR says what is wrong with it
+            continue  # reported where the CSR is used
         if name in planned and _digest(key) in spent:
             found.append(name)
     return found

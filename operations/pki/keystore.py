@@ -63,7 +63,7 @@ class KeyStore:
         if len(passphrase) < shortest and not os.path.lexists(folder / HEADER):
             raise EnvironmentFault(
                 f"the key store's passphrase has fewer than {shortest} characters",
-                hint="choose a longer one: whoever copies the store can try all the short ones",
+                hint="choose a longer one: short ones can be found from a copy of the store",
             )
         make_private_folder(folder)
         with exclusive(folder / "store.lock", opens=open_private):
@@ -118,7 +118,7 @@ class KeyStore:
                 try:
                     yield writer
                 except BaseException:
-                    with suppress(OSError, EnvironmentFault):  # what broke it off is what is told
+                    with suppress(OSError, EnvironmentFault):  # the first error is raised
                         writer.sync()
                     raise
                 writer.sync()

@@ -59,7 +59,7 @@ class Spent:
         return self.what in (End.REVOKED, End.ROTATING)
 
     @property
-    def told(self) -> str:
+    def clause(self) -> str:
         """Its history in one clause, to go on after `its key`."""
         on = datetime.datetime.fromtimestamp(self.at, datetime.UTC)
         why = f": {self.reason}" if self.reason else ""
@@ -137,7 +137,7 @@ class SpentKeys:
                 continue
             with located(path):
                 connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
-                # One of another format has none such; the next command that writes to an older one takes it over.
+                # A file of another format has no such table; the next command that writes converts an older one.
                 columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(spent)")}
                 if columns >= _COLUMNS:
                     self._files.append((path, connection))

@@ -58,7 +58,7 @@ def pattern_of(sample: bytes, *values: bytes) -> Pattern:
     for value in values:
         before, found, sample = sample.partition(value)
         if not found or value in sample:
-            raise ValueError("a value does not stand in the sample exactly once")
+            raise ValueError("the sample does not contain a value exactly once")
         parts.append(before)
     return Pattern(b"%b".join(part.replace(b"%", b"%%") for part in (*parts, sample)))
 

@@ -131,11 +131,11 @@ def read_report(lines: Iterator[bytes]) -> Iterator[Reported]:
     """Return the lines of a report; those that are no JSON object say nothing."""
     for line in lines:
         try:
-            told = _lowered(json.loads(line))
+            described = _lowered(json.loads(line))
         except (ValueError, RecursionError):
             continue
-        if isinstance(told, dict):
-            yield _reported(told, line)
+        if isinstance(described, dict):
+            yield _reported(described, line)
 
 
 def fetch_lines(url: str) -> Iterator[bytes]:
@@ -147,7 +147,7 @@ def fetch_lines(url: str) -> Iterator[bytes]:
             if answer.status != 200:
                 raise EnvironmentFault(
                     f"a report of the bulk registration is not to be had: HTTP {answer.status}",
-                    hint="go on with --resume: the links are signed anew",
+                    hint="go on with --resume: the links are signed again",
                 )
             for chunk in answer.stream(_CHUNK):
                 *whole, rest = (rest + chunk).split(b"\n")
@@ -170,13 +170,13 @@ def _pool(url: str) -> urllib3.PoolManager:
     return urllib3.ProxyManager(proxy, ca_certs=authorities, timeout=_TIMEOUT_S, retries=_RETRIES)
 
 
-def _reported(told: dict[str, Any], line: bytes) -> Reported:
-    response = told.get("response")
-    response = response if isinstance(response, dict) else told
+def _reported(described: dict[str, Any], line: bytes) -> Reported:
+    response = described.get("response")
+    response = response if isinstance(response, dict) else described
     arns = response.get("resourcearns")
     arns = arns if isinstance(arns, dict) else {}
-    number, thing = told.get("linenumber"), _text(arns.get("thing")) or _text(told.get("thingname"))
-    words = (_text(told.get(name)) for name in ("errormessage", "message", "error", "errorcode"))
+    number, thing = described.get("linenumber"), _text(arns.get("thing")) or _text(described.get("thingname"))
+    words = (_text(described.get(name)) for name in ("errormessage", "message", "error", "errorcode"))
     return Reported(
         line=int(str(number)) if str(number).isdigit() else None,
         thing=thing.rpartition("/")[2] if thing else None,
@@ -370,15 +370,15 @@ def _result(work: Work, task: Task, reported: Reported) -> list[Write]:
             entries.orphan(certificate_id, thing=thing, at=work.clock()),
             entries.failed(
                 thing,
-                reason=f"AWS IoT attached the certificate {certificate_id}, which bears another key than its CSR",
-                remedy="it was made INACTIVE: delete it and the thing, and tell AWS support",
+                reason=f"AWS IoT attached the certificate {certificate_id}, which has another key than its CSR",
+                remedy="it was made INACTIVE: delete it and the thing, and report it to AWS support",
             ),
         ]
     expires = certificate.not_valid_after_utc.timestamp()
     ended = work.journal.spent(key, certificate_id, certificate.public_bytes(Encoding.DER))
     if ended is not None:  # revoked or retired while AWS IoT's task went on
         work.calls.call("UpdateCertificate", certificateId=certificate_id, newStatus="INACTIVE")
-        reason = f"its key {ended.told}; its certificate was made INACTIVE"
+        reason = f"its key {ended.clause}; its certificate was made INACTIVE"
         return [
             entries.certificate(thing, certificate_id=certificate_id, arn=arn, status="INACTIVE", expires=expires),
             entries.end(thing, Step.CERTIFICATE, at=work.clock()),
@@ -436,11 +436,12 @@ def run_tasks(
             return
     while task is not None or (starts and (task := _next(work, run, place)) is not None):
         task_id = task_id or _start(work, task, place)
-        told = _watch(work, task_id, place, meter, on_progress, sleep)
-        read_reports(work, task, task_id, sleep, is_complete=told["status"] == "Completed")
-        if told["status"] != "Completed":
+        described = _watch(work, task_id, place, meter, on_progress, sleep)
+        read_reports(work, task, task_id, sleep, is_complete=described["status"] == "Completed")
+        if described["status"] != "Completed":
             raise EnvironmentFault(
-                f"AWS IoT's bulk registration {task_id} is {told['status']}: {told.get('message') or 'no reason'}",
+                f"AWS IoT's bulk registration {task_id} is {described['status']}: "
+                f"{described.get('message') or 'no reason'}",
                 hint="what it did is in the journal; go on with --resume, or with --resume --via api",
             )
         task = task_id = None
@@ -473,9 +474,9 @@ def _find(work: Work, task: Task, sleep: Callable[[float], None]) -> str | None:
     while True:
         page = work.calls.call("ListThingRegistrationTasks", maxResults=250, **token)
         for task_id in page["taskIds"]:
-            told = work.calls.call("DescribeThingRegistrationTask", taskId=task_id)
-            is_old = told["creationDate"].timestamp() < task.begun - CLOCK_SKEW_S
-            if not is_old and (told["inputFileBucket"], told["inputFileKey"]) == (task.bucket, task.key):
+            described = work.calls.call("DescribeThingRegistrationTask", taskId=task_id)
+            is_old = described["creationDate"].timestamp() < task.begun - CLOCK_SKEW_S
+            if not is_old and (described["inputFileBucket"], described["inputFileKey"]) == (task.bucket, task.key):
                 work.journal.write(started(task, task_id))
                 return str(task_id)
         if not page.get("nextToken"):
@@ -533,11 +534,14 @@ def _watch(
     pause, done, failed = FIRST_POLL_S, meter.done, meter.failed
     while True:
         try:
-            told = work.calls.call("DescribeThingRegistrationTask", taskId=task_id)
-            meter.done, meter.failed = done + told.get("successCount", 0), failed + told.get("failureCount", 0)
+            described = work.calls.call("DescribeThingRegistrationTask", taskId=task_id)
+            meter.done, meter.failed = (
+                done + described.get("successCount", 0),
+                failed + described.get("failureCount", 0),
+            )
             on_progress(meter)
-            if told["status"] in ENDED:
-                return told
+            if described["status"] in ENDED:
+                return described
             sleep(pause)
             pause = min(LONGEST_POLL_S, pause * 1.5)
         except KeyboardInterrupt:

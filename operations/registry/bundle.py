@@ -157,7 +157,8 @@ class Certificates:
         pem = ssl.DER_cert_to_PEM_cert(brought) if brought else self._described(device, certificate_id)
         if key_digest(x509.load_pem_x509_certificate(pem.encode()).public_key()) != device.key:
             raise MissingError(
-                f"AWS IoT's certificate {certificate_id} bears another key than the journal has", "tell AWS support"
+                f"AWS IoT's certificate {certificate_id} has another key than the journal has",
+                "report it to AWS support",
             )
         return certificate_id, pem
 
@@ -185,7 +186,7 @@ class Certificates:
         except ValueError:
             raise MissingError("its certificate cannot be read: a name in it is damaged", _ANOTHER) from None
         if spent is not None:
-            raise MissingError(f"its key {spent.told}", spent.remedy)
+            raise MissingError(f"its key {spent.clause}", spent.remedy)
 
     def _described(self, device: Device, certificate_id: str) -> str:
         """Return the PEM of the device's certificate, from the cache or AWS IoT, whose status counts where it is
@@ -378,7 +379,7 @@ def _found(plant: Plant, certificates: Certificates, missing: list[Missing]) -> 
     for thing in plant.project.planned(plant.facility):
         try:
             if not _SAFE.fullmatch(thing.name):
-                raise MissingError("its name is no name of a thing, and none of a folder", "generate the plant anew")
+                raise MissingError("its name is no name of a thing, and none of a folder", "generate the plant again")
             certificate_id, certificate = certificates.of(thing.name)
         except MissingError as fault:
             missing.append(Missing(thing=thing.name, reason=fault.reason, remedy=fault.remedy))
@@ -490,7 +491,7 @@ def amazon_roots(source: Path | None = None) -> bytes:
     found = {certificate.fingerprint(hashes.SHA256()).hex(): certificate for certificate in listed}
     missing = [name for name, fingerprint in ROOTS.items() if fingerprint not in found]
     if missing:
-        raise EnvironmentFault(f"{path} does not have {' and '.join(missing)}", hint="install certifi anew: make setup")
+        raise EnvironmentFault(f"{path} does not have {' and '.join(missing)}", hint="reinstall certifi: make setup")
     return b"".join(found[each].public_bytes(serialization.Encoding.PEM) for each in ROOTS.values())
 
 

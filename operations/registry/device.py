@@ -84,7 +84,7 @@ def find_thing(project: Project, journal: Journal, name: str) -> Registered:
                 return Registered(thing=thing, facility=facility, is_in_journal=False)
     if found is not None:  # the plan has it no more, and its history is kept
         return Registered(thing=found.planned, facility=project.facility(found.facility), is_in_journal=False)
-    raise RequestError(f"there is no thing {name!r}", hint="`fleet explain NAME` tells what a name is")
+    raise RequestError(f"there is no thing {name!r}", hint="`fleet explain NAME` shows what a name means")
 
 
 def principals_of(calls: IotCalls, thing: str) -> list[str]:
@@ -100,14 +100,14 @@ def principals_of(calls: IotCalls, thing: str) -> list[str]:
 def read_certificate(calls: IotCalls, arn: str) -> Certificate | None:
     """Describe a certificate, before anything is changed; None where it is gone."""
     try:
-        told = calls.call("DescribeCertificate", certificateId=id_of(arn))["certificateDescription"]
+        described = calls.call("DescribeCertificate", certificateId=id_of(arn))["certificateDescription"]
     except ClientError as error:
         if code_of(error) == NOT_FOUND:
             return None
         raise
-    certificate = x509.load_pem_x509_certificate(told["certificatePem"].encode())
+    certificate = x509.load_pem_x509_certificate(described["certificatePem"].encode())
     key, der = key_digest(certificate.public_key()), certificate.public_bytes(Encoding.DER)
-    return Certificate(id=id_of(arn), arn=arn, status=told["status"], key=key, der=der)
+    return Certificate(id=id_of(arn), arn=arn, status=described["status"], key=key, der=der)
 
 
 def certificates_of(journal: Journal, calls: IotCalls, device: Registered) -> list[Certificate]:
@@ -134,7 +134,7 @@ def no_device(journal: Journal, name: str) -> RequestError:
     """Return the error for a planned thing without a device; it names the present thing of a moved device."""
     return _moved(journal, name) or RequestError(
         f"{name} is planned and not registered: there is no device to retire",
-        hint="take it out of fleet.yaml if none is to come",
+        hint="remove it from fleet.yaml if none is to come",
     )
 
 
@@ -240,8 +240,8 @@ def check_retirement(work: Work, device: Registered) -> list[Certificate]:
     there is none: a planned thing of which neither the journal nor AWS IoT knows."""
     if device.facility.registration != "bulk":
         raise RequestError(
-            f"Terraform holds {device.thing.name}",
-            hint="take it out of fleet.yaml, generate, and apply the plant's stack",
+            f"Terraform manages {device.thing.name}",
+            hint="remove it from fleet.yaml, generate, and apply the plant's stack",
         )
     refuse_moving(device)
     found = certificates_of(work.journal, work.calls, device)
@@ -347,7 +347,7 @@ def refuse_revoked(work: Work, device: Registered, found: list[Certificate]) -> 
     ended = ended or _revocation(work, device.key, device.certificate_id)
     if ended is not None:
         raise RequestError(
-            f"{name} is revoked: its key {ended.told}",
+            f"{name} is revoked: its key {ended.clause}",
             hint="a revocation is never taken back: retire the device, then onboard one with another key in its place",
         )
 
@@ -431,8 +431,8 @@ def make_certificate(work: Work, pem: str, *, key: bytes, is_active: bool) -> di
         raise EnvironmentFault(f"AWS IoT did not answer: {error}", hint="ask for it again") from None
     if not is_of_key(made["certificatePem"], key):
         raise EnvironmentFault(
-            f"the certificate {made['certificateId']} bears another key than the CSR",
-            hint="delete it; tell AWS support",
+            f"the certificate {made['certificateId']} has another key than the CSR",
+            hint="delete it; report it to AWS support",
         )
     return made
 
@@ -458,8 +458,8 @@ def refuse_used(work: Work, key: bytes) -> None:
     """Raise RequestError for a CSR whose key a device has, or had."""
     held, ended = work.journal.held(key), work.journal.spent(key, None)
     if held is not None or ended is not None:
-        told = ended.told if ended else f"is that of {held.thing if held else ''} already"
-        raise RequestError(f"the key of the CSR {told}", hint="let the device make another")
+        reason = ended.clause if ended else f"is that of {held.thing if held else ''} already"
+        raise RequestError(f"the key of the CSR {reason}", hint="have the device make another")
 
 
 def request_of(path: Path) -> bytes:
@@ -468,7 +468,7 @@ def request_of(path: Path) -> bytes:
         request = x509.load_pem_x509_csr(path.read_bytes())
         request.public_key()  # read only when it is asked for
     except (OSError, ValueError, UnsupportedAlgorithm):
-        raise RequestError(f"{path} is no CSR in PEM", hint="--csr takes what the device made") from None
+        raise RequestError(f"{path} is no CSR in PEM", hint="--csr FILE is the CSR that the device made") from None
     return request.public_bytes(serialization.Encoding.PEM)
 
 
@@ -573,8 +573,8 @@ def _unfinished(journal: Journal, name: str) -> str | None:
     steps = journal.steps(name)
     done = [step for step in Step if steps.get(step, (0, None, None))[1] is not None]
     begun = [step for step in Step if step in steps and step not in done]
-    told = ", ".join([*done, *(f"{step} begun" for step in begun)]) or "no step yet"
-    return f"being onboarded (run {found.run}): {told}; go on: fleet onboard --facility {found.facility} --resume"
+    steps_text = ", ".join([*done, *(f"{step} begun" for step in begun)]) or "no step yet"
+    return f"being onboarded (run {found.run}): {steps_text}; go on: fleet onboard --facility {found.facility} --resume"
 
 
 def _history(journal: Journal, name: str) -> tuple[list[str], list[HistoryEntry]]:

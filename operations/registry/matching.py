@@ -427,7 +427,7 @@ class Matching:
             )
         if thing.row == _TAKEN:
             raise RefusedError(
-                f"{thing.name} has another certificate already", "rotate the device instead of onboarding it anew"
+                f"{thing.name} has another certificate already", "rotate the device instead of onboarding it again"
             )
         if thing.row == _CONTESTED:
             raise RefusedError(f"other rows are {thing.name} too", "leave only the true one in")
@@ -511,7 +511,7 @@ class Matching:
             if device_type is None and len(types := sorted(set(self._types.values()))) > 1:
                 raise RequestError(
                     f"row {number} ({place}) says neither its thing nor its device type, and the plant has several "
-                    f"({', '.join(types)}): the list's order does not tell which it is",
+                    f"({', '.join(types)}): the list's order does not show which it is",
                     hint="add a column `device_type`; where all such rows are of one type: --device-type ID",
                 )
             found = self._db.execute(
@@ -621,7 +621,7 @@ def _agreed(said: list[tuple[_Claim, list[_Thing]]]) -> _Thing | None:
         is_crossed = len({is_same(first.value, thing.serial) for thing in things}) > 1
         raise RefusedError(
             f"its {first} may be {things[0].name} or {things[1].name}: "
-            + ("one has it as its name, one as its serial" if is_crossed else "they differ in spelling alone"),
+            + ("one has it as its name, one as its serial" if is_crossed else "they differ only in spelling"),
             "say both name and serial of the thing, or give the other one another serial in fleet.yaml"
             if is_crossed
             else "say the thing's whole name as fleet.yaml has it",

@@ -73,7 +73,7 @@ def material_for(work: Work, planned: PlannedMove, keys: MoveKeys, renewal: Rene
         if store is None or own is None:
             raise RequestError(
                 f"the key of {former} is not in the key store: the device has made it itself",
-                hint="let it make another, and hand in the CSR: --csr FILE",
+                hint="have it make another, and hand in the CSR: --csr FILE",
             )
         store.add(planned.to.id, [(name, ec.generate_private_key(ec.SECP256R1()))])
         made = _key(store, planned.to.id, name)
@@ -205,7 +205,7 @@ def _make_thing(work: Work, thing: PlannedThing) -> None:
     if not work.calls.create_thing(thing):
         raise RequestError(
             f"AWS IoT has another thing {thing.name}, with other attributes or of another type",
-            hint="the device is where it was: delete that thing if nobody needs it, then ask for the move again",
+            hint="the device is where it was: delete that thing if it is not needed, then ask for the move again",
         )
     group = work.groups[thing.device_type].thing_group
     work.calls.call("AddThingToThingGroup", thingGroupName=group, thingName=thing.name)
@@ -317,8 +317,8 @@ def move_all(
         yield MoveLine(former=done.former, thing=done.thing, text=text, is_done=True)
     if is_dry:
         for _, move in _plan(project, journal, work, request, names):
-            told = _told(move, request)
-            yield MoveLine(former=move.device.thing.name, thing=move.thing.name, text=told, is_done=False)
+            text = _preview(move, request)
+            yield MoveLine(former=move.device.thing.name, thing=move.thing.name, text=text, is_done=False)
         return
     opened = store() if names else None
     plants = {to.id} | {find_thing(project, journal, name).facility.id for name in names}
@@ -365,7 +365,7 @@ def _done(project: Project, journal: Journal, name: str, to: FacilitySpec) -> Mo
     raise RequestError(f"{full} is no device any more: {where}", hint=f"move {move.thing}, or see `fleet device show`")
 
 
-def _told(move: PlannedMove, request: MoveRequest) -> str:
+def _preview(move: PlannedMove, request: MoveRequest) -> str:
     key = "another key and certificate" if request.renewal else "its certificate"
     groups = {group.device_type: group for group in move.to.groups}
     group = groups[move.thing.device_type].thing_group

@@ -135,7 +135,7 @@ def plan_move(
     if arns != [device.certificate_arn]:
         raise RequestError(
             f"{former} has {len(arns)} certificates in AWS IoT, and not the journal's one",
-            hint="compare: fleet device show; retire it and onboard it anew",
+            hint="compare: fleet device show; retire it and onboard it again",
         )
     described = read_certificate(work.calls, arns[0])
     ended = work.journal.spent(device.key, device.certificate_id, described.der if described else None)
@@ -182,5 +182,5 @@ def _refuse_other(work: Work, thing: PlannedThing) -> None:
     if not is_same or principals_of(work.calls, thing.name):
         raise RequestError(
             f"AWS IoT has another thing {thing.name}, with other attributes, of another type or with a certificate",
-            hint="delete it if nobody needs it, or name another: --as NAME",
+            hint="delete it if it is not needed, or name another: --as NAME",
         )

@@ -115,7 +115,7 @@ class Refusals:
                 yield row
                 continue
             what = "certificate" if found.by.endswith((".pem", ".crl", ".der")) else "key"
-            reason = f"its {what} {found.told}"
+            reason = f"its {what} {found.clause}"
             yield Fault(
                 number=row.number,
                 place=row.place,
@@ -144,7 +144,7 @@ def _read_list(path: Path, authorities: Sequence[x509.Certificate]) -> tuple[Pat
         with located(path):
             content = path.read_bytes()
     except FileNotFoundError:
-        raise EnvironmentFault(f"there is no {path}", hint="--crl takes a CRL in PEM or DER") from None
+        raise EnvironmentFault(f"there is no {path}", hint="--crl FILE is a CRL in PEM or DER") from None
     load = x509.load_pem_x509_crl if b"-----BEGIN" in content else x509.load_der_x509_crl
     try:
         found = load(content)

@@ -173,7 +173,7 @@ def _own_request(store: KeyStore | None, facility: str, name: str) -> str:
     if store is None or name not in store.names(facility):
         raise RequestError(
             f"the key of {name} is not in the key store: the device has made it itself",
-            hint="let it make another, and hand in the CSR: --csr FILE",
+            hint="have it make another, and hand in the CSR: --csr FILE",
         )
     store.add(facility, [(name + NEXT, ec.generate_private_key(ec.SECP256R1()))])
     key = _next_key(store, facility, name)
@@ -197,7 +197,7 @@ def _hand_over(work: Work, keys: Keys, facility: str, name: str) -> None:
     key = _next_key(keys.store, facility, name) if keys.store else None
     if keys.store is not None and key is not None:
         keys.store.replace(facility, name, key)
-        # The name under which it waited is free for the next: another key, so that nobody takes this one twice.
+        # Overwrite the waiting name with another key, so that this one is not used twice.
         keys.store.replace(facility, name + NEXT, ec.generate_private_key(ec.SECP256R1()))
 
 

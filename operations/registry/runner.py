@@ -42,8 +42,8 @@ def write_failures(folder: Path, source: Source, failures: Iterable[Failure], *,
     with create_private(reasons) as file:
         for failure in failures:
             rows.append(failure.row)
-            told = {name: getattr(failure, name) for name in Failure.__slots__ if getattr(failure, name) is not None}
-            file.write(json.dumps(told).encode() + b"\n")
+            fields = {name: getattr(failure, name) for name in Failure.__slots__ if getattr(failure, name) is not None}
+            file.write(json.dumps(fields).encode() + b"\n")
     if not rows:
         reasons.unlink()
         return None

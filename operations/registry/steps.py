@@ -105,7 +105,7 @@ def _refuse_spent(work: Work, device: Device) -> None:
     if found is not None:
         # As it is now: the certificate may have been made since the device was read.
         lock_out_spent(work, work.journal.device(device.thing).certificate_id)
-        raise DeviceFaultError(f"its key {found.told}", found.remedy)
+        raise DeviceFaultError(f"its key {found.clause}", found.remedy)
 
 
 def spent_of(work: Work, device: Device) -> Spent | None:
@@ -134,7 +134,7 @@ def _do(work: Work, step: Step, thing: PlannedThing, arn: str) -> None:
         if not work.calls.create_thing(thing):
             raise DeviceFaultError(
                 f"AWS IoT has another thing {thing.name}, with other attributes or of another type",
-                "compare it with fleet.yaml; delete it, or name the planned thing anew",
+                "compare it with fleet.yaml; delete it, or rename the planned thing",
             )
     elif step is Step.GROUP:
         call("AddThingToThingGroup", thingGroupName=group.thing_group, thingName=thing.name)
@@ -153,7 +153,7 @@ def _certificate(work: Work, device: Device) -> tuple[str, list[Write]]:
         if answer["certificateId"] != certificate_id:
             raise DeviceFaultError(
                 f"AWS IoT calls the certificate {answer['certificateId']}, its SHA-256 is {certificate_id}",
-                "do not use it: tell AWS support",
+                "do not use it: report it to AWS support",
             )
     else:
         answer = work.calls.call_once(
@@ -165,8 +165,8 @@ def _certificate(work: Work, device: Device) -> tuple[str, list[Write]]:
         if not is_of_key(answer["certificatePem"], device.key):
             work.journal.write(entries.orphan(certificate_id, thing=device.thing, at=work.clock()))
             raise DeviceFaultError(
-                f"the certificate {certificate_id} that AWS IoT made bears another key than the device's CSR",
-                "it was not attached: delete it, and tell AWS support",
+                f"the certificate {certificate_id} that AWS IoT made has another key than the device's CSR",
+                "it was not attached: delete it, and report it to AWS support",
             )
         expires = expiry_of(answer["certificatePem"])
     return arn, [
@@ -352,7 +352,7 @@ def refuse_spent(work: Work, run: int) -> None:
         found = spent_of(work, device)
         if found is not None:
             lock_out_spent(work, device.certificate_id)
-            work.journal.write(entries.failed(device.thing, reason=f"its key {found.told}", remedy=found.remedy))
+            work.journal.write(entries.failed(device.thing, reason=f"its key {found.clause}", remedy=found.remedy))
 
 
 def activate_devices(work: Work, facility: str, *, on_progress: OnProgress, threads: int = THREADS) -> Activated:
@@ -368,7 +368,7 @@ def activate_devices(work: Work, facility: str, *, on_progress: OnProgress, thre
         ended = work.journal.spent(device.key, certificate_id, device.certificate)
         if ended is not None or status in (None, "PENDING_TRANSFER"):
             is_what = f"has a certificate that is {status or 'gone from AWS IoT'}"
-            refused.append((thing, f"has a key that {ended.told}" if ended else is_what))
+            refused.append((thing, f"has a key that {ended.clause}" if ended else is_what))
             meter.count(is_failed=True)
             return
         work.journal.write(entries.begin(thing, Step.ACTIVATE, at=work.clock()))

@@ -208,13 +208,13 @@ def _describe(work: Work, name: str) -> dict[str, Any] | None:
 
 def _fields(thing: PlannedThing, thing_type: str | None, attributes: Mapping[str, str]) -> tuple[str, ...]:
     """Return the differences in words: `firmware: 1.0 → 1.1`."""
-    told = [] if thing_type == thing.thing_type else [f"{_TYPE}{thing_type or 'none'} → {thing.thing_type}"]
+    lines = [] if thing_type == thing.thing_type else [f"{_TYPE}{thing_type or 'none'} → {thing.thing_type}"]
     for name in sorted({*attributes, *thing.attributes}):
         have, want = attributes.get(name), thing.attributes.get(name)
         # AWS IoT keeps no attribute without a value.
         if (have or "") != (want or ""):
-            told.append(f"{name}: {have or 'none'} → {want or 'none'}")
-    return tuple(told)
+            lines.append(f"{name}: {have or 'none'} → {want or 'none'}")
+    return tuple(lines)
 
 
 def _update_all(work: Work, part: Iterable[Difference], *, reason: str, done: Synced) -> None:
@@ -242,10 +242,10 @@ def _update(work: Work, difference: Difference, *, reason: str) -> str | None:
         work.calls.call("RemoveThingFromThingGroup", thingGroupName=group, thingName=thing.name)
     if difference.add_to:
         work.calls.call("AddThingToThingGroup", thingGroupName=difference.add_to, thingName=thing.name)
-    told = str(difference).removeprefix(f"{thing.name}: ")
+    changes = str(difference).removeprefix(f"{thing.name}: ")
     work.journal.write(
         entries.planned(thing.name, msgspec.json.encode(thing)),
-        entries.history(thing.name, f"updated: {told}", at=work.clock(), certificate_id=None, reason=reason),
+        entries.history(thing.name, f"updated: {changes}", at=work.clock(), certificate_id=None, reason=reason),
     )
     return None
 
@@ -257,7 +257,7 @@ def _update_thing(work: Work, difference: Difference) -> str | None:
     """
     thing, version, fields = difference.thing, difference.version, difference.fields
     for _ in range(_ATTEMPTS):
-        # Named only where it changes: a thing type that is deprecated takes no things any more.
+        # Given only where it changes: a deprecated thing type accepts no more things.
         # https://docs.aws.amazon.com/iot/latest/apireference/API_DeprecateThingType.html
         thing_type = {"thingTypeName": thing.thing_type} if any(it.startswith(_TYPE) for it in fields) else {}
         try:
@@ -281,7 +281,7 @@ def _update_thing(work: Work, difference: Difference) -> str | None:
         if not fields:
             return None
         version = int(described["version"])
-    return "somebody else changes it at the same time: run it again"
+    return "it is being changed concurrently: run the command again"
 
 
 def _count_left(registry: sqlite3.Connection, project: Project, done: Synced) -> None:

@@ -100,9 +100,9 @@ def test_what_is_refused_before_anything_is_done(place: Site, tmp_path: Path) ->
     folder.mkdir()
     (folder / "notes.txt").write_text("…")
     for arguments in ((), ("--dry-run",)):
-        assert "holds no device" in place.onboard("--from", str(empty), *arguments, exit_code=7)
+        assert "contains no device" in place.onboard("--from", str(empty), *arguments, exit_code=7)
         said = place.onboard("--from", str(folder), *arguments, exit_code=7)
-        assert "1 files were passed over" in said and ".crt" in said
+        assert "1 files were skipped" in said and ".crt" in said
     assert {} == place.service.state()["things"]
 
 

@@ -186,5 +186,5 @@ def test_a_device_with_a_key_of_its_own_has_to_hand_in_a_csr(journal: Journal, t
 def test_terraforms_things_are_not_retired(journal: Journal, tmp_path: Path) -> None:
     """Its state would have them still."""
     case = Case(journal, tmp_path)
-    with pytest.raises(RequestError, match="Terraform holds t-1"):
+    with pytest.raises(RequestError, match="Terraform manages t-1"):
         retire(case.work, case.device, reason="r")

@@ -117,7 +117,7 @@ def test_a_certificate_of_another_key_is_not_attached(journal: Journal) -> None:
     iot = FakeIot(create_certificate_from_csr=made(pem(make_certificate())))
     onboard_device(work(journal, iot), planned(journal, key=new_key()))
     assert ["create_thing", "create_certificate_from_csr"] == iot.asked
-    assert "bears another key" in str(state(journal)[1])
+    assert "has another key" in str(state(journal)[1])
     assert [("c" * 64, "t-1")] == journal.read("SELECT certificate_id, thing FROM orphans")
 
 
