@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
-from benchmarks.onboarding_project import OTHER_PLANT, PLANT, SUFFIX, make_csrs
+from benchmarks.onboarding import OTHER_PLANT, PLANT, SUFFIX, make_csrs
 from fleet_iot.generator.cli.commands import main
 from fleet_iot.operations.lists.material import key_digest
 from fleet_iot.operations.pki import keystore
