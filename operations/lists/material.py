@@ -33,7 +33,7 @@ _BASIC_CONSTRAINTS = bytes.fromhex("551d13")
 
 
 def elements(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Tag and content of each element. Raises ValueError where the bytes are no DER."""
+    """Return tag and content of each element. Raises ValueError where the bytes are no DER."""
     at = 0
     while at < len(data):
         tag = data[at]
@@ -167,7 +167,7 @@ def is_issued(certificate: bytes, authority: bytes) -> bool:
 
 
 def key_digest(key: CertificatePublicKeyTypes) -> bytes:
-    """SHA-256 of the public key's SubjectPublicKeyInfo."""
+    """Return the SHA-256 of the public key's SubjectPublicKeyInfo."""
     info = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha256(info).digest()
 
@@ -311,7 +311,7 @@ def _ders(given: bytes, *labels: bytes) -> list[bytes]:
 
 
 def _without_escapes(text: bytes) -> bytes:
-    """The text with the line breaks that were written as `\\n`."""
+    """Return the text with the line breaks that were written as `\\n`."""
     return text.replace(b"\\r", b"").replace(b"\\n", b"\n") if b"\\" in text else text
 
 

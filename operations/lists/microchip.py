@@ -42,7 +42,7 @@ class Signer:
 
 
 def read_signers(folder: Path) -> dict[str, Signer]:
-    """Signers by `x5t#S256`, from the certificates in a folder or file. Raises EnvironmentFault without one."""
+    """Read signers from the certificates in a folder or file, by `x5t#S256`. Raises EnvironmentFault without one."""
     files = sorted(folder.iterdir()) if folder.is_dir() else [folder]
     signers: dict[str, Signer] = {}
     for file in files:
@@ -143,7 +143,7 @@ def _encode(value: bytes) -> str:
 
 
 def _decode(value: str) -> bytes:
-    """Base64url without padding, strictly: two spellings of one payload would make two entries of it."""
+    """Decode base64url without padding, strictly: two spellings of one payload would make two entries of it."""
     try:
         raw = base64.b64decode(value.encode("ascii") + b"=" * (-len(value) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, UnicodeEncodeError) as error:

@@ -154,5 +154,5 @@ def _normal(identity: str) -> bytes:
 
 
 def _digest(kind: bytes, value: bytes) -> bytes:
-    """Kind and 128 bits: enough that no two of any list meet."""
+    """Return kind and 128 bits: no two in any list collide."""
     return kind + hashlib.sha256(value).digest()[:16]

@@ -151,7 +151,7 @@ def read_jsonl(path: Path, ignored: frozenset[str] = frozenset()) -> Iterator[Re
 
 
 def read_plain(path: Path) -> Iterator[Record | Fault]:
-    """One base64 certificate (DER) a line; its common name is the thing's name."""
+    """Read one base64 certificate (DER) a line; its common name is the thing's name."""
     for number, piece in enumerate(read_lines(path), start=1):
         place = f"line {piece.line}"
         if piece.fault:
@@ -270,7 +270,7 @@ def _continues(last: Record, raw: bytes) -> bool:
 
 
 def _blocks(path: Path) -> Iterator[tuple[str, bytes, str]]:
-    """Place and bytes of each block, and what is wrong with it already."""
+    """Read place and bytes of each block, and what is wrong with it already."""
     start = size = 0
     held: list[bytes] = []
     for piece in read_lines(path):
@@ -315,7 +315,7 @@ def split(text: str, delimiter: str) -> list[str]:
 
 
 def read_header(line: bytes) -> tuple[str, list[str]] | None:
-    """Delimiter and headings; None where the line has no column of certificates or CSRs."""
+    """Read delimiter and headings; None where the line has no column of certificates or CSRs."""
     try:
         text = line.removeprefix(BYTE_ORDER_MARK).decode().strip("\r\n")
     except UnicodeDecodeError:

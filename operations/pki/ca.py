@@ -290,7 +290,7 @@ class PendingCsrs:
             last = part[-1][0]
 
     def signed(self, made: list[tuple[int, bytes]]) -> None:
-        """Return the serial numbers of the certificates that rows got."""
+        """Record the serial numbers of the rows' certificates."""
         self._rows.executemany("UPDATE asked SET serial = ? WHERE number = ?", [(serial, row) for row, serial in made])
 
     def serials(self) -> Iterator[bytes]:
@@ -384,7 +384,7 @@ def sign_requests(
 
 
 def _check(order: Order, ledger: Ledger, asked: PendingCsrs, *, workers: int) -> list[Fault]:
-    """Put the good CSRs of the list into `asked`; the faults of the others."""
+    """Put the good CSRs of the list into `asked`; return the faults of the others."""
     faults: list[Fault] = []
     seen = Seen()
     look = partial(_look, order.source.format, order.now)
@@ -577,7 +577,7 @@ def _is_revoked(ledger: Ledger, path: Path, line: str) -> bool:
 def publish(
     authority: Authority, ledger: Ledger, places: Places, *, now: datetime.datetime, days: int = LIST_DAYS
 ) -> Published:
-    """Another CRL of all that is revoked, under the next number; valid for so many days, or to the authority's end.
+    """Publish a CRL of all that is revoked, under the next number; valid for so many days, or to the authority's end.
 
     It is never older than the one before. Raises EnvironmentFault where the clock says so, or that its end has passed.
     """
@@ -642,7 +642,8 @@ def _revoked(entry: Entry) -> x509.RevokedCertificate:
 
 
 def show_authority(ledger: Ledger, places: Places, *, now: datetime.datetime) -> dict[str, str | int | bool | None]:
-    """Name and values, in the order in which they are shown. Raises RequestError where there is no authority."""
+    """Return names and values, in the order in which they are shown. Raises RequestError where there is no
+    authority."""
     certificate, policy, found = read_certificate(places), read_policy(places), published(places)
     counts = ledger.counts(now=now.timestamp())
     key = certificate.public_key()

@@ -47,7 +47,7 @@ def sign_request(name: str, key: ec.EllipticCurvePrivateKey, point: bytes | None
 
 
 def read_requests(path: Path) -> dict[str, str]:
-    """Thing name → PEM CSR; empty where there is no file. Raises EnvironmentFault with file and line."""
+    """Read thing name → PEM CSR; empty where there is no file. Raises EnvironmentFault with file and line."""
     return {thing: csr for thing, csr, _ in _lines(path)}
 
 
@@ -84,7 +84,7 @@ def line_of(name: str, csr: str) -> str:
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str, int]]:
-    """Thing, PEM CSR, and where the line begins."""
+    """Read thing, PEM CSR, and where the line begins."""
     if not path.exists():
         return
     place = 0
@@ -265,7 +265,7 @@ def _digest(key: CertificatePublicKeyTypes) -> bytes:
 
 
 def _make(store: KeyStore, facility: str, spent: frozenset[bytes], batch: list[tuple[str, bytes | None]]) -> _Made:
-    """Sealed keys and CSRs of things; one whose line of the store is given keeps its key. No key leaves it unsealed."""
+    """Make sealed keys and CSRs; a thing whose line of the store is given keeps its key. Returns no unsealed key."""
     made = _Made(keys=[], requests=[], spent=[])
     for name, line in batch:
         key = ec.generate_private_key(ec.SECP256R1()) if line is None else store.opened(facility, line)

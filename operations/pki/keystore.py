@@ -158,7 +158,7 @@ class KeyStore:
         return inside(self._folder, f"{facility}.keys.jsonl")
 
     def _lines(self, facility: str) -> Iterator[tuple[str, str, int]]:
-        """Thing, sealed key, and where in the file the line begins."""
+        """Read thing, sealed key, and where in the file the line begins."""
         path = self._path(facility)
         if not os.path.lexists(path):
             return
@@ -223,7 +223,7 @@ class KeyWriter:
             self._is_torn = False
 
     def sync(self) -> None:
-        """Return when all is on disk."""
+        """Flush all to disk."""
         with located(self._path):
             os.fsync(self._file.fileno())
 
@@ -256,7 +256,7 @@ def authority_folder(project: Project) -> Path:
 
 
 def identities_folder(project: Project) -> Path:
-    """`FLEET_IDENTITIES`, else `identities/` of the project."""
+    """Return `FLEET_IDENTITIES`, else `identities/` of the project."""
     return Path(os.environ.get("FLEET_IDENTITIES") or project.root / "identities")
 
 

@@ -179,7 +179,7 @@ class Ledger:
             self._database.execute(*_ended(*found, at=at, reason=reason, note=note, by=by))
 
     def last_list(self) -> tuple[int, int]:
-        """Number of the last CRL, and how many revocations it has; 0 and -1 where there is none."""
+        """Return the number of the last CRL, and how many revocations it has; 0 and -1 where there is none."""
         found = self._read("SELECT number, revoked FROM lists ORDER BY number DESC LIMIT 1")
         return (int(found[0][0]), int(found[0][1])) if found else (0, -1)
 
@@ -258,7 +258,7 @@ def _iso(at: float) -> str:
 
 @contextmanager
 def opened_ledger(keys: Path, *, is_writing: bool) -> Iterator[Ledger]:
-    """Return the ledger in the folder of the keys; one command at a time writes, the next one waits.
+    """Open the ledger in the folder of the keys; one command at a time writes, others wait.
 
     Raises EnvironmentFault where it is to be read only, and is not there.
     """

@@ -173,7 +173,8 @@ class SpentKeys:
 
 
 def journals_folder() -> Path:
-    """`FLEET_JOURNAL_DIR`, else below the home folder: beside the keys, outside the project and its `make clean`."""
+    """Return `FLEET_JOURNAL_DIR`, else below the home folder: beside the keys, outside the project and its `make
+    clean`."""
     return Path(os.environ.get("FLEET_JOURNAL_DIR") or Path.home() / ".fleet" / "journal")
 
 

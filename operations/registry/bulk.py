@@ -161,7 +161,7 @@ def fetch_lines(url: str) -> Iterator[bytes]:
 
 
 def _pool(url: str) -> urllib3.PoolManager:
-    """Trusts and goes through whom botocore trusts and goes through: AWS_CA_BUNDLE, HTTPS_PROXY, NO_PROXY."""
+    """Use botocore's authorities and proxies: AWS_CA_BUNDLE, HTTPS_PROXY, NO_PROXY."""
     parts = urllib.parse.urlsplit(url)
     proxy = urllib.request.getproxies().get(parts.scheme)
     authorities = os.environ.get("AWS_CA_BUNDLE") or None
@@ -238,8 +238,7 @@ def next_part(journal: Journal, run: int) -> tuple[int, str] | None:
 
 
 def intend(task: Task, attributes: str) -> tuple[Write, ...]:
-    """Return the task and its lines, before anything of it is in AWS; each device may have a certificate from now
-    on."""
+    """Record the task and its lines before it is in AWS; each device may have a certificate from now on."""
     return (
         (
             "INSERT INTO tasks VALUES (?, ?, ?, ?, NULL, ?, NULL)",
@@ -259,7 +258,7 @@ def intend(task: Task, attributes: str) -> tuple[Write, ...]:
 
 
 def started(task: Task, task_id: str) -> Write:
-    """AWS IoT's id of the task."""
+    """Record AWS IoT's id of the task."""
     return "UPDATE tasks SET task = ? WHERE run = ? AND part = ?", (task_id, task.run, task.part)
 
 
@@ -320,8 +319,7 @@ _THROTTLED = re.compile(r"throttl|rate exceeded|too ?many ?requests|limit ?excee
 
 
 def read_reports(work: Work, task: Task, task_id: str, sleep: Callable[[float], None], *, is_complete: bool) -> None:
-    """Return the reports, into the journal: devices that are done; then what was made and not reported; then
-    failures."""
+    """Read the reports into the journal: devices that are done; then what was made and not reported; then failures."""
     writes: list[Write] = []
     for reported in _report(work, task_id, "RESULTS"):
         writes += _result(work, task, reported)
@@ -448,7 +446,7 @@ def run_tasks(
 
 
 def _next(work: Work, run: int, place: BulkPlace) -> Task | None:
-    """Return the next task, in the journal; not while another one runs in the account."""
+    """Record and return the next task; not while another one runs in the account."""
     found = next_part(work.journal, run)
     if found is None:
         return None
@@ -485,7 +483,7 @@ def _find(work: Work, task: Task, sleep: Callable[[float], None]) -> str | None:
 
 
 def _start(work: Work, task: Task, place: BulkPlace) -> str:
-    """Upload the parameters and starts the task; its id is in the journal when this returns."""
+    """Upload the parameters and start the task; its id is in the journal when this returns."""
     path = place.folder / f"part-{task.part}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     attributes: tuple[str, ...] = ()

@@ -144,7 +144,7 @@ class Certificates:
         self._refusals.close()
 
     def of(self, thing: str) -> tuple[str, str]:
-        """Id and PEM of the thing's certificate. Raises MissingError."""
+        """Return id and PEM of the thing's certificate. Raises MissingError."""
         device = self._journal.find_device(thing)
         if device is None or device.state == "retired":
             return self._registered(thing)
@@ -433,7 +433,7 @@ def _files(
 
 
 def _add_rest(archive: Archive, root: str, plant: Plant, outcome: Outcome, sums: IO[bytes]) -> None:
-    """Return the guide, the manifest, and the checksums of these and of each device's checksums."""
+    """Add the guide, the manifest, and the checksums of these and of each device's checksums."""
     archive.add(f"{root}/README.txt", GUIDE.encode())
     sums.write(_sum("README.txt", GUIDE.encode()))
     with tempfile.TemporaryFile() as manifest:
@@ -483,7 +483,8 @@ https://docs.aws.amazon.com/iot/latest/developerguide/server-authentication.html
 
 
 def amazon_roots(source: Path | None = None) -> bytes:
-    """PEM of the roots. Raises EnvironmentFault where the list (certifi's) has not exactly these certificates."""
+    """Return the roots as PEM. Raises EnvironmentFault where the list (certifi's) has not exactly these
+    certificates."""
     path = source or Path(certifi.where())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # some old roots of others have serial numbers that are no numbers

@@ -384,7 +384,7 @@ class Journal:
         return int(self.read(query, facility)[0][0])
 
     def onboarded_with(self, key: bytes) -> list[Device]:
-        """Onboarded devices with this key that have a certificate."""
+        """Return onboarded devices with this key that have a certificate."""
         return self._select("key = ? AND certificate_id IS NOT NULL AND state = 'done'", key)
 
     def _select(self, where: str, *values: Any) -> list[Device]:
@@ -413,7 +413,7 @@ class Journal:
         return [device_type for (device_type,) in self.read(query, run)]
 
     def unsettled(self, run: int) -> list[tuple[str, bytes, float]]:
-        """Thing, key and time of each certificate whose making was begun from a CSR, and has no known outcome."""
+        """Return thing, key and time of each certificate that was requested for a CSR, and has no known outcome."""
         query = """SELECT thing, key, begun FROM steps JOIN devices USING (thing)
             WHERE run = ? AND step = ? AND ended IS NULL AND NOT is_certificate AND state = 'planned'"""
         return self.read(query, run, Step.CERTIFICATE)
@@ -427,7 +427,7 @@ class Journal:
         return [Failure(*row) for row in self.read(_FAILURES, run)]
 
     def orphans(self, run: int) -> tuple[str, ...]:
-        """Certificates that were made for the run's devices, which have others."""
+        """Return certificates that were made for the run's devices, which have others."""
         query = "SELECT orphans.certificate_id FROM orphans JOIN devices USING (thing) WHERE run = ?"
         return tuple(certificate_id for (certificate_id,) in self.read(query, run))
 
@@ -462,7 +462,7 @@ class Journal:
         return dict(self.read(query, facility))
 
     def expiring(self, facility: str | None, *, before: float) -> list[Device]:
-        """Devices whose certificates expire before a time, the first to expire first."""
+        """Return devices whose certificates expire before a time, the first to expire first."""
         where = "certificate_id IS NOT NULL AND (?1 IS NULL OR facility = ?1) AND expires < ?2 ORDER BY expires, thing"
         return self._select(where, facility, before)
 

@@ -206,7 +206,7 @@ class Matching:
         return int(self._db.execute("SELECT count(*) FROM things").fetchone()[0])
 
     def add_rows(self, entries: Iterable[Row | Fault], *, held: Callable[[bytes], Held | None]) -> None:
-        """Return all entries of the list, in its order; then the rows that name no thing get what is free.
+        """Add all entries of the list, in its order; then give free things to the rows that name none.
 
         Raises RequestError where the list as a whole does not say which device is which.
         """
@@ -493,7 +493,7 @@ class Matching:
         self._db.execute("UPDATE things SET row = ? WHERE position = ?", (row.number, thing.position))
 
     def _give_out(self) -> None:
-        """Return the next free thing of the right type for each row that names none; a fault where none is left, or
+        """Give the next free thing of the right type to each row that names none; a fault where none is left, or
         where order must not pair."""
         next_of: dict[str | None, int] = {}
         may_of: dict[str | None, bool] = {}

@@ -40,7 +40,7 @@ class RevokedInAws:
         self._revoked: set[str] | None = None
 
     def has(self, certificate_id: str) -> bool:
-        """True where it is REVOKED; False where it is not, or is gone."""
+        """Return whether it is REVOKED; not where it is gone."""
         if self._revoked is None and self._asked >= DESCRIBED:
             self._revoked = set(self._listed())
         if self._revoked is not None:

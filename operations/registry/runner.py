@@ -141,15 +141,15 @@ def perform(
 
 @contextmanager
 def opened_journal(project: Project, target: Target, *, local: Path) -> Iterator[Journal]:
-    """Return the target's journal, which knows what else on this machine, and in the project, says of spent keys;
-    `local` is the folder of a local AWS whose journals count too."""
+    """Open the target's journal, with the spent keys of other files on this machine and in the project; `local` is the
+    folder of a local AWS whose journals count too."""
     elsewhere = refusals_of(project, None, local=local)
     with closing(elsewhere), Journal(target.journal, elsewhere=elsewhere) as journal:
         yield journal
 
 
 def start(project: Project, request: Request, target: Target, journal: Journal) -> Started:
-    """Write a new run into the journal, before any change; see `request.start`."""
+    """Write a new run into the journal, before any change; see `preparation.start`."""
     calls = IotCalls(target.iot, _pacer(target))
     try:
         return begin(project, request, journal, in_aws=RevokedInAws(calls))
@@ -205,7 +205,7 @@ def source_of(run: Run) -> Source:
 
 
 def ceiling_of(journal: Journal, run: Run, quotas: Quotas | None) -> float | None:
-    """Devices a second that the quotas allow at most, for what the run's devices bring; not of AWS IoT's own task."""
+    """Return the devices a second that the quotas allow for the run; None for AWS IoT's own task."""
     if quotas is None or run.is_bulk:
         return None
     devices, certificates = journal.count_certificates(run.id)

@@ -122,7 +122,7 @@ def lock_out_spent(work: Work, certificate_id: str | None) -> None:
 
 
 def _steps(work: Work) -> tuple[Step, ...]:
-    """The thing first: if its name is taken, no certificate is made."""
+    """Return the steps, the thing first: if its name is taken, no certificate is made."""
     own_policy = (Step.POLICY,) if work.policy_on == "certificate" else ()
     return (Step.THING, Step.CERTIFICATE, *own_policy, Step.GROUP, Step.ATTACH)
 
@@ -207,7 +207,7 @@ def _register(work: Work, device: Device) -> dict[str, Any]:
 
 
 def pem_of(der: bytes, label: str) -> str:
-    """PEM, as AWS IoT wants it."""
+    """Return PEM with the label that AWS IoT expects."""
     text = ssl.DER_cert_to_PEM_cert(der)
     return text if label == "CERTIFICATE" else text.replace("CERTIFICATE-----", f"{label}-----")
 

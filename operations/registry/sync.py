@@ -184,7 +184,8 @@ def _differences(
 
 
 def _registered(registry: sqlite3.Connection, work: Work, name: str) -> tuple[str | None, dict[str, str], int] | None:
-    """Thing type, attributes and version in AWS IoT; a thing that the listing lacks is asked for where it must be."""
+    """Return thing type, attributes and version in AWS IoT; describe a thing missing from the listing if it should
+    exist."""
     query = "SELECT thing_type, attributes, version FROM things WHERE name = ?"
     found = registry.execute(query, (name,)).fetchone()
     if found is None:
