@@ -302,8 +302,7 @@ def open_store(project: Project, *, founds: bool = False, shortest: int | None =
     if not passphrase:
         if not sys.stdin.isatty():
             raise EnvironmentFault(
-                "the key store needs a passphrase and there is no terminal to ask on",
-                hint="set FLEET_KEYS_PASSPHRASE",
+                "the key store needs a passphrase and there is no terminal to ask on", hint="set FLEET_KEYS_PASSPHRASE"
             )
         founded = (folder / HEADER).exists()
         passphrase = click.prompt("Key store passphrase", hide_input=True, confirmation_prompt=not founded, err=True)

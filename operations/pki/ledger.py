@@ -213,11 +213,7 @@ class Ledger:
             min(CASE WHEN revoked IS NULL AND not_after > ?1 THEN not_after END) FROM certificates"""
         ((signed, revoked, expired, next_expiry),) = self._read(query, now)
         return Counts(
-            signed=signed,
-            valid=signed - revoked - expired,
-            revoked=revoked,
-            expired=expired,
-            next_expiry=next_expiry,
+            signed=signed, valid=signed - revoked - expired, revoked=revoked, expired=expired, next_expiry=next_expiry
         )
 
     def _entries(self, where: str, *values: object) -> list[Entry]:

@@ -521,12 +521,7 @@ def _start(work: Work, task: Task, place: BulkPlace) -> str:
 
 
 def _watch(
-    work: Work,
-    task_id: str,
-    place: BulkPlace,
-    meter: Meter,
-    on_progress: OnProgress,
-    sleep: Callable[[float], None],
+    work: Work, task_id: str, place: BulkPlace, meter: Meter, on_progress: OnProgress, sleep: Callable[[float], None]
 ) -> dict[str, Any]:
     """Wait until the task has ended, and return its description."""
     pause, done, failed = FIRST_POLL_S, meter.done, meter.failed

@@ -285,14 +285,7 @@ def retire(work: Work, device: Registered, *, reason: str, sleep: Callable[[floa
 
 
 def remove_certificate(
-    work: Work,
-    thing: str,
-    arn: str,
-    *,
-    end: End,
-    by: str,
-    reason: str,
-    sleep: Callable[[float], None] = time.sleep,
+    work: Work, thing: str, arn: str, *, end: End, by: str, reason: str, sleep: Callable[[float], None] = time.sleep
 ) -> None:
     """Make the certificate inactive, confirm it, detach its policies and its thing, delete it; each step may be
     repeated.

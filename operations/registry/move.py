@@ -327,9 +327,7 @@ def move_all(
             locks.enter_context(facility_lock(journal.path, plant))
         for here, move in _plan(project, journal, work, request, names):
             keys = MoveKeys(
-                store=opened,
-                requests_from=_requests(project, move.device.facility),
-                requests_to=_requests(project, to),
+                store=opened, requests_from=_requests(project, move.device.facility), requests_to=_requests(project, to)
             )
             moved = move_device(project, here, move, keys=keys, renewal=request.renewal, reason=request.reason)
             old = f"; {moved.removed} was seen locked out, then deleted" if moved.removed else ""

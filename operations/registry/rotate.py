@@ -129,11 +129,7 @@ def begin_rotation(
         entries.begin(name, Step.ROTATE, at=work.clock(), detail=json.dumps(noted)),
         entries.material(name, der=material.der, fingerprint=material.fingerprint, key=material.key),
         entries.certificate(
-            name,
-            certificate_id=id_of(arn),
-            arn=arn,
-            status="ACTIVE",
-            expires=expiry_of(made["certificatePem"]),
+            name, certificate_id=id_of(arn), arn=arn, status="ACTIVE", expires=expiry_of(made["certificatePem"])
         ),
         entries.history(name, "rotated", at=work.clock(), certificate_id=id_of(arn), reason=reason),
     )

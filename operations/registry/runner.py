@@ -197,10 +197,7 @@ def groups_of(project: Project, facility: FacilitySpec) -> dict[str, Group]:
 def source_of(run: Run) -> Source:
     """Return the list of a run."""
     return Source(
-        path=Path(run.source),
-        format=run.format,
-        bundle=run.bundle,
-        signers=Path(run.signers) if run.signers else None,
+        path=Path(run.source), format=run.format, bundle=run.bundle, signers=Path(run.signers) if run.signers else None
     )
 
 

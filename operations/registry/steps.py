@@ -406,13 +406,7 @@ def _one(work: Work, device: Device, meter: Meter) -> None:
         meter.count(is_failed=work.journal.device(device.thing).state == "failed")
 
 
-def _each(
-    items: Iterable[Item],
-    work: Callable[[Item], None],
-    *,
-    threads: int,
-    after: Callable[[], None],
-) -> None:
+def _each(items: Iterable[Item], work: Callable[[Item], None], *, threads: int, after: Callable[[], None]) -> None:
     """Work on each item in a pool of threads; the first error stops all and is raised."""
     errors: list[BaseException] = []
     room = threading.BoundedSemaphore(2 * threads)
