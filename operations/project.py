@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from fleet_iot.generator.diagnostics import (
     EnvironmentFault,
@@ -21,6 +22,7 @@ from fleet_iot.generator.manifest.project import MANIFEST_NAME
 from fleet_iot.lib.faults import ExpectedError
 from fleet_iot.lib.names import PlatformNames
 from fleet_iot.lib.record.read import RECORD, read_record
+from fleet_iot.lib.shared.things import read_things
 from fleet_iot.lib.specs import DeviceTypeSpec, FacilitySpec, FleetSpec, suffixed
 from fleet_iot.lib.synthesis.settings import read_account_id, read_suffix
 
@@ -33,6 +35,16 @@ class Thing:
     facility: str
     device_type: str
     serial: str
+
+
+class PlannedThing(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of `things.jsonl` for this environment: name and thing type end in the suffix."""
+
+    name: str
+    thing_type: str
+    device_type: str
+    serial: str
+    attributes: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,23 +107,23 @@ class Project:
             hint=f"names end in -{self.environment_suffix}; `fleet explain NAME` says what a name is",
         )
 
-    def things(self, facility: FacilitySpec) -> Iterator[Thing]:
+    def planned(self, facility: FacilitySpec) -> Iterator[PlannedThing]:
         """Read the facility's things in the order of its file, line by line: a facility may have a million."""
-        path = self.root / RECORD / facility.module / facility.things_file
-        try:
-            with path.open(encoding="utf-8") as lines:
-                for line in lines:
-                    row = json.loads(line)
-                    yield Thing(
-                        name=suffixed(row["name"], self.environment_suffix),
-                        facility=facility.id,
-                        device_type=row["device_type"],
-                        serial=row["serial"],
-                    )
-        except FileNotFoundError:
-            raise EnvironmentFault(
-                f"{path.relative_to(self.root)} is missing", hint="run `fleet generate`, then review and commit it"
-            ) from None
+        suffix = self.environment_suffix
+        with told():
+            for thing in read_things(self.root / RECORD / facility.module / facility.things_file):
+                yield PlannedThing(
+                    name=suffixed(thing.name, suffix),
+                    thing_type=suffixed(thing.thing_type, suffix),
+                    device_type=thing.device_type,
+                    serial=thing.serial,
+                    attributes=thing.attributes,
+                )
+
+    def things(self, facility: FacilitySpec) -> Iterator[Thing]:
+        """The facility's things, without thing type and attributes."""
+        for each in self.planned(facility):
+            yield Thing(name=each.name, facility=facility.id, device_type=each.device_type, serial=each.serial)
 
 
 def load_project(root: Path) -> Project:

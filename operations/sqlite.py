@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Mapping
@@ -10,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-from fleet_iot.operations.storage import transaction
+from fleet_iot.operations.storage import exclusive, transaction
 
 BUSY_S = 30
 """Seconds that one run waits for another's write."""
@@ -48,14 +47,10 @@ def connect(
     if path is None:
         return _opened(":memory:", synchronous=synchronous, schema=schema, format_=format_, older={})
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(path.with_name(f"{path.name}.founding"), os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with exclusive(path.with_name(f"{path.name}.founding")):
         with suppress(FileExistsError):  # SQLite would create it readable by others; its own files get the same mode
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
         return _opened(path, synchronous=synchronous, schema=schema, format_=format_, older=older or {})
-    finally:
-        os.close(descriptor)
 
 
 def _opened(

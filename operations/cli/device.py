@@ -38,7 +38,7 @@ from fleet_iot.operations.registry.device import revoke as revoke_device
 from fleet_iot.operations.registry.journal import Journal
 from fleet_iot.operations.registry.move import MoveRequest, Renewal, move_all
 from fleet_iot.operations.registry.rotate import Keys, begin_rotation, check_finish, check_rotation, finish_rotation
-from fleet_iot.operations.registry.runner import alone, groups_of, opened_journal, work_of
+from fleet_iot.operations.registry.runner import facility_lock, groups_of, opened_journal, work_of
 from fleet_iot.operations.registry.steps import Work
 from fleet_iot.operations.registry.sync import Synced
 from fleet_iot.operations.registry.sync import sync as sync_things
@@ -160,7 +160,7 @@ def retire(registry: _Registry, things: tuple[str, ...], reason: str) -> None:
     for work, found in registry.all_found(things, check_retirement):
         with ExitStack() as stack:
             if found.is_planned:  # a run that is going on would bring it back
-                stack.enter_context(alone(registry.journal.path, found.facility.id))
+                stack.enter_context(facility_lock(registry.journal.path, found.facility.id))
             removed = retire_device(work, found, reason=reason)
         click.echo(
             f"{found.thing.name}: retired; seen locked out, then deleted: {', '.join(removed) or 'no certificate'}"
@@ -248,7 +248,7 @@ def sync(registry: _Registry, facility_id: str, dry_run: bool, reason: str, as_j
     """Update the registered things of a bulk plant to the record; exit 1 where some differ still."""
     facility = registry.project.facility(facility_id)
     work = replace(registry.work, groups=groups_of(registry.project, facility))
-    with alone(registry.journal.path, facility.id), Progress("updating") as progress:
+    with facility_lock(registry.journal.path, facility.id), Progress("updating") as progress:
         done = sync_things(
             registry.project, facility, work, reason=reason, is_dry=dry_run, on_progress=progress.advance
         )
@@ -316,6 +316,7 @@ def _lines(view: DeviceView) -> list[str]:
         f"certificate {each.id}: {each.status}, until {each.not_after or 'unknown'}" for each in view.certificates
     ]
     lines += [f"came from {former}" for former in view.came_from]
+    lines += [view.onboarding] if view.onboarding else []
     if not view.certificates:
         lines.append("no certificate in AWS IoT")
     for event in view.history:

@@ -10,7 +10,7 @@ from fleet_iot.generator.diagnostics import OutcomeError, RequestError
 from fleet_iot.lib.specs import FacilitySpec, suffixed
 from fleet_iot.operations.cli.options import facilities_option, json_option, on_project
 from fleet_iot.operations.cli.output import emit
-from fleet_iot.operations.pki.csr import Created, create_missing, csr_path, renew
+from fleet_iot.operations.pki.csr import Created, create_missing
 from fleet_iot.operations.pki.keystore import identities_folder, keys_folder, ledgers_of, open_store
 from fleet_iot.operations.pki.spent import SpentKeys, journals_of
 from fleet_iot.operations.progress import Progress
@@ -42,12 +42,17 @@ def create(
     names = _planned_names(project, chosen[0], renewed) if renewed else []
     spent, folder = _spent(project), identities_folder(project)
     store = open_store(project, founds=True)
-    if renewed:
-        path = csr_path(folder, project.environment_suffix, chosen[0].id)
-        renew(path, chosen[0].id, names, store=store, spent=spent)
     with Progress("keys and CSRs") as progress:
         results = [
-            create_missing(project, facility, store=store, folder=folder, on_progress=progress.advance, spent=spent)
+            create_missing(
+                project,
+                facility,
+                store=store,
+                folder=folder,
+                on_progress=progress.advance,
+                spent=spent,
+                renewed=names,
+            )
             for facility in chosen
         ]
     emit(results, _lines(project, results, folder), as_json=as_json)

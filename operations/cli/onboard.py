@@ -102,7 +102,7 @@ class _Order:
         """Open the journal of the site's AWS, locked for this facility."""
         target = target_of(self.site.project, self.site.aws)
         with (
-            runner.alone(target.journal, self.facility.id),
+            runner.facility_lock(target.journal, self.facility.id),
             runner.opened_journal(self.site.project, target, local=self.site.folder) as journal,
         ):
             yield target, journal

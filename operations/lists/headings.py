@@ -39,7 +39,7 @@ _WHOLE = re.compile(r"\d+\.0+")
 
 @lru_cache(maxsize=4096)
 def canonical(text: str) -> tuple[str, str]:
-    """The canonical form of a name, serial, MAC, EUI or UUID: with separators as `-`, and without any."""
+    """Return the canonical form of a name, serial, MAC, EUI or UUID: with separators as `-`, and without any."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
     text = text.strip().strip(_WRAPPING).strip().casefold()
@@ -65,7 +65,8 @@ def _dashed(text: str) -> str:
 
 
 def is_same(one: str, other: str) -> bool:
-    """Whether two spellings are of one identity. Where both have separators, they stand at the same places."""
+    """Return whether two spellings are of one identity. Where both have separators, these must be at the same
+    positions."""
     if one == other:
         return True
     (normal, loose), (other_normal, other_loose) = canonical(one), canonical(other)
@@ -80,7 +81,8 @@ def is_same(one: str, other: str) -> bool:
 
 
 def spelt_as(kind: str, value: str) -> str:
-    """A value in the form of what its heading says: the twelve or sixteen digits of a MAC or EUI are no number."""
+    """Return a value in the form of what its heading says: the twelve or sixteen digits of a MAC or EUI are no
+    number."""
     number = canonical(value)[0]
     if kind == "mac" and number.isdigit() and len(number) in (12, 16):
         return ":".join(number[at : at + 2] for at in range(0, len(number), 2))
@@ -88,14 +90,14 @@ def spelt_as(kind: str, value: str) -> str:
 
 
 def _is_fixed(text: str, normal: str) -> bool:
-    """Whether leading zeros belong to digits: those of a MAC, EUI or UUID that is written as one, of an IMEI, and those
-    that are parted by separators."""
+    """Return whether leading zeros belong to digits: those of a MAC, EUI or UUID that is written as one, of an IMEI,
+    and those that are parted by separators."""
     is_plain = not set(text.strip().strip(_WRAPPING).strip().casefold()) - _DECIMAL
     return "-" in normal or len(normal) == _IMEI or (hexadecimal(text) is not None and not is_plain)
 
 
 def hexadecimal(text: str) -> str | None:
-    """The digits of a MAC, EUI-64 or UUID; None for what is none of them."""
+    """Return the digits of a MAC, EUI-64 or UUID; None for what is none of them."""
     text = text.strip().casefold()
     if _WHOLE.fullmatch(text):
         return None
@@ -113,14 +115,14 @@ def hexadecimal(text: str) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Meaning:
-    """What a column holds. `kind` is one of the keys below; columns of one `slot` must not disagree."""
+    """The meaning of a column. `kind` is one of the keys below; columns of one `slot` must not disagree."""
 
     kind: str
     slot: str
 
 
 WITHIN = ">"
-"""Between the keys of objects that stand in each other."""
+"""Between the keys of nested objects."""
 
 _SPELLINGS = {
     "name": "name thing thingname iotthing iotthingname awsthingname awsiotthingname nameofthing",
@@ -168,7 +170,7 @@ _KINDS = {spelling: kind for kind, spellings in _SPELLINGS.items() for spelling 
 STRONG = ("name", "serial")
 _WEAK = ("mac", "uuid", "imei", "id")
 COLUMNS = ("type", "model", "plant", "other")
-"""Kinds of headings that are known, and say nothing of which device of its type and plant a row is."""
+"""Kinds of known headings that do not identify a device within its type and plant."""
 MATERIAL = ("certificate", "chain", "request")
 IDENTITIES = (*STRONG, *_WEAK, "label")
 
@@ -209,7 +211,7 @@ _NUMBERS = {"name", "no", "nr", "num", "number", "nummer", "code", "tag", "label
 
 @lru_cache(maxsize=4096)
 def meaning_of(heading: str) -> Meaning | None:
-    """What a heading means; None where it is not known. `a>b` is the key `b` of the object `a` in JSON."""
+    """Return what a heading means; None where it is unknown. `a>b` is the key `b` of the object `a` in JSON."""
     for part in (heading, heading.rpartition(WITHIN)[2]):
         bare = normalised(part)
         kind = _KINDS.get(bare)
@@ -220,14 +222,14 @@ def meaning_of(heading: str) -> Meaning | None:
 
 @lru_cache(maxsize=4096)
 def normalised(heading: str) -> str:
-    """A heading without case, white space, punctuation, accents' spellings and byte order marks."""
+    """Return a heading without case, white space, punctuation, accents' spellings and byte order marks."""
     text = unicodedata.normalize("NFKC", heading).casefold().replace("№", "no").replace("#", "no")
     return "".join(character for character in text if character.isalnum())
 
 
 @lru_cache(maxsize=4096)
 def looks_like_identity(heading: str) -> bool:
-    """Whether a heading that is not known may say which device a row is of."""
+    """Return whether a heading that is not known may say which device a row is of."""
     if meaning_of(heading) is not None:
         return False
     bare = normalised(heading)
@@ -240,18 +242,18 @@ def looks_like_identity(heading: str) -> bool:
 
 
 def is_ignored(heading: str, ignored: frozenset[str]) -> bool:
-    """Whether a heading, or the last key of it, is among those that say nothing of which device a row is."""
+    """Return whether a heading, or the last key of it, is among those that say nothing of which device a row is."""
     return bool(ignored) and not ignored.isdisjoint(map(normalised, (heading, heading.rpartition(WITHIN)[2])))
 
 
 def is_name(heading: str) -> bool:
-    """Whether what stands under a heading is meant to be a planned thing's: its name, serial or host name."""
+    """Return whether values under a heading identify a planned thing: its name, serial or host name."""
     meaning = meaning_of(heading)
     return meaning is not None and meaning.kind in (*STRONG, "label")
 
 
 def has_material(headings: Iterable[str]) -> bool:
-    """Whether a heading is that of certificates or CSRs."""
+    """Return whether a heading is that of certificates or CSRs."""
     found = map(meaning_of, headings)
     return any(meaning is not None and meaning.kind in MATERIAL for meaning in found)
 
@@ -265,9 +267,9 @@ def record_of(
     is_named: bool = True,
     ignored: frozenset[str] = frozenset(),
 ) -> Record:
-    """The record that values under their headings make. Raises RefusedError where two of one meaning disagree.
+    """Build a record from values and their headings. Raises RefusedError where two of one meaning disagree.
 
-    What stands under `ignored` (normalised headings) is left out, but for private keys.
+    Values under `ignored` (normalised headings) are left out, except private keys.
 
     Not `is_named`: the list's serials are the maker's; a thing may have one of them, or not.
     """
@@ -322,10 +324,10 @@ def record_of(
 
 
 def private_key_refusal() -> RefusedError:
-    """What a row that holds a private key is told."""
+    """Return the refusal of a row that contains a private key."""
     return RefusedError(
-        "holds a private key: whoever has seen the list can pass for the device",
-        "delete the key from the list and tell its sender: that device needs a new key and certificate",
+        "contains a private key: anyone who saw the list can impersonate the device",
+        "delete the key from the list and inform its sender: that device needs a new key and certificate",
     )
 
 
@@ -346,7 +348,7 @@ _COMMON_NAME = re.compile(rb"\x06\x03\x55\x04\x03[\x0c\x13\x14\x16]([\x01-\x7f])
 
 
 def said_of(entry: Record | Row) -> tuple[str, ...]:
-    """Every identity of an entry that was read, the common name of its certificate or CSR too."""
+    """Return every identity of an entry that was read, the common name of its certificate or CSR too."""
     if isinstance(entry, Row):
         names = [entry.material.common_name]
     else:
@@ -356,12 +358,12 @@ def said_of(entry: Record | Row) -> tuple[str, ...]:
 
 
 def is_named(entry: Record | Row) -> bool:
-    """Whether an entry says a name or serial that is meant to be a planned thing's."""
+    """Return whether an entry says a name or serial that is meant to be a planned thing's."""
     return entry.must_match or any(is_name(heading) for heading, _ in entry.also)
 
 
 def said_in(raw: bytes, place: str) -> tuple[tuple[str, ...], bool]:
-    """What may be an identity in the bytes of an entry that nobody could read, and whether a key of it is a name's."""
+    """Return possible identities in the bytes of an unreadable entry, and whether one is under a name's heading."""
     parts = [part.strip() for part in _PARTS_said.findall(raw.decode(errors="replace"))]
     if place.startswith("file "):
         parts.append(_ENDINGS.sub("", place.removeprefix("file ")))
@@ -370,7 +372,7 @@ def said_in(raw: bytes, place: str) -> tuple[tuple[str, ...], bool]:
 
 
 def common_names(given: bytes) -> Iterator[str]:
-    """The common names in certificates and CSRs, however damaged: DER, PEM, or base64 of either."""
+    """Return the common names in certificates and CSRs, however damaged: DER, PEM, or base64 of either."""
     yield from _common_names_of(given)
     for found in _BASE64.finditer(given.replace(b"\\r", b"").replace(b"\\n", b"\n")):
         text = b"".join(found[0].split())

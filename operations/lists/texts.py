@@ -40,7 +40,7 @@ class Piece:
 
 
 def read_lines(path: Path) -> Iterator[Piece]:
-    """Each line that is not blank; of one that is too long, its beginning."""
+    """Return each line that is not blank; of one that is too long, its beginning."""
     with path.open("rb") as file:
         number = 0
         while line := file.readline(RECORD_LIMIT + 1):
@@ -56,10 +56,10 @@ def read_lines(path: Path) -> Iterator[Piece]:
 
 
 def read_quoted(path: Path, is_record: Callable[[bytes], bool] = lambda raw: True) -> Iterator[Piece]:
-    """Each record of a CSV file, whose quoted fields may hold line breaks (RFC 4180).
+    """Return each record of a CSV file, whose quoted fields may contain line breaks (RFC 4180).
 
-    A quote that is never closed would swallow all that follows. A PEM block that opens within an open quote tells that
-    the record before it is broken; it ends there, and the next one begins. Where no such block comes, the line with the
+    A quote that is never closed would swallow all that follows. A PEM block that opens within an open quote proves
+    the record before it broken; it ends there, and the next one begins. Where no such block comes, the line with the
     quote is the broken record, and the lines after it are read again; so too where several lines make no record.
 
     Args:
@@ -110,7 +110,8 @@ def read_quoted(path: Path, is_record: Callable[[bytes], bool] = lambda raw: Tru
 
 
 def _parted(held: list[Piece]) -> tuple[list[Piece], list[Piece]]:
-    """The line with the quote that is not closed, with what is left of a PEM block after it; and the other lines."""
+    """Return the line with the quote that is not closed, with what is left of a PEM block after it; and the other
+    lines."""
     end = 1
     while end < len(held) and _PEM_LINE.fullmatch(held[end].raw):
         end += 1
@@ -125,10 +126,10 @@ def _broken(held: list[Piece], fault: str) -> Piece:
 
 
 FOLDER_SUFFIXES = (".csr", ".req", ".pem", ".crt", ".cer", ".cert", ".der")
-"""Endings of files that are looked into; what they hold decides what they are."""
+"""Endings of files that are read; their content decides what they are."""
 _KEY_SUFFIXES = (".key", ".p12", ".pfx", ".p8", ".pk8")
 _ROLES = re.compile(r"[-_.](?:certificate|cert|crt|csr)$", re.IGNORECASE)
-"""What AWS's console and others add to the name of a device's file: x-certificate.pem.crt."""
+"""Added to the name of a device's file by AWS's console and others: x-certificate.pem.crt."""
 _CERTIFICATE_ID = re.compile(r"[0-9a-f]{64}")
 _JSON_REMEDY = 'write {"name": …, "certificate": …} or {"name": …, "csr": …} on one line'
 _REQUEST_LABEL = b"CERTIFICATE REQUEST-----"
@@ -137,7 +138,7 @@ _REQUEST_DER = re.compile(rb"\x30%b\x30%b\x02\x01[\0-\x0f]\x30" % (_LENGTH, _LEN
 
 
 def read_jsonl(path: Path, ignored: frozenset[str] = frozenset()) -> Iterator[Record | Fault]:
-    """One object a line: name or serial, device type, certificate or CSR, under whatever keys they stand."""
+    """Read one object a line: name or serial, device type, certificate or CSR, under any known keys."""
     for number, piece in enumerate(read_lines(path), start=1):
         place = f"line {piece.line}"
         try:
@@ -150,7 +151,7 @@ def read_jsonl(path: Path, ignored: frozenset[str] = frozenset()) -> Iterator[Re
 
 
 def read_plain(path: Path) -> Iterator[Record | Fault]:
-    """One base64 certificate (DER) a line; its common name is the thing's name."""
+    """Read one base64 certificate (DER) a line; its common name is the thing's name."""
     for number, piece in enumerate(read_lines(path), start=1):
         place = f"line {piece.line}"
         if piece.fault:
@@ -160,9 +161,9 @@ def read_plain(path: Path) -> Iterator[Record | Fault]:
 
 
 def read_pem(path: Path) -> Iterator[Record | Fault]:
-    """PEM blocks, certificates or CSRs; what stands between the blocks is left alone.
+    """Read PEM blocks, certificates or CSRs; text between the blocks is ignored.
 
-    The certificate of an authority that has issued the one before it belongs to that.
+    An authority's certificate belongs to the one before it, if it issued that.
     """
     number = 0
     last: Record | None = None
@@ -175,7 +176,7 @@ def read_pem(path: Path) -> Iterator[Record | Fault]:
             last = None
         number += 1
         if fault:
-            yield Fault(number=number, place=place, reason=fault, remedy="ask the maker for the list anew", raw=raw)
+            yield Fault(number=number, place=place, reason=fault, remedy="ask the maker for the list again", raw=raw)
         else:
             is_request = _REQUEST_LABEL in raw
             material = (None, raw) if is_request else (raw, None)
@@ -185,7 +186,7 @@ def read_pem(path: Path) -> Iterator[Record | Fault]:
 
 
 def read_folder(path: Path) -> Iterator[Record | Fault]:
-    """A file a device, by name: a certificate or a CSR, in PEM or DER.
+    """Return a file a device, by name: a certificate or a CSR, in PEM or DER.
 
     The file's name without its endings is the thing's name; one that is a certificate's id names no thing. A CSR
     belongs to the certificate of the same name.
@@ -224,7 +225,7 @@ def read_folder(path: Path) -> Iterator[Record | Fault]:
 
 
 def thing_of(file_name: str) -> str:
-    """The thing's name in a file's: without its endings, and without what says that it is a certificate."""
+    """Return the thing's name in a file's: without its endings, and without what says that it is a certificate."""
     name = file_name
     while Path(name).suffix.lower() in (*FOLDER_SUFFIXES, *_KEY_SUFFIXES):
         name = Path(name).stem
@@ -232,12 +233,12 @@ def thing_of(file_name: str) -> str:
 
 
 def passed_over(path: Path) -> int:
-    """How many files and folders of a folder are not looked into."""
+    """Count the files and folders of a folder that are not read."""
     return sum(each.suffix.lower() not in FOLDER_SUFFIXES or not each.is_file() for each in path.iterdir())
 
 
 def _content(file: Path) -> tuple[bytes, str]:
-    """A file's bytes, and what is wrong with it already."""
+    """Return a file's bytes, and what is wrong with it already."""
     try:
         if file.is_symlink():
             return b"", "is a link, which may lead out of the folder"
@@ -249,7 +250,7 @@ def _content(file: Path) -> tuple[bytes, str]:
 
 
 def _is_request(raw: bytes) -> bool:
-    """Whether a file holds a CSR: by its label, or by the version (0) that its DER begins with."""
+    """Return whether a file holds a CSR: by its label, or by the version (0) that its DER begins with."""
     return _REQUEST_LABEL in raw or _REQUEST_DER.match(raw) is not None
 
 
@@ -261,7 +262,7 @@ def _has_certificate(file: Path) -> bool:
 
 
 def _continues(last: Record, raw: bytes) -> bool:
-    """Whether a block is the certificate of the authority that issued the last one of an entry."""
+    """Return whether a block is the certificate of the authority that issued the last one of an entry."""
     if last.certificate is None or b"-----BEGIN CERTIFICATE-----" not in raw:
         return False
     latest = last.raw[last.raw.rindex(b"-----BEGIN") :]
@@ -269,7 +270,7 @@ def _continues(last: Record, raw: bytes) -> bool:
 
 
 def _blocks(path: Path) -> Iterator[tuple[str, bytes, str]]:
-    """Place and bytes of each block, and what is wrong with it already."""
+    """Read place and bytes of each block, and what is wrong with it already."""
     start = size = 0
     held: list[bytes] = []
     for piece in read_lines(path):
@@ -301,12 +302,12 @@ ESPRESSIF = {"mac", "cn", "cert"}
 
 _DELIMITERS = (",", ";", "\t", "|")
 _SEPARATOR_LINE = b"sep="
-"""How a spreadsheet is told the delimiter, in a line before the header."""
-_REMEDY = "correct the record; fields with line breaks stand in double quotes"
+"""The line before the header that gives spreadsheets the delimiter."""
+_REMEDY = "correct the record; put fields with line breaks in double quotes"
 
 
 def split(text: str, delimiter: str) -> list[str]:
-    """The fields of one record. Raises csv.Error where its quotes are wrong."""
+    """Return the fields of one record. Raises csv.Error where its quotes are wrong."""
     rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
     if len(rows) != 1:
         raise csv.Error("not one record")
@@ -314,7 +315,7 @@ def split(text: str, delimiter: str) -> list[str]:
 
 
 def read_header(line: bytes) -> tuple[str, list[str]] | None:
-    """Delimiter and headings; None where the line has no column of certificates or CSRs."""
+    """Read delimiter and headings; None where the line has no column of certificates or CSRs."""
     try:
         text = line.removeprefix(BYTE_ORDER_MARK).decode().strip("\r\n")
     except UnicodeDecodeError:
@@ -331,17 +332,17 @@ def read_header(line: bytes) -> tuple[str, list[str]] | None:
 
 
 def is_separator_line(line: bytes) -> bool:
-    """Whether a line says the delimiter, and the header comes after it."""
+    """Return whether a line says the delimiter, and the header comes after it."""
     return line.removeprefix(BYTE_ORDER_MARK).strip().strip(b'"').lower().startswith(_SEPARATOR_LINE)
 
 
 def is_espressif(headings: list[str]) -> bool:
-    """Whether these are the columns of Espressif's list."""
+    """Return whether these are the columns of Espressif's list."""
     return set(map(normalised, headings)) >= ESPRESSIF
 
 
 def header_of(path: Path) -> bytes:
-    """What stands before the first record as written: a file of failures begins with it too."""
+    """Return what is before the first record, unchanged: a file of failures begins with it too."""
     pieces = read_quoted(path)
     first = next(pieces, None)
     if first is not None and is_separator_line(first.raw):
@@ -351,7 +352,7 @@ def header_of(path: Path) -> bytes:
 
 
 def read_csv(path: Path, *, espressif: bool, ignored: frozenset[str] = frozenset()) -> Iterator[Record | Fault]:
-    """The records of a CSV list. Raises EnvironmentFault where its header has no certificate and no CSR."""
+    """Return the records of a CSV list. Raises EnvironmentFault where its header has no certificate and no CSR."""
     layout: list[tuple[str, int]] = []
     pieces = read_quoted(path, lambda raw: not layout or _is_record(raw, *layout[0]))
     first = next(pieces, None)
@@ -401,7 +402,7 @@ def _record(
 
 
 def _fields(raw: bytes, delimiter: str, count: int) -> list[str]:
-    """The fields of a record, without empty ones after the last column."""
+    """Return the fields of a record, without empty ones after the last column."""
     fields = split(raw.decode(), delimiter)
     while len(fields) > count and not fields[-1]:
         fields.pop()
@@ -432,6 +433,6 @@ def _no_header(path: Path, first: Piece | None, *, espressif: bool) -> Environme
 
 
 def _split_loosely(text: str) -> list[str]:
-    """The parts of a line at whichever delimiter parts it most."""
+    """Split a line at the delimiter that is most frequent in it."""
     delimiter = max(_DELIMITERS, key=text.count)
     return [part.strip(' "\r\n\ufeff') for part in text.split(delimiter)]

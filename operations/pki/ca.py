@@ -41,8 +41,8 @@ NAME_LENGTH = 64
 """Characters of a common name: https://www.rfc-editor.org/rfc/rfc5280#appendix-A.1 (ub-common-name)"""
 
 SHORTEST = 10
-"""Characters of the passphrase of a store that has an authority's key: more than devices' keys ask for, since whoever
-opens it can make any device of the fleet."""
+"""Characters of the passphrase of a store that has an authority's key: longer than
+for devices' keys, since it protects the identity of every device."""
 
 _STORE = "_authority"
 """Its file in the key store; no facility can have this id."""
@@ -52,7 +52,7 @@ _SKEW = datetime.timedelta(days=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """How long devices' certificates hold: `days` unless asked otherwise, `max_days` at most."""
+    """Validity of devices' certificates: `days` by default, `max_days` at most."""
 
     days: int
     max_days: int
@@ -60,7 +60,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
-    """Where the authority's public parts lie, all committed: below `identities/<environment suffix>/ca`."""
+    """The authority's public files, all committed: below `identities/<environment suffix>/ca`."""
 
     folder: Path
 
@@ -80,7 +80,7 @@ class Places:
         return self.folder / CRL
 
     def signed(self, facility: str) -> Path:
-        """The certificates of a facility's devices, as a list that can be onboarded."""
+        """Return the certificates of a facility's devices, as a list that can be onboarded."""
         return self.folder / f"{facility}.certificates.jsonl"
 
 
@@ -96,7 +96,7 @@ class Authority:
 def make_authority(
     store: KeyStore, places: Places, *, name: str, curve: str, years: int, policy: Policy, now: datetime.datetime
 ) -> Authority:
-    """A key in the store, and a self-signed certificate for it. Raises RequestError where there is one already.
+    """Return a key in the store, and a self-signed certificate for it. Raises RequestError where there is one already.
 
     A run that was killed between the two is finished by the next, with the key that it left.
     """
@@ -114,11 +114,9 @@ def make_authority(
 
 
 def check_new(places: Places, *, name: str, years: int, policy: Policy) -> None:
-    """Raises RequestError where there is an authority already, or where none can be made so."""
+    """Raise RequestError where there is an authority already, or where none can be made so."""
     if places.certificate.exists():
-        raise RequestError(
-            f"there is an authority already: {places.certificate}", hint="`fleet ca show` tells what it is"
-        )
+        raise RequestError(f"there is an authority already: {places.certificate}", hint="see `fleet ca show`")
     if not name.isprintable() or not 1 <= len(name) <= NAME_LENGTH:
         raise RequestError(f"the name {name!r} is no common name", hint=f"give 1 to {NAME_LENGTH} letters: --name TEXT")
     if not 1 <= policy.days <= policy.max_days <= years * 365:
@@ -129,7 +127,7 @@ def check_new(places: Places, *, name: str, years: int, policy: Policy) -> None:
 
 
 def check_store(store: KeyStore) -> None:
-    """Raises RequestError for a key store that is sealed too weakly for an authority's key."""
+    """Raise RequestError for a key store that is sealed too weakly for an authority's key."""
     if store.passphrase_length < SHORTEST:
         raise RequestError(
             f"the key store's passphrase has fewer than {SHORTEST} characters, too few for an authority's key",
@@ -138,7 +136,7 @@ def check_store(store: KeyStore) -> None:
 
 
 def open_authority(store: KeyStore, places: Places, *, now: datetime.datetime) -> Authority:
-    """The authority with its key. Raises RequestError where there is none, or where it has expired."""
+    """Return the authority with its key. Raises RequestError where there is none, or where it has expired."""
     certificate = read_certificate(places)
     key = _key_of(store)
     if key is None or key.public_key() != certificate.public_key():
@@ -159,7 +157,8 @@ def open_authority(store: KeyStore, places: Places, *, now: datetime.datetime) -
 
 
 def read_certificate(places: Places) -> x509.Certificate:
-    """The authority's certificate. Raises RequestError where there is none, EnvironmentFault where it is damaged."""
+    """Return the authority's certificate. Raises RequestError where there is none, EnvironmentFault where it is
+    damaged."""
     if not places.certificate.exists():
         raise RequestError(f"there is no authority in {places.folder}", hint="make one: fleet ca init")
     try:
@@ -169,7 +168,7 @@ def read_certificate(places: Places) -> x509.Certificate:
 
 
 def read_policy(places: Places) -> Policy:
-    """The authority's policy. Raises EnvironmentFault where it is damaged."""
+    """Return the authority's policy. Raises EnvironmentFault where it is damaged."""
     try:
         policy = Policy(**json.loads(places.policy.read_text(encoding="utf-8")))
         if not 1 <= policy.days <= policy.max_days:
@@ -182,7 +181,7 @@ def read_policy(places: Places) -> Policy:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Replaces a file: a killed run leaves the old one or the new one."""
+    """Replace a file: a killed run leaves the old one or the new one."""
     staged = path.with_name(f"{path.name}.new")
     with located(path):
         staged.unlink(missing_ok=True)
@@ -221,7 +220,7 @@ def _self_signed(key: ec.EllipticCurvePrivateKey, *, name: str, years: int, now:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class PendingCsr:
     """A CSR that is to be signed: its thing, the SHA-256 of its key, and its own DER."""
 
     number: int
@@ -230,8 +229,8 @@ class Asked:
     request: bytes
 
 
-class AskedRequests:
-    """The CSRs of one list, in a temporary file that SQLite makes and takes away itself; close it when done."""
+class PendingCsrs:
+    """The CSRs of one list until they are signed, in a temporary SQLite database; close it when done."""
 
     def __init__(self) -> None:
         self._rows = sqlite3.connect("", isolation_level=None)
@@ -243,11 +242,11 @@ class AskedRequests:
         self._rows.execute("BEGIN")
 
     def close(self) -> None:
-        """Takes the file away."""
+        """Take the file away."""
         self._rows.close()
 
     def add(self, row: Row, *, serial: bytes | None) -> Fault | None:
-        """A row whose common name is its thing's; `serial` is that of the certificate which it has, if any.
+        """Return a row whose common name is its thing's; `serial` is that of the certificate which it has, if any.
 
         Where another row has the same thing, neither stays: the fault of this one, which spoils the other.
         """
@@ -267,7 +266,7 @@ class AskedRequests:
         return None
 
     def spoil(self, fault: Fault) -> Fault | None:
-        """Takes the row back that the fault of a later one shows to be bad too: its own fault, if it was good yet."""
+        """Withdraw the row that a later one's fault proves bad; return its fault, if it was good so far."""
         found = self._rows.execute("SELECT place FROM asked WHERE number = ?", (fault.spoils,)).fetchone()
         if found is None:
             return None
@@ -276,41 +275,41 @@ class AskedRequests:
         return Fault(number=int(fault.spoils or 0), place=found[0], reason=reason, remedy=fault.remedy)
 
     def counts(self) -> tuple[int, int]:
-        """How many there are, and how many of them have a certificate."""
+        """Count them, and those of them that have a certificate."""
         total, signed = self._rows.execute("SELECT count(*), count(serial) FROM asked").fetchone()
         return int(total), int(signed)
 
-    def unsigned(self) -> Iterator[Asked]:
-        """Those that are to be signed, in the list's order, a slice at a time: meanwhile they are written to."""
+    def unsigned(self) -> Iterator[PendingCsr]:
+        """Return those that are to be signed, in the list's order, a slice at a time: meanwhile they are written to."""
         query = """SELECT number, thing, key, request FROM asked WHERE serial IS NULL AND number > ?
             ORDER BY number LIMIT 1000"""
         last = 0
         while part := self._rows.execute(query, (last,)).fetchall():
             for number, thing, key, request in part:
-                yield Asked(number=number, thing=thing, key=bytes(key), request=bytes(request))
+                yield PendingCsr(number=number, thing=thing, key=bytes(key), request=bytes(request))
             last = part[-1][0]
 
     def signed(self, made: list[tuple[int, bytes]]) -> None:
-        """The serial numbers of the certificates that rows got."""
+        """Record the serial numbers of the rows' certificates."""
         self._rows.executemany("UPDATE asked SET serial = ? WHERE number = ?", [(serial, row) for row, serial in made])
 
     def serials(self) -> Iterator[bytes]:
-        """The serial numbers of all, in the list's order."""
+        """Return the serial numbers of all, in the list's order."""
         for (serial,) in self._rows.execute("SELECT serial FROM asked WHERE serial IS NOT NULL ORDER BY number"):
             yield bytes(serial)
 
 
 BATCH = 250
 SKEW = datetime.timedelta(hours=1)
-"""Certificates hold from a little before now on: devices' clocks are late sometimes."""
+"""Certificates are valid from a little before now: devices' clocks may be late."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
     """What to sign: a list's CSRs whose common names are among `planned`, the names of the facility's things.
 
-    A CSR that has a certificate which still holds is not signed `again`, unless that is asked for. A thing that has one
-    for another key gets none, unless the new key `replaces` that. `elsewhere` knows of keys that were spent in AWS IoT:
+    A CSR with a valid certificate is signed only `again`, where that is asked for. A thing that has one
+    for another key gets none, unless the new key `replaces` that. `elsewhere` has the keys that were spent in AWS IoT:
     one that was retired is signed where `reuses_retired` says so, one that was revoked never.
     """
 
@@ -328,7 +327,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What one run did: `signed` CSRs got a certificate, `already` had one that holds, `faults` got none; `superseded`
+    """The result: `signed` CSRs got a certificate, `already` had a valid one, `faults` got none; `superseded`
     certificates of other keys were revoked."""
 
     signed: int
@@ -338,7 +337,7 @@ class Outcome:
 
 
 def end_of(authority: Authority, days: int | None, *, now: datetime.datetime) -> datetime.datetime:
-    """When certificates signed now end: as the policy says, and never after the authority. Raises RequestError."""
+    """Return when certificates signed now expire: by policy, never after the authority. Raises RequestError."""
     asked = authority.policy.days if days is None else days
     if not 1 <= asked <= authority.policy.max_days:
         raise RequestError(
@@ -357,11 +356,11 @@ def sign_requests(
     workers: int = WORKERS,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Outcome:
-    """Signs what was ordered, and writes the certificates of all good CSRs to `target`, as a list to onboard from.
+    """Sign what was ordered, and writes the certificates of all good CSRs to `target`, as a list to onboard from.
 
     The list is replaced when all is done. A run that was stopped is gone on with by asking again.
     """
-    asked, at = AskedRequests(), order.now.timestamp()
+    asked, at = PendingCsrs(), order.now.timestamp()
     ledger.check_clock(at)
     try:
         faults = _check(order, ledger, asked, workers=workers)
@@ -384,8 +383,8 @@ def sign_requests(
     return Outcome(signed=signed, already=already, faults=in_order_, superseded=superseded)
 
 
-def _check(order: Order, ledger: Ledger, asked: AskedRequests, *, workers: int) -> list[Fault]:
-    """Puts the good CSRs of the list into `asked`; the faults of the others."""
+def _check(order: Order, ledger: Ledger, asked: PendingCsrs, *, workers: int) -> list[Fault]:
+    """Put the good CSRs of the list into `asked`; return the faults of the others."""
     faults: list[Fault] = []
     seen = Seen()
     look = partial(_look, order.source.format, order.now)
@@ -409,7 +408,7 @@ def _check(order: Order, ledger: Ledger, asked: AskedRequests, *, workers: int) 
 
 
 def _look(format_name: str, now: datetime.datetime, batch: list[Record | Fault]) -> list[Row | Fault]:
-    """Looks at the CSR of each entry, also where a certificate stands beside it."""
+    """Check the CSR of each entry, also where it has a certificate too."""
     return [
         each
         if isinstance(each, Fault)
@@ -419,7 +418,7 @@ def _look(format_name: str, now: datetime.datetime, batch: list[Record | Fault])
 
 
 def _planned(row: Row | Fault, order: Order) -> Row | Fault:
-    """The row, where its CSR names a planned thing, and the list the same one."""
+    """Return the row, where its CSR names a planned thing, and the list the same one."""
     if isinstance(row, Fault):
         return row
     name = row.material.common_name
@@ -436,7 +435,7 @@ def _planned(row: Row | Fault, order: Order) -> Row | Fault:
 
 
 def _valid(row: Row, order: Order, ledger: Ledger) -> bytes | Fault | None:
-    """The serial number of the certificate that the CSR's key has for this thing, where it holds and is to be kept;
+    """Return the serial number of the certificate that the CSR's key has for this thing, where it is valid and kept;
     a fault where the key must not be signed for it."""
     key, thing = row.material.key, str(row.material.common_name)
     known = ledger.standing(key, thing, now=order.now.timestamp())
@@ -445,9 +444,9 @@ def _valid(row: Row, order: Order, ledger: Ledger) -> bytes | Fault | None:
         spent = order.elsewhere.find(key, None)
         spent = None if spent is not None and order.reuses_retired and not spent.is_final else spent
     if spent is not None:
-        reason, remedy = f"its key {spent.told}", spent.remedy
+        reason, remedy = f"its key {spent.clause}", spent.remedy
     elif known.owner is not None:
-        reason = f"its key is that of {known.owner}, and nobody else may have it"
+        reason = f"its key is that of {known.owner}, and no other thing may have it"
         remedy = (
             "have the device make one of its own; or, where that very device has another name now: "
             f"fleet ca revoke {known.owner} --reason affiliationChanged"
@@ -477,8 +476,8 @@ def _maker(authority: Authority, order: Order) -> CertificateMaker:
     )
 
 
-def _sign(maker: CertificateMaker, batch: list[Asked]) -> list[tuple[int, Signed]]:
-    """The certificates by row; what came out is read again, and held against the CSR's key."""
+def _sign(maker: CertificateMaker, batch: list[PendingCsr]) -> list[tuple[int, Signed]]:
+    """Return the certificates by row; each is parsed again, and compared with the CSR's key."""
     found = []
     for asked in batch:
         key = x509.load_der_x509_csr(asked.request).public_key()
@@ -511,7 +510,7 @@ REASONS = {
     "cessationOfOperation": x509.ReasonFlags.cessation_of_operation,
     "privilegeWithdrawn": x509.ReasonFlags.privilege_withdrawn,
 }
-"""Those of RFC 5280, section 5.3.1, that mean something for a device; a hold, which could be taken back, is none."""
+"""Those of RFC 5280, section 5.3.1, that apply to devices; no hold, which could be lifted."""
 
 LIST_DAYS = 30
 
@@ -526,7 +525,7 @@ class Published:
 
 
 def find_certificates(ledger: Ledger, asked: str, *, suffix: str) -> list[Entry]:
-    """The certificates of a thing (with or without suffix), or the one with this serial number in hex.
+    """Return the certificates of a thing (with or without suffix), or the one with this serial number in hex.
 
     Raises RequestError where the authority has signed none.
     """
@@ -544,7 +543,7 @@ def find_certificates(ledger: Ledger, asked: str, *, suffix: str) -> list[Entry]
 
 
 def revoke(ledger: Ledger, entries: list[Entry], *, reason: str, note: str, now: datetime.datetime) -> list[Entry]:
-    """Revokes those that are neither revoked nor expired, and returns them; the keys of all are spent."""
+    """Revoke those that are neither revoked nor expired, and returns them; the keys of all are spent."""
     at = now.timestamp()
     ledger.check_clock(at)
     fresh = [entry for entry in entries if entry.revoked is None and entry.not_after > at]
@@ -553,7 +552,7 @@ def revoke(ledger: Ledger, entries: list[Entry], *, reason: str, note: str, now:
 
 
 def withdraw(ledger: Ledger, places: Places, facilities: Iterable[str]) -> dict[Path, int]:
-    """Takes what is revoked out of the lists of certificates that were written for the facilities: path → how many."""
+    """Remove revoked certificates from the facilities' lists: path → number removed."""
     taken: dict[Path, int] = {}
     for path in sorted({places.signed(facility) for facility in facilities}):
         if not path.exists():
@@ -571,14 +570,14 @@ def _is_revoked(ledger: Ledger, path: Path, line: str) -> bool:
     try:
         der = ssl.PEM_cert_to_DER_cert(json.loads(line)["certificate"])
     except (ValueError, KeyError, TypeError):
-        raise EnvironmentFault(f"{path} is no list of certificates", hint="write it anew: fleet ca sign") from None
+        raise EnvironmentFault(f"{path} is no list of certificates", hint="write it again: fleet ca sign") from None
     return ledger.spent(None, hashlib.sha256(der).hexdigest()) is not None
 
 
 def publish(
     authority: Authority, ledger: Ledger, places: Places, *, now: datetime.datetime, days: int = LIST_DAYS
 ) -> Published:
-    """Another CRL of all that is revoked, under the next number; valid for so many days, or to the authority's end.
+    """Publish a CRL of all that is revoked, under the next number; valid for so many days, or to the authority's end.
 
     It is never older than the one before. Raises EnvironmentFault where the clock says so, or that its end has passed.
     """
@@ -617,7 +616,7 @@ def publish(
 
 
 def published(places: Places) -> x509.CertificateRevocationList | None:
-    """The CRL that is there. Raises EnvironmentFault where it is damaged."""
+    """Return the CRL that is there. Raises EnvironmentFault where it is damaged."""
     if not places.crl.exists():
         return None
     try:
@@ -629,7 +628,7 @@ def published(places: Places) -> x509.CertificateRevocationList | None:
 
 
 def published_number(places: Places) -> int:
-    """The number of the CRL that is there, 0 where there is none."""
+    """Return the number of the CRL that is there, 0 where there is none."""
     found = published(places)
     return found.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number if found is not None else 0
 
@@ -643,7 +642,8 @@ def _revoked(entry: Entry) -> x509.RevokedCertificate:
 
 
 def show_authority(ledger: Ledger, places: Places, *, now: datetime.datetime) -> dict[str, str | int | bool | None]:
-    """Names and values, in the order in which they are shown. Raises RequestError where there is no authority."""
+    """Return names and values, in the order in which they are shown. Raises RequestError where there is no
+    authority."""
     certificate, policy, found = read_certificate(places), read_policy(places), published(places)
     counts = ledger.counts(now=now.timestamp())
     key = certificate.public_key()

@@ -36,23 +36,23 @@ from fleet_iot.operations.workers import WORKERS, batches_of, in_order
 
 
 def csr_path(folder: Path, suffix: str, facility: str) -> Path:
-    """Where the facility's CSRs of one environment lie."""
+    """Return the path of the facility's CSRs of one environment."""
     return inside(inside(folder, suffix), f"{facility}.csrs.jsonl")
 
 
 def sign_request(name: str, key: ec.EllipticCurvePrivateKey, point: bytes | None = None) -> str:
-    """A PEM CSR whose common name is the thing's name (AWS IoT takes P-256 CSRs of up to 4,096 characters)."""
+    """Return a PEM CSR whose common name is the thing's name (AWS IoT accepts P-256 CSRs of up to 4,096 characters)."""
     text = ssl.DER_cert_to_PEM_cert(request_der(name, key, point))
     return text.replace("CERTIFICATE-----", "CERTIFICATE REQUEST-----")
 
 
 def read_requests(path: Path) -> dict[str, str]:
-    """Thing name → PEM CSR; empty where there is no file. Raises EnvironmentFault with file and line."""
+    """Read thing name → PEM CSR; empty where there is no file. Raises EnvironmentFault with file and line."""
     return {thing: csr for thing, csr, _ in _lines(path)}
 
 
 def places_of(path: Path) -> dict[str, int]:
-    """Thing name → where in the file its line begins; what a file of a million can be held by."""
+    """Return thing name → offset of its line: fits into memory for a million."""
     return {thing: place for thing, _, place in _lines(path)}
 
 
@@ -79,12 +79,12 @@ def add_requests(
 
 
 def line_of(name: str, csr: str) -> str:
-    """A line of the file."""
+    """Return a line of the file."""
     return json.dumps({"thing": name, "csr": csr}) + "\n"
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str, int]]:
-    """Thing, PEM CSR, and where the line begins."""
+    """Read thing, PEM CSR, and where the line begins."""
     if not path.exists():
         return
     place = 0
@@ -124,8 +124,8 @@ BATCH = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Created:
-    """What one run did for a facility; `handed_in` things have a CSR whose key is not in this store, `spent` are things
-    whose key was revoked or retired: none is made a CSR of, and none gets another key unasked."""
+    """The result for a facility; `handed_in` things have a CSR whose key is not in this store, `spent` are things
+    whose key was revoked or retired: they get no CSR, and another key only on request."""
 
     facility: str
     things: int
@@ -137,7 +137,7 @@ class Created:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Made:
-    """What came of one batch: lines of the key store, and lines of the CSR file by thing."""
+    """One batch: lines of the key store, and lines of the CSR file by thing."""
 
     keys: list[bytes]
     requests: list[tuple[str, str]]
@@ -153,14 +153,18 @@ def create_missing(
     workers: int = WORKERS,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     spent: frozenset[bytes] = frozenset(),
+    renewed: Sequence[str] = (),
 ) -> Created:
     """Give each thing a key and a CSR where it has none.
 
     Keys are on disk before the CSRs that name them, so a killed run never leaves a CSR without its key; the next one
     goes on with the keys that it left. A CSR that a device or its maker handed in is kept, and no key is made for it.
-    Of the things that are there, no more is held in memory than their names. `spent` are keys, by `key_digest`.
+    Only the names of existing things are in memory. `spent` are keys, by `key_digest`.
+    The things in `renewed` get other keys in place of spent ones first; RequestError where one's key is not spent.
     """
     path = csr_path(folder, project.environment_suffix, facility.id)
+    if renewed:
+        _renew(path, facility.id, renewed, store=store, spent=spent)
     with told():
         refuse_strange(path)
     with store.writing(facility.id) as writer:
@@ -190,15 +194,15 @@ def create_missing(
     return Created(
         facility=facility.id,
         things=len(names),
-        keys=sum(1 for name in wanted if name not in held),
-        requests=len(wanted) - sum(1 for name in found if name not in requests),
+        keys=len(set(renewed)) + sum(1 for name in wanted if name not in held),
+        requests=len(set(renewed)) + len(wanted) - sum(1 for name in found if name not in requests),
         handed_in=sum(1 for name in names if name in requests and name not in held),
         spent=tuple(sorted(found)),
     )
 
 
 def _refuse_swapped(project: Project, path: Path, names: list[str]) -> None:
-    """Raises EnvironmentFault where a CSR or the lock cannot be read, or a CSR is in the name of another thing."""
+    """Raise EnvironmentFault where a CSR or the lock cannot be read, or a CSR is in the name of another thing."""
     suffix, things = project.environment_suffix, frozenset(names)
     with told():
         requests = identities.read_requests(path, things)
@@ -214,7 +218,7 @@ def _refuse_swapped(project: Project, path: Path, names: list[str]) -> None:
 
 
 def _lock(path: Path, names: list[str]) -> None:
-    """Records whose keys they are. Raises EnvironmentFault where a CSR cannot be read, or the lock not written."""
+    """Record whose keys they are. Raises EnvironmentFault where a CSR cannot be read, or the lock not written."""
     try:
         with told():
             lock_new(path, names)
@@ -222,8 +226,8 @@ def _lock(path: Path, names: list[str]) -> None:
         raise EnvironmentFault(f"{lock_file(path)} cannot be written: {error.strerror}") from None
 
 
-def renew(path: Path, facility: str, names: Sequence[str], *, store: KeyStore, spent: frozenset[bytes]) -> None:
-    """Gives each thing another key and CSR in the place of spent ones. Raises RequestError for one whose key is not
+def _renew(path: Path, facility: str, names: Sequence[str], *, store: KeyStore, spent: frozenset[bytes]) -> None:
+    """Give each thing another key and CSR in the place of spent ones. Raises RequestError for one whose key is not
     spent: nothing is changed then."""
     requests, keys = read_requests(path), dict(store.keys(facility, set(names)))
     for name in names:
@@ -242,7 +246,7 @@ def renew(path: Path, facility: str, names: Sequence[str], *, store: KeyStore, s
 
 
 def _spent_requests(path: Path, spent: frozenset[bytes], *, planned: Set[str]) -> list[str]:
-    """The planned things whose CSRs bear spent keys; looked for only where there are spent keys."""
+    """Return the planned things whose CSRs bear spent keys; looked for only where there are spent keys."""
     if not spent:
         return []
     found = []
@@ -250,7 +254,7 @@ def _spent_requests(path: Path, spent: frozenset[bytes], *, planned: Set[str]) -
         try:
             key = x509.load_pem_x509_csr(request.encode()).public_key()
         except (ValueError, UnsupportedAlgorithm):
-            continue  # whoever uses the CSR says what is wrong with it
+            continue  # reported where the CSR is used
         if name in planned and _digest(key) in spent:
             found.append(name)
     return found
@@ -261,7 +265,7 @@ def _digest(key: CertificatePublicKeyTypes) -> bytes:
 
 
 def _make(store: KeyStore, facility: str, spent: frozenset[bytes], batch: list[tuple[str, bytes | None]]) -> _Made:
-    """Sealed keys and CSRs of things; one whose line of the store is given keeps its key. No key leaves it unsealed."""
+    """Make sealed keys and CSRs; a thing whose line of the store is given keeps its key. Returns no unsealed key."""
     made = _Made(keys=[], requests=[], spent=[])
     for name, line in batch:
         key = ec.generate_private_key(ec.SECP256R1()) if line is None else store.opened(facility, line)

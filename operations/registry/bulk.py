@@ -32,11 +32,10 @@ from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
 from fleet_iot.lib.names import BULK_REGISTRATION_ROLE, PlatformNames
 from fleet_iot.lib.specs import FacilitySpec
 from fleet_iot.operations.lists.material import key_digest
-from fleet_iot.operations.project import Project
+from fleet_iot.operations.project import PlannedThing, Project
 from fleet_iot.operations.registry import entries
 from fleet_iot.operations.registry.calls import UnknownOutcomeError, code_of, message_of
 from fleet_iot.operations.registry.journal import Journal, Step, Write
-from fleet_iot.operations.registry.matching import PlannedThing
 from fleet_iot.operations.registry.steps import (
     CLOCK_SKEW_S,
     SETTLE_S,
@@ -61,12 +60,13 @@ _OWN = ("facility", "serial")
 
 
 def attributes_of(thing: PlannedThing) -> tuple[str, ...]:
-    """The names of the attributes that the template gets besides its own: those of all devices of one task."""
+    """Return the names of the attributes to add to the template, the same for all devices of one task."""
     return tuple(sorted(thing.attributes.keys() - set(_OWN)))
 
 
 def template_body(path: Path, attributes: Sequence[str], *, is_staged: bool) -> str:
-    """The approved template with further attributes, and with certificates that are INACTIVE where devices are staged.
+    """Return the approved template with further attributes, and with certificates that are INACTIVE where devices are
+    staged.
 
     Raises EnvironmentFault where there is none, RequestError where it would be longer than AWS IoT takes.
     """
@@ -92,7 +92,7 @@ def template_body(path: Path, attributes: Sequence[str], *, is_staged: bool) -> 
 
 
 def parameter_line(thing: PlannedThing, request: bytes, group: Group) -> bytes:
-    """The parameters of one device; `request` is its CSR as DER. All values are strings."""
+    """Return the parameters of one device; `request` is its CSR as DER. All values are strings."""
     parameters = {
         "ThingName": thing.name,
         "ThingTypeName": thing.thing_type,
@@ -128,18 +128,18 @@ class Reported:
 
 
 def read_report(lines: Iterator[bytes]) -> Iterator[Reported]:
-    """The lines of a report; those that are no JSON object say nothing."""
+    """Return the lines of a report; those that are no JSON object say nothing."""
     for line in lines:
         try:
-            told = _lowered(json.loads(line))
+            described = _lowered(json.loads(line))
         except (ValueError, RecursionError):
             continue
-        if isinstance(told, dict):
-            yield _reported(told, line)
+        if isinstance(described, dict):
+            yield _reported(described, line)
 
 
 def fetch_lines(url: str) -> Iterator[bytes]:
-    """The lines of the file behind a link. Raises EnvironmentFault where it does not come whole."""
+    """Return the lines of the file behind a link. Raises EnvironmentFault where it does not come whole."""
     with _pool(url) as pool:
         rest = b""
         try:
@@ -147,7 +147,7 @@ def fetch_lines(url: str) -> Iterator[bytes]:
             if answer.status != 200:
                 raise EnvironmentFault(
                     f"a report of the bulk registration is not to be had: HTTP {answer.status}",
-                    hint="go on with --resume: the links are signed anew",
+                    hint="go on with --resume: the links are signed again",
                 )
             for chunk in answer.stream(_CHUNK):
                 *whole, rest = (rest + chunk).split(b"\n")
@@ -161,7 +161,7 @@ def fetch_lines(url: str) -> Iterator[bytes]:
 
 
 def _pool(url: str) -> urllib3.PoolManager:
-    """Trusts and goes through whom botocore trusts and goes through: AWS_CA_BUNDLE, HTTPS_PROXY, NO_PROXY."""
+    """Use botocore's authorities and proxies: AWS_CA_BUNDLE, HTTPS_PROXY, NO_PROXY."""
     parts = urllib.parse.urlsplit(url)
     proxy = urllib.request.getproxies().get(parts.scheme)
     authorities = os.environ.get("AWS_CA_BUNDLE") or None
@@ -170,13 +170,13 @@ def _pool(url: str) -> urllib3.PoolManager:
     return urllib3.ProxyManager(proxy, ca_certs=authorities, timeout=_TIMEOUT_S, retries=_RETRIES)
 
 
-def _reported(told: dict[str, Any], line: bytes) -> Reported:
-    response = told.get("response")
-    response = response if isinstance(response, dict) else told
+def _reported(described: dict[str, Any], line: bytes) -> Reported:
+    response = described.get("response")
+    response = response if isinstance(response, dict) else described
     arns = response.get("resourcearns")
     arns = arns if isinstance(arns, dict) else {}
-    number, thing = told.get("linenumber"), _text(arns.get("thing")) or _text(told.get("thingname"))
-    words = (_text(told.get(name)) for name in ("errormessage", "message", "error", "errorcode"))
+    number, thing = described.get("linenumber"), _text(arns.get("thing")) or _text(described.get("thingname"))
+    words = (_text(described.get(name)) for name in ("errormessage", "message", "error", "errorcode"))
     return Reported(
         line=int(str(number)) if str(number).isdigit() else None,
         thing=thing.rpartition("/")[2] if thing else None,
@@ -207,7 +207,7 @@ _LEFT = f"""run = ? AND state = 'planned' AND certificate_id IS NULL AND NOT EXI
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """One bulk registration of a run: its parameter file in S3, and AWS IoT's id, None while nobody knows it."""
+    """One bulk registration of a run: its parameter file in S3, and AWS IoT's id, None while unknown."""
 
     run: int
     part: int
@@ -218,7 +218,7 @@ class Task:
 
 
 def open_task(journal: Journal, run: int) -> Task | None:
-    """The run's task whose reports were not read yet."""
+    """Return the run's task whose reports were not read yet."""
     query = "SELECT part, bucket, key, task, begun FROM tasks WHERE run = ? AND ended IS NULL"
     found = journal.read(query, run)
     if not found:
@@ -228,7 +228,8 @@ def open_task(journal: Journal, run: int) -> Task | None:
 
 
 def next_part(journal: Journal, run: int) -> tuple[int, str] | None:
-    """The number of the run's next task and the attributes of its devices; None where no device is left for one."""
+    """Return the number of the run's next task and the attributes of its devices; None where no device is left for
+    one."""
     found = journal.read(f"SELECT {_KEYS} FROM devices WHERE {_LEFT} ORDER BY thing LIMIT 1", run)  # noqa: S608
     if not found:
         return None
@@ -237,7 +238,7 @@ def next_part(journal: Journal, run: int) -> tuple[int, str] | None:
 
 
 def intend(task: Task, attributes: str) -> tuple[Write, ...]:
-    """The task and its lines, before anything of it is in AWS; each device may have a certificate from now on."""
+    """Record the task and its lines before it is in AWS; each device may have a certificate from now on."""
     return (
         (
             "INSERT INTO tasks VALUES (?, ?, ?, ?, NULL, ?, NULL)",
@@ -257,12 +258,12 @@ def intend(task: Task, attributes: str) -> tuple[Write, ...]:
 
 
 def started(task: Task, task_id: str) -> Write:
-    """AWS IoT's id of the task."""
+    """Record AWS IoT's id of the task."""
     return "UPDATE tasks SET task = ? WHERE run = ? AND part = ?", (task_id, task.run, task.part)
 
 
 def refused(task: Task) -> tuple[Write, ...]:
-    """That nothing came of the task: its devices are as they were."""
+    """Record that the task was refused, and release its devices."""
     lines = "(SELECT thing FROM task_lines WHERE run = ? AND part = ?)"
     return (
         (
@@ -275,7 +276,7 @@ def refused(task: Task) -> tuple[Write, ...]:
 
 
 def read_through(task: Task, *, at: float, is_complete: bool) -> tuple[Write, ...]:
-    """That all that the task reports is in the journal; what a task has left undone may be given to another."""
+    """Record that all reports of the task are in the journal; another task may register what it left undone."""
     ended: Write = ("UPDATE tasks SET ended = ? WHERE run = ? AND part = ?", (at, task.run, task.part))
     left: Write = (
         """DELETE FROM task_lines WHERE run = ? AND part = ?
@@ -286,7 +287,7 @@ def read_through(task: Task, *, at: float, is_complete: bool) -> tuple[Write, ..
 
 
 def lines_of(journal: Journal, task: Task) -> Iterator[tuple[PlannedThing, bytes]]:
-    """Each thing of the task and its CSR as DER, in the order of the lines; a slice at a time."""
+    """Return each thing of the task and its CSR as DER, in the order of the lines; a slice at a time."""
     last, decode = 0, msgspec.json.Decoder(PlannedThing).decode
     query = """SELECT task_lines.line, devices.line, der FROM task_lines JOIN devices USING (run, thing)
         WHERE run = ? AND part = ? AND task_lines.line > ? ORDER BY task_lines.line LIMIT 1000"""
@@ -297,7 +298,7 @@ def lines_of(journal: Journal, task: Task) -> Iterator[tuple[PlannedThing, bytes
 
 
 def thing_of(journal: Journal, task: Task, *, line: int | None, thing: str | None) -> tuple[str, bytes] | None:
-    """The thing that a report is about, and the digest of its key; None where it is none of the task's."""
+    """Return the thing that a report is about, and the digest of its key; None where it is none of the task's."""
     query = "SELECT thing, key FROM task_lines JOIN devices USING (run, thing) WHERE run = ? AND part = ? AND "
     if thing is not None:
         found = journal.read(f"{query} thing = ?", task.run, task.part, thing)
@@ -307,7 +308,7 @@ def thing_of(journal: Journal, task: Task, *, line: int | None, thing: str | Non
 
 
 def failed(thing: str, *, reason: str, remedy: str) -> Write:
-    """That AWS IoT could not register it; not where it turned out that it did."""
+    """Fail the device, unless it turned out to be registered."""
     statement, values = entries.failed(thing, reason=reason, remedy=remedy)
     return f"{statement} AND state = 'planned'", values
 
@@ -318,7 +319,7 @@ _THROTTLED = re.compile(r"throttl|rate exceeded|too ?many ?requests|limit ?excee
 
 
 def read_reports(work: Work, task: Task, task_id: str, sleep: Callable[[float], None], *, is_complete: bool) -> None:
-    """The reports, into the journal: devices that are done; then what was made and not reported; then failures."""
+    """Read the reports into the journal: devices that are done; then what was made and not reported; then failures."""
     writes: list[Write] = []
     for reported in _report(work, task_id, "RESULTS"):
         writes += _result(work, task, reported)
@@ -337,7 +338,7 @@ def read_reports(work: Work, task: Task, task_id: str, sleep: Callable[[float], 
 
 
 def _report(work: Work, task_id: str, kind: str) -> Iterator[Reported]:
-    """The lines of all files of a report."""
+    """Return the lines of all files of a report."""
     token: dict[str, str] = {}
     while True:
         page = work.calls.call("ListThingRegistrationTaskReports", taskId=task_id, reportType=kind, **token)
@@ -349,7 +350,7 @@ def _report(work: Work, task_id: str, kind: str) -> Iterator[Reported]:
 
 
 def _result(work: Work, task: Task, reported: Reported) -> list[Write]:
-    """What to write of a device that AWS IoT says it registered: done, once its certificate is seen to bear its key."""
+    """Return the writes for a device reported as registered: done, if its certificate is of its key."""
     found = thing_of(work.journal, task, line=reported.line, thing=reported.thing)
     if found is None or reported.certificate_pem is None:
         return []
@@ -367,15 +368,15 @@ def _result(work: Work, task: Task, reported: Reported) -> list[Write]:
             entries.orphan(certificate_id, thing=thing, at=work.clock()),
             entries.failed(
                 thing,
-                reason=f"AWS IoT attached the certificate {certificate_id}, which bears another key than its CSR",
-                remedy="it was made INACTIVE: delete it and the thing, and tell AWS support",
+                reason=f"AWS IoT attached the certificate {certificate_id}, which has another key than its CSR",
+                remedy="it was made INACTIVE: delete it and the thing, and report it to AWS support",
             ),
         ]
     expires = certificate.not_valid_after_utc.timestamp()
     ended = work.journal.spent(key, certificate_id, certificate.public_bytes(Encoding.DER))
     if ended is not None:  # revoked or retired while AWS IoT's task went on
         work.calls.call("UpdateCertificate", certificateId=certificate_id, newStatus="INACTIVE")
-        reason = f"its key {ended.told}; its certificate was made INACTIVE"
+        reason = f"its key {ended.clause}; its certificate was made INACTIVE"
         return [
             entries.certificate(thing, certificate_id=certificate_id, arn=arn, status="INACTIVE", expires=expires),
             entries.end(thing, Step.CERTIFICATE, at=work.clock()),
@@ -394,9 +395,9 @@ FIRST_POLL_S, LONGEST_POLL_S = 0.5, 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BulkPlace:
-    """Where a facility's parameter files lie, with which role AWS IoT reads them, and which template it gets.
+    """A facility's bucket and prefix for parameter files, the role that reads them, and the template.
 
-    `folder` keeps the files on this machine; `asks_to_stop` is asked when somebody interrupts.
+    `folder` keeps the files on this machine; `asks_to_stop` is called on an interrupt.
     """
 
     s3: Any
@@ -417,7 +418,7 @@ def run_tasks(
     starts: bool = True,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Registers the run's devices by one task after the other (an account runs one at a time), until none is left.
+    """Register the run's devices by one task after the other (an account runs one at a time), until none is left.
 
     Without `starts`, only the one that was begun before is seen to its end. Raises EnvironmentFault for what stops all.
     """
@@ -433,18 +434,19 @@ def run_tasks(
             return
     while task is not None or (starts and (task := _next(work, run, place)) is not None):
         task_id = task_id or _start(work, task, place)
-        told = _watch(work, task_id, place, meter, on_progress, sleep)
-        read_reports(work, task, task_id, sleep, is_complete=told["status"] == "Completed")
-        if told["status"] != "Completed":
+        described = _watch(work, task_id, place, meter, on_progress, sleep)
+        read_reports(work, task, task_id, sleep, is_complete=described["status"] == "Completed")
+        if described["status"] != "Completed":
             raise EnvironmentFault(
-                f"AWS IoT's bulk registration {task_id} is {told['status']}: {told.get('message') or 'no reason'}",
+                f"AWS IoT's bulk registration {task_id} is {described['status']}: "
+                f"{described.get('message') or 'no reason'}",
                 hint="what it did is in the journal; go on with --resume, or with --resume --via api",
             )
         task = task_id = None
 
 
 def _next(work: Work, run: int, place: BulkPlace) -> Task | None:
-    """The next task, in the journal; not while another one runs in the account."""
+    """Record and return the next task; not while another one runs in the account."""
     found = next_part(work.journal, run)
     if found is None:
         return None
@@ -464,15 +466,15 @@ def _next(work: Work, run: int, place: BulkPlace) -> Task | None:
 
 
 def _find(work: Work, task: Task, sleep: Callable[[float], None]) -> str | None:
-    """The task that an earlier try started without hearing of it."""
+    """Return the task that an earlier try started without hearing of it."""
     sleep(SETTLE_S)
     token: dict[str, str] = {}
     while True:
         page = work.calls.call("ListThingRegistrationTasks", maxResults=250, **token)
         for task_id in page["taskIds"]:
-            told = work.calls.call("DescribeThingRegistrationTask", taskId=task_id)
-            is_old = told["creationDate"].timestamp() < task.begun - CLOCK_SKEW_S
-            if not is_old and (told["inputFileBucket"], told["inputFileKey"]) == (task.bucket, task.key):
+            described = work.calls.call("DescribeThingRegistrationTask", taskId=task_id)
+            is_old = described["creationDate"].timestamp() < task.begun - CLOCK_SKEW_S
+            if not is_old and (described["inputFileBucket"], described["inputFileKey"]) == (task.bucket, task.key):
                 work.journal.write(started(task, task_id))
                 return str(task_id)
         if not page.get("nextToken"):
@@ -481,7 +483,7 @@ def _find(work: Work, task: Task, sleep: Callable[[float], None]) -> str | None:
 
 
 def _start(work: Work, task: Task, place: BulkPlace) -> str:
-    """Uploads the parameters and starts the task; its id is in the journal when this returns."""
+    """Upload the parameters and start the task; its id is in the journal when this returns."""
     path = place.folder / f"part-{task.part}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     attributes: tuple[str, ...] = ()
@@ -519,22 +521,20 @@ def _start(work: Work, task: Task, place: BulkPlace) -> str:
 
 
 def _watch(
-    work: Work,
-    task_id: str,
-    place: BulkPlace,
-    meter: Meter,
-    on_progress: OnProgress,
-    sleep: Callable[[float], None],
+    work: Work, task_id: str, place: BulkPlace, meter: Meter, on_progress: OnProgress, sleep: Callable[[float], None]
 ) -> dict[str, Any]:
-    """What AWS IoT says of the task once it has ended."""
+    """Wait until the task has ended, and return its description."""
     pause, done, failed = FIRST_POLL_S, meter.done, meter.failed
     while True:
         try:
-            told = work.calls.call("DescribeThingRegistrationTask", taskId=task_id)
-            meter.done, meter.failed = done + told.get("successCount", 0), failed + told.get("failureCount", 0)
+            described = work.calls.call("DescribeThingRegistrationTask", taskId=task_id)
+            meter.done, meter.failed = (
+                done + described.get("successCount", 0),
+                failed + described.get("failureCount", 0),
+            )
             on_progress(meter)
-            if told["status"] in ENDED:
-                return told
+            if described["status"] in ENDED:
+                return described
             sleep(pause)
             pause = min(LONGEST_POLL_S, pause * 1.5)
         except KeyboardInterrupt:
@@ -547,7 +547,7 @@ def _watch(
 
 
 def platform_names(project: Project, account: str) -> PlatformNames:
-    """The platform as its stack names it in this account; `account` as `<id>/<region>`."""
+    """Return the platform as its stack names it in this account; `account` as `<id>/<region>`."""
     account_id, _, region = account.partition("/")
     return PlatformNames(
         application=project.fleet.application,
@@ -559,7 +559,7 @@ def platform_names(project: Project, account: str) -> PlatformNames:
 
 
 def upload_url(project: Project, facility: FacilitySpec, account: str) -> str:
-    """Below which URL the facility's parameter files lie."""
+    """Return the URL prefix of the facility's parameter files."""
     names = platform_names(project, account)
     return f"s3://{names.raw_archive}/{names.bulk_registration_prefix(facility.id)}"
 
@@ -567,7 +567,7 @@ def upload_url(project: Project, facility: FacilitySpec, account: str) -> str:
 def place_of(
     project: Project, facility: FacilitySpec, target: Target, run: int, *, asks_to_stop: Callable[[], bool]
 ) -> BulkPlace:
-    """Raises EnvironmentFault where there is no bulk registration."""
+    """Return the facility's place. Raises EnvironmentFault for the local AWS, which has no bulk registration."""
     if target.s3 is None:
         raise EnvironmentFault(
             "the local AWS has no bulk registration of AWS IoT's own", hint="use --via api, or --aws"

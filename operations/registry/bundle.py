@@ -16,6 +16,7 @@ import re
 import ssl
 import tarfile
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -33,18 +34,18 @@ from fleet_iot.lib.specs import FacilitySpec, fill
 from fleet_iot.operations.lists.material import key_digest, read_certificate
 from fleet_iot.operations.pki.keystore import KeyStore
 from fleet_iot.operations.pki.templates import key_and_point
-from fleet_iot.operations.project import Project
+from fleet_iot.operations.project import PlannedThing, Project
 from fleet_iot.operations.registry.calls import IotCalls
 from fleet_iot.operations.registry.device import id_of, principals_of
 from fleet_iot.operations.registry.device_files import CHECKSUMS, PUBLIC, Endpoint, File, KeySealer, files_of, topics_of
-from fleet_iot.operations.registry.journal import Journal
-from fleet_iot.operations.registry.matching import PlannedThing, read_planned
+from fleet_iot.operations.registry.entries import seen_revoked
+from fleet_iot.operations.registry.journal import Device, Journal
 from fleet_iot.operations.registry.refusals import Refusals
 from fleet_iot.operations.sqlite import connect
 from fleet_iot.operations.workers import WORKERS, batches_of, in_order
 
 _OUTSIDE = frozenset(("", ".", ".."))
-"""Parts of a name that lead elsewhere than into a folder."""
+"""Parts of a path that would leave the folder."""
 
 
 class Archive:
@@ -72,7 +73,7 @@ class Archive:
         self._tar.getmembers().clear()  # it keeps every entry, which is 100 MB for 100,000 files
 
     def close(self) -> None:
-        """Ends the archive."""
+        """End the archive."""
         self._tar.close()
         self._gzip.close()
         self.sha256, self.size = self._hashed.digest.hexdigest(), self._hashed.size
@@ -99,7 +100,7 @@ class _Hashed(io.RawIOBase):
 
 @contextmanager
 def whole(path: Path) -> Iterator[IO[bytes]]:
-    """A file under a passing name, readable by its owner alone; at `path` once the context has ended well."""
+    """Write a temporary file, readable by its owner only; move it to `path` when the context ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     staged = path.with_name(f".{path.name}.part")
     staged.unlink(missing_ok=True)
@@ -116,7 +117,7 @@ def whole(path: Path) -> Iterator[IO[bytes]]:
 _SCHEMA = "CREATE TABLE IF NOT EXISTS certificates (id TEXT PRIMARY KEY, pem TEXT) WITHOUT ROWID"
 _ANOTHER = "rotate the device: it needs a certificate that can be read"
 _USABLE = ("ACTIVE", "INACTIVE")
-"""What is INACTIVE is staged: the bundle may go out before the certificate is activated on site."""
+"""INACTIVE is staged: the bundle may be shipped before the certificate is activated on site."""
 
 
 class MissingError(Exception):
@@ -138,32 +139,31 @@ class Certificates:
         self._cache = connect(cache, synchronous="OFF", schema=_SCHEMA)
 
     def close(self) -> None:
-        """Closes the files beside the journal and the keys."""
+        """Close the files beside the journal and the keys."""
         self._cache.close()
         self._refusals.close()
 
     def of(self, thing: str) -> tuple[str, str]:
-        """Id and PEM of the thing's certificate. Raises MissingError."""
-        query = """SELECT state, is_certificate, der, key, certificate_id, certificate_status FROM devices
-            WHERE thing = ? AND state <> 'retired'"""
-        found = self._journal.read(query, thing)
-        if not found:
+        """Return id and PEM of the thing's certificate. Raises MissingError."""
+        device = self._journal.find_device(thing)
+        if device is None or device.state == "retired":
             return self._registered(thing)
-        state, is_certificate, der, key, certificate_id, status = found[0]
-        if state != "done" or certificate_id is None:
+        certificate_id, status, brought = device.certificate_id, device.certificate_status, device.certificate
+        if device.state != "done" or certificate_id is None:
             raise MissingError("is not onboarded yet", "go on with it: fleet onboard --resume, or correct its row")
         if status not in _USABLE:
             raise MissingError(f"its certificate is {status}", "retire the device, and onboard another")
-        self._refuse(key, certificate_id, der if is_certificate else None)
-        pem = ssl.DER_cert_to_PEM_cert(der) if is_certificate else self._described(certificate_id)
-        if key_digest(x509.load_pem_x509_certificate(pem.encode()).public_key()) != key:
+        self._refuse(device.key, certificate_id, brought)
+        pem = ssl.DER_cert_to_PEM_cert(brought) if brought else self._described(device, certificate_id)
+        if key_digest(x509.load_pem_x509_certificate(pem.encode()).public_key()) != device.key:
             raise MissingError(
-                f"AWS IoT's certificate {certificate_id} bears another key than the journal has", "tell AWS support"
+                f"AWS IoT's certificate {certificate_id} has another key than the journal has",
+                "report it to AWS support",
             )
         return certificate_id, pem
 
     def _registered(self, thing: str) -> tuple[str, str]:
-        """The certificate of a thing that was not onboarded from here: Terraform's."""
+        """Return the certificate of a thing that was not onboarded from here: Terraform's."""
         for arn in principals_of(self._calls, thing):
             described = self._describe(id_of(arn))
             if described["status"] in _USABLE:
@@ -180,19 +180,26 @@ class Certificates:
         raise MissingError("has no certificate in AWS IoT", "onboard it, or apply its plant's stack")
 
     def _refuse(self, key: bytes, certificate_id: str, der: bytes | None) -> None:
-        """Raises MissingError for what was revoked or retired: from here, by the own authority, or in a CRL of its."""
+        """Raise MissingError for a key or certificate that the journal, the own authority or a CRL has as ended."""
         try:
             spent = self._refusals.find(key, certificate_id, der)
         except ValueError:
             raise MissingError("its certificate cannot be read: a name in it is damaged", _ANOTHER) from None
         if spent is not None:
-            raise MissingError(f"its key {spent.told}", spent.remedy)
+            raise MissingError(f"its key {spent.clause}", spent.remedy)
 
-    def _described(self, certificate_id: str) -> str:
+    def _described(self, device: Device, certificate_id: str) -> str:
+        """Return the PEM of the device's certificate, from the cache or AWS IoT, whose status counts where it is
+        asked."""
         found = self._cache.execute("SELECT pem FROM certificates WHERE id = ?", (certificate_id,)).fetchone()
         if found:
             return str(found[0])
-        pem = str(self._describe(certificate_id)["certificatePem"])
+        described = self._describe(certificate_id)
+        pem, status = str(described["certificatePem"]), described["status"]
+        if status == "REVOKED":
+            self._journal.write(*seen_revoked(device.thing, device.key, certificate_id, at=time.time()))
+        if status not in _USABLE:
+            raise MissingError(f"its certificate is {status}", "retire the device, and onboard another")
         self._cache.execute("INSERT OR REPLACE INTO certificates VALUES (?, ?)", (certificate_id, pem))
         return pem
 
@@ -252,7 +259,7 @@ class Missing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What came of it; where no device could be bundled, there is no archive (`sha256` is empty)."""
+    """The result; where no device could be bundled, there is no archive and `sha256` is empty."""
 
     archive: Path
     sha256: str
@@ -264,13 +271,13 @@ class Outcome:
     """The devices that are in it, a `Bundled` as JSON a line."""
 
     def bundled(self) -> Iterator[Bundled]:
-        """The devices, in the archive's order."""
+        """Return the devices, in the archive's order."""
         self.entries.seek(0)
         return (Bundled(**json.loads(line)) for line in self.entries)
 
 
 class NothingToBundleError(Exception):
-    """No thing has a certificate: there is no archive."""
+    """No thing has a certificate, so no archive was written."""
 
     def __init__(self, outcome: Outcome) -> None:
         super().__init__("no thing has a certificate")
@@ -278,7 +285,7 @@ class NothingToBundleError(Exception):
 
 
 def joined(parts: Iterable[str]) -> Iterator[str]:
-    """Parts of a JSON list, a line each."""
+    """Split of a JSON list, a line each."""
     for number, part in enumerate(parts):
         yield f",\n{part}" if number else part
 
@@ -299,7 +306,7 @@ class Keys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plant:
-    """Whose devices are bundled; without `keys`, the bundle has none."""
+    """The plant whose devices are bundled; without `keys`, the bundle has no keys."""
 
     project: Project
     facility: FacilitySpec
@@ -326,7 +333,7 @@ def make_bundle(
     workers: int = WORKERS,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Outcome:
-    """Writes the archive, whole or not at all; nothing of it but one batch of devices is in memory.
+    """Write the archive, whole or not at all; nothing of it but one batch of devices is in memory.
 
     The same devices give the same bytes, unless there are keys: their encryption is never twice the same.
     """
@@ -366,13 +373,13 @@ def make_bundle(
 
 
 def _found(plant: Plant, certificates: Certificates, missing: list[Missing]) -> Iterator[_Found]:
-    """The things with what is known of them, in the approved record's order; what is missing is told at once."""
+    """Return each thing with its certificate, in the record's order; report what is missing as it is found."""
     store = plant.keys.store if plant.keys else None
     reader = store.reading(plant.facility.id) if store else None
-    for thing in read_planned(plant.project, plant.facility):
+    for thing in plant.project.planned(plant.facility):
         try:
             if not _SAFE.fullmatch(thing.name):
-                raise MissingError("its name is no name of a thing, and none of a folder", "generate the plant anew")
+                raise MissingError("its name is no name of a thing, and none of a folder", "generate the plant again")
             certificate_id, certificate = certificates.of(thing.name)
         except MissingError as fault:
             missing.append(Missing(thing=thing.name, reason=fault.reason, remedy=fault.remedy))
@@ -382,7 +389,7 @@ def _found(plant: Plant, certificates: Certificates, missing: list[Missing]) -> 
 
 
 def _policies(plant: Plant) -> dict[str, str]:
-    """The device policies by device type, as this environment fills them."""
+    """Return the device policies by device type, as this environment fills them."""
     folder = plant.project.root / "lib" / "facilities" / plant.facility.module
     return {
         group.device_type: fill(
@@ -397,7 +404,7 @@ def _policies(plant: Plant) -> dict[str, str]:
 def _files(
     plant: Plant, policies: dict[str, str], batch: list[_Found]
 ) -> list[tuple[Bundled | Missing, tuple[File, ...]]]:
-    """What goes into the archive for each; a key that is not its certificate's stays out, with its device."""
+    """Return each device's files; a device whose key does not match its certificate is left out."""
     made: list[tuple[Bundled | Missing, tuple[File, ...]]] = []
     for found in batch:
         name, certificate = found.thing.name, x509.load_pem_x509_certificate(found.certificate.encode())
@@ -426,7 +433,7 @@ def _files(
 
 
 def _add_rest(archive: Archive, root: str, plant: Plant, outcome: Outcome, sums: IO[bytes]) -> None:
-    """The guide, the manifest, and the checksums of these and of each device's checksums."""
+    """Add the guide, the manifest, and the checksums of these and of each device's checksums."""
     archive.add(f"{root}/README.txt", GUIDE.encode())
     sums.write(_sum("README.txt", GUIDE.encode()))
     with tempfile.TemporaryFile() as manifest:
@@ -476,7 +483,8 @@ https://docs.aws.amazon.com/iot/latest/developerguide/server-authentication.html
 
 
 def amazon_roots(source: Path | None = None) -> bytes:
-    """PEM of the roots. Raises EnvironmentFault where the list (certifi's) has not exactly these certificates."""
+    """Return the roots as PEM. Raises EnvironmentFault where the list (certifi's) has not exactly these
+    certificates."""
     path = source or Path(certifi.where())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # some old roots of others have serial numbers that are no numbers
@@ -484,7 +492,7 @@ def amazon_roots(source: Path | None = None) -> bytes:
     found = {certificate.fingerprint(hashes.SHA256()).hex(): certificate for certificate in listed}
     missing = [name for name, fingerprint in ROOTS.items() if fingerprint not in found]
     if missing:
-        raise EnvironmentFault(f"{path} does not have {' and '.join(missing)}", hint="install certifi anew: make setup")
+        raise EnvironmentFault(f"{path} does not have {' and '.join(missing)}", hint="reinstall certifi: make setup")
     return b"".join(found[each].public_bytes(serialization.Encoding.PEM) for each in ROOTS.values())
 
 
@@ -498,7 +506,7 @@ class HandOver:
 
 
 def write_receipt(plant: Plant, outcome: Outcome, hand_over: HandOver) -> tuple[Path, Path]:
-    """Writes both beside the archive; returns their paths."""
+    """Write both beside the archive; returns their paths."""
     archive = outcome.archive
     page, document = archive.with_name(f"{archive.name}.receipt.txt"), archive.with_name(f"{archive.name}.receipt.json")
     for path, parts in ((page, _page(plant, outcome, hand_over)), (document, _document(plant, outcome, hand_over))):

@@ -21,24 +21,24 @@ from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionEr
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.generator.diff.calls import QUOTAS
-from fleet_iot.operations.registry.matching import PlannedThing
+from fleet_iot.operations.project import PlannedThing
 from fleet_iot.operations.sqlite import connect
 
 AHEAD_S = 0.05
-"""How far calls may run ahead of an even pace: makes up for a thread that woke up late, far from a second's burst."""
+"""How far calls may run ahead of an even pace; makes up for threads that are scheduled late."""
 _TICK_S = 1e-6
-"""What the clock cannot tell apart from nothing."""
+"""Below the clock's resolution."""
 SLOWER = 0.8
 SLOWEST = 0.1
 RECOVERY_PER_S = 0.01
-"""After a throttle an API goes at 80 % of its pace, at most once a second, and comes back by a hundredth a second."""
+"""After a throttle an API slows to 80 % of its pace, at most once a second, and recovers by 1 % a second."""
 
 _SCHEMA = """CREATE TABLE IF NOT EXISTS rates
     (account TEXT, api TEXT, next REAL, factor REAL, since REAL, PRIMARY KEY (account, api)) WITHOUT ROWID"""
 
 
 class Pacer:
-    """Lets calls through at their pace. APIs that `rates` (calls a second) does not name are not held up."""
+    """Delay calls to their pace. APIs without an entry in `rates` (calls a second) are not delayed."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Pacer:
         self._db.close()
 
     def acquire(self, api: str) -> None:
-        """Returns when the API may be called. Threads wait in line: only the first of an API looks at the clock."""
+        """Wait until the API may be called. Threads queue for each API, and only the first polls the clock."""
         if api in self.rates:
             with self._turns[api]:
                 while (wait := self._take(api)) > 0:
@@ -72,7 +72,7 @@ class Pacer:
             self.calls[api] += 1
 
     def throttled(self, api: str) -> None:
-        """Slows the API down, for all runs that share its pace."""
+        """Slow the API down for all runs that share its pace."""
         now = self._clock()
         with self._writing:
             self.throttles[api] += 1
@@ -89,7 +89,7 @@ class Pacer:
             self._db.execute("COMMIT")
 
     def _take(self, api: str) -> float:
-        """Takes the next place of the API and returns 0, or returns the seconds until one is free."""
+        """Reserve the API's next slot and return 0, or return the seconds until one is free."""
         with self._writing:
             self._db.execute("BEGIN IMMEDIATE")
             next_, factor, since = self._row(api)
@@ -136,7 +136,7 @@ _LONGEST_PAUSE_S = 10.0
 
 
 class UnknownOutcomeError(Exception):
-    """Nobody knows whether a call that must not be made twice was carried out."""
+    """A call that must not be repeated has no answer: it may have been carried out."""
 
 
 class IotCalls:
@@ -148,15 +148,16 @@ class IotCalls:
         self._sleep = sleep
 
     def call(self, api: str, **arguments: Any) -> dict[str, Any]:
-        """A call that may be made again. Raises the ClientError that is about its arguments, else EnvironmentFault."""
+        """Return a call that may be made again. Raises the ClientError that is about its arguments, else
+        EnvironmentFault."""
         return self._call(api, arguments, may_repeat=True)
 
     def call_once(self, api: str, **arguments: Any) -> dict[str, Any]:
-        """A call that makes another thing each time. Raises UnknownOutcomeError where an answer is missing."""
+        """Return a call that makes another thing each time. Raises UnknownOutcomeError where an answer is missing."""
         return self._call(api, arguments, may_repeat=False)
 
     def status_of(self, certificate_id: str) -> str | None:
-        """The certificate's status in AWS IoT; None where it is gone."""
+        """Return the certificate's status in AWS IoT; None where it is gone."""
         try:
             found = self.call("DescribeCertificate", certificateId=certificate_id)["certificateDescription"]
         except ClientError as error:
@@ -166,7 +167,8 @@ class IotCalls:
         return str(found["status"])
 
     def create_thing(self, thing: PlannedThing) -> bool:
-        """Whether the thing is there as planned: not where another one, of other attributes or type, has its name."""
+        """Return whether the thing is there as planned: not where another one, of other attributes or type, has its
+        name."""
         attributes = {"attributes": thing.attributes}
         try:
             self.call("CreateThing", thingName=thing.name, thingTypeName=thing.thing_type, attributePayload=attributes)
@@ -219,21 +221,21 @@ class IotCalls:
 
 
 def code_of(error: ClientError) -> str:
-    """The error's code, such as ResourceNotFoundException."""
+    """Return the error's code, such as ResourceNotFoundException."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
 def message_of(error: ClientError) -> str:
-    """What AWS says."""
+    """Return AWS's message."""
     found = error.response.get("Error", {})
     return str(found.get("Message") or found.get("Code") or error)
 
 
 HEAD_ROOM = 0.05
-"""The share of each quota that is left to whoever else works on the account."""
+"""The share of each quota that is left to other users of the account."""
 
 _NAME = re.compile(r"(\w+) API TPS")
-"""What Service Quotas calls them, such as `CreateThing API TPS`."""
+"""The names in Service Quotas, such as `CreateThing API TPS`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,12 +246,12 @@ class Quotas:
     is_live: bool
 
     def rates(self) -> dict[str, float]:
-        """The pace to keep: below the quota by the head-room."""
+        """Return the pace to keep: below the quota by the head-room."""
         return {api: quota * (1 - HEAD_ROOM) for api, quota in self.per_second.items()}
 
 
 def read_quotas(service_quotas: Any) -> Quotas:
-    """The quotas in force. An account that does not let them be read has the defaults, or more."""
+    """Return the quotas in force; where they cannot be read, AWS's defaults."""
     found: dict[str, float] = {}
     try:
         for page in service_quotas.get_paginator("list_service_quotas").paginate(ServiceCode="iotcore"):
@@ -263,7 +265,7 @@ def read_quotas(service_quotas: Any) -> Quotas:
 
 
 def calls_for(*, devices: int, certificates: int, policy_on: str, groups: int) -> dict[str, int]:
-    """How often each API is called for so many devices, `certificates` of which bring their own."""
+    """Count the calls of each API for so many devices, of which `certificates` bring a certificate."""
     policies = devices if policy_on == "certificate" else groups
     counts = {
         "CreateThing": devices,
@@ -277,6 +279,7 @@ def calls_for(*, devices: int, certificates: int, policy_on: str, groups: int) -
 
 
 def least_seconds(calls: Mapping[str, int], rates: Mapping[str, float]) -> tuple[float, str | None]:
-    """The seconds that the slowest API needs, and which it is; quotas of different APIs run beside each other."""
+    """Return the seconds that the slowest API needs, and which it is; quotas of different APIs run beside each
+    other."""
     times = [(count / rates[api], api) for api, count in calls.items() if api in rates]
     return max(times, default=(0.0, None))

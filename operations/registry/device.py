@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import datetime
 import json
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from botocore.exceptions import ClientError
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -23,11 +21,10 @@ from fleet_iot.lib.specs import FacilitySpec
 from fleet_iot.operations.lists.material import key_digest, read_material
 from fleet_iot.operations.lists.record import Material, RefusedError
 from fleet_iot.operations.pki.spent import End, Spent, spend
-from fleet_iot.operations.project import Project
+from fleet_iot.operations.project import PlannedThing, Project
 from fleet_iot.operations.registry import entries
 from fleet_iot.operations.registry.calls import IotCalls, UnknownOutcomeError, code_of
-from fleet_iot.operations.registry.journal import Journal, Step, Write
-from fleet_iot.operations.registry.matching import PlannedThing, read_planned
+from fleet_iot.operations.registry.journal import HistoryEntry, Journal, Step, Write
 from fleet_iot.operations.registry.steps import CLOCK_SKEW_S, SETTLE_S, Work, is_of_key, unknown_certificates
 
 NOT_FOUND = "ResourceNotFoundException"
@@ -43,8 +40,8 @@ class Registered:
     thing: PlannedThing
     facility: FacilitySpec
     is_in_journal: bool
-    certificate_id: str | None
-    certificate_arn: str | None
+    certificate_id: str | None = None
+    certificate_arn: str | None = None
     key: bytes | None = None
     is_moving: bool = False
     is_planned: bool = False
@@ -52,7 +49,8 @@ class Registered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
-    """A certificate as AWS IoT describes it; `key` is the SHA-256 of its public key, `der` None where nobody asked."""
+    """A certificate as AWS IoT describes it; `key` is the SHA-256 of its public key, `der` None where it was not asked
+    for."""
 
     id: str
     arn: str
@@ -62,47 +60,35 @@ class Certificate:
 
 
 def find_thing(project: Project, journal: Journal, name: str) -> Registered:
-    """The thing with this name, with or without the environment suffix. Raises RequestError where there is none."""
+    """Return the thing with this name, with or without the environment suffix. Raises RequestError where there is
+    none."""
     suffix = f"-{project.environment_suffix}"
     full = name if name.endswith(suffix) else name + suffix
-    query = """SELECT line, facility, certificate_id, certificate_arn, key, state FROM devices
-        WHERE thing = ? AND state <> 'retired'"""
-    found = journal.read(query, full)
-    if found:
-        line, facility_id, certificate_id, certificate_arn, key, state = found[0]
+    found = journal.find_device(full)
+    if found is not None and found.state != "retired":
         return Registered(
-            thing=msgspec.json.decode(line, type=PlannedThing),
-            facility=project.facility(facility_id),
+            thing=found.planned,
+            facility=project.facility(found.facility),
             is_in_journal=True,
-            certificate_id=certificate_id,
-            certificate_arn=certificate_arn,
-            key=bytes(key) or None,
-            is_moving=state == "moving",
-            is_planned=state == "planned",
+            certificate_id=found.certificate_id,
+            certificate_arn=found.certificate_arn,
+            key=found.key or None,
+            is_moving=found.state == "moving",
+            is_planned=found.state == "planned",
         )
     for facility in project.facilities:
         if not full.startswith(f"{facility.id}-"):
             continue
-        for thing in read_planned(project, facility):
+        for thing in project.planned(facility):
             if thing.name == full:
-                return Registered(
-                    thing=thing, facility=facility, is_in_journal=False, certificate_id=None, certificate_arn=None
-                )
-    retired = journal.read("SELECT line, facility FROM devices WHERE thing = ?", full)
-    if retired:  # the plan has it no more, and its history is kept
-        line, facility_id = retired[0]
-        return Registered(
-            thing=msgspec.json.decode(line, type=PlannedThing),
-            facility=project.facility(facility_id),
-            is_in_journal=False,
-            certificate_id=None,
-            certificate_arn=None,
-        )
-    raise RequestError(f"there is no thing {name!r}", hint="`fleet explain NAME` tells what a name is")
+                return Registered(thing=thing, facility=facility, is_in_journal=False)
+    if found is not None:  # the plan has it no more, and its history is kept
+        return Registered(thing=found.planned, facility=project.facility(found.facility), is_in_journal=False)
+    raise RequestError(f"there is no thing {name!r}", hint="`fleet explain NAME` shows what a name means")
 
 
 def principals_of(calls: IotCalls, thing: str) -> list[str]:
-    """The ARNs of the certificates that AWS IoT has attached to the thing."""
+    """Return the ARNs of the certificates that AWS IoT has attached to the thing."""
     try:
         return sorted(map(str, calls.call("ListThingPrincipals", thingName=thing)["principals"]))
     except ClientError as error:
@@ -112,56 +98,57 @@ def principals_of(calls: IotCalls, thing: str) -> list[str]:
 
 
 def read_certificate(calls: IotCalls, arn: str) -> Certificate | None:
-    """What AWS IoT says of a certificate, before anything is asked of it; None where it is gone."""
+    """Describe a certificate, before anything is changed; None where it is gone."""
     try:
-        told = calls.call("DescribeCertificate", certificateId=id_of(arn))["certificateDescription"]
+        described = calls.call("DescribeCertificate", certificateId=id_of(arn))["certificateDescription"]
     except ClientError as error:
         if code_of(error) == NOT_FOUND:
             return None
         raise
-    certificate = x509.load_pem_x509_certificate(told["certificatePem"].encode())
+    certificate = x509.load_pem_x509_certificate(described["certificatePem"].encode())
     key, der = key_digest(certificate.public_key()), certificate.public_bytes(Encoding.DER)
-    return Certificate(id=id_of(arn), arn=arn, status=told["status"], key=key, der=der)
+    return Certificate(id=id_of(arn), arn=arn, status=described["status"], key=key, der=der)
 
 
 def certificates_of(journal: Journal, calls: IotCalls, device: Registered) -> list[Certificate]:
-    """All certificates that the device has or is about to have: those that AWS IoT lists for the thing, those that the
-    journal knows of (AWS IoT may list an attachment late), those of a rotation, and that of the name it is moved to."""
+    """Return all certificates that the device has or is about to have: those that AWS IoT lists for the thing, those
+    that the journal knows of (AWS IoT may list an attachment late), those of a rotation, and that of the name it is
+    moved to."""
     name = device.thing.name
     arns = {*principals_of(calls, name), device.certificate_arn}
     detail = json.loads(journal.steps(name).get(Step.ROTATE, (0, None, None))[2] or "{}")
     arns |= {detail.get("old"), detail.get("new")}
-    query = """SELECT devices.certificate_arn FROM devices JOIN moves USING (thing)
-        WHERE former = ? AND ended IS NULL AND state = 'moving'"""
-    arns |= {arn for (arn,) in journal.read(query, name)}
+    move = journal.moved_from(name)
+    there = journal.find_device(move.thing) if move is not None and move.ended is None else None
+    arns |= {there.certificate_arn} if there is not None and there.state == "moving" else set()
     found = (read_certificate(calls, arn) for arn in sorted(filter(None, arns)))
     return [each for each in found if each is not None]
 
 
 def no_certificate(journal: Journal, name: str) -> RequestError:
-    """What to raise for a thing without a certificate: where its device is now, if it was moved."""
+    """Return the error for a thing without a certificate; it names the present thing of a moved device."""
     return _moved(journal, name) or RequestError(f"{name} has no certificate in AWS IoT", hint="onboard it first")
 
 
 def no_device(journal: Journal, name: str) -> RequestError:
-    """What to raise for a planned thing that no device has: where its device is now, if it was moved."""
+    """Return the error for a planned thing without a device; it names the present thing of a moved device."""
     return _moved(journal, name) or RequestError(
         f"{name} is planned and not registered: there is no device to retire",
-        hint="take it out of fleet.yaml if none is to come",
+        hint="remove it from fleet.yaml if none is to come",
     )
 
 
 def _moved(journal: Journal, name: str) -> RequestError | None:
-    query = "SELECT thing FROM moves WHERE former = ? AND ended IS NOT NULL ORDER BY id DESC LIMIT 1"
-    found = journal.read(query, name)
-    if not found:
+    move = journal.moved_from(name)
+    if move is None or move.ended is None:
         return None
-    thing = found[0][0]
-    return RequestError(f"{name} has no certificate: its device was moved to {thing}", hint=f"name that: {thing}")
+    return RequestError(
+        f"{name} has no certificate: its device was moved to {move.thing}", hint=f"name that: {move.thing}"
+    )
 
 
 def refuse_moving(device: Registered) -> None:
-    """Raises RequestError for a device that is between two plants."""
+    """Raise RequestError for a device that is between two plants."""
     if device.is_moving:
         raise RequestError(
             f"{device.thing.name} is being moved", hint="ask for the move again: it goes on where it stopped"
@@ -169,33 +156,33 @@ def refuse_moving(device: Registered) -> None:
 
 
 def id_of(arn: str) -> str:
-    """The certificate's id."""
+    """Return the certificate's id."""
     return arn.rpartition("/")[2]
 
 
 TRIES = 12
 PAUSE_S = 1.0
-"""AWS IoT detaches by and by: for seconds a certificate or thing may still seem to be in use.
+"""AWS IoT detaches asynchronously: for seconds a certificate or thing may still seem to be in use.
 https://docs.aws.amazon.com/iot/latest/apireference/API_DetachThingPrincipal.html"""
 _NOT_YET = ("DeleteConflictException", "CertificateStateException", "InvalidRequestException")
 
 REVOKED = "REVOKED"
 """AWS IoT never changes this status again, not to INACTIVE either."""
 LOCKED_OUT = ("INACTIVE", REVOKED, "REGISTER_INACTIVE")
-"""What lets no device in, and may be deleted.
+"""Certificates with which no device can connect, and which may be deleted.
 https://docs.aws.amazon.com/iot/latest/apireference/API_DeleteCertificate.html"""
 _IN_TRANSFER = "PENDING_TRANSFER"
 
 
 def check_activation(work: Work, device: Registered) -> list[Certificate]:
-    """The device's certificates. Raises RequestError where it has none, or is revoked; nothing is activated."""
+    """Return the device's certificates. Raises RequestError where it has none, or is revoked; nothing is activated."""
     found = _certificates(work, device)
     refuse_revoked(work, device, found)
     return found
 
 
 def activate(work: Work, device: Registered, *, reason: str) -> int:
-    """Makes the device's certificates ACTIVE; returns how many. Raises RequestError where it has none or is revoked."""
+    """Make the device's certificates ACTIVE; returns how many. Raises RequestError where it has none or is revoked."""
     found = check_activation(work, device)
     for each in found:
         if each.status != "ACTIVE":
@@ -209,7 +196,7 @@ def activate(work: Work, device: Registered, *, reason: str) -> int:
 
 
 def check_revocation(work: Work, device: Registered) -> list[Certificate]:
-    """The device's certificates. Raises RequestError where there is nothing to revoke."""
+    """Return the device's certificates. Raises RequestError where there is nothing to revoke."""
     found = certificates_of(work.journal, work.calls, device)
     if not found and not device.key:
         raise no_certificate(work.journal, device.thing.name)
@@ -217,7 +204,7 @@ def check_revocation(work: Work, device: Registered) -> list[Certificate]:
 
 
 def revoke(work: Work, device: Registered, *, reason: str) -> int:
-    """Makes all certificates of the device REVOKED, for good; returns how many. Raises RequestError where there is
+    """Make all certificates of the device REVOKED, for good; returns how many. Raises RequestError where there is
     nothing to revoke.
 
     AWS IoT closes the connections of a revoked certificate and refuses new ones. The keys are spent before it is asked,
@@ -249,12 +236,12 @@ def revoke(work: Work, device: Registered, *, reason: str) -> int:
 
 
 def check_retirement(work: Work, device: Registered) -> list[Certificate]:
-    """The device's certificates. Raises RequestError for a device that cannot be retired from here, and where there is
-    none: a planned thing of which neither the journal nor AWS IoT knows."""
+    """Return the device's certificates. Raises RequestError for a device that cannot be retired from here, and where
+    there is none: a planned thing of which neither the journal nor AWS IoT knows."""
     if device.facility.registration != "bulk":
         raise RequestError(
-            f"Terraform holds {device.thing.name}",
-            hint="take it out of fleet.yaml, generate, and apply the plant's stack",
+            f"Terraform manages {device.thing.name}",
+            hint="remove it from fleet.yaml, generate, and apply the plant's stack",
         )
     refuse_moving(device)
     found = certificates_of(work.journal, work.calls, device)
@@ -264,16 +251,17 @@ def check_retirement(work: Work, device: Registered) -> list[Certificate]:
 
 
 def retire(work: Work, device: Registered, *, reason: str, sleep: Callable[[float], None] = time.sleep) -> list[str]:
-    """Takes the device out of AWS IoT; returns the ids of its certificates, each seen locked out before it was deleted.
+    """Take the device out of AWS IoT; returns the ids of its certificates, each confirmed INACTIVE before it was
+    deleted.
 
-    It is locked out first, whatever happens after. Taken up where it stopped when it is asked for again.
+    The certificates are made inactive first, whatever happens after. May be repeated after any interruption.
     """
     found = check_retirement(work, device)
     name, by = device.thing.name, "device retire"
     # Of this device: who had the thing before it was retired earlier, or moved away.
-    query = """SELECT certificate_id FROM history WHERE thing = ?1 AND what = 'retire begun' AND id > coalesce(
-        (SELECT max(id) FROM history WHERE thing = ?1 AND (what = 'retired' OR what LIKE 'moved to %')), 0)"""
-    begun = work.journal.read(query, name)
+    events = work.journal.history(name)
+    left = max((each.id for each in events if each.what == "retired" or each.what.startswith("moved to ")), default=0)
+    begun = {str(each.certificate_id) for each in events if each.what == "retire begun" and each.id > left}
     arns = {each.arn for each in found}
     arns |= {device.certificate_arn} if device.certificate_arn else set()
     if device.key:
@@ -293,20 +281,14 @@ def retire(work: Work, device: Registered, *, reason: str, sleep: Callable[[floa
         entries.forget_all(name),
         entries.history(name, "retired", at=work.clock(), certificate_id=None, reason=reason),
     )
-    return sorted({id_of(arn) for arn in arns} | {str(found) for (found,) in begun})
+    return sorted({id_of(arn) for arn in arns} | begun)
 
 
 def remove_certificate(
-    work: Work,
-    thing: str,
-    arn: str,
-    *,
-    end: End,
-    by: str,
-    reason: str,
-    sleep: Callable[[float], None] = time.sleep,
+    work: Work, thing: str, arn: str, *, end: End, by: str, reason: str, sleep: Callable[[float], None] = time.sleep
 ) -> None:
-    """Locked out and seen to be so, without policies, detached, deleted: in that order, each step where it is left.
+    """Make the certificate inactive, confirm it, detach its policies and its thing, delete it; each step may be
+    repeated.
 
     Its key is spent with the first of them: as `end` says, or REVOKED where AWS IoT has it so.
     """
@@ -320,9 +302,9 @@ def remove_certificate(
 
 
 def lock_out(work: Work, thing: str, found: Certificate, *, reason: str, writes: tuple[Write, ...] = ()) -> None:
-    """Makes the certificate inactive where it is not revoked, sees it to be so, and takes its policies away.
+    """Make the certificate inactive unless it is revoked, confirm that, and detach its policies.
 
-    `writes` are in the journal before. Raises EnvironmentFault where it does not become so.
+    `writes` go into the journal before. Raises EnvironmentFault where it does not become inactive.
     """
     if writes:
         work.journal.write(*writes)
@@ -347,7 +329,7 @@ def lock_out(work: Work, thing: str, found: Certificate, *, reason: str, writes:
 
 
 def refuse_revoked(work: Work, device: Registered, found: list[Certificate]) -> None:
-    """Raises RequestError for a device that was revoked from here or in AWS IoT itself, or whose certificate is being
+    """Raise RequestError for a device that was revoked from here or in AWS IoT itself, or whose certificate is being
     transferred to another account."""
     name = device.thing.name
     for each in found:
@@ -358,13 +340,13 @@ def refuse_revoked(work: Work, device: Registered, found: list[Certificate]) -> 
     ended = ended or _revocation(work, device.key, device.certificate_id)
     if ended is not None:
         raise RequestError(
-            f"{name} is revoked: its key {ended.told}",
+            f"{name} is revoked: its key {ended.clause}",
             hint="a revocation is never taken back: retire the device, then onboard one with another key in its place",
         )
 
 
 def seen_revoked(work: Work, thing: str, found: Certificate) -> tuple[Write, ...]:
-    """What to write down of a certificate that AWS IoT has REVOKED, whoever did that."""
+    """Return the writes for a certificate that AWS IoT has as REVOKED and the journal does not."""
     if _revocation(work, found.key, found.id) is not None:
         return ()
     return entries.seen_revoked(thing, found.key, found.id, at=work.clock())
@@ -407,7 +389,7 @@ def _note(work: Work, device: Registered, what: str, certificate_id: str, reason
 
 
 def gone(work: Work, api: str, **arguments: Any) -> bool:
-    """Calls it; True where what it is about is gone already."""
+    """Call it; True where what it is about is gone already."""
     try:
         work.calls.call(api, **arguments)
     except ClientError as error:
@@ -418,7 +400,7 @@ def gone(work: Work, api: str, **arguments: Any) -> bool:
 
 
 def eventually(call: Callable[[], object], sleep: Callable[[float], None]) -> None:
-    """Calls until AWS IoT has caught up."""
+    """Repeat the call until AWS IoT is consistent."""
     for left in range(TRIES - 1, -1, -1):
         try:
             call()
@@ -430,7 +412,7 @@ def eventually(call: Callable[[], object], sleep: Callable[[float], None]) -> No
 
 
 def make_certificate(work: Work, pem: str, *, key: bytes, is_active: bool) -> dict[str, str]:
-    """The certificate that AWS IoT makes of a CSR, seen to bear the key with this digest.
+    """Return the certificate that AWS IoT makes of a CSR, seen to bear the key with this digest.
 
     Raises EnvironmentFault where the answer is missing: the next try has to look for it first.
     """
@@ -442,14 +424,14 @@ def make_certificate(work: Work, pem: str, *, key: bytes, is_active: bool) -> di
         raise EnvironmentFault(f"AWS IoT did not answer: {error}", hint="ask for it again") from None
     if not is_of_key(made["certificatePem"], key):
         raise EnvironmentFault(
-            f"the certificate {made['certificateId']} bears another key than the CSR",
-            hint="delete it; tell AWS support",
+            f"the certificate {made['certificateId']} has another key than the CSR",
+            hint="delete it; report it to AWS support",
         )
     return made
 
 
 def find_certificate(work: Work, key: bytes, since: float, sleep: Callable[[float], None]) -> dict[str, str] | None:
-    """The certificate of this key that an earlier try made without hearing of it."""
+    """Return the certificate of this key that an earlier try made without hearing of it."""
     sleep(SETTLE_S)
     for described in unknown_certificates(work, since - CLOCK_SKEW_S):
         if is_of_key(described["certificatePem"], key):
@@ -458,7 +440,7 @@ def find_certificate(work: Work, key: bytes, since: float, sleep: Callable[[floa
 
 
 def material_of(pem: str) -> Material:
-    """The CSR as the journal holds it. Raises RequestError for one that nobody may take."""
+    """Return the CSR as key material. Raises RequestError for one that is not acceptable."""
     try:
         return read_material(None, pem.encode(), now=datetime.datetime.now(datetime.UTC))
     except RefusedError as refused:
@@ -466,27 +448,21 @@ def material_of(pem: str) -> Material:
 
 
 def refuse_used(work: Work, key: bytes) -> None:
-    """Raises RequestError for a CSR whose key a device has, or had."""
+    """Raise RequestError for a CSR whose key a device has, or had."""
     held, ended = work.journal.held(key), work.journal.spent(key, None)
     if held is not None or ended is not None:
-        told = ended.told if ended else f"is that of {held.thing if held else ''} already"
-        raise RequestError(f"the key of the CSR {told}", hint="let the device make another")
+        reason = ended.clause if ended else f"is that of {held.thing if held else ''} already"
+        raise RequestError(f"the key of the CSR {reason}", hint="have the device make another")
 
 
 def request_of(path: Path) -> bytes:
-    """A CSR in a file, as PEM. Raises RequestError."""
+    """Return a CSR in a file, as PEM. Raises RequestError."""
     try:
         request = x509.load_pem_x509_csr(path.read_bytes())
         request.public_key()  # read only when it is asked for
     except (OSError, ValueError, UnsupportedAlgorithm):
-        raise RequestError(f"{path} is no CSR in PEM", hint="--csr takes what the device made") from None
+        raise RequestError(f"{path} is no CSR in PEM", hint="--csr FILE is the CSR that the device made") from None
     return request.public_bytes(serialization.Encoding.PEM)
-
-
-def policy_on(work: Work, name: str) -> str:
-    """Where the device has its policy from, as it was onboarded."""
-    found = work.journal.read("SELECT policy_on FROM runs JOIN devices ON run = id WHERE thing = ?", name)
-    return str(found[0][0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -511,7 +487,8 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceView:
-    """A device as AWS IoT and the journal have it; `came_from` are the names that it had before, the last one first."""
+    """A device as AWS IoT and the journal have it; `came_from` are the names that it had before, the last one first;
+    `onboarding` says how far an onboarding or a move is that has not come to its end, None where there is none."""
 
     name: str
     facility: str
@@ -521,6 +498,7 @@ class DeviceView:
     came_from: tuple[str, ...]
     certificates: tuple[CertificateView, ...]
     history: tuple[Event, ...]
+    onboarding: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -544,7 +522,7 @@ class Expiry:
 
 
 def show_device(work: Work, device: Registered) -> DeviceView:
-    """Asks AWS IoT for the thing's certificates."""
+    """Describe the device with its certificates as AWS IoT has them."""
     found = []
     for arn in principals_of(work.calls, device.thing.name):
         described = work.calls.call("DescribeCertificate", certificateId=id_of(arn))["certificateDescription"]
@@ -564,45 +542,60 @@ def show_device(work: Work, device: Registered) -> DeviceView:
         came_from=tuple(former),
         certificates=tuple(found),
         history=tuple(
-            Event(at=_time(at), thing=thing, what=what, certificate_id=certificate_id, reason=reason)
-            for _, at, thing, what, certificate_id, reason in events
+            Event(
+                at=_time(each.at),
+                thing=each.thing,
+                what=each.what,
+                certificate_id=each.certificate_id,
+                reason=each.reason,
+            )
+            for each in events
         ),
+        onboarding=_unfinished(work.journal, device.thing.name),
     )
 
 
-def _history(journal: Journal, name: str) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """The device's former names, and what happened to it under all of them; only until it left each."""
-    rows = "SELECT id, at, thing, what, certificate_id, reason FROM history WHERE thing = ? AND at <= ?"
-    query = """SELECT id, former, ended FROM moves
-        WHERE thing = ? AND id < ? AND ended IS NOT NULL ORDER BY id DESC LIMIT 1"""
+def _unfinished(journal: Journal, name: str) -> str | None:
+    found = journal.find_device(name)
+    if found is None or found.state in ("done", "retired"):
+        return None
+    if found.state == "failed":
+        return f"onboarding failed: {found.reason}; {found.remedy}"
+    if found.state == "moving":
+        return "being moved: ask for the move again to go on with it"
+    steps = journal.steps(name)
+    done = [step for step in Step if steps.get(step, (0, None, None))[1] is not None]
+    begun = [step for step in Step if step in steps and step not in done]
+    steps_text = ", ".join([*done, *(f"{step} begun" for step in begun)]) or "no step yet"
+    return f"being onboarded (run {found.run}): {steps_text}; go on: fleet onboard --facility {found.facility} --resume"
+
+
+def _history(journal: Journal, name: str) -> tuple[list[str], list[HistoryEntry]]:
+    """Return the device's former names, and what was done under all of them, until it left each."""
     former: list[str] = []
-    events, move_id = journal.read(rows, name, math.inf), 1 << 62
-    while found := journal.read(query, former[-1] if former else name, move_id):
-        move_id, before, until = found[0]
-        former.append(before)
-        events += journal.read(rows, before, until)
-    return former, sorted(set(events), key=lambda event: event[0])
+    events, move = set(journal.history(name)), journal.moved_to(name, before=1 << 62)
+    while move is not None:
+        former.append(move.former)
+        events.update(journal.history(move.former, until=move.ended or 0))
+        move = journal.moved_to(move.former, before=move.id)
+    return former, sorted(events, key=lambda event: (event.at, event.id))
 
 
 def expiry(journal: Journal, *, now: float, days: float, facility: str | None) -> Expiry:
-    """What expires when, from the journal alone: no call is made."""
-    where = "certificate_id IS NOT NULL AND (?1 IS NULL OR facility = ?1)"
-    months = journal.read(
-        f"""SELECT strftime('%Y-%m', expires, 'unixepoch'), count(*) FROM devices WHERE {where}
-        GROUP BY 1 ORDER BY 1""",  # noqa: S608 - our own words
-        facility,
-    )
-    expiring = journal.read(
-        f"""SELECT thing, facility, certificate_id, certificate_status, expires FROM devices
-        WHERE {where} AND expires < ?2 ORDER BY expires, thing""",  # noqa: S608 - our own words
-        *(facility, now + days * 86_400),
-    )
+    """Count certificates by month of expiry, from the journal: no call is made."""
+    months = journal.months_of_expiry(facility)
     return Expiry(
-        certificates=sum(int(count) for _, count in months),
-        months={str(month): int(count) for month, count in months},
+        certificates=sum(months.values()),
+        months=months,
         expiring=tuple(
-            Expiring(thing=thing, facility=of, certificate_id=certificate_id, status=status, not_after=_time(at))
-            for thing, of, certificate_id, status, at in expiring
+            Expiring(
+                thing=each.thing,
+                facility=each.facility,
+                certificate_id=str(each.certificate_id),
+                status=str(each.certificate_status),
+                not_after=_time(each.expires or 0),
+            )
+            for each in journal.expiring(facility, before=now + days * 86_400)
         ),
     )
 

@@ -21,7 +21,7 @@ PUBLIC, PRIVATE = 0o644, 0o600
 CERTIFICATE = "certificate.pem"
 ENCRYPTED_KEY = "private-key.encrypted.pem"
 KEY = "private-key.pem"
-"""Where the configuration expects the key once the device has decrypted it, or made it; never in a bundle."""
+"""The file in which the device keeps its decrypted or own key; never in a bundle."""
 ROOTS = "root-ca.pem"
 CONNECTION = "connection.json"
 CONFIGURATION = "aws-iot-device-client.conf"
@@ -34,7 +34,7 @@ _USES = {"iot:Publish": "publish", "iot:Subscribe": "subscribe", "iot:Receive": 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """Where devices connect, the certificates that it is known by, and the folder that a device unpacks into."""
+    """The MQTT endpoint, its root certificates, and the folder that a device unpacks into."""
 
     host: str
     port: int
@@ -52,7 +52,7 @@ class File:
 
 
 def topics_of(policy: str, thing: str) -> dict[str, list[str]]:
-    """The topics and filters that a thing's policy allows it, by what it may do with them."""
+    """Return the topics and filters that a thing's policy allows it, by what it may do with them."""
     topics: dict[str, list[str]] = {use: [] for use in _USES.values()}
     for statement in json.loads(policy)["Statement"]:
         actions, resources = _listed(statement["Action"]), _listed(statement["Resource"])
@@ -66,7 +66,8 @@ def topics_of(policy: str, thing: str) -> dict[str, list[str]]:
 def files_of(
     thing: str, *, certificate: str, key: bytes | None, topics: Mapping[str, list[str]], endpoint: Endpoint
 ) -> tuple[File, ...]:
-    """A device's files, with their checksums as the last; `key` is PEM, encrypted, or None where the device has it."""
+    """Return a device's files, with their checksums as the last; `key` is PEM, encrypted, or None where the device has
+    it."""
     connection = {
         "endpoint": endpoint.host,
         "port": endpoint.port,
@@ -87,7 +88,7 @@ def files_of(
 
 
 def configuration(thing: str, endpoint: Endpoint) -> dict[str, object]:
-    """A configuration that connects, and does nothing that the device's policy does not allow.
+    """Return a configuration that connects, and does nothing that the device's policy does not allow.
 
     Its fields: https://github.com/awslabs/aws-iot-device-client/blob/main/config-template.json
     """
@@ -152,7 +153,7 @@ class KeySealer:
         self._kdf = _tagged(_SEQUENCE, _PBKDF2, stretched)
 
     def sealed(self, plain: bytes) -> bytes:
-        """A key, given as PKCS #8 DER, encrypted: `ENCRYPTED PRIVATE KEY` in PEM."""
+        """Return a key, given as PKCS #8 DER, encrypted: `ENCRYPTED PRIVATE KEY` in PEM."""
         vector = os.urandom(_BLOCK_BITS // 8)
         padder = padding.PKCS7(_BLOCK_BITS).padder()
         encryptor = Cipher(self._key, modes.CBC(vector)).encryptor()

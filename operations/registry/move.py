@@ -23,9 +23,8 @@ from fleet_iot.operations.lists.record import Material
 from fleet_iot.operations.pki.csr import csr_path, read_requests, sign_request, write_requests
 from fleet_iot.operations.pki.keystore import KeyStore, identities_folder
 from fleet_iot.operations.pki.spent import End, Spent, spend
-from fleet_iot.operations.project import Project
+from fleet_iot.operations.project import PlannedThing, Project
 from fleet_iot.operations.registry import entries
-from fleet_iot.operations.registry import move_plan as moves
 from fleet_iot.operations.registry.device import (
     REVOKED,
     Registered,
@@ -37,22 +36,20 @@ from fleet_iot.operations.registry.device import (
     lock_out,
     make_certificate,
     material_of,
-    policy_on,
     principals_of,
     read_certificate,
     refuse_used,
     remove_certificate,
 )
-from fleet_iot.operations.registry.journal import Journal, Step
-from fleet_iot.operations.registry.matching import PlannedThing
-from fleet_iot.operations.registry.move_plan import Move, PlannedMove, last_move, plan_move
-from fleet_iot.operations.registry.runner import alone, groups_of
+from fleet_iot.operations.registry.journal import Journal, Move, Step
+from fleet_iot.operations.registry.move_plan import PlannedMove, plan_move
+from fleet_iot.operations.registry.runner import facility_lock, groups_of
 from fleet_iot.operations.registry.steps import Work, expiry_of, pem_of, prepare_group
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoveKeys:
-    """The key store, None where there is none, and the CSR files of the old plant and of the new one."""
+    """The key store, None where there is none, and the CSR files of both plants."""
 
     store: KeyStore | None
     requests_from: Path
@@ -61,13 +58,13 @@ class MoveKeys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Renewal:
-    """That the device gets another certificate: from the CSR that it hands in, else from a key that is made here."""
+    """Another certificate for the device: for the CSR that it handed in, else for a key that is made here."""
 
     request: bytes | None
 
 
 def material_for(work: Work, planned: PlannedMove, keys: MoveKeys, renewal: Renewal | None) -> Material:
-    """What the device proves itself with at the new plant; a key that is made for it is on disk when this returns."""
+    """Return the device's key material at the new plant; a new key is on disk when this returns."""
     former, name, store = planned.device.thing.name, planned.thing.name, keys.store
     if renewal is not None and renewal.request is not None:
         return material_of(renewal.request.decode("ascii", "replace"))
@@ -76,45 +73,49 @@ def material_for(work: Work, planned: PlannedMove, keys: MoveKeys, renewal: Rene
         if store is None or own is None:
             raise RequestError(
                 f"the key of {former} is not in the key store: the device has made it itself",
-                hint="let it make another, and hand in the CSR: --csr FILE",
+                hint="have it make another, and hand in the CSR: --csr FILE",
             )
         store.add(planned.to.id, [(name, ec.generate_private_key(ec.SECP256R1()))])
         made = _key(store, planned.to.id, name)
         assert made is not None  # noqa: S101 - added above
         return material_of(sign_request(name, made))
-    query = "SELECT is_certificate, der, fingerprint, key FROM devices WHERE thing = ?"
-    is_certificate, der, fingerprint, digest = work.journal.read(query, former)[0]
-    if own is not None and key_digest(own.public_key()) == digest and not is_certificate:
+    device = work.journal.device(former)
+    if own is not None and key_digest(own.public_key()) == device.key and not device.is_certificate:
         return material_of(sign_request(name, own))
-    return Material(is_certificate=bool(is_certificate), der=der, fingerprint=fingerprint, key=digest, common_name=None)
+    return Material(
+        is_certificate=device.is_certificate,
+        der=device.der,
+        fingerprint=device.fingerprint,
+        key=device.key,
+        common_name=None,
+    )
 
 
 def take_key_along(work: Work, keys: MoveKeys, planned: PlannedMove) -> None:
-    """The key that the device keeps lies under its new name too, once that name is taken."""
+    """Copy the key that the device keeps to its new name."""
     facility, former = planned.device.facility.id, planned.device.thing.name
     own = _key(keys.store, facility, former)
     if keys.store is None or own is None:
         return
-    ((digest,),) = work.journal.read("SELECT key FROM devices WHERE thing = ?", planned.thing.name)
+    digest = work.journal.device(planned.thing.name).key
     there = _key(keys.store, planned.to.id, planned.thing.name)
     if key_digest(own.public_key()) == digest and (there is None or key_digest(there.public_key()) != digest):
         keys.store.replace(planned.to.id, planned.thing.name, own)
 
 
 def tidy_keys(work: Work, keys: MoveKeys, planned: PlannedMove) -> None:
-    """No key or CSR of the device stays under its former name, so that nobody takes it twice; its CSR goes along."""
+    """Remove the device's key and CSR from its former name, so that they are not used twice; keep the CSR under the new
+    one."""
     former, name = planned.device.thing.name, planned.thing.name
-    query = "SELECT thing, is_certificate, der, key FROM devices WHERE thing IN (?, ?)"
-    rows = {thing: values for thing, *values in work.journal.read(query, former, name)}
     own = _key(keys.store, planned.device.facility.id, former)
-    if keys.store is not None and own is not None and key_digest(own.public_key()) == rows[former][2]:
+    if keys.store is not None and own is not None and key_digest(own.public_key()) == work.journal.device(former).key:
         keys.store.replace(planned.device.facility.id, former, ec.generate_private_key(ec.SECP256R1()))
     before, after = read_requests(keys.requests_from), read_requests(keys.requests_to)
-    is_certificate, der, _ = rows[name]
+    moved = work.journal.device(name)
     if former in before or name in after:
         after.pop(name, None)
-        if not is_certificate:
-            after[name] = pem_of(der, "CERTIFICATE REQUEST")
+        if not moved.is_certificate:
+            after[name] = pem_of(moved.der, "CERTIFICATE REQUEST")
         write_requests(keys.requests_to, after)
     if former in before:
         del before[former]
@@ -127,7 +128,7 @@ def _key(store: KeyStore | None, facility: str, name: str) -> ec.EllipticCurvePr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moved:
-    """What became of a device: its certificate's id, and the one that was taken away (None: it kept it)."""
+    """A moved device: its certificate's id, and that of the removed one (None: it kept its certificate)."""
 
     former: str
     thing: str
@@ -145,10 +146,10 @@ def move_device(
     reason: str,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Moved:
-    """Moves the device. Every step may be done again, so that a move that was stopped anywhere goes on from the top."""
+    """Move the device. Every step may be repeated, so an interrupted move starts from the top again."""
     device, name = planned.device, planned.thing.name
     there = replace(work, groups=groups_of(project, planned.to))
-    group, policy = there.groups[planned.thing.device_type], policy_on(work, device.thing.name)
+    group, policy = there.groups[planned.thing.device_type], work.journal.policy_on(device.thing.name)
     move = _intend(work, planned, keys=keys, renewal=renewal, reason=reason)
     prepare_group(there, group, policy_on=policy)
     _make_thing(there, planned.thing)
@@ -161,18 +162,18 @@ def move_device(
     status = _wake(work, move, arn)
     eventually(lambda: gone(work, "DeleteThing", thingName=move.former), sleep)
     tidy_keys(work, keys, planned)
-    kept = () if move.is_rotated else (moves.kept_certificate(move),)
+    kept = () if move.is_rotated else (entries.kept_certificate(move),)
     work.journal.write(
-        *kept, *moves.ended(move, status=status, certificate_id=id_of(arn), reason=reason, at=work.clock())
+        *kept, *entries.move_ended(move, final_status=status, certificate_id=id_of(arn), reason=reason, at=work.clock())
     )
     removed = id_of(move.certificate_arn) if move.is_rotated else None
     return Moved(former=move.former, thing=name, certificate_id=id_of(arn), removed=removed)
 
 
 def _intend(work: Work, planned: PlannedMove, *, keys: MoveKeys, renewal: Renewal | None, reason: str) -> Move:
-    """The move in the journal, before any call; the one that was cut off, where there is one."""
+    """Record the move before any call; return the interrupted one where there is one."""
     device, former = planned.device, planned.device.thing.name
-    begun = last_move(work.journal, former)
+    begun = work.journal.moved_from(former)
     if device.is_moving and begun is not None:
         if renewal is not None and not begun.is_rotated:
             raise RequestError(f"the move of {former} was begun with its own certificate", hint="rotate it afterwards")
@@ -191,7 +192,7 @@ def _intend(work: Work, planned: PlannedMove, *, keys: MoveKeys, renewal: Renewa
         ended=None,
     )
     work.journal.write(
-        *moves.begun(move, planned.to.id, planned.thing, material, at=work.clock()),
+        *entries.move_begun(move, planned.to.id, planned.thing, material, at=work.clock()),
         entries.history(
             former, "move begun", at=work.clock(), certificate_id=id_of(move.certificate_arn), reason=reason
         ),
@@ -200,28 +201,29 @@ def _intend(work: Work, planned: PlannedMove, *, keys: MoveKeys, renewal: Renewa
 
 
 def _make_thing(work: Work, thing: PlannedThing) -> None:
-    """The thing in its group; without a certificate it is nobody yet."""
+    """Create the thing in its group, without a certificate."""
     if not work.calls.create_thing(thing):
         raise RequestError(
             f"AWS IoT has another thing {thing.name}, with other attributes or of another type",
-            hint="the device is where it was: delete that thing if nobody needs it, then ask for the move again",
+            hint="the device is where it was: delete that thing if it is not needed, then ask for the move again",
         )
     group = work.groups[thing.device_type].thing_group
     work.calls.call("AddThingToThingGroup", thingGroupName=group, thingName=thing.name)
 
 
 def _new_certificate(work: Work, move: Move, *, sleep: Callable[[float], None]) -> str:
-    """The ARN of the device's other certificate: the journal's, else one that was lost, else made now."""
-    der, key, arn = work.journal.read("SELECT der, key, certificate_arn FROM devices WHERE thing = ?", move.thing)[0]
-    if arn is not None:
-        return str(arn)
+    """Return the ARN of the device's new certificate: the journal's, else a lost one, else made now."""
+    device = work.journal.device(move.thing)
+    key = device.key
+    if device.certificate_arn is not None:
+        return device.certificate_arn
     begun = work.journal.steps(move.thing).get(Step.CERTIFICATE)
     found = find_certificate(work, key, begun[0], sleep) if begun else None
     work.journal.write(entries.begin(move.thing, Step.CERTIFICATE, at=work.clock(), detail=key.hex()))
-    pem = pem_of(der, "CERTIFICATE REQUEST")
+    pem = pem_of(device.der, "CERTIFICATE REQUEST")
     is_active = move.status == "ACTIVE" and _revocation(work, move) is None
     made = found or make_certificate(work, pem, key=key, is_active=is_active)
-    certificate_id, arn = made["certificateId"], made["certificateArn"]
+    certificate_id, arn = made["certificateId"], str(made["certificateArn"])
     expires = expiry_of(made["certificatePem"])
     work.journal.write(
         entries.certificate(move.thing, certificate_id=certificate_id, arn=arn, status=move.status, expires=expires),
@@ -231,7 +233,7 @@ def _new_certificate(work: Work, move: Move, *, sleep: Callable[[float], None]) 
 
 
 def _leave(work: Work, device: Registered, move: Move, *, reason: str, sleep: Callable[[float], None]) -> None:
-    """Takes away all that the device may do at the old plant, its certificate inactive meanwhile."""
+    """Remove all rights of the device at the old plant, its certificate inactive meanwhile."""
     name, arn = move.former, move.certificate_arn
     if move.is_rotated:
         remove_certificate(work, name, arn, end=End.REPLACED, by="device move --rotate", reason=reason, sleep=sleep)
@@ -245,8 +247,8 @@ def _leave(work: Work, device: Registered, move: Move, *, reason: str, sleep: Ca
 
 
 def _wake(work: Work, move: Move, arn: str) -> str:
-    """Gives the certificate the status that the device had; one that was revoked meanwhile stays so, and so does its
-    device, whatever other certificate it got. Returns the status."""
+    """Set the certificate to the status that the device had; a device revoked meanwhile stays revoked, also under a new
+    certificate. Returns the status."""
     found = read_certificate(work.calls, arn)
     if found is None:
         raise RequestError(f"the certificate {id_of(arn)} is gone from AWS IoT", hint="see `fleet device show`")
@@ -264,17 +266,18 @@ def _wake(work: Work, move: Move, arn: str) -> str:
 
 
 def _revocation(work: Work, move: Move) -> Spent | None:
-    """The device's revocation, if it was revoked since the move was planned."""
-    query = "SELECT key, iif(is_certificate, der, NULL) FROM devices WHERE thing = ?"
-    (former, der), *_ = work.journal.read(query, move.former)
-    (key, _), *_ = work.journal.read(query, move.thing)
-    known = (work.journal.spent(former, id_of(move.certificate_arn), der), work.journal.spent(key, None))
+    """Return the device's revocation, if it was revoked since the move was planned."""
+    former = work.journal.device(move.former)
+    known = (
+        work.journal.spent(former.key, id_of(move.certificate_arn), former.certificate),
+        work.journal.spent(work.journal.device(move.thing).key, None),
+    )
     return next((ended for ended in known if ended is not None and ended.what is End.REVOKED), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoveRequest:
-    """Which devices go where; `name` is the thing that the one device becomes, None where it is chosen."""
+    """Devices to move to a plant; `name` is the thing that a single device becomes, None to choose one."""
 
     things: Sequence[str]
     to: FacilitySpec
@@ -285,7 +288,7 @@ class MoveRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoveLine:
-    """What is said of one device; `is_done` is False in a dry run."""
+    """The message for one device; `is_done` is False in a dry run."""
 
     former: str
     thing: str
@@ -302,7 +305,7 @@ def move_all(
     store: Callable[[], KeyStore | None],
     is_dry: bool,
 ) -> Iterator[MoveLine]:
-    """Moves the devices one by one; those that are there already are told and left alone. Raises what `plan_move` does,
+    """Move the devices one by one; those already there are reported and skipped. Raises what `plan_move` does,
     before anything is changed."""
     to = request.to
     names = []
@@ -314,19 +317,17 @@ def move_all(
         yield MoveLine(former=done.former, thing=done.thing, text=text, is_done=True)
     if is_dry:
         for _, move in _plan(project, journal, work, request, names):
-            told = _told(move, request)
-            yield MoveLine(former=move.device.thing.name, thing=move.thing.name, text=told, is_done=False)
+            text = _preview(move, request)
+            yield MoveLine(former=move.device.thing.name, thing=move.thing.name, text=text, is_done=False)
         return
     opened = store() if names else None
     plants = {to.id} | {find_thing(project, journal, name).facility.id for name in names}
     with ExitStack() as locks:
         for plant in sorted(plants):
-            locks.enter_context(alone(journal.path, plant))
+            locks.enter_context(facility_lock(journal.path, plant))
         for here, move in _plan(project, journal, work, request, names):
             keys = MoveKeys(
-                store=opened,
-                requests_from=_requests(project, move.device.facility),
-                requests_to=_requests(project, to),
+                store=opened, requests_from=_requests(project, move.device.facility), requests_to=_requests(project, to)
             )
             moved = move_device(project, here, move, keys=keys, renewal=request.renewal, reason=request.reason)
             old = f"; {moved.removed} was seen locked out, then deleted" if moved.removed else ""
@@ -337,7 +338,7 @@ def move_all(
 def _plan(
     project: Project, journal: Journal, work: Work, request: MoveRequest, names: Sequence[str]
 ) -> list[tuple[Work, PlannedMove]]:
-    """Each move, and what works on the things of the plant that the device leaves."""
+    """Return each move, and what works on the things of the plant that the device leaves."""
     planned: list[tuple[Work, PlannedMove]] = []
     for name in names:
         found = find_thing(project, journal, name)
@@ -348,22 +349,21 @@ def _plan(
 
 
 def _done(project: Project, journal: Journal, name: str, to: FacilitySpec) -> Move | None:
-    """The move of an earlier command, where the thing has had no other device since."""
+    """Return the move of an earlier command, where the thing has had no other device since."""
     full = name if name.endswith(f"-{project.environment_suffix}") else suffixed(name, project.environment_suffix)
-    move = last_move(journal, full)
+    move = journal.moved_from(full)
     if move is None or move.ended is None:
         return None
-    query = "SELECT 1 FROM devices WHERE thing = ? AND state <> 'retired'"
-    if journal.read(query, full):
+    device, moved = journal.find_device(full), journal.find_device(move.thing)
+    if device is not None and device.state != "retired":
         return None
-    facility = journal.read("SELECT facility FROM devices WHERE thing = ? AND state = 'done'", move.thing)
-    if facility == [(to.id,)]:
+    if moved is not None and moved.state == "done" and moved.facility == to.id:
         return move
     where = f"it was moved to {move.thing}"
     raise RequestError(f"{full} is no device any more: {where}", hint=f"move {move.thing}, or see `fleet device show`")
 
 
-def _told(move: PlannedMove, request: MoveRequest) -> str:
+def _preview(move: PlannedMove, request: MoveRequest) -> str:
     key = "another key and certificate" if request.renewal else "its certificate"
     groups = {group.device_type: group for group in move.to.groups}
     group = groups[move.thing.device_type].thing_group

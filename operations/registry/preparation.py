@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import msgspec
 from cryptography import x509
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
@@ -22,14 +21,14 @@ from fleet_iot.operations.pki.spent import SpentKeys, journals_of
 from fleet_iot.operations.project import Project
 from fleet_iot.operations.registry.calls import Quotas, calls_for, least_seconds
 from fleet_iot.operations.registry.journal import Journal, Run
-from fleet_iot.operations.registry.matching import Matching, PlannedThing, plants_of, read_planned
+from fleet_iot.operations.registry.matching import Matching, plants_of
 from fleet_iot.operations.registry.refusals import Refusals, RevocationLists, RevokedInAws
 from fleet_iot.operations.storage import located
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """Which list for which facility; `device_type` is that of rows that name no thing; `is_bulk`: AWS IoT's own task
+    """A list to onboard to a facility; `device_type` is that of rows that name no thing; `is_bulk`: AWS IoT's own task
     registers them, with their policy on the certificate. `by_order`: rows that name no thing get the next free ones;
     `ignored` are headings that say nothing of which device a row is. `reuses_retired`: keys that were retired may come
     back; `crls` are lists of the issuers."""
@@ -50,7 +49,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pairing:
-    """How rows were paired with things: counts by what said it, and the first pairs in words."""
+    """How rows were paired with things: counts by identity, and the first pairs in words."""
 
     ways: Mapping[str, int]
     first: tuple[str, ...]
@@ -58,7 +57,7 @@ class Pairing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """A run that stands in the journal, rows that were onboarded already, and how the others were paired."""
+    """A run in the journal, the number of rows onboarded already, and how the others were paired."""
 
     run: Run
     already: int
@@ -67,9 +66,9 @@ class Started:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """What a list would do: rows by what becomes of them, calls by API, and the least seconds that they take.
+    """The effect of a list: rows by outcome, calls by API, and the least seconds that they need.
 
-    `upload`: below which URL AWS IoT's own task would find the parameters; it makes the calls itself.
+    `upload`: the URL prefix of the parameters of AWS IoT's own task, which makes the calls itself.
     """
 
     facility: str
@@ -101,11 +100,12 @@ def match(
     keep_material: bool,
     in_aws: RevokedInAws | None = None,
 ) -> Matching:
-    """Pair the list's rows with the facility's planned things; none whose key or certificate must not come back.
+    """Pair the list's rows with the facility's planned things; refuse keys and certificates that must not be used
+    again.
 
     Raises:
-        RequestError: The list does not say which device is which, or the facility is not onboarded from lists.
-        EnvironmentFault: The list cannot be read, or holds no row.
+        RequestError: The list does not identify its devices, or the facility is not onboarded from lists.
+        EnvironmentFault: The list cannot be read, or has no row.
     """
     if request.facility.registration != "bulk":
         raise RequestError(
@@ -123,7 +123,7 @@ def match(
     )
     try:
         matching.add_things(
-            read_planned(project, request.facility), is_taken=journal.has_certificate if journal else lambda _: False
+            project.planned(request.facility), is_taken=journal.has_certificate if journal else lambda _: False
         )
         now = datetime.datetime.now(datetime.UTC)
         source = replace(request.source, ignored=frozenset(map(normalised, request.ignored)))
@@ -148,9 +148,9 @@ def refusals_of(
     issuers: Sequence[x509.Certificate] = (),
     local: Path | None = None,
 ) -> Refusals:
-    """What must not come back: of the journal, of the application's other journals on this machine (also of the local
-    AWS in the folder `local`), of the own authorities' ledgers that are on this machine, of their committed CRLs, and
-    of CRLs that are given. Raises EnvironmentFault where one of them cannot be read."""
+    """Collect the keys and certificates that must not be used again: from the journal, the application's other journals
+    on this machine (also the local AWS's in `local`), the own authorities' ledgers on this machine, their committed
+    CRLs, and the given CRLs. Raises EnvironmentFault where one of them cannot be read."""
     lists, authorities = list(crls), list(issuers)
     for own in sorted(identities_folder(project).glob("*/ca")):
         if (own / CRL).exists():
@@ -161,7 +161,7 @@ def refusals_of(
 
 
 def _own_authority(path: Path) -> list[x509.Certificate]:
-    """The own authority's certificate; none where it is not there."""
+    """Return the own authority's certificate; none where it is not there."""
     if not path.exists():
         return []
     try:
@@ -174,7 +174,7 @@ def _own_authority(path: Path) -> list[x509.Certificate]:
 def forecast(
     project: Project, request: Request, *, journal: Journal | None, quotas: Quotas, upload: str | None = None
 ) -> Forecast:
-    """What would happen, without a call and without a change."""
+    """Forecast an onboarding, without a call and without a change."""
     matching = match(project, request, journal, keep_material=False)
     _refuse_certificates(request, matching)
     counts = matching.counts
@@ -207,12 +207,12 @@ def forecast(
 
 
 def count_differing(project: Project, facility: FacilitySpec, journal: Journal) -> int:
-    """How many onboarded things the record describes otherwise than the journal, which has what AWS IoT was told."""
-    query = "SELECT line FROM devices WHERE thing = ? AND facility = ? AND state = 'done'"
+    """Count onboarded things whose record differs from the journal, which has what AWS IoT was sent."""
     differing = 0
-    for thing in read_planned(project, facility):
-        for (line,) in journal.read(query, thing.name, facility.id):
-            differing += msgspec.json.decode(line, type=PlannedThing) != thing
+    for thing in project.planned(facility):
+        device = journal.find_device(thing.name)
+        if device is not None and device.facility == facility.id and device.state == "done":
+            differing += device.planned != thing
     return differing
 
 
@@ -259,7 +259,7 @@ def _refuse_certificates(request: Request, matching: Matching) -> None:
 
 
 def own_requests(path: Path, facility: str) -> Source:
-    """The CSRs of the project's own identities, as a list. Raises EnvironmentFault where there are none."""
+    """Return the CSRs of the project's own identities, as a list. Raises EnvironmentFault where there are none."""
     if not path.is_file():
         raise EnvironmentFault(
             f"{facility} has no CSRs in {path}",
@@ -269,6 +269,6 @@ def own_requests(path: Path, facility: str) -> Source:
 
 
 def mark_of(path: Path) -> str:
-    """Tells whether a list is still the file that it was: size and time of the last change."""
+    """Return size and modification time of a list: they change with it."""
     found = path.stat()
     return f"{found.st_size}:{found.st_mtime_ns}"

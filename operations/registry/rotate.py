@@ -1,6 +1,6 @@
-"""Gives a device another key and certificate while the old one still works, then takes the old one away.
+"""Rotate a device's key and certificate: the old one works until the rotation is finished.
 
-The new key is on disk before anything is asked of AWS IoT, under a name of its own until its certificate is attached.
+The new key is on disk before the first call, under a name of its own until its certificate is attached.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from fleet_iot.operations.registry.device import (
     id_of,
     make_certificate,
     material_of,
-    policy_on,
     refuse_moving,
     refuse_revoked,
     refuse_used,
@@ -36,7 +35,7 @@ from fleet_iot.operations.registry.journal import Step, Write
 from fleet_iot.operations.registry.steps import Work, expiry_of, pem_of
 
 NEXT = "#next"
-"""Behind a thing's name in the key store: its key to be. No thing's name can hold it."""
+"""Suffix of a thing's name in the key store for its next key; no thing's name may contain it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,14 +49,14 @@ class Rotation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keys:
-    """Where keys and CSRs of the facility lie; without a store, devices make their keys themselves."""
+    """The facility's key store and CSR file; without a store, devices make their own keys."""
 
     store: KeyStore | None
     requests: Path
 
 
 def check_rotation(work: Work, device: Registered) -> None:
-    """Raises RequestError for a device that cannot be given another key; nothing is changed."""
+    """Raise RequestError for a device that cannot be given another key; nothing is changed."""
     name = device.thing.name
     refuse_moving(device)
     if not device.is_in_journal or device.certificate_arn is None:
@@ -69,7 +68,7 @@ def check_rotation(work: Work, device: Registered) -> None:
 
 
 def check_finish(work: Work, device: Registered) -> dict[str, str]:
-    """What the journal notes of the device's rotation. Raises RequestError where none waits for its end."""
+    """Return the journal's note on the device's rotation. Raises RequestError where none is unfinished."""
     noted = _noted(work, device.thing.name)
     if not noted.get("new"):
         raise RequestError(f"{device.thing.name} is not being rotated", hint="begin without --finish")
@@ -90,7 +89,8 @@ def begin_rotation(
     reason: str,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Rotation:
-    """The new certificate, made and attached beside the old one: from a CSR that was handed in, else from a new key.
+    """Return the new certificate, made and attached beside the old one: from a CSR that was handed in, else from a new
+    key.
 
     Raises RequestError where there is nothing to rotate; may be asked for again after it was stopped anywhere.
     """
@@ -120,7 +120,7 @@ def begin_rotation(
     )
     made = found or make_certificate(work, pem, key=material.key, is_active=True)
     arn, group = made["certificateArn"], work.groups[device.thing.device_type]
-    if policy_on(work, name) == "certificate":
+    if work.journal.policy_on(name) == "certificate":
         work.calls.call("AttachPolicy", policyName=group.policy, target=arn)
     work.calls.call("AttachThingPrincipal", thingName=name, principal=arn)
     noted["new"] = arn
@@ -129,11 +129,7 @@ def begin_rotation(
         entries.begin(name, Step.ROTATE, at=work.clock(), detail=json.dumps(noted)),
         entries.material(name, der=material.der, fingerprint=material.fingerprint, key=material.key),
         entries.certificate(
-            name,
-            certificate_id=id_of(arn),
-            arn=arn,
-            status="ACTIVE",
-            expires=expiry_of(made["certificatePem"]),
+            name, certificate_id=id_of(arn), arn=arn, status="ACTIVE", expires=expiry_of(made["certificatePem"])
         ),
         entries.history(name, "rotated", at=work.clock(), certificate_id=id_of(arn), reason=reason),
     )
@@ -147,7 +143,7 @@ def begin_rotation(
 def finish_rotation(
     work: Work, device: Registered, *, reason: str, sleep: Callable[[float], None] = time.sleep
 ) -> Rotation:
-    """Takes the old certificate away. Raises RequestError where no rotation waits for it."""
+    """Remove the old certificate. Raises RequestError where no rotation is unfinished."""
     name, noted = device.thing.name, check_finish(work, device)
     by = "device rotate --finish"
     remove_certificate(work, name, noted["old"], end=End.REPLACED, by=by, reason=reason, sleep=sleep)
@@ -156,7 +152,7 @@ def finish_rotation(
 
 
 def _still_used(work: Work, device: Registered, old: str, *, reason: str) -> Write:
-    """That the key of the old certificate is this device's until the rotation is finished: no other may bring it."""
+    """Reserve the old certificate's key for this device until the rotation is finished."""
     return spend(
         End.ROTATING,
         key=device.key,
@@ -169,11 +165,11 @@ def _still_used(work: Work, device: Registered, old: str, *, reason: str) -> Wri
 
 
 def _own_request(store: KeyStore | None, facility: str, name: str) -> str:
-    """A CSR of the device's key to be, which is made where it is not there yet."""
+    """Return a CSR for the device's next key, making the key if necessary."""
     if store is None or name not in store.names(facility):
         raise RequestError(
             f"the key of {name} is not in the key store: the device has made it itself",
-            hint="let it make another, and hand in the CSR: --csr FILE",
+            hint="have it make another, and hand in the CSR: --csr FILE",
         )
     store.add(facility, [(name + NEXT, ec.generate_private_key(ec.SECP256R1()))])
     key = _next_key(store, facility, name)
@@ -186,24 +182,24 @@ def _next_key(store: KeyStore, facility: str, name: str) -> ec.EllipticCurvePriv
 
 
 def _is_next(store: KeyStore | None, facility: str, name: str, digest: str) -> bool:
-    """Whether the key with this digest still waits to become the device's."""
+    """Return whether the key with this digest still waits to become the device's."""
     key = _next_key(store, facility, name) if store else None
     return key is not None and key_digest(key.public_key()).hex() == digest
 
 
 def _hand_over(work: Work, keys: Keys, facility: str, name: str) -> None:
-    """The key to be becomes the device's key, and its CSR the committed one."""
+    """Make the next key the device's key, and its CSR the committed one."""
     _write_request(work, keys, name)
     key = _next_key(keys.store, facility, name) if keys.store else None
     if keys.store is not None and key is not None:
         keys.store.replace(facility, name, key)
-        # The name under which it waited is free for the next: another key, so that nobody takes this one twice.
+        # Overwrite the waiting name with another key, so that this one is not used twice.
         keys.store.replace(facility, name + NEXT, ec.generate_private_key(ec.SECP256R1()))
 
 
 def _write_request(work: Work, keys: Keys, name: str) -> None:
-    """Where the project has a CSR of the device's, it has the new one from now on: onboarding knows it as done."""
+    """Replace the device's CSR in the project, if there is one, so that onboarding finds it done."""
     requests = read_requests(keys.requests)
     if name in requests:
-        ((der,),) = work.journal.read("SELECT der FROM devices WHERE thing = ?", name)
+        der = work.journal.device(name).der
         write_requests(keys.requests, requests | {name: pem_of(der, "CERTIFICATE REQUEST")})

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +16,7 @@ from fleet_iot.operations.lists.record import Fault, Record
 from fleet_iot.operations.project import Project
 from fleet_iot.operations.registry.bulk import place_of, run_tasks
 from fleet_iot.operations.registry.calls import IotCalls, Pacer, Quotas, calls_for, least_seconds
-from fleet_iot.operations.registry.journal import Journal, Run
+from fleet_iot.operations.registry.journal import Failure, Journal, Run
 from fleet_iot.operations.registry.preparation import Request, Started, mark_of, refusals_of
 from fleet_iot.operations.registry.preparation import start as begin
 from fleet_iot.operations.registry.refusals import RevokedInAws
@@ -32,32 +30,11 @@ from fleet_iot.operations.registry.steps import (
     run_devices,
 )
 from fleet_iot.operations.registry.target import Target
-
-_ALL = """SELECT row, place, reason, remedy, NULL AS thing, NULL AS certificate_id FROM faults WHERE run = ?1
-UNION ALL SELECT row, place, reason, remedy, thing, certificate_id FROM devices WHERE run = ?1 AND state = 'failed'
-ORDER BY row"""
+from fleet_iot.operations.storage import exclusive
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """One row that was not onboarded; `certificate_id` where AWS IoT has a certificate for it all the same."""
-
-    row: int
-    place: str
-    reason: str
-    remedy: str
-    thing: str | None = None
-    certificate_id: str | None = None
-
-
-def failures_of(journal: Journal, run: int) -> Iterator[Failure]:
-    """The run's failures in the list's order."""
-    for row, place, reason, remedy, thing, certificate_id in journal.read(_ALL, run):
-        yield Failure(row=row, place=place, reason=reason, remedy=remedy, thing=thing, certificate_id=certificate_id)
-
-
-def write_failures(folder: Path, source: Source, failures: Iterator[Failure], *, is_unchanged: bool) -> Path | None:
-    """Writes the failed rows in their list's format (only while the list is still the one that was read), and beside
+def write_failures(folder: Path, source: Source, failures: Iterable[Failure], *, is_unchanged: bool) -> Path | None:
+    """Write the failed rows in their list's format (only while the list is still the one that was read), and beside
     them `reasons.jsonl`. Returns the list of failures, or of reasons where there is no other; None without failures."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     reasons = folder / "reasons.jsonl"
@@ -65,8 +42,8 @@ def write_failures(folder: Path, source: Source, failures: Iterator[Failure], *,
     with create_private(reasons) as file:
         for failure in failures:
             rows.append(failure.row)
-            told = {name: getattr(failure, name) for name in Failure.__slots__ if getattr(failure, name) is not None}
-            file.write(json.dumps(told).encode() + b"\n")
+            fields = {name: getattr(failure, name) for name in Failure.__slots__ if getattr(failure, name) is not None}
+            file.write(json.dumps(fields).encode() + b"\n")
     if not rows:
         reasons.unlink()
         return None
@@ -78,7 +55,7 @@ def write_failures(folder: Path, source: Source, failures: Iterator[Failure], *,
 
 
 def _chosen(entries: Iterator[Record | Fault], rows: list[int]) -> Iterator[Record | Fault]:
-    """The entries with these numbers, both in order."""
+    """Return the entries with these numbers, both in order."""
     wanted = iter(rows)
     number = next(wanted, None)
     for entry in entries:
@@ -91,8 +68,8 @@ def _chosen(entries: Iterator[Record | Fault], rows: list[int]) -> Iterator[Reco
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a run did. `seconds` and `rate` (devices a second) are of the calls alone, `ceiling` is the quotas' rate;
-    `orphans` are certificates in AWS IoT that were made for a device which has another one."""
+    """The result of a run. `seconds` and `rate` (devices a second) are of the calls only, `ceiling` is the quotas'
+    rate; `orphans` are certificates in AWS IoT that were made for a device which has another one."""
 
     facility: str
     run: int
@@ -120,7 +97,7 @@ def perform(
     by_api: bool = False,
     asks_to_stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
-    """Does what is left of a run, and writes down what failed.
+    """Do what is left of a run, and write the failed rows to a file.
 
     `by_api`: what AWS IoT's own task has not registered yet is registered call by call; `asks_to_stop` is asked when
     somebody interrupts that task.
@@ -139,14 +116,12 @@ def perform(
         work.calls.pacer.close()
     seconds = time.monotonic() - started
     counted = journal.count(run.id)
-    failures = list(failures_of(journal, run.id))
+    failures = journal.failures(run.id)
     source = source_of(run)
     is_unchanged = source.path.exists() and mark_of(source.path) == run.mark
     folder = project.root / "build" / "onboarding" / run.facility / f"run-{run.id}"
-    written = write_failures(folder, source, iter(failures), is_unchanged=is_unchanged)
+    written = write_failures(folder, source, failures, is_unchanged=is_unchanged)
     done = counted.get("done", 0)
-    query = "SELECT orphans.certificate_id FROM orphans JOIN devices USING (thing) WHERE run = ?"
-    orphans = journal.read(query, run.id)
     return Outcome(
         facility=run.facility,
         run=run.id,
@@ -160,21 +135,21 @@ def perform(
         rate=round((done - before.get("done", 0)) / seconds, 2) if seconds else 0.0,
         ceiling=ceiling_of(journal, run, target.quotas),
         failures=str(written.relative_to(project.root)) if written else None,
-        orphans=tuple(str(found[0]) for found in orphans),
+        orphans=journal.orphans(run.id),
     )
 
 
 @contextmanager
 def opened_journal(project: Project, target: Target, *, local: Path) -> Iterator[Journal]:
-    """The target's journal, which knows what else on this machine, and in the project, says of spent keys; `local` is
-    the folder of a local AWS whose journals count too."""
+    """Open the target's journal, with the spent keys of other files on this machine and in the project; `local` is the
+    folder of a local AWS whose journals count too."""
     elsewhere = refusals_of(project, None, local=local)
     with closing(elsewhere), Journal(target.journal, elsewhere=elsewhere) as journal:
         yield journal
 
 
 def start(project: Project, request: Request, target: Target, journal: Journal) -> Started:
-    """Writes a new run into the journal, before any change; see `request.start`."""
+    """Write a new run into the journal, before any change; see `preparation.start`."""
     calls = IotCalls(target.iot, _pacer(target))
     try:
         return begin(project, request, journal, in_aws=RevokedInAws(calls))
@@ -185,7 +160,7 @@ def start(project: Project, request: Request, target: Target, journal: Journal) 
 def activate(
     project: Project, facility: FacilitySpec, *, target: Target, journal: Journal, on_progress: OnProgress
 ) -> Activated:
-    """Activates what was staged."""
+    """Activate what was staged."""
     work = work_of(project, target, journal, facility=facility, is_staged=False, policy_on="group")
     try:
         return activate_devices(work, facility.id, on_progress=on_progress)
@@ -196,7 +171,7 @@ def activate(
 def work_of(
     project: Project, target: Target, journal: Journal, *, facility: FacilitySpec, is_staged: bool, policy_on: str
 ) -> Work:
-    """What the steps of a facility's devices need."""
+    """Return what the steps of a facility's devices need."""
     return Work(
         calls=IotCalls(target.iot, _pacer(target)),
         journal=journal,
@@ -211,7 +186,7 @@ def _pacer(target: Target) -> Pacer:
 
 
 def groups_of(project: Project, facility: FacilitySpec) -> dict[str, Group]:
-    """The facility's groups by device type; other facilities have the same types, and groups of their own."""
+    """Return the facility's groups by device type; other facilities have the same types, and groups of their own."""
     suffix = project.environment_suffix
     return {
         group.device_type: Group(thing_group=suffixed(group.thing_group, suffix), policy=suffixed(group.policy, suffix))
@@ -220,38 +195,32 @@ def groups_of(project: Project, facility: FacilitySpec) -> dict[str, Group]:
 
 
 def source_of(run: Run) -> Source:
-    """The list of a run."""
+    """Return the list of a run."""
     return Source(
-        path=Path(run.source),
-        format=run.format,
-        bundle=run.bundle,
-        signers=Path(run.signers) if run.signers else None,
+        path=Path(run.source), format=run.format, bundle=run.bundle, signers=Path(run.signers) if run.signers else None
     )
 
 
 def ceiling_of(journal: Journal, run: Run, quotas: Quotas | None) -> float | None:
-    """Devices a second that the quotas allow at most, for what the run's devices bring; not of AWS IoT's own task."""
+    """Return the devices a second that the quotas allow for the run; None for AWS IoT's own task."""
     if quotas is None or run.is_bulk:
         return None
-    query = "SELECT count(*), coalesce(sum(is_certificate), 0) FROM devices WHERE run = ?"
-    devices, certificates = journal.read(query, run.id)[0]
+    devices, certificates = journal.count_certificates(run.id)
     calls = calls_for(devices=devices, certificates=certificates, policy_on=run.policy_on, groups=0)
     seconds, _ = least_seconds(calls, quotas.per_second)
     return round(devices / seconds, 2) if seconds else None
 
 
 @contextmanager
-def alone(journal: Path, facility: str) -> Iterator[None]:
-    """Holds the facility, which is named beside the journal; the lock goes with the process that holds it.
+def facility_lock(journal: Path, facility: str) -> Iterator[None]:
+    """Lock the facility for one command, with a file beside the journal.
 
     Raises RequestError where another process has it.
     """
     journal.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(journal.with_suffix(f".{facility}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with ExitStack() as lock:
+        try:
+            lock.enter_context(exclusive(journal.with_suffix(f".{facility}.lock"), waits=False))
+        except BlockingIOError:
+            raise RequestError(f"{facility} is being onboarded already", hint="wait until that run is done") from None
         yield
-    except BlockingIOError:
-        raise RequestError(f"{facility} is being onboarded already", hint="wait until that run is done") from None
-    finally:
-        os.close(descriptor)

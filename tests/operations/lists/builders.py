@@ -7,6 +7,7 @@ import datetime
 import hashlib
 import io
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -134,3 +135,38 @@ def packed(members: dict[str, bytes]) -> bytes:
 def seven_zip(path: Path, members: dict[str, bytes], *, inner: str = "1_E0E0_Certs.7z") -> Path:
     """An archive in an archive."""
     return write(path, packed({inner: packed(members)}))
+
+
+_LIST_SERIAL = 0x5A5A_5A5A_5A5A_5A5A
+
+
+def write_certificate_list(path: Path, names: Iterable[str]) -> None:
+    """CSV with a certificate for each name. Their signatures are those of the one: a list's reader does not know its
+    issuer, and so cannot check them, but reads all else."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a maker")])
+    now = datetime.datetime.now(datetime.UTC)
+    pattern = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(_LIST_SERIAL)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=3650))
+        .sign(key, hashes.SHA256())
+        .public_bytes(serialization.Encoding.DER)
+    )
+    before, _, rest = pattern.partition(_LIST_SERIAL.to_bytes(8, "big"))
+    between, _, after = rest.partition(_point(key))
+    with path.open("wb") as file:
+        file.write(b"name,certificate\n")
+        for number, thing in enumerate(names, start=1):
+            point = _point(ec.generate_private_key(ec.SECP256R1()))
+            serial = (_LIST_SERIAL + number).to_bytes(8, "big")
+            der = b"".join((before, serial, between, point, after))
+            file.write(thing.encode() + b"," + base64.b64encode(der) + b"\n")
+
+
+def _point(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.public_key().public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)

@@ -21,7 +21,8 @@ from fleet_iot.generator.diagnostics import EnvironmentFault, FleetError, Reques
 from fleet_iot.operations.lists.formats import open_source, read_records, write_again
 from fleet_iot.operations.lists.reading import read_rows
 from fleet_iot.operations.lists.record import Fault, Row
-from fleet_iot.operations.registry.matching import Matching, PlannedThing
+from fleet_iot.operations.project import PlannedThing
+from fleet_iot.operations.registry.matching import Matching
 from tests.operations.lists.builders import (
     NOW,
     Signer,

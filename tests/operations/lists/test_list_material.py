@@ -69,8 +69,11 @@ def test_certificate_and_csr_of_one_key_belong_together() -> None:
         (lambda: make_certificate(start=NOW - 9 * DAY, end=NOW - DAY), "expired on 2026-11-23"),
         (lambda: make_certificate(start=NOW + DAY), "not valid before 2026-11-25"),
         (lambda: make_certificate(key=SMALL_RSA), "1024 bits"),
-        (lambda: make_certificate(key=ed25519.Ed25519PrivateKey.generate()), "of a kind that AWS IoT does not take"),
-        (lambda: make_certificate(key=ec.generate_private_key(ec.SECP256K1())), "of a kind that AWS IoT does not take"),
+        (lambda: make_certificate(key=ed25519.Ed25519PrivateKey.generate()), "of a kind that AWS IoT does not accept"),
+        (
+            lambda: make_certificate(key=ec.generate_private_key(ec.SECP256K1())),
+            "of a kind that AWS IoT does not accept",
+        ),
         (lambda: make_certificate(is_authority=True), "an authority's"),
     ],
     ids=["expired", "future", "small", "ed25519", "curve", "authority"],
@@ -113,7 +116,7 @@ def test_a_private_key_is_refused_and_not_shown() -> None:
     key = new_key().private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    assert "holds a private key" == refused(key)
+    assert "contains a private key" == refused(key)
 
 
 def test_csrs_that_are_refused() -> None:

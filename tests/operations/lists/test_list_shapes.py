@@ -23,7 +23,8 @@ from fleet_iot.operations.lists.formats import open_source, read_records, write_
 from fleet_iot.operations.lists.infineon import MEMBER_LIMIT
 from fleet_iot.operations.lists.reading import read_rows
 from fleet_iot.operations.lists.record import Row
-from fleet_iot.operations.registry.matching import Matching, PlannedThing
+from fleet_iot.operations.project import PlannedThing
+from fleet_iot.operations.registry.matching import Matching
 from tests.operations.lists.builders import (
     DAY,
     NOW,
@@ -291,7 +292,7 @@ def test_a_path_in_place_of_a_certificate_is_told(tmp_path: Path) -> None:
 def near_standard(*, is_authority: bool, key: Any, extension: bytes | None = None) -> x509.Certificate:
     """A certificate as Microchip's: its SAN's directory name has `eui48_…` as a PrintableString, which has no `_`.
 
-    The library refuses to read any of its extensions; signed anew after the change, so genuine."""
+    The library refuses to read any of its extensions; signed again after the change, so genuine."""
     name = x509.Name([x509.NameAttribute(NameOID.SERIAL_NUMBER, "eui48=0004A3112233")])
     alternative = x509.SubjectAlternativeName([x509.DirectoryName(name)])
     builder = (
@@ -438,7 +439,7 @@ def test_a_private_key_is_noticed_in_any_form(tmp_path: Path, form: str, heading
     path = write(tmp_path / "list", lists[shape])
     rows, (fault,) = rows_of(path)
     assert ["s0", "s2"] == [row.serial for row in rows]
-    assert "holds a private key" in fault.reason and fault.raw == b""
+    assert "contains a private key" in fault.reason and fault.raw == b""
     source = open_source(path, format_name="auto")
     write_again(source, tmp_path / "again", read_records(source))
     secret = text.replace("\\n", "\n").splitlines()[-2 if "\n" in text or "\\n" in text else 0][10:40]
@@ -472,7 +473,7 @@ def test_a_key_beside_its_certificate_compromises_it(tmp_path: Path, order: str)
 def test_a_jwk_with_its_private_part_is_noticed(tmp_path: Path) -> None:
     """`d` beside `kty`."""
     entry = {"serial": "1", "cert": cert(), "jwk": {"kty": "EC", "crv": "P-256", "x": "a", "y": "b", "d": "c"}}
-    assert "holds a private key" in rows_of(write(tmp_path / "a.jsonl", json.dumps(entry)))[1][0].reason
+    assert "contains a private key" in rows_of(write(tmp_path / "a.jsonl", json.dumps(entry)))[1][0].reason
 
 
 def test_a_public_key_is_no_private_one(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_a_signed_manifest_with_certificates(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("entry", "reason"),
     [
-        (lambda signer: Signer().entry("1", make_certificate()), "signed by nobody"),
+        (lambda signer: Signer().entry("1", make_certificate()), "signed by none"),
         (lambda signer: {"payload": signer.entry("1")["payload"]}, "is not signed"),
         (lambda signer: signer.entry("1", make_certificate(), alg="none"), "not with ES256"),
         (lambda signer: signer.entry("1", make_certificate()) | {"signature": ""}, "not with ES256"),

@@ -204,7 +204,7 @@ def test_one_key_is_one_things(works: Works, tmp_path: Path) -> None:
     later = {"now": NOW + 301 * DAY, "not_after": NOW + 310 * DAY}
     for options in ({"facility": "th-01"}, {"again": True}, {"replaces": True}, later):
         signed, _, reasons = signed_of(works, write_requests(path, {SECOND: key}), **options)
-        assert (0, (f"its key is that of {FIRST}, and nobody else may have it",)) == (signed, reasons)
+        assert (0, (f"its key is that of {FIRST}, and no other thing may have it",)) == (signed, reasons)
     revoke(works.ledger, works.ledger.of_thing(FIRST), reason="affiliationChanged", note="moved", now=NOW)
     assert (1, 0, ()) == signed_of(works, write_requests(path, {SECOND: key}))
     assert 0 == signed_of(works, write_requests(path, {FIRST: key}))[0]

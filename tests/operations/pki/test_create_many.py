@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from benchmarks.onboarding_project import PLANT, SUFFIX, make_onboarding_project, python_path
+from benchmarks.onboarding import PLANT, SUFFIX, make_onboarding_project, python_path
 from fleet_iot.operations.lists.material import key_digest
 from fleet_iot.operations.pki.csr import BATCH, read_requests
 from fleet_iot.operations.pki.keystore import KeyStore

@@ -57,6 +57,6 @@ def test_a_list_without_a_csr_is_no_success(tmp_path: Path) -> None:
     folder.mkdir()
     write(folder / "notes.txt", "…")
     for source in (folder, write(tmp_path / "a.csv", "name,csr\n")):
-        with pytest.raises(EnvironmentFault, match="holds no"):
+        with pytest.raises(EnvironmentFault, match="contains no"):
             works.sign(source)
     assert not works.list.exists()

@@ -16,7 +16,7 @@ import boto3
 from cryptography import x509
 
 from benchmarks.iot_service.client import Running, running
-from benchmarks.onboarding_project import PLANT, SUFFIX, make_csrs, make_onboarding_project, python_path
+from benchmarks.onboarding import PLANT, SUFFIX, make_csrs, make_onboarding_project, python_path
 from fleet_iot.operations.lists.material import key_digest
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from benchmarks.onboarding_project import OTHER_PLANT, PLANT
+from benchmarks.onboarding import OTHER_PLANT, PLANT
 from fleet_iot.operations.aws import Broker
 from fleet_iot.operations.pki.keystore import KeyStore
 from fleet_iot.operations.rehearsal.simulator.device import tls_context

@@ -13,6 +13,7 @@ from botocore.stub import Stubber
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
 from fleet_iot.operations.lists.material import read_material
+from fleet_iot.operations.project import PlannedThing
 from fleet_iot.operations.registry import bulk as reading
 from fleet_iot.operations.registry import bulk as run
 from fleet_iot.operations.registry import bulk as tasks
@@ -27,7 +28,7 @@ from fleet_iot.operations.registry.bulk import (
 )
 from fleet_iot.operations.registry.calls import IotCalls, Pacer
 from fleet_iot.operations.registry.journal import Journal, Run, Step
-from fleet_iot.operations.registry.matching import Pair, PlannedThing
+from fleet_iot.operations.registry.matching import Pair
 from fleet_iot.operations.registry.steps import Group, Work
 from tests.operations.lists.builders import NOW, make_certificate, make_request, new_key, pem
 from tests.operations.registry.test_steps import RUN

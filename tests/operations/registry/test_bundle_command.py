@@ -18,7 +18,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from benchmarks.onboarding_project import PLANT, SUFFIX
+from benchmarks.onboarding import PLANT, SUFFIX
 from fleet_iot.operations.pki.csr import csr_path, read_requests, sign_request, write_requests
 from fleet_iot.operations.pki.keystore import KeyStore, key_bytes
 from fleet_iot.operations.registry.bundle import amazon_roots

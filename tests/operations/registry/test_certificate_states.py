@@ -11,7 +11,8 @@ from botocore.exceptions import ClientError
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
 from fleet_iot.operations.pki.spent import End
-from fleet_iot.operations.registry.device import Registered, activate, retire, revoke
+from fleet_iot.operations.registry.device import Registered, activate, retire, revoke, show_device
+from fleet_iot.operations.registry.entries import failed
 from fleet_iot.operations.registry.journal import Journal
 from fleet_iot.operations.registry.steps import activate_devices
 from tests.operations.registry.test_rotation import Case, facility
@@ -125,3 +126,14 @@ def test_a_device_that_was_moved_is_revoked_under_its_new_name(case: Case) -> No
     gone = replace(case.device, is_in_journal=False, certificate_id=None, certificate_arn=None)
     with pytest.raises(RequestError, match="its device was moved to t-2"):
         revoke(case.work, gone, reason="stolen")
+
+
+def test_a_device_that_is_being_onboarded_is_shown_with_its_steps(case: Case) -> None:
+    assert show_device(case.work, case.device).onboarding is None
+    case.journal.write(
+        ("UPDATE devices SET state = 'planned'", ()), ("UPDATE steps SET ended = NULL WHERE step = 'attach'", ())
+    )
+    shown = show_device(case.work, case.device).onboarding
+    assert shown is not None and "thing, certificate" in shown and "attach begun" in shown and "--resume" in shown
+    case.journal.write(failed("t-1", reason="its name is taken", remedy="choose another"))
+    assert "onboarding failed: its name is taken; choose another" == show_device(case.work, case.device).onboarding

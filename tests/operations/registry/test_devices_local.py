@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from benchmarks.onboarding_project import OTHER_PLANT, PLANT
+from benchmarks.onboarding import OTHER_PLANT, PLANT
 from tests.integration.broker import Asker
 from tests.operations.lists.builders import make_request, new_key, pem
 from tests.operations.registry.site import thing_name

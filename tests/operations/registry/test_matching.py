@@ -10,7 +10,8 @@ import pytest
 
 from fleet_iot.generator.diagnostics import RequestError
 from fleet_iot.operations.lists.record import Fault, Material, Row
-from fleet_iot.operations.registry.matching import Held, Matching, PlannedThing, Plants
+from fleet_iot.operations.project import PlannedThing
+from fleet_iot.operations.registry.matching import Held, Matching, Plants
 
 
 def thing(number: int, device_type: str = "press", **more: str) -> PlannedThing:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.iot_service.client import running
-from benchmarks.onboarding_project import OTHER_PLANT, PLANT, SUFFIX, make_csrs, make_onboarding_project
+from benchmarks.onboarding import OTHER_PLANT, PLANT, SUFFIX, make_csrs, make_onboarding_project
 from tests.operations.lists.builders import make_certificate, new_key, pem, quoted
 from tests.operations.registry.site import Site, asked_keys, finished, keys_by_thing, site, thing_name
 
@@ -100,9 +100,9 @@ def test_what_is_refused_before_anything_is_done(place: Site, tmp_path: Path) ->
     folder.mkdir()
     (folder / "notes.txt").write_text("…")
     for arguments in ((), ("--dry-run",)):
-        assert "holds no device" in place.onboard("--from", str(empty), *arguments, exit_code=7)
+        assert "contains no device" in place.onboard("--from", str(empty), *arguments, exit_code=7)
         said = place.onboard("--from", str(folder), *arguments, exit_code=7)
-        assert "1 files were passed over" in said and ".crt" in said
+        assert "1 files were skipped" in said and ".crt" in said
     assert {} == place.service.state()["things"]
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.onboarding_lists import write_certificate_list
-from benchmarks.onboarding_project import PLANT, make_onboarding_project, python_path
+from benchmarks.onboarding import PLANT, make_onboarding_project, python_path
+from tests.operations.lists.builders import write_certificate_list
 from tests.operations.registry.site import thing_name
 
 ROWS = int(os.environ.get("FLEET_ROWS", "50000"))

@@ -16,11 +16,11 @@ from fleet_iot.lib.specs import FacilitySpec
 from fleet_iot.operations.lists.material import key_digest, read_material
 from fleet_iot.operations.pki.csr import read_requests, write_requests
 from fleet_iot.operations.pki.keystore import KeyStore
-from fleet_iot.operations.project import load_project
+from fleet_iot.operations.project import PlannedThing, load_project
 from fleet_iot.operations.registry.calls import IotCalls, Pacer
 from fleet_iot.operations.registry.device import Registered, retire
 from fleet_iot.operations.registry.journal import Journal
-from fleet_iot.operations.registry.matching import Pair, PlannedThing
+from fleet_iot.operations.registry.matching import Pair
 from fleet_iot.operations.registry.rotate import Keys, begin_rotation, finish_rotation
 from fleet_iot.operations.registry.steps import Group, Work, onboard_device
 from tests.operations.lists.builders import NOW, make_request, new_key, pem
@@ -186,5 +186,5 @@ def test_a_device_with_a_key_of_its_own_has_to_hand_in_a_csr(journal: Journal, t
 def test_terraforms_things_are_not_retired(journal: Journal, tmp_path: Path) -> None:
     """Its state would have them still."""
     case = Case(journal, tmp_path)
-    with pytest.raises(RequestError, match="Terraform holds t-1"):
+    with pytest.raises(RequestError, match="Terraform manages t-1"):
         retire(case.work, case.device, reason="r")

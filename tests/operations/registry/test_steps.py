@@ -11,9 +11,10 @@ from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutE
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.operations.lists.material import read_material
+from fleet_iot.operations.project import PlannedThing
 from fleet_iot.operations.registry.calls import TRIES, IotCalls, Pacer, UnknownOutcomeError
 from fleet_iot.operations.registry.journal import Device, Journal, Run
-from fleet_iot.operations.registry.matching import Pair, PlannedThing
+from fleet_iot.operations.registry.matching import Pair
 from fleet_iot.operations.registry.steps import Group, Work, onboard_device
 from tests.operations.lists.builders import NOW, make_certificate, make_request, new_key, pem
 
@@ -116,7 +117,7 @@ def test_a_certificate_of_another_key_is_not_attached(journal: Journal) -> None:
     iot = FakeIot(create_certificate_from_csr=made(pem(make_certificate())))
     onboard_device(work(journal, iot), planned(journal, key=new_key()))
     assert ["create_thing", "create_certificate_from_csr"] == iot.asked
-    assert "bears another key" in str(state(journal)[1])
+    assert "has another key" in str(state(journal)[1])
     assert [("c" * 64, "t-1")] == journal.read("SELECT certificate_id, thing FROM orphans")
 
 

@@ -237,7 +237,7 @@ def test_a_thing_that_changes_meanwhile_is_compared_anew(tmp_path: Path, journal
     registry.before_update = [by_hand] * 9
     done = run(plant(tmp_path, (1, PRESS, {"firmware": "1.2"})), registry, journal)
     assert (0, 1) == (done.updated, done.failed)
-    assert "somebody else changes it at the same time" in done.failures[0]
+    assert "it is being changed concurrently" in done.failures[0]
 
 
 def test_an_answer_that_is_lost_is_no_failure(tmp_path: Path, journal: Journal) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from benchmarks.onboarding_project import PLANT, make_onboarding_project, python_path
+from benchmarks.onboarding import PLANT, make_onboarding_project, python_path
 from fleet_iot.lib.specs import fill
 from fleet_iot.operations.aws import Broker
 from fleet_iot.operations.local import emulator
