@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from fleet_iot.operations.lists.material import is_public_key
-from fleet_iot.operations.lists.record import Record, RefusedError, Row
+from fleet_iot.operations.lists.record import Fault, Record, RefusedError, Row
 
 _WRAPPING = "\"'`=\ufeff\u200b\u200e\u200f"
 """Around a value: quotes, and what spreadsheets write to keep a number a text ('0012, ="0012")."""
@@ -360,6 +360,20 @@ def said_of(entry: Record | Row) -> tuple[str, ...]:
 def is_named(entry: Record | Row) -> bool:
     """Return whether an entry says a name or serial that is meant to be a planned thing's."""
     return entry.must_match or any(is_name(heading) for heading, _ in entry.also)
+
+
+def fault_of(entry: Record | Row, reason: str, remedy: str, *, spoils: int | None = None) -> Fault:
+    """Refuse an entry that was read, with the identities that it gives."""
+    return Fault(
+        number=entry.number,
+        place=entry.place,
+        reason=reason,
+        remedy=remedy,
+        raw=entry.raw,
+        spoils=spoils,
+        said=said_of(entry),
+        is_named=is_named(entry),
+    )
 
 
 def said_in(raw: bytes, place: str) -> tuple[tuple[str, ...], bool]:

@@ -10,7 +10,6 @@ import heapq
 import io
 import json
 import operator
-import os
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from fleet_iot.operations.pki.spent import key_digest
 from fleet_iot.operations.pki.templates import key_and_point, request_der
 from fleet_iot.operations.private_files import inside
 from fleet_iot.operations.project import Project, told
+from fleet_iot.operations.storage import whole
 from fleet_iot.operations.workers import WORKERS, batches_of, in_order
 
 
@@ -102,17 +102,9 @@ def _lines(path: Path) -> Iterator[tuple[str, str, int]]:
 
 
 def _write(path: Path, lines: Iterable[str], *, before: Callable[[], None] = lambda: None) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staged = path.with_suffix(".new")
-    try:
-        with staged.open("w", encoding="utf-8") as file:
-            file.writelines(lines)
-            file.flush()
-            os.fsync(file.fileno())
+    with whole(path) as file:
+        file.writelines(line.encode() for line in lines)
         before()
-        staged.replace(path)
-    finally:
-        staged.unlink(missing_ok=True)
 
 
 if TYPE_CHECKING:

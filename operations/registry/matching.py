@@ -8,7 +8,6 @@ that a million of each fit into constant memory.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -31,6 +30,7 @@ from fleet_iot.operations.lists.headings import (
 )
 from fleet_iot.operations.lists.record import Fault, Material, RefusedError, Row
 from fleet_iot.operations.project import PlannedThing, Project
+from fleet_iot.operations.sqlite import temporary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,9 +185,7 @@ class Matching:
         """The last value that matched no thing: makers give many chips one common name."""
         self._is_named = False
         """Whether any row of the list, also a refused one, identifies its thing."""
-        self._db = sqlite3.connect("", isolation_level=None)
-        self._db.execute("PRAGMA cache_size = -16384")
-        self._db.executescript(_SCHEMA)
+        self._db = temporary(_SCHEMA)
         self._encode = msgspec.json.Encoder().encode
 
     def close(self) -> None:

@@ -269,17 +269,14 @@ def settle_certificates(work: Work, run: int, *, sleep: Callable[[float], None] 
 
 def unknown_certificates(work: Work, since: float) -> Iterator[dict[str, Any]]:
     """Return certificates made since a time that no device in the journal has, newest first."""
-    marker: dict[str, str] = {}
-    while True:
-        page = work.calls.call("ListCertificates", pageSize=_PAGE, ascendingOrder=False, **marker)
+    for page in work.calls.pages("ListCertificates", pageSize=_PAGE, ascendingOrder=False):
         recent = [each for each in page["certificates"] if each["creationDate"].timestamp() >= since]
         for each in recent:
             certificate_id = each["certificateId"]
             if not work.journal.knows_certificate(certificate_id):
                 yield work.calls.call("DescribeCertificate", certificateId=certificate_id)["certificateDescription"]
-        if "nextMarker" not in page or not page["nextMarker"] or not recent:
+        if not recent:
             return
-        marker = {"marker": page["nextMarker"]}
 
 
 THREADS = 32
