@@ -19,8 +19,8 @@ from cryptography.x509.oid import NameOID
 from benchmarks.iot_service.client import running
 from benchmarks.project import ROOT, make_project
 from benchmarks.result import Result
-from fleet_iot.generator.manifest.document import parse_document
 from fleet_iot.generator.manifest.load import validate
+from fleet_iot.generator.manifest.yaml import parse_document
 
 DEVICES = 20_000
 SCALE = 6.0

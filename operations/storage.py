@@ -1,4 +1,4 @@
-"""Storage that fails: a full disk, a read-only folder, a damaged database; told with path, cause and remedy."""
+"""Report errors of disks and databases with path, cause and remedy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fleet_iot.generator.filesystem import fault_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """What a database is to people, and what to do where it is damaged or none of this program's."""
+    """The name of a database for people, and what to do where it is damaged."""
 
     name: str = "database"
     restore: str = "restore it from a backup"
@@ -29,13 +29,13 @@ DATABASE = Kept()
 def storage_fault(
     error: OSError | sqlite3.Error, path: Path | None, *, kept: Kept = DATABASE
 ) -> EnvironmentFault | None:
-    """What to tell of an error in a file or folder; None where the error is not the storage's."""
+    """Turn an error of a disk or database into a fault; None for any other."""
     return fault_of(error, path, name=kept.name, restore=kept.restore)
 
 
 @contextmanager
 def located(path: Path | None, *, kept: Kept = DATABASE) -> Iterator[None]:
-    """Raises EnvironmentFault for what fails inside because of the storage; other errors pass as they are."""
+    """Raise EnvironmentFault for errors of disk or database inside; others are raised unchanged."""
     try:
         yield
     except (OSError, sqlite3.Error) as error:
@@ -47,8 +47,8 @@ def located(path: Path | None, *, kept: Kept = DATABASE) -> Iterator[None]:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All writes inside, or none. The error that broke it off is the one that is raised, whatever a rollback says."""
-    if connection.in_transaction:  # the rollback of an earlier one failed: the disk may be well again
+    """Commit all writes inside, or none. Raises the error that ended it, whatever the rollback raises."""
+    if connection.in_transaction:  # an earlier rollback failed: the disk may work again
         connection.execute("ROLLBACK")
     connection.execute("BEGIN IMMEDIATE")
     try:

@@ -1,7 +1,4 @@
-"""Lists every name that a plan stands for, with what it is and where in the manifest it comes from.
-
-Things are left out: there may be millions, and each follows from its group and its number.
-"""
+"""Lists every name of a plan, with what it is and where in the manifest it comes from."""
 
 from __future__ import annotations
 
@@ -9,11 +6,72 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fleet_iot.generator import naming
-from fleet_iot.generator.manifest.sources import DataPath
-from fleet_iot.generator.plan.alarm_names import PLATFORM_ALARMS, plan_alarms
-from fleet_iot.generator.plan.build import DeviceTypePlan, FacilityPlan, FleetPlan, ThingGroupPlan
-from fleet_iot.generator.plan.contacts import ContactPlan
+from fleet_iot.generator.diagnostics import DataPath
+from fleet_iot.generator.plan.build import FacilityPlan, FleetPlan, ThingGroupPlan
 from fleet_iot.generator.plan.things import Thing
+from fleet_iot.lib.specs import ContactSpec, DeviceTypeSpec
+
+PLATFORM_ALARMS = {
+    "alarm-iterator-age": "the sensor processor is behind the stream",
+    "alarm-processor-errors": "invocations of the sensor processor fail",
+    "alarm-processor-throttles": "Lambda throttles the sensor processor",
+    "alarm-stream-throttles": "the stream throttles writes",
+    "alarm-failures-queue": "the sensor processor gave up on records: replay them before the stream expires them",
+    "alarm-unplaced-messages": "messages of no known plant are in quarantine",
+    "alarm-notifications-pending": "anomalies are stored but not yet published",
+    "alarm-event-errors": "events of AWS IoT could not be archived",
+    "alarm-certificate-expiry": "certificates expire soon",
+    "alarm-unauthorised-calls": "unauthorised API calls (CIS 4.1)",
+    "alarm-sign-in-without-mfa": "console sign-in without MFA (CIS 4.2)",
+    "alarm-root-use": "use of the root user (CIS 4.3)",
+    "alarm-iam-changes": "permissions were changed (CIS 4.4)",
+    "alarm-trail-changes": "a trail was changed, started or stopped (CIS 4.5)",
+    "alarm-sign-in-failures": "signing in to the console failed (CIS 4.6)",
+    "alarm-key-deletions": "a key was disabled or is to be deleted (CIS 4.7)",
+    "alarm-bucket-policy-changes": "the policy of a bucket was changed (CIS 4.8)",
+    "alarm-config-changes": "AWS Config was changed or stopped (CIS 4.9)",
+    "alarm-security-group-changes": "a security group was changed (CIS 4.10)",
+    "alarm-network-acl-changes": "a network access list was changed (CIS 4.11)",
+    "alarm-gateway-changes": "a network gateway was changed (CIS 4.12)",
+    "alarm-route-table-changes": "a route table was changed (CIS 4.13)",
+    "alarm-vpc-changes": "a network was changed (CIS 4.14)",
+}
+"""What all facilities share, by name without suffix; a test holds them to those of the stacks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlarmPlan:
+    """An alarm of one facility: its name, when it is raised, and the group that it is about, None where all are."""
+
+    name: str
+    raised: str
+    group: ThingGroupPlan | None = None
+
+
+def plan_alarms(facility: FacilityPlan) -> tuple[AlarmPlan, ...]:
+    """Return the alarms of a facility, those of its device types last."""
+    given = facility.alarms
+    failures = f"{given.rule_failures:,} within five minutes"
+    whole = {
+        "anomalies": f"{given.anomalies_per_hour:,} anomalies within an hour",
+        "quarantine": f"{given.quarantine_percent:g} % of messages quarantined within five minutes",
+        "rule-failures": f"messages that the topic rule could not deliver: {failures}",
+        "rule-throttles": f"messages that AWS IoT throttled before the topic rule: {failures}",
+    }
+    return (
+        *(AlarmPlan(name=naming.alarm(kind, facility.id), raised=raised) for kind, raised in whole.items()),
+        *(
+            AlarmPlan(
+                name=naming.silence_alarm(facility.id, group.device_type.id),
+                raised=f"no reading of any {group.device_type.id} for {group.silence_s:,} s",
+                group=group,
+            )
+            for group in facility.groups
+        ),
+    )
+
+
+# Names of a plan. Things are left out: there may be millions, and each follows from its group and its number.
 
 Facts = tuple[tuple[str, str], ...]
 
@@ -80,7 +138,7 @@ _BUCKETS = {
 
 
 def entries(plan: FleetPlan) -> Iterator[Entry]:
-    """Every name of the plan but those of things."""
+    """Yield every name of the plan but those of things."""
     yield from _platform(plan)
     for device_type in plan.device_types:
         yield from _device_type(plan, device_type)
@@ -91,7 +149,7 @@ def entries(plan: FleetPlan) -> Iterator[Entry]:
 
 
 def thing_facts(plan: FleetPlan, facility: FacilityPlan, group: ThingGroupPlan, thing: Thing) -> Facts:
-    """What a thing of the group has to do with."""
+    """Return what a thing of the group has to do with."""
     deployed = naming.suffixed(thing.name, plan.environment_suffix)
     who = (plan.application, facility.id, group.device_type.id, deployed)
     telemetry, suffix = naming.telemetry_topic(*who), plan.environment_suffix
@@ -134,7 +192,7 @@ def _platform(plan: FleetPlan) -> Iterator[Entry]:
         )
 
 
-def _device_type(plan: FleetPlan, device_type: DeviceTypePlan) -> Iterator[Entry]:
+def _device_type(plan: FleetPlan, device_type: DeviceTypeSpec) -> Iterator[Entry]:
     path: DataPath = ("device_types", device_type.id)
     users = [group for facility in plan.facilities for group in facility.groups if group.device_type.id == path[1]]
     count = sum(group.count for group in users)
@@ -226,7 +284,7 @@ def _facility(plan: FleetPlan, facility: FacilityPlan) -> Iterator[Entry]:
     yield Entry(kind="folder", name=folder, sentence=sentence, path=path)
 
 
-def _contact_facts(contact: ContactPlan | None) -> Facts:
+def _contact_facts(contact: ContactSpec | None) -> Facts:
     told = " ".join(filter(None, (contact.name, contact.email, contact.phone))) if contact else ""
     return (("contact", told),) if told else ()
 
@@ -239,7 +297,12 @@ def _group(plan: FleetPlan, facility: FacilityPlan, group: ThingGroupPlan) -> It
     file = ("file", f"{naming.OUTPUT_FOLDER}/{facility.module}/{group.policy_file}")
     for kind, name, sentence, facts in (
         ("thing group", group.thing_group, f"The group of the {whose}.", (things,)),
-        ("policy", group.policy, f"What the {whose} may do: publish and hear on topics of their own.", (things, file)),
+        (
+            "policy",
+            group.policy,
+            f"What the {whose} may do: publish and subscribe to topics of their own.",
+            (things, file),
+        ),
     ):
         deployed = naming.suffixed(name, suffix)
         yield Entry(kind=kind, name=name, sentence=sentence, path=path, facts=facts, deployed=deployed)
@@ -248,7 +311,7 @@ def _group(plan: FleetPlan, facility: FacilityPlan, group: ThingGroupPlan) -> It
     who = (plan.application, facility.id, group.device_type.id, naming.THING_NAME_VARIABLE)
     for topic, verb in (
         (naming.telemetry_topic(*who), "publishes its readings"),
-        (naming.request_topic(*who), "hears its commands"),
+        (naming.request_topic(*who), "receives its commands"),
         (naming.response_topic(*who), "answers its commands"),
     ):
         yield Entry(kind="topic", name=topic, sentence=f"Where each of the {whose} {verb}.", path=path, facts=(things,))

@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
-from fleet_iot.lib.names import PlatformNames
+from fleet_iot.lib.names import BULK_REGISTRATION_ROLE, PlatformNames
 from fleet_iot.lib.specs import FacilitySpec
 from fleet_iot.operations.lists.material import key_digest
 from fleet_iot.operations.project import PlannedThing, Project
@@ -568,7 +568,7 @@ def place_of(
         s3=target.s3,
         bucket=names.raw_archive,
         prefix=names.bulk_registration_prefix(facility.id),
-        role_arn=names.role_arn(names.bulk_registration_role),
+        role_arn=names.role_arn(BULK_REGISTRATION_ROLE),
         template=project.root / "lib" / "facilities" / facility.module / TEMPLATE_FILE,
         folder=project.root / "build" / "onboarding" / facility.id / f"run-{run}",
         asks_to_stop=asks_to_stop,

@@ -16,7 +16,7 @@ import pytest
 
 from benchmarks.iot_service.client import Running, running
 from benchmarks.onboarding import PLANT, SUFFIX, make_csrs, make_onboarding_project, python_path
-from fleet_iot.operations.local import lifecycle
+from fleet_iot.operations.local import emulator
 from fleet_iot.operations.local.aws import LocalAws
 from tests.operations.lists.builders import make_certificate, pem, quoted
 from tests.operations.registry.site import asked_keys, keys_by_thing, thing_name
@@ -30,14 +30,14 @@ BULK = ("--via", "aws-bulk")
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
     """An S3 with the platform's archive."""
-    started = lifecycle.start(folder=tmp_path_factory.mktemp("s3") / "local", region="ap-southeast-1")
+    started = emulator.start(folder=tmp_path_factory.mktemp("s3") / "local", region="ap-southeast-1")
     try:
         started.client("s3").create_bucket(
             Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "ap-southeast-1"}
         )
         yield started
     finally:
-        lifecycle.stop(started)
+        emulator.stop(started)
 
 
 @dataclass(frozen=True, kw_only=True)

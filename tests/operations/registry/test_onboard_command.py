@@ -181,8 +181,8 @@ def test_a_certificate_that_another_thing_has(place: Site, tmp_path: Path) -> No
 @pytest.mark.slow
 def test_what_cannot_be_asked_for(place: Site, tmp_path: Path) -> None:
     """Each with what to do instead."""
-    assert "no onboarding of sg-01 was cut off" in place.onboard("--resume", exit_code=2)
-    assert "stand alone" in place.onboard("--resume", "--from", "x", exit_code=2)
+    assert "sg-01 has no interrupted onboarding" in place.onboard("--resume", exit_code=2)
+    assert "exclude a list and each other" in place.onboard("--resume", "--from", "x", exit_code=2)
     assert "there is no" in place.onboard("--from", str(tmp_path / "none"), exit_code=7)
     assert "has no device type 'pump'" in place.onboard("--device-type", "pump", exit_code=2)
 

@@ -16,10 +16,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from benchmarks.onboarding import PLANT, make_onboarding_project, python_path
 from fleet_iot.lib.specs import fill
-from fleet_iot.operations.local import lifecycle
+from fleet_iot.operations.aws import Broker
+from fleet_iot.operations.local import emulator
 from fleet_iot.operations.local.aws import ACCOUNT_ID, LocalAws
 from fleet_iot.operations.pki.keystore import KeyStore
-from fleet_iot.operations.rehearsal.simulator.credentials import Broker, tls_context
+from fleet_iot.operations.rehearsal.simulator.device import tls_context
 from tests.integration.broker import Asker
 
 PASSPHRASE = "tests only"
@@ -88,7 +89,7 @@ def telemetry(plant: str, name: str) -> str:
 def running_works(folder: Path, *, things: int, others: int) -> Iterator[Works]:
     """A plant of so many presses, all onboarded, and another one of which nothing is there yet."""
     project = make_onboarding_project(folder / "project", things=things, others=others)
-    local = lifecycle.start(folder=project / "build" / "local", region="ap-southeast-1")
+    local = emulator.start(folder=project / "build" / "local", region="ap-southeast-1")
     try:
         local.client("iot").create_thing_type(thingTypeName="thing-type-press-dev")
         found = Works(project=project, local=local, keys=folder / "keys")
@@ -97,4 +98,4 @@ def running_works(folder: Path, *, things: int, others: int) -> Iterator[Works]:
         found.fleet("onboard", "--facility", PLANT)
         yield found
     finally:
-        lifecycle.stop(local)
+        emulator.stop(local)
