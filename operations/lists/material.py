@@ -433,7 +433,7 @@ def _common_name(signed: x509.Certificate | x509.CertificateSigningRequest) -> s
 _LABEL = b"PRIVATE KEY"
 _RUN = re.compile(rb"(?<![A-Za-z0-9+/_-])(?:M[A-Za-z0-9+/_-]{15,}|LS0t[A-Za-z0-9+/_-]{12,}|30[0-9A-Fa-f]{30,})")
 """Possible base64 of DER or PEM, or hexadecimal of DER."""
-_BLOCK_secrets = re.compile(rb"-----BEGIN ([A-Z0-9 ]*PRIVATE KEY)-----.*?-----END \1-----", re.DOTALL)
+_KEY_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]*PRIVATE KEY)-----.*?-----END \1-----", re.DOTALL)
 _PBE = (bytes.fromhex("2a864886f70d0105"), bytes.fromhex("2a864886f70d010c01"))
 _LOOKED_AT = 96
 
@@ -448,7 +448,7 @@ def holds_private_key(raw: bytes) -> bool:
 def digest_of_public_key(raw: bytes) -> bytes | None:
     """Return the digest of the public key that belongs to the first private key in these bytes which can be read."""
     texts = [raw, raw.replace(rb"\r", b"").replace(rb"\n", b"\n")]
-    found = [block for text in texts for block in _BLOCK_secrets.finditer(text)]
+    found = [block for text in texts for block in _KEY_BLOCK.finditer(text)]
     for data in (*(block[0] for block in found), raw, *_decoded(raw, None)):
         load = serialization.load_pem_private_key if _LABEL in data else serialization.load_der_private_key
         try:

@@ -24,12 +24,12 @@ def read_rows(
     seen = Seen()
     try:
         for record in read_records(source):
-            yield seen.hold(record if isinstance(record, Fault) else look_into(record, source.format, now, issuers))
+            yield seen.check(record if isinstance(record, Fault) else check_record(record, source.format, now, issuers))
     finally:
         seen.close()
 
 
-def look_into(
+def check_record(
     record: Record, format_name: str, now: datetime.datetime, issuers: Sequence[x509.Certificate]
 ) -> Row | Fault:
     """Return an entry as a row, or as the fault that it is by itself."""
@@ -74,7 +74,7 @@ class Seen:
         self._rows = temporary("CREATE TABLE seen (what BLOB PRIMARY KEY, row INTEGER, identity BLOB) WITHOUT ROWID")
         self._rows.execute("BEGIN")
 
-    def hold(self, row: Row | Fault) -> Row | Fault:
+    def check(self, row: Row | Fault) -> Row | Fault:
         """Return the row, or its fault where it clashes with an earlier one; a leaked private key spoils its key's
         row."""
         if isinstance(row, Fault):

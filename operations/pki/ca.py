@@ -25,7 +25,7 @@ from cryptography.x509.oid import NameOID
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
 from fleet_iot.operations.lists.formats import Source, nothing_found, read_records
-from fleet_iot.operations.lists.reading import Seen, look_into
+from fleet_iot.operations.lists.reading import Seen, check_record
 from fleet_iot.operations.lists.record import Fault, Record, Row
 from fleet_iot.operations.pki.keystore import CERTIFICATE, CRL, KeyStore
 from fleet_iot.operations.pki.ledger import SKEW_S, Entry, Ledger, Signed
@@ -379,7 +379,7 @@ def _check(order: Order, ledger: Ledger, asked: PendingCsrs, *, workers: int) ->
     try:
         for looked in in_order(batches_of(read_records(order.source), BATCH), look, workers=workers):
             for each in looked:
-                found = _planned(seen.hold(each), order)
+                found = _planned(seen.check(each), order)
                 serial = None if isinstance(found, Fault) else _valid(found, order, ledger)
                 fault = next((each for each in (found, serial) if isinstance(each, Fault)), None)
                 if isinstance(found, Row) and not isinstance(serial, Fault):
@@ -400,7 +400,7 @@ def _look(format_name: str, now: datetime.datetime, batch: list[Record | Fault])
     return [
         each
         if isinstance(each, Fault)
-        else look_into(replace(each, certificate=None) if each.request else each, format_name, now, ())
+        else check_record(replace(each, certificate=None) if each.request else each, format_name, now, ())
         for each in batch
     ]
 

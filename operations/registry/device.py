@@ -431,7 +431,7 @@ def material_of(pem: str) -> Material:
 
 def refuse_used(work: Work, key: bytes) -> None:
     """Raise RequestError for a CSR whose key a device has, or had."""
-    held, ended = work.journal.held(key), work.journal.spent(key, None)
+    held, ended = work.journal.key_owner(key), work.journal.spent(key, None)
     if held is not None or ended is not None:
         reason = ended.clause if ended else f"is that of {held.thing if held else ''} already"
         raise RequestError(f"the key of the CSR {reason}", hint="have the device make another")

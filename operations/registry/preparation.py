@@ -129,7 +129,7 @@ def match(
         source = replace(request.source, ignored=frozenset(map(normalised, request.ignored)))
         rows = read_rows(source, now=now, issuers=request.issuers)
         sifted = refusals.sift(rows, reuses_retired=request.reuses_retired, in_aws=in_aws, at=now.timestamp())
-        matching.add_rows(sifted, held=journal.held if journal else lambda _: None)
+        matching.add_rows(sifted, key_owner=journal.key_owner if journal else lambda _: None)
         if not matching.counts["rows"]:
             raise nothing_found(request.source)
     except BaseException:
