@@ -1,8 +1,8 @@
 """Make CSRs and certificates from DER templates: the builder's output, with another name, key and serial filled in.
 
-A CSR takes 47 us so, and 127 us by the library's builder, which a user notices when keys are made for a plant of 100,000
-things (docs/benchmarks.md). Each template is compared with the builder's output, byte by byte, when it is
-made, once a process and length of name; where the two differ, the builder is used.
+A CSR takes 47 us so, and 127 us by the library's builder, which a user notices when keys are made for a plant of
+100,000 things (docs/benchmarks.md). Each template is compared with the builder's output, byte by byte, when it is made,
+once a process and length of name; where the two differ, the builder is used.
 """
 
 from __future__ import annotations
