@@ -53,6 +53,14 @@ def connect(
         return _opened(path, synchronous=synchronous, schema=schema, format_=format_, older=older or {})
 
 
+def temporary(schema: str) -> sqlite3.Connection:
+    """Open a database in a temporary file that SQLite deletes by itself: rows by the million in constant memory."""
+    connection = sqlite3.connect("", isolation_level=None)
+    connection.execute("PRAGMA cache_size = -16384")
+    connection.executescript(schema)
+    return connection
+
+
 def _opened(
     path: Path | str, *, synchronous: str, schema: str, format_: int, older: Mapping[int, TakeOver]
 ) -> sqlite3.Connection:

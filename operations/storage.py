@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.generator.filesystem import fault_of
@@ -77,3 +78,22 @@ def exclusive(path: Path, *, waits: bool = True, opens: Callable[[Path, int], in
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def whole(path: Path, *, mode: int = 0o666) -> Iterator[IO[bytes]]:
+    """Write a temporary file, with this mode under the umask; move it to `path` when the context ends without an error.
+
+    A killed process leaves the old file or the new one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staged = path.with_name(f".{path.name}.part")
+    staged.unlink(missing_ok=True)
+    try:
+        with os.fdopen(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        staged.replace(path)
+    finally:
+        staged.unlink(missing_ok=True)
