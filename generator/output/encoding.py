@@ -14,6 +14,7 @@ from typing import Any
 
 from fleet_iot.generator.diagnostics import is_hidden
 from fleet_iot.lib.record.declarations import SPECS
+from fleet_iot.lib.record.declarations import SPECS
 
 
 class EncodingError(ValueError):
