@@ -169,7 +169,7 @@ def _paused_gc() -> Iterator[None]:
 
 
 def is_transient(error: Exception) -> bool:
-    """Whether a call that failed with `error` may succeed later."""
+    """Return whether a call that failed with `error` may succeed later."""
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         return error.response.get("Error", {}).get("Code") in _TRANSIENT or status >= 500
