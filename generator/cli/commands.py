@@ -165,23 +165,24 @@ def plan(
 
 
 OPERATIONS: dict[str, tuple[str, str]] = {
+    "synth": ("synth:synth", "Synthesise the Terraform stacks of the approved record."),
     "local": ("local:local", "Run a local AWS with the whole platform on it."),
-    "simulate": ("simulate:simulate", "Simulate devices that publish readings."),
-    "keys": ("keys:keys", "Create device keys and certificate signing requests."),
-    "ca": ("ca:ca", "Operate your own certificate authority for devices."),
-    "onboard": ("onboard:onboard", "Register the devices of a list with their certificates."),
+    "simulate": ("simulate:simulate", "Simulate devices."),
+    "keys": ("keys:keys", "Make device keys and certificate signing requests."),
+    "ca": ("ca:ca", "Run a certificate authority of your own for devices."),
+    "onboard": ("onboard:onboard", "Register the devices of a list, each under its certificate."),
     "bundle": ("bundle:bundle", "Pack what the devices of a plant need to connect."),
-    "device": ("device:device", "Show, activate, rotate, revoke, move and retire devices."),
+    "device": ("device:device", "Show, activate, rotate, revoke, move, sync and retire devices."),
     "certificates": ("device:certificates", "List certificate expiry."),
-    "isolation": ("isolation:isolation", "Prove that devices are isolated from each other."),
+    "isolation": ("isolation:isolation", "Prove that no thing reaches what belongs to another."),
     "compliance": ("compliance:compliance", "Check resources against compliance controls, without AWS."),
     "anomalies": ("anomalies:anomalies", "List and acknowledge anomalies."),
-    "archive": ("archive:archive", "Print the SQL for Athena to query the raw archive."),
-    "backtest": ("backtest:backtest", "Run the detectors over recorded readings and plot the findings."),
-    "history": ("history:history_", "Show the readings of a thing by minute, hour or day."),
-    "quarantine": ("quarantine:quarantine", "Inspect records that could not be processed."),
+    "archive": ("archive:archive", "Print the SQL with which Athena reads the raw archive."),
+    "backtest": ("backtest:backtest_", "Run the detectors over a recorded series and draw the result."),
+    "history": ("history:history_", "Show the history of a thing by minute, hour or day."),
+    "quarantine": ("quarantine:quarantine", "List, show and replay records that could not be processed."),
     "replay": ("replay:replay", "Redrive records from the on-failure queue."),
-    "demo": ("demo:demo", "Run everything end to end and report the results."),
+    "demo": ("demo:demo", "Run everything end to end on a local AWS, and judge it."),
 }
 """Commands of `operations`: module and help line of each. Imported only when called."""
 

@@ -23,7 +23,7 @@ from fleet_iot.generator.plan.build import FleetPlan, facility_record, fleet_rec
 from fleet_iot.lib import specs
 from fleet_iot.lib.record import read as record
 from fleet_iot.lib.shared import limits
-from fleet_iot.sensor_processor.ingest import metrics
+from fleet_iot.sensor_processor.ingest import log as metrics
 from tests.places import PROJECT
 
 ROOT = PROJECT
