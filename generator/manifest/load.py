@@ -27,7 +27,7 @@ _OF_FACILITIES = ("timezone", "registration", "contact")
 _OF_TYPES = ("sample_interval_s",)
 _OF_METRICS = ("detector",)
 SUPPLIED = {"Facility": _OF_FACILITIES, "DeviceType": _OF_TYPES, "Metric": _OF_METRICS}
-"""What a part of the manifest, by its model, may leave to the defaults."""
+"""Keys that a part of the manifest, by its model, may leave to the defaults."""
 
 
 def with_defaults(document: Document) -> Document:
@@ -173,13 +173,13 @@ def _suffixes_apart(base: Document, path: Path, *, name: str) -> Iterator[Diagno
 
 
 _SHARED = {
-    "application": "tables, streams and topic rules are told apart by it",
-    "region": "buckets are global, and told apart by it",
+    "application": "tables, streams and topic rules are distinguished by it",
+    "region": "buckets are global, and distinguished by it",
 }
 
 
 def _shared(one: Any, other: Any) -> str | None:
-    """Return the key by which two environments differ although the names that they share in AWS do not tell it apart.
+    """Return the key by which two environments differ although their names in AWS would be the same.
 
     Two applications share tables, streams and rules where region and account are the same; an account that nobody has
     said may be any. Two regions share buckets, whose names hold application, account and suffix.
