@@ -49,7 +49,7 @@ class Draft:
     manifest: FleetManifest | None
     device_types: tuple[str, ...]
     is_complete: bool
-    faults: tuple[Diagnostic, ...]
+    diagnostics: tuple[Diagnostic, ...]
 
 
 def read_draft(data: Any, *, written: Callable[[DataPath], str] = lambda _: "") -> Draft:
@@ -59,13 +59,13 @@ def read_draft(data: Any, *, written: Callable[[DataPath], str] = lambda _: "") 
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=True)
     else:
-        return Draft(manifest=manifest, device_types=tuple(manifest.device_types), is_complete=True, faults=())
+        return Draft(manifest=manifest, device_types=tuple(manifest.device_types), is_complete=True, diagnostics=())
     faults = tuple(_fault(detail, data, written) for detail in details)
     return Draft(
         manifest=_without(data, details),
         device_types=_keys(data, "device_types"),
         is_complete=False,
-        faults=faults,
+        diagnostics=faults,
     )
 
 

@@ -184,7 +184,7 @@ class Document:
 
     data: Any
     sources: Places
-    faults: tuple[Diagnostic, ...] = ()
+    diagnostics: tuple[Diagnostic, ...] = ()
     moved: Mapping[DataPath, tuple[Places, DataPath]] = field(default_factory=dict)
 
     def at(self, path: DataPath, *, is_key: bool = False) -> SourceLocation:
@@ -199,7 +199,7 @@ class Document:
         self, data: Any, moved: Mapping[DataPath, tuple[Places, DataPath]], faults: Iterable[Diagnostic] = ()
     ) -> Document:
         """Return the document with other data, of which the values at the paths of `moved` came from elsewhere."""
-        return Document(data=data, sources=self, moved=moved, faults=(*self.faults, *faults))
+        return Document(data=data, sources=self, moved=moved, diagnostics=(*self.diagnostics, *faults))
 
 
 def read_document(path: Path, *, name: str, within: Path | None = None) -> Document:
@@ -227,10 +227,10 @@ def parse_document(text: str, *, name: str) -> Document:
     node = _compose(text, name)
     reading = Reading(file=name)
     data = reading.value(node)
-    faults = reading.faults
+    faults = reading.diagnostics
     if _COMMENT_IN_TEXT.search(text):
         faults += cut_texts(node, text.splitlines(), file=name)
-    return Document(data=data, sources=SourceMap(file=name, root=node), faults=tuple(faults))
+    return Document(data=data, sources=SourceMap(file=name, root=node), diagnostics=tuple(faults))
 
 
 def _compose(text: str, name: str) -> yaml.Node:
@@ -340,7 +340,7 @@ class Reading:
     """One pass over the node tree. Nodes that aliases share are read once, and counted each time."""
 
     file: str
-    faults: list[Diagnostic] = field(default_factory=list)
+    diagnostics: list[Diagnostic] = field(default_factory=list)
     _values: dict[int, tuple[Any, int]] = field(default_factory=dict)
     _open: set[int] = field(default_factory=set)
 
@@ -440,7 +440,7 @@ class Reading:
         self, node: yaml.Node, message: str, hint: str = "", *, rule: str, related: tuple[SourceLocation, ...] = ()
     ) -> None:
         place = location_of(self.file, node.start_mark)
-        self.faults.append(Diagnostic(location=place, message=message, hint=hint, rule=rule, related=related))
+        self.diagnostics.append(Diagnostic(location=place, message=message, hint=hint, rule=rule, related=related))
 
 
 def cut_texts(root: yaml.Node, lines: list[str], *, file: str) -> Iterator[Diagnostic]:
