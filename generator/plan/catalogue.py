@@ -36,7 +36,7 @@ PLATFORM_ALARMS = {
     "alarm-route-table-changes": "a route table was changed (CIS 4.13)",
     "alarm-vpc-changes": "a network was changed (CIS 4.14)",
 }
-"""What all facilities share, by name without suffix; a test holds them to those of the stacks."""
+"""Alarms that all facilities share, by name without suffix; a test compares them with the stacks'."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,26 +97,26 @@ ROLE = "IAM role"
 TRAIL = "CloudTrail trail"
 
 PLATFORM: dict[str, tuple[str, str]] = {
-    "stream-telemetry": ("Kinesis stream", "takes the readings of all facilities, in order for each device"),
-    "table-readings": ("DynamoDB table", "holds what devices measured by the minute, hour and day, and anomalies"),
-    "table-devices": ("DynamoDB table", "holds what is known of each device: first and last contact, its detectors"),
+    "stream-telemetry": ("Kinesis stream", "receives the readings of all facilities, in order for each device"),
+    "table-readings": ("DynamoDB table", "contains readings by minute, hour and day, and anomalies"),
+    "table-devices": ("DynamoDB table", "contains the state of each device: first and last contact, detectors"),
     "function-sensor-processor": ("Lambda function", "aggregates readings, finds anomalies and archives what came in"),
     "/aws/lambda/function-sensor-processor": ("log group", "is the sensor processor's"),
-    "queue-processor-failures": ("SQS queue", "takes what the sensor processor could not process"),
+    "queue-processor-failures": ("SQS queue", "receives records that the sensor processor could not process"),
     "trail-audit": (TRAIL, "records who changed what"),
     "log-group-audit-trail": ("log group", "is the audit trail's"),
     "alias/key-data": ("KMS alias", "is the key of readings and archive"),
     "alias/key-logs": ("KMS alias", "is the key of logs"),
     "alias/key-audit": ("KMS alias", "is the key of the audit trail"),
     "role-sensor-processor": (ROLE, "is what the sensor processor may do"),
-    "role-topic-rule": (ROLE, "lets topic rules put records on the stream"),
-    "role-rule-errors": (ROLE, "lets topic rules put what failed into the archive"),
-    "role-trail-logs": (ROLE, "lets the audit trail write its log"),
-    "role-event-archive": (ROLE, "lets topic rules put AWS IoT's events into the archive"),
-    "role-event-errors": (ROLE, "lets topic rules log the events that they could not archive"),
-    "topic-alarms": ("SNS topic", "hears of every alarm"),
-    "topic-anomalies": ("SNS topic", "hears of every anomaly's beginning and end"),
-    "log-group-event-errors": ("log group", "holds the events of AWS IoT that could not be archived"),
+    "role-topic-rule": (ROLE, "allows topic rules to put records on the stream"),
+    "role-rule-errors": (ROLE, "allows topic rules to archive failed messages"),
+    "role-trail-logs": (ROLE, "allows the audit trail to write its log"),
+    "role-event-archive": (ROLE, "allows topic rules to archive AWS IoT's events"),
+    "role-event-errors": (ROLE, "allows topic rules to log events that they could not archive"),
+    "topic-alarms": ("SNS topic", "receives every alarm"),
+    "topic-anomalies": ("SNS topic", "receives the start and end of every anomaly"),
+    "log-group-event-errors": ("log group", "contains the events of AWS IoT that could not be archived"),
     "rule_events_presence": ("topic rule", "archives who connects and who goes"),
     "rule_events_thing": ("topic rule", "archives that things are made, changed and deleted"),
     "rule_events_thing_type": ("topic rule", "archives that thing types are made, changed and deleted"),
@@ -124,16 +124,16 @@ PLATFORM: dict[str, tuple[str, str]] = {
     "rule_events_type_association": ("topic rule", "archives which things get which thing type"),
     "rule_events_group_membership": ("topic rule", "archives which things join and leave which groups"),
     "rule_events_group_hierarchy": ("topic rule", "archives which groups go below which"),
-    "role-fleet-provisioning": (ROLE, "lets AWS IoT register devices by a provisioning template"),
-    "role-bulk-registration": (ROLE, "lets AWS IoT register the devices of a parameter file"),
+    "role-fleet-provisioning": (ROLE, "allows AWS IoT to register devices by a provisioning template"),
+    "role-bulk-registration": (ROLE, "allows AWS IoT to register the devices of a parameter file"),
 }
 """What all facilities share, by name without suffix."""
 
 _BUCKETS = {
-    "raw-archive": "holds every reading as it came, below raw/, quarantine/ and iot-rule-errors/; and events/, "
+    "raw-archive": "contains every message as received, below raw/, quarantine/ and iot-rule-errors/; and events/, "
     "bulk-registration/",
-    "access-logs": "holds the access logs of the other buckets",
-    "audit-trail": "holds the audit trail",
+    "access-logs": "contains the access logs of the other buckets",
+    "audit-trail": "contains the audit trail",
 }
 
 
@@ -170,7 +170,7 @@ def thing_facts(plan: FleetPlan, facility: FacilityPlan, group: ThingGroupPlan, 
 
 def _platform(plan: FleetPlan) -> Iterator[Entry]:
     suffix = plan.environment_suffix
-    alarms = {name: ("alarm", f"tells that {what}") for name, what in PLATFORM_ALARMS.items()}
+    alarms = {name: ("alarm", f"is raised when {what}") for name, what in PLATFORM_ALARMS.items()}
     for name, (kind, what) in (PLATFORM | alarms).items():
         full = naming.account_wide(name, plan.application, plan.region) if kind in (ROLE, TRAIL) else name
         yield Entry(
@@ -218,7 +218,7 @@ def _device_type(plan: FleetPlan, device_type: DeviceTypeSpec) -> Iterator[Entry
         yield Entry(
             kind="metric",
             name=metric.name,
-            sentence=f"What every {device_type.id} measures in {metric.unit}.",
+            sentence=f"A metric of every {device_type.id}, in {metric.unit}.",
             path=(*path, "metrics", metric.name),
             facts=(("low limit", low), ("high limit", high), ("detector", metric.detector)),
         )
@@ -230,9 +230,9 @@ def _facility(plan: FleetPlan, facility: FacilityPlan) -> Iterator[Entry]:
     folder = f"{naming.OUTPUT_FOLDER}/{facility.module}/"
     dashboard = naming.account_wide(facility.dashboard, plan.application, plan.region)
     names = (
-        ("thing group", facility.thing_group, f"The group {whose}: holds a group for each of its device types."),
+        ("thing group", facility.thing_group, f"The group {whose}, with a group for each of its device types."),
         ("topic rule", facility.topic_rule, f"The rule that hands the readings {whose}, to the stream."),
-        ("provisioning template", facility.provisioning_template, f"What registers the devices {whose}, in bulk."),
+        ("provisioning template", facility.provisioning_template, f"The template by which devices register {whose}."),
         ("dashboard", dashboard, f"The CloudWatch dashboard {whose}."),
     )
     things = ", ".join(f"{group.device_type.id} ({group.count:,})" for group in facility.groups)
@@ -257,9 +257,9 @@ def _facility(plan: FleetPlan, facility: FacilityPlan) -> Iterator[Entry]:
         short = facility.dashboard if name == dashboard else None
         yield Entry(kind=kind, name=name, sentence=sentence, path=path, facts=file, deployed=deployed, short=short)
         if name in files:
-            sentence = f"What AWS gets for the {kind} {name}."
+            sentence = f"The document of the {kind} {name}."
             yield Entry(kind="file", name=folder + files[name], sentence=sentence, path=path)
-    sentence = f"What AWS IoT's own bulk registration makes of each device {whose}."
+    sentence = f"The template of AWS IoT's bulk registration {whose}."
     yield Entry(kind="file", name=f"{folder}bulk_registration_template.json", sentence=sentence, path=path)
     for alarm in plan_alarms(facility):
         of_group: DataPath = (*path, "things", alarm.group.device_type.id) if alarm.group else path
@@ -270,7 +270,7 @@ def _facility(plan: FleetPlan, facility: FacilityPlan) -> Iterator[Entry]:
         yield Entry(kind="alarm", name=alarm.name, sentence=sentence, path=of_group, deployed=deployed)
     yield Entry(kind="topic filter", name=facility.topic, sentence=f"Matches all readings {whose}.", path=path)
     for prefix, what in naming.FACILITY_PREFIXES.items():
-        sentence = f"Where in the raw archive {what} {whose}, lie."
+        sentence = f"The archive prefix of {what} {whose}."
         yield Entry(kind="prefix", name=f"{prefix}/facility={facility.id}/", sentence=sentence, path=path)
     for line in facility.lines:
         yield Entry(
@@ -300,13 +300,13 @@ def _group(plan: FleetPlan, facility: FacilityPlan, group: ThingGroupPlan) -> It
         (
             "policy",
             group.policy,
-            f"What the {whose} may do: publish and subscribe to topics of their own.",
+            f"Allows the {whose} to publish and subscribe to topics of their own.",
             (things, file),
         ),
     ):
         deployed = naming.suffixed(name, suffix)
         yield Entry(kind=kind, name=name, sentence=sentence, path=path, facts=facts, deployed=deployed)
-    sentence = f"What the {whose} may do, as AWS IoT gets it."
+    sentence = f"The policy document of the {whose}."
     yield Entry(kind="file", name=file[1], sentence=sentence, path=path)
     who = (plan.application, facility.id, group.device_type.id, naming.THING_NAME_VARIABLE)
     for topic, verb in (
@@ -315,5 +315,5 @@ def _group(plan: FleetPlan, facility: FacilityPlan, group: ThingGroupPlan) -> It
         (naming.response_topic(*who), "answers its commands"),
     ):
         yield Entry(kind="topic", name=topic, sentence=f"Where each of the {whose} {verb}.", path=path, facts=(things,))
-    sentence = f"Where in the raw archive the readings of the {whose} lie."
+    sentence = f"The archive prefix of the readings of the {whose}."
     yield Entry(kind="prefix", name=group.archive_prefix, sentence=sentence, path=path, facts=(things,))
