@@ -118,7 +118,7 @@ def read_material(
     """Return the material of an entry: PEM, or base64 of DER or PEM, or DER. Raises RefusedError with reason and
     remedy.
 
-    With both, the certificate counts and has to bear the CSR's key. A certificate may be followed by the authorities
+    With both, the certificate counts and must have the CSR's key. A certificate may be followed by the authorities
     that issued it. With `issuers`, one of them must have signed it, or the last of those authorities.
     """
     if certificate is None and request is None:
@@ -174,7 +174,7 @@ def key_digest(key: CertificatePublicKeyTypes) -> bytes:
 
 @contextmanager
 def _reading(what: str) -> Iterator[None]:
-    """Make a refusal of whatever the library makes of bytes that it cannot take: a bad row must not stop its list."""
+    """Turn any error of the library into a refusal: a bad row must not stop its list."""
     try:
         yield
     except RefusedError:

@@ -472,7 +472,7 @@ def _sign(maker: CertificateMaker, batch: list[PendingCsr]) -> list[tuple[int, S
         der = maker.certificate_of(asked.thing, key)
         certificate = x509.load_der_x509_certificate(der)
         if certificate.public_key() != key:
-            raise EnvironmentFault(f"the certificate of {asked.thing} would bear another key", hint="report this bug")
+            raise EnvironmentFault(f"the certificate of {asked.thing} would have another key", hint="report this bug")
         serial = certificate.serial_number.to_bytes(SERIAL_BYTES, "big")
         found.append((asked.number, Signed(serial=serial, thing=asked.thing, key=asked.key, der=der)))
     return found

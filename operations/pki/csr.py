@@ -150,7 +150,7 @@ def create_missing(
     """Give each thing a key and a CSR where it has none.
 
     Keys are on disk before the CSRs that name them, so a killed run never leaves a CSR without its key; the next one
-    goes on with the keys that it left. A CSR that a device or its maker handed in is kept, and no key is made for it.
+    continues with the keys that it left. A CSR that a device or its maker handed in is kept, and no key is made for it.
     Only the names of existing things are in memory. `spent` are keys, by `key_digest`.
     The things in `renewed` get other keys in place of spent ones first; RequestError where one's key is not spent.
     """
@@ -238,7 +238,7 @@ def _renew(path: Path, facility: str, names: Sequence[str], *, store: KeyStore, 
 
 
 def _spent_requests(path: Path, spent: frozenset[bytes], *, planned: Set[str]) -> list[str]:
-    """Return the planned things whose CSRs bear spent keys; looked for only where there are spent keys."""
+    """Return the planned things whose CSRs have spent keys."""
     if not spent:
         return []
     found = []

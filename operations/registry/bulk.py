@@ -68,7 +68,7 @@ def template_body(path: Path, attributes: Sequence[str], *, is_staged: bool) -> 
     """Return the approved template with further attributes, and with certificates that are INACTIVE where devices are
     staged.
 
-    Raises EnvironmentFault where there is none, RequestError where it would be longer than AWS IoT takes.
+    Raises EnvironmentFault where there is none, RequestError where it would be longer than AWS IoT accepts.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -531,7 +531,7 @@ def _watch(
         except KeyboardInterrupt:
             if not place.asks_to_stop():
                 raise EnvironmentFault(
-                    f"AWS IoT goes on with the bulk registration {task_id}", hint="its reports are read with --resume"
+                    f"AWS IoT continues the bulk registration {task_id}", hint="its reports are read with --resume"
                 ) from None
             with suppress(ClientError):  # it has ended meanwhile
                 work.calls.call("StopThingRegistrationTask", taskId=task_id)

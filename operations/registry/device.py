@@ -141,9 +141,7 @@ def _moved(journal: Journal, name: str) -> RequestError | None:
 def refuse_moving(device: Registered) -> None:
     """Raise RequestError for a device that is between two plants."""
     if device.is_moving:
-        raise RequestError(
-            f"{device.thing.name} is being moved", hint="ask for the move again: it goes on where it stopped"
-        )
+        raise RequestError(f"{device.thing.name} is being moved", hint="repeat the move: it continues where it stopped")
 
 
 def id_of(arn: str) -> str:
@@ -394,7 +392,7 @@ def eventually(call: Callable[[], object], sleep: Callable[[float], None]) -> No
 
 
 def make_certificate(work: Work, pem: str, *, key: bytes, is_active: bool) -> dict[str, str]:
-    """Return the certificate that AWS IoT makes of a CSR, seen to bear the key with this digest.
+    """Return the certificate that AWS IoT makes of a CSR, verified to have the key with this digest.
 
     Raises EnvironmentFault where the answer is missing: the next try has to look for it first.
     """
@@ -441,7 +439,7 @@ def request_of(path: Path) -> bytes:
     """Return a CSR in a file, as PEM. Raises RequestError."""
     try:
         request = x509.load_pem_x509_csr(path.read_bytes())
-        request.public_key()  # read only when it is asked for
+        request.public_key()  # decoded lazily
     except (OSError, ValueError, UnsupportedAlgorithm):
         raise RequestError(f"{path} is no CSR in PEM", hint="--csr FILE is the CSR that the device made") from None
     return request.public_bytes(serialization.Encoding.PEM)
@@ -544,7 +542,7 @@ def _unfinished(journal: Journal, name: str) -> str | None:
     if found.state == "failed":
         return f"onboarding failed: {found.reason}; {found.remedy}"
     if found.state == "moving":
-        return "being moved: ask for the move again to go on with it"
+        return "being moved: repeat the move to finish it"
     steps = journal.steps(name)
     done = [step for step in Step if steps.get(step, (0, None, None))[1] is not None]
     begun = [step for step in Step if step in steps and step not in done]

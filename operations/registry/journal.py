@@ -265,7 +265,7 @@ class Journal:
     def __init__(self, path: Path, *, elsewhere: Elsewhere | None = None) -> None:
         """Open or found it. Raises EnvironmentFault where the file is none of ours, or cannot be read and written.
 
-        `elsewhere` is asked for spent keys too.
+        `elsewhere` has further spent keys.
         """
         self.path = path
         self._elsewhere = elsewhere

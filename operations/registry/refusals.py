@@ -1,5 +1,5 @@
-"""Refuses rows whose key or certificate must not come back: spent keys, revoked certificates, in journal, ledger, CRLs
-and, for devices that are onboarded already, in AWS IoT itself."""
+"""Refuse rows whose key or certificate must not be used again: spent keys, revoked certificates, in journal, ledger,
+CRLs and, for devices that are onboarded already, in AWS IoT itself."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Refusals:
     ) -> Iterator[Row | Fault]:
         """Return the rows, with a fault in the place of each whose key or certificate must not be used.
 
-        `in_aws` is asked for devices that the journal has as onboarded; without it, no call is made. With
+        `in_aws` is queried for devices onboarded by the journal; without it, no call is made. With
         `reuses_retired`, keys that were retired or replaced, and not revoked, may come back.
         """
         for row in rows:
