@@ -314,7 +314,7 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class SigningResult:
     """The result: `signed` CSRs got a certificate, `already` had a valid one, `faults` got none; `superseded`
     certificates of other keys were revoked."""
 
@@ -343,7 +343,7 @@ def sign_requests(
     target: Path,
     workers: int = WORKERS,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Outcome:
+) -> SigningResult:
     """Sign what was ordered, and writes the certificates of all good CSRs to `target`, as a list to onboard from.
 
     The list is replaced when all is done. A run that was stopped is gone on with by asking again.
@@ -368,7 +368,7 @@ def sign_requests(
     finally:
         asked.close()
     in_order_ = tuple(sorted(faults, key=lambda fault: fault.number))
-    return Outcome(signed=signed, already=already, faults=in_order_, superseded=superseded)
+    return SigningResult(signed=signed, already=already, faults=in_order_, superseded=superseded)
 
 
 def _check(order: Order, ledger: Ledger, asked: PendingCsrs, *, workers: int) -> list[Fault]:
