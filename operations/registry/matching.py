@@ -197,7 +197,7 @@ class Matching:
         self._db.close()
 
     def add_things(self, things: Iterable[PlannedThing], *, is_taken: Callable[[str], bool]) -> int:
-        """Return the planned things; a taken one has a certificate already and is not free. Returns how many there
+        """Add the planned things; a taken one has a certificate already and is not free. Returns how many there
         are."""
         self._db.execute("BEGIN")
         self._db.executemany(
@@ -211,7 +211,7 @@ class Matching:
     def add_rows(self, entries: Iterable[Row | Fault], *, key_owner: Callable[[bytes], KeyOwner | None]) -> None:
         """Add all entries of the list, in its order; then give free things to the rows that name none.
 
-        Raises RequestError where the list as a whole does not say which device is which.
+        Raises RequestError where the list as a whole does not identify its devices.
         """
         self._db.execute("BEGIN")
         for entry in entries:
@@ -381,7 +381,7 @@ class Matching:
                 )
 
     def _type_of(self, row: Row, thing: _Candidate | None) -> str | None:
-        """Return the device type that a row's columns say; None where they say none. Raises RefusedError where they
+        """Return the device type in a row's columns; None where there is none. Raises RefusedError where they
         disagree, or where the type is not one of the plant's."""
         claimed: dict[str, str] = {}
         own = [("device_type", row.device_type)] if row.device_type else []

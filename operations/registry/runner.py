@@ -99,8 +99,8 @@ def perform(
 ) -> RunResult:
     """Do what is left of a run, and write the failed rows to a file.
 
-    `by_api`: what AWS IoT's own task has not registered yet is registered call by call; `asks_to_stop` is asked when
-    somebody interrupts that task.
+    `by_api`: what AWS IoT's own task has not registered yet is registered call by call; `asks_to_stop` is called
+    when that task is interrupted.
     """
     facility = project.facility(run.facility)
     work = work_of(project, target, journal, facility=facility, is_staged=run.is_staged, policy_on=run.policy_on)
