@@ -59,11 +59,11 @@ class Archive:
         self.size = 0
 
     def add(self, name: str, content: bytes, *, mode: int = PUBLIC) -> None:
-        """One file."""
+        """Add one file."""
         self.add_stream(name, io.BytesIO(content), size=len(content), mode=mode)
 
     def add_stream(self, name: str, content: IO[bytes], *, size: int, mode: int = PUBLIC) -> None:
-        """One file of `size` bytes. Raises ValueError for a name that leads out of the folder where it is unpacked."""
+        """Add one file of `size` bytes. Raises ValueError for a name that leads out of its folder."""
         if not _OUTSIDE.isdisjoint(name.split("/")):
             raise ValueError(f"{name!r} is no name in an archive")
         entry = tarfile.TarInfo(name)
@@ -268,7 +268,7 @@ class NothingToBundleError(Exception):
 
 
 def joined(parts: Iterable[str]) -> Iterator[str]:
-    """Split of a JSON list, a line each."""
+    """Join parts of a JSON list, a line each."""
     for number, part in enumerate(parts):
         yield f",\n{part}" if number else part
 
@@ -489,7 +489,7 @@ class HandOver:
 
 
 def write_receipt(plant: Plant, outcome: BundleResult, hand_over: HandOver) -> tuple[Path, Path]:
-    """Write both beside the archive; returns their paths."""
+    """Write both beside the archive; return their paths."""
     archive = outcome.archive
     page, document = archive.with_name(f"{archive.name}.receipt.txt"), archive.with_name(f"{archive.name}.receipt.json")
     for path, parts in ((page, _page(plant, outcome, hand_over)), (document, _document(plant, outcome, hand_over))):
