@@ -14,7 +14,6 @@ from typing import Any
 
 from fleet_iot.generator.diagnostics import is_hidden
 from fleet_iot.lib.record.declarations import SPECS
-from fleet_iot.lib.record.declarations import SPECS
 
 
 class EncodingError(ValueError):
