@@ -9,7 +9,7 @@ from threading import Barrier
 
 import pytest
 
-from fleet_iot.operations.sqlite import connect
+from fleet_iot.operations.storage import connect
 
 TOGETHER = 8
 ROUNDS = 25
