@@ -64,6 +64,14 @@ def visible(text: str) -> str:
     return "".join(_escaped(character) if is_hidden(character) else character for character in text)
 
 
+def duration(seconds: float) -> str:
+    """Format a duration for people: `45 s`, `12 min`, `3 h 5 min`."""
+    if seconds < 60:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def is_hidden(character: str) -> bool:
     """Return whether the character is invisible, or changes how others are shown."""
     category = unicodedata.category(character)

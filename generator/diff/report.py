@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from fleet_iot.generator.diagnostics import WriteError
+from fleet_iot.generator.diagnostics import WriteError, duration
 from fleet_iot.generator.diff.calls import QUOTAS, Bill, bill, calls_of
 from fleet_iot.generator.diff.compare import Comparison
 from fleet_iot.generator.diff.impact import REFUSED, Impact, Kind, PlannedChange, Run
@@ -176,19 +176,12 @@ def _costs(total: Bill) -> list[str]:
     rows += [(api, f"{count:,}", str(QUOTAS.get(api, ""))) for api, count in total.calls]
     if not total.seconds:
         return [_table(rows)]
-    told = f"At least {_duration(total.seconds)} at the default quotas"
+    told = f"At least {duration(total.seconds)} at the default quotas"
     if total.slowest:
         told += f"; {total.slowest} takes longest"
     if total.waiting_s:
-        told += f"; {_duration(total.waiting_s)} of it until a deprecated thing type can be deleted"
+        told += f"; {duration(total.waiting_s)} of it until a deprecated thing type can be deleted"
     return [_table(rows), f"{told}."]
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _summary(changes: Iterable[PlannedChange]) -> str:

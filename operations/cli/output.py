@@ -62,13 +62,6 @@ def first(lines: Sequence[str]) -> list[str]:
     return [*lines[:SHOWN], *([f"and {rest:,} more: see --json"] if rest > 0 else [])]
 
 
-def duration(seconds: float) -> str:
-    """Format seconds for people: 45 s, 12 min, 3.5 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5_400 else f"{seconds / 3_600:.1f} h"
-
-
 def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
