@@ -25,20 +25,27 @@ class SourceLocation:
         return f"{self.file}:{self.line}:{self.column}"
 
 
+DataPath = tuple[str | int, ...]
+"""The keys and indexes that lead to a value of the manifest."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Diagnostic:
-    """One fault of the manifest: where it is, what is wrong, and how to put it right.
+    """One problem of the manifest: where it is, what is wrong, and how to correct it.
 
-    `rule` is the id of its kind, for programs; `related` are other places that belong to it. A warning is of what the
-    manifest alone cannot decide, and leaves it valid.
+    `path` is that of the value in the data, where the location follows from it; `is_key`: the key there is wrong, not
+    its value. `rule` is the id of its kind, for programs; `related` are other places that belong to it. A warning is
+    of what the manifest alone cannot decide, and leaves it valid.
     """
 
-    location: SourceLocation
+    location: SourceLocation = SourceLocation(file="")
     message: str
     hint: str = ""
     rule: str = ""
     related: tuple[SourceLocation, ...] = ()
     is_warning: bool = False
+    path: DataPath = field(default=(), compare=False, repr=False)
+    is_key: bool = field(default=False, compare=False, repr=False)
 
     def __str__(self) -> str:
         text = visible(f"{self.location}: {'warning: ' * self.is_warning}{self.message}")
@@ -58,18 +65,10 @@ _INVISIBLE = re.compile("[" + "".join(f"{chr(first)}-{chr(last)}" for first, las
 
 
 def visible(text: str) -> str:
-    """The text on one line, with escapes in place of what would hide, forge or reorder it on a screen."""
+    """Return the text on one line, with escapes in place of what would hide, forge or reorder it on a screen."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(_escaped(character) if is_hidden(character) else character for character in text)
-
-
-def duration(seconds: float) -> str:
-    """Format a duration for people: `45 s`, `12 min`, `3 h 5 min`."""
-    if seconds < 60:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def is_hidden(character: str) -> bool:
@@ -93,7 +92,7 @@ class FleetError(Exception):
         self.hint = hint
 
     def lines(self) -> list[str]:
-        """What a person reads on stderr."""
+        """Return what a person reads on stderr."""
         return [visible(f"error: {self.message}"), *([visible(f"hint: {self.hint}")] if self.hint else [])]
 
 
@@ -105,14 +104,14 @@ class ManifestError(FleetError):
     def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
         self.diagnostics = tuple(sorted(set(diagnostics)))
         count = len(self.diagnostics)
-        super().__init__(f"the manifest has {count} fault{'s' if count != 1 else ''}; nothing was written")
+        super().__init__(f"the manifest has {count} error{'s' if count != 1 else ''}; nothing was written")
 
     def lines(self) -> list[str]:
         return [*(str(diagnostic) for diagnostic in self.diagnostics), *super().lines()]
 
 
 def refusal(location: SourceLocation, message: str, hint: str = "", *, rule: str) -> ManifestError:
-    """What to raise for the one fault that leaves nothing more to look at."""
+    """Return what to raise for the one fault that leaves nothing more to look at."""
     return ManifestError([Diagnostic(location=location, message=message, hint=hint, rule=rule)])
 
 

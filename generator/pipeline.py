@@ -148,7 +148,7 @@ def _section(values: tuple[tuple[str, str], ...], shas: dict[str, str], template
 
 
 def _compare(run: Run, former: Index, *, is_forgiving: bool) -> Comparison:
-    """`is_forgiving`: a tree that does not show what there was has nothing to lose."""
+    """Compare the tree; with `is_forgiving` an unreadable record counts as empty."""
     try:
         found = compare_tree(run.manifest, run.plan, former, run.root, templates=run.own.hash)
     except WriteError:

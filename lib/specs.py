@@ -75,14 +75,14 @@ class HistorySpec:
 
 
 FORMER_RETENTIONS = {"brief": "short"}
-"""Retentions by the names that former manifests and records give them."""
+"""Former word for a retention, in older manifests and records → the present one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetSpec:
     """Settings that all facilities share.
 
-    `account_id` is None where the credentials decide it; `retention` is a key of `RETENTIONS`.
+    `account_id` is None where the credentials decide it; `retention` is `short` or `records`.
     """
 
     application: str

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.generator.filesystem import fault_of
@@ -80,6 +80,25 @@ def exclusive(path: Path, *, waits: bool = True, opens: Callable[[Path, int], in
         os.close(descriptor)
 
 
+@contextmanager
+def whole(path: Path, *, mode: int = 0o666) -> Iterator[IO[bytes]]:
+    """Write a temporary file, with this mode under the umask; move it to `path` when the context ends without an error.
+
+    A killed process leaves the old file or the new one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staged = path.with_name(f".{path.name}.part")
+    staged.unlink(missing_ok=True)
+    try:
+        with os.fdopen(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        staged.replace(path)
+    finally:
+        staged.unlink(missing_ok=True)
+
+
 BUSY_S = 30
 """Seconds that one run waits for another's write."""
 
@@ -120,6 +139,14 @@ def connect(
         with suppress(FileExistsError):  # SQLite would create it readable by others; its own files get the same mode
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
         return _opened(path, synchronous=synchronous, schema=schema, format_=format_, older=older or {})
+
+
+def temporary(schema: str) -> sqlite3.Connection:
+    """Open a database in a temporary file that SQLite deletes by itself: rows by the million in constant memory."""
+    connection = sqlite3.connect("", isolation_level=None)
+    connection.execute("PRAGMA cache_size = -16384")
+    connection.executescript(schema)
+    return connection
 
 
 def _opened(

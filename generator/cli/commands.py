@@ -1,4 +1,4 @@
-"""The commands of fleet that read, explain and generate: the only place of the generator that prints or exits."""
+"""The commands of `fleet`; of the generator, only this module prints and exits."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from fleet_iot.generator.cli.options import (
     identities_of,
     layers,
     manifest_option,
-    mending_in,
     printable,
     shown,
     suffix_of,
+    with_env_in_hints,
 )
 from fleet_iot.generator.diagnostics import Diagnostic, EnvironmentFault, FleetError, ManifestError, visible
 from fleet_iot.generator.diff.impact import REFUSED, Impact
@@ -36,7 +36,7 @@ from fleet_iot.generator.naming import OUTPUT_FOLDER
 @environment_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def explain(name: str, manifest_path: Path | None, environment: str | None, as_json: bool) -> None:
-    """Says what NAME is, and where in the manifest it comes from.
+    """Explain a name: what it is, and where in the manifest it comes from.
 
     NAME is that of a thing, topic, policy, rule, group, type, metric, table, bucket, role, prefix or folder, with or
     without the environment suffix.
@@ -65,7 +65,7 @@ def explain(name: str, manifest_path: Path | None, environment: str | None, as_j
 @manifest_option
 @environment_option
 def message(device_type: str, manifest_path: Path | None, environment: str | None) -> None:
-    """Prints the JSON Schema of what devices of DEVICE_TYPE send, for those who make them."""
+    """Print the JSON Schema of the messages of DEVICE_TYPE, for device makers."""
     from fleet_iot.generator.manifest.load import read_manifest
     from fleet_iot.generator.manifest.message_schema import message_schema
 
@@ -84,12 +84,12 @@ def message(device_type: str, manifest_path: Path | None, environment: str | Non
 @click.option("--environment-suffix", metavar="SUFFIX", help="Last part of every name.")
 @click.option("--region", metavar="REGION", help="AWS region.")
 @click.option("--facility", metavar="ID", help="Id of the first plant.")
-@click.option("--facility-name", metavar="TEXT", help="Its name, as people say it.")
-@click.option("--timezone", metavar="ZONE", help="Its time zone, such as Asia/Singapore.")
+@click.option("--facility-name", metavar="TEXT", help="Its name.")
+@click.option("--timezone", metavar="ZONE", help="Its IANA time zone, such as Asia/Singapore.")
 @click.option("--things", metavar="TYPE=COUNT,...", help="Its devices, such as press-monitor=4,compressor=2.")
-@click.option("--yes", is_flag=True, help="Ask nothing: take the default of what no option says.")
+@click.option("--yes", is_flag=True, help="Ask nothing: use defaults for missing options.")
 def init(folder: Path, yes: bool, **given: str | None) -> None:
-    """Asks a few questions and writes a first manifest into FOLDER (this one by default)."""
+    """Ask a few questions and write a first manifest into FOLDER (default: this folder)."""
     from fleet_iot.generator.cli import scaffold
 
     scaffold.refuse_existing(folder)
@@ -105,7 +105,7 @@ def init(folder: Path, yes: bool, **given: str | None) -> None:
 @click.argument("shell", type=click.Choice(SHELLS))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Prints the script with which SHELL completes commands, options and facility ids."""
+    """Print the completion script for SHELL: commands, options and facility ids."""
     click.echo(script(context.find_root().command, shell))
 
 
@@ -133,7 +133,7 @@ CHANGED = 2
 @environment_option
 @facility_option
 @click.option("--json", "is_json", is_flag=True, help="Print one JSON object.")
-@click.option("--detailed-exitcode", "is_detailed", is_flag=True, help="Exit 2 where there are changes, 0 where none.")
+@click.option("--detailed-exitcode", "is_detailed", is_flag=True, help="Exit 2 if there are changes, 0 if none.")
 def plan(
     manifest_path: Path | None,
     environment: str | None,
@@ -141,14 +141,14 @@ def plan(
     is_json: bool,
     is_detailed: bool,
 ) -> None:
-    """Tells what the manifest changes, what that does to devices, and what it costs."""
+    """Show what a manifest change does to devices and data, and its AWS calls."""
     from fleet_iot.generator import pipeline
     from fleet_iot.generator.diff import report as impact_report
     from fleet_iot.generator.manifest.load import read_manifest
 
     path = found_manifest(manifest_path)
     manifest = read_manifest(path, name=shown(path), environment=environment)
-    with mending_in(environment):
+    with with_env_in_hints(environment):
         comparison = pipeline.compare(
             manifest,
             path.parent,
@@ -184,14 +184,14 @@ OPERATIONS: dict[str, tuple[str, str]] = {
     "replay": ("replay:replay", "Redrive records from the on-failure queue."),
     "demo": ("demo:demo", "Run everything end to end on a local AWS, and judge it."),
 }
-"""Commands that talk to AWS: where each is, and its line in the help. Imported only when one is called for."""
+"""Commands of `operations`: module and help line of each. Imported only when called."""
 
 OUTPUT_FORMATS = ("text", "json", "sarif", "github")
 """How `fleet validate` tells faults; all but the first are those of `fleet_iot.generator.cli.formats`."""
 
 
 class FleetGroup(click.Group):
-    """Loads the operations by name, and tells expected faults, and those of disks and files, in one sentence."""
+    """Imports operations on demand; prints expected errors, and those of disks and files, without a traceback."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted({*super().list_commands(ctx), *OPERATIONS})
@@ -243,7 +243,7 @@ def _load(name: str) -> click.Command:
 @click.version_option(package_name="fleet-iot", prog_name="fleet", message="%(prog)s %(version)s")
 @click.group(cls=FleetGroup, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Generates, deploys and proves AWS IoT fleets of many plants from one manifest."""
+    """Generate, deploy and verify AWS IoT fleets of many plants from one manifest."""
 
 
 @main.command()
@@ -255,10 +255,10 @@ def main() -> None:
     type=click.Choice(OUTPUT_FORMATS),
     default=OUTPUT_FORMATS[0],
     show_default=True,
-    help="How faults are told: for people, or for programs, on stdout.",
+    help="Output format; all but text go to stdout, for programs.",
 )
 def validate(manifest_path: Path | None, environment: str | None, output_format: str) -> None:
-    """Checks the manifest and tells every fault with its place."""
+    """Check the manifest and report every error with its place."""
     from fleet_iot.generator.aws.quotas import dashboards_usd
     from fleet_iot.generator.manifest.load import read_with_warnings
 
@@ -293,14 +293,14 @@ def validate(manifest_path: Path | None, environment: str | None, output_format:
 @manifest_option
 @environment_option
 @facility_option
-@click.option("--check", is_flag=True, help="Write nothing; exit 4 where the generated tree is stale.")
+@click.option("--check", is_flag=True, help="Write nothing; exit 4 if lib/facilities is stale.")
 @click.option("--force", is_flag=True, help="Overwrite files that were edited by hand.")
 @click.option(
     "--allow",
     "allowed",
     type=click.Choice([impact.value for impact in REFUSED]),
     multiple=True,
-    help="Write what does this to devices; may be repeated. `fleet plan` tells what it is.",
+    help="Permit changes with this impact; may be repeated. `fleet plan` shows the impact.",
 )
 def generate(
     manifest_path: Path | None,
@@ -310,7 +310,7 @@ def generate(
     force: bool,
     allowed: tuple[str, ...],
 ) -> None:
-    """Writes lib/facilities from the manifest."""
+    """Write lib/facilities from the manifest."""
     from fleet_iot.generator import pipeline
     from fleet_iot.generator.manifest.load import read_manifest
 
@@ -318,11 +318,11 @@ def generate(
     manifest = read_manifest(path, name=shown(path), environment=environment)
     identities = identities_of(path.parent, manifest.environment_suffix)
     if check:
-        with mending_in(environment):
+        with with_env_in_hints(environment):
             pipeline.check(manifest, path.parent, facilities=facilities, identities=identities)
         click.echo(f"{OUTPUT_FOLDER} is what {visible(layers(path, environment))} says.")
         return
-    with mending_in(environment):
+    with with_env_in_hints(environment):
         change = pipeline.generate(
             manifest,
             path.parent,

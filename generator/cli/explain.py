@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fleet_iot.generator import naming
-from fleet_iot.generator.diagnostics import RequestError, SourceLocation
+from fleet_iot.generator.diagnostics import DataPath, RequestError, SourceLocation
 from fleet_iot.generator.manifest.model_errors import dotted
-from fleet_iot.generator.manifest.yaml import DataPath
 from fleet_iot.generator.plan.build import FacilityPlan, FleetPlan, ThingGroupPlan
 from fleet_iot.generator.plan.catalogue import Entry, entries, thing_facts
 from fleet_iot.generator.plan.things import Thing
@@ -34,7 +33,7 @@ class Explanation:
     location: SourceLocation
 
     def lines(self) -> list[str]:
-        """What a person reads."""
+        """Return what a person reads."""
         entry = self.entry
         facts = [("from", f"{self.location.file}:{self.location.line}  {dotted(entry.path)}")]
         facts += [("in AWS", entry.deployed)] if entry.deployed else []
@@ -43,7 +42,7 @@ class Explanation:
         return [f"{entry.name}: {entry.kind}", f"  {entry.sentence}", *rows]
 
     def plain(self) -> dict[str, Any]:
-        """What a program reads."""
+        """Return what a program reads."""
         entry, place = self.entry, self.location
         return {
             "name": entry.name,
@@ -58,7 +57,7 @@ class Explanation:
 def explain(
     plan: FleetPlan, name: str, *, suffixes: Iterable[str], locate: Callable[[DataPath], SourceLocation]
 ) -> tuple[Explanation, ...]:
-    """Everything that `name` is in the plan; `suffixes` are those that it may carry. Raises `RequestError`."""
+    """Return everything that `name` is in the plan; `suffixes` are those that it may carry. Raises `RequestError`."""
     known: dict[str, list[Entry]] = {}
     for entry in entries(plan):
         for spelling in {entry.name, entry.deployed or entry.name, entry.short or entry.name}:
@@ -93,7 +92,7 @@ def _thing_or_topic(plan: FleetPlan, name: str) -> Iterator[Entry]:
         who = (plan.application, facility.id, group.device_type.id, topic["thing"])
         verbs = {
             naming.telemetry_topic(*who): "publishes its readings",
-            naming.request_topic(*who): "hears its commands",
+            naming.request_topic(*who): "receives its commands",
             naming.response_topic(*who): "answers its commands",
         }
         if topic["topic"] in verbs and (topic["rule"] or facility.topic_rule).startswith(facility.topic_rule):
@@ -111,7 +110,7 @@ def _things(plan: FleetPlan, name: str) -> Iterator[tuple[FacilityPlan, ThingGro
 
 
 def _bare(group: ThingGroupPlan, name: str) -> str:
-    """The name or serial of a thing without any environment's suffix: the thing's own part has no hyphen."""
+    """Return the name or serial of a thing without any environment's suffix: the thing's own part has no hyphen."""
     prefix = next((prefix for prefix in (group.name_prefix, group.serial_prefix) if name.startswith(prefix)), None)
     return name if prefix is None else prefix + name.removeprefix(prefix).partition("-")[0]
 

@@ -50,7 +50,7 @@ class Answers:
 
 
 def _pattern(pattern: str, words: str) -> Callable[[str], str]:
-    return lambda text: "" if re.fullmatch(pattern, text) else f"it takes {words}"
+    return lambda text: "" if re.fullmatch(pattern, text) else f"it must be {words}"
 
 
 def _one_of(known: tuple[str, ...], what: str) -> Callable[[str], str]:
@@ -61,7 +61,7 @@ def _name(text: str) -> str:
     return (
         ""
         if 1 <= len(text) <= 100 and text.isprintable() and text == text.strip()
-        else "it takes 1 to 100 visible characters"
+        else "it must be 1 to 100 visible characters"
     )
 
 
@@ -132,7 +132,7 @@ _OTHER_TYPE = ("Say here what it is", 10, ("temperature: {unit: celsius, min: -1
 
 
 def read_things(text: str) -> tuple[tuple[str, int], ...]:
-    """The counts in `press-monitor=4, compressor=2`; raises `RequestError`."""
+    """Return the counts in `press-monitor=4, compressor=2`; raises `RequestError`."""
     counts: dict[str, int] = {}
     for part in text.split(","):
         type_, _, count = (word.strip() for word in part.partition("="))
@@ -140,20 +140,20 @@ def read_things(text: str) -> tuple[tuple[str, int], ...]:
             message = f"{part.strip()!r} is not of the form type=count, such as press-monitor=4"
             raise RequestError(message, hint=f"a type is {_ID}; a count is 1 to 1,000,000")
         if type_ in counts:
-            raise RequestError(f"the device type {type_!r} stands twice", hint="give one count for each type")
+            raise RequestError(f"the device type {type_!r} appears twice", hint="give one count for each type")
         counts[type_] = int(count)
     return tuple(counts.items())
 
 
 def refuse_existing(folder: Path) -> None:
-    """Raises `WriteError` where the folder has a manifest."""
+    """Raise `WriteError` where the folder has a manifest."""
     target = folder / MANIFEST_NAME
     if target.exists() or target.is_symlink():
         raise WriteError(f"{target} exists already", hint="edit it, or name another folder: fleet init FOLDER")
 
 
 def write_manifest(folder: Path, answers: Answers) -> tuple[Path, ...]:
-    """Writes a manifest, and the schema that its first line names, into a folder; overwrites nothing."""
+    """Write a manifest, and the schema that its first line names, into a folder; overwrites nothing."""
     target = folder / MANIFEST_NAME
     is_checkout = (folder / _SCHEMA_OF_A_CHECKOUT).is_file()
     text = manifest_text(answers, schema=_SCHEMA_OF_A_CHECKOUT if is_checkout else SCHEMA_NAME)
@@ -178,7 +178,7 @@ def write_manifest(folder: Path, answers: Answers) -> tuple[Path, ...]:
 
 
 def manifest_text(answers: Answers, *, schema: str) -> str:
-    """The manifest's text; every answer in it is one YAML scalar."""
+    """Return the manifest's text; every answer in it is one YAML scalar."""
     types = "\n".join(_device_type(type_) for type_, _ in answers.things)
     things = "\n".join(f"      {_scalar(type_)}: {count}" for type_, count in answers.things)
     return f"""\
@@ -224,7 +224,7 @@ def _device_type(id_: str) -> str:
 
 
 def _scalar(text: str) -> str:
-    """A YAML scalar that every reader takes for this text: plain where that is safe, else in quotes."""
+    """Return a YAML scalar that every reader takes for this text: plain where that is safe, else in quotes."""
     is_plain = re.fullmatch(r"[A-Za-z][A-Za-z0-9_/ -]*[A-Za-z0-9]|[a-z]", text) is not None
     if is_plain and trap(text) is None and resolve(text) == text:
         return text

@@ -88,7 +88,7 @@ def _type_changes(before: dict[str, Values], after: dict[str, Values], plan: Fle
 
 
 def _renames(before: dict[str, Values], after: dict[str, Values]) -> dict[str, str]:
-    """A type that is gone and one that is new, with the same metrics, are one type under another name.
+    """Return a type that is gone and one that is new, with the same metrics, are one type under another name.
 
     Where several fit, the one with the same description is taken, then the first by its id.
     """
@@ -139,7 +139,7 @@ class Comparison:
     bulk: frozenset[str] = frozenset()
 
     def of(self, facilities: frozenset[str]) -> Comparison:
-        """Those that are about some facilities, or about all."""
+        """Return those that are about some facilities, or about all."""
         changes = tuple(change for change in self.changes if change.touches(facilities))
         return replace(self, changes=changes, facilities=tuple(sorted(facilities)))
 
@@ -186,12 +186,12 @@ def compare_tree(manifest: FleetManifest, plan: FleetPlan, former: Index, root: 
 
 
 def _renamed(changes: Iterable[PlannedChange]) -> dict[str, str]:
-    """The new id of each device type that was renamed, by its former one."""
+    """Return the new id of each device type that was renamed, by its former one."""
     return {change.detail: change.device_type or "" for change in changes if change.kind is Kind.TYPE_RENAMED}
 
 
 def _group_added(group: ThingGroupPlan) -> PlannedChange:
-    """A group of a new plant: where nothing came from, its things need not be looked at one by one."""
+    """Return a group of a new plant: where nothing came from, its things need not be looked at one by one."""
     return PlannedChange(
         kind=Kind.THINGS_ADDED,
         facility=group.facility,
@@ -216,7 +216,7 @@ _FACILITY_TABLES = {
 
 
 def _changed(facility: FacilityPlan, before: Values, *, is_other_version: bool) -> Iterator[PlannedChange]:
-    """What differs but the things."""
+    """Yield what differs but the things."""
     now, groups = record_values(facility_record(facility)), len(facility.groups)
     if is_other_version:
         yield PlannedChange(kind=Kind.DOCUMENTS, facility=facility.id)
@@ -237,7 +237,7 @@ def _differences(id_: str, rows: RowDifferences, before: Values, facility: Facil
 
 
 def _thing_changes(plant: PlantDifferences) -> Iterator[PlannedChange]:
-    """What became of things that no serial of their own identifies, and of those that stay where they are."""
+    """Yield what became of things that no serial of their own identifies, and of those that stay where they are."""
     rows = plant.rows
     for kind, tallies, details in (
         (Kind.THINGS_ADDED, rows.added, {}),

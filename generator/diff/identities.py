@@ -48,7 +48,7 @@ class Identities:
     suffix: str
 
     def changes(self, plan: FleetPlan, facilities: Iterable[str]) -> list[PlannedChange]:
-        """The things whose certificate Terraform would replace or delete, and what the lock lacks or has too much.
+        """Find certificates that Terraform would replace or delete, and missing or superfluous lines of the lock.
 
         Raises:
             EnvironmentFault: a file cannot be read, or a CSR is in the name of another thing.
@@ -56,7 +56,7 @@ class Identities:
         return [change for plant in self._plants(plan, facilities) for change in self._changes(plant, plan)]
 
     def refuse(self, plan: FleetPlan, facilities: Iterable[str]) -> None:
-        """Raises `StaleError` where there are such changes."""
+        """Raise `StaleError` if there are such changes."""
         found = self.changes(plan, facilities)
         what = "; ".join(f"{each.facility}: {each.kind.value} ({each.count:,})" for each in found)
         if found and all(each.impact is Impact.SAFE for each in found):
@@ -71,7 +71,7 @@ class Identities:
             )
 
     def lock(self, plan: FleetPlan, facilities: Iterable[str]) -> list[Path]:
-        """Record the CSRs that there are now; gives the files that were written. Raises `WriteError`."""
+        """Record the present CSRs; return the files that were written. Raises `WriteError`."""
         written = []
         for plant in self._plants(plan, facilities):
             csrs = self._file(plant)
@@ -87,7 +87,7 @@ class Identities:
         return written
 
     def _plants(self, plan: FleetPlan, facilities: Iterable[str]) -> Iterator[FacilityPlan]:
-        """Those of the plants whose certificates Terraform makes, and that have any identities."""
+        """Yield those of the plants whose certificates Terraform makes, and that have any identities."""
         chosen = frozenset(facilities)
         for plant in plan.facilities:
             files = (self._file(plant), lock_file(self._file(plant)))
@@ -118,7 +118,7 @@ class Identities:
     def _change(
         self, kind: Kind, plant: FacilityPlan, which: Collection[str], names: Mapping[str, str]
     ) -> Iterator[PlannedChange]:
-        """One change of those in `which`, if any; `names`: all, in order, by what they are in `which`."""
+        """Yield one change of those in `which`, if any; `names`: all, in order, by what they are in `which`."""
         tally, chosen = Tally(), frozenset(which)
         for place, (thing, name) in enumerate(names.items()):
             if thing in chosen:
@@ -128,7 +128,7 @@ class Identities:
 
 
 def _things(plant: FacilityPlan) -> Iterator[str]:
-    """The names of its things, without suffix."""
+    """Return the names of its things, without suffix."""
     return (row.name for row in thing_rows(plant))
 
 
@@ -139,7 +139,7 @@ def _read(csrs: Path, things: Collection[str]) -> tuple[dict[str, Request], dict
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Raises faults of lib as `EnvironmentFault`."""
+    """Raise faults of lib as `EnvironmentFault`."""
     try:
         yield
     except ExpectedError as error:

@@ -92,7 +92,7 @@ RULES: dict[Kind, Rule] = {
     Kind.REGION: _rule(
         Impact.DESTROYS_DATA,
         "nothing moves between regions: streams, tables, buckets, things and certificates have to be destroyed there "
-        "and made anew here",
+        "and created again here",
     ),
     Kind.ACCOUNT: _rule(
         Impact.DESTROYS_DATA,
@@ -131,9 +131,9 @@ RULES: dict[Kind, Rule] = {
     Kind.TYPE_DESCRIPTION: _rule(
         Impact.BREAKS_IDENTITY,
         "AWS IoT never changes a thing type's description: Terraform replaces the type, which AWS IoT refuses while "
-        "there are things of it, so they have to be retired and made anew",
+        "there are things of it, so they have to be retired and created again",
     ),
-    Kind.SAMPLE_INTERVAL: _rule(Impact.RECONFIGURES, "devices have to be told how often to publish"),
+    Kind.SAMPLE_INTERVAL: _rule(Impact.RECONFIGURES, "devices have to be configured with the new interval"),
     Kind.METRIC_ADDED: _rule(Impact.RECONFIGURES, "devices have to send it"),
     Kind.METRIC_REMOVED: _rule(
         Impact.SAFE, "devices may go on sending it: it is kept raw, and no longer aggregated or watched"
@@ -148,12 +148,12 @@ RULES: dict[Kind, Rule] = {
         "its stack has to be destroyed: groups, policies, topic rule, dashboard, and the prefixes by which its "
         "readings are found and aged",
     ),
-    Kind.FACILITY_NAME: _rule(Impact.SAFE, "descriptions, dashboard and runbook alone carry it"),
-    Kind.FACILITY_TIMEZONE: _rule(Impact.SAFE, "the runbook alone carries it"),
-    Kind.FACILITY_CONTACT: _rule(Impact.SAFE, "the runbook alone carries it"),
+    Kind.FACILITY_NAME: _rule(Impact.SAFE, "only descriptions, dashboard and runbook contain it"),
+    Kind.FACILITY_TIMEZONE: _rule(Impact.SAFE, "only the runbook contains it"),
+    Kind.FACILITY_CONTACT: _rule(Impact.SAFE, "only the runbook contains it"),
     Kind.FACILITY_TAGS: _rule(Impact.SAFE, "tags are updated in place"),
     Kind.FACILITY_LINES: _rule(
-        Impact.SAFE, "the runbook alone carries their names and contacts; attributes of things are told apart"
+        Impact.SAFE, "only the runbook contains their names and contacts; attributes of things are listed separately"
     ),
     Kind.FACILITY_ALARMS: _rule(Impact.SAFE, "alarms are updated in place; devices do not notice"),
     Kind.REGISTRATION: _rule(
@@ -264,12 +264,12 @@ class PlannedChange:
         return RULES[self.kind].reason
 
     def touches(self, facilities: frozenset[str]) -> bool:
-        """It is about one of these facilities, or about all."""
+        """Return whether the change affects one of these facilities, or all."""
         return self.facility is None or not facilities.isdisjoint({self.facility, self.to})
 
 
 def worst_first(changes: Iterable[PlannedChange]) -> tuple[PlannedChange, ...]:
-    """In the order in which a person should read them."""
+    """Sort changes for reading: the worst first."""
     kinds = list(Kind)
     return tuple(
         sorted(

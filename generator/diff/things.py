@@ -26,7 +26,7 @@ class Tally:
     _place: int = -2
 
     def add(self, name: str, place: int) -> None:
-        """Counts one more thing; `place` tells whether it follows the former one."""
+        """Count one more thing; `place` tells whether it follows the former one."""
         self.count += 1
         ends = self._ends
         if len(ends) <= RUNS_KEPT:
@@ -100,7 +100,7 @@ def as_text(value: object) -> str:
 
 
 def own_serial(row: ThingRow) -> str | None:
-    """The serial by which a device is known wherever it is; None where it only follows from the thing's name."""
+    """Return the serial by which a device is known wherever it is; None where it only follows from the thing's name."""
     own = row.name.rpartition("-")[2]
     facility = row.name.removesuffix(f"-{row.device_type}-{own}")
     return None if row.serial == naming.named_serial(facility, row.device_type, own) else row.serial
@@ -115,7 +115,7 @@ def _note(tallies: dict[str, Tally], devices: dict[str, dict[str, str]], row: Th
 
 
 def _order(row: ThingRow) -> tuple[str, int, str]:
-    """Names of one type differ in their number only, and a longer one is a higher one."""
+    """Name of one type differ in their number only, and a longer one is a higher one."""
     return (row.device_type, len(row.name), row.name)
 
 
@@ -151,7 +151,7 @@ class _Move:
 
 
 def device_changes(plants: Iterable[PlantDifferences]) -> Iterator[PlannedChange]:
-    """What became of devices with serials of their own: moved, renamed, added, retired."""
+    """Yield what became of devices with serials of their own: moved, renamed, added, retired."""
     plants = tuple(plants)
     homes = {
         serial: (plant, device_type, name, place)
@@ -219,7 +219,7 @@ def _one_way(
 
 
 def groups_once(changes: Iterable[PlannedChange]) -> Iterator[PlannedChange]:
-    """The changes, where a group that comes or goes with several of them is counted with the first alone."""
+    """Yield the changes, where a group that comes or goes with several of them is counted with the first alone."""
     seen: set[tuple[str, str | None, str | None]] = set()
     for change in changes:
         if change.groups_made and not _is_first(seen, ("made", change.to or change.facility, change.device_type)):
@@ -239,7 +239,7 @@ def _is_first(seen: set[tuple[str, str | None, str | None]], key: tuple[str, str
 
 
 def paired(changes: Iterable[PlannedChange], *, renamed: dict[str, str]) -> Iterator[PlannedChange]:
-    """The changes, with what was retired here and added there joined: first under a new type, then in another plant.
+    """Join what was retired here and added there into moves: first under a new type, then in another plant.
 
     `renamed`: the new id of each renamed device type by its former one.
     """
@@ -293,7 +293,7 @@ def _moves(retired: list[PlannedChange], added: list[PlannedChange], old: str, n
 def _take(
     retired: list[PlannedChange], added: list[PlannedChange], gone: PlannedChange, came: PlannedChange
 ) -> PlannedChange:
-    """Takes what a retired and an added group have in common out of both; gives it as a change of the retired one."""
+    """Take what a retired and an added group have in common out of both; gives it as a change of the retired one."""
     count = min(gone.count, came.count)
     taken, _ = _cut(gone.things, count)
     is_last = gone.count == count
@@ -305,7 +305,7 @@ def _take(
 
 
 def _lessen(groups: list[PlannedChange], group: PlannedChange, count: int, *, groups_gone: int = 0) -> None:
-    """Takes things out of a group, and the group out of its list where nothing is left of it."""
+    """Take things out of a group, and the group out of its list where nothing is left of it."""
     at = groups.index(group)
     left = _cut(group.things, count)[1]
     rest = replace(group, count=group.count - count, things=left, groups_made=0, groups_gone=groups_gone)
@@ -313,7 +313,7 @@ def _lessen(groups: list[PlannedChange], group: PlannedChange, count: int, *, gr
 
 
 def _cut(runs: tuple[Run, ...], count: int) -> tuple[tuple[Run, ...], tuple[Run, ...]]:
-    """The first `count` things of runs, and the rest."""
+    """Return the first `count` things of runs, and the rest."""
     taken: list[Run] = []
     for at, run in enumerate(runs):
         if count >= run.count:
@@ -329,7 +329,7 @@ def _cut(runs: tuple[Run, ...], count: int) -> tuple[tuple[Run, ...], tuple[Run,
 
 
 def _following(name: str, steps: int) -> str:
-    """The name whose number is higher by `steps`."""
+    """Return the name whose number is higher by `steps`."""
     match = re.search(r"[0-9]+$", name)
     if match is None:
         return name

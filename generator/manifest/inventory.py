@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fleet_iot.generator.aws.limits import ATTRIBUTE_NAME, ATTRIBUTE_VALUE
-from fleet_iot.generator.diagnostics import Diagnostic, ManifestError, SourceLocation
-from fleet_iot.generator.manifest.yaml import DataPath, Document, Places, read_text
+from fleet_iot.generator.diagnostics import DataPath, Diagnostic, ManifestError, SourceLocation
+from fleet_iot.generator.manifest.yaml import Document, Places, read_text
 from fleet_iot.generator.naming import NAME_PATTERN
 
 # Rows: kept encoded, about 100 bytes each, as a list may have a million.
@@ -34,7 +34,7 @@ class ListedThing:
 
 
 def encode_thing(thing: ListedThing, *, line: int) -> bytes:
-    """A thing, and its line in the file, in about 100 bytes; as bytes they sort by `name_order`.
+    """Return a thing, and its line in the file, in about 100 bytes; as bytes they sort by `name_order`.
 
     No field holds a tab: names, serials and ids are of narrow alphabets, and JSON escapes it.
     """
@@ -43,7 +43,7 @@ def encode_thing(thing: ListedThing, *, line: int) -> bytes:
 
 
 def decode_thing(row: bytes) -> ListedThing:
-    """The thing of a row that `encode_thing` made."""
+    """Return the thing of a row that `encode_thing` made."""
     name, serial, line, attributes, _ = row.decode("ascii").split("\t")
     return ListedThing(
         name=name[2:], serial=serial or None, line=line or None, attributes=json.loads(attributes) if attributes else {}
@@ -51,12 +51,12 @@ def decode_thing(row: bytes) -> ListedThing:
 
 
 def name_in(row: bytes) -> bytes:
-    """What rows of the same name have in common."""
+    """Return what rows of the same name have in common."""
     return row.partition(b"\t")[0]
 
 
 def line_in(row: bytes) -> int:
-    """The line of the file that a row is from."""
+    """Return the line of the file that a row is from."""
     return int(row.rpartition(b"\t")[2])
 
 
@@ -80,7 +80,7 @@ class Inventory:
         return decode_thing(self.rows[-1])
 
     def line_of(self, name: str) -> int | None:
-        """The line in the file on which a thing stands."""
+        """Return the line in the file on which a thing stands."""
         start = f"{len(name):02d}{name}\t".encode()
         return next((line_in(row) for row in self.rows if row.startswith(start)), None)
 
@@ -94,12 +94,12 @@ class Inventory:
 
 
 def name_order(name: str) -> tuple[int, str]:
-    """Sorts names of one group: by length, then as text, so that numbers come in their order."""
+    """Sort names of one group: by length, then as text, so that numbers come in their order."""
     return (len(name), name)
 
 
 def read_value(value: Any) -> Inventory:
-    """For pydantic: only what `manifest.inventories` has read stands for a file; raises `ValueError`."""
+    """Validate for pydantic: an inventory has been read before. Raises `ValueError`."""
     if not isinstance(value, Inventory):
         raise ValueError("an inventory is the path of a file")
     return value
@@ -148,7 +148,7 @@ class RowReader:
 
 
 def _csv_rows(text: str, file: str) -> Iterator[Row | Diagnostic]:
-    """The header names the columns, and says by what they are separated."""
+    """Yield the header names the columns, and says by what they are separated."""
     lines = _lines(text)
     first = next(lines, "")
     if not first.strip():
@@ -173,7 +173,7 @@ def _csv_rows(text: str, file: str) -> Iterator[Row | Diagnostic]:
 
 
 def _lines(text: str) -> Iterator[str]:
-    """The lines of a text, one at a time, without their ends."""
+    """Yield the lines of a text, one at a time, without their ends."""
     start = 0
     while (end := text.find("\n", start)) >= 0:
         yield text[start:end].removesuffix("\r")
@@ -191,7 +191,7 @@ def _counted(number: int, noun: str) -> str:
 
 
 def _cells(line: str, separator: str) -> list[str] | None:
-    """The values of one line; None where a quoted one does not end in it."""
+    """Return the values of one line; None where a quoted one does not end in it."""
     if '"' not in line:
         return line.split(separator)
     try:
@@ -204,9 +204,9 @@ def _header_faults(file: str, header: list[str], line: str, separator: str) -> I
     for place, name in enumerate(header):
         at = _start(line, separator, place)
         if not name:
-            yield _fault(file, 1, at, "this column has no name", "name it, or take it away")
+            yield _fault(file, 1, at, "this column has no name", "name it, or remove it")
         elif name in header[:place]:
-            yield _fault(file, 1, at, f"the column `{name}` stands twice", "keep one of them")
+            yield _fault(file, 1, at, f"the column `{name}` appears twice", "keep one of them")
     if not header:
         yield _fault(file, 1, 1, "a quoted column name does not end", "close the quotes")
     elif not {"name", "serial"} & set(header):
@@ -220,7 +220,7 @@ def _csv_column(field: str, line: str, first: str) -> int:
 
 
 def _start(line: str, separator: str, place: int) -> int:
-    """The column where the value at a place begins, from 1."""
+    """Return the column where the value at a place begins, from 1."""
     start, is_quoted = 0, False
     for at, character in enumerate(line):
         if place == 0:
@@ -233,7 +233,7 @@ def _start(line: str, separator: str, place: int) -> int:
 
 
 def _json_rows(text: str, file: str) -> Iterator[Row | Diagnostic]:
-    """An object a line, its attributes in `attributes`."""
+    """Yield an object a line, its attributes in `attributes`."""
     is_empty = True
     for number, line in enumerate(_lines(text), start=1):
         if not line.strip():
@@ -264,7 +264,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(members) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for place, name in enumerate(names) if name in names[:place])
-        raise ValueError(f"the key `{twice}` stands twice in this object")
+        raise ValueError(f"the key `{twice}` appears twice in this object")
     return members
 
 
@@ -313,7 +313,7 @@ READERS: dict[str, RowReader] = {
 """By the ending of the file's name."""
 
 
-# Attributes of a thing, as AWS IoT takes them.
+# Attributes of a thing, as AWS IoT accepts them.
 
 ATTRIBUTES_MAXIMUM = 50
 """Of a thing with a thing type: https://docs.aws.amazon.com/general/latest/gr/iot-core.html"""
@@ -332,18 +332,18 @@ class Misfit:
 
 
 def misfits(name: str, value: str) -> tuple[Misfit, ...]:
-    """Everything that is wrong with one attribute."""
+    """Return everything that is wrong with one attribute."""
     found = []
     if name in RESERVED:
         message = f"every thing has the attribute `{name}` already"
         found.append(Misfit(message=message, hint="rename it", is_name=True))
     if not ATTRIBUTE_NAME.takes(name):
         message = f"{name!r} is no attribute name: 1 to {ATTRIBUTE_NAME.max} letters, digits and any of _ . , @ / : # -"
-        found.append(Misfit(message=message, hint="AWS IoT takes no spaces there", is_name=True))
+        found.append(Misfit(message=message, hint="AWS IoT accepts no spaces there", is_name=True))
     if not ATTRIBUTE_VALUE.takes(value):
         most = ATTRIBUTE_VALUE.max
-        message = f"the attribute `{name}` may hold letters, digits and any of _ . , @ / : # = [ ] -, up to {most}"
-        hint = "AWS IoT takes no spaces there: write north-hall, not north hall"
+        message = f"the attribute `{name}` may contain letters, digits and any of _ . , @ / : # = [ ] -, up to {most}"
+        hint = "AWS IoT accepts no spaces there: write north-hall, not north hall"
         found.append(Misfit(message=message, hint=hint))
     return tuple(found)
 
@@ -388,7 +388,7 @@ class ListCheck:
         self._faults: list[Diagnostic] = []
 
     def take(self, rows: Iterable[Row | Diagnostic]) -> None:
-        """Takes rows until all are taken, or too many have a fault."""
+        """Take rows until all are taken, or too many have a fault."""
         for row in rows:
             if isinstance(row, Diagnostic):
                 self._faults.append(row)
@@ -402,7 +402,7 @@ class ListCheck:
         found = [*self._thing_faults(row)]
         if not takers:
             where = " in ".join(filter(None, (row.device_type, row.facility)))
-            message = f"no group takes this row: the manifest names this file for no {where}"
+            message = f"no group matches this row: the manifest names this file for no {where}"
             hint = f"facilities.{row.facility or '…'}.things.{row.device_type or '…'}: {{inventory: {self._shown}}}"
             found.append(self._fault(row, "facility" if row.facility is not None else "device_type", message, hint))
         for place in takers:
@@ -417,7 +417,7 @@ class ListCheck:
             self._kinds[place].add((row.place, tuple(row.attributes)))
 
     def inventories(self) -> tuple[Inventory, ...]:
-        """What each group takes, in the order of names; a name that stands twice is told."""
+        """Return what each group takes, in the order of names; a name that appears twice is told."""
         for rows in self._rows:
             rows.sort()
             for before, row in pairwise(rows):
@@ -429,22 +429,22 @@ class ListCheck:
         )
 
     def told(self) -> list[Diagnostic]:
-        """What is wrong; where there are too many faults to be told, the last says so."""
+        """Return what is wrong; where there are too many faults to be told, the last says so."""
         faults = self._faults[:MAXIMUM_FAULTS]
         if len(faults) == MAXIMUM_FAULTS:
             message = f"there are {MAXIMUM_FAULTS} faults in this file; there may be more"
             last = SourceLocation(file=self._shown, line=max(fault.location.line for fault in faults) + 1)
-            faults.append(Diagnostic(location=last, message=message, hint="mend these first", rule="inventory"))
+            faults.append(Diagnostic(location=last, message=message, hint="correct these first", rule="inventory"))
         if not faults:
             for group, rows in zip(self._groups, self._rows, strict=True):
                 if not rows:
                     message = f"`{self._shown}` has no row of {group.device_type} in {group.facility}"
-                    hint = "add one, or take the group away"
+                    hint = "add one, or remove the group"
                     faults.append(Diagnostic(location=group.place, message=message, hint=hint, rule="inventory"))
         return faults
 
     def _takers_of(self, row: Row) -> tuple[int, ...]:
-        """The groups that a row is for, as far as it says."""
+        """Return the groups that a row is for, as far as it says."""
         key = (row.facility, row.device_type)
         if key not in self._takers:
             self._takers[key] = tuple(
@@ -463,10 +463,10 @@ class ListCheck:
             yield self._fault(row, "name", f'the name "{row.name}" must be {NAME_WORDS}', hint)
         if row.serial is not None and not _SERIAL.fullmatch(row.serial):
             message = f'the serial "{row.serial}" must be 1 to 128 letters, digits and any of _ . , @ / : # = [ ] -'
-            yield self._fault(row, "serial", message, "AWS IoT takes no spaces in attributes")
+            yield self._fault(row, "serial", message, "AWS IoT accepts no spaces in attributes")
         elif row.name is None and row.serial is not None and not _NAME.fullmatch(row.own_name):
             message = f'the serial "{row.serial}" makes no name: `{row.own_name}` is longer than 32, or empty'
-            yield self._fault(row, "serial", message, "give the thing a `name` besides")
+            yield self._fault(row, "serial", message, "give the thing a `name` as well")
         for name, value in row.attributes.items():
             for misfit in misfits(name, value):
                 yield self._fault(row, name, misfit.message, misfit.hint)
@@ -480,7 +480,7 @@ class ListCheck:
     def _twice(self, first: bytes, again: bytes) -> Diagnostic:
         thing = decode_thing(again)
         before, place = (SourceLocation(file=self._shown, line=line_in(row)) for row in (first, again))
-        message = f"the name `{thing.name}` stands twice, first at {before}"
+        message = f"the name `{thing.name}` appears twice, first at {before}"
         hint = "keep one; a row without a name is named by its serial"
         return Diagnostic(location=place, message=message, hint=hint, rule="inventory", related=(before,))
 
@@ -508,7 +508,7 @@ class _RowPlaces:
 
 
 def with_inventories(document: Document, path: Path, *, name: str) -> Document:
-    """The manifest at `path` with the things of the files that it names in place of their names."""
+    """Return the manifest at `path` with the things of the files that it names in place of their names."""
     files: dict[str, list[GroupOfList]] = {}
     for file, group in _groups(document):
         files.setdefault(file, []).append(group)
@@ -526,7 +526,7 @@ def with_inventories(document: Document, path: Path, *, name: str) -> Document:
 
 
 def _groups(document: Document) -> Iterator[tuple[str, GroupOfList]]:
-    """Every group that names a file, whatever else is wrong with the data."""
+    """Yield every group that names a file, whatever else is wrong with the data."""
     data = document.data
     facilities = data.get("facilities") if isinstance(data, dict) else None
     for id_, facility in facilities.items() if isinstance(facilities, dict) else ():
@@ -548,7 +548,7 @@ def _groups(document: Document) -> Iterator[tuple[str, GroupOfList]]:
 def _read(
     project: Path, file: str, shown: str, groups: Sequence[GroupOfList]
 ) -> tuple[Sequence[Inventory], list[Diagnostic]]:
-    """What each group takes from a file, and what is wrong in it."""
+    """Return what each group takes from a file, and what is wrong in it."""
     nothing = [Inventory(file=shown, rows=(), kinds=frozenset())] * len(groups)
     pure, place = PurePosixPath(file), groups[0].place
     reader = READERS.get(pure.suffix)
@@ -568,7 +568,7 @@ def _read(
 
 
 def _replaced(data: Any, path: DataPath, value: object) -> Any:
-    """The data with a value in place of another, and what is on the way to it made anew."""
+    """Return the data with a value in place of another, and what is on the way to it made anew."""
     return value if not path else {**data, path[0]: _replaced(data[path[0]], path[1:], value)}
 
 
@@ -589,6 +589,6 @@ class Span:
 
 
 def read_spans(text: str) -> tuple[Span, ...]:
-    """The spans in a text of `SPANS_PATTERN`, in its order; what they hold is not judged here."""
+    """Return the spans in a text of `SPANS_PATTERN`, in its order; what they hold is not judged here."""
     parts = (part.partition("-") for part in text.replace(" ", "").split(","))
     return tuple(Span(first=int(first), last=int(last or first)) for first, _, last in parts)

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from fleet_iot.generator.aws.regions import REGIONS
-from fleet_iot.generator.diagnostics import Diagnostic, ManifestError, SourceLocation
+from fleet_iot.generator.diagnostics import DataPath, Diagnostic, ManifestError, SourceLocation
 from fleet_iot.generator.manifest.inventory import with_inventories
-from fleet_iot.generator.manifest.model_errors import Fault, read_draft
+from fleet_iot.generator.manifest.model_errors import read_draft
 from fleet_iot.generator.manifest.models import FleetManifest
 from fleet_iot.generator.manifest.project import PART_ENDING, environment_file, environments, part_files
 from fleet_iot.generator.manifest.rules import check_rules, known_region, known_timezones, rule_id
-from fleet_iot.generator.manifest.yaml import DataPath, Document, Places, read_document
+from fleet_iot.generator.manifest.yaml import Document, Places, read_document
 from fleet_iot.lib.specs import FORMER_RETENTIONS
 
 SECTION = "defaults"
@@ -105,7 +105,7 @@ def _twice(document: Document, path: DataPath, part: Places) -> Diagnostic:
     first = document.at(path, is_key=True)
     return Diagnostic(
         location=part.at(()),
-        message=f"`{path[0]}.{path[1]}` stands in a file of its own and in the manifest, at {first}",
+        message=f"`{path[0]}.{path[1]}` is defined in a file of its own and in the manifest, at {first}",
         hint="keep one of them",
         rule="duplicate-key",
         related=(first,),
@@ -126,7 +126,7 @@ ONE_APPLICATION = "one-application"
 
 
 def read_layers(path: Path, *, name: str, environment: str | None) -> Document:
-    """The manifest in a file with its parts, an environment's file over it, and the lists of devices that they name.
+    """Read a manifest with its parts, an environment's file over it, and the device lists that they name.
 
     Raises `ManifestError` with what is in any of them.
     """
@@ -149,7 +149,7 @@ def read_layers(path: Path, *, name: str, environment: str | None) -> Document:
 
 
 def _suffixes_apart(base: Document, path: Path, *, name: str) -> Iterator[Diagnostic]:
-    """A fault where environments of the project with one suffix would meet in AWS: see `_shared`."""
+    """Yield a fault where environments of the project with one suffix would meet in AWS: see `_shared`."""
     layers = [base]
     for environment in environments(path):
         over = environment_file(path, environment)
@@ -179,7 +179,7 @@ _SHARED = {
 
 
 def _shared(one: Any, other: Any) -> str | None:
-    """The key by which two environments differ although the names that they share in AWS do not tell it apart.
+    """Return the key by which two environments differ although the names that they share in AWS do not tell it apart.
 
     Two applications share tables, streams and rules where region and account are the same; an account that nobody has
     said may be any. Two regions share buckets, whose names hold application, account and suffix.
@@ -227,7 +227,7 @@ _RULES_OF_WORDS = {"unknown-key", "wrong-pattern", "unknown-choice", *map(rule_i
 
 
 def read_manifest(path: Path, *, name: str, environment: str | None = None) -> FleetManifest:
-    """The valid manifest in a file, with the environment's file over it; raises `ManifestError` with all faults."""
+    """Read and validate a manifest, with the environment's file over it. Raises `ManifestError` with all faults."""
     with _collector_paused():
         return validate(read_layers(path, name=name, environment=environment))
 
@@ -235,7 +235,7 @@ def read_manifest(path: Path, *, name: str, environment: str | None = None) -> F
 def read_with_warnings(
     path: Path, *, name: str, environment: str | None = None
 ) -> tuple[FleetManifest, tuple[Diagnostic, ...]]:
-    """The valid manifest in a file, as `read_manifest` reads it, and what may still fail in AWS, sorted."""
+    """Read and validate a manifest; return it with the sorted warnings of what may still fail in AWS."""
     with _collector_paused():
         document = with_defaults(read_layers(path, name=name, environment=environment))
         manifest, warnings = _judge(document)
@@ -243,12 +243,12 @@ def read_with_warnings(
 
 
 def validate(document: Document) -> FleetManifest:
-    """The valid manifest in a document. Raises ManifestError with all faults."""
+    """Validate a document. Raises `ManifestError` with all faults."""
     return _judge(with_defaults(document))[0]
 
 
-def _judge(document: Document) -> tuple[FleetManifest, tuple[Fault, ...]]:
-    """The manifest and its warnings, without their places, which are not for nothing.
+def _judge(document: Document) -> tuple[FleetManifest, tuple[Diagnostic, ...]]:
+    """Return the manifest and its warnings, whose places are looked up only where they are shown.
 
     A place that is misread as YAML has no second fault for its shape. Raises ManifestError with all faults.
     """
@@ -262,17 +262,17 @@ def _judge(document: Document) -> tuple[FleetManifest, tuple[Fault, ...]]:
     return draft.manifest, tuple(fault for fault in found if fault.is_warning)
 
 
-def _former_words(data: Any) -> Iterator[Fault]:
+def _former_words(data: Any) -> Iterator[Diagnostic]:
     retention = data.get("retention") if isinstance(data, dict) else None
     if isinstance(retention, str) and retention in FORMER_RETENTIONS:
         now = FORMER_RETENTIONS[retention]
         message, hint = f"`{retention}` is now called `{now}`", f"write `retention: {now}`"
-        yield Fault(path=("retention",), message=message, hint=hint, rule="former-word", is_warning=True)
+        yield Diagnostic(path=("retention",), message=message, hint=hint, rule="former-word", is_warning=True)
 
 
 @contextmanager
 def _collector_paused() -> Iterator[None]:
-    """Keeps the garbage collector from walking a large manifest again and again while it grows: it holds no cycle."""
+    """Keep the garbage collector from walking a large manifest, which holds no cycle, again and again."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -282,13 +282,13 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _locate(document: Document, fault: Fault) -> Diagnostic:
-    location = document.at(fault.path, is_key=fault.is_key)
-    hint = "; ".join(filter(None, (fault.hint, _look_alike(fault))))
-    return Diagnostic(location=location, message=fault.message, hint=hint, rule=fault.rule, is_warning=fault.is_warning)
+def _locate(document: Document, diagnostic: Diagnostic) -> Diagnostic:
+    location = document.at(diagnostic.path, is_key=diagnostic.is_key)
+    hint = "; ".join(filter(None, (diagnostic.hint, _look_alike(diagnostic))))
+    return replace(diagnostic, location=location, hint=hint)
 
 
-def _look_alike(fault: Fault) -> str:
-    """Names the first letter of another script where only ASCII is known: it may look like the right one."""
+def _look_alike(fault: Diagnostic) -> str:
+    """Name the first letter of another script where only ASCII is known: it may look like the right one."""
     found = _FOREIGN_LETTER.search(fault.message) if fault.rule in _RULES_OF_WORDS else None
     return f"`{found[0]}` is U+{ord(found[0]):04X}, {unicodedata.name(found[0], 'without a name')}" if found else ""

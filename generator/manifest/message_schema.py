@@ -23,7 +23,7 @@ FIRST_TIME, LAST_TIME = 100_000_000_000, 4_102_444_800_000
 
 
 def _escaped(code: int) -> str:
-    """A character in a pattern's class; beyond the BMP as it is, for dialects differ in how they escape it there."""
+    """Escape a character for a pattern's class; literal beyond the BMP, where dialects escape differently."""
     return f"\\u{code:04x}" if code <= 0xFFFF else chr(code)
 
 
@@ -36,7 +36,7 @@ CLEAN_TEXT = (
 
 
 def message_schema(manifest: FleetManifest, device_type: str) -> dict[str, Any]:
-    """The schema for a device type of the manifest."""
+    """Return the schema for a device type of the manifest."""
     described = manifest.device_types[device_type]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -11,8 +11,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 from pydantic_core import PydanticCustomError
 
 from fleet_iot.generator.aws.regions import REGIONS
+from fleet_iot.generator.diagnostics import DataPath
 from fleet_iot.generator.manifest.inventory import SERIAL_PATTERN, SPANS_PATTERN, Inventory, read_value
-from fleet_iot.generator.manifest.yaml import DataPath
 from fleet_iot.generator.naming import ID_PATTERN, NAME_PATTERN, SUFFIX_PATTERN
 from fleet_iot.lib.specs import FORMER_RETENTIONS, FacilityAlarmsSpec
 
@@ -103,7 +103,7 @@ class FacilityAlarms(Model):
 
 
 def _off(value: Any) -> Any:
-    """`false` says in so many words what leaving it out says."""
+    """`false` means the same as leaving it out."""
     return None if value is False else value
 
 
@@ -113,13 +113,13 @@ class Observability(Model):
     iot_logging: Annotated[
         LogLevel | None,
         BeforeValidator(_off, json_schema_input_type=Literal[False] | LogLevel),
-        Field(description="Level of AWS IoT's own log, for the whole account; left alone when false or left out."),
+        Field(description="Level of AWS IoT's own log, for the whole account; unchanged when false or left out."),
     ] = None
     registry_events: Annotated[
-        bool, Field(description="AWS IoT tells changes of its registry, for the whole account, to be archived.")
+        bool, Field(description="Archive the changes of AWS IoT's registry, for the whole account.")
     ] = True
     certificate_audit: Annotated[
-        bool, Field(description="AWS IoT Device Defender looks at the certificates of the whole account, daily.")
+        bool, Field(description="Audit the certificates of the whole account daily, by AWS IoT Device Defender.")
     ] = False
     alarms: Alarms = Alarms()
 
@@ -158,7 +158,7 @@ class Metric(Model):
     detector: Annotated[
         Detector,
         Field(
-            description="limits: the static limits alone. Besides them: context: what is unusual for this device; "
+            description="limits: the static limits only. In addition: context: unusual values for this device; "
             "baseline: a lasting shift of one of several metrics; flatline: a sensor that is stuck; rate: jumps; "
             "correlation: metrics that no longer move together; seasonal: what is unusual for the hour of the day."
         ),
@@ -184,7 +184,7 @@ class Contact(Model):
 class Line(Model):
     """A production line of a facility: what holds for the things on it."""
 
-    name: Annotated[str | None, Field(min_length=1, max_length=100, description="Name, as people say it.")] = None
+    name: Annotated[str | None, Field(min_length=1, max_length=100, description="Name.")] = None
     contact: Annotated[Contact | None, Field(description="Who is called; the facility's when left out.")] = None
     attributes: Annotated[dict[str, str], Field(description="AWS IoT attributes of each thing on it.")] = {}
 
@@ -194,21 +194,21 @@ class NamedThing(Model):
 
     serial: Annotated[Serial | None, Field(description="Serial number, as on the name plate.")] = None
     line: Annotated[Id | None, Field(description="The production line it is on.")] = None
-    attributes: Annotated[dict[str, str], Field(description="AWS IoT attributes of it alone.")] = {}
+    attributes: Annotated[dict[str, str], Field(description="AWS IoT attributes of only this thing.")] = {}
 
 
 def _text_of_number(value: Any) -> Any:
-    """One number alone is a span too."""
+    """Return one number alone is a span too."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _names(value: Any) -> Any:
-    """A list of names says nothing else of the things."""
+    """Return a list of names says nothing else of the things."""
     if not isinstance(value, list):
         return {name: {} if known is None else known for name, known in value.items()} if _is_map(value) else value
     twice = next((name for place, name in enumerate(value) if name in value[:place]), None)
     if twice is not None:
-        raise PydanticCustomError("name_twice", "a name stands twice", {"twice": str(twice)})
+        raise PydanticCustomError("name_twice", "a name appears twice", {"twice": str(twice)})
     if not all(isinstance(name, str) for name in value):
         raise PydanticCustomError("names_of_text", "a name is no text")
     return {name: {} for name in value}
@@ -251,7 +251,7 @@ SOURCES = ("count", "names", "inventory")
 
 
 def _group_of_count(value: Any) -> Any:
-    """A bare count is a group; names and lists of devices count themselves."""
+    """Return a bare count is a group; names and lists of devices count themselves."""
     if not isinstance(value, dict):
         return {"count": value}
     given = [source for source in SOURCES if source in value]
@@ -268,7 +268,7 @@ def _group_of_count(value: Any) -> Any:
 class Facility(Model):
     """One plant."""
 
-    name: Annotated[str, Field(min_length=1, max_length=100, description="Name, as people say it.")]
+    name: Annotated[str, Field(min_length=1, max_length=100, description="Name.")]
     timezone: Annotated[str, Field(description="IANA time zone, such as Asia/Singapore.")]
     registration: Annotated[
         Literal["terraform", "bulk"] | None,
@@ -325,7 +325,7 @@ class FleetManifest(Model):
         BeforeValidator(_renamed_retention),
         Field(description="short: days, and all can be destroyed. records: years, locked against deletion."),
     ] = "short"
-    defaults: Annotated[Defaults, Field(description="What holds where nothing else is said.")] = Defaults()
+    defaults: Annotated[Defaults, Field(description="Values where nothing else is given.")] = Defaults()
     device_types: Annotated[dict[Id, DeviceType], Field(min_length=1)]
     facilities: Annotated[dict[Id, Facility], Field(min_length=1)]
 

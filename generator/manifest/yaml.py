@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import yaml
 
-from fleet_iot.generator.diagnostics import Diagnostic, ManifestError, SourceLocation, refusal
+from fleet_iot.generator.diagnostics import DataPath, Diagnostic, ManifestError, SourceLocation, refusal
 from fleet_iot.generator.manifest.project import leads_out
 
 Scalar = str | int | float | bool | None
@@ -37,13 +38,14 @@ _TRAPS = (
         "YAML 1.1 reads {text} as a number to the base 60",
     ),
     (re.compile(r"[0-9]{4}-([0-9]{2}-[0-9]{2}|[0-9]{1,2}-[0-9]{1,2}[Tt \t].*)"), "YAML 1.1 reads {text} as a date"),
-    (re.compile(r"="), "YAML 1.1 gives {text} a meaning of its own"),
+    (re.compile(r"="), "{text} has a special meaning in YAML 1.1"),
 )
 _START_OF_A_TRAP = frozenset("yYoOnN0123456789+-.=")
 
 
+@lru_cache(maxsize=10_000)  # most plain scalars are keys, and the same in every part
 def trap(text: str) -> str | None:
-    """Why a plain scalar is read in different ways by different YAML readers; None for one that is not."""
+    """Return why YAML readers disagree about a plain scalar; None if they agree."""
     if text[:1] not in _START_OF_A_TRAP:
         return None
     for pattern, reason in _TRAPS:
@@ -54,8 +56,9 @@ def trap(text: str) -> str | None:
     return None
 
 
+@lru_cache(maxsize=10_000)
 def resolve(text: str) -> Scalar:
-    """The value of a plain scalar: null, a truth value, a decimal number, or else text."""
+    """Return the value of a plain scalar: null, a truth value, a decimal number, or else text."""
     if text in _WORDS:
         return _WORDS[text]
     if text[0] not in "+-.0123456789":
@@ -70,16 +73,15 @@ def resolve(text: str) -> Scalar:
 
 
 MERGE_KEY = "<<"
-DataPath = tuple[str | int, ...]
 
 
 def location_of(file: str, mark: Any) -> SourceLocation:
-    """A parser's mark, which counts from 0, as a place; pure Python and C parsers have each a class of their own."""
+    """Convert a parser's mark, which counts from 0; the C parser's class is not the Python parser's."""
     return SourceLocation(file=file, line=mark.line + 1, column=mark.column + 1)
 
 
 def merged_mappings(node: yaml.Node) -> list[yaml.MappingNode] | None:
-    """The mappings that a merge key takes in, the first of them first in rank; None where it takes something else."""
+    """Return the mappings of a merge key, highest precedence first; None if its value is anything else."""
     nodes: list[yaml.Node] = node.value if isinstance(node, yaml.SequenceNode) else [node]
     mappings = [item for item in nodes if isinstance(item, yaml.MappingNode)]
     return mappings if len(mappings) == len(nodes) else None
@@ -102,7 +104,7 @@ class SourceMap:
     _children: dict[int, dict[str, tuple[yaml.Node, yaml.Node]]] = field(default_factory=dict, repr=False)
 
     def at(self, path: DataPath, *, is_key: bool = False) -> SourceLocation:
-        """The place of the value at `path`, or of its key; of the nearest that there is, where the path leads on."""
+        """See `Places`."""
         import yaml
 
         node = key = self.root
@@ -129,7 +131,7 @@ class SourceMap:
         return self._mapping(node).get(str(step))
 
     def _mapping(self, node: yaml.MappingNode) -> dict[str, tuple[yaml.Node, yaml.Node]]:
-        """Keys of a mapping, its own before those of its merge keys; a loop, for merges may lead on without end."""
+        """Keys of a mapping, its own before those of its merge keys. A loop, as merges may nest without end."""
         import yaml
 
         if id(node) not in self._children:
@@ -157,7 +159,7 @@ _CONTROL = re.compile("[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U001
 _COMMENT_IN_TEXT = re.compile(r"[^\s#] #(?=[^\s#!])")
 """`Plant #2`, maybe: a comment that is written like a part of the text before it."""
 _PROBLEMS = {
-    "mapping values are not allowed in this context": "a `:` stands where no value can follow: "
+    "mapping values are not allowed in this context": "a `:` is where no value can follow: "
     "is a value with `: ` in it without quotes, or an indentation off?",
     "found character that cannot start any token": "this character cannot start a value: put the value in quotes",
     "found unexpected end of stream": "the text ends within quotes",
@@ -165,9 +167,9 @@ _PROBLEMS = {
     "did not find expected ',' or ']'": "this list is not closed: expected `,` or `]`",
     "did not find expected ',' or '}'": "this mapping is not closed: expected `,` or `}`",
     "did not find expected key": "the indentation does not fit, or a quote or bracket above is not closed",
-    "did not find expected '-' indicator": "a list and keys stand at the same indentation",
+    "did not find expected '-' indicator": "a list and keys have the same indentation",
     "could not find expected ':'": "this line is no `key: value`",
-    "found incompatible YAML document": "its %YAML line asks for another version than 1.1: take it away",
+    "found incompatible YAML document": "its %YAML line asks for another version than 1.1: remove it",
     "but found another document": "a second document begins here; a manifest is one document",
 }
 
@@ -201,7 +203,7 @@ class Document:
 
 
 def read_document(path: Path, *, name: str, within: Path | None = None) -> Document:
-    """The document in a file, called `name` in diagnostics; raises `ManifestError` where there is none.
+    """Return the document in a file, called `name` in diagnostics; raises `ManifestError` where there is none.
 
     `within`: the folder that its links may not lead out of; the manifest's own may.
     """
@@ -247,14 +249,14 @@ def _compose(text: str, name: str) -> yaml.Node:
         raise refusal(
             SourceLocation(file=name),
             "the manifest is empty",
-            "docs/manifest.md shows what a manifest holds",
+            "docs/manifest.md describes the manifest",
             rule="empty-manifest",
         )
     return node
 
 
 def read_text(path: Path, name: str, *, what: str = "the manifest", within: Path | None = None) -> str:
-    """The text of a file, called `name` in diagnostics and `what` in sentences; raises `ManifestError`."""
+    """Return the text of a file, called `name` in diagnostics and `what` in sentences; raises `ManifestError`."""
     start = SourceLocation(file=name)
     if within is not None and leads_out(path, within):
         hint = "replace the link by a real file or folder"
@@ -301,7 +303,7 @@ def _syntax_error(error: yaml.MarkedYAMLError, name: str) -> ManifestError:
 
 
 def _refuse_depth(text: str, name: str) -> None:
-    """Looks at the events one by one where the text could nest deeper than the C stack bears."""
+    """Look at the events one by one where the text could nest deeper than the C stack bears."""
     longest = max(map(len, text.split("\n")))
     if text.count("[") + text.count("{") + 2 * longest <= _SAFE_DEPTH:
         return
@@ -329,7 +331,7 @@ MAXIMUM_VALUES = 5_000_000
 
 
 def too_deep(location: SourceLocation) -> ManifestError:
-    """What to raise where a text nests deeper than any manifest does."""
+    """Return what to raise where a text nests deeper than any manifest does."""
     return refusal(location, f"this is nested deeper than {MAXIMUM_DEPTH} levels", rule="too-deep")
 
 
@@ -353,7 +355,7 @@ class Reading:
             return known
         if id(node) in self._open:
             place = location_of(self.file, node.start_mark)
-            raise refusal(place, "this alias stands for something that holds itself", rule="alias-loop")
+            raise refusal(place, "this alias refers to a value that contains itself", rule="alias-loop")
         if len(self._open) >= MAXIMUM_DEPTH:
             raise too_deep(location_of(self.file, node.start_mark))
         self._refuse_tag(node)
@@ -361,7 +363,7 @@ class Reading:
         sized = self._mapping(node) if isinstance(node, yaml.MappingNode) else self._sequence(node)
         self._open.discard(id(node))
         if sized[1] > MAXIMUM_VALUES:
-            message = f"this stands for more than {MAXIMUM_VALUES:,} values once its aliases are expanded"
+            message = f"this is more than {MAXIMUM_VALUES:,} values once its aliases are expanded"
             raise refusal(location_of(self.file, node.start_mark), message, rule="too-many-values")
         self._values[id(node)] = sized
         return sized
@@ -398,7 +400,7 @@ class Reading:
     def _merged(self, node: yaml.Node) -> list[yaml.MappingNode]:
         sources = merged_mappings(node)
         if sources is None:
-            self._fault(node, "`<<` takes a mapping, or a list of mappings, by alias", rule="merge-key")
+            self._fault(node, "the value of `<<` is a mapping, or a list of mappings, by alias", rule="merge-key")
         return sources or []
 
     def _key(self, node: yaml.Node) -> str | None:
@@ -427,11 +429,11 @@ class Reading:
     def _refuse_tag(self, node: yaml.Node) -> None:
         if not node.tag.startswith("tag:yaml.org,2002:") or node.tag.rpartition(":")[2] not in ("str", "seq", "map"):
             tag = node.tag.replace("tag:yaml.org,2002:", "!!")
-            self._fault(node, f"the tag {tag} has no meaning in a manifest", "take it away", rule="tag")
+            self._fault(node, f"the tag {tag} has no meaning in a manifest", "remove it", rule="tag")
 
     def _duplicate(self, key: str, node: yaml.Node, first: yaml.Node) -> None:
         place = location_of(self.file, first.start_mark)
-        message = f"the key `{key}` stands twice in the same mapping, first at {place}"
+        message = f"the key `{key}` appears twice in the same mapping, first at {place}"
         self._fault(node, message, "keep one of them", rule="duplicate-key", related=(place,))
 
     def _fault(
@@ -442,7 +444,7 @@ class Reading:
 
 
 def cut_texts(root: yaml.Node, lines: list[str], *, file: str) -> Iterator[Diagnostic]:
-    """The texts that a ` #` without a space behind it ends: `name: Plant #2` is the name Plant to YAML."""
+    """Yield the texts that a ` #` without a space behind it ends: `name: Plant #2` is the name Plant to YAML."""
     pending: list[tuple[yaml.Node, str, bool]] = [(root, "", False)]
     seen: set[int] = set()
     while pending:

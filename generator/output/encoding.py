@@ -69,7 +69,7 @@ _JSON = json.JSONEncoder(ensure_ascii=True, allow_nan=False)
 
 
 def encode_json(value: Any) -> str:
-    """A JSON value in ASCII, which hides no invisible character."""
+    """Return a JSON value in ASCII, which hides no invisible character."""
     try:
         return _JSON.encode(value)
     except (TypeError, ValueError) as error:
@@ -80,12 +80,12 @@ _SQL_PLAIN = re.compile(r"[\x20-\x26\x28-\x5b\x5d-\x7e]*")
 
 
 def encode_sql(value: Any) -> str:
-    """An AWS IoT SQL string in single quotes.
+    """Return an AWS IoT SQL string in single quotes.
 
     The dialect documents no escape, so a quote, a backslash or anything beyond printable ASCII is refused.
     """
     if not isinstance(value, str) or not _SQL_PLAIN.fullmatch(value):
-        raise EncodingError(f"{value!a} cannot stand in an AWS IoT SQL string")
+        raise EncodingError(f"{value!a} cannot be placed in an AWS IoT SQL string")
     return f"'{value}'"
 
 
@@ -133,7 +133,7 @@ def encode_markdown(value: Any) -> str:
 
 
 def format_number(value: float) -> str:
-    """A number as operators write it: no `.0` on whole numbers."""
+    """Return a number as operators write it: no `.0` on whole numbers."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else str(value)
 
 

@@ -38,7 +38,7 @@ _RESERVED = re.compile(
 
 
 def _check_sql(path: str, content: bytes) -> None:
-    """One statement."""
+    """Return one statement."""
     outside = re.sub(rb"'[^']*'", b"", content)
     if b";" in outside or b"'" in outside:
         raise GateError(f"{path} was not written: it is not one statement", hint="make one file for each statement")
@@ -75,7 +75,7 @@ class OwnTemplates:
         return digest.hexdigest()
 
     def render(self, output: str, path: str, values: dict[str, Any]) -> bytes:
-        """The file `output` of one facility, to be written at `path`; raises `GateError`."""
+        """Return the file `output` of one facility, to be written at `path`; raises `GateError`."""
         suffix, template = PurePosixPath(output).suffix, output + _ENDING
         try:
             text = _environment(self, suffix).get_template(template).render(values)
@@ -93,12 +93,12 @@ NONE = OwnTemplates(sources=())
 
 
 def read_templates(project: Path) -> OwnTemplates:
-    """The project's own templates; none where it has no such folder. Raises `GateError` where one cannot be used."""
+    """Read the project's own templates, if it has any. Raises `GateError` for one that cannot be used."""
     folder = project / FOLDER
     if not os.path.lexists(folder):
         return NONE
     if leads_out(folder, project) or not folder.is_dir():
-        raise GateError(f"{FOLDER} is no folder of this project", hint="replace it by a real folder, or take it away")
+        raise GateError(f"{FOLDER} is no folder of this project", hint="replace it by a real folder, or remove it")
     files = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
     sources = tuple((file.name, _read(file, project)) for file in files)
     lower = [name.lower() for name, _ in sources]
@@ -139,7 +139,7 @@ def _environment(own: OwnTemplates, suffix: str) -> Environment:
 
 
 def _place(traceback: TracebackType | None) -> str | None:
-    """The innermost line of a template that an error came through."""
+    """Return the innermost line of a template that an error came through."""
     place = None
     while traceback is not None:
         if traceback.tb_frame.f_code.co_filename.endswith(_ENDING):
@@ -149,4 +149,4 @@ def _place(traceback: TracebackType | None) -> str | None:
 
 
 def _fault(place: str, message: str, hint: str | None = None) -> GateError:
-    return GateError(f"{FOLDER}/{place}: {message}", hint=hint or "docs/extending.md tells what a template may do")
+    return GateError(f"{FOLDER}/{place}: {message}", hint=hint or "docs/extending.md says what a template may do")

@@ -22,7 +22,7 @@ TOKEN_SLACK = {naming.ACCOUNT_ID_TOKEN: "0" * 12, naming.SUFFIX_TOKEN: "s" * nam
 
 
 def check_python(path: str, content: bytes) -> None:
-    """Only imports from the specs and the facilities, and assignments of literals and specs."""
+    """Check for imports from specs and facilities, and assignments of literals and specs only."""
     try:
         parse(content)
     except DeclarationError as error:
@@ -32,7 +32,7 @@ def check_python(path: str, content: bytes) -> None:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise ValueError("a key stands twice")
+        raise ValueError("a key appears twice")
     return members
 
 
@@ -40,7 +40,7 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_unique)
 
 
 def check_json(path: str, content: bytes) -> Any:
-    """JSON without keys that stand twice; gives what it holds."""
+    """Parse JSON without duplicate keys."""
     try:
         return _DECODER.decode(content.decode())
     except ValueError as error:
@@ -48,7 +48,7 @@ def check_json(path: str, content: bytes) -> Any:
 
 
 def check_policy(path: str, content: bytes) -> None:
-    """No wildcard anywhere, no other effect than Allow, and short enough with any account and suffix."""
+    """Check for wildcards, effects other than Allow, and the length with any account and suffix."""
     document = check_json(path, content)
     text = content.decode()
     if "*" in text or "?" in text:
@@ -59,11 +59,11 @@ def check_policy(path: str, content: bytes) -> None:
         text = text.replace(token, value)
     size = len("".join(text.split()))
     if size > POLICY_MAXIMUM:
-        raise _fault(path, f"it has {size} characters without white space; AWS IoT takes {POLICY_MAXIMUM}")
+        raise _fault(path, f"it has {size} characters without white space; AWS IoT accepts {POLICY_MAXIMUM}")
 
 
 def check_topic_rule(path: str, content: bytes, *, topic: str) -> None:
-    """One statement, whose FROM is the planned topic."""
+    """Check for one statement, whose FROM is the planned topic."""
     lines = content.decode().splitlines()
     try:
         source = f"FROM {encode_sql(topic)}"
@@ -74,7 +74,7 @@ def check_topic_rule(path: str, content: bytes, *, topic: str) -> None:
 
 
 def check_provisioning(path: str, content: bytes) -> None:
-    """The sections that AWS asks for, references to declared parameters alone, and short enough."""
+    """Check the sections that AWS requires, references to declared parameters only, and the size."""
     document = check_json(path, content)
     if set(document) != {"Parameters", "Resources"}:
         raise _fault(path, "it needs Parameters and Resources, and nothing else")
@@ -84,11 +84,11 @@ def check_provisioning(path: str, content: bytes) -> None:
     if unknown := sorted(set(_references(document["Resources"])) - set(document["Parameters"])):
         raise _fault(path, f"it refers to undeclared parameters: {', '.join(unknown)}")
     if len(content) > TEMPLATE_BODY.max:
-        raise _fault(path, f"it has {len(content)} bytes; AWS IoT takes {TEMPLATE_BODY.max}")
+        raise _fault(path, f"it has {len(content)} bytes; AWS IoT accepts {TEMPLATE_BODY.max}")
 
 
 def check_bulk_registration(path: str, content: bytes) -> None:
-    """Like a provisioning template, with a certificate from a CSR; every parameter is used, so that none is lost.
+    """Check a provisioning template that makes a certificate from a CSR and uses every parameter.
 
     AWS documents its functions (Fn::Join) for fleet provisioning alone:
     https://docs.aws.amazon.com/iot/latest/developerguide/provision-template.html
@@ -112,7 +112,7 @@ def _references(value: Any) -> list[str]:
 
 
 def check_dashboard(path: str, content: bytes) -> None:
-    """Every metric in it is one that the sensor processor emits, with its dimensions."""
+    """Check that the sensor processor emits every metric, with its dimensions."""
     for widget in check_json(path, content)["widgets"]:
         for line in widget["properties"].get("metrics", ()):
             namespace, metric, *dimensions = line
@@ -122,7 +122,7 @@ def check_dashboard(path: str, content: bytes) -> None:
 
 
 def check_markdown(path: str, content: bytes) -> None:
-    """Nothing of the template is left in it."""
+    """Check that no template syntax is left."""
     text = content.decode()
     if left := re.search(r"\{\{|\{%|\{#", text):
         raise _fault(path, f"the template shows through: {left[0]}")

@@ -72,7 +72,7 @@ def fleet_values(plan: FleetPlan) -> tuple[tuple[str, str], ...]:
 
 
 def facility_values(manifest: FleetManifest, facility: str) -> tuple[tuple[str, str], ...]:
-    """A hash of all that one facility is made from: its own part, and what it takes from the shared ones."""
+    """Return a hash of all that one facility is made from: its own part, and what it takes from the shared ones."""
     own = manifest.facilities[facility]
     values = {
         "facility": own.model_dump(mode="json"),
@@ -86,7 +86,7 @@ def facility_values(manifest: FleetManifest, facility: str) -> tuple[tuple[str, 
 
 
 def dump(index: Index) -> bytes:
-    """The index as text; the same index gives the same bytes."""
+    """Return the index as text; the same index gives the same bytes."""
     document = {
         "note": _NOTE,
         "format": FORMAT,
@@ -97,7 +97,7 @@ def dump(index: Index) -> bytes:
 
 
 def load(content: bytes) -> Index:
-    """The index in a text; raises `IndexFormatError`."""
+    """Return the index in a text; raises `IndexFormatError`."""
     try:
         document = json.loads(content)
         if document["format"] != FORMAT:

@@ -57,7 +57,7 @@ class Dashboard:
 
 
 def plan_dashboard(facility: FacilityPlan) -> Dashboard:
-    """The board of a facility: its name and size, then its metrics two in a row."""
+    """Return the board of a facility: its name and size, then its metrics two in a row."""
     device_types = tuple(group.device_type.id for group in facility.groups)
     return Dashboard(
         heading=f"# {encode_markdown(facility.name)}\n{facility.thing_count} things, time zone "
@@ -128,7 +128,7 @@ def render_fleet(plan: FleetPlan) -> Artefact:
 
 
 def render_registry(facilities: Iterable[str]) -> Artefact:
-    """The registry of the facilities with these ids."""
+    """Return the registry of the facilities with these ids."""
     modules = {id_: naming.module_of(id_) for id_ in sorted(facilities)}
     entries = tuple(
         RegistryEntry(id=id_, module=Identifier(module), alias=Identifier(f"PLANT_{module.upper()}"))
@@ -143,7 +143,7 @@ def render_attributes() -> Artefact:
 
 
 def render_facility(facility: FacilityPlan, *, own: extension.OwnTemplates = extension.NONE) -> Iterator[Artefact]:
-    """All files of one facility's folder; `own` are the project's own templates."""
+    """Yield all files of one facility's folder; `own` are the project's own templates."""
     values = {
         "facility": facility,
         "record": _record(facility_record(facility)),

@@ -23,7 +23,7 @@ from fleet_iot.generator.naming import OUTPUT_FOLDER
 
 
 def hashes(root: Path) -> Callable[[str], str | None]:
-    """Gives the SHA-256 of one file after the other, as `hash_of` does; looks once for a folder that is not there."""
+    """Return the SHA-256 of one file after the other, as `hash_of` does; looks once for a folder that is not there."""
     known: dict[str, bool] = {}
 
     def find(path: str) -> str | None:
@@ -36,7 +36,7 @@ def hashes(root: Path) -> Callable[[str], str | None]:
 
 
 def hash_of(root: Path, path: str) -> str | None:
-    """SHA-256 of a file of the tree; None where there is none."""
+    """Return SHA-256 of a file of the tree; None where there is none."""
     target = file_of(root, path)
     try:
         with target.open("rb") as file:
@@ -48,7 +48,7 @@ def hash_of(root: Path, path: str) -> str | None:
 
 
 def read(root: Path, path: str) -> bytes | None:
-    """The bytes of a file of the tree; None where there is none."""
+    """Return the bytes of a file of the tree; None where there is none."""
     try:
         return file_of(root, path).read_bytes()
     except FileNotFoundError:
@@ -58,7 +58,7 @@ def read(root: Path, path: str) -> bytes | None:
 
 
 def file_of(root: Path, path: str) -> Path:
-    """The place of a file in the tree, to be read; refuses links, and pipes and devices, which may have no end."""
+    """Return the path of a file to read; refuses links, pipes and devices."""
     target = target_of(root, path)
     if target.exists() and not target.is_file():
         raise WriteError(f"{target} is no file", hint="move or delete it")
@@ -66,13 +66,13 @@ def file_of(root: Path, path: str) -> Path:
 
 
 def target_of(root: Path, path: str) -> Path:
-    """The place of a file in the tree; refuses links, which could lead out of it."""
+    """Return the place of a file in the tree; refuses links, which could lead out of it."""
     is_there(root, path)
     return root / path
 
 
 def is_there(root: Path, path: str) -> bool:
-    """Whether the tree has a file or a folder; refuses links."""
+    """Return whether the tree has a file or a folder; refuses links."""
     place, mode = str(root), 1
     for part in path.split("/") if path else ():
         place = f"{place}/{part}"
@@ -88,7 +88,7 @@ def is_there(root: Path, path: str) -> bool:
 
 
 def unknown(root: Path, known: Collection[str]) -> list[str]:
-    """Files and links of the tree that are none of `known`; caches of whoever imports it do not count."""
+    """List files and links of the tree that are not `known`, except Python's caches."""
     found = []
     for folder, names, files in os.walk(root):
         names[:] = [name for name in names if name != "__pycache__"]
@@ -98,13 +98,13 @@ def unknown(root: Path, known: Collection[str]) -> list[str]:
 
 
 def has_other_line_ends(root: Path, path: str, sha: str) -> bool:
-    """Whether a file has the content of this SHA-256 but for its line ends, as some checkouts make them."""
+    """Return whether a file has the content of this SHA-256 but for its line ends, as some checkouts make them."""
     content = read(root, path)
     return content is not None and hashlib.sha256(content.replace(b"\r\n", b"\n")).hexdigest() == sha
 
 
 def by_folder(paths: Iterable[str]) -> dict[str, list[str]]:
-    """Files of the tree by their folder."""
+    """Group paths by their folder."""
     folders: dict[str, list[str]] = {}
     for path in paths:
         folders.setdefault(path.rpartition("/")[0], []).append(path)
@@ -112,7 +112,7 @@ def by_folder(paths: Iterable[str]) -> dict[str, list[str]]:
 
 
 def guarded(root: Path, action: Callable[[Path], None]) -> None:
-    """Does something to the tree, and tells what the disk refuses as a `WriteError`."""
+    """Do something to the tree, and tells what the disk refuses as a `WriteError`."""
     try:
         action(root)
     except OSError as error:
@@ -120,7 +120,7 @@ def guarded(root: Path, action: Callable[[Path], None]) -> None:
 
 
 def write_error(path: Path, error: OSError) -> WriteError:
-    """What to raise where the disk refuses something."""
+    """Return what to raise where the disk refuses something."""
     reason = (error.strerror or str(error)).lower()
     return WriteError(
         f"{error.filename or path} cannot be read or written: {reason}", hint="check its rights and the disk"
@@ -147,7 +147,7 @@ class Change:
 
 @contextmanager
 def opened(root: Path) -> Iterator[None]:
-    """The tree at `root` for this process alone, with an interrupted write finished or undone first."""
+    """Lock the tree at `root` for writing, after an interrupted write is finished or undone."""
     _refuse_links(root)
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -162,7 +162,7 @@ def opened(root: Path) -> Iterator[None]:
 
 @contextmanager
 def observed(root: Path) -> Iterator[None]:
-    """The tree at `root` while nobody writes it; changes nothing. Raises `StaleError` at an interrupted write."""
+    """Lock the tree at `root` for reading. Raises `StaleError` after an interrupted write."""
     _refuse_links(root)
     if not os.path.lexists(root):
         yield
@@ -176,7 +176,7 @@ def observed(root: Path) -> Iterator[None]:
 
 
 def _refuse_links(root: Path) -> None:
-    """The tree is where it is said to be: `lib` and `lib/facilities` are folders of the project."""
+    """Return the tree is where it is said to be: `lib` and `lib/facilities` are folders of the project."""
     project = root.parents[1]
     is_there(project, root.relative_to(project).as_posix())
 
@@ -200,7 +200,7 @@ def _locked(root: Path, kind: int) -> Iterator[None]:
 
 @contextmanager
 def staging(root: Path) -> Iterator[Staging]:
-    """A place for new files; nothing of it stays unless `Staging.commit` has written its intent."""
+    """Open a staging area for new files, removed unless `Staging.commit` has written its intent."""
     stage = Staging(root)
     try:
         yield stage
@@ -238,14 +238,14 @@ class Staging:
         return sha
 
     def _opened_folder(self, folder: str) -> bool:
-        """Makes the folder where files are staged; tells whether the tree has none for them yet."""
+        """Make the folder where files are staged; tells whether the tree has none for them yet."""
         if folder not in self._is_new:
             Path(f"{self._files}/{folder}").mkdir(parents=True, exist_ok=True)
             self._is_new[folder] = not is_there(self._root, folder)
         return self._is_new[folder]
 
     def commit(self, *, removing: Iterable[str]) -> Change:
-        """Moves what is staged into the tree and removes files from it; once the intent stands, nothing undoes it."""
+        """Move what is staged into the tree and removes files from it; once the intent stands, nothing undoes it."""
         written: list[str] = []
         for folder, paths in by_folder(self._paths).items():
             is_new = not is_there(self._root, folder)
@@ -281,7 +281,7 @@ def _commit(root: Path, change: Change) -> None:
 
 
 def _recover(root: Path) -> None:
-    """Does what an intent says; an interrupted write may have done any part of it already."""
+    """Do what an intent says; an interrupted write may have done any part of it already."""
     with suppress(FileNotFoundError):
         intent = _read_intent(root)
         for folder, paths in by_folder(intent["written"]).items():
@@ -305,7 +305,7 @@ def _read_intent(root: Path) -> dict[str, list[str]]:
 
 
 def _move(root: Path, folder: str, paths: list[str]) -> None:
-    """Moves files into a folder of the tree: all at once where there is no such folder yet."""
+    """Move files into a folder of the tree: all at once where there is no such folder yet."""
     staged = f"{root}/{STAGING}/{_FILES}"
     if not is_there(root, folder):
         if "/" in folder:

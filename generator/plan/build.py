@@ -46,7 +46,7 @@ class PolicyPlan:
 
 
 def policy_plan(application: str, region: str, facility: str, device_type: str) -> PolicyPlan:
-    """What a device of this type in this facility may do: speak and listen on topics that hold its own name."""
+    """Return what a device of this type in this facility may do: speak and listen on topics that hold its own name."""
     who = (application, facility, device_type, naming.THING_NAME_VARIABLE)
     telemetry, request = naming.telemetry_topic(*who), naming.request_topic(*who)
     rule = f"{naming.topic_rule(facility)}_{naming.SUFFIX_TOKEN}"
@@ -109,7 +109,7 @@ class ThingGroupPlan:
         return self._numbered(self.runs[-1], self.count) if self.named is None else self.named.last
 
     def find(self, name: str) -> Thing | None:
-        """The thing with a name, or a serial; None where there is none."""
+        """Return the thing with a name, or a serial; None where there is none."""
         if self.named is not None:
             return next((thing for thing in self.named if name in (thing.name, thing.serial)), None)
         prefix = next((p for p in (self.name_prefix, self.serial_prefix) if name.startswith(p)), None)
@@ -121,7 +121,7 @@ class ThingGroupPlan:
         return thing if name in (thing.name, thing.serial) else None
 
     def things(self) -> Iterator[Thing]:
-        """All of them, in the order of their numbers, or of their names."""
+        """Return all of them, in the order of their numbers, or of their names."""
         if self.named is not None:
             return iter(self.named)
         return (self._numbered(run, number) for run in self.runs for number in range(run.first, run.last + 1))
@@ -180,9 +180,14 @@ def thing_rows(facility: FacilityPlan) -> Iterator[ThingRow]:
     """Yield the row of every thing of a facility, by device type, then by number or name."""
     for group in facility.groups:
         type_ = group.device_type
-        for thing in group.things():
-            attributes = dict(sorted((*thing.attributes, ("serial", thing.serial))))
-            yield ThingRow(thing.name, type_.thing_type, type_.id, thing.serial, attributes)
+        for run in group.runs:  # a million things: no `Thing` of each
+            attributes = dict(sorted((*run.attributes, ("serial", ""))))
+            for number in range(run.first, run.last + 1):
+                name, serial = f"{group.name_prefix}{number:04d}", f"{group.serial_prefix}{number:04d}"
+                yield ThingRow(name, type_.thing_type, type_.id, serial, {**attributes, "serial": serial})
+        for thing in group.named or ():
+            own = dict(sorted((*thing.attributes, ("serial", thing.serial))))
+            yield ThingRow(thing.name, type_.thing_type, type_.id, thing.serial, own)
 
 
 def plan_fleet(manifest: FleetManifest) -> FleetPlan:
@@ -217,18 +222,18 @@ def facility_record(plan: FacilityPlan) -> FacilitySpec:
 
 
 def _declared(kind: type[Spec], plan: object, **given: object) -> Spec:
-    """The fields of a record's class, as the plan has them under the same names."""
+    """Return the fields of a record's class, as the plan has them under the same names."""
     names = (field.name for field in fields(kind))  # type: ignore[arg-type]  # a dataclass
     return kind(**{name: given[name] if name in given else getattr(plan, name) for name in names})
 
 
 def _spec(kind: type[Spec], model: object) -> Spec:
-    """The fields of a record's class, as a model of the manifest has them under the same names."""
+    """Return the fields of a record's class, as a model of the manifest has them under the same names."""
     return msgspec.convert(model, kind, from_attributes=True)
 
 
 def registration_of(facility: Facility) -> str:
-    """Who registers a facility's things: what the manifest says, else by their count."""
+    """Return who registers a facility's things: as the manifest says, else by their count."""
     if facility.registration is not None:
         return facility.registration
     return "terraform" if facility.thing_count <= TERRAFORM_DEFAULT_MAXIMUM else "bulk"

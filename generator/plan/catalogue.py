@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fleet_iot.generator import naming
-from fleet_iot.generator.manifest.yaml import DataPath
+from fleet_iot.generator.diagnostics import DataPath
 from fleet_iot.generator.plan.build import FacilityPlan, FleetPlan, ThingGroupPlan
 from fleet_iot.generator.plan.things import Thing
 from fleet_iot.lib.specs import ContactSpec, DeviceTypeSpec
@@ -49,7 +49,7 @@ class AlarmPlan:
 
 
 def plan_alarms(facility: FacilityPlan) -> tuple[AlarmPlan, ...]:
-    """The alarms of a facility, those of its device types last."""
+    """Return the alarms of a facility, those of its device types last."""
     given = facility.alarms
     failures = f"{given.rule_failures:,} within five minutes"
     whole = {
@@ -138,7 +138,7 @@ _BUCKETS = {
 
 
 def entries(plan: FleetPlan) -> Iterator[Entry]:
-    """Every name of the plan but those of things."""
+    """Yield every name of the plan but those of things."""
     yield from _platform(plan)
     for device_type in plan.device_types:
         yield from _device_type(plan, device_type)
@@ -149,7 +149,7 @@ def entries(plan: FleetPlan) -> Iterator[Entry]:
 
 
 def thing_facts(plan: FleetPlan, facility: FacilityPlan, group: ThingGroupPlan, thing: Thing) -> Facts:
-    """What a thing of the group has to do with."""
+    """Return what a thing of the group has to do with."""
     deployed = naming.suffixed(thing.name, plan.environment_suffix)
     who = (plan.application, facility.id, group.device_type.id, deployed)
     telemetry, suffix = naming.telemetry_topic(*who), plan.environment_suffix
@@ -297,7 +297,12 @@ def _group(plan: FleetPlan, facility: FacilityPlan, group: ThingGroupPlan) -> It
     file = ("file", f"{naming.OUTPUT_FOLDER}/{facility.module}/{group.policy_file}")
     for kind, name, sentence, facts in (
         ("thing group", group.thing_group, f"The group of the {whose}.", (things,)),
-        ("policy", group.policy, f"What the {whose} may do: publish and hear on topics of their own.", (things, file)),
+        (
+            "policy",
+            group.policy,
+            f"What the {whose} may do: publish and subscribe to topics of their own.",
+            (things, file),
+        ),
     ):
         deployed = naming.suffixed(name, suffix)
         yield Entry(kind=kind, name=name, sentence=sentence, path=path, facts=facts, deployed=deployed)
@@ -306,7 +311,7 @@ def _group(plan: FleetPlan, facility: FacilityPlan, group: ThingGroupPlan) -> It
     who = (plan.application, facility.id, group.device_type.id, naming.THING_NAME_VARIABLE)
     for topic, verb in (
         (naming.telemetry_topic(*who), "publishes its readings"),
-        (naming.request_topic(*who), "hears its commands"),
+        (naming.request_topic(*who), "receives its commands"),
         (naming.response_topic(*who), "answers its commands"),
     ):
         yield Entry(kind="topic", name=topic, sentence=f"Where each of the {whose} {verb}.", path=path, facts=(things,))

@@ -42,7 +42,7 @@ class Layers:
     group: ThingGroup
 
     def attributes(self, line: str | None) -> Attributes:
-        """Those of a thing on a line, or on none, that has none of its own."""
+        """Return those of a thing on a line, or on none, that has none of its own."""
         layers: dict[str, str] = {"facility": self.facility} | dict(self.company) | self.plant.attributes
         if line is not None:
             layers |= {"line": line} | self.plant.lines[line].attributes
@@ -50,7 +50,7 @@ class Layers:
 
 
 def numbered_runs(group: ThingGroup, layers: Layers) -> Iterator[NumberedRun]:
-    """The numbers from 1 to the group's count, cut where the line changes; of those on no line, the group's own."""
+    """Yield runs of numbers, split where the production line changes; without one they have the group's own."""
     spans = sorted((span, line) for line, text in group.lines.items() for span in read_spans(text))
     starts = [span.first for span, _ in spans]
     ends = [span.last + 1 for span, _ in spans]
@@ -103,7 +103,7 @@ class NamedThings:
         )
 
     def _of_line(self, line: str | None) -> Attributes:
-        """What the things on a line have in common; thousands of things are on the same."""
+        """Return what the things on a line have in common; thousands of things are on the same."""
         if line not in self._shared:
             self._shared[line] = self.layers.attributes(line)
         return self._shared[line]

@@ -57,7 +57,7 @@ RECORDS = Retention(
 )
 
 RETENTIONS = {"short": SHORT, "records": RECORDS}
-"""By the manifest's `retention`; `brief` is the former word for `short`."""
+"""By the manifest's `retention`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

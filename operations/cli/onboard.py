@@ -13,8 +13,9 @@ import click
 from cryptography import x509
 from rich.progress import TextColumn
 
-from fleet_iot.generator.diagnostics import EnvironmentFault, FleetError, OutcomeError, RequestError, duration
+from fleet_iot.generator.diagnostics import EnvironmentFault, FleetError, OutcomeError, RequestError
 from fleet_iot.generator.diff.calls import QUOTAS
+from fleet_iot.generator.text import duration
 from fleet_iot.lib.specs import FacilitySpec
 from fleet_iot.operations.cli.options import PATH, Site, json_option, on_aws, required_facility
 from fleet_iot.operations.cli.output import SHOWN, emit, emit_errors

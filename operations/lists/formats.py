@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError, visible
-from fleet_iot.operations.lists.headings import is_named, private_key_refusal, said_in, said_of
+from fleet_iot.operations.lists.headings import identities_of, is_named, possible_identities, private_key_refusal
 from fleet_iot.operations.lists.infineon import SIGNATURE, read_infineon, write_infineon
 from fleet_iot.operations.lists.material import digest_of_public_key, holds_private_key
 from fleet_iot.operations.lists.microchip import read_microchip, read_signers
@@ -174,9 +174,9 @@ def _without_private_key(entry: Record | Fault) -> Record | Fault:
     if not (is_refused or holds_private_key(entry.raw)):
         return entry
     if isinstance(entry, Record):
-        said, names = said_of(entry), is_named(entry)
+        said, names = identities_of(entry), is_named(entry)
     else:
-        said, names = said_in(entry.raw, entry.place)
+        said, names = possible_identities(entry.raw, entry.place)
         names = names or entry.is_named
     return Fault(
         number=entry.number,
@@ -184,7 +184,7 @@ def _without_private_key(entry: Record | Fault) -> Record | Fault:
         reason=refused.reason,
         remedy=refused.remedy,
         key=digest_of_public_key(entry.raw),
-        said=said,
+        identities=said,
         is_named=names,
     )
 

@@ -97,7 +97,6 @@ class Counts:
 # whole batch; a failed batch is split before it is retried, which costs no retry; records that ran out of retries or
 # are too old go to the on-failure destination.
 
-
 PAYLOAD_BYTES = 6_000_000
 """The payload limit of one synchronous invocation."""
 

@@ -160,7 +160,6 @@ _FUNCTIONS: dict[str, Callable[[str, TopicRule, Mapping[str, Any]], str]] = {
 
 # The identity at the broker: a thing, a certificate and a policy that allows it to subscribe to the rules' messages.
 
-
 THING = "local-rules-engine"
 POLICY = "policy-local-rules-engine"
 

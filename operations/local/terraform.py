@@ -199,7 +199,6 @@ def _platform() -> str:
 # while AWS still counts them as attached. Trying again succeeds.
 # https://docs.aws.amazon.com/iot/latest/apireference/API_DetachThingPrincipal.html
 
-
 PAUSES_S = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0)
 """Seconds before each retry. A policy may count as attached for five minutes after it was detached, the longest wait.
 https://docs.aws.amazon.com/iot/latest/apireference/API_DetachPolicy.html"""

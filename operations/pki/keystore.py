@@ -287,7 +287,7 @@ def ledgers_of(project: Project) -> list[Path]:
 
 
 def open_store(project: Project, *, founds: bool = False, shortest: int | None = None) -> KeyStore:
-    """Return the key store, with the passphrase of `FLEET_KEYS_PASSPHRASE` or asked for on a terminal.
+    """Return the key store, with the passphrase of `FLEET_KEYS_PASSPHRASE` or entered on a terminal.
 
     A command that makes keys `founds` it where there is none, with a passphrase of `shortest` characters (8); any
     other leaves nothing behind. Raises EnvironmentFault.

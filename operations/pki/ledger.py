@@ -1,4 +1,4 @@
-"""The ledger: every certificate that the authority has signed, and what became of it; in SQLite, beside its key."""
+"""The ledger: every certificate that the authority has signed, and its state; in SQLite, beside its key."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CREATE TABLE IF NOT EXISTS lists (number INTEGER PRIMARY KEY, revoked INTEGER, i
 """
 RELEASED = ("superseded", "affiliationChanged")
 """Reasons for which a certificate is revoked and its key is not: "no cause to suspect that the private key has been
-compromised", and the key goes on (https://www.itu.int/rec/T-REC-X.509, 9.5.3.1)."""
+compromised", and the key stays in use (https://www.itu.int/rec/T-REC-X.509, 9.5.3.1)."""
 SKEW_S = 300.0
 """Most seconds between the clocks of machines that share a ledger."""
 _KEPT = Kept(name="ledger", restore="restore it from a backup: it knows what the authority has signed")

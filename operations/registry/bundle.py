@@ -11,7 +11,6 @@ import gzip
 import hashlib
 import io
 import json
-import os
 import re
 import ssl
 import tarfile
@@ -19,7 +18,6 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -41,7 +39,7 @@ from fleet_iot.operations.registry.device_files import CHECKSUMS, PUBLIC, Endpoi
 from fleet_iot.operations.registry.entries import seen_revoked
 from fleet_iot.operations.registry.journal import Device, Journal
 from fleet_iot.operations.registry.refusals import Refusals
-from fleet_iot.operations.storage import connect
+from fleet_iot.operations.storage import connect, whole
 from fleet_iot.operations.workers import WORKERS, batches_of, in_order
 
 _OUTSIDE = frozenset(("", ".", ".."))
@@ -96,22 +94,6 @@ class _Hashed(io.RawIOBase):
         self._file.write(view)
         self.size += view.nbytes
         return view.nbytes
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[IO[bytes]]:
-    """Write a temporary file, readable by its owner only; move it to `path` when the context ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staged = path.with_name(f".{path.name}.part")
-    staged.unlink(missing_ok=True)
-    try:
-        with os.fdopen(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        staged.replace(path)
-    finally:
-        staged.unlink(missing_ok=True)
 
 
 _SCHEMA = "CREATE TABLE IF NOT EXISTS certificates (id TEXT PRIMARY KEY, pem TEXT) WITHOUT ROWID"
@@ -341,7 +323,7 @@ def make_bundle(
     entries = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - goes with the outcome
     missing: list[Missing] = []
     devices = keys = 0
-    with tempfile.TemporaryFile() as sums, whole(target) as file:
+    with tempfile.TemporaryFile() as sums, whole(target, mode=0o600) as file:
         archive = Archive(file)
         work = partial(_files, plant, _policies(plant))
         for made in in_order(batches_of(_found(plant, certificates, missing), BATCH), work, workers=workers):
@@ -510,7 +492,7 @@ def write_receipt(plant: Plant, outcome: Outcome, hand_over: HandOver) -> tuple[
     archive = outcome.archive
     page, document = archive.with_name(f"{archive.name}.receipt.txt"), archive.with_name(f"{archive.name}.receipt.json")
     for path, parts in ((page, _page(plant, outcome, hand_over)), (document, _document(plant, outcome, hand_over))):
-        with whole(path) as file:
+        with whole(path, mode=0o600) as file:
             for part in parts:
                 file.write(part.encode())
     return document, page

@@ -27,7 +27,7 @@ from fleet_iot.operations.lists.record import Fault
 from fleet_iot.operations.pki.spent import SCHEMA as SPENT_SCHEMA
 from fleet_iot.operations.pki.spent import End, Spent, decisive, last_end, spend
 from fleet_iot.operations.project import PlannedThing
-from fleet_iot.operations.registry.matching import Held, Pair
+from fleet_iot.operations.registry.matching import KeyOwner, Pair
 from fleet_iot.operations.storage import FormatError, Kept, connect, located, transaction
 
 FORMAT = 2
@@ -264,7 +264,7 @@ class Journal:
     def __init__(self, path: Path, *, elsewhere: Elsewhere | None = None) -> None:
         """Open or found it. Raises EnvironmentFault where the file is none of ours, or cannot be read and written.
 
-        `elsewhere` is asked for spent keys too.
+        `elsewhere` has further spent keys.
         """
         self.path = path
         self._elsewhere = elsewhere
@@ -470,10 +470,10 @@ class Journal:
         rows = self.read("SELECT step, begun, ended, detail FROM steps WHERE thing = ?", thing)
         return {step: (begun, ended, detail) for step, begun, ended, detail in rows}
 
-    def held(self, key: bytes) -> Held | None:
+    def key_owner(self, key: bytes) -> KeyOwner | None:
         """Return the device with this key."""
         for thing, fingerprint, state in self.read("SELECT thing, fingerprint, state FROM devices WHERE key = ?", key):
-            return Held(thing=thing, fingerprint=fingerprint, is_done=state in DONE)
+            return KeyOwner(thing=thing, fingerprint=fingerprint, is_done=state in DONE)
         return None
 
     def spent(self, key: bytes | None, certificate_id: str | None, der: bytes | None = None) -> Spent | None:

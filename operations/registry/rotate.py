@@ -92,7 +92,7 @@ def begin_rotation(
     """Return the new certificate, made and attached beside the old one: from a CSR that was handed in, else from a new
     key.
 
-    Raises RequestError where there is nothing to rotate; may be asked for again after it was stopped anywhere.
+    Raises RequestError where there is nothing to rotate; may be repeated after any interruption.
     """
     name, facility = device.thing.name, device.facility.id
     check_rotation(work, device)

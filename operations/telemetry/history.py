@@ -17,7 +17,7 @@ from fleet_iot.sensor_processor.numbers.period import (
     day_of,
     hour_of,
     period_bucket,
-    summed,
+    sum_parts,
 )
 from fleet_iot.sensor_processor.planning.items import QUANTILES, parse_part
 
@@ -91,7 +91,7 @@ def _summed(level: Level, parts: list[Part], thing: str) -> list[Part]:
     groups: dict[int, list[Part]] = {}
     for part in parts:
         groups.setdefault(_START_OF[level.value](part.start), []).append(part)
-    return [summed(level, group, device=thing, start=start) for start, group in groups.items()]
+    return [sum_parts(level, group, device=thing, start=start) for start, group in groups.items()]
 
 
 def _start(bucket: str) -> int:

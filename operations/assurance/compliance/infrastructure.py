@@ -185,7 +185,6 @@ def _counterpart(value: Any, declared: list[Any], place: int) -> Any:
 
 # References between resources are resolved to the ARNs and names that AWS would make.
 
-
 ARNS = {
     "aws_kms_key": "arn:aws:kms:{region}:{account}:key/{uuid}",
     "aws_sns_topic": "arn:aws:sns:{region}:{account}:{name}",
@@ -262,7 +261,6 @@ def _arn(type_: str, id_: str, body: Body, *, region: str, account_id: str) -> s
 # Every resource type that the gate knows, and how its resources are named. A type that is not here fails the gate:
 # add how it is named, and see whether a check must know it (`checks.encryption.KEY_OF`, `policies.POLICY_ATTRIBUTES`,
 # `checks.audit.DATA_EVENTS`, …).
-
 
 NAMED: dict[str, tuple[str, str]] = {
     "aws_cloudtrail": ("name", "trail-{purpose}-{suffix}"),

@@ -109,7 +109,6 @@ def _groups(project: Project, facility: FacilitySpec, *, account_id: str) -> lis
 
 # Scopes follow from the naming rules only, never from a policy: the claims would prove themselves.
 
-
 _OWN = "\0"
 
 

@@ -30,7 +30,7 @@ def test_help_imports_no_operation() -> None:
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     for name, (_, line) in cli.OPERATIONS.items():
         assert re.search(rf"^  {name} +{re.escape(line)}$", result.stdout, flags=re.MULTILINE)
-    assert re.search(r"^  validate +Checks the manifest and tells every fault with its place\.$", result.stdout, re.M)
+    assert re.search(r"^  validate +Check the manifest and report every error with its place\.$", result.stdout, re.M)
     assert result.stdout.endswith("\n[]\n")
 
 
@@ -101,7 +101,7 @@ def test_project_is_that_of_the_current_folder(project: Any, monkeypatch: pytest
     assert (project.tree / ".generated.json").is_file()
     (project.folder / "fleet.yaml").write_text("version: 1\nversion: 1\n")
     result = CliRunner().invoke(cli.main, ["validate"])
-    assert "../fleet.yaml:2:1: the key `version` stands twice" in result.stderr
+    assert "../fleet.yaml:2:1: the key `version` appears twice" in result.stderr
 
 
 def test_manifest_may_be_named(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +114,7 @@ def test_manifest_may_be_named(project: Any, monkeypatch: pytest.MonkeyPatch) ->
     assert (3, True) == (missing.exit_code, missing.stderr.endswith(":1:1: there is no such file\n" + TAIL))
 
 
-TAIL = "error: the manifest has 1 fault; nothing was written\n"
+TAIL = "error: the manifest has 1 error; nothing was written\n"
 
 
 def test_no_project_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -172,7 +172,7 @@ def test_formats_of_the_command_are_those_that_there_are() -> None:
 
 
 def test_duplicate_key_names_its_first_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Programs get the other place of a key that stands twice as a place, not only in the sentence."""
+    """Programs get the other place of a key that appears twice as a place, not only in the sentence."""
     body = json.loads(answers(GOLDEN / "duplicate_facility", monkeypatch, "--format", "json").stdout)
     (fault,) = body["diagnostics"]
     (other,) = fault["related"]

@@ -212,7 +212,7 @@ def test_other_version_of_the_generator_is_told(project: Any) -> None:
         section["templates"] = "0" * 64
     index.write_text(json.dumps(content))
     told = project.fleet("plan").stdout
-    assert "  safe    sg-01  all files made anew\n  safe    th-01  all files made anew\n" in told
+    assert "  safe    sg-01  all files regenerated\n  safe    th-01  all files regenerated\n" in told
     assert told.endswith("No AWS calls.\n\nPlan: 2 safe. To write it: fleet generate\n")
     assert 0 == project.fleet("generate").exit_code
 

@@ -97,7 +97,7 @@ def test_hundred_thousand_lines_are_judged(tmp_path: Path) -> None:
     assert lines_of(path)[0].startswith(f"fleet.yaml:{last}:")
     path.write_text(text.replace("f-00001:", "f-00000:"), "utf-8")
     (first, *_) = lines_of(path)
-    assert "the key `f-00000` stands twice" in first
+    assert "the key `f-00000` appears twice" in first
     path.write_text(text + "  \tx: 1\n", "utf-8")
     assert lines_of(path)[0].startswith(f"fleet.yaml:{last + 1}:3: this is not YAML")
 

@@ -74,12 +74,12 @@ def test_mappings_merge_and_all_else_replaces(project: Any) -> None:
         ),
         (
             "device_types:\n  press: {description: Prësse}\n",
-            "fleet.prod.yaml:2:24: `description` becomes a thing type's description, where AWS IoT takes ASCII alone",
+            "fleet.prod.yaml:2:24: `description` becomes a thing type's description, where AWS IoT accepts ASCII only",
         ),
         ("facilities: 3\n", "fleet.prod.yaml:1:13: `facilities` must be a mapping, not 3"),
         (
             "tags: {a: 'x'}\ntags: {}\n",
-            "fleet.prod.yaml:2:1: the key `tags` stands twice in the same mapping, first at",
+            "fleet.prod.yaml:2:1: the key `tags` appears twice in the same mapping, first at",
         ),
         ("# nothing\n", "fleet.prod.yaml:1:1: the manifest is empty"),
         ("- 1\n", "fleet.prod.yaml:1:1: the manifest must be a mapping, not a list"),
@@ -97,7 +97,7 @@ def test_fault_of_the_environment_is_told_in_its_file(project: Any, over: str, e
     [
         ("Asia/Singapore", "Asia/Sing", 'fleet.yaml:14:15: there is no time zone "Asia/Sing"'),
         ("    name: Tuas\n", "", "fleet.yaml:12:3: `facilities.sg-01` needs `name`"),
-        ("line: b2", "line: b 2", "fleet.yaml:16:44: the attribute `line` may hold letters"),
+        ("line: b2", "line: b 2", "fleet.yaml:16:44: the attribute `line` may contain letters"),
     ],
 )
 def test_fault_of_the_manifest_stays_there(project: Any, old: str, new: str, expected: str) -> None:

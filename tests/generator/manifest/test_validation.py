@@ -13,9 +13,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet_iot.generator.diagnostics import ManifestError
+from fleet_iot.generator.diagnostics import DataPath, ManifestError
 from fleet_iot.generator.manifest.load import read_manifest, validate
-from fleet_iot.generator.manifest.yaml import DataPath, parse_document, resolve, trap
+from fleet_iot.generator.manifest.yaml import parse_document, resolve, trap
 from tests.places import PROJECT
 
 ROOT = PROJECT
@@ -256,4 +256,4 @@ def test_what_nobody_sees_is_refused(character: str, place: str) -> None:
         next(iter(device_type["metrics"].values()))["unit"] = text
     (fault,) = faults_of(json.dumps(data, ensure_ascii=False))
     assert character not in str(fault)
-    assert (f"U+{ord(character):04X}" if place != "tag" else "the tag `site` may hold") in fault.message
+    assert (f"U+{ord(character):04X}" if place != "tag" else "the tag `site` may contain") in fault.message

@@ -158,7 +158,7 @@ def test_values_are_encoded_for_the_suffix(project: Any, data: Any) -> None:
         ("a.md.j2", "{{ facility.__class__.__mro__ }}", "unsafe"),
         ("a.md.j2", "{{ 1 // 0 }}", "templates/facility/a.md.j2:1: sg_01/a.md was not written: "),
         ("a.md.j2", "{% include '../../fleet.yaml' %}", "templates/facility/a.md.j2:1: "),
-        ("a.sql.j2", 'SELECT {{ "it\'s" }}', "cannot stand in an AWS IoT SQL string"),
+        ("a.sql.j2", 'SELECT {{ "it\'s" }}', "cannot be placed in an AWS IoT SQL string"),
         ("a.txt.j2", "x", "files of this kind have no encoder"),
         ("a.md", "x", "this is no template"),
         ("a b.md.j2", "x", "this is no template"),
@@ -188,7 +188,7 @@ def test_own_files_are_indexed_checked_and_pruned(project: Any) -> None:
     assert 6 == project.fleet("generate").exit_code
     assert 0 == project.fleet("generate", "--force").exit_code
     template(project, "a.md.j2", "three\n")
-    assert "safe    sg-01  all files made anew\n" in project.fleet("plan").stdout
+    assert "safe    sg-01  all files regenerated\n" in project.fleet("plan").stdout
     assert 4 == project.fleet("generate", "--check").exit_code
     assert 0 == project.fleet("generate", "--facility", "sg-01").exit_code
     assert ("three\n", "two\n") == tuple((project.tree / plant / "a.md").read_text() for plant in ("sg_01", "th_01"))

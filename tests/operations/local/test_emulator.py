@@ -155,7 +155,7 @@ def keys(local: LocalAws, prefix: str) -> list[str]:
 
 
 def test_a_message_goes_from_a_device_through_rule_and_stream_to_the_function(start: Start, tmp_path: Path) -> None:
-    """Over mutual TLS, nested as deep as it likes; a lost answer repeats it, poison ends alone in the failure queue."""
+    """Over mutual TLS, nested as deep as it likes; a lost answer repeats it, only poison ends in the failure queue."""
     local = start()
     make_platform(local)
     local = start_services(local, redeliver=0.2, seed=1)
@@ -300,7 +300,7 @@ def test_permissions_are_enforced(start: Start) -> None:
 
 
 def test_a_running_one_is_not_started_twice_and_a_dead_one_is_replaced(start: Start) -> None:
-    """`up` refuses a folder in use; after its emulator died, status says so and `up` begins anew."""
+    """`up` refuses a folder in use; after its emulator died, status says so and `up` starts again."""
     local = start()
     with pytest.raises(EnvironmentFault) as fault:
         emulator.start(folder=local.folder, region=REGION)

@@ -62,7 +62,7 @@ def test_a_process_with_the_same_pid_and_another_start_is_not_the_child(tmp_path
 
 
 def test_a_taken_port_is_said_with_the_option_that_changes_it() -> None:
-    """A port that somebody listens on is refused before anything is started."""
+    """A port in use is refused before anything is started."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()

@@ -63,7 +63,7 @@ def test_nothing_else_is(text: str) -> None:
 
 
 def terraform(tmp_path: Path, *, failures: list[list[dict[str, str]]]) -> tuple[Terraform, list[float]]:
-    """A stand-in that fails as told, run by run, and keeps a state; and the pauses that were made."""
+    """A stand-in that fails as scripted, run by run, and keeps a state; and the pauses that were made."""
     binary, slept = tmp_path / "terraform", []
     for number, errors in enumerate(failures):
         events = [{"@message": "x", "diagnostic": {"severity": "error", **each}} for each in errors]

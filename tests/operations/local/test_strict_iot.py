@@ -219,7 +219,7 @@ def test_input_that_fits_is_taken(strict: Iot) -> None:
 
 
 def test_a_change_of_another_version_is_refused(strict: Iot) -> None:
-    """What somebody else changed meanwhile is neither updated nor deleted; a thing or group of the right version is."""
+    """Only the expected version of a thing or group is updated or deleted."""
     strict.ask("CreateThing", thingName="a")
     strict.ask("CreateThingGroup", thingGroupName="g")
     for operation, named in (("UpdateThing", {"thingName": "a"}), ("UpdateThingGroup", {"thingGroupName": "g"})):
@@ -265,7 +265,7 @@ def test_the_emulator_has_the_seams_that_are_wrapped() -> None:
 
 @pytest.mark.parametrize(("then", "ended"), [("REVOKED", 1), ("INACTIVE", 1), ("ACTIVE", 0)])
 def test_sessions_end_with_their_certificates_status(strict: Iot, certificate: str, then: str, ended: int) -> None:
-    """Of that certificate alone, and not where it is ACTIVE again by then."""
+    """Of that certificate only, and not where it is ACTIVE again by then."""
     identifier, found = certificate.rpartition("/")[2], []
 
     async def disconnect(scope: tuple[str, str], of: str) -> None:

@@ -1,4 +1,4 @@
-"""Terraform as it is run, by a stand-in program that says what it was told."""
+"""Terraform as it is run, by a stand-in program that prints its arguments."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_an_interrupt_ends_what_runs(tmp_path: Path) -> None:
 
 
 def test_a_plan_is_saved_and_shown_without_a_trace_in_the_log(tmp_path: Path) -> None:
-    """`show` prints what a state or plan holds, which is nothing for a log that is handed round."""
+    """`show` prints the contents of a state or plan, which does not belong in a log."""
     seen = tmp_path / "seen"
     runner = terraform(tmp_path, f'echo "$@" >> {seen}; echo \'{{"held":1}}\'', mirror=tmp_path)
     stack, plan = tmp_path / "tap-dev", tmp_path / "tap.plan"

@@ -101,12 +101,12 @@ def test_every_api_is_closed(attempt: Attempt) -> None:
 
 
 def test_mqtt_is_closed(attempt: Attempt) -> None:
-    """A client without a certificate, or with one that nobody registered, hears nothing."""
+    """A client without a certificate, or with one that is not registered, receives nothing."""
     assert ["", ""] == attempt.came["mqtt"]
 
 
 def test_nothing_can_be_read(attempt: Attempt) -> None:
-    """No file, and no process's environment; the folder and all in it are its owner's alone."""
+    """No file, and no process's environment; only its owner can read the folder."""
     assert ([], []) == (attempt.came["files"], attempt.came["environments"])
     open_to_others = [
         path

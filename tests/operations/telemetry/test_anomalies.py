@@ -17,7 +17,7 @@ from fleet_iot.generator.cli.commands import main
 from fleet_iot.operations.telemetry.anomalies import Anomaly, acknowledge, read_anomalies
 from fleet_iot.sensor_processor.detection import END, ESCALATED, limits_finding
 from fleet_iot.sensor_processor.ingest.catalogue import Metric
-from fleet_iot.sensor_processor.planning.items import event_item
+from fleet_iot.sensor_processor.planning.items import DeviceEvent, event_item
 from tests.operations.aws_stub import stub_local_aws
 
 TABLE = "table-readings-dev"
@@ -50,7 +50,8 @@ def client() -> Iterator[Any]:
             (begun, "other", "my-jb-01", TIME + 1),
             (limits_finding(METRIC, 97.2, late_at=TIME - 1), "late", "my-jb-01", TIME - 1),
         ):
-            item = event_item(finding, device=thing, facility=facility, device_type="p", time=time, retention_days=90)
+            event = DeviceEvent(finding=finding, device=thing, facility=facility, device_type="p", time=time)
+            item = event_item(event, retention_days=90)
             client.put_item(TableName=TABLE, Item=item)
         client.put_item(TableName=TABLE, Item={"device": {"S": THING}, "bucket": {"S": "minute#2026-11-23T14:49Z"}})
         yield client

@@ -1,6 +1,6 @@
 """Canaries: resources that the scanners must find fault with, scanned beside the real ones.
 
-A scanner that has quietly stopped to look passes everything. What it says of the canaries tells whether it looked.
+A scanner that has quietly stopped to look passes everything. Its findings on the canaries show whether it looked.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def planned(stack: Callable[..., Stack]) -> Callable[..., PlannedInfrastructure]
 
 @pytest.fixture
 def policy() -> Callable[..., str]:
-    """A policy of one statement, which allows unless told otherwise."""
+    """A policy of one statement, which allows by default."""
 
     def build(**elements: Any) -> str:
         return json.dumps({"Version": "2012-10-17", "Statement": [{"Sid": "It", "Effect": "Allow", **elements}]})

@@ -188,7 +188,7 @@ def test_a_certificate_signed_elsewhere_needs_no_csr(planned: Callable[..., Plan
 
 
 def test_a_bucket_without_anything_fails_every_demand(planned: Callable[..., PlannedInfrastructure]) -> None:
-    """What a bucket lacks is told even where the resource that should bring it is missing."""
+    """What a bucket lacks is reported even where the resource that should bring it is missing."""
     bare = planned({"aws_s3_bucket.b": {"bucket": "bucket-raw-archive-dev"}})
     checks = ("tls-only", "tls-1.2", "bucket-encrypted", "bucket-versioning", "bucket-private", "bucket-lifecycle")
     for check in (*checks, "bucket-logged", "archive-tiering", "trail-data-events", "destroyable"):
@@ -196,7 +196,7 @@ def test_a_bucket_without_anything_fails_every_demand(planned: Callable[..., Pla
 
 
 def test_a_service_may_call_a_function_for_one_source(planned: Callable[..., PlannedInfrastructure]) -> None:
-    """A permission without source lets everybody's topics call it."""
+    """A permission without source allows everybody's topics to call it."""
     function = {"aws_lambda_function.f": {"function_name": "function-x-dev"}}
     bound: dict[str, Any] = {"function_name": "function-x-dev", "source_arn": "arn:x", "source_account": "1"}
     assert [] == problems("function-private", planned({**function, "aws_lambda_permission.p": bound}))

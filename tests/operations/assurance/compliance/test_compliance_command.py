@@ -46,7 +46,7 @@ def test_a_gate_with_faults_exits_5(
     verdict: Callable[..., Verdict],
     finding: Callable[..., Finding],
 ) -> None:
-    """Each fault is told, the first twenty; the report is written all the same."""
+    """The first twenty faults are printed; the report is written all the same."""
     findings = tuple(finding("does not rotate", resource=f"aws_kms_key.k{n:02}") for n in range(30))
     code, _, err, folder = run(verdict(findings=findings))
     assert 5 == code

@@ -27,7 +27,7 @@ def read(plan: dict[str, Any], bodies: dict[str, Any]) -> Any:
 
 
 def test_a_reference_stands_for_what_only_an_apply_knows() -> None:
-    """Unknown values show what was synthesised; those that nobody declared are left out."""
+    """Unknown values show what was synthesised; those that are not declared are left out."""
     plan = plan_of("aws_sqs_queue", "q", {"name": "queue-x-dev"}, {"kms_master_key_id": True, "arn": True})
     resource = read(plan, {"aws_sqs_queue": {"q": {"kms_master_key_id": "${aws_kms_key.key-data.arn}"}}})
     assert {"name": "queue-x-dev", "kms_master_key_id": "${aws_kms_key.key-data.arn}"} == resource.body

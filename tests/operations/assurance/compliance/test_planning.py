@@ -40,7 +40,7 @@ def test_other_references_stay(text: str) -> None:
 
 
 def test_nothing_of_a_persons_aws_is_used() -> None:
-    """Profiles, tokens and proxies of endpoints stay outside; nobody listens where AWS is said to be."""
+    """Profiles, tokens and endpoints stay outside; AWS's address refuses connections."""
     with planning.refusing_address() as address:
         made = planning.offline_environment(
             {"AWS_PROFILE": "mine", "AWS_SESSION_TOKEN": "x", "HOME": "/h"}, address=address
@@ -102,7 +102,7 @@ def plan_sample(tmp_path: Path, stack: Body) -> PlannedInfrastructure:
 def test_a_fault_in_the_synthesised_stack_reaches_its_check(tmp_path: Path) -> None:
     """Through the real Terraform and provider: a key that never rotates, a key that cannot be destroyed, a wide policy.
 
-    The mutations of the gate break what the checks read; this holds that they read what was synthesised.
+    The mutations of the gate break what the checks read; this shows that they read what was synthesised.
     """
     fault = {"enable_key_rotation": False, "lifecycle": {"prevent_destroy": True}}
     planned = plan_sample(tmp_path, sample(**fault))

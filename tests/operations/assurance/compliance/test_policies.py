@@ -1,4 +1,4 @@
-"""Reading policies: the shapes that IAM takes, and what holds a request."""
+"""Reading policies: the shapes that IAM accepts, and what restricts a request."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_what_is_no_policy_has_no_statements(text: str) -> None:
 def test_only_some_conditions_bind(
     policy: Callable[..., str], operator: str, value: str | list[str], expected: tuple[str, ...]
 ) -> None:
-    """A negation, an absent key that is let pass, and `*` hold nobody."""
+    """A negation, an absent key that is accepted, and `*` restrict nothing."""
     (statement,) = read_statements(policy(Action="x:Y", Condition={operator: {"AWS:SourceAccount": value}}))
     assert expected == statement.bound("aws:SourceAccount")
 

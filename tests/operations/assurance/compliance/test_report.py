@@ -70,7 +70,7 @@ def test_each_watched_event_is_a_control_of_its_own(
 def test_what_no_framework_asks_is_shown_all_the_same(
     verdict: Callable[..., Verdict], finding: Callable[..., Finding]
 ) -> None:
-    """A check of a scanner that nobody mapped has a place of its own."""
+    """A scanner's check that is not mapped has a place of its own."""
     new = finding(scanner="checkov", check="CKV_AWS_9999")
     assert "Good practice CKV_AWS_9999" == report(verdict(findings=(new,)))["controls"][0]["id"]
 
@@ -98,7 +98,7 @@ def test_page_shows_verdict_reason_and_figures(
 ) -> None:
     """What is accepted is there with its reason; what fails is on top."""
     page = render_page(report(verdict(findings=(finding("x"),), skips=(skip(),))))
-    assert "Every control holds" in page
+    assert "Every control is met" in page
     assert "accepted in this test, for a reason" in page
     failed = render_page(report(verdict(findings=(finding("does not <b>rotate</b>"),))))
     assert "The gate fails." in failed

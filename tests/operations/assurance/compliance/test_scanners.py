@@ -32,7 +32,7 @@ def answer(*records: dict[str, Any], parsing_errors: int = 0) -> dict[str, Any]:
 
 @pytest.fixture
 def programs(tmp_path: Path) -> Callable[..., Path]:
-    """An environment whose Python answers what it is told to."""
+    """An environment whose Python prints the given answer."""
 
     def build(output: object, *, code: int = 0, stderr: str = "") -> Path:
         (tmp_path / "answer").write_text(output if isinstance(output, str) else json.dumps(output))
@@ -62,7 +62,7 @@ def test_checkov_is_heard_whether_or_not_it_found_something(programs: Callable[.
 
 
 def test_checkov_that_looked_at_nothing_finds_nothing(programs: Callable[..., Path]) -> None:
-    """It then answers with figures alone; the counts fail the gate."""
+    """It then answers with figures only; the counts fail the gate."""
     scan = scan_plans(programs({"passed": 0, "failed": 0, "resource_count": 0, "parsing_errors": 0}), [])
     assert ((), 0) == (scan.findings, scan.resources)
 

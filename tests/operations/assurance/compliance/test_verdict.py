@@ -30,7 +30,7 @@ def test_all_is_well(verdict: Callable[..., Verdict]) -> None:
 
 
 def test_a_failed_check_fails_the_gate(verdict: Callable[..., Verdict], finding: Callable[..., Finding]) -> None:
-    """It is told with resource, attribute and check."""
+    """It is reported with resource, attribute and check."""
     (fault,) = verdict(findings=(finding("does not rotate"),)).faults()
     assert "aws_kms_key.key-data enable_key_rotation: does not rotate (fleet key-rotation)" == fault
 
@@ -46,7 +46,7 @@ def test_an_accepted_finding_does_not(
 
 
 def test_a_stale_skip_fails_the_gate(verdict: Callable[..., Verdict], skip: Callable[..., Skip]) -> None:
-    """What was mended must leave the list."""
+    """A skip of what was fixed must leave the list."""
     (fault,) = verdict(skips=(skip(),)).faults()
     assert "the skip of fleet key-rotation on aws_kms_key.key-data is stale: nothing fails there" == fault
 
@@ -104,7 +104,7 @@ TRUST = json.dumps({"Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole"
 def counted(
     tmp_path: Path, planned: Callable[..., PlannedInfrastructure], finding: Callable[..., Finding]
 ) -> Callable[..., list[str]]:
-    """What is wrong with the counts of a stack of one role, seen whole unless told otherwise."""
+    """What is wrong with the counts of a stack of one role, complete by default."""
 
     def build(
         *,

@@ -26,7 +26,7 @@ LETS_IN = {
 
 @pytest.fixture
 def watched() -> Bodies:
-    """A trail whose log is filtered for every event, each with an alarm that tells the topic."""
+    """A trail whose log is filtered for every event, each with an alarm that publishes to the topic."""
     bodies: Bodies = {
         "aws_sns_topic.topic-alarms": {"name": "topic-alarms-dev", "kms_master_key_id": "alias/key-data-dev"},
         "aws_sns_topic_policy.topic-alarms": {

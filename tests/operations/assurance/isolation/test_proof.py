@@ -1,4 +1,4 @@
-"""The isolation proof holds for the generated fleet, and for no fleet with a broken policy."""
+"""The generated fleet is isolated, and no fleet with a broken policy is."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_no_attack_on_the_generated_fleet_succeeds(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize("mutation", BOTH.values(), ids=BOTH.keys())
 def test_a_broken_policy_is_caught_for_all_names(broken: Break, mutation: Mutation) -> None:
-    """The proof for all names fails, for the broken group alone."""
+    """The proof fails, for the broken group only."""
     assert {BROKEN} == {finding.group for finding in prove(broken(mutation)).findings}
 
 
@@ -92,7 +92,7 @@ HARMLESS: dict[str, Mutation] = {
 
 @pytest.mark.parametrize("mutation", HARMLESS.values(), ids=HARMLESS.keys())
 def test_a_policy_that_keeps_to_its_own_thing_is_no_finding(broken: Break, mutation: Mutation) -> None:
-    """The proof is not a comparison with the generated text: what is safe in another way holds too."""
+    """The proof is not a comparison with the generated text: what is safe in another way passes too."""
     assert () == prove(broken(mutation)).findings
 
 

@@ -21,7 +21,7 @@ LEVEL_TEXTS = st.sampled_from(["a", "b", "", "ab"])
 
 @st.composite
 def subscriptions(draw: st.DrawFn) -> tuple[str, str, str]:
-    """A resource, a filter that it lets in, and a topic that the filter may well hear."""
+    """A resource, a filter that it allows, and a topic that the filter may receive."""
     resource = draw(RESOURCES)
     letters = {"*": FREE_TEXTS, "?": st.sampled_from(["a", "+", "#", "/"])}
     filter_ = "".join(draw(letters[each]) if each in letters else each for each in resource)
@@ -38,7 +38,7 @@ def subscriptions(draw: st.DrawFn) -> tuple[str, str, str]:
 
 
 def hears(filter_: str, topic: str) -> bool:
-    """Whether a filter hears a topic: MQTT 5, 4.7.1 and 4.8.2; one that is not valid hears nothing."""
+    """Whether a filter receives a topic: MQTT 5, 4.7.1 and 4.8.2; an invalid one receives nothing."""
     levels = filter_.split("/")
     if levels[0] == "$share":
         if len(levels) < 3 or not levels[1] or set("+#") & set(levels[1]):
@@ -60,7 +60,7 @@ def matches(levels: list[str], topic: list[str]) -> bool:
 @settings(max_examples=1000)
 @given(subscriptions())
 def test_no_topic_is_heard_beyond_the_reach(case: tuple[str, str, str]) -> None:
-    """Whatever filter a resource lets in, and whatever topic that filter hears, the reach of the resource holds it."""
+    """The reach of a resource contains every topic that a filter which it allows receives."""
     resource, filter_, topic = case
     assert regex_of(split_wildcards(resource)).fullmatch(filter_)
     if hears(filter_, topic):
@@ -82,7 +82,7 @@ def test_most_made_up_topics_are_heard() -> None:
 
 
 def test_own_places_of_two_things_are_apart(fleet: Fleet) -> None:
-    """The places that the first lemma allows are disjoint for any two things, by the naming rules alone."""
+    """The scopes that the first lemma allows are disjoint for any two things, by the naming rules only."""
     for group in fleet.groups:
         for other in fleet.groups:
             mine, theirs = own_scopes(fleet.realm, group), own_scopes(fleet.realm, other)

@@ -38,7 +38,7 @@ def session(client_id: str | None = "t-1", *things: str, **more: Any) -> Session
 
 
 def test_a_things_name_is_put_in() -> None:
-    """The connected thing's name stands for the variable, and no other name does."""
+    """The variable is replaced by the connected thing's name, and by no other."""
     assert {True} == verdicts(session(), ("iot:Publish", "topic/dt/t-1/x"), statement(f"topic/dt/{THING}/x"))
     assert {False} == verdicts(session(), ("iot:Publish", "topic/dt/t-10/x"), statement(f"topic/dt/{THING}/x"))
     assert {False} == verdicts(session(), ("iot:Publish", "topic/dt/T-1/x"), statement(f"topic/dt/{THING}/x"))
@@ -96,7 +96,7 @@ def test_a_plain_session_needs_few_readings() -> None:
     ids=["own", "other name", "shared certificate", "shared, third name", "detached", "https"],
 )
 def test_is_attached(connection: Session, expected: set[bool]) -> None:
-    """Only a certificate that belongs to the thing of the client id, or to one thing alone, is attached."""
+    """Only a certificate that belongs to the thing of the client id, or to one thing only, is attached."""
     given = statement("client/*", "iot:Connect", Condition=ATTACHED)
     assert expected == verdicts(connection, ("iot:Connect", "client/any"), given)
 
@@ -125,7 +125,7 @@ def test_is_attached(connection: Session, expected: set[bool]) -> None:
     ],
 )
 def test_conditions(condition: dict[str, Any], expected: bool) -> None:
-    """Each operator holds where IAM says that it does; all conditions of a statement have to."""
+    """Each operator is met where IAM says so; all conditions of a statement have to be."""
     connection = session(types={"t-1": "press"}, attributes={"t-1": {"line": "b2"}})
     assert {expected} == verdicts(connection, ("iot:Publish", "topic/x"), statement("topic/x", Condition=condition))
 

@@ -17,7 +17,7 @@ Edit = Callable[[Body], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mutation:
-    """A fault that somebody could make, and the check that must see it."""
+    """A possible fault, and the check that must find it."""
 
     check: str
     name: str
@@ -163,7 +163,7 @@ def in_statement(
 def without_statement(
     type_: str, *, where: Callable[[Body], bool]
 ) -> Callable[[PlannedInfrastructure], PlannedInfrastructure]:
-    """The infrastructure in which one statement is made void: it denies an action that nobody takes."""
+    """The infrastructure in which one statement is made void: it denies an action that does not exist."""
 
     def void(statement: Body) -> None:
         statement.clear()
@@ -192,7 +192,7 @@ def any_statement(statement: Body) -> bool:
 
 
 def bound_service(statement: Body) -> bool:
-    """A statement that lets a service in, if it names its source."""
+    """A statement that allows a service, if it names its source."""
     return "Service" in statement.get("Principal", {}) and "Condition" in statement
 
 

@@ -39,7 +39,7 @@ _ABSENT = object()
 
 
 def break_constraints(planned: PlannedInfrastructure) -> Iterator[Trial]:
-    """Break each different constraint once, in the first resource where one attribute alone decides it."""
+    """Break each different constraint once, in the first resource where one attribute decides it."""
     tried: set[tuple[str, str]] = set()
     for resource in _different(planned.resources):
         judgement = judge_resource(resource, planned=planned)
@@ -86,7 +86,7 @@ def _noticed(
             continue
         found = _kind_of(judge_resource(replace(judgement.resource, body=body), planned=planned), constraint)
         if constraint.kind == "required" and len(found) < len(_kind_of(judgement, constraint)):
-            continue  # what an attribute alone calls for went with it: a call, or an entry of a list
+            continue  # what only this attribute calls for went with it: a call, or an entry of a list
         is_broken = True
         for each in found:
             if not each.is_met:
@@ -151,7 +151,7 @@ def _described(type_: str) -> Any:
 
 MUTATIONS: tuple[Mutation, ...] = (
     mutation(CHECK, "a type that no call is known for", added("aws_instance", {})),
-    mutation(CHECK, "an attribute that nobody has thought about", edited("aws_kinesis_stream", put("arn_of", "x"))),
+    mutation(CHECK, "an attribute that is not mapped", edited("aws_kinesis_stream", put("arn_of", "x"))),
     mutation(CHECK, "a thing group is described in German", _described("aws_iot_thing_group")),
     mutation(CHECK, "a thing type is described in German", _described("aws_iot_thing_type")),
     mutation(
@@ -162,7 +162,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation("topic-sql", "an unknown version of SQL", edited(RULE, put("sql_version", "2026-01-01"))),
     mutation(
-        "keys-apart", "a key of the time alone", edited(RULE, put("error_action.0.s3.0.key", "${timestamp()}.json"))
+        "keys-apart", "a key of the time only", edited(RULE, put("error_action.0.s3.0.key", "${timestamp()}.json"))
     ),
     mutation(
         "attributes-fit",

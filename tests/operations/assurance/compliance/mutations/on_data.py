@@ -86,7 +86,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "bucket-private",
-        "objects belong to whoever writes them",
+        "objects belong to their writer",
         edited("aws_s3_bucket_ownership_controls", put("rule.0.object_ownership", "ObjectWriter")),
     ),
     mutation("bucket-lifecycle", "a bucket has no lifecycle", removed(LIFECYCLE)),

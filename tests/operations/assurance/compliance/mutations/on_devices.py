@@ -73,7 +73,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation("policy-attached", "a certificate that may do nothing", removed(OF_POLICY)),
     mutation(
         "policy-attached",
-        "a certificate with somebody else's policy",
+        "a certificate with another group's policy",
         edited(OF_POLICY, put("policy", "AdministratorAccess")),
     ),
     mutation(
@@ -120,12 +120,12 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation("rule-error-action", "a rule of the old SQL", edited(RULE, put("sql_version", "2015-10-08"))),
     mutation(
         "rule-hears-its-own",
-        "a rule hears every environment",
+        "a rule selects every environment",
         edited(RULE, lambda body: body.update(sql=body["sql"].partition(" WHERE ")[0])),
     ),
     mutation(
         "rule-hears-its-own",
-        "a rule hears every plant",
+        "a rule selects every plant",
         edited(RULE, lambda body: body.update(sql=body["sql"].replace(body["sql"].split("/")[2], "+"))),
     ),
     mutation("rule-hears-its-own", "a rule does not say who sent", edited(RULE, replaced("sql", "principal()", "1"))),
@@ -136,7 +136,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "rule-hears-its-own",
-        "a rule of events that hears devices",
+        "a rule of events that selects devices",
         edited(RULE, replaced("sql", "$aws/events/", "dt/mfg/"), id_="rule_events_thing"),
     ),
     mutation(

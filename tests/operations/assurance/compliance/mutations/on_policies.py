@@ -162,17 +162,17 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "key-use-bound",
-        "a role's binding lets absent keys pass (IfExists)",
+        "a role's binding accepts absent keys (IfExists)",
         in_statement(ROLE, replaced("StringEquals", "StringEqualsIfExists"), where=allows("kms:")),
     ),
     mutation(
         "key-policy-bound",
-        "the key lets roles use it without a service",
+        "the key allows roles to use it without a service",
         in_statement(KEY, condition_dropped("kms:ViaService"), where=allows("kms:CreateGrant")),
     ),
     mutation(
         "key-policy-bound",
-        "the key lets other accounts use it",
+        "the key allows other accounts to use it",
         in_statement(KEY, condition_dropped("kms:CallerAccount"), where=allows("kms:CreateGrant")),
     ),
     mutation(

@@ -1,4 +1,4 @@
-"""Mutations of what holds for every resource and stack: names, destruction, secrets, state."""
+"""Mutations of what applies to every resource and stack: names, destruction, secrets, state."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def said_in_plan(text: str, planned: PlannedInfrastructure) -> PlannedInfrastruc
 
 
 MUTATIONS: tuple[Mutation, ...] = (
-    mutation("types-known", "a type that nobody has thought about", added("aws_instance", {})),
+    mutation("types-known", "an unknown type", added("aws_instance", {})),
     mutation(
         "named", "a stream without the environment", edited("aws_kinesis_stream", put("name", "stream-telemetry"))
     ),
@@ -39,7 +39,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "destroyable",
-        "a bucket keeps what it holds, or records are not kept",
+        "a bucket keeps its objects, or records are not kept",
         edited("aws_s3_bucket", turned("force_destroy")),
     ),
     mutation(
@@ -61,7 +61,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation("destroyable", "a log group stays behind", edited("aws_cloudwatch_log_group", put("skip_destroy", True))),
     mutation(
         "destroyable",
-        "the stream stays while somebody reads it",
+        "the stream stays while it has consumers",
         edited("aws_kinesis_stream", put("enforce_consumer_deletion", False)),
     ),
     mutation("no-secret", "a private key in the plan", lambda planned: said_in_plan(HEADER, planned)),

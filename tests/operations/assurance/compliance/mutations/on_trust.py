@@ -76,7 +76,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "trust-bound",
-        "a role lets its session be tagged",
+        "a role allows its session to be tagged",
         in_statement(TRUST, put("Action", ["sts:AssumeRole", "sts:TagSession"]), where=any_statement),
     ),
     mutation(

@@ -1,4 +1,4 @@
-"""Mutations of what is watched: filters that see too little, alarms that nobody hears."""
+"""Mutations of what is watched: filters that see too little, alarms that nobody receives."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation("events-watched", "a filter sees another event", edited(FILTER, blinded)),
     mutation("events-watched", "a filter of another log", edited(FILTER, put("log_group_name", "elsewhere"))),
     mutation("events-watched", "events without alarms", all_removed(ALARM)),
-    mutation("alarms-act", "an alarm that tells nobody", edited(ALARM, put("alarm_actions", []))),
+    mutation("alarms-act", "an alarm without action", edited(ALARM, put("alarm_actions", []))),
     mutation(
         "alarms-act",
-        "an alarm that tells somebody else",
+        "an alarm that publishes to another topic",
         edited(ALARM, put("alarm_actions", ["arn:aws:sns:eu-west-1:999999999999:topic-x"])),
     ),
     mutation("alarms-act", "an alarm that is muted", edited(ALARM, put("actions_enabled", False))),
     mutation(
         "alarms-act",
-        "an alarm that tells a topic which lets no alarm in",
+        "an alarm that publishes to a topic that accepts no alarms",
         edited(ALARM, put("alarm_actions", ["${aws_sns_topic.topic-anomalies.arn}"])),
     ),
     mutation(

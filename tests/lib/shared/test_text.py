@@ -1,4 +1,4 @@
-"""Text from outside: what Terraform reads is what was written, and what AWS IoT gets is ASCII."""
+"""Text stays text: nothing that a person wrote is evaluated by Terraform."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from benchmarks.project import make_project, synthesis_environment
 from fleet_iot.generator.manifest.load import validate
 from fleet_iot.generator.manifest.yaml import parse_document
 from fleet_iot.lib.faults import SynthesisError
-from fleet_iot.lib.shared.text import ascii_form, described, literal
+from fleet_iot.lib.shared.text import ascii_form, described, literal, read_document, read_statement
 from fleet_iot.lib.specs import ContactSpec, FacilitySpec, LineSpec
 from fleet_iot.lib.synthesis.output import _expressions, check_expressions
 from fleet_iot.operations.local.terraform import find_terraform
@@ -251,3 +251,19 @@ def test_every_free_text_of_the_manifest_reaches_aws_as_it_is_written(tmp_path: 
     assert [json.loads(each) for each in dashboards] == [
         json.loads(generated.read_text().replace("ENVIRONMENT_SUFFIX", "dev"))
     ]
+
+
+def test_tokens_are_filled_after_escaping(tmp_path: Path) -> None:
+    """An account id that Terraform looks up stays an expression, beside AWS's own variables that do not."""
+    path = tmp_path / "policy.json"
+    path.write_text('{"r":"arn:aws:iot:r:ACCOUNT_ID:client/${iot:ClientId}-ENVIRONMENT_SUFFIX"}')
+    assert read_document(path, account_id="${data.x.account_id}", suffix="dev") == (
+        '{"r":"arn:aws:iot:r:${data.x.account_id}:client/$${iot:ClientId}-dev"}'
+    )
+
+
+def test_a_rule_hears_its_own_environment_alone(tmp_path: Path) -> None:
+    """The statement gets a WHERE on the client id's suffix, and stays on one line."""
+    path = tmp_path / "rule.sql"
+    path.write_text("SELECT * \nFROM 'dt/a/b'\n")
+    assert read_statement(path, suffix="dev") == "SELECT * FROM 'dt/a/b' WHERE regexp_matches(clientid(), '-dev$')"

@@ -132,3 +132,14 @@ def test_rule_errors_may_be_stored_and_nothing_else(stacks) -> None:
         "kms:ViaService": "s3.ap-southeast-1.amazonaws.com",
         "kms:EncryptionContext:aws:s3:arn": ARCHIVE,
     }
+
+
+def test_the_tables_have_the_keys_that_the_processor_writes(stacks) -> None:
+    """Readings by device and bucket, with expiry; devices by device, without."""
+    tables = stacks.platform.of("aws_dynamodb_table")
+    assert {id_: (t["name"], t["hash_key"], t.get("range_key")) for id_, t in tables.items()} == {
+        "table-readings": ("table-readings-tst", "device", "bucket"),
+        "table-devices": ("table-devices-tst", "device", None),
+    }
+    assert tables["table-readings"]["ttl"] == {"attribute_name": "expires_at", "enabled": True}
+    assert "ttl" not in tables["table-devices"]

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from fleet_iot.lib.faults import PrerequisiteError
-from fleet_iot.lib.record.identities import Request, normal_csr, read_csrs, read_requests, refuse_shared_keys
+from fleet_iot.lib.record.identities import Request, normal_csr, read_requests, refuse_shared_keys
 from fleet_iot.operations.pki.csr import sign_request
 
 
@@ -22,12 +22,12 @@ def test_csrs_are_read_by_thing(tmp_path: Path, csr: Callable[[str], str]) -> No
     path = tmp_path / "p1.csrs.jsonl"
     requests = {name: csr(name) for name in ("a-dev", "b-dev")}
     path.write_text("\n\n".join(json.dumps({"thing": name, "csr": pem}) for name, pem in requests.items()) + "\n")
-    assert read_csrs(path) == requests
+    assert {thing: request.csr for thing, request in read_requests(path).items()} == requests
 
 
 def test_a_missing_file_holds_no_csr(tmp_path: Path) -> None:
     """A plant whose devices have no keys yet can be synthesised."""
-    assert read_csrs(tmp_path / "none.jsonl") == {}
+    assert read_requests(tmp_path / "none.jsonl") == {}
 
 
 def _line(csr: str) -> bytes:
@@ -67,7 +67,7 @@ def test_a_bad_line_is_located(tmp_path: Path, csr: Callable[[str], str], line: 
     path = tmp_path / "p1.csrs.jsonl"
     path.write_bytes(json.dumps({"thing": "a-dev", "csr": csr("a-dev")}).encode() + b"\n" + line + b"\n")
     with pytest.raises(PrerequisiteError) as caught:
-        read_csrs(path)
+        read_requests(path)
     assert caught.value.message.startswith(f"{path}:2: ")
     assert message in caught.value.message
     assert "fleet keys create" in caught.value.remedy

@@ -8,17 +8,6 @@ pytestmark = pytest.mark.cdktf
 STREAM = "arn:aws:kinesis:ap-southeast-1:123456789012:stream/stream-telemetry-tst"
 
 
-def test_the_stream_scales_by_itself_and_keeps_a_week(stacks) -> None:
-    """On demand, encrypted, 168 hours."""
-    stream = stacks.platform.one("aws_kinesis_stream", "stream-telemetry")
-    assert (stream["name"], stream["retention_period"], stream["encryption_type"]) == (
-        "stream-telemetry-tst",
-        168,
-        "KMS",
-    )
-    assert stream["stream_mode_details"] == {"stream_mode": "ON_DEMAND"}
-
-
 def test_topic_rules_may_put_and_encrypt_and_nothing_else(stacks) -> None:
     """One action on the stream, one on its key through Kinesis for this stream."""
     statements = stacks.platform.statements("aws_iam_role_policy", "role-topic-rule-policy")
