@@ -66,7 +66,7 @@ def test_the_command_prints_what_athena_takes() -> None:
 
 
 def test_the_bucket_is_that_of_the_account(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bucket names are global and hold the account; where nobody gives it, a note on stderr says so."""
+    """Bucket names are global and include the account; where it is not given, a note on stderr says so."""
     assert "note: the bucket's name lacks the AWS account" in invoke().stderr
     monkeypatch.setenv("FLEET_ACCOUNT_ID", "123456789012")
     printed = invoke()
