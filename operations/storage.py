@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
-from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.generator.filesystem import fault_of
 
 
@@ -26,20 +25,13 @@ class Kept:
 DATABASE = Kept()
 
 
-def storage_fault(
-    error: OSError | sqlite3.Error, path: Path | None, *, kept: Kept = DATABASE
-) -> EnvironmentFault | None:
-    """Turn an error of a disk or database into a fault; None for any other."""
-    return fault_of(error, path, name=kept.name, restore=kept.restore)
-
-
 @contextmanager
 def located(path: Path | None, *, kept: Kept = DATABASE) -> Iterator[None]:
     """Raise EnvironmentFault for errors of disk or database inside; others are raised unchanged."""
     try:
         yield
     except (OSError, sqlite3.Error) as error:
-        fault = storage_fault(error, path, kept=kept)
+        fault = fault_of(error, path, name=kept.name, restore=kept.restore)
         if fault is None:
             raise
         raise fault from error

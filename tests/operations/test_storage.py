@@ -18,13 +18,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from fleet_iot.generator.cli import commands as cli
 from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.generator.filesystem import fault_of
 from fleet_iot.operations.lists.material import read_material
 from fleet_iot.operations.pki.keystore import KeyStore
 from fleet_iot.operations.pki.ledger import Ledger
 from fleet_iot.operations.registry import entries
 from fleet_iot.operations.registry.journal import Journal
 from fleet_iot.operations.registry.matching import Pair
-from fleet_iot.operations.storage import connect, storage_fault, transaction
+from fleet_iot.operations.storage import connect, transaction
 from tests.operations.lists.builders import NOW, make_request, pem
 from tests.operations.registry.test_steps import RUN, THING
 
@@ -212,8 +213,8 @@ def test_a_bug_keeps_its_traceback() -> None:
     database = sqlite3.connect(":memory:")
     with pytest.raises(sqlite3.OperationalError) as bug:
         database.execute("SELECT * FROM nowhere")
-    assert storage_fault(bug.value, None) is None
-    assert storage_fault(FileNotFoundError(2, "No such file"), None) is None
+    assert fault_of(bug.value, None) is None
+    assert fault_of(FileNotFoundError(2, "No such file"), None) is None
 
 
 def test_every_command_tells_what_storage_fails(monkeypatch: pytest.MonkeyPatch) -> None:
