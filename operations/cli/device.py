@@ -189,7 +189,7 @@ def rotate(registry: _Registry, things: tuple[str, ...], reason: str, csr: Path 
     for work, found in chosen:
         if finish:
             done = finish_rotation(work, found, reason=reason)
-            click.echo(f"{done.thing}: {done.new} alone; {done.old} was seen locked out, then deleted")
+            click.echo(f"{done.thing}: now only {done.new}; {done.old} was seen locked out, then deleted")
             continue
         requests = csr_path(identities_folder(registry.project), registry.project.environment_suffix, found.facility.id)
         begun = begin_rotation(
