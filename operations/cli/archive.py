@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
-from fleet_iot.generator import naming
 from fleet_iot.generator.cli.completion import complete_facility
 from fleet_iot.generator.manifest.project import find_project
+from fleet_iot.lib import names as resource_names
 from fleet_iot.operations.project import Project, load_project
 from fleet_iot.operations.telemetry import athena as sql
 
@@ -35,7 +35,7 @@ def query(facility: str | None, device_type: str | None, metric: str | None, day
         note = "note: the bucket's name lacks the AWS account: set account_id in fleet.yaml, or FLEET_ACCOUNT_ID."
         click.echo(note, err=True)
     place = sql.ArchivePlace(
-        bucket=naming.bucket(fleet.application, "raw-archive", account, project.environment_suffix),
+        bucket=resource_names.bucket(fleet.application, "raw-archive", account, project.environment_suffix),
         facilities=[each.id for each in project.facilities],
         device_types=[each.id for each in fleet.device_types],
     )
