@@ -164,9 +164,7 @@ def _learn(session: boto3.session.Session, *, minutes: int, rounds: int, devices
             last_sequence=minutes * rounds - 1,
             detectors=detectors.pack(),
         )
-        # boto3 makes base64 of bytes itself.
-        item = json.loads(device_item(device)) | {"detectors": {"B": device.detectors}}
-        client.put_item(TableName="table-devices-dev", Item=item)
+        client.put_item(TableName="table-devices-dev", Item=device_item(device))
 
 
 def _floor(event: dict[str, Any]) -> None:

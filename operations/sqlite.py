@@ -1,8 +1,7 @@
-"""Opens the SQLite files that several runs share, so that two of them may begin at the same moment."""
+"""Open SQLite files that several runs share, also when two runs create one at the same moment."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Mapping
@@ -10,17 +9,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-from fleet_iot.operations.storage import transaction
+from fleet_iot.operations.storage import exclusive, transaction
 
 BUSY_S = 30
-"""How long one run waits for what another writes."""
+"""Seconds that one run waits for another's write."""
 
 TakeOver = Callable[[sqlite3.Connection], None]
-"""Brings a file of an older format to the present one, in one transaction with the format's number."""
+"""Migrate a file of an older format, in one transaction with the change of the format's number."""
 
 
 class FormatError(sqlite3.DatabaseError):
-    """The file has a format that this program does not know."""
+    """The file has an unknown format."""
 
 
 def connect(
@@ -31,29 +30,33 @@ def connect(
     format_: int = 0,
     older: Mapping[int, TakeOver] | None = None,
 ) -> sqlite3.Connection:
-    """A connection in WAL mode to the file at `path`, founded with `schema` where it is new; None is one in memory.
+    """Open a connection in WAL mode.
 
-    `format_` is held to the file's own and written into a new one; files of the formats in `older` are taken over.
-    Raises sqlite3.DatabaseError where the file is another's. A file is brought into WAL mode under a lock: SQLite does
-    not wait for that (https://www.sqlite.org/wal.html), so of two runs that found one together the second would fail.
+    Args:
+        path: The file, created where there is none; None is a database in memory.
+        synchronous: SQLite's setting of that name.
+        schema: Statements that create the tables of a new file.
+        format_: The file's format (`user_version`), written into a new one.
+        older: Migrations of older formats.
+
+    Raises:
+        sqlite3.DatabaseError: The file has another format, or is no database.
     """
+    # WAL mode is set under a lock: SQLite does not wait for that (https://www.sqlite.org/wal.html), so of two runs
+    # that create a file together the second would fail.
     if path is None:
         return _opened(":memory:", synchronous=synchronous, schema=schema, format_=format_, older={})
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(path.with_name(f"{path.name}.founding"), os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        with suppress(FileExistsError):  # SQLite would let others read it; its own files take over this one's mode
+    with exclusive(path.with_name(f"{path.name}.founding")):
+        with suppress(FileExistsError):  # SQLite would create it readable by others; its own files get the same mode
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
         return _opened(path, synchronous=synchronous, schema=schema, format_=format_, older=older or {})
-    finally:
-        os.close(descriptor)
 
 
 def _opened(
     path: Path | str, *, synchronous: str, schema: str, format_: int, older: Mapping[int, TakeOver]
 ) -> sqlite3.Connection:
-    # Threads take turns by locks of ours.
+    # Our own locks serialise the threads.
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_S)
     try:
         connection.execute("PRAGMA journal_mode = WAL")

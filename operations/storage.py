@@ -1,9 +1,11 @@
-"""Storage that fails: a full disk, a read-only folder, a damaged database; told with path, cause and remedy."""
+"""Report errors of disks and databases with path, cause and remedy."""
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,7 @@ from fleet_iot.generator.filesystem import fault_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """What a database is to people, and what to do where it is damaged or none of this program's."""
+    """The name of a database for people, and what to do where it is damaged."""
 
     name: str = "database"
     restore: str = "restore it from a backup"
@@ -26,13 +28,13 @@ DATABASE = Kept()
 def storage_fault(
     error: OSError | sqlite3.Error, path: Path | None, *, kept: Kept = DATABASE
 ) -> EnvironmentFault | None:
-    """What to tell of an error in a file or folder; None where the error is not the storage's."""
+    """Turn an error of a disk or database into a fault; None for any other."""
     return fault_of(error, path, name=kept.name, restore=kept.restore)
 
 
 @contextmanager
 def located(path: Path | None, *, kept: Kept = DATABASE) -> Iterator[None]:
-    """Raises EnvironmentFault for what fails inside because of the storage; other errors pass as they are."""
+    """Raise EnvironmentFault for errors of disk or database inside; others are raised unchanged."""
     try:
         yield
     except (OSError, sqlite3.Error) as error:
@@ -44,8 +46,8 @@ def located(path: Path | None, *, kept: Kept = DATABASE) -> Iterator[None]:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All writes inside, or none. The error that broke it off is the one that is raised, whatever a rollback says."""
-    if connection.in_transaction:  # the rollback of an earlier one failed: the disk may be well again
+    """Commit all writes inside, or none. Raises the error that ended it, whatever the rollback raises."""
+    if connection.in_transaction:  # an earlier rollback failed: the disk may work again
         connection.execute("ROLLBACK")
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -57,3 +59,21 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
             with suppress(sqlite3.Error):
                 connection.execute("ROLLBACK")
         raise
+
+
+def _open(path: Path, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
+@contextmanager
+def exclusive(path: Path, *, waits: bool = True, opens: Callable[[Path, int], int] = _open) -> Iterator[None]:
+    """Lock a file, made 0600 where it is new, until the context ends; the lock ends with its process too.
+
+    Raises BlockingIOError where another process has the lock and `waits` is false.
+    """
+    descriptor = opens(path, os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if waits else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)

@@ -12,10 +12,8 @@ import time
 import urllib.parse
 from typing import Any
 
-from benchmarks.iot_service.buckets import Buckets
-from benchmarks.iot_service.registration import Registrations
-from benchmarks.iot_service.registry import REGION, Registry, ServiceError
-from benchmarks.iot_service.routes import Asked, find_route, identity_answer, quotas_answer
+from benchmarks.iot_service.registry import REGION, Registrations, Registry, ServiceError
+from benchmarks.iot_service.routes import Asked, Buckets, find_route, identity_answer, quotas_answer
 from fleet_iot.generator.diff.calls import QUOTAS
 
 _LOSABLE = ("CreateCertificateFromCsr", "StartThingRegistrationTask")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -42,6 +43,7 @@ _TRAPS = (
 _START_OF_A_TRAP = frozenset("yYoOnN0123456789+-.=")
 
 
+@lru_cache(maxsize=10_000)  # most plain scalars are keys, and the same in every part
 def trap(text: str) -> str | None:
     """Return why YAML readers disagree about a plain scalar; None if they agree."""
     if text[:1] not in _START_OF_A_TRAP:
@@ -54,6 +56,7 @@ def trap(text: str) -> str | None:
     return None
 
 
+@lru_cache(maxsize=10_000)
 def resolve(text: str) -> Scalar:
     """Return the value of a plain scalar: null, a truth value, a decimal number, or else text."""
     if text in _WORDS:

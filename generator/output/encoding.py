@@ -52,7 +52,7 @@ def encode_python(value: Any) -> str:
 
 
 def _declaration(value: Any, line: str) -> str:
-    """Encode a field; `line` is a line break with the indentation of its declaration."""
+    """`line` begins a line at the indentation of the declaration."""
     inner = f"{line}    "
     if is_dataclass(value):
         items = [f"{field.name}={_declaration(getattr(value, field.name), inner)}" for field in fields(value)]

@@ -182,9 +182,14 @@ def thing_rows(facility: FacilityPlan) -> Iterator[ThingRow]:
     """Yield the row of every thing of a facility, by device type, then by number or name."""
     for group in facility.groups:
         type_ = group.device_type
-        for thing in group.things():
-            attributes = dict(sorted((*thing.attributes, ("serial", thing.serial))))
-            yield ThingRow(thing.name, type_.thing_type, type_.id, thing.serial, attributes)
+        for run in group.runs:  # a million things: no `Thing` of each
+            attributes = dict(sorted((*run.attributes, ("serial", ""))))
+            for number in range(run.first, run.last + 1):
+                name, serial = f"{group.name_prefix}{number:04d}", f"{group.serial_prefix}{number:04d}"
+                yield ThingRow(name, type_.thing_type, type_.id, serial, {**attributes, "serial": serial})
+        for thing in group.named or ():
+            own = dict(sorted((*thing.attributes, ("serial", thing.serial))))
+            yield ThingRow(thing.name, type_.thing_type, type_.id, thing.serial, own)
 
 
 def plan_fleet(manifest: FleetManifest) -> FleetPlan:

@@ -1,4 +1,4 @@
-"""Brings readings into the tables exactly once: load, plan, write, and again where another writer was first."""
+"""Writes readings to the tables exactly once: load, plan, write, and again where another writer was first."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from .adapters.store import Store, Verdict
 from .ingest.catalogue import Catalogue
 from .ingest.reading import Reading
 from .numbers.minute import Minute, minute_of
-from .numbers.open_hour import OpenHour
-from .numbers.period import HOUR_MS, Level, PeriodKey, hour_of, over
-from .planning.chunk import Chunk, Tally
-from .planning.device_cache import Memory
-from .planning.plan import Plan, plan_device
-from .planning.retention import Retention
+from .numbers.period import HOUR_MS, Level, OpenHour, PeriodKey, closed_periods, hour_of
+from .planning.device_cache import DeviceCache
+from .planning.items import Retention
+from .planning.planner import Chunk, Plan, Tally, plan_device
 
 
 @dataclass(slots=True, kw_only=True)
 class Outcome:
-    """What became of the readings; `tallies` by facility and device type, `faults` and `notes` for the log, `notices`
-    by device: what to publish, now that it is written."""
+    """Outcome of a batch.
+
+    `failed` have to come again. `overflow` are readings whose minute is full. `tallies` are by facility and device
+    type. `notices`, by device, are to be published. `faults` and `notes` are for the log.
+    """
 
     failed: list[Reading] = field(default_factory=list)
     faults: set[str] = field(default_factory=set)
@@ -31,8 +32,8 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
     notices: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def settle(self, chunk: Chunk) -> None:
-        """Counts a committed chunk in."""
+    def add_committed(self, chunk: Chunk) -> None:
+        """Add a chunk that was written."""
         self.overflow += chunk.overflow
         self.tallies.setdefault((chunk.facility, chunk.device_type), Tally()).add(chunk.tally)
         if chunk.tally.conflicts:
@@ -45,10 +46,10 @@ def commit(
     store: Store,
     catalogue: Catalogue,
     retention: Retention,
-    memory: Memory,
+    cache: DeviceCache,
     retry: Retry,
 ) -> Outcome:
-    """Writes what the readings change; those that could not be written in time are `failed`."""
+    """Write what the readings change; those that could not be written in time are in `failed`."""
     by_device: defaultdict[str, list[Reading]] = defaultdict(list)
     for reading in readings:
         by_device[reading.envelope.thing].append(reading)
@@ -57,17 +58,17 @@ def commit(
     attempt = 0
     while pending:
         try:
-            plans = _plans(pending, store=store, catalogue=catalogue, retention=retention, memory=memory, retry=retry)
+            plans = _plans(pending, store=store, catalogue=catalogue, retention=retention, cache=cache, retry=retry)
         except Unavailable as error:
             outcome.faults.add(str(error))
             break
         for device, plan in plans.items():
             if plan.lost_state is not None:
-                outcome.notes.append(f"{device} starts learning anew: {plan.lost_state}")
-        _write_rounds(plans, pending=pending, outcome=outcome, store=store, memory=memory, retry=retry)
+                outcome.notes.append(f"{device} lost its detectors' state and learns again: {plan.lost_state}")
+        _write_rounds(plans, pending=pending, outcome=outcome, store=store, cache=cache, retry=retry)
         attempt += 1
         if pending and not retry.pause(attempt):
-            outcome.faults.add(f"{len(pending)} devices were still contended after {attempt} attempts")
+            outcome.faults.add(f"{len(pending)} devices were still being written by others after {attempt} attempts")
             break
     for left in pending.values():
         outcome.failed += left
@@ -80,13 +81,13 @@ def _plans(
     store: Store,
     catalogue: Catalogue,
     retention: Retention,
-    memory: Memory,
+    cache: DeviceCache,
     retry: Retry,
 ) -> dict[str, Plan]:
-    recalled = memory.recall(pending)
-    devices = {name: known.device for name, known in recalled.items()}
-    # A device that is read has no hour here: whoever wrote it last may have counted more.
-    open_hours = {name: known.open_hour for name, known in recalled.items()}
+    cached = cache.pop(pending)
+    devices = {name: known.device for name, known in cached.items()}
+    # Not for devices that are read: another process may have counted more of their current hour.
+    open_hours = {name: known.open_hour for name, known in cached.items()}
     devices |= store.load_devices([name for name in pending if name not in devices], retry=retry)
     wanted, wanted_parts = [], []
     for name, readings in pending.items():
@@ -94,7 +95,7 @@ def _plans(
         last = None if device is None else device.newest_reading
         times = [reading.time for reading in readings]
         oldest, newest = min(times), max(times)
-        # Nearly always nothing is wanted: a device that is known goes on in its hour, with its next minute.
+        # Nearly always nothing: a known device continues in its hour, with its next minute.
         if last is None or minute_of(oldest) <= last:
             wanted += _minutes_to_load(name, last, times)
         hour = None if last is None else hour_of(last)
@@ -114,20 +115,20 @@ def _plans(
             readings=readings,
             catalogue=catalogue,
             retention=retention,
-            memory=memory,
+            cache=cache,
         )
         for name, readings in pending.items()
     }
 
 
 def _minutes_to_load(name: str, last: int | None, times: Sequence[int]) -> list[tuple[str, int]]:
-    """The minutes that may be there: of a known device, none that begins after its newest reading, `last` (ms)."""
+    """List the minutes that may be stored: of a known device, none begins after its newest reading, `last` (ms)."""
     return [(name, start) for start in sorted(set(map(minute_of, times))) if last is None or start <= last]
 
 
 def _parts_to_load(name: str, last: int | None, times: Sequence[int], open_hour: OpenHour | None) -> list[PeriodKey]:
-    """The hours and days of the device that the readings end or change, but for what is known or cannot be there."""
-    hours, days = over(before=last, times=times)
+    """List the hours and days that the readings close or change, without those that are cached or cannot be stored."""
+    hours, days = closed_periods(last, times)
     known = None if open_hour is None else open_hour.hour.start
     keys = [(name, Level.HOUR, start) for start in hours if start != known]
     keys += [(name, Level.DAY, start) for start in days]
@@ -140,12 +141,12 @@ def _write_rounds(
     pending: dict[str, list[Reading]],
     outcome: Outcome,
     store: Store,
-    memory: Memory,
+    cache: DeviceCache,
     retry: Retry,
 ) -> None:
-    """Writes each device's chunks in order, the first ones of all devices together, then the second ones, and so on.
+    """Write the first chunks of all devices, then the second ones, and so on.
 
-    What is left in `pending` afterwards has to be planned anew.
+    Removes from `pending` what was written or failed; the rest has to be planned again.
     """
     waiting = {name: list(plan.chunks) for name, plan in plans.items()}
     while waiting:
@@ -154,12 +155,12 @@ def _write_rounds(
         for name, chunk in firsts.items():
             verdict = written[name].verdict
             if verdict is Verdict.COMMITTED:
-                outcome.settle(chunk)
+                outcome.add_committed(chunk)
                 if len(chunk.readings) == len(pending[name]):
                     pending[name] = []
                 else:
-                    settled = set(map(id, chunk.readings))  # not by record, which may hold many
-                    pending[name] = [reading for reading in pending[name] if id(reading) not in settled]
+                    written_ids = set(map(id, chunk.readings))  # not by record, which may have several
+                    pending[name] = [reading for reading in pending[name] if id(reading) not in written_ids]
             elif verdict is Verdict.FAILED:
                 outcome.failed += pending.pop(name)
                 outcome.faults.add(written[name].detail)
@@ -169,6 +170,6 @@ def _write_rounds(
                 del pending[name]
                 device = plans[name].device
                 if device is not None:
-                    memory.note(device, plans[name].open_hour)
+                    cache.put(device, plans[name].open_hour)
                 if plans[name].notices:
                     outcome.notices[name] = plans[name].notices

@@ -1,4 +1,7 @@
-"""The Lambda function: archives a Kinesis batch, brings it into the tables, and reports what has to come again."""
+"""The Lambda function: archives a Kinesis batch, writes it to the tables and reports the records that failed.
+
+The story of a batch is `_process`: parse, archive, commit, quarantine, publish, report.
+"""
 
 from __future__ import annotations
 
@@ -21,38 +24,38 @@ from botocore.exceptions import ClientError, HTTPClientError
 from .adapters.archive import Archive, ArchiveObject, quarantine_objects, readings_objects
 from .adapters.notifier import Notifier
 from .adapters.retry import Retry, Unavailable
-from .adapters.store import Store
-from .adapters.wire import speak_plainly
+from .adapters.store import Store, install_json_codec
 from .commit import Outcome, commit
 from .ingest.batch import Batch, Poison, parse_batch, poison_of
-from .ingest.log import Log
-from .ingest.metrics import metric_line, pending_line
-from .ingest.poison import PoisonReading
-from .planning.device_cache import Memory
+from .ingest.log import Log, metric_line, pending_line
+from .planning.device_cache import DeviceCache
 from .settings import Settings, read_settings
 
 RESERVE_S = 8.0
-"""Kept back from the function's time, but no more than a quarter of it, to report what failed instead of being stopped.
-A call that begins just before takes at most the two timeouts below."""
+"""Reserved of the function's time, but at most a quarter of it, to report failed records before Lambda stops it.
+A call that begins just before lasts at most the two timeouts below."""
 
 WITHOUT_CONTEXT_S = 60.0
+"""Time for a batch where the caller gives no Lambda context."""
+
+MINUTE_FULL = "its minute has as many messages as fit into one item"
 
 THREADS = 3
-"""Calls to DynamoDB at once: a batch makes a dozen, each of which waits for the network far longer than it works."""
+"""Concurrent calls to DynamoDB: a batch makes a dozen, which mostly wait for the network."""
 
 CLIENT = Config(
     connect_timeout=2,
     read_timeout=5,
-    # Attempts are counted in one place, `Retry`, within the time that is left.
+    # `Retry` retries, within the time that is left.
     retries={"mode": "standard", "total_max_attempts": 1},
-    # The items are typed by `items` and checked by its tests; botocore's own check costs as much as the rest of a call.
+    # The tests check the items; botocore's own validation costs as much as the rest of a call.
     parameter_validation=False,
-    # botocore puts its own together anew for each call, from twenty parts.
+    # botocore would assemble its own from twenty parts for each call.
     user_agent=f"sensor-processor botocore/{botocore.__version__}",
 )
 
 NOTIFIER_CLIENT = CLIENT.merge(Config(connect_timeout=1, read_timeout=3))
-"""A topic that hangs holds a batch up no longer; the notifications wait."""
+"""Short timeouts: a topic that hangs must not delay a batch."""
 
 _TRANSIENT = frozenset(
     {
@@ -77,13 +80,13 @@ _TRANSIENT = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
-    """What one process keeps from batch to batch; a test hands in its own clock, in seconds."""
+    """State of one process, kept between batches; a test passes its own clock, in seconds."""
 
     settings: Settings
     store: Store
     archive: Archive
     notifier: Notifier
-    memory: Memory
+    cache: DeviceCache
     random: Random
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
@@ -92,14 +95,14 @@ class Runtime:
 
 @cache
 def runtime() -> Runtime:
-    """The settings and clients of this process, made at its first batch. Raises SettingsError."""
+    """Make the settings and clients of this process, once. Raises SettingsError."""
     settings = read_settings(os.environ, default_catalogue=Path(__file__).parent.parent / "catalogue.json")
     session = boto3.session.Session()
     random = SystemRandom()
     process = Runtime(
         settings=settings,
         store=Store(
-            client=speak_plainly(session.client("dynamodb", config=CLIENT)),
+            client=install_json_codec(session.client("dynamodb", config=CLIENT)),
             readings_table=settings.readings_table,
             devices_table=settings.devices_table,
             random=random,
@@ -110,20 +113,20 @@ def runtime() -> Runtime:
             topic_arn=settings.anomaly_topic_arn,
             make_client=lambda: session.client("sns", config=NOTIFIER_CLIENT),
         ),
-        memory=Memory(),
+        cache=DeviceCache(),
         random=random,
     )
-    gc.freeze()  # what is there now stays for the life of the process
+    gc.freeze()  # modules and clients stay for the life of the process: never scan them again
     return process
 
 
 def handle(event: Mapping[str, Any], context: Any) -> dict[str, list[dict[str, str]]]:
-    """Lambda's entry: the records that have to come again, by sequence number."""
+    """Handle a Lambda event of Kinesis records; return the sequence numbers of those that failed."""
     return respond(runtime(), event, context)
 
 
 def respond(process: Runtime, event: Mapping[str, Any], context: Any) -> dict[str, list[dict[str, str]]]:
-    """What Lambda is answered to a batch, by a process that is ready."""
+    """Handle an event in the given process."""
     left_s = WITHOUT_CONTEXT_S if context is None else context.get_remaining_time_in_millis() / 1000
     log = Log(
         level=process.settings.log_level,
@@ -138,8 +141,8 @@ def respond(process: Runtime, event: Mapping[str, Any], context: Any) -> dict[st
         random=process.random,
     )
     settings = process.settings
-    with _without_collection():
-        # In no variable: when collection begins again, the batch must be gone, or all of it would be looked at.
+    with _paused_gc():
+        # The batch is in no variable here: it must be freed before collection resumes, or all of it would be scanned.
         failed = _process(
             parse_batch(event, catalogue=settings.catalogue, suffix=settings.environment_suffix),
             process=process,
@@ -150,8 +153,12 @@ def respond(process: Runtime, event: Mapping[str, Any], context: Any) -> dict[st
 
 
 @contextmanager
-def _without_collection() -> Iterator[None]:
-    """No cyclic collection: a batch makes 100,000 objects that live to its end, and looking at them costs a tenth."""
+def _paused_gc() -> Iterator[None]:
+    """Pause cyclic garbage collection.
+
+    A batch makes 100,000 objects that live until its end and have no cycles; scanning them again and again costs a
+    tenth of its CPU. Reference counting frees them as usual.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -162,7 +169,7 @@ def _without_collection() -> Iterator[None]:
 
 
 def is_transient(error: Exception) -> bool:
-    """Whether a call that failed like this may succeed later."""
+    """Whether a call that failed with `error` may succeed later."""
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         return error.response.get("Error", {}).get("Code") in _TRANSIENT or status >= 500
@@ -170,7 +177,7 @@ def is_transient(error: Exception) -> bool:
 
 
 def _process(batch: Batch, *, process: Runtime, log: Log, retry: Retry) -> set[str]:
-    """The sequence numbers that have to come again."""
+    """Process a batch; return the sequence numbers of records that failed."""
     settings = process.settings
     objects = readings_objects(batch.readings, shard=batch.shard) + quarantine_objects(batch.poison, shard=batch.shard)
     failed = _put(objects, archive=process.archive, log=log, retry=retry)
@@ -179,19 +186,22 @@ def _process(batch: Batch, *, process: Runtime, log: Log, retry: Retry) -> set[s
         store=process.store,
         catalogue=settings.catalogue,
         retention=settings.retention,
-        memory=process.memory,
+        cache=process.cache,
         retry=retry,
     )
-    full = PoisonReading("minute_full", "its minute holds as many messages as one item takes")
-    # By record, which may hold several of them.
-    overflow = list({reading.sequence_number: poison_of(reading, full) for reading in outcome.overflow}.values())
+    # By record, which may have several readings.
+    overflow = list(
+        {
+            reading.sequence_number: poison_of(reading, "minute_full", MINUTE_FULL) for reading in outcome.overflow
+        }.values()
+    )
     failed |= _put(
         quarantine_objects(overflow, shard=batch.shard, label="-overflow"),
         archive=process.archive,
         log=log,
         retry=retry,
     )
-    process.notifier.notify(outcome.notices, memory=process.memory, retry=retry, log=log)
+    process.notifier.notify(outcome.notices, cache=process.cache, retry=retry, log=log)
     quarantined = [poison for poison in (*batch.poison, *overflow) if poison.sequence_number not in failed]
     failed.update(reading.sequence_number for reading in outcome.failed)
     _report(outcome, quarantined=quarantined, failed=failed, batch=batch, process=process, log=log)
@@ -205,7 +215,7 @@ def _put(objects: Sequence[ArchiveObject], *, archive: Archive, log: Log, retry:
             archive.put(entry, retry=retry)
         except Unavailable as error:
             failed.update(entry.sequence_numbers)
-            log.error("The archive did not take an object; its records will come again.", error=str(error))
+            log.error("Writing an archive object failed; Lambda will retry its records.", error=str(error))
     return failed
 
 
@@ -239,13 +249,13 @@ def _report(
     if process.notifier.pending:
         log.metrics(pending_line(process.notifier.pending, namespace=namespace, timestamp=now))
     for fault in sorted(outcome.faults):
-        log.error("A service did not do its part; the records in question will come again.", error=fault)
+        log.error("A service call failed; Lambda will retry the affected records.", error=fault)
     for note in outcome.notes:
         log.warning(note)
     if reasons:
         log.warning("Records were quarantined.", reasons=reasons)
     if failed:
-        log.error("Records have to come again.", records=len(failed), lowest=min(failed, key=int))
+        log.error("Records failed and will be retried.", records=len(failed), lowest=min(failed, key=int))
     log.info(
         "A batch was processed.",
         shard=batch.shard,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .ingest.catalogue import Catalogue, CatalogueError, parse_catalogue
-from .planning.retention import Retention
+from .planning.items import Retention
 
 MIN_RETENTION_DAYS = 16
 """A minute item must outlive the last moment at which a message of its minute can come again: 8 days of accepted age

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from ..faults import PrerequisiteError
 from ..specs import FacilitySpec, suffixed
 from .text import literal
 
@@ -41,10 +42,16 @@ class ThingBlocks:
 
 
 def read_things(path: Path) -> Iterator[Thing]:
-    decoder = msgspec.json.Decoder(Thing)
+    """Read a plant's `things.jsonl` line by line; it may have a million. Raises PrerequisiteError with the bad line."""
+    decode = msgspec.json.Decoder(Thing).decode
+    if not path.is_file():
+        raise PrerequisiteError(f"{path} is missing", remedy="run `fleet generate`, then review and commit it")
     with path.open("rb") as lines:
-        for line in lines:
-            yield decoder.decode(line)
+        for number, line in enumerate(lines, start=1):
+            try:
+                yield decode(line)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                raise PrerequisiteError(f"{path}:{number}: not a thing", remedy="run `fleet generate`") from None
 
 
 def thing_blocks(

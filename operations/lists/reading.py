@@ -1,4 +1,4 @@
-"""From a list to rows: looks into each entry, and holds all of them against each other."""
+"""Read a list into rows: check each entry by itself, and against all earlier ones."""
 
 from __future__ import annotations
 
@@ -11,18 +11,16 @@ from dataclasses import replace
 from cryptography import x509
 
 from fleet_iot.operations.lists.formats import Source, read_records
-from fleet_iot.operations.lists.headings import private_key_refusal
+from fleet_iot.operations.lists.headings import canonical, is_named, private_key_refusal, said_of
 from fleet_iot.operations.lists.material import read_material
 from fleet_iot.operations.lists.record import Fault, Record, RefusedError, Row
-from fleet_iot.operations.lists.said import is_named, said_of
-from fleet_iot.operations.lists.spelling import canonical
 
 
 def read_rows(
     source: Source, *, now: datetime.datetime, issuers: Sequence[x509.Certificate] = ()
 ) -> Iterator[Row | Fault]:
-    """Every entry as a row or as a fault, in the list's order. What of them was seen lies in a file of its own, so that
-    a list of a million costs no memory."""
+    """Return every entry as a row or as a fault, in the list's order. What was seen is in a temporary file, so that
+    a list of a million fits into constant memory."""
     seen = Seen()
     try:
         for record in read_records(source):
@@ -34,7 +32,7 @@ def read_rows(
 def look_into(
     record: Record, format_name: str, now: datetime.datetime, issuers: Sequence[x509.Certificate]
 ) -> Row | Fault:
-    """An entry as a row, or as the fault that it is by itself."""
+    """Return an entry as a row, or as the fault that it is by itself."""
     try:
         material = read_material(record.certificate, record.request, now=now, issuers=issuers)
         if record.common_name is not None and record.common_name != material.common_name:
@@ -74,11 +72,11 @@ def look_into(
 
 
 _SECRET = b"secret"
-"""In place of the identity of a row: its private key stands in the list."""
+"""In place of a row's identity: its private key is in the list."""
 
 
 class Seen:
-    """What earlier rows hold; in a temporary file that SQLite makes and takes away itself."""
+    """Keys and identities of earlier rows, in a temporary SQLite database."""
 
     def __init__(self) -> None:
         self._rows = sqlite3.connect("", isolation_level=None)
@@ -87,7 +85,8 @@ class Seen:
         self._rows.execute("BEGIN")
 
     def hold(self, row: Row | Fault) -> Row | Fault:
-        """The row, or the fault that it is beside an earlier one; a fault spoils the row whose private key is in it."""
+        """Return the row, or its fault where it clashes with an earlier one; a leaked private key spoils its key's
+        row."""
         if isinstance(row, Fault):
             return row if row.key is None else self._compromised(row, row.key)
         identity = _digest(b"i", f"{row.name}\n{row.serial}".encode())
@@ -112,7 +111,7 @@ class Seen:
         return replace(fault, spoils=int(found[0])) if found else fault
 
     def close(self) -> None:
-        """Takes the file away."""
+        """Delete the file."""
         self._rows.close()
 
     @staticmethod
@@ -130,9 +129,9 @@ class Seen:
 
 
 def _marks(row: Row) -> Iterator[tuple[bytes, str, str]]:
-    """What no other row may have: its digest, and what to say where one has it.
+    """Return what no other row may have: its digest, with reason and remedy for a row that does.
 
-    A name that the list does not mean to be a thing's is only a common name: makers give many chips the same.
+    A name that is not meant to be a thing's is only a common name: makers give many chips the same.
     """
     yield (
         _digest(b"m", row.material.fingerprint),
@@ -142,7 +141,7 @@ def _marks(row: Row) -> Iterator[tuple[bytes, str, str]]:
     yield (
         _digest(b"k", row.material.key),
         "has the key of row {row}: two devices share it",
-        "both need new keys: who holds one can pass for the other",
+        "both need new keys: one device can impersonate the other",
     )
     if row.must_match and row.name is not None:
         yield _digest(b"n", _normal(row.name)), "has the name of row {row}", "leave only the true one in"
@@ -155,5 +154,5 @@ def _normal(identity: str) -> bytes:
 
 
 def _digest(kind: bytes, value: bytes) -> bytes:
-    """Kind and 128 bits: enough that no two of any list meet."""
+    """Return kind and 128 bits: no two in any list collide."""
     return kind + hashlib.sha256(value).digest()[:16]

@@ -17,7 +17,7 @@ VALID_DAYS = 30
 
 
 def write_server_identity(*, authority: Path, certificate: Path, key: Path, now: datetime.datetime) -> None:
-    """Makes an authority and a server certificate for loopback; the authority's key is never written."""
+    """Make an authority and a server certificate for loopback; the authority's key is never written."""
     authority_key = ec.generate_private_key(ec.SECP256R1())
     authority_name = _name("fleet local AWS")
     server_key = ec.generate_private_key(ec.SECP256R1())
@@ -49,7 +49,7 @@ def write_server_identity(*, authority: Path, certificate: Path, key: Path, now:
 
 
 def write_key_and_request(*, key: Path, common_name: str) -> str:
-    """Makes a P-256 key at `key` (readable by its owner alone) and gives the certificate request for it, as PEM."""
+    """Write a P-256 key to `key`, readable by its owner only, and return a certificate request for it as PEM."""
     private = ec.generate_private_key(ec.SECP256R1())
     write_private(key, _key_pem(private))
     request = x509.CertificateSigningRequestBuilder().subject_name(_name(common_name)).sign(private, hashes.SHA256())
@@ -57,7 +57,7 @@ def write_key_and_request(*, key: Path, common_name: str) -> str:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Writes a file that nobody but its owner can read, not even for a moment."""
+    """Write a file that only its owner can ever read."""
     path.unlink(missing_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as stream:

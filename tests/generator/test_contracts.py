@@ -24,7 +24,7 @@ from fleet_iot.lib import specs
 from fleet_iot.lib.record import read as record
 from fleet_iot.lib.shared import limits
 from fleet_iot.lib.specs import ACCOUNT_ID_TOKEN, SUFFIX_TOKEN
-from fleet_iot.sensor_processor.ingest import metrics
+from fleet_iot.sensor_processor.ingest import log as metrics
 from tests.places import PROJECT
 
 ROOT = PROJECT

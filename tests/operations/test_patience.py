@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fleet_iot.operations.patience import Patience
+from fleet_iot.operations.progress import Patience
 
 
 def test_a_wait_ends_when_nothing_has_moved() -> None:

@@ -23,8 +23,8 @@ from fleet_iot.operations.registry import entries
 from fleet_iot.operations.registry.journal import Journal
 from fleet_iot.operations.registry.matching import Pair
 from fleet_iot.operations.storage import storage_fault, transaction
-from tests.operations.onboarding.builders import NOW, make_request, pem
-from tests.operations.onboarding.test_steps import RUN, THING
+from tests.operations.lists.builders import NOW, make_request, pem
+from tests.operations.registry.test_steps import RUN, THING
 
 ROOT = Path(__file__).parents[2]
 NOBODY = 65534

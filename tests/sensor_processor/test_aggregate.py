@@ -14,7 +14,7 @@ from fleet_iot.sensor_processor.numbers.minute import (
     Added,
     MetricAggregate,
     Minute,
-    Settled,
+    MinuteDelta,
     aggregate_of,
     minute_bucket,
     minute_of,
@@ -45,7 +45,7 @@ def test_sums_do_not_round(reading: Any) -> None:
     minute = make_minute()
     for sequence in range(10):
         minute.add(reading(sequence=sequence, metrics={"temperature": 0.1}))
-    minute.settle(KNOWN)
+    minute.fold_pending(KNOWN)
 
     metric = minute.metrics["temperature"]
     assert (10, exact(1.0), 0.1, 0.1, 0.1) == (metric.count, metric.sum, metric.min, metric.max, metric.last)
@@ -67,7 +67,7 @@ def test_any_order_gives_the_same_exact_numbers(numbers: list[float], data: st.D
             aggregate = fresh
         else:
             aggregate.absorb(fresh)
-            aggregate.follow(fresh.last, fresh.last_order)
+            aggregate.update_last(fresh.last, fresh.last_order)
     assert aggregate is not None
 
     rounded = list(map(on_grid, numbers))
@@ -123,7 +123,7 @@ def test_a_repeated_message_counts_once(reading: Any) -> None:
 
     added = [minute.add(reading()) for _ in range(3)]
 
-    minute.settle(KNOWN)
+    minute.fold_pending(KNOWN)
     assert added == [Added.NEW, Added.DUPLICATE, Added.DUPLICATE]
     assert minute.metrics["temperature"].count == 1
 
@@ -135,7 +135,7 @@ def test_of_two_contents_the_first_is_kept(reading: Any) -> None:
 
     added = [minute.add(reading(metrics={"temperature": value})) for value in contents]
 
-    minute.settle(KNOWN)
+    minute.fold_pending(KNOWN)
     assert added == [Added.NEW, Added.CONFLICT, Added.DUPLICATE, Added.DUPLICATE, Added.CONFLICT]
     assert minute.metrics["temperature"].sum == exact(1.0)
     assert len(minute.conflicts) == 2
@@ -160,7 +160,7 @@ def test_unknown_metrics_are_not_aggregated(reading: Any) -> None:
 
     added = minute.add(reading(metrics={"humidity": 40.0}))
 
-    assert (Added.NEW, Settled(messages=1, unknown=1), {}) == (added, minute.settle(KNOWN), minute.metrics)
+    assert (Added.NEW, MinuteDelta(messages=1, unknown=1), {}) == (added, minute.fold_pending(KNOWN), minute.metrics)
 
 
 def test_messages_with_different_metrics_are_folded_alike(reading: Any) -> None:
@@ -170,7 +170,7 @@ def test_messages_with_different_metrics_are_folded_alike(reading: Any) -> None:
     sent = [{"temperature": 1.5}, {"vibration": 2.0, "temperature": 3.0}, {"temperature": 0.5, "vibration": 7.0}]
     for sequence, metrics in enumerate(sent):
         minute.add(reading(sequence=sequence, metrics=metrics))
-    minute.settle(known)
+    minute.fold_pending(known)
 
     found = {name: (each.count, each.sum, each.min, each.max, each.last) for name, each in minute.metrics.items()}
     assert {"temperature": (3, exact(5.0), 0.5, 3.0, 0.5), "vibration": (2, exact(9.0), 2.0, 7.0, 7.0)} == found
@@ -182,7 +182,7 @@ def test_of_readings_at_the_same_place_the_largest_value_is_the_last(reading: An
         minute = make_minute()
         for value in values_:
             minute.add(reading(sequence=None, metrics={"temperature": value}))
-        minute.settle(KNOWN)
+        minute.fold_pending(KNOWN)
         assert 3.0 == minute.metrics["temperature"].last
 
 

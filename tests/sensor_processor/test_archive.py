@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet_iot.sensor_processor.adapters.archive import quarantine_objects, readings_objects
-from fleet_iot.sensor_processor.ingest import compression
+from fleet_iot.sensor_processor.ingest import codec as compression
 from fleet_iot.sensor_processor.ingest.batch import parse_batch
 from fleet_iot.sensor_processor.ingest.catalogue import Catalogue
 

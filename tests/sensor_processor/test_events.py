@@ -20,10 +20,10 @@ from fleet_iot.sensor_processor.detection import (
     univariate,
     unpack_detectors,
 )
-from fleet_iot.sensor_processor.detection.remarkable import QUIET_READINGS
+from fleet_iot.sensor_processor.detection.context import QUIET_READINGS
 from fleet_iot.sensor_processor.detection.state import pack_context, unpack_device
 from fleet_iot.sensor_processor.ingest.catalogue import Metric
-from fleet_iot.sensor_processor.ingest.compression import compress_state
+from fleet_iot.sensor_processor.ingest.codec import compress_state
 
 START = 1_795_443_543_000
 STEP_MS = 10_000
@@ -154,15 +154,6 @@ def test_an_event_lasts_as_long_as_readings_are_remarkable(restarts: bool) -> No
 
     assert [(finding.kind, finding.began) for _, finding in found[-1:]] == [(END, START + 6_000 * STEP_MS)]
     assert (found[-1][1].ended or 0) >= START + 6_080 * STEP_MS
-
-
-def test_watching_an_event_changes_no_score() -> None:
-    """A detector that is watched for what is remarkable scores and learns exactly as one that is not."""
-    watched, plain = univariate(), univariate()
-    watched.watch(True)
-
-    assert [watched.update(value) for value in strange()] == [plain.update(value) for value in strange()]
-    assert pack_context(watched) == pack_context(plain)
 
 
 def test_a_state_of_version_2_is_taken_over() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fleet_iot import sensor_processor
-from fleet_iot.sensor_processor.ingest.metrics import METRICS
+from fleet_iot.sensor_processor.ingest.log import METRICS
 from fleet_iot.sensor_processor.numbers.minute import MINUTE_CAPACITY
 from fleet_iot.sensor_processor.numbers.sketch import Sketch
 

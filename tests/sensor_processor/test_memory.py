@@ -1,4 +1,4 @@
-"""What a process remembers of its devices is used only where it is still true."""
+"""Device cache: cached devices, detectors and hours are used only while they are current."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from fleet_iot.sensor_processor import handler
 from fleet_iot.sensor_processor.detection import DeviceDetectors
 from fleet_iot.sensor_processor.ingest.catalogue import Catalogue
-from fleet_iot.sensor_processor.planning.device_cache import Known, Memory
+from fleet_iot.sensor_processor.planning.device_cache import CachedDevice, DeviceCache
 from fleet_iot.sensor_processor.planning.items import Device
 
 RECEIVED_AT = 1_795_445_343_250
@@ -39,45 +39,43 @@ def learned(catalogue: Catalogue, value: float) -> DeviceDetectors:
 
 def test_remembered_detectors_serve_the_state_that_they_have(catalogue: Catalogue) -> None:
     """The same object for the same bytes; for another writer's bytes, what is in those."""
-    memory, metrics = Memory(), catalogue.device_types["press-monitor"]
+    cache, metrics = DeviceCache(), catalogue.device_types["press-monitor"]
     ours, theirs = learned(catalogue, 1.0), learned(catalogue, 2.0)
     device, overtaken = make_device(detectors=ours.pack()), make_device(detectors=theirs.pack())
 
-    memory.keep_detectors(device, "press-monitor", ours)
-    assert memory.take_detectors(device, "press-monitor", metrics=metrics) is ours
-    memory.keep_detectors(device, "press-monitor", ours)
-    taken = memory.take_detectors(overtaken, "press-monitor", metrics=metrics)
+    cache.put_detectors(device, "press-monitor", ours)
+    assert cache.pop_detectors(device, "press-monitor", metrics=metrics) is ours
+    cache.put_detectors(device, "press-monitor", ours)
+    taken = cache.pop_detectors(overtaken, "press-monitor", metrics=metrics)
     assert (taken is ours, taken.pack()) == (False, overtaken.detectors)
 
 
-def test_a_recalled_device_is_forgotten_until_it_is_noted_again(catalogue: Catalogue) -> None:
+def test_a_used_device_is_not_cached_until_it_is_put_back(catalogue: Catalogue) -> None:
     """A device whose write failed is thus read the next time."""
-    memory, device = Memory(), make_device(detectors=b"")
-    memory.note(device)
+    cache, device = DeviceCache(), make_device(detectors=b"")
+    cache.put(device)
 
-    assert memory.recall(["press-1", "press-2"]) == {"press-1": Known(device, None)}
-    assert memory.recall(["press-1", "press-2"]) == {}
+    assert cache.pop(["press-1", "press-2"]) == {"press-1": CachedDevice(device, None)}
+    assert cache.pop(["press-1", "press-2"]) == {}
 
 
-def test_a_memory_is_bounded() -> None:
-    """Beyond its capacity the one that was noted first is forgotten."""
-    memory = Memory(capacity=2)
+def test_the_cache_is_bounded() -> None:
+    """Beyond its capacity the oldest entry is evicted."""
+    cache = DeviceCache(capacity=2)
     for name in ("a", "b", "c"):
-        memory.note(make_device(name, detectors=b""))
+        cache.put(make_device(name, detectors=b""))
 
-    assert list(memory.recall("abc")) == ["b", "c"]
+    assert list(cache.pop("abc")) == ["b", "c"]
 
 
-def test_a_process_whose_memory_is_out_of_date_counts_exactly(
-    platform: Any, event: Any, record: Any, payload: Any
-) -> None:
+def test_a_process_with_a_stale_cache_counts_exactly(platform: Any, event: Any, record: Any, payload: Any) -> None:
     """Another process wrote in between: the condition fails, the device is read, and nothing is counted twice."""
     platform.handle(event(record(payload=payload(sequence=1))))
     first = handler.runtime()
     platform.restart()
     between = event(record(payload=payload(sequence=2, time=RECEIVED_AT + 120_000), received_at=RECEIVED_AT + 120_000))
     platform.handle(between)
-    handler.runtime().memory.__dict__.update(first.memory.__dict__)
+    handler.runtime().cache.__dict__.update(first.cache.__dict__)
 
     again = record(payload=payload(sequence=3, time=RECEIVED_AT + 120_001), received_at=RECEIVED_AT + 120_001)
     assert platform.handle(event(again, *between["Records"])) == []
@@ -123,7 +121,7 @@ def test_an_hour_is_forgotten_with_its_device(platform: Any, bring: Any) -> None
     """What others wrote of a device meanwhile is in its hour, whichever process ends it."""
     bring(25, 31)
     first = handler.runtime()
-    first.memory._capacity = 1
+    first.cache._capacity = 1
     bring(32, number=2)
     platform.restart()
     bring(40)

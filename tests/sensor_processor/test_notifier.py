@@ -13,7 +13,7 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 
 from fleet_iot.sensor_processor import handler
-from fleet_iot.sensor_processor.adapters.notifier import BATCH, REST_S, Notifier
+from fleet_iot.sensor_processor.adapters.notifier import BACKOFF_S, BATCH, Notifier
 
 TIME = 1_795_445_343_000
 DEVICE = "sg-01-press-monitor-0001-dev"
@@ -101,7 +101,7 @@ def test_an_event_is_told_in_an_operators_words(
         "began_at": "2026-11-23T14:49:03.000Z",
         "score": 0.021,
     }
-    assert told["Subject"] == f"warning begin: temperature of {DEVICE}"
+    assert told["Subject"] == f"[WARNING] {DEVICE}: temperature anomaly started"
     assert {name: value["Value"] for name, value in told["MessageAttributes"].items()} == {
         "facility": "sg-01",
         "device_type": "press-monitor",
@@ -172,7 +172,9 @@ def test_a_topic_that_is_down_fails_no_record(
 
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["NotificationsPending"] for line in lines if "NotificationsPending" in line] == [1]
-    assert "The anomalies' topic did not take notifications; they wait." in [line.get("message") for line in lines]
+    assert "Publishing to the anomaly topic failed; the notifications will be retried." in [
+        line.get("message") for line in lines
+    ]
     assert (len(platform.anomalies()), desk.heard()) == (1, [])
 
 
@@ -189,7 +191,7 @@ def test_a_device_that_is_not_heard_of_again_is_told_of_all_the_same(
         broken()
         platform.handle(event(record(number=2)))
         assert desk.heard() == []
-        now[0] += REST_S
+        now[0] += BACKOFF_S
         platform.handle(event(record(number=3)))
     assert [name.partition("#")[0] for name in ids(desk.heard())] == [DEVICE]
     assert process.notifier.pending == 0

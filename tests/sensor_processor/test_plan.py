@@ -12,19 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fleet_iot.sensor_processor.adapters.store import TRANSACTION_BYTES
 from fleet_iot.sensor_processor.ingest.catalogue import Catalogue
 from fleet_iot.sensor_processor.ingest.reading import Reading
-from fleet_iot.sensor_processor.numbers.minute import Minute, minute_bucket, minute_of
-from fleet_iot.sensor_processor.numbers.open_hour import OpenHour
-from fleet_iot.sensor_processor.numbers.period import Level, Part, PeriodKey, over, part_buckets
-from fleet_iot.sensor_processor.planning.attributes import Item
-from fleet_iot.sensor_processor.planning.chunk import Chunk
-from fleet_iot.sensor_processor.planning.device_cache import Memory
-from fleet_iot.sensor_processor.planning.history_items import parse_part
-from fleet_iot.sensor_processor.planning.items import Device, parse_device, parse_minute
-from fleet_iot.sensor_processor.planning.open_chunk import CHUNK_BYTES, CHUNK_ITEMS
-from fleet_iot.sensor_processor.planning.plan import plan_device
-from fleet_iot.sensor_processor.planning.retention import Retention
+from fleet_iot.sensor_processor.numbers.minute import minute_bucket, minute_of
+from fleet_iot.sensor_processor.numbers.period import Level, OpenHour, Part, PeriodKey, closed_periods, part_buckets
+from fleet_iot.sensor_processor.planning.device_cache import DeviceCache
+from fleet_iot.sensor_processor.planning.items import Device, Item, Retention, parse_device, parse_minute, parse_part
+from fleet_iot.sensor_processor.planning.planner import CHUNK_ITEMS, Chunk, plan_device
 
 RECEIVED_AT = 1_795_445_343_250
 RETENTION = Retention(minutes=35, hours=400, days=3650, anomalies=400)
@@ -37,7 +32,7 @@ class Tables:
         self.catalogue = catalogue
         self.device: Item | None = None
         self.readings: dict[str, Item] = {}
-        self.memory = Memory()
+        self.cache = DeviceCache()
         self.remembers = True
         self.open_hour: OpenHour | None = None
 
@@ -54,7 +49,7 @@ class Tables:
             readings=readings,
             catalogue=self.catalogue,
             retention=RETENTION,
-            memory=self.memory,
+            cache=self.cache,
         )
         self.open_hour = plan.open_hour
         for chunk in plan.chunks:
@@ -68,7 +63,7 @@ class Tables:
     def parts(self, device: Device | None, readings: Sequence[Reading]) -> dict[PeriodKey, dict[int, Part]]:
         """What lies in the hours and days that the readings end or change."""
         before = None if device is None else device.newest_reading
-        hours, days = over(before=before, times=[reading.time for reading in readings])
+        hours, days = closed_periods(before, [reading.time for reading in readings])
         name = readings[0].envelope.thing
         return {
             (name, level, start): {
@@ -211,28 +206,19 @@ def test_a_storm_of_excursions_stays_within_a_transaction(reading: Any, catalogu
     assert sum(int(item["messages"]["N"]) for item in tables.readings.values() if "ids" in item) == 1_000
 
 
-def test_a_minute_is_asked_about_once(reading: Any, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All readings of a minute are looked at together once, and then one by one: never the rest of them for each."""
-    asked: list[int] = []
-    are_new = Minute.are_new
-
-    def asking(minute: Minute, of: list[Reading]) -> bool:
-        asked.append(len(of))
-        return are_new(minute, of)
-
-    monkeypatch.setattr(Minute, "are_new", asking)
+def test_known_messages_among_new_ones_count_once(reading: Any, catalogue: Catalogue) -> None:
+    """A batch that repeats one message of its minute adds the others."""
     readings = [reading(time=RECEIVED_AT - 500 + place, sequence=place) for place in range(500)]
     tables = Tables(catalogue)
     tables.deliver(readings[:1])
 
     (chunk,) = tables.deliver(readings)
 
-    assert asked == [1, 500]
     assert (chunk.tally.processed, chunk.tally.duplicates) == (499, 1)
 
 
-def test_what_others_wrote_into_an_item_stays_out_of_the_next(reading: Any, catalogue: Catalogue) -> None:
-    """Ids that come from the tables go into a text: with quotes in them, they would make another item of it."""
+def test_ids_from_stored_items_are_encoded(reading: Any, catalogue: Catalogue) -> None:
+    """An id in a stored item is written back as it is, whatever characters it has."""
     tables = Tables(catalogue)
     tables.deliver([reading(sequence=1)])
     assert tables.device is not None
@@ -244,11 +230,11 @@ def test_what_others_wrote_into_an_item_stays_out_of_the_next(reading: Any, cata
     tables.deliver([reading(sequence=1, received_at=RECEIVED_AT - 1, metrics={"temperature": 1.0})])
 
     assert tables.version == 2
-    assert tables.device["certificate_id"]["S"] == "--"
+    assert tables.device["certificate_id"]["S"] == "\\\n"
     minute = tables.minute_item(minute_of(RECEIVED_AT))
     assert minute is not None
     for item in (tables.device, minute):
-        assert item["facility"]["S"] == item["device_type"]["S"] == "sg-01----version-:--N-:-7"
+        assert item["facility"]["S"] == item["device_type"]["S"] == 'sg-01"},"version":{"N":"7'
 
 
 def test_large_minutes_are_split_by_size(reading: Any, catalogue: Catalogue) -> None:
@@ -263,7 +249,7 @@ def test_large_minutes_are_split_by_size(reading: Any, catalogue: Catalogue) -> 
     chunks = tables.deliver([reading(time=RECEIVED_AT - minute * 60_000, sequence=99) for minute in range(20)])
 
     assert len(chunks) > 1
-    assert max(chunk.size for chunk in chunks) <= CHUNK_BYTES
+    assert max(chunk.size for chunk in chunks) <= TRANSACTION_BYTES
 
 
 def test_a_straggler_is_aggregated_and_not_learned(reading: Any, catalogue: Catalogue) -> None:
@@ -310,7 +296,7 @@ def test_a_lost_state_is_told_and_learned_anew(reading: Any, catalogue: Catalogu
         readings=[reading(sequence=18)],
         catalogue=catalogue,
         retention=RETENTION,
-        memory=Memory(),
+        cache=DeviceCache(),
     )
 
     assert plan.lost_state is not None

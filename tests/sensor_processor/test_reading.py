@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet_iot.sensor_processor.ingest.catalogue import Catalogue
-from fleet_iot.sensor_processor.ingest.envelope import parse_envelope
-from fleet_iot.sensor_processor.ingest.poison import REASONS, PoisonReading
+from fleet_iot.sensor_processor.ingest.envelope import REASONS, PoisonReading, parse_envelope
 from fleet_iot.sensor_processor.ingest.reading import Reading, parse_readings
 
 RECEIVED_AT = 1_795_445_343_250

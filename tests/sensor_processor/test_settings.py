@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fleet_iot.sensor_processor.planning.retention import Retention
+from fleet_iot.sensor_processor.planning.items import Retention
 from fleet_iot.sensor_processor.settings import SettingsError, read_settings
 
 COMPLETE = {

@@ -14,13 +14,12 @@ from botocore.exceptions import ReadTimeoutError
 
 from benchmarks.aws_stub import running_stub
 from fleet_iot.sensor_processor.adapters.retry import Retry
-from fleet_iot.sensor_processor.adapters.store import Store
-from fleet_iot.sensor_processor.adapters.wire import speak_plainly
+from fleet_iot.sensor_processor.adapters.store import Store, install_json_codec
 from fleet_iot.sensor_processor.commit import Outcome, commit
 from fleet_iot.sensor_processor.handler import is_transient
 from fleet_iot.sensor_processor.ingest.catalogue import Catalogue
-from fleet_iot.sensor_processor.planning.device_cache import Memory
-from fleet_iot.sensor_processor.planning.retention import Retention
+from fleet_iot.sensor_processor.planning.device_cache import DeviceCache
+from fleet_iot.sensor_processor.planning.items import Retention
 
 THREADS = 3
 DEVICES = 150
@@ -43,7 +42,7 @@ class Gate:
 def client() -> Iterator[Any]:
     """A client of a stub in a process of its own, which keeps what is written."""
     with running_stub() as address:
-        yield speak_plainly(
+        yield install_json_codec(
             boto3.client(
                 "dynamodb",
                 endpoint_url=address,
@@ -60,7 +59,7 @@ def bring_in(client: Any, readings: list[Any], catalogue: Catalogue, *, threads:
     store = Store(client=client, readings_table="r", devices_table="d", random=Random(1), threads=threads)
     retry = Retry(deadline=60, is_transient=is_transient, clock=lambda: 0.0, sleep=lambda _: None, random=Random(1))
     retention = Retention(minutes=90, hours=400, days=3650, anomalies=400)
-    return commit(readings, store=store, catalogue=catalogue, retention=retention, memory=Memory(), retry=retry)
+    return commit(readings, store=store, catalogue=catalogue, retention=retention, cache=DeviceCache(), retry=retry)
 
 
 def test_transactions_are_under_way_at_once(client: Any, reading: Any, catalogue: Catalogue) -> None:

@@ -1,4 +1,7 @@
-"""The raw archive in S3: deterministic gzip NDJSON objects of readings and of quarantined records."""
+"""The raw archive in S3: gzip NDJSON objects of readings and of quarantined records.
+
+The same records give the same bytes, so a repeated write changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ..ingest.batch import Poison
-from ..ingest.compression import gzip_bytes
+from ..ingest.codec import gzip_bytes
 from ..ingest.envelope import Envelope
 from ..ingest.reading import Reading
 from .retry import Retry, Unavailable
@@ -22,7 +25,7 @@ _EPOCH = date(1970, 1, 1)
 
 
 class _ArchiveLine(msgspec.Struct):
-    """One record in the archive; readers drop repeats by `sequence_number`, which Kinesis gives out once."""
+    """One record in the archive; readers remove duplicates by `sequence_number`, which is unique in the stream."""
 
     sequence_number: str
     facility: str
@@ -36,7 +39,7 @@ class _ArchiveLine(msgspec.Struct):
 
 
 class _QuarantineLine(msgspec.Struct):
-    """One quarantined record; `envelope` is what the rule stamped, without the payload, where there was one."""
+    """One quarantined record; `envelope` is the rule's, without the payload, if it could be read."""
 
     sequence_number: str
     shard: str
@@ -52,7 +55,7 @@ class _QuarantineLine(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchiveObject:
-    """An object to be put, and the records that are safe once it is there."""
+    """An object to be written, and the records that it has."""
 
     key: str
     body: bytes
@@ -60,11 +63,11 @@ class ArchiveObject:
 
 
 def readings_objects(readings: Sequence[Reading], *, shard: str) -> list[ArchiveObject]:
-    """One object for each facility, device type and UTC date of arrival: the same readings give the same bytes."""
+    """Make one object for each facility, device type and UTC date of arrival."""
     groups: defaultdict[tuple[str, str, int], list[Reading]] = defaultdict(list)
     last = ""
     for reading in readings:
-        # A record may hold many readings; it is one line.
+        # A record of several readings is one line.
         if reading.sequence_number != last:
             last = reading.sequence_number
             envelope = reading.envelope
@@ -81,7 +84,7 @@ def readings_objects(readings: Sequence[Reading], *, shard: str) -> list[Archive
 
 
 def quarantine_objects(poison: Sequence[Poison], *, shard: str, label: str = "") -> list[ArchiveObject]:
-    """One object for each facility and UTC date of arrival; `label` sets a second one of the same batch apart."""
+    """Make one object for each facility and UTC date of arrival; `label` distinguishes a second one of a batch."""
     groups: dict[str, list[Poison]] = {}
     for record in poison:
         prefix = f"quarantine/facility={record.facility}/date={_date(record.received_at // _DAY_MS)}"
@@ -99,14 +102,14 @@ def quarantine_objects(poison: Sequence[Poison], *, shard: str, label: str = "")
 
 
 class Archive:
-    """The archive's bucket; the bucket itself encrypts and versions."""
+    """The archive's bucket; encryption and versioning are set on the bucket."""
 
     def __init__(self, *, client: Any, bucket: str) -> None:
         self._client = client
         self._bucket = bucket
 
     def put(self, entry: ArchiveObject, *, retry: Retry) -> None:
-        """Puts one object. Raises Unavailable."""
+        """Write one object. Raises Unavailable."""
         try:
             retry.run(
                 lambda: self._client.put_object(
@@ -114,7 +117,7 @@ class Archive:
                     Key=entry.key,
                     Body=entry.body,
                     ContentType="application/gzip",
-                    ChecksumAlgorithm="CRC32",  # S3 asks for one where objects are locked; older boto3 sends none
+                    ChecksumAlgorithm="CRC32",  # required with Object Lock; older boto3 sends none
                 )
             )
         except (BotoCoreError, ClientError) as error:

@@ -1,4 +1,4 @@
-"""Tries again what may succeed later, with full jitter, and never past the deadline.
+"""Retries of calls, with full jitter, up to a deadline.
 
 Full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
 """
@@ -18,11 +18,11 @@ ATTEMPTS = 8
 
 
 class Unavailable(Exception):  # noqa: N818 - a state, not a fault of ours
-    """A service did not do what it was asked in the time there was; the records in question stay unacknowledged."""
+    """A call did not succeed in time; its records are reported as failed and come again."""
 
 
 class Again(Exception):  # noqa: N818 - asks for another attempt
-    """Raised by a call that wants to be tried again, such as for keys that a batch left unprocessed."""
+    """Raised by a call to be retried, for example for unprocessed keys of a batch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,12 @@ class Retry:
     random: Random
 
     def run(self, call: Callable[[], T]) -> T:
-        """What `call` returns. Raises Unavailable when time or attempts are up, and what will not pass as it is."""
+        """Call until it succeeds; return its result.
+
+        Raises:
+            Unavailable: no time or attempts are left.
+            Exception: of `call`, if it is not transient.
+        """
         attempt = 0
         while True:
             if self.clock() >= self.deadline:
@@ -51,7 +56,7 @@ class Retry:
                     raise Unavailable(f"after {attempt} attempts: {error}") from error
 
     def pause(self, attempt: int) -> bool:
-        """Waits before attempt `attempt` + 1; False, without waiting, where there is no time or attempt left."""
+        """Wait before attempt `attempt` + 1; return False, without waiting, if no time or attempts are left."""
         wait = self.random.uniform(0.0, min(CAP_S, BASE_S * 2**attempt))
         if attempt >= ATTEMPTS or self.clock() + wait >= self.deadline:
             return False

@@ -1,8 +1,8 @@
-"""The DynamoDB tables: reads devices and minutes consistently, and writes chunks in conditional transactions."""
+"""The DynamoDB tables: consistent reads of devices and minutes, conditional transactions that write chunks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
@@ -15,10 +15,17 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from ..numbers.minute import Minute, minute_bucket
 from ..numbers.period import Part, PeriodKey, part_buckets
-from ..planning.attributes import Item, Text
-from ..planning.chunk import Chunk
-from ..planning.history_items import PART_ATTRIBUTES, parse_part
-from ..planning.items import Device, device_key, minute_key, parse_device, parse_minute
+from ..planning.items import (
+    PART_ATTRIBUTES,
+    Device,
+    Item,
+    device_key,
+    minute_key,
+    parse_device,
+    parse_minute,
+    parse_part,
+)
+from ..planning.planner import Chunk
 from .retry import Again, Retry, Unavailable
 
 T = TypeVar("T")
@@ -29,20 +36,15 @@ GET_KEYS = 100
 
 TRANSACTION_ITEMS = 100
 TRANSACTION_BYTES = 3_500_000
-"""One TransactWriteItems takes 100 items and 4 MB:
+"""Limits of a TransactWriteItems; DynamoDB's are 100 items and 4 MB:
 https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html"""
-
-_VERSION = '"ExpressionAttributeNames":{"#version":"version"}'
-_IS_NEW = _VERSION + ',"ConditionExpression":"attribute_not_exists(#version)"'
-_IS_AT = _VERSION + ',"ConditionExpression":"#version = :expected","ExpressionAttributeValues":{":expected":{"N":"%d"}}'
-"""What a transaction holds a device's item to: that there is none with a version yet, or one with this."""
 
 _CONFLICTS = frozenset({"ConditionalCheckFailed", "TransactionConflict", "DuplicateItem"})
 _THROTTLES = frozenset({"ThrottlingError", "ProvisionedThroughputExceeded"})
 
 
 class Verdict(Enum):
-    """What became of a chunk. CONFLICT: another writer was first, so plan anew from what the tables now hold."""
+    """Outcome of writing a chunk. CONFLICT: another writer was first; load and plan again."""
 
     COMMITTED = "committed"
     CONFLICT = "conflict"
@@ -51,7 +53,7 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A chunk's verdict; `detail` says why it failed."""
+    """A chunk's verdict; `detail` is why it failed."""
 
     verdict: Verdict
     detail: str = ""
@@ -63,8 +65,7 @@ _COMMITTED = Written(Verdict.COMMITTED)
 class Store:
     """The two tables, through a low-level client; `random` makes the idempotency tokens.
 
-    Calls that need not wait for each other are made by `threads` at once. One makes them in their order, so that a
-    test can replay.
+    Independent calls run on up to `threads` threads; with one they run in order, so that a test can replay them.
     """
 
     def __init__(
@@ -73,22 +74,21 @@ class Store:
         self._client = client
         self._readings_table = readings_table
         self._devices_table = devices_table
-        self._readings_json = msgspec.json.encode(readings_table).decode()
-        self._devices_json = msgspec.json.encode(devices_table).decode()
         self._random = random
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="store") if threads > 1 else None
 
     def load_devices(self, names: Collection[str], *, retry: Retry) -> dict[str, Device]:
-        """The devices of these names that exist. Raises Unavailable."""
+        """Load the devices of these names that exist. Raises Unavailable."""
         items = self._load(self._devices_table, [device_key(name) for name in names], retry=retry)
-        # An item without a version is no processor's; it is taken over as if it did not exist.
+        # An item without a version was not written by a processor, and is replaced.
         devices = [parse_device(item) for item in items if "version" in item]
         return {device.name: device for device in devices}
 
     def load_minutes(self, keys: Collection[tuple[str, int]], *, retry: Retry) -> dict[tuple[str, int], Minute]:
-        """The minutes of these devices and starts that exist; load their devices first. Raises Unavailable.
+        """Load the minutes of these devices and starts that exist. Raises Unavailable.
 
-        A minute read before its device could be older than the version that the condition then finds unchanged.
+        Load the devices first: a minute read before its device could be older than the version which the write then
+        finds unchanged.
         """
         starts = {(name, minute_bucket(start)): start for name, start in keys}
         items = self._load(self._readings_table, [minute_key(name, start) for name, start in keys], retry=retry)
@@ -100,14 +100,14 @@ class Store:
         return minutes
 
     def load_parts(self, keys: Collection[PeriodKey], *, retry: Retry) -> dict[PeriodKey, dict[int, Part]]:
-        """The minutes of these hours and the hours of these days, by start; load their devices first, as for minutes.
+        """Load the minutes of these hours and the hours of these days, by start (ms). Raises Unavailable.
 
-        Raises Unavailable.
+        Load the devices first, as for minutes.
         """
         return dict(zip(keys, self._each(lambda key: self._query_parts(key, retry=retry), keys), strict=True))
 
     def write(self, chunks: Sequence[Chunk], *, retry: Retry) -> dict[str, Written]:
-        """Writes at most one chunk of each device, several devices to a transaction; what came of it by device."""
+        """Write at most one chunk of each device, several devices to a transaction; return the outcome by device."""
         written = {chunk.device: _COMMITTED for chunk in chunks if chunk.device_item is None}
         groups = list(_packed([chunk for chunk in chunks if chunk.device_item is not None]))
         for group_written in self._each(lambda group: self._write_group(group, retry=retry), groups):
@@ -115,7 +115,6 @@ class Store:
         return written
 
     def _each(self, call: Callable[[T], R], values: Collection[T]) -> Iterable[R]:
-        """What `call` makes of each value, in their order."""
         return map(call, values) if self._pool is None or len(values) < 2 else self._pool.map(call, values)
 
     def _load(self, table: str, keys: list[Item], *, retry: Retry) -> Iterable[Item]:
@@ -169,13 +168,13 @@ class Store:
             raise Unavailable(f"reading {self._readings_table}: {error}") from error
 
     def _write_group(self, group: list[Chunk], *, retry: Retry) -> dict[str, Written]:
-        """Writes the chunks of several devices, leaving out those that made DynamoDB cancel."""
+        """Write the chunks of several devices; write them again without those that made DynamoDB cancel."""
         try:
             reasons = self._transact(group, retry=retry)
         except (Unavailable, BotoCoreError, ClientError) as error:
             if len(group) == 1 or not _is_invalid(error):
                 return _all(group, Written(Verdict.FAILED, f"writing the tables: {error}"))
-            # One chunk that DynamoDB does not take must not keep the others from being written.
+            # One chunk that DynamoDB rejects must not keep the others from being written.
             return {
                 device: written
                 for chunk in group
@@ -192,10 +191,9 @@ class Store:
         return written | self._write_group(innocent, retry=retry)
 
     def _transact(self, group: list[Chunk], *, retry: Retry) -> list[set[str]]:
-        """By chunk, why DynamoDB cancelled the transaction; all are empty where it committed."""
-        operations = ",".join([operation for chunk in group for operation in self._operations(chunk)])
-        items = msgspec.Raw(f"[{operations}]".encode())
-        # The same token on each attempt: an attempt that committed and whose answer was lost is not judged again.
+        """Write a transaction; return for each chunk why DynamoDB cancelled it, nothing if it committed."""
+        items = [operation for chunk in group for operation in self._operations(chunk)]
+        # The same token on each attempt: one that committed, and whose answer was lost, is not checked again.
         token = f"{self._random.getrandbits(128):032x}"
 
         def transact() -> list[set[str]]:
@@ -212,15 +210,23 @@ class Store:
 
         return retry.run(transact)
 
-    def _operations(self, chunk: Chunk) -> Iterator[Text]:
-        condition = _IS_NEW if chunk.expected_version is None else _IS_AT % chunk.expected_version
-        yield f'{{"Put":{{"TableName":{self._devices_json},"Item":{chunk.device_item},{condition}}}}}'
+    def _operations(self, chunk: Chunk) -> Iterator[Item]:
+        put: Item = {
+            "TableName": self._devices_table,
+            "Item": msgspec.Raw(chunk.device_item or b"{}"),
+            "ExpressionAttributeNames": {"#version": "version"},
+            "ConditionExpression": "attribute_not_exists(#version)",
+        }
+        if chunk.expected_version is not None:
+            put["ConditionExpression"] = "#version = :expected"
+            put["ExpressionAttributeValues"] = {":expected": {"N": str(chunk.expected_version)}}
+        yield {"Put": put}
         for item in chunk.items:
-            yield f'{{"Put":{{"TableName":{self._readings_json},"Item":{item}}}}}'
+            yield {"Put": {"TableName": self._readings_table, "Item": msgspec.Raw(item)}}
 
 
 def _packed(chunks: Sequence[Chunk]) -> Iterator[list[Chunk]]:
-    """The chunks in groups that one transaction takes."""
+    """Group the chunks into transactions."""
     group: list[Chunk] = []
     items = size = 0
     for chunk in chunks:
@@ -236,7 +242,7 @@ def _packed(chunks: Sequence[Chunk]) -> Iterator[list[Chunk]]:
 
 
 def _by_chunk(group: Sequence[Chunk], codes: Sequence[str]) -> list[set[str]]:
-    """The codes of each chunk's operations, `None` left out."""
+    """Split the codes by chunk, without `None`."""
     remaining = iter(codes)
     return [set(islice(remaining, 1 + len(chunk.items))) - {"None"} for chunk in group]
 
@@ -247,3 +253,48 @@ def _all(chunks: Sequence[Chunk], written: Written) -> dict[str, Written]:
 
 def _is_invalid(error: Exception) -> bool:
     return isinstance(error, ClientError) and error.response["Error"]["Code"] == "ValidationException"
+
+
+_BODY = "sensor_processor_body"
+_OPERATIONS = ("BatchGetItem", "Query", "TransactWriteItems")
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def install_json_codec(client: Any) -> Any:
+    """Make a DynamoDB client encode requests and decode answers with msgspec; return the client.
+
+    botocore walks its model of an operation attribute by attribute, three times a call: to encode the request, to find
+    the account id in it, and to decode the answer. The processor's items are DynamoDB JSON already, so three of
+    botocore's event hooks replace that; endpoints, signing, connections and errors stay botocore's. Without this the
+    processor needs CODEC_FACTOR as much CPU a batch (docs/benchmarks.md).
+
+    Binary attributes of answers are base64 text then, not bytes; `planning.items` accepts both. A botocore without
+    `before-parse` decodes by itself.
+
+    https://boto3.amazonaws.com/v1/documentation/api/latest/guide/events.html
+    """
+    events = client.meta.events
+    for operation in _OPERATIONS:
+        events.register(f"provide-client-params.dynamodb.{operation}", _encode_params)
+        events.register_first(f"before-call.dynamodb.{operation}", _replace_body)
+        events.register(f"before-parse.dynamodb.{operation}", _decode_body)
+    return client
+
+
+def _encode_params(*, params: Mapping[str, Any], context: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """Encode the parameters, and hand botocore the same ones empty, so that it has nothing to walk."""
+    context[_BODY] = _encode(params)
+    return {name: type(value)() for name, value in params.items() if isinstance(value, dict | list)}
+
+
+def _replace_body(*, params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
+    params["body"] = context.pop(_BODY)
+
+
+def _decode_body(*, response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
+    # Errors are left to botocore: their codes come in headers and in several spellings.
+    if response_dict["status_code"] == 200:
+        customized_response_dict.update(_decode(response_dict["body"]))
+        response_dict["body"] = b"{}"

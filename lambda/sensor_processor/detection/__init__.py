@@ -1,12 +1,11 @@
-"""Anomaly detection: static limits and the adaptive context detector, with state that survives in the device table."""
+"""Detects anomalies: limits and adaptive detectors, their events, and state that is kept in the device item; no I/O."""
 
+from .context import UNIVARIATE_THRESHOLD, univariate
 from .device import DeviceDetectors, unpack_detectors
-from .event import BEGIN, END, ESCALATED, Finding
+from .event import BEGIN, END, ESCALATED, Finding, severity_of
+from .group import multichannel
 from .limits import excursion_of, limits_finding
-from .severity import severity_of
-from .shift import multichannel
 from .state import StateError
-from .threeviews import UNIVARIATE_THRESHOLD, univariate
 
 __all__ = [
     "BEGIN",

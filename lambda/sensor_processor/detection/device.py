@@ -1,4 +1,4 @@
-"""The detectors of one device: feeds each new reading to its metrics' detectors and tells what they found."""
+"""All detectors of one device: feed each new reading to those of its metrics and collect the findings."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 from ..ingest.catalogue import Metric
 from ..ingest.reading import Reading
+from .context import UNIVARIATE_THRESHOLD, ContextDetector, follow_context
 from .event import Event, Finding, begin, end
 from .group import Group, groups_of
 from .limits import follow_limits
-from .remarkable import follow_context
 from .single import SINGLES, Single
 from .state import (
     STATE_VERSION,
@@ -22,18 +22,17 @@ from .state import (
     unpack_context,
     unpack_device,
 )
-from .threeviews import UNIVARIATE_THRESHOLD, ThreeViews
 
 BEFORE_ALL = (-1, -1)
-"""The place before every reading."""
+"""Sorts before the order of every reading."""
 
 
 class Channel:
-    """What is known of one metric: its limits at hand, its own detector, and the events that run of both."""
+    """One metric of a device: its limits, its own detector if it names one, and the running events of both."""
 
     __slots__ = ("context", "event", "excursions", "maximum", "metric", "minimum", "single")
 
-    def __init__(self, metric: Metric, *, context: ThreeViews | None = None) -> None:
+    def __init__(self, metric: Metric, *, context: ContextDetector | None = None) -> None:
         self.metric = metric
         self.minimum = -math.inf if metric.minimum is None else metric.minimum
         self.maximum = math.inf if metric.maximum is None else metric.maximum
@@ -41,11 +40,11 @@ class Channel:
         self.event: Event | None = None
         self.context = context
         if context is None and metric.detector == "context":
-            self.context = ThreeViews()
+            self.context = ContextDetector()
         self.single: Single | None = SINGLES[metric.detector]() if metric.detector in SINGLES else None
 
     def state(self) -> MetricState:
-        """What `restored` goes on from."""
+        """Make the state for `restored`."""
         return MetricState(
             excursions=self.excursions,
             context=b"" if self.context is None else pack_context(self.context),
@@ -56,13 +55,12 @@ class Channel:
 
     @classmethod
     def restored(cls, metric: Metric, state: MetricState) -> Channel:
-        """A channel that goes on from `state`, as far as the metric still has the detector. Raises StateError."""
+        """Continue from `state`, without the state of a detector that the metric no longer names. Raises StateError."""
         has_context = bool(state.context) and metric.detector == "context"
         channel = cls(metric, context=unpack_context(state.context) if has_context else None)
         channel.excursions = state.excursions
         if channel.context is not None and has_context:
             channel.event = state.event
-            channel.context.watch(state.event is not None)
         if channel.single is not None and state.single == metric.detector:
             channel.event = state.event
             try:
@@ -72,23 +70,23 @@ class Channel:
         return channel
 
     def follow_single(self, single: Single, time: int, value: float, score: float) -> list[Finding]:
-        """What a reading of `time` (ms), which the metric's own small detector gave `score`, tells."""
-        told = []
+        """Return the findings of a reading of `time` (ms) that `single` scored."""
+        findings = []
         metric, event = self.metric, self.event
         if event is not None and not single.is_on:
             words = f"{metric.amount(value)} is as usual again"
-            told.append(end(metric.name, metric.detector, event, value=value, ended=time, words=words))
+            findings.append(end(metric.name, metric.detector, event, value=value, ended=time, words=words))
             self.event = None
         if score:
             reason = f"{metric.name} {metric.amount(value)} {single.words}"
             finding = begin(metric.name, metric.detector, value=value, score=score, reason=reason)
             self.event = Event(began=time, is_critical=finding.is_critical)
-            told.append(finding)
-        return told
+            findings.append(finding)
+        return findings
 
 
 class DeviceDetectors:
-    """Static limits for every metric, and for each the detector that it names."""
+    """The detectors of one device, made as metrics arrive; `newest` is the order of the newest reading learned."""
 
     __slots__ = ("_channels", "_groups", "newest")
 
@@ -98,13 +96,25 @@ class DeviceDetectors:
         self._groups: tuple[Group, ...] | None = None
 
     def feed(self, reading: Reading, *, metrics: Mapping[str, Metric]) -> list[Finding]:
-        """What is strange in a reading that is newer than all before; raises ValueError for another."""
+        """Learn a reading. Raises ValueError unless it is newer than all before."""
         return self.learn(reading.order, reading.metrics, metrics=metrics)
 
     def learn(
         self, order: tuple[int, int], values: Mapping[str, float], *, metrics: Mapping[str, Metric]
     ) -> list[Finding]:
-        """The same for a reading's place and values alone, as a history has them."""
+        """Learn a reading by its order and values.
+
+        Args:
+            order: time (ms) and sequence number.
+            values: by metric; metrics that are not in `metrics` are ignored.
+            metrics: of the device type.
+
+        Returns:
+            What begins, escalates or ends with this reading.
+
+        Raises:
+            ValueError: the reading is older than one before.
+        """
         if order < self.newest:
             raise ValueError("detectors take readings in order")
         self.newest = order
@@ -141,7 +151,7 @@ class DeviceDetectors:
         return findings
 
     def pack(self) -> bytes:
-        """The state that `unpack_detectors` continues from, for the device item."""
+        """Pack the state for the device item, for `unpack_detectors`."""
         return pack_device(
             DeviceState(
                 version=STATE_VERSION,
@@ -154,7 +164,7 @@ class DeviceDetectors:
 
 
 def unpack_detectors(packed: bytes, *, metrics: Mapping[str, Metric]) -> DeviceDetectors:
-    """The detectors that were packed, without those that the catalogue no longer wants. Raises StateError."""
+    """Unpack detectors, without those that the catalogue no longer names. Raises StateError."""
     state = unpack_device(packed)
     detectors = DeviceDetectors()
     detectors.newest = (state.newest_time, state.newest_sequence)

@@ -1,6 +1,6 @@
-"""Events of detection: one from its beginning to its end, and the three things that are told of it.
+"""Anomaly events: begin, escalation and end, and how severe they are.
 
-A detector that speaks while its event runs says nothing new; it is told once more if the event becomes critical.
+A detector that goes on reporting while its event runs adds nothing; only an escalation to critical is reported again.
 """
 
 from __future__ import annotations
@@ -9,20 +9,25 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from .severity import CRITICAL, WARNING, severity_of
-
 BEGIN = "begin"
 ESCALATED = "escalated"
 END = "end"
 
+WARNING = "warning"
+CRITICAL = "critical"
+
+CRITICAL_FROM = {"limits": 0.1, "context": 9.375, "baseline": 14.0, "rate": 36.0, "correlation": 36.0, "seasonal": 24.0}
+"""Scores from which an anomaly is critical: a tenth of the allowed range beyond a limit; elsewhere 1.5 (context), 2
+(baseline) or 3 times the score at which the detector begins an event. A stuck sensor is never critical by itself."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What is told of an event: `metric` is strange to `detector`, as `value` shows; `reason` is in operators' words.
+    """A change of an event that is reported: `kind` is BEGIN, ESCALATED or END; `reason` is for operators.
 
-    `kind` is `begin`, `escalated` or `end`; the latter two say when the event began (ms), and an end when it was over,
-    which is before it is told. `mark` parts events of one metric and detector that may run at one time. What begins
-    with `ended` is over at once: nobody will tell its end.
+    `began` (ms) is set on escalations and ends; `ended` (ms) is when the event was over, which is before its end is
+    found. A finding of kind BEGIN with `ended` is over at once and gets no END. `mark` distinguishes concurrent events
+    of one metric and detector.
     """
 
     metric: str
@@ -38,15 +43,15 @@ class Finding:
 
     @property
     def is_critical(self) -> bool:
-        """Whether it cannot wait."""
+        """Whether it needs attention at once."""
         return self.severity == CRITICAL
 
 
 class Event(msgspec.Struct, array_like=True):
     """A running event; times in ms. `side` is the limit that was passed (-1, 1), 0 for other detectors.
 
-    `turned` is when it last turned: for limits the first reading within again (0 while it is outside), for context
-    the last reading that was remarkable. `quiet` counts the readings since.
+    `turned`: for limits, the first reading back within the limit (0 while outside); for context, the last notable
+    reading. `quiet` counts the readings since.
     """
 
     began: int
@@ -56,25 +61,29 @@ class Event(msgspec.Struct, array_like=True):
     quiet: int = 0
 
 
+def severity_of(detector: str, score: float) -> str:
+    """Return `warning` or `critical`."""
+    return CRITICAL if score >= CRITICAL_FROM.get(detector, float("inf")) else WARNING
+
+
 def begin(
     metric: str, detector: str, *, value: float, score: float, reason: str, mark: str = "", ended: int | None = None
 ) -> Finding:
-    """What is told first."""
-    severity = severity_of(detector, score)
+    """Make the finding of an event that begins."""
     return Finding(
         metric=metric,
         detector=detector,
         value=value,
         score=score,
         reason=reason,
-        severity=severity,
+        severity=severity_of(detector, score),
         mark=mark,
         ended=ended,
     )
 
 
 def escalation(event: Event, finding: Finding) -> Finding | None:
-    """What is told where a running event becomes critical by `finding`, which would be its beginning; once."""
+    """Make the one finding that escalates a running event, where `finding` is the first critical one in it."""
     if event.is_critical or not finding.is_critical:
         return None
     event.is_critical = True
@@ -82,7 +91,7 @@ def escalation(event: Event, finding: Finding) -> Finding | None:
 
 
 def end(metric: str, detector: str, event: Event, *, value: float, ended: int, words: str, mark: str = "") -> Finding:
-    """What is told last: the event was over at `ended`, and `value` is what shows it."""
+    """Make the finding of an event that was over at `ended` (ms), as `value` shows."""
     return Finding(
         metric=metric,
         detector=detector,

@@ -1,8 +1,8 @@
-"""Static limits of a metric, the safety floor: an event begins at the first reading outside, and does not flap.
+"""Static limits of a metric, on for every metric that has them.
 
-Limits are held to as alarms of a plant are: no delay before the alarm, and to end it a deadband and an off-delay, so
-that a value which hovers at its limit is one alarm. EEMUA 191 has deadbands of 1 to 5 % of the range to begin with;
-both are ISA-18.2's and OPC UA's means: https://reference.opcfoundation.org/Core/Part9/v105/docs/B.1.5
+An event begins at the first reading outside, without delay. It ends by a deadband and an off-delay, so that a value
+that hovers at its limit is one alarm. EEMUA 191 recommends deadbands of 1 to 5 % of the range; ISA-18.2 and OPC UA have
+both means: https://reference.opcfoundation.org/Core/Part9/v105/docs/B.1.5
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ from ..ingest.catalogue import Metric
 from .event import Event, Finding, begin, end, escalation
 
 DEADBAND = 0.02
-"""How far within its limit a value has to be to end the event soon: this part of the allowed range."""
+"""Fraction of the allowed range that a value must be within its limit to end the event after OFF_DELAY_MS."""
 
 OFF_DELAY_MS = 60_000
-"""How long it has to stay within, for an event to end. Readings come every ten seconds, usually."""
+"""Time within the limit by that much after which an event ends."""
 
 SETTLED_MS = 600_000
-"""How long it has to stay within where it stays in the deadband: a machine may well run just below its limit."""
+"""Time within the limit after which an event ends although the value stays in the deadband: a machine may run just
+below its limit."""
 
 
 def excursion_of(metric: Metric, value: float) -> int:
-    """1 above the maximum, -1 below the minimum, 0 within; a value at its limit is within."""
+    """Return 1 above the maximum, -1 below the minimum, 0 within; a value at its limit is within."""
     if metric.maximum is not None and value > metric.maximum:
         return 1
     if metric.minimum is not None and value < metric.minimum:
@@ -30,7 +31,10 @@ def excursion_of(metric: Metric, value: float) -> int:
 
 
 def limits_finding(metric: Metric, value: float, *, late_at: int | None = None) -> Finding:
-    """The anomaly of a value outside its limits; with `late_at` (ms) that of a reading of then, which came late."""
+    """Make the finding of a value outside its limits.
+
+    With `late_at` (ms) it is that of a reading of that time which arrived out of order, and over at once.
+    """
     side = excursion_of(metric, value)
     return begin(
         metric.name,
@@ -44,14 +48,14 @@ def limits_finding(metric: Metric, value: float, *, late_at: int | None = None) 
 
 
 def follow_limits(events: list[Event], metric: Metric, time: int, value: float, side: int) -> list[Finding]:
-    """What a reading of `time` (ms) on `side` of its limits tells; `events` that run are changed in place."""
-    told = []
+    """Return the findings of a reading of `time` (ms) on `side` of its limits; changes running `events` in place."""
+    findings = []
     for event in tuple(events):
         if event.side == side:
             event.turned = 0
             worse = escalation(event, limits_finding(metric, value))
             if worse is not None:
-                told.append(worse)
+                findings.append(worse)
             continue
         if not event.turned:
             event.turned = time
@@ -60,16 +64,16 @@ def follow_limits(events: list[Event], metric: Metric, time: int, value: float, 
             events.remove(event)
             words = f"{metric.amount(value)} is within its limit again"
             mark = _mark(event.side)
-            told.append(end(metric.name, "limits", event, value=value, ended=event.turned, words=words, mark=mark))
+            findings.append(end(metric.name, "limits", event, value=value, ended=event.turned, words=words, mark=mark))
     if side and all(event.side != side for event in events):
         finding = limits_finding(metric, value)
         events.append(Event(began=time, is_critical=finding.is_critical, side=side))
-        told.append(finding)
-    return told
+        findings.append(finding)
+    return findings
 
 
 def _score(metric: Metric, value: float, side: int) -> float:
-    """How far outside the value is, in widths of the allowed range (or of the limit, where there is only one)."""
+    """Return the distance outside, in widths of the allowed range (in limits, where there is only one)."""
     limit = metric.maximum if side > 0 else metric.minimum
     return 0.0 if side == 0 or limit is None else abs(value - limit) / _width(metric, limit)
 
@@ -82,18 +86,16 @@ def _width(metric: Metric, limit: float) -> float:
 
 
 def _is_clear(metric: Metric, value: float, side: int) -> bool:
-    """Whether a value is within the limit on `side` by its deadband; also where that limit is no more."""
+    """Whether a value is within the limit on `side` by the deadband, or that limit no longer exists."""
     limit = metric.maximum if side > 0 else metric.minimum
     return limit is None or side * (limit - value) >= DEADBAND * _width(metric, limit)
 
 
 def _mark(side: int) -> str:
-    """High and low are alarms of their own."""
     return "-low" if side < 0 else ""
 
 
 def _reason(metric: Metric, value: float, side: int) -> str:
-    """For the operator: `temperature 97.2 celsius is above its limit of 95`."""
     if side > 0:
         return f"{metric.name} {metric.amount(value)} is above its limit of {metric.maximum:g}"
     return f"{metric.name} {metric.amount(value)} is below its limit of {metric.minimum:g}"

@@ -1,6 +1,7 @@
-"""Small detectors of one metric: stuck sensors, jumps, and what is unusual for the hour. Each learns what is usual.
+"""Small detectors of one metric: stuck sensors, jumps, values unusual for the hour of the day.
 
-Each tells the beginning of an event and stays silent until the event has ended. State is a short list of numbers.
+Each learns what is usual, reports the beginning of an event and nothing more until `is_on` is false again. The state is
+a short list of numbers.
 """
 
 from __future__ import annotations
@@ -12,28 +13,28 @@ HOURS = 24
 
 
 class Single(Protocol):
-    """A detector of one metric; `update` gives the score of an event that begins with this reading, else 0."""
+    """A detector of one metric; `words` is the reason of the event that began last."""
 
     words: str
     is_on: bool
 
     def update(self, time: int, value: float) -> float:
-        """Takes the next reading; `time` is in ms."""
+        """Learn the next reading, of `time` (ms); return the score of an event that begins with it, else 0."""
 
     def state(self) -> list[float]:
-        """What `restore` goes on from."""
+        """List the state for `restore`."""
 
     def restore(self, state: list[float]) -> None:
-        """Takes over what `state` gave. Raises ValueError."""
+        """Continue from `state`. Raises ValueError."""
 
 
 class Flatline:
-    """A sensor that is stuck: exactly the same value for far longer than ever before, on a metric that used to move."""
+    """Detect a stuck sensor: the same value for far longer than ever before, on a metric that used to move."""
 
     LEAST = 30
     TIMES = 4
     CHANGES = 20
-    """At least so many equal readings, so many times the longest run before, after so many changes of the value."""
+    """An event needs LEAST equal readings, TIMES the longest run before, and CHANGES changes of the value before."""
 
     __slots__ = ("changes", "is_on", "last", "longest", "run", "since", "words")
 
@@ -53,7 +54,7 @@ class Flatline:
             self.is_on = True
             self.words = f"has stood still for {self.run} readings; before it never did for more than {self.longest}"
             return self.run / max(self.longest, 1)
-        # A run that was an event is no measure for the next one.
+        # A run that was an event does not raise the limit for the next one.
         if not self.is_on:
             self.longest = max(self.longest, self.run)
         self.is_on = False
@@ -72,11 +73,11 @@ class Flatline:
 
 
 class Rate:
-    """A value that jumps: it changes far faster than it usually does, in its unit a second."""
+    """Detect a jump: the value changes far faster than usual, in its unit a second."""
 
     ON = 12.0
     OFF = 6.0
-    """Deviations above the usual change, where an event begins and where it ends."""
+    """Deviations above the usual change at which an event begins and ends."""
     WARM = 100
 
     __slots__ = ("count", "deviation", "is_on", "last", "mean", "time", "words")
@@ -97,7 +98,7 @@ class Rate:
         self.count += 1
         if self.count == 1:
             return 0.0
-        # A floor: what never changed at all may change a little.
+        # With a floor: a value that never changed may change a little.
         spread = self.deviation + 0.05 * self.mean + 1e-9 * (1.0 + abs(value))
         score = (change - self.mean) / spread if self.count > self.WARM else 0.0
         begins = score >= self.ON and not self.is_on
@@ -122,13 +123,13 @@ class Rate:
 
 
 class Seasonal:
-    """A value that is unusual for its hour of the day (UTC): for machines that follow shifts."""
+    """Detect a value that is unusual for its hour of the day (UTC), on machines that follow shifts."""
 
     ON = 8.0
     OFF = 5.0
-    """Deviations from the hour's mean, where an event begins and where it ends."""
+    """Deviations from the hour's mean at which an event begins and ends."""
     WARM = 180
-    """Readings of that hour: half an hour of readings every ten seconds, on one day at least."""
+    """Readings of the hour before it is scored: half an hour of readings every ten seconds."""
 
     __slots__ = ("counts", "deviations", "is_on", "means", "words")
 
@@ -176,4 +177,4 @@ SINGLES: dict[str, type[Flatline] | type[Rate] | type[Seasonal]] = {
     "rate": Rate,
     "seasonal": Seasonal,
 }
-"""By the name that the manifest gives them."""
+"""By their name in the manifest."""

@@ -1,4 +1,4 @@
-"""Packs what detectors have learned into a few hundred bytes and back, exactly: the next score is the same."""
+"""Packs the state of detectors into a few hundred bytes a metric and back, exactly: the next score is the same."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 
 import msgspec
 
-from ..ingest.compression import compress_state, decompress_state
+from ..ingest.codec import compress_state, decompress_state
+from .context import LEVEL, SLOW, VOLATILITY, ContextDetector
 from .event import Event
-from .threeviews import LEVEL, SLOW, VOLATILITY, ThreeViews
 
 STATE_VERSION = 3
-"""Raised when the layout below or the meaning of a field changes; of other versions, 2 is read: see `_of_version_2`."""
+"""Increment it when the layout below or the meaning of a field changes. Version 2 is still read."""
 
 _DETECTOR = (
     "count",
-    "quiet",
+    "readings_since_emission",
     "view",
     "average",
     "trend",
@@ -28,23 +28,23 @@ _DETECTOR = (
     "mean",
     "deviation",
     "alarms",
-    "held",
+    "last_emitted_score",
 )
 _VIEW = ("seen", "counted", "novelty", "low", "high", "context_low", "context_high", "table")
 _of_detector, _of_view = attrgetter(*_DETECTOR), attrgetter(*_VIEW)
 _CONTEXT = struct.Struct(
     "<qqBdddddddd" + "".join(f"qqddddd{shape.bins * shape.bins}s" for shape in (LEVEL, SLOW, VOLATILITY))
 )
-"""The detector's own numbers, then each view's and its table."""
+"""The detector's own numbers, then those of each view and its table."""
 
 
 class StateError(Exception):
-    """The packed state is of another version or damaged."""
+    """The packed state is damaged or of an unknown version."""
 
 
 class MetricState(msgspec.Struct, array_like=True):
-    """What is known of one metric: the events beyond its limits that run, the packed context detector, the numbers of
-    another one by its name, and the event of that detector or of context that runs."""
+    """State of one metric: running events beyond its limits; packed context detector; name and numbers of a small
+    detector; running event of either detector."""
 
     excursions: list[Event] = []
     context: bytes = b""
@@ -54,10 +54,8 @@ class MetricState(msgspec.Struct, array_like=True):
 
 
 class DeviceState(msgspec.Struct, array_like=True):
-    """What is known of one device: its newest reading that detectors saw, each metric, each group of metrics.
-
-    A group's list begins with its metrics' names, the event that runs (None where none does) and its metric.
-    """
+    """State of one device. The list of a group begins with the names of its metrics, its running event (or None) and
+    that event's metric."""
 
     version: int
     newest_time: int
@@ -67,12 +65,12 @@ class DeviceState(msgspec.Struct, array_like=True):
 
 
 def pack_device(state: DeviceState) -> bytes:
-    """The state as the device item keeps it."""
+    """Encode and compress the state for the device item."""
     return compress_state(msgspec.msgpack.encode(state))
 
 
 def unpack_device(packed: bytes) -> DeviceState:
-    """The state that `pack_device` packed. Raises StateError."""
+    """Decode what `pack_device` packed. Raises StateError."""
     try:
         data = decompress_state(packed)
         state = msgspec.msgpack.decode(data)
@@ -88,7 +86,7 @@ def unpack_device(packed: bytes) -> DeviceState:
 def _of_version_2(
     _: int, time: int, sequence: int, metrics: dict[str, list[Any]], groups: dict[str, list[Any]]
 ) -> list[Any]:
-    """A state of version 2 as one of today: it had one excursion at most, and of events only when they began."""
+    """Convert a state of version 2, which had one excursion at most, and of events only when they began."""
 
     def metric(
         excursion: int = 0,
@@ -110,8 +108,8 @@ def _of_version_2(
     ]
 
 
-def pack_context(detector: ThreeViews) -> bytes:
-    """A context detector's state, 1.3 kB before compression."""
+def pack_context(detector: ContextDetector) -> bytes:
+    """Pack a context detector: 1.3 kB before compression."""
     return _CONTEXT.pack(
         *_of_detector(detector),
         *_of_view(detector.level),
@@ -120,9 +118,9 @@ def pack_context(detector: ThreeViews) -> bytes:
     )
 
 
-def unpack_context(packed: bytes) -> ThreeViews:
-    """The detector that `pack_context` packed. Raises StateError."""
-    detector = ThreeViews()
+def unpack_context(packed: bytes) -> ContextDetector:
+    """Unpack what `pack_context` packed. Raises StateError."""
+    detector = ContextDetector()
     try:
         numbers = iter(_CONTEXT.unpack(packed))
     except struct.error as error:

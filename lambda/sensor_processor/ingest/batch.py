@@ -1,4 +1,4 @@
-"""A Kinesis batch: sorts its records into readings and quarantined ones, and loses none of them."""
+"""Parses a Kinesis batch: each record becomes readings or a quarantined record."""
 
 from __future__ import annotations
 
@@ -6,26 +6,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .base64 import decode_base64, encode_base64
 from .catalogue import Catalogue
-from .envelope import Envelope, has_safe_ids, parse_envelope
-from .poison import PoisonReading
+from .codec import decode_base64, encode_base64
+from .envelope import Envelope, PoisonReading, has_safe_ids, parse_envelope
 from .reading import Reading, parse_readings
 
 UNKNOWN = "unknown"
-"""Stands for a facility or a device type that cannot be trusted."""
+"""Replaces a facility or a device type that cannot be trusted."""
 
 
 class BatchError(Exception):
-    """The event is not a batch of Kinesis records, so there is nothing that could be acknowledged."""
+    """The event is not a batch of Kinesis records; nothing in it can be acknowledged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Poison:
     """A record that goes to quarantine; `raw` is base64 of what `raw_of` names.
 
-    `payload`, or `record` where there is no envelope; with `_text` where that was to be base64 and is not: then `raw`
-    holds the characters that came.
+    `raw_of` is `payload`, or `record` if there is no envelope; with the suffix `_text` where that should have been
+    base64 and is not, so that `raw` encodes the characters that arrived.
     """
 
     sequence_number: str
@@ -41,7 +40,7 @@ class Poison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """What came in one invocation, in the stream's order."""
+    """The records of one invocation, in the stream's order."""
 
     shard: str
     readings: tuple[Reading, ...]
@@ -49,7 +48,7 @@ class Batch:
 
 
 def parse_batch(event: Mapping[str, Any], *, catalogue: Catalogue, suffix: str) -> Batch:
-    """The batch in a Lambda event. Raises BatchError if it is not one of Kinesis."""
+    """Parse a Lambda event. Raises BatchError if it is not one of Kinesis."""
     readings: list[Reading] = []
     poison: list[Poison] = []
     shard = UNKNOWN
@@ -97,7 +96,7 @@ def _make_poison(
     error: PoisonReading,
     catalogue: Catalogue,
 ) -> Poison:
-    """The quarantine record for a record that `error` refused; ids that are not safe in a key become `unknown`."""
+    """Make the quarantine record of a rejected record; ids that are not safe in a key become `unknown`."""
     is_placed = envelope is not None and has_safe_ids(envelope)
     origin = "record" if envelope is None else "payload"
     text = encoded if envelope is None else envelope.raw
@@ -117,15 +116,15 @@ def _make_poison(
     )
 
 
-def poison_of(reading: Reading, error: PoisonReading) -> Poison:
-    """The quarantine record of a reading that was valid and that `error` refused later."""
+def poison_of(reading: Reading, reason: str, detail: str) -> Poison:
+    """Make the quarantine record of a valid reading that was rejected after parsing."""
     envelope = reading.envelope
     return Poison(
         sequence_number=reading.sequence_number,
         facility=envelope.facility,
         device_type=envelope.device_type,
-        reason=error.reason,
-        detail=error.detail,
+        reason=reason,
+        detail=detail,
         raw=envelope.raw,
         raw_of="payload",
         received_at=envelope.received_at,

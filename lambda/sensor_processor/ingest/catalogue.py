@@ -1,4 +1,4 @@
-"""The metric catalogue: which device types exist and what each of their metrics may be."""
+"""The metric catalogue: the device types and the unit, limits and detector of each of their metrics."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 import msgspec
 
 DETECTORS = frozenset({"limits", "context", "baseline", "flatline", "rate", "correlation", "seasonal"})
-"""Detectors that a metric may name; `limits` is always on, so naming it means: nothing beside it.
+"""Detectors that a metric may name. `limits` is always on; naming it means no other detector.
 
-`baseline` and `correlation` look at all metrics of a device type that name them, together.
+`baseline` and `correlation` each watch all metrics of a device type that name them together.
 """
 
 
 class CatalogueError(Exception):
-    """The catalogue is not what the processor can work with; the message says where."""
+    """The catalogue is invalid; the message names the place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class Metric:
     detector: str
 
     def amount(self, value: float) -> str:
-        """For people: `71.25 celsius`."""
+        """Format a value for people: `71.25 celsius`."""
         return f"{value:.6g} {self.unit}".rstrip()
 
 
@@ -60,7 +60,7 @@ class _CatalogueDocument(msgspec.Struct):
 
 
 def parse_catalogue(document: bytes) -> Catalogue:
-    """The catalogue in `document` (JSON). Raises CatalogueError."""
+    """Parse a catalogue (JSON). Raises CatalogueError."""
     try:
         parsed = msgspec.json.decode(document, type=_CatalogueDocument)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -78,7 +78,7 @@ def parse_catalogue(document: bytes) -> Catalogue:
 
 
 METRIC_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}", re.ASCII)
-"""Names that stand in an item and in a message as they are."""
+"""Names that need no escaping in items and messages."""
 
 
 def _metric(*, device_type: str, name: str, document: _MetricDocument) -> Metric:

@@ -1,4 +1,4 @@
-"""What the topic rule stamped on a message: who sent it, proven by nothing in the message itself."""
+"""The topic rule's stamps on a message, and the exception for records that go to quarantine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,46 @@ from functools import lru_cache
 
 import msgspec
 
-from .poison import PoisonReading
+# @@ Why a record is poison: the reason codes of quarantine, and the error that carries one.
+
+REASONS = frozenset(
+    {
+        "base64",
+        "device_type",
+        "empty",
+        "envelope",
+        "environment",
+        "future",
+        "hostile_text",
+        "identity",
+        "ids",
+        "malformed",
+        "metric_name",
+        "metrics",
+        "minute_full",
+        "old",
+        "readings",
+        "sequence",
+        "too_deep",
+        "too_large",
+        "unit",
+        "utf8",
+        "value",
+    }
+)
+"""Every reason code that quarantine knows; docs/message.md says what each means."""
+
+
+class PoisonReading(Exception):  # noqa: N818 - the domain's word
+    """A record that can never be processed; `reason` is one of REASONS, `detail` is for the person who looks at it."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+# @@ What the topic rule stamped on a message: who sent it, proven by nothing in the message itself.
 
 MAX_RECEIVED_AT = 4_102_444_800_000
 """2100-01-01 in ms: a rule's stamp beyond it is in another unit."""

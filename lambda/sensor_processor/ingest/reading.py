@@ -1,27 +1,312 @@
-"""The readings of one device message: parses the payload, and refuses poison with a reason code."""
+"""Parses payloads into readings, or rejects them with a reason."""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
 from zlib import crc32
 
 import msgspec
 
-from .base64 import decode_base64
 from .catalogue import METRIC_NAME, Catalogue, Metric
-from .envelope import Envelope, check_identity
-from .hostile import check_text
-from .poison import PoisonReading
-from .shapes import (
-    Message,
-    decode_loosely,
-    json_lines,
-    path_of,
-    refuse_malformed,
-    time_hint,
-    unframed,
+from .codec import decode_base64
+from .envelope import Envelope, PoisonReading, check_identity
+
+# @@ Text that no device has a reason to send: control, invisible and bidirectional characters, raw or escaped.
+
+_INVISIBLE = (
+    "\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
+    "\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
+"""Unicode's Default_Ignorable_Code_Point, the separators of lines and paragraphs, and interlinear annotation.
+https://www.unicode.org/Public/UCD/latest/ucd/DerivedCoreProperties.txt"""
+
+_HOSTILE = re.compile(f"[\x00\x7f-\x9f{_INVISIBLE}]")
+_HOSTILE_ESCAPE = re.compile(
+    r"(?<!\\)(?:\\\\)*(\\(?:[bf]|u(?:000[0-8bcef]|001[0-9a-f]|007f|00[89][0-9a-f]|00ad|034f|061c|115f|1160|17b[45]"
+    r"|180[b-f]|200[b-f]|202[89a-e]|206[0-9a-f]|3164|fe0[0-9a-f]|feff|ffa0|fff[0-9ab]"
+    r"|d82f\\udca[0-3]|d834\\udd7[3-9a]|db4[0-3]\\ud[c-f][0-9a-f]{2})))",
+    re.IGNORECASE,
+)
+"""Escaped tabs and line ends are text; raw control characters below U+0020 are no JSON, and `shapes` names them."""
+
+
+def check_text(payload: bytes) -> None:
+    """Check that the bytes are UTF-8 without such characters. Raises PoisonReading."""
+    # msgspec skips over fields it does not know without looking at their encoding, so text is checked first.
+    if b"\\" not in payload and payload.isascii() and b"\x7f" not in payload:
+        return
+    try:
+        text = payload.decode()
+    except UnicodeDecodeError as error:
+        is_utf16 = payload[:2] in (b"\xff\xfe", b"\xfe\xff")
+        raise PoisonReading("utf8", f"{error}{'; this looks like UTF-16: send UTF-8' if is_utf16 else ''}") from error
+    if found := _HOSTILE.search(text):
+        what, at = f"U+{ord(found[0]):04X}", found.start()
+    elif found := _HOSTILE_ESCAPE.search(text):
+        what, at = found[1], found.start(1)
+    else:
+        return
+    detail = f"the payload holds the control, invisible or bidirectional character {what}"
+    raise PoisonReading("hostile_text", f"{detail} (byte {len(text[:at].encode())})")
+
+
+# @@ Reads messages that strict decoding refuses: accepts those that mean one thing only, and explains the rest.
+# @@
+# @@ Nothing here runs for a message that strict decoding takes, so it may be thorough.
+
+FRAME = b" \t\r\n"
+"""JSON's white space."""
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+_CONTROL = re.compile(b"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+_AT_BYTE = re.compile(r"\(byte (\d+)\)")
+_NO_NUMBER = re.compile(rb'(?<![\w".])[+-]?(?:nan|inf(?:inity)?)\b', re.IGNORECASE)
+_LAST_NAME = re.compile(rb'"([^"\\]{1,64})"\s*:[^:]*\Z')
+
+_KINDS = {str: "a text", bool: "a truth value", type(None): "null", dict: "an object", list: "an array"}
+_RESERVED = frozenset({"time", "sequence"})
+_SHOWN = 32
+"""Characters of a number that a refusal shows."""
+_CLOCK_FIELDS = frozenset({"ts", "timestamp", "date", "datetime", "t"})
+
+_SECONDS = range(500_000_000, 100_000_000_000)
+_MICROSECONDS = range(500_000_000_000_000, 100_000_000_000_000_000)
+_NANOSECONDS = range(500_000_000_000_000_000, 100_000_000_000_000_000_000)
+"""Moments from 1985 on in these units; read as milliseconds they lie before 1974, or after the year 17,000."""
+
+
+class Message(msgspec.Struct, gc=False):
+    """A message as it should be; `metrics` are those that were measured."""
+
+    time: int
+    metrics: dict[str, float]
+    sequence: int | None = None
+    units: dict[str, str] | None = None
+
+
+class _Loose(msgspec.Struct, gc=False):
+    """A message whose whole numbers may be written as floats, and whose metrics may be null: not measured."""
+
+    time: int | float
+    metrics: dict[str, float | None]
+    sequence: int | float | None = None
+    units: dict[str, str] | None = None
+
+
+class _Written(msgspec.Struct, gc=False):
+    """The whole numbers of a message as they are written: a float has lost what is beyond its 53 bits."""
+
+    time: msgspec.Raw
+    sequence: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Metrics(msgspec.Struct, gc=False):
+    metrics: dict[str, msgspec.Raw]
+
+
+_decode_loose = msgspec.json.Decoder(_Loose).decode
+_decode_written = msgspec.json.Decoder(_Written).decode
+_decode_metrics = msgspec.json.Decoder(_Metrics).decode
+
+
+def unframed(payload: bytes) -> bytes:
+    """Strip what surrounds a message: white space, a leading byte order mark, and the NULs that end a C string."""
+    payload = payload.strip(FRAME)
+    if payload[:1] == b"\xef":
+        payload = payload.removeprefix(BYTE_ORDER_MARK).lstrip(FRAME)
+    return payload.rstrip(FRAME + b"\0") if payload[-1:] == b"\0" else payload
+
+
+def json_lines(payload: bytes) -> list[bytes]:
+    """Split a message of several objects, one a line (NDJSON); empty where it is something else."""
+    lines = [line for part in payload.split(b"\n") if (line := part.strip(FRAME))]
+    is_ndjson = len(lines) > 1 and all(line[:1] == b"{" and line[-1:] == b"}" for line in lines)
+    return lines if is_ndjson else []
+
+
+def decode_loosely(payload: bytes) -> tuple[Message, int]:
+    """Decode what strict decoding refused. Whole numbers may have a fraction of zero, metrics may be null.
+
+    Returns:
+        The message, and how many metrics it names, with those that are null.
+
+    Raises:
+        PoisonReading: names the field that is wrong.
+    """
+    try:
+        loose = _decode_loose(payload)
+    except msgspec.ValidationError as error:
+        raise _wrong_shape(payload, error) from error
+    for name, value in loose.metrics.items():
+        if value is None and not METRIC_NAME.fullmatch(name):
+            raise PoisonReading("metric_name", f"{name[:64]!a} is no metric name")
+    written = _decode_written(payload)
+    message = Message(
+        time=_whole("time", loose.time, bytes(written.time), of="milliseconds since 1970"),
+        metrics={name: value for name, value in loose.metrics.items() if value is not None},
+        sequence=None
+        if loose.sequence is None
+        else _whole("sequence", loose.sequence, bytes(written.sequence), of="a counter"),
+        units=loose.units,
+    )
+    return message, len(loose.metrics)
+
+
+def path_of(metric: str) -> str:
+    """Where a metric stands in its message, for people."""
+    return f"metrics.{metric}" if METRIC_NAME.fullmatch(metric) else f"metrics[{metric[:64]!a}]"
+
+
+def time_hint(time: int) -> str:
+    """What a device time that cannot be true looks like, to be appended to a refusal."""
+    for unit, moments in (("seconds", _SECONDS), ("microseconds", _MICROSECONDS), ("nanoseconds", _NANOSECONDS)):
+        if time in moments:
+            return f": these look like {unit}; send milliseconds"
+    if 0 <= time < _SECONDS.start:
+        return ": this looks like the time since the device started; set its clock before it sends"
+    return ""
+
+
+def refuse_malformed(payload: bytes, error: Exception) -> NoReturn:
+    """Raise the PoisonReading that says why `payload` is no JSON."""
+    if found := _CONTROL.search(payload):
+        _refuse_control(payload, found.start())
+    text = str(error)
+    place = _AT_BYTE.search(text)
+    if place and (number := _no_number(payload, int(place[1]))):
+        text = f"{number}, which is no JSON: send null, or leave the metric out"
+    elif "truncated" in text and payload[-1:] in (b"}", b"]") and b"\\u" in payload:
+        text = "JSON is malformed: an escaped surrogate stands alone"
+    elif "truncated" in text:
+        text = f"the JSON is cut off after {len(payload)} bytes: is the device's buffer large enough?"
+    elif "trailing characters" in text:
+        text += "; several values in one message are an array, or an object a line"
+    elif place and b"'" in payload[int(place[1]) - 1 : int(place[1]) + 1]:
+        text += '; JSON quotes with " alone'
+    raise PoisonReading("malformed", text) from error
+
+
+def _no_number(payload: bytes, at: int) -> str:
+    """Name the NaN or infinity over which the parser stumbled: it stands up to four bytes into it."""
+    for start in range(max(0, at - 4), at + 1):
+        found = _NO_NUMBER.match(payload, start)
+        if found and found.end() + 1 >= at:
+            name = _LAST_NAME.search(payload[:start])
+            field = name[1].decode() if name else ""
+            where = f"{field if field in _RESERVED else path_of(field)} is " if field else ""
+            return where + found[0].decode()
+    return ""
+
+
+def _refuse_control(payload: bytes, at: int) -> NoReturn:
+    zeros = payload.count(b"\0")
+    if zeros >= len(payload) // 3:
+        raise PoisonReading("utf8", "the payload looks like UTF-16 or UTF-32: send UTF-8")
+    if payload[at] != 0:
+        raise PoisonReading("hostile_text", f"the payload holds the control character U+{payload[at]:04X} (byte {at})")
+    if at == 0:
+        raise PoisonReading("hostile_text", "the payload begins with NUL (byte 0)")
+    detail = f"the payload holds NUL (byte {at}) and {len(payload) - at - 1} bytes after it"
+    if payload[at - 1 : at] in (b"}", b"]"):
+        detail += ": send the message at its own length, not its whole buffer"
+    raise PoisonReading("hostile_text", detail)
+
+
+def _whole(field: str, value: float, written: bytes, *, of: str) -> int:
+    """A whole number; raises PoisonReading where what is `written` is none, whatever the float that is next to it."""
+    if isinstance(value, float) and not _is_whole(written):
+        shown = written.decode("ascii")
+        shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
+        raise PoisonReading("malformed", f"{field} is {shown}: send {of} as a whole number")
+    return int(value)
+
+
+def _is_whole(number: bytes) -> bool:
+    """Whether a JSON number has nothing but zeros after the decimal point, once its exponent has moved that."""
+    mantissa, _, exponent = number.lower().lstrip(b"-").partition(b"e")
+    whole, _, fraction = mantissa.partition(b".")
+    digits = (whole + fraction).rstrip(b"0")
+    if not digits:
+        return True
+    places = exponent.lstrip(b"+-0")
+    if len(places) > _SHOWN:
+        return not exponent.startswith(b"-")
+    return len(digits) <= len(whole) + int(places or b"0") * (-1 if exponent.startswith(b"-") else 1)
+
+
+def _wrong_shape(payload: bytes, error: msgspec.ValidationError) -> PoisonReading:
+    """Name the field that is not what it has to be, in a message that is JSON."""
+    try:
+        message = msgspec.json.decode(payload)
+    except msgspec.ValidationError:
+        return PoisonReading("malformed", _out_of_range(payload) or str(error))
+    return PoisonReading("malformed", _fault_of(message) or str(error))
+
+
+def _out_of_range(payload: bytes) -> str:
+    try:
+        metrics = _decode_metrics(payload).metrics
+    except msgspec.ValidationError:
+        return ""
+    for name, value in metrics.items():
+        try:
+            msgspec.json.decode(value, type=float | None)
+        except msgspec.ValidationError:
+            return (
+                f"{path_of(name)} is {bytes(value)[:32].decode('ascii', 'replace')}: send a number that a double takes"
+            )
+    return ""
+
+
+def _fault_of(message: Any) -> str:
+    if not isinstance(message, dict):
+        return f"a reading is an object, not {_kind(message)}"
+    for field in ("time", "metrics"):
+        if field not in message:
+            return f"there is no {field}{_misspelt(field, message)}"
+    for field, of in (("time", "milliseconds since 1970"), ("sequence", "a counter")):
+        value = message.get(field, 0)
+        if (value is not None or field == "time") and (isinstance(value, bool) or not isinstance(value, int | float)):
+            return f"{field} is {_kind(value)}: send {of} as a whole number"
+    metrics = message["metrics"]
+    if not isinstance(metrics, dict):
+        return f"metrics is {_kind(metrics)}: send an object of names and numbers"
+    for name, value in metrics.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            return f"{path_of(name)} is {_kind(value)}: send a number, or null where nothing was measured"
+    units = message.get("units")
+    if units is not None and not isinstance(units, dict):
+        return f"units is {_kind(units)}: send an object of names and units"
+    for name, unit in (units or {}).items():
+        if not isinstance(unit, str):
+            return f"{path_of(name).replace('metrics', 'units', 1)} is {_kind(unit)}: send the unit as text"
+    return ""
+
+
+def _misspelt(field: str, message: dict[str, Any]) -> str:
+    for other in message:
+        if other.lower() == field:
+            return f", but {other[:64]!a}: names are in lower case"
+        if field == "time" and other.lower() in _CLOCK_FIELDS:
+            return f", but {other[:64]!a}: send it as time, in milliseconds since 1970"
+    numbers = [name for name, value in message.items() if isinstance(value, float | int) and name not in _RESERVED]
+    if field == "metrics" and numbers:
+        return f", but {numbers[0][:64]!a} beside the other fields: values stand within metrics"
+    return ""
+
+
+def _kind(value: Any) -> str:
+    kind = _KINDS.get(type(value), "a number")
+    if isinstance(value, str):
+        return f"{kind} ({value[:32]!a})"
+    return f"{kind} ({str(value).lower()})" if isinstance(value, bool) else kind
+
+
+# @@ The readings of one device message: parses the payload, and refuses poison with a reason code.
 
 MAX_PAYLOAD_BYTES = 128 * 1024
 """AWS IoT Core takes no larger message: https://docs.aws.amazon.com/general/latest/gr/iot-core.html"""

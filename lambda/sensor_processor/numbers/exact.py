@@ -1,4 +1,8 @@
-"""Exact decimal numbers of doubles, and their sums, as whole numbers of 1e-22."""
+"""Exact sums of decimal numbers that arrive as doubles, as integers in steps of 1e-22.
+
+A device that sends 0.1 means the decimal number, and 0.1 + 0.2 is to be stored as 0.3, in whatever order readings
+arrive. So each value is the shortest decimal number with the same double, and sums are integers.
+"""
 
 from __future__ import annotations
 
@@ -7,47 +11,43 @@ from decimal import Context, Decimal
 from math import fsum
 
 _STEPS = 22
-"""Sums are whole numbers of 1e-22. Below 1e12 (see reading.VALUE_BOUND) this leaves 4 of DynamoDB's 38 digits for the
-sum of a minute's messages. Doubles of at least 1e-5 lie on this grid; only smaller ones are rounded."""
+"""Digits after the decimal point. With values below 1e12 (reading.VALUE_BOUND) this leaves 4 of DynamoDB's 38 digits
+for the sum of a minute's messages. Doubles from 1e-5 are exact on this grid; only smaller ones are rounded."""
 
 _MICRO: int = 10 ** (_STEPS - 6)
 _EXACT_MICRO = 10**15
 _EXACT = 1e9
-"""Below it, a number of millionths, and a number in millionths, has at most 15 digits: a double holds every one."""
-
-_ROUND = 1.5 * 2.0**52
-"""A double this large has no room for fractions: what is added to it and taken away again is rounded, as by `round`."""
+"""Numbers below it with at most six decimals have at most 15 digits, all of which a double keeps."""
 
 FINE = 1e-5
-"""Below it, a double need not lie on the grid."""
+"""Smaller doubles need not lie on the grid."""
 
 _CONTEXT = Context(prec=60)
 
 
 def exact(value: float) -> int:
-    """The shortest decimal number that is the same double as `value`, in steps of 1e-22."""
+    """Return the shortest decimal number with the same double as `value`, in steps of 1e-22."""
     micro = round(value * 1e6)
-    # Two numbers of 15 digits are never the same double, so this one is the shortest.
+    # No two numbers of 15 digits have the same double, so this one is the shortest.
     if micro / 1e6 == value and -_EXACT_MICRO < micro < _EXACT_MICRO:
         return micro * _MICRO
     return int(Decimal(repr(value)).scaleb(_STEPS, _CONTEXT).to_integral_value())
 
 
 def exact_sum(values: Sequence[float], *, low: float, high: float) -> int:
-    """The sum of `exact` over `values`, which are from `low` to `high`."""
-    # As in `exact`, for all of them at once. Below this bound what doubles lack of their decimal numbers, and the sum
-    # of its own, is less than half a millionth.
-    is_moderate = len(values) * max(-low, high) < _EXACT
-    if is_moderate and [(value * 1e6 + _ROUND - _ROUND) / 1e6 for value in values] == [*values]:
+    """Return the sum of `exact` over `values`, which lie between `low` and `high`."""
+    # Fast path for values with at most six decimals, which sensors send: `fsum` adds the doubles without loss. Below
+    # the bound, what doubles differ from their decimal numbers adds up to less than half a millionth.
+    if len(values) * max(-low, high) < _EXACT and all(round(value * 1e6) / 1e6 == value for value in values):
         return round(fsum(values) * 1e6) * _MICRO
     return sum(map(exact, values))
 
 
 def decimal_text(steps: int) -> str:
-    """A number of steps as DynamoDB takes a number: `71.25`."""
+    """Format a number of steps for DynamoDB: `71.25`."""
     micro, rest = divmod(steps, _MICRO)
     if not rest and -_EXACT_MICRO < micro < _EXACT_MICRO:
-        # The shortest text of this double is the number itself, as in `exact`; with an exponent only when tiny.
+        # The shortest text of this double is the number itself, as in `exact`; tiny ones have an exponent.
         text = repr(micro / 1e6)
         if "e" not in text:
             return text.removesuffix(".0")
@@ -55,12 +55,12 @@ def decimal_text(steps: int) -> str:
 
 
 def steps_of(text: str) -> int:
-    """The number that `decimal_text` wrote."""
+    """Parse what `decimal_text` wrote."""
     return int(Decimal(text).scaleb(_STEPS, _CONTEXT))
 
 
 def on_grid(value: float) -> float:
-    """`value`, where it is tiny rounded as its sum rounds it, and never -0.0."""
+    """Round a tiny value as its sum rounds it; never -0.0."""
     if value >= FINE or value <= -FINE:
         return value
     return float(decimal_text(exact(value)))

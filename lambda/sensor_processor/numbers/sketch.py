@@ -1,8 +1,8 @@
-"""The quantile sketch of a metric: how many of its values lie in each bin, bins being two per cent wide.
+"""Quantile sketch of a metric: counts of its values in bins two per cent wide.
 
-The bins are DDSketch's (https://www.vldb.org/pvldb/vol12/p2195-masson.pdf), laid as Datadog's library lays them, which
-tells the quantiles. Counts of bins add up, so sketches merge exactly and in any order: an hour's is the sum of its
-minutes'.
+The bins are those of DDSketch (https://www.vldb.org/pvldb/vol12/p2195-masson.pdf) as Datadog's library lays them
+out, which also computes the quantiles. Counts add up, so sketches merge exactly and in any order: the sketch of an
+hour is the sum of those of its minutes.
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ from ddsketch.mapping import LogarithmicMapping
 from ddsketch.store import DenseStore
 
 ACCURACY = 0.01
-"""A quantile is off by at most one per cent of itself. Each time that a sketch would have more bins than it may, they
-are joined two by two, which doubles that: 512 bins span a factor of 28,000 before they are."""
+"""Relative error of a quantile, at most. When a sketch exceeds its number of bins, they are joined two by two, which
+doubles the error: 512 bins span a factor of 28,000 before that."""
 
 MINUTE_BINS = 128
 PERIOD_BINS = 512
 ITEM_BINS = 60_000
-"""Bins of a metric in a minute, in an hour or day, and of all metrics of an hour or day: about four bytes each, of the
-400 kB that a DynamoDB item may have. From 118 metrics on each has fewer than 512."""
+"""Most bins of a metric in a minute; in an hour or day; of all metrics together of an hour or day. A bin has about four
+bytes, an item 400 kB. From 118 metrics on, each has fewer than 512 bins."""
 
 _GAMMA: float = LogarithmicMapping(ACCURACY).gamma
 _BINS_A_LOG = 1.0 / log(_GAMMA)
 
 _ABOVE = 1 << 13
-"""Added to a bin's number, for negative values to that of their size, whose sum is then negated: so that zero's is 0
-and bins are in the order of their values. Numbers are from -2,570 to 1,390 (see `_ZERO` and reading.VALUE_BOUND)."""
+"""Offset of bin numbers, which are from -2,570 to 1,390 (see `_ZERO` and reading.VALUE_BOUND). A positive value is in
+bin number + offset, a negative one in -(number + offset), zero in 0: so bins sort as their values do."""
 
 _ZERO = 5e-23
-"""Smaller values are 0, as in a sum (see `aggregate`)."""
+"""Smaller values count as 0, as in a sum (see `exact`)."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[int]).decode
 
 
 class Sketch(msgspec.Struct):
-    """Counts by bin; `joined` is how often the bins were joined two by two to have `most` at most.
+    """Counts by bin; `joined` is how often the bins were joined two by two to have at most `most`.
 
-    At least 5: two of each sign, around 1, and zero's own stay apart however often bins are joined.
+    `most` is at least 5: two bins of each sign, around 1, and that of zero never join.
     """
 
     most: int = PERIOD_BINS
@@ -52,7 +52,7 @@ class Sketch(msgspec.Struct):
     bins: dict[int, int] = {}
 
     def merge(self, other: Sketch) -> None:
-        """Counts in what another has counted."""
+        """Add another sketch's counts."""
         while self.joined < other.joined:
             self._join_once()
         bins = self.bins
@@ -61,15 +61,12 @@ class Sketch(msgspec.Struct):
         self.fit(self.most)
 
     def fit(self, most: int) -> None:
-        """Joins bins until there are no more than `most`, at least 5."""
+        """Join bins until there are at most `most` (at least 5)."""
         while len(self.bins) > most:
             self._join_once()
 
     def quantiles(self, ranks: Sequence[float]) -> list[float]:
-        """The values at these ranks, from 0 to 1, each right to `ACCURACY` as long as nothing was joined.
-
-        None where nothing was counted.
-        """
+        """Return the values at `ranks` (0 to 1), within `ACCURACY` unless bins were joined; [] of an empty sketch."""
         positive, negative, zero = DenseStore(), DenseStore(), 0
         for bin_, count in self.bins.items():
             if bin_ > 0:
@@ -83,13 +80,13 @@ class Sketch(msgspec.Struct):
         return [value for rank in ranks if (value := library.get_quantile_value(rank)) is not None]
 
     def pack(self) -> bytes:
-        """The sketch in a byte or two for each bin and as much for its count: see `unpack`."""
+        """Pack the sketch into a byte or two for each bin and as much for its count."""
         bins = sorted(self.bins)
         return _encode([self.joined, *bins[:1], *map(sub, bins[1:], bins), *map(self.bins.__getitem__, bins)])
 
     @classmethod
     def unpack(cls, packed: bytes, *, most: int = PERIOD_BINS) -> Sketch:
-        """The sketch that was packed."""
+        """Unpack what `pack` packed."""
         joined, *numbers = _decode(packed)
         half = len(numbers) // 2
         return cls(most, joined, dict(zip(accumulate(numbers[:half]), numbers[half:], strict=True)))
@@ -102,7 +99,7 @@ class Sketch(msgspec.Struct):
         self.joined += 1
 
     def _joined(self, joined: int) -> Iterator[tuple[int, int]]:
-        """Each bin's count, by the bin that it is in once they were joined so often."""
+        """Yield each count with the bin that it is in after joining `joined` times."""
         times = joined - self.joined
         for bin_, count in self.bins.items():
             if bin_ > 0:
@@ -114,7 +111,7 @@ class Sketch(msgspec.Struct):
 
 
 def sketch_of(values: Sequence[float], *, most: int = PERIOD_BINS) -> Sketch:
-    """The sketch of values, of which there is at least one."""
+    """Make the sketch of one or more values."""
     if min(values) > _ZERO:
         numbers = [ceil(log(value) * _BINS_A_LOG) + _ABOVE for value in values]
     else:

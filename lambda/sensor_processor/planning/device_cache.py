@@ -1,7 +1,7 @@
-"""What this process wrote last of each device: so that one that comes again need not be read nor unpacked.
+"""In-memory cache of devices as this process last wrote them, so that they need not be read and unpacked again.
 
-A memory may be out of date, and that does no harm: a write holds only if the device's version is still the remembered
-one, and a device whose write did not hold is forgotten, read and planned anew.
+An entry may be stale without harm: a write is conditional on the cached version. Entries are removed when used and put
+back after a successful write, so a device whose write failed is read again.
 """
 
 from __future__ import annotations
@@ -13,59 +13,59 @@ import msgspec
 
 from ..detection import DeviceDetectors, unpack_detectors
 from ..ingest.catalogue import Metric
-from ..numbers.open_hour import OpenHour
+from ..numbers.period import OpenHour
 from .items import Device
 
 CAPACITY = 4_000
 """Devices, of about 25 kB each with four metrics: 100 MB of the function's memory at most."""
 
 
-class Known(NamedTuple):
-    """A device, and its hour that is not over, where that is known: both of the same version."""
+class CachedDevice(NamedTuple):
+    """A device and its current hour, if known, of the same version."""
 
     device: Device
     open_hour: OpenHour | None
 
 
-class Memory:
-    """Devices as their items are believed to be, and the detectors whose state is in them."""
+class DeviceCache:
+    """Devices by name, and their unpacked detectors."""
 
     def __init__(self, *, capacity: int = CAPACITY) -> None:
         self._capacity = capacity
-        self._devices: dict[str, Known] = {}
+        self._devices: dict[str, CachedDevice] = {}
         self._detectors: dict[str, tuple[str, bytes, DeviceDetectors]] = {}
 
-    def recall(self, names: Iterable[str]) -> dict[str, Known]:
-        """Those of these devices that are remembered; each is forgotten until it is noted again."""
-        return {name: known for name in names if (known := self._devices.pop(name, None)) is not None}
+    def pop(self, names: Iterable[str]) -> dict[str, CachedDevice]:
+        """Remove and return those of these devices that are cached."""
+        return {name: cached for name in names if (cached := self._devices.pop(name, None)) is not None}
 
-    def note(self, device: Device, open_hour: OpenHour | None = None) -> None:
-        """Remembers a device, and its hour that is not over, as this process has just written them."""
-        _make_room(self._devices, self._capacity)
-        self._devices[device.name] = Known(device, open_hour)
+    def put(self, device: Device, open_hour: OpenHour | None = None) -> None:
+        """Cache a device and its current hour as they were just written."""
+        _evict_oldest(self._devices, self._capacity)
+        self._devices[device.name] = CachedDevice(device, open_hour)
 
-    def note_outbox(self, name: str, outbox: tuple[str, ...]) -> None:
-        """Remembers what is left to be told of a device: what was told leaves its item with the next write."""
-        known = self._devices.get(name)
-        if known is not None:
-            self._devices[name] = known._replace(device=msgspec.structs.replace(known.device, outbox=outbox))
+    def put_outbox(self, name: str, outbox: tuple[str, ...]) -> None:
+        """Replace the outbox of a cached device; its next write removes published notifications from the item."""
+        cached = self._devices.get(name)
+        if cached is not None:
+            self._devices[name] = cached._replace(device=msgspec.structs.replace(cached.device, outbox=outbox))
 
-    def take_detectors(self, device: Device, device_type: str, *, metrics: Mapping[str, Metric]) -> DeviceDetectors:
-        """The device's detectors; the caller has them alone. Raises StateError.
+    def pop_detectors(self, device: Device, device_type: str, *, metrics: Mapping[str, Metric]) -> DeviceDetectors:
+        """Return the device's detectors, for the caller to change.
 
-        They are those in memory only if their state is, byte for byte, the one that the device has.
+        The cached ones if their packed state equals the device's, else unpacked ones. Raises StateError.
         """
-        known_type, packed, detectors = self._detectors.pop(device.name, ("", b"", None))
-        if detectors is not None and packed == device.detectors and known_type == device_type:
+        cached_type, packed, detectors = self._detectors.pop(device.name, ("", b"", None))
+        if detectors is not None and packed == device.detectors and cached_type == device_type:
             return detectors
         return unpack_detectors(device.detectors, metrics=metrics)
 
-    def keep_detectors(self, device: Device, device_type: str, detectors: DeviceDetectors) -> None:
-        """Remembers detectors whose state is in `device` and which nobody changes from here on."""
-        _make_room(self._detectors, self._capacity)
+    def put_detectors(self, device: Device, device_type: str, detectors: DeviceDetectors) -> None:
+        """Cache detectors whose packed state is in `device`; the caller no longer changes them."""
+        _evict_oldest(self._detectors, self._capacity)
         self._detectors[device.name] = device_type, device.detectors, detectors
 
 
-def _make_room(kept: dict[str, Any], capacity: int) -> None:
-    if len(kept) >= capacity:
-        del kept[next(iter(kept))]
+def _evict_oldest(cached: dict[str, Any], capacity: int) -> None:
+    if len(cached) >= capacity:
+        del cached[next(iter(cached))]

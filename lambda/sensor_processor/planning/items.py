@@ -1,73 +1,57 @@
-"""DynamoDB's typed items of devices, minutes and events, to and from the core's values."""
+"""DynamoDB items of devices, minutes, hours, days and anomaly events, to and from the core's values."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 
 from ..detection import BEGIN, END, ESCALATED, Finding
-from ..ingest.base64 import encode_base64
+from ..ingest.codec import decode_base64
 from ..numbers.exact import decimal_text, steps_of
-from ..numbers.minute import (
-    MetricAggregate,
-    Minute,
-    minute_bucket,
-    pack_ids,
-    unpack_conflicts,
-    unpack_ids,
-)
-from ..numbers.sketch import MINUTE_BINS, Sketch
-from .attributes import (
-    Item,
-    Text,
-    binary_of,
-    expiry_of,
-    iso,
-    milliseconds,
-    more_of,
-    number_text,
-    plain,
-    template,
-)
+from ..numbers.minute import MetricAggregate, Minute, Totals, minute_bucket, pack_ids, unpack_conflicts, unpack_ids
+from ..numbers.period import Level, Part, Period, period_bucket
+from ..numbers.sketch import ITEM_BINS, MINUTE_BINS, Sketch
 
-_DEVICE = template(
-    device="S",
-    facility="S",
-    device_type="S",
-    certificate_id="S",
-    first_contact="S",
-    last_contact="S",
-    version="N",
-    messages="N",
-    detectors="B",
-)
-_NEWEST_READING = f",{template(newest_reading='S')}"
-_LAST_SEQUENCE = f",{template(last_sequence='N')}"
-_MINUTE = template(
-    device="S",
-    bucket="S",
-    facility="S",
-    device_type="S",
-    messages="N",
-    ids="B",
-    metrics="M",
-    newest="N",
-    conflicts="N",
-    late="N",
-    expires_at="N",
-)
-_METRIC = f'"%s":{{"M":{{{template(count="N", sum="N", min="N", max="N", last="N", sketch="B")}}}}}'
+Item = dict[str, Any]
+"""Attribute name to typed value, as DynamoDB's low-level client takes it."""
 
+QUANTILES = {"p05": 0.05, "p50": 0.5, "p95": 0.95, "p99": 0.99}
+"""Rank of each quantile in the items of hours and days, by attribute; others can be had from the sketch."""
+
+PART_ATTRIBUTES = ("bucket", "facility", "device_type", "messages", "late", "metrics")
+"""Attributes that `parse_part` reads."""
+
+_DAY_S = 24 * 60 * 60
 _PREFIXES = {BEGIN: "anomaly", ESCALATED: "escalated", END: "ended"}
+_PARTS = {Level.HOUR: "minutes", Level.DAY: "hours"}
+
+_NUMBER = Context(prec=38, rounding=ROUND_HALF_EVEN)
+"""DynamoDB's numbers have 38 digits; sums of minutes always fit, those of a day beyond 1e12 may have more."""
+
+_MEAN = Context(prec=17)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """Days until each kind of item in the readings table expires, from the time it is about."""
+
+    minutes: int
+    hours: int
+    days: int
+    anomalies: int
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What the device table keeps of a thing; times are in ms. `version` is the lock on all of its items.
+    """A thing in the devices table; times are in ms. `version` is the lock on all of its items.
 
-    Contacts are when messages arrived, `newest_reading` is the device's own time: no minute begins after it. `outbox`
-    are the newest notifications of its events that nobody knows to be published yet.
+    Contacts are arrival times. `newest_reading` is device time: no minute begins after it. `outbox` has the newest
+    notifications that are not yet confirmed published.
     """
 
     name: str
@@ -84,104 +68,150 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     outbox: tuple[str, ...] = ()
 
 
+class DeviceEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """A finding in a reading of `time` (ms) of a device: becomes an item and a notification."""
+
+    finding: Finding
+    device: str
+    facility: str
+    device_type: str
+    time: int
+
+    @property
+    def began_at(self) -> str:
+        """Beginning of the event."""
+        return iso(self.time if self.finding.began is None else self.finding.began)
+
+    @property
+    def id(self) -> str:
+        """Identify the event among those of its device; its begin, escalation and end have the same."""
+        finding = self.finding
+        return f"{self.began_at}#{finding.metric}#{finding.detector}{finding.mark}"
+
+    @property
+    def bucket(self) -> str:
+        """Range key of its item."""
+        return f"{_PREFIXES[self.finding.kind]}#{self.id}"
+
+    @property
+    def reason(self) -> str:
+        """Reason and time for operators."""
+        finding = self.finding
+        if finding.kind == END:
+            return f"{finding.reason}, after {_duration((finding.ended or self.time) - (finding.began or self.time))}"
+        began = self.began_at
+        return f"{finding.reason}, since {began[:10]} {began[11:19]} UTC"
+
+
 def device_key(name: str) -> Item:
-    """The key of a device item."""
+    """Make the key of a device item."""
     return {"device": {"S": name}}
 
 
 def minute_key(name: str, start: int) -> Item:
-    """The key of a minute item."""
+    """Make the key of a minute item."""
     return {"device": {"S": name}, "bucket": {"S": minute_bucket(start)}}
 
 
-def device_item(device: Device) -> Text:
-    """The device item."""
-    text = _DEVICE % (
-        device.name,
-        device.facility,
-        device.device_type,
-        device.certificate_id,
-        iso(device.first_contact),
-        iso(device.last_contact),
-        device.version,
-        device.messages,
-        encode_base64(device.detectors),
-    )
+def device_item(device: Device) -> Item:
+    """Make the device item."""
+    item: Item = {
+        "device": {"S": device.name},
+        "facility": {"S": device.facility},
+        "device_type": {"S": device.device_type},
+        "certificate_id": {"S": device.certificate_id},
+        "first_contact": {"S": iso(device.first_contact)},
+        "last_contact": {"S": iso(device.last_contact)},
+        "version": {"N": str(device.version)},
+        "messages": {"N": str(device.messages)},
+        "detectors": {"B": device.detectors},
+    }
     if device.newest_reading is not None:
-        text += _NEWEST_READING % iso(device.newest_reading)
+        item["newest_reading"] = {"S": iso(device.newest_reading)}
     if device.last_sequence is not None:
-        text += _LAST_SEQUENCE % device.last_sequence
+        item["last_sequence"] = {"N": str(device.last_sequence)}
     if device.outbox:
-        text += more_of({"outbox": {"L": [{"S": message} for message in device.outbox]}})
-    return f"{{{text}}}"
+        item["outbox"] = {"L": [{"S": message} for message in device.outbox]}
+    return item
 
 
 def parse_device(item: Mapping[str, Any]) -> Device:
-    """The device that `device_item` wrote."""
+    """Parse a device item."""
     return Device(
         name=item["device"]["S"],
-        facility=plain(item["facility"]["S"]),
-        device_type=plain(item["device_type"]["S"]),
-        certificate_id=plain(item["certificate_id"]["S"]),
-        first_contact=milliseconds(item["first_contact"]["S"]),
-        last_contact=milliseconds(item["last_contact"]["S"]),
-        newest_reading=milliseconds(item["newest_reading"]["S"]) if "newest_reading" in item else None,
+        facility=item["facility"]["S"],
+        device_type=item["device_type"]["S"],
+        certificate_id=item["certificate_id"]["S"],
+        first_contact=_milliseconds(item["first_contact"]["S"]),
+        last_contact=_milliseconds(item["last_contact"]["S"]),
+        newest_reading=_milliseconds(item["newest_reading"]["S"]) if "newest_reading" in item else None,
         version=int(item["version"]["N"]),
         messages=int(item["messages"]["N"]),
         last_sequence=int(item["last_sequence"]["N"]) if "last_sequence" in item else None,
-        detectors=binary_of(item["detectors"]),
+        detectors=_binary(item["detectors"]),
         outbox=tuple(message["S"] for message in item["outbox"]["L"]) if "outbox" in item else (),
     )
 
 
-def minute_item(minute: Minute, *, retention_days: int) -> Text:
-    """The minute item.
+def minute_item(minute: Minute, *, retention_days: int) -> Item:
+    """Make the minute item.
 
-    For readings yet to come, `newest` ranks the reading that each `last` came from; `orders` those of the metrics
-    that have another one.
+    `newest` is the rank of the reading that most `last` values came from, `orders` has the rank of the others: needed
+    to decide later whether another reading is newer.
     """
     metrics = minute.metrics
     newest = max([metric.last_order for metric in metrics.values()], default=0)
-    text = _MINUTE % (
-        minute.device,
-        minute_bucket(minute.start),
-        minute.facility,
-        minute.device_type,
-        len(minute.entries),
-        encode_base64(pack_ids(minute.entries)),
-        _metrics_text(metrics),
-        newest,
-        len(minute.conflicts),
-        minute.late,
-        expiry_of(minute.start, retention_days),
-    )
-    orders = [(name, metric.last_order) for name, metric in metrics.items() if metric.last_order != newest]
+    orders = {name: {"N": str(each.last_order)} for name, each in sorted(metrics.items()) if each.last_order != newest}
+    item: Item = {
+        "device": {"S": minute.device},
+        "bucket": {"S": minute_bucket(minute.start)},
+        "facility": {"S": minute.facility},
+        "device_type": {"S": minute.device_type},
+        "messages": {"N": str(len(minute.entries))},
+        "ids": {"B": pack_ids(minute.entries)},
+        "metrics": {"M": {name: {"M": _minute_numbers(metrics[name])} for name in sorted(metrics)}},
+        "newest": {"N": str(newest)},
+        "conflicts": {"N": str(len(minute.conflicts))},
+        "late": {"N": str(minute.late)},
+        "expires_at": {"N": _expiry(minute.start, retention_days)},
+    }
     if orders:
-        text += more_of({"orders": {"M": {name: {"N": str(order)} for name, order in sorted(orders)}}})
+        item["orders"] = {"M": orders}
     if minute.conflicts:
-        text += more_of({"conflict_ids": {"B": b"".join(sorted(minute.conflicts))}})
-    return f"{{{text}}}"
+        item["conflict_ids"] = {"B": b"".join(sorted(minute.conflicts))}
+    return item
+
+
+def _minute_numbers(metric: MetricAggregate) -> Item:
+    return {
+        "count": {"N": str(metric.count)},
+        "sum": {"N": decimal_text(metric.sum)},
+        "min": {"N": _number(metric.min)},
+        "max": {"N": _number(metric.max)},
+        "last": {"N": _number(metric.last)},
+        "sketch": {"B": metric.sketch.pack()},
+    }
 
 
 def parse_minute(item: Mapping[str, Any], *, start: int) -> Minute:
-    """The minute that `minute_item` wrote."""
+    """Parse a minute item."""
     newest = item["newest"]
     orders = item["orders"]["M"] if "orders" in item else {}
     return Minute(
         device=item["device"]["S"],
         start=start,
-        facility=plain(item["facility"]["S"]),
-        device_type=plain(item["device_type"]["S"]),
+        facility=item["facility"]["S"],
+        device_type=item["device_type"]["S"],
         late=int(item["late"]["N"]),
-        entries=unpack_ids(binary_of(item["ids"])),
-        conflicts=unpack_conflicts(binary_of(item["conflict_ids"])) if "conflict_ids" in item else set(),
+        entries=unpack_ids(_binary(item["ids"])),
+        conflicts=unpack_conflicts(_binary(item["conflict_ids"])) if "conflict_ids" in item else set(),
         metrics={
-            plain(name): MetricAggregate(
+            name: MetricAggregate(
                 count=int(numbers["M"]["count"]["N"]),
                 sum=steps_of(numbers["M"]["sum"]["N"]),
                 min=float(numbers["M"]["min"]["N"]),
                 max=float(numbers["M"]["max"]["N"]),
-                sketch=Sketch.unpack(binary_of(numbers["M"]["sketch"]), most=MINUTE_BINS),
+                sketch=Sketch.unpack(_binary(numbers["M"]["sketch"]), most=MINUTE_BINS),
                 last=float(numbers["M"]["last"]["N"]),
                 last_order=int(orders.get(name, newest)["N"]),
             )
@@ -190,57 +220,122 @@ def parse_minute(item: Mapping[str, Any], *, start: int) -> Minute:
     )
 
 
-def event_item(
-    finding: Finding, *, device: str, facility: str, device_type: str, time: int, retention_days: int
-) -> Item:
-    """The item of what a reading of `time` (ms) tells of an event: its beginning, its escalation or its end.
+def event_item(event: DeviceEvent, *, retention_days: int) -> Item:
+    """Make the item of an event's begin, escalation or end.
 
-    Each is an item of its own, so that the anomaly's is written once and what people note in it stays.
+    Each is an item of its own, so that the anomaly's is written once and acknowledgements and notes in it stay.
     """
-    began = iso(time if finding.began is None else finding.began)
-    words = f", since {began[:10]} {began[11:19]} UTC"
+    finding = event.finding
     item: Item = {
-        "device": {"S": device},
-        "bucket": {"S": f"{_PREFIXES[finding.kind]}#{began}#{finding.metric}#{finding.detector}{finding.mark}"},
-        "facility": {"S": facility},
-        "device_type": {"S": device_type},
+        "device": {"S": event.device},
+        "bucket": {"S": event.bucket},
+        "facility": {"S": event.facility},
+        "device_type": {"S": event.device_type},
         "metric": {"S": finding.metric},
-        "value": {"N": number_text(finding.value)},
+        "value": {"N": _number(finding.value)},
         "detector": {"S": finding.detector},
         "severity": {"S": finding.severity},
     }
     if finding.ended is not None:
         item["ended_at"] = {"S": iso(finding.ended)}
-    if finding.kind == END:
-        words = f", after {_duration((finding.ended or time) - (finding.began or time))}"
-    else:
-        item["score"] = {"N": number_text(round(finding.score, 3))}
-        item["time"] = {"S": iso(time)}
+    if finding.kind != END:
+        item["score"] = {"N": _number(round(finding.score, 3))}
+        item["time"] = {"S": iso(event.time)}
     if finding.kind != BEGIN:
-        item["began_at"] = {"S": began}
-    item["reason"] = {"S": finding.reason + words}
-    item["expires_at"] = {"N": str(expiry_of(time, retention_days))}
+        item["began_at"] = {"S": event.began_at}
+    item["reason"] = {"S": event.reason}
+    item["expires_at"] = {"N": _expiry(event.time, retention_days)}
     return item
 
 
-def _metrics_text(metrics: Mapping[str, MetricAggregate]) -> str:
-    return f"{{{','.join([_metric_text(name, metrics[name]) for name in sorted(metrics)])}}}"
+def period_item(period: Period, *, retention_days: int) -> Item:
+    """Make the item of an hour or a day."""
+    bins = ITEM_BINS // max(len(period.metrics), 1)
+    return {
+        "device": {"S": period.device},
+        "bucket": {"S": period_bucket(period.level, period.start)},
+        "facility": {"S": period.facility},
+        "device_type": {"S": period.device_type},
+        _PARTS[period.level]: {"N": str(period.parts)},
+        "messages": {"N": str(period.messages)},
+        "late": {"N": str(period.late)},
+        "metrics": {
+            "M": {name: {"M": _period_numbers(period.metrics[name], bins=bins)} for name in sorted(period.metrics)}
+        },
+        "expires_at": {"N": _expiry(period.start, retention_days)},
+    }
 
 
-def _metric_text(name: str, metric: MetricAggregate) -> str:
-    return _METRIC % (
-        name,
-        metric.count,
-        decimal_text(metric.sum),
-        number_text(metric.min),
-        number_text(metric.max),
-        number_text(metric.last),
-        encode_base64(metric.sketch.pack()),
+def _period_numbers(totals: Totals, *, bins: int) -> Item:
+    totals.sketch.fit(bins)
+    total = Decimal(decimal_text(totals.sum))
+    numbers: Item = {
+        "count": {"N": str(totals.count)},
+        "sum": {"N": format(_NUMBER.plus(total), "f")},
+        "min": {"N": _number(totals.min)},
+        "max": {"N": _number(totals.max)},
+        "mean": {"N": format(_MEAN.divide(total, totals.count).normalize(_MEAN), "f")},
+        "sketch": {"B": totals.sketch.pack()},
+    }
+    for name, value in zip(QUANTILES, totals.sketch.quantiles(list(QUANTILES.values())), strict=True):
+        # The middle of a bin may lie outside of what was measured.
+        numbers[name] = {"N": _number(min(max(float(f"{value:.6g}"), totals.min), totals.max))}
+    return numbers
+
+
+def parse_part(item: Mapping[str, Any], *, start: int) -> Part:
+    """Parse what a period needs of a minute's or an hour's item."""
+    return Part(
+        start=start,
+        facility=item["facility"]["S"],
+        device_type=item["device_type"]["S"],
+        messages=int(item["messages"]["N"]),
+        late=int(item["late"]["N"]),
+        metrics={
+            name: Totals(
+                count=int(numbers["M"]["count"]["N"]),
+                sum=steps_of(numbers["M"]["sum"]["N"]),
+                min=float(numbers["M"]["min"]["N"]),
+                max=float(numbers["M"]["max"]["N"]),
+                sketch=Sketch.unpack(_binary(numbers["M"]["sketch"])),
+            )
+            for name, numbers in item["metrics"]["M"].items()
+        },
     )
 
 
+def iso(time: int) -> str:
+    """Format `time` (ms) as `2026-11-23T14:49:03.250Z`."""
+    return f"{_second(time // 1000)}.{time % 1000:03d}Z"
+
+
+@lru_cache(maxsize=4_096)
+def _second(time: int) -> str:
+    return f"{datetime.fromtimestamp(time, UTC):%Y-%m-%dT%H:%M:%S}"
+
+
+def _milliseconds(text: str) -> int:
+    return round(datetime.fromisoformat(text).timestamp() * 1000)
+
+
+def _binary(value: Mapping[str, Any]) -> bytes:
+    """Return the bytes of a binary attribute: base64 from a client with the store's JSON codec, else bytes."""
+    content = value["B"]
+    return decode_base64(content) if isinstance(content, str) else bytes(content)
+
+
+def _number(value: float) -> str:
+    text = repr(value)
+    return format(Decimal(text), "f") if "e" in text else text.removesuffix(".0")
+
+
+def _expiry(time: int, retention_days: int) -> str:
+    """Return when an item of `time` (ms) expires, in seconds since the epoch."""
+    return str(time // 1000 + retention_days * _DAY_S)
+
+
 def _duration(span: int) -> str:
-    """`span` (ms) for people: `3 min 10 s`."""
+    """Format `span` (ms) for people: `3 min 10 s`."""
     seconds = max(round(span / 1000), 1)
     minutes, hours = seconds // 60, seconds // 3600
     if hours >= 1:

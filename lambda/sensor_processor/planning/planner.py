@@ -1,34 +1,175 @@
-"""Folds a device's readings, in order, into chunks: its minutes, detectors, hours and days as they go on."""
+"""Builds the DynamoDB writes for one device's readings, split into chunks of one conditional transaction each.
+
+The device item is the lock. Every write of a device's items also increments its version, on the condition that it is
+still the version that was read before the minutes were: so a chunk takes effect whole or not at all, and once.
+"""
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Collection, Mapping, Sequence
 from operator import attrgetter
-from typing import Any
 
-from ..detection import BEGIN, DeviceDetectors, Finding
-from ..ingest.catalogue import Catalogue
+import msgspec
+
+from ..detection import BEGIN, DeviceDetectors, Finding, StateError, excursion_of, limits_finding
+from ..ingest.catalogue import Catalogue, Metric
 from ..ingest.reading import Reading
-from ..numbers.minute import MINUTE_MS, Added, Minute, minute_of
-from ..numbers.open_hour import OpenHour
-from ..numbers.period import Level, Part, PeriodKey
-from ..numbers.rollup import Rollup
-from .attributes import Item, Text, text_of
-from .chunk import Chunk
-from .history_items import period_item
-from .items import Device, device_item, event_item, minute_item
+from ..numbers.minute import Added, Minute, minute_of
+from ..numbers.period import Level, OpenHour, Part, PeriodKey, Rollup, hour_of
+from ..numbers.sketch import ITEM_BINS, MINUTE_BINS, PERIOD_BINS
+from .device_cache import DeviceCache
+from .items import Device, DeviceEvent, Retention, device_item, event_item, minute_item, period_item
 from .notice import OUTBOX, notice_of
-from .open_chunk import FEW_MINUTES, MAX_FINDINGS, OpenChunk
-from .progress import advanced, straggler_findings
-from .retention import Retention
-from .sizes import size_of, size_of_device, size_of_minute
 
-_time = attrgetter("time")
+CHUNK_ITEMS = 90
+"""Items of one device in a transaction, below DynamoDB's 100 a call."""
+
+CHUNK_BYTES = 1_000_000
+"""Estimated bytes of one device's items in a transaction, well below DynamoDB's 4 MB a call."""
+
+FEW_MINUTES = 15
+"""Up to so many minutes, with the hours and days that they may close, leave room for a reading's anomalies."""
+
+MAX_FINDINGS = 40
+"""Anomalies of one reading; in a message with more metrics out of order, the rest adds nothing."""
+
+_encode = msgspec.json.Encoder().encode
+_order = attrgetter("order")
 
 
-class Planner:
-    """Folds ordered readings into minutes and detectors, and closes a chunk where a transaction would be full."""
+class Tally(msgspec.Struct, kw_only=True):
+    """Counts of readings by what became of them."""
+
+    processed: int = 0
+    duplicates: int = 0
+    conflicts: int = 0
+    late: int = 0
+    anomalies: int = 0
+    unknown_metrics: int = 0
+
+    def add(self, other: Tally) -> None:
+        """Add another tally."""
+        for name in self.__struct_fields__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+class Chunk(msgspec.Struct, frozen=True, kw_only=True):
+    """One device's share of one transaction.
+
+    `device_item` and `items` (for the readings table) are DynamoDB JSON, `size` is their length in bytes, which is
+    never less than DynamoDB counts. `device_item` None means that all `readings` were duplicates and nothing is
+    written; `expected_version` None, that the device must not exist yet. `overflow` are readings whose minute is full.
+    """
+
+    device: str
+    facility: str
+    device_type: str
+    expected_version: int | None
+    device_item: bytes | None
+    items: tuple[bytes, ...]
+    size: int
+    readings: tuple[Reading, ...]
+    overflow: tuple[Reading, ...]
+    tally: Tally
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """A device's chunks, to be written in this order, and the device as it is after them.
+
+    `lost_state` is why learned detectors could not be read; `notices` are to be published once all is written.
+    """
+
+    chunks: tuple[Chunk, ...]
+    device: Device | None
+    lost_state: str | None
+    notices: tuple[str, ...]
+    open_hour: OpenHour | None
+
+
+def plan_device(
+    *,
+    device: Device | None,
+    minutes: Mapping[int, Minute],
+    parts: Mapping[PeriodKey, Mapping[int, Part]],
+    open_hour: OpenHour | None,
+    readings: Sequence[Reading],
+    catalogue: Catalogue,
+    retention: Retention,
+    cache: DeviceCache,
+) -> Plan:
+    """Plan the writes for `readings` of one device, given what the tables hold.
+
+    Args:
+        device: None if it is new.
+        minutes: stored minutes that the readings belong to, by start (ms); changed in place.
+        parts: stored parts of the hours and days that the readings close or change.
+        open_hour: hour of the device's newest reading, if known; changed in place.
+        readings: one or more, in the stream's order.
+    """
+    ordered = sorted(readings, key=_order)  # stable: readings of one order stay in the stream's order
+    device_type = ordered[-1].envelope.device_type
+    lost_state = None
+    detectors = DeviceDetectors()
+    if device is not None:
+        try:
+            detectors = cache.pop_detectors(device, device_type, metrics=catalogue.device_types[device_type])
+        except StateError as error:
+            lost_state = str(error)
+    planner = _Planner(
+        ordered[-1].envelope.thing,
+        device=device,
+        minutes=dict(minutes),
+        parts=parts,
+        open_hour=open_hour,
+        detectors=detectors,
+        catalogue=catalogue,
+        retention=retention,
+    )
+    for reading in ordered:
+        planner.add(reading)
+    planner.close()
+    if planner.device is not None and (lost_state is None or planner.device is not device):
+        cache.put_detectors(planner.device, device_type, detectors)
+    newest = None if planner.device is None else planner.device.newest_reading
+    return Plan(
+        chunks=tuple(planner.chunks),
+        device=planner.device,
+        lost_state=lost_state,
+        notices=tuple(planner.notices),
+        open_hour=None if newest is None else planner.rollup.open_hour(newest),
+    )
+
+
+class _OpenChunk(msgspec.Struct):
+    """What was added since the last chunk: all `readings`; of them, those that are `new` and those without room."""
+
+    readings: list[Reading] = []
+    overflow: list[Reading] = []
+    new: list[Reading] = []
+    touched: dict[int, Minute] = {}
+    events: dict[str, bytes] = {}
+    notices: list[str] = []
+    tally: Tally = msgspec.field(default_factory=Tally)
+
+    def has_room(self, reading: Reading, minute: Minute, *, metrics: int) -> bool:
+        """Whether everything that the reading may add fits in; its device type has so many metrics."""
+        touched, is_other = self.touched, minute.start not in self.touched
+        # Whatever a reading adds fits into a chunk that has little in it.
+        if not touched or not (is_other or self.events or len(touched) > FEW_MINUTES):
+            return True
+        periods = 2 * len({hour_of(start) for start in (minute.start, *touched)}) + 2
+        items = 1 + len(touched) + len(self.events) + is_other + periods
+        if items + min(4 * len(reading.metrics) + 4, MAX_FINDINGS) > CHUNK_ITEMS:
+            return False
+        if not is_other:
+            return True
+        size = periods * period_size(metrics)
+        size += sum([_minute_size(each, metrics) for each in (*touched.values(), minute)])
+        return size <= CHUNK_BYTES
+
+
+class _Planner:
+    """Adds ordered readings to minutes and detectors, and closes a chunk when a transaction would be full."""
 
     def __init__(
         self,
@@ -45,152 +186,102 @@ class Planner:
         self.chunks: list[Chunk] = []
         self.device = device
         self.notices: list[str] = [] if device is None else list(device.outbox)
-        self._minutes = minutes
         self.rollup = Rollup(
             name,
-            before=None if device is None else device.newest_reading,
+            previous_newest=None if device is None else device.newest_reading,
             parts=parts,
             minutes=minutes,
             open_hour=open_hour,
         )
+        self._name = name
+        self._minutes = minutes
         self._detectors = detectors
-        self._catalogue = catalogue
+        self._device_types = catalogue.device_types
         self._retention = retention
-        self._open = OpenChunk()
+        self._open = _OpenChunk()
 
-    def take(self, readings: Sequence[Reading]) -> None:
-        """Folds readings in, which come in order."""
-        at = 0
-        while at < len(readings):
-            minute = self._minute(readings[at])
-            end = minute.start + MINUTE_MS
-            to = len(readings) if readings[-1].time < end else bisect_left(readings, end, at, key=_time)
-            self._make_room(readings[at], minute)
-            at += self._take_new(readings[at:to], minute)
-            for reading in readings[at:to]:
-                self._make_room(reading, minute)
-                self._take_one(reading, minute)
-            at = to
-
-    def _minute(self, reading: Reading) -> Minute:
+    def add(self, reading: Reading) -> None:
+        """Add the next reading: to its minute, and to the detectors if it is new and in order."""
         start = minute_of(reading.time)
         minute = self._minutes.get(start)
         if minute is None:
-            minute = self._minutes[start] = Minute(device=reading.envelope.thing, start=start)
-        return minute
-
-    def _make_room(self, reading: Reading, minute: Minute) -> None:
-        metrics = self._catalogue.device_types[reading.envelope.device_type]
-        if not self._open.takes(reading, minute, metrics=len(metrics)):
+            minute = self._minutes[start] = Minute(device=self._name, start=start)
+        metrics = self._device_types[reading.envelope.device_type]
+        if not self._open.has_room(reading, minute, metrics=len(metrics)):
             self.close()
-
-    def _take_new(self, readings: Sequence[Reading], minute: Minute) -> int:
-        """Takes new readings of one minute, up to the first in which something is found; how many it took.
-
-        0 where one of them is not new or comes out of order, or the chunk has little room: each is looked at by itself.
-        """
         chunk, detectors = self._open, self._detectors
-        if chunk.anomalies or len(chunk.touched) >= FEW_MINUTES or readings[0].order < detectors.newest:
-            return 0
-        if not minute.are_new(readings):
-            return 0
-        learn, device_types = detectors.learn, self._catalogue.device_types
-        findings: list[Finding] = []
-        for number, reading in enumerate(readings, 1):
-            findings = learn(reading.order, reading.metrics, metrics=device_types[reading.envelope.device_type])
-            if findings:
-                readings = readings[:number]
-                break
-        minute.add_new(readings)
-        chunk.readings += readings
-        chunk.fresh += readings
-        chunk.touched[minute.start] = minute
-        if findings:
-            self._note(reading, findings)
-        return len(readings)
-
-    def _take_one(self, reading: Reading, minute: Minute) -> None:
-        chunk, detectors = self._open, self._detectors
-        metrics = self._catalogue.device_types[reading.envelope.device_type]
         is_in_order = reading.order >= detectors.newest
-        # Asked before the reading is counted in: a minute that shows an excursion already needs no second anomaly.
-        findings = [] if is_in_order else self._stragglers(reading, minute)
+        findings: Sequence[Finding] = ()
+        if not is_in_order:
+            # Before the reading is added: a minute that already shows an excursion gets no second anomaly.
+            self._fold(minute)
+            findings = _straggler_findings(reading, metrics=metrics, minute=minute)
         added = minute.add(reading)
         chunk.readings.append(reading)
         if added is Added.NEW:
-            chunk.touched[minute.start] = minute
-            chunk.fresh.append(reading)
+            chunk.touched[start] = minute
+            chunk.new.append(reading)
             if is_in_order:
                 findings = detectors.learn(reading.order, reading.metrics, metrics=metrics)
             if findings:
-                self._note(reading, findings)
+                self._add_events(reading, findings, metrics=metrics)
         elif added is Added.FULL:
             chunk.overflow.append(reading)
         elif added is Added.DUPLICATE:
             chunk.tally.duplicates += 1
         else:
             chunk.tally.conflicts += 1
-            chunk.touched[minute.start] = minute
+            chunk.touched[start] = minute
 
-    def _stragglers(self, reading: Reading, minute: Minute) -> list[Finding]:
-        self._settle(minute)
-        metrics = self._catalogue.device_types[reading.envelope.device_type]
-        return straggler_findings(reading, metrics=metrics, minute=minute)
+    def _fold(self, minute: Minute) -> None:
+        delta = minute.fold_pending(self._device_types)
+        self.rollup.add(minute, delta)
+        self._open.tally.late += delta.late
+        self._open.tally.unknown_metrics += delta.unknown
 
-    def _settle(self, minute: Minute) -> None:
-        settled = minute.settle(self._catalogue.device_types)
-        self.rollup.count(minute, settled)
-        self._open.tally.late += settled.late
-        self._open.tally.unknown_metrics += settled.unknown
-
-    def _note(self, reading: Reading, findings: Sequence[Finding]) -> None:
+    def _add_events(self, reading: Reading, findings: Sequence[Finding], *, metrics: Mapping[str, Metric]) -> None:
+        chunk, envelope = self._open, reading.envelope
         for finding in findings[:MAX_FINDINGS]:
-            told: dict[str, Any] = {
-                "device": reading.envelope.thing,
-                "facility": reading.envelope.facility,
-                "device_type": reading.envelope.device_type,
-                "time": reading.time,
-                "retention_days": self._retention.anomalies,
-            }
-            item = event_item(finding, **told)
-            # By key: two readings of one millisecond may find the same, and a transaction takes a key once.
-            if item["bucket"]["S"] not in self._open.anomalies:
-                self._open.anomalies[item["bucket"]["S"]] = item
-                self._open.tally.anomalies += finding.kind == BEGIN
-                unit = self._catalogue.device_types[reading.envelope.device_type][finding.metric].unit
-                self._open.notices.append(notice_of(item, kind=finding.kind, unit=unit))
+            event = DeviceEvent(
+                finding=finding,
+                device=envelope.thing,
+                facility=envelope.facility,
+                device_type=envelope.device_type,
+                time=reading.time,
+            )
+            # By key: two readings of one millisecond may find the same, and a transaction has each key once.
+            if event.bucket not in chunk.events:
+                chunk.events[event.bucket] = _encode(event_item(event, retention_days=self._retention.anomalies))
+                chunk.notices.append(notice_of(event, unit=metrics[finding.metric].unit))
+                chunk.tally.anomalies += finding.kind == BEGIN
 
     def close(self) -> None:
-        """Makes a chunk of what was taken since the last one."""
+        """Make a chunk of what was added since the last one."""
         for minute in self._open.touched.values():
-            self._settle(minute)
-        taken, self._open = self._open, OpenChunk()
-        if not taken.readings:
+            self._fold(minute)
+        chunk, self._open = self._open, _OpenChunk()
+        if not chunk.readings:
             return
-        last = taken.readings[-1].envelope
+        last = chunk.readings[-1].envelope
         before = self.device
         item = None
-        items: list[Text] = []
-        size = 0
-        taken.tally.processed = len(taken.fresh)
-        if taken.touched:
-            self.notices += taken.notices
-            self.device = advanced(
+        items: list[bytes] = []
+        chunk.tally.processed = len(chunk.new)
+        if chunk.touched:
+            self.notices += chunk.notices
+            self.device = _next_device(
                 before,
-                taken.fresh or taken.readings,
-                messages=taken.tally.processed,
+                chunk.new or chunk.readings,
+                messages=chunk.tally.processed,
                 detectors=self._detectors,
                 outbox=tuple(self.notices[-OUTBOX:]),
             )
-            item = device_item(self.device)
-            periods = self._periods(before, self.device, taken.touched)
-            size = size_of_device(self.device)
-            for minute in taken.touched.values():
-                items.append(minute_item(minute, retention_days=self._retention.minutes))
-                size += size_of_minute(minute, len(minute.metrics))
-            for other in (*periods, *taken.anomalies.values()):
-                items.append(text_of(other))
-                size += size_of(other)
+            # Encoded one by one: as dicts, the items of a batch would be half of all its objects.
+            item = _encode(device_item(self.device))
+            periods = self._periods(before, self.device, chunk.touched)
+            days = self._retention.minutes
+            items += [_encode(minute_item(minute, retention_days=days)) for minute in chunk.touched.values()]
+            items += [*periods, *chunk.events.values()]
         self.chunks.append(
             Chunk(
                 device=last.thing,
@@ -199,19 +290,95 @@ class Planner:
                 expected_version=None if before is None else before.version,
                 device_item=item,
                 items=tuple(items),
-                size=size,
-                readings=tuple(taken.readings),
-                overflow=tuple(taken.overflow),
-                tally=taken.tally,
+                size=sum(map(len, items)) + len(item or b""),
+                readings=tuple(chunk.readings),
+                overflow=tuple(chunk.overflow),
+                tally=chunk.tally,
             )
         )
 
-    def _periods(self, before: Device | None, device: Device, touched: Collection[int]) -> list[Item]:
-        """The items of hours and days that end or change."""
+    def _periods(self, before: Device | None, device: Device, touched: Collection[int]) -> list[bytes]:
+        """Encode the items of hours and days that close or change."""
         if device.newest_reading is None:
             return []
         periods = self.rollup.periods(
-            before=None if before is None else before.newest_reading, newest=device.newest_reading, touched=touched
+            previous_newest=None if before is None else before.newest_reading,
+            newest=device.newest_reading,
+            touched=touched,
         )
         days = {Level.HOUR: self._retention.hours, Level.DAY: self._retention.days}
-        return [period_item(period, retention_days=days[period.level]) for period in periods]
+        return [_encode(period_item(period, retention_days=days[period.level])) for period in periods]
+
+
+def _next_device(
+    before: Device | None,
+    readings: Sequence[Reading],
+    *,
+    messages: int,
+    detectors: DeviceDetectors,
+    outbox: tuple[str, ...],
+) -> Device:
+    """Make the next version of a device, after `readings`, which are in order."""
+    contacts = [reading.envelope.received_at for reading in readings]
+    last_contact = max(contacts)
+    # The message that arrived last decides what the device is; of several in one millisecond, the last in order.
+    last = next(reading.envelope for reading in reversed(readings) if reading.envelope.received_at == last_contact)
+    newest = readings[-1].time
+    last_sequence = detectors.newest[1]
+    if before is None:
+        return Device(
+            name=last.thing,
+            facility=last.facility,
+            device_type=last.device_type,
+            certificate_id=last.principal,
+            first_contact=min(contacts),
+            last_contact=last_contact,
+            newest_reading=newest,
+            version=1,
+            messages=messages,
+            last_sequence=last_sequence if last_sequence >= 0 else None,
+            detectors=detectors.pack(),
+            outbox=outbox,
+        )
+    is_overtaken = last_contact < before.last_contact
+    return Device(
+        name=last.thing,
+        facility=before.facility if is_overtaken else last.facility,
+        device_type=before.device_type if is_overtaken else last.device_type,
+        certificate_id=before.certificate_id if is_overtaken else last.principal,
+        first_contact=min(before.first_contact, *contacts),
+        last_contact=max(before.last_contact, last_contact),
+        # None where the device was stored before newest readings were.
+        newest_reading=None if before.newest_reading is None else max(before.newest_reading, newest),
+        version=before.version + 1,
+        messages=before.messages + messages,
+        last_sequence=last_sequence if last_sequence >= 0 else before.last_sequence,
+        detectors=detectors.pack(),
+        outbox=outbox,
+    )
+
+
+def _straggler_findings(reading: Reading, *, metrics: Mapping[str, Metric], minute: Minute) -> list[Finding]:
+    """Check a reading older than the newest against static limits: one anomaly a minute, metric and side."""
+    findings = []
+    for name, value in reading.metrics.items():
+        metric = metrics.get(name)
+        side = excursion_of(metric, value) if metric is not None else 0
+        if metric is None or not side:
+            continue
+        seen = minute.metrics.get(name)
+        if seen is not None and excursion_of(metric, seen.max if side > 0 else seen.min) == side:
+            continue
+        findings.append(limits_finding(metric, value, late_at=reading.time))
+    return findings
+
+
+def _minute_size(minute: Minute, metrics: int) -> int:
+    """Estimate a minute item of at most so many metrics, in bytes as DynamoDB counts, never too low."""
+    messages = len(minute.entries) + len(minute.conflicts)
+    return 500 + 13 * messages + (400 + 4 * min(messages, MINUTE_BINS)) * metrics
+
+
+def period_size(metrics: int) -> int:
+    """Return the largest size of an hour's or a day's item with so many metrics, in bytes as DynamoDB counts."""
+    return 500 + 400 * metrics + 5 * min(PERIOD_BINS * metrics, ITEM_BINS)

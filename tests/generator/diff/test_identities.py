@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from fleet_iot.operations.pki.requests import sign_request
+from fleet_iot.operations.pki.csr import sign_request
 
 Keys = dict[str, ec.EllipticCurvePrivateKey]
 NAMES = [f"sg-01-press-000{number}-dev" for number in (1, 2, 3)]

@@ -10,7 +10,7 @@ from fleet_iot.generator.manifest import rules as rules_metrics
 from fleet_iot.generator.manifest.models import Metric as ManifestMetric
 from fleet_iot.sensor_processor.detection import DeviceDetectors
 from fleet_iot.sensor_processor.ingest.catalogue import DETECTORS, Metric
-from fleet_iot.sensor_processor.planning.items import event_item
+from fleet_iot.sensor_processor.planning.items import DeviceEvent
 from fleet_iot.sensor_processor.planning.notice import OUTBOX, notice_of
 
 LONGEST = 64
@@ -74,9 +74,9 @@ def test_unsent_notifications_fit_beside_the_detectors() -> None:
         assert place < 1_000
     facility = device_type = "f" * 32
     thing = f"{facility}-{device_type}-{'n' * 32}-{'s' * 16}"
-    item = event_item(
-        finding, device=thing, facility=facility, device_type=device_type, time=1_790_000_000_000, retention_days=400
+    event = DeviceEvent(
+        finding=finding, device=thing, facility=facility, device_type=device_type, time=1_790_000_000_000
     )
-    message = notice_of(item, kind=finding.kind, unit="u" * 32)
+    message = notice_of(event, unit="u" * 32)
     assert "and 26 more" in message
     assert OUTBOX * len(message.encode()) <= rules_metrics.OUTBOX_ALLOWANCE

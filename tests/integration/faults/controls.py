@@ -13,8 +13,7 @@ from fleet_iot.sensor_processor import handler
 from fleet_iot.sensor_processor.adapters import store
 from fleet_iot.sensor_processor.ingest.reading import Reading
 from fleet_iot.sensor_processor.numbers import minute as aggregate
-from fleet_iot.sensor_processor.planning import history_items, items, planner
-from fleet_iot.sensor_processor.planning.attributes import Text
+from fleet_iot.sensor_processor.planning import items, planner
 
 
 @contextmanager
@@ -73,9 +72,8 @@ def float_sums() -> Iterator[None]:
     """Adds binary fractions."""
     with ExitStack() as patches:
         patches.enter_context(patch.object(aggregate, "exact_sum", lambda values, **_: sum(values)))
-        for module in (items, history_items):
-            patches.enter_context(patch.object(module, "decimal_text", lambda total: format(total, ".17g")))
-            patches.enter_context(patch.object(module, "steps_of", float))
+        patches.enter_context(patch.object(items, "decimal_text", lambda total: format(total, ".17g")))
+        patches.enter_context(patch.object(items, "steps_of", float))
         yield
 
 
@@ -104,7 +102,7 @@ def no_outbox() -> Iterator[None]:
     """Publishes what it has just written and keeps no note of it: gone where it dies in between."""
     written = planner.device_item
 
-    def without(device: items.Device) -> Text:
+    def without(device: items.Device) -> items.Item:
         return written(msgspec.structs.replace(device, outbox=()))
 
     with patch.object(planner, "device_item", without):

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
+import msgspec
 from botocore.exceptions import ClientError, ReadTimeoutError
-from msgspec import Raw
 
-from fleet_iot.operations.local.event_source_values import StreamRecord
+from fleet_iot.operations.local.event_source import StreamRecord
 from tests.integration.faults.chaos import Chaos
 
 KEYS = {"table-readings": ("device", "bucket"), "table-devices": ("device",)}
@@ -104,7 +104,7 @@ class DynamoDb:
     def transact_write_items(
         self,
         *,
-        TransactItems: Raw,  # noqa: N803 - the API's word
+        TransactItems: list[dict[str, Any]],  # noqa: N803 - the API's word
         ClientRequestToken: str,  # noqa: N803 - the API's word
     ) -> dict[str, Any]:
         """https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html"""
@@ -112,8 +112,8 @@ class DynamoDb:
         if race is not None:
             race()
         self._chaos.crash_if_due("crash_before_write")
-        # JSON already, as the wire carries it.
-        puts = [entry["Put"] for entry in json.loads(bytes(TransactItems))]
+        # As it would be sent: the items are JSON already.
+        puts = [entry["Put"] for entry in json.loads(msgspec.json.encode(TransactItems))]
         written = {(put["TableName"], self._key(put["TableName"], put["Item"])): put for put in puts}
         stored = {place: marshal.dumps(put["Item"]) for place, put in written.items()}
         sizes = [len(data) for data in stored.values()]

@@ -9,8 +9,8 @@ from fleet_iot.sensor_processor.adapters.archive import Archive
 from fleet_iot.sensor_processor.adapters.notifier import Notifier
 from fleet_iot.sensor_processor.adapters.store import Store
 from fleet_iot.sensor_processor.ingest.catalogue import Catalogue
-from fleet_iot.sensor_processor.planning.device_cache import Memory
-from fleet_iot.sensor_processor.planning.retention import Retention
+from fleet_iot.sensor_processor.planning.device_cache import DeviceCache
+from fleet_iot.sensor_processor.planning.items import Retention
 from fleet_iot.sensor_processor.settings import Settings
 from tests.integration.faults.chaos import Clock
 from tests.integration.faults.stubs import S3, DynamoDb, Sns
@@ -38,7 +38,7 @@ def new_worker(
         store=Store(client=dynamo, readings_table="table-readings", devices_table="table-devices", random=dice),
         archive=Archive(client=s3, bucket="bucket"),
         notifier=Notifier(topic_arn="topic", make_client=lambda: sns),
-        memory=Memory(capacity=REMEMBERED),
+        cache=DeviceCache(capacity=REMEMBERED),
         random=dice,
         clock=clock,
         sleep=clock.sleep,

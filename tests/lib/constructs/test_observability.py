@@ -11,7 +11,8 @@ import pytest
 from fleet_iot.lib.constructs.observability import TRAIL_ALARMS, UNKNOWN
 from fleet_iot.lib.record.read import read_record
 from fleet_iot.lib.specs import FacilitySpec
-from fleet_iot.sensor_processor.ingest import batch, metrics
+from fleet_iot.sensor_processor.ingest import batch
+from fleet_iot.sensor_processor.ingest import log as metrics
 from tests.places import PROJECT
 
 pytestmark = pytest.mark.cdktf

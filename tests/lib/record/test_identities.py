@@ -14,7 +14,7 @@ from cryptography.x509.oid import NameOID
 
 from fleet_iot.lib.faults import PrerequisiteError
 from fleet_iot.lib.record.identities import Request, normal_csr, read_requests, refuse_shared_keys
-from fleet_iot.operations.pki.requests import sign_request
+from fleet_iot.operations.pki.csr import sign_request
 
 
 def test_csrs_are_read_by_thing(tmp_path: Path, csr: Callable[[str], str]) -> None:
