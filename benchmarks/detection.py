@@ -4,10 +4,11 @@
 Anomaly Benchmark (https://github.com/numenta/NAB, MIT) with their labels, and 17 of 34 runs of the Skoltech Anomaly
 Benchmark (https://github.com/waico/SKAB, GPL-3.0). Each file is checked by its SHA-256; this repository has none.
 
-NAB's rules (v1.1, standard profile; https://arxiv.org/abs/1510.03336): alarms in the first 15 % of a series, at most 750
-rows, do not count. In a labelled window the first alarm counts, from 1 at its left edge to 0 at its right. A missed
-window costs 1, an alarm outside a window up to 0.11, more the further it is behind one. A silent detector has 0 points,
-a perfect one 100. SKAB: F1 and rates of false and missed alarms over rows, without the first 400 of each run.
+NAB's rules (v1.1, standard profile; https://arxiv.org/abs/1510.03336): alarms in the first 15 % of a series, at most
+750 rows, do not count. In a labelled window the first alarm counts, from 1 at its left edge to 0 at its right. A
+missed window costs 1, an alarm outside a window up to 0.11, more the further it is behind one. A silent detector has
+0 points, a perfect one 100. SKAB: F1 and rates of false and missed alarms over rows, without the first 400 of each
+run.
 """
 
 from __future__ import annotations
