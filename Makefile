@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 SCAN := .venv-scan
 
-.PHONY: help setup demo test check lint fast compliance bench soak generate lock clean
+.PHONY: help setup demo test check lint fast compliance bench soak generate lock wheel clean
 
 help: ## Lists these commands.
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,7 +22,8 @@ demo: setup ## Runs the whole platform on the local AWS, end to end, and writes 
 	@$(BIN)/fleet demo
 
 test: setup lint compliance ## Runs all tests: lint, types, layers, compliance, units, integration on the local AWS.
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not local_aws"
+	@$(BIN)/python -m pytest -m local_aws
 
 check: setup lint fast ## Runs lint, types, layers and the fast tests, in under a minute.
 
@@ -66,6 +67,11 @@ lock: ## Resolves requirements/*.in anew into the hashed locks (needs uv).
 	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 requirements/main.in -o requirements/main.txt
 	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 --constraint requirements/main.txt requirements/lambda.in -o lambda/sensor_processor/requirements.txt
 	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 requirements/scan.in -o requirements/scan.txt
+
+wheel: setup ## Builds the wheel into build/wheels.
+	@rm -rf build/lib build/bdist.* build/wheels
+	@$(BIN)/pip wheel --quiet --no-deps --no-index --no-build-isolation --wheel-dir build/wheels .
+	@ls build/wheels
 
 clean: ## Removes what was built; .venv stays, and cdktf.out, where local Terraform states may lie.
 	rm -rf build .mypy_cache .pytest_cache .ruff_cache .hypothesis
