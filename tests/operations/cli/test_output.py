@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from fleet_iot.operations.cli.output import SHOWN, emit, emit_errors, emit_rows, table
+from fleet_iot.generator.text import table
+from fleet_iot.operations.cli.output import SHOWN, emit, emit_errors, emit_rows
 
 
 @dataclass(frozen=True)
