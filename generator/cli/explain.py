@@ -14,6 +14,7 @@ from fleet_iot.generator.manifest.model_errors import dotted
 from fleet_iot.generator.plan.build import FacilityPlan, FleetPlan, ThingGroupPlan
 from fleet_iot.generator.plan.catalogue import Entry, entries, thing_facts
 from fleet_iot.generator.plan.things import Thing
+from fleet_iot.lib.specs import SUFFIX_TOKEN, suffixed
 
 _NUMBERED = re.compile(r"(?P<prefix>.+-)(?P<number>[0-9]{4,9})(?P<rest>-[a-z0-9-]+)?", re.IGNORECASE)
 _TOPIC = re.compile(r"(?:\$aws/rules/(?P<rule>[^/]+)/)?(?P<topic>(?:dt|cmd)/[^/]+/[^/]+/[^/]+/(?P<thing>[^/]+)/[a-z]+)")
@@ -77,7 +78,7 @@ def _spellings(name: str, suffixes: Iterable[str]) -> Iterator[str]:
         yield hive["prefix"]
     if name.startswith(f"{naming.OUTPUT_FOLDER}/"):
         yield f"{name.rpartition('/')[0]}/"
-    for suffix in (*suffixes, naming.SUFFIX_TOKEN):
+    for suffix in (*suffixes, SUFFIX_TOKEN):
         for ending in (f"-{suffix}", f"_{suffix.replace('-', '_')}"):
             if name.endswith(ending):
                 yield name.removesuffix(ending)
@@ -126,7 +127,7 @@ def _thing(plan: FleetPlan, facility: FacilityPlan, group: ThingGroupPlan, thing
         f"in {facility.id}, {facility.name}.",
         path=path if group.named is None else (*path, group.named.source, own_name),
         facts=(("serial", thing.serial), *thing_facts(plan, facility, group, thing)),
-        deployed=naming.suffixed(thing.name, plan.environment_suffix),
+        deployed=suffixed(thing.name, plan.environment_suffix),
     )
 
 

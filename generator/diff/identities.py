@@ -11,7 +11,6 @@ from pathlib import Path
 from fleet_iot.generator.diagnostics import EnvironmentFault, StaleError, WriteError
 from fleet_iot.generator.diff.impact import Impact, Kind, PlannedChange
 from fleet_iot.generator.diff.things import Tally
-from fleet_iot.generator.naming import suffixed
 from fleet_iot.generator.plan.build import FacilityPlan, FleetPlan, thing_rows
 from fleet_iot.lib.faults import ExpectedError
 from fleet_iot.lib.record.identities import (
@@ -28,6 +27,7 @@ from fleet_iot.lib.record.identities import (
     unplanned,
     write_lock,
 )
+from fleet_iot.lib.specs import suffixed
 
 KINDS = {
     Difference.KEY: Kind.KEYS_CHANGED,

@@ -38,6 +38,8 @@ from fleet_iot.generator.manifest.models import (
     facility_alarms,
     silence_s,
 )
+from fleet_iot.lib import names as resource_names
+from fleet_iot.lib.specs import suffixed
 
 # Load: the messages of all things, compared with the stream's capacity in its first minute.
 
@@ -593,11 +595,11 @@ def registration_size(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]
 
 def unique_names(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
     """No two things, groups or policies get the same name: `a-b` with `c` and `a` with `b-c` would."""
-    owners: dict[str, str] = {naming.facility_group(id_): f"facility `{id_}`" for id_ in manifest.facilities}
+    owners: dict[str, str] = {resource_names.facility_group(id_): f"facility `{id_}`" for id_ in manifest.facilities}
     for facility_id, facility in manifest.facilities.items():
         for type_id in facility.things:
             owner = f"`{type_id}` in `{facility_id}`"
-            names = (naming.thing_group(facility_id, type_id), naming.serial_prefix(facility_id, type_id))
+            names = (resource_names.thing_group(facility_id, type_id), naming.serial_prefix(facility_id, type_id))
             for name in names:
                 if name in owners:
                     path = ("facilities", facility_id, "things", type_id)
@@ -610,7 +612,7 @@ def unique_names(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
 def template_names(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
     """The name of the provisioning template fits with its suffix."""
     for facility_id in manifest.facilities:
-        name = f"{naming.provisioning_template(facility_id)}-{manifest.environment_suffix}"
+        name = f"{resource_names.provisioning_template(facility_id)}-{manifest.environment_suffix}"
         if excess := max(0, len(name) - TEMPLATE_NAME.max):
             message = f"the provisioning template's name {name} is longer than AWS's {TEMPLATE_NAME.max} characters"
             hint = f"shorten the facility's id or the environment_suffix by {excess}"
@@ -619,8 +621,8 @@ def template_names(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
 
 def bucket_names(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
     """The names of the buckets fit with account and suffix."""
-    longest = max(naming.BUCKET_PURPOSES, key=len)
-    name = naming.bucket(manifest.application, longest, manifest.account_id, manifest.environment_suffix)
+    longest = max(resource_names.BUCKETS, key=len)
+    name = resource_names.bucket(manifest.application, longest, manifest.account_id, manifest.environment_suffix)
     if excess := max(0, len(name) - BUCKET_NAME_MAXIMUM):
         message = f"the bucket's name {name} is longer than S3's {BUCKET_NAME_MAXIMUM} characters"
         yield Diagnostic(path=("application",), message=message, hint=f"shorten `application` by {excess}")
@@ -632,8 +634,8 @@ def bucket_names(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
 
 def role_names(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
     """The names of the IAM roles fit with application, region and suffix."""
-    base = naming.account_wide(naming.LONGEST_ROLE, manifest.application, manifest.region)
-    name = naming.suffixed(base, manifest.environment_suffix)
+    base = resource_names.account_wide(resource_names.LONGEST_ROLE, manifest.application, manifest.region)
+    name = suffixed(base, manifest.environment_suffix)
     if manifest.region in REGIONS and (excess := max(0, len(name) - ROLE_NAME.max)):
         message = f"the role's name {name} is longer than IAM's {ROLE_NAME.max} characters"
         hint = f"shorten `application` or `environment_suffix` by {excess}"
