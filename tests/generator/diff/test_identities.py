@@ -183,7 +183,7 @@ def test_a_removed_line_of_the_lock_is_seen(project: Any, keys: Keys) -> None:
                 f"keys not locked yet: {count} things (sg-01-press-000" in shown.stdout,
             )
             check = project.fleet("generate", "--check")
-            assert (4, True) == (check.exit_code, "run fleet generate: it locks them" in check.stderr)
+            assert (4, True) == (check.exit_code, "run fleet generate to lock them" in check.stderr)
         assert 0 == project.fleet("generate").exit_code
         assert ([], 0) == (planned(project), project.fleet("generate", "--check").exit_code)
         assert 3 == len(lock.read_text().splitlines())
