@@ -12,7 +12,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..faults import PrerequisiteError
@@ -66,6 +66,10 @@ def build_zip(*, source: Path, fleet: FleetSpec, architecture: str, build: Path)
     return LambdaZip(path=path, source_code_hash=base64.b64encode(digest.digest()).decode(), architecture=architecture)
 
 
+CATALOGUED = {"minimum": "min", "maximum": "max"}
+"""Settings of a metric that the catalogue has under another name than the record."""
+
+
 def catalogue(fleet: FleetSpec) -> bytes:
     """Return the metrics of each device type as JSON, as the sensor processor reads them."""
     return json.dumps(
@@ -75,10 +79,7 @@ def catalogue(fleet: FleetSpec) -> bytes:
                 device_type.id: {
                     "metrics": {
                         metric.name: {
-                            "unit": metric.unit,
-                            "min": metric.minimum,
-                            "max": metric.maximum,
-                            "detector": metric.detector,
+                            CATALOGUED.get(key, key): value for key, value in asdict(metric).items() if key != "name"
                         }
                         for metric in device_type.metrics
                     }

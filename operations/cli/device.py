@@ -15,8 +15,9 @@ import click
 
 from fleet_iot.generator.cli.completion import complete_facility
 from fleet_iot.generator.diagnostics import OutcomeError, RequestError
+from fleet_iot.generator.text import table
 from fleet_iot.operations.cli.options import PATH, Site, facility_option, json_option, on_aws, required_facility
-from fleet_iot.operations.cli.output import emit, table
+from fleet_iot.operations.cli.output import emit
 from fleet_iot.operations.pki.csr import csr_path
 from fleet_iot.operations.pki.keystore import HEADER, KeyStore, identities_folder, keys_folder, open_store
 from fleet_iot.operations.progress import Progress
@@ -188,7 +189,7 @@ def rotate(registry: _Registry, things: tuple[str, ...], reason: str, csr: Path 
     for work, found in chosen:
         if finish:
             done = finish_rotation(work, found, reason=reason)
-            click.echo(f"{done.thing}: {done.new} alone; {done.old} was seen locked out, then deleted")
+            click.echo(f"{done.thing}: now only {done.new}; {done.old} was seen locked out, then deleted")
             continue
         requests = csr_path(identities_folder(registry.project), registry.project.environment_suffix, found.facility.id)
         begun = begin_rotation(

@@ -41,32 +41,10 @@ def emit_errors(lines: Sequence[str]) -> None:
         click.echo(visible(line), err=True)
 
 
-def table(rows: Iterable[Sequence[str]], align: str) -> list[str]:
-    """Lay out rows in columns two spaces apart.
-
-    Args:
-        rows: Cells, as many in each row.
-        align: For each column `<` or `>`.
-    """
-    cells = [tuple(map(visible, row)) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return [
-        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, align, widths, strict=True)).rstrip()
-        for row in cells
-    ]
-
-
 def first(lines: Sequence[str]) -> list[str]:
     """Cut lines off after the first ones, and say how many more there are."""
     rest = len(lines) - SHOWN
     return [*lines[:SHOWN], *([f"and {rest:,} more: see --json"] if rest > 0 else [])]
-
-
-def duration(seconds: float) -> str:
-    """Format seconds for people: 45 s, 12 min, 3.5 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5_400 else f"{seconds / 3_600:.1f} h"
 
 
 def _plain(value: Any) -> Any:

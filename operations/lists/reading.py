@@ -13,7 +13,7 @@ from fleet_iot.operations.lists.formats import Source, read_records
 from fleet_iot.operations.lists.headings import canonical, fault_of, private_key_refusal
 from fleet_iot.operations.lists.material import read_material
 from fleet_iot.operations.lists.record import Fault, Record, RefusedError, Row
-from fleet_iot.operations.sqlite import temporary
+from fleet_iot.operations.storage import temporary
 
 
 def read_rows(

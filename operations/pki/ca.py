@@ -31,8 +31,7 @@ from fleet_iot.operations.pki.keystore import CERTIFICATE, CRL, KeyStore
 from fleet_iot.operations.pki.ledger import SKEW_S, Entry, Ledger, Signed
 from fleet_iot.operations.pki.spent import SpentKeys
 from fleet_iot.operations.pki.templates import SERIAL_BYTES, CertificateMaker, Issuer, digest_of, key_usage
-from fleet_iot.operations.sqlite import temporary
-from fleet_iot.operations.storage import located, whole
+from fleet_iot.operations.storage import located, temporary, whole
 from fleet_iot.operations.workers import WORKERS, batches_of, in_order
 
 CURVES: dict[str, ec.EllipticCurve] = {"P-256": ec.SECP256R1(), "P-384": ec.SECP384R1()}

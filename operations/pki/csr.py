@@ -30,7 +30,7 @@ from fleet_iot.operations.pki.keystore import KeyStore
 from fleet_iot.operations.pki.spent import key_digest
 from fleet_iot.operations.pki.templates import key_and_point, request_der
 from fleet_iot.operations.private_files import inside
-from fleet_iot.operations.project import Project, told
+from fleet_iot.operations.project import Project, reporting_record_faults
 from fleet_iot.operations.storage import whole
 from fleet_iot.operations.workers import WORKERS, batches_of, in_order
 
@@ -157,7 +157,7 @@ def create_missing(
     path = csr_path(folder, project.environment_suffix, facility.id)
     if renewed:
         _renew(path, facility.id, renewed, store=store, spent=spent)
-    with told():
+    with reporting_record_faults():
         refuse_strange(path)
     with store.writing(facility.id) as writer:
         requests = places_of(path)
@@ -196,7 +196,7 @@ def create_missing(
 def _refuse_swapped(project: Project, path: Path, names: list[str]) -> None:
     """Raise EnvironmentFault where a CSR or the lock cannot be read, or a CSR is in the name of another thing."""
     suffix, things = project.environment_suffix, frozenset(names)
-    with told():
+    with reporting_record_faults():
         requests = identities.read_requests(path, things)
         identities.read_lock(lock_file(path), things)
         refuse_names_of_others(
@@ -212,7 +212,7 @@ def _refuse_swapped(project: Project, path: Path, names: list[str]) -> None:
 def _lock(path: Path, names: list[str]) -> None:
     """Record whose keys they are. Raises EnvironmentFault where a CSR cannot be read, or the lock not written."""
     try:
-        with told():
+        with reporting_record_faults():
             lock_new(path, names)
     except OSError as error:
         raise EnvironmentFault(f"{lock_file(path)} cannot be written: {error.strerror}") from None

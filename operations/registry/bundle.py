@@ -39,8 +39,7 @@ from fleet_iot.operations.registry.device_files import CHECKSUMS, PUBLIC, Endpoi
 from fleet_iot.operations.registry.entries import seen_revoked
 from fleet_iot.operations.registry.journal import Device, Journal
 from fleet_iot.operations.registry.refusals import Refusals
-from fleet_iot.operations.sqlite import connect
-from fleet_iot.operations.storage import whole
+from fleet_iot.operations.storage import connect, whole
 from fleet_iot.operations.workers import WORKERS, batches_of, in_order
 
 _OUTSIDE = frozenset(("", ".", ".."))

@@ -22,7 +22,7 @@ from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionEr
 from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.generator.diff.calls import QUOTAS
 from fleet_iot.operations.project import PlannedThing
-from fleet_iot.operations.sqlite import connect
+from fleet_iot.operations.storage import connect
 
 AHEAD_S = 0.05
 """How far calls may run ahead of an even pace; makes up for threads that are scheduled late."""

@@ -28,8 +28,7 @@ from fleet_iot.operations.pki.spent import SCHEMA as SPENT_SCHEMA
 from fleet_iot.operations.pki.spent import End, Spent, decisive, last_end, spend
 from fleet_iot.operations.project import PlannedThing
 from fleet_iot.operations.registry.matching import KeyOwner, Pair
-from fleet_iot.operations.sqlite import FormatError, connect
-from fleet_iot.operations.storage import Kept, located, transaction
+from fleet_iot.operations.storage import FormatError, Kept, connect, located, transaction
 
 FORMAT = 2
 """1 had no spent keys: see `from_format_1`."""

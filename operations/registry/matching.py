@@ -30,7 +30,7 @@ from fleet_iot.operations.lists.headings import (
 )
 from fleet_iot.operations.lists.record import Fault, Material, RefusedError, Row
 from fleet_iot.operations.project import PlannedThing, Project
-from fleet_iot.operations.sqlite import temporary
+from fleet_iot.operations.storage import temporary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,7 @@ from fleet_iot.operations.project import PlannedThing, Project
 from fleet_iot.operations.registry import entries
 from fleet_iot.operations.registry.calls import code_of, message_of
 from fleet_iot.operations.registry.steps import THREADS, Work
-from fleet_iot.operations.sqlite import temporary
+from fleet_iot.operations.storage import temporary
 
 PAGE = 250
 """Most things in one answer: https://docs.aws.amazon.com/iot/latest/apireference/API_ListThings.html"""

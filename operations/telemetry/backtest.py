@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -151,13 +151,7 @@ def metrics_for(history: History, device_type: DeviceTypeSpec | None, *, detecto
             for name in history.metrics
         }
     return {
-        metric.name: Metric(
-            name=metric.name,
-            unit=metric.unit,
-            minimum=metric.minimum,
-            maximum=metric.maximum,
-            detector=detector or metric.detector,
-        )
+        metric.name: Metric(**asdict(metric) | ({"detector": detector} if detector else {}))
         for metric in device_type.metrics
         if metric.name in history.metrics
     }

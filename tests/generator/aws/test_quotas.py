@@ -51,7 +51,7 @@ def test_a_warning_is_told_beside_no_fault(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("eu-west-1", "eu-west-9"))
     result = CliRunner().invoke(main, ["validate", "--manifest", str(path)])
     assert 3 == result.exit_code
-    assert "warning: " not in result.stderr and "1 fault;" in result.stderr
+    assert "warning: " not in result.stderr and "1 error;" in result.stderr
 
 
 def test_dashboards_cost_from_the_fourth() -> None:

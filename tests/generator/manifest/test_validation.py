@@ -256,4 +256,4 @@ def test_what_nobody_sees_is_refused(character: str, place: str) -> None:
         next(iter(device_type["metrics"].values()))["unit"] = text
     (fault,) = faults_of(json.dumps(data, ensure_ascii=False))
     assert character not in str(fault)
-    assert (f"U+{ord(character):04X}" if place != "tag" else "the tag `site` may hold") in fault.message
+    assert (f"U+{ord(character):04X}" if place != "tag" else "the tag `site` may contain") in fault.message
