@@ -171,8 +171,7 @@ class Certificates:
             raise MissingError(f"its key {spent.clause}", spent.remedy)
 
     def _described(self, device: Device, certificate_id: str) -> str:
-        """Return the PEM of the device's certificate, from the cache or AWS IoT, whose status counts where it is
-        asked."""
+        """Return the PEM of the device's certificate, from the cache, or from AWS IoT, where its status is checked."""
         found = self._cache.execute("SELECT pem FROM certificates WHERE id = ?", (certificate_id,)).fetchone()
         if found:
             return str(found[0])
