@@ -35,7 +35,7 @@ lint:
 fast:
 	@$(BIN)/python -m pytest -n 2 -m "not cdktf and not local_aws and not slow"
 
-compliance: setup $(SCAN)/.complete ## Holds every resource against the controls, without AWS; writes build/compliance/report.html.
+compliance: setup $(SCAN)/.complete ## Checks every resource against the controls, without AWS; writes build/compliance/report.html.
 	@$(BIN)/fleet compliance
 
 $(SCAN)/.complete: requirements/scan.txt setup-venv
@@ -52,10 +52,10 @@ bench: setup ## Measures speed beside the peers and the limit (docs/benchmarks.m
 
 soak: setup ## Runs what needs patience: kills, mutated manifests, damaged lists, a million readings five times through all faults.
 	@FLEET_KILLS=50 $(BIN)/python -m pytest tests/generator/test_kills.py
-	@FLEET_KILLS=50 $(BIN)/python -m pytest tests/operations/onboarding/test_onboard_kills.py
-	@FLEET_KILLS=50 $(BIN)/python -m pytest tests/operations/devices/test_move_kills.py
-	@FLEET_FUZZ=100000 $(BIN)/python -m pytest -n 2 tests/generator/test_validation.py -k mutated
-	@FLEET_FUZZ_LISTS=200000 FLEET_PAIRINGS=10 $(BIN)/python -m pytest tests/operations/onboarding/test_list_fuzz.py tests/operations/onboarding/test_pairing.py
+	@FLEET_KILLS=50 $(BIN)/python -m pytest tests/operations/registry/test_onboard_kills.py
+	@FLEET_KILLS=50 $(BIN)/python -m pytest tests/operations/registry/test_move_kills.py
+	@FLEET_FUZZ=100000 $(BIN)/python -m pytest -n 2 tests/generator/manifest/test_validation.py -k mutated
+	@FLEET_FUZZ_LISTS=200000 FLEET_PAIRINGS=10 $(BIN)/python -m pytest tests/operations/lists/test_list_fuzz.py tests/operations/registry/test_pairing.py
 	@FLEET_FAULT_READINGS=1000000 FLEET_FAULT_SEEDS=1,2,3,4,5 $(BIN)/python -m pytest -n 2 tests/integration/test_faults.py
 	@FLEET_FUZZ_PAYLOADS=1000000 FLEET_MODEL_EXAMPLES=10000 FLEET_SCHEMA_EXAMPLES=20000 $(BIN)/python -m pytest -n 2 tests/sensor_processor/ingest/test_fuzz.py tests/sensor_processor/test_state_machine.py tests/sensor_processor/ingest/test_schema.py
 

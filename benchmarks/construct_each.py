@@ -12,7 +12,8 @@ from cdktf_cdktf_provider_aws.iot_thing_group_membership import IotThingGroupMem
 from cdktf_cdktf_provider_aws.iot_thing_principal_attachment import IotThingPrincipalAttachment
 
 from fleet_iot.lib import app, bindings
-from fleet_iot.lib.stacks import facility as facility_stack
+from fleet_iot.lib.shared.context import StackContext
+from fleet_iot.lib.stacks import FacilityStack
 from fleet_iot.lib.synthesis import run as synthesis
 
 CONSTRUCTS = {
@@ -24,11 +25,11 @@ CONSTRUCTS = {
 }
 
 
-class ConstructEachStack(facility_stack.FacilityStack):
+class ConstructEachStack(FacilityStack):
     """The same stack, its things' blocks handed to constructs as their arguments."""
 
-    def __init__(self, scope: bindings.Construct, id_: str, **arguments: Any) -> None:
-        super().__init__(scope, id_, **arguments)
+    def __init__(self, scope: bindings.Construct, id_: str, context: StackContext, **arguments: Any) -> None:
+        super().__init__(scope, id_, context, **arguments)
         for kind, blocks in self.things.blocks.items():
             for thing, block in blocks.items():
                 CONSTRUCTS[kind](self, f"{kind}-{thing}", **block).override_logical_id(thing)
@@ -36,5 +37,5 @@ class ConstructEachStack(facility_stack.FacilityStack):
 
 
 if __name__ == "__main__":
-    setattr(synthesis, facility_stack.FacilityStack.__name__, ConstructEachStack)
+    setattr(synthesis, FacilityStack.__name__, ConstructEachStack)
     sys.exit(app.main())

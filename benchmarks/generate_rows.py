@@ -18,8 +18,8 @@ import yaml
 
 from benchmarks.result import Result, peak_memory_mb
 from benchmarks.rounds import interleaved, timed
-from fleet_iot.generator.manifest.document import parse_document
 from fleet_iot.generator.manifest.load import validate
+from fleet_iot.generator.manifest.yaml import parse_document
 from fleet_iot.generator.output import render, writer
 from fleet_iot.generator.plan.build import FacilityPlan, FleetPlan, ThingGroupPlan, plan_fleet
 
@@ -142,7 +142,9 @@ class _Contest:
 def write_rows(plan: FleetPlan, root: Path) -> writer.Change:
     """Hands the rows of all facilities to the writer that `fleet generate` uses."""
     with writer.opened(root), writer.staging(root) as stage:
-        stage.add_all(render.render_things(facility) for facility in plan.facilities)
+        for facility in plan.facilities:
+            things = render.render_things(facility)
+            stage.add(things.path, things.chunks)
         return stage.commit(removing=())
 
 
@@ -171,7 +173,7 @@ def _rows(group: ThingGroupPlan) -> Iterator[dict[str, Any]]:
 def _write_bytes(plan: FleetPlan, root: Path) -> float:
     seconds = 0.0
     for facility in plan.facilities:
-        content = render.render_things(facility).content()
+        content = b"".join(render.render_things(facility).chunks)
         start = time.perf_counter()
         with _things_file(root, facility).open("wb") as file:
             file.write(content)

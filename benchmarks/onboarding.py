@@ -1,4 +1,4 @@
-"""`fleet onboard` of 20,000 devices against a service that enforces AWS IoT's quotas: how near it is to the ceiling."""
+"""Run `fleet onboard` for 20,000 devices against a service that enforces AWS IoT's quotas; compare with the ceiling."""
 
 from __future__ import annotations
 
@@ -11,16 +11,21 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509 import CertificateSigningRequestBuilder, Name, NameAttribute
+from cryptography.x509.oid import NameOID
 
 from benchmarks.iot_service.client import running
-from benchmarks.onboarding_project import PLANT, make_csrs, make_onboarding_project, python_path
+from benchmarks.project import ROOT, make_project
 from benchmarks.result import Result
+from fleet_iot.generator.manifest.load import validate
+from fleet_iot.generator.manifest.yaml import parse_document
 
 DEVICES = 20_000
 SCALE = 6.0
 """How much faster the service's time runs: 20,000 devices at 15 a second would take 22 minutes. Its bursts shrink with
-it: a bucket holds one second's calls, and that second is a sixth of one here."""
+it: a bucket has one second's calls, and that second is a sixth of one here."""
 
 
 def run(rounds: int, *, devices: int = DEVICES, scale: float = SCALE) -> Result:
@@ -79,3 +84,65 @@ def _verify(state: dict[str, Any], keys: dict[str, bytes]) -> None:
         info = found.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
         if info != keys[name] or len(thing["groups"]) != 1:
             raise AssertionError(f"{name} has another device's certificate, or no group")
+
+
+PLANT = "sg-01"
+OTHER_PLANT = "th-01"
+"""Has the same device type: its groups and policies must not be taken for the first one's."""
+DEVICE_TYPE = "press"
+SUFFIX = "dev"
+
+
+def make_onboarding_project(folder: Path, *, things: int, others: int = 1) -> Path:
+    """The project in `folder`, with its manifest and declarations; without CSRs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    metrics = {"temperature": {"unit": "celsius", "max": 95}}
+    data = {
+        "version": 1,
+        "application": "bench",
+        "environment_suffix": SUFFIX,
+        "region": "ap-southeast-1",
+        "device_types": {DEVICE_TYPE: {"description": "Press", "sample_interval_s": 3600, "metrics": metrics}},
+        "facilities": {
+            PLANT: {
+                "name": "Tuas",
+                "timezone": "Asia/Singapore",
+                "registration": "bulk",
+                "things": {DEVICE_TYPE: things},
+            },
+            OTHER_PLANT: {
+                "name": "Rayong",
+                "timezone": "Asia/Bangkok",
+                "registration": "bulk",
+                "things": {DEVICE_TYPE: others},
+            },
+        },
+    }
+    text = json.dumps(data)
+    (folder / "fleet.yaml").write_text(text, encoding="utf-8")
+    return make_project(folder, validate(parse_document(text, name="fleet.yaml")))
+
+
+def make_csrs(project: Path, plant: str = PLANT) -> dict[str, bytes]:
+    """Writes a CSR for each thing of a plant; returns the public keys (SPKI) by the thing's full name."""
+    target = project / "identities" / SUFFIX / f"{plant}.csrs.jsonl"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    keys: dict[str, bytes] = {}
+    things = project / "lib" / "facilities" / plant.replace("-", "_") / "things.jsonl"
+    with things.open("rb") as rows, target.open("w", encoding="ascii") as lines:
+        for row in rows:
+            name = f"{json.loads(row)['name']}-{SUFFIX}"
+            key = ec.generate_private_key(ec.SECP256R1())
+            subject = Name([NameAttribute(NameOID.COMMON_NAME, name)])
+            csr = CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+            pem = csr.public_bytes(serialization.Encoding.PEM).decode()
+            lines.write(json.dumps({"thing": name, "csr": pem}) + "\n")
+            keys[name] = key.public_key().public_bytes(
+                serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+            )
+    return keys
+
+
+def python_path(project: Path) -> str:
+    """The project's own declarations before those of the programs."""
+    return f"{project}:{ROOT}"

@@ -11,11 +11,11 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fleet_iot.generator import pipeline
-from fleet_iot.generator.manifest.document import parse_document
 from fleet_iot.generator.manifest.load import validate
 from fleet_iot.generator.manifest.models import FleetManifest
+from fleet_iot.generator.manifest.yaml import parse_document
 from fleet_iot.lib.specs import suffixed
-from fleet_iot.operations.pki.requests import line_of, sign_request
+from fleet_iot.operations.pki.csr import line_of, sign_request
 
 ROOT = Path(__file__).parents[1]
 PROGRAMS = ("lambda", "requirements", "lib")

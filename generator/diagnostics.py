@@ -1,4 +1,4 @@
-"""The errors that people see: located diagnostics, and one exception and exit code for each class of fault."""
+"""The errors that people see: located diagnostics, and one exception and exit code for each class of error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import ClassVar
 class SourceLocation:
     """A place in a manifest; line and column count from 1, as editors do.
 
-    `written` is the text of the plain scalar there, as it stands in the file: its value may not show it any more.
+    `written` is the text of the plain scalar there, as it is in the file: its value may not show it any more.
     """
 
     file: str
@@ -25,20 +25,27 @@ class SourceLocation:
         return f"{self.file}:{self.line}:{self.column}"
 
 
+DataPath = tuple[str | int, ...]
+"""The keys and indexes that lead to a value of the manifest."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Diagnostic:
-    """One fault of the manifest: where it is, what is wrong, and how to put it right.
+    """One problem of the manifest: where it is, what is wrong, and how to correct it.
 
-    `rule` is the id of its kind, for programs; `related` are other places that belong to it. A warning is of what the
-    manifest alone cannot decide, and leaves it valid.
+    `path` is that of the value in the data, where the location follows from it; `is_key`: the key there is wrong, not
+    its value. `rule` is the id of its kind, for programs; `related` are other places that belong to it. A warning is
+    of what the manifest alone cannot decide, and leaves it valid.
     """
 
-    location: SourceLocation
+    location: SourceLocation = SourceLocation(file="")
     message: str
     hint: str = ""
     rule: str = ""
     related: tuple[SourceLocation, ...] = ()
     is_warning: bool = False
+    path: DataPath = field(default=(), compare=False, repr=False)
+    is_key: bool = field(default=False, compare=False, repr=False)
 
     def __str__(self) -> str:
         text = visible(f"{self.location}: {'warning: ' * self.is_warning}{self.message}")
@@ -50,7 +57,7 @@ INVISIBLE = (
     *((0x200B, 0x200F), (0x2028, 0x202E), (0x2060, 0x206F), (0x3164, 0x3164), (0xFE00, 0xFE0F), (0xFEFF, 0xFEFF)),
     *((0xFFA0, 0xFFA0), (0xFFF0, 0xFFFB), (0x1BCA0, 0x1BCA3), (0x1D173, 0x1D17A), (0xE0000, 0xE0FFF)),
 )
-"""First and last of each range of characters that nobody sees: Unicode's Default_Ignorable_Code_Point, the separators
+"""First and last of each range of invisible characters: Unicode's Default_Ignorable_Code_Point, the separators
 of lines and paragraphs, and interlinear annotation. A test compares it with the sensor processor's list.
 https://www.unicode.org/Public/UCD/latest/ucd/DerivedCoreProperties.txt"""
 
@@ -58,7 +65,7 @@ _INVISIBLE = re.compile("[" + "".join(f"{chr(first)}-{chr(last)}" for first, las
 
 
 def visible(text: str) -> str:
-    """The text on one line, with escapes in place of what would hide, forge or reorder it on a screen."""
+    """Return the text on one line, with escapes in place of what would hide, forge or reorder it on a screen."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(_escaped(character) if is_hidden(character) else character for character in text)
@@ -75,7 +82,7 @@ def _escaped(character: str) -> str:
 
 
 class FleetError(Exception):
-    """An expected fault, told in one sentence with a remedy; anything else that is raised is a bug."""
+    """An expected error, one sentence with a remedy; any other exception is a bug."""
 
     exit_code: ClassVar[int] = 1
 
@@ -85,26 +92,26 @@ class FleetError(Exception):
         self.hint = hint
 
     def lines(self) -> list[str]:
-        """What a person reads on stderr."""
+        """Return what a person reads on stderr."""
         return [visible(f"error: {self.message}"), *([visible(f"hint: {self.hint}")] if self.hint else [])]
 
 
 class ManifestError(FleetError):
-    """The manifest is not valid; holds every fault that was found."""
+    """The manifest is not valid; `diagnostics` are all problems that were found."""
 
     exit_code = 3
 
     def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
         self.diagnostics = tuple(sorted(set(diagnostics)))
         count = len(self.diagnostics)
-        super().__init__(f"the manifest has {count} fault{'s' if count != 1 else ''}; nothing was written")
+        super().__init__(f"the manifest has {count} error{'s' if count != 1 else ''}; nothing was written")
 
     def lines(self) -> list[str]:
         return [*(str(diagnostic) for diagnostic in self.diagnostics), *super().lines()]
 
 
 def refusal(location: SourceLocation, message: str, hint: str = "", *, rule: str) -> ManifestError:
-    """What to raise for the one fault that leaves nothing more to look at."""
+    """Return the error for the one problem after which reading cannot go on."""
     return ManifestError([Diagnostic(location=location, message=message, hint=hint, rule=rule)])
 
 

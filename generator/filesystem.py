@@ -97,13 +97,13 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def silence_stdout() -> None:
-    """Let nothing more be written to a standard output that takes nothing, so that the exit code stands."""
+    """Discard further output to a closed standard output, so that the exit code is kept."""
     with suppress(OSError, ValueError, io.UnsupportedOperation):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _path_of(error: OSError | sqlite3.Error) -> str | None:
-    """The path that an error names; of a write, which names none, that of the file that was being written."""
+    """Return the path that an error names; of a write, which names none, that of the file that was being written."""
     if isinstance(error, OSError) and error.filename is not None:
         named = error.filename2 if error.filename2 is not None else error.filename
         return os.fsdecode(named) if isinstance(named, str | bytes) else None
@@ -115,7 +115,7 @@ def _path_of(error: OSError | sqlite3.Error) -> str | None:
 
 
 def _innermost_first(trace: TracebackType | None) -> Iterator[list[Any]]:
-    """The local values of the frames that an error came through."""
+    """Yield the local values of the frames that an error came through."""
     frames = []
     while trace is not None:
         frames.append(trace.tb_frame)

@@ -1,188 +1,133 @@
-"""Makes every name, topic, prefix and path, in one place.
+"""Every name, topic, prefix and path of a fleet.
 
-Names carry no environment suffix: `fleet_iot.lib.specs.suffixed` adds it. The tokens stand for what only an environment
-knows; they are upper case, so that no id, name or topic can hold them.
+Names have no environment suffix, which `suffixed` adds. The tokens are placeholders for values of an environment; they
+are upper case, so that no id, name or topic can contain them.
 """
 
 from __future__ import annotations
 
 import keyword
 
-ACCOUNT_ID_TOKEN = "ACCOUNT_ID"  # noqa: S105 - a placeholder, no secret
-SUFFIX_TOKEN = "ENVIRONMENT_SUFFIX"  # noqa: S105 - a placeholder, no secret
+from fleet_iot.lib.names import topic_rule
+from fleet_iot.lib.specs import ACCOUNT_ID_TOKEN, SUFFIX_TOKEN
+from fleet_iot.lib.specs import SUFFIX_PATTERN as SUFFIX
+
 TOKENS = (ACCOUNT_ID_TOKEN, SUFFIX_TOKEN)
 THING_NAME_VARIABLE = "${iot:Connection.Thing.ThingName}"
-"""What AWS puts the connected thing's name in place of, in a device policy."""
+"""Policy variable that AWS replaces by the connected thing's name."""
 
 ID_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$"
-SUFFIX_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,14}[a-z0-9])?$"
+SUFFIX_PATTERN = f"^{SUFFIX.pattern}$"
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_]{0,31}$"
 """Of a thing within its group; without hyphens, so that no two groups can make the same name of it."""
 SUFFIX_MAX_LENGTH = 16
-"""The variable ENVIRONMENT_SUFFIX may override the manifest's: sizes are reckoned with the longest."""
+"""The variable ENVIRONMENT_SUFFIX may override the manifest's: sizes are checked with the longest."""
 
-LONGEST_ROLE = "role-fleet-provisioning"
-"""Of the platform's roles; a test holds it to the stack's."""
-
-BUCKET_PURPOSES = ("raw-archive", "access-logs", "audit-trail")
 FACILITY_PREFIXES = {
     "raw": "the raw readings",
-    "quarantine": "the messages that could not be read",
-    "iot-rule-errors": "the messages that the topic rule could not hand on",
+    "quarantine": "the quarantined messages",
+    "iot-rule-errors": "the messages that the topic rule could not deliver",
 }
-"""What lies below `<prefix>/facility=<id>/` in the raw archive."""
+"""Prefixes of the raw archive, each with `facility=<id>/` below."""
 
 FLEET_MODULE = "fleet"
 FLEET_FILE = f"{FLEET_MODULE}.py"
 REGISTRY_FILE = "__init__.py"
 INDEX_FILE = ".generated.json"
 ATTRIBUTES_FILE = ".gitattributes"
-"""Keeps git from changing line ends in the generated tree, whose files are known by their hashes."""
+"""Keeps git from changing line ends in the generated tree, whose files are verified by hash."""
 OUTPUT_FOLDER = "lib/facilities"
 THINGS_FILE = "things.jsonl"
 
 
-def suffixed(name: str, suffix: str) -> str:
-    """A name as it is in an environment; topic rules allow no hyphen. A test holds it to `lib.specs.suffixed`."""
-    return f"{name}_{suffix.replace('-', '_')}" if name.startswith("rule_") else f"{name}-{suffix}"
+METRICS_DIMENSIONS = ("Facility", "DeviceType")
+PROCESSOR_METRICS = (
+    "ReadingsProcessed",
+    "AnomaliesDetected",
+    "ReadingsQuarantined",
+    "ReadingsDuplicate",
+    "ReadingsLate",
+)
+"""Every metric of the sensor processor, all of them counts; the most looked at first."""
 
 
 def module_of(facility: str) -> str:
-    """The Python module of a facility id: an identifier, and never one that is taken."""
+    """Return the Python module of a facility id: an identifier, and never one that is taken."""
     module = facility.replace("-", "_")
     is_free = module.isidentifier() and not keyword.iskeyword(module) and module != FLEET_MODULE
     return module if is_free else f"_{module}"
 
 
 def thing_name(facility: str, device_type: str, number: int) -> str:
-    """The name of a thing, which is its MQTT client id too; at least four digits, so that counts can grow."""
+    """Return the name of a thing, which is its MQTT client id too; at least four digits, so that counts can grow."""
     return f"{thing_prefix(facility, device_type)}{number:04d}"
 
 
 def thing_prefix(facility: str, device_type: str) -> str:
-    """What the names of all things of one type in one facility begin with."""
+    """Return the prefix of the names of all things of one type in one facility begin with."""
     return f"{facility}-{device_type}-"
 
 
 def serial_prefix(facility: str, device_type: str) -> str:
-    """What the serials of all things of one type in one facility begin with."""
+    """Return what the serials of all things of one type in one facility begin with."""
     return f"{facility.replace('-', '')}-{device_type}-".upper()
 
 
 def serial(facility: str, device_type: str, number: int) -> str:
-    """The serial number of a thing that is given by count."""
+    """Return the serial number of a thing that is given by count."""
     return f"{serial_prefix(facility, device_type)}{number:04d}"
 
 
 def named_thing(facility: str, device_type: str, name: str) -> str:
-    """The name of a thing that the manifest, or a list of devices, gives a name within its group."""
+    """Return the name of a thing with a name of its own in the manifest or in a device list."""
     return f"{thing_prefix(facility, device_type)}{name}"
 
 
 def named_serial(facility: str, device_type: str, name: str) -> str:
-    """The serial number of a named thing of which nobody has said another."""
+    """Return the serial number of a named thing without a serial in the manifest."""
     return f"{serial_prefix(facility, device_type)}{name.upper()}"
 
 
-def thing_type(device_type: str) -> str:
-    """The AWS IoT thing type of a device type."""
-    return f"thing-type-{device_type}"
-
-
-def facility_group(facility: str) -> str:
-    """The thing group that holds a facility's groups."""
-    return f"thing-group-{facility}"
-
-
-def thing_group(facility: str, device_type: str) -> str:
-    """The thing group of one device type in one facility."""
-    return f"thing-group-{facility}-{device_type}"
-
-
-def policy(facility: str, device_type: str) -> str:
-    """The device policy of one device type in one facility."""
-    return f"policy-{facility}-{device_type}"
-
-
 def policy_file(device_type: str) -> str:
-    """The file in the facility's folder that holds a device policy."""
+    """Return the file in the facility's folder with a device policy."""
     return f"{device_type}.policy.json"
 
 
-def topic_rule(facility: str) -> str:
-    """The topic rule of a facility; AWS allows no hyphen in it."""
-    return f"rule_telemetry_{facility.replace('-', '_')}"
-
-
 def topic_rule_file(facility: str) -> str:
-    """The file in the facility's folder that holds the rule's statement."""
+    """Return the file in the facility's folder with the rule's statement."""
     return f"{topic_rule(facility)}.sql"
 
 
-def provisioning_template(facility: str) -> str:
-    """The provisioning template of a facility."""
-    return f"template-{facility}"
-
-
-def dashboard(facility: str) -> str:
-    """The CloudWatch dashboard of a facility."""
-    return f"dashboard-{facility}"
-
-
-def alarm(kind: str, facility: str) -> str:
-    """An alarm of a facility as a whole."""
-    return f"alarm-{kind}-{facility}"
-
-
-def silence_alarm(facility: str, device_type: str) -> str:
-    """The alarm that all things of one device type in one facility are silent."""
-    return f"{alarm('silence', facility)}-{device_type}"
-
-
 def telemetry_topic(application: str, facility: str, device_type: str, thing: str) -> str:
-    """Where a thing publishes its readings."""
+    """Return the topic on which a thing publishes readings."""
     return f"dt/{application}/{facility}/{device_type}/{thing}/telemetry"
 
 
 def telemetry_filter(application: str, facility: str) -> str:
-    """The topic filter that matches the readings of all things of a facility."""
+    """Return the topic filter that matches the readings of all things of a facility."""
     return telemetry_topic(application, facility, "+", "+")
 
 
 def request_topic(application: str, facility: str, device_type: str, thing: str) -> str:
-    """Where a thing hears its commands."""
+    """Return the topic on which a thing receives commands."""
     return f"cmd/{application}/{facility}/{device_type}/{thing}/request"
 
 
 def response_topic(application: str, facility: str, device_type: str, thing: str) -> str:
-    """Where a thing answers its commands."""
+    """Return the topic on which a thing answers commands."""
     return f"cmd/{application}/{facility}/{device_type}/{thing}/response"
 
 
 def basic_ingest_topic(rule: str, topic: str) -> str:
-    """The topic that hands a message to `rule` (its name with suffix) without the broker's charge."""
+    """Return the topic of Basic Ingest, which sends to `rule` (its name with suffix) without the broker's charge."""
     return f"$aws/rules/{rule}/{topic}"
 
 
 def iot_arn(region: str, resource: str) -> str:
-    """The ARN of an AWS IoT resource, such as `topic/…`, in the account that the token stands for."""
+    """Return the ARN of an AWS IoT resource, such as `topic/…`, in the account of the token."""
     return f"arn:aws:iot:{region}:{ACCOUNT_ID_TOKEN}:{resource}"
 
 
 def archive_prefix(facility: str, device_type: str) -> str:
-    """Where the raw readings of one device type in one facility lie in the archive, Hive style."""
+    """Return the archive prefix of the raw readings of one device type in one facility, Hive style."""
     return f"raw/facility={facility}/device_type={device_type}/"
-
-
-def account_wide(name: str, application: str, region: str) -> str:
-    """The name, without suffix, of a role, dashboard or trail: an account has one of that name for all its regions.
-
-    A test holds it to `fleet_iot.lib.names`.
-    """
-    return f"{name}-{application}-{region}"
-
-
-def bucket(application: str, purpose: str, account_id: str | None, suffix: str) -> str:
-    """A bucket's full name; bucket names are global, hence the account id where it is known."""
-    parts = ["bucket", application, purpose, *([account_id] if account_id else []), suffix]
-    return "-".join(parts)

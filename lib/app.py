@@ -1,19 +1,76 @@
-"""Synthesises the platform and the plants of the current folder's project into Terraform JSON: `python -m lib.app`."""
+"""Synthesise the current folder's project into Terraform JSON: `python -m lib.app`."""
 
 from __future__ import annotations
 
 import os
+import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from .faults import ExpectedError
 from .record.read import read_record
 from .synthesis import settings
-from .synthesis.manifest_place import find_place
+
+MANIFEST = "fleet.yaml"
+PART_ENDING = ".yaml"
+"""Ending of an include file of one facility or device type: `facilities/sg-01.yaml`."""
+OVERLAYS = "fleet.*.yaml"
+"""Environments' overlays; the record does not say which one applied."""
+
+
+def find_place(project: Path, key: tuple[str, ...], value: str | None = None) -> str:
+    """Return `FILE:LINE` of a manifest key, as `("facilities", "sg-01")`: where it has `value`, else in the manifest.
+
+    It searches plain text, because synthesis reads no YAML, and line numbers in the record would change it with every
+    comment. A key that shares its line with others is found by that line.
+    """
+    places = list(_places(project, key))
+    with_value = [place for place, line in places if value is not None and value in line]
+    return (with_value or [place for place, _ in places] or [MANIFEST])[0]
+
+
+def _places(project: Path, key: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Yield every place of `key`, with the text of its line."""
+    part = project.joinpath(*key[:2]).with_name(f"{key[1]}{PART_ENDING}") if len(key) > 1 else None
+    if part is not None and (lines := _lines(part)):
+        number = _line_of(lines, key[2:]) or 0
+        yield f"{part.relative_to(project)}:{number + 1}", lines[number]
+    for path in (project / MANIFEST, *sorted(project.glob(OVERLAYS))):
+        lines = _lines(path)
+        found = _line_of(lines, key)
+        if found is not None:
+            yield f"{path.name}:{found + 1}", lines[found]
+
+
+def _lines(path: Path) -> list[str]:
+    """Return no lines where the file is missing or cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    except (OSError, UnicodeDecodeError, ValueError):
+        return []
+
+
+def _line_of(lines: list[str], key: tuple[str, ...]) -> int | None:
+    """Return the index of the last part of `key` that has a line of its own below the parts before it."""
+    found, indent = None, -1
+    for part in key:
+        pattern = re.compile(rf"""( *)(["']?){re.escape(part)}\2\s*:""")
+        for number in range(0 if found is None else found + 1, len(lines)):
+            line = lines[number]
+            if line.strip() and not line.lstrip().startswith("#") and len(line) - len(line.lstrip()) <= indent:
+                return found
+            match = pattern.match(line)
+            if match and (found is not None or not match[1]):
+                found, indent = number, len(match[1])
+                break
+        else:
+            return found
+    return found
 
 
 def main() -> int:
-    """Reads record and environment, synthesises, says what it made; the exit code is the fault's, or 0."""
+    """Synthesise the current folder's project, print the stacks, and return 0 or the error's exit code."""
     project: Path | None = None
     try:
         project = settings.find_project(Path.cwd())

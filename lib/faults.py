@@ -1,4 +1,4 @@
-"""Expected faults of synthesis: one sentence, one remedy, one exit code for each class; anything else is a bug."""
+"""Expected errors of synthesis: a sentence, a remedy and an exit code; any other exception is a bug."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from typing import ClassVar
 
 
 class ExpectedError(Exception):
-    """What stands in the way of synthesis, in the words of the person who can remove it.
+    """An error that the user can fix.
 
-    `key` is the part of the manifest that it comes from, as `("facilities", "sg-01")`, and `value` what it holds.
+    Args:
+        key: The manifest's key that causes it, as `("facilities", "sg-01")`.
+        value: The value of that key.
     """
 
     exit_code: ClassVar[int] = 1
@@ -21,29 +23,29 @@ class ExpectedError(Exception):
         self.value = value
 
     def lines(self, place: str | None = None) -> list[str]:
-        """What a person reads on stderr; `place` is where in the manifest."""
+        """Return the lines for stderr; `place` is the location in the manifest."""
         return [visible(f"error: {f'{place}: ' if place else ''}{self.message}"), visible(f"hint: {self.remedy}")]
 
 
 def visible(text: str) -> str:
-    """`text` on one line, with escapes for what would hide, forge or reorder it on a screen."""
+    """Return `text` on one line, with control and bidirectional characters escaped."""
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)
 
 
 class ManifestError(ExpectedError):
-    """The manifest, as it was generated from, asks for what AWS would refuse."""
+    """The manifest that the record was generated from asks for something that AWS would reject."""
 
     exit_code = 3
 
 
 class RecordError(ExpectedError):
-    """The generated declarations are not those of their index: edited by hand, lost, or half a merge."""
+    """The generated declarations differ from their index: edited by hand, missing, or half merged."""
 
     exit_code = 4
 
 
 class SynthesisError(ExpectedError):
-    """The synthesised result is not what was planned, or AWS would refuse it."""
+    """The synthesised result is not what was planned, or AWS would reject it."""
 
     exit_code = 5
 

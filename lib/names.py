@@ -1,18 +1,191 @@
-"""Names and ARNs of the shared platform, by which facility stacks refer to it without reading its state."""
+"""Every resource name, in one place; plain data, for all programs.
+
+Names follow `{resource-type}-{purpose}-{environment-suffix}`. Constants and functions here leave the suffix out, as the
+record does; `specs.suffixed` and `PlatformNames` add it. Facility stacks refer to the platform by these names, without
+reading its state.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .specs import suffixed
 
+STREAM = "stream-telemetry"
+READINGS_TABLE = "table-readings"
+DEVICES_TABLE = "table-devices"
+FUNCTION = "function-sensor-processor"
+FAILURE_QUEUE = "queue-processor-failures"
+ALARM_TOPIC = "topic-alarms"
+ANOMALY_TOPIC = "topic-anomalies"
+TRAIL = "trail-audit"
+TRAIL_LOG_GROUP = "log-group-audit-trail"
+EVENT_ERRORS_LOG_GROUP = "log-group-event-errors"
+IOT_LOG_GROUP = "AWSIotLogsV2"
+"""The only log group that AWS IoT writes to."""
+
+PROCESSOR_ROLE = "role-sensor-processor"
+TOPIC_RULE_ROLE = "role-topic-rule"
+RULE_ERRORS_ROLE = "role-rule-errors"
+TRAIL_LOGS_ROLE = "role-trail-logs"
+EVENT_ARCHIVE_ROLE = "role-event-archive"
+EVENT_ERRORS_ROLE = "role-event-errors"
+IOT_LOGGING_ROLE = "role-iot-logging"
+AUDIT_ROLE = "role-certificate-audit"
+PROVISIONING_ROLE = "role-fleet-provisioning"
+BULK_REGISTRATION_ROLE = "role-bulk-registration"
+LONGEST_ROLE = PROVISIONING_ROLE
+
+RAW_ARCHIVE, ACCESS_LOGS, AUDIT_BUCKET = "raw-archive", "access-logs", "audit-trail"
+BUCKETS: Mapping[str, str] = {
+    RAW_ARCHIVE: "stores every message as received, below raw/, quarantine/ and iot-rule-errors/; and events/, "
+    "bulk-registration/",
+    ACCESS_LOGS: "stores the access logs of the other buckets",
+    AUDIT_BUCKET: "stores the audit trail",
+}
+"""Purpose of each bucket → one predicate about it, as `fleet explain` prints it."""
+
+ROLE_KIND, TRAIL_KIND = "IAM role", "CloudTrail trail"
+ACCOUNT_WIDE_KINDS = (ROLE_KIND, TRAIL_KIND)
+
+PLATFORM_RESOURCES: Mapping[str, tuple[str, str]] = {
+    STREAM: ("Kinesis stream", "receives the readings of all facilities, in order for each device"),
+    READINGS_TABLE: ("DynamoDB table", "stores readings by minute, hour and day, and anomalies"),
+    DEVICES_TABLE: ("DynamoDB table", "stores one item for each device: first and last contact, its detectors' state"),
+    FUNCTION: ("Lambda function", "aggregates readings, detects anomalies and archives raw messages"),
+    f"/aws/lambda/{FUNCTION}": ("log group", "is the sensor processor's"),
+    FAILURE_QUEUE: ("SQS queue", "receives records that the sensor processor could not process"),
+    TRAIL: (TRAIL_KIND, "records who changed what"),
+    TRAIL_LOG_GROUP: ("log group", "is the audit trail's"),
+    "alias/key-data": ("KMS alias", "is the key of readings and archive"),
+    "alias/key-logs": ("KMS alias", "is the key of logs"),
+    "alias/key-audit": ("KMS alias", "is the key of the audit trail"),
+    PROCESSOR_ROLE: (ROLE_KIND, "is the sensor processor's"),
+    TOPIC_RULE_ROLE: (ROLE_KIND, "allows topic rules to put records on the stream"),
+    RULE_ERRORS_ROLE: (ROLE_KIND, "allows topic rules to store failed messages in the archive"),
+    TRAIL_LOGS_ROLE: (ROLE_KIND, "allows the audit trail to write its log"),
+    EVENT_ARCHIVE_ROLE: (ROLE_KIND, "allows topic rules to store AWS IoT's events in the archive"),
+    EVENT_ERRORS_ROLE: (ROLE_KIND, "allows topic rules to log the events that they could not archive"),
+    ALARM_TOPIC: ("SNS topic", "receives every alarm"),
+    ANOMALY_TOPIC: ("SNS topic", "receives the begin and end of every anomaly"),
+    EVENT_ERRORS_LOG_GROUP: ("log group", "records the events of AWS IoT that could not be archived"),
+    "rule_events_presence": ("topic rule", "archives connects and disconnects"),
+    "rule_events_thing": ("topic rule", "archives the creation, change and deletion of things"),
+    "rule_events_thing_type": ("topic rule", "archives the creation, change and deletion of thing types"),
+    "rule_events_thing_group": ("topic rule", "archives the creation, change and deletion of thing groups"),
+    "rule_events_type_association": ("topic rule", "archives changes of things' thing types"),
+    "rule_events_group_membership": ("topic rule", "archives changes of things' groups"),
+    "rule_events_group_hierarchy": ("topic rule", "archives changes of groups' parents"),
+    PROVISIONING_ROLE: (ROLE_KIND, "allows AWS IoT to register devices by a provisioning template"),
+    BULK_REGISTRATION_ROLE: (ROLE_KIND, "allows AWS IoT to register the devices of a parameter file"),
+}
+"""Name of each platform resource → its kind and one predicate about it, as `fleet explain` prints them."""
+
+PLATFORM_ALARMS: Mapping[str, str] = {
+    "alarm-iterator-age": "the sensor processor lags behind the stream: readings are late, and lost after a week",
+    "alarm-processor-errors": "invocations of the sensor processor fail: see its log group",
+    "alarm-processor-throttles": "Lambda throttles the sensor processor: raise its concurrency",
+    "alarm-stream-throttles": "the stream throttles writes: the load has more than doubled within 15 minutes",
+    "alarm-failures-queue": "records are in the failure queue: redrive them within the stream's retention",
+    "alarm-unplaced-messages": "messages of no known facility are in quarantine: an unknown client publishes",
+    "alarm-notifications-pending": "anomalies are in the table, but publishing to the topic fails: nobody is notified",
+    "alarm-event-errors": f"events of AWS IoT could not be archived: see {EVENT_ERRORS_LOG_GROUP}",
+    "alarm-certificate-expiry": "certificates expire soon: see the audit's findings, device by device",
+    "alarm-unauthorised-calls": "an API call was denied (CIS 4.1): see the audit trail",
+    "alarm-sign-in-without-mfa": "someone signed in to the console without MFA (CIS 4.2): see the audit trail",
+    "alarm-root-use": "the account's root user was used (CIS 4.3): see the audit trail",
+    "alarm-iam-changes": "IAM permissions changed (CIS 4.4): see the audit trail",
+    "alarm-trail-changes": "a trail was changed, started or stopped (CIS 4.5): see the audit trail",
+    "alarm-sign-in-failures": "a console sign-in failed (CIS 4.6): see the audit trail",
+    "alarm-key-deletions": "a KMS key was disabled or scheduled for deletion (CIS 4.7): see the audit trail",
+    "alarm-bucket-policy-changes": "the policy of a bucket changed (CIS 4.8): see the audit trail",
+    "alarm-config-changes": "AWS Config was changed or stopped (CIS 4.9): see the audit trail",
+    "alarm-security-group-changes": "a security group changed (CIS 4.10): see the audit trail",
+    "alarm-network-acl-changes": "a network ACL changed (CIS 4.11): see the audit trail",
+    "alarm-gateway-changes": "a network gateway changed (CIS 4.12): see the audit trail",
+    "alarm-route-table-changes": "a route table changed (CIS 4.13): see the audit trail",
+    "alarm-vpc-changes": "a VPC changed (CIS 4.14): see the audit trail",
+}
+"""Name of each alarm of the platform → its condition; the alarm's description in CloudWatch, too."""
+
+
+def account_wide(name: str, application: str, region: str) -> str:
+    """Return the name, without suffix, of a role, dashboard or multi-region trail: they are unique in an account.
+
+    A multi-region trail exists in every region under its name.
+    https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-concepts.html
+    """
+    return f"{name}-{application}-{region}"
+
+
+def metrics_namespace(suffix: str) -> str:
+    """Return the namespace of the sensor processor's metrics, one for each environment."""
+    return f"Fleet/{suffix}"
+
+
+def bucket(application: str, purpose: str, account_id: str | None, suffix: str) -> str:
+    """Return a bucket's full name; bucket names are global, hence the account id where it is known."""
+    return "-".join(["bucket", application, purpose, *([account_id] if account_id else []), suffix])
+
+
+def thing_type(device_type: str) -> str:
+    return f"thing-type-{device_type}"
+
+
+def facility_group(facility: str) -> str:
+    """Return the parent thing group of a facility's groups."""
+    return f"thing-group-{facility}"
+
+
+def thing_group(facility: str, device_type: str) -> str:
+    return f"thing-group-{facility}-{device_type}"
+
+
+def policy(facility: str, device_type: str) -> str:
+    """Return the name of the device policy of one device type in one facility."""
+    return f"policy-{facility}-{device_type}"
+
+
+def topic_rule(facility: str) -> str:
+    return f"rule_telemetry_{facility.replace('-', '_')}"
+
+
+def provisioning_template(facility: str) -> str:
+    return f"template-{facility}"
+
+
+def dashboard(facility: str) -> str:
+    return f"dashboard-{facility}"
+
+
+def alarm(kind: str, facility: str) -> str:
+    """Return the name of an alarm of a whole facility, such as `rule-failures`."""
+    return f"alarm-{kind}-{facility}"
+
+
+def silence_alarm(facility: str, device_type: str) -> str:
+    """Return the name of the alarm that all things of one device type in one facility are silent."""
+    return f"{alarm('silence', facility)}-{device_type}"
+
+
+def bucket_arn(name: str) -> str:
+    """Return a bucket's ARN, which has neither region nor account."""
+    return f"arn:aws:s3:::{name}"
+
+
+def state_file(stack: str) -> str:
+    """Return the name of `stack`'s state file in its own folder, used where no bucket holds the state."""
+    return f"terraform.{stack}.tfstate"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlatformNames:
-    """The platform of one application in one environment.
+    """Full names and ARNs of the platform of one application in one environment.
 
-    `account_id` is twelve digits, or a Terraform expression where only the credentials know it; `bucket_account_id`
-    is part of bucket names (they are global) and set only in the first case.
+    Args:
+        account_id: Twelve digits, or a Terraform expression where only the credentials know it.
+        bucket_account_id: Part of bucket names; None where `account_id` is an expression.
     """
 
     application: str
@@ -22,39 +195,40 @@ class PlatformNames:
     bucket_account_id: str | None
 
     def named(self, name: str) -> str:
-        """`name` with the environment suffix."""
+        """Return `name` with the environment suffix."""
         return suffixed(name, self.suffix)
 
+    def account_wide(self, name: str) -> str:
+        """Return the full name of a role, dashboard or multi-region trail."""
+        return self.named(account_wide(name, self.application, self.region))
+
     def bucket(self, purpose: str) -> str:
-        account = f"-{self.bucket_account_id}" if self.bucket_account_id else ""
-        return self.named(f"bucket-{self.application}-{purpose}{account}")
+        return bucket(self.application, purpose, self.bucket_account_id, self.suffix)
 
     def arn(self, service: str, resource: str) -> str:
-        """The ARN of a regional resource in this account."""
+        """Return the ARN of a regional resource in this account."""
         return f"arn:aws:{service}:{self.region}:{self.account_id}:{resource}"
 
     def service(self, service: str) -> str:
-        """A service's regional endpoint name, as `kms:ViaService` and service principals spell it."""
+        """Return a service's regional endpoint name, as in `kms:ViaService` and service principals."""
         return f"{service}.{self.region}.amazonaws.com"
 
     @property
     def account_root(self) -> str:
         return f"arn:aws:iam::{self.account_id}:root"
 
-    def account_wide(self, name: str) -> str:
-        """The full name of a role, dashboard or multi-region trail: an account has one of it for all its regions.
-
-        A multi-region trail lies in every region under its name.
-        https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-concepts.html
-        """
-        return self.named(f"{name}-{self.application}-{self.region}")
-
     def role_arn(self, role: str) -> str:
         return f"arn:aws:iam::{self.account_id}:role/{self.account_wide(role)}"
 
+    def table_arn(self, table: str) -> str:
+        return self.arn("dynamodb", f"table/{table}")
+
+    def log_group_arn(self, log_group: str) -> str:
+        return self.arn("logs", f"log-group:{log_group}")
+
     @property
     def stream(self) -> str:
-        return self.named("stream-telemetry")
+        return self.named(STREAM)
 
     @property
     def stream_arn(self) -> str:
@@ -62,18 +236,15 @@ class PlatformNames:
 
     @property
     def readings_table(self) -> str:
-        return self.named("table-readings")
+        return self.named(READINGS_TABLE)
 
     @property
     def devices_table(self) -> str:
-        return self.named("table-devices")
-
-    def table_arn(self, table: str) -> str:
-        return self.arn("dynamodb", f"table/{table}")
+        return self.named(DEVICES_TABLE)
 
     @property
     def function(self) -> str:
-        return self.named("function-sensor-processor")
+        return self.named(FUNCTION)
 
     @property
     def function_arn(self) -> str:
@@ -85,27 +256,19 @@ class PlatformNames:
 
     @property
     def failure_queue(self) -> str:
-        return self.named("queue-processor-failures")
+        return self.named(FAILURE_QUEUE)
 
     @property
     def failure_queue_arn(self) -> str:
         return self.arn("sqs", self.failure_queue)
 
     @property
-    def alarm_topic(self) -> str:
-        return self.named("topic-alarms")
-
-    @property
     def alarm_topic_arn(self) -> str:
-        return self.arn("sns", self.alarm_topic)
-
-    @property
-    def anomaly_topic(self) -> str:
-        return self.named("topic-anomalies")
+        return self.arn("sns", self.named(ALARM_TOPIC))
 
     @property
     def anomaly_topic_arn(self) -> str:
-        return self.arn("sns", self.anomaly_topic)
+        return self.arn("sns", self.named(ANOMALY_TOPIC))
 
     @property
     def alarm_arns(self) -> str:
@@ -114,29 +277,28 @@ class PlatformNames:
 
     @property
     def metrics_namespace(self) -> str:
-        """Of the sensor processor's metrics; of one environment, as two in one account must not count together."""
-        return f"Fleet/{self.suffix}"
+        return metrics_namespace(self.suffix)
 
     @property
     def filter_namespace(self) -> str:
-        """Of the metrics that filters make of logs; a trail's are of one environment."""
+        """The namespace of metrics that filters derive from logs, one for each environment."""
         return f"FleetLogs/{self.suffix}"
 
     @property
     def raw_archive(self) -> str:
-        return self.bucket("raw-archive")
+        return self.bucket(RAW_ARCHIVE)
 
     @property
     def access_logs(self) -> str:
-        return self.bucket("access-logs")
+        return self.bucket(ACCESS_LOGS)
 
     @property
     def audit_bucket(self) -> str:
-        return self.bucket("audit-trail")
+        return self.bucket(AUDIT_BUCKET)
 
     @property
     def trail(self) -> str:
-        return self.account_wide("trail-audit")
+        return self.account_wide(TRAIL)
 
     @property
     def trail_arn(self) -> str:
@@ -144,62 +306,12 @@ class PlatformNames:
 
     @property
     def trail_log_group(self) -> str:
-        return self.named("log-group-audit-trail")
+        return self.named(TRAIL_LOG_GROUP)
 
     @property
     def event_errors_log_group(self) -> str:
-        return self.named("log-group-event-errors")
-
-    @property
-    def iot_log_group(self) -> str:
-        """AWS IoT writes to this one and to no other."""
-        return "AWSIotLogsV2"
-
-    def log_group_arn(self, log_group: str) -> str:
-        return self.arn("logs", f"log-group:{log_group}")
-
-    @property
-    def topic_rule_role(self) -> str:
-        return "role-topic-rule"
-
-    @property
-    def rule_errors_role(self) -> str:
-        return "role-rule-errors"
-
-    @property
-    def event_archive_role(self) -> str:
-        return "role-event-archive"
-
-    @property
-    def event_errors_role(self) -> str:
-        return "role-event-errors"
-
-    @property
-    def iot_logging_role(self) -> str:
-        return "role-iot-logging"
-
-    @property
-    def audit_role(self) -> str:
-        return "role-certificate-audit"
-
-    @property
-    def provisioning_role(self) -> str:
-        return "role-fleet-provisioning"
-
-    @property
-    def bulk_registration_role(self) -> str:
-        return "role-bulk-registration"
+        return self.named(EVENT_ERRORS_LOG_GROUP)
 
     def bulk_registration_prefix(self, facility: str) -> str:
-        """Where in the raw archive the parameter files of a facility's bulk registrations lie; `*` is all of them."""
+        """Return the archive prefix of a facility's parameter files for bulk registration; `*` for all of them."""
         return f"bulk-registration/{facility}/"
-
-
-def bucket_arn(bucket: str) -> str:
-    """Bucket ARNs hold neither region nor account."""
-    return f"arn:aws:s3:::{bucket}"
-
-
-def state_file(stack: str) -> str:
-    """Return the name of `stack`'s state file in its own folder, used where no bucket holds the state."""
-    return f"terraform.{stack}.tfstate"

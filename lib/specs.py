@@ -1,8 +1,8 @@
-"""The plain data that generated facilities declare and stacks read: no cdktf, no YAML, literals in and out.
+"""The record's vocabulary: plain data that generated facilities declare and stacks read.
 
-Names in the specs carry no environment suffix, so that one approved record serves every environment;
-`suffixed` adds it. Documents (policies, templates, dashboards) hold the tokens below in the places of values
-that only an environment knows; `fill` puts them in.
+Names in the specs have no environment suffix, so that one approved record serves every environment; `suffixed` adds it.
+Documents (policies, templates, dashboards) contain the tokens below for values that depend on the environment; `fill`
+replaces them.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 ACCOUNT_ID_TOKEN = "ACCOUNT_ID"  # noqa: S105 - a placeholder, no secret
-"""Stands for the AWS account id in generated documents; upper case, so no id or topic can hold it."""
+"""Placeholder of the AWS account id in generated documents; upper case, so that no id or topic contains it."""
 
 SUFFIX_TOKEN = "ENVIRONMENT_SUFFIX"  # noqa: S105 - a placeholder, no secret
-"""Stands for the environment suffix in generated documents."""
+"""Placeholder of the environment suffix in generated documents."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricSpec:
-    """One measured quantity of a device type; `minimum` and `maximum` are the static limits in `unit`."""
+    """A measured quantity of a device type; `minimum` and `maximum` are static limits in `unit`."""
 
     name: str
     unit: str
@@ -31,7 +31,7 @@ class MetricSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceTypeSpec:
-    """A kind of device, an IoT thing type; `sample_interval_s` is the seconds between two readings."""
+    """A device type and its IoT thing type; `sample_interval_s` is the seconds between readings."""
 
     id: str
     thing_type: str
@@ -42,9 +42,9 @@ class DeviceTypeSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlatformAlarmsSpec:
-    """From which value on an alarm of the platform is raised; counts are those of five minutes.
+    """Thresholds of the platform's alarms; counts are per five minutes.
 
-    The days of certificates mean something only where they are audited.
+    `certificate_expiry_days` applies only with `certificate_audit`.
     """
 
     iterator_age_s: int
@@ -56,7 +56,7 @@ class PlatformAlarmsSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObservabilitySpec:
-    """What of the platform is logged and watched; `iot_logging` is a level, None where that log is left alone."""
+    """Logs and audits of the platform; `iot_logging` is a level, or None to leave that log's settings."""
 
     iot_logging: str | None
     registry_events: bool
@@ -66,7 +66,7 @@ class ObservabilitySpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistorySpec:
-    """Days that the readings table keeps each level of what was measured."""
+    """Days that the readings table keeps items of each kind."""
 
     minute_days: int
     hour_days: int
@@ -74,11 +74,15 @@ class HistorySpec:
     anomaly_days: int
 
 
+FORMER_RETENTIONS = {"brief": "short"}
+"""Former word for a retention, in older manifests and records → the present one."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetSpec:
-    """What all facilities share.
+    """Settings that all facilities share.
 
-    `account_id` is None where the manifest leaves it to the credentials; `retention` is `brief` or `records`.
+    `account_id` is None where the credentials decide it; `retention` is `short` or `records`.
     """
 
     application: str
@@ -92,12 +96,15 @@ class FleetSpec:
     tags: dict[str, str]
     device_types: tuple[DeviceTypeSpec, ...]
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "retention", FORMER_RETENTIONS.get(self.retention, self.retention))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThingGroupSpec:
-    """The things of one device type in one facility, and the device policy that they share.
+    """The things of one device type in one facility, and their device policy.
 
-    `silence_s`: seconds without any reading of them that are silence; whole minutes, or days.
+    `silence_s`: seconds without a reading from any of them until an alarm; whole minutes, or days.
     """
 
     device_type: str
@@ -110,7 +117,7 @@ class ThingGroupSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContactSpec:
-    """Who is called when something is wrong."""
+    """The person to call."""
 
     name: str
     email: str | None
@@ -119,7 +126,7 @@ class ContactSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineSpec:
-    """A production line of a plant; `contact` is the plant's where it has none of its own."""
+    """A production line; `contact` is the facility's where the line has none."""
 
     id: str
     name: str
@@ -128,7 +135,7 @@ class LineSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FacilityAlarmsSpec:
-    """From which value on an alarm of a plant is raised; percentages and rule failures are those of five minutes."""
+    """Thresholds of a facility's alarms; percentages and rule failures are per five minutes."""
 
     quarantine_percent: float
     rule_failures: int
@@ -138,7 +145,7 @@ class FacilityAlarmsSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FacilitySpec:
-    """One plant as its folder declares it; the files named here lie beside the declaration."""
+    """A facility; the files named here are in its folder."""
 
     id: str
     module: str
@@ -161,18 +168,16 @@ class FacilitySpec:
 
 SUFFIX_PATTERN = re.compile(r"[a-z0-9]([a-z0-9-]{0,14}[a-z0-9])?")
 SUFFIX_RULE = "1 to 16 lower-case letters, digits and inner hyphens"
-"""Sixteen characters keep the longest names (buckets: 63) in their limits; the manifest's schema asks for the same."""
+"""Sixteen characters keep the longest names within their limits (buckets: 63), as the manifest's schema does."""
 
 SUFFIX_VARIABLE = "ENVIRONMENT_SUFFIX"
 
 
 def chosen_suffix(environment: Mapping[str, str], declared: str) -> str:
-    """The suffix of this environment: the variable's where it is set, else the declared one.
-
-    The one place that reads it: it is part of names, topics and paths of files.
+    """Return the suffix of this environment: the variable's where it is set, else the declared one.
 
     Raises:
-        ValueError: the variable holds anything else than a suffix; its message is a clause about the variable.
+        ValueError: the variable is not a valid suffix; the message is a clause about the variable.
     """
     given = environment.get(SUFFIX_VARIABLE)
     if given and not SUFFIX_PATTERN.fullmatch(given):
@@ -181,12 +186,12 @@ def chosen_suffix(environment: Mapping[str, str], declared: str) -> str:
 
 
 def suffixed(name: str, suffix: str) -> str:
-    """`name` with the environment suffix; topic rules allow no hyphen, so theirs (`rule_…`) join with `_`."""
+    """Return `name` with the environment suffix; topic rules (`rule_…`) allow no hyphen, so theirs join with `_`."""
     return f"{name}_{suffix.replace('-', '_')}" if name.startswith("rule_") else f"{name}-{suffix}"
 
 
 def fill(document: str, *, account_id: str, suffix: str) -> str:
-    """A generated document with the account id and the environment suffix in the places of their tokens."""
+    """Replace the tokens of a generated document by the account id and the environment suffix."""
     rule_suffix = suffix.replace("-", "_")
     return (
         document.replace(f"_{SUFFIX_TOKEN}", f"_{rule_suffix}")

@@ -1,4 +1,4 @@
-"""Files that their owner alone can read: private from the moment they are made, and never through somebody's link."""
+"""Read and write files that only their owner can access, from their creation on, and never through a link."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SAFE = os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def inside(folder: Path, name: str) -> Path:
-    """The file or folder of this name in the folder. Raises EnvironmentFault for a name that leads out of it."""
+    """Return the path of this name in the folder. Raises EnvironmentFault for a name that leads out of it."""
     if not _NAME.fullmatch(name):
         raise EnvironmentFault(
             f"{name!r} is no name of a file in {folder}",
@@ -28,7 +28,7 @@ def inside(folder: Path, name: str) -> Path:
 
 
 def make_private_folder(folder: Path) -> None:
-    """Makes the folder, 0700, or holds the one that is there to that. Raises EnvironmentFault where others get in."""
+    """Create the folder with mode 0700, or check that it has it. Raises EnvironmentFault where others have access."""
     with located(folder):
         with suppress(FileExistsError):
             folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -45,10 +45,12 @@ def make_private_folder(folder: Path) -> None:
 
 
 def open_private(path: Path, flags: int) -> int:
-    """A descriptor of the file, made 0600 where `flags` say so. Raises EnvironmentFault for a link, for what is no
-    regular file, and for a file that others own or may read."""
+    """Open the file and return its descriptor; one that `flags` create has mode 0600.
+
+    Raises EnvironmentFault for a link, for anything but a regular file, and for a file that others own or may read.
+    """
     with located(path):
-        # A pipe would be waited for; of a regular file this changes nothing.
+        # Without O_NONBLOCK, opening a pipe would wait; for a regular file it changes nothing.
         descriptor = os.open(path, flags | _SAFE | os.O_NONBLOCK, 0o600)
     found = os.fstat(descriptor)
     try:
@@ -62,21 +64,21 @@ def open_private(path: Path, flags: int) -> int:
 
 
 def read_private(path: Path) -> bytes | None:
-    """The whole file, None where there is none. Raises EnvironmentFault as `open_private` does."""
+    """Read the whole file; None where there is none. Raises EnvironmentFault as `open_private` does."""
     if not os.path.lexists(path):
         return None
     with located(path), os.fdopen(open_private(path, os.O_RDONLY), "rb") as file:
         return file.read()
 
 
-def write_private(path: Path, text: str) -> None:
-    """Replaces the file, whole or not at all, under a passing name that nobody can have put there before."""
+def write_private(path: Path, content: str | bytes) -> None:
+    """Replace the file, whole or not at all; the temporary name cannot be guessed."""
     staged = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     with located(path):
         descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFE, 0o600)
         try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
                 file.flush()
                 os.fsync(file.fileno())
             staged.replace(path)

@@ -1,13 +1,14 @@
-"""What the operations commands know of the project: its folder, its declared facilities and their things."""
+"""Load the project that a command works on: its approved record, its facilities and their things."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from fleet_iot.generator.diagnostics import (
     EnvironmentFault,
@@ -19,14 +20,16 @@ from fleet_iot.generator.diagnostics import (
 )
 from fleet_iot.generator.manifest.project import MANIFEST_NAME
 from fleet_iot.lib.faults import ExpectedError
+from fleet_iot.lib.names import PlatformNames
 from fleet_iot.lib.record.read import RECORD, read_record
-from fleet_iot.lib.specs import FacilitySpec, FleetSpec, suffixed
+from fleet_iot.lib.shared.things import read_things
+from fleet_iot.lib.specs import DeviceTypeSpec, FacilitySpec, FleetSpec, suffixed
 from fleet_iot.lib.synthesis.settings import read_account_id, read_suffix
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thing:
-    """One thing as this environment knows it; `name` carries the suffix and is the MQTT client id."""
+    """One thing of this environment; `name` ends in the suffix and is the MQTT client id."""
 
     name: str
     facility: str
@@ -34,9 +37,19 @@ class Thing:
     serial: str
 
 
+class PlannedThing(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of `things.jsonl` for this environment: name and thing type end in the suffix."""
+
+    name: str
+    thing_type: str
+    device_type: str
+    serial: str
+    attributes: dict[str, str]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
-    """The approved record as declared in `lib/facilities`, for one environment."""
+    """The approved record in `lib/facilities`, for one environment; `account_id` is None where none is set."""
 
     root: Path
     fleet: FleetSpec
@@ -44,8 +57,19 @@ class Project:
     environment_suffix: str
     account_id: str | None = None
 
+    @property
+    def names(self) -> PlatformNames:
+        """Return the names of the shared platform's resources; ARNs and bucket names need the account."""
+        return PlatformNames(
+            application=self.fleet.application,
+            suffix=self.environment_suffix,
+            region=self.fleet.region,
+            account_id=self.account_id or "",
+            bucket_account_id=self.account_id,
+        )
+
     def facility(self, facility_id: str) -> FacilitySpec:
-        """The facility with this id. Raises RequestError where none has it."""
+        """Return the facility with this id. Raises RequestError where none has it."""
         for facility in self.facilities:
             if facility.id == facility_id:
                 return facility
@@ -55,8 +79,24 @@ class Project:
             hint="add it to fleet.yaml and run `fleet generate`, or correct the id",
         )
 
+    def device_type(self, device_type: str) -> DeviceTypeSpec:
+        """Return the device type with this id. Raises RequestError where none has it."""
+        known = {each.id: each for each in self.fleet.device_types}
+        if device_type not in known:
+            raise RequestError(
+                f"no device type {device_type!r} in lib/facilities (declared: {', '.join(sorted(known)) or 'none'})",
+                hint="add it to fleet.yaml and run `fleet generate`, or correct the id",
+            )
+        return known[device_type]
+
+    def check_metric(self, device_type: str, metric: str | None) -> None:
+        """Raise RequestError for a metric that the device type does not have; None is any metric."""
+        names = [each.name for each in self.device_type(device_type).metrics]
+        if metric not in (None, *names):
+            raise RequestError(f"{device_type} has no metric {metric!r}", hint=f"there are: {', '.join(names)}")
+
     def thing(self, name: str) -> Thing:
-        """The thing with this full name. Raises RequestError where the record has none."""
+        """Return the thing with this full name. Raises RequestError where the record has none."""
         for facility in self.facilities:
             if name.startswith(f"{facility.id}-"):
                 for thing in self.things(facility):
@@ -67,35 +107,35 @@ class Project:
             hint=f"names end in -{self.environment_suffix}; `fleet explain NAME` says what a name is",
         )
 
+    def planned(self, facility: FacilitySpec) -> Iterator[PlannedThing]:
+        """Read the facility's things in the order of its file, line by line: a facility may have a million."""
+        suffix = self.environment_suffix
+        with reporting_record_faults():
+            for thing in read_things(self.root / RECORD / facility.module / facility.things_file):
+                yield PlannedThing(
+                    name=suffixed(thing.name, suffix),
+                    thing_type=suffixed(thing.thing_type, suffix),
+                    device_type=thing.device_type,
+                    serial=thing.serial,
+                    attributes=thing.attributes,
+                )
+
     def things(self, facility: FacilitySpec) -> Iterator[Thing]:
-        """The facility's things in the order of its file, read line by line (a facility may have a million)."""
-        path = self.root / RECORD / facility.module / facility.things_file
-        try:
-            with path.open(encoding="utf-8") as lines:
-                for line in lines:
-                    row = json.loads(line)
-                    yield Thing(
-                        name=suffixed(row["name"], self.environment_suffix),
-                        facility=facility.id,
-                        device_type=row["device_type"],
-                        serial=row["serial"],
-                    )
-        except FileNotFoundError:
-            raise EnvironmentFault(
-                f"{path.relative_to(self.root)} is missing", hint="run `fleet generate`, then review and commit it"
-            ) from None
+        """Read the facility's things, without thing type and attributes."""
+        for each in self.planned(facility):
+            yield Thing(name=each.name, facility=facility.id, device_type=each.device_type, serial=each.serial)
 
 
 def load_project(root: Path) -> Project:
-    """The approved record of the project in `root`, in this environment.
+    """Load the approved record of the project in `root`, for this environment.
 
     `ENVIRONMENT_SUFFIX` and `FLEET_ACCOUNT_ID` override the manifest's values.
 
     Raises:
-        StaleError: the record is not what was generated.
-        EnvironmentFault: a variable holds what it cannot mean.
+        StaleError: The record was changed after it was generated.
+        EnvironmentFault: A variable has a value that is not allowed.
     """
-    with told():
+    with reporting_record_faults():
         record = read_record(root)
         return Project(
             root=root,
@@ -107,8 +147,8 @@ def load_project(root: Path) -> Project:
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """Raises faults of lib as the command line tells faults, with the same exit codes."""
+def reporting_record_faults() -> Iterator[None]:
+    """Raise the faults of lib as those of the command line, with the same exit codes."""
     try:
         yield
     except ExpectedError as error:

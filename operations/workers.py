@@ -1,4 +1,4 @@
-"""Shares batches out among processes, each a copy of this one, and gives what comes of them in the batches' order."""
+"""Process batches in forked worker processes, with results in the order of the batches."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Result = TypeVar("Result")
 
 WORKERS = min(4, os.cpu_count() or 1)
 _FEW = 2
-"""So many batches are done sooner here than processes start."""
+"""Up to so many batches are done faster here than in processes that have to start."""
 
 
 def batches_of(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """The items in lists of `size`, the last one shorter."""
+    """Group items in lists of `size`, the last one shorter."""
     iterator = iter(items)
     while batch := list(itertools.islice(iterator, size)):
         yield batch
@@ -34,10 +34,18 @@ def batches_of(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 def in_order(
     batches: Iterable[Batch], work: Callable[[Batch], Result], *, workers: int = WORKERS, few: int = _FEW
 ) -> Iterator[Result]:
-    """What `work` gives for each batch, in order; no more than one batch a worker is under way.
+    """Yield the result of `work` for each batch, in order; each worker has at most one batch at a time.
 
-    Up to `few` batches are done in this process. What `work` raises is raised here, at its batch. Raises
-    EnvironmentFault where a worker was killed. Workers end with the iteration, and when this process is gone.
+    Workers end with the iteration, and when this process is gone.
+
+    Args:
+        batches: The batches, read as they are needed.
+        work: What to do with a batch; its exceptions are raised here, at their batch.
+        workers: How many processes.
+        few: Up to so many batches are done in this process.
+
+    Raises:
+        EnvironmentFault: A worker was killed.
     """
     iterator = iter(batches)
     first = list(itertools.islice(iterator, few + 1))
@@ -56,7 +64,7 @@ def in_order(
                 continue
             worker = under_way.pop(0)
             result = worker.receive()
-            worker.send(batch)  # it goes on while this process deals with its result
+            worker.send(batch)  # it works while the caller uses the result
             under_way.append(worker)
             yield result
         for worker in under_way:
@@ -64,7 +72,7 @@ def in_order(
 
 
 class _Worker(Generic[Batch, Result]):
-    """This process's end of a pipe to another one."""
+    """The parent's end of a pipe to a worker."""
 
     def __init__(self, pipe: Connection) -> None:
         self.pipe = pipe
@@ -93,11 +101,11 @@ def _killed() -> EnvironmentFault:
 
 @contextmanager
 def _started(work: Callable[[Batch], Result], before: list[_Worker[Batch, Result]]) -> Iterator[_Worker[Batch, Result]]:
-    """A process that does the work for what is sent to it; it ends with the context."""
-    context = multiprocessing.get_context("fork")  # what `work` holds (keys, ciphers) goes over without a copy
+    """Start a process that does the work for the batches sent to it; it ends with the context."""
+    context = multiprocessing.get_context("fork")  # the keys and ciphers in `work` need not be copied
     here, there = context.Pipe()
     strangers = [*(worker.pipe for worker in before), here]
-    # A handler of this process's that raises must not run in the child before it serves: it would go on as its parent.
+    # A signal handler that raises must not run in the child before it serves: it would continue as its parent.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
         process = context.Process(target=_serve, args=(work, there, strangers, mask), daemon=True)
@@ -116,12 +124,12 @@ def _started(work: Callable[[Batch], Result], before: list[_Worker[Batch, Result
 def _serve(
     work: Callable[[Batch], Result], pipe: Connection, strangers: list[Connection], mask: set[signal.Signals]
 ) -> None:
-    """The life of the other process, until the pipe is closed: by its user, or because that one is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is its user's to deal with
+    """Serve batches in the worker process until the pipe is closed, also because the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     for stranger in strangers:
-        stranger.close()  # else the pipes would stay open for as long as any worker lives
+        stranger.close()  # else the pipes would stay open as long as any worker lives
     try:
         while True:
             batch = pipe.recv()
@@ -135,11 +143,11 @@ def _serve(
 
 
 def _portable(error: Exception) -> Exception:
-    """An error that can go over a pipe, which takes no traceback: that is noted in it."""
-    told = traceback.format_exc()
+    """Make an error that can be pickled; its traceback, which cannot, is added as a note."""
+    trace = traceback.format_exc()
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
     except Exception:
         error = RuntimeError(str(error))
-    error.add_note(f"in a worker process:\n{told}")
+    error.add_note(f"in a worker process:\n{trace}")
     return error

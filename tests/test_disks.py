@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from fleet_iot.generator.cli.commands import main
 from fleet_iot.generator.filesystem import fault_of, write_whole
-from fleet_iot.operations.rehearsal.simulator.truth import TruthFile
+from fleet_iot.operations.rehearsal.simulator.run import TruthFile
 
 ROOT = Path(__file__).parents[1]
 NOBODY = 65_534
@@ -188,7 +188,7 @@ def test_what_nobody_may_write_or_read_is_told_with_its_path(shared: Path, monke
 
 def test_a_truth_that_the_disk_does_not_take_is_told_at_its_end() -> None:
     """Answers come in threads of the MQTT client, where an error would be lost: the file's end has it."""
-    truth = TruthFile(Path("/dev/full"), run={"note": "x" * 100_000}, anomalies=())
+    truth = TruthFile(Path("/dev/full"), run={"note": "x" * 100_000})
     with pytest.raises(OSError, match="/dev/full") as caught:
         truth.close()
     fault = fault_of(caught.value)

@@ -1,4 +1,4 @@
-"""One mistake has one exit code in every command, and nothing done is not success; the rule stands in the README."""
+"""One mistake has one exit code in every command, and nothing done is not success; the README has the table."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ from fleet_iot.generator.diagnostics import (
     StaleError,
     WriteError,
 )
-from fleet_iot.operations.cli import anomalies, history, replay
+from fleet_iot.operations.cli import replay
 from fleet_iot.operations.telemetry.redrive import Outcome
+from tests.operations.aws_stub import stub_local_aws
 from tests.test_documents import command_paths
 
 ROOT = Path(__file__).parents[1]
@@ -57,7 +58,7 @@ COMMANDS: dict[str, dict[int, str]] = {
     "generate": {2: "--facility nope --check", 3: "--manifest nowhere/fleet.yaml"},
     "history": {2: f"{THING} --level nope", 7: f"{THING} --dir none"},
     "init": {2: "--nope"},
-    "isolation": {2: "--others 0"},
+    "isolation": {2: "--nope"},
     "keys create": {2: "create --facility nope"},
     "local apply": {2: "apply --facility nope", 7: "apply --dir none"},
     "local env": {2: "env --nope", 7: "env --dir none"},
@@ -73,6 +74,7 @@ COMMANDS: dict[str, dict[int, str]] = {
     "quarantine show": {2: "show", 7: "show 1 --dir none"},
     "replay": {2: "--nope", 7: "--dir none"},
     "simulate": {2: "--facility nope", 7: "--facility sg-01 --dir none"},
+    "synth": {2: "--nope"},
     "validate": {0: "", 2: "--format nope", 3: "--manifest nowhere/fleet.yaml"},
 }
 """By command: what is answered with which code. `nope` is a name that there is not, `none` and `nowhere` no place."""
@@ -82,7 +84,7 @@ CASES = [(path, code, rest) for path, codes in COMMANDS.items() for code, rest i
 
 @pytest.fixture(autouse=True)
 def own_project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The repository is the project; keys and journals are nobody's."""
+    """The repository is the project; keys and journals are in a temporary folder."""
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("FLEET_KEYS_DIR", str(tmp_path / "keys"))
     monkeypatch.setenv("FLEET_KEYS_PASSPHRASE", "a passphrase of tests")
@@ -106,8 +108,29 @@ def test_a_mistake_has_its_code(path: str, code: int, rest: str) -> None:
         assert "nope" in answer.output
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "anomalies list --facility nope",
+        "archive query --device-type nope",
+        "archive query --metric nope",
+        "backtest README.md --device-type press-monitor --column nope=a",
+        "bundle --facility nope",
+        "ca sign --facility nope",
+        "keys create --facility sg-01 --renew nope",
+        "onboard --facility sg-01 --device-type nope",
+        "onboard --facility sg-01 --device-type nope --dry-run",
+        "simulate --facility nope",
+    ],
+)
+def test_an_unknown_name_is_usage(line: str) -> None:
+    """Exit 2 for a facility, device type, metric or thing that there is not, before any AWS is looked for."""
+    answer = fleet(line)
+    assert (2, True) == (answer.exit_code, "nope" in answer.output), answer.output
+
+
 def test_every_command_is_in_the_table() -> None:
-    """Each with the code of wrong use; each that takes a plant is asked for one that there is not."""
+    """Each with the code of wrong use; each with a facility option is tried with an unknown one."""
     assert set(command_paths()) == set(COMMANDS)
     for path, codes in COMMANDS.items():
         command: click.Command = main
@@ -150,9 +173,7 @@ def readings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             ],
             KeySchema=[{"AttributeName": "device", "KeyType": "HASH"}, {"AttributeName": "bucket", "KeyType": "RANGE"}],
         )
-        local = type("Local", (), {"client": lambda self, service: client})()
-        monkeypatch.setattr(anomalies, "load", lambda folder: local)
-        monkeypatch.setattr(history, "load", lambda folder: local)
+        stub_local_aws(monkeypatch, dynamodb=client)
         yield
 
 
@@ -164,12 +185,14 @@ def readings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("anomalies list --thing sg-01-press-monitor-9999-dev", 2),
         ("anomalies list --thing sg-01-press-monitor-0001", 2),
         (f"anomalies ack {THING} anomaly#x", 1),
+        ("anomalies ack sg-01-press-monitor-9999-dev anomaly#x", 2),
         (f"history {THING}", 1),
         (f"history {THING} --json", 1),
+        (f"history {THING} --metric nope", 2),
         ("history sg-01-press-monitor-9999-dev --csv", 2),
     ],
 )
-def test_nothing_found_is_told_by_what_was_asked(line: str, code: int, readings: None) -> None:
+def test_nothing_found_has_the_code_of_what_was_asked(line: str, code: int, readings: None) -> None:
     """No anomaly is good news; no such anomaly and no reading are not; a thing that there is not is usage."""
     answer = fleet(line)
     assert code == answer.exit_code, answer.output
@@ -188,6 +211,5 @@ def test_an_empty_queue_is_well_and_lost_records_are_not(
     outcome: Outcome, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing to redrive is success; what stays in the queue, or is gone from the stream, is not."""
-    monkeypatch.setattr(replay, "aws_target", lambda suffix: None)
-    monkeypatch.setattr(replay, "_run", lambda target: outcome)
+    monkeypatch.setattr(replay, "run", lambda site: outcome)
     assert code == fleet("replay --aws").exit_code

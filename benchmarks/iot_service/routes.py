@@ -1,10 +1,11 @@
-"""Which API a request calls, by method and path, and what answers it; the paths are those of AWS IoT's REST API."""
+"""Route requests to the registry, and throttle them at the quotas."""
 
 from __future__ import annotations
 
 import json
 import re
 import urllib.parse
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -119,7 +120,7 @@ _COMPILED = tuple((api, method, re.compile(pattern), answer) for api, method, pa
 
 
 def find_route(method: str, path: str) -> tuple[str, tuple[str, ...], Answer]:
-    """API, what the path holds, and who answers. Raises ServiceError for what there is not."""
+    """Return API, parts of the path, and handler. Raises ServiceError for an unknown route."""
     for api, wanted, pattern, answer in _COMPILED:
         found = pattern.fullmatch(path) if wanted == method else None
         if found:
@@ -140,3 +141,30 @@ def quotas_answer(quotas: Mapping[str, float], scale: float) -> bytes:
     """Service Quotas' ListServiceQuotas: what a client sees of the quotas, whose time runs faster by the scale."""
     listed = [{"QuotaName": f"{api} API TPS", "Value": quota * scale} for api, quota in quotas.items()]
     return json.dumps({"Quotas": listed}).encode()
+
+
+class Buckets:
+    """A token bucket for each API: one second's calls, refilled at the quota; others are not throttled."""
+
+    def __init__(self, quotas: Mapping[str, float], *, scale: float) -> None:
+        """`quotas` in calls a second; at scale 10 a second of theirs passes in a tenth of one."""
+        self._quotas = dict(quotas)
+        self._scale = scale
+        self._tokens = dict(quotas)
+        self._at: dict[str, float] = {}
+        self.calls: Counter[str] = Counter()
+        self.throttles: Counter[str] = Counter()
+
+    def take(self, api: str, now: float) -> bool:
+        """Takes a token of the API's; False where there is none, which is a throttle."""
+        self.calls[api] += 1
+        quota = self._quotas.get(api)
+        if quota is None:
+            return True
+        passed = (now - self._at.get(api, now)) * self._scale
+        tokens = min(quota, self._tokens[api] + passed * quota)
+        self._at[api] = now
+        self._tokens[api] = tokens - 1 if tokens >= 1 else tokens
+        if tokens < 1:
+            self.throttles[api] += 1
+        return tokens >= 1

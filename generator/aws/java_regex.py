@@ -42,7 +42,7 @@ class UntranslatableError(ValueError):
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Tell whether the whole of `text` is what `pattern` describes, as AWS's services match it.
+    """Return whether `pattern` matches the whole of `text`, as AWS's services match it.
 
     Raises: UntranslatableError.
     """
@@ -51,7 +51,7 @@ def matches(pattern: str, text: str) -> bool:
 
 
 def translate(pattern: str, *, last: int = sys.maxunicode) -> str:
-    """The pattern in the language of Python's `re`, to be compiled with `re.ASCII`.
+    """Return the pattern in the language of Python's `re`, to be compiled with `re.ASCII`.
 
     Args:
         pattern: As it is in the service model.
@@ -91,7 +91,7 @@ def translate(pattern: str, *, last: int = sys.maxunicode) -> str:
 
 
 def _escape(pattern: str, place: int, *, is_class: bool, last: int) -> tuple[str, int]:
-    """The escape at `place` in Python's language, and where it ends."""
+    """Return the escape at `place` in Python's language, and where it ends."""
     if match := re.compile(r"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})").match(pattern, place):
         pair = bytes.fromhex(match[1] + match[2]).decode("utf-16-be")
         return f"\\U{ord(pair):08x}", match.end()
@@ -112,7 +112,7 @@ def _escape(pattern: str, place: int, *, is_class: bool, last: int) -> tuple[str
 
 
 def _class(pattern: str, name: str, *, is_negated: bool, last: int) -> str:
-    """The ranges of a `\\p{…}` class, without brackets."""
+    """Return the ranges of a `\\p{…}` class, without brackets."""
     name = name.removeprefix("Is") if name != "Is" else name
     if name in _POSIX and not is_negated:
         return _POSIX[name]
@@ -123,7 +123,7 @@ def _class(pattern: str, name: str, *, is_negated: bool, last: int) -> str:
 
 @lru_cache
 def _category(name: str, *, is_negated: bool, last: int) -> str:
-    """The ranges of code points whose Unicode category begins with `name`."""
+    """Return the ranges of code points whose Unicode category begins with `name`."""
     ranges, point = [], 0
     for is_inside, group in groupby(_categories(last), key=lambda category: category.startswith(name)):
         end = point + sum(1 for _ in group)

@@ -24,7 +24,7 @@ class TextLimit:
     pattern: str = ""
 
     def takes(self, text: str) -> bool:
-        """Tell whether AWS takes the text."""
+        """Return whether AWS accepts the text."""
         return self.min <= len(text) <= self.max and (not self.pattern or matches(self.pattern, text))
 
 

@@ -1,54 +1,197 @@
-"""The command line `fleet`: the only place of the generator that prints or exits."""
+"""The commands of `fleet`; of the generator, only this module prints and exits."""
 
 from __future__ import annotations
 
 import importlib
+import json
 import sqlite3
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
-from fleet_iot.generator.cli.assist import completion, explain, init, message
-from fleet_iot.generator.cli.options import environment_option as _environment_option
-from fleet_iot.generator.cli.options import facility_option as _facility_option
-from fleet_iot.generator.cli.options import found_manifest as _manifest
-from fleet_iot.generator.cli.options import identities_of, layers, mending_in
-from fleet_iot.generator.cli.options import manifest_option as _manifest_option
-from fleet_iot.generator.cli.options import shown as _shown
-from fleet_iot.generator.cli.plan import plan
+from fleet_iot.generator.cli.completion import SHELLS, complete_name, script
+from fleet_iot.generator.cli.options import (
+    environment_option,
+    facility_option,
+    found_manifest,
+    identities_of,
+    layers,
+    manifest_option,
+    printable,
+    shown,
+    suffix_of,
+    with_env_in_hints,
+)
 from fleet_iot.generator.diagnostics import Diagnostic, EnvironmentFault, FleetError, ManifestError, visible
 from fleet_iot.generator.diff.impact import REFUSED, Impact
 from fleet_iot.generator.filesystem import STANDARD_OUTPUT, fault_of, silence_stdout
 from fleet_iot.generator.naming import OUTPUT_FOLDER
 
+
+@click.command()
+@click.argument("name", shell_complete=complete_name)
+@manifest_option
+@environment_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def explain(name: str, manifest_path: Path | None, environment: str | None, as_json: bool) -> None:
+    """Explain a name: what it is, and where in the manifest it comes from.
+
+    NAME is that of a thing, topic, policy, rule, group, type, metric, table, bucket, role, prefix or folder, with or
+    without the environment suffix.
+    """
+    from fleet_iot.generator.cli import explain as explaining
+    from fleet_iot.generator.manifest.load import read_layers, validate
+    from fleet_iot.generator.plan.build import plan_fleet
+
+    path = found_manifest(manifest_path)
+    document = read_layers(path, name=shown(path), environment=environment)
+    manifest = validate(document)
+    found = explaining.explain(
+        plan_fleet(manifest),
+        name,
+        suffixes=(manifest.environment_suffix, suffix_of(manifest.environment_suffix)),
+        locate=partial(document.at, is_key=True),
+    )
+    if as_json:
+        click.echo(json.dumps({"name": name, "explanations": [item.plain() for item in found]}, indent=1))
+        return
+    click.echo(printable("\n\n".join("\n".join(item.lines()) for item in found)))
+
+
+@click.command()
+@click.argument("device_type", metavar="DEVICE_TYPE")
+@manifest_option
+@environment_option
+def message(device_type: str, manifest_path: Path | None, environment: str | None) -> None:
+    """Print the JSON Schema of the messages of DEVICE_TYPE, for device makers."""
+    from fleet_iot.generator.manifest.load import read_manifest
+    from fleet_iot.generator.manifest.message_schema import message_schema
+
+    path = found_manifest(manifest_path)
+    manifest = read_manifest(path, name=shown(path), environment=environment)
+    if device_type not in manifest.device_types:
+        raise click.UsageError(
+            f"{device_type!r} is no device type; there are {', '.join(sorted(manifest.device_types))}"
+        )
+    click.echo(json.dumps(message_schema(manifest, device_type), indent=1))
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=Path())
+@click.option("--application", metavar="ID", help="Root of the MQTT topics.")
+@click.option("--environment-suffix", metavar="SUFFIX", help="Last part of every name.")
+@click.option("--region", metavar="REGION", help="AWS region.")
+@click.option("--facility", metavar="ID", help="Id of the first plant.")
+@click.option("--facility-name", metavar="TEXT", help="Its name.")
+@click.option("--timezone", metavar="ZONE", help="Its IANA time zone, such as Asia/Singapore.")
+@click.option("--things", metavar="TYPE=COUNT,...", help="Its devices, such as press-monitor=4,compressor=2.")
+@click.option("--yes", is_flag=True, help="Ask nothing: use defaults for missing options.")
+def init(folder: Path, yes: bool, **given: str | None) -> None:
+    """Ask a few questions and write a first manifest into FOLDER (default: this folder)."""
+    from fleet_iot.generator.cli import scaffold
+
+    scaffold.refuse_existing(folder)
+    answers = {name: _answer(name, given[name], yes) for name in scaffold.QUESTIONS}
+    things = scaffold.read_things(answers.pop("things"))
+    written = scaffold.write_manifest(folder, scaffold.Answers(**answers, things=things))
+    for path in written:
+        click.echo(f"wrote {visible(shown(path))}")
+    click.echo("Edit it to your plant; then: fleet validate, fleet generate")
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(SHELLS))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
+    """Print the completion script for SHELL: commands, options and facility ids."""
+    click.echo(script(context.find_root().command, shell))
+
+
+def _answer(name: str, given: str | None, is_silent: bool) -> str:
+    from fleet_iot.generator.cli.scaffold import QUESTIONS
+
+    question = QUESTIONS[name]
+
+    def checked(text: str) -> str:
+        if refusal := question.refusal(text.strip()):
+            raise click.BadParameter(refusal, param_hint=f"--{name.replace('_', '-')}")
+        return text.strip()
+
+    if given is not None or is_silent:
+        return checked(given if given is not None else question.default)
+    return str(click.prompt(question.text, default=question.default, value_proc=checked, err=True))
+
+
+CHANGED = 2
+"""The exit code of a plan with changes under `--detailed-exitcode`; terraform's, and that of wrong use too."""
+
+
+@click.command()
+@manifest_option
+@environment_option
+@facility_option
+@click.option("--json", "is_json", is_flag=True, help="Print one JSON object.")
+@click.option("--detailed-exitcode", "is_detailed", is_flag=True, help="Exit 2 if there are changes, 0 if none.")
+def plan(
+    manifest_path: Path | None,
+    environment: str | None,
+    facilities: tuple[str, ...],
+    is_json: bool,
+    is_detailed: bool,
+) -> None:
+    """Show what a manifest change does to devices and data, and its AWS calls."""
+    from fleet_iot.generator import pipeline
+    from fleet_iot.generator.diff import report as impact_report
+    from fleet_iot.generator.manifest.load import read_manifest
+
+    path = found_manifest(manifest_path)
+    manifest = read_manifest(path, name=shown(path), environment=environment)
+    with with_env_in_hints(environment):
+        comparison = pipeline.compare(
+            manifest,
+            path.parent,
+            facilities=facilities,
+            identities=identities_of(path.parent, manifest.environment_suffix),
+        )
+    if is_json:
+        click.echo(impact_report.as_json(comparison, manifest=shown(path)))
+    else:
+        command = "fleet generate" + (f" --env {environment}" if environment else "")
+        click.echo(printable(impact_report.as_text(comparison, manifest=visible(shown(path)), command=command)))
+    if is_detailed and comparison.changes:
+        click.get_current_context().exit(CHANGED)
+
+
 OPERATIONS: dict[str, tuple[str, str]] = {
-    "local": ("local:local", "Runs a local AWS with the whole platform on it."),
-    "simulate": ("simulate:simulate", "Lets simulated devices publish believable readings."),
-    "keys": ("keys:keys", "Makes device keys and certificate signing requests."),
-    "ca": ("ca:ca", "Runs a certificate authority of your own for devices."),
-    "onboard": ("onboard:onboard", "Registers the devices of a list, each under its certificate."),
-    "bundle": ("bundle:bundle", "Packs all that the devices of a plant need to connect."),
-    "device": ("device:device", "Shows, activates, rotates, revokes, moves and retires devices."),
-    "certificates": ("device:certificates", "Tells which certificates expire when."),
-    "isolation": ("isolation:isolation", "Proves that no thing reaches what belongs to another."),
-    "compliance": ("compliance:compliance", "Holds every resource against the controls, without AWS."),
-    "anomalies": ("anomalies:anomalies", "Shows what is strange, and notes who has seen it."),
-    "archive": ("archive:archive", "Prints the SQL with which Athena reads the raw archive."),
-    "backtest": ("backtest:backtest", "Runs the detectors over a history and draws what they find."),
-    "history": ("history:history_", "Shows what a thing has measured, by the minute, hour or day."),
-    "quarantine": ("quarantine:quarantine", "Looks at records that could not be processed."),
-    "replay": ("replay:replay", "Gives records that ran out of retries to the processor again."),
-    "demo": ("demo:demo", "Runs everything end to end and reports what came out."),
+    "synth": ("synth:synth", "Synthesise the Terraform stacks of the approved record."),
+    "local": ("local:local", "Run a local AWS with the whole platform on it."),
+    "simulate": ("simulate:simulate", "Simulate devices."),
+    "keys": ("keys:keys", "Make device keys and certificate signing requests."),
+    "ca": ("ca:ca", "Run a certificate authority of your own for devices."),
+    "onboard": ("onboard:onboard", "Register the devices of a list, each under its certificate."),
+    "bundle": ("bundle:bundle", "Pack what the devices of a plant need to connect."),
+    "device": ("device:device", "Show, activate, rotate, revoke, move, sync and retire devices."),
+    "certificates": ("device:certificates", "List certificate expiry."),
+    "isolation": ("isolation:isolation", "Prove that no thing reaches what belongs to another."),
+    "compliance": ("compliance:compliance", "Check resources against compliance controls, without AWS."),
+    "anomalies": ("anomalies:anomalies", "List and acknowledge anomalies."),
+    "archive": ("archive:archive", "Print the SQL with which Athena reads the raw archive."),
+    "backtest": ("backtest:backtest_", "Run the detectors over a recorded series and draw the result."),
+    "history": ("history:history_", "Show the history of a thing by minute, hour or day."),
+    "quarantine": ("quarantine:quarantine", "List, show and replay records that could not be processed."),
+    "replay": ("replay:replay", "Redrive records from the on-failure queue."),
+    "demo": ("demo:demo", "Run everything end to end on a local AWS, and judge it."),
 }
-"""Commands that talk to AWS: where each is, and its line in the help. Imported only when one is called for."""
+"""Commands of `operations`: module and help line of each. Imported only when called."""
 
 OUTPUT_FORMATS = ("text", "json", "sarif", "github")
-"""How `fleet validate` tells faults; all but the first are those of `fleet_iot.generator.cli.formats`."""
+"""Output formats of `fleet validate`; all but the first are in `fleet_iot.generator.cli.formats`."""
 
 
 class FleetGroup(click.Group):
-    """Loads the operations by name, and tells expected faults, and those of disks and files, in one sentence."""
+    """Imports operations on demand; prints expected errors, and those of disks and files, without a traceback."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted({*super().list_commands(ctx), *OPERATIONS})
@@ -100,28 +243,28 @@ def _load(name: str) -> click.Command:
 @click.version_option(package_name="fleet-iot", prog_name="fleet", message="%(prog)s %(version)s")
 @click.group(cls=FleetGroup, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Generates, deploys and proves AWS IoT fleets of many plants from one manifest."""
+    """Generate, deploy and verify AWS IoT fleets of many plants from one manifest."""
 
 
 @main.command()
-@_manifest_option
-@_environment_option
+@manifest_option
+@environment_option
 @click.option(
     "--format",
     "output_format",
     type=click.Choice(OUTPUT_FORMATS),
     default=OUTPUT_FORMATS[0],
     show_default=True,
-    help="How faults are told: for people, or for programs, on stdout.",
+    help="Output format; all but text go to stdout, for programs.",
 )
 def validate(manifest_path: Path | None, environment: str | None, output_format: str) -> None:
-    """Checks the manifest and tells every fault with its place."""
+    """Check the manifest and report every error with its place."""
     from fleet_iot.generator.aws.quotas import dashboards_usd
     from fleet_iot.generator.manifest.load import read_with_warnings
 
-    path = _manifest(manifest_path)
+    path = found_manifest(manifest_path)
     try:
-        manifest, warnings = read_with_warnings(path, name=_shown(path), environment=environment)
+        manifest, warnings = read_with_warnings(path, name=shown(path), environment=environment)
     except ManifestError as error:
         if output_format == "text":
             raise
@@ -132,14 +275,14 @@ def validate(manifest_path: Path | None, environment: str | None, output_format:
         return
     from fleet_iot.generator.cli.formats import in_command
 
-    told = in_command if output_format == "github" else visible
+    escaped = in_command if output_format == "github" else visible
     if output_format == "github" and warnings:
         _echo_diagnostics(warnings, output_format)
     for warning in warnings if output_format == "text" else ():
         click.echo(str(warning), err=True)
     things = sum(facility.thing_count for facility in manifest.facilities.values())
     click.echo(
-        f"{told(layers(path, environment))} is valid: {len(manifest.facilities)} facilities, "
+        f"{escaped(layers(path, environment))} is valid: {len(manifest.facilities)} facilities, "
         f"{len(manifest.device_types)} device types, {things:,} things."
     )
     if usd := dashboards_usd(len(manifest.facilities)):
@@ -147,17 +290,17 @@ def validate(manifest_path: Path | None, environment: str | None, output_format:
 
 
 @main.command()
-@_manifest_option
-@_environment_option
-@_facility_option
-@click.option("--check", is_flag=True, help="Write nothing; exit 4 where the generated tree is stale.")
+@manifest_option
+@environment_option
+@facility_option
+@click.option("--check", is_flag=True, help="Write nothing; exit 4 if lib/facilities is stale.")
 @click.option("--force", is_flag=True, help="Overwrite files that were edited by hand.")
 @click.option(
     "--allow",
     "allowed",
     type=click.Choice([impact.value for impact in REFUSED]),
     multiple=True,
-    help="Write what does this to devices; may be repeated. `fleet plan` tells what it is.",
+    help="Permit changes with this impact; may be repeated. `fleet plan` shows the impact.",
 )
 def generate(
     manifest_path: Path | None,
@@ -167,19 +310,19 @@ def generate(
     force: bool,
     allowed: tuple[str, ...],
 ) -> None:
-    """Writes lib/facilities from the manifest."""
+    """Write lib/facilities from the manifest."""
     from fleet_iot.generator import pipeline
     from fleet_iot.generator.manifest.load import read_manifest
 
-    path = _manifest(manifest_path)
-    manifest = read_manifest(path, name=_shown(path), environment=environment)
+    path = found_manifest(manifest_path)
+    manifest = read_manifest(path, name=shown(path), environment=environment)
     identities = identities_of(path.parent, manifest.environment_suffix)
     if check:
-        with mending_in(environment):
+        with with_env_in_hints(environment):
             pipeline.check(manifest, path.parent, facilities=facilities, identities=identities)
         click.echo(f"{OUTPUT_FOLDER} is what {visible(layers(path, environment))} says.")
         return
-    with mending_in(environment):
+    with with_env_in_hints(environment):
         change = pipeline.generate(
             manifest,
             path.parent,

@@ -1,7 +1,7 @@
-"""Tells shells which ids a manifest has, fast: a key press waits for it.
+"""Completes ids of the manifest in shells, fast: a key press waits for it.
 
 The manifest is read as lines, not as YAML: it may be half written, and importing the models takes longer than a person
-wants to wait. A manifest whose facilities stand in braces completes nothing.
+wants to wait. A manifest with facilities in braces completes nothing.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from fleet_iot.generator.manifest.project import (
 
 SHELLS = ("bash", "zsh", "fish")
 VARIABLE = "_FLEET_COMPLETE"
-"""Where the shell says that it asks for completions: click's name for the program `fleet`."""
+"""The variable by which a shell requests completions: click's name for the program `fleet`."""
 
 _ID_LINE = re.compile(r"""( +)(["']?)([a-z0-9][a-z0-9-]*)\2:(\s|$)""")
 
 
 def complete_facility(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The facilities whose ids begin as what is typed."""
+    """Return the facilities whose ids begin as what is typed."""
     return _complete(context, incomplete, {"facilities": "facility"})
 
 
 def complete_name(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The facilities and device types whose ids begin as what is typed."""
+    """Return the facilities and device types whose ids begin as what is typed."""
     return _complete(context, incomplete, {"facilities": "facility", "device_types": "device type"})
 
 
 def complete_environment(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The environments whose names begin as what is typed."""
+    """Return the environments whose names begin as what is typed."""
     try:
         return [CompletionItem(name) for name in environments(_manifest(context)) if name.startswith(incomplete)]
     except (OSError, FleetError):
@@ -50,14 +50,14 @@ def complete_environment(context: click.Context, _: click.Parameter, incomplete:
 
 
 def script(program: click.Command, shell: str) -> str:
-    """What a shell runs to complete `fleet`."""
+    """Return the script that a shell runs to complete `fleet`."""
     kind = get_completion_class(shell)
     assert kind is not None, f"click knows no {shell}"  # noqa: S101 - our own list
     return kind(program, {}, "fleet", VARIABLE).source()
 
 
 def ids(manifest: Path, section: str) -> Iterator[str]:
-    """The keys of a top-level section: what is indented as its first line is, up to the next top-level key."""
+    """Yield the keys of a top-level section: what is indented as its first line is, up to the next top-level key."""
     indentation = None
     is_within = False
     if not manifest.is_file():  # a pipe would keep the shell waiting

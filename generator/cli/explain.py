@@ -1,4 +1,4 @@
-"""Says what a name is and where in the manifest it comes from, with or without environment suffix."""
+"""Explains a name, with or without environment suffix: what it is, and where in the manifest it comes from."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from fleet_iot.generator import naming
-from fleet_iot.generator.diagnostics import RequestError, SourceLocation
+from fleet_iot.generator.diagnostics import DataPath, RequestError, SourceLocation
 from fleet_iot.generator.manifest.model_errors import dotted
-from fleet_iot.generator.manifest.sources import DataPath
 from fleet_iot.generator.plan.build import FacilityPlan, FleetPlan, ThingGroupPlan
 from fleet_iot.generator.plan.catalogue import Entry, entries, thing_facts
 from fleet_iot.generator.plan.things import Thing
+from fleet_iot.lib.specs import SUFFIX_TOKEN, suffixed
 
 _NUMBERED = re.compile(r"(?P<prefix>.+-)(?P<number>[0-9]{4,9})(?P<rest>-[a-z0-9-]+)?", re.IGNORECASE)
 _TOPIC = re.compile(r"(?:\$aws/rules/(?P<rule>[^/]+)/)?(?P<topic>(?:dt|cmd)/[^/]+/[^/]+/[^/]+/(?P<thing>[^/]+)/[a-z]+)")
@@ -34,7 +34,7 @@ class Explanation:
     location: SourceLocation
 
     def lines(self) -> list[str]:
-        """What a person reads."""
+        """Return what a person reads."""
         entry = self.entry
         facts = [("from", f"{self.location.file}:{self.location.line}  {dotted(entry.path)}")]
         facts += [("in AWS", entry.deployed)] if entry.deployed else []
@@ -43,7 +43,7 @@ class Explanation:
         return [f"{entry.name}: {entry.kind}", f"  {entry.sentence}", *rows]
 
     def plain(self) -> dict[str, Any]:
-        """What a program reads."""
+        """Return what a program reads."""
         entry, place = self.entry, self.location
         return {
             "name": entry.name,
@@ -58,7 +58,7 @@ class Explanation:
 def explain(
     plan: FleetPlan, name: str, *, suffixes: Iterable[str], locate: Callable[[DataPath], SourceLocation]
 ) -> tuple[Explanation, ...]:
-    """Everything that `name` is in the plan; `suffixes` are those that it may carry. Raises `RequestError`."""
+    """Return everything that `name` is in the plan; `suffixes` are those that it may carry. Raises `RequestError`."""
     known: dict[str, list[Entry]] = {}
     for entry in entries(plan):
         for spelling in {entry.name, entry.deployed or entry.name, entry.short or entry.name}:
@@ -78,7 +78,7 @@ def _spellings(name: str, suffixes: Iterable[str]) -> Iterator[str]:
         yield hive["prefix"]
     if name.startswith(f"{naming.OUTPUT_FOLDER}/"):
         yield f"{name.rpartition('/')[0]}/"
-    for suffix in (*suffixes, naming.SUFFIX_TOKEN):
+    for suffix in (*suffixes, SUFFIX_TOKEN):
         for ending in (f"-{suffix}", f"_{suffix.replace('-', '_')}"):
             if name.endswith(ending):
                 yield name.removesuffix(ending)
@@ -93,12 +93,12 @@ def _thing_or_topic(plan: FleetPlan, name: str) -> Iterator[Entry]:
         who = (plan.application, facility.id, group.device_type.id, topic["thing"])
         verbs = {
             naming.telemetry_topic(*who): "publishes its readings",
-            naming.request_topic(*who): "hears its commands",
+            naming.request_topic(*who): "receives its commands",
             naming.response_topic(*who): "answers its commands",
         }
         if topic["topic"] in verbs and (topic["rule"] or facility.topic_rule).startswith(facility.topic_rule):
             entry = _thing(plan, facility, group, thing)
-            sentence = f"Where {entry.name} {verbs[topic['topic']]}. {entry.sentence}"
+            sentence = f"The topic on which {entry.name} {verbs[topic['topic']]}. {entry.sentence}"
             yield Entry(kind="topic", name=name, sentence=sentence, path=entry.path, facts=entry.facts)
 
 
@@ -111,7 +111,7 @@ def _things(plan: FleetPlan, name: str) -> Iterator[tuple[FacilityPlan, ThingGro
 
 
 def _bare(group: ThingGroupPlan, name: str) -> str:
-    """The name or serial of a thing without any environment's suffix: the thing's own part has no hyphen."""
+    """Return the name or serial of a thing without any environment's suffix: the thing's own part has no hyphen."""
     prefix = next((prefix for prefix in (group.name_prefix, group.serial_prefix) if name.startswith(prefix)), None)
     return name if prefix is None else prefix + name.removeprefix(prefix).partition("-")[0]
 
@@ -127,7 +127,7 @@ def _thing(plan: FleetPlan, facility: FacilityPlan, group: ThingGroupPlan, thing
         f"in {facility.id}, {facility.name}.",
         path=path if group.named is None else (*path, group.named.source, own_name),
         facts=(("serial", thing.serial), *thing_facts(plan, facility, group, thing)),
-        deployed=naming.suffixed(thing.name, plan.environment_suffix),
+        deployed=suffixed(thing.name, plan.environment_suffix),
     )
 
 

@@ -20,39 +20,40 @@ TEXT_RULES: dict[str, str] = {
     "unreadable-file": "The manifest is a file that can be read.",
     "too-large": "The manifest is no larger than any manifest is.",
     "encoding": "The manifest is UTF-8.",
-    "control-character": "The text holds no control character and no byte order mark within.",
+    "control-character": "The text contains no control character and no byte order mark within.",
     "syntax": "The manifest is YAML, and one document.",
-    "empty-manifest": "The manifest holds something.",
+    "empty-manifest": "The manifest is not empty.",
     "too-deep": "Nothing is nested deeper than any manifest is.",
-    "too-many-values": "Aliases stand for no more values than any manifest holds.",
-    "alias-loop": "No alias stands for something that holds itself.",
-    "merge-key": "A merge key takes a mapping, or a list of mappings.",
+    "too-many-values": "Aliases expand to no more values than any manifest has.",
+    "alias-loop": "No alias refers to a value that contains itself.",
+    "merge-key": "The value of a merge key is a mapping, or a list of mappings.",
     "key-type": "A key is one word.",
-    "duplicate-key": "No key stands twice in the same mapping.",
-    "yaml-trap": "What YAML readers disagree about stands in quotes, or is written in plain decimal.",
-    "comment": "No comment begins within a text: what has ` #` in it stands in quotes.",
+    "duplicate-key": "No key appears twice in the same mapping.",
+    "yaml-trap": "Values that YAML readers disagree about are in quotes, or in plain decimal.",
+    "comment": "No comment begins within a text: a text with ` #` is in quotes.",
     "tag": "The text has no tags.",
     "missing-key": "Each part has the keys that it needs.",
     "unknown-key": "Each part has only keys that are known there.",
     "wrong-type": "Each value is of its type.",
     "wrong-length": "Text, and collections, are neither empty nor too long.",
     "wrong-pattern": "Ids and names keep to their alphabet.",
-    "wrong-value": "Each value is one that its key takes.",
+    "wrong-value": "Each value is one that its key accepts.",
     "out-of-range": "Numbers are within their range.",
-    "one-application": "Environments of one project that meet in AWS give a suffix to one application, in one region.",
-    "inventory": "A list of devices is a CSV or JSON lines, each row one device that AWS IoT takes and a group has.",
+    "one-application": "Environments in one account have different suffixes for each application and region.",
+    "inventory": "A device list is CSV or JSON lines, each row one device that AWS IoT accepts and a group names.",
+    "former-word": "Values are written in their present words.",
     "unknown-choice": "A choice is one of those that there are.",
 }
 """The rules of text and shape: what each asks for."""
 
 
 def catalogue() -> dict[str, str]:
-    """Every rule by its id: what it asks for, in one sentence."""
+    """Return every rule by its id: what it asks for, in one sentence."""
     return TEXT_RULES | {rule_id(rule): (rule.__doc__ or "").partition("\n")[0] for rule in RULES}
 
 
 def to_json(diagnostics: Sequence[Diagnostic]) -> str:
-    """One JSON object; docs/validation.md describes it, and fields are only ever added."""
+    """Return one JSON object; docs/validation.md describes it, and fields are only ever added."""
     body = {
         "format": 1,
         "valid": all(diagnostic.is_warning for diagnostic in diagnostics),
@@ -72,7 +73,7 @@ def to_json(diagnostics: Sequence[Diagnostic]) -> str:
 
 
 def to_sarif(diagnostics: Sequence[Diagnostic]) -> str:
-    """A SARIF log of one run, with the rules that it found broken."""
+    """Return a SARIF log of one run, with the rules that it found broken."""
     sentences = catalogue()
     rules = sorted({diagnostic.rule for diagnostic in diagnostics})
     driver = {
@@ -91,7 +92,7 @@ def to_sarif(diagnostics: Sequence[Diagnostic]) -> str:
 
 
 def to_github(diagnostics: Sequence[Diagnostic]) -> str:
-    """One workflow command a fault, which GitHub shows at its line of a pull request.
+    """Return one workflow command a fault, which GitHub shows at its line of a pull request.
 
     https://docs.github.com/actions/reference/workflows-and-actions/workflow-commands
     """
@@ -107,7 +108,7 @@ def _place(location: SourceLocation) -> dict[str, Any]:
 
 
 def _severity(diagnostic: Diagnostic) -> str:
-    """As SARIF and GitHub call it."""
+    """Return the level in the words of SARIF and GitHub."""
     return "warning" if diagnostic.is_warning else "error"
 
 
@@ -131,7 +132,7 @@ def _location(location: SourceLocation) -> dict[str, Any]:
 
 
 def _uri(file: str) -> str:
-    """A relative reference where the file's name is relative, so that it holds on every machine."""
+    """Return a relative reference where the file's name is relative, so that it holds on every machine."""
     path = Path(file)
     escaped = quote(os.fsencode(path.as_posix()))
     return f"file://{escaped}" if path.is_absolute() else escaped
@@ -143,7 +144,7 @@ def _sentence(diagnostic: Diagnostic) -> str:
 
 
 def in_command(text: str, *, is_property: bool = False) -> str:
-    """A text as a workflow command takes it, on one line: line ends as `%0A`, what else would hide as escapes."""
+    """Escape a text for a workflow command: line ends as `%0A`, other hidden characters as escapes."""
     return visible(_escaped(text, is_property=is_property))
 
 
@@ -155,7 +156,7 @@ def _command(diagnostic: Diagnostic) -> str:
 
 
 def _escaped(text: str, *, is_property: bool) -> str:
-    """As the runner's own toolkit does: `%` first, then what would end the command or a property."""
+    """Escape as the runner's own toolkit does: `%` first, then what would end the command or a property."""
     text = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
     return text.replace(":", "%3A").replace(",", "%2C") if is_property else text
 

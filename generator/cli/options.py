@@ -1,4 +1,4 @@
-"""What several commands share: options for manifest, environment and facilities, and how a path is shown."""
+"""Options that several commands share, and how paths are shown."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ manifest_option = click.option(
     "--manifest",
     "manifest_path",
     type=click.Path(path_type=Path),
-    help=f"The manifest; its folder is the project. Default: the nearest {MANIFEST_NAME}, upward from here.",
+    help=f"The manifest; its folder is the project. Default: the nearest {MANIFEST_NAME}, from here upward.",
 )
 
 facility_option = click.option(
@@ -33,7 +33,7 @@ facility_option = click.option(
     metavar="ID",
     multiple=True,
     shell_complete=complete_facility,
-    help="This facility alone; may be repeated.",
+    help="Only this facility; may be repeated.",
 )
 
 environment_option = click.option(
@@ -42,27 +42,27 @@ environment_option = click.option(
     metavar="NAME",
     envvar="FLEET_ENV",
     shell_complete=complete_environment,
-    help="Lay fleet.NAME.yaml over the manifest. Default: the variable FLEET_ENV, else nothing.",
+    help="Merge fleet.NAME.yaml into the manifest. Default: the variable FLEET_ENV, else none.",
 )
 
 
 def found_manifest(given: Path | None) -> Path:
-    """The manifest that a command acts on."""
+    """Return the manifest that a command acts on."""
     return given.absolute() if given is not None else find_project(Path.cwd()) / MANIFEST_NAME
 
 
 def shown(path: Path) -> str:
-    """A path as people read it: from here, or whole, whichever is shorter."""
+    """Return a path as people read it: from here, or whole, whichever is shorter."""
     return min(os.path.relpath(path), str(path), key=len)
 
 
 def layers(path: Path, environment: str | None) -> str:
-    """The manifest and its environment's file, as people read them."""
+    """Return the manifest and its environment's file, as people read them."""
     return f"{shown(path)} with {environment_file(path, environment).name}" if environment else shown(path)
 
 
 def suffix_of(declared: str) -> str:
-    """The suffix of this environment, where the manifest has `declared`; raises `EnvironmentFault`."""
+    """Return the suffix of this environment, where the manifest has `declared`; raises `EnvironmentFault`."""
     try:
         return chosen_suffix(os.environ, declared)
     except ValueError as error:
@@ -70,7 +70,7 @@ def suffix_of(declared: str) -> str:
 
 
 def identities_of(project: Path, declared: str) -> Identities:
-    """The identities of this environment: `FLEET_IDENTITIES`, else the project's folder of that name."""
+    """Return the identities of this environment: `FLEET_IDENTITIES`, else the project's folder of that name."""
     from fleet_iot.generator.diff.identities import Identities
 
     folder = Path(os.environ.get("FLEET_IDENTITIES") or project / "identities")
@@ -78,14 +78,14 @@ def identities_of(project: Path, declared: str) -> Identities:
 
 
 def printable(text: str) -> str:
-    """The text with a `?` for what the terminal's encoding lacks: names of plants may be in any script."""
+    """Return the text with a `?` for what the terminal's encoding lacks: names of plants may be in any script."""
     encoding = sys.stdout.encoding or "utf-8"
     return text.encode(encoding, "replace").decode(encoding)
 
 
 @contextmanager
-def mending_in(environment: str | None) -> Iterator[None]:
-    """Names the environment in the commands that hints tell people to run."""
+def with_env_in_hints(environment: str | None) -> Iterator[None]:
+    """Add `--env` to the commands in hints."""
     try:
         yield
     except FleetError as error:

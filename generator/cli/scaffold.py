@@ -1,4 +1,4 @@
-"""Makes a first manifest from a few answers: one that validates, and teaches what may stand in it."""
+"""Makes a first manifest from a few answers: valid, with comments on what else is possible."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from pathlib import Path
 from fleet_iot.generator.aws.regions import REGIONS
 from fleet_iot.generator.diagnostics import RequestError, WriteError
 from fleet_iot.generator.filesystem import fault_of, write_whole
-from fleet_iot.generator.manifest.document import parse_document
 from fleet_iot.generator.manifest.load import validate
 from fleet_iot.generator.manifest.model_errors import suggestion
 from fleet_iot.generator.manifest.project import MANIFEST_NAME
 from fleet_iot.generator.manifest.rules import timezones
-from fleet_iot.generator.manifest.scalars import resolve, trap
 from fleet_iot.generator.manifest.schema import schema_text
+from fleet_iot.generator.manifest.yaml import parse_document, resolve, trap
 from fleet_iot.generator.naming import ID_PATTERN, SUFFIX_PATTERN
 
 SCHEMA_NAME = "fleet.schema.json"
@@ -30,7 +29,7 @@ _SUFFIX = "1 to 16 lower-case letters, digits and hyphens, no hyphen first or la
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What is asked, what it is when nobody says, and what turns the answer down: a sentence, or nothing."""
+    """A question, its default, and a check that returns why an answer is refused, or an empty text."""
 
     text: str
     default: str
@@ -39,7 +38,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
-    """What a first manifest is made from; `things` are counts by device type."""
+    """The answers for a first manifest; `things` are counts by device type."""
 
     application: str
     environment_suffix: str
@@ -51,7 +50,7 @@ class Answers:
 
 
 def _pattern(pattern: str, words: str) -> Callable[[str], str]:
-    return lambda text: "" if re.fullmatch(pattern, text) else f"it takes {words}"
+    return lambda text: "" if re.fullmatch(pattern, text) else f"it must be {words}"
 
 
 def _one_of(known: tuple[str, ...], what: str) -> Callable[[str], str]:
@@ -62,7 +61,7 @@ def _name(text: str) -> str:
     return (
         ""
         if 1 <= len(text) <= 100 and text.isprintable() and text == text.strip()
-        else "it takes 1 to 100 visible characters"
+        else "it must be 1 to 100 visible characters"
     )
 
 
@@ -129,11 +128,11 @@ _KNOWN_TYPES: dict[str, tuple[str, int, tuple[str, ...]]] = {
     ),
 }
 _OTHER_TYPE = ("Say here what it is", 10, ("temperature: {unit: celsius, min: -10, max: 95}",))
-"""What stands for a device type that nobody knows yet."""
+"""Description of an unknown device type."""
 
 
 def read_things(text: str) -> tuple[tuple[str, int], ...]:
-    """The counts in `press-monitor=4, compressor=2`; raises `RequestError`."""
+    """Return the counts in `press-monitor=4, compressor=2`; raises `RequestError`."""
     counts: dict[str, int] = {}
     for part in text.split(","):
         type_, _, count = (word.strip() for word in part.partition("="))
@@ -141,20 +140,20 @@ def read_things(text: str) -> tuple[tuple[str, int], ...]:
             message = f"{part.strip()!r} is not of the form type=count, such as press-monitor=4"
             raise RequestError(message, hint=f"a type is {_ID}; a count is 1 to 1,000,000")
         if type_ in counts:
-            raise RequestError(f"the device type {type_!r} stands twice", hint="give one count for each type")
+            raise RequestError(f"the device type {type_!r} appears twice", hint="give one count for each type")
         counts[type_] = int(count)
     return tuple(counts.items())
 
 
 def refuse_existing(folder: Path) -> None:
-    """Raises `WriteError` where the folder has a manifest."""
+    """Raise `WriteError` where the folder has a manifest."""
     target = folder / MANIFEST_NAME
     if target.exists() or target.is_symlink():
         raise WriteError(f"{target} exists already", hint="edit it, or name another folder: fleet init FOLDER")
 
 
 def write_manifest(folder: Path, answers: Answers) -> tuple[Path, ...]:
-    """Writes a manifest, and the schema that its first line names, into a folder; overwrites nothing."""
+    """Write a manifest, and the schema that its first line names, into a folder; overwrites nothing."""
     target = folder / MANIFEST_NAME
     is_checkout = (folder / _SCHEMA_OF_A_CHECKOUT).is_file()
     text = manifest_text(answers, schema=_SCHEMA_OF_A_CHECKOUT if is_checkout else SCHEMA_NAME)
@@ -179,14 +178,14 @@ def write_manifest(folder: Path, answers: Answers) -> tuple[Path, ...]:
 
 
 def manifest_text(answers: Answers, *, schema: str) -> str:
-    """The manifest's text; every answer in it is one YAML scalar."""
+    """Return the manifest's text; every answer in it is one YAML scalar."""
     types = "\n".join(_device_type(type_) for type_, _ in answers.things)
     things = "\n".join(f"      {_scalar(type_)}: {count}" for type_, count in answers.things)
     return f"""\
 # yaml-language-server: $schema={schema}
 #
-# The fleet. After an edit: `fleet validate`, `fleet generate` (one plant alone: `fleet generate --facility ID`), then
-# commit both this file and lib/facilities/. What a name is and where it comes from: `fleet explain NAME`.
+# The fleet. After an edit: `fleet validate`, `fleet generate` (one plant only: `fleet generate --facility ID`), then
+# commit both this file and lib/facilities/. To look up a name: `fleet explain NAME`.
 version: 1
 
 application: {_scalar(answers.application)}   # root of the MQTT topics: dt/<application>/<facility>/...
@@ -197,8 +196,8 @@ region: {_scalar(answers.region)}
 
 # A kind of device. `min` and `max` are the limits that an operator would act on: a reading beyond is an anomaly.
 # These are examples: put in your own, from the maker's sheet.
-# detector: context  learns what is usual for each device besides (default);
-# detector: limits   watches the limits alone: for counters, which only ever rise, and for switched states.
+# detector: context  learns the usual values of each device as well (default);
+# detector: limits   checks only the limits: for counters, which only rise, and for switched states.
 device_types:
 {types}
 
@@ -225,7 +224,7 @@ def _device_type(id_: str) -> str:
 
 
 def _scalar(text: str) -> str:
-    """A YAML scalar that every reader takes for this text: plain where that is safe, else in quotes."""
+    """Encode a text as a YAML scalar: plain where every reader agrees, else in quotes."""
     is_plain = re.fullmatch(r"[A-Za-z][A-Za-z0-9_/ -]*[A-Za-z0-9]|[a-z]", text) is not None
     if is_plain and trap(text) is None and resolve(text) == text:
         return text

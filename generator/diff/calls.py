@@ -1,4 +1,4 @@
-"""Reckons the AWS calls of a change, and the time that they take at the default quotas."""
+"""Estimates the AWS calls of a change, and their duration at the default quotas."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ _CERTIFICATE_ANEW = (
     *_each("count", "CreateCertificateFromCsr", "AttachPolicy", "AttachThingPrincipal"),
 )
 _PLATFORM_ALARMS, _PLANT_ALARMS = 5, 4
-"""Alarms with a threshold of the manifest: of the platform, and of a plant besides one for each of its groups."""
+"""Alarms with a threshold of the manifest: of the platform, and of a plant without those of its groups."""
 _GROUPS = (
     *_each("groups_made", "CreateThingGroup", "CreatePolicy", "PutObject", "PutMetricAlarm"),
     *_each("groups_gone", "DeletePolicy", "DeleteThingGroup", "DeleteObject", "DeleteAlarms"),
@@ -157,7 +157,7 @@ COSTS: dict[Kind, tuple[Cost, ...]] = {
     Kind.THINGS_RENAMED: (*_RETIRE, *_ONBOARD),
     Kind.THINGS_MOVED: (*_RETIRE, *_ONBOARD),
 }
-"""What each kind of change costs; the others cost nothing that counts."""
+"""Calls of each kind of change; others make few."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +171,7 @@ class Bill:
 
 
 def calls_of(change: PlannedChange) -> Counter[str]:
-    """How often a change calls each API."""
+    """Return how often a change calls each API."""
     calls: Counter[str] = Counter()
     for cost in (*COSTS.get(change.kind, ()), *_GROUPS):
         calls[cost.api] += cost.times * (1 if cost.per == "change" else int(getattr(change, cost.per)))
@@ -179,7 +179,7 @@ def calls_of(change: PlannedChange) -> Counter[str]:
 
 
 def bill(changes: Iterable[PlannedChange]) -> Bill:
-    """All calls of changes; APIs have quotas of their own and run beside each other, so the slowest one counts."""
+    """Sum up the calls of changes. APIs have separate quotas and run in parallel, so the slowest one counts."""
     calls: Counter[str] = sum((calls_of(change) for change in changes), Counter())
     calls = Counter({api: 1 if api in _TOGETHER else count for api, count in calls.items()})
     slowest = max(

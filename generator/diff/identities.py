@@ -1,4 +1,4 @@
-"""Compares the CSRs of the things that Terraform registers with the lock of those that certificates were made from."""
+"""Compares the CSRs of things that Terraform registers with the lock of those that certificates were made from."""
 
 from __future__ import annotations
 
@@ -8,14 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from fleet_iot.generator.diagnostics import EnvironmentFault, StaleError, WriteError
 from fleet_iot.generator.diff.impact import Impact, Kind, PlannedChange
-from fleet_iot.generator.diff.rows import Tally, lines_of
-from fleet_iot.generator.naming import suffixed
-from fleet_iot.generator.output.rows import thing_rows
-from fleet_iot.generator.plan.build import FacilityPlan, FleetPlan
+from fleet_iot.generator.diff.things import Tally
+from fleet_iot.generator.plan.build import FacilityPlan, FleetPlan, thing_rows
 from fleet_iot.lib.faults import ExpectedError
 from fleet_iot.lib.record.identities import (
     Difference,
@@ -31,6 +27,7 @@ from fleet_iot.lib.record.identities import (
     unplanned,
     write_lock,
 )
+from fleet_iot.lib.specs import suffixed
 
 KINDS = {
     Difference.KEY: Kind.KEYS_CHANGED,
@@ -43,10 +40,6 @@ LEAVING = frozenset(
 """Changes that leave lines of former names in the lock until they are written."""
 
 
-class _Row(msgspec.Struct):
-    name: str
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identities:
     """The identities of one environment: those with the suffix, in the folder."""
@@ -55,7 +48,7 @@ class Identities:
     suffix: str
 
     def changes(self, plan: FleetPlan, facilities: Iterable[str]) -> list[PlannedChange]:
-        """The things whose certificate Terraform would replace or delete, and what the lock lacks or has too much.
+        """Find certificates that Terraform would replace or delete, and missing or superfluous lines of the lock.
 
         Raises:
             EnvironmentFault: a file cannot be read, or a CSR is in the name of another thing.
@@ -63,13 +56,13 @@ class Identities:
         return [change for plant in self._plants(plan, facilities) for change in self._changes(plant, plan)]
 
     def refuse(self, plan: FleetPlan, facilities: Iterable[str]) -> None:
-        """Raises `StaleError` where there are such changes."""
+        """Raise `StaleError` if there are such changes."""
         found = self.changes(plan, facilities)
         what = "; ".join(f"{each.facility}: {each.kind.value} ({each.count:,})" for each in found)
         if found and all(each.impact is Impact.SAFE for each in found):
             raise StaleError(
                 f"the lock of keys is not that of the CSRs: {what}",
-                hint="see it: fleet plan; if nobody removed a line, run fleet generate: it locks them",
+                hint="see it: fleet plan; if no line was removed, run fleet generate to lock them",
             )
         if found:
             raise StaleError(
@@ -78,7 +71,7 @@ class Identities:
             )
 
     def lock(self, plan: FleetPlan, facilities: Iterable[str]) -> list[Path]:
-        """Record the CSRs that there are now; gives the files that were written. Raises `WriteError`."""
+        """Record the present CSRs; return the files that were written. Raises `WriteError`."""
         written = []
         for plant in self._plants(plan, facilities):
             csrs = self._file(plant)
@@ -94,7 +87,7 @@ class Identities:
         return written
 
     def _plants(self, plan: FleetPlan, facilities: Iterable[str]) -> Iterator[FacilityPlan]:
-        """Those of the plants whose certificates Terraform makes, and that have any identities."""
+        """Yield those of the plants whose certificates Terraform makes, and that have any identities."""
         chosen = frozenset(facilities)
         for plant in plan.facilities:
             files = (self._file(plant), lock_file(self._file(plant)))
@@ -125,7 +118,7 @@ class Identities:
     def _change(
         self, kind: Kind, plant: FacilityPlan, which: Collection[str], names: Mapping[str, str]
     ) -> Iterator[PlannedChange]:
-        """One change of those in `which`, if any; `names`: all, in order, by what they are in `which`."""
+        """Yield one change of those in `which`, if any; `names`: all, in order, by what they are in `which`."""
         tally, chosen = Tally(), frozenset(which)
         for place, (thing, name) in enumerate(names.items()):
             if thing in chosen:
@@ -135,9 +128,8 @@ class Identities:
 
 
 def _things(plant: FacilityPlan) -> Iterator[str]:
-    """The names of its things, without suffix."""
-    rows = msgspec.json.Decoder(_Row)
-    return (rows.decode(line).name for line in lines_of(thing_rows(plant)))
+    """Return the names of its things, without suffix."""
+    return (row.name for row in thing_rows(plant))
 
 
 def _read(csrs: Path, things: Collection[str]) -> tuple[dict[str, Request], dict[str, Locked]]:
@@ -147,7 +139,7 @@ def _read(csrs: Path, things: Collection[str]) -> tuple[dict[str, Request], dict
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Raises faults of lib as `EnvironmentFault`."""
+    """Raise faults of lib as `EnvironmentFault`."""
     try:
         yield
     except ExpectedError as error:

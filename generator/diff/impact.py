@@ -1,4 +1,4 @@
-"""Says what each kind of change does to devices and data: one table, with the reason."""
+"""The impact of each kind of change on devices and data: one table, with the reason."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class Impact(StrEnum):
-    """What a change does, from the least to the worst."""
+    """Impact of a change, from the least to the worst."""
 
     SAFE = "safe"
     RECONFIGURES = "reconfigures"
@@ -23,11 +23,11 @@ class Impact(StrEnum):
 
 
 REFUSED = (Impact.BREAKS_IDENTITY, Impact.DESTROYS_DATA)
-"""What `fleet generate` does only where it is allowed by name."""
+"""Impacts that `fleet generate` refuses unless they are allowed."""
 
 
 class Kind(StrEnum):
-    """What a change is."""
+    """Kind of a change."""
 
     APPLICATION = "application"
     REGION = "region"
@@ -92,7 +92,7 @@ RULES: dict[Kind, Rule] = {
     Kind.REGION: _rule(
         Impact.DESTROYS_DATA,
         "nothing moves between regions: streams, tables, buckets, things and certificates have to be destroyed there "
-        "and made anew here",
+        "and created again here",
     ),
     Kind.ACCOUNT: _rule(
         Impact.DESTROYS_DATA,
@@ -106,9 +106,7 @@ RULES: dict[Kind, Rule] = {
     Kind.TAGS: _rule(Impact.SAFE, "tags are updated in place"),
     Kind.PROCESSOR: _rule(Impact.SAFE, "the function's settings are updated in place"),
     Kind.OBSERVABILITY: _rule(Impact.SAFE, "alarms and logs are updated in place; devices do not notice"),
-    Kind.HISTORY: _rule(
-        Impact.SAFE, "holds for what is written from then on; what the readings table has keeps its date"
-    ),
+    Kind.HISTORY: _rule(Impact.SAFE, "applies to new items; items in the readings table keep their expiry"),
     Kind.RETENTION_LENGTHENED: _rule(
         Impact.SAFE,
         "Object Lock, deletion protection and years of retention come in place; what was archived before is not "
@@ -116,7 +114,7 @@ RULES: dict[Kind, Rule] = {
     ),
     Kind.RETENTION_SHORTENED: _rule(
         Impact.DESTROYS_DATA,
-        "logs, trail files and earlier versions that are older than the brief retention are deleted, and tables and "
+        "logs, trail files and earlier versions that are older than the short retention are deleted, and tables and "
         "buckets can be destroyed again; objects that are locked stay until their date",
     ),
     Kind.TYPE_ADDED: _rule(Impact.SAFE, "nothing that exists is touched"),
@@ -131,9 +129,9 @@ RULES: dict[Kind, Rule] = {
     Kind.TYPE_DESCRIPTION: _rule(
         Impact.BREAKS_IDENTITY,
         "AWS IoT never changes a thing type's description: Terraform replaces the type, which AWS IoT refuses while "
-        "there are things of it, so they have to be retired and made anew",
+        "there are things of it, so they have to be retired and created again",
     ),
-    Kind.SAMPLE_INTERVAL: _rule(Impact.RECONFIGURES, "devices have to be told how often to publish"),
+    Kind.SAMPLE_INTERVAL: _rule(Impact.RECONFIGURES, "devices have to be configured with the new interval"),
     Kind.METRIC_ADDED: _rule(Impact.RECONFIGURES, "devices have to send it"),
     Kind.METRIC_REMOVED: _rule(
         Impact.SAFE, "devices may go on sending it: it is kept raw, and no longer aggregated or watched"
@@ -148,12 +146,12 @@ RULES: dict[Kind, Rule] = {
         "its stack has to be destroyed: groups, policies, topic rule, dashboard, and the prefixes by which its "
         "readings are found and aged",
     ),
-    Kind.FACILITY_NAME: _rule(Impact.SAFE, "descriptions, dashboard and runbook alone carry it"),
-    Kind.FACILITY_TIMEZONE: _rule(Impact.SAFE, "the runbook alone carries it"),
-    Kind.FACILITY_CONTACT: _rule(Impact.SAFE, "the runbook alone carries it"),
+    Kind.FACILITY_NAME: _rule(Impact.SAFE, "only descriptions, dashboard and runbook contain it"),
+    Kind.FACILITY_TIMEZONE: _rule(Impact.SAFE, "only the runbook contains it"),
+    Kind.FACILITY_CONTACT: _rule(Impact.SAFE, "only the runbook contains it"),
     Kind.FACILITY_TAGS: _rule(Impact.SAFE, "tags are updated in place"),
     Kind.FACILITY_LINES: _rule(
-        Impact.SAFE, "the runbook alone carries their names and contacts; attributes of things are told apart"
+        Impact.SAFE, "only the runbook contains their names and contacts; attributes of things are listed separately"
     ),
     Kind.FACILITY_ALARMS: _rule(Impact.SAFE, "alarms are updated in place; devices do not notice"),
     Kind.REGISTRATION: _rule(
@@ -173,7 +171,7 @@ RULES: dict[Kind, Rule] = {
     Kind.THINGS_REPLACED: _rule(
         Impact.BREAKS_IDENTITY,
         "another device takes the name: it needs a key and a certificate of its own, and the former one's has to be "
-        "revoked; readings of both stand under the same name",
+        "revoked; readings of both have the same name",
     ),
     Kind.THINGS_RENAMED: _rule(
         Impact.BREAKS_IDENTITY,
@@ -255,21 +253,21 @@ class PlannedChange:
 
     @property
     def impact(self) -> Impact:
-        """What it does."""
+        """Impact of the change."""
         return RULES[self.kind].impact
 
     @property
     def reason(self) -> str:
-        """Why it does that."""
+        """Reason for the impact."""
         return RULES[self.kind].reason
 
     def touches(self, facilities: frozenset[str]) -> bool:
-        """It is about one of these facilities, or about all."""
+        """Return whether the change affects one of these facilities, or all."""
         return self.facility is None or not facilities.isdisjoint({self.facility, self.to})
 
 
 def worst_first(changes: Iterable[PlannedChange]) -> tuple[PlannedChange, ...]:
-    """In the order in which a person should read them."""
+    """Sort changes for reading: the worst first."""
     kinds = list(Kind)
     return tuple(
         sorted(

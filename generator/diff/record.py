@@ -1,116 +1,113 @@
-"""Reads back what generated declarations say: the approved record is what a change is held against."""
+"""Reads what the approved record declares, as plain values by the fields' names, whichever version wrote it."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from fleet_iot.generator import naming
 from fleet_iot.generator.diagnostics import WriteError
-from fleet_iot.generator.naming import OUTPUT_FOLDER
-from fleet_iot.generator.plan.build import DeviceTypePlan, MetricPlan
+from fleet_iot.generator.output.writer import file_of, read
+from fleet_iot.generator.plan.build import ThingRow
 from fleet_iot.lib.record.declarations import read_values
+from fleet_iot.lib.specs import FORMER_RETENTIONS, FacilitySpec, FleetSpec
 
-_LATER = {"retention": "brief", "observability": {}, "history": {"minute_days": 90, "anomaly_days": 90}}
-"""What a former generator did not declare, and what held then."""
-_SHARED = ("application", "region", "account_id", "environment_suffix", "reserved_concurrency", "tags")
+Values = dict[str, Any]
+"""The fields of a declaration by name; those of declarations within it as dicts of their own."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordedFacility:
-    """One plant as its folder declares it, or as a former generator did, which knew less.
-
-    `groups`: how many things of each device type; contacts and lines as they are told.
-    """
-
-    name: str
-    timezone: str
-    registration: str
-    contact: str
-    tags: dict[str, str]
-    lines: dict[str, str]
-    alarms: dict[str, str]
-    groups: dict[str, int]
+_BEFORE: dict[str, Values] = {
+    "FLEET": {"retention": "short", "observability": {}, "history": {"minute_days": 90, "anomaly_days": 90}},
+    "FACILITY": {"contact": None, "tags": {}, "lines": (), "alarms": {}},
+}
+"""Fields that former generators did not declare, with the values that were deployed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordedFleet:
-    """What all plants share, as the tree declares it; `values` by their names in the manifest."""
-
-    values: dict[str, Any]
-    device_types: dict[str, DeviceTypePlan]
+def read_facility(root: Path, facility: str) -> Values:
+    """Return what the folder of a facility declares; raises `WriteError` where it declares none."""
+    path = f"{naming.module_of(facility)}/{naming.REGISTRY_FILE}"
+    return _read(root, path, "FACILITY", FacilitySpec)
 
 
-def read_facility(path: str, content: bytes | None) -> RecordedFacility:
-    """The facility in a generated `__init__.py`; raises `WriteError` where it declares none."""
-    try:
-        declared = _declared(content, "FACILITY")
-        return RecordedFacility(
-            name=str(declared["name"]),
-            timezone=str(declared["timezone"]),
-            registration=str(declared["registration"]),
-            contact=told_contact(declared.get("contact")),
-            tags={str(key): str(value) for key, value in declared.get("tags", {}).items()},
-            lines={str(line["id"]): told_line(line["name"], line["contact"]) for line in declared.get("lines", ())},
-            alarms=told_thresholds(declared.get("alarms", {})),
-            groups={str(group["device_type"]): int(group["count"]) for group in declared["groups"]},
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise lost(path, str(error)) from None
+def read_fleet(root: Path) -> Values:
+    """Return what the generated `fleet.py` declares; raises `WriteError` where it declares no fleet."""
+    values = _read(root, naming.FLEET_FILE, "FLEET", FleetSpec)
+    return values | {"retention": FORMER_RETENTIONS.get(values["retention"], values["retention"])}
 
 
-def read_fleet(path: str, content: bytes | None) -> RecordedFleet:
-    """What the generated `fleet.py` declares; raises `WriteError` where it declares no fleet."""
-    try:
-        declared = _declared(content, "FLEET")
-        types = [_device_type(declaration) for declaration in declared.pop("device_types")]
-        values = {name: declared[name] for name in _SHARED}
-        values |= {name: declared.get(name, value) for name, value in _LATER.items()}
-        return RecordedFleet(values=values, device_types={type_.id: type_ for type_ in types})
-    except (ValueError, KeyError, TypeError) as error:
-        raise lost(path, str(error)) from None
+def record_values(spec: FleetSpec | FacilitySpec) -> Values:
+    """Return the values of a declaration as they would be read back."""
+    return _comparable(msgspec.to_builtins(spec))
 
 
-def told_contact(contact: Any) -> str:
-    """A contact, planned or as a record declares it, as people read it."""
-    if contact is None:
-        return "none"
-    values = contact if isinstance(contact, dict) else asdict(contact)
-    return " ".join(str(values[name]) for name in ("name", "email", "phone") if values[name] is not None)
+def _read(root: Path, path: str, name: str, kind: type[FleetSpec | FacilitySpec]) -> Values:
+    with _readable(path):
+        content = read(root, path)
+        if content is None:
+            raise ValueError("it is not there")
+        values = _comparable(_BEFORE[name] | read_values(content, name))
+        if missing := [field.name for field in fields(kind) if field.name not in values]:
+            raise ValueError(f"{name} has no {', '.join(missing)}")
+        return values
 
 
-def told_thresholds(declared: Any) -> dict[str, str]:
-    """Switches and thresholds by name, planned or as a record declares them, as people read them."""
-    told: dict[str, str] = {}
-    for name, value in (declared if isinstance(declared, dict) else asdict(declared)).items():
-        told |= told_thresholds(value) if isinstance(value, dict) else {name: _told_value(value)}
-    return told
+def _comparable(declared: Values) -> Values:
+    """Declarations in a tuple by id or name, and what is compared as text in the words of the manifest."""
+    values = dict(declared)
+    for name in ("observability", "history", "alarms"):
+        if name in values:
+            values[name] = _flat(values[name])
+    for name in ("device_types", "metrics"):
+        if name in values:
+            values[name] = {each.get("id", each.get("name")): _comparable(each) for each in values[name]}
+    if "contact" in values:
+        values["contact"] = _contact(values["contact"])
+    if "lines" in values:
+        values["lines"] = {line["id"]: f"{line['name']} ({_contact(line['contact'])})" for line in values["lines"]}
+    if "groups" in values:
+        values["groups"] = {group["device_type"]: group["count"] for group in values["groups"]}
+    return values
 
 
-def _told_value(value: Any) -> str:
+def _contact(contact: Values | None) -> str:
+    return "none" if contact is None else " ".join(str(value) for value in contact.values() if value is not None)
+
+
+def _flat(settings: Values) -> dict[str, str]:
+    """Switches and thresholds by name, as the manifest writes them."""
+    flat: dict[str, str] = {}
+    for name, value in settings.items():
+        flat |= _flat(value) if isinstance(value, dict) else {name: _setting(value)}
+    return flat
+
+
+def _setting(value: object) -> str:
     if value is None or isinstance(value, bool):
-        return "false" if not value else "true"
+        return "true" if value else "false"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def told_line(name: str, contact: Any) -> str:
-    """A production line, as people read it."""
-    return f"{name} ({told_contact(contact)})"
+def recorded_rows(root: Path, facility: str) -> Iterator[ThingRow]:
+    """Yield the rows of a facility's things; raises `WriteError` where they cannot be read."""
+    path = f"{naming.module_of(facility)}/{naming.THINGS_FILE}"
+    decode = msgspec.json.Decoder(ThingRow).decode
+    with _readable(path), file_of(root, path).open("rb") as lines:
+        for line in lines:
+            yield decode(line)
 
 
-def lost(path: str, reason: str) -> WriteError:
-    """What to raise where the former state cannot be told any more."""
-    return WriteError(
-        f"{OUTPUT_FOLDER}/{path} does not say what there was, so what a change does cannot be told: {reason}",
-        hint="restore it from version control; to go on without: fleet generate --force",
-    )
-
-
-def _device_type(declared: dict[str, Any]) -> DeviceTypePlan:
-    metrics = tuple(MetricPlan(**metric) for metric in declared["metrics"])
-    return DeviceTypePlan(**(declared | {"metrics": metrics}))
-
-
-def _declared(content: bytes | None, name: str) -> dict[str, Any]:
-    if content is None:
-        raise ValueError("it is not there")
-    return read_values(content, name)
+@contextmanager
+def _readable(path: str) -> Iterator[None]:
+    """Raise `WriteError` where the record is missing or damaged, so that the former state is unknown."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, msgspec.MsgspecError) as error:
+        reason = error.strerror.lower() if isinstance(error, OSError) and error.strerror else str(error)
+        raise WriteError(
+            f"{naming.OUTPUT_FOLDER}/{path} does not say what there was, so what a change does is unknown: {reason}",
+            hint="restore it from version control; to go on without: fleet generate --force",
+        ) from None

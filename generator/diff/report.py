@@ -1,4 +1,4 @@
-"""Tells a comparison: as a table to read, as JSON for programs, and as the reason why nothing was written."""
+"""Reports a comparison: as a table for people, as JSON, and as the reason why nothing was written."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from typing import Any
 
 from fleet_iot.generator.diagnostics import WriteError
 from fleet_iot.generator.diff.calls import QUOTAS, Bill, bill, calls_of
+from fleet_iot.generator.diff.compare import Comparison
 from fleet_iot.generator.diff.impact import REFUSED, Impact, Kind, PlannedChange, Run
-from fleet_iot.generator.diff.tree import Comparison
 from fleet_iot.generator.naming import OUTPUT_FOLDER
+from fleet_iot.generator.text import duration, table
 
 FORMAT = 1
 """Of the JSON; a higher one may lack or change keys of this one."""
 
 _FLEET = "all plants"
-_RUNS_TOLD = 3
-_CHANGES_TOLD = 8
+_RUNS_SHOWN = 3
+_CHANGES_SHOWN = 8
 
 
 def as_text(comparison: Comparison, *, manifest: str, command: str = "fleet generate") -> str:
-    """What a person reads; `command` writes it."""
+    """Return what a person reads; `command` writes it."""
     changes = comparison.changes
     if not changes:
         return f"No changes: {manifest} says what {OUTPUT_FOLDER} was made from."
@@ -35,7 +36,7 @@ def as_text(comparison: Comparison, *, manifest: str, command: str = "fleet gene
 
 
 def as_json(comparison: Comparison, *, manifest: str) -> str:
-    """What a program reads; docs/plan.md says what each key is."""
+    """Return what a program reads; docs/plan.md says what each key is."""
     changes = comparison.changes
     total = bill(changes)
     document = {
@@ -60,11 +61,11 @@ _COMMANDS = {
     Kind.THINGS_RETIRED: "fleet device retire THING... --reason TEXT",
     Kind.THINGS_MOVED: "fleet device move THING... --to {to} --reason TEXT",
 }
-"""What does to the things of a plant in bulk what Terraform does to those of others."""
+"""Commands that do for plants in bulk what Terraform does for others."""
 
 
 def _commands(comparison: Comparison) -> list[str]:
-    """The commands that bring a plan to the devices of plants in bulk, each once."""
+    """Return the commands that bring a plan to the devices of plants in bulk, each once."""
     return list(
         dict.fromkeys(
             _COMMANDS[change.kind].format(facility=change.facility, to=change.to)
@@ -75,25 +76,25 @@ def _commands(comparison: Comparison) -> list[str]:
 
 
 def refuse(comparison: Comparison, *, allowed: Iterable[Impact]) -> None:
-    """Raises `WriteError` where a change does what is not allowed, with its things and the flags."""
+    """Raise `WriteError` where a change does what is not allowed, with its things and the flags."""
     refused = _refused(comparison.changes, allowed)
     if not refused:
         return
-    told = (f"{impact}: {_list([it for it in comparison.changes if it.impact is impact])}" for impact in refused)
+    text = (f"{impact}: {_list([it for it in comparison.changes if it.impact is impact])}" for impact in refused)
     raise WriteError(
-        f"nothing was written, because of what it would do. {'. '.join(told)}",
+        f"nothing was written, because of what it would do. {'. '.join(text)}",
         hint=f"see why: fleet plan; if it is meant: {_writing('fleet generate', comparison, allowed)}",
     )
 
 
 def _list(changes: Sequence[PlannedChange]) -> str:
-    told = [f"{_where(change)}: {_what(change)}" for change in changes[:_CHANGES_TOLD]]
-    more = len(changes) - _CHANGES_TOLD
-    return "; ".join([*told, *([f"and {more:,} more"] if more > 0 else [])])
+    text = [f"{_where(change)}: {_what(change)}" for change in changes[:_CHANGES_SHOWN]]
+    more = len(changes) - _CHANGES_SHOWN
+    return "; ".join([*text, *([f"and {more:,} more"] if more > 0 else [])])
 
 
 def _writing(command: str, comparison: Comparison, allowed: Iterable[Impact]) -> str:
-    """The command that writes the changes, with the flags that it had and the ones that it needs."""
+    """Return the command that writes the changes, with the flags that it had and the ones that it needs."""
     facilities = [f"--facility {id_}" for id_ in comparison.facilities]
     needed = {*allowed, *_refused(comparison.changes, ())}
     return " ".join([command, *facilities, *(f"--allow {impact}" for impact in REFUSED if impact in needed)])
@@ -105,7 +106,7 @@ def _refused(changes: Iterable[PlannedChange], allowed: Iterable[Impact]) -> lis
 
 
 def _reasons(changes: Iterable[PlannedChange]) -> list[tuple[Kind, Impact, str]]:
-    """Each once, in the order of the changes."""
+    """Return each once, in the order of the changes."""
     return list(dict.fromkeys((change.kind, change.impact, change.reason) for change in changes))
 
 
@@ -141,13 +142,13 @@ def _what(change: PlannedChange) -> str:
         case Kind.LOCKS_UNPLANNED:
             return f"lock has lines of no planned thing: {change.count:,} ({_names(change.things)})"
         case Kind.DOCUMENTS:
-            return "all files made anew"
+            return "all files regenerated"
         case Kind.FACILITY_ADDED | Kind.FACILITY_REMOVED:
             return f"{_words(change.kind)} ({change.detail})"
         case Kind.TYPE_ADDED | Kind.TYPE_REMOVED:
             return f"device {_words(change.kind)}: {change.device_type}"
-    told = f"{_words(change.kind)}: {change.detail}"
-    return f"{change.device_type}: {told}" if change.device_type else told
+    text = f"{_words(change.kind)}: {change.detail}"
+    return f"{change.device_type}: {text}" if change.device_type else text
 
 
 def _words(kind: Kind) -> str:
@@ -165,8 +166,8 @@ def _groups(change: PlannedChange) -> str:
 
 
 def _names(runs: tuple[Run, ...]) -> str:
-    told = [str(run) for run in runs[:_RUNS_TOLD]]
-    return ", ".join(told) + (", and others" if len(runs) > _RUNS_TOLD else "")
+    text = [str(run) for run in runs[:_RUNS_SHOWN]]
+    return ", ".join(text) + (", and others" if len(runs) > _RUNS_SHOWN else "")
 
 
 def _costs(total: Bill) -> list[str]:
@@ -176,33 +177,22 @@ def _costs(total: Bill) -> list[str]:
     rows += [(api, f"{count:,}", str(QUOTAS.get(api, ""))) for api, count in total.calls]
     if not total.seconds:
         return [_table(rows)]
-    told = f"At least {_duration(total.seconds)} at the default quotas"
+    text = f"At least {duration(max(1, total.seconds))} at the default quotas"
     if total.slowest:
-        told += f"; {total.slowest} takes longest"
+        text += f"; {total.slowest} is the slowest"
     if total.waiting_s:
-        told += f"; {_duration(total.waiting_s)} of it until a deprecated thing type can be deleted"
-    return [_table(rows), f"{told}."]
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+        text += f"; {duration(total.waiting_s)} of it until a deprecated thing type can be deleted"
+    return [_table(rows), f"{text}."]
 
 
 def _summary(changes: Iterable[PlannedChange]) -> str:
     counts = [(impact, sum(change.impact is impact for change in changes)) for impact in reversed(Impact)]
-    told = ", ".join(f"{count} {impact}" for impact, count in counts if count)
-    return f"Plan: {told}."
+    text = ", ".join(f"{count} {impact}" for impact, count in counts if count)
+    return f"Plan: {text}."
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> str:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
-    return "\n".join(
-        "  " + "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
-        for row in rows
-    )
+    return "\n".join(f"  {line}" for line in table(rows, "<" * len(rows[0])))
 
 
 def _plain(change: PlannedChange) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from fleet_iot.generator.aws.regions import REGIONS
-from fleet_iot.generator.manifest.attributes import SERIAL_PATTERN
+from fleet_iot.generator.diagnostics import DataPath, Diagnostic
+from fleet_iot.generator.manifest.inventory import SERIAL_PATTERN, SPANS_PATTERN
 from fleet_iot.generator.manifest.models import (
     ACCOUNT_PATTERN,
     EMAIL_PATTERN,
@@ -21,8 +22,6 @@ from fleet_iot.generator.manifest.models import (
     FleetManifest,
     keys_at,
 )
-from fleet_iot.generator.manifest.sources import DataPath
-from fleet_iot.generator.manifest.spans import SPANS_PATTERN
 from fleet_iot.generator.naming import ID_PATTERN, NAME_PATTERN, SUFFIX_PATTERN
 
 _PATTERNS = {
@@ -36,24 +35,12 @@ _PATTERNS = {
     SERIAL_PATTERN: "1 to 128 letters, digits and any of _ . , @ / : # = [ ] -, without spaces",
     SPANS_PATTERN: "numbers of things, such as 1-10, or 1-10, 25-26",
 }
-"""What each pattern of the models asks for."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
-    """What is wrong at a path of the data; `is_key`: the key there is at fault, not its value."""
-
-    path: DataPath
-    message: str
-    hint: str = ""
-    is_key: bool = False
-    rule: str = ""
-    is_warning: bool = False
+"""Patterns of the models in words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """What could be read: the parts with a fault of shape are left out of `manifest`, so that rules can go on.
+    """The manifest as far as it could be read: parts with errors are left out, so that rules can check the rest.
 
     `device_types` are all that the document names, also those left out. `manifest` is None where what the whole
     fleet shares has a fault.
@@ -62,42 +49,42 @@ class Draft:
     manifest: FleetManifest | None
     device_types: tuple[str, ...]
     is_complete: bool
-    faults: tuple[Fault, ...]
+    diagnostics: tuple[Diagnostic, ...]
 
 
 def read_draft(data: Any, *, written: Callable[[DataPath], str] = lambda _: "") -> Draft:
-    """The manifest in plain data, with every fault of shape in it; `written` gives a plain value as its file has it."""
+    """Read plain data into the models, with every fault. `written` returns a plain value as it is in its file."""
     try:
         manifest = FleetManifest.model_validate(data)
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=True)
     else:
-        return Draft(manifest=manifest, device_types=tuple(manifest.device_types), is_complete=True, faults=())
+        return Draft(manifest=manifest, device_types=tuple(manifest.device_types), is_complete=True, diagnostics=())
     faults = tuple(_fault(detail, data, written) for detail in details)
     return Draft(
         manifest=_without(data, details),
         device_types=_keys(data, "device_types"),
         is_complete=False,
-        faults=faults,
+        diagnostics=faults,
     )
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """A hint with the nearest of the known words; empty where none is near."""
+    """Return a hint with the nearest of the known words; empty where none is near."""
     near = _nearest(word, tuple(known))
     return f"did you mean `{near}`?" if near else ""
 
 
 @lru_cache(maxsize=4096)
 def _nearest(word: str, known: tuple[str, ...]) -> str | None:
-    """Milliseconds among the time zones, and thousands of facilities may repeat the same wrong one."""
+    """Cached: a search among the time zones takes milliseconds, and thousands of facilities may have the same error."""
     import difflib  # only where there is a fault
 
     return next(iter(difflib.get_close_matches(word, known, n=1, cutoff=0.6)), None)
 
 
 def dotted(path: DataPath) -> str:
-    """A path as people write it."""
+    """Return a path as people write it."""
     return ".".join(str(step) for step in path)
 
 
@@ -111,7 +98,7 @@ _NEUTRAL: dict[str, Any] = {"version": 1, "application": "x", "environment_suffi
 
 
 def _without(data: Any, details: Iterable[ErrorDetails]) -> FleetManifest | None:
-    """The manifest without the parts that have faults; None where that leaves no manifest."""
+    """Return the manifest without the parts that have faults; None where that leaves no manifest."""
     if not isinstance(data, dict):
         return None
     kept = {key: dict(part) if isinstance(part, dict) else part for key, part in data.items()}
@@ -127,7 +114,7 @@ def _without(data: Any, details: Iterable[ErrorDetails]) -> FleetManifest | None
         return None
 
 
-def _fault(detail: ErrorDetails, data: Any, written: Callable[[DataPath], str]) -> Fault:
+def _fault(detail: ErrorDetails, data: Any, written: Callable[[DataPath], str]) -> Diagnostic:
     loc, kind = detail["loc"], detail["type"]
     is_key = bool(loc) and loc[-1] == "[key]"
     path: DataPath = loc[:-1] if is_key else loc
@@ -150,7 +137,7 @@ def _fault(detail: ErrorDetails, data: Any, written: Callable[[DataPath], str]) 
         hint = f'put it in quotes: "{text or _shown(given)}"'
     elif kind == "string_type" and text:
         hint = f'{text} means nothing; to have it as text, put it in quotes: "{text}"'
-    return Fault(path=path, message=message, hint=hint, is_key=is_key, rule=_RULES.get(kind, "wrong-value"))
+    return Diagnostic(path=path, message=message, hint=hint, is_key=is_key, rule=_RULES.get(kind, "wrong-value"))
 
 
 def _value_at(data: Any, path: DataPath) -> Any:
@@ -159,18 +146,20 @@ def _value_at(data: Any, path: DataPath) -> Any:
     return data
 
 
-def _missing(path: DataPath) -> Fault:
+def _missing(path: DataPath) -> Diagnostic:
     owner = f"`{dotted(path[:-1])}`" if path[:-1] else "the manifest"
     needed = ", ".join(f"`{source}`" for source in SOURCES[:-1]) + f" or `{SOURCES[-1]}`"
     message = f"{owner} needs {needed if path[-1] == SOURCES[0] else f'`{path[-1]}`'}"
-    return Fault(path=path, message=message, hint="docs/manifest.md lists what each part needs", rule="missing-key")
+    return Diagnostic(
+        path=path, message=message, hint="docs/manifest.md lists the keys of each part", rule="missing-key"
+    )
 
 
-def _unknown(path: DataPath) -> Fault:
+def _unknown(path: DataPath) -> Diagnostic:
     known = keys_at(path[:-1])
     where = f" in `{dotted(path[:-1])}`" if path[:-1] else ""
     hint = suggestion(str(path[-1]), known) or f"known here: {', '.join(f'`{key}`' for key in known)}"
-    return Fault(path=path, message=f"unknown key `{path[-1]}`{where}", hint=hint, is_key=True, rule="unknown-key")
+    return Diagnostic(path=path, message=f"unknown key `{path[-1]}`{where}", hint=hint, is_key=True, rule="unknown-key")
 
 
 def _shown(value: Any) -> str:
@@ -237,7 +226,7 @@ _MESSAGES: dict[str, Callable[[str, str, dict[str, Any]], str]] = {
     "less_than_equal": _bound("at most", "le"),
     "literal_error": lambda name, value, context: f"{name} must be {_choice(_expected(context))}, not {value}",
     "one_source": lambda name, _value, context: (
-        f"{name} takes one of {', '.join(f'`{source}`' for source in SOURCES)}, not {context['given']} together"
+        f"{name} needs exactly one of {', '.join(f'`{source}`' for source in SOURCES)}, not {context['given']} together"
     ),
     "name_twice": lambda name, _value, context: f"{name} has the name `{context['twice']}` twice",
     "names_of_text": lambda name, _value, _context: f"{name} must be a list of texts: put numbers in quotes",

@@ -1,29 +1,126 @@
-"""The manifest's shape as frozen pydantic models: what may stand in `fleet.yaml`, and of which type."""
-# ruff: noqa: RUF012 - pydantic copies each default; ruff sees that only where the base class is in the same file
+"""The manifest's models: every key, its type, its limits and its description."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import math
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator
+import msgspec
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator
 from pydantic_core import PydanticCustomError
 
 from fleet_iot.generator.aws.regions import REGIONS
-from fleet_iot.generator.manifest.attributes import SERIAL_PATTERN
-from fleet_iot.generator.manifest.inventory import Inventory, read_value
-from fleet_iot.generator.manifest.models_base import Model
-from fleet_iot.generator.manifest.models_platform import (
-    Alarms,
-    FacilityAlarms,
-    History,
-    Observability,
-    Processor,
-    StartCapacity,
-    Stream,
-)
-from fleet_iot.generator.manifest.sources import DataPath
-from fleet_iot.generator.manifest.spans import SPANS_PATTERN
+from fleet_iot.generator.diagnostics import DataPath
+from fleet_iot.generator.manifest.inventory import SERIAL_PATTERN, SPANS_PATTERN, Inventory, read_value
 from fleet_iot.generator.naming import ID_PATTERN, NAME_PATTERN, SUFFIX_PATTERN
+from fleet_iot.lib.specs import FORMER_RETENTIONS, FacilityAlarmsSpec
+
+
+class Model(BaseModel):
+    """Base of all models: no unknown keys, no coercion, immutable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+LogLevel = Literal["ERROR", "WARN", "INFO", "DEBUG"]
+Percent = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
+Events = Annotated[int, Field(ge=1, le=1_000_000)]
+IteratorAge = Annotated[int, Field(ge=60, le=604_800)]
+Intervals = Annotated[int, Field(ge=2, le=100_000)]
+
+
+class StartCapacity(Model):
+    """Capacity of the on-demand stream in its first minute, before it has grown."""
+
+    records_per_second: Annotated[int, Field(gt=0, description="Records a second.")] = 4000
+    megabytes_per_second: Annotated[float, Field(gt=0, description="Megabytes a second.")] = 4
+
+
+class Stream(Model):
+    """The telemetry stream."""
+
+    start_capacity: StartCapacity = StartCapacity()
+
+
+class Processor(Model):
+    """The sensor processor's settings."""
+
+    reserved_concurrency: Annotated[
+        int | None, Field(ge=1, description="Invocations set aside for the processor; none when left out.")
+    ] = None
+
+
+Days = Annotated[int, Field(ge=16, le=36_500)]
+"""A message may arrive up to 15 days after its time and change items that must still be in the table."""
+
+
+class History(Model):
+    """How long the readings table keeps each level of what was measured; the archive has every message."""
+
+    minute_days: Annotated[Days, Field(description="Days that numbers by the minute are kept.")] = 90
+    hour_days: Annotated[Days, Field(description="Days that numbers by the hour are kept.")] = 400
+    day_days: Annotated[Days, Field(description="Days that numbers by the day are kept.")] = 3650
+    anomaly_days: Annotated[Days, Field(description="Days that anomalies are kept.")] = 400
+
+
+class Alarms(Model):
+    """Thresholds of alarms; the last four apply to each facility."""
+
+    iterator_age_s: Annotated[
+        IteratorAge, Field(description="Seconds that the processor is behind the stream, for five minutes.")
+    ] = 300
+    error_rate_percent: Annotated[
+        Percent, Field(description="Invocations of the processor that fail, in five minutes.")
+    ] = 1
+    throttles: Annotated[Events, Field(description="Invocations or records that AWS throttled, in five minutes.")] = 1
+    failures_queue_depth: Annotated[Events, Field(description="Messages in the on-failure queue of the processor.")] = 1
+    certificate_expiry_days: Annotated[
+        int,
+        Field(ge=1, le=3650, description="Days that a certificate has left, where certificate_audit looks at them."),
+    ] = 30
+    quarantine_percent: Annotated[Percent, Field(description="Messages that are quarantined, in five minutes.")] = 5
+    rule_failures: Annotated[
+        Events, Field(description="Messages that the topic rule could not deliver, in five minutes.")
+    ] = 1
+    device_silence_intervals: Annotated[
+        Intervals, Field(description="Sample intervals without any reading of a device type.")
+    ] = 5
+    anomalies_per_hour: Annotated[Events, Field(description="Anomalies in an hour.")] = 20
+
+
+class FacilityAlarms(Model):
+    """Thresholds of one facility that differ from the shared ones."""
+
+    quarantine_percent: Annotated[Percent | None, Field(description="Messages that are quarantined.")] = None
+    rule_failures: Annotated[Events | None, Field(description="Messages that its topic rule could not deliver.")] = None
+    device_silence_intervals: Annotated[
+        Intervals | None, Field(description="Sample intervals without any reading of a device type.")
+    ] = None
+    anomalies_per_hour: Annotated[Events | None, Field(description="Anomalies in an hour.")] = None
+
+
+def _off(value: Any) -> Any:
+    """`false` means the same as leaving it out."""
+    return None if value is False else value
+
+
+class Observability(Model):
+    """Logs, archives and alarms besides the readings."""
+
+    iot_logging: Annotated[
+        LogLevel | None,
+        BeforeValidator(_off, json_schema_input_type=Literal[False] | LogLevel),
+        Field(description="Level of AWS IoT's own log, for the whole account; unchanged when false or left out."),
+    ] = None
+    registry_events: Annotated[
+        bool, Field(description="Archive the changes of AWS IoT's registry, for the whole account.")
+    ] = True
+    certificate_audit: Annotated[
+        bool, Field(description="Audit the certificates of the whole account daily, by AWS IoT Device Defender.")
+    ] = False
+    alarms: Alarms = Alarms()
+
 
 METRIC_PATTERN = r"^[a-z][a-z0-9_]{0,63}$"
 ACCOUNT_PATTERN = r"^[0-9]{12}$"
@@ -33,10 +130,10 @@ MAX_METRICS = 256
 """Of a device type, and so of a message: what is summed up of more would not fit an item of the readings table."""
 
 OWN_TAGS = ("application", "environment")
-"""Keys that every resource is tagged with besides the manifest's."""
+"""Tag keys of every resource, in addition to the manifest's."""
 
 TAGS_MAXIMUM = 50 - len(OWN_TAGS)
-"""AWS takes 50 tags a resource, ours among them: https://docs.aws.amazon.com/tag-editor/latest/userguide/tagging.html"""
+"""AWS accepts 50 tags a resource, ours among them: https://docs.aws.amazon.com/tag-editor/latest/userguide/tagging.html"""
 
 Id = Annotated[str, Field(pattern=ID_PATTERN)]
 Suffix = Annotated[str, Field(pattern=SUFFIX_PATTERN)]
@@ -59,7 +156,7 @@ class Metric(Model):
     detector: Annotated[
         Detector,
         Field(
-            description="limits: the static limits alone. Besides them: context: what is unusual for this device; "
+            description="limits: the static limits only. In addition: context: unusual values for this device; "
             "baseline: a lasting shift of one of several metrics; flatline: a sensor that is stuck; rate: jumps; "
             "correlation: metrics that no longer move together; seasonal: what is unusual for the hour of the day."
         ),
@@ -83,33 +180,33 @@ class Contact(Model):
 
 
 class Line(Model):
-    """A production line of a facility: what holds for the things on it."""
+    """A production line of a facility, and the values of the things on it."""
 
-    name: Annotated[str | None, Field(min_length=1, max_length=100, description="Name, as people say it.")] = None
+    name: Annotated[str | None, Field(min_length=1, max_length=100, description="Name.")] = None
     contact: Annotated[Contact | None, Field(description="Who is called; the facility's when left out.")] = None
     attributes: Annotated[dict[str, str], Field(description="AWS IoT attributes of each thing on it.")] = {}
 
 
 class NamedThing(Model):
-    """What is known of one thing that has a name of its own."""
+    """A named thing."""
 
     serial: Annotated[Serial | None, Field(description="Serial number, as on the name plate.")] = None
     line: Annotated[Id | None, Field(description="The production line it is on.")] = None
-    attributes: Annotated[dict[str, str], Field(description="AWS IoT attributes of it alone.")] = {}
+    attributes: Annotated[dict[str, str], Field(description="AWS IoT attributes of only this thing.")] = {}
 
 
 def _text_of_number(value: Any) -> Any:
-    """One number alone is a span too."""
+    """Convert a single number, which is a span too, to text."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _names(value: Any) -> Any:
-    """A list of names says nothing else of the things."""
+    """Return a list of names says nothing else of the things."""
     if not isinstance(value, list):
         return {name: {} if known is None else known for name, known in value.items()} if _is_map(value) else value
     twice = next((name for place, name in enumerate(value) if name in value[:place]), None)
     if twice is not None:
-        raise PydanticCustomError("name_twice", "a name stands twice", {"twice": str(twice)})
+        raise PydanticCustomError("name_twice", "a name appears twice", {"twice": str(twice)})
     if not all(isinstance(name, str) for name in value):
         raise PydanticCustomError("names_of_text", "a name is no text")
     return {name: {} for name in value}
@@ -148,11 +245,11 @@ class ThingGroup(Model):
 
 
 SOURCES = ("count", "names", "inventory")
-"""What says which things there are: one of these."""
+"""The keys of a group that define its things: exactly one is needed."""
 
 
 def _group_of_count(value: Any) -> Any:
-    """A bare count is a group; names and lists of devices count themselves."""
+    """Return a bare count is a group; names and lists of devices count themselves."""
     if not isinstance(value, dict):
         return {"count": value}
     given = [source for source in SOURCES if source in value]
@@ -169,7 +266,7 @@ def _group_of_count(value: Any) -> Any:
 class Facility(Model):
     """One plant."""
 
-    name: Annotated[str, Field(min_length=1, max_length=100, description="Name, as people say it.")]
+    name: Annotated[str, Field(min_length=1, max_length=100, description="Name.")]
     timezone: Annotated[str, Field(description="IANA time zone, such as Asia/Singapore.")]
     registration: Annotated[
         Literal["terraform", "bulk"] | None,
@@ -179,7 +276,7 @@ class Facility(Model):
     tags: Annotated[dict[str, str], Field(description="Tags of its resources, over those of all.")] = {}
     attributes: Annotated[dict[str, str], Field(description="AWS IoT attributes of each of its things.")] = {}
     lines: Annotated[dict[Id, Line], Field(description="Its production lines.")] = {}
-    alarms: Annotated[FacilityAlarms, Field(description="Where its thresholds are others than those of all.")] = (
+    alarms: Annotated[FacilityAlarms, Field(description="Thresholds that differ from the shared ones.")] = (
         FacilityAlarms()
     )
     things: Annotated[
@@ -194,7 +291,7 @@ class Facility(Model):
 
 
 class Defaults(Model):
-    """What holds throughout the company where a plant, a device type or a metric does not say otherwise."""
+    """Values for plants, device types and metrics that do not have their own."""
 
     timezone: Annotated[str | None, Field(description="Of facilities.")] = None
     registration: Annotated[Literal["terraform", "bulk"] | None, Field(description="Of facilities.")] = None
@@ -202,6 +299,10 @@ class Defaults(Model):
     attributes: Annotated[dict[str, str], Field(description="AWS IoT attributes of every thing.")] = {}
     sample_interval_s: Annotated[SampleInterval | None, Field(description="Of device types.")] = None
     detector: Annotated[Detector | None, Field(description="Of metrics.")] = None
+
+
+def _renamed_retention(value: Any) -> Any:
+    return FORMER_RETENTIONS.get(value, value) if isinstance(value, str) else value
 
 
 class FleetManifest(Model):
@@ -218,40 +319,45 @@ class FleetManifest(Model):
     observability: Observability = Observability()
     history: History = History()
     retention: Annotated[
-        Literal["brief", "records"],
-        Field(description="brief: days, and all can be destroyed. records: years, locked against deletion."),
-    ] = "brief"
-    defaults: Annotated[Defaults, Field(description="What holds where nothing else is said.")] = Defaults()
+        Literal["short", "records"],
+        BeforeValidator(_renamed_retention),
+        Field(description="short: days, and all can be destroyed. records: years, locked against deletion."),
+    ] = "short"
+    defaults: Annotated[Defaults, Field(description="Values where nothing else is given.")] = Defaults()
     device_types: Annotated[dict[Id, DeviceType], Field(min_length=1)]
     facilities: Annotated[dict[Id, Facility], Field(min_length=1)]
 
 
-_MODELS: dict[tuple[str, ...], type[Model]] = {
-    (): FleetManifest,
-    ("stream",): Stream,
-    ("stream", "start_capacity"): StartCapacity,
-    ("processor",): Processor,
-    ("observability",): Observability,
-    ("history",): History,
-    ("observability", "alarms"): Alarms,
-    ("device_types", "*"): DeviceType,
-    ("device_types", "*", "metrics", "*"): Metric,
-    ("defaults",): Defaults,
-    ("defaults", "contact"): Contact,
-    ("facilities", "*"): Facility,
-    ("facilities", "*", "alarms"): FacilityAlarms,
-    ("facilities", "*", "contact"): Contact,
-    ("facilities", "*", "lines", "*"): Line,
-    ("facilities", "*", "lines", "*", "contact"): Contact,
-    ("facilities", "*", "things", "*", "names", "*"): NamedThing,
-    ("facilities", "*", "things", "*"): ThingGroup,
-}
-"""The model of each part; `*` stands for an id."""
+def facility_alarms(manifest: FleetManifest, facility: Facility) -> FacilityAlarmsSpec:
+    """Return the facility's own thresholds, and those of all where it has none."""
+    own = facility.alarms.model_dump(exclude_none=True)
+    return msgspec.convert(manifest.observability.alarms.model_dump() | own, FacilityAlarmsSpec)
+
+
+SILENCE_MINIMUM_S = 300
+"""Metrics of a batch arrive up to some minutes late: a shorter silence would raise false alarms."""
+SILENCE_MAXIMUM_S = 7 * 86_400
+"""As far as an alarm looks back: https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/AlarmThatSendsEmail.html"""
+_MINUTE_S, _DAY_S = 60, 86_400
+
+
+def silence_s(sample_interval_s: float, intervals: int) -> int:
+    """Return the seconds without a reading that are silence: whole minutes, and whole days beyond one."""
+    least = max(SILENCE_MINIMUM_S, sample_interval_s * intervals)
+    step = _MINUTE_S if least <= _DAY_S else _DAY_S
+    return math.ceil(least / step) * step
 
 
 def keys_at(path: DataPath) -> tuple[str, ...]:
-    """The keys that may stand in the part at `path`."""
-    for pattern, model in _MODELS.items():
-        if len(pattern) == len(path) and all(want in ("*", step) for want, step in zip(pattern, path, strict=True)):
-            return tuple(model.model_fields)
-    return ()
+    """Return the keys that are allowed in the part at `path`, which may hold any ids; none where no model is there."""
+    kind: Any = FleetManifest
+    for step in path:
+        if get_origin(kind) is dict:
+            kind = get_args(kind)[1]
+        elif isinstance(kind, type) and issubclass(kind, Model) and step in kind.model_fields:
+            kind = kind.model_fields[str(step)].annotation
+        else:
+            return ()
+        while get_origin(kind) in (Annotated, Union, UnionType):
+            kind = next(each for each in get_args(kind) if each is not type(None))
+    return tuple(kind.model_fields) if isinstance(kind, type) and issubclass(kind, Model) else ()

@@ -15,7 +15,7 @@ _ENVIRONMENT = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 
 
 def find_project(start: Path) -> Path:
-    """The nearest folder, from `start` upward, that holds a `fleet.yaml`."""
+    """Return the nearest folder, from `start` upward, with a `fleet.yaml`."""
     start = start.absolute()
     for folder in (start, *start.parents):
         if (folder / MANIFEST_NAME).exists():
@@ -32,7 +32,7 @@ def leads_out(path: Path, project: Path) -> bool:
 
 
 def environment_file(manifest: Path, environment: str) -> Path:
-    """The file of an environment: `fleet.prod.yaml` for `prod`; raises `RequestError` where there is none."""
+    """Return the file of an environment: `fleet.prod.yaml` for `prod`; raises `RequestError` where there is none."""
     name = f"{manifest.stem}.{environment}{manifest.suffix}"
     if _ENVIRONMENT.fullmatch(environment) and manifest.with_name(name).exists():
         return manifest.with_name(name)
@@ -46,13 +46,13 @@ def environment_file(manifest: Path, environment: str) -> Path:
 
 
 def part_files(manifest: Path, section: str) -> list[Path]:
-    """The files that hold a part of a section each, `facilities/sg-01.yaml` for one, in the order of their ids."""
+    """Return the files of a section's parts, such as `facilities/sg-01.yaml`, sorted by id."""
     files = sorted(manifest.with_name(section).glob(f"*{PART_ENDING}"))
     return [file for file in files if not file.name.startswith(".")]
 
 
 def environments(manifest: Path) -> list[str]:
-    """The environments that have a file beside the manifest."""
+    """Return the environments that have a file beside the manifest."""
     start, end = f"{manifest.stem}.", manifest.suffix
     names = (path.name[len(start) : -len(end)] for path in manifest.parent.glob(f"{start}*{end}"))
     return sorted(name for name in names if _ENVIRONMENT.fullmatch(name))

@@ -1,6 +1,6 @@
 """Makes `fleet.schema.json` from the models, so that editors complete and check a manifest as it is typed.
 
-`python -m fleet_iot.generator.manifest.schema` writes it anew; a test holds it fresh.
+`python -m fleet_iot.generator.manifest.schema` rewrites it; a test checks that it is fresh.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fleet_iot.generator.manifest.defaults import SUPPLIED
+from fleet_iot.generator.manifest.load import SUPPLIED
 from fleet_iot.generator.manifest.models import SOURCES, FleetManifest
 from fleet_iot.generator.manifest.rules import timezones
 
@@ -17,7 +17,7 @@ SCHEMA_FILE = Path(__file__).resolve().parent.with_name("fleet.schema.json")
 
 
 def schema_text() -> str:
-    """The JSON Schema of a manifest."""
+    """Return the JSON Schema of a manifest."""
     schema = FleetManifest.model_json_schema()
     schema["$defs"]["Facility"]["properties"]["timezone"]["enum"] = list(timezones())
     for model, keys in SUPPLIED.items():
@@ -31,7 +31,7 @@ def schema_text() -> str:
 
 
 def _close(part: Any) -> None:
-    """Lets nothing but the patterned names into a mapping by names, and takes away titles that only repeat names."""
+    """Close mappings to other names than the patterned ones, and remove titles that only repeat names."""
     if isinstance(part, list):
         for item in part:
             _close(item)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from fleet_iot.generator.diagnostics import is_hidden
+from fleet_iot.lib.record.declarations import SPECS
 
 
 class EncodingError(ValueError):
@@ -25,7 +27,12 @@ class Identifier(str):
 
 
 def encode_python(value: Any) -> str:
-    """A Python literal in ASCII; only values that the declarations need."""
+    """Encode a Python literal in ASCII, on one line; or a declaration of the record's classes.
+
+    A declaration has one field a line, so that a change of one value changes one line of the record.
+    """
+    if SPECS.get(type(value).__name__) is type(value):
+        return _declaration(value, "\n")
     if isinstance(value, Identifier):
         if not (value.isascii() and value.isidentifier()):
             raise EncodingError(f"{str(value)!a} is no Python name")
@@ -44,11 +51,25 @@ def encode_python(value: Any) -> str:
     raise EncodingError(f"a {type(value).__name__} has no place in a declaration")
 
 
+def _declaration(value: Any, line: str) -> str:
+    """`line` begins a line at the indentation of the declaration."""
+    inner = f"{line}    "
+    if is_dataclass(value):
+        items = [f"{field.name}={_declaration(getattr(value, field.name), inner)}" for field in fields(value)]
+        return f"{type(value).__name__}({''.join(f'{inner}{item},' for item in items)}{line})"
+    if isinstance(value, tuple) and value:
+        return f"({''.join(f'{inner}{_declaration(item, inner)},' for item in value)}{line})"
+    if isinstance(value, dict) and value:
+        pairs = [f"{encode_python(key)}: {encode_python(value[key])}" for key in value]
+        return f"{{{''.join(f'{inner}{pair},' for pair in pairs)}{line}}}"
+    return encode_python(value)
+
+
 _JSON = json.JSONEncoder(ensure_ascii=True, allow_nan=False)
 
 
 def encode_json(value: Any) -> str:
-    """A JSON value in ASCII, which hides no invisible character."""
+    """Return a JSON value in ASCII, which hides no invisible character."""
     try:
         return _JSON.encode(value)
     except (TypeError, ValueError) as error:
@@ -59,51 +80,61 @@ _SQL_PLAIN = re.compile(r"[\x20-\x26\x28-\x5b\x5d-\x7e]*")
 
 
 def encode_sql(value: Any) -> str:
-    """An AWS IoT SQL string in single quotes.
+    """Return an AWS IoT SQL string in single quotes.
 
     The dialect documents no escape, so a quote, a backslash or anything beyond printable ASCII is refused.
     """
     if not isinstance(value, str) or not _SQL_PLAIN.fullmatch(value):
-        raise EncodingError(f"{value!a} cannot stand in an AWS IoT SQL string")
+        raise EncodingError(f"{value!a} cannot be placed in an AWS IoT SQL string")
     return f"'{value}'"
 
 
-_MARKDOWN_PLAIN = set(" -/,()%=°²³")
-_MARKDOWN_NAMES = re.compile(r"[A-Za-z0-9]+([-_ /,%=][A-Za-z0-9]+)*")
-"""What most texts are, and what needs no look at each character: each sign stands alone between letters or digits."""
+class Code(str):
+    """A name that Markdown shows as code, where any other text is placed as text."""
+
+    __slots__ = ()
+
+
+_CODE = re.compile(r"[A-Za-z0-9_.,@/:#=\[\]{}$+-]+", re.ASCII)
+"""The characters of names, serials and topics: none ends a code span or a table cell."""
+
+_MARKUP = re.compile(
+    r"[\\`*\[\]<|~${]"  # anywhere
+    r"|(?<=\{)[%#]"  # what looks like a template's
+    r"|&(?=[A-Za-z#])"  # an entity
+    r"|(?<![^\W_])_|_(?![^\W_])"  # emphasis, but not within a word
+    r"|(?:(?<=http)|(?<=https)|(?<=ftp)):(?=//)|(?<=www)\."  # a link
+    r"|:(?=\w+:)"  # an emoji
+    r"|\A(?:>|#(?=#*(?:\s|\Z))|[+-](?![^\s-])|=(?==*\s*\Z)|:(?=-))",  # a quote, heading, list, rule or table
+    re.IGNORECASE,
+)
+_NUMBERED = re.compile(r"\A(\d{1,9})([.)])(?=\s|\Z)")
+_OUTER_SPACE = re.compile(r"\A\s|\s\Z")
 
 
 def encode_markdown(value: Any) -> str:
-    """Text that Markdown shows as it is: everything that could be markup is a numeric character reference."""
+    """Encode text that Markdown shows as it is, with a backslash before what would be markup there.
+
+    Spaces at its ends, which Markdown would drop, are numeric references.
+    """
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise EncodingError(f"a {type(value).__name__} has no text")
     text = value if isinstance(value, str) else format_number(value)
-    if _MARKDOWN_NAMES.fullmatch(text):
-        return text
+    if isinstance(value, Code):
+        if not _CODE.fullmatch(text):
+            raise EncodingError(f"{text!a} is no name to show as code")
+        return f"`{text}`"
     for character in text:
         if is_hidden(character):
             raise EncodingError(f"the invisible character U+{ord(character):04X} has no place in a text to read")
-    return "".join(_markdown_character(text, place) for place in range(len(text)))
+    text = _MARKUP.sub(r"\\\g<0>", text)
+    text = _NUMBERED.sub(r"\1\\\2", text)
+    return _OUTER_SPACE.sub(lambda found: f"&#{ord(found[0])};", text)
 
 
 def format_number(value: float) -> str:
-    """A number as operators write it: no `.0` on whole numbers."""
+    """Return a number as operators write it: no `.0` on whole numbers."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else str(value)
-
-
-def _markdown_character(text: str, place: int) -> str:
-    character = text[place]
-    if character.isalnum():
-        return character
-    before, after = text[:place][-1:], text[place + 1 : place + 2]
-    is_within = before.isalnum() and after.isalnum()
-    if character in "_." and is_within and (character == "_" or (before + after).isdecimal()):
-        return character
-    if character in _MARKDOWN_PLAIN and before not in ("", character) and (after or character != " "):
-        return character
-    if character == "-" and place == 0 and after.isdecimal():
-        return character
-    return f"&#{ord(character)};"
 
 
 ENCODERS: dict[str, Callable[[Any], str]] = {

@@ -34,11 +34,11 @@ _RESERVED = re.compile(
     r"rule_telemetry_.*|"
     rf".*\.policy\.json|{re.escape(naming.THINGS_FILE)}"
 )
-"""Files that the generator makes itself, in lower case: some disks do not tell cases apart."""
+"""Files that the generator makes itself, in lower case: some file systems ignore case."""
 
 
 def _check_sql(path: str, content: bytes) -> None:
-    """One statement."""
+    """Return one statement."""
     outside = re.sub(rb"'[^']*'", b"", content)
     if b";" in outside or b"'" in outside:
         raise GateError(f"{path} was not written: it is not one statement", hint="make one file for each statement")
@@ -66,7 +66,7 @@ class OwnTemplates:
 
     @property
     def hash(self) -> str:
-        """SHA-256 of these and the built-in templates; of the built-in alone where there are no own."""
+        """SHA-256 of these and the built-in templates; of only the built-in if there are no own."""
         if not self.sources:
             return templates_hash()
         digest = hashlib.sha256(templates_hash().encode())
@@ -75,13 +75,13 @@ class OwnTemplates:
         return digest.hexdigest()
 
     def render(self, output: str, path: str, values: dict[str, Any]) -> bytes:
-        """The file `output` of one facility, to be written at `path`; raises `GateError`."""
+        """Return the file `output` of one facility, to be written at `path`; raises `GateError`."""
         suffix, template = PurePosixPath(output).suffix, output + _ENDING
         try:
             text = _environment(self, suffix).get_template(template).render(values)
         except TemplateSyntaxError as error:
             raise _fault(f"{error.name or template}:{error.lineno}", error.message or "it does not parse") from None
-        except Exception as error:  # whatever a template can do wrong is told as its fault
+        except Exception as error:  # any error of a template is reported as such
             place = _place(error.__traceback__) or template
             raise _fault(place, f"{path} was not written: {error or type(error).__name__}") from None
         content = text.encode()
@@ -93,12 +93,12 @@ NONE = OwnTemplates(sources=())
 
 
 def read_templates(project: Path) -> OwnTemplates:
-    """The project's own templates; none where it has no such folder. Raises `GateError` where one cannot be used."""
+    """Read the project's own templates, if it has any. Raises `GateError` for one that cannot be used."""
     folder = project / FOLDER
     if not os.path.lexists(folder):
         return NONE
     if leads_out(folder, project) or not folder.is_dir():
-        raise GateError(f"{FOLDER} is no folder of this project", hint="replace it by a real folder, or take it away")
+        raise GateError(f"{FOLDER} is no folder of this project", hint="replace it by a real folder, or remove it")
     files = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
     sources = tuple((file.name, _read(file, project)) for file in files)
     lower = [name.lower() for name, _ in sources]
@@ -139,7 +139,7 @@ def _environment(own: OwnTemplates, suffix: str) -> Environment:
 
 
 def _place(traceback: TracebackType | None) -> str | None:
-    """The innermost line of a template that an error came through."""
+    """Return the innermost line of a template that an error came through."""
     place = None
     while traceback is not None:
         if traceback.tb_frame.f_code.co_filename.endswith(_ENDING):
@@ -149,4 +149,4 @@ def _place(traceback: TracebackType | None) -> str | None:
 
 
 def _fault(place: str, message: str, hint: str | None = None) -> GateError:
-    return GateError(f"{FOLDER}/{place}: {message}", hint=hint or "docs/extending.md tells what a template may do")
+    return GateError(f"{FOLDER}/{place}: {message}", hint=hint or "docs/extending.md says what a template may do")

@@ -1,22 +1,83 @@
-"""Makes the artefacts of the fleet and of each facility from the plan."""
+"""Renders the files of the fleet and of each facility from the plan."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
+from itertools import islice
 from typing import Any
+
+import msgspec
 
 from fleet_iot.generator import naming
 from fleet_iot.generator.diagnostics import GateError
 from fleet_iot.generator.output import extension, gates
-from fleet_iot.generator.output.artefact import Artefact, Chunk
-from fleet_iot.generator.output.dashboard import plan_dashboard
-from fleet_iot.generator.output.encoding import EncodingError, Identifier
-from fleet_iot.generator.output.rows import thing_rows
+from fleet_iot.generator.output.encoding import EncodingError, Identifier, encode_markdown
 from fleet_iot.generator.output.templating import render_template
-from fleet_iot.generator.plan.alarm_names import plan_alarms
-from fleet_iot.generator.plan.build import FacilityPlan, FleetPlan
+from fleet_iot.generator.plan.build import WATCHED, FacilityPlan, FleetPlan, facility_record, fleet_record, thing_rows
+from fleet_iot.generator.plan.catalogue import plan_alarms
+from fleet_iot.lib import names as resource_names
+from fleet_iot.lib.specs import SUFFIX_TOKEN, FacilitySpec, FleetSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artefact:
+    """A rendered file, checked by its gate; `chunks` are its bytes in order, to be read once."""
+
+    path: str
+    chunks: Iterable[bytes]
+
+
+ROWS_A_CHUNK = 1_000
+_ENCODE_LINES = msgspec.json.Encoder().encode_lines
+
+_HEADING_HEIGHT, _WIDTH, _HEIGHT, _COLUMNS = 2, 12, 6, 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Widget:
+    """One graph, with a line for each device type; units of the dashboard's 24-column grid."""
+
+    title: str
+    metric: str
+    device_types: tuple[str, ...]
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dashboard:
+    """The whole board."""
+
+    heading: str
+    namespace: str
+    widgets: tuple[Widget, ...]
+
+
+def plan_dashboard(facility: FacilityPlan) -> Dashboard:
+    """Return the board of a facility: its name and size, then its metrics two in a row."""
+    device_types = tuple(group.device_type.id for group in facility.groups)
+    return Dashboard(
+        heading=f"# {encode_markdown(facility.name)}\n{facility.thing_count} things, time zone "
+        f"{encode_markdown(facility.timezone)}, facility `{facility.id}`",
+        namespace=resource_names.metrics_namespace(SUFFIX_TOKEN),
+        widgets=tuple(
+            Widget(
+                title=metric,
+                metric=metric,
+                device_types=device_types,
+                x=place % _COLUMNS * _WIDTH,
+                y=_HEADING_HEIGHT + place // _COLUMNS * _HEIGHT,
+                width=_WIDTH,
+                height=_HEIGHT,
+            )
+            for place, metric in enumerate(naming.PROCESSOR_METRICS)
+        ),
+    )
+
 
 Gate = Callable[[str, bytes], object]
 """Takes path and content; raises `GateError` where they may not be written."""
@@ -24,12 +85,12 @@ Gate = Callable[[str, bytes], object]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProvisioningNames:
-    """What the provisioning template joins with a device type to make names."""
+    """Prefixes and suffix of names in the provisioning template."""
 
     thing_type_prefix: str
     thing_group_prefix: str
     policy_prefix: str
-    suffix: str = f"-{naming.SUFFIX_TOKEN}"
+    suffix: str = f"-{SUFFIX_TOKEN}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,13 +102,34 @@ class RegistryEntry:
     alias: Identifier
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """A declaration, and the names of the classes that it is made of."""
+
+    value: FleetSpec | FacilitySpec
+    classes: tuple[Identifier, ...]
+
+
+def _record(value: FleetSpec | FacilitySpec) -> Record:
+    return Record(value=value, classes=tuple(map(Identifier, sorted(_classes(value)))))
+
+
+def _classes(value: object) -> set[str]:
+    if isinstance(value, tuple):
+        return {name for item in value for name in _classes(item)}
+    if not is_dataclass(value):
+        return set()
+    return {type(value).__name__}.union(*(_classes(getattr(value, field.name)) for field in fields(value)))
+
+
 def render_fleet(plan: FleetPlan) -> Artefact:
-    """What all facilities share."""
-    return _templated(naming.FLEET_FILE, "fleet/fleet.py.j2", {"fleet": plan}, gate=gates.check_python)
+    """Render what all facilities share."""
+    values = {"record": _record(fleet_record(plan))}
+    return _templated(naming.FLEET_FILE, "fleet/fleet.py.j2", values, gate=gates.check_python)
 
 
 def render_registry(facilities: Iterable[str]) -> Artefact:
-    """The registry of the facilities with these ids."""
+    """Return the registry of the facilities with these ids."""
     modules = {id_: naming.module_of(id_) for id_ in sorted(facilities)}
     entries = tuple(
         RegistryEntry(id=id_, module=Identifier(module), alias=Identifier(f"PLANT_{module.upper()}"))
@@ -58,19 +140,21 @@ def render_registry(facilities: Iterable[str]) -> Artefact:
 
 def render_attributes() -> Artefact:
     """Return the .gitattributes that keep git from changing the files' line ends."""
-    return Artefact(path=naming.ATTRIBUTES_FILE, chunks=lambda: (b"* -text\n",))
+    return Artefact(path=naming.ATTRIBUTES_FILE, chunks=(b"* -text\n",))
 
 
 def render_facility(facility: FacilityPlan, *, own: extension.OwnTemplates = extension.NONE) -> Iterator[Artefact]:
-    """All files of one facility's folder; `own` are the project's own templates."""
+    """Yield all files of one facility's folder; `own` are the project's own templates."""
     values = {
         "facility": facility,
+        "record": _record(facility_record(facility)),
+        "watched": WATCHED,
         "dashboard": plan_dashboard(facility),
         "alarms": plan_alarms(facility),
         "provisioning": ProvisioningNames(
-            thing_type_prefix=naming.thing_type(""),
-            thing_group_prefix=naming.thing_group(facility.id, ""),
-            policy_prefix=naming.policy(facility.id, ""),
+            thing_type_prefix=resource_names.thing_type(""),
+            thing_group_prefix=resource_names.thing_group(facility.id, ""),
+            policy_prefix=resource_names.policy(facility.id, ""),
         ),
     }
     for name, gate in _FACILITY_FILES.items():
@@ -87,14 +171,14 @@ def render_facility(facility: FacilityPlan, *, own: extension.OwnTemplates = ext
         yield _templated(path, "facility/policy.json.j2", policy, gate=gates.check_policy)
     for name in own.outputs:
         path = f"{facility.module}/{name}"
-        yield Artefact(path=path, chunks=partial(_own_content, own, name, path, values))
+        yield Artefact(path=path, chunks=(own.render(name, path, values),))
     yield render_things(facility)
 
 
 def render_things(facility: FacilityPlan) -> Artefact:
-    """The rows of a facility's things, streamed through their gate."""
+    """Render the rows of a facility's things, one chunk after the other."""
     path = f"{facility.module}/{facility.things_file}"
-    return Artefact(path=path, chunks=partial(_gated_rows, path, facility))
+    return Artefact(path=path, chunks=_things_file(path, facility))
 
 
 _FACILITY_FILES: dict[str, Gate] = {
@@ -107,25 +191,21 @@ _FACILITY_FILES: dict[str, Gate] = {
 }
 
 
-def _own_content(own: extension.OwnTemplates, name: str, path: str, values: dict[str, Any]) -> tuple[bytes]:
-    return (own.render(name, path, values),)
-
-
-def _gated_rows(path: str, facility: FacilityPlan) -> Iterator[Chunk]:
+def _things_file(path: str, facility: FacilityPlan) -> Iterator[bytes]:
+    """Yield the file's JSON lines in checked chunks, so that a plant of a million things needs no memory for them."""
     gate = gates.ThingRowsGate(path, count=facility.thing_count)
-    for chunk in thing_rows(facility):
+    rows = thing_rows(facility)
+    while some := list(islice(rows, ROWS_A_CHUNK)):
+        chunk = _ENCODE_LINES(some)
         gate.check(chunk)
         yield chunk
     gate.finish()
 
 
 def _templated(path: str, template: str, values: dict[str, Any], *, gate: Gate) -> Artefact:
-    def chunks() -> tuple[bytes]:
-        try:
-            content = render_template(template, values)
-        except EncodingError as error:
-            raise GateError(f"{path} was not written: {error}", hint=f"see templates/{template}") from None
-        gate(path, content)
-        return (content,)
-
-    return Artefact(path=path, chunks=chunks)
+    try:
+        content = render_template(template, values)
+    except EncodingError as error:
+        raise GateError(f"{path} was not written: {error}", hint=f"see templates/{template}") from None
+    gate(path, content)
+    return Artefact(path=path, chunks=(content,))

@@ -1,4 +1,4 @@
-"""Says what differs between the manifest, the index and the files of the generated tree."""
+"""Finds differences between the manifest, the index and the files of the generated tree."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from fleet_iot.generator.diagnostics import StaleError, WriteError
 from fleet_iot.generator.manifest.models import FleetManifest
 from fleet_iot.generator.naming import ATTRIBUTES_FILE, INDEX_FILE, OUTPUT_FOLDER
-from fleet_iot.generator.output import tree
+from fleet_iot.generator.output import writer as tree
 from fleet_iot.generator.output.index import Index, Section
 
 HashOf = Callable[[str], str | None]
@@ -27,7 +27,7 @@ CHECKED_OUT = (
 class Differences:
     """The findings of `--check`; facilities by id, files by path.
 
-    `reencoded` files differ in line ends alone, `unknown` ones are in no index.
+    `reencoded` files differ only in line ends, `unknown` ones are in no index.
     """
 
     is_fleet_stale: bool
@@ -42,10 +42,10 @@ class Differences:
 def edited_files(
     index: Index, paths: Iterable[str], hash_of: HashOf, root: Path
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The files of these that are not as the index has them. Missing ones are no loss.
+    """Return the files of these that are not as the index has them. Missing ones are no loss.
 
     Returns:
-        Those that were edited by hand, or are not ours; and those that differ in line ends alone.
+        Those that were edited by hand, or are not ours; and those that differ only in line ends.
     """
     known = index.files
     edited: list[str] = []
@@ -59,7 +59,7 @@ def edited_files(
 
 
 def compare(index: Index, expected: dict[str | None, Section], root: Path, *, is_whole: bool) -> Differences:
-    """The tree at `root` against what the manifest says now; `is_whole`: all facilities are in `expected`."""
+    """Return the tree at `root` against what the manifest says now; `is_whole`: all facilities are in `expected`."""
     hash_of = tree.hashes(root)
     actual = index.sections
     stale = []
@@ -81,7 +81,7 @@ def compare(index: Index, expected: dict[str | None, Section], root: Path, *, is
 
 
 def refuse_differences(found: Differences) -> None:
-    """Raises `StaleError`, which names the command that mends it; returns where nothing differs."""
+    """Raise `StaleError` with the command to run, if anything differs."""
     parts = [
         f"{', '.join(ids)} {'is' if len(ids) == 1 else 'are'} {state}"
         for ids, state in ((found.stale, "stale"), (found.new, "new"), (found.gone, "gone from the manifest"))
@@ -92,7 +92,7 @@ def refuse_differences(found: Differences) -> None:
     if found.edited:
         parts.append(f"edited by hand: {', '.join(found.edited)}")
     if found.reencoded:
-        parts.append(f"different in line ends alone (CRLF): {', '.join(found.reencoded)}")
+        parts.append(f"different only in line ends (CRLF): {', '.join(found.reencoded)}")
     if found.unknown:
         parts.append(f"not generated: {', '.join(found.unknown)}")
     if not parts:
@@ -110,7 +110,7 @@ def refuse_differences(found: Differences) -> None:
 
 
 def refuse_edited(paths: tuple[str, ...]) -> None:
-    """Raises `WriteError` where files were edited by hand."""
+    """Raise `WriteError` where files were edited by hand."""
     if paths:
         raise WriteError(
             f"{'these files were' if len(paths) > 1 else 'this file was'} not written by `fleet generate`, or edited "
@@ -120,7 +120,7 @@ def refuse_edited(paths: tuple[str, ...]) -> None:
 
 
 def refuse_fleet_change(manifest: FleetManifest, former: Section, current: Section) -> None:
-    """Raises `StaleError` where what all facilities share has changed: then one facility alone would be a mixture."""
+    """Raise `StaleError` if shared values have changed: one facility would be generated from a mixture."""
     old, new = dict(former.values), dict(current.values)
     changed = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
     if not changed and former.templates == current.templates:
@@ -134,14 +134,14 @@ def refuse_fleet_change(manifest: FleetManifest, former: Section, current: Secti
     what = ", ".join(f"`{name}`" for name in changed) or "the generator's templates"
     whom = f"which touches {', '.join(touched)}" if touched else "which touches no facility yet"
     raise StaleError(
-        f"--facility changes one facility alone, but {what} changed since the last `fleet generate`, {whom}",
+        f"--facility changes only the named facilities, but {what} changed since the last `fleet generate`, {whom}",
         hint="run: fleet generate",
     )
 
 
 def index_fault(reason: str) -> WriteError:
-    """What to raise where the index cannot be understood."""
+    """Return the error for an unreadable index."""
     return WriteError(
         f"{OUTPUT_FOLDER}/{INDEX_FILE} is not an index of this generator: {reason}",
-        hint="restore it from version control, or make the whole tree anew: fleet generate --force",
+        hint="restore it from version control, or regenerate the whole tree: fleet generate --force",
     )

@@ -13,21 +13,21 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context, Undefined
 from markupsafe import Markup
 
-from fleet_iot.generator.output.encoding import ENCODERS
+from fleet_iot.generator.output.encoding import ENCODERS, Code
 
 _ROOT = files("fleet_iot.generator") / "templates"
 _ESCAPE_HATCHES = ("safe", "e", "escape", "forceescape", "tojson", "xmlattr", "urlize", "pprint")
 
 
 def render_template(name: str, values: dict[str, Any]) -> bytes:
-    """The text of `templates/NAME`, UTF-8, with `values` encoded for the language that its suffix names."""
+    """Return the text of `templates/NAME`, UTF-8, with `values` encoded for the language that its suffix names."""
     suffix = PurePosixPath(name.removesuffix(".j2")).suffix
     return environment(suffix).get_template(name).render(values).encode()
 
 
 @cache
 def template_names() -> tuple[str, ...]:
-    """All templates, sorted."""
+    """Return all templates, sorted."""
     return tuple(
         sorted(
             f"{folder.name}/{file.name}"
@@ -41,7 +41,7 @@ def template_names() -> tuple[str, ...]:
 
 @cache
 def templates_hash() -> str:
-    """SHA-256 of all templates: says whether a generated file is older than its template."""
+    """Return SHA-256 of all templates: says whether a generated file is older than its template."""
     digest = hashlib.sha256()
     for name in template_names():
         digest.update(name.encode() + b"\0" + _source(name).encode() + b"\0")
@@ -54,17 +54,20 @@ def _source(name: str) -> str:
 
 @cache
 def environment(suffix: str) -> Environment:
-    """The environment of the built-in templates of one language."""
+    """Return the environment of the built-in templates of one language."""
     return make_environment(suffix, _source)
 
 
 def make_environment(suffix: str, load: Callable[[str], Any], *, kind: type[Environment] = Environment) -> Environment:
-    """Autoescape would HTML-escape what `finalize` has encoded: `Markup` tells it that this is done."""
+    """Make the environment of a language; `load` returns the source of a template.
+
+    `Markup` marks what `finalize` has encoded, which autoescape would else escape for HTML.
+    """
     encode = ENCODERS[suffix]
 
     @lru_cache(maxsize=4_096)
     def encoded(value: str | int) -> Markup:
-        """The plants of a fleet share most of their texts and numbers."""
+        """Return the plants of a fleet share most of their texts and numbers."""
         return Markup(encode(value))  # noqa: S704 - encoded, not HTML
 
     @pass_context  # else Jinja would escape a template's own constants for HTML instead, while it compiles
@@ -86,6 +89,7 @@ def make_environment(suffix: str, load: Callable[[str], Any], *, kind: type[Envi
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    jinja.filters["code"] = Code
     for name in _ESCAPE_HATCHES:
         del jinja.filters[name]
     jinja.globals.clear()

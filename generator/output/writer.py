@@ -1,8 +1,8 @@
-"""Writes the generated tree whole, or not at all.
+"""Reads the generated tree, and writes it whole or not at all.
 
-New files are staged beside the tree, then an intent record lists every move, then the moves are made. A run that
-was cut off before the record has changed nothing and is undone; one that was cut off after it is finished by the
-next run.
+New files are staged beside the tree, then an intent record lists every move, then the moves are made. A run that was
+cut off before the record has changed nothing and is undone; one that was cut off after it is finished by the next run.
+Links are refused, which could lead out of the tree.
 """
 
 from __future__ import annotations
@@ -12,29 +12,129 @@ import hashlib
 import json
 import os
 import shutil
-import time
-from collections.abc import Callable, Iterable, Iterator
+import stat
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 
 from fleet_iot.generator.diagnostics import StaleError, WriteError
 from fleet_iot.generator.naming import OUTPUT_FOLDER
-from fleet_iot.generator.output.artefact import Artefact
-from fleet_iot.generator.output.tree import by_folder, guarded, hash_of, is_there, target_of, write_error
-from fleet_iot.generator.output.workers import merged
+
+
+def hashes(root: Path) -> Callable[[str], str | None]:
+    """Return the SHA-256 of one file after the other, as `hash_of` does; looks once for a folder that is not there."""
+    known: dict[str, bool] = {}
+
+    def find(path: str) -> str | None:
+        folder = path.rpartition("/")[0]
+        if folder not in known:
+            known[folder] = is_there(root, folder)
+        return hash_of(root, path) if known[folder] else None
+
+    return find
+
+
+def hash_of(root: Path, path: str) -> str | None:
+    """Return SHA-256 of a file of the tree; None where there is none."""
+    target = file_of(root, path)
+    try:
+        with target.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise write_error(target, error) from None
+
+
+def read(root: Path, path: str) -> bytes | None:
+    """Return the bytes of a file of the tree; None where there is none."""
+    try:
+        return file_of(root, path).read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise write_error(root / path, error) from None
+
+
+def file_of(root: Path, path: str) -> Path:
+    """Return the path of a file to read; refuses links, pipes and devices."""
+    target = target_of(root, path)
+    if target.exists() and not target.is_file():
+        raise WriteError(f"{target} is no file", hint="move or delete it")
+    return target
+
+
+def target_of(root: Path, path: str) -> Path:
+    """Return the place of a file in the tree; refuses links, which could lead out of it."""
+    is_there(root, path)
+    return root / path
+
+
+def is_there(root: Path, path: str) -> bool:
+    """Return whether the tree has a file or folder; refuses links."""
+    place, mode = str(root), 1
+    for part in path.split("/") if path else ():
+        place = f"{place}/{part}"
+        try:
+            mode = os.lstat(place).st_mode if mode else 0
+        except (FileNotFoundError, NotADirectoryError):
+            mode = 0
+        if part in ("", ".", "..") or stat.S_ISLNK(mode):
+            raise WriteError(
+                f"{place} leads out of the generated tree", hint="replace the link by a real folder or file"
+            )
+    return mode != 0
+
+
+def unknown(root: Path, known: Collection[str]) -> list[str]:
+    """List files and links of the tree that are not `known`, except Python's caches."""
+    found = []
+    for folder, names, files in os.walk(root):
+        names[:] = [name for name in names if name != "__pycache__"]
+        links = [name for name in names if Path(folder, name).is_symlink()]
+        found += [Path(folder, name).relative_to(root).as_posix() for name in (*links, *files)]
+    return sorted(path for path in found if path not in known)
+
+
+def has_other_line_ends(root: Path, path: str, sha: str) -> bool:
+    """Return whether a file has the content of this SHA-256 but for its line ends, as some checkouts make them."""
+    content = read(root, path)
+    return content is not None and hashlib.sha256(content.replace(b"\r\n", b"\n")).hexdigest() == sha
+
+
+def by_folder(paths: Iterable[str]) -> dict[str, list[str]]:
+    """Group paths by their folder."""
+    folders: dict[str, list[str]] = {}
+    for path in paths:
+        folders.setdefault(path.rpartition("/")[0], []).append(path)
+    return folders
+
+
+def guarded(root: Path, action: Callable[[Path], None]) -> None:
+    """Run an action on the tree, and raise its `OSError` as a `WriteError`."""
+    try:
+        action(root)
+    except OSError as error:
+        raise write_error(root, error) from None
+
+
+def write_error(path: Path, error: OSError) -> WriteError:
+    """Return the error for an `OSError`."""
+    reason = (error.strerror or str(error)).lower()
+    return WriteError(
+        f"{error.filename or path} cannot be read or written: {reason}", hint="check its rights and the disk"
+    )
+
 
 STAGING = ".staging"
 _INTENT = "intent.json"
 _FILES = "files"
-_WAIT_S = 2.0
-"""How long a lock is waited for: a worker of a run that was killed keeps it until its file is done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What a write did: paths below the output folder."""
+    """Paths, below the output folder, that a write changed."""
 
     written: tuple[str, ...]
     removed: tuple[str, ...]
@@ -47,7 +147,7 @@ class Change:
 
 @contextmanager
 def opened(root: Path) -> Iterator[None]:
-    """The tree at `root` for this process alone, with an interrupted write finished or undone first."""
+    """Lock the tree at `root` for writing, after an interrupted write is finished or undone."""
     _refuse_links(root)
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -62,7 +162,7 @@ def opened(root: Path) -> Iterator[None]:
 
 @contextmanager
 def observed(root: Path) -> Iterator[None]:
-    """The tree at `root` while nobody writes it; changes nothing. Raises `StaleError` at an interrupted write."""
+    """Lock the tree at `root` for reading. Raises `StaleError` after an interrupted write."""
     _refuse_links(root)
     if not os.path.lexists(root):
         yield
@@ -76,7 +176,7 @@ def observed(root: Path) -> Iterator[None]:
 
 
 def _refuse_links(root: Path) -> None:
-    """The tree is where it is said to be: `lib` and `lib/facilities` are folders of the project."""
+    """Return the tree is where it is said to be: `lib` and `lib/facilities` are folders of the project."""
     project = root.parents[1]
     is_there(project, root.relative_to(project).as_posix())
 
@@ -88,29 +188,19 @@ def _locked(root: Path, kind: int) -> Iterator[None]:
     except OSError as error:
         raise write_error(root, error) from None
     try:
-        if not _is_locked(handle, kind):
-            raise WriteError(f"another `fleet generate` is writing {root}", hint="wait until it is done, and run again")
+        try:
+            fcntl.flock(handle, kind | fcntl.LOCK_NB)
+        except OSError:
+            hint = "wait until it is done, and run again"
+            raise WriteError(f"another `fleet generate` is writing {root}", hint=hint) from None
         yield
     finally:
         os.close(handle)
 
 
-def _is_locked(handle: int, kind: int) -> bool:
-    until = time.monotonic() + _WAIT_S
-    while True:
-        try:
-            fcntl.flock(handle, kind | fcntl.LOCK_NB)
-        except OSError:
-            if time.monotonic() > until:
-                return False
-            time.sleep(0.05)
-        else:
-            return True
-
-
 @contextmanager
 def staging(root: Path) -> Iterator[Staging]:
-    """A place for new files; nothing of it stays unless `Staging.commit` has written its intent."""
+    """Open a staging area for new files, removed unless `Staging.commit` has written its intent."""
     stage = Staging(root)
     try:
         yield stage
@@ -129,37 +219,33 @@ class Staging:
         self._paths: list[str] = []
         self._is_new: dict[str, bool] = {}
 
-    def add_all(self, artefacts: Iterable[Artefact]) -> dict[str, str]:
-        """Stages files and gives the SHA-256 of each by its path; one that is in the tree already is not staged."""
-        shas = _of_each(artefacts, self._stage)
-        self._paths += shas
-        return shas
-
-    def _stage(self, artefact: Artefact) -> str:
-        staged = f"{self._files}/{artefact.path}"
+    def add(self, path: str, chunks: Iterable[bytes]) -> str:
+        """Stage a file and return its SHA-256; one that is in the tree already is not kept."""
+        staged = f"{self._files}/{path}"
         digest = hashlib.sha256()
         try:
-            is_new = self._opened_folder(artefact.path.rpartition("/")[0])
+            is_new = self._opened_folder(path.rpartition("/")[0])
             with open(staged, "wb") as file:  # noqa: PTH123 - a path object each is slow
-                for chunk in artefact.chunks():
+                for chunk in chunks:
                     digest.update(chunk)
                     file.write(chunk)
+            sha = digest.hexdigest()
+            if not is_new and sha == hash_of(self._root, path):
+                Path(staged).unlink()
         except OSError as error:
             raise write_error(Path(staged), error) from None
-        sha = digest.hexdigest()
-        if not is_new and sha == hash_of(self._root, artefact.path):
-            Path(staged).unlink()
+        self._paths.append(path)
         return sha
 
     def _opened_folder(self, folder: str) -> bool:
-        """Makes the folder where files are staged; tells whether the tree has none for them yet."""
+        """Make a staging folder; return whether the tree does not have the folder yet."""
         if folder not in self._is_new:
             Path(f"{self._files}/{folder}").mkdir(parents=True, exist_ok=True)
             self._is_new[folder] = not is_there(self._root, folder)
         return self._is_new[folder]
 
     def commit(self, *, removing: Iterable[str]) -> Change:
-        """Moves what is staged into the tree and removes files from it; once the intent stands, nothing undoes it."""
+        """Move staged files into the tree and remove others; an interrupted commit is completed by the next run."""
         written: list[str] = []
         for folder, paths in by_folder(self._paths).items():
             is_new = not is_there(self._root, folder)
@@ -169,25 +255,12 @@ class Staging:
         return change
 
 
-def hash_all(artefacts: Iterable[Artefact]) -> dict[str, str]:
-    """The SHA-256 of each file by its path, as it would be written."""
-    return _of_each(artefacts, _hash_artefact)
-
-
-def _hash_artefact(artefact: Artefact) -> str:
+def hash_chunks(_: str, chunks: Iterable[bytes]) -> str:
+    """Return the SHA-256 of a file as it would be staged."""
     digest = hashlib.sha256()
-    for chunk in artefact.chunks():
+    for chunk in chunks:
         digest.update(chunk)
     return digest.hexdigest()
-
-
-def _of_each(artefacts: Iterable[Artefact], sha_of: Callable[[Artefact], str]) -> dict[str, str]:
-    """The SHA-256 of each artefact by its path; where several fail, the first in order is told.
-
-    Artefacts of one folder come one after the other, and share what they are made from: one worker makes them all.
-    """
-    folders = [tuple(files) for _, files in groupby(artefacts, key=lambda artefact: artefact.path.rpartition("/")[0])]
-    return merged(folders, lambda files: {artefact.path: sha_of(artefact) for artefact in files})
 
 
 def _commit(root: Path, change: Change) -> None:
@@ -208,7 +281,7 @@ def _commit(root: Path, change: Change) -> None:
 
 
 def _recover(root: Path) -> None:
-    """Does what an intent says; an interrupted write may have done any part of it already."""
+    """Carry out an intent, any part of which an interrupted write may have done already."""
     with suppress(FileNotFoundError):
         intent = _read_intent(root)
         for folder, paths in by_folder(intent["written"]).items():
@@ -232,7 +305,7 @@ def _read_intent(root: Path) -> dict[str, list[str]]:
 
 
 def _move(root: Path, folder: str, paths: list[str]) -> None:
-    """Moves files into a folder of the tree: all at once where there is no such folder yet."""
+    """Move files into a folder of the tree: all at once where there is no such folder yet."""
     staged = f"{root}/{STAGING}/{_FILES}"
     if not is_there(root, folder):
         if "/" in folder:

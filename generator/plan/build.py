@@ -1,65 +1,80 @@
-"""Works out from a valid manifest what exists: every name, topic and number that the templates place."""
+"""Plans a fleet from a valid manifest: every name, topic and number that the templates place."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import TypeVar
+
+import msgspec
 
 from fleet_iot.generator import naming
-from fleet_iot.generator.manifest.alarms import (
-    FacilityAlarmsPlan,
-    ObservabilityPlan,
+from fleet_iot.generator.manifest.models import (
+    Contact,
+    DeviceType,
+    Facility,
+    FleetManifest,
+    Metric,
     facility_alarms,
-    plan_observability,
     silence_s,
 )
-from fleet_iot.generator.manifest.models import DeviceType, Facility, FleetManifest
-from fleet_iot.generator.plan.contacts import ContactPlan, LinePlan, contact_plan, line_plan
-from fleet_iot.generator.plan.history import HistoryPlan, plan_history
-from fleet_iot.generator.plan.policy import PolicyPlan, policy_plan
 from fleet_iot.generator.plan.things import Attributes, Layers, NamedThings, NumberedRun, Thing, numbered_runs
+from fleet_iot.lib import names as resource_names
+from fleet_iot.lib.specs import (
+    SUFFIX_TOKEN,
+    ContactSpec,
+    DeviceTypeSpec,
+    FacilityAlarmsSpec,
+    FacilitySpec,
+    FleetSpec,
+    HistorySpec,
+    LineSpec,
+    MetricSpec,
+    ObservabilitySpec,
+    ThingGroupSpec,
+)
+
+Spec = TypeVar("Spec")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyPlan:
+    """The ARNs that a device policy grants; the thing's own name is AWS's variable in them."""
+
+    connect: str
+    publish: tuple[str, ...]
+    subscribe: str
+    receive: str
+
+
+def policy_plan(application: str, region: str, facility: str, device_type: str) -> PolicyPlan:
+    """Grant a device of this type in this facility to publish and subscribe to topics with its own name."""
+    who = (application, facility, device_type, naming.THING_NAME_VARIABLE)
+    telemetry, request = naming.telemetry_topic(*who), naming.request_topic(*who)
+    rule = f"{resource_names.topic_rule(facility)}_{SUFFIX_TOKEN}"
+    published = (telemetry, naming.basic_ingest_topic(rule, telemetry), naming.response_topic(*who))
+    return PolicyPlan(
+        connect=naming.iot_arn(region, f"client/{naming.THING_NAME_VARIABLE}"),
+        publish=tuple(naming.iot_arn(region, f"topic/{topic}") for topic in published),
+        subscribe=naming.iot_arn(region, f"topicfilter/{request}"),
+        receive=naming.iot_arn(region, f"topic/{request}"),
+    )
+
 
 TERRAFORM_DEFAULT_MAXIMUM = 1_000
 """Things in a facility up to which Terraform registers them unless the manifest says otherwise."""
 
 
 WATCHED = {
-    "context": "what is unusual for this device",
-    "baseline": "a lasting shift from where the machine ran",
-    "flatline": "a sensor that is stuck",
-    "rate": "jumps",
-    "correlation": "metrics that no longer move together",
-    "seasonal": "what is unusual for the hour of the day",
+    "limits": "limits",
+    "context": "limits, unusual values for this device",
+    "baseline": "limits, lasting shifts",
+    "flatline": "limits, stuck sensor",
+    "rate": "limits, jumps",
+    "correlation": "limits, lost correlation of metrics",
+    "seasonal": "limits, unusual values for the hour of the day",
 }
-"""What each detector finds besides values beyond the limits, in an operator's words."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MetricPlan:
-    """One measured quantity with its static limits."""
-
-    name: str
-    unit: str
-    minimum: float | None
-    maximum: float | None
-    detector: str
-
-    @property
-    def watched_by(self) -> str:
-        """For operators: what besides the limits makes an anomaly."""
-        besides = WATCHED.get(self.detector)
-        return f"limits, and {besides}" if besides else "limits"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceTypePlan:
-    """A kind of device, sorted metrics."""
-
-    id: str
-    thing_type: str
-    description: str
-    sample_interval_s: float
-    metrics: tuple[MetricPlan, ...]
+"""Findings of each detector, in an operator's words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +85,7 @@ class ThingGroupPlan:
     """
 
     facility: str
-    device_type: DeviceTypePlan
+    device_type: DeviceTypeSpec
     thing_group: str
     policy: str
     policy_file: str
@@ -96,7 +111,7 @@ class ThingGroupPlan:
         return self._numbered(self.runs[-1], self.count) if self.named is None else self.named.last
 
     def find(self, name: str) -> Thing | None:
-        """The thing with a name, or a serial; None where there is none."""
+        """Return the thing with a name, or a serial; None where there is none."""
         if self.named is not None:
             return next((thing for thing in self.named if name in (thing.name, thing.serial)), None)
         prefix = next((p for p in (self.name_prefix, self.serial_prefix) if name.startswith(p)), None)
@@ -108,7 +123,7 @@ class ThingGroupPlan:
         return thing if name in (thing.name, thing.serial) else None
 
     def things(self) -> Iterator[Thing]:
-        """All of them, in the order of their numbers, or of their names."""
+        """Return all of them, in the order of their numbers, or of their names."""
         if self.named is not None:
             return iter(self.named)
         return (self._numbered(run, number) for run in self.runs for number in range(run.first, run.last + 1))
@@ -139,32 +154,46 @@ class FacilityPlan:
     dashboard: str
     things_file: str
     thing_count: int
-    contact: ContactPlan | None
-    tags: tuple[tuple[str, str], ...]
-    lines: tuple[LinePlan, ...]
-    alarms: FacilityAlarmsPlan
+    contact: ContactSpec | None
+    tags: dict[str, str]
+    lines: tuple[LineSpec, ...]
+    alarms: FacilityAlarmsSpec
     groups: tuple[ThingGroupPlan, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FleetPlan:
+class FleetPlan(FleetSpec):
     """The whole fleet, everything sorted by id, so that the manifest's order changes nothing."""
 
-    application: str
-    environment_suffix: str
-    region: str
-    account_id: str | None
-    reserved_concurrency: int | None
-    retention: str
-    history: HistoryPlan
-    observability: ObservabilityPlan
-    tags: tuple[tuple[str, str], ...]
-    device_types: tuple[DeviceTypePlan, ...]
     facilities: tuple[FacilityPlan, ...]
 
 
+class ThingRow(msgspec.Struct, frozen=True):
+    """One line of `things.jsonl`; `attributes` are exactly those that AWS gets, sorted, the serial among them."""
+
+    name: str
+    thing_type: str
+    device_type: str
+    serial: str
+    attributes: dict[str, str]
+
+
+def thing_rows(facility: FacilityPlan) -> Iterator[ThingRow]:
+    """Yield the row of every thing of a facility, by device type, then by number or name."""
+    for group in facility.groups:
+        type_ = group.device_type
+        for run in group.runs:  # a million things: no `Thing` of each
+            attributes = dict(sorted((*run.attributes, ("serial", ""))))
+            for number in range(run.first, run.last + 1):
+                name, serial = f"{group.name_prefix}{number:04d}", f"{group.serial_prefix}{number:04d}"
+                yield ThingRow(name, type_.thing_type, type_.id, serial, {**attributes, "serial": serial})
+        for thing in group.named or ():
+            own = dict(sorted((*thing.attributes, ("serial", thing.serial))))
+            yield ThingRow(thing.name, type_.thing_type, type_.id, thing.serial, own)
+
+
 def plan_fleet(manifest: FleetManifest) -> FleetPlan:
-    """The plan of a valid manifest."""
+    """Plan a valid manifest."""
     types = {id_: _device_type(id_, type_) for id_, type_ in sorted(manifest.device_types.items())}
     return FleetPlan(
         application=manifest.application,
@@ -173,9 +202,9 @@ def plan_fleet(manifest: FleetManifest) -> FleetPlan:
         account_id=manifest.account_id,
         reserved_concurrency=manifest.processor.reserved_concurrency,
         retention=manifest.retention,
-        history=plan_history(manifest),
-        observability=plan_observability(manifest),
-        tags=tuple(sorted(manifest.tags.items())),
+        history=_spec(HistorySpec, manifest.history),
+        observability=_spec(ObservabilitySpec, manifest.observability),
+        tags=dict(sorted(manifest.tags.items())),
         device_types=tuple(types.values()),
         facilities=tuple(
             _facility(manifest, id_, facility, types) for id_, facility in sorted(manifest.facilities.items())
@@ -183,27 +212,55 @@ def plan_fleet(manifest: FleetManifest) -> FleetPlan:
     )
 
 
+def fleet_record(plan: FleetPlan) -> FleetSpec:
+    """Return what `fleet.py` declares."""
+    return _declared(FleetSpec, plan)
+
+
+def facility_record(plan: FacilityPlan) -> FacilitySpec:
+    """Return what the `__init__.py` of a facility declares."""
+    groups = tuple(_declared(ThingGroupSpec, group, device_type=group.device_type.id) for group in plan.groups)
+    return _declared(FacilitySpec, plan, groups=groups)
+
+
+def _declared(kind: type[Spec], plan: object, **given: object) -> Spec:
+    """Return the fields of a record's class, as the plan has them under the same names."""
+    names = (field.name for field in fields(kind))  # type: ignore[arg-type]  # a dataclass
+    return kind(**{name: given[name] if name in given else getattr(plan, name) for name in names})
+
+
+def _spec(kind: type[Spec], model: object) -> Spec:
+    """Return the fields of a record's class, as a model of the manifest has them under the same names."""
+    return msgspec.convert(model, kind, from_attributes=True)
+
+
 def registration_of(facility: Facility) -> str:
-    """Who registers a facility's things: what the manifest says, else by their count."""
+    """Return who registers a facility's things: as the manifest says, else by their count."""
     if facility.registration is not None:
         return facility.registration
     return "terraform" if facility.thing_count <= TERRAFORM_DEFAULT_MAXIMUM else "bulk"
 
 
-def _device_type(id_: str, device_type: DeviceType) -> DeviceTypePlan:
-    return DeviceTypePlan(
+def _device_type(id_: str, device_type: DeviceType) -> DeviceTypeSpec:
+    return DeviceTypeSpec(
         id=id_,
-        thing_type=naming.thing_type(id_),
+        thing_type=resource_names.thing_type(id_),
         description=device_type.description,
         sample_interval_s=float(device_type.sample_interval_s),
-        metrics=tuple(
-            MetricPlan(name=name, unit=metric.unit, minimum=metric.min, maximum=metric.max, detector=metric.detector)
-            for name, metric in sorted(device_type.metrics.items())
-        ),
+        metrics=tuple(_metric(name, metric) for name, metric in sorted(device_type.metrics.items())),
     )
 
 
-def _facility(manifest: FleetManifest, id_: str, facility: Facility, types: dict[str, DeviceTypePlan]) -> FacilityPlan:
+def _metric(name: str, metric: Metric) -> MetricSpec:
+    values = {_RECORDED.get(key, key): value for key, value in metric.model_dump().items()}
+    return msgspec.convert({"name": name, **values}, MetricSpec)
+
+
+_RECORDED = {"min": "minimum", "max": "maximum"}
+"""Settings of a metric that the record has under another name."""
+
+
+def _facility(manifest: FleetManifest, id_: str, facility: Facility, types: dict[str, DeviceTypeSpec]) -> FacilityPlan:
     return FacilityPlan(
         id=id_,
         module=naming.module_of(id_),
@@ -211,31 +268,38 @@ def _facility(manifest: FleetManifest, id_: str, facility: Facility, types: dict
         timezone=facility.timezone,
         registration=registration_of(facility),
         region=manifest.region,
-        thing_group=naming.facility_group(id_),
-        topic_rule=naming.topic_rule(id_),
+        thing_group=resource_names.facility_group(id_),
+        topic_rule=resource_names.topic_rule(id_),
         topic_rule_file=naming.topic_rule_file(id_),
         topic=naming.telemetry_filter(manifest.application, id_),
-        provisioning_template=naming.provisioning_template(id_),
-        dashboard=naming.dashboard(id_),
+        provisioning_template=resource_names.provisioning_template(id_),
+        dashboard=resource_names.dashboard(id_),
         things_file=naming.THINGS_FILE,
         thing_count=facility.thing_count,
-        contact=contact_plan(facility.contact),
-        tags=tuple(sorted(facility.tags.items())),
-        lines=tuple(line_plan(line_id, line, facility) for line_id, line in sorted(facility.lines.items())),
+        contact=_contact(facility.contact),
+        tags=dict(sorted(facility.tags.items())),
+        lines=tuple(
+            LineSpec(id=line_id, name=line.name or line_id, contact=_contact(line.contact or facility.contact))
+            for line_id, line in sorted(facility.lines.items())
+        ),
         alarms=facility_alarms(manifest, facility),
         groups=tuple(_group(manifest, id_, types[type_]) for type_ in sorted(facility.things)),
     )
 
 
-def _group(manifest: FleetManifest, facility: str, device_type: DeviceTypePlan) -> ThingGroupPlan:
+def _contact(contact: Contact | None) -> ContactSpec | None:
+    return None if contact is None else _spec(ContactSpec, contact)
+
+
+def _group(manifest: FleetManifest, facility: str, device_type: DeviceTypeSpec) -> ThingGroupPlan:
     plant = manifest.facilities[facility]
     group = plant.things[device_type.id]
     layers = Layers(facility=facility, company=manifest.defaults.attributes, plant=plant, group=group)
     return ThingGroupPlan(
         facility=facility,
         device_type=device_type,
-        thing_group=naming.thing_group(facility, device_type.id),
-        policy=naming.policy(facility, device_type.id),
+        thing_group=resource_names.thing_group(facility, device_type.id),
+        policy=resource_names.policy(facility, device_type.id),
         policy_file=naming.policy_file(device_type.id),
         policy_document=policy_plan(manifest.application, manifest.region, facility, device_type.id),
         archive_prefix=naming.archive_prefix(facility, device_type.id),

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from fleet_iot.generator import naming
-from fleet_iot.generator.manifest.inventory import ListedThing, name_order
+from fleet_iot.generator.manifest.inventory import ListedThing, name_order, read_spans
 from fleet_iot.generator.manifest.models import Facility, NamedThing, ThingGroup
-from fleet_iot.generator.manifest.spans import read_spans
 
 Attributes = tuple[tuple[str, str], ...]
 """By name, sorted."""
@@ -35,7 +34,7 @@ class NumberedRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layers:
-    """Where the attributes of a group's things come from: each layer overrides those before it."""
+    """Sources of the attributes of a group's things: each layer overrides those before it."""
 
     facility: str
     company: Mapping[str, str]
@@ -43,7 +42,7 @@ class Layers:
     group: ThingGroup
 
     def attributes(self, line: str | None) -> Attributes:
-        """Those of a thing on a line, or on none, that has none of its own."""
+        """Return those of a thing on a line, or on none, that has none of its own."""
         layers: dict[str, str] = {"facility": self.facility} | dict(self.company) | self.plant.attributes
         if line is not None:
             layers |= {"line": line} | self.plant.lines[line].attributes
@@ -51,7 +50,7 @@ class Layers:
 
 
 def numbered_runs(group: ThingGroup, layers: Layers) -> Iterator[NumberedRun]:
-    """The numbers from 1 to the group's count, cut where the line changes; of those on no line, the group's own."""
+    """Yield runs of numbers, split where the production line changes; without one they have the group's own."""
     spans = sorted((span, line) for line, text in group.lines.items() for span in read_spans(text))
     starts = [span.first for span, _ in spans]
     ends = [span.last + 1 for span, _ in spans]
@@ -62,7 +61,7 @@ def numbered_runs(group: ThingGroup, layers: Layers) -> Iterator[NumberedRun]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamedThings:
-    """The things of a group that have names of their own, in the order of names; made anew each time, never held."""
+    """The named things of a group, sorted by name; computed at each iteration, never stored."""
 
     device_type: str
     layers: Layers
@@ -104,7 +103,7 @@ class NamedThings:
         )
 
     def _of_line(self, line: str | None) -> Attributes:
-        """What the things on a line have in common; thousands of things are on the same."""
+        """Return what the things on a line have in common; thousands of things are on the same."""
         if line not in self._shared:
             self._shared[line] = self.layers.attributes(line)
         return self._shared[line]

@@ -1,33 +1,26 @@
-"""The audit trail: who did what to the platform, kept in a bucket of its own and in a log group to watch."""
+"""The CloudTrail audit trail, with its own bucket and a log group for alarms."""
 
 from __future__ import annotations
 
-from ..bindings import (
-    Cloudtrail,
-    CloudtrailAdvancedEventSelector,
-    CloudtrailAdvancedEventSelectorFieldSelector,
-    CloudtrailInsightSelector,
-    CloudwatchLogGroup,
-    Construct,
-)
-from ..names import PlatformNames, bucket_arn
+from .. import bindings as tf
+from ..names import TRAIL, TRAIL_LOG_GROUP, TRAIL_LOGS_ROLE, PlatformNames, bucket_arn
 from ..shared import iam
+from ..shared.context import Retention
+from ..shared.iam import ServiceRole
 from ..shared.private_bucket import PrivateBucket
-from ..shared.retention import Retention
-from ..shared.roles import ServiceRole
 
 NONCURRENT_DAYS = 90
-"""Of a file's earlier versions, or longer where they are locked."""
+"""Days of a file's earlier versions; longer where they are locked."""
 
 INSIGHTS = ("ApiCallRateInsight", "ApiErrorRateInsight")
 
 
 class AuditTrail:
-    """A multi-region trail of all management events and of every data event on the platform's own resources."""
+    """A multi-region trail of all management events and of data events on the platform's own resources."""
 
     def __init__(
         self,
-        scope: Construct,
+        scope: tf.Construct,
         *,
         names: PlatformNames,
         audit_key_arn: str,
@@ -35,12 +28,12 @@ class AuditTrail:
         access_logs_bucket: str,
         retention: Retention,
     ) -> None:
-        self.bucket = PrivateBucket(
+        bucket = PrivateBucket(
             scope,
             "bucket-audit-trail",
             name=names.audit_bucket,
             key_arn=audit_key_arn,
-            bucket_key=False,  # a bucket key would need `kms:Decrypt` for the trail as well
+            bucket_key=False,  # a bucket key would require `kms:Decrypt` for the trail too
             access_logs=access_logs_bucket,
             retention=retention,
             is_locked=True,
@@ -48,55 +41,48 @@ class AuditTrail:
             expiration_days=retention.trail_days,
             statements=_delivery(names),
         )
-        self.log_group = CloudwatchLogGroup(
+        self.log_group = tf.CloudwatchLogGroup(
             scope,
-            "log-group-audit-trail",
+            TRAIL_LOG_GROUP,
             name=names.trail_log_group,
             retention_in_days=retention.trail_days,
             kms_key_id=logs_key_arn,
         )
-        self.logs_role = ServiceRole(
+        logs_role = ServiceRole(
             scope,
-            "role-trail-logs",
+            TRAIL_LOGS_ROLE,
             names=names,
             description="The audit trail writes its events to its log group",
-            trust=iam.trust("cloudtrail.amazonaws.com"),  # CreateTrail refuses a role whose trust names a source
+            trust=iam.trust("cloudtrail.amazonaws.com"),  # CreateTrail rejects a trust with source conditions
             statements=(
-                iam.Statement(
-                    sid="WriteTheLog",
-                    actions=("logs:CreateLogStream", "logs:PutLogEvents"),
-                    resource=(
-                        f"{names.log_group_arn(names.trail_log_group)}"
-                        f":log-stream:{names.account_id}_CloudTrail_{names.region}*"
-                    ),
+                iam.write_logs(
+                    f"{names.log_group_arn(names.trail_log_group)}"
+                    f":log-stream:{names.account_id}_CloudTrail_{names.region}*"
                 ),
             ),
         )
-        self.trail = Cloudtrail(
+        tf.Cloudtrail(
             scope,
-            "trail-audit",
+            TRAIL,
             name=names.trail,
-            s3_bucket_name=self.bucket.name,
+            s3_bucket_name=bucket.name,
             kms_key_id=audit_key_arn,
             cloud_watch_logs_group_arn=f"{self.log_group.arn}:*",
-            cloud_watch_logs_role_arn=self.logs_role.arn,
+            cloud_watch_logs_role_arn=logs_role.arn,
             is_multi_region_trail=True,
             include_global_service_events=True,
             enable_log_file_validation=True,
             enable_logging=True,
             advanced_event_selector=_selectors(names),
-            insight_selector=[CloudtrailInsightSelector(insight_type=kind) for kind in INSIGHTS],
-            depends_on=[self.bucket.policy, self.logs_role.policy],
+            insight_selector=[tf.CloudtrailInsightSelector(insight_type=kind) for kind in INSIGHTS],
+            depends_on=[bucket.policy, logs_role.policy],
         )
 
 
-def _selectors(names: PlatformNames) -> list[CloudtrailAdvancedEventSelector]:
-    """Reads and writes alike: no selector asks for one of them only.
-
-    Of the buckets, the archive alone: the trail's own deliveries would be events that make deliveries.
-    """
+def _selectors(names: PlatformNames) -> list[tf.CloudtrailAdvancedEventSelector]:
+    """Select reads and writes. Of the buckets only the archive: the trail's own deliveries would cause more events."""
     return [
-        CloudtrailAdvancedEventSelector(
+        tf.CloudtrailAdvancedEventSelector(
             name="Management events", field_selector=[_equals("eventCategory", "Management")]
         ),
         _data_events("Archive objects", "AWS::S3::Object", f"{bucket_arn(names.raw_archive)}/"),
@@ -111,34 +97,34 @@ def _selectors(names: PlatformNames) -> list[CloudtrailAdvancedEventSelector]:
     ]
 
 
-def _data_events(name: str, resource_type: str, *arns: str) -> CloudtrailAdvancedEventSelector:
-    return CloudtrailAdvancedEventSelector(
+def _data_events(name: str, resource_type: str, *arns: str) -> tf.CloudtrailAdvancedEventSelector:
+    return tf.CloudtrailAdvancedEventSelector(
         name=name,
         field_selector=[
             _equals("eventCategory", "Data"),
             _equals("resources.type", resource_type),
-            CloudtrailAdvancedEventSelectorFieldSelector(field="resources.ARN", starts_with=list(arns)),
+            tf.CloudtrailAdvancedEventSelectorFieldSelector(field="resources.ARN", starts_with=list(arns)),
         ],
     )
 
 
-def _equals(field: str, value: str) -> CloudtrailAdvancedEventSelectorFieldSelector:
-    return CloudtrailAdvancedEventSelectorFieldSelector(field=field, equal_to=[value])
+def _equals(field: str, value: str) -> tf.CloudtrailAdvancedEventSelectorFieldSelector:
+    return tf.CloudtrailAdvancedEventSelectorFieldSelector(field=field, equal_to=[value])
 
 
 def _delivery(names: PlatformNames) -> tuple[iam.Statement, ...]:
-    """This trail looks at the bucket's ACL, then writes below its account's prefix, and nothing else."""
+    """Allow this trail to read the bucket's ACL and to write below its account's prefix."""
     bucket = bucket_arn(names.audit_bucket)
     return (
         iam.Statement(
-            sid="TrailLooksAtTheAcl",
+            sid="AllowCloudTrailGetBucketAcl",
             principal={"Service": "cloudtrail.amazonaws.com"},
             actions=("s3:GetBucketAcl",),
             resource=bucket,
             conditions={"StringEquals": {"aws:SourceArn": names.trail_arn, "aws:SourceAccount": names.account_id}},
         ),
         iam.Statement(
-            sid="TrailDeliversItsFiles",
+            sid="AllowCloudTrailPutObject",
             principal={"Service": "cloudtrail.amazonaws.com"},
             actions=("s3:PutObject",),
             resource=f"{bucket}/AWSLogs/{names.account_id}/*",

@@ -1,10 +1,10 @@
-"""The three customer-managed keys (data, logs, audit), each usable only by the services that it is for."""
+"""The three customer-managed KMS keys (data, logs, audit), each usable through its own services only."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..bindings import Construct, KmsAlias, KmsKey
+from .. import bindings as tf
 from ..names import PlatformNames
 from ..shared import iam
 
@@ -36,20 +36,20 @@ KEY_ADMINISTRATION = tuple(
         "UpdateKeyDescription",
     )
 )
-"""What the account's administrators may do with a key: everything but using it."""
+"""Actions of the account's administrators: all but using the key."""
 
 KEY_USE = ("kms:Encrypt", "kms:Decrypt", "kms:ReEncryptFrom", "kms:ReEncryptTo")
 DATA_KEYS = ("kms:GenerateDataKey", "kms:GenerateDataKeyWithoutPlaintext")
 
 THIS_KEY = "*"
-"""In a key policy, `*` is the key that the policy is attached to."""
+"""In a key policy, `*` means the key itself."""
 
 
 class Encryption:
     """Keys `data` (stream, tables, archive, queue, function, anomalies), `logs` (log groups, alarms), `audit`."""
 
     def __init__(
-        self, scope: Construct, *, names: PlatformNames, deletion_window_days: int, log_groups: Sequence[str]
+        self, scope: tf.Construct, *, names: PlatformNames, deletion_window_days: int, log_groups: Sequence[str]
     ) -> None:
         self.data = _key(
             scope,
@@ -67,7 +67,7 @@ class Encryption:
             "key-logs",
             "Log groups and alarms of the platform",
             iam.Statement(
-                sid="LogGroupsOfThePlatform",
+                sid="AllowPlatformLogGroups",
                 principal={"Service": names.service("logs")},
                 actions=(*KEY_USE, *DATA_KEYS, "kms:DescribeKey"),
                 resource=THIS_KEY,
@@ -78,7 +78,7 @@ class Encryption:
                 },
             ),
             iam.Statement(
-                sid="AlarmsReachTheirTopic",
+                sid="AllowAlarmsToPublish",
                 principal={"Service": "cloudwatch.amazonaws.com"},
                 actions=("kms:Decrypt", *DATA_KEYS),
                 resource=THIS_KEY,
@@ -99,7 +99,7 @@ class Encryption:
             "key-audit",
             "Audit trail and its bucket",
             iam.Statement(
-                sid="TrailEncryptsItsFiles",
+                sid="AllowCloudTrailEncrypt",
                 principal={"Service": "cloudtrail.amazonaws.com"},
                 actions=DATA_KEYS,
                 resource=THIS_KEY,
@@ -111,7 +111,7 @@ class Encryption:
                 },
             ),
             iam.Statement(
-                sid="TrailLooksAtTheKey",
+                sid="AllowCloudTrailDescribeKey",
                 principal={"Service": "cloudtrail.amazonaws.com"},
                 actions=("kms:DescribeKey",),
                 resource=THIS_KEY,
@@ -122,20 +122,20 @@ class Encryption:
 
 
 def _key(
-    scope: Construct,
+    scope: tf.Construct,
     names: PlatformNames,
     deletion_window_days: int,
     name: str,
     description: str,
     *statements: iam.Statement,
-) -> KmsKey:
+) -> tf.KmsKey:
     administration = iam.Statement(
-        sid="AccountAdministersTheKey",
+        sid="AllowKeyAdministration",
         principal={"AWS": names.account_root},
         actions=KEY_ADMINISTRATION,
         resource=THIS_KEY,
     )
-    key = KmsKey(
+    key = tf.KmsKey(
         scope,
         name,
         description=description,
@@ -144,7 +144,7 @@ def _key(
         deletion_window_in_days=deletion_window_days,
         policy=iam.policy(administration, *statements),
     )
-    KmsAlias(scope, f"alias-{name}", name=f"alias/{names.named(name)}", target_key_id=key.key_id)
+    tf.KmsAlias(scope, f"alias-{name}", name=f"alias/{names.named(name)}", target_key_id=key.key_id)
     return key
 
 
@@ -156,9 +156,9 @@ def _through(names: PlatformNames, services: tuple[str, ...]) -> dict[str, str |
 
 
 def _use_through(names: PlatformNames, *services: str) -> iam.Statement:
-    """Leaves it to the policies of the account's roles who may use the key, but only through `services`."""
+    """Delegate use of the key to IAM policies of the account, but only through `services`."""
     return iam.Statement(
-        sid="RolesUseTheKeyThroughServices",
+        sid="AllowUseThroughServices",
         principal={"AWS": names.account_root},
         actions=(*KEY_USE, *DATA_KEYS, "kms:DescribeKey"),
         resource=THIS_KEY,
@@ -167,9 +167,9 @@ def _use_through(names: PlatformNames, *services: str) -> iam.Statement:
 
 
 def _grants_through(names: PlatformNames, *services: str) -> iam.Statement:
-    """DynamoDB and Lambda keep their use of a key in a grant, which whoever creates table or function passes on."""
+    """Allow grants: DynamoDB and Lambda use a key by a grant, which the creator of table or function makes."""
     return iam.Statement(
-        sid="ServicesKeepGrants",
+        sid="AllowGrantsForServices",
         principal={"AWS": names.account_root},
         actions=("kms:CreateGrant",),
         resource=THIS_KEY,

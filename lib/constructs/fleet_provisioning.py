@@ -1,14 +1,14 @@
-"""How devices are registered outside Terraform: a plant's provisioning template, and the roles that carry it out."""
+"""Registration of devices outside Terraform: provisioning templates, and the roles that execute them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from ..bindings import Construct, IotProvisioningTemplate
-from ..names import PlatformNames, bucket_arn
+from ..names import BULK_REGISTRATION_ROLE, PROVISIONING_ROLE, PlatformNames, bucket_arn
 from ..shared import iam
-from ..shared.documents import read_document
-from ..shared.roles import ServiceRole
+from ..shared.iam import ServiceRole
+from ..shared.text import read_document
 from ..specs import FacilitySpec
 
 
@@ -16,11 +16,11 @@ class FleetProvisioningRole:
     """The platform's role for all provisioning templates."""
 
     def __init__(self, scope: Construct, *, names: PlatformNames) -> None:
-        self.role = ServiceRole(
+        ServiceRole(
             scope,
-            names.provisioning_role,
+            PROVISIONING_ROLE,
             names=names,
-            description="IoT registers devices by the provisioning templates of this environment",
+            description="AWS IoT registers devices by the provisioning templates of this environment",
             trust=iam.trust(
                 "iot.amazonaws.com",
                 account_id=names.account_id,
@@ -31,23 +31,19 @@ class FleetProvisioningRole:
 
 
 class BulkRegistrationRole:
-    """The platform's role for AWS IoT's own bulk registration: reads parameter files, and registers their devices."""
+    """The platform's role for AWS IoT's bulk registration: read parameter files, and register their devices."""
 
     def __init__(self, scope: Construct, *, names: PlatformNames, data_key_arn: str) -> None:
         archive = bucket_arn(names.raw_archive)
-        self.role = ServiceRole(
+        ServiceRole(
             scope,
-            names.bulk_registration_role,
+            BULK_REGISTRATION_ROLE,
             names=names,
-            description="IoT registers the devices of the parameter files of this environment",
-            # A task has no ARN that could be named.
+            description="AWS IoT registers the devices of the parameter files of this environment",
+            # A registration task has no ARN.
             trust=iam.trust("iot.amazonaws.com", account_id=names.account_id, source_arn=names.arn("iot", "*")),
             statements=(
-                iam.Statement(
-                    sid="ReadParameterFiles",
-                    actions=("s3:GetObject",),
-                    resource=f"{archive}/{names.bulk_registration_prefix('*')}*",
-                ),
+                iam.allow("GetParameterFiles", "s3:GetObject", on=f"{archive}/{names.bulk_registration_prefix('*')}*"),
                 iam.key_use(
                     "DecryptParameterFiles",
                     "Decrypt",
@@ -61,11 +57,11 @@ class BulkRegistrationRole:
 
 
 def _registration(names: PlatformNames) -> tuple[iam.Statement, ...]:
-    """What RegisterThing does for a template: things, groups, types and policies of this environment, certificates.
+    """Allow what RegisterThing does for a template, on this environment's things, groups, types and policies.
 
-    Of the thirty actions that the managed policy AWSIoTThingsRegistration allows on everything, eight are left out:
-    templates here make no policy (CreatePolicy), take no certificate's text (RegisterCertificate), know no billing
-    groups (three), and fail where they would replace something (DetachPolicy, DetachThingPrincipal,
+    Of the thirty actions that the managed policy AWSIoTThingsRegistration allows on all resources, eight are left out:
+    templates here create no policy (CreatePolicy), import no certificate (RegisterCertificate), use no billing groups
+    (three), and fail where they would replace something (DetachPolicy, DetachThingPrincipal,
     RemoveThingFromThingGroup).
 
     Source: https://docs.aws.amazon.com/aws-managed-policy/latest/reference/AWSIoTThingsRegistration.html
@@ -74,10 +70,10 @@ def _registration(names: PlatformNames) -> tuple[iam.Statement, ...]:
     groups = names.arn("iot", f"thinggroup/{names.named('thing-group-*')}")
     policies = names.arn("iot", f"policy/{names.named('policy-*')}")
     return (
-        # None of these has a resource that a policy could name:
+        # These actions have no resource type:
         # https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsiot.html
         iam.Statement(
-            sid="RegisterAndAttach",
+            sid="RegisterThing",
             actions=(
                 "iot:RegisterThing",
                 "iot:CreateCertificateFromCsr",
@@ -91,20 +87,20 @@ def _registration(names: PlatformNames) -> tuple[iam.Statement, ...]:
             resource="*",
         ),
         iam.Statement(
-            sid="RegisterThings", actions=("iot:CreateThing", "iot:DescribeThing", "iot:UpdateThing"), resource=things
+            sid="ManageThings", actions=("iot:CreateThing", "iot:DescribeThing", "iot:UpdateThing"), resource=things
         ),
         iam.Statement(
-            sid="LookAtTypes",
+            sid="DescribeThingTypes",
             actions=("iot:DescribeThingType",),
             resource=names.arn("iot", f"thingtype/{names.named('thing-type-*')}"),
         ),
         iam.Statement(
-            sid="LookAtPolicies",
+            sid="ReadPolicies",
             actions=("iot:GetPolicy", "iot:ListTargetsForPolicy"),
             resource=policies,
         ),
         iam.Statement(
-            sid="JoinGroups",
+            sid="AddThingsToGroups",
             actions=(
                 "iot:AddThingToThingGroup",
                 "iot:UpdateThingGroupsForThing",
@@ -114,7 +110,7 @@ def _registration(names: PlatformNames) -> tuple[iam.Statement, ...]:
             resource=(things, groups),
         ),
         iam.Statement(
-            sid="GiveCertificates",
+            sid="ManageCertificates",
             actions=(
                 "iot:DescribeCertificate",
                 "iot:UpdateCertificate",
@@ -127,21 +123,21 @@ def _registration(names: PlatformNames) -> tuple[iam.Statement, ...]:
 
 
 class FleetProvisioning:
-    """A plant's provisioning template, carried out by the platform's role; disabled, so that nobody registers by it.
+    """A facility's provisioning template, disabled.
 
-    Its devices name themselves. Without a pre-provisioning hook that looks each one up, whoever holds the claim
-    certificate could register as a thing that is there already, and get a second certificate for it.
+    Its devices choose their names. Without a pre-provisioning hook that checks each one, the owner of a claim
+    certificate could register as an existing thing and get a second certificate for it.
     https://docs.aws.amazon.com/iot/latest/developerguide/pre-provisioning-hook.html
     """
 
     def __init__(self, scope: Construct, *, names: PlatformNames, facility: FacilitySpec, folder: Path) -> None:
-        self.template = IotProvisioningTemplate(
+        IotProvisioningTemplate(
             scope,
             facility.provisioning_template,
             name=names.named(facility.provisioning_template),
             description=f"Devices of {facility.name}",
             enabled=False,
-            provisioning_role_arn=names.role_arn(names.provisioning_role),
+            provisioning_role_arn=names.role_arn(PROVISIONING_ROLE),
             template_body=read_document(
                 folder / "provisioning_template.json", account_id=names.account_id, suffix=names.suffix
             ),

@@ -1,61 +1,53 @@
-"""The sensor processor: the function, its role and log group, what feeds it and where its failures go."""
+"""The sensor processor: Lambda function, role, log group, event source mapping and failure queue."""
 
 from __future__ import annotations
 
-from ..bindings import (
-    AssetType,
-    CloudwatchLogGroup,
-    Construct,
-    LambdaEventSourceMapping,
-    LambdaEventSourceMappingDestinationConfig,
-    LambdaEventSourceMappingDestinationConfigOnFailure,
-    LambdaFunction,
-    LambdaFunctionDeadLetterConfig,
-    LambdaFunctionEnvironment,
-    LambdaFunctionTracingConfig,
-    SqsQueue,
-    SqsQueuePolicy,
-    TerraformAsset,
-)
-from ..names import PlatformNames, bucket_arn
+from .. import bindings as tf
+from ..names import FAILURE_QUEUE, FUNCTION, PROCESSOR_ROLE, PlatformNames, bucket_arn
 from ..shared import iam
+from ..shared.iam import ServiceRole
 from ..shared.packaging import LambdaZip
-from ..shared.roles import ServiceRole
 from ..specs import HistorySpec
 
 HANDLER = "sensor_processor.handler.handle"
 RUNTIME = "python3.11"
 
 MEMORY_MB = 1024
-"""Buys CPU in proportion: a full batch takes seconds, and costs no more than slowly with less."""
+"""CPU is proportional: a full batch takes seconds, and costs no more than with less memory, only slower."""
 
 TIMEOUT_S = 120
 
 BATCH_SIZE = 2000
-"""Records an invocation: 1.35 kB each in the event, of Lambda's 6 MB (4,000 at most)."""
+"""Records for each invocation: 1.35 kB each in the event, of Lambda's 6 MB (at most 4,000)."""
 
 BATCH_WINDOW_S = 5
-"""Seconds that a batch may wait to fill: half of the usual ten between two readings of a device."""
+"""Seconds for a batch to fill: half of the usual sample interval of ten seconds."""
 
 RETRY_ATTEMPTS = 100
-"""Retries of one batch: the processor puts poison aside itself, so that what fails is an outage, which passes."""
+"""Retries of one batch: the processor quarantines poison itself, so that a failure is a temporary outage."""
 
 RECORD_AGE_S = 6 * 3600
-"""Seconds after which a record that still fails goes to the failure queue, well within the stream's week."""
+"""Seconds after which a failing record goes to the failure queue, well within the stream's week."""
 
 FAILURE_RETENTION_S = 14 * 24 * 3600
-"""The longest that SQS keeps a message. It names records, which can be replayed while the stream holds them."""
+"""SQS's maximum. Messages refer to records, which can be redriven within the stream's retention."""
 
 TABLE_ACTIONS = ("dynamodb:BatchGetItem", "dynamodb:PutItem")
-"""It reads in batches and writes in transactions, which are authorised as the writes that they hold."""
+"""Batched reads, and transactions, which IAM authorises as the writes in them."""
 
 
 class SensorProcessor:
-    """Reads `stream`, writes `readings_table`, `devices_table` and the archive bucket, tells the anomalies' topic."""
+    """Reads the stream, writes tables and archive, and publishes anomalies.
+
+    Args:
+        log_days: Retention of the function's log.
+        reserved_concurrency: None for the account's shared concurrency.
+        history: Days that items of the readings table are kept.
+    """
 
     def __init__(
         self,
-        scope: Construct,
+        scope: tf.Construct,
         *,
         names: PlatformNames,
         code: LambdaZip,
@@ -70,28 +62,28 @@ class SensorProcessor:
         reserved_concurrency: int | None,
         history: HistorySpec,
     ) -> None:
-        self.log_group = CloudwatchLogGroup(
+        log_group = tf.CloudwatchLogGroup(
             scope,
             "log-group-sensor-processor",
             name=names.function_log_group,
             retention_in_days=log_days,
             kms_key_id=logs_key_arn,
         )
-        self.failures = _failure_queue(scope, names, data_key_arn)
-        self.role = ServiceRole(
+        failures = _failure_queue(scope, names, data_key_arn)
+        role = ServiceRole(
             scope,
-            "role-sensor-processor",
+            PROCESSOR_ROLE,
             names=names,
-            description="The sensor processor reads the stream and writes metrics, devices and archive",
+            description="The sensor processor reads the stream, writes tables and archive, and publishes anomalies",
             trust=iam.trust("lambda.amazonaws.com"),
             statements=_permissions(names, data_key_arn),
         )
-        asset = TerraformAsset(scope, "sensor-processor-zip", path=str(code.path), type=AssetType.FILE)
-        self.function = LambdaFunction(
+        asset = tf.TerraformAsset(scope, "sensor-processor-zip", path=str(code.path), type=tf.AssetType.FILE)
+        function = tf.LambdaFunction(
             scope,
-            "function-sensor-processor",
+            FUNCTION,
             function_name=names.function,
-            description="Turns raw telemetry into metrics, anomalies and an archive",
+            description="Aggregates telemetry, detects anomalies and archives raw messages",
             filename=asset.path,
             source_code_hash=code.source_code_hash,
             handler=HANDLER,
@@ -99,12 +91,12 @@ class SensorProcessor:
             architectures=[code.architecture],
             memory_size=MEMORY_MB,
             timeout=TIMEOUT_S,
-            role=self.role.arn,
+            role=role.arn,
             kms_key_arn=data_key_arn,
             reserved_concurrent_executions=reserved_concurrency,
-            tracing_config=LambdaFunctionTracingConfig(mode="Active"),
-            dead_letter_config=LambdaFunctionDeadLetterConfig(target_arn=self.failures.arn),
-            environment=LambdaFunctionEnvironment(
+            tracing_config=tf.LambdaFunctionTracingConfig(mode="Active"),
+            dead_letter_config=tf.LambdaFunctionDeadLetterConfig(target_arn=failures.arn),
+            environment=tf.LambdaFunctionEnvironment(
                 variables={
                     "READINGS_TABLE": readings_table,
                     "DEVICES_TABLE": devices_table,
@@ -119,13 +111,13 @@ class SensorProcessor:
                     "LOG_LEVEL": "INFO",
                 }
             ),
-            depends_on=[self.log_group, self.role.policy],
+            depends_on=[log_group, role.policy],
         )
-        self.mapping = LambdaEventSourceMapping(
+        tf.LambdaEventSourceMapping(
             scope,
             "mapping-telemetry",
             event_source_arn=stream_arn,
-            function_name=self.function.arn,
+            function_name=function.arn,
             starting_position="TRIM_HORIZON",
             batch_size=BATCH_SIZE,
             maximum_batching_window_in_seconds=BATCH_WINDOW_S,
@@ -133,26 +125,26 @@ class SensorProcessor:
             maximum_retry_attempts=RETRY_ATTEMPTS,
             maximum_record_age_in_seconds=RECORD_AGE_S,
             function_response_types=["ReportBatchItemFailures"],
-            destination_config=LambdaEventSourceMappingDestinationConfig(
-                on_failure=LambdaEventSourceMappingDestinationConfigOnFailure(destination_arn=self.failures.arn)
+            destination_config=tf.LambdaEventSourceMappingDestinationConfig(
+                on_failure=tf.LambdaEventSourceMappingDestinationConfigOnFailure(destination_arn=failures.arn)
             ),
-            depends_on=[self.role.policy],
+            depends_on=[role.policy],
         )
 
 
-def _failure_queue(scope: Construct, names: PlatformNames, key_arn: str) -> SqsQueue:
-    queue = SqsQueue(
+def _failure_queue(scope: tf.Construct, names: PlatformNames, key_arn: str) -> tf.SqsQueue:
+    queue = tf.SqsQueue(
         scope,
-        "queue-processor-failures",
+        FAILURE_QUEUE,
         name=names.failure_queue,
         message_retention_seconds=FAILURE_RETENTION_S,
         kms_master_key_id=key_arn,
     )
-    SqsQueuePolicy(
+    tf.SqsQueuePolicy(
         scope,
-        "queue-processor-failures-policy",
+        f"{FAILURE_QUEUE}-policy",
         queue_url=queue.url,
-        policy=iam.policy(iam.deny_plain_transport("sqs:*", names.failure_queue_arn)),
+        policy=iam.policy(iam.deny_insecure_transport("sqs:*", names.failure_queue_arn)),
     )
     return queue
 
@@ -160,41 +152,24 @@ def _failure_queue(scope: Construct, names: PlatformNames, key_arn: str) -> SqsQ
 def _permissions(names: PlatformNames, key_arn: str) -> tuple[iam.Statement, ...]:
     archive = bucket_arn(names.raw_archive)
     return (
-        iam.Statement(
-            sid="ReadTheStream",
-            actions=(
-                "kinesis:DescribeStream",
-                "kinesis:DescribeStreamSummary",
-                "kinesis:GetRecords",
-                "kinesis:GetShardIterator",
-                "kinesis:ListShards",
-            ),
-            resource=names.stream_arn,
+        iam.allow(
+            "ReadStream",
+            *("kinesis:DescribeStream", "kinesis:DescribeStreamSummary", "kinesis:ListShards"),
+            *("kinesis:GetShardIterator", "kinesis:GetRecords"),
+            on=names.stream_arn,
         ),
-        iam.Statement(
-            sid="WriteReadings",
-            actions=(*TABLE_ACTIONS, "dynamodb:Query"),  # by which it sums up the hours and days of a device
-            resource=names.table_arn(names.readings_table),
+        iam.allow(
+            "ReadWriteReadings",
+            *(*TABLE_ACTIONS, "dynamodb:Query"),  # the query is for the rollups of hours and days
+            on=names.table_arn(names.readings_table),
         ),
-        iam.Statement(
-            sid="WriteDevices",
-            actions=TABLE_ACTIONS,
-            resource=names.table_arn(names.devices_table),
-        ),
-        iam.Statement(sid="ArchiveRaw", actions=("s3:PutObject",), resource=f"{archive}/raw/*"),
-        iam.Statement(sid="QuarantinePoison", actions=("s3:PutObject",), resource=f"{archive}/quarantine/*"),
-        iam.Statement(sid="ReportFailures", actions=("sqs:SendMessage",), resource=names.failure_queue_arn),
-        iam.Statement(sid="TellOfAnomalies", actions=("sns:Publish",), resource=names.anomaly_topic_arn),
-        iam.Statement(
-            sid="WriteItsLog",
-            actions=("logs:CreateLogStream", "logs:PutLogEvents"),
-            resource=f"{names.log_group_arn(names.function_log_group)}:log-stream:*",
-        ),
-        iam.Statement(
-            sid="Trace",
-            actions=("xray:PutTraceSegments", "xray:PutTelemetryRecords"),
-            resource="*",  # X-Ray has no resource type to name
-        ),
+        iam.allow("ReadWriteDevices", *TABLE_ACTIONS, on=names.table_arn(names.devices_table)),
+        iam.allow("PutRawMessages", "s3:PutObject", on=f"{archive}/raw/*"),
+        iam.allow("PutQuarantine", "s3:PutObject", on=f"{archive}/quarantine/*"),
+        iam.allow("SendFailures", "sqs:SendMessage", on=names.failure_queue_arn),
+        iam.allow("PublishAnomalies", "sns:Publish", on=names.anomaly_topic_arn),
+        iam.write_logs(f"{names.log_group_arn(names.function_log_group)}:log-stream:*"),
+        iam.allow("WriteTraces", "xray:PutTraceSegments", "xray:PutTelemetryRecords", on="*"),  # no resource type
         iam.key_use(
             "DecryptTelemetry",
             "Decrypt",
@@ -210,7 +185,7 @@ def _permissions(names: PlatformNames, key_arn: str) -> tuple[iam.Statement, ...
                 via=names.service("dynamodb"),
                 context={"aws:dynamodb:tableName": table, "aws:dynamodb:subscriberId": names.account_id},
             )
-            for sid, table in (("UseReadings", names.readings_table), ("UseDevices", names.devices_table))
+            for sid, table in (("EncryptReadings", names.readings_table), ("EncryptDevices", names.devices_table))
         ),
         iam.key_use(
             "EncryptArchive",

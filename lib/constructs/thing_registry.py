@@ -1,44 +1,50 @@
-"""A plant's thing groups and device policies: what its things are members of, and what they may do."""
+"""Thing types of the fleet; thing groups and device policies of a facility."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from ..bindings import (
-    Construct,
-    IotPolicy,
-    IotThingGroup,
-    IotThingGroupProperties,
-    IotThingGroupPropertiesAttributePayload,
-)
+from .. import bindings as tf
 from ..names import PlatformNames
-from ..shared.documents import read_document
-from ..shared.text import described
-from ..specs import FacilitySpec
+from ..shared.text import ascii_form, described, read_document
+from ..specs import DeviceTypeSpec, FacilitySpec
+
+
+class ThingTypes:
+    """One thing type for each device type. All facilities share them, hence they belong to the platform."""
+
+    def __init__(self, scope: tf.Construct, *, names: PlatformNames, device_types: tuple[DeviceTypeSpec, ...]) -> None:
+        for device_type in device_types:
+            tf.IotThingType(
+                scope,
+                device_type.thing_type,
+                name=names.named(device_type.thing_type),
+                properties=tf.IotThingTypeProperties(description=ascii_form(device_type.description) or device_type.id),
+            )
 
 
 class ThingRegistry:
-    """The plant's group, and below it a group and a policy for each of its device types."""
+    """The facility's thing group, and below it a group and a policy for each of its device types."""
 
-    def __init__(self, scope: Construct, *, names: PlatformNames, facility: FacilitySpec, folder: Path) -> None:
-        plant = described(facility.id, facility.name)
-        self.group = IotThingGroup(
+    def __init__(self, scope: tf.Construct, *, names: PlatformNames, facility: FacilitySpec, folder: Path) -> None:
+        description = described(facility.id, facility.name)
+        parent = tf.IotThingGroup(
             scope,
             facility.thing_group,
             name=names.named(facility.thing_group),
-            properties=_properties(plant, facility=facility.id),
+            properties=_properties(description, facility=facility.id),
         )
         for group in facility.groups:
-            IotThingGroup(
+            tf.IotThingGroup(
                 scope,
                 group.thing_group,
                 name=names.named(group.thing_group),
-                parent_group_name=self.group.name,
+                parent_group_name=parent.name,
                 properties=_properties(
-                    f"{group.device_type} at {plant}", facility=facility.id, device_type=group.device_type
+                    f"{group.device_type} at {description}", facility=facility.id, device_type=group.device_type
                 ),
             )
-            IotPolicy(
+            tf.IotPolicy(
                 scope,
                 group.policy,
                 name=names.named(group.policy),
@@ -46,8 +52,8 @@ class ThingRegistry:
             )
 
 
-def _properties(description: str, **attributes: str) -> IotThingGroupProperties:
-    return IotThingGroupProperties(
+def _properties(description: str, **attributes: str) -> tf.IotThingGroupProperties:
+    return tf.IotThingGroupProperties(
         description=description,
-        attribute_payload=IotThingGroupPropertiesAttributePayload(attributes=attributes),
+        attribute_payload=tf.IotThingGroupPropertiesAttributePayload(attributes=attributes),
     )

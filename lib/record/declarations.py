@@ -1,6 +1,6 @@
-"""Reads generated declarations as data: literals and specs, parsed and never imported, so that no record runs code.
+"""Parse generated declarations: literals and specs, never imported, so that no record runs code.
 
-The allow-list below is the one grammar of declarations: the generator's gate holds what it writes against it, and every
+The allow-list below is the one grammar of declarations: the generator's gate checks its output against it, and every
 program reads the record through it.
 """
 
@@ -18,12 +18,12 @@ from .. import specs
 Spec = TypeVar("Spec")
 
 MAXIMUM_BYTES = 64 * 1024 * 1024
-"""Of one declaration; a plant of the largest manifest takes a thousandth of it."""
+"""Of one declaration; a facility of the largest manifest needs a thousandth of it."""
 
 SPECS: dict[str, type[Any]] = {
     name: value for name, value in vars(specs).items() if isinstance(value, type) and dataclasses.is_dataclass(value)
 }
-"""All that a declaration may call, by name."""
+"""The classes that a declaration may call, by name."""
 
 _NODES = {
     ast.Module,
@@ -44,7 +44,7 @@ _NODES = {
     ast.UnaryOp,
     ast.USub,
 }
-"""All that a declaration is made of."""
+"""The node types that a declaration may contain."""
 
 
 class DeclarationError(ValueError):
@@ -60,7 +60,7 @@ def parse(content: bytes) -> ast.Module:
     """Parse a declaration: imports of specs and facilities, and assignments of literals and specs.
 
     Raises:
-        DeclarationError: it is not Python in ASCII, or holds anything that could do more than declare.
+        DeclarationError: it is not ASCII Python, or contains more than declarations.
     """
     if len(content) > MAXIMUM_BYTES:
         raise DeclarationError(f"it is larger than {MAXIMUM_BYTES // 1024**2} MB")
@@ -84,15 +84,15 @@ def parse(content: bytes) -> ast.Module:
 
 
 def read_values(content: bytes, name: str) -> dict[str, Any]:
-    """The arguments of the spec that is assigned to `name`, nested specs as dicts of theirs.
+    """Return the arguments of the spec that is assigned to `name`, nested specs as dictionaries.
 
-    For a record of any version: which fields there must be is for the caller. Raises `DeclarationError`.
+    For records of any version: the caller decides which fields are required. Raises DeclarationError.
     """
     return _plain(_assigned(content, name))
 
 
 def read_spec(content: bytes, name: str, kind: type[Spec]) -> Spec:
-    """The `kind` that is assigned to `name`, with every field there and of its type. Raises `DeclarationError`."""
+    """Return the `kind` that is assigned to `name`, with all its fields in their types. Raises DeclarationError."""
     value = _spec(_assigned(content, name))
     if type(value) is not kind:
         raise DeclarationError(f"{name} is a {type(value).__name__}, not a {kind.__name__}")
@@ -105,7 +105,7 @@ def _is_allowed_import(node: ast.ImportFrom) -> bool:
 
 
 def _assigned(content: bytes, name: str) -> ast.Call:
-    """The one call that is assigned to `name`."""
+    """Return the one call that is assigned to `name`."""
     found = [
         node
         for node in parse(content).body
@@ -120,7 +120,7 @@ def _assigned(content: bytes, name: str) -> ast.Call:
 
 
 def _spec(call: ast.Call) -> Any:
-    kind = SPECS[call.func.id]  # type: ignore[attr-defined]  # `parse` lets no other call through
+    kind = SPECS[call.func.id]  # type: ignore[attr-defined]  # `parse` refuses other calls
     values = _arguments(call, _spec)
     if unknown := sorted(values.keys() - {field.name for field in dataclasses.fields(kind)}):
         raise DeclarationError(f"{kind.__name__} has no {', '.join(unknown)}", line=call.lineno)
@@ -135,7 +135,7 @@ def _plain(call: ast.Call) -> dict[str, Any]:
 
 
 def _arguments(call: ast.Call, convert: Callable[[ast.Call], Any]) -> dict[str, Any]:
-    """The keyword arguments of a call, with what `convert` makes of the calls in them."""
+    """Return the keyword arguments of a call, with nested calls converted."""
     if call.args:
         raise DeclarationError("a spec takes its values by name", line=call.lineno)
     values: dict[str, Any] = {}

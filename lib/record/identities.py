@@ -1,10 +1,10 @@
-"""Reads the identities of a plant's things, and the lock that says which of them certificates were made from.
+"""Read the CSRs of a facility's things, and the lock of those that certificates were made from.
 
-`<facility>.csrs.jsonl` holds one certificate signing request a line, by the thing's full name. AWS IoT makes a
-certificate of a CSR, and Terraform replaces the certificate where the CSR's text differs: so a stack has each CSR in
-one form, made from its DER, whatever line ends it was handed in with. `<facility>.lock.jsonl` beside it has the hashes
-of the key and of the DER of each: a CSR that is really another stops a synthesis until it is allowed (docs/plan.md).
-A line of either file has its thing's name as it is planned, and a CSR has no other planned thing's common name.
+`<facility>.csrs.jsonl` has one certificate signing request per line, by the thing's full name. AWS IoT makes a
+certificate of a CSR, and Terraform replaces the certificate when the CSR's text changes: so stacks have each CSR in a
+normal form, made from its DER, whatever its line ends. `<facility>.lock.jsonl` beside it has the hashes of each key and
+DER: a CSR that really differs stops the synthesis until it is allowed (docs/plan.md). Lines have a thing's name exactly
+as planned, and no CSR has another planned thing's common name.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Locked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A CSR in the form that stacks have it in, what the lock says of it, its common names, and its line."""
+    """A CSR in its normal form, its lock entry, its common names, and its line number."""
 
     csr: str
     locked: Locked
@@ -65,7 +65,7 @@ class Request:
 
 
 class Difference(StrEnum):
-    """What a thing's CSR is that the lock does not say."""
+    """How a thing's CSR differs from the lock."""
 
     KEY = "a CSR of another key"
     CERTIFICATE = "another CSR of the same key"
@@ -80,12 +80,12 @@ def csrs_file(identities: Path, *, suffix: str, facility: str) -> Path:
 
 
 def lock_file(csrs: Path) -> Path:
-    """The lock that belongs to a file of CSRs."""
+    """Return the lock of a file of CSRs."""
     return csrs.with_name(csrs.name.replace(".csrs.", ".lock."))
 
 
 def normal_csr(text: str) -> tuple[str, bytes]:
-    """A PEM CSR in the form that `fleet keys create` writes: 64 columns, LF, one at the end; and its DER.
+    """Return a PEM CSR in the form of `fleet keys create` (64 columns, LF, one at the end), and its DER.
 
     Raises:
         ValueError: the text is no PEM certificate request.
@@ -98,20 +98,15 @@ def normal_csr(text: str) -> tuple[str, bytes]:
     return f"{_BEGIN}{pem[pem.index(chr(10)) : pem.rindex('-----END')]}{_END}\n", der
 
 
-def read_csrs(path: Path) -> dict[str, str]:
-    """Thing name → CSR in its one form; empty where the file is not there yet. Raises `PrerequisiteError`."""
-    return {thing: request.csr for thing, request in read_requests(path).items()}
-
-
 def read_requests(path: Path, things: Collection[str] = ()) -> dict[str, Request]:
-    """Thing name → CSR, and what the lock says of such a one; empty where the file is not there yet.
+    """Return thing name → CSR with its lock entry; empty where the file does not exist yet.
 
     Args:
         path: The file of CSRs.
-        things: The plant's things: a line whose name is spelled in another way than one of them is a fault.
+        things: Full names of the facility's things; a line that spells one of them differently is an error.
 
     Raises:
-        PrerequisiteError: a line is none of a thing's, or its CSR cannot be read; with file and line.
+        PrerequisiteError: a line or its CSR is invalid; with file and line.
     """
     requests: dict[str, Request] = {}
     for number, identity in _named_lines(path, Identity, things, REMEDY):
@@ -125,14 +120,14 @@ def read_requests(path: Path, things: Collection[str] = ()) -> dict[str, Request
 
 
 def read_lock(path: Path, things: Collection[str]) -> dict[str, Locked]:
-    """Thing name → what its certificate was made from; empty where nothing was yet.
+    """Return thing name → hashes of its certificate's key and CSR; empty where the lock does not exist yet.
 
     Args:
         path: The lock.
-        things: The plant's things: a line whose name is spelled in another way than one of them is a fault.
+        things: Full names of the facility's things; a line that spells one of them differently is an error.
 
     Raises:
-        PrerequisiteError: a line is none of a lock's, or a thing has two; with file and line.
+        PrerequisiteError: a line is invalid, or a thing has two; with file and line.
     """
     lock: dict[str, Locked] = {}
     for number, locked in _named_lines(path, Locked, things, LOCK_REMEDY):
@@ -143,7 +138,7 @@ def read_lock(path: Path, things: Collection[str]) -> dict[str, Locked]:
 
 
 def write_lock(path: Path, locked: Iterable[Locked]) -> None:
-    """Replace the lock whole, sorted by thing: a killed run leaves the old file or the new one. Raises `OSError`."""
+    """Replace the lock atomically, sorted by thing. Raises OSError."""
     refuse_strange(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     encode = msgspec.json.Encoder().encode
@@ -165,7 +160,7 @@ def write_lock(path: Path, locked: Iterable[Locked]) -> None:
 def differences(
     requests: Mapping[str, Request], lock: Mapping[str, Locked], things: Collection[str]
 ) -> dict[str, Difference]:
-    """The things of these whose certificate would be replaced or deleted, and why; what is new is no difference."""
+    """Return the things whose certificate would be replaced or deleted, and why; a new CSR is no difference."""
     found: dict[str, Difference] = {}
     for thing in sorted(lock.keys() & set(things)):
         request, before = requests.get(thing), lock[thing]
@@ -179,23 +174,23 @@ def differences(
 
 
 def unlocked(requests: Mapping[str, Request], lock: Mapping[str, Locked], things: Iterable[str]) -> list[str]:
-    """The things of these whose CSR has no line in the lock: it is new, or the line was removed."""
+    """Return the things whose CSR has no line in the lock: it is new, or the line was removed."""
     return [thing for thing in things if thing in requests and thing not in lock]
 
 
 def unplanned(lock: Mapping[str, Locked], things: Collection[str]) -> list[str]:
-    """The names in the lock that are none of these things."""
+    """Return the names in the lock that are none of `things`."""
     return sorted(lock.keys() - set(things))
 
 
 def lock_new(csrs: Path, things: Collection[str], *, requests: Mapping[str, Request] | None = None) -> list[str]:
-    """Add those of these things to the lock that have a CSR, in the file or in `requests`, and no line there.
+    """Add the things to the lock that have a CSR, in the file or in `requests`, and no line there.
 
     Returns:
-        The things that were added.
+        The added things.
 
     Raises:
-        PrerequisiteError: a line of either file is none.
+        PrerequisiteError: a line of either file is invalid.
         OSError: the lock cannot be written.
     """
     requests = read_requests(csrs, things) if requests is None else requests
@@ -209,9 +204,9 @@ def lock_new(csrs: Path, things: Collection[str], *, requests: Mapping[str, Requ
 def refuse_names_of_others(
     csrs: Path, requests: Mapping[str, Request], *, suffix: str, planned: Callable[[], Iterable[str]]
 ) -> None:
-    """Refuse a CSR whose common name is another thing's: two devices were swapped, and each would pass for the other.
+    """Refuse a CSR with another thing's common name: two devices were swapped, and each would impersonate the other.
 
-    A name that is no thing's is fine: makers give chips names of their own.
+    A name of no thing is accepted: makers give chips names of their own.
 
     Args:
         csrs: The file that the CSRs are from.
@@ -245,10 +240,7 @@ def refuse_names_of_others(
 
 
 def refuse_shared_keys(plants: Iterable[Mapping[str, Request]]) -> None:
-    """Raise `PrerequisiteError` where CSRs of two things, in any of the plants, are of one key.
-
-    Each of the two devices could pass for the other.
-    """
+    """Raise PrerequisiteError where CSRs of two things share a key: each device could impersonate the other."""
     owners: dict[str, str] = {}
     for requests in plants:
         for thing, request in requests.items():
@@ -281,12 +273,12 @@ def _request(identity: Identity, line: int) -> Request:
 
 
 def _folded(name: str) -> str:
-    """A name as one that is meant the same but spelled in another way has it, too."""
+    """Return a name in the form in which different spellings are equal."""
     return name.strip().casefold()
 
 
 def _named_lines(path: Path, kind: type[Line], things: Collection[str], remedy: str) -> Iterator[tuple[int, Line]]:
-    """The lines of a file; raises at one that would be passed over, for its thing's name is spelled in another way."""
+    """Yield the lines of a file; raise at one that would be ignored because of its thing's spelling."""
     planned = set(things)
     spelled = {_folded(thing): thing for thing in planned}
     for number, line in _lines(path, kind, remedy):
@@ -296,7 +288,7 @@ def _named_lines(path: Path, kind: type[Line], things: Collection[str], remedy: 
 
 
 def _lines(path: Path, kind: type[Line], remedy: str) -> Iterator[tuple[int, Line]]:
-    """The lines of a file with their numbers, whatever their ends; none where there is no file."""
+    """Yield the lines of a file with their numbers, whatever their ends; none without a file."""
     refuse_strange(path)
     if not path.exists():
         return
@@ -313,7 +305,7 @@ def _lines(path: Path, kind: type[Line], remedy: str) -> Iterator[tuple[int, Lin
 
 
 def refuse_strange(path: Path) -> None:
-    """Raise `PrerequisiteError` at a link out of the folder of identities, and at a pipe, which would be waited for."""
+    """Raise PrerequisiteError at a link out of the folder of identities, and at a pipe, which would block."""
     identities = os.path.realpath(path.parents[1])
     if not Path(os.path.realpath(path)).is_relative_to(identities):
         raise PrerequisiteError(f"{path} leads out of {path.parents[1]}.", remedy="Replace the link by a real file.")

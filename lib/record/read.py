@@ -1,7 +1,7 @@
-"""Reads the approved record of a project: checks its files against their index, then reads its declarations as data.
+"""Read the approved record of a project: verify its files against their index, then parse its declarations.
 
-The index, `.generated.json`, is the registry: it names the plants and every generated file with its SHA-256. Nothing in
-the record is ever imported, and what no index names is refused.
+The index, `.generated.json`, lists the facilities and the SHA-256 of every generated file. A file that is not in it is
+refused, and nothing in the record is ever imported.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ Read = TypeVar("Read")
 
 INDEX_FILE = ".generated.json"
 FORMAT = 1
-"""Of the index, as the generator writes it."""
+"""Format of the index."""
 
 SHOWN = 3
-"""Faults that are named one by one; after a change of the templates there may be thousands."""
+"""Maximum of files to name; after a change of the templates there may be thousands."""
 
 RECORD = "lib/facilities"
 FLEET_FILE = "fleet.py"
 DECLARATION_FILE = "__init__.py"
 STAGING = ".staging"
-"""Where `fleet generate` puts new files; an interrupted run leaves it."""
+"""Staging folder of `fleet generate`; an interrupted run leaves it."""
 CACHE = "__pycache__"
-"""Where Python keeps what somebody else imported; no program of ours reads it."""
+"""Python's cache of modules that another program imported; ignored."""
 
 REMEDY = (
     "Run `fleet generate --check` to see what differs and `fleet generate` to write it anew "
@@ -54,14 +54,14 @@ class _Index(msgspec.Struct, frozen=True):
 
     @property
     def files(self) -> dict[str, str]:
-        """File → SHA-256, of all that was generated."""
+        """File → SHA-256, of all generated files."""
         sections = (self.fleet, *self.facilities.values())
         return {path: sha for section in sections for path, sha in section.files.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What was approved: the fleet and its facilities by id, whose files lie in `folder` below their modules' names."""
+    """The fleet and its facilities by id; a facility's files are in `folder`, below its module's name."""
 
     folder: Path
     fleet: FleetSpec
@@ -72,26 +72,22 @@ def read_record(project: Path) -> Record:
     """Read the record of the project in `project`.
 
     Raises:
-        RecordError: a file is not the index's, or a declaration declares anything but its plant and files.
+        RecordError: a file differs from the index, or a declaration is not of its facility and files.
     """
     folder = project / RECORD
     if Path(os.path.realpath(folder)) != Path(os.path.realpath(project)) / RECORD:
         raise RecordError(f"{RECORD} is a link.", remedy="Replace it by a real folder.")
-    index = _checked(folder)
+    index = check_record(folder)
     for path in sorted(index.files):
-        if path.endswith(".py"):  # the registry and a project's own modules, too, that others may import
+        if path.endswith(".py"):  # also the registry and a project's own modules, which others may import
             _read(folder, path, parse)
     fleet = _declaration(folder, FLEET_FILE, "FLEET", FleetSpec)
     facilities = {id_: _facility(folder, id_, section) for id_, section in sorted(index.facilities.items())}
     return Record(folder=folder, fleet=fleet, facilities=facilities)
 
 
-def check_record(folder: Path) -> None:
-    """Raise `RecordError` where a file below `folder` is not the one that the index there names, or is in no index."""
-    _checked(folder)
-
-
-def _checked(folder: Path) -> _Index:
+def check_record(folder: Path) -> _Index:
+    """Verify the files in `folder` against the index there, and return it. Raises RecordError."""
     index = _read_index(folder)
     faults = list(_faults(folder, index.files))
     if faults:
@@ -139,7 +135,7 @@ def _faults(folder: Path, indexed: Mapping[str, str]) -> Iterator[str]:
 
 
 def _unknown(folder: Path, indexed: Mapping[str, str]) -> Iterator[str]:
-    """Whatever lies in the record and is in no index; links are not followed, and are none of it either."""
+    """Yield every entry of the record that the index does not have; links are reported, not followed."""
     folders = {path.partition("/")[0] for path in indexed if "/" in path}
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if entry.name == STAGING:
@@ -161,7 +157,7 @@ def _unknown(folder: Path, indexed: Mapping[str, str]) -> Iterator[str]:
 
 
 def _regular(path: Path) -> Path:
-    """`path`, where it is a file; opening a pipe would wait for ever. Raises `OSError`."""
+    """Return `path` if it is a regular file: opening a pipe would block. Raises OSError."""
     parent, own = os.lstat(path.parent).st_mode, os.lstat(path).st_mode
     if stat.S_ISLNK(parent) or stat.S_ISLNK(own):
         raise OSError(0, "is a link")
@@ -171,7 +167,7 @@ def _regular(path: Path) -> Path:
 
 
 def _facility(folder: Path, id_: str, section: _Section) -> FacilitySpec:
-    """The plant that a section of the index is about; the files that it names are in that section."""
+    """Read the facility of a section of the index, whose files must be in that section."""
     path = next((path for path in section.files if path.endswith(f"/{DECLARATION_FILE}")), f"?/{DECLARATION_FILE}")
     spec = _declaration(folder, path, "FACILITY", FacilitySpec)
     module = path.partition("/")[0]

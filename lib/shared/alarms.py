@@ -1,30 +1,26 @@
-"""Makes alarms: what is watched, from which value on, and the one topic that hears of it."""
+"""Make CloudWatch alarms that publish to the platform's alarm topic."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from ..bindings import (
-    CloudwatchMetricAlarm,
-    CloudwatchMetricAlarmMetricQuery,
-    CloudwatchMetricAlarmMetricQueryMetric,
-    Construct,
-)
-from ..names import PlatformNames
+from .. import bindings as tf
+from ..names import PLATFORM_ALARMS, PlatformNames
 
 PERIOD_S = 300
-"""Most metrics come once a minute and some late; five of them tell a fault from a hiccup."""
+"""Most metrics arrive once a minute and some late; five of them distinguish a failure from a hiccup."""
 
 AT_LEAST, BELOW = "GreaterThanOrEqualToThreshold", "LessThanThreshold"
 
 NOT_BREACHING, BREACHING = "notBreaching", "breaching"
-"""What it means that a metric is silent: for counts of faults that there are none, for readings that none come."""
+"""How missing data counts: without data there are no failures, and no readings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """A metric of CloudWatch and how its values of one period become one."""
+    """A CloudWatch metric, and the statistic that aggregates it over a period."""
 
     namespace: str
     name: str
@@ -34,9 +30,11 @@ class Metric:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
-    """When an alarm is raised: at `threshold` in each of `periods` periods of `period_s` seconds.
+    """Raise an alarm at `threshold` in each of `periods` successive periods of `period_s` seconds.
 
-    `tells_recovery`: the topic hears too that all is well again.
+    Args:
+        missing: How missing data counts.
+        notifies_recovery: The topic is also notified when the alarm returns to OK.
     """
 
     threshold: float
@@ -44,47 +42,42 @@ class Watch:
     periods: int = 1
     comparison: str = AT_LEAST
     missing: str = NOT_BREACHING
-    tells_recovery: bool = True
+    notifies_recovery: bool = True
 
 
 def metric_alarm(
-    scope: Construct, id_: str, *, names: PlatformNames, description: str, metric: Metric, watch: Watch
-) -> CloudwatchMetricAlarm:
-    """An alarm on one metric."""
-    return CloudwatchMetricAlarm(
+    scope: tf.Construct, id_: str, *, names: PlatformNames, metric: Metric, watch: Watch, description: str | None = None
+) -> tf.CloudwatchMetricAlarm:
+    """Make an alarm on one metric; the description of the platform's alarms is in `lib.names`."""
+    return _alarm(
         scope,
         id_,
-        alarm_name=names.named(id_),
-        alarm_description=description,
+        names,
+        watch,
+        description,
         namespace=metric.namespace,
         metric_name=metric.name,
         dimensions=dict(metric.dimensions) or None,
         statistic=metric.statistic,
         period=watch.period_s,
-        evaluation_periods=watch.periods,
-        comparison_operator=watch.comparison,
-        threshold=watch.threshold,
-        treat_missing_data=watch.missing,
-        alarm_actions=[names.alarm_topic_arn],
-        ok_actions=[names.alarm_topic_arn] if watch.tells_recovery else None,
     )
 
 
 def expression_alarm(
-    scope: Construct,
+    scope: tf.Construct,
     id_: str,
     *,
     names: PlatformNames,
-    description: str,
     expression: str,
     metrics: Mapping[str, Metric],
     watch: Watch,
-) -> CloudwatchMetricAlarm:
-    """An alarm on an expression over metrics, each called by its key there; without any, the expression is a query."""
+    description: str | None = None,
+) -> tf.CloudwatchMetricAlarm:
+    """Make an alarm on an expression over `metrics`, by their keys; without any, the expression is a query."""
     queries = [
-        CloudwatchMetricAlarmMetricQuery(
+        tf.CloudwatchMetricAlarmMetricQuery(
             id=key,
-            metric=CloudwatchMetricAlarmMetricQueryMetric(
+            metric=tf.CloudwatchMetricAlarmMetricQueryMetric(
                 namespace=metric.namespace,
                 metric_name=metric.name,
                 dimensions=dict(metric.dimensions),
@@ -94,23 +87,59 @@ def expression_alarm(
         )
         for key, metric in metrics.items()
     ]
-    watched = CloudwatchMetricAlarmMetricQuery(
+    watched = tf.CloudwatchMetricAlarmMetricQuery(
         id="watched",
         label=id_,
         expression=expression,
-        period=None if metrics else watch.period_s,  # expressions take that of their metrics
+        period=None if metrics else watch.period_s,  # expressions use their metrics' period
         return_data=True,
     )
-    return CloudwatchMetricAlarm(
+    return _alarm(scope, id_, names, watch, description, metric_query=[*queries, watched])
+
+
+def _alarm(
+    scope: tf.Construct, id_: str, names: PlatformNames, watch: Watch, description: str | None, **arguments: Any
+) -> tf.CloudwatchMetricAlarm:
+    condition = PLATFORM_ALARMS.get(id_, "")
+    return tf.CloudwatchMetricAlarm(
         scope,
         id_,
         alarm_name=names.named(id_),
-        alarm_description=description,
-        metric_query=[*queries, watched],
+        alarm_description=description or f"{condition[:1].upper()}{condition[1:]}.",
         evaluation_periods=watch.periods,
         comparison_operator=watch.comparison,
         threshold=watch.threshold,
         treat_missing_data=watch.missing,
         alarm_actions=[names.alarm_topic_arn],
-        ok_actions=[names.alarm_topic_arn] if watch.tells_recovery else None,
+        ok_actions=[names.alarm_topic_arn] if watch.notifies_recovery else None,
+        **arguments,
     )
+
+
+def log_alarm(
+    scope: tf.Construct, id_: str, *, names: PlatformNames, log_group: str, pattern: str, metric: str, watch: Watch
+) -> None:
+    """Count the lines of a log group that match `pattern`, and make an alarm on their number.
+
+    Args:
+        id_: Ids are `filter-<id_>` and `alarm-<id_>`.
+        pattern: A CloudWatch Logs filter pattern; empty for every line.
+        metric: Name of the metric to count in.
+    """
+    filter_ = tf.CloudwatchLogMetricFilter(
+        scope,
+        f"filter-{id_}",
+        name=names.named(f"filter-{id_}"),
+        log_group_name=log_group,
+        pattern=pattern,
+        metric_transformation=tf.CloudwatchLogMetricFilterMetricTransformation(
+            namespace=names.filter_namespace, name=metric, value="1"
+        ),
+    )
+    metric_alarm(
+        scope,
+        f"alarm-{id_}",
+        names=names,
+        metric=Metric(namespace=names.filter_namespace, name=metric, dimensions={}),
+        watch=watch,
+    ).node.add_dependency(filter_)

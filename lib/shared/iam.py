@@ -1,4 +1,4 @@
-"""Policy documents as data: one action list on one resource, conditions spelled out, JSON at the end."""
+"""Build IAM policy documents, and service roles with one inline policy each."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .. import bindings as tf
+from ..names import PlatformNames
+
 Conditions = Mapping[str, Mapping[str, str | Sequence[str]]]
-"""Operator → condition key → value or values, as IAM spells them."""
+"""Operator → condition key → value or values."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """One statement of a policy; `principal` is None in the policies of roles."""
+    """A policy statement; `principal` is None in identity-based policies."""
 
     sid: str
     actions: tuple[str, ...]
@@ -23,7 +26,7 @@ class Statement:
     conditions: Conditions | None = None
 
     def document(self) -> dict[str, Any]:
-        """The statement with IAM's own keys, the empty ones left out."""
+        """Return the statement with IAM's keys, without empty ones."""
         document: dict[str, Any] = {"Sid": self.sid, "Effect": self.effect}
         if self.principal is not None:
             document["Principal"] = self.principal
@@ -34,25 +37,35 @@ class Statement:
         return document
 
 
+def allow(sid: str, *actions: str, on: str | tuple[str, ...]) -> Statement:
+    """Return an unconditional statement of an identity-based policy."""
+    return Statement(sid=sid, actions=actions, resource=on)
+
+
+def write_logs(log_stream_arns: str) -> Statement:
+    """Allow writing to the log streams that the ARN pattern matches."""
+    return allow("WriteLogs", "logs:CreateLogStream", "logs:PutLogEvents", on=log_stream_arns)
+
+
 def policy(*statements: Statement) -> str:
-    """The policy document of `statements`, as compact JSON."""
+    """Return the policy document as compact JSON."""
     documents = [statement.document() for statement in statements]
     return json.dumps({"Version": "2012-10-17", "Statement": documents}, separators=(",", ":"))
 
 
 def trust(service: str, *, account_id: str | None = None, source_arn: str | None = None) -> str:
-    """The trust of a role that one service assumes, for one resource of one account (no confused deputy).
+    """Return a trust policy for one service, limited to one account and resource (against the confused deputy).
 
-    Args:
-        account_id: The account that the service must act for.
-        source_arn: The resource that it must act for; may hold `*`.
-
-    Lambda and CloudTrail send neither key when they assume a role, so that their roles must not ask for them:
+    Lambda and CloudTrail send neither condition key when they assume a role, so their roles must not require them:
     https://docs.aws.amazon.com/lambda/latest/dg/lambda-intro-execution-role.html
     https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-required-policy-for-cloudwatch-logs.html
+
+    Args:
+        account_id: Value of `aws:SourceAccount`.
+        source_arn: Pattern for `aws:SourceArn`; may contain `*`.
     """
     statement: dict[str, Any] = {
-        "Sid": "AssumedByService",
+        "Sid": "AllowServiceToAssume",
         "Effect": "Allow",
         "Principal": {"Service": service},
         "Action": "sts:AssumeRole",
@@ -66,7 +79,7 @@ def trust(service: str, *, account_id: str | None = None, source_arn: str | None
 
 
 def key_use(sid: str, *actions: str, key_arn: str, via: str, context: Mapping[str, str]) -> Statement:
-    """Use of a KMS key, through one service and for one encryption context only."""
+    """Allow use of a KMS key through one service (`kms:ViaService`) and with one encryption context only."""
     return Statement(
         sid=sid,
         actions=tuple(f"kms:{action}" for action in actions),
@@ -80,10 +93,10 @@ def key_use(sid: str, *actions: str, key_arn: str, via: str, context: Mapping[st
     )
 
 
-def deny_plain_transport(action: str, *resources: str) -> Statement:
-    """Refuses everyone who does not come over TLS 1.2 or later."""
+def deny_insecure_transport(action: str, *resources: str) -> Statement:
+    """Deny requests without TLS."""
     return Statement(
-        sid="DenyPlainTransport",
+        sid="DenyInsecureTransport",
         effect="Deny",
         principal="*",
         actions=(action,),
@@ -93,7 +106,7 @@ def deny_plain_transport(action: str, *resources: str) -> Statement:
 
 
 def deny_old_tls(action: str, *resources: str) -> Statement:
-    """Refuses TLS 1.0 and 1.1; apart from the plain-transport rule, because conditions of one statement are ANDed."""
+    """Deny TLS 1.0 and 1.1; a statement of its own, because the conditions of one statement are ANDed."""
     return Statement(
         sid="DenyOldTls",
         effect="Deny",
@@ -102,3 +115,37 @@ def deny_old_tls(action: str, *resources: str) -> Statement:
         resource=resources if len(resources) > 1 else resources[0],
         conditions={"NumericLessThan": {"s3:TlsVersion": "1.2"}},
     )
+
+
+class ServiceRole:
+    """A role with one inline policy; resources that need its permissions at once depend on `policy`."""
+
+    def __init__(
+        self,
+        scope: tf.Construct,
+        name: str,
+        *,
+        names: PlatformNames,
+        description: str,
+        trust: str,
+        statements: tuple[Statement, ...],
+    ) -> None:
+        self.role = tf.IamRole(
+            scope,
+            name,
+            name=names.account_wide(name),
+            description=description,
+            assume_role_policy=trust,
+            force_detach_policies=True,
+        )
+        self.policy = tf.IamRolePolicy(
+            scope,
+            f"{name}-policy",
+            name=names.named(name.replace("role-", "policy-", 1)),
+            role=self.role.name,
+            policy=policy(*statements),
+        )
+
+    @property
+    def arn(self) -> str:
+        return self.role.arn

@@ -1,4 +1,4 @@
-"""What AWS takes for a name: refused here, before the apply that would stop half-way."""
+"""Check names and tags against AWS's limits, before an apply would fail half-way."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TAGS_MAXIMUM = 50
 TAG_KEY_MAXIMUM = 128
 TAG_VALUE_MAXIMUM = 256
 TAG_PUNCTUATION = frozenset("_.:/=+-@ ")
-"""https://docs.aws.amazon.com/tag-editor/latest/userguide/tagging.html; IAM takes keys that differ in case for one:
+"""https://docs.aws.amazon.com/tag-editor/latest/userguide/tagging.html; IAM ignores the case of keys:
 https://docs.aws.amazon.com/IAM/latest/UserGuide/id_tags.html"""
 
 NAME_MAXIMA = {
@@ -46,11 +46,11 @@ NAME_MAXIMA = {
     "aws_sns_topic": ("name", 256),
     "aws_sqs_queue": ("name", 80),
 }
-"""Resource type → the argument that names it, and the most characters that its service's API takes there."""
+"""Resource type → its name argument, and the maximum length in its service's API."""
 
 
 def bucket_fault(name: str) -> str | None:
-    """What S3 has against `name`, or None."""
+    """Return S3's objection to a bucket name, as a predicate, or None."""
     if len(name) > BUCKET_MAXIMUM:
         return f"is {len(name) - BUCKET_MAXIMUM} longer than S3's {BUCKET_MAXIMUM} characters"
     if not BUCKET_PATTERN.fullmatch(name):
@@ -67,13 +67,13 @@ def bucket_fault(name: str) -> str | None:
 
 
 def role_fault(name: str) -> str | None:
-    """What IAM has against the length of `name`, or None."""
+    """Return IAM's objection to the length of a role name, as a predicate, or None."""
     maximum = NAME_MAXIMA["aws_iam_role"][1]
     return f"is {len(name) - maximum} longer than IAM's {maximum} characters" if len(name) > maximum else None
 
 
 def check_tags(tags: Mapping[str, str]) -> None:
-    """Raise where AWS would refuse the tags of every resource; CloudTrail takes none without a value."""
+    """Raise ManifestError where AWS would reject the default tags; CloudTrail accepts none without a value."""
     fault = _tags_fault(tags)
     if fault:
         raise ManifestError(
@@ -100,7 +100,12 @@ def _tags_fault(tags: Mapping[str, str]) -> str | None:
 
 
 def check_names(stack: str, resources: Mapping[str, Mapping[str, Mapping[str, Any]]], *, key: tuple[str, ...]) -> None:
-    """Raises at the first name in `stack` that AWS would refuse for its length; `key` is the manifest's part of it."""
+    """Raise SynthesisError at the first name in `stack` that is too long for AWS.
+
+    Args:
+        resources: Resource type → logical id → arguments.
+        key: The manifest's key that decides the names.
+    """
     for kind, (argument, maximum) in NAME_MAXIMA.items():
         for id_, body in resources.get(kind, {}).items():
             name = body.get(argument, "")

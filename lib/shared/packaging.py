@@ -1,4 +1,4 @@
-"""Builds the Lambda's zip: the sensor processor, the metric catalogue and the locked wheels, always the same bytes."""
+"""Build the Lambda's zip reproducibly: the sensor processor, the metric catalogue and the locked wheels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..faults import PrerequisiteError
@@ -24,19 +24,19 @@ PYTHON_VERSION = "3.11"
 WHEEL_MACHINES = {"arm64": "aarch64", "x86_64": "x86_64"}
 
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
-"""The earliest time a zip can hold: file times would make every build another zip."""
+"""The earliest time of the zip format: file times would change every build."""
 
 DROPPED_SUFFIXES = frozenset({".pyc", ".pyi"})
 DROPPED_METADATA = frozenset({"RECORD", "INSTALLER", "REQUESTED", "direct_url.json"})
-"""What pip adds about the installation itself: it varies with the machine, and nothing reads it."""
+"""Files that pip adds about the installation: they vary with the machine, and nothing reads them."""
 
 LOCK = "requirements.txt"
-"""The lock of the wheels, in the source folder; the zip has no use for it."""
+"""The lock of the wheels, in the source folder; not part of the zip."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LambdaZip:
-    """A built zip; `source_code_hash` is its SHA-256 in base64, as Lambda and Terraform compare it."""
+    """A built zip; `source_code_hash` is its SHA-256 in base64, as Lambda and Terraform expect."""
 
     path: Path
     source_code_hash: str
@@ -66,8 +66,12 @@ def build_zip(*, source: Path, fleet: FleetSpec, architecture: str, build: Path)
     return LambdaZip(path=path, source_code_hash=base64.b64encode(digest.digest()).decode(), architecture=architecture)
 
 
+CATALOGUED = {"minimum": "min", "maximum": "max"}
+"""Settings of a metric that the catalogue has under another name than the record."""
+
+
 def catalogue(fleet: FleetSpec) -> bytes:
-    """The metrics of each device type, with units, limits and detectors, as the sensor processor reads them."""
+    """Return the metrics of each device type as JSON, as the sensor processor reads them."""
     return json.dumps(
         {
             "application": fleet.application,
@@ -75,10 +79,7 @@ def catalogue(fleet: FleetSpec) -> bytes:
                 device_type.id: {
                     "metrics": {
                         metric.name: {
-                            "unit": metric.unit,
-                            "min": metric.minimum,
-                            "max": metric.maximum,
-                            "detector": metric.detector,
+                            CATALOGUED.get(key, key): value for key, value in asdict(metric).items() if key != "name"
                         }
                         for metric in device_type.metrics
                     }
@@ -92,7 +93,7 @@ def catalogue(fleet: FleetSpec) -> bytes:
 
 
 def _write_zip(path: Path, contents: dict[str, bytes]) -> None:
-    """Stored, not deflated: the bytes of deflate differ between versions of zlib."""
+    """Write a zip without compression: deflate's bytes differ between versions of zlib."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(contents):
             member = zipfile.ZipInfo(name, ZIP_EPOCH)
@@ -110,7 +111,7 @@ def _members(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _wheels(*, lock: Path, architecture: str, build: Path) -> Path:
-    """The unpacked wheels of `lock` for `architecture`, downloaded once for each lock."""
+    """Return the folder of the unpacked wheels, downloaded once for each lock and architecture."""
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()[:12]
     folder = build / f"wheels-{architecture}-{digest}"
     if folder.is_dir():

@@ -1,49 +1,35 @@
-"""Makes an S3 bucket that is private, encrypted, versioned, TLS only and access-logged, as every one here is."""
+"""Make an S3 bucket that is private, encrypted, versioned, TLS only and access-logged."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..bindings import (
-    Construct,
-    S3Bucket,
-    S3BucketLifecycleConfiguration,
-    S3BucketLifecycleConfigurationRule,
-    S3BucketLifecycleConfigurationRuleAbortIncompleteMultipartUpload,
-    S3BucketLifecycleConfigurationRuleExpiration,
-    S3BucketLifecycleConfigurationRuleFilter,
-    S3BucketLifecycleConfigurationRuleNoncurrentVersionExpiration,
-    S3BucketLoggingA,
-    S3BucketObjectLockConfigurationA,
-    S3BucketObjectLockConfigurationRuleA,
-    S3BucketObjectLockConfigurationRuleDefaultRetentionA,
-    S3BucketOwnershipControls,
-    S3BucketOwnershipControlsRule,
-    S3BucketPolicy,
-    S3BucketPublicAccessBlock,
-    S3BucketServerSideEncryptionConfigurationA,
-    S3BucketServerSideEncryptionConfigurationRuleA,
-    S3BucketServerSideEncryptionConfigurationRuleApplyServerSideEncryptionByDefaultA,
-    S3BucketVersioningA,
-    S3BucketVersioningVersioningConfiguration,
-)
+from .. import bindings as tf
 from ..names import bucket_arn
 from . import iam
-from .retention import LOCK_MODE, Retention
+from .context import LOCK_MODE, Retention
 
 ABORT_MULTIPART_DAYS = 7
-"""Days until the parts of an upload that never ended are removed; they cost and nobody sees them."""
+"""Days until the invisible parts of an unfinished upload are removed."""
 
 
 class PrivateBucket:
-    """One bucket with all that belongs to it; `policy` is there for resources that must wait for it.
+    """A bucket with its configuration; resources that need its policy depend on `policy`.
 
-    `is_locked`: its objects are locked, where the retention locks any.
+    Args:
+        key_arn: KMS key; None for SSE-S3.
+        access_logs: Bucket of the access logs; None for none.
+        is_locked: Lock objects where the retention does.
+        noncurrent_days: Days of earlier versions.
+        expiration_days: Days until objects expire; None for never.
+        bucket_key: Use an S3 bucket key, which saves calls of KMS.
+        statements: More statements of the bucket policy.
+        rules: More lifecycle rules.
     """
 
     def __init__(
         self,
-        scope: Construct,
+        scope: tf.Construct,
         id_: str,
         *,
         name: str,
@@ -55,13 +41,13 @@ class PrivateBucket:
         expiration_days: int | None = None,
         bucket_key: bool = True,
         statements: Sequence[iam.Statement] = (),
-        rules: Sequence[S3BucketLifecycleConfigurationRule] = (),
+        rules: Sequence[tf.S3BucketLifecycleConfigurationRule] = (),
         transition_default_minimum_object_size: str | None = None,
     ) -> None:
         arn = bucket_arn(name)
         lock_days = retention.lock_days if is_locked else None
-        self.bucket = S3Bucket(scope, id_, bucket=name, force_destroy=retention.is_destroyable)
-        block = S3BucketPublicAccessBlock(
+        self.bucket = tf.S3Bucket(scope, id_, bucket=name, force_destroy=retention.is_destroyable)
+        block = tf.S3BucketPublicAccessBlock(
             scope,
             f"{id_}-public-access",
             bucket=self.bucket.id,
@@ -70,63 +56,63 @@ class PrivateBucket:
             ignore_public_acls=True,
             restrict_public_buckets=True,
         )
-        S3BucketOwnershipControls(
+        tf.S3BucketOwnershipControls(
             scope,
             f"{id_}-ownership",
             bucket=self.bucket.id,
-            rule=S3BucketOwnershipControlsRule(object_ownership="BucketOwnerEnforced"),
+            rule=tf.S3BucketOwnershipControlsRule(object_ownership="BucketOwnerEnforced"),
         )
-        S3BucketServerSideEncryptionConfigurationA(
+        tf.S3BucketServerSideEncryptionConfigurationA(
             scope,
             f"{id_}-encryption",
             bucket=self.bucket.id,
             rule=[
-                S3BucketServerSideEncryptionConfigurationRuleA(
+                tf.S3BucketServerSideEncryptionConfigurationRuleA(
                     apply_server_side_encryption_by_default=_encryption(key_arn),
                     bucket_key_enabled=bool(key_arn) and bucket_key,
                 )
             ],
         )
-        versioning = S3BucketVersioningA(
+        versioning = tf.S3BucketVersioningA(
             scope,
             f"{id_}-versioning",
             bucket=self.bucket.id,
-            versioning_configuration=S3BucketVersioningVersioningConfiguration(status="Enabled"),
+            versioning_configuration=tf.S3BucketVersioningVersioningConfiguration(status="Enabled"),
         )
         if access_logs:
-            S3BucketLoggingA(
+            tf.S3BucketLoggingA(
                 scope,
                 f"{id_}-logging",
                 bucket=self.bucket.id,
                 target_bucket=access_logs,
                 target_prefix=f"{id_}/",
             )
-        self.policy = S3BucketPolicy(
+        self.policy = tf.S3BucketPolicy(
             scope,
             f"{id_}-policy",
             bucket=self.bucket.id,
             policy=iam.policy(
-                iam.deny_plain_transport("s3:*", arn, f"{arn}/*"),
+                iam.deny_insecure_transport("s3:*", arn, f"{arn}/*"),
                 iam.deny_old_tls("s3:*", arn, f"{arn}/*"),
-                *([_deny_lifting_locks(arn)] if lock_days else []),
+                *([_deny_bypassing_locks(arn)] if lock_days else []),
                 *statements,
             ),
             depends_on=[block],
         )
         if lock_days:
-            # Not at the bucket's creation: S3 takes it later too, so that a platform in use can be locked.
-            S3BucketObjectLockConfigurationA(
+            # Not at the bucket's creation, so that a platform in use can be locked later.
+            tf.S3BucketObjectLockConfigurationA(
                 scope,
                 f"{id_}-lock",
                 bucket=self.bucket.id,
-                rule=S3BucketObjectLockConfigurationRuleA(
-                    default_retention=S3BucketObjectLockConfigurationRuleDefaultRetentionA(
+                rule=tf.S3BucketObjectLockConfigurationRuleA(
+                    default_retention=tf.S3BucketObjectLockConfigurationRuleDefaultRetentionA(
                         mode=LOCK_MODE, days=lock_days
                     )
                 ),
                 depends_on=[versioning],
             )
-        S3BucketLifecycleConfiguration(
+        tf.S3BucketLifecycleConfiguration(
             scope,
             f"{id_}-lifecycle",
             bucket=self.bucket.id,
@@ -140,10 +126,10 @@ class PrivateBucket:
         return self.bucket.bucket
 
 
-def _deny_lifting_locks(arn: str) -> iam.Statement:
-    """Whoever would lift a lock has to change this policy first, which raises an alarm."""
+def _deny_bypassing_locks(arn: str) -> iam.Statement:
+    """Deny lifting a lock: it takes a change of this policy first, which raises an alarm."""
     return iam.Statement(
-        sid="DenyLiftingLocks",
+        sid="DenyBypassGovernanceRetention",
         effect="Deny",
         principal="*",
         actions=("s3:BypassGovernanceRetention",),
@@ -153,24 +139,28 @@ def _deny_lifting_locks(arn: str) -> iam.Statement:
 
 def _encryption(
     key_arn: str | None,
-) -> S3BucketServerSideEncryptionConfigurationRuleApplyServerSideEncryptionByDefaultA:
+) -> tf.S3BucketServerSideEncryptionConfigurationRuleApplyServerSideEncryptionByDefaultA:
     if key_arn is None:
-        return S3BucketServerSideEncryptionConfigurationRuleApplyServerSideEncryptionByDefaultA(sse_algorithm="AES256")
-    return S3BucketServerSideEncryptionConfigurationRuleApplyServerSideEncryptionByDefaultA(
+        return tf.S3BucketServerSideEncryptionConfigurationRuleApplyServerSideEncryptionByDefaultA(
+            sse_algorithm="AES256"
+        )
+    return tf.S3BucketServerSideEncryptionConfigurationRuleApplyServerSideEncryptionByDefaultA(
         sse_algorithm="aws:kms", kms_master_key_id=key_arn
     )
 
 
-def _housekeeping(noncurrent_days: int, expiration_days: int | None) -> S3BucketLifecycleConfigurationRule:
-    return S3BucketLifecycleConfigurationRule(
+def _housekeeping(noncurrent_days: int, expiration_days: int | None) -> tf.S3BucketLifecycleConfigurationRule:
+    return tf.S3BucketLifecycleConfigurationRule(
         id="housekeeping",
         status="Enabled",
-        filter=[S3BucketLifecycleConfigurationRuleFilter(prefix="")],
+        filter=[tf.S3BucketLifecycleConfigurationRuleFilter(prefix="")],
         abort_incomplete_multipart_upload=[
-            S3BucketLifecycleConfigurationRuleAbortIncompleteMultipartUpload(days_after_initiation=ABORT_MULTIPART_DAYS)
+            tf.S3BucketLifecycleConfigurationRuleAbortIncompleteMultipartUpload(
+                days_after_initiation=ABORT_MULTIPART_DAYS
+            )
         ],
         noncurrent_version_expiration=[
-            S3BucketLifecycleConfigurationRuleNoncurrentVersionExpiration(noncurrent_days=noncurrent_days)
+            tf.S3BucketLifecycleConfigurationRuleNoncurrentVersionExpiration(noncurrent_days=noncurrent_days)
         ],
-        expiration=[S3BucketLifecycleConfigurationRuleExpiration(days=expiration_days)] if expiration_days else None,
+        expiration=[tf.S3BucketLifecycleConfigurationRuleExpiration(days=expiration_days)] if expiration_days else None,
     )

@@ -1,30 +1,33 @@
-"""Text from outside, as Terraform and AWS take it: what a person wrote is never read as an expression.
+"""Escape text for Terraform and AWS, and read generated documents as escaped strings.
 
 Terraform evaluates `${…}` and `%{…}` in every string of its JSON, keys included, and CDKTF replaces whatever looks like
-one of its own tokens. So text becomes a literal where it enters a stack: the record and the tags in the stacks'
-constructors, documents and things where they are read. Only expressions that code makes remain;
-`lib.synthesis.output` refuses any other that it finds.
+one of its tokens. So text is escaped where it enters a stack: the record and the tags in the stacks' constructors,
+documents and things where they are read. Only expressions that code makes remain; `lib.synthesis.output` refuses any
+other.
 """
 
 from __future__ import annotations
 
 import unicodedata
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any, TypeVar, cast
+
+from .. import specs
 
 T = TypeVar("T")
 
-_TOKEN = "TfToken["  # noqa: S105 - how CDKTF marks the values that it fills in, no secret
-_NO_TOKEN = 'T${"fToken["}'  # noqa: S105 - the same text to Terraform; behind its T no `$` escapes the expression
+_TOKEN = "TfToken["  # noqa: S105 - CDKTF's mark of a value to resolve, no secret
+_NO_TOKEN = 'T${"fToken["}'  # noqa: S105 - the same text, as Terraform evaluates it
 
 
 def literal(value: T) -> T:
-    """Return `value` with every text in it escaped, so that Terraform gives back what was written.
+    """Return `value` with every string in it escaped, so that Terraform evaluates it to the original.
 
-    A run of `$` or `%` before a brace loses one of them again when Terraform reads it, whatever its length.
+    Terraform removes one `$` or `%` of a run before a brace, whatever its length.
 
     Args:
-        value: A text, or any nesting of dataclasses, tuples, lists and dictionaries that hold texts.
+        value: A string, or any nesting of dataclasses, tuples, lists and dictionaries.
 
     Source: https://developer.hashicorp.com/terraform/language/expressions/strings#escape-sequences-1
     """
@@ -51,13 +54,13 @@ _WITHOUT_ACCENT = str.maketrans(
         **{"–": "-", "—": "-", "‘": "'", "’": "'", "“": '"', "”": '"', "×": "x"},
     }
 )
-"""Letters and punctuation that have an ASCII form which Unicode does not decompose them into."""
+"""Characters with an ASCII form that Unicode normalisation does not produce."""
 
 
 def ascii_form(text: str) -> str:
-    """Return what of `text` can be written in printable ASCII; empty where that is nothing to read.
+    """Return the part of `text` that has a printable ASCII form; empty without a letter or digit.
 
-    Accents go (`Zürich` becomes `Zurich`), and so do the letters of other scripts.
+    Accents are removed (`Zürich` becomes `Zurich`), and letters of other scripts dropped.
     """
     plain = unicodedata.normalize("NFKD", text.translate(_WITHOUT_ACCENT)).replace("\N{FRACTION SLASH}", "/")
     kept = "".join(character if " " <= character <= "~" else "" for character in plain)
@@ -66,10 +69,21 @@ def ascii_form(text: str) -> str:
 
 
 def described(id_: str, name: str) -> str:
-    """Return a description in ASCII: the id, which says what is meant, and the name as far as ASCII has it.
+    """Return a description in ASCII: the id, and the name as far as ASCII can express it.
 
-    AWS IoT takes nothing else for thing groups and thing types (`[\\p{Graph}\\x20]*`):
+    AWS IoT accepts only ASCII for thing groups and thing types (`[\\p{Graph}\\x20]*`):
     https://docs.aws.amazon.com/iot/latest/apireference/API_ThingGroupProperties.html
     """
     readable = ascii_form(name)
     return f"{id_} ({readable})" if readable else id_
+
+
+def read_document(path: Path, *, account_id: str, suffix: str) -> str:
+    """Return a generated document, escaped before its tokens are filled: the account id may be an expression."""
+    return specs.fill(literal(path.read_text(encoding="utf-8")), account_id=account_id, suffix=suffix)
+
+
+def read_statement(path: Path, *, suffix: str) -> str:
+    """Return a topic rule's SQL, restricted to this environment's clients: two environments may share an account."""
+    statement = " ".join(path.read_text(encoding="utf-8").split())
+    return literal(f"{statement} WHERE regexp_matches(clientid(), '-{suffix}$')")

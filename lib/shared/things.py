@@ -1,7 +1,7 @@
-"""A plant's things as Terraform resource blocks: thing, certificate and attachments, expanded.
+"""Make Terraform resource blocks of a facility's things: thing, certificate and attachments, expanded.
 
-Not one construct each (40 times the CPU of a block: docs/benchmarks.md) and not `for_each` (Terraform plans it
-super-linearly): the blocks go into the stack's file past CDKTF.
+Not a construct for each (40 times the CPU of a block: docs/benchmarks.md), and not `for_each` (Terraform plans it
+super-linearly): the blocks are written into the stack's file after CDKTF.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from ..faults import PrerequisiteError
 from ..specs import FacilitySpec, suffixed
 from .text import literal
 
@@ -33,7 +34,7 @@ class Thing(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThingBlocks:
-    """The blocks of all things of a plant, and how many of them have a certificate, or none for want of a CSR."""
+    """The blocks of a facility's things, and the number of things with and without a certificate."""
 
     blocks: Blocks
     certificates: int
@@ -41,16 +42,26 @@ class ThingBlocks:
 
 
 def read_things(path: Path) -> Iterator[Thing]:
-    decoder = msgspec.json.Decoder(Thing)
+    """Read a plant's `things.jsonl` line by line; it may have a million. Raises PrerequisiteError with the bad line."""
+    decode = msgspec.json.Decoder(Thing).decode
+    if not path.is_file():
+        raise PrerequisiteError(f"{path} is missing", remedy="run `fleet generate`, then review and commit it")
     with path.open("rb") as lines:
-        for line in lines:
-            yield decoder.decode(line)
+        for number, line in enumerate(lines, start=1):
+            try:
+                yield decode(line)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                raise PrerequisiteError(f"{path}:{number}: not a thing", remedy="run `fleet generate`") from None
 
 
 def thing_blocks(
     things: Iterator[Thing], *, facility: FacilitySpec, suffix: str, csrs: Mapping[str, str]
 ) -> ThingBlocks:
-    """The expanded blocks of `things`; those with a CSR in `csrs` get an active certificate and its attachments."""
+    """Make the blocks of `things`; those with a CSR get an active certificate and its attachments.
+
+    Args:
+        csrs: Full thing name → CSR in PEM.
+    """
     groups = {group.device_type: group for group in facility.groups}
     kinds: Blocks = {
         "aws_iot_thing": {},
@@ -91,10 +102,10 @@ def thing_blocks(
 
 
 def logical_id(name: str) -> str:
-    """A Terraform identifier for a thing's name, another one for every other name.
+    """Return a Terraform identifier for a thing's name, different for every name.
 
-    Letters, digits and hyphens stay; any other character becomes `_` and its code in hex and `_`; a first character
-    that no identifier may begin with comes after `_n_`, which no escape spells.
+    A character other than letters, digits and hyphens becomes `_<hex code>_`; `_n_` precedes a first character that
+    no identifier may begin with.
     """
     escaped = re.sub(r"[^A-Za-z0-9-]", lambda match: f"_{ord(match.group()):x}_", name)
     return escaped if re.match(r"[A-Za-z_]", escaped) else f"_n_{escaped}"

@@ -1,7 +1,8 @@
-"""The synthesised files: made in a folder of their own, completed, checked, and only then put where Terraform looks.
+"""Complete, check and publish the synthesised files.
 
-What was checked replaces what was there, a file at a time and each of them whole, so that a synthesis that fails or is
-ended leaves the former one: Terraform never sees a plant without its things, which it would destroy.
+They are made in a staging folder. What was checked replaces what was there, one whole file at a time, so that a
+synthesis that fails or is killed leaves the former files: Terraform never sees a facility without its things, which it
+would destroy.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,18 +20,20 @@ import msgspec
 from ..faults import PrerequisiteError, SynthesisError
 from ..names import state_file
 from ..shared.things import Blocks
+from ..specs import FacilitySpec, FleetSpec
 
 STACK_FILE = "cdk.tf.json"
+LOCK_FILE = ".terraform.lock.hcl"
 INDENT = 2
-"""As CDKTF writes it, keys sorted too; Terraform prints the whole line that it finds fault with."""
+"""As CDKTF writes it, with sorted keys; Terraform prints the whole line of a fault."""
 
 
 EXPRESSION = re.compile(r"(?<!\$)\$\{(?:([^{}]*)\})?|(?<!%)%\{")
-"""What Terraform would evaluate: an opening brace behind one `$` or `%`; behind two or more it is text."""
+"""Terraform evaluates a brace after one `$` or `%`; after two or more it is text."""
 
 REFERENCE = re.compile(r"(?P<data>data\.)?(?P<type>\w+)\.(?P<id>[\w-]+)\.\w+")
 TEXT = '"fToken["'
-"""An expression that is text: lib.shared.text keeps CDKTF from reading a token there."""
+"""The expression by which lib.shared.text keeps CDKTF from reading a token in text."""
 
 
 def stack_file(outdir: Path, stack: str) -> Path:
@@ -38,10 +41,10 @@ def stack_file(outdir: Path, stack: str) -> Path:
 
 
 def check_owner(outdir: Path, stack: str, *, application: str) -> None:
-    """Raise where the state beside `stack` is another application's: an apply would destroy what that one has.
+    """Raise where the state beside `stack` is another application's: an apply would destroy that one's resources.
 
-    Names of tables and streams are told apart by the suffix alone, so two applications may come to the same folder. In
-    a bucket their states cannot meet: the key there begins with the application.
+    Stack names differ by the suffix only, so two applications may use the same folder. In a state bucket they cannot
+    collide: the key there begins with the application.
     """
     path = stack_file(outdir, stack)
     try:
@@ -58,13 +61,18 @@ def check_owner(outdir: Path, stack: str, *, application: str) -> None:
 
 
 def read_resources(path: Path) -> Blocks:
-    """What a stack's file holds, as it was written."""
+    """Return the resources of a stack's file."""
     resources: Blocks = msgspec.json.decode(path.read_bytes()).get("resource", {})
     return resources
 
 
+def add_lock(path: Path, lock: Path) -> None:
+    """Put Terraform's dependency lock file beside the stack in `path`."""
+    shutil.copyfile(lock, path.with_name(LOCK_FILE))
+
+
 def add_blocks(path: Path, blocks: Blocks) -> None:
-    """Adds `blocks` to the stack in `path`; raises where a construct has made one of the same address."""
+    """Add `blocks` to the stack in `path`. Raises SynthesisError where an address exists already."""
     document = msgspec.json.decode(path.read_bytes())
     resources: Blocks = document.setdefault("resource", {})
     for kind, added in blocks.items():
@@ -78,9 +86,9 @@ def add_blocks(path: Path, blocks: Blocks) -> None:
 
 
 def check_expressions(path: Path) -> None:
-    """Raise where the stack in `path` holds an expression that is no reference to something in that stack.
+    """Raise where the stack in `path` has an expression that is no reference within that stack.
 
-    Code makes no others. One more is text that nobody escaped, and Terraform would run what is in it.
+    Code makes no others: it would be unescaped text, which Terraform would evaluate.
     """
     document = msgspec.json.decode(path.read_bytes())
     for expression in _expressions(document):
@@ -94,7 +102,7 @@ def check_expressions(path: Path) -> None:
 
 
 def _expressions(value: Any) -> Iterator[str]:
-    """What Terraform would evaluate in every string of `value`, keys included."""
+    """Yield the expressions in every string of `value`, keys included."""
     if isinstance(value, str):
         for match in EXPRESSION.finditer(value) if "{" in value else ():
             if match[1] != TEXT:
@@ -110,7 +118,7 @@ def _expressions(value: Any) -> Iterator[str]:
 
 @contextmanager
 def staging(outdir: Path) -> Iterator[Path]:
-    """A folder to synthesise into; what it holds at the end without a fault goes into `outdir`, the rest away."""
+    """Yield a folder to synthesise into, whose files are published to `outdir` at the end unless an error occurs."""
     outdir.mkdir(parents=True, exist_ok=True)
     staged = Path(tempfile.mkdtemp(prefix=".staged-", dir=outdir))
     try:
@@ -121,9 +129,64 @@ def staging(outdir: Path) -> Iterator[Path]:
 
 
 def _publish(staged: Path, outdir: Path) -> None:
-    """Assets come before the stacks that name them."""
+    """Move the files, assets before the stacks that refer to them."""
     files = [path for path in staged.rglob("*") if path.is_file()]
     for path in sorted(files, key=lambda path: (path.name == STACK_FILE, path)):
         target = outdir / path.relative_to(staged)
         target.parent.mkdir(parents=True, exist_ok=True)
         path.replace(target)
+
+
+ENDPOINT_COUNTS = {"aws_iot_domain_configuration": 1}
+"""Resource type → number in the endpoint's stack."""
+
+PLANT_ALARMS = 4
+"""Alarms of a whole facility: rule failures, rule throttles, quarantine, anomalies."""
+
+
+def platform_counts(fleet: FleetSpec) -> dict[str, int]:
+    """Return resource type → number in the platform's stack, as far as the manifest decides it."""
+    return {"aws_iot_thing_type": len(fleet.device_types)}
+
+
+def facility_counts(facility: FacilitySpec, *, certificates: int, has_markers: bool) -> dict[str, int]:
+    """Return resource type → number in a facility's stack.
+
+    Args:
+        certificates: Number of its things that have a CSR.
+        has_markers: Each of its archive prefixes has a marker object.
+    """
+    things = facility.thing_count if facility.registration == "terraform" else 0
+    return {
+        "aws_iot_thing": things,
+        "aws_iot_thing_group_membership": things,
+        "aws_iot_certificate": certificates,
+        "aws_iot_policy_attachment": certificates,
+        "aws_iot_thing_principal_attachment": certificates,
+        "aws_iot_thing_group": 1 + len(facility.groups),
+        "aws_iot_policy": len(facility.groups),
+        "aws_s3_object": len(facility.groups) if has_markers else 0,
+        "aws_iot_topic_rule": 1,
+        "aws_iot_provisioning_template": 1,
+        "aws_cloudwatch_dashboard": 1,
+        "aws_cloudwatch_metric_alarm": PLANT_ALARMS + len(facility.groups),
+    }
+
+
+def check_counts(stack: str, resources: Blocks, *, planned: Mapping[str, int], declared: Mapping[str, int]) -> None:
+    """Raise where the resources in a stack's file are not as many as planned and declared.
+
+    CDKTF silently merges resources whose ids look alike.
+
+    Args:
+        planned: Counts that the manifest decides; they reveal a thing that was never declared.
+        declared: Counts of constructs and blocks; they include the buckets and roles that the manifest does not know.
+    """
+    for kind in sorted({*resources, *planned, *declared}):
+        found = len(resources.get(kind, {}))
+        for expected in (planned.get(kind, found), declared.get(kind, 0)):
+            if found != expected:
+                raise SynthesisError(
+                    f"Stack {stack} holds {found} {kind} where {expected} were planned.",
+                    remedy="Run `fleet generate`; if it changes nothing, two ids are merged: please report it.",
+                )

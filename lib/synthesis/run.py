@@ -1,11 +1,10 @@
-"""One synthesis, from settings and declarations to checked Terraform JSON."""
+"""Synthesise the stacks from settings and the approved record."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from ..bindings import App
 from ..faults import PrerequisiteError
@@ -22,27 +21,39 @@ from ..record.identities import (
     unplanned,
 )
 from ..shared import packaging
+from ..shared.context import RETENTIONS, StackContext
 from ..shared.limits import check_names
-from ..shared.retention import RETENTIONS
 from ..shared.things import read_things
 from ..specs import FacilitySpec, FleetSpec, suffixed
-from ..stacks.base import FleetStack
-from ..stacks.endpoint import EndpointStack
-from ..stacks.facility import FacilityStack
+from ..stacks import BaseStack, EndpointStack, FacilityStack
 from ..tap_stack import TapStack
-from .counting import ENDPOINT_COUNTS, check_counts, facility_counts, platform_counts
-from .output import add_blocks, check_expressions, check_owner, read_resources, stack_file, staging
+from .output import (
+    ENDPOINT_COUNTS,
+    add_blocks,
+    add_lock,
+    check_counts,
+    check_expressions,
+    check_owner,
+    facility_counts,
+    platform_counts,
+    read_resources,
+    stack_file,
+    staging,
+)
 from .settings import Settings
 
 CONTEXT = {"excludeStackIdFromLogicalIds": "true", "allowSepCharsInLogicalIds": "true"}
-"""Resource addresses read like the resources' names."""
+"""CDKTF's flags, by which resource addresses read like the resources' names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Synthesis:
-    """What was synthesised: the stacks to apply and destroy at will, platform first, and what a person should know.
+    """The result of a synthesis.
 
-    The `endpoint` is apart, for AWS lets it be destroyed only after a week.
+    Args:
+        stacks: Names of the stacks that can be applied and destroyed at any time, platform first.
+        endpoint: Name of the endpoint's stack, which AWS lets be destroyed only after a week.
+        notes: Lines for the person who runs the synthesis.
     """
 
     stacks: tuple[str, ...]
@@ -52,9 +63,9 @@ class Synthesis:
 
 @dataclass(frozen=True, slots=True)
 class _Stack:
-    """A stack, how many resources of each type the manifest plans for it, and the manifest's key that names it."""
+    """A stack, the resource counts that the manifest decides, and the manifest key to blame for its names."""
 
-    stack: FleetStack
+    stack: BaseStack
     planned: Mapping[str, int]
     manifest_key: tuple[str, ...] = ("environment_suffix",)
 
@@ -62,8 +73,8 @@ class _Stack:
     def name(self) -> str:
         return str(self.stack.node.id)
 
-    def complete(self, outdir: Path) -> None:
-        """Adds the blocks that are no constructs to the synthesised file, and checks what it then holds."""
+    def complete(self, outdir: Path, *, provider_lock: Path | None) -> None:
+        """Add the blocks that are no constructs to the synthesised file, check the whole, and add the lock file."""
         path = stack_file(outdir, self.name)
         if self.stack.blocks:
             add_blocks(path, self.stack.blocks)
@@ -71,12 +82,18 @@ class _Stack:
         resources = read_resources(path)
         check_counts(self.name, resources, planned=self.planned, declared=self.stack.declared())
         check_names(self.name, resources, key=self.manifest_key)
+        if provider_lock:
+            add_lock(path, provider_lock)
 
 
 def synthesise(
     settings: Settings, *, fleet: FleetSpec, facilities: Mapping[str, FacilitySpec], folder: Path
 ) -> Synthesis:
-    """Synthesises platform and chosen facilities into `settings.outdir`; `folder` holds the facilities' folders."""
+    """Synthesise the platform and the chosen facilities into `settings.outdir`.
+
+    Args:
+        folder: The record: the parent of the facilities' folders.
+    """
     suffix = settings.environment_suffix
     requests = {
         id_: _checked_requests(settings, id_, facilities=facilities, folder=folder) for id_ in settings.facilities
@@ -89,46 +106,46 @@ def synthesise(
         build=settings.build / "lambda",
     )
     own_tags = {"application": fleet.application, "environment": suffix}
-    shared: dict[str, Any] = {
-        "environment_suffix": suffix,
-        "aws_region": fleet.region,
-        "state_bucket": settings.state_bucket,
-        "state_bucket_region": settings.state_bucket_region,
-        "default_tags": fleet.tags | own_tags,
-        "account_id": settings.account_id,
-        "access": settings.access,
-    }
-    retention = RETENTIONS[fleet.retention]
-    platform, endpoint = f"tap-{suffix}", f"endpoint-{suffix}"
-    stacks: list[_Stack] = []
+    context = StackContext(
+        application=fleet.application,
+        environment_suffix=suffix,
+        aws_region=fleet.region,
+        default_tags=fleet.tags | own_tags,
+        retention=RETENTIONS[fleet.retention],
+        account_id=settings.account_id,
+        state_bucket=settings.state_bucket,
+        state_bucket_region=settings.state_bucket_region,
+        access=settings.access,
+    )
+    endpoint = f"endpoint-{suffix}"
     missing: dict[str, str] = {}
     with staging(settings.outdir) as staged:
         app = App(outdir=str(staged), context=CONTEXT)
-        stacks.append(_Stack(TapStack(app, platform, fleet=fleet, code=code, **shared), platform_counts(fleet)))
-        stacks.append(_Stack(EndpointStack(app, endpoint, application=fleet.application, **shared), ENDPOINT_COUNTS))
+        stacks = [
+            _Stack(TapStack(app, f"tap-{suffix}", context, fleet=fleet, code=code), platform_counts(fleet)),
+            _Stack(EndpointStack(app, endpoint, context), ENDPOINT_COUNTS),
+        ]
         for id_ in settings.facilities:
             facility = facilities[id_]
             stack = FacilityStack(
                 app,
                 f"facility-{id_}-{suffix}",
-                application=fleet.application,
-                retention=retention,
+                replace(context, default_tags=fleet.tags | facility.tags | own_tags),
                 facility=facility,
                 folder=folder / facility.module,
                 csrs={thing: request.csr for thing, request in requests[id_].items()},
-                **shared | {"default_tags": fleet.tags | facility.tags | own_tags},
             )
             if stack.things.without_csr:
                 missing[id_] = f"{stack.things.without_csr} of {facility.thing_count} things have no CSR yet"
-            certificates, has_markers = stack.things.certificates, retention.is_destroyable
-            planned = facility_counts(facility, certificates=certificates, has_markers=has_markers)
+            has_markers = context.retention.is_destroyable
+            planned = facility_counts(facility, certificates=stack.things.certificates, has_markers=has_markers)
             stacks.append(_Stack(stack, planned, manifest_key=("facilities", id_)))
         notes = _missing_csrs(missing, settings)
         for each in stacks:
             check_owner(settings.outdir, each.name, application=fleet.application)
         app.synth()
         for each in stacks:
-            each.complete(staged)
+            each.complete(staged, provider_lock=settings.provider_lock)
     notes += _lock(settings, facilities, requests, folder=folder)
     names = tuple(each.name for each in stacks if each.name != endpoint)
     return Synthesis(stacks=names, endpoint=endpoint, notes=notes)
@@ -137,8 +154,11 @@ def synthesise(
 def _checked_requests(
     settings: Settings, id_: str, *, facilities: Mapping[str, FacilitySpec], folder: Path
 ) -> dict[str, Request]:
-    """The CSRs of a plant's things; raises where one is not that which the thing's certificate was made from, or is in
-    the name of another thing of the project."""
+    """Return the CSRs of a facility's things.
+
+    Raises:
+        PrerequisiteError: a CSR differs from the lock, or has another thing's common name.
+    """
     path, suffix = _csrs_file(settings, id_), settings.environment_suffix
     if facilities[id_].registration != "terraform":
         return read_requests(path)
@@ -160,7 +180,7 @@ def _checked_requests(
 
 
 def _names(facility: FacilitySpec, folder: Path) -> Iterator[str]:
-    """The names of a plant's things, without suffix."""
+    """Yield the names of a facility's things, without suffix."""
     return (thing.name for thing in read_things(folder / facility.module / facility.things_file))
 
 
@@ -175,8 +195,7 @@ def _lock(
     *,
     folder: Path,
 ) -> tuple[str, ...]:
-    """Records the CSRs that had no line in the lock; notes of these, of what cannot be written, and of what nobody
-    plans."""
+    """Add new CSRs to the lock; return notes on these, on a lock that cannot be written, and on unplanned things."""
     notes = []
     for id_ in settings.facilities:
         if facilities[id_].registration != "terraform":
@@ -199,7 +218,7 @@ def _lock(
 
 
 def _missing_csrs(missing: Mapping[str, str], settings: Settings) -> tuple[str, ...]:
-    """A note for each plant in `missing`, or one fault for all of them where every thing must have a CSR."""
+    """Return a note for each facility in `missing`; raise where every thing must have a CSR."""
     if missing and settings.requires_csrs:
         facts = "; ".join(f"{id_}: {fact}" for id_, fact in missing.items())
         which = "--all" if len(missing) > 1 else f"--facility {next(iter(missing))}"

@@ -1,22 +1,29 @@
-"""What the environment decides about a synthesis; the only module of lib that reads environment variables."""
+"""Read the settings of a synthesis from environment variables; the only module of lib that does."""
 
 from __future__ import annotations
 
+import platform
 import re
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..faults import ManifestError, PrerequisiteError
-from ..names import PlatformNames
-from ..shared.access import OWN, Access
+from ..names import LONGEST_ROLE, PlatformNames
+from ..shared.context import OWN, Access
 from ..shared.limits import BUCKET_ENDINGS, bucket_fault, role_fault
 from ..specs import SUFFIX_PATTERN, SUFFIX_RULE, FleetSpec, chosen_suffix
 
 MANIFEST = "fleet.yaml"
 
+PROVIDER_LOCK = "terraform.lock.hcl"
+"""In the project's folder: hashes of the AWS provider for the platforms where Terraform runs, over the lock here."""
+LOCKED_PLATFORM = ("linux", "x86_64")
+"""The platform of the lock here; on others Terraform would refuse the provider."""
+
 DEFAULT_LAMBDA_ARCHITECTURE = "arm64"
-"""The cheaper of the two, and every dependency has a wheel for it."""
+"""The cheaper of the two; every dependency has a wheel for it."""
 
 LAMBDA_ARCHITECTURES = ("arm64", "x86_64")
 
@@ -30,7 +37,17 @@ REGION_PATTERN = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """One synthesis: which environment, which facilities, from which identities, into which folder."""
+    """Settings of one synthesis.
+
+    Args:
+        account_id: None to look it up from the credentials at hand.
+        facilities: Ids of the facilities to synthesise.
+        build: Folder of the Lambda's zip and wheels.
+        identities: Folder of the CSRs and their locks.
+        requires_csrs: Refuse things without a CSR.
+        lambda_architecture: `arm64` or `x86_64`.
+        provider_lock: Terraform's dependency lock file for every stack; None for none.
+    """
 
     environment_suffix: str
     account_id: str | None
@@ -43,10 +60,11 @@ class Settings:
     state_bucket: str | None
     state_bucket_region: str
     access: Access = OWN
+    provider_lock: Path | None = None
 
 
 def find_project(start: Path) -> Path:
-    """The nearest folder, from `start` upward, that holds a manifest. Raises `PrerequisiteError` where none does."""
+    """Return the nearest folder, from `start` upward, with a manifest; raise `PrerequisiteError` without one."""
     for folder in (start, *start.parents):
         if (folder / MANIFEST).exists():
             return folder
@@ -56,11 +74,11 @@ def find_project(start: Path) -> Path:
 
 
 def read_suffix(environment: Mapping[str, str], fleet: FleetSpec) -> str:
-    """The suffix of this environment: `ENVIRONMENT_SUFFIX`, else the manifest's.
+    """Return the suffix of this environment: `ENVIRONMENT_SUFFIX`, else the manifest's.
 
     Raises:
-        PrerequisiteError: the variable holds no suffix.
-        ManifestError: the manifest's does not.
+        PrerequisiteError: the variable is not a valid suffix.
+        ManifestError: the manifest's is not.
     """
     try:
         suffix = chosen_suffix(environment, fleet.environment_suffix)
@@ -77,11 +95,11 @@ def read_suffix(environment: Mapping[str, str], fleet: FleetSpec) -> str:
 
 
 def read_account_id(environment: Mapping[str, str], fleet: FleetSpec) -> str | None:
-    """The account of this environment: `FLEET_ACCOUNT_ID`, else the manifest's, else None.
+    """Return the account of this environment: `FLEET_ACCOUNT_ID`, else the manifest's, else None.
 
     Raises:
-        PrerequisiteError: the variable holds no account id.
-        ManifestError: the manifest's is none.
+        PrerequisiteError: the variable is not an account id.
+        ManifestError: the manifest's is not.
     """
     given = environment.get("FLEET_ACCOUNT_ID")
     account_id = given or fleet.account_id
@@ -102,9 +120,12 @@ def read_account_id(environment: Mapping[str, str], fleet: FleetSpec) -> str | N
 def read_settings(
     environment: Mapping[str, str], *, fleet: FleetSpec, facilities: Collection[str], project: Path
 ) -> Settings:
-    """The settings that `environment` gives, over those of the manifest in the folder `project`.
+    """Read the settings from environment variables, with defaults from the manifest.
 
-    `facilities` are the ids that exist.
+    Args:
+        environment: Environment variables.
+        facilities: Ids of all generated facilities.
+        project: The project's folder.
     """
     suffix = read_suffix(environment, fleet)
     account_id = read_account_id(environment, fleet)
@@ -125,14 +146,15 @@ def read_settings(
             state_role_arn=_arn(environment, "TERRAFORM_STATE_ROLE_ARN", ROLE_PATTERN, "a role's"),
             state_key_arn=_arn(environment, "TERRAFORM_STATE_KEY_ARN", KEY_PATTERN, "a KMS key's"),
         ),
+        provider_lock=_provider_lock(project),
     )
 
 
 def require_account(settings: Settings) -> None:
-    """Raise where nobody says which account this is for.
+    """Raise PrerequisiteError where no account is given.
 
-    Bucket names are global. Without the account in them they may be taken, or be somebody else's bucket, into which a
-    plant would then write. The local AWS and the compliance gate name theirs.
+    Bucket names are global. Without the account id in them they may be another account's bucket, to which a facility
+    would write. The local AWS and the compliance gate set an account of their own.
     """
     if settings.account_id is None:
         raise PrerequisiteError(
@@ -143,7 +165,7 @@ def require_account(settings: Settings) -> None:
 
 
 def _check_names(environment: Mapping[str, str], fleet: FleetSpec, *, suffix: str, account_id: str | None) -> None:
-    """Raises where S3 would refuse a bucket of the platform, or IAM a role: their names hold more than the suffix."""
+    """Raise where S3 would reject a bucket name of the platform, or IAM a role name."""
     names = PlatformNames(
         application=fleet.application,
         suffix=suffix,
@@ -152,7 +174,7 @@ def _check_names(environment: Mapping[str, str], fleet: FleetSpec, *, suffix: st
         bucket_account_id=account_id,
     )
     buckets = (names.raw_archive, names.access_logs, names.audit_bucket)
-    role = names.account_wide(names.provisioning_role)  # the longest
+    role = names.account_wide(LONGEST_ROLE)
     faults = {f"bucket's name {name}": bucket_fault(name) for name in buckets} | {
         f"role's name {role}": role_fault(role)
     }
@@ -169,6 +191,13 @@ def _check_names(environment: Mapping[str, str], fleet: FleetSpec, *, suffix: st
                 remedy="Choose another or shorter `application` or `environment_suffix`, and run `fleet generate`.",
                 key=(key,),
             )
+
+
+def _provider_lock(project: Path) -> Path | None:
+    own = project / PROVIDER_LOCK
+    if own.is_file():
+        return own
+    return Path(__file__).with_name(PROVIDER_LOCK) if (sys.platform, platform.machine()) == LOCKED_PLATFORM else None
 
 
 def _state_bucket(name: str | None) -> str | None:
@@ -200,7 +229,7 @@ def _arn(environment: Mapping[str, str], variable: str, pattern: re.Pattern[str]
 
 
 def _role(environment: Mapping[str, str], *, account_id: str | None) -> str | None:
-    """The role that Terraform works under; of the account that the ARNs are for, as the provider takes no other."""
+    """Return the provider's role, which must be of the platform's account: the provider accepts no other."""
     variable = "FLEET_ASSUME_ROLE_ARN"
     arn = _arn(environment, variable, ROLE_PATTERN, "a role's")
     match = ROLE_PATTERN.fullmatch(arn or "")

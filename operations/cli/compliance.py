@@ -1,4 +1,4 @@
-"""`fleet compliance`: holds the synthesised fleet against the controls; exit 5 where anything fails."""
+"""`fleet compliance`."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from pathlib import Path
 import click
 
 from fleet_iot.generator.diagnostics import GateError
-from fleet_iot.generator.manifest.project import find_project
 from fleet_iot.operations.assurance.compliance.controls import read_catalogue
 from fleet_iot.operations.assurance.compliance.gate import run_gate
-from fleet_iot.operations.assurance.compliance.page import render_page
-from fleet_iot.operations.assurance.compliance.report import build_report
+from fleet_iot.operations.assurance.compliance.report import build_report, render_page
 from fleet_iot.operations.assurance.compliance.verdict import SHOWN_FAULTS, summary
-from fleet_iot.operations.project import Project, load_project
+from fleet_iot.operations.cli.options import json_option, on_project
+from fleet_iot.operations.project import Project
 
 DATA, PAGE = "report.json", "report.html"
 
 
 @click.command()
-@click.option("--dir", "folder", type=click.Path(path_type=Path), help="Where it works (default: build/compliance).")
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
-def compliance(folder: Path | None, as_json: bool) -> None:
-    """Hold every resource of the fleet against the controls, without an AWS account."""
-    project = load_project(find_project(Path.cwd()))
+@click.option(
+    "--dir", "folder", type=click.Path(path_type=Path), help="Folder of the reports (default: build/compliance)."
+)
+@on_project
+@json_option
+def compliance(project: Project, folder: Path | None, as_json: bool) -> None:
+    """Check every resource of the fleet against the compliance controls, without an AWS account."""
     folder = (folder or project.root / "build" / "compliance").resolve()
     for name in (DATA, PAGE):
         (folder / name).unlink(missing_ok=True)  # an older verdict must not outlive a run that breaks off
@@ -46,7 +47,7 @@ def compliance(folder: Path | None, as_json: bool) -> None:
 
 
 def _about(project: Project) -> dict[str, str]:
-    """Of what the report speaks: the approved record by its hash, and the scanners by their locked versions."""
+    """Describe what was checked: the approved record by its hash, and the scanners by their locked versions."""
     record = (project.root / "lib" / "facilities" / ".generated.json").read_bytes()
     lock = (project.root / "requirements" / "scan.txt").read_text(encoding="utf-8")
     versions = re.findall(r"^(checkov|parliament)==(\S+)", lock, flags=re.MULTILINE)

@@ -1,4 +1,4 @@
-"""`fleet demo`: the whole platform on the local AWS, judged; exit 1 where the verdict is not clean."""
+"""`fleet demo`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import click
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, FleetError
 from fleet_iot.generator.manifest.project import find_project
+from fleet_iot.operations.cli.options import PATH
 from fleet_iot.operations.progress import Progress
 from fleet_iot.operations.project import Project, load_project
-from fleet_iot.operations.rehearsal.demo.report import faults, summary
-from fleet_iot.operations.rehearsal.demo.steps import DemoRequest, run_demo
+from fleet_iot.operations.rehearsal.demo.run import DemoRequest, faults, run_demo, summary
 
 
 class VerdictError(FleetError):
-    """The demo ran, and what it measured is not as it must be."""
+    """The demo ran, and its measurements are wrong."""
 
     exit_code = 1
 
@@ -30,10 +30,10 @@ class VerdictError(FleetError):
 @click.option("--rate", type=click.FloatRange(min=1), default=200.0, show_default=True, help="Messages a second.")
 @click.option("--duration", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Seconds.")
 @click.option("--seed", type=int, default=1, show_default=True)
-@click.option("--dir", "folder", type=click.Path(path_type=Path), help="Where it works (default: build/demo).")
+@click.option("--dir", "folder", type=PATH, help="Its folder (default: build/demo).")
 def demo(things: int, rate: float, duration: float, seed: int, folder: Path | None) -> None:
-    """Run the whole platform on the local AWS, end to end, and judge it."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that `kill` takes everything down too
+    """Run the whole platform on a local AWS, end to end, and judge it; exit 1 where the verdict is not clean."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that `kill` stops everything too
     root = find_project(Path.cwd())
     folder = (folder or root / "build" / "demo").resolve()
     request = DemoRequest(folder=folder, things=things, rate=rate, duration_s=duration, seed=seed)
@@ -53,10 +53,10 @@ def demo(things: int, rate: float, duration: float, seed: int, folder: Path | No
 
 
 def _generate(root: Path) -> Project:
-    """As a person would: `fleet generate`, in a process of its own; then what it declares is loaded."""
+    """Run `fleet generate` in a process of its own, and load the record."""
     run = subprocess.run(
         [sys.executable, "-m", "fleet_iot", "generate"], cwd=root, capture_output=True, text=True, check=False
     )
     if run.returncode:
-        raise EnvironmentFault(f"fleet generate failed: {run.stderr.strip()}", hint="run `fleet generate` and mend it")
+        raise EnvironmentFault(f"fleet generate failed: {run.stderr.strip()}", hint="see: fleet generate")
     return load_project(root)

@@ -1,97 +1,107 @@
-"""`fleet device`: shows, activates, rotates, revokes, moves, syncs, retires; `fleet certificates`: what expires."""
+"""`fleet device` and `fleet certificates`."""
 
 from __future__ import annotations
 
 import functools
-import json
 import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from fleet_iot.generator.cli.completion import complete_facility
-from fleet_iot.generator.diagnostics import OutcomeError, RequestError, visible
-from fleet_iot.generator.manifest.project import find_project
-from fleet_iot.operations.pki.keystore import HEADER, KeyStore
-from fleet_iot.operations.pki.places import identities_folder, keys_folder, open_store
-from fleet_iot.operations.pki.requests import csr_path
+from fleet_iot.generator.diagnostics import OutcomeError, RequestError
+from fleet_iot.generator.text import table
+from fleet_iot.operations.cli.options import PATH, Site, facility_option, json_option, on_aws, required_facility
+from fleet_iot.operations.cli.output import emit
+from fleet_iot.operations.pki.csr import csr_path
+from fleet_iot.operations.pki.keystore import HEADER, KeyStore, identities_folder, keys_folder, open_store
 from fleet_iot.operations.progress import Progress
-from fleet_iot.operations.project import Project, load_project
-from fleet_iot.operations.registry.actions import activate as activate_device
-from fleet_iot.operations.registry.actions import check_activation, check_retirement, check_revocation
-from fleet_iot.operations.registry.actions import retire as retire_device
-from fleet_iot.operations.registry.actions import revoke as revoke_device
+from fleet_iot.operations.project import Project
+from fleet_iot.operations.registry.device import (
+    DeviceView,
+    Registered,
+    check_activation,
+    check_retirement,
+    check_revocation,
+    expiry,
+    find_thing,
+    request_of,
+    show_device,
+)
+from fleet_iot.operations.registry.device import activate as activate_device
+from fleet_iot.operations.registry.device import retire as retire_device
+from fleet_iot.operations.registry.device import revoke as revoke_device
 from fleet_iot.operations.registry.journal import Journal
-from fleet_iot.operations.registry.locks import alone
-from fleet_iot.operations.registry.move_command import MoveRequest, move_all
-from fleet_iot.operations.registry.move_keys import Renewal
-from fleet_iot.operations.registry.perform import groups_of, opened_journal, work_of
-from fleet_iot.operations.registry.registered import Registered, find_thing
-from fleet_iot.operations.registry.renewal import request_of
-from fleet_iot.operations.registry.rotation import Keys, begin_rotation, check_finish, check_rotation, finish_rotation
+from fleet_iot.operations.registry.move import MoveRequest, Renewal, move_all
+from fleet_iot.operations.registry.rotate import (
+    DeviceKeys,
+    begin_rotation,
+    check_finish,
+    check_rotation,
+    finish_rotation,
+)
+from fleet_iot.operations.registry.runner import facility_lock, groups_of, opened_journal, work_of
 from fleet_iot.operations.registry.steps import Work
 from fleet_iot.operations.registry.sync import Synced
 from fleet_iot.operations.registry.sync import sync as sync_things
-from fleet_iot.operations.registry.target import aws_target, local_target
-from fleet_iot.operations.registry.view import DeviceView, expiry, show_device
-
-_PATH = click.Path(path_type=Path)
+from fleet_iot.operations.registry.target import target_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Site:
-    """The project, and the AWS that was asked for."""
+class _Registry:
+    """The project's devices in the chosen AWS: its journal, and what works on them."""
 
     project: Project
     journal: Journal
     work: Work
 
     def found(self, name: str) -> tuple[Work, Registered]:
-        """A thing, and what works on the things of its facility."""
+        """Find a thing, and what works on the things of its facility."""
         found = find_thing(self.project, self.journal, name)
         return replace(self.work, groups=groups_of(self.project, found.facility)), found
 
     def all_found(
         self, names: tuple[str, ...], check: Callable[[Work, Registered], object] = lambda work, device: None
     ) -> list[tuple[Work, Registered]]:
-        """The things, each once, in the order in which they were named. Raises what `check` raises for one of them,
-        before anything is done for the first: much of what is done here is never taken back."""
+        """Find things, each once, in the order in which they were named.
+
+        Raises what `check` raises for one of them before anything is done for the first: much of what is done here
+        cannot be undone.
+        """
         found = {device.thing.name: (work, device) for work, device in map(self.found, names)}
         for work, device in found.values():
             check(work, device)
         return list(found.values())
 
 
-def _at_target(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that say which AWS; the command gets a `_Site` in their place."""
+def _on_registry(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that choose the AWS, and pass its `registry`."""
 
-    @click.option("--dir", "folder", type=_PATH, default=Path("build/local"), show_default=True, help="The local AWS.")
-    @click.option("--aws", is_flag=True, help="The AWS account of the credentials, not the local AWS.")
+    @on_aws
     @functools.wraps(command)
-    def wrapped(folder: Path, aws: bool, **arguments: Any) -> None:
-        if facility_id := arguments.get("facility_id"):
-            load_project(find_project(Path.cwd())).facility(facility_id)  # before any AWS is looked for
-        with _opened(folder, aws=aws) as site:
-            command(site, **arguments)
+    def wrapped(site: Site, **arguments: Any) -> None:
+        if facility := arguments.get("facility_id") or arguments.get("facility"):
+            site.project.facility(facility)  # before any AWS is looked for
+        with _opened(site) as registry:
+            command(registry=registry, **arguments)
 
     return wrapped
 
 
 @contextmanager
-def _opened(folder: Path, *, aws: bool) -> Iterator[_Site]:
-    project = load_project(find_project(Path.cwd()))
-    target = aws_target(project) if aws else local_target(project, folder)
-    with opened_journal(project, target, local=folder) as journal:
+def _opened(site: Site) -> Iterator[_Registry]:
+    project, target = site.project, target_of(site.project, site.aws)
+    with opened_journal(project, target, local=site.folder) as journal:
         # Of any facility: each device brings the groups of its own.
         facility = project.facilities[0]
         work = work_of(project, target, journal, facility=facility, is_staged=False, policy_on="group")
         try:
-            yield _Site(project=project, journal=journal, work=work)
+            yield _Registry(project=project, journal=journal, work=work)
         finally:
             work.calls.pacer.close()
 
@@ -99,14 +109,16 @@ def _opened(folder: Path, *, aws: bool) -> Iterator[_Site]:
 _things = click.argument("things", nargs=-1, required=True, metavar="THING...")
 
 
-def _said(context: click.Context, parameter: click.Parameter, value: str) -> str:
-    """The reason without white space around it. Raises BadParameter for one that says nothing."""
+def _reason_given(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """Strip the reason. Raises BadParameter for an empty one."""
     if not value.strip():
         raise click.BadParameter("is empty: say why, for the history", context, parameter)
     return value.strip()
 
 
-_reason = click.option("--reason", required=True, callback=_said, metavar="TEXT", help="Why, for the device's history.")
+_reason = click.option(
+    "--reason", required=True, callback=_reason_given, metavar="TEXT", help="Why, for the device's history."
+)
 
 
 @click.group()
@@ -116,31 +128,31 @@ def device() -> None:
 
 @device.command()
 @_things
-@_at_target
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def show(site: _Site, things: tuple[str, ...], as_json: bool) -> None:
-    """Show devices as AWS IoT and the journal have them."""
-    views = [show_device(*found) for found in site.all_found(things)]
-    click.echo(json.dumps([asdict(view) for view in views]) if as_json else "\n\n".join(map(_text, views)))
+@_on_registry
+@json_option
+def show(registry: _Registry, things: tuple[str, ...], as_json: bool) -> None:
+    """Show devices as they are in AWS IoT and in the journal."""
+    views = [show_device(*found) for found in registry.all_found(things)]
+    emit(views, [line for view in views for line in (*_lines(view), "")][:-1], as_json=as_json)
 
 
 @device.command()
 @_things
-@_at_target
+@_on_registry
 @_reason
-def activate(site: _Site, things: tuple[str, ...], reason: str) -> None:
+def activate(registry: _Registry, things: tuple[str, ...], reason: str) -> None:
     """Activate the certificates of devices."""
-    for work, found in site.all_found(things, check_activation):
+    for work, found in registry.all_found(things, check_activation):
         click.echo(f"{found.thing.name}: {activate_device(work, found, reason=reason)} certificates ACTIVE")
 
 
 @device.command()
 @_things
-@_at_target
+@_on_registry
 @_reason
-def revoke(site: _Site, things: tuple[str, ...], reason: str) -> None:
-    """Revoke the certificates of devices: they are cut off, and stay so."""
-    for work, found in site.all_found(things, check_revocation):
+def revoke(registry: _Registry, things: tuple[str, ...], reason: str) -> None:
+    """Revoke the certificates of devices, which cannot be undone."""
+    for work, found in registry.all_found(things, check_revocation):
         count = revoke_device(work, found, reason=reason)
         none_yet = "" if count else "; it has none yet, and gets none with its key"
         click.echo(f"{found.thing.name}: {count} certificates REVOKED{none_yet}")
@@ -148,14 +160,14 @@ def revoke(site: _Site, things: tuple[str, ...], reason: str) -> None:
 
 @device.command()
 @_things
-@_at_target
+@_on_registry
 @_reason
-def retire(site: _Site, things: tuple[str, ...], reason: str) -> None:
-    """Take devices out of AWS IoT: locked out first, then detached and deleted."""
-    for work, found in site.all_found(things, check_retirement):
+def retire(registry: _Registry, things: tuple[str, ...], reason: str) -> None:
+    """Remove devices from AWS IoT: disconnect them, then detach and delete."""
+    for work, found in registry.all_found(things, check_retirement):
         with ExitStack() as stack:
             if found.is_planned:  # a run that is going on would bring it back
-                stack.enter_context(alone(site.journal.path, found.facility.id))
+                stack.enter_context(facility_lock(registry.journal.path, found.facility.id))
             removed = retire_device(work, found, reason=reason)
         click.echo(
             f"{found.thing.name}: retired; seen locked out, then deleted: {', '.join(removed) or 'no certificate'}"
@@ -164,26 +176,26 @@ def retire(site: _Site, things: tuple[str, ...], reason: str) -> None:
 
 @device.command()
 @_things
-@_at_target
+@_on_registry
 @_reason
-@click.option("--csr", type=_PATH, metavar="FILE", help="The CSR of a device that makes its own keys.")
-@click.option("--finish", is_flag=True, help="Take the old certificate away, once the device has come back.")
-def rotate(site: _Site, things: tuple[str, ...], reason: str, csr: Path | None, finish: bool) -> None:
-    """Give devices another key and certificate; the old one works until --finish."""
+@click.option("--csr", type=PATH, metavar="FILE", help="The CSR of a device that makes its own keys.")
+@click.option("--finish", is_flag=True, help="Delete the old certificate, once the device has used the new one.")
+def rotate(registry: _Registry, things: tuple[str, ...], reason: str, csr: Path | None, finish: bool) -> None:
+    """Rotate the keys and certificates of devices; the old ones work until --finish."""
     if csr is not None and (finish or len(things) != 1):
         raise RequestError("--csr is of one device", hint="rotate them one by one")
-    chosen = site.all_found(things, check_finish if finish else check_rotation)
-    store = None if csr is not None or finish else _store(site.project)
+    chosen = registry.all_found(things, check_finish if finish else check_rotation)
+    store = None if csr is not None or finish else _store(registry.project)
     for work, found in chosen:
         if finish:
             done = finish_rotation(work, found, reason=reason)
-            click.echo(f"{done.thing}: {done.new} alone; {done.old} was seen locked out, then deleted")
+            click.echo(f"{done.thing}: now only {done.new}; {done.old} was seen locked out, then deleted")
             continue
-        requests = csr_path(identities_folder(site.project), site.project.environment_suffix, found.facility.id)
+        requests = csr_path(identities_folder(registry.project), registry.project.environment_suffix, found.facility.id)
         begun = begin_rotation(
             work,
             found,
-            keys=Keys(store=store, requests=requests),
+            keys=DeviceKeys(store=store, requests=requests),
             request=request_of(csr) if csr else None,
             reason=reason,
         )
@@ -192,15 +204,15 @@ def rotate(site: _Site, things: tuple[str, ...], reason: str, csr: Path | None, 
 
 @device.command()
 @_things
-@_at_target
+@_on_registry
 @_reason
 @click.option("--to", "facility_id", required=True, metavar="ID", shell_complete=complete_facility, help="The plant.")
-@click.option("--as", "name", metavar="NAME", help="Which planned thing the device becomes there (default: the next).")
-@click.option("--rotate", is_flag=True, help="Give it another key and certificate too.")
-@click.option("--csr", type=_PATH, metavar="FILE", help="The CSR of a device that makes its own keys.")
-@click.option("--dry-run", is_flag=True, help="Say what would happen; change nothing.")
+@click.option("--as", "name", metavar="NAME", help="Planned thing that the device becomes there (default: the next).")
+@click.option("--rotate", is_flag=True, help="Rotate its key and certificate too.")
+@click.option("--csr", type=PATH, metavar="FILE", help="The CSR of a device that makes its own keys.")
+@click.option("--dry-run", is_flag=True, help="Print what would happen; change nothing.")
 def move(
-    site: _Site,
+    registry: _Registry,
     things: tuple[str, ...],
     reason: str,
     facility_id: str,
@@ -209,40 +221,47 @@ def move(
     csr: Path | None,
     dry_run: bool,
 ) -> None:
-    """Move devices to another plant, where they get other names and publish under those alone."""
+    """Move devices to another plant, where they get other names and topics."""
     if (csr is not None or name is not None) and len(things) != 1:
         raise RequestError("--csr and --as are of one device", hint="move them one by one")
     renewal = Renewal(request=request_of(csr) if csr else None) if rotate or csr else None
-    to = site.project.facility(facility_id)
+    to = registry.project.facility(facility_id)
     request = MoveRequest(things=things, to=to, name=name, renewal=renewal, reason=reason)
     for line in move_all(
-        site.project, site.journal, site.work, request, store=lambda: _store(site.project), is_dry=dry_run
+        registry.project,
+        registry.journal,
+        registry.work,
+        request,
+        store=lambda: _store(registry.project),
+        is_dry=dry_run,
     ):
         click.echo(f"{line.former}: {line.text}")
 
 
 @device.command()
-@click.option("--facility", "facility_id", required=True, metavar="ID", shell_complete=complete_facility)
-@_at_target
-@click.option("--dry-run", is_flag=True, help="Say what differs; change nothing.")
+@required_facility
+@_on_registry
+@click.option("--dry-run", is_flag=True, help="Print what differs; change nothing.")
 @click.option(
     "--reason",
     default="the record changed",
     show_default=True,
-    callback=_said,
+    callback=_reason_given,
     metavar="TEXT",
     help="For the histories.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def sync(site: _Site, facility_id: str, dry_run: bool, reason: str, as_json: bool) -> None:
-    """Bring the registered things of a bulk plant to what the record says; exit 1 where some are not."""
-    facility = site.project.facility(facility_id)
-    work = replace(site.work, groups=groups_of(site.project, facility))
-    with alone(site.journal.path, facility.id), Progress("updating") as progress:
-        done = sync_things(site.project, facility, work, reason=reason, is_dry=dry_run, on_progress=progress.advance)
-    click.echo(json.dumps(asdict(done)) if as_json else "\n".join(map(visible, _synced_lines(done, is_dry=dry_run))))
+@json_option
+def sync(registry: _Registry, facility_id: str, dry_run: bool, reason: str, as_json: bool) -> None:
+    """Update the registered things of a bulk plant to the record; exit 1 where some differ still."""
+    facility = registry.project.facility(facility_id)
+    work = replace(registry.work, groups=groups_of(registry.project, facility))
+    with facility_lock(registry.journal.path, facility.id), Progress("updating") as progress:
+        done = sync_things(
+            registry.project, facility, work, reason=reason, is_dry=dry_run, on_progress=progress.advance
+        )
+    emit(done, _synced_lines(done, is_dry=dry_run), as_json=as_json)
     if done.failed:
-        raise OutcomeError(f"{done.failed:,} things are not what the record says", hint="run it again, or mend them")
+        raise OutcomeError(f"{done.failed:,} things are not what the record says", hint="run it again, or correct them")
     if not done.registered:
         raise OutcomeError(f"nothing of {facility.id} is registered", hint=f"fleet onboard --facility {facility.id}")
 
@@ -269,51 +288,45 @@ def _synced_lines(done: Synced, *, is_dry: bool) -> list[str]:
 
 
 def _store(project: Project) -> KeyStore | None:
-    """The key store where one was founded: plants whose devices make their keys themselves have none."""
+    """Open the key store where there is one: plants whose devices make their keys themselves have none."""
     return open_store(project) if (keys_folder(project) / HEADER).exists() else None
 
 
 @click.command()
-@click.option("--facility", "facility_id", metavar="ID", shell_complete=complete_facility, help="Only this facility.")
-@click.option("--expiring", default="90d", show_default=True, metavar="DAYSd", help="Name those that expire so soon.")
-@_at_target
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def certificates(site: _Site, facility_id: str | None, expiring: str, as_json: bool) -> None:
-    """Tell which certificates expire when, from the journal."""
+@facility_option
+@click.option("--expiring", default="90d", show_default=True, metavar="DAYSd", help="Which to list.")
+@_on_registry
+@json_option
+def certificates(registry: _Registry, facility: str | None, expiring: str, as_json: bool) -> None:
+    """List certificate expiry, from the journal."""
     days = re.fullmatch(r"(\d{1,5})d?", expiring)
     if days is None:
         raise click.UsageError(f"--expiring {expiring!r}: say a number of days, such as 90d")
-    facility = site.project.facility(facility_id).id if facility_id else None
-    found = expiry(site.journal, now=time.time(), days=int(days[1]), facility=facility)
-    if as_json:
-        click.echo(json.dumps(asdict(found)))
-        _refuse_no_certificate(found.certificates, facility)
-        return
-    click.echo(f"{found.certificates:,} certificates; {len(found.expiring):,} expire within {days[1]} days")
-    for each in found.expiring:
-        click.echo(f"{each.not_after[:10]}  {each.thing}  {each.status}  {each.certificate_id}")
-    for month, count in found.months.items():
-        click.echo(f"{month}: {count:,} expire")
-    _refuse_no_certificate(found.certificates, facility)
-
-
-def _refuse_no_certificate(count: int, facility: str | None) -> None:
-    """None that expires is good news; none at all is another journal, or a plant of which nothing was onboarded."""
-    if not count:
+    found = expiry(registry.journal, now=time.time(), days=int(days[1]), facility=facility)
+    lines = [
+        f"{found.certificates:,} certificates; {len(found.expiring):,} expire within {days[1]} days",
+        *table(
+            [(each.not_after[:10], each.thing, each.status, each.certificate_id) for each in found.expiring], "<<<<"
+        ),
+        *(f"{month}: {count:,} expire" for month, count in found.months.items()),
+    ]
+    emit(found, lines, as_json=as_json)
+    if not found.certificates:  # another journal, or a plant of which nothing was onboarded
         raise OutcomeError(
             f"the journal has no certificate{f' of {facility}' if facility else ''}", hint="onboard the devices first"
         )
 
 
-def _text(view: DeviceView) -> str:
+def _lines(view: DeviceView) -> list[str]:
     lines = [f"{view.name}: {view.device_type} at {view.facility}, serial {view.serial}"]
     lines += [
         f"certificate {each.id}: {each.status}, until {each.not_after or 'unknown'}" for each in view.certificates
     ]
     lines += [f"came from {former}" for former in view.came_from]
+    lines += [view.onboarding] if view.onboarding else []
     if not view.certificates:
         lines.append("no certificate in AWS IoT")
     for event in view.history:
         who = "" if event.thing == view.name else f"{event.thing}: "
         lines.append(f"{event.at}  {who}{event.what}  {event.certificate_id or ''}  {event.reason}".rstrip())
-    return "\n".join(lines)
+    return lines

@@ -1,58 +1,43 @@
-"""`fleet isolation`: proves that no thing reaches what belongs to another, from the generated policies alone."""
+"""`fleet isolation`."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
-from pathlib import Path
 
 import click
 
-from fleet_iot.generator.diagnostics import GateError, visible
-from fleet_iot.generator.manifest.project import find_project
-from fleet_iot.operations.assurance.isolation.principals import gather_fleet
-from fleet_iot.operations.assurance.isolation.proof import OTHERS, Proof, prove
+from fleet_iot.generator.diagnostics import GateError
+from fleet_iot.operations.assurance.isolation.fleet import gather_fleet
+from fleet_iot.operations.assurance.isolation.proof import Proof, prove
+from fleet_iot.operations.cli.options import json_option, on_project
+from fleet_iot.operations.cli.output import emit, first
 from fleet_iot.operations.progress import Progress
-from fleet_iot.operations.project import load_project
-
-_SHOWN = 20
+from fleet_iot.operations.project import Project
 
 
 @click.command()
-@click.option(
-    "--others",
-    type=click.IntRange(min=1),
-    default=OTHERS,
-    show_default=True,
-    help="Things of every other facility and device type that each thing is tried against one by one.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def isolation(others: int, as_json: bool) -> None:
+@on_project
+@json_option
+def isolation(project: Project, as_json: bool) -> None:
     """Prove that no thing can connect as, publish as or subscribe for another; exit 5 where one can."""
-    fleet = gather_fleet(load_project(find_project(Path.cwd())))
+    fleet = gather_fleet(project)
     with Progress("proving") as progress:
-        proof = prove(fleet, others=others, on_progress=progress.advance)
-    click.echo(json.dumps(asdict(proof) | {"holds": proof.holds}) if as_json else _text(proof))
+        proof = prove(fleet, on_progress=progress.advance)
+    emit(asdict(proof) | {"holds": proof.holds}, _lines(proof), as_json=as_json)
     if not proof.holds:
         raise GateError(
             f"the fleet is not isolated: {len(proof.findings)} claims do not hold", hint="see docs/isolation.md"
         )
 
 
-def _text(proof: Proof) -> str:
+def _lines(proof: Proof) -> list[str]:
     lines = [
         f"{proof.policies} policies with {proof.grants} grants, {proof.things:,} things in {proof.facilities} "
         f"facilities, {proof.seconds:.1f} s",
         f"for all names: {proof.group_pairs:,} ordered pairs of facility and device type, "
         f"{proof.pattern_pairs:,} pairs of patterns decided",
-        f"thing by thing: {proof.thing_pairs:,} ordered pairs of things, {proof.connections:,} connections and "
-        f"{proof.cases:,} acts tried, {proof.rights:,} rights held",
+        f"thing by thing: {proof.rights:,} rights evaluated",
     ]
-    lines += [
-        visible(f"not so: {each.group}: {each.claim}: {each.detail}: {each.witness!r}")
-        for each in proof.findings[:_SHOWN]
-    ]
-    if len(proof.findings) > _SHOWN:
-        lines.append(f"and {len(proof.findings) - _SHOWN} more (--json tells all)")
-    lines.append("isolated: every claim holds" if proof.holds else "not isolated")
-    return "\n".join(lines)
+    findings = [f"not so: {each.group}: {each.claim}: {each.detail}: {each.witness!r}" for each in proof.findings]
+    lines += first(findings)
+    return [*lines, "isolated: every claim holds" if proof.holds else "not isolated"]

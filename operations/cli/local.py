@@ -1,89 +1,81 @@
-"""The `fleet local` commands: an AWS on this machine, up, applied, looked at and down."""
+"""`fleet local up | apply | env | status | destroy | down`."""
 
 from __future__ import annotations
 
+import functools
 import json
 import signal
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import click
 
-from fleet_iot.generator.cli.completion import complete_facility
 from fleet_iot.generator.diagnostics import EnvironmentFault
-from fleet_iot.operations.local import deployment, lifecycle
-from fleet_iot.operations.local.aws import load, shell_commands
-from fleet_iot.operations.local.report import LocalStatus, local_status
+from fleet_iot.generator.manifest.project import find_project
+from fleet_iot.operations.aws import local_folder
+from fleet_iot.operations.cli.options import facilities_option, folder_option, json_option, on_project
+from fleet_iot.operations.cli.output import emit
+from fleet_iot.operations.local import deployment, emulator
+from fleet_iot.operations.local.aws import LocalStatus, load, local_status, shell_commands
 from fleet_iot.operations.local.strictness import DEFAULT_SPEED
-from fleet_iot.operations.project import load_project
-
-DEFAULT_FOLDER = Path("build") / "local"
-
-
-def project_root() -> Path:
-    """The folder of the project that the current folder is in."""
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if (folder / "fleet.yaml").is_file():
-            return folder
-    raise EnvironmentFault("no fleet.yaml is in this folder or above it", hint="change to the project's folder")
-
-
-def _folder(given: Path | None) -> Path:
-    return given.resolve() if given else project_root() / DEFAULT_FOLDER
+from fleet_iot.operations.project import Project
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-folder_option = click.option(
-    "--dir", "folder", type=click.Path(path_type=Path, file_okay=False), help="Its folder (default: build/local)."
-)
+def _in_folder(command: Callable[..., None]) -> Callable[..., None]:
+    """Add --dir, and pass the folder of the local AWS."""
+
+    @folder_option
+    @functools.wraps(command)
+    def wrapped(folder: Path | None, **arguments: Any) -> None:
+        command(folder=(folder or local_folder(find_project(Path.cwd()))).resolve(), **arguments)
+
+    return wrapped
+
+
 port_type = click.IntRange(1, 65535)
 
 
 @click.group()
 def local() -> None:
-    """An AWS on this machine: emulator, real Terraform, rules engine and event source."""
-    # Ended politely, it still stops what it started.
+    """Run an AWS on this machine: emulator, real Terraform, rules engine and event source."""
+    # So that SIGTERM too stops what was started.
     signal.signal(signal.SIGTERM, _interrupt)
 
 
 @local.command()
-@folder_option
+@_in_folder
 @click.option("--port", type=port_type, help="HTTPS port (default: a free one).")
 @click.option("--mqtt-port", type=port_type, help="MQTT port (default: a free one).")
 @click.option(
-    "--strict/--lenient", "is_strict", default=True, help="With AWS's rules and delays, or without (default: with)."
+    "--strict/--lenient", "is_strict", default=True, help="Apply AWS's rules and delays, or not (default: apply)."
 )
 @click.option(
     "--speed",
     type=click.FloatRange(min=1),
     default=DEFAULT_SPEED,
     show_default=True,
-    help="How many times faster than on AWS its delays pass.",
+    help="How many times shorter than on AWS its delays are.",
 )
-def up(folder: Path | None, port: int | None, mqtt_port: int | None, is_strict: bool, speed: float) -> None:
+@on_project
+def up(project: Project, folder: Path, port: int | None, mqtt_port: int | None, is_strict: bool, speed: float) -> None:
     """Start an empty local AWS."""
-    region = load_project(project_root()).fleet.region
-    started = lifecycle.start(
-        folder=_folder(folder), region=region, port=port, mqtt_port=mqtt_port, speed=speed if is_strict else None
+    region = project.fleet.region
+    started = emulator.start(
+        folder=folder, region=region, port=port, mqtt_port=mqtt_port, speed=speed if is_strict else None
     )
     click.echo(f"local AWS at {started.url} (MQTT {started.mqtt_host}:{started.mqtt_port}), folder {started.folder}")
 
 
 @local.command()
-@folder_option
-@click.option(
-    "--facility",
-    "facilities",
-    multiple=True,
-    metavar="ID",
-    shell_complete=complete_facility,
-    help="Only this plant; may be repeated.",
-)
+@_in_folder
+@facilities_option
 @click.option(
     "--identities",
     type=click.Path(path_type=Path),
@@ -93,22 +85,27 @@ def up(folder: Path | None, port: int | None, mqtt_port: int | None, is_strict: 
     "--redeliver",
     type=click.FloatRange(0, 1, max_open=True),
     default=0.0,
-    help="Share of batches given to the function anew, as if its answer was lost (default: 0).",
+    help="Share of batches delivered twice, as if the function's answer was lost (default: 0).",
 )
 @click.option("--seed", type=int, default=0, help="Seed of --redeliver (default: 0).")
+@on_project
 def apply(
-    folder: Path | None, facilities: tuple[str, ...], identities: Path | None, redeliver: float, seed: int
+    project: Project,
+    folder: Path,
+    facility_ids: tuple[str, ...],
+    identities: Path | None,
+    redeliver: float,
+    seed: int,
 ) -> None:
     """Synthesise and apply the stacks, and start rules engine and event source."""
-    root = project_root()
-    for each in facilities:
-        load_project(root).facility(each)
+    for each in facility_ids:
+        project.facility(each)
     if identities is not None and not identities.is_dir():
         raise EnvironmentFault(f"{identities} is no folder", hint="--identities takes a folder of CSRs")
     applied = deployment.apply(
-        load(_folder(folder)),
-        root=root,
-        facilities=facilities,
+        load(folder),
+        root=project.root,
+        facilities=facility_ids,
         identities=identities,
         redeliver=redeliver,
         seed=seed,
@@ -118,51 +115,54 @@ def apply(
 
 
 @local.command()
-@folder_option
-def env(folder: Path | None) -> None:
-    """Print the shell's commands that turn AWS's own tools to it: eval "$(fleet local env)"."""
-    click.echo("\n".join(shell_commands(load(_folder(folder)))))
+@_in_folder
+def env(folder: Path) -> None:
+    """Print shell commands that point AWS's own tools to it: eval "$(fleet local env)"."""
+    click.echo("\n".join(shell_commands(load(folder))))
 
 
 @local.command()
-@folder_option
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-def status(folder: Path | None, as_json: bool) -> None:
-    """Say what runs and what is applied; exit 7 where something has died."""
-    found = local_status(load(_folder(folder)))
-    click.echo(json.dumps(asdict(found), indent=2) if as_json else _described(found))
+@_in_folder
+@json_option
+def status(folder: Path, as_json: bool) -> None:
+    """Show what runs and what is applied; exit 7 where a process has ended."""
+    found = local_status(load(folder))
+    if as_json:
+        click.echo(json.dumps(asdict(found), indent=2))
+    else:
+        emit(None, _lines(found), as_json=False)
     if not found.is_whole:
         dead = ", ".join(process.name for process in found.processes if not process.is_running)
         raise EnvironmentFault(
             f"of the local AWS in {found.folder}, {dead or 'nothing'} {'has ended' if dead else 'was started'}",
-            hint="start anew: fleet local down, then fleet local up (and fleet local apply)",
+            hint="start it again: fleet local down, then fleet local up (and fleet local apply)",
         )
 
 
 @local.command()
-@folder_option
-def destroy(folder: Path | None) -> None:
-    """Let Terraform destroy every stack; the local AWS goes on, empty."""
-    destroyed = deployment.destroy(load(_folder(folder)), say=lambda line: click.echo(line, err=True))
+@_in_folder
+def destroy(folder: Path) -> None:
+    """Destroy every stack with Terraform; the local AWS keeps running, empty."""
+    destroyed = deployment.destroy(load(folder), say=lambda line: click.echo(line, err=True))
     click.echo(f"{len(destroyed)} stacks are destroyed")
 
 
 @local.command()
-@folder_option
-@click.option("--destroy", "is_destroyed", is_flag=True, help="Let Terraform destroy the stacks first.")
-def down(folder: Path | None, is_destroyed: bool) -> None:
-    """Stop the local AWS and delete all that it wrote."""
-    stopped = load(_folder(folder), is_to_stop=not is_destroyed)
+@_in_folder
+@click.option("--destroy", "is_destroyed", is_flag=True, help="Destroy the stacks first.")
+def down(folder: Path, is_destroyed: bool) -> None:
+    """Stop the local AWS and delete its folder."""
+    stopped = load(folder, is_to_stop=not is_destroyed)
     if is_destroyed:
         deployment.destroy(stopped, say=lambda line: click.echo(line, err=True))
-    lifecycle.stop(stopped)
+    emulator.stop(stopped)
     click.echo(f"local AWS ended; {stopped.folder} is deleted")
 
 
-def _described(status: LocalStatus) -> str:
+def _lines(status: LocalStatus) -> list[str]:
     lines = [f"local AWS at {status.url}, MQTT at {status.mqtt}, in {status.folder}"]
     for process in status.processes:
         lines.append(f"  {process.name}: {'runs' if process.is_running else 'HAS ENDED'} (pid {process.pid})")
         lines += [f"    {line}" for line in process.last_words]
     lines += [f"  {stack}: {count} resources" for stack, count in status.resources.items()]
-    return "\n".join(lines if status.resources else [*lines, "  nothing is applied"])
+    return lines if status.resources else [*lines, "  nothing is applied"]

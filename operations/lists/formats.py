@@ -12,19 +12,22 @@ from pathlib import Path
 from typing import BinaryIO
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError, visible
-from fleet_iot.operations.lists.headings import private_key_refusal
+from fleet_iot.operations.lists.headings import identities_of, is_named, possible_identities, private_key_refusal
 from fleet_iot.operations.lists.infineon import SIGNATURE, read_infineon, write_infineon
-from fleet_iot.operations.lists.lines import BYTE_ORDER_MARK
+from fleet_iot.operations.lists.material import digest_of_public_key, holds_private_key
 from fleet_iot.operations.lists.microchip import read_microchip, read_signers
 from fleet_iot.operations.lists.objects import read_objects
 from fleet_iot.operations.lists.record import Fault, Record
-from fleet_iot.operations.lists.said import is_named, said_in, said_of
-from fleet_iot.operations.lists.secrets import digest_of_public_key, holds_private_key
-from fleet_iot.operations.lists.tables import header_of, is_espressif, is_separator_line, read_csv, read_header
 from fleet_iot.operations.lists.texts import (
+    BYTE_ORDER_MARK,
     FOLDER_SUFFIXES,
+    header_of,
+    is_espressif,
+    is_separator_line,
     passed_over,
+    read_csv,
     read_folder,
+    read_header,
     read_jsonl,
     read_pem,
     read_plain,
@@ -43,16 +46,16 @@ _OTHER_FILES = (
     (
         b"-----BEGIN PKCS7-----",
         "a PKCS #7 bundle (p7b), which is not read",
-        "take the certificates out of it: openssl pkcs7 -print_certs -in FILE -out list.pem",
+        "extract the certificates: openssl pkcs7 -print_certs -in FILE -out list.pem",
     ),
 )
-"""How files begin that devices come in, what they are, and what to do with them."""
+"""First bytes of files that are not read, what they are, and what to do with them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """A list and how to read it; `bundle` is Infineon's, `signers` the folder with Microchip's signer certificates;
-    `ignored` are normalised headings of columns that say nothing."""
+    `ignored` are normalised headings of columns to ignore."""
 
     path: Path
     format: str
@@ -62,12 +65,12 @@ class Source:
 
 
 def open_source(path: Path, *, format_name: str, bundle: str | None = None, signers: Path | None = None) -> Source:
-    """The list at a path; with `auto` as format, in the format that it shows. Raises EnvironmentFault."""
+    """Return the list at a path; with `auto` as format, the detected one. Raises EnvironmentFault."""
     if not path.exists():
         raise EnvironmentFault(f"there is no {path}", hint="say where the list of devices is: --from FILE")
     if path.is_dir() != (format_name == "csr-dir") and not (path.is_dir() and format_name == "auto"):
         raise EnvironmentFault(
-            f"{path} is {'a folder' if path.is_dir() else 'no folder'}", hint="csr-dir takes folders"
+            f"{path} is {'a folder' if path.is_dir() else 'no folder'}", hint="csr-dir reads folders"
         )
     chosen = detect_format(path) if format_name == "auto" else format_name
     if format_name not in ("auto", "csr-dir", "infineon"):
@@ -75,13 +78,13 @@ def open_source(path: Path, *, format_name: str, bundle: str | None = None, sign
     if chosen == "microchip" and signers is None:
         raise RequestError(
             "a Microchip manifest is verified against the certificates of its signers",
-            hint="get them from Microchip, not from whoever sent the list, and say where they are: --signers FOLDER",
+            hint="get them from Microchip, not from the list's sender, and name their folder: --signers FOLDER",
         )
     return Source(path=path, format=chosen, bundle=bundle, signers=signers)
 
 
 def detect_format(path: Path) -> str:
-    """The format that the first bytes show. Raises EnvironmentFault where they show none."""
+    """Detect the format by the first bytes. Raises EnvironmentFault where it is none."""
     if path.is_dir():
         return "csr-dir"
     head = _head(path)
@@ -116,12 +119,12 @@ def _head(path: Path) -> bytes:
 
 
 def _refuse_other_files(path: Path, head: bytes) -> None:
-    """Raises EnvironmentFault for kinds of files that devices come in, but that are not read."""
+    """Raise EnvironmentFault for known kinds of files that are not read."""
     for begin, what, hint in _OTHER_FILES:
         if head.startswith(begin):
             raise EnvironmentFault(f"{path} is {what}", hint=hint)
     if not head.strip():
-        raise EnvironmentFault(f"{path} is empty", hint="ask its sender for the list anew")
+        raise EnvironmentFault(f"{path} is empty", hint="ask its sender for the list again")
     if head[:1] == b"\x30" and head[1:2] >= b"\x80":
         raise EnvironmentFault(
             f"{path} is DER: one certificate or CSR, a bundle of them (p7b) or a key store",
@@ -132,7 +135,7 @@ def _refuse_other_files(path: Path, head: bytes) -> None:
 
 
 def _unknown(path: Path, first: bytes) -> EnvironmentFault:
-    """What to say of a file that has the form of no list."""
+    """Return the error for a file that has the form of no list."""
     if b"-----BEGIN" in first:
         return EnvironmentFault(
             f"{path}:1: the first line is a device already: the list has no header",
@@ -147,7 +150,7 @@ def _unknown(path: Path, first: bytes) -> EnvironmentFault:
 
 
 def read_records(source: Source) -> Iterator[Record | Fault]:
-    """The list's entries as they are written."""
+    """Return the list's entries as they are written."""
     signers = read_signers(source.signers) if source.format == "microchip" and source.signers else {}
     readers: dict[str, Callable[[Path], Iterator[Record | Fault]]] = {
         "csv": lambda path: read_csv(path, espressif=False, ignored=source.ignored),
@@ -165,15 +168,15 @@ def read_records(source: Source) -> Iterator[Record | Fault]:
 
 
 def _without_private_key(entry: Record | Fault) -> Record | Fault:
-    """The entry; where a private key stands in it, its fault, without its bytes: nothing copies them any further."""
+    """Return the entry; one that contains a private key as a fault without its bytes, so that they are not copied."""
     refused = private_key_refusal()
-    is_told = isinstance(entry, Fault) and entry.reason == refused.reason
-    if not (is_told or holds_private_key(entry.raw)):
+    is_refused = isinstance(entry, Fault) and entry.reason == refused.reason
+    if not (is_refused or holds_private_key(entry.raw)):
         return entry
     if isinstance(entry, Record):
-        said, names = said_of(entry), is_named(entry)
+        said, names = identities_of(entry), is_named(entry)
     else:
-        said, names = said_in(entry.raw, entry.place)
+        said, names = possible_identities(entry.raw, entry.place)
         names = names or entry.is_named
     return Fault(
         number=entry.number,
@@ -181,28 +184,28 @@ def _without_private_key(entry: Record | Fault) -> Record | Fault:
         reason=refused.reason,
         remedy=refused.remedy,
         key=digest_of_public_key(entry.raw),
-        said=said,
+        identities=said,
         is_named=names,
     )
 
 
 def nothing_found(source: Source) -> EnvironmentFault:
-    """What to say of a list that gives no row at all."""
+    """Return the error for a list without rows."""
     if source.format == "csr-dir":
         return EnvironmentFault(
-            f"{source.path} holds no certificate and no CSR: {passed_over(source.path)} files were passed over",
+            f"{source.path} contains no certificate and no CSR: {passed_over(source.path)} files were skipped",
             hint=f"files with these endings are read, not those in folders below: {' '.join(FOLDER_SUFFIXES)}",
         )
     return EnvironmentFault(
-        f"{source.path} holds no device (read as {source.format})", hint="see the file, or say its format: --format"
+        f"{source.path} contains no device (read as {source.format})", hint="see the file, or say its format: --format"
     )
 
 
 def write_again(source: Source, target: Path, entries: Iterator[Record | Fault]) -> None:
-    """Writes entries in their list's own format, as they stood there, so that they can be onboarded from it.
+    """Write entries in their list's own format, unchanged, so that they can be onboarded from it.
 
-    Those with a private key are left out: it must not be copied, and has to come out of the list anyway. Nobody else
-    can read what is written.
+    Those with a private key are left out: it must not be copied, and must be removed from the list anyway. The file is
+    readable by its owner only.
     """
     entries = (entry for entry in entries if entry.raw)
     if source.format == "csr-dir":
@@ -233,7 +236,7 @@ def write_again(source: Source, target: Path, entries: Iterator[Record | Fault])
 
 
 def create_private(path: Path) -> BinaryIO:
-    """A new file, in place of an old one, that nobody but its owner can read."""
+    """Create a file, replacing an old one, that only its owner can read."""
     path.unlink(missing_ok=True)
     return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "w+b")
 

@@ -1,32 +1,128 @@
-"""What the headings of a list mean, however they are spelt; the columns of CSV and the keys of JSON alike.
+"""Interpret a list's headings, and compare identities however they are spelt.
 
-A heading that is not known is never dropped: it goes along with the row, and decides whether the row may be paired.
+Columns of CSV and keys of JSON are headings alike. An unknown heading is never dropped: it stays with the row, and
+decides whether the row may be paired. Two spellings are of one identity where only case, white space, separators,
+prefixes or leading zeros differ. Leading zeros are ignored in decimal numbers only, not in a MAC, EUI or IMEI nor
+after `0x`. A value that matches two identities is ambiguous: the caller gets both, and refuses.
 """
 
 from __future__ import annotations
 
+import base64
 import difflib
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from fleet_iot.operations.lists.record import Record, RefusedError
-from fleet_iot.operations.lists.secrets import is_public_key
-from fleet_iot.operations.lists.spelling import is_same, spelt_as
+from fleet_iot.operations.lists.material import is_public_key
+from fleet_iot.operations.lists.record import Fault, Record, RefusedError, Row
+
+_WRAPPING = "\"'`=\ufeff\u200b\u200e\u200f"
+"""Around a value: quotes, and what spreadsheets write to keep a number a text ('0012, ="0012")."""
+_TO_DASHES = str.maketrans(dict.fromkeys(" \t\r\n\v\f_", "-"))
+_HEX_SEPARATORS = re.compile(r"[\s_:.-]+")
+_HEX_PREFIXES = ("0x", "eui", "mac", "urn", "uuid")
+_HEX_SIGNS = "0123456789abcdef :_.-\t\u00a0{}()<>"
+_HEX_PREFIX = re.compile(r"(?:0x|eui48|eui64|mac|urn:uuid:|uuid:)[\s_:-]*")
+_HEX = re.compile(r"(?:[0-9a-f]{12}|[0-9a-f]{16}|[0-9a-f]{32})")
+"""EUI-48 (a MAC), EUI-64, UUID: separators mean nothing in them."""
+_SHORT_OCTETS = re.compile(r"[0-9a-f]{1,2}(?:([:-])[0-9a-f]{1,2})(?:\1[0-9a-f]{1,2}){4}(?:(?:\1[0-9a-f]{1,2}){2})?")
+_HEX_NUMBER = re.compile(r"0x[0-9a-f]{4,}")
+_IMEI = 15
+"""Digits of an IMEI (3GPP TS 23.003, 6.2.1)."""
+_DECIMAL = set("0123456789")
+_WHOLE = re.compile(r"\d+\.0+")
+"""A number that passed through a spreadsheet or a data frame."""
+
+
+@lru_cache(maxsize=4096)
+def canonical(text: str) -> tuple[str, str]:
+    """Return the canonical form of a name, serial, MAC, EUI or UUID: with separators as `-`, and without any."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+    text = text.strip().strip(_WRAPPING).strip().casefold()
+    bare = hexadecimal(text)
+    if bare is not None:
+        return (bare, bare.lstrip("0") or "0") if bare.isdigit() else (bare, bare)
+    if text.startswith("0x") and _HEX_NUMBER.fullmatch(text):
+        if text[2:].isdigit():
+            return text, text
+        text = text[2:]
+    elif text[:1].isdigit() and _WHOLE.fullmatch(text):
+        text = text.partition(".")[0]
+    normal = text if text.isalnum() else _dashed(text)
+    loose = normal.replace("-", "")
+    return (normal, loose.lstrip("0") or "0") if loose.isdigit() else (normal, loose)
+
+
+def _dashed(text: str) -> str:
+    text = text.translate(_TO_DASHES).strip("-")
+    while "--" in text:
+        text = text.replace("--", "-")
+    return text
+
+
+def is_same(one: str, other: str) -> bool:
+    """Return whether two spellings are of one identity. Where both have separators, these must be at the same
+    positions."""
+    if one == other:
+        return True
+    (normal, loose), (other_normal, other_loose) = canonical(one), canonical(other)
+    if loose != other_loose:
+        return False
+    if loose.isdigit():
+        digits, others = normal.replace("-", ""), other_normal.replace("-", "")
+        has_zeros = _is_fixed(one, normal) or _is_fixed(other, other_normal)
+        if digits != others and has_zeros:
+            return False
+    return "-" not in normal or "-" not in other_normal or normal == other_normal
+
+
+def spelt_as(kind: str, value: str) -> str:
+    """Return a value in the form of what its heading says: the twelve or sixteen digits of a MAC or EUI are no
+    number."""
+    number = canonical(value)[0]
+    if kind == "mac" and number.isdigit() and len(number) in (12, 16):
+        return ":".join(number[at : at + 2] for at in range(0, len(number), 2))
+    return value
+
+
+def _is_fixed(text: str, normal: str) -> bool:
+    """Return whether leading zeros belong to digits: those of a MAC, EUI or UUID that is written as one, of an IMEI,
+    and those that are parted by separators."""
+    is_plain = not set(text.strip().strip(_WRAPPING).strip().casefold()) - _DECIMAL
+    return "-" in normal or len(normal) == _IMEI or (hexadecimal(text) is not None and not is_plain)
+
+
+def hexadecimal(text: str) -> str | None:
+    """Return the digits of a MAC, EUI-64 or UUID; None for what is none of them."""
+    text = text.strip().casefold()
+    if _WHOLE.fullmatch(text):
+        return None
+    if text.startswith(_HEX_PREFIXES):
+        found = _HEX_PREFIX.match(text)
+        text = text[found.end() :] if found else text
+    if text.strip(_HEX_SIGNS):
+        return None
+    text = text.strip("{}()<>")
+    if _SHORT_OCTETS.fullmatch(text):
+        text = "".join(octet.zfill(2) for octet in re.split("[:-]", text))
+    bare = _HEX_SEPARATORS.sub("", text)
+    return bare if _HEX.fullmatch(bare) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Meaning:
-    """What a column holds. `kind` is one of the keys below; columns of one `slot` must not disagree."""
+    """The meaning of a column. `kind` is one of the keys below; columns of one `slot` must not disagree."""
 
     kind: str
     slot: str
 
 
 WITHIN = ">"
-"""Between the keys of objects that stand in each other."""
+"""Between the keys of nested objects."""
 
 _SPELLINGS = {
     "name": "name thing thingname iotthing iotthingname awsthingname awsiotthingname nameofthing",
@@ -74,7 +170,7 @@ _KINDS = {spelling: kind for kind, spellings in _SPELLINGS.items() for spelling 
 STRONG = ("name", "serial")
 _WEAK = ("mac", "uuid", "imei", "id")
 COLUMNS = ("type", "model", "plant", "other")
-"""Kinds of headings that are known, and say nothing of which device of its type and plant a row is."""
+"""Kinds of known headings that do not identify a device within its type and plant."""
 MATERIAL = ("certificate", "chain", "request")
 IDENTITIES = (*STRONG, *_WEAK, "label")
 
@@ -115,7 +211,7 @@ _NUMBERS = {"name", "no", "nr", "num", "number", "nummer", "code", "tag", "label
 
 @lru_cache(maxsize=4096)
 def meaning_of(heading: str) -> Meaning | None:
-    """What a heading means; None where it is not known. `a>b` is the key `b` of the object `a` in JSON."""
+    """Return what a heading means; None where it is unknown. `a>b` is the key `b` of the object `a` in JSON."""
     for part in (heading, heading.rpartition(WITHIN)[2]):
         bare = normalised(part)
         kind = _KINDS.get(bare)
@@ -126,14 +222,14 @@ def meaning_of(heading: str) -> Meaning | None:
 
 @lru_cache(maxsize=4096)
 def normalised(heading: str) -> str:
-    """A heading without case, white space, punctuation, accents' spellings and byte order marks."""
+    """Return a heading without case, white space, punctuation, accents' spellings and byte order marks."""
     text = unicodedata.normalize("NFKC", heading).casefold().replace("№", "no").replace("#", "no")
     return "".join(character for character in text if character.isalnum())
 
 
 @lru_cache(maxsize=4096)
 def looks_like_identity(heading: str) -> bool:
-    """Whether a heading that is not known may say which device a row is of."""
+    """Return whether a heading that is not known may identify a row's device."""
     if meaning_of(heading) is not None:
         return False
     bare = normalised(heading)
@@ -146,18 +242,18 @@ def looks_like_identity(heading: str) -> bool:
 
 
 def is_ignored(heading: str, ignored: frozenset[str]) -> bool:
-    """Whether a heading, or the last key of it, is among those that say nothing of which device a row is."""
+    """Return whether a heading, or the last key of it, is among those that do not identify devices."""
     return bool(ignored) and not ignored.isdisjoint(map(normalised, (heading, heading.rpartition(WITHIN)[2])))
 
 
 def is_name(heading: str) -> bool:
-    """Whether what stands under a heading is meant to be a planned thing's: its name, serial or host name."""
+    """Return whether values under a heading identify a planned thing: its name, serial or host name."""
     meaning = meaning_of(heading)
     return meaning is not None and meaning.kind in (*STRONG, "label")
 
 
 def has_material(headings: Iterable[str]) -> bool:
-    """Whether a heading is that of certificates or CSRs."""
+    """Return whether a heading is that of certificates or CSRs."""
     found = map(meaning_of, headings)
     return any(meaning is not None and meaning.kind in MATERIAL for meaning in found)
 
@@ -171,9 +267,9 @@ def record_of(
     is_named: bool = True,
     ignored: frozenset[str] = frozenset(),
 ) -> Record:
-    """The record that values under their headings make. Raises RefusedError where two of one meaning disagree.
+    """Build a record from values and their headings. Raises RefusedError where two of one meaning disagree.
 
-    What stands under `ignored` (normalised headings) is left out, but for private keys.
+    Values under `ignored` (normalised headings) are left out, except private keys.
 
     Not `is_named`: the list's serials are the maker's; a thing may have one of them, or not.
     """
@@ -228,10 +324,10 @@ def record_of(
 
 
 def private_key_refusal() -> RefusedError:
-    """What a row that holds a private key is told."""
+    """Return the refusal of a row that contains a private key."""
     return RefusedError(
-        "holds a private key: whoever has seen the list can pass for the device",
-        "delete the key from the list and tell its sender: that device needs a new key and certificate",
+        "contains a private key: anyone who saw the list can impersonate the device",
+        "delete the key from the list and inform its sender: that device needs a new key and certificate",
     )
 
 
@@ -239,3 +335,65 @@ def _agree(kind: str, one: str, other: str) -> bool:
     if kind in (*MATERIAL, "common_name", "device_type"):
         return "".join(one.split()) == "".join(other.split())
     return is_same(one, other)
+
+
+_LONGEST = 160
+"""Characters of a value that can be an identity: a thing's name has 128 at most, and may be spelt with blanks."""
+_VALUE = re.compile(r"[^,;|\t\r\n\"'{}\[\]]+")
+_ENDINGS = re.compile(r"(?:[-_.](?:certificate|cert|crt|csr|pem|req|der|cer))+$", re.IGNORECASE)
+_BASE64 = re.compile(rb"(?:MI|LS0tLS1CRUdJTi)[A-Za-z0-9+/\s]{40,}")
+"""DER, or PEM, in base64."""
+_COMMON_NAME = re.compile(rb"\x06\x03\x55\x04\x03[\x0c\x13\x14\x16]([\x01-\x7f])", re.DOTALL)
+"""The object identifier 2.5.4.3, a string type, and the length of what follows (X.520, X.690)."""
+
+
+def identities_of(entry: Record | Row) -> tuple[str, ...]:
+    """Return every identity of an entry that was read, the common name of its certificate or CSR too."""
+    if isinstance(entry, Row):
+        names = [entry.material.common_name]
+    else:
+        names = [entry.common_name, *common_names(entry.certificate or b""), *common_names(entry.request or b"")]
+    values = (entry.name, entry.serial, *names, *(value for _, value in (*entry.also, *entry.unknown)))
+    return tuple(value for value in values if value)
+
+
+def is_named(entry: Record | Row) -> bool:
+    """Return whether an entry gives a name or serial that is meant to be a planned thing's."""
+    return entry.must_match or any(is_name(heading) for heading, _ in entry.also)
+
+
+def fault_of(entry: Record | Row, reason: str, remedy: str, *, spoils: int | None = None) -> Fault:
+    """Refuse an entry that was read, with the identities that it gives."""
+    return Fault(
+        number=entry.number,
+        place=entry.place,
+        reason=reason,
+        remedy=remedy,
+        raw=entry.raw,
+        spoils=spoils,
+        identities=identities_of(entry),
+        is_named=is_named(entry),
+    )
+
+
+def possible_identities(raw: bytes, place: str) -> tuple[tuple[str, ...], bool]:
+    """Return possible identities in the bytes of an unreadable entry, and whether one is under a name's heading."""
+    parts = [part.strip() for part in _VALUE.findall(raw.decode(errors="replace"))]
+    if place.startswith("file "):
+        parts.append(_ENDINGS.sub("", place.removeprefix("file ")))
+    values = [part for part in parts if part and len(part) <= _LONGEST]
+    return (*values, *common_names(raw)), any(map(is_name, values))
+
+
+def common_names(given: bytes) -> Iterator[str]:
+    """Return the common names in certificates and CSRs, however damaged: DER, PEM, or base64 of either."""
+    yield from _common_names_of(given)
+    for found in _BASE64.finditer(given.replace(b"\\r", b"").replace(b"\\n", b"\n")):
+        text = b"".join(found[0].split())
+        content = base64.b64decode(text[: len(text) // 4 * 4])
+        yield from common_names(content) if content.startswith(b"-----BEGIN") else _common_names_of(content)
+
+
+def _common_names_of(der: bytes) -> Iterator[str]:
+    for found in _COMMON_NAME.finditer(der):
+        yield der[found.end() : found.end() + found[1][0]].decode(errors="replace")

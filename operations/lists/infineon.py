@@ -1,6 +1,6 @@
-"""Infineon's archives: a 7z that holds a 7z for each kind of certificate of the same chips, opened within limits.
+"""Infineon's archives: a 7z with one inner 7z for each kind of certificate of the same chips, opened within limits.
 
-Nothing is written to disk, so no name in an archive can lead out of a folder; what is unpacked is counted as it comes,
+Nothing is written to disk, so no name in an archive can lead out of a folder; unpacked bytes are counted as they come,
 whatever the archive claims. The archive of pairing keys beside them is never opened.
 """
 
@@ -26,7 +26,7 @@ UNPACKED_LIMIT = 256_000_000
 """Bytes of all that one archive may unpack to: the certificates of some 200,000 chips."""
 MEMBER_LIMIT = 250_000
 HEADER_LIMIT = 32_000_000
-"""Bytes of an archive's unpacked header: names, sizes and times of so many files take less."""
+"""Bytes of an archive's unpacked header: names, sizes and times of so many files need less."""
 SIGNATURE = b"7z\xbc\xaf\x27\x1c"
 
 _INNER = re.compile(r"[A-Za-z0-9-]+(?:_[A-Za-z0-9-]+)*_(E0E[0-2])_Certs\.7z")
@@ -36,11 +36,11 @@ _MEMBER = re.compile(r"([0-9A-Fa-f]{8,64})_(E0E[0-2])\.pem")
 archiveinfo.MAX_NUMFILES = MEMBER_LIMIT
 archiveinfo.MAX_HEADER_SIZE = HEADER_LIMIT
 _OVER_LIMIT = re.compile(r"exceeds limit")
-_DAMAGED = "ask Infineon for the archive anew, and check its checksum"
+_DAMAGED = "ask Infineon for the archive again, and check its checksum"
 
 
 class _Budget(WriterFactory):
-    """Takes what is unpacked into memory until there is too much of it."""
+    """Collect unpacked bytes in memory, up to a limit."""
 
     def __init__(self, limit: int) -> None:
         self.left = limit
@@ -52,7 +52,7 @@ class _Budget(WriterFactory):
 
 
 class _BombError(Exception):
-    """More comes out than a list of devices can hold."""
+    """More is unpacked than any list of devices has."""
 
 
 class _Member(Py7zIO):
@@ -82,7 +82,8 @@ class _Member(Py7zIO):
 
 
 def read_infineon(path: Path, bundle: str | None) -> Iterator[Record | Fault]:
-    """The certificates of one bundle, by chip id. Raises EnvironmentFault for an archive that must not be opened."""
+    """Return the certificates of one bundle, by chip id. Raises EnvironmentFault for an archive that must not be
+    opened."""
     outer = _unpack(path, str(path), wanted=lambda name: _INNER.fullmatch(name) is not None)
     inner = {found[1]: data for name, data in outer.items() if (found := _INNER.fullmatch(name))}
     if bundle is None and len(inner) == 1:
@@ -90,7 +91,7 @@ def read_infineon(path: Path, bundle: str | None) -> Iterator[Record | Fault]:
     if bundle is None or bundle not in inner:
         there = ", ".join(sorted(inner)) or "none"
         wrong = f"no bundle {bundle}" if bundle else "several bundles of the same chips"
-        raise EnvironmentFault(f"{path} holds {wrong} (there: {there})", hint="say which: --bundle E0E0|E0E1|E0E2")
+        raise EnvironmentFault(f"{path} contains {wrong} (there: {there})", hint="say which: --bundle E0E0|E0E1|E0E2")
     members = _unpack(io.BytesIO(inner[bundle]), f"{path}, bundle {bundle}", wanted=lambda name: True)
     for number, name in enumerate(sorted(members), start=1):
         found = _MEMBER.fullmatch(name)
@@ -102,7 +103,7 @@ def read_infineon(path: Path, bundle: str | None) -> Iterator[Record | Fault]:
 
 
 def write_infineon(file: BinaryIO, bundle: str, members: Iterator[tuple[str, bytes]]) -> None:
-    """An archive of the same shape that holds these members alone."""
+    """Write an archive of the same shape with only these members."""
     inner = io.BytesIO()
     with py7zr.SevenZipFile(inner, "w") as archive:
         for name, data in members:
@@ -112,7 +113,7 @@ def write_infineon(file: BinaryIO, bundle: str, members: Iterator[tuple[str, byt
 
 
 def _unpack(source: Any, shown: str, *, wanted: Any) -> dict[str, bytes]:
-    """The wanted members by name; names, number and sizes are checked before anything is unpacked."""
+    """Return the wanted members by name; names, number and sizes are checked before anything is unpacked."""
     try:
         with py7zr.SevenZipFile(source, "r") as archive:
             listed = archive.list()
@@ -120,15 +121,15 @@ def _unpack(source: Any, shown: str, *, wanted: Any) -> dict[str, bytes]:
                 parts = re.split(r"[/\\]", member.filename)
                 if len(parts) > 1 or parts[0] in ("", ".", "..") or ":" in parts[0] or member.is_symlink:
                     raise EnvironmentFault(
-                        f"{shown} holds {member.filename!r}, a path that leads elsewhere",
-                        hint="do not use it: it may have been made to harm; ask Infineon for the archive anew",
+                        f"{shown} contains {member.filename!r}, a path that leads elsewhere",
+                        hint="do not use it: it may have been made to harm; ask Infineon for the archive again",
                     )
             declared = sum(member.uncompressed or 0 for member in listed)
             if len(listed) > MEMBER_LIMIT or declared > UNPACKED_LIMIT:
                 raise _BombError
             targets = [member.filename for member in listed if not member.is_directory and wanted(member.filename)]
             if len(set(targets)) != len(targets):
-                raise EnvironmentFault(f"{shown} holds two files of one name", hint=_DAMAGED)
+                raise EnvironmentFault(f"{shown} contains two files of one name", hint=_DAMAGED)
             budget = _Budget(UNPACKED_LIMIT)
             if targets:
                 archive.extract(targets=targets, factory=budget)
@@ -136,7 +137,7 @@ def _unpack(source: Any, shown: str, *, wanted: Any) -> dict[str, bytes]:
         raise _too_large(shown) from None
     except EnvironmentFault:
         raise
-    except Exception as error:  # py7zr lets whatever a damaged archive makes of its decoders through
+    except Exception as error:  # py7zr passes on any error of its decoders on a damaged archive
         if _OVER_LIMIT.search(str(error)):
             raise _too_large(shown) from None
         raise EnvironmentFault(f"{shown} cannot be unpacked: {type(error).__name__}", hint=_DAMAGED) from None

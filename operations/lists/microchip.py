@@ -1,7 +1,7 @@
 """Microchip's manifests: a JSON array of signed entries (JWS), verified against signer certificates that are given.
 
-The protected header names its signer by `x5t#S256`, the SHA-256 of the certificate (RFC 7515, 4.1.8). A list never
-brings its own signers: whoever forges one would bring forged ones.
+The protected header names its signer by `x5t#S256`, the SHA-256 of the certificate (RFC 7515, 4.1.8). Signers are never
+taken from the list itself: a forger would add forged ones.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from fleet_iot.operations.lists.material import read_certificate
 from fleet_iot.operations.lists.objects import read_array
 from fleet_iot.operations.lists.record import Fault, Record, RefusedError
 
-_FORGED = "do not use it: it may be forged; ask Microchip for the manifest anew"
+_FORGED = "do not use it: it may be forged; ask Microchip for the manifest again"
 _ES256_HALF = 32
 """Bytes of r and of s in an ES256 signature (RFC 7518, 3.4)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signer:
-    """Whom an entry may be signed by, and when."""
+    """A certificate that may sign entries, and when."""
 
     key: ec.EllipticCurvePublicKey
     not_before: datetime.datetime
@@ -42,7 +42,7 @@ class Signer:
 
 
 def read_signers(folder: Path) -> dict[str, Signer]:
-    """Signers by `x5t#S256`, from the certificates in a folder or file. Raises EnvironmentFault without one."""
+    """Read signers from the certificates in a folder or file, by `x5t#S256`. Raises EnvironmentFault without one."""
     files = sorted(folder.iterdir()) if folder.is_dir() else [folder]
     signers: dict[str, Signer] = {}
     for file in files:
@@ -59,19 +59,19 @@ def read_signers(folder: Path) -> dict[str, Signer]:
             )
     if not signers:
         raise EnvironmentFault(
-            f"{folder} holds no certificate of a manifest signer",
+            f"{folder} contains no certificate of a manifest signer",
             hint="Microchip publishes them; say where they are: --signers FOLDER",
         )
     return signers
 
 
 def read_microchip(path: Path, signers: Mapping[str, Signer]) -> Iterator[Record | Fault]:
-    """The entries whose signature verifies, each with the first certificate of its first key that has one."""
+    """Return the entries whose signature verifies, each with the first certificate of its first key that has one."""
     for number, (entry, raw) in enumerate(read_array(path), start=1):
         place = f"entry {number}"
         try:
             if not isinstance(entry, dict):
-                raise RefusedError(str(entry), "ask Microchip for the manifest anew")
+                raise RefusedError(str(entry), "ask Microchip for the manifest again")
             payload = _verified(entry, signers)
             certificate = _certificate(payload)
         except RefusedError as refused:
@@ -83,7 +83,7 @@ def read_microchip(path: Path, signers: Mapping[str, Signer]) -> Iterator[Record
 
 
 def _verified(entry: Mapping[str, Any], signers: Mapping[str, Signer]) -> dict[str, Any]:
-    """The payload, once its signature has verified."""
+    """Return the payload, once its signature has verified."""
     try:
         protected, payload, signature = entry["protected"], entry["payload"], _decode(entry["signature"])
         header = json.loads(_decode(protected))
@@ -94,7 +94,7 @@ def _verified(entry: Mapping[str, Any], signers: Mapping[str, Signer]) -> dict[s
         raise RefusedError(f"is signed with {algorithm!r}, not with ES256", _FORGED)
     signer = signers.get(signer_id) if isinstance(signer_id, str) else None
     if signer is None:
-        raise RefusedError("is signed by nobody whose certificate was given", f"{_FORGED}, or give it: --signers")
+        raise RefusedError("is signed by none of the given signers", f"{_FORGED}, or give it: --signers")
     numbers = (int.from_bytes(signature[at : at + _ES256_HALF], "big") for at in (0, _ES256_HALF))
     try:
         signer.key.verify(
@@ -114,7 +114,7 @@ def _verified(entry: Mapping[str, Any], signers: Mapping[str, Signer]) -> dict[s
 
 
 def _check_time(content: Mapping[str, Any], signer: Signer) -> None:
-    """Refuses what was made when its signer's certificate was not valid."""
+    """Refuse what was made when its signer's certificate was not valid."""
     try:
         made = datetime.datetime.fromisoformat(str(content["provisioningTimestamp"]))
     except (KeyError, ValueError, OverflowError):
@@ -143,7 +143,7 @@ def _encode(value: bytes) -> str:
 
 
 def _decode(value: str) -> bytes:
-    """Base64url without padding, strictly: two spellings of one payload would make two entries of it."""
+    """Decode base64url without padding, strictly: two spellings of one payload would make two entries of it."""
     try:
         raw = base64.b64decode(value.encode("ascii") + b"=" * (-len(value) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, UnicodeEncodeError) as error:

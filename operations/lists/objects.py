@@ -1,6 +1,6 @@
-"""JSON objects of devices, a line or an element of an array each: their keys are headings, however deep they stand.
+"""JSON objects of devices, a line or an element of an array each: their keys are headings, at any depth.
 
-An array is read element by element, however long it is; where one is broken, the next ones are still found.
+An array is read element by element, however long it is; after a broken one, the next are still found.
 """
 
 from __future__ import annotations
@@ -14,33 +14,33 @@ from pathlib import Path
 from typing import Any
 
 from fleet_iot.operations.lists.headings import MATERIAL, WITHIN, meaning_of, private_key_refusal, record_of
+from fleet_iot.operations.lists.material import holds_private_key
 from fleet_iot.operations.lists.record import RECORD_LIMIT, Fault, Record, RefusedError
-from fleet_iot.operations.lists.secrets import holds_private_key
 
 _CHUNK = 65_536
 _ELEMENT_LIMIT = 8 * RECORD_LIMIT
 """Characters that are read in search of an element's end."""
 _SPACE = " \t\r\n"
 _BOUNDARY = re.compile(r"(?:\}\s*,|[\r\n])\s*(?=\{)")
-"""Where the next element begins, as far as can be told: no string of JSON holds a line break."""
+"""Probable start of the next element: no JSON string contains a line break."""
 _END = "\0"
-"""What may follow the end of the array: nothing that JSON has."""
+"""May follow the end of the array: not a character of JSON."""
 _LOST = "what follows is lost"
-_REMEDY = "ask the maker for the list anew"
+_REMEDY = "ask the maker for the list again"
 
 _DEPTH = 8
-"""Levels of objects and arrays that a device's data may take."""
+"""Most levels of objects and arrays in a device's data."""
 
 
 class Pairs(list[tuple[str, Any]]):
-    """The members of an object in their order: a key that stands twice stands here twice."""
+    """The members of an object in order, with repeated keys."""
 
 
 DECODER = json.JSONDecoder(object_pairs_hook=Pairs)
 
 
 def parse_object(raw: bytes, remedy: str) -> Pairs:
-    """The object that these bytes are. Raises RefusedError."""
+    """Return the object that these bytes are. Raises RefusedError."""
     try:
         found = DECODER.decode(raw.decode())
     except UnicodeDecodeError:
@@ -55,9 +55,9 @@ def parse_object(raw: bytes, remedy: str) -> Pairs:
 
 
 def record_of_object(found: Pairs, *, number: int, place: str, raw: bytes, ignored: frozenset[str]) -> Record:
-    """The record that an object makes. Raises RefusedError."""
+    """Return the record that an object makes. Raises RefusedError."""
     values = list(_values(found, "", 1))
-    # What is escaped does not stand in the bytes that are searched for keys.
+    # Escaped text is not in the bytes that are searched for keys.
     is_escaped = b"\\u" in raw or rb"\/" in raw
     if is_escaped and any(holds_private_key(value.encode()) for _, value in values):
         raise private_key_refusal()
@@ -83,7 +83,7 @@ def _value(heading: str, value: Any, depth: int) -> Iterator[tuple[str, str]]:
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise RefusedError(f"{heading!r} is no text: it holds half a character", "correct the record") from None
+            raise RefusedError(f"{heading!r} is no text: it contains half a character", "correct the record") from None
         yield heading, value.strip()
     elif isinstance(value, int) and not isinstance(value, bool):
         yield heading, _number(value)
@@ -106,7 +106,7 @@ def _array(heading: str, values: list[Any], depth: int) -> Iterator[tuple[str, s
 
 
 def _block(text: str, kind: str) -> str:
-    """A certificate or CSR as a PEM block, so that each of several is looked at: they have to be a chain."""
+    """Return a certificate or CSR as a PEM block, so that each of several is checked: they must be a chain."""
     label = "CERTIFICATE REQUEST" if kind == "request" else "CERTIFICATE"
     if "-----BEGIN" in text:
         return text
@@ -122,11 +122,12 @@ def _number(value: int) -> str:
     try:
         return str(value)
     except ValueError:
-        raise RefusedError("holds a number of thousands of digits", "correct the record") from None
+        raise RefusedError("contains a number of thousands of digits", "correct the record") from None
 
 
 def read_array(path: Path, decoder: json.JSONDecoder | None = None) -> Iterator[tuple[Any, bytes]]:
-    """Each element with its text: an object, or what is wrong with it as a string (in the last: nothing follows it)."""
+    """Return each element with its text: an object, or what is wrong with it as a string (in the last: nothing follows
+    it)."""
     decoder = decoder or json.JSONDecoder()
     utf8 = codecs.getincrementaldecoder("utf-8-sig")("surrogateescape")
     text, at_end, expects = "", False, "["
@@ -165,7 +166,7 @@ def read_array(path: Path, decoder: json.JSONDecoder | None = None) -> Iterator[
 
 
 def read_objects(path: Path, ignored: frozenset[str] = frozenset()) -> Iterator[Record | Fault]:
-    """The records of an array of objects."""
+    """Return the records of an array of objects."""
     for number, (element, raw) in enumerate(read_array(path, DECODER), start=1):
         place = f"entry {number}"
         try:
@@ -177,8 +178,8 @@ def read_objects(path: Path, ignored: frozenset[str] = frozenset()) -> Iterator[
 
 
 def _element(decoder: json.JSONDecoder, text: str) -> tuple[Any, int | None]:
-    """The element that the text begins with and where it ends; no end where more of the file is needed, or where the
-    element, a string then, says what is wrong."""
+    """Return the element that the text begins with and where it ends; no end where more of the file is needed, or where
+    the element, a string then, says what is wrong."""
     if not text.startswith("{"):
         if text.startswith(("[", '"')):
             try:
@@ -199,7 +200,7 @@ def _element(decoder: json.JSONDecoder, text: str) -> tuple[Any, int | None]:
 
 
 def _next(text: str) -> int | None:
-    """Where the element after a broken one begins."""
+    """Return where the element after a broken one begins."""
     found = _BOUNDARY.search(text)
     return found.end() if found else None
 

@@ -1,40 +1,38 @@
-"""From a list to rows: looks into each entry, and holds all of them against each other."""
+"""Read a list into rows: check each entry by itself, and against all earlier ones."""
 
 from __future__ import annotations
 
 import datetime
 import hashlib
-import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from cryptography import x509
 
 from fleet_iot.operations.lists.formats import Source, read_records
-from fleet_iot.operations.lists.headings import private_key_refusal
+from fleet_iot.operations.lists.headings import canonical, fault_of, private_key_refusal
 from fleet_iot.operations.lists.material import read_material
 from fleet_iot.operations.lists.record import Fault, Record, RefusedError, Row
-from fleet_iot.operations.lists.said import is_named, said_of
-from fleet_iot.operations.lists.spelling import canonical
+from fleet_iot.operations.storage import temporary
 
 
 def read_rows(
     source: Source, *, now: datetime.datetime, issuers: Sequence[x509.Certificate] = ()
 ) -> Iterator[Row | Fault]:
-    """Every entry as a row or as a fault, in the list's order. What of them was seen lies in a file of its own, so that
-    a list of a million costs no memory."""
+    """Return every entry as a row or as a fault, in the list's order. What was seen is in a temporary file, so that
+    a list of a million fits into constant memory."""
     seen = Seen()
     try:
         for record in read_records(source):
-            yield seen.hold(record if isinstance(record, Fault) else look_into(record, source.format, now, issuers))
+            yield seen.check(record if isinstance(record, Fault) else check_record(record, source.format, now, issuers))
     finally:
         seen.close()
 
 
-def look_into(
+def check_record(
     record: Record, format_name: str, now: datetime.datetime, issuers: Sequence[x509.Certificate]
 ) -> Row | Fault:
-    """An entry as a row, or as the fault that it is by itself."""
+    """Return an entry as a row, or as the fault that it is by itself."""
     try:
         material = read_material(record.certificate, record.request, now=now, issuers=issuers)
         if record.common_name is not None and record.common_name != material.common_name:
@@ -50,15 +48,7 @@ def look_into(
                 "its certificate has no common name", "such a list names things by it: use another format"
             )
     except RefusedError as refused:
-        return Fault(
-            number=record.number,
-            place=record.place,
-            reason=refused.reason,
-            remedy=refused.remedy,
-            raw=record.raw,
-            said=said_of(record),
-            is_named=is_named(record),
-        )
+        return fault_of(record, refused.reason, refused.remedy)
     return Row(
         number=record.number,
         place=record.place,
@@ -74,20 +64,19 @@ def look_into(
 
 
 _SECRET = b"secret"
-"""In place of the identity of a row: its private key stands in the list."""
+"""In place of a row's identity: its private key is in the list."""
 
 
 class Seen:
-    """What earlier rows hold; in a temporary file that SQLite makes and takes away itself."""
+    """Keys and identities of earlier rows, in a temporary SQLite database."""
 
     def __init__(self) -> None:
-        self._rows = sqlite3.connect("", isolation_level=None)
-        self._rows.execute("PRAGMA cache_size = -16384")
-        self._rows.execute("CREATE TABLE seen (what BLOB PRIMARY KEY, row INTEGER, identity BLOB) WITHOUT ROWID")
+        self._rows = temporary("CREATE TABLE seen (what BLOB PRIMARY KEY, row INTEGER, identity BLOB) WITHOUT ROWID")
         self._rows.execute("BEGIN")
 
-    def hold(self, row: Row | Fault) -> Row | Fault:
-        """The row, or the fault that it is beside an earlier one; a fault spoils the row whose private key is in it."""
+    def check(self, row: Row | Fault) -> Row | Fault:
+        """Return the row, or its fault where it clashes with an earlier one; a leaked private key spoils its key's
+        row."""
         if isinstance(row, Fault):
             return row if row.key is None else self._compromised(row, row.key)
         identity = _digest(b"i", f"{row.name}\n{row.serial}".encode())
@@ -99,10 +88,10 @@ class Seen:
             earlier, is_same = int(found[0]), found[1] == identity
             if found[1] == _SECRET:
                 wrong = private_key_refusal()
-                return self._fault(row, f"has its private key in row {earlier} of the list", wrong.remedy, None)
+                return fault_of(row, f"has its private key in row {earlier} of the list", wrong.remedy)
             if what.startswith(b"m") and is_same:
-                return self._fault(row, f"is row {earlier} once more", "nothing: the first one counts", None)
-            return self._fault(row, reason.format(row=earlier), remedy, earlier)
+                return fault_of(row, f"is row {earlier} once more", "nothing: the first one counts")
+            return fault_of(row, reason.format(row=earlier), remedy, spoils=earlier)
         return row
 
     def _compromised(self, fault: Fault, key: bytes) -> Fault:
@@ -112,27 +101,14 @@ class Seen:
         return replace(fault, spoils=int(found[0])) if found else fault
 
     def close(self) -> None:
-        """Takes the file away."""
+        """Delete the file."""
         self._rows.close()
-
-    @staticmethod
-    def _fault(row: Row, reason: str, remedy: str, spoils: int | None) -> Fault:
-        return Fault(
-            number=row.number,
-            place=row.place,
-            reason=reason,
-            remedy=remedy,
-            raw=row.raw,
-            spoils=spoils,
-            said=said_of(row),
-            is_named=is_named(row),
-        )
 
 
 def _marks(row: Row) -> Iterator[tuple[bytes, str, str]]:
-    """What no other row may have: its digest, and what to say where one has it.
+    """Return what no other row may have: its digest, with reason and remedy for a row that does.
 
-    A name that the list does not mean to be a thing's is only a common name: makers give many chips the same.
+    A name that is not meant to be a thing's is only a common name: makers give many chips the same.
     """
     yield (
         _digest(b"m", row.material.fingerprint),
@@ -142,7 +118,7 @@ def _marks(row: Row) -> Iterator[tuple[bytes, str, str]]:
     yield (
         _digest(b"k", row.material.key),
         "has the key of row {row}: two devices share it",
-        "both need new keys: who holds one can pass for the other",
+        "both need new keys: one device can impersonate the other",
     )
     if row.must_match and row.name is not None:
         yield _digest(b"n", _normal(row.name)), "has the name of row {row}", "leave only the true one in"
@@ -155,5 +131,5 @@ def _normal(identity: str) -> bytes:
 
 
 def _digest(kind: bytes, value: bytes) -> bytes:
-    """Kind and 128 bits: enough that no two of any list meet."""
+    """Return kind and 128 bits: no two in any list collide."""
     return kind + hashlib.sha256(value).digest()[:16]

@@ -1,11 +1,11 @@
-"""What a list holds: records as written, then rows with material that was looked at, or faults with a remedy."""
+"""The entries of a list: records as written, then rows with checked material, or faults with a remedy."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 RECORD_LIMIT = 131_072
-"""Bytes of one record: a certificate's 65,536 characters, the longest that AWS IoT takes, a CSR and what names them.
+"""Most bytes of one record: a certificate of 65,536 characters, the longest in AWS IoT, a CSR, and identities.
 https://docs.aws.amazon.com/iot/latest/apireference/API_RegisterCertificateWithoutCA.html"""
 
 
@@ -33,7 +33,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Material:
-    """What the device proves itself with: the DER of its certificate or of its CSR; both are public.
+    """A device's key material: the DER of its certificate or of its CSR; both are public.
 
     `fingerprint` is the SHA-256 of the DER (of a certificate: its id in AWS IoT), `key` that of the public key.
     """
@@ -63,11 +63,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """An entry that cannot be onboarded: why, and what to do. `spoils`: an earlier row that it shows to be bad too.
+    """An entry that cannot be onboarded: why, and what to do. `spoils`: an earlier row that it proves bad too.
 
-    `key` is the digest of the public key whose private key stands in the entry: no row may have it. `said` are the
-    identities that the entry gives all the same (None: nobody looked), `is_named`: they are meant to be a planned
-    thing's. No other row may be taken for that thing by its place in the list.
+    `key` is the digest of the public key whose private key is in the entry: no row may have it. `identities` are the
+    identities that the entry gives all the same (None: not determined), `is_named`: they are meant to be a planned
+    thing's. No other row may be paired with that thing by order.
     """
 
     number: int
@@ -77,7 +77,7 @@ class Fault:
     raw: bytes = b""
     spoils: int | None = None
     key: bytes | None = None
-    said: tuple[str, ...] | None = None
+    identities: tuple[str, ...] | None = None
     is_named: bool = False
 
 

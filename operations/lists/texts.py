@@ -1,24 +1,135 @@
-"""Lists by line or block: JSON lines, PEM blocks, one base64 certificate a line, a folder of certificates or CSRs."""
+"""Text lists: CSV, JSON lines, PEM blocks, one base64 certificate a line, a folder of certificates or CSRs."""
 
 from __future__ import annotations
 
+import csv
+import io
 import re
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from fleet_iot.operations.lists.headings import private_key_refusal
-from fleet_iot.operations.lists.lines import read_lines
-from fleet_iot.operations.lists.material import is_issued
+from fleet_iot.generator.diagnostics import EnvironmentFault, visible
+from fleet_iot.operations.lists.headings import (
+    has_material,
+    is_ignored,
+    is_name,
+    meaning_of,
+    normalised,
+    private_key_refusal,
+    record_of,
+)
+from fleet_iot.operations.lists.material import holds_private_key, is_issued
 from fleet_iot.operations.lists.objects import parse_object, record_of_object
 from fleet_iot.operations.lists.record import RECORD_LIMIT, Fault, Record, RefusedError
-from fleet_iot.operations.lists.secrets import holds_private_key
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_QUOTE = b'"'
+_PEM_LINE = re.compile(rb"\s*(?:[A-Za-z0-9+/]{1,76}={0,2}|-----END [A-Z ]+-----.*)\s*", re.DOTALL)
+_QUOTED_BLOCK = b'"-----BEGIN'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """Some bytes of a file that begin at `line`, and what is wrong with them already (empty: nothing)."""
+
+    line: int
+    raw: bytes
+    fault: str = ""
+
+
+def read_lines(path: Path) -> Iterator[Piece]:
+    """Return each line that is not blank; of one that is too long, its beginning."""
+    with path.open("rb") as file:
+        number = 0
+        while line := file.readline(RECORD_LIMIT + 1):
+            number += 1
+            if number == 1:
+                line = line.removeprefix(BYTE_ORDER_MARK)
+            if len(line) > RECORD_LIMIT:
+                while (rest := file.readline(RECORD_LIMIT)) and not rest.endswith(b"\n"):
+                    pass
+                yield Piece(line=number, raw=line[:80], fault=f"is longer than {RECORD_LIMIT:,} bytes")
+            elif line.strip():
+                yield Piece(line=number, raw=line)
+
+
+def read_quoted(path: Path, is_record: Callable[[bytes], bool] = lambda raw: True) -> Iterator[Piece]:
+    """Return each record of a CSV file, whose quoted fields may contain line breaks (RFC 4180).
+
+    A quote that is never closed would swallow all that follows. A PEM block that opens within an open quote proves
+    the record before it broken; it ends there, and the next one begins. Where no such block comes, the line with the
+    quote is the broken record, and the lines after it are read again; so too where several lines make no record.
+
+    Args:
+        path: The file.
+        is_record: Whether the bytes of several lines are a record.
+    """
+    waiting: deque[Piece] = deque()
+    pieces = read_lines(path)
+    held: list[Piece] = []
+    size = 0
+    is_open = False
+    while True:
+        piece = waiting.popleft() if waiting else next(pieces, None)
+        if piece is None or piece.fault:
+            if held:
+                fault = "has a quote that is not closed" + ("" if piece else ": the list is truncated")
+                broken, again = _parted(held)
+                yield _broken(broken, fault)
+                waiting.extendleft(reversed([*again, *([piece] if piece else [])]))
+            elif piece:
+                yield piece
+            else:
+                return
+            held, size, is_open = [], 0, False
+            continue
+        line = piece.raw
+        block = line.find(_QUOTED_BLOCK) if is_open else -1
+        if block >= 0 and line.count(_QUOTE, 0, block) % 2 == 0:
+            yield _broken(held, "has a quote that is not closed")
+            held, size, is_open = [], 0, False
+        held.append(piece)
+        size += len(line)
+        is_open ^= line.count(_QUOTE) % 2 == 1
+        if size > RECORD_LIMIT:
+            broken, again = _parted(held)
+            yield _broken(broken, "is too long, or a quote in it is not closed")
+            waiting.extendleft(reversed(again))
+            held, size, is_open = [], 0, False
+        elif not is_open:
+            raw = b"".join(each.raw for each in held)
+            if len(held) > 1 and not is_record(raw):
+                broken, again = _parted(held)
+                yield _broken(broken, "is no record, or a quote in it is not closed")
+                waiting.extendleft(reversed(again))
+            else:
+                yield Piece(line=held[0].line, raw=raw)
+            held, size = [], 0
+
+
+def _parted(held: list[Piece]) -> tuple[list[Piece], list[Piece]]:
+    """Return the line with the quote that is not closed, with what is left of a PEM block after it; and the other
+    lines."""
+    end = 1
+    while end < len(held) and _PEM_LINE.fullmatch(held[end].raw):
+        end += 1
+        if held[end - 1].raw.lstrip().startswith(b"-----END"):
+            end += end < len(held) and held[end].raw.lstrip().startswith(_QUOTE)
+            break
+    return held[:end], held[end:]
+
+
+def _broken(held: list[Piece], fault: str) -> Piece:
+    return Piece(line=held[0].line, raw=b"".join(each.raw for each in held), fault=fault)
+
 
 FOLDER_SUFFIXES = (".csr", ".req", ".pem", ".crt", ".cer", ".cert", ".der")
-"""Endings of files that are looked into; what they hold decides what they are."""
+"""Endings of files that are read; their content decides what they are."""
 _KEY_SUFFIXES = (".key", ".p12", ".pfx", ".p8", ".pk8")
 _ROLES = re.compile(r"[-_.](?:certificate|cert|crt|csr)$", re.IGNORECASE)
-"""What AWS's console and others add to the name of a device's file: x-certificate.pem.crt."""
+"""Added to the name of a device's file by AWS's console and others: x-certificate.pem.crt."""
 _CERTIFICATE_ID = re.compile(r"[0-9a-f]{64}")
 _JSON_REMEDY = 'write {"name": …, "certificate": …} or {"name": …, "csr": …} on one line'
 _REQUEST_LABEL = b"CERTIFICATE REQUEST-----"
@@ -27,7 +138,7 @@ _REQUEST_DER = re.compile(rb"\x30%b\x30%b\x02\x01[\0-\x0f]\x30" % (_LENGTH, _LEN
 
 
 def read_jsonl(path: Path, ignored: frozenset[str] = frozenset()) -> Iterator[Record | Fault]:
-    """One object a line: name or serial, device type, certificate or CSR, under whatever keys they stand."""
+    """Read one object a line: name or serial, device type, certificate or CSR, under any known keys."""
     for number, piece in enumerate(read_lines(path), start=1):
         place = f"line {piece.line}"
         try:
@@ -40,7 +151,7 @@ def read_jsonl(path: Path, ignored: frozenset[str] = frozenset()) -> Iterator[Re
 
 
 def read_plain(path: Path) -> Iterator[Record | Fault]:
-    """One base64 certificate (DER) a line; its common name is the thing's name."""
+    """Read one base64 certificate (DER) a line; its common name is the thing's name."""
     for number, piece in enumerate(read_lines(path), start=1):
         place = f"line {piece.line}"
         if piece.fault:
@@ -50,9 +161,9 @@ def read_plain(path: Path) -> Iterator[Record | Fault]:
 
 
 def read_pem(path: Path) -> Iterator[Record | Fault]:
-    """PEM blocks, certificates or CSRs; what stands between the blocks is left alone.
+    """Read PEM blocks, certificates or CSRs; text between the blocks is ignored.
 
-    The certificate of an authority that has issued the one before it belongs to that.
+    An authority's certificate belongs to the one before it, if it issued that.
     """
     number = 0
     last: Record | None = None
@@ -65,7 +176,7 @@ def read_pem(path: Path) -> Iterator[Record | Fault]:
             last = None
         number += 1
         if fault:
-            yield Fault(number=number, place=place, reason=fault, remedy="ask the maker for the list anew", raw=raw)
+            yield Fault(number=number, place=place, reason=fault, remedy="ask the maker for the list again", raw=raw)
         else:
             is_request = _REQUEST_LABEL in raw
             material = (None, raw) if is_request else (raw, None)
@@ -75,7 +186,7 @@ def read_pem(path: Path) -> Iterator[Record | Fault]:
 
 
 def read_folder(path: Path) -> Iterator[Record | Fault]:
-    """A file a device, by name: a certificate or a CSR, in PEM or DER.
+    """Read one file a device, by name: a certificate or a CSR, in PEM or DER.
 
     The file's name without its endings is the thing's name; one that is a certificate's id names no thing. A CSR
     belongs to the certificate of the same name.
@@ -114,7 +225,7 @@ def read_folder(path: Path) -> Iterator[Record | Fault]:
 
 
 def thing_of(file_name: str) -> str:
-    """The thing's name in a file's: without its endings, and without what says that it is a certificate."""
+    """Return the thing's name in a file's: without its endings, and without a certificate's suffix."""
     name = file_name
     while Path(name).suffix.lower() in (*FOLDER_SUFFIXES, *_KEY_SUFFIXES):
         name = Path(name).stem
@@ -122,12 +233,12 @@ def thing_of(file_name: str) -> str:
 
 
 def passed_over(path: Path) -> int:
-    """How many files and folders of a folder are not looked into."""
+    """Count the files and folders of a folder that are not read."""
     return sum(each.suffix.lower() not in FOLDER_SUFFIXES or not each.is_file() for each in path.iterdir())
 
 
 def _content(file: Path) -> tuple[bytes, str]:
-    """A file's bytes, and what is wrong with it already."""
+    """Return a file's bytes, and what is wrong with it already."""
     try:
         if file.is_symlink():
             return b"", "is a link, which may lead out of the folder"
@@ -139,7 +250,7 @@ def _content(file: Path) -> tuple[bytes, str]:
 
 
 def _is_request(raw: bytes) -> bool:
-    """Whether a file holds a CSR: by its label, or by the version (0) that its DER begins with."""
+    """Return whether a file holds a CSR: by its label, or by the version (0) that its DER begins with."""
     return _REQUEST_LABEL in raw or _REQUEST_DER.match(raw) is not None
 
 
@@ -151,7 +262,7 @@ def _has_certificate(file: Path) -> bool:
 
 
 def _continues(last: Record, raw: bytes) -> bool:
-    """Whether a block is the certificate of the authority that issued the last one of an entry."""
+    """Return whether a block is the certificate of the authority that issued the last one of an entry."""
     if last.certificate is None or b"-----BEGIN CERTIFICATE-----" not in raw:
         return False
     latest = last.raw[last.raw.rindex(b"-----BEGIN") :]
@@ -159,7 +270,7 @@ def _continues(last: Record, raw: bytes) -> bool:
 
 
 def _blocks(path: Path) -> Iterator[tuple[str, bytes, str]]:
-    """Place and bytes of each block, and what is wrong with it already."""
+    """Read place and bytes of each block, and what is wrong with it already."""
     start = size = 0
     held: list[bytes] = []
     for piece in read_lines(path):
@@ -182,3 +293,146 @@ def _blocks(path: Path) -> Iterator[tuple[str, bytes, str]]:
             held = []
     if held:
         yield f"line {start}", b"".join(held), "its PEM block has no end: truncated"
+
+
+csv.field_size_limit(RECORD_LIMIT)
+
+ESPRESSIF = {"mac", "cn", "cert"}
+"""The columns of Espressif's list; its module writes the certificate's common name beside it."""
+
+_DELIMITERS = (",", ";", "\t", "|")
+_SEPARATOR_LINE = b"sep="
+"""The line before the header that gives spreadsheets the delimiter."""
+_REMEDY = "correct the record; put fields with line breaks in double quotes"
+
+
+def split(text: str, delimiter: str) -> list[str]:
+    """Return the fields of one record. Raises csv.Error where its quotes are wrong."""
+    rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
+    if len(rows) != 1:
+        raise csv.Error("not one record")
+    return [field.strip() for field in rows[0]]
+
+
+def read_header(line: bytes) -> tuple[str, list[str]] | None:
+    """Read delimiter and headings; None where the line has no column of certificates or CSRs."""
+    try:
+        text = line.removeprefix(BYTE_ORDER_MARK).decode().strip("\r\n")
+    except UnicodeDecodeError:
+        return None
+    found = []
+    for delimiter in _DELIMITERS:
+        try:
+            headings = split(text, delimiter)
+        except csv.Error:
+            continue
+        if has_material(headings) and not any("-----BEGIN" in heading for heading in headings):
+            found.append((delimiter, headings))
+    return max(found, key=lambda each: sum(map(bool, map(meaning_of, each[1]))), default=None)
+
+
+def is_separator_line(line: bytes) -> bool:
+    """Return whether a line gives the delimiter, and the header comes after it."""
+    return line.removeprefix(BYTE_ORDER_MARK).strip().strip(b'"').lower().startswith(_SEPARATOR_LINE)
+
+
+def is_espressif(headings: list[str]) -> bool:
+    """Return whether these are the columns of Espressif's list."""
+    return set(map(normalised, headings)) >= ESPRESSIF
+
+
+def header_of(path: Path) -> bytes:
+    """Return what is before the first record, unchanged: a file of failures begins with it too."""
+    pieces = read_quoted(path)
+    first = next(pieces, None)
+    if first is not None and is_separator_line(first.raw):
+        second = next(pieces, None)
+        return first.raw + (second.raw if second else b"")
+    return first.raw if first else b""
+
+
+def read_csv(path: Path, *, espressif: bool, ignored: frozenset[str] = frozenset()) -> Iterator[Record | Fault]:
+    """Return the records of a CSV list. Raises EnvironmentFault where its header has no certificate and no CSR."""
+    layout: list[tuple[str, int]] = []
+    pieces = read_quoted(path, lambda raw: not layout or _is_record(raw, *layout[0]))
+    first = next(pieces, None)
+    if first is not None and is_separator_line(first.raw):
+        first = next(pieces, None)
+    header = read_header(first.raw) if first else None
+    if header is None or (espressif and not is_espressif(header[1])):
+        raise _no_header(path, first, espressif=espressif)
+    delimiter, headings = header
+    layout.append((delimiter, len(headings)))
+    is_named = not espressif and any(is_name(heading) and not is_ignored(heading, ignored) for heading in headings)
+    number = 0
+    for piece in pieces:
+        if not piece.fault and not piece.raw.strip(b'" \t\r\n' + delimiter.encode()):
+            continue
+        number += 1
+        try:
+            yield _record(number, piece, delimiter, headings, is_named=not espressif, ignored=ignored)
+        except RefusedError as refused:
+            yield Fault(
+                number=number,
+                place=f"line {piece.line}",
+                reason=refused.reason,
+                remedy=refused.remedy,
+                raw=piece.raw,
+                is_named=is_named,
+            )
+
+
+def _record(
+    number: int, piece: Piece, delimiter: str, headings: list[str], *, is_named: bool, ignored: frozenset[str]
+) -> Record:
+    if piece.fault:
+        raise RefusedError(piece.fault, _REMEDY)
+    try:
+        fields = _fields(piece.raw, delimiter, len(headings))
+    except UnicodeDecodeError:
+        raise RefusedError("is not UTF-8", _REMEDY) from None
+    except csv.Error:
+        raise RefusedError("is no CSV record: a quote is out of place", _REMEDY) from None
+    if len(fields) != len(headings):
+        raise RefusedError(f"has {len(fields)} fields, the header has {len(headings)}", _REMEDY)
+    values = zip(headings, fields, strict=True)
+    return record_of(
+        values, number=number, place=f"line {piece.line}", raw=piece.raw, is_named=is_named, ignored=ignored
+    )
+
+
+def _fields(raw: bytes, delimiter: str, count: int) -> list[str]:
+    """Return the fields of a record, without empty ones after the last column."""
+    fields = split(raw.decode(), delimiter)
+    while len(fields) > count and not fields[-1]:
+        fields.pop()
+    return fields
+
+
+def _is_record(raw: bytes, delimiter: str, count: int) -> bool:
+    try:
+        return len(_fields(raw, delimiter, count)) == count
+    except (UnicodeDecodeError, csv.Error):
+        return False
+
+
+def _no_header(path: Path, first: Piece | None, *, espressif: bool) -> EnvironmentFault:
+    text = first.raw.decode(errors="replace") if first else ""
+    if "-----BEGIN" in text:
+        return EnvironmentFault(
+            f"{path}:1: the first line is a device already: the list has no header",
+            hint="write one above it that names the columns, such as name,serial,certificate",
+        )
+    wanted = "MAC,cn,cert" if espressif else "name, serial, certificate or csr"
+    named = ", ".join(heading for heading in _split_loosely(text) if meaning_of(heading))
+    known = f"; of those there, these are known: {visible(named)}" if named else ""
+    return EnvironmentFault(
+        f"{path}:1: the header has not the columns that are needed: {visible(text.strip()[:120])!r}",
+        hint=f"its first line names them: {wanted}{known}",
+    )
+
+
+def _split_loosely(text: str) -> list[str]:
+    """Split a line at the delimiter that is most frequent in it."""
+    delimiter = max(_DELIMITERS, key=text.count)
+    return [part.strip(' "\r\n\ufeff') for part in text.split(delimiter)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
-import os
 from pathlib import Path
 
 from cryptography import x509
@@ -12,12 +11,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from fleet_iot.operations.private_files import write_private
+
 VALID_DAYS = 30
 """A local AWS does not live longer; its keys go with it."""
 
 
 def write_server_identity(*, authority: Path, certificate: Path, key: Path, now: datetime.datetime) -> None:
-    """Makes an authority and a server certificate for loopback; the authority's key is never written."""
+    """Make an authority and a server certificate for loopback; the authority's key is never written."""
     authority_key = ec.generate_private_key(ec.SECP256R1())
     authority_name = _name("fleet local AWS")
     server_key = ec.generate_private_key(ec.SECP256R1())
@@ -49,19 +50,11 @@ def write_server_identity(*, authority: Path, certificate: Path, key: Path, now:
 
 
 def write_key_and_request(*, key: Path, common_name: str) -> str:
-    """Makes a P-256 key at `key` (readable by its owner alone) and gives the certificate request for it, as PEM."""
+    """Write a P-256 key to `key`, readable by its owner only, and return a certificate request for it as PEM."""
     private = ec.generate_private_key(ec.SECP256R1())
     write_private(key, _key_pem(private))
     request = x509.CertificateSigningRequestBuilder().subject_name(_name(common_name)).sign(private, hashes.SHA256())
     return request.public_bytes(serialization.Encoding.PEM).decode()
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Writes a file that nobody but its owner can read, not even for a moment."""
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(content)
 
 
 def _name(common_name: str) -> x509.Name:

@@ -1,9 +1,8 @@
-"""Brings the project's stacks into the local AWS, takes them out again, and starts the services that they need."""
+"""Applies the project's stacks to the local AWS, destroys them, and starts the services that they need."""
 
 from __future__ import annotations
 
 import platform
-import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -11,44 +10,58 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import fleet_iot
-from fleet_iot.generator.diagnostics import EnvironmentFault, OutcomeError
-from fleet_iot.operations.local import event_source_process, lifecycle, rules_engine
-from fleet_iot.operations.local.aws import ACCOUNT_ID, LocalAws, load, save
+from fleet_iot.generator.diagnostics import OutcomeError
+from fleet_iot.operations.local import emulator, event_source_process, rules_engine
+from fleet_iot.operations.local.aws import (
+    ACCOUNT_ID,
+    LocalAws,
+    applied_stacks,
+    attributes_of,
+    await_ready,
+    count_resources,
+    load,
+    save,
+)
 from fleet_iot.operations.local.overrides import LASTING_DRIFT, PLATFORM_PREFIX, Adaptation, write_overrides
-from fleet_iot.operations.local.processes import for_owner_alone, start_child
-from fleet_iot.operations.local.rules_identity import remove_identity
-from fleet_iot.operations.local.states import applied_stacks, attributes_of, count_resources
-from fleet_iot.operations.local.statistics import await_ready
-from fleet_iot.operations.local.terraform import PlannedChange, Say, Terraform, silent, terraform_for
+from fleet_iot.operations.local.processes import readable_by_owner_only, start_child
+from fleet_iot.operations.local.rules_engine import remove_identity
+from fleet_iot.operations.local.terraform import (
+    PlannedChange,
+    Say,
+    Terraform,
+    run_synthesis,
+    silent,
+    terraform_for,
+)
 
 FACILITIES_AT_ONCE = 2
-"""Each Terraform with its provider takes some 600 MB and most of a core."""
+"""Each Terraform with its provider needs some 600 MB and most of a core."""
 
 PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
-"""As settling.PAUSES_S, at the local AWS's pace: it takes half a second for what AWS takes many for."""
+"""As terraform.PAUSES_S, at the local AWS's pace: half a second for what AWS needs many for."""
 
 ELSEWHERE = ("TERRAFORM_STATE_", "FLEET_ASSUME_ROLE_ARN")
-"""Variables that would take Terraform to an account, or to a state, of AWS."""
+"""Variables that would point Terraform to an account, or to a state, of AWS."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
-    """What an apply has left in the local AWS: its stacks, platform first, with their numbers of resources."""
+    """The result of an apply: the stacks, platform first, with their numbers of resources."""
 
     resources: dict[str, int]
     adaptations: tuple[Adaptation, ...]
 
 
 def local_terraform(local: LocalAws, base: Mapping[str, str] | None = None) -> Terraform:
-    """Terraform for the local AWS, in the environment `base` (else this process's)."""
+    """Return Terraform for the local AWS, in the environment `base` (default: this process's)."""
     return terraform_for(environment=local.environment(base), logs=local.logs, pauses=PAUSES_S)
 
 
-@for_owner_alone()
+@readable_by_owner_only()
 def synthesise(
     local: LocalAws, *, root: Path, facilities: Iterable[str] = (), identities: Path | None = None, say: Say = silent
 ) -> tuple[Path, ...]:
-    """Synthesises platform and facilities (all, or those given); the stacks' folders, the platform's first."""
+    """Synthesise platform and facilities (all, or those given); return the stacks' folders, the platform's first."""
     environment = {k: v for k, v in local.environment().items() if not k.startswith(ELSEWHERE)}
     environment |= {
         "FLEET_ACCOUNT_ID": ACCOUNT_ID,
@@ -58,26 +71,13 @@ def synthesise(
     }
     if identities is not None:
         environment["FLEET_IDENTITIES"] = str(identities.resolve())
-    done = subprocess.run(
-        [sys.executable, "-m", "fleet_iot.lib.app"],
-        cwd=root,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    (local.logs / "synthesis.log").write_text(done.stdout + done.stderr)
-    if done.returncode:
-        errors = [line for line in done.stderr.splitlines() if line.strip()]
-        raise EnvironmentFault(
-            f"the stacks cannot be synthesised: {_first_error(errors)}", hint="see it alone: python -m lib.app"
-        )
+    done = run_synthesis(root, environment, log=local.logs / "synthesis.log")
     for note in done.stderr.splitlines():
         say(note)
     return tuple(local.output / "stacks" / name for name in done.stdout.split())
 
 
-@for_owner_alone()
+@readable_by_owner_only()
 def apply(
     local: LocalAws,
     *,
@@ -88,8 +88,8 @@ def apply(
     seed: int = 0,
     say: Say = silent,
 ) -> Applied:
-    """Synthesises and applies the stacks, then starts rules engine and event source over them."""
-    lifecycle.require_emulator(local)
+    """Synthesise and apply the stacks, then start rules engine and event source."""
+    emulator.require_emulator(local)
     terraform = local_terraform(local)
     say(terraform.provider.said)
     stacks = synthesise(local, root=root, facilities=facilities, identities=identities, say=say)
@@ -104,7 +104,7 @@ def apply(
 
 
 def write_all_overrides(stacks: Iterable[Path]) -> tuple[Adaptation, ...]:
-    """Writes the override files of all stacks; the adaptations that they needed, each once."""
+    """Write the override files of all stacks; return the adaptations that they needed, each once."""
     stacks = tuple(stacks)
     suffix = next(
         stack.name.removeprefix(PLATFORM_PREFIX) for stack in stacks if stack.name.startswith(PLATFORM_PREFIX)
@@ -114,7 +114,7 @@ def write_all_overrides(stacks: Iterable[Path]) -> tuple[Adaptation, ...]:
 
 
 def apply_stacks(terraform: Terraform, stacks: Iterable[Path], *, say: Say = silent) -> None:
-    """Applies the platform, then the facilities, two at a time."""
+    """Apply the platform, then the facilities, two at a time."""
     platforms, others = _split(stacks)
     for stack in platforms:
         terraform.apply(stack, say=say)
@@ -127,19 +127,19 @@ def apply_stacks(terraform: Terraform, stacks: Iterable[Path], *, say: Say = sil
     )
 
 
-@for_owner_alone()
+@readable_by_owner_only()
 def plan(local: LocalAws) -> dict[str, tuple[PlannedChange, ...]]:
-    """What another apply would change, by stack, but for what drifts for ever: see overrides.LASTING_DRIFT.
+    """Return what another apply would change, by stack, without overrides.LASTING_DRIFT.
 
     Until the second apply, the emulator adds overrides.FIRST_PLAN_DRIFT to it.
     """
-    lifecycle.require_emulator(local)
+    emulator.require_emulator(local)
     terraform = local_terraform(local)
     return {stack.name: without_drift(terraform.plan(stack)) for stack in applied_stacks(local)}
 
 
 def without_drift(changes: Iterable[PlannedChange]) -> tuple[PlannedChange, ...]:
-    """The changes but for updates of what drifts for ever."""
+    """Filter out updates of the types in overrides.LASTING_DRIFT."""
     return tuple(
         change
         for change in changes
@@ -147,15 +147,7 @@ def without_drift(changes: Iterable[PlannedChange]) -> tuple[PlannedChange, ...]
     )
 
 
-@for_owner_alone()
-def reapply(local: LocalAws, *, say: Say = silent) -> None:
-    """Applies the stacks once more as they were synthesised; the services go on meanwhile."""
-    lifecycle.require_emulator(local)
-    terraform = local_terraform(local)
-    apply_stacks(terraform, applied_stacks(local), say=say)
-
-
-@for_owner_alone()
+@readable_by_owner_only()
 def destroy(local: LocalAws, *, say: Say = silent) -> tuple[str, ...]:
     """Stop the services and destroy every stack that has a state, the platform last.
 
@@ -165,7 +157,7 @@ def destroy(local: LocalAws, *, say: Say = silent) -> tuple[str, ...]:
     Raises:
         OutcomeError: devices that Terraform did not make are still registered; nothing is destroyed.
     """
-    lifecycle.require_emulator(local)
+    emulator.require_emulator(local)
     _release_policies(local)
     stop_services(local)
     remove_identity(local)
@@ -214,9 +206,9 @@ def _release_policies(local: LocalAws) -> None:
                 iot.detach_policy(policyName=policy, target=target)
 
 
-@for_owner_alone()
+@readable_by_owner_only()
 def start_services(local: LocalAws, *, redeliver: float = 0.0, seed: int = 0) -> LocalAws:
-    """Starts rules engine and event source, anew where they run, and waits until they are at work."""
+    """Start rules engine and event source, or restart them, and wait until they are ready."""
     local = load(local.folder)
     stop_services(local)
     faults = ("--redeliver", str(redeliver), "--seed", str(seed))
@@ -242,10 +234,10 @@ def start_services(local: LocalAws, *, redeliver: float = 0.0, seed: int = 0) ->
 
 
 def stop_services(local: LocalAws) -> None:
-    """Ends rules engine and event source; what they have noted stays, and they go on from there."""
+    """End rules engine and event source; started again, they continue from their statistics."""
     local = load(local.folder)
     for name in (rules_engine.NAME, event_source_process.NAME):
-        lifecycle.stop_child(local, name)
+        emulator.stop_child(local, name)
 
 
 def _split(stacks: Iterable[Path]) -> tuple[list[Path], list[Path]]:
@@ -255,7 +247,7 @@ def _split(stacks: Iterable[Path]) -> tuple[list[Path], list[Path]]:
 
 
 def _each(terraform: Terraform, stacks: list[Path], work: Callable[[Path], None], done: Callable[[Path], None]) -> None:
-    """Works on the stacks, a few at once; where one fails, or at Ctrl-C, what still runs is ended."""
+    """Work on the stacks, a few at once; where one fails, or at Ctrl-C, end what still runs."""
 
     def run(stack: Path) -> None:
         work(stack)
@@ -271,8 +263,3 @@ def _each(terraform: Terraform, stacks: list[Path], work: Callable[[Path], None]
                 future.cancel()
             terraform.interrupt()
             raise
-
-
-def _first_error(lines: list[str]) -> str:
-    named = [line for line in lines if line.lower().startswith("error")]
-    return (named or lines[-1:] or ["it said nothing"])[0].removeprefix("error: ")

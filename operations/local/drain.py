@@ -1,4 +1,4 @@
-"""Waits until what devices have published went through rules engine, stream and function, and nothing is on its way."""
+"""Waits until everything that devices have published has passed rules engine, stream and function."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ from typing import Any
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.operations.local import event_source_process, rules_engine
-from fleet_iot.operations.local.aws import LocalAws, load
+from fleet_iot.operations.local.aws import LocalAws, load, read_statistics, require_running
 from fleet_iot.operations.local.overrides import REPUBLISH_TOPIC
-from fleet_iot.operations.local.statistics import read_statistics, require_running
-from fleet_iot.operations.patience import Patience
+from fleet_iot.operations.progress import Patience
 
 STILL_SECONDS = 120.0
-"""How long nothing may move before it is given up: the function alone may take a minute for a batch."""
+"""Seconds without progress before giving up: the function may need a minute for one batch."""
 
 LOOK_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drained:
-    """What the services have done so far, in messages (`put`, `errors`) and records; `redelivered` were given anew."""
+    """What the services have done so far, in messages (`put`, `errors`) and records."""
 
     put: int
     errors: int
@@ -36,20 +35,20 @@ class Drained:
 
 
 def wait_until_drained(local: LocalAws, *, seconds: float = STILL_SECONDS) -> Drained:
-    """Wait until all that was published before the call is done with, for as long as anything moves.
+    """Wait until all that was published before the call is processed, for as long as there is progress.
 
-    A probe goes the way of the messages through the rules engine, behind them. Then the event source must once have
-    found the stream at its end, looking after the probe came through, with every batch done.
+    A probe follows the messages through the rules engine. Then the event source must find the stream at its end, with
+    every batch done, in a look that began after the probe came through.
 
     Args:
         local: Where rules engine and event source run.
-        seconds: How long nothing may move.
+        seconds: How long there may be no progress.
 
     Returns:
-        What the two have done so far.
+        The totals of both.
 
     Raises:
-        EnvironmentFault: One of them has ended, or nothing has moved for too long.
+        EnvironmentFault: One of them has ended, or there was no progress for too long.
     """
     patience = Patience(seconds)
     local = load(local.folder)
@@ -60,24 +59,24 @@ def wait_until_drained(local: LocalAws, *, seconds: float = STILL_SECONDS) -> Dr
         engine = _statistics(local, rules_engine.NAME, rules_engine.STATISTICS)
         source = _statistics(local, event_source_process.NAME, event_source_process.STATISTICS)
         if passed_at is None and engine.get("probe") == nonce and not engine["outstanding"]:
-            # What the source says now may be older: only what it says of a look after this moment counts.
+            # The source's statistics may be older: only a look after this moment counts.
             passed_at = time.time()
         elif passed_at is not None and source.get("idle_at", 0.0) > passed_at:
             return Drained(put=engine["put"], errors=engine["errors"], **source["totals"])
         if patience.is_over(_moved(engine, source)):
             what = (
-                f"the rules engine still has {engine.get('outstanding', 'all')} messages to hand on"
+                f"the rules engine still has {engine.get('outstanding', 'all')} messages to forward"
                 if passed_at is None
                 else f"the event source has not reached the stream's end{_last_error(source)}"
             )
             raise EnvironmentFault(
-                f"in the local AWS nothing has moved for {seconds:.0f} seconds: {what}", hint=f"look into {local.logs}"
+                f"the local AWS made no progress for {seconds:.0f} seconds: {what}", hint=f"look into {local.logs}"
             )
         time.sleep(LOOK_SECONDS)
 
 
 def _moved(engine: Mapping[str, Any], source: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What changes while messages get on. Repetitions and failures do not: they can go on for ever."""
+    """Return what changes while messages advance. Retries and failures do not count: they can go on for ever."""
     totals = source.get("totals", {})
     return (
         *(engine.get(name) for name in ("received", "put", "errors", "outstanding", "probe")),

@@ -1,23 +1,33 @@
-"""The process that the emulator runs in: MiniStack's ASGI application, with what this project puts around it.
+"""The emulator's program: MiniStack behind TLS, bound to loopback, every request authenticated.
 
-Every name of MiniStack that is wrapped stands in this module; a test holds each to the pinned version.
+Any other user of the machine can reach its port. So `Guard`, an ASGI middleware, passes only requests that prove the
+secret: by AWS's own signature (SigV4, in a header or in a presigned URL) with the root key or with one that the
+emulator has issued, or, for the emulator's own paths, by the secret as a bearer token.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
+import hmac
+import json
 import os
 import socket
 import ssl
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
+from urllib.parse import parse_qs, quote
+
+from ministack.core import sigv4
 
 from fleet_iot.operations.local.strictness import Scope, StrictIot
 
+# Every name of MiniStack that is wrapped is in this module; a test compares each with the pinned version.
+
 RECURSION_LIMIT = 20_000
-"""The broker decodes payloads as JSON and drops the connection of a device whose payload is nested deeper than that."""
+"""The broker decodes payloads as JSON, and disconnects a device whose payload is nested deeper than this."""
 
 KEEP_ALIVE_S = 75
 
@@ -42,7 +52,7 @@ def make_strict(iot: Any, *, speed: float) -> None:
 
 
 def disconnecting(iot: Any) -> Callable[[Scope, str], Awaitable[None]]:
-    """Return what ends the broker's sessions of one certificate, as the broker ends them for a duplicate client id.
+    """Return a function that ends the broker's sessions of one certificate, as for a duplicate client id.
 
     Args:
         iot: The module `ministack.services.iot`.
@@ -58,7 +68,7 @@ def disconnecting(iot: Any) -> Callable[[Scope, str], Awaitable[None]]:
 
 
 def keep_to_loopback() -> None:
-    """Let no socket of this process listen anywhere but on this machine's loopback: the broker binds all interfaces."""
+    """Make every socket of this process listen on loopback only: the broker binds all interfaces."""
     bind = socket.socket.bind
 
     def bind_to_loopback(self: socket.socket, address: Any) -> None:
@@ -69,7 +79,7 @@ def keep_to_loopback() -> None:
 
 
 def require_certificates(iot: Any) -> None:
-    """Let no client without a certificate into the broker: to the emulator it is one that may do anything.
+    """Require a client certificate of the broker's clients: without one, the emulator allows them everything.
 
     Args:
         iot: The module `ministack.services.iot`.
@@ -85,9 +95,9 @@ def require_certificates(iot: Any) -> None:
 
 
 def secret_of(access_key_id: str, token: str) -> str | None:
-    """The secret of the root key of this emulator, or of a key that it has issued; None for any other.
+    """Return the secret of this emulator's root key, or of a key that it has issued; None for any other.
 
-    The emulator itself takes more for root: `test`, any account's number, and no key at all.
+    The emulator itself accepts more as root: `test`, any account's number, and no key at all.
     """
     from ministack.core.iam_evaluator import (
         ResolvedCredential,
@@ -109,6 +119,171 @@ def secret_of(access_key_id: str, token: str) -> str | None:
     return credential.secret_access_key if isinstance(credential, ResolvedCredential) else None
 
 
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
+SecretOf = Callable[[str, str], str | None]
+"""The secret of an access key that is presented with a session token ('' for none); None for an unknown one."""
+
+CHUNKED = "STREAMING-AWS4-HMAC"
+"""The beginning of x-amz-content-sha256 where each chunk of the body carries a signature."""
+
+BODY_BYTES = 256 * 1024 * 1024
+"""The largest body that is read to check a signature over it; AWS accepts at most 70 MB this way."""
+
+REMEDY = 'this local AWS accepts only its own keys: eval "$(fleet local env)"'
+
+
+class RefusedError(Exception):
+    """A request without the proof; `code` is AWS's error code."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Guard:
+    """The emulator's application behind an authentication of every request.
+
+    Args:
+        app: The emulator's ASGI application.
+        secret: The bearer token of the emulator's own paths.
+        secret_of: Finds the secret of an access key.
+    """
+
+    def __init__(self, app: App, *, secret: str, secret_of: SecretOf) -> None:
+        self._app = app
+        self._token = hashlib.sha256(secret.encode()).digest()
+        self._secret_of = secret_of
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it with 403 before the emulator sees any of it."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        headers: dict[str, str] = {}
+        for raw_name, raw_value in scope.get("headers", ()):
+            name, value = raw_name.decode("latin-1").lower(), sigv4.decode_header_value(raw_value)
+            headers[name] = f"{headers[name]},{value}" if name in headers else value
+        try:
+            receive = await self._checked(scope, headers, receive)
+        except RefusedError as refused:
+            await _refuse(scope, headers, receive, send, refused)
+            return
+        await self._app(scope, receive, send)
+
+    async def _checked(self, scope: Message, headers: Mapping[str, str], receive: Receive) -> Receive:
+        """Check the proof; return a `receive` that delivers again what the check has read."""
+        authorization = headers.get("authorization", "")
+        if authorization.startswith("Bearer "):
+            token = hashlib.sha256(authorization.removeprefix("Bearer ").encode()).digest()
+            if hmac.compare_digest(token, self._token):
+                return receive
+            raise RefusedError("InvalidClientTokenId", f"The security token is invalid: {REMEDY}")
+        query = parse_qs(scope.get("query_string", b"").decode("utf-8", "replace"), keep_blank_values=True)
+        is_presigned = not authorization and "X-Amz-Signature" in query
+        if not is_presigned and not authorization.startswith("AWS4-HMAC-SHA256 "):
+            raise RefusedError("MissingAuthenticationToken", f"Missing Authentication Token: {REMEDY}")
+        signature = sigv4.parse_query_signature(query) if is_presigned else sigv4.parse_header_signature(headers)
+        if isinstance(signature, tuple):
+            raise RefusedError(*signature)
+        _require_current(signature, query, is_presigned=is_presigned)
+        token_given = (query.get("X-Amz-Security-Token") or [""])[0] if is_presigned else ""
+        secret = self._secret_of(signature.access_key_id, token_given or headers.get("x-amz-security-token", ""))
+        if not secret:
+            raise RefusedError(
+                "InvalidClientTokenId", f"The security token included in the request is invalid: {REMEDY}"
+            )
+        body = b""
+        if scope["type"] == "http" and _signs_body(headers, signature.service, is_presigned=is_presigned):
+            body, receive = await _read(receive)
+        raw_path = scope.get("raw_path") or quote(scope["path"]).encode()
+        failure = sigv4.header_signature_failure(
+            signature,
+            secret,
+            scope.get("method", "GET"),
+            raw_path.decode("latin-1"),
+            query,
+            headers,
+            body,
+            presigned=is_presigned,
+        )
+        if failure:
+            raise RefusedError(*failure)
+        return receive
+
+
+def _require_current(signature: sigv4.HeaderSignature, query: Mapping[str, list[str]], *, is_presigned: bool) -> None:
+    """Refuse a signature that is too old: a presigned one by its own term, any other by its service's."""
+    if not is_presigned:
+        skewed = sigv4.request_time_failure(signature)
+        if skewed:
+            raise RefusedError(*skewed)
+        return
+    try:
+        is_expired = sigv4.presigned_request_is_expired(signature.amz_date, (query.get("X-Amz-Expires") or ["0"])[0])
+    except ValueError:
+        is_expired = True
+    if is_expired:
+        raise RefusedError("AccessDenied", "Request has expired")
+
+
+def _signs_body(headers: Mapping[str, str], service: str, *, is_presigned: bool) -> bool:
+    """Whether the signature is over the body's own hash, and not over one that a header names."""
+    if is_presigned and service == "s3":
+        return False
+    named = headers.get("x-amz-content-sha256", "")
+    return not named or named.startswith(CHUNKED)
+
+
+async def _read(receive: Receive) -> tuple[bytes, Receive]:
+    """Read the whole body; also return a `receive` that delivers it again."""
+    messages: list[Message] = []
+    size = 0
+    while True:
+        message = await receive()
+        messages.append(message)
+        size += len(message.get("body", b""))
+        if size > BODY_BYTES:
+            raise RefusedError("RequestEntityTooLarge", "The request is larger than any that AWS accepts")
+        if message["type"] != "http.request" or not message.get("more_body"):
+            break
+    waiting = iter(messages)
+
+    async def again() -> Message:
+        found = next(waiting, None)
+        return found if found is not None else await receive()
+
+    return b"".join(message.get("body", b"") for message in messages), again
+
+
+async def _refuse(
+    scope: Message, headers: Mapping[str, str], receive: Receive, send: Send, refused: RefusedError
+) -> None:
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.close", "code": 1008})
+        return
+    kind, body = _error_body(headers, refused)
+    answer = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": 403, "headers": answer})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+
+def _error_body(headers: Mapping[str, str], refused: RefusedError) -> tuple[bytes, bytes]:
+    """Render the error in the protocol of the request: XML for S3 and the query protocol, else JSON."""
+    code, message = refused.code, str(refused)
+    escaped = message.replace("&", "&amp;").replace("<", "&lt;")
+    scope = headers.get("authorization", "").partition("Credential=")[2].partition(",")[0].split("/")
+    error = f"<Code>{code}</Code><Message>{escaped}</Message>"
+    if len(scope) > 3 and scope[3] == "s3":
+        return b"application/xml", f"<Error>{error}</Error>".encode()
+    if headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        return b"text/xml", f"<ErrorResponse><Error><Type>Sender</Type>{error}</Error></ErrorResponse>".encode()
+    return b"application/json", json.dumps({"__type": code, "message": message}).encode()
+
+
 def main() -> None:
     """`emulator_process --bind ADDRESS --certificate FILE --key FILE [--speed N]`, its root key in the environment."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -124,8 +299,6 @@ def main() -> None:
     from hypercorn.config import Config
     from ministack.app import app
     from ministack.services import iot
-
-    from fleet_iot.operations.local.guard import Guard
 
     keep_to_loopback()
     require_certificates(iot)

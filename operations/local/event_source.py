@@ -1,37 +1,110 @@
-"""What Lambda does with one shard of a stream, as a state machine without effects: records in, next action out.
-
-The rules are those of https://docs.aws.amazon.com/lambda/latest/dg/services-kinesis-errors.html: batches in order,
-one at a time; the lowest reported sequence number is the checkpoint; an answer that cannot be understood fails the
-whole batch; a failed batch is split before it is tried again, which costs no retry; what was tried or has waited for
-too long is handed to the on-failure destination.
-"""
+"""Lambda's event source for one shard of a stream, as a state machine without effects: records in, next action out."""
 
 from __future__ import annotations
 
+import base64
+import datetime
+import random
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from fleet_iot.operations.local.event_source_values import (
-    Action,
-    Counts,
-    Discard,
-    Invoke,
-    Redelivery,
-    SourceSettings,
-    StreamRecord,
-    Wait,
-)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamRecord:
+    """One record of the stream; `arrived` is when the stream stored it, in seconds since the epoch."""
+
+    sequence: str
+    partition_key: str
+    data: bytes
+    arrived: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceSettings:
+    """An event source mapping's settings; None is Lambda's -1, without limit."""
+
+    batch_size: int = 100
+    window_s: float = 0.0
+    retries: int | None = None
+    age_s: float | None = None
+    bisects: bool = False
+    reports_items: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invoke:
+    """Invoke the function with these records, then call `answered` or `failed`."""
+
+    records: tuple[StreamRecord, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discard:
+    """Report these records to the on-failure destination, then call `discarded`."""
+
+    records: tuple[StreamRecord, ...]
+    condition: str
+    invocations: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """Nothing to do before `until`, or before more records come where it is None."""
+
+    until: float | None
+
+
+Action = Invoke | Discard | Wait
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Redelivery:
+    """Which answers get lost, as if Lambda had crashed before its checkpoint: the same for the same seed.
+
+    The first answer is always lost (where `probability` is not 0), so that a run that wants redelivery has some.
+    """
+
+    probability: float = 0.0
+    seed: int = 0
+
+    def forgets(self, ordinal: int) -> bool:
+        """Whether the answer with this number, from 0, is lost."""
+        if self.probability <= 0:
+            return False
+        return ordinal == 0 or random.Random(f"{self.seed}:{ordinal}").random() < self.probability  # noqa: S311
+
+
+@dataclass(slots=True, kw_only=True)
+class Counts:
+    """Totals of one shard, in records except for the invocations and failures."""
+
+    read: int = 0
+    invocations: int = 0
+    failures: int = 0
+    done: int = 0
+    redelivered: int = 0
+    discarded: int = 0
+
+    def as_dict(self) -> dict[str, int]:
+        """Return the counts for the statistics file."""
+        return asdict(self)
+
+
+# The rules are those of https://docs.aws.amazon.com/lambda/latest/dg/services-kinesis-errors.html: batches in order,
+# one at a time; the lowest reported sequence number is the checkpoint; an answer that cannot be understood fails the
+# whole batch; a failed batch is split before it is retried, which costs no retry; records that ran out of retries or
+# are too old go to the on-failure destination.
 
 PAYLOAD_BYTES = 6_000_000
-"""What Lambda takes in one synchronous invocation."""
+"""The payload limit of one synchronous invocation."""
 
 RECORD_OVERHEAD_BYTES = 500
-"""What an event says of a record besides its data."""
+"""The size of a record in an event, without its data."""
 
 RETRY_DELAYS_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-"""Pauses before a failed batch is tried again; AWS gives no figures, and a local run should not wait for long."""
+"""Pauses before a failed batch is retried; AWS gives no figures, and a local run should not wait for long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +118,7 @@ class _Batch:
 
 
 class EventSource:
-    """One shard's event source. Time is handed in, and every effect is the caller's."""
+    """One shard's event source. The caller passes the time in, and does every effect."""
 
     def __init__(self, settings: SourceSettings, *, redelivery: Redelivery | None = None) -> None:
         self._settings = settings
@@ -59,16 +132,16 @@ class EventSource:
 
     @property
     def is_idle(self) -> bool:
-        """Whether every record that was received is done with."""
+        """Whether every received record is processed."""
         return not self._buffer and not self._batches
 
     @property
     def wants_records(self) -> bool:
-        """Whether it makes sense to read more: no batch is being worked on."""
+        """Whether to read more records: no batch is in progress, and the buffer holds less than one."""
         return not self._batches and len(self._buffer) < self._settings.batch_size
 
     def receive(self, records: Iterable[StreamRecord], *, now: float) -> None:
-        """Takes records in the stream's order."""
+        """Accept records in the stream's order."""
         before = len(self._buffer)
         self._buffer.extend(records)
         self.counts.read += len(self._buffer) - before
@@ -76,7 +149,7 @@ class EventSource:
             self._buffered_at = now
 
     def next_action(self, *, now: float) -> Action:
-        """What to do now. Asked again without news, it says the same again."""
+        """Return what to do now; the same again until something is reported."""
         if not self._batches:
             self._form_batch(now)
         if not self._batches:
@@ -90,7 +163,7 @@ class EventSource:
         return Wait(until=head.not_before) if head.not_before > now else Invoke(records=head.records)
 
     def answered(self, answer: object, *, now: float) -> None:
-        """The function returned `answer` (decoded JSON) for the batch that was invoked."""
+        """Report that the function returned `answer` (decoded JSON) for the batch that was invoked."""
         head = self._batches.popleft()
         self.counts.invocations += 1
         head = replace(head, invocations=head.invocations + 1)
@@ -109,16 +182,16 @@ class EventSource:
         if rest.records:
             self.counts.failures += 1
             # Split where the function said, which costs no retry; but at its first record nothing was split off.
-            self._try_again(rest, now, is_split=self._settings.bisects and first_failed > 0)
+            self._retry(rest, now, is_split=self._settings.bisects and first_failed > 0)
 
     def failed(self, *, now: float) -> None:
-        """The function raised, timed out or died on the batch that was invoked."""
+        """Report that the function raised, timed out or died on the batch that was invoked."""
         self.counts.invocations += 1
         head = self._batches.popleft()
         self._fail(replace(head, invocations=head.invocations + 1), now)
 
     def discarded(self, records: tuple[StreamRecord, ...]) -> None:
-        """The on-failure destination knows of `records`, the first of the batch at hand."""
+        """Report that the on-failure destination has `records`, the first of the current batch."""
         head = self._batches.popleft()
         self._finish(records)
         self.counts.discarded += len(records)
@@ -157,11 +230,11 @@ class EventSource:
         middle = len(batch.records) // 2
         if self._settings.bisects and middle:
             self._batches.appendleft(replace(batch, records=batch.records[middle:]))
-            self._try_again(replace(batch, records=batch.records[:middle]), now, is_split=True)
+            self._retry(replace(batch, records=batch.records[:middle]), now, is_split=True)
         else:
-            self._try_again(batch, now, is_split=False)
+            self._retry(batch, now, is_split=False)
 
-    def _try_again(self, batch: _Batch, now: float, *, is_split: bool) -> None:
+    def _retry(self, batch: _Batch, now: float, *, is_split: bool) -> None:
         limit = self._settings.retries
         is_exhausted = not is_split and limit is not None and batch.retries >= limit
         delay = RETRY_DELAYS_S[min(batch.failures, len(RETRY_DELAYS_S) - 1)]
@@ -180,7 +253,7 @@ class EventSource:
 
 
 def _first_failed(answer: object, records: tuple[StreamRecord, ...]) -> int | None:
-    """The index of the first record to give again, their number where all are done, None where the answer is wrong."""
+    """Return the index of the first failed record, their number where all are done, None for an invalid answer."""
     if not answer:
         return len(records)
     failures: Any = answer.get("batchItemFailures") if isinstance(answer, dict) else answer
@@ -195,3 +268,77 @@ def _first_failed(answer: object, records: tuple[StreamRecord, ...]) -> int | No
             return None
         first = min(first, place)
     return first
+
+
+def kinesis_event(
+    records: tuple[StreamRecord, ...], *, shard: str, stream_arn: str, role_arn: str, region: str
+) -> dict[str, Any]:
+    """Build the event that a function gets for these records.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/with-kinesis.html
+    """
+    return {
+        "Records": [
+            {
+                "kinesis": {
+                    "kinesisSchemaVersion": "1.0",
+                    "partitionKey": record.partition_key,
+                    "sequenceNumber": record.sequence,
+                    "data": base64.b64encode(record.data).decode(),
+                    "approximateArrivalTimestamp": record.arrived,
+                },
+                "eventSource": "aws:kinesis",
+                "eventVersion": "1.0",
+                "eventID": f"{shard}:{record.sequence}",
+                "eventName": "aws:kinesis:record",
+                "invokeIdentityArn": role_arn,
+                "awsRegion": region,
+                "eventSourceARN": stream_arn,
+            }
+            for record in records
+        ]
+    }
+
+
+def failure_message(
+    discard: Discard,
+    *,
+    shard: str,
+    stream_arn: str,
+    function_arn: str,
+    request_id: str,
+    error: str | None,
+    now: float,
+) -> dict[str, Any]:
+    """Build the message to the on-failure destination: the records' positions in the stream, not their data.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/kinesis-on-failure-destination.html
+    """
+    message: dict[str, Any] = {
+        "requestContext": {
+            "requestId": request_id,
+            "functionArn": function_arn,
+            "condition": discard.condition,
+            "approximateInvokeCount": discard.invocations,
+        },
+        "version": "1.0",
+        "timestamp": _instant(now),
+        "KinesisBatchInfo": {
+            "shardId": shard,
+            "startSequenceNumber": discard.records[0].sequence,
+            "endSequenceNumber": discard.records[-1].sequence,
+            "approximateArrivalOfFirstRecord": _instant(discard.records[0].arrived),
+            "approximateArrivalOfLastRecord": _instant(discard.records[-1].arrived),
+            "batchSize": len(discard.records),
+            "streamArn": stream_arn,
+        },
+    }
+    if discard.invocations:
+        context: dict[str, Any] = {"statusCode": 200, "executedVersion": "$LATEST", "functionError": error}
+        message["responseContext"] = context
+    return message
+
+
+def _instant(seconds: float) -> str:
+    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

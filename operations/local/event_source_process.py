@@ -1,4 +1,4 @@
-"""The process that plays Lambda's event source: polls the stream's shards and gives the records to the function."""
+"""The event source's program: polls the stream's shards and invokes the function."""
 
 from __future__ import annotations
 
@@ -7,26 +7,115 @@ import json
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, FleetError
-from fleet_iot.operations.local.aws import LocalAws, load
-from fleet_iot.operations.local.event_source import EventSource
-from fleet_iot.operations.local.event_source_values import Discard, Invoke, Redelivery, SourceSettings
+from fleet_iot.operations.local.aws import LocalAws, RoleSession, load, read_statistics, write_statistics
+from fleet_iot.operations.local.event_source import (
+    Discard,
+    EventSource,
+    Invoke,
+    Redelivery,
+    SourceSettings,
+    StreamRecord,
+    failure_message,
+    kinesis_event,
+)
 from fleet_iot.operations.local.function_host import (
     FunctionFailedError,
     FunctionHost,
     deployed_function,
     unpack_function,
 )
-from fleet_iot.operations.local.lambda_events import failure_message, kinesis_event
-from fleet_iot.operations.local.roles import RoleSession
-from fleet_iot.operations.local.shard_reader import ShardReader, readable_shards
-from fleet_iot.operations.local.statistics import read_statistics, write_statistics
+
+
+def readable_shards(shards: Iterable[Mapping[str, Any]], *, finished: set[str]) -> list[str]:
+    """Return the shards that may be read now: a shard waits until its parents are finished."""
+    listed = {shard["ShardId"]: shard for shard in shards}
+
+    def may_be_read(shard: Mapping[str, Any]) -> bool:
+        parents = (shard.get("ParentShardId"), shard.get("AdjacentParentShardId"))
+        return all(parent is None or parent not in listed or parent in finished for parent in parents)
+
+    return [name for name, shard in sorted(listed.items()) if may_be_read(shard)]
+
+
+class ShardReader:
+    """Reads one shard in order, from its event source's checkpoint."""
+
+    def __init__(self, client: Any, stream_arn: str, shard: str, *, source: EventSource, starts_at: str) -> None:
+        self.shard = shard
+        self.source = source
+        self.last_failure: str | None = None
+        self.is_closed = False
+        self._client = client
+        self._stream_arn = stream_arn
+        self._starts_at = starts_at
+        self._iterator: str | None = None
+        self._last_read = source.checkpoint
+        self._millis_behind: int | None = None
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether the end of the shard was reached and everything that was read is processed."""
+        return self.source.is_idle and (self.is_closed or self._millis_behind == 0)
+
+    def read(self, *, limit: int) -> int:
+        """Pass the next records to the event source; return how many there were."""
+        if self.is_closed:
+            return 0
+        if self._iterator is None:
+            self._iterator = self._new_iterator()
+        try:
+            # The stream is named too: the emulator looks for it there when it asks whether the role may read.
+            answer = self._client.get_records(
+                ShardIterator=self._iterator, StreamARN=self._stream_arn, Limit=min(limit, 10_000)
+            )
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ExpiredIteratorException":
+                raise
+            # After five minutes without reading (a long batch): go on from where reading had got to.
+            self._iterator = None
+            return 0
+        records = [
+            StreamRecord(
+                sequence=record["SequenceNumber"],
+                partition_key=record["PartitionKey"],
+                data=record["Data"],
+                arrived=record["ApproximateArrivalTimestamp"].timestamp(),
+            )
+            for record in answer["Records"]
+        ]
+        self._iterator = answer.get("NextShardIterator")
+        self.is_closed = self._iterator is None
+        self._millis_behind = answer.get("MillisBehindLatest", 0)
+        if records:
+            self._last_read = records[-1].sequence
+            self.source.receive(records, now=time.time())
+        return len(records)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the statistics file says of the shard."""
+        return {
+            "checkpoint": self.source.checkpoint,
+            "millis_behind": self._millis_behind,
+            "is_idle": self.source.is_idle,
+            **self.source.counts.as_dict(),
+        }
+
+    def _new_iterator(self) -> str:
+        position: dict[str, Any] = {"ShardIteratorType": self._starts_at}
+        if self._last_read is not None:
+            position = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": self._last_read}
+        iterator: str = self._client.get_shard_iterator(StreamARN=self._stream_arn, ShardId=self.shard, **position)[
+            "ShardIterator"
+        ]
+        return iterator
+
 
 NAME = "event-source"
 STATISTICS = "event-source.json"
@@ -35,17 +124,17 @@ POLL_SECONDS = 0.2
 """AWS reads each shard at most five times a second."""
 
 SHARDS_SECONDS = 10.0
-"""How often it is asked whether the stream was resharded."""
+"""How often the stream is checked for a reshard."""
 
 log = logging.getLogger(NAME)
 
 
 def settings_of(mapping: Mapping[str, Any]) -> SourceSettings:
-    """The settings of an event source mapping as Lambda lists it."""
+    """Read the settings of an event source mapping as Lambda lists it."""
     unsupported = [name for name in ("TumblingWindowInSeconds", "FilterCriteria") if mapping.get(name)]
     if unsupported:
         raise EnvironmentFault(
-            f"the event source mapping uses {unsupported[0]}, which the local event source does not play",
+            f"the event source mapping uses {unsupported[0]}, which the local event source does not support",
             hint="leave it out, or add it to operations/local/event_source.py",
         )
     retries, age = mapping.get("MaximumRetryAttempts", -1), mapping.get("MaximumRecordAgeInSeconds", -1)
@@ -60,7 +149,7 @@ def settings_of(mapping: Mapping[str, Any]) -> SourceSettings:
 
 
 def kinesis_mapping(client: Any) -> dict[str, Any]:
-    """The one mapping of a Kinesis stream that is deployed; it is disabled there, but its settings count."""
+    """Return the deployed mapping of a Kinesis stream; it is disabled, but its settings count."""
     mappings: list[dict[str, Any]] = client.list_event_source_mappings()["EventSourceMappings"]
     found = [mapping for mapping in mappings if ":kinesis:" in mapping.get("EventSourceArn", "")]
     if len(found) != 1:
@@ -72,7 +161,7 @@ def kinesis_mapping(client: Any) -> dict[str, Any]:
 
 
 class EventSourceProcess:
-    """Joins the state machines of the shards with the stream, the function and the failure queue."""
+    """Connects the shards' state machines with the stream, the function and the failure queue."""
 
     def __init__(self, local: LocalAws, *, redelivery: Redelivery) -> None:
         client = local.client("lambda")
@@ -103,7 +192,7 @@ class EventSourceProcess:
         self._idle_at = 0.0
 
     def run(self) -> None:
-        """Works until the process is ended."""
+        """Work until the process is ended."""
         looked_at = 0.0
         earlier = read_statistics(self._local.folder / STATISTICS).get("shards", {})
         while True:
@@ -138,7 +227,7 @@ class EventSourceProcess:
             log.info("reading %s after %s", shard, source.checkpoint or self._starts_at)
 
     def _work_on(self, reader: ShardReader) -> bool:
-        """Reads and takes one step; whether there was anything to do."""
+        """Read and do one step; return whether there was anything to do."""
         source = reader.source
         found = reader.read(limit=self._settings.batch_size) if source.wants_records else 0
         action = source.next_action(now=time.time())
@@ -205,7 +294,7 @@ class EventSourceProcess:
 
 
 def _queue_url(local: LocalAws, mapping: Mapping[str, Any]) -> str | None:
-    """The on-failure queue's URL, looked up as root: Lambda itself needs no permission to know it."""
+    """Look up the on-failure queue's URL as root: Lambda itself needs no permission for that."""
     arn: str = mapping.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination", "")
     if ":sqs:" not in arn:
         return None

@@ -44,7 +44,7 @@ class Function:
 
 
 class FunctionFailedError(Exception):
-    """The function raised, timed out or died; `error` is what Lambda calls its functionError."""
+    """The function raised, timed out or died; `error` is Lambda's functionError."""
 
     def __init__(self, message: str, *, error: str = "Unhandled") -> None:
         super().__init__(message)
@@ -52,7 +52,7 @@ class FunctionFailedError(Exception):
 
 
 def deployed_function(client: Any, name: str) -> Function:
-    """What Lambda knows of a function."""
+    """Read a deployed function from Lambda."""
     configuration = client.get_function_configuration(FunctionName=name)
     return Function(
         arn=configuration["FunctionArn"],
@@ -66,7 +66,7 @@ def deployed_function(client: Any, name: str) -> Function:
 
 
 def unpack_function(archive: bytes, folder: Path) -> None:
-    """Unpacks a function's zip into `folder`, emptied before."""
+    """Unpack a function's zip into `folder`, after emptying it."""
     shutil.rmtree(folder, ignore_errors=True)
     with zipfile.ZipFile(io.BytesIO(archive)) as contents:
         contents.extractall(folder)
@@ -95,7 +95,7 @@ class FunctionHost:
         self.request_id = ""
 
     def invoke(self, event: Mapping[str, Any]) -> Any:
-        """The function's answer to `event`; FunctionFailedError where it has none to give."""
+        """Return the function's answer to `event`. Raises FunctionFailedError where it raised, timed out or died."""
         if self._process is not None and time.monotonic() - self._started > MAXIMUM_LIFE_SECONDS:
             self.close()
         if self._process is None:
@@ -123,7 +123,7 @@ class FunctionHost:
         return answer["answer"]
 
     def close(self) -> None:
-        """Ends the process, whatever it does."""
+        """End the process, whatever it does."""
         process, self._process = self._process, None
         if process is None:
             return

@@ -1,7 +1,7 @@
 """The process that a function runs in: loads its handler from the unpacked zip and answers one event after another.
 
 Started as a script with `python -I -S`, so that the function sees its own zip, the standard library and what Lambda's
-own runtime brings (boto3), and nothing else that happens to be installed. Stands alone: imports nothing of the project.
+own runtime brings (boto3), and nothing else that happens to be installed. Imports nothing of the project.
 
 Frames on the two inherited pipes: four bytes of length, then JSON. In: {"event", "request_id", "deadline", "arn"}.
 Out: {"ready"} once, then {"answer"} or {"error", "message", "trace"} for each event.
@@ -34,14 +34,14 @@ class RuntimePackages(importlib.abc.MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """The module's spec where it is one of the runtime's top-level packages."""
+        """Return the module's spec where it is one of the runtime's top-level packages."""
         if fullname not in RUNTIME_PACKAGES:
             return None
         return importlib.machinery.PathFinder.find_spec(fullname, [self._folder], target)
 
 
 class Context:
-    """What Lambda hands to a handler beside the event."""
+    """The context that Lambda passes to a handler with the event."""
 
     def __init__(self, request: dict[str, Any]) -> None:
         self.aws_request_id = request["request_id"]
@@ -56,12 +56,12 @@ class Context:
         self._deadline = float(request["deadline"])
 
     def get_remaining_time_in_millis(self) -> int:
-        """How long the function may still take."""
+        """Return the milliseconds until the function's timeout."""
         return max(0, int((self._deadline - time.time()) * 1000))
 
 
 def main() -> None:
-    """Serves events until the pipe closes; a fault at import ends the process, as Lambda's init would."""
+    """Serve events until the pipe closes; an error at import ends the process, as in Lambda's init."""
     site_packages, task_root, handler_name, incoming, outgoing = sys.argv[1:]
     reader, writer = os.fdopen(int(incoming), "rb"), os.fdopen(int(outgoing), "wb")
     sys.path.insert(0, task_root)

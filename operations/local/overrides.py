@@ -1,7 +1,7 @@
-"""The one list of what is changed in the synthesised stacks for the emulator, and the override files that do it.
+"""The list of what is changed in the synthesised stacks for the emulator, and the override files that change it.
 
 Nothing in `lib` knows of the local AWS: Terraform merges `local_override.tf.json` over `cdk.tf.json`, and
-`local_extra.tf.json` adds to it. docs/local-aws.md shows the same list; a test holds both together.
+`local_extra.tf.json` adds to it. docs/local-aws.md shows the same list; a test compares them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PLATFORM_PREFIX = "tap-"
 """The platform stack is named `tap-<environment suffix>`."""
 
 REPUBLISH_TOPIC = "local/rules"
-"""Below it, by rule name, the rules engine hears what each topic rule made of a message."""
+"""The topic below which, by rule name, the rules engine receives what each topic rule made of a message."""
 
 ROLE_SERVICES = ("iot.amazonaws.com", "lambda.amazonaws.com")
 """The services that run outside the emulator here, under the roles that trust them."""
@@ -32,7 +32,7 @@ ROLE_SERVICES = ("iot.amazonaws.com", "lambda.amazonaws.com")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adaptation:
-    """One change to every resource of a type; `override` gives what to merge over one, or None to leave it."""
+    """One change to every resource of a type; `override` returns what to merge over one, or None to leave it."""
 
     resource_type: str
     change: str
@@ -41,7 +41,7 @@ class Adaptation:
 
 
 def republish_role(suffix: str) -> str:
-    """The role that a rule's local republish action names; the emulator wants one that exists."""
+    """Return the role that a rule's local republish action names; the emulator requires that it exists."""
     return f"role-local-republish-{suffix}"
 
 
@@ -79,7 +79,7 @@ def _with_republish(body: Body, suffix: str) -> Body | None:
 
 
 def _with_local_trust(body: Body, suffix: str) -> Body | None:
-    """Lets the emulator's root assume the role: on AWS the service itself would, but here it runs outside."""
+    """Allow the emulator's root to assume the role: on AWS the service itself does, but here it runs outside."""
     trust = body.get("assume_role_policy", "")
     statement = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT_ID}:root"}}
     if trust.startswith("${"):
@@ -95,7 +95,7 @@ def _with_local_trust(body: Body, suffix: str) -> Body | None:
 
 
 def _with_publish_batch(body: Body, suffix: str) -> Body | None:
-    """Lets who may publish do so in batches, too; AWS knows one right for both.
+    """Allow publishing in batches to whoever may publish; AWS has one permission for both.
 
     https://docs.aws.amazon.com/sns/latest/dg/sns-access-policy-language-api-permissions-reference.html
     """
@@ -123,7 +123,7 @@ ADAPTATIONS = (
     Adaptation(
         resource_type="aws_dynamodb_table",
         change="without deletion protection",
-        reason="what was tried here can be taken away again, with retention: records too",
+        reason="everything here must be destroyable, with retention: records too",
         override=_unprotected,
     ),
     Adaptation(
@@ -135,7 +135,7 @@ ADAPTATIONS = (
     Adaptation(
         resource_type="aws_iam_role_policy",
         change="who may publish to a topic may also do so in batches",
-        reason="the emulator asks for sns:PublishBatch, a right that AWS does not have",
+        reason="the emulator asks for sns:PublishBatch, a permission that AWS does not have",
         override=_with_publish_batch,
     ),
     Adaptation(
@@ -153,7 +153,7 @@ ADAPTATIONS = (
     Adaptation(
         resource_type="aws_iot_topic_rule",
         change="rules of telemetry: one more action, republish to local/rules/<rule>",
-        reason="the emulator skips Kinesis and S3 actions without a word; the rules engine does them",
+        reason="the emulator skips Kinesis and S3 actions silently; the rules engine does them",
         override=_with_republish,
     ),
     Adaptation(
@@ -164,14 +164,14 @@ ADAPTATIONS = (
     ),
     Adaptation(
         resource_type="aws_s3_bucket",
-        change="goes with what it holds",
-        reason="what was tried here can be taken away again, with retention: records too",
+        change="deleted with its objects",
+        reason="everything here must be destroyable, with retention: records too",
         override=_emptied,
     ),
     Adaptation(
         resource_type="aws_s3_bucket_object_lock_configuration",
         change="not made",
-        reason="what was tried here can be taken away again, with retention: records too",
+        reason="everything here must be destroyable, with retention: records too",
         override=_not_made,
     ),
     Adaptation(
@@ -183,18 +183,18 @@ ADAPTATIONS = (
 )
 
 FIRST_PLAN_DRIFT = frozenset({"aws_cloudtrail", "aws_kinesis_stream"})
-"""Types whose tags the emulator takes only with the second apply: until then a plan would update them, nothing else."""
+"""Types whose tags the emulator sets only with the second apply: until then a plan would update them, nothing else."""
 
 LASTING_DRIFT = frozenset({"aws_cloudwatch_metric_alarm"})
-"""Types of which the emulator keeps everything and, in the answers that Terraform reads, tells half: every plan would
-update them. Ignoring what is left out is no way: the provider then finds an alarm without a statistic, and fails."""
+"""Types that the emulator stores completely and reads back in part, so that every plan would update them. Ignoring the
+missing attributes does not help: the provider then finds an alarm without a statistic, and fails."""
 
 PROVIDER_SETTINGS: Body = {"s3_use_path_style": True, "skip_metadata_api_check": "true"}
-"""Buckets by path, since no DNS knows their names here, and no question to an instance's metadata."""
+"""Buckets by path, since no DNS resolves their names here, and no request for instance metadata."""
 
 
 def write_overrides(stack: Path, *, suffix: str) -> tuple[Adaptation, ...]:
-    """Writes the override files of one synthesised stack; gives the adaptations that it needed."""
+    """Write the override files of one synthesised stack; return the adaptations that it needed."""
     document: Body = json.loads((stack / STACK_FILE).read_text())
     resources: dict[str, dict[str, Body]] = {}
     used = []
@@ -209,7 +209,7 @@ def write_overrides(stack: Path, *, suffix: str) -> tuple[Adaptation, ...]:
         {**({"alias": each["alias"]} if "alias" in each else {}), **PROVIDER_SETTINGS}
         for each in _as_list(document.get("provider", {}).get("aws", {}))
     ]
-    # No empty "resource": Terraform takes that for a block without its label.
+    # No empty "resource": Terraform reads that as a block without its label.
     _write(stack / OVERRIDE_FILE, {"provider": {"aws": providers}} | ({"resource": resources} if resources else {}))
     if stack.name.startswith(PLATFORM_PREFIX):
         _write(stack / EXTRA_FILE, _republish_role_resources(suffix))

@@ -1,4 +1,4 @@
-"""Child processes that outlive their parent: started detached, known again by pid and start time, stopped surely."""
+"""Child processes that outlive their parent: started detached, recognised by pid and start time, and stopped."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 STOP_SECONDS = 10.0
-"""How long a child may take to end by itself before it is killed."""
+"""How long a child may need to end by itself before it is killed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildProcess:
-    """A process that was started here; `started` tells it from a later process with the same pid."""
+    """A process that was started here; `started` distinguishes it from a later process with the same pid."""
 
     name: str
     pid: int
@@ -30,7 +30,7 @@ def start_child(
 ) -> ChildProcess:
     """Start `command` in a session of its own, so that Ctrl-C in the terminal does not reach it, writing to `log`.
 
-    What it writes is for its owner alone, the log too.
+    Only its owner can read what it writes, the log included.
     """
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     with os.fdopen(descriptor, "ab") as stream:
@@ -50,8 +50,8 @@ def start_child(
 
 
 @contextmanager
-def for_owner_alone() -> Iterator[None]:
-    """Within it, or in a function that it decorates, nothing is written that another user can read."""
+def readable_by_owner_only() -> Iterator[None]:
+    """Make every file that is written within it, or in a function that it decorates, readable by its owner only."""
     before = os.umask(0o077)
     try:
         yield
@@ -60,14 +60,14 @@ def for_owner_alone() -> Iterator[None]:
 
 
 def is_running(child: ChildProcess) -> bool:
-    """Whether this very process still runs; one that has ended but was not waited for does not."""
+    """Whether this very process still runs; a zombie does not."""
     with suppress(ChildProcessError):
         os.waitpid(child.pid, os.WNOHANG)
     return child.started != "" and _start_time(child.pid) == child.started
 
 
 def stop_children(children: Iterable[ChildProcess], *, seconds: float = STOP_SECONDS) -> None:
-    """Ends the children and what they started: politely first, all at once, and by force after `seconds`."""
+    """End the children and what they started: by SIGTERM, all at once, and by SIGKILL after `seconds`."""
     running = [child for child in children if is_running(child)]
     for child in running:
         _signal_group(child, signal.SIGTERM)
@@ -82,7 +82,7 @@ def stop_children(children: Iterable[ChildProcess], *, seconds: float = STOP_SEC
 
 
 def last_lines(path: Path, count: int = 5) -> list[str]:
-    """The last lines of a log that hold anything, for a message about the process that wrote it."""
+    """Return the last lines of a log that are not blank, for a message about the process that wrote it."""
     try:
         with path.open("rb") as stream:
             stream.seek(0, os.SEEK_END)
@@ -99,7 +99,7 @@ def _signal_group(child: ChildProcess, number: signal.Signals) -> None:
 
 
 def _start_time(pid: int) -> str | None:
-    """The kernel's own mark of when a process started; None where it has ended (state Z) or never was."""
+    """Return the kernel's mark of when a process started; None where it has ended (state Z) or never existed."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:

@@ -1,145 +1,194 @@
-"""Checks the input of a REST call against botocore's model of the operation: pattern, length, range, enumeration.
+"""Judges values by the constraints of botocore's service models, which are those that AWS checks requests against.
 
-AWS checks requests against the very models that botocore carries; the emulator checks few of their members.
+Two programs ask: the strict local AWS about the members of a request, and the compliance gate about the attributes of
+a planned resource, which it wraps in `Sent` to learn which attribute breaks a constraint.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import botocore.session
 
 from fleet_iot.generator.aws.java_regex import matches
 
+UNKNOWN = object()
+"""A value that only AWS can make: it is not judged."""
+
+Tree = dict[str | int, Any]
+"""A request: a structure or map by names, a list by indices, with `Sent` or plain values at its leaves."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """A request as the model sees it: its operation and the members of its input, by their names in the model."""
+class Sent:
+    """A value in a request, and the attribute that it comes from."""
 
-    operation: str
-    members: Mapping[str, Any]
-
-
-class ServiceModel:
-    """The operations of one service of the protocol rest-json."""
-
-    def __init__(self, service: str) -> None:
-        self._model = botocore.session.get_session().get_service_model(service)
-        routes = []
-        for name in self._model.operation_names:
-            http = self._model.operation_model(name).http
-            path = http["requestUri"].partition("?")[0]
-            labels = re.split(r"\{(\w+)\+?\}", path)
-            # Whatever stands in a label's place; the request's path comes decoded, an ARN with its slashes.
-            pattern = "".join(f"(?P<{part}>.+)" if i % 2 else re.escape(part) for i, part in enumerate(labels))
-            literal = sum(len(part) for part in labels[::2])
-            routes.append((-literal, http["method"], re.compile(pattern), name))
-        # The most literal first: /thing-groups/addThingToThingGroup is no group's name.
-        self._routes = [route[1:] for route in sorted(routes, key=lambda route: (route[0], route[3]))]
-
-    def call(self, method: str, path: str, headers: Mapping[str, str], body: bytes, query: Mapping[str, Any]) -> Call:
-        """Read a request; an operation that the model does not have is named ''."""
-        for verb, pattern, name in self._routes:
-            found = pattern.fullmatch(path) if verb == method else None
-            if found:
-                return Call(operation=name, members=self._members(name, found.groupdict(), headers, body, query))
-        return Call(operation="", members={})
-
-    def misfits(self, call: Call) -> list[str]:
-        """What AWS would say of each member that does not fit, in its own words."""
-        shape = self._model.operation_model(call.operation).input_shape if call.operation else None
-        return list(_misfits(call.members, shape, "")) if shape else []
-
-    def _members(
-        self, name: str, labels: dict[str, str], headers: Mapping[str, str], body: bytes, query: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        shape = self._model.operation_model(name).input_shape
-        if shape is None:
-            return {}
-        payload = shape.serialization.get("payload")
-        document = _document(body)
-        members: dict[str, Any] = {}
-        for member, kind in shape.members.items():
-            wire = kind.serialization.get("name", member)
-            location = kind.serialization.get("location")
-            if location == "uri":
-                value: Any = labels.get(wire) or None
-            elif location == "querystring":
-                value = _from_text(query.get(wire), kind)
-            elif location == "header":
-                value = _from_text(headers.get(wire.lower()), kind)
-            elif location is None and isinstance(document, dict):
-                value = document if member == payload else document.get(wire)
-            else:
-                value = None
-            if value is not None:
-                members[member] = value
-        return members
+    value: Any
+    attribute: str
 
 
-def _document(body: bytes) -> Any:
-    try:
-        return json.loads(body) if body else {}
-    except ValueError:
-        return None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constraint:
+    """One constraint that a value was judged by.
+
+    Args:
+        member: The path of the member, as `iot.CreateThing:thingName`, lists as `[]`; map keys as `{key}`.
+        path: The path as AWS's messages write it, list entries numbered from 1.
+        kind: `type`, `required`, `member`, `min`, `max`, `pattern` or `enum`.
+        value: The value; None for a required member that is missing.
+        limit: What the model says: a number, a pattern, the choices, a type's name.
+        unit: What `min` and `max` count: `characters`, `entries`, or '' for the number itself.
+        attribute: The attribute that the value comes from; '' where none was given.
+        is_whole: Whether the attribute's value, or its key in a map, is the whole of the member's.
+    """
+
+    member: str
+    path: str
+    kind: str
+    value: Any
+    is_met: bool
+    limit: Any = None
+    unit: str = ""
+    attribute: str = ""
+    is_whole: bool = False
 
 
-def _from_text(value: Any, kind: Any) -> Any:
-    if isinstance(value, list):
-        value = value[0] if value and kind.type_name != "list" else value
-    if kind.type_name in {"integer", "long"} and isinstance(value, str):
-        return int(value) if re.fullmatch(r"-?[0-9]+", value) else value
-    return value
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    member: str
+    path: str = ""
+    attribute: str = ""
+    is_whole: bool = False
+
+    def within(self, step: str, path: str = "") -> _Place:
+        joined = f"{self.path}.{path}" if self.path else path
+        return _Place(member=f"{self.member}{step}", path=joined, attribute=self.attribute)
+
+    def judged(self, kind: str, value: Any, is_met: bool, *, limit: Any = None, unit: str = "") -> Constraint:
+        return Constraint(
+            member=self.member,
+            path=self.path,
+            kind=kind,
+            value=value,
+            is_met=is_met,
+            limit=limit,
+            unit=unit,
+            attribute=self.attribute,
+            is_whole=self.is_whole,
+        )
 
 
-def _misfits(value: Any, shape: Any, place: str) -> Iterator[str]:
-    kind, rules = shape.type_name, shape.metadata
-    if kind == "structure" and isinstance(value, dict):
-        for name in shape.required_members:
-            if value.get(_wire(shape, name)) is None and value.get(name) is None:
-                yield _said(None, _joined(place, name), "Member must not be null")
-        for name, member in shape.members.items():
-            inner = value.get(name, value.get(_wire(shape, name)))
-            if inner is not None:
-                yield from _misfits(inner, member, _joined(place, name))
-    elif kind == "list" and isinstance(value, list):
-        yield from _range_misfits(len(value), value, rules, place, "length ")
-        for number, inner in enumerate(value):
-            yield from _misfits(inner, shape.member, f"{place}.{number + 1}.member")
-    elif kind == "map" and isinstance(value, dict):
-        yield from _range_misfits(len(value), value, rules, place, "length ")
-        for key, inner in value.items():
-            yield from _misfits(key, shape.key, f"{place}.{key}.key")
-            yield from _misfits(inner, shape.value, f"{place}.{key}.member")
-    elif kind == "string" and isinstance(value, str):
-        yield from _range_misfits(len(value), value, rules, place, "length ")
-        if shape.enum and value not in shape.enum:
-            yield _said(value, place, f"Member must satisfy enum value set: [{', '.join(shape.enum)}]")
-        if "pattern" in rules and not matches(rules["pattern"], value):
-            yield _said(value, place, f"Member must satisfy regular expression pattern: {rules['pattern']}")
-    elif kind in {"integer", "long", "double", "float"} and isinstance(value, int | float):
-        yield from _range_misfits(value, value, rules, place, "value ")
+@lru_cache
+def service_model(service: str) -> Any:
+    """Return botocore's model of a service."""
+    return botocore.session.get_session().get_service_model(service)
 
 
-def _range_misfits(size: float, value: Any, rules: Mapping[str, Any], place: str, what: str) -> Iterator[str]:
-    if "min" in rules and size < rules["min"]:
-        yield _said(value, place, f"Member must have {what}greater than or equal to {rules['min']}")
-    if "max" in rules and size > rules["max"]:
-        yield _said(value, place, f"Member must have {what}less than or equal to {rules['max']}")
+@lru_cache
+def input_of(service: str, operation: str) -> Any:
+    """Return the shape of an operation's input; None where it has none."""
+    return service_model(service).operation_model(operation).input_shape
 
 
-def _wire(shape: Any, name: str) -> str:
-    return str(shape.members[name].serialization.get("name", name))
+def judge(service: str, operation: str, request: Mapping[Any, Any]) -> Iterator[Constraint]:
+    """Judge a request by every constraint on what it holds, and on what it must hold.
+
+    A value of the wrong type is judged no further.
+    """
+    shape = input_of(service, operation)
+    if shape is not None:
+        yield from _judge(shape, request, _Place(member=f"{service}.{operation}:"))
 
 
-def _joined(place: str, name: str) -> str:
-    return f"{place}.{name}" if place else name
+def _judge(shape: Any, value: Any, place: _Place) -> Iterator[Constraint]:
+    if isinstance(value, Sent):
+        place, value = replace(place, attribute=value.attribute, is_whole=True), value.value
+    kind = shape.type_name
+    if value is UNKNOWN or kind not in _TYPES:
+        return
+    if kind == "string" and isinstance(value, bool | int | float):
+        value = str(value).lower()  # as Terraform writes numbers and truths where a service accepts text
+    is_right = isinstance(value, _TYPES[kind]) and (kind == "boolean" or not isinstance(value, bool))
+    yield place.judged("type", value, is_right, limit=kind)
+    if not is_right:
+        return
+    if kind == "structure":
+        yield from _structure(shape, value, place)
+    elif kind == "list":
+        entries = [value[number] for number in sorted(value)] if isinstance(value, dict) else value
+        yield from _size(shape, value, len(entries), place, "entries")
+        for number, entry in enumerate(entries, 1):
+            yield from _judge(shape.member, entry, place.within("[]", f"{number}.member"))
+    elif kind == "map":
+        yield from _size(shape, value, len(value), place, "entries")
+        for key, entry in value.items():
+            name = next(_attributes(entry), f"{place.attribute}.{key}")
+            sent = entry if isinstance(entry, Sent | dict) else Sent(value=entry, attribute=name)
+            yield from _judge(shape.key, Sent(value=key, attribute=name), place.within("{key}", f"{key}.key"))
+            is_ours = isinstance(entry, Sent) and not name.endswith(f".{key}")
+            step = f".{key}" if is_ours else "{value}"
+            yield from _judge(shape.value, sent, place.within(step, f"{key}.member"))
+    elif kind in ("string", "blob"):
+        yield from _size(shape, value, len(value), place, "characters")
+        pattern, choices = shape.metadata.get("pattern"), shape.metadata.get("enum")
+        if choices:
+            yield place.judged("enum", value, value in choices, limit=tuple(choices))
+        if pattern is not None:
+            yield place.judged("pattern", value, _matches(pattern, value), limit=pattern)
+    elif kind != "boolean":
+        yield from _size(shape, value, value, place, "")
 
 
-def _said(value: Any, place: str, constraint: str) -> str:
-    given = "null" if value is None else f"'{value}'"
-    return f"Value {given} at '{place}' failed to satisfy constraint: {constraint}"
+def _structure(shape: Any, value: Tree, place: _Place) -> Iterator[Constraint]:
+    dot = "" if place.member.endswith(":") else "."
+    place = replace(place, attribute=place.attribute or next(_attributes(value), ""))
+    for name in shape.required_members:
+        yield place.within(f"{dot}{name}", name).judged("required", None, value.get(name) is not None)
+    for name, each in value.items():
+        if each is None or (isinstance(each, Sent) and each.value == "" and name not in shape.required_members):
+            continue  # empty text is how Terraform says that an attribute is not set
+        within = place.within(f"{dot}{name}", str(name))
+        if name in shape.members:
+            yield from _judge(shape.members[name], each, within)
+        else:
+            yield within.judged("member", each, is_met=False)
+
+
+def _size(shape: Any, value: Any, size: float, place: _Place, unit: str) -> Iterator[Constraint]:
+    least, most = shape.metadata.get("min"), shape.metadata.get("max")
+    if least is not None:
+        yield place.judged("min", value, size >= least, limit=least, unit=unit)
+    if most is not None:
+        yield place.judged("max", value, size <= most, limit=most, unit=unit)
+
+
+@lru_cache(maxsize=65_536)
+def _matches(pattern: str, value: str) -> bool:
+    return matches(pattern, value)
+
+
+def _attributes(value: Any) -> Iterator[str]:
+    if isinstance(value, Sent):
+        yield value.attribute
+    elif isinstance(value, dict):
+        for each in value.values():
+            yield from _attributes(each)
+
+
+# What a value of a shape's type is in a plan or in JSON; a request keeps its lists by their indices. Shapes of other
+# types (timestamps) are not judged.
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "structure": (dict,),
+    "list": (list, dict),
+    "map": (dict,),
+    "string": (str,),
+    "blob": (bytes,),
+    "boolean": (bool,),
+    "integer": (int,),
+    "long": (int,),
+    "float": (int, float),
+    "double": (int, float),
+}

@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from fleet_iot.operations.local.service_model import Call, ServiceModel
+from fleet_iot.operations.local.service_model import Constraint, input_of, judge, service_model
 
 Response = tuple[int, dict[str, str], bytes]
 Handler = Callable[[str, str, dict[str, str], bytes, dict[str, Any]], Awaitable[Response]]
 Scope = tuple[str, str]
-"""Account and region: names are unique in both alone."""
+"""Account and region, within which names are unique."""
 
 DEFAULT_SPEED = 60.0
-"""How many times faster than on AWS the delays below pass, unless told otherwise."""
+"""How many times faster than on AWS the delays below pass by default."""
 
 SETTLING_S = 30.0
-"""How long an attachment stays unseen, and a detachment undone. AWS says "several seconds": this is longer, so that
+"""How long an attachment is not listed, and a detachment not done. AWS says "several seconds": this is longer, so that
 nothing passes by luck. https://docs.aws.amazon.com/iot/latest/apireference/API_DetachThingPrincipal.html"""
 
 POLICY_S = 300.0
@@ -42,7 +44,7 @@ DELETABLE = frozenset({"INACTIVE", "REVOKED"})
 """https://docs.aws.amazon.com/iot/latest/apireference/API_DeleteCertificate.html"""
 
 INTERNAL = frozenset({"PENDING_TRANSFER", "PENDING_ACTIVATION"})
-"""Statuses that AWS alone sets. https://docs.aws.amazon.com/iot/latest/apireference/API_UpdateCertificate.html"""
+"""Statuses that only AWS sets. https://docs.aws.amazon.com/iot/latest/apireference/API_UpdateCertificate.html"""
 
 ATTACHING = {
     "AttachThingPrincipal": ("principal", "thingName", "principal"),
@@ -64,7 +66,109 @@ LISTING: Mapping[str, tuple[str, str, str, Callable[[Any], str]]] = {
     "ListTargetsForPolicy": ("policy", "policyName", "targets", str),
     "ListPolicyPrincipals": ("policy", "policyName", "principals", str),
 }
-"""By operation: what kind of attachment it lists, whose, under which member of the answer, and each one's other end."""
+"""By operation: the kind of attachment it lists, the member that says whose, the answer's list, and each other end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A request as the model sees it: its operation and the members of its input, by their names in the model."""
+
+    operation: str
+    members: Mapping[str, Any]
+
+
+class Operations:
+    """The operations of one service of the protocol rest-json, by method and path."""
+
+    def __init__(self, service: str) -> None:
+        self._service = service
+        routes = []
+        for name in service_model(service).operation_names:
+            http = service_model(service).operation_model(name).http
+            labels = re.split(r"\{(\w+)\+?\}", http["requestUri"].partition("?")[0])
+            # A label matches any text: the request's path comes decoded, an ARN with its slashes.
+            pattern = "".join(f"(?P<{part}>.+)" if i % 2 else re.escape(part) for i, part in enumerate(labels))
+            literal = sum(len(part) for part in labels[::2])
+            routes.append((-literal, name, http["method"], re.compile(pattern)))
+        # The most literal first: /thing-groups/addThingToThingGroup is no group's name.
+        self._routes = [route[1:] for route in sorted(routes, key=lambda route: route[:2])]
+
+    def call(self, method: str, path: str, headers: Mapping[str, str], body: bytes, query: Mapping[str, Any]) -> Call:
+        """Read a request; an operation that the model does not have is named ''."""
+        for name, verb, pattern in self._routes:
+            found = pattern.fullmatch(path) if verb == method else None
+            if found:
+                return Call(operation=name, members=self._members(name, found.groupdict(), headers, body, query))
+        return Call(operation="", members={})
+
+    def violations(self, call: Call) -> list[str]:
+        """Return what AWS would say of each member that breaks a constraint, in its own words."""
+        judged = judge(self._service, call.operation, call.members) if call.operation else ()
+        return [_violation(each) for each in judged if not each.is_met and each.kind not in ("type", "member")]
+
+    def _members(
+        self, name: str, labels: dict[str, str], headers: Mapping[str, str], body: bytes, query: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        shape = input_of(self._service, name)
+        if shape is None:
+            return {}
+        payload = shape.serialization.get("payload")
+        document = _document(body)
+        members: dict[str, Any] = {}
+        for member, kind in shape.members.items():
+            wire = kind.serialization.get("name", member)
+            location = kind.serialization.get("location")
+            if location == "uri":
+                value: Any = labels.get(wire) or None
+            elif location == "querystring":
+                value = _from_text(query.get(wire), kind)
+            elif location == "header":
+                value = _from_text(headers.get(wire.lower()), kind)
+            elif location is None and isinstance(document, dict):
+                value = document if member == payload else document.get(wire)
+            else:
+                value = None
+            if value is not None:
+                members[member] = value
+        return members
+
+
+def _document(body: bytes) -> Any:
+    try:
+        return json.loads(body) if body else {}
+    except ValueError:
+        return None
+
+
+def _from_text(value: Any, kind: Any) -> Any:
+    if isinstance(value, list):
+        value = value[0] if value and kind.type_name != "list" else value
+    if kind.type_name in {"integer", "long"} and isinstance(value, str):
+        return int(value) if re.fullmatch(r"-?[0-9]+", value) else value
+    return value
+
+
+def _violation(broken: Constraint) -> str:
+    limit, size = broken.limit, "length" if broken.unit else "value"
+    demand = {
+        "required": "not be null",
+        "enum": f"satisfy enum value set: [{', '.join(limit or ())}]" if broken.kind == "enum" else "",
+        "pattern": f"satisfy regular expression pattern: {limit}",
+        "min": f"have {size} greater than or equal to {limit}",
+        "max": f"have {size} less than or equal to {limit}",
+    }[broken.kind]
+    given = "null" if broken.value is None else f"'{broken.value}'"
+    return f"Value {given} at '{broken.path}' failed to satisfy constraint: Member must {demand}"
+
+
+VERSIONED = {
+    "UpdateThing": ("thing", "thingName", "/things/"),
+    "DeleteThing": ("thing", "thingName", "/things/"),
+    "UpdateThingGroup": ("thing group", "thingGroupName", "/thing-groups/"),
+    "DeleteThingGroup": ("thing group", "thingGroupName", "/thing-groups/"),
+}
+"""By operation that accepts `expectedVersion`: what it changes, the member that names it, and where it is described.
+https://docs.aws.amazon.com/iot/latest/apireference/API_UpdateThing.html"""
 
 
 class StrictIot:
@@ -72,7 +176,7 @@ class StrictIot:
 
     Args:
         handler: The emulator's own.
-        scope: Gives account and region of the request at hand.
+        scope: Returns account and region of the current request.
         error: Builds an error's response from code, message and HTTP status.
         speed: How many times faster than on AWS delays pass.
         now: A clock in seconds.
@@ -96,7 +200,7 @@ class StrictIot:
         self._now = now
         self._disconnect = disconnect
         self._disconnecting: set[asyncio.Task[None]] = set()
-        self._model = ServiceModel("iot")
+        self._operations = Operations("iot")
         self._unseen_until: dict[tuple[Scope, str, frozenset[str]], float] = {}
         self._undone_until: dict[tuple[Scope, str, str, str], float] = {}
         self._deprecated: dict[tuple[Scope, str], float] = {}
@@ -105,8 +209,9 @@ class StrictIot:
         self, method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, Any]
     ) -> Response:
         """Answer one request as AWS would."""
-        call = self._model.call(method, path, headers or {}, body, query)
+        call = self._operations.call(method, path, headers or {}, body, query)
         refused = self._invalid(call) or self._too_early(call) or await self._illegal(call)
+        refused = refused or await self._outdated(call)
         if refused:
             return refused
         was_attached = call.operation in ATTACHING and await self._is_attached(call)
@@ -116,14 +221,14 @@ class StrictIot:
         return self._without_unseen(call, answer)
 
     def _invalid(self, call: Call) -> Response | None:
-        said = self._model.misfits(call)
+        said = self._operations.violations(call)
         if not said:
             return None
         count = f"{len(said)} validation error{'s' if len(said) > 1 else ''} detected: "
         return self._error("InvalidRequestException", count + "; ".join(said), 400)
 
     def _too_early(self, call: Call) -> Response | None:
-        """The refusal of what an earlier call has not finished."""
+        """Refuse what an earlier call has not finished."""
         members = call.members
         if call.operation == "DeleteThing" and self._is_undone("principal", 0, members.get("thingName")):
             text = f"Cannot delete. Thing {members['thingName']} is still attached to one or more principals"
@@ -142,7 +247,7 @@ class StrictIot:
         return None
 
     async def _illegal(self, call: Call) -> Response | None:
-        """The refusal of a step that a certificate's status does not allow."""
+        """Refuse a step that a certificate's status does not allow."""
         if call.operation not in {"UpdateCertificate", "DeleteCertificate"}:
             return None
         identifier = str(call.members.get("certificateId"))
@@ -163,8 +268,21 @@ class StrictIot:
             return self._error("InvalidRequestException", text, 400)
         return None
 
+    async def _outdated(self, call: Call) -> Response | None:
+        """Refuse a change to a version that is not the current one."""
+        expected = call.members.get("expectedVersion")
+        if expected is None or call.operation not in VERSIONED:
+            return None
+        kind, member, path = VERSIONED[call.operation]
+        name = call.members[member]
+        status, _, body = await self._handler("GET", f"{path}{name}", {}, b"", {})
+        if status != 200 or json.loads(body)["version"] == expected:
+            return None
+        text = f"The version for {kind} {name} does not match the expected version."
+        return self._error("VersionConflictException", text, 409)
+
     async def _is_attached(self, call: Call) -> bool:
-        """Whether what the call attaches is attached already: AWS takes it again, and hides nothing."""
+        """Whether the call attaches what is attached already: AWS accepts it again, and it stays listed."""
         kind, one, other = ATTACHING[call.operation]
         name, target = str(call.members.get(one)), str(call.members.get(other))
         if kind == "principal":

@@ -1,17 +1,18 @@
-"""Runs the real Terraform, or OpenTofu, on a synthesised stack: init, validate, plan, apply, destroy.
-
-Apply and destroy try again where AWS had only not finished what they asked of it: see settling.
-"""
+"""Finds Terraform (or OpenTofu) and the AWS provider, runs them on stacks, and retries what AWS IoT settles late."""
 
 from __future__ import annotations
 
 import json
 import os
+import platform
+import re
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,11 +21,238 @@ from typing import Any
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.operations.local.processes import last_lines
-from fleet_iot.operations.local.providers import ProviderSource, cache_folder, cli_configuration, find_provider_mirror
-from fleet_iot.operations.local.settling import PAUSES_S, TerraformError, unsettled
+
+PROVIDER = Path("hashicorp") / "aws"
+PROVIDER_VERSION = "5.100.0"
+"""The version that the CDKTF bindings are made for; the stacks require exactly it."""
+
+REGISTRIES = {"terraform": "registry.terraform.io", "tofu": "registry.opentofu.org"}
+
+SYSTEM_FOLDERS = tuple(
+    Path(name)
+    for name in (
+        "/opt",
+        "/srv",
+        "/usr/share",
+        "/usr/local/share",
+        "/usr/lib",
+        "/usr/local/lib",
+        "/usr/libexec",
+        "/var/lib",
+        "/var/cache",
+    )
+)
+SEARCH_DEPTH = 3
+SEARCH_LIMIT = 20_000
+"""Folders searched below the system folders before giving up: well under a second."""
+
+SKIPPED = frozenset(
+    {"node_modules", "site-packages", "docker", "containers", "containerd", "apt", "dpkg", "__pycache__"}
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderSource:
+    """Where `terraform init` finds the provider; without `mirror` it looks by itself."""
+
+    mirror: Path | None
+    is_packed: bool
+    said: str
+
+
+def find_provider_mirror(
+    *,
+    tool: str = "terraform",
+    version: str = PROVIDER_VERSION,
+    environment: Mapping[str, str] | None = None,
+    system_folders: tuple[Path, ...] = SYSTEM_FOLDERS,
+) -> ProviderSource:
+    """Find the first place that holds the provider, in the order of docs/local-aws.md; else the registry."""
+    variables = os.environ if environment is None else environment
+    wanted = _Wanted(registry=REGISTRIES[tool], version=version, platform=_platform())
+    given = variables.get("FLEET_PROVIDER_MIRROR")
+    if given:
+        source = _at(Path(given).expanduser(), wanted, "FLEET_PROVIDER_MIRROR")
+        if source is None:
+            raise EnvironmentFault(
+                f"FLEET_PROVIDER_MIRROR: {given} does not hold {PROVIDER} {version} for {wanted.platform}",
+                hint=f"name the folder that holds {wanted.registry}/, or unset it",
+            )
+        return source
+    configuration = cli_configuration(variables, tool=tool)
+    text = configuration.read_text(errors="replace") if configuration else ""
+    for path in _filesystem_mirrors(text):
+        source = _at(path, wanted, f"the filesystem mirror of {configuration}")
+        if source is not None:
+            return source
+    if re.search(r"^\s*network_mirror\s*\{", text, re.MULTILINE):
+        return ProviderSource(mirror=None, is_packed=True, said=f"provider from the network mirror of {configuration}")
+    for path in (*_implied_folders(variables), cache_folder(variables)):
+        source = _at(path, wanted, "a folder that Terraform looks into" if path != cache_folder(variables) else "cache")
+        if source is not None:
+            return source
+    for path in _folders_with(system_folders, wanted.registry):
+        source = _at(path, wanted, "found on this machine")
+        if source is not None:
+            return source
+    return ProviderSource(mirror=None, is_packed=True, said=f"provider from {wanted.registry} (no mirror is here)")
+
+
+def cli_configuration(variables: Mapping[str, str], *, tool: str = "terraform") -> Path | None:
+    """Find Terraform's configuration file; None where there is none, or where the variable names a missing one."""
+    given = variables.get("TF_CLI_CONFIG_FILE") or variables.get("TERRAFORM_CONFIG")
+    home = _home(variables)
+    names = (".tofurc", ".terraformrc") if tool == "tofu" else (".terraformrc",)
+    candidates = [Path(given)] if given else [home / name for name in names]
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def cache_folder(variables: Mapping[str, str]) -> Path:
+    """Return the folder in which a downloaded or unpacked provider is kept for the next time."""
+    given = variables.get("TF_PLUGIN_CACHE_DIR")
+    if given:
+        return Path(given).expanduser()
+    caches = variables.get("XDG_CACHE_HOME")
+    return (Path(caches) if caches else _home(variables) / ".cache") / "fleet" / "terraform-plugins"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    registry: str
+    version: str
+    platform: str
+
+
+def _at(folder: Path, wanted: _Wanted, origin: str) -> ProviderSource | None:
+    """The mirror in `folder`, where it holds the wanted provider, unpacked or as Terraform's zip."""
+    held = folder / wanted.registry / PROVIDER
+    unpacked = held / wanted.version / wanted.platform
+    packed = held / f"terraform-provider-aws_{wanted.version}_{wanted.platform}.zip"
+    try:
+        is_unpacked = any(unpacked.glob("terraform-provider-aws*"))
+        if not is_unpacked and not packed.is_file():
+            return None
+    except OSError:
+        return None
+    return ProviderSource(
+        mirror=folder, is_packed=not is_unpacked, said=f"provider from the mirror {folder} ({origin})"
+    )
+
+
+def _filesystem_mirrors(text: str) -> list[Path]:
+    blocks = re.findall(r"^\s*filesystem_mirror\s*\{(.*?)\}", text, re.MULTILINE | re.DOTALL)
+    paths = [re.search(r'^\s*path\s*=\s*"([^"]+)"', block, re.MULTILINE) for block in blocks]
+    return [Path(found.group(1)).expanduser() for found in paths if found]
+
+
+def _implied_folders(variables: Mapping[str, str]) -> list[Path]:
+    """Return the folders that Terraform itself searches: https://developer.hashicorp.com/terraform/cli/config/config-file#implied-local-mirror-directories."""
+    home = _home(variables)
+    if sys.platform == "darwin":
+        shared = [
+            home / "Library" / "Application Support" / "io.terraform",
+            Path("/Library/Application Support/io.terraform"),
+        ]
+    else:
+        data = variables.get("XDG_DATA_HOME") or str(home / ".local" / "share")
+        folders = [data, *(variables.get("XDG_DATA_DIRS") or "/usr/local/share:/usr/share").split(":")]
+        shared = [Path(folder) / "terraform" for folder in folders if folder]
+    return [folder / "plugins" for folder in (home / ".terraform.d", *shared)]
+
+
+def _folders_with(folders: tuple[Path, ...], registry: str) -> Iterator[Path]:
+    """Find folders that hold one named as the registry, at most SEARCH_DEPTH below the given ones, nearest first."""
+    looked_at = 0
+    level = [folder for folder in folders if folder.is_dir()]
+    for _ in range(SEARCH_DEPTH + 1):
+        following: list[Path] = []
+        for folder in level:
+            looked_at += 1
+            if looked_at > SEARCH_LIMIT:
+                return
+            try:
+                inner = sorted(
+                    entry.name
+                    for entry in os.scandir(folder)
+                    if entry.is_dir(follow_symlinks=False) or entry.is_symlink()
+                )
+            except OSError:
+                continue
+            if registry in inner:
+                yield folder
+            following += [folder / name for name in inner if name not in SKIPPED and not (folder / name).is_symlink()]
+        level = following
+
+
+def _home(variables: Mapping[str, str]) -> Path:
+    return Path(variables.get("HOME") or Path.home())
+
+
+def _platform() -> str:
+    machine = platform.machine().lower()
+    architecture = {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
+    return f"{sys.platform}_{architecture}"
+
+
+# AWS IoT attaches and detaches principals asynchronously. The AWS provider reads an attachment back at once and,
+# where it finds none, fails and marks it as tainted; and it tries once to delete things, certificates and policies,
+# while AWS still counts them as attached. Trying again succeeds.
+# https://docs.aws.amazon.com/iot/latest/apireference/API_DetachThingPrincipal.html
+
+PAUSES_S = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0)
+"""Seconds before each retry. A policy may count as attached for five minutes after it was detached, the longest wait.
+https://docs.aws.amazon.com/iot/latest/apireference/API_DetachPolicy.html"""
+
+READ_TOO_EARLY = re.compile(
+    r"reading IoT (?P<what>(?:Thing Principal|Policy) Attachment) \(.*\): (?:empty result|couldn't find resource)"
+)
+NOT_YET_DETACHED = re.compile(
+    r"deleting IoT (?:Thing|Certificate|Policy) \(.*\bDelete(?P<what>Thing|Certificate|Policy),.*"
+    r"(?:InvalidRequestException: .*\bstill attached to one or more principals"
+    r"|DeleteConflictException: .*(?:\bmust be detached before deletion|\bis attached to one or more\b))"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TerraformError:
+    """An error as Terraform's `-json` reports it; `address` is '' where it concerns no resource."""
+
+    address: str
+    summary: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unsettled:
+    """What AWS had not finished when Terraform asked: `tainted` are addresses that exist but were read too early."""
+
+    tainted: tuple[str, ...]
+    said: str
+
+
+def unsettled(errors: Iterable[TerraformError]) -> Unsettled | None:
+    """Classify a failed run's errors; None unless a retry can resolve every one of them."""
+    tainted: list[str] = []
+    counts: Counter[str] = Counter()
+    for error in errors:
+        text = " ".join(f"{error.summary} {error.detail}".split())
+        early, late = READ_TOO_EARLY.match(text), NOT_YET_DETACHED.match(text)
+        if early and error.address:
+            tainted.append(error.address)
+            counts[f"{early['what']} read back too early"] += 1
+        elif late:
+            counts[f"{late['what']} not yet detached"] += 1
+        else:
+            return None
+    if not counts:
+        return None
+    return Unsettled(
+        tainted=tuple(tainted), said=", ".join(f"{count} x {what}" for what, count in sorted(counts.items()))
+    )
+
 
 PARALLELISM = 16
-"""More lets the emulator answer some certificate registrations with a conflict."""
+"""With more, the emulator answers some certificate registrations with a conflict."""
 
 INTERRUPT_SECONDS = 10.0
 
@@ -42,19 +270,19 @@ def silent(line: str) -> None:
 
 
 UNWANTED = ("TF_WORKSPACE", "TF_DATA_DIR", "TF_CLI_ARGS", "TF_INPUT")
-"""A person's settings that would make Terraform work elsewhere or otherwise than these commands expect."""
+"""Settings of the user that would make Terraform work elsewhere or otherwise than these commands expect."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedChange:
-    """What a plan would do with one resource: create, update, delete or replace."""
+    """What a plan does with one resource: create, update, delete or replace."""
 
     address: str
     action: str
 
 
 def find_terraform(environment: Mapping[str, str] | None = None) -> Path:
-    """Terraform on the PATH, else OpenTofu; a fault where neither is."""
+    """Find Terraform on the PATH, else OpenTofu. Raises EnvironmentFault where neither is there."""
     path = (os.environ if environment is None else environment).get("PATH", os.defpath)
     for name in ("terraform", "tofu"):
         found = shutil.which(name, path=path)
@@ -67,7 +295,7 @@ def find_terraform(environment: Mapping[str, str] | None = None) -> Path:
 
 
 class TerraformFault(EnvironmentFault):
-    """A command of Terraform that failed; `errors` is all that it reported."""
+    """A Terraform command that failed; `errors` is all that it reported."""
 
     def __init__(self, message: str, *, hint: str, errors: Iterable[TerraformError] = ()) -> None:
         super().__init__(message, hint=hint)
@@ -80,10 +308,10 @@ class Terraform:
     Args:
         binary: Terraform or OpenTofu.
         provider: Where the AWS provider comes from.
-        environment: Of every command.
+        environment: Environment of every command.
         logs: The folder that each command's output is appended to, a file a stack.
-        pauses: Seconds to wait before each new try of an apply or destroy that AWS had not finished.
-        sleep: Waits.
+        pauses: Seconds before each retry of an apply or destroy that AWS had not finished.
+        sleep: Waits for that many seconds.
     """
 
     def __init__(
@@ -118,7 +346,7 @@ class Terraform:
             }
 
     def init(self, stack: Path) -> None:
-        """Prepares a stack's folder; run it for one stack after the other: the shared cache allows no two at once."""
+        """Prepare a stack's folder. Run it for one stack after the other: the shared cache allows no two at once."""
         mirror = self.provider.mirror
         try:
             self._run(stack, "init", "-input=false", *([f"-plugin-dir={mirror}"] if mirror else []))
@@ -131,11 +359,11 @@ class Terraform:
             raise
 
     def validate(self, stack: Path) -> str:
-        """What Terraform says of a stack that it accepts, offline; a fault names the first error."""
+        """Validate a stack offline and return Terraform's answer. Raises EnvironmentFault with the first error."""
         return self._run(stack, "validate")
 
     def plan(self, stack: Path, *, saved: Path | None = None) -> tuple[PlannedChange, ...]:
-        """What an apply would change, empty where nothing; `saved` is a file for the plan itself."""
+        """Return what an apply would change, empty where nothing; `saved` is a file for the plan itself."""
         out = [f"-out={saved.resolve()}"] if saved else []
         changes = []
         for event in self._run_events(stack, "plan", "-input=false", f"-parallelism={PARALLELISM}", *out):
@@ -145,7 +373,7 @@ class Terraform:
         return tuple(changes)
 
     def plan_document(self, stack: Path) -> dict[str, Any]:
-        """All that an apply would make and how it is configured, as `terraform show -json` tells it; reads no state."""
+        """Return the whole plan as `terraform show -json` prints it; reads no state."""
         self._run(stack, "plan", "-input=false", "-refresh=false", "-lock=false", f"-out={PLAN_FILE}")
         output = self._run(stack, "show", "-json", PLAN_FILE)
         document, _ = json.JSONDecoder().raw_decode(output, output.index("{"))
@@ -153,15 +381,15 @@ class Terraform:
         return document
 
     def apply(self, stack: Path, *, parallelism: int = PARALLELISM, say: Say = silent) -> None:
-        """Make what the stack declares; `say` hears of each new try."""
+        """Make what the stack declares; `say` gets a line for each retry."""
         self._settle(stack, "apply", parallelism, say)
 
     def destroy(self, stack: Path, *, parallelism: int = PARALLELISM, say: Say = silent) -> None:
-        """Destroy all that the stack's state holds; `say` hears of each new try."""
+        """Destroy all that the stack's state holds; `say` gets a line for each retry."""
         self._settle(stack, "destroy", parallelism, say)
 
     def _settle(self, stack: Path, command: str, parallelism: int, say: Say) -> None:
-        """Run a command, and again while AWS has only not finished what it asked; any other error ends it at once."""
+        """Run a command, and retry it while AWS has not finished an earlier step; any other error ends it at once."""
         for pause in (*self._pauses, None):
             try:
                 self._run_events(stack, command, "-auto-approve", "-input=false", f"-parallelism={parallelism}")
@@ -179,10 +407,10 @@ class Terraform:
             self._untaint(stack, late.tainted)
 
     def _untaint(self, stack: Path, addresses: Iterable[str]) -> None:
-        """Take the mark off resources that exist, so that the next apply reads them and does not make them again.
+        """Untaint resources that exist, so that the next apply reads them and does not make them again.
 
-        In one step for all of them, where `terraform untaint` takes one address a run: thousands of attachments would
-        take an hour. The state goes through pipes and is on no disk but its backend's.
+        All in one step: `terraform untaint` accepts one address a run, so that thousands of attachments would need an
+        hour. The state is piped and never written to a disk but its backend's.
         """
         wanted = set(addresses)
         if not wanted:
@@ -196,11 +424,11 @@ class Terraform:
         self._piped(stack, "state", "push", "-", given=json.dumps(state))
 
     def show(self, stack: Path, plan: Path | None = None) -> str:
-        """What Terraform knows of the stack's state, or of a saved plan, as the JSON text of `terraform show`."""
+        """Return the stack's state, or a saved plan, as the JSON text of `terraform show`."""
         return self._run(stack, "show", "-json", *([str(plan.resolve())] if plan else []), is_logged=False)
 
     def interrupt(self) -> None:
-        """Ends every command that runs in any thread, in Terraform's own orderly way where it obeys in time."""
+        """End every command that runs in any thread: by an interrupt, and by force after INTERRUPT_SECONDS."""
         self._is_interrupted = True
         with self._lock:
             running = list(self._running)
@@ -213,7 +441,7 @@ class Terraform:
                 _signal_group(process, signal.SIGKILL)
 
     def log(self, stack: Path) -> Path:
-        """Where the commands on a stack write what Terraform says."""
+        """Return the log of the commands on a stack."""
         return self._logs / f"terraform-{stack.name}.log"
 
     def _run(self, stack: Path, command: str, *arguments: str, is_logged: bool = True) -> str:
@@ -230,7 +458,7 @@ class Terraform:
         return output
 
     def _run_events(self, stack: Path, *arguments: str) -> list[dict[str, Any]]:
-        """Runs a command that reports in JSON lines; its log gets the readable part of each."""
+        """Run a command that reports in JSON lines; its log gets the readable part of each."""
         events: list[dict[str, Any]] = []
         with self._process(stack, *arguments, "-json") as process, self.log(stack).open("a") as log:
             for line in process.stdout or ():
@@ -257,7 +485,7 @@ class Terraform:
         return events
 
     def _piped(self, stack: Path, *arguments: str, given: str = "") -> str:
-        """Run a command that reads `given` and whose output is nothing for a log."""
+        """Run a command that reads `given`, without logging its output."""
         done = subprocess.run(
             [str(self._binary), f"-chdir={stack}", *arguments],
             env=self._environment,
@@ -278,11 +506,11 @@ class Terraform:
 
     def _fault(self, stack: Path, command: str, errors: list[str]) -> EnvironmentFault:
         log = self.log(stack)
-        said = [" ".join(error.split()) for error in errors] or last_lines(log, 1) or ["it said nothing"]
+        said = [" ".join(error.split()) for error in errors] or last_lines(log, 1) or ["no output"]
         more = f" (and {len(said) - 1} more)" if len(said) > 1 else ""
         return EnvironmentFault(
             f"{self._binary.name} {command} of {stack.name} failed: {said[0]}{more}",
-            hint=f"all that it said is in {log}",
+            hint=f"see its log: {log}",
         )
 
     @contextmanager
@@ -313,8 +541,33 @@ class Terraform:
                 process.stdout.close()
 
 
+def run_synthesis(
+    root: Path, environment: Mapping[str, str], *, log: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Synthesise the stacks of the project at `root`, in a process of its own.
+
+    Args:
+        root: The project's folder.
+        environment: The process's environment, which decides plants, account and output folder.
+        log: Gets everything that the process prints.
+
+    Raises:
+        EnvironmentFault: It failed; with its first error.
+    """
+    command = [sys.executable, "-m", "fleet_iot.lib.app"]
+    done = subprocess.run(command, cwd=root, env=dict(environment), capture_output=True, text=True, check=False)
+    if log is not None:
+        log.write_text(done.stdout + done.stderr)
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        errors = [line for line in lines if line.lower().startswith("error")]
+        first = (errors or lines[-1:] or ["no output"])[0].removeprefix("error: ")
+        raise EnvironmentFault(f"the stacks cannot be synthesised: {first}", hint="to see all of it: python -m lib.app")
+    return done
+
+
 def terraform_for(*, environment: Mapping[str, str], logs: Path, pauses: Sequence[float] = PAUSES_S) -> Terraform:
-    """The Terraform of this machine with the provider of this machine, or a fault that says what is missing."""
+    """Find this machine's Terraform and provider. Raises EnvironmentFault where one is missing."""
     binary = find_terraform(environment)
     provider = find_provider_mirror(
         tool="tofu" if binary.name.startswith("tofu") else "terraform", environment=environment
@@ -323,7 +576,7 @@ def terraform_for(*, environment: Mapping[str, str], logs: Path, pauses: Sequenc
 
 
 def _sentence(error: TerraformError) -> str:
-    """An error on one line: what it is about, what is wrong, and the first line of the detail."""
+    """Join an error's address, summary and first line of detail."""
     return ": ".join(part for part in (error.address, error.summary, error.detail.partition("\n")[0]) if part)
 
 

@@ -1,21 +1,22 @@
-"""The sealed store of device private keys: one file a facility, each key bound to its thing's name.
+"""Store devices' private keys sealed: one file a facility, each key bound to its thing's name.
 
-The passphrase is stretched once a store (scrypt); each key is sealed with AES-256-GCM, the thing's name as
-associated data, so that a key moved to another thing's line does not open. Files are 0600, the folder 0700.
+The passphrase is stretched once a store (scrypt); each key is sealed with AES-256-GCM, the thing's name as associated
+data, so that a key moved to another thing's line does not open. Files are 0600, the folder 0700.
 """
 
 from __future__ import annotations
 
 import base64
-import fcntl
 import json
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 from typing import Any
 
+import click
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -24,24 +25,25 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.operations.private_files import inside, make_private_folder, open_private, read_private, write_private
-from fleet_iot.operations.storage import located
+from fleet_iot.operations.project import Project
+from fleet_iot.operations.storage import exclusive, located
 
 HEADER = "store.json"
 
 _SCRYPT = {"n": 2**17, "r": 8, "p": 1}
-"""What OWASP asks for, about 0.4 s and 128 MB, once a command; a store keeps the cost that it was founded with.
+"""OWASP's minimum, about 0.4 s and 128 MB, once a command; a store keeps the cost that it was created with.
 https://cheatsheetseries.owasp.org/cheatsheets/Password_Storage_Cheat_Sheet.html#scrypt"""
 _MOST = {"n": 2**20, "r": 32, "p": 16}
-"""A header that asks for more was tampered with: it would take all memory."""
+"""A header with more was tampered with: it would exhaust memory."""
 SHORTEST = 8
-"""Characters of a store's passphrase: https://pages.nist.gov/800-63-3/sp800-63b.html#memsecretver. Whoever copies the
-store can try as many as they like, so longer is better; an authority's store asks for more."""
+"""Characters of a store's passphrase: https://pages.nist.gov/800-63-3/sp800-63b.html#memsecretver. A copy
+of the store can be attacked offline, so longer is better; an authority's store requires more."""
 _NONCE_BYTES = 12
 _CHECK_NAME = "store-check"
 
 
 def key_bytes(key: ec.EllipticCurvePrivateKey) -> bytes:
-    """The key as unencrypted PKCS #8 DER; for sealing and for memory only."""
+    """Return the key as unencrypted PKCS #8 DER; for sealing and for memory only."""
     return key.private_bytes(
         serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
@@ -61,10 +63,10 @@ class KeyStore:
         if len(passphrase) < shortest and not os.path.lexists(folder / HEADER):
             raise EnvironmentFault(
                 f"the key store's passphrase has fewer than {shortest} characters",
-                hint="choose a longer one: whoever copies the store can try all the short ones",
+                hint="choose a longer one: short ones can be found from a copy of the store",
             )
         make_private_folder(folder)
-        with _locked(folder):
+        with exclusive(folder / "store.lock", opens=open_private):
             written = read_private(folder / HEADER)
             if written is None:
                 self._found(passphrase)
@@ -92,7 +94,7 @@ class KeyStore:
         write_private(self._folder / HEADER, json.dumps(founded, indent=2) + "\n")
 
     def names(self, facility: str) -> set[str]:
-        """The names of the facility's things that have a key here."""
+        """Return the names of the facility's things that have a key here."""
         return {name for name, _, _ in self._lines(facility)}
 
     def add(self, facility: str, keys: Iterable[tuple[str, ec.EllipticCurvePrivateKey]]) -> None:
@@ -101,14 +103,14 @@ class KeyStore:
             writer.append([self.sealed_line(name, key_bytes(key)) for name, key in keys if name not in writer.places])
 
     def replace(self, facility: str, name: str, key: ec.EllipticCurvePrivateKey) -> None:
-        """Another key for a thing, on disk before it returns; of a thing's lines the last one counts."""
+        """Give a thing another key, on disk before it returns; of a thing's lines the last one counts."""
         with self.writing(facility) as writer:
             writer.append([self.sealed_line(name, key_bytes(key))])
 
     @contextmanager
     def writing(self, facility: str) -> Iterator[KeyWriter]:
-        """The store for one writer alone: who else would write waits until the context ends."""
-        with _locked(self._folder):
+        """Open the facility's file for one writer: others wait until the context ends."""
+        with exclusive(self._folder / "store.lock", opens=open_private):
             path = self._path(facility)
             places = {name: place for name, _, place in self._lines(facility)}
             with FileIO(open_private(path, os.O_RDWR | os.O_APPEND | os.O_CREAT), "r+") as file:
@@ -116,26 +118,26 @@ class KeyStore:
                 try:
                     yield writer
                 except BaseException:
-                    with suppress(OSError, EnvironmentFault):  # what broke it off is what is told
+                    with suppress(OSError, EnvironmentFault):  # the first error is raised
                         writer.sync()
                     raise
                 writer.sync()
 
     def reading(self, facility: str) -> KeyReader:
-        """The lines of the things that have a key here, by name, as they are now."""
+        """Return the lines of the things that have a key here, by name, as they are now."""
         return KeyReader(self._path(facility), {name: place for name, _, place in self._lines(facility)})
 
     def sealed_line(self, name: str, plain: bytes) -> bytes:
-        """A thing's key, given as PKCS #8 DER, as a line of its facility's file."""
+        """Return a thing's key, given as PKCS #8 DER, as a line of its facility's file."""
         return b'{"thing": %b, "sealed": "%b"}\n' % (json.dumps(name).encode(), self._seal(name, plain).encode())
 
     def opened(self, facility: str, line: bytes) -> ec.EllipticCurvePrivateKey:
-        """The key in a line of the facility's file. Raises EnvironmentFault where it was tampered with."""
+        """Return the key in a line of the facility's file. Raises EnvironmentFault where it was tampered with."""
         row = json.loads(line)
         return self._opened(facility, row["thing"], row["sealed"])
 
     def keys(self, facility: str, names: set[str]) -> Iterator[tuple[str, ec.EllipticCurvePrivateKey]]:
-        """The opened keys of the named things. Raises EnvironmentFault for one that was tampered with."""
+        """Return the opened keys of the named things. Raises EnvironmentFault for one that was tampered with."""
         for name, sealed, _ in self._lines(facility):
             if name in names:
                 yield name, self._opened(facility, name, sealed)
@@ -156,7 +158,7 @@ class KeyStore:
         return inside(self._folder, f"{facility}.keys.jsonl")
 
     def _lines(self, facility: str) -> Iterator[tuple[str, str, int]]:
-        """Thing, sealed key, and where in the file the line begins."""
+        """Read thing, sealed key, and where in the file the line begins."""
         path = self._path(facility)
         if not os.path.lexists(path):
             return
@@ -187,7 +189,7 @@ class KeyReader:
         self._path = path
 
     def line(self, name: str) -> bytes:
-        """The line of a thing that has one; the file is only ever added to."""
+        """Return the line of a thing that has one; the file is only ever added to."""
         with os.fdopen(open_private(self._path, os.O_RDONLY), "rb") as file:
             file.seek(self.places[name])
             return file.readline()
@@ -205,12 +207,12 @@ class KeyWriter:
         self._is_torn = bool(end) and os.pread(file.fileno(), 1, end - 1) != b"\n"
 
     def line(self, name: str) -> bytes:
-        """The line of a thing that has one."""
+        """Return the line of a thing that has one."""
         self._file.seek(self.places[name])
         return self._file.readline()
 
     def append(self, lines: Iterable[bytes]) -> None:
-        """Adds lines; on disk after `sync`."""
+        """Add lines; on disk after `sync`."""
         content = b"".join(lines)
         if content:
             remaining = memoryview(b"\n" * self._is_torn + content)
@@ -221,7 +223,7 @@ class KeyWriter:
             self._is_torn = False
 
     def sync(self) -> None:
-        """Returns when all is on disk."""
+        """Flush all to disk."""
         with located(self._path):
             os.fsync(self._file.fileno())
 
@@ -242,12 +244,66 @@ def _read_header(path: Path, written: bytes) -> dict[str, Any]:
     return header
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One writer at a time, across processes; the lock goes with the process that holds it."""
-    descriptor = open_private(folder / "store.lock", os.O_RDWR | os.O_CREAT)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+LEDGER = "authority.sqlite"
+"""The own authority's ledger, in the folder of the keys."""
+CERTIFICATE, CRL = "ca.pem", "crl.pem"
+"""Its certificate and its list of revoked ones, in `authority_folder`."""
+
+
+def authority_folder(project: Project) -> Path:
+    """Return the folder of the own authority's public files, all committed."""
+    return inside(identities_folder(project), project.environment_suffix) / "ca"
+
+
+def identities_folder(project: Project) -> Path:
+    """Return `FLEET_IDENTITIES`, else `identities/` of the project."""
+    return Path(os.environ.get("FLEET_IDENTITIES") or project.root / "identities")
+
+
+def keys_folder(project: Project) -> Path:
+    """Return the key store's folder, one an application and environment, below `FLEET_KEYS_DIR` or the home folder.
+    Raises EnvironmentFault where it is inside the project or its repository: a commit or copy would contain the
+    keys."""
+    base = Path(os.environ.get("FLEET_KEYS_DIR") or Path.home() / ".fleet" / "keys")
+    repository = _repository(project.root.resolve())
+    if base.resolve().is_relative_to(repository):
+        raise EnvironmentFault(
+            f"the key store would lie in {base.resolve()}, inside the repository {repository}: keys never go there",
+            hint="point FLEET_KEYS_DIR at a folder outside of it, or unset it (~/.fleet/keys)",
+        )
+    return inside(base, f"{project.fleet.application}-{project.environment_suffix}")
+
+
+def _repository(root: Path) -> Path:
+    """Return the working copy that contains the project, else the project's folder; a home folder under version control
+    is none, or there would be no place for keys."""
+    found = next((folder for folder in (root, *root.parents) if (folder / ".git").exists()), root)
+    return root if Path.home().resolve().is_relative_to(found) else found
+
+
+def ledgers_of(project: Project) -> list[Path]:
+    """Return the ledgers of the application's own authorities on this machine, of all environments."""
+    return sorted(keys_folder(project).parent.glob(f"{project.fleet.application}-*/{LEDGER}"))
+
+
+def open_store(project: Project, *, founds: bool = False, shortest: int | None = None) -> KeyStore:
+    """Return the key store, with the passphrase of `FLEET_KEYS_PASSPHRASE` or entered on a terminal.
+
+    A command that makes keys `founds` it where there is none, with a passphrase of `shortest` characters (8); any
+    other leaves nothing behind. Raises EnvironmentFault.
+    """
+    folder = keys_folder(project)
+    if not founds and not os.path.lexists(folder / HEADER):
+        raise EnvironmentFault(
+            f"there is no key store in {folder}",
+            hint="point FLEET_KEYS_DIR at the right folder; `fleet keys create` founds one",
+        )
+    passphrase = os.environ.get("FLEET_KEYS_PASSPHRASE")
+    if not passphrase:
+        if not sys.stdin.isatty():
+            raise EnvironmentFault(
+                "the key store needs a passphrase and there is no terminal to ask on", hint="set FLEET_KEYS_PASSPHRASE"
+            )
+        founded = (folder / HEADER).exists()
+        passphrase = click.prompt("Key store passphrase", hide_input=True, confirmation_prompt=not founded, err=True)
+    return KeyStore(folder, passphrase, shortest=shortest)

@@ -1,25 +1,22 @@
-"""The ledger: every certificate that the authority has signed, and what became of it; in SQLite, beside its key."""
+"""The ledger: every certificate that the authority has signed, and its state; in SQLite, beside its key."""
 
 from __future__ import annotations
 
 import datetime
-import fcntl
 import hashlib
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
-from fleet_iot.operations.pki.places import LEDGER
+from fleet_iot.operations.pki.keystore import LEDGER
 from fleet_iot.operations.pki.spent import SCHEMA as SPENT_SCHEMA
 from fleet_iot.operations.pki.spent import End, Spent, find_spent, spend
 from fleet_iot.operations.private_files import make_private_folder, open_private
-from fleet_iot.operations.sqlite import FormatError, connect
-from fleet_iot.operations.storage import Kept, located, transaction
+from fleet_iot.operations.storage import FormatError, Kept, connect, exclusive, located, transaction
 
 FORMAT = 2
 """1 had no spent keys: see `_from_format_1`."""
@@ -33,9 +30,9 @@ CREATE TABLE IF NOT EXISTS lists (number INTEGER PRIMARY KEY, revoked INTEGER, i
 """
 RELEASED = ("superseded", "affiliationChanged")
 """Reasons for which a certificate is revoked and its key is not: "no cause to suspect that the private key has been
-compromised", and the key goes on (https://www.itu.int/rec/T-REC-X.509, 9.5.3.1)."""
+compromised", and the key stays in use (https://www.itu.int/rec/T-REC-X.509, 9.5.3.1)."""
 SKEW_S = 300.0
-"""How far the clocks of those who use one ledger may differ."""
+"""Most seconds between the clocks of machines that share a ledger."""
 _KEPT = Kept(name="ledger", restore="restore it from a backup: it knows what the authority has signed")
 _FOUND = "serial, thing, facility, not_after, revoked, reason"
 
@@ -64,7 +61,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """How many certificates there are in each state; `next_expiry` is that of the valid ones."""
+    """Number of certificates by state; `next_expiry` is that of the valid ones."""
 
     signed: int
     valid: int
@@ -75,9 +72,9 @@ class Counts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """What stands for or against signing a key for a thing: the serial number of the certificate that it has for the
-    key and that holds; another thing that has the key; until when a certificate of another key holds; and how the key
-    ended. None each, where there is no such thing."""
+    """What decides on signing a key for a thing, None each where there is none: the serial number of the thing's valid
+    certificate for the key; another thing that has the key; when the thing's valid certificate for another key expires;
+    and how the key ended."""
 
     valid: bytes | None
     owner: str | None
@@ -99,12 +96,12 @@ class Ledger:
             raise EnvironmentFault(f"{path} is no ledger that can be read: {error}", hint=_KEPT.restore) from None
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         self._database.close()
 
     def add(self, facility: str, signed: Iterable[Signed], *, issued: float, not_after: float) -> int:
-        """Writes certificates down, all or none, before anyone gets them. Those that their things have for other keys,
-        and that still hold, are revoked as superseded with it: a thing has one key. Returns how many.
+        """Record certificates, all or none, before they are handed out. Valid ones that their things have for other
+        keys are revoked as superseded in the same transaction: a thing has one key. Returns how many.
 
         Raises EnvironmentFault for a serial number that is there already: then none was written.
         """
@@ -129,7 +126,7 @@ class Ledger:
         return len(older)
 
     def standing(self, key: bytes, thing: str, *, now: float) -> Standing:
-        """What the ledger knows of a key and of the thing that is to have it."""
+        """Return the ledger's entries on a key and on the thing that is to have it."""
         query = """SELECT serial, thing, key, not_after, revoked, reason FROM certificates
             WHERE key = ?1 OR (thing = ?2 AND revoked IS NULL AND not_after > ?3) ORDER BY rowid"""
         valid, owner, other = None, None, None
@@ -143,31 +140,30 @@ class Ledger:
         return Standing(valid=valid, owner=owner, other_key_until=other, spent=self.spent(key, None))
 
     def spent(self, key: bytes | None, certificate_id: str | None) -> Spent | None:
-        """What ended the key or the certificate, if anything did."""
+        """Return how the key or the certificate ended, if it did."""
         with located(self.path, kept=_KEPT):
             return find_spent(self._database, key, certificate_id)
 
     def certificate(self, serial: bytes) -> tuple[str, bytes]:
-        """The thing, and the certificate's DER."""
+        """Return the thing, and the certificate's DER."""
         ((thing, der),) = self._read("SELECT thing, der FROM certificates WHERE serial = ?", serial)
         return str(thing), bytes(der)
 
     def of_thing(self, thing: str) -> list[Entry]:
-        """The thing's certificates, by their end."""
+        """Return the thing's certificates, by their end."""
         return self._entries("thing = ? ORDER BY not_after, serial", thing)
 
     def of_serial(self, serial: bytes) -> list[Entry]:
-        """The certificate with this serial number, if there is one."""
+        """Return the certificate with this serial number, if there is one."""
         return self._entries("serial = ?", serial)
 
     def revoked(self) -> Iterator[Entry]:
-        """What was revoked, by time. Those that have expired since stay: a CRL may have to show them once more."""
+        """Return revoked certificates by time, also expired ones: a CRL may have to list them once more."""
         yield from self._entries("revoked IS NOT NULL ORDER BY revoked, serial")
 
     def revoke(self, serials: Iterable[bytes], *, at: float, reason: str, note: str) -> None:
-        """Writes revocations down; none is ever taken back. In the same transaction their keys are spent, unless the
-        reason is one that leaves the key its device's; also those of certificates that were revoked or expired before.
-        """
+        """Record revocations; they are final. In the same transaction their keys are spent, unless the reason allows
+        the key to be used further; also those of certificates revoked or expired before."""
         with located(self.path, kept=_KEPT), transaction(self._database):
             self._revoke(serials, at=at, reason=reason, note=note, by="ca revoke")
 
@@ -182,17 +178,17 @@ class Ledger:
             self._database.execute(*_ended(*found, at=at, reason=reason, note=note, by=by))
 
     def last_list(self) -> tuple[int, int]:
-        """Number of the last CRL, and how many revocations it has; 0 and -1 where there is none."""
+        """Return the number of the last CRL, and how many revocations it has; 0 and -1 where there is none."""
         found = self._read("SELECT number, revoked FROM lists ORDER BY number DESC LIMIT 1")
         return (int(found[0][0]), int(found[0][1])) if found else (0, -1)
 
     def last_issued(self) -> float:
-        """When the last CRL was published, in seconds since 1970; 0 where there is none."""
+        """Return when the last CRL was published, in seconds since 1970; 0 where there is none."""
         ((at,),) = self._read("SELECT coalesce(max(issued), 0) FROM lists")
         return float(at)
 
     def check_clock(self, now: float) -> None:
-        """Raises EnvironmentFault where the clock is behind what the authority has done already: what it would sign
+        """Raise EnvironmentFault where the clock is behind what the authority has done already: what it would sign
         now would be out of order, and a CRL older than its predecessor."""
         ((signed, revoked),) = self._read(
             """SELECT coalesce((SELECT issued FROM certificates ORDER BY rowid DESC LIMIT 1), 0),
@@ -206,21 +202,17 @@ class Ledger:
             )
 
     def add_list(self, number: int, *, revoked: int, issued: float, next_update: float) -> None:
-        """Writes a CRL down that has been published."""
+        """Write a CRL down that has been published."""
         with located(self.path, kept=_KEPT):
             self._database.execute("INSERT INTO lists VALUES (?, ?, ?, ?)", (number, revoked, issued, next_update))
 
     def counts(self, *, now: float) -> Counts:
-        """How many certificates there are."""
+        """Count certificates by state."""
         query = """SELECT count(*), count(revoked), coalesce(sum(revoked IS NULL AND not_after <= ?1), 0),
             min(CASE WHEN revoked IS NULL AND not_after > ?1 THEN not_after END) FROM certificates"""
         ((signed, revoked, expired, next_expiry),) = self._read(query, now)
         return Counts(
-            signed=signed,
-            valid=signed - revoked - expired,
-            revoked=revoked,
-            expired=expired,
-            next_expiry=next_expiry,
+            signed=signed, valid=signed - revoked - expired, revoked=revoked, expired=expired, next_expiry=next_expiry
         )
 
     def _entries(self, where: str, *values: object) -> list[Entry]:
@@ -236,7 +228,7 @@ class Ledger:
 def _ended(
     thing: str, key: bytes, der: bytes, *, at: float, reason: str | None, note: str | None, by: str
 ) -> tuple[str, tuple[Any, ...]]:
-    """That a certificate is spent, and its key with it unless the reason leaves that to its device."""
+    """Record that a certificate ended, and its key with it unless the reason allows the key to be used further."""
     return spend(
         End.REVOKED,
         key=None if reason in RELEASED else bytes(key),
@@ -261,7 +253,7 @@ def _iso(at: float) -> str:
 
 @contextmanager
 def opened_ledger(keys: Path, *, is_writing: bool) -> Iterator[Ledger]:
-    """The ledger in the folder of the keys; one command at a time writes, the next one waits.
+    """Open the ledger in the folder of the keys; one command at a time writes, others wait.
 
     Raises EnvironmentFault where it is to be read only, and is not there.
     """
@@ -271,14 +263,6 @@ def opened_ledger(keys: Path, *, is_writing: bool) -> Iterator[Ledger]:
             f"the authority's ledger {path} is not there", hint="point FLEET_KEYS_DIR at the right folder"
         )
     make_private_folder(keys)
-    descriptor = open_private(keys / "authority.lock", os.O_RDWR | os.O_CREAT)
-    try:
-        if is_writing:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        ledger = Ledger(path)
-        try:
-            yield ledger
-        finally:
-            ledger.close()
-    finally:
-        os.close(descriptor)
+    lock = exclusive(keys / "authority.lock", opens=open_private) if is_writing else nullcontext()
+    with lock, closing(Ledger(path)) as ledger:
+        yield ledger

@@ -1,4 +1,4 @@
-"""Spent keys: those that were revoked, retired or replaced, with their history. They are remembered for ever.
+"""Spent keys: those that were revoked, retired or replaced, with their history. They are kept for ever.
 
 Journals and the own authority's ledger each have a table of them, which is only ever added to, in the transaction that
 spends the key. A key is known by the SHA-256 of its SubjectPublicKeyInfo, so that it is the same key in any CSR or
@@ -29,11 +29,11 @@ CREATE INDEX IF NOT EXISTS spent_by_certificate ON spent (certificate_id);
 
 _COLUMNS = {"id", "key", "certificate_id", "thing", "what", "at", "by", "reason"}
 LOCAL = Path("build") / "local"
-"""Where the local AWS lies in a project, unless `--dir` says otherwise."""
+"""The local AWS's folder in a project, unless `--dir` gives another."""
 
 
 class End(StrEnum):
-    """What ended a key. REUSED says that a retired one was taken again on purpose; a revocation outweighs it."""
+    """How a key ended. REUSED: a retired one was accepted again on request; a revocation outweighs it."""
 
     REVOKED = "revoked"
     RETIRED = "retired"
@@ -59,7 +59,7 @@ class Spent:
         return self.what in (End.REVOKED, End.ROTATING)
 
     @property
-    def told(self) -> str:
+    def clause(self) -> str:
         """Its history in one clause, to go on after `its key`."""
         on = datetime.datetime.fromtimestamp(self.at, datetime.UTC)
         why = f": {self.reason}" if self.reason else ""
@@ -69,7 +69,7 @@ class Spent:
 
     @property
     def remedy(self) -> str:
-        """What to do instead."""
+        """The remedy."""
         if self.what is End.REVOKED:
             return "a revocation is never taken back: give the device another key"
         if self.what is End.ROTATING:
@@ -83,7 +83,7 @@ Write = tuple[str, tuple[Any, ...]]
 def spend(
     what: End, *, key: bytes | None, certificate_id: str | None, thing: str, at: float, by: str, reason: str
 ) -> Write:
-    """That a key is spent, or (without `key`) a certificate alone; written once where it is said again and again."""
+    """Record that a key, or (without `key`) only a certificate, is spent; repeated records are written once."""
     return (
         """INSERT INTO spent (key, certificate_id, thing, what, at, by, reason) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7
         WHERE coalesce((SELECT what FROM spent WHERE key IS ?1 AND certificate_id IS ?2 ORDER BY id DESC LIMIT 1), '')
@@ -93,7 +93,7 @@ def spend(
 
 
 def last_end(connection: sqlite3.Connection, key: bytes | None, certificate_id: str | None) -> Spent | None:
-    """What one file says of the key or the certificate: its first revocation, else what came last, also REUSED."""
+    """Return one file's entry on the key or the certificate: its first revocation, else the last, also REUSED."""
     found = connection.execute(
         """SELECT what, thing, at, by, reason FROM spent WHERE key = ? OR certificate_id = ?
         ORDER BY what = 'revoked' DESC, CASE what WHEN 'revoked' THEN id ELSE -id END LIMIT 1""",
@@ -106,13 +106,13 @@ def last_end(connection: sqlite3.Connection, key: bytes | None, certificate_id: 
 
 
 def find_spent(connection: sqlite3.Connection, key: bytes | None, certificate_id: str | None) -> Spent | None:
-    """What ended the key or the certificate, of what one file says; None where it may be used."""
+    """Return how the key or the certificate ended, by one file; None where it may be used."""
     return decisive([last_end(connection, key, certificate_id)])
 
 
 def decisive(ends: Iterable[Spent | None]) -> Spent | None:
-    """Of what several files say, what counts: the first revocation, else what came last; None where the key may be
-    used, also because it was taken again on purpose after its last end."""
+    """Return the decisive entry of several files: the first revocation, else the last; None where the key may be used,
+    also because it was accepted again on request after its last end."""
     known = [each for each in ends if each is not None]
     revoked = [each for each in known if each.what is End.REVOKED]
     if revoked:
@@ -122,7 +122,7 @@ def decisive(ends: Iterable[Spent | None]) -> Spent | None:
 
 
 def key_digest(info: bytes) -> bytes:
-    """What a key is known by: the SHA-256 of its SubjectPublicKeyInfo."""
+    """Return the identifier of a key: the SHA-256 of its SubjectPublicKeyInfo."""
     return hashlib.sha256(info).digest()
 
 
@@ -130,14 +130,14 @@ class SpentKeys:
     """The spent keys of several files, which are read and never changed; close it when done."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
-        """Opens those that are there. Raises EnvironmentFault where one cannot be read."""
+        """Open those that are there. Raises EnvironmentFault where one cannot be read."""
         self._files: list[tuple[Path, sqlite3.Connection]] = []
         for path in paths:
             if not path.is_file():
                 continue
             with located(path):
                 connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
-                # One of another format has none such; the next command that writes to an older one takes it over.
+                # A file of another format has no such table; the next command that writes converts an older one.
                 columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(spent)")}
                 if columns >= _COLUMNS:
                     self._files.append((path, connection))
@@ -145,12 +145,12 @@ class SpentKeys:
                     connection.close()
 
     def close(self) -> None:
-        """Closes the files."""
+        """Close the files."""
         for _, connection in self._files:
             connection.close()
 
     def keys(self) -> frozenset[bytes]:
-        """All keys that are spent."""
+        """Return all keys that are spent."""
         found = set()
         for path, connection in self._files:
             with located(path):
@@ -160,11 +160,11 @@ class SpentKeys:
         return frozenset(key for key in found if self.find(key, None) is not None)
 
     def find(self, key: bytes | None, certificate_id: str | None) -> Spent | None:
-        """What ended the key or the certificate, of all that the files say."""
+        """Return how the key or the certificate ended, by all files."""
         return decisive(self.ends(key, certificate_id))
 
     def ends(self, key: bytes | None, certificate_id: str | None) -> list[Spent]:
-        """What each file says that knows the key or the certificate."""
+        """Return each file's entry on the key or the certificate."""
         known = []
         for path, connection in self._files:
             with located(path):
@@ -173,23 +173,24 @@ class SpentKeys:
 
 
 def journals_folder() -> Path:
-    """`FLEET_JOURNAL_DIR`, else below the home folder: beside the keys, outside the project and its `make clean`."""
+    """Return `FLEET_JOURNAL_DIR`, else below the home folder: beside the keys, outside the project and its `make
+    clean`."""
     return Path(os.environ.get("FLEET_JOURNAL_DIR") or Path.home() / ".fleet" / "journal")
 
 
 def journal_name(project: Project) -> str:
-    """A journal is of one application and environment, and lies in the folder of its account."""
+    """Return the journal's file name: one an application and environment, in the folder of its account."""
     return f"{project.fleet.application}-{project.environment_suffix}.sqlite"
 
 
 def journals_of(project: Project, *, local: Path | None = None) -> list[Path]:
-    """The journals of the application on this machine: of all environments, accounts and regions, and of the local
-    AWS in its usual folder and in `local`."""
+    """Return the journals of the application on this machine: of all environments, accounts and regions, and of the
+    local AWS in its usual folder and in `local`."""
     folders = {*journals_folder().glob("*"), *(journal_folder(each) for each in (project.root / LOCAL, local) if each)}
     found = {path.resolve() for folder in folders for path in folder.glob(f"{project.fleet.application}-*.sqlite")}
     return sorted(found)
 
 
 def journal_folder(local: Path) -> Path:
-    """Where the journals of a local AWS lie: they go with it."""
+    """Return the folder of a local AWS's journals: they are deleted with it."""
     return local / "journal"

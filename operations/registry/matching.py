@@ -1,27 +1,83 @@
-"""Pairs the rows of a list with planned things before any call, by what each row says of its device.
+"""Pair the rows of a list with planned things before any call, by the identities that each row gives.
 
-A row says a name, a serial, other identities, and the common name of its certificate. All of them that are a planned
-thing's have to be the same one's, and of one thing alone; otherwise the row is refused. Order pairs only where that was
-asked for, or where nothing tells things and devices apart. Things, rows and pairs lie in a temporary file that SQLite
-makes and takes away itself, so that a million of each cost no memory.
+A row gives a name, a serial, other identities, and the common name of its certificate. All that belong to planned
+things must belong to the same one; otherwise the row is refused. Rows are paired by order only where that was asked
+for, or where neither things nor rows have identities. Things, rows and pairs are in a temporary SQLite database, so
+that a million of each fit into constant memory.
 """
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
 from fleet_iot.generator.diagnostics import RequestError, visible
 from fleet_iot.generator.naming import named_serial
-from fleet_iot.operations.lists.headings import is_name, looks_like_identity, meaning_of, normalised
+from fleet_iot.lib.specs import FacilitySpec
+from fleet_iot.operations.lists.headings import (
+    canonical,
+    hexadecimal,
+    identities_of,
+    is_name,
+    is_named,
+    is_same,
+    looks_like_identity,
+    meaning_of,
+    normalised,
+    possible_identities,
+)
 from fleet_iot.operations.lists.record import Fault, Material, RefusedError, Row
-from fleet_iot.operations.lists.said import is_named, said_in, said_of
-from fleet_iot.operations.lists.spelling import canonical, hexadecimal, is_same
-from fleet_iot.operations.registry.planned import PlannedThing
-from fleet_iot.operations.registry.plants import Plants, key_of, prefixed
+from fleet_iot.operations.project import PlannedThing, Project
+from fleet_iot.operations.storage import temporary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plants:
+    """Keys are spelt without case and separators. `own`: the plant's id and name; `others`: those of the other plants,
+    with their ids; `prefixes`: how names and serials of the other plants' things begin, with the plants' ids;
+    `device_types`: those of the whole project."""
+
+    own: frozenset[str] = frozenset()
+    others: Mapping[str, str] = field(default_factory=dict)
+    prefixes: Mapping[str, str] = field(default_factory=dict)
+    device_types: frozenset[str] = frozenset()
+
+    def owner_of(self, value: str) -> str | None:
+        """Return the other plant whose thing has such a name or serial, planned or not."""
+        return prefixed(value, self.prefixes)
+
+
+def prefixed(value: str, prefixes: Mapping[str, str]) -> str | None:
+    """Return the entry of the longest proper prefix of a value."""
+    key = key_of(value)
+    found = [prefix for prefix in prefixes if key.startswith(prefix) and len(key) > len(prefix)]
+    return prefixes[max(found, key=len)] if found else None
+
+
+def key_of(value: str) -> str:
+    """Return a value without case and separators."""
+    return canonical(value)[1]
+
+
+def plants_of(project: Project, facility: FacilitySpec) -> Plants:
+    """Return the plants of a project, as one of them sees the others."""
+    others = [each for each in project.facilities if each.id != facility.id]
+    types = frozenset(group.device_type for each in project.facilities for group in each.groups)
+    own = frozenset(map(key_of, (facility.id, facility.name)))
+    return Plants(
+        own=own,
+        others={
+            key_of(claimed): each.id
+            for each in others
+            for claimed in (each.id, each.name)
+            if key_of(claimed) not in own
+        },
+        prefixes={key_of(f"{each.id}-{device_type}"): each.id for each in others for device_type in types},
+        device_types=frozenset(map(key_of, types)),
+    )
+
 
 _SCHEMA = """
 CREATE TABLE things (position INTEGER PRIMARY KEY, name TEXT, serial TEXT, device_type TEXT, line BLOB, row INTEGER,
@@ -35,25 +91,25 @@ CREATE INDEX by_name ON things (name_key);
 CREATE INDEX by_serial ON things (serial_key) WHERE serial_key IS NOT NULL;
 """
 _TAKEN, _CONTESTED = -1, -2
-"""In place of the row that has a thing: it has a certificate already; several rows say that they are it."""
+"""In place of a thing's row: it has a certificate already; several rows claim it."""
 _NAME, _SERIAL = 1, 2
-"""What a thing is known by, where somebody gave it that."""
+"""What identifies a thing, where it was given a name or serial."""
 _LONGEST = 128
-"""Characters of a name or of an attribute's value that AWS IoT takes at most, and that an identity has.
+"""Most characters of a name or attribute value in AWS IoT, and of an identity.
 https://docs.aws.amazon.com/iot/latest/apireference/API_CreateThing.html"""
 _COINCIDENCE = 3
-"""Characters of a value that may be a serial by chance, where the row has named another thing."""
+"""Characters of a value that may match a serial by chance, where the row names another thing."""
 
 _SHOWN = 10
-"""Unknown headings that are told."""
+"""Most unknown headings in a message."""
 
 COMMON_NAME, ORDER, JOURNAL = "common name", "order", "journal"
-"""How a row may be paired, besides by name, serial and the headings of its list."""
+"""How a row may be paired, apart from name, serial and the headings of its list."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
-    """What the journal knows of a key: the thing that has it; `is_done` where nothing is left to do for that."""
+class KeyOwner:
+    """The device in the journal that has a key; `is_done` where it is onboarded."""
 
     thing: str
     fingerprint: bytes
@@ -71,7 +127,7 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Thing:
+class _Candidate:
     """A planned thing as far as pairing looks at it; `row` has it. `has_serial`: of its own, not from its name."""
 
     position: int
@@ -114,36 +170,35 @@ class Matching:
         Args:
             suffix: The environment's, which a list may leave out of names.
             device_type: Rows that name no thing are of this type.
-            keep_material: Without it (a dry run), pairs hold no DER.
+            keep_material: Without it (a dry run), pairs have no DER.
             by_order: Rows that name no thing get the next free ones.
-            ignored: Headings that say nothing of which device a row is.
-            plants: The plant and the other ones of the project, for what rows say of them.
+            ignored: Headings that do not identify devices.
+            plants: The plant and the project's other ones, for rows that name them.
         """
         self._plants = plants or Plants()
         self._types: dict[str, str] = {}
         """Device types by all that they are called, without case and separators."""
         self._prefixes: dict[str, str] = {}
-        """How names of the plant's things begin."""
+        """Prefixes of the names of the plant's things."""
         self._suffix = suffix
         self._device_type = device_type
         self._keep = keep_material
         self._by_order = by_order
         self._ignored = frozenset(map(normalised, ignored))
         self._unknown: dict[str, None] = {}
-        self._nobody: str | None = None
-        """The last value that was no planned thing's: makers give many chips one common name."""
+        self._last_unmatched: str | None = None
+        """The last value that matched no thing: makers give many chips one common name."""
         self._is_named = False
-        """Whether any row of the list, a refused one too, says which thing it is."""
-        self._db = sqlite3.connect("", isolation_level=None)
-        self._db.execute("PRAGMA cache_size = -16384")
-        self._db.executescript(_SCHEMA)
+        """Whether any row of the list, also a refused one, identifies its thing."""
+        self._db = temporary(_SCHEMA)
         self._encode = msgspec.json.Encoder().encode
 
     def close(self) -> None:
         self._db.close()
 
     def add_things(self, things: Iterable[PlannedThing], *, is_taken: Callable[[str], bool]) -> int:
-        """The planned things; a taken one has a certificate already and is not free. Returns how many there are."""
+        """Add the planned things; a taken one has a certificate already and is not free. Returns how many there
+        are."""
         self._db.execute("BEGIN")
         self._db.executemany(
             "INSERT INTO things VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
@@ -153,10 +208,10 @@ class Matching:
         self._db.executescript(_AFTER_THINGS)
         return int(self._db.execute("SELECT count(*) FROM things").fetchone()[0])
 
-    def add_rows(self, entries: Iterable[Row | Fault], *, held: Callable[[bytes], Held | None]) -> None:
-        """All entries of the list, in its order; then the rows that name no thing get what is free.
+    def add_rows(self, entries: Iterable[Row | Fault], *, key_owner: Callable[[bytes], KeyOwner | None]) -> None:
+        """Add all entries of the list, in its order; then give free things to the rows that name none.
 
-        Raises RequestError where the list as a whole does not say which device is which.
+        Raises RequestError where the list as a whole does not identify its devices.
         """
         self._db.execute("BEGIN")
         for entry in entries:
@@ -164,12 +219,16 @@ class Matching:
                 self._refuse(entry.number, entry.place, entry.reason, entry.remedy)
                 if entry.spoils is not None:
                     self._spoil(entry)
-                said, is_named = said_in(entry.raw, entry.place) if entry.said is None else (entry.said, False)
+                claimed, is_named = (
+                    possible_identities(entry.raw, entry.place)
+                    if entry.identities is None
+                    else (entry.identities, False)
+                )
                 self._is_named |= entry.is_named or is_named
-                self._reserve(said)
+                self._reserve(claimed)
             else:
-                self._add(entry, held(entry.material.key))
-        self._give_out()
+                self._add(entry, key_owner(entry.material.key))
+        self._pair_by_order()
         self._db.execute("COMMIT")
 
     @property
@@ -183,12 +242,12 @@ class Matching:
         return {"rows": rows + faults, "faults": faults, "pairs": pairs, "already": already, "unpaired": free}
 
     def ways(self) -> dict[str, int]:
-        """How many rows were paired by name, serial, another heading, common name or order; the most first."""
+        """Count rows by how they were paired (name, serial, another heading, common name, order), most first."""
         query = "SELECT how, count(*) FROM rows WHERE NOT already GROUP BY how ORDER BY 2 DESC, 1"
         return {str(how): int(count) for how, count in self._db.execute(query)}
 
     def first_pairs(self, limit: int) -> list[str]:
-        """The first pairs of the list in words: row, thing, and by what."""
+        """Return the first pairs of the list in words: row, thing, and by what."""
         query = """SELECT number, rows.place, things.name, how, says FROM rows JOIN things ON position = thing
             WHERE NOT already ORDER BY number LIMIT ?"""
         return [
@@ -197,12 +256,12 @@ class Matching:
         ]
 
     def certificates(self) -> int:
-        """How many pairs have a certificate of their own; the others have a CSR."""
+        """Count the pairs that have a certificate; the others have a CSR."""
         query = "SELECT count(*) FROM rows WHERE thing IS NOT NULL AND NOT already AND is_certificate"
         return int(self._db.execute(query).fetchone()[0])
 
     def pairs(self) -> Iterator[Pair]:
-        """What to onboard, in the order of the approved record."""
+        """Return the pairs to onboard, in the order of the approved record."""
         decode = msgspec.json.Decoder(PlannedThing).decode
         query = """SELECT line, number, place, is_certificate, der, fingerprint, key
             FROM things JOIN rows ON number = row WHERE NOT already ORDER BY position"""
@@ -213,7 +272,7 @@ class Matching:
             yield Pair(thing=decode(line), row=number, place=place, material=material)
 
     def faults(self) -> Iterator[Fault]:
-        """What cannot be onboarded, in the list's order."""
+        """Return the rows that cannot be onboarded, in the list's order."""
         for number, place, reason, remedy in self._db.execute("SELECT * FROM faults ORDER BY number"):
             yield Fault(number=number, place=place, reason=reason, remedy=remedy)
 
@@ -230,8 +289,8 @@ class Matching:
             *(_known_by(bare, thing), name_key, serial_key if serial_key != name_key else None),
         )
 
-    def _add(self, row: Row, held: Held | None) -> None:
-        """Pairs a row that says which thing it is, refuses it, or lets it wait for what is free."""
+    def _add(self, row: Row, held: KeyOwner | None) -> None:
+        """Pair a row by its identities, refuse it, or leave it to be paired by order."""
         try:
             self._is_named |= is_named(row)
             thing, how = self._paired(row)
@@ -250,26 +309,26 @@ class Matching:
             self._check_free(row, thing)
         except RefusedError as refused:
             self._refuse(row.number, row.place, refused.reason, refused.remedy)
-            self._reserve(said_of(row))
+            self._reserve(identities_of(row))
             return
         self._take(row, thing, how)
 
-    def _reserve(self, said: Iterable[str]) -> None:
-        """Keeps what a refused row names from being given out in the list's order: its device is still to come."""
-        for value in said:
+    def _reserve(self, claimed: Iterable[str]) -> None:
+        """Reserve what a refused row names: its device is still to come, so order must not pair it."""
+        for value in claimed:
             for thing in self._things_of(value):
                 self._is_named = True
                 self._db.execute("UPDATE things SET reserved = 1 WHERE position = ?", (thing.position,))
 
-    def _paired(self, row: Row) -> tuple[_Thing | None, str]:
-        """The one thing that all say which say anything, and by what. Raises RefusedError where they do not agree."""
+    def _paired(self, row: Row) -> tuple[_Candidate | None, str]:
+        """Return the one thing that all identities give, and by which. Raises RefusedError where they disagree."""
         found = [(claim, self._things_of(claim.value)) for claim in _claims(row)]
-        said = [(claim, things) for claim, things in found if things]
-        thing = _agreed(said)
+        claimed = [(claim, things) for claim, things in found if things]
+        thing = _agreed(claimed)
         for claim, things in found:
             if things:
                 continue
-            has_name = any(other.must or other.heading != COMMON_NAME for other, _ in said)
+            has_name = any(other.must or other.heading != COMMON_NAME for other, _ in claimed)
             self._check_elsewhere(claim, thing)
             if (claim.must and claim.heading == "name") or (
                 (claim.must or claim.is_label) and (thing is None or not has_name)
@@ -279,15 +338,15 @@ class Matching:
                     "add it to fleet.yaml, or correct the list"
                     + (f"; if it names no thing: --ignore {claim.heading!r}" if claim.is_label else ""),
                 )
-            if thing is not None and thing.has_serial and _contradicts(claim, thing, said):
+            if thing is not None and thing.has_serial and _contradicts(claim, thing, claimed):
                 raise RefusedError(
                     f"its {claim} is not that of {thing.name}, which has {thing.serial!r}",
                     "correct the list, or the serial in fleet.yaml",
                 )
-        return thing, said[0][0].heading if said else ORDER
+        return thing, claimed[0][0].heading if claimed else ORDER
 
-    def _check_elsewhere(self, claim: _Claim, thing: _Thing | None) -> None:
-        """Raises RefusedError for what names a thing of another plant, or of this plant in another environment."""
+    def _check_elsewhere(self, claim: _Claim, thing: _Candidate | None) -> None:
+        """Raise RefusedError for an identity of another plant's thing, or of this plant's in another environment."""
         owner = self._plants.owner_of(claim.value)
         if owner is not None:
             raise RefusedError(f"its {claim} is a thing of {owner}", "leave it to that plant, or correct the list")
@@ -304,8 +363,8 @@ class Matching:
         if thing is None:
             raise RefusedError(f"no planned thing has its {claim}", "add it to fleet.yaml, or correct the list")
 
-    def _check_plant(self, row: Row, thing: _Thing | None) -> None:
-        """Raises RefusedError where a column says another plant, or one that is not known and nothing names a thing."""
+    def _check_plant(self, row: Row, thing: _Candidate | None) -> None:
+        """Raise RefusedError where a column names another plant, or an unknown one while nothing names a thing."""
         for heading, value in row.unknown:
             meaning = meaning_of(heading)
             is_plant = meaning is not None and meaning.kind == "plant"
@@ -321,10 +380,10 @@ class Matching:
                     f"leave it to that plant, or, if the column says something else: --ignore {visible(heading)!r}",
                 )
 
-    def _type_of(self, row: Row, thing: _Thing | None) -> str | None:
-        """The device type that a row's columns say; None where they say none. Raises RefusedError where they disagree,
-        or where the type is not one of the plant's."""
-        said: dict[str, str] = {}
+    def _type_of(self, row: Row, thing: _Candidate | None) -> str | None:
+        """Return the device type in a row's columns; None where there is none. Raises RefusedError where they
+        disagree, or where the type is not one of the plant's."""
+        claimed: dict[str, str] = {}
         own = [("device_type", row.device_type)] if row.device_type else []
         for heading, value in (*own, *row.unknown):
             meaning = meaning_of(heading)
@@ -335,7 +394,7 @@ class Matching:
             key = key_of(value)
             found = self._types.get(key)
             if found is not None:
-                said.setdefault(found, heading)
+                claimed.setdefault(found, heading)
             elif kind == "device_type" or (
                 is_type and ((kind == "type" and thing is None) or key in self._plants.device_types)
             ):
@@ -344,16 +403,16 @@ class Matching:
                     f"correct the list (planned: {', '.join(sorted(set(self._types.values())))}); if the column says "
                     f"something else: --ignore {visible(heading)!r}",
                 )
-        if len(said) > 1:
-            (one, heading), (other, second) = list(said.items())[:2]
+        if len(claimed) > 1:
+            (one, heading), (other, second) = list(claimed.items())[:2]
             raise RefusedError(
                 f"its {visible(heading)!r} says it is a {one}, its {visible(second)!r} a {other}",
                 f"correct the list; if one of them says something else: --ignore {visible(second)!r}",
             )
-        return next(iter(said), None)
+        return next(iter(claimed), None)
 
-    def _held_by(self, row: Row, thing: _Thing | None, held: Held) -> _Thing | None:
-        """The thing that has the row's certificate or CSR already. Raises RefusedError where that cannot be."""
+    def _held_by(self, row: Row, thing: _Candidate | None, held: KeyOwner) -> _Candidate | None:
+        """Return the thing that has the row's certificate or CSR already. Raises RefusedError where that cannot be."""
         if held.fingerprint != row.material.fingerprint:
             if thing is None or thing.name != held.thing:
                 raise RefusedError(
@@ -367,15 +426,15 @@ class Matching:
             )
         return own if held.is_done or own.row in (None, _TAKEN) else None
 
-    def _check_free(self, row: Row, thing: _Thing) -> None:
-        """Raises RefusedError where the thing that a row names cannot be its; a thing of two rows is neither's."""
+    def _check_free(self, row: Row, thing: _Candidate) -> None:
+        """Raise RefusedError where the row's thing is not free; a thing that two rows name is given to neither."""
         if row.device_type not in (None, thing.device_type):
             raise RefusedError(
                 f"says it is a {row.device_type}, {thing.name} is a {thing.device_type}", "correct the list"
             )
         if thing.row == _TAKEN:
             raise RefusedError(
-                f"{thing.name} has another certificate already", "rotate the device instead of onboarding it anew"
+                f"{thing.name} has another certificate already", "rotate the device instead of onboarding it again"
             )
         if thing.row == _CONTESTED:
             raise RefusedError(f"other rows are {thing.name} too", "leave only the true one in")
@@ -383,7 +442,7 @@ class Matching:
             self._contest(row, thing)
             raise RefusedError(f"row {thing.row} is {thing.name} already", "leave only the true one in")
 
-    def _contest(self, row: Row, thing: _Thing) -> None:
+    def _contest(self, row: Row, thing: _Candidate) -> None:
         spoiling = Fault(
             number=row.number,
             place=row.place,
@@ -394,8 +453,8 @@ class Matching:
         if self._spoil(spoiling):
             self._db.execute("UPDATE things SET row = ? WHERE position = ?", (_CONTESTED, thing.position))
 
-    def _check_unknown(self, row: Row, thing: _Thing | None) -> None:
-        """Holds that no heading which is not known says of which device the row is. Raises RequestError."""
+    def _check_unknown(self, row: Row, thing: _Candidate | None) -> None:
+        """Raise RequestError for an unknown heading that may identify the row's device."""
         is_named = thing is not None and row.must_match
         for heading, value in row.unknown:
             if normalised(heading) in self._ignored:
@@ -412,9 +471,9 @@ class Matching:
                     heading, f"says that row {row.number} ({row.place}) is {things[0].name}: {value!r}{instead}"
                 )
 
-    def _things_of(self, value: str) -> list[_Thing]:
-        """The planned things that a value may be the name, with or without suffix, or the serial of."""
-        if value == self._nobody or len(value) > _LONGEST + 32:
+    def _things_of(self, value: str) -> list[_Candidate]:
+        """Return the planned things that a value may be the name, with or without suffix, or the serial of."""
+        if value == self._last_unmatched or len(value) > _LONGEST + 32:
             return []
         key = canonical(value)[1]
         bare = key.removesuffix(canonical(self._suffix)[1])
@@ -423,11 +482,11 @@ class Matching:
         query = """SELECT position, name, serial, device_type, row, known_by FROM things
             WHERE name_key IN (?1, ?2) OR serial_key = ?1 LIMIT 100"""
         things = [
-            _Thing(position=at, name=name, serial=serial, device_type=kind, row=row, has_serial=known == _SERIAL)
+            _Candidate(position=at, name=name, serial=serial, device_type=kind, row=row, has_serial=known == _SERIAL)
             for at, name, serial, kind, row, known in self._db.execute(query, (key, bare))
         ]
         if not things:
-            self._nobody = value
+            self._last_unmatched = value
         suffix = f"-{self._suffix}"
         found = []
         for thing in things:
@@ -436,13 +495,13 @@ class Matching:
                 found.append(thing)
         return found
 
-    def _take(self, row: Row, thing: _Thing, how: str, *, already: bool = False) -> None:
+    def _take(self, row: Row, thing: _Candidate, how: str, *, already: bool = False) -> None:
         self._insert(row, thing.position, how=how, already=already, former=thing.row)
         self._db.execute("UPDATE things SET row = ? WHERE position = ?", (row.number, thing.position))
 
-    def _give_out(self) -> None:
-        """The next free thing of the right type for each row that names none; a fault where none is left, or where
-        order must not pair."""
+    def _pair_by_order(self) -> None:
+        """Give the next free thing of the right type to each row that names none; a fault where none is left, or
+        where order must not pair."""
         next_of: dict[str | None, int] = {}
         may_of: dict[str | None, bool] = {}
         for number, place, device_type in self._waiting():
@@ -459,7 +518,7 @@ class Matching:
             if device_type is None and len(types := sorted(set(self._types.values()))) > 1:
                 raise RequestError(
                     f"row {number} ({place}) says neither its thing nor its device type, and the plant has several "
-                    f"({', '.join(types)}): the list's order does not tell which it is",
+                    f"({', '.join(types)}): the list's order does not show which it is",
                     hint="add a column `device_type`; where all such rows are of one type: --device-type ID",
                 )
             found = self._db.execute(
@@ -479,9 +538,9 @@ class Matching:
         self._db.execute("DELETE FROM rows WHERE thing IS NULL")
 
     def _are_alike(self, device_type: str | None) -> bool:
-        """Whether nothing tells free things apart, so that any of them may be any device of the list.
+        """Return whether free things are interchangeable: any of them may be any device of the list.
 
-        Raises RequestError where they are known, and no row says which it is: the list's order would be a guess.
+        Raises RequestError where they have identities and no row gives one: the list's order would be a guess.
         """
         if self._is_named:
             return False
@@ -499,7 +558,7 @@ class Matching:
         )
 
     def _waiting(self) -> Iterator[tuple[int, str, str | None]]:
-        """The rows that have no thing yet, a slice at a time: meanwhile the same table is written to."""
+        """Return the rows that have no thing yet, a slice at a time: meanwhile the same table is written to."""
         query = """SELECT number, place, coalesce(device_type, ?) FROM rows
             WHERE thing IS NULL AND number > ? ORDER BY number LIMIT 1000"""
         last = 0
@@ -524,7 +583,7 @@ class Matching:
         self._db.execute("INSERT OR IGNORE INTO faults VALUES (?, ?, ?, ?)", (number, place, reason, remedy))
 
     def _spoil(self, fault: Fault) -> bool:
-        """Takes back the earlier row that a later one shows to be bad too; not one that was onboarded before."""
+        """Refuse the earlier row that a later one proves bad, unless it is onboarded already."""
         found = self._db.execute("SELECT place, already, former FROM rows WHERE number = ?", (fault.spoils,)).fetchone()
         if found is None or found[1]:
             return False
@@ -536,7 +595,7 @@ class Matching:
 
 
 def _claims(row: Row) -> list[_Claim]:
-    """What a row says of which device it is, the surest first."""
+    """Return the identities that a row gives, the most reliable first."""
     common_name = row.material.common_name
     found = []
     if row.name is not None and (row.must_match or row.name != common_name):
@@ -551,12 +610,12 @@ def _claims(row: Row) -> list[_Claim]:
     return found
 
 
-def _agreed(said: list[tuple[_Claim, list[_Thing]]]) -> _Thing | None:
-    """The thing that every claim may mean. Raises RefusedError where there is none, or several."""
-    if not said:
+def _agreed(claimed: list[tuple[_Claim, list[_Candidate]]]) -> _Candidate | None:
+    """Return the thing that every claim may mean. Raises RefusedError where there is none, or several."""
+    if not claimed:
         return None
-    first, things = said[0]
-    for claim, others in said[1:]:
+    first, things = claimed[0]
+    for claim, others in claimed[1:]:
         positions = {other.position for other in others}
         both = [thing for thing in things if thing.position in positions]
         if not both:
@@ -569,7 +628,7 @@ def _agreed(said: list[tuple[_Claim, list[_Thing]]]) -> _Thing | None:
         is_crossed = len({is_same(first.value, thing.serial) for thing in things}) > 1
         raise RefusedError(
             f"its {first} may be {things[0].name} or {things[1].name}: "
-            + ("one has it as its name, one as its serial" if is_crossed else "they differ in spelling alone"),
+            + ("one has it as its name, one as its serial" if is_crossed else "they differ only in spelling"),
             "say both name and serial of the thing, or give the other one another serial in fleet.yaml"
             if is_crossed
             else "say the thing's whole name as fleet.yaml has it",
@@ -577,9 +636,9 @@ def _agreed(said: list[tuple[_Claim, list[_Thing]]]) -> _Thing | None:
     return things[0]
 
 
-def _contradicts(claim: _Claim, thing: _Thing, said: list[tuple[_Claim, list[_Thing]]]) -> bool:
-    """Whether a claim that is no planned thing's denies that the row is the thing which others say."""
-    if any(is_same(other.value, thing.serial) for other, _ in said):
+def _contradicts(claim: _Claim, thing: _Candidate, claimed: list[tuple[_Claim, list[_Candidate]]]) -> bool:
+    """Return whether a claim that is no planned thing's denies that the row is the thing which others say."""
+    if any(is_same(other.value, thing.serial) for other, _ in claimed):
         return False
     digits, own = hexadecimal(claim.value), hexadecimal(thing.serial)
     is_of_one_kind = digits is not None and own is not None and len(digits) == len(own)
@@ -587,7 +646,7 @@ def _contradicts(claim: _Claim, thing: _Thing, said: list[tuple[_Claim, list[_Th
 
 
 def _known_by(bare: str, thing: PlannedThing) -> int:
-    """What somebody gave the thing to be known by: a serial, a name, or nothing, if it is one of a count."""
+    """Return what identifies the thing: a serial, a name, or nothing, if it is one of a count."""
     own = bare.rpartition("-")[2]
     facility = bare.removesuffix(f"-{thing.device_type}-{own}")
     if thing.serial != named_serial(facility, thing.device_type, own):

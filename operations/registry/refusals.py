@@ -1,5 +1,5 @@
-"""Refuses rows whose key or certificate must not come back: spent keys, revoked certificates, in journal, ledger, CRLs
-and, for devices that are onboarded already, in AWS IoT itself."""
+"""Refuse rows whose key or certificate must not be used again: spent keys, revoked certificates, in journal, ledger,
+CRLs and, for devices that are onboarded already, in AWS IoT itself."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, visible
+from fleet_iot.operations.lists.headings import fault_of
 from fleet_iot.operations.lists.material import read_certificate
 from fleet_iot.operations.lists.record import Fault, Row
-from fleet_iot.operations.lists.said import is_named, said_of
 from fleet_iot.operations.pki.spent import End, Spent, SpentKeys, decisive
 from fleet_iot.operations.registry import entries
 from fleet_iot.operations.registry.calls import IotCalls
@@ -20,7 +20,7 @@ from fleet_iot.operations.registry.journal import Journal
 from fleet_iot.operations.storage import located
 
 DESCRIBED = 250
-"""So many certificates are asked for one by one; beyond, listing all of the account, 250 a call, is quicker.
+"""Most certificates described one by one; for more, listing the account's, 250 a call, is faster.
 https://docs.aws.amazon.com/iot/latest/apireference/API_ListCertificates.html"""
 _AUTHORITY_KEYS = (
     rsa.RSAPublicKey,
@@ -32,7 +32,7 @@ _AUTHORITY_KEYS = (
 
 
 class RevokedInAws:
-    """Whether AWS IoT has certificates REVOKED: in its console, or by another machine."""
+    """Certificates that AWS IoT has as REVOKED: in its console, or by another machine."""
 
     def __init__(self, calls: IotCalls) -> None:
         self._calls = calls
@@ -40,7 +40,7 @@ class RevokedInAws:
         self._revoked: set[str] | None = None
 
     def has(self, certificate_id: str) -> bool:
-        """True where it is REVOKED; False where it is not, or is gone."""
+        """Return whether it is REVOKED; not where it is gone."""
         if self._revoked is None and self._asked >= DESCRIBED:
             self._revoked = set(self._listed())
         if self._revoked is not None:
@@ -49,24 +49,19 @@ class RevokedInAws:
         return self._calls.status_of(certificate_id) == "REVOKED"
 
     def _listed(self) -> Iterator[str]:
-        marker: dict[str, str] = {}
-        while True:
-            page = self._calls.call("ListCertificates", pageSize=DESCRIBED, **marker)
+        for page in self._calls.pages("ListCertificates", pageSize=DESCRIBED):
             yield from (each["certificateId"] for each in page["certificates"] if each["status"] == "REVOKED")
-            if not page.get("nextMarker"):
-                return
-            marker = {"marker": page["nextMarker"]}
 
 
 class RevocationLists:
     """CRLs, each signed by one of the authorities (RFC 5280, section 5)."""
 
     def __init__(self, paths: Sequence[Path], authorities: Sequence[x509.Certificate]) -> None:
-        """Reads them, PEM or DER. Raises EnvironmentFault for one that cannot be read or that no authority signed."""
+        """Read them, PEM or DER. Raises EnvironmentFault for one that cannot be read or that no authority signed."""
         self._lists = [_read_list(path, authorities) for path in paths]
 
     def find(self, der: bytes) -> Spent | None:
-        """Its entry in the CRL of the certificate's issuer. Raises ValueError for one that cannot be read."""
+        """Return its entry in the CRL of the certificate's issuer. Raises ValueError for one that cannot be read."""
         if not self._lists:
             return None
         certificate = read_certificate(der)
@@ -81,32 +76,32 @@ class RevocationLists:
 
 
 class Refusals:
-    """What must not come back, of all that knows it; `journal` is None where there is none yet. `ledger` reads the
+    """All sources of spent keys and revoked certificates; `journal` is None where there is none yet. `ledger` reads the
     other journals too."""
 
     def __init__(self, journal: Journal | None, *, ledger: SpentKeys, lists: RevocationLists) -> None:
         self._journal, self._ledger, self._lists = journal, ledger, lists
 
     def close(self) -> None:
-        """Closes the files but the journal."""
+        """Close the files but the journal."""
         self._ledger.close()
 
     def find(self, key: bytes, certificate_id: str | None, der: bytes | None) -> Spent | None:
-        """Why the key, or the certificate with this DER, must not be used; a revocation outweighs the rest."""
+        """Return why the key, or the certificate with this DER, must not be used; a revocation outweighs the rest."""
         own = self._journal.ends(key, certificate_id) if self._journal else []
         return decisive([*own, *self.ends(key, certificate_id, der)])
 
     def ends(self, key: bytes | None, certificate_id: str | None, der: bytes | None) -> list[Spent]:
-        """What other journals, the own authority's ledgers and the CRLs say: `Elsewhere` of a journal."""
+        """Return what other journals, the own authority's ledgers and the CRLs have: a journal's `Elsewhere`."""
         listed = self._lists.find(der) if der is not None else None
         return [*self._ledger.ends(key, certificate_id), *([listed] if listed is not None else [])]
 
     def sift(
         self, rows: Iterable[Row | Fault], *, reuses_retired: bool, in_aws: RevokedInAws | None, at: float
     ) -> Iterator[Row | Fault]:
-        """The rows, with a fault in the place of each whose key or certificate must not be used.
+        """Return the rows, with a fault in the place of each whose key or certificate must not be used.
 
-        `in_aws` is asked for devices that the journal has as onboarded; without it, no call is made. With
+        `in_aws` is queried for devices onboarded by the journal; without it, no call is made. With
         `reuses_retired`, keys that were retired or replaced, and not revoked, may come back.
         """
         for row in rows:
@@ -115,16 +110,7 @@ class Refusals:
                 yield row
                 continue
             what = "certificate" if found.by.endswith((".pem", ".crl", ".der")) else "key"
-            reason = f"its {what} {found.told}"
-            yield Fault(
-                number=row.number,
-                place=row.place,
-                reason=reason,
-                remedy=found.remedy,
-                raw=row.raw,
-                said=said_of(row),
-                is_named=is_named(row),
-            )
+            yield fault_of(row, f"its {what} {found.clause}", found.remedy)
 
     def _refused(self, row: Row, in_aws: RevokedInAws | None, at: float) -> Spent | None:
         material = row.material
@@ -132,11 +118,10 @@ class Refusals:
         found = self.find(material.key, certificate_id, material.der if material.is_certificate else None)
         if found is not None or self._journal is None or in_aws is None:
             return found
-        query = """SELECT thing, certificate_id FROM devices WHERE key = ? AND certificate_id IS NOT NULL
-            AND state = 'done'"""
-        for thing, own in self._journal.read(query, material.key):
+        for device in self._journal.onboarded_with(material.key):
+            own = str(device.certificate_id)
             if in_aws.has(own):
-                self._journal.write(*entries.seen_revoked(thing, material.key, own, at=at))
+                self._journal.write(*entries.seen_revoked(device.thing, material.key, own, at=at))
         return self._journal.spent(material.key, certificate_id)
 
 
@@ -145,7 +130,7 @@ def _read_list(path: Path, authorities: Sequence[x509.Certificate]) -> tuple[Pat
         with located(path):
             content = path.read_bytes()
     except FileNotFoundError:
-        raise EnvironmentFault(f"there is no {path}", hint="--crl takes a CRL in PEM or DER") from None
+        raise EnvironmentFault(f"there is no {path}", hint="--crl FILE is a CRL in PEM or DER") from None
     load = x509.load_pem_x509_crl if b"-----BEGIN" in content else x509.load_der_x509_crl
     try:
         found = load(content)

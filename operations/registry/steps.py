@@ -1,29 +1,35 @@
-"""What is done for one device, step by step: each is in the journal before its call, and again after it."""
+"""Onboard devices step by step, many in parallel: the journal has each step before its call, and again after it.
+
+A run may be killed, or an answer lost, after AWS IoT has made a certificate. The journal's intent names the key and
+the time; AWS IoT lists certificates by creation date. One that has the key and is in no other device's row is the
+device's; where there is none, the intent is withdrawn.
+"""
 
 from __future__ import annotations
 
 import ssl
+import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
-import msgspec
 from botocore.exceptions import ClientError
 from cryptography import x509
 
-from fleet_iot.operations.lists.material import key_digest
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.operations.lists.material import key_digest, read_certificate
 from fleet_iot.operations.pki.spent import Spent
+from fleet_iot.operations.project import PlannedThing
 from fleet_iot.operations.registry import entries
 from fleet_iot.operations.registry.calls import IotCalls, UnknownOutcomeError, code_of, message_of
-from fleet_iot.operations.registry.journal import Journal
-from fleet_iot.operations.registry.planned import PlannedThing
-from fleet_iot.operations.registry.records import Device, Step, Write
+from fleet_iot.operations.registry.journal import Device, Journal, Step, Write
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Where the things of a device type belong: names with the environment suffix."""
+    """The thing group and policy of a device type; names end in the environment suffix."""
 
     thing_group: str
     policy: str
@@ -42,7 +48,7 @@ class Work:
 
     @property
     def status(self) -> str:
-        """What new certificates are."""
+        """The status of new certificates."""
         return "INACTIVE" if self.is_staged else "ACTIVE"
 
 
@@ -56,12 +62,12 @@ class DeviceFaultError(Exception):
 
 
 def onboard_device(work: Work, device: Device) -> bool:
-    """Does what is left to do for the device. False where its certificate has to be looked for first.
+    """Do what is left for the device; return False where its certificate has to be found first.
 
     A device that cannot be onboarded is failed in the journal; what stops all devices is raised as EnvironmentFault.
     """
     ended = {step for step, (_, end, _) in work.journal.steps(device.thing).items() if end is not None}
-    thing = msgspec.json.decode(device.line, type=PlannedThing)
+    thing = device.planned
     before: list[Write] = []
     try:
         arn = device.certificate_arn or ""
@@ -98,26 +104,25 @@ def _refuse_spent(work: Work, device: Device) -> None:
     found = spent_of(work, device)
     if found is not None:
         # As it is now: the certificate may have been made since the device was read.
-        query = "SELECT certificate_id FROM devices WHERE thing = ?"
-        lock_out_spent(work, work.journal.read(query, device.thing)[0][0])
-        raise DeviceFaultError(f"its key {found.told}", found.remedy)
+        lock_out_spent(work, work.journal.device(device.thing).certificate_id)
+        raise DeviceFaultError(f"its key {found.clause}", found.remedy)
 
 
 def spent_of(work: Work, device: Device) -> Spent | None:
-    """Why the device's key, or the certificate that it has brought or got, must not be used; None where it may be."""
+    """Return why the device's key or certificate must not be used; None where it may be."""
     own = device.fingerprint.hex() if device.is_certificate else device.certificate_id
-    return work.journal.spent(device.key, own, device.der if device.is_certificate else None)
+    return work.journal.spent(device.key, own, device.certificate)
 
 
 def lock_out_spent(work: Work, certificate_id: str | None) -> None:
-    """Makes the certificate of a spent key INACTIVE where an earlier try has made it ACTIVE."""
+    """Make the certificate of a spent key INACTIVE where an earlier try has made it ACTIVE."""
     if certificate_id is not None and work.calls.status_of(certificate_id) == "ACTIVE":
         work.calls.call("UpdateCertificate", certificateId=certificate_id, newStatus="INACTIVE")
         work.journal.write(entries.status_of(certificate_id, "INACTIVE"))
 
 
 def _steps(work: Work) -> tuple[Step, ...]:
-    """The thing first: where its name is taken, no certificate is made in vain."""
+    """Return the steps, the thing first: if its name is taken, no certificate is made."""
     own_policy = (Step.POLICY,) if work.policy_on == "certificate" else ()
     return (Step.THING, Step.CERTIFICATE, *own_policy, Step.GROUP, Step.ATTACH)
 
@@ -129,7 +134,7 @@ def _do(work: Work, step: Step, thing: PlannedThing, arn: str) -> None:
         if not work.calls.create_thing(thing):
             raise DeviceFaultError(
                 f"AWS IoT has another thing {thing.name}, with other attributes or of another type",
-                "compare it with fleet.yaml; delete it, or name the planned thing anew",
+                "compare it with fleet.yaml; delete it, or rename the planned thing",
             )
     elif step is Step.GROUP:
         call("AddThingToThingGroup", thingGroupName=group.thing_group, thingName=thing.name)
@@ -140,7 +145,7 @@ def _do(work: Work, step: Step, thing: PlannedThing, arn: str) -> None:
 
 
 def _certificate(work: Work, device: Device) -> tuple[str, list[Write]]:
-    """The ARN of the device's certificate, made or registered now, and what to write down about it."""
+    """Make or register the device's certificate; return its ARN, and the writes that record it."""
     if device.is_certificate:
         answer = _register(work, device)
         certificate_id, arn = device.fingerprint.hex(), answer["certificateArn"]
@@ -148,7 +153,7 @@ def _certificate(work: Work, device: Device) -> tuple[str, list[Write]]:
         if answer["certificateId"] != certificate_id:
             raise DeviceFaultError(
                 f"AWS IoT calls the certificate {answer['certificateId']}, its SHA-256 is {certificate_id}",
-                "do not use it: tell AWS support",
+                "do not use it: report it to AWS support",
             )
     else:
         answer = work.calls.call_once(
@@ -160,8 +165,8 @@ def _certificate(work: Work, device: Device) -> tuple[str, list[Write]]:
         if not is_of_key(answer["certificatePem"], device.key):
             work.journal.write(entries.orphan(certificate_id, thing=device.thing, at=work.clock()))
             raise DeviceFaultError(
-                f"the certificate {certificate_id} that AWS IoT made bears another key than the device's CSR",
-                "it was not attached: delete it, and tell AWS support",
+                f"the certificate {certificate_id} that AWS IoT made has another key than the device's CSR",
+                "it was not attached: delete it, and report it to AWS support",
             )
         expires = expiry_of(answer["certificatePem"])
     return arn, [
@@ -171,7 +176,7 @@ def _certificate(work: Work, device: Device) -> tuple[str, list[Write]]:
 
 
 def _register(work: Work, device: Device) -> dict[str, Any]:
-    """Registers the device's own certificate; one that is there already must belong to nobody else."""
+    """Register the device's own certificate; one that exists must not be attached to another thing."""
     certificate_id = device.fingerprint.hex()
     try:
         return work.calls.call(
@@ -202,16 +207,227 @@ def _register(work: Work, device: Device) -> dict[str, Any]:
 
 
 def pem_of(der: bytes, label: str) -> str:
-    """PEM, as AWS IoT wants it."""
+    """Return PEM with the label that AWS IoT expects."""
     text = ssl.DER_cert_to_PEM_cert(der)
     return text if label == "CERTIFICATE" else text.replace("CERTIFICATE-----", f"{label}-----")
 
 
 def is_of_key(pem: str, key: bytes) -> bool:
-    """Whether the certificate bears the public key with this digest."""
+    """Return whether the certificate has the public key with this digest."""
     return key_digest(x509.load_pem_x509_certificate(pem.encode()).public_key()) == key
 
 
 def expiry_of(pem: str) -> float:
-    """When the certificate expires, in seconds since 1970."""
+    """Return when the certificate expires, in seconds since 1970."""
     return x509.load_pem_x509_certificate(pem.encode()).not_valid_after_utc.timestamp()
+
+
+SETTLE_S = 3.0
+"""A call of a killed run may still be in flight: wait so long before searching for its effect."""
+CLOCK_SKEW_S = 300.0
+"""Most seconds between this machine's clock and AWS's."""
+_PAGE = 250
+
+
+def settle_certificates(work: Work, run: int, *, sleep: Callable[[float], None] = time.sleep) -> int:
+    """Find the certificate of each device whose call has no known outcome; return how many were found."""
+    begun = work.journal.unsettled(run)
+    if not begun:
+        return 0
+    sleep(SETTLE_S)
+    wanted = {key: thing for thing, key, _ in begun}
+    since = min(at for _, _, at in begun) - CLOCK_SKEW_S
+    found: set[bytes] = set()
+    for described in unknown_certificates(work, since):
+        try:
+            key = key_digest(read_certificate(described["certificatePem"].encode()).public_key())
+        except ValueError:  # somebody else's: those that come from our CSRs can be read
+            continue
+        thing = wanted.get(key)
+        if thing is None:
+            continue
+        certificate_id, arn = described["certificateId"], described["certificateArn"]
+        if key in found:
+            work.journal.write(entries.orphan(certificate_id, thing=thing, at=work.clock()))
+            continue
+        found.add(key)
+        work.journal.write(
+            entries.certificate(
+                thing,
+                certificate_id=certificate_id,
+                arn=arn,
+                status=described["status"],
+                expires=expiry_of(described["certificatePem"]),
+            ),
+            entries.end(thing, Step.CERTIFICATE, at=work.clock()),
+        )
+    lost = [thing for key, thing in wanted.items() if key not in found]
+    if lost:
+        work.journal.write(*(entries.forget(thing, Step.CERTIFICATE) for thing in lost))
+    return len(found)
+
+
+def unknown_certificates(work: Work, since: float) -> Iterator[dict[str, Any]]:
+    """Return certificates made since a time that no device in the journal has, newest first."""
+    for page in work.calls.pages("ListCertificates", pageSize=_PAGE, ascendingOrder=False):
+        recent = [each for each in page["certificates"] if each["creationDate"].timestamp() >= since]
+        for each in recent:
+            certificate_id = each["certificateId"]
+            if not work.journal.knows_certificate(certificate_id):
+                yield work.calls.call("DescribeCertificate", certificateId=certificate_id)["certificateDescription"]
+        if not recent:
+            return
+
+
+THREADS = 32
+"""Devices in parallel: enough for 15 devices a second with calls of half a second."""
+ROUNDS = 5
+_SHOWN_EVERY_S = 0.5
+
+Item = TypeVar("Item")
+
+
+@dataclass(slots=True)
+class Meter:
+    """Progress of a run; `rate` is devices a second since it began."""
+
+    total: int
+    done: int = 0
+    failed: int = 0
+    started: float = field(default_factory=time.monotonic)
+    _counting: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def count(self, *, is_failed: bool = False) -> None:
+        """Count one more device, from any thread."""
+        with self._counting:
+            self.failed += is_failed
+            self.done += not is_failed
+
+    @property
+    def rate(self) -> float:
+        passed = time.monotonic() - self.started
+        return (self.done + self.failed) / passed if passed > 0 else 0.0
+
+
+OnProgress = Callable[[Meter], None]
+
+
+def run_devices(work: Work, run: int, *, on_progress: OnProgress, threads: int = THREADS) -> None:
+    """Onboard every planned device of the run and mark the run as finished. Raises EnvironmentFault for what stops
+    all."""
+    counted = work.journal.count(run)
+    meter = Meter(total=counted.get("planned", 0))
+    _prepare(work, run)
+    for _ in range(ROUNDS):
+        settle_certificates(work, run)
+        _each(
+            work.journal.devices(run, "planned"),
+            lambda device: _one(work, device, meter),
+            threads=threads,
+            after=lambda: on_progress(meter),
+        )
+        if not work.journal.count(run).get("planned"):
+            work.journal.write(entries.finished(run, at=work.clock()))
+            return
+    raise EnvironmentFault(
+        f"AWS IoT leaves {work.journal.count(run)['planned']} devices without an answer",
+        hint="go on later with --resume",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activated:
+    """The number of activated devices; `refused` are the others: thing and reason."""
+
+    count: int
+    refused: tuple[tuple[str, str], ...]
+
+
+def refuse_spent(work: Work, run: int) -> None:
+    """Fail the run's planned devices whose keys were revoked or retired since the list was matched."""
+    for device in work.journal.devices(run, "planned"):
+        found = spent_of(work, device)
+        if found is not None:
+            lock_out_spent(work, device.certificate_id)
+            work.journal.write(entries.failed(device.thing, reason=f"its key {found.clause}", remedy=found.remedy))
+
+
+def activate_devices(work: Work, facility: str, *, on_progress: OnProgress, threads: int = THREADS) -> Activated:
+    """Activate the certificates that were staged for a facility; none that was revoked meanwhile."""
+    meter = Meter(total=work.journal.count_staged(facility))
+    refused: list[tuple[str, str]] = []
+
+    def activate(device: Device) -> None:
+        thing, certificate_id = device.thing, str(device.certificate_id)
+        status = work.calls.status_of(certificate_id)
+        if status == "REVOKED":
+            work.journal.write(*entries.seen_revoked(thing, device.key, certificate_id, at=work.clock()))
+        ended = work.journal.spent(device.key, certificate_id, device.certificate)
+        if ended is not None or status in (None, "PENDING_TRANSFER"):
+            is_what = f"has a certificate that is {status or 'gone from AWS IoT'}"
+            refused.append((thing, f"has a key that {ended.clause}" if ended else is_what))
+            meter.count(is_failed=True)
+            return
+        work.journal.write(entries.begin(thing, Step.ACTIVATE, at=work.clock()))
+        work.calls.call("UpdateCertificate", certificateId=certificate_id, newStatus="ACTIVE")
+        work.journal.write(
+            entries.end(thing, Step.ACTIVATE, at=work.clock()), entries.status(thing, certificate_status="ACTIVE")
+        )
+        meter.count()
+
+    _each(work.journal.staged(facility), activate, threads=threads, after=lambda: on_progress(meter))
+    return Activated(count=meter.done, refused=tuple(sorted(refused)))
+
+
+def prepare_group(work: Work, group: Group, *, policy_on: str) -> None:
+    """Check that the group exists, and attach its policy where things get it from there. Raises EnvironmentFault."""
+    try:
+        found = work.calls.call("DescribeThingGroup", thingGroupName=group.thing_group)
+        if policy_on == "group":
+            work.calls.call("AttachPolicy", policyName=group.policy, target=found["thingGroupArn"])
+    except ClientError as error:
+        raise EnvironmentFault(
+            f"{group.thing_group} or {group.policy} is not in AWS IoT: {code_of(error)}: {message_of(error)}",
+            hint="apply the facility's stack first, then go on with --resume",
+        ) from None
+
+
+def _prepare(work: Work, run: int) -> None:
+    """Prepare the groups of the run's planned devices."""
+    for device_type in work.journal.device_types(run):
+        prepare_group(work, work.groups[device_type], policy_on=work.policy_on)
+
+
+def _one(work: Work, device: Device, meter: Meter) -> None:
+    if onboard_device(work, device):
+        meter.count(is_failed=work.journal.device(device.thing).state == "failed")
+
+
+def _each(items: Iterable[Item], work: Callable[[Item], None], *, threads: int, after: Callable[[], None]) -> None:
+    """Work on each item in a pool of threads; the first error stops all and is raised."""
+    errors: list[BaseException] = []
+    room = threading.BoundedSemaphore(2 * threads)
+
+    def guarded(item: Item) -> None:
+        try:
+            if not errors:
+                work(item)
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            room.release()
+
+    with ThreadPoolExecutor(threads, thread_name_prefix="onboard") as pool:
+        for item in items:
+            room.acquire()
+            after()
+            if errors:
+                room.release()
+                break
+            pool.submit(guarded, item)
+        for _ in range(2 * threads):
+            while not room.acquire(timeout=_SHOWN_EVERY_S):
+                after()
+    after()
+    if errors:
+        raise errors[0]

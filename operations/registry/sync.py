@@ -1,9 +1,9 @@
-"""Brings the registered things of a bulk plant to what the approved record says: attributes, thing type, groups.
+"""Update a bulk plant's registered things from the approved record: attributes, thing type, groups.
 
-The record wins: an attribute that somebody has set by hand and that the record does not have is taken away. Registry
-and groups are read page by page into a temporary file that SQLite makes and takes away itself, so that a million
-things cost no memory. Each update names the version of the thing that it was compared with, so that none overwrites
-what it has not seen; a run that was cut off is simply run again, for what is as it should be is left alone.
+The record wins: an attribute set by hand that is not in the record is removed. Registry and groups are read page by
+page into a temporary SQLite database, so that a million things fit into constant memory. Each update gives the version
+of the thing that it was compared with, so it never overwrites a concurrent change. An interrupted run is repeated:
+what equals the record is skipped.
 """
 
 from __future__ import annotations
@@ -21,18 +21,16 @@ from botocore.exceptions import ClientError
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
 from fleet_iot.lib.specs import FacilitySpec
-from fleet_iot.operations.project import Project
+from fleet_iot.operations.project import PlannedThing, Project
 from fleet_iot.operations.registry import entries
 from fleet_iot.operations.registry.calls import code_of, message_of
-from fleet_iot.operations.registry.planned import PlannedThing, read_planned
-from fleet_iot.operations.registry.registered import NOT_FOUND
-from fleet_iot.operations.registry.run import THREADS
-from fleet_iot.operations.registry.steps import Work
+from fleet_iot.operations.registry.steps import THREADS, Work
+from fleet_iot.operations.storage import temporary
 
 PAGE = 250
 """Most things in one answer: https://docs.aws.amazon.com/iot/latest/apireference/API_ListThings.html"""
 _ATTEMPTS = 3
-"""How often a thing that somebody else changes meanwhile is compared anew."""
+"""Attempts on a thing that is changed concurrently."""
 _TOLD = 20
 _TYPE = "thing type: "
 _SLICE = 1_000
@@ -45,7 +43,7 @@ CREATE TABLE members (name TEXT, thing_group TEXT, PRIMARY KEY (name, thing_grou
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """What has to change so that a registered thing is what the record says; `version` is the registry's."""
+    """How a registered thing differs from the record; `version` is the registry's."""
 
     thing: PlannedThing
     fields: tuple[str, ...]
@@ -60,7 +58,7 @@ class Difference:
 
 @dataclass(slots=True, kw_only=True)
 class Synced:
-    """What a run found and did. `differing` things were not as the record says, `updated` of them are now.
+    """The result of a run. `differing` things were not as in the record, `updated` of them are now.
 
     `left` things are registered and not in the record any more; `unregistered` ones are planned and not onboarded.
     The lists name the first of each.
@@ -99,9 +97,8 @@ def sync(
             f"Terraform registers the things of {facility.id}, and updates them",
             hint="apply its stack: fleet local apply, or terraform apply",
         )
-    registry = sqlite3.connect("", isolation_level=None)
+    registry = temporary(_SCHEMA)
     try:
-        registry.executescript(_SCHEMA)
         _read_registry(registry, project, facility, work)
         done = Synced(facility=facility.id)
         found = _differences(registry, project, facility, work, done)
@@ -137,13 +134,8 @@ def _read_registry(registry: sqlite3.Connection, project: Project, facility: Fac
 
 
 def _pages(work: Work, api: str, key: str, **arguments: Any) -> Iterator[Any]:
-    token: dict[str, str] = {}
-    while True:
-        answer = work.calls.call(api, maxResults=PAGE, **arguments, **token)
-        yield from answer.get(key, ())
-        if not answer.get("nextToken"):
-            return
-        token = {"nextToken": answer["nextToken"]}
+    for page in work.calls.pages(api, maxResults=PAGE, **arguments):
+        yield from page.get(key, ())
 
 
 def _store(registry: sqlite3.Connection, thing: Mapping[str, Any]) -> None:
@@ -159,9 +151,9 @@ def _store(registry: sqlite3.Connection, thing: Mapping[str, Any]) -> None:
 def _differences(
     registry: sqlite3.Connection, project: Project, facility: FacilitySpec, work: Work, done: Synced
 ) -> Iterator[Difference]:
-    """What differs, in the order of the record; counts in `done` what does not have to be updated."""
-    moving = {name for (name,) in work.journal.read("SELECT thing FROM devices WHERE state = 'moving'")}
-    for thing in read_planned(project, facility):
+    """Return the differences, in the order of the record; count in `done` what needs no update."""
+    moving = work.journal.moving()
+    for thing in project.planned(facility):
         have = _registered(registry, work, thing.name)
         if have is None:
             done.unregistered += 1
@@ -186,12 +178,16 @@ def _differences(
 
 
 def _registered(registry: sqlite3.Connection, work: Work, name: str) -> tuple[str | None, dict[str, str], int] | None:
-    """Thing type, attributes and version in AWS IoT; a thing that the listing lacks is asked for where it must be."""
+    """Return thing type, attributes and version in AWS IoT; describe a thing missing from the listing if it should
+    exist."""
     query = "SELECT thing_type, attributes, version FROM things WHERE name = ?"
     found = registry.execute(query, (name,)).fetchone()
     if found is None:
         is_member = registry.execute("SELECT 1 FROM members WHERE name = ?", (name,)).fetchone()
-        if not (is_member or work.journal.has_certificate(name)) or (described := _describe(work, name)) is None:
+        if (
+            not (is_member or work.journal.has_certificate(name))
+            or (described := work.calls.call_if_exists("DescribeThing", thingName=name)) is None
+        ):
             return None
         _store(registry, described)
         found = registry.execute(query, (name,)).fetchone()
@@ -199,24 +195,15 @@ def _registered(registry: sqlite3.Connection, work: Work, name: str) -> tuple[st
     return found[0], json.loads(found[1]), found[2]
 
 
-def _describe(work: Work, name: str) -> dict[str, Any] | None:
-    try:
-        return work.calls.call("DescribeThing", thingName=name)
-    except ClientError as error:
-        if code_of(error) == NOT_FOUND:
-            return None
-        raise
-
-
 def _fields(thing: PlannedThing, thing_type: str | None, attributes: Mapping[str, str]) -> tuple[str, ...]:
-    """What differs, in words: `firmware: 1.0 → 1.1`."""
-    told = [] if thing_type == thing.thing_type else [f"{_TYPE}{thing_type or 'none'} → {thing.thing_type}"]
+    """Return the differences in words: `firmware: 1.0 → 1.1`."""
+    lines = [] if thing_type == thing.thing_type else [f"{_TYPE}{thing_type or 'none'} → {thing.thing_type}"]
     for name in sorted({*attributes, *thing.attributes}):
         have, want = attributes.get(name), thing.attributes.get(name)
         # AWS IoT keeps no attribute without a value.
         if (have or "") != (want or ""):
-            told.append(f"{name}: {have or 'none'} → {want or 'none'}")
-    return tuple(told)
+            lines.append(f"{name}: {have or 'none'} → {want or 'none'}")
+    return tuple(lines)
 
 
 def _update_all(work: Work, part: Iterable[Difference], *, reason: str, done: Synced) -> None:
@@ -236,7 +223,7 @@ def _update_all(work: Work, part: Iterable[Difference], *, reason: str, done: Sy
 
 
 def _update(work: Work, difference: Difference, *, reason: str) -> str | None:
-    """Why the thing is not what the record says after all, or None."""
+    """Update the thing; return why it still differs from the record, or None."""
     thing = difference.thing
     if difference.fields and (failure := _update_thing(work, difference)):
         return failure
@@ -244,10 +231,10 @@ def _update(work: Work, difference: Difference, *, reason: str) -> str | None:
         work.calls.call("RemoveThingFromThingGroup", thingGroupName=group, thingName=thing.name)
     if difference.add_to:
         work.calls.call("AddThingToThingGroup", thingGroupName=difference.add_to, thingName=thing.name)
-    told = str(difference).removeprefix(f"{thing.name}: ")
+    changes = str(difference).removeprefix(f"{thing.name}: ")
     work.journal.write(
-        entries.line(thing.name, msgspec.json.encode(thing)),
-        entries.history(thing.name, f"updated: {told}", at=work.clock(), certificate_id=None, reason=reason),
+        entries.planned(thing.name, msgspec.json.encode(thing)),
+        entries.history(thing.name, f"updated: {changes}", at=work.clock(), certificate_id=None, reason=reason),
     )
     return None
 
@@ -259,7 +246,7 @@ def _update_thing(work: Work, difference: Difference) -> str | None:
     """
     thing, version, fields = difference.thing, difference.version, difference.fields
     for _ in range(_ATTEMPTS):
-        # Named only where it changes: a thing type that is deprecated takes no things any more.
+        # Given only where it changes: a deprecated thing type accepts no more things.
         # https://docs.aws.amazon.com/iot/latest/apireference/API_DeprecateThingType.html
         thing_type = {"thingTypeName": thing.thing_type} if any(it.startswith(_TYPE) for it in fields) else {}
         try:
@@ -276,18 +263,18 @@ def _update_thing(work: Work, difference: Difference) -> str | None:
         else:
             return None
         # Somebody else has changed it, or an earlier try of this call whose answer was lost.
-        described = _describe(work, thing.name)
+        described = work.calls.call_if_exists("DescribeThing", thingName=thing.name)
         if described is None:
             return "it was deleted meanwhile"
         fields = _fields(thing, described.get("thingTypeName"), described.get("attributes") or {})
         if not fields:
             return None
         version = int(described["version"])
-    return "somebody else changes it at the same time: run it again"
+    return "it is being changed concurrently: run the command again"
 
 
 def _count_left(registry: sqlite3.Connection, project: Project, done: Synced) -> None:
-    """Counts what is registered and not in the record."""
+    """Count what is registered and not in the record."""
     suffix = f"%-{project.environment_suffix}"
     query = """SELECT name FROM things WHERE NOT is_planned UNION SELECT name FROM members
         WHERE name LIKE ? AND name NOT IN (SELECT name FROM things WHERE is_planned) ORDER BY name"""

@@ -1,4 +1,4 @@
-"""Which AWS devices are onboarded to, where its journal lies, and how fast it may be called."""
+"""Find what registering devices needs of an AWS: its IoT client, its journal, and how fast it may be called."""
 
 from __future__ import annotations
 
@@ -6,16 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
 
-from fleet_iot.generator.diagnostics import EnvironmentFault
-from fleet_iot.operations.local.aws import ACCOUNT_ID, load
+from fleet_iot.operations.aws import Aws
 from fleet_iot.operations.pki.spent import journal_folder, journal_name, journals_folder
 from fleet_iot.operations.project import Project
-from fleet_iot.operations.registry.quotas import Quotas, read_quotas
-from fleet_iot.operations.registry.run import THREADS
+from fleet_iot.operations.registry.calls import Quotas, read_quotas
+from fleet_iot.operations.registry.steps import THREADS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,47 +32,30 @@ class Target:
     s3: Any = None
 
 
-def local_target(project: Project, folder: Path) -> Target:
-    """The local AWS in a folder; its journal goes with it. Raises EnvironmentFault where none is up."""
-    local = load(folder)
-    journals = journal_folder(local.folder)
-    return Target(
-        iot=local.client("iot", config=_config()),
-        account=f"{ACCOUNT_ID}/{local.region}",
-        journal=journals / journal_name(project),
-        rates=journals / "rates.sqlite",
-        quotas=None,
-        # Its broker knows the policies of certificates alone (docs/local-aws.md).
-        policy_on="certificate",
-    )
-
-
-def aws_target(project: Project) -> Target:
-    """The account of the credentials, in the manifest's region. Raises EnvironmentFault."""
-    region = project.fleet.region
-    try:
-        session = boto3.session.Session(region_name=region)
-        account = str(session.client("sts", config=_config()).get_caller_identity()["Account"])
-        iot = session.client("iot", config=_config())
-        quotas = read_quotas(session.client("service-quotas"))
-    except (BotoCoreError, ClientError) as error:
-        raise EnvironmentFault(
-            f"AWS does not say whose account this is: {error}", hint="set AWS_PROFILE, or log in"
-        ) from None
-    if project.fleet.account_id not in (None, account):
-        raise EnvironmentFault(
-            f"these credentials are of account {account}, the manifest's is {project.fleet.account_id}",
-            hint="use the other account's credentials",
+def target_of(project: Project, aws: Aws) -> Target:
+    """Return what registering devices needs of an AWS; the journal of a local one is in its folder."""
+    account = f"{aws.account}/{aws.region}"
+    iot = aws.client("iot", config=_config())
+    if aws.local is not None:
+        journals = journal_folder(aws.local.folder)
+        return Target(
+            iot=iot,
+            account=account,
+            journal=journals / journal_name(project),
+            rates=journals / "rates.sqlite",
+            quotas=None,
+            # Its broker knows only the policies of certificates (docs/local-aws.md).
+            policy_on="certificate",
         )
     base = journals_folder()
     return Target(
         iot=iot,
-        account=f"{account}/{region}",
-        journal=base / f"{account}-{region}" / journal_name(project),
+        account=account,
+        journal=base / account.replace("/", "-") / journal_name(project),
         rates=base / "rates.sqlite",
-        quotas=quotas,
+        quotas=read_quotas(aws.client("service-quotas")),
         policy_on=None,
-        s3=session.client("s3"),
+        s3=aws.client("s3"),
     )
 
 

@@ -1,4 +1,4 @@
-"""Anomalies as the readings table holds them: read by thing or all, and acknowledged where they lie."""
+"""Read anomalies from the readings table, and acknowledge them there."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ ESCALATED = "escalated#"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Anomaly:
-    """One anomaly; `id` is its range key, times are ISO 8601 in UTC. Who has acknowledged it, or nobody yet.
+    """One anomaly; `id` is its range key, times are ISO 8601 in UTC.
 
-    `severity` is the worst of it, `escalated_at` when it came to that after its beginning. `ended_at` is when all was
-    as usual again, None as long as it runs.
+    `severity` is the highest so far, `escalated_at` when it rose to that after the start. `ended_at` is None while the
+    anomaly lasts, `acknowledged_by` until somebody acknowledges it.
     """
 
     thing: str
@@ -37,15 +37,17 @@ class Anomaly:
     note: str | None
 
 
-def anomalies(client: Any, table: str, *, thing: str | None = None, facility: str | None = None) -> Iterator[Anomaly]:
-    """Those of a thing (queries, cheap), or of all things (a scan, which reads the whole table once)."""
-    held: dict[str, dict[tuple[str, str], Mapping[str, Any]]] = {prefix: {} for prefix in (PREFIX, ESCALATED, ENDED)}
+def read_anomalies(
+    client: Any, table: str, *, thing: str | None = None, facility: str | None = None
+) -> Iterator[Anomaly]:
+    """Read the anomalies of a thing (by queries), or of all things (by a scan of the whole table)."""
+    found: dict[str, dict[tuple[str, str], Mapping[str, Any]]] = {prefix: {} for prefix in (PREFIX, ESCALATED, ENDED)}
     for item in _items(client, table, thing=thing):
         prefix, separator, key = item["bucket"]["S"].partition("#")
-        held[prefix + separator][item["device"]["S"], key] = item
-    for place, item in held[PREFIX].items():
+        found[prefix + separator][item["device"]["S"], key] = item
+    for place, item in found[PREFIX].items():
         if facility in (None, item["facility"]["S"]):
-            yield _anomaly(item, ended=held[ENDED].get(place), escalated=held[ESCALATED].get(place))
+            yield _anomaly(item, ended=found[ENDED].get(place), escalated=found[ESCALATED].get(place))
 
 
 def _items(client: Any, table: str, *, thing: str | None) -> Iterator[Mapping[str, Any]]:
@@ -73,7 +75,7 @@ def _items(client: Any, table: str, *, thing: str | None) -> Iterator[Mapping[st
 def acknowledge(
     client: Any, table: str, *, thing: str, anomaly_id: str, by: str, note: str | None, now: datetime
 ) -> bool:
-    """Notes who has seen an anomaly; whether there is one. Done again, the last one stands."""
+    """Store who acknowledged an anomaly, in place of an earlier acknowledgement. Return False where there is none."""
     changes = "SET acknowledged_by = :by, acknowledged_at = :at"
     values: dict[str, Any] = {":by": {"S": by}, ":at": {"S": now.strftime("%Y-%m-%dT%H:%M:%SZ")}}
     if note:
@@ -84,7 +86,7 @@ def acknowledge(
             TableName=table,
             Key={"device": {"S": thing}, "bucket": {"S": anomaly_id}},
             UpdateExpression=changes,
-            # Without it, an id with a slip in it would become an item of its own.
+            # Without it, a mistyped id would create an item.
             ConditionExpression="attribute_exists(detector)",
             ExpressionAttributeValues=values,
         )
@@ -111,7 +113,7 @@ def _anomaly(
         reason=item["reason"]["S"],
         time=item["time"]["S"],
         escalated_at=None if escalated is None else escalated["time"]["S"],
-        # What came late had ended when it was told, and its own item says so.
+        # An anomaly in late readings had ended before it was published, so its own item has the end.
         ended_at=text("ended_at") if ended is None else ended["ended_at"]["S"],
         acknowledged_by=text("acknowledged_by"),
         acknowledged_at=text("acknowledged_at"),

@@ -1,4 +1,4 @@
-"""Reads a thing's history from the readings table; what is not over yet is summed up from its parts."""
+"""Read a thing's history from the readings table; periods that are not over are summed from their parts."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ LEVELS = tuple(_START_OF)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One metric's numbers over a minute, hour or day that begins at `start` (ms); `sum` is exact, as text.
+    """One metric's numbers over a minute, hour or day that starts at `start` (ms); `sum` is exact, as text.
 
-    `is_over`: no reading of it is to be expected any more. `quantiles` are right to one per cent, by the names of
-    `history_items.QUANTILES`.
+    `is_over`: no more readings of it are expected. `quantiles` are accurate to one per cent, by the names of
+    `items.QUANTILES`.
     """
 
     start: int
@@ -45,7 +45,7 @@ class Row:
 
 
 def history(client: Any, table: str, *, thing: str, level: str, since: int, until: int) -> Iterator[Row]:
-    """The rows of a level from the one that `since` (ms) lies in to the one that `until` lies in, in order of time."""
+    """Read a level's rows in order of time, from the period with `since` (ms) in it to the one with `until`."""
     start_of = _START_OF[level]
     find = {"minute": _minutes, "hour": _hours, "day": _days}[level]
     for part in find(_Source(client, table, thing), start_of(since), until):
@@ -59,7 +59,7 @@ class _Source:
     thing: str
 
     def parts(self, first: str, last: str) -> list[Part]:
-        """What is stored from one range key to another."""
+        """Read the items from one range key to another."""
         pages = self.client.get_paginator("query").paginate(
             TableName=self.table,
             KeyConditionExpression="#device = :device AND #bucket BETWEEN :first AND :last",
@@ -95,7 +95,7 @@ def _summed(level: Level, parts: list[Part], thing: str) -> list[Part]:
 
 
 def _start(bucket: str) -> int:
-    """The start (ms) that a range key tells: `minute#2026-11-23T14:49Z`, `hour#2026-11-23T14Z`, `day#2026-11-23`."""
+    """Parse the start (ms) in a range key: `minute#2026-11-23T14:49Z`, `hour#2026-11-23T14Z`, `day#2026-11-23`."""
     text = bucket.partition("#")[2].removesuffix("Z")
     return round(datetime.fromisoformat(f"{text}T00+00:00" if "T" not in text else f"{text}+00:00").timestamp()) * 1000
 

@@ -1,8 +1,4 @@
-"""Quarantined records: read from the archive's bucket, told, and put into the stream again.
-
-A record is what was sent and what the rule stamped on it, however often it went through the stream. Which records were
-put into the stream again is noted beside them by sequence number, so that what is poison still is in quarantine once.
-"""
+"""Read quarantined records from the archive bucket, repair them, and put them into the stream again."""
 
 from __future__ import annotations
 
@@ -10,13 +6,22 @@ import base64
 import gzip
 import hashlib
 import json
+import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
+
+from fleet_iot.generator.diagnostics import EnvironmentFault, OutcomeError, RequestError
+from fleet_iot.operations.aws import Aws, reporting_aws_errors
+from fleet_iot.operations.telemetry.archive import stored_lines
+
+# A record's identity is what was sent and what the rule stamped on it, however often it went through the stream.
+# Sequence numbers of records that were put into the stream again are noted beside them, so that a record that is
+# still poison is listed once.
 
 RECORDS = 500
 """One PutRecords: https://docs.aws.amazon.com/kinesis/latest/APIReference/API_PutRecords.html"""
@@ -25,14 +30,34 @@ RECORDS_BYTES = 4_000_000
 ATTEMPTS = 6
 
 REPLAYED = "quarantine/replayed/"
-"""Below it lie the sequence numbers of the records that were put into the stream again."""
+"""Prefix of the sequence numbers of records that were put into the stream again."""
 
-REASONS = (
-    *("base64", "device_type", "empty", "envelope", "environment", "future", "hostile_text", "identity", "ids"),
-    *("malformed", "metric_name", "metrics", "minute_full", "old", "readings", "sequence", "too_deep", "too_large"),
-    *("unit", "utf8", "value"),
-)
-"""The reason codes of the sensor processor: docs/message.md says what each means."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quarantine:
+    """The bucket that the deployed processor writes quarantined records to, and the stream that it reads."""
+
+    s3: Any
+    kinesis: Any
+    bucket: str
+    stream_arn: str
+
+
+def open_quarantine(aws: Aws, function: str) -> Quarantine:
+    """Find bucket and stream of the deployed processor. Raises EnvironmentFault where it is not deployed."""
+    with reporting_aws_errors(f"cannot read the configuration of {function}", hint="apply the platform first"):
+        client = aws.client("lambda")
+        variables = client.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
+        mappings = client.list_event_source_mappings(FunctionName=function)["EventSourceMappings"]
+    streams = [arn for mapping in mappings if ":kinesis:" in (arn := mapping.get("EventSourceArn", ""))]
+    if not streams:
+        raise EnvironmentFault(f"{function} reads no stream", hint="apply the platform first")
+    return Quarantine(
+        s3=aws.client("s3"),
+        kinesis=aws.client("kinesis"),
+        bucket=variables["ARCHIVE_BUCKET"],
+        stream_arn=streams[0],
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,26 +80,26 @@ class Entry:
 
     @property
     def identity(self) -> bytes:
-        """Tells records apart: a digest of what was sent and of what the rule stamped."""
+        """Identify the record: a digest of what was sent and of what the rule stamped."""
         content = json.dumps([self.raw_of, self.raw, self.envelope], sort_keys=True)
         return hashlib.sha256(content.encode("utf-8", "surrogatepass")).digest()
 
     @property
     def sequence_numbers(self) -> tuple[str, ...]:
-        """All sequence numbers of the record."""
+        """Return all sequence numbers of the record."""
         return (self.sequence_number, *self.repeats)
 
     @property
     def thing(self) -> str:
-        """Who sent it, as far as that is known."""
+        """Return the thing that sent it, or `unknown`."""
         return "unknown" if self.envelope is None else str(self.envelope.get("thing", "unknown"))
 
     def content(self) -> bytes:
-        """What was sent."""
+        """Return the bytes that were sent."""
         return base64.b64decode(self.raw)
 
     def record(self) -> bytes | None:
-        """The stream's record as it was; None where its own encoding was broken."""
+        """Rebuild the stream's record; None where its own encoding was broken."""
         if self.raw_of == "record":
             return self.content()
         if self.envelope is None or self.raw_of == "record_text":
@@ -84,12 +109,22 @@ class Entry:
 
 
 def entries(
-    s3: Any, bucket: str, *, facility: str | None = None, date: str | None = None, reason: str | None = None
+    quarantine: Quarantine, *, facility: str | None = None, date: str | None = None, reason: str | None = None
 ) -> list[Entry]:
-    """The records in quarantine that were not put into the stream again, each once however often it came."""
-    replayed = {line["sequence_number"] for _, line in _lines(s3, bucket, REPLAYED)}
+    """Read the records that are in quarantine and were not put into the stream again, each once however often it came.
+
+    Args:
+        quarantine: Where to read.
+        facility: Only records of this facility.
+        date: Only records that arrived on this day (UTC), as in 2026-11-23.
+        reason: Only records with this reason code.
+    """
+    s3, bucket = quarantine.s3, quarantine.bucket
+    replayed = {line["sequence_number"] for _, line in stored_lines(s3, bucket, REPLAYED)}
     found: dict[bytes, dict[str, Entry]] = {}
-    for key, line in _lines(s3, bucket, f"quarantine/facility={facility}/" if facility else "quarantine/facility="):
+    for key, line in stored_lines(
+        s3, bucket, f"quarantine/facility={facility}/" if facility else "quarantine/facility="
+    ):
         if (not date or f"/date={date}/" in key) and line["sequence_number"] not in replayed:
             entry = _entry(line)
             found.setdefault(entry.identity, {})[entry.sequence_number] = entry
@@ -99,13 +134,13 @@ def entries(
     return [replace(entry, repeats=tuple(rest)) for entry, rest in together if reason in (None, entry.reason)]
 
 
-def note_replayed(s3: Any, bucket: str, given: Sequence[Entry], *, now: datetime) -> None:
-    """Note that records were put into the stream again: they are in quarantine no longer, unless they come back."""
+def note_replayed(quarantine: Quarantine, given: Sequence[Entry], *, now: datetime) -> None:
+    """Note that records were put into the stream again: they are no longer in quarantine, unless they come back."""
     numbers = sorted({number for entry in given for number in entry.sequence_numbers})
     lines = [json.dumps({"sequence_number": number, "replayed_at": now.isoformat()}) for number in numbers]
     digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
-    s3.put_object(
-        Bucket=bucket,
+    quarantine.s3.put_object(
+        Bucket=quarantine.bucket,
         Key=f"{REPLAYED}date={now:%Y-%m-%d}/{digest}.ndjson.gz",
         Body=gzip.compress("\n".join([*lines, ""]).encode(), mtime=0),
         ContentType="application/gzip",
@@ -113,32 +148,25 @@ def note_replayed(s3: Any, bucket: str, given: Sequence[Entry], *, now: datetime
     )
 
 
-def _lines(s3: Any, bucket: str, prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-        for held in page.get("Contents", ()):
-            body = s3.get_object(Bucket=bucket, Key=held["Key"])["Body"].read()
-            for line in gzip.decompress(body).splitlines():
-                yield held["Key"], json.loads(line)
-
-
 def counts(found: Iterable[Entry]) -> Counter[tuple[str, str, str]]:
-    """How many records by facility, thing and reason."""
+    """Count records by facility, thing and reason."""
     return Counter((entry.facility, entry.thing, entry.reason) for entry in found)
 
 
 def put_again(
     found: Iterable[Entry],
-    kinesis: Any,
+    quarantine: Quarantine,
     *,
-    stream_arn: str,
-    on_given: Callable[[list[Entry]], None] = lambda _: None,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
     sleep: Callable[[float], None] = time.sleep,
 ) -> tuple[int, int]:
-    """Puts records into the stream again; how many, and how many cannot be: their own encoding was broken.
+    """Put records into the stream again, and note each part of them once the stream has it.
 
-    `on_given` is told of each part once the stream has it.
+    Returns:
+        How many were put, and how many cannot be because their own encoding is broken.
 
-    Raises TimeoutError where the stream does not take them for long. What was counted before counts once anyway.
+    Raises:
+        TimeoutError: The stream did not accept them in several attempts. A second replay counts no reading twice.
     """
     given = broken = 0
     records = ((entry, entry.record()) for entry in found)
@@ -150,18 +178,18 @@ def put_again(
         given += len(waiting)
         attempt = 0
         while waiting:
-            now = _fitting(waiting)
-            wanted = [{"Data": each["Data"], "PartitionKey": each["PartitionKey"]} for each in now]
-            answer = kinesis.put_records(StreamARN=stream_arn, Records=wanted)
-            refused = [each for each, told in zip(now, answer["Records"], strict=True) if told.get("ErrorCode")]
-            attempt = attempt + 1 if len(refused) == len(now) else 0
+            part = _fitting(waiting)
+            wanted = [{"Data": each["Data"], "PartitionKey": each["PartitionKey"]} for each in part]
+            answer = quarantine.kinesis.put_records(StreamARN=quarantine.stream_arn, Records=wanted)
+            refused = [each for each, result in zip(part, answer["Records"], strict=True) if result.get("ErrorCode")]
+            attempt = attempt + 1 if len(refused) == len(part) else 0
             if attempt >= ATTEMPTS:
-                raise TimeoutError(f"the stream did not take {len(refused)} records")
+                raise TimeoutError(f"the stream did not accept {len(refused)} records")
             if refused:
                 sleep(0.2 * 2**attempt)
-            waiting = refused + waiting[len(now) :]
+            waiting = refused + waiting[len(part) :]
         if taken := [entry for entry, data in batch if data is not None]:
-            on_given(taken)
+            note_replayed(quarantine, taken, now=now())
     return given, broken
 
 
@@ -174,5 +202,97 @@ def _fitting(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return records
 
 
+def find_entry(quarantine: Quarantine, sequence_number: str) -> Entry:
+    """Find one record.
+
+    Raises:
+        RequestError: `sequence_number` is none.
+        OutcomeError: No record with this number is in quarantine.
+    """
+    if not re.fullmatch("[0-9]+", sequence_number, re.ASCII):
+        raise RequestError(f"{sequence_number!r} is no sequence number", hint="see: fleet quarantine list --json")
+    for entry in entries(quarantine):
+        if sequence_number in entry.sequence_numbers:
+            return entry
+    raise OutcomeError(f"no record {sequence_number} is in quarantine", hint="see: fleet quarantine list --json")
+
+
 def _entry(line: Mapping[str, Any]) -> Entry:
     return Entry(**{name: line[name] for name in Entry.__dataclass_fields__ if name != "repeats"})
+
+
+TIME_UNITS: Mapping[str, Callable[[float], float]] = {
+    "s": lambda time: time * 1000,
+    "us": lambda time: time / 1000,
+    "ns": lambda time: time / 1_000_000,
+}
+"""Convert a time in each unit to milliseconds."""
+
+_MILLISECONDS = range(500_000_000_000, 4_102_444_800_000)
+"""1985 to 2099: a time that is none of these after its conversion was in another unit."""
+
+
+def with_time_in(unit: str, entry: Entry) -> Entry | None:
+    """Convert the times of the record's readings from `unit` to milliseconds.
+
+    Returns None where the record is no message of readings, or one of its times is not in that unit.
+    """
+    readings = _readings_of(entry)
+    if not readings:
+        return None
+    for reading in readings:
+        time = _milliseconds(reading.get("time"), unit)
+        if time is None:
+            return None
+        reading["time"] = time
+    document: Any = readings if len(readings) > 1 else readings[0]
+    return _with_payload(entry, json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode())
+
+
+def with_payloads_of(lines: Iterable[str], entries: Iterable[Entry], *, name: str) -> list[Entry]:
+    """Replace records' payloads by those in `lines`, which are lines of `list --json` that somebody edited.
+
+    Only the payload is read from a line: what the rule stamped stays. Raises RequestError for a line of no such record.
+    """
+    known = {number: entry for entry in entries for number in entry.sequence_numbers}
+    repaired = []
+    for place, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            given = json.loads(line)
+            entry, payload = known[given["sequence_number"]], base64.b64decode(given["raw"], validate=True)
+        except (ValueError, TypeError, KeyError):
+            raise RequestError(
+                f"{name}:{place}: not a record that is in quarantine",
+                hint="edit `raw` (base64) in the lines of: fleet quarantine list --json",
+            ) from None
+        repaired.append(_with_payload(entry, payload))
+    return repaired
+
+
+def _with_payload(entry: Entry, payload: bytes) -> Entry:
+    return replace(entry, raw=base64.b64encode(payload).decode(), raw_of="payload")
+
+
+def _readings_of(entry: Entry) -> list[dict[str, Any]]:
+    if entry.envelope is None or entry.raw_of != "payload":
+        return []
+    try:
+        text = entry.content().decode("utf-8-sig").strip(" \t\r\n\0")
+        try:
+            document = json.loads(text)
+        except ValueError:
+            document = [json.loads(line) for line in text.split("\n") if line.strip()]
+    except (ValueError, RecursionError):
+        return []
+    readings = document if isinstance(document, list) else [document]
+    return readings if all(isinstance(reading, dict) for reading in readings) else []
+
+
+def _milliseconds(time: Any, unit: str) -> int | None:
+    try:
+        converted = TIME_UNITS[unit](float(time))
+        return round(converted) if round(converted) in _MILLISECONDS else None
+    except (TypeError, ValueError, OverflowError):
+        return None

@@ -17,11 +17,12 @@ import yaml
 from click.testing import CliRunner
 
 from fleet_iot.generator.cli.commands import main
-from fleet_iot.generator.manifest.document import parse_document
 from fleet_iot.generator.manifest.load import validate
 from fleet_iot.generator.manifest.models import FleetManifest
+from fleet_iot.generator.manifest.yaml import parse_document
+from tests.places import PROJECT
 
-ROOT = Path(__file__).parents[2]
+ROOT = PROJECT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from fleet_iot.generator import naming
 from fleet_iot.generator.aws import limits as aws_limits
 from fleet_iot.generator.diagnostics import EnvironmentFault
-from fleet_iot.generator.manifest import capacity, rules
+from fleet_iot.generator.manifest import rules
+from fleet_iot.generator.manifest import rules as capacity
 from fleet_iot.generator.manifest.load import read_manifest
 from fleet_iot.generator.manifest.models import FleetManifest, keys_at
 from fleet_iot.generator.manifest.project import find_project
 from fleet_iot.generator.manifest.schema import SCHEMA_FILE, schema_text
-from fleet_iot.generator.output import dashboard, index
-from fleet_iot.generator.plan.build import FleetPlan, plan_fleet
+from fleet_iot.generator.output import index
+from fleet_iot.generator.plan.build import FleetPlan, facility_record, fleet_record, plan_fleet
 from fleet_iot.lib import specs
 from fleet_iot.lib.record import read as record
 from fleet_iot.lib.shared import limits
+from fleet_iot.lib.specs import ACCOUNT_ID_TOKEN, SUFFIX_TOKEN
 from fleet_iot.sensor_processor.ingest import log as metrics
+from tests.places import PROJECT
 
-ROOT = Path(__file__).parents[2]
+ROOT = PROJECT
 RECORD = record.read_record(ROOT)
 FACILITIES, FLEET = RECORD.facilities, RECORD.fleet
 
@@ -36,37 +37,11 @@ def committed_plan() -> FleetPlan:
     return plan_fleet(read_manifest(ROOT / "fleet.yaml", name="fleet.yaml"))
 
 
-def shared_fields(spec: Any, plan: Any) -> dict[str, Any]:
-    """The plan's values of the fields that the spec has as plain values."""
-    names = [field.name for field in dataclasses.fields(spec) if hasattr(plan, field.name)]
-    values = {name: getattr(plan, name) for name in names}
-    plain = {name: dataclasses.asdict(it) if dataclasses.is_dataclass(it) else it for name, it in values.items()}
-    return {name: value for name, value in plain.items() if name == "contact" or not isinstance(value, tuple | dict)}
-
-
 def test_generated_declarations_are_the_plan() -> None:
     """Read as data, the generated Python holds what the manifest planned, field by field."""
     plan = committed_plan()
-    assert [facility.id for facility in plan.facilities] == list(FACILITIES)
-    for facility in plan.facilities:
-        spec = FACILITIES[facility.id]
-        assert shared_fields(spec, facility) == shared_fields(spec, spec)
-        assert dict(facility.tags) == spec.tags
-        assert dataclasses.asdict(facility.alarms) == dataclasses.asdict(spec.alarms)
-        assert [dataclasses.asdict(line) for line in facility.lines] == [dataclasses.asdict(it) for it in spec.lines]
-        assert len(facility.groups) == len(spec.groups)
-        for group, group_spec in zip(facility.groups, spec.groups, strict=True):
-            assert group.device_type.id == group_spec.device_type
-            for name in ("thing_group", "policy", "policy_file", "count", "silence_s"):
-                assert getattr(group, name) == getattr(group_spec, name)
-    names = ("application", "environment_suffix", "region", "account_id", "reserved_concurrency", "retention")
-    assert {name: getattr(plan, name) for name in names} == {name: getattr(FLEET, name) for name in names}
-    assert dataclasses.asdict(plan.observability) == dataclasses.asdict(FLEET.observability)
-    assert dict(plan.tags) == FLEET.tags
-    for device_type, type_spec in zip(plan.device_types, FLEET.device_types, strict=True):
-        assert shared_fields(type_spec, device_type) == shared_fields(type_spec, type_spec)
-        expected = [dataclasses.asdict(metric) for metric in device_type.metrics]
-        assert expected == [dataclasses.asdict(metric) for metric in type_spec.metrics]
+    assert {facility.id: facility_record(facility) for facility in plan.facilities} == FACILITIES
+    assert fleet_record(plan) == FLEET
 
 
 def test_files_that_declarations_name_are_there() -> None:
@@ -89,17 +64,16 @@ def test_sample_is_a_believable_company() -> None:
 
 def test_dashboard_shows_what_the_processor_emits() -> None:
     """Both programs hold the same metrics and dimensions."""
-    assert sorted(metrics.METRICS) == sorted(dashboard.PROCESSOR_METRICS)
-    assert metrics.DIMENSIONS == dashboard.DIMENSIONS
+    assert sorted(metrics.METRICS) == sorted(naming.PROCESSOR_METRICS)
+    assert metrics.DIMENSIONS == naming.METRICS_DIMENSIONS
 
 
 def test_tokens_are_those_of_the_specs() -> None:
     """`specs.fill` leaves no token in a generated policy, and the rule in it has the name that the stack gives it."""
-    assert (specs.ACCOUNT_ID_TOKEN, specs.SUFFIX_TOKEN) == (naming.ACCOUNT_ID_TOKEN, naming.SUFFIX_TOKEN)
     policy = (ROOT / "lib/facilities/sg_01/press-monitor.policy.json").read_text()
     filled = specs.fill(policy, account_id="123456789012", suffix="a-b")
-    assert naming.ACCOUNT_ID_TOKEN not in filled
-    assert naming.SUFFIX_TOKEN not in filled
+    assert ACCOUNT_ID_TOKEN not in filled
+    assert SUFFIX_TOKEN not in filled
     assert f"$aws/rules/{specs.suffixed(FACILITIES['sg-01'].topic_rule, 'a-b')}/dt/" in filled
 
 

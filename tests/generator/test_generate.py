@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from fleet_iot.generator.output import writer
+from tests.places import PROJECT
 
-ROOT = Path(__file__).parents[2]
+ROOT = PROJECT
 ALLOWED = ("--allow", "breaks-identity", "--allow", "destroys-data")
 
 
@@ -90,7 +91,7 @@ def test_one_facility_is_refused_where_shared_values_changed(project: Any, data:
     result = project.fleet("generate", "--facility", "th-01")
     assert 4 == result.exit_code
     expected = (
-        "error: --facility changes one facility alone, but `device_types.pump` changed "
+        "error: --facility changes only the named facilities, but `device_types.pump` changed "
         "since the last `fleet generate`, which touches sg-01\nhint: run: fleet generate\n"
     )
     assert expected == result.stderr
@@ -209,7 +210,7 @@ def test_index_that_cannot_be_read_is_told(project: Any, content: str) -> None:
         result = project.fleet(*arguments)
         assert 6 == result.exit_code
         assert (
-            "hint: restore it from version control, or make the whole tree anew: fleet generate --force"
+            "hint: restore it from version control, or regenerate the whole tree: fleet generate --force"
             in result.stderr
         )
     assert 0 == project.fleet("generate", "--force").exit_code
@@ -347,9 +348,7 @@ def test_other_line_ends_are_no_edit(project: Any, data: Any) -> None:
         path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
     check = project.fleet("generate", "--check")
     assert 4 == check.exit_code
-    assert (
-        "different in line ends alone (CRLF): .gitattributes, __init__.py, fleet.py, sg_01/RUNBOOK.md" in check.stderr
-    )
+    assert "different only in line ends (CRLF): .gitattributes, __init__.py, fleet.py, sg_01/RUNBOOK.md" in check.stderr
     assert "edited by hand" not in check.stderr
     assert "git checkout -- lib/facilities" in check.stderr
     project.write(raised(data(), sg_01=4))
@@ -377,7 +376,7 @@ def test_manifest_and_templates_with_other_line_ends_make_the_same_files(project
 
 
 def test_check_tells_files_that_were_not_generated(project: Any) -> None:
-    """What no index names is nobody's approved record; the hint is to take it away, for generating would leave it."""
+    """What no index names is nobody's approved record; the hint is to remove it, for generating would leave it."""
     project.fleet("generate")
     (project.tree / "sg_01" / "evil.py").write_text("")
     (project.tree / "__pycache__").mkdir()

@@ -13,9 +13,9 @@ import pytest
 from markdown_it import MarkdownIt
 
 from fleet_iot.generator.diagnostics import Diagnostic, ManifestError
-from fleet_iot.generator.manifest.document import parse_document
 from fleet_iot.generator.manifest.load import validate
 from fleet_iot.generator.manifest.models import FleetManifest
+from fleet_iot.generator.manifest.yaml import parse_document
 from fleet_iot.generator.output.render import render_facility, render_fleet, render_registry
 from fleet_iot.generator.plan.build import plan_fleet
 
@@ -174,7 +174,7 @@ def rendered(manifest: FleetManifest) -> dict[str, bytes]:
     artefacts = [render_fleet(plan), render_registry(manifest.facilities)]
     for facility in plan.facilities:
         artefacts += render_facility(facility)
-    return {artefact.path: artefact.content() for artefact in artefacts}
+    return {artefact.path: b"".join(artefact.chunks) for artefact in artefacts}
 
 
 @cache

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from fleet_iot.generator.output import writer
+from tests.places import PROJECT
 
-ROOT = Path(__file__).parents[2]
+ROOT = PROJECT
 KILLS = int(os.environ.get("FLEET_KILLS", "10"))
 SEED = int(os.environ.get("FLEET_KILLS_SEED", str(random.SystemRandom().randrange(2**32))))
 ALLOWED = ("--allow", "breaks-identity", "--allow", "destroys-data")

@@ -12,7 +12,7 @@ from typing import Any, Self
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
-from fleet_iot.operations.rehearsal.simulator.credentials import Broker
+from fleet_iot.operations.aws import Broker
 
 _PATIENCE_S = 10.0
 _FIRST_FAILURE = 0x80

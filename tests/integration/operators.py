@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from fleet_iot.operations.local.event_source_values import StreamRecord
-from fleet_iot.operations.rehearsal.demo.places import read_readings
+from fleet_iot.operations.local.event_source import StreamRecord
+from fleet_iot.operations.rehearsal.demo.measure import read_readings
 from tests.integration.plant import SUFFIX, Plant
 
 

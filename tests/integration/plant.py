@@ -12,9 +12,9 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from fleet_iot.operations.aws import Broker
 from fleet_iot.operations.local.aws import LocalAws, load
 from fleet_iot.operations.pki.keystore import KeyStore
-from fleet_iot.operations.rehearsal.simulator.credentials import Broker
 
 ROOT = Path(__file__).parents[2]
 SUFFIX = "it"

@@ -21,19 +21,26 @@ from cryptography.x509.oid import NameOID
 
 from fleet_iot.generator import naming
 from fleet_iot.lib.specs import fill
-from fleet_iot.operations.assurance.isolation.cases import (
+from fleet_iot.operations.assurance.isolation.fleet import Group, realm_of
+from fleet_iot.operations.assurance.isolation.policy import Policy, read_policy
+from fleet_iot.operations.assurance.isolation.session import (
+    Act,
+    Permissions,
+    Reading,
+    Session,
+    context_of,
+    own_session,
+    permissions,
+)
+from fleet_iot.operations.rehearsal.simulator.device import tls_context
+from tests.integration.broker import Asker, Will
+from tests.integration.plant import APPLICATION, SUFFIX, Plant, principal_of
+from tests.operations.assurance.isolation.attacks import (
     attacks_on,
     hostile_client_ids,
     intrusions,
-    own_session,
     wide_attacks,
 )
-from fleet_iot.operations.assurance.isolation.policy import Policy, read_policy
-from fleet_iot.operations.assurance.isolation.principals import Group, realm_of
-from fleet_iot.operations.assurance.isolation.session import Act, Permissions, Reading, Session, context_of, permissions
-from fleet_iot.operations.rehearsal.simulator.credentials import tls_context
-from tests.integration.broker import Asker, Will
-from tests.integration.plant import APPLICATION, SUFFIX, Plant, principal_of
 
 pytestmark = pytest.mark.local_aws
 

@@ -23,20 +23,24 @@ from cryptography.x509.oid import NameOID
 from paho.mqtt.enums import CallbackAPIVersion
 
 from fleet_iot.operations.local import deployment
-from fleet_iot.operations.local.aws import LocalAws
+from fleet_iot.operations.local.aws import LocalAws, RoleSession, applied_stacks, count_resources
 from fleet_iot.operations.local.drain import wait_until_drained
-from fleet_iot.operations.local.event_source_values import Discard
-from fleet_iot.operations.local.lambda_events import failure_message
+from fleet_iot.operations.local.event_source import Discard, failure_message
 from fleet_iot.operations.local.overrides import FIRST_PLAN_DRIFT
-from fleet_iot.operations.local.processes import is_running
-from fleet_iot.operations.local.roles import RoleSession
-from fleet_iot.operations.local.states import applied_stacks, count_resources
-from fleet_iot.operations.rehearsal.demo.compare import compare, gather
-from fleet_iot.operations.rehearsal.demo.key_material import files_with_private_keys, tracked_files
-from fleet_iot.operations.rehearsal.demo.places import Archive, count_registry, lines_below, read_archive, read_readings
-from fleet_iot.operations.rehearsal.simulator.credentials import tls_context
-from fleet_iot.operations.rehearsal.simulator.truth import read_truth
-from fleet_iot.operations.telemetry.anomalies import Anomaly, anomalies
+from fleet_iot.operations.local.processes import is_running, readable_by_owner_only
+from fleet_iot.operations.rehearsal.demo.measure import (
+    Archive,
+    count_registry,
+    files_with_private_keys,
+    read_archive,
+    read_readings,
+    tracked_files,
+)
+from fleet_iot.operations.rehearsal.demo.reconciliation import compare, gather
+from fleet_iot.operations.rehearsal.simulator.device import tls_context
+from fleet_iot.operations.rehearsal.simulator.run import read_truth
+from fleet_iot.operations.telemetry.anomalies import Anomaly, read_anomalies
+from fleet_iot.operations.telemetry.archive import stored_lines
 from tests.integration.operators import first_records, lines, readings
 from tests.integration.plant import APPLICATION, SUFFIX, Plant
 
@@ -82,7 +86,7 @@ def subscription(plant: Plant, topic: str) -> Callable[[], list[str]]:
 
 def events(plant: Plant) -> list[Anomaly]:
     """The anomalies in the table."""
-    return list(anomalies(plant.local.client("dynamodb"), f"table-readings-{SUFFIX}"))
+    return list(read_anomalies(plant.local.client("dynamodb"), f"table-readings-{SUFFIX}"))
 
 
 class Answers:
@@ -193,7 +197,9 @@ def test_quarantine_tells_why_and_keeps_the_bytes(plant: Plant) -> None:
 
 
 def quarantine_lines(plant: Plant) -> list[dict[str, Any]]:
-    unique = {line["sequence_number"]: line for line in lines_below(plant.local.client("s3"), BUCKET, "quarantine/")}
+    unique = {
+        line["sequence_number"]: line for _, line in stored_lines(plant.local.client("s3"), BUCKET, "quarantine/")
+    }
     return list(unique.values())
 
 
@@ -430,7 +436,8 @@ def test_a_second_plan_is_empty_but_for_the_documented_drift(plant: Plant) -> No
         for change in changes
     }
     assert drift <= {("update", resource_type) for resource_type in FIRST_PLAN_DRIFT}
-    deployment.reapply(plant.local)
+    with readable_by_owner_only():
+        deployment.apply_stacks(deployment.local_terraform(plant.local), applied_stacks(plant.local))
     again = deployment.plan(plant.local)
     stacks = {f"tap-{SUFFIX}", f"facility-sg-01-{SUFFIX}", f"facility-th-01-{SUFFIX}"}
     assert dict.fromkeys(stacks, ()) == again

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from moto.iam.aws_managed_policies import aws_managed_policies_data
 
-from fleet_iot.generator import naming
+from fleet_iot.lib import names as resource_names
 
 pytestmark = pytest.mark.cdktf
 
@@ -35,9 +35,9 @@ def test_only_traces_and_what_registers_devices_go_to_any_resource(stacks: Any) 
     """X-Ray, and eight actions of AWS IoT's, have no resource to name; everything else names its own."""
     statements = dict(_allowed(stacks, "aws_iam_role_policy"))
     assert [name for name, statement in statements.items() if statement["Resource"] == "*"] == [
-        "role-bulk-registration-policy/RegisterAndAttach",
-        "role-fleet-provisioning-policy/RegisterAndAttach",
-        "role-sensor-processor-policy/Trace",
+        "role-bulk-registration-policy/RegisterThing",
+        "role-fleet-provisioning-policy/RegisterThing",
+        "role-sensor-processor-policy/WriteTraces",
     ]
 
 
@@ -96,9 +96,9 @@ def test_bulk_registration_reaches_this_environment_alone(stacks: Any) -> None:
     statements = stacks.platform.statements("aws_iam_role_policy", "role-bulk-registration-policy")
     assert (
         "arn:aws:s3:::bucket-mfg-raw-archive-123456789012-tst/bulk-registration/*/*"
-        == (statements.pop("ReadParameterFiles")["Resource"])
+        == (statements.pop("GetParameterFiles")["Resource"])
     )
-    del statements["DecryptParameterFiles"], statements["RegisterAndAttach"]
+    del statements["DecryptParameterFiles"], statements["RegisterThing"]
     arns = {arn for each in statements.values() for arn in [each["Resource"]] if isinstance(arn, str)}
     arns |= {arn for each in statements.values() if isinstance(each["Resource"], list) for arn in each["Resource"]}
     prefix = "arn:aws:iot:ap-southeast-1:123456789012"
@@ -110,7 +110,7 @@ def test_provisioning_reaches_this_environment_alone(stacks: Any) -> None:
     """Things and groups that it touches end in the environment's suffix; certificates have no name to bind."""
     arns = set()
     statements = stacks.platform.statements("aws_iam_role_policy", "role-fleet-provisioning-policy")
-    del statements["RegisterAndAttach"]
+    del statements["RegisterThing"]
     for statement in statements.values():
         resources = statement["Resource"]
         arns |= {resources} if isinstance(resources, str) else set(resources)
@@ -137,4 +137,4 @@ def test_role_names_hold_application_and_region(stacks: Any) -> None:
     """Roles are global in an account: two regions, or two applications, with one suffix have roles of their own."""
     roles = {id_: role["name"] for id_, role in stacks.platform.of("aws_iam_role").items()}
     assert roles == {id_: f"{id_}-mfg-ap-southeast-1-tst" for id_ in roles}
-    assert max(roles, key=len) == naming.LONGEST_ROLE
+    assert max(roles, key=len) == resource_names.LONGEST_ROLE

@@ -15,22 +15,23 @@ import pytest
 from fleet_iot.lib import facilities
 from fleet_iot.lib.facilities.fleet import FLEET
 from fleet_iot.lib.synthesis import settings
-from fleet_iot.operations.assurance.compliance.api.holding import figures, hold
-from fleet_iot.operations.assurance.compliance.checks import CHECKS, api, service_rules
-from fleet_iot.operations.assurance.compliance.estate import Estate
-from fleet_iot.operations.assurance.compliance.mutations import break_constraints
-from fleet_iot.operations.assurance.compliance.mutations.edits import any_statement, edited, in_statement, put
-from fleet_iot.operations.assurance.compliance.mutations.on_api import MUTATIONS
-from fleet_iot.operations.assurance.compliance.planning import plan_estate
+from fleet_iot.operations.assurance.compliance.checks import CHECKS, checks_in, service_rules
+from fleet_iot.operations.assurance.compliance.infrastructure import PlannedInfrastructure
+from fleet_iot.operations.assurance.compliance.planning import plan_stacks
+from fleet_iot.operations.assurance.compliance.requests import figures, judge_resource
+from tests.operations.assurance.compliance.mutations import break_constraints
+from tests.operations.assurance.compliance.mutations.edits import any_statement, edited, in_statement, put
+from tests.operations.assurance.compliance.mutations.on_api import MUTATIONS
 from tests.places import PROJECT
 
 pytestmark = [pytest.mark.cdktf, pytest.mark.slow]
 
 ACCOUNT_ID = "123456789012"
+API_CHECKS = tuple(check for check in CHECKS if check.id == "api-takes-it")
 
 
 @pytest.fixture(scope="module")
-def estate(tmp_path_factory: pytest.TempPathFactory, identities: Path) -> Estate:
+def planned(tmp_path_factory: pytest.TempPathFactory, identities: Path) -> PlannedInfrastructure:
     """Platform with records kept, AWS IoT's log and an audit, devices' endpoint, and a plant registered in bulk."""
     from fleet_iot.lib.synthesis import run as synthesis
 
@@ -55,7 +56,7 @@ def estate(tmp_path_factory: pytest.TempPathFactory, identities: Path) -> Estate
         facilities={"sg-01": dataclasses.replace(facilities.FACILITIES["sg-01"], registration="bulk")},
         folder=Path(facilities.__file__).parent,
     )
-    return plan_estate(
+    return plan_stacks(
         sorted((outdir / "stacks").iterdir()),
         environment_suffix="tst",
         retention="records",
@@ -65,26 +66,26 @@ def estate(tmp_path_factory: pytest.TempPathFactory, identities: Path) -> Estate
     )
 
 
-def test_every_attribute_of_the_variants_is_mapped_and_taken(estate: Estate) -> None:
+def test_every_attribute_of_the_variants_is_mapped_and_taken(planned: PlannedInfrastructure) -> None:
     """No type and no attribute is without its call, no value is refused, no rule is broken."""
-    types = {resource.type for resource in estate.resources}
+    types = {resource.type for resource in planned.resources}
     variants = {"aws_s3_bucket_object_lock_configuration", "aws_iot_logging_options", "aws_cloudcontrolapi_resource"}
     assert variants <= types
     assert "aws_iot_thing" not in types
-    checks = (*api.CHECKS, *service_rules.CHECKS)
-    assert [] == [each for check in checks for each in check.run(estate) if not each.has_passed]
-    assert figures(estate)["attributes"] > 900
+    checks = (*API_CHECKS, *checks_in(service_rules))
+    assert [] == [each for check in checks for each in check.run(planned) if not each.has_passed]
+    assert figures(planned)["attributes"] > 900
 
 
-def test_every_attribute_matters(estate: Estate) -> None:
+def test_every_attribute_matters(planned: PlannedInfrastructure) -> None:
     """Beside any attribute, at any depth, one more that no call is known for fails, in every resource type."""
     seen: set[str] = set()
-    for resource in estate.resources:
+    for resource in planned.resources:
         if resource.type in seen:
             continue
         seen.add(resource.type)
         for body, path in _with_one_more(resource.body):
-            problems = hold(dataclasses.replace(resource, body=body), estate=estate).problems
+            problems = judge_resource(dataclasses.replace(resource, body=body), planned=planned).problems
             assert any(name.endswith("unheard_of") and "is in no AWS call" in said for name, said in problems), path
     assert len(seen) > 30
 
@@ -110,23 +111,23 @@ def _with_one_more(body: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
     return found
 
 
-def test_each_constraint_and_rule_is_broken_and_caught(estate: Estate) -> None:
+def test_each_constraint_and_rule_is_broken_and_caught(planned: PlannedInfrastructure) -> None:
     """On what Terraform planned: several hundred mutations derived from the models, and those written by hand."""
-    trials = list(break_constraints(estate))
+    trials = list(break_constraints(planned))
     assert len(trials) > 400
     assert [] == [trial.mutation for trial in trials if not trial.is_caught]
-    checks = {check.id: check for check in (*api.CHECKS, *service_rules.CHECKS)}
+    checks = {check.id: check for check in (*API_CHECKS, *checks_in(service_rules))}
     of_things = {"attributes-fit"}
     for mutation in MUTATIONS:
         if mutation.check not in of_things:
-            broken = mutation.apply(estate)
+            broken = mutation.apply(planned)
             assert any(not each.has_passed for each in checks[mutation.check].run(broken)), mutation.name
 
 
-def test_faults_that_no_plan_shows_are_found_when_put_back(estate: Estate) -> None:
+def test_faults_that_no_plan_shows_are_found_when_put_back(planned: PlannedInfrastructure) -> None:
     """Those that kept these stacks from being applied to an account: CreateTrail, CreateRole and the two of AWS IoT.
 
-    A source in the trust of the trail's role, tag keys that differ in case alone, and a plant's name in its own script
+    A source in the trust of the trail's role, tag keys that differ only in case, and a plant's name in its own script
     as a description.
     """
     source = {"StringEquals": {"aws:SourceAccount": ACCOUNT_ID}, "ArnLike": {"aws:SourceArn": "arn:aws:cloudtrail:*"}}
@@ -139,9 +140,9 @@ def test_faults_that_no_plan_shows_are_found_when_put_back(estate: Estate) -> No
     }
     checks = {check.id: check for check in CHECKS}
     for check, apply in put_back.items():
-        assert [] == [each for each in checks[check].run(estate) if not each.has_passed]
-        assert [] != [each for each in checks[check].run(apply(estate)) if not each.has_passed], check
-    types = edited("aws_iot_thing_type", put("properties.0.description", "プレス"))(estate)
+        assert [] == [each for each in checks[check].run(planned) if not each.has_passed]
+        assert [] != [each for each in checks[check].run(apply(planned)) if not each.has_passed], check
+    types = edited("aws_iot_thing_type", put("properties.0.description", "プレス"))(planned)
     (found,) = (each for each in checks["api-takes-it"].run(types) if not each.has_passed)
     assert "properties[0].description" == found.attribute
     assert "iot.CreateThingType:thingTypeProperties.thingTypeDescription" in found.problem

@@ -16,8 +16,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from fleet_iot.operations.local.event_source_values import StreamRecord
-from fleet_iot.operations.local.lambda_events import kinesis_event
+from fleet_iot.operations.local.event_source import StreamRecord, kinesis_event
 from fleet_iot.sensor_processor import handler
 from fleet_iot.sensor_processor.ingest.catalogue import parse_catalogue
 from tests.integration.faults.chaos import Chaos, Clock, Crash

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from lib.specs import ContactSpec, FacilityAlarmsSpec, FacilitySpec, LineSpec, ThingGroupSpec
+from lib.specs import ContactSpec, FacilityAlarmsSpec, FacilitySpec, ThingGroupSpec
 
 FACILITY = FacilitySpec(
     id='my-jb-01',
@@ -18,11 +18,13 @@ FACILITY = FacilitySpec(
     dashboard='dashboard-my-jb-01',
     things_file='things.jsonl',
     thing_count=56,
-    contact=ContactSpec(name='Plant operations desk', email='plant-operations@example.com', phone='+65 6123 4567'),
-    tags={
-    },
-    lines=(
+    contact=ContactSpec(
+        name='Plant operations desk',
+        email='plant-operations@example.com',
+        phone='+65 6123 4567',
     ),
+    tags={},
+    lines=(),
     alarms=FacilityAlarmsSpec(
         quarantine_percent=5.0,
         rule_failures=1,

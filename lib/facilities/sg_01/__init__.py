@@ -18,12 +18,24 @@ FACILITY = FacilitySpec(
     dashboard='dashboard-sg-01',
     things_file='things.jsonl',
     thing_count=70,
-    contact=ContactSpec(name='Plant operations desk', email='plant-operations@example.com', phone='+65 6123 4567'),
+    contact=ContactSpec(
+        name='Plant operations desk',
+        email='plant-operations@example.com',
+        phone='+65 6123 4567',
+    ),
     tags={
         'cost-centre': '4711',
     },
     lines=(
-        LineSpec(id='b2', name='Machining line B2', contact=ContactSpec(name='Shift lead B2', email=None, phone='+65 6123 4568')),
+        LineSpec(
+            id='b2',
+            name='Machining line B2',
+            contact=ContactSpec(
+                name='Shift lead B2',
+                email=None,
+                phone='+65 6123 4568',
+            ),
+        ),
     ),
     alarms=FacilityAlarmsSpec(
         quarantine_percent=5.0,

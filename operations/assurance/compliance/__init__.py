@@ -1,1 +1,1 @@
-"""The compliance gate: synthesises the stacks, plans them offline and holds every resource against the controls."""
+"""The compliance gate: synthesises the stacks, plans them offline and checks every resource against the controls."""

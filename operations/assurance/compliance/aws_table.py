@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from fleet_iot.generator.aws import limits as aws_limits
-from fleet_iot.operations.assurance.compliance.api.model import input_of
+from fleet_iot.operations.local.service_model import input_of
 
 PATH = Path(aws_limits.__file__).with_name(aws_limits.TABLE)
 
 
 def limits_of(member: str) -> dict[str, Any]:
-    """What the model says of a member, as `iot.CreateThing:attributePayload.attributes{key}`."""
+    """Return the model's limits of a member such as `iot.CreateThing:attributePayload.attributes{key}`."""
     service, operation, steps = re.split(r"[.:]", member, maxsplit=2)
     shape = input_of(service, operation)
     for step in re.findall(r"\w+|\[\]|\{\w+\}", steps):
@@ -32,7 +32,7 @@ def limits_of(member: str) -> dict[str, Any]:
 
 
 def current() -> str:
-    """The table as it should be, as text."""
+    """Return the table as it should be, as text."""
     table = {member: limits_of(member) for member in json.loads(PATH.read_text("ascii"))}
     return json.dumps(table, indent=2, sort_keys=True) + "\n"
 

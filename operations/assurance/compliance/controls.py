@@ -1,18 +1,19 @@
-"""The catalogue: frameworks, their controls, and which check answers which control (`controls.json`)."""
+"""The catalogue of controls and checks (`controls.json`), and the accepted findings (`skips.json`)."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fleet_iot.generator.diagnostics import GateError
 from fleet_iot.operations.assurance.compliance.findings import PARLIAMENT, Finding
 
 CATALOGUE = Path(__file__).with_name("controls.json")
 
 UNMAPPED = "Good practice"
-"""The framework of what a scanner demands and no framework here does."""
+"""The framework of what only a scanner demands."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,17 +50,17 @@ class Catalogue:
     not_met: tuple[tuple[str, str], ...]
 
     def controls_of(self, finding: Finding) -> tuple[Control, ...]:
-        """The controls that a finding answers; the scanner's own demand where none is known."""
+        """Return the controls that a finding answers; the scanner's own demand where none is mapped."""
         # What parliament says is one demand, whatever it calls the fault that it found.
         key = f"{PARLIAMENT} role-policy" if finding.scanner == PARLIAMENT else f"{finding.scanner} {finding.check}"
         if key in self.checks:
             return tuple(self.controls[id_] for id_ in self.checks[key] if self._is_about(id_, finding))
-        return (Control(id=f"{UNMAPPED} {finding.check}", title=f"Demanded by {finding.scanner} alone"),)
+        return (Control(id=f"{UNMAPPED} {finding.check}", title=f"Demanded by {finding.scanner} only"),)
 
     def _is_about(self, control: str, finding: Finding) -> bool:
-        """Whether the control is about the resource: a key that rotates says nothing of an unencrypted topic.
+        """Whether the control is about the resource: a key that rotates is no evidence for an unencrypted topic.
 
-        Of the events that CIS wants watched, each is a control of its own, named by the attribute.
+        Each event that CIS requires to be watched is a control of its own, named by the attribute.
         """
         if control.startswith("CIS 4."):
             return finding.attribute.startswith(f"{control.removeprefix('CIS ')} ")
@@ -81,3 +82,47 @@ def read_catalogue(path: Path = CATALOGUE) -> Catalogue:
         only={beginning: tuple(addresses) for beginning, addresses in document["only"].items()},
         not_met=tuple((each["what"], each["why"]) for each in document["not_met"]),
     )
+
+
+SKIPS = Path(__file__).with_name("skips.json")
+
+SHORTEST_REASON = 20
+"""Characters; a shorter one explains nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skip:
+    """One accepted finding; `check` is `SCANNER CHECK`, as in the report.
+
+    With `retention`, it applies only where the manifest asks for that one.
+    """
+
+    check: str
+    resource: str
+    reason: str
+    retention: str | None = None
+
+    def covers(self, finding: Finding) -> bool:
+        return self.check == f"{finding.scanner} {finding.check}" and self.resource == finding.resource
+
+
+def read_skips(path: Path = SKIPS) -> tuple[Skip, ...]:
+    """Read the skips in the order of the file. Raises GateError where one has no reason, or is there twice."""
+    skips = tuple(Skip(**row) for row in json.loads(path.read_text(encoding="utf-8")))
+    seen: set[tuple[str, str]] = set()
+    for skip in skips:
+        pair = (skip.check, skip.resource)
+        if len(skip.reason.strip()) < SHORTEST_REASON:
+            raise GateError(
+                f"the skip of {skip.check} on {skip.resource} has no reason", hint=f"add the reason in {path}"
+            )
+        if pair in seen:
+            raise GateError(f"{skip.check} on {skip.resource} is skipped twice", hint=f"delete one from {path}")
+        seen.add(pair)
+    return skips
+
+
+def stale(skips: Iterable[Skip], findings: Iterable[Finding]) -> tuple[Skip, ...]:
+    """Return the skips of what does not fail (any more): a later fault there would go unnoticed."""
+    failing = [finding for finding in findings if not finding.has_passed]
+    return tuple(skip for skip in skips if not any(skip.covers(finding) for finding in failing))

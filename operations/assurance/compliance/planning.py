@@ -1,25 +1,36 @@
-"""Plans synthesised stacks with the real Terraform and the real AWS provider, offline, with whole policies.
+"""Synthesises the whole fleet as for a real account and plans it with the real Terraform and AWS provider, offline.
 
-No AWS endpoint is asked: an override file beside `cdk.tf.json` switches off what the provider would look up, a stack
-that is planned from nothing reads nothing, the credentials are made up, and what the provider asks all the same (for an
-on-demand stream, Kinesis's DescribeLimits, whose answer it can do without) goes to an address that refuses it.
+No AWS endpoint is asked: an override file beside `cdk.tf.json` switches off the provider's look-ups, a stack that is
+planned from nothing reads nothing, the credentials are invented, and what the provider asks all the same (for an
+on-demand stream, Kinesis's DescribeLimits, whose answer it does not need) goes to an address that refuses connections.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric import ec
+
 from fleet_iot.generator.diagnostics import EnvironmentFault
-from fleet_iot.operations.assurance.compliance.estate import CREDENTIAL, Body, Estate, read_stack
+from fleet_iot.operations.assurance.compliance.infrastructure import (
+    CREDENTIAL,
+    Body,
+    PlannedInfrastructure,
+    literal,
+    read_stack,
+)
 from fleet_iot.operations.assurance.compliance.policies import POLICY_ATTRIBUTES
-from fleet_iot.operations.assurance.compliance.references import literal
-from fleet_iot.operations.local.terraform import Terraform, terraform_for
+from fleet_iot.operations.local.terraform import Terraform, run_synthesis, terraform_for
+from fleet_iot.operations.pki.csr import csr_path, sign_request, write_requests
+from fleet_iot.operations.project import Project
 
 STACK_FILE = "cdk.tf.json"
 OVERRIDE_FILE = "compliance_override.tf.json"
@@ -35,13 +46,62 @@ PROVIDER_SETTINGS: Body = {
 }
 
 AT_ONCE = 2
-"""Each Terraform with its provider takes some 600 MB and most of a core."""
+"""Each Terraform with its provider needs some 600 MB and most of a core."""
+
+ACCOUNT_ID = "123456789012"
+"""A literal account makes ARNs, and so policies, complete; AWS's documentation uses this one for examples."""
+
+UNWANTED = ("FLEET_", "TERRAFORM_STATE_", "CDKTF_")
+"""Settings of the user that would change the stacks of the committed fleet."""
 
 
-def plan_estate(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Synthesised:
+    """The folders of all stacks, and how many CSRs went into them."""
+
+    stacks: tuple[Path, ...]
+    csrs: int
+
+
+def synthesise(project: Project, *, folder: Path) -> Synthesised:
+    """Synthesise every stack of `project` below `folder`, deleting an earlier run's.
+
+    The keys of the CSRs are never written.
+    """
+    output, identities = folder / "cdktf.out", folder / "identities"
+    for old in (output, identities):
+        shutil.rmtree(old, ignore_errors=True)
+    csrs = _write_csrs(project, identities)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(UNWANTED)} | {
+        "ENVIRONMENT_SUFFIX": project.environment_suffix,
+        "FLEET_ACCOUNT_ID": ACCOUNT_ID,
+        "FLEET_IDENTITIES": str(identities),
+        "FLEET_REQUIRE_CSRS": "1",
+        "FLEET_OUTDIR": str(output),
+    }
+    run_synthesis(project.root, environment)
+    return Synthesised(stacks=tuple(sorted((output / "stacks").iterdir())), csrs=csrs)
+
+
+def _write_csrs(project: Project, identities: Path) -> int:
+    """Write a CSR for each thing that Terraform registers; return their number."""
+    written = 0
+    for facility in project.facilities:
+        if facility.registration != "terraform":
+            continue
+        requests = {
+            thing.name: sign_request(thing.name, ec.generate_private_key(ec.SECP256R1()))
+            for thing in project.things(facility)
+        }
+        write_requests(csr_path(identities, project.environment_suffix, facility.id), requests)
+        written += len(requests)
+    return written
+
+
+def plan_stacks(
     stacks: Iterable[Path], *, environment_suffix: str, retention: str, region: str, account_id: str, logs: Path
-) -> Estate:
-    """Plans every stack, leaves the plan's document in its folder, and gives what would be made. Raises FleetError."""
+) -> PlannedInfrastructure:
+    """Plan every stack, leave the plan's document in its folder, and return what would be made. Raises FleetError."""
     stacks = tuple(stacks)
     with refusing_address() as address:
         terraform = terraform_for(environment=offline_environment(os.environ, address=address), logs=logs)
@@ -63,7 +123,7 @@ def plan_estate(
         )
         for stack, plan in plans.items()
     ]
-    return Estate(
+    return PlannedInfrastructure(
         environment_suffix=environment_suffix,
         retention=retention,
         stacks=tuple(stack for stack, _ in read),
@@ -73,14 +133,14 @@ def plan_estate(
 
 @contextmanager
 def refusing_address() -> Iterator[str]:
-    """An address on this machine at which nobody can listen, since this has it, and which takes no connection."""
+    """Reserve an address on this machine that refuses every connection."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{taken.getsockname()[1]}"
 
 
 def offline_environment(environment: Mapping[str, str], *, address: str) -> dict[str, str]:
-    """The environment without a person's AWS settings; with credentials that are none, and `address` for AWS's."""
+    """Return the environment with invented credentials and `address` as AWS's endpoint, without the user's settings."""
     return {name: value for name, value in environment.items() if not name.startswith("AWS_")} | {
         "AWS_ACCESS_KEY_ID": "made-up",
         "AWS_SECRET_ACCESS_KEY": CREDENTIAL,
@@ -90,7 +150,7 @@ def offline_environment(environment: Mapping[str, str], *, address: str) -> dict
 
 
 def prepare(stack: Path, *, region: str, account_id: str) -> None:
-    """Makes the policies of a synthesised stack literal, and writes the override by which it is planned offline."""
+    """Make the policies of a synthesised stack literal, and write the override that plans it offline."""
     document = json.loads((stack / STACK_FILE).read_bytes())
     resources = document.get("resource", {})
     for type_, (attribute, _) in POLICY_ATTRIBUTES.items():

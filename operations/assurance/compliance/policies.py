@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from fleet_iot.operations.assurance.compliance.estate import Estate, Resource
+from fleet_iot.operations.assurance.compliance.infrastructure import PlannedInfrastructure, Resource
 
 
 class Kind(StrEnum):
-    """Whose policy it is: that decides what it must say."""
+    """Whose policy it is, which decides what it must say."""
 
     ROLE = "role"
     TRUST = "trust"
@@ -36,7 +36,7 @@ POLICY_ATTRIBUTES: dict[str, tuple[str, Kind]] = {
 """Every resource type that carries a policy, and where."""
 
 BINDING = frozenset({"StringEquals", "StringLike", "ArnEquals", "ArnLike"})
-"""Operators that hold a request to the values of a key; the others, and any `…IfExists`, let an absent key pass."""
+"""Operators that restrict a request to the values of a key; the others, and any `…IfExists`, accept an absent key."""
 
 
 EQUAL = frozenset({"StringEquals", "StringLike", "ArnEquals", "ArnLike", "Bool"})
@@ -45,14 +45,14 @@ UNEQUAL = frozenset({"StringNotEquals", "StringNotLike", "ArnNotEquals", "ArnNot
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """One condition of a statement; the key in lower case, for IAM does not tell cases apart."""
+    """One condition of a statement; the key in lower case, since IAM ignores case."""
 
     operator: str
     key: str
     values: tuple[str, ...]
 
     def holds(self, request: Mapping[str, str]) -> bool:
-        """Whether it holds for a request; a negated operator does so where the key is absent, too.
+        """Whether the condition is met by a request; a negated operator also is where the key is absent.
 
         https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html
         """
@@ -70,7 +70,7 @@ class Condition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """One statement of a policy; `inverted` are its elements that say what is left out (`NotAction` and the like)."""
+    """One statement of a policy; `inverted` are its elements that name what is excluded (`NotAction` and the like)."""
 
     sid: str
     is_allow: bool
@@ -85,7 +85,7 @@ class Statement:
         return any(condition.key == key.lower() for condition in self.conditions)
 
     def bound(self, key: str) -> tuple[str, ...]:
-        """The values that the statement holds `key` to; none where it does not, or to anything (`*`)."""
+        """Return the values to which the statement restricts `key`; none where it does not, or to anything (`*`)."""
         for condition in self.conditions:
             if condition.key == key.lower() and condition.operator in BINDING and "*" not in condition.values:
                 return condition.values
@@ -94,13 +94,13 @@ class Statement:
     def applies_to(self, request: Mapping[str, str]) -> bool:
         """Whether all conditions hold for a request with these condition keys, in lower case.
 
-        Raises ValueError for an operator that nobody here evaluates: a check must not guess.
+        Raises ValueError for an operator that is not evaluated here: a check must not guess.
         """
         return all(condition.holds(request) for condition in self.conditions)
 
     @property
     def encryption_context(self) -> tuple[str, ...]:
-        """The keys of the encryption context that the statement is bound to."""
+        """Return the keys of the encryption context that the statement requires."""
         return tuple(
             condition.key
             for condition in self.conditions
@@ -126,19 +126,19 @@ class Policy:
         return tuple(statement for statement in self.statements if statement.is_allow)
 
 
-def policies(estate: Estate, *kinds: Kind) -> Iterator[Policy]:
-    """Every policy of the estate, or those of some kinds."""
+def policies(planned: PlannedInfrastructure, *kinds: Kind) -> Iterator[Policy]:
+    """Read every policy of the infrastructure, or those of some kinds."""
     for type_, (attribute, kind) in POLICY_ATTRIBUTES.items():
         if kinds and kind not in kinds:
             continue
-        for resource in estate.of(type_):
+        for resource in planned.of(type_):
             text = resource.body.get(attribute)
             text = text if isinstance(text, str) else ""
             yield Policy(resource=resource, attribute=attribute, kind=kind, statements=read_statements(text), text=text)
 
 
 def read_statements(text: str) -> tuple[Statement, ...]:
-    """The statements of a policy; none where the text is no policy."""
+    """Read the statements of a policy; none where the text is no policy."""
     try:
         document = json.loads(text)
         return tuple(_statement(each) for each in _many(document["Statement"]))
@@ -147,7 +147,7 @@ def read_statements(text: str) -> tuple[Statement, ...]:
 
 
 def _matches(value: str, pattern: str, operator: str) -> bool:
-    """Whether IAM takes the two for the same: ARNs and `…Like` know `*` and `?`; other texts must be equal."""
+    """Whether IAM matches the value: ARNs and `…Like` accept `*` and `?`; other texts must be equal."""
     if not operator.startswith("Arn") and not operator.endswith("Like"):
         return value == pattern
     parts = (".*" if each == "*" else "." if each == "?" else re.escape(each) for each in pattern)

@@ -1,10 +1,14 @@
-"""The report as data: each control with the resources and attributes that answer it, and the figures."""
+"""The report: as data, and as a page for a reader."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict
+from itertools import groupby
+from pathlib import Path
 from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from fleet_iot.operations.assurance.compliance.controls import Catalogue, Control
 from fleet_iot.operations.assurance.compliance.findings import Finding
@@ -14,7 +18,7 @@ WORDS = ("passed", "failed", "skipped")
 
 
 def build_report(verdict: Verdict, catalogue: Catalogue, *, about: dict[str, str]) -> dict[str, Any]:
-    """The whole report, in an order that does not change from run to run; `about` says of what."""
+    """Build the report, in an order that does not change between runs; `about` identifies fleet and scanners."""
     controls = _controls(verdict, catalogue)
     return {
         "about": about,
@@ -30,12 +34,11 @@ def build_report(verdict: Verdict, catalogue: Catalogue, *, about: dict[str, str
         "controls": controls,
         "skips": [asdict(skip) for skip in verdict.skips],
         "not_met": [{"what": what, "why": why} for what, why in catalogue.not_met],
-        "mutations": [{**asdict(trial), "is_caught": trial.is_caught} for trial in verdict.trials],
     }
 
 
 def _controls(verdict: Verdict, catalogue: Catalogue) -> list[dict[str, Any]]:
-    """Every control that a finding answers: its verdict, and what of which resource says so."""
+    """List every control that a finding answers, with its verdict and the findings."""
     answers: dict[Control, list[Finding]] = {}
     for finding in verdict.findings:
         for control in catalogue.controls_of(finding):
@@ -74,13 +77,13 @@ def _result(finding: Finding, verdict: Verdict) -> dict[str, str]:
 
 
 def _summed(controls: list[dict[str, Any]]) -> dict[str, int]:
-    """How many controls of a framework there are, by verdict."""
+    """Count the controls of a framework by verdict."""
     verdicts = Counter(control["verdict"] for control in controls)
     return {"controls": len(controls), **{word: verdicts[word] for word in WORDS}}
 
 
 def _numbers_last(text: str) -> list[tuple[int, str]]:
-    """Sorts `S3.9` before `S3.13`."""
+    """Return a sort key that puts `S3.9` before `S3.13`."""
     parts, number = [], ""
     for character in f"{text} ":
         if character.isdigit():
@@ -91,3 +94,47 @@ def _numbers_last(text: str) -> list[tuple[int, str]]:
             number = ""
         parts.append((-1, character))
     return parts
+
+
+FOLDER = Path(__file__).parent
+TEMPLATE = "report.html.j2"
+STYLE = "report.css"
+
+VERDICT_WORDS = {"passed": "passed", "failed": "failed", "skipped": "accepted"}
+OF_CONTROLS = {**VERDICT_WORDS, "skipped": "exceptions"}
+"""Verdicts as the page calls them: on one resource, and on a control, where the rest has passed."""
+
+
+def render_page(report: dict[str, Any]) -> str:
+    """Render a report of build_report as one page: no script, no address but those of the frameworks."""
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["by_check"] = _by_check
+    environment.filters["thousands"] = lambda number: f"{number:,}"
+    template = environment.get_template(TEMPLATE)
+    return template.render(
+        **report, words=VERDICT_WORDS, control_words=OF_CONTROLS, style=(FOLDER / STYLE).read_text(encoding="utf-8")
+    )
+
+
+def _by_check(results: list[dict[str, str]]) -> list[dict[str, Any]]:
+    """Group the results of a control by check, separating those that did not pass."""
+    found = []
+    for check, group in groupby(results, key=lambda each: each["check"]):
+        members = list(group)
+        counts = Counter(VERDICT_WORDS[each["verdict"]] for each in members)
+        found.append(
+            {
+                "check": check,
+                "demand": members[0]["demand"],
+                "figures": ", ".join(f"{counts[word]} {word}" for word in VERDICT_WORDS.values() if counts[word]),
+                "notable": [each for each in members if each["verdict"] != "passed"],
+                "passed": [each for each in members if each["verdict"] == "passed"],
+            }
+        )
+    return found

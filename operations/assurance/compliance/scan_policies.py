@@ -9,13 +9,13 @@ import json
 import sys
 import warnings
 
-warnings.filterwarnings("ignore")  # parliament imports pkg_resources, which says that it will go
+warnings.filterwarnings("ignore")  # parliament imports pkg_resources, which warns of its removal
 
 import parliament  # noqa: E402
 
 
 def main() -> None:
-    """Every policy that was read is in the answer, with an empty list where nothing was found."""
+    """Answer with every policy that was read, with an empty list where nothing was found."""
     answer: dict[str, list[dict[str, object]]] = {}
     for address, policy in json.load(sys.stdin).items():
         analysed = parliament.analyze_policy_string(policy, include_community_auditors=True)

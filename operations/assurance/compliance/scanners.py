@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
-from fleet_iot.operations.assurance.compliance.estate import Estate
 from fleet_iot.operations.assurance.compliance.findings import CHECKOV, PARLIAMENT, Finding
+from fleet_iot.operations.assurance.compliance.infrastructure import PlannedInfrastructure
 from fleet_iot.operations.assurance.compliance.policies import Kind, policies
 
 ENVIRONMENT = ".venv-scan"
@@ -21,7 +21,7 @@ SCAN_POLICIES = Path(__file__).with_name("scan_policies.py")
 """Runs within the scanners' environment, and cannot be imported here."""
 
 CLEAN_POLICY = "role-policy"
-"""What parliament's verdict is called where it found nothing."""
+"""The check's name where parliament found nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ class Scan:
 
 
 def require_scanners(root: Path) -> Path:
-    """The programs of the scanners' environment; a fault where it is not there."""
+    """Return the programs of the scanners' environment. Raises EnvironmentFault where it is not installed."""
     programs = root / ENVIRONMENT / "bin"
     if not (root / ENVIRONMENT / ".complete").is_file():
         raise EnvironmentFault(
@@ -46,7 +46,7 @@ def require_scanners(root: Path) -> Path:
 
 
 def scan_plans(programs: Path, plans: Iterable[Path]) -> Scan:
-    """checkov's verdicts on Terraform's plans; it exits 1 where it found something, and speaks JSON in any case."""
+    """Run checkov over Terraform's plans. It exits 1 where it found something, and answers in JSON in any case."""
     files = [argument for plan in plans for argument in ("-f", str(plan))]
     command = [
         str(programs / "python"),
@@ -67,10 +67,14 @@ def scan_plans(programs: Path, plans: Iterable[Path]) -> Scan:
     )
 
 
-def scan_roles(programs: Path, estate: Estate, *, canaries: Mapping[str, str]) -> Scan:
-    """parliament's verdicts on the policies of roles; of IoT, KMS and S3 resource policies it knows too little."""
-    texts = {policy.resource.address: policy.text for policy in policies(estate, Kind.ROLE)} | dict(canaries)
-    answer = json.loads(_run([str(programs / "python"), str(SCAN_POLICIES)], stdin=json.dumps(texts)))
+def role_policies(planned: PlannedInfrastructure) -> dict[str, str]:
+    """Return the policies of roles by address; of IoT, KMS and S3 resource policies parliament knows too little."""
+    return {policy.resource.address: policy.text for policy in policies(planned, Kind.ROLE)}
+
+
+def scan_roles(programs: Path, texts: Mapping[str, str]) -> Scan:
+    """Run parliament over policies of roles, given by address."""
+    answer = json.loads(_run([str(programs / "python"), str(SCAN_POLICIES)], stdin=json.dumps(dict(texts))))
     findings, titles = [], {f"{PARLIAMENT} {CLEAN_POLICY}": "The policy is well-formed and grants what it says"}
     for address, issues in answer.items():
         if not issues:
@@ -97,7 +101,7 @@ def _checkov_finding(record: Mapping[str, Any]) -> Finding:
 
 
 def _stack_of(record: Mapping[str, Any]) -> str:
-    """A provider has no address of its own; the stack's name tells which one it is."""
+    """Return the stack's name in place of a provider's address: it has none of its own."""
     return Path(record["file_abs_path"]).parent.name
 
 
@@ -120,8 +124,8 @@ def _run(command: list[str], *, stdin: str = "", allowed: tuple[int, ...] = (0,)
         command, input=stdin, capture_output=True, text=True, check=False, env=environment | {"LOG_LEVEL": "ERROR"}
     )
     if done.returncode not in allowed or not done.stdout.strip():
-        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["it said nothing"]
+        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no output"]
         raise EnvironmentFault(
-            f"{Path(command[1]).name} failed: {lines[-1]}", hint=f"see it alone: {' '.join(command)}"
+            f"{Path(command[1]).name} failed: {lines[-1]}", hint=f"to see all of it: {' '.join(command)}"
         )
     return done.stdout

@@ -1,1 +1,1 @@
-"""Proves from the generated device policies alone that no thing reaches what belongs to another."""
+"""The isolation proof: from the generated device policies, no thing reaches what belongs to another."""

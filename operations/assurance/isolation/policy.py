@@ -1,20 +1,117 @@
-"""Reads AWS IoT policy documents into statements, and refuses whatever it does not understand.
+"""Reads AWS IoT policy documents into statements and conditions, and refuses whatever it does not understand.
 
-A document that is only half understood would be half proven, so there is no lenient reading: an element, an operator, a
+A document that is half understood would be half proven, so there is no lenient reading: an element, an operator, a
 variable or an action that is not in the tables here is an error.
 https://docs.aws.amazon.com/iot/latest/developerguide/iot-policies.html
+
+AWS IoT shares IAM's condition operators; the keys are those of a device's connection.
+https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fleet_iot.generator.diagnostics import GateError
-from fleet_iot.operations.assurance.isolation.conditions import Condition, canonical_key, read_conditions
+from fleet_iot.operations.assurance.isolation.patterns import regex_of, split_wildcards
+
+Context = Mapping[str, tuple[str, ...]]
+"""The values of a request by canonical key; a missing key could not be resolved."""
+
+_KEYS = re.compile(
+    r"iot:(ClientId|ConnectAttributes|DomainName"
+    r"|Connection\.Thing\.(ThingName|ThingTypeName|IsAttached|Attributes\[[^\[\]]+\])"
+    r"|Certificate\.(SerialNumber|AvailableKeys|Subject\.[A-Za-z.]+|Issuer\.[A-Za-z.]+))|aws:SourceIp",
+    re.IGNORECASE,
+)
+
+_Test = Callable[[str, str], bool]
+
+
+def _is_like(actual: str, expected: str) -> bool:
+    return regex_of(split_wildcards(expected)).fullmatch(actual) is not None
+
+
+_TESTS: dict[str, tuple[_Test, bool]] = {
+    "Bool": (lambda actual, expected: actual.lower() == expected.lower(), False),
+    "StringEquals": (lambda actual, expected: actual == expected, False),
+    "StringNotEquals": (lambda actual, expected: actual == expected, True),
+    "StringEqualsIgnoreCase": (lambda actual, expected: actual.casefold() == expected.casefold(), False),
+    "StringNotEqualsIgnoreCase": (lambda actual, expected: actual.casefold() == expected.casefold(), True),
+    "StringLike": (_is_like, False),
+    "StringNotLike": (_is_like, True),
+}
+"""Operator → how a value is compared with an expected one, and whether the operator is negated."""
+
+_QUALIFIERS = ("ForAllValues", "ForAnyValue", "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """One key of one operator; `qualifier` is empty, `ForAllValues` or `ForAnyValue`."""
+
+    operator: str
+    qualifier: str
+    if_exists: bool
+    key: str
+    expected: tuple[str, ...]
+
+
+def canonical_key(key: str) -> str:
+    """Return a connection's key in lower case, except for an attribute's name. Raises ValueError for other keys."""
+    if _KEYS.fullmatch(key) is None:
+        raise ValueError(f"condition key or variable {key!r} is not known")
+    name, bracket, attribute = key.partition("[")
+    return f"{name.lower()}{bracket}{attribute}"
+
+
+def read_conditions(block: Any) -> tuple[Condition, ...]:
+    """Read the conditions of a statement's block. Raises ValueError where one is not understood."""
+    if not isinstance(block, dict):
+        raise ValueError(f"Condition is {block!r}")
+    return tuple(_condition(operator, key, value) for operator, keys in block.items() for key, value in _items(keys))
+
+
+def _items(keys: Any) -> list[tuple[str, Any]]:
+    if not isinstance(keys, dict) or not keys:
+        raise ValueError(f"a condition is {keys!r}")
+    return list(keys.items())
+
+
+def _condition(text: str, key: str, value: Any) -> Condition:
+    qualifier, _, operator = text.rpartition(":")
+    if_exists = operator.endswith("IfExists")
+    operator = operator.removesuffix("IfExists")
+    if operator not in _TESTS or qualifier not in _QUALIFIERS:
+        raise ValueError(f"condition operator {text!r} is not understood")
+    values = value if isinstance(value, list) else [value]
+    expected = tuple(str(each).lower() if isinstance(each, bool) else each for each in values)
+    if not expected or not all(isinstance(each, str) for each in expected):
+        raise ValueError(f"condition {key!r} expects {value!r}")
+    if any("${" in each for each in expected):
+        raise ValueError(f"condition {key!r} expects a variable, which is not understood")
+    if operator == "Bool" and not set(map(str.lower, expected)) <= {"true", "false"}:
+        raise ValueError(f"condition {key!r} expects {value!r}")
+    key = canonical_key(key)
+    return Condition(operator=operator, qualifier=qualifier, if_exists=if_exists, key=key, expected=expected)
+
+
+def holds(condition: Condition, context: Context) -> bool:
+    """Whether the condition is met.
+
+    `ForAllValues` is met where there is no value at all: that is IAM's rule, and a trap in an Allow.
+    """
+    actual = context.get(condition.key)
+    test, is_negated = _TESTS[condition.operator]
+    if actual is None:
+        return condition.if_exists or condition.qualifier == "ForAllValues" or (is_negated and not condition.qualifier)
+    met = [any(test(value, expected) for expected in condition.expected) != is_negated for value in actual]
+    return all(met) if condition.qualifier == "ForAllValues" else any(met)
+
 
 VERSION = "2012-10-17"
 """In any other version policy variables are plain text."""
@@ -28,7 +125,7 @@ ACTIONS = frozenset(
         *("iot:StartNextPendingJobExecution", "iot:UpdateJobExecution"),
     }
 )
-"""What a device policy can allow, https://docs.aws.amazon.com/iot/latest/developerguide/iot-policy-actions.html"""
+"""The actions that a device policy can allow, https://docs.aws.amazon.com/iot/latest/developerguide/iot-policy-actions.html"""
 
 SPECIAL_CHARACTERS = {"*": "*", "?": "?", "$": "$"}
 """`${*}` is the plain character, https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_variables.html"""
@@ -79,7 +176,7 @@ class Policy:
 
 
 def read_policy(name: str, document: str) -> Policy:
-    """The policy in a JSON document. Raises GateError where anything in it is not understood."""
+    """Read a policy from a JSON document. Raises GateError where anything in it is not understood."""
     try:
         body = json.loads(document, object_pairs_hook=_object)
         if not isinstance(body, dict) or set(body) - {"Version", "Id", "Statement"}:
@@ -90,7 +187,7 @@ def read_policy(name: str, document: str) -> Policy:
         listed = statements if isinstance(statements, list) else [statements]
         return Policy(name=name, statements=tuple(map(_statement, listed)))
     except (ValueError, _UnknownError) as error:
-        raise GateError(f"policy {name}: {error}", hint="the isolation proof knows no more than it can prove") from None
+        raise GateError(f"policy {name}: {error}", hint="the isolation proof refuses what it cannot read") from None
 
 
 class _UnknownError(Exception):
@@ -129,7 +226,7 @@ def _texts(body: dict[str, Any], element: str) -> list[str]:
 
 
 def _actions(text: str) -> frozenset[str]:
-    """The known actions of a name in which `*` and `?` are wildcards; names of actions know no case."""
+    """Return the known actions of a name in which `*` and `?` are wildcards; case is ignored."""
     regex = re.compile(re.escape(text).replace(r"\*", ".*").replace(r"\?", "."), re.IGNORECASE)
     found = frozenset(action for action in ACTIONS if regex.fullmatch(action))
     if not found:
@@ -138,7 +235,7 @@ def _actions(text: str) -> frozenset[str]:
 
 
 def read_resource(text: str) -> Resource:
-    """A resource with its variables found. Raises where one is not known."""
+    """Read a resource and its variables. Raises where one is not known."""
     if text != "*" and not text.startswith("arn:"):
         raise _UnknownError(f"resource {text!r} is no ARN")
     return Resource(text=text, parts=tuple(_parts(text)))

@@ -1,44 +1,74 @@
-"""The isolation proof over a whole fleet: for all names at once, and again thing by thing.
+"""Proves for all things at once that no thing reaches what belongs to another, and that each can do its work.
 
-The two ways share only the reading of the documents: `symbolic` decides languages, this module asks the evaluator.
+The proof leaves the names of things open and decides the languages of the policies' resources. Two lemmas carry it:
+
+1. A policy allows only scopes that hold the connected thing's own name as a whole level.
+2. For every ordered pair of groups, what a thing of the one may do and the scopes of a thing of the other have no
+   text in common, or both fix the name at the same level, so that a common text would make the two one thing.
+
+Denials and conditions only reduce what is allowed, so the lemmas leave them out. The rights of each thing are evaluated
+with them: a fleet is not isolated because nothing works.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from fleet_iot.generator.diagnostics import GateError
-from fleet_iot.operations.assurance.isolation.cases import (
-    attacks_on,
-    hostile_client_ids,
-    intrusions,
-    own_session,
-    strangers,
-    wide_attacks,
+from fleet_iot.operations.assurance.isolation.fleet import (
+    Fleet,
+    Group,
+    Realm,
+    descendants,
+    foreign_scopes,
+    is_within,
+    own_scopes,
+    rights,
 )
-from fleet_iot.operations.assurance.isolation.evaluator import Evaluator
-from fleet_iot.operations.assurance.isolation.principals import Fleet, Group
-from fleet_iot.operations.assurance.isolation.session import Act, Permissions, Session
-from fleet_iot.operations.assurance.isolation.symbolic import Finding, check_apart, check_own, grants
-from fleet_iot.operations.assurance.isolation.territory import rights
-from fleet_iot.operations.assurance.isolation.wildcards import NAME_CHARACTERS
+from fleet_iot.operations.assurance.isolation.patterns import (
+    NAME_CHARACTERS,
+    Pattern,
+    Wild,
+    common_word,
+    own_levels,
+    shown,
+    split_wildcards,
+)
+from fleet_iot.operations.assurance.isolation.policy import Literal, Policy, Resource, Statement, Variable
+from fleet_iot.operations.assurance.isolation.session import (
+    IS_ATTACHED,
+    THING_NAME,
+    contexts,
+    own_session,
+    permissions,
+)
 
-OTHERS = 2
-"""How many things of every other group each thing is tried against one by one."""
-
+CLIENT_ACTIONS = ("iot:Connect", "iot:DeleteConnection")
+_SHARE = "$share/"
 _STEP = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Finding:
+    """One claim that does not hold: for which group, what, in which resource or thing, and a text that shows it."""
+
+    group: str
+    claim: str
+    detail: str
+    witness: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """What was looked at, and every claim that did not hold.
+    """The figures of a proof, and every claim that does not hold.
 
-    For all names: `grants`, an action on a resource each, held in `pattern_pairs` against what belongs to others, for
-    `group_pairs` ordered pairs of (facility, device type). Thing by thing: `thing_pairs`, ordered too, looked up by
-    what resources without a wildcard allow; `connections` under other names and `cases` (acts on others), all to be
-    denied; `rights`, all to be allowed.
+    Args:
+        group_pairs: Ordered pairs of (facility, device type), a group with itself included.
+        grants: An action on a resource each.
+        pattern_pairs: Decisions whether a grant and a scope of others have a text in common.
+        rights: Acts that a thing needs for its work, evaluated for each thing.
     """
 
     facilities: int
@@ -48,9 +78,6 @@ class Proof:
     policies: int
     grants: int
     pattern_pairs: int
-    thing_pairs: int
-    connections: int
-    cases: int
     rights: int
     seconds: float
     findings: tuple[Finding, ...]
@@ -60,163 +87,229 @@ class Proof:
         return not self.findings
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Wrongs:
-    """What each thing has to be spared, and whom an act would wrong: so one act is held against all things at once."""
+def prove(fleet: Fleet, *, on_progress: Callable[[int, int], None] = lambda *_: None) -> Proof:
+    """Prove that no thing reaches what belongs to another, or find where one does.
 
-    by_thing: dict[str, frozenset[Act]]
-    wronged: dict[tuple[str, str], str]
-
-
-class _Tally:
-    """Counts what was tried, and keeps one witness for each claim of each group."""
-
-    def __init__(self) -> None:
-        self.connections = self.cases = self.rights = self.pattern_pairs = 0
-        self.findings: dict[tuple[str, str, str], Finding] = {}
-
-    def add(self, finding: Finding, *, of: str = "") -> None:
-        self.findings.setdefault((finding.group, finding.claim, of), finding)
-
-    def found(self, group: Group, claim: str, *, detail: str, witness: str) -> None:
-        self.add(Finding(group=group.name, claim=claim, detail=detail, witness=witness))
-
-
-def prove(fleet: Fleet, *, others: int = OTHERS, on_progress: Callable[[int, int], None] = lambda *_: None) -> Proof:
-    """Prove that no thing reaches what belongs to another, or find where it does."""
+    Raises:
+        GateError: The fleet has no things.
+    """
     started = time.perf_counter()
-    tally = _Tally()
-    _prove_for_all_names(fleet, tally)
-    _check_names(fleet, tally)
-    wrongs = _wrongs(fleet)
-    done = 0
+    findings = _check_names(fleet)
+    pattern_pairs = evaluated = done = 0
     for group in fleet.groups:
-        evaluator = Evaluator((group.policy,))
-        for index in range(len(group.things)):
-            _try_thing(fleet, group, index, evaluator=evaluator, wrongs=wrongs, others=others, tally=tally)
+        findings += check_own(fleet.realm, group)
+        for other in fleet.groups:
+            crossings, decided = check_apart(fleet.realm, group, other)
+            pattern_pairs += decided
+            findings += crossings
+    for group in fleet.groups:
+        for thing in group.things:
+            missing, count = _missing_rights(fleet.realm, group, thing)
+            findings += missing
+            evaluated += count
             done += 1
             if done % _STEP == 0:
                 on_progress(done, fleet.thing_count)
-    count = fleet.thing_count
     return Proof(
         facilities=len({group.facility for group in fleet.groups}),
         groups=len(fleet.groups),
         group_pairs=len(fleet.groups) ** 2,
-        things=count,
+        things=fleet.thing_count,
         policies=len({group.policy.name for group in fleet.groups}),
         grants=sum(len(grants(fleet.realm, group.policy)) for group in fleet.groups),
-        pattern_pairs=tally.pattern_pairs,
-        thing_pairs=count * (count - 1),
-        connections=tally.connections,
-        cases=tally.cases,
-        rights=tally.rights,
+        pattern_pairs=pattern_pairs,
+        rights=evaluated,
         seconds=round(time.perf_counter() - started, 3),
-        findings=tuple(sorted(tally.findings.values())),
+        findings=_one_witness_each(findings),
     )
 
 
-def _prove_for_all_names(fleet: Fleet, tally: _Tally) -> None:
-    for group in fleet.groups:
-        for finding in check_own(fleet.realm, group):
-            tally.add(finding, of=finding.detail)
-        for other in fleet.groups:
-            findings, decided = check_apart(fleet.realm, group, other)
-            tally.pattern_pairs += decided
-            for finding in findings:
-                tally.add(finding, of=finding.detail)
-
-
-def _check_names(fleet: Fleet, tally: _Tally) -> None:
-    """What the proof for all names takes for granted of the names that there are."""
+def _check_names(fleet: Fleet) -> list[Finding]:
+    """Check what the lemmas assume of names: characters that AWS allows, and each name one thing's."""
     if not fleet.thing_count:
         raise GateError("a fleet without things proves nothing", hint="run `fleet generate`")
+    findings: list[Finding] = []
     seen: dict[str, Group] = {}
     for group in fleet.groups:
         for thing in group.things:
             if not thing or not NAME_CHARACTERS.issuperset(thing):
-                tally.found(group, "a name is a thing name of AWS IoT", detail="", witness=thing)
+                claim = "a name is a thing name of AWS IoT"
+                findings.append(Finding(group=group.name, claim=claim, detail="", witness=thing))
             if thing in seen:
-                tally.found(group, "a name is one thing's alone", detail=f"also in {seen[thing].name}", witness=thing)
+                claim, detail = "a name belongs to one thing", f"also in {seen[thing].name}"
+                findings.append(Finding(group=group.name, claim=claim, detail=detail, witness=thing))
             seen[thing] = group
+    return findings
 
 
-def _wrongs(fleet: Fleet) -> _Wrongs:
-    by_thing = {
-        thing: attacks_on(fleet.realm, group, thing) | {Act("iot:Connect", fleet.realm.arn("client", thing))}
-        for group in fleet.groups
-        for thing in group.things
-    }
-    return _Wrongs(by_thing=by_thing, wronged={act: thing for thing, acts in by_thing.items() for act in acts})
+def _missing_rights(realm: Realm, group: Group, thing: str) -> tuple[list[Finding], int]:
+    """Return the rights that a thing does not have in every reading of AWS's guides, and how many it needs."""
+    needed = rights(realm, group, thing)
+    allowed = [permissions((group.policy,), *each) for each in contexts(own_session(thing))]
+    return [
+        Finding(group=group.name, claim=f"a thing has its rights: {act.action}", detail=thing, witness=act.resource)
+        for act in needed
+        if not all(each.allows(act) for each in allowed)
+    ], len(needed)
 
 
-def _try_thing(
-    fleet: Fleet,
-    group: Group,
-    index: int,
-    *,
-    evaluator: Evaluator,
-    wrongs: _Wrongs,
-    others: int,
-    tally: _Tally,
-) -> None:
-    thing, realm = group.things[index], fleet.realm
-    victims = list(_victims(fleet, group, index, others))
-    neighbour = victims[0][1] if victims else f"{thing}-other"
-    own = own_session(thing)
-    allowed = evaluator.permissions(own)
-    for act in rights(realm, group, thing):
-        tally.rights += 1
-        if not all(each.allows(act) for each in allowed):
-            tally.found(group, f"a thing has its rights: {act.action}", detail=thing, witness=act.resource)
-    for permitted in allowed:
-        for act_ in permitted.exact:
-            if wrongs.wronged.get(act_, thing) != thing:
-                tally.found(group, f"{act_[0]} is denied on all other things", detail=thing, witness=act_[1])
-    _try_acts(group, own, allowed, wide_attacks(realm), tally)
-    for other in fleet.groups:
-        if other is not group:
-            _try_acts(group, own, allowed, intrusions(realm, group, thing, other), tally)
-    for _, victim in victims:
-        _try_acts(group, own, allowed, wrongs.by_thing[victim], tally)
-    # Things that may come: no name of today may begin with another, one of tomorrow may.
-    for name in (f"{thing}2", f"{thing}-x", f"x{thing}"):
-        _try_acts(group, own, allowed, attacks_on(realm, group, name), tally)
-    for session in (own_session(thing, common_name=neighbour), Session(client_id=None, things=(thing,))):
-        acts = wrongs.by_thing.get(neighbour, frozenset())
-        _try_acts(group, session, evaluator.permissions(session), acts, tally)
-    names = (*hostile_client_ids(thing, neighbour), *(victim for _, victim in victims))
-    sessions = strangers(thing, neighbour)
-    tally.connections += len(names) + len(sessions)
-    for name in evaluator.admitted_names(realm, thing, names):
-        tally.found(group, "iot:Connect is denied under any other name", detail=f"certificate of {thing}", witness=name)
-    for session in evaluator.admitted(realm, sessions):
-        tally.found(
-            group, "iot:Connect is denied to strangers", detail=_shown(session), witness=session.client_id or ""
+def _one_witness_each(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Keep one finding for each claim of a group on a resource; of missing rights and names, one for each claim."""
+    kept: dict[tuple[str, str, str], Finding] = {}
+    for finding in findings:
+        resource = finding.detail if finding.detail.startswith(("arn:", "*", "no condition")) else ""
+        kept.setdefault((finding.group, finding.claim, resource), finding)
+    return tuple(sorted(kept.values()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """One action on one resource of a group's policy, and the patterns that it reaches for a thing of any name."""
+
+    action: str
+    text: str
+    reach: tuple[Pattern, ...]
+
+
+def grants(realm: Realm, policy: Policy) -> tuple[Grant, ...]:
+    """Return everything that the policy's Allow statements reach."""
+    return tuple(
+        Grant(action=action, text=resource.text, reach=reach_of(realm, action, resource))
+        for statement in policy.statements
+        if statement.is_allow
+        for resource in statement.resources
+        for action in sorted(statement.actions)
+    )
+
+
+def check_own(realm: Realm, group: Group) -> list[Finding]:
+    """Find where the policy reaches beyond its thing's own scopes, or admits a client that is not that thing."""
+    scopes = own_scopes(realm, group)
+    findings = [
+        Finding(
+            group=group.name,
+            claim=f"{grant.action} stays within the thing's own scopes",
+            detail=grant.text,
+            witness=shown(pattern),
         )
+        for grant in grants(realm, group.policy)
+        for pattern in grant.reach
+        if not _is_own(grant.action, pattern, scopes)
+    ]
+    findings += [
+        Finding(
+            group=group.name,
+            claim="iot:Connect asks for a certificate that belongs to the thing",
+            detail="no condition Bool iot:Connection.Thing.IsAttached true",
+            witness=", ".join(resource.text for resource in statement.resources),
+        )
+        for statement in group.policy.statements
+        if statement.is_allow and "iot:Connect" in statement.actions and not _needs_attachment(statement)
+    ]
+    return findings
 
 
-def _try_acts(
-    group: Group, session: Session, allowed: tuple[Permissions, ...], acts: frozenset[Act], tally: _Tally
-) -> None:
-    tally.cases += len(acts)
-    for permitted in allowed:
-        for act in permitted.allowed_of(acts):
-            claim = f"{act.action} is denied where others are"
-            tally.found(group, claim, detail=_shown(session), witness=act.resource)
+def _is_own(action: str, pattern: Pattern, scopes: tuple[Pattern, ...]) -> bool:
+    """Whether the pattern is the thing's own; a client id only as a whole: there is nothing below it."""
+    if action in CLIENT_ACTIONS:
+        return pattern in scopes
+    return any(is_within(pattern, place) for place in scopes)
 
 
-def _shown(session: Session) -> str:
-    return f"as {session.client_id!r} under the certificate of {', '.join(session.things) or 'no thing'}"
+def check_apart(realm: Realm, group: Group, other: Group) -> tuple[list[Finding], int]:
+    """Find where a thing of the group reaches another thing, of `other`, or its topics; also count the decided pairs.
+
+    `other` may be the same group: then the two things are different ones of it.
+    """
+    scopes = own_scopes(realm, other)
+    targets = [(target, "what belongs to another thing", False) for target in (*scopes, *map(descendants, scopes))]
+    targets += [(target, "another group's topics", True) for target in foreign_scopes(realm, group, other)]
+    findings, decided = [], 0
+    for grant in grants(realm, group.policy):
+        for pattern in grant.reach:
+            decided += len(targets)
+            for target, what, is_foreign in targets:
+                word = common_word(pattern, target)
+                if word is not None and (is_foreign or not own_levels(pattern) & own_levels(target)):
+                    claim = f"{grant.action} never reaches {what}"
+                    findings.append(Finding(group=group.name, claim=claim, detail=grant.text, witness=word))
+    return findings, decided
 
 
-def _victims(fleet: Fleet, group: Group, index: int, others: int) -> Iterator[tuple[Group, str]]:
-    """The thing's neighbours in its own group, then some things of every other group, others for every thing."""
-    ring = (*group.things[-1:], *group.things, *group.things[:1])
-    for name in dict.fromkeys((ring[index], ring[index + 2])):
-        if name != group.things[index]:
-            yield group, name
-    for other in fleet.groups:
-        if other is not group and other.things:
-            size = len(other.things)
-            for position in dict.fromkeys((index * others + step) % size for step in range(others)):
-                yield other, other.things[position]
+def _needs_attachment(statement: Statement) -> bool:
+    return any(
+        condition.operator == "Bool"
+        and condition.key == IS_ATTACHED
+        and condition.expected == ("true",)
+        and not condition.if_exists
+        and condition.qualifier != "ForAllValues"
+        for condition in statement.conditions
+    )
+
+
+def _pattern(resource: Resource) -> Pattern:
+    """Return a resource's pattern for a thing of any name: its name is OWN, every other variable may be anything.
+
+    The client id too: a device chooses it, and HTTPS needs no permission to connect. That is how Device
+    Defender sees it: https://docs.aws.amazon.com/iot-device-defender/latest/devguide/audit-chk-iot-policy-permissive.html
+    A name that a broker leaves as text, for want of a thing, is no thing's: names hold no `$`.
+    """
+    pattern: list[str | Wild] = []
+    for part in resource.parts:
+        if isinstance(part, Variable):
+            pattern.append(Wild.OWN if part.name == THING_NAME else Wild.ANY)
+        elif isinstance(part, Literal):
+            pattern.append(part.character)
+        else:
+            pattern += split_wildcards(part)
+    return _joined(pattern)
+
+
+def _joined(parts: Iterable[str | Wild]) -> Pattern:
+    """Join neighbouring texts of a pattern, so that equal patterns compare equal."""
+    joined: list[str | Wild] = []
+    for part in parts:
+        if isinstance(part, str) and joined and isinstance(joined[-1], str):
+            joined[-1] += part
+        elif part != "":
+            joined.append(part)
+    return tuple(joined)
+
+
+def reach_of(realm: Realm, action: str, resource: Resource) -> tuple[Pattern, ...]:
+    """Return the patterns that the action reaches by the resource: for a filter, the topics that it may receive."""
+    pattern = _pattern(resource)
+    if action != "iot:Subscribe":
+        return (pattern,)
+    head, everything = realm.arn("topicfilter", ""), (realm.arn("topic", ""), Wild.ANY)
+    first = pattern[0] if pattern else ""
+    if not isinstance(first, str) or not first.startswith(head):
+        return (everything,) if common_word(pattern, (head, Wild.ANY)) is not None else ()
+    topics = _received(_joined((first.removeprefix(head), *pattern[1:])))
+    return tuple(_joined((realm.arn("topic", ""), *topic)) for topic in topics)
+
+
+def _received(filters: Pattern) -> tuple[Pattern, ...]:
+    """Return the topics that the filters of a pattern may receive; never fewer than they do.
+
+    A filter chosen where the pattern has `*` or `?` may hold MQTT's `+` and `#`, so both may be anything; a filter
+    `a/#` receives `a` too (MQTT 5, 4.7.1.2); `$share/<any>/a` receives what `a` does (4.8.2).
+    """
+    first = filters[0] if filters and isinstance(filters[0], str) else ""
+    if len(filters) > 1 and len(first) < len(_SHARE) and _SHARE.startswith(first):
+        return ((Wild.ANY,),)
+    if first.startswith(_SHARE):
+        name, slash, rest = first.removeprefix(_SHARE).partition("/")
+        return _received(_joined((rest, *filters[1:]))) if slash and name else ((Wild.ANY,),)
+    wide: list[str | Wild] = []
+    for part in filters:
+        if isinstance(part, str):
+            for character in part:
+                wide.append(Wild.ANY if character in "+#" else character)
+        else:
+            wide.append(part if part is Wild.OWN else Wild.ANY)
+    topics = [_joined(wide)]
+    last = topics[0]
+    if len(last) > 1 and last[-1] is Wild.ANY and isinstance(last[-2], str) and last[-2].endswith("/"):
+        topics.append(_joined((*last[:-2], last[-2].removesuffix("/"))))
+    return tuple(topics)

@@ -1,8 +1,8 @@
-"""Decides what a connection may do: policies, the connection, and a reading of what AWS leaves open.
+"""Decides what a connection may do: from policies, the connection, and a reading of what AWS leaves open.
 
 Allowed is what a statement allows and none denies
 (https://docs.aws.amazon.com/iot/latest/developerguide/iot-authorization.html). Where the guides leave something open,
-each is a `Reading`: a claim is proven only where it holds in every one.
+each possibility is a `Reading`: a claim is proven only where it is true in every one.
 """
 
 from __future__ import annotations
@@ -14,16 +14,24 @@ from functools import lru_cache
 from itertools import product
 from typing import NamedTuple
 
-from fleet_iot.operations.assurance.isolation.conditions import Context, canonical_key, holds
-from fleet_iot.operations.assurance.isolation.policy import Literal, Policy, Resource, Statement, Variable
-from fleet_iot.operations.assurance.isolation.wildcards import Pattern, exact_text, regex_of, split_wildcards
+from fleet_iot.operations.assurance.isolation.patterns import Pattern, exact_text, regex_of, split_wildcards
+from fleet_iot.operations.assurance.isolation.policy import (
+    Context,
+    Literal,
+    Policy,
+    Resource,
+    Statement,
+    Variable,
+    canonical_key,
+    holds,
+)
 
 CLIENT_ID = "iot:clientid"
 THING_NAME = "iot:connection.thing.thingname"
 IS_ATTACHED = "iot:connection.thing.isattached"
 _CERTIFICATE_WILDCARDS = frozenset("*$+?#")
 _CERTIFICATE_LENGTH = 1024
-"""Longer values and those with wildcards are not put in: "X.509 certificate policy variable limitations",
+"""Longer values and those with wildcards are not inserted: "X.509 certificate policy variable limitations",
 https://docs.aws.amazon.com/iot/latest/developerguide/cert-policy-variables.html"""
 
 
@@ -36,7 +44,7 @@ class Act(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """One way to understand what the guides leave open.
+    """One interpretation of what the guides leave open.
 
     `name_from_certificate`: a certificate that belongs to one thing gives the thing, whatever the client id is
     (exclusive attachment); otherwise the client id has to be the thing's name.
@@ -70,9 +78,17 @@ class Session:
     certificate: Mapping[str, str] = field(default_factory=dict)
 
 
+COMMON_NAME = "iot:Certificate.Subject.CommonName"
+
+
+def own_session(thing: str, *, common_name: str | None = None) -> Session:
+    """Return a thing's rightful connection; the subject of its certificate is what its maker wrote there."""
+    return Session(client_id=thing, things=(thing,), certificate={COMMON_NAME: common_name or thing})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Permissions:
-    """What one connection may do, variables put in; `exact` are the acts allowed by resources without a wildcard."""
+    """What one connection may do; `exact` are the acts allowed by resources without a wildcard."""
 
     exact: frozenset[tuple[str, str]]
     wide: tuple[tuple[str, re.Pattern[str]], ...]
@@ -82,19 +98,13 @@ class Permissions:
         """Whether the act is allowed and not denied."""
         return (act in self.exact or _matches(self.wide, act)) and not _matches(self.denied, act)
 
-    def allowed_of(self, acts: frozenset[Act]) -> tuple[Act, ...]:
-        """Those of the acts that are allowed, in order; quick where no wildcard is about."""
-        if not self.wide and self.exact.isdisjoint(acts):
-            return ()
-        return tuple(sorted(act for act in acts if self.allows(act)))
-
 
 def _matches(patterns: tuple[tuple[str, re.Pattern[str]], ...], act: Act) -> bool:
     return any(action == act.action and regex.fullmatch(act.resource) for action, regex in patterns)
 
 
 def contexts(session: Session) -> tuple[tuple[Context, Reading], ...]:
-    """What is known of the connection in each reading, without readings that come to the same."""
+    """Return the context of the connection in each reading that makes a difference."""
     found: dict[tuple[object, ...], tuple[Context, Reading]] = {}
     for reading in READINGS:
         context = context_of(session, reading)
@@ -105,7 +115,7 @@ def contexts(session: Session) -> tuple[tuple[Context, Reading], ...]:
 
 
 def thing_of(session: Session, *, name_from_certificate: bool) -> str | None:
-    """The thing that the connection is taken for; over HTTPS none (thing policy variables are MQTT's alone)."""
+    """Return the thing that AWS identifies; over HTTPS none (thing policy variables are MQTT's only)."""
     if session.client_id is None:
         return None
     if name_from_certificate and len(session.things) == 1:
@@ -114,7 +124,7 @@ def thing_of(session: Session, *, name_from_certificate: bool) -> str | None:
 
 
 def context_of(session: Session, reading: Reading) -> Context:
-    """What is known of the connection in one reading, by condition key."""
+    """Return the context of the connection in one reading, by condition key."""
     context: dict[str, tuple[str, ...]] = {
         canonical_key(key): (value,) for key, value in session.certificate.items() if _is_put_in(value)
     }
@@ -137,7 +147,7 @@ def _is_put_in(value: str) -> bool:
 
 
 def permissions(policies: Iterable[Policy], context: Context, reading: Reading) -> Permissions:
-    """What the policies allow in this context."""
+    """Return what the policies allow in this context."""
     exact: set[tuple[str, str]] = set()
     wide: list[tuple[str, re.Pattern[str]]] = []
     denied: list[tuple[str, re.Pattern[str]]] = []
@@ -164,7 +174,7 @@ def _patterns(statement: Statement, context: Context, reading: Reading) -> Itera
 
 
 def _filled(resource: Resource, context: Context, reading: Reading) -> Pattern | None:
-    """The resource with its variables put in, or None where one has no value and is not left as text."""
+    """Insert the variables into a resource; None where one has no value and is not left as text."""
     pattern: list[Pattern] = []
     for part in resource.parts:
         if isinstance(part, Variable):

@@ -1,20 +1,40 @@
-"""What each simulated thing will send, decided before anything is sent: messages, poison, repeats, anomalies."""
+"""Plan a simulation: which things publish what, and when."""
 
 from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import cycle, zip_longest
 
-from fleet_iot.lib.specs import DeviceTypeSpec
-from fleet_iot.operations.project import Thing
-from fleet_iot.operations.rehearsal.simulator.poison import poison_payload
-from fleet_iot.operations.rehearsal.simulator.replay import Recording
-from fleet_iot.operations.rehearsal.simulator.signals import Injection, plan_injection, samples_of
+from fleet_iot.lib.specs import DeviceTypeSpec, FacilitySpec
+from fleet_iot.operations.project import Project, Thing
+from fleet_iot.operations.rehearsal.simulator.signals import (
+    Injection,
+    plan_injection,
+    poison_payload,
+    samples_of,
+)
+
+
+def choose_things(
+    project: Project, facilities: tuple[FacilitySpec, ...], count: int | None
+) -> list[tuple[Thing, DeviceTypeSpec]]:
+    """Choose `count` things (None: all) with their types, one of each facility and device type in turn."""
+    types = {device_type.id: device_type for device_type in project.fleet.device_types}
+    queues: dict[tuple[str, str], list[Thing]] = {}
+    for facility in facilities:
+        for thing in project.things(facility):
+            queue = queues.setdefault((thing.facility, thing.device_type), [])
+            if count is None or len(queue) < count:
+                queue.append(thing)
+    in_turn = [thing for row in zip_longest(*queues.values()) for thing in row if thing is not None]
+    return [(thing, types[thing.device_type]) for thing in in_turn[:count]]
+
 
 WARM_UP_SAMPLES = 130
-"""Samples before an anomaly within the limits: the adaptive detector scores nothing in its first 100."""
+"""Samples before an anomaly within the limits: the adaptive detector does not score its first 100."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,13 +46,13 @@ class Message:
     poison: str | None
     time_ms: int
     sequence: int
-    metrics: dict[str, float]
+    metrics: Mapping[str, float]
     payload: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Anomaly:
-    """One injected anomaly as the truth file holds it; times are the device's clock, ms since the epoch."""
+    """One injected anomaly; times are those of the device's clock, ms since the epoch."""
 
     thing: str
     metric: str
@@ -44,7 +64,7 @@ class Anomaly:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dose:
-    """How much goes wrong: shares (0–1) of things with an anomaly, of messages that are poison or repeated."""
+    """Shares (0–1) of things with an anomaly, and of messages that are poison or repeated."""
 
     anomalies: float
     poison: float
@@ -63,10 +83,10 @@ class ThingSchedule:
     samples: int
     injection: Injection | None
     dose: Dose
-    recording: Recording | None = None
+    recording: tuple[Mapping[str, float], ...] = ()
 
     def anomaly(self) -> Anomaly | None:
-        """The injected anomaly on the device's clock."""
+        """Return the injected anomaly, by the device's clock."""
         if self.injection is None:
             return None
         return Anomaly(
@@ -79,9 +99,10 @@ class ThingSchedule:
         )
 
     def messages(self) -> Iterator[Message]:
-        """The messages in the order of sending; the same schedule gives the same bytes."""
-        if self.recording is not None:
-            signal = self.recording.samples()
+        """Generate the messages in the order of sending; the same schedule gives the same bytes."""
+        signal: Iterator[Mapping[str, float]]
+        if self.recording:
+            signal = cycle(self.recording)
         else:
             rng = _rng(self.seed, self.thing.name, "signal")
             signal = samples_of(self.device_type, rng=rng, injection=self.injection)
@@ -93,7 +114,7 @@ class ThingSchedule:
             reading = _reading(self.thing, time_ms, sequence, metrics)
             yield reading
             if chance.random() < self.dose.repeats:
-                yield _again(reading)
+                yield replace(reading, kind="repeat")
             if chance.random() < self.dose.poison:
                 kind, payload = poison_payload(poisoned, time_ms)
                 poisoned += 1
@@ -116,7 +137,7 @@ def schedules(
     end_ms: int,
     dose: Dose,
 ) -> list[ThingSchedule]:
-    """A schedule for each thing: `samples` readings, the last at `end_ms`, a sample interval apart.
+    """Plan a schedule for each thing: `samples` readings, the last at `end_ms`, a sample interval apart.
 
     Every second anomaly stays within the limits; things get theirs in a seeded order.
     """
@@ -150,8 +171,8 @@ def schedules(
     return result
 
 
-def _reading(thing: Thing, time_ms: int, sequence: int, metrics: dict[str, float]) -> Message:
-    payload = json.dumps({"time": time_ms, "sequence": sequence, "metrics": metrics}).encode()
+def _reading(thing: Thing, time_ms: int, sequence: int, metrics: Mapping[str, float]) -> Message:
+    payload = json.dumps({"time": time_ms, "sequence": sequence, "metrics": dict(metrics)}).encode()
     return Message(
         thing=thing,
         kind="reading",
@@ -160,18 +181,6 @@ def _reading(thing: Thing, time_ms: int, sequence: int, metrics: dict[str, float
         sequence=sequence,
         metrics=metrics,
         payload=payload,
-    )
-
-
-def _again(message: Message) -> Message:
-    return Message(
-        thing=message.thing,
-        kind="repeat",
-        poison=None,
-        time_ms=message.time_ms,
-        sequence=message.sequence,
-        metrics=message.metrics,
-        payload=message.payload,
     )
 
 

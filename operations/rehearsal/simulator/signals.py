@@ -1,17 +1,21 @@
-"""Believable signals of one machine, sample by sample, with at most one injected anomaly. Pure and seeded.
-
-A metric works in a band in the middle of its limits: a machine cycle, a slow drift and autocorrelated noise.
-Metrics whose name ends like a counter's only ever rise. The same seed and thing give the same samples.
-"""
+"""Build the payloads of simulated devices: seeded signals, recorded series and poison."""
 
 from __future__ import annotations
 
+import gzip
+import json
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+from fleet_iot.generator.diagnostics import EnvironmentFault, OutcomeError
 from fleet_iot.lib.specs import DeviceTypeSpec, MetricSpec
+from fleet_iot.operations.telemetry.backtest import LABELS, OTHERS, column_names, read_history
+
+# A metric works in a band in the middle of its limits: a machine cycle, a slow drift and autocorrelated noise.
+# Metrics whose names end like a counter's only rise. The same seed and thing give the same samples.
 
 _COUNTER_ENDINGS = ("_count", "_total", "_hours")
 _BAND = 0.10
@@ -42,12 +46,12 @@ class _Shape:
 
 
 def is_counter(metric: MetricSpec) -> bool:
-    """Whether the metric counts up for ever and so cannot show an excursion."""
+    """Return whether the metric only counts up, and so cannot show an excursion."""
     return metric.name.endswith(_COUNTER_ENDINGS)
 
 
 def limits_of(metric: MetricSpec) -> tuple[float, float]:
-    """Low and high limit in the metric's unit; an open side is taken as 0, or one span of 100 away."""
+    """Return low and high limit in the metric's unit; an open side is 0, or a span of 100 away."""
     low = metric.minimum if metric.minimum is not None else min(0.0, (metric.maximum or 0.0) - 100.0)
     if metric.minimum is None and (metric.maximum or 0.0) > 0:
         low = 0.0
@@ -58,7 +62,7 @@ def limits_of(metric: MetricSpec) -> tuple[float, float]:
 def plan_injection(
     device_type: DeviceTypeSpec, *, rng: random.Random, samples: int, warm_up: int, within_limits: bool
 ) -> Injection | None:
-    """An anomaly somewhere after the detectors' warm-up, or None where the run is too short for one.
+    """Plan an anomaly after the detectors' warm-up; None where the run is too short for one.
 
     One within the limits needs a metric with an adaptive detector; a breach needs any metric with a limit.
     """
@@ -79,7 +83,7 @@ def plan_injection(
 def samples_of(
     device_type: DeviceTypeSpec, *, rng: random.Random, injection: Injection | None
 ) -> Iterator[dict[str, float]]:
-    """Metric name → value in its unit, one dict a sample, without end."""
+    """Generate samples without end: metric name → value in its unit."""
     shapes = {metric.name: _shape(metric, rng, injection) for metric in device_type.metrics}
     noise = dict.fromkeys(shapes, 0.0)
     counts = {name: float(rng.randint(0, 5_000)) for name in shapes}
@@ -116,3 +120,68 @@ def _shape(metric: MetricSpec, rng: random.Random, injection: Injection | None) 
         excursion=excursion,
         is_counter=is_counter(metric),
     )
+
+
+# The local broker parses every payload recursively and drops the connection at about 1,000 levels.
+_DEPTH = 400
+
+
+def _metrics(time_ms: int, body: str) -> bytes:
+    return f'{{"time": {time_ms}, "metrics": {body}}}'.encode()
+
+
+KINDS: dict[str, Callable[[int], bytes]] = {
+    "empty object": lambda _: b"{}",
+    "broken utf-8": lambda time_ms: b'{"time": %d, "metrics": {"temperature\xff\xfe": 1}}' % time_ms,
+    "not a number": lambda time_ms: _metrics(time_ms, '{"temperature": NaN}'),
+    "infinity": lambda time_ms: _metrics(time_ms, '{"temperature": Infinity}'),
+    "overflow": lambda time_ms: _metrics(time_ms, '{"temperature": 1e400}'),
+    "text for a number": lambda time_ms: _metrics(time_ms, '{"temperature": "71.2"}'),
+    "no metrics": lambda time_ms: json.dumps({"time": time_ms, "sequence": 1}).encode(),
+    "no time": lambda _: b'{"sequence": 1, "metrics": {"temperature": 71.2}}',
+    "truncated": lambda time_ms: b'{"time": %d, "metrics": {"temper' % time_ms,
+    "deep nesting": lambda time_ms: _metrics(time_ms, "[" * _DEPTH + "]" * _DEPTH),
+    "gzip": lambda time_ms: gzip.compress(_metrics(time_ms, '{"temperature": 71.2}'), mtime=0),
+    "far future": lambda time_ms: _metrics(time_ms + 86_400_000, '{"temperature": 71.2}'),
+    "plain text": lambda time_ms: b"ERR sensor bus timeout at %d" % time_ms,
+}
+"""Kind → payload, by the device's clock in ms since the epoch; the processor refuses each for any device type."""
+
+
+def poison_payload(number: int, time_ms: int) -> tuple[str, bytes]:
+    """Return kind and bytes of the `number`-th poison message of a run."""
+    kinds = list(KINDS)
+    kind = kinds[number % len(kinds)]
+    return kind, KINDS[kind](time_ms)
+
+
+def read_recording(
+    path: Path, device_type: DeviceTypeSpec, *, columns: Mapping[str, str]
+) -> tuple[Mapping[str, float], ...]:
+    """Read the rows of a recorded series (CSV), as values of the device type's metrics.
+
+    Args:
+        path: The file.
+        device_type: Whose metrics the columns are.
+        columns: Metric name → column. A column with a metric's name needs none, and a file with one column of values
+            feeds the first metric.
+
+    Raises:
+        EnvironmentFault: The file cannot be read, has no such column, or a cell is no number; names its line.
+    """
+    names, metrics = column_names(path), [metric.name for metric in device_type.metrics]
+    values = [name for name in names[1:] if name.lower() not in (*LABELS, *OTHERS)]
+    chosen = {metric: metric for metric in metrics if metric in names}
+    chosen |= {metric: column for metric, column in columns.items() if metric in metrics}
+    if not chosen and len(values) == 1:
+        chosen = {metrics[0]: values[0]}
+    if not chosen:
+        raise EnvironmentFault(
+            f"no column of {path.name} is a metric of {device_type.id}",
+            hint=f"say which, for instance --column {metrics[0]}={(values or names or ['COLUMN'])[0]}",
+        )
+    history = read_history(path, columns=chosen, interval_s=1.0, is_timed=False)
+    rows = tuple(row for row in history.rows if row)
+    if not rows:
+        raise OutcomeError(f"{path} has no values", hint="give a CSV file with a header and at least one number")
+    return rows

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from fleet_iot.operations.local.event_source_values import StreamRecord
+from fleet_iot.operations.local.event_source import StreamRecord
 from tests.integration.faults.chaos import Chaos
 
 KEYS = {"table-readings": ("device", "bucket"), "table-devices": ("device",)}

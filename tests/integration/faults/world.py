@@ -11,10 +11,17 @@ from dataclasses import dataclass, field
 from typing import Any
 from zlib import crc32
 
-from fleet_iot.operations.local.event_source import EventSource
-from fleet_iot.operations.local.event_source_values import Discard, Invoke, Redelivery, SourceSettings, StreamRecord
-from fleet_iot.operations.local.lambda_events import failure_message, kinesis_event
-from fleet_iot.operations.telemetry.redrive import FunctionError, Outcome, replay
+from fleet_iot.operations.local.event_source import (
+    Discard,
+    EventSource,
+    Invoke,
+    Redelivery,
+    SourceSettings,
+    StreamRecord,
+    failure_message,
+    kinesis_event,
+)
+from fleet_iot.operations.telemetry.redrive import FunctionError, Outcome, Processor, redrive
 from fleet_iot.sensor_processor import handler
 from fleet_iot.sensor_processor.ingest.catalogue import parse_catalogue
 from tests.integration.faults.chaos import DEAD_SHARD_S, OUTAGE_S, RESHARD, Chaos, Clock, Crash
@@ -253,7 +260,8 @@ class World:
             except Crash as error:
                 raise FunctionError(str(error)) from error
 
-        return replay(sqs=self.sqs, kinesis=self.kinesis, invoke=invoke, queue_url="queue", region=REGION)
+        queue = Processor(sqs=self.sqs, kinesis=self.kinesis, invoke=invoke, queue_url="queue", region=REGION)
+        return redrive(queue)
 
 
 def _taken(records: deque[StreamRecord], limit: int) -> Iterable[StreamRecord]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet_iot.operations.local import lifecycle
+from fleet_iot.operations.local import emulator
 from fleet_iot.operations.local.aws import LocalAws
 
 Start = Callable[..., LocalAws]
@@ -19,7 +19,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     started: list[LocalAws] = []
 
     def begin(name: str = "local", **arguments: int) -> LocalAws:
-        local = lifecycle.start(folder=tmp_path / name, region="ap-southeast-1", **arguments)
+        local = emulator.start(folder=tmp_path / name, region="ap-southeast-1", **arguments)
         started.append(local)
         return local
 
@@ -27,4 +27,4 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
     for local in started:
         if local.folder.exists():
-            lifecycle.stop(local)
+            emulator.stop(local)

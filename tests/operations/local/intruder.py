@@ -198,12 +198,12 @@ OWN = """
 import sys
 sys.executable = sys.argv[1]
 from pathlib import Path
-from fleet_iot.operations.local import lifecycle
-local = lifecycle.start(folder=Path(sys.argv[2]), region="ap-southeast-1")
+from fleet_iot.operations.local import emulator
+local = emulator.start(folder=Path(sys.argv[2]), region="ap-southeast-1")
 try:
     print(local.client("sts").get_caller_identity()["Account"])
 finally:
-    lifecycle.stop(local)
+    emulator.stop(local)
 """
 
 

@@ -16,7 +16,7 @@ from botocore.credentials import Credentials
 from ministack.core import iam_evaluator, responses, sigv4
 from ministack.services import iot
 
-from fleet_iot.operations.local.guard import Guard
+from fleet_iot.operations.local.emulator_process import Guard
 
 KEY, SECRET = "LOCAL0123", "s3cret"
 SESSION = ("ASIA0123", "other", "token")

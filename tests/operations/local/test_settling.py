@@ -7,9 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from fleet_iot.operations.local.providers import ProviderSource
-from fleet_iot.operations.local.settling import TerraformError, Unsettled, unsettled
-from fleet_iot.operations.local.terraform import Terraform, TerraformFault
+from fleet_iot.operations.local.terraform import (
+    ProviderSource,
+    Terraform,
+    TerraformError,
+    TerraformFault,
+    Unsettled,
+    unsettled,
+)
 
 CERTIFICATE = f"arn:aws:iot:ap-southeast-1:000000000000:cert/{'be35' * 16}"
 EARLY = f"reading IoT Thing Principal Attachment (sg-01-a-0001-dev|{CERTIFICATE}): empty result"
@@ -58,7 +63,7 @@ def test_nothing_else_is(text: str) -> None:
 
 
 def terraform(tmp_path: Path, *, failures: list[list[dict[str, str]]]) -> tuple[Terraform, list[float]]:
-    """A stand-in that fails as told, run by run, and keeps a state; and the pauses that were made."""
+    """A stand-in that fails as scripted, run by run, and keeps a state; and the pauses that were made."""
     binary, slept = tmp_path / "terraform", []
     for number, errors in enumerate(failures):
         events = [{"@message": "x", "diagnostic": {"severity": "error", **each}} for each in errors]

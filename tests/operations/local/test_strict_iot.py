@@ -20,10 +20,16 @@ from ministack.core.responses import error_response_json, get_account_id, get_re
 from ministack.services import iot
 
 from fleet_iot.operations.local.certificates import write_key_and_request
-from fleet_iot.operations.local.service_model import ServiceModel
-from fleet_iot.operations.local.strictness import DEPRECATION_S, DISCONNECTION_S, POLICY_S, SETTLING_S, StrictIot
+from fleet_iot.operations.local.strictness import (
+    DEPRECATION_S,
+    DISCONNECTION_S,
+    POLICY_S,
+    SETTLING_S,
+    Operations,
+    StrictIot,
+)
+from tests.places import PROJECT
 
-ROOT = Path(__file__).parents[3]
 MODEL = botocore.session.get_session().get_service_model("iot")
 
 
@@ -212,9 +218,22 @@ def test_input_that_fits_is_taken(strict: Iot) -> None:
     assert "" == strict.code("CreateThingGroup", thingGroupName="g:1_-", thingGroupProperties=properties, tags=tags)
 
 
+def test_a_change_of_another_version_is_refused(strict: Iot) -> None:
+    """Only the expected version of a thing or group is updated or deleted."""
+    strict.ask("CreateThing", thingName="a")
+    strict.ask("CreateThingGroup", thingGroupName="g")
+    for operation, named in (("UpdateThing", {"thingName": "a"}), ("UpdateThingGroup", {"thingGroupName": "g"})):
+        more: dict[str, Any] = {"thingGroupProperties": {}} if "thingGroupName" in named else {}
+        assert "" == strict.code(operation, **named, **more, expectedVersion=1)
+        assert "VersionConflictException" == strict.code(operation, **named, **more, expectedVersion=1)
+        deletion = operation.replace("Update", "Delete")
+        assert "VersionConflictException" == strict.code(deletion, **named, expectedVersion=1)
+        assert "" == strict.code(deletion, **named, expectedVersion=2)
+
+
 def test_every_operation_finds_its_own_route() -> None:
     """A request that botocore makes for an operation is read as that operation, with the members it was made of."""
-    model = ServiceModel("iot")
+    model = Operations("iot")
     serializer = create_serializer("rest-json", include_validation=False)
     others = {}
     for name in MODEL.operation_names:
@@ -234,7 +253,7 @@ def test_every_operation_finds_its_own_route() -> None:
 
 def test_the_emulator_has_the_seams_that_are_wrapped() -> None:
     """The pinned version is the installed one, and its IoT handler takes and gives what the wrapping expects."""
-    pinned = re.search(r"^ministack==(\S+)", (ROOT / "requirements" / "main.in").read_text(), re.MULTILINE)
+    pinned = re.search(r"^ministack==(\S+)", (PROJECT / "requirements" / "main.in").read_text(), re.MULTILINE)
     assert pinned and pinned[1] == version("ministack")
     parameters = list(inspect.signature(iot.handle_request).parameters)
     assert ["method", "path", "headers", "body", "query_params"] == parameters
@@ -246,7 +265,7 @@ def test_the_emulator_has_the_seams_that_are_wrapped() -> None:
 
 @pytest.mark.parametrize(("then", "ended"), [("REVOKED", 1), ("INACTIVE", 1), ("ACTIVE", 0)])
 def test_sessions_end_with_their_certificates_status(strict: Iot, certificate: str, then: str, ended: int) -> None:
-    """Of that certificate alone, and not where it is ACTIVE again by then."""
+    """Of that certificate only, and not where it is ACTIVE again by then."""
     identifier, found = certificate.rpartition("/")[2], []
 
     async def disconnect(scope: tuple[str, str], of: str) -> None:

@@ -18,18 +18,18 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from fleet_iot.operations.local import lifecycle
+from fleet_iot.operations.local import emulator
 from fleet_iot.operations.local.aws import LocalAws, load
 from fleet_iot.operations.local.deployment import start_services
 from tests.operations.local.intruder import CALLS, NOBODY, PATHS
-from tests.operations.local.test_local_emulator import make_platform
+from tests.operations.local.test_emulator import make_platform
+from tests.places import PROJECT
 
 pytestmark = [
     pytest.mark.local_aws,
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user"),
 ]
 
-PROJECT = Path(__file__).parents[3]
 SECRETS = {
     "FLEET_KEYS_PASSPHRASE": "canary-passphrase",
     "HTTPS_PROXY": "http://canary-user:canary-word@127.0.0.1:9",
@@ -55,7 +55,7 @@ def attempt() -> Iterator[Attempt]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in SECRETS.items():
             patch.setenv(name, value)
-        local = lifecycle.start(folder=outside / "local", region="ap-southeast-1")
+        local = emulator.start(folder=outside / "local", region="ap-southeast-1")
         try:
             make_platform(local)
             local = start_services(local)
@@ -80,7 +80,7 @@ def attempt() -> Iterator[Attempt]:
             assert 0 == ran.returncode, ran.stderr
             yield Attempt(local=local, pids=pids, came=json.loads(ran.stdout))
         finally:
-            lifecycle.stop(local)
+            emulator.stop(local)
             shutil.rmtree(outside)
 
 
@@ -101,12 +101,12 @@ def test_every_api_is_closed(attempt: Attempt) -> None:
 
 
 def test_mqtt_is_closed(attempt: Attempt) -> None:
-    """A client without a certificate, or with one that nobody registered, hears nothing."""
+    """A client without a certificate, or with one that is not registered, receives nothing."""
     assert ["", ""] == attempt.came["mqtt"]
 
 
 def test_nothing_can_be_read(attempt: Attempt) -> None:
-    """No file, and no process's environment; the folder and all in it are its owner's alone."""
+    """No file, and no process's environment; only its owner can read the folder."""
     assert ([], []) == (attempt.came["files"], attempt.came["environments"])
     open_to_others = [
         path

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 from fleet_iot.operations.assurance.compliance.checks import (
-    api,
     audit,
     devices,
     durability,
     encryption,
     hygiene,
-    least_privilege,
+    permissions,
     service_rules,
-    trust,
-    watching,
 )
 from fleet_iot.operations.assurance.compliance.findings import Check
 
-CHECKS: tuple[Check, ...] = (
-    *least_privilege.CHECKS,
-    *trust.CHECKS,
-    *encryption.CHECKS,
-    *audit.CHECKS,
-    *watching.CHECKS,
-    *durability.CHECKS,
-    *devices.CHECKS,
-    *hygiene.CHECKS,
-    *api.CHECKS,
-    *service_rules.CHECKS,
+
+def checks_in(module: ModuleType) -> tuple[Check, ...]:
+    """Return the checks that a module defines, in its order."""
+    return tuple(value for value in vars(module).values() if isinstance(value, Check))
+
+
+CHECKS = tuple(
+    check
+    for module in (permissions, encryption, audit, durability, devices, hygiene, service_rules)
+    for check in checks_in(module)
 )
-"""All of them, in the order of the report."""

@@ -11,12 +11,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
-from fleet_iot.operations.assurance.compliance.estate import Estate, Resource, name_of
-from fleet_iot.operations.assurance.compliance.findings import Check, Observation, saw, unless
+from fleet_iot.operations.assurance.compliance.findings import Observation, check, observe, problem_unless
+from fleet_iot.operations.assurance.compliance.infrastructure import PlannedInfrastructure, Resource, name_of
 from fleet_iot.operations.assurance.compliance.policies import Kind, Statement, policies
 
 THING_NAME = "${iot:Connection.Thing.ThingName}"
-"""What a device policy puts in place of the name of the thing that is connected:
+"""The policy variable for the name of the connected thing:
 https://docs.aws.amazon.com/iot/latest/developerguide/thing-policy-variables.html
 """
 
@@ -24,10 +24,10 @@ IS_ATTACHED = ("Bool", "iot:connection.thing.isattached", ("true",))
 
 RSA_BITS = 2048
 CURVES = ("secp256r1", "secp384r1", "secp521r1")
-"""Keys that AWS IoT takes: https://docs.aws.amazon.com/iot/latest/apireference/API_CreateCertificateFromCsr.html"""
+"""Keys that AWS IoT accepts: https://docs.aws.amazon.com/iot/latest/apireference/API_CreateCertificateFromCsr.html"""
 
-AWS_TELLS = ["$aws", "events"]
-"""How topics begin on which AWS IoT itself publishes, and nobody else can: such a message has no sender to name."""
+AWS_EVENTS = ["$aws", "events"]
+"""The first levels of topics on which only AWS IoT publishes: such a message has no sender to name."""
 
 SQL_VERSION = "2016-03-23"
 
@@ -35,113 +35,136 @@ TEMPLATE_LIMIT = 10_240
 """Bytes of a provisioning template: https://docs.aws.amazon.com/general/latest/gr/iot-core.html"""
 
 
-def _from_csr(estate: Estate) -> Iterator[Observation]:
-    certificates = list(estate.of("aws_iot_certificate"))
+@check(
+    "certificate-from-csr",
+    "Every certificate is made from its own CSR, so that AWS never has the key",
+    about="aws_iot_certificate",
+)
+def from_csr(planned: PlannedInfrastructure) -> Iterator[Observation]:
+    certificates = list(planned.of("aws_iot_certificate"))
     used = Counter(certificate.body.get("csr") for certificate in certificates)
     for certificate in certificates:
         csr = certificate.body.get("csr")
         if csr is None and certificate.body.get("certificate_pem"):
-            yield saw(certificate, "certificate_pem")  # signed by a CA that the plant or the maker runs
+            yield observe(certificate, "certificate_pem")  # signed by a CA that the plant or the maker runs
             continue
-        yield saw(
+        yield observe(
             certificate,
             "csr",
-            unless(csr, "AWS would make the key, and Terraform keep it in its state"),
+            problem_unless(csr, "AWS would make the key, and Terraform keep it in its state"),
             _fault_of_csr(str(csr)) if csr else "",
-            unless(not csr or used[csr] == 1, "shares its CSR with another certificate"),
+            problem_unless(not csr or used[csr] == 1, "shares its CSR with another certificate"),
         )
 
 
-def _identity_of_its_own(estate: Estate) -> Iterator[Observation]:
-    """A thing is known by its name, which its certificate says too; both are attached to each other alone."""
-    attachments = list(estate.of("aws_iot_thing_principal_attachment"))
+@check("identity-of-its-own", "Every thing has a name and a certificate that no other thing has", about="aws_iot_thing")
+def identity_of_its_own(planned: PlannedInfrastructure) -> Iterator[Observation]:
+    """A thing's certificate bears its name; both are attached to each other and to nothing else."""
+    attachments = list(planned.of("aws_iot_thing_principal_attachment"))
     by_thing: dict[str, list[Resource | None]] = {}
     owners: Counter[str] = Counter()
     for attachment in attachments:
-        thing = estate.target(attachment, attachment.body.get("thing"))
+        thing = planned.target(attachment, attachment.body.get("thing"))
         name = name_of(thing) if thing else attachment.body.get("thing")
-        certificate = estate.target(attachment, attachment.body.get("principal"))
+        certificate = planned.target(attachment, attachment.body.get("principal"))
         by_thing.setdefault(str(name), []).append(certificate)
         owners[certificate.address if certificate else "?"] += 1
-    names = Counter(name_of(thing) for thing in estate.of("aws_iot_thing"))
-    for thing in estate.of("aws_iot_thing"):
+    names = Counter(name_of(thing) for thing in planned.of("aws_iot_thing"))
+    for thing in planned.of("aws_iot_thing"):
         found = by_thing.get(str(name_of(thing)), [])
         certificate = found[0] if len(found) == 1 else None
-        yield saw(
+        yield observe(
             thing,
             "principal",
-            unless(names[name_of(thing)] == 1, "shares its name with another thing"),
-            unless(len(found) == 1, f"has {len(found)} certificates"),
-            unless(
+            problem_unless(names[name_of(thing)] == 1, "shares its name with another thing"),
+            problem_unless(len(found) == 1, f"has {len(found)} certificates"),
+            problem_unless(
                 certificate is None or owners[certificate.address] == 1, "shares its certificate with another thing"
             ),
-            unless(
+            problem_unless(
                 certificate is None or _common_name(certificate) in (None, name_of(thing)),
                 "has a certificate that is made out to another name",
             ),
         )
 
 
-def _certificates_attached(estate: Estate) -> Iterator[Observation]:
+@check("policy-attached", "Every certificate has one policy of the fleet", about="aws_iot_certificate")
+def certificates_attached(planned: PlannedInfrastructure) -> Iterator[Observation]:
     attached: dict[str, list[str]] = {}
-    for attachment in estate.of("aws_iot_policy_attachment"):
-        certificate = estate.target(attachment, attachment.body.get("target"))
+    for attachment in planned.of("aws_iot_policy_attachment"):
+        certificate = planned.target(attachment, attachment.body.get("target"))
         if certificate is not None:
             attached.setdefault(certificate.address, []).append(str(attachment.body.get("policy")))
-    known = {name_of(policy) for policy in estate.of("aws_iot_policy")}
-    for certificate in estate.of("aws_iot_certificate"):
+    known = {name_of(policy) for policy in planned.of("aws_iot_policy")}
+    for certificate in planned.of("aws_iot_certificate"):
         found = attached.get(certificate.address, [])
-        yield saw(
+        yield observe(
             certificate,
             "policy",
-            unless(len(found) == 1, f"has {len(found)} policies"),
-            unless(set(found) <= known, f"has a policy that is none of the fleet's: {', '.join(found)}"),
+            problem_unless(len(found) == 1, f"has {len(found)} policies"),
+            problem_unless(set(found) <= known, f"has a policy that is none of the fleet's: {', '.join(found)}"),
         )
 
 
-def _device_policies_scoped(estate: Estate) -> Iterator[Observation]:
-    for policy in policies(estate, Kind.DEVICE):
-        facility = _facility(policy.resource.stack, estate.environment_suffix)
+@check("device-policy-scoped", "A device connects as itself and uses its own topics only", about="aws_iot_policy")
+def device_policies_scoped(planned: PlannedInfrastructure) -> Iterator[Observation]:
+    for policy in policies(planned, Kind.DEVICE):
+        facility = _facility(policy.resource.stack, planned.environment_suffix)
         for statement in policy.allowed:
             connects = "iot:Connect" in statement.actions
-            yield saw(
+            yield observe(
                 policy.resource,
                 f"{policy.attribute}/{', '.join(statement.actions)}",
                 *(_fault_of_topic(resource, facility) for resource in statement.resources),
-                unless(not connects or _needs_attachment(statement), "lets a certificate connect as any thing"),
-                unless(statement.resources, "names no resource"),
+                problem_unless(
+                    not connects or _needs_attachment(statement), "allows a certificate to connect as any thing"
+                ),
+                problem_unless(statement.resources, "names no resource"),
             )
 
 
-def _rules_keep_errors(estate: Estate) -> Iterator[Observation]:
-    for rule in estate.of("aws_iot_topic_rule"):
+@check("rule-error-action", "A topic rule stores what it cannot deliver", about="aws_iot_topic_rule")
+def rules_keep_errors(planned: PlannedInfrastructure) -> Iterator[Observation]:
+    for rule in planned.of("aws_iot_topic_rule"):
         actions = [value for value in rule.block("error_action").values() if value]
-        yield saw(
+        yield observe(
             rule,
             "error_action",
-            unless(actions, "loses what its action cannot deliver"),
-            unless(rule.body.get("enabled") is True, "is switched off"),
-            unless(rule.body.get("sql_version") == SQL_VERSION, "uses an old SQL version"),
+            problem_unless(actions, "loses what its action cannot deliver"),
+            problem_unless(rule.body.get("enabled") is True, "is switched off"),
+            problem_unless(rule.body.get("sql_version") == SQL_VERSION, "uses an old SQL version"),
         )
 
 
-def _rules_hear_their_own(estate: Estate) -> Iterator[Observation]:
+@check(
+    "rule-hears-its-own",
+    "A topic rule selects one facility, or AWS IoT, of one environment, and stamps each message's sender",
+    about="aws_iot_topic_rule",
+)
+def rules_hear_their_own(planned: PlannedInfrastructure) -> Iterator[Observation]:
     """Two environments in one account see the same messages."""
-    for rule in estate.of("aws_iot_topic_rule"):
+    for rule in planned.of("aws_iot_topic_rule"):
         sql = str(rule.body.get("sql"))
         topic = re.search(r"FROM '([^']*)'", sql)
         levels = topic[1].split("/") if topic else []
-        yield saw(
+        yield observe(
             rule,
             "sql",
-            unless(f"'-{estate.environment_suffix}$'" in sql, "hears the things of other environments"),
-            unless(levels and levels[0] != "#" and not {"+", "#"} & set(levels[:3]), "hears other facilities"),
-            unless("principal()" in sql or levels[:2] == AWS_TELLS, "does not say who sent a message"),
+            problem_unless(f"'-{planned.environment_suffix}$'" in sql, "selects the things of other environments"),
+            problem_unless(
+                levels and levels[0] != "#" and not {"+", "#"} & set(levels[:3]), "selects other facilities"
+            ),
+            problem_unless("principal()" in sql or levels[:2] == AWS_EVENTS, "does not say who sent a message"),
         )
 
 
-def _templates_scoped(estate: Estate) -> Iterator[Observation]:
-    for template in estate.of("aws_iot_provisioning_template"):
+@check(
+    "template-scoped",
+    "A provisioning template makes a whole identity with a policy of the fleet",
+    about="aws_iot_provisioning_template",
+)
+def templates_scoped(planned: PlannedInfrastructure) -> Iterator[Observation]:
+    for template in planned.of("aws_iot_provisioning_template"):
         body = str(template.body.get("template_body"))
         try:
             resources = json.loads(body)["Resources"]
@@ -149,12 +172,12 @@ def _templates_scoped(estate: Estate) -> Iterator[Observation]:
             named = [each["Properties"].get("PolicyName") for each in resources.values() if "Policy" in each["Type"]]
         except (ValueError, KeyError, TypeError):
             kinds, named = set(), []
-        yield saw(
+        yield observe(
             template,
             "template_body",
-            unless({"AWS::IoT::Thing", "AWS::IoT::Certificate"} <= kinds, "makes no whole identity"),
-            unless(named and all(named), "gives a device a policy of its own making, or none"),
-            unless(len(body.encode()) <= TEMPLATE_LIMIT, "is too long"),
+            problem_unless({"AWS::IoT::Thing", "AWS::IoT::Certificate"} <= kinds, "makes no whole identity"),
+            problem_unless(named and all(named), "gives a device a policy of its own making, or none"),
+            problem_unless(len(body.encode()) <= TEMPLATE_LIMIT, "is too long"),
         )
 
 
@@ -167,14 +190,14 @@ def _facility(stack: str, suffix: str) -> str:
 
 
 def _fault_of_topic(resource: str, facility: str) -> str:
-    """What is wrong with the resource of a device policy; `+` and `#` are plain characters there, `*` and `?` not."""
+    """Return what is wrong with a device policy's resource; `+` and `#` are plain characters there, `*` and `?` not."""
     path = resource.split(":", 5)[-1]
     levels = path.split("/")
     if "*" in path or "?" in path:
         return f"allows {path}"
     if THING_NAME not in levels:
         return f"allows {path} to every thing"
-    return unless(levels[0] == "client" or facility in levels, f"allows {path}, of another facility")
+    return problem_unless(levels[0] == "client" or facility in levels, f"allows {path}, of another facility")
 
 
 def _fault_of_csr(text: str) -> str:
@@ -188,59 +211,13 @@ def _fault_of_csr(text: str) -> str:
     )
     if not is_strong:
         return "asks for a weak key"
-    return unless(request.is_signature_valid, "is not signed by its own key")
+    return problem_unless(request.is_signature_valid, "is not signed by its own key")
 
 
 def _common_name(certificate: Resource) -> str | None:
-    """The name in the certificate's CSR; None where that cannot be read, which another check tells."""
+    """Return the name in the certificate's CSR; None where that cannot be read, which another check reports."""
     try:
         subject = x509.load_pem_x509_csr(str(certificate.body.get("csr")).encode()).subject
     except ValueError:
         return None
     return next((str(each.value) for each in subject.get_attributes_for_oid(NameOID.COMMON_NAME)), None)
-
-
-CHECKS = (
-    Check(
-        id="certificate-from-csr",
-        demand="Every certificate is made from its own CSR, so that AWS never has the key",
-        look=_from_csr,
-        about="aws_iot_certificate",
-    ),
-    Check(
-        id="identity-of-its-own",
-        demand="Every thing has a name and a certificate that no other thing has",
-        look=_identity_of_its_own,
-        about="aws_iot_thing",
-    ),
-    Check(
-        id="policy-attached",
-        demand="Every certificate has one policy of the fleet",
-        look=_certificates_attached,
-        about="aws_iot_certificate",
-    ),
-    Check(
-        id="device-policy-scoped",
-        demand="A device connects as itself and uses its own topics only",
-        look=_device_policies_scoped,
-        about="aws_iot_policy",
-    ),
-    Check(
-        id="rule-error-action",
-        demand="A topic rule keeps what it cannot deliver",
-        look=_rules_keep_errors,
-        about="aws_iot_topic_rule",
-    ),
-    Check(
-        id="rule-hears-its-own",
-        demand="A topic rule hears one facility, or AWS IoT, of one environment, and says who sent each message",
-        look=_rules_hear_their_own,
-        about="aws_iot_topic_rule",
-    ),
-    Check(
-        id="template-scoped",
-        demand="A provisioning template makes a whole identity with a policy of the fleet",
-        look=_templates_scoped,
-        about="aws_iot_provisioning_template",
-    ),
-)

@@ -5,8 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from fleet_iot.operations.assurance.compliance.estate import Body, Estate, Resource, block_of, made_up_id, name_of
-from fleet_iot.operations.assurance.compliance.findings import Check, Observation, saw, unless
+from fleet_iot.lib.names import RAW_ARCHIVE
+from fleet_iot.operations.assurance.compliance.findings import Observation, check, observe, problem_unless
+from fleet_iot.operations.assurance.compliance.infrastructure import (
+    Body,
+    PlannedInfrastructure,
+    Resource,
+    block_of,
+    made_up_id,
+    name_of,
+)
 from fleet_iot.operations.assurance.compliance.policies import Statement, read_statements
 
 KEY_OF: dict[str, tuple[str, ...]] = {
@@ -18,15 +26,13 @@ KEY_OF: dict[str, tuple[str, ...]] = {
     "aws_lambda_function": ("kms_key_arn",),
     "aws_cloudtrail": ("kms_key_id",),
 }
-"""What keeps data, and where it names its key; buckets have a resource of its own for that."""
+"""Type that stores data → where it names its key; buckets have a resource of their own for that."""
 
 ROTATION_DAYS = 365
 
-ARCHIVE = "raw-archive"
-"""Part of the name of the bucket that keeps every message."""
 
 HEADER = "s3:x-amz-server-side-encryption"
-"""The condition key of the header by which a writer asks for encryption, and the beginning of those beside it."""
+"""The condition key of the header by which a writer asks for encryption, and the prefix of the related ones."""
 
 KEY, CUSTOMER = "-aws-kms-key-id", "-customer-algorithm"
 OWN = "own"
@@ -45,69 +51,82 @@ FOREIGN_WRITES: dict[str, dict[str, str]] = {
     "by another kind of its own key": {"": "aws:kms:dsse", KEY: OWN},
     "under a customer's key": {CUSTOMER: "AES256"},
 }
-"""What a writer asks for, by the ends of the condition keys."""
+"""What a writer may ask for, by the ends of the condition keys."""
 
 
-def _keys_rotate(estate: Estate) -> Iterator[Observation]:
-    for key in estate.of("aws_kms_key"):
-        yield saw(
+@check("key-rotation", "Every key rotates once a year and stays in its region")
+def keys_rotate(planned: PlannedInfrastructure) -> Iterator[Observation]:
+    for key in planned.of("aws_kms_key"):
+        yield observe(
             key,
             "enable_key_rotation",
-            unless(key.body.get("enable_key_rotation") is True, "does not rotate"),
-            unless(key.body.get("rotation_period_in_days", 0) <= ROTATION_DAYS, "rotates less than once a year"),
-            unless(key.body.get("is_enabled") is not False, "is disabled"),
-            unless(key.body.get("multi_region") is not True, "leaves its region"),
+            problem_unless(key.body.get("enable_key_rotation") is True, "does not rotate"),
+            problem_unless(
+                key.body.get("rotation_period_in_days", 0) <= ROTATION_DAYS, "rotates less than once a year"
+            ),
+            problem_unless(key.body.get("is_enabled") is not False, "is disabled"),
+            problem_unless(key.body.get("multi_region") is not True, "leaves its region"),
         )
 
 
-def _own_key(estate: Estate) -> Iterator[Observation]:
+@check("own-key", "Everything that stores data is encrypted by a key of the platform's own")
+def own_key(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for type_, path in KEY_OF.items():
-        for resource in estate.of(type_):
+        for resource in planned.of(type_):
             value = _at(resource.body, path)
-            is_own = _is_own_key(estate, resource, value)
-            yield saw(resource, ".".join(path), unless(is_own, f"is encrypted by {value or 'no key of its own'}"))
+            is_own = _is_own_key(planned, resource, value)
+            yield observe(
+                resource, ".".join(path), problem_unless(is_own, f"is encrypted by {value or 'no key of its own'}")
+            )
 
 
-def _stream_encrypted(estate: Estate) -> Iterator[Observation]:
-    for stream in estate.of("aws_kinesis_stream"):
-        yield saw(stream, "encryption_type", unless(stream.body.get("encryption_type") == "KMS", "is not encrypted"))
+@check("stream-encrypted", "Streams are encrypted")
+def stream_encrypted(planned: PlannedInfrastructure) -> Iterator[Observation]:
+    for stream in planned.of("aws_kinesis_stream"):
+        yield observe(
+            stream, "encryption_type", problem_unless(stream.body.get("encryption_type") == "KMS", "is not encrypted")
+        )
 
 
-def _buckets_encrypted(estate: Estate) -> Iterator[Observation]:
-    """S3 delivers access logs to SSE-S3 buckets only, so those alone have no key of their own.
+@check("bucket-encrypted", "Buckets are encrypted by an own key, those for access logs by SSE-S3")
+def buckets_encrypted(planned: PlannedInfrastructure) -> Iterator[Observation]:
+    """S3 delivers access logs to SSE-S3 buckets only, so only those have no key of their own.
 
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/ServerLogs.html
     """
-    targets = _log_targets(estate)
-    for bucket in estate.of("aws_s3_bucket"):
+    targets = _log_targets(planned)
+    for bucket in planned.of("aws_s3_bucket"):
         defaults = [
             block_of(rule, "apply_server_side_encryption_by_default")
-            for each in estate.belonging("aws_s3_bucket_server_side_encryption_configuration", "bucket", bucket)
+            for each in planned.belonging("aws_s3_bucket_server_side_encryption_configuration", "bucket", bucket)
             for rule in each.blocks("rule")
         ]
         default = defaults[0] if defaults else {}
         algorithm, key = default.get("sse_algorithm"), default.get("kms_master_key_id")
         if bucket in targets:
-            yield saw(bucket, "encryption", unless(algorithm == "AES256", f"takes no access logs by {algorithm}"))
+            yield observe(
+                bucket, "encryption", problem_unless(algorithm == "AES256", f"accepts no access logs under {algorithm}")
+            )
             continue
         owner = next(
-            iter(estate.belonging("aws_s3_bucket_server_side_encryption_configuration", "bucket", bucket)), bucket
+            iter(planned.belonging("aws_s3_bucket_server_side_encryption_configuration", "bucket", bucket)), bucket
         )
-        yield saw(
+        yield observe(
             bucket,
             "encryption",
-            unless(algorithm == "aws:kms", f"is encrypted by {algorithm or 'nothing that is said'}"),
-            unless(_is_own_key(estate, owner, key), "has no key of its own"),
+            problem_unless(algorithm == "aws:kms", f"is encrypted by {algorithm or 'nothing that is said'}"),
+            problem_unless(_is_own_key(planned, owner, key), "has no key of its own"),
         )
 
 
-def _archive_writes(estate: Estate) -> Iterator[Observation]:
-    """Requests that S3 might get, held against the denials in the bucket's policy."""
-    for bucket in estate.of("aws_s3_bucket"):
-        if ARCHIVE not in str(name_of(bucket)):
+@check("archive-own-key", "The archive accepts no object under another key or by another kind of encryption")
+def archive_writes(planned: PlannedInfrastructure) -> Iterator[Observation]:
+    """Evaluates requests that S3 might get under the denials in the bucket's policy."""
+    for bucket in planned.of("aws_s3_bucket"):
+        if RAW_ARCHIVE not in str(name_of(bucket)):
             continue
         texts = [
-            str(each.body.get("policy", "")) for each in estate.belonging("aws_s3_bucket_policy", "bucket", bucket)
+            str(each.body.get("policy", "")) for each in planned.belonging("aws_s3_bucket_policy", "bucket", bucket)
         ]
         denials = [
             statement
@@ -115,23 +134,23 @@ def _archive_writes(estate: Estate) -> Iterator[Observation]:
             for statement in read_statements(text)
             if _denies_writes(statement, f"arn:aws:s3:::{name_of(bucket)}/*")
         ]
-        own = _own_key_arn(estate, bucket, " ".join(texts))
+        own = _own_key_arn(planned, bucket, " ".join(texts))
         try:
             taken = [how for how, asked in OWN_WRITES.items() if _is_denied(denials, asked, own)]
             let_in = [how for how, asked in FOREIGN_WRITES.items() if not _is_denied(denials, asked, own)]
         except ValueError as error:
-            yield saw(bucket, "policy", str(error))
+            yield observe(bucket, "policy", str(error))
             continue
-        yield saw(
+        yield observe(
             bucket,
             "policy",
-            unless(not taken, f"refuses a write {' and '.join(taken)}"),
-            unless(not let_in, f"takes a write {' and '.join(let_in)}"),
+            problem_unless(not taken, f"refuses a write {' and '.join(taken)}"),
+            problem_unless(not let_in, f"accepts a write {' and '.join(let_in)}"),
         )
 
 
 def _denies_writes(statement: Statement, objects: str) -> bool:
-    """Whether it is a denial of writes for everybody, by encryption alone; of transport there are others."""
+    """Whether it denies writes to everybody by encryption only; others are about transport."""
     return (
         not statement.is_allow
         and not statement.inverted
@@ -147,31 +166,31 @@ def _is_denied(denials: Iterable[Statement], asked: Mapping[str, str], own: str)
     return any(statement.applies_to(request) for statement in denials)
 
 
-def _own_key_arn(estate: Estate, bucket: Resource, policy: str) -> str:
-    """The ARN of the bucket's default key, as `policy` names it; one that matches nothing where it names another."""
-    for each in estate.belonging("aws_s3_bucket_server_side_encryption_configuration", "bucket", bucket):
+def _own_key_arn(planned: PlannedInfrastructure, bucket: Resource, policy: str) -> str:
+    """Return the ARN of the bucket's default key as `policy` names it; a text that is no ARN where it names another."""
+    for each in planned.belonging("aws_s3_bucket_server_side_encryption_configuration", "bucket", bucket):
         for rule in each.blocks("rule"):
             value = block_of(rule, "apply_server_side_encryption_by_default").get("kms_master_key_id")
-            key = estate.target(each, value)
+            key = planned.target(each, value)
             found = re.search(rf"arn:aws:kms:[\w-]+:\d+:key/{made_up_id(key.address)}", policy) if key else None
             if found:
                 return found[0]
     return "the key of the bucket"
 
 
-def _log_targets(estate: Estate) -> list[Resource]:
+def _log_targets(planned: PlannedInfrastructure) -> list[Resource]:
     return [
         bucket
-        for bucket in estate.of("aws_s3_bucket")
-        if estate.belonging("aws_s3_bucket_logging", "target_bucket", bucket)
+        for bucket in planned.of("aws_s3_bucket")
+        if planned.belonging("aws_s3_bucket_logging", "target_bucket", bucket)
     ]
 
 
-def _is_own_key(estate: Estate, resource: Resource, value: object) -> bool:
+def _is_own_key(planned: PlannedInfrastructure, resource: Resource, value: object) -> bool:
     """Whether this names a customer-managed key: a reference to one, its ARN, or an alias that is not AWS's."""
     if not isinstance(value, str):
         return False
-    target = estate.target(resource, value)
+    target = planned.target(resource, value)
     if target is not None:
         return target.type == "aws_kms_key"
     return value.startswith(("arn:aws:kms:", "alias/key-")) and ":alias/aws/" not in value
@@ -181,20 +200,3 @@ def _at(body: Body, path: tuple[str, ...]) -> object:
     for block in path[:-1]:
         body = block_of(body, block)
     return body.get(path[-1])
-
-
-CHECKS = (
-    Check(id="key-rotation", demand="Every key rotates once a year and stays in its region", look=_keys_rotate),
-    Check(id="own-key", demand="Whatever keeps data is encrypted by a key of the platform's own", look=_own_key),
-    Check(id="stream-encrypted", demand="Streams are encrypted", look=_stream_encrypted),
-    Check(
-        id="bucket-encrypted",
-        demand="Buckets are encrypted by an own key, those for access logs by SSE-S3",
-        look=_buckets_encrypted,
-    ),
-    Check(
-        id="archive-own-key",
-        demand="The archive takes no object under another key or by another kind of encryption",
-        look=_archive_writes,
-    ),
-)

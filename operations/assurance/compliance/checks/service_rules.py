@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fleet_iot.generator.aws.quotas import QUOTAS
-from fleet_iot.operations.assurance.compliance.estate import Body, Estate, Resource, blocks_of
-from fleet_iot.operations.assurance.compliance.findings import Check, Observation, saw, unless
+from fleet_iot.operations.assurance.compliance.findings import Observation, check, observe, problem_unless
+from fleet_iot.operations.assurance.compliance.infrastructure import Body, PlannedInfrastructure, Resource, blocks_of
 from fleet_iot.operations.assurance.compliance.policies import Kind, policies
 
 # fmt: off
@@ -76,33 +76,37 @@ SELECTOR_FIELDS: Mapping[str, frozenset[str]] = {
 """https://docs.aws.amazon.com/awscloudtrail/latest/APIReference/API_AdvancedFieldSelector.html"""
 
 
-def _tag_keys_apart(estate: Estate) -> Iterator[Observation]:
-    """IAM takes `Owner` and `owner` for one key: https://docs.aws.amazon.com/IAM/latest/UserGuide/id_tags.html"""
-    for role in estate.of("aws_iam_role", "aws_iam_policy"):
+@check("tag-keys-apart", "Tag keys of a role differ in more than case")
+def tag_keys_apart(planned: PlannedInfrastructure) -> Iterator[Observation]:
+    """To IAM `Owner` and `owner` are one key: https://docs.aws.amazon.com/IAM/latest/UserGuide/id_tags.html"""
+    for role in planned.of("aws_iam_role", "aws_iam_policy"):
         tags = role.body.get("tags_all") or {}
         twice = [key for key, number in Counter(map(str.lower, tags)).items() if number > 1]
-        yield saw(role, "tags_all", unless(not twice, f"has tag keys that differ in case alone: {', '.join(twice)}"))
+        yield observe(
+            role, "tags_all", problem_unless(not twice, f"has tag keys that differ only in case: {', '.join(twice)}")
+        )
 
 
-def _topic_sql(estate: Estate) -> Iterator[Observation]:
-    for rule in estate.of("aws_iot_topic_rule"):
+@check("topic-sql", "A topic rule's SQL and keys use what AWS IoT SQL has")
+def topic_sql(planned: PlannedInfrastructure) -> Iterator[Observation]:
+    for rule in planned.of("aws_iot_topic_rule"):
         sql, version = str(rule.body.get("sql", "")), rule.body.get("sql_version")
         source = re.search(r"\bFROM\s+'([^']*)'", sql)
-        yield saw(
+        yield observe(
             rule,
             "sql",
-            unless(re.match(r"\s*SELECT\s", sql) and source, "is not SELECT … FROM '…'"),
-            unless(sql.count("'") % 2 == 0, "leaves a quote open"),
-            unless(version in SQL_VERSIONS, f"is of version {version}"),
+            problem_unless(re.match(r"\s*SELECT\s", sql) and source, "is not SELECT … FROM '…'"),
+            problem_unless(sql.count("'") % 2 == 0, "leaves a quote open"),
+            problem_unless(version in SQL_VERSIONS, f"is of version {version}"),
             _unknown_functions(sql),
             _topic_problem(source[1]) if source else "",
         )
         for name, template in _templates(rule.body):
-            yield saw(rule, name, *map(_unknown_functions, re.findall(r"\$\{([^}]*)\}", template)))
+            yield observe(rule, name, *map(_unknown_functions, re.findall(r"\$\{([^}]*)\}", template)))
 
 
 def _templates(body: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """The texts of a rule's actions, where `${…}` stands for what its SQL would give."""
+    """Return the texts of a rule's actions, in which `${…}` is an expression of its SQL."""
     if isinstance(body, dict):
         for key, each in body.items():
             if key not in ("sql", "description"):
@@ -129,37 +133,42 @@ def _topic_problem(topic: str) -> str:
         filter(
             None,
             (
-                unless(not misplaced, f"has a wildcard within a level: {', '.join(misplaced)}"),
-                unless("#" not in levels[:-1], "has # before the last level"),
-                unless(len(own) <= TOPIC_LEVELS, f"has {len(own) - 1} slashes; AWS takes {TOPIC_LEVELS - 1}"),
-                unless(len(topic.encode()) <= TOPIC_BYTES, f"has {len(topic.encode())} bytes; AWS takes {TOPIC_BYTES}"),
+                problem_unless(not misplaced, f"has a wildcard within a level: {', '.join(misplaced)}"),
+                problem_unless("#" not in levels[:-1], "has # before the last level"),
+                problem_unless(len(own) <= TOPIC_LEVELS, f"has {len(own) - 1} slashes; AWS accepts {TOPIC_LEVELS - 1}"),
+                problem_unless(
+                    len(topic.encode()) <= TOPIC_BYTES, f"has {len(topic.encode())} bytes; AWS accepts {TOPIC_BYTES}"
+                ),
             ),
         )
     )
 
 
-def _keys_apart(estate: Estate) -> Iterator[Observation]:
+@check("keys-apart", "No two messages get one key in the archive")
+def keys_apart(planned: PlannedInfrastructure) -> Iterator[Observation]:
     """Two messages of one millisecond have one `timestamp()`; those that AWS publishes have no `traceid()`.
 
     https://docs.aws.amazon.com/iot/latest/developerguide/iot-sql-functions.html#iot-function-traceid
     """
-    for rule in estate.of("aws_iot_topic_rule"):
+    for rule in planned.of("aws_iot_topic_rule"):
         for action in (rule.body, *blocks_of(rule.body, "error_action")):
             for s3 in blocks_of(action, "s3"):
                 key = str(s3.get("key", ""))
-                yield saw(rule, "s3.key", unless("newuuid()" in key, f"can be that of two messages: {key}"))
+                yield observe(rule, "s3.key", problem_unless("newuuid()" in key, f"can be that of two messages: {key}"))
 
 
-def _attributes_fit(estate: Estate) -> Iterator[Observation]:
-    for thing in estate.of("aws_iot_thing"):
+@check("attributes-fit", "A thing has no more attributes than AWS accepts", about="aws_iot_thing")
+def attributes_fit(planned: PlannedInfrastructure) -> Iterator[Observation]:
+    for thing in planned.of("aws_iot_thing"):
         number = len(thing.body.get("attributes") or {})
         most = ATTRIBUTES_WITH_TYPE if thing.body.get("thing_type_name") else ATTRIBUTES_WITHOUT
-        yield saw(thing, "attributes", unless(number <= most, f"are {number}; AWS takes {most}"))
+        yield observe(thing, "attributes", problem_unless(number <= most, f"are {number}; AWS accepts {most}"))
 
 
-def _alarm_windows(estate: Estate) -> Iterator[Observation]:
+@check("alarm-windows", "An alarm looks back no further than CloudWatch does")
+def alarm_windows(planned: PlannedInfrastructure) -> Iterator[Observation]:
     """https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html"""
-    for alarm in estate.of("aws_cloudwatch_metric_alarm"):
+    for alarm in planned.of("aws_cloudwatch_metric_alarm"):
         periods = [
             int(each["period"])
             for each in (alarm.body, *alarm.blocks("metric_query"), *_metrics(alarm))
@@ -168,17 +177,19 @@ def _alarm_windows(estate: Estate) -> Iterator[Observation]:
         window = max(periods, default=0) * int(alarm.body.get("evaluation_periods") or 1)
         longest = 7 * DAY_S if min(periods, default=0) >= HOUR_S else DAY_S
         actions = [len(alarm.body.get(each) or ()) for each in ("alarm_actions", "ok_actions")]
-        yield saw(
+        yield observe(
             alarm,
             "period",
-            unless(periods, "has no period"),
-            unless(all(each in (10, 20, 30) or each % 60 == 0 for each in periods), f"has a period of {periods} s"),
-            unless(window <= longest, f"looks back {window} s; CloudWatch takes {longest}"),
-            unless(
+            problem_unless(periods, "has no period"),
+            problem_unless(
+                all(each in (10, 20, 30) or each % 60 == 0 for each in periods), f"has a period of {periods} s"
+            ),
+            problem_unless(window <= longest, f"looks back {window} s; CloudWatch accepts {longest}"),
+            problem_unless(
                 not is_insights(alarm) or window <= INSIGHTS_WINDOW_S,
                 f"looks back {window} s by a Metrics Insights query, which reads {INSIGHTS_WINDOW_S}",
             ),
-            unless(max(actions) <= 5, "has more than five actions for one state"),
+            problem_unless(max(actions) <= 5, "has more than five actions for one state"),
         )
 
 
@@ -193,95 +204,116 @@ def is_insights(alarm: Resource) -> bool:
     return any(str(query.get("expression", "")).lstrip().upper().startswith("SELECT ") for query in queries)
 
 
-def _policy_grammar(estate: Estate) -> Iterator[Observation]:
-    for policy in policies(estate):
+@check("policy-grammar", "Every policy follows the grammar of its kind")
+def policy_grammar(planned: PlannedInfrastructure) -> Iterator[Observation]:
+    for policy in policies(planned):
         try:
             document = json.loads(policy.text)
             statements = document["Statement"]
             statements = statements if isinstance(statements, list) else [statements]
         except (ValueError, KeyError, TypeError):
-            yield saw(policy.resource, policy.attribute, "is no policy: not JSON with a Statement")
+            yield observe(policy.resource, policy.attribute, "is no policy: not JSON with a Statement")
             continue
         sids = [statement["Sid"] for statement in statements if "Sid" in statement]
         strange = sorted({key for statement in statements for key in statement} - STATEMENT_KEYS)
         has_principal = policy.kind not in (Kind.ROLE, Kind.DEVICE)
-        yield saw(
+        yield observe(
             policy.resource,
             policy.attribute,
-            unless(document.get("Version") == "2012-10-17", f"is of version {document.get('Version')}"),
-            unless(len(set(sids)) == len(sids), "has one Sid twice"),
-            unless(
+            problem_unless(document.get("Version") == "2012-10-17", f"is of version {document.get('Version')}"),
+            problem_unless(len(set(sids)) == len(sids), "has one Sid twice"),
+            problem_unless(
                 policy.kind not in SIDS_ALNUM or all(re.fullmatch("[A-Za-z0-9]+", sid) for sid in sids),
                 "has a Sid of other than letters and digits",
             ),
-            unless(not strange, f"has the unknown elements {', '.join(strange)}"),
-            unless(all(each.get("Effect") in ("Allow", "Deny") for each in statements), "has an Effect that is none"),
-            unless(all({"Action", "NotAction"} & each.keys() for each in statements), "has a statement without Action"),
-            unless(
-                all(("Principal" in each or "NotPrincipal" in each) == has_principal for each in statements),
-                f"{'needs' if has_principal else 'takes no'} Principal",
+            problem_unless(not strange, f"has the unknown elements {', '.join(strange)}"),
+            problem_unless(
+                all(each.get("Effect") in ("Allow", "Deny") for each in statements), "has an Effect that is none"
             ),
-            unless(
+            problem_unless(
+                all({"Action", "NotAction"} & each.keys() for each in statements), "has a statement without Action"
+            ),
+            problem_unless(
+                all(("Principal" in each or "NotPrincipal" in each) == has_principal for each in statements),
+                f"{'needs' if has_principal else 'must have no'} Principal",
+            ),
+            problem_unless(
                 policy.kind is Kind.TRUST or all({"Resource", "NotResource"} & each.keys() for each in statements),
                 "has a statement without Resource",
             ),
         )
 
 
-def _dashboard_bodies(estate: Estate) -> Iterator[Observation]:
-    for dashboard in estate.of("aws_cloudwatch_dashboard"):
+@check("dashboard-bodies", "A dashboard's body is valid")
+def dashboard_bodies(planned: PlannedInfrastructure) -> Iterator[Observation]:
+    for dashboard in planned.of("aws_cloudwatch_dashboard"):
         try:
             widgets = json.loads(str(dashboard.body.get("dashboard_body")))["widgets"]
             metrics = [len(each["properties"].get("metrics", ())) for each in widgets]
             places = [(each.get("x", 0), each["width"], each["height"]) for each in widgets]
             regions = ["region" in each["properties"] for each in widgets if each["type"] == "metric"]
         except (ValueError, KeyError, TypeError, AttributeError):
-            yield saw(dashboard, "dashboard_body", "is no body: not JSON with widgets that have their properties")
+            yield observe(dashboard, "dashboard_body", "is no body: not JSON with widgets that have their properties")
             continue
         unknown = sorted({each["type"] for each in widgets} - WIDGETS)
-        yield saw(
+        yield observe(
             dashboard,
             "dashboard_body",
-            unless(not unknown, f"has widgets of the unknown types {', '.join(unknown)}"),
-            unless(len(widgets) <= DASHBOARD_WIDGETS, f"has {len(widgets)} widgets; AWS takes {DASHBOARD_WIDGETS}"),
-            unless(sum(metrics) <= DASHBOARD_METRICS, f"has {sum(metrics)} metrics; AWS takes {DASHBOARD_METRICS}"),
-            unless(max(metrics, default=0) <= WIDGET_METRICS, f"has a widget of more than {WIDGET_METRICS} metrics"),
-            unless(
+            problem_unless(not unknown, f"has widgets of the unknown types {', '.join(unknown)}"),
+            problem_unless(
+                len(widgets) <= DASHBOARD_WIDGETS, f"has {len(widgets)} widgets; AWS accepts {DASHBOARD_WIDGETS}"
+            ),
+            problem_unless(
+                sum(metrics) <= DASHBOARD_METRICS, f"has {sum(metrics)} metrics; AWS accepts {DASHBOARD_METRICS}"
+            ),
+            problem_unless(
+                max(metrics, default=0) <= WIDGET_METRICS, f"has a widget of more than {WIDGET_METRICS} metrics"
+            ),
+            problem_unless(
                 all(x + width <= DASHBOARD_WIDTH and 1 <= height <= 1000 for x, width, height in places),
                 f"has a widget beyond its {DASHBOARD_WIDTH} columns",
             ),
-            unless(all(regions), "has a metric widget without region"),
+            problem_unless(all(regions), "has a metric widget without region"),
         )
 
 
-def _table_keys(estate: Estate) -> Iterator[Observation]:
+@check("table-keys", "A table defines the attributes of its keys, and no others")
+def table_keys(planned: PlannedInfrastructure) -> Iterator[Observation]:
     """https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_CreateTable.html"""
-    for table in estate.of("aws_dynamodb_table"):
+    for table in planned.of("aws_dynamodb_table"):
         indexes = [*table.blocks("global_secondary_index"), *table.blocks("local_secondary_index")]
         keys = {
             str(each[name]) for each in (table.body, *indexes) for name in ("hash_key", "range_key") if name in each
         }
         defined = {str(each.get("name")) for each in table.blocks("attribute")}
-        yield saw(table, "attribute", unless(keys == defined, f"defines {sorted(defined)} for the keys {sorted(keys)}"))
+        yield observe(
+            table,
+            "attribute",
+            problem_unless(keys == defined, f"defines {sorted(defined)} for the keys {sorted(keys)}"),
+        )
 
 
-def _selectors(estate: Estate) -> Iterator[Observation]:
-    for trail in estate.of("aws_cloudtrail"):
+@check("selectors", "The trail selects events by fields that their category has")
+def selectors(planned: PlannedInfrastructure) -> Iterator[Observation]:
+    for trail in planned.of("aws_cloudtrail"):
         for selector in trail.blocks("advanced_event_selector"):
             fields = {str(each.get("field")): each for each in blocks_of(selector, "field_selector")}
             category = (fields.get("eventCategory", {}).get("equals") or ["none"])[0]
             strange = sorted(fields.keys() - SELECTOR_FIELDS.get(category, frozenset()))
-            yield saw(
+            yield observe(
                 trail,
                 f"advanced_event_selector/{selector.get('name')}",
-                unless(category in SELECTOR_FIELDS, f"is of the category {category}"),
-                unless(not strange or category not in SELECTOR_FIELDS, f"of {category} takes no {', '.join(strange)}"),
-                unless(category != "Data" or "resources.type" in fields, "of Data needs resources.type"),
+                problem_unless(category in SELECTOR_FIELDS, f"is of the category {category}"),
+                problem_unless(
+                    not strange or category not in SELECTOR_FIELDS, f"of {category} accepts no {', '.join(strange)}"
+                ),
+                problem_unless(category != "Data" or "resources.type" in fields, "of Data needs resources.type"),
             )
 
 
-def _lifecycles(estate: Estate) -> Iterator[Observation]:
-    for lifecycle in estate.of("aws_s3_bucket_lifecycle_configuration"):
+@check("lifecycles", "Objects move to colder classes only, and before they expire")
+def lifecycles(planned: PlannedInfrastructure) -> Iterator[Observation]:
+    for lifecycle in planned.of("aws_s3_bucket_lifecycle_configuration"):
         for rule in lifecycle.blocks("rule"):
             steps = [
                 (int(each.get("days", 0)), str(each.get("storage_class"))) for each in blocks_of(rule, "transition")
@@ -289,55 +321,42 @@ def _lifecycles(estate: Estate) -> Iterator[Observation]:
             ordered = sorted(steps)
             ends = [int(each["days"]) for each in blocks_of(rule, "expiration") if each.get("days")]
             classes = [COLDER.index(name) for _, name in ordered if name in COLDER]
-            yield saw(
+            yield observe(
                 lifecycle,
                 f"rule/{rule.get('id')}",
-                unless(classes == sorted(classes), f"moves objects back to a warmer class: {ordered}"),
-                unless(len({days for days, _ in steps}) == len(steps), f"moves objects twice on one day: {ordered}"),
-                unless(
+                problem_unless(classes == sorted(classes), f"moves objects back to a warmer class: {ordered}"),
+                problem_unless(
+                    len({days for days, _ in steps}) == len(steps), f"moves objects twice on one day: {ordered}"
+                ),
+                problem_unless(
                     all(days >= INFREQUENT.get(name, 0) for days, name in steps), f"moves objects too soon: {steps}"
                 ),
-                unless(all(days < end for days, _ in steps for end in ends), "expires objects before it moves them"),
+                problem_unless(
+                    all(days < end for days, _ in steps for end in ends), "expires objects before it moves them"
+                ),
             )
 
 
-def _quotas(estate: Estate) -> Iterator[Observation]:
-    """Where AWS has raised a quota, `skips.json` says so."""
-    alarms = estate.of("aws_cloudwatch_metric_alarm")
+@check("quotas", "All stacks together keep within an account's quotas")
+def quotas(planned: PlannedInfrastructure) -> Iterator[Observation]:
+    """A quota that AWS has raised is an entry in `skips.json`."""
+    alarms = planned.of("aws_cloudwatch_metric_alarm")
     counted = {
         "metrics_insights_alarms": sum(map(is_insights, alarms)),
-        "provisioning_templates": len(list(estate.of("aws_iot_provisioning_template"))),
-        "topic_rules": len(list(estate.of("aws_iot_topic_rule"))),
-        "tiering_configurations": _most(estate, "aws_s3_bucket_intelligent_tiering_configuration", "bucket"),
-        "iam_roles": len(list(estate.of("aws_iam_role"))),
-        "metric_filters": _most(estate, "aws_cloudwatch_log_metric_filter", "log_group_name"),
+        "provisioning_templates": len(list(planned.of("aws_iot_provisioning_template"))),
+        "topic_rules": len(list(planned.of("aws_iot_topic_rule"))),
+        "tiering_configurations": _most(planned, "aws_s3_bucket_intelligent_tiering_configuration", "bucket"),
+        "iam_roles": len(list(planned.of("aws_iam_role"))),
+        "metric_filters": _most(planned, "aws_cloudwatch_log_metric_filter", "log_group_name"),
     }
     for quota in QUOTAS:
         number = counted[quota.id]
         excess = f"{number:,} {quota.what} are too many: an account has {quota.most:,} ({quota.page})"
-        yield saw(f"account.{quota.id}", f"{number:,} of {quota.most:,}", unless(number <= quota.most, excess))
+        yield observe(
+            f"account.{quota.id}", f"{number:,} of {quota.most:,}", problem_unless(number <= quota.most, excess)
+        )
 
 
-def _most(estate: Estate, type_: str, of: str) -> int:
-    """How many resources of a type belong to the one that has most of them."""
-    return max(Counter(str(each.body.get(of)) for each in estate.of(type_)).values(), default=0)
-
-
-CHECKS = (
-    Check(id="tag-keys-apart", demand="Tag keys of a role differ in more than case", look=_tag_keys_apart),
-    Check(id="topic-sql", demand="A topic rule's SQL and keys use what AWS IoT SQL has", look=_topic_sql),
-    Check(id="keys-apart", demand="No two messages get one key in the archive", look=_keys_apart),
-    Check(
-        id="attributes-fit",
-        demand="A thing has no more attributes than AWS takes",
-        look=_attributes_fit,
-        about="aws_iot_thing",
-    ),
-    Check(id="alarm-windows", demand="An alarm looks back no further than CloudWatch does", look=_alarm_windows),
-    Check(id="policy-grammar", demand="Every policy keeps to the grammar of its kind", look=_policy_grammar),
-    Check(id="dashboard-bodies", demand="A dashboard's body is one that CloudWatch draws", look=_dashboard_bodies),
-    Check(id="table-keys", demand="A table defines the attributes of its keys, and no others", look=_table_keys),
-    Check(id="selectors", demand="The trail selects events by fields that their category has", look=_selectors),
-    Check(id="quotas", demand="All stacks together keep within an account's quotas", look=_quotas),
-    Check(id="lifecycles", demand="Objects move to colder classes only, and before they expire", look=_lifecycles),
-)
+def _most(planned: PlannedInfrastructure, type_: str, of: str) -> int:
+    """Return the largest number of resources of a type that belong to one resource."""
+    return max(Counter(str(each.body.get(of)) for each in planned.of(type_)).values(), default=0)

@@ -1,0 +1,99 @@
+"""Decide which AWS a command works on: the local one of a folder, or the account of the credentials.
+
+Only this module opens sessions with an account, so that region, account check and endpoint are the same everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.operations.local.aws import ACCOUNT_ID, LocalAws, load
+from fleet_iot.operations.project import Project
+
+_PROMPT = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=30)
+"""For the first call: wrong credentials or no network should be reported at once."""
+
+
+MQTT_PORT = 8883
+"""https://docs.aws.amazon.com/iot/latest/developerguide/protocols.html"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Broker:
+    """Where devices connect; `ca_file` is None where the system's certificate authorities verify the broker."""
+
+    host: str
+    port: int
+    ca_file: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aws:
+    """The AWS that a command works on; `local` is None where it is an account."""
+
+    account: str
+    region: str
+    local: LocalAws | None = None
+    session: Any = None
+
+    def client(self, service: str, *, config: Config | None = None) -> Any:
+        """Return a boto3 client of the service."""
+        return (self.local or self.session).client(service, config=config)
+
+    def broker(self) -> Broker:
+        """Return where devices connect. Raises EnvironmentFault where AWS IoT does not answer."""
+        if self.local:
+            return Broker(host=self.local.mqtt_host, port=self.local.mqtt_port, ca_file=self.local.mqtt_authority)
+        with reporting_aws_errors("AWS IoT does not return its endpoint", hint="check the credentials' rights"):
+            host = self.client("iot").describe_endpoint(endpointType="iot:Data-ATS")["endpointAddress"]
+        return Broker(host=host, port=MQTT_PORT, ca_file=None)
+
+
+def local_folder(root: Path) -> Path:
+    """Return the default folder of a project's local AWS."""
+    return root / "build" / "local"
+
+
+def local_aws(folder: Path) -> Aws:
+    """Return the local AWS in a folder. Raises EnvironmentFault where none is up."""
+    local = load(folder)
+    return Aws(account=ACCOUNT_ID, region=local.region, local=local)
+
+
+def account_aws(project: Project) -> Aws:
+    """Return the account of the credentials, in the manifest's region, whatever region the shell names.
+
+    Raises:
+        EnvironmentFault: AWS does not accept the credentials, or they belong to another account than the project's
+            (`FLEET_ACCOUNT_ID`, else the manifest's `account_id`).
+    """
+    region = project.fleet.region
+    with reporting_aws_errors("AWS does not say whose account this is", hint="set AWS_PROFILE, or log in"):
+        session = boto3.session.Session(region_name=region)
+        account = str(session.client("sts", config=_PROMPT).get_caller_identity()["Account"])
+    if project.account_id not in (None, account):
+        raise EnvironmentFault(
+            f"these credentials are of account {account}, the project's is {project.account_id}",
+            hint="use the other account's credentials, or correct account_id in fleet.yaml or FLEET_ACCOUNT_ID",
+        )
+    return Aws(account=account, region=region, session=session)
+
+
+@contextmanager
+def reporting_aws_errors(
+    what: str, *, hint: str = "check the credentials, their rights, and that the platform is applied"
+) -> Iterator[None]:
+    """Raise EnvironmentFault, beginning with `what`, for an error that AWS answers or that keeps it from answering."""
+    try:
+        yield
+    except (BotoCoreError, ClientError) as error:
+        raise EnvironmentFault(f"{what}: {error}", hint=hint) from None

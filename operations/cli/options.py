@@ -1,0 +1,96 @@
+"""Share options among commands: which project and which AWS, and options that several commands have."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fleet_iot.generator.cli.completion import complete_facility
+from fleet_iot.generator.manifest.project import find_project
+from fleet_iot.operations.aws import Aws, account_aws, local_aws, local_folder
+from fleet_iot.operations.project import Project, load_project
+
+PATH = click.Path(path_type=Path)
+SHARE = click.FloatRange(0.0, 1.0)
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+facility_option = click.option("--facility", metavar="ID", shell_complete=complete_facility, help="Only this facility.")
+folder_option = click.option(
+    "--dir", "folder", type=PATH, help="Folder of the local AWS (default: build/local of the project)."
+)
+required_facility = click.option(
+    "--facility", "facility_id", required=True, metavar="ID", shell_complete=complete_facility, help="The facility."
+)
+facilities_option = click.option(
+    "--facility",
+    "facility_ids",
+    multiple=True,
+    metavar="ID",
+    shell_complete=complete_facility,
+    help="Only this facility; may be repeated.",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """The project of the current folder, and the AWS that the command line chose for it."""
+
+    project: Project
+    folder: Path
+    is_account: bool
+
+    @cached_property
+    def aws(self) -> Aws:
+        """Find the AWS when it is first needed, after the command line was checked.
+
+        Raises:
+            EnvironmentFault: No local AWS is up in `folder`; or the account's credentials do not work, or are of
+                another account than the project's.
+        """
+        return account_aws(self.project) if self.is_account else local_aws(self.folder)
+
+
+def on_project(command: Callable[..., None]) -> Callable[..., None]:
+    """Pass the project of the current folder as `project`."""
+
+    @functools.wraps(command)
+    def wrapped(**arguments: Any) -> None:
+        command(project=load_project(find_project(Path.cwd())), **arguments)
+
+    return wrapped
+
+
+def on_aws(command: Callable[..., None]) -> Callable[..., None]:
+    """Add --dir and --aws, and pass what they choose as `site`."""
+
+    @folder_option
+    @click.option("--aws", "is_account", is_flag=True, help="The AWS account of the credentials, not the local AWS.")
+    @functools.wraps(command)
+    def wrapped(folder: Path | None, is_account: bool, **arguments: Any) -> None:
+        project = load_project(find_project(Path.cwd()))
+        chosen = folder or local_folder(project.root)
+        command(site=Site(project=project, folder=chosen, is_account=is_account), **arguments)
+
+    return wrapped
+
+
+def pairs(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> dict[str, str]:
+    """Read METRIC=COLUMN options into a dict; a click callback."""
+    found = {}
+    for text in value:
+        metric, separator, column = text.partition("=")
+        if not (metric and separator and column):
+            raise click.BadParameter(f"{text!r}: say METRIC=COLUMN", context, parameter)
+        found[metric] = column
+    return found
+
+
+def columns_option(text: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Build --column METRIC=COLUMN, which may be repeated; `text` is its help."""
+    return click.option("--column", "columns", multiple=True, metavar="METRIC=COLUMN", callback=pairs, help=text)

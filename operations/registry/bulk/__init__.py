@@ -1,1 +1,0 @@
-"""AWS IoT's own bulk registration: one task registers the devices of a parameter file, and reports on each."""

@@ -1,0 +1,107 @@
+"""Anomalies are read as the processor wrote them, and acknowledged in their items."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import boto3
+import pytest
+from click.testing import CliRunner
+from moto import mock_aws
+
+from fleet_iot.generator.cli.commands import main
+from fleet_iot.operations.telemetry.anomalies import Anomaly, acknowledge, read_anomalies
+from fleet_iot.sensor_processor.detection import END, ESCALATED, limits_finding
+from fleet_iot.sensor_processor.ingest.catalogue import Metric
+from fleet_iot.sensor_processor.planning.items import DeviceEvent, event_item
+from tests.operations.aws_stub import stub_local_aws
+
+TABLE = "table-readings-dev"
+TIME = 1_795_445_343_250
+THING = "sg-01-press-monitor-0001-dev"
+METRIC = Metric(name="t", unit="C", minimum=0.0, maximum=95.0, detector="limits")
+
+
+@pytest.fixture
+def client() -> Iterator[Any]:
+    """A table with three anomalies, of two plants, one of which became worse and ended, and a minute."""
+    with mock_aws(), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.delenv("AWS_ENDPOINT_URL", raising=False)
+        client = boto3.client("dynamodb", region_name="ap-southeast-1")
+        client.create_table(
+            TableName=TABLE,
+            BillingMode="PAY_PER_REQUEST",
+            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("device", "bucket")],
+            KeySchema=[{"AttributeName": "device", "KeyType": "HASH"}, {"AttributeName": "bucket", "KeyType": "RANGE"}],
+        )
+        begun = limits_finding(METRIC, 97.2)
+        worse = replace(limits_finding(METRIC, 120.0), kind=ESCALATED, began=TIME)
+        over = replace(begun, kind=END, reason="t 90 C is within its limit again", began=TIME, ended=TIME + 60_000)
+        for finding, thing, facility, time in (
+            (begun, THING, "sg-01", TIME),
+            (worse, THING, "sg-01", TIME + 30_000),
+            (over, THING, "sg-01", TIME + 120_000),
+            (begun, "other", "my-jb-01", TIME + 1),
+            (limits_finding(METRIC, 97.2, late_at=TIME - 1), "late", "my-jb-01", TIME - 1),
+        ):
+            event = DeviceEvent(finding=finding, device=thing, facility=facility, device_type="p", time=time)
+            item = event_item(event, retention_days=90)
+            client.put_item(TableName=TABLE, Item=item)
+        client.put_item(TableName=TABLE, Item={"device": {"S": THING}, "bucket": {"S": "minute#2026-11-23T14:49Z"}})
+        yield client
+
+
+def test_anomalies_are_read_by_thing_and_facility(client: Any) -> None:
+    """As the processor wrote them; minutes are none."""
+    (own,) = read_anomalies(client, TABLE, thing=THING)
+
+    assert ("critical", "2026-11-23T14:49:03.250Z", None) == (own.severity, own.time, own.acknowledged_by)
+    assert "2026-11-23T14:49:33.250Z" == own.escalated_at
+    assert [
+        ("late", "2026-11-23T14:49:03.249Z"),
+        (THING, "2026-11-23T14:50:03.250Z"),
+        ("other", None),
+    ] == [(each.thing, each.ended_at) for each in sorted(read_anomalies(client, TABLE), key=_time)]
+    assert ["late", "other"] == sorted(each.thing for each in read_anomalies(client, TABLE, facility="my-jb-01"))
+
+
+def _time(anomaly: Anomaly) -> str:
+    return anomaly.time
+
+
+def test_an_acknowledgement_stays_with_the_anomaly(client: Any) -> None:
+    """Who, when and what was done; of an anomaly that there is not, nothing is made."""
+    (own,) = read_anomalies(client, TABLE, thing=THING)
+    now = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
+
+    assert acknowledge(client, TABLE, thing=THING, anomaly_id=own.id, by="mei", note="oil changed", now=now)
+    assert not acknowledge(client, TABLE, thing=THING, anomaly_id=own.id + "x", by="mei", note=None, now=now)
+    (seen,) = read_anomalies(client, TABLE, thing=THING)
+    assert ("mei", "2026-11-24T08:00:00Z", "oil changed") == (seen.acknowledged_by, seen.acknowledged_at, seen.note)
+
+
+def test_the_command_lists_unacknowledged_anomalies(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Newest first; what was acknowledged only with `--all`."""
+    stub_local_aws(monkeypatch, dynamodb=client)
+
+    def run(*arguments: str) -> list[str]:
+        return CliRunner().invoke(main, ["anomalies", *arguments]).output.splitlines()
+
+    assert ["other", THING, "late"] == [json.loads(line)["thing"] for line in run("list", "--json")]
+    anomaly_id = json.loads(run("list", "--json", "--thing", THING)[0])["id"]
+    assert ["acknowledged by mei"] == run("ack", THING, anomaly_id, "--by", "mei")
+    assert "2 unacknowledged anomalies" == run("list")[-1]
+    listed = run("list", "--all")
+    assert listed[0].endswith("t 97.2 C is above its limit of 95, since 2026-11-23 14:49:03 UTC, still on")
+    assert listed[1].endswith(
+        "t 97.2 C is above its limit of 95, since 2026-11-23 14:49:03 UTC, critical since 2026-11-23T14:49:33.250Z,"
+        " ended 2026-11-23T14:50:03.250Z  [acknowledged by mei]"
+    )
+    assert "has no anomaly" in run("ack", THING, "anomaly#x", "--by", "mei")[0]
+    assert "no thing 'sg-01-nope-dev'" in run("ack", "sg-01-nope-dev", anomaly_id, "--by", "mei")[0]
