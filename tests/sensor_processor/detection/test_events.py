@@ -39,7 +39,7 @@ def metric(**overrides: Any) -> Metric:
 def told(
     values: Sequence[float], *, metric: Metric, step_ms: int = STEP_MS, restarts_from: int | None = None
 ) -> Iterator[tuple[int, Finding]]:
-    """Yield the findings of a series with the index of the reading; from `restarts_from` on, each resumes from a state."""
+    """Yield findings with the index of their reading; from `restarts_from` on, each reading resumes from a state."""
     detectors, metrics = DeviceDetectors(), {metric.name: metric}
     for place, value in enumerate(values):
         if restarts_from is not None and place >= restarts_from:
