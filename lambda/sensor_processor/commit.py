@@ -11,7 +11,7 @@ from .adapters.store import Store, Verdict
 from .ingest.catalogue import Catalogue
 from .ingest.reading import Reading
 from .numbers.minute import Minute, minute_of
-from .numbers.period import HOUR_MS, Level, OpenHour, PeriodKey, closed_periods, hour_of
+from .numbers.period import Level, OpenHour, PeriodKey, closed_periods
 from .planning.device_cache import DeviceCache
 from .planning.items import Retention
 from .planning.planner import Chunk, Plan, Tally, plan_device
@@ -94,13 +94,9 @@ def _plans(
         device = devices.get(name)
         last = None if device is None else device.newest_reading
         times = [reading.time for reading in readings]
-        oldest, newest = min(times), max(times)
         # Nearly always nothing: a known device continues in its hour, with its next minute.
-        if last is None or minute_of(oldest) <= last:
-            wanted += _minutes_to_load(name, last, times)
-        hour = None if last is None else hour_of(last)
-        if hour is None or not hour <= oldest <= newest < hour + HOUR_MS:
-            wanted_parts += _parts_to_load(name, last, times, open_hours.get(name))
+        wanted += _minutes_to_load(name, last, times)
+        wanted_parts += _parts_to_load(name, last, times, open_hours.get(name))
     minutes = store.load_minutes(wanted, retry=retry)
     parts = store.load_parts(wanted_parts, retry=retry)
     by_device: dict[str, dict[int, Minute]] = {}

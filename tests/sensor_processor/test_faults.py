@@ -110,7 +110,7 @@ def test_a_crash_after_the_write_counts_once(platform: Any, batch: Any) -> None:
 def test_two_writers_of_one_device_count_each_message_once(
     platform: Any, batch: Any, event: Any, record: Any, payload: Any
 ) -> None:
-    """A writer that another one overtook between its reads and its write plans anew from what is there."""
+    """A writer that was overtaken between its reads and its write loads and plans again."""
     overtaking = event(
         record(payload=payload(sequence=0), sequence_number="90"),
         record(payload=payload(sequence=77), sequence_number="91"),
@@ -154,7 +154,7 @@ def test_a_device_item_of_somebody_else_is_taken_over(platform: Any, batch: Any)
 
 
 def test_an_item_that_dynamodb_does_not_take_fails_alone(platform: Any, batch: Any) -> None:
-    """Where DynamoDB calls a transaction invalid, each device is written by itself, and one alone comes again."""
+    """When DynamoDB rejects a transaction as invalid, each device is written by itself, and only one is retried."""
     platform.refuse(platform.own_dynamodb, "TransactWriteItems", code="ValidationException", status=400, times=2)
 
     failed = platform.handle(batch)

@@ -173,7 +173,7 @@ def test_messages_beyond_a_full_minute_are_quarantined(platform: Any, event: Any
 def test_many_readings_in_one_message_count_each_and_are_one_line(
     platform: Any, event: Any, record: Any, payload: Any
 ) -> None:
-    """An array makes as many readings, over as many minutes, as it holds, one line, and no more when it comes again."""
+    """An array becomes a reading for each element, one archive line, and nothing more when it is redelivered."""
     times = [1_795_445_343_000 + 20_000 * place for place in range(-8, 1)]
     messages = [payload(time=time, sequence=place) for place, time in enumerate(times)]
     batch = event(record(payload=b"[" + b",".join(messages) + b"]", sequence_number="100"), record(payload=messages[0]))

@@ -134,11 +134,18 @@ class View:
         result = empty = 0.0
         # Frequent cells, by far the most readings, score 0: only rare ones are worth a look at their neighbours.
         if count == 0 or (64 * count < counted and seen >= shape.warm):
-            block = self._block(row, column)
+            block = self._block(row, column, cell)
             if block == 0:
                 empty = 1.0
             if seen >= shape.warm:
-                result = self._expected(counted + 1, overshoot) + _RARITY[3 * count + block]
+                # Grows with the samples, falls where the series is often novel.
+                result = log(counted + 1)
+                novel = self.novelty * (counted + 1)
+                if novel > 1.0:
+                    result -= 0.85 * log(novel)
+                if overshoot > 0.0:
+                    result += 0.5 * (overshoot if overshoot < 2.0 else 2.0)
+                result += _RARITY[3 * count + block]
                 if result < 0.0:
                     result = 0.0
         rate = shape.rate if seen >= self._rate_from else 1.0 / (seen + 1)
@@ -151,9 +158,12 @@ class View:
             self.counted = counted >> 1
         return result
 
-    def _block(self, row: int, column: int) -> int:
+    def _block(self, row: int, column: int, cell: int) -> int:
         """Count the samples in the cell and its neighbours."""
         table, bins = self.table, self.shape.bins
+        if 0 < row < bins - 1 and 0 < column < bins - 1:
+            above, below = cell - bins, cell + bins
+            return sum(table[above - 1 : above + 2] + table[cell - 1 : cell + 2] + table[below - 1 : below + 2])
         start = row * bins + (column - 1 if column else 0)
         end = row * bins + (column + 2 if column < bins - 1 else bins)
         block = sum(table[start:end])
@@ -162,16 +172,6 @@ class View:
         if row < bins - 1:
             block += sum(table[start + bins : end + bins])
         return block
-
-    def _expected(self, total: int, overshoot: float) -> float:
-        """Score before rarity: grows with the samples, falls where the series is often novel."""
-        score = log(total)
-        expected = self.novelty * total
-        if expected > 1.0:
-            score -= 0.85 * log(expected)
-        if overshoot > 0.0:
-            score += 0.5 * (overshoot if overshoot < 2.0 else 2.0)
-        return score
 
     def _extend(self, context: float, value: float) -> None:
         """Widen the range to `value` (and `context`); each old bin's count moves to the bin that has its centre."""
@@ -296,14 +296,20 @@ class ContextDetector:
                 best, view = score, 2
         self.trend = trend + 0.02 * (value - trend)
         self.alarms *= 0.9999
-        self.is_notable = False
-        if best > 0.0:
+        # `_emit` only lowers a score, so most need not go there: they are below both bounds already.
+        if (
+            best >= NOTABLE
+            or best > self.last_emitted_score
+            or (best > 0.0 and self.readings_since_emission >= REARM_AFTER)
+        ):
             self.usual = mean, deviation
             return self._emit(best, view)
+        self.is_notable = False
         self.last_emitted_score *= 0.9995
         return 0.0
 
     def _emit(self, best: float, view: int) -> float:
+        """Return the score if it exceeds what was emitted lately, lowered by recent alarms and for few readings."""
         best -= 0.8 * log(1.0 + self.alarms)
         score = best - CAUTION / self.count if self.level.overshoot < CLEAR_OVERSHOOT else best
         self.is_notable = score >= NOTABLE

@@ -38,7 +38,7 @@ def exact_sum(values: Sequence[float], *, low: float, high: float) -> int:
     """Return the sum of `exact` over `values`, which lie between `low` and `high`."""
     # Fast path for values with at most six decimals, which sensors send: `fsum` adds the doubles without loss. Below
     # the bound, what doubles differ from their decimal numbers adds up to less than half a millionth.
-    if len(values) * max(-low, high) < _EXACT and all(round(value * 1e6) / 1e6 == value for value in values):
+    if len(values) * max(-low, high) < _EXACT and [round(value * 1e6) / 1e6 for value in values] == list(values):
         return round(fsum(values) * 1e6) * _MICRO
     return sum(map(exact, values))
 

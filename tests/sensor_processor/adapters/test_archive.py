@@ -39,7 +39,7 @@ def test_objects_are_split_by_facility_type_and_day_of_arrival(reading: Any) -> 
 
 
 def test_the_payload_is_kept_byte_for_byte(reading: Any, payload: Any) -> None:
-    """A line holds the original bytes, the rule's stamps and the record's sequence number."""
+    """A line has the original bytes, the rule's stamps and the record's sequence number."""
     (entry,) = readings_objects([reading(sequence_number="1")], shard=SHARD)
 
     (line,) = map(json.loads, gzip.decompress(entry.body).splitlines())

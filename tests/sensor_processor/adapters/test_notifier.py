@@ -22,7 +22,7 @@ HOT = {"temperature": 97.2}
 
 @dataclass(frozen=True, kw_only=True)
 class Desk:
-    """A queue that is subscribed to the topic, and one that is called for what is critical alone."""
+    """A queue subscribed to the topic, and one subscribed to critical events only."""
 
     sqs: Any
     desk: str
@@ -40,7 +40,7 @@ class Desk:
 
 @pytest.fixture
 def desk(platform: Any, monkeypatch: pytest.MonkeyPatch) -> Desk:
-    """A topic with two subscribed queues, which the handler tells from its first batch on."""
+    """A topic with two subscribed queues, to which the handler publishes from its first batch on."""
     sns, sqs = boto3.client("sns"), boto3.client("sqs")
     topic = sns.create_topic(Name="topic-anomalies-dev")["TopicArn"]
     queues = []
@@ -127,7 +127,7 @@ def test_a_subscription_may_ask_for_what_is_critical_alone(
 def test_what_was_told_leaves_the_outbox_with_the_next_write(
     platform: Any, desk: Desk, event: Any, record: Any, payload: Any
 ) -> None:
-    """The event's own transaction puts it there; the device's next one, in the same process, takes it out."""
+    """The event's transaction adds it; the device's next one, in the same process, removes it."""
     platform.handle(event(record(payload=payload(metrics=HOT, sequence=1))))
     (told,) = ids(desk.heard())
     assert outbox(platform) == [told]
@@ -139,7 +139,7 @@ def test_what_was_told_leaves_the_outbox_with_the_next_write(
 def test_a_crash_before_the_topic_was_told_loses_nothing(
     platform: Any, desk: Desk, event: Any, record: Any, payload: Any
 ) -> None:
-    """The records come again to another process; all are known already, and it tells what the outbox holds."""
+    """Another process gets the same records, knows them all, and publishes the outbox."""
     batch = event(record(payload=payload(metrics=HOT)))
     with patch.object(Notifier, "notify", side_effect=SystemExit), pytest.raises(SystemExit):
         platform.handle(batch)
@@ -155,7 +155,7 @@ def test_a_crash_before_the_topic_was_told_loses_nothing(
 def test_another_process_tells_it_again_with_the_same_content(
     platform: Any, desk: Desk, event: Any, record: Any, payload: Any
 ) -> None:
-    """A process that cannot know what was told tells it once more, word for word."""
+    """A process that does not know what was published publishes it again, unchanged."""
     platform.handle(event(record(payload=payload(metrics=HOT, sequence=1))))
     platform.restart()
     platform.handle(event(record(payload=payload(metrics=HOT, sequence=2))))
@@ -181,7 +181,7 @@ def test_a_topic_that_is_down_fails_no_record(
 def test_a_device_that_is_not_heard_of_again_is_told_of_all_the_same(
     platform: Any, desk: Desk, broken: Any, event: Any, record: Any, payload: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The process keeps in mind what waits, leaves the topic alone for a while, and tells it with any later batch."""
+    """The process keeps unpublished notifications, backs off, and publishes them with any later batch."""
     now = [1_000.0]
     process = handler.runtime()
     aged = replace(process, clock=lambda: now[0], sleep=lambda _: None)
@@ -200,7 +200,7 @@ def test_a_device_that_is_not_heard_of_again_is_told_of_all_the_same(
 def test_a_device_that_is_heard_of_again_is_told_of_by_any_process(
     platform: Any, desk: Desk, broken: Any, event: Any, record: Any, payload: Any
 ) -> None:
-    """What a process that is gone could not tell is in the device's outbox."""
+    """Notifications that a crashed process did not publish are in the device's outbox."""
     platform.handle(event(record(payload=payload(metrics=HOT, sequence=1))))
     platform.restart()
     platform.handle(event(record(payload=payload(metrics=HOT, sequence=2))))
@@ -226,7 +226,7 @@ def test_an_outbox_of_another_version_is_told_as_it_is(
 
 
 def test_many_events_are_told_in_their_order(platform: Any, desk: Desk, event: Any, record: Any, payload: Any) -> None:
-    """More than one call takes go out in several, one device's in the order in which they happened."""
+    """More notifications than fit one call go out in several, those of a device in order."""
     values = [70.0 if place % 3 else 99.0 for place in range(3 * BATCH)]
     records = [
         record(

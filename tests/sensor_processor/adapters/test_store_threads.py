@@ -27,7 +27,7 @@ DEVICES = 150
 
 
 class Gate:
-    """Lets nobody through until as many calls have come as may be under way at once."""
+    """Block calls until as many have arrived as may run at once."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -77,7 +77,7 @@ def test_transactions_are_under_way_at_once(client: Any, reading: Any, catalogue
 
 
 def test_one_that_fails_fails_alone(client: Any, reading: Any, catalogue: Catalogue) -> None:
-    """A transaction without an answer takes along the records of its own devices, and none of another's."""
+    """A transaction without an answer fails the records of its own devices, and no others."""
 
     def stay_silent(*, request: Any, **_: Any) -> None:
         if b"press-monitor-0007-dev" in request.body:

@@ -49,7 +49,7 @@ def test_a_machine_that_comes_to_rest_elsewhere_is_told_no_more() -> None:
 
 
 def test_one_absurd_value_is_soon_forgotten() -> None:
-    """A sensor's glitch may be told, and does not hide for long what comes after it."""
+    """A sensor's glitch may be reported, and does not hide for long what follows."""
     detector = multichannel(3)
     for row in rows(LEARN + 50):
         detector.update(row)

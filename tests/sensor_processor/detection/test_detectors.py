@@ -1,4 +1,4 @@
-"""The detectors that a metric may name besides context: what they find, leave alone and keep over a restart."""
+"""The detectors that a metric may name other than context: what they find, ignore and keep over a restart."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_a_reading_that_lacks_a_metric_is_no_row() -> None:
 
 
 def test_state_of_other_metrics_is_not_taken_over() -> None:
-    """A device type that got another metric for its baseline learns it anew, without an error."""
+    """A device type whose baseline has another metric learns again, without an error."""
     metrics, rows, _, _ = CASES["baseline"]
     detectors = DeviceDetectors()
     for place, row in enumerate(rows[:450]):

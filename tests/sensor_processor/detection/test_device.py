@@ -189,13 +189,13 @@ def test_state_is_bounded() -> None:
     ],
 )
 def test_a_state_that_cannot_be_read_is_an_error(packed: bytes, catalogue: Catalogue) -> None:
-    """Another version, damage and a state beyond all bounds are told, not guessed at."""
+    """Another version, damage and an oversized state are errors."""
     with pytest.raises(StateError):
         unpack_detectors(packed, metrics=catalogue.device_types["press-monitor"])
 
 
 def test_a_metric_that_left_the_catalogue_is_forgotten(reading: Any, catalogue: Catalogue) -> None:
-    """State of metrics that nobody wants any more does not ride along for ever."""
+    """State of metrics that are no longer in the catalogue is dropped."""
     metrics = catalogue.device_types["press-monitor"]
     detectors = DeviceDetectors()
     feed(detectors, reading(time=START, metrics={"temperature": 70.0}), metrics=metrics)

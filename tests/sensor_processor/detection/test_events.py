@@ -39,7 +39,7 @@ def metric(**overrides: Any) -> Metric:
 def told(
     values: Sequence[float], *, metric: Metric, step_ms: int = STEP_MS, restarts_from: int | None = None
 ) -> Iterator[tuple[int, Finding]]:
-    """What a series tells, with the place of the reading; from a place on each one goes on from the packed state."""
+    """Yield findings with the index of their reading; from `restarts_from` on, each reading resumes from a state."""
     detectors, metrics = DeviceDetectors(), {metric.name: metric}
     for place, value in enumerate(values):
         if restarts_from is not None and place >= restarts_from:
@@ -49,7 +49,7 @@ def told(
 
 
 def kinds(values: Sequence[float], **more: Any) -> list[tuple[int, str, int | None]]:
-    """Place, kind and the place at which it ended, of all that is told."""
+    """List index, kind and index of the end of all findings."""
     step = more.get("step_ms", STEP_MS)
     return [
         (place, finding.kind, None if finding.ended is None else (finding.ended - START) // step)
@@ -100,7 +100,7 @@ def test_high_and_low_are_alarms_of_their_own() -> None:
 
 
 def test_an_event_that_worsens_is_told_once_more() -> None:
-    """A tenth of the range beyond the limit is critical: told when it comes to that, once, and the end says so too."""
+    """A tenth of the range beyond the limit is critical: reported once when reached, and the end is critical too."""
     found = list(told([70.0, 96.0, 110.0, 96.0, 120.0, *[70.0] * 10], metric=metric()))
 
     assert [(place, finding.kind, finding.severity) for place, finding in found] == [
@@ -112,7 +112,7 @@ def test_an_event_that_worsens_is_told_once_more() -> None:
 
 
 def test_an_event_that_begins_critical_does_not_escalate() -> None:
-    """What was told to be critical at its beginning is not told again when it gets worse."""
+    """An event that was critical at its beginning is not reported again when it gets worse."""
     assert kinds([70.0, 110.0, 150.0]) == [(1, BEGIN, None)]
 
 
@@ -145,7 +145,7 @@ def test_a_strange_time_is_one_event_with_an_end(restarts: bool) -> None:
 
 @pytest.mark.parametrize("restarts", [False, True])
 def test_an_event_lasts_as_long_as_readings_are_remarkable(restarts: bool) -> None:
-    """Readings that a detector would not tell, for it told stranger ones, still belong to the event."""
+    """Notable readings below the last emitted score still belong to the event."""
     noise = random.Random(7)
     values = [round(noise.uniform(68, 72), 2) for _ in range(6_400)]
     values[6_000:6_200:40] = [76.0] * 5

@@ -61,7 +61,7 @@ def test_characters_that_are_no_base64_are_kept(event: Any, record: Any, catalog
 @settings(max_examples=200, deadline=None)
 @given(data=st.lists(st.binary(max_size=200), max_size=8))
 def test_no_record_is_lost(data: list[bytes], event: Any, record: Any, catalogue: Catalogue) -> None:
-    """Readings and poison together are the batch, whatever its records hold."""
+    """Readings and quarantined records together are the batch, whatever its content."""
     records = [record(data=each) for each in data]
 
     batch = parse_batch(event(*records), catalogue=catalogue, suffix="dev")
@@ -80,7 +80,7 @@ def test_an_event_of_another_source_is_an_error(event: dict[str, Any], catalogue
 
 
 def test_a_shard_name_that_is_none_stays_out_of_keys(event: Any, record: Any, catalogue: Catalogue) -> None:
-    """The shard is part of object keys, so only a shard id is taken over."""
+    """The shard is part of object keys, so only a valid shard id is used."""
     hostile = record() | {"eventID": "../../x:1"}
 
     assert parse_batch(event(hostile), catalogue=catalogue, suffix="dev").shard == "unknown"

@@ -17,7 +17,7 @@ CHARACTERS = [
     *(chr(code) for code in (*range(0xD800), *range(0xE000, 0x20000), *range(0xE0000, 0xE2000))),
     *(chr(code) for code in (*range(0x20000, 0xE0000, 251), *range(0xE2000, 0x110000, 251))),
 ]
-"""All that Unicode may give a meaning of its own, and some of the planes that hold ideographs or nothing."""
+"""Code points that Unicode may give a special meaning, and some of the planes of ideographs or nothing."""
 TEXT = frozenset("\t\n\r")
 """Escaped, these are text; raw, they are no JSON."""
 NEVER_SEEN = (
@@ -63,7 +63,7 @@ def test_in_any_spelling_of_the_escape(character: str) -> None:
 
 
 def test_what_messages_may_not_have_manifests_may_not() -> None:
-    """The manifest takes less: no line ends, nothing without a meaning of its own."""
+    """The manifest accepts less: no line ends, no unassigned characters."""
     clean = re.compile(CLEAN_TEXT)
     assert [] == [each for each in CHARACTERS if not clean.search(each) and not is_hidden(each)]
     more = {unicodedata.category(each) for each in CHARACTERS if is_hidden(each) and clean.search(each)}

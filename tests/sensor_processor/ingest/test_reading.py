@@ -240,7 +240,7 @@ def readings_of(payload: bytes, *, envelope: Any, catalogue: Catalogue) -> tuple
 
 
 def test_an_array_is_the_messages_in_it(envelope: Any, payload: Any, catalogue: Catalogue) -> None:
-    """Many readings in one message are the same readings, by id and content, as if each had come alone."""
+    """Readings of one message have the id and content that each would have had in a message of its own."""
     messages = [payload(sequence=number, time=RECEIVED_AT - number) for number in range(3)] + [payload(sequence=None)]
     together = readings_of(b"[ " + b" ,\n".join(messages) + b"]", envelope=envelope, catalogue=catalogue)
     alone = [parse(envelope(payload=message), catalogue=catalogue) for message in messages]

@@ -1,4 +1,4 @@
-"""The schema for makers of devices and the parser agree: what one takes the other takes.
+"""The published message schema and the parser accept the same messages.
 
 The validator is the jsonschema of `.venv-scan` (checkov brings it): one that nobody here has written.
 """

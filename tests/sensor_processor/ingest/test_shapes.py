@@ -54,7 +54,7 @@ def test_what_surrounds_a_message_is_no_part_of_it(payload: bytes, read: Any) ->
 
 
 def test_a_message_without_sequence_is_one_message_in_every_frame(read: Any) -> None:
-    """Its hash is of the object alone: sent again alone, with a line end or in an array, it counts once."""
+    """Its hash is only of the object: sent again by itself, with a line end or in an array, it counts once."""
     plain = PLAIN.replace(b'"sequence":17,', b"")
     frames = (plain, plain + b"\n", b"[" + plain + b"]", plain + b"\x00", plain + b"\n" + PLAIN)
     assert 1 == len({read(frame)[0].identity for frame in frames})

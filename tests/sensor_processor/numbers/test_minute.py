@@ -86,7 +86,7 @@ def test_sums_of_short_numbers_are_exact_up_to_their_bound(data: st.DataObject, 
 
 
 def on_decimal_grid(number: float) -> Fraction:
-    """The number as it is written, below 1e-5 rounded to 22 places; by fractions alone."""
+    """Compute the number as written, below 1e-5 rounded to 22 places, only with fractions."""
     written = Fraction(repr(number))
     return written if abs(number) >= 1e-5 else Fraction(round(written * STEPS), STEPS)
 

@@ -40,7 +40,7 @@ def test_quantiles_are_right_to_one_per_cent(values: list[float]) -> None:
 
 @given(values=many)
 def test_they_are_those_of_the_library(values: list[float]) -> None:
-    """Datadog's own sketch of the same values tells the same quantiles, but where a value lies on a bin's edge."""
+    """Datadog's own sketch of the same values has the same quantiles, except for values on a bin's edge."""
     library = DDSketch(ACCURACY)
     for value in values:
         library.add(value)
@@ -84,7 +84,7 @@ def test_joined_bins_lose_accuracy_and_nothing_else(values: list[float], most: i
 
 @pytest.mark.parametrize("values", [[71.25], [0.0, -0.0], [-3.5, 0.0, 3.5], [1e-300, -1e-300]])
 def test_a_packed_sketch_comes_back(values: list[float]) -> None:
-    """One value, zeros, both signs, and what is too small to be told from zero."""
+    """One value, zeros, both signs, and values too small to distinguish from zero."""
     sketch = sketch_of(values)
 
     assert state(sketch) == state(Sketch.unpack(sketch.pack()))
@@ -122,7 +122,7 @@ def counted_size(item: Mapping[str, Any]) -> int:
 
 
 def test_a_packed_sketch_is_small() -> None:
-    """An hour of a temperature that swings by a third takes less than 100 bytes."""
+    """An hour of a temperature that swings by a third needs less than 100 bytes."""
     sketch = sketch_of([60 + 20 * (number % 361) / 360 for number in range(3600)])
 
     assert ceil(len(sketch.pack())) < 100

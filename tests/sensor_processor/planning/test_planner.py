@@ -267,7 +267,7 @@ def test_a_straggler_is_aggregated_and_not_learned(reading: Any, catalogue: Cata
 
 
 def test_stragglers_outside_a_limit_are_one_anomaly_a_minute(reading: Any, catalogue: Catalogue) -> None:
-    """Readings that come late are held to the static limits, once a minute, metric and side."""
+    """Readings that arrive out of order are checked against static limits, once a minute, metric and side."""
     tables = Tables(catalogue)
     tables.deliver([reading(time=RECEIVED_AT, sequence=100)])
     start = minute_of(RECEIVED_AT - 120_000)
