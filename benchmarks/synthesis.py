@@ -1,4 +1,4 @@
-"""Measure the synthesis of a facility of 10,000 things against one of 10, and against a construct for each resource."""
+"""Measure the synthesis of 10,000 things against one of 10 things, and against a construct for each resource."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _Contestant:
         self.peak_memory_mb = 0.0
 
     def seconds(self) -> float:
-        """Synthesise into an empty folder, check the blocks, and return the CPU seconds (user and system, with Node's)."""
+        """Synthesise into an empty folder, check the blocks, and return the CPU seconds, with Node's."""
         with TemporaryDirectory() as outdir:
             process = subprocess.Popen(
                 [sys.executable, *self._command],
