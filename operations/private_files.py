@@ -71,14 +71,14 @@ def read_private(path: Path) -> bytes | None:
         return file.read()
 
 
-def write_private(path: Path, text: str) -> None:
+def write_private(path: Path, content: str | bytes) -> None:
     """Replace the file, whole or not at all; the temporary name cannot be guessed."""
     staged = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     with located(path):
         descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFE, 0o600)
         try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
                 file.flush()
                 os.fsync(file.fileno())
             staged.replace(path)

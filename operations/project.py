@@ -110,7 +110,7 @@ class Project:
     def planned(self, facility: FacilitySpec) -> Iterator[PlannedThing]:
         """Read the facility's things in the order of its file, line by line: a facility may have a million."""
         suffix = self.environment_suffix
-        with told():
+        with reporting_record_faults():
             for thing in read_things(self.root / RECORD / facility.module / facility.things_file):
                 yield PlannedThing(
                     name=suffixed(thing.name, suffix),
@@ -121,7 +121,7 @@ class Project:
                 )
 
     def things(self, facility: FacilitySpec) -> Iterator[Thing]:
-        """The facility's things, without thing type and attributes."""
+        """Read the facility's things, without thing type and attributes."""
         for each in self.planned(facility):
             yield Thing(name=each.name, facility=facility.id, device_type=each.device_type, serial=each.serial)
 
@@ -135,7 +135,7 @@ def load_project(root: Path) -> Project:
         StaleError: The record was changed after it was generated.
         EnvironmentFault: A variable has a value that is not allowed.
     """
-    with told():
+    with reporting_record_faults():
         record = read_record(root)
         return Project(
             root=root,
@@ -147,7 +147,7 @@ def load_project(root: Path) -> Project:
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def reporting_record_faults() -> Iterator[None]:
     """Raise the faults of lib as those of the command line, with the same exit codes."""
     try:
         yield

@@ -1,16 +1,16 @@
-"""Report errors of disks and databases with path, cause and remedy."""
+"""Open files and databases that several runs share, and report errors of disks and databases."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Literal
 
-from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.generator.filesystem import fault_of
 
 
@@ -25,20 +25,13 @@ class Kept:
 DATABASE = Kept()
 
 
-def storage_fault(
-    error: OSError | sqlite3.Error, path: Path | None, *, kept: Kept = DATABASE
-) -> EnvironmentFault | None:
-    """Turn an error of a disk or database into a fault; None for any other."""
-    return fault_of(error, path, name=kept.name, restore=kept.restore)
-
-
 @contextmanager
 def located(path: Path | None, *, kept: Kept = DATABASE) -> Iterator[None]:
     """Raise EnvironmentFault for errors of disk or database inside; others are raised unchanged."""
     try:
         yield
     except (OSError, sqlite3.Error) as error:
-        fault = storage_fault(error, path, kept=kept)
+        fault = fault_of(error, path, name=kept.name, restore=kept.restore)
         if fault is None:
             raise
         raise fault from error
@@ -77,3 +70,96 @@ def exclusive(path: Path, *, waits: bool = True, opens: Callable[[Path, int], in
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def whole(path: Path, *, mode: int = 0o666) -> Iterator[IO[bytes]]:
+    """Write a temporary file, with this mode under the umask; move it to `path` when the context ends without an error.
+
+    A killed process leaves the old file or the new one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staged = path.with_name(f".{path.name}.part")
+    staged.unlink(missing_ok=True)
+    try:
+        with os.fdopen(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        staged.replace(path)
+    finally:
+        staged.unlink(missing_ok=True)
+
+
+BUSY_S = 30
+"""Seconds that one run waits for another's write."""
+
+TakeOver = Callable[[sqlite3.Connection], None]
+"""Migrate a file of an older format, in one transaction with the change of the format's number."""
+
+
+class FormatError(sqlite3.DatabaseError):
+    """The file has an unknown format."""
+
+
+def connect(
+    path: Path | None,
+    *,
+    synchronous: Literal["FULL", "OFF"],
+    schema: str = "",
+    format_: int = 0,
+    older: Mapping[int, TakeOver] | None = None,
+) -> sqlite3.Connection:
+    """Open a connection in WAL mode.
+
+    Args:
+        path: The file, created where there is none; None is a database in memory.
+        synchronous: SQLite's setting of that name.
+        schema: Statements that create the tables of a new file.
+        format_: The file's format (`user_version`), written into a new one.
+        older: Migrations of older formats.
+
+    Raises:
+        sqlite3.DatabaseError: The file has another format, or is no database.
+    """
+    # WAL mode is set under a lock: SQLite does not wait for that (https://www.sqlite.org/wal.html), so of two runs
+    # that create a file together the second would fail.
+    if path is None:
+        return _opened(":memory:", synchronous=synchronous, schema=schema, format_=format_, older={})
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with exclusive(path.with_name(f"{path.name}.founding")):
+        with suppress(FileExistsError):  # SQLite would create it readable by others; its own files get the same mode
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
+        return _opened(path, synchronous=synchronous, schema=schema, format_=format_, older=older or {})
+
+
+def temporary(schema: str) -> sqlite3.Connection:
+    """Open a database in a temporary file that SQLite deletes by itself: rows by the million in constant memory."""
+    connection = sqlite3.connect("", isolation_level=None)
+    connection.execute("PRAGMA cache_size = -16384")
+    connection.executescript(schema)
+    return connection
+
+
+def _opened(
+    path: Path | str, *, synchronous: str, schema: str, format_: int, older: Mapping[int, TakeOver]
+) -> sqlite3.Connection:
+    # Our own locks serialise the threads.
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_S)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA synchronous = {synchronous}")
+        found = connection.execute("PRAGMA user_version").fetchone()[0] if format_ else 0
+        if found not in (0, format_, *older):
+            raise FormatError(f"its format is {found}, not {format_}")
+        if schema:
+            connection.executescript(schema)
+        if found != format_:
+            with transaction(connection):
+                if found in older:
+                    older[found](connection)
+                connection.execute(f"PRAGMA user_version = {format_}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection

@@ -1,4 +1,4 @@
-"""One mistake has one exit code in every command, and nothing done is not success; the rule stands in the README."""
+"""One mistake has one exit code in every command, and nothing done is not success; the README has the table."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ CASES = [(path, code, rest) for path, codes in COMMANDS.items() for code, rest i
 
 @pytest.fixture(autouse=True)
 def own_project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The repository is the project; keys and journals are nobody's."""
+    """The repository is the project; keys and journals are in a temporary folder."""
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("FLEET_KEYS_DIR", str(tmp_path / "keys"))
     monkeypatch.setenv("FLEET_KEYS_PASSPHRASE", "a passphrase of tests")
@@ -130,7 +130,7 @@ def test_an_unknown_name_is_usage(line: str) -> None:
 
 
 def test_every_command_is_in_the_table() -> None:
-    """Each with the code of wrong use; each that takes a plant is asked for one that there is not."""
+    """Each with the code of wrong use; each with a facility option is tried with an unknown one."""
     assert set(command_paths()) == set(COMMANDS)
     for path, codes in COMMANDS.items():
         command: click.Command = main
@@ -192,7 +192,7 @@ def readings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("history sg-01-press-monitor-9999-dev --csv", 2),
     ],
 )
-def test_nothing_found_is_told_by_what_was_asked(line: str, code: int, readings: None) -> None:
+def test_nothing_found_has_the_code_of_what_was_asked(line: str, code: int, readings: None) -> None:
     """No anomaly is good news; no such anomaly and no reading are not; a thing that there is not is usage."""
     answer = fleet(line)
     assert code == answer.exit_code, answer.output

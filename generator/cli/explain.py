@@ -1,4 +1,4 @@
-"""Says what a name is and where in the manifest it comes from, with or without environment suffix."""
+"""Explains a name, with or without environment suffix: what it is, and where in the manifest it comes from."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def _thing_or_topic(plan: FleetPlan, name: str) -> Iterator[Entry]:
         }
         if topic["topic"] in verbs and (topic["rule"] or facility.topic_rule).startswith(facility.topic_rule):
             entry = _thing(plan, facility, group, thing)
-            sentence = f"Where {entry.name} {verbs[topic['topic']]}. {entry.sentence}"
+            sentence = f"The topic on which {entry.name} {verbs[topic['topic']]}. {entry.sentence}"
             yield Entry(kind="topic", name=name, sentence=sentence, path=entry.path, facts=entry.facts)
 
 

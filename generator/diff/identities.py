@@ -1,4 +1,4 @@
-"""Compares the CSRs of the things that Terraform registers with the lock of those that certificates were made from."""
+"""Compares the CSRs of things that Terraform registers with the lock of those that certificates were made from."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Identities:
         if found and all(each.impact is Impact.SAFE for each in found):
             raise StaleError(
                 f"the lock of keys is not that of the CSRs: {what}",
-                hint="see it: fleet plan; if nobody removed a line, run fleet generate: it locks them",
+                hint="see it: fleet plan; if no line was removed, run fleet generate to lock them",
             )
         if found:
             raise StaleError(

@@ -54,7 +54,7 @@ def check_policy(path: str, content: bytes) -> None:
     document = check_json(path, content)
     text = content.decode()
     if "*" in text or "?" in text:
-        raise _fault(path, "a device policy holds no wildcard")
+        raise _fault(path, "a device policy must not contain a wildcard")
     if any(statement.get("Effect") != "Allow" or not statement.get("Resource") for statement in document["Statement"]):
         raise _fault(path, "every statement allows something on named resources")
     for token, value in TOKEN_SLACK.items():
@@ -103,7 +103,7 @@ def check_bulk_registration(path: str, content: bytes) -> None:
         if resource["Type"] == "AWS::IoT::Certificate" and "CertificateSigningRequest" not in resource["Properties"]:
             raise _fault(path, "it makes no certificate from a CSR")
     if b"Fn::" in content:
-        raise _fault(path, "bulk registration takes no functions")
+        raise _fault(path, "bulk registration accepts no functions")
 
 
 def _references(value: Any) -> list[str]:

@@ -85,7 +85,7 @@ Gate = Callable[[str, bytes], object]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProvisioningNames:
-    """What the provisioning template joins with a device type to make names."""
+    """Prefixes and suffix of names in the provisioning template."""
 
     thing_type_prefix: str
     thing_group_prefix: str

@@ -1,4 +1,4 @@
-"""Works out from a valid manifest what exists: every name, topic and number that the templates place."""
+"""Plans a fleet from a valid manifest: every name, topic and number that the templates place."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class PolicyPlan:
 
 
 def policy_plan(application: str, region: str, facility: str, device_type: str) -> PolicyPlan:
-    """Return what a device of this type in this facility may do: speak and listen on topics that hold its own name."""
+    """Grant a device of this type in this facility to publish and subscribe to topics with its own name."""
     who = (application, facility, device_type, naming.THING_NAME_VARIABLE)
     telemetry, request = naming.telemetry_topic(*who), naming.request_topic(*who)
     rule = f"{resource_names.topic_rule(facility)}_{SUFFIX_TOKEN}"
@@ -74,7 +74,7 @@ WATCHED = {
     "correlation": "limits, lost correlation of metrics",
     "seasonal": "limits, unusual values for the hour of the day",
 }
-"""What each detector finds, in an operator's words."""
+"""Findings of each detector, in an operator's words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -152,7 +152,7 @@ def _device_type(plan: FleetPlan, device_type: DeviceTypeSpec) -> Iterator[Entry
         yield Entry(
             kind="metric",
             name=metric.name,
-            sentence=f"What every {device_type.id} measures in {metric.unit}.",
+            sentence=f"A metric of every {device_type.id}, in {metric.unit}.",
             path=(*path, "metrics", metric.name),
             facts=(("low limit", low), ("high limit", high), ("detector", metric.detector)),
         )
@@ -164,9 +164,9 @@ def _facility(plan: FleetPlan, facility: FacilityPlan) -> Iterator[Entry]:
     folder = f"{naming.OUTPUT_FOLDER}/{facility.module}/"
     dashboard = resource_names.account_wide(facility.dashboard, plan.application, plan.region)
     names = (
-        ("thing group", facility.thing_group, f"The group {whose}: holds a group for each of its device types."),
+        ("thing group", facility.thing_group, f"The group {whose}, with a group for each of its device types."),
         ("topic rule", facility.topic_rule, f"The rule that hands the readings {whose}, to the stream."),
-        ("provisioning template", facility.provisioning_template, f"What registers the devices {whose}, in bulk."),
+        ("provisioning template", facility.provisioning_template, f"The template by which devices register {whose}."),
         ("dashboard", dashboard, f"The CloudWatch dashboard {whose}."),
     )
     things = ", ".join(f"{group.device_type.id} ({group.count:,})" for group in facility.groups)
@@ -191,9 +191,9 @@ def _facility(plan: FleetPlan, facility: FacilityPlan) -> Iterator[Entry]:
         short = facility.dashboard if name == dashboard else None
         yield Entry(kind=kind, name=name, sentence=sentence, path=path, facts=file, deployed=deployed, short=short)
         if name in files:
-            sentence = f"What AWS gets for the {kind} {name}."
+            sentence = f"The document of the {kind} {name}."
             yield Entry(kind="file", name=folder + files[name], sentence=sentence, path=path)
-    sentence = f"What AWS IoT's own bulk registration makes of each device {whose}."
+    sentence = f"The template of AWS IoT's bulk registration {whose}."
     yield Entry(kind="file", name=f"{folder}bulk_registration_template.json", sentence=sentence, path=path)
     for alarm in plan_alarms(facility):
         of_group: DataPath = (*path, "things", alarm.group.device_type.id) if alarm.group else path
@@ -204,7 +204,7 @@ def _facility(plan: FleetPlan, facility: FacilityPlan) -> Iterator[Entry]:
         yield Entry(kind="alarm", name=alarm.name, sentence=sentence, path=of_group, deployed=deployed)
     yield Entry(kind="topic filter", name=facility.topic, sentence=f"Matches all readings {whose}.", path=path)
     for prefix, what in naming.FACILITY_PREFIXES.items():
-        sentence = f"Where in the raw archive {what} {whose}, lie."
+        sentence = f"The archive prefix of {what} {whose}."
         yield Entry(kind="prefix", name=f"{prefix}/facility={facility.id}/", sentence=sentence, path=path)
     for line in facility.lines:
         yield Entry(
@@ -234,13 +234,13 @@ def _group(plan: FleetPlan, facility: FacilityPlan, group: ThingGroupPlan) -> It
         (
             "policy",
             group.policy,
-            f"What the {whose} may do: publish and subscribe to topics of their own.",
+            f"Allows the {whose} to publish and subscribe to topics of their own.",
             (things, file),
         ),
     ):
         deployed = suffixed(name, suffix)
         yield Entry(kind=kind, name=name, sentence=sentence, path=path, facts=facts, deployed=deployed)
-    sentence = f"What the {whose} may do, as AWS IoT gets it."
+    sentence = f"The policy document of the {whose}."
     yield Entry(kind="file", name=file[1], sentence=sentence, path=path)
     who = (plan.application, facility.id, group.device_type.id, naming.THING_NAME_VARIABLE)
     for topic, verb in (
@@ -249,5 +249,5 @@ def _group(plan: FleetPlan, facility: FacilityPlan, group: ThingGroupPlan) -> It
         (naming.response_topic(*who), "answers its commands"),
     ):
         yield Entry(kind="topic", name=topic, sentence=f"Where each of the {whose} {verb}.", path=path, facts=(things,))
-    sentence = f"Where in the raw archive the readings of the {whose} lie."
+    sentence = f"The archive prefix of the readings of the {whose}."
     yield Entry(kind="prefix", name=group.archive_prefix, sentence=sentence, path=path, facts=(things,))

@@ -156,8 +156,8 @@ def respond(process: Runtime, event: Mapping[str, Any], context: Any) -> dict[st
 def _paused_gc() -> Iterator[None]:
     """Pause cyclic garbage collection.
 
-    A batch makes 100,000 objects that live until its end and have no cycles; scanning them again and again costs a
-    tenth of its CPU. Reference counting frees them as usual.
+    A batch makes 100,000 objects that live until its end and have no cycles; scanning them again and again costs
+    about 6 % of its CPU. Reference counting frees them as usual.
     """
     was_enabled = gc.isenabled()
     gc.disable()
@@ -169,7 +169,7 @@ def _paused_gc() -> Iterator[None]:
 
 
 def is_transient(error: Exception) -> bool:
-    """Whether a call that failed with `error` may succeed later."""
+    """Return whether a call that failed with `error` may succeed later."""
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         return error.response.get("Error", {}).get("Code") in _TRANSIENT or status >= 500

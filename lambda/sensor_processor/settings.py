@@ -1,4 +1,4 @@
-"""The processor's settings: read from the environment once, every fault named at once."""
+"""The processor's settings, from environment variables; all problems are reported at once."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from .ingest.catalogue import Catalogue, CatalogueError, parse_catalogue
 from .planning.items import Retention
 
 MIN_RETENTION_DAYS = 16
-"""A minute item must outlive the last moment at which a message of its minute can come again: 8 days of accepted age
-(see reading.MAX_AGE_MS) and 7 days of the stream's retention. Deleted earlier, it would be counted anew; and its hour
-and day would be made anew without it, or without the hours that had expired."""
+"""A minute item must outlive the last redelivery of its messages: 8 days of accepted age (reading.MAX_AGE_MS) and 7
+days of the stream's retention. Deleted earlier, its messages would count twice, and its hour and day would be
+recomputed without the minutes and hours that had expired."""
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
 class SettingsError(Exception):
-    """The environment does not say what the processor needs; the message names each variable."""
+    """Environment variables are missing or invalid; the message names each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the environment says."""
+    """Settings of one process."""
 
     readings_table: str
     devices_table: str
@@ -38,20 +38,20 @@ class Settings:
 
 
 def read_settings(environment: Mapping[str, str], *, default_catalogue: Path) -> Settings:
-    """The settings in `environment`. Raises SettingsError."""
-    faults: list[str] = []
+    """Read the settings from `environment`. Raises SettingsError."""
+    problems: list[str] = []
 
     def required(name: str) -> str:
         value = environment.get(name, "")
         if not value:
-            faults.append(f"{name} is not set")
+            problems.append(f"{name} is not set")
         return value
 
     def days(name: str, default: str) -> int:
         text = environment.get(name) or default
         if re.fullmatch(r"[0-9]{1,5}", text, re.ASCII) and int(text) >= MIN_RETENTION_DAYS:
             return int(text)
-        faults.append(f"{name} is {text!r}, not a whole number of at least {MIN_RETENTION_DAYS}")
+        problems.append(f"{name} is {text!r}, not a whole number of at least {MIN_RETENTION_DAYS}")
         return 0
 
     settings = Settings(
@@ -66,26 +66,26 @@ def read_settings(environment: Mapping[str, str], *, default_catalogue: Path) ->
             days=days("DAY_RETENTION_DAYS", "3650"),
             anomalies=days("ANOMALY_RETENTION_DAYS", "400"),
         ),
-        log_level=_level(environment.get("LOG_LEVEL") or "INFO", faults=faults),
+        log_level=_level(environment.get("LOG_LEVEL") or "INFO", problems=problems),
         anomaly_topic_arn=environment.get("ANOMALY_TOPIC_ARN") or None,
-        catalogue=_catalogue(Path(environment.get("CATALOGUE_FILE") or default_catalogue), faults=faults),
+        catalogue=_catalogue(Path(environment.get("CATALOGUE_FILE") or default_catalogue), problems=problems),
     )
-    if faults:
-        raise SettingsError(f"the sensor processor's environment is incomplete: {'; '.join(faults)}")
+    if problems:
+        raise SettingsError(f"the sensor processor's environment is incomplete: {'; '.join(problems)}")
     return settings
 
 
-def _level(text: str, *, faults: list[str]) -> str:
+def _level(text: str, *, problems: list[str]) -> str:
     if text.upper() not in LEVELS:
-        faults.append(f"LOG_LEVEL is {text!r}, not one of {', '.join(LEVELS)}")
+        problems.append(f"LOG_LEVEL is {text!r}, not one of {', '.join(LEVELS)}")
     return text.upper()
 
 
-def _catalogue(path: Path, *, faults: list[str]) -> Catalogue:
+def _catalogue(path: Path, *, problems: list[str]) -> Catalogue:
     try:
         return parse_catalogue(path.read_bytes())
     except OSError as error:
-        faults.append(f"CATALOGUE_FILE {path} cannot be read ({error.strerror})")
+        problems.append(f"CATALOGUE_FILE {path} cannot be read ({error.strerror})")
     except CatalogueError as error:
-        faults.append(f"CATALOGUE_FILE {path}: {error}")
+        problems.append(f"CATALOGUE_FILE {path}: {error}")
     return Catalogue(application="", device_types={})

@@ -8,7 +8,7 @@ import click
 
 from fleet_iot.operations.cli.options import facility_option, on_project
 from fleet_iot.operations.project import Project
-from fleet_iot.operations.telemetry.archive import ArchivePlace, Choice, query_statement, table_statement
+from fleet_iot.operations.telemetry.archive import query_statement, table_statement
 
 
 @click.group()
@@ -32,15 +32,14 @@ def query(
     if project.account_id is None:
         note = "note: the bucket's name lacks the AWS account: set account_id in fleet.yaml, or FLEET_ACCOUNT_ID."
         click.echo(note, err=True)
-    place = ArchivePlace(
-        bucket=project.names.raw_archive,
-        facilities=[each.id for each in project.facilities],
-        device_types=[each.id for each in project.fleet.device_types],
+    types = [each.id for each in project.fleet.device_types]
+    table = table_statement(
+        project.names.raw_archive, facilities=[each.id for each in project.facilities], device_types=types
     )
-    choice = Choice(
+    first_query = query_statement(
         facility=chosen.id,
         device_type=described.id,
         metric=metric or described.metrics[0].name,
         day=(day or datetime.now(UTC)).date(),
     )
-    click.echo(f"-- Once:\n{table_statement(place)}\n\n-- Then, as you like:\n{query_statement(choice)}")
+    click.echo(f"-- Once:\n{table}\n\n-- Then, as you like:\n{first_query}")

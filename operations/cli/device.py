@@ -38,7 +38,13 @@ from fleet_iot.operations.registry.device import retire as retire_device
 from fleet_iot.operations.registry.device import revoke as revoke_device
 from fleet_iot.operations.registry.journal import Journal
 from fleet_iot.operations.registry.move import MoveRequest, Renewal, move_all
-from fleet_iot.operations.registry.rotate import Keys, begin_rotation, check_finish, check_rotation, finish_rotation
+from fleet_iot.operations.registry.rotate import (
+    DeviceKeys,
+    begin_rotation,
+    check_finish,
+    check_rotation,
+    finish_rotation,
+)
 from fleet_iot.operations.registry.runner import facility_lock, groups_of, opened_journal, work_of
 from fleet_iot.operations.registry.steps import Work
 from fleet_iot.operations.registry.sync import Synced
@@ -183,13 +189,13 @@ def rotate(registry: _Registry, things: tuple[str, ...], reason: str, csr: Path 
     for work, found in chosen:
         if finish:
             done = finish_rotation(work, found, reason=reason)
-            click.echo(f"{done.thing}: {done.new} alone; {done.old} was seen locked out, then deleted")
+            click.echo(f"{done.thing}: now only {done.new}; {done.old} was seen locked out, then deleted")
             continue
         requests = csr_path(identities_folder(registry.project), registry.project.environment_suffix, found.facility.id)
         begun = begin_rotation(
             work,
             found,
-            keys=Keys(store=store, requests=requests),
+            keys=DeviceKeys(store=store, requests=requests),
             request=request_of(csr) if csr else None,
             reason=reason,
         )

@@ -1,1 +1,1 @@
-"""Readers of device lists: every maker's format becomes the same rows, and what is wrong with one stays its own."""
+"""Read device lists: rows from every maker's format, and a fault with a remedy for each bad row."""

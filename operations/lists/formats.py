@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError, visible
-from fleet_iot.operations.lists.headings import is_named, private_key_refusal, said_in, said_of
+from fleet_iot.operations.lists.headings import identities_of, is_named, possible_identities, private_key_refusal
 from fleet_iot.operations.lists.infineon import SIGNATURE, read_infineon, write_infineon
 from fleet_iot.operations.lists.material import digest_of_public_key, holds_private_key
 from fleet_iot.operations.lists.microchip import read_microchip, read_signers
@@ -55,7 +55,7 @@ _OTHER_FILES = (
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """A list and how to read it; `bundle` is Infineon's, `signers` the folder with Microchip's signer certificates;
-    `ignored` are normalised headings of columns that say nothing."""
+    `ignored` are normalised headings of columns to ignore."""
 
     path: Path
     format: str
@@ -65,7 +65,7 @@ class Source:
 
 
 def open_source(path: Path, *, format_name: str, bundle: str | None = None, signers: Path | None = None) -> Source:
-    """Return the list at a path; with `auto` as format, in the format that it shows. Raises EnvironmentFault."""
+    """Return the list at a path; with `auto` as format, the detected one. Raises EnvironmentFault."""
     if not path.exists():
         raise EnvironmentFault(f"there is no {path}", hint="say where the list of devices is: --from FILE")
     if path.is_dir() != (format_name == "csr-dir") and not (path.is_dir() and format_name == "auto"):
@@ -84,7 +84,7 @@ def open_source(path: Path, *, format_name: str, bundle: str | None = None, sign
 
 
 def detect_format(path: Path) -> str:
-    """Return the format that the first bytes show. Raises EnvironmentFault where they show none."""
+    """Detect the format by the first bytes. Raises EnvironmentFault where it is none."""
     if path.is_dir():
         return "csr-dir"
     head = _head(path)
@@ -174,9 +174,9 @@ def _without_private_key(entry: Record | Fault) -> Record | Fault:
     if not (is_refused or holds_private_key(entry.raw)):
         return entry
     if isinstance(entry, Record):
-        said, names = said_of(entry), is_named(entry)
+        said, names = identities_of(entry), is_named(entry)
     else:
-        said, names = said_in(entry.raw, entry.place)
+        said, names = possible_identities(entry.raw, entry.place)
         names = names or entry.is_named
     return Fault(
         number=entry.number,
@@ -184,7 +184,7 @@ def _without_private_key(entry: Record | Fault) -> Record | Fault:
         reason=refused.reason,
         remedy=refused.remedy,
         key=digest_of_public_key(entry.raw),
-        said=said,
+        identities=said,
         is_named=names,
     )
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from fleet_iot.operations.lists.material import is_public_key
-from fleet_iot.operations.lists.record import Record, RefusedError, Row
+from fleet_iot.operations.lists.record import Fault, Record, RefusedError, Row
 
 _WRAPPING = "\"'`=\ufeff\u200b\u200e\u200f"
 """Around a value: quotes, and what spreadsheets write to keep a number a text ('0012, ="0012")."""
@@ -229,7 +229,7 @@ def normalised(heading: str) -> str:
 
 @lru_cache(maxsize=4096)
 def looks_like_identity(heading: str) -> bool:
-    """Return whether a heading that is not known may say which device a row is of."""
+    """Return whether a heading that is not known may identify a row's device."""
     if meaning_of(heading) is not None:
         return False
     bare = normalised(heading)
@@ -242,7 +242,7 @@ def looks_like_identity(heading: str) -> bool:
 
 
 def is_ignored(heading: str, ignored: frozenset[str]) -> bool:
-    """Return whether a heading, or the last key of it, is among those that say nothing of which device a row is."""
+    """Return whether a heading, or the last key of it, is among those that do not identify devices."""
     return bool(ignored) and not ignored.isdisjoint(map(normalised, (heading, heading.rpartition(WITHIN)[2])))
 
 
@@ -339,7 +339,7 @@ def _agree(kind: str, one: str, other: str) -> bool:
 
 _LONGEST = 160
 """Characters of a value that can be an identity: a thing's name has 128 at most, and may be spelt with blanks."""
-_PARTS_said = re.compile(r"[^,;|\t\r\n\"'{}\[\]]+")
+_VALUE = re.compile(r"[^,;|\t\r\n\"'{}\[\]]+")
 _ENDINGS = re.compile(r"(?:[-_.](?:certificate|cert|crt|csr|pem|req|der|cer))+$", re.IGNORECASE)
 _BASE64 = re.compile(rb"(?:MI|LS0tLS1CRUdJTi)[A-Za-z0-9+/\s]{40,}")
 """DER, or PEM, in base64."""
@@ -347,7 +347,7 @@ _COMMON_NAME = re.compile(rb"\x06\x03\x55\x04\x03[\x0c\x13\x14\x16]([\x01-\x7f])
 """The object identifier 2.5.4.3, a string type, and the length of what follows (X.520, X.690)."""
 
 
-def said_of(entry: Record | Row) -> tuple[str, ...]:
+def identities_of(entry: Record | Row) -> tuple[str, ...]:
     """Return every identity of an entry that was read, the common name of its certificate or CSR too."""
     if isinstance(entry, Row):
         names = [entry.material.common_name]
@@ -358,13 +358,27 @@ def said_of(entry: Record | Row) -> tuple[str, ...]:
 
 
 def is_named(entry: Record | Row) -> bool:
-    """Return whether an entry says a name or serial that is meant to be a planned thing's."""
+    """Return whether an entry gives a name or serial that is meant to be a planned thing's."""
     return entry.must_match or any(is_name(heading) for heading, _ in entry.also)
 
 
-def said_in(raw: bytes, place: str) -> tuple[tuple[str, ...], bool]:
+def fault_of(entry: Record | Row, reason: str, remedy: str, *, spoils: int | None = None) -> Fault:
+    """Refuse an entry that was read, with the identities that it gives."""
+    return Fault(
+        number=entry.number,
+        place=entry.place,
+        reason=reason,
+        remedy=remedy,
+        raw=entry.raw,
+        spoils=spoils,
+        identities=identities_of(entry),
+        is_named=is_named(entry),
+    )
+
+
+def possible_identities(raw: bytes, place: str) -> tuple[tuple[str, ...], bool]:
     """Return possible identities in the bytes of an unreadable entry, and whether one is under a name's heading."""
-    parts = [part.strip() for part in _PARTS_said.findall(raw.decode(errors="replace"))]
+    parts = [part.strip() for part in _VALUE.findall(raw.decode(errors="replace"))]
     if place.startswith("file "):
         parts.append(_ENDINGS.sub("", place.removeprefix("file ")))
     values = [part for part in parts if part and len(part) <= _LONGEST]

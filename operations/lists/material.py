@@ -118,7 +118,7 @@ def read_material(
     """Return the material of an entry: PEM, or base64 of DER or PEM, or DER. Raises RefusedError with reason and
     remedy.
 
-    With both, the certificate counts and has to bear the CSR's key. A certificate may be followed by the authorities
+    With both, the certificate counts and must have the CSR's key. A certificate may be followed by the authorities
     that issued it. With `issuers`, one of them must have signed it, or the last of those authorities.
     """
     if certificate is None and request is None:
@@ -174,7 +174,7 @@ def key_digest(key: CertificatePublicKeyTypes) -> bytes:
 
 @contextmanager
 def _reading(what: str) -> Iterator[None]:
-    """Make a refusal of whatever the library makes of bytes that it cannot take: a bad row must not stop its list."""
+    """Turn any error of the library into a refusal: a bad row must not stop its list."""
     try:
         yield
     except RefusedError:
@@ -433,7 +433,7 @@ def _common_name(signed: x509.Certificate | x509.CertificateSigningRequest) -> s
 _LABEL = b"PRIVATE KEY"
 _RUN = re.compile(rb"(?<![A-Za-z0-9+/_-])(?:M[A-Za-z0-9+/_-]{15,}|LS0t[A-Za-z0-9+/_-]{12,}|30[0-9A-Fa-f]{30,})")
 """Possible base64 of DER or PEM, or hexadecimal of DER."""
-_BLOCK_secrets = re.compile(rb"-----BEGIN ([A-Z0-9 ]*PRIVATE KEY)-----.*?-----END \1-----", re.DOTALL)
+_KEY_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]*PRIVATE KEY)-----.*?-----END \1-----", re.DOTALL)
 _PBE = (bytes.fromhex("2a864886f70d0105"), bytes.fromhex("2a864886f70d010c01"))
 _LOOKED_AT = 96
 
@@ -448,7 +448,7 @@ def holds_private_key(raw: bytes) -> bool:
 def digest_of_public_key(raw: bytes) -> bytes | None:
     """Return the digest of the public key that belongs to the first private key in these bytes which can be read."""
     texts = [raw, raw.replace(rb"\r", b"").replace(rb"\n", b"\n")]
-    found = [block for text in texts for block in _BLOCK_secrets.finditer(text)]
+    found = [block for text in texts for block in _KEY_BLOCK.finditer(text)]
     for data in (*(block[0] for block in found), raw, *_decoded(raw, None)):
         load = serialization.load_pem_private_key if _LABEL in data else serialization.load_der_private_key
         try:

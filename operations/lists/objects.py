@@ -106,7 +106,7 @@ def _array(heading: str, values: list[Any], depth: int) -> Iterator[tuple[str, s
 
 
 def _block(text: str, kind: str) -> str:
-    """Return a certificate or CSR as a PEM block, so that each of several is looked at: they have to be a chain."""
+    """Return a certificate or CSR as a PEM block, so that each of several is checked: they must be a chain."""
     label = "CERTIFICATE REQUEST" if kind == "request" else "CERTIFICATE"
     if "-----BEGIN" in text:
         return text

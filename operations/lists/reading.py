@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from cryptography import x509
 
 from fleet_iot.operations.lists.formats import Source, read_records
-from fleet_iot.operations.lists.headings import canonical, is_named, private_key_refusal, said_of
+from fleet_iot.operations.lists.headings import canonical, fault_of, private_key_refusal
 from fleet_iot.operations.lists.material import read_material
 from fleet_iot.operations.lists.record import Fault, Record, RefusedError, Row
+from fleet_iot.operations.storage import temporary
 
 
 def read_rows(
@@ -24,12 +24,12 @@ def read_rows(
     seen = Seen()
     try:
         for record in read_records(source):
-            yield seen.hold(record if isinstance(record, Fault) else look_into(record, source.format, now, issuers))
+            yield seen.check(record if isinstance(record, Fault) else check_record(record, source.format, now, issuers))
     finally:
         seen.close()
 
 
-def look_into(
+def check_record(
     record: Record, format_name: str, now: datetime.datetime, issuers: Sequence[x509.Certificate]
 ) -> Row | Fault:
     """Return an entry as a row, or as the fault that it is by itself."""
@@ -48,15 +48,7 @@ def look_into(
                 "its certificate has no common name", "such a list names things by it: use another format"
             )
     except RefusedError as refused:
-        return Fault(
-            number=record.number,
-            place=record.place,
-            reason=refused.reason,
-            remedy=refused.remedy,
-            raw=record.raw,
-            said=said_of(record),
-            is_named=is_named(record),
-        )
+        return fault_of(record, refused.reason, refused.remedy)
     return Row(
         number=record.number,
         place=record.place,
@@ -79,12 +71,10 @@ class Seen:
     """Keys and identities of earlier rows, in a temporary SQLite database."""
 
     def __init__(self) -> None:
-        self._rows = sqlite3.connect("", isolation_level=None)
-        self._rows.execute("PRAGMA cache_size = -16384")
-        self._rows.execute("CREATE TABLE seen (what BLOB PRIMARY KEY, row INTEGER, identity BLOB) WITHOUT ROWID")
+        self._rows = temporary("CREATE TABLE seen (what BLOB PRIMARY KEY, row INTEGER, identity BLOB) WITHOUT ROWID")
         self._rows.execute("BEGIN")
 
-    def hold(self, row: Row | Fault) -> Row | Fault:
+    def check(self, row: Row | Fault) -> Row | Fault:
         """Return the row, or its fault where it clashes with an earlier one; a leaked private key spoils its key's
         row."""
         if isinstance(row, Fault):
@@ -98,10 +88,10 @@ class Seen:
             earlier, is_same = int(found[0]), found[1] == identity
             if found[1] == _SECRET:
                 wrong = private_key_refusal()
-                return self._fault(row, f"has its private key in row {earlier} of the list", wrong.remedy, None)
+                return fault_of(row, f"has its private key in row {earlier} of the list", wrong.remedy)
             if what.startswith(b"m") and is_same:
-                return self._fault(row, f"is row {earlier} once more", "nothing: the first one counts", None)
-            return self._fault(row, reason.format(row=earlier), remedy, earlier)
+                return fault_of(row, f"is row {earlier} once more", "nothing: the first one counts")
+            return fault_of(row, reason.format(row=earlier), remedy, spoils=earlier)
         return row
 
     def _compromised(self, fault: Fault, key: bytes) -> Fault:
@@ -113,19 +103,6 @@ class Seen:
     def close(self) -> None:
         """Delete the file."""
         self._rows.close()
-
-    @staticmethod
-    def _fault(row: Row, reason: str, remedy: str, spoils: int | None) -> Fault:
-        return Fault(
-            number=row.number,
-            place=row.place,
-            reason=reason,
-            remedy=remedy,
-            raw=row.raw,
-            spoils=spoils,
-            said=said_of(row),
-            is_named=is_named(row),
-        )
 
 
 def _marks(row: Row) -> Iterator[tuple[bytes, str, str]]:

@@ -65,7 +65,7 @@ class Row:
 class Fault:
     """An entry that cannot be onboarded: why, and what to do. `spoils`: an earlier row that it proves bad too.
 
-    `key` is the digest of the public key whose private key is in the entry: no row may have it. `said` are the
+    `key` is the digest of the public key whose private key is in the entry: no row may have it. `identities` are the
     identities that the entry gives all the same (None: not determined), `is_named`: they are meant to be a planned
     thing's. No other row may be paired with that thing by order.
     """
@@ -77,7 +77,7 @@ class Fault:
     raw: bytes = b""
     spoils: int | None = None
     key: bytes | None = None
-    said: tuple[str, ...] | None = None
+    identities: tuple[str, ...] | None = None
     is_named: bool = False
 
 

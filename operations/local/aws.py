@@ -25,8 +25,8 @@ from botocore.config import Config
 from botocore.credentials import CredentialProvider, RefreshableCredentials
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
-from fleet_iot.operations.local.certificates import write_private
 from fleet_iot.operations.local.processes import ChildProcess, is_running, last_lines
+from fleet_iot.operations.private_files import write_private
 
 HOST = "127.0.0.1"
 ACCOUNT_ID = "000000000000"
@@ -166,22 +166,16 @@ def shell_commands(local: LocalAws) -> list[str]:
 def save(local: LocalAws) -> None:
     """Write the facts into the folder, whole or not at all; the secret goes into a file of its own."""
     keys = {"aws_access_key_id": local.access_key, "aws_secret_access_key": local.secret_key}
-    _write(local.folder / CREDENTIALS, _profile(keys))
+    write_private(local.folder / CREDENTIALS, _profile(keys))
     settings = {"region": local.region, "endpoint_url": local.url, "ca_bundle": str(local.authority)}
-    _write(local.folder / CONFIG, _profile(settings))
+    write_private(local.folder / CONFIG, _profile(settings))
     facts = {"version": FACTS_VERSION, **asdict(local)}
     del facts["access_key"], facts["secret_key"]
-    _write(local.folder / FACTS, json.dumps(facts, indent=2, default=str) + "\n")
+    write_private(local.folder / FACTS, json.dumps(facts, indent=2, default=str) + "\n")
 
 
 def _profile(settings: Mapping[str, str]) -> str:
     return "\n".join(["[default]", *(f"{name} = {value}" for name, value in settings.items()), ""])
-
-
-def _write(path: Path, text: str) -> None:
-    staged = path.with_name(f"{path.name}.new")
-    write_private(staged, text.encode())
-    staged.replace(path)
 
 
 def load(folder: Path, *, is_to_stop: bool = False) -> LocalAws:

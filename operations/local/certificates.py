@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
-import os
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from fleet_iot.operations.private_files import write_private
 
 VALID_DAYS = 30
 """A local AWS does not live longer; its keys go with it."""
@@ -54,14 +55,6 @@ def write_key_and_request(*, key: Path, common_name: str) -> str:
     write_private(key, _key_pem(private))
     request = x509.CertificateSigningRequestBuilder().subject_name(_name(common_name)).sign(private, hashes.SHA256())
     return request.public_bytes(serialization.Encoding.PEM).decode()
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Write a file that only its owner can ever read."""
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(content)
 
 
 def _name(common_name: str) -> x509.Name:

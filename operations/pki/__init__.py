@@ -1,1 +1,1 @@
-"""Manages private keys, CSRs and the project's own certificate authority; no AWS."""
+"""Manage private keys, CSRs and the project's own certificate authority; no AWS."""

@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import re
-import sqlite3
 import ssl
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -26,13 +25,13 @@ from cryptography.x509.oid import NameOID
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
 from fleet_iot.operations.lists.formats import Source, nothing_found, read_records
-from fleet_iot.operations.lists.reading import Seen, look_into
+from fleet_iot.operations.lists.reading import Seen, check_record
 from fleet_iot.operations.lists.record import Fault, Record, Row
 from fleet_iot.operations.pki.keystore import CERTIFICATE, CRL, KeyStore
 from fleet_iot.operations.pki.ledger import SKEW_S, Entry, Ledger, Signed
 from fleet_iot.operations.pki.spent import SpentKeys
 from fleet_iot.operations.pki.templates import SERIAL_BYTES, CertificateMaker, Issuer, digest_of, key_usage
-from fleet_iot.operations.storage import located
+from fleet_iot.operations.storage import located, temporary, whole
 from fleet_iot.operations.workers import WORKERS, batches_of, in_order
 
 CURVES: dict[str, ec.EllipticCurve] = {"P-256": ec.SECP256R1(), "P-384": ec.SECP384R1()}
@@ -96,7 +95,7 @@ class Authority:
 def make_authority(
     store: KeyStore, places: Places, *, name: str, curve: str, years: int, policy: Policy, now: datetime.datetime
 ) -> Authority:
-    """Return a key in the store, and a self-signed certificate for it. Raises RequestError where there is one already.
+    """Make a key in the store, and a self-signed certificate for it. Raises RequestError where there is one already.
 
     A run that was killed between the two is finished by the next, with the key that it left.
     """
@@ -108,8 +107,8 @@ def make_authority(
         raise EnvironmentFault("the key store has not kept the authority's key", hint="run the command again")
     certificate = _self_signed(key, name=name, years=years, now=now)
     places.folder.mkdir(parents=True, exist_ok=True)
-    write_whole(places.policy, json.dumps(asdict(policy), indent=2) + "\n")
-    write_whole(places.certificate, certificate.public_bytes(serialization.Encoding.PEM).decode())
+    _write(places.policy, json.dumps(asdict(policy), indent=2) + "\n")
+    _write(places.certificate, certificate.public_bytes(serialization.Encoding.PEM).decode())
     return Authority(key=key, certificate=certificate, policy=policy)
 
 
@@ -180,19 +179,9 @@ def read_policy(places: Places) -> Policy:
     return policy
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Replace a file: a killed run leaves the old one or the new one."""
-    staged = path.with_name(f"{path.name}.new")
-    with located(path):
-        staged.unlink(missing_ok=True)
-        try:
-            with staged.open("x", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            staged.replace(path)
-        finally:
-            staged.unlink(missing_ok=True)
+def _write(path: Path, text: str) -> None:
+    with located(path), whole(path) as file:
+        file.write(text.encode())
 
 
 def _key_of(store: KeyStore) -> ec.EllipticCurvePrivateKey | None:
@@ -233,22 +222,20 @@ class PendingCsrs:
     """The CSRs of one list until they are signed, in a temporary SQLite database; close it when done."""
 
     def __init__(self) -> None:
-        self._rows = sqlite3.connect("", isolation_level=None)
-        self._rows.execute("PRAGMA cache_size = -16384")
-        self._rows.execute(
+        self._rows = temporary(
             """CREATE TABLE asked (number INTEGER PRIMARY KEY, place TEXT, thing TEXT UNIQUE, key BLOB, request BLOB,
             serial BLOB)"""
         )
         self._rows.execute("BEGIN")
 
     def close(self) -> None:
-        """Take the file away."""
+        """Delete the file."""
         self._rows.close()
 
     def add(self, row: Row, *, serial: bytes | None) -> Fault | None:
-        """Return a row whose common name is its thing's; `serial` is that of the certificate which it has, if any.
+        """Add a row whose common name is its thing's; `serial` is that of the certificate which it has, if any.
 
-        Where another row has the same thing, neither stays: the fault of this one, which spoils the other.
+        Where another row has the same thing, neither stays: returns the fault of this one, which spoils the other.
         """
         thing = str(row.material.common_name)
         other = self._rows.execute("SELECT number FROM asked WHERE thing = ?", (thing,)).fetchone()
@@ -326,7 +313,7 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class SigningResult:
     """The result: `signed` CSRs got a certificate, `already` had a valid one, `faults` got none; `superseded`
     certificates of other keys were revoked."""
 
@@ -355,10 +342,10 @@ def sign_requests(
     target: Path,
     workers: int = WORKERS,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Outcome:
-    """Sign what was ordered, and writes the certificates of all good CSRs to `target`, as a list to onboard from.
+) -> SigningResult:
+    """Sign what was ordered, and write the certificates of all good CSRs to `target`, as a list to onboard from.
 
-    The list is replaced when all is done. A run that was stopped is gone on with by asking again.
+    The list is replaced when all is done. Repeat it after an interruption.
     """
     asked, at = PendingCsrs(), order.now.timestamp()
     ledger.check_clock(at)
@@ -380,7 +367,7 @@ def sign_requests(
     finally:
         asked.close()
     in_order_ = tuple(sorted(faults, key=lambda fault: fault.number))
-    return Outcome(signed=signed, already=already, faults=in_order_, superseded=superseded)
+    return SigningResult(signed=signed, already=already, faults=in_order_, superseded=superseded)
 
 
 def _check(order: Order, ledger: Ledger, asked: PendingCsrs, *, workers: int) -> list[Fault]:
@@ -391,7 +378,7 @@ def _check(order: Order, ledger: Ledger, asked: PendingCsrs, *, workers: int) ->
     try:
         for looked in in_order(batches_of(read_records(order.source), BATCH), look, workers=workers):
             for each in looked:
-                found = _planned(seen.hold(each), order)
+                found = _planned(seen.check(each), order)
                 serial = None if isinstance(found, Fault) else _valid(found, order, ledger)
                 fault = next((each for each in (found, serial) if isinstance(each, Fault)), None)
                 if isinstance(found, Row) and not isinstance(serial, Fault):
@@ -412,7 +399,7 @@ def _look(format_name: str, now: datetime.datetime, batch: list[Record | Fault])
     return [
         each
         if isinstance(each, Fault)
-        else look_into(replace(each, certificate=None) if each.request else each, format_name, now, ())
+        else check_record(replace(each, certificate=None) if each.request else each, format_name, now, ())
         for each in batch
     ]
 
@@ -484,22 +471,17 @@ def _sign(maker: CertificateMaker, batch: list[PendingCsr]) -> list[tuple[int, S
         der = maker.certificate_of(asked.thing, key)
         certificate = x509.load_der_x509_certificate(der)
         if certificate.public_key() != key:
-            raise EnvironmentFault(f"the certificate of {asked.thing} would bear another key", hint="report this bug")
+            raise EnvironmentFault(f"the certificate of {asked.thing} would have another key", hint="report this bug")
         serial = certificate.serial_number.to_bytes(SERIAL_BYTES, "big")
         found.append((asked.number, Signed(serial=serial, thing=asked.thing, key=asked.key, der=der)))
     return found
 
 
 def _write_list(target: Path, certificates: Iterator[tuple[str, bytes]]) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    staged = target.with_name(f"{target.name}.new")
-    try:
-        with staged.open("w", encoding="utf-8") as file:
-            for thing, der in certificates:
-                file.write(json.dumps({"name": thing, "certificate": ssl.DER_cert_to_PEM_cert(der)}) + "\n")
-        staged.replace(target)
-    finally:
-        staged.unlink(missing_ok=True)
+    with whole(target) as file:
+        for thing, der in certificates:
+            line = {"name": thing, "certificate": ssl.DER_cert_to_PEM_cert(der)}
+            file.write(json.dumps(line).encode() + b"\n")
 
 
 REASONS = {
@@ -543,7 +525,7 @@ def find_certificates(ledger: Ledger, asked: str, *, suffix: str) -> list[Entry]
 
 
 def revoke(ledger: Ledger, entries: list[Entry], *, reason: str, note: str, now: datetime.datetime) -> list[Entry]:
-    """Revoke those that are neither revoked nor expired, and returns them; the keys of all are spent."""
+    """Revoke those that are neither revoked nor expired, and return them; the keys of all are spent."""
     at = now.timestamp()
     ledger.check_clock(at)
     fresh = [entry for entry in entries if entry.revoked is None and entry.not_after > at]
@@ -561,7 +543,7 @@ def withdraw(ledger: Ledger, places: Places, facilities: Iterable[str]) -> dict[
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
             kept = [line for line in lines if not _is_revoked(ledger, path, line)]
             if len(kept) < len(lines):
-                write_whole(path, "".join(kept))
+                _write(path, "".join(kept))
                 taken[path] = len(lines) - len(kept)
     return taken
 
@@ -610,7 +592,7 @@ def publish(
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own), critical=False)
     )
     signed = builder.sign(authority.key, digest_of(authority.key.curve))
-    write_whole(places.crl, signed.public_bytes(serialization.Encoding.PEM).decode())
+    _write(places.crl, signed.public_bytes(serialization.Encoding.PEM).decode())
     ledger.add_list(number, revoked=len(revoked), issued=this_update.timestamp(), next_update=next_update.timestamp())
     return Published(number=number, revoked=len(revoked), next_update=next_update)
 

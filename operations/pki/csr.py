@@ -10,7 +10,6 @@ import heapq
 import io
 import json
 import operator
-import os
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
@@ -31,7 +30,8 @@ from fleet_iot.operations.pki.keystore import KeyStore
 from fleet_iot.operations.pki.spent import key_digest
 from fleet_iot.operations.pki.templates import key_and_point, request_der
 from fleet_iot.operations.private_files import inside
-from fleet_iot.operations.project import Project, told
+from fleet_iot.operations.project import Project, reporting_record_faults
+from fleet_iot.operations.storage import whole
 from fleet_iot.operations.workers import WORKERS, batches_of, in_order
 
 
@@ -102,17 +102,9 @@ def _lines(path: Path) -> Iterator[tuple[str, str, int]]:
 
 
 def _write(path: Path, lines: Iterable[str], *, before: Callable[[], None] = lambda: None) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staged = path.with_suffix(".new")
-    try:
-        with staged.open("w", encoding="utf-8") as file:
-            file.writelines(lines)
-            file.flush()
-            os.fsync(file.fileno())
+    with whole(path) as file:
+        file.writelines(line.encode() for line in lines)
         before()
-        staged.replace(path)
-    finally:
-        staged.unlink(missing_ok=True)
 
 
 if TYPE_CHECKING:
@@ -158,14 +150,14 @@ def create_missing(
     """Give each thing a key and a CSR where it has none.
 
     Keys are on disk before the CSRs that name them, so a killed run never leaves a CSR without its key; the next one
-    goes on with the keys that it left. A CSR that a device or its maker handed in is kept, and no key is made for it.
+    continues with the keys that it left. A CSR that a device or its maker handed in is kept, and no key is made for it.
     Only the names of existing things are in memory. `spent` are keys, by `key_digest`.
     The things in `renewed` get other keys in place of spent ones first; RequestError where one's key is not spent.
     """
     path = csr_path(folder, project.environment_suffix, facility.id)
     if renewed:
         _renew(path, facility.id, renewed, store=store, spent=spent)
-    with told():
+    with reporting_record_faults():
         refuse_strange(path)
     with store.writing(facility.id) as writer:
         requests = places_of(path)
@@ -204,7 +196,7 @@ def create_missing(
 def _refuse_swapped(project: Project, path: Path, names: list[str]) -> None:
     """Raise EnvironmentFault where a CSR or the lock cannot be read, or a CSR is in the name of another thing."""
     suffix, things = project.environment_suffix, frozenset(names)
-    with told():
+    with reporting_record_faults():
         requests = identities.read_requests(path, things)
         identities.read_lock(lock_file(path), things)
         refuse_names_of_others(
@@ -220,7 +212,7 @@ def _refuse_swapped(project: Project, path: Path, names: list[str]) -> None:
 def _lock(path: Path, names: list[str]) -> None:
     """Record whose keys they are. Raises EnvironmentFault where a CSR cannot be read, or the lock not written."""
     try:
-        with told():
+        with reporting_record_faults():
             lock_new(path, names)
     except OSError as error:
         raise EnvironmentFault(f"{lock_file(path)} cannot be written: {error.strerror}") from None
@@ -246,7 +238,7 @@ def _renew(path: Path, facility: str, names: Sequence[str], *, store: KeyStore, 
 
 
 def _spent_requests(path: Path, spent: frozenset[bytes], *, planned: Set[str]) -> list[str]:
-    """Return the planned things whose CSRs bear spent keys; looked for only where there are spent keys."""
+    """Return the planned things whose CSRs have spent keys."""
     if not spent:
         return []
     found = []

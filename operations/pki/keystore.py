@@ -103,7 +103,7 @@ class KeyStore:
             writer.append([self.sealed_line(name, key_bytes(key)) for name, key in keys if name not in writer.places])
 
     def replace(self, facility: str, name: str, key: ec.EllipticCurvePrivateKey) -> None:
-        """Another key for a thing, on disk before it returns; of a thing's lines the last one counts."""
+        """Give a thing another key, on disk before it returns; of a thing's lines the last one counts."""
         with self.writing(facility) as writer:
             writer.append([self.sealed_line(name, key_bytes(key))])
 
@@ -287,7 +287,7 @@ def ledgers_of(project: Project) -> list[Path]:
 
 
 def open_store(project: Project, *, founds: bool = False, shortest: int | None = None) -> KeyStore:
-    """Return the key store, with the passphrase of `FLEET_KEYS_PASSPHRASE` or asked for on a terminal.
+    """Return the key store, with the passphrase of `FLEET_KEYS_PASSPHRASE` or entered on a terminal.
 
     A command that makes keys `founds` it where there is none, with a passphrase of `shortest` characters (8); any
     other leaves nothing behind. Raises EnvironmentFault.

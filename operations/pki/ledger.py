@@ -1,4 +1,4 @@
-"""The ledger: every certificate that the authority has signed, and what became of it; in SQLite, beside its key."""
+"""The ledger: every certificate that the authority has signed, and its state; in SQLite, beside its key."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from fleet_iot.operations.pki.keystore import LEDGER
 from fleet_iot.operations.pki.spent import SCHEMA as SPENT_SCHEMA
 from fleet_iot.operations.pki.spent import End, Spent, find_spent, spend
 from fleet_iot.operations.private_files import make_private_folder, open_private
-from fleet_iot.operations.sqlite import FormatError, connect
-from fleet_iot.operations.storage import Kept, exclusive, located, transaction
+from fleet_iot.operations.storage import FormatError, Kept, connect, exclusive, located, transaction
 
 FORMAT = 2
 """1 had no spent keys: see `_from_format_1`."""
@@ -31,7 +30,7 @@ CREATE TABLE IF NOT EXISTS lists (number INTEGER PRIMARY KEY, revoked INTEGER, i
 """
 RELEASED = ("superseded", "affiliationChanged")
 """Reasons for which a certificate is revoked and its key is not: "no cause to suspect that the private key has been
-compromised", and the key goes on (https://www.itu.int/rec/T-REC-X.509, 9.5.3.1)."""
+compromised", and the key stays in use (https://www.itu.int/rec/T-REC-X.509, 9.5.3.1)."""
 SKEW_S = 300.0
 """Most seconds between the clocks of machines that share a ledger."""
 _KEPT = Kept(name="ledger", restore="restore it from a backup: it knows what the authority has signed")

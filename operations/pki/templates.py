@@ -1,8 +1,8 @@
 """Make CSRs and certificates from DER templates: the builder's output, with another name, key and serial filled in.
 
-The library's builder takes longer than key and signature together, which a user notices when keys are made for a plant
-of 100,000 things (docs/benchmarks.md). Each template is compared with the builder's output, byte by byte, when it is
-made, once a process and length of name; where the two differ, the builder is used.
+A CSR takes 47 us so, and 127 us by the library's builder, which a user notices when keys are made for a plant of
+100,000 things (docs/benchmarks.md). Each template is compared with the builder's output, byte by byte, when it is made,
+once a process and length of name; where the two differ, the builder is used.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ POINT_BYTES = 65
 _SERIAL_START = b"\x40"
 _SERIAL_RANDOM = 15
 SERIAL_BYTES = len(_SERIAL_START) + _SERIAL_RANDOM
-"""120 random bits after a first byte that makes each number positive and equally long; 64 are asked for:
+"""120 random bits after a first byte that makes each number positive and equally long; 64 are required:
 https://cabforum.org/working-groups/server/baseline-requirements/requirements/#71-certificate-profile"""
 
 _DIGESTS: dict[str, hashes.SHA256 | hashes.SHA384] = {"secp256r1": hashes.SHA256(), "secp384r1": hashes.SHA384()}

@@ -1,1 +1,1 @@
-"""Manages devices in AWS IoT, journalled: onboard, rotate, move, revoke, retire and bundle."""
+"""Manage devices in AWS IoT, journalled: onboard, rotate, move, revoke, retire and bundle."""

@@ -16,7 +16,7 @@ import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ def template_body(path: Path, attributes: Sequence[str], *, is_staged: bool) -> 
     """Return the approved template with further attributes, and with certificates that are INACTIVE where devices are
     staged.
 
-    Raises EnvironmentFault where there is none, RequestError where it would be longer than AWS IoT takes.
+    Raises EnvironmentFault where there is none, RequestError where it would be longer than AWS IoT accepts.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -339,14 +339,9 @@ def read_reports(work: Work, task: Task, task_id: str, sleep: Callable[[float], 
 
 def _report(work: Work, task_id: str, kind: str) -> Iterator[Reported]:
     """Return the lines of all files of a report."""
-    token: dict[str, str] = {}
-    while True:
-        page = work.calls.call("ListThingRegistrationTaskReports", taskId=task_id, reportType=kind, **token)
+    for page in work.calls.pages("ListThingRegistrationTaskReports", taskId=task_id, reportType=kind):
         for url in page.get("resourceLinks", ()):
             yield from read_report(fetch_lines(url))
-        if not page.get("nextToken"):
-            return
-        token = {"nextToken": page["nextToken"]}
 
 
 def _result(work: Work, task: Task, reported: Reported) -> list[Write]:
@@ -468,18 +463,14 @@ def _next(work: Work, run: int, place: BulkPlace) -> Task | None:
 def _find(work: Work, task: Task, sleep: Callable[[float], None]) -> str | None:
     """Return the task that an earlier try started without hearing of it."""
     sleep(SETTLE_S)
-    token: dict[str, str] = {}
-    while True:
-        page = work.calls.call("ListThingRegistrationTasks", maxResults=250, **token)
+    for page in work.calls.pages("ListThingRegistrationTasks", maxResults=250):
         for task_id in page["taskIds"]:
             described = work.calls.call("DescribeThingRegistrationTask", taskId=task_id)
             is_old = described["creationDate"].timestamp() < task.begun - CLOCK_SKEW_S
             if not is_old and (described["inputFileBucket"], described["inputFileKey"]) == (task.bucket, task.key):
                 work.journal.write(started(task, task_id))
                 return str(task_id)
-        if not page.get("nextToken"):
-            return None
-        token = {"nextToken": page["nextToken"]}
+    return None
 
 
 def _start(work: Work, task: Task, place: BulkPlace) -> str:
@@ -540,7 +531,7 @@ def _watch(
         except KeyboardInterrupt:
             if not place.asks_to_stop():
                 raise EnvironmentFault(
-                    f"AWS IoT goes on with the bulk registration {task_id}", hint="its reports are read with --resume"
+                    f"AWS IoT continues the bulk registration {task_id}", hint="its reports are read with --resume"
                 ) from None
             with suppress(ClientError):  # it has ended meanwhile
                 work.calls.call("StopThingRegistrationTask", taskId=task_id)
@@ -549,13 +540,7 @@ def _watch(
 def platform_names(project: Project, account: str) -> PlatformNames:
     """Return the platform as its stack names it in this account; `account` as `<id>/<region>`."""
     account_id, _, region = account.partition("/")
-    return PlatformNames(
-        application=project.fleet.application,
-        suffix=project.environment_suffix,
-        region=region,
-        account_id=account_id,
-        bucket_account_id=project.account_id,
-    )
+    return replace(project.names, account_id=account_id, region=region)
 
 
 def upload_url(project: Project, facility: FacilitySpec, account: str) -> str:

@@ -11,7 +11,6 @@ import gzip
 import hashlib
 import io
 import json
-import os
 import re
 import ssl
 import tarfile
@@ -19,7 +18,6 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -41,7 +39,7 @@ from fleet_iot.operations.registry.device_files import CHECKSUMS, PUBLIC, Endpoi
 from fleet_iot.operations.registry.entries import seen_revoked
 from fleet_iot.operations.registry.journal import Device, Journal
 from fleet_iot.operations.registry.refusals import Refusals
-from fleet_iot.operations.sqlite import connect
+from fleet_iot.operations.storage import connect, whole
 from fleet_iot.operations.workers import WORKERS, batches_of, in_order
 
 _OUTSIDE = frozenset(("", ".", ".."))
@@ -60,11 +58,11 @@ class Archive:
         self.size = 0
 
     def add(self, name: str, content: bytes, *, mode: int = PUBLIC) -> None:
-        """One file."""
+        """Add one file."""
         self.add_stream(name, io.BytesIO(content), size=len(content), mode=mode)
 
     def add_stream(self, name: str, content: IO[bytes], *, size: int, mode: int = PUBLIC) -> None:
-        """One file of `size` bytes. Raises ValueError for a name that leads out of the folder where it is unpacked."""
+        """Add one file of `size` bytes. Raises ValueError for a name that leads out of its folder."""
         if not _OUTSIDE.isdisjoint(name.split("/")):
             raise ValueError(f"{name!r} is no name in an archive")
         entry = tarfile.TarInfo(name)
@@ -96,22 +94,6 @@ class _Hashed(io.RawIOBase):
         self._file.write(view)
         self.size += view.nbytes
         return view.nbytes
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[IO[bytes]]:
-    """Write a temporary file, readable by its owner only; move it to `path` when the context ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staged = path.with_name(f".{path.name}.part")
-    staged.unlink(missing_ok=True)
-    try:
-        with os.fdopen(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        staged.replace(path)
-    finally:
-        staged.unlink(missing_ok=True)
 
 
 _SCHEMA = "CREATE TABLE IF NOT EXISTS certificates (id TEXT PRIMARY KEY, pem TEXT) WITHOUT ROWID"
@@ -258,7 +240,7 @@ class Missing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class BundleResult:
     """The result; where no device could be bundled, there is no archive and `sha256` is empty."""
 
     archive: Path
@@ -279,13 +261,13 @@ class Outcome:
 class NothingToBundleError(Exception):
     """No thing has a certificate, so no archive was written."""
 
-    def __init__(self, outcome: Outcome) -> None:
+    def __init__(self, outcome: BundleResult) -> None:
         super().__init__("no thing has a certificate")
         self.outcome = outcome
 
 
 def joined(parts: Iterable[str]) -> Iterator[str]:
-    """Split of a JSON list, a line each."""
+    """Join parts of a JSON list, a line each."""
     for number, part in enumerate(parts):
         yield f",\n{part}" if number else part
 
@@ -297,7 +279,7 @@ command either: they become folders."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Keys:
+class KeySource:
     """The key store, and what encrypts keys for the bundle."""
 
     store: KeyStore
@@ -312,7 +294,7 @@ class Plant:
     facility: FacilitySpec
     account: str
     endpoint: Endpoint
-    keys: Keys | None
+    keys: KeySource | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -332,7 +314,7 @@ def make_bundle(
     *,
     workers: int = WORKERS,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Outcome:
+) -> BundleResult:
     """Write the archive, whole or not at all; nothing of it but one batch of devices is in memory.
 
     The same devices give the same bytes, unless there are keys: their encryption is never twice the same.
@@ -341,7 +323,7 @@ def make_bundle(
     entries = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - goes with the outcome
     missing: list[Missing] = []
     devices = keys = 0
-    with tempfile.TemporaryFile() as sums, whole(target) as file:
+    with tempfile.TemporaryFile() as sums, whole(target, mode=0o600) as file:
         archive = Archive(file)
         work = partial(_files, plant, _policies(plant))
         for made in in_order(batches_of(_found(plant, certificates, missing), BATCH), work, workers=workers):
@@ -356,7 +338,7 @@ def make_bundle(
                 devices += 1
                 keys += bundled.has_key
             on_progress(devices + len(missing), plant.facility.thing_count)
-        outcome = Outcome(
+        outcome = BundleResult(
             archive=target,
             sha256="",
             size=0,
@@ -432,7 +414,7 @@ def _files(
     return made
 
 
-def _add_rest(archive: Archive, root: str, plant: Plant, outcome: Outcome, sums: IO[bytes]) -> None:
+def _add_rest(archive: Archive, root: str, plant: Plant, outcome: BundleResult, sums: IO[bytes]) -> None:
     """Add the guide, the manifest, and the checksums of these and of each device's checksums."""
     archive.add(f"{root}/README.txt", GUIDE.encode())
     sums.write(_sum("README.txt", GUIDE.encode()))
@@ -446,7 +428,7 @@ def _add_rest(archive: Archive, root: str, plant: Plant, outcome: Outcome, sums:
     _add_spooled(archive, f"{root}/{CHECKSUMS}", sums)
 
 
-def _manifest(plant: Plant, outcome: Outcome) -> Iterator[str]:
+def _manifest(plant: Plant, outcome: BundleResult) -> Iterator[str]:
     head = {
         "version": 1,
         "application": plant.project.fleet.application,
@@ -505,18 +487,18 @@ class HandOver:
     at: datetime.datetime
 
 
-def write_receipt(plant: Plant, outcome: Outcome, hand_over: HandOver) -> tuple[Path, Path]:
-    """Write both beside the archive; returns their paths."""
+def write_receipt(plant: Plant, outcome: BundleResult, hand_over: HandOver) -> tuple[Path, Path]:
+    """Write both beside the archive; return their paths."""
     archive = outcome.archive
     page, document = archive.with_name(f"{archive.name}.receipt.txt"), archive.with_name(f"{archive.name}.receipt.json")
     for path, parts in ((page, _page(plant, outcome, hand_over)), (document, _document(plant, outcome, hand_over))):
-        with whole(path) as file:
+        with whole(path, mode=0o600) as file:
             for part in parts:
                 file.write(part.encode())
     return document, page
 
 
-def _head(plant: Plant, outcome: Outcome, hand_over: HandOver) -> dict[str, str | int]:
+def _head(plant: Plant, outcome: BundleResult, hand_over: HandOver) -> dict[str, str | int]:
     return {
         "archive": outcome.archive.name,
         "sha256": outcome.sha256,
@@ -536,7 +518,7 @@ def _head(plant: Plant, outcome: Outcome, hand_over: HandOver) -> dict[str, str 
     }
 
 
-def _document(plant: Plant, outcome: Outcome, hand_over: HandOver) -> Iterator[str]:
+def _document(plant: Plant, outcome: BundleResult, hand_over: HandOver) -> Iterator[str]:
     head = _head(plant, outcome, hand_over) | {"missing": [asdict(each) for each in outcome.missing]}
     yield json.dumps(head)[:-1] + ', "things": [\n'
     kept = ("thing", "serial", "fingerprint", "has_key")
@@ -544,7 +526,7 @@ def _document(plant: Plant, outcome: Outcome, hand_over: HandOver) -> Iterator[s
     yield "\n]}\n"
 
 
-def _page(plant: Plant, outcome: Outcome, hand_over: HandOver) -> Iterator[str]:
+def _page(plant: Plant, outcome: BundleResult, hand_over: HandOver) -> Iterator[str]:
     yield "RECEIPT OF DEVICE IDENTITIES\n\n"
     for name, value in _head(plant, outcome, hand_over).items():
         yield f"{name.replace('_', ' '):<16}{visible(str(value))}\n"

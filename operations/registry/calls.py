@@ -11,7 +11,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionEr
 from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.generator.diff.calls import QUOTAS
 from fleet_iot.operations.project import PlannedThing
-from fleet_iot.operations.sqlite import connect
+from fleet_iot.operations.storage import connect
 
 AHEAD_S = 0.05
 """How far calls may run ahead of an even pace; makes up for threads that are scheduled late."""
@@ -148,27 +148,41 @@ class IotCalls:
         self._sleep = sleep
 
     def call(self, api: str, **arguments: Any) -> dict[str, Any]:
-        """Return a call that may be made again. Raises the ClientError that is about its arguments, else
-        EnvironmentFault."""
+        """Make a call that may be repeated. Raises a ClientError about its arguments, else EnvironmentFault."""
         return self._call(api, arguments, may_repeat=True)
 
     def call_once(self, api: str, **arguments: Any) -> dict[str, Any]:
-        """Return a call that makes another thing each time. Raises UnknownOutcomeError where an answer is missing."""
+        """Make a call that is not idempotent. Raises UnknownOutcomeError where its answer is missing."""
         return self._call(api, arguments, may_repeat=False)
 
-    def status_of(self, certificate_id: str) -> str | None:
-        """Return the certificate's status in AWS IoT; None where it is gone."""
+    def call_if_exists(self, api: str, **arguments: Any) -> dict[str, Any] | None:
+        """Make a call that may be repeated; None where its object does not exist."""
         try:
-            found = self.call("DescribeCertificate", certificateId=certificate_id)["certificateDescription"]
+            return self.call(api, **arguments)
         except ClientError as error:
             if code_of(error) != "ResourceNotFoundException":
                 raise
             return None
-        return str(found["status"])
+
+    def pages(self, api: str, **arguments: Any) -> Iterator[dict[str, Any]]:
+        """Make a list call until its last page."""
+        while True:
+            page = self.call(api, **arguments)
+            yield page
+            if token := page.get("nextToken"):
+                arguments["nextToken"] = token
+            elif marker := page.get("nextMarker"):
+                arguments["marker"] = marker
+            else:
+                return
+
+    def status_of(self, certificate_id: str) -> str | None:
+        """Return the certificate's status in AWS IoT; None where it is gone."""
+        found = self.call_if_exists("DescribeCertificate", certificateId=certificate_id)
+        return str(found["certificateDescription"]["status"]) if found is not None else None
 
     def create_thing(self, thing: PlannedThing) -> bool:
-        """Return whether the thing is there as planned: not where another one, of other attributes or type, has its
-        name."""
+        """Create the thing; False where one with other attributes or of another type has its name."""
         attributes = {"attributes": thing.attributes}
         try:
             self.call("CreateThing", thingName=thing.name, thingTypeName=thing.thing_type, attributePayload=attributes)

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from botocore.exceptions import ClientError
 from cryptography import x509
@@ -26,8 +25,6 @@ from fleet_iot.operations.registry import entries
 from fleet_iot.operations.registry.calls import IotCalls, UnknownOutcomeError, code_of
 from fleet_iot.operations.registry.journal import HistoryEntry, Journal, Step, Write
 from fleet_iot.operations.registry.steps import CLOCK_SKEW_S, SETTLE_S, Work, is_of_key, unknown_certificates
-
-NOT_FOUND = "ResourceNotFoundException"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,22 +86,16 @@ def find_thing(project: Project, journal: Journal, name: str) -> Registered:
 
 def principals_of(calls: IotCalls, thing: str) -> list[str]:
     """Return the ARNs of the certificates that AWS IoT has attached to the thing."""
-    try:
-        return sorted(map(str, calls.call("ListThingPrincipals", thingName=thing)["principals"]))
-    except ClientError as error:
-        if code_of(error) == NOT_FOUND:
-            return []
-        raise
+    found = calls.call_if_exists("ListThingPrincipals", thingName=thing)
+    return sorted(map(str, found["principals"])) if found is not None else []
 
 
 def read_certificate(calls: IotCalls, arn: str) -> Certificate | None:
     """Describe a certificate, before anything is changed; None where it is gone."""
-    try:
-        described = calls.call("DescribeCertificate", certificateId=id_of(arn))["certificateDescription"]
-    except ClientError as error:
-        if code_of(error) == NOT_FOUND:
-            return None
-        raise
+    found = calls.call_if_exists("DescribeCertificate", certificateId=id_of(arn))
+    if found is None:
+        return None
+    described = found["certificateDescription"]
     certificate = x509.load_pem_x509_certificate(described["certificatePem"].encode())
     key, der = key_digest(certificate.public_key()), certificate.public_bytes(Encoding.DER)
     return Certificate(id=id_of(arn), arn=arn, status=described["status"], key=key, der=der)
@@ -150,9 +141,7 @@ def _moved(journal: Journal, name: str) -> RequestError | None:
 def refuse_moving(device: Registered) -> None:
     """Raise RequestError for a device that is between two plants."""
     if device.is_moving:
-        raise RequestError(
-            f"{device.thing.name} is being moved", hint="ask for the move again: it goes on where it stopped"
-        )
+        raise RequestError(f"{device.thing.name} is being moved", hint="repeat the move: it continues where it stopped")
 
 
 def id_of(arn: str) -> str:
@@ -182,16 +171,13 @@ def check_activation(work: Work, device: Registered) -> list[Certificate]:
 
 
 def activate(work: Work, device: Registered, *, reason: str) -> int:
-    """Make the device's certificates ACTIVE; returns how many. Raises RequestError where it has none or is revoked."""
+    """Make the device's certificates ACTIVE; return how many. Raises RequestError where it has none or is revoked."""
     found = check_activation(work, device)
     for each in found:
         if each.status != "ACTIVE":
             _note(work, device, "ACTIVE begun", each.id, reason)
             work.calls.call("UpdateCertificate", certificateId=each.id, newStatus="ACTIVE")
-        work.journal.write(
-            entries.history(device.thing.name, "ACTIVE", at=work.clock(), certificate_id=each.id, reason=reason),
-            entries.status_of(each.id, "ACTIVE"),
-        )
+        _set_status(work, device.thing.name, each, "ACTIVE", reason)
     return len(found)
 
 
@@ -204,7 +190,7 @@ def check_revocation(work: Work, device: Registered) -> list[Certificate]:
 
 
 def revoke(work: Work, device: Registered, *, reason: str) -> int:
-    """Make all certificates of the device REVOKED, for good; returns how many. Raises RequestError where there is
+    """Make all certificates of the device REVOKED, for good; return how many. Raises RequestError where there is
     nothing to revoke.
 
     AWS IoT closes the connections of a revoked certificate and refuses new ones. The keys are spent before it is asked,
@@ -228,10 +214,7 @@ def revoke(work: Work, device: Registered, *, reason: str) -> int:
         _refuse_transfer(device, each)
         if each.status != REVOKED:
             work.calls.call("UpdateCertificate", certificateId=each.id, newStatus=REVOKED)
-        work.journal.write(
-            entries.history(name, REVOKED, at=work.clock(), certificate_id=each.id, reason=reason),
-            entries.status_of(each.id, REVOKED),
-        )
+        _set_status(work, name, each, REVOKED, reason)
     return len(found)
 
 
@@ -245,13 +228,16 @@ def check_retirement(work: Work, device: Registered) -> list[Certificate]:
         )
     refuse_moving(device)
     found = certificates_of(work.journal, work.calls, device)
-    if not (found or device.is_in_journal) and gone(work, "DescribeThing", thingName=device.thing.name):
+    if (
+        not (found or device.is_in_journal)
+        and work.calls.call_if_exists("DescribeThing", thingName=device.thing.name) is None
+    ):
         raise no_device(work.journal, device.thing.name)
     return found
 
 
 def retire(work: Work, device: Registered, *, reason: str, sleep: Callable[[float], None] = time.sleep) -> list[str]:
-    """Take the device out of AWS IoT; returns the ids of its certificates, each confirmed INACTIVE before it was
+    """Take the device out of AWS IoT; return the ids of its certificates, each confirmed INACTIVE before it was
     deleted.
 
     The certificates are made inactive first, whatever happens after. May be repeated after any interruption.
@@ -274,8 +260,8 @@ def retire(work: Work, device: Registered, *, reason: str, sleep: Callable[[floa
         _note(work, device, "retire begun", id_of(arn), reason)
         remove_certificate(work, name, arn, end=End.RETIRED, by=by, reason=reason, sleep=sleep)
     group = work.groups[device.thing.device_type].thing_group
-    gone(work, "RemoveThingFromThingGroup", thingName=name, thingGroupName=group)
-    eventually(lambda: gone(work, "DeleteThing", thingName=name), sleep)
+    work.calls.call_if_exists("RemoveThingFromThingGroup", thingName=name, thingGroupName=group)
+    eventually(lambda: work.calls.call_if_exists("DeleteThing", thingName=name), sleep)
     work.journal.write(
         entries.retired(name),
         entries.forget_all(name),
@@ -296,8 +282,8 @@ def remove_certificate(
     found = read_certificate(work.calls, arn)
     if found is not None:
         lock_out(work, thing, found, reason=reason, writes=_ends(work, thing, found, end=end, by=by, reason=reason))
-    gone(work, "DetachThingPrincipal", thingName=thing, principal=arn)
-    eventually(lambda: gone(work, "DeleteCertificate", certificateId=certificate_id), sleep)
+    work.calls.call_if_exists("DetachThingPrincipal", thingName=thing, principal=arn)
+    eventually(lambda: work.calls.call_if_exists("DeleteCertificate", certificateId=certificate_id), sleep)
     work.journal.write(entries.history(thing, "deleted", at=work.clock(), certificate_id=certificate_id, reason=reason))
 
 
@@ -312,7 +298,7 @@ def lock_out(work: Work, thing: str, found: Certificate, *, reason: str, writes:
     if found.status not in LOCKED_OUT:
         if found.status == _IN_TRANSFER:
             raise RequestError(_transfer(thing, found), hint=_CANCEL)
-        gone(work, "UpdateCertificate", certificateId=found.id, newStatus="INACTIVE")
+        work.calls.call_if_exists("UpdateCertificate", certificateId=found.id, newStatus="INACTIVE")
         described = read_certificate(work.calls, found.arn)
     if described is None:
         return
@@ -320,12 +306,9 @@ def lock_out(work: Work, thing: str, found: Certificate, *, reason: str, writes:
         raise EnvironmentFault(
             f"the certificate {found.id} of {thing} is {described.status}, not INACTIVE", hint="try again"
         )
-    work.journal.write(
-        entries.history(thing, described.status, at=work.clock(), certificate_id=found.id, reason=reason),
-        entries.status_of(found.id, described.status),
-    )
+    _set_status(work, thing, found, described.status, reason)
     for policy in work.calls.call("ListAttachedPolicies", target=found.arn)["policies"]:
-        gone(work, "DetachPolicy", policyName=policy["policyName"], target=found.arn)
+        work.calls.call_if_exists("DetachPolicy", policyName=policy["policyName"], target=found.arn)
 
 
 def refuse_revoked(work: Work, device: Registered, found: list[Certificate]) -> None:
@@ -382,21 +365,18 @@ def _transfer(thing: str, found: Certificate) -> str:
     return f"the certificate {found.id} of {thing} is being transferred to another account"
 
 
+def _set_status(work: Work, thing: str, found: Certificate, status: str, reason: str) -> None:
+    """Record the certificate's status in the journal, with its history."""
+    work.journal.write(
+        entries.history(thing, status, at=work.clock(), certificate_id=found.id, reason=reason),
+        entries.status_of(found.id, status),
+    )
+
+
 def _note(work: Work, device: Registered, what: str, certificate_id: str, reason: str) -> None:
     work.journal.write(
         entries.history(device.thing.name, what, at=work.clock(), certificate_id=certificate_id, reason=reason)
     )
-
-
-def gone(work: Work, api: str, **arguments: Any) -> bool:
-    """Call it; True where what it is about is gone already."""
-    try:
-        work.calls.call(api, **arguments)
-    except ClientError as error:
-        if code_of(error) != NOT_FOUND:
-            raise
-        return True
-    return False
 
 
 def eventually(call: Callable[[], object], sleep: Callable[[float], None]) -> None:
@@ -412,7 +392,7 @@ def eventually(call: Callable[[], object], sleep: Callable[[float], None]) -> No
 
 
 def make_certificate(work: Work, pem: str, *, key: bytes, is_active: bool) -> dict[str, str]:
-    """Return the certificate that AWS IoT makes of a CSR, seen to bear the key with this digest.
+    """Return the certificate that AWS IoT makes of a CSR, verified to have the key with this digest.
 
     Raises EnvironmentFault where the answer is missing: the next try has to look for it first.
     """
@@ -449,7 +429,7 @@ def material_of(pem: str) -> Material:
 
 def refuse_used(work: Work, key: bytes) -> None:
     """Raise RequestError for a CSR whose key a device has, or had."""
-    held, ended = work.journal.held(key), work.journal.spent(key, None)
+    held, ended = work.journal.key_owner(key), work.journal.spent(key, None)
     if held is not None or ended is not None:
         reason = ended.clause if ended else f"is that of {held.thing if held else ''} already"
         raise RequestError(f"the key of the CSR {reason}", hint="have the device make another")
@@ -459,7 +439,7 @@ def request_of(path: Path) -> bytes:
     """Return a CSR in a file, as PEM. Raises RequestError."""
     try:
         request = x509.load_pem_x509_csr(path.read_bytes())
-        request.public_key()  # read only when it is asked for
+        request.public_key()  # decoded lazily
     except (OSError, ValueError, UnsupportedAlgorithm):
         raise RequestError(f"{path} is no CSR in PEM", hint="--csr FILE is the CSR that the device made") from None
     return request.public_bytes(serialization.Encoding.PEM)
@@ -562,7 +542,7 @@ def _unfinished(journal: Journal, name: str) -> str | None:
     if found.state == "failed":
         return f"onboarding failed: {found.reason}; {found.remedy}"
     if found.state == "moving":
-        return "being moved: ask for the move again to go on with it"
+        return "being moved: repeat the move to finish it"
     steps = journal.steps(name)
     done = [step for step in Step if steps.get(step, (0, None, None))[1] is not None]
     begun = [step for step in Step if step in steps and step not in done]

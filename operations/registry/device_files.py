@@ -120,8 +120,8 @@ def _json(value: object) -> bytes:
 
 
 # PBES2 by hand: the library's BestAvailableEncryption stretches the passphrase for each key, by 2,048 rounds only; the
-# 600,000 that OWASP asks for would take 0.12 s a key. Here one derivation, under one salt, serves all keys of a bundle;
-# each key has its own initialisation vector.
+# 600,000 that OWASP recommends would take 0.12 s a key. Here one derivation, under one salt, serves all keys of a
+# bundle; each key has its own initialisation vector.
 
 ROUNDS = 600_000
 """https://cheatsheetseries.owasp.org/cheatsheets/Password_Storage_Cheat_Sheet.html#pbkdf2"""

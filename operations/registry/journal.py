@@ -27,9 +27,8 @@ from fleet_iot.operations.lists.record import Fault
 from fleet_iot.operations.pki.spent import SCHEMA as SPENT_SCHEMA
 from fleet_iot.operations.pki.spent import End, Spent, decisive, last_end, spend
 from fleet_iot.operations.project import PlannedThing
-from fleet_iot.operations.registry.matching import Held, Pair
-from fleet_iot.operations.sqlite import FormatError, connect
-from fleet_iot.operations.storage import Kept, located, transaction
+from fleet_iot.operations.registry.matching import KeyOwner, Pair
+from fleet_iot.operations.storage import FormatError, Kept, connect, located, transaction
 
 FORMAT = 2
 """1 had no spent keys: see `from_format_1`."""
@@ -173,6 +172,8 @@ ON CONFLICT (thing) DO UPDATE SET run = excluded.run, row = excluded.row, place 
     is_certificate = excluded.is_certificate, der = excluded.der, fingerprint = excluded.fingerprint,
     key = excluded.key, state = 'planned', reason = NULL, remedy = NULL"""
 DEVICE = ", ".join(Device.__slots__)
+_LEAN = ", ".join("x''" if name in ("line", "der") else name for name in Device.__slots__)
+"""Without the columns that are a kilobyte each."""
 
 
 def planned_values(facility: str, run: int, pair: Pair) -> tuple[Any, ...]:
@@ -265,7 +266,7 @@ class Journal:
     def __init__(self, path: Path, *, elsewhere: Elsewhere | None = None) -> None:
         """Open or found it. Raises EnvironmentFault where the file is none of ours, or cannot be read and written.
 
-        `elsewhere` is asked for spent keys too.
+        `elsewhere` has further spent keys.
         """
         self.path = path
         self._elsewhere = elsewhere
@@ -387,8 +388,8 @@ class Journal:
         """Return onboarded devices with this key that have a certificate."""
         return self._select("key = ? AND certificate_id IS NOT NULL AND state = 'done'", key)
 
-    def _select(self, where: str, *values: Any) -> list[Device]:
-        rows = self.read(f"SELECT {DEVICE} FROM devices WHERE {where}", *values)  # noqa: S608 - our own words
+    def _select(self, where: str, *values: Any, columns: str = DEVICE) -> list[Device]:
+        rows = self.read(f"SELECT {columns} FROM devices WHERE {where}", *values)  # noqa: S608 - our own words
         return [Device(*(*row[:6], bool(row[6]), *row[7:])) for row in rows]
 
     def _slices(self, where: str, *values: Any) -> Iterator[Device]:
@@ -462,19 +463,19 @@ class Journal:
         return dict(self.read(query, facility))
 
     def expiring(self, facility: str | None, *, before: float) -> list[Device]:
-        """Return devices whose certificates expire before a time, the first to expire first."""
+        """Return devices whose certificates expire before a time, first to expire first; without `line` and `der`."""
         where = "certificate_id IS NOT NULL AND (?1 IS NULL OR facility = ?1) AND expires < ?2 ORDER BY expires, thing"
-        return self._select(where, facility, before)
+        return self._select(where, facility, before, columns=_LEAN)
 
     def steps(self, thing: str) -> dict[str, tuple[float, float | None, str | None]]:
         """Return the device's steps: when begun, when ended (None: unknown), and a note."""
         rows = self.read("SELECT step, begun, ended, detail FROM steps WHERE thing = ?", thing)
         return {step: (begun, ended, detail) for step, begun, ended, detail in rows}
 
-    def held(self, key: bytes) -> Held | None:
+    def key_owner(self, key: bytes) -> KeyOwner | None:
         """Return the device with this key."""
         for thing, fingerprint, state in self.read("SELECT thing, fingerprint, state FROM devices WHERE key = ?", key):
-            return Held(thing=thing, fingerprint=fingerprint, is_done=state in DONE)
+            return KeyOwner(thing=thing, fingerprint=fingerprint, is_done=state in DONE)
         return None
 
     def spent(self, key: bytes | None, certificate_id: str | None, der: bytes | None = None) -> Spent | None:

@@ -8,7 +8,6 @@ that a million of each fit into constant memory.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -20,17 +19,18 @@ from fleet_iot.lib.specs import FacilitySpec
 from fleet_iot.operations.lists.headings import (
     canonical,
     hexadecimal,
+    identities_of,
     is_name,
     is_named,
     is_same,
     looks_like_identity,
     meaning_of,
     normalised,
-    said_in,
-    said_of,
+    possible_identities,
 )
 from fleet_iot.operations.lists.record import Fault, Material, RefusedError, Row
 from fleet_iot.operations.project import PlannedThing, Project
+from fleet_iot.operations.storage import temporary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,12 @@ def plants_of(project: Project, facility: FacilitySpec) -> Plants:
     own = frozenset(map(key_of, (facility.id, facility.name)))
     return Plants(
         own=own,
-        others={key_of(said): each.id for each in others for said in (each.id, each.name) if key_of(said) not in own},
+        others={
+            key_of(claimed): each.id
+            for each in others
+            for claimed in (each.id, each.name)
+            if key_of(claimed) not in own
+        },
         prefixes={key_of(f"{each.id}-{device_type}"): each.id for each in others for device_type in types},
         device_types=frozenset(map(key_of, types)),
     )
@@ -103,7 +108,7 @@ COMMON_NAME, ORDER, JOURNAL = "common name", "order", "journal"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class KeyOwner:
     """The device in the journal that has a key; `is_done` where it is onboarded."""
 
     thing: str
@@ -122,7 +127,7 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Thing:
+class _Candidate:
     """A planned thing as far as pairing looks at it; `row` has it. `has_serial`: of its own, not from its name."""
 
     position: int
@@ -181,20 +186,18 @@ class Matching:
         self._by_order = by_order
         self._ignored = frozenset(map(normalised, ignored))
         self._unknown: dict[str, None] = {}
-        self._nobody: str | None = None
+        self._last_unmatched: str | None = None
         """The last value that matched no thing: makers give many chips one common name."""
         self._is_named = False
         """Whether any row of the list, also a refused one, identifies its thing."""
-        self._db = sqlite3.connect("", isolation_level=None)
-        self._db.execute("PRAGMA cache_size = -16384")
-        self._db.executescript(_SCHEMA)
+        self._db = temporary(_SCHEMA)
         self._encode = msgspec.json.Encoder().encode
 
     def close(self) -> None:
         self._db.close()
 
     def add_things(self, things: Iterable[PlannedThing], *, is_taken: Callable[[str], bool]) -> int:
-        """Return the planned things; a taken one has a certificate already and is not free. Returns how many there
+        """Add the planned things; a taken one has a certificate already and is not free. Returns how many there
         are."""
         self._db.execute("BEGIN")
         self._db.executemany(
@@ -205,10 +208,10 @@ class Matching:
         self._db.executescript(_AFTER_THINGS)
         return int(self._db.execute("SELECT count(*) FROM things").fetchone()[0])
 
-    def add_rows(self, entries: Iterable[Row | Fault], *, held: Callable[[bytes], Held | None]) -> None:
+    def add_rows(self, entries: Iterable[Row | Fault], *, key_owner: Callable[[bytes], KeyOwner | None]) -> None:
         """Add all entries of the list, in its order; then give free things to the rows that name none.
 
-        Raises RequestError where the list as a whole does not say which device is which.
+        Raises RequestError where the list as a whole does not identify its devices.
         """
         self._db.execute("BEGIN")
         for entry in entries:
@@ -216,12 +219,16 @@ class Matching:
                 self._refuse(entry.number, entry.place, entry.reason, entry.remedy)
                 if entry.spoils is not None:
                     self._spoil(entry)
-                said, is_named = said_in(entry.raw, entry.place) if entry.said is None else (entry.said, False)
+                claimed, is_named = (
+                    possible_identities(entry.raw, entry.place)
+                    if entry.identities is None
+                    else (entry.identities, False)
+                )
                 self._is_named |= entry.is_named or is_named
-                self._reserve(said)
+                self._reserve(claimed)
             else:
-                self._add(entry, held(entry.material.key))
-        self._give_out()
+                self._add(entry, key_owner(entry.material.key))
+        self._pair_by_order()
         self._db.execute("COMMIT")
 
     @property
@@ -282,7 +289,7 @@ class Matching:
             *(_known_by(bare, thing), name_key, serial_key if serial_key != name_key else None),
         )
 
-    def _add(self, row: Row, held: Held | None) -> None:
+    def _add(self, row: Row, held: KeyOwner | None) -> None:
         """Pair a row by its identities, refuse it, or leave it to be paired by order."""
         try:
             self._is_named |= is_named(row)
@@ -302,26 +309,26 @@ class Matching:
             self._check_free(row, thing)
         except RefusedError as refused:
             self._refuse(row.number, row.place, refused.reason, refused.remedy)
-            self._reserve(said_of(row))
+            self._reserve(identities_of(row))
             return
         self._take(row, thing, how)
 
-    def _reserve(self, said: Iterable[str]) -> None:
+    def _reserve(self, claimed: Iterable[str]) -> None:
         """Reserve what a refused row names: its device is still to come, so order must not pair it."""
-        for value in said:
+        for value in claimed:
             for thing in self._things_of(value):
                 self._is_named = True
                 self._db.execute("UPDATE things SET reserved = 1 WHERE position = ?", (thing.position,))
 
-    def _paired(self, row: Row) -> tuple[_Thing | None, str]:
+    def _paired(self, row: Row) -> tuple[_Candidate | None, str]:
         """Return the one thing that all identities give, and by which. Raises RefusedError where they disagree."""
         found = [(claim, self._things_of(claim.value)) for claim in _claims(row)]
-        said = [(claim, things) for claim, things in found if things]
-        thing = _agreed(said)
+        claimed = [(claim, things) for claim, things in found if things]
+        thing = _agreed(claimed)
         for claim, things in found:
             if things:
                 continue
-            has_name = any(other.must or other.heading != COMMON_NAME for other, _ in said)
+            has_name = any(other.must or other.heading != COMMON_NAME for other, _ in claimed)
             self._check_elsewhere(claim, thing)
             if (claim.must and claim.heading == "name") or (
                 (claim.must or claim.is_label) and (thing is None or not has_name)
@@ -331,14 +338,14 @@ class Matching:
                     "add it to fleet.yaml, or correct the list"
                     + (f"; if it names no thing: --ignore {claim.heading!r}" if claim.is_label else ""),
                 )
-            if thing is not None and thing.has_serial and _contradicts(claim, thing, said):
+            if thing is not None and thing.has_serial and _contradicts(claim, thing, claimed):
                 raise RefusedError(
                     f"its {claim} is not that of {thing.name}, which has {thing.serial!r}",
                     "correct the list, or the serial in fleet.yaml",
                 )
-        return thing, said[0][0].heading if said else ORDER
+        return thing, claimed[0][0].heading if claimed else ORDER
 
-    def _check_elsewhere(self, claim: _Claim, thing: _Thing | None) -> None:
+    def _check_elsewhere(self, claim: _Claim, thing: _Candidate | None) -> None:
         """Raise RefusedError for an identity of another plant's thing, or of this plant's in another environment."""
         owner = self._plants.owner_of(claim.value)
         if owner is not None:
@@ -356,7 +363,7 @@ class Matching:
         if thing is None:
             raise RefusedError(f"no planned thing has its {claim}", "add it to fleet.yaml, or correct the list")
 
-    def _check_plant(self, row: Row, thing: _Thing | None) -> None:
+    def _check_plant(self, row: Row, thing: _Candidate | None) -> None:
         """Raise RefusedError where a column names another plant, or an unknown one while nothing names a thing."""
         for heading, value in row.unknown:
             meaning = meaning_of(heading)
@@ -373,10 +380,10 @@ class Matching:
                     f"leave it to that plant, or, if the column says something else: --ignore {visible(heading)!r}",
                 )
 
-    def _type_of(self, row: Row, thing: _Thing | None) -> str | None:
-        """Return the device type that a row's columns say; None where they say none. Raises RefusedError where they
+    def _type_of(self, row: Row, thing: _Candidate | None) -> str | None:
+        """Return the device type in a row's columns; None where there is none. Raises RefusedError where they
         disagree, or where the type is not one of the plant's."""
-        said: dict[str, str] = {}
+        claimed: dict[str, str] = {}
         own = [("device_type", row.device_type)] if row.device_type else []
         for heading, value in (*own, *row.unknown):
             meaning = meaning_of(heading)
@@ -387,7 +394,7 @@ class Matching:
             key = key_of(value)
             found = self._types.get(key)
             if found is not None:
-                said.setdefault(found, heading)
+                claimed.setdefault(found, heading)
             elif kind == "device_type" or (
                 is_type and ((kind == "type" and thing is None) or key in self._plants.device_types)
             ):
@@ -396,15 +403,15 @@ class Matching:
                     f"correct the list (planned: {', '.join(sorted(set(self._types.values())))}); if the column says "
                     f"something else: --ignore {visible(heading)!r}",
                 )
-        if len(said) > 1:
-            (one, heading), (other, second) = list(said.items())[:2]
+        if len(claimed) > 1:
+            (one, heading), (other, second) = list(claimed.items())[:2]
             raise RefusedError(
                 f"its {visible(heading)!r} says it is a {one}, its {visible(second)!r} a {other}",
                 f"correct the list; if one of them says something else: --ignore {visible(second)!r}",
             )
-        return next(iter(said), None)
+        return next(iter(claimed), None)
 
-    def _held_by(self, row: Row, thing: _Thing | None, held: Held) -> _Thing | None:
+    def _held_by(self, row: Row, thing: _Candidate | None, held: KeyOwner) -> _Candidate | None:
         """Return the thing that has the row's certificate or CSR already. Raises RefusedError where that cannot be."""
         if held.fingerprint != row.material.fingerprint:
             if thing is None or thing.name != held.thing:
@@ -419,7 +426,7 @@ class Matching:
             )
         return own if held.is_done or own.row in (None, _TAKEN) else None
 
-    def _check_free(self, row: Row, thing: _Thing) -> None:
+    def _check_free(self, row: Row, thing: _Candidate) -> None:
         """Raise RefusedError where the row's thing is not free; a thing that two rows name is given to neither."""
         if row.device_type not in (None, thing.device_type):
             raise RefusedError(
@@ -435,7 +442,7 @@ class Matching:
             self._contest(row, thing)
             raise RefusedError(f"row {thing.row} is {thing.name} already", "leave only the true one in")
 
-    def _contest(self, row: Row, thing: _Thing) -> None:
+    def _contest(self, row: Row, thing: _Candidate) -> None:
         spoiling = Fault(
             number=row.number,
             place=row.place,
@@ -446,7 +453,7 @@ class Matching:
         if self._spoil(spoiling):
             self._db.execute("UPDATE things SET row = ? WHERE position = ?", (_CONTESTED, thing.position))
 
-    def _check_unknown(self, row: Row, thing: _Thing | None) -> None:
+    def _check_unknown(self, row: Row, thing: _Candidate | None) -> None:
         """Raise RequestError for an unknown heading that may identify the row's device."""
         is_named = thing is not None and row.must_match
         for heading, value in row.unknown:
@@ -464,9 +471,9 @@ class Matching:
                     heading, f"says that row {row.number} ({row.place}) is {things[0].name}: {value!r}{instead}"
                 )
 
-    def _things_of(self, value: str) -> list[_Thing]:
+    def _things_of(self, value: str) -> list[_Candidate]:
         """Return the planned things that a value may be the name, with or without suffix, or the serial of."""
-        if value == self._nobody or len(value) > _LONGEST + 32:
+        if value == self._last_unmatched or len(value) > _LONGEST + 32:
             return []
         key = canonical(value)[1]
         bare = key.removesuffix(canonical(self._suffix)[1])
@@ -475,11 +482,11 @@ class Matching:
         query = """SELECT position, name, serial, device_type, row, known_by FROM things
             WHERE name_key IN (?1, ?2) OR serial_key = ?1 LIMIT 100"""
         things = [
-            _Thing(position=at, name=name, serial=serial, device_type=kind, row=row, has_serial=known == _SERIAL)
+            _Candidate(position=at, name=name, serial=serial, device_type=kind, row=row, has_serial=known == _SERIAL)
             for at, name, serial, kind, row, known in self._db.execute(query, (key, bare))
         ]
         if not things:
-            self._nobody = value
+            self._last_unmatched = value
         suffix = f"-{self._suffix}"
         found = []
         for thing in things:
@@ -488,11 +495,11 @@ class Matching:
                 found.append(thing)
         return found
 
-    def _take(self, row: Row, thing: _Thing, how: str, *, already: bool = False) -> None:
+    def _take(self, row: Row, thing: _Candidate, how: str, *, already: bool = False) -> None:
         self._insert(row, thing.position, how=how, already=already, former=thing.row)
         self._db.execute("UPDATE things SET row = ? WHERE position = ?", (row.number, thing.position))
 
-    def _give_out(self) -> None:
+    def _pair_by_order(self) -> None:
         """Give the next free thing of the right type to each row that names none; a fault where none is left, or
         where order must not pair."""
         next_of: dict[str | None, int] = {}
@@ -603,12 +610,12 @@ def _claims(row: Row) -> list[_Claim]:
     return found
 
 
-def _agreed(said: list[tuple[_Claim, list[_Thing]]]) -> _Thing | None:
+def _agreed(claimed: list[tuple[_Claim, list[_Candidate]]]) -> _Candidate | None:
     """Return the thing that every claim may mean. Raises RefusedError where there is none, or several."""
-    if not said:
+    if not claimed:
         return None
-    first, things = said[0]
-    for claim, others in said[1:]:
+    first, things = claimed[0]
+    for claim, others in claimed[1:]:
         positions = {other.position for other in others}
         both = [thing for thing in things if thing.position in positions]
         if not both:
@@ -629,9 +636,9 @@ def _agreed(said: list[tuple[_Claim, list[_Thing]]]) -> _Thing | None:
     return things[0]
 
 
-def _contradicts(claim: _Claim, thing: _Thing, said: list[tuple[_Claim, list[_Thing]]]) -> bool:
+def _contradicts(claim: _Claim, thing: _Candidate, claimed: list[tuple[_Claim, list[_Candidate]]]) -> bool:
     """Return whether a claim that is no planned thing's denies that the row is the thing which others say."""
-    if any(is_same(other.value, thing.serial) for other, _ in said):
+    if any(is_same(other.value, thing.serial) for other, _ in claimed):
         return False
     digits, own = hexadecimal(claim.value), hexadecimal(thing.serial)
     is_of_one_kind = digits is not None and own is not None and len(digits) == len(own)

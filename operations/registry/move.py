@@ -31,7 +31,6 @@ from fleet_iot.operations.registry.device import (
     eventually,
     find_certificate,
     find_thing,
-    gone,
     id_of,
     lock_out,
     make_certificate,
@@ -160,7 +159,7 @@ def move_device(
         work.calls.call("AttachPolicy", policyName=group.policy, target=arn)
     work.calls.call("AttachThingPrincipal", thingName=name, principal=arn)
     status = _wake(work, move, arn)
-    eventually(lambda: gone(work, "DeleteThing", thingName=move.former), sleep)
+    eventually(lambda: work.calls.call_if_exists("DeleteThing", thingName=move.former), sleep)
     tidy_keys(work, keys, planned)
     kept = () if move.is_rotated else (entries.kept_certificate(move),)
     work.journal.write(
@@ -241,9 +240,9 @@ def _leave(work: Work, device: Registered, move: Move, *, reason: str, sleep: Ca
         found = read_certificate(work.calls, arn)
         if found is not None:
             lock_out(work, name, found, reason=reason)
-        gone(work, "DetachThingPrincipal", thingName=name, principal=arn)
+        work.calls.call_if_exists("DetachThingPrincipal", thingName=name, principal=arn)
     group = work.groups[device.thing.device_type].thing_group
-    gone(work, "RemoveThingFromThingGroup", thingName=name, thingGroupName=group)
+    work.calls.call_if_exists("RemoveThingFromThingGroup", thingName=name, thingGroupName=group)
 
 
 def _wake(work: Work, move: Move, arn: str) -> str:

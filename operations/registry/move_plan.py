@@ -13,7 +13,7 @@ from fleet_iot.lib.specs import FacilitySpec
 from fleet_iot.operations.pki.spent import End
 from fleet_iot.operations.project import PlannedThing, Project
 from fleet_iot.operations.registry.calls import code_of
-from fleet_iot.operations.registry.device import NOT_FOUND, Registered, principals_of, read_certificate
+from fleet_iot.operations.registry.device import Registered, principals_of, read_certificate
 from fleet_iot.operations.registry.journal import Journal, Step
 from fleet_iot.operations.registry.runner import groups_of
 from fleet_iot.operations.registry.steps import Work
@@ -102,7 +102,7 @@ def _carrying(thing: PlannedThing, device: Registered) -> PlannedThing:
 
 
 def _is_makers(thing: PlannedThing, facility: FacilitySpec) -> bool:
-    """Return whether somebody said the serial: otherwise it is made from the thing's name."""
+    """Return whether the serial was given, not made from the thing's name."""
     return not thing.serial.startswith(serial_prefix(facility.id, thing.device_type))
 
 
@@ -157,7 +157,7 @@ def plan_move(
 
 
 def _begun(work: Work, device: Registered, to: FacilitySpec) -> PlannedMove:
-    """Return the move that was cut off."""
+    """Return the interrupted move."""
     move = work.journal.moved_from(device.thing.name)
     there = work.journal.find_device(move.thing) if move else None
     if move is None or there is None or there.state != "moving":
@@ -172,11 +172,8 @@ def _begun(work: Work, device: Registered, to: FacilitySpec) -> PlannedMove:
 
 def _refuse_other(work: Work, thing: PlannedThing) -> None:
     """Raise RequestError where AWS IoT has another thing of the name, or one with a certificate."""
-    try:
-        found = work.calls.call("DescribeThing", thingName=thing.name)
-    except ClientError as error:
-        if code_of(error) != NOT_FOUND:
-            raise
+    found = work.calls.call_if_exists("DescribeThing", thingName=thing.name)
+    if found is None:
         return
     is_same = found.get("attributes", {}) == thing.attributes and found.get("thingTypeName") == thing.thing_type
     if not is_same or principals_of(work.calls, thing.name):

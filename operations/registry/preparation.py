@@ -1,4 +1,4 @@
-"""From what was asked for to a run in the journal, or to a forecast: read the list, match it, write it down."""
+"""Prepare an onboarding: read the list, match it with planned things, and record the run or forecast it."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def match(
         source = replace(request.source, ignored=frozenset(map(normalised, request.ignored)))
         rows = read_rows(source, now=now, issuers=request.issuers)
         sifted = refusals.sift(rows, reuses_retired=request.reuses_retired, in_aws=in_aws, at=now.timestamp())
-        matching.add_rows(sifted, held=journal.held if journal else lambda _: None)
+        matching.add_rows(sifted, key_owner=journal.key_owner if journal else lambda _: None)
         if not matching.counts["rows"]:
             raise nothing_found(request.source)
     except BaseException:
@@ -217,7 +217,7 @@ def count_differing(project: Project, facility: FacilitySpec, journal: Journal) 
 
 
 def start(project: Project, request: Request, journal: Journal, *, in_aws: RevokedInAws | None = None) -> Started:
-    """Write a new run into the journal, before any change; devices onboarded already are looked for by `in_aws`."""
+    """Write a new run into the journal, before any change; devices onboarded already are looked up by `in_aws`."""
     unfinished = journal.unfinished(request.facility.id)
     if unfinished is not None:
         left = journal.count(unfinished.id).get("planned", 0)

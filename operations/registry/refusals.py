@@ -1,5 +1,5 @@
-"""Refuses rows whose key or certificate must not come back: spent keys, revoked certificates, in journal, ledger, CRLs
-and, for devices that are onboarded already, in AWS IoT itself."""
+"""Refuse rows whose key or certificate must not be used again: spent keys, revoked certificates, in journal, ledger,
+CRLs and, for devices that are onboarded already, in AWS IoT itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, visible
-from fleet_iot.operations.lists.headings import is_named, said_of
+from fleet_iot.operations.lists.headings import fault_of
 from fleet_iot.operations.lists.material import read_certificate
 from fleet_iot.operations.lists.record import Fault, Row
 from fleet_iot.operations.pki.spent import End, Spent, SpentKeys, decisive
@@ -49,13 +49,8 @@ class RevokedInAws:
         return self._calls.status_of(certificate_id) == "REVOKED"
 
     def _listed(self) -> Iterator[str]:
-        marker: dict[str, str] = {}
-        while True:
-            page = self._calls.call("ListCertificates", pageSize=DESCRIBED, **marker)
+        for page in self._calls.pages("ListCertificates", pageSize=DESCRIBED):
             yield from (each["certificateId"] for each in page["certificates"] if each["status"] == "REVOKED")
-            if not page.get("nextMarker"):
-                return
-            marker = {"marker": page["nextMarker"]}
 
 
 class RevocationLists:
@@ -106,7 +101,7 @@ class Refusals:
     ) -> Iterator[Row | Fault]:
         """Return the rows, with a fault in the place of each whose key or certificate must not be used.
 
-        `in_aws` is asked for devices that the journal has as onboarded; without it, no call is made. With
+        `in_aws` is queried for devices onboarded by the journal; without it, no call is made. With
         `reuses_retired`, keys that were retired or replaced, and not revoked, may come back.
         """
         for row in rows:
@@ -115,16 +110,7 @@ class Refusals:
                 yield row
                 continue
             what = "certificate" if found.by.endswith((".pem", ".crl", ".der")) else "key"
-            reason = f"its {what} {found.clause}"
-            yield Fault(
-                number=row.number,
-                place=row.place,
-                reason=reason,
-                remedy=found.remedy,
-                raw=row.raw,
-                said=said_of(row),
-                is_named=is_named(row),
-            )
+            yield fault_of(row, f"its {what} {found.clause}", found.remedy)
 
     def _refused(self, row: Row, in_aws: RevokedInAws | None, at: float) -> Spent | None:
         material = row.material

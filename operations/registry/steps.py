@@ -1,7 +1,7 @@
 """Onboard devices step by step, many in parallel: the journal has each step before its call, and again after it.
 
 A run may be killed, or an answer lost, after AWS IoT has made a certificate. The journal's intent names the key and
-the time; AWS IoT lists certificates by creation date. One that bears the key and is in no other device's row is the
+the time; AWS IoT lists certificates by creation date. One that has the key and is in no other device's row is the
 device's; where there is none, the intent is withdrawn.
 """
 
@@ -213,7 +213,7 @@ def pem_of(der: bytes, label: str) -> str:
 
 
 def is_of_key(pem: str, key: bytes) -> bool:
-    """Return whether the certificate bears the public key with this digest."""
+    """Return whether the certificate has the public key with this digest."""
     return key_digest(x509.load_pem_x509_certificate(pem.encode()).public_key()) == key
 
 
@@ -269,17 +269,14 @@ def settle_certificates(work: Work, run: int, *, sleep: Callable[[float], None] 
 
 def unknown_certificates(work: Work, since: float) -> Iterator[dict[str, Any]]:
     """Return certificates made since a time that no device in the journal has, newest first."""
-    marker: dict[str, str] = {}
-    while True:
-        page = work.calls.call("ListCertificates", pageSize=_PAGE, ascendingOrder=False, **marker)
+    for page in work.calls.pages("ListCertificates", pageSize=_PAGE, ascendingOrder=False):
         recent = [each for each in page["certificates"] if each["creationDate"].timestamp() >= since]
         for each in recent:
             certificate_id = each["certificateId"]
             if not work.journal.knows_certificate(certificate_id):
                 yield work.calls.call("DescribeCertificate", certificateId=certificate_id)["certificateDescription"]
-        if "nextMarker" not in page or not page["nextMarker"] or not recent:
+        if not recent:
             return
-        marker = {"marker": page["nextMarker"]}
 
 
 THREADS = 32
@@ -301,7 +298,7 @@ class Meter:
     _counting: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def count(self, *, is_failed: bool = False) -> None:
-        """One device more; from any thread."""
+        """Count one more device, from any thread."""
         with self._counting:
             self.failed += is_failed
             self.done += not is_failed

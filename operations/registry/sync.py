@@ -24,8 +24,8 @@ from fleet_iot.lib.specs import FacilitySpec
 from fleet_iot.operations.project import PlannedThing, Project
 from fleet_iot.operations.registry import entries
 from fleet_iot.operations.registry.calls import code_of, message_of
-from fleet_iot.operations.registry.device import NOT_FOUND
 from fleet_iot.operations.registry.steps import THREADS, Work
+from fleet_iot.operations.storage import temporary
 
 PAGE = 250
 """Most things in one answer: https://docs.aws.amazon.com/iot/latest/apireference/API_ListThings.html"""
@@ -97,9 +97,8 @@ def sync(
             f"Terraform registers the things of {facility.id}, and updates them",
             hint="apply its stack: fleet local apply, or terraform apply",
         )
-    registry = sqlite3.connect("", isolation_level=None)
+    registry = temporary(_SCHEMA)
     try:
-        registry.executescript(_SCHEMA)
         _read_registry(registry, project, facility, work)
         done = Synced(facility=facility.id)
         found = _differences(registry, project, facility, work, done)
@@ -135,13 +134,8 @@ def _read_registry(registry: sqlite3.Connection, project: Project, facility: Fac
 
 
 def _pages(work: Work, api: str, key: str, **arguments: Any) -> Iterator[Any]:
-    token: dict[str, str] = {}
-    while True:
-        answer = work.calls.call(api, maxResults=PAGE, **arguments, **token)
-        yield from answer.get(key, ())
-        if not answer.get("nextToken"):
-            return
-        token = {"nextToken": answer["nextToken"]}
+    for page in work.calls.pages(api, maxResults=PAGE, **arguments):
+        yield from page.get(key, ())
 
 
 def _store(registry: sqlite3.Connection, thing: Mapping[str, Any]) -> None:
@@ -190,21 +184,15 @@ def _registered(registry: sqlite3.Connection, work: Work, name: str) -> tuple[st
     found = registry.execute(query, (name,)).fetchone()
     if found is None:
         is_member = registry.execute("SELECT 1 FROM members WHERE name = ?", (name,)).fetchone()
-        if not (is_member or work.journal.has_certificate(name)) or (described := _describe(work, name)) is None:
+        if (
+            not (is_member or work.journal.has_certificate(name))
+            or (described := work.calls.call_if_exists("DescribeThing", thingName=name)) is None
+        ):
             return None
         _store(registry, described)
         found = registry.execute(query, (name,)).fetchone()
     registry.execute("UPDATE things SET is_planned = 1 WHERE name = ?", (name,))
     return found[0], json.loads(found[1]), found[2]
-
-
-def _describe(work: Work, name: str) -> dict[str, Any] | None:
-    try:
-        return work.calls.call("DescribeThing", thingName=name)
-    except ClientError as error:
-        if code_of(error) == NOT_FOUND:
-            return None
-        raise
 
 
 def _fields(thing: PlannedThing, thing_type: str | None, attributes: Mapping[str, str]) -> tuple[str, ...]:
@@ -275,7 +263,7 @@ def _update_thing(work: Work, difference: Difference) -> str | None:
         else:
             return None
         # Somebody else has changed it, or an earlier try of this call whose answer was lost.
-        described = _describe(work, thing.name)
+        described = work.calls.call_if_exists("DescribeThing", thingName=thing.name)
         if described is None:
             return "it was deleted meanwhile"
         fields = _fields(thing, described.get("thingTypeName"), described.get("attributes") or {})

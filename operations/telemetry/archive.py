@@ -4,35 +4,19 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from datetime import date
 from typing import Any
 
 TABLE = "telemetry"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArchivePlace:
-    """The archive's bucket and partitions; ids are those of the manifest, which need no quoting."""
+def table_statement(bucket: str, *, facilities: Iterable[str], device_types: Iterable[str]) -> str:
+    """Build the statement that creates the table over the archive's bucket, which copies no data.
 
-    bucket: str
-    facilities: Sequence[str]
-    device_types: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
-    """What the query selects."""
-
-    facility: str
-    device_type: str
-    metric: str
-    day: date
-
-
-def table_statement(place: ArchivePlace) -> str:
-    """Build the statement that creates the table, which copies no data."""
+    Partitions are computed from the names of the prefixes, so that no crawler is needed:
+    https://docs.aws.amazon.com/athena/latest/ug/partition-projection.html
+    """
     return f"""\
 CREATE EXTERNAL TABLE IF NOT EXISTS {TABLE} (
   sequence_number string COMMENT 'of the Kinesis record: one that was delivered twice is twice in the archive',
@@ -45,28 +29,28 @@ CREATE EXTERNAL TABLE IF NOT EXISTS {TABLE} (
 )
 PARTITIONED BY (facility string, device_type string, `date` string)
 ROW FORMAT SERDE 'org.openx.data.jsonserde.JsonSerDe'
-LOCATION 's3://{place.bucket}/raw/'
+LOCATION 's3://{bucket}/raw/'
 TBLPROPERTIES (
   'projection.enabled' = 'true',
   'projection.facility.type' = 'enum',
-  'projection.facility.values' = '{",".join(sorted(place.facilities))}',
+  'projection.facility.values' = '{",".join(sorted(facilities))}',
   'projection.device_type.type' = 'enum',
-  'projection.device_type.values' = '{",".join(sorted(place.device_types))}',
+  'projection.device_type.values' = '{",".join(sorted(device_types))}',
   'projection.date.type' = 'date',
   'projection.date.format' = 'yyyy-MM-dd',
   'projection.date.range' = '2026-01-01,NOW',
   'storage.location.template' =
-    's3://{place.bucket}/raw/facility=${{facility}}/device_type=${{device_type}}/date=${{date}}/'
+    's3://{bucket}/raw/facility=${{facility}}/device_type=${{device_type}}/date=${{date}}/'
 );"""
 
 
-def query_statement(choice: Choice) -> str:
+def query_statement(*, facility: str, device_type: str, metric: str, day: date) -> str:
     """Build a query for each reading of a metric on a day, once, whether it was sent on its own or in an array."""
     return f"""\
 WITH records AS (
   SELECT sequence_number, arbitrary(thing) AS thing, arbitrary(raw) AS raw
   FROM {TABLE}
-  WHERE facility = '{choice.facility}' AND device_type = '{choice.device_type}' AND "date" = '{choice.day.isoformat()}'
+  WHERE facility = '{facility}' AND device_type = '{device_type}' AND "date" = '{day.isoformat()}'
   GROUP BY sequence_number
 ),
 messages AS (
@@ -81,9 +65,9 @@ SELECT DISTINCT
   thing,
   from_unixtime(CAST(json_extract_scalar(reading, '$.time') AS bigint) / 1000.0) AS taken_at,
   json_extract_scalar(reading, '$.sequence') AS sequence,
-  CAST(json_extract_scalar(reading, '$.metrics["{choice.metric}"]') AS double) AS "{choice.metric}"
+  CAST(json_extract_scalar(reading, '$.metrics["{metric}"]') AS double) AS "{metric}"
 FROM readings
-WHERE json_extract_scalar(reading, '$.metrics["{choice.metric}"]') IS NOT NULL
+WHERE json_extract_scalar(reading, '$.metrics["{metric}"]') IS NOT NULL
 ORDER BY thing, taken_at
 LIMIT 1000;"""  # noqa: S608 - the ids are the manifest's, which its patterns keep free of quotes
 

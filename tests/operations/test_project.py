@@ -106,7 +106,7 @@ def test_csrs_are_written_through_no_link(project: Path, tmp_path: Path) -> None
 
 
 def test_the_record_is_that_of_the_current_folder(project: Path, monkeypatch: Any) -> None:
-    """A plant that is in this project's record alone is known, and one of the tool's own sample is not."""
+    """A plant that is only in this project's record is known, and one of the tool's own sample is not."""
     manifest = (project / "fleet.yaml").read_text().replace("th-ry-01:", "th-ry-02:")
     (project / "fleet.yaml").write_text(manifest)
     run = CliRunner(catch_exceptions=False)

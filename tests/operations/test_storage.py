@@ -1,4 +1,4 @@
-"""Full disks, folders that may not be written to, damaged databases: told with path, cause and remedy, and survived."""
+"""Full disks, read-only folders and damaged databases are reported with path, cause and remedy, and survived."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from click.testing import CliRunner
@@ -16,13 +18,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from fleet_iot.generator.cli import commands as cli
 from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.generator.filesystem import fault_of
 from fleet_iot.operations.lists.material import read_material
 from fleet_iot.operations.pki.keystore import KeyStore
 from fleet_iot.operations.pki.ledger import Ledger
 from fleet_iot.operations.registry import entries
 from fleet_iot.operations.registry.journal import Journal
 from fleet_iot.operations.registry.matching import Pair
-from fleet_iot.operations.storage import storage_fault, transaction
+from fleet_iot.operations.storage import connect, transaction
 from tests.operations.lists.builders import NOW, make_request, pem
 from tests.operations.registry.test_steps import RUN, THING
 
@@ -62,7 +65,7 @@ def pairs(count: int) -> Iterator[Pair]:
 
 @needs_root
 def test_a_journal_on_a_full_disk_says_so_and_goes_on_later(small: Path) -> None:
-    """The cause is told, not the rollback; nothing is half written; with space again, the same journal works."""
+    """The cause is reported, not the rollback; nothing is half written; with space again, the same journal works."""
     with Journal(small / "journal" / "j.sqlite") as journal:
         journal.write(entries.history("t-1", "first", at=1.0, certificate_id=None, reason=""))
         fill(small)
@@ -127,7 +130,7 @@ def test_a_limit_of_file_sizes_is_told(tmp_path: Path) -> None:
 
 @needs_root
 def test_a_folder_of_another_user_is_told(tmp_path: Path) -> None:
-    """As nobody: exit 7 with folder and remedy, for journal, ledger and key store."""
+    """As the user `nobody`: exit 7 with folder and remedy, for journal, ledger and key store."""
     code = f"""
 import os, sys
 from pathlib import Path
@@ -184,7 +187,7 @@ def test_a_damaged_page_is_told_where_it_is_read(tmp_path: Path) -> None:
 
 
 def test_a_journal_of_a_newer_fleet_is_not_touched(tmp_path: Path) -> None:
-    """Its format is told."""
+    """Its format is named."""
     path = tmp_path / "journal.sqlite"
     Journal(path).__exit__(None, None, None)
     with sqlite3.connect(path) as database:
@@ -210,8 +213,8 @@ def test_a_bug_keeps_its_traceback() -> None:
     database = sqlite3.connect(":memory:")
     with pytest.raises(sqlite3.OperationalError) as bug:
         database.execute("SELECT * FROM nowhere")
-    assert storage_fault(bug.value, None) is None
-    assert storage_fault(FileNotFoundError(2, "No such file"), None) is None
+    assert fault_of(bug.value, None) is None
+    assert fault_of(FileNotFoundError(2, "No such file"), None) is None
 
 
 def test_every_command_tells_what_storage_fails(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,3 +228,40 @@ def test_every_command_tells_what_storage_fails(monkeypatch: pytest.MonkeyPatch)
     told = CliRunner().invoke(cli.main, ["validate"])
     assert 7 == told.exit_code and "/plant/list.new: No space left on device" in told.output
     assert isinstance(CliRunner().invoke(cli.main, ["validate"]).exception, KeyError)
+
+
+TOGETHER = 8
+ROUNDS = 25
+
+
+def test_runs_that_begin_at_one_moment_found_one_file(tmp_path: Path) -> None:
+    """None of them fails because another is just making the file."""
+    barrier = Barrier(TOGETHER, timeout=20)
+
+    def found(number: int) -> list[str]:
+        modes = []
+        for turn in range(ROUNDS):
+            barrier.wait()
+            path = tmp_path / f"{turn}" / "shared.sqlite"
+            connection = connect(path, synchronous="OFF", schema="CREATE TABLE IF NOT EXISTS a (b);", format_=3)
+            connection.execute("INSERT INTO a VALUES (?)", (number,))
+            modes += [mode for (mode,) in connection.execute("PRAGMA journal_mode")]
+            connection.close()
+        return modes
+
+    with ThreadPoolExecutor(TOGETHER) as pool:
+        assert [["wal"] * ROUNDS] * TOGETHER == list(pool.map(found, range(TOGETHER)))
+    for turn in range(ROUNDS):
+        with sqlite3.connect(tmp_path / f"{turn}" / "shared.sqlite") as connection:
+            assert TOGETHER == connection.execute("SELECT count(*) FROM a").fetchone()[0]
+
+
+def test_another_format_is_refused(tmp_path: Path) -> None:
+    """A file of an older or newer version, and what is no SQLite file at all."""
+    path = tmp_path / "shared.sqlite"
+    connect(path, synchronous="FULL", format_=2).close()
+    with pytest.raises(sqlite3.DatabaseError, match="format is 2, not 3"):
+        connect(path, synchronous="FULL", format_=3)
+    path.write_bytes(b"no database" * 100)
+    with pytest.raises(sqlite3.DatabaseError):
+        connect(path, synchronous="FULL")

@@ -30,12 +30,12 @@ def test_results_come_in_the_batches_order() -> None:
 
 
 def test_few_batches_start_no_process() -> None:
-    """A process takes longer to start than they take."""
+    """A process needs longer to start than they need."""
     assert {os.getpid()} == {process for process, _ in in_order(batches_of(range(20), 10), squares)}
 
 
 def test_what_the_work_raises_is_raised_at_its_batch() -> None:
-    """What came before is given first; message and hint come over."""
+    """Results before it are yielded first; message and hint are kept."""
 
     def work(batch: list[int]) -> int:
         if batch == [5]:
@@ -53,7 +53,7 @@ def test_a_bug_keeps_its_traceback() -> None:
     """Of any kind: an error that cannot go from one process to another becomes one that can."""
 
     class HereOnlyError(Exception):
-        """Nobody else can find this class."""
+        """A class that cannot be imported."""
 
     def work(batch: list[int]) -> int:
         raise (HereOnlyError if batch == [0] else ZeroDivisionError)("in the depths")
@@ -77,7 +77,7 @@ def test_a_killed_worker_is_told() -> None:
 
 
 def test_workers_are_gone_with_who_asked_for_them() -> None:
-    """However it ends: a killed command leaves none behind, which would hold its locks."""
+    """However it ends: a killed command leaves no worker behind, which would keep its locks."""
     code = """
 import os, time
 from fleet_iot.operations.workers import batches_of, in_order

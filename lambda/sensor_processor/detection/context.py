@@ -44,7 +44,7 @@ VIEWS = ("level", "slow", "volatility")
 
 _FULL = 255
 _RARITY = tuple(-log(weight / 6 + 0.01) for weight in range(12 * _FULL + 1))
-"""What rarity adds to a score, by weight: three times the count of the cell plus the count of its 3 x 3 block."""
+"""Contribution of rarity to a score, by weight: three times the count of the cell plus the count of its 3 x 3 block."""
 
 _LEAST_SPAN = 1e-290
 """Narrower ranges get a single bin: the width of theirs would have no finite reciprocal."""

@@ -43,7 +43,7 @@ class Finding:
 
     @property
     def is_critical(self) -> bool:
-        """Whether it needs attention at once."""
+        """Return whether it needs attention at once."""
         return self.severity == CRITICAL
 
 

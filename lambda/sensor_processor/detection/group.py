@@ -198,7 +198,7 @@ class Baseline:
 
     @property
     def is_still_away(self) -> bool:
-        """Whether the machine is not back at its level, though the state may have ended."""
+        """Return whether the machine is not back at its level, though the state may have ended."""
         return self.score > self.OFF
 
     def _follow(self, values: Sequence[float]) -> None:

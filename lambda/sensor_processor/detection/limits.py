@@ -86,7 +86,7 @@ def _width(metric: Metric, limit: float) -> float:
 
 
 def _is_clear(metric: Metric, value: float, side: int) -> bool:
-    """Whether a value is within the limit on `side` by the deadband, or that limit no longer exists."""
+    """Return whether a value is within the limit on `side` by the deadband, or that limit no longer exists."""
     limit = metric.maximum if side > 0 else metric.minimum
     return limit is None or side * (limit - value) >= DEADBAND * _width(metric, limit)
 

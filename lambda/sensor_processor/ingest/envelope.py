@@ -1,4 +1,4 @@
-"""The topic rule's stamps on a message, and the exception for records that go to quarantine."""
+"""Envelopes: the topic rule's stamps on a message, and the reasons why a record goes to quarantine."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import re
 from functools import lru_cache
 
 import msgspec
-
-# @@ Why a record is poison: the reason codes of quarantine, and the error that carries one.
 
 REASONS = frozenset(
     {
@@ -34,11 +32,11 @@ REASONS = frozenset(
         "value",
     }
 )
-"""Every reason code that quarantine knows; docs/message.md says what each means."""
+"""Reason codes of quarantine; docs/message.md explains each."""
 
 
 class PoisonReading(Exception):  # noqa: N818 - the domain's word
-    """A record that can never be processed; `reason` is one of REASONS, `detail` is for the person who looks at it."""
+    """A record that can never be processed; `reason` is one of REASONS, `detail` is for the operator."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -46,10 +44,8 @@ class PoisonReading(Exception):  # noqa: N818 - the domain's word
         self.detail = detail
 
 
-# @@ What the topic rule stamped on a message: who sent it, proven by nothing in the message itself.
-
 MAX_RECEIVED_AT = 4_102_444_800_000
-"""2100-01-01 in ms: a rule's stamp beyond it is in another unit."""
+"""2100-01-01 in ms: a larger stamp is in another unit."""
 
 _ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?", re.ASCII)
 _THING = re.compile(r"[a-zA-Z0-9:_-]{1,128}", re.ASCII)
@@ -57,7 +53,10 @@ _PRINCIPAL = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 class Envelope(msgspec.Struct, frozen=True, gc=False):
-    """What the topic rule stamped on a message; nothing of it comes from the payload. `received_at` is in ms."""
+    """A message with the topic rule's stamps.
+
+    `raw` is the payload as base64; nothing else comes from the payload. `received_at` is in ms.
+    """
 
     raw: str
     facility: str
@@ -73,7 +72,7 @@ _decode_envelope = msgspec.json.Decoder(Envelope).decode
 
 
 def parse_envelope(data: bytes) -> Envelope:
-    """The envelope in a Kinesis record's data. Raises PoisonReading."""
+    """Parse the data of a Kinesis record. Raises PoisonReading."""
     try:
         envelope = _decode_envelope(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -86,14 +85,14 @@ def parse_envelope(data: bytes) -> Envelope:
 
 
 def has_safe_ids(envelope: Envelope) -> bool:
-    """Whether facility and device type can be parts of an S3 key and the thing part of a table key."""
+    """Return whether facility and device type can be parts of an S3 key and the thing part of a table key."""
     return bool(
         _ID.fullmatch(envelope.facility) and _ID.fullmatch(envelope.device_type) and _THING.fullmatch(envelope.thing)
     )
 
 
 def check_identity(envelope: Envelope, *, suffix: str) -> None:
-    """That a certificate of this environment's thing has sent it. Raises PoisonReading."""
+    """Raise PoisonReading unless a certificate of the thing itself, in this environment, sent the message."""
     fault = _identity_fault(
         envelope.facility, envelope.device_type, envelope.thing, envelope.client_id, envelope.principal, suffix
     )
@@ -105,7 +104,7 @@ def check_identity(envelope: Envelope, *, suffix: str) -> None:
 def _identity_fault(
     facility: str, device_type: str, thing: str, client_id: str, principal: str, suffix: str
 ) -> tuple[str, str] | None:
-    """Why these stamps are not to be believed; a device's are the same in each of its messages."""
+    """Return why these stamps are rejected, or None. Cached: a device's are the same in all of its messages."""
     if not (_ID.fullmatch(facility) and _ID.fullmatch(device_type) and _THING.fullmatch(thing)):
         return "ids", "facility, device type or thing is no valid id"
     if not _PRINCIPAL.fullmatch(principal):

@@ -1,4 +1,7 @@
-"""Structured log lines and CloudWatch metrics in the embedded metric format."""
+"""JSON log lines, and CloudWatch metrics in the embedded metric format.
+
+https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,6 @@ from typing import Any
 
 import msgspec
 
-# @@ Logs as JSON lines, which CloudWatch Logs Insights reads by field.
-
 _RANKS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40}
 
 Value = str | int | float | list[str] | dict[str, int] | None
@@ -17,26 +18,26 @@ Value = str | int | float | list[str] | dict[str, int] | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Log:
-    """Writes lines of at least `level`, each with the request's id."""
+    """Write lines of at least `level`, each with the request id."""
 
     level: str
     request_id: str
     write: Callable[[str], object]
 
     def info(self, message: str, **fields: Value) -> None:
-        """What was done."""
+        """Log normal work."""
         self._line("INFO", message, fields)
 
     def warning(self, message: str, **fields: Value) -> None:
-        """What somebody may have to look at."""
+        """Log something that may need attention."""
         self._line("WARNING", message, fields)
 
     def error(self, message: str, **fields: Value) -> None:
-        """What went wrong."""
+        """Log a failure."""
         self._line("ERROR", message, fields)
 
     def metrics(self, line: Mapping[str, object]) -> None:
-        """A line in the embedded metric format, whatever the level: CloudWatch counts on it."""
+        """Write a line in the embedded metric format, at any level."""
         self.write(msgspec.json.encode(line).decode())
 
     def _line(self, level: str, message: str, fields: Mapping[str, Value]) -> None:
@@ -45,11 +46,6 @@ class Log:
             self.write(msgspec.json.encode(line).decode())
 
 
-# @@ CloudWatch metrics in the embedded metric format: one log line for each facility and device type.
-# @@
-# @@ Format:
-# @@ https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
-
 METRICS = (
     "ReadingsProcessed",
     "ReadingsQuarantined",
@@ -57,24 +53,24 @@ METRICS = (
     "ReadingsLate",
     "AnomaliesDetected",
 )
-"""Every metric that the processor emits, all of them counts."""
+"""Metrics that the processor emits for each facility and device type; all are counts."""
 
 DIMENSIONS = ("Facility", "DeviceType")
 
 FACILITY_METRICS = ("ReadingsProcessed", "ReadingsQuarantined", "AnomaliesDetected")
-"""Those that are counted for a whole facility too, whatever the device type: alarms watch them there."""
+"""Those that are also counted for a whole facility, for alarms."""
 
 FACILITY_DIMENSIONS = ("Facility",)
 
 PENDING = "NotificationsPending"
-"""Notifications of anomalies that a process could not publish yet; of the environment as a whole, and only where there
-are any: a metric by plant would cost its price all year for what is nought."""
+"""Notifications that a process could not publish yet, in the whole environment. Emitted only if there are any: a metric
+for each plant would cost its price all year for zeros."""
 
 
 def metric_line(
     values: Mapping[str, int], *, namespace: str, facility: str, device_type: str, timestamp: int
 ) -> dict[str, Any]:
-    """The log line that CloudWatch makes metrics of; `timestamp` is in ms, names that `values` lacks count 0."""
+    """Make the log line of a facility's and device type's metrics; `timestamp` is in ms, missing values are 0."""
     return {
         "_aws": {
             "Timestamp": timestamp,
@@ -94,7 +90,7 @@ def metric_line(
 
 
 def pending_line(pending: int, *, namespace: str, timestamp: int) -> dict[str, Any]:
-    """The log line of what waits to be published, without dimensions; `timestamp` is in ms."""
+    """Make the log line of unpublished notifications, without dimensions; `timestamp` is in ms."""
     return {
         "_aws": {
             "Timestamp": timestamp,

@@ -1,4 +1,8 @@
-"""Parses payloads into readings, or rejects them with a reason."""
+"""Parses payloads into readings, or rejects them with a reason that helps to mend the device.
+
+Every payload is checked for hostile text. Then strict decoding accepts a message as docs/message.md describes it. What
+it refuses is decoded loosely: a message that can mean one thing only is accepted, anything else is explained in detail.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from .catalogue import METRIC_NAME, Catalogue, Metric
 from .codec import decode_base64
 from .envelope import Envelope, PoisonReading, check_identity
 
-# @@ Text that no device has a reason to send: control, invisible and bidirectional characters, raw or escaped.
+# Text that no device has a reason to send: control, invisible and bidirectional characters, raw or escaped.
 
 _INVISIBLE = (
     "\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
@@ -30,12 +34,12 @@ _HOSTILE_ESCAPE = re.compile(
     r"|d82f\\udca[0-3]|d834\\udd7[3-9a]|db4[0-3]\\ud[c-f][0-9a-f]{2})))",
     re.IGNORECASE,
 )
-"""Escaped tabs and line ends are text; raw control characters below U+0020 are no JSON, and `shapes` names them."""
+"""Escaped tabs and line ends are text; raw control characters below U+0020 are no JSON: see `_refuse_control`."""
 
 
 def check_text(payload: bytes) -> None:
-    """Check that the bytes are UTF-8 without such characters. Raises PoisonReading."""
-    # msgspec skips over fields it does not know without looking at their encoding, so text is checked first.
+    """Raise PoisonReading unless the payload is UTF-8 without hostile characters."""
+    # msgspec skips unknown fields without checking their encoding, so text is checked first.
     if b"\\" not in payload and payload.isascii() and b"\x7f" not in payload:
         return
     try:
@@ -53,9 +57,7 @@ def check_text(payload: bytes) -> None:
     raise PoisonReading("hostile_text", f"{detail} (byte {len(text[:at].encode())})")
 
 
-# @@ Reads messages that strict decoding refuses: accepts those that mean one thing only, and explains the rest.
-# @@
-# @@ Nothing here runs for a message that strict decoding takes, so it may be thorough.
+# Loose decoding. It does not run for a message that strict decoding accepts, so it may be thorough.
 
 FRAME = b" \t\r\n"
 """JSON's white space."""
@@ -80,7 +82,7 @@ _NANOSECONDS = range(500_000_000_000_000_000, 100_000_000_000_000_000_000)
 
 
 class Message(msgspec.Struct, gc=False):
-    """A message as it should be; `metrics` are those that were measured."""
+    """A message as docs/message.md describes it."""
 
     time: int
     metrics: dict[str, float]
@@ -89,7 +91,7 @@ class Message(msgspec.Struct, gc=False):
 
 
 class _Loose(msgspec.Struct, gc=False):
-    """A message whose whole numbers may be written as floats, and whose metrics may be null: not measured."""
+    """A message whose whole numbers may be written as floats, and whose metrics may be null (not measured)."""
 
     time: int | float
     metrics: dict[str, float | None]
@@ -98,7 +100,7 @@ class _Loose(msgspec.Struct, gc=False):
 
 
 class _Written(msgspec.Struct, gc=False):
-    """The whole numbers of a message as they are written: a float has lost what is beyond its 53 bits."""
+    """The whole numbers of a message as text: a float keeps only 53 bits of them."""
 
     time: msgspec.Raw
     sequence: msgspec.Raw = msgspec.Raw(b"null")
@@ -157,12 +159,12 @@ def decode_loosely(payload: bytes) -> tuple[Message, int]:
 
 
 def path_of(metric: str) -> str:
-    """Where a metric stands in its message, for people."""
+    """Format the path of a metric in its message, for people."""
     return f"metrics.{metric}" if METRIC_NAME.fullmatch(metric) else f"metrics[{metric[:64]!a}]"
 
 
 def time_hint(time: int) -> str:
-    """What a device time that cannot be true looks like, to be appended to a refusal."""
+    """Guess what an impossible device time is instead, to be appended to a refusal."""
     for unit, moments in (("seconds", _SECONDS), ("microseconds", _MICROSECONDS), ("nanoseconds", _NANOSECONDS)):
         if time in moments:
             return f": these look like {unit}; send milliseconds"
@@ -191,7 +193,7 @@ def refuse_malformed(payload: bytes, error: Exception) -> NoReturn:
 
 
 def _no_number(payload: bytes, at: int) -> str:
-    """Name the NaN or infinity over which the parser stumbled: it stands up to four bytes into it."""
+    """Name the NaN or infinity that the parser rejected; `at` is up to four bytes into it."""
     for start in range(max(0, at - 4), at + 1):
         found = _NO_NUMBER.match(payload, start)
         if found and found.end() + 1 >= at:
@@ -217,7 +219,7 @@ def _refuse_control(payload: bytes, at: int) -> NoReturn:
 
 
 def _whole(field: str, value: float, written: bytes, *, of: str) -> int:
-    """A whole number; raises PoisonReading where what is `written` is none, whatever the float that is next to it."""
+    """Return a whole number; raise PoisonReading if `written`, its text, is none, even if the nearest float is."""
     if isinstance(value, float) and not _is_whole(written):
         shown = written.decode("ascii")
         shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
@@ -226,7 +228,7 @@ def _whole(field: str, value: float, written: bytes, *, of: str) -> int:
 
 
 def _is_whole(number: bytes) -> bool:
-    """Whether a JSON number has nothing but zeros after the decimal point, once its exponent has moved that."""
+    """Return whether a JSON number has nothing but zeros after the decimal point, once its exponent has moved that."""
     mantissa, _, exponent = number.lower().lstrip(b"-").partition(b"e")
     whole, _, fraction = mantissa.partition(b".")
     digits = (whole + fraction).rstrip(b"0")
@@ -306,15 +308,15 @@ def _kind(value: Any) -> str:
     return f"{kind} ({str(value).lower()})" if isinstance(value, bool) else kind
 
 
-# @@ The readings of one device message: parses the payload, and refuses poison with a reason code.
+# Readings.
 
 MAX_PAYLOAD_BYTES = 128 * 1024
-"""AWS IoT Core takes no larger message: https://docs.aws.amazon.com/general/latest/gr/iot-core.html"""
+"""AWS IoT Core's limit: https://docs.aws.amazon.com/general/latest/gr/iot-core.html"""
 
 MAX_FUTURE_MS = 5 * 60 * 1000
 MAX_AGE_MS = 8 * 24 * 60 * 60 * 1000
 LATE_MS = 60 * 60 * 1000
-"""How far a device time may be ahead of, and behind, the rule's clock; beyond `LATE_MS` behind, a reading is late."""
+"""Limits of a device time: ahead of the rule's clock, behind it, and behind it before a reading counts as late."""
 
 MAX_SEQUENCE = 2**53 - 1
 """The largest integer that every JSON reader keeps exactly (RFC 8259, section 6)."""
@@ -323,7 +325,7 @@ MAX_METRICS = 256
 """Names of metrics in one message, known and unknown."""
 
 _NO_SEQUENCE = b"\xff"
-"""Begins an identity by hash: beyond the first byte of every place in a minute."""
+"""Prefix of an identity by hash: larger than the first byte of every offset in a minute."""
 
 MAX_READINGS = 1_000
 """Readings in one message of the array form."""
@@ -331,16 +333,14 @@ MAX_READINGS = 1_000
 _NOTHING = "nothing was measured: every metric is null"
 
 VALUE_BOUND = 1e12
-"""Values stay below it, so that sums of a minute fit DynamoDB's 38 digits exactly (see `aggregate`)."""
+"""Bound of a value, so that sums of a minute fit DynamoDB's 38 digits exactly (see `numbers.exact`)."""
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A valid reading, of which a record has one or many.
+    """A valid reading; a record has one or many.
 
-    A msgspec struct, as a frozen dataclass costs 2 µs to make and there are 4,000 in a batch.
-
-    `time` and the envelope's times are milliseconds since the epoch. `order` is the place among the device's readings.
-    `identity` (9 bytes) tells messages of a device's minute apart, `content` (4 bytes, a CRC) two of one identity.
+    Times are milliseconds since the epoch. `order` sorts the readings of a device. `identity` (9 bytes) is the message
+    id within a device's minute, `content` (4 bytes, a CRC) distinguishes two messages of one identity.
     """
 
     sequence_number: str
@@ -354,7 +354,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def is_late(self) -> bool:
-        """Whether the device sent it more than an hour after it was taken."""
+        """Return whether the message arrived more than an hour after its time."""
         return self.envelope.received_at - self.time > LATE_MS
 
 
@@ -365,7 +365,12 @@ _decode_parts = msgspec.json.Decoder(list[msgspec.Raw]).decode
 def parse_readings(
     sequence_number: str, envelope: Envelope, *, catalogue: Catalogue, suffix: str
 ) -> tuple[Reading, ...]:
-    """The readings in `envelope`: identity proven, payload valid, whole or not at all. Raises PoisonReading."""
+    """Parse the readings of a message: all of them, or none and PoisonReading is raised.
+
+    Args:
+        catalogue: must have the device type; metrics that it lacks are accepted.
+        suffix: of this environment; things of another one are rejected.
+    """
     check_identity(envelope, suffix=suffix)
     known = catalogue.device_types.get(envelope.device_type)
     if known is None:
@@ -394,7 +399,7 @@ def parse_readings(
 def _readings(
     parts: Sequence[bytes | msgspec.Raw], sequence_number: str, envelope: Envelope, known: Mapping[str, Metric]
 ) -> tuple[Reading, ...]:
-    """The readings of an array or of lines, each from its own bytes: the same reading as if it had come alone."""
+    """Parse each object of an array or of lines from its own bytes, as if it had been sent by itself."""
     if not 1 <= len(parts) <= MAX_READINGS:
         raise PoisonReading("readings", f"{len(parts)} readings in one message; 1 to {MAX_READINGS} are allowed")
     readings = []
@@ -413,7 +418,7 @@ def _readings(
 
 
 def _reading(payload: bytes, sequence_number: str, envelope: Envelope, known: Mapping[str, Metric]) -> Reading | None:
-    """The reading in one object; None where it has measured nothing: all its metrics are null."""
+    """Parse the reading in one object; None if all its metrics are null."""
     try:
         message = _decode_message(payload)
         named = len(message.metrics)
@@ -442,7 +447,7 @@ def _reading(payload: bytes, sequence_number: str, envelope: Envelope, known: Ma
         sequence=sequence,
         metrics=metrics,
         order=(time, -1 if sequence is None else sequence),
-        # Exact where there is a sequence number: its 7 bytes after the place in the minute, which takes 2.
+        # With a sequence number: 2 bytes of offset in the minute and 7 bytes of sequence, so it is exact.
         identity=_hashed(payload) if sequence is None else (time % 60_000 << 56 | sequence).to_bytes(9),
         content=crc32(payload).to_bytes(4),
     )
@@ -477,5 +482,5 @@ def _out_of_time(time: int, *, received_at: int) -> PoisonReading:
 
 
 def _hashed(payload: bytes) -> bytes:
-    """The identity of a message without a sequence number."""
+    """Make the identity of a message without a sequence number."""
     return _NO_SEQUENCE + hashlib.sha256(payload).digest()[:8]

@@ -92,7 +92,7 @@ def aggregate_of(values: tuple[float, ...], *, last: float, order: int) -> Metri
 
 
 class MinuteDelta(msgspec.Struct, kw_only=True):
-    """What one `fold_pending` added to a minute; read it before the next one, which may change its metrics.
+    """Additions of one `fold_pending` to a minute; read it before the next one, which may change its metrics.
 
     `unknown` counts values of metrics that the device type does not declare: those are only archived.
     """

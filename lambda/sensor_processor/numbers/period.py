@@ -61,7 +61,7 @@ class OpenHour(msgspec.Struct):
     minutes: set[int]
 
     def covers(self, time: int) -> bool:
-        """Whether `time` (ms) is in this hour."""
+        """Return whether `time` (ms) is in this hour."""
         return self.hour.start <= time < self.hour.start + HOUR_MS
 
     def add(self, minute: Minute, delta: MinuteDelta) -> None:

@@ -19,7 +19,7 @@ from ..numbers.period import Level, Part, Period, period_bucket
 from ..numbers.sketch import ITEM_BINS, MINUTE_BINS, Sketch
 
 Item = dict[str, Any]
-"""Attribute name to typed value, as DynamoDB's low-level client takes it."""
+"""Attribute name to typed value, in the form of DynamoDB's low-level client."""
 
 QUANTILES = {"p05": 0.05, "p50": 0.5, "p95": 0.95, "p99": 0.99}
 """Rank of each quantile in the items of hours and days, by attribute; others can be had from the sketch."""

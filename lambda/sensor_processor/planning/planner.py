@@ -141,7 +141,7 @@ def plan_device(
 
 
 class _OpenChunk(msgspec.Struct):
-    """What was added since the last chunk: all `readings`; of them, those that are `new` and those without room."""
+    """Additions since the last chunk: all `readings`; of them, those that are `new` and those without room."""
 
     readings: list[Reading] = []
     overflow: list[Reading] = []
@@ -152,7 +152,7 @@ class _OpenChunk(msgspec.Struct):
     tally: Tally = msgspec.field(default_factory=Tally)
 
     def has_room(self, reading: Reading, minute: Minute, *, metrics: int) -> bool:
-        """Whether everything that the reading may add fits in; its device type has so many metrics."""
+        """Return whether everything that the reading may add fits in; its device type has so many metrics."""
         touched, is_other = self.touched, minute.start not in self.touched
         # Whatever a reading adds fits into a chunk that has little in it.
         if not touched or not (is_other or self.events or len(touched) > FEW_MINUTES):

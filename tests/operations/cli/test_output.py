@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from fleet_iot.operations.cli.output import SHOWN, emit, emit_errors, emit_rows, table
+from fleet_iot.operations.cli.output import SHOWN, emit, emit_errors, emit_rows
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,6 @@ def test_rows_are_a_line_of_json_each(capsys: pytest.CaptureFixture[str]) -> Non
     """Text is built only where it is printed."""
     emit_rows([Row("a"), Row("b")], lambda: pytest.fail("built"), as_json=True)
     assert 2 == len(capsys.readouterr().out.splitlines())
-
-
-def test_columns_are_as_wide_as_their_widest_cell() -> None:
-    """Aligned left or right, escaped before they are measured, without spaces at the end."""
-    assert ["a      1", "b\\tc  22"] == table([("a", "1"), ("b\tc", "22")], "<>")
-    assert [] == table([], "<<")
 
 
 def test_long_lists_are_cut(capsys: pytest.CaptureFixture[str]) -> None:

@@ -186,7 +186,7 @@ def check(path: Path, good: set[bytes], *, format_name: str, damaged_inputs: str
     ]
     matching.add_things(things, is_taken=lambda _: False)
     try:
-        matching.add_rows(found, held=lambda _: None)
+        matching.add_rows(found, key_owner=lambda _: None)
         assert len(list(matching.pairs())) + len(list(matching.faults())) == len(found)
     except RequestError:
         pass  # a damaged key became a heading that looks like an identity: the list is refused

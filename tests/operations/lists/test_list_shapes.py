@@ -463,7 +463,7 @@ def test_a_key_beside_its_certificate_compromises_it(tmp_path: Path, order: str)
         PlannedThing(name=f"t-{n}-dev", thing_type="t", device_type="t", serial=f"{n}", attributes={}) for n in range(9)
     ]
     matching.add_things(things, is_taken=lambda _: False)
-    matching.add_rows(read_rows(open_source(path, format_name="auto"), now=NOW), held=lambda _: None)
+    matching.add_rows(read_rows(open_source(path, format_name="auto"), now=NOW), key_owner=lambda _: None)
     reasons = [fault.reason for fault in matching.faults()]
     assert (2, 2) == (len(list(matching.pairs())), len(reasons))
     assert all("private key" in reason for reason in reasons)

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from fleet_iot.operations.registry.bundle import Archive, whole
+from fleet_iot.operations.registry.bundle import Archive
 from fleet_iot.operations.registry.device_files import PRIVATE
+from fleet_iot.operations.storage import whole
 
 
 def write(path: Path, files: dict[str, bytes]) -> Archive:

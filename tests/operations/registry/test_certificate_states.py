@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +11,14 @@ import pytest
 from botocore.exceptions import ClientError
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
-from fleet_iot.operations.pki.spent import End
+from fleet_iot.operations.pki.spent import End, SpentKeys
+from fleet_iot.operations.registry.bundle import Certificates, MissingError
 from fleet_iot.operations.registry.device import Registered, activate, retire, revoke, show_device
 from fleet_iot.operations.registry.entries import failed
 from fleet_iot.operations.registry.journal import Journal
+from fleet_iot.operations.registry.refusals import Refusals, RevocationLists
 from fleet_iot.operations.registry.steps import activate_devices
-from tests.operations.registry.test_rotation import Case, facility
+from tests.operations.registry.test_rotate import Case, facility
 
 
 @pytest.fixture
@@ -137,3 +140,16 @@ def test_a_device_that_is_being_onboarded_is_shown_with_its_steps(case: Case) ->
     assert shown is not None and "thing, certificate" in shown and "attach begun" in shown and "--resume" in shown
     case.journal.write(failed("t-1", reason="its name is taken", remedy="choose another"))
     assert "onboarding failed: its name is taken; choose another" == show_device(case.work, case.device).onboarding
+
+
+def test_a_certificate_that_was_revoked_in_aws_iot_is_not_bundled(case: Case, tmp_path: Path) -> None:
+    """Its status is read with its text; its key is spent from then on."""
+    refusals = Refusals(case.journal, ledger=SpentKeys([]), lists=RevocationLists([], []))
+    certificates = Certificates(case.journal, case.work.calls, refusals=refusals, cache=tmp_path / "cache.sqlite")
+    with closing(certificates):
+        put(case, "REVOKED")
+        with pytest.raises(MissingError) as refused:
+            certificates.of("t-1")
+    assert "its certificate is REVOKED" == refused.value.reason
+    spent = case.journal.spent(case.journal.device("t-1").key, None)
+    assert spent is not None and End.REVOKED == spent.what

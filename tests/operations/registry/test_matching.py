@@ -11,7 +11,7 @@ import pytest
 from fleet_iot.generator.diagnostics import RequestError
 from fleet_iot.operations.lists.record import Fault, Material, Row
 from fleet_iot.operations.project import PlannedThing
-from fleet_iot.operations.registry.matching import Held, Matching, Plants
+from fleet_iot.operations.registry.matching import KeyOwner, Matching, Plants
 
 
 def thing(number: int, device_type: str = "press", **more: str) -> PlannedThing:
@@ -38,7 +38,7 @@ def row(number: int, *, key: bytes | None = None, fingerprint: bytes | None = No
 def matched(
     entries: Iterable[Row | Fault],
     *,
-    held: dict[bytes, Held] | None = None,
+    held: dict[bytes, KeyOwner] | None = None,
     taken: Iterable[str] = (),
     device_type: str | None = None,
     by_order: bool = False,
@@ -47,7 +47,7 @@ def matched(
     """Row → thing, row → why not."""
     matching = Matching(suffix="dev", device_type=device_type, by_order=by_order, ignored=ignored)
     matching.add_things(THINGS, is_taken=lambda name: name in set(taken))
-    matching.add_rows(entries, held=(held or {}).get)
+    matching.add_rows(entries, key_owner=(held or {}).get)
     pairs = {pair.row: pair.thing.name.removeprefix("sg-01-").removesuffix("-dev") for pair in matching.pairs()}
     faults = {fault.number: fault.reason for fault in matching.faults()}
     counts = matching.counts
@@ -114,7 +114,7 @@ def test_a_later_row_spoils_an_earlier_one() -> None:
 
 def test_what_is_onboarded_already_is_no_work() -> None:
     """The same certificate again is `already`; it keeps its thing, which is not free."""
-    held = {b"k1": Held(thing="sg-01-press-0001-dev", fingerprint=b"f1", is_done=True)}
+    held = {b"k1": KeyOwner(thing="sg-01-press-0001-dev", fingerprint=b"f1", is_done=True)}
     pairs, faults = matched(
         [row(1), row(2)], held=held, by_order=True, device_type="press", taken=["sg-01-press-0001-dev"]
     )
@@ -123,7 +123,7 @@ def test_what_is_onboarded_already_is_no_work() -> None:
 
 def test_what_failed_goes_on_with_its_own_thing() -> None:
     """Its certificate may be in AWS IoT already: another thing must not get it."""
-    held = {b"k2": Held(thing="sg-01-pump-0002-dev", fingerprint=b"f2", is_done=False)}
+    held = {b"k2": KeyOwner(thing="sg-01-pump-0002-dev", fingerprint=b"f2", is_done=False)}
     assert {1: "press-0001", 2: "pump-0002"} == matched(
         [row(1), row(2)], held=held, by_order=True, device_type="press", taken=["sg-01-pump-0002-dev"]
     )[0]
@@ -139,7 +139,7 @@ def test_what_failed_goes_on_with_its_own_thing() -> None:
 )
 def test_a_key_belongs_to_one_thing(held: tuple[str, bytes, bool], given: dict[str, Any], reason: str) -> None:
     """Of whatever facility."""
-    found = Held(thing=held[0], fingerprint=held[1], is_done=held[2])
+    found = KeyOwner(thing=held[0], fingerprint=held[1], is_done=held[2])
     assert reason in matched([row(1, **given)], held={b"k1": found})[1][1]
 
 
@@ -163,7 +163,7 @@ def matched_with(things: list[PlannedThing], *rows: Row | Fault, **options: Any)
     matching = Matching(suffix="dev", **options)
     matching.add_things(things, is_taken=lambda _: False)
     try:
-        matching.add_rows(rows, held=lambda _: None)
+        matching.add_rows(rows, key_owner=lambda _: None)
         return {pair.row: pair.thing.name.split("-")[-2] for pair in matching.pairs()}
     finally:
         matching.close()
@@ -282,7 +282,7 @@ def test_how_rows_were_paired_is_told() -> None:
         row(2, device_type="press"),
         row(3, also=(("Node ID", "SN-pump-1"),)),
     ]
-    matching.add_rows(rows, held=lambda _: None)
+    matching.add_rows(rows, key_owner=lambda _: None)
     assert {"Node ID": 1, "order": 1, "serial": 1} == matching.ways()
     assert "row 1 (line 1) is sg-01-press-0002-dev, by serial 'sn-PRESS-2'" == matching.first_pairs(2)[0]
     matching.close()
@@ -291,8 +291,8 @@ def test_how_rows_were_paired_is_told() -> None:
 @pytest.mark.parametrize(
     "said",
     [
-        {"said": ("SG 01 press 0001",)},
-        {"said": ("0", "sg-01-press-0001-dev")},
+        {"identities": ("SG 01 press 0001",)},
+        {"identities": ("0", "sg-01-press-0001-dev")},
         {"raw": b"sg-01-press-0001,extra,MII\n"},
         {"raw": b'{"thingName": "SG01-PRESS-0001", "cert": '},
         {"place": "file sg-01-press-0001-certificate.pem.crt"},
@@ -329,7 +329,7 @@ def refusals_with(things: list[PlannedThing], *rows: Row, **options: Any) -> dic
     matching = Matching(suffix="dev", plants=PLANTS, **options)
     matching.add_things(things, is_taken=lambda _: False)
     try:
-        matching.add_rows(rows, held=lambda _: None)
+        matching.add_rows(rows, key_owner=lambda _: None)
         return {fault.number: fault.reason for fault in matching.faults()}
     finally:
         matching.close()
@@ -353,7 +353,7 @@ def test_a_column_of_planned_types_says_the_type(heading: str, value: str) -> No
     given = [row(1, unknown=((heading, value),)), row(2, unknown=((heading, "press"),))]
     matching = Matching(suffix="dev", plants=PLANTS)
     matching.add_things(MIXED, is_taken=lambda _: False)
-    matching.add_rows(given, held=lambda _: None)
+    matching.add_rows(given, key_owner=lambda _: None)
     assert {1: "pump", 2: "press"} == {pair.row: pair.thing.device_type for pair in matching.pairs()}
     matching.close()
 
@@ -428,7 +428,7 @@ def test_a_name_that_is_another_things_serial_is_told_what_parts_them() -> None:
     given = row(1, name="sg-01-press-0001", must_match=True)
     matching = Matching(suffix="dev")
     matching.add_things(things, is_taken=lambda _: False)
-    matching.add_rows([given], held=lambda _: None)
+    matching.add_rows([given], key_owner=lambda _: None)
     (fault,) = matching.faults()
     assert "one has it as its name, one as its serial" in fault.reason and "both name and serial" in fault.remedy
     matching.close()

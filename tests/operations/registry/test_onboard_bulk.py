@@ -173,7 +173,7 @@ def test_a_task_that_is_stopped(tmp_path: Path, local: LocalAws) -> None:
             wait_for_things(place, 5)
             process.send_signal(signal.SIGINT)
             _, err = process.communicate(timeout=30)
-        assert (7, True) == (process.returncode, "AWS IoT goes on with the bulk registration" in err)
+        assert (7, True) == (process.returncode, "AWS IoT continues the bulk registration" in err)
         (task,) = place_iot(place).list_thing_registration_tasks(status="InProgress")["taskIds"]
         place_iot(place).stop_thing_registration_task(taskId=task)
         assert "is Cancelled" in place.onboard("--resume", exit_code=7)

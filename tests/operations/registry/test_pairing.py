@@ -111,7 +111,7 @@ def matched(path: Path, things: list[PlannedThing], **options: object) -> tuple[
     matching = Matching(suffix="dev", **options)
     try:
         matching.add_things(things, is_taken=lambda _: False)
-        matching.add_rows(read_rows(open_source(path, format_name="auto"), now=NOW), held=lambda _: None)
+        matching.add_rows(read_rows(open_source(path, format_name="auto"), now=NOW), key_owner=lambda _: None)
         return {pair.thing.name: pair.material.fingerprint for pair in matching.pairs()}, matching.counts["faults"]
     finally:
         matching.close()
@@ -353,7 +353,7 @@ def test_a_known_column_that_is_ignored_says_nothing(tmp_path: Path, form: str, 
     source = replace(open_source(path, format_name="auto"), ignored=frozenset({normalised(ignored)}))
     matching = Matching(suffix="dev")
     matching.add_things(counted(), is_taken=lambda _: False)
-    matching.add_rows(read_rows(source, now=NOW), held=lambda _: None)
+    matching.add_rows(read_rows(source, now=NOW), key_owner=lambda _: None)
     assert {"order": 2} == matching.ways()
     matching.close()
 

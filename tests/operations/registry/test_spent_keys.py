@@ -153,6 +153,8 @@ def test_a_retired_device_comes_back_only_when_it_is_asked_for(plant: Plant, tmp
     plant.onboard(devices, exit_code=1)
     assert "was retired on" in plant.reasons()["line 2"] and "repair" in plant.reasons()["line 2"]
     assert "1 onboarded" in plant.onboard(devices, "--reuse-retired", "--reason", "repaired")
+    (view,) = json.loads(plant.device("show", FIRST, "--json"))
+    assert ["retired", "reused"] == [each["what"] for each in view["history"]][-2:] and view["onboarding"] is None
     assert "1 were already" in plant.onboard(devices)
     plant.device("retire", FIRST, "--reason", "again")
     plant.onboard(devices, exit_code=1)

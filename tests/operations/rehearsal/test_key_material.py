@@ -49,7 +49,7 @@ def test_a_private_key_is_found(tmp_path: Path, text: str) -> None:
 
 
 def test_a_bare_header_is_no_key(tmp_path: Path) -> None:
-    """Text that speaks of a key's header, and a public key, are left alone."""
+    """Text that mentions a key's header, and a public key, are not reported."""
     public = ec.generate_private_key(ec.SECP256R1()).public_key()
     text = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
     (tmp_path / "note.md").write_text(f"-----BEGIN PRIVATE KEY-----\n\nis how a key begins.\n{text}")

@@ -1,4 +1,4 @@
-"""The demo's verdict: what was sent against what arrived, told apart exactly."""
+"""The demo's verdict: published readings are reconciled with stored ones exactly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What simulated things send: repeatable, believable, and poison that nobody could take for a reading."""
+"""Simulated things send repeatable, believable signals, and poison that is no valid reading."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Anomalies are told as the processor wrote them, and acknowledged once somebody has seen them."""
+"""Anomalies are read as the processor wrote them, and acknowledged in their items."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def client() -> Iterator[Any]:
         yield client
 
 
-def test_anomalies_are_told_by_thing_and_facility(client: Any) -> None:
+def test_anomalies_are_read_by_thing_and_facility(client: Any) -> None:
     """As the processor wrote them; minutes are none."""
     (own,) = read_anomalies(client, TABLE, thing=THING)
 

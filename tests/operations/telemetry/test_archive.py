@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from fleet_iot.generator.cli.commands import main
-from fleet_iot.operations.telemetry.archive import ArchivePlace, table_statement
+from fleet_iot.operations.telemetry.archive import table_statement
 from fleet_iot.sensor_processor.adapters.archive import readings_objects
 from fleet_iot.sensor_processor.ingest.batch import Batch, parse_batch
 from fleet_iot.sensor_processor.ingest.catalogue import parse_catalogue
@@ -37,7 +37,7 @@ def test_columns_are_the_fields_of_the_archives_lines() -> None:
     """Every field of a line is a column or a part of the prefix."""
     (entry,) = readings_objects(batch().readings, shard="shardId-000000000000")
     line = json.loads(gzip.decompress(entry.body).splitlines()[0])
-    statement = table_statement(ArchivePlace(bucket="b", facilities=["sg-01"], device_types=["press-monitor"]))
+    statement = table_statement("b", facilities=["sg-01"], device_types=["press-monitor"])
 
     assert set(line) == set(re.findall(r"^  (\w+) (?:string|bigint)", statement, re.MULTILINE)) | {
         "facility",
@@ -66,7 +66,7 @@ def test_the_command_prints_what_athena_takes() -> None:
 
 
 def test_the_bucket_is_that_of_the_account(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bucket names are global and hold the account; where nobody gives it, a note on stderr says so."""
+    """Bucket names are global and include the account; where it is not given, a note on stderr says so."""
     assert "note: the bucket's name lacks the AWS account" in invoke().stderr
     monkeypatch.setenv("FLEET_ACCOUNT_ID", "123456789012")
     printed = invoke()

@@ -1,4 +1,4 @@
-"""History as the processor writes it, and what is not over yet, told by `fleet history`."""
+"""`fleet history` reads what the processor writes, open periods included."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_hours_are_told_with_the_one_that_goes_on(client: Any) -> None:
 
 
 def test_days_are_told_with_the_one_that_goes_on(client: Any) -> None:
-    """The running day is the sum of its hours, of which the last goes on, too."""
+    """The open day is the sum of its hours, the open one included."""
     found = rows(client, "day", NOON - 2 * 24 * HOUR)
 
     assert [(72, True), (144, True), (78, False)] == [(row.count, row.is_over) for row in found]
@@ -81,7 +81,7 @@ def ask(client: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_the_command_prints_a_table_csv_and_json(ask: Any) -> None:
-    """The same rows in three forms; an asterisk marks what goes on."""
+    """The same rows in three forms; an asterisk marks an open period."""
     since = ("--since", "2026-11-23T11:00")
     table = ask(*since).output.splitlines()
     assert ["start", "metric", "count", "mean", "min", "max", "sum", "p05", "p50", "p95", "p99"] == table[0].split()

@@ -1,4 +1,4 @@
-"""What the processor put into quarantine comes out as it went in, and can be given to it again."""
+"""Quarantined records are read as the processor wrote them, and can be put into the stream again."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def held(s3: Any, stream: Stream | None = None) -> Quarantine:
     return Quarantine(s3=s3, kinesis=stream or Stream(), bucket=BUCKET, stream_arn="s")
 
 
-def test_records_are_told_once_with_reason_and_origin(s3: Any) -> None:
+def test_records_are_listed_once_with_reason_and_origin(s3: Any) -> None:
     """Each record once, though it was delivered twice; chosen by facility, day and reason."""
     found = list(entries(held(s3)))
 
@@ -131,7 +131,7 @@ def test_records_go_back_as_they_came(s3: Any) -> None:
 
 
 def test_a_stream_that_takes_nothing_is_an_error(s3: Any) -> None:
-    """After some attempts in vain nobody waits any longer."""
+    """After several attempts without progress the replay fails."""
     with pytest.raises(TimeoutError):
         put_again(entries(held(s3), reason="base64"), held(s3, Stream(refusals=100)), sleep=lambda _: None)
 
@@ -147,7 +147,7 @@ def test_broken_encoding_stays() -> None:
 
 
 def test_the_command_lists_shows_and_replays(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A table, a record in words a terminal can take, and back into the stream."""
+    """A table, a record without control characters, and records put into the stream again."""
     stream = Stream()
     stub_local_aws(monkeypatch, **{"lambda": Deployed(), "s3": s3, "kinesis": stream})
 
@@ -202,7 +202,7 @@ def test_what_is_still_poison_is_in_quarantine_once(s3: Any, run: Any) -> None:
     """However often it is replayed, a record that is refused again is there once, under its latest number."""
     for turn in range(1, 4):
         assert 0 == run("replay", "--yes").exit_code
-        assert [] == entries(held(s3))  # given to the stream, and not yet refused again
+        assert [] == entries(held(s3))  # put into the stream, and not yet refused again
         assert 4 == len(run.stream.records)
         assert [] == process(s3, run.stream, first=turn * 1_000)
         assert 4 == len(entries(held(s3)))
@@ -225,7 +225,7 @@ READING = '{"time":%s,"sequence":%d,"metrics":{"t":20.50},"note":"°"}'
 
 
 def test_times_in_another_unit_can_be_had_back(s3: Any, run: Any) -> None:
-    """Readings in seconds, alone, in an array and on lines, count once their times are made milliseconds."""
+    """Readings in seconds, single, in an array and on lines, count once their times are converted to milliseconds."""
     run.stream.records.clear()
     assert 0 == run("replay", "--yes").exit_code  # what the fixture put there is not what this is about
     run.stream.records.clear()
@@ -254,7 +254,7 @@ def test_times_in_another_unit_can_be_had_back(s3: Any, run: Any) -> None:
 
 
 def test_payloads_that_were_edited_go_back_with_the_stamps_of_the_rule(s3: Any, run: Any, tmp_path: Path) -> None:
-    """Only the bytes are taken from the file: who sent a message stays what the rule stamped."""
+    """Only the payload is read from the file: the sender stays what the rule stamped."""
     line = json.loads(run("list", "--json", "--reason", "malformed").output)
     line["raw"] = base64.b64encode((READING % ("1795445343000", 1)).encode()).decode()
     line["envelope"] = line["envelope"] | {"thing": "sg-01-press-monitor-0002-dev"}

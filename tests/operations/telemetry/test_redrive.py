@@ -1,4 +1,4 @@
-"""Replay gives the records of each message to the function, and deletes a message only when all are acknowledged."""
+"""Redrive invokes the function with each message's records, and deletes a message only when all are acknowledged."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_records_of_every_message_are_given_again() -> None:
 
 
 def test_records_that_are_gone_are_counted() -> None:
-    """A stream keeps a week: what it no longer holds cannot be given again, and is told."""
+    """A stream keeps records for a week: those that it no longer has are counted as gone."""
     queue = Queue((1, 5))
 
     outcome = run(queue, Stream(4, 5, 6), lambda event: {"batchItemFailures": []})
