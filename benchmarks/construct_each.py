@@ -1,4 +1,4 @@
-"""The peer of `synthesis`, run as a program: `lib.app` with one construct for each resource of each thing."""
+"""Run `lib.app` with one construct for each resource of each thing: the peer of the benchmark `synthesis`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CONSTRUCTS = {
 
 
 class ConstructEachStack(FacilityStack):
-    """The same stack, its things' blocks handed to constructs as their arguments."""
+    """The same stack, with a construct for each block of its things."""
 
     def __init__(self, scope: bindings.Construct, id_: str, context: StackContext, **arguments: Any) -> None:
         super().__init__(scope, id_, context, **arguments)

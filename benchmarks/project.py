@@ -1,4 +1,4 @@
-"""A project of its own for a synthesis: this one's programs, another manifest, CSRs of all things."""
+"""Make projects for syntheses: this repository's programs, another manifest, CSRs of all things."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from fleet_iot.operations.pki.csr import line_of, sign_request
 
 ROOT = Path(__file__).parents[1]
 PROGRAMS = ("lambda", "requirements", "lib")
-"""What `python -m lib.app` needs of a project; the declarations are made anew."""
+"""Folders that `python -m lib.app` needs; the declarations are generated."""
 
 NOT_COPIED = shutil.ignore_patterns("__pycache__", "facilities")
 
 
 def copy_programs(folder: Path) -> Path:
-    """Copies into `folder` what a synthesis needs beside manifest and declarations; the wheels stay where they are."""
+    """Copy the programs that a synthesis needs into `folder`, and link the Lambda's wheels."""
     for name in PROGRAMS:
         shutil.copytree(ROOT / name, folder / name, ignore=NOT_COPIED)
     wheels = ROOT / "build" / "lambda"
@@ -36,15 +36,15 @@ def copy_programs(folder: Path) -> Path:
 
 
 def make_project(folder: Path, manifest: FleetManifest) -> Path:
-    """A project in `folder` with the manifest's declarations."""
+    """Make a project in `folder` with the manifest's declarations."""
     copy_programs(folder)
-    (folder / "fleet.yaml").touch()  # what a synthesis finds its project by; the declarations are the manifest's
+    (folder / "fleet.yaml").touch()  # marks the project's folder; the declarations are the manifest's
     pipeline.generate(manifest, folder, facilities=(), force=False)
     return folder
 
 
 def lifted_manifest(data: dict[str, Any]) -> FleetManifest:
-    """The manifest in `data`, valid with bulk registration, and then with Terraform's: the limit is a rule's."""
+    """Validate `data` with bulk registration, then switch to Terraform's, whose limit is only a rule."""
     plants = {id_: {**plant, "registration": "bulk"} for id_, plant in data["facilities"].items()}
     valid = validate(parse_document(json.dumps({**data, "facilities": plants}), name="fleet.yaml"))
     lifted = {id_: plant.model_copy(update={"registration": "terraform"}) for id_, plant in valid.facilities.items()}
@@ -52,7 +52,7 @@ def lifted_manifest(data: dict[str, Any]) -> FleetManifest:
 
 
 def write_csrs(project: Path, manifest: FleetManifest) -> None:
-    """Gives every thing a CSR of a key of its own: synthesis refuses one key for two things."""
+    """Write a CSR for every thing, each with its own key: synthesis refuses shared keys."""
     suffix = manifest.environment_suffix
     folder = project / "identities" / suffix
     folder.mkdir(parents=True)
@@ -65,7 +65,7 @@ def write_csrs(project: Path, manifest: FleetManifest) -> None:
 
 
 def synthesis_environment(project: Path, outdir: Path) -> dict[str, str]:
-    """This process's environment without what would steer a synthesis, writing to `outdir`."""
+    """Return this process's environment without settings of a synthesis, and with `outdir`."""
     steering = ("FLEET_", "ENVIRONMENT_", "TERRAFORM_", "CDKTF_", "PYTHON")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(steering)}
     return kept | {"FLEET_ACCOUNT_ID": "123456789012", "FLEET_OUTDIR": str(outdir), "PYTHONPATH": str(project)}

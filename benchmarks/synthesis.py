@@ -1,4 +1,4 @@
-"""Synthesis of a plant of 10,000 things: beside one of 10, and beside a construct for each resource of each thing."""
+"""Measure the synthesis of 10,000 things against one of 10 things, and against a construct for each resource."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ KINDS = (
 
 
 class _Contestant:
-    """A project whose synthesis is a command; `peak_memory_mb` is the most that its runs held."""
+    """A project and the command of its synthesis; `peak_memory_mb` is the maximum of its runs."""
 
     def __init__(self, project: Path, things: int, *command: str) -> None:
         self._project, self._things, self._command = project, things, command
         self.peak_memory_mb = 0.0
 
     def seconds(self) -> float:
-        """Synthesises into an empty folder and counts what came out; CPU, user and system, Node's included."""
+        """Synthesise into an empty folder, check the blocks, and return the CPU seconds, with Node's."""
         with TemporaryDirectory() as outdir:
             process = subprocess.Popen(
                 [sys.executable, *self._command],
@@ -54,7 +54,7 @@ class _Contestant:
 
 
 def run(rounds: int, *, few: int = FEW, many: int = MANY) -> Result:
-    """Measures whole processes of `python -m lib.app`, each in a project of its own."""
+    """Measure whole processes of `python -m lib.app`, each in its own project."""
     with TemporaryDirectory(prefix="fleet-benchmark-") as folder:
         projects = {count: _project(Path(folder) / str(count), count) for count in (few, many)}
         contestants = {
@@ -88,7 +88,7 @@ def run(rounds: int, *, few: int = FEW, many: int = MANY) -> Result:
 
 
 def count_blocks(stack: Path) -> dict[str, int]:
-    """How many blocks of things a synthesised stack holds, by type, read from all that Terraform reads there."""
+    """Count a synthesised stack's blocks of things by type, in all files that Terraform reads."""
     counts = dict.fromkeys(KINDS, 0)
     for file in stack.glob("*.tf.json"):
         resources = json.loads(file.read_bytes()).get("resource", {})
@@ -98,7 +98,7 @@ def count_blocks(stack: Path) -> dict[str, int]:
 
 
 def manifest_data(things: int) -> dict[str, Any]:
-    """One plant with so many things of one kind."""
+    """Return a manifest of one facility with `things` things of one device type."""
     metrics = {"temperature": {"unit": "celsius", "min": -10, "max": 95}}
     return {
         "version": 1,

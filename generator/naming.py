@@ -1,6 +1,6 @@
-"""Every name, topic, prefix and path of a fleet.
+"""Thing names, serials, topics, prefixes and paths of a fleet; resource names are in `fleet_iot.lib.names`.
 
-Names have no environment suffix, which `suffixed` adds. The tokens are placeholders for values of an environment; they
+Names have no environment suffix, which `specs.suffixed` adds. The tokens are placeholders for values of an environment; they
 are upper case, so that no id, name or topic can contain them.
 """
 

@@ -1,1 +1,1 @@
-"""The CDKTF program: reads the generated declarations and synthesises the Terraform of the platform and its plants."""
+"""The CDKTF program: synthesise Terraform stacks of platform and facilities from the approved record."""

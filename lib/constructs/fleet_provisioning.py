@@ -21,11 +21,7 @@ class FleetProvisioningRole:
             PROVISIONING_ROLE,
             names=names,
             description="AWS IoT registers devices by the provisioning templates of this environment",
-            trust=iam.trust(
-                "iot.amazonaws.com",
-                account_id=names.account_id,
-                source_arn=names.arn("iot", f"provisioningtemplate/{names.named('template-*')}"),
-            ),
+            trust=iam.iot_trust(names, f"provisioningtemplate/{names.named('template-*')}"),
             statements=_registration(names),
         )
 
@@ -41,7 +37,7 @@ class BulkRegistrationRole:
             names=names,
             description="AWS IoT registers the devices of the parameter files of this environment",
             # A registration task has no ARN.
-            trust=iam.trust("iot.amazonaws.com", account_id=names.account_id, source_arn=names.arn("iot", "*")),
+            trust=iam.iot_trust(names, "*"),
             statements=(
                 iam.allow("GetParameterFiles", "s3:GetObject", on=f"{archive}/{names.bulk_registration_prefix('*')}*"),
                 iam.key_use(

@@ -141,7 +141,7 @@ def _archive_role(scope: tf.Construct, names: PlatformNames, key_arn: str) -> Se
         EVENT_ARCHIVE_ROLE,
         names=names,
         description="Topic rules store the events of AWS IoT",
-        trust=_trust(names),
+        trust=iam.iot_trust(names, f"rule/{names.named('rule_events_*')}"),
         statements=(
             iam.allow("PutEvents", "s3:PutObject", on=f"{archive}/events/*"),
             iam.key_use(
@@ -162,17 +162,12 @@ def _errors_role(scope: tf.Construct, names: PlatformNames) -> ServiceRole:
         EVENT_ERRORS_ROLE,
         names=names,
         description="Topic rules log the events that they could not archive",
-        trust=_trust(names),
+        trust=iam.iot_trust(names, f"rule/{names.named('rule_events_*')}"),
         statements=(
             iam.write_logs(f"{log_group}:log-stream:*"),
             iam.allow("DescribeLogStreams", "logs:DescribeLogStreams", on=f"{log_group}:*"),
         ),
     )
-
-
-def _trust(names: PlatformNames) -> str:
-    rules = names.arn("iot", f"rule/{names.named('rule_events_*')}")
-    return iam.trust("iot.amazonaws.com", account_id=names.account_id, source_arn=rules)
 
 
 class IotLogging:
@@ -193,7 +188,7 @@ class IotLogging:
             IOT_LOGGING_ROLE,
             names=names,
             description="AWS IoT writes its log",
-            trust=iam.trust("iot.amazonaws.com", account_id=names.account_id, source_arn=names.arn("iot", "*")),
+            trust=iam.iot_trust(names, "*"),
             statements=(iam.write_logs(f"{names.log_group_arn(IOT_LOG_GROUP)}:log-stream:*"),),
         )
         tf.IotLoggingOptions(
@@ -227,7 +222,7 @@ class CertificateAudit:
             AUDIT_ROLE,
             names=names,
             description="AWS IoT Device Defender audits the certificates of the account",
-            trust=iam.trust("iot.amazonaws.com", account_id=names.account_id, source_arn=names.arn("iot", "*")),
+            trust=iam.iot_trust(names, "*"),
             statements=(
                 iam.allow("ListCertificates", "iot:ListCertificates", on="*"),  # it has no resource type
                 iam.allow("DescribeCertificates", "iot:DescribeCertificate", on=names.arn("iot", "cert/*")),

@@ -71,11 +71,7 @@ class TelemetryArchive:
             RULE_ERRORS_ROLE,
             names=names,
             description="Topic rules store the messages that they could not put on the stream",
-            trust=iam.trust(
-                "iot.amazonaws.com",
-                account_id=names.account_id,
-                source_arn=names.arn("iot", f"rule/{names.named('rule_telemetry_*')}"),
-            ),
+            trust=iam.iot_trust(names, f"rule/{names.named('rule_telemetry_*')}"),
             statements=(
                 iam.allow("PutRuleErrors", "s3:PutObject", on=f"{archive}/iot-rule-errors/*"),
                 iam.key_use(

@@ -42,11 +42,7 @@ class TelemetryStream:
             TOPIC_RULE_ROLE,
             names=names,
             description="Topic rules put telemetry on the stream",
-            trust=iam.trust(
-                "iot.amazonaws.com",
-                account_id=names.account_id,
-                source_arn=names.arn("iot", f"rule/{names.named('rule_telemetry_*')}"),
-            ),
+            trust=iam.iot_trust(names, f"rule/{names.named('rule_telemetry_*')}"),
             statements=(
                 iam.allow("PutTelemetry", "kinesis:PutRecord", on=names.stream_arn),
                 iam.key_use(

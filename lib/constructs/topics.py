@@ -21,7 +21,7 @@ class AlarmTopic:
                 "ArnLike": {"aws:SourceArn": names.alarm_arns},
             },
         )
-        self.topic = _topic(scope, ALARM_TOPIC, names, key_arn, names.alarm_topic_arn, publishers)
+        _topic(scope, ALARM_TOPIC, names, key_arn, names.alarm_topic_arn, publishers)
 
 
 class AnomalyTopic:

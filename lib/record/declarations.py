@@ -75,7 +75,7 @@ def parse(content: bytes) -> ast.Module:
     for node in ast.walk(tree):
         line = getattr(node, "lineno", 1)
         if type(node) not in _NODES:
-            raise DeclarationError(f"a declaration holds no {type(node).__name__}", line=line)
+            raise DeclarationError(f"a declaration contains no {type(node).__name__}", line=line)
         if isinstance(node, ast.Call) and not (isinstance(node.func, ast.Name) and node.func.id in SPECS):
             raise DeclarationError("a declaration calls nothing but the specs", line=line)
         if isinstance(node, ast.ImportFrom) and not _is_allowed_import(node):
@@ -137,11 +137,11 @@ def _plain(call: ast.Call) -> dict[str, Any]:
 def _arguments(call: ast.Call, convert: Callable[[ast.Call], Any]) -> dict[str, Any]:
     """Return the keyword arguments of a call, with nested calls converted."""
     if call.args:
-        raise DeclarationError("a spec takes its values by name", line=call.lineno)
+        raise DeclarationError("the values of a spec are given by name", line=call.lineno)
     values: dict[str, Any] = {}
     for argument in call.keywords:
         if argument.arg is None or argument.arg in values:
-            raise DeclarationError("a spec takes each value by its name, once", line=call.lineno)
+            raise DeclarationError("each value of a spec is given by name, once", line=call.lineno)
         values[argument.arg] = _value(argument.value, convert)
     return values
 

@@ -239,10 +239,10 @@ def refuse_names_of_others(
         )
 
 
-def refuse_shared_keys(plants: Iterable[Mapping[str, Request]]) -> None:
+def refuse_shared_keys(facilities: Iterable[Mapping[str, Request]]) -> None:
     """Raise PrerequisiteError where CSRs of two things share a key: each device could impersonate the other."""
     owners: dict[str, str] = {}
-    for requests in plants:
+    for requests in facilities:
         for thing, request in requests.items():
             owner = owners.setdefault(request.locked.key, thing)
             if owner != thing:

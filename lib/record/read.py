@@ -38,7 +38,7 @@ CACHE = "__pycache__"
 """Python's cache of modules that another program imported; ignored."""
 
 REMEDY = (
-    "Run `fleet generate --check` to see what differs and `fleet generate` to write it anew "
+    "Run `fleet generate --check` to see what differs and `fleet generate` to write it again "
     "(with --force over edits by hand), then review and commit."
 )
 
@@ -173,9 +173,9 @@ def _facility(folder: Path, id_: str, section: _Section) -> FacilitySpec:
     module = path.partition("/")[0]
     named = (spec.things_file, spec.topic_rule_file, *(group.policy_file for group in spec.groups))
     if (spec.id, spec.module) != (id_, module):
-        raise _fault(path, f"it declares the plant {spec.id} in {spec.module}, and the index has {id_} in {module}")
+        raise _fault(path, f"it declares the facility {spec.id} in {spec.module}, and the index has {id_} in {module}")
     if strange := next((name for name in named if f"{module}/{name}" not in section.files), None):
-        raise _fault(path, f"it names {strange}, which is no generated file of this plant")
+        raise _fault(path, f"it names {strange}, which is no generated file of this facility")
     return spec
 
 

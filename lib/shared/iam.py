@@ -78,6 +78,11 @@ def trust(service: str, *, account_id: str | None = None, source_arn: str | None
     return json.dumps({"Version": "2012-10-17", "Statement": [statement]}, separators=(",", ":"))
 
 
+def iot_trust(names: PlatformNames, resource: str) -> str:
+    """Return a trust policy for AWS IoT, limited to a resource of this account and region, such as `rule/*`."""
+    return trust("iot.amazonaws.com", account_id=names.account_id, source_arn=names.arn("iot", resource))
+
+
 def key_use(sid: str, *actions: str, key_arn: str, via: str, context: Mapping[str, str]) -> Statement:
     """Allow use of a KMS key through one service (`kms:ViaService`) and with one encryption context only."""
     return Statement(
@@ -95,26 +100,17 @@ def key_use(sid: str, *actions: str, key_arn: str, via: str, context: Mapping[st
 
 def deny_insecure_transport(action: str, *resources: str) -> Statement:
     """Deny requests without TLS."""
-    return Statement(
-        sid="DenyInsecureTransport",
-        effect="Deny",
-        principal="*",
-        actions=(action,),
-        resource=resources if len(resources) > 1 else resources[0],
-        conditions={"Bool": {"aws:SecureTransport": "false"}},
-    )
+    return _deny("DenyInsecureTransport", action, resources, {"Bool": {"aws:SecureTransport": "false"}})
 
 
 def deny_old_tls(action: str, *resources: str) -> Statement:
     """Deny TLS 1.0 and 1.1; a statement of its own, because the conditions of one statement are ANDed."""
-    return Statement(
-        sid="DenyOldTls",
-        effect="Deny",
-        principal="*",
-        actions=(action,),
-        resource=resources if len(resources) > 1 else resources[0],
-        conditions={"NumericLessThan": {"s3:TlsVersion": "1.2"}},
-    )
+    return _deny("DenyOldTls", action, resources, {"NumericLessThan": {"s3:TlsVersion": "1.2"}})
+
+
+def _deny(sid: str, action: str, resources: tuple[str, ...], conditions: Conditions) -> Statement:
+    resource = resources if len(resources) > 1 else resources[0]
+    return Statement(sid=sid, effect="Deny", principal="*", actions=(action,), resource=resource, conditions=conditions)
 
 
 class ServiceRole:

@@ -83,19 +83,19 @@ def check_tags(tags: Mapping[str, str]) -> None:
 
 def _tags_fault(tags: Mapping[str, str]) -> str | None:
     if len(tags) > TAGS_MAXIMUM:
-        return f"are {len(tags)}, and AWS takes {TAGS_MAXIMUM}"
+        return f"are {len(tags)}, more than AWS's {TAGS_MAXIMUM}"
     seen: dict[str, str] = {}
     for key, value in tags.items():
         if key.lower().startswith("aws:"):
-            return f"hold the key {key!r}, which belongs to AWS"
+            return f"include the key {key!r}, which is reserved by AWS"
         for text, maximum, what in ((key, TAG_KEY_MAXIMUM, "key"), (value, TAG_VALUE_MAXIMUM, "value")):
             if not 1 <= len(text) <= maximum:
-                return f"hold the {what} {text!r}, which has not 1 to {maximum} characters"
+                return f"include the {what} {text!r}, which does not have 1 to {maximum} characters"
             if not all(character.isalnum() or character in TAG_PUNCTUATION for character in text):
-                return f"hold the {what} {text!r}: AWS takes letters, digits, spaces and any of _ . : / = + - @"
+                return f"include the {what} {text!r}: AWS accepts letters, digits, spaces and any of _ . : / = + - @"
         other = seen.setdefault(key.casefold(), key)
         if other != key:
-            return f"hold the keys {other!r} and {key!r}, which IAM takes for one"
+            return f"include the keys {other!r} and {key!r}, which are the same to IAM"
     return None
 
 

@@ -127,7 +127,7 @@ class PrivateBucket:
 
 
 def _deny_bypassing_locks(arn: str) -> iam.Statement:
-    """Deny lifting a lock: it takes a change of this policy first, which raises an alarm."""
+    """Deny lifting a lock: it requires a change of this policy first, which raises an alarm."""
     return iam.Statement(
         sid="DenyBypassGovernanceRetention",
         effect="Deny",

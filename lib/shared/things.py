@@ -42,7 +42,7 @@ class ThingBlocks:
 
 
 def read_things(path: Path) -> Iterator[Thing]:
-    """Read a plant's `things.jsonl` line by line; it may have a million. Raises PrerequisiteError with the bad line."""
+    """Yield the things of a facility's `things.jsonl`, of which there may be a million. Raises PrerequisiteError."""
     decode = msgspec.json.Decoder(Thing).decode
     if not path.is_file():
         raise PrerequisiteError(f"{path} is missing", remedy="run `fleet generate`, then review and commit it")

@@ -79,7 +79,7 @@ def add_blocks(path: Path, blocks: Blocks) -> None:
         made = resources.setdefault(kind, {})
         for id_ in made.keys() & added.keys():
             raise SynthesisError(
-                f"{path.parent.name} would hold {kind}.{id_} twice.", remedy="Two ids are merged: please report it."
+                f"{path.parent.name} would have {kind}.{id_} twice.", remedy="Two ids are merged: please report it."
             )
         made.update(added)
     path.write_bytes(msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=INDENT))
@@ -187,6 +187,6 @@ def check_counts(stack: str, resources: Blocks, *, planned: Mapping[str, int], d
         for expected in (planned.get(kind, found), declared.get(kind, 0)):
             if found != expected:
                 raise SynthesisError(
-                    f"Stack {stack} holds {found} {kind} where {expected} were planned.",
+                    f"Stack {stack} has {found} {kind} where {expected} were planned.",
                     remedy="Run `fleet generate`; if it changes nothing, two ids are merged: please report it.",
                 )

@@ -158,7 +158,7 @@ def require_account(settings: Settings) -> None:
     """
     if settings.account_id is None:
         raise PrerequisiteError(
-            "the AWS account is not given, and bucket names, which are global, hold it.",
+            "the AWS account is not given, and bucket names, which are global, contain it.",
             remedy="Set FLEET_ACCOUNT_ID to its 12 digits; or set `account_id` in fleet.yaml and run `fleet generate "
             "--allow destroys-data`: buckets get other names, so where some are deployed, move their data first.",
         )

@@ -562,7 +562,7 @@ def run_synthesis(
         lines = [line for line in done.stderr.splitlines() if line.strip()]
         errors = [line for line in lines if line.lower().startswith("error")]
         first = (errors or lines[-1:] or ["no output"])[0].removeprefix("error: ")
-        raise EnvironmentFault(f"the stacks cannot be synthesised: {first}", hint="to see all of it: python -m lib.app")
+        raise EnvironmentFault(f"the stacks cannot be synthesised: {first}", hint="to see all of it: fleet synth")
     return done
 
 

@@ -46,7 +46,7 @@ def test_without_an_account_nothing_is_synthesised(tmp_path: Path) -> None:
     done = _app(FLEET_OUTDIR=str(tmp_path / "out"))
     assert (done.returncode, done.stdout, list(tmp_path.iterdir())) == (7, "", [])
     error, hint = done.stderr.splitlines()
-    assert error == "error: the AWS account is not given, and bucket names, which are global, hold it."
+    assert error == "error: the AWS account is not given, and bucket names, which are global, contain it."
     assert "`account_id` in fleet.yaml" in hint
     assert "FLEET_ACCOUNT_ID" in hint
 

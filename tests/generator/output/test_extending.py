@@ -149,7 +149,7 @@ def test_values_are_encoded_for_the_suffix(project: Any, data: Any) -> None:
     ("name", "text", "words"),
     [
         ("a.json.j2", "{", "it is not JSON"),
-        ("a.py.j2", "import os\n", "a declaration holds no Import"),
+        ("a.py.j2", "import os\n", "a declaration contains no Import"),
         ("a.sql.j2", "SELECT 1; DROP x", "it is not one statement"),
         ("a.md.j2", "{{ '{{' }}", ""),
         ("a.md.j2", "x\n{{ facility.nmae }}", "templates/facility/a.md.j2:2: sg_01/a.md was not written: "),

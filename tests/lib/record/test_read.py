@@ -220,7 +220,7 @@ def test_links_and_pipes_in_the_record_are_refused(project: Path) -> None:
         (b"thing_count=70", b"thing_count='70'", "FacilitySpec: Expected `int`, got `str` - at `$.thing_count`."),
         (b"    thing_count=70,\n", b"", "FacilitySpec: Object missing required field `thing_count`."),
         (b"thing_count=70", b"count=70", "FacilitySpec has no count."),
-        (b"id='sg-01'", b"id='th-ry-01'", "it declares the plant th-ry-01 in sg_01, and the index has sg-01"),
+        (b"id='sg-01'", b"id='th-ry-01'", "it declares the facility th-ry-01 in sg_01, and the index has sg-01"),
         (
             b"things_file='things.jsonl'",
             b"things_file='../../../etc/passwd'",

@@ -41,16 +41,16 @@ def test_a_name_that_terraform_makes_is_left_to_it() -> None:
 @pytest.mark.parametrize(
     ("tags", "fault"),
     [
-        ({"Environment": "prod", "environment": "dev"}, "'Environment' and 'environment', which IAM takes for one"),
-        ({"Straße": "a", "STRASSE": "b"}, "which IAM takes for one"),
-        ({"AWS:x": "a"}, "belongs to AWS"),
-        ({"": "a"}, "has not 1 to 128 characters"),
-        ({"k" * 129: "a"}, "has not 1 to 128 characters"),
-        ({"k": "v" * 257}, "has not 1 to 256 characters"),
-        ({"k": ""}, "has not 1 to 256 characters"),
-        ({"k": "${file(1)}"}, "AWS takes letters, digits, spaces"),
-        ({"k{": "v"}, "AWS takes letters, digits, spaces"),
-        ({f"k{number}": "v" for number in range(51)}, "are 51, and AWS takes 50"),
+        ({"Environment": "prod", "environment": "dev"}, "'Environment' and 'environment', which are the same to IAM"),
+        ({"Straße": "a", "STRASSE": "b"}, "which are the same to IAM"),
+        ({"AWS:x": "a"}, "is reserved by AWS"),
+        ({"": "a"}, "does not have 1 to 128 characters"),
+        ({"k" * 129: "a"}, "does not have 1 to 128 characters"),
+        ({"k": "v" * 257}, "does not have 1 to 256 characters"),
+        ({"k": ""}, "does not have 1 to 256 characters"),
+        ({"k": "${file(1)}"}, "AWS accepts letters, digits, spaces"),
+        ({"k{": "v"}, "AWS accepts letters, digits, spaces"),
+        ({f"k{number}": "v" for number in range(51)}, "are 51, more than AWS's 50"),
     ],
 )
 def test_tags_that_aws_refuses(tags: dict[str, str], fault: str) -> None:

@@ -49,7 +49,7 @@ def test_blocks_are_added_to_what_constructs_made(tmp_path: Path) -> None:
 def test_an_address_that_a_construct_has_is_refused(tmp_path: Path) -> None:
     """An override would win without a word."""
     path = _write(tmp_path, {"resource": {"t": {"a": {"x": 1}}}})
-    with pytest.raises(SynthesisError, match=r"s would hold t\.a twice"):
+    with pytest.raises(SynthesisError, match=r"s would have t\.a twice"):
         add_blocks(path, {"t": {"a": {"y": 1}}})
 
 
@@ -102,20 +102,20 @@ def test_a_merged_resource_stops_synthesis() -> None:
             planned={"aws_iot_thing": 2},
             declared={"aws_iot_thing": 1},
         )
-    assert caught.value.message == "Stack s holds 1 aws_iot_thing where 2 were planned."
+    assert caught.value.message == "Stack s has 1 aws_iot_thing where 2 were planned."
     assert caught.value.exit_code == 5
 
 
 def test_a_type_that_is_planned_but_absent_stops_synthesis() -> None:
     """No block of a planned type counts as none."""
-    with pytest.raises(SynthesisError, match="holds 0 aws_iot_policy where 1 were planned"):
+    with pytest.raises(SynthesisError, match="has 0 aws_iot_policy where 1 were planned"):
         check_counts("s", {}, planned={"aws_iot_policy": 1}, declared={})
 
 
 @pytest.mark.parametrize("declared", [{}, {"aws_sqs_queue": 2}], ids=["by nobody", "twice"])
 def test_a_type_that_the_manifest_knows_nothing_of_is_counted_too(declared: dict[str, int]) -> None:
     """What is in the file is what was declared, no more and no less."""
-    with pytest.raises(SynthesisError, match="holds 1 aws_sqs_queue where"):
+    with pytest.raises(SynthesisError, match="has 1 aws_sqs_queue where"):
         check_counts("s", {"aws_sqs_queue": {"q": {}}}, planned={}, declared=declared)
 
 
@@ -135,7 +135,7 @@ def test_look_alike_ids_are_merged_by_cdktf_and_found_by_the_count(tmp_path: Pat
     app.synth()
     resources = output.read_resources(output.stack_file(tmp_path, "s"))
     assert (1, 2) == (len(resources["aws_iot_thing_type"]), stack.declared()["aws_iot_thing_type"])
-    with pytest.raises(SynthesisError, match="holds 1 aws_iot_thing_type where 2 were planned"):
+    with pytest.raises(SynthesisError, match="has 1 aws_iot_thing_type where 2 were planned"):
         check_counts("s", resources, planned={}, declared=stack.declared())
 
 
