@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 SCAN := .venv-scan
 
-.PHONY: help setup demo test check lint fast compliance bench soak generate lock clean
+.PHONY: help setup demo test check lint fast compliance bench soak generate lock wheel clean
 
 help: ## Lists these commands.
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,7 +22,8 @@ demo: setup ## Runs the whole platform on the local AWS, end to end, and writes 
 	@$(BIN)/fleet demo
 
 test: setup lint compliance ## Runs all tests: lint, types, layers, compliance, units, integration on the local AWS.
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not local_aws"
+	@$(BIN)/python -m pytest -m local_aws
 
 check: setup lint fast ## Runs lint, types, layers and the fast tests, in under a minute.
 
@@ -57,7 +58,7 @@ soak: setup ## Runs what needs patience: kills, mutated manifests, damaged lists
 	@FLEET_FUZZ=100000 $(BIN)/python -m pytest -n 2 tests/generator/manifest/test_validation.py -k mutated
 	@FLEET_FUZZ_LISTS=200000 FLEET_PAIRINGS=10 $(BIN)/python -m pytest tests/operations/lists/test_list_fuzz.py tests/operations/registry/test_pairing.py
 	@FLEET_FAULT_READINGS=1000000 FLEET_FAULT_SEEDS=1,2,3,4,5 $(BIN)/python -m pytest -n 2 tests/integration/test_faults.py
-	@FLEET_FUZZ_PAYLOADS=1000000 FLEET_MODEL_EXAMPLES=10000 FLEET_SCHEMA_EXAMPLES=20000 $(BIN)/python -m pytest -n 2 tests/sensor_processor/test_fuzz.py tests/sensor_processor/test_state_machine.py tests/sensor_processor/test_schema.py
+	@FLEET_FUZZ_PAYLOADS=1000000 FLEET_MODEL_EXAMPLES=10000 FLEET_SCHEMA_EXAMPLES=20000 $(BIN)/python -m pytest -n 2 tests/sensor_processor/ingest/test_fuzz.py tests/sensor_processor/test_state_machine.py tests/sensor_processor/ingest/test_schema.py
 
 generate: setup ## Regenerates lib/facilities from fleet.yaml.
 	@$(BIN)/fleet generate
@@ -66,6 +67,11 @@ lock: ## Resolves requirements/*.in anew into the hashed locks (needs uv).
 	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 requirements/main.in -o requirements/main.txt
 	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 --constraint requirements/main.txt requirements/lambda.in -o lambda/sensor_processor/requirements.txt
 	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 requirements/scan.in -o requirements/scan.txt
+
+wheel: setup ## Builds the wheel into build/wheels.
+	@rm -rf build/lib build/bdist.* build/wheels
+	@$(BIN)/pip wheel --quiet --no-deps --no-index --no-build-isolation --wheel-dir build/wheels .
+	@ls build/wheels
 
 clean: ## Removes what was built; .venv stays, and cdktf.out, where local Terraform states may lie.
 	rm -rf build .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,28 +1,30 @@
-"""`python -m benchmarks NAME [--json]`: runs one benchmark and prints what it measured."""
+"""`python -m benchmarks NAME [--json]`: run one benchmark and print the figures."""
 
 from __future__ import annotations
 
 import argparse
 import json
 from collections.abc import Callable
+from pathlib import Path
 
-from benchmarks import cold_start, credentials, generate_rows, onboarding, processor, synthesis, validate
+from benchmarks import cold_start, credentials, detection, generate_rows, onboarding, processor, synthesis, validate
 from benchmarks.result import Result
 
-BENCHMARKS: dict[str, tuple[str, Callable[[int], Result]]] = {
+BENCHMARKS: dict[str, tuple[str, Callable[..., Result]]] = {
     "cold_start": ("a process from its start to its first batch, against boto3 alone", cold_start.run),
     "credentials": ("keys and certificates, beside builders and an openssl command a step", credentials.run),
+    "detection": ("accuracy of the default detectors on public series, see --data", detection.run),
     "generate_rows": ("rows of a million things, through the writer of `fleet generate`", generate_rows.run),
     "onboarding": ("20,000 devices against a service that enforces AWS IoT's quotas", onboarding.run),
     "processor": ("batches of 4,000 readings, with sockets and detection, against what samples do", processor.run),
     "synthesis": ("10,000 things in one plant, against 10 and against one construct for each resource", synthesis.run),
     "validate": ("a manifest of 100,000 lines, against PyYAML's C loader alone", validate.run),
 }
-"""What there is: its line in the help, and the function that measures with so many rounds."""
+"""Line of the help, and function that measures with a number of rounds."""
 
 
 def main() -> None:
-    """Runs the benchmark that the command line names."""
+    """Run the benchmark that the command line names."""
     names = "\n".join(f"  {name:16} {line}" for name, (line, _) in BENCHMARKS.items())
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
@@ -32,10 +34,21 @@ def main() -> None:
     parser.add_argument("name", choices=BENCHMARKS, metavar="NAME", help="one of these benchmarks")
     parser.add_argument("--json", action="store_true", help="one JSON object, for a program")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="runs of each contestant, in turn (5)")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path("build/detection-data"),
+        metavar="FOLDER",
+        help="detection: folder of the public series; missing files are downloaded (build/detection-data)",
+    )
     given = parser.parse_args()
     if given.rounds < 1:
-        parser.error("--rounds takes a number from 1")
-    result = BENCHMARKS[given.name][1](given.rounds)
+        parser.error("--rounds must be at least 1")
+    options = {"data": given.data} if given.name == "detection" else {}
+    try:
+        result = BENCHMARKS[given.name][1](given.rounds, **options)
+    except detection.DataError as error:
+        parser.exit(1, f"{error}\n")
     print(json.dumps(result.document()) if given.json else result.text())
 
 

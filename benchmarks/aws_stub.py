@@ -1,4 +1,4 @@
-"""A stub of DynamoDB and S3 on loopback, in a process of its own so that its CPU counts for nobody.
+"""A stub of DynamoDB and S3 on loopback, in a process of its own so that its CPU is not measured.
 
 It keeps what is written, answers reads from it, and checks nothing: it stands for the network and the other end.
 """
@@ -19,7 +19,7 @@ KEY = ("device", "bucket")
 
 
 class Stub:
-    """The tables and how many objects there are; one process, one loop, so nothing is ever half done."""
+    """Tables and number of objects; one process and one event loop, so every call is atomic."""
 
     def __init__(self) -> None:
         self.tables: Tables = {}
@@ -27,7 +27,7 @@ class Stub:
         self.buckets: dict[str, dict[str, None]] = {}
 
     def answer(self, target: str, body: dict[str, Any]) -> dict[str, Any]:
-        """What DynamoDB says to one call."""
+        """Answer one call of DynamoDB."""
         operation = target.partition(".")[2]
         if operation == "PutItem":
             self._put(body["TableName"], body["Item"])
@@ -48,7 +48,7 @@ class Stub:
         return {}
 
     def _between(self, table: str, values: dict[str, Any]) -> list[dict[str, Any]]:
-        """The items of a device from one range key to another."""
+        """Return the items of a device between two range keys."""
         device, first, last = (values[f":{name}"]["S"] for name in ("device", "first", "last"))
         items = self.tables.get(table, {})
         return [items[device, bucket] for bucket in self.buckets.get(device, ()) if first <= bucket <= last]
@@ -65,7 +65,7 @@ class Stub:
             yield table, [items[_key(key)] for key in request["Keys"] if _key(key) in items]
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, kept open as AWS keeps it."""
+        """Serve one connection, kept open as AWS does."""
         try:
             while line := await reader.readline():
                 headers = await _headers(reader)
@@ -111,7 +111,7 @@ async def _main() -> None:
 
 @contextmanager
 def running_stub() -> Iterator[str]:
-    """The address of a stub that lives as long as the block."""
+    """Run a stub; yield its address."""
     command = [sys.executable, "-m", "benchmarks.aws_stub"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         if process.stdout is None or process.stdin is None:

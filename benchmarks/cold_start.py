@@ -1,4 +1,4 @@
-"""From the start of a process to its first batch acknowledged, beside boto3 with the same clients and one call each."""
+"""Time from the start of a process to its first acknowledged batch, compared with boto3 making one call a client."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from benchmarks.result import Result, peak_memory_mb
 from benchmarks.rounds import interleaved
 
 RECORDS = 100
-"""A first batch is small: it is what the stream has when the first device speaks."""
+"""A first batch is small."""
 
 OURS = """
 import json, sys
@@ -38,7 +38,7 @@ s3.put_object(Bucket="bucket-mfg-raw-archive-dev", Key="key", Body=b"")
 
 
 def run(rounds: int, *, records: int = RECORDS) -> Result:
-    """Measures whole processes, from the interpreter's start on."""
+    """Measure whole processes, from the interpreter's start on."""
     with running_stub() as address, environment(address), TemporaryDirectory(prefix="fleet-benchmark-") as folder:
         event = Path(folder) / "event.json"
         event.write_text(json.dumps(load.event(0, records=records)))
@@ -67,7 +67,7 @@ def run(rounds: int, *, records: int = RECORDS) -> Result:
 
 
 def _process(code: str, *arguments: str, cpu: list[float]) -> Callable[[], float]:
-    """Seconds of such a process; its CPU is noted besides."""
+    """Return a function that runs such a process and returns its seconds; its CPU seconds go into `cpu`."""
 
     def seconds() -> float:
         start = time.perf_counter()

@@ -81,7 +81,7 @@ def _builders(maker: CertificateMaker, devices: int) -> None:
 
 
 def _openssl(folder: Path, devices: int) -> None:
-    """Key, CSR and certificate, a command each: what most guides tell people to do."""
+    """Key, CSR and certificate, a command each: as in most guides."""
     for number in range(devices):
         steps = (
             ("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", "device.key"),
@@ -118,7 +118,7 @@ def _verify(maker: CertificateMaker, authority: Path, folder: Path, count: int) 
         name = "".join(names.choices("abcdefghijklmnopqrstuvwxyz0123456789-", k=names.randint(3, 64)))
         certificate = x509.load_der_x509_certificate(maker.certificate(name, key_and_point(key)[1]))
         if certificate.public_key() != key.public_key():
-            raise AssertionError(f"the certificate of {name} bears another key")
+            raise AssertionError(f"the certificate of {name} has another key")
         files.append(f"{number}.pem")
         (folder / files[-1]).write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     command = ["openssl", "verify", "-x509_strict", "-CAfile", str(authority), *files]

@@ -25,7 +25,7 @@ from fleet_iot.generator.manifest.yaml import parse_document
 DEVICES = 20_000
 SCALE = 6.0
 """How much faster the service's time runs: 20,000 devices at 15 a second would take 22 minutes. Its bursts shrink with
-it: a bucket holds one second's calls, and that second is a sixth of one here."""
+it: a bucket has one second's calls, and that second is a sixth of one here."""
 
 
 def run(rounds: int, *, devices: int = DEVICES, scale: float = SCALE) -> Result:

@@ -1,7 +1,7 @@
-"""CPU of the sensor processor a record, sockets and detection included, beside two peers and the floor.
+"""CPU of the sensor processor a record, including sockets and detection, compared with two peers and a lower bound.
 
-A batch has 4,000 records of 700 devices with four metrics each, and each batch is the next minute of the same devices:
-what the processor has learned of them is used and stored again. The other end is a stub in a process of its own.
+A batch has 4,000 records of 700 devices with four metrics each. Each is the next minute of the same devices, whose
+learned state is used and stored again. A stub of AWS runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from fleet_iot.sensor_processor.ingest.envelope import Envelope
 from fleet_iot.sensor_processor.planning.items import Device, device_item
 
 LEARNED = 371
-"""Minutes that the devices have been in operation before the first batch, which begins an hour."""
+"""Minutes that the devices have run before the first batch, which begins an hour."""
 
 MINUTES = 60
-"""Batches in an hour. The last one measured ends it, after an hour's batches in all."""
+"""Batches in an hour. The last measured batch closes it, after an hour's batches in all."""
 
 WARM = 2
-"""Batches before the first that is measured, for what a process does once."""
+"""Unmeasured batches before the first, for one-time work of a process."""
 
 Handler = Callable[[dict[str, Any]], Any]
 
@@ -52,10 +52,10 @@ class _Message(msgspec.Struct):
 
 
 def run(rounds: int, *, records: int = load.RECORDS, devices: int = load.DEVICES, learned: int = LEARNED) -> Result:
-    """Measures all of them on the same batches, and holds that every reading was stored."""
+    """Measure all contestants on the same batches, and check that every reading was stored."""
     with running_stub() as address, environment(address):
         session = boto3.session.Session()
-        with open(os.devnull, "w") as sink:  # noqa: PTH123 - the logs have to be written, but not read
+        with open(os.devnull, "w") as sink:  # noqa: PTH123 - logs must be written, but are not read
             contest = _Contest(address, sink, records=records, devices=devices, first=learned)
             ours = contest.contestant(lambda event: handler.handle(event, None))
             _learn(session, minutes=learned, rounds=load.rounds_of(records, devices), devices=devices)
@@ -76,7 +76,7 @@ def run(rounds: int, *, records: int = load.RECORDS, devices: int = load.DEVICES
             hour_end = ours()
         contest.check(rounds)
     best = {name: of.best for name, of in times.items()}
-    # One batch of an hour also sums up the hour before.
+    # One batch in an hour also closes the hour before.
     ordinary, best["ours"] = best["ours"], best["ours"] + (hour_end - best["ours"]) / MINUTES
     return Result(
         benchmark="processor",
@@ -101,7 +101,7 @@ def run(rounds: int, *, records: int = load.RECORDS, devices: int = load.DEVICES
 
 
 class _Contest:
-    """Gives every contestant the same batches in turn, and keeps count of them."""
+    """Give every contestant the same batches in turn, and count them."""
 
     def __init__(self, address: str, sink: Any, *, records: int, devices: int, first: int) -> None:
         self._address, self._sink, self._first = address, sink, first
@@ -110,7 +110,7 @@ class _Contest:
         self.wall: list[float] = []
 
     def contestant(self, handle: Handler, *, table: str = "") -> Callable[[], float]:
-        """CPU seconds of one more batch; threads are counted in."""
+        """Return a function that handles the next batch and returns its CPU seconds, those of threads included."""
         minutes = count(self._first)
 
         def seconds() -> float:
@@ -129,22 +129,22 @@ class _Contest:
         return seconds
 
     def check(self, rounds: int) -> None:
-        """Holds that the tables have what they must: an item for each reading, a minute for each device and batch."""
+        """Check the tables: an item for each reading, a minute for each device and batch."""
         request = Request(self._address, b"{}", {"X-Amz-Target": "Stub.Count"})  # noqa: S310 - the stub on loopback
         with urlopen(request) as response:  # noqa: S310
-            held = json.load(response)
+            stored = json.load(response)
         expected = {
             READINGS: rounds * self._records,
             "table-devices-dev": self._devices,
             "objects": self.batches,
         }
-        found = {name: held.get(name) for name in expected}
-        if found != expected or held["table-readings-dev"] < self.batches * self._devices:
-            raise AssertionError(f"the stub holds {held}, not {expected}")
+        found = {name: stored.get(name) for name in expected}
+        if found != expected or stored["table-readings-dev"] < self.batches * self._devices:
+            raise AssertionError(f"the stub has {stored}, not {expected}")
 
 
 def _learn(session: boto3.session.Session, *, minutes: int, rounds: int, devices: int) -> None:
-    """Stores the devices as they are after so many minutes, without the batches that made them so."""
+    """Store the devices as they are after so many minutes of readings."""
     client = session.client("dynamodb")
     metrics = parse_catalogue(json.dumps(load.CATALOGUE).encode()).device_types["press-monitor"]
     for number in range(devices):
@@ -168,7 +168,7 @@ def _learn(session: boto3.session.Session, *, minutes: int, rounds: int, devices
 
 
 def _floor(event: dict[str, Any]) -> None:
-    """What nobody who reads and archives these records can leave out."""
+    """Do the least that reading and archiving these records needs."""
     envelope, message = msgspec.json.Decoder(Envelope).decode, msgspec.json.Decoder(_Message).decode
     lines = []
     for record in event["Records"]:
@@ -180,7 +180,7 @@ def _floor(event: dict[str, Any]) -> None:
 
 @contextmanager
 def environment(address: str) -> Iterator[None]:
-    """The function's environment, with the stub for AWS."""
+    """Set the function's environment, with the stub as AWS."""
     before = dict(os.environ)
     with TemporaryDirectory(prefix="fleet-benchmark-") as folder:
         catalogue = Path(folder) / "catalogue.json"

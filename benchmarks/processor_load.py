@@ -1,4 +1,4 @@
-"""The batches that the processor and its peers are given: what the topic rules of one device type put into a stream."""
+"""Batches for the processor and its peers: records that the topic rules of one device type put into a stream."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 RECORDS = 4_000
 DEVICES = 700
 METRICS = {"temperature": 71.0, "vibration": 3.0, "pressure": 212.0}
-"""The analogue ones and the level that each swings about; the fourth counts cycles."""
+"""Analogue metrics and their mean levels; the fourth metric counts cycles."""
 
 START = 1_795_445_340_000
 """2026-11-23T14:49:00Z in ms, the first batch's minute."""
@@ -28,21 +28,21 @@ CATALOGUE = {
         }
     },
 }
-"""The first device type of the project's own manifest: three metrics with the adaptive detector, all with limits."""
+"""A device type with three metrics that have the context detector, all with limits."""
 
 
 def rounds_of(records: int, devices: int) -> int:
-    """Readings of a device in a minute."""
+    """Return the readings of a device in a minute."""
     return -(-records // devices)
 
 
 def thing(device: int) -> str:
-    """The name of device number `device`, from 0."""
+    """Return the name of device number `device`, from 0."""
     return f"sg-01-press-monitor-{device + 1:04d}-dev"
 
 
 def event(minute: int, *, records: int = RECORDS, devices: int = DEVICES) -> dict[str, Any]:
-    """The Lambda event of minute number `minute`: the devices in turn, each with a series that goes on."""
+    """Make the Lambda event of minute number `minute`: the devices in turn, each with its next readings."""
     return {"Records": [_record(minute, place, devices, rounds_of(records, devices)) for place in range(records)]}
 
 
@@ -81,7 +81,7 @@ def _record(minute: int, place: int, devices: int, rounds: int) -> dict[str, Any
 
 
 def _payload(time: int, sequence: int, device: int) -> bytes:
-    """About 220 bytes, with two fields that nobody looks at, as devices send them."""
+    """Make a payload of about 220 bytes, with two fields that the processor ignores, as devices send them."""
     message = {
         "time": time,
         "sequence": sequence,
@@ -93,7 +93,7 @@ def _payload(time: int, sequence: int, device: int) -> bytes:
 
 
 def values(sequence: int, device: int) -> dict[str, float]:
-    """A cycle of its own for each device and metric, and some noise."""
+    """Make the values of a reading: a cycle for each device and metric, with noise."""
     metrics: dict[str, float] = {}
     for order, (name, level) in enumerate(METRICS.items()):
         wave, noise = math.sin(sequence / 9 + device + order), (sequence * 7919 + device * 31) % 97 / 97

@@ -1,7 +1,7 @@
-"""The processor's peers: what samples do, and what Powertools' users do. Both store every reading, neither detects.
+"""Peers of the processor: the code of typical samples, and Powertools. Both store every reading, neither detects.
 
-Written as their documentation has it, with what is cheap to have done: one client, kept connections, models made once.
-They store all of a reading, for they archive nothing.
+Written as their documentation shows, with cheap improvements: one client, kept connections, models made once. They
+store the whole reading, as they archive nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydantic import BaseModel, Json
 
 READINGS = "table-of-a-peer"
 STAMPS = ("facility", "device_type", "client_id", "principal", "received_at", "trace_id")
-"""What the topic rule says of a reading and a peer stores beside it."""
+"""Fields of the topic rule that a peer stores with a reading."""
 
 
 class PutItem:
@@ -28,7 +28,7 @@ class PutItem:
         self._table = session.resource("dynamodb").Table(READINGS)
 
     def handle(self, event: dict[str, Any]) -> dict[str, Any]:
-        """Stores each reading as one item."""
+        """Store each reading as one item."""
         failures = []
         for record in event["Records"]:
             try:
@@ -43,14 +43,14 @@ class PutItem:
 
 
 class State(BaseModel):
-    """What the machine is doing."""
+    """State of the machine."""
 
     program: int
     mode: str
 
 
 class Message(BaseModel):
-    """What a device sends."""
+    """Message of a device."""
 
     time: int
     sequence: int
@@ -60,7 +60,7 @@ class Message(BaseModel):
 
 
 class Envelope(BaseModel):
-    """What the topic rule stamps."""
+    """Envelope of the topic rule."""
 
     raw: bytes
     facility: str
@@ -73,13 +73,13 @@ class Envelope(BaseModel):
 
 
 class Payload(KinesisDataStreamRecordPayload):
-    """A record's data as a model of one's own, which the parser's documentation shows."""
+    """Data of a record as a custom model, as the parser's documentation shows."""
 
     data: Json[Envelope]
 
 
 class Record(KinesisDataStreamRecord):
-    """A record with such a payload."""
+    """Record with such data."""
 
     kinesis: Payload
 
@@ -95,7 +95,7 @@ class Powertools:
         self._processor = BatchProcessor(event_type=EventType.KinesisDataStreams, model=Record)
 
     def handle(self, event: dict[str, Any]) -> Any:
-        """Stores each reading as one item."""
+        """Store each reading as one item."""
         with self._table.batch_writer() as writer:
 
             def store(record: Record) -> None:

@@ -1,4 +1,4 @@
-"""The errors that people see: located diagnostics, and one exception and exit code for each class of fault."""
+"""The errors that people see: located diagnostics, and one exception and exit code for each class of error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import ClassVar
 class SourceLocation:
     """A place in a manifest; line and column count from 1, as editors do.
 
-    `written` is the text of the plain scalar there, as it stands in the file: its value may not show it any more.
+    `written` is the text of the plain scalar there, as it is in the file: its value may not show it any more.
     """
 
     file: str
@@ -57,7 +57,7 @@ INVISIBLE = (
     *((0x200B, 0x200F), (0x2028, 0x202E), (0x2060, 0x206F), (0x3164, 0x3164), (0xFE00, 0xFE0F), (0xFEFF, 0xFEFF)),
     *((0xFFA0, 0xFFA0), (0xFFF0, 0xFFFB), (0x1BCA0, 0x1BCA3), (0x1D173, 0x1D17A), (0xE0000, 0xE0FFF)),
 )
-"""First and last of each range of characters that nobody sees: Unicode's Default_Ignorable_Code_Point, the separators
+"""First and last of each range of invisible characters: Unicode's Default_Ignorable_Code_Point, the separators
 of lines and paragraphs, and interlinear annotation. A test compares it with the sensor processor's list.
 https://www.unicode.org/Public/UCD/latest/ucd/DerivedCoreProperties.txt"""
 
@@ -82,7 +82,7 @@ def _escaped(character: str) -> str:
 
 
 class FleetError(Exception):
-    """An expected fault, told in one sentence with a remedy; anything else that is raised is a bug."""
+    """An expected error, one sentence with a remedy; any other exception is a bug."""
 
     exit_code: ClassVar[int] = 1
 
@@ -97,7 +97,7 @@ class FleetError(Exception):
 
 
 class ManifestError(FleetError):
-    """The manifest is not valid; holds every fault that was found."""
+    """The manifest is not valid; `diagnostics` are all problems that were found."""
 
     exit_code = 3
 
@@ -111,7 +111,7 @@ class ManifestError(FleetError):
 
 
 def refusal(location: SourceLocation, message: str, hint: str = "", *, rule: str) -> ManifestError:
-    """Return what to raise for the one fault that leaves nothing more to look at."""
+    """Return the error for the one problem after which reading cannot go on."""
     return ManifestError([Diagnostic(location=location, message=message, hint=hint, rule=rule)])
 
 

@@ -8,24 +8,21 @@ from __future__ import annotations
 
 import keyword
 
-from fleet_iot.lib import specs
+from fleet_iot.lib.names import topic_rule
+from fleet_iot.lib.specs import ACCOUNT_ID_TOKEN, SUFFIX_TOKEN
+from fleet_iot.lib.specs import SUFFIX_PATTERN as SUFFIX
 
-ACCOUNT_ID_TOKEN, SUFFIX_TOKEN, suffixed = specs.ACCOUNT_ID_TOKEN, specs.SUFFIX_TOKEN, specs.suffixed
 TOKENS = (ACCOUNT_ID_TOKEN, SUFFIX_TOKEN)
 THING_NAME_VARIABLE = "${iot:Connection.Thing.ThingName}"
 """Policy variable that AWS replaces by the connected thing's name."""
 
 ID_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$"
-SUFFIX_PATTERN = f"^{specs.SUFFIX_PATTERN.pattern}$"
+SUFFIX_PATTERN = f"^{SUFFIX.pattern}$"
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_]{0,31}$"
 """Of a thing within its group; without hyphens, so that no two groups can make the same name of it."""
 SUFFIX_MAX_LENGTH = 16
 """The variable ENVIRONMENT_SUFFIX may override the manifest's: sizes are checked with the longest."""
 
-LONGEST_ROLE = "role-fleet-provisioning"
-"""Of the platform's roles; a test compares it with the stack."""
-
-BUCKET_PURPOSES = ("raw-archive", "access-logs", "audit-trail")
 FACILITY_PREFIXES = {
     "raw": "the raw readings",
     "quarantine": "the quarantined messages",
@@ -43,7 +40,6 @@ OUTPUT_FOLDER = "lib/facilities"
 THINGS_FILE = "things.jsonl"
 
 
-METRICS_NAMESPACE = f"Fleet/{SUFFIX_TOKEN}"
 METRICS_DIMENSIONS = ("Facility", "DeviceType")
 PROCESSOR_METRICS = (
     "ReadingsProcessed",
@@ -92,59 +88,14 @@ def named_serial(facility: str, device_type: str, name: str) -> str:
     return f"{serial_prefix(facility, device_type)}{name.upper()}"
 
 
-def thing_type(device_type: str) -> str:
-    """Return the AWS IoT thing type of a device type."""
-    return f"thing-type-{device_type}"
-
-
-def facility_group(facility: str) -> str:
-    """Return the parent thing group of a facility's groups."""
-    return f"thing-group-{facility}"
-
-
-def thing_group(facility: str, device_type: str) -> str:
-    """Return the thing group of one device type in one facility."""
-    return f"thing-group-{facility}-{device_type}"
-
-
-def policy(facility: str, device_type: str) -> str:
-    """Return the device policy of one device type in one facility."""
-    return f"policy-{facility}-{device_type}"
-
-
 def policy_file(device_type: str) -> str:
     """Return the file in the facility's folder with a device policy."""
     return f"{device_type}.policy.json"
 
 
-def topic_rule(facility: str) -> str:
-    """Return the topic rule of a facility; AWS allows no hyphen in it."""
-    return f"rule_telemetry_{facility.replace('-', '_')}"
-
-
 def topic_rule_file(facility: str) -> str:
     """Return the file in the facility's folder with the rule's statement."""
     return f"{topic_rule(facility)}.sql"
-
-
-def provisioning_template(facility: str) -> str:
-    """Return the provisioning template of a facility."""
-    return f"template-{facility}"
-
-
-def dashboard(facility: str) -> str:
-    """Return the CloudWatch dashboard of a facility."""
-    return f"dashboard-{facility}"
-
-
-def alarm(kind: str, facility: str) -> str:
-    """Return an alarm of a facility as a whole."""
-    return f"alarm-{kind}-{facility}"
-
-
-def silence_alarm(facility: str, device_type: str) -> str:
-    """Return the alarm that all things of one device type in one facility are silent."""
-    return f"{alarm('silence', facility)}-{device_type}"
 
 
 def telemetry_topic(application: str, facility: str, device_type: str, thing: str) -> str:
@@ -180,17 +131,3 @@ def iot_arn(region: str, resource: str) -> str:
 def archive_prefix(facility: str, device_type: str) -> str:
     """Return the archive prefix of the raw readings of one device type in one facility, Hive style."""
     return f"raw/facility={facility}/device_type={device_type}/"
-
-
-def account_wide(name: str, application: str, region: str) -> str:
-    """Return the name, without suffix, of a role, dashboard or trail, which is unique in an account over all regions.
-
-    A test compares it with `fleet_iot.lib.names`.
-    """
-    return f"{name}-{application}-{region}"
-
-
-def bucket(application: str, purpose: str, account_id: str | None, suffix: str) -> str:
-    """Return a bucket's full name; bucket names are global, hence the account id where it is known."""
-    parts = ["bucket", application, purpose, *([account_id] if account_id else []), suffix]
-    return "-".join(parts)

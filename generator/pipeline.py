@@ -27,7 +27,7 @@ Sink = Callable[[str, Iterable[bytes]], str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """What a command works on: computed once.
+    """Input of a command, computed once.
 
     `facilities`: those that it is about; `is_whole`: all of them, and what they share.
     """

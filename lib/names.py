@@ -38,9 +38,16 @@ BULK_REGISTRATION_ROLE = "role-bulk-registration"
 LONGEST_ROLE = PROVISIONING_ROLE
 
 RAW_ARCHIVE, ACCESS_LOGS, AUDIT_BUCKET = "raw-archive", "access-logs", "audit-trail"
-BUCKET_PURPOSES = (RAW_ARCHIVE, ACCESS_LOGS, AUDIT_BUCKET)
+BUCKETS: Mapping[str, str] = {
+    RAW_ARCHIVE: "stores every message as received, below raw/, quarantine/ and iot-rule-errors/; and events/, "
+    "bulk-registration/",
+    ACCESS_LOGS: "stores the access logs of the other buckets",
+    AUDIT_BUCKET: "stores the audit trail",
+}
+"""Purpose of each bucket → one predicate about it, as `fleet explain` prints it."""
 
 ROLE_KIND, TRAIL_KIND = "IAM role", "CloudTrail trail"
+ACCOUNT_WIDE_KINDS = (ROLE_KIND, TRAIL_KIND)
 
 PLATFORM_RESOURCES: Mapping[str, tuple[str, str]] = {
     STREAM: ("Kinesis stream", "receives the readings of all facilities, in order for each device"),
@@ -86,7 +93,7 @@ PLATFORM_ALARMS: Mapping[str, str] = {
     "alarm-event-errors": f"events of AWS IoT could not be archived: see {EVENT_ERRORS_LOG_GROUP}",
     "alarm-certificate-expiry": "certificates expire soon: see the audit's findings, device by device",
     "alarm-unauthorised-calls": "an API call was denied (CIS 4.1): see the audit trail",
-    "alarm-sign-in-without-mfa": "a console sign-in without MFA (CIS 4.2): see the audit trail",
+    "alarm-sign-in-without-mfa": "someone signed in to the console without MFA (CIS 4.2): see the audit trail",
     "alarm-root-use": "the account's root user was used (CIS 4.3): see the audit trail",
     "alarm-iam-changes": "IAM permissions changed (CIS 4.4): see the audit trail",
     "alarm-trail-changes": "a trail was changed, started or stopped (CIS 4.5): see the audit trail",
@@ -110,6 +117,11 @@ def account_wide(name: str, application: str, region: str) -> str:
     https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-concepts.html
     """
     return f"{name}-{application}-{region}"
+
+
+def metrics_namespace(suffix: str) -> str:
+    """Return the namespace of the sensor processor's metrics, one for each environment."""
+    return f"Fleet/{suffix}"
 
 
 def bucket(application: str, purpose: str, account_id: str | None, suffix: str) -> str:
@@ -265,8 +277,7 @@ class PlatformNames:
 
     @property
     def metrics_namespace(self) -> str:
-        """The namespace of the sensor processor's metrics, one for each environment."""
-        return f"Fleet/{self.suffix}"
+        return metrics_namespace(self.suffix)
 
     @property
     def filter_namespace(self) -> str:

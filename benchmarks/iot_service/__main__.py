@@ -20,7 +20,7 @@ _LOSABLE = ("CreateCertificateFromCsr", "StartThingRegistrationTask")
 
 
 class Service:
-    """Answers requests, one after the other on each connection."""
+    """Answer requests, one after the other on each connection."""
 
     def __init__(self, *, scale: float, lose: float, seed: int, s3: Any = None) -> None:
         """`lose` is the share of what is made and whose answer is lost; `s3` has the files of bulk registrations."""
@@ -101,7 +101,7 @@ async def _main() -> None:
     service = Service(scale=given.scale, lose=given.lose, seed=given.seed, s3=s3)
     server = await asyncio.start_server(service.serve, "127.0.0.1", 0, limit=1 << 20)
     print(server.sockets[0].getsockname()[1], flush=True)
-    # Whoever started it holds the other end of its standard input.
+    # End with the parent, which has the other end of standard input.
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     server.close()
 

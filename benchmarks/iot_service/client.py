@@ -1,4 +1,4 @@
-"""Starts the service in a process of its own, and lets commands talk to it."""
+"""Run the service in its own process, for commands under test."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Running:
         }
 
     def state(self) -> dict[str, Any]:
-        """What the service has, and what it let through and throttled."""
+        """Return the registry's content, and the calls and throttles by API."""
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(f"{self.url}/_service/state", timeout=60) as answer:
             state: dict[str, Any] = json.loads(answer.read())

@@ -48,7 +48,7 @@ class Registry:
         self._end = datetime.datetime(2049, 12, 31, tzinfo=datetime.UTC)
 
     def create_thing(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
-        """As AWS; but `refuse-after-N-things` takes the right away after N more, and `refuse-no-more` gives it back."""
+        """As AWS; but `refuse-after-N-things` removes the permission after N more, and `refuse-no-more` restores it."""
         if name.startswith("refuse-"):
             parts = name.split("-")
             self._allowed = len(self.things) + int(parts[2]) if parts[1] == "after" else None
@@ -170,7 +170,7 @@ class Registry:
         return {}
 
     def state(self) -> dict[str, Any]:
-        """All of it, for whoever holds it against what was asked for."""
+        """Return all of it, to be compared with the requests."""
         return {
             "things": self.things,
             "certificates": self.certificates,

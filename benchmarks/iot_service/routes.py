@@ -120,7 +120,7 @@ _COMPILED = tuple((api, method, re.compile(pattern), answer) for api, method, pa
 
 
 def find_route(method: str, path: str) -> tuple[str, tuple[str, ...], Answer]:
-    """API, what the path holds, and who answers. Raises ServiceError for what there is not."""
+    """Return API, parts of the path, and handler. Raises ServiceError for an unknown route."""
     for api, wanted, pattern, answer in _COMPILED:
         found = pattern.fullmatch(path) if wanted == method else None
         if found:

@@ -187,7 +187,7 @@ OPERATIONS: dict[str, tuple[str, str]] = {
 """Commands of `operations`: module and help line of each. Imported only when called."""
 
 OUTPUT_FORMATS = ("text", "json", "sarif", "github")
-"""How `fleet validate` tells faults; all but the first are those of `fleet_iot.generator.cli.formats`."""
+"""Output formats of `fleet validate`; all but the first are in `fleet_iot.generator.cli.formats`."""
 
 
 class FleetGroup(click.Group):
@@ -275,14 +275,14 @@ def validate(manifest_path: Path | None, environment: str | None, output_format:
         return
     from fleet_iot.generator.cli.formats import in_command
 
-    told = in_command if output_format == "github" else visible
+    escaped = in_command if output_format == "github" else visible
     if output_format == "github" and warnings:
         _echo_diagnostics(warnings, output_format)
     for warning in warnings if output_format == "text" else ():
         click.echo(str(warning), err=True)
     things = sum(facility.thing_count for facility in manifest.facilities.values())
     click.echo(
-        f"{told(layers(path, environment))} is valid: {len(manifest.facilities)} facilities, "
+        f"{escaped(layers(path, environment))} is valid: {len(manifest.facilities)} facilities, "
         f"{len(manifest.device_types)} device types, {things:,} things."
     )
     if usd := dashboards_usd(len(manifest.facilities)):

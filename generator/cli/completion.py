@@ -1,7 +1,7 @@
-"""Tells shells which ids a manifest has, fast: a key press waits for it.
+"""Completes ids of the manifest in shells, fast: a key press waits for it.
 
 The manifest is read as lines, not as YAML: it may be half written, and importing the models takes longer than a person
-wants to wait. A manifest whose facilities stand in braces completes nothing.
+wants to wait. A manifest with facilities in braces completes nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from fleet_iot.generator.manifest.project import (
 
 SHELLS = ("bash", "zsh", "fish")
 VARIABLE = "_FLEET_COMPLETE"
-"""Where the shell says that it asks for completions: click's name for the program `fleet`."""
+"""The variable by which a shell requests completions: click's name for the program `fleet`."""
 
 _ID_LINE = re.compile(r"""( +)(["']?)([a-z0-9][a-z0-9-]*)\2:(\s|$)""")
 
@@ -50,7 +50,7 @@ def complete_environment(context: click.Context, _: click.Parameter, incomplete:
 
 
 def script(program: click.Command, shell: str) -> str:
-    """Return what a shell runs to complete `fleet`."""
+    """Return the script that a shell runs to complete `fleet`."""
     kind = get_completion_class(shell)
     assert kind is not None, f"click knows no {shell}"  # noqa: S101 - our own list
     return kind(program, {}, "fleet", VARIABLE).source()

@@ -1,4 +1,4 @@
-"""Says what a name is and where in the manifest it comes from, with or without environment suffix."""
+"""Explains a name, with or without environment suffix: what it is, and where in the manifest it comes from."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from fleet_iot.generator.manifest.model_errors import dotted
 from fleet_iot.generator.plan.build import FacilityPlan, FleetPlan, ThingGroupPlan
 from fleet_iot.generator.plan.catalogue import Entry, entries, thing_facts
 from fleet_iot.generator.plan.things import Thing
+from fleet_iot.lib.specs import SUFFIX_TOKEN, suffixed
 
 _NUMBERED = re.compile(r"(?P<prefix>.+-)(?P<number>[0-9]{4,9})(?P<rest>-[a-z0-9-]+)?", re.IGNORECASE)
 _TOPIC = re.compile(r"(?:\$aws/rules/(?P<rule>[^/]+)/)?(?P<topic>(?:dt|cmd)/[^/]+/[^/]+/[^/]+/(?P<thing>[^/]+)/[a-z]+)")
@@ -77,7 +78,7 @@ def _spellings(name: str, suffixes: Iterable[str]) -> Iterator[str]:
         yield hive["prefix"]
     if name.startswith(f"{naming.OUTPUT_FOLDER}/"):
         yield f"{name.rpartition('/')[0]}/"
-    for suffix in (*suffixes, naming.SUFFIX_TOKEN):
+    for suffix in (*suffixes, SUFFIX_TOKEN):
         for ending in (f"-{suffix}", f"_{suffix.replace('-', '_')}"):
             if name.endswith(ending):
                 yield name.removesuffix(ending)
@@ -97,7 +98,7 @@ def _thing_or_topic(plan: FleetPlan, name: str) -> Iterator[Entry]:
         }
         if topic["topic"] in verbs and (topic["rule"] or facility.topic_rule).startswith(facility.topic_rule):
             entry = _thing(plan, facility, group, thing)
-            sentence = f"Where {entry.name} {verbs[topic['topic']]}. {entry.sentence}"
+            sentence = f"The topic on which {entry.name} {verbs[topic['topic']]}. {entry.sentence}"
             yield Entry(kind="topic", name=name, sentence=sentence, path=entry.path, facts=entry.facts)
 
 
@@ -126,7 +127,7 @@ def _thing(plan: FleetPlan, facility: FacilityPlan, group: ThingGroupPlan, thing
         f"in {facility.id}, {facility.name}.",
         path=path if group.named is None else (*path, group.named.source, own_name),
         facts=(("serial", thing.serial), *thing_facts(plan, facility, group, thing)),
-        deployed=naming.suffixed(thing.name, plan.environment_suffix),
+        deployed=suffixed(thing.name, plan.environment_suffix),
     )
 
 

@@ -1,4 +1,4 @@
-"""Makes a first manifest from a few answers: one that validates, and teaches what may stand in it."""
+"""Makes a first manifest from a few answers: valid, with comments on what else is possible."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SUFFIX = "1 to 16 lower-case letters, digits and hyphens, no hyphen first or la
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What is asked, what it is when nobody says, and what turns the answer down: a sentence, or nothing."""
+    """A question, its default, and a check that returns why an answer is refused, or an empty text."""
 
     text: str
     default: str
@@ -38,7 +38,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
-    """What a first manifest is made from; `things` are counts by device type."""
+    """The answers for a first manifest; `things` are counts by device type."""
 
     application: str
     environment_suffix: str
@@ -128,7 +128,7 @@ _KNOWN_TYPES: dict[str, tuple[str, int, tuple[str, ...]]] = {
     ),
 }
 _OTHER_TYPE = ("Say here what it is", 10, ("temperature: {unit: celsius, min: -10, max: 95}",))
-"""What stands for a device type that nobody knows yet."""
+"""Description of an unknown device type."""
 
 
 def read_things(text: str) -> tuple[tuple[str, int], ...]:
@@ -184,8 +184,8 @@ def manifest_text(answers: Answers, *, schema: str) -> str:
     return f"""\
 # yaml-language-server: $schema={schema}
 #
-# The fleet. After an edit: `fleet validate`, `fleet generate` (one plant alone: `fleet generate --facility ID`), then
-# commit both this file and lib/facilities/. What a name is and where it comes from: `fleet explain NAME`.
+# The fleet. After an edit: `fleet validate`, `fleet generate` (one plant only: `fleet generate --facility ID`), then
+# commit both this file and lib/facilities/. To look up a name: `fleet explain NAME`.
 version: 1
 
 application: {_scalar(answers.application)}   # root of the MQTT topics: dt/<application>/<facility>/...
@@ -196,8 +196,8 @@ region: {_scalar(answers.region)}
 
 # A kind of device. `min` and `max` are the limits that an operator would act on: a reading beyond is an anomaly.
 # These are examples: put in your own, from the maker's sheet.
-# detector: context  learns what is usual for each device besides (default);
-# detector: limits   watches the limits alone: for counters, which only ever rise, and for switched states.
+# detector: context  learns the usual values of each device as well (default);
+# detector: limits   checks only the limits: for counters, which only rise, and for switched states.
 device_types:
 {types}
 
@@ -224,7 +224,7 @@ def _device_type(id_: str) -> str:
 
 
 def _scalar(text: str) -> str:
-    """Return a YAML scalar that every reader takes for this text: plain where that is safe, else in quotes."""
+    """Encode a text as a YAML scalar: plain where every reader agrees, else in quotes."""
     is_plain = re.fullmatch(r"[A-Za-z][A-Za-z0-9_/ -]*[A-Za-z0-9]|[a-z]", text) is not None
     if is_plain and trap(text) is None and resolve(text) == text:
         return text

@@ -78,7 +78,7 @@ _CERTIFICATE_ANEW = (
     *_each("count", "CreateCertificateFromCsr", "AttachPolicy", "AttachThingPrincipal"),
 )
 _PLATFORM_ALARMS, _PLANT_ALARMS = 5, 4
-"""Alarms with a threshold of the manifest: of the platform, and of a plant besides one for each of its groups."""
+"""Alarms with a threshold of the manifest: of the platform, and of a plant without those of its groups."""
 _GROUPS = (
     *_each("groups_made", "CreateThingGroup", "CreatePolicy", "PutObject", "PutMetricAlarm"),
     *_each("groups_gone", "DeletePolicy", "DeleteThingGroup", "DeleteObject", "DeleteAlarms"),
@@ -157,7 +157,7 @@ COSTS: dict[Kind, tuple[Cost, ...]] = {
     Kind.THINGS_RENAMED: (*_RETIRE, *_ONBOARD),
     Kind.THINGS_MOVED: (*_RETIRE, *_ONBOARD),
 }
-"""What each kind of change costs; the others cost nothing that counts."""
+"""Calls of each kind of change; others make few."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -129,7 +129,7 @@ def _inner_changes(before: Values, after: Values) -> Iterator[tuple[Kind, str]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """All changes, the worst first; `facilities`: those that are about these alone, where it is not about all.
+    """All changes, the worst first; `facilities`: the selected ones, if not all are compared.
 
     `bulk`: the plants whose things commands of `fleet` register, not Terraform.
     """

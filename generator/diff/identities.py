@@ -1,4 +1,4 @@
-"""Compares the CSRs of the things that Terraform registers with the lock of those that certificates were made from."""
+"""Compares the CSRs of things that Terraform registers with the lock of those that certificates were made from."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from pathlib import Path
 from fleet_iot.generator.diagnostics import EnvironmentFault, StaleError, WriteError
 from fleet_iot.generator.diff.impact import Impact, Kind, PlannedChange
 from fleet_iot.generator.diff.things import Tally
-from fleet_iot.generator.naming import suffixed
 from fleet_iot.generator.plan.build import FacilityPlan, FleetPlan, thing_rows
 from fleet_iot.lib.faults import ExpectedError
 from fleet_iot.lib.record.identities import (
@@ -28,6 +27,7 @@ from fleet_iot.lib.record.identities import (
     unplanned,
     write_lock,
 )
+from fleet_iot.lib.specs import suffixed
 
 KINDS = {
     Difference.KEY: Kind.KEYS_CHANGED,
@@ -62,7 +62,7 @@ class Identities:
         if found and all(each.impact is Impact.SAFE for each in found):
             raise StaleError(
                 f"the lock of keys is not that of the CSRs: {what}",
-                hint="see it: fleet plan; if nobody removed a line, run fleet generate: it locks them",
+                hint="see it: fleet plan; if no line was removed, run fleet generate to lock them",
             )
         if found:
             raise StaleError(

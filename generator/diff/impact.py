@@ -1,4 +1,4 @@
-"""Says what each kind of change does to devices and data: one table, with the reason."""
+"""The impact of each kind of change on devices and data: one table, with the reason."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class Impact(StrEnum):
-    """What a change does, from the least to the worst."""
+    """Impact of a change, from the least to the worst."""
 
     SAFE = "safe"
     RECONFIGURES = "reconfigures"
@@ -23,11 +23,11 @@ class Impact(StrEnum):
 
 
 REFUSED = (Impact.BREAKS_IDENTITY, Impact.DESTROYS_DATA)
-"""What `fleet generate` does only where it is allowed by name."""
+"""Impacts that `fleet generate` refuses unless they are allowed."""
 
 
 class Kind(StrEnum):
-    """What a change is."""
+    """Kind of a change."""
 
     APPLICATION = "application"
     REGION = "region"
@@ -106,9 +106,7 @@ RULES: dict[Kind, Rule] = {
     Kind.TAGS: _rule(Impact.SAFE, "tags are updated in place"),
     Kind.PROCESSOR: _rule(Impact.SAFE, "the function's settings are updated in place"),
     Kind.OBSERVABILITY: _rule(Impact.SAFE, "alarms and logs are updated in place; devices do not notice"),
-    Kind.HISTORY: _rule(
-        Impact.SAFE, "holds for what is written from then on; what the readings table has keeps its date"
-    ),
+    Kind.HISTORY: _rule(Impact.SAFE, "applies to new items; items in the readings table keep their expiry"),
     Kind.RETENTION_LENGTHENED: _rule(
         Impact.SAFE,
         "Object Lock, deletion protection and years of retention come in place; what was archived before is not "
@@ -173,7 +171,7 @@ RULES: dict[Kind, Rule] = {
     Kind.THINGS_REPLACED: _rule(
         Impact.BREAKS_IDENTITY,
         "another device takes the name: it needs a key and a certificate of its own, and the former one's has to be "
-        "revoked; readings of both stand under the same name",
+        "revoked; readings of both have the same name",
     ),
     Kind.THINGS_RENAMED: _rule(
         Impact.BREAKS_IDENTITY,
@@ -255,12 +253,12 @@ class PlannedChange:
 
     @property
     def impact(self) -> Impact:
-        """What it does."""
+        """Impact of the change."""
         return RULES[self.kind].impact
 
     @property
     def reason(self) -> str:
-        """Why it does that."""
+        """Reason for the impact."""
         return RULES[self.kind].reason
 
     def touches(self, facilities: frozenset[str]) -> bool:

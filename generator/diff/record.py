@@ -24,7 +24,7 @@ _BEFORE: dict[str, Values] = {
     "FLEET": {"retention": "short", "observability": {}, "history": {"minute_days": 90, "anomaly_days": 90}},
     "FACILITY": {"contact": None, "tags": {}, "lines": (), "alarms": {}},
 }
-"""What a former generator did not declare, and what was deployed then."""
+"""Fields that former generators did not declare, with the values that were deployed."""
 
 
 def read_facility(root: Path, facility: str) -> Values:

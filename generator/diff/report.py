@@ -61,7 +61,7 @@ _COMMANDS = {
     Kind.THINGS_RETIRED: "fleet device retire THING... --reason TEXT",
     Kind.THINGS_MOVED: "fleet device move THING... --to {to} --reason TEXT",
 }
-"""What does to the things of a plant in bulk what Terraform does to those of others."""
+"""Commands that do for plants in bulk what Terraform does for others."""
 
 
 def _commands(comparison: Comparison) -> list[str]:

@@ -26,7 +26,7 @@ class Tally:
     _place: int = -2
 
     def add(self, name: str, place: int) -> None:
-        """Count one more thing; `place` tells whether it follows the former one."""
+        """Count one more thing, which continues a run if `place` follows the former one."""
         self.count += 1
         ends = self._ends
         if len(ends) <= RUNS_KEPT:
@@ -45,7 +45,7 @@ class Tally:
 
 @dataclass(slots=True, kw_only=True)
 class RowDifferences:
-    """What differs in one facility, by device type.
+    """Differences of one facility, by device type.
 
     Things that are known by serials of their own are apart: their names by serial. `replaced`: another serial under
     the same name. `fields` and `serials`: what has another value in the first of those rows.
@@ -132,7 +132,7 @@ def _flat(row: ThingRow) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlantDifferences:
-    """What differs in the rows of one plant, and the device types that it had `before` and has `after`."""
+    """Differences in the rows of one plant, and its device types `before` and `after`."""
 
     facility: str
     rows: RowDifferences
@@ -151,7 +151,7 @@ class _Move:
 
 
 def device_changes(plants: Iterable[PlantDifferences]) -> Iterator[PlannedChange]:
-    """Yield what became of devices with serials of their own: moved, renamed, added, retired."""
+    """Find devices with serials of their own that were moved, renamed, added or retired."""
     plants = tuple(plants)
     homes = {
         serial: (plant, device_type, name, place)
@@ -219,7 +219,7 @@ def _one_way(
 
 
 def groups_once(changes: Iterable[PlannedChange]) -> Iterator[PlannedChange]:
-    """Yield the changes, where a group that comes or goes with several of them is counted with the first alone."""
+    """Count a group that several changes add or remove only with the first of them."""
     seen: set[tuple[str, str | None, str | None]] = set()
     for change in changes:
         if change.groups_made and not _is_first(seen, ("made", change.to or change.facility, change.device_type)):

@@ -34,9 +34,9 @@ class ListedThing:
 
 
 def encode_thing(thing: ListedThing, *, line: int) -> bytes:
-    """Return a thing, and its line in the file, in about 100 bytes; as bytes they sort by `name_order`.
+    """Encode a thing and its line in the file in about 100 bytes, which sort by `name_order`.
 
-    No field holds a tab: names, serials and ids are of narrow alphabets, and JSON escapes it.
+    No field contains a tab: names, serials and ids are of narrow alphabets, and JSON escapes it.
     """
     attributes = json.dumps(dict(sorted(thing.attributes.items()))) if thing.attributes else ""
     return f"{len(thing.name):02d}{thing.name}\t{thing.serial or ''}\t{thing.line or ''}\t{attributes}\t{line}".encode()
@@ -51,7 +51,7 @@ def decode_thing(row: bytes) -> ListedThing:
 
 
 def name_in(row: bytes) -> bytes:
-    """Return what rows of the same name have in common."""
+    """Return the sort key of a row's name."""
     return row.partition(b"\t")[0]
 
 
@@ -62,7 +62,7 @@ def line_in(row: bytes) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inventory:
-    """The rows that one group takes from a file, encoded and sorted; `kinds` are the kinds of things among them."""
+    """The rows of a file for one group, encoded and sorted; `kinds` are the kinds of things among them."""
 
     file: str
     rows: tuple[bytes, ...]
@@ -80,7 +80,7 @@ class Inventory:
         return decode_thing(self.rows[-1])
 
     def line_of(self, name: str) -> int | None:
-        """Return the line in the file on which a thing stands."""
+        """Return the line of a thing in the file."""
         start = f"{len(name):02d}{name}\t".encode()
         return next((line_in(row) for row in self.rows if row.startswith(start)), None)
 
@@ -119,15 +119,15 @@ _KNOWN = frozenset(KNOWN)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One device as its row says; `line` is the row's own in the file, `place` the production line."""
+    """One device as its row says: `number` is the row's line in the file, `line` the production line."""
 
     name: str | None
     serial: str | None
-    place: str | None
+    line: str | None
     facility: str | None
     device_type: str | None
     attributes: Mapping[str, str]
-    line: int
+    number: int
     text: str
 
     @property
@@ -148,7 +148,7 @@ class RowReader:
 
 
 def _csv_rows(text: str, file: str) -> Iterator[Row | Diagnostic]:
-    """Yield the header names the columns, and says by what they are separated."""
+    """Yield the rows of a CSV file; the header names the columns and determines the separator."""
     lines = _lines(text)
     first = next(lines, "")
     if not first.strip():
@@ -233,7 +233,7 @@ def _start(line: str, separator: str, place: int) -> int:
 
 
 def _json_rows(text: str, file: str) -> Iterator[Row | Diagnostic]:
-    """Yield an object a line, its attributes in `attributes`."""
+    """Yield the rows of JSON lines, with attributes in `attributes`."""
     is_empty = True
     for number, line in enumerate(_lines(text), start=1):
         if not line.strip():
@@ -278,7 +278,7 @@ def _object_faults(file: str, number: int, line: str, value: Any) -> Iterator[Di
             if not isinstance(item, dict) or not all(isinstance(text, str) for text in item.values()):
                 yield _fault(file, number, at, "`attributes` must be an object of texts", "put values in quotes")
         elif name not in _KNOWN:
-            hint = f"known: {', '.join((*KNOWN, 'attributes'))}; what else there is belongs into `attributes`"
+            hint = f"known: {', '.join((*KNOWN, 'attributes'))}; everything else belongs into `attributes`"
             yield _fault(file, number, at, f"unknown key `{name}`", hint)
         elif item is not None and not isinstance(item, str):
             yield _fault(file, number, at, f"`{name}` must be text", "put it in quotes")
@@ -288,17 +288,8 @@ def _json_column(field: str, line: str, _: str) -> int:
     return max(line.find(json.dumps(field)), line.find(f'"{field}"'), 0) + 1
 
 
-def _row(values: Mapping[str, str], attributes: Mapping[str, str], line: int, text: str) -> Row:
-    return Row(
-        name=values.get("name"),
-        serial=values.get("serial"),
-        place=values.get("line"),
-        facility=values.get("facility"),
-        device_type=values.get("device_type"),
-        attributes=attributes,
-        line=line,
-        text=text,
-    )
+def _row(values: Mapping[str, str], attributes: Mapping[str, str], number: int, text: str) -> Row:
+    return Row(**{name: values.get(name) for name in KNOWN}, attributes=attributes, number=number, text=text)
 
 
 def _fault(file: str, line: int, column: int, message: str, hint: str) -> Diagnostic:
@@ -322,30 +313,19 @@ RESERVED = ("facility", "serial")
 SERIAL_PATTERN = r"^[a-zA-Z0-9_.,@/:#=\[\]-]{1,128}$"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Misfit:
-    """Why AWS IoT would refuse an attribute; `is_name`: its name is at fault, not its value."""
-
-    message: str
-    hint: str
-    is_name: bool = False
-
-
-def misfits(name: str, value: str) -> tuple[Misfit, ...]:
-    """Return everything that is wrong with one attribute."""
-    found = []
+def check_attribute(name: str, value: str, *, path: DataPath = ()) -> Iterator[Diagnostic]:
+    """Yield why AWS IoT would refuse an attribute of a thing; `path` is that of the attribute."""
     if name in RESERVED:
         message = f"every thing has the attribute `{name}` already"
-        found.append(Misfit(message=message, hint="rename it", is_name=True))
+        yield Diagnostic(path=path, message=message, hint="rename it", is_key=True)
     if not ATTRIBUTE_NAME.takes(name):
         message = f"{name!r} is no attribute name: 1 to {ATTRIBUTE_NAME.max} letters, digits and any of _ . , @ / : # -"
-        found.append(Misfit(message=message, hint="AWS IoT accepts no spaces there", is_name=True))
+        yield Diagnostic(path=path, message=message, hint="AWS IoT accepts no spaces there", is_key=True)
     if not ATTRIBUTE_VALUE.takes(value):
         most = ATTRIBUTE_VALUE.max
         message = f"the attribute `{name}` may contain letters, digits and any of _ . , @ / : # = [ ] -, up to {most}"
         hint = "AWS IoT accepts no spaces there: write north-hall, not north hall"
-        found.append(Misfit(message=message, hint=hint))
-    return tuple(found)
+        yield Diagnostic(path=path, message=message, hint=hint)
 
 
 # Checks: each row goes to the groups that it is for.
@@ -388,7 +368,7 @@ class ListCheck:
         self._faults: list[Diagnostic] = []
 
     def take(self, rows: Iterable[Row | Diagnostic]) -> None:
-        """Take rows until all are taken, or too many have a fault."""
+        """Check rows until the end, or until too many have an error."""
         for row in rows:
             if isinstance(row, Diagnostic):
                 self._faults.append(row)
@@ -410,14 +390,14 @@ class ListCheck:
         self._faults += found
         if found:
             return
-        thing = ListedThing(name=row.own_name, serial=row.serial, line=row.place, attributes=row.attributes)
-        encoded = encode_thing(thing, line=row.line)
+        thing = ListedThing(name=row.own_name, serial=row.serial, line=row.line, attributes=row.attributes)
+        encoded = encode_thing(thing, line=row.number)
         for place in takers:
             self._rows[place].append(encoded)
-            self._kinds[place].add((row.place, tuple(row.attributes)))
+            self._kinds[place].add((row.line, tuple(row.attributes)))
 
     def inventories(self) -> tuple[Inventory, ...]:
-        """Return what each group takes, in the order of names; a name that appears twice is told."""
+        """Return the rows of each group, sorted by name, and note names that appear twice."""
         for rows in self._rows:
             rows.sort()
             for before, row in pairwise(rows):
@@ -428,8 +408,8 @@ class ListCheck:
             for rows, kinds in zip(self._rows, self._kinds, strict=True)
         )
 
-    def told(self) -> list[Diagnostic]:
-        """Return what is wrong; where there are too many faults to be told, the last says so."""
+    def diagnostics(self) -> list[Diagnostic]:
+        """Return the diagnostics; where there are too many, the last says so."""
         faults = self._faults[:MAXIMUM_FAULTS]
         if len(faults) == MAXIMUM_FAULTS:
             message = f"there are {MAXIMUM_FAULTS} faults in this file; there may be more"
@@ -468,14 +448,14 @@ class ListCheck:
             message = f'the serial "{row.serial}" makes no name: `{row.own_name}` is longer than 32, or empty'
             yield self._fault(row, "serial", message, "give the thing a `name` as well")
         for name, value in row.attributes.items():
-            for misfit in misfits(name, value):
-                yield self._fault(row, name, misfit.message, misfit.hint)
+            for found in check_attribute(name, value):
+                yield self._fault(row, name, found.message, found.hint)
 
     def _line_faults(self, row: Row, group: GroupOfList) -> Iterator[Diagnostic]:
-        if row.place is not None and row.place not in group.lines:
+        if row.line is not None and row.line not in group.lines:
             known = ", ".join(sorted(group.lines))
             hint = f"there are: {known}" if known else f"describe it: facilities.{group.facility}.lines"
-            yield self._fault(row, "line", f"`{group.facility}` has no line `{row.place}`", hint)
+            yield self._fault(row, "line", f"`{group.facility}` has no line `{row.line}`", hint)
 
     def _twice(self, first: bytes, again: bytes) -> Diagnostic:
         thing = decode_thing(again)
@@ -486,13 +466,13 @@ class ListCheck:
 
     def _fault(self, row: Row, field: str, message: str, hint: str) -> Diagnostic:
         column = self._reader.column(field, row.text, self._first)
-        location = SourceLocation(file=self._shown, line=row.line, column=column)
+        location = SourceLocation(file=self._shown, line=row.number, column=column)
         return Diagnostic(location=location, message=message, hint=hint, rule="inventory")
 
 
 # Lists in the manifest. A row has a `name`, a `serial`, or both: a thing without a name is named by its serial. With
 # columns `facility` or `device_type` one file can serve the whole fleet: each group gets the rows of its own. In CSV
-# every other column is an attribute, in JSON lines `attributes` holds them.
+# every other column is an attribute, in JSON lines they are in `attributes`.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -548,7 +528,7 @@ def _groups(document: Document) -> Iterator[tuple[str, GroupOfList]]:
 def _read(
     project: Path, file: str, shown: str, groups: Sequence[GroupOfList]
 ) -> tuple[Sequence[Inventory], list[Diagnostic]]:
-    """Return what each group takes from a file, and what is wrong in it."""
+    """Return each group's rows of a file, and its diagnostics."""
     nothing = [Inventory(file=shown, rows=(), kinds=frozenset())] * len(groups)
     pure, place = PurePosixPath(file), groups[0].place
     reader = READERS.get(pure.suffix)
@@ -564,11 +544,11 @@ def _read(
         return nothing, [replace(it, hint=it.hint or hint, related=(place,)) for it in error.diagnostics]
     check = ListCheck(shown, reader, first=text.partition("\n")[0].removesuffix("\r"), groups=groups)
     check.take(reader.rows(text, shown))
-    return check.inventories(), check.told()
+    return check.inventories(), check.diagnostics()
 
 
 def _replaced(data: Any, path: DataPath, value: object) -> Any:
-    """Return the data with a value in place of another, and what is on the way to it made anew."""
+    """Return the data with another value at `path`; what it shares with the given data is not changed."""
     return value if not path else {**data, path[0]: _replaced(data[path[0]], path[1:], value)}
 
 
@@ -589,6 +569,6 @@ class Span:
 
 
 def read_spans(text: str) -> tuple[Span, ...]:
-    """Return the spans in a text of `SPANS_PATTERN`, in its order; what they hold is not judged here."""
+    """Return the spans in a text of `SPANS_PATTERN`, in its order, unchecked."""
     parts = (part.partition("-") for part in text.replace(" ", "").split(","))
     return tuple(Span(first=int(first), last=int(last or first)) for first, _, last in parts)

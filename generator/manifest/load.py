@@ -27,7 +27,7 @@ _OF_FACILITIES = ("timezone", "registration", "contact")
 _OF_TYPES = ("sample_interval_s",)
 _OF_METRICS = ("detector",)
 SUPPLIED = {"Facility": _OF_FACILITIES, "DeviceType": _OF_TYPES, "Metric": _OF_METRICS}
-"""What a part of the manifest, by its model, may leave to the defaults."""
+"""Keys that a part of the manifest, by its model, may leave to the defaults."""
 
 
 def with_defaults(document: Document) -> Document:
@@ -89,7 +89,7 @@ def with_parts(document: Document, path: Path, *, name: str) -> Document:
                 unreadable += error.diagnostics
                 continue
             id_ = file.name.removesuffix(PART_ENDING)
-            faults += part.faults
+            faults += part.diagnostics
             found[id_] = part.data
             parts[section, id_] = (part, ())
         if found and isinstance(data, dict) and (data.get(section) is None or isinstance(data[section], dict)):
@@ -97,7 +97,7 @@ def with_parts(document: Document, path: Path, *, name: str) -> Document:
             unreadable += (_twice(document, (section, id_), parts[section, id_][0]) for id_ in found if id_ in own)
             data = data | {section: own | found}
     if unreadable:
-        raise ManifestError([*document.faults, *faults, *unreadable])
+        raise ManifestError([*document.diagnostics, *faults, *unreadable])
     return document.changed(data, parts, faults) if parts else document
 
 
@@ -144,7 +144,7 @@ def read_layers(path: Path, *, name: str, environment: str | None) -> Document:
         raise ManifestError(faults)
     document = reduce(layered, documents)
     clashes = tuple(_suffixes_apart(documents[0], path, name=name))
-    document = replace(document, faults=(*document.faults, *clashes))
+    document = replace(document, diagnostics=(*document.diagnostics, *clashes))
     return with_inventories(document, path, name=name)
 
 
@@ -173,13 +173,13 @@ def _suffixes_apart(base: Document, path: Path, *, name: str) -> Iterator[Diagno
 
 
 _SHARED = {
-    "application": "tables, streams and topic rules are told apart by it",
-    "region": "buckets are global, and told apart by it",
+    "application": "tables, streams and topic rules are distinguished by it",
+    "region": "buckets are global, and distinguished by it",
 }
 
 
 def _shared(one: Any, other: Any) -> str | None:
-    """Return the key by which two environments differ although the names that they share in AWS do not tell it apart.
+    """Return the key by which two environments differ although their names in AWS would be the same.
 
     Two applications share tables, streams and rules where region and account are the same; an account that nobody has
     said may be any. Two regions share buckets, whose names hold application, account and suffix.
@@ -219,7 +219,7 @@ def layered(base: Document, over: Document) -> Document:
         }
 
     data = merged(base.data, over.data, ())
-    return base.changed(data, moved, over.faults) if () not in moved else over.changed(data, {}, base.faults)
+    return base.changed(data, moved, over.diagnostics) if () not in moved else over.changed(data, {}, base.diagnostics)
 
 
 _FOREIGN_LETTER = re.compile(r"[^\W\d_\x00-\x7f]")
@@ -253,10 +253,10 @@ def _judge(document: Document) -> tuple[FleetManifest, tuple[Diagnostic, ...]]:
     A place that is misread as YAML has no second fault for its shape. Raises ManifestError with all faults.
     """
     draft = read_draft(document.data, written=lambda path: document.at(path).written)
-    misread = {fault.location for fault in document.faults}
-    found = (*draft.faults, *check_rules(draft), *_former_words(document.data))
+    misread = {fault.location for fault in document.diagnostics}
+    found = (*draft.diagnostics, *check_rules(draft), *_former_words(document.data))
     located = [_locate(document, fault) for fault in found if not fault.is_warning]
-    diagnostics = [*document.faults, *(each for each in located if each.location not in misread)]
+    diagnostics = [*document.diagnostics, *(each for each in located if each.location not in misread)]
     if diagnostics or draft.manifest is None:
         raise ManifestError(diagnostics)
     return draft.manifest, tuple(fault for fault in found if fault.is_warning)

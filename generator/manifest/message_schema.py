@@ -1,8 +1,8 @@
-"""The JSON Schema of what devices of one type send: for makers of devices, who test against it before they ship.
+"""The JSON Schema of the messages of one device type, for device makers to test against.
 
-What it says is what the sensor processor takes (docs/message.md); limits are told, not enforced, for a reading beyond
-them is an anomaly and not a fault of the message. What a schema cannot say is in the document alone: 128 kB, the
-nesting, UTF-8, and how far the time may be from the rule's clock.
+It describes what the sensor processor accepts (docs/message.md). Limits are in descriptions only, as a reading beyond
+them is an anomaly and no invalid message. A schema cannot express 128 kB, the nesting, UTF-8, and the distance of the
+time from the rule's clock: see the document.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MAX_SEQUENCE = 2**53 - 1
 MAX_READINGS = 1_000
 VALUE_BOUND = 1e12
 METRIC_NAME = r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$(?!\n)"
-"""Python's `$` also stands before a last line end; in ECMA's dialect, that of JSON Schema, the rest adds nothing."""
+"""Python's `$` also matches before a last line end; in ECMA's dialect, that of JSON Schema, the rest adds nothing."""
 
 FIRST_TIME, LAST_TIME = 100_000_000_000, 4_102_444_800_000
 """Milliseconds from 1973 to 2099: seconds lie before, microseconds after."""
@@ -36,7 +36,7 @@ CLEAN_TEXT = (
 
 
 def message_schema(manifest: FleetManifest, device_type: str) -> dict[str, Any]:
-    """Return the schema for a device type of the manifest."""
+    """Make the schema for a device type of the manifest."""
     described = manifest.device_types[device_type]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -35,12 +35,12 @@ _PATTERNS = {
     SERIAL_PATTERN: "1 to 128 letters, digits and any of _ . , @ / : # = [ ] -, without spaces",
     SPANS_PATTERN: "numbers of things, such as 1-10, or 1-10, 25-26",
 }
-"""What each pattern of the models asks for."""
+"""Patterns of the models in words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """What could be read: the parts with a fault of shape are left out of `manifest`, so that rules can go on.
+    """The manifest as far as it could be read: parts with errors are left out, so that rules can check the rest.
 
     `device_types` are all that the document names, also those left out. `manifest` is None where what the whole
     fleet shares has a fault.
@@ -49,7 +49,7 @@ class Draft:
     manifest: FleetManifest | None
     device_types: tuple[str, ...]
     is_complete: bool
-    faults: tuple[Diagnostic, ...]
+    diagnostics: tuple[Diagnostic, ...]
 
 
 def read_draft(data: Any, *, written: Callable[[DataPath], str] = lambda _: "") -> Draft:
@@ -59,13 +59,13 @@ def read_draft(data: Any, *, written: Callable[[DataPath], str] = lambda _: "") 
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=True)
     else:
-        return Draft(manifest=manifest, device_types=tuple(manifest.device_types), is_complete=True, faults=())
+        return Draft(manifest=manifest, device_types=tuple(manifest.device_types), is_complete=True, diagnostics=())
     faults = tuple(_fault(detail, data, written) for detail in details)
     return Draft(
         manifest=_without(data, details),
         device_types=_keys(data, "device_types"),
         is_complete=False,
-        faults=faults,
+        diagnostics=faults,
     )
 
 
@@ -226,7 +226,7 @@ _MESSAGES: dict[str, Callable[[str, str, dict[str, Any]], str]] = {
     "less_than_equal": _bound("at most", "le"),
     "literal_error": lambda name, value, context: f"{name} must be {_choice(_expected(context))}, not {value}",
     "one_source": lambda name, _value, context: (
-        f"{name} takes one of {', '.join(f'`{source}`' for source in SOURCES)}, not {context['given']} together"
+        f"{name} needs exactly one of {', '.join(f'`{source}`' for source in SOURCES)}, not {context['given']} together"
     ),
     "name_twice": lambda name, _value, context: f"{name} has the name `{context['twice']}` twice",
     "names_of_text": lambda name, _value, _context: f"{name} must be a list of texts: put numbers in quotes",

@@ -18,7 +18,7 @@ from fleet_iot.lib.specs import FORMER_RETENTIONS, FacilityAlarmsSpec
 
 
 class Model(BaseModel):
-    """Nothing unknown, nothing coerced, nothing changed later."""
+    """Base of all models: no unknown keys, no coercion, immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -31,7 +31,7 @@ Intervals = Annotated[int, Field(ge=2, le=100_000)]
 
 
 class StartCapacity(Model):
-    """What the on-demand stream takes from its first minute, before it has grown."""
+    """Capacity of the on-demand stream in its first minute, before it has grown."""
 
     records_per_second: Annotated[int, Field(gt=0, description="Records a second.")] = 4000
     megabytes_per_second: Annotated[float, Field(gt=0, description="Megabytes a second.")] = 4
@@ -52,7 +52,7 @@ class Processor(Model):
 
 
 Days = Annotated[int, Field(ge=16, le=36_500)]
-"""A message may come as much as 15 days after its time, and changes what the table then has to hold still."""
+"""A message may arrive up to 15 days after its time and change items that must still be in the table."""
 
 
 class History(Model):
@@ -65,25 +65,23 @@ class History(Model):
 
 
 class Alarms(Model):
-    """From which value on each alarm is raised; the last four watch one facility each."""
+    """Thresholds of alarms; the last four apply to each facility."""
 
     iterator_age_s: Annotated[
-        IteratorAge, Field(description="Seconds that the processor lies behind the stream, for five minutes.")
+        IteratorAge, Field(description="Seconds that the processor is behind the stream, for five minutes.")
     ] = 300
     error_rate_percent: Annotated[
         Percent, Field(description="Invocations of the processor that fail, in five minutes.")
     ] = 1
-    throttles: Annotated[Events, Field(description="Invocations or records that AWS turned away, in five minutes.")] = 1
-    failures_queue_depth: Annotated[
-        Events, Field(description="Messages in the queue of what the processor gave up.")
-    ] = 1
+    throttles: Annotated[Events, Field(description="Invocations or records that AWS throttled, in five minutes.")] = 1
+    failures_queue_depth: Annotated[Events, Field(description="Messages in the on-failure queue of the processor.")] = 1
     certificate_expiry_days: Annotated[
         int,
         Field(ge=1, le=3650, description="Days that a certificate has left, where certificate_audit looks at them."),
     ] = 30
-    quarantine_percent: Annotated[Percent, Field(description="Messages that cannot be read, in five minutes.")] = 5
+    quarantine_percent: Annotated[Percent, Field(description="Messages that are quarantined, in five minutes.")] = 5
     rule_failures: Annotated[
-        Events, Field(description="Messages that the topic rule could not hand on, in five minutes.")
+        Events, Field(description="Messages that the topic rule could not deliver, in five minutes.")
     ] = 1
     device_silence_intervals: Annotated[
         Intervals, Field(description="Sample intervals without any reading of a device type.")
@@ -92,10 +90,10 @@ class Alarms(Model):
 
 
 class FacilityAlarms(Model):
-    """What one facility has other thresholds for."""
+    """Thresholds of one facility that differ from the shared ones."""
 
-    quarantine_percent: Annotated[Percent | None, Field(description="Messages that cannot be read.")] = None
-    rule_failures: Annotated[Events | None, Field(description="Messages that its rule could not hand on.")] = None
+    quarantine_percent: Annotated[Percent | None, Field(description="Messages that are quarantined.")] = None
+    rule_failures: Annotated[Events | None, Field(description="Messages that its topic rule could not deliver.")] = None
     device_silence_intervals: Annotated[
         Intervals | None, Field(description="Sample intervals without any reading of a device type.")
     ] = None
@@ -108,7 +106,7 @@ def _off(value: Any) -> Any:
 
 
 class Observability(Model):
-    """What is logged, archived and watched beside the readings."""
+    """Logs, archives and alarms besides the readings."""
 
     iot_logging: Annotated[
         LogLevel | None,
@@ -132,10 +130,10 @@ MAX_METRICS = 256
 """Of a device type, and so of a message: what is summed up of more would not fit an item of the readings table."""
 
 OWN_TAGS = ("application", "environment")
-"""Keys that every resource is tagged with besides the manifest's."""
+"""Tag keys of every resource, in addition to the manifest's."""
 
 TAGS_MAXIMUM = 50 - len(OWN_TAGS)
-"""AWS takes 50 tags a resource, ours among them: https://docs.aws.amazon.com/tag-editor/latest/userguide/tagging.html"""
+"""AWS accepts 50 tags a resource, ours among them: https://docs.aws.amazon.com/tag-editor/latest/userguide/tagging.html"""
 
 Id = Annotated[str, Field(pattern=ID_PATTERN)]
 Suffix = Annotated[str, Field(pattern=SUFFIX_PATTERN)]
@@ -182,7 +180,7 @@ class Contact(Model):
 
 
 class Line(Model):
-    """A production line of a facility: what holds for the things on it."""
+    """A production line of a facility, and the values of the things on it."""
 
     name: Annotated[str | None, Field(min_length=1, max_length=100, description="Name.")] = None
     contact: Annotated[Contact | None, Field(description="Who is called; the facility's when left out.")] = None
@@ -190,7 +188,7 @@ class Line(Model):
 
 
 class NamedThing(Model):
-    """What is known of one thing that has a name of its own."""
+    """A named thing."""
 
     serial: Annotated[Serial | None, Field(description="Serial number, as on the name plate.")] = None
     line: Annotated[Id | None, Field(description="The production line it is on.")] = None
@@ -198,7 +196,7 @@ class NamedThing(Model):
 
 
 def _text_of_number(value: Any) -> Any:
-    """Return one number alone is a span too."""
+    """Convert a single number, which is a span too, to text."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
@@ -247,7 +245,7 @@ class ThingGroup(Model):
 
 
 SOURCES = ("count", "names", "inventory")
-"""What says which things there are: one of these."""
+"""The keys of a group that define its things: exactly one is needed."""
 
 
 def _group_of_count(value: Any) -> Any:
@@ -278,7 +276,7 @@ class Facility(Model):
     tags: Annotated[dict[str, str], Field(description="Tags of its resources, over those of all.")] = {}
     attributes: Annotated[dict[str, str], Field(description="AWS IoT attributes of each of its things.")] = {}
     lines: Annotated[dict[Id, Line], Field(description="Its production lines.")] = {}
-    alarms: Annotated[FacilityAlarms, Field(description="Where its thresholds are others than those of all.")] = (
+    alarms: Annotated[FacilityAlarms, Field(description="Thresholds that differ from the shared ones.")] = (
         FacilityAlarms()
     )
     things: Annotated[
@@ -293,7 +291,7 @@ class Facility(Model):
 
 
 class Defaults(Model):
-    """What holds throughout the company where a plant, a device type or a metric does not say otherwise."""
+    """Values for plants, device types and metrics that do not have their own."""
 
     timezone: Annotated[str | None, Field(description="Of facilities.")] = None
     registration: Annotated[Literal["terraform", "bulk"] | None, Field(description="Of facilities.")] = None

@@ -15,7 +15,7 @@ _ENVIRONMENT = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 
 
 def find_project(start: Path) -> Path:
-    """Return the nearest folder, from `start` upward, that holds a `fleet.yaml`."""
+    """Return the nearest folder, from `start` upward, with a `fleet.yaml`."""
     start = start.absolute()
     for folder in (start, *start.parents):
         if (folder / MANIFEST_NAME).exists():

@@ -23,7 +23,7 @@ from fleet_iot.generator.aws.limits import (
 from fleet_iot.generator.aws.quotas import QUOTAS
 from fleet_iot.generator.aws.regions import REGIONS
 from fleet_iot.generator.diagnostics import DataPath, Diagnostic, EnvironmentFault, is_hidden
-from fleet_iot.generator.manifest.inventory import ATTRIBUTES_MAXIMUM, misfits, read_spans
+from fleet_iot.generator.manifest.inventory import ATTRIBUTES_MAXIMUM, check_attribute, read_spans
 from fleet_iot.generator.manifest.model_errors import Draft, suggestion
 from fleet_iot.generator.manifest.models import (
     OWN_TAGS,
@@ -38,15 +38,17 @@ from fleet_iot.generator.manifest.models import (
     facility_alarms,
     silence_s,
 )
+from fleet_iot.lib import names as resource_names
+from fleet_iot.lib.specs import suffixed
 
-# Load: what all things send against what the stream takes from its first minute.
+# Load: the messages of all things, compared with the stream's capacity in its first minute.
 
 BYTES_PER_MEGABYTE = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """What all things together send."""
+    """The messages of all things together."""
 
     records_per_second: float
     megabytes_per_second: float
@@ -114,7 +116,7 @@ def silence_windows(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
 
 
 def _place(manifest: FleetManifest, facility: str, device_type: str) -> DataPath:
-    """Return where the number of intervals is said; the things where nobody said any."""
+    """Return the path of the number of intervals; that of the things if it is the default."""
     if manifest.facilities[facility].alarms.device_silence_intervals is not None:
         return ("facilities", facility, "alarms", _KEY)
     if _KEY in manifest.observability.alarms.model_fields_set:
@@ -148,7 +150,7 @@ ITEM_MAXIMUM = 400 * 1024
 OUTBOX_ALLOWANCE = 140 * 1_000
 """Bytes of a device's item for a hundred notifications that were not sent yet, and for the rest of it."""
 STATE_PER_METRIC = {"context": 800, "seasonal": 800, "correlation": 130}
-"""Bytes of a packed detector of one metric with a name of 64 characters, at most; tests hold it to the processor's."""
+"""Bytes of a packed detector of one metric with a name of 64 characters, at most; a test compares it."""
 STATE_OF_OTHERS = 250
 STATE_PER_PAIR = 11
 """Bytes of a number of the matrix that `correlation` keeps of its metrics: nine, and more once compressed fast."""
@@ -243,9 +245,7 @@ def tag_count(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
     for id_, facility in manifest.facilities.items():
         together = len(manifest.tags | facility.tags)
         if facility.tags and together > TAGS_MAXIMUM:
-            message = (
-                f"with those of the whole fleet these are {together} tags; AWS accepts {TAGS_MAXIMUM} besides ours"
-            )
+            message = f"with the fleet's tags these are {together}; AWS accepts {TAGS_MAXIMUM} in addition to ours"
             yield Diagnostic(path=("facilities", id_, "tags"), message=message, is_key=True)
 
 
@@ -259,7 +259,7 @@ def unique_tags(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
     for id_, facility in manifest.facilities.items():
         here: dict[str, str] = {}
         for key in facility.tags:
-            # The very key of the whole fleet is meant to be replaced; another spelling of it would stand beside it.
+            # The same key as the fleet's replaces it; another spelling would be a second tag.
             others = {each: f"`{other}` of the whole fleet" for each, other in fleet.items() if other != key}
             others |= {each: f"`{other}`" for each, other in here.items()}
             yield from _tag_again(("facilities", id_, "tags"), key, others)
@@ -280,7 +280,7 @@ def _tag_again(path: DataPath, key: str, others: Mapping[str, str]) -> Iterator[
 
 
 def _is_tag_text(text: str, limit: TextLimit) -> bool:
-    """Return what AWS takes, but for separators that nobody sees."""
+    """Return whether AWS accepts the text, and it has no invisible characters."""
     return limit.takes(text) and text.isprintable() and not any(map(is_hidden, text))
 
 
@@ -292,7 +292,7 @@ def plain_text(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
             message = f"`{path[-1]}` contains the invisible character U+{ord(hidden):04X}"
             yield Diagnostic(path=path, message=message, hint="write it on one line of visible characters")
         elif token := next((token for token in naming.TOKENS if token in value), None):
-            message = f"`{path[-1]}` holds {token}, which generated documents replace by another value"
+            message = f"`{path[-1]}` contains {token}, which generated documents replace by another value"
             yield Diagnostic(path=path, message=message, hint="write it in another way")
         elif path[-1] == "description" and not THING_TYPE_DESCRIPTION.takes(value):
             message = "`description` becomes a thing type's description, where AWS IoT accepts ASCII only"
@@ -387,8 +387,7 @@ def attributes(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
     """AWS IoT attributes: a narrow alphabet without spaces, two names taken, fifty in all."""
     for path, given in _attributes(manifest):
         for name, value in given.items():
-            for found in misfits(name, value):
-                yield Diagnostic(path=(*path, name), message=found.message, hint=found.hint, is_key=found.is_name)
+            yield from check_attribute(name, value, path=(*path, name))
     for facility_id, facility in manifest.facilities.items():
         for type_id, group in facility.things.items():
             path = ("facilities", facility_id, "things", type_id)
@@ -400,7 +399,7 @@ def attributes(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
 
 
 def _attributes(manifest: FleetManifest) -> Iterator[tuple[DataPath, Mapping[str, str]]]:
-    """Yield all attributes that stand in the manifest, where they stand."""
+    """Yield all attributes of the manifest with their paths."""
     yield ("defaults", "attributes"), manifest.defaults.attributes
     for facility_id, facility in manifest.facilities.items():
         plant: DataPath = ("facilities", facility_id)
@@ -442,6 +441,7 @@ def unique_serials(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
         for type_id, group in facility.things.items()
         if group.is_numbered
     }
+    # Two passes: the hashes of a million serials need less memory than a dictionary of them.
     hashes = sorted(hash(serial) for _, _, serial in _serials(manifest))
     repeated = {one for one, other in pairwise(hashes) if one == other}
     owners: dict[str, str] = {}
@@ -455,7 +455,7 @@ def unique_serials(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
 
 
 def _serials(manifest: FleetManifest) -> Iterator[tuple[DataPath, str, str]]:
-    """Yield where each thing with a name of its own stands, its whole name, and its serial."""
+    """Yield the path, full name and serial of each named thing."""
     for facility_id, facility in manifest.facilities.items():
         for type_id, group in facility.things.items():
             path: DataPath = ("facilities", facility_id, "things", type_id)
@@ -485,7 +485,7 @@ OwnRule = Callable[[FleetManifest], Iterable[Any]]
 
 
 def check_own_rules(manifest: FleetManifest) -> Iterator[Diagnostic]:
-    """Every fault that an added rule finds, under the rule's name."""
+    """Yield what added rules find, under the rules' names."""
     for name, rule in _rules():
         for found in rule(manifest):
             yield _fault(name, found)
@@ -503,7 +503,7 @@ def _rules() -> tuple[tuple[str, OwnRule], ...]:
                 hint="fix or uninstall the package that adds it",
             ) from error
         if not callable(rule):
-            raise _misfit(point.name, "is no function")
+            raise _unusable(point.name, "is no function")
         rules.append((point.name, rule))
     return tuple(rules)
 
@@ -514,10 +514,10 @@ def _fault(name: str, found: Any) -> Diagnostic:
             hint = rest[0] if rest else ""
             if isinstance(hint, str) and all(isinstance(step, str | int) for step in path):
                 return Diagnostic(path=tuple(path), message=message, hint=hint, is_key=True, rule=name)
-    raise _misfit(name, f"yields {found!r}, not (path, message, hint)")
+    raise _unusable(name, f"yields {found!r}, not (path, message, hint)")
 
 
-def _misfit(name: str, what: str) -> EnvironmentFault:
+def _unusable(name: str, what: str) -> EnvironmentFault:
     return EnvironmentFault(f"the rule `{name}` {what}", hint="docs/extending.md shows one")
 
 
@@ -527,7 +527,7 @@ TERRAFORM_MAXIMUM = 2_500
 """Planning costs 35 ms of CPU a thing and more than a gigabyte of memory from here on."""
 BUCKET_NAME_MAXIMUM = 63
 BUCKET_NAME_ENDINGS = ("-s3alias", "--ol-s3", "--x-s3", "--table-s3")
-"""What S3 keeps for itself: https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html"""
+"""Reserved by S3: https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html"""
 CHILD_GROUPS_MAXIMUM = 100
 """Direct children of a thing group: https://docs.aws.amazon.com/general/latest/gr/iot-core.html"""
 
@@ -535,7 +535,7 @@ Rule = Callable[[FleetManifest, Draft], Iterator[Diagnostic]]
 
 
 def check_rules(draft: Draft) -> Iterator[Diagnostic]:
-    """Every fault that any rule finds; none where the parts that all share could not be read."""
+    """Yield what rules find; nothing if the shared parts could not be read."""
     if draft.manifest is not None:
         for rule in RULES:
             for fault in rule(draft.manifest, draft):
@@ -595,11 +595,11 @@ def registration_size(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]
 
 def unique_names(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
     """No two things, groups or policies get the same name: `a-b` with `c` and `a` with `b-c` would."""
-    owners: dict[str, str] = {naming.facility_group(id_): f"facility `{id_}`" for id_ in manifest.facilities}
+    owners: dict[str, str] = {resource_names.facility_group(id_): f"facility `{id_}`" for id_ in manifest.facilities}
     for facility_id, facility in manifest.facilities.items():
         for type_id in facility.things:
             owner = f"`{type_id}` in `{facility_id}`"
-            names = (naming.thing_group(facility_id, type_id), naming.serial_prefix(facility_id, type_id))
+            names = (resource_names.thing_group(facility_id, type_id), naming.serial_prefix(facility_id, type_id))
             for name in names:
                 if name in owners:
                     path = ("facilities", facility_id, "things", type_id)
@@ -612,7 +612,7 @@ def unique_names(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
 def template_names(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
     """The name of the provisioning template fits with its suffix."""
     for facility_id in manifest.facilities:
-        name = f"{naming.provisioning_template(facility_id)}-{manifest.environment_suffix}"
+        name = f"{resource_names.provisioning_template(facility_id)}-{manifest.environment_suffix}"
         if excess := max(0, len(name) - TEMPLATE_NAME.max):
             message = f"the provisioning template's name {name} is longer than AWS's {TEMPLATE_NAME.max} characters"
             hint = f"shorten the facility's id or the environment_suffix by {excess}"
@@ -621,8 +621,8 @@ def template_names(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
 
 def bucket_names(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
     """The names of the buckets fit with account and suffix."""
-    longest = max(naming.BUCKET_PURPOSES, key=len)
-    name = naming.bucket(manifest.application, longest, manifest.account_id, manifest.environment_suffix)
+    longest = max(resource_names.BUCKETS, key=len)
+    name = resource_names.bucket(manifest.application, longest, manifest.account_id, manifest.environment_suffix)
     if excess := max(0, len(name) - BUCKET_NAME_MAXIMUM):
         message = f"the bucket's name {name} is longer than S3's {BUCKET_NAME_MAXIMUM} characters"
         yield Diagnostic(path=("application",), message=message, hint=f"shorten `application` by {excess}")
@@ -634,8 +634,8 @@ def bucket_names(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
 
 def role_names(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
     """The names of the IAM roles fit with application, region and suffix."""
-    base = naming.account_wide(naming.LONGEST_ROLE, manifest.application, manifest.region)
-    name = naming.suffixed(base, manifest.environment_suffix)
+    base = resource_names.account_wide(resource_names.LONGEST_ROLE, manifest.application, manifest.region)
+    name = suffixed(base, manifest.environment_suffix)
     if manifest.region in REGIONS and (excess := max(0, len(name) - ROLE_NAME.max)):
         message = f"the role's name {name} is longer than IAM's {ROLE_NAME.max} characters"
         hint = f"shorten `application` or `environment_suffix` by {excess}"

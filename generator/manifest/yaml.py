@@ -152,10 +152,10 @@ class SourceMap:
 
 MAXIMUM_BYTES = 256 * 1024 * 1024
 _SAFE_DEPTH = 10_000
-"""The C composer recurses on the C stack and takes the process down somewhere beyond 20,000 levels."""
+"""The C composer recurses on the C stack, and the process crashes somewhere beyond 20,000 levels."""
 
 _CONTROL = re.compile("[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|[\ufeff\u2028\u2029]")
-"""Those that hide, and those that begin a line to YAML and not to editors, which would count lines in another way."""
+"""Hidden characters, and those that begin a line in YAML but not in editors, which would count lines differently."""
 _COMMENT_IN_TEXT = re.compile(r"[^\s#] #(?=[^\s#!])")
 """`Plant #2`, maybe: a comment that is written like a part of the text before it."""
 _PROBLEMS = {
@@ -184,7 +184,7 @@ class Document:
 
     data: Any
     sources: Places
-    faults: tuple[Diagnostic, ...] = ()
+    diagnostics: tuple[Diagnostic, ...] = ()
     moved: Mapping[DataPath, tuple[Places, DataPath]] = field(default_factory=dict)
 
     def at(self, path: DataPath, *, is_key: bool = False) -> SourceLocation:
@@ -199,7 +199,7 @@ class Document:
         self, data: Any, moved: Mapping[DataPath, tuple[Places, DataPath]], faults: Iterable[Diagnostic] = ()
     ) -> Document:
         """Return the document with other data, of which the values at the paths of `moved` came from elsewhere."""
-        return Document(data=data, sources=self, moved=moved, faults=(*self.faults, *faults))
+        return Document(data=data, sources=self, moved=moved, diagnostics=(*self.diagnostics, *faults))
 
 
 def read_document(path: Path, *, name: str, within: Path | None = None) -> Document:
@@ -227,10 +227,10 @@ def parse_document(text: str, *, name: str) -> Document:
     node = _compose(text, name)
     reading = Reading(file=name)
     data = reading.value(node)
-    faults = reading.faults
+    faults = reading.diagnostics
     if _COMMENT_IN_TEXT.search(text):
         faults += cut_texts(node, text.splitlines(), file=name)
-    return Document(data=data, sources=SourceMap(file=name, root=node), faults=tuple(faults))
+    return Document(data=data, sources=SourceMap(file=name, root=node), diagnostics=tuple(faults))
 
 
 def _compose(text: str, name: str) -> yaml.Node:
@@ -303,7 +303,7 @@ def _syntax_error(error: yaml.MarkedYAMLError, name: str) -> ManifestError:
 
 
 def _refuse_depth(text: str, name: str) -> None:
-    """Look at the events one by one where the text could nest deeper than the C stack bears."""
+    """Parse event by event where the text could nest deeper than the C stack allows."""
     longest = max(map(len, text.split("\n")))
     if text.count("[") + text.count("{") + 2 * longest <= _SAFE_DEPTH:
         return
@@ -323,15 +323,15 @@ def _refuse_depth(text: str, name: str) -> None:
 
 _TEXTS = frozenset({"name", "description", "unit"})
 _MAPS_OF_TEXT = frozenset({"tags", "attributes", "lines"})
-"""Keys of free text, and of mappings that hold it: other values would be refused with more words in them."""
+"""Keys of free text, and of mappings of it: only there can a comment cut off a part of a valid value."""
 _COMMENT = re.compile(r" #[^\s#!]\S*(?: +(?!# )\S+)*")
 MAXIMUM_DEPTH = 64
 MAXIMUM_VALUES = 5_000_000
-"""Values after aliases are expanded: a few lines of aliases can stand for billions."""
+"""Values after aliases are expanded: a few lines of aliases can expand to billions."""
 
 
 def too_deep(location: SourceLocation) -> ManifestError:
-    """Return what to raise where a text nests deeper than any manifest does."""
+    """Return the error for a text that nests deeper than any manifest."""
     return refusal(location, f"this is nested deeper than {MAXIMUM_DEPTH} levels", rule="too-deep")
 
 
@@ -340,7 +340,7 @@ class Reading:
     """One pass over the node tree. Nodes that aliases share are read once, and counted each time."""
 
     file: str
-    faults: list[Diagnostic] = field(default_factory=list)
+    diagnostics: list[Diagnostic] = field(default_factory=list)
     _values: dict[int, tuple[Any, int]] = field(default_factory=dict)
     _open: set[int] = field(default_factory=set)
 
@@ -440,11 +440,11 @@ class Reading:
         self, node: yaml.Node, message: str, hint: str = "", *, rule: str, related: tuple[SourceLocation, ...] = ()
     ) -> None:
         place = location_of(self.file, node.start_mark)
-        self.faults.append(Diagnostic(location=place, message=message, hint=hint, rule=rule, related=related))
+        self.diagnostics.append(Diagnostic(location=place, message=message, hint=hint, rule=rule, related=related))
 
 
 def cut_texts(root: yaml.Node, lines: list[str], *, file: str) -> Iterator[Diagnostic]:
-    """Yield the texts that a ` #` without a space behind it ends: `name: Plant #2` is the name Plant to YAML."""
+    """Find texts that a ` #` without a space after it cuts off: `name: Plant #2` is the name Plant to YAML."""
     pending: list[tuple[yaml.Node, str, bool]] = [(root, "", False)]
     seen: set[int] = set()
     while pending:

@@ -96,7 +96,7 @@ class Code(str):
 
 
 _CODE = re.compile(r"[A-Za-z0-9_.,@/:#=\[\]{}$+-]+", re.ASCII)
-"""What names, serials and topics are made of: nothing that ends a code span or a cell of a table."""
+"""The characters of names, serials and topics: none ends a code span or a table cell."""
 
 _MARKUP = re.compile(
     r"[\\`*\[\]<|~${]"  # anywhere

@@ -34,7 +34,7 @@ _RESERVED = re.compile(
     r"rule_telemetry_.*|"
     rf".*\.policy\.json|{re.escape(naming.THINGS_FILE)}"
 )
-"""Files that the generator makes itself, in lower case: some disks do not tell cases apart."""
+"""Files that the generator makes itself, in lower case: some file systems ignore case."""
 
 
 def _check_sql(path: str, content: bytes) -> None:
@@ -66,7 +66,7 @@ class OwnTemplates:
 
     @property
     def hash(self) -> str:
-        """SHA-256 of these and the built-in templates; of the built-in alone where there are no own."""
+        """SHA-256 of these and the built-in templates; of only the built-in if there are no own."""
         if not self.sources:
             return templates_hash()
         digest = hashlib.sha256(templates_hash().encode())
@@ -81,7 +81,7 @@ class OwnTemplates:
             text = _environment(self, suffix).get_template(template).render(values)
         except TemplateSyntaxError as error:
             raise _fault(f"{error.name or template}:{error.lineno}", error.message or "it does not parse") from None
-        except Exception as error:  # whatever a template can do wrong is told as its fault
+        except Exception as error:  # any error of a template is reported as such
             place = _place(error.__traceback__) or template
             raise _fault(place, f"{path} was not written: {error or type(error).__name__}") from None
         content = text.encode()

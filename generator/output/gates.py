@@ -13,11 +13,13 @@ from fleet_iot.generator.aws.limits import TEMPLATE_BODY
 from fleet_iot.generator.diagnostics import GateError
 from fleet_iot.generator.output.encoding import EncodingError, encode_sql
 from fleet_iot.generator.plan.build import ThingRow
+from fleet_iot.lib import names as resource_names
 from fleet_iot.lib.record.declarations import DeclarationError, parse
+from fleet_iot.lib.specs import ACCOUNT_ID_TOKEN, SUFFIX_TOKEN
 
 POLICY_MAXIMUM = 2_048
 """Characters without white space: https://docs.aws.amazon.com/general/latest/gr/iot-core.html"""
-TOKEN_SLACK = {naming.ACCOUNT_ID_TOKEN: "0" * 12, naming.SUFFIX_TOKEN: "s" * naming.SUFFIX_MAX_LENGTH}
+TOKEN_SLACK = {ACCOUNT_ID_TOKEN: "0" * 12, SUFFIX_TOKEN: "s" * naming.SUFFIX_MAX_LENGTH}
 """The longest values that the tokens may be filled with."""
 
 
@@ -52,7 +54,7 @@ def check_policy(path: str, content: bytes) -> None:
     document = check_json(path, content)
     text = content.decode()
     if "*" in text or "?" in text:
-        raise _fault(path, "a device policy holds no wildcard")
+        raise _fault(path, "a device policy must not contain a wildcard")
     if any(statement.get("Effect") != "Allow" or not statement.get("Resource") for statement in document["Statement"]):
         raise _fault(path, "every statement allows something on named resources")
     for token, value in TOKEN_SLACK.items():
@@ -101,7 +103,7 @@ def check_bulk_registration(path: str, content: bytes) -> None:
         if resource["Type"] == "AWS::IoT::Certificate" and "CertificateSigningRequest" not in resource["Properties"]:
             raise _fault(path, "it makes no certificate from a CSR")
     if b"Fn::" in content:
-        raise _fault(path, "bulk registration takes no functions")
+        raise _fault(path, "bulk registration accepts no functions")
 
 
 def _references(value: Any) -> list[str]:
@@ -116,7 +118,7 @@ def check_dashboard(path: str, content: bytes) -> None:
     for widget in check_json(path, content)["widgets"]:
         for line in widget["properties"].get("metrics", ()):
             namespace, metric, *dimensions = line
-            expected = (naming.METRICS_NAMESPACE, naming.METRICS_DIMENSIONS)
+            expected = (resource_names.metrics_namespace(SUFFIX_TOKEN), naming.METRICS_DIMENSIONS)
             if (namespace, tuple(dimensions[::2])) != expected or metric not in naming.PROCESSOR_METRICS:
                 raise _fault(path, f"the sensor processor emits no metric {line}")
 

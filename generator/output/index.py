@@ -72,7 +72,7 @@ def fleet_values(plan: FleetPlan) -> tuple[tuple[str, str], ...]:
 
 
 def facility_values(manifest: FleetManifest, facility: str) -> tuple[tuple[str, str], ...]:
-    """Return a hash of all that one facility is made from: its own part, and what it takes from the shared ones."""
+    """Return a hash of all that one facility is made from: its own values and the shared ones that it uses."""
     own = manifest.facilities[facility]
     values = {
         "facility": own.model_dump(mode="json"),

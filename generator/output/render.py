@@ -17,7 +17,8 @@ from fleet_iot.generator.output.encoding import EncodingError, Identifier, encod
 from fleet_iot.generator.output.templating import render_template
 from fleet_iot.generator.plan.build import WATCHED, FacilityPlan, FleetPlan, facility_record, fleet_record, thing_rows
 from fleet_iot.generator.plan.catalogue import plan_alarms
-from fleet_iot.lib.specs import FacilitySpec, FleetSpec
+from fleet_iot.lib import names as resource_names
+from fleet_iot.lib.specs import SUFFIX_TOKEN, FacilitySpec, FleetSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +63,7 @@ def plan_dashboard(facility: FacilityPlan) -> Dashboard:
     return Dashboard(
         heading=f"# {encode_markdown(facility.name)}\n{facility.thing_count} things, time zone "
         f"{encode_markdown(facility.timezone)}, facility `{facility.id}`",
-        namespace=naming.METRICS_NAMESPACE,
+        namespace=resource_names.metrics_namespace(SUFFIX_TOKEN),
         widgets=tuple(
             Widget(
                 title=metric,
@@ -84,12 +85,12 @@ Gate = Callable[[str, bytes], object]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProvisioningNames:
-    """What the provisioning template joins with a device type to make names."""
+    """Prefixes and suffix of names in the provisioning template."""
 
     thing_type_prefix: str
     thing_group_prefix: str
     policy_prefix: str
-    suffix: str = f"-{naming.SUFFIX_TOKEN}"
+    suffix: str = f"-{SUFFIX_TOKEN}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,9 +152,9 @@ def render_facility(facility: FacilityPlan, *, own: extension.OwnTemplates = ext
         "dashboard": plan_dashboard(facility),
         "alarms": plan_alarms(facility),
         "provisioning": ProvisioningNames(
-            thing_type_prefix=naming.thing_type(""),
-            thing_group_prefix=naming.thing_group(facility.id, ""),
-            policy_prefix=naming.policy(facility.id, ""),
+            thing_type_prefix=resource_names.thing_type(""),
+            thing_group_prefix=resource_names.thing_group(facility.id, ""),
+            policy_prefix=resource_names.policy(facility.id, ""),
         ),
     }
     for name, gate in _FACILITY_FILES.items():

@@ -1,4 +1,4 @@
-"""Says what differs between the manifest, the index and the files of the generated tree."""
+"""Finds differences between the manifest, the index and the files of the generated tree."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def compare(index: Index, expected: dict[str | None, Section], root: Path, *, is
 
 
 def refuse_differences(found: Differences) -> None:
-    """Raise `StaleError`, which names the command that mends it; returns where nothing differs."""
+    """Raise `StaleError` with the command to run, if anything differs."""
     parts = [
         f"{', '.join(ids)} {'is' if len(ids) == 1 else 'are'} {state}"
         for ids, state in ((found.stale, "stale"), (found.new, "new"), (found.gone, "gone from the manifest"))
@@ -120,7 +120,7 @@ def refuse_edited(paths: tuple[str, ...]) -> None:
 
 
 def refuse_fleet_change(manifest: FleetManifest, former: Section, current: Section) -> None:
-    """Raise `StaleError` where what all facilities share has changed: then one facility alone would be a mixture."""
+    """Raise `StaleError` if shared values have changed: one facility would be generated from a mixture."""
     old, new = dict(former.values), dict(current.values)
     changed = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
     if not changed and former.templates == current.templates:
@@ -140,7 +140,7 @@ def refuse_fleet_change(manifest: FleetManifest, former: Section, current: Secti
 
 
 def index_fault(reason: str) -> WriteError:
-    """Return what to raise where the index cannot be understood."""
+    """Return the error for an unreadable index."""
     return WriteError(
         f"{OUTPUT_FOLDER}/{INDEX_FILE} is not an index of this generator: {reason}",
         hint="restore it from version control, or regenerate the whole tree: fleet generate --force",

@@ -72,7 +72,7 @@ def target_of(root: Path, path: str) -> Path:
 
 
 def is_there(root: Path, path: str) -> bool:
-    """Return whether the tree has a file or a folder; refuses links."""
+    """Return whether the tree has a file or folder; refuses links."""
     place, mode = str(root), 1
     for part in path.split("/") if path else ():
         place = f"{place}/{part}"
@@ -112,7 +112,7 @@ def by_folder(paths: Iterable[str]) -> dict[str, list[str]]:
 
 
 def guarded(root: Path, action: Callable[[Path], None]) -> None:
-    """Do something to the tree, and tells what the disk refuses as a `WriteError`."""
+    """Run an action on the tree, and raise its `OSError` as a `WriteError`."""
     try:
         action(root)
     except OSError as error:
@@ -120,7 +120,7 @@ def guarded(root: Path, action: Callable[[Path], None]) -> None:
 
 
 def write_error(path: Path, error: OSError) -> WriteError:
-    """Return what to raise where the disk refuses something."""
+    """Return the error for an `OSError`."""
     reason = (error.strerror or str(error)).lower()
     return WriteError(
         f"{error.filename or path} cannot be read or written: {reason}", hint="check its rights and the disk"
@@ -134,7 +134,7 @@ _FILES = "files"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What a write did: paths below the output folder."""
+    """Paths, below the output folder, that a write changed."""
 
     written: tuple[str, ...]
     removed: tuple[str, ...]
@@ -238,14 +238,14 @@ class Staging:
         return sha
 
     def _opened_folder(self, folder: str) -> bool:
-        """Make the folder where files are staged; tells whether the tree has none for them yet."""
+        """Make a staging folder; return whether the tree does not have the folder yet."""
         if folder not in self._is_new:
             Path(f"{self._files}/{folder}").mkdir(parents=True, exist_ok=True)
             self._is_new[folder] = not is_there(self._root, folder)
         return self._is_new[folder]
 
     def commit(self, *, removing: Iterable[str]) -> Change:
-        """Move what is staged into the tree and removes files from it; once the intent stands, nothing undoes it."""
+        """Move staged files into the tree and remove others; an interrupted commit is completed by the next run."""
         written: list[str] = []
         for folder, paths in by_folder(self._paths).items():
             is_new = not is_there(self._root, folder)
@@ -281,7 +281,7 @@ def _commit(root: Path, change: Change) -> None:
 
 
 def _recover(root: Path) -> None:
-    """Do what an intent says; an interrupted write may have done any part of it already."""
+    """Carry out an intent, any part of which an interrupted write may have done already."""
     with suppress(FileNotFoundError):
         intent = _read_intent(root)
         for folder, paths in by_folder(intent["written"]).items():

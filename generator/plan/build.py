@@ -1,4 +1,4 @@
-"""Works out from a valid manifest what exists: every name, topic and number that the templates place."""
+"""Plans a fleet from a valid manifest: every name, topic and number that the templates place."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from fleet_iot.generator.manifest.models import (
     silence_s,
 )
 from fleet_iot.generator.plan.things import Attributes, Layers, NamedThings, NumberedRun, Thing, numbered_runs
+from fleet_iot.lib import names as resource_names
 from fleet_iot.lib.specs import (
+    SUFFIX_TOKEN,
     ContactSpec,
     DeviceTypeSpec,
     FacilityAlarmsSpec,
@@ -46,10 +48,10 @@ class PolicyPlan:
 
 
 def policy_plan(application: str, region: str, facility: str, device_type: str) -> PolicyPlan:
-    """Return what a device of this type in this facility may do: speak and listen on topics that hold its own name."""
+    """Grant a device of this type in this facility to publish and subscribe to topics with its own name."""
     who = (application, facility, device_type, naming.THING_NAME_VARIABLE)
     telemetry, request = naming.telemetry_topic(*who), naming.request_topic(*who)
-    rule = f"{naming.topic_rule(facility)}_{naming.SUFFIX_TOKEN}"
+    rule = f"{resource_names.topic_rule(facility)}_{SUFFIX_TOKEN}"
     published = (telemetry, naming.basic_ingest_topic(rule, telemetry), naming.response_topic(*who))
     return PolicyPlan(
         connect=naming.iot_arn(region, f"client/{naming.THING_NAME_VARIABLE}"),
@@ -72,7 +74,7 @@ WATCHED = {
     "correlation": "limits, lost correlation of metrics",
     "seasonal": "limits, unusual values for the hour of the day",
 }
-"""What each detector finds, in an operator's words."""
+"""Findings of each detector, in an operator's words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,7 +244,7 @@ def registration_of(facility: Facility) -> str:
 def _device_type(id_: str, device_type: DeviceType) -> DeviceTypeSpec:
     return DeviceTypeSpec(
         id=id_,
-        thing_type=naming.thing_type(id_),
+        thing_type=resource_names.thing_type(id_),
         description=device_type.description,
         sample_interval_s=float(device_type.sample_interval_s),
         metrics=tuple(_metric(name, metric) for name, metric in sorted(device_type.metrics.items())),
@@ -266,12 +268,12 @@ def _facility(manifest: FleetManifest, id_: str, facility: Facility, types: dict
         timezone=facility.timezone,
         registration=registration_of(facility),
         region=manifest.region,
-        thing_group=naming.facility_group(id_),
-        topic_rule=naming.topic_rule(id_),
+        thing_group=resource_names.facility_group(id_),
+        topic_rule=resource_names.topic_rule(id_),
         topic_rule_file=naming.topic_rule_file(id_),
         topic=naming.telemetry_filter(manifest.application, id_),
-        provisioning_template=naming.provisioning_template(id_),
-        dashboard=naming.dashboard(id_),
+        provisioning_template=resource_names.provisioning_template(id_),
+        dashboard=resource_names.dashboard(id_),
         things_file=naming.THINGS_FILE,
         thing_count=facility.thing_count,
         contact=_contact(facility.contact),
@@ -296,8 +298,8 @@ def _group(manifest: FleetManifest, facility: str, device_type: DeviceTypeSpec) 
     return ThingGroupPlan(
         facility=facility,
         device_type=device_type,
-        thing_group=naming.thing_group(facility, device_type.id),
-        policy=naming.policy(facility, device_type.id),
+        thing_group=resource_names.thing_group(facility, device_type.id),
+        policy=resource_names.policy(facility, device_type.id),
         policy_file=naming.policy_file(device_type.id),
         policy_document=policy_plan(manifest.application, manifest.region, facility, device_type.id),
         archive_prefix=naming.archive_prefix(facility, device_type.id),

@@ -34,7 +34,7 @@ class NumberedRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layers:
-    """Where the attributes of a group's things come from: each layer overrides those before it."""
+    """Sources of the attributes of a group's things: each layer overrides those before it."""
 
     facility: str
     company: Mapping[str, str]
@@ -61,7 +61,7 @@ def numbered_runs(group: ThingGroup, layers: Layers) -> Iterator[NumberedRun]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamedThings:
-    """The things of a group that have names of their own, in the order of names; made anew each time, never held."""
+    """The named things of a group, sorted by name; computed at each iteration, never stored."""
 
     device_type: str
     layers: Layers

@@ -156,8 +156,8 @@ def respond(process: Runtime, event: Mapping[str, Any], context: Any) -> dict[st
 def _paused_gc() -> Iterator[None]:
     """Pause cyclic garbage collection.
 
-    A batch makes 100,000 objects that live until its end and have no cycles; scanning them again and again costs a
-    tenth of its CPU. Reference counting frees them as usual.
+    A batch makes 100,000 objects that live until its end and have no cycles; scanning them again and again costs
+    about 6 % of its CPU. Reference counting frees them as usual.
     """
     was_enabled = gc.isenabled()
     gc.disable()

@@ -11,9 +11,9 @@ from .ingest.catalogue import Catalogue, CatalogueError, parse_catalogue
 from .planning.items import Retention
 
 MIN_RETENTION_DAYS = 16
-"""A minute item must outlive the last redelivery of its messages: 8 days of accepted age (reading.MAX_AGE_MS) and 7 days
-of the stream's retention. Deleted earlier, its messages would count twice, and its hour and day would be recomputed
-without the minutes and hours that had expired."""
+"""A minute item must outlive the last redelivery of its messages: 8 days of accepted age (reading.MAX_AGE_MS) and 7
+days of the stream's retention. Deleted earlier, its messages would count twice, and its hour and day would be
+recomputed without the minutes and hours that had expired."""
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 

@@ -21,11 +21,11 @@ from fleet_iot.operations.cli.output import emit, emit_errors
 from fleet_iot.operations.pki.keystore import open_store
 from fleet_iot.operations.progress import Progress
 from fleet_iot.operations.registry.bundle import (
+    BundleResult,
     Certificates,
     HandOver,
-    Keys,
+    KeySource,
     NothingToBundleError,
-    Outcome,
     Plant,
     amazon_roots,
     make_bundle,
@@ -66,7 +66,7 @@ def bundle(
     path = out or project.root / "build" / "bundles" / f"{facility.id}-{project.environment_suffix}.tar.gz"
     if not install_folder.startswith("/"):
         raise RequestError(f"--install-folder {install_folder!r} is no absolute path", hint="such as /etc/device")
-    keys = Keys(store=open_store(project), sealer=KeySealer(_passphrase())) if with_keys else None
+    keys = KeySource(store=open_store(project), sealer=KeySealer(_passphrase())) if with_keys else None
     hand_over = HandOver(by=by or getpass.getuser(), to=to, at=datetime.datetime.now(datetime.UTC))
     with _certificates(site, facility) as certificates:
         found = _endpoint(site.aws, host=endpoint, install_folder=install_folder)
@@ -81,7 +81,7 @@ def bundle(
 
 def _pack(
     plant: Plant, certificates: Certificates, target: Path, hand_over: HandOver
-) -> tuple[Outcome, tuple[Path, ...]]:
+) -> tuple[BundleResult, tuple[Path, ...]]:
     """Make the bundle and its receipts; there are none where there is nothing to bundle."""
     try:
         with Progress("devices") as progress:
@@ -129,7 +129,7 @@ def _passphrase() -> str:
     return asked
 
 
-def _print(facility: str, done: Outcome, receipts: tuple[Path, ...], *, as_json: bool) -> None:
+def _print(facility: str, done: BundleResult, receipts: tuple[Path, ...], *, as_json: bool) -> None:
     archive, paths = str(done.archive) if done.sha256 else None, [str(path) for path in receipts]
     result = {
         "facility": facility,

@@ -21,9 +21,9 @@ from fleet_iot.operations.pki.ca import (
     SHORTEST,
     Authority,
     Order,
-    Outcome,
     Places,
     Policy,
+    SigningResult,
     check_new,
     check_store,
     end_of,
@@ -174,7 +174,7 @@ def _source(project: Project, facility: str, csrs: Path | None, format_name: str
     return open_source(csrs, format_name=format_name)
 
 
-def _print_signed(order: Order, done: Outcome, *, target: Path, issuer: Path, as_json: bool) -> None:
+def _print_signed(order: Order, done: SigningResult, *, target: Path, issuer: Path, as_json: bool) -> None:
     faults = [f"row {each.number} ({each.place}): {each.reason}; {each.remedy}" for each in done.faults]
     result = {
         "facility": order.facility,

@@ -38,7 +38,13 @@ from fleet_iot.operations.registry.device import retire as retire_device
 from fleet_iot.operations.registry.device import revoke as revoke_device
 from fleet_iot.operations.registry.journal import Journal
 from fleet_iot.operations.registry.move import MoveRequest, Renewal, move_all
-from fleet_iot.operations.registry.rotate import Keys, begin_rotation, check_finish, check_rotation, finish_rotation
+from fleet_iot.operations.registry.rotate import (
+    DeviceKeys,
+    begin_rotation,
+    check_finish,
+    check_rotation,
+    finish_rotation,
+)
 from fleet_iot.operations.registry.runner import facility_lock, groups_of, opened_journal, work_of
 from fleet_iot.operations.registry.steps import Work
 from fleet_iot.operations.registry.sync import Synced
@@ -189,7 +195,7 @@ def rotate(registry: _Registry, things: tuple[str, ...], reason: str, csr: Path 
         begun = begin_rotation(
             work,
             found,
-            keys=Keys(store=store, requests=requests),
+            keys=DeviceKeys(store=store, requests=requests),
             request=request_of(csr) if csr else None,
             reason=reason,
         )

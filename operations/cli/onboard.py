@@ -37,7 +37,7 @@ from fleet_iot.operations.registry.preparation import (
     forecast,
     own_requests,
 )
-from fleet_iot.operations.registry.runner import Outcome
+from fleet_iot.operations.registry.runner import RunResult
 from fleet_iot.operations.registry.steps import Meter
 from fleet_iot.operations.registry.target import Target, target_of
 
@@ -263,7 +263,7 @@ def _forecast_lines(found: Forecast) -> list[str]:
     return lines
 
 
-def _outcome_lines(outcome: Outcome) -> list[str]:
+def _outcome_lines(outcome: RunResult) -> list[str]:
     share = f", {outcome.rate / outcome.ceiling:.0%} of the quota" if outcome.ceiling else ""
     lines = [
         f"{outcome.facility}: {outcome.onboarded:,} onboarded, {outcome.already:,} were already, "

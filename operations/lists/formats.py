@@ -55,7 +55,7 @@ _OTHER_FILES = (
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """A list and how to read it; `bundle` is Infineon's, `signers` the folder with Microchip's signer certificates;
-    `ignored` are normalised headings of columns that say nothing."""
+    `ignored` are normalised headings of columns to ignore."""
 
     path: Path
     format: str
@@ -65,7 +65,7 @@ class Source:
 
 
 def open_source(path: Path, *, format_name: str, bundle: str | None = None, signers: Path | None = None) -> Source:
-    """Return the list at a path; with `auto` as format, in the format that it shows. Raises EnvironmentFault."""
+    """Return the list at a path; with `auto` as format, the detected one. Raises EnvironmentFault."""
     if not path.exists():
         raise EnvironmentFault(f"there is no {path}", hint="say where the list of devices is: --from FILE")
     if path.is_dir() != (format_name == "csr-dir") and not (path.is_dir() and format_name == "auto"):
@@ -84,7 +84,7 @@ def open_source(path: Path, *, format_name: str, bundle: str | None = None, sign
 
 
 def detect_format(path: Path) -> str:
-    """Return the format that the first bytes show. Raises EnvironmentFault where they show none."""
+    """Detect the format by the first bytes. Raises EnvironmentFault where it is none."""
     if path.is_dir():
         return "csr-dir"
     head = _head(path)

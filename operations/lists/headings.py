@@ -229,7 +229,7 @@ def normalised(heading: str) -> str:
 
 @lru_cache(maxsize=4096)
 def looks_like_identity(heading: str) -> bool:
-    """Return whether a heading that is not known may say which device a row is of."""
+    """Return whether a heading that is not known may identify a row's device."""
     if meaning_of(heading) is not None:
         return False
     bare = normalised(heading)
@@ -242,7 +242,7 @@ def looks_like_identity(heading: str) -> bool:
 
 
 def is_ignored(heading: str, ignored: frozenset[str]) -> bool:
-    """Return whether a heading, or the last key of it, is among those that say nothing of which device a row is."""
+    """Return whether a heading, or the last key of it, is among those that do not identify devices."""
     return bool(ignored) and not ignored.isdisjoint(map(normalised, (heading, heading.rpartition(WITHIN)[2])))
 
 
@@ -358,7 +358,7 @@ def identities_of(entry: Record | Row) -> tuple[str, ...]:
 
 
 def is_named(entry: Record | Row) -> bool:
-    """Return whether an entry says a name or serial that is meant to be a planned thing's."""
+    """Return whether an entry gives a name or serial that is meant to be a planned thing's."""
     return entry.must_match or any(is_name(heading) for heading, _ in entry.also)
 
 

@@ -186,7 +186,7 @@ def read_pem(path: Path) -> Iterator[Record | Fault]:
 
 
 def read_folder(path: Path) -> Iterator[Record | Fault]:
-    """Return a file a device, by name: a certificate or a CSR, in PEM or DER.
+    """Read one file a device, by name: a certificate or a CSR, in PEM or DER.
 
     The file's name without its endings is the thing's name; one that is a certificate's id names no thing. A CSR
     belongs to the certificate of the same name.
@@ -225,7 +225,7 @@ def read_folder(path: Path) -> Iterator[Record | Fault]:
 
 
 def thing_of(file_name: str) -> str:
-    """Return the thing's name in a file's: without its endings, and without what says that it is a certificate."""
+    """Return the thing's name in a file's: without its endings, and without a certificate's suffix."""
     name = file_name
     while Path(name).suffix.lower() in (*FOLDER_SUFFIXES, *_KEY_SUFFIXES):
         name = Path(name).stem
@@ -332,7 +332,7 @@ def read_header(line: bytes) -> tuple[str, list[str]] | None:
 
 
 def is_separator_line(line: bytes) -> bool:
-    """Return whether a line says the delimiter, and the header comes after it."""
+    """Return whether a line gives the delimiter, and the header comes after it."""
     return line.removeprefix(BYTE_ORDER_MARK).strip().strip(b'"').lower().startswith(_SEPARATOR_LINE)
 
 

@@ -95,7 +95,7 @@ class Authority:
 def make_authority(
     store: KeyStore, places: Places, *, name: str, curve: str, years: int, policy: Policy, now: datetime.datetime
 ) -> Authority:
-    """Return a key in the store, and a self-signed certificate for it. Raises RequestError where there is one already.
+    """Make a key in the store, and a self-signed certificate for it. Raises RequestError where there is one already.
 
     A run that was killed between the two is finished by the next, with the key that it left.
     """
@@ -229,13 +229,13 @@ class PendingCsrs:
         self._rows.execute("BEGIN")
 
     def close(self) -> None:
-        """Take the file away."""
+        """Delete the file."""
         self._rows.close()
 
     def add(self, row: Row, *, serial: bytes | None) -> Fault | None:
-        """Return a row whose common name is its thing's; `serial` is that of the certificate which it has, if any.
+        """Add a row whose common name is its thing's; `serial` is that of the certificate which it has, if any.
 
-        Where another row has the same thing, neither stays: the fault of this one, which spoils the other.
+        Where another row has the same thing, neither stays: returns the fault of this one, which spoils the other.
         """
         thing = str(row.material.common_name)
         other = self._rows.execute("SELECT number FROM asked WHERE thing = ?", (thing,)).fetchone()
@@ -313,7 +313,7 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class SigningResult:
     """The result: `signed` CSRs got a certificate, `already` had a valid one, `faults` got none; `superseded`
     certificates of other keys were revoked."""
 
@@ -342,10 +342,10 @@ def sign_requests(
     target: Path,
     workers: int = WORKERS,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Outcome:
-    """Sign what was ordered, and writes the certificates of all good CSRs to `target`, as a list to onboard from.
+) -> SigningResult:
+    """Sign what was ordered, and write the certificates of all good CSRs to `target`, as a list to onboard from.
 
-    The list is replaced when all is done. A run that was stopped is gone on with by asking again.
+    The list is replaced when all is done. Repeat it after an interruption.
     """
     asked, at = PendingCsrs(), order.now.timestamp()
     ledger.check_clock(at)
@@ -367,7 +367,7 @@ def sign_requests(
     finally:
         asked.close()
     in_order_ = tuple(sorted(faults, key=lambda fault: fault.number))
-    return Outcome(signed=signed, already=already, faults=in_order_, superseded=superseded)
+    return SigningResult(signed=signed, already=already, faults=in_order_, superseded=superseded)
 
 
 def _check(order: Order, ledger: Ledger, asked: PendingCsrs, *, workers: int) -> list[Fault]:
@@ -525,7 +525,7 @@ def find_certificates(ledger: Ledger, asked: str, *, suffix: str) -> list[Entry]
 
 
 def revoke(ledger: Ledger, entries: list[Entry], *, reason: str, note: str, now: datetime.datetime) -> list[Entry]:
-    """Revoke those that are neither revoked nor expired, and returns them; the keys of all are spent."""
+    """Revoke those that are neither revoked nor expired, and return them; the keys of all are spent."""
     at = now.timestamp()
     ledger.check_clock(at)
     fresh = [entry for entry in entries if entry.revoked is None and entry.not_after > at]

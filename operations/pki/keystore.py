@@ -103,7 +103,7 @@ class KeyStore:
             writer.append([self.sealed_line(name, key_bytes(key)) for name, key in keys if name not in writer.places])
 
     def replace(self, facility: str, name: str, key: ec.EllipticCurvePrivateKey) -> None:
-        """Another key for a thing, on disk before it returns; of a thing's lines the last one counts."""
+        """Give a thing another key, on disk before it returns; of a thing's lines the last one counts."""
         with self.writing(facility) as writer:
             writer.append([self.sealed_line(name, key_bytes(key))])
 

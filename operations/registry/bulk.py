@@ -16,7 +16,7 @@ import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -540,13 +540,7 @@ def _watch(
 def platform_names(project: Project, account: str) -> PlatformNames:
     """Return the platform as its stack names it in this account; `account` as `<id>/<region>`."""
     account_id, _, region = account.partition("/")
-    return PlatformNames(
-        application=project.fleet.application,
-        suffix=project.environment_suffix,
-        region=region,
-        account_id=account_id,
-        bucket_account_id=project.account_id,
-    )
+    return replace(project.names, account_id=account_id, region=region)
 
 
 def upload_url(project: Project, facility: FacilitySpec, account: str) -> str:

@@ -58,11 +58,11 @@ class Archive:
         self.size = 0
 
     def add(self, name: str, content: bytes, *, mode: int = PUBLIC) -> None:
-        """One file."""
+        """Add one file."""
         self.add_stream(name, io.BytesIO(content), size=len(content), mode=mode)
 
     def add_stream(self, name: str, content: IO[bytes], *, size: int, mode: int = PUBLIC) -> None:
-        """One file of `size` bytes. Raises ValueError for a name that leads out of the folder where it is unpacked."""
+        """Add one file of `size` bytes. Raises ValueError for a name that leads out of its folder."""
         if not _OUTSIDE.isdisjoint(name.split("/")):
             raise ValueError(f"{name!r} is no name in an archive")
         entry = tarfile.TarInfo(name)
@@ -240,7 +240,7 @@ class Missing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class BundleResult:
     """The result; where no device could be bundled, there is no archive and `sha256` is empty."""
 
     archive: Path
@@ -261,13 +261,13 @@ class Outcome:
 class NothingToBundleError(Exception):
     """No thing has a certificate, so no archive was written."""
 
-    def __init__(self, outcome: Outcome) -> None:
+    def __init__(self, outcome: BundleResult) -> None:
         super().__init__("no thing has a certificate")
         self.outcome = outcome
 
 
 def joined(parts: Iterable[str]) -> Iterator[str]:
-    """Split of a JSON list, a line each."""
+    """Join parts of a JSON list, a line each."""
     for number, part in enumerate(parts):
         yield f",\n{part}" if number else part
 
@@ -279,7 +279,7 @@ command either: they become folders."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Keys:
+class KeySource:
     """The key store, and what encrypts keys for the bundle."""
 
     store: KeyStore
@@ -294,7 +294,7 @@ class Plant:
     facility: FacilitySpec
     account: str
     endpoint: Endpoint
-    keys: Keys | None
+    keys: KeySource | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -314,7 +314,7 @@ def make_bundle(
     *,
     workers: int = WORKERS,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Outcome:
+) -> BundleResult:
     """Write the archive, whole or not at all; nothing of it but one batch of devices is in memory.
 
     The same devices give the same bytes, unless there are keys: their encryption is never twice the same.
@@ -338,7 +338,7 @@ def make_bundle(
                 devices += 1
                 keys += bundled.has_key
             on_progress(devices + len(missing), plant.facility.thing_count)
-        outcome = Outcome(
+        outcome = BundleResult(
             archive=target,
             sha256="",
             size=0,
@@ -414,7 +414,7 @@ def _files(
     return made
 
 
-def _add_rest(archive: Archive, root: str, plant: Plant, outcome: Outcome, sums: IO[bytes]) -> None:
+def _add_rest(archive: Archive, root: str, plant: Plant, outcome: BundleResult, sums: IO[bytes]) -> None:
     """Add the guide, the manifest, and the checksums of these and of each device's checksums."""
     archive.add(f"{root}/README.txt", GUIDE.encode())
     sums.write(_sum("README.txt", GUIDE.encode()))
@@ -428,7 +428,7 @@ def _add_rest(archive: Archive, root: str, plant: Plant, outcome: Outcome, sums:
     _add_spooled(archive, f"{root}/{CHECKSUMS}", sums)
 
 
-def _manifest(plant: Plant, outcome: Outcome) -> Iterator[str]:
+def _manifest(plant: Plant, outcome: BundleResult) -> Iterator[str]:
     head = {
         "version": 1,
         "application": plant.project.fleet.application,
@@ -487,8 +487,8 @@ class HandOver:
     at: datetime.datetime
 
 
-def write_receipt(plant: Plant, outcome: Outcome, hand_over: HandOver) -> tuple[Path, Path]:
-    """Write both beside the archive; returns their paths."""
+def write_receipt(plant: Plant, outcome: BundleResult, hand_over: HandOver) -> tuple[Path, Path]:
+    """Write both beside the archive; return their paths."""
     archive = outcome.archive
     page, document = archive.with_name(f"{archive.name}.receipt.txt"), archive.with_name(f"{archive.name}.receipt.json")
     for path, parts in ((page, _page(plant, outcome, hand_over)), (document, _document(plant, outcome, hand_over))):
@@ -498,7 +498,7 @@ def write_receipt(plant: Plant, outcome: Outcome, hand_over: HandOver) -> tuple[
     return document, page
 
 
-def _head(plant: Plant, outcome: Outcome, hand_over: HandOver) -> dict[str, str | int]:
+def _head(plant: Plant, outcome: BundleResult, hand_over: HandOver) -> dict[str, str | int]:
     return {
         "archive": outcome.archive.name,
         "sha256": outcome.sha256,
@@ -518,7 +518,7 @@ def _head(plant: Plant, outcome: Outcome, hand_over: HandOver) -> dict[str, str 
     }
 
 
-def _document(plant: Plant, outcome: Outcome, hand_over: HandOver) -> Iterator[str]:
+def _document(plant: Plant, outcome: BundleResult, hand_over: HandOver) -> Iterator[str]:
     head = _head(plant, outcome, hand_over) | {"missing": [asdict(each) for each in outcome.missing]}
     yield json.dumps(head)[:-1] + ', "things": [\n'
     kept = ("thing", "serial", "fingerprint", "has_key")
@@ -526,7 +526,7 @@ def _document(plant: Plant, outcome: Outcome, hand_over: HandOver) -> Iterator[s
     yield "\n]}\n"
 
 
-def _page(plant: Plant, outcome: Outcome, hand_over: HandOver) -> Iterator[str]:
+def _page(plant: Plant, outcome: BundleResult, hand_over: HandOver) -> Iterator[str]:
     yield "RECEIPT OF DEVICE IDENTITIES\n\n"
     for name, value in _head(plant, outcome, hand_over).items():
         yield f"{name.replace('_', ' '):<16}{visible(str(value))}\n"

@@ -171,7 +171,7 @@ def check_activation(work: Work, device: Registered) -> list[Certificate]:
 
 
 def activate(work: Work, device: Registered, *, reason: str) -> int:
-    """Make the device's certificates ACTIVE; returns how many. Raises RequestError where it has none or is revoked."""
+    """Make the device's certificates ACTIVE; return how many. Raises RequestError where it has none or is revoked."""
     found = check_activation(work, device)
     for each in found:
         if each.status != "ACTIVE":
@@ -190,7 +190,7 @@ def check_revocation(work: Work, device: Registered) -> list[Certificate]:
 
 
 def revoke(work: Work, device: Registered, *, reason: str) -> int:
-    """Make all certificates of the device REVOKED, for good; returns how many. Raises RequestError where there is
+    """Make all certificates of the device REVOKED, for good; return how many. Raises RequestError where there is
     nothing to revoke.
 
     AWS IoT closes the connections of a revoked certificate and refuses new ones. The keys are spent before it is asked,
@@ -237,7 +237,7 @@ def check_retirement(work: Work, device: Registered) -> list[Certificate]:
 
 
 def retire(work: Work, device: Registered, *, reason: str, sleep: Callable[[float], None] = time.sleep) -> list[str]:
-    """Take the device out of AWS IoT; returns the ids of its certificates, each confirmed INACTIVE before it was
+    """Take the device out of AWS IoT; return the ids of its certificates, each confirmed INACTIVE before it was
     deleted.
 
     The certificates are made inactive first, whatever happens after. May be repeated after any interruption.

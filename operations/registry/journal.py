@@ -172,6 +172,8 @@ ON CONFLICT (thing) DO UPDATE SET run = excluded.run, row = excluded.row, place 
     is_certificate = excluded.is_certificate, der = excluded.der, fingerprint = excluded.fingerprint,
     key = excluded.key, state = 'planned', reason = NULL, remedy = NULL"""
 DEVICE = ", ".join(Device.__slots__)
+_LEAN = ", ".join("x''" if name in ("line", "der") else name for name in Device.__slots__)
+"""Without the columns that are a kilobyte each."""
 
 
 def planned_values(facility: str, run: int, pair: Pair) -> tuple[Any, ...]:
@@ -386,8 +388,8 @@ class Journal:
         """Return onboarded devices with this key that have a certificate."""
         return self._select("key = ? AND certificate_id IS NOT NULL AND state = 'done'", key)
 
-    def _select(self, where: str, *values: Any) -> list[Device]:
-        rows = self.read(f"SELECT {DEVICE} FROM devices WHERE {where}", *values)  # noqa: S608 - our own words
+    def _select(self, where: str, *values: Any, columns: str = DEVICE) -> list[Device]:
+        rows = self.read(f"SELECT {columns} FROM devices WHERE {where}", *values)  # noqa: S608 - our own words
         return [Device(*(*row[:6], bool(row[6]), *row[7:])) for row in rows]
 
     def _slices(self, where: str, *values: Any) -> Iterator[Device]:
@@ -461,9 +463,9 @@ class Journal:
         return dict(self.read(query, facility))
 
     def expiring(self, facility: str | None, *, before: float) -> list[Device]:
-        """Return devices whose certificates expire before a time, the first to expire first."""
+        """Return devices whose certificates expire before a time, first to expire first; without `line` and `der`."""
         where = "certificate_id IS NOT NULL AND (?1 IS NULL OR facility = ?1) AND expires < ?2 ORDER BY expires, thing"
-        return self._select(where, facility, before)
+        return self._select(where, facility, before, columns=_LEAN)
 
     def steps(self, thing: str) -> dict[str, tuple[float, float | None, str | None]]:
         """Return the device's steps: when begun, when ended (None: unknown), and a note."""

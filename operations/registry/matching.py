@@ -127,7 +127,7 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Thing:
+class _Candidate:
     """A planned thing as far as pairing looks at it; `row` has it. `has_serial`: of its own, not from its name."""
 
     position: int
@@ -197,7 +197,7 @@ class Matching:
         self._db.close()
 
     def add_things(self, things: Iterable[PlannedThing], *, is_taken: Callable[[str], bool]) -> int:
-        """Return the planned things; a taken one has a certificate already and is not free. Returns how many there
+        """Add the planned things; a taken one has a certificate already and is not free. Returns how many there
         are."""
         self._db.execute("BEGIN")
         self._db.executemany(
@@ -211,7 +211,7 @@ class Matching:
     def add_rows(self, entries: Iterable[Row | Fault], *, key_owner: Callable[[bytes], KeyOwner | None]) -> None:
         """Add all entries of the list, in its order; then give free things to the rows that name none.
 
-        Raises RequestError where the list as a whole does not say which device is which.
+        Raises RequestError where the list as a whole does not identify its devices.
         """
         self._db.execute("BEGIN")
         for entry in entries:
@@ -320,7 +320,7 @@ class Matching:
                 self._is_named = True
                 self._db.execute("UPDATE things SET reserved = 1 WHERE position = ?", (thing.position,))
 
-    def _paired(self, row: Row) -> tuple[_Thing | None, str]:
+    def _paired(self, row: Row) -> tuple[_Candidate | None, str]:
         """Return the one thing that all identities give, and by which. Raises RefusedError where they disagree."""
         found = [(claim, self._things_of(claim.value)) for claim in _claims(row)]
         claimed = [(claim, things) for claim, things in found if things]
@@ -345,7 +345,7 @@ class Matching:
                 )
         return thing, claimed[0][0].heading if claimed else ORDER
 
-    def _check_elsewhere(self, claim: _Claim, thing: _Thing | None) -> None:
+    def _check_elsewhere(self, claim: _Claim, thing: _Candidate | None) -> None:
         """Raise RefusedError for an identity of another plant's thing, or of this plant's in another environment."""
         owner = self._plants.owner_of(claim.value)
         if owner is not None:
@@ -363,7 +363,7 @@ class Matching:
         if thing is None:
             raise RefusedError(f"no planned thing has its {claim}", "add it to fleet.yaml, or correct the list")
 
-    def _check_plant(self, row: Row, thing: _Thing | None) -> None:
+    def _check_plant(self, row: Row, thing: _Candidate | None) -> None:
         """Raise RefusedError where a column names another plant, or an unknown one while nothing names a thing."""
         for heading, value in row.unknown:
             meaning = meaning_of(heading)
@@ -380,8 +380,8 @@ class Matching:
                     f"leave it to that plant, or, if the column says something else: --ignore {visible(heading)!r}",
                 )
 
-    def _type_of(self, row: Row, thing: _Thing | None) -> str | None:
-        """Return the device type that a row's columns say; None where they say none. Raises RefusedError where they
+    def _type_of(self, row: Row, thing: _Candidate | None) -> str | None:
+        """Return the device type in a row's columns; None where there is none. Raises RefusedError where they
         disagree, or where the type is not one of the plant's."""
         claimed: dict[str, str] = {}
         own = [("device_type", row.device_type)] if row.device_type else []
@@ -411,7 +411,7 @@ class Matching:
             )
         return next(iter(claimed), None)
 
-    def _held_by(self, row: Row, thing: _Thing | None, held: KeyOwner) -> _Thing | None:
+    def _held_by(self, row: Row, thing: _Candidate | None, held: KeyOwner) -> _Candidate | None:
         """Return the thing that has the row's certificate or CSR already. Raises RefusedError where that cannot be."""
         if held.fingerprint != row.material.fingerprint:
             if thing is None or thing.name != held.thing:
@@ -426,7 +426,7 @@ class Matching:
             )
         return own if held.is_done or own.row in (None, _TAKEN) else None
 
-    def _check_free(self, row: Row, thing: _Thing) -> None:
+    def _check_free(self, row: Row, thing: _Candidate) -> None:
         """Raise RefusedError where the row's thing is not free; a thing that two rows name is given to neither."""
         if row.device_type not in (None, thing.device_type):
             raise RefusedError(
@@ -442,7 +442,7 @@ class Matching:
             self._contest(row, thing)
             raise RefusedError(f"row {thing.row} is {thing.name} already", "leave only the true one in")
 
-    def _contest(self, row: Row, thing: _Thing) -> None:
+    def _contest(self, row: Row, thing: _Candidate) -> None:
         spoiling = Fault(
             number=row.number,
             place=row.place,
@@ -453,7 +453,7 @@ class Matching:
         if self._spoil(spoiling):
             self._db.execute("UPDATE things SET row = ? WHERE position = ?", (_CONTESTED, thing.position))
 
-    def _check_unknown(self, row: Row, thing: _Thing | None) -> None:
+    def _check_unknown(self, row: Row, thing: _Candidate | None) -> None:
         """Raise RequestError for an unknown heading that may identify the row's device."""
         is_named = thing is not None and row.must_match
         for heading, value in row.unknown:
@@ -471,7 +471,7 @@ class Matching:
                     heading, f"says that row {row.number} ({row.place}) is {things[0].name}: {value!r}{instead}"
                 )
 
-    def _things_of(self, value: str) -> list[_Thing]:
+    def _things_of(self, value: str) -> list[_Candidate]:
         """Return the planned things that a value may be the name, with or without suffix, or the serial of."""
         if value == self._last_unmatched or len(value) > _LONGEST + 32:
             return []
@@ -482,7 +482,7 @@ class Matching:
         query = """SELECT position, name, serial, device_type, row, known_by FROM things
             WHERE name_key IN (?1, ?2) OR serial_key = ?1 LIMIT 100"""
         things = [
-            _Thing(position=at, name=name, serial=serial, device_type=kind, row=row, has_serial=known == _SERIAL)
+            _Candidate(position=at, name=name, serial=serial, device_type=kind, row=row, has_serial=known == _SERIAL)
             for at, name, serial, kind, row, known in self._db.execute(query, (key, bare))
         ]
         if not things:
@@ -495,7 +495,7 @@ class Matching:
                 found.append(thing)
         return found
 
-    def _take(self, row: Row, thing: _Thing, how: str, *, already: bool = False) -> None:
+    def _take(self, row: Row, thing: _Candidate, how: str, *, already: bool = False) -> None:
         self._insert(row, thing.position, how=how, already=already, former=thing.row)
         self._db.execute("UPDATE things SET row = ? WHERE position = ?", (row.number, thing.position))
 
@@ -610,7 +610,7 @@ def _claims(row: Row) -> list[_Claim]:
     return found
 
 
-def _agreed(claimed: list[tuple[_Claim, list[_Thing]]]) -> _Thing | None:
+def _agreed(claimed: list[tuple[_Claim, list[_Candidate]]]) -> _Candidate | None:
     """Return the thing that every claim may mean. Raises RefusedError where there is none, or several."""
     if not claimed:
         return None
@@ -636,7 +636,7 @@ def _agreed(claimed: list[tuple[_Claim, list[_Thing]]]) -> _Thing | None:
     return things[0]
 
 
-def _contradicts(claim: _Claim, thing: _Thing, claimed: list[tuple[_Claim, list[_Thing]]]) -> bool:
+def _contradicts(claim: _Claim, thing: _Candidate, claimed: list[tuple[_Claim, list[_Candidate]]]) -> bool:
     """Return whether a claim that is no planned thing's denies that the row is the thing which others say."""
     if any(is_same(other.value, thing.serial) for other, _ in claimed):
         return False

@@ -102,7 +102,7 @@ def _carrying(thing: PlannedThing, device: Registered) -> PlannedThing:
 
 
 def _is_makers(thing: PlannedThing, facility: FacilitySpec) -> bool:
-    """Return whether somebody said the serial: otherwise it is made from the thing's name."""
+    """Return whether the serial was given, not made from the thing's name."""
     return not thing.serial.startswith(serial_prefix(facility.id, thing.device_type))
 
 
@@ -157,7 +157,7 @@ def plan_move(
 
 
 def _begun(work: Work, device: Registered, to: FacilitySpec) -> PlannedMove:
-    """Return the move that was cut off."""
+    """Return the interrupted move."""
     move = work.journal.moved_from(device.thing.name)
     there = work.journal.find_device(move.thing) if move else None
     if move is None or there is None or there.state != "moving":

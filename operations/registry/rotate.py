@@ -48,7 +48,7 @@ class Rotation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Keys:
+class DeviceKeys:
     """The facility's key store and CSR file; without a store, devices make their own keys."""
 
     store: KeyStore | None
@@ -84,7 +84,7 @@ def begin_rotation(
     work: Work,
     device: Registered,
     *,
-    keys: Keys,
+    keys: DeviceKeys,
     request: bytes | None,
     reason: str,
     sleep: Callable[[float], None] = time.sleep,
@@ -187,7 +187,7 @@ def _is_next(store: KeyStore | None, facility: str, name: str, digest: str) -> b
     return key is not None and key_digest(key.public_key()).hex() == digest
 
 
-def _hand_over(work: Work, keys: Keys, facility: str, name: str) -> None:
+def _hand_over(work: Work, keys: DeviceKeys, facility: str, name: str) -> None:
     """Make the next key the device's key, and its CSR the committed one."""
     _write_request(work, keys, name)
     key = _next_key(keys.store, facility, name) if keys.store else None
@@ -197,7 +197,7 @@ def _hand_over(work: Work, keys: Keys, facility: str, name: str) -> None:
         keys.store.replace(facility, name + NEXT, ec.generate_private_key(ec.SECP256R1()))
 
 
-def _write_request(work: Work, keys: Keys, name: str) -> None:
+def _write_request(work: Work, keys: DeviceKeys, name: str) -> None:
     """Replace the device's CSR in the project, if there is one, so that onboarding finds it done."""
     requests = read_requests(keys.requests)
     if name in requests:

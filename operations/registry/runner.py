@@ -67,7 +67,7 @@ def _chosen(entries: Iterator[Record | Fault], rows: list[int]) -> Iterator[Reco
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class RunResult:
     """The result of a run. `seconds` and `rate` (devices a second) are of the calls only, `ceiling` is the quotas'
     rate; `orphans` are certificates in AWS IoT that were made for a device which has another one."""
 
@@ -96,11 +96,11 @@ def perform(
     already: int = 0,
     by_api: bool = False,
     asks_to_stop: Callable[[], bool] = lambda: False,
-) -> Outcome:
+) -> RunResult:
     """Do what is left of a run, and write the failed rows to a file.
 
-    `by_api`: what AWS IoT's own task has not registered yet is registered call by call; `asks_to_stop` is asked when
-    somebody interrupts that task.
+    `by_api`: what AWS IoT's own task has not registered yet is registered call by call; `asks_to_stop` is called
+    when that task is interrupted.
     """
     facility = project.facility(run.facility)
     work = work_of(project, target, journal, facility=facility, is_staged=run.is_staged, policy_on=run.policy_on)
@@ -122,7 +122,7 @@ def perform(
     folder = project.root / "build" / "onboarding" / run.facility / f"run-{run.id}"
     written = write_failures(folder, source, failures, is_unchanged=is_unchanged)
     done = counted.get("done", 0)
-    return Outcome(
+    return RunResult(
         facility=run.facility,
         run=run.id,
         rows=done + already + len(failures),

@@ -298,7 +298,7 @@ class Meter:
     _counting: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def count(self, *, is_failed: bool = False) -> None:
-        """One device more; from any thread."""
+        """Count one more device, from any thread."""
         with self._counting:
             self.failed += is_failed
             self.done += not is_failed

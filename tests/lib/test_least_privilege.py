@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from moto.iam.aws_managed_policies import aws_managed_policies_data
 
-from fleet_iot.generator import naming
+from fleet_iot.lib import names as resource_names
 
 pytestmark = pytest.mark.cdktf
 
@@ -137,4 +137,4 @@ def test_role_names_hold_application_and_region(stacks: Any) -> None:
     """Roles are global in an account: two regions, or two applications, with one suffix have roles of their own."""
     roles = {id_: role["name"] for id_, role in stacks.platform.of("aws_iam_role").items()}
     assert roles == {id_: f"{id_}-mfg-ap-southeast-1-tst" for id_ in roles}
-    assert max(roles, key=len) == naming.LONGEST_ROLE
+    assert max(roles, key=len) == resource_names.LONGEST_ROLE

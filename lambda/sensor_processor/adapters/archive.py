@@ -13,44 +13,15 @@ from typing import Any
 
 import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
+from msgspec.structs import asdict
 
 from ..ingest.batch import Poison
 from ..ingest.codec import gzip_bytes
-from ..ingest.envelope import Envelope
 from ..ingest.reading import Reading
 from .retry import Retry, Unavailable
 
 _DAY_MS = 24 * 60 * 60 * 1000
 _EPOCH = date(1970, 1, 1)
-
-
-class _ArchiveLine(msgspec.Struct):
-    """One record in the archive; readers remove duplicates by `sequence_number`, which is unique in the stream."""
-
-    sequence_number: str
-    facility: str
-    device_type: str
-    thing: str
-    client_id: str
-    principal: str
-    received_at: int
-    trace_id: str
-    raw: str
-
-
-class _QuarantineLine(msgspec.Struct):
-    """One quarantined record; `envelope` is the rule's, without the payload, if it could be read."""
-
-    sequence_number: str
-    shard: str
-    reason: str
-    detail: str
-    facility: str
-    device_type: str
-    received_at: int
-    envelope: dict[str, str | int] | None
-    raw_of: str
-    raw: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +96,7 @@ class Archive:
 
 
 def _object(
-    prefix: str, *, shard: str, numbers: Sequence[str], lines: Iterable[msgspec.Struct], label: str = ""
+    prefix: str, *, shard: str, numbers: Sequence[str], lines: Iterable[dict[str, Any]], label: str = ""
 ) -> ArchiveObject:
     return ArchiveObject(
         key=f"{prefix}/{shard}-{numbers[0]}-{numbers[-1]}-{len(numbers)}{label}.ndjson.gz",
@@ -137,38 +108,30 @@ def _object(
 _encoder = msgspec.json.Encoder()
 
 
-def _archive_line(reading: Reading) -> _ArchiveLine:
-    envelope = reading.envelope
-    return _ArchiveLine(
-        sequence_number=reading.sequence_number,
-        facility=envelope.facility,
-        device_type=envelope.device_type,
-        thing=envelope.thing,
-        client_id=envelope.client_id,
-        principal=envelope.principal,
-        received_at=envelope.received_at,
-        trace_id=envelope.trace_id,
-        raw=envelope.raw,
-    )
+def _archive_line(reading: Reading) -> dict[str, Any]:
+    """Make the line of a record; readers remove duplicates by `sequence_number`, which is unique in the stream."""
+    stamps = asdict(reading.envelope)
+    raw = stamps.pop("raw")
+    return {"sequence_number": reading.sequence_number, **stamps, "raw": raw}
 
 
-def _quarantine_line(record: Poison, *, shard: str) -> _QuarantineLine:
-    return _QuarantineLine(
-        sequence_number=record.sequence_number,
-        shard=shard,
-        reason=record.reason,
-        detail=record.detail,
-        facility=record.facility,
-        device_type=record.device_type,
-        received_at=record.received_at,
-        envelope=None if record.envelope is None else _stamps(record.envelope),
-        raw_of=record.raw_of,
-        raw=record.raw,
-    )
-
-
-def _stamps(envelope: Envelope) -> dict[str, str | int]:
-    return {name: getattr(envelope, name) for name in envelope.__struct_fields__ if name != "raw"}
+def _quarantine_line(record: Poison, *, shard: str) -> dict[str, Any]:
+    """Make the line of a quarantined record; `envelope` is the rule's, if it could be read, without the payload."""
+    stamps = None if record.envelope is None else asdict(record.envelope)
+    if stamps is not None:
+        del stamps["raw"]
+    return {
+        "sequence_number": record.sequence_number,
+        "shard": shard,
+        "reason": record.reason,
+        "detail": record.detail,
+        "facility": record.facility,
+        "device_type": record.device_type,
+        "received_at": record.received_at,
+        "envelope": stamps,
+        "raw_of": record.raw_of,
+        "raw": record.raw,
+    }
 
 
 def _date(day: int) -> str:

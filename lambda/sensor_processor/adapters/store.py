@@ -268,7 +268,7 @@ def install_json_codec(client: Any) -> Any:
     botocore walks its model of an operation attribute by attribute, three times a call: to encode the request, to find
     the account id in it, and to decode the answer. The processor's items are DynamoDB JSON already, so three of
     botocore's event hooks replace that; endpoints, signing, connections and errors stay botocore's. Without this the
-    processor needs CODEC_FACTOR as much CPU a batch (docs/benchmarks.md).
+    processor needs twice as much CPU (docs/benchmarks.md).
 
     Binary attributes of answers are base64 text then, not bytes; `planning.items` accepts both. A botocore without
     `before-parse` decodes by itself.

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 
 from ..ingest.catalogue import Metric
-from ..ingest.reading import Reading
 from .context import UNIVARIATE_THRESHOLD, ContextDetector, follow_context
 from .event import Event, Finding, begin, end
 from .group import Group, groups_of
@@ -94,10 +93,6 @@ class DeviceDetectors:
         self.newest: tuple[int, int] = BEFORE_ALL
         self._channels: dict[str, Channel] = {}
         self._groups: tuple[Group, ...] | None = None
-
-    def feed(self, reading: Reading, *, metrics: Mapping[str, Metric]) -> list[Finding]:
-        """Learn a reading. Raises ValueError unless it is newer than all before."""
-        return self.learn(reading.order, reading.metrics, metrics=metrics)
 
     def learn(
         self, order: tuple[int, int], values: Mapping[str, float], *, metrics: Mapping[str, Metric]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fleet_iot.generator import naming
 from fleet_iot.generator.diagnostics import EnvironmentFault
-from fleet_iot.lib.specs import FacilitySpec, fill, suffixed
+from fleet_iot.lib.specs import ACCOUNT_ID_TOKEN, FacilitySpec, fill, suffixed
 from fleet_iot.operations.assurance.isolation.patterns import Pattern, Wild
 from fleet_iot.operations.assurance.isolation.policy import Policy, read_policy
 from fleet_iot.operations.assurance.isolation.session import Act
@@ -30,7 +30,7 @@ class Realm:
 
 def realm_of(*, application: str, region: str, account_id: str) -> Realm:
     """Return the realm of an application in an account and region."""
-    head = naming.iot_arn(region, "").replace(naming.ACCOUNT_ID_TOKEN, account_id)
+    head = naming.iot_arn(region, "").replace(ACCOUNT_ID_TOKEN, account_id)
     return Realm(application=application, arn_head=head)
 
 

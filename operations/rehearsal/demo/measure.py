@@ -15,6 +15,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from fleet_iot.lib.names import FUNCTION
 from fleet_iot.lib.specs import suffixed
 from fleet_iot.operations.local.aws import LocalAws
 from fleet_iot.operations.project import Project
@@ -143,9 +144,6 @@ def tracked_files(root: Path) -> list[Path]:
     """List the files that git tracks in the project; none where the project is no git checkout."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, check=False)
     return [root / name for name in listed.stdout.decode().split("\0") if name and (root / name).is_file()]
-
-
-FUNCTION = "function-sensor-processor"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from fleet_iot.generator import naming
 from fleet_iot.generator.output import gates
 from fleet_iot.generator.output.templating import render_template
 from fleet_iot.generator.plan.build import policy_plan
+from fleet_iot.lib import names as resource_names
 
 LONGEST = "a" * 32
 SUFFIX = "s" * naming.SUFFIX_MAX_LENGTH
@@ -22,11 +23,11 @@ THING = f"{naming.named_thing(LONGEST, LONGEST, LONGEST)}-{SUFFIX}"
     ("name", "pattern", "maximum"),
     [
         (THING, r"[a-zA-Z0-9:_-]+", 128),
-        (f"{naming.thing_type(LONGEST)}-{SUFFIX}", r"[a-zA-Z0-9:_-]+", 128),
-        (f"{naming.thing_group(LONGEST, LONGEST)}-{SUFFIX}", r"[a-zA-Z0-9_-]+", 128),
-        (f"{naming.policy(LONGEST, LONGEST)}-{SUFFIX}", r"[\w+=,.@-]+", 128),
-        (f"{naming.topic_rule('a-b' + 'c' * 29)}_{SUFFIX}", r"[a-zA-Z0-9_]+", 128),
-        (f"{naming.dashboard(LONGEST)}-{SUFFIX}", r"[a-zA-Z0-9_-]+", 255),
+        (f"{resource_names.thing_type(LONGEST)}-{SUFFIX}", r"[a-zA-Z0-9:_-]+", 128),
+        (f"{resource_names.thing_group(LONGEST, LONGEST)}-{SUFFIX}", r"[a-zA-Z0-9_-]+", 128),
+        (f"{resource_names.policy(LONGEST, LONGEST)}-{SUFFIX}", r"[\w+=,.@-]+", 128),
+        (f"{resource_names.topic_rule('a-b' + 'c' * 29)}_{SUFFIX}", r"[a-zA-Z0-9_]+", 128),
+        (f"{resource_names.dashboard(LONGEST)}-{SUFFIX}", r"[a-zA-Z0-9_-]+", 255),
     ],
 )
 def test_longest_name_fits(name: str, pattern: str, maximum: int) -> None:

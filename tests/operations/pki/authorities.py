@@ -13,7 +13,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fleet_iot.operations.lists.formats import open_source
-from fleet_iot.operations.pki.ca import Authority, Order, Outcome, Places, Policy, end_of, make_authority, sign_requests
+from fleet_iot.operations.pki.ca import (
+    Authority,
+    Order,
+    Places,
+    Policy,
+    SigningResult,
+    end_of,
+    make_authority,
+    sign_requests,
+)
 from fleet_iot.operations.pki.keystore import KeyStore
 from fleet_iot.operations.pki.ledger import Ledger, opened_ledger
 from tests.operations.lists.builders import make_request, pem
@@ -44,7 +53,7 @@ class Works:
         )
         return replace(order, **changes)
 
-    def sign(self, path: Path, **changes: Any) -> Outcome:
+    def sign(self, path: Path, **changes: Any) -> SigningResult:
         return sign_requests(self.authority, self.ledger, self.order(path, **changes), target=self.list)
 
     @property

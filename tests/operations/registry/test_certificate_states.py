@@ -18,7 +18,7 @@ from fleet_iot.operations.registry.entries import failed
 from fleet_iot.operations.registry.journal import Journal
 from fleet_iot.operations.registry.refusals import Refusals, RevocationLists
 from fleet_iot.operations.registry.steps import activate_devices
-from tests.operations.registry.test_rotation import Case, facility
+from tests.operations.registry.test_rotate import Case, facility
 
 
 @pytest.fixture

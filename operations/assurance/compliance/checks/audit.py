@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from fleet_iot.lib.names import RAW_ARCHIVE
 from fleet_iot.operations.assurance.compliance.findings import Observation, check, observe, problem_unless
 from fleet_iot.operations.assurance.compliance.infrastructure import (
     Body,
@@ -25,8 +26,6 @@ DATA_EVENTS = {
     "aws_kinesis_stream": "AWS::Kinesis::Stream",
 }
 """Type that stores or handles telemetry → CloudTrail's name of its data events; of buckets, the raw archive."""
-
-ARCHIVE = "raw-archive"
 
 
 @check("trail-everywhere", "A trail records all regions and global services")
@@ -98,7 +97,7 @@ def trail_data_events(planned: PlannedInfrastructure) -> Iterator[Observation]:
             )
             yield observe(resource, "data events", problem_unless(is_recorded, "reads and writes are not in the trail"))
     for bucket in planned.of("aws_s3_bucket"):
-        if ARCHIVE in str(name_of(bucket)):
+        if RAW_ARCHIVE in str(name_of(bucket)):
             is_recorded = ("AWS::S3::Object", f"arn:aws:s3:::{name_of(bucket)}/") in recorded
             yield observe(bucket, "data events", problem_unless(is_recorded, "reads and writes are not in the trail"))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from fleet_iot.lib.names import RAW_ARCHIVE
 from fleet_iot.operations.assurance.compliance.findings import Observation, check, observe, problem_unless
 from fleet_iot.operations.assurance.compliance.infrastructure import (
     Body,
@@ -22,9 +23,6 @@ overhead: https://docs.aws.amazon.com/AmazonS3/latest/userguide/lifecycle-transi
 RUNTIME = "python3.11"
 
 PUBLIC_ACCESS = ("block_public_acls", "block_public_policy", "ignore_public_acls", "restrict_public_buckets")
-
-ARCHIVE = "raw-archive"
-"""Part of the name of the bucket that stores every message."""
 
 
 @check("stream-retention", "Streams are on demand and keep a week to replay")
@@ -108,7 +106,7 @@ def bucket_lifecycle(planned: PlannedInfrastructure) -> Iterator[Observation]:
 )
 def archive_tiering(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for bucket in planned.of("aws_s3_bucket"):
-        if ARCHIVE not in str(name_of(bucket)):
+        if RAW_ARCHIVE not in str(name_of(bucket)):
             continue
         lifecycles = planned.belonging("aws_s3_bucket_lifecycle_configuration", "bucket", bucket)
         rules = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
+from fleet_iot.lib.names import RAW_ARCHIVE
 from fleet_iot.operations.assurance.compliance.findings import Observation, check, observe, problem_unless
 from fleet_iot.operations.assurance.compliance.infrastructure import (
     Body,
@@ -29,8 +30,6 @@ KEY_OF: dict[str, tuple[str, ...]] = {
 
 ROTATION_DAYS = 365
 
-ARCHIVE = "raw-archive"
-"""Part of the name of the bucket that stores every message."""
 
 HEADER = "s3:x-amz-server-side-encryption"
 """The condition key of the header by which a writer asks for encryption, and the prefix of the related ones."""
@@ -124,7 +123,7 @@ def buckets_encrypted(planned: PlannedInfrastructure) -> Iterator[Observation]:
 def archive_writes(planned: PlannedInfrastructure) -> Iterator[Observation]:
     """Evaluates requests that S3 might get under the denials in the bucket's policy."""
     for bucket in planned.of("aws_s3_bucket"):
-        if ARCHIVE not in str(name_of(bucket)):
+        if RAW_ARCHIVE not in str(name_of(bucket)):
             continue
         texts = [
             str(each.body.get("policy", "")) for each in planned.belonging("aws_s3_bucket_policy", "bucket", bucket)

@@ -9,7 +9,9 @@ import pytest
 from fleet_iot.generator import naming
 from fleet_iot.generator.aws import limits as aws_limits
 from fleet_iot.generator.aws.limits import TextLimit
+from fleet_iot.lib import names as resource_names
 from fleet_iot.lib.shared.limits import NAME_MAXIMA
+from fleet_iot.lib.specs import suffixed
 from fleet_iot.operations.assurance.compliance import aws_table
 from fleet_iot.operations.assurance.compliance.calls import CALLS, DOCUMENTED
 
@@ -39,16 +41,16 @@ def test_a_stale_table_is_written_anew(
     ("limit", "name"),
     [
         (aws_limits.THING_NAME, naming.named_thing(LONGEST, LONGEST, LONGEST)),
-        (aws_limits.THING_TYPE_NAME, naming.thing_type(LONGEST)),
-        (aws_limits.THING_GROUP_NAME, naming.thing_group(LONGEST, LONGEST)),
-        (aws_limits.POLICY_NAME, naming.policy(LONGEST, LONGEST)),
-        (aws_limits.TOPIC_RULE_NAME, naming.topic_rule(LONGEST)),
+        (aws_limits.THING_TYPE_NAME, resource_names.thing_type(LONGEST)),
+        (aws_limits.THING_GROUP_NAME, resource_names.thing_group(LONGEST, LONGEST)),
+        (aws_limits.POLICY_NAME, resource_names.policy(LONGEST, LONGEST)),
+        (aws_limits.TOPIC_RULE_NAME, resource_names.topic_rule(LONGEST)),
         (aws_limits.ATTRIBUTE_VALUE, naming.named_serial(LONGEST, LONGEST, LONGEST)),
     ],
 )
 def test_the_longest_names_that_the_manifest_can_make_fit(limit: TextLimit, name: str) -> None:
     """With the longest ids and suffix: so no rule has to ask. Templates and buckets do not fit; those have rules."""
-    assert limit.takes(naming.suffixed(name, SUFFIX))
+    assert limit.takes(suffixed(name, SUFFIX))
 
 
 def test_a_limit_takes_what_aws_takes() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from fleet_iot.sensor_processor.detection import (
     UNIVARIATE_THRESHOLD,
     DeviceDetectors,
+    Finding,
     StateError,
     excursion_of,
     limits_finding,
@@ -23,9 +25,15 @@ from fleet_iot.sensor_processor.detection import (
 from fleet_iot.sensor_processor.detection.state import STATE_VERSION, pack_context, unpack_context
 from fleet_iot.sensor_processor.ingest.catalogue import Catalogue, Metric
 from fleet_iot.sensor_processor.ingest.codec import compress_state
+from fleet_iot.sensor_processor.ingest.reading import Reading
 
 START = 1_795_443_543_000
 values = st.floats(min_value=-1e12, max_value=1e12)
+
+
+def feed(detectors: DeviceDetectors, reading: Reading, *, metrics: Mapping[str, Metric]) -> list[Finding]:
+    """Learn a reading."""
+    return detectors.learn(reading.order, reading.metrics, metrics=metrics)
 
 
 def metric(**overrides: Any) -> Metric:
@@ -67,11 +75,15 @@ def test_a_strange_value_within_the_limits_is_found(reading: Any, catalogue: Cat
     early = []
     for sequence in range(300):
         value = round(noise.gauss(70, 0.5), 2)
-        early += detectors.feed(
-            reading(time=START + sequence, sequence=sequence, metrics={"temperature": value}), metrics=metrics
+        early += feed(
+            detectors,
+            reading(time=START + sequence, sequence=sequence, metrics={"temperature": value}),
+            metrics=metrics,
         )
 
-    (finding,) = detectors.feed(reading(time=START + 300, sequence=300, metrics={"temperature": 90.0}), metrics=metrics)
+    (finding,) = feed(
+        detectors, reading(time=START + 300, sequence=300, metrics={"temperature": 90.0}), metrics=metrics
+    )
 
     assert early == []
     assert (finding.detector, finding.value) == ("context", 90.0)
@@ -82,10 +94,10 @@ def test_a_strange_value_within_the_limits_is_found(reading: Any, catalogue: Cat
 def test_readings_out_of_order_are_refused(reading: Any, catalogue: Catalogue) -> None:
     """A detector that was given an older reading would learn a series that never was."""
     detectors = DeviceDetectors()
-    detectors.feed(reading(time=START), metrics=catalogue.device_types["press-monitor"])
+    feed(detectors, reading(time=START), metrics=catalogue.device_types["press-monitor"])
 
     with pytest.raises(ValueError, match="in order"):
-        detectors.feed(reading(time=START - 1), metrics=catalogue.device_types["press-monitor"])
+        feed(detectors, reading(time=START - 1), metrics=catalogue.device_types["press-monitor"])
 
 
 def test_a_quiet_machine_is_left_in_peace() -> None:
@@ -133,8 +145,8 @@ def test_a_long_series_continues_exactly_in_the_device_item(reading: Any, catalo
         )
         if sequence % 37 == 0:
             restored = unpack_detectors(restored.pack(), metrics=metrics)
-        expected += [(sequence, finding) for finding in whole.feed(taken, metrics=metrics)]
-        found += [(sequence, finding) for finding in restored.feed(taken, metrics=metrics)]
+        expected += [(sequence, finding) for finding in feed(whole, taken, metrics=metrics)]
+        found += [(sequence, finding) for finding in feed(restored, taken, metrics=metrics)]
 
     assert found == expected
     assert 700 in [sequence for sequence, _ in found]
@@ -186,7 +198,7 @@ def test_a_metric_that_left_the_catalogue_is_forgotten(reading: Any, catalogue: 
     """State of metrics that nobody wants any more does not ride along for ever."""
     metrics = catalogue.device_types["press-monitor"]
     detectors = DeviceDetectors()
-    detectors.feed(reading(time=START, metrics={"temperature": 70.0}), metrics=metrics)
+    feed(detectors, reading(time=START, metrics={"temperature": 70.0}), metrics=metrics)
     only_vibration = {"vibration": metrics["vibration"]}
 
     assert len(unpack_detectors(detectors.pack(), metrics=only_vibration).pack()) < len(detectors.pack())

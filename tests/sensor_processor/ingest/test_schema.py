@@ -9,7 +9,6 @@ import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,9 +21,9 @@ from fleet_iot.generator.manifest.yaml import parse_document
 from fleet_iot.sensor_processor.ingest.catalogue import Catalogue, parse_catalogue
 from fleet_iot.sensor_processor.ingest.envelope import PoisonReading, parse_envelope
 from fleet_iot.sensor_processor.ingest.reading import parse_readings
+from tests.places import PROJECT
 
-ROOT = Path(__file__).parents[2]
-VALIDATOR = ROOT / ".venv-scan" / "bin" / "python"
+VALIDATOR = PROJECT / ".venv-scan" / "bin" / "python"
 EXAMPLES = int(os.environ.get("FLEET_SCHEMA_EXAMPLES", "400"))
 NOW = 1_795_445_343_000
 _SERVE = """
@@ -41,7 +40,7 @@ def accepts() -> Iterator[Callable[[str], bool]]:
     """Whether the schema of press monitors accepts a document; one process answers for all."""
     if not VALIDATOR.exists():
         pytest.skip("no .venv-scan: `make compliance` makes it")
-    manifest = validate(parse_document((ROOT / "fleet.yaml").read_text(), name="fleet.yaml"))
+    manifest = validate(parse_document((PROJECT / "fleet.yaml").read_text(), name="fleet.yaml"))
     schema = message_schema(manifest, "press-monitor")
     with subprocess.Popen(
         [VALIDATOR, "-c", _SERVE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -61,7 +60,7 @@ def accepts() -> Iterator[Callable[[str], bool]]:
 @pytest.fixture(scope="module")
 def press_monitors() -> Catalogue:
     """The catalogue that the same manifest gives the processor."""
-    manifest = validate(parse_document((ROOT / "fleet.yaml").read_text(), name="fleet.yaml"))
+    manifest = validate(parse_document((PROJECT / "fleet.yaml").read_text(), name="fleet.yaml"))
     metrics = manifest.device_types["press-monitor"].metrics
     units = {name: {"unit": metric.unit} for name, metric in metrics.items()}
     document = {"application": "mfg", "device_types": {"press-monitor": {"metrics": units}}}

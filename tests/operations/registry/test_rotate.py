@@ -21,7 +21,7 @@ from fleet_iot.operations.registry.calls import IotCalls, Pacer
 from fleet_iot.operations.registry.device import Registered, retire
 from fleet_iot.operations.registry.journal import Journal
 from fleet_iot.operations.registry.matching import Pair
-from fleet_iot.operations.registry.rotate import Keys, begin_rotation, finish_rotation
+from fleet_iot.operations.registry.rotate import DeviceKeys, begin_rotation, finish_rotation
 from fleet_iot.operations.registry.steps import Group, Work, onboard_device
 from tests.operations.lists.builders import NOW, make_request, new_key, pem
 from tests.operations.registry.test_steps import RUN
@@ -123,7 +123,7 @@ class Case:
         assert onboard_device(self.work, device)
 
     def rotate(self) -> Any:
-        keys = Keys(store=self.store, requests=self.requests)
+        keys = DeviceKeys(store=self.store, requests=self.requests)
         return begin_rotation(self.work, self.device, keys=keys, request=None, reason="r", sleep=lambda _: None)
 
     @property
@@ -178,7 +178,7 @@ def test_a_key_that_was_not_handed_over_is(journal: Journal, tmp_path: Path, mon
 def test_a_device_with_a_key_of_its_own_has_to_hand_in_a_csr(journal: Journal, tmp_path: Path) -> None:
     """The store makes no key for it."""
     case = Case(journal, tmp_path)
-    keys = Keys(store=KeyStore(tmp_path / "other", "words of tests"), requests=case.requests)
+    keys = DeviceKeys(store=KeyStore(tmp_path / "other", "words of tests"), requests=case.requests)
     with pytest.raises(RequestError, match="not in the key store"):
         begin_rotation(case.work, case.device, keys=keys, request=None, reason="r")
 
