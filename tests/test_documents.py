@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import click
 import pytest
 
 from fleet_iot.generator.cli.commands import OPERATIONS
 from fleet_iot.generator.cli.commands import main as cli
+from tests.places import PROJECT
 
-ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README = (PROJECT / "README.md").read_text(encoding="utf-8")
 
 
 def command_paths() -> list[str]:
@@ -41,8 +40,8 @@ def test_every_command_is_in_the_readme(path: str) -> None:
 def test_every_link_of_the_documents_leads_somewhere() -> None:
     """No relative link in README or docs is dead."""
     dead = [
-        f"{document.relative_to(ROOT)}: {target}"
-        for document in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+        f"{document.relative_to(PROJECT)}: {target}"
+        for document in [PROJECT / "README.md", *(PROJECT / "docs").rglob("*.md")]
         for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8"))
         if not (document.parent / target).exists()
     ]
@@ -51,7 +50,7 @@ def test_every_link_of_the_documents_leads_somewhere() -> None:
 
 def test_every_make_target_is_explained() -> None:
     """`make help` shows each target that is meant for people."""
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    makefile = (PROJECT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z]+):", makefile, flags=re.MULTILINE)) - {"lint", "fast"}
     explained = set(re.findall(r"^([a-z]+):.*## ", makefile, flags=re.MULTILINE))
     assert targets == explained

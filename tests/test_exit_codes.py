@@ -27,9 +27,9 @@ from fleet_iot.generator.diagnostics import (
 from fleet_iot.operations.cli import replay
 from fleet_iot.operations.telemetry.redrive import Outcome
 from tests.operations.aws_stub import stub_local_aws
+from tests.places import PROJECT
 from tests.test_documents import command_paths
 
-ROOT = Path(__file__).parents[1]
 THING = "sg-01-press-monitor-0001-dev"
 
 COMMANDS: dict[str, dict[int, str]] = {
@@ -85,7 +85,7 @@ CASES = [(path, code, rest) for path, codes in COMMANDS.items() for code, rest i
 @pytest.fixture(autouse=True)
 def own_project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The repository is the project; keys and journals are in a temporary folder."""
-    monkeypatch.chdir(ROOT)
+    monkeypatch.chdir(PROJECT)
     monkeypatch.setenv("FLEET_KEYS_DIR", str(tmp_path / "keys"))
     monkeypatch.setenv("FLEET_KEYS_PASSPHRASE", "a passphrase of tests")
     monkeypatch.setenv("FLEET_JOURNAL_DIR", str(tmp_path / "journal"))
@@ -151,7 +151,7 @@ def test_the_readme_has_the_table() -> None:
     kinds = (OutcomeError, RequestError, ManifestError, StaleError, GateError, WriteError, EnvironmentFault)
     assert [1, 2, 3, 4, 5, 6, 7] == [kind.exit_code for kind in kinds]
     assert {kind.exit_code for kind in FleetError.__subclasses__()} == set(range(1, 8))
-    readme = (ROOT / "README.md").read_text("utf-8")
+    readme = (PROJECT / "README.md").read_text("utf-8")
     assert [str(code) for code in range(8)] == re.findall(r"^\| ([0-7]) \|", readme, re.MULTILINE)
 
 

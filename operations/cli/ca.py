@@ -102,7 +102,7 @@ def ca() -> None:
 @click.option("--max-days", type=int, default=1825, show_default=True, help="The longest validity to sign.")
 @on_project
 def init(project: Project, name: str | None, curve: str, years: int, days: int, max_days: int) -> None:
-    """Make the authority: its key sealed outside the repository, its certificate inside."""
+    """Make the authority. Its key is sealed outside the repository, its certificate is inside."""
     called = name or f"{project.fleet.application} {project.environment_suffix} devices"
     policy = Policy(days=days, max_days=max_days)
     check_new(_places(project), name=called, years=years, policy=policy)
@@ -141,7 +141,7 @@ def sign(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Sign CSRs of planned things; exit 1 where some were not, or where there are none."""
+    """Sign CSRs of planned things. Exit 1 where some were not signed, or where there are none."""
     facility = project.facility(facility_id)  # before a passphrase is asked for
     with _opened(project) as site, Progress("certificates") as progress:
         authority = site.authority()
@@ -203,7 +203,7 @@ def _print_signed(order: Order, done: SigningResult, *, target: Path, issuer: Pa
 @click.option("--note", default="", metavar="TEXT", help="More about the reason, for the ledger.")
 @on_project
 def revoke(project: Project, what: tuple[str, ...], reason: str, note: str) -> None:
-    """Revoke certificates that the authority signed, and publish its CRL."""
+    """Revoke certificates of the authority. The CRL is published too."""
     with _opened(project) as site:
         suffix = site.project.environment_suffix
         found = [lists.find_certificates(site.ledger, each, suffix=suffix) for each in what]
@@ -238,7 +238,7 @@ def _print_crl(done: lists.Published, places: Places, *, is_err: bool = False) -
 @on_project
 @json_option
 def show(project: Project, as_json: bool) -> None:
-    """Show the authority, what it signed, and its CRL; needs no passphrase."""
+    """Show the authority, what it signed, and its CRL. Needs no passphrase."""
     places = _places(project)
     read_certificate(places)
     with opened_ledger(keys_folder(project), is_writing=False) as ledger:

@@ -163,7 +163,7 @@ def revoke(registry: _Registry, things: tuple[str, ...], reason: str) -> None:
 @_on_registry
 @_reason
 def retire(registry: _Registry, things: tuple[str, ...], reason: str) -> None:
-    """Remove devices from AWS IoT: disconnect them, then detach and delete."""
+    """Remove devices from AWS IoT. They are disconnected, then detached and deleted."""
     for work, found in registry.all_found(things, check_retirement):
         with ExitStack() as stack:
             if found.is_planned:  # a run that is going on would bring it back
@@ -181,7 +181,7 @@ def retire(registry: _Registry, things: tuple[str, ...], reason: str) -> None:
 @click.option("--csr", type=PATH, metavar="FILE", help="The CSR of a device that makes its own keys.")
 @click.option("--finish", is_flag=True, help="Delete the old certificate, once the device has used the new one.")
 def rotate(registry: _Registry, things: tuple[str, ...], reason: str, csr: Path | None, finish: bool) -> None:
-    """Rotate the keys and certificates of devices; the old ones work until --finish."""
+    """Rotate the keys and certificates of devices. The old ones work until --finish."""
     if csr is not None and (finish or len(things) != 1):
         raise RequestError("--csr is of one device", hint="rotate them one by one")
     chosen = registry.all_found(things, check_finish if finish else check_rotation)
@@ -221,7 +221,7 @@ def move(
     csr: Path | None,
     dry_run: bool,
 ) -> None:
-    """Move devices to another plant, where they get other names and topics."""
+    """Move devices to another plant. They get other names and topics there."""
     if (csr is not None or name is not None) and len(things) != 1:
         raise RequestError("--csr and --as are of one device", hint="move them one by one")
     renewal = Renewal(request=request_of(csr) if csr else None) if rotate or csr else None
@@ -252,7 +252,7 @@ def move(
 )
 @json_option
 def sync(registry: _Registry, facility_id: str, dry_run: bool, reason: str, as_json: bool) -> None:
-    """Update the registered things of a bulk plant to the record; exit 1 where some differ still."""
+    """Update the registered things of a bulk plant. Exit 1 where some still differ from the record."""
     facility = registry.project.facility(facility_id)
     work = replace(registry.work, groups=groups_of(registry.project, facility))
     with facility_lock(registry.journal.path, facility.id), Progress("updating") as progress:

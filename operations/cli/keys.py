@@ -31,7 +31,7 @@ def keys() -> None:
 def create(
     project: Project, facility_ids: tuple[str, ...], every: bool, renewed: tuple[str, ...], as_json: bool
 ) -> None:
-    """Make missing keys, sealed outside the repository, and CSRs; exit 1 where keys were revoked or retired."""
+    """Make missing keys and CSRs. Keys are sealed outside the repository; exit 1 where some were revoked or retired."""
     if every == bool(facility_ids):
         raise click.UsageError("say which: --facility ID (may be repeated) or --all")
     chosen = project.facilities if every else tuple(project.facility(each) for each in facility_ids)

@@ -44,7 +44,7 @@ port_type = click.IntRange(1, 65535)
 
 @click.group()
 def local() -> None:
-    """Run an AWS on this machine: emulator, real Terraform, rules engine and event source."""
+    """Run an AWS on this machine, with emulator, real Terraform, rules engine and event source."""
     # So that SIGTERM too stops what was started.
     signal.signal(signal.SIGTERM, _interrupt)
 
@@ -97,7 +97,7 @@ def apply(
     redeliver: float,
     seed: int,
 ) -> None:
-    """Synthesise and apply the stacks, and start rules engine and event source."""
+    """Synthesise and apply the stacks. Then start rules engine and event source."""
     for each in facility_ids:
         project.facility(each)
     if identities is not None and not identities.is_dir():
@@ -117,7 +117,7 @@ def apply(
 @local.command()
 @_in_folder
 def env(folder: Path) -> None:
-    """Print shell commands that point AWS's own tools to it: eval "$(fleet local env)"."""
+    """Print shell commands for AWS's own tools. Use: eval "$(fleet local env)"."""
     click.echo("\n".join(shell_commands(load(folder))))
 
 
@@ -125,7 +125,7 @@ def env(folder: Path) -> None:
 @_in_folder
 @json_option
 def status(folder: Path, as_json: bool) -> None:
-    """Show what runs and what is applied; exit 7 where a process has ended."""
+    """Show what runs and what is applied. Exit 7 where a process has ended."""
     found = local_status(load(folder))
     if as_json:
         click.echo(json.dumps(asdict(found), indent=2))
@@ -142,7 +142,7 @@ def status(folder: Path, as_json: bool) -> None:
 @local.command()
 @_in_folder
 def destroy(folder: Path) -> None:
-    """Destroy every stack with Terraform; the local AWS keeps running, empty."""
+    """Destroy every stack with Terraform. The local AWS keeps running, empty."""
     destroyed = deployment.destroy(load(folder), say=lambda line: click.echo(line, err=True))
     click.echo(f"{len(destroyed)} stacks are destroyed")
 

@@ -81,7 +81,7 @@ def show(site: Site, sequence_number: str) -> None:
 @click.option("--with", "edited", type=PATH, metavar="FILE", help="Payloads to send instead: edited `list --json`.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def replay(site: Site, edited: Path | None, time_unit: str | None, yes: bool, **filters: Any) -> None:
-    """Put records into the stream again, once the manifest or the processor accepts them."""
+    """Put records into the stream again. Do so once the manifest or the processor accepts them."""
     lines = None if edited is None else edited.read_text(encoding="utf-8").splitlines()
     opened, found = _read(site, **filters)
     chosen = found if lines is None else with_payloads_of(lines, found, name=str(edited))

@@ -28,8 +28,8 @@ from fleet_iot.operations.registry.matching import Pair
 from fleet_iot.operations.storage import connect, transaction
 from tests.operations.lists.builders import NOW, make_request, pem
 from tests.operations.registry.test_steps import RUN, THING
+from tests.places import PROJECT
 
-ROOT = Path(__file__).parents[2]
 NOBODY = 65534
 is_root = os.geteuid() == 0
 needs_root = pytest.mark.skipif(not is_root, reason="mounts a small disk, or takes another user's part")
@@ -155,7 +155,7 @@ for found in (
     try:
         folder.chmod(0o755)
         run = subprocess.run(
-            [sys.executable, "-c", code, str(folder)], cwd=ROOT, capture_output=True, text=True, check=True
+            [sys.executable, "-c", code, str(folder)], cwd=PROJECT, capture_output=True, text=True, check=True
         )
     finally:
         folder.rmdir()

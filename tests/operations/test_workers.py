@@ -13,8 +13,7 @@ import pytest
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
 from fleet_iot.operations.workers import batches_of, in_order
-
-ROOT = Path(__file__).parents[3]
+from tests.places import PROJECT
 
 
 def squares(batch: list[int]) -> tuple[int, list[int]]:
@@ -84,7 +83,7 @@ from fleet_iot.operations.workers import batches_of, in_order
 for pid in in_order(batches_of(range(10_000), 1), lambda batch: time.sleep(0.01) or os.getpid(), workers=2):
     print(pid, flush=True)
 """
-    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
+    with subprocess.Popen([sys.executable, "-c", code], cwd=PROJECT, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         workers = {int(parent.stdout.readline()) for _ in range(8)}
         parent.kill()

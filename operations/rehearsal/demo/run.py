@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, FleetError
+from fleet_iot.generator.text import table
 from fleet_iot.operations.aws import local_aws
 from fleet_iot.operations.local import deployment, emulator
 from fleet_iot.operations.local.aws import FACTS, LocalAws, applied_stacks, count_resources, load
@@ -118,8 +119,7 @@ def summary(report: Report) -> str:
         ),
         ("Seconds", ", ".join(f"{step} {seconds:.0f}" for step, seconds in report.seconds_by_step.items())),
     ]
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"  {name.ljust(width)}  {text}" for name, text in rows)
+    return "\n".join(f"  {line}" for line in table(rows, "<<"))
 
 
 DOSE = Dose(anomalies=0.8, poison=0.01, repeats=0.01)

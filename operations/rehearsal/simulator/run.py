@@ -17,7 +17,7 @@ from typing import Any
 from fleet_iot.generator.diagnostics import EnvironmentFault, OutcomeError, RequestError
 from fleet_iot.generator.naming import basic_ingest_topic, telemetry_topic
 from fleet_iot.lib.specs import DeviceTypeSpec, FacilitySpec, suffixed
-from fleet_iot.operations.aws import Aws
+from fleet_iot.operations.aws import Aws, reporting_aws_errors
 from fleet_iot.operations.pki.keystore import KeyStore
 from fleet_iot.operations.progress import Patience
 from fleet_iot.operations.project import Project, Thing
@@ -209,7 +209,9 @@ def _devices(
 ) -> dict[str, Device]:
     """Make a device for each thing that has a key and an active certificate; add the others to `failed`."""
     broker = aws.broker()
-    keys, pems = private_keys(store, things), certificates(aws.client("iot"), things)
+    keys = private_keys(store, things)
+    with reporting_aws_errors("cannot read the things' certificates from AWS IoT"):
+        pems = certificates(aws.client("iot"), things)
     devices = {}
     for name in (thing.name for thing in things):
         if name not in keys:

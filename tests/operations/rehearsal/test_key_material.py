@@ -10,8 +10,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from fleet_iot.operations.rehearsal.demo.measure import files_with_private_keys, tracked_files
-
-ROOT = Path(__file__).parents[3]
+from tests.places import PROJECT
 
 
 def pem(kind: serialization.PrivateFormat, *, password: bytes | None = None) -> str:
@@ -58,7 +57,7 @@ def test_a_bare_header_is_no_key(tmp_path: Path) -> None:
 
 def test_no_tracked_file_holds_a_private_key() -> None:
     """The repository itself is clean."""
-    files = tracked_files(ROOT)
+    files = tracked_files(PROJECT)
     if not files:
         pytest.skip("not a git checkout, so nothing is tracked")
     assert [] == files_with_private_keys(files)

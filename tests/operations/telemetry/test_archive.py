@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import re
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -15,13 +14,12 @@ from fleet_iot.operations.telemetry.archive import table_statement
 from fleet_iot.sensor_processor.adapters.archive import readings_objects
 from fleet_iot.sensor_processor.ingest.batch import Batch, parse_batch
 from fleet_iot.sensor_processor.ingest.catalogue import parse_catalogue
-
-ROOT = Path(__file__).parents[3]
+from tests.places import PROJECT
 
 
 def invoke(*arguments: str) -> Result:
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ROOT)
+        patch.chdir(PROJECT)
         patch.delenv("ENVIRONMENT_SUFFIX", raising=False)
         return CliRunner().invoke(main, ["archive", "query", *arguments])
 

@@ -21,7 +21,6 @@ from fleet_iot.sensor_processor.ingest.batch import parse_batch
 from fleet_iot.sensor_processor.ingest.catalogue import parse_catalogue
 from tests.operations.aws_stub import stub_local_aws
 
-ROOT = Path(__file__).parents[3]
 BUCKET = "bucket-mfg-raw-archive-dev"
 THING = "sg-01-press-monitor-0001-dev"
 CATALOGUE = parse_catalogue(b'{"application":"mfg","device_types":{"press-monitor":{"metrics":{"t":{"unit":"C"}}}}}')
