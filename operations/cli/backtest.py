@@ -19,10 +19,11 @@ from fleet_iot.operations.telemetry.backtest import (
     Found,
     History,
     backtest,
+    image,
     metrics_for,
+    page,
     read_history,
 )
-from fleet_iot.operations.telemetry.drawing import image, page
 
 _SHOWN = 10
 DRAWN_AS = (".html", ".png")

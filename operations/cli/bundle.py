@@ -23,7 +23,9 @@ from fleet_iot.operations.progress import Progress
 from fleet_iot.operations.registry.bundle import (
     BundleResult,
     Certificates,
+    Endpoint,
     HandOver,
+    KeySealer,
     KeySource,
     NothingToBundleError,
     Plant,
@@ -31,7 +33,6 @@ from fleet_iot.operations.registry.bundle import (
     make_bundle,
     write_receipt,
 )
-from fleet_iot.operations.registry.device_files import Endpoint, KeySealer
 from fleet_iot.operations.registry.preparation import refusals_of
 from fleet_iot.operations.registry.runner import opened_journal, work_of
 from fleet_iot.operations.registry.target import target_of

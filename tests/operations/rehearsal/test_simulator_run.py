@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from fleet_iot.generator.cli.commands import main
-from fleet_iot.operations.rehearsal.simulator import run
-from fleet_iot.operations.rehearsal.simulator.schedule import Message
+from fleet_iot.operations.rehearsal import simulator as run
+from fleet_iot.operations.rehearsal.simulator import Message
 from tests.operations.aws_stub import stub_local_aws
 from tests.places import PROJECT
 
