@@ -11,8 +11,7 @@ import click
 from fleet_iot.generator.diagnostics import OutcomeError
 from fleet_iot.generator.text import table
 from fleet_iot.operations.aws import reporting_aws_errors
-from fleet_iot.operations.cli.options import Site, facility_option, json_option, on_aws
-from fleet_iot.operations.cli.output import emit, emit_rows
+from fleet_iot.operations.cli.options import Site, emit, emit_rows, facility_option, json_option, on_aws
 from fleet_iot.operations.telemetry.anomalies import Anomaly, acknowledge, read_anomalies
 
 

@@ -11,8 +11,7 @@ from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.generator.filesystem import write_whole
 from fleet_iot.generator.manifest.project import find_project
 from fleet_iot.lib.specs import DeviceTypeSpec
-from fleet_iot.operations.cli.options import PATH, columns_option, json_option
-from fleet_iot.operations.cli.output import emit
+from fleet_iot.operations.cli.options import PATH, columns_option, emit, json_option
 from fleet_iot.operations.project import load_project
 from fleet_iot.operations.telemetry.backtest import (
     DETECTOR_NAMES,

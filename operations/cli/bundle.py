@@ -16,8 +16,7 @@ import click
 from fleet_iot.generator.diagnostics import EnvironmentFault, OutcomeError, RequestError
 from fleet_iot.lib.specs import FacilitySpec
 from fleet_iot.operations.aws import MQTT_PORT, Aws
-from fleet_iot.operations.cli.options import PATH, Site, json_option, on_aws, required_facility
-from fleet_iot.operations.cli.output import emit, emit_errors
+from fleet_iot.operations.cli.options import PATH, Site, emit, emit_errors, json_option, on_aws, required_facility
 from fleet_iot.operations.pki.keystore import open_store
 from fleet_iot.operations.progress import Progress
 from fleet_iot.operations.registry.bundle import (

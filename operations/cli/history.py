@@ -14,8 +14,7 @@ import click
 from fleet_iot.generator.diagnostics import OutcomeError
 from fleet_iot.generator.text import table
 from fleet_iot.operations.aws import reporting_aws_errors
-from fleet_iot.operations.cli.options import Site, on_aws
-from fleet_iot.operations.cli.output import emit_rows
+from fleet_iot.operations.cli.options import Site, emit_rows, on_aws
 from fleet_iot.operations.telemetry.history import LEVELS, Row, history
 from fleet_iot.sensor_processor.planning.items import QUANTILES
 

@@ -12,8 +12,7 @@ import click
 from fleet_iot.generator.diagnostics import EnvironmentFault, OutcomeError
 from fleet_iot.generator.text import table
 from fleet_iot.operations.aws import reporting_aws_errors
-from fleet_iot.operations.cli.options import PATH, Site, facility_option, json_option, on_aws
-from fleet_iot.operations.cli.output import emit, emit_rows
+from fleet_iot.operations.cli.options import PATH, Site, emit, emit_rows, facility_option, json_option, on_aws
 from fleet_iot.operations.telemetry.quarantine import (
     TIME_UNITS,
     Entry,

@@ -6,8 +6,7 @@ import click
 
 from fleet_iot.generator.diagnostics import OutcomeError
 from fleet_iot.operations.aws import reporting_aws_errors
-from fleet_iot.operations.cli.options import Site, json_option, on_aws
-from fleet_iot.operations.cli.output import emit
+from fleet_iot.operations.cli.options import Site, emit, json_option, on_aws
 from fleet_iot.operations.progress import Progress
 from fleet_iot.operations.telemetry.redrive import Outcome, deployed_processor, redrive
 

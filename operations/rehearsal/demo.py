@@ -26,7 +26,7 @@ from fleet_iot.lib.specs import suffixed
 from fleet_iot.operations.aws import local_aws
 from fleet_iot.operations.local import deployment, emulator
 from fleet_iot.operations.local.aws import FACTS, LocalAws, applied_stacks, count_resources, load
-from fleet_iot.operations.local.drain import wait_until_drained
+from fleet_iot.operations.local.deployment import wait_until_drained
 from fleet_iot.operations.pki.csr import create_missing
 from fleet_iot.operations.pki.keystore import KeyStore
 from fleet_iot.operations.project import Project

@@ -24,7 +24,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from fleet_iot.operations.local import deployment
 from fleet_iot.operations.local.aws import LocalAws, RoleSession, applied_stacks, count_resources
-from fleet_iot.operations.local.drain import wait_until_drained
+from fleet_iot.operations.local.deployment import wait_until_drained
 from fleet_iot.operations.local.event_source import Discard, failure_message
 from fleet_iot.operations.local.overrides import FIRST_PLAN_DRIFT
 from fleet_iot.operations.local.processes import is_running, readable_by_owner_only
