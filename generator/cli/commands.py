@@ -176,12 +176,12 @@ OPERATIONS: dict[str, tuple[str, str]] = {
     "certificates": ("device:certificates", "List certificate expiry."),
     "isolation": ("assurance:isolation", "Prove that no thing reaches what belongs to another."),
     "compliance": ("assurance:compliance", "Check resources against compliance controls, without AWS."),
-    "anomalies": ("anomalies:anomalies", "List and acknowledge anomalies."),
-    "archive": ("archive:archive", "Print the SQL with which Athena reads the raw archive."),
+    "anomalies": ("telemetry:anomalies", "List and acknowledge anomalies."),
+    "archive": ("telemetry:archive", "Print the SQL with which Athena reads the raw archive."),
     "backtest": ("backtest:backtest_", "Run the detectors over a recorded series and draw the result."),
-    "history": ("history:history_", "Show the history of a thing by minute, hour or day."),
-    "quarantine": ("quarantine:quarantine", "List, show and replay records that could not be processed."),
-    "replay": ("replay:replay", "Redrive records from the on-failure queue."),
+    "history": ("telemetry:history_", "Show the history of a thing by minute, hour or day."),
+    "quarantine": ("telemetry:quarantine", "List, show and replay records that could not be processed."),
+    "replay": ("telemetry:replay", "Redrive records from the on-failure queue."),
     "demo": ("demo:demo", "Run everything end to end on a local AWS, and judge it."),
 }
 """Commands of `operations`: module and help line of each. Imported only when called."""
