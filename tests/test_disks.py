@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from fleet_iot.generator.cli.commands import main
 from fleet_iot.generator.filesystem import fault_of, write_whole
-from fleet_iot.operations.rehearsal.simulator.run import TruthFile
+from fleet_iot.operations.rehearsal.simulator import TruthFile
 from tests.places import PROJECT
 
 NOBODY = 65_534

@@ -24,7 +24,7 @@ from fleet_iot.generator.diagnostics import (
     StaleError,
     WriteError,
 )
-from fleet_iot.operations.cli import replay
+from fleet_iot.operations.cli import telemetry
 from fleet_iot.operations.telemetry.redrive import Outcome
 from tests.operations.aws_stub import stub_local_aws
 from tests.places import PROJECT
@@ -211,5 +211,5 @@ def test_an_empty_queue_is_well_and_lost_records_are_not(
     outcome: Outcome, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing to redrive is success; what stays in the queue, or is gone from the stream, is not."""
-    monkeypatch.setattr(replay, "run", lambda site: outcome)
+    monkeypatch.setattr(telemetry, "redrive_queue", lambda site: outcome)
     assert code == fleet("replay --aws").exit_code

@@ -11,18 +11,18 @@ from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.generator.filesystem import write_whole
 from fleet_iot.generator.manifest.project import find_project
 from fleet_iot.lib.specs import DeviceTypeSpec
-from fleet_iot.operations.cli.options import PATH, columns_option, json_option
-from fleet_iot.operations.cli.output import emit
+from fleet_iot.operations.cli.options import PATH, columns_option, emit, json_option
 from fleet_iot.operations.project import load_project
 from fleet_iot.operations.telemetry.backtest import (
     DETECTOR_NAMES,
     Found,
     History,
     backtest,
+    image,
     metrics_for,
+    page,
     read_history,
 )
-from fleet_iot.operations.telemetry.drawing import image, page
 
 _SHOWN = 10
 DRAWN_AS = (".html", ".png")

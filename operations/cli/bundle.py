@@ -16,14 +16,15 @@ import click
 from fleet_iot.generator.diagnostics import EnvironmentFault, OutcomeError, RequestError
 from fleet_iot.lib.specs import FacilitySpec
 from fleet_iot.operations.aws import MQTT_PORT, Aws
-from fleet_iot.operations.cli.options import PATH, Site, json_option, on_aws, required_facility
-from fleet_iot.operations.cli.output import emit, emit_errors
+from fleet_iot.operations.cli.options import PATH, Site, emit, emit_errors, json_option, on_aws, required_facility
 from fleet_iot.operations.pki.keystore import open_store
 from fleet_iot.operations.progress import Progress
 from fleet_iot.operations.registry.bundle import (
     BundleResult,
     Certificates,
+    Endpoint,
     HandOver,
+    KeySealer,
     KeySource,
     NothingToBundleError,
     Plant,
@@ -31,7 +32,6 @@ from fleet_iot.operations.registry.bundle import (
     make_bundle,
     write_receipt,
 )
-from fleet_iot.operations.registry.device_files import Endpoint, KeySealer
 from fleet_iot.operations.registry.preparation import refusals_of
 from fleet_iot.operations.registry.runner import opened_journal, work_of
 from fleet_iot.operations.registry.target import target_of

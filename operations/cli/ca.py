@@ -11,8 +11,7 @@ from pathlib import Path
 import click
 
 from fleet_iot.generator.diagnostics import OutcomeError
-from fleet_iot.operations.cli.options import PATH, json_option, on_project, required_facility
-from fleet_iot.operations.cli.output import emit, emit_errors
+from fleet_iot.operations.cli.options import PATH, emit, emit_errors, json_option, on_project, required_facility
 from fleet_iot.operations.lists.formats import FORMATS, Source, open_source
 from fleet_iot.operations.pki import ca as lists
 from fleet_iot.operations.pki.ca import (

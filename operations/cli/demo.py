@@ -16,7 +16,7 @@ from fleet_iot.generator.manifest.project import find_project
 from fleet_iot.operations.cli.options import PATH
 from fleet_iot.operations.progress import Progress
 from fleet_iot.operations.project import Project, load_project
-from fleet_iot.operations.rehearsal.demo.run import DemoRequest, faults, run_demo, summary
+from fleet_iot.operations.rehearsal.demo import DemoRequest, faults, run_demo, summary
 
 
 class VerdictError(FleetError):

@@ -16,8 +16,7 @@ import click
 from fleet_iot.generator.cli.completion import complete_facility
 from fleet_iot.generator.diagnostics import OutcomeError, RequestError
 from fleet_iot.generator.text import table
-from fleet_iot.operations.cli.options import PATH, Site, facility_option, json_option, on_aws, required_facility
-from fleet_iot.operations.cli.output import emit
+from fleet_iot.operations.cli.options import PATH, Site, emit, facility_option, json_option, on_aws, required_facility
 from fleet_iot.operations.pki.csr import csr_path
 from fleet_iot.operations.pki.keystore import HEADER, KeyStore, identities_folder, keys_folder, open_store
 from fleet_iot.operations.progress import Progress

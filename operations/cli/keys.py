@@ -8,8 +8,7 @@ import click
 
 from fleet_iot.generator.diagnostics import OutcomeError, RequestError
 from fleet_iot.lib.specs import FacilitySpec, suffixed
-from fleet_iot.operations.cli.options import facilities_option, json_option, on_project
-from fleet_iot.operations.cli.output import emit
+from fleet_iot.operations.cli.options import emit, facilities_option, json_option, on_project
 from fleet_iot.operations.pki.csr import Created, create_missing
 from fleet_iot.operations.pki.keystore import identities_folder, keys_folder, ledgers_of, open_store
 from fleet_iot.operations.pki.spent import SpentKeys, journals_of

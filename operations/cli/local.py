@@ -16,8 +16,7 @@ import click
 from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.generator.manifest.project import find_project
 from fleet_iot.operations.aws import local_folder
-from fleet_iot.operations.cli.options import facilities_option, folder_option, json_option, on_project
-from fleet_iot.operations.cli.output import emit
+from fleet_iot.operations.cli.options import emit, facilities_option, folder_option, json_option, on_project
 from fleet_iot.operations.local import deployment, emulator
 from fleet_iot.operations.local.aws import LocalStatus, load, local_status, shell_commands
 from fleet_iot.operations.local.strictness import DEFAULT_SPEED

@@ -17,8 +17,16 @@ from fleet_iot.generator.diagnostics import EnvironmentFault, FleetError, Outcom
 from fleet_iot.generator.diff.calls import QUOTAS
 from fleet_iot.generator.text import duration
 from fleet_iot.lib.specs import FacilitySpec
-from fleet_iot.operations.cli.options import PATH, Site, json_option, on_aws, required_facility
-from fleet_iot.operations.cli.output import SHOWN, emit, emit_errors
+from fleet_iot.operations.cli.options import (
+    PATH,
+    SHOWN,
+    Site,
+    emit,
+    emit_errors,
+    json_option,
+    on_aws,
+    required_facility,
+)
 from fleet_iot.operations.lists.formats import FORMATS, open_source
 from fleet_iot.operations.lists.infineon import BUNDLES
 from fleet_iot.operations.lists.material import read_certificate

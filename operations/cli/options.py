@@ -1,17 +1,19 @@
-"""Share options among commands: which project and which AWS, and options that several commands have."""
+"""Share among commands: which project and which AWS, options, and how results are printed, as JSON or as text."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from fleet_iot.generator.cli.completion import complete_facility
+from fleet_iot.generator.diagnostics import visible
 from fleet_iot.generator.manifest.project import find_project
 from fleet_iot.operations.aws import Aws, account_aws, local_aws, local_folder
 from fleet_iot.operations.project import Project, load_project
@@ -94,3 +96,47 @@ def pairs(context: click.Context, parameter: click.Parameter, value: tuple[str, 
 def columns_option(text: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Build --column METRIC=COLUMN, which may be repeated; `text` is its help."""
     return click.option("--column", "columns", multiple=True, metavar="METRIC=COLUMN", callback=pairs, help=text)
+
+
+# Print what commands found: as JSON for programs, as lines and tables for people.
+
+SHOWN = 20
+"""Rows that are printed where a list may be long."""
+
+Row = TypeVar("Row")
+
+
+def emit(result: object, lines: Iterable[str], *, as_json: bool) -> None:
+    """Print a result: as one line of JSON, or as lines of text."""
+    if as_json:
+        click.echo(json.dumps(_plain(result)))
+        return
+    for line in lines:
+        click.echo(visible(line))
+
+
+def emit_rows(rows: Iterable[Row], lines: Callable[[], Iterable[str]], *, as_json: bool) -> None:
+    """Print rows: each as a line of JSON, or all as lines of text."""
+    if as_json:
+        for row in rows:
+            click.echo(json.dumps(_plain(row)))
+        return
+    emit(None, lines(), as_json=False)
+
+
+def emit_errors(lines: Sequence[str]) -> None:
+    """Print the first of many lines on stderr."""
+    for line in first(lines):
+        click.echo(visible(line), err=True)
+
+
+def first(lines: Sequence[str]) -> list[str]:
+    """Cut lines off after the first ones, and say how many more there are."""
+    rest = len(lines) - SHOWN
+    return [*lines[:SHOWN], *([f"and {rest:,} more: see --json"] if rest > 0 else [])]
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value

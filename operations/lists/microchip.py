@@ -24,8 +24,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.operations.lists.headings import private_key_refusal
 from fleet_iot.operations.lists.material import read_certificate
-from fleet_iot.operations.lists.objects import read_array
 from fleet_iot.operations.lists.record import Fault, Record, RefusedError
+from fleet_iot.operations.lists.texts import read_array
 
 _FORGED = "do not use it: it may be forged; ask Microchip for the manifest again"
 _ES256_HALF = 32

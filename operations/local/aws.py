@@ -26,7 +26,7 @@ from botocore.credentials import CredentialProvider, RefreshableCredentials
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.operations.local.processes import ChildProcess, is_running, last_lines
-from fleet_iot.operations.private_files import write_private
+from fleet_iot.operations.storage import write_private
 
 HOST = "127.0.0.1"
 ACCOUNT_ID = "000000000000"

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from fleet_iot.operations.private_files import write_private
+from fleet_iot.operations.storage import write_private
 
 VALID_DAYS = 30
 """A local AWS does not live longer; its keys go with it."""

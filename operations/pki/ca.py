@@ -24,8 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
-from fleet_iot.operations.lists.formats import Source, nothing_found, read_records
-from fleet_iot.operations.lists.reading import Seen, check_record
+from fleet_iot.operations.lists.formats import Seen, Source, check_record, nothing_found, read_records
 from fleet_iot.operations.lists.record import Fault, Record, Row
 from fleet_iot.operations.pki.keystore import CERTIFICATE, CRL, KeyStore
 from fleet_iot.operations.pki.ledger import SKEW_S, Entry, Ledger, Signed

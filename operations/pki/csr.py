@@ -29,9 +29,8 @@ from fleet_iot.lib.specs import FacilitySpec
 from fleet_iot.operations.pki.keystore import KeyStore
 from fleet_iot.operations.pki.spent import key_digest
 from fleet_iot.operations.pki.templates import key_and_point, request_der
-from fleet_iot.operations.private_files import inside
 from fleet_iot.operations.project import Project, reporting_record_faults
-from fleet_iot.operations.storage import whole
+from fleet_iot.operations.storage import inside, whole
 from fleet_iot.operations.workers import WORKERS, batches_of, in_order
 
 

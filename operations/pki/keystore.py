@@ -24,9 +24,16 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
-from fleet_iot.operations.private_files import inside, make_private_folder, open_private, read_private, write_private
 from fleet_iot.operations.project import Project
-from fleet_iot.operations.storage import exclusive, located
+from fleet_iot.operations.storage import (
+    exclusive,
+    inside,
+    located,
+    make_private_folder,
+    open_private,
+    read_private,
+    write_private,
+)
 
 HEADER = "store.json"
 

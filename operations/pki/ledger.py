@@ -15,8 +15,16 @@ from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.operations.pki.keystore import LEDGER
 from fleet_iot.operations.pki.spent import SCHEMA as SPENT_SCHEMA
 from fleet_iot.operations.pki.spent import End, Spent, find_spent, spend
-from fleet_iot.operations.private_files import make_private_folder, open_private
-from fleet_iot.operations.storage import FormatError, Kept, connect, exclusive, located, transaction
+from fleet_iot.operations.storage import (
+    FormatError,
+    Kept,
+    connect,
+    exclusive,
+    located,
+    make_private_folder,
+    open_private,
+    transaction,
+)
 
 FORMAT = 2
 """1 had no spent keys: see `_from_format_1`."""

@@ -17,9 +17,8 @@ from fleet_iot.operations.project import Project
 from fleet_iot.operations.registry.bulk import place_of, run_tasks
 from fleet_iot.operations.registry.calls import IotCalls, Pacer, Quotas, calls_for, least_seconds
 from fleet_iot.operations.registry.journal import Failure, Journal, Run
-from fleet_iot.operations.registry.preparation import Request, Started, mark_of, refusals_of
+from fleet_iot.operations.registry.preparation import Request, RevokedInAws, Started, mark_of, refusals_of
 from fleet_iot.operations.registry.preparation import start as begin
-from fleet_iot.operations.registry.refusals import RevokedInAws
 from fleet_iot.operations.registry.steps import (
     Activated,
     Group,

@@ -1,13 +1,18 @@
-"""Run the processor's detectors over a recorded series (CSV)."""
+"""Run the processor's detectors over a recorded series (CSV); draw it and its anomalies, as HTML with SVG or PNG."""
 
 from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping
+import textwrap
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from html import escape
+from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, OutcomeError
 from fleet_iot.lib.specs import DeviceTypeSpec
@@ -184,3 +189,240 @@ def _found(finding: Finding, *, place: int, time: int) -> Found:
         reason=finding.reason,
         severity=finding.severity,
     )
+
+
+# Draw a recorded series and the anomalies in it: as an HTML page with SVG, or as a PNG.
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SVG_WIDTH, HEIGHT, MARGIN = 1_200, 170, 12
+COLOURS = {
+    "limits": "#c62828",
+    "context": "#ef6c00",
+    "baseline": "#6a1b9a",
+    "flatline": "#455a64",
+    "rate": "#00838f",
+    "correlation": "#2e7d32",
+    "seasonal": "#1565c0",
+}
+STYLE = """body{font:14px system-ui,sans-serif;margin:24px;color:#222;max-width:1240px}
+svg{background:#fafafa;width:100%}
+h2{font-size:16px;margin:20px 0 4px}
+table{border-collapse:collapse;margin-top:20px}td,th{padding:3px 10px;
+text-align:left;border-bottom:1px solid #ddd}
+.dot{display:inline-block;width:10px;height:10px;border-radius:5px;margin-right:6px}"""
+
+
+def page(title: str, history: History, metrics: Mapping[str, Metric], found: Sequence[Found]) -> str:
+    """Draw the page: each anomaly is marked on its metric's line and listed below."""
+    charts = "".join(
+        f"<h2>{escape(name)} {escape(metric.unit)}</h2>"
+        + _chart(history, metric, [f for f in found if f.metric == name])
+        for name, metric in metrics.items()
+    )
+    rows = "".join(
+        f"<tr><td>{moment(each.time)}</td><td>{moment(each.ended) if each.ended is not None else 'still on'}</td>"
+        f"<td>{each.severity}</td><td>{_dot(each.detector)}{escape(each.detector)}</td>"
+        f"<td>{escape(each.metric)}</td><td>{each.value:g}</td><td>{each.score:g}</td><td>{escape(each.reason)}</td></tr>"
+        for each in found
+    )
+    span = f"{len(history.rows):,} rows, {moment(history.times[0])} to {moment(history.times[-1])}"
+    shaded = " Shaded: labelled in the file." if history.labelled else ""
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
+        f"<h1>{escape(title)}</h1><p>{span}; {len(found)} anomalies.{shaded}</p>{charts}"
+        "<table><tr>"
+        "<th>since (UTC)</th><th>until</th><th>severity</th><th>detector</th>"
+        "<th>metric</th><th>value</th><th>score</th><th>why</th></tr>"
+        f"{rows}</table></html>\n"
+    )
+
+
+def _chart(history: History, metric: Metric, found: Sequence[Found]) -> str:
+    values = [row.get(metric.name) for row in history.rows]
+    known = [value for value in values if value is not None]
+    near = near_limits(metric, known)
+    low, high = min([*known, *near], default=0.0), max([*known, *near], default=1.0)
+    scale = (HEIGHT - 2 * MARGIN) / ((high - low) or 1.0)
+    step = SVG_WIDTH / max(len(values), 1)
+
+    def y(value: float) -> float:
+        return round(HEIGHT - MARGIN - (value - low) * scale, 1)
+
+    parts = [f'<rect x="{first * step:.1f}" width="{(last - first + 1) * step:.1f}" height="{HEIGHT}" fill="#fff3c4"/>'
+             for first, last in spans(history.labelled)]  # fmt: skip
+    parts += [
+        f'<rect class="event" x="{each.place * step:.1f}" '
+        f'width="{max(_last(history, each) - each.place, 0.5) * step:.1f}" '
+        f'height="{HEIGHT}" fill="{COLOURS[each.detector]}" fill-opacity="0.2"/>'
+        for each in found
+    ]
+    parts += [
+        f'<line x1="0" x2="{WIDTH}" y1="{y(limit)}" y2="{y(limit)}" stroke="#c62828" stroke-dasharray="6 4"/>'
+        for limit in near
+    ]
+    parts.append(f'<path d="{_path(values, step, y)}" fill="none" stroke="#37474f" stroke-width="1"/>')
+    parts += [
+        f'<circle cx="{each.place * step:.1f}" cy="{y(each.value)}" r="5" fill="{COLOURS[each.detector]}">'
+        f"<title>{moment(each.time)} {escape(each.reason)}</title></circle>"
+        for each in found
+    ]
+    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(metric.name)}">{"".join(parts)}</svg>'
+
+
+def _last(history: History, found: Found) -> int:
+    """Return the row at which an anomaly ends."""
+    return len(history.rows) if found.ended is None else bisect_left(history.times, found.ended)
+
+
+def near_limits(metric: Metric, values: Sequence[float]) -> list[float]:
+    """Return the limits to draw: one far from all values (NaN is none) would flatten them."""
+    known = [value for value in values if value == value]
+    low, high = min(known, default=0.0), max(known, default=1.0)
+    bounds = [limit for limit in (metric.minimum, metric.maximum) if limit is not None]
+    return [limit for limit in bounds if low - (high - low) <= limit <= high + (high - low)]
+
+
+def _path(values: Sequence[float | None], step: float, y: Callable[[float], float]) -> str:
+    """Draw the line: for each pixel its lowest and highest value, so that no peak is lost among many rows."""
+    columns: dict[int, list[float]] = {}
+    for place, value in enumerate(values):
+        if value is not None:
+            columns.setdefault(int(place * step), []).append(value)
+    points = []
+    for column, held in columns.items():
+        points += [f"{column},{y(held[0])}"]
+        if len(held) > 1:
+            points += [f"{column},{y(min(held))}", f"{column},{y(max(held))}", f"{column},{y(held[-1])}"]
+    return "M" + " L".join(points) if points else ""
+
+
+def spans(places: frozenset[int]) -> list[tuple[int, int]]:
+    """Return first and last of each run of neighbouring places."""
+    spans: list[tuple[int, int]] = []
+    for place in sorted(places):
+        if spans and spans[-1][1] == place - 1:
+            spans[-1] = spans[-1][0], place
+        else:
+            spans.append((place, place))
+    return spans
+
+
+def _dot(detector: str) -> str:
+    return f'<span class="dot" style="background:{COLOURS[detector]}"></span>'
+
+
+def moment(time: int) -> str:
+    """Format a time (ms) for people, in UTC."""
+    return f"{datetime.fromtimestamp(time / 1000, UTC):%Y-%m-%d %H:%M:%S}"
+
+
+WIDTH, PANEL, LINE, HEAD, FOOT = 14.0, 2.4, 0.21, 0.75, 0.75
+"""Inches: width of the picture, height of a panel, of a line of text, and of the space above and below the panels."""
+
+DPI = 110
+LISTED = 40
+"""Reasons that are written out; the page has them all."""
+
+WRAP = 150
+"""Characters of a line of text at that width."""
+
+LEAST_SHARE = 0.003
+"""Share of the width that an anomaly of one reading is drawn with, so that it can be seen."""
+
+INK, LABELLED, LIMIT = "#37474f", "#fff3c4", "#c62828"
+
+
+def image(title: str, history: History, metrics: Mapping[str, Metric], found: Sequence[Found]) -> bytes:
+    """Draw the PNG; anomalies are numbered in the order of their starts, on their panels and in the list below."""
+    # Imported here: matplotlib needs half a second, and the page does not need matplotlib.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+    from matplotlib.figure import Figure
+
+    lines = _listing(found)
+    below = FOOT + LINE * len(lines)
+    height = HEAD + PANEL * len(metrics) + below
+    figure = Figure(figsize=(WIDTH, height), dpi=DPI)
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(len(metrics), 1, sharex=True, squeeze=False)[:, 0]
+    figure.subplots_adjust(left=0.07, right=0.985, top=1 - HEAD / height, bottom=below / height, hspace=0.14)
+    has_clock = history.times[0] > 0
+    for panel, metric in zip(panels, metrics.values(), strict=True):
+        numbered = [(number, each) for number, each in enumerate(found, start=1) if each.metric == metric.name]
+        _draw(panel, history, metric, numbered, has_clock=has_clock)
+    if has_clock:
+        locator = AutoDateLocator()  # type: ignore[no-untyped-call]
+        panels[-1].xaxis.set_major_locator(locator)
+        panels[-1].xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+    panels[-1].set_xlabel("time (UTC)" if has_clock else "hours since the first row")
+    figure.text(0.07, 1 - 0.3 / height, title, fontsize=14, weight="bold", va="center", parse_math=False)
+    figure.text(0.07, 1 - 0.56 / height, _summary(history, found), fontsize=9.5, color=INK, va="center")
+    for place, (number, text, colour) in enumerate(lines):
+        y = (below - FOOT - LINE * (place + 0.2)) / height
+        figure.text(0.088, y, number, fontsize=9, va="center", ha="right", color=colour, weight="bold")
+        figure.text(0.095, y, text, fontsize=9, va="center", color=INK, parse_math=False)
+    figure.align_ylabels()
+    written = BytesIO()
+    figure.savefig(written, format="png")
+    return written.getvalue()
+
+
+def _draw(
+    panel: Axes, history: History, metric: Metric, numbered: Sequence[tuple[int, Found]], *, has_clock: bool
+) -> None:
+    def x(time: int) -> float:
+        return time / 86_400_000 if has_clock else time / 3_600_000  # matplotlib's dates are days since 1970
+
+    values = [row.get(metric.name, math.nan) for row in history.rows]
+    times = [x(time) for time in history.times]
+    least = LEAST_SHARE * ((times[-1] - times[0]) or 1.0)
+    for first, last in spans(history.labelled):
+        panel.axvspan(times[first], max(times[last], times[first] + least), color=LABELLED, linewidth=0, zorder=0)
+    panel.plot(times, values, color=INK, linewidth=0.8, zorder=2)
+    for limit in near_limits(metric, values):
+        panel.axhline(limit, color=LIMIT, linewidth=0.9, linestyle=(0, (6, 4)), zorder=1)
+    for place, (number, each) in enumerate(numbered):
+        colour, start = COLOURS[each.detector], x(each.time)
+        end = times[-1] if each.ended is None else x(each.ended)
+        panel.axvspan(start, max(end, start + least), color=colour, alpha=0.25, linewidth=0, zorder=1)
+        panel.plot([start], [each.value], "o", color=colour, markersize=5, zorder=3)
+        panel.annotate(
+            str(number),
+            (start, 1.0),
+            xycoords=("data", "axes fraction"),
+            xytext=(1, -2 - 9 * (place % 3)),  # neighbours side by side would hide each other
+            textcoords="offset points",
+            va="top",
+            fontsize=8,
+            color=colour,
+            weight="bold",
+            annotation_clip=False,
+        )
+    panel.set_xlim(times[0], times[-1] if times[-1] > times[0] else times[0] + 1.0)
+    panel.margins(y=0.12)
+    unit = f" ({metric.unit})" if metric.unit else ""
+    panel.set_ylabel(f"{metric.name}{unit}", parse_math=False)
+    panel.grid(alpha=0.25, linewidth=0.6)
+    for side in ("top", "right"):
+        panel.spines[side].set_visible(False)
+
+
+def _summary(history: History, found: Sequence[Found]) -> str:
+    span = f"{len(history.rows):,} rows, {moment(history.times[0])} to {moment(history.times[-1])}"
+    labelled = "; yellow: labelled in the file" if history.labelled else ""
+    return f"{span}; anomalies: {len(found)}, shaded from beginning to end; dashed: limits{labelled}."
+
+
+def _listing(found: Sequence[Found]) -> list[tuple[str, str, str]]:
+    """Return the lines below the panels: number, text, and the number's colour."""
+    lines: list[tuple[str, str, str]] = []
+    for number, each in enumerate(found[:LISTED], start=1):
+        ended = f"until {moment(each.ended)}" if each.ended is not None else "still on at the end"
+        text = f"{moment(each.time)}, {ended}   {each.severity}, {each.detector}:   {each.reason}"
+        first, *rest = textwrap.wrap(text, WRAP) or [text]
+        lines += [(str(number), first, COLOURS[each.detector]), *(("", line, INK) for line in rest)]
+    if len(found) > LISTED:
+        lines.append(("", f"… and {len(found) - LISTED} more: an HTML page lists them all", INK))
+    return lines

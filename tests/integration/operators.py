@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from fleet_iot.operations.local.event_source import StreamRecord
-from fleet_iot.operations.rehearsal.demo.measure import read_readings
+from fleet_iot.operations.rehearsal.demo import read_readings
 from tests.integration.plant import SUFFIX, Plant
 
 

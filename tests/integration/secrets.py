@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fleet_iot.operations.rehearsal.demo.measure import holds_private_key
+from fleet_iot.operations.rehearsal.demo import holds_private_key
 
 SHORTEST = 8
 """Characters. A shorter value (`1`, `test`, `C.UTF-8`) is in a long text by chance, and no secret worth the name."""

@@ -32,7 +32,7 @@ from fleet_iot.operations.assurance.isolation.session import (
     own_session,
     permissions,
 )
-from fleet_iot.operations.rehearsal.simulator.device import tls_context
+from fleet_iot.operations.rehearsal.simulator import tls_context
 from tests.integration.broker import Asker, Will
 from tests.integration.plant import APPLICATION, SUFFIX, Plant, principal_of
 from tests.operations.assurance.isolation.attacks import (

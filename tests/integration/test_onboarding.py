@@ -21,8 +21,8 @@ from cryptography import x509
 from fleet_iot.operations.lists.material import key_digest
 from fleet_iot.operations.local import deployment
 from fleet_iot.operations.local.strictness import DEFAULT_SPEED, SETTLING_S
-from fleet_iot.operations.rehearsal.demo.measure import count_registry
-from fleet_iot.operations.rehearsal.simulator.device import tls_context
+from fleet_iot.operations.rehearsal.demo import count_registry
+from fleet_iot.operations.rehearsal.simulator import tls_context
 from tests.integration.broker import Asker
 from tests.integration.plant import APPLICATION, SUFFIX, Plant, principal_of
 from tests.operations.lists.builders import (

@@ -24,21 +24,21 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from fleet_iot.operations.local import deployment
 from fleet_iot.operations.local.aws import LocalAws, RoleSession, applied_stacks, count_resources
-from fleet_iot.operations.local.drain import wait_until_drained
+from fleet_iot.operations.local.deployment import wait_until_drained
 from fleet_iot.operations.local.event_source import Discard, failure_message
 from fleet_iot.operations.local.overrides import FIRST_PLAN_DRIFT
 from fleet_iot.operations.local.processes import is_running, readable_by_owner_only
-from fleet_iot.operations.rehearsal.demo.measure import (
+from fleet_iot.operations.rehearsal.demo import (
     Archive,
+    compare,
     count_registry,
     files_with_private_keys,
+    gather,
     read_archive,
     read_readings,
     tracked_files,
 )
-from fleet_iot.operations.rehearsal.demo.reconciliation import compare, gather
-from fleet_iot.operations.rehearsal.simulator.device import tls_context
-from fleet_iot.operations.rehearsal.simulator.run import read_truth
+from fleet_iot.operations.rehearsal.simulator import read_truth, tls_context
 from fleet_iot.operations.telemetry.anomalies import Anomaly, read_anomalies
 from fleet_iot.operations.telemetry.archive import stored_lines
 from tests.integration.operators import first_records, lines, readings

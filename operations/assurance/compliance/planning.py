@@ -22,12 +22,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.operations.assurance.compliance.infrastructure import (
     CREDENTIAL,
+    POLICY_ATTRIBUTES,
     Body,
     PlannedInfrastructure,
     literal,
     read_stack,
 )
-from fleet_iot.operations.assurance.compliance.policies import POLICY_ATTRIBUTES
 from fleet_iot.operations.local.terraform import Terraform, run_synthesis, terraform_for
 from fleet_iot.operations.pki.csr import csr_path, sign_request, write_requests
 from fleet_iot.operations.project import Project

@@ -10,9 +10,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from fleet_iot.operations.assurance.compliance.controls import Catalogue, Control
-from fleet_iot.operations.assurance.compliance.findings import Finding
-from fleet_iot.operations.assurance.compliance.verdict import Verdict
+from fleet_iot.operations.assurance.compliance.findings import Catalogue, Control, Finding
+from fleet_iot.operations.assurance.compliance.gate import Verdict
 
 WORDS = ("passed", "failed", "skipped")
 

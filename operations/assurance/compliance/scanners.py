@@ -12,8 +12,7 @@ from typing import Any
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.operations.assurance.compliance.findings import CHECKOV, PARLIAMENT, Finding
-from fleet_iot.operations.assurance.compliance.infrastructure import PlannedInfrastructure
-from fleet_iot.operations.assurance.compliance.policies import Kind, policies
+from fleet_iot.operations.assurance.compliance.infrastructure import Kind, PlannedInfrastructure, policies
 
 ENVIRONMENT = ".venv-scan"
 

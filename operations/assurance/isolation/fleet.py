@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from fleet_iot.generator import naming
 from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.lib.specs import ACCOUNT_ID_TOKEN, FacilitySpec, fill, suffixed
-from fleet_iot.operations.assurance.isolation.patterns import Pattern, Wild
-from fleet_iot.operations.assurance.isolation.policy import Policy, read_policy
+from fleet_iot.operations.assurance.isolation.policy import Pattern, Policy, Wild, read_policy
 from fleet_iot.operations.assurance.isolation.session import Act
 from fleet_iot.operations.project import Project
 

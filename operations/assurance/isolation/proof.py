@@ -27,16 +27,20 @@ from fleet_iot.operations.assurance.isolation.fleet import (
     own_scopes,
     rights,
 )
-from fleet_iot.operations.assurance.isolation.patterns import (
+from fleet_iot.operations.assurance.isolation.policy import (
     NAME_CHARACTERS,
+    Literal,
     Pattern,
+    Policy,
+    Resource,
+    Statement,
+    Variable,
     Wild,
     common_word,
     own_levels,
     shown,
     split_wildcards,
 )
-from fleet_iot.operations.assurance.isolation.policy import Literal, Policy, Resource, Statement, Variable
 from fleet_iot.operations.assurance.isolation.session import (
     IS_ATTACHED,
     THING_NAME,

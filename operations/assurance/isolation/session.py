@@ -14,16 +14,19 @@ from functools import lru_cache
 from itertools import product
 from typing import NamedTuple
 
-from fleet_iot.operations.assurance.isolation.patterns import Pattern, exact_text, regex_of, split_wildcards
 from fleet_iot.operations.assurance.isolation.policy import (
     Context,
     Literal,
+    Pattern,
     Policy,
     Resource,
     Statement,
     Variable,
     canonical_key,
+    exact_text,
     holds,
+    regex_of,
+    split_wildcards,
 )
 
 CLIENT_ID = "iot:clientid"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from fleet_iot.operations.cli.output import SHOWN, emit, emit_errors, emit_rows
+from fleet_iot.operations.cli.options import SHOWN, emit, emit_errors, emit_rows
 
 
 @dataclass(frozen=True)

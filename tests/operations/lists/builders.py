@@ -18,8 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.x509.oid import NameOID
 
-from fleet_iot.operations.lists.formats import open_source
-from fleet_iot.operations.lists.reading import read_rows
+from fleet_iot.operations.lists.formats import open_source, read_rows
 from fleet_iot.operations.lists.record import Fault, Row
 from tests.places import PROJECT
 

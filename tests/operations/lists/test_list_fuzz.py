@@ -18,8 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, FleetError, RequestError
-from fleet_iot.operations.lists.formats import open_source, read_records, write_again
-from fleet_iot.operations.lists.reading import read_rows
+from fleet_iot.operations.lists.formats import open_source, read_records, read_rows, write_again
 from fleet_iot.operations.lists.record import Fault, Row
 from fleet_iot.operations.project import PlannedThing
 from fleet_iot.operations.registry.matching import Matching

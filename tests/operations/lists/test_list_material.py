@@ -12,12 +12,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
-from fleet_iot.operations.lists.formats import open_source
+from fleet_iot.operations.lists.formats import open_source, read_rows
 from fleet_iot.operations.lists.material import read_certificate, read_material
-from fleet_iot.operations.lists.reading import read_rows
 from fleet_iot.operations.lists.record import Fault, RefusedError, Row
 from fleet_iot.operations.pki.spent import SpentKeys
-from fleet_iot.operations.registry.refusals import Refusals, RevocationLists
+from fleet_iot.operations.registry.preparation import Refusals, RevocationLists
 from tests.operations.lists.builders import DAY, NOW, der, make_certificate, make_request, new_key, pem
 
 SMALL_RSA = rsa.generate_private_key(65537, 1024)  # noqa: S505 - a weak one is wanted

@@ -19,9 +19,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
-from fleet_iot.operations.lists.formats import open_source, read_records, write_again
+from fleet_iot.operations.lists.formats import open_source, read_records, read_rows, write_again
 from fleet_iot.operations.lists.infineon import MEMBER_LIMIT
-from fleet_iot.operations.lists.reading import read_rows
 from fleet_iot.operations.lists.record import Row
 from fleet_iot.operations.project import PlannedThing
 from fleet_iot.operations.registry.matching import Matching

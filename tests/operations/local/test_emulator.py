@@ -26,8 +26,7 @@ from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.operations.local import emulator
 from fleet_iot.operations.local.aws import ACCOUNT_ID, LocalAws, load, local_status
 from fleet_iot.operations.local.certificates import write_key_and_request
-from fleet_iot.operations.local.deployment import start_services, stop_services
-from fleet_iot.operations.local.drain import wait_until_drained
+from fleet_iot.operations.local.deployment import start_services, stop_services, wait_until_drained
 from fleet_iot.operations.local.processes import is_running, stop_children
 from tests.operations.local import intruder
 

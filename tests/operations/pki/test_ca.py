@@ -16,9 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
-from fleet_iot.operations.lists.formats import open_source
+from fleet_iot.operations.lists.formats import open_source, read_rows
 from fleet_iot.operations.lists.material import key_digest
-from fleet_iot.operations.lists.reading import read_rows
 from fleet_iot.operations.lists.record import Row
 from fleet_iot.operations.pki.ca import (
     BATCH,

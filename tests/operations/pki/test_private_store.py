@@ -15,7 +15,7 @@ from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.operations.pki import keystore
 from fleet_iot.operations.pki.csr import csr_path
 from fleet_iot.operations.pki.keystore import KeyStore
-from fleet_iot.operations.private_files import inside, read_private, write_private
+from fleet_iot.operations.storage import inside, read_private, write_private
 
 PASSPHRASE = "words of tests"
 

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet_iot.operations.registry.bundle import Archive
-from fleet_iot.operations.registry.device_files import PRIVATE
+from fleet_iot.operations.registry.bundle import PRIVATE, Archive
 from fleet_iot.operations.storage import whole
 
 

@@ -16,7 +16,7 @@ from cryptography import x509
 from benchmarks.onboarding import OTHER_PLANT, PLANT
 from fleet_iot.operations.aws import Broker
 from fleet_iot.operations.pki.keystore import KeyStore
-from fleet_iot.operations.rehearsal.simulator.device import tls_context
+from fleet_iot.operations.rehearsal.simulator import tls_context
 from tests.integration.broker import Asker
 from tests.operations.registry.site import thing_name
 from tests.operations.registry.works import BUNDLE_PASSPHRASE, PASSPHRASE, Works, running_works, telemetry

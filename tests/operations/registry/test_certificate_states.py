@@ -16,7 +16,7 @@ from fleet_iot.operations.registry.bundle import Certificates, MissingError
 from fleet_iot.operations.registry.device import Registered, activate, retire, revoke, show_device
 from fleet_iot.operations.registry.entries import failed
 from fleet_iot.operations.registry.journal import Journal
-from fleet_iot.operations.registry.refusals import Refusals, RevocationLists
+from fleet_iot.operations.registry.preparation import Refusals, RevocationLists
 from fleet_iot.operations.registry.steps import activate_devices
 from tests.operations.registry.test_rotate import Case, facility
 

@@ -13,8 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.lib.specs import fill
-from fleet_iot.operations.registry.bundle import ROOTS, amazon_roots
-from fleet_iot.operations.registry.device_files import Endpoint, files_of, topics_of
+from fleet_iot.operations.registry.bundle import ROOTS, Endpoint, amazon_roots, files_of, topics_of
 from tests.places import PROJECT
 
 THING = "sg-01-compressor-0001-dev"

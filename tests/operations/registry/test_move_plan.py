@@ -13,7 +13,7 @@ from fleet_iot.generator.diagnostics import RequestError
 from fleet_iot.operations.project import PlannedThing, Project, load_project
 from fleet_iot.operations.registry.device import Registered
 from fleet_iot.operations.registry.journal import Journal
-from fleet_iot.operations.registry.move_plan import find_destination
+from fleet_iot.operations.registry.move import find_destination
 from tests.places import PROJECT
 
 TYPE = "press-monitor"

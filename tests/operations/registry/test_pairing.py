@@ -18,9 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fleet_iot.generator.diagnostics import RequestError
-from fleet_iot.operations.lists.formats import open_source
+from fleet_iot.operations.lists.formats import open_source, read_rows
 from fleet_iot.operations.lists.headings import canonical, is_same, normalised
-from fleet_iot.operations.lists.reading import read_rows
 from fleet_iot.operations.project import PlannedThing
 from fleet_iot.operations.registry.matching import Matching
 from tests.operations.lists.builders import DAY, NOW, der, make_certificate, new_key, pem, write

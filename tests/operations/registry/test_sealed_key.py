@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from fleet_iot.generator.diagnostics import RequestError
 from fleet_iot.operations.pki.keystore import key_bytes
-from fleet_iot.operations.registry.device_files import ROUNDS, KeySealer
+from fleet_iot.operations.registry.bundle import ROUNDS, KeySealer
 from tests.operations.lists.builders import new_key
 
 pytestmark = pytest.mark.slow

@@ -20,7 +20,7 @@ from fleet_iot.operations.aws import Broker
 from fleet_iot.operations.local import emulator
 from fleet_iot.operations.local.aws import ACCOUNT_ID, LocalAws
 from fleet_iot.operations.pki.keystore import KeyStore
-from fleet_iot.operations.rehearsal.simulator.device import tls_context
+from fleet_iot.operations.rehearsal.simulator import tls_context
 from tests.integration.broker import Asker
 
 PASSPHRASE = "tests only"

@@ -11,7 +11,7 @@ import pytest
 from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.operations.local.aws import LocalAws
 from fleet_iot.operations.project import load_project
-from fleet_iot.operations.rehearsal.demo import run as steps
+from fleet_iot.operations.rehearsal import demo as steps
 from tests.places import PROJECT
 
 

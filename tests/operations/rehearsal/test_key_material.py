@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from fleet_iot.operations.rehearsal.demo.measure import files_with_private_keys, tracked_files
+from fleet_iot.operations.rehearsal.demo import files_with_private_keys, tracked_files
 from tests.places import PROJECT
 
 

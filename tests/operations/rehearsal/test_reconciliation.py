@@ -7,14 +7,7 @@ from dataclasses import asdict
 from decimal import Decimal
 from typing import Any
 
-from fleet_iot.operations.rehearsal.demo.reconciliation import (
-    AnomalyItem,
-    Difference,
-    MinuteItem,
-    Truth,
-    compare,
-    gather,
-)
+from fleet_iot.operations.rehearsal.demo import AnomalyItem, Difference, MinuteItem, Truth, compare, gather
 
 START = 1_764_000_000_000 - 1_764_000_000_000 % 60_000
 

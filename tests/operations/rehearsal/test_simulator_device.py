@@ -11,8 +11,7 @@ import pytest
 
 from fleet_iot.operations.aws import Broker
 from fleet_iot.operations.project import Thing
-from fleet_iot.operations.rehearsal.simulator.device import Device
-from fleet_iot.operations.rehearsal.simulator.schedule import Message
+from fleet_iot.operations.rehearsal.simulator import Device, Message
 
 THING = Thing(name="sg-01-press-0001-dev", facility="sg-01", device_type="press", serial="1")
 

@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from fleet_iot.generator.cli.commands import main
-from fleet_iot.operations.rehearsal.simulator import run
-from fleet_iot.operations.rehearsal.simulator.schedule import Message
+from fleet_iot.operations.rehearsal import simulator
+from fleet_iot.operations.rehearsal.simulator import Message
 from tests.operations.aws_stub import stub_local_aws
 from tests.places import PROJECT
 
@@ -50,17 +50,17 @@ def simulate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """`fleet simulate` with devices of that kind; `without` are things that have no active certificate."""
     monkeypatch.chdir(PROJECT)
     stub_local_aws(monkeypatch, iot=None)
-    monkeypatch.setattr(run.Aws, "broker", lambda self: SimpleNamespace(host="broker", port=1))
-    monkeypatch.setattr(run, "Device", Device)
-    monkeypatch.setattr(run, "tls_context", lambda *_, **__: None)
-    monkeypatch.setattr(run, "private_keys", lambda store, things: {thing.name: None for thing in things})
-    monkeypatch.setattr(run, "_ANSWER_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(simulator.Aws, "broker", lambda self: SimpleNamespace(host="broker", port=1))
+    monkeypatch.setattr(simulator, "Device", Device)
+    monkeypatch.setattr(simulator, "tls_context", lambda *_, **__: None)
+    monkeypatch.setattr(simulator, "private_keys", lambda store, things: {thing.name: None for thing in things})
+    monkeypatch.setattr(simulator, "_ANSWER_TIMEOUT_S", 0.0)
     monkeypatch.setattr("fleet_iot.operations.cli.simulate.open_store", lambda project: None)
     truth = tmp_path / "truth.jsonl"
 
     def invoke(*arguments: str, without: Any = lambda name: False) -> Any:
         monkeypatch.setattr(
-            run, "certificates", lambda iot, things: {t.name: "" for t in things if not without(t.name)}
+            simulator, "certificates", lambda iot, things: {t.name: "" for t in things if not without(t.name)}
         )
         asked = ("--facility", "sg-01", "--things", "30", "--duration", "1", "--rate", "60", "--truth", str(truth))
         return CliRunner().invoke(main, ["simulate", *asked, *arguments])

@@ -11,8 +11,8 @@ import pytest
 
 from fleet_iot.lib.specs import DeviceTypeSpec, MetricSpec
 from fleet_iot.operations.project import Thing
-from fleet_iot.operations.rehearsal.simulator.schedule import WARM_UP_SAMPLES, Dose, ThingSchedule, schedules
-from fleet_iot.operations.rehearsal.simulator.signals import KINDS, limits_of, plan_injection, samples_of
+from fleet_iot.operations.rehearsal.signals import KINDS, limits_of, plan_injection, samples_of
+from fleet_iot.operations.rehearsal.simulator import WARM_UP_SAMPLES, Dose, ThingSchedule, schedules
 
 METRICS = (
     MetricSpec(name="temperature", unit="celsius", minimum=-10.0, maximum=95.0, detector="context"),

@@ -15,8 +15,21 @@ from PIL import Image
 
 from fleet_iot.generator.cli.commands import main
 from fleet_iot.generator.diagnostics import OutcomeError
-from fleet_iot.operations.telemetry.backtest import DETECTOR_NAMES, backtest, metrics_for, read_history
-from fleet_iot.operations.telemetry.drawing import COLOURS, DPI, FOOT, HEAD, LINE, PANEL, WIDTH, image, page
+from fleet_iot.operations.telemetry.backtest import (
+    COLOURS,
+    DETECTOR_NAMES,
+    DPI,
+    FOOT,
+    HEAD,
+    LINE,
+    PANEL,
+    WIDTH,
+    backtest,
+    image,
+    metrics_for,
+    page,
+    read_history,
+)
 from tests.places import PROJECT
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from types import ModuleType
 
 from fleet_iot.operations.assurance.compliance.checks import (
-    audit,
     devices,
-    durability,
     encryption,
     hygiene,
     permissions,
+    records,
     service_rules,
 )
 from fleet_iot.operations.assurance.compliance.findings import Check
@@ -23,6 +22,6 @@ def checks_in(module: ModuleType) -> tuple[Check, ...]:
 
 CHECKS = tuple(
     check
-    for module in (permissions, encryption, audit, durability, devices, hygiene, service_rules)
+    for module in (permissions, encryption, records, devices, hygiene, service_rules)
     for check in checks_in(module)
 )

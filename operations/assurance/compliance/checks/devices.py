@@ -12,8 +12,14 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from fleet_iot.operations.assurance.compliance.findings import Observation, check, observe, problem_unless
-from fleet_iot.operations.assurance.compliance.infrastructure import PlannedInfrastructure, Resource, name_of
-from fleet_iot.operations.assurance.compliance.policies import Kind, Statement, policies
+from fleet_iot.operations.assurance.compliance.infrastructure import (
+    Kind,
+    PlannedInfrastructure,
+    Resource,
+    Statement,
+    name_of,
+    policies,
+)
 
 THING_NAME = "${iot:Connection.Thing.ThingName}"
 """The policy variable for the name of the connected thing:

@@ -11,11 +11,12 @@ from fleet_iot.operations.assurance.compliance.infrastructure import (
     Body,
     PlannedInfrastructure,
     Resource,
+    Statement,
     block_of,
     made_up_id,
     name_of,
+    read_statements,
 )
-from fleet_iot.operations.assurance.compliance.policies import Statement, read_statements
 
 KEY_OF: dict[str, tuple[str, ...]] = {
     "aws_kinesis_stream": ("kms_key_id",),

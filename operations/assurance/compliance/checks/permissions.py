@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fleet_iot.operations.assurance.compliance.findings import Observation, check, observe, problem_unless
-from fleet_iot.operations.assurance.compliance.infrastructure import PlannedInfrastructure, Resource
-from fleet_iot.operations.assurance.compliance.policies import (
+from fleet_iot.operations.assurance.compliance.infrastructure import (
     POLICY_ATTRIBUTES,
     Kind,
+    PlannedInfrastructure,
     Policy,
+    Resource,
     Statement,
     policies,
     read_statements,

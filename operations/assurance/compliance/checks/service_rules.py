@@ -10,8 +10,14 @@ from typing import Any
 
 from fleet_iot.generator.aws.quotas import QUOTAS
 from fleet_iot.operations.assurance.compliance.findings import Observation, check, observe, problem_unless
-from fleet_iot.operations.assurance.compliance.infrastructure import Body, PlannedInfrastructure, Resource, blocks_of
-from fleet_iot.operations.assurance.compliance.policies import Kind, policies
+from fleet_iot.operations.assurance.compliance.infrastructure import (
+    Body,
+    Kind,
+    PlannedInfrastructure,
+    Resource,
+    blocks_of,
+    policies,
+)
 
 # fmt: off
 SQL_FUNCTIONS = frozenset({

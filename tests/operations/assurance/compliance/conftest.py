@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from fleet_iot.operations.assurance.compliance.controls import Skip
-from fleet_iot.operations.assurance.compliance.findings import Finding
+from fleet_iot.operations.assurance.compliance.findings import Finding, Skip
+from fleet_iot.operations.assurance.compliance.gate import Count, Verdict
 from fleet_iot.operations.assurance.compliance.infrastructure import PlannedInfrastructure, Resource, Stack
-from fleet_iot.operations.assurance.compliance.verdict import Count, Verdict
 
 REASON = "accepted in this test, for a reason that is long enough"
 

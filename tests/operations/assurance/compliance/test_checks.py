@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from fleet_iot.operations.assurance.compliance.checks import CHECKS, hygiene
-from fleet_iot.operations.assurance.compliance.controls import read_catalogue
-from fleet_iot.operations.assurance.compliance.findings import OWN
+from fleet_iot.operations.assurance.compliance.findings import OWN, read_catalogue
 from fleet_iot.operations.assurance.compliance.infrastructure import NAMED, NAMELESS, PlannedInfrastructure, Stack
 from tests.operations.assurance.compliance.mutations import MUTATIONS, try_mutations
 from tests.operations.assurance.compliance.mutations.edits import edited, mutation, put

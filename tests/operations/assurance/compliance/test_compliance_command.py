@@ -11,8 +11,8 @@ from click.testing import CliRunner
 
 from fleet_iot.generator.cli.commands import main
 from fleet_iot.operations.assurance.compliance.findings import Finding
-from fleet_iot.operations.assurance.compliance.verdict import Verdict
-from fleet_iot.operations.cli import compliance as cli
+from fleet_iot.operations.assurance.compliance.gate import Verdict
+from fleet_iot.operations.cli import assurance as cli
 
 
 @pytest.fixture

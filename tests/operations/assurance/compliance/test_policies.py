@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fleet_iot.operations.assurance.compliance.policies import read_statements
+from fleet_iot.operations.assurance.compliance.infrastructure import read_statements
 
 
 def test_single_values_and_lists_are_read_alike(policy: Callable[..., str]) -> None:

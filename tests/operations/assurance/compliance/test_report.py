@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fleet_iot.operations.assurance.compliance.controls import Skip, read_catalogue
-from fleet_iot.operations.assurance.compliance.findings import Finding
+from fleet_iot.operations.assurance.compliance.findings import Finding, Skip, read_catalogue
+from fleet_iot.operations.assurance.compliance.gate import Verdict
 from fleet_iot.operations.assurance.compliance.report import build_report, render_page
-from fleet_iot.operations.assurance.compliance.verdict import Verdict
 
 ABOUT = {"application": "mfg", "environment": "dev", "region": "eu-west-1", "record": "0" * 16, "scanners": "x 1"}
 

@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 
 from fleet_iot.generator.diagnostics import GateError
-from fleet_iot.operations.assurance.compliance.controls import Catalogue, Control, Skip, read_skips, stale
-from fleet_iot.operations.assurance.compliance.findings import Finding
+from fleet_iot.operations.assurance.compliance.findings import Catalogue, Control, Finding, Skip, read_skips, stale
+from fleet_iot.operations.assurance.compliance.gate import Count, Verdict, coverage, summary, synthesised_types
 from fleet_iot.operations.assurance.compliance.infrastructure import PlannedInfrastructure
 from fleet_iot.operations.assurance.compliance.scanners import Scan
-from fleet_iot.operations.assurance.compliance.verdict import Count, Verdict, coverage, summary, synthesised_types
 
 HELD = ("attributes", "constraints", "different_constraints")
 

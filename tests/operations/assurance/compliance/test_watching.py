@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fleet_iot.operations.assurance.compliance.checks import CHECKS as ALL_CHECKS
-from fleet_iot.operations.assurance.compliance.checks.audit import WATCHED
+from fleet_iot.operations.assurance.compliance.checks.records import WATCHED
 from fleet_iot.operations.assurance.compliance.infrastructure import PlannedInfrastructure
 from tests.operations.assurance.compliance.mutations import on_watching, try_mutations
 

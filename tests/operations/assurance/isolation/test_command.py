@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from fleet_iot.generator.cli.commands import main
 from fleet_iot.operations.assurance.isolation.fleet import Fleet
-from fleet_iot.operations.cli import isolation as cli
+from fleet_iot.operations.cli import assurance as cli
 from tests.operations.assurance.isolation.conftest import Break
 from tests.operations.assurance.isolation.mutations import BOTH
 from tests.places import PROJECT

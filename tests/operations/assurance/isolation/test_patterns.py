@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet_iot.operations.assurance.isolation.patterns import (
+from fleet_iot.operations.assurance.isolation.policy import (
     Pattern,
     Wild,
     common_word,

@@ -6,8 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet_iot.operations.assurance.isolation.fleet import PLACEHOLDER_ACCOUNT, Fleet, descendants, own_scopes, realm_of
-from fleet_iot.operations.assurance.isolation.patterns import common_word, own_levels, regex_of, split_wildcards
-from fleet_iot.operations.assurance.isolation.policy import read_resource
+from fleet_iot.operations.assurance.isolation.policy import (
+    common_word,
+    own_levels,
+    read_resource,
+    regex_of,
+    split_wildcards,
+)
 from fleet_iot.operations.assurance.isolation.proof import reach_of
 
 REALM = realm_of(application="mfg", region="eu-west-1", account_id=PLACEHOLDER_ACCOUNT)

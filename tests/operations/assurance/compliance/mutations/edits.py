@@ -8,8 +8,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fleet_iot.operations.assurance.compliance.infrastructure import Body, PlannedInfrastructure, Resource
-from fleet_iot.operations.assurance.compliance.policies import POLICY_ATTRIBUTES
+from fleet_iot.operations.assurance.compliance.infrastructure import (
+    POLICY_ATTRIBUTES,
+    Body,
+    PlannedInfrastructure,
+    Resource,
+)
 
 Edit = Callable[[Body], None]
 """Changes a body in place."""

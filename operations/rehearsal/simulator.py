@@ -1,9 +1,12 @@
-"""Run a simulation: connect the things, publish their schedules, and record the truth."""
+"""Simulate devices: real MQTT over mutual TLS, believable signals, and the exact truth of what was sent."""
 
 from __future__ import annotations
 
 import heapq
 import json
+import os
+import random
+import ssl
 import threading
 import time
 from collections import Counter
@@ -11,26 +14,332 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
+from itertools import cycle, zip_longest
 from pathlib import Path
 from typing import Any
+
+import paho.mqtt.client as mqtt
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, OutcomeError, RequestError
 from fleet_iot.generator.naming import basic_ingest_topic, telemetry_topic
 from fleet_iot.lib.specs import DeviceTypeSpec, FacilitySpec, suffixed
-from fleet_iot.operations.aws import Aws, reporting_aws_errors
+from fleet_iot.operations.aws import Aws, Broker, reporting_aws_errors
 from fleet_iot.operations.pki.keystore import KeyStore
 from fleet_iot.operations.progress import Patience
 from fleet_iot.operations.project import Project, Thing
-from fleet_iot.operations.rehearsal.simulator.device import Device, certificates, private_keys, tls_context
-from fleet_iot.operations.rehearsal.simulator.schedule import (
-    Anomaly,
-    Dose,
-    Message,
-    ThingSchedule,
-    choose_things,
-    schedules,
-)
-from fleet_iot.operations.rehearsal.simulator.signals import read_recording
+from fleet_iot.operations.rehearsal.signals import Injection, plan_injection, poison_payload, read_recording, samples_of
+
+# Plan a simulation: which things publish what, and when.
+
+
+def choose_things(
+    project: Project, facilities: tuple[FacilitySpec, ...], count: int | None
+) -> list[tuple[Thing, DeviceTypeSpec]]:
+    """Choose `count` things (None: all) with their types, one of each facility and device type in turn."""
+    types = {device_type.id: device_type for device_type in project.fleet.device_types}
+    queues: dict[tuple[str, str], list[Thing]] = {}
+    for facility in facilities:
+        for thing in project.things(facility):
+            queue = queues.setdefault((thing.facility, thing.device_type), [])
+            if count is None or len(queue) < count:
+                queue.append(thing)
+    in_turn = [thing for row in zip_longest(*queues.values()) for thing in row if thing is not None]
+    return [(thing, types[thing.device_type]) for thing in in_turn[:count]]
+
+
+WARM_UP_SAMPLES = 130
+"""Samples before an anomaly within the limits: the adaptive detector does not score its first 100."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One publish. `kind` is `reading`, `poison` or `repeat` (the same bytes again); `metrics` is the truth."""
+
+    thing: Thing
+    kind: str
+    poison: str | None
+    time_ms: int
+    sequence: int
+    metrics: Mapping[str, float]
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Anomaly:
+    """One injected anomaly; times are those of the device's clock, ms since the epoch."""
+
+    thing: str
+    metric: str
+    within_limits: bool
+    first_ms: int
+    last_ms: int
+    interval_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dose:
+    """Shares (0–1) of things with an anomaly, and of messages that are poison or repeated."""
+
+    anomalies: float
+    poison: float
+    repeats: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThingSchedule:
+    """One thing's whole run."""
+
+    thing: Thing
+    device_type: DeviceTypeSpec
+    seed: int
+    first_ms: int
+    interval_ms: int
+    samples: int
+    injection: Injection | None
+    dose: Dose
+    recording: tuple[Mapping[str, float], ...] = ()
+
+    def anomaly(self) -> Anomaly | None:
+        """Return the injected anomaly, by the device's clock."""
+        if self.injection is None:
+            return None
+        return Anomaly(
+            thing=self.thing.name,
+            metric=self.injection.metric,
+            within_limits=self.injection.within_limits,
+            first_ms=self.first_ms + self.injection.first * self.interval_ms,
+            last_ms=self.first_ms + self.injection.last * self.interval_ms,
+            interval_ms=self.interval_ms,
+        )
+
+    def messages(self) -> Iterator[Message]:
+        """Generate the messages in the order of sending; the same schedule gives the same bytes."""
+        signal: Iterator[Mapping[str, float]]
+        if self.recording:
+            signal = cycle(self.recording)
+        else:
+            rng = _rng(self.seed, self.thing.name, "signal")
+            signal = samples_of(self.device_type, rng=rng, injection=self.injection)
+        chance = _rng(self.seed, self.thing.name, "chance")
+        poisoned = chance.randrange(1_000)
+        for sequence in range(self.samples):
+            metrics = next(signal)
+            time_ms = self.first_ms + sequence * self.interval_ms
+            reading = _reading(self.thing, time_ms, sequence, metrics)
+            yield reading
+            if chance.random() < self.dose.repeats:
+                yield replace(reading, kind="repeat")
+            if chance.random() < self.dose.poison:
+                kind, payload = poison_payload(poisoned, time_ms)
+                poisoned += 1
+                yield Message(
+                    thing=self.thing,
+                    kind="poison",
+                    poison=kind,
+                    time_ms=time_ms,
+                    sequence=sequence,
+                    metrics={},
+                    payload=payload,
+                )
+
+
+def schedules(
+    things: list[tuple[Thing, DeviceTypeSpec]],
+    *,
+    seed: int,
+    samples: Callable[[DeviceTypeSpec], int],
+    end_ms: int,
+    dose: Dose,
+) -> list[ThingSchedule]:
+    """Plan a schedule for each thing: `samples` readings, the last at `end_ms`, a sample interval apart.
+
+    Every second anomaly stays within the limits; things get theirs in a seeded order.
+    """
+    order = list(range(len(things)))
+    _rng(seed, "fleet", "anomalies").shuffle(order)
+    chosen = {index: rank for rank, index in enumerate(order[: round(dose.anomalies * len(things))])}
+    result = []
+    for index, (thing, device_type) in enumerate(things):
+        interval_ms = max(1, round(device_type.sample_interval_s * 1000))
+        injection, count = None, samples(device_type)
+        if index in chosen:
+            injection = plan_injection(
+                device_type,
+                rng=_rng(seed, thing.name, "injection"),
+                samples=count,
+                warm_up=WARM_UP_SAMPLES,
+                within_limits=chosen[index] % 2 == 0,
+            )
+        result.append(
+            ThingSchedule(
+                thing=thing,
+                device_type=device_type,
+                seed=seed,
+                first_ms=end_ms - (count - 1) * interval_ms,
+                interval_ms=interval_ms,
+                samples=count,
+                injection=injection,
+                dose=dose,
+            )
+        )
+    return result
+
+
+def _reading(thing: Thing, time_ms: int, sequence: int, metrics: Mapping[str, float]) -> Message:
+    payload = json.dumps({"time": time_ms, "sequence": sequence, "metrics": dict(metrics)}).encode()
+    return Message(
+        thing=thing,
+        kind="reading",
+        poison=None,
+        time_ms=time_ms,
+        sequence=sequence,
+        metrics=metrics,
+        payload=payload,
+    )
+
+
+def _rng(seed: int, *parts: str) -> random.Random:
+    return random.Random(":".join((str(seed), *parts)))  # noqa: S311 - signals, not secrets
+
+
+# Connect one simulated device: its certificate and key, TLS and MQTT 5.
+
+# DescribeCertificate allows 10 a second in an account by default.
+_THREADS = 4
+
+
+def certificates(iot: Any, things: Sequence[Thing]) -> dict[str, str]:
+    """Read the active certificates (PEM) of things from AWS IoT, by thing name; things without one are left out."""
+
+    def certificate(thing: Thing) -> str | None:
+        try:
+            principals = iot.list_thing_principals(thingName=thing.name)["principals"]
+        except iot.exceptions.ResourceNotFoundException:
+            return None
+        for principal in principals:
+            described = iot.describe_certificate(certificateId=principal.rpartition("/")[2])["certificateDescription"]
+            if described["status"] == "ACTIVE":
+                return str(described["certificatePem"])
+        return None
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        found = zip(things, pool.map(certificate, things), strict=True)
+        return {thing.name: pem for thing, pem in found if pem is not None}
+
+
+def private_keys(store: KeyStore, things: Sequence[Thing]) -> dict[str, ec.EllipticCurvePrivateKey]:
+    """Read the private keys of things from the key store, by thing name; things without one are left out."""
+    keys: dict[str, ec.EllipticCurvePrivateKey] = {}
+    for facility in sorted({thing.facility for thing in things}):
+        keys |= store.keys(facility, {thing.name for thing in things if thing.facility == facility})
+    return keys
+
+
+def tls_context(broker: Broker, *, certificate: str, key: ec.EllipticCurvePrivateKey) -> ssl.SSLContext:
+    """Build a TLS 1.2+ client context; the key goes through an anonymous memory file, never through a disk."""
+    presented = x509.load_pem_x509_certificate(certificate.encode()).public_key()
+    if presented != key.public_key():
+        raise EnvironmentFault(
+            "a certificate in AWS IoT and the key in the store do not belong together",
+            hint="rotate the device, or restore its key",
+        )
+    context = ssl.create_default_context(cafile=str(broker.ca_file) if broker.ca_file else None)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    load_identity(context, certificate.encode() + pem)
+    return context
+
+
+def load_identity(context: ssl.SSLContext, pem: bytes) -> None:
+    """Load certificate and key from PEM in memory, which `ssl` can read only from a path."""
+    descriptor = os.memfd_create("identity")
+    try:
+        os.write(descriptor, pem)
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+
+
+_KEEPALIVE_S = 60
+_IN_FLIGHT = 50
+# PUBACK reason codes below 0x80 are successes (MQTT 5, 3.4.2.1); 0x87 is "not authorized".
+_FIRST_FAILURE = 0x80
+
+
+class Device:
+    """A connected thing. `on_answer` is called for every accepted or refused publish, from paho's thread."""
+
+    def __init__(
+        self, client_id: str, *, broker: Broker, context: ssl.SSLContext, on_answer: Callable[[Message, bool], None]
+    ) -> None:
+        self.refusal: str | None = None
+        self._on_answer = on_answer
+        self.broker = broker
+        self._connected = threading.Event()
+        self._pending: dict[int, Message] = {}
+        self._early: dict[int, bool] = {}
+        self._lock = threading.Lock()
+        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=mqtt.MQTTv5)
+        self._client.tls_set_context(context)
+        self._client.max_inflight_messages_set(_IN_FLIGHT)
+        self._client.on_connect = self._handle_connect
+        self._client.on_publish = self._handle_publish
+
+    def connect(self) -> None:
+        """Start to connect; `wait_connected` waits for the answer. Raises OSError, ssl.SSLError."""
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho types all but this
+        # The session outlives a dropped socket, so that what was not acknowledged is sent again.
+        properties.SessionExpiryInterval = 300
+        self._client.connect(self.broker.host, self.broker.port, _KEEPALIVE_S, clean_start=True, properties=properties)
+        self._client.loop_start()
+
+    def wait_connected(self, timeout_s: float) -> bool:
+        """Return whether the broker accepted the connection within `timeout_s` seconds."""
+        return self._connected.wait(timeout_s) and self.refusal is None
+
+    def publish(self, topic: str, message: Message) -> None:
+        """Publish at QoS 1."""
+        # Not under the lock: paho calls back under its own, so each would wait for the other.
+        mid = self._client.publish(topic, message.payload, qos=1).mid
+        with self._lock:
+            is_accepted = self._early.pop(mid, None)
+            if is_accepted is None:
+                self._pending[mid] = message
+        if is_accepted is not None:
+            self._on_answer(message, is_accepted)
+
+    def outstanding(self) -> int:
+        """Count the publishes that the broker has not answered yet."""
+        with self._lock:
+            return len(self._pending)
+
+    def close(self) -> None:
+        """Disconnect and end the device's thread."""
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _handle_connect(self, _client: Any, _userdata: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        if reason.is_failure:
+            self.refusal = str(reason)
+        self._connected.set()
+
+    def _handle_publish(self, _client: Any, _userdata: Any, mid: int, reason: Any, _properties: Any) -> None:
+        is_accepted = reason.value < _FIRST_FAILURE
+        with self._lock:
+            message = self._pending.pop(mid, None)
+            if message is None:  # faster than `publish` could note it
+                self._early[mid] = is_accepted
+        if message is not None:
+            self._on_answer(message, is_accepted)
+
+
+# Run a simulation: connect the things, publish their schedules, and record the truth.
 
 # The truth file, JSON lines: one `run`, then `anomaly` lines, then a `reading`, `poison` or `repeat` line for each
 # acknowledged publish, with the metrics that were sent.

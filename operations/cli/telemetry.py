@@ -1,0 +1,356 @@
+"""Run `fleet anomalies`, `archive`, `history`, `quarantine` and `replay`: read and repair what the processor wrote."""
+
+from __future__ import annotations
+
+import csv
+import getpass
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fleet_iot.generator.diagnostics import EnvironmentFault, OutcomeError
+from fleet_iot.generator.text import table
+from fleet_iot.operations.aws import reporting_aws_errors
+from fleet_iot.operations.cli.options import (
+    PATH,
+    Site,
+    emit,
+    emit_rows,
+    facility_option,
+    json_option,
+    on_aws,
+    on_project,
+)
+from fleet_iot.operations.progress import Progress
+from fleet_iot.operations.project import Project
+from fleet_iot.operations.telemetry.anomalies import Anomaly, acknowledge, read_anomalies
+from fleet_iot.operations.telemetry.archive import query_statement, table_statement
+from fleet_iot.operations.telemetry.history import LEVELS, Row, history
+from fleet_iot.operations.telemetry.quarantine import (
+    TIME_UNITS,
+    Entry,
+    Quarantine,
+    counts,
+    entries,
+    find_entry,
+    open_quarantine,
+    put_again,
+    with_payloads_of,
+    with_time_in,
+)
+from fleet_iot.operations.telemetry.redrive import Outcome, deployed_processor, redrive
+from fleet_iot.sensor_processor.ingest.envelope import REASONS
+from fleet_iot.sensor_processor.planning.items import QUANTILES
+
+
+@click.group()
+def anomalies() -> None:
+    """List and acknowledge anomalies."""
+
+
+@anomalies.command("list")
+@click.option("--thing", metavar="NAME", help="Only this thing, which is quick: others are found by a scan.")
+@facility_option
+@click.option("--all", "is_all", is_flag=True, help="Also those that are acknowledged.")
+@json_option
+@on_aws
+def list_anomalies(site: Site, thing: str | None, facility: str | None, is_all: bool, as_json: bool) -> None:
+    """List unacknowledged anomalies, the newest first."""
+    if facility is not None:
+        site.project.facility(facility)
+    client, name = site.aws.client("dynamodb"), site.project.names.readings_table
+    with reporting_aws_errors(f"cannot read {name}"):
+        found = read_anomalies(client, name, thing=thing, facility=facility)
+        listed = [each for each in found if is_all or not each.acknowledged_by]
+    if thing is not None and not listed:
+        site.project.thing(thing)
+    listed.sort(key=attrgetter("time"), reverse=True)
+    emit_rows(listed, lambda: _listed_anomalies(listed, is_all=is_all), as_json=as_json)
+
+
+@anomalies.command()
+@click.argument("thing")
+@click.argument("anomaly_id", metavar="ID")
+@click.option("--by", metavar="NAME", default=getpass.getuser, help="Who acknowledges it (default: you).")
+@click.option("--note", metavar="TEXT", help="What was done about it.")
+@on_aws
+def ack(site: Site, thing: str, anomaly_id: str, by: str, note: str | None) -> None:
+    """Acknowledge the anomaly ID of THING; `list --json` prints ids."""
+    client, name = site.aws.client("dynamodb"), site.project.names.readings_table
+    now = datetime.now(UTC)
+    with reporting_aws_errors(f"cannot write to {name}"):
+        is_found = acknowledge(client, name, thing=thing, anomaly_id=anomaly_id, by=by, note=note, now=now)
+    if not is_found:
+        site.project.thing(thing)
+        raise OutcomeError(f"{thing} has no anomaly {anomaly_id}", hint=f"see: fleet anomalies list --thing {thing}")
+    emit(None, [f"acknowledged by {by}"], as_json=False)
+
+
+def _listed_anomalies(listed: list[Anomaly], *, is_all: bool) -> list[str]:
+    rows = [(each.time, each.severity, each.thing, _anomaly_text(each)) for each in listed]
+    return [*table(rows, "<<<<"), f"{len(listed):,} {'anomalies' if is_all else 'unacknowledged anomalies'}"]
+
+
+def _anomaly_text(anomaly: Anomaly) -> str:
+    worse = f", {anomaly.severity} since {anomaly.escalated_at}" if anomaly.escalated_at else ""
+    ended = f", ended {anomaly.ended_at}" if anomaly.ended_at else ", still on"
+    seen = f"  [acknowledged by {anomaly.acknowledged_by}]" if anomaly.acknowledged_by else ""
+    return f"{anomaly.reason}{worse}{ended}{seen}"
+
+
+COLUMNS = ("start", "metric", "count", "mean", "min", "max", "sum", *QUANTILES)
+_TIMES = {"minute": "%Y-%m-%dT%H:%MZ", "hour": "%Y-%m-%dT%HZ", "day": "%Y-%m-%d"}
+_DEFAULT_SINCE = {"minute": "1h", "hour": "1d", "day": "30d"}
+_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+
+
+class Moment(click.ParamType[datetime]):
+    """A time: ISO 8601 (UTC without a zone), or how long ago, such as 90m, 24h or 7d."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Return the time in UTC."""
+        if isinstance(value, datetime):
+            return value
+        ago = re.fullmatch(r"([0-9]{1,5})([mhd])", value, re.ASCII)
+        if ago:
+            return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a time, such as 2026-11-23T14:00Z, nor how long ago, such as 24h")
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+@click.command("history")
+@click.argument("thing")
+@click.option("--level", type=click.Choice(LEVELS), default="hour", show_default=True, help="Period of a row, in UTC.")
+@click.option("--metric", metavar="NAME", help="Only this metric.")
+@click.option("--since", type=Moment(), help="A time, or how long ago (default: minutes 1h, hours 1d, days 30d).")
+@click.option("--until", type=Moment(), default="0m", help="A time, or how long ago (default: now).")
+@click.option("--json", "form", flag_value="json", help="Print JSON, an object a line.")
+@click.option("--csv", "form", flag_value="csv", help="Print CSV.")
+@click.option("--table", "form", flag_value="table", default=True, help="Print a table (default).")
+@on_aws
+def history_(
+    site: Site, thing: str, level: str, metric: str | None, since: datetime | None, until: datetime, form: str
+) -> None:
+    """Show the history of THING: count, mean, minimum, maximum, sum and quantiles by minute, hour or day."""
+    client, name = site.aws.client("dynamodb"), site.project.names.readings_table
+    begin = since or Moment().convert(_DEFAULT_SINCE[level], None, None)
+    with reporting_aws_errors(f"cannot read {name}"):
+        rows = list(history(client, name, thing=thing, level=level, since=_to_ms(begin), until=_to_ms(until)))
+    wanted = [row for row in rows if metric in (None, row.metric)]
+    if not wanted:
+        site.project.check_metric(site.project.thing(thing).device_type, metric)
+        raise OutcomeError(f"{thing} has no readings{f' of {metric}' if metric else ''} in that time")
+    if form == "csv":
+        _print_csv(wanted, level)
+    else:
+        objects = [_object(row, level) for row in wanted]
+        emit_rows(objects, lambda: _table(wanted, level), as_json=form == "json")
+
+
+def _to_ms(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)
+
+
+def _object(row: Row, level: str) -> dict[str, Any]:
+    numbers = {name: getattr(row, name) for name in COLUMNS[1:7]}
+    return {"start": _time(row, level), "is_over": row.is_over, **numbers, **row.quantiles}
+
+
+def _print_csv(rows: Sequence[Row], level: str) -> None:
+    out = csv.writer(sys.stdout, lineterminator="\n")
+    out.writerow((*COLUMNS, "is_over"))
+    for row in rows:
+        out.writerow((*_cells(row, level, "{!r}"), str(row.is_over).lower()))
+
+
+def _table(rows: Sequence[Row], level: str) -> list[str]:
+    """Lay the rows out in columns; an asterisk marks a period that is not over."""
+    cells = [tuple(_cells(row, level, "{:.6g}", "" if row.is_over else "*")) for row in rows]
+    return table([COLUMNS, *cells], "<<" + ">" * (len(COLUMNS) - 2))
+
+
+def _time(row: Row, level: str) -> str:
+    return f"{datetime.fromtimestamp(row.start / 1000, UTC):{_TIMES[level]}}"
+
+
+def _cells(row: Row, level: str, number: str, mark: str = "") -> Iterator[str]:
+    yield _time(row, level) + mark
+    yield row.metric
+    yield str(row.count)
+    yield from (number.format(value) for value in (row.mean, row.min, row.max))
+    yield row.sum
+    yield from (number.format(row.quantiles[name]) for name in QUANTILES)
+
+
+@click.group()
+def archive() -> None:
+    """Query the raw archive, which keeps every message as it was sent."""
+
+
+@archive.command()
+@facility_option
+@click.option("--device-type", metavar="TYPE", help="Of the query (default: the first).")
+@click.option("--metric", metavar="NAME", help="Of the query (default: the device type's first).")
+@click.option("--date", "day", type=click.DateTime(["%Y-%m-%d"]), help="Day of arrival, UTC (default: today).")
+@on_project
+def query(
+    project: Project, facility: str | None, device_type: str | None, metric: str | None, day: datetime | None
+) -> None:
+    """Print Athena's SQL: the table's definition and a first query."""
+    chosen = project.facility(facility or project.facilities[0].id)
+    described = project.device_type(device_type or project.fleet.device_types[0].id)
+    project.check_metric(described.id, metric)
+    if project.account_id is None:
+        note = "note: the bucket's name lacks the AWS account: set account_id in fleet.yaml, or FLEET_ACCOUNT_ID."
+        click.echo(note, err=True)
+    types = [each.id for each in project.fleet.device_types]
+    table = table_statement(
+        project.names.raw_archive, facilities=[each.id for each in project.facilities], device_types=types
+    )
+    first_query = query_statement(
+        facility=chosen.id,
+        device_type=described.id,
+        metric=metric or described.metrics[0].name,
+        day=(day or datetime.now(UTC)).date(),
+    )
+    click.echo(f"-- Once:\n{table}\n\n-- Then, as you like:\n{first_query}")
+
+
+_PREVIEW = 2_000
+_UNKNOWN = "unknown"
+"""The processor's word for the facility of a record that does not prove where it is from."""
+
+
+def _filters(command: Callable[..., None]) -> Callable[..., None]:
+    day = click.option("--date", "day", type=click.DateTime(["%Y-%m-%d"]), help="Only what arrived on this day (UTC).")
+    reasons = click.Choice(sorted(REASONS))
+    reason = click.option("--reason", type=reasons, metavar="CODE", help="Only this reason: see docs/message.md.")
+    return facility_option(day(reason(command)))
+
+
+@click.group()
+def quarantine() -> None:
+    """List, show and replay records that could not be processed."""
+
+
+@quarantine.command("list")
+@_filters
+@on_aws
+@json_option
+def list_records(site: Site, as_json: bool, **filters: Any) -> None:
+    """List records in quarantine, counted by facility, thing and reason."""
+    found = _read_quarantine(site, **filters)[1]
+    emit_rows(found, lambda: _listed_records(found), as_json=as_json)
+
+
+@quarantine.command()
+@click.argument("sequence_number")
+@on_aws
+def show(site: Site, sequence_number: str) -> None:
+    """Show one record: its reason, its sender and its bytes."""
+    opened = open_quarantine(site.aws, site.project.names.function)
+    with reporting_aws_errors("cannot read the quarantine"):
+        entry = find_entry(opened, sequence_number)
+    content = entry.content()
+    moment = datetime.fromtimestamp(entry.received_at / 1000, UTC).isoformat(timespec="milliseconds")
+    lines = [
+        f"{entry.reason}: {entry.detail}",
+        f"from {entry.thing} in {entry.facility}, arrived {moment}, {entry.shard}",
+        f"the {entry.raw_of.replace('_', ' as ')}, {len(content):,} bytes:",
+        content[:_PREVIEW].decode("utf-8", "backslashreplace"),
+    ]
+    emit(None, lines, as_json=False)
+
+
+@quarantine.command("replay")
+@_filters
+@on_aws
+@click.option("--time-unit", type=click.Choice(tuple(TIME_UNITS)), help="Convert the readings' times from this to ms.")
+@click.option("--with", "edited", type=PATH, metavar="FILE", help="Payloads to send instead: edited `list --json`.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+def replay_records(site: Site, edited: Path | None, time_unit: str | None, yes: bool, **filters: Any) -> None:
+    """Put records into the stream again. Do so once the manifest or the processor accepts them."""
+    lines = None if edited is None else edited.read_text(encoding="utf-8").splitlines()
+    opened, found = _read_quarantine(site, **filters)
+    chosen = found if lines is None else with_payloads_of(lines, found, name=str(edited))
+    if time_unit is not None:
+        chosen = [entry for each in chosen if (entry := with_time_in(time_unit, each)) is not None]
+    if not found and not edited and not any(filters.values()):
+        click.echo("nothing is in quarantine")
+        return
+    if not chosen:
+        raise OutcomeError(f"none of {len(found):,} records is chosen", hint="see: fleet quarantine list")
+    if not yes:
+        click.confirm(f"Put {len(chosen):,} records into the stream again?", abort=True)
+    _put_again(opened, chosen, left=len(found) - len(chosen))
+
+
+def _put_again(opened: Quarantine, chosen: list[Entry], *, left: int) -> None:
+    try:
+        with reporting_aws_errors("the records are not all replayed", hint="try again later"):
+            given, broken = put_again(chosen, opened)
+    except TimeoutError as error:
+        raise EnvironmentFault(f"the records are not all replayed: {error}", hint="try again later") from None
+    click.echo(f"{given:,} records put into the stream again" + (f", {left:,} not chosen" if left else ""))
+    click.echo("what is refused once more is in quarantine again: fleet quarantine list", err=True)
+    if broken:
+        raise OutcomeError(f"{broken:,} records are left: their own encoding is broken", hint="nothing can replay them")
+
+
+def _read_quarantine(
+    site: Site, *, facility: str | None, day: datetime | None, reason: str | None
+) -> tuple[Quarantine, list[Entry]]:
+    if facility not in (None, _UNKNOWN):
+        site.project.facility(str(facility))
+    opened = open_quarantine(site.aws, site.project.names.function)
+    with reporting_aws_errors("cannot read the quarantine"):
+        return opened, entries(opened, facility=facility, date=f"{day:%Y-%m-%d}" if day else None, reason=reason)
+
+
+def _listed_records(found: list[Entry]) -> list[str]:
+    rows = [(f"{number:,}", why, of, thing) for (of, thing, why), number in sorted(counts(found).items())]
+    return [*table(rows, "><<<"), f"{len(found):,} records in quarantine"]
+
+
+@click.command()
+@on_aws
+@json_option
+def replay(site: Site, as_json: bool) -> None:
+    """Redrive records from the on-failure queue, as long as the stream has them (a week)."""
+    outcome = redrive_queue(site)
+    emit(outcome, _outcome_lines(outcome), as_json=as_json)
+    if outcome.left:
+        raise OutcomeError(
+            f"{len(outcome.left)} messages stay in the queue", hint="see the function's log, then replay again"
+        )
+    if outcome.gone:
+        raise OutcomeError(
+            f"{outcome.gone} records are gone from the stream", hint="replay within its retention: a week"
+        )
+
+
+def redrive_queue(site: Site) -> Outcome:
+    """Redrive the queue of the site's processor, showing progress."""
+    aws = site.aws
+    with (
+        reporting_aws_errors("AWS refuses the replay"),
+        deployed_processor(aws, site.project.names.function) as processor,
+        Progress("replaying") as progress,
+    ):
+        return redrive(processor, on_message=progress.advance)
+
+
+def _outcome_lines(outcome: Outcome) -> list[str]:
+    counts = f"{outcome.messages} messages: {outcome.replayed} records redriven, {outcome.gone} gone from the stream"
+    return [counts, *(f"left: {why}" for why in outcome.left)]

@@ -1,0 +1,631 @@
+"""Run the demo: the whole platform on the local AWS, end to end, with every figure counted at its own place."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import secrets
+import shutil
+import subprocess
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from fleet_iot.generator.diagnostics import EnvironmentFault, FleetError
+from fleet_iot.generator.text import table
+from fleet_iot.lib.names import FUNCTION
+from fleet_iot.lib.specs import suffixed
+from fleet_iot.operations.aws import local_aws
+from fleet_iot.operations.local import deployment, emulator
+from fleet_iot.operations.local.aws import FACTS, LocalAws, applied_stacks, count_resources, load
+from fleet_iot.operations.local.deployment import wait_until_drained
+from fleet_iot.operations.pki.csr import create_missing
+from fleet_iot.operations.pki.keystore import KeyStore
+from fleet_iot.operations.project import Project
+from fleet_iot.operations.rehearsal.simulator import Dose, Outcome, SimulationRequest, read_truth, run_request
+from fleet_iot.operations.telemetry.archive import object_keys, stored_lines
+
+# Reconciliation of what the devices sent with what arrived: lost, duplicated, sums, anomalies found and false.
+#
+# Pure, and shares no code with the sensor processor: a bug there cannot hide itself here.
+
+_MINUTE_MS = 60_000
+# The slow detector judges means of 12 readings, so it may report up to 12 readings after an anomaly's last.
+_GRACE_SAMPLES = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MinuteItem:
+    """One minute of a thing in DynamoDB; `minute` is minutes since the epoch."""
+
+    thing: str
+    minute: int
+    messages: int
+    sums: Mapping[str, Decimal]
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnomalyItem:
+    """An anomaly in DynamoDB; `time_ms` is that of the device's clock."""
+
+    thing: str
+    metric: str
+    detector: str
+    time_ms: int
+
+
+@dataclass(slots=True)
+class Truth:
+    """What the devices sent and the broker acknowledged, by thing, minute and metric."""
+
+    readings: int = 0
+    poison: int = 0
+    messages: Counter[tuple[str, int]] = field(default_factory=Counter)
+    sums: defaultdict[tuple[str, int, str], Decimal] = field(default_factory=lambda: defaultdict(Decimal))
+    counts: Counter[tuple[str, int, str]] = field(default_factory=Counter)
+    sent: set[tuple[str, int, int]] = field(default_factory=set)
+    anomalies: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """The result. `lost` counts readings that DynamoDB or the archive lacks; `duplicated` those that DynamoDB counts
+    more often than they were sent, and those in the archive that no device sent."""
+
+    lost: int
+    duplicated: int
+    wrong_sums: int
+    anomalies_injected: int
+    anomalies_within_limits: int
+    anomalies_detected: int
+    anomalies_false: int
+
+
+def gather(lines: Iterable[Mapping[str, Any]]) -> Truth:
+    """Add the truth file's lines up by thing, minute and metric."""
+    truth = Truth()
+    for line in lines:
+        match line["line"]:
+            case "anomaly":
+                truth.anomalies.append(dict(line))
+            case "poison":
+                truth.poison += 1
+            case "reading":
+                thing, minute = line["thing"], line["time"] // _MINUTE_MS
+                truth.readings += 1
+                truth.messages[thing, minute] += 1
+                truth.sent.add((thing, line["time"], line["sequence"]))
+                for metric, value in line["metrics"].items():
+                    truth.sums[thing, minute, metric] += value
+                    truth.counts[thing, minute, metric] += 1
+    return truth
+
+
+def compare(
+    truth: Truth,
+    *,
+    minutes: Iterable[MinuteItem],
+    anomalies: Iterable[AnomalyItem],
+    archived: Counter[tuple[str, int, int]],
+) -> Difference:
+    """Compare what was sent with what is stored.
+
+    Args:
+        truth: What was sent.
+        minutes: The minute items of DynamoDB.
+        anomalies: The anomaly items of DynamoDB.
+        archived: The archive's distinct stream records, counted by (thing, device time, sequence). A message that a
+            device, or MQTT at QoS 1, sent again is a record of its own there and no duplicate; DynamoDB must count it
+            once.
+    """
+    found = list(minutes)
+    stored = Counter({(item.thing, item.minute): item.messages for item in found})
+    deficit, excess = truth.messages - stored, stored - truth.messages
+    wrong_sums = sum(
+        1
+        for item in found
+        for metric, total in item.sums.items()
+        if total != truth.sums.get((item.thing, item.minute, metric))
+        or item.counts[metric] != truth.counts[item.thing, item.minute, metric]
+    )
+    unarchived = sum(1 for key in truth.sent if key not in archived)
+    surplus = sum(1 for key in archived if key not in truth.sent)
+    detected, false = _match(truth.anomalies, list(anomalies))
+    return Difference(
+        lost=deficit.total() + unarchived,
+        duplicated=excess.total() + surplus,
+        wrong_sums=wrong_sums,
+        anomalies_injected=len(truth.anomalies),
+        anomalies_within_limits=sum(1 for anomaly in truth.anomalies if anomaly["within_limits"]),
+        anomalies_detected=detected,
+        anomalies_false=false,
+    )
+
+
+def _match(injected: list[dict[str, Any]], found: list[AnomalyItem]) -> tuple[int, int]:
+    """Count injected anomalies that were found, and found ones that fall into none of them."""
+    by_series: defaultdict[tuple[str, str], list[tuple[int, int, int]]] = defaultdict(list)
+    for number, anomaly in enumerate(injected):
+        until = anomaly["last_ms"] + _GRACE_SAMPLES * anomaly["interval_ms"]
+        by_series[anomaly["thing"], anomaly["metric"]].append((anomaly["first_ms"], until, number))
+    hit: set[int] = set()
+    false = 0
+    for item in found:
+        numbers = {
+            number for first, until, number in by_series[item.thing, item.metric] if first <= item.time_ms <= until
+        }
+        hit |= numbers
+        false += not numbers
+    return len(hit), false
+
+
+# Count what the platform stores, in AWS IoT, DynamoDB, S3 and files, and compare it with the truth file.
+
+_THREADS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registry:
+    """Counts of AWS IoT: the things of the environment, and the distinct active certificates attached to them."""
+
+    things: int
+    certificates: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Archive:
+    """Counts of the archive bucket: distinct stream records, the readings in them, quarantined ones, rule errors."""
+
+    lines: int
+    readings: Counter[tuple[str, int, int]]
+    quarantined: int
+    rule_errors: int
+
+
+def count_registry(iot: Any, suffix: str) -> Registry:
+    """Count the things of this environment and the active certificates that are attached to them."""
+    names = [
+        thing["thingName"]
+        for page in iot.get_paginator("list_things").paginate()
+        for thing in page["things"]
+        if thing["thingName"].endswith(f"-{suffix}")
+    ]
+
+    def active(name: str) -> list[str]:
+        principals = iot.list_thing_principals(thingName=name)["principals"]
+        described = [iot.describe_certificate(certificateId=arn.rpartition("/")[2]) for arn in principals]
+        return [
+            each["certificateDescription"]["certificateId"]
+            for each in described
+            if each["certificateDescription"]["status"] == "ACTIVE"
+        ]
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        certificates = {identifier for found in pool.map(active, names) for identifier in found}
+    return Registry(things=len(names), certificates=len(certificates))
+
+
+def read_readings(dynamodb: Any, table: str) -> tuple[list[MinuteItem], list[AnomalyItem]]:
+    """Read all minute items and anomaly items of the readings table."""
+    minutes, anomalies = [], []
+    for page in dynamodb.get_paginator("scan").paginate(TableName=table, ConsistentRead=True):
+        for item in page["Items"]:
+            thing, (kind, _, rest) = item["device"]["S"], item["bucket"]["S"].partition("#")
+            if kind == "minute":
+                metrics = {name: metric["M"] for name, metric in item["metrics"]["M"].items()}
+                minutes.append(
+                    MinuteItem(
+                        thing=thing,
+                        minute=_epoch_ms(rest) // 60_000,
+                        messages=int(item["messages"]["N"]),
+                        sums={name: Decimal(metric["sum"]["N"]) for name, metric in metrics.items()},
+                        counts={name: int(metric["count"]["N"]) for name, metric in metrics.items()},
+                    )
+                )
+            elif kind == "anomaly":
+                anomalies.append(
+                    AnomalyItem(
+                        thing=thing,
+                        metric=item["metric"]["S"],
+                        detector=item["detector"]["S"],
+                        time_ms=_epoch_ms(item["time"]["S"]),
+                    )
+                )
+    return minutes, anomalies
+
+
+def read_archive(s3: Any, bucket: str) -> Archive:
+    """Read the archive's records, each once however often its batch was delivered."""
+    raw = {line["sequence_number"]: line for _, line in stored_lines(s3, bucket, "raw/")}
+    quarantined = {line["sequence_number"] for _, line in stored_lines(s3, bucket, "quarantine/")}
+    errors = sum(1 for key in object_keys(s3, bucket, "iot-rule-errors/") if not key.endswith("/"))
+    readings: Counter[tuple[str, int, int]] = Counter()
+    for line in raw.values():
+        payload = json.loads(base64.b64decode(line["raw"]))
+        readings[line["thing"], payload["time"], payload["sequence"]] += 1
+    return Archive(lines=len(raw), readings=readings, quarantined=len(quarantined), rule_errors=errors)
+
+
+def count_items(dynamodb: Any, table: str) -> int:
+    """Count the items of a table by a scan: DescribeTable's own count is hours old."""
+    pages = dynamodb.get_paginator("scan").paginate(TableName=table, Select="COUNT", ConsistentRead=True)
+    return sum(page["Count"] for page in pages)
+
+
+def _epoch_ms(text: str) -> int:
+    return round(datetime.fromisoformat(text).timestamp() * 1000)
+
+
+# The body may follow a real line break or one escaped in JSON. A bare header, as in this pattern, is no key.
+_PRIVATE_KEY = re.compile(
+    rb"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----"
+    rb"(?:\s|\\r|\\n)*(?:[A-Za-z-]+: [^\n\\]*(?:\\n|\n))*(?:\s|\\r|\\n)*"
+    rb"[A-Za-z0-9+/=]{16,}"
+)
+
+
+def holds_private_key(content: bytes) -> bool:
+    """Return whether a private key is anywhere in `content`."""
+    return _PRIVATE_KEY.search(content) is not None
+
+
+def files_with_private_keys(paths: Iterable[Path]) -> list[Path]:
+    """Find the files among `paths`, folders with all that is in them, that contain a private key."""
+    found = []
+    for path in paths:
+        files = [each for each in path.rglob("*") if each.is_file()] if path.is_dir() else [path]
+        found += [file for file in files if not file.is_symlink() and holds_private_key(file.read_bytes())]
+    return sorted(found)
+
+
+def tracked_files(root: Path) -> list[Path]:
+    """List the files that git tracks in the project; none where the project is no git checkout."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, check=False)
+    return [root / name for name in listed.stdout.decode().split("\0") if name and (root / name).is_file()]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """Counts of AWS IoT, DynamoDB and S3, and how they differ from the truth file."""
+
+    registry: Registry
+    processed: int
+    devices: int
+    archive: Archive
+    difference: Difference
+
+
+def measure(project: Project, local: LocalAws, *, truth_file: Path) -> Measurement:
+    """Count what is stored, in the tables and the bucket that the deployed function is configured with."""
+    suffix = project.environment_suffix
+    function = local.client("lambda").get_function_configuration(FunctionName=suffixed(FUNCTION, suffix))
+    deployed = function["Environment"]["Variables"]
+    dynamodb = local.client("dynamodb")
+    minutes, anomalies = read_readings(dynamodb, deployed["READINGS_TABLE"])
+    archive = read_archive(local.client("s3"), deployed["ARCHIVE_BUCKET"])
+    return Measurement(
+        registry=count_registry(local.client("iot"), suffix),
+        processed=sum(item.messages for item in minutes),
+        devices=count_items(dynamodb, deployed["DEVICES_TABLE"]),
+        archive=archive,
+        difference=compare(
+            gather(read_truth(truth_file)),
+            minutes=minutes,
+            anomalies=anomalies,
+            archived=archive.readings,
+        ),
+    )
+
+
+def exposed_private_keys(project: Project, local: LocalAws) -> list[str]:
+    """Find tracked files, synthesised output and states that contain a private key."""
+    places = [*tracked_files(project.root), local.output]
+    return [str(path) for path in files_with_private_keys(places)]
+
+
+# Run the demo step by step, from the manifest to a verdict, and report what it measured.
+
+DETECTED_SHARE = 0.9
+READINGS_A_FALSE_ANOMALY = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """The figures of one demo run; docs/demo.md says where each is counted."""
+
+    facilities: int
+    things: int
+    things_published: int
+    certificates: int
+    resources_applied: int
+    readings_published: int
+    readings_archived: int
+    records_archived: int
+    readings_processed: int
+    poison_injected: int
+    quarantined: int
+    redelivered: int
+    repeats_published: int
+    anomalies_injected: int
+    anomalies_within_limits: int
+    anomalies_detected: int
+    anomalies_false: int
+    lost: int
+    duplicated: int
+    wrong_sums: int
+    rule_errors: int
+    devices_known: int
+    resources_left: int
+    private_keys_found: list[str]
+    seconds_by_step: dict[str, float]
+
+
+def faults(report: Report) -> list[str]:
+    """Return what is wrong with the figures, a sentence each; empty for a clean run."""
+    good = report.readings_published - report.poison_injected
+    rules = [
+        (
+            report.things == report.certificates > 0,
+            f"{report.things} things but {report.certificates} active certificates",
+        ),
+        (
+            report.devices_known == report.things_published > 0,
+            f"{report.things_published} things published but the device table knows {report.devices_known}",
+        ),
+        (report.readings_processed == good, f"{report.readings_processed} readings processed of {good} good ones"),
+        (report.readings_archived == good, f"{report.readings_archived} readings archived of {good} good ones"),
+        (report.lost == 0, f"{report.lost} readings lost"),
+        (report.duplicated == 0, f"{report.duplicated} readings duplicated"),
+        (report.wrong_sums == 0, f"{report.wrong_sums} sums differ from what was sent"),
+        (report.redelivered > 0, "no record was delivered twice, so nothing was proven about it"),
+        (
+            report.quarantined == report.poison_injected > 0,
+            f"{report.quarantined} messages in quarantine for {report.poison_injected} poison messages sent",
+        ),
+        (report.rule_errors == 0, f"{report.rule_errors} messages went to the topic rules' error action"),
+        (
+            report.anomalies_detected >= DETECTED_SHARE * report.anomalies_injected > 0,
+            f"{report.anomalies_detected} of {report.anomalies_injected} anomalies detected",
+        ),
+        (
+            report.anomalies_false * READINGS_A_FALSE_ANOMALY <= good,
+            f"{report.anomalies_false} false anomalies in {good} good readings",
+        ),
+        (report.resources_left == 0, f"{report.resources_left} resources are left after destroy"),
+        (not report.private_keys_found, f"private keys found in {', '.join(report.private_keys_found)}"),
+    ]
+    return [sentence for is_right, sentence in rules if not is_right]
+
+
+def summary(report: Report) -> str:
+    """Format the report for people, in lines."""
+    rows = [
+        ("Fleet", f"{report.facilities} facilities, {report.things} things, {report.certificates} certificates"),
+        ("Platform", f"{report.resources_applied} resources applied by Terraform, {report.resources_left} left"),
+        (
+            "Published",
+            f"{report.readings_published} messages by {report.things_published} things over mutual TLS, "
+            f"{report.poison_injected} of them poison, {report.repeats_published} sent again",
+        ),
+        ("Processed", f"{report.readings_processed} readings in DynamoDB, {report.readings_archived} in S3"),
+        ("Quarantine", f"{report.quarantined} messages, each with its reason"),
+        ("Delivered again", f"{report.redelivered} records: {report.lost} lost, {report.duplicated} duplicated"),
+        (
+            "Anomalies",
+            f"{report.anomalies_detected} of {report.anomalies_injected} detected "
+            f"({report.anomalies_within_limits} stayed within their limits), {report.anomalies_false} false",
+        ),
+        (
+            "Private keys",
+            "none in repository, synthesised output or state" if not report.private_keys_found else "FOUND",
+        ),
+        ("Seconds", ", ".join(f"{step} {seconds:.0f}" for step, seconds in report.seconds_by_step.items())),
+    ]
+    return "\n".join(f"  {line}" for line in table(rows, "<<"))
+
+
+DOSE = Dose(anomalies=0.8, poison=0.01, repeats=0.01)
+REDELIVERED_SHARE = 0.3
+BASIC_INGEST_SHARE = 0.5
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoRequest:
+    """The size of a demo: things that publish, messages a second in all, seconds, and the seed."""
+
+    folder: Path
+    things: int
+    rate: float
+    duration_s: float
+    seed: int
+
+
+@dataclass(slots=True)
+class Clock:
+    """Time the steps, and announce each when it starts."""
+
+    say: Say
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def step(self, name: str, what: str) -> Iterator[None]:
+        """Time one step."""
+        self.say(f"==> {name}: {what}")
+        started = time.monotonic()
+        yield
+        self.seconds[name] = round(time.monotonic() - started, 1)
+
+
+def run_demo(
+    request: DemoRequest,
+    *,
+    generate: Callable[[], Project],
+    say: Say,
+    on_progress: Callable[[int, int], None],
+) -> Report:
+    """Run every step and report what was measured; everything that was started is stopped, whatever happens.
+
+    Args:
+        request: The size of the demo.
+        generate: Generates the record and loads the project.
+        say: Called with each step.
+        on_progress: Called with messages sent and planned.
+
+    Raises:
+        FleetError: A step failed.
+    """
+    clock = Clock(say)
+    folder = request.folder
+    _make_room(folder)
+    with clock.step("generate", "lib/facilities from fleet.yaml"):
+        project = generate()
+    with clock.step("keys", "throw-away keys and CSRs for every thing"):
+        store = _make_keys(project, folder)
+    try:
+        with clock.step("up", "a local AWS"):
+            local = emulator.start(folder=folder / "local", region=project.fleet.region)
+        with clock.step("apply", "synthesis and Terraform, every stack"):
+            deployment.apply(
+                local,
+                root=project.root,
+                identities=folder / "identities",
+                redeliver=REDELIVERED_SHARE,
+                seed=request.seed,
+                say=say,
+            )
+        with clock.step("simulate", f"{request.things} things publish over mutual TLS"):
+            simulation = _simulation(project, request)
+            outcome = run_request(
+                project, simulation, aws=local_aws(local.folder), store=store, on_progress=on_progress
+            )
+            _refuse_failed(outcome)
+        with clock.step("drain", "until everything is processed"):
+            drained = wait_until_drained(local)
+        with clock.step("verify", "published readings against DynamoDB and S3"):
+            measured = measure(project, local, truth_file=simulation.truth)
+            exposed = exposed_private_keys(project, local)
+            applied = _resources(local)
+        with clock.step("destroy", "every stack"):
+            deployment.destroy(local, say=say)
+            left = _resources(local)
+        with clock.step("down", "the local AWS"):
+            _take_down(folder)
+    except FleetError as fault:
+        # The logs are moved when the local AWS is stopped.
+        if fault.hint:
+            fault.hint = fault.hint.replace(str(folder / "local" / "logs"), str(folder / "logs"))
+        raise
+    finally:
+        _take_down(folder)
+    return _report(
+        project,
+        outcome=outcome,
+        measured=measured,
+        redelivered=drained.redelivered,
+        resources=(applied, left),
+        exposed=exposed,
+        seconds=clock.seconds,
+    )
+
+
+def _refuse_failed(outcome: Outcome) -> None:
+    for name, reason in outcome.failed.items():
+        raise EnvironmentFault(
+            f"{len(outcome.failed)} things did not publish all: {name}: {reason}", hint="see the logs"
+        )
+
+
+def _make_room(folder: Path) -> None:
+    """Remove what an earlier demo left, with a local AWS that it could not stop."""
+    _take_down(folder)
+    for name in ("keys", "identities", "logs"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in ("truth.jsonl", "report.json"):
+        (folder / name).unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    # Other users of the machine must not read keys, logs and states of the demo.
+    folder.chmod(0o700)
+    (folder / "logs").mkdir()
+
+
+def _take_down(folder: Path) -> None:
+    """Stop the demo's local AWS where one is left, and keep its logs, which messages refer to."""
+    if not (folder / "local" / FACTS).exists():
+        return
+    local: LocalAws = load(folder / "local", is_to_stop=True)
+    with suppress(OSError):
+        shutil.copytree(local.logs, folder / "logs", dirs_exist_ok=True)
+    emulator.stop(local)
+
+
+def _resources(local: LocalAws) -> int:
+    """Count the resources in Terraform's states, of all stacks together."""
+    return sum(map(count_resources, applied_stacks(local)))
+
+
+def _make_keys(project: Project, folder: Path) -> KeyStore:
+    store = KeyStore(folder / "keys", secrets.token_urlsafe(32))
+    for facility in project.facilities:
+        create_missing(project, facility, store=store, folder=folder / "identities")
+    return store
+
+
+def _simulation(project: Project, request: DemoRequest) -> SimulationRequest:
+    return SimulationRequest(
+        facilities=project.facilities,
+        things=request.things,
+        rate=request.rate,
+        duration_s=request.duration_s,
+        dose=DOSE,
+        basic_ingest=BASIC_INGEST_SHARE,
+        seed=request.seed,
+        replay=None,
+        columns={},
+        truth=request.folder / "truth.jsonl",
+        now_ms=int(time.time() * 1000),
+    )
+
+
+def _report(
+    project: Project,
+    *,
+    outcome: Outcome,
+    measured: Measurement,
+    redelivered: int,
+    resources: tuple[int, int],
+    exposed: list[str],
+    seconds: dict[str, float],
+) -> Report:
+    applied, left = resources
+    return Report(
+        facilities=len(project.facilities),
+        things=measured.registry.things,
+        certificates=measured.registry.certificates,
+        things_published=outcome.things,
+        resources_applied=applied,
+        readings_published=outcome.readings + outcome.poison,
+        readings_archived=len(measured.archive.readings),
+        records_archived=measured.archive.lines,
+        readings_processed=measured.processed,
+        poison_injected=outcome.poison,
+        quarantined=measured.archive.quarantined,
+        redelivered=redelivered,
+        repeats_published=outcome.repeats,
+        rule_errors=measured.archive.rule_errors,
+        devices_known=measured.devices,
+        resources_left=left,
+        private_keys_found=exposed,
+        seconds_by_step=seconds,
+        **asdict(measured.difference),
+    )
