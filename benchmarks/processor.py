@@ -30,7 +30,7 @@ from benchmarks.rounds import interleaved
 from fleet_iot.sensor_processor import handler
 from fleet_iot.sensor_processor.detection import DeviceDetectors
 from fleet_iot.sensor_processor.ingest.catalogue import parse_catalogue
-from fleet_iot.sensor_processor.ingest.envelope import Envelope
+from fleet_iot.sensor_processor.ingest.reading import Envelope
 from fleet_iot.sensor_processor.planning.items import Device, device_item
 
 LEARNED = 371

@@ -1,7 +1,7 @@
 """Thing names, serials, topics, prefixes and paths of a fleet; resource names are in `fleet_iot.lib.names`.
 
-Names have no environment suffix, which `specs.suffixed` adds. The tokens are placeholders for values of an environment; they
-are upper case, so that no id, name or topic can contain them.
+Names have no environment suffix, which `specs.suffixed` adds. The tokens are placeholders for values of an environment;
+they are upper case, so that no id, name or topic can contain them.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from fleet_iot.operations.telemetry.quarantine import (
     with_payloads_of,
     with_time_in,
 )
-from fleet_iot.sensor_processor.ingest.envelope import REASONS
+from fleet_iot.sensor_processor.ingest.reading import REASONS
 
 _PREVIEW = 2_000
 _UNKNOWN = "unknown"
