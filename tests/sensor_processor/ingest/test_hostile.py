@@ -9,7 +9,7 @@ import unicodedata
 import pytest
 
 from fleet_iot.generator.diagnostics import is_hidden
-from fleet_iot.generator.manifest.message_schema import CLEAN_TEXT
+from fleet_iot.generator.manifest.schema import CLEAN_TEXT
 from fleet_iot.sensor_processor.ingest.reading import PoisonReading, check_text
 
 CHARACTERS = [
