@@ -37,7 +37,7 @@ from fleet_iot.generator.plan.build import (
     fleet_record,
     thing_rows,
 )
-from fleet_iot.lib.record.declarations import read_values
+from fleet_iot.lib.record.read import read_values
 from fleet_iot.lib.specs import FORMER_RETENTIONS, FacilitySpec, FleetSpec
 
 # The approved record is read as plain values by the fields' names, whichever version wrote it.
