@@ -18,6 +18,7 @@ from fleet_iot.operations.project import Project
 @click.command()
 @on_project
 @json_option
+@click.option("--others", type=click.IntRange(min=1), hidden=True, expose_value=False)  # of former scripts; no effect
 def isolation(project: Project, as_json: bool) -> None:
     """Prove that no thing can connect as, publish as or subscribe for another; exit 5 where one can."""
     fleet = gather_fleet(project)

@@ -53,15 +53,6 @@ def test_files_that_declarations_name_are_there() -> None:
         assert facility.thing_count == len((folder / facility.things_file).read_text().splitlines())
 
 
-def test_sample_is_a_believable_company() -> None:
-    """Three plants, five device types, 150 to 300 things, and every type in use."""
-    assert 3 == len(FACILITIES)
-    used = {group.device_type for facility in FACILITIES.values() for group in facility.groups}
-    assert {device_type.id for device_type in FLEET.device_types} == used
-    assert len(used) >= 5
-    assert 150 <= sum(facility.thing_count for facility in FACILITIES.values()) <= 300
-
-
 def test_dashboard_shows_what_the_processor_emits() -> None:
     """Both programs hold the same metrics and dimensions."""
     assert sorted(metrics.METRICS) == sorted(naming.PROCESSOR_METRICS)
