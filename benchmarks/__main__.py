@@ -7,11 +7,11 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import cold_start, credentials, detection, generate_rows, onboarding, processor, synthesis, validate
+from benchmarks import credentials, detection, generate_rows, onboarding, processor, synthesis, validate
 from benchmarks.result import Result
 
 BENCHMARKS: dict[str, tuple[str, Callable[..., Result]]] = {
-    "cold_start": ("a process from its start to its first batch, against boto3 alone", cold_start.run),
+    "cold_start": ("a process from its start to its first batch, against boto3 alone", processor.run_cold_start),
     "credentials": ("keys and certificates, beside builders and an openssl command a step", credentials.run),
     "detection": ("accuracy of the default detectors on public series, see --data", detection.run),
     "generate_rows": ("rows of a million things, through the writer of `fleet generate`", generate_rows.run),

@@ -17,8 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from benchmarks.result import Result, peak_memory_mb
-from benchmarks.rounds import interleaved, timed
+from benchmarks.result import Result, interleaved, peak_memory_mb, timed
 from fleet_iot.operations.pki.templates import ALGORITHM, CertificateMaker, Issuer, key_and_point
 
 DEVICES = 5_000

@@ -16,8 +16,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.result import Result, peak_memory_mb
-from benchmarks.rounds import interleaved, timed
+from benchmarks.result import Result, interleaved, peak_memory_mb, timed
 from fleet_iot.generator.manifest.load import validate
 from fleet_iot.generator.manifest.yaml import parse_document
 from fleet_iot.generator.output import render, writer

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import CertificateSigningRequestBuilder, Name, NameAttribute
 from cryptography.x509.oid import NameOID
 
-from benchmarks.iot_service.client import running
+from benchmarks.iot_service import running
 from benchmarks.project import ROOT, make_project
 from benchmarks.result import Result
 from fleet_iot.generator.manifest.load import validate

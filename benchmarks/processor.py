@@ -1,16 +1,22 @@
-"""CPU of the sensor processor a record, including sockets and detection, compared with two peers and a lower bound.
+"""Measure the sensor processor: CPU a record in large batches, and the time from a process's start to its first batch.
 
-A batch has 4,000 records of 700 devices with four metrics each. Each is the next minute of the same devices, whose
-learned state is used and stored again. A stub of AWS runs in a process of its own.
+A batch has 4,000 records of 700 devices with four metrics each, as the topic rules of one device type put them into a
+stream. Each is the next minute of the same devices, whose learned state is used and stored again. A stub of AWS runs in
+a process of its own.
 """
 
 from __future__ import annotations
 
+import base64
 import json
+import math
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
+from decimal import Decimal
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,19 +25,215 @@ from urllib.request import Request, urlopen
 
 import boto3
 import msgspec
+from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
+from aws_lambda_powertools.utilities.parser.models import KinesisDataStreamRecord, KinesisDataStreamRecordPayload
 from isal import igzip
 from pybase64 import b64decode
+from pydantic import BaseModel, Json
 
-from benchmarks import processor_load as load
 from benchmarks.aws_stub import running_stub
-from benchmarks.processor_peers import READINGS, Powertools, PutItem
-from benchmarks.result import Result, peak_memory_mb
-from benchmarks.rounds import interleaved
+from benchmarks.result import Result, interleaved, peak_memory_mb
 from fleet_iot.sensor_processor import handler
 from fleet_iot.sensor_processor.detection import DeviceDetectors
 from fleet_iot.sensor_processor.ingest.catalogue import parse_catalogue
-from fleet_iot.sensor_processor.ingest.envelope import Envelope
+from fleet_iot.sensor_processor.ingest.reading import Envelope
 from fleet_iot.sensor_processor.planning.items import Device, device_item
+
+RECORDS = 4_000
+DEVICES = 700
+METRICS = {"temperature": 71.0, "vibration": 3.0, "pressure": 212.0}
+"""Analogue metrics and their mean levels; the fourth metric counts cycles."""
+
+START = 1_795_445_340_000
+"""2026-11-23T14:49:00Z in ms, the first batch's minute."""
+
+CATALOGUE = {
+    "application": "mfg",
+    "device_types": {
+        "press-monitor": {
+            "metrics": {
+                "temperature": {"unit": "celsius", "min": -10, "max": 95, "detector": "context"},
+                "vibration": {"unit": "mm/s", "max": 11.2, "detector": "context"},
+                "pressure": {"unit": "bar", "min": 0, "max": 315, "detector": "context"},
+                "cycle_count": {"unit": "cycles", "min": 0, "detector": "limits"},
+            }
+        }
+    },
+}
+"""A device type with three metrics that have the context detector, all with limits."""
+
+
+def rounds_of(records: int, devices: int) -> int:
+    """Return the readings of a device in a minute."""
+    return -(-records // devices)
+
+
+def thing_name(device: int) -> str:
+    """Return the name of device number `device`, from 0."""
+    return f"sg-01-press-monitor-{device + 1:04d}-dev"
+
+
+def make_event(minute: int, *, records: int = RECORDS, devices: int = DEVICES) -> dict[str, Any]:
+    """Make the Lambda event of minute number `minute`: the devices in turn, each with its next readings."""
+    return {"Records": [_record(minute, place, devices, rounds_of(records, devices)) for place in range(records)]}
+
+
+def _record(minute: int, place: int, devices: int, rounds: int) -> dict[str, Any]:
+    device, round_ = place % devices, place // devices
+    sequence = minute * rounds + round_
+    time = START + minute * 60_000 + round_ * (60_000 // rounds) + device
+    name = thing_name(device)
+    envelope = {
+        "raw": base64.b64encode(_payload(time, sequence, device)).decode(),
+        "facility": "sg-01",
+        "device_type": "press-monitor",
+        "thing": name,
+        "client_id": name,
+        "principal": f"{device + 1:064x}",
+        "received_at": time + 40,
+        "trace_id": f"1b7f6b0c-0000-4000-8000-{place:012d}",
+    }
+    number = str(49_600_000_000_000_000_000_000_000_000_000_000_000_000_000_000_000_000_000 + minute * 100_000 + place)
+    return {
+        "kinesis": {
+            "kinesisSchemaVersion": "1.0",
+            "partitionKey": name,
+            "sequenceNumber": number,
+            "data": base64.b64encode(json.dumps(envelope, separators=(",", ":")).encode()).decode(),
+            "approximateArrivalTimestamp": (time + 50) / 1000,
+        },
+        "eventSource": "aws:kinesis",
+        "eventVersion": "1.0",
+        "eventID": f"shardId-000000000000:{number}",
+        "eventName": "aws:kinesis:record",
+        "invokeIdentityArn": "arn:aws:iam::000000000000:role/role-sensor-processor-dev",
+        "awsRegion": "ap-southeast-1",
+        "eventSourceARN": "arn:aws:kinesis:ap-southeast-1:000000000000:stream/stream-telemetry-dev",
+    }
+
+
+def _payload(time: int, sequence: int, device: int) -> bytes:
+    """Make a payload of about 220 bytes, with two fields that the processor ignores, as devices send them."""
+    message = {
+        "time": time,
+        "sequence": sequence,
+        "metrics": values_of(sequence, device),
+        "firmware": "press-monitor 2.14.3 (build 20261001)",
+        "state": {"program": 4, "mode": "automatic"},
+    }
+    return json.dumps(message, separators=(",", ":")).encode()
+
+
+def values_of(sequence: int, device: int) -> dict[str, float]:
+    """Make the values of a reading: a cycle for each device and metric, with noise."""
+    metrics: dict[str, float] = {}
+    for order, (name, level) in enumerate(METRICS.items()):
+        wave, noise = math.sin(sequence / 9 + device + order), (sequence * 7919 + device * 31) % 97 / 97
+        metrics[name] = round(level * (1 + wave / 20 + noise / 50), 3)
+    metrics["cycle_count"] = 100_000 + sequence
+    return metrics
+
+
+# Peers of the processor: the code of typical samples, and Powertools. Both store every reading, neither detects. They
+# are written as their documentation shows, with cheap improvements: one client, kept connections, models made once.
+# They store the whole reading, as they archive nothing.
+
+READINGS = "table-of-a-peer"
+STAMPS = ("facility", "device_type", "client_id", "principal", "received_at", "trace_id")
+"""Fields of the topic rule that a peer stores with a reading."""
+
+
+class PutItem:
+    """`json`, `Decimal` and a `put_item` for each record, as the samples of IoT pipelines do it."""
+
+    def __init__(self, session: boto3.session.Session) -> None:
+        self._table = session.resource("dynamodb").Table(READINGS)
+
+    def handle(self, event: dict[str, Any]) -> dict[str, Any]:
+        """Store each reading as one item."""
+        failures = []
+        for record in event["Records"]:
+            try:
+                envelope = json.loads(base64.b64decode(record["kinesis"]["data"]))
+                message = json.loads(base64.b64decode(envelope["raw"]), parse_float=Decimal)
+                stamps = {name: envelope[name] for name in STAMPS}
+                key = {"device": envelope["thing"], "bucket": f"{message['time']}#{message['sequence']}"}
+                self._table.put_item(Item=key | stamps | message)
+            except Exception:
+                failures.append({"itemIdentifier": record["kinesis"]["sequenceNumber"]})
+        return {"batchItemFailures": failures}
+
+
+class State(BaseModel):
+    """State of the machine."""
+
+    program: int
+    mode: str
+
+
+class Message(BaseModel):
+    """Message of a device."""
+
+    time: int
+    sequence: int
+    metrics: dict[str, Decimal]
+    firmware: str
+    state: State
+
+
+class PeerEnvelope(BaseModel):
+    """Envelope of the topic rule."""
+
+    raw: bytes
+    facility: str
+    device_type: str
+    thing: str
+    client_id: str
+    principal: str
+    received_at: int
+    trace_id: str
+
+
+class Payload(KinesisDataStreamRecordPayload):
+    """Data of a record as a custom model, as the parser's documentation shows."""
+
+    data: Json[PeerEnvelope]
+
+
+class Record(KinesisDataStreamRecord):
+    """Record with such data."""
+
+    kinesis: Payload
+
+
+class Powertools:
+    """Powertools' batch processor with pydantic models; `batch_writer` puts the items in batches of 25.
+
+    https://docs.powertools.aws.dev/lambda/python/latest/utilities/batch/#pydantic-integration
+    """
+
+    def __init__(self, session: boto3.session.Session) -> None:
+        self._table = session.resource("dynamodb").Table(READINGS)
+        self._processor = BatchProcessor(event_type=EventType.KinesisDataStreams, model=Record)
+
+    def handle(self, event: dict[str, Any]) -> Any:
+        """Store each reading as one item."""
+        with self._table.batch_writer() as writer:
+
+            def store(record: Record) -> None:
+                envelope = record.kinesis.data
+                message = Message.model_validate_json(base64.b64decode(envelope.raw))
+                stamps = envelope.model_dump(include=set(STAMPS))
+                key = {"device": envelope.thing, "bucket": f"{message.time}#{message.sequence}"}
+                writer.put_item(Item=key | stamps | message.model_dump())
+
+            return process_partial_response(
+                event=event,
+                record_handler=store,
+                processor=self._processor,
+                context=None,
+            )
+
 
 LEARNED = 371
 """Minutes that the devices have run before the first batch, which begins an hour."""
@@ -51,14 +253,14 @@ class _Message(msgspec.Struct):
     metrics: dict[str, float]
 
 
-def run(rounds: int, *, records: int = load.RECORDS, devices: int = load.DEVICES, learned: int = LEARNED) -> Result:
-    """Measure all contestants on the same batches, and check that every reading was stored."""
+def run(rounds: int, *, records: int = RECORDS, devices: int = DEVICES, learned: int = LEARNED) -> Result:
+    """Measure all contestants on the same batches, sockets included, and check that every reading was stored."""
     with running_stub() as address, environment(address):
         session = boto3.session.Session()
         with open(os.devnull, "w") as sink:  # noqa: PTH123 - logs must be written, but are not read
             contest = _Contest(address, sink, records=records, devices=devices, first=learned)
             ours = contest.contestant(lambda event: handler.handle(event, None))
-            _learn(session, minutes=learned, rounds=load.rounds_of(records, devices), devices=devices)
+            _learn(session, minutes=learned, rounds=rounds_of(records, devices), devices=devices)
             for _ in range(WARM):
                 ours()
             memory = peak_memory_mb()
@@ -114,7 +316,7 @@ class _Contest:
         minutes = count(self._first)
 
         def seconds() -> float:
-            event = load.event(next(minutes), records=self._records, devices=self._devices)
+            event = make_event(next(minutes), records=self._records, devices=self._devices)
             with redirect_stdout(self._sink):
                 wall, start = time.perf_counter(), time.process_time()
                 answer = handle(event)
@@ -146,19 +348,19 @@ class _Contest:
 def _learn(session: boto3.session.Session, *, minutes: int, rounds: int, devices: int) -> None:
     """Store the devices as they are after so many minutes of readings."""
     client = session.client("dynamodb")
-    metrics = parse_catalogue(json.dumps(load.CATALOGUE).encode()).device_types["press-monitor"]
+    metrics = parse_catalogue(json.dumps(CATALOGUE).encode()).device_types["press-monitor"]
     for number in range(devices):
         detectors = DeviceDetectors()
         for sequence in range(minutes * rounds):
-            detectors.learn((load.START + sequence, sequence), load.values(sequence, number), metrics=metrics)
+            detectors.learn((START + sequence, sequence), values_of(sequence, number), metrics=metrics)
         device = Device(
-            name=load.thing(number),
+            name=thing_name(number),
             facility="sg-01",
             device_type="press-monitor",
             certificate_id=f"{number + 1:064x}",
-            first_contact=load.START,
-            last_contact=load.START,
-            newest_reading=load.START + minutes * rounds,
+            first_contact=START,
+            last_contact=START,
+            newest_reading=START + minutes * rounds,
             version=minutes,
             messages=minutes * rounds,
             last_sequence=minutes * rounds - 1,
@@ -184,7 +386,7 @@ def environment(address: str) -> Iterator[None]:
     before = dict(os.environ)
     with TemporaryDirectory(prefix="fleet-benchmark-") as folder:
         catalogue = Path(folder) / "catalogue.json"
-        catalogue.write_text(json.dumps(load.CATALOGUE))
+        catalogue.write_text(json.dumps(CATALOGUE))
         os.environ |= {
             "AWS_ENDPOINT_URL": address,
             "AWS_ACCESS_KEY_ID": "test",
@@ -205,3 +407,68 @@ def environment(address: str) -> Iterator[None]:
             handler.runtime.cache_clear()
             os.environ.clear()
             os.environ |= before
+
+
+FIRST_RECORDS = 100
+"""A first batch is small."""
+
+OURS = """
+import json, sys
+from fleet_iot.sensor_processor.handler import handle
+answer = handle(json.load(open(sys.argv[1])), None)
+sys.exit(bool(answer["batchItemFailures"]))
+"""
+
+BOTO3 = """
+import boto3
+session = boto3.session.Session()
+dynamodb, s3 = session.client("dynamodb"), session.client("s3")
+key = {"device": {"S": "nobody"}}
+dynamodb.batch_get_item(RequestItems={"table-devices-dev": {"Keys": [key]}})
+s3.put_object(Bucket="bucket-mfg-raw-archive-dev", Key="key", Body=b"")
+"""
+
+
+def run_cold_start(rounds: int, *, records: int = FIRST_RECORDS) -> Result:
+    """Measure whole processes, from the interpreter's start on, compared with boto3 making one call a client."""
+    with running_stub() as address, environment(address), TemporaryDirectory(prefix="fleet-benchmark-") as folder:
+        event = Path(folder) / "event.json"
+        event.write_text(json.dumps(make_event(0, records=records)))
+        cpu: dict[str, list[float]] = {"ours": [], "boto3": []}
+        times = interleaved(
+            {"ours": _process(OURS, str(event), cpu=cpu["ours"]), "boto3": _process(BOTO3, cpu=cpu["boto3"])},
+            rounds=rounds,
+        )
+    best = {name: of.best for name, of in times.items()}
+    return Result(
+        benchmark="cold_start",
+        unit="starts/s",
+        ours=1 / best["ours"],
+        peers={},
+        limit=1 / best["boto3"],
+        peak_memory_mb=peak_memory_mb(),
+        details={
+            "records": records,
+            "rounds": rounds,
+            "best_s": {name: round(seconds, 3) for name, seconds in best.items()},
+            "cpu_s": {name: round(min(seconds), 3) for name, seconds in cpu.items()},
+            "times_boto3": round(best["ours"] / best["boto3"], 2),
+            "limit": "boto3 with the same clients doing one call each",
+        },
+    )
+
+
+def _process(code: str, *arguments: str, cpu: list[float]) -> Callable[[], float]:
+    """Return a function that runs such a process and returns its seconds; its CPU seconds go into `cpu`."""
+
+    def seconds() -> float:
+        start = time.perf_counter()
+        process = subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.DEVNULL)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise RuntimeError(f"the process ended with {process.returncode}")
+        cpu.append(used.ru_utime + used.ru_stime)
+        return time.perf_counter() - start
+
+    return seconds

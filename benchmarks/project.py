@@ -1,4 +1,4 @@
-"""Make projects for syntheses: this repository's programs, another manifest, CSRs of all things."""
+"""Make projects for syntheses and onboarding: this repository's programs, another manifest, CSRs of all things."""
 
 from __future__ import annotations
 

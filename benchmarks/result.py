@@ -1,10 +1,13 @@
-"""What a benchmark measured: ours, its peers and the limit, from the same run."""
+"""Results of a benchmark: rates of ours, of its peers and of the limit, timed in turn in the same run."""
 
 from __future__ import annotations
 
+import gc
 import resource
+import statistics
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +25,7 @@ class Result:
     details: Mapping[str, Any] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
-        """The one JSON object that is printed."""
+        """Return the one JSON object that is printed."""
         return {
             "benchmark": self.benchmark,
             "unit": self.unit,
@@ -36,7 +39,7 @@ class Result:
         }
 
     def text(self) -> str:
-        """The same for a person."""
+        """Return the same for a person."""
         lines = [f"{self.benchmark}: {self.ours:,.0f} {self.unit}"]
         lines += [f"  {self.ours / rate:.1f} times {name} ({rate:,.0f})" for name, rate in self.peers.items()]
         if self.limit is not None:
@@ -47,10 +50,44 @@ class Result:
 
 
 def peak_memory_mb() -> float:
-    """The most memory that this process has held so far."""
+    """Return the most memory that this process has used so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1_000_000 if sys.platform == "darwin" else 1_000)
 
 
 def _short(rate: float) -> float:
     return float(f"{rate:.4g}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Times:
+    """Seconds of one contestant, a round each."""
+
+    rounds: tuple[float, ...]
+
+    @property
+    def best(self) -> float:
+        """Return the fastest round, which the machine disturbed least."""
+        return min(self.rounds)
+
+    @property
+    def median(self) -> float:
+        """Return the round in the middle."""
+        return statistics.median(self.rounds)
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Return the seconds that some work takes."""
+    gc.collect()
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def interleaved(contestants: Mapping[str, Callable[[], float]], *, rounds: int) -> dict[str, Times]:
+    """Run every contestant once a round, in turn, so that other work of the machine slows all of them alike."""
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name, contestant in contestants.items():
+            seconds[name].append(contestant())
+    return {name: Times(rounds=tuple(values)) for name, values in seconds.items()}

@@ -11,8 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.project import ROOT, lifted_manifest, make_project, synthesis_environment, write_csrs
-from benchmarks.result import Result
-from benchmarks.rounds import interleaved
+from benchmarks.result import Result, interleaved
 
 FEW = 10
 MANY = 10_000

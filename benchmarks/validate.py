@@ -8,8 +8,7 @@ from tempfile import TemporaryDirectory
 
 import yaml
 
-from benchmarks.result import Result, peak_memory_mb
-from benchmarks.rounds import interleaved, timed
+from benchmarks.result import Result, interleaved, peak_memory_mb, timed
 from fleet_iot.generator.manifest.load import read_manifest
 
 LINES = 100_000

@@ -14,11 +14,10 @@ from fleet_iot.generator.diff.impact import Impact, Kind, worst_first
 from fleet_iot.generator.manifest.model_errors import suggestion
 from fleet_iot.generator.manifest.models import FleetManifest
 from fleet_iot.generator.naming import INDEX_FILE, OUTPUT_FOLDER
-from fleet_iot.generator.output import index, staleness, writer
-from fleet_iot.generator.output.extension import OwnTemplates, read_templates
+from fleet_iot.generator.output import index, writer
 from fleet_iot.generator.output.index import Index, Section
 from fleet_iot.generator.output.render import render_attributes, render_facility, render_fleet, render_registry
-from fleet_iot.generator.output.templating import templates_hash
+from fleet_iot.generator.output.templating import OwnTemplates, read_templates, templates_hash
 from fleet_iot.generator.plan.build import FleetPlan, plan_fleet
 
 Sink = Callable[[str, Iterable[bytes]], str]
@@ -74,8 +73,8 @@ def generate(
             if not force:
                 touched = [path for section in sections.values() for path in section.paths]
                 shas = current.files
-                edited, _ = staleness.edited_files(former, [*touched, *removed], writer.hashes(root), root)
-                staleness.refuse_edited(tuple(path for path in edited if writer.hash_of(root, path) != shas.get(path)))
+                edited, _ = index.edited_files(former, [*touched, *removed], writer.hashes(root), root)
+                index.refuse_edited(tuple(path for path in edited if writer.hash_of(root, path) != shas.get(path)))
             found = Comparison(changes=())
             if former != index.EMPTY:  # else there is nothing to lose
                 found = _compare(run, former, is_forgiving=force)
@@ -95,7 +94,7 @@ def check(
     with writer.observed(run.root):
         former = _read_index(run.root, is_forgiving=False)
         sections = _render(run, former, writer.hash_chunks)
-        staleness.refuse_differences(staleness.compare(former, sections, run.root, is_whole=run.is_whole))
+        index.refuse_differences(index.compare(former, sections, run.root, is_whole=run.is_whole))
     if identities is not None:
         identities.refuse(run.plan, run.facilities)
 
@@ -134,7 +133,7 @@ def _render(run: Run, former: Index, sink: Sink) -> dict[str | None, Section]:
     files = {artefact.path: sink(artefact.path, artefact.chunks) for artefact in shared}
     sections: dict[str | None, Section] = {None: _section(index.fleet_values(run.plan), files, templates_hash())}
     if not run.is_whole and former.fleet is not None:
-        staleness.refuse_fleet_change(run.manifest, former.fleet, sections[None])
+        index.refuse_fleet_change(run.manifest, former.fleet, sections[None])
     for plant in run.plan.facilities:
         if plant.id in run.facilities:
             artefacts = render_facility(plant, own=run.own)
@@ -174,4 +173,4 @@ def _read_index(root: Path, *, is_forgiving: bool) -> Index:
     except index.IndexFormatError as error:
         if is_forgiving:
             return index.EMPTY
-        raise staleness.index_fault(str(error)) from None
+        raise index.index_fault(str(error)) from None

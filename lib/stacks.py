@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from . import bindings as tf
-from .constructs.fleet_provisioning import FleetProvisioning
 from .constructs.observability import FacilityAlarms, FacilityDashboard
 from .constructs.storage import FacilityArchive
 from .constructs.telemetry_stream import TelemetryRule
-from .constructs.thing_registry import ThingRegistry
+from .constructs.thing_registry import FleetProvisioning, ThingRegistry
 from .names import PlatformNames, state_file
 from .shared.context import SESSION, StackContext
 from .shared.limits import check_tags

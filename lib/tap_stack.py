@@ -8,14 +8,12 @@ from typing import Any
 from .bindings import Construct
 from .constructs.audit_trail import AuditTrail
 from .constructs.encryption import Encryption
-from .constructs.fleet_provisioning import BulkRegistrationRole, FleetProvisioningRole
 from .constructs.iot_monitoring import CertificateAudit, EventArchive, IotLogging
-from .constructs.observability import PlatformAlarms, TrailAlarms
+from .constructs.observability import AlarmTopic, AnomalyTopic, PlatformAlarms, TrailAlarms
 from .constructs.sensor_processor import SensorProcessor
 from .constructs.storage import ReadingTable, TelemetryArchive
 from .constructs.telemetry_stream import TelemetryStream
-from .constructs.thing_registry import ThingTypes
-from .constructs.topics import AlarmTopic, AnomalyTopic
+from .constructs.thing_registry import BulkRegistrationRole, FleetProvisioningRole, ThingTypes
 from .names import IOT_LOG_GROUP
 from .shared.context import RETENTIONS, StackContext
 from .shared.packaging import LambdaZip

@@ -67,7 +67,7 @@ def explain(name: str, manifest_path: Path | None, environment: str | None, as_j
 def message(device_type: str, manifest_path: Path | None, environment: str | None) -> None:
     """Print the JSON Schema of the messages of DEVICE_TYPE, for device makers."""
     from fleet_iot.generator.manifest.load import read_manifest
-    from fleet_iot.generator.manifest.message_schema import message_schema
+    from fleet_iot.generator.manifest.schema import message_schema
 
     path = found_manifest(manifest_path)
     manifest = read_manifest(path, name=shown(path), environment=environment)
@@ -259,7 +259,7 @@ def main() -> None:
 )
 def validate(manifest_path: Path | None, environment: str | None, output_format: str) -> None:
     """Check the manifest and report every error with its place."""
-    from fleet_iot.generator.aws.quotas import dashboards_usd
+    from fleet_iot.generator.aws.limits import dashboards_usd
     from fleet_iot.generator.manifest.load import read_with_warnings
 
     path = found_manifest(manifest_path)

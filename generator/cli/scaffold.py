@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fleet_iot.generator.aws.regions import REGIONS
+from fleet_iot.generator.aws.limits import REGIONS
 from fleet_iot.generator.diagnostics import RequestError, WriteError
 from fleet_iot.generator.filesystem import fault_of, write_whole
 from fleet_iot.generator.manifest.load import validate

@@ -12,7 +12,7 @@ from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
-from fleet_iot.generator.aws.regions import REGIONS
+from fleet_iot.generator.aws.limits import REGIONS
 from fleet_iot.generator.diagnostics import DataPath, Diagnostic, ManifestError, SourceLocation
 from fleet_iot.generator.manifest.inventory import with_inventories
 from fleet_iot.generator.manifest.model_errors import read_draft

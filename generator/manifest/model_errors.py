@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from fleet_iot.generator.aws.regions import REGIONS
+from fleet_iot.generator.aws.limits import REGIONS
 from fleet_iot.generator.diagnostics import DataPath, Diagnostic
 from fleet_iot.generator.manifest.inventory import SERIAL_PATTERN, SPANS_PATTERN
 from fleet_iot.generator.manifest.models import (

@@ -10,7 +10,7 @@ import msgspec
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator
 from pydantic_core import PydanticCustomError
 
-from fleet_iot.generator.aws.regions import REGIONS
+from fleet_iot.generator.aws.limits import REGIONS
 from fleet_iot.generator.diagnostics import DataPath
 from fleet_iot.generator.manifest.inventory import SERIAL_PATTERN, SPANS_PATTERN, Inventory, read_value
 from fleet_iot.generator.naming import ID_PATTERN, NAME_PATTERN, SUFFIX_PATTERN

@@ -13,6 +13,8 @@ from typing import Any
 
 from fleet_iot.generator import naming
 from fleet_iot.generator.aws.limits import (
+    QUOTAS,
+    REGIONS,
     ROLE_NAME,
     TAG_KEY,
     TAG_VALUE,
@@ -20,8 +22,6 @@ from fleet_iot.generator.aws.limits import (
     THING_TYPE_DESCRIPTION,
     TextLimit,
 )
-from fleet_iot.generator.aws.quotas import QUOTAS
-from fleet_iot.generator.aws.regions import REGIONS
 from fleet_iot.generator.diagnostics import DataPath, Diagnostic, EnvironmentFault, is_hidden
 from fleet_iot.generator.manifest.inventory import ATTRIBUTES_MAXIMUM, check_attribute, read_spans
 from fleet_iot.generator.manifest.model_errors import Draft, suggestion

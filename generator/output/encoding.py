@@ -13,7 +13,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from fleet_iot.generator.diagnostics import is_hidden
-from fleet_iot.lib.record.declarations import SPECS
+from fleet_iot.lib.record.read import SPECS
 
 
 class EncodingError(ValueError):

@@ -12,9 +12,9 @@ import msgspec
 
 from fleet_iot.generator import naming
 from fleet_iot.generator.diagnostics import GateError
-from fleet_iot.generator.output import extension, gates
+from fleet_iot.generator.output import gates
 from fleet_iot.generator.output.encoding import EncodingError, Identifier, encode_markdown
-from fleet_iot.generator.output.templating import render_template
+from fleet_iot.generator.output.templating import NONE, OwnTemplates, render_template
 from fleet_iot.generator.plan.build import WATCHED, FacilityPlan, FleetPlan, facility_record, fleet_record, thing_rows
 from fleet_iot.generator.plan.catalogue import plan_alarms
 from fleet_iot.lib import names as resource_names
@@ -143,7 +143,7 @@ def render_attributes() -> Artefact:
     return Artefact(path=naming.ATTRIBUTES_FILE, chunks=(b"* -text\n",))
 
 
-def render_facility(facility: FacilityPlan, *, own: extension.OwnTemplates = extension.NONE) -> Iterator[Artefact]:
+def render_facility(facility: FacilityPlan, *, own: OwnTemplates = NONE) -> Iterator[Artefact]:
     """Yield all files of one facility's folder; `own` are the project's own templates."""
     values = {
         "facility": facility,

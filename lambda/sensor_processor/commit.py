@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from .adapters.retry import Retry, Unavailable
+from .adapters import Retry, Unavailable
 from .adapters.store import Store, Verdict
 from .ingest.catalogue import Catalogue
 from .ingest.reading import Reading

@@ -21,9 +21,9 @@ import botocore
 from botocore.config import Config
 from botocore.exceptions import ClientError, HTTPClientError
 
+from .adapters import Retry, Unavailable
 from .adapters.archive import Archive, ArchiveObject, quarantine_objects, readings_objects
 from .adapters.notifier import Notifier
-from .adapters.retry import Retry, Unavailable
 from .adapters.store import Store, install_json_codec
 from .commit import Outcome, commit
 from .ingest.batch import Batch, Poison, parse_batch, poison_of

@@ -1,12 +1,13 @@
-"""Alarms of the platform, of the audit trail and of each facility; the facility's dashboard."""
+"""Alarms of platform, audit trail and facilities; the facility's dashboard; the topics of alarms and anomalies."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import NamedTuple
 
-from ..bindings import CloudwatchDashboard, Construct
-from ..names import PlatformNames, alarm, silence_alarm
+from .. import bindings as tf
+from ..names import ALARM_TOPIC, ANOMALY_TOPIC, PlatformNames, alarm, silence_alarm
+from ..shared import iam
 from ..shared.alarms import BELOW, BREACHING, Metric, Watch, expression_alarm, log_alarm, metric_alarm
 from ..shared.text import read_document
 from ..specs import FacilitySpec, PlatformAlarmsSpec, ThingGroupSpec
@@ -29,7 +30,7 @@ HOUR_S, DAY_S = 3600, 86_400
 class PlatformAlarms:
     """Alarms of the stream, the sensor processor and its failure queue, with the manifest's thresholds."""
 
-    def __init__(self, scope: Construct, *, names: PlatformNames, thresholds: PlatformAlarmsSpec) -> None:
+    def __init__(self, scope: tf.Construct, *, names: PlatformNames, thresholds: PlatformAlarmsSpec) -> None:
         function = {"FunctionName": names.function}
         expression_alarm(
             scope,
@@ -207,7 +208,7 @@ https://docs.aws.amazon.com/securityhub/latest/userguide/cloudwatch-controls.htm
 class TrailAlarms:
     """A metric filter on the trail's log group and an alarm for each control; the first event raises it."""
 
-    def __init__(self, scope: Construct, *, names: PlatformNames, log_group: str) -> None:
+    def __init__(self, scope: tf.Construct, *, names: PlatformNames, log_group: str) -> None:
         watch = Watch(threshold=1, notifies_recovery=False)
         for id_, metric, pattern in TRAIL_ALARMS:
             log_alarm(scope, id_, names=names, log_group=log_group, pattern=pattern, metric=metric, watch=watch)
@@ -216,7 +217,7 @@ class TrailAlarms:
 class FacilityAlarms:
     """Alarms of a facility with the thresholds that it declares; they publish to the platform's topic."""
 
-    def __init__(self, scope: Construct, *, names: PlatformNames, facility: FacilitySpec) -> None:
+    def __init__(self, scope: tf.Construct, *, names: PlatformNames, facility: FacilitySpec) -> None:
         thresholds, id_ = facility.alarms, facility.id
         dimensions = {"Facility": id_}
         rule = names.named(facility.topic_rule)
@@ -280,10 +281,48 @@ def _silence(group: ThingGroupSpec) -> Watch:
 class FacilityDashboard:
     """The facility's generated dashboard."""
 
-    def __init__(self, scope: Construct, *, names: PlatformNames, facility: FacilitySpec, folder: Path) -> None:
-        CloudwatchDashboard(
+    def __init__(self, scope: tf.Construct, *, names: PlatformNames, facility: FacilitySpec, folder: Path) -> None:
+        tf.CloudwatchDashboard(
             scope,
             facility.dashboard,
             dashboard_name=names.account_wide(facility.dashboard),
             dashboard_body=read_document(folder / "dashboard.json", account_id=names.account_id, suffix=names.suffix),
         )
+
+
+class AlarmTopic:
+    """Receives every alarm; on-call staff subscribe to it. Of all services, only this platform's alarms may publish."""
+
+    def __init__(self, scope: tf.Construct, *, names: PlatformNames, key_arn: str) -> None:
+        publishers = iam.Statement(
+            sid="AllowAlarmsToPublish",
+            principal={"Service": "cloudwatch.amazonaws.com"},
+            actions=("sns:Publish",),
+            resource=names.alarm_topic_arn,
+            conditions={
+                "StringEquals": {"aws:SourceAccount": names.account_id},
+                "ArnLike": {"aws:SourceArn": names.alarm_arns},
+            },
+        )
+        _topic(scope, ALARM_TOPIC, names, key_arn, names.alarm_topic_arn, publishers)
+
+
+class AnomalyTopic:
+    """Receives every anomaly's begin and end. No service may publish: the sensor processor does by its own role."""
+
+    def __init__(self, scope: tf.Construct, *, names: PlatformNames, key_arn: str) -> None:
+        self.topic = _topic(scope, ANOMALY_TOPIC, names, key_arn, names.anomaly_topic_arn)
+
+
+def _topic(
+    scope: tf.Construct, id_: str, names: PlatformNames, key_arn: str, arn: str, *statements: iam.Statement
+) -> tf.SnsTopic:
+    topic = tf.SnsTopic(scope, id_, name=names.named(id_), kms_master_key_id=key_arn)
+    tf.SnsTopicPolicy(
+        scope,
+        f"{id_}-policy",
+        arn=topic.arn,
+        # SNS accepts no wildcard action here; subscribing and administration require TLS anyway.
+        policy=iam.policy(iam.deny_insecure_transport("sns:Publish", arn), *statements),
+    )
+    return topic

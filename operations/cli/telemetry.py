@@ -45,7 +45,7 @@ from fleet_iot.operations.telemetry.quarantine import (
     with_time_in,
 )
 from fleet_iot.operations.telemetry.redrive import Outcome, deployed_processor, redrive
-from fleet_iot.sensor_processor.ingest.envelope import REASONS
+from fleet_iot.sensor_processor.ingest.reading import REASONS
 from fleet_iot.sensor_processor.planning.items import QUANTILES
 
 

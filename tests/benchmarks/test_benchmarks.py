@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import cold_start, credentials, generate_rows, onboarding, processor, synthesis, validate
+from benchmarks import credentials, generate_rows, onboarding, processor, synthesis, validate
 from benchmarks.__main__ import BENCHMARKS
 from fleet_iot.generator import pipeline
 from fleet_iot.generator.manifest.load import validate as validate_manifest
@@ -58,7 +58,7 @@ def test_the_processor_is_measured_beside_its_peers_and_the_floor() -> None:
 @pytest.mark.slow
 def test_a_cold_start_costs_little_more_than_boto3() -> None:
     """Start to first batch acknowledged takes at most 1.3 times what boto3 with the same clients and calls takes."""
-    document = json.loads(json.dumps(cold_start.run(5).document()))
+    document = json.loads(json.dumps(processor.run_cold_start(5).document()))
     assert KEYS == list(document)
     cpu = document["details"]["cpu_s"]
     assert cpu["ours"] <= 1.3 * cpu["boto3"]

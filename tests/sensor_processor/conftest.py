@@ -20,8 +20,7 @@ from moto import mock_aws
 
 from fleet_iot.sensor_processor import handler
 from fleet_iot.sensor_processor.ingest.catalogue import Catalogue, parse_catalogue
-from fleet_iot.sensor_processor.ingest.envelope import Envelope
-from fleet_iot.sensor_processor.ingest.reading import Reading, parse_readings
+from fleet_iot.sensor_processor.ingest.reading import Envelope, Reading, parse_readings
 
 RECEIVED_AT = 1_795_445_343_250  # 2026-11-23T14:49:03.250Z
 CATALOGUE = {

@@ -1,1 +1,64 @@
-"""Talks to AWS: the tables, the archive bucket and the anomaly topic."""
+"""Call AWS: the tables, the archive bucket and the anomaly topic, each with retries up to a deadline.
+
+Full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import TypeVar
+
+T = TypeVar("T")
+
+BASE_S = 0.05
+CAP_S = 5.0
+ATTEMPTS = 8
+
+
+class Unavailable(Exception):  # noqa: N818 - a state, not a fault of ours
+    """A call did not succeed in time; its records are reported as failed and come again."""
+
+
+class Again(Exception):  # noqa: N818 - asks for another attempt
+    """Raised by a call to be retried, for example for unprocessed keys of a batch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """`deadline` is on `clock`, in seconds; `random`, `clock` and `sleep` are passed in so that a test can replay."""
+
+    deadline: float
+    is_transient: Callable[[Exception], bool]
+    clock: Callable[[], float]
+    sleep: Callable[[float], None]
+    random: Random
+
+    def run(self, call: Callable[[], T]) -> T:
+        """Call until it succeeds; return its result.
+
+        Raises:
+            Unavailable: no time or attempts are left.
+            Exception: of `call`, if it is not transient.
+        """
+        attempt = 0
+        while True:
+            if self.clock() >= self.deadline:
+                raise Unavailable("no time was left to ask")
+            try:
+                return call()
+            except Exception as error:
+                if not isinstance(error, Again) and not self.is_transient(error):
+                    raise
+                attempt += 1
+                if not self.pause(attempt):
+                    raise Unavailable(f"after {attempt} attempts: {error}") from error
+
+    def pause(self, attempt: int) -> bool:
+        """Wait before attempt `attempt` + 1; return False, without waiting, if no time or attempts are left."""
+        wait = self.random.uniform(0.0, min(CAP_S, BASE_S * 2**attempt))
+        if attempt >= ATTEMPTS or self.clock() + wait >= self.deadline:
+            return False
+        self.sleep(wait)
+        return True

@@ -18,7 +18,7 @@ from msgspec.structs import asdict
 from ..ingest.batch import Poison
 from ..ingest.codec import gzip_bytes
 from ..ingest.reading import Reading
-from .retry import Retry, Unavailable
+from . import Retry, Unavailable
 
 _DAY_MS = 24 * 60 * 60 * 1000
 _EPOCH = date(1970, 1, 1)

@@ -13,8 +13,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from ..ingest.log import Log
 from ..planning.device_cache import DeviceCache
-from ..planning.notice import OUTBOX, entry_of
-from .retry import Retry
+from ..planning.items import OUTBOX, entry_of
+from . import Retry
 
 BATCH = 10
 BATCH_BYTES = 200_000

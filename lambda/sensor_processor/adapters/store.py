@@ -26,7 +26,7 @@ from ..planning.items import (
     parse_part,
 )
 from ..planning.planner import Chunk
-from .retry import Again, Retry, Unavailable
+from . import Again, Retry, Unavailable
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -8,8 +8,7 @@ from typing import Any
 
 from .catalogue import Catalogue
 from .codec import decode_base64, encode_base64
-from .envelope import Envelope, PoisonReading, has_safe_ids, parse_envelope
-from .reading import Reading, parse_readings
+from .reading import Envelope, PoisonReading, Reading, has_safe_ids, parse_envelope, parse_readings
 
 UNKNOWN = "unknown"
 """Replaces a facility or a device type that cannot be trusted."""

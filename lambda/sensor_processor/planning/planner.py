@@ -18,8 +18,7 @@ from ..numbers.minute import Added, Minute, minute_of
 from ..numbers.period import Level, OpenHour, Part, PeriodKey, Rollup, hour_of
 from ..numbers.sketch import ITEM_BINS, MINUTE_BINS, PERIOD_BINS
 from .device_cache import DeviceCache
-from .items import Device, DeviceEvent, Retention, device_item, event_item, minute_item, period_item
-from .notice import OUTBOX, notice_of
+from .items import OUTBOX, Device, DeviceEvent, Retention, device_item, event_item, minute_item, notice_of, period_item
 
 CHUNK_ITEMS = 90
 """Items of one device in a transaction, below DynamoDB's 100 a call."""

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from fleet_iot.generator.aws.quotas import QUOTAS, dashboards_usd
+from fleet_iot.generator.aws.limits import QUOTAS, dashboards_usd
 from fleet_iot.generator.cli.commands import main
 from fleet_iot.generator.manifest.load import read_with_warnings
 

@@ -10,8 +10,7 @@ from fleet_iot.generator.manifest import rules as rules_metrics
 from fleet_iot.generator.manifest.models import Metric as ManifestMetric
 from fleet_iot.sensor_processor.detection import DeviceDetectors
 from fleet_iot.sensor_processor.ingest.catalogue import DETECTORS, Metric
-from fleet_iot.sensor_processor.planning.items import DeviceEvent
-from fleet_iot.sensor_processor.planning.notice import OUTBOX, notice_of
+from fleet_iot.sensor_processor.planning.items import OUTBOX, DeviceEvent, notice_of
 
 LONGEST = 64
 

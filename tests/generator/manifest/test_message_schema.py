@@ -8,14 +8,8 @@ from click.testing import CliRunner
 
 from fleet_iot.generator.cli.commands import main
 from fleet_iot.generator.manifest.load import validate
-from fleet_iot.generator.manifest.message_schema import (
-    MAX_READINGS,
-    MAX_SEQUENCE,
-    METRIC_NAME,
-    VALUE_BOUND,
-    message_schema,
-)
 from fleet_iot.generator.manifest.models import MAX_METRICS
+from fleet_iot.generator.manifest.schema import MAX_READINGS, MAX_SEQUENCE, METRIC_NAME, VALUE_BOUND, message_schema
 from fleet_iot.generator.manifest.yaml import parse_document
 from tests.places import PROJECT
 

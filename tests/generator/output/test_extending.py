@@ -15,7 +15,7 @@ import pytest
 
 from fleet_iot.generator.diagnostics import GateError
 from fleet_iot.generator.manifest import rules as own_rules
-from fleet_iot.generator.output import extension
+from fleet_iot.generator.output import templating
 from fleet_iot.generator.output.render import render_facility
 from fleet_iot.generator.plan.build import plan_fleet
 from tests.places import PROJECT
@@ -219,7 +219,7 @@ def test_every_built_in_file_is_reserved(manifest: Any, tmp_path: Path) -> None:
         file = folder / f"{artefact.path.rpartition('/')[2]}.j2"
         file.touch()
         with pytest.raises(GateError):
-            extension.read_templates(tmp_path)
+            templating.read_templates(tmp_path)
         file.unlink()
 
 

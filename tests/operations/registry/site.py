@@ -15,7 +15,7 @@ from typing import Any
 import boto3
 from cryptography import x509
 
-from benchmarks.iot_service.client import Running, running
+from benchmarks.iot_service import Running, running
 from benchmarks.onboarding import PLANT, SUFFIX, make_csrs, make_onboarding_project, python_path
 from fleet_iot.operations.lists.material import key_digest
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from benchmarks.iot_service.client import Running, running
+from benchmarks.iot_service import Running, running
 from benchmarks.onboarding import OTHER_PLANT, PLANT, SUFFIX, make_onboarding_project, python_path
 from fleet_iot.operations.lists.material import key_digest
 from fleet_iot.operations.pki.csr import read_requests

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.iot_service.client import Running, running
+from benchmarks.iot_service import Running, running
 from benchmarks.onboarding import PLANT, SUFFIX, make_csrs, make_onboarding_project, python_path
 from fleet_iot.operations.local import emulator
 from fleet_iot.operations.local.aws import LocalAws

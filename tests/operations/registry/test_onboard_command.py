@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.iot_service.client import running
+from benchmarks.iot_service import running
 from benchmarks.onboarding import OTHER_PLANT, PLANT, SUFFIX, make_csrs, make_onboarding_project
 from tests.operations.lists.builders import make_certificate, new_key, pem, quoted
 from tests.operations.registry.site import Site, asked_keys, finished, keys_by_thing, site, thing_name

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 
-from benchmarks.iot_service.routes import Buckets
+from benchmarks.iot_service import Buckets
 from fleet_iot.generator.diff.calls import QUOTAS
 from fleet_iot.operations.registry.calls import AHEAD_S, Pacer, calls_for, least_seconds, read_quotas
 

@@ -25,10 +25,10 @@ def invoke(*arguments: str) -> Result:
 
 
 def batch() -> Batch:
-    from benchmarks import processor_load as load
+    from benchmarks.processor import CATALOGUE, make_event
 
-    catalogue = parse_catalogue(json.dumps(load.CATALOGUE).encode())
-    return parse_batch(load.event(0, records=3, devices=3), catalogue=catalogue, suffix="dev")
+    catalogue = parse_catalogue(json.dumps(CATALOGUE).encode())
+    return parse_batch(make_event(0, records=3, devices=3), catalogue=catalogue, suffix="dev")
 
 
 def test_columns_are_the_fields_of_the_archives_lines() -> None:

@@ -13,7 +13,7 @@ from botocore.config import Config
 from botocore.exceptions import ReadTimeoutError
 
 from benchmarks.aws_stub import running_stub
-from fleet_iot.sensor_processor.adapters.retry import Retry
+from fleet_iot.sensor_processor.adapters import Retry
 from fleet_iot.sensor_processor.adapters.store import Store, install_json_codec
 from fleet_iot.sensor_processor.commit import Outcome, commit
 from fleet_iot.sensor_processor.handler import is_transient

@@ -17,7 +17,7 @@ from typing import Any
 from fleet_iot.sensor_processor.adapters.archive import quarantine_objects, readings_objects
 from fleet_iot.sensor_processor.ingest.batch import parse_batch
 from fleet_iot.sensor_processor.ingest.catalogue import Catalogue
-from fleet_iot.sensor_processor.ingest.envelope import REASONS
+from fleet_iot.sensor_processor.ingest.reading import REASONS
 
 PAYLOADS = int(os.environ.get("FLEET_FUZZ_PAYLOADS", "10000"))
 SEED = int(os.environ.get("FLEET_FUZZ_SEED", "1"))

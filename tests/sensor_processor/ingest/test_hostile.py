@@ -9,9 +9,8 @@ import unicodedata
 import pytest
 
 from fleet_iot.generator.diagnostics import is_hidden
-from fleet_iot.generator.manifest.message_schema import CLEAN_TEXT
-from fleet_iot.sensor_processor.ingest.envelope import PoisonReading
-from fleet_iot.sensor_processor.ingest.reading import check_text
+from fleet_iot.generator.manifest.schema import CLEAN_TEXT
+from fleet_iot.sensor_processor.ingest.reading import PoisonReading, check_text
 
 CHARACTERS = [
     *(chr(code) for code in (*range(0xD800), *range(0xE000, 0x20000), *range(0xE0000, 0xE2000))),

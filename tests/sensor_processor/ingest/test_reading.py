@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet_iot.sensor_processor.ingest.catalogue import Catalogue
-from fleet_iot.sensor_processor.ingest.envelope import REASONS, PoisonReading, parse_envelope
-from fleet_iot.sensor_processor.ingest.reading import Reading, parse_readings
+from fleet_iot.sensor_processor.ingest.reading import REASONS, PoisonReading, Reading, parse_envelope, parse_readings
 
 RECEIVED_AT = 1_795_445_343_250
 DAY = 24 * 60 * 60 * 1000

@@ -16,11 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet_iot.generator.manifest.load import validate
-from fleet_iot.generator.manifest.message_schema import message_schema
+from fleet_iot.generator.manifest.schema import message_schema
 from fleet_iot.generator.manifest.yaml import parse_document
 from fleet_iot.sensor_processor.ingest.catalogue import Catalogue, parse_catalogue
-from fleet_iot.sensor_processor.ingest.envelope import PoisonReading, parse_envelope
-from fleet_iot.sensor_processor.ingest.reading import parse_readings
+from fleet_iot.sensor_processor.ingest.reading import PoisonReading, parse_envelope, parse_readings
 from tests.places import PROJECT
 
 VALIDATOR = PROJECT / ".venv-scan" / "bin" / "python"

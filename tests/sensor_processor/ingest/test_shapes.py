@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from fleet_iot.sensor_processor.ingest.catalogue import Catalogue
-from fleet_iot.sensor_processor.ingest.envelope import PoisonReading, parse_envelope
-from fleet_iot.sensor_processor.ingest.reading import Reading, parse_readings
+from fleet_iot.sensor_processor.ingest.reading import PoisonReading, Reading, parse_envelope, parse_readings
 
 NOW = 1_795_445_343_000
 PLAIN = f'{{"time":{NOW},"sequence":17,"metrics":{{"temperature":20.5,"vibration":3.1}}}}'.encode()

@@ -1,21 +1,39 @@
-"""AWS IoT's registry in memory: things, groups, certificates, policies, and bulk registration tasks."""
+"""An AWS IoT that enforces its quotas, for benchmarks and tests; a process of its own on loopback.
+
+`python -m benchmarks.iot_service --scale S` speaks the REST shapes of what onboarding calls, throttles each API by a
+token bucket of one second's burst, and signs certificates from CSRs. It prints its port and ends with its parent.
+"""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import contextlib
 import datetime
 import hashlib
 import json
+import os
+import random
 import re
+import subprocess
+import sys
 import time
+import urllib.parse
+import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+from fleet_iot.generator.diff.calls import QUOTAS
 
 ACCOUNT = "111122223333"
 REGION = "ap-southeast-1"
@@ -363,3 +381,313 @@ def _resolved(value: Any, given: dict[str, str], declared: dict[str, Any]) -> An
     if isinstance(value, list):
         return [_resolved(item, given, declared) for item in value]
     return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """One request: `parts` are what the path's pattern caught."""
+
+    parts: tuple[str, ...]
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: dict[str, Any]
+
+
+ENDPOINTS = {"iot:Data-ATS": "a1b2c3-ats.iot.example"}
+
+Answer = Callable[[Registry, Asked], dict[str, Any]]
+
+_TASKS = "/thing-registration-tasks"
+
+ROUTES: tuple[tuple[str, str, str, Answer], ...] = (
+    ("CreateThing", "POST", "/things/([^/]+)", lambda kept, asked: kept.create_thing(asked.parts[0], asked.body)),
+    (
+        *("CreateCertificateFromCsr", "POST", "/certificates"),
+        lambda kept, asked: kept.create_certificate(
+            asked.body["certificateSigningRequest"], is_active=asked.query.get("setAsActive") == "true"
+        ),
+    ),
+    (
+        *("RegisterCertificateWithoutCA", "POST", "/certificate/register-no-ca"),
+        lambda kept, asked: kept.register_certificate(asked.body["certificatePem"], asked.body["status"]),
+    ),
+    (
+        *("AttachThingPrincipal", "PUT", "/things/([^/]+)/principals"),
+        lambda kept, asked: kept.attach(asked.parts[0], asked.headers["x-amzn-principal"]),
+    ),
+    ("ListThingPrincipals", "GET", "/things/([^/]+)/principals", lambda kept, asked: kept.principals(asked.parts[0])),
+    (
+        *("ListPrincipalThings", "GET", "/principals/things"),
+        lambda kept, asked: kept.things_of(asked.headers["x-amzn-principal"]),
+    ),
+    (
+        *("AddThingToThingGroup", "PUT", "/thing-groups/addThingToThingGroup"),
+        lambda kept, asked: kept.add_to_group(asked.body["thingName"], asked.body["thingGroupName"]),
+    ),
+    ("DescribeThingGroup", "GET", "/thing-groups/([^/]+)", lambda kept, asked: kept.describe_group(asked.parts[0])),
+    (
+        *("AttachPolicy", "PUT", "/target-policies/([^/]+)"),
+        lambda kept, asked: kept.attach_policy(asked.parts[0], asked.body["target"]),
+    ),
+    (
+        "DetachPolicy",
+        "POST",
+        "/target-policies/([^/]+)",
+        lambda kept, asked: kept.detach_policy(asked.parts[0], asked.body["target"]),
+    ),
+    (
+        *("ListAttachedPolicies", "POST", "/attached-policies/(.+)"),
+        lambda kept, asked: kept.policies_of(asked.parts[0]),
+    ),
+    (
+        *("DetachThingPrincipal", "DELETE", "/things/([^/]+)/principals"),
+        lambda kept, asked: kept.detach(asked.parts[0], asked.headers["x-amzn-principal"]),
+    ),
+    ("DescribeThing", "GET", "/things/([^/]+)", lambda kept, asked: kept.describe_thing(asked.parts[0])),
+    ("DeleteThing", "DELETE", "/things/([^/]+)", lambda kept, asked: kept.delete_thing(asked.parts[0])),
+    (
+        *("RemoveThingFromThingGroup", "PUT", "/thing-groups/removeThingFromThingGroup"),
+        lambda kept, asked: kept.remove_from_group(asked.body["thingName"], asked.body["thingGroupName"]),
+    ),
+    (
+        *("DeleteCertificate", "DELETE", "/certificates/([^/]+)"),
+        lambda kept, asked: kept.delete_certificate(asked.parts[0]),
+    ),
+    (
+        *("ListCertificates", "GET", "/certificates"),
+        lambda kept, asked: kept.list_certificates(int(asked.query["pageSize"]), asked.query.get("marker", "")),
+    ),
+    (
+        *("DescribeCertificate", "GET", "/certificates/([^/]+)"),
+        lambda kept, asked: kept.describe_certificate(asked.parts[0]),
+    ),
+    (
+        *("UpdateCertificate", "PUT", "/certificates/([^/]+)"),
+        lambda kept, asked: kept.update_certificate(asked.parts[0], asked.query["newStatus"]),
+    ),
+    (
+        "DescribeEndpoint",
+        "GET",
+        "/endpoint",
+        lambda kept, asked: {"endpointAddress": ENDPOINTS[asked.query["endpointType"]]},
+    ),
+    ("StartThingRegistrationTask", "POST", _TASKS, lambda kept, asked: kept.tasks.start(asked.body)),
+    ("ListThingRegistrationTasks", "GET", _TASKS, lambda kept, asked: kept.tasks.ids(asked.query.get("status"))),
+    (
+        *("DescribeThingRegistrationTask", "GET", f"{_TASKS}/([^/]+)"),
+        lambda kept, asked: kept.tasks.describe(asked.parts[0]),
+    ),
+    (
+        *("StopThingRegistrationTask", "PUT", f"{_TASKS}/([^/]+)/cancel"),
+        lambda kept, asked: kept.tasks.stop(asked.parts[0]),
+    ),
+    (
+        *("ListThingRegistrationTaskReports", "GET", f"{_TASKS}/([^/]+)/reports"),
+        lambda kept, asked: kept.tasks.reports(asked.parts[0], asked.query["reportType"]),
+    ),
+)
+_COMPILED = tuple((api, method, re.compile(pattern), answer) for api, method, pattern, answer in ROUTES)
+
+
+def find_route(method: str, path: str) -> tuple[str, tuple[str, ...], Answer]:
+    """Return API, parts of the path, and handler. Raises ServiceError for an unknown route."""
+    for api, wanted, pattern, answer in _COMPILED:
+        found = pattern.fullmatch(path) if wanted == method else None
+        if found:
+            return api, tuple(urllib.parse.unquote(part) for part in found.groups()), answer
+    raise ServiceError("UnknownOperationException", 404, f"{method} {path}")
+
+
+def identity_answer() -> bytes:
+    """STS's GetCallerIdentity."""
+    result = f"<Account>{ACCOUNT}</Account><Arn>arn:aws:iam::{ACCOUNT}:user/benchmark</Arn><UserId>benchmark</UserId>"
+    return (
+        '<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">'
+        f"<GetCallerIdentityResult>{result}</GetCallerIdentityResult></GetCallerIdentityResponse>"
+    ).encode()
+
+
+def quotas_answer(quotas: Mapping[str, float], scale: float) -> bytes:
+    """Service Quotas' ListServiceQuotas: what a client sees of the quotas, whose time runs faster by the scale."""
+    listed = [{"QuotaName": f"{api} API TPS", "Value": quota * scale} for api, quota in quotas.items()]
+    return json.dumps({"Quotas": listed}).encode()
+
+
+class Buckets:
+    """A token bucket for each API: one second's calls, refilled at the quota; others are not throttled."""
+
+    def __init__(self, quotas: Mapping[str, float], *, scale: float) -> None:
+        """`quotas` in calls a second; at scale 10 a second of theirs passes in a tenth of one."""
+        self._quotas = dict(quotas)
+        self._scale = scale
+        self._tokens = dict(quotas)
+        self._at: dict[str, float] = {}
+        self.calls: Counter[str] = Counter()
+        self.throttles: Counter[str] = Counter()
+
+    def take(self, api: str, now: float) -> bool:
+        """Takes a token of the API's; False where there is none, which is a throttle."""
+        self.calls[api] += 1
+        quota = self._quotas.get(api)
+        if quota is None:
+            return True
+        passed = (now - self._at.get(api, now)) * self._scale
+        tokens = min(quota, self._tokens[api] + passed * quota)
+        self._at[api] = now
+        self._tokens[api] = tokens - 1 if tokens >= 1 else tokens
+        if tokens < 1:
+            self.throttles[api] += 1
+        return tokens >= 1
+
+
+_LOSABLE = ("CreateCertificateFromCsr", "StartThingRegistrationTask")
+
+
+class Service:
+    """Answer requests, one after the other on each connection."""
+
+    def __init__(self, *, scale: float, lose: float, seed: int, s3: Any = None) -> None:
+        """`lose` is the share of what is made and whose answer is lost; `s3` has the files of bulk registrations."""
+        self._quotas = {api: float(quota) for api, quota in QUOTAS.items()}
+        self._scale = scale
+        self._buckets = Buckets(self._quotas, scale=scale)
+        self._registry = Registry()
+        pace = self._quotas["CreateCertificateFromCsr"] * scale
+        self._registry.tasks = Registrations(self._registry, s3=s3, pace=pace)
+        self._lose = lose
+        self._random = random.Random(seed)  # noqa: S311 - no secret
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+                first, *lines = head.split("\r\n")
+                method, target, _ = first.split(" ", 2)
+                pairs = (line.split(":", 1) for line in lines if ":" in line)
+                headers = {name.strip().lower(): value.strip() for name, value in pairs}
+                if "100-continue" in headers.get("expect", ""):
+                    writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                body = await reader.readexactly(int(headers.get("content-length") or 0))
+                answer = self.answer(method, target, headers, body)
+                if answer is None:
+                    break
+                writer.write(answer)
+                await writer.drain()
+        writer.close()
+
+    def answer(self, method: str, target: str, headers: dict[str, str], body: bytes) -> bytes | None:
+        """The whole answer; None where it is lost."""
+        url = urllib.parse.urlsplit(target)
+        if url.path == "/_service/state":
+            counted = {"calls": self._buckets.calls, "throttles": self._buckets.throttles}
+            return _response(200, json.dumps(self._registry.state() | counted).encode())
+        if "x-amz-target" in headers:
+            return _response(200, quotas_answer(self._quotas, self._scale))
+        if b"Action=GetCallerIdentity" in body:
+            return _response(200, identity_answer(), kind="text/xml")
+        try:
+            api, parts, route = find_route(method, url.path)
+            if not self._buckets.take(api, time.monotonic()):
+                raise ServiceError("ThrottlingException", 400, "Rate exceeded")
+            query = dict(urllib.parse.parse_qsl(url.query))
+            asked = Asked(parts=parts, query=query, headers=headers, body=json.loads(body) if body else {})
+            made = route(self._registry, asked)
+        except ServiceError as error:
+            return _response(error.status, json.dumps(error.body).encode(), error=error.code)
+        if api in _LOSABLE and self._random.random() < self._lose:
+            return None
+        return _response(200, json.dumps(made).encode())
+
+
+def _response(status: int, body: bytes, *, kind: str = "application/json", error: str = "") -> bytes:
+    extra = f"x-amzn-ErrorType: {error}\r\n" if error else ""
+    head = f"HTTP/1.1 {status} -\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n{extra}\r\n"
+    return head.encode() + body
+
+
+def _s3(url: str, authority: str | None) -> Any:
+    import boto3
+    from botocore.config import Config
+
+    config = Config(signature_version="s3v4", s3={"addressing_style": "path"})
+    return boto3.client("s3", endpoint_url=url, verify=authority, config=config, region_name=REGION)
+
+
+async def _main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.iot_service", description=__doc__)
+    parser.add_argument("--scale", type=float, default=1.0, help="how much faster the quotas' time runs (1)")
+    parser.add_argument("--lose", type=float, default=0.0, help="share of new certificates whose answer is lost (0)")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--s3", default="", help="where the files of bulk registrations lie: the URL of an S3")
+    parser.add_argument("--authority", help="who signed its TLS certificate: a file")
+    given = parser.parse_args()
+    s3 = _s3(given.s3, given.authority) if given.s3 else None
+    service = Service(scale=given.scale, lose=given.lose, seed=given.seed, s3=s3)
+    server = await asyncio.start_server(service.serve, "127.0.0.1", 0, limit=1 << 20)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    # End with the parent, which has the other end of standard input.
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    server.close()
+
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A service that runs on loopback."""
+
+    url: str
+    scale: float
+
+    def environment(self, journals: Path) -> dict[str, str]:
+        """This process's environment, with this service as AWS and journals in a folder."""
+        steering = ("FLEET_", "ENVIRONMENT_", "AWS_", "PYTHON")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(steering)}
+        return kept | {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ACCESS_KEY_ID": "benchmark",
+            "AWS_SECRET_ACCESS_KEY": "benchmark",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "NO_PROXY": "127.0.0.1",
+            "no_proxy": "127.0.0.1",
+            "FLEET_JOURNAL_DIR": str(journals),
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Return the registry's content, and the calls and throttles by API."""
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(f"{self.url}/_service/state", timeout=60) as answer:
+            state: dict[str, Any] = json.loads(answer.read())
+            return state
+
+
+@contextmanager
+def running(
+    *,
+    scale: float,
+    lose: float = 0.0,
+    seed: int = 1,
+    s3: str = "",
+    authority: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Running]:
+    """A service from start to end; for bulk registrations, `s3`, who signed its certificate, and keys for it."""
+    command = [sys.executable, "-m", "benchmarks.iot_service"]
+    command += ["--scale", str(scale), "--lose", str(lose), "--seed", str(seed)]
+    command += ["--s3", s3, "--authority", str(authority)] if s3 else []
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe) as process:
+        try:
+            port = int(process.stdout.readline() if process.stdout else "")
+            yield Running(url=f"http://127.0.0.1:{port}", scale=scale)
+        finally:
+            if process.stdin:
+                process.stdin.close()
+            process.wait(10)
+
+
+if __name__ == "__main__":
+    asyncio.run(_main())
