@@ -29,6 +29,10 @@ class MetricSpec:
     detector: str
 
 
+METRIC_WORDS = {"minimum": "min", "maximum": "max"}
+"""Settings of a metric that manifest and catalogue have under another name than the record."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceTypeSpec:
     """A device type and its IoT thing type; `sample_interval_s` is the seconds between readings."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -38,7 +38,7 @@ from fleet_iot.generator.plan.build import (
     thing_rows,
 )
 from fleet_iot.lib.record.read import read_values
-from fleet_iot.lib.specs import FORMER_RETENTIONS, FacilitySpec, FleetSpec
+from fleet_iot.lib.specs import FORMER_RETENTIONS, METRIC_WORDS, FacilitySpec, FleetSpec, MetricSpec
 
 # The approved record is read as plain values by the fields' names, whichever version wrote it.
 
@@ -50,6 +50,9 @@ _BEFORE: dict[str, Values] = {
     "FACILITY": {"contact": None, "tags": {}, "lines": (), "alarms": {}},
 }
 """Fields that former generators did not declare, with the values that were deployed."""
+
+_METRIC_DEFAULTS: Values = {each.name: each.default for each in fields(MetricSpec) if each.default is not MISSING}
+"""Settings of a metric that former generators did not declare, with the values that were deployed."""
 
 
 def read_facility(root: Path, facility: str) -> Values:
@@ -88,7 +91,8 @@ def _comparable(declared: Values) -> Values:
             values[name] = _flat(values[name])
     for name in ("device_types", "metrics"):
         if name in values:
-            values[name] = {each.get("id", each.get("name")): _comparable(each) for each in values[name]}
+            given = _METRIC_DEFAULTS if name == "metrics" else {}
+            values[name] = {each.get("id", each.get("name")): _comparable(given | each) for each in values[name]}
     if "contact" in values:
         values["contact"] = _contact(values["contact"])
     if "lines" in values:
@@ -147,9 +151,6 @@ _DESTINATIONS = {
 """Fields of the fleet that are part of every name, topic or place."""
 
 _SETTINGS = {"observability": Kind.OBSERVABILITY, "history": Kind.HISTORY}
-
-_MANIFEST_WORDS = {"minimum": "min", "maximum": "max"}
-"""Fields of the record that have another name in the manifest."""
 
 
 def compare_shared(before: Values, plan: FleetPlan) -> Iterator[PlannedChange]:
@@ -227,7 +228,7 @@ def _inner_changes(before: Values, after: Values) -> Iterator[tuple[Kind, str]]:
                 yield Kind.METRIC_UNIT, f"{name}: {old['unit']} → {new['unit']}"
             fields = [field for field in new if field != "unit" and old.get(field) != new[field]]
             if fields:
-                told = (f"{_MANIFEST_WORDS.get(it, it)} {as_text(old.get(it))} → {as_text(new[it])}" for it in fields)
+                told = (f"{METRIC_WORDS.get(it, it)} {as_text(old.get(it))} → {as_text(new[it])}" for it in fields)
                 yield Kind.METRIC_LIMITS, f"{name}: {', '.join(told)}"
 
 

@@ -21,6 +21,7 @@ from fleet_iot.generator.manifest.models import (
 from fleet_iot.generator.plan.things import Attributes, Layers, NamedThings, NumberedRun, Thing, numbered_runs
 from fleet_iot.lib import names as resource_names
 from fleet_iot.lib.specs import (
+    METRIC_WORDS,
     SUFFIX_TOKEN,
     ContactSpec,
     DeviceTypeSpec,
@@ -256,8 +257,7 @@ def _metric(name: str, metric: Metric) -> MetricSpec:
     return msgspec.convert({"name": name, **values}, MetricSpec)
 
 
-_RECORDED = {"min": "minimum", "max": "maximum"}
-"""Settings of a metric that the record has under another name."""
+_RECORDED = {word: name for name, word in METRIC_WORDS.items()}
 
 
 def _facility(manifest: FleetManifest, id_: str, facility: Facility, types: dict[str, DeviceTypeSpec]) -> FacilityPlan:

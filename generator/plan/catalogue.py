@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from fleet_iot.generator import naming
 from fleet_iot.generator.diagnostics import DataPath
@@ -11,6 +11,9 @@ from fleet_iot.generator.plan.build import FacilityPlan, FleetPlan, ThingGroupPl
 from fleet_iot.generator.plan.things import Thing
 from fleet_iot.lib import names as resource_names
 from fleet_iot.lib.specs import ContactSpec, DeviceTypeSpec, suffixed
+
+METRIC_FACTS = {"minimum": "low limit", "maximum": "high limit"}
+"""Settings of a metric whose names in the record are not what people read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,14 +150,19 @@ def _device_type(plan: FleetPlan, device_type: DeviceTypeSpec) -> Iterator[Entry
         deployed=suffixed(device_type.thing_type, plan.environment_suffix),
     )
     for metric in device_type.metrics:
-        limits = ("none" if limit is None else f"{limit:g}" for limit in (metric.minimum, metric.maximum))
-        low, high = limits
+        settings = {key: value for key, value in asdict(metric).items() if key not in ("name", "unit")}
         yield Entry(
             kind="metric",
             name=metric.name,
             sentence=f"A metric of every {device_type.id}, in {metric.unit}.",
             path=(*path, "metrics", metric.name),
-            facts=(("low limit", low), ("high limit", high), ("detector", metric.detector)),
+            facts=tuple(
+                (
+                    METRIC_FACTS.get(key, key),
+                    "none" if value is None else f"{value:g}" if isinstance(value, float) else value,
+                )
+                for key, value in settings.items()
+            ),
         )
 
 

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..faults import PrerequisiteError
-from ..specs import FleetSpec
+from ..specs import METRIC_WORDS, FleetSpec
 
 PYTHON_VERSION = "3.11"
 """The Lambda's runtime; its Amazon Linux 2 has glibc 2.26, hence manylinux2014."""
@@ -66,10 +66,6 @@ def build_zip(*, source: Path, fleet: FleetSpec, architecture: str, build: Path)
     return LambdaZip(path=path, source_code_hash=base64.b64encode(digest.digest()).decode(), architecture=architecture)
 
 
-CATALOGUED = {"minimum": "min", "maximum": "max"}
-"""Settings of a metric that the catalogue has under another name than the record."""
-
-
 def catalogue(fleet: FleetSpec) -> bytes:
     """Return the metrics of each device type as JSON, as the sensor processor reads them."""
     return json.dumps(
@@ -79,7 +75,7 @@ def catalogue(fleet: FleetSpec) -> bytes:
                 device_type.id: {
                     "metrics": {
                         metric.name: {
-                            CATALOGUED.get(key, key): value for key, value in asdict(metric).items() if key != "name"
+                            METRIC_WORDS.get(key, key): value for key, value in asdict(metric).items() if key != "name"
                         }
                         for metric in device_type.metrics
                     }

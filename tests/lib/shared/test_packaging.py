@@ -11,13 +11,14 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from fleet_iot.lib.faults import PrerequisiteError
 from fleet_iot.lib.shared import packaging
-from fleet_iot.lib.specs import FleetSpec
+from fleet_iot.lib.specs import METRIC_WORDS, FleetSpec
 from tests.places import PROJECT
 
 SOURCE = PROJECT / "lambda" / "sensor_processor"
@@ -90,7 +91,7 @@ def test_the_catalogue_holds_every_metric_with_its_limits(fleet: FleetSpec) -> N
     assert device_types == {
         device_type.id: {
             "metrics": {
-                m.name: {"unit": m.unit, "min": m.minimum, "max": m.maximum, "detector": m.detector}
+                m.name: {METRIC_WORDS.get(key, key): value for key, value in asdict(m).items() if key != "name"}
                 for m in device_type.metrics
             }
         }
