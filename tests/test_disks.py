@@ -67,6 +67,7 @@ def history_file(folder: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @as_root
 def test_a_full_disk_is_told_with_its_path(full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every command that writes: its path and a remedy; no half file stays where a reader would take it for whole."""
@@ -104,6 +105,7 @@ def test_a_full_disk_is_told_with_its_path(full: Path, tmp_path: Path, monkeypat
     assert 0 == fleet("init", full / "new", "--yes").exit_code
 
 
+@pytest.mark.slow
 def test_a_standard_output_that_takes_nothing_is_told() -> None:
     """The exit code is that of the fault, not that of an interpreter which cannot flush."""
     with Path("/dev/full").open("w") as nowhere:
@@ -143,6 +145,7 @@ def as_nobody() -> Iterator[None]:
         os.setegid(0)
 
 
+@pytest.mark.slow
 @as_root
 def test_what_nobody_may_write_or_read_is_told_with_its_path(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit 6 for the generated tree, else 7, and the path that is refused; not one byte is written."""

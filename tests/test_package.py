@@ -65,6 +65,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     return environment, log
 
 
+@pytest.mark.slow
 def test_the_wheel_has_one_import_root(wheel: Path) -> None:
     """Nothing of it is called `lib` or `generator` in anybody's site-packages, and no sample comes along."""
     with zipfile.ZipFile(wheel) as archive:
@@ -111,6 +112,7 @@ def test_a_project_of_ones_own_needs_the_wheel_only(installed: tuple[Path, Path]
     assert not [path for path in opened if not any(path.is_relative_to(folder) for folder in wanted)]
 
 
+@pytest.mark.slow
 def test_the_users_own_imports_work_in_the_repository() -> None:
     """`from lib.tap_stack import TapStack` and the modules beside it, from the top-level folder."""
     code = "from lib.tap_stack import TapStack; from lib.specs import FacilitySpec; print(TapStack.__module__)"

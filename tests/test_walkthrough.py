@@ -54,6 +54,11 @@ def test_the_patch_touches_few_files_of_code() -> None:
     assert "docs/manifest.md" in files
 
 
+def test_the_patch_applies() -> None:
+    """To the code as it is."""
+    subprocess.run(["git", "apply", "--check", str(PATCH)], cwd=PROJECT, check=True)
+
+
 @pytest.mark.cdktf
 @pytest.mark.slow
 def test_the_patch_takes_the_setting_from_the_manifest_to_a_finding(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 KEYS = ["benchmark", "unit", "ours", "peers", "limit", "ratio_to", "share_of_limit", "peak_memory_mb", "details"]
 
 
+@pytest.mark.slow
 def test_rows_are_measured_beside_their_peer_and_the_limit() -> None:
     """The object has the keys that programs read, and ratios that are those of its rates."""
     result = generate_rows.run(1, things=2_000, facilities=4)
@@ -38,6 +39,7 @@ def test_rows_are_measured_beside_their_peer_and_the_limit() -> None:
     assert 0 < document["peak_memory_mb"]
 
 
+@pytest.mark.slow
 def test_validation_is_measured_on_a_valid_manifest() -> None:
     """A manifest of about as many lines as asked for has no fault."""
     document = validate.run(1, lines=500).document()
@@ -46,6 +48,7 @@ def test_validation_is_measured_on_a_valid_manifest() -> None:
     assert 480 <= document["details"]["lines"] <= 500
 
 
+@pytest.mark.slow
 def test_the_processor_is_measured_beside_its_peers_and_the_floor() -> None:
     """All contestants get the same batches, and the stub at the other end holds every reading of each."""
     document = json.loads(json.dumps(processor.run(1, records=60, devices=20, learned=2).document()))
@@ -115,6 +118,7 @@ def test_onboarding_is_measured_against_the_quotas() -> None:
     assert details["calls_a_device"] == pytest.approx(4, abs=0.1)
 
 
+@pytest.mark.slow
 def test_command_line_prints_one_object() -> None:
     """`--json` prints one JSON object and nothing else; a name that there is not is refused with the names."""
     command = [sys.executable, "-m", "benchmarks"]

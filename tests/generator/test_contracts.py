@@ -134,6 +134,7 @@ def test_project_is_found_upward(tmp_path: Path) -> None:
     assert "hint: go into the project's folder, or name the manifest: --manifest PATH" in caught.value.lines()
 
 
+@pytest.mark.slow
 def test_generator_needs_no_other_program() -> None:
     """Generating imports neither AWS's library nor cdktf."""
     code = (

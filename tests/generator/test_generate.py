@@ -36,6 +36,7 @@ def test_second_run_changes_nothing(project: Any) -> None:
     assert before == {path: path.stat().st_mtime_ns for path in project.tree.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_output_depends_on_the_manifest_alone(project: Any, data: Any) -> None:
     """Hash seed, locale, time zone and the order of the manifest's keys change no byte."""
     environments = (
@@ -463,6 +464,7 @@ def test_no_link_leads_out_of_the_project(project: Any, data: Any, tmp_path_fact
         moved.rename(replaced)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["list", "part", "overlay", "template", "included"])
 def test_links_in_a_circle_to_nowhere_and_pipes_are_told(project: Any, data: Any, kind: str) -> None:
     """Nothing hangs, nothing is passed over, and nothing is written."""
@@ -509,6 +511,7 @@ def test_an_intent_that_cannot_be_read_is_told(project: Any, content: str) -> No
     assert "intent.json is no record of a write\nhint: delete " in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["things.jsonl", "__init__.py", "RUNBOOK.md"])
 def test_a_pipe_in_the_tree_is_not_waited_for(project: Any, data: Any, name: str) -> None:
     """What should be a file and is none is told."""

@@ -236,6 +236,7 @@ def _joined(token: Any) -> list[Any]:
 BENIGN = "qx-benign-xq"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 def test_free_field_refuses_or_holds_the_text_as_data(text: str, data: Any) -> None:
     """Read by the parser of its language, each file means what it means with a harmless word in the field."""

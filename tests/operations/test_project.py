@@ -85,6 +85,7 @@ def test_an_environment_that_is_none_is_refused(project: Path, name: str, monkey
     assert before == sorted(project.rglob("*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["csrs", "lock"])
 def test_identities_that_cannot_be_read_are_told(project: Path, monkeypatch: Any, kind: str) -> None:
     """By their place, exit 7, and no traceback."""
@@ -96,6 +97,7 @@ def test_identities_that_cannot_be_read_are_told(project: Path, monkeypatch: Any
     assert (7, True) == (result.exit_code, f"{path}:" in result.stderr)
 
 
+@pytest.mark.slow
 def test_csrs_are_written_through_no_link(project: Path, tmp_path: Path) -> None:
     """A folder of identities that leads elsewhere gets nothing."""
     outside = tmp_path / "outside"

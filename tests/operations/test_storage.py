@@ -97,6 +97,7 @@ def test_a_key_store_on_a_full_disk_loses_no_key(small: Path) -> None:
     assert len(dict(store.keys("sg-01", store.names("sg-01")))) == len(store.names("sg-01"))
 
 
+@pytest.mark.slow
 @needs_root
 def test_a_disk_that_is_full_from_the_start_founds_nothing(small: Path) -> None:
     """Neither a key store nor a journal nor a ledger is left behind in pieces."""
@@ -114,6 +115,7 @@ def test_a_disk_that_is_full_from_the_start_founds_nothing(small: Path) -> None:
     Ledger(small / "ledger.sqlite").close()
 
 
+@pytest.mark.slow
 def test_a_limit_of_file_sizes_is_told(tmp_path: Path) -> None:
     """As the operating system sets it for a user: the write fails, and nothing of it is there."""
     with Journal(tmp_path / "journal.sqlite") as journal:

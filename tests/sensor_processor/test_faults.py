@@ -48,6 +48,7 @@ def test_writes_that_stay_throttled_come_again(platform: Any, batch: Any) -> Non
     assert (platform.items(), len(platform.lines("raw/"))) == ([], 12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", ["BatchGetItem", "TransactWriteItems"])
 @pytest.mark.parametrize(("code", "status"), [("InternalServerError", 500), ("AccessDeniedException", 400)])
 def test_a_table_that_does_not_answer_fails_its_records(
@@ -163,6 +164,7 @@ def test_an_item_that_dynamodb_does_not_take_fails_alone(platform: Any, batch: A
     assert messages(platform) == {device: 4 for device in EXACT if device != DEVICE}
 
 
+@pytest.mark.slow
 def test_unprocessed_keys_are_asked_for_again(platform: Any, batch: Any) -> None:
     """Keys that a read left unprocessed are read before anything is planned, so that nothing is counted twice."""
     platform.handle(batch)

@@ -123,6 +123,7 @@ def test_an_anomaly_is_written_with_its_reason(platform: Any, event: Any, record
     ]
 
 
+@pytest.mark.slow
 def test_the_end_of_an_anomaly_is_an_item_of_its_own(platform: Any, event: Any, record: Any, payload: Any) -> None:
     """Back within its limits for a minute, an event has an end that names its beginning; the anomaly's item stays."""
     time = 1_795_445_343_000
@@ -218,6 +219,7 @@ def test_a_batch_of_nothing_is_acknowledged(platform: Any, event: Any) -> None:
     assert platform.handle(event()) == []
 
 
+@pytest.mark.slow
 def test_a_full_batch_is_packed_into_few_transactions(platform: Any, event: Any, record: Any, payload: Any) -> None:
     """A hundred and twenty devices need three transactions, not a hundred and twenty."""
     calls: list[int] = []

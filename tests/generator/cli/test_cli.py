@@ -125,6 +125,7 @@ def test_no_project_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert result.stderr.startswith("error: there is no fleet.yaml in ")
 
 
+@pytest.mark.slow
 def test_module_runs_as_the_command_does(project: Any) -> None:
     """`python -m generator` is `fleet`."""
     result = subprocess.run(

@@ -208,6 +208,7 @@ def test_deployed_names_are_those_of_the_specs(manifest: Any) -> None:
     assert [specs.suffixed(entry.name, "dev") for entry in deployed] == [entry.deployed for entry in deployed]
 
 
+@pytest.mark.slow
 def test_terminal_without_the_letters_of_a_name_is_no_obstacle(project: Any) -> None:
     """Names of plants may be in any script; what a terminal lacks is a question mark."""
     (project.folder / "fleet.yaml").write_text(MANIFEST.replace("Tuas", "โรงงาน"), "utf-8")

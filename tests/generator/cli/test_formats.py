@@ -54,6 +54,7 @@ def told(stderr: str) -> list[tuple[str, int, int, str, str]]:
     return [(file, int(line), int(column), message, hint) for file, line, column, message, hint in found]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_every_format_tells_the_same_faults(case: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """JSON, SARIF and workflow commands hold, in order, what the text holds; exit codes are the same."""
@@ -90,6 +91,7 @@ def test_every_format_tells_the_same_faults(case: Path, monkeypatch: pytest.Monk
     assert is_valid == (commands != as_github.stdout.splitlines())
 
 
+@pytest.mark.slow
 @given(DIAGNOSTICS)
 def test_sarif_has_the_shape_that_its_schema_asks_for(diagnostics: list[Diagnostic]) -> None:
     """Required properties, index and id of each rule, places from 1, and URIs without a character to escape."""

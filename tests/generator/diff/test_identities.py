@@ -138,6 +138,7 @@ def test_identities_are_those_of_the_environment(project: Any, keys: Keys, monke
     assert before == {path: path.stat().st_mtime_ns for path in project.folder.rglob("*")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["csrs", "lock"])
 def test_identities_that_cannot_be_read_are_told(project: Any, keys: Keys, kind: str) -> None:
     """A bad line by its place, and no link out of the folder, no circle, no pipe: exit 7, nothing written."""

@@ -39,6 +39,7 @@ def planned(project: Any, case: str) -> dict[str, Any]:
     return document
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_change_is_told_as_its_golden_file_says(case: str, project: Any) -> None:
     """The plan is the golden one; generate refuses it unless all that it needs is allowed, and then nothing is left."""

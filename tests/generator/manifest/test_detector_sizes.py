@@ -34,6 +34,7 @@ def allowed(detectors: list[str]) -> int:
     return rules_metrics.state_bytes(ManifestMetric(unit="x", max=1, detector=each) for each in detectors)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("detector", sorted(DETECTORS))
 def test_no_detector_packs_into_more_than_is_reckoned(detector: str) -> None:
     """Of ten metrics, after two weeks of half-hours and an hour of seconds, beyond their limits every third time."""

@@ -69,6 +69,7 @@ def test_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
         assert lines_of(failing)[0].startswith("fleet.yaml:1:1: the manifest cannot be read: ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a\nb/fleet.yaml", "fleet\x1b[31m.yaml", "x" * 300, os.fsdecode(b"caf\xe9.yaml")])
 def test_name_of_the_file_may_be_anything(name: str, project: Any) -> None:
     """A name with line breaks, escapes, beyond UTF-8 or too long is told on one line of text."""

@@ -57,6 +57,7 @@ def as_json_lines(devices: dict[str, tuple[str, str]]) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
 @given(devices=DEVICES, separator=st.sampled_from([",", ";", "\t"]))
 def test_each_format_gives_the_same_things(
@@ -180,6 +181,7 @@ def test_list_is_read_by_the_stacks(project: Any, data: Any) -> None:
     assert rows == [{name: getattr(thing, name) for name in rows[0]}]
 
 
+@pytest.mark.slow
 def test_twenty_thousand_rows_have_no_quadratic_step(project: Any, data: Any) -> None:
     """A long list, in any order, is read, sorted and written: each thing once."""
     count = 20_000

@@ -168,6 +168,7 @@ def test_plain_words_and_numbers_are_no_traps(text: str) -> None:
     assert trap(text) is None
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @given(
     st.text("0123456789_.:-+eExobTZnyf ", min_size=1, max_size=10) | st.from_regex(r"\A[-+]?[0-9][0-9_.:eE+-]{0,9}\Z")

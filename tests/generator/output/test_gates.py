@@ -152,6 +152,7 @@ def test_a_wrong_row_in_the_middle_of_a_block_is_stopped(name: str, place: int) 
         gated([broken], count=1_000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(20))
 def test_any_changed_byte_of_a_block_is_stopped_or_is_another_thing(seed: int) -> None:
     """A byte that is put in, taken out or changed: refused, unless every row is still a thing in its order."""

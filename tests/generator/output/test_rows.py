@@ -39,6 +39,7 @@ def test_row_decodes_to_its_thing(manifest: Any, attributes: dict[str, str]) -> 
     assert list(expected) == list(json.loads(line))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 9, 11, 101, 999, 1_000, 1_001, 9_999, 10_000, 12_345, 100_001])
 def test_rows_are_those_that_a_json_encoder_writes(manifest: Any, count: int) -> None:
     """Byte for byte, also across the borders of chunks and beyond four and five digits."""

@@ -152,6 +152,7 @@ HOSTILE = (
 )
 
 
+@pytest.mark.slow
 def test_no_declaration_runs(project: Path) -> None:
     """Code in every declaration, with its hash in the index, is refused and run by no command."""
     folder, trace = project / "lib" / "facilities", project / "trace"
@@ -178,6 +179,7 @@ def test_a_declaration_that_does_anything_is_refused_with_its_line(project: Path
     assert not (project / "trace").exists()
 
 
+@pytest.mark.slow
 def test_what_python_could_load_is_refused_beside_the_record(project: Path) -> None:
     """Files that no index names: none is loaded, and each stops the commands that read the record."""
     folder, trace = project / "lib" / "facilities", project / "trace"

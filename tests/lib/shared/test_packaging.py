@@ -35,6 +35,7 @@ def _build(fleet: FleetSpec, build: Path, source: Path = SOURCE) -> packaging.La
     return packaging.build_zip(source=source, fleet=fleet, architecture=HOST, build=build)
 
 
+@pytest.mark.slow
 def test_two_builds_give_the_same_bytes(fleet: FleetSpec, wheels_cache: Path, tmp_path: Path) -> None:
     """Neither the place of the source, nor its file times and modes, nor compiled leftovers change the zip."""
     first = _build(fleet, wheels_cache)
@@ -70,6 +71,7 @@ def test_the_zip_holds_code_catalogue_and_dependencies_only(fleet: FleetSpec, wh
     assert {member.date_time for member in members} == {packaging.ZIP_EPOCH}
 
 
+@pytest.mark.slow
 def test_the_zip_imports_on_this_host(fleet: FleetSpec, wheels_cache: Path, tmp_path: Path) -> None:
     """Unpacked, with boto3 as the runtime's, it gives the handler and the compiled libraries of its own."""
     with zipfile.ZipFile(_build(fleet, wheels_cache).path) as archive:
@@ -99,6 +101,7 @@ def test_the_catalogue_holds_every_metric_with_its_limits(fleet: FleetSpec) -> N
     }
 
 
+@pytest.mark.slow
 def test_a_lock_that_cannot_be_installed_is_an_environment_fault(fleet: FleetSpec, tmp_path: Path) -> None:
     """A package without a hash, or that no registry has, is said in one sentence, and no half folder stays."""
     source = tmp_path / "source"

@@ -362,6 +362,7 @@ def test_a_csr_of_another_version_is_refused(tmp_path: Path) -> None:
 # --- archives made to harm ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_archive_that_declares_millions_of_files_is_refused_early(tmp_path: Path) -> None:
     """Two kilobytes whose header declares eight million files; nothing is made of them."""
     data = header_bomb(8_000_000)

@@ -187,6 +187,7 @@ def test_paths_that_lead_elsewhere_are_refused(tmp_path: Path, name: str, monkey
         rows_of(path)
 
 
+@pytest.mark.slow
 def test_a_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Millions of zeros in a few kilobytes, declared."""
     monkeypatch.setattr(infineon, "UNPACKED_LIMIT", 20_000_000)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -190,6 +191,7 @@ def test_redelivery_depends_on_the_seed_alone() -> None:
     assert [Redelivery(seed=1).forgets(n) for n in range(40)] == [False] * 40
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(
     count=st.integers(1, 40),

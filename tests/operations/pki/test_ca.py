@@ -47,6 +47,7 @@ def works(tmp_path: Path) -> Works:
     return start(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("curve", ["P-256", "P-384"])
 def test_a_chain_of_either_curve_is_what_openssl_takes(tmp_path: Path, curve: str) -> None:
     """Strictly, as a TLS client's; the authority can sign no other authority."""
@@ -81,6 +82,7 @@ def signed_of(works: Works, path: Path, **changes: object) -> tuple[int, int, tu
     return done.signed, done.already, tuple(fault.reason for fault in done.faults)
 
 
+@pytest.mark.slow
 def test_bad_csrs_are_told_and_the_good_ones_signed(works: Works, tmp_path: Path) -> None:
     """Each with its reason; no certificate is made of them."""
     first, shared = new_key(), new_key()
@@ -127,6 +129,7 @@ def forged_request(thing: str) -> str:
     return f"-----BEGIN CERTIFICATE REQUEST-----\n{text}\n-----END CERTIFICATE REQUEST-----\n"
 
 
+@pytest.mark.slow
 def test_csrs_that_were_handed_in_are_signed(works: Works, tmp_path: Path) -> None:
     """A folder with a file each, named as its thing with or without suffix; PEM blocks one after the other."""
     folder = tmp_path / "csrs"
@@ -145,6 +148,7 @@ def test_csrs_that_were_handed_in_are_signed(works: Works, tmp_path: Path) -> No
     assert [THIRD, fourth] == list(works.certificates())
 
 
+@pytest.mark.slow
 def test_a_csr_is_signed_once(works: Works, tmp_path: Path) -> None:
     """Unless it is asked for again, or its certificate was superseded, or has expired."""
     path = write_requests(tmp_path / "csrs.jsonl", {FIRST: new_key(), SECOND: new_key()})
@@ -161,6 +165,7 @@ def test_a_csr_is_signed_once(works: Works, tmp_path: Path) -> None:
     assert (2, 0, ()) == signed_of(works, path, now=NOW + 301 * DAY, not_after=NOW + 400 * DAY)
 
 
+@pytest.mark.slow
 def test_a_revoked_key_is_never_signed_again(works: Works, tmp_path: Path) -> None:
     """Neither plainly, nor with --again, nor for another thing; and also where its certificate had expired before."""
     key, old = new_key(), new_key()
@@ -182,6 +187,7 @@ def test_a_revoked_key_is_never_signed_again(works: Works, tmp_path: Path) -> No
     )
 
 
+@pytest.mark.slow
 def test_another_key_of_a_thing_is_signed_when_it_is_asked_for(works: Works, tmp_path: Path) -> None:
     """The certificate of the old key is revoked as superseded then; without that, the CSR is refused."""
     signed_of(works, write_requests(tmp_path / "csrs.jsonl", {FIRST: new_key()}))
@@ -251,6 +257,7 @@ def test_what_an_older_ledger_has_revoked_is_taken_over(works: Works, tmp_path: 
     assert (0, 1) == counted(signed_of(again, path))
 
 
+@pytest.mark.slow
 def test_a_stopped_run_is_gone_on_with(tmp_path: Path) -> None:
     """What it has signed is in the ledger and is not signed again; no list is there before it is whole."""
     works = start(tmp_path)
@@ -291,6 +298,7 @@ def test_no_second_authority_is_made_over_the_first(works: Works) -> None:
     assert (again.certificate, policy) == (opened.certificate, opened.policy)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
@@ -321,6 +329,7 @@ def test_an_authority_asks_for_a_longer_passphrase(tmp_path: Path) -> None:
     assert not places.certificate.exists()
 
 
+@pytest.mark.slow
 def test_an_authority_without_its_key_is_told(works: Works, tmp_path: Path) -> None:
     """Another store, an expired authority, damaged public parts."""
     with pytest.raises(EnvironmentFault, match="is not in the key store"):

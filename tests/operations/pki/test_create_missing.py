@@ -27,6 +27,7 @@ def create(project: Project, folder: Path) -> Created:
     return create_missing(project, project.facility("sg-01"), store=store, folder=folder / "identities")
 
 
+@pytest.mark.slow
 def test_every_thing_gets_a_key_and_a_valid_csr(project: Project, tmp_path: Path) -> None:
     """Each thing's CSR bears its name, verifies, and belongs to the key in the store."""
     created = create(project, tmp_path)
@@ -42,6 +43,7 @@ def test_every_thing_gets_a_key_and_a_valid_csr(project: Project, tmp_path: Path
         assert keys[name].public_key() == request.public_key()
 
 
+@pytest.mark.slow
 def test_a_second_run_changes_no_byte(project: Project, tmp_path: Path) -> None:
     """What is there stays: the second run makes nothing."""
     create(project, tmp_path)
@@ -51,6 +53,7 @@ def test_a_second_run_changes_no_byte(project: Project, tmp_path: Path) -> None:
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_a_csr_that_was_handed_in_is_kept(project: Project, tmp_path: Path) -> None:
     """A device's own CSR stays, and no key is made for it here."""
     name = next(project.things(project.facility("sg-01"))).name
@@ -63,6 +66,7 @@ def test_a_csr_that_was_handed_in_is_kept(project: Project, tmp_path: Path) -> N
     assert name not in KeyStore(tmp_path / "keys", "correct horse").names("sg-01")
 
 
+@pytest.mark.slow
 def test_swapped_csrs_are_refused_before_a_key_is_made(project: Project, tmp_path: Path) -> None:
     """A common name that is another thing's, of this plant or another, with or without suffix; by file and line."""
     name, other = (thing.name for _, thing in zip(range(2), project.things(project.facility("sg-01")), strict=False))
@@ -78,6 +82,7 @@ def test_swapped_csrs_are_refused_before_a_key_is_made(project: Project, tmp_pat
         assert [] == list(KeyStore(tmp_path / "keys", "correct horse").names("sg-01"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["csrs", "lock"])
 def test_a_line_that_would_be_passed_over_stops_it(project: Project, tmp_path: Path, kind: str) -> None:
     """A name in another case, and a second line of a thing in the lock: nothing is made."""
@@ -92,6 +97,7 @@ def test_a_line_that_would_be_passed_over_stops_it(project: Project, tmp_path: P
         assert "".join(changed) == path.read_text()
 
 
+@pytest.mark.slow
 def test_a_lost_csr_is_made_anew_from_the_same_key(project: Project, tmp_path: Path) -> None:
     """A run killed between keys and CSRs is finished by the next with the keys that it left."""
     create(project, tmp_path)

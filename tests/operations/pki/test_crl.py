@@ -75,6 +75,7 @@ def test_a_revocation_stays(works: Works) -> None:
     assert 1 == publish(works.authority, works.ledger, works.places, now=NOW + 301 * DAY).revoked
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reason", REASONS)
 def test_each_reason_is_in_the_list(works: Works, reason: str) -> None:
     """But for the one that is said by saying nothing."""
@@ -126,6 +127,7 @@ def test_a_list_of_many_is_made_in_time(works: Works) -> None:
     assert datetime.datetime.now(datetime.UTC) - start < datetime.timedelta(seconds=10)
 
 
+@pytest.mark.slow
 def test_a_crl_is_never_older_than_its_predecessor(works: Works) -> None:
     """With the clock set back none is published, and nothing is revoked; also where only the published one tells."""
     before = published(works.places)
@@ -145,6 +147,7 @@ def test_a_crl_is_never_older_than_its_predecessor(works: Works) -> None:
     assert after is not None and (2, NOW) == (done.number, after.last_update_utc)
 
 
+@pytest.mark.slow
 def test_a_revoked_certificate_leaves_the_written_list(works: Works) -> None:
     """Its line alone; a list that is none is told."""
     revoke(works.ledger, works.ledger.of_thing(FIRST), reason="keyCompromise", note="", now=NOW)

@@ -19,6 +19,7 @@ def new_key() -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP256R1())
 
 
+@pytest.mark.slow
 def test_a_key_comes_back_as_it_went_in(tmp_path: Path) -> None:
     """A key opened by a second run is the key that the first run sealed."""
     key = new_key()
@@ -27,6 +28,7 @@ def test_a_key_comes_back_as_it_went_in(tmp_path: Path) -> None:
     assert key.private_numbers() == opened["a-dev"].private_numbers()
 
 
+@pytest.mark.slow
 def test_a_wrong_passphrase_opens_nothing(tmp_path: Path) -> None:
     """Another passphrase is refused before any key is touched."""
     KeyStore(tmp_path, PASSPHRASE)

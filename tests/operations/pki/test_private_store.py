@@ -39,6 +39,7 @@ def test_a_planted_link_is_not_followed(tmp_path: Path, name: str) -> None:
     assert "theirs" == target.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [0o777, 0o755, 0o710, 0o770])
 def test_a_folder_that_others_get_into_is_refused(tmp_path: Path, mode: int) -> None:
     """With the command that closes it; nothing is written there."""
@@ -93,6 +94,7 @@ def test_files_are_private_whatever_the_umask(tmp_path: Path) -> None:
     assert {0o600} == {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["../x", "/etc/x", "..", ".", "", "a/b", "a\0b", "a\nb", ".hidden", "é"])
 def test_no_name_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
     """Neither a facility's nor an environment's, in the key store or beside the CSRs."""
@@ -106,6 +108,7 @@ def test_no_name_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
             csr_path(tmp_path, name, "sg-01")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("passphrase", ["a", "1234567"])
 def test_a_short_passphrase_founds_no_store(tmp_path: Path, passphrase: str) -> None:
     """It is told how long it has to be; nothing that could be opened is left."""
@@ -115,6 +118,7 @@ def test_a_short_passphrase_founds_no_store(tmp_path: Path, passphrase: str) -> 
     KeyStore(tmp_path / "keys", "12345678")
 
 
+@pytest.mark.slow
 def test_a_new_store_is_stretched_as_owasp_asks(tmp_path: Path) -> None:
     """N = 2^17, r = 8, p = 1."""
     KeyStore(tmp_path / "keys", PASSPHRASE)
@@ -148,6 +152,7 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     assert (b"first", ["file"]) == (read_private(path), [each.name for each in tmp_path.iterdir()])
 
 
+@pytest.mark.slow
 def test_scrypt_is_what_the_header_says(tmp_path: Path) -> None:
     """The cost in the header is the one that was used: another program can open the store by it."""
     store = KeyStore(tmp_path / "keys", PASSPHRASE)

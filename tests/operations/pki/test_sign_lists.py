@@ -16,6 +16,7 @@ from tests.operations.pki.authorities import THINGS, start
 FIRST, SECOND, THIRD, FOURTH = sorted(THINGS)[:4]
 
 
+@pytest.mark.slow
 def test_a_row_that_cannot_be_read_leaves_the_others_signed(tmp_path: Path) -> None:
     """A CSR of another version, half a character, deep nesting, a private key: each is its own fault."""
     works = start(tmp_path)
@@ -50,6 +51,7 @@ def test_a_csr_beside_a_certificate_is_signed(tmp_path: Path) -> None:
     assert (1, ()) == ((done := works.sign(folder)).signed, done.faults)
 
 
+@pytest.mark.slow
 def test_a_list_without_a_csr_is_no_success(tmp_path: Path) -> None:
     """Neither an empty folder nor a header alone."""
     works = start(tmp_path)

@@ -43,6 +43,7 @@ def quiet(_: float) -> None:
     """No pause."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", ["ACTIVE", "INACTIVE", "REVOKED", "REGISTER_INACTIVE", "PENDING_ACTIVATION"])
 def test_a_device_is_retired_from_each_state(case: Case, status: str) -> None:
     """Only what may let it in is made INACTIVE; a revoked one is deleted as it is, and its key is spent as revoked."""
@@ -55,6 +56,7 @@ def test_a_device_is_retired_from_each_state(case: Case, status: str) -> None:
     assert (End.REVOKED if status == "REVOKED" else End.RETIRED) == spent.what
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", ["INACTIVE", "REVOKED", "PENDING_TRANSFER", "PENDING_ACTIVATION"])
 def test_a_device_is_activated_from_each_state(case: Case, status: str) -> None:
     """Or is not, which is said before anything is changed."""
@@ -70,6 +72,7 @@ def test_a_device_is_activated_from_each_state(case: Case, status: str) -> None:
     assert status == case.iot.kept.certificates[certificate_id]["status"]
 
 
+@pytest.mark.slow
 def test_a_certificate_in_transfer_is_neither_revoked_nor_retired(case: Case) -> None:
     """With the command that cancels the transfer; its key is spent all the same."""
     put(case, "PENDING_TRANSFER")
@@ -94,6 +97,7 @@ def test_a_revocation_that_was_cut_off_is_not_forgotten(case: Case, monkeypatch:
     assert ["REVOKED"] == [each["status"] for each in case.iot.kept.certificates.values()]
 
 
+@pytest.mark.slow
 def test_an_attachment_that_is_listed_late_is_revoked_all_the_same(case: Case) -> None:
     """The journal knows of the certificate before AWS IoT lists it for the thing."""
     (thing,) = case.iot.kept.things.values()
@@ -102,6 +106,7 @@ def test_an_attachment_that_is_listed_late_is_revoked_all_the_same(case: Case) -
     assert ["REVOKED"] == [each["status"] for each in case.iot.kept.certificates.values()]
 
 
+@pytest.mark.slow
 def test_what_was_staged_and_revoked_is_not_activated(case: Case) -> None:
     """Neither what AWS IoT has REVOKED, nor what is gone; the rest of the plant is."""
     case.journal.write(("UPDATE devices SET certificate_status = 'INACTIVE'", ()))
@@ -114,6 +119,7 @@ def test_what_was_staged_and_revoked_is_not_activated(case: Case) -> None:
     assert (("t-1", "has a certificate that is gone from AWS IoT"),) == done.refused
 
 
+@pytest.mark.slow
 def test_the_service_obeys_that_a_revocation_is_final(case: Case) -> None:
     """So that these tests could fail: its registry refuses what AWS IoT refuses."""
     certificate_id = put(case, "REVOKED")

@@ -33,6 +33,7 @@ def write_list(path: Path, *names: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_dry_run_tells_and_changes_nothing(place: Site) -> None:
     """Rows, calls by API, the least time at the live quotas; AWS IoT is not called and no journal is made."""
     told = json.loads(place.onboard("--dry-run", "--json"))
@@ -43,6 +44,7 @@ def test_a_dry_run_tells_and_changes_nothing(place: Site) -> None:
     assert "6 would be onboarded" in place.onboard("--dry-run")
 
 
+@pytest.mark.slow
 def test_what_belongs_to_another_plant_is_refused(place: Site, tmp_path: Path) -> None:
     """A certificate of its thing, and a column with its name; the other row gets the next free thing."""
     path = tmp_path / "pallet.csv"
@@ -54,6 +56,7 @@ def test_what_belongs_to_another_plant_is_refused(place: Site, tmp_path: Path) -
     assert all(f"of {OTHER_PLANT}" in fault for fault in told["first_faults"])
 
 
+@pytest.mark.slow
 def test_four_calls_a_device(place: Site) -> None:
     """And two for each group, whose policy the things get; each has its own key; a second run does nothing."""
     result = place.onboarded("--reason", "pallet 7")
@@ -124,6 +127,7 @@ def test_staged_devices_are_inactive_until_activated(place: Site) -> None:
     assert {"activated": 0} == place.onboarded("--activate", exit_code=1)
 
 
+@pytest.mark.slow
 def test_failed_rows_are_a_list_that_can_be_run_again(place: Site, tmp_path: Path) -> None:
     """Good rows go on; the others stand in a file of the list's format, with reasons beside it."""
     path = write_list(tmp_path / "pallet.csv", *map(thing_name, (1, 2)), "sg-01-press-0099")
@@ -261,6 +265,7 @@ def test_no_private_key_is_copied_anywhere(place: Site, tmp_path: Path) -> None:
     assert [] == [file for file in files if secret in file.read_bytes()]
 
 
+@pytest.mark.slow
 def test_nothing_to_activate_and_no_certificate_are_no_success(tmp_path: Path) -> None:
     """A plant of which nothing is staged, and a journal in which nothing is: exit 1, and what to do first."""
     with site(tmp_path, things=1) as place:

@@ -138,6 +138,7 @@ class Case:
         return key_digest(dict(self.store.keys("sg-01", {"t-1"}))["t-1"].public_key())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", ["create_certificate_from_csr", "attach_thing_principal"])
 def test_a_lost_answer_makes_no_second_certificate(
     journal: Journal, tmp_path: Path, lost: str, monkeypatch: pytest.MonkeyPatch
@@ -175,6 +176,7 @@ def test_a_key_that_was_not_handed_over_is(journal: Journal, tmp_path: Path, mon
         case.rotate()
 
 
+@pytest.mark.slow
 def test_a_device_with_a_key_of_its_own_has_to_hand_in_a_csr(journal: Journal, tmp_path: Path) -> None:
     """The store makes no key for it."""
     case = Case(journal, tmp_path)
@@ -183,6 +185,7 @@ def test_a_device_with_a_key_of_its_own_has_to_hand_in_a_csr(journal: Journal, t
         begin_rotation(case.work, case.device, keys=keys, request=None, reason="r")
 
 
+@pytest.mark.slow
 def test_terraforms_things_are_not_retired(journal: Journal, tmp_path: Path) -> None:
     """Its state would have them still."""
     case = Case(journal, tmp_path)

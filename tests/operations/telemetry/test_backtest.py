@@ -123,6 +123,7 @@ def colours(png: bytes) -> tuple[tuple[int, int], dict[tuple[int, ...], int]]:
         return points.size, {colour: count for count, colour in points.getcolors(1 << 24)}
 
 
+@pytest.mark.slow
 def test_a_picture_shows_events_from_beginning_to_end(tmp_path: Path) -> None:
     """By its name the output is a PNG; an event is shaded as long as it lasts, and its reason is one line more."""
     done = invoke(str(write(tmp_path / "own.csv")), "--out", str(tmp_path / "own.png"), folder=tmp_path)

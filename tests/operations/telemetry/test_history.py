@@ -43,6 +43,7 @@ def rows(client: Any, level: str, since: int, until: int = NOON + 55 * MINUTE) -
     return list(history(client, TABLE, thing=THING, level=level, since=since, until=until))
 
 
+@pytest.mark.slow
 def test_hours_are_told_with_the_one_that_goes_on(client: Any) -> None:
     """Stored hours, then what the minutes of this hour say; each with exact numbers and quantiles."""
     found = rows(client, "hour", NOON - 2 * HOUR)
@@ -80,6 +81,7 @@ def ask(client: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     return run
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table_csv_and_json(ask: Any) -> None:
     """The same rows in three forms; an asterisk marks an open period."""
     since = ("--since", "2026-11-23T11:00")

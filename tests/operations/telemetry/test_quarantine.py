@@ -197,6 +197,7 @@ def run(s3: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     return invoke
 
 
+@pytest.mark.slow
 def test_what_is_still_poison_is_in_quarantine_once(s3: Any, run: Any) -> None:
     """However often it is replayed, a record that is refused again is there once, under its latest number."""
     for turn in range(1, 4):

@@ -78,6 +78,7 @@ def broken(desk: Desk) -> Callable[[], None]:
     return is_down.clear
 
 
+@pytest.mark.slow
 def test_an_event_is_told_in_an_operators_words(
     platform: Any, desk: Desk, event: Any, record: Any, payload: Any
 ) -> None:
@@ -111,6 +112,7 @@ def test_an_event_is_told_in_an_operators_words(
     }
 
 
+@pytest.mark.slow
 def test_a_subscription_may_ask_for_what_is_critical_alone(
     platform: Any, desk: Desk, event: Any, record: Any, payload: Any
 ) -> None:
@@ -136,6 +138,7 @@ def test_what_was_told_leaves_the_outbox_with_the_next_write(
     assert (outbox(platform), desk.heard()) == ([], [])
 
 
+@pytest.mark.slow
 def test_a_crash_before_the_topic_was_told_loses_nothing(
     platform: Any, desk: Desk, event: Any, record: Any, payload: Any
 ) -> None:
@@ -152,6 +155,7 @@ def test_a_crash_before_the_topic_was_told_loses_nothing(
     assert ids(desk.heard()) == outbox(platform) != []
 
 
+@pytest.mark.slow
 def test_another_process_tells_it_again_with_the_same_content(
     platform: Any, desk: Desk, event: Any, record: Any, payload: Any
 ) -> None:
@@ -197,6 +201,7 @@ def test_a_device_that_is_not_heard_of_again_is_told_of_all_the_same(
     assert process.notifier.pending == 0
 
 
+@pytest.mark.slow
 def test_a_device_that_is_heard_of_again_is_told_of_by_any_process(
     platform: Any, desk: Desk, broken: Any, event: Any, record: Any, payload: Any
 ) -> None:
@@ -225,6 +230,7 @@ def test_an_outbox_of_another_version_is_told_as_it_is(
     ]
 
 
+@pytest.mark.slow
 def test_many_events_are_told_in_their_order(platform: Any, desk: Desk, event: Any, record: Any, payload: Any) -> None:
     """More notifications than fit one call go out in several, those of a device in order."""
     values = [70.0 if place % 3 else 99.0 for place in range(3 * BATCH)]
@@ -253,6 +259,7 @@ def test_without_a_topic_nobody_is_told(
     assert handler.runtime().notifier._client is None
 
 
+@pytest.mark.slow
 def test_a_client_is_made_when_there_is_something_to_tell(
     platform: Any, desk: Desk, event: Any, record: Any, payload: Any
 ) -> None:

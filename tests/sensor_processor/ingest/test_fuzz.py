@@ -14,6 +14,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from fleet_iot.sensor_processor.adapters.archive import quarantine_objects, readings_objects
 from fleet_iot.sensor_processor.ingest.batch import parse_batch
 from fleet_iot.sensor_processor.ingest.catalogue import Catalogue
@@ -113,6 +115,7 @@ def record(number: int, dice: random.Random, *, payload: bytes, envelope: dict[s
     return {"kinesis": {"sequenceNumber": str(number), "data": encoded}, "eventID": f"shardId-000000000000:{number}"}
 
 
+@pytest.mark.slow
 def test_every_payload_is_a_reading_or_poison_and_quickly(payload: Any, envelope: Any, catalogue: Catalogue) -> None:
     """No exception, no record lost, a declared reason for each refusal, and 99 of 100 within five milliseconds."""
     dice = random.Random(SEED)

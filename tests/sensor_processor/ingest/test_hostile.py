@@ -36,6 +36,7 @@ def is_refused(payload: str) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_raw_escaped_and_in_the_schema() -> None:
     """Every character of Unicode is refused, or taken, in all three ways alike."""
     clean = re.compile(CLEAN_TEXT)

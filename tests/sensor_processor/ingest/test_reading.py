@@ -210,6 +210,7 @@ messages = st.fixed_dictionaries(
 ).map(lambda message: json.dumps(message).encode())
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(body=st.binary() | messages)
 def test_no_payload_raises_anything_but_poison(body: bytes, envelope: Any, catalogue: Catalogue) -> None:
@@ -217,6 +218,7 @@ def test_no_payload_raises_anything_but_poison(body: bytes, envelope: Any, catal
     assert outcome_of(json.dumps(envelope(payload=body)).encode(), catalogue=catalogue) in OUTCOMES
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(
     data=st.binary()

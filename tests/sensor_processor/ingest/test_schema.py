@@ -115,6 +115,7 @@ documents = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(document=documents, is_ascii=st.booleans())
 def test_schema_and_parser_agree(

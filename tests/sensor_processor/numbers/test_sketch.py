@@ -27,6 +27,7 @@ def state(sketch: Sketch) -> tuple[int, dict[int, int]]:
     return sketch.joined, sketch.bins
 
 
+@pytest.mark.slow
 @given(values=many)
 def test_quantiles_are_right_to_one_per_cent(values: list[float]) -> None:
     """As long as no bins were joined, a quantile is within one per cent of the value of its rank."""
@@ -51,6 +52,7 @@ def test_they_are_those_of_the_library(values: list[float]) -> None:
         assert isclose(found, expected, rel_tol=2.1 * ACCURACY)
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(values=many, data=st.data())
 def test_any_order_and_any_merging_gives_the_same_sketch(values: list[float], data: st.DataObject) -> None:

@@ -97,6 +97,7 @@ def test_reads_are_spared_for_devices_that_come_again(platform: Any, event: Any,
     assert [list(tables) for tables in asked] == [["table-devices-dev"], ["table-readings-dev"], ["table-readings-dev"]]
 
 
+@pytest.mark.slow
 def test_an_hour_that_was_counted_whole_ends_without_a_question(platform: Any, bring: Any) -> None:
     """A process that began in the midst of an hour asks once for its minutes; both come to the same."""
     asked: list[str] = []

@@ -105,6 +105,7 @@ messages = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(sent=messages, data=st.data())
 def test_any_split_and_redelivery_gives_the_same_history(
@@ -132,6 +133,7 @@ def test_any_split_and_redelivery_gives_the_same_history(
     assert int(pieces.device["messages"]["N"]) == int(whole.device["messages"]["N"]) == len(sent)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(values=st.lists(st.floats(60, 110), min_size=1, max_size=40), sizes=st.lists(st.integers(1, 10), min_size=40))
 def test_detection_does_not_depend_on_batches(

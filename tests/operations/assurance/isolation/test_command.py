@@ -22,6 +22,7 @@ FACILITIES, TYPES, COUNT = 10, 5, 400
 LIMIT_S = 60
 
 
+@pytest.mark.slow
 def test_the_command_says_what_was_looked_at() -> None:
     """One JSON object with every count, the verdict and no finding; exit 0."""
     result = CliRunner().invoke(main, ["isolation", "--json"])

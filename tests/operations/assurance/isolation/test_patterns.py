@@ -53,6 +53,7 @@ def test_mqtt_wildcards_are_plain_characters(text: str) -> None:
     assert regex_of(pattern).fullmatch(text)
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @given(PATTERNS, PATTERNS)
 def test_a_common_word_is_found_exactly_where_counting_out_finds_one(one: Pattern, other: Pattern) -> None:

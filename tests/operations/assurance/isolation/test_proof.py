@@ -33,6 +33,7 @@ def test_no_attack_on_the_generated_fleet_succeeds(fleet: Fleet) -> None:
     assert tried > 100_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutation", BOTH.values(), ids=BOTH.keys())
 def test_a_broken_policy_is_caught_for_all_names(broken: Break, mutation: Mutation) -> None:
     """The proof fails, for the broken group only."""
@@ -110,6 +111,7 @@ def test_two_things_of_one_name_are_caught(fleet: Fleet) -> None:
     assert "a name belongs to one thing" in {finding.claim for finding in result.findings}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a/b", "+", "#", "*", "thing é", ""])
 def test_a_name_that_is_none_is_caught(fleet: Fleet, name: str) -> None:
     """The proof for all names is about thing names; others are reported."""

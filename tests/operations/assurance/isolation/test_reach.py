@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -62,6 +63,7 @@ def matches(levels: list[str], topic: list[str]) -> bool:
     return levels[0] in ("+", topic[0]) and matches(levels[1:], topic[1:])
 
 
+@pytest.mark.slow
 @settings(max_examples=1000)
 @given(subscriptions())
 def test_no_topic_is_heard_beyond_the_reach(case: tuple[str, str, str]) -> None:
@@ -73,6 +75,7 @@ def test_no_topic_is_heard_beyond_the_reach(case: tuple[str, str, str]) -> None:
         assert any(regex_of(pattern).fullmatch(REALM.arn("topic", topic)) for pattern in reach)
 
 
+@pytest.mark.slow
 def test_most_made_up_topics_are_heard() -> None:
     """The property above is not kept by an empty premise."""
     heard = []
