@@ -98,6 +98,7 @@ def test_synthesis_is_measured_with_all_its_blocks_beside_a_construct_for_each()
     assert details["cpu_20_times_2"] == pytest.approx(details["cpu_20"] / details["cpu_2"], abs=0.01)
 
 
+@pytest.mark.slow
 def test_credentials_are_measured_beside_their_peers_and_verified() -> None:
     """openssl finds every certificate good."""
     document = json.loads(json.dumps(credentials.run(1, devices=200, openssl_devices=1).document()))

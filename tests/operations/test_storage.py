@@ -83,6 +83,7 @@ def test_a_journal_on_a_full_disk_says_so_and_goes_on_later(small: Path) -> None
         assert ("ok",) == database.execute("PRAGMA integrity_check").fetchone()
 
 
+@pytest.mark.slow
 @needs_root
 def test_a_key_store_on_a_full_disk_loses_no_key(small: Path) -> None:
     """What was written before opens; what was cut off is made again."""

@@ -30,6 +30,7 @@ def messages(platform: Any) -> dict[str, int]:
 EXACT = {f"sg-01-press-monitor-{number:04d}-dev": 4 for number in (1, 2, 3)}
 
 
+@pytest.mark.slow
 def test_throttled_writes_are_tried_again(platform: Any, batch: Any) -> None:
     """A write that is throttled twice is done at the third attempt, once."""
     refused = platform.refuse(platform.own_dynamodb, "TransactWriteItems", **THROTTLED, times=2)
@@ -64,6 +65,7 @@ def test_a_table_that_does_not_answer_fails_its_records(
     assert any(code in error for error in errors)
 
 
+@pytest.mark.slow
 def test_an_archive_that_fails_keeps_records_out_of_the_tables(platform: Any, batch: Any) -> None:
     """Nothing is written to the tables and nothing acknowledged that is not in the archive."""
     platform.refuse(platform.own_s3, "PutObject", **SLOW_DOWN)
@@ -81,6 +83,7 @@ def test_a_slow_archive_is_tried_again(platform: Any, batch: Any) -> None:
     assert (len(refused), len(platform.lines("raw/"))) == (2, 12)
 
 
+@pytest.mark.slow
 def test_quarantine_that_fails_is_not_acknowledged(platform: Any, event: Any, record: Any) -> None:
     """Poison that could not be put into quarantine comes again."""
     platform.refuse(platform.own_s3, "PutObject", **SLOW_DOWN)
@@ -96,6 +99,7 @@ def test_a_write_whose_answer_was_lost_counts_once(platform: Any, batch: Any) ->
     assert (len(lost), messages(platform)) == (1, EXACT)
 
 
+@pytest.mark.slow
 def test_a_crash_after_the_write_counts_once(platform: Any, batch: Any) -> None:
     """A function that dies between its write and its answer gets the batch again and changes nothing."""
     platform.lose_answer(platform.own_dynamodb, "TransactWriteItems", error=MemoryError("killed"))
@@ -108,6 +112,7 @@ def test_a_crash_after_the_write_counts_once(platform: Any, batch: Any) -> None:
     assert messages(platform) == EXACT
 
 
+@pytest.mark.slow
 def test_two_writers_of_one_device_count_each_message_once(
     platform: Any, batch: Any, event: Any, record: Any, payload: Any
 ) -> None:
@@ -124,6 +129,7 @@ def test_two_writers_of_one_device_count_each_message_once(
     assert (minute["messages"]["N"], minute["metrics"]["M"]["temperature"]["M"]["count"]["N"]) == ("5", "5")
 
 
+@pytest.mark.slow
 def test_one_contended_device_does_not_hold_up_the_others(
     platform: Any, batch: Any, event: Any, record: Any, payload: Any
 ) -> None:

@@ -17,6 +17,7 @@ from fleet_iot.sensor_processor.numbers.sketch import Sketch
 DEVICE = "sg-01-press-monitor-0001-dev"
 
 
+@pytest.mark.slow
 def test_a_reading_becomes_a_minute_a_device_and_an_archive_line(platform: Any, event: Any, record: Any) -> None:
     """One reading makes its minute item, its device item and one line in the archive, and is acknowledged."""
     failed = platform.handle(event(record(sequence_number="100")))
@@ -38,6 +39,7 @@ def test_a_reading_becomes_a_minute_a_device_and_an_archive_line(platform: Any, 
     ]
 
 
+@pytest.mark.slow
 def test_a_redelivered_batch_changes_nothing(platform: Any, event: Any, record: Any, payload: Any) -> None:
     """The second delivery of a batch leaves every item and every key as the first one left it."""
     batch = event(*(record(payload=payload(sequence=number, metrics={"temperature": 99.5})) for number in range(20)))
@@ -50,6 +52,7 @@ def test_a_redelivered_batch_changes_nothing(platform: Any, event: Any, record: 
     assert (platform.items(), platform.devices(), platform.keys()) == before
 
 
+@pytest.mark.slow
 def test_poison_is_quarantined_and_does_not_block(platform: Any, event: Any, record: Any) -> None:
     """A poisonous record goes to quarantine with its reason and the good ones beside it are counted."""
     failed = platform.handle(event(record(payload=b"{"), record(), record(data=b"\xff")))
@@ -101,6 +104,7 @@ def test_what_was_done_is_counted_in_metrics(
     }
 
 
+@pytest.mark.slow
 def test_an_anomaly_is_written_with_its_reason(platform: Any, event: Any, record: Any, payload: Any) -> None:
     """A reading over a limit makes an anomaly item in the operator's words, beside its minute."""
     platform.handle(event(record(payload=payload(metrics={"temperature": 97.2}))))
@@ -156,6 +160,7 @@ def test_a_conflicting_message_is_flagged_and_the_first_kept(
     assert len(platform.lines("raw/")) == 2
 
 
+@pytest.mark.slow
 def test_messages_beyond_a_full_minute_are_quarantined(platform: Any, event: Any, record: Any, payload: Any) -> None:
     """A device that floods one minute neither blocks the shard nor grows its item without end."""
     platform.handle(event(record()))
@@ -196,6 +201,7 @@ def test_unknown_metrics_are_kept_raw_and_counted(
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["unknown_metrics"] == 1
 
 
+@pytest.mark.slow
 def test_detectors_go_on_from_batch_to_batch(platform: Any, event: Any, record: Any, payload: Any) -> None:
     """What one invocation learned of a device is what the next one, in another process, judges by."""
     start = 1_795_445_343_250 - 400_000

@@ -112,6 +112,7 @@ def test_script_is_printed_for_each_shell(shell: str) -> None:
     assert VARIABLE in result.stdout and "fleet" in result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
 def test_bash_completes_with_the_script(project: Any, tmp_path: Path) -> None:
     """A bash that has run the script offers the facilities."""

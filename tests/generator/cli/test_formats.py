@@ -118,6 +118,7 @@ def test_sarif_has_the_shape_that_its_schema_asks_for(diagnostics: list[Diagnost
             assert location.file.startswith("/") == uri.startswith("file:///")
 
 
+@pytest.mark.slow
 @given(DIAGNOSTICS)
 def test_json_gives_back_every_fault(diagnostics: list[Diagnostic]) -> None:
     """What a program reads from it is the very diagnostics."""

@@ -108,6 +108,7 @@ def test_environment_is_in_the_command_that_writes(project: Any) -> None:
     assert refused.endswith("if it is meant: fleet generate --env prod --allow destroys-data\n")
 
 
+@pytest.mark.slow
 def test_plan_is_told_in_any_encoding(project: Any, data: Any) -> None:
     """A terminal that lacks a character shows another one in its place; JSON needs none beyond ASCII."""
     project.fleet("generate")
@@ -345,6 +346,7 @@ def test_merge_finds_what_a_look_at_all_things_finds(
         assert fields in ("line: x → y", "line: y → x")
 
 
+@pytest.mark.slow
 def test_comparing_holds_no_things() -> None:
     """3,000 rows, half a megabyte of them, are compared in a tenth of that, though each of them differs."""
 

@@ -34,6 +34,7 @@ def test_manifest_is_judged_as_its_golden_file_says(case: str, monkeypatch: pyte
     assert is_valid == bool(result.stdout)
 
 
+@pytest.mark.slow
 def test_corpus_has_a_case_of_every_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each rule that a manifest in a file of some lines can break is broken in a golden case."""
     told: set[str] = set()

@@ -55,6 +55,7 @@ HOSTILE = (
 )
 
 
+@pytest.mark.slow
 @given(st.recursive(SCALARS, lambda inner: st.tuples(inner, inner) | st.dictionaries(TEXT, inner, max_size=3)))
 def test_python_literal_evaluates_to_the_value(value: object) -> None:
     """What is placed in a declaration is one ASCII literal of the very value."""

@@ -87,6 +87,7 @@ def test_rule_of_the_guide_finds_what_the_guide_shows(project: Any, install: Ins
     assert 3 == project.fleet("generate").exit_code
 
 
+@pytest.mark.slow
 def test_rule_of_the_guide_is_found_by_a_fresh_process(project: Any, install: Install) -> None:
     """Nothing but the installed package is needed."""
     shutil.copy(ROOT / "fleet.yaml", project.folder / "fleet.yaml")

@@ -73,6 +73,7 @@ def test_a_bad_line_is_located(tmp_path: Path, csr: Callable[[str], str], line: 
     assert "fleet keys create" in caught.value.remedy
 
 
+@pytest.mark.slow
 def test_one_key_is_one_things(tmp_path: Path) -> None:
     """Also where another plant has it, and however the CSR is written; things with keys of their own pass."""
     key, other = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))

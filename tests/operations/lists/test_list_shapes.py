@@ -421,6 +421,7 @@ def key_forms() -> dict[str, str]:
     return forms
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", key_forms())
 @pytest.mark.parametrize("heading", ["private_key", "Key", "PrivKey", "notes"])
 @pytest.mark.parametrize("shape", ["csv", "jsonl", "json"])

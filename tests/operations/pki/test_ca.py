@@ -202,6 +202,7 @@ def test_another_key_of_a_thing_is_signed_when_it_is_asked_for(works: Works, tmp
     assert (0, 1, ()) == signed_of(works, path)
 
 
+@pytest.mark.slow
 def test_one_key_is_one_things(works: Works, tmp_path: Path) -> None:
     """In other lists, plants and runs, and after its certificate has expired; unless that very device has moved."""
     key, path = new_key(), tmp_path / "csrs.jsonl"
@@ -215,6 +216,7 @@ def test_one_key_is_one_things(works: Works, tmp_path: Path) -> None:
     assert 0 == signed_of(works, write_requests(path, {FIRST: key}))[0]
 
 
+@pytest.mark.slow
 def test_a_key_that_was_spent_in_aws_iot_is_not_signed(works: Works, tmp_path: Path) -> None:
     """What a journal knows as revoked never, as retired when it is asked for."""
     stolen, retired, path = new_key(), new_key(), tmp_path / "csrs.jsonl"
@@ -234,6 +236,7 @@ def counted(done: tuple[int, int, tuple[str, ...]]) -> tuple[int, int]:
     return done[0], len(done[2])
 
 
+@pytest.mark.slow
 def test_a_clock_that_was_set_back_signs_nothing(works: Works, tmp_path: Path) -> None:
     """What was signed would be out of order; a few minutes are nothing."""
     path = write_requests(tmp_path / "csrs.jsonl", {FIRST: new_key()})
@@ -245,6 +248,7 @@ def test_a_clock_that_was_set_back_signs_nothing(works: Works, tmp_path: Path) -
     assert (1, 0, ()) == signed_of(works, path, again=True, now=NOW - datetime.timedelta(minutes=4))
 
 
+@pytest.mark.slow
 def test_what_an_older_ledger_has_revoked_is_taken_over(works: Works, tmp_path: Path) -> None:
     """A ledger of format 1 has no spent keys: they come from its revocations."""
     key, path = new_key(), tmp_path / "csrs.jsonl"
@@ -276,6 +280,7 @@ def test_a_stopped_run_is_gone_on_with(tmp_path: Path) -> None:
     assert things == list(works.certificates())
 
 
+@pytest.mark.slow
 def test_validity_is_the_policys(works: Works) -> None:
     """No longer than it allows, and never longer than the authority's own."""
     for days in (0, 361):
@@ -286,6 +291,7 @@ def test_validity_is_the_policys(works: Works) -> None:
     assert works.authority.certificate.not_valid_after_utc == end_of(works.authority, 300, now=late)
 
 
+@pytest.mark.slow
 def test_no_second_authority_is_made_over_the_first(works: Works) -> None:
     """It would orphan what the first one signed. A run killed before the certificate left a key, which is taken."""
     policy = Policy(days=1, max_days=1)
@@ -318,6 +324,7 @@ def test_an_authority_that_cannot_be_is_not_made(tmp_path: Path, asked: dict[str
     assert not works.places.certificate.exists()
 
 
+@pytest.mark.slow
 def test_an_authority_asks_for_a_longer_passphrase(tmp_path: Path) -> None:
     """A store of devices' keys may have a shorter one; an authority is not made in that."""
     places = Places(folder=tmp_path / "ca")
@@ -344,6 +351,7 @@ def test_an_authority_without_its_key_is_told(works: Works, tmp_path: Path) -> N
         open_authority(works.store, works.places, now=NOW)
 
 
+@pytest.mark.slow
 def test_a_serial_number_that_came_twice_is_refused(works: Works) -> None:
     """Then none of that batch is written down, so none gets out."""
     twice = [Signed(serial=b"s" * 16, thing=thing, key=b"k", der=b"d") for thing in (FIRST, SECOND)]
@@ -352,6 +360,7 @@ def test_a_serial_number_that_came_twice_is_refused(works: Works) -> None:
     assert 0 == works.ledger.counts(now=0.0).signed
 
 
+@pytest.mark.slow
 def test_the_authoritys_key_is_nowhere_in_the_clear(works: Works, tmp_path: Path) -> None:
     """Not in the ledger, nor in what is committed, nor beside it: as DER, PEM, or its bare number."""
     works.sign(write_requests(tmp_path / "csrs.jsonl", {FIRST: new_key()}))
@@ -364,6 +373,7 @@ def test_the_authoritys_key_is_nowhere_in_the_clear(works: Works, tmp_path: Path
     assert [] == [path.name for path in files if any(needle in path.read_bytes() for needle in needles)]
 
 
+@pytest.mark.slow
 def test_what_is_shown_needs_no_key(works: Works, tmp_path: Path) -> None:
     """Counts of the ledger by state; a CRL that is not there is overdue."""
     works.sign(write_requests(tmp_path / "csrs.jsonl", {FIRST: new_key(), SECOND: new_key()}))

@@ -35,6 +35,7 @@ def works(tmp_path: Path) -> Works:
     return works
 
 
+@pytest.mark.slow
 def test_a_revoked_certificate_is_refused_by_openssl(works: Works) -> None:
     """By the CRL; the other one is taken, and so was this one before."""
     found = works.certificates()
@@ -61,6 +62,7 @@ def test_a_revoked_certificate_is_refused_by_openssl(works: Works) -> None:
     assert own.key_identifier == authority.key_identifier
 
 
+@pytest.mark.slow
 def test_a_revocation_stays(works: Works) -> None:
     """Revoked again it keeps day and reason; what has expired needs no revocation, and stays in the list."""
     serial = f"{works.certificates()[FIRST].serial_number:032x}"
@@ -89,6 +91,7 @@ def test_each_reason_is_in_the_list(works: Works, reason: str) -> None:
     assert NOW == revoked.revocation_date_utc
 
 
+@pytest.mark.slow
 def test_numbers_rise_whatever_is_lost(works: Works) -> None:
     """A run that was killed after publishing has not written its number down; a list that was lost is not the first."""
     before = works.ledger.last_list()
@@ -99,12 +102,14 @@ def test_numbers_rise_whatever_is_lost(works: Works) -> None:
     assert 3 == publish(works.authority, works.ledger, works.places, now=NOW).number
 
 
+@pytest.mark.slow
 def test_a_list_ends_with_its_authority(works: Works) -> None:
     """It could not be verified after."""
     end = works.authority.certificate.not_valid_after_utc
     assert end == publish(works.authority, works.ledger, works.places, now=end - DAY).next_update
 
 
+@pytest.mark.slow
 def test_a_stranger_cannot_be_revoked(works: Works) -> None:
     """Neither a thing nor a serial number that the authority has not signed."""
     for stranger in ("a-stranger", "00" * 16, "zz"):

@@ -42,6 +42,7 @@ def test_an_empty_passphrase_is_refused(tmp_path: Path) -> None:
         KeyStore(tmp_path, "")
 
 
+@pytest.mark.slow
 def test_a_key_moved_to_another_thing_does_not_open(tmp_path: Path) -> None:
     """The thing's name is part of the seal, so exchanged lines are found out."""
     store = KeyStore(tmp_path, PASSPHRASE)
@@ -54,6 +55,7 @@ def test_a_key_moved_to_another_thing_does_not_open(tmp_path: Path) -> None:
         list(store.keys("sg-01", {"a-dev", "b-dev"}))
 
 
+@pytest.mark.slow
 def test_a_thing_keeps_its_first_key(tmp_path: Path) -> None:
     """Adding a second key for a thing changes nothing: its certificate is bound to the first."""
     store, first = KeyStore(tmp_path, PASSPHRASE), new_key()
@@ -62,6 +64,7 @@ def test_a_thing_keeps_its_first_key(tmp_path: Path) -> None:
     assert first.private_numbers() == dict(store.keys("sg-01", {"a-dev"}))["a-dev"].private_numbers()
 
 
+@pytest.mark.slow
 def test_half_a_line_of_a_killed_run_spoils_nothing(tmp_path: Path) -> None:
     """After a torn last line the earlier keys open, and the next key goes to a line of its own."""
     store = KeyStore(tmp_path, PASSPHRASE)
@@ -73,6 +76,7 @@ def test_half_a_line_of_a_killed_run_spoils_nothing(tmp_path: Path) -> None:
     assert {"a-dev", "c-dev"} == dict(store.keys("sg-01", {"a-dev", "c-dev"})).keys()
 
 
+@pytest.mark.slow
 def test_nobody_else_can_read_the_store(tmp_path: Path) -> None:
     """Every file is 0600, the folder 0700, and no key lies there in the clear."""
     folder, key = tmp_path / "keys", new_key()

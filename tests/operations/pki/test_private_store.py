@@ -24,6 +24,7 @@ def new_key() -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP256R1())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["store.json", "store.new", "store.lock", "sg-01.keys.jsonl"])
 def test_a_planted_link_is_not_followed(tmp_path: Path, name: str) -> None:
     """Whoever could put one into the folder gets nothing written to, or read from, a file of theirs."""
@@ -54,6 +55,7 @@ def test_a_folder_that_others_get_into_is_refused(tmp_path: Path, mode: int) -> 
     KeyStore(folder, PASSPHRASE)
 
 
+@pytest.mark.slow
 def test_a_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
     """A key file that was made readable may have been read."""
     store = KeyStore(tmp_path / "keys", PASSPHRASE)
@@ -63,6 +65,7 @@ def test_a_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
         store.names("sg-01")
 
 
+@pytest.mark.slow
 def test_a_folder_that_everybody_may_replace_is_refused(tmp_path: Path) -> None:
     """The folder above decides which store is opened."""
     above = tmp_path / "above"
@@ -74,6 +77,7 @@ def test_a_folder_that_everybody_may_replace_is_refused(tmp_path: Path) -> None:
     KeyStore(above / "keys", PASSPHRASE)
 
 
+@pytest.mark.slow
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     """It is no file of keys."""
     store = KeyStore(tmp_path / "keys", PASSPHRASE)
@@ -82,6 +86,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
         store.names("sg-01")
 
 
+@pytest.mark.slow
 def test_files_are_private_whatever_the_umask(tmp_path: Path) -> None:
     """From the moment they are made."""
     before = os.umask(0)

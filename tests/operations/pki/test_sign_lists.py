@@ -40,6 +40,7 @@ def test_a_row_that_cannot_be_read_leaves_the_others_signed(tmp_path: Path) -> N
     assert "private key" in done.faults[3].reason and "private key" in done.faults[4].reason
 
 
+@pytest.mark.slow
 def test_a_csr_beside_a_certificate_is_signed(tmp_path: Path) -> None:
     """In a folder that has both of a device."""
     works = start(tmp_path)

@@ -85,6 +85,7 @@ def test_a_certificate_in_transfer_is_neither_revoked_nor_retired(case: Case) ->
     assert found is not None and found.what is End.REVOKED
 
 
+@pytest.mark.slow
 def test_a_revocation_that_was_cut_off_is_not_forgotten(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """The key is spent before AWS IoT is asked: whether it heard of it or not, the device is not activated any more."""
     monkeypatch.setattr("fleet_iot.operations.registry.calls.TRIES", 1)
@@ -127,6 +128,7 @@ def test_the_service_obeys_that_a_revocation_is_final(case: Case) -> None:
         case.iot.update_certificate(certificateId=certificate_id, newStatus="INACTIVE")
 
 
+@pytest.mark.slow
 def test_a_device_that_was_moved_is_revoked_under_its_new_name(case: Case) -> None:
     """Under its former one, the new one is told: whoever reports it stolen may know only that."""
     retire(case.work, device(case), reason="moved", sleep=quiet)

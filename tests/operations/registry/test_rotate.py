@@ -161,6 +161,7 @@ def test_a_lost_answer_makes_no_second_certificate(
     assert {f"cert/{rotation.new}"} == {arn.rpartition(":")[2] for arn in case.iot.kept.policies["p"]}
 
 
+@pytest.mark.slow
 def test_a_key_that_was_not_handed_over_is(journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped between AWS IoT and the key store: asked again, the store gets the key, and nothing else is done."""
     case = Case(journal, tmp_path)

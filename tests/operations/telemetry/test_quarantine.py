@@ -209,6 +209,7 @@ def test_what_is_still_poison_is_in_quarantine_once(s3: Any, run: Any) -> None:
     assert {3_000, 3_001, 3_002, 3_003} == {int(entry.sequence_number) for entry in entries(held(s3))}
 
 
+@pytest.mark.slow
 def test_records_that_an_earlier_replay_doubled_are_one(s3: Any, run: Any) -> None:
     """The same message under several sequence numbers is one record, and one replay settles them all."""
     run.stream.records += [(THING, data) for data in RECORDS.values()] * 3

@@ -126,6 +126,7 @@ def test_a_subscription_may_ask_for_what_is_critical_alone(
     assert [json.loads(each["Message"])["kind"] for each in desk.heard(desk.night)] == ["escalated"]
 
 
+@pytest.mark.slow
 def test_what_was_told_leaves_the_outbox_with_the_next_write(
     platform: Any, desk: Desk, event: Any, record: Any, payload: Any
 ) -> None:
@@ -182,6 +183,7 @@ def test_a_topic_that_is_down_fails_no_record(
     assert (len(platform.anomalies()), desk.heard()) == (1, [])
 
 
+@pytest.mark.slow
 def test_a_device_that_is_not_heard_of_again_is_told_of_all_the_same(
     platform: Any, desk: Desk, broken: Any, event: Any, record: Any, payload: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,6 +215,7 @@ def test_a_device_that_is_heard_of_again_is_told_of_by_any_process(
     assert len(desk.heard()) == 1
 
 
+@pytest.mark.slow
 def test_an_outbox_of_another_version_is_told_as_it_is(
     platform: Any, desk: Desk, event: Any, record: Any, payload: Any
 ) -> None:
@@ -247,6 +250,7 @@ def test_many_events_are_told_in_their_order(platform: Any, desk: Desk, event: A
     assert [message["began_at"] for message in told] == sorted(message["began_at"] for message in told)
 
 
+@pytest.mark.slow
 def test_without_a_topic_nobody_is_told(
     platform: Any, desk: Desk, event: Any, record: Any, payload: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,6 +53,7 @@ def test_sums_do_not_round(reading: Any) -> None:
     assert [10] == list(metric.sketch.bins.values())
 
 
+@pytest.mark.slow
 @given(numbers=st.lists(values, min_size=1, max_size=50), data=st.data())
 def test_any_order_gives_the_same_exact_numbers(numbers: list[float], data: st.DataObject) -> None:
     """Sum, minimum, maximum and last are those of exact arithmetic, in whatever order the values come."""

@@ -39,6 +39,7 @@ def test_quantiles_are_right_to_one_per_cent(values: list[float]) -> None:
         assert abs(found - right) <= ACCURACY * abs(right) * (1 + 1e-9)
 
 
+@pytest.mark.slow
 @given(values=many)
 def test_they_are_those_of_the_library(values: list[float]) -> None:
     """Datadog's own sketch of the same values has the same quantiles, except for values on a bin's edge."""
@@ -69,6 +70,7 @@ def test_any_order_and_any_merging_gives_the_same_sketch(values: list[float], da
     assert len(merged.bins) <= most
 
 
+@pytest.mark.slow
 @given(values=many, most=st.sampled_from([16, 64]))
 def test_joined_bins_lose_accuracy_and_nothing_else(values: list[float], most: int) -> None:
     """Every value still counts, zeros and signs are kept, and the error is that of so many joinings."""
@@ -92,6 +94,7 @@ def test_a_packed_sketch_comes_back(values: list[float]) -> None:
     assert state(sketch) == state(Sketch.unpack(sketch.pack()))
 
 
+@pytest.mark.slow
 def test_the_largest_day_fits_an_item() -> None:
     """As many metrics as a device type may have, each over more bins than a sketch keeps: below DynamoDB's 400 kB."""
     metrics = {}

@@ -118,6 +118,7 @@ def test_an_hour_that_was_counted_whole_ends_without_a_question(platform: Any, b
     assert {"14": ("3", "3", "189"), "15": ("2", "2", "126"), "16": ("2", "2", "122")} == hours(platform)
 
 
+@pytest.mark.slow
 def test_an_hour_is_forgotten_with_its_device(platform: Any, bring: Any) -> None:
     """What others wrote of a device meanwhile is in its hour, whichever process ends it."""
     bring(25, 31)

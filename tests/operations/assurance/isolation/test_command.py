@@ -32,6 +32,7 @@ def test_the_command_says_what_was_looked_at() -> None:
     assert "isolated: every claim holds" in CliRunner().invoke(main, ["isolation"]).stdout
 
 
+@pytest.mark.slow
 def test_a_broken_fleet_ends_with_the_findings(broken: Break, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit 5, as for every gate; each finding names group, claim, resource and what shows it."""
     fleet: Fleet = broken(BOTH["anything on anything"])

@@ -49,6 +49,7 @@ def test_a_broken_policy_meets_what_belongs_to_others(broken: Break, mutation: M
     assert any(finding.witness for finding in findings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutation", BOTH.values(), ids=BOTH.keys())
 def test_a_broken_policy_is_caught_thing_by_thing(broken: Break, mutation: Mutation) -> None:
     """The attacks find it too: what the proof calls a fault is one that a thing of this fleet could use."""

@@ -1,0 +1,19 @@
+"""Spare the fast tests the imports of modules that they leave out."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+WHOLE = re.compile(r"^pytestmark = .*$", flags=re.MULTILINE)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Skip a module that is marked as a whole with a mark that the run excludes: importing cdktf takes five seconds."""
+    if collection_path.suffix != ".py":
+        return None
+    line = WHOLE.search(collection_path.read_text(encoding="utf-8"))
+    marks = re.findall(r"mark\.(\w+)", line[0]) if line else []
+    return True if any(f"not {mark}" in config.option.markexpr for mark in marks) else None
