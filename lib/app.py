@@ -8,11 +8,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from .faults import ExpectedError
+from .faults import ExpectedError, PrerequisiteError
 from .record.read import read_record
 from .synthesis import settings
 
 MANIFEST = "fleet.yaml"
+INTERRUPTED = 130
 PART_ENDING = ".yaml"
 """Ending of an include file of one facility or device type: `facilities/sg-01.yaml`."""
 OVERLAYS = "fleet.*.yaml"
@@ -70,6 +71,21 @@ def _line_of(lines: list[str], key: tuple[str, ...]) -> int | None:
 
 
 def main() -> int:
+    """Synthesise the current folder's project; return the exit code, also where a disk or an interrupt ends it."""
+    try:
+        code = _run()
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the exit flushes into the same fault
+        return PrerequisiteError.exit_code
+    return code
+
+
+def _run() -> int:
     """Synthesise the current folder's project, print the stacks, and return 0 or the error's exit code."""
     project: Path | None = None
     try:

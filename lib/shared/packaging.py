@@ -117,7 +117,7 @@ def _wheels(*, lock: Path, architecture: str, build: Path) -> Path:
     machine = WHEEL_MACHINES[architecture]
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"),
+            *(sys.executable, "-P", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"),
             *("--target", str(staged), "--no-deps", "--no-compile", "--require-hashes", "--only-binary=:all:"),
             *("--platform", f"manylinux2014_{machine}", "--platform", f"manylinux_2_17_{machine}"),
             *("--python-version", PYTHON_VERSION, "--implementation", "cp", "-r", str(lock)),

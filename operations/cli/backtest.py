@@ -48,7 +48,7 @@ def backtest_(
     as_json: bool,
 ) -> None:
     """Run the processor's detectors over a recorded series, and draw what they find."""
-    output = output or Path("build/backtest") / f"{file.stem}.html"
+    output = output or _build() / "backtest" / f"{file.stem}.html"
     if output.suffix.lower() not in DRAWN_AS:
         raise click.UsageError(f"--out {output.name!r}: say FILE.html or FILE.png")
     described = None if device_type is None else _device_type(device_type, columns)
@@ -64,6 +64,14 @@ def backtest_(
     write_whole(output, page(*drawn).encode() if output.suffix.lower() == ".html" else image(*drawn))
     result = {"page": str(output), "rows": len(history.rows), "anomalies": [asdict(each) for each in found]}
     emit(result, _lines(history, found, output), as_json=as_json)
+
+
+def _build() -> Path:
+    """Return the project's `build`, or that of the current folder where there is no project."""
+    try:
+        return find_project(Path.cwd()) / "build"
+    except EnvironmentFault:
+        return Path("build")
 
 
 def _device_type(name: str, columns: dict[str, str]) -> DeviceTypeSpec:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from fleet_iot.generator.diagnostics import EnvironmentFault, FleetError
+from fleet_iot.generator.diagnostics import FleetError
 from fleet_iot.generator.manifest.project import find_project
 from fleet_iot.operations.cli.options import PATH
 from fleet_iot.operations.progress import Progress
@@ -55,8 +55,9 @@ def demo(things: int, rate: float, duration: float, seed: int, folder: Path | No
 def _generate(root: Path) -> Project:
     """Run `fleet generate` in a process of its own, and load the record."""
     run = subprocess.run(
-        [sys.executable, "-m", "fleet_iot", "generate"], cwd=root, capture_output=True, text=True, check=False
+        [sys.executable, "-P", "-m", "fleet_iot", "generate"], cwd=root, capture_output=True, text=True, check=False
     )
     if run.returncode:
-        raise EnvironmentFault(f"fleet generate failed: {run.stderr.strip()}", hint="see: fleet generate")
+        click.echo(run.stderr, err=True, nl=False)
+        raise click.exceptions.Exit(run.returncode)
     return load_project(root)

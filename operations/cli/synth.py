@@ -16,5 +16,5 @@ def synth(ctx: click.Context) -> None:
     Reads the approved record, not the manifest, and the environment variables of docs/platform.md. The same as
     `python -m lib.app`; the exit code is that program's.
     """
-    # A process of its own: lib starts Node, and only lib may import cdktf.
-    ctx.exit(subprocess.call([sys.executable, "-m", "fleet_iot.lib.app"]))
+    # A process of its own: lib starts Node, and only lib may import cdktf. -P: no module of the project is imported.
+    ctx.exit(subprocess.call([sys.executable, "-P", "-m", "fleet_iot.lib.app"]))

@@ -308,7 +308,7 @@ def start_services(local: LocalAws, *, redeliver: float = 0.0, seed: int = 0) ->
     for name, module, statistics, arguments in services:
         child = start_child(
             name=name,
-            command=[sys.executable, "-m", module, "--dir", str(local.folder), *arguments],
+            command=[sys.executable, "-P", "-m", module, "--dir", str(local.folder), *arguments],
             environment=local.service_environment(),
             log=local.logs / f"{name}.log",
             folder=Path(fleet_iot.__file__).resolve().parents[1],

@@ -98,7 +98,7 @@ def start_emulator(local: LocalAws, *, speed: float | None = DEFAULT_SPEED) -> C
     temporary.mkdir()
     local.logs.mkdir()
     # Not `python -m ministack`: it binds port 443 as well, so that no two run side by side.
-    command = [sys.executable, "-c", LAUNCH, str(CODE), "--bind", address]
+    command = [sys.executable, "-P", "-c", LAUNCH, str(CODE), "--bind", address]
     command += ["--certificate", str(certificate), "--key", str(key)]
     command += [] if speed is None else ["--speed", str(speed)]
     environment = {

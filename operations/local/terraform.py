@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.generator.diagnostics import EnvironmentFault, FleetError, GateError, StaleError, WriteError
 from fleet_iot.operations.local.processes import last_lines
 
 PROVIDER = Path("hashicorp") / "aws"
@@ -541,6 +541,16 @@ class Terraform:
                 process.stdout.close()
 
 
+class RefusedValueError(FleetError):
+    """A synthesis found a value of the manifest that AWS refuses."""
+
+    exit_code = 3
+
+
+SYNTHESIS_FAULTS: dict[int, type[FleetError]] = {3: RefusedValueError, 4: StaleError, 5: GateError, 6: WriteError}
+"""Error of each exit code of a synthesis; any other code is the environment's."""
+
+
 def run_synthesis(
     root: Path, environment: Mapping[str, str], *, log: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
@@ -554,7 +564,7 @@ def run_synthesis(
     Raises:
         EnvironmentFault: It failed; with its first error.
     """
-    command = [sys.executable, "-m", "fleet_iot.lib.app"]
+    command = [sys.executable, "-P", "-m", "fleet_iot.lib.app"]
     done = subprocess.run(command, cwd=root, env=dict(environment), capture_output=True, text=True, check=False)
     if log is not None:
         log.write_text(done.stdout + done.stderr)
@@ -562,7 +572,8 @@ def run_synthesis(
         lines = [line for line in done.stderr.splitlines() if line.strip()]
         errors = [line for line in lines if line.lower().startswith("error")]
         first = (errors or lines[-1:] or ["no output"])[0].removeprefix("error: ")
-        raise EnvironmentFault(f"the stacks cannot be synthesised: {first}", hint="to see all of it: fleet synth")
+        kind = SYNTHESIS_FAULTS.get(done.returncode, EnvironmentFault)
+        raise kind(f"the stacks cannot be synthesised: {first}", hint="to see all of it: fleet synth")
     return done
 
 
