@@ -1,1 +1,1 @@
-"""Measures this project beside what else could do its work, and beside the limit that nothing can pass."""
+"""Compares this project with what else could do its work, and with the limit that nothing can pass."""

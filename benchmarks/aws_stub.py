@@ -1,6 +1,6 @@
 """A stub of DynamoDB and S3 on loopback, in a process of its own so that its CPU is not measured.
 
-It keeps what is written, answers reads from it, and checks nothing: it stands for the network and the other end.
+It keeps what is written, answers reads from it, and checks nothing: it replaces the network and the other end.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ async def _main() -> None:
     server = await asyncio.start_server(Stub().serve, "127.0.0.1", 0, limit=1 << 20)
     print(server.sockets[0].getsockname()[1], flush=True)
     stopped = asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
-    await stopped  # until whoever started it is gone
+    await stopped  # until the process that started it is gone
     server.close()
     os._exit(0)  # connections that are kept open end with the process
 

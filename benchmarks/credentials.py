@@ -1,4 +1,4 @@
-"""Keys and certificates of devices: from DER templates, beside the library's builders and an openssl command a step."""
+"""Keys and certificates of devices: from DER templates, against the library's builders and an openssl call a step."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def _issuer() -> Issuer:
 
 
 def _write_authority(folder: Path, issuer: Issuer) -> Path:
-    """The issuer's own certificate and key, as openssl wants them; returns the certificate's path."""
+    """Write the issuer's own certificate and key, as openssl wants them; return the certificate's path."""
     usage = x509.KeyUsage(
         digital_signature=False,
         content_commitment=False,

@@ -33,7 +33,7 @@ SOURCES = {
     "nab/": "https://raw.githubusercontent.com/numenta/NAB/v1.1/",
     "skab/": "https://raw.githubusercontent.com/waico/SKAB/master/",
 }
-"""Where the files of a folder come from."""
+"""The source of the files of a folder."""
 
 DIGESTS = Path(__file__).with_name("detection_data.sha256")
 LABELS = "nab/labels/combined_windows.json"

@@ -68,13 +68,13 @@ def run(rounds: int, *, things: int = THINGS, facilities: int = FACILITIES) -> R
 
 
 def manifest_text(*, things: int, facilities: int) -> str:
-    """The manifest of such a fleet in block style, as people write it; each of its parts is written out."""
+    """Return the manifest of such a fleet in block style, as people write it; each of its parts is written out."""
     data = json.loads(json.dumps(manifest_data(things=things, facilities=facilities)))
     return str(yaml.safe_dump(data, sort_keys=False))
 
 
 def manifest_data(*, things: int, facilities: int) -> dict[str, Any]:
-    """A fleet of so many things, spread evenly over facilities and device types."""
+    """Return a fleet of so many things, spread evenly over facilities and device types."""
     metrics = {"temperature": {"unit": "celsius", "min": -10, "max": 95}}
     device_type = {"description": "A device", "sample_interval_s": 3_600, "metrics": metrics}
     count = max(1, things // (facilities * len(TYPES)))
@@ -99,15 +99,15 @@ class _Contest:
         self.command_memory_mb = 0.0
 
     def ours(self) -> float:
-        """The rows as `fleet generate` writes them: rendered, gated, hashed, staged, moved into the tree."""
+        """Write the rows as `fleet generate` does: rendered, gated, hashed, staged, moved into the tree."""
         return self._compared(lambda root: timed(lambda: write_rows(self._plan, root)))
 
     def json_dumps(self) -> float:
-        """A loop of `json.dumps` for each row, without gate and hash."""
+        """Write each row by `json.dumps` in a loop, without gate and hash."""
         return self._compared(lambda root: timed(lambda: _dump_rows(self._plan, root)))
 
     def limit(self) -> float:
-        """Writing alone: the time in which the rows are made does not count."""
+        """Only writing: the time in which the rows are made does not count."""
         return self._compared(lambda root: _write_bytes(self._plan, root))
 
     def whole_command(self, manifest: str) -> float:
@@ -187,7 +187,7 @@ def _things_file(root: Path, facility: FacilityPlan) -> Path:
 
 
 def _run_generate(project: str) -> float:
-    """Runs the command and gives the most memory that it held, in MB."""
+    """Run the command and return the most memory that it used, in MB."""
     command = [sys.executable, "-m", "fleet_iot", "generate"]
     subprocess.run(
         command, cwd=project, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL, check=True

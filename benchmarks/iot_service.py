@@ -144,7 +144,7 @@ class Registry:
         return {}
 
     def describe_group(self, name: str) -> dict[str, Any]:
-        """Every group is there whose name the project makes."""
+        """Describe a group: every one exists whose name the project makes."""
         if not name.startswith("thing-group-"):
             raise ServiceError("ResourceNotFoundException", 404, f"There is no thing group {name}")
         return {"thingGroupName": name, "thingGroupArn": f"{_ARN}thinggroup/{name}", "thingGroupId": name}
@@ -188,7 +188,7 @@ class Registry:
         return {}
 
     def state(self) -> dict[str, Any]:
-        """Return all of it, to be compared with the requests."""
+        """Return the whole content, to be compared with the requests."""
         return {
             "things": self.things,
             "certificates": self.certificates,
@@ -348,7 +348,7 @@ class Registrations:
 
 
 def _template(body: str) -> dict[str, Any]:
-    """The template. Raises ServiceError as AWS IoT refuses it."""
+    """Return the template. Raises ServiceError where AWS IoT refuses it."""
     try:
         template: dict[str, Any] = json.loads(body)
         types = {resource["Type"] for resource in template["Resources"].values()}
@@ -372,7 +372,7 @@ def _references(value: Any) -> Iterator[str]:
 
 
 def _resolved(value: Any, given: dict[str, str], declared: dict[str, Any]) -> Any:
-    """The value with parameters in the places of its references."""
+    """Return the value with parameters in the places of its references."""
     if isinstance(value, dict):
         if set(value) == {"Ref"}:
             name = value["Ref"]
@@ -576,7 +576,7 @@ class Service:
         writer.close()
 
     def answer(self, method: str, target: str, headers: dict[str, str], body: bytes) -> bytes | None:
-        """The whole answer; None where it is lost."""
+        """Return the whole answer; None where it is lost."""
         url = urllib.parse.urlsplit(target)
         if url.path == "/_service/state":
             counted = {"calls": self._buckets.calls, "throttles": self._buckets.throttles}
@@ -641,7 +641,7 @@ class Running:
     scale: float
 
     def environment(self, journals: Path) -> dict[str, str]:
-        """This process's environment, with this service as AWS and journals in a folder."""
+        """Return this process's environment, with this service as AWS and journals in a folder."""
         steering = ("FLEET_", "ENVIRONMENT_", "AWS_", "PYTHON")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(steering)}
         return kept | {
@@ -674,7 +674,7 @@ def running(
     authority: Path | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[Running]:
-    """A service from start to end; for bulk registrations, `s3`, who signed its certificate, and keys for it."""
+    """Run a service until the end; for bulk registrations, `s3`, who signed its certificate, and keys for it."""
     command = [sys.executable, "-m", "benchmarks.iot_service"]
     command += ["--scale", str(scale), "--lose", str(lose), "--seed", str(seed)]
     command += ["--s3", s3, "--authority", str(authority)] if s3 else []

@@ -59,7 +59,7 @@ def run(rounds: int, *, devices: int = DEVICES, scale: float = SCALE) -> Result:
 
 
 def _onboard(project: Path, environment: dict[str, str]) -> tuple[dict[str, Any], Any]:
-    """The command's own result, and what its process used."""
+    """Run the command; return its own result, and what its process used."""
     command = [sys.executable, "-m", "fleet_iot", "onboard", "--facility", PLANT, "--aws", "--json"]
     result = project / "result.json"
     with result.open("w") as out:
@@ -74,7 +74,7 @@ def _onboard(project: Path, environment: dict[str, str]) -> tuple[dict[str, Any]
 
 
 def _verify(state: dict[str, Any], keys: dict[str, bytes]) -> None:
-    """Every thing has one certificate, of its own key, and there is no other certificate."""
+    """Verify that every thing has one certificate, of its own key, and that there is no other certificate."""
     if state["things"].keys() != keys.keys() or len(state["certificates"]) != len(keys):
         raise AssertionError(f"{len(state['things'])} things, {len(state['certificates'])} certificates")
     for name, thing in state["things"].items():
@@ -94,7 +94,7 @@ SUFFIX = "dev"
 
 
 def make_onboarding_project(folder: Path, *, things: int, others: int = 1) -> Path:
-    """The project in `folder`, with its manifest and declarations; without CSRs."""
+    """Make the project in `folder`, with its manifest and declarations; without CSRs."""
     folder.mkdir(parents=True, exist_ok=True)
     metrics = {"temperature": {"unit": "celsius", "max": 95}}
     data = {
@@ -144,5 +144,5 @@ def make_csrs(project: Path, plant: str = PLANT) -> dict[str, bytes]:
 
 
 def python_path(project: Path) -> str:
-    """The project's own declarations before those of the programs."""
+    """Return a path with the project's own declarations before those of the programs."""
     return f"{project}:{ROOT}"

@@ -39,7 +39,7 @@ class Result:
         }
 
     def text(self) -> str:
-        """Return the same for a person."""
+        """Return the result as text for a person."""
         lines = [f"{self.benchmark}: {self.ours:,.0f} {self.unit}"]
         lines += [f"  {self.ours / rate:.1f} times {name} ({rate:,.0f})" for name, rate in self.peers.items()]
         if self.limit is not None:

@@ -80,6 +80,6 @@ def run(rounds: int, *, lines: int = LINES) -> Result:
 
 
 def manifest_text(lines: int) -> str:
-    """A valid manifest of about so many lines."""
+    """Return a valid manifest of about so many lines."""
     plants = max(1, (lines - _HEAD.count("\n")) // _PLANT.count("\n"))
     return _HEAD + "".join(_PLANT % (number, number) for number in range(1, plants + 1))

@@ -35,7 +35,7 @@ class Diagnostic:
 
     `path` is that of the value in the data, where the location follows from it; `is_key`: the key there is wrong, not
     its value. `rule` is the id of its kind, for programs; `related` are other places that belong to it. A warning is
-    of what the manifest alone cannot decide, and leaves it valid.
+    of what the manifest by itself cannot decide, and leaves it valid.
     """
 
     location: SourceLocation = SourceLocation(file="")

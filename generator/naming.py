@@ -64,12 +64,12 @@ def thing_name(facility: str, device_type: str, number: int) -> str:
 
 
 def thing_prefix(facility: str, device_type: str) -> str:
-    """Return the prefix of the names of all things of one type in one facility begin with."""
+    """Return the prefix with which the names of all things of one type in one facility begin."""
     return f"{facility}-{device_type}-"
 
 
 def serial_prefix(facility: str, device_type: str) -> str:
-    """Return what the serials of all things of one type in one facility begin with."""
+    """Return the prefix with which the serials of all things of one type in one facility begin."""
     return f"{facility.replace('-', '')}-{device_type}-".upper()
 
 

@@ -45,7 +45,7 @@ def _places(project: Path, key: tuple[str, ...]) -> Iterator[tuple[str, str]]:
 
 
 def _lines(path: Path) -> list[str]:
-    """Return no lines where the file is missing or cannot be read."""
+    """Return the lines of a file; none where it is missing or cannot be read."""
     try:
         return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     except (OSError, UnicodeDecodeError, ValueError):

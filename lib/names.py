@@ -175,7 +175,7 @@ def bucket_arn(name: str) -> str:
 
 
 def state_file(stack: str) -> str:
-    """Return the name of `stack`'s state file in its own folder, used where no bucket holds the state."""
+    """Return the name of `stack`'s state file in its own folder, used where no bucket has the state."""
     return f"terraform.{stack}.tfstate"
 
 

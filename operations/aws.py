@@ -29,7 +29,7 @@ MQTT_PORT = 8883
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Broker:
-    """Where devices connect; `ca_file` is None where the system's certificate authorities verify the broker."""
+    """The broker of the devices; `ca_file` is None where the system's certificate authorities verify it."""
 
     host: str
     port: int

@@ -1,7 +1,7 @@
 """Matches text against the regular expressions of AWS's service models, which are Java's.
 
 Python's `re` reads most of them alike. What it does not know (`\\p{…}` classes, surrogate pairs) is translated; what
-neither can be told from the pattern nor translated is refused, so that no pattern silently matches something else.
+can be neither read from the pattern nor translated is refused, so that no pattern silently matches something else.
 Source: https://docs.oracle.com/en/java/javase/21/docs/api/java.base/java/util/regex/Pattern.html
 """
 
@@ -28,13 +28,13 @@ _POSIX = {
     "XDigit": "0-9a-fA-F",
     "Space": r" \t\n\x0b\f\r",
 }
-"""The classes that Java takes from POSIX: ASCII alone."""
+"""The classes that Java takes from POSIX: only ASCII."""
 
 _SAME_ESCAPES = frozenset("wWdDsSbBAtnrfa0123456789")
-"""What both languages read alike, once Python is held to ASCII."""
+"""Escapes that both languages read alike, once Python is limited to ASCII."""
 
 _NO_LINE_END = r"[^\n\r\x85\u2028\u2029]"
-"""What `.` matches in Java; in Python it matches all but a line feed."""
+"""The characters that `.` matches in Java; in Python it matches all but a line feed."""
 
 
 class UntranslatableError(ValueError):
@@ -130,7 +130,7 @@ def _category(name: str, *, is_negated: bool, last: int) -> str:
         if is_inside is not is_negated:
             ranges.append(f"\\U{point:08x}-\\U{end - 1:08x}")
         point = end
-    return "".join(ranges) or f"\\U{sys.maxunicode:08x}"  # none as far as `last`: one that no text holds
+    return "".join(ranges) or f"\\U{sys.maxunicode:08x}"  # none as far as `last`: one that no text contains
 
 
 @lru_cache

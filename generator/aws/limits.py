@@ -17,7 +17,7 @@ TABLE = "limits.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextLimit:
-    """How long a text may be, in characters, and the pattern (Java's) that it must match as a whole."""
+    """The length that a text may have, in characters, and the pattern (Java's) that it must match as a whole."""
 
     min: int = 0
     max: int
@@ -87,7 +87,7 @@ _GENERAL = "https://docs.aws.amazon.com/general/latest/gr"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quota:
-    """How many of something an account has in one region, unless AWS has raised it.
+    """The number of something that an account may have in one region, unless AWS has raised it.
 
     `of_each_plant` are those that one facility makes, `of_platform` at most those that all share.
     """

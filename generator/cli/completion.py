@@ -32,17 +32,17 @@ _ID_LINE = re.compile(r"""( +)(["']?)([a-z0-9][a-z0-9-]*)\2:(\s|$)""")
 
 
 def complete_facility(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Return the facilities whose ids begin as what is typed."""
+    """Return the facilities whose ids begin with what is typed."""
     return _complete(context, incomplete, {"facilities": "facility"})
 
 
 def complete_name(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Return the facilities and device types whose ids begin as what is typed."""
+    """Return the facilities and device types whose ids begin with what is typed."""
     return _complete(context, incomplete, {"facilities": "facility", "device_types": "device type"})
 
 
 def complete_environment(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Return the environments whose names begin as what is typed."""
+    """Return the environments whose names begin with what is typed."""
     try:
         return [CompletionItem(name) for name in environments(_manifest(context)) if name.startswith(incomplete)]
     except (OSError, FleetError):

@@ -92,7 +92,7 @@ def to_sarif(diagnostics: Sequence[Diagnostic]) -> str:
 
 
 def to_github(diagnostics: Sequence[Diagnostic]) -> str:
-    """Return one workflow command a fault, which GitHub shows at its line of a pull request.
+    """Return one workflow command for each fault, which GitHub shows at its line of a pull request.
 
     https://docs.github.com/actions/reference/workflows-and-actions/workflow-commands
     """
@@ -132,7 +132,7 @@ def _location(location: SourceLocation) -> dict[str, Any]:
 
 
 def _uri(file: str) -> str:
-    """Return a relative reference where the file's name is relative, so that it holds on every machine."""
+    """Return a relative reference where the file's name is relative, so that it is valid on every machine."""
     path = Path(file)
     escaped = quote(os.fsencode(path.as_posix()))
     return f"file://{escaped}" if path.is_absolute() else escaped

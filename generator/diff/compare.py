@@ -196,9 +196,10 @@ def _type_changes(before: dict[str, Values], after: dict[str, Values], plan: Fle
 
 
 def _renames(before: dict[str, Values], after: dict[str, Values]) -> dict[str, str]:
-    """Return a type that is gone and one that is new, with the same metrics, are one type under another name.
+    """Return the new id of each renamed device type, by its former one.
 
-    Where several fit, the one with the same description is taken, then the first by its id.
+    A type that is gone and a new one with the same metrics are one type under another name. Where several fit, the one
+    with the same description is taken, then the first by its id.
     """
     gone, new = (sorted(one.keys() - other.keys()) for one, other in ((before, after), (after, before)))
     renamed: dict[str, str] = {}
@@ -247,7 +248,7 @@ class Comparison:
     bulk: frozenset[str] = frozenset()
 
     def of(self, facilities: frozenset[str]) -> Comparison:
-        """Return those that are about some facilities, or about all."""
+        """Return the comparison with only the changes that are about some facilities, or about all."""
         changes = tuple(change for change in self.changes if change.touches(facilities))
         return replace(self, changes=changes, facilities=tuple(sorted(facilities)))
 
@@ -299,7 +300,7 @@ def _renamed(changes: Iterable[PlannedChange]) -> dict[str, str]:
 
 
 def _group_added(group: ThingGroupPlan) -> PlannedChange:
-    """Return a group of a new plant: where nothing came from, its things need not be looked at one by one."""
+    """Return the change for a group of a new plant: no thing of it was there before, so none is looked at by itself."""
     return PlannedChange(
         kind=Kind.THINGS_ADDED,
         facility=group.facility,

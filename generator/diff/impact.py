@@ -234,7 +234,7 @@ class PlannedChange:
 
     `count` things of `device_type` in `facility` (moved ones: to `to`, where they
     `become` others); a fleet-wide one has no facility. `is_by_serial`: its things have serials of their own. `groups`
-    and `facilities` are how many it touches besides, `groups_made` and `groups_gone` those that come and go with it.
+    and `facilities` are how many it also touches, `groups_made` and `groups_gone` those that come and go with it.
     """
 
     kind: Kind

@@ -106,7 +106,7 @@ def _refused(changes: Iterable[PlannedChange], allowed: Iterable[Impact]) -> lis
 
 
 def _reasons(changes: Iterable[PlannedChange]) -> list[tuple[Kind, Impact, str]]:
-    """Return each once, in the order of the changes."""
+    """Return each kind once, with impact and reason, in the order of the changes."""
     return list(dict.fromkeys((change.kind, change.impact, change.reason) for change in changes))
 
 

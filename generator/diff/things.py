@@ -11,7 +11,7 @@ from fleet_iot.generator import naming
 from fleet_iot.generator.diff.impact import Kind, PlannedChange, Run
 from fleet_iot.generator.plan.build import ThingRow
 
-# Rows: two sorted streams are merged, and none is held in memory.
+# Rows: two sorted streams are merged, and none is kept in memory.
 
 RUNS_KEPT = 8
 """Runs that are named; what is beyond is counted."""

@@ -74,7 +74,7 @@ SECTIONS = ("device_types", "facilities")
 def with_parts(document: Document, path: Path, *, name: str) -> Document:
     """Add the files `facilities/ID.yaml` and `device_types/ID.yaml` to the manifest at `path`.
 
-    A file holds what would be below its id in the manifest. Raises `ManifestError` with the faults of all of them.
+    A file contains what would be below its id in the manifest. Raises `ManifestError` with the faults of all of them.
     """
     data, faults, unreadable = document.data, list[Diagnostic](), list[Diagnostic]()
     parts: dict[DataPath, tuple[Places, DataPath]] = {}
@@ -181,8 +181,8 @@ _SHARED = {
 def _shared(one: Any, other: Any) -> str | None:
     """Return the key by which two environments differ although their names in AWS would be the same.
 
-    Two applications share tables, streams and rules where region and account are the same; an account that nobody has
-    said may be any. Two regions share buckets, whose names hold application, account and suffix.
+    Two applications share tables, streams and rules where region and account are the same; an account that is not
+    given may be any. Two regions share buckets, whose names contain application, account and suffix.
     """
     keys = ("application", "environment_suffix", "region")
     if not all(isinstance(data, dict) and isinstance(data.get(key), str) for data in (one, other) for key in keys):
@@ -272,7 +272,7 @@ def _former_words(data: Any) -> Iterator[Diagnostic]:
 
 @contextmanager
 def _collector_paused() -> Iterator[None]:
-    """Keep the garbage collector from walking a large manifest, which holds no cycle, again and again."""
+    """Keep the garbage collector from walking a large manifest, which has no cycle, again and again."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

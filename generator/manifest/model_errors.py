@@ -94,7 +94,7 @@ def _keys(data: Any, section: str) -> tuple[str, ...]:
 
 
 _NEUTRAL: dict[str, Any] = {"version": 1, "application": "x", "environment_suffix": "x", "region": REGIONS[0]}
-"""Stand for what the whole fleet shares where it has a fault; none of them breaks a rule."""
+"""Values in place of those with a fault that the whole fleet shares; none of them breaks a rule."""
 
 
 def _without(data: Any, details: Iterable[ErrorDetails]) -> FleetManifest | None:

@@ -56,7 +56,7 @@ Days = Annotated[int, Field(ge=16, le=36_500)]
 
 
 class History(Model):
-    """How long the readings table keeps each level of what was measured; the archive has every message."""
+    """The days that the readings table keeps each level of what was measured; the archive has every message."""
 
     minute_days: Annotated[Days, Field(description="Days that numbers by the minute are kept.")] = 90
     hour_days: Annotated[Days, Field(description="Days that numbers by the hour are kept.")] = 400
@@ -106,7 +106,7 @@ def _off(value: Any) -> Any:
 
 
 class Observability(Model):
-    """Logs, archives and alarms besides the readings."""
+    """Logs, archives and alarms, in addition to the readings."""
 
     iot_logging: Annotated[
         LogLevel | None,
@@ -172,7 +172,7 @@ class DeviceType(Model):
 
 
 class Contact(Model):
-    """Who is called when something is wrong."""
+    """The person to call when something is wrong."""
 
     name: Annotated[str, Field(min_length=1, max_length=100, description="A person, or a desk that is staffed.")]
     email: Annotated[str | None, Field(pattern=EMAIL_PATTERN, max_length=254)] = None
@@ -201,7 +201,7 @@ def _text_of_number(value: Any) -> Any:
 
 
 def _names(value: Any) -> Any:
-    """Return a list of names says nothing else of the things."""
+    """Convert a list of names to a mapping without further facts; a name without any gets an empty one."""
     if not isinstance(value, list):
         return {name: {} if known is None else known for name, known in value.items()} if _is_map(value) else value
     twice = next((name for place, name in enumerate(value) if name in value[:place]), None)
@@ -249,7 +249,7 @@ SOURCES = ("count", "names", "inventory")
 
 
 def _group_of_count(value: Any) -> Any:
-    """Return a bare count is a group; names and lists of devices count themselves."""
+    """Convert a bare count to a group, and set the count of one that is given by names or by a list of devices."""
     if not isinstance(value, dict):
         return {"count": value}
     given = [source for source in SOURCES if source in value]
@@ -286,7 +286,7 @@ class Facility(Model):
 
     @property
     def thing_count(self) -> int:
-        """How many things there are in all."""
+        """The number of things in all facilities."""
         return sum(group.count for group in self.things.values())
 
 
@@ -349,7 +349,7 @@ def silence_s(sample_interval_s: float, intervals: int) -> int:
 
 
 def keys_at(path: DataPath) -> tuple[str, ...]:
-    """Return the keys that are allowed in the part at `path`, which may hold any ids; none where no model is there."""
+    """Return the keys that are allowed in the part at `path`, which may have any ids; none where no model is there."""
     kind: Any = FleetManifest
     for step in path:
         if get_origin(kind) is dict:

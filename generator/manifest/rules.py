@@ -545,7 +545,7 @@ def check_rules(draft: Draft) -> Iterator[Diagnostic]:
 
 
 def rule_id(rule: Rule) -> str:
-    """What programs call a rule: the name of its function, with hyphens."""
+    """Return the id by which programs know a rule: the name of its function, with hyphens."""
     return rule.__name__.replace("_", "-")
 
 

@@ -1,7 +1,7 @@
 """Encodes a value as one literal of the language of the file that it is placed in.
 
 Every placed value goes through the encoder of its file's suffix, so that nothing in a manifest can end the
-literal that it stands in. What has no safe literal raises `EncodingError`.
+literal that it is in. What has no safe literal raises `EncodingError`.
 """
 
 from __future__ import annotations

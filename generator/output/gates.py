@@ -92,7 +92,7 @@ def check_provisioning(path: str, content: bytes) -> None:
 def check_bulk_registration(path: str, content: bytes) -> None:
     """Check a provisioning template that makes a certificate from a CSR and uses every parameter.
 
-    AWS documents its functions (Fn::Join) for fleet provisioning alone:
+    AWS documents its functions (Fn::Join) for fleet provisioning only:
     https://docs.aws.amazon.com/iot/latest/developerguide/provision-template.html
     """
     check_provisioning(path, content)

@@ -177,7 +177,7 @@ def edited_files(
 
 
 def compare(index: Index, expected: dict[str | None, Section], root: Path, *, is_whole: bool) -> Differences:
-    """Return the tree at `root` against what the manifest says now; `is_whole`: all facilities are in `expected`."""
+    """Compare the tree at `root` with what the manifest says now; `is_whole`: all facilities are in `expected`."""
     hash_of = tree.hashes(root)
     actual = index.sections
     stale = []

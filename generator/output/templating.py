@@ -50,7 +50,7 @@ def template_names() -> tuple[str, ...]:
 
 @cache
 def templates_hash() -> str:
-    """Return SHA-256 of all templates: says whether a generated file is older than its template."""
+    """Return the SHA-256 of all templates, which shows whether a generated file is older than its template."""
     digest = hashlib.sha256()
     for name in template_names():
         digest.update(name.encode() + b"\0" + _source(name).encode() + b"\0")
@@ -76,7 +76,7 @@ def make_environment(suffix: str, load: Callable[[str], Any], *, kind: type[Envi
 
     @lru_cache(maxsize=4_096)
     def encoded(value: str | int) -> Markup:
-        """Return the plants of a fleet share most of their texts and numbers."""
+        """Encode a value, once for all plants: they share most of their texts and numbers."""
         return Markup(encode(value))  # noqa: S704 - encoded, not HTML
 
     @pass_context  # else Jinja would escape a template's own constants for HTML instead, while it compiles
@@ -122,7 +122,7 @@ _RESERVED = re.compile(
 
 
 def _check_sql(path: str, content: bytes) -> None:
-    """Return one statement."""
+    """Check that a file is one SQL statement; raises `GateError`."""
     outside = re.sub(rb"'[^']*'", b"", content)
     if b";" in outside or b"'" in outside:
         raise GateError(f"{path} was not written: it is not one statement", hint="make one file for each statement")

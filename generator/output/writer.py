@@ -36,7 +36,7 @@ def hashes(root: Path) -> Callable[[str], str | None]:
 
 
 def hash_of(root: Path, path: str) -> str | None:
-    """Return SHA-256 of a file of the tree; None where there is none."""
+    """Return the SHA-256 of a file of the tree; None where there is none."""
     target = file_of(root, path)
     try:
         with target.open("rb") as file:
@@ -176,7 +176,7 @@ def observed(root: Path) -> Iterator[None]:
 
 
 def _refuse_links(root: Path) -> None:
-    """Return the tree is where it is said to be: `lib` and `lib/facilities` are folders of the project."""
+    """Raise where a link leads elsewhere: `lib` and `lib/facilities` must be folders of the project."""
     project = root.parents[1]
     is_there(project, root.relative_to(project).as_posix())
 

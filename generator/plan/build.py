@@ -124,7 +124,7 @@ class ThingGroupPlan:
         return thing if name in (thing.name, thing.serial) else None
 
     def things(self) -> Iterator[Thing]:
-        """Return all of them, in the order of their numbers, or of their names."""
+        """Return all things, in the order of their numbers, or of their names."""
         if self.named is not None:
             return iter(self.named)
         return (self._numbered(run, number) for run in self.runs for number in range(run.first, run.last + 1))
@@ -225,13 +225,13 @@ def facility_record(plan: FacilityPlan) -> FacilitySpec:
 
 
 def _declared(kind: type[Spec], plan: object, **given: object) -> Spec:
-    """Return the fields of a record's class, as the plan has them under the same names."""
+    """Return a record of this class, with what the plan has under the names of its fields."""
     names = (field.name for field in fields(kind))  # type: ignore[arg-type]  # a dataclass
     return kind(**{name: given[name] if name in given else getattr(plan, name) for name in names})
 
 
 def _spec(kind: type[Spec], model: object) -> Spec:
-    """Return the fields of a record's class, as a model of the manifest has them under the same names."""
+    """Return a record of this class, with what a model of the manifest has under the names of its fields."""
     return msgspec.convert(model, kind, from_attributes=True)
 
 

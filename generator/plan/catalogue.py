@@ -58,7 +58,7 @@ class Entry:
     """One name: its kind, one sentence on it, what else there is to know, and the part of the manifest it comes from.
 
     `deployed` is the name in an environment; None for what carries no suffix. `short` is what the documentation
-    calls it where its name holds more.
+    calls it where its name contains more.
     """
 
     kind: str

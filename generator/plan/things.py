@@ -42,7 +42,7 @@ class Layers:
     group: ThingGroup
 
     def attributes(self, line: str | None) -> Attributes:
-        """Return those of a thing on a line, or on none, that has none of its own."""
+        """Return the attributes of a thing on a line, or on none, that has none of its own."""
         layers: dict[str, str] = {"facility": self.facility} | dict(self.company) | self.plant.attributes
         if line is not None:
             layers |= {"line": line} | self.plant.lines[line].attributes

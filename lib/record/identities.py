@@ -65,7 +65,7 @@ class Request:
 
 
 class Difference(StrEnum):
-    """How a thing's CSR differs from the lock."""
+    """A way in which a thing's CSR differs from the lock."""
 
     KEY = "a CSR of another key"
     CERTIFICATE = "another CSR of the same key"

@@ -9,7 +9,7 @@ SESSION = "fleet-terraform"
 """Session name of assumed roles, as the audit trail of the target account shows it."""
 
 LOCK_MODE = "GOVERNANCE"
-"""Not COMPLIANCE, under which nobody, not even AWS, can delete an object before its date: a wrong file, or one that a
+"""Not COMPLIANCE, under which not even AWS can delete an object before its date: a wrong file, or one that a
 court orders deleted, would stay for years, and the account could not be closed. Lifting a governance lock needs a
 permission that no role here has and that the bucket's policy denies to everyone; the trail records both steps.
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock.html"""

@@ -55,7 +55,7 @@ _RETIRE = "a revoked device stays so: retire it, and onboard one with another ke
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Order:
-    """What the command line asks to onboard, at which site."""
+    """The order of the command line: what to onboard, at which site."""
 
     site: Site
     facility: FacilitySpec

@@ -164,7 +164,7 @@ def _unknown(path: Path, first: bytes) -> EnvironmentFault:
 
 
 def read_records(source: Source) -> Iterator[Record | Fault]:
-    """Return the list's entries as they are written."""
+    """Yield the list's entries as they are written."""
     signers = read_signers(source.signers) if source.format == "microchip" and source.signers else {}
     readers: dict[str, Callable[[Path], Iterator[Record | Fault]]] = {
         "csv": lambda path: read_csv(path, espressif=False, ignored=source.ignored),
@@ -268,7 +268,7 @@ def _is_base64_certificate(line: bytes) -> bool:
 def read_rows(
     source: Source, *, now: datetime.datetime, issuers: Sequence[x509.Certificate] = ()
 ) -> Iterator[Row | Fault]:
-    """Return every entry as a row or as a fault, in the list's order. What was seen is in a temporary file, so that
+    """Yield every entry as a row or as a fault, in the list's order. What was seen is in a temporary file, so that
     a list of a million fits into constant memory."""
     seen = Seen()
     try:
@@ -355,7 +355,7 @@ class Seen:
 
 
 def _marks(row: Row) -> Iterator[tuple[bytes, str, str]]:
-    """Return what no other row may have: its digest, with reason and remedy for a row that does.
+    """Yield what no other row may have: its digest, with reason and remedy for a row that does.
 
     A name that is not meant to be a thing's is only a common name: makers give many chips the same.
     """

@@ -386,7 +386,7 @@ def possible_identities(raw: bytes, place: str) -> tuple[tuple[str, ...], bool]:
 
 
 def common_names(given: bytes) -> Iterator[str]:
-    """Return the common names in certificates and CSRs, however damaged: DER, PEM, or base64 of either."""
+    """Yield the common names in certificates and CSRs, however damaged: DER, PEM, or base64 of either."""
     yield from _common_names_of(given)
     for found in _BASE64.finditer(given.replace(b"\\r", b"").replace(b"\\n", b"\n")):
         text = b"".join(found[0].split())

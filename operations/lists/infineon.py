@@ -82,7 +82,7 @@ class _Member(Py7zIO):
 
 
 def read_infineon(path: Path, bundle: str | None) -> Iterator[Record | Fault]:
-    """Return the certificates of one bundle, by chip id. Raises EnvironmentFault for an archive that must not be
+    """Yield the certificates of one bundle, by chip id. Raises EnvironmentFault for an archive that must not be
     opened."""
     outer = _unpack(path, str(path), wanted=lambda name: _INNER.fullmatch(name) is not None)
     inner = {found[1]: data for name, data in outer.items() if (found := _INNER.fullmatch(name))}

@@ -33,7 +33,7 @@ _BASIC_CONSTRAINTS = bytes.fromhex("551d13")
 
 
 def elements(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Return tag and content of each element. Raises ValueError where the bytes are no DER."""
+    """Yield tag and content of each element. Raises ValueError where the bytes are no DER."""
     at = 0
     while at < len(data):
         tag = data[at]
@@ -59,7 +59,7 @@ def is_one_element(data: bytes) -> bool:
 
 
 def is_authority(tbs_certificate: bytes) -> bool:
-    """Return the `cA` of BasicConstraints, false without it; no other extension is read.
+    """Return the `cA` of BasicConstraints, or false without it; no other extension is read.
 
     Args: tbs_certificate: the DER of a TBSCertificate (RFC 5280, 4.1). Raises ValueError for anything else, and for a
     repeated extension.

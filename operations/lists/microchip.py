@@ -66,7 +66,7 @@ def read_signers(folder: Path) -> dict[str, Signer]:
 
 
 def read_microchip(path: Path, signers: Mapping[str, Signer]) -> Iterator[Record | Fault]:
-    """Return the entries whose signature verifies, each with the first certificate of its first key that has one."""
+    """Yield the entries whose signature verifies, each with the first certificate of its first key that has one."""
     for number, (entry, raw) in enumerate(read_array(path), start=1):
         place = f"entry {number}"
         try:

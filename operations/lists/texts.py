@@ -142,7 +142,7 @@ def _number(value: int) -> str:
 
 
 def read_array(path: Path, decoder: json.JSONDecoder | None = None) -> Iterator[tuple[Any, bytes]]:
-    """Return each element with its text: an object, or what is wrong with it as a string (in the last: nothing follows
+    """Yield each element with its text: an object, or what is wrong with it as a string (in the last: nothing follows
     it)."""
     decoder = decoder or json.JSONDecoder()
     utf8 = codecs.getincrementaldecoder("utf-8-sig")("surrogateescape")
@@ -182,7 +182,7 @@ def read_array(path: Path, decoder: json.JSONDecoder | None = None) -> Iterator[
 
 
 def read_objects(path: Path, ignored: frozenset[str] = frozenset()) -> Iterator[Record | Fault]:
-    """Return the records of an array of objects."""
+    """Yield the records of an array of objects."""
     for number, (element, raw) in enumerate(read_array(path, DECODER), start=1):
         place = f"entry {number}"
         try:
@@ -243,7 +243,7 @@ class Piece:
 
 
 def read_lines(path: Path) -> Iterator[Piece]:
-    """Return each line that is not blank; of one that is too long, its beginning."""
+    """Yield each line that is not blank; of one that is too long, its beginning."""
     with path.open("rb") as file:
         number = 0
         while line := file.readline(RECORD_LIMIT + 1):
@@ -259,7 +259,7 @@ def read_lines(path: Path) -> Iterator[Piece]:
 
 
 def read_quoted(path: Path, is_record: Callable[[bytes], bool] = lambda raw: True) -> Iterator[Piece]:
-    """Return each record of a CSV file, whose quoted fields may contain line breaks (RFC 4180).
+    """Yield each record of a CSV file, whose quoted fields may contain line breaks (RFC 4180).
 
     A quote that is never closed would swallow all that follows. A PEM block that opens within an open quote proves
     the record before it broken; it ends there, and the next one begins. Where no such block comes, the line with the
@@ -453,7 +453,7 @@ def _content(file: Path) -> tuple[bytes, str]:
 
 
 def _is_request(raw: bytes) -> bool:
-    """Return whether a file holds a CSR: by its label, or by the version (0) that its DER begins with."""
+    """Return whether a file contains a CSR: by its label, or by the version (0) that its DER begins with."""
     return _REQUEST_LABEL in raw or _REQUEST_DER.match(raw) is not None
 
 
@@ -555,7 +555,7 @@ def header_of(path: Path) -> bytes:
 
 
 def read_csv(path: Path, *, espressif: bool, ignored: frozenset[str] = frozenset()) -> Iterator[Record | Fault]:
-    """Return the records of a CSV list. Raises EnvironmentFault where its header has no certificate and no CSR."""
+    """Yield the records of a CSV list. Raises EnvironmentFault where its header has no certificate and no CSR."""
     layout: list[tuple[str, int]] = []
     pieces = read_quoted(path, lambda raw: not layout or _is_record(raw, *layout[0]))
     first = next(pieces, None)

@@ -56,7 +56,7 @@ def inherited_environment() -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalAws:
-    """One local AWS: `folder` holds all that it writes, `authority` signs its HTTPS, `mqtt_authority` its MQTT."""
+    """One local AWS: `folder` has all that it writes, `authority` signs its HTTPS, `mqtt_authority` its MQTT."""
 
     folder: Path
     url: str
@@ -143,7 +143,7 @@ class LocalAws:
 def shell_commands(local: LocalAws) -> list[str]:
     """Build the shell commands that point the AWS CLI, boto3 and Terraform to the local AWS.
 
-    They name the file that holds the keys and never a key: a terminal's output is copied and logged.
+    They name the file that contains the keys and never a key: a terminal's output is copied and logged.
     """
     settings = {
         "AWS_SHARED_CREDENTIALS_FILE": str(local.folder / CREDENTIALS),
@@ -321,7 +321,7 @@ class LocalStatus:
 
     @property
     def is_whole(self) -> bool:
-        """Whether everything that was started still runs."""
+        """Return whether everything that was started still runs."""
         return bool(self.processes) and all(process.is_running for process in self.processes)
 
 

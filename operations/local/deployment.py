@@ -49,7 +49,7 @@ LOOK_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drained:
-    """What the services have done so far, in messages (`put`, `errors`) and records."""
+    """The work that the services have done so far, in messages (`put`, `errors`) and records."""
 
     put: int
     errors: int
@@ -268,7 +268,7 @@ def _release_policies(local: LocalAws) -> None:
     https://docs.aws.amazon.com/iot/latest/apireference/API_DeletePolicy.html
 
     Raises:
-        OutcomeError: a group holds things that no stack has: their certificates would keep the policies.
+        OutcomeError: a group contains things that no stack has: their certificates would keep the policies.
     """
     iot = local.client("iot")
     stacks = applied_stacks(local)

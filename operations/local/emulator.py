@@ -36,7 +36,7 @@ LAUNCH = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); "
     "from fleet_iot.operations.local.emulator_process import main; main()"
 )
-"""Runs emulator_process in any working folder; the first argument is the folder that holds the package."""
+"""Runs emulator_process in any working folder; the first argument is the folder that contains the package."""
 
 CODE = Path(fleet_iot.__file__).resolve().parents[1]
 
@@ -181,7 +181,7 @@ def start(
     """Start an empty local AWS in `folder`; where that fails, stop what was started.
 
     Args:
-        folder: Holds everything that it writes; must be empty, or hold a local AWS that has ended.
+        folder: For everything that it writes; must be empty, or contain a local AWS that has ended.
         region: The only region.
         port: Port of HTTPS; None for a free one.
         mqtt_port: Port of MQTT; None for a free one.

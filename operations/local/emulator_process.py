@@ -230,7 +230,7 @@ def _require_current(signature: sigv4.HeaderSignature, query: Mapping[str, list[
 
 
 def _signs_body(headers: Mapping[str, str], service: str, *, is_presigned: bool) -> bool:
-    """Whether the signature is over the body's own hash, and not over one that a header names."""
+    """Return whether the signature is over the body's own hash, and not over one that a header names."""
     if is_presigned and service == "s3":
         return False
     named = headers.get("x-amz-content-sha256", "")

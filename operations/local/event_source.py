@@ -80,7 +80,7 @@ Action = Invoke | Discard | Wait
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Redelivery:
-    """Which answers get lost, as if Lambda had crashed before its checkpoint: the same for the same seed.
+    """The answers that get lost, as if Lambda had crashed before its checkpoint: the same for the same seed.
 
     The first answer is always lost (where `probability` is not 0), so that a run that wants redelivery has some.
     """
@@ -89,7 +89,7 @@ class Redelivery:
     seed: int = 0
 
     def forgets(self, ordinal: int) -> bool:
-        """Whether the answer with this number, from 0, is lost."""
+        """Return whether the answer with this number, from 0, is lost."""
         if self.probability <= 0:
             return False
         return ordinal == 0 or random.Random(f"{self.seed}:{ordinal}").random() < self.probability  # noqa: S311
@@ -151,12 +151,12 @@ class EventSource:
 
     @property
     def is_idle(self) -> bool:
-        """Whether every received record is processed."""
+        """Return whether every received record is processed."""
         return not self._buffer and not self._batches
 
     @property
     def wants_records(self) -> bool:
-        """Whether to read more records: no batch is in progress, and the buffer holds less than one."""
+        """Return whether to read more records: no batch is in progress, and the buffer has less than one."""
         return not self._batches and len(self._buffer) < self._settings.batch_size
 
     def receive(self, records: Iterable[StreamRecord], *, now: float) -> None:
@@ -394,7 +394,7 @@ class ShardReader:
 
     @property
     def is_drained(self) -> bool:
-        """Whether the end of the shard was reached and everything that was read is processed."""
+        """Return whether the end of the shard was reached and everything that was read is processed."""
         return self.source.is_idle and (self.is_closed or self._millis_behind == 0)
 
     def read(self, *, limit: int) -> int:

@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import Any
 
 RUNTIME_PACKAGES = frozenset({"boto3", "botocore", "s3transfer", "jmespath", "dateutil", "six", "urllib3"})
-"""What AWS's Python runtime has installed for every function."""
+"""Packages that AWS's Python runtime has installed for every function."""
 
 
 class RuntimePackages(importlib.abc.MetaPathFinder):

@@ -95,7 +95,7 @@ def _with_local_trust(body: Body, suffix: str) -> Body | None:
 
 
 def _with_publish_batch(body: Body, suffix: str) -> Body | None:
-    """Allow publishing in batches to whoever may publish; AWS has one permission for both.
+    """Allow publishing in batches to everyone who may publish; AWS has one permission for both.
 
     https://docs.aws.amazon.com/sns/latest/dg/sns-access-policy-language-api-permissions-reference.html
     """

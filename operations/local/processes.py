@@ -60,7 +60,7 @@ def readable_by_owner_only() -> Iterator[None]:
 
 
 def is_running(child: ChildProcess) -> bool:
-    """Whether this very process still runs; a zombie does not."""
+    """Return whether this very process still runs; a zombie does not."""
     with suppress(ChildProcessError):
         os.waitpid(child.pid, os.WNOHANG)
     return child.started != "" and _start_time(child.pid) == child.started
@@ -104,7 +104,7 @@ def _start_time(pid: int) -> str | None:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return _start_time_by_ps(pid) if not Path("/proc/self/stat").exists() else None
-    # The command's name is in brackets and may hold anything; the fields after it are plain.
+    # The command's name is in brackets and may contain anything; the fields after it are plain.
     fields = text.rpartition(")")[2].split()
     return None if fields[0] in {"Z", "X"} else fields[19]
 

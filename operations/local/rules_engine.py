@@ -44,7 +44,7 @@ _JODA = {"yyyy": "%Y", "MM": "%m", "dd": "%d", "HH": "%H", "mm": "%M", "ss": "%S
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorAction:
-    """Where a rule stores a message whose action failed."""
+    """The place where a rule stores a message whose action failed."""
 
     bucket: str
     key: str

@@ -94,7 +94,7 @@ def input_of(service: str, operation: str) -> Any:
 
 
 def judge(service: str, operation: str, request: Mapping[Any, Any]) -> Iterator[Constraint]:
-    """Judge a request by every constraint on what it holds, and on what it must hold.
+    """Judge a request by every constraint on what it contains, and on what it must contain.
 
     A value of the wrong type is judged no further.
     """

@@ -56,7 +56,7 @@ DETACHING = {
     "DetachPolicy": ("policy", "policyName", "target"),
     "DetachPrincipalPolicy": ("policy", "policyName", "principal"),
 }
-"""By operation: what kind of attachment, and the members that hold the thing or policy and what it is attached to."""
+"""By operation: what kind of attachment, and the members that name the thing or policy and what it is attached to."""
 
 LISTING: Mapping[str, tuple[str, str, str, Callable[[Any], str]]] = {
     "ListThingPrincipals": ("principal", "thingName", "principals", str),
@@ -282,7 +282,7 @@ class StrictIot:
         return self._error("VersionConflictException", text, 409)
 
     async def _is_attached(self, call: Call) -> bool:
-        """Whether the call attaches what is attached already: AWS accepts it again, and it stays listed."""
+        """Return whether the call attaches what is attached already: AWS accepts it again, and it stays listed."""
         kind, one, other = ATTACHING[call.operation]
         name, target = str(call.members.get(one)), str(call.members.get(other))
         if kind == "principal":
@@ -323,7 +323,7 @@ class StrictIot:
             await self._disconnect(self._scope(), certificate)
 
     def _is_undone(self, kind: str, end: int, name: str | None) -> bool:
-        """Whether a detachment of `name` (a thing or policy at end 0, a certificate's id at 1) is not done yet."""
+        """Return whether a detachment of `name` (end 0: a thing or policy, 1: a certificate's id) is not done yet."""
         now = self._now()
         self._undone_until = {key: until for key, until in self._undone_until.items() if until > now}
         return any(

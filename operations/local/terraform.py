@@ -53,7 +53,7 @@ SKIPPED = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderSource:
-    """Where `terraform init` finds the provider; without `mirror` it looks by itself."""
+    """The place where `terraform init` finds the provider; without `mirror` it looks by itself."""
 
     mirror: Path | None
     is_packed: bool
@@ -67,7 +67,7 @@ def find_provider_mirror(
     environment: Mapping[str, str] | None = None,
     system_folders: tuple[Path, ...] = SYSTEM_FOLDERS,
 ) -> ProviderSource:
-    """Find the first place that holds the provider, in the order of docs/local-aws.md; else the registry."""
+    """Find the first place that has the provider, in the order of docs/local-aws.md; else the registry."""
     variables = os.environ if environment is None else environment
     wanted = _Wanted(registry=REGISTRIES[tool], version=version, platform=_platform())
     given = variables.get("FLEET_PROVIDER_MIRROR")
@@ -124,7 +124,7 @@ class _Wanted:
 
 
 def _at(folder: Path, wanted: _Wanted, origin: str) -> ProviderSource | None:
-    """The mirror in `folder`, where it holds the wanted provider, unpacked or as Terraform's zip."""
+    """Return the mirror in `folder`, where it has the wanted provider, unpacked or as Terraform's zip."""
     held = folder / wanted.registry / PROVIDER
     unpacked = held / wanted.version / wanted.platform
     packed = held / f"terraform-provider-aws_{wanted.version}_{wanted.platform}.zip"
@@ -161,7 +161,7 @@ def _implied_folders(variables: Mapping[str, str]) -> list[Path]:
 
 
 def _folders_with(folders: tuple[Path, ...], registry: str) -> Iterator[Path]:
-    """Find folders that hold one named as the registry, at most SEARCH_DEPTH below the given ones, nearest first."""
+    """Find folders that contain one named as the registry, at most SEARCH_DEPTH below the given ones, nearest first."""
     looked_at = 0
     level = [folder for folder in folders if folder.is_dir()]
     for _ in range(SEARCH_DEPTH + 1):
@@ -224,7 +224,7 @@ class TerraformError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unsettled:
-    """What AWS had not finished when Terraform asked: `tainted` are addresses that exist but were read too early."""
+    """Work that AWS had not finished when Terraform asked; `tainted` are addresses that were read too early."""
 
     tainted: tuple[str, ...]
     said: str
@@ -275,7 +275,7 @@ UNWANTED = ("TF_WORKSPACE", "TF_DATA_DIR", "TF_CLI_ARGS", "TF_INPUT")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedChange:
-    """What a plan does with one resource: create, update, delete or replace."""
+    """The action of a plan on one resource: create, update, delete or replace."""
 
     address: str
     action: str
@@ -385,7 +385,7 @@ class Terraform:
         self._settle(stack, "apply", parallelism, say)
 
     def destroy(self, stack: Path, *, parallelism: int = PARALLELISM, say: Say = silent) -> None:
-        """Destroy all that the stack's state holds; `say` gets a line for each retry."""
+        """Destroy all that is in the stack's state; `say` gets a line for each retry."""
         self._settle(stack, "destroy", parallelism, say)
 
     def _settle(self, stack: Path, command: str, parallelism: int, say: Say) -> None:
@@ -592,7 +592,7 @@ def _sentence(error: TerraformError) -> str:
 
 
 def _address(resource: Mapping[str, Any], instance: Mapping[str, Any]) -> str:
-    """A resource's address as Terraform's messages write it, from its place in a state."""
+    """Return a resource's address as Terraform's messages write it, from its place in a state."""
     module = f"{resource['module']}." if "module" in resource else ""
     index = f"[{json.dumps(instance['index_key'])}]" if "index_key" in instance else ""
     return f"{module}{resource['type']}.{resource['name']}{index}"

@@ -266,7 +266,7 @@ class PendingCsrs:
         return int(total), int(signed)
 
     def unsigned(self) -> Iterator[PendingCsr]:
-        """Return those that are to be signed, in the list's order, a slice at a time: meanwhile they are written to."""
+        """Yield those that are to be signed, in the list's order, a slice at a time: meanwhile they are written to."""
         query = """SELECT number, thing, key, request FROM asked WHERE serial IS NULL AND number > ?
             ORDER BY number LIMIT 1000"""
         last = 0
@@ -280,7 +280,7 @@ class PendingCsrs:
         self._rows.executemany("UPDATE asked SET serial = ? WHERE number = ?", [(serial, row) for row, serial in made])
 
     def serials(self) -> Iterator[bytes]:
-        """Return the serial numbers of all, in the list's order."""
+        """Yield the serial numbers of all, in the list's order."""
         for (serial,) in self._rows.execute("SELECT serial FROM asked WHERE serial IS NOT NULL ORDER BY number"):
             yield bytes(serial)
 
@@ -292,7 +292,7 @@ SKEW = datetime.timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What to sign: a list's CSRs whose common names are among `planned`, the names of the facility's things.
+    """An order to sign: a list's CSRs whose common names are among `planned`, the names of the facility's things.
 
     A CSR with a valid certificate is signed only `again`, where that is asked for. A thing that has one
     for another key gets none, unless the new key `replaces` that. `elsewhere` has the keys that were spent in AWS IoT:
@@ -404,7 +404,7 @@ def _look(format_name: str, now: datetime.datetime, batch: list[Record | Fault])
 
 
 def _planned(row: Row | Fault, order: Order) -> Row | Fault:
-    """Return the row, where its CSR names a planned thing, and the list the same one."""
+    """Return the row if its CSR names a planned thing and the list the same one, else a fault."""
     if isinstance(row, Fault):
         return row
     name = row.material.common_name

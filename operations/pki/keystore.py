@@ -144,7 +144,7 @@ class KeyStore:
         return self._opened(facility, row["thing"], row["sealed"])
 
     def keys(self, facility: str, names: set[str]) -> Iterator[tuple[str, ec.EllipticCurvePrivateKey]]:
-        """Return the opened keys of the named things. Raises EnvironmentFault for one that was tampered with."""
+        """Yield the opened keys of the named things. Raises EnvironmentFault for one that was tampered with."""
         for name, sealed, _ in self._lines(facility):
             if name in names:
                 yield name, self._opened(facility, name, sealed)

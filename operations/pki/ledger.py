@@ -80,7 +80,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """What decides on signing a key for a thing, None each where there is none: the serial number of the thing's valid
+    """Facts that decide on signing a key for a thing, None each where there is none: the serial number of its valid
     certificate for the key; another thing that has the key; when the thing's valid certificate for another key expires;
     and how the key ended."""
 
@@ -166,7 +166,7 @@ class Ledger:
         return self._entries("serial = ?", serial)
 
     def revoked(self) -> Iterator[Entry]:
-        """Return revoked certificates by time, also expired ones: a CRL may have to list them once more."""
+        """Yield revoked certificates by time, also expired ones: a CRL may have to list them once more."""
         yield from self._entries("revoked IS NOT NULL ORDER BY revoked, serial")
 
     def revoke(self, serials: Iterable[bytes], *, at: float, reason: str, note: str) -> None:

@@ -33,7 +33,7 @@ LOCAL = Path("build") / "local"
 
 
 class End(StrEnum):
-    """How a key ended. REUSED: a retired one was accepted again on request; a revocation outweighs it."""
+    """The end of a key. REUSED: a retired one was accepted again on request; a revocation outweighs it."""
 
     REVOKED = "revoked"
     RETIRED = "retired"
@@ -55,7 +55,7 @@ class Spent:
 
     @property
     def is_final(self) -> bool:
-        """Whether no option brings it back."""
+        """Return whether no option brings it back."""
         return self.what in (End.REVOKED, End.ROTATING)
 
     @property
@@ -173,8 +173,8 @@ class SpentKeys:
 
 
 def journals_folder() -> Path:
-    """Return `FLEET_JOURNAL_DIR`, else below the home folder: beside the keys, outside the project and its `make
-    clean`."""
+    """Return `FLEET_JOURNAL_DIR`, else a folder below the home folder: beside the keys, outside the project and its
+    `make clean`."""
     return Path(os.environ.get("FLEET_JOURNAL_DIR") or Path.home() / ".fleet" / "journal")
 
 

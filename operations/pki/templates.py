@@ -97,7 +97,7 @@ def request_der(name: str, key: ec.EllipticCurvePrivateKey, point: bytes | None 
 
 
 def built_request(name: str, key: ec.EllipticCurvePrivateKey) -> x509.CertificateSigningRequest:
-    """Return the same by the library's builder."""
+    """Return the CSR that the library's builder makes."""
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     return x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
 
@@ -136,14 +136,14 @@ class CertificateMaker:
         return signed(content, self._sign(content, self._algorithm), self._digest.name)
 
     def certificate_of(self, name: str, key: CertificatePublicKeyTypes) -> bytes:
-        """Return the same for a key of any kind."""
+        """Return the DER of a certificate for a key of any kind."""
         if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
             return self.certificate(name, point_of(key))
         serial = _SERIAL_START + os.urandom(_SERIAL_RANDOM)
         return self.built(name, key, serial).public_bytes(serialization.Encoding.DER)
 
     def built(self, name: str, key: bytes | CertificatePublicKeyTypes, serial: bytes) -> x509.Certificate:
-        """Return the same by the library's builder; a key in bytes is the point of a P-256 key."""
+        """Return the certificate that the library's builder makes; a key in bytes is the point of a P-256 key."""
         if isinstance(key, bytes):
             key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), key)
         return (

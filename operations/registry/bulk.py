@@ -128,7 +128,7 @@ class Reported:
 
 
 def read_report(lines: Iterator[bytes]) -> Iterator[Reported]:
-    """Return the lines of a report; those that are no JSON object say nothing."""
+    """Yield what the lines of a report say; one that is no JSON object says nothing."""
     for line in lines:
         try:
             described = _lowered(json.loads(line))
@@ -139,7 +139,7 @@ def read_report(lines: Iterator[bytes]) -> Iterator[Reported]:
 
 
 def fetch_lines(url: str) -> Iterator[bytes]:
-    """Return the lines of the file behind a link. Raises EnvironmentFault where it does not come whole."""
+    """Yield the lines of the file behind a link. Raises EnvironmentFault where it does not come whole."""
     with _pool(url) as pool:
         rest = b""
         try:
@@ -287,7 +287,7 @@ def read_through(task: Task, *, at: float, is_complete: bool) -> tuple[Write, ..
 
 
 def lines_of(journal: Journal, task: Task) -> Iterator[tuple[PlannedThing, bytes]]:
-    """Return each thing of the task and its CSR as DER, in the order of the lines; a slice at a time."""
+    """Yield each thing of the task and its CSR as DER, in the order of the lines; a slice at a time."""
     last, decode = 0, msgspec.json.Decoder(PlannedThing).decode
     query = """SELECT task_lines.line, devices.line, der FROM task_lines JOIN devices USING (run, thing)
         WHERE run = ? AND part = ? AND task_lines.line > ? ORDER BY task_lines.line LIMIT 1000"""
@@ -338,7 +338,7 @@ def read_reports(work: Work, task: Task, task_id: str, sleep: Callable[[float], 
 
 
 def _report(work: Work, task_id: str, kind: str) -> Iterator[Reported]:
-    """Return the lines of all files of a report."""
+    """Yield the lines of all files of a report."""
     for page in work.calls.pages("ListThingRegistrationTaskReports", taskId=task_id, reportType=kind):
         for url in page.get("resourceLinks", ()):
             yield from read_report(fetch_lines(url))

@@ -516,7 +516,7 @@ def make_bundle(
 
 
 def _found(plant: Plant, certificates: Certificates, missing: list[Missing]) -> Iterator[_Found]:
-    """Return each thing with its certificate, in the record's order; report what is missing as it is found."""
+    """Yield each thing with its certificate, in the record's order; report what is missing as it is found."""
     store = plant.keys.store if plant.keys else None
     reader = store.reading(plant.facility.id) if store else None
     for thing in plant.project.planned(plant.facility):
@@ -641,7 +641,7 @@ def amazon_roots(source: Path | None = None) -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandOver:
-    """Who made the bundle for whom, and when."""
+    """The hand-over of a bundle: who made it for whom, and when."""
 
     by: str
     to: str

@@ -293,7 +293,7 @@ def calls_for(*, devices: int, certificates: int, policy_on: str, groups: int) -
 
 
 def least_seconds(calls: Mapping[str, int], rates: Mapping[str, float]) -> tuple[float, str | None]:
-    """Return the seconds that the slowest API needs, and which it is; quotas of different APIs run beside each
-    other."""
+    """Return the seconds that the slowest API needs, and which it is; quotas of different APIs are used at
+    the same time."""
     times = [(count / rates[api], api) for api, count in calls.items() if api in rates]
     return max(times, default=(0.0, None))

@@ -194,7 +194,7 @@ _LAST = """SELECT what, at, reason, certificate_id FROM history WHERE thing = ?1
     what IN ('REVOKED', 'REVOKED begun', 'retired', 'deleted') AND id > coalesce(
     (SELECT id FROM history WHERE thing = ?1 AND what = 'retired' ORDER BY id DESC LIMIT 1 OFFSET 1), 0)
     ORDER BY what LIKE 'REVOKED%' DESC, id DESC LIMIT 1"""
-"""How the thing's last device ended, not an earlier device of the thing."""
+"""The end of the thing's last device, not an earlier device of the thing."""
 
 
 def from_format_1(connection: sqlite3.Connection) -> None:
@@ -257,7 +257,7 @@ class Elsewhere(Protocol):
     """Other files of the machine and the project that have spent keys and revoked certificates."""
 
     def ends(self, key: bytes | None, certificate_id: str | None, der: bytes | None) -> list[Spent]:
-        """Return what each has on the key, or on the certificate with this id or DER."""
+        """Return what each file has on the key, or on the certificate with this id or DER."""
 
 
 class Journal:

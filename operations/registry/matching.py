@@ -93,7 +93,7 @@ CREATE INDEX by_serial ON things (serial_key) WHERE serial_key IS NOT NULL;
 _TAKEN, _CONTESTED = -1, -2
 """In place of a thing's row: it has a certificate already; several rows claim it."""
 _NAME, _SERIAL = 1, 2
-"""What identifies a thing, where it was given a name or serial."""
+"""The means of identifying a thing, where it was given a name or serial."""
 _LONGEST = 128
 """Most characters of a name or attribute value in AWS IoT, and of an identity.
 https://docs.aws.amazon.com/iot/latest/apireference/API_CreateThing.html"""
@@ -104,7 +104,7 @@ _SHOWN = 10
 """Most unknown headings in a message."""
 
 COMMON_NAME, ORDER, JOURNAL = "common name", "order", "journal"
-"""How a row may be paired, apart from name, serial and the headings of its list."""
+"""Means of pairing a row, apart from name, serial and the headings of its list."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +189,7 @@ class Matching:
         self._last_unmatched: str | None = None
         """The last value that matched no thing: makers give many chips one common name."""
         self._is_named = False
-        """Whether any row of the list, also a refused one, identifies its thing."""
+        """True if any row of the list, also a refused one, identifies its thing."""
         self._db = temporary(_SCHEMA)
         self._encode = msgspec.json.Encoder().encode
 
@@ -261,7 +261,7 @@ class Matching:
         return int(self._db.execute(query).fetchone()[0])
 
     def pairs(self) -> Iterator[Pair]:
-        """Return the pairs to onboard, in the order of the approved record."""
+        """Yield the pairs to onboard, in the order of the approved record."""
         decode = msgspec.json.Decoder(PlannedThing).decode
         query = """SELECT line, number, place, is_certificate, der, fingerprint, key
             FROM things JOIN rows ON number = row WHERE NOT already ORDER BY position"""
@@ -272,7 +272,7 @@ class Matching:
             yield Pair(thing=decode(line), row=number, place=place, material=material)
 
     def faults(self) -> Iterator[Fault]:
-        """Return the rows that cannot be onboarded, in the list's order."""
+        """Yield the rows that cannot be onboarded, in the list's order."""
         for number, place, reason, remedy in self._db.execute("SELECT * FROM faults ORDER BY number"):
             yield Fault(number=number, place=place, reason=reason, remedy=remedy)
 
@@ -558,7 +558,7 @@ class Matching:
         )
 
     def _waiting(self) -> Iterator[tuple[int, str, str | None]]:
-        """Return the rows that have no thing yet, a slice at a time: meanwhile the same table is written to."""
+        """Yield the rows that have no thing yet, a slice at a time: meanwhile the same table is written to."""
         query = """SELECT number, place, coalesce(device_type, ?) FROM rows
             WHERE thing IS NULL AND number > ? ORDER BY number LIMIT 1000"""
         last = 0

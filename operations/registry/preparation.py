@@ -50,7 +50,7 @@ class RevokedInAws:
         self._revoked: set[str] | None = None
 
     def has(self, certificate_id: str) -> bool:
-        """Return whether it is REVOKED; not where it is gone."""
+        """Return whether the certificate is REVOKED; false where it is gone."""
         if self._revoked is None and self._asked >= DESCRIBED:
             self._revoked = set(self._listed())
         if self._revoked is not None:
@@ -71,7 +71,7 @@ class RevocationLists:
         self._lists = [_read_list(path, authorities) for path in paths]
 
     def find(self, der: bytes) -> Spent | None:
-        """Return its entry in the CRL of the certificate's issuer. Raises ValueError for one that cannot be read."""
+        """Return the certificate's entry in its issuer's CRL. Raises ValueError for one that cannot be read."""
         if not self._lists:
             return None
         certificate = read_certificate(der)
@@ -109,7 +109,7 @@ class Refusals:
     def sift(
         self, rows: Iterable[Row | Fault], *, reuses_retired: bool, in_aws: RevokedInAws | None, at: float
     ) -> Iterator[Row | Fault]:
-        """Return the rows, with a fault in the place of each whose key or certificate must not be used.
+        """Yield the rows, with a fault in the place of each whose key or certificate must not be used.
 
         `in_aws` is queried for devices onboarded by the journal; without it, no call is made. With
         `reuses_retired`, keys that were retired or replaced, and not revoked, may come back.
@@ -198,7 +198,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pairing:
-    """How rows were paired with things: counts by identity, and the first pairs in words."""
+    """The pairing of rows with things: counts by identity, and the first pairs in words."""
 
     ways: Mapping[str, int]
     first: tuple[str, ...]

@@ -54,7 +54,7 @@ def write_failures(folder: Path, source: Source, failures: Iterable[Failure], *,
 
 
 def _chosen(entries: Iterator[Record | Fault], rows: list[int]) -> Iterator[Record | Fault]:
-    """Return the entries with these numbers, both in order."""
+    """Yield the entries with these numbers, both in order."""
     wanted = iter(rows)
     number = next(wanted, None)
     for entry in entries:

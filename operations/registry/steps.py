@@ -268,7 +268,7 @@ def settle_certificates(work: Work, run: int, *, sleep: Callable[[float], None] 
 
 
 def unknown_certificates(work: Work, since: float) -> Iterator[dict[str, Any]]:
-    """Return certificates made since a time that no device in the journal has, newest first."""
+    """Yield certificates made since a time that no device in the journal has, newest first."""
     for page in work.calls.pages("ListCertificates", pageSize=_PAGE, ascendingOrder=False):
         recent = [each for each in page["certificates"] if each["creationDate"].timestamp() >= since]
         for each in recent:

@@ -43,7 +43,7 @@ CREATE TABLE members (name TEXT, thing_group TEXT, PRIMARY KEY (name, thing_grou
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """How a registered thing differs from the record; `version` is the registry's."""
+    """A difference between a registered thing and the record; `version` is the registry's."""
 
     thing: PlannedThing
     fields: tuple[str, ...]
@@ -151,7 +151,7 @@ def _store(registry: sqlite3.Connection, thing: Mapping[str, Any]) -> None:
 def _differences(
     registry: sqlite3.Connection, project: Project, facility: FacilitySpec, work: Work, done: Synced
 ) -> Iterator[Difference]:
-    """Return the differences, in the order of the record; count in `done` what needs no update."""
+    """Yield the differences, in the order of the record; count in `done` what needs no update."""
     moving = work.journal.moving()
     for thing in project.planned(facility):
         have = _registered(registry, work, thing.name)

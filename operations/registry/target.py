@@ -60,7 +60,7 @@ def target_of(project: Project, aws: Aws) -> Target:
 
 
 def _config() -> Config:
-    """No retries of its own: a second CreateCertificateFromCsr would make a second certificate."""
+    """Return a configuration without retries: a second CreateCertificateFromCsr would make a second certificate."""
     return Config(
         retries={"total_max_attempts": 1},
         max_pool_connections=2 * THREADS,

@@ -65,7 +65,7 @@ class AnomalyItem:
 
 @dataclass(slots=True)
 class Truth:
-    """What the devices sent and the broker acknowledged, by thing, minute and metric."""
+    """The numbers that the devices sent and the broker acknowledged, by thing, minute and metric."""
 
     readings: int = 0
     poison: int = 0

@@ -414,7 +414,7 @@ _ANSWER_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulationRequest:
-    """What to simulate; `rate` is messages a second (None: each thing at its own sample interval)."""
+    """A request to simulate; `rate` is messages a second (None: each thing at its own sample interval)."""
 
     facilities: tuple[FacilitySpec, ...]
     things: int | None
@@ -431,7 +431,7 @@ class SimulationRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What the broker acknowledged: distinct readings, poison and repeats, and how many things they came from.
+    """The messages that the broker acknowledged: distinct readings, poison, repeats, and the number of their things.
 
     `refused` counts publishes; `failed` maps each thing that could not publish all of its messages to the reason.
     """

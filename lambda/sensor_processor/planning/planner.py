@@ -96,7 +96,7 @@ def plan_device(
     retention: Retention,
     cache: DeviceCache,
 ) -> Plan:
-    """Plan the writes for `readings` of one device, given what the tables hold.
+    """Plan the writes for `readings` of one device, given what the tables contain.
 
     Args:
         device: None if it is new.

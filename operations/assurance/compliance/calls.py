@@ -1,4 +1,4 @@
-"""The AWS calls that make each resource type, and the limits that AWS documents beside its service models."""
+"""The AWS calls that make each resource type, and the limits that AWS documents outside its service models."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """How the provider makes a resource of one type.
+    """The call by which the provider makes a resource of one type.
 
     `given` are members that it sets itself; `not_sent` are attributes that reach no call, each with its reason;
     `unset` are values that it treats as not set, as it does empty text. `instead` are attributes with

@@ -34,7 +34,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """What a check saw; `resource` is an address, or a stack's name where a whole stack is meant."""
+    """One thing that a check saw; `resource` is an address, or a stack's name where a whole stack is meant."""
 
     resource: str
     attribute: str
@@ -136,7 +136,7 @@ class Catalogue:
         return (Control(id=f"{UNMAPPED} {finding.check}", title=f"Demanded by {finding.scanner} only"),)
 
     def _is_about(self, control: str, finding: Finding) -> bool:
-        """Whether the control is about the resource: a key that rotates is no evidence for an unencrypted topic.
+        """Return whether the control is about the resource: a key that rotates is no evidence for an unencrypted topic.
 
         Each event that CIS requires to be watched is a control of its own, named by the attribute.
         """

@@ -61,7 +61,7 @@ KNOWN_TO_CHECKOV = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Count:
-    """How many of something there are, and how many the gate looked at."""
+    """The number of something in the plans, and the number that the gate looked at."""
 
     what: str
     expected: int
@@ -173,7 +173,7 @@ class Verdict:
     """How many attributes were judged by AWS's service models, and by how many constraints."""
 
     titles: Mapping[str, str]
-    """What each check demands, by `SCANNER CHECK`."""
+    """The demand of each check, by `SCANNER CHECK`."""
 
     def skip_of(self, finding: Finding) -> Skip | None:
         """Return the skip that accepts a failed finding, where there is one."""

@@ -1,6 +1,6 @@
 """The planned infrastructure that the checks look at: every resource of every stack, and the policy documents in it.
 
-A resource's body is its planned values. Where only an apply would know a value, the body holds the reference that was
+A resource's body is its planned values. Where only an apply would know a value, the body has the reference that was
 synthesised (`${aws_kms_key.key-data.arn}`), so that a check sees which key, not "unknown". What a plan leaves out
 (`lifecycle`) is read from the synthesised stack, too.
 """
@@ -83,7 +83,7 @@ class PlannedInfrastructure:
         return next((stack.name for stack in self.stacks if stack.name.startswith("tap-")), self.stacks[0].name)
 
     def of(self, *types: str) -> Iterator[Resource]:
-        """Return all resources of these types."""
+        """Yield all resources of these types."""
         for type_ in types:
             yield from self._by_type.get(type_, ())
 
@@ -97,7 +97,7 @@ class PlannedInfrastructure:
         return next((each for each in self.of(type_) if self.refers(origin, value, each)), None)
 
     def refers(self, origin: Resource, value: Any, to: Resource) -> bool:
-        """Whether `value` is a reference to `to`, or its literal name."""
+        """Return whether `value` is a reference to `to`, or its literal name."""
         return self.target(origin, value) is to or (isinstance(value, str) and value == name_of(to))
 
     def belonging(self, type_: str, attribute: str, to: Resource) -> list[Resource]:
@@ -371,7 +371,7 @@ class Condition:
     values: tuple[str, ...]
 
     def holds(self, request: Mapping[str, str]) -> bool:
-        """Whether the condition is met by a request; a negated operator also is where the key is absent.
+        """Return whether the condition is met by a request; a negated operator also is where the key is absent.
 
         https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html
         """
@@ -400,7 +400,7 @@ class Statement:
     inverted: tuple[str, ...]
 
     def is_about(self, key: str) -> bool:
-        """Whether any condition is about `key`, whatever its operator."""
+        """Return whether any condition is about `key`, whatever its operator."""
         return any(condition.key == key.lower() for condition in self.conditions)
 
     def bound(self, key: str) -> tuple[str, ...]:
@@ -411,7 +411,7 @@ class Statement:
         return ()
 
     def applies_to(self, request: Mapping[str, str]) -> bool:
-        """Whether all conditions hold for a request with these condition keys, in lower case.
+        """Return whether a request with these condition keys, in lower case, meets all conditions.
 
         Raises ValueError for an operator that is not evaluated here: a check must not guess.
         """
@@ -466,7 +466,7 @@ def read_statements(text: str) -> tuple[Statement, ...]:
 
 
 def _matches(value: str, pattern: str, operator: str) -> bool:
-    """Whether IAM matches the value: ARNs and `…Like` accept `*` and `?`; other texts must be equal."""
+    """Return whether IAM matches the value: ARNs and `…Like` accept `*` and `?`; other texts must be equal."""
     if not operator.startswith("Arn") and not operator.endswith("Like"):
         return value == pattern
     parts = (".*" if each == "*" else "." if each == "?" else re.escape(each) for each in pattern)

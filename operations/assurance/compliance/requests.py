@@ -215,7 +215,7 @@ def figures(planned: PlannedInfrastructure) -> dict[str, int]:
 
 
 def _documented(judged: Constraint) -> Iterator[Constraint]:
-    """The limits of a member that only AWS's pages give, where its value has the right type."""
+    """Yield the limits of a member that only AWS's pages give, where its value has the right type."""
     if judged.kind == "type" and judged.is_met:
         for limit in DOCUMENTED.get(judged.member, ()):
             is_met = not limit.problem(judged.value)

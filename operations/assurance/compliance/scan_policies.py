@@ -1,6 +1,6 @@
 """Runs parliament over policies, within `.venv-scan`: JSON address → policy on stdin, address → findings on stdout.
 
-Imports nothing of the project: that environment holds the scanners only.
+Imports nothing of the project: that environment has only the scanners.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ CLEAN_POLICY = "role-policy"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scan:
-    """What a scanner found, how many things it looked at, and how many files it could not read."""
+    """The findings of a scanner, the number of things it looked at, and of files it could not read."""
 
     findings: tuple[Finding, ...]
     resources: int

@@ -37,7 +37,7 @@ def realm_of(*, application: str, region: str, account_id: str) -> Realm:
 class Group:
     """The things of one device type in one facility, with their full names, their topic rule and their policy.
 
-    Compared by identity (`eq=False`), since it holds thousands of names.
+    Compared by identity (`eq=False`), since it has thousands of names.
     """
 
     facility: str
@@ -124,7 +124,7 @@ def descendants(scope: Pattern) -> Pattern:
 
 
 def is_within(pattern: Pattern, scope: Pattern) -> bool:
-    """Whether everything that the pattern matches is the scope itself, or below it."""
+    """Return whether everything that the pattern matches is the scope itself, or below it."""
     size = len(scope)
     return pattern[:size] == scope and (len(pattern) == size or str(pattern[size]).startswith("/"))
 

@@ -55,7 +55,7 @@ def split_wildcards(text: str) -> Pattern:
 
 
 def exact_text(pattern: Pattern) -> str | None:
-    """Return the one text that the pattern matches, or None where it holds a wildcard."""
+    """Return the one text that the pattern matches, or None where it contains a wildcard."""
     return None if any(isinstance(part, Wild) for part in pattern) else "".join(map(str, pattern))
 
 
@@ -253,7 +253,7 @@ def _condition(text: str, key: str, value: Any) -> Condition:
 
 
 def holds(condition: Condition, context: Context) -> bool:
-    """Whether the condition is met.
+    """Return whether the condition is met.
 
     `ForAllValues` is met where there is no value at all: that is IAM's rule, and a trap in an Allow.
     """
@@ -296,7 +296,7 @@ class Variable:
 
 @dataclass(frozen=True, slots=True)
 class Literal:
-    """A character that `${*}`, `${?}` or `${$}` stands for: never a wildcard."""
+    """A character that `${*}`, `${?}` or `${$}` means: never a wildcard."""
 
     character: str
 

@@ -2,7 +2,7 @@
 
 The proof leaves the names of things open and decides the languages of the policies' resources. Two lemmas carry it:
 
-1. A policy allows only scopes that hold the connected thing's own name as a whole level.
+1. A policy allows only scopes that contain the connected thing's own name as a whole level.
 2. For every ordered pair of groups, what a thing of the one may do and the scopes of a thing of the other have no
    text in common, or both fix the name at the same level, so that a common text would make the two one thing.
 
@@ -56,7 +56,7 @@ _STEP = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Finding:
-    """One claim that does not hold: for which group, what, in which resource or thing, and a text that shows it."""
+    """One claim that is not true: for which group, what, in which resource or thing, and a text that shows it."""
 
     group: str
     claim: str
@@ -66,7 +66,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """The figures of a proof, and every claim that does not hold.
+    """The figures of a proof, and every claim that is not true.
 
     Args:
         group_pairs: Ordered pairs of (facility, device type), a group with itself included.
@@ -214,7 +214,7 @@ def check_own(realm: Realm, group: Group) -> list[Finding]:
 
 
 def _is_own(action: str, pattern: Pattern, scopes: tuple[Pattern, ...]) -> bool:
-    """Whether the pattern is the thing's own; a client id only as a whole: there is nothing below it."""
+    """Return whether the pattern is the thing's own; a client id only as a whole: there is nothing below it."""
     if action in CLIENT_ACTIONS:
         return pattern in scopes
     return any(is_within(pattern, place) for place in scopes)
@@ -256,7 +256,7 @@ def _pattern(resource: Resource) -> Pattern:
 
     The client id too: a device chooses it, and HTTPS needs no permission to connect. That is how Device
     Defender sees it: https://docs.aws.amazon.com/iot-device-defender/latest/devguide/audit-chk-iot-policy-permissive.html
-    A name that a broker leaves as text, for want of a thing, is no thing's: names hold no `$`.
+    A name that a broker leaves as text, for want of a thing, is no thing's: names contain no `$`.
     """
     pattern: list[str | Wild] = []
     for part in resource.parts:
@@ -296,7 +296,7 @@ def reach_of(realm: Realm, action: str, resource: Resource) -> tuple[Pattern, ..
 def _received(filters: Pattern) -> tuple[Pattern, ...]:
     """Return the topics that the filters of a pattern may receive; never fewer than they do.
 
-    A filter chosen where the pattern has `*` or `?` may hold MQTT's `+` and `#`, so both may be anything; a filter
+    A filter chosen where the pattern has `*` or `?` may contain MQTT's `+` and `#`, so both may be anything; a filter
     `a/#` receives `a` too (MQTT 5, 4.7.1.2); `$share/<any>/a` receives what `a` does (4.8.2).
     """
     first = filters[0] if filters and isinstance(filters[0], str) else ""

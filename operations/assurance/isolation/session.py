@@ -70,7 +70,7 @@ READINGS = tuple(
 class Session:
     """A connection under a certificate that belongs to `things`; `client_id` is None where it speaks HTTPS.
 
-    `types` and `attributes` are those of the things, by their names; `certificate` holds the variables that come from
+    `types` and `attributes` are those of the things, by their names; `certificate` has the variables that come from
     the certificate itself.
     """
 
@@ -91,14 +91,14 @@ def own_session(thing: str, *, common_name: str | None = None) -> Session:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Permissions:
-    """What one connection may do; `exact` are the acts allowed by resources without a wildcard."""
+    """The rights of one connection; `exact` are the acts allowed by resources without a wildcard."""
 
     exact: frozenset[tuple[str, str]]
     wide: tuple[tuple[str, re.Pattern[str]], ...]
     denied: tuple[tuple[str, re.Pattern[str]], ...]
 
     def allows(self, act: Act) -> bool:
-        """Whether the act is allowed and not denied."""
+        """Return whether the act is allowed and not denied."""
         return (act in self.exact or _matches(self.wide, act)) and not _matches(self.denied, act)
 
 

@@ -52,7 +52,7 @@ FOREIGN_WRITES: dict[str, dict[str, str]] = {
     "by another kind of its own key": {"": "aws:kms:dsse", KEY: OWN},
     "under a customer's key": {CUSTOMER: "AES256"},
 }
-"""What a writer may ask for, by the ends of the condition keys."""
+"""Requests that a writer may make, by the ends of the condition keys."""
 
 
 @check("key-rotation", "Every key rotates once a year and stays in its region")
@@ -151,7 +151,7 @@ def archive_writes(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 
 def _denies_writes(statement: Statement, objects: str) -> bool:
-    """Whether it denies writes to everybody by encryption only; others are about transport."""
+    """Return whether it denies writes to everybody by encryption only; others are about transport."""
     return (
         not statement.is_allow
         and not statement.inverted
@@ -188,7 +188,7 @@ def _log_targets(planned: PlannedInfrastructure) -> list[Resource]:
 
 
 def _is_own_key(planned: PlannedInfrastructure, resource: Resource, value: object) -> bool:
-    """Whether this names a customer-managed key: a reference to one, its ARN, or an alias that is not AWS's."""
+    """Return whether this names a customer-managed key: a reference to one, its ARN, or an alias that is not AWS's."""
     if not isinstance(value, str):
         return False
     target = planned.target(resource, value)

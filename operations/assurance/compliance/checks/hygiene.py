@@ -165,7 +165,7 @@ def right_account(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 def _named_by(pattern: str, suffix: str) -> re.Pattern[str]:
     separator = "_" if "_{suffix}" in pattern else "-"
-    purpose = rf"[a-z0-9_]+(?:{separator}[a-z0-9_]+)*"  # a thing's own name may hold underscores
+    purpose = rf"[a-z0-9_]+(?:{separator}[a-z0-9_]+)*"  # a thing's own name may contain underscores
     return re.compile(
         re.escape(pattern)
         .replace(r"\{purpose\}", purpose)

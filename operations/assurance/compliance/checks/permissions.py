@@ -279,5 +279,5 @@ def _denials(planned: PlannedInfrastructure, resource: Resource) -> list[Stateme
 
 
 def _holds(statement: Statement, operator: str, key: str, value: str) -> bool:
-    """Whether this is the statement's only condition: conditions of one statement are ANDed."""
+    """Return whether this is the statement's only condition: conditions of one statement are ANDed."""
     return [(each.operator, each.key, each.values) for each in statement.conditions] == [(operator, key, (value,))]

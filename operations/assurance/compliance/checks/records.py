@@ -218,7 +218,7 @@ def alarms_act(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 
 def _accepts_alarms(planned: PlannedInfrastructure, topic: Resource) -> bool:
-    """Whether CloudWatch may publish to a topic; where it may not, its alarms are lost silently."""
+    """Return whether CloudWatch may publish to a topic; where it may not, its alarms are lost silently."""
     return any(
         statement.is_allow and CLOUDWATCH in statement.principals_of("Service") and "sns:Publish" in statement.actions
         for policy in planned.belonging("aws_sns_topic_policy", "arn", topic)

@@ -112,7 +112,7 @@ def topic_sql(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 
 def _templates(body: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """Return the texts of a rule's actions, in which `${…}` is an expression of its SQL."""
+    """Yield the texts of a rule's actions, in which `${…}` is an expression of its SQL."""
     if isinstance(body, dict):
         for key, each in body.items():
             if key not in ("sql", "description"):
@@ -205,7 +205,7 @@ def _metrics(alarm: Resource) -> Iterator[Body]:
 
 
 def is_insights(alarm: Resource) -> bool:
-    """Whether an alarm watches a Metrics Insights query, of which an account has few."""
+    """Return whether an alarm watches a Metrics Insights query, of which an account has few."""
     queries = alarm.blocks("metric_query")
     return any(str(query.get("expression", "")).lstrip().upper().startswith("SELECT ") for query in queries)
 
