@@ -161,6 +161,7 @@ def test_a_csr_in_the_name_of_another_thing_is_refused(tmp_path: Path, csr: Call
     assert [file] == list(file.parent.iterdir())
 
 
+@pytest.mark.slow
 def test_the_project_is_that_of_the_current_folder(tmp_path: Path) -> None:
     """A manifest and its record are a project: no package of this tool lies in it, and a folder without is refused."""
     (tmp_path / "here").mkdir()
@@ -265,6 +266,7 @@ def test_without_a_line_the_manifest_is_told(tmp_path: Path) -> None:
     assert find_place(tmp_path, ("account_id",)) == "fleet.yaml"
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(alphabet="ab:# \n\t{}'\"-é\x00", max_size=60), st.lists(st.sampled_from("ab-é"), min_size=1, max_size=3))
 def test_any_text_has_a_place(tmp_path: Path, text: str, key: list[str]) -> None:

@@ -51,6 +51,7 @@ def project(tmp_path: Path, monkeypatch: Any) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_a_suffix_that_is_none_is_refused_before_anything(
     project: Path, monkeypatch: Any, tmp_path: Path, command: tuple[str, ...]

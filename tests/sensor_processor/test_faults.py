@@ -39,6 +39,7 @@ def test_throttled_writes_are_tried_again(platform: Any, batch: Any) -> None:
     assert (len(refused), messages(platform)) == (2, EXACT)
 
 
+@pytest.mark.slow
 def test_writes_that_stay_throttled_come_again(platform: Any, batch: Any) -> None:
     """Records that could not be written in time are archived and reported."""
     platform.refuse(platform.own_dynamodb, "TransactWriteItems", **THROTTLED)
@@ -75,6 +76,7 @@ def test_an_archive_that_fails_keeps_records_out_of_the_tables(platform: Any, ba
     assert (len(failed), platform.items(), platform.devices(), platform.keys()) == (12, [], [], [])
 
 
+@pytest.mark.slow
 def test_a_slow_archive_is_tried_again(platform: Any, batch: Any) -> None:
     """An archive that asks to slow down gets the object a little later."""
     refused = platform.refuse(platform.own_s3, "PutObject", **SLOW_DOWN, times=2)
@@ -91,6 +93,7 @@ def test_quarantine_that_fails_is_not_acknowledged(platform: Any, event: Any, re
     assert platform.handle(event(record(payload=b"{", sequence_number="7")), remaining_ms=1_200) == ["7"]
 
 
+@pytest.mark.slow
 def test_a_write_whose_answer_was_lost_counts_once(platform: Any, batch: Any) -> None:
     """A transaction that committed before the connection broke is recognised, not repeated."""
     lost = platform.lose_answer(platform.own_dynamodb, "TransactWriteItems")
@@ -152,6 +155,7 @@ def test_one_contended_device_does_not_hold_up_the_others(
     assert messages(platform) == EXACT | {DEVICE: 1}
 
 
+@pytest.mark.slow
 def test_a_device_item_of_somebody_else_is_taken_over(platform: Any, batch: Any) -> None:
     """A device item that no processor wrote, and that has no version, does not keep readings from being counted."""
     platform.dynamodb.put_item(TableName="table-devices-dev", Item={"device": {"S": DEVICE}, "note": {"S": "new"}})
@@ -160,6 +164,7 @@ def test_a_device_item_of_somebody_else_is_taken_over(platform: Any, batch: Any)
     assert messages(platform) == EXACT
 
 
+@pytest.mark.slow
 def test_an_item_that_dynamodb_does_not_take_fails_alone(platform: Any, batch: Any) -> None:
     """When DynamoDB rejects a transaction as invalid, each device is written by itself, and only one is retried."""
     platform.refuse(platform.own_dynamodb, "TransactWriteItems", code="ValidationException", status=400, times=2)
@@ -196,6 +201,7 @@ def test_unprocessed_keys_are_asked_for_again(platform: Any, batch: Any) -> None
     assert (platform.items(), platform.devices()) == before
 
 
+@pytest.mark.slow
 def test_nothing_is_asked_when_no_time_is_left(platform: Any, batch: Any) -> None:
     """An invocation without time reports all of its records instead of being stopped in the middle."""
     assert len(platform.handle(batch, remaining_ms=0)) == 12

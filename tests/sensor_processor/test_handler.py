@@ -74,6 +74,7 @@ def emitted(capsys: pytest.CaptureFixture[str]) -> dict[tuple[str, str], dict[st
     }
 
 
+@pytest.mark.slow
 def test_what_was_done_is_counted_in_metrics(
     platform: Any, event: Any, record: Any, payload: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -144,6 +145,7 @@ def test_the_end_of_an_anomaly_is_an_item_of_its_own(platform: Any, event: Any, 
     assert platform.anomalies() == begun
 
 
+@pytest.mark.slow
 def test_a_conflicting_message_is_flagged_and_the_first_kept(
     platform: Any, event: Any, record: Any, payload: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -176,6 +178,7 @@ def test_messages_beyond_a_full_minute_are_quarantined(platform: Any, event: Any
     ]
 
 
+@pytest.mark.slow
 def test_many_readings_in_one_message_count_each_and_are_one_line(
     platform: Any, event: Any, record: Any, payload: Any
 ) -> None:
@@ -220,6 +223,7 @@ def test_detectors_go_on_from_batch_to_batch(platform: Any, event: Any, record: 
     assert [(item["detector"]["S"], item["value"]["N"]) for item in platform.anomalies()] == [("context", "90")]
 
 
+@pytest.mark.slow
 def test_a_batch_of_nothing_is_acknowledged(platform: Any, event: Any) -> None:
     """An empty batch is no error."""
     assert platform.handle(event()) == []

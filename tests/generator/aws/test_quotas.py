@@ -34,6 +34,7 @@ def manifest(folder: Path, *, plants: int) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("plants", "told"), [(3, 0), (200, 0), (201, 1), (257, 2), (993, 2), (994, 3), (1001, 4)])
 def test_each_quota_is_told_from_the_first_plant_beyond(tmp_path: Path, plants: int, told: int) -> None:
     """Located at the facilities, with number, quota and AWS's page; the platform's own rules count as well."""

@@ -137,6 +137,7 @@ def test_json_gives_back_every_fault(diagnostics: list[Diagnostic]) -> None:
     ]
 
 
+@pytest.mark.slow
 @given(DIAGNOSTICS.filter(bool))
 def test_workflow_commands_are_read_back_by_the_runners_rules(diagnostics: list[Diagnostic]) -> None:
     """One line a fault, whatever it holds; unescaped as the runner does, it is the fault."""

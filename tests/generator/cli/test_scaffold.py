@@ -99,6 +99,7 @@ def test_every_known_type_makes_a_valid_manifest() -> None:
     }
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(
     name=st.text(min_size=1, max_size=100).filter(lambda text: not QUESTIONS["facility_name"].refusal(text)),

@@ -68,6 +68,7 @@ def test_the_same_csr_in_another_form_is_no_change(project: Any, keys: Keys, cha
     assert before == file(project, "lock").read_bytes()
 
 
+@pytest.mark.slow
 def test_another_key_breaks_identity(project: Any, keys: Keys) -> None:
     """Planned with its things, stale to --check, refused unless allowed, and then locked anew."""
     csrs = read(project)

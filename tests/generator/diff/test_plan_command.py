@@ -322,6 +322,7 @@ def told(found: RowDifferences) -> dict[str, dict[str, int]]:
     }
 
 
+@pytest.mark.slow
 @given(things, things)
 def test_merge_finds_what_a_look_at_all_things_finds(
     before: dict[tuple[str, int], str], after: dict[tuple[str, int], str]
@@ -377,6 +378,7 @@ groups = st.dictionaries(
 )
 
 
+@pytest.mark.slow
 @given(groups, st.booleans())
 def test_pairing_loses_no_thing(found: dict[tuple[str, str], tuple[Kind, int, int]], is_renamed: bool) -> None:
     """Each thing that goes or comes is told once: retired, added, moved or renamed; and no type is both at the end."""

@@ -177,6 +177,7 @@ def leaves(value: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]
     return {place: leaf for key, item in value.items() for place, leaf in leaves(item, (*path, key)).items()}
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(below=st.dictionaries(st.sampled_from("abcd"), _TREES), above=st.dictionaries(st.sampled_from("abcd"), _TREES))
 def test_every_leaf_is_that_of_the_layer_that_its_place_names(below: dict[str, Any], above: dict[str, Any]) -> None:

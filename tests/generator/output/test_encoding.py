@@ -65,6 +65,7 @@ def test_python_literal_evaluates_to_the_value(value: object) -> None:
     assert "\n" not in encoded
 
 
+@pytest.mark.slow
 @given(st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3)))
 def test_json_decodes_to_the_value(value: object) -> None:
     """What is placed in a JSON document is one ASCII value."""

@@ -67,6 +67,7 @@ def evaluate(texts: list[str], folder: Path) -> list[str]:
     return list(json.loads(run("output", "-json"))["texts"]["value"])
 
 
+@pytest.mark.slow
 def test_terraform_gives_back_what_was_written(tmp_path: Path) -> None:
     """Every form of a template, of its escapes and of CDKTF's tokens, alone and beside each other."""
     texts = [*FORMS, *(f"{one}{other}" for one in FORMS for other in FORMS)]

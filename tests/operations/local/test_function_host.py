@@ -94,6 +94,7 @@ def test_the_function_sees_its_variables_and_its_roles_credentials_and_nothing_o
     assert [host.invoke({"variable": name}) for name in names[3:]] == [None, None]
 
 
+@pytest.mark.slow
 def test_a_package_that_is_not_in_the_zip_is_not_found(open_host: Open) -> None:
     """boto3 is there, as in Lambda; pytest, though installed here, is not."""
     host = open_host()

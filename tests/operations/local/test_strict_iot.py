@@ -203,6 +203,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REFUSED)
 def test_input_that_does_not_fit_the_model_is_refused(strict: Iot, name: str) -> None:
     """As AWS refuses it, naming the member and the constraint."""
@@ -263,6 +264,7 @@ def test_the_emulator_has_the_seams_that_are_wrapped() -> None:
     assert (None, True) == (session.certificate_id, inspect.iscoroutinefunction(session.cleanup))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("then", "ended"), [("REVOKED", 1), ("INACTIVE", 1), ("ACTIVE", 0)])
 def test_sessions_end_with_their_certificates_status(strict: Iot, certificate: str, then: str, ended: int) -> None:
     """Of that certificate only, and not where it is ACTIVE again by then."""

@@ -75,6 +75,7 @@ def _time(anomaly: Anomaly) -> str:
     return anomaly.time
 
 
+@pytest.mark.slow
 def test_an_acknowledgement_stays_with_the_anomaly(client: Any) -> None:
     """Who, when and what was done; of an anomaly that there is not, nothing is made."""
     (own,) = read_anomalies(client, TABLE, thing=THING)

@@ -149,6 +149,7 @@ def test_a_picture_shows_events_from_beginning_to_end(tmp_path: Path) -> None:
     assert none < short / 5 < long / 25
 
 
+@pytest.mark.slow
 def test_a_picture_takes_any_name_and_gaps(tmp_path: Path) -> None:
     """A column's name is text, whatever signs of a formula it has; a row without a value is a gap."""
     file = tmp_path / "own.csv"

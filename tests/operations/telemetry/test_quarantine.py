@@ -116,6 +116,7 @@ def test_records_are_listed_once_with_reason_and_origin(s3: Any) -> None:
     assert [] == list(entries(held(s3), date="2026-11-22"))
 
 
+@pytest.mark.slow
 def test_records_go_back_as_they_came(s3: Any) -> None:
     """The stream gets for each record a document that is the same, or the same bytes where it was none."""
     stream, pauses = Stream(refusals=2), []
@@ -162,6 +163,7 @@ def test_the_command_lists_shows_and_replays(s3: Any, monkeypatch: pytest.Monkey
     assert 2 == CliRunner().invoke(main, ["quarantine", "show", "X"]).exit_code
 
 
+@pytest.mark.slow
 def test_lines_are_those_of_the_processor(s3: Any) -> None:
     """The reader finds every field that it needs under the processor's name,."""
     key = s3.list_objects_v2(Bucket=BUCKET)["Contents"][0]["Key"]
@@ -225,6 +227,7 @@ def test_records_that_an_earlier_replay_doubled_are_one(s3: Any, run: Any) -> No
 READING = '{"time":%s,"sequence":%d,"metrics":{"t":20.50},"note":"°"}'
 
 
+@pytest.mark.slow
 def test_times_in_another_unit_can_be_had_back(s3: Any, run: Any) -> None:
     """Readings in seconds, single, in an array and on lines, count once their times are converted to milliseconds."""
     run.stream.records.clear()
@@ -254,6 +257,7 @@ def test_times_in_another_unit_can_be_had_back(s3: Any, run: Any) -> None:
     assert 1 == run("replay", "--time-unit", "us", "--yes").exit_code
 
 
+@pytest.mark.slow
 def test_payloads_that_were_edited_go_back_with_the_stamps_of_the_rule(s3: Any, run: Any, tmp_path: Path) -> None:
     """Only the payload is read from the file: the sender stays what the rule stamped."""
     line = json.loads(run("list", "--json", "--reason", "malformed").output)

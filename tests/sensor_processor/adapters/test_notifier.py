@@ -169,6 +169,7 @@ def test_another_process_tells_it_again_with_the_same_content(
     assert (first["Message"], first["Subject"]) == (second["Message"], second["Subject"])
 
 
+@pytest.mark.slow
 def test_a_topic_that_is_down_fails_no_record(
     platform: Any, desk: Desk, broken: Any, event: Any, record: Any, payload: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

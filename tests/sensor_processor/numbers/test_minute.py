@@ -77,6 +77,7 @@ def test_any_order_gives_the_same_exact_numbers(numbers: list[float], data: st.D
     assert (aggregate.min, aggregate.max, aggregate.last) == (min(rounded), max(rounded), rounded[-1])
 
 
+@pytest.mark.slow
 @given(data=st.data(), count=st.integers(1, 1_000))
 def test_sums_of_short_numbers_are_exact_up_to_their_bound(data: st.DataObject, count: int) -> None:
     """Many values of six decimals, as large together as they may be for being summed in binary, and a bit larger."""
@@ -188,6 +189,7 @@ def test_of_readings_at_the_same_place_the_largest_value_is_the_last(reading: An
         assert 3.0 == minute.metrics["temperature"].last
 
 
+@pytest.mark.slow
 @given(entries=st.dictionaries(st.binary(min_size=9, max_size=9), st.binary(min_size=4, max_size=4)))
 def test_packed_ids_come_back(entries: dict[bytes, bytes]) -> None:
     """Unpacking gives the packed ids back, in 13 bytes each."""

@@ -83,6 +83,7 @@ def test_a_process_with_a_stale_cache_counts_exactly(platform: Any, event: Any, 
     assert [item["messages"]["N"] for item in platform.devices()] == ["3"]
 
 
+@pytest.mark.slow
 def test_reads_are_spared_for_devices_that_come_again(platform: Any, event: Any, record: Any, payload: Any) -> None:
     """The second batch of a device reads only the minute that it goes on with, and a new minute not at all."""
     asked: list[dict[str, Any]] = []

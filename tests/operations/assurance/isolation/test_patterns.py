@@ -66,6 +66,7 @@ def test_a_common_word_is_found_exactly_where_counting_out_finds_one(one: Patter
     assert not any(regex_of(one).fullmatch(text) and regex_of(other).fullmatch(text) for text in texts)
 
 
+@pytest.mark.slow
 @given(PATTERNS, PATTERNS)
 def test_a_common_word_does_not_depend_on_the_order(one: Pattern, other: Pattern) -> None:
     """Whether two patterns meet is the same from both sides."""
@@ -93,6 +94,7 @@ def test_only_a_level_of_its_own_at_a_fixed_place_tells_things_apart(pattern: Pa
     assert levels == own_levels(pattern)
 
 
+@pytest.mark.slow
 @given(PATTERNS, PATTERNS, st.permutations(["a", "b", "ab", "b-a"]))
 def test_a_level_that_both_pin_keeps_two_names_apart(one: Pattern, other: Pattern, names: list[str]) -> None:
     """Two patterns that pin the same level have no word in common for two different names."""

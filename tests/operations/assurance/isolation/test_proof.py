@@ -16,6 +16,7 @@ from tests.operations.assurance.isolation.one_by_one import try_attacks
 BROKEN = "sg-01/press-monitor"
 
 
+@pytest.mark.slow
 def test_the_generated_fleet_is_isolated(fleet: Fleet) -> None:
     """Every ordered pair of groups is decided, every thing has its rights, and no claim fails."""
     result = prove(fleet)
@@ -104,6 +105,7 @@ def test_a_policy_that_takes_rights_away_is_caught(broken: Break) -> None:
     assert {"a thing has its rights: iot:Receive"} == {finding.claim for finding in result.findings}
 
 
+@pytest.mark.slow
 def test_two_things_of_one_name_are_caught(fleet: Fleet) -> None:
     """A name that two plants use is one thing to the broker."""
     first, second, *rest = fleet.groups
