@@ -1,13 +1,20 @@
-"""Spare the fast tests the imports of modules that they leave out."""
+"""Make runs alike wherever they start, and spare the fast tests the imports of modules that they leave out."""
 
 from __future__ import annotations
 
 import re
+import signal
 from pathlib import Path
 
 import pytest
 
 WHOLE = re.compile(r"^pytestmark = .*$", flags=re.MULTILINE)
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the commands that tests interrupt: a shell starts its background jobs with SIGINT ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
