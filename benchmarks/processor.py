@@ -333,7 +333,7 @@ class _Contest:
     def check(self, rounds: int) -> None:
         """Check the tables: an item for each reading, a minute for each device and batch."""
         request = Request(self._address, b"{}", {"X-Amz-Target": "Stub.Count"})  # noqa: S310 - the stub on loopback
-        with urlopen(request) as response:  # noqa: S310
+        with urlopen(request) as response:  # noqa: S310 - the stub on loopback
             stored = json.load(response)
         expected = {
             READINGS: rounds * self._records,

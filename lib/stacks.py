@@ -12,10 +12,11 @@ from .constructs.storage import FacilityArchive
 from .constructs.telemetry_stream import TelemetryRule
 from .constructs.thing_registry import FleetProvisioning, ThingRegistry
 from .names import PlatformNames, state_file
+from .record.read import read_things
 from .shared.context import SESSION, StackContext
 from .shared.limits import check_tags
 from .shared.text import literal
-from .shared.things import Blocks, ThingBlocks, read_things, thing_blocks
+from .shared.things import Blocks, ThingBlocks, thing_blocks
 from .specs import FacilitySpec
 
 SECURITY_POLICY = "IoTSecurityPolicy_TLS13_1_2_2022_10"

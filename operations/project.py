@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from fleet_iot.generator.diagnostics import (
     EnvironmentFault,
     GateError,
@@ -21,8 +19,7 @@ from fleet_iot.generator.diagnostics import (
 from fleet_iot.generator.manifest.project import MANIFEST_NAME
 from fleet_iot.lib.faults import ExpectedError
 from fleet_iot.lib.names import PlatformNames
-from fleet_iot.lib.record.read import RECORD, read_record
-from fleet_iot.lib.shared.things import read_things
+from fleet_iot.lib.record.read import RECORD, ThingRow, read_record, read_things
 from fleet_iot.lib.specs import DeviceTypeSpec, FacilitySpec, FleetSpec, suffixed
 from fleet_iot.lib.synthesis.settings import read_account_id, read_suffix
 
@@ -35,16 +32,6 @@ class Thing:
     facility: str
     device_type: str
     serial: str
-
-
-class PlannedThing(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of `things.jsonl` for this environment: name and thing type end in the suffix."""
-
-    name: str
-    thing_type: str
-    device_type: str
-    serial: str
-    attributes: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,12 +94,12 @@ class Project:
             hint=f"names end in -{self.environment_suffix}; `fleet explain NAME` says what a name is",
         )
 
-    def planned(self, facility: FacilitySpec) -> Iterator[PlannedThing]:
+    def planned(self, facility: FacilitySpec) -> Iterator[ThingRow]:
         """Read the facility's things in the order of its file, line by line: a facility may have a million."""
         suffix = self.environment_suffix
         with reporting_record_faults():
             for thing in read_things(self.root / RECORD / facility.module / facility.things_file):
-                yield PlannedThing(
+                yield ThingRow(
                     name=suffixed(thing.name, suffix),
                     thing_type=suffixed(thing.thing_type, suffix),
                     device_type=thing.device_type,

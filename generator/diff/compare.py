@@ -32,12 +32,11 @@ from fleet_iot.generator.plan.build import (
     FacilityPlan,
     FleetPlan,
     ThingGroupPlan,
-    ThingRow,
     facility_record,
     fleet_record,
     thing_rows,
 )
-from fleet_iot.lib.record.read import read_values
+from fleet_iot.lib.record.read import ThingRow, read_values
 from fleet_iot.lib.specs import FORMER_RETENTIONS, METRIC_WORDS, FacilitySpec, FleetSpec, MetricSpec
 
 # The approved record is read as plain values by the fields' names, whichever version wrote it.

@@ -9,7 +9,7 @@ from itertools import count as counting
 
 from fleet_iot.generator import naming
 from fleet_iot.generator.diff.impact import Kind, PlannedChange, Run
-from fleet_iot.generator.plan.build import ThingRow
+from fleet_iot.lib.record.read import ThingRow
 
 # Rows: two sorted streams are merged, and none is kept in memory.
 
@@ -72,7 +72,7 @@ def compare_rows(former: Iterable[ThingRow], current: Iterable[ThingRow]) -> Row
         if old == new:
             old, new = next(olds, None), next(news, None)
         elif new is None or (old is not None and _order(old) < _order(new)):
-            assert old is not None  # noqa: S101 - for mypy
+            assert old is not None  # noqa: S101 - both None ended it above; mypy cannot know
             _note(found.retired, found.retired_devices, old, place)
             old = next(olds, None)
         elif old is None or _order(new) < _order(old):

@@ -12,9 +12,8 @@ from fleet_iot.generator import naming
 from fleet_iot.generator.aws.limits import TEMPLATE_BODY
 from fleet_iot.generator.diagnostics import GateError
 from fleet_iot.generator.output.encoding import EncodingError, encode_sql
-from fleet_iot.generator.plan.build import ThingRow
 from fleet_iot.lib import names as resource_names
-from fleet_iot.lib.record.read import DeclarationError, parse
+from fleet_iot.lib.record.read import DeclarationError, ThingRow, parse
 from fleet_iot.lib.specs import ACCOUNT_ID_TOKEN, SUFFIX_TOKEN
 
 POLICY_MAXIMUM = 2_048

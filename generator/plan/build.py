@@ -20,12 +20,12 @@ from fleet_iot.generator.manifest.models import (
 )
 from fleet_iot.generator.plan.things import Attributes, Layers, NamedThings, NumberedRun, Thing, numbered_runs
 from fleet_iot.lib import names as resource_names
+from fleet_iot.lib.record.read import ThingRow
 from fleet_iot.lib.specs import (
     METRIC_WORDS,
     SUFFIX_TOKEN,
     ContactSpec,
     DeviceTypeSpec,
-    FacilityAlarmsSpec,
     FacilitySpec,
     FleetSpec,
     HistorySpec,
@@ -138,28 +138,12 @@ class ThingGroupPlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FacilityPlan:
-    """One plant: its names, and its groups sorted by device type."""
+class FacilityPlan(FacilitySpec):
+    """One facility as the record declares it, with what only its files name; groups sorted by device type."""
 
-    id: str
-    module: str
-    name: str
-    timezone: str
-    registration: str
     region: str
-    thing_group: str
-    topic_rule: str
-    topic_rule_file: str
     topic: str
-    provisioning_template: str
-    dashboard: str
-    things_file: str
-    thing_count: int
-    contact: ContactSpec | None
-    tags: dict[str, str]
-    lines: tuple[LineSpec, ...]
-    alarms: FacilityAlarmsSpec
-    groups: tuple[ThingGroupPlan, ...]
+    groups: tuple[ThingGroupPlan, ...]  # type: ignore[assignment]  # the record has a part of each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,16 +151,6 @@ class FleetPlan(FleetSpec):
     """The whole fleet, everything sorted by id, so that the manifest's order changes nothing."""
 
     facilities: tuple[FacilityPlan, ...]
-
-
-class ThingRow(msgspec.Struct, frozen=True):
-    """One line of `things.jsonl`; `attributes` are exactly those that AWS gets, sorted, the serial among them."""
-
-    name: str
-    thing_type: str
-    device_type: str
-    serial: str
-    attributes: dict[str, str]
 
 
 def thing_rows(facility: FacilityPlan) -> Iterator[ThingRow]:

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from .. import specs
-from ..faults import RecordError
+from ..faults import PrerequisiteError, RecordError
 from ..specs import FacilitySpec, FleetSpec
 
 Spec = TypeVar("Spec")
@@ -197,6 +197,19 @@ REMEDY = (
 )
 
 
+class ThingRow(msgspec.Struct, frozen=True):
+    """One line of `things.jsonl`; `attributes` are exactly those that AWS gets, sorted, the serial among them.
+
+    In the record, names and thing types have no environment suffix; `operations` adds it to rows of its environment.
+    """
+
+    name: str
+    thing_type: str
+    device_type: str
+    serial: str
+    attributes: dict[str, str]
+
+
 class _Section(msgspec.Struct, frozen=True):
     files: dict[str, str]
 
@@ -238,6 +251,19 @@ def read_record(project: Path) -> Record:
     fleet = _declaration(folder, FLEET_FILE, "FLEET", FleetSpec)
     facilities = {id_: _facility(folder, id_, section) for id_, section in sorted(index.facilities.items())}
     return Record(folder=folder, fleet=fleet, facilities=facilities)
+
+
+def read_things(path: Path) -> Iterator[ThingRow]:
+    """Yield the things of a facility's `things.jsonl`, of which there may be a million. Raises PrerequisiteError."""
+    decode = msgspec.json.Decoder(ThingRow).decode
+    if not path.is_file():
+        raise PrerequisiteError(f"{path} is missing", remedy="run `fleet generate`, then review and commit it")
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                yield decode(line)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                raise PrerequisiteError(f"{path}:{number}: not a thing", remedy="run `fleet generate`") from None
 
 
 def check_record(folder: Path) -> _Index:

@@ -9,27 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from ..faults import PrerequisiteError
+from ..record.read import ThingRow
 from ..specs import FacilitySpec, suffixed
 from .text import literal
 
 Blocks = dict[str, dict[str, dict[str, Any]]]
 """Resource type → logical id → arguments, as in the `resource` of a Terraform JSON file."""
-
-
-class Thing(msgspec.Struct, frozen=True):
-    """One line of `things.jsonl`; its name carries no environment suffix."""
-
-    name: str
-    thing_type: str
-    device_type: str
-    serial: str
-    attributes: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,21 +28,8 @@ class ThingBlocks:
     without_csr: int
 
 
-def read_things(path: Path) -> Iterator[Thing]:
-    """Yield the things of a facility's `things.jsonl`, of which there may be a million. Raises PrerequisiteError."""
-    decode = msgspec.json.Decoder(Thing).decode
-    if not path.is_file():
-        raise PrerequisiteError(f"{path} is missing", remedy="run `fleet generate`, then review and commit it")
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                yield decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                raise PrerequisiteError(f"{path}:{number}: not a thing", remedy="run `fleet generate`") from None
-
-
 def thing_blocks(
-    things: Iterator[Thing], *, facility: FacilitySpec, suffix: str, csrs: Mapping[str, str]
+    things: Iterator[ThingRow], *, facility: FacilitySpec, suffix: str, csrs: Mapping[str, str]
 ) -> ThingBlocks:
     """Make the blocks of `things`; those with a CSR get an active certificate and its attachments.
 

@@ -20,10 +20,10 @@ from ..record.identities import (
     refuse_shared_keys,
     unplanned,
 )
+from ..record.read import read_things
 from ..shared import packaging
 from ..shared.context import RETENTIONS, StackContext
 from ..shared.limits import check_names
-from ..shared.things import read_things
 from ..specs import FacilitySpec, FleetSpec, suffixed
 from ..stacks import BaseStack, EndpointStack, FacilityStack
 from ..tap_stack import TapStack

@@ -30,9 +30,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
 from fleet_iot.lib.names import BULK_REGISTRATION_ROLE, PlatformNames
+from fleet_iot.lib.record.read import ThingRow
 from fleet_iot.lib.specs import FacilitySpec
 from fleet_iot.operations.lists.material import key_digest
-from fleet_iot.operations.project import PlannedThing, Project
+from fleet_iot.operations.project import Project
 from fleet_iot.operations.registry import entries
 from fleet_iot.operations.registry.calls import UnknownOutcomeError, code_of, message_of
 from fleet_iot.operations.registry.journal import Journal, Step, Write
@@ -59,7 +60,7 @@ _OWN = ("facility", "serial")
 """Attributes that the template has already."""
 
 
-def attributes_of(thing: PlannedThing) -> tuple[str, ...]:
+def attributes_of(thing: ThingRow) -> tuple[str, ...]:
     """Return the names of the attributes to add to the template, the same for all devices of one task."""
     return tuple(sorted(thing.attributes.keys() - set(_OWN)))
 
@@ -91,7 +92,7 @@ def template_body(path: Path, attributes: Sequence[str], *, is_staged: bool) -> 
     return body
 
 
-def parameter_line(thing: PlannedThing, request: bytes, group: Group) -> bytes:
+def parameter_line(thing: ThingRow, request: bytes, group: Group) -> bytes:
     """Return the parameters of one device; `request` is its CSR as DER. All values are strings."""
     parameters = {
         "ThingName": thing.name,
@@ -286,9 +287,9 @@ def read_through(task: Task, *, at: float, is_complete: bool) -> tuple[Write, ..
     return (ended,) if is_complete else (ended, left)
 
 
-def lines_of(journal: Journal, task: Task) -> Iterator[tuple[PlannedThing, bytes]]:
+def lines_of(journal: Journal, task: Task) -> Iterator[tuple[ThingRow, bytes]]:
     """Yield each thing of the task and its CSR as DER, in the order of the lines; a slice at a time."""
-    last, decode = 0, msgspec.json.Decoder(PlannedThing).decode
+    last, decode = 0, msgspec.json.Decoder(ThingRow).decode
     query = """SELECT task_lines.line, devices.line, der FROM task_lines JOIN devices USING (run, thing)
         WHERE run = ? AND part = ? AND task_lines.line > ? ORDER BY task_lines.line LIMIT 1000"""
     while found := journal.read(query, task.run, task.part, last):

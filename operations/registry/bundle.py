@@ -33,11 +33,12 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError, visible
+from fleet_iot.lib.record.read import ThingRow
 from fleet_iot.lib.specs import FacilitySpec, fill
 from fleet_iot.operations.lists.material import key_digest, read_certificate
 from fleet_iot.operations.pki.keystore import KeyStore
 from fleet_iot.operations.pki.templates import der_length, key_and_point
-from fleet_iot.operations.project import PlannedThing, Project
+from fleet_iot.operations.project import Project
 from fleet_iot.operations.registry.calls import IotCalls
 from fleet_iot.operations.registry.device import id_of, principals_of
 from fleet_iot.operations.registry.entries import seen_revoked
@@ -462,7 +463,7 @@ class Plant:
 class _Found:
     """A thing with its certificate, and the sealed line of the key store that it has."""
 
-    thing: PlannedThing
+    thing: ThingRow
     certificate_id: str
     certificate: str
     line: bytes | None

@@ -21,7 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionEr
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.generator.diff.calls import QUOTAS
-from fleet_iot.operations.project import PlannedThing
+from fleet_iot.lib.record.read import ThingRow
 from fleet_iot.operations.storage import connect
 
 AHEAD_S = 0.05
@@ -181,7 +181,7 @@ class IotCalls:
         found = self.call_if_exists("DescribeCertificate", certificateId=certificate_id)
         return str(found["certificateDescription"]["status"]) if found is not None else None
 
-    def create_thing(self, thing: PlannedThing) -> bool:
+    def create_thing(self, thing: ThingRow) -> bool:
         """Create the thing; False where one with other attributes or of another type has its name."""
         attributes = {"attributes": thing.attributes}
         try:

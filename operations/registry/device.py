@@ -16,11 +16,12 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
+from fleet_iot.lib.record.read import ThingRow
 from fleet_iot.lib.specs import FacilitySpec
 from fleet_iot.operations.lists.material import key_digest, read_material
 from fleet_iot.operations.lists.record import Material, RefusedError
 from fleet_iot.operations.pki.spent import End, Spent, spend
-from fleet_iot.operations.project import PlannedThing, Project
+from fleet_iot.operations.project import Project
 from fleet_iot.operations.registry import entries
 from fleet_iot.operations.registry.calls import IotCalls, UnknownOutcomeError, code_of
 from fleet_iot.operations.registry.journal import HistoryEntry, Journal, Step, Write
@@ -34,7 +35,7 @@ class Registered:
     `is_moving`: a move of it was begun and has not come to its end; `is_planned`: so is its onboarding.
     """
 
-    thing: PlannedThing
+    thing: ThingRow
     facility: FacilitySpec
     is_in_journal: bool
     certificate_id: str | None = None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+from fleet_iot.lib.record.read import ThingRow
 from fleet_iot.operations.lists.record import Material
 from fleet_iot.operations.pki.spent import End, spend
-from fleet_iot.operations.project import PlannedThing
 from fleet_iot.operations.registry.journal import Move, Step, Write
 
 
@@ -116,7 +116,7 @@ def finished(run: int, *, at: float) -> Write:
     return "UPDATE runs SET finished = ? WHERE id = ?", (at, run)
 
 
-def move_begun(move: Move, facility: str, thing: PlannedThing, material: Material, *, at: float) -> tuple[Write, ...]:
+def move_begun(move: Move, facility: str, thing: ThingRow, material: Material, *, at: float) -> tuple[Write, ...]:
     """Record the intent and reserve the new name: no onboarding uses it from now on."""
     line = msgspec.json.encode(thing)
     return (

@@ -22,11 +22,11 @@ import msgspec
 from cryptography import x509
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.lib.record.read import ThingRow
 from fleet_iot.operations.lists.material import key_digest
 from fleet_iot.operations.lists.record import Fault
 from fleet_iot.operations.pki.spent import SCHEMA as SPENT_SCHEMA
 from fleet_iot.operations.pki.spent import End, Spent, decisive, last_end, spend
-from fleet_iot.operations.project import PlannedThing
 from fleet_iot.operations.registry.matching import KeyOwner, Pair
 from fleet_iot.operations.storage import FormatError, Kept, connect, located, transaction
 
@@ -118,9 +118,9 @@ class Device:
     expires: float | None
 
     @property
-    def planned(self) -> PlannedThing:
+    def planned(self) -> ThingRow:
         """The thing as it was planned when the device was onboarded or last updated."""
-        return msgspec.json.decode(self.line, type=PlannedThing)
+        return msgspec.json.decode(self.line, type=ThingRow)
 
     @property
     def certificate(self) -> bytes | None:

@@ -15,6 +15,7 @@ import msgspec
 
 from fleet_iot.generator.diagnostics import RequestError, visible
 from fleet_iot.generator.naming import named_serial
+from fleet_iot.lib.record.read import ThingRow
 from fleet_iot.lib.specs import FacilitySpec
 from fleet_iot.operations.lists.headings import (
     canonical,
@@ -29,7 +30,7 @@ from fleet_iot.operations.lists.headings import (
     possible_identities,
 )
 from fleet_iot.operations.lists.record import Fault, Material, RefusedError, Row
-from fleet_iot.operations.project import PlannedThing, Project
+from fleet_iot.operations.project import Project
 from fleet_iot.operations.storage import temporary
 
 
@@ -120,7 +121,7 @@ class KeyOwner:
 class Pair:
     """A planned thing and the material that it gets."""
 
-    thing: PlannedThing
+    thing: ThingRow
     row: int
     place: str
     material: Material
@@ -196,7 +197,7 @@ class Matching:
     def close(self) -> None:
         self._db.close()
 
-    def add_things(self, things: Iterable[PlannedThing], *, is_taken: Callable[[str], bool]) -> int:
+    def add_things(self, things: Iterable[ThingRow], *, is_taken: Callable[[str], bool]) -> int:
         """Add the planned things; a taken one has a certificate already and is not free. Returns how many there
         are."""
         self._db.execute("BEGIN")
@@ -262,7 +263,7 @@ class Matching:
 
     def pairs(self) -> Iterator[Pair]:
         """Yield the pairs to onboard, in the order of the approved record."""
-        decode = msgspec.json.Decoder(PlannedThing).decode
+        decode = msgspec.json.Decoder(ThingRow).decode
         query = """SELECT line, number, place, is_certificate, der, fingerprint, key
             FROM things JOIN rows ON number = row WHERE NOT already ORDER BY position"""
         for line, number, place, is_certificate, der, fingerprint, key in self._db.execute(query):
@@ -276,7 +277,7 @@ class Matching:
         for number, place, reason, remedy in self._db.execute("SELECT * FROM faults ORDER BY number"):
             yield Fault(number=number, place=place, reason=reason, remedy=remedy)
 
-    def _thing_values(self, at: int, thing: PlannedThing, is_taken: bool) -> tuple[object, ...]:
+    def _thing_values(self, at: int, thing: ThingRow, is_taken: bool) -> tuple[object, ...]:
         bare = thing.name.removesuffix(f"-{self._suffix}")
         if thing.device_type not in self._types.values():
             for called in (thing.device_type, thing.thing_type, thing.thing_type.removesuffix(f"-{self._suffix}")):
@@ -645,7 +646,7 @@ def _contradicts(claim: _Claim, thing: _Candidate, claimed: list[tuple[_Claim, l
     return claim.must or (is_of_one_kind and claim.heading != COMMON_NAME)
 
 
-def _known_by(bare: str, thing: PlannedThing) -> int:
+def _known_by(bare: str, thing: ThingRow) -> int:
     """Return what identifies the thing: a serial, a name, or nothing, if it is one of a count."""
     own = bare.rpartition("-")[2]
     facility = bare.removesuffix(f"-{thing.device_type}-{own}")

@@ -20,13 +20,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
 from fleet_iot.generator.naming import serial_prefix
+from fleet_iot.lib.record.read import ThingRow
 from fleet_iot.lib.specs import FacilitySpec, suffixed
 from fleet_iot.operations.lists.material import key_digest
 from fleet_iot.operations.lists.record import Material
 from fleet_iot.operations.pki.csr import csr_path, read_requests, sign_request, write_requests
 from fleet_iot.operations.pki.keystore import KeyStore, identities_folder
 from fleet_iot.operations.pki.spent import End, Spent, spend
-from fleet_iot.operations.project import PlannedThing, Project
+from fleet_iot.operations.project import Project
 from fleet_iot.operations.registry import entries
 from fleet_iot.operations.registry.calls import code_of
 from fleet_iot.operations.registry.device import (
@@ -53,7 +54,7 @@ from fleet_iot.operations.registry.steps import Work, expiry_of, pem_of, prepare
 
 def find_destination(
     project: Project, journal: Journal, device: Registered, to: FacilitySpec, *, name: str | None, given: set[str]
-) -> PlannedThing:
+) -> ThingRow:
     """Return the thing with the device's serial, where the plant's list has it; else the one called `name`, else the
     next that is free and meant for no other serial. Names in `given` are taken. Raises RequestError where there is
     none.
@@ -111,7 +112,7 @@ def _refuse(device: Registered, to: FacilitySpec) -> None:
         )
 
 
-def _free(thing: PlannedThing, device: Registered, taken: set[str]) -> PlannedThing:
+def _free(thing: ThingRow, device: Registered, taken: set[str]) -> ThingRow:
     if thing.device_type != device.thing.device_type:
         raise RequestError(
             f"{thing.name} is a {thing.device_type}, {device.thing.name} is a {device.thing.device_type}",
@@ -125,7 +126,7 @@ def _free(thing: PlannedThing, device: Registered, taken: set[str]) -> PlannedTh
     return thing
 
 
-def _carrying(thing: PlannedThing, device: Registered) -> PlannedThing:
+def _carrying(thing: ThingRow, device: Registered) -> ThingRow:
     """Return the thing, with the device's own serial."""
     if not _is_makers(device.thing, device.facility):
         return thing
@@ -133,7 +134,7 @@ def _carrying(thing: PlannedThing, device: Registered) -> PlannedThing:
     return msgspec.structs.replace(thing, serial=serial, attributes=thing.attributes | {"serial": serial})
 
 
-def _is_makers(thing: PlannedThing, facility: FacilitySpec) -> bool:
+def _is_makers(thing: ThingRow, facility: FacilitySpec) -> bool:
     """Return whether the serial was given, not made from the thing's name."""
     return not thing.serial.startswith(serial_prefix(facility.id, thing.device_type))
 
@@ -148,7 +149,7 @@ class PlannedMove:
 
     device: Registered
     to: FacilitySpec
-    thing: PlannedThing
+    thing: ThingRow
     status: str
 
 
@@ -202,7 +203,7 @@ def _begun(work: Work, device: Registered, to: FacilitySpec) -> PlannedMove:
     return PlannedMove(device=device, to=to, thing=there.planned, status=move.status)
 
 
-def _refuse_other(work: Work, thing: PlannedThing) -> None:
+def _refuse_other(work: Work, thing: ThingRow) -> None:
     """Raise RequestError where AWS IoT has another thing of the name, or one with a certificate."""
     found = work.calls.call_if_exists("DescribeThing", thingName=thing.name)
     if found is None:
@@ -371,7 +372,7 @@ def _intend(work: Work, planned: PlannedMove, *, keys: MoveKeys, renewal: Renewa
     return move
 
 
-def _make_thing(work: Work, thing: PlannedThing) -> None:
+def _make_thing(work: Work, thing: ThingRow) -> None:
     """Create the thing in its group, without a certificate."""
     if not work.calls.create_thing(thing):
         raise RequestError(

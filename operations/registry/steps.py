@@ -19,9 +19,9 @@ from botocore.exceptions import ClientError
 from cryptography import x509
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.lib.record.read import ThingRow
 from fleet_iot.operations.lists.material import key_digest, read_certificate
 from fleet_iot.operations.pki.spent import Spent
-from fleet_iot.operations.project import PlannedThing
 from fleet_iot.operations.registry import entries
 from fleet_iot.operations.registry.calls import IotCalls, UnknownOutcomeError, code_of, message_of
 from fleet_iot.operations.registry.journal import Device, Journal, Step, Write
@@ -127,7 +127,7 @@ def _steps(work: Work) -> tuple[Step, ...]:
     return (Step.THING, Step.CERTIFICATE, *own_policy, Step.GROUP, Step.ATTACH)
 
 
-def _do(work: Work, step: Step, thing: PlannedThing, arn: str) -> None:
+def _do(work: Work, step: Step, thing: ThingRow, arn: str) -> None:
     group = work.groups[thing.device_type]
     call = work.calls.call
     if step is Step.THING:

@@ -20,8 +20,9 @@ import msgspec
 from botocore.exceptions import ClientError
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
+from fleet_iot.lib.record.read import ThingRow
 from fleet_iot.lib.specs import FacilitySpec
-from fleet_iot.operations.project import PlannedThing, Project
+from fleet_iot.operations.project import Project
 from fleet_iot.operations.registry import entries
 from fleet_iot.operations.registry.calls import code_of, message_of
 from fleet_iot.operations.registry.steps import THREADS, Work
@@ -45,7 +46,7 @@ CREATE TABLE members (name TEXT, thing_group TEXT, PRIMARY KEY (name, thing_grou
 class Difference:
     """A difference between a registered thing and the record; `version` is the registry's."""
 
-    thing: PlannedThing
+    thing: ThingRow
     fields: tuple[str, ...]
     version: int
     add_to: str | None = None
@@ -195,7 +196,7 @@ def _registered(registry: sqlite3.Connection, work: Work, name: str) -> tuple[st
     return found[0], json.loads(found[1]), found[2]
 
 
-def _fields(thing: PlannedThing, thing_type: str | None, attributes: Mapping[str, str]) -> tuple[str, ...]:
+def _fields(thing: ThingRow, thing_type: str | None, attributes: Mapping[str, str]) -> tuple[str, ...]:
     """Return the differences in words: `firmware: 1.0 → 1.1`."""
     lines = [] if thing_type == thing.thing_type else [f"{_TYPE}{thing_type or 'none'} → {thing.thing_type}"]
     for name in sorted({*attributes, *thing.attributes}):

@@ -173,7 +173,7 @@ def test_more_things_change_no_line(project: Any, data: Any) -> None:
 
 def test_list_is_read_by_the_stacks(project: Any, data: Any) -> None:
     """What is generated for named things is imported and read as for numbered ones."""
-    from fleet_iot.lib.shared.things import read_things
+    from fleet_iot.lib.record.read import read_things
 
     listed(project, data, sg_01="name,serial,note\nk_1,SN-1,x\n")
     rows = rows_of(project)

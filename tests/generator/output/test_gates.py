@@ -88,18 +88,21 @@ def blocks(count: int, *, first: int = 1) -> list[bytes]:
     return [b"".join(rows[at : at + 1_000]) for at in range(0, count, 1_000)]
 
 
-def gated(chunks: list[bytes], *, count: int) -> None:
-    """What writing them comes to."""
+def gated(chunks: list[bytes], *, count: int) -> int:
+    """Pass the chunks through the gate of `count` rows, and return the number of lines that passed."""
     gate = gates.ThingRowsGate("things.jsonl", count=count)
     for chunk in chunks:
         gate.check(chunk)
     gate.finish()
+    return sum(chunk.count(b"\n") for chunk in chunks)
 
 
 @pytest.mark.parametrize(("count", "first"), [(1, 1), (2, 9), (70, 1), (1_000, 1), (1_000, 9_500), (12_345, 990)])
 def test_rows_pass_as_the_generator_makes_them(count: int, first: int) -> None:
     """Blocks of numbered rows, over every change of digits."""
-    gated(blocks(count, first=first), count=count)
+    assert count == gated(blocks(count, first=first), count=count)
+    with pytest.raises(GateError, match=r"things\.jsonl"):
+        gated(blocks(count, first=first), count=count + 1)
 
 
 def test_rows_of_the_committed_plants_pass() -> None:
@@ -109,8 +112,7 @@ def test_rows_of_the_committed_plants_pass() -> None:
     for plant in plants:
         content = plant.read_bytes()
         lines = content.splitlines(keepends=True)
-        gated([content], count=len(lines))
-        gated(lines, count=len(lines))
+        assert len(lines) == gated([content], count=len(lines)) == gated(lines, count=len(lines))
 
 
 def _replaced(lines: list[bytes], place: int, row: bytes) -> list[bytes]:

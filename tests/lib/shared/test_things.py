@@ -8,14 +8,15 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet_iot.lib.shared.things import Thing, logical_id, read_things, thing_blocks
+from fleet_iot.lib.record.read import ThingRow, read_things
+from fleet_iot.lib.shared.things import logical_id, thing_blocks
 from fleet_iot.lib.specs import FacilitySpec
 
 NAMES = st.text(alphabet="ab0-_:.", min_size=1, max_size=8)
 
 
-def _press(number: int) -> Thing:
-    return Thing(
+def _press(number: int) -> ThingRow:
+    return ThingRow(
         name=f"p1-press-{number:04}",
         thing_type="thing-type-press",
         device_type="press",
@@ -25,7 +26,7 @@ def _press(number: int) -> Thing:
 
 
 def test_a_thing_with_a_csr_gets_its_certificate_and_attachments(facility: Callable[..., FacilitySpec]) -> None:
-    """Thing, membership, certificate from its CSR, policy and principal attachment refer to each other."""
+    """ThingRow, membership, certificate from its CSR, policy and principal attachment refer to each other."""
     built = thing_blocks(iter([_press(1)]), facility=facility(), suffix="dev", csrs={"p1-press-0001-dev": "CSR"})
     assert (built.certificates, built.without_csr) == (1, 0)
     assert {kind: blocks["p1-press-0001"] for kind, blocks in built.blocks.items()} == {

@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, FleetError, RequestError
+from fleet_iot.lib.record.read import ThingRow
 from fleet_iot.operations.lists.formats import open_source, read_records, read_rows, write_again
 from fleet_iot.operations.lists.record import Fault, Row
-from fleet_iot.operations.project import PlannedThing
 from fleet_iot.operations.registry.matching import Matching
 from tests.operations.lists.builders import (
     NOW,
@@ -180,7 +180,7 @@ def check(path: Path, good: set[bytes], *, format_name: str, damaged_inputs: str
     assert good <= rows, damaged_inputs
     matching = Matching(suffix="dev", by_order=True)
     things = [
-        PlannedThing(name=f"chip-{n}-dev", thing_type="t", device_type="chip", serial=f"S{n}", attributes={})
+        ThingRow(name=f"chip-{n}-dev", thing_type="t", device_type="chip", serial=f"S{n}", attributes={})
         for n in range(8)
     ]
     matching.add_things(things, is_taken=lambda _: False)

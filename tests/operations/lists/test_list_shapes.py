@@ -19,10 +19,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.lib.record.read import ThingRow
 from fleet_iot.operations.lists.formats import open_source, read_records, read_rows, write_again
 from fleet_iot.operations.lists.infineon import MEMBER_LIMIT
 from fleet_iot.operations.lists.record import Row
-from fleet_iot.operations.project import PlannedThing
 from fleet_iot.operations.registry.matching import Matching
 from tests.operations.lists.builders import (
     DAY,
@@ -461,7 +461,7 @@ def test_a_key_beside_its_certificate_compromises_it(tmp_path: Path, order: str)
     path = write(tmp_path / "a.pem", *texts[order])
     matching = Matching(suffix="dev", by_order=True)
     things = [
-        PlannedThing(name=f"t-{n}-dev", thing_type="t", device_type="t", serial=f"{n}", attributes={}) for n in range(9)
+        ThingRow(name=f"t-{n}-dev", thing_type="t", device_type="t", serial=f"{n}", attributes={}) for n in range(9)
     ]
     matching.add_things(things, is_taken=lambda _: False)
     matching.add_rows(read_rows(open_source(path, format_name="auto"), now=NOW), key_owner=lambda _: None)

@@ -12,8 +12,8 @@ import pytest
 from botocore.stub import Stubber
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
+from fleet_iot.lib.record.read import ThingRow
 from fleet_iot.operations.lists.material import read_material
-from fleet_iot.operations.project import PlannedThing
 from fleet_iot.operations.registry import bulk as reading
 from fleet_iot.operations.registry import bulk as run
 from fleet_iot.operations.registry import bulk as tasks
@@ -38,9 +38,9 @@ TEMPLATE = PROJECT / "lib" / "facilities" / "sg_01" / "bulk_registration_templat
 GROUP = Group(thing_group="thing-group-sg-01-press-dev", policy="policy-sg-01-press-dev")
 
 
-def thing(number: int, **attributes: str) -> PlannedThing:
+def thing(number: int, **attributes: str) -> ThingRow:
     name, own = f"sg-01-press-{number:04d}-dev", {"facility": "sg-01", "serial": f"SN-{number}"}
-    return PlannedThing(
+    return ThingRow(
         name=name,
         thing_type="thing-type-press-dev",
         device_type="press",

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 from fleet_iot.generator.diagnostics import RequestError
+from fleet_iot.lib.record.read import ThingRow
 from fleet_iot.operations.lists.record import Fault, Material, Row
-from fleet_iot.operations.project import PlannedThing
 from fleet_iot.operations.registry.matching import KeyOwner, Matching, Plants
 
 
-def thing(number: int, device_type: str = "press", **more: str) -> PlannedThing:
+def thing(number: int, device_type: str = "press", **more: str) -> ThingRow:
     name = f"sg-01-{device_type}-{number:04d}-dev"
     values = {"name": name, "thing_type": f"type-{device_type}-dev", "serial": f"SN-{device_type}-{number}", **more}
-    return PlannedThing(device_type=device_type, attributes={}, **values)
+    return ThingRow(device_type=device_type, attributes={}, **values)
 
 
 THINGS = [*(thing(number) for number in (1, 2, 3)), *(thing(number, "pump") for number in (1, 2))]
@@ -153,12 +153,12 @@ def test_a_thing_with_a_certificate_is_not_given_another() -> None:
     assert "has another certificate already" in faults[1]
 
 
-def counted(number: int) -> PlannedThing:
+def counted(number: int) -> ThingRow:
     """A thing by count: it has no serial of its own."""
     return thing(number, serial=f"SG01-PRESS-{number:04d}")
 
 
-def matched_with(things: list[PlannedThing], *rows: Row | Fault, **options: Any) -> dict[int, str]:
+def matched_with(things: list[ThingRow], *rows: Row | Fault, **options: Any) -> dict[int, str]:
     """Row → thing's number in its name, for a plant with these things."""
     matching = Matching(suffix="dev", **options)
     matching.add_things(things, is_taken=lambda _: False)
@@ -184,7 +184,7 @@ def test_order_pairs_where_nothing_tells_things_apart() -> None:
     ],
     ids=["serials", "one serial", "names"],
 )
-def test_order_does_not_pair_what_is_known(things: list[PlannedThing]) -> None:
+def test_order_does_not_pair_what_is_known(things: list[ThingRow]) -> None:
     """Where things have serials or names of their own, order is a guess: refused unless that is asked for."""
     with pytest.raises(RequestError, match="would be a guess") as caught:
         matched_with(things, row(1), row(2, unknown=(("Hall", "7"),)))
@@ -324,7 +324,7 @@ PLANTS = Plants(
 )
 
 
-def refusals_with(things: list[PlannedThing], *rows: Row, **options: Any) -> dict[int, str]:
+def refusals_with(things: list[ThingRow], *rows: Row, **options: Any) -> dict[int, str]:
     """Row → why it gets no thing."""
     matching = Matching(suffix="dev", plants=PLANTS, **options)
     matching.add_things(things, is_taken=lambda _: False)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from fleet_iot.generator.diagnostics import RequestError
-from fleet_iot.operations.project import PlannedThing, Project, load_project
+from fleet_iot.lib.record.read import ThingRow
+from fleet_iot.operations.project import Project, load_project
 from fleet_iot.operations.registry.device import Registered
 from fleet_iot.operations.registry.journal import Journal
 from fleet_iot.operations.registry.move import find_destination
@@ -47,7 +48,7 @@ def plant(root: Path, *things: tuple[str, str, str]) -> Project:
 
 def device(serial: str = "THRY01-PRESS-MONITOR-0007") -> Registered:
     """A device of another plant."""
-    thing = PlannedThing(
+    thing = ThingRow(
         name="th-ry-01-press-monitor-0007-dev",
         thing_type=f"thing-type-{TYPE}-dev",
         device_type=TYPE,
@@ -60,7 +61,7 @@ def device(serial: str = "THRY01-PRESS-MONITOR-0007") -> Registered:
 
 def chosen(
     project: Project, journal: Journal, moved: Registered, name: str | None = None, given: set[str] | None = None
-) -> PlannedThing:
+) -> ThingRow:
     return find_destination(project, journal, moved, project.facility("sg-01"), name=name, given=given or set())
 
 

@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fleet_iot.generator.diagnostics import RequestError
+from fleet_iot.lib.record.read import ThingRow
 from fleet_iot.operations.lists.formats import open_source, read_rows
 from fleet_iot.operations.lists.headings import canonical, is_same, normalised
-from fleet_iot.operations.project import PlannedThing
 from fleet_iot.operations.registry.matching import Matching
 from tests.operations.lists.builders import DAY, NOW, der, make_certificate, new_key, pem, write
 
@@ -49,10 +49,10 @@ HEADINGS = [
 ]
 
 
-def planned(serials: Iterable[str]) -> list[PlannedThing]:
+def planned(serials: Iterable[str]) -> list[ThingRow]:
     """A plant whose things have these serials."""
     return [
-        PlannedThing(
+        ThingRow(
             name=f"sg-01-press-n{number}-dev",
             thing_type="type-press",
             device_type="press",
@@ -105,7 +105,7 @@ KINDS: dict[str, tuple[Callable[[random.Random, int], str], Respell]] = {
 }
 
 
-def matched(path: Path, things: list[PlannedThing], **options: object) -> tuple[dict[str, bytes], int]:
+def matched(path: Path, things: list[ThingRow], **options: object) -> tuple[dict[str, bytes], int]:
     """Thing → fingerprint of the certificate that it gets, and how many rows were refused."""
     matching = Matching(suffix="dev", **options)
     try:
@@ -116,7 +116,7 @@ def matched(path: Path, things: list[PlannedThing], **options: object) -> tuple[
         matching.close()
 
 
-def truth(things: list[PlannedThing]) -> dict[str, bytes]:
+def truth(things: list[ThingRow]) -> dict[str, bytes]:
     return {thing.name: certificates()[number][1] for number, thing in enumerate(things)}
 
 
@@ -265,10 +265,10 @@ def test_spellings(one: str, other: str, same: bool) -> None:
     assert canonical(one) == canonical(canonical(one)[0])
 
 
-def counted(device_type: str = "press", count: int = 3) -> list[PlannedThing]:
+def counted(device_type: str = "press", count: int = 3) -> list[ThingRow]:
     """Things by count, which have no serials of their own."""
     return [
-        PlannedThing(
+        ThingRow(
             name=f"sg-01-{device_type}-{number:04d}-dev",
             thing_type=f"thing-type-{device_type}-dev",
             device_type=device_type,

@@ -12,11 +12,12 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 
 from benchmarks.iot_service import Registry, ServiceError
 from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
+from fleet_iot.lib.record.read import ThingRow
 from fleet_iot.lib.specs import FacilitySpec
 from fleet_iot.operations.lists.material import key_digest, read_material
 from fleet_iot.operations.pki.csr import read_requests, write_requests
 from fleet_iot.operations.pki.keystore import KeyStore
-from fleet_iot.operations.project import PlannedThing, load_project
+from fleet_iot.operations.project import load_project
 from fleet_iot.operations.registry.calls import IotCalls, Pacer
 from fleet_iot.operations.registry.device import Registered, retire
 from fleet_iot.operations.registry.journal import Journal
@@ -27,7 +28,7 @@ from tests.operations.lists.builders import NOW, make_request, new_key, pem
 from tests.operations.registry.test_steps import RUN
 from tests.places import PROJECT
 
-THING = PlannedThing(name="t-1", thing_type="type", device_type="press", serial="S", attributes={})
+THING = ThingRow(name="t-1", thing_type="type", device_type="press", serial="S", attributes={})
 
 
 class Iot:

@@ -10,15 +10,15 @@ import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.lib.record.read import ThingRow
 from fleet_iot.operations.lists.material import read_material
-from fleet_iot.operations.project import PlannedThing
 from fleet_iot.operations.registry.calls import TRIES, IotCalls, Pacer, UnknownOutcomeError
 from fleet_iot.operations.registry.journal import Device, Journal, Run
 from fleet_iot.operations.registry.matching import Pair
 from fleet_iot.operations.registry.steps import Group, Work, onboard_device
 from tests.operations.lists.builders import NOW, make_certificate, make_request, new_key, pem
 
-THING = PlannedThing(name="t-1", thing_type="type", device_type="press", serial="S", attributes={"a": "b"})
+THING = ThingRow(name="t-1", thing_type="type", device_type="press", serial="S", attributes={"a": "b"})
 RUN = Run(
     facility="sg-01",
     source="list",

@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
-from fleet_iot.lib.record.read import read_record
-from fleet_iot.lib.shared.things import read_things, thing_blocks
+from fleet_iot.lib.record.read import read_record, read_things
+from fleet_iot.lib.shared.things import thing_blocks
 from fleet_iot.lib.specs import FacilitySpec
 from tests.places import PROJECT
 
