@@ -30,6 +30,9 @@ DROPPED_SUFFIXES = frozenset({".pyc", ".pyi"})
 DROPPED_METADATA = frozenset({"RECORD", "INSTALLER", "REQUESTED", "direct_url.json"})
 """Files that pip adds about the installation: they vary with the machine, and nothing reads them."""
 
+SCRIPTS = "bin/"
+"""Commands of the wheels: nothing in the function calls them, and pip writes its own interpreter's path into each."""
+
 LOCK = "requirements.txt"
 """The lock of the wheels, in the source folder; not part of the zip."""
 
@@ -52,7 +55,7 @@ def find_source() -> Path:
 def build_zip(*, source: Path, fleet: FleetSpec, architecture: str, build: Path) -> LambdaZip:
     """Build the zip of the package `source`, of the wheels in its lock and of `fleet`'s catalogue, below `build`."""
     wheels = _wheels(lock=source / LOCK, architecture=architecture, build=build)
-    members = dict(_members(wheels))
+    members = {name: path for name, path in _members(wheels) if not name.startswith(SCRIPTS)}
     members.update({f"{source.name}/{name}": path for name, path in _members(source) if name != LOCK})
     contents = {name: path.read_bytes() for name, path in members.items()}
     contents["catalogue.json"] = catalogue(fleet)

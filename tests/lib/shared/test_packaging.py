@@ -52,6 +52,14 @@ def test_two_builds_give_the_same_bytes(fleet: FleetSpec, wheels_cache: Path, tm
     assert again.source_code_hash == base64.b64encode(hashlib.sha256(before).digest()).decode()
 
 
+def test_the_zip_says_nothing_of_the_machine_that_built_it(fleet: FleetSpec, wheels_cache: Path) -> None:
+    """No member has the path of an interpreter, a checkout or the build: elsewhere the bytes are the same."""
+    places = {sys.prefix, sys.base_prefix, str(PROJECT), str(wheels_cache)}
+    with zipfile.ZipFile(_build(fleet, wheels_cache).path) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    assert [] == [name for name, bytes_ in contents.items() if any(place.encode() in bytes_ for place in places)]
+
+
 def test_a_changed_source_gives_another_zip(fleet: FleetSpec, wheels_cache: Path, tmp_path: Path) -> None:
     """The hash that Terraform compares changes with the code."""
     copy = tmp_path / "sensor_processor"
