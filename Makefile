@@ -70,7 +70,7 @@ lock: ## Resolves requirements/*.in anew into the hashed locks (needs uv).
 
 wheel: setup ## Builds the wheel into build/wheels.
 	@rm -rf build/lib build/bdist.* build/wheels
-	@$(BIN)/pip wheel --quiet --no-deps --no-index --no-build-isolation --wheel-dir build/wheels .
+	@$(BIN)/python -m pip wheel --quiet --no-deps --no-index --no-build-isolation --wheel-dir build/wheels .
 	@ls build/wheels
 
 clean: ## Removes what was built; .venv stays, and cdktf.out, where local Terraform states may lie.
