@@ -89,7 +89,7 @@ def blocks(count: int, *, first: int = 1) -> list[bytes]:
 
 
 def gated(chunks: list[bytes], *, count: int) -> None:
-    """What writing them comes to."""
+    """Pass the chunks through a gate of thing rows, to the end."""
     gate = gates.ThingRowsGate("things.jsonl", count=count)
     for chunk in chunks:
         gate.check(chunk)
