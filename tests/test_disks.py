@@ -220,7 +220,7 @@ def test_a_damaged_or_unreadable_database_is_told(tmp_path: Path) -> None:
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    """What was there stays where the disk refuses, and no draft is left."""
+    """The former file stays where the disk refuses a write, and no draft is left."""
     target = tmp_path / "page.html"
     target.write_bytes(b"former")
     (tmp_path / ".page.html.part").mkdir()

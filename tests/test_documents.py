@@ -58,7 +58,7 @@ def test_every_make_target_is_explained() -> None:
 
 @pytest.mark.parametrize("name", ["CONTRIBUTING.md", "README.md", "docs/inside.md"])
 def test_every_path_of_the_guides_exists(name: str) -> None:
-    """What stands in backticks and looks like a file or folder of the repository is there."""
+    """Every path in backticks that looks like a file or folder of the repository exists."""
     tops = "|".join(path.name for path in PROJECT.iterdir() if path.is_dir() and not path.name.startswith("."))
     text = (PROJECT / name).read_text(encoding="utf-8")
     paths = re.findall(rf"`((?:{tops})/[\w/.-]*)`", text)

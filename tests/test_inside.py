@@ -23,7 +23,7 @@ Hop = tuple[str, str]
 """A file, as the page spells it, and a function in it."""
 
 HOPS, MODULES = 30, 20
-"""What a newcomer follows in a sitting; a path that grows beyond it wants simplifying."""
+"""Limits on what a newcomer follows in a sitting; a path that exceeds them needs simplifying."""
 
 STEP = re.compile(r"^\| \d+ \| `(?P<file>[\w/.]+): (?P<function>[\w.]+)` \|", re.MULTILINE)
 

@@ -27,7 +27,7 @@ ROOT = PROJECT
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """What a command answered."""
+    """Exit code and output of a command."""
 
     exit_code: int
     stdout: str

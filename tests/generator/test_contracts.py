@@ -1,4 +1,4 @@
-"""What the generator writes fits the programs that read it: specs, stacks, sensor processor, editors."""
+"""Agreement of the generator's output with the programs that read it: specs, stacks, sensor processor, editors."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_the_index_is_the_one_that_synthesis_checks() -> None:
 
 
 def test_manifest_and_synthesis_know_the_same_limits_of_names() -> None:
-    """What `fleet validate` lets through, synthesis does not refuse in the same environment."""
+    """Names that `fleet validate` accepts are accepted by synthesis in the same environment."""
     assert limits.BUCKET_MAXIMUM == rules.BUCKET_NAME_MAXIMUM
     assert limits.NAME_MAXIMA["aws_iot_provisioning_template"] == ("name", aws_limits.TEMPLATE_NAME.max)
     # No id and no suffix has a dot.

@@ -377,7 +377,7 @@ def test_manifest_and_templates_with_other_line_ends_make_the_same_files(project
 
 
 def test_check_tells_files_that_were_not_generated(project: Any) -> None:
-    """What no index names is nobody's approved record; the hint is to remove it, for generating would leave it."""
+    """Files that no index names are refused; the hint is to move or delete them, as generating would leave them."""
     project.fleet("generate")
     (project.tree / "sg_01" / "evil.py").write_text("")
     (project.tree / "__pycache__").mkdir()
@@ -514,7 +514,7 @@ def test_an_intent_that_cannot_be_read_is_told(project: Any, content: str) -> No
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["things.jsonl", "__init__.py", "RUNBOOK.md"])
 def test_a_pipe_in_the_tree_is_not_waited_for(project: Any, data: Any, name: str) -> None:
-    """What should be a file and is none is told."""
+    """A pipe in the place of a file blocks no command, and `fleet generate` refuses it."""
     project.fleet("generate")
     path = project.tree / "sg_01" / name
     path.unlink()

@@ -191,7 +191,7 @@ def rendered_with(data: Callable[[], dict[str, Any]], fields: tuple[str, ...], t
 
 
 def meaning(path: str, content: bytes, text: str) -> Any:
-    """What a reader of the file's language takes it for, with the text put back to a harmless one."""
+    """Return the meaning of the content in its file's language, with the text replaced by a harmless one."""
 
     def harmless(value: Any) -> Any:
         if isinstance(value, str):

@@ -102,7 +102,7 @@ def start_generate(project: Any) -> subprocess.Popen[bytes]:
 
 
 def test_removal_that_was_cut_off_is_finished(tmp_path: Path) -> None:
-    """Where a folder is gone already, the rest of what the intent removes goes too."""
+    """The other files that an intent removes are removed although one folder is gone already."""
     (tmp_path / ".staging").mkdir()
     (tmp_path / "late").mkdir()
     (tmp_path / "late" / "file").touch()

@@ -20,7 +20,7 @@ _FIRST_FAILURE = 0x80
 
 @dataclass(frozen=True, kw_only=True)
 class Will:
-    """What the broker is to publish when the connection is lost."""
+    """Message that the broker publishes when the connection is lost."""
 
     topic: str
     retain: bool = False
@@ -61,11 +61,11 @@ class Asker:
         self._client.loop_stop()
 
     def publishes(self, topic: str, *, retain: bool = False) -> bool:
-        """Whether the broker takes a message for the topic."""
+        """Return whether the broker accepts a message for the topic."""
         return self._asks(lambda: self._client.publish(topic, b"{}", qos=1, retain=retain))
 
     def subscribes(self, topic_filter: str) -> bool:
-        """Whether the broker takes a subscription."""
+        """Return whether the broker accepts a subscription."""
         return self._asks(lambda: self._client.subscribe(topic_filter, qos=1))
 
     def _asks(self, ask: Any) -> bool:

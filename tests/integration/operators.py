@@ -1,4 +1,4 @@
-"""What an operator's tests need of a running plant: lines of a command, what the tables hold, records of the stream."""
+"""Helpers for operators' tests on a running plant: lines of a command, content of tables, records of the stream."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.integration.plant import SUFFIX, Plant
 
 
 def lines(plant: Plant, *arguments: str) -> list[Any]:
-    """What a command prints, a JSON document a line."""
+    """Return the JSON documents that a command prints, one per line."""
     return [json.loads(line) for line in plant.fleet(*arguments).stdout.splitlines()]
 
 

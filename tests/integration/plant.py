@@ -53,7 +53,7 @@ class Plant:
 
     @property
     def broker(self) -> Broker:
-        """Where devices connect."""
+        """Return the broker that devices connect to."""
         return Broker(host=self.local.mqtt_host, port=self.local.mqtt_port, ca_file=self.local.mqtt_authority)
 
     def key(self, thing: str) -> ec.EllipticCurvePrivateKey:
@@ -70,7 +70,7 @@ class Plant:
         return described["certificateId"], described["certificatePem"]
 
     def statistics(self, name: str) -> dict[str, Any]:
-        """What a service of the local AWS says that it did."""
+        """Return the statistics that a service of the local AWS reports."""
         statistics: dict[str, Any] = json.loads((self.local.folder / f"{name}.json").read_text())
         return statistics
 

@@ -1,4 +1,4 @@
-"""What must be in no state and no plan: key material, filled secret attributes, values of the environment."""
+"""Secrets that must be in no state and no plan: key material, filled secret attributes, values of the environment."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def secret_values(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def secrets_in(text: str, environment: Mapping[str, str]) -> list[str]:
-    """What is found in the JSON `text` of a state or plan, each by what it is and never by its value."""
+    """Return the secrets in the JSON `text` of a state or plan, each by what it is and never by its value."""
     found = ["a private key"] if holds_private_key(text.encode()) else []
     # JSON writes some characters in another way than the environment does.
     found += [

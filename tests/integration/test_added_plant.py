@@ -37,7 +37,7 @@ MANIFEST = f"""
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """What Terraform says of one stack: the changes it plans, state and plan as JSON."""
+    """Terraform's view of one stack: the changes it plans, state and plan as JSON."""
 
     changes: tuple[PlannedChange, ...]
     state: str
@@ -100,7 +100,7 @@ def test_the_added_plant_is_applied(plant: Plant, added: Added) -> None:
 
 
 def test_a_new_try_makes_nothing_again(plant: Plant, added: Added) -> None:
-    """What was read back too early is kept: each certificate was made once, nothing destroyed, none is left over."""
+    """Objects read back too early are kept; each certificate is made once, nothing is destroyed or left over."""
     said = added.terraform.log(plant.local.output / "stacks" / STACK).read_text()
     assert f"{STACK}: apply again in" in said
     assert 3 == len(re.findall(r"^aws_iot_certificate\..*: Creation complete", said, re.MULTILINE))

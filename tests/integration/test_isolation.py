@@ -45,7 +45,7 @@ from tests.operations.assurance.isolation.attacks import (
 pytestmark = pytest.mark.local_aws
 
 EMULATOR = Reading(name_from_certificate=False, leaves_text=True, live_wildcards=True)
-"""How the emulator understands what AWS leaves open (docs/local-aws.md)."""
+"""Reading that the emulator has of what AWS leaves open (docs/local-aws.md)."""
 
 REALM = realm_of(application=APPLICATION, region="ap-southeast-1", account_id="000000000000")
 THINGS = {
@@ -56,11 +56,11 @@ THINGS = {
 SAMPLE = [(group, things[0]) for group, things in THINGS.items()]
 PRESS, BOILER = SAMPLE[0][1], SAMPLE[2][1]
 ASKED = ("iot:Publish", "iot:RetainPublish", "iot:Subscribe")
-"""What one can ask a broker for; the rest of the acts are other services' or come only with a message."""
+"""Acts that one can ask a broker for; the other acts are other services' or come only with a message."""
 
 
 def registered_policies(plant: Plant, thing: str) -> tuple[Policy, ...]:
-    """What is attached to the thing's certificate, as it was deployed."""
+    """Return the policies that are attached to the thing's certificate, as they were deployed."""
     iot = plant.local.client("iot")
     arn = principal_of(iot, thing)
     names = [each["policyName"] for each in iot.list_attached_policies(target=arn)["policies"]]
@@ -85,7 +85,7 @@ def verdict(policies: tuple[Policy, ...], session: Session) -> Permissions:
 
 
 def is_allowed(permitted: Permissions, act: Act) -> bool:
-    """Whether the evaluator lets the act pass; a retained message has to be publishable too."""
+    """Return whether the evaluator allows the act; a retained message must be publishable too."""
     plain = act._replace(action="iot:Publish") if act.action == "iot:RetainPublish" else act
     return permitted.allows(act) and permitted.allows(plain)
 
@@ -95,7 +95,7 @@ def may_connect(policies: tuple[Policy, ...], session: Session) -> bool:
 
 
 def asked(asker: Asker, act: Act) -> bool:
-    """What the broker says to the act."""
+    """Ask the broker for the act and return whether the broker allows it."""
     name = act.resource.removeprefix(REALM.arn_head).partition("/")[2]
     if act.action == "iot:Subscribe":
         return asker.subscribes(name)
@@ -235,7 +235,7 @@ COMMANDS = "topic/cmd/*"
     ids=["commands and every filter", "mqtt wildcards are literals", "a denial"],
 )
 def test_a_broken_policy_is_judged_alike(plant: Plant, statements: tuple[dict[str, Any], ...]) -> None:
-    """Where a policy lets something in that it should not, broker and evaluator let in the same: yes is not luck."""
+    """Broker and evaluator allow the same acts under a policy that is too wide, except on the broker's own topics."""
     groups, key = groups_of(plant), SAMPLE[2][0]
     acts = attacks_of(groups, key, BOILER)
     with one_policy_more(plant, BOILER, *statements):
@@ -249,7 +249,7 @@ def test_a_broken_policy_is_judged_alike(plant: Plant, statements: tuple[dict[st
 
 
 def is_reserved(act: Act) -> bool:
-    """Whether the topic is one of the broker's own, which it refuses to everybody."""
+    """Return whether the topic is one of the broker's own, which it refuses to every client."""
     name = act.resource.removeprefix(REALM.arn_head).partition("/")[2]
     if name.startswith("$share/"):
         name = name.split("/", 2)[2]
@@ -292,7 +292,7 @@ def wait_until(is_so: Callable[[], bool]) -> None:
 
 
 def test_the_deployed_policies_are_those_that_are_proven(plant: Plant) -> None:
-    """What the registry holds says what the approved record says, in the account and region of this file."""
+    """The deployed policies equal those of the approved record, in the account and region of this file."""
     for (facility, device_type), thing in SAMPLE:
         (deployed,) = registered_policies(plant, thing)
         path = plant.root / "lib" / "facilities" / facility.replace("-", "_") / f"{device_type}.policy.json"

@@ -90,7 +90,7 @@ def events(plant: Plant) -> list[Anomaly]:
 
 
 class Answers:
-    """What the broker said to one client: whether it let it in, and the reason codes of its publishes."""
+    """Answers of the broker to one client: whether it was let in, and the reason codes of its publishes."""
 
     def __init__(self) -> None:
         self.connected: bool | None = None
@@ -389,7 +389,7 @@ def test_records_that_ran_out_of_retries_are_replayed_and_count_once(plant: Plan
 
 
 def test_anomalies_are_listed_and_acknowledged(plant: Plant) -> None:
-    """What is strange is listed with its reason until somebody has seen it."""
+    """Anomalies are listed with their reason until they are acknowledged."""
     found = lines(plant, "anomalies", "list", "--json")
     assert found and all(each["reason"] and each["severity"] in {"warning", "critical"} for each in found)
     plant.fleet("anomalies", "ack", found[0]["thing"], found[0]["id"], "--by", "mei")

@@ -27,7 +27,7 @@ NAMES = ("tap-tst", "endpoint-tst", *(f"facility-{id_}-tst" for id_ in sorted(RE
 LEGIT_EMPTIES = {"/outputs"}
 """CDKTF's own note of a stack's outputs, of which there are none."""
 NO_DEFAULT_TAGS = "/override_provider/default_tags/tags"
-"""How the provider is told to leave an object's tags alone, of which S3 takes ten."""
+"""Path of the setting that keeps the provider's default tags off an object; S3 allows ten tags."""
 
 
 def _empties(value: Any, path: str = "") -> Iterator[str]:
@@ -241,7 +241,7 @@ def test_missing_csrs_can_be_an_error(
 def test_reserved_concurrency_comes_from_the_manifest(
     tmp_path: Path, settings_with: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where it is set, the function has it."""
+    """The function has the reserved concurrency that the manifest sets."""
     from fleet_iot.lib.synthesis import run as synthesis
 
     chosen = settings_with(outdir=tmp_path / "out", identities=tmp_path, facilities=("sg-01",))

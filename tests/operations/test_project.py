@@ -1,4 +1,4 @@
-"""What the environment may say of a project, by every command that acts on one."""
+"""Values that the environment may give for a project, in every command that acts on one."""
 
 from __future__ import annotations
 

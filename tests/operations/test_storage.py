@@ -86,7 +86,7 @@ def test_a_journal_on_a_full_disk_says_so_and_goes_on_later(small: Path) -> None
 @pytest.mark.slow
 @needs_root
 def test_a_key_store_on_a_full_disk_loses_no_key(small: Path) -> None:
-    """What was written before opens; what was cut off is made again."""
+    """Keys that were added before and after the disk was full can be read, and so can each that the store lists."""
     store, key = KeyStore(small / "keys", "words of tests"), ec.generate_private_key(ec.SECP256R1())
     store.add("sg-01", [("first", key)])
     fill(small)

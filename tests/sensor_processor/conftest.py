@@ -51,7 +51,7 @@ def make_payload(
 
 
 def make_envelope(*, payload: bytes | None = None, number: int = 1, **overrides: Any) -> dict[str, Any]:
-    """What the topic rule makes of a payload of thing `number`; an override of None leaves the field out."""
+    """Return the topic rule's envelope of a payload of thing `number`; an override of None leaves the field out."""
     thing = f"sg-01-press-monitor-{number:04d}-dev"
     envelope = {
         "raw": base64.b64encode(make_payload() if payload is None else payload).decode(),

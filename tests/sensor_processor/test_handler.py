@@ -206,7 +206,7 @@ def test_unknown_metrics_are_kept_raw_and_counted(
 
 @pytest.mark.slow
 def test_detectors_go_on_from_batch_to_batch(platform: Any, event: Any, record: Any, payload: Any) -> None:
-    """What one invocation learned of a device is what the next one, in another process, judges by."""
+    """A detector judges a reading by what it learned of the device in earlier invocations."""
     start = 1_795_445_343_250 - 400_000
     steady = [
         record(

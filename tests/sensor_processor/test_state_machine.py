@@ -94,7 +94,7 @@ class Deliveries(RuleBasedStateMachine):
 
     @invariant()
     def tables_equal_the_model(self) -> None:
-        """Where all was delivered, every minute has each message once, with the first value that it came with."""
+        """Every minute has each message once, with the first value that it came with, when all was delivered."""
         if self.acknowledged < len(self.stream):
             return
         held: dict[Any, Any] = {}

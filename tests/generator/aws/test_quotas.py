@@ -47,7 +47,7 @@ def test_each_quota_is_told_from_the_first_plant_beyond(tmp_path: Path, plants: 
 
 
 def test_a_warning_is_told_beside_no_fault(tmp_path: Path) -> None:
-    """What stops everything comes first; nothing else is said until it is mended."""
+    """No warning is printed while the manifest has an error."""
     path = manifest(tmp_path, plants=201)
     path.write_text(path.read_text().replace("eu-west-1", "eu-west-9"))
     result = CliRunner().invoke(main, ["validate", "--manifest", str(path)])

@@ -23,7 +23,7 @@ ROOT = PROJECT
 
 
 def completions(*words: str, typing: str = "") -> list[str]:
-    """What a shell offers after these words."""
+    """Return the completions that a shell offers after these words."""
     complete = ShellComplete(main, {}, "fleet", VARIABLE)
     return [item.value for item in complete.get_completions(list(words), typing)]
 

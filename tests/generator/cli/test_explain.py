@@ -138,7 +138,7 @@ sg-01-press-0002: thing
     ],
 )
 def test_unknown_name_is_told_with_the_nearest(project: Any, name: str, hint: str) -> None:
-    """What is not there is a usage fault, with a remedy."""
+    """An unknown name is a usage fault, and its hint gives a remedy."""
     (project.folder / "fleet.yaml").write_text(MANIFEST)
     result = project.fleet("explain", name)
     assert (2, f"hint: {hint}") == (result.exit_code, result.stderr.splitlines()[-1])

@@ -43,7 +43,7 @@ DIAGNOSTICS = st.lists(
 
 
 def answers(case: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Any:
-    """What `fleet validate` answers in a golden case."""
+    """Run `fleet validate` in a golden case and return the result."""
     monkeypatch.chdir(case)
     return CliRunner().invoke(main, ["validate", *arguments])
 
@@ -121,7 +121,7 @@ def test_sarif_has_the_shape_that_its_schema_asks_for(diagnostics: list[Diagnost
 @pytest.mark.slow
 @given(DIAGNOSTICS)
 def test_json_gives_back_every_fault(diagnostics: list[Diagnostic]) -> None:
-    """What a program reads from it is the very diagnostics."""
+    """The JSON output gives a program exactly the diagnostics that were written."""
     body = json.loads(to_json(diagnostics))
     assert (1, all(each.is_warning for each in diagnostics)) == (body["format"], body["valid"])
     assert diagnostics == [

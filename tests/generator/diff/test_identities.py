@@ -1,4 +1,4 @@
-"""What is told of CSRs that are others than those that Terraform's certificates were made from."""
+"""Reports on CSRs other than those that Terraform's certificates were made from."""
 
 from __future__ import annotations
 

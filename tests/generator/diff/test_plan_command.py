@@ -206,7 +206,7 @@ def test_plant_that_cannot_have_changed_is_not_opened(project: Any, data: Any) -
 
 
 def test_other_version_of_the_generator_is_told(project: Any) -> None:
-    """Where templates are not those that made the tree, files are made anew, and nothing happens to things."""
+    """Files are regenerated where the templates are not those that made the tree, and nothing happens to things."""
     project.fleet("generate")
     index = project.tree / ".generated.json"
     content = json.loads(index.read_text())
@@ -221,7 +221,7 @@ def test_other_version_of_the_generator_is_told(project: Any) -> None:
 
 @pytest.mark.parametrize("content", [None, "", "FACILITY = 1\n", "FACILITY = f(\n", "FACILITY = f(name='x')\n"])
 def test_record_that_says_nothing_is_told(project: Any, data: Any, content: str | None) -> None:
-    """Where it is lost what there was, that is said, with the way on, and the way works."""
+    """A record that no longer says what there was is a fault whose hint, `generate --force`, works."""
     project.fleet("generate")
     declaration = project.tree / "sg_01" / "__init__.py"
     declaration.unlink() if content is None else declaration.write_text(content)
@@ -315,7 +315,7 @@ things = st.dictionaries(
 
 
 def told(found: RowDifferences) -> dict[str, dict[str, int]]:
-    """How many things of each type are added, retired and changed."""
+    """Return the number of things of each type that are added, retired and changed."""
     return {
         name: {type_: tally.count for type_, tally in getattr(found, name).items()}
         for name in ("added", "retired", "changed")
@@ -403,7 +403,7 @@ def test_pairing_loses_no_thing(found: dict[tuple[str, str], tuple[Kind, int, in
 
 
 def test_renamed_type_is_the_one_described_alike(project: Any, data: Any) -> None:
-    """Where two types are gone and two are new, all with the same metrics, the description tells which is which."""
+    """Descriptions identify the renamed types where two are gone and two are new, all with the same metrics."""
     types = data()["device_types"]
     a, b = ({**types["pump"], "description": description} for description in ("Feed pump", "Drain pump"))
     plants = data()["facilities"]

@@ -30,7 +30,7 @@ def packed(detectors: list[str], *, readings: int, step_ms: int) -> int:
 
 
 def allowed(detectors: list[str]) -> int:
-    """What the manifest's rule reckons with."""
+    """Return the bytes of state that the manifest's rule computes for the detectors."""
     return rules_metrics.state_bytes(ManifestMetric(unit="x", max=1, detector=each) for each in detectors)  # type: ignore[arg-type]
 
 

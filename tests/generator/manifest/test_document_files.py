@@ -33,7 +33,7 @@ FACILITY = """\
 
 
 def lines_of(path: Path) -> list[str]:
-    """What a person reads of a faulty manifest."""
+    """Return the lines that a person reads of a faulty manifest."""
     with pytest.raises(ManifestError) as caught:
         read_manifest(path, name="fleet.yaml")
     return caught.value.lines()

@@ -137,7 +137,7 @@ def test_environment_without_a_file_is_told(project: Any, name: str) -> None:
 
 
 def test_mending_command_names_the_environment(project: Any) -> None:
-    """What `--check` tells to run makes the tree of the same environment."""
+    """The command that `--check` suggests makes the tree of the same environment."""
     lay(project, "tags: {stage: prod}\n")
     assert 0 == project.fleet("generate").exit_code
     result = project.fleet("generate", "--check", "--env", "prod")

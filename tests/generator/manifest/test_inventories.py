@@ -102,7 +102,7 @@ def test_things_that_move_to_another_list_are_a_move(project: Any, data: Any) ->
 
 
 def test_devices_without_serials_of_their_own_move_by_count(project: Any, data: Any) -> None:
-    """What no serial identifies is paired as things that are given by count are."""
+    """Devices that no serial identifies are paired in the same way as things that are given by count."""
     listed(project, data, sg_01="name\na\nb\nc\n", th_01="name\nx\n")
     rows_of(project)
     listed(project, data, sg_01="name\na\n", th_01="name\nx\ny\nz\n")
@@ -172,7 +172,7 @@ def test_more_things_change_no_line(project: Any, data: Any) -> None:
 
 
 def test_list_is_read_by_the_stacks(project: Any, data: Any) -> None:
-    """What is generated for named things is imported and read as for numbered ones."""
+    """Rows that are generated for named things are read in the same way as those of numbered things."""
     from fleet_iot.lib.record.read import read_things
 
     listed(project, data, sg_01="name,serial,note\nk_1,SN-1,x\n")

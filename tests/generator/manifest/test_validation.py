@@ -42,7 +42,7 @@ JUNK += ["012", "NO", "~", "null", "1e999", ".nan", "2026-11-23", "\u2028", "\u2
 
 
 FUZZ = int(os.environ.get("FLEET_FUZZ", "400"))
-"""How many mutated manifests; `FLEET_FUZZ=100000` is the run that takes its time."""
+"""Number of mutated manifests; `FLEET_FUZZ=100000` is the long run."""
 SMALL = (ROOT / "tests" / "golden" / "valid" / "fleet.yaml").read_text("utf-8")
 SOURCES = (SMALL, SMALL, SMALL, SAMPLE)
 SOURCES += tuple(
@@ -164,7 +164,7 @@ def test_trap_is_known(text: str) -> None:
 
 @pytest.mark.parametrize("text", PLAIN)
 def test_plain_words_and_numbers_are_no_traps(text: str) -> None:
-    """What all readers agree about passes."""
+    """Words and numbers that all readers understand alike are no traps."""
     assert trap(text) is None
 
 
@@ -195,7 +195,7 @@ def test_scalar_is_read_as_json_would(value: Any) -> None:
 
 @given(st.text("abcxyz :/", min_size=1).filter(lambda text: text not in ("true", "false", "null")))
 def test_word_is_text(text: str) -> None:
-    """What looks like no number is text, as it is."""
+    """Text that looks like no number, boolean or null is kept as it is."""
     assert text == resolve(text)
 
 

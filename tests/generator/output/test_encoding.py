@@ -58,7 +58,7 @@ HOSTILE = (
 @pytest.mark.slow
 @given(st.recursive(SCALARS, lambda inner: st.tuples(inner, inner) | st.dictionaries(TEXT, inner, max_size=3)))
 def test_python_literal_evaluates_to_the_value(value: object) -> None:
-    """What is placed in a declaration is one ASCII literal of the very value."""
+    """A value in a declaration is one ASCII literal of exactly that value, on one line."""
     encoded = encode_python(value)
     assert value == ast.literal_eval(encoded)
     assert encoded.isascii()
@@ -68,7 +68,7 @@ def test_python_literal_evaluates_to_the_value(value: object) -> None:
 @pytest.mark.slow
 @given(st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3)))
 def test_json_decodes_to_the_value(value: object) -> None:
-    """What is placed in a JSON document is one ASCII value."""
+    """A value in a JSON document is one line of ASCII that decodes to the value."""
     encoded = encode_json(value)
     assert value == json.loads(encoded)
     assert encoded.isascii()
@@ -77,7 +77,7 @@ def test_json_decodes_to_the_value(value: object) -> None:
 
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=126, exclude_characters="'\\")))
 def test_sql_string_holds_the_value(value: str) -> None:
-    """What is placed in a statement stands between two quotes, and holds none."""
+    """A string in a statement is enclosed in two quotes and contains none."""
     encoded = encode_sql(value)
     assert f"'{value}'" == encoded
     assert 2 == encoded.count("'")
@@ -164,7 +164,7 @@ def test_identifier_is_a_python_name(name: str) -> None:
 
 
 def test_hostile_text_is_one_literal() -> None:
-    """What breaks out of templates elsewhere is data here."""
+    """Text that breaks out of templates elsewhere is data here."""
     for value in HOSTILE:
         assert value == ast.literal_eval(encode_python(value))
         assert value == json.loads(encode_json(value))

@@ -130,7 +130,7 @@ def test_rules_see_no_manifest_with_faults_of_shape(project: Any, data: Any, mon
 
 
 def test_values_are_encoded_for_the_suffix(project: Any, data: Any) -> None:
-    """What a person wrote is a literal in each language, whatever it holds."""
+    """Text that a person wrote is a literal in each language, whatever it contains."""
     name = 'Werk "1" {{ x }} */ """'
     facilities = {"sg-01": {"name": name, "timezone": "Asia/Singapore", "things": {"press": 3}}}
     project.write(data(facilities=facilities))
@@ -202,7 +202,7 @@ def test_own_files_are_indexed_checked_and_pruned(project: Any) -> None:
 
 
 def test_templates_share_parts(project: Any) -> None:
-    """What begins with `_` makes no file: others include it, and import macros from it."""
+    """A template whose name begins with `_` makes no file; others include it, and import macros from it."""
     template(project, "_parts.j2", "{% macro title(x) %}# {{ x }}{% endmacro %}")
     template(project, "_end.md.j2", "end of {{ facility.id }}\n")
     template(project, "a.md.j2", "{% from '_parts.j2' import title %}{{ title('A') }}\n{% include '_end.md.j2' %}")

@@ -59,7 +59,7 @@ def chunks_of(manifest: Any, count: int) -> list[bytes]:
 
 
 def expected_rows(count: int, attributes: dict[str, str] | None = None) -> bytes:
-    """What a JSON encoder writes for so many presses."""
+    """Return the rows that a JSON encoder writes for so many presses."""
     lines = []
     for number in range(1, count + 1):
         serial = f"SG01-PRESS-{number:04d}"

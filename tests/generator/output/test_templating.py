@@ -25,7 +25,7 @@ def test_constant_of_a_template_is_encoded_too(suffix: str, expected: str) -> No
 
 
 def test_macro_is_encoded_once() -> None:
-    """What a macro made is not encoded again."""
+    """Output of a macro is not encoded again."""
     template = '{% macro pair(x) %}[{{ x }}]{% endmacro %}{{ pair("é") }}'
     assert '["\\u00e9"]' == environment(".json").from_string(template).render()
 

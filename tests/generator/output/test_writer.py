@@ -37,7 +37,7 @@ def test_hash_is_that_of_the_staged_file() -> None:
 
 
 def test_fault_while_a_file_is_made_leaves_nothing(tmp_path: Path) -> None:
-    """What was staged before goes, too."""
+    """Files that were staged before the fault are removed too."""
 
     def failing() -> Iterator[bytes]:
         yield b"a"

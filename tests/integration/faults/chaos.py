@@ -76,14 +76,14 @@ class Chaos:
         self._crash: tuple[str, int] | None = None
 
     def strikes(self, name: str) -> bool:
-        """Whether the fault strikes here; each has dice of its own, so that one does not change the others."""
+        """Return whether the fault strikes here; each has its own dice, so that one does not change the others."""
         if self.is_calm or self._dice[name].random() >= RATES[name]:
             return False
         self.struck[name] += 1
         return True
 
     def is_down(self, service: str) -> bool:
-        """Whether the service is in its outage now."""
+        """Return whether the service is in its outage now."""
         start = self.begins + OUTAGES[service] * self.lasts
         if not start <= self.clock.now < start + OUTAGE_S:
             return False
@@ -91,7 +91,7 @@ class Chaos:
         return True
 
     def is_dead(self) -> bool:
-        """Whether the function of the dead shard only raises now."""
+        """Return whether the function of the dead shard only raises at this time."""
         start = self.begins + DEAD_SHARD * self.lasts
         return start <= self.clock.now < start + DEAD_SHARD_S
 

@@ -1,4 +1,4 @@
-"""What events must be there, and what must have been told of them. It shares no code with the processor."""
+"""Expected events and the expected notifications of them. It shares no code with the processor."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _has_begun(events: dict[tuple[str, ...], Any], place: tuple[str, ...]) -> bo
 
 
 def _limit_faults(events: dict[tuple[str, ...], Any], over: set[tuple[str, int]]) -> list[str]:
-    """Where a minute that was over the limit is in no event, or an event is not of such a minute."""
+    """Return the minutes over the limit that are in no event, and the events that have no such minute."""
     spans: dict[str, list[tuple[int, int]]] = defaultdict(list)
     found = []
     for (thing, bucket), item in events.items():

@@ -1,4 +1,4 @@
-"""What an hour or a day must hold, worked out from all its values. It shares no code with the processor."""
+"""Expected content of an hour or a day, worked out from all its values. It shares no code with the processor."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MINUTE_BINS, PERIOD_BINS = 128, 512
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """What was measured in a minute, which begins at `start` (ms); values by metric, in thousandths."""
+    """Measurements of a minute, which begins at `start` (ms); values by metric, in thousandths."""
 
     start: int
     messages: int
@@ -25,7 +25,7 @@ class Measured:
 
 
 def differences(item: Any, minutes: Sequence[Measured]) -> Iterator[str]:
-    """How the item of an hour or a day differs from what its minutes measured."""
+    """Yield the differences between the item of an hour or a day and the measurements of its minutes."""
     got, expected = int(item["messages"]["N"]), sum(minute.messages for minute in minutes)
     if got != expected:
         yield f"{got} messages instead of {expected}"
@@ -62,7 +62,7 @@ def _numbers(numbers: Any, values: list[int], *, joined: int) -> Iterator[str]:
 
 
 def _joined(values: list[int], most: int) -> int:
-    """How often bins of two per cent are joined two by two until there are at most so many."""
+    """Return how often bins of two per cent are joined two by two until there are at most `most`."""
     width = math.log(1.01 / 0.99)
     bins = {math.ceil(math.log(value / 1000) / width) if value else None for value in values}
     times = 0

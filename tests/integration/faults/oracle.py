@@ -1,4 +1,4 @@
-"""What tables, archive and quarantine must hold. It shares no code with the processor, only the documents."""
+"""Expected content of tables, archive and quarantine. It shares no code with the processor, only the documents."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Copy = tuple[int, int, tuple[tuple[str, int], ...]]
 
 @dataclass(slots=True, kw_only=True)
 class Expected:
-    """What one minute must hold, apart from its metrics."""
+    """Expected content of one minute: its counters, and its metrics by name."""
 
     messages: int = 0
     conflicts: int = 0
@@ -45,12 +45,12 @@ class Oracle:
 
     @property
     def poison(self) -> int:
-        """How many records must be in quarantine."""
+        """Return the number of records that must be in quarantine."""
         return len(self._poison)
 
     @property
     def unique(self) -> int:
-        """How many messages must be counted."""
+        """Return the number of messages that must be counted."""
         return sum(map(len, self._minutes.values()))
 
     def minutes_over(self, limit: int) -> set[tuple[str, int]]:

@@ -240,7 +240,7 @@ class Sqs:
         self._numbers = count()
 
     def send(self, body: str) -> bool:
-        """Whether the queue took the message."""
+        """Put a message in the queue and return whether the queue accepted it."""
         if self._chaos.is_down("sqs"):
             return False
         self.messages[str(next(self._numbers))] = body
@@ -257,7 +257,7 @@ class Sqs:
 
 
 class Kinesis:
-    """What replay reads of a stream: the records that ran out of retries, by shard, what is around them gone."""
+    """Stream as replay reads it: the records that ran out of retries, by shard; those around them are gone."""
 
     def __init__(self) -> None:
         self.records: dict[str, list[StreamRecord]] = {}

@@ -67,7 +67,7 @@ class Shard:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """How a run ended."""
+    """Outcome of a run."""
 
     faults: list[str]
     struck: dict[str, int]

@@ -1,4 +1,4 @@
-"""What AWS IoT tells of devices, its own log, and its audit of certificates."""
+"""AWS IoT's reports on devices, its own log, and its audit of certificates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is watched, from which value on, and who hears of it."""
+"""Watched values, their thresholds, and the topic that is notified."""
 
 from __future__ import annotations
 

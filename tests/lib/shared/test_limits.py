@@ -1,4 +1,4 @@
-"""What AWS takes for a name."""
+"""Names that AWS accepts."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def test_the_zip_imports_on_this_host(fleet: FleetSpec, wheels_cache: Path, tmp_
 
 
 def test_the_catalogue_holds_every_metric_with_its_limits(fleet: FleetSpec) -> None:
-    """What the processor reads is what the manifest declares; a limit that is not there is null."""
+    """The processor's catalogue has every metric that the manifest declares; a limit that is not declared is null."""
     device_types = json.loads(packaging.catalogue(fleet))["device_types"]
     assert device_types == {
         device_type.id: {

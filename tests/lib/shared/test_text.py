@@ -51,7 +51,7 @@ GRAPH = re.compile(r"[!-~ ]+")
 
 
 def evaluate(texts: list[str], folder: Path) -> list[str]:
-    """What the real Terraform makes of strings in its JSON."""
+    """Return the texts that the real Terraform makes of strings in its JSON."""
     folder.mkdir(exist_ok=True)
     (folder / "main.tf.json").write_text(json.dumps({"output": {"texts": {"value": texts}}}))
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
@@ -75,7 +75,7 @@ def test_terraform_gives_back_what_was_written(tmp_path: Path) -> None:
 
 
 def unescaped(text: str) -> str:
-    """What HCL makes of a template of text, escapes and expressions of one quoted string; anything else fails.
+    """Return HCL's reading of a template of text, escapes and expressions of one quoted string; fail on anything else.
 
     Source: https://github.com/hashicorp/hcl/blob/main/hclsyntax/spec.md#template-literals
     """

@@ -54,7 +54,7 @@ def test_an_address_that_a_construct_has_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_synthesis_that_fails_leaves_the_former_one(tmp_path: Path) -> None:
-    """What was there stays, states and files of others included, and nothing half-made is left."""
+    """The former synthesis is kept, states and files of others included, and nothing half-made is left."""
     former = _write(tmp_path, {"resource": {}})
     with pytest.raises(ZeroDivisionError), staging(tmp_path) as staged:
         assert _write(staged, {"resource": {"t": {}}}).stat().st_size // 0
@@ -114,7 +114,7 @@ def test_a_type_that_is_planned_but_absent_stops_synthesis() -> None:
 
 @pytest.mark.parametrize("declared", [{}, {"aws_sqs_queue": 2}], ids=["by nobody", "twice"])
 def test_a_type_that_the_manifest_knows_nothing_of_is_counted_too(declared: dict[str, int]) -> None:
-    """What is in the file is what was declared, no more and no less."""
+    """Resources in the file must be exactly as many as were declared."""
     with pytest.raises(SynthesisError, match="has 1 aws_sqs_queue where"):
         check_counts("s", {"aws_sqs_queue": {"q": {}}}, planned={}, declared=declared)
 
@@ -146,5 +146,5 @@ def test_bulk_registration_plans_no_things(facility: Callable[..., FacilitySpec]
 
 
 def test_locked_archives_have_no_markers(facility: Callable[..., FacilitySpec]) -> None:
-    """Where objects are locked none are made that only mark a prefix."""
+    """Locked archives get no objects that only mark a prefix."""
     assert facility_counts(facility(), certificates=0, has_markers=False)["aws_s3_object"] == 0

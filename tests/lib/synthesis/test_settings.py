@@ -1,4 +1,4 @@
-"""What the environment decides, and what it may not say."""
+"""Settings from the environment, and the values that are refused there."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_a_csr_switch_of_zero_is_off(fleet: FleetSpec) -> None:
 def test_what_the_manifest_says_is_refused_by_its_key(
     fleet: FleetSpec, changes: dict[str, str], key: str, message: str
 ) -> None:
-    """Where no variable overrides it, the fault is the manifest's (exit 3) and knows the key."""
+    """A value that no variable overrides is the manifest's fault (exit 3), and the fault names the key."""
     with pytest.raises(ManifestError) as caught:
         read_settings({}, fleet=dataclasses.replace(fleet, **changes), facilities=PLANTS, project=PROJECT)
     assert message in caught.value.message

@@ -126,7 +126,7 @@ def test_the_local_aws_is_the_projects_from_any_folder(monkeypatch: pytest.Monke
 
 
 def test_the_account_may_be_left_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nothing gives an account, that of the credentials is used, in the manifest's region."""
+    """The account of the credentials is used, in the manifest's region, where nothing else gives an account."""
     account = stub_account(monkeypatch, OTHER, iot=Endpoint())
     found = aws.account_aws(load_project(PROJECT))
     assert (OTHER, REGION, [REGION]) == (found.account, found.region, account.sessions)

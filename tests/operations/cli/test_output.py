@@ -1,4 +1,4 @@
-"""What commands print: JSON for programs, lines and tables for people."""
+"""Output of commands: JSON for programs, lines and tables for people."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ class Signer:
 
 
 def rows_of(path: Path, format_name: str = "auto", **options: Any) -> tuple[list[Row], list[Fault]]:
-    """What a list gives: good rows, faults."""
+    """Return the good rows and the faults of a list."""
     found = list(read_rows(open_source(path, format_name=format_name, **options), now=NOW))
     return [each for each in found if isinstance(each, Row)], [each for each in found if isinstance(each, Fault)]
 

@@ -1,4 +1,4 @@
-"""What a certificate or CSR has to be before any call is made for it."""
+"""Requirements on a certificate or CSR, checked before any call is made for it."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def leaf(name: str = "device", **options: Any) -> x509.Certificate:
 @pytest.mark.parametrize("length", [2, 3])
 @pytest.mark.parametrize("shape", ["csv", "jsonl", "json", "array", "pem"])
 def test_the_first_certificate_of_a_chain_is_the_devices(tmp_path: Path, shape: str, length: int) -> None:
-    """Where each was issued by the next; the others are no devices."""
+    """The first certificate of a chain is the device's, each being issued by the next; the others are no devices."""
     leaves = [leaf(f"d{n}") for n in range(3)]
     chains = [[pem(each), pem(MIDDLE), pem(ROOT)][:length] for each in leaves]
     texts = {

@@ -200,7 +200,7 @@ def test_a_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_bomb_that_lies_about_its_size_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What comes out is counted, whatever the archive says."""
+    """The bytes that come out are counted, whatever size the archive claims."""
     monkeypatch.setattr(infineon, "UNPACKED_LIMIT", 10_000)
     listed = py7zr.SevenZipFile.list
 

@@ -98,7 +98,7 @@ def self_signed(folder: Path) -> Path:
 
 
 def mqtt_answer(port: int, certificate: Path | None) -> str:
-    """What the broker answers a CONNECT, in hex; '' for none."""
+    """Return the broker's answer to a CONNECT, in hex; '' for none."""
     context = any_server()
     if certificate:
         context.load_cert_chain(str(certificate))

@@ -27,7 +27,7 @@ def fleet(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def account_in_shell(commands: str, secret: str) -> str:
-    """What boto3 says of its account in a shell that was given the commands, over settings that point elsewhere."""
+    """Return the account that boto3 uses in a shell that was given the commands, over settings that point elsewhere."""
     assert secret not in commands
     ask = "import boto3; print(boto3.client('sts').get_caller_identity()['Account'])"
     elsewhere = {"AWS_PROFILE": "plant", "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}

@@ -197,7 +197,7 @@ def lose_the_session(local: LocalAws, device: mqtt.Client, *, certificate: Path)
 
 
 def refuse_kinesis_and_publish(local: LocalAws) -> None:
-    """Where the rule's role may not put, the message goes to the error action with the device's own bytes."""
+    """Withdraw the rule role's right to put, and see the device's own bytes go to the error action."""
     local.client("iam").delete_role_policy(RoleName="role-rule", PolicyName="p")
     local.client("iot-data").publish(topic=TOPIC, qos=1, payload=b"refused")
     assert wait_until_drained(local, seconds=30).errors == 1
@@ -314,7 +314,7 @@ def test_a_running_one_is_not_started_twice_and_a_dead_one_is_replaced(start: St
 
 
 def test_a_failed_start_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the emulator does not answer in time, it is ended, its folder goes, and the fault says what to do."""
+    """An emulator that does not answer in time is ended, its folder is removed, and the fault says so."""
     started = []
 
     def impatient(local: LocalAws, child: Any) -> None:

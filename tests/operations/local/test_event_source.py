@@ -23,7 +23,7 @@ Answer = Callable[[tuple[StreamRecord, ...]], Any]
 
 
 class FunctionRaisedError(Exception):
-    """What a function under test raises."""
+    """Error that a function under test raises."""
 
 
 def records(count: int, *, first: int = 0, arrived: float = 0.0, size: int = 1) -> list[StreamRecord]:

@@ -1,4 +1,4 @@
-"""What proves to the local AWS's guard that a request is its owner's, signed by botocore itself."""
+"""Proof to the local AWS's guard that a request is its owner's, signed by botocore itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is changed in the synthesised stacks for the emulator, and that the documents say the same."""
+"""Changes to the synthesised stacks for the emulator, and their agreement with the documents."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_the_document_names_what_drifts() -> None:
 
 
 def test_records_can_be_destroyed_here(tmp_path: Path) -> None:
-    """What `retention: records` protects is not protected here; one with short retention stays as it is."""
+    """Protection by `retention: records` is removed here; a stack with short retention stays as it is."""
     records = {
         "aws_dynamodb_table": {"t": {"deletion_protection_enabled": True}},
         "aws_s3_bucket": {"b": {"force_destroy": False}},

@@ -33,7 +33,7 @@ def child(tmp_path: Path, program: str) -> ChildProcess:
 
 
 def test_a_stopped_child_takes_its_own_children_along(tmp_path: Path) -> None:
-    """Where the child ignores the polite signal, it and what it started are killed."""
+    """A child that ignores the polite signal is killed, and so is what it started."""
     started = child(tmp_path, PARENT_AND_CHILD)
     deadline = time.monotonic() + 20
     while not last_lines(Path(started.log)) and time.monotonic() < deadline:

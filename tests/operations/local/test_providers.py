@@ -1,4 +1,4 @@
-"""Where Terraform's provider is looked for, in which order, and in which layouts."""
+"""Search for Terraform's provider: its places, their order and their layouts."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_configuration_file_that_is_not_there_is_no_error(tmp_path: Path) -> N
 
 
 def test_a_network_mirror_is_left_to_terraform(tmp_path: Path) -> None:
-    """Where the configuration names a network mirror, system folders are not searched."""
+    """System folders are not searched where the configuration names a network mirror."""
     configuration = tmp_path / "terraform.rc"
     configuration.write_text(
         'provider_installation {\n  network_mirror {\n    url = "https://mirror.example/"\n  }\n}\n'

@@ -81,7 +81,7 @@ def test_a_function_that_is_not_played_is_a_fault(rule: TopicRule) -> None:
 
 
 def test_an_error_document_holds_the_device_s_own_bytes(rule: TopicRule) -> None:
-    """What the device sent is in the document as it was, with the failed action beside it."""
+    """The document contains the bytes as the device sent them, with the failed action beside them."""
     document = json.loads(error_document(rule, MESSAGE, error="throttled"))
     assert base64.b64decode(document.pop("base64OriginalPayload")) == b"not json"
     assert document == {

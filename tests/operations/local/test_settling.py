@@ -98,7 +98,7 @@ def state(*instances: dict[str, str]) -> str:
 
 
 def test_an_apply_is_run_again_and_attachments_are_kept(tmp_path: Path) -> None:
-    """What was read too early loses its mark, so that it is not detached and made again; each new try is reported."""
+    """An attachment read too early loses its mark, so that it is not made again; each new try is reported."""
     runner, slept = terraform(
         tmp_path, failures=[[{"summary": EARLY, "address": "aws_iot_thing_principal_attachment.a"}]]
     )

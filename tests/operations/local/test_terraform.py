@@ -34,7 +34,7 @@ def test_a_mirror_is_given_to_init(tmp_path: Path) -> None:
 
 
 def test_a_provider_that_cannot_be_had_names_the_remedy(tmp_path: Path) -> None:
-    """Where init fails without a mirror, the hint says how to give one."""
+    """The hint says how to give a mirror where init fails without one."""
     runner = terraform(tmp_path, 'echo "Error: Failed to query available provider packages"; exit 1')
     with pytest.raises(EnvironmentFault) as fault:
         runner.init(tmp_path / "tap-dev")

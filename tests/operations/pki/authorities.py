@@ -66,7 +66,7 @@ class Works:
         return {row["name"]: x509.load_pem_x509_certificate(row["certificate"].encode()) for row in rows}
 
     def verifies(self, certificate: x509.Certificate, *, crl: bool = False) -> bool:
-        """Whether openssl takes it, strictly."""
+        """Return whether openssl accepts the certificate under its strict checks."""
         path = self.folder / "device.pem"
         path.write_text(pem(certificate))
         trust = ["-CAfile", str(self.places.certificate)]

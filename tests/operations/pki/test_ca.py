@@ -218,7 +218,7 @@ def test_one_key_is_one_things(works: Works, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_key_that_was_spent_in_aws_iot_is_not_signed(works: Works, tmp_path: Path) -> None:
-    """What a journal knows as revoked never, as retired when it is asked for."""
+    """A key that a journal knows as revoked is never signed; a retired one is signed when that is asked for."""
     stolen, retired, path = new_key(), new_key(), tmp_path / "csrs.jsonl"
     with Journal(tmp_path / "journal.sqlite") as journal:
         for end, key, thing in ((End.REVOKED, stolen, FIRST), (End.RETIRED, retired, SECOND)):
@@ -238,7 +238,7 @@ def counted(done: tuple[int, int, tuple[str, ...]]) -> tuple[int, int]:
 
 @pytest.mark.slow
 def test_a_clock_that_was_set_back_signs_nothing(works: Works, tmp_path: Path) -> None:
-    """What was signed would be out of order; a few minutes are nothing."""
+    """A clock that was set back is a fault, as certificates would be out of order; a few minutes are tolerated."""
     path = write_requests(tmp_path / "csrs.jsonl", {FIRST: new_key()})
     signed_of(works, path)
     with pytest.raises(EnvironmentFault, match="clock says 2025"):
@@ -263,7 +263,7 @@ def test_what_an_older_ledger_has_revoked_is_taken_over(works: Works, tmp_path: 
 
 @pytest.mark.slow
 def test_a_stopped_run_is_gone_on_with(tmp_path: Path) -> None:
-    """What it has signed is in the ledger and is not signed again; no list is there before it is whole."""
+    """Certificates of a stopped run are in the ledger and not signed again; no list exists before it is whole."""
     works = start(tmp_path)
     things = [f"{PLANT}-valve-{number:04d}-{SUFFIX}" for number in range(2 * BATCH)]
     path = write_requests(tmp_path / "csrs.jsonl", dict.fromkeys(things, new_key()) | {t: new_key() for t in things})

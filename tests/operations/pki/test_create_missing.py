@@ -45,7 +45,7 @@ def test_every_thing_gets_a_key_and_a_valid_csr(project: Project, tmp_path: Path
 
 @pytest.mark.slow
 def test_a_second_run_changes_no_byte(project: Project, tmp_path: Path) -> None:
-    """What is there stays: the second run makes nothing."""
+    """A second run makes nothing and leaves all files as they are."""
     create(project, tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     again = create(project, tmp_path)

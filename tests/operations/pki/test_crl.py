@@ -1,4 +1,4 @@
-"""What the authority revokes: in its CRL, for good, under a number that only rises."""
+"""Revocation by the authority: in its CRL, for good, under a number that only rises."""
 
 from __future__ import annotations
 

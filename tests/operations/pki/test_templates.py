@@ -1,4 +1,4 @@
-"""What comes of a template is what the library's builder makes, byte for byte but for the signature."""
+"""Output of templates, equal to that of the library's builder byte for byte except for the signature."""
 
 from __future__ import annotations
 

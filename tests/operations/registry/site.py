@@ -26,7 +26,7 @@ def thing_name(number: int) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """Where devices are onboarded in a test."""
+    """Project and service that a test onboards devices with."""
 
     project: Path
     service: Running
@@ -47,7 +47,7 @@ class Site:
         return subprocess.Popen(command, cwd=self.project, env=self.environment, stdout=pipe, stderr=pipe, text=True)
 
     def onboard(self, *arguments: str, exit_code: int = 0) -> str:
-        """What it prints, held to an exit code; stderr where that is not 0."""
+        """Run `fleet onboard`, expect an exit code, and return stdout, with stderr where the code is not 0."""
         with self.start(*arguments) as process:
             out, err = process.communicate(timeout=120)
         assert exit_code == process.returncode, f"{out}\n{err}"

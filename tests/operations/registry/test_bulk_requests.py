@@ -1,4 +1,4 @@
-"""What a bulk registration is given and reports: requests as botocore's service model has them, any reports."""
+"""Input and reports of a bulk registration: requests as botocore's service model has them, any reports."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Case:
         self.asked.append((model, params))
 
     def result(self, number: int, *, key: Any = None) -> Reported:
-        """What AWS IoT reports of a thing that it has registered."""
+        """Return AWS IoT's report of a thing that it has registered."""
         made = make_certificate(key=key or self.keys[number])
         return Reported(
             line=None, thing=thing(number).name, certificate_pem=pem(made), certificate_arn=None, message=""

@@ -134,7 +134,7 @@ def test_a_bundle_has_all_that_devices_need_and_no_key_in_the_clear(works: Works
 
 
 def leaks(contents: list[bytes], keys: list[ec.EllipticCurvePrivateKey]) -> list[bytes]:
-    """What of the keys is found in the contents: bare numbers, PKCS #8 and their base64 at every offset."""
+    """Return the traces of keys and passphrases in the contents: bare numbers, PKCS #8, and base64 at every offset."""
     needles = [b"-----BEGIN PRIVATE KEY", b"-----BEGIN EC PRIVATE KEY", PASSPHRASE.encode(), BUNDLE_PASSPHRASE.encode()]
     for key in keys:
         number = key.private_numbers().private_value.to_bytes(32, "big")

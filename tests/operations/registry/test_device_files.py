@@ -40,7 +40,7 @@ def test_what_a_policy_denies_is_no_topic() -> None:
 
 
 def test_the_configuration_points_at_the_files() -> None:
-    """Where they are unpacked; what the policy does not allow is off; checksums are those of all the files."""
+    """The configuration points at the unpacked files, with forbidden features off; checksums cover all files."""
     topics: dict[str, list[str]] = {"publish": ["a"], "subscribe": [], "receive": []}
     files = {
         file.name: file

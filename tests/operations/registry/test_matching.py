@@ -96,7 +96,7 @@ def test_a_device_type_takes_things_of_its_own_alone() -> None:
     ],
 )
 def test_a_row_that_names_a_thing_gets_no_other(wrong: dict[str, Any], reason: str) -> None:
-    """Where its thing is not planned, is of another type or taken, the row is a fault."""
+    """A row is a fault where the thing that it names is not planned or is of another type."""
     pairs, faults = matched([row(1, name="sg-01-press-0002", must_match=True), row(2, **wrong)])
     assert ([1], [2]) == (list(pairs), list(faults))
     assert reason in faults[2]
@@ -185,7 +185,7 @@ def test_order_pairs_where_nothing_tells_things_apart() -> None:
     ids=["serials", "one serial", "names"],
 )
 def test_order_does_not_pair_what_is_known(things: list[ThingRow]) -> None:
-    """Where things have serials or names of their own, order is a guess: refused unless that is asked for."""
+    """Pairing by order is refused as a guess where things have serials or names of their own, unless asked for."""
     with pytest.raises(RequestError, match="would be a guess") as caught:
         matched_with(things, row(1), row(2, unknown=(("Hall", "7"),)))
     assert "--by-order" in str(caught.value.hint) and "'Hall'" in str(caught.value.hint)
@@ -263,7 +263,7 @@ def test_an_unknown_column_that_holds_planned_identities_refuses_the_list(value:
 
 
 def test_a_makers_serial_beside_a_name_is_no_contradiction() -> None:
-    """Where the thing has no serial of its own; where it has, its MAC may stand in another column."""
+    """A maker's serial is accepted where the thing has none of its own, or where another column has the thing's."""
     assert {1: "0001"} == matched_with([counted(1)], row(1, name="sg-01-press-0001", serial="X1", must_match=True))
     things = [thing(1, serial="AABBCCDDEEFF")]
     assert {1: "0001"} == matched_with(

@@ -167,7 +167,7 @@ def test_killed_and_resumed(tmp_path: Path, local: LocalAws) -> None:
 
 @pytest.mark.slow
 def test_a_task_that_is_stopped(tmp_path: Path, local: LocalAws) -> None:
-    """What it did is kept; the rest is registered by another task, or call by call."""
+    """Things that a stopped task has registered are kept, and the others are registered call by call."""
     with at(tmp_path, local, things=30, scale=1.0) as place:
         with place.start(*BULK) as process:
             wait_for_things(place, 5)

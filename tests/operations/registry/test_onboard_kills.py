@@ -77,12 +77,12 @@ def kill_after(place: Site, delay: float, *arguments: str) -> None:
 
 
 def is_begun(place: Site) -> bool:
-    """Whether a run stands in the journal."""
+    """Return whether the journal has a run."""
     return bool(runs(place))
 
 
 def is_finished(place: Site) -> bool:
-    """Whether the last run is done."""
+    """Return whether the last run is done."""
     return runs(place)[-1] is not None
 
 

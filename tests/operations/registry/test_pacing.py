@@ -126,7 +126,7 @@ def test_threads_wait_in_line() -> None:
 
 
 def test_other_apis_are_not_held_up() -> None:
-    """What has no quota that counts."""
+    """Calls to an API without a quota that counts do not wait."""
     clock = Clock()
     paced = pacer(clock, A=1)
     for _ in range(100):
@@ -152,7 +152,7 @@ class FakeQuotas:
 
 
 def test_quotas_are_read_live() -> None:
-    """What the account says counts, the table for the rest; the pace stays 5 % below."""
+    """Quotas of the account take precedence, the table gives the others, and the pace stays 5 % below."""
     quotas = read_quotas(
         FakeQuotas(
             {"QuotaName": "CreateThing API TPS", "Value": 500.0}, {"QuotaName": "Rules per account", "Value": 1_000.0}

@@ -260,7 +260,7 @@ def signer_key() -> ec.EllipticCurvePrivateKey:
     ],
 )
 def test_spellings(one: str, other: str, same: bool) -> None:
-    """What differs in case, separators, prefix or leading zeros is one; what differs in a sign is not."""
+    """Two spellings can be one despite case, separators, prefix or leading zeros; another character makes them two."""
     assert same == is_same(one, other) == is_same(other, one)
     assert canonical(one) == canonical(canonical(one)[0])
 

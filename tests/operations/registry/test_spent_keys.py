@@ -44,7 +44,7 @@ class Plant:
     other: dict[str, str] = field(default_factory=dict)
 
     def fleet(self, *arguments: str, exit_code: int = 0) -> str:
-        """What it prints; in this process, which has imported all that a command needs."""
+        """Run a command in this process, which has imported all that it needs, and return what it prints."""
         settings = self.site.environment | {"FLEET_KEYS_DIR": str(self.keys), "FLEET_KEYS_PASSPHRASE": PASSPHRASE}
         steering = dict.fromkeys(name for name in os.environ if name not in settings) | settings | self.other
         with contextlib.chdir(self.site.project):

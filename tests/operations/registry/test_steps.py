@@ -1,4 +1,4 @@
-"""What is done for one device: in this order, in the journal before each call, and never with another's certificate."""
+"""Steps for one device: in this order, in the journal before each call, and never with another's certificate."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_errors_are_told_apart() -> None:
 
 
 def test_a_failed_device_does_not_stop_the_run(journal: Journal) -> None:
-    """What AWS IoT says against it stands in the journal."""
+    """The journal records AWS IoT's reason for refusing a device, and nothing is raised."""
     iot = FakeIot(create_thing=error("InvalidRequestException"))
     assert onboard_device(work(journal, iot), planned(journal, key=new_key()))
     assert "InvalidRequestException" in str(state(journal)[1])

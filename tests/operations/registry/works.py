@@ -57,7 +57,7 @@ class Works:
         return tls_context(self.broker, certificate=found["certificateDescription"]["certificatePem"], key=key)
 
     def certificate_ids(self, name: str, *, count: int = 1) -> list[str]:
-        """What is attached, once that are so many: as AWS IoT, the strict local AWS tells of changes a little later."""
+        """Wait for `count` attached certificates and return their ids: like AWS IoT, the local AWS lists them late."""
         until, principals = time.monotonic() + 10, list[str]()
         while len(principals) != count and time.monotonic() < until:
             principals = self.local.client("iot").list_thing_principals(thingName=name)["principals"]
@@ -68,7 +68,7 @@ class Works:
         return Broker(host=self.local.mqtt_host, port=self.local.mqtt_port, ca_file=self.local.mqtt_authority)
 
     def lets_in(self, name: str, context: ssl.SSLContext, *, plant: str = PLANT) -> bool:
-        """Whether the broker lets the device in and takes what it publishes."""
+        """Return whether the broker lets the device in and accepts what it publishes."""
         with Asker(self.broker, client_id=name, context=context) as asker:
             return asker.is_in and asker.publishes(telemetry(plant, name))
 

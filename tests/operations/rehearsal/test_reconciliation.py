@@ -74,7 +74,7 @@ def changed(**given: int) -> dict[str, int]:
 
 
 def test_a_clean_run_differs_in_nothing() -> None:
-    """What arrived once, with exact sums, is neither lost nor duplicated."""
+    """Readings that arrived once, with exact sums, are neither lost nor duplicated."""
     assert verdict() == CLEAN
 
 
@@ -89,7 +89,7 @@ def test_a_minute_that_is_missing_whole_is_lost() -> None:
 
 
 def test_a_reading_missing_from_the_archive_is_lost() -> None:
-    """What DynamoDB has but the archive has not is lost all the same."""
+    """A reading that DynamoDB has but the archive lacks is lost."""
     assert changed(lost=1) == asdict(verdict(archived=archive(0, 2)))
 
 
@@ -115,7 +115,7 @@ def test_a_message_that_came_twice_is_no_duplicate_in_the_archive() -> None:
 
 
 def test_a_reading_in_the_archive_that_nobody_sent_is_surplus() -> None:
-    """What no device sent has no business in the archive."""
+    """A reading in the archive that no device sent counts as duplicated."""
     assert changed(duplicated=1) == asdict(verdict(archived=archive(0, 1, 2, 9)))
 
 

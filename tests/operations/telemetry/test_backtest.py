@@ -162,7 +162,7 @@ def test_a_picture_takes_any_name_and_gaps(tmp_path: Path) -> None:
 
 
 def test_an_end_and_the_worst_of_an_event_belong_to_it(tmp_path: Path) -> None:
-    """What began as a warning and became critical is listed once, as critical, until it is over."""
+    """An event that began as a warning and became critical is listed once, as critical, until it is over."""
     values = [70.0] * 5 + [96.0, 120.0, 120.0] + [70.0] * 20
     file = tmp_path / "own.csv"
     file.write_text("time,temperature\n" + "".join(f"{10 * place},{value}\n" for place, value in enumerate(values, 1)))

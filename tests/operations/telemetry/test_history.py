@@ -24,7 +24,7 @@ MINUTE, HOUR = 60_000, 3_600_000
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """What the processor makes of a reading every ten minutes over two days, to 12:50 on the second."""
+    """Yield the tables' client after the processor handled a reading every ten minutes for 49 hours, to 12:50."""
     with running_platform(tmp_path_factory.mktemp("history")) as platform:
         times = range(NOON - 48 * HOUR, NOON + HOUR, 10 * MINUTE)
         for batch in (times[:7], times[7:200], times[200:]):

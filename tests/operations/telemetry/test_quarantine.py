@@ -27,7 +27,7 @@ CATALOGUE = parse_catalogue(b'{"application":"mfg","device_types":{"press-monito
 
 
 def envelope(payload: bytes, **changes: str) -> dict[str, Any]:
-    """What the topic rule makes of a payload."""
+    """Return the envelope that the topic rule makes of a payload."""
     return {
         "raw": base64.b64encode(payload).decode(),
         "facility": "sg-01",
@@ -173,7 +173,7 @@ def test_lines_are_those_of_the_processor(s3: Any) -> None:
 
 
 def process(s3: Any, stream: Stream, *, first: int) -> list[Any]:
-    """What the processor makes of the stream's records: readings, and quarantine in the bucket."""
+    """Return the processor's readings of the stream's records, and put what it quarantines into the bucket."""
     numbered = enumerate(stream.records, start=first)
     records = [
         {"kinesis": {"sequenceNumber": str(n), "data": base64.b64encode(data).decode()}, "eventID": f"shardId-0:{n}"}

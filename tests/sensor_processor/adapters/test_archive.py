@@ -92,14 +92,14 @@ def test_quarantine_says_reason_and_origin(event: Any, record: Any, catalogue: C
 
 @given(data=st.binary(max_size=5_000))
 def test_both_compressors_are_read_by_both(data: bytes) -> None:
-    """What isal packs zlib unpacks and the other way round, so a function without isal continues the same state."""
+    """Data that isal packs is unpacked by zlib and vice versa, so a function without isal continues the same state."""
     assert gzip.decompress(compression.gzip_bytes(data)) == data
     assert compression.decompress_state(compression.compress_state(data)) == data
     assert compression.decompress_state(zlib.compress(data)) == data
 
 
 def test_the_archive_is_written_without_isal(reading: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where isal is not there zlib writes the same lines, without a time in them."""
+    """The archive without isal has the same lines, written by zlib and without a time in them."""
     readings = [reading(sequence_number="1")]
     (fast,) = readings_objects(readings, shard=SHARD)
     monkeypatch.setattr(compression, "HAS_ISAL", False)

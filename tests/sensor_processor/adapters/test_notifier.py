@@ -220,7 +220,7 @@ def test_a_device_that_is_heard_of_again_is_told_of_by_any_process(
 def test_an_outbox_of_another_version_is_told_as_it_is(
     platform: Any, desk: Desk, event: Any, record: Any, payload: Any
 ) -> None:
-    """What this version cannot read of a message it calls unknown; it neither fails the records nor drops it."""
+    """Parts of a message that this version cannot read are sent as unknown; no record fails, no message is dropped."""
     platform.handle(event(record(payload=payload(sequence=1))))
     (device,) = platform.devices()
     device["outbox"] = {"L": [{"S": "junk"}, {"S": '{"severity": "critical"}'}]}

@@ -55,7 +55,7 @@ def client() -> Iterator[Any]:
 
 
 def bring_in(client: Any, readings: list[Any], catalogue: Catalogue, *, threads: int) -> Outcome:
-    """What a process that remembers nothing makes of the readings."""
+    """Commit the readings as a process that remembers nothing, and return the outcome."""
     store = Store(client=client, readings_table="r", devices_table="d", random=Random(1), threads=threads)
     retry = Retry(deadline=60, is_transient=is_transient, clock=lambda: 0.0, sleep=lambda _: None, random=Random(1))
     retention = Retention(minutes=90, hours=400, days=3650, anomalies=400)

@@ -35,7 +35,7 @@ def test_a_shift_of_one_channel_is_a_state_that_ends() -> None:
 
 
 def test_a_machine_that_comes_to_rest_elsewhere_is_told_no_more() -> None:
-    """What is left of a severe state ends it and becomes the baseline, from which the next one is found."""
+    """A shift that remains after a severe state ends it and becomes the baseline, from which the next one is found."""
     detector = multichannel(3)
     for row in rows(LEARN + 50):
         detector.update(row)

@@ -157,7 +157,7 @@ def test_an_event_lasts_as_long_as_readings_are_remarkable(restarts: bool) -> No
 
 
 def test_a_state_of_version_2_is_taken_over() -> None:
-    """What was learned before there were events goes on, and an excursion that ran then gets its end."""
+    """Detectors saved before there were events keep what they learned, and an excursion that ran then gets its end."""
     metrics = {"temperature": metric(detector="context")}
     learned = univariate()
     learned.update(71.0)

@@ -52,7 +52,7 @@ def test_the_bytes_of_a_broken_envelope_are_kept(event: Any, record: Any, catalo
 
 
 def test_characters_that_are_no_base64_are_kept(event: Any, record: Any, catalogue: Catalogue) -> None:
-    """What should have been base64 and is not is kept as base64 of its characters, and said so."""
+    """A payload that is no base64 is kept as base64 of its characters and is marked as text."""
     batch = parse_batch(event(record(raw="%%%")), catalogue=catalogue, suffix="dev")
 
     assert [(poison.raw, poison.raw_of) for poison in batch.poison] == [("JSUl", "payload_text")]
@@ -75,7 +75,7 @@ def test_no_record_is_lost(data: list[bytes], event: Any, record: Any, catalogue
     "event", [{}, {"Records": None}, {"Records": [{}]}, {"Records": [{"kinesis": {"sequenceNumber": "../x"}}]}]
 )
 def test_an_event_of_another_source_is_an_error(event: dict[str, Any], catalogue: Catalogue) -> None:
-    """What is no Kinesis batch cannot be acknowledged and is refused as a whole."""
+    """An event that is no Kinesis batch cannot be acknowledged and is refused as a whole."""
     with pytest.raises(BatchError):
         parse_batch(event, catalogue=catalogue, suffix="dev")
 

@@ -28,7 +28,7 @@ SEEN = ("\xac", "\xae", "é", "\u3163", "\u3165", "\ufffc", "\ufffd", "東", "\U
 
 
 def is_refused(payload: str) -> bool:
-    """Whether the processor refuses the payload for its text."""
+    """Return whether the processor refuses the payload for its text."""
     try:
         check_text(payload.encode())
     except PoisonReading as poison:

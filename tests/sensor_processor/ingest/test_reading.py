@@ -265,7 +265,7 @@ def test_an_array_is_the_messages_in_it(envelope: Any, payload: Any, catalogue: 
 def test_an_array_is_taken_whole_or_not_at_all(
     payload: bytes, reason: str, envelope: Any, catalogue: Catalogue
 ) -> None:
-    """What is not an array of messages is refused like any other message."""
+    """A payload that is no valid array of messages is refused like any other message."""
     with pytest.raises(PoisonReading) as caught:
         readings_of(payload, envelope=envelope, catalogue=catalogue)
     assert caught.value.reason == reason

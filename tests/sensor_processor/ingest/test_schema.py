@@ -36,7 +36,7 @@ for line in sys.stdin:
 
 @pytest.fixture(scope="module")
 def accepts() -> Iterator[Callable[[str], bool]]:
-    """Whether the schema of press monitors accepts a document; one process answers for all."""
+    """Yield a function that returns whether the schema of press monitors accepts a document; one process serves all."""
     if not VALIDATOR.exists():
         pytest.skip("no .venv-scan: `make compliance` makes it")
     manifest = validate(parse_document((PROJECT / "fleet.yaml").read_text(), name="fleet.yaml"))
@@ -107,7 +107,7 @@ one_change = st.one_of(
     st.builds(lambda name, unit: {"units": {name: unit}}, names | text, text | st.sampled_from(["celsius", None, 1])),
     st.builds(lambda name, value: {name: value}, text, anything),
 )
-"""What one field more, or another one, makes of a reading that is right."""
+"""Readings that are right except for one field, which is added or changed."""
 right = {"time": NOW, "sequence": 17, "metrics": {"temperature": 20.5}}
 changed = one_change.map(lambda change: right | change)
 documents = st.one_of(

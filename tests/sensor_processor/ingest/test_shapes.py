@@ -1,4 +1,4 @@
-"""What small devices really send: each shape is taken as what it means, or refused by a reason that names it."""
+"""Messages that small devices really send: each shape is read as what it means, or refused by a reason naming it."""
 
 from __future__ import annotations
 

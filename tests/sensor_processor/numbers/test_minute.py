@@ -167,7 +167,7 @@ def test_unknown_metrics_are_not_aggregated(reading: Any) -> None:
 
 
 def test_messages_with_different_metrics_are_folded_alike(reading: Any) -> None:
-    """Whether metrics come in the same message, in the same order or not at all: each gets its own values."""
+    """Each metric gets its own values, whether metrics come in the same message, in the same order or not at all."""
     minute = make_minute()
     known: dict[str, dict[str, object]] = {"press-monitor": {"temperature": None, "vibration": None}}
     sent = [{"temperature": 1.5}, {"vibration": 2.0, "temperature": 3.0}, {"temperature": 0.5, "vibration": 7.0}]

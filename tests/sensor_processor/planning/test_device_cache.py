@@ -121,7 +121,7 @@ def test_an_hour_that_was_counted_whole_ends_without_a_question(platform: Any, b
 
 @pytest.mark.slow
 def test_an_hour_is_forgotten_with_its_device(platform: Any, bring: Any) -> None:
-    """What others wrote of a device meanwhile is in its hour, whichever process ends it."""
+    """An hour includes what other processes wrote of a device meanwhile, whichever process ends it."""
     bring(25, 31)
     first = handler.runtime()
     first.cache._capacity = 1

@@ -61,7 +61,7 @@ class Tables:
         return plan.chunks
 
     def parts(self, device: Device | None, readings: Sequence[Reading]) -> dict[PeriodKey, dict[int, Part]]:
-        """What lies in the hours and days that the readings end or change."""
+        """Return the parts of the hours and days that the readings end or change."""
         before = None if device is None else device.newest_reading
         hours, days = closed_periods(before, [reading.time for reading in readings])
         name = readings[0].envelope.thing
@@ -91,7 +91,7 @@ class Tables:
         }
 
     def minutes(self) -> dict[str, Any]:
-        """What the minute items say, as values."""
+        """Return the values of the minute items, by bucket."""
         return {
             bucket: parse_minute(item, start=0)
             for bucket, item in self.readings.items()

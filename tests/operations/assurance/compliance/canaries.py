@@ -69,7 +69,7 @@ POLICY_CANARIES: dict[str, tuple[str, Body]] = {
         },
     ),
 }
-"""What is wrong with a policy, parliament's word for it, and its statement."""
+"""Faulty policies by what is wrong with them: parliament's word for it, and the statement."""
 
 
 def write_plan(folder: Path, *, plan: Path) -> Path:
@@ -100,7 +100,7 @@ def role_policies() -> dict[str, str]:
 
 
 def judge(findings: Iterable[Finding], titles: Mapping[str, str]) -> tuple[Trial, ...]:
-    """What the scanners said of each canary."""
+    """Return a trial for each canary, with what the scanners said of it."""
     problems = {(each.scanner, each.check.split(" ")[0], each.resource) for each in findings if not each.has_passed}
     expected = [(CHECKOV, each.check, _address(each), each.name) for each in PLAN_CANARIES]
     expected += [(PARLIAMENT, issue, f"canary: {name}", name) for name, (issue, _) in POLICY_CANARIES.items()]

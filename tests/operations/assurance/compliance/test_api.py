@@ -247,7 +247,7 @@ MUTATIONS: tuple[tuple[str, Edit, str, str], ...] = (
 
 @pytest.fixture
 def held(planned: Callable[..., PlannedInfrastructure]) -> Callable[..., list[tuple[str, str]]]:
-    """What is wrong with one resource, given by type and body."""
+    """Return a function that lists the problems of one resource, given by type and body."""
 
     def build(type_: str, body: dict[str, Any]) -> list[tuple[str, str]]:
         found = planned({f"{type_}.x": body, "aws_kms_key.key-data": {}, "aws_iam_role.role": {"name": "role-x-dev"}})
@@ -373,7 +373,7 @@ def test_text_that_only_looks_like_a_reference_is_judged(held: Callable[..., lis
 
 
 def test_empty_text_is_an_attribute_that_is_not_set(held: Callable[..., list[tuple[str, str]]]) -> None:
-    """Where the member is optional; a required one would be sent empty."""
+    """Empty text counts as not set where the member is optional; a required one would be sent empty, and is refused."""
     assert [] == held("aws_iot_thing", {**BODIES["aws_iot_thing"], "thing_type_name": ""})
     assert ["name"] * 2 == [name for name, _ in held("aws_iot_thing", {**BODIES["aws_iot_thing"], "name": ""})]
 

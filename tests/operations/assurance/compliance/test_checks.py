@@ -187,7 +187,7 @@ def test_a_certificate_signed_elsewhere_needs_no_csr(planned: Callable[..., Plan
 
 
 def test_a_bucket_without_anything_fails_every_demand(planned: Callable[..., PlannedInfrastructure]) -> None:
-    """What a bucket lacks is reported even where the resource that should bring it is missing."""
+    """Everything that a bucket lacks is reported, even where the resource that should bring it is missing."""
     bare = planned({"aws_s3_bucket.b": {"bucket": "bucket-raw-archive-dev"}})
     checks = ("tls-only", "tls-1.2", "bucket-encrypted", "bucket-versioning", "bucket-private", "bucket-lifecycle")
     for check in (*checks, "bucket-logged", "archive-tiering", "trail-data-events", "destroyable"):
@@ -206,7 +206,7 @@ def test_a_service_may_call_a_function_for_one_source(planned: Callable[..., Pla
 def test_records_are_protected_where_a_brief_platform_can_be_destroyed(
     planned: Callable[..., PlannedInfrastructure],
 ) -> None:
-    """What one retention demands, the other refuses; and each bucket of the records is locked for seven years."""
+    """Retention `records` demands protection that brief retention refuses, and a lock of seven years per bucket."""
     table = {"aws_dynamodb_table.t": {"deletion_protection_enabled": True}}
     assert 1 == len(problems("destroyable", planned(table)))
     assert [] == problems("destroyable", planned(table, retention="records"))

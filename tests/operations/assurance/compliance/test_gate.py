@@ -26,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def planned(folder: Path) -> PlannedInfrastructure:
-    """What `fleet compliance` judges: every stack of the committed fleet, each thing with a CSR."""
+    """Return the plan that `fleet compliance` judges: every stack of the committed fleet, each thing with a CSR."""
     project = load_project(PROJECT)
     return plan_fleet(project, synthesise(project, folder=folder), logs=folder / "logs")
 

@@ -35,7 +35,7 @@ def test_references_in_policies_become_arns() -> None:
 
 @pytest.mark.parametrize("text", ["${aws_kms_key.gone.arn}", "${aws_kms_key.k.key_id}", "$${aws_kms_key.k.arn}"])
 def test_other_references_stay(text: str) -> None:
-    """What is not known is not made up; the check of whole policies refuses it."""
+    """References that are not known stay as they are; the check of whole policies refuses them."""
     assert text == whole(text, {"aws_kms_key": {"k": {}}})
 
 

@@ -95,7 +95,7 @@ def test_a_run_says_the_same_as_the_last(verdict: Callable[..., Verdict], findin
 def test_page_shows_verdict_reason_and_figures(
     verdict: Callable[..., Verdict], finding: Callable[..., Finding], skip: Callable[..., Skip]
 ) -> None:
-    """What is accepted is there with its reason; what fails is on top."""
+    """An accepted problem is shown with its reason; an open one makes the gate fail."""
     page = render_page(report(verdict(findings=(finding("x"),), skips=(skip(),))))
     assert "Every control is met" in page
     assert "accepted in this test, for a reason" in page

@@ -103,7 +103,7 @@ TRUST = json.dumps({"Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole"
 def counted(
     tmp_path: Path, planned: Callable[..., PlannedInfrastructure], finding: Callable[..., Finding]
 ) -> Callable[..., list[str]]:
-    """What is wrong with the counts of a stack of one role, complete by default."""
+    """Return a function that lists the wrong counts of a stack of one role, complete by default."""
 
     def build(
         *,

@@ -43,7 +43,7 @@ NO_NAMES = (Act("iot:ListRetainedMessages", "*"),)
 
 
 def attacks_on(realm: Realm, group: Group, thing: str) -> frozenset[Act]:
-    """What another thing must not be able to do in this one's places, once it is connected."""
+    """Return the acts in this thing's places that another thing must be unable to do, once it is connected."""
     of_thing = (realm.application, group.facility, group.device_type, thing)
     telemetry, request = naming.telemetry_topic(*of_thing), naming.request_topic(*of_thing)
     response, shadow = naming.response_topic(*of_thing), f"$aws/things/{thing}/shadow"
@@ -65,7 +65,7 @@ def attacks_on(realm: Realm, group: Group, thing: str) -> frozenset[Act]:
 
 
 def intrusions(realm: Realm, group: Group, thing: str, other: Group) -> frozenset[Act]:
-    """What a thing tries under its own name in the places of another group."""
+    """Return the acts that a thing tries under its own name in the places of another group."""
     own = naming.telemetry_topic(realm.application, group.facility, group.device_type, thing)
     there = (realm.application, other.facility, other.device_type, thing)
     topics = [naming.telemetry_topic(*there), naming.response_topic(*there)]
@@ -79,7 +79,7 @@ def intrusions(realm: Realm, group: Group, thing: str, other: Group) -> frozense
 
 @lru_cache(maxsize=256)
 def wide_attacks(realm: Realm) -> frozenset[Act]:
-    """What aims at everyone at once."""
+    """Return the acts that aim at every thing at once."""
     filters = (*WIDE_FILTERS, f"dt/{realm.application}/#", f"cmd/{realm.application}/#")
     acts = [Act("iot:Subscribe", realm.arn("topicfilter", each)) for each in filters]
     acts += [Act("iot:Publish", realm.arn("topic", each)) for each in WIDE_TOPICS]

@@ -125,7 +125,7 @@ BOTH: dict[str, Mutation] = {
         "iot:Publish", arn("topic", "dt/*"), Condition={"StringLike": {"iot:ClientId": "sg-*"}}
     ),
 }
-"""What both ways to prove have to catch."""
+"""Mutations that both ways to prove have to catch."""
 
 SYMBOLIC: dict[str, Mutation] = {
     "no attachment asked for": connect(arn("client", THING), None),
@@ -144,4 +144,4 @@ SYMBOLIC: dict[str, Mutation] = {
     "another application": allow("iot:Publish", arn("topic", f"dt/other/{OWN}/telemetry")),
     "role by certificate": allow("iot:AssumeRoleWithCertificate", arn("rolealias", "admin")),
 }
-"""What only the proof for all names catches: no thing of this fleet could use it today, or no name is at stake."""
+"""Mutations that only the proof for all names catches: no thing can use them today, or no name is at stake."""

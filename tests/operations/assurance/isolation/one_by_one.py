@@ -26,7 +26,7 @@ from tests.operations.assurance.isolation.attacks import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForbiddenActs:
-    """What each thing must be spared, and whom an act would harm: so one act is looked up among all things at once."""
+    """Acts that each thing must be spared, and the victim of each, for one look-up of an act among all things."""
 
     by_thing: dict[str, frozenset[Act]]
     victim_of: dict[tuple[str, str], str]
@@ -74,7 +74,7 @@ def try_attacks(fleet: Fleet, *, others: int = 2) -> tuple[list[Breach], int]:
 
 
 def answers(session: Session, *policies: Policy) -> tuple[Permissions, ...]:
-    """What the connection may do, in each reading that makes a difference."""
+    """Return the permissions of the connection in each reading that makes a difference."""
     return tuple(permissions(policies, *each) for each in contexts(session))
 
 

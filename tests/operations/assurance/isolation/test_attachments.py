@@ -1,4 +1,4 @@
-"""What the proof takes for granted of certificates, held against the Terraform blocks that attach them."""
+"""Assumptions of the proof about certificates, compared with the Terraform blocks that attach them."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def test_a_common_word_is_found_exactly_where_counting_out_finds_one(one: Patter
 @pytest.mark.slow
 @given(PATTERNS, PATTERNS)
 def test_a_common_word_does_not_depend_on_the_order(one: Pattern, other: Pattern) -> None:
-    """Whether two patterns meet is the same from both sides."""
+    """Two patterns have a common word in either order or in neither."""
     assert (common_word(one, other) is None) == (common_word(other, one) is None)
 
 

@@ -1,4 +1,4 @@
-"""What a subscription may hear, held against MQTT's own matching of topics and filters."""
+"""Topics that a subscription may hear, compared with MQTT's own matching of topics and filters."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def subscriptions(draw: st.DrawFn) -> tuple[str, str, str]:
 
 
 def hears(filter_: str, topic: str) -> bool:
-    """Whether a filter receives a topic: MQTT 5, 4.7.1 and 4.8.2; an invalid one receives nothing."""
+    """Return whether a filter receives a topic: MQTT 5, 4.7.1 and 4.8.2; an invalid one receives nothing."""
     levels = filter_.split("/")
     if levels[0] == "$share":
         if len(levels) < 3 or not levels[1] or set("+#") & set(levels[1]):

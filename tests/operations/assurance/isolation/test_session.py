@@ -1,4 +1,4 @@
-"""What a connection may do under a policy: variables, conditions, readings, and what is refused as not understood."""
+"""Permissions of a connection under a policy: variables, conditions, readings, refusal of what is not understood."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def document(*statements: dict[str, Any], version: str = "2012-10-17") -> str:
 
 
 def verdicts(session: Session, act: tuple[str, str], *statements: dict[str, Any]) -> set[bool]:
-    """What the readings say of an act, which is given without the head of its ARN."""
+    """Return the verdicts of all readings on an act, which is given without the head of its ARN."""
     policy = read_policy("p", document(*statements))
     wanted = Act(act[0], f"{HEAD}{act[1]}")
     return {permissions([policy], context, reading).allows(wanted) for context, reading in contexts(session)}
@@ -131,7 +131,7 @@ def test_conditions(condition: dict[str, Any], expected: bool) -> None:
 
 
 def test_deny_wins() -> None:
-    """What one statement denies, none allows."""
+    """An act that one statement denies is allowed by no other."""
     deny = {**statement("topic/x/*"), "Effect": "Deny"}
     assert {False} == verdicts(session(), ("iot:Publish", "topic/x/y"), statement("topic/x/y"), deny)
     assert {True} == verdicts(session(), ("iot:Publish", "topic/x"), statement("topic/x"), deny)

@@ -1,4 +1,4 @@
-"""How a mutation is written: which resource it changes, and how."""
+"""Forms of a mutation: the resource that it changes, and the change."""
 
 from __future__ import annotations
 

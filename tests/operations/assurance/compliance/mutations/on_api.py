@@ -74,7 +74,7 @@ def _different(resources: Iterable[Resource]) -> Iterator[Resource]:
 def _noticed(
     judgement: Judgement, constraint: Constraint, source: Constraint, planned: PlannedInfrastructure
 ) -> str | None:
-    """What the gate says of the attribute, broken in one way after the other; None where nothing breaks it."""
+    """Return the gate's answer to the attribute broken in one way after the other; None where nothing breaks it."""
     steps = [step for step in re.split(r"[.\[\]]+", source.attribute) if step]
     if constraint.member.endswith("{key}") and source.value != steps[-1]:
         return None  # a key that no plan sets, but the table of calls
