@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from fleet_iot.generator.diagnostics import visible
@@ -20,6 +21,12 @@ def table(rows: Iterable[Sequence[str]], align: str) -> list[str]:
         "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, align, widths, strict=True)).rstrip()
         for row in cells
     ]
+
+
+def counted(number: int, noun: str) -> str:
+    """Format a number of things for people: 1 facility, 2 facilities, 1,000 rows; `noun` is the singular."""
+    plural = f"{noun[:-1]}ies" if re.search("[^aeiou]y$", noun) else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
 
 
 def duration(seconds: float) -> str:

@@ -28,6 +28,7 @@ from fleet_iot.generator.diagnostics import Diagnostic, EnvironmentFault, FleetE
 from fleet_iot.generator.diff.impact import REFUSED, Impact
 from fleet_iot.generator.filesystem import STANDARD_OUTPUT, fault_of, silence_stdout
 from fleet_iot.generator.naming import OUTPUT_FOLDER
+from fleet_iot.generator.text import counted
 
 
 @click.command()
@@ -282,8 +283,8 @@ def validate(manifest_path: Path | None, environment: str | None, output_format:
         click.echo(str(warning), err=True)
     things = sum(facility.thing_count for facility in manifest.facilities.values())
     click.echo(
-        f"{escaped(layers(path, environment))} is valid: {len(manifest.facilities)} facilities, "
-        f"{len(manifest.device_types)} device types, {things:,} things."
+        f"{escaped(layers(path, environment))} is valid: {counted(len(manifest.facilities), 'facility')}, "
+        f"{counted(len(manifest.device_types), 'device type')}, {counted(things, 'thing')}."
     )
     if usd := dashboards_usd(len(manifest.facilities)):
         click.echo(f"CloudWatch charges some {usd:,} USD a month for its dashboards.")

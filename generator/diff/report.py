@@ -11,7 +11,7 @@ from fleet_iot.generator.diff.calls import QUOTAS, Bill, bill, calls_of
 from fleet_iot.generator.diff.compare import Comparison
 from fleet_iot.generator.diff.impact import REFUSED, Impact, Kind, PlannedChange, Run
 from fleet_iot.generator.naming import OUTPUT_FOLDER
-from fleet_iot.generator.text import duration, table
+from fleet_iot.generator.text import counted, duration, table
 
 FORMAT = 1
 """Of the JSON; a higher one may lack or change keys of this one."""
@@ -120,25 +120,25 @@ def _what(change: PlannedChange) -> str:
     match change.kind:
         case Kind.THINGS_MOVED | Kind.THINGS_RENAMED:
             verb, how = change.kind.value.removeprefix("things-"), "serial" if change.is_by_serial else "count"
-            return f"{_counted(change)} {verb} by {how} ({_names(change.things)} become {_names(change.become)})"
+            return f"{_counted_things(change)} {verb} by {how} ({_names(change.things)} become {_names(change.become)})"
         case Kind.THINGS_REPLACED:
-            return f"{_counted(change)} replaced by other devices ({_names(change.things)}): {change.detail}"
+            return f"{_counted_things(change)} replaced by other devices ({_names(change.things)}): {change.detail}"
         case Kind.THINGS_ADDED:
-            return f"{_counted(change)} added ({_names(change.things)}){_groups(change)}"
+            return f"{_counted_things(change)} added ({_names(change.things)}){_groups(change)}"
         case Kind.THINGS_RETIRED:
-            return f"{_counted(change)} retired ({_names(change.things)}){_groups(change)}"
+            return f"{_counted_things(change)} retired ({_names(change.things)}){_groups(change)}"
         case Kind.THINGS_CHANGED:
-            return f"{_counted(change)} changed ({_names(change.things)}): {change.detail}"
+            return f"{_counted_things(change)} changed ({_names(change.things)}): {change.detail}"
         case Kind.TYPE_RENAMED:
             names = f" ({_names(change.things)})" if change.things else ""
-            things = "1 thing" if change.count == 1 else f"{change.count:,} things"
+            things = counted(change.count, "thing")
             return f"device type {change.detail} is now {change.device_type}, with the same metrics: {things}{names}"
         case Kind.REGISTRATION:
-            return f"registration: {change.detail}, {change.count:,} things that stay"
+            return f"registration: {change.detail}, {counted(change.count, 'thing')} that stay"
         case Kind.KEYS_CHANGED | Kind.CERTIFICATES_REPLACED | Kind.CERTIFICATES_REMOVED:
-            return f"{_words(change.kind)} of {change.count:,} things ({_names(change.things)})"
+            return f"{_words(change.kind)} of {counted(change.count, 'thing')} ({_names(change.things)})"
         case Kind.KEYS_UNLOCKED:
-            return f"keys not locked yet: {change.count:,} things ({_names(change.things)})"
+            return f"keys not locked yet: {counted(change.count, 'thing')} ({_names(change.things)})"
         case Kind.LOCKS_UNPLANNED:
             return f"lock has lines of no planned thing: {change.count:,} ({_names(change.things)})"
         case Kind.DOCUMENTS:
@@ -155,7 +155,7 @@ def _words(kind: Kind) -> str:
     return kind.value.replace("-", " ")
 
 
-def _counted(change: PlannedChange) -> str:
+def _counted_things(change: PlannedChange) -> str:
     return f"{change.count:,} {change.device_type}"
 
 

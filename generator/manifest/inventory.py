@@ -16,6 +16,7 @@ from fleet_iot.generator.aws.limits import ATTRIBUTE_NAME, ATTRIBUTE_VALUE
 from fleet_iot.generator.diagnostics import DataPath, Diagnostic, ManifestError, SourceLocation
 from fleet_iot.generator.manifest.yaml import Document, Places, read_text
 from fleet_iot.generator.naming import NAME_PATTERN
+from fleet_iot.generator.text import counted
 
 # Rows: kept encoded, about 100 bytes each, as a list may have a million.
 
@@ -167,8 +168,8 @@ def _csv_rows(text: str, file: str) -> Iterator[Row | Diagnostic]:
             named = {name: value for name, cell in zip(header, cells, strict=True) if (value := cell.strip())}
             yield _row(named, {name: named[name] for name in own if name in named}, number, line)
         elif line.strip():
-            values = "a quoted value that does not end" if cells is None else _counted(len(cells), "value")
-            message = f"this row has {values}; there are {_counted(len(header), 'column')}"
+            values = "a quoted value that does not end" if cells is None else counted(len(cells), "value")
+            message = f"this row has {values}; there are {counted(len(header), 'column')}"
             yield _fault(file, number, 1, message, f"the first line names them: {first}")
 
 
@@ -184,10 +185,6 @@ def _lines(text: str) -> Iterator[str]:
 
 def _separator(header: str) -> str:
     return max(SEPARATORS, key=header.count)
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _cells(line: str, separator: str) -> list[str] | None:

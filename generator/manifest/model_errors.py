@@ -23,6 +23,7 @@ from fleet_iot.generator.manifest.models import (
     keys_at,
 )
 from fleet_iot.generator.naming import ID_PATTERN, NAME_PATTERN, SUFFIX_PATTERN
+from fleet_iot.generator.text import counted
 
 _PATTERNS = {
     ID_PATTERN: "1 to 32 lower-case letters, digits and hyphens, no hyphen first or last",
@@ -193,10 +194,6 @@ def _unnamed(name: str, value: str, _: dict[str, Any]) -> str:
     return f"{name} cannot be {value}"
 
 
-def _plural(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
 _RULES = (
     dict.fromkeys(
         ("int_type", "float_type", "bool_type", "string_type", "dict_type", "model_type", "model_attributes_type"),
@@ -238,7 +235,7 @@ _MESSAGES: dict[str, Callable[[str, str, dict[str, Any]], str]] = {
     ),
     "string_too_short": lambda name, _value, _context: f"{name} must not be empty",
     "string_too_long": lambda name, _value, context: (
-        f"{name} must have at most {_plural(context['max_length'], 'character')}"
+        f"{name} must have at most {counted(context['max_length'], 'character')}"
     ),
     "too_short": lambda name, _value, _context: f"{name} must not be empty",
     "too_long": lambda name, _value, context: f"{name} must have at most {context['max_length']} entries",

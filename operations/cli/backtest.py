@@ -10,6 +10,7 @@ import click
 from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.generator.filesystem import write_whole
 from fleet_iot.generator.manifest.project import find_project
+from fleet_iot.generator.text import counted
 from fleet_iot.lib.specs import DeviceTypeSpec
 from fleet_iot.operations.cli.options import PATH, columns_option, emit, json_option
 from fleet_iot.operations.project import load_project
@@ -84,4 +85,4 @@ def _device_type(name: str, columns: dict[str, str]) -> DeviceTypeSpec:
 def _lines(history: History, found: list[Found], output: Path) -> list[str]:
     lines = [f"row {each.place + 1}: {each.reason} ({each.detector}, score {each.score:g})" for each in found[:_SHOWN]]
     more = f", {_SHOWN} of them above" if len(found) > _SHOWN else ""
-    return [*lines, f"{len(found)} anomalies in {len(history.rows):,} rows{more}; drawn in {output}"]
+    return [*lines, f"{counted(len(found), 'anomaly')} in {counted(len(history.rows), 'row')}{more}; drawn in {output}"]

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from fleet_iot.generator.diagnostics import OutcomeError
+from fleet_iot.generator.text import counted
 from fleet_iot.operations.cli.options import PATH, emit, emit_errors, json_option, on_project, required_facility
 from fleet_iot.operations.lists.formats import FORMATS, Source, open_source
 from fleet_iot.operations.pki import ca as lists
@@ -209,7 +210,7 @@ def revoke(project: Project, what: tuple[str, ...], reason: str, note: str) -> N
         authority = site.authority()
         for entries in found:
             fresh = lists.revoke(site.ledger, entries, reason=reason, note=note, now=site.now)
-            click.echo(f"{entries[0].thing}: {len(fresh)} certificates revoked")
+            click.echo(f"{entries[0].thing}: {counted(len(fresh), 'certificate')} revoked")
         facilities = {entry.facility for entries in found for entry in entries}
         for path, count in lists.withdraw(site.ledger, site.places, facilities).items():
             click.echo(f"taken out of {path}: {count} (commit it)")
@@ -229,7 +230,7 @@ def crl(project: Project, days: int) -> None:
 
 
 def _print_crl(done: lists.Published, places: Places, *, is_err: bool = False) -> None:
-    text = f"CRL {done.number}: {done.revoked:,} certificates, until {done.next_update:%Y-%m-%d}: {places.crl}"
+    text = f"CRL {done.number}: {counted(done.revoked, 'certificate')}, until {done.next_update:%Y-%m-%d}: {places.crl}"
     click.echo(text, err=is_err)
 
 

@@ -15,7 +15,7 @@ import click
 
 from fleet_iot.generator.cli.completion import complete_facility
 from fleet_iot.generator.diagnostics import OutcomeError, RequestError
-from fleet_iot.generator.text import table
+from fleet_iot.generator.text import counted, table
 from fleet_iot.operations.cli.options import PATH, Site, emit, facility_option, json_option, on_aws, required_facility
 from fleet_iot.operations.pki.csr import csr_path
 from fleet_iot.operations.pki.keystore import HEADER, KeyStore, identities_folder, keys_folder, open_store
@@ -142,7 +142,7 @@ def show(registry: _Registry, things: tuple[str, ...], as_json: bool) -> None:
 def activate(registry: _Registry, things: tuple[str, ...], reason: str) -> None:
     """Activate the certificates of devices."""
     for work, found in registry.all_found(things, check_activation):
-        click.echo(f"{found.thing.name}: {activate_device(work, found, reason=reason)} certificates ACTIVE")
+        click.echo(f"{found.thing.name}: {counted(activate_device(work, found, reason=reason), 'certificate')} ACTIVE")
 
 
 @device.command()
@@ -154,7 +154,7 @@ def revoke(registry: _Registry, things: tuple[str, ...], reason: str) -> None:
     for work, found in registry.all_found(things, check_revocation):
         count = revoke_device(work, found, reason=reason)
         none_yet = "" if count else "; it has none yet, and gets none with its key"
-        click.echo(f"{found.thing.name}: {count} certificates REVOKED{none_yet}")
+        click.echo(f"{found.thing.name}: {counted(count, 'certificate')} REVOKED{none_yet}")
 
 
 @device.command()
@@ -303,7 +303,7 @@ def certificates(registry: _Registry, facility: str | None, expiring: str, as_js
         raise click.UsageError(f"--expiring {expiring!r}: say a number of days, such as 90d")
     found = expiry(registry.journal, now=time.time(), days=int(days[1]), facility=facility)
     lines = [
-        f"{found.certificates:,} certificates; {len(found.expiring):,} expire within {days[1]} days",
+        f"{counted(found.certificates, 'certificate')}; {len(found.expiring):,} expire within {days[1]} days",
         *table(
             [(each.not_after[:10], each.thing, each.status, each.certificate_id) for each in found.expiring], "<<<<"
         ),

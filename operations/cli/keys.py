@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from fleet_iot.generator.diagnostics import OutcomeError, RequestError
+from fleet_iot.generator.text import counted
 from fleet_iot.lib.specs import FacilitySpec, suffixed
 from fleet_iot.operations.cli.options import emit, facilities_option, json_option, on_project
 from fleet_iot.operations.pki.csr import Created, create_missing
@@ -91,7 +92,8 @@ def _planned_names(project: Project, facility: FacilitySpec, renewed: tuple[str,
 
 def _lines(project: Project, results: list[Created], folder: Path) -> list[str]:
     lines = [
-        f"{result.facility}: {result.things} things, {result.keys} keys and {result.requests} CSRs made"
+        f"{result.facility}: {counted(result.things, 'thing')}, "
+        f"{counted(result.keys, 'key')} and {counted(result.requests, 'CSR')} made"
         + (f", {result.handed_in} CSRs handed in" if result.handed_in else "")
         for result in results
     ]

@@ -15,7 +15,7 @@ from rich.progress import TextColumn
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, FleetError, OutcomeError, RequestError
 from fleet_iot.generator.diff.calls import QUOTAS
-from fleet_iot.generator.text import duration
+from fleet_iot.generator.text import counted, duration
 from fleet_iot.lib.specs import FacilitySpec
 from fleet_iot.operations.cli.options import (
     PATH,
@@ -177,7 +177,9 @@ def _print_forecast(order: _Order, *, as_json: bool) -> None:
             _print_differing(order, journal)
     emit(found, _forecast_lines(found), as_json=as_json)
     if found.faults:
-        raise FleetError(f"{found.faults:,} rows would not be onboarded", hint="correct them, or leave them out")
+        raise FleetError(
+            f"{counted(found.faults, 'row')} would not be onboarded", hint="correct them, or leave them out"
+        )
 
 
 def _activate(order: _Order, *, as_json: bool) -> None:
@@ -223,7 +225,7 @@ def _run(order: _Order, *, resume: bool, as_json: bool) -> None:
         _print_differing(order, journal)
     if outcome.failed:
         raise FleetError(
-            f"{outcome.failed} rows were not onboarded",
+            f"{counted(outcome.failed, 'row')} not onboarded",
             hint=f"why: reasons.jsonl in {Path(outcome.failures).parent}" if outcome.failures else None,
         )
 
@@ -255,16 +257,20 @@ def _issuer(path: Path) -> x509.Certificate:
         raise EnvironmentFault(f"{path} is no certificate", hint="--issuer takes an authority's") from None
 
 
+QUOTAS_OF = {"live": "the account's quotas", "AWS's defaults": "AWS's default quotas"}
+"""The words of a forecast for where its quotas are from."""
+
+
 def _forecast_lines(found: Forecast) -> list[str]:
     lines = [
-        f"{found.facility}: {found.rows:,} rows ({found.format}): {found.pairs:,} would be onboarded, "
+        f"{found.facility}: {counted(found.rows, 'row')} ({found.format}): {found.pairs:,} would be onboarded, "
         f"{found.already:,} are already, {found.faults:,} cannot be; {found.unpaired:,} planned things get none",
         *_pairing_lines(found.pairing),
         *([f"AWS IoT's own task would make these calls, from a file below {found.upload}"] if found.upload else []),
-        *(f"{api}: {count:,} calls" for api, count in found.calls.items()),
+        *(f"{api}: {counted(count, 'call')}" for api, count in found.calls.items()),
     ]
     if found.slowest:
-        lines.append(f"at least {duration(found.seconds)}, by {found.slowest} ({found.quotas} quotas, 5 % below)")
+        lines.append(f"at least {duration(found.seconds)}, by {found.slowest} (5 % below {QUOTAS_OF[found.quotas]})")
     lines += found.first_faults
     if found.faults > len(found.first_faults):
         lines.append(f"and {found.faults - len(found.first_faults):,} more")

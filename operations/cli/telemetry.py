@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, OutcomeError
-from fleet_iot.generator.text import table
+from fleet_iot.generator.text import counted, table
 from fleet_iot.operations.aws import reporting_aws_errors
 from fleet_iot.operations.cli.options import (
     PATH,
@@ -292,7 +292,7 @@ def replay_records(site: Site, edited: Path | None, time_unit: str | None, yes: 
     if not chosen:
         raise OutcomeError(f"none of {len(found):,} records is chosen", hint="see: fleet quarantine list")
     if not yes:
-        click.confirm(f"Put {len(chosen):,} records into the stream again?", abort=True)
+        click.confirm(f"Put {counted(len(chosen), 'record')} into the stream again?", abort=True)
     _put_again(opened, chosen, left=len(found) - len(chosen))
 
 
@@ -302,7 +302,7 @@ def _put_again(opened: Quarantine, chosen: list[Entry], *, left: int) -> None:
             given, broken = put_again(chosen, opened)
     except TimeoutError as error:
         raise EnvironmentFault(f"the records are not all replayed: {error}", hint="try again later") from None
-    click.echo(f"{given:,} records put into the stream again" + (f", {left:,} not chosen" if left else ""))
+    click.echo(f"{counted(given, 'record')} put into the stream again" + (f", {left:,} not chosen" if left else ""))
     click.echo("what is refused once more is in quarantine again: fleet quarantine list", err=True)
     if broken:
         raise OutcomeError(f"{broken:,} records are left: their own encoding is broken", hint="nothing can replay them")
@@ -320,7 +320,7 @@ def _read_quarantine(
 
 def _listed_records(found: list[Entry]) -> list[str]:
     rows = [(f"{number:,}", why, of, thing) for (of, thing, why), number in sorted(counts(found).items())]
-    return [*table(rows, "><<<"), f"{len(found):,} records in quarantine"]
+    return [*table(rows, "><<<"), f"{counted(len(found), 'record')} in quarantine"]
 
 
 @click.command()

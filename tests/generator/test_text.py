@@ -1,19 +1,23 @@
-"""Tables and durations for people."""
+"""Words for people: counts, tables and durations."""
 
 from __future__ import annotations
 
 import pytest
 
-from fleet_iot.generator.text import duration, table
+from fleet_iot.generator.text import counted
 
 
-def test_columns_are_as_wide_as_their_widest_cell() -> None:
-    """Aligned left or right, escaped before they are measured, without spaces at the end."""
-    assert ["a      1", "b\\tc  22"] == table([("a", "1"), ("b\tc", "22")], "<>")
-    assert [] == table([], "<<")
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(45.2, "45 s"), (720, "12 min"), (12_600, "3.5 h")])
-def test_durations_have_one_unit(seconds: float, text: str) -> None:
-    """Seconds, minutes or hours, as is usual for that long."""
-    assert text == duration(seconds)
+@pytest.mark.parametrize(
+    ("number", "noun", "text"),
+    [
+        (0, "row", "0 rows"),
+        (1, "facility", "1 facility"),
+        (2, "facility", "2 facilities"),
+        (1, "key", "1 key"),
+        (4_001, "key", "4,001 keys"),
+        (3, "anomaly", "3 anomalies"),
+    ],
+)
+def test_a_count_agrees_with_its_noun(number: int, noun: str, text: str) -> None:
+    """One is singular; a y after a consonant becomes ies, after a vowel it stays."""
+    assert text == counted(number, noun)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from fleet_iot.generator.text import counted
 from fleet_iot.operations.pki.csr import sign_request
 
 Keys = dict[str, ec.EllipticCurvePrivateKey]
@@ -76,7 +77,7 @@ def test_another_key_breaks_identity(project: Any, keys: Keys) -> None:
     write(project, csrs)
     lock = file(project, "lock").read_bytes()
     assert [("keys-changed", "breaks-identity", 1)] == planned(project)
-    assert "keys changed of 1 things (sg-01-press-0002)" in project.fleet("plan").stdout
+    assert "keys changed of 1 thing (sg-01-press-0002)" in project.fleet("plan").stdout
     check = project.fleet("generate", "--check")
     assert (4, True) == (check.exit_code, "sg-01: keys-changed (1)\nhint: see it: fleet plan" in check.stderr)
     for arguments in ((), ("--force",), ("--allow", "destroys-data"), ("--facility", "sg-01")):
@@ -182,7 +183,7 @@ def test_a_removed_line_of_the_lock_is_seen(project: Any, keys: Keys) -> None:
             shown = project.fleet("plan", "--detailed-exitcode")
             assert (2, True) == (
                 shown.exit_code,
-                f"keys not locked yet: {count} things (sg-01-press-000" in shown.stdout,
+                f"keys not locked yet: {counted(count, 'thing')} (sg-01-press-000" in shown.stdout,
             )
             check = project.fleet("generate", "--check")
             assert (4, True) == (check.exit_code, "run fleet generate to lock them" in check.stderr)

@@ -52,7 +52,7 @@ def test_mappings_merge_and_all_else_replaces(project: Any) -> None:
         "  th-01: {name: Rayong, timezone: Asia/Bangkok, things: {press: 2}}\n",
     )
     result = project.fleet("validate", "--env", "prod")
-    assert "fleet.yaml with fleet.prod.yaml is valid: 2 facilities, 1 device types, 7 things.\n" == result.stdout
+    assert "fleet.yaml with fleet.prod.yaml is valid: 2 facilities, 1 device type, 7 things.\n" == result.stdout
     assert 0 == project.fleet("generate", "--env", "prod").exit_code
     rows = (project.tree / "sg_01" / "things.jsonl").read_text().splitlines()
     assert (5, True) == (len(rows), all('"line":"b2"' in row for row in rows))

@@ -69,11 +69,11 @@ def assert_paired(folder: Path) -> None:
 
 def test_many_are_made_in_order(project: Path, tmp_path: Path) -> None:
     """No worker gives another's keys, and no two give the same."""
-    assert f"{PLANT}: {THINGS} things, {THINGS} keys and {THINGS} CSRs made" in create(project, tmp_path)
+    assert f"{PLANT}: {THINGS:,} things, {THINGS:,} keys and {THINGS:,} CSRs made" in create(project, tmp_path)
     assert_paired(tmp_path)
     assert THINGS == len(lines_of_keys(tmp_path))
     before = lines_of_keys(tmp_path)
-    assert f"{THINGS} things, 0 keys and 0 CSRs made" in create(project, tmp_path)
+    assert f"{THINGS:,} things, 0 keys and 0 CSRs made" in create(project, tmp_path)
     assert before == lines_of_keys(tmp_path)
 
 
@@ -88,6 +88,6 @@ def test_a_killed_run_is_gone_on_with(project: Path, tmp_path: Path) -> None:
     kept = [line for line in path.read_bytes().splitlines() if line.endswith(b"}")]
     assert 0 < len(kept) < THINGS
     assert not (tmp_path / "identities" / SUFFIX / f"{PLANT}.csrs.jsonl").exists()
-    assert f"{THINGS - len(kept)} keys and {THINGS} CSRs made" in create(project, tmp_path)
+    assert f"{THINGS - len(kept):,} keys and {THINGS:,} CSRs made" in create(project, tmp_path)
     assert set(kept) <= set(lines_of_keys(tmp_path))
     assert_paired(tmp_path)

@@ -58,7 +58,7 @@ def test_a_device_of_the_own_authority_is_let_in(works: Works) -> None:
     assert not publishes(works, OTHER, PLANT, context)
     told = json.loads(works.fleet("ca", "sign", "--facility", OTHER_PLANT, "--json"))
     assert (0, 1, 0) == (told["signed"], told["already"], told["not_signed"])
-    assert "1 certificates; 1 expire within 31 days" in works.fleet(
+    assert "1 certificate; 1 expire within 31 days" in works.fleet(
         "certificates", "--facility", OTHER_PLANT, "--expiring", "31d"
     )
 
@@ -110,9 +110,9 @@ def test_bundles_have_what_aws_iot_made(works: Works, tmp_path: Path) -> None:
 def test_a_certificate_of_the_own_authority_is_revoked(works: Works) -> None:
     """In its CRL, and what is left to do is said."""
     told = works.fleet("ca", "revoke", OTHER, "--reason", "keyCompromise")
-    assert f"{OTHER}: 1 certificates revoked" in told and "CRL 2: 1 certificates" in told
+    assert f"{OTHER}: 1 certificate revoked" in told and "CRL 2: 1 certificate" in told
     assert "fleet device revoke" in told
-    assert "CRL 3: 1 certificates" in works.fleet("ca", "crl", "--days", "7")
+    assert "CRL 3: 1 certificate" in works.fleet("ca", "crl", "--days", "7")
     shown = json.loads(works.fleet("ca", "show", "--json"))
     assert (1, 0, 1, 3, False) == tuple(shown[name] for name in SHOWN)
     assert "Invalid value for '--reason'" in works.fleet("ca", "revoke", OTHER, "--reason", "bored", exit_code=2)

@@ -97,7 +97,7 @@ def test_what_is_refused_before_anything_is_done(place: Site, tmp_path: Path) ->
         1 == place.onboarded("--from", str(path), "--dry-run", "--ignore", "Gerätenummer")["pairing"]["ways"]["order"]
     )
     bad = write_list(tmp_path / "bad.csv", "sg-01-press-0099")
-    assert "1 rows would not be onboarded" in place.onboard("--from", str(bad), "--dry-run", exit_code=1)
+    assert "1 row would not be onboarded" in place.onboard("--from", str(bad), "--dry-run", exit_code=1)
     empty = write_list(tmp_path / "empty.csv")
     folder = tmp_path / "folder"
     folder.mkdir()

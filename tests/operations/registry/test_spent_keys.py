@@ -106,7 +106,7 @@ def test_a_stolen_device_does_not_come_back(plant: Plant, tmp_path: Path) -> Non
     key, other = new_key(), new_key()
     devices = csv(tmp_path / "list.csv", (FIRST, make_certificate(key=key)), (SECOND, make_certificate(key=other)))
     plant.onboard(devices)
-    assert "1 certificates REVOKED" in plant.device("revoke", FIRST, "--reason", "stolen")
+    assert "1 certificate REVOKED" in plant.device("revoke", FIRST, "--reason", "stolen")
     assert "retired" in plant.device("retire", FIRST, "--reason", "stolen")
     assert ["ACTIVE"] == plant.statuses
     told = plant.onboard(devices, exit_code=1)
@@ -309,7 +309,7 @@ def test_spent_keys_of_the_key_store_get_no_csr_and_another_key_when_it_is_asked
     assert without == read_requests(requests)
     assert "neither revoked nor retired" in plant.fleet(*keys, "--renew", SECOND, exit_code=2)
     assert f"plans no thing x-{SUFFIX}" in plant.fleet(*keys, "--renew", "x", exit_code=2)
-    assert "1 keys and 1 CSRs made" in plant.fleet(*keys, "--renew", FIRST.removesuffix(f"-{SUFFIX}"))
+    assert "1 key and 1 CSR made" in plant.fleet(*keys, "--renew", FIRST.removesuffix(f"-{SUFFIX}"))
     assert "1 onboarded, 2 were already" in plant.onboard()
 
 

@@ -158,7 +158,7 @@ def test_the_command_lists_shows_and_replays(s3: Any, monkeypatch: pytest.Monkey
 
     assert "4 records in quarantine" in listed.output and f"sg-01     {THING}" in listed.output
     assert shown.output.startswith("envelope: ") and "no envelope \\xff" in shown.output
-    assert "1 records put into the stream again" in replayed.output and [THING] == [k for k, _ in stream.records]
+    assert "1 record put into the stream again" in replayed.output and [THING] == [k for k, _ in stream.records]
     assert (1, True) == (missing.exit_code, "no record 7 is in quarantine" in missing.output)
     assert 2 == CliRunner().invoke(main, ["quarantine", "show", "X"]).exit_code
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +15,6 @@ from fleet_iot.operations.assurance.isolation.fleet import Fleet
 from fleet_iot.operations.cli import assurance as cli
 from tests.operations.assurance.isolation.conftest import Break
 from tests.operations.assurance.isolation.mutations import BOTH
-from tests.places import PROJECT
 
 FACILITIES, TYPES, COUNT = 10, 5, 400
 LIMIT_S = 60
@@ -50,10 +48,6 @@ def test_a_broken_fleet_ends_with_the_findings(broken: Break, monkeypatch: pytes
 @pytest.mark.slow
 def test_twenty_thousand_things_are_proven_within_a_minute(tmp_path: Path) -> None:
     """A generated fleet of 10 facilities, 5 device types and 20,000 things: every pair of groups, under 60 s."""
-    for package in ("generator", "lib", "operations"):
-        shutil.copytree(
-            PROJECT / package, tmp_path / package, ignore=shutil.ignore_patterns("facilities", "__pycache__")
-        )
     (tmp_path / "fleet.yaml").write_text(json.dumps(large_manifest()), encoding="utf-8")
     run(tmp_path, "generate", "--manifest", "fleet.yaml")
     proof = json.loads(run(tmp_path, "isolation", "--json"))
