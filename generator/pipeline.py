@@ -1,4 +1,4 @@
-"""The whole story: plan → compare → render → gate → write."""
+"""The whole story: plan → render → gate → compare → write."""
 
 from __future__ import annotations
 

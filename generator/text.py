@@ -1,4 +1,4 @@
-"""Formats tables and durations for people, in every program of the command line alike."""
+"""Formats counts, tables and durations for people, in every program of the command line alike."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The day-2 commands of `fleet`, one module a command."""
+"""The day-2 commands of `fleet`, grouped by what they work on."""
