@@ -168,7 +168,7 @@ def _suffixes_apart(base: Document, path: Path, *, name: str) -> Iterator[Diagno
                     location=here if here.file == file else SourceLocation(file=file),
                     message=f"the environment_suffix is `{suffix}`, as in {other_file}: the names in AWS would "
                     "be the same",
-                    hint="give it a suffix of its own, such as `environment_suffix: prod`, or another account_id",
+                    hint=f"in {file}, give it an environment_suffix of its own, or the account_id of another account",
                     rule=ONE_ENVIRONMENT,
                     related=(other.at((key,)),),
                 )
