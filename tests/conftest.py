@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.places import SAMPLE, link_wheels
 
 WHOLE = re.compile(r"^pytestmark = .*$", flags=re.MULTILINE)
 
 
 def pytest_configure() -> None:
-    """Let Ctrl-C reach the commands that tests interrupt: a shell starts its background jobs with SIGINT ignored."""
+    """Let Ctrl-C reach the commands that tests interrupt, and give the sample the Lambda's wheels.
+
+    A shell starts its background jobs with SIGINT ignored.
+    """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    link_wheels(SAMPLE)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -24,3 +32,10 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     line = WHOLE.search(collection_path.read_text(encoding="utf-8"))
     marks = re.findall(r"mark\.(\w+)", line[0]) if line else []
     return True if any(f"not {mark}" in config.option.markexpr for mark in marks) else None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def sample() -> Iterator[None]:
+    """Run every test in the sample's folder, unless it chooses another: never in the repository's own project."""
+    with contextlib.chdir(SAMPLE):
+        yield

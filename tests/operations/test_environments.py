@@ -19,7 +19,7 @@ from fleet_iot.generator.cli.commands import OPERATIONS, main
 from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError, StaleError
 from fleet_iot.lib.record.place import name_of, with_environment
 from fleet_iot.operations.project import load_project
-from tests.places import PROJECT
+from tests.places import PROJECT, link_wheels
 
 MANIFEST = """\
 version: 1
@@ -341,6 +341,7 @@ def test_a_record_is_named_by_its_folder() -> None:
 @pytest.mark.cdktf
 def test_both_environments_are_synthesised_side_by_side(plant: Path, tmp_path: Path) -> None:
     """Stacks, region, account and things of each, by `python -m lib.app` and by `fleet synth`."""
+    link_wheels(plant)
     variables = {name: value for name, value in os.environ.items() if not name.startswith(("FLEET_ENV", "TERRAFORM_"))}
     variables |= {
         "FLEET_OUTDIR": str(tmp_path / "out"),
