@@ -132,6 +132,7 @@ def fleet(folder: Path, *arguments: str) -> Result:
         return CliRunner(catch_exceptions=False).invoke(main, arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("environment", [None, "prod"])
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_acts_on_the_project_of_the_current_folder(
@@ -170,6 +171,7 @@ def test_the_list_above_names_every_command() -> None:
     assert {name.split()[0] for name in COMMANDS} | elsewhere >= OPERATIONS.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_refuses_where_there_is_no_project(tmp_path: Path, command: str) -> None:
     """Exit 7, and no other project is taken instead."""
@@ -178,14 +180,14 @@ def test_each_command_refuses_where_there_is_no_project(tmp_path: Path, command:
     assert (7, True) == (result.exit_code, f"there is no fleet.yaml in {tmp_path}" in result.output), result.output
 
 
-@pytest.mark.parametrize("name", ["../x", "prd", "", "a\nb", "Prod", "/tmp", ".", "facilities"])
 @pytest.mark.parametrize("command", ["isolation", "generate", "local status", "backtest hot.csv", "certificates"])
-def test_an_environment_that_is_none_is_refused(plant: Path, command: str, name: str) -> None:
+def test_an_environment_that_is_none_is_refused(plant: Path, command: str) -> None:
     """Exit 2 with what there is, in every command, and nothing is written."""
     before = sorted(plant.rglob("*"))
-    result = fleet(plant, *command.split(), "--env", name)
-    assert (2, True) == (result.exit_code, "there is no environment" in result.output), result.output
-    assert "prod" in result.output.splitlines()[-1]
+    for name in ("../x", "prd", "", "a\nb", "Prod", "/etc", ".", "facilities"):
+        result = fleet(plant, *command.split(), "--env", name)
+        assert (2, True) == (result.exit_code, "there is no environment" in result.output), result.output
+        assert "prod" in result.output.splitlines()[-1]
     assert before == sorted(plant.rglob("*"))
 
 
@@ -252,6 +254,11 @@ def test_one_suffix_in_two_accounts_is_two_environments(tmp_path: Path, monkeypa
     monkeypatch.setenv("FLEET_ACCOUNT_ID", "123456789012")
     with pytest.raises(EnvironmentFault, match="`dev` is that of the environment eu"):
         load_project(tmp_path)
+    monkeypatch.setenv("FLEET_ACCOUNT_ID", "210987654321")
+    with pytest.raises(EnvironmentFault, match="`dev` is that of the manifest itself"):
+        load_project(tmp_path, "eu")
+    monkeypatch.setenv("FLEET_ACCOUNT_ID", "000000000000")  # the local AWS's
+    assert ["dev", "dev"] == [load_project(tmp_path, name).environment_suffix for name in (None, "eu")]
 
 
 def test_a_record_that_is_missing_or_a_link_is_refused(tmp_path: Path) -> None:
