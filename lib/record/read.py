@@ -22,7 +22,7 @@ import msgspec
 from .. import specs
 from ..faults import PrerequisiteError, RecordError
 from ..specs import FacilitySpec, FleetSpec
-from .place import environments, find_overlay, name_of, orphans, record_name, removal
+from .place import environments, find_overlay, name_of, orphans, record_name, removal, with_environment
 
 Spec = TypeVar("Spec")
 
@@ -310,10 +310,10 @@ def refuse_claimed_suffix(
             accounts -= {declared.account_id}
         try:
             claim = _declaration(path.parent, FLEET_FILE, "FLEET", FleetSpec)
-        except RecordError:
+        except RecordError as error:
             if is_own:
                 continue
-            raise
+            raise RecordError(error.message, remedy=with_environment(error.remedy, other)) from None
         is_alike = claim.region == declared.region or claim.application == declared.application
         may_meet = claim.account_id in accounts and is_alike
         if claim.environment_suffix == suffix and (may_meet or not is_own):
