@@ -34,10 +34,10 @@ from fleet_iot.operations.local.overrides import (
     Adaptation,
     write_overrides,
 )
-from fleet_iot.operations.local.processes import readable_by_owner_only, start_child
 from fleet_iot.operations.local.rules_engine import remove_identity
-from fleet_iot.operations.local.terraform import PlannedChange, Say, Terraform, run_synthesis, silent, terraform_for
+from fleet_iot.operations.processes import readable_by_owner_only, start_child
 from fleet_iot.operations.progress import Patience
+from fleet_iot.operations.terraform import PlannedChange, Say, Terraform, run_synthesis, silent, terraform_for
 
 # Wait until everything that devices have published has passed rules engine, stream and function.
 

@@ -21,7 +21,8 @@ import fleet_iot
 from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.operations.local.aws import FACTS, HOST, LocalAws, inherited_environment, load, save
 from fleet_iot.operations.local.certificates import write_server_identity
-from fleet_iot.operations.local.processes import (
+from fleet_iot.operations.local.strictness import DEFAULT_SPEED
+from fleet_iot.operations.processes import (
     ChildProcess,
     is_running,
     last_lines,
@@ -29,7 +30,6 @@ from fleet_iot.operations.local.processes import (
     start_child,
     stop_children,
 )
-from fleet_iot.operations.local.strictness import DEFAULT_SPEED
 
 NAME = "emulator"
 LAUNCH = (

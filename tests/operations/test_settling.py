@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet_iot.operations.local.terraform import (
+from fleet_iot.operations.terraform import (
     ProviderSource,
     Terraform,
     TerraformError,

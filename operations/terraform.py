@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, FleetError, GateError, StaleError, WriteError
-from fleet_iot.operations.local.processes import last_lines
+from fleet_iot.operations.processes import last_lines
 
 PROVIDER = Path("hashicorp") / "aws"
 PROVIDER_VERSION = "5.100.0"
