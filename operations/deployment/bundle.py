@@ -26,6 +26,9 @@ FORMAT = 1
 PLAN = "plan.json"
 PROGRESS = "progress.json"
 
+OWN_FILES = re.compile(r"[a-z0-9-]+(\.rest)?\.plan|\.?(plan|progress)\.json(\.[0-9a-f]+)?")
+"""Names of a bundle's files, and of those that an interrupted command leaves."""
+
 BEGUN, APPLIED = "begun", "applied"
 
 DATA = frozenset(
@@ -171,13 +174,14 @@ def make_folder(folder: Path) -> None:
     """Make an empty folder for a bundle, in the place of an earlier bundle. Raises WriteError for any other folder."""
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise WriteError(f"{folder} is no folder", hint="name another with --out")
-    if folder.is_dir() and any(folder.iterdir()):
-        if not (folder / PLAN).is_file():
-            raise WriteError(f"{folder} has other files than a plan's", hint="name another folder with --out")
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if not OWN_FILES.fullmatch(path.name) or path.is_dir():
+            raise WriteError(
+                f"{folder} has {path.name}, which is no file of a plan", hint="name another folder with --out"
+            )
+    if folder.is_dir():
         shutil.rmtree(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    if folder.is_dir():
-        folder.chmod(0o700)
     make_private_folder(folder)
 
 
