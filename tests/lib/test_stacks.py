@@ -15,13 +15,8 @@ import pytest
 from fleet_iot.lib.faults import PrerequisiteError
 from fleet_iot.lib.record.read import read_record
 from fleet_iot.lib.shared.context import Access
-<<<<<<< HEAD
 from fleet_iot.operations.terraform import terraform_for
-from tests.places import PROJECT
-=======
-from fleet_iot.operations.local.terraform import terraform_for
 from tests.places import SAMPLE
->>>>>>> main
 
 pytestmark = pytest.mark.cdktf
 FOLDER = Path(__file__).parent

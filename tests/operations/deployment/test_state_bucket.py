@@ -70,7 +70,8 @@ def test_a_bucket_in_another_region_is_named_with_it(s3: Any) -> None:
 
 def test_a_bucket_of_another_account_is_refused(s3: Any) -> None:
     """Whoever owns it would read and write the states; S3 compares the owner."""
-    with Stubber(s3) as stubbed, pytest.raises(EnvironmentFault, match=f"not account {ACCOUNT}'s"):
-        expected = {"Bucket": BUCKET.name, "ExpectedBucketOwner": ACCOUNT}
-        stubbed.add_client_error("head_bucket", http_status_code=403, expected_params=expected)
+    stubbed = Stubber(s3)
+    expected = {"Bucket": BUCKET.name, "ExpectedBucketOwner": ACCOUNT}
+    stubbed.add_client_error("head_bucket", http_status_code=403, expected_params=expected)
+    with stubbed, pytest.raises(EnvironmentFault, match=f"not account {ACCOUNT}'s"):
         ensure(s3, BUCKET, creates=True)
