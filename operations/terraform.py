@@ -239,10 +239,14 @@ class TerraformError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unsettled:
-    """Work that AWS had not finished when Terraform asked; `tainted` are addresses that were read too early."""
+    """Failures that another try can resolve; `tainted` are addresses that were read back too early."""
 
     tainted: tuple[str, ...]
     said: str
+
+
+ATTACHMENTS = frozenset({"aws_iot_policy_attachment", "aws_iot_thing_principal_attachment"})
+"""Types that are tainted where they were read back too early."""
 
 
 def unsettled(errors: Iterable[TerraformError]) -> Unsettled | None:
@@ -333,6 +337,11 @@ class TerraformFault(EnvironmentFault):
     def __init__(self, message: str, *, hint: str, errors: Iterable[TerraformError] = ()) -> None:
         super().__init__(message, hint=hint)
         self.errors = tuple(errors)
+
+    @property
+    def is_refusal(self) -> bool:
+        """Return whether Terraform did nothing, because of the state: it has changed since the plan, or is locked."""
+        return any(error.summary in (STALE, LOCKED) for error in self.errors)
 
 
 class Terraform:
@@ -489,10 +498,10 @@ class Terraform:
             self._sleep(pause)
             if self._is_interrupted:
                 raise EnvironmentFault(f"{self._binary.name} {command} of {stack.name} was interrupted", hint=line)
-            self._untaint(stack, late.tainted)
+            self.untaint(stack, late.tainted)
             saved = replan() if replan else None
 
-    def _untaint(self, stack: Path, addresses: Iterable[str]) -> None:
+    def untaint(self, stack: Path, addresses: Iterable[str]) -> None:
         """Untaint resources that exist, so that the next apply reads them and does not make them again.
 
         All in one step: `terraform untaint` accepts one address a run, so that thousands of attachments would need an

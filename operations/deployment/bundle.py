@@ -18,7 +18,8 @@ from pathlib import Path
 import msgspec
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, GateError, RequestError, StaleError, WriteError
-from fleet_iot.generator.diff.impact import REFUSED, Impact
+from fleet_iot.generator.diff import impact
+from fleet_iot.generator.diff.impact import Impact
 from fleet_iot.operations.storage import make_private_folder, read_private, write_private
 from fleet_iot.operations.terraform import PlannedChange
 
@@ -29,7 +30,8 @@ PROGRESS = "progress.json"
 OWN_FILES = re.compile(r"[a-z0-9-]+(\.rest)?\.plan|\.?(plan|progress)\.json(\.[0-9a-f]+)?")
 """Names of a bundle's files, and of those that an interrupted command leaves."""
 
-BEGUN, APPLIED = "begun", "applied"
+BEGUN, REFUSED, APPLIED = "begun", "refused", "applied"
+"""The progress of a stack; REFUSED is one whose state has changed since its plan, or was locked."""
 
 DATA = frozenset(
     {
@@ -113,12 +115,12 @@ class Bundle:
     @property
     def dangers(self) -> Mapping[Impact, tuple[str, ...]]:
         """Return the addresses, as STACK: ADDRESS, of what breaks identities or destroys data."""
-        found: dict[Impact, list[str]] = {impact: [] for impact in REFUSED}
+        found: dict[Impact, list[str]] = {each: [] for each in impact.REFUSED}
         for stack in self.stacks:
             for change in stack.changes:
-                if impact := impact_of(change):
-                    found[impact].append(f"{stack.name}: {change.address}")
-        return {impact: tuple(addresses) for impact, addresses in found.items() if addresses}
+                if worst := impact_of(change):
+                    found[worst].append(f"{stack.name}: {change.address}")
+        return {each: tuple(addresses) for each, addresses in found.items() if addresses}
 
     def document(self) -> dict[str, object]:
         """Return the content of `plan.json`: with counts, and the addresses of what is destroyed."""
@@ -157,14 +159,14 @@ def impact_of(change: PlannedChange) -> Impact | None:
 def refuse_dangers(bundle: Bundle, *, allowed: Iterable[Impact], command: str) -> None:
     """Raise WriteError where the plans break identities or destroy data and this is not allowed."""
     permitted = {*map(Impact, bundle.allowed), *allowed}
-    refused = {impact: found for impact, found in bundle.dangers.items() if impact not in permitted}
+    refused = {each: found for each, found in bundle.dangers.items() if each not in permitted}
     if not refused:
         return
     text = ". ".join(
-        f"{impact}: {'; '.join(found[:SHOWN])}" + (f"; and {len(found) - SHOWN:,} more" if len(found) > SHOWN else "")
-        for impact, found in refused.items()
+        f"{each}: {'; '.join(found[:SHOWN])}" + (f"; and {len(found) - SHOWN:,} more" if len(found) > SHOWN else "")
+        for each, found in refused.items()
     )
-    flags = " ".join(f"--allow {impact}" for impact in refused)
+    flags = " ".join(f"--allow {each}" for each in refused)
     raise WriteError(
         f"nothing was applied, because of what it would do. {text}", hint=f"if it is meant: {command} {flags}"
     )

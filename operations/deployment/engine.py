@@ -22,6 +22,8 @@ from fleet_iot.lib.record.read import INDEX_FILE, RECORD
 from fleet_iot.operations.deployment.bundle import (
     APPLIED,
     BEGUN,
+    REFUSED,
+    UNFINISHED,
     Binding,
     Bundle,
     PlannedStack,
@@ -38,7 +40,15 @@ from fleet_iot.operations.deployment.bundle import (
 from fleet_iot.operations.processes import readable_by_owner_only
 from fleet_iot.operations.project import Project
 from fleet_iot.operations.storage import exclusive
-from fleet_iot.operations.terraform import PlannedChange, Say, Terraform, run_synthesis, silent
+from fleet_iot.operations.terraform import (
+    ATTACHMENTS,
+    PlannedChange,
+    Say,
+    Terraform,
+    TerraformFault,
+    run_synthesis,
+    silent,
+)
 
 PLATFORM, FACILITY, ENDPOINT = "tap-", "facility-", "endpoint-"
 """Beginnings of the stacks' names; each ends in the environment suffix."""
@@ -214,9 +224,7 @@ def plan(
     found: dict[str, tuple[PlannedChange, ...]] = {}
 
     def work(name: str) -> None:
-        saved = folder / plan_file(name)
-        changes = target.terraform.plan(target.stack(name), saved=saved, is_destroy=is_destroy)
-        found[name] = tuple(change for change in changes if not target.is_drift(change))
+        found[name] = _plan_stack(target, name, folder / plan_file(name), is_destroy=is_destroy)
 
     run_each(target.terraform, [stack.name for stack in stacks], work)
     bundle = Bundle(
@@ -236,6 +244,17 @@ def plan(
         ),
     )
     return bundle, save(bundle, folder)
+
+
+def _plan_stack(target: Target, name: str, saved: Path, *, is_destroy: bool) -> tuple[PlannedChange, ...]:
+    """Plan one stack; keep attachments that exist and that an interrupted run left as unfinished."""
+    stack, terraform = target.stack(name), target.terraform
+    changes = terraform.plan(stack, saved=saved, is_destroy=is_destroy)
+    early = [each.address for each in changes if each.reason == UNFINISHED and each.resource_type in ATTACHMENTS]
+    if early:
+        terraform.untaint(stack, early)
+        changes = terraform.plan(stack, saved=saved, is_destroy=is_destroy)
+    return tuple(change for change in changes if not target.is_drift(change))
 
 
 @readable_by_owner_only()
@@ -303,12 +322,10 @@ class _Applying:
             say(f"{name}: {status}" + (f" in {seconds:.0f} s" if is_done else ""))
 
     def _apply(self, planned: PlannedStack) -> None:
-        stack, terraform = self._target.stack(planned.name), self._target.terraform
-
         def rest() -> Path:
             saved = self._folder / f"{planned.name}.rest.plan"
-            remaining = terraform.plan(stack, saved=saved, is_destroy=self._bundle.is_destroy)
-            strange = unplanned(planned.changes, [each for each in remaining if not self._target.is_drift(each)])
+            remaining = _plan_stack(self._target, planned.name, saved, is_destroy=self._bundle.is_destroy)
+            strange = unplanned(planned.changes, remaining)
             if strange:
                 more = f" and {len(strange) - 1:,} more" if len(strange) > 1 else ""
                 raise OutcomeError(
@@ -321,7 +338,14 @@ class _Applying:
         is_resumed = self._progress.get(planned.name) == BEGUN
         self._note(planned.name, BEGUN)
         saved = rest() if is_resumed else self._folder / planned.file
-        terraform.apply(stack, saved=saved, replan=rest, say=self._target.say)
+        try:
+            self._target.terraform.apply(
+                self._target.stack(planned.name), saved=saved, replan=rest, say=self._target.say
+            )
+        except TerraformFault as fault:
+            if fault.is_refusal:  # of a plan by its state: nothing of it was begun
+                self._note(planned.name, REFUSED)
+            raise
         self._note(planned.name, APPLIED)
 
     def _note(self, stack: str, step: str) -> None:

@@ -183,8 +183,10 @@ def test_terraforms_errors_of_state_are_explained(target: MakeTarget, summary: s
     site = target(
         plans={PLATFORM: [{"changes": {"aws_iam_role.a": "create"}}]}, applies={PLATFORM: [{"errors": [summary]}]}
     )
-    fault = engine.apply(site, *planned(site, PLATFORM)).fault
+    made, folder = planned(site, PLATFORM)
+    fault = engine.apply(site, made, folder).fault
     assert isinstance(fault, EnvironmentFault) and fault.message.startswith(message) and hint in (fault.hint or "")
+    assert {PLATFORM: bundles.REFUSED} == bundles.read_progress(folder), "it is not one that was begun"
 
 
 def test_two_deployments_do_not_meet(tmp_path: Path) -> None:
