@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -56,10 +55,3 @@ def test_an_account_needs_a_place_for_the_states(monkeypatch: pytest.MonkeyPatch
     answer = fleet(f"{command} --aws")
     assert 7 == answer.exit_code
     assert "TERRAFORM_STATE_BUCKET is not set" in answer.output and "--local-state" in answer.output
-
-
-def test_another_account_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The credentials must be of the project's account."""
-    stub_account(monkeypatch, "210987654321")
-    answer = fleet("deploy --aws --local-state")
-    assert 7 == answer.exit_code and "these credentials are of account 210987654321" in answer.output
