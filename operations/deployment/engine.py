@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,11 +146,20 @@ def stages(stacks: Iterable[str], *, is_destroy: bool = False) -> list[list[str]
     return [stage for stage in ordered if stage]
 
 
-def run_each(terraform: Terraform, stacks: Sequence[str], work: Callable[[str], None]) -> None:
+def run_each(
+    terraform: Terraform, stacks: Sequence[str], work: Callable[[str], None], *, finishing: Say | None = None
+) -> None:
     """Work on independent stacks, a few at once.
 
-    Where one fails, none is begun any more, but those that run are finished: an interrupted creation would have to be
-    repeated. An interrupt ends them all.
+    Where one fails, or at an interrupt, none is begun any more.
+
+    Args:
+        terraform: Runs in `work`.
+        stacks: Their names.
+        work: Works on one stack; in several threads.
+        finishing: Finish the stacks that are being worked on at an interrupt, and say so: an interrupted provider
+            drops the answers to its calls, and with them what AWS has made. Another interrupt ends them. None ends
+            them at once.
 
     Raises:
         Exception: the first that a stack's work raised.
@@ -165,7 +174,12 @@ def run_each(terraform: Terraform, stacks: Sequence[str], work: Callable[[str], 
         except BaseException:
             for future in futures:
                 future.cancel()
-            terraform.interrupt()
+            try:
+                if finishing:
+                    finishing("interrupted: finishing what Terraform is applying; interrupt again to stop it")
+                    wait(futures)
+            finally:
+                terraform.interrupt()
             raise
     for future in futures:
         if not future.cancelled():
@@ -268,12 +282,12 @@ def apply(target: Target, bundle: Bundle, folder: Path) -> Deployed:
     fault: FleetError | None = None
     for stage in stages(applying.planned, is_destroy=bundle.is_destroy):
         try:
-            run_each(target.terraform, stage, applying.work)
+            run_each(target.terraform, stage, applying.work, finishing=target.say)
         except FleetError as error:
             fault = error
             break
         except KeyboardInterrupt:
-            target.say("interrupted; run the same command again to finish")
+            target.say("interrupted: run the same command again to go on")
             raise
     return Deployed(outcomes=applying.outcomes(), fault=fault)
 

@@ -221,3 +221,37 @@ def test_terraform_outlives_a_killed_run_and_the_next_waits(target: MakeTarget) 
     site.terraform.plan(site.stack(PLATFORM))
     assert time.monotonic() - begun > 1.0
     assert [f"apply {PLATFORM}", f"plan {PLATFORM}"] == calls(site)
+
+
+INTERRUPTED = """
+import pathlib, signal, sys, threading
+from fleet_iot.operations.deployment import engine
+from fleet_iot.operations.terraform import ProviderSource, Terraform
+folder, stacks = pathlib.Path(sys.argv[1]), sys.argv[2:]
+terraform = Terraform(binary=folder / "terraform", provider=ProviderSource(mirror=folder, is_packed=False, said=""),
+                      environment={"PATH": "/usr/bin:/bin"}, logs=folder / "logs")
+engine.run_each(terraform, stacks, lambda name: terraform.apply(folder / "stacks" / name), finishing=print)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("signals", "is_finished"), [(1, True), (2, False)])
+def test_an_interrupt_finishes_what_runs(target: MakeTarget, signals: int, is_finished: bool) -> None:
+    """No other stack is begun; a second interrupt ends Terraform too."""
+    names = [PLATFORM, PLANT, OTHER]
+    answer: dict[str, object] = {"seconds": 4, "changes": {"aws_iam_role.a": "create"}}
+    site = target(plans={}, applies={name: [answer] for name in names})
+    command = [sys.executable, "-c", INTERRUPTED, str(site.output), *names]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as run:
+        deadline = time.monotonic() + 60
+        while len(calls(site) if (site.output / "stacks" / "calls").exists() else []) < engine.AT_ONCE:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        for _ in range(signals):
+            run.send_signal(signal.SIGINT)
+            time.sleep(0.5)
+        said, _ = run.communicate(timeout=60)
+    assert "finishing what Terraform is applying" in said
+    assert engine.AT_ONCE == len(calls(site))
+    reports = [(site.output / "logs" / f"terraform-{name}.jsonl").read_text() for name in names[: engine.AT_ONCE]]
+    assert [is_finished] * engine.AT_ONCE == ["planned_change" in report for report in reports]
