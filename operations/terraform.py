@@ -707,7 +707,7 @@ def _explained(binary: str, stack: Path, errors: Sequence[str]) -> EnvironmentFa
             hint="plan it again, and have that plan approved",
         )
     if LOCKED in text:
-        lock = dict(re.findall(r"\b(ID|Who|Created): +(\S+)", text))
+        lock = dict(re.findall(r"\b(ID|Who|Created): +(\S+(?: [\d:]{8}(?=\.))?)", text))
         return EnvironmentFault(
             f"the state of {stack.name} is locked by {lock.get('Who', 'another run')}"
             f" since {lock.get('Created', 'an unknown time')}",

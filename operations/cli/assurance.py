@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from fleet_iot.generator.diagnostics import GateError
+from fleet_iot.lib.record.read import INDEX_FILE
 from fleet_iot.operations.assurance.compliance.findings import read_catalogue
 from fleet_iot.operations.assurance.compliance.gate import SHOWN_FAULTS, run_gate, summary
 from fleet_iot.operations.assurance.compliance.report import build_report, render_page
+from fleet_iot.operations.assurance.compliance.scanners import scanner_versions
 from fleet_iot.operations.assurance.isolation.fleet import gather_fleet
 from fleet_iot.operations.assurance.isolation.proof import Proof, prove
 from fleet_iot.operations.cli.options import emit, first, json_option, on_project
@@ -61,7 +62,7 @@ DATA, PAGE = "report.json", "report.html"
 @json_option
 def compliance(project: Project, folder: Path | None, as_json: bool) -> None:
     """Check every resource of the fleet against the compliance controls, without an AWS account."""
-    folder = (folder or project.root / "build" / "compliance").resolve()
+    folder = (folder or project.build / "compliance").resolve()
     for name in (DATA, PAGE):
         (folder / name).unlink(missing_ok=True)  # an older verdict must not outlive a run that breaks off
     verdict = run_gate(project, folder=folder, say=lambda line: click.echo(line, err=True))
@@ -80,14 +81,12 @@ def compliance(project: Project, folder: Path | None, as_json: bool) -> None:
 
 
 def _about(project: Project) -> dict[str, str]:
-    """Describe what was checked: the approved record by its hash, and the scanners by their locked versions."""
-    record = (project.root / "lib" / "facilities" / ".generated.json").read_bytes()
-    lock = (project.root / "requirements" / "scan.txt").read_text(encoding="utf-8")
-    versions = re.findall(r"^(checkov|parliament)==(\S+)", lock, flags=re.MULTILINE)
+    """Describe what was checked: the approved record by its hash, and the scanners by their versions."""
+    record = (project.record / INDEX_FILE).read_bytes()
     return {
         "application": project.fleet.application,
         "environment": project.environment_suffix,
         "region": project.fleet.region,
         "record": hashlib.sha256(record).hexdigest()[:16],
-        "scanners": ", ".join(f"{name} {version}" for name, version in versions),
+        "scanners": ", ".join(f"{name} {version}" for name, version in scanner_versions(project.root)),
     }

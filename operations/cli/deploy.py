@@ -19,6 +19,7 @@ from fleet_iot.generator.cli.options import shown
 from fleet_iot.generator.diagnostics import EnvironmentFault, GateError, OutcomeError, RequestError, visible
 from fleet_iot.generator.diff.impact import REFUSED, Impact
 from fleet_iot.generator.text import duration, table
+from fleet_iot.lib.record.place import VARIABLE
 from fleet_iot.lib.shared.context import RETENTIONS
 from fleet_iot.operations.aws import caller_aws, reporting_aws_errors, role_aws
 from fleet_iot.operations.cli.options import PATH, Site, emit, facilities_option, first, json_option, on_aws
@@ -30,8 +31,9 @@ from fleet_iot.operations.local import deployment as local_deployment
 from fleet_iot.operations.local.aws import PASSPHRASES, LocalAws
 from fleet_iot.operations.terraform import terraform_for
 
-BUNDLES = Path("build") / "deploy"
-LOGS = BUNDLES / "logs"
+BUNDLES = "deploy"
+LOGS = Path(BUNDLES) / "logs"
+"""In the build folder."""
 
 CHANGED = 2
 """Exit code of --detailed-exitcode where there are changes, as in Terraform."""
@@ -174,10 +176,11 @@ def _target(site: Site, options: Options) -> engine.Target:
     role = os.environ.get("FLEET_ASSUME_ROLE_ARN")
     aws = role_aws(role, region=site.project.fleet.region) if role else site.aws
     variables = {name: value for name, value in os.environ.items() if name not in PASSPHRASES}
+    variables[VARIABLE] = site.project.environment or ""
     variables["FLEET_ACCOUNT_ID"] = site.project.account_id or aws.account
     if options.is_local_state:
         variables = {name: value for name, value in variables.items() if not name.startswith("TERRAFORM_STATE_")}
-    terraform = terraform_for(environment=variables, logs=site.project.root / LOGS, say=_say)
+    terraform = terraform_for(environment=variables, logs=site.project.build / LOGS, say=_say)
     _say(terraform.provider.said)
     return engine.Target(
         binding=engine.binding(
@@ -188,6 +191,7 @@ def _target(site: Site, options: Options) -> engine.Target:
             terraform=terraform,
         ),
         root=site.project.root,
+        build=site.project.build,
         output=Path(variables.get("FLEET_OUTDIR") or site.project.root / "cdktf.out").resolve(),
         variables=variables,
         terraform=terraform,
@@ -225,7 +229,7 @@ def _local(site: Site) -> LocalAws:
 def _planned(target: engine.Target, options: Options) -> tuple[Path, Bundle, str]:
     """Synthesise and plan; return the bundle's folder, the bundle and its digest."""
     stacks = _stacks(target, options)
-    folder = options.out or target.root / BUNDLES / target.binding.suffix
+    folder = options.out or target.build / BUNDLES / target.binding.suffix
     if not options.is_destroy:
         for name in engine.orphans(target, stacks) if not options.facilities else ():
             id_ = name.removeprefix(engine.FACILITY).removesuffix(f"-{target.binding.suffix}")

@@ -18,7 +18,7 @@ from typing import Literal
 from fleet_iot.generator.diagnostics import EnvironmentFault, FleetError, OutcomeError
 from fleet_iot.generator.diff.impact import Impact
 from fleet_iot.lib.names import state_file
-from fleet_iot.lib.record.read import INDEX_FILE, RECORD
+from fleet_iot.lib.record.read import INDEX_FILE
 from fleet_iot.operations.deployment.bundle import (
     APPLIED,
     BEGUN,
@@ -68,6 +68,7 @@ class Target:
 
     Args:
         root: The project's folder.
+        build: The folder of what commands make.
         output: The folder of the synthesised stacks.
         variables: The environment of the synthesis.
         adapt: Changes the synthesised stacks for a local AWS.
@@ -76,6 +77,7 @@ class Target:
 
     binding: Binding
     root: Path
+    build: Path
     output: Path
     variables: Mapping[str, str]
     terraform: Terraform
@@ -114,12 +116,12 @@ def binding(project: Project, *, account: str, region: str, state: str, terrafor
     """Return what the plans of a project are bound to."""
     return Binding(
         application=project.fleet.application,
-        environment=None,
+        environment=project.environment,
         suffix=project.environment_suffix,
         account=account,
         region=region,
         state=state,
-        record=file_digest(project.root / RECORD / INDEX_FILE),
+        record=file_digest(project.record / INDEX_FILE),
         tool=tool_version(),
         terraform=terraform.version,
     )

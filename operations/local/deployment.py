@@ -14,6 +14,7 @@ from typing import Any
 import fleet_iot
 from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.generator.text import counted
+from fleet_iot.lib.record.place import VARIABLE
 from fleet_iot.operations.deployment import engine
 from fleet_iot.operations.deployment.devices import release_policies
 from fleet_iot.operations.local import emulator, event_source, rules_engine
@@ -144,10 +145,13 @@ def local_terraform(local: LocalAws, base: Mapping[str, str] | None = None) -> T
     return terraform_for(environment=local.environment(base), logs=local.logs, pauses=PAUSES_S)
 
 
-def synthesis_variables(local: LocalAws, *, identities: Path | None = None) -> dict[str, str]:
+def synthesis_variables(
+    local: LocalAws, *, environment: str | None = None, identities: Path | None = None
+) -> dict[str, str]:
     """Return the environment in which the stacks for the local AWS are synthesised."""
     variables = {k: v for k, v in local.environment().items() if not k.startswith(ELSEWHERE)}
     variables |= {
+        VARIABLE: environment or "",
         "FLEET_ACCOUNT_ID": ACCOUNT_ID,
         "FLEET_LAMBDA_ARCHITECTURE": "arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64",
     }
@@ -156,13 +160,19 @@ def synthesis_variables(local: LocalAws, *, identities: Path | None = None) -> d
 
 @readable_by_owner_only()
 def synthesise(
-    local: LocalAws, *, root: Path, facilities: Iterable[str] = (), identities: Path | None = None, say: Say = silent
+    local: LocalAws,
+    *,
+    root: Path,
+    environment: str | None = None,
+    facilities: Iterable[str] = (),
+    identities: Path | None = None,
+    say: Say = silent,
 ) -> tuple[Path, ...]:
     """Synthesise platform and facilities (all, or those given); return the stacks' folders, the platform's first."""
     return engine.synthesise(
         root=root,
         output=local.output,
-        variables=synthesis_variables(local, identities=identities),
+        variables=synthesis_variables(local, environment=environment, identities=identities),
         facilities=facilities,
         log=local.logs / "synthesis.log",
         say=say,
@@ -174,6 +184,7 @@ def apply(
     local: LocalAws,
     *,
     root: Path,
+    environment: str | None = None,
     facilities: Iterable[str] = (),
     identities: Path | None = None,
     redeliver: float = 0.0,
@@ -184,7 +195,9 @@ def apply(
     emulator.require_emulator(local)
     terraform = local_terraform(local)
     say(terraform.provider.said)
-    stacks = synthesise(local, root=root, facilities=facilities, identities=identities, say=say)
+    stacks = synthesise(
+        local, root=root, environment=environment, facilities=facilities, identities=identities, say=say
+    )
     adaptations = write_all_overrides(stacks)
     for adaptation in adaptations:
         say(f"for the emulator: {adaptation.resource_type}: {adaptation.change} ({adaptation.reason})")
@@ -271,8 +284,9 @@ def target(local: LocalAws, project: Project, *, identities: Path | None = None,
             project, account=ACCOUNT_ID, region=local.region, state=engine.LOCAL_STATE, terraform=terraform
         ),
         root=project.root,
+        build=project.build,
         output=local.output,
-        variables=synthesis_variables(local, identities=identities),
+        variables=synthesis_variables(local, environment=project.environment, identities=identities),
         terraform=terraform,
         adapt=write_all_overrides,
         is_drift=lambda change: not without_drift([change]),

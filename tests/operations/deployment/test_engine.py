@@ -74,7 +74,13 @@ def target(tmp_path: Path) -> MakeTarget:
             pauses=(0.0, 0.0),
         )
         return engine.Target(
-            binding=BINDING, root=tmp_path, output=tmp_path, variables={}, terraform=terraform, say=said.append
+            binding=BINDING,
+            root=tmp_path,
+            build=tmp_path,
+            output=tmp_path,
+            variables={},
+            terraform=terraform,
+            say=said.append,
         )
 
     said: list[str] = []
