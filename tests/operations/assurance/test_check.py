@@ -17,7 +17,7 @@ from fleet_iot.generator.cli.commands import main
 from fleet_iot.generator.diagnostics import Diagnostic, SourceLocation
 from fleet_iot.operations.assurance.check import Checked, Stage, failures, judge_stacks, to_json, to_junit, to_sarif_log
 from fleet_iot.operations.project import load_project
-from tests.places import PROJECT
+from tests.places import link_wheels
 
 COMPANY = (
     *("--application", "werk", "--region", "eu-central-1", "--facility", "de-mue-01", "--yes"),
@@ -37,9 +37,7 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("check") / "werk"
     assert fleet("init", str(folder), *COMPANY).exit_code == 0
     assert fleet("generate", "--manifest", str(folder / "fleet.yaml")).exit_code == 0
-    (folder / "build" / "lambda").mkdir(parents=True)
-    for wheels in (PROJECT / "build" / "lambda").glob("wheels-*"):
-        (folder / "build" / "lambda" / wheels.name).symlink_to(wheels)
+    link_wheels(folder)
     return folder
 
 
