@@ -17,7 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.operations.local.aws import ACCOUNT_ID, LocalAws, load
-from fleet_iot.operations.project import Project
+from fleet_iot.operations.project import Project, build_folder
 
 _PROMPT = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=30)
 """For the first call: wrong credentials or no network should be reported at once."""
@@ -58,9 +58,9 @@ class Aws:
         return Broker(host=host, port=MQTT_PORT, ca_file=None)
 
 
-def local_folder(root: Path) -> Path:
-    """Return the default folder of a project's local AWS."""
-    return root / "build" / "local"
+def local_folder(root: Path, environment: str | None) -> Path:
+    """Return the default folder of the local AWS of a project's environment."""
+    return build_folder(root, environment) / "local"
 
 
 def local_aws(folder: Path) -> Aws:

@@ -23,13 +23,12 @@ from fleet_iot.generator.cli.options import (
     printable,
     shown,
     suffix_of,
-    with_env_in_hints,
 )
 from fleet_iot.generator.diagnostics import Diagnostic, EnvironmentFault, FleetError, ManifestError, visible
 from fleet_iot.generator.diff.impact import REFUSED, Impact
 from fleet_iot.generator.filesystem import STANDARD_OUTPUT, fault_of, silence_stdout
-from fleet_iot.generator.naming import OUTPUT_FOLDER
 from fleet_iot.generator.text import counted
+from fleet_iot.lib.record.place import record_name
 
 
 @click.command()
@@ -55,6 +54,7 @@ def explain(name: str, manifest_path: Path | None, environment: str | None, as_j
         name,
         suffixes=(manifest.environment_suffix, suffix_of(manifest.environment_suffix)),
         locate=partial(document.at, is_key=True),
+        record=record_name(environment),
     )
     if as_json:
         click.echo(json.dumps({"name": name, "explanations": [item.plain() for item in found]}, indent=1))
@@ -195,18 +195,18 @@ def plan(
 
     path = found_manifest(manifest_path)
     manifest = read_manifest(path, name=shown(path), environment=environment)
-    with with_env_in_hints(environment):
-        comparison = pipeline.compare(
-            manifest,
-            path.parent,
-            facilities=facilities,
-            identities=identities_of(path.parent, manifest.environment_suffix),
-        )
+    comparison = pipeline.compare(
+        manifest,
+        path.parent,
+        environment=environment,
+        facilities=facilities,
+        identities=identities_of(path, environment, manifest),
+    )
     if is_json:
-        click.echo(impact_report.as_json(comparison, manifest=shown(path)))
+        click.echo(impact_report.as_json(comparison, manifest=shown(path), environment=environment))
     else:
-        command = "fleet generate" + (f" --env {environment}" if environment else "")
-        click.echo(printable(impact_report.as_text(comparison, manifest=visible(shown(path)), command=command)))
+        manifest_name = visible(layers(path, environment))
+        click.echo(printable(impact_report.as_text(comparison, manifest=manifest_name, environment=environment)))
     if is_detailed and comparison.changes:
         click.get_current_context().exit(CHANGED)
 
@@ -341,7 +341,7 @@ def validate(manifest_path: Path | None, environment: str | None, output_format:
 @manifest_option
 @environment_option
 @facility_option
-@click.option("--check", is_flag=True, help="Write nothing; exit 4 if lib/facilities is stale.")
+@click.option("--check", is_flag=True, help="Write nothing; exit 4 if the record is stale.")
 @click.option("--force", is_flag=True, help="Overwrite files that were edited by hand.")
 @click.option(
     "--allow",
@@ -358,33 +358,34 @@ def generate(
     force: bool,
     allowed: tuple[str, ...],
 ) -> None:
-    """Write lib/facilities from the manifest."""
+    """Write the approved record from the manifest: lib/facilities, or lib/environments/NAME."""
     from fleet_iot.generator import pipeline
     from fleet_iot.generator.manifest.load import read_manifest
 
-    path = found_manifest(manifest_path)
+    path, record = found_manifest(manifest_path), record_name(environment)
     manifest = read_manifest(path, name=shown(path), environment=environment)
-    identities = identities_of(path.parent, manifest.environment_suffix)
+    identities = identities_of(path, environment, manifest)
     if check:
-        with with_env_in_hints(environment):
-            pipeline.check(manifest, path.parent, facilities=facilities, identities=identities)
-        click.echo(f"{OUTPUT_FOLDER} is what {visible(layers(path, environment))} says.")
+        pipeline.check(manifest, path.parent, environment=environment, facilities=facilities, identities=identities)
+        if environment is None:
+            pipeline.refuse_orphans(path)
+        click.echo(f"{record} is what {visible(layers(path, environment))} says.")
         return
-    with with_env_in_hints(environment):
-        change = pipeline.generate(
-            manifest,
-            path.parent,
-            facilities=facilities,
-            force=force,
-            allowed=frozenset(map(Impact, allowed)),
-            identities=identities,
-        )
-    written = [f"wrote {OUTPUT_FOLDER}/{name}" for name in change.written]
-    removed = [f"removed {OUTPUT_FOLDER}/{name}" for name in change.removed]
+    change = pipeline.generate(
+        manifest,
+        path.parent,
+        environment=environment,
+        facilities=facilities,
+        force=force,
+        allowed=frozenset(map(Impact, allowed)),
+        identities=identities,
+    )
+    written = [f"wrote {record}/{name}" for name in change.written]
+    removed = [f"removed {record}/{name}" for name in change.removed]
     if written or removed:
         click.echo("\n".join(written + removed))
     else:
-        click.echo(f"{OUTPUT_FOLDER} is what {visible(layers(path, environment))} says: nothing changed.")
+        click.echo(f"{record} is what {visible(layers(path, environment))} says: nothing changed.")
 
 
 def _echo_diagnostics(diagnostics: tuple[Diagnostic, ...], output_format: str) -> None:

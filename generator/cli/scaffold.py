@@ -23,11 +23,12 @@ from fleet_iot.generator.filesystem import fault_of, write_whole
 from fleet_iot.generator.manifest.load import read_manifest, validate
 from fleet_iot.generator.manifest.model_errors import suggestion
 from fleet_iot.generator.manifest.models import FleetManifest
-from fleet_iot.generator.manifest.project import MANIFEST_NAME, environments
+from fleet_iot.generator.manifest.project import MANIFEST_NAME
 from fleet_iot.generator.manifest.rules import timezones
 from fleet_iot.generator.manifest.schema import schema_text
 from fleet_iot.generator.manifest.yaml import parse_document, resolve, trap
 from fleet_iot.generator.naming import ID_PATTERN, SUFFIX_PATTERN, module_of
+from fleet_iot.lib.record.place import environments
 
 SCHEMA_NAME = "fleet.schema.json"
 _SCHEMA_OF_A_CHECKOUT = f"generator/{SCHEMA_NAME}"

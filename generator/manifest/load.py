@@ -17,9 +17,10 @@ from fleet_iot.generator.diagnostics import DataPath, Diagnostic, ManifestError,
 from fleet_iot.generator.manifest.inventory import with_inventories
 from fleet_iot.generator.manifest.model_errors import read_draft
 from fleet_iot.generator.manifest.models import FleetManifest
-from fleet_iot.generator.manifest.project import PART_ENDING, environment_file, environments, part_files
+from fleet_iot.generator.manifest.project import PART_ENDING, environment_file, part_files
 from fleet_iot.generator.manifest.rules import check_rules, known_region, known_timezones, rule_id
 from fleet_iot.generator.manifest.yaml import Document, Places, read_document
+from fleet_iot.lib.record.place import environments
 from fleet_iot.lib.specs import FORMER_RETENTIONS
 
 SECTION = "defaults"
@@ -123,6 +124,7 @@ def _misnamed(path: Path, section: str, name: str) -> Iterator[Diagnostic]:
 
 
 ONE_APPLICATION = "one-application"
+ONE_ENVIRONMENT = "one-environment"
 
 
 def read_layers(path: Path, *, name: str, environment: str | None) -> Document:
@@ -150,14 +152,27 @@ def read_layers(path: Path, *, name: str, environment: str | None) -> Document:
 
 def _suffixes_apart(base: Document, path: Path, *, name: str) -> Iterator[Diagnostic]:
     """Yield a fault where environments of the project with one suffix would meet in AWS: see `_shared`."""
-    layers = [base]
+    layers = [(base, name)]
     for environment in environments(path):
         over = environment_file(path, environment)
         with suppress(ManifestError):  # what is wrong in it is said where it is validated
-            layers.append(layered(base, read_document(over, name=str(Path(name).with_name(over.name)))))
-    for place, layer in enumerate(layers):
-        for other in layers[:place]:
+            own = str(Path(name).with_name(over.name))
+            layers.append((layered(base, read_document(over, name=own)), own))
+    for place, (layer, file) in enumerate(layers):
+        for other, other_file in layers[:place]:
             key = _shared(layer.data, other.data)
+            if key == "environment_suffix":
+                here = layer.at((key,))
+                suffix = layer.data[key]
+                yield Diagnostic(
+                    location=here if here.file == file else SourceLocation(file=file),
+                    message=f"the environment_suffix is `{suffix}`, as in {other_file}: the names in AWS would "
+                    "be the same",
+                    hint="give it a suffix of its own, such as `environment_suffix: prod`, or another account_id",
+                    rule=ONE_ENVIRONMENT,
+                    related=(other.at((key,)),),
+                )
+                break
             if key is not None:
                 here, there = (each.at((key,)) for each in (layer, other))
                 values = f"`{layer.data[key]}` here and `{other.data[key]}` in {there.file}"
@@ -179,7 +194,8 @@ _SHARED = {
 
 
 def _shared(one: Any, other: Any) -> str | None:
-    """Return the key by which two environments differ although their names in AWS would be the same.
+    """Return the key by which two environments differ although their names in AWS would be the same; the suffix where
+    they do not differ.
 
     Two applications share tables, streams and rules where region and account are the same; an account that is not
     given may be any. Two regions share buckets, whose names contain application, account and suffix.
@@ -192,7 +208,9 @@ def _shared(one: Any, other: Any) -> str | None:
     accounts = [data["account_id"] if isinstance(data.get("account_id"), str) else None for data in (one, other)]
     if one["region"] == other["region"]:
         may_meet = accounts[0] == accounts[1] or None in accounts
-        return "application" if may_meet and one["application"] != other["application"] else None
+        if one["application"] == other["application"]:
+            return "environment_suffix" if accounts[0] == accounts[1] else None
+        return "application" if may_meet else None
     is_known = {one["region"], other["region"]} <= set(REGIONS)  # else the name is the fault
     return "region" if is_known and accounts[0] == accounts[1] and one["application"] == other["application"] else None
 

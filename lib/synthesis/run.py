@@ -144,7 +144,7 @@ def synthesise(
             stacks.append(_Stack(stack, planned, manifest_key=("facilities", id_)))
         notes = _missing_csrs(missing, settings)
         for each in stacks:
-            check_owner(settings.outdir, each.name, application=fleet.application)
+            check_owner(settings.outdir, each.name, application=fleet.application, account_id=settings.account_id)
         app.synth()
         for each in stacks:
             each.complete(staged, provider_lock=settings.provider_lock)

@@ -27,6 +27,7 @@ from fleet_iot.generator.diagnostics import (
 from fleet_iot.generator.manifest.load import read_with_warnings
 from fleet_iot.generator.manifest.project import MANIFEST_NAME, environment_file
 from fleet_iot.generator.text import counted
+from fleet_iot.lib.record.place import VARIABLE
 from fleet_iot.lib.specs import FacilitySpec
 from fleet_iot.operations.assurance.compliance.calls import CALLS
 from fleet_iot.operations.assurance.compliance.checks import CHECKS
@@ -36,7 +37,7 @@ from fleet_iot.operations.assurance.compliance.planning import ACCOUNT_ID, STACK
 from fleet_iot.operations.assurance.isolation.fleet import gather_fleet
 from fleet_iot.operations.assurance.isolation.proof import prove
 from fleet_iot.operations.local.terraform import run_synthesis
-from fleet_iot.operations.project import Project, load_project
+from fleet_iot.operations.project import Project, build_folder, load_project
 
 OF_STAGES = {
     "record": "The generated record is what the manifest says.",
@@ -85,7 +86,7 @@ def check_environment(root: Path, environment: str | None, *, say: Callable[[str
     """Check one environment of the project at `root`; each stage says its line when it is done.
 
     The stages after the record judge the record as it is, also where the manifest has faults or says something else.
-    Nothing is written but below `build/check`.
+    Nothing is written but below `check` in the environment's build folder.
     """
     manifest = root / MANIFEST_NAME
     files = f"{MANIFEST_NAME} with {environment_file(manifest, environment).name}" if environment else MANIFEST_NAME
@@ -104,8 +105,8 @@ def check_environment(root: Path, environment: str | None, *, say: Callable[[str
     stage("record", lambda: _compare(root, environment, held, is_valid=not valid.exit_code))
     unread = "" if held else "the record cannot be read"
     stage("isolation", lambda: _isolate(held[0]), skip=unread)
-    scratch = root / "build" / "check" / (environment or "base")
-    made = stage("synthesis", lambda: _synthesise(held[0], environment, scratch), skip=unread)
+    scratch = build_folder(root, environment) / "check"
+    made = stage("synthesis", lambda: _synthesise(held[0], scratch), skip=unread)
     missing = unread or ("nothing was synthesised" if made.exit_code else "")
     stage("AWS rules", lambda: judge_stacks(held[0], scratch / "cdktf.out" / "stacks"), skip=missing)
     return Checked(environment=environment, files=files, stages=tuple(stages))
@@ -146,14 +147,12 @@ class _RefusedError(FleetError):
 
 def _compare(root: Path, environment: str | None, held: list[Project], *, is_valid: bool) -> Outcome:
     """Read the record, and compare it with the manifest where that is valid; `held` gets the project."""
-    held.append(load_project(root))
+    held.append(load_project(root, environment))
     if not is_valid:
         return "unchanged since it was generated; not compared, as the manifest has errors", ()
     # A process of its own, as the generator's pipeline is not for other programs to import.
     command = [sys.executable, "-P", "-m", "fleet_iot", "generate", "--check"]
-    chosen = {name: value for name, value in os.environ.items() if name != "FLEET_ENV"}
-    if environment:
-        chosen["FLEET_ENV"] = environment
+    chosen = os.environ | {VARIABLE: environment or ""}
     done = subprocess.run(command, cwd=root, env=chosen, capture_output=True, text=True, check=False)
     if done.returncode:
         said, _, hint = done.stderr.strip().partition("\nhint: ")
@@ -176,7 +175,7 @@ def _isolate(project: Project) -> Outcome:
     return f"{counted(proof.things, 'thing')} under {counted(proof.policies, 'policy')}", found
 
 
-def _synthesise(project: Project, environment: str | None, scratch: Path) -> Outcome:
+def _synthesise(project: Project, scratch: Path) -> Outcome:
     """Synthesise into `scratch`, from a copy of the identities: synthesis adds new keys to their locks."""
     shutil.rmtree(scratch, ignore_errors=True)
     identities = Path(os.environ.get("FLEET_IDENTITIES") or project.root / "identities") / project.environment_suffix
@@ -186,7 +185,7 @@ def _synthesise(project: Project, environment: str | None, scratch: Path) -> Out
         "FLEET_ACCOUNT_ID": project.account_id or ACCOUNT_ID,
         "FLEET_IDENTITIES": str(scratch / "identities"),
         "FLEET_OUTDIR": str(scratch / "cdktf.out"),
-        **({"FLEET_ENV": environment} if environment else {}),
+        VARIABLE: project.environment or "",
     }
     done = run_synthesis(project.root, chosen)
     missing = sum(map(int, WITHOUT_CSR.findall(done.stderr)))
@@ -224,7 +223,7 @@ def _finding(project: Project, finding: Finding, stack: str) -> Diagnostic:
     """Return a failed check as a diagnostic, at the record of the plant whose stack it is."""
     suffix = project.environment_suffix
     plants: dict[str, FacilitySpec] = {f"facility-{each.id}-{suffix}": each for each in project.facilities}
-    file = f"lib/facilities/{plants[stack].module}/__init__.py" if stack in plants else MANIFEST_NAME
+    file = f"{project.record_name}/{plants[stack].module}/__init__.py" if stack in plants else MANIFEST_NAME
     return Diagnostic(
         location=SourceLocation(file=file),
         message=f"{finding.resource} {finding.attribute}: {finding.problem}",

@@ -16,8 +16,10 @@ from fleet_iot.generator.cli.completion import complete_environment
 from fleet_iot.generator.cli.options import printable
 from fleet_iot.generator.diagnostics import GateError
 from fleet_iot.generator.filesystem import write_whole
-from fleet_iot.generator.manifest.project import MANIFEST_NAME, environments, find_project
+from fleet_iot.generator.manifest.project import MANIFEST_NAME, find_project
 from fleet_iot.generator.text import counted
+from fleet_iot.lib.record.place import environments
+from fleet_iot.lib.record.read import INDEX_FILE
 from fleet_iot.operations.assurance.check import (
     Checked,
     check_environment,
@@ -126,7 +128,7 @@ DATA, PAGE = "report.json", "report.html"
 @json_option
 def compliance(project: Project, folder: Path | None, as_json: bool) -> None:
     """Check every resource of the fleet against the compliance controls, without an AWS account."""
-    folder = (folder or project.root / "build" / "compliance").resolve()
+    folder = (folder or project.build / "compliance").resolve()
     for name in (DATA, PAGE):
         (folder / name).unlink(missing_ok=True)  # an older verdict must not outlive a run that breaks off
     verdict = run_gate(project, folder=folder, say=lambda line: click.echo(line, err=True))
@@ -146,7 +148,7 @@ def compliance(project: Project, folder: Path | None, as_json: bool) -> None:
 
 def _about(project: Project) -> dict[str, str]:
     """Describe what was checked: the approved record by its hash, and the scanners by their locked versions."""
-    record = (project.root / "lib" / "facilities" / ".generated.json").read_bytes()
+    record = (project.record / INDEX_FILE).read_bytes()
     lock = (project.root / "requirements" / "scan.txt").read_text(encoding="utf-8")
     versions = re.findall(r"^(checkov|parliament)==(\S+)", lock, flags=re.MULTILINE)
     return {

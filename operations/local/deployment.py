@@ -14,6 +14,7 @@ from typing import Any
 
 import fleet_iot
 from fleet_iot.generator.diagnostics import EnvironmentFault, OutcomeError
+from fleet_iot.lib.record.place import VARIABLE
 from fleet_iot.operations.local import emulator, event_source, rules_engine
 from fleet_iot.operations.local.aws import (
     ACCOUNT_ID,
@@ -147,19 +148,26 @@ def local_terraform(local: LocalAws, base: Mapping[str, str] | None = None) -> T
 
 @readable_by_owner_only()
 def synthesise(
-    local: LocalAws, *, root: Path, facilities: Iterable[str] = (), identities: Path | None = None, say: Say = silent
+    local: LocalAws,
+    *,
+    root: Path,
+    environment: str | None = None,
+    facilities: Iterable[str] = (),
+    identities: Path | None = None,
+    say: Say = silent,
 ) -> tuple[Path, ...]:
     """Synthesise platform and facilities (all, or those given); return the stacks' folders, the platform's first."""
-    environment = {k: v for k, v in local.environment().items() if not k.startswith(ELSEWHERE)}
-    environment |= {
+    variables = {k: v for k, v in local.environment().items() if not k.startswith(ELSEWHERE)}
+    variables |= {
+        VARIABLE: environment or "",
         "FLEET_ACCOUNT_ID": ACCOUNT_ID,
         "FLEET_FACILITIES": ",".join(facilities),
         "FLEET_LAMBDA_ARCHITECTURE": "arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64",
         "FLEET_OUTDIR": str(local.output),
     }
     if identities is not None:
-        environment["FLEET_IDENTITIES"] = str(identities.resolve())
-    done = run_synthesis(root, environment, log=local.logs / "synthesis.log")
+        variables["FLEET_IDENTITIES"] = str(identities.resolve())
+    done = run_synthesis(root, variables, log=local.logs / "synthesis.log")
     for note in done.stderr.splitlines():
         say(note)
     return tuple(local.output / "stacks" / name for name in done.stdout.split())
@@ -170,6 +178,7 @@ def apply(
     local: LocalAws,
     *,
     root: Path,
+    environment: str | None = None,
     facilities: Iterable[str] = (),
     identities: Path | None = None,
     redeliver: float = 0.0,
@@ -180,7 +189,9 @@ def apply(
     emulator.require_emulator(local)
     terraform = local_terraform(local)
     say(terraform.provider.said)
-    stacks = synthesise(local, root=root, facilities=facilities, identities=identities, say=say)
+    stacks = synthesise(
+        local, root=root, environment=environment, facilities=facilities, identities=identities, say=say
+    )
     adaptations = write_all_overrides(stacks)
     for adaptation in adaptations:
         say(f"for the emulator: {adaptation.resource_type}: {adaptation.change} ({adaptation.reason})")

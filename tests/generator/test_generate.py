@@ -428,7 +428,7 @@ def _with_everything(project: Any, data: Any) -> dict[str, Path]:
     contents = {
         "list": "name,serial\na,S-1\n",
         "part": json.dumps(plants["th-01"]),
-        "overlay": "tags: {stage: prod}\n",
+        "overlay": "environment_suffix: prod\n",
         "template": "{% include '_part.j2' %}\n",
         "included": "text\n",
     }

@@ -20,6 +20,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.lib.record.place import VARIABLE
 from fleet_iot.operations.assurance.compliance.infrastructure import (
     CREDENTIAL,
     POLICY_ATTRIBUTES,
@@ -73,6 +74,7 @@ def synthesise(project: Project, *, folder: Path) -> Synthesised:
         shutil.rmtree(old, ignore_errors=True)
     csrs = _write_csrs(project, identities)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(UNWANTED)} | {
+        VARIABLE: project.environment or "",
         "ENVIRONMENT_SUFFIX": project.environment_suffix,
         "FLEET_ACCOUNT_ID": ACCOUNT_ID,
         "FLEET_IDENTITIES": str(identities),

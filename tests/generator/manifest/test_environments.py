@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from hypothesis import strategies as st
 
 from fleet_iot.generator.cli.commands import main
 from fleet_iot.generator.manifest.load import layered
-from fleet_iot.generator.manifest.project import environments
 from fleet_iot.generator.manifest.yaml import parse_document
+from fleet_iot.lib.record.place import environments
 
 BASE = """\
 version: 1
@@ -37,7 +38,9 @@ facilities:
 
 
 def lay(project: Any, over: str, *, base: str = BASE) -> None:
-    """Puts a manifest and the environment `prod` into the project."""
+    """Puts a manifest and the environment `prod` into the project, with a suffix of its own."""
+    if re.match(r"[a-z]", over) and "environment_suffix" not in over:
+        over += "environment_suffix: prod\n"
     (project.folder / "fleet.yaml").write_text(base)
     (project.folder / "fleet.prod.yaml").write_text(over)
 
@@ -54,7 +57,7 @@ def test_mappings_merge_and_all_else_replaces(project: Any) -> None:
     result = project.fleet("validate", "--env", "prod")
     assert "fleet.yaml with fleet.prod.yaml is valid: 2 facilities, 1 device type, 7 things.\n" == result.stdout
     assert 0 == project.fleet("generate", "--env", "prod").exit_code
-    rows = (project.tree / "sg_01" / "things.jsonl").read_text().splitlines()
+    rows = (project.folder / "lib" / "environments" / "prod" / "sg_01" / "things.jsonl").read_text().splitlines()
     assert (5, True) == (len(rows), all('"line":"b2"' in row for row in rows))
     assert "3 things" in project.fleet("validate").stdout
 
@@ -140,6 +143,9 @@ def test_mending_command_names_the_environment(project: Any) -> None:
     """The command that `--check` suggests makes the tree of the same environment."""
     lay(project, "tags: {stage: prod}\n")
     assert 0 == project.fleet("generate").exit_code
+    assert 4 == project.fleet("generate", "--check", "--env", "prod").exit_code
+    assert 0 == project.fleet("generate", "--env", "prod").exit_code
+    lay(project, "tags: {stage: production}\n")
     result = project.fleet("generate", "--check", "--env", "prod")
     assert (4, "hint: run: fleet generate --env prod") == (result.exit_code, result.stderr.splitlines()[-1])
     assert 0 == project.fleet("generate", "--env", "prod").exit_code

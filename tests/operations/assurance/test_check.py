@@ -64,7 +64,7 @@ def test_it_judges_every_stage_without_an_account(plant: Path) -> None:
     (suite,) = ElementTree.parse(plant / "build" / "check.xml").getroot()  # noqa: S314 - our own
     assert ("5", "0", "0") == (suite.get("tests"), suite.get("failures"), suite.get("skipped"))
 
-    stacks = plant / "build" / "check" / "base" / "cdktf.out" / "stacks"
+    stacks = plant / "build" / "check" / "cdktf.out" / "stacks"
     file = stacks / "facility-de-mue-01-dev" / "cdk.tf.json"
     document = json.loads(file.read_text())
     document["resource"]["aws_iot_topic_rule"]["rule_telemetry_de_mue_01"]["sql"] = "SELECT shout(x) FROM 'a/#/b'"
