@@ -27,7 +27,7 @@ from fleet_iot.generator.diagnostics import (
 from fleet_iot.generator.manifest.load import read_with_warnings
 from fleet_iot.generator.manifest.project import MANIFEST_NAME, environment_file
 from fleet_iot.generator.text import counted
-from fleet_iot.lib.record.place import VARIABLE
+from fleet_iot.lib.record.place import VARIABLE, with_environment
 from fleet_iot.lib.specs import FacilitySpec
 from fleet_iot.operations.assurance.compliance.calls import CALLS
 from fleet_iot.operations.assurance.compliance.checks import CHECKS
@@ -94,7 +94,7 @@ def check_environment(root: Path, environment: str | None, *, say: Callable[[str
     stages: list[Stage] = []
 
     def stage(name: str, act: Callable[[], Outcome], *, skip: str = "") -> Stage:
-        done = Stage(name=name, is_skipped=True, note=skip) if skip else _run(name, act)
+        done = Stage(name=name, is_skipped=True, note=skip) if skip else _run(name, act, environment)
         stages.append(done)
         for line in _lines(done):
             say(line)
@@ -112,7 +112,7 @@ def check_environment(root: Path, environment: str | None, *, say: Callable[[str
     return Checked(environment=environment, files=files, stages=tuple(stages))
 
 
-def _run(name: str, act: Callable[[], Outcome]) -> Stage:
+def _run(name: str, act: Callable[[], Outcome], environment: str | None) -> Stage:
     started = time.perf_counter()
     note, code = "", 0
     found: tuple[Diagnostic, ...] = ()
@@ -123,7 +123,8 @@ def _run(name: str, act: Callable[[], Outcome]) -> Stage:
         note, code, found = counted(len(error.diagnostics), "error"), error.exit_code, error.diagnostics
     except FleetError as error:
         place = SourceLocation(file=MANIFEST_NAME)
-        found = (Diagnostic(location=place, message=error.message, hint=error.hint or "", rule=name),)
+        hint = with_environment(error.hint or "", environment)
+        found = (Diagnostic(location=place, message=error.message, hint=hint, rule=name),)
         code = error.exit_code
     return Stage(name=name, seconds=time.perf_counter() - started, note=note, exit_code=code, diagnostics=found)
 
