@@ -39,7 +39,7 @@ TEXT_RULES: dict[str, str] = {
     "wrong-pattern": "Ids and names keep to their alphabet.",
     "wrong-value": "Each value is one that its key accepts.",
     "out-of-range": "Numbers are within their range.",
-    "one-environment": "Environments in one account have different suffixes.",
+    "one-environment": "Environments in one account and region have different suffixes, which do not end alike.",
     "one-application": "Environments in one account have different suffixes for each application and region.",
     "inventory": "A device list is CSV or JSON lines, each row one device that AWS IoT accepts and a group names.",
     "former-word": "Values are written in their present words.",

@@ -125,6 +125,7 @@ def _misnamed(path: Path, section: str, name: str) -> Iterator[Diagnostic]:
 
 ONE_APPLICATION = "one-application"
 ONE_ENVIRONMENT = "one-environment"
+_SUFFIX = "environment_suffix"
 
 
 def read_layers(path: Path, *, name: str, environment: str | None) -> Document:
@@ -161,14 +162,19 @@ def _suffixes_apart(base: Document, path: Path, *, name: str) -> Iterator[Diagno
     for place, (layer, file) in enumerate(layers):
         for other, other_file in layers[:place]:
             key = _shared(layer.data, other.data)
-            if key == "environment_suffix":
+            if key == _SUFFIX:
                 here = layer.at((key,))
-                suffix = layer.data[key]
+                own, theirs = layer.data[key], other.data[key]
+                how = (
+                    f"is `{own}`, as in {other_file}: the names in AWS would be the same"
+                    if own == theirs
+                    else f"`{own}` and `{theirs}` in {other_file} end alike: topic rules distinguish environments by "
+                    "the end of the client id"
+                )
                 yield Diagnostic(
                     location=here if here.file == file else SourceLocation(file=file),
-                    message=f"the environment_suffix is `{suffix}`, as in {other_file}: the names in AWS would "
-                    "be the same",
-                    hint="give it a suffix of its own, such as `environment_suffix: prod`, or another account_id",
+                    message=f"the environment_suffix {how}",
+                    hint=f"in {file}, give it an environment_suffix of its own, or the account_id of another account",
                     rule=ONE_ENVIRONMENT,
                     related=(other.at((key,)),),
                 )
@@ -194,25 +200,31 @@ _SHARED = {
 
 
 def _shared(one: Any, other: Any) -> str | None:
-    """Return the key by which two environments differ although their names in AWS would be the same; the suffix where
-    they do not differ.
+    """Return the key by which two environments differ although their names in AWS would be the same.
+
+    It is the suffix where nothing differs, or where the suffixes end alike.
 
     Two applications share tables, streams and rules where region and account are the same; an account that is not
     given may be any. Two regions share buckets, whose names contain application, account and suffix.
     """
-    keys = ("application", "environment_suffix", "region")
+    keys = ("application", _SUFFIX, "region")
     if not all(isinstance(data, dict) and isinstance(data.get(key), str) for data in (one, other) for key in keys):
         return None
-    if one["environment_suffix"] != other["environment_suffix"]:
+    suffixes = [data[_SUFFIX] for data in (one, other)]
+    longer, shorter = sorted((f"-{suffix}" for suffix in suffixes), key=len, reverse=True)
+    if not longer.endswith(shorter):
         return None
+    is_same = {key: one[key] == other[key] for key in keys}
     accounts = [data["account_id"] if isinstance(data.get("account_id"), str) else None for data in (one, other)]
-    if one["region"] == other["region"]:
-        may_meet = accounts[0] == accounts[1] or None in accounts
-        if one["application"] == other["application"]:
-            return "environment_suffix" if accounts[0] == accounts[1] else None
-        return "application" if may_meet else None
+    is_one_account = accounts[0] == accounts[1]
+    if is_same["application"] and is_same["region"]:
+        return _SUFFIX if is_one_account else None
+    if not is_same[_SUFFIX]:
+        return None
+    if is_same["region"]:
+        return "application" if is_one_account or None in accounts else None
     is_known = {one["region"], other["region"]} <= set(REGIONS)  # else the name is the fault
-    return "region" if is_known and accounts[0] == accounts[1] and one["application"] == other["application"] else None
+    return "region" if is_known and is_one_account and is_same["application"] else None
 
 
 def _with_parts(path: Path, *, name: str) -> Document:

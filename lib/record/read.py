@@ -22,7 +22,7 @@ import msgspec
 from .. import specs
 from ..faults import PrerequisiteError, RecordError
 from ..specs import FacilitySpec, FleetSpec
-from .place import environments, find_overlay, name_of, orphans, record_name, removal
+from .place import environments, find_overlay, name_of, orphans, record_name, removal, with_environment
 
 Spec = TypeVar("Spec")
 
@@ -286,8 +286,8 @@ def refuse_claimed_suffix(
 ) -> None:
     """Refuse a suffix that another record of the project declares: its resources would be taken for this one's.
 
-    An environment with a record of its own may use the suffix that it declares, whatever the manifest's record says:
-    that one may be of former versions, which had one record for all.
+    An environment with a record of its own may use the suffix and account that it declares, whatever the manifest's
+    record says: that one may be of former versions, which had one record for all.
 
     Args:
         manifest: The project's manifest.
@@ -300,20 +300,22 @@ def refuse_claimed_suffix(
         PrerequisiteError: the suffix is another environment's in what may be the same account.
         RecordError: another environment's record cannot be read, and the suffix may be its.
     """
-    is_own = suffix == declared.environment_suffix
-    gone = orphans(manifest)
-    for other in (*([] if is_own else [None]), *sorted({*environments(manifest), *gone})):
+    is_own, gone = suffix == declared.environment_suffix, orphans(manifest)
+    for other in (None, *sorted({*environments(manifest), *gone})):
         path = manifest.parent / record_name(other) / FLEET_FILE
         if other == environment or not path.is_file():
             continue
+        accounts = {account_id, declared.account_id}
+        if other is None and is_own:
+            accounts -= {declared.account_id}
         try:
             claim = _declaration(path.parent, FLEET_FILE, "FLEET", FleetSpec)
-        except RecordError:
+        except RecordError as error:
             if is_own:
                 continue
-            raise
-        is_same_account = claim.account_id in (account_id, declared.account_id)
-        may_meet = is_same_account and (claim.region == declared.region or claim.application == declared.application)
+            raise RecordError(error.message, remedy=with_environment(error.remedy, other)) from None
+        is_alike = claim.region == declared.region or claim.application == declared.application
+        may_meet = claim.account_id in accounts and is_alike
         if claim.environment_suffix == suffix and (may_meet or not is_own):
             whose = f"the environment {other}, which has a record of its own" if other else "the manifest itself"
             option = f"use --env {other} (or FLEET_ENV={other})" if other else "leave out --env and FLEET_ENV"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -31,6 +30,7 @@ from fleet_iot.operations.assurance.check import (
 from fleet_iot.operations.assurance.compliance.findings import read_catalogue
 from fleet_iot.operations.assurance.compliance.gate import SHOWN_FAULTS, run_gate, summary
 from fleet_iot.operations.assurance.compliance.report import build_report, render_page
+from fleet_iot.operations.assurance.compliance.scanners import scanner_versions
 from fleet_iot.operations.assurance.isolation.fleet import gather_fleet
 from fleet_iot.operations.assurance.isolation.proof import Proof, prove
 from fleet_iot.operations.cli.options import PATH, emit, first, json_option, on_project
@@ -147,14 +147,12 @@ def compliance(project: Project, folder: Path | None, as_json: bool) -> None:
 
 
 def _about(project: Project) -> dict[str, str]:
-    """Describe what was checked: the approved record by its hash, and the scanners by their locked versions."""
+    """Describe what was checked: the approved record by its hash, and the scanners by their versions."""
     record = (project.record / INDEX_FILE).read_bytes()
-    lock = (project.root / "requirements" / "scan.txt").read_text(encoding="utf-8")
-    versions = re.findall(r"^(checkov|parliament)==(\S+)", lock, flags=re.MULTILINE)
     return {
         "application": project.fleet.application,
         "environment": project.environment_suffix,
         "region": project.fleet.region,
         "record": hashlib.sha256(record).hexdigest()[:16],
-        "scanners": ", ".join(f"{name} {version}" for name, version in versions),
+        "scanners": ", ".join(f"{name} {version}" for name, version in scanner_versions(project.root)),
     }
