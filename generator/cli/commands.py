@@ -109,7 +109,7 @@ def init(folder: Path | None, yes: bool, former: Path | None, is_written: bool, 
     if former is not None:
         strange = [name for name, value in given.items() if value is not None and name != "ci"]
         if strange or folder is not None:
-            raise click.UsageError("--from changes no manifest and takes no FOLDER: only --ci and --write go with it")
+            raise click.UsageError("--from changes no manifest: only --ci and --write go with it")
         _renew(former, None if given["ci"] is None else _answer("ci", given["ci"], True), is_written)
         return
     if is_written:

@@ -155,7 +155,7 @@ def parse(words: list[str]) -> None:
 
 @pytest.mark.parametrize("ci", CI)
 def test_pipelines_are_those_that_were_chosen(tmp_path: Path, ci: str) -> None:
-    """Beside what every project has; all of it is listed in the record of hashes."""
+    """The pipelines are those that were chosen, and the record of hashes lists every file."""
     assert 0 == fleet("init", tmp_path / "a", *COMPANY, "--ci", ci).exit_code
     made = tree(tmp_path / "a")
     expected = {
@@ -171,7 +171,7 @@ def test_pipelines_are_those_that_were_chosen(tmp_path: Path, ci: str) -> None:
 
 
 def test_no_command_of_the_pipelines_is_invented(tmp_path: Path) -> None:
-    """Click parses each one, with its options; those that need no account run; the files are what they should be."""
+    """Click parses every command line of the pipelines and of README.md, with its options."""
     folder = tmp_path / "a"
     fleet("init", folder, *COMPANY, "--ci", "both")
     lines = commands(folder)
@@ -189,7 +189,7 @@ def test_no_command_of_the_pipelines_is_invented(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_there_is_kept(tmp_path: Path) -> None:
-    """Said so, not recorded as the tool's own, and so never updated."""
+    """A file that was there is kept and reported, and a later version does not update it."""
     folder = tmp_path / "a"
     folder.mkdir()
     (folder / "README.md").write_text("ours\n")
@@ -204,7 +204,7 @@ def test_a_file_that_is_there_is_kept(tmp_path: Path) -> None:
 
 
 def test_nothing_half_written_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where one file cannot be written, those before it go again, and the folders that were made."""
+    """Files and folders that were made are removed where a later file cannot be written."""
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / ".github").write_text("a file where a folder should be")
     before = tree(tmp_path)
@@ -214,7 +214,7 @@ def test_nothing_half_written_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_later_version_renews_what_was_not_edited(tmp_path: Path) -> None:
-    """Shown first; written with --write; edited files are kept, removed ones left out; line ends are no edit."""
+    """An upgrade shows first, replaces unedited files, keeps edited ones, and leaves out removed ones."""
     folder = tmp_path / "a"
     fleet("init", folder, *COMPANY, "--ci", "both")
     record = json.loads((folder / ".fleet-init.json").read_text())
@@ -253,7 +253,7 @@ def test_a_later_version_renews_what_was_not_edited(tmp_path: Path) -> None:
 
 
 def test_a_project_of_before_gets_what_it_lacks(tmp_path: Path) -> None:
-    """A manifest and a schema are all that earlier versions made."""
+    """A project of which only manifest and schema were made gets the other files."""
     folder = tmp_path / "a"
     fleet("init", folder, *COMPANY)
     for name in tree(folder).keys() - {"fleet.yaml"}:
@@ -279,6 +279,7 @@ def test_a_project_of_before_gets_what_it_lacks(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_use_of_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: Any, code: int) -> None:
+    """Wrong options of `--from`, and a damaged record, have their exit codes and write nothing."""
     monkeypatch.chdir(tmp_path)
     for name in ("a", "damaged"):
         fleet("init", name, *COMPANY)

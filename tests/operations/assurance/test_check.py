@@ -85,7 +85,7 @@ def test_it_judges_every_environment_without_an_account(plant: Path) -> None:
 
 
 def test_a_manifest_with_errors_leaves_the_record_to_be_judged(plant: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exit 3 of the first stage; the record is read and proven all the same, and synthesis says what it lacks."""
+    """The first failed stage decides the exit code, 3, and the record is judged as it is."""
     text = (plant / "fleet.yaml").read_text("utf-8")
     monkeypatch.setenv("JSII_NODE", "nowhere")
     try:
@@ -104,7 +104,7 @@ def test_a_manifest_with_errors_leaves_the_record_to_be_judged(plant: Path, monk
 
 
 def test_a_record_edited_by_hand_is_not_judged(plant: Path) -> None:
-    """Exit 4, and what would read the record is skipped with the reason."""
+    """The record fails with 4, and the stages that would read it are skipped with the reason."""
     rule = plant / "lib" / "facilities" / "de_mue_01" / "rule_telemetry_de_mue_01.sql"
     text = rule.read_text()
     try:
@@ -119,6 +119,7 @@ def test_a_record_edited_by_hand_is_not_judged(plant: Path) -> None:
 
 
 def test_an_unknown_environment_is_usage() -> None:
+    """An environment without an overlay is exit 2."""
     assert 2 == fleet("check", "--env", "nope").exit_code
 
 
