@@ -48,6 +48,8 @@ COMMANDS: dict[str, dict[int, str]] = {
     "completion": {0: "bash", 2: "nope"},
     "compliance": {2: "--nope"},
     "demo": {2: "--nope"},
+    "deploy": {2: "--facility nope", 7: "--dir none"},
+    "destroy": {2: "--facility nope", 7: "--dir none"},
     "device activate": {2: "activate", 7: f"activate {THING} --reason x --dir none"},
     "device move": {2: f"move {THING} --to nope --reason x", 7: f"move {THING} --to sg-01 --reason x --dir none"},
     "device retire": {2: "retire", 7: f"retire {THING} --reason x --dir none"},

@@ -213,6 +213,8 @@ def plan(
 
 OPERATIONS: dict[str, tuple[str, str]] = {
     "synth": ("synth:synth", "Synthesise the Terraform stacks of the approved record."),
+    "deploy": ("deploy:deploy", "Plan all stacks and apply exactly that plan."),
+    "destroy": ("deploy:destroy", "Destroy all stacks, or those of single facilities."),
     "local": ("local:local", "Run a local AWS with the whole platform on it."),
     "simulate": ("simulate:simulate", "Simulate devices."),
     "keys": ("keys:keys", "Make device keys and certificate signing requests."),

@@ -36,8 +36,8 @@ from fleet_iot.operations.assurance.compliance.infrastructure import PlannedInfr
 from fleet_iot.operations.assurance.compliance.planning import ACCOUNT_ID, STACK_FILE, UNWANTED, prepare
 from fleet_iot.operations.assurance.isolation.fleet import gather_fleet
 from fleet_iot.operations.assurance.isolation.proof import prove
-from fleet_iot.operations.local.terraform import run_synthesis
 from fleet_iot.operations.project import Project, build_folder, load_project
+from fleet_iot.operations.terraform import run_synthesis
 
 OF_STAGES = {
     "record": "The generated record is what the manifest says.",

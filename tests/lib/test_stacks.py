@@ -15,7 +15,7 @@ import pytest
 from fleet_iot.lib.faults import PrerequisiteError
 from fleet_iot.lib.record.read import read_record
 from fleet_iot.lib.shared.context import Access
-from fleet_iot.operations.local.terraform import terraform_for
+from fleet_iot.operations.terraform import terraform_for
 from tests.places import SAMPLE
 
 pytestmark = pytest.mark.cdktf

@@ -29,9 +29,9 @@ from fleet_iot.operations.assurance.compliance.infrastructure import (
     literal,
     read_stack,
 )
-from fleet_iot.operations.local.terraform import Terraform, run_synthesis, terraform_for
 from fleet_iot.operations.pki.csr import csr_path, sign_request, write_requests
 from fleet_iot.operations.project import Project
+from fleet_iot.operations.terraform import Terraform, run_synthesis, terraform_for
 
 STACK_FILE = "cdk.tf.json"
 OVERRIDE_FILE = "compliance_override.tf.json"
