@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,8 @@ from fleet_iot.generator.cli.scaffold import CI, QUESTIONS, Answers, manifest_te
 from fleet_iot.generator.manifest.load import validate
 from fleet_iot.generator.manifest.schema import schema_text
 from fleet_iot.generator.manifest.yaml import parse_document
+from fleet_iot.operations.deployment.bundle import save
+from tests.operations.deployment.test_bundle import bundle, change
 
 ALL_TYPES = "press-monitor=24, cnc-spindle=18, compressor=8, boiler=2, conveyor=20, mixer=3"
 
@@ -186,6 +191,19 @@ def test_no_command_of_the_pipelines_is_invented(tmp_path: Path) -> None:
     for line in re.findall(r"^    (fleet .*?)(?:  #.*)?$", text, re.MULTILINE):
         for command in line.split("&&"):
             parse(shlex.split(command.replace("ID", "de-mue-01"))[1:])
+
+
+def test_gitlab_shows_the_counts_of_the_plan(tmp_path: Path) -> None:
+    """The pipeline's script counts a saved plan's changes; what is replaced is created and deleted."""
+    fleet("init", tmp_path / "a", *COMPANY, "--ci", "gitlab")
+    jobs = yaml.safe_load((tmp_path / "a" / ".gitlab-ci.yml").read_text("utf-8"))
+    (script,) = (line for line in jobs[".plan"]["script"] if "counts.json" in line)
+    made = [change(f"aws_iot_thing.a{number}") for number in range(3)]
+    gone = [change("aws_iot_policy.b", "replace"), change("aws_iot_policy.c", "delete")]
+    save(bundle(tmp_path / "plan", *made, *gone, change("aws_iot_policy.d", "update")), tmp_path / "plan")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(["bash", "-e", "-c", script], cwd=tmp_path, env={"PATH": path}, check=True)
+    assert {"create": 4, "update": 1, "delete": 2} == json.loads((tmp_path / "counts.json").read_text())
 
 
 def test_a_file_that_is_there_is_kept(tmp_path: Path) -> None:
