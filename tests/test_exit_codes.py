@@ -44,6 +44,7 @@ COMMANDS: dict[str, dict[int, str]] = {
     "ca show": {2: "show"},
     "ca sign": {2: "sign --facility nope"},
     "certificates": {2: "--facility nope", 7: "--dir none"},
+    "check": {2: "--env nope"},
     "completion": {0: "bash", 2: "nope"},
     "compliance": {2: "--nope"},
     "demo": {2: "--nope"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -73,12 +73,14 @@ def to_json(diagnostics: Sequence[Diagnostic]) -> str:
     return json.dumps(body, indent=2)
 
 
-def to_sarif(diagnostics: Sequence[Diagnostic]) -> str:
-    """Return a SARIF log of one run, with the rules that it found broken."""
-    sentences = catalogue()
+def to_sarif(
+    diagnostics: Sequence[Diagnostic], *, tool: str = "fleet validate", sentences: Mapping[str, str] | None = None
+) -> str:
+    """Return a SARIF log of one run, with the rules that it found broken; `sentences` say what each rule demands."""
+    sentences = catalogue() if sentences is None else sentences
     rules = sorted({diagnostic.rule for diagnostic in diagnostics})
     driver = {
-        "name": "fleet validate",
+        "name": tool,
         "version": _version(),
         "rules": [
             {"id": rule, "shortDescription": {"text": sentences.get(rule, "A rule of this project.")}} for rule in rules

@@ -1,25 +1,91 @@
-"""Run `fleet isolation` and `fleet compliance`."""
+"""Run `fleet check`, `fleet isolation` and `fleet compliance`."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 
 import click
 
+from fleet_iot.generator.cli.completion import complete_environment
+from fleet_iot.generator.cli.options import printable
 from fleet_iot.generator.diagnostics import GateError
+from fleet_iot.generator.filesystem import write_whole
+from fleet_iot.generator.manifest.project import MANIFEST_NAME, find_project
+from fleet_iot.generator.text import counted
+from fleet_iot.lib.record.place import environments
 from fleet_iot.lib.record.read import INDEX_FILE
+from fleet_iot.operations.assurance.check import (
+    Checked,
+    check_environment,
+    failures,
+    to_json,
+    to_junit,
+    to_sarif_log,
+)
 from fleet_iot.operations.assurance.compliance.findings import read_catalogue
 from fleet_iot.operations.assurance.compliance.gate import SHOWN_FAULTS, run_gate, summary
 from fleet_iot.operations.assurance.compliance.report import build_report, render_page
 from fleet_iot.operations.assurance.compliance.scanners import scanner_versions
 from fleet_iot.operations.assurance.isolation.fleet import gather_fleet
 from fleet_iot.operations.assurance.isolation.proof import Proof, prove
-from fleet_iot.operations.cli.options import emit, first, json_option, on_project
+from fleet_iot.operations.cli.options import PATH, emit, first, json_option, on_project
 from fleet_iot.operations.progress import Progress
 from fleet_iot.operations.project import Project
+
+CHECK_FORMATS: dict[str, Callable[[Sequence[Checked]], str]] = {
+    "json": to_json,
+    "sarif": to_sarif_log,
+    "junit": lambda checked: to_junit(checked, now=datetime.now()),
+}
+"""Formats of `fleet check` for programs."""
+
+
+def _say(line: str) -> None:
+    click.echo(printable(line))
+
+
+def _silent(line: str) -> None:
+    """Discard a line for people."""
+
+
+@click.command()
+@click.option(
+    "--env",
+    "names",
+    metavar="NAME",
+    multiple=True,
+    envvar="FLEET_ENV",
+    shell_complete=complete_environment,
+    help="Only this environment; may be repeated. Default: the manifest and every fleet.NAME.yaml.",
+)
+@click.option("--format", "output_format", type=click.Choice(["text", *CHECK_FORMATS]), default="text")
+@click.option("--out", type=PATH, help="Write the format to this file, and lines for people to stdout.")
+@click.pass_context
+def check(ctx: click.Context, names: tuple[str, ...], output_format: str, out: Path | None) -> None:
+    """Check the whole project: manifest, record, isolation, synthesis and AWS's rules, without an account.
+
+    Checks the manifest's own environment and every one that has a fleet.NAME.yaml. The exit code is that of the first
+    stage that fails.
+    """
+    root = find_project(Path.cwd())
+    is_quiet = output_format != "text" and out is None
+    chosen: Sequence[str | None] = names or (None, *environments(root / MANIFEST_NAME))
+    checked = [check_environment(root, name, say=_silent if is_quiet else _say) for name in chosen]
+    if output_format != "text":
+        text = CHECK_FORMATS[output_format](checked)
+        if out is None:
+            click.echo(text)
+        else:
+            write_whole(out, f"{text}\n".encode())
+    if failed := failures(checked):
+        which = ", ".join(f"{stage.name} ({each.files})" for each, stage in failed)
+        click.echo(f"error: {counted(len(failed), 'stage')} failed: {which}", err=True)
+        ctx.exit(failed[0][1].exit_code)
 
 
 @click.command()
