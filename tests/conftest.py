@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -41,3 +43,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         fixtures = item._fixtureinfo.name2fixturedefs
         shared = [name for name in SHARED if name in fixtures and fixtures[name][-1].scope == "session"]
         item.add_marker(pytest.mark.xdist_group(shared[0] if shared else item.nodeid.partition("::")[0]))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def sample() -> Iterator[None]:
+    """Run every test in the sample's folder, unless it chooses another: never in the repository's own project."""
+    with contextlib.chdir(SAMPLE):
+        yield
