@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from fleet_iot.generator.diagnostics import (
 from fleet_iot.generator.manifest.project import MANIFEST_NAME
 from fleet_iot.lib.faults import ExpectedError
 from fleet_iot.lib.names import PlatformNames
-from fleet_iot.lib.record.read import RECORD, ThingRow, read_record, read_things
+from fleet_iot.lib.record.read import RECORD, ThingRow, read_record, read_things, search_things
 from fleet_iot.lib.specs import DeviceTypeSpec, FacilitySpec, FleetSpec, suffixed
 from fleet_iot.lib.synthesis.settings import read_account_id, read_suffix
 
@@ -82,35 +82,47 @@ class Project:
         if metric not in (None, *names):
             raise RequestError(f"{device_type} has no metric {metric!r}", hint=f"there are: {', '.join(names)}")
 
-    def thing(self, name: str) -> Thing:
-        """Return the thing with this full name. Raises RequestError where the record has none."""
+    def planned_thing(self, name: str) -> tuple[FacilitySpec, ThingRow] | None:
+        """Return the planned thing with this full name, and its facility; None where the record has none."""
         for facility in self.facilities:
             if name.startswith(f"{facility.id}-"):
-                for thing in self.things(facility):
+                for thing in self.search(facility, {name.removesuffix(f"-{self.environment_suffix}")}):
                     if thing.name == name:
-                        return thing
-        raise RequestError(
-            f"no thing {name!r} in lib/facilities",
-            hint=f"names end in -{self.environment_suffix}; `fleet explain NAME` says what a name is",
-        )
+                        return facility, thing
+        return None
+
+    def search(self, facility: FacilitySpec, endings: Collection[str]) -> Iterator[ThingRow]:
+        """Yield the facility's things of which a value ends with one of the texts; see `search_things`."""
+        with reporting_record_faults():
+            yield from map(self._deployed, search_things(self._things_file(facility), endings))
 
     def planned(self, facility: FacilitySpec) -> Iterator[ThingRow]:
         """Read the facility's things in the order of its file, line by line: a facility may have a million."""
-        suffix = self.environment_suffix
         with reporting_record_faults():
-            for thing in read_things(self.root / RECORD / facility.module / facility.things_file):
-                yield ThingRow(
-                    name=suffixed(thing.name, suffix),
-                    thing_type=suffixed(thing.thing_type, suffix),
-                    device_type=thing.device_type,
-                    serial=thing.serial,
-                    attributes=thing.attributes,
-                )
+            yield from map(self._deployed, read_things(self._things_file(facility)))
 
     def things(self, facility: FacilitySpec) -> Iterator[Thing]:
         """Read the facility's things, without thing type and attributes."""
         for each in self.planned(facility):
             yield Thing(name=each.name, facility=facility.id, device_type=each.device_type, serial=each.serial)
+
+    def short_names(self, facility: FacilitySpec) -> Iterator[tuple[str, str]]:
+        """Read name, without suffix, and serial of each of the facility's things."""
+        with reporting_record_faults():
+            yield from ((thing.name, thing.serial) for thing in read_things(self._things_file(facility)))
+
+    def _things_file(self, facility: FacilitySpec) -> Path:
+        return self.root / RECORD / facility.module / facility.things_file
+
+    def _deployed(self, thing: ThingRow) -> ThingRow:
+        """Return the thing under the names of this environment."""
+        return ThingRow(
+            name=suffixed(thing.name, self.environment_suffix),
+            thing_type=suffixed(thing.thing_type, self.environment_suffix),
+            device_type=thing.device_type,
+            serial=thing.serial,
+            attributes=thing.attributes,
+        )
 
 
 def load_project(root: Path) -> Project:

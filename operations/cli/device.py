@@ -13,10 +13,19 @@ from typing import Any
 
 import click
 
-from fleet_iot.generator.cli.completion import complete_facility
+from fleet_iot.generator.cli.completion import complete_facility, complete_thing
 from fleet_iot.generator.diagnostics import OutcomeError, RequestError
 from fleet_iot.generator.text import counted, table
-from fleet_iot.operations.cli.options import PATH, Site, emit, facility_option, json_option, on_aws, required_facility
+from fleet_iot.operations.cli.options import (
+    PATH,
+    Site,
+    emit,
+    facility_option,
+    json_option,
+    on_aws,
+    required_facility,
+    things_argument,
+)
 from fleet_iot.operations.pki.csr import csr_path
 from fleet_iot.operations.pki.keystore import HEADER, KeyStore, identities_folder, keys_folder, open_store
 from fleet_iot.operations.progress import Progress
@@ -37,6 +46,7 @@ from fleet_iot.operations.registry.device import retire as retire_device
 from fleet_iot.operations.registry.device import revoke as revoke_device
 from fleet_iot.operations.registry.journal import Journal
 from fleet_iot.operations.registry.move import MoveRequest, Renewal, move_all
+from fleet_iot.operations.registry.names import resolve
 from fleet_iot.operations.registry.rotate import (
     DeviceKeys,
     begin_rotation,
@@ -86,6 +96,11 @@ def _on_registry(command: Callable[..., None]) -> Callable[..., None]:
     def wrapped(site: Site, **arguments: Any) -> None:
         if facility := arguments.get("facility_id") or arguments.get("facility"):
             site.project.facility(facility)  # before any AWS is looked for
+        if said := arguments.get("things"):
+            arguments["things"] = tuple(dict.fromkeys(site.thing(each).name for each in said))
+        if (name := arguments.get("name")) and facility:
+            to = site.project.facility(facility)
+            arguments["name"] = resolve(site.project, name, facility=to).name
         with _opened(site) as registry:
             command(registry=registry, **arguments)
 
@@ -103,9 +118,6 @@ def _opened(site: Site) -> Iterator[_Registry]:
             yield _Registry(project=project, journal=journal, work=work)
         finally:
             work.calls.pacer.close()
-
-
-_things = click.argument("things", nargs=-1, required=True, metavar="THING...")
 
 
 def _reason_given(context: click.Context, parameter: click.Parameter, value: str) -> str:
@@ -126,7 +138,7 @@ def device() -> None:
 
 
 @device.command()
-@_things
+@things_argument
 @_on_registry
 @json_option
 def show(registry: _Registry, things: tuple[str, ...], as_json: bool) -> None:
@@ -136,7 +148,7 @@ def show(registry: _Registry, things: tuple[str, ...], as_json: bool) -> None:
 
 
 @device.command()
-@_things
+@things_argument
 @_on_registry
 @_reason
 def activate(registry: _Registry, things: tuple[str, ...], reason: str) -> None:
@@ -146,7 +158,7 @@ def activate(registry: _Registry, things: tuple[str, ...], reason: str) -> None:
 
 
 @device.command()
-@_things
+@things_argument
 @_on_registry
 @_reason
 def revoke(registry: _Registry, things: tuple[str, ...], reason: str) -> None:
@@ -158,7 +170,7 @@ def revoke(registry: _Registry, things: tuple[str, ...], reason: str) -> None:
 
 
 @device.command()
-@_things
+@things_argument
 @_on_registry
 @_reason
 def retire(registry: _Registry, things: tuple[str, ...], reason: str) -> None:
@@ -174,7 +186,7 @@ def retire(registry: _Registry, things: tuple[str, ...], reason: str) -> None:
 
 
 @device.command()
-@_things
+@things_argument
 @_on_registry
 @_reason
 @click.option("--csr", type=PATH, metavar="FILE", help="The CSR of a device that makes its own keys.")
@@ -202,11 +214,17 @@ def rotate(registry: _Registry, things: tuple[str, ...], reason: str, csr: Path 
 
 
 @device.command()
-@_things
+@things_argument
 @_on_registry
 @_reason
 @click.option("--to", "facility_id", required=True, metavar="ID", shell_complete=complete_facility, help="The plant.")
-@click.option("--as", "name", metavar="NAME", help="Planned thing that the device becomes there (default: the next).")
+@click.option(
+    "--as",
+    "name",
+    metavar="NAME",
+    shell_complete=complete_thing,
+    help="Planned thing that the device becomes there (default: the next).",
+)
 @click.option("--rotate", is_flag=True, help="Rotate its key and certificate too.")
 @click.option("--csr", type=PATH, metavar="FILE", help="The CSR of a device that makes its own keys.")
 @click.option("--dry-run", is_flag=True, help="Print what would happen; change nothing.")

@@ -97,7 +97,7 @@ def test_the_command_lists_unacknowledged_anomalies(client: Any, monkeypatch: py
     assert ["other", THING, "late"] == [json.loads(line)["thing"] for line in run("list", "--json")]
     anomaly_id = json.loads(run("list", "--json", "--thing", THING)[0])["id"]
     assert ["acknowledged by mei"] == run("ack", THING, anomaly_id, "--by", "mei")
-    assert "2 unacknowledged anomalies" == run("list")[-1]
+    assert ["2 unacknowledged anomalies", "acknowledge one: fleet anomalies ack ID --note TEXT"] == run("list")[-2:]
     listed = run("list", "--all")
     assert listed[0].endswith("t 97.2 C is above its limit of 95, since 2026-11-23 14:49:03 UTC, still on")
     assert listed[1].endswith(
