@@ -17,10 +17,11 @@ from fleet_iot.generator.diagnostics import (
     refusal,
 )
 from fleet_iot.generator.manifest.project import MANIFEST_NAME
+from fleet_iot.lib import names
 from fleet_iot.lib.faults import ExpectedError
 from fleet_iot.lib.names import PlatformNames
 from fleet_iot.lib.record.read import RECORD, ThingRow, read_record, read_things, search_things
-from fleet_iot.lib.specs import DeviceTypeSpec, FacilitySpec, FleetSpec, suffixed
+from fleet_iot.lib.specs import DeviceTypeSpec, FacilityAlarmsSpec, FacilitySpec, FleetSpec, suffixed
 from fleet_iot.lib.synthesis.settings import read_account_id, read_suffix
 
 
@@ -64,6 +65,31 @@ class Project:
         raise RequestError(
             f"no facility {facility_id!r} in lib/facilities (declared: {known})",
             hint="add it to fleet.yaml and run `fleet generate`, or correct the id",
+        )
+
+    def facility_of(self, facility_id: str) -> FacilitySpec:
+        """Return the facility of a registered device: also one that left the record, with its names and no things."""
+        known = next((each for each in self.facilities if each.id == facility_id), None)
+        return known or FacilitySpec(
+            id=facility_id,
+            module=facility_id.replace("-", "_"),
+            name="left the record",
+            timezone="UTC",
+            registration="bulk",
+            thing_group=names.facility_group(facility_id),
+            topic_rule=names.topic_rule(facility_id),
+            topic_rule_file="",
+            provisioning_template=names.provisioning_template(facility_id),
+            dashboard=names.dashboard(facility_id),
+            things_file="",
+            thing_count=0,
+            contact=None,
+            tags={},
+            lines=(),
+            alarms=FacilityAlarmsSpec(
+                quarantine_percent=0, rule_failures=0, device_silence_intervals=0, anomalies_per_hour=0
+            ),
+            groups=(),
         )
 
     def device_type(self, device_type: str) -> DeviceTypeSpec:

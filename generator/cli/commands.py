@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import click
 
-from fleet_iot.generator.cli.completion import SHELLS, complete_name, script
+from fleet_iot.generator.cli.completion import SHELLS, complete_device_type, complete_name, script
 from fleet_iot.generator.cli.options import (
     environment_option,
     facility_option,
@@ -62,7 +62,7 @@ def explain(name: str, manifest_path: Path | None, environment: str | None, as_j
 
 
 @click.command()
-@click.argument("device_type", metavar="DEVICE_TYPE")
+@click.argument("device_type", metavar="DEVICE_TYPE", shell_complete=complete_device_type)
 @manifest_option
 @environment_option
 def message(device_type: str, manifest_path: Path | None, environment: str | None) -> None:
@@ -106,7 +106,7 @@ def init(folder: Path, yes: bool, **given: str | None) -> None:
 @click.argument("shell", type=click.Choice(SHELLS))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print the completion script for SHELL: commands, options and facility ids."""
+    """Print the completion script for SHELL: commands, options, and the names of the project."""
     click.echo(script(context.find_root().command, shell))
 
 

@@ -35,7 +35,7 @@ MOST_THINGS = 100
 """Things to offer: more are no help."""
 _NAME = b'{"name":"'
 """The begin of a thing's line in the record."""
-_DECLARED = re.compile(r"(DeviceTypeSpec\(id|MetricSpec\(name)=['\"]([a-z0-9_-]+)")
+_DECLARED = re.compile(r"(DeviceTypeSpec|MetricSpec)\(\s*(?:id|name)='([a-z0-9_-]+)'")
 _ID_LINE = re.compile(r"""( +)(["']?)([a-z0-9][a-z0-9-]*)\2:(\s|$)""")
 
 
@@ -45,8 +45,9 @@ def complete_facility(context: click.Context, _: click.Parameter, incomplete: st
 
 
 def complete_name(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Return the facilities and device types whose ids begin with what is typed."""
-    return _complete(context, incomplete, {"facilities": "facility", "device_types": "device type"})
+    """Return the facilities, device types and, once one is begun, things whose names begin with what is typed."""
+    found = _complete(context, incomplete, {"facilities": "facility", "device_types": "device type"})
+    return [*found, *(complete_thing(context, _, incomplete) if incomplete else [])]
 
 
 def complete_device_type(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -68,10 +69,11 @@ def complete_metric(context: click.Context, _: click.Parameter, incomplete: str)
         text = (_record(context) / "fleet.py").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError, FleetError):
         return []
-    named = f"-{context.params.get('thing') or ''}-"
+    # What follows an option without its value is not parsed yet.
+    named = f"-{'-'.join([context.params.get('thing') or '', *context.args])}-"
     found: dict[str, list[str]] = {}
     for kind, name in _DECLARED.findall(text):
-        if kind == "DeviceTypeSpec(id":
+        if kind == "DeviceTypeSpec":
             found[name] = []
         elif found:
             found[next(reversed(found))].append(name)

@@ -66,7 +66,7 @@ def find_thing(project: Project, journal: Journal, name: str) -> Registered:
     if found is not None and found.state != "retired":
         return Registered(
             thing=found.planned,
-            facility=project.facility(found.facility),
+            facility=project.facility_of(found.facility),
             is_in_journal=True,
             certificate_id=found.certificate_id,
             certificate_arn=found.certificate_arn,
@@ -77,7 +77,7 @@ def find_thing(project: Project, journal: Journal, name: str) -> Registered:
     if (planned := project.planned_thing(full)) is not None:
         return Registered(thing=planned[1], facility=planned[0], is_in_journal=False)
     if found is not None:  # the plan has it no more, and its history is kept
-        return Registered(thing=found.planned, facility=project.facility(found.facility), is_in_journal=False)
+        return Registered(thing=found.planned, facility=project.facility_of(found.facility), is_in_journal=False)
     raise RequestError(f"there is no thing {name!r}", hint="`fleet explain NAME` shows what a name means")
 
 

@@ -7,23 +7,17 @@ spelt: a device that left the record is found too. What may be several things is
 from __future__ import annotations
 
 import difflib
-import json
 import re
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_lowercase, digits
-
-import msgspec
 
 from fleet_iot.generator.diagnostics import RequestError
 from fleet_iot.lib.record.read import ThingRow, loosened
 from fleet_iot.lib.specs import FacilitySpec, suffixed
 from fleet_iot.operations.lists.headings import IDENTITIES, canonical, hexadecimal, is_same, meaning_of, normalised
 from fleet_iot.operations.project import Project, Thing
-from fleet_iot.operations.storage import located
+from fleet_iot.operations.registry.known import KnownDevice, KnownDevices, known_devices
 
 NAME, SERIAL = "name", "serial"
 """The means of resolving a thing, apart from the attributes that identify it."""
@@ -55,7 +49,7 @@ def resolve(
         UnknownThingError: There is none.
         RequestError: It may be several things, or is another plant's.
     """
-    with _opened(journals) as registries:
+    with known_devices(journals) as registries:
         found = _by_full_name(project, registries, said)
         if found is None:
             candidates = list(_candidates(project, registries, said))
@@ -71,71 +65,14 @@ def resolve(
     return found
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Device:
-    """A planned thing, or a device of a journal; `is_gone`: it was retired, or moved to another plant."""
-
-    row: ThingRow
-    facility: str
-    is_gone: bool = False
-
-    @property
-    def thing(self) -> Thing:
-        row = self.row
-        return Thing(name=row.name, facility=self.facility, device_type=row.device_type, serial=row.serial)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Registry:
-    """One journal, which is read and never changed."""
-
-    path: Path
-    connection: sqlite3.Connection
-
-    def by_name(self, names: Iterable[str]) -> list[_Device]:
-        """Return the devices that have, or had last, one of these names."""
-        return self._select("thing IN (SELECT value FROM json_each(?))", json.dumps(list(names)))
-
-    def by_ending(self, endings: Iterable[str]) -> list[_Device]:
-        """Return the devices of which a value ends with one of the texts, whatever its case and separators."""
-        wanted = [loosened(ending.encode()) + b'"' for ending in endings]
-        self.connection.create_function(
-            "is_meant", 1, lambda line: any(ending in loosened(line) for ending in wanted), deterministic=True
-        )
-        return self._select("is_meant(line)")
-
-    def _select(self, where: str, *values: str) -> list[_Device]:
-        query = f"SELECT facility, line, state = 'retired' FROM devices WHERE {where}"  # noqa: S608 - our own words
-        with located(self.path):
-            rows = self.connection.execute(query, values).fetchall()
-        return [
-            _Device(row=msgspec.json.decode(line, type=ThingRow), facility=facility, is_gone=bool(is_gone))
-            for facility, line, is_gone in rows
-        ]
-
-
-@contextmanager
-def _opened(paths: Iterable[Path]) -> Iterator[list[_Registry]]:
-    """Open the journals that are there. Raises EnvironmentFault where one cannot be read."""
-    with ExitStack() as stack:
-        found = []
-        for path in filter(Path.is_file, paths):
-            with located(path):
-                uri = f"{path.absolute().as_uri()}?mode=ro"
-                connection = stack.enter_context(closing(sqlite3.connect(uri, uri=True)))
-                if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'devices'").fetchone():
-                    found.append(_Registry(path=path, connection=connection))
-        yield found
-
-
-def _by_full_name(project: Project, registries: Sequence[_Registry], said: str) -> Thing | None:
+def _by_full_name(project: Project, registries: Sequence[KnownDevices], said: str) -> Thing | None:
     devices = [device for registry in registries for device in registry.by_name([said])]
     if (planned := project.planned_thing(said)) is not None:
-        devices.append(_Device(row=planned[1], facility=planned[0].id))
+        devices.append(KnownDevice(row=planned[1], facility=planned[0].id))
     return min(devices, key=lambda device: device.is_gone).thing if devices else None
 
 
-def _candidates(project: Project, registries: Sequence[_Registry], said: str) -> Iterator[tuple[_Device, str]]:
+def _candidates(project: Project, registries: Sequence[KnownDevices], said: str) -> Iterator[tuple[KnownDevice, str]]:
     """Yield the devices that may be meant, and by what."""
     ending = f"-{project.environment_suffix}"
     names = {said, said[: -len(ending)]} if said.casefold().endswith(ending) else {said}
@@ -143,8 +80,9 @@ def _candidates(project: Project, registries: Sequence[_Registry], said: str) ->
     for facility in project.facilities if endings else ():
         for row in project.search(facility, endings):
             if by := _means(row, said, names, ending):
-                known = [device.is_gone for registry in registries for device in registry.by_name([row.name])]
-                yield _Device(row=row, facility=facility.id, is_gone=bool(known) and all(known)), by
+                known = [device for registry in registries for device in registry.by_name([row.name])]
+                is_gone = bool(known) and all(device.is_gone for device in known)
+                yield KnownDevice(row=row, facility=facility.id, state="retired" if is_gone else None), by
     for registry in registries if endings else ():
         for device in registry.by_ending(endings | {each + ending for each in endings}):
             if by := _means(device.row, said, names, ending):
@@ -174,7 +112,7 @@ def _identifies(attribute: str) -> bool:
     return normalised(attribute) in _FURTHER or (meaning is not None and meaning.kind in IDENTITIES)
 
 
-def _agreed(project: Project, said: str, candidates: Sequence[tuple[_Device, str]]) -> Thing | None:
+def _agreed(project: Project, said: str, candidates: Sequence[tuple[KnownDevice, str]]) -> Thing | None:
     """Return the one thing that is meant; raises RequestError where it may be several.
 
     An identity goes with its device: the thing that the device left gives way.
@@ -193,7 +131,7 @@ def _agreed(project: Project, said: str, candidates: Sequence[tuple[_Device, str
     return next((thing for thing, _ in things.values()), None)
 
 
-def _unknown(project: Project, registries: Sequence[_Registry], said: str) -> UnknownThingError:
+def _unknown(project: Project, registries: Sequence[KnownDevices], said: str) -> UnknownThingError:
     """Return the error for a name of no thing: what is near, or where else it is."""
     suffix = project.environment_suffix
     bare = said.strip().casefold().removesuffix(f"-{suffix}")
