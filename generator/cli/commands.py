@@ -24,7 +24,13 @@ from fleet_iot.generator.cli.options import (
     suffix_of,
     with_env_in_hints,
 )
-from fleet_iot.generator.diagnostics import Diagnostic, EnvironmentFault, FleetError, ManifestError, visible
+from fleet_iot.generator.diagnostics import (
+    Diagnostic,
+    EnvironmentFault,
+    FleetError,
+    ManifestError,
+    visible,
+)
 from fleet_iot.generator.diff.impact import REFUSED, Impact
 from fleet_iot.generator.filesystem import STANDARD_OUTPUT, fault_of, silence_stdout
 from fleet_iot.generator.naming import OUTPUT_FOLDER
@@ -40,7 +46,7 @@ def explain(name: str, manifest_path: Path | None, environment: str | None, as_j
     """Explain a name: what it is, and where in the manifest it comes from.
 
     NAME is that of a thing, topic, policy, rule, group, type, metric, table, bucket, role, prefix or folder, with or
-    without the environment suffix.
+    without the environment suffix; or a thing's serial or MAC address.
     """
     from fleet_iot.generator.cli import explain as explaining
     from fleet_iot.generator.manifest.load import read_layers, validate
@@ -54,6 +60,7 @@ def explain(name: str, manifest_path: Path | None, environment: str | None, as_j
         name,
         suffixes=(manifest.environment_suffix, suffix_of(manifest.environment_suffix)),
         locate=partial(document.at, is_key=True),
+        record=path.parent / OUTPUT_FOLDER,
     )
     if as_json:
         click.echo(json.dumps({"name": name, "explanations": [item.plain() for item in found]}, indent=1))

@@ -13,9 +13,10 @@ from pathlib import Path
 from string import ascii_lowercase, digits
 
 from fleet_iot.generator.diagnostics import RequestError
-from fleet_iot.lib.record.read import ThingRow, loosened
+from fleet_iot.lib.record.read import ThingRow
+from fleet_iot.lib.record.spelling import endings, is_same
 from fleet_iot.lib.specs import FacilitySpec, suffixed
-from fleet_iot.operations.lists.headings import IDENTITIES, canonical, hexadecimal, is_same, meaning_of, normalised
+from fleet_iot.operations.lists.headings import IDENTITIES, meaning_of, normalised
 from fleet_iot.operations.project import Project, Thing
 from fleet_iot.operations.registry.known import KnownDevice, KnownDevices, known_devices
 
@@ -76,27 +77,17 @@ def _candidates(project: Project, registries: Sequence[KnownDevices], said: str)
     """Yield the devices that may be meant, and by what."""
     ending = f"-{project.environment_suffix}"
     names = {said, said[: -len(ending)]} if said.casefold().endswith(ending) else {said}
-    endings = {each for name in names for each in _endings(name)}
-    for facility in project.facilities if endings else ():
-        for row in project.search(facility, endings):
+    wanted = {each for name in names for each in endings(name)}
+    for facility in project.facilities if wanted else ():
+        for row in project.search(facility, wanted):
             if by := _means(row, said, names, ending):
                 known = [device for registry in registries for device in registry.by_name([row.name])]
                 is_gone = bool(known) and all(device.is_gone for device in known)
                 yield KnownDevice(row=row, facility=facility.id, state="retired" if is_gone else None), by
-    for registry in registries if endings else ():
-        for device in registry.by_ending(endings | {each + ending for each in endings}):
+    for registry in registries if wanted else ():
+        for device in registry.by_ending(wanted | {each + ending for each in wanted}):
             if by := _means(device.row, said, names, ending):
                 yield device, by
-
-
-def _endings(said: str) -> Iterator[str]:
-    """Yield the texts with which a value ends that `said` may be; none for one without letters and digits."""
-    loose = canonical(said)[1]
-    if loosened(loose.encode()):
-        yield loose
-    octets = hexadecimal(said)
-    if octets is not None and len(octets) < 32:  # a MAC may be written without the zeros of its octets
-        yield "".join(f"{int(octets[at : at + 2], 16):x}" for at in range(0, len(octets), 2))
 
 
 def _means(row: ThingRow, said: str, names: Iterable[str], ending: str) -> str | None:
