@@ -96,7 +96,7 @@ def test_a_bad_variable_is_named_with_its_value(fleet: FleetSpec, variable: str,
 def test_an_unknown_facility_is_usage(fleet: FleetSpec, value: str, message: str) -> None:
     """`FLEET_FACILITIES` has the exit code of `--facility` for the same mistake."""
     with pytest.raises(RequestError, match=message) as caught:
-        read_settings({"FLEET_FACILITIES": value}, fleet=fleet, facilities=PLANTS, project=PROJECT)
+        read_settings({"FLEET_FACILITIES": value}, fleet=fleet, facilities=PLANTS, project=SAMPLE)
     assert caught.value.exit_code == 2
 
 
