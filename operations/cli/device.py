@@ -20,6 +20,7 @@ from fleet_iot.generator.cli.completion import complete_facility, complete_thing
 from fleet_iot.generator.diagnostics import EnvironmentFault, OutcomeError, RequestError
 from fleet_iot.generator.text import counted, table
 from fleet_iot.lib.specs import FacilitySpec
+from fleet_iot.operations.aws import local_folder
 from fleet_iot.operations.cli.options import (
     PATH,
     Site,
@@ -194,7 +195,7 @@ def _listed(
         try:
             target = target_of(project, site.aws)
         except EnvironmentFault as fault:
-            if site.is_account:
+            if site.is_account or site.folder != local_folder(project.root):  # that one was asked for
                 raise
             why = fault.message
     # Without a local AWS, what is known of the account's devices is the better answer.

@@ -26,6 +26,7 @@ ARGUMENTS = {
     "bundle": ["--facility", "sg-01"],
     "certificates": [],
     "device activate": [THING, "--reason", "x"],
+    "device list": [],
     "device move": [THING, "--to", "sg-01", "--reason", "x"],
     "device retire": [THING, "--reason", "x"],
     "device revoke": [THING, "--reason", "x"],
