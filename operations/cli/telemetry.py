@@ -108,7 +108,7 @@ def ack(site: Site, thing: str, anomaly_id: str | None, by: str, note: str | Non
 
 def _listed_anomalies(listed: list[Anomaly], *, is_all: bool) -> list[str]:
     rows = [(each.severity, f"{each.thing}#{each.id}", _anomaly_text(each)) for each in listed]
-    count = f"{len(listed):,} {'anomalies' if is_all else 'unacknowledged anomalies'}"
+    count = counted(len(listed), "anomaly" if is_all else "unacknowledged anomaly")
     is_open = any(not each.acknowledged_by for each in listed)
     return [*table(rows, "<<<"), count, *(["acknowledge one: fleet anomalies ack ID --note TEXT"] if is_open else [])]
 
