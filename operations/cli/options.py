@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -173,8 +174,9 @@ def emit(result: object, lines: Iterable[str], *, as_json: bool) -> None:
 def emit_rows(rows: Iterable[Row], lines: Callable[[], Iterable[str]], *, as_json: bool) -> None:
     """Print rows: each as a line of JSON, or all as lines of text."""
     if as_json:
-        for row in rows:
-            click.echo(json.dumps(_plain(row)))
+        printed = (json.dumps(_plain(row)) for row in rows)
+        while part := list(islice(printed, 500)):  # each echo flushes
+            click.echo("\n".join(part))
         return
     emit(None, lines(), as_json=False)
 
