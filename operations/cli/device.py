@@ -244,7 +244,7 @@ def _state_lines(chosen: Iterator[DeviceState], counts: Counter[State], *, asked
     if counts[State.UNKNOWN] and asked is not None:
         yield f"unknown until AWS IoT is asked: fleet device list --aws ({asked})"
     elif counts[State.UNKNOWN]:
-        yield "unknown: a certificate takes two calls a device; ask for fewer devices, with --facility"
+        yield "unknown: a certificate needs two calls a device; choose fewer devices, with --facility"
     elif asked is not None:
         yield f"from this machine's journal; AWS IoT was not asked ({asked})"
 

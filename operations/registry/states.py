@@ -1,8 +1,8 @@
 """List a project's devices with their states, from the record, the CSRs, the journals and, where it is asked, AWS IoT.
 
 AWS IoT is asked by pages of 250: each plant's things, and the account's certificates with their status. That is 800
-calls for 100,000 devices, and tells the state of those in a journal. The certificate of any other registered thing
-takes two calls a device, at ten a second in an account's default quotas: they are made for the first 2,500 devices.
+calls for 100,000 devices, and gives the state of those in a journal. The certificate of any other registered thing
+needs two calls a device, at ten a second in an account's default quotas: they are made for the first 2,500 devices.
 What is not known is UNKNOWN, never another state.
 """
 

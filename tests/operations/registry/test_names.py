@@ -217,7 +217,7 @@ def _rows(count: int) -> Iterator[str]:
 
 @pytest.mark.slow
 def test_a_long_record_is_searched_without_decoding_it(tmp_path: Path) -> None:
-    """The search takes less than half of the time that reading the things takes, and a few blocks of memory."""
+    """The search needs less than half of the time of reading the things, and a few blocks of memory."""
     path = tmp_path / "things.jsonl"
     path.write_text("\n".join(_rows(100_000)) + "\n")
 
