@@ -233,7 +233,7 @@ def test_what_cannot_be_moved_stays_where_it_is(works: Works) -> None:
     assert "in sg-01 already" in works.fleet(*move, PLANT, exit_code=2)
     assert "no facility 'nowhere'" in works.fleet(*move, "nowhere", exit_code=2)
     assert "has a certificate already" in works.fleet(*move, OTHER_PLANT, "--as", there(1), exit_code=2)
-    assert "plans no thing th-01-press-0099-dev" in works.fleet(
+    assert "there is no thing 'th-01-press-0099': th-01 has 4 press" in works.fleet(
         *(*move, OTHER_PLANT, "--as", "th-01-press-0099"), exit_code=2
     )
     many = [thing_name(number) for number in (8, 9, 2, 4)]
