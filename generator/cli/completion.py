@@ -21,11 +21,10 @@ from fleet_iot.generator.manifest.project import (
     MANIFEST_NAME,
     PART_ENDING,
     environment_file,
-    environments,
     find_project,
     part_files,
 )
-from fleet_iot.generator.naming import OUTPUT_FOLDER
+from fleet_iot.lib.record.place import environments, record_name
 
 SHELLS = ("bash", "zsh", "fish")
 VARIABLE = "_FLEET_COMPLETE"
@@ -144,4 +143,5 @@ def _manifest(context: click.Context) -> Path:
 
 
 def _record(context: click.Context) -> Path:
-    return _manifest(context).parent / OUTPUT_FOLDER
+    environment = context.params.get("environment") or os.environ.get("FLEET_ENV")
+    return _manifest(context).parent / record_name(environment)

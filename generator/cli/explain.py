@@ -15,6 +15,7 @@ from fleet_iot.generator.manifest.model_errors import dotted
 from fleet_iot.generator.plan.build import FacilityPlan, FleetPlan, ThingGroupPlan
 from fleet_iot.generator.plan.catalogue import Entry, entries, thing_facts
 from fleet_iot.generator.plan.things import Thing
+from fleet_iot.lib.record.place import RECORD
 from fleet_iot.lib.record.read import search_things
 from fleet_iot.lib.record.spelling import endings, hexadecimal, is_same
 from fleet_iot.lib.specs import SUFFIX_TOKEN, suffixed
@@ -64,23 +65,24 @@ def explain(
     *,
     suffixes: Iterable[str],
     locate: Callable[[DataPath], SourceLocation],
-    record: Path | None = None,
+    record: str = RECORD,
+    folder: Path | None = None,
 ) -> tuple[Explanation, ...]:
     """Return everything that `name` is in the plan; `suffixes` are those that it may carry. Raises `RequestError`.
 
     What the plan does not have is searched in the record, as the serial or MAC address of a thing.
     """
     known: dict[str, list[Entry]] = {}
-    for entry in entries(plan):
+    for entry in entries(plan, record=record):
         for spelling in {entry.name, entry.deployed or entry.name, entry.short or entry.name}:
             known.setdefault(spelling, []).append(entry)
     bare = _ARN_RESOURCE.sub("", _DECORATION.sub("", name))
     thing = None
     while True:
-        for candidate in _spellings(thing or bare, suffixes):
+        for candidate in _spellings(thing or bare, suffixes, record):
             if found := known.get(candidate) or list(_thing_or_topic(plan, candidate)):
                 return tuple(Explanation(entry=entry, location=locate(entry.path)) for entry in found)
-        if thing is not None or record is None or (thing := _recorded(record, bare)) is None:
+        if thing is not None or folder is None or (thing := _recorded(folder, bare)) is None:
             raise _unknown(plan, bare, known)
 
 
@@ -95,13 +97,13 @@ def _recorded(record: Path, name: str) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _spellings(name: str, suffixes: Iterable[str]) -> Iterator[str]:
+def _spellings(name: str, suffixes: Iterable[str], record: str) -> Iterator[str]:
     yield name
     yield f"{name}/"
-    yield f"{naming.OUTPUT_FOLDER}/{name}/"
+    yield f"{record}/{name}/"
     if hive := _HIVE.fullmatch(name):
         yield hive["prefix"]
-    if name.startswith(f"{naming.OUTPUT_FOLDER}/"):
+    if name.startswith(f"{record}/"):
         yield f"{name.rpartition('/')[0]}/"
     for suffix in (*suffixes, SUFFIX_TOKEN):
         for ending in (f"-{suffix}", f"_{suffix.replace('-', '_')}"):

@@ -74,7 +74,7 @@ def bundle(
     if out is None and len(things) > 1:
         raise click.UsageError("several --thing need a name for the archive: --out FILE")
     name = things[0] if things else f"{facility.id}-{project.environment_suffix}"
-    path = out or project.root / "build" / "bundles" / f"{name}.tar.gz"
+    path = out or project.build / "bundles" / f"{name}.tar.gz"
     if not install_folder.startswith("/"):
         raise RequestError(f"--install-folder {install_folder!r} is no absolute path", hint="such as /etc/device")
     keys = KeySource(store=open_store(project), sealer=KeySealer(_passphrase())) if with_keys else None

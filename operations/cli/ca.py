@@ -13,6 +13,7 @@ import click
 from fleet_iot.generator.cli.completion import complete_thing
 from fleet_iot.generator.diagnostics import OutcomeError, RequestError
 from fleet_iot.generator.text import counted
+from fleet_iot.operations.aws import local_folder
 from fleet_iot.operations.cli.options import PATH, emit, emit_errors, json_option, on_project, required_facility
 from fleet_iot.operations.lists.formats import FORMATS, Source, open_source
 from fleet_iot.operations.pki import ca as lists
@@ -44,7 +45,7 @@ from fleet_iot.operations.pki.keystore import (
     open_store,
 )
 from fleet_iot.operations.pki.ledger import Entry, Ledger, opened_ledger
-from fleet_iot.operations.pki.spent import LOCAL, SpentKeys, journals_here, journals_of
+from fleet_iot.operations.pki.spent import SpentKeys, journals_here, journals_of
 from fleet_iot.operations.progress import Progress
 from fleet_iot.operations.project import Project
 from fleet_iot.operations.registry.names import resolve
@@ -225,7 +226,8 @@ def _certificates(site: _Site, asked: str) -> list[Entry]:
     try:
         return lists.find_certificates(site.ledger, asked, suffix=suffix)
     except RequestError:
-        journals = [path for local in (None, project.root / LOCAL) for path in journals_here(project, local=local)]
+        own_local = local_folder(project.root, project.environment)
+        journals = [path for local in (None, own_local) for path in journals_here(project, local=local)]
         thing = resolve(project, asked, journals=journals)
         return lists.find_certificates(site.ledger, thing.name, suffix=suffix)
 

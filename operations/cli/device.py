@@ -195,7 +195,8 @@ def _listed(
         try:
             target = target_of(project, site.aws)
         except EnvironmentFault as fault:
-            if site.is_account or site.folder != local_folder(project.root):  # that one was asked for
+            is_named = site.folder != local_folder(project.root, project.environment)
+            if site.is_account or is_named:
                 raise
             why = fault.message
     # Without a local AWS, what is known of the account's devices is the better answer.
