@@ -230,6 +230,7 @@ OPERATIONS: dict[str, tuple[str, str]] = {
     "bundle": ("bundle:bundle", "Pack what the devices of a plant need to connect."),
     "device": ("device:device", "Show, activate, rotate, revoke, move, sync and retire devices."),
     "certificates": ("device:certificates", "List certificate expiry."),
+    "preflight": ("preflight:preflight_", "Check account, permissions, quotas and names before the first apply."),
     "check": ("assurance:check", "Check the whole project without an account: the gate for every change."),
     "isolation": ("assurance:isolation", "Prove that no thing reaches what belongs to another."),
     "compliance": ("assurance:compliance", "Check resources against compliance controls, without AWS."),
