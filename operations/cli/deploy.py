@@ -21,7 +21,7 @@ from fleet_iot.generator.diff.impact import REFUSED, Impact
 from fleet_iot.generator.text import duration, table
 from fleet_iot.lib.record.place import VARIABLE
 from fleet_iot.lib.shared.context import RETENTIONS
-from fleet_iot.operations.aws import caller_aws, reporting_aws_errors, role_aws
+from fleet_iot.operations.aws import Aws, caller_aws, reporting_aws_errors, role_aws
 from fleet_iot.operations.cli.options import PATH, Site, emit, facilities_option, first, json_option, on_aws
 from fleet_iot.operations.deployment import engine
 from fleet_iot.operations.deployment.bundle import Bundle, impact_of, load, refuse_dangers, stack_digest, verify
@@ -103,7 +103,8 @@ def _options(is_destroy: bool) -> Callable[[Callable[..., None]], Callable[..., 
 def _check(site: Site, options: Options) -> None:
     """Raise RequestError for options that do not go together, and for an unknown facility."""
     for each in options.facilities:
-        site.project.facility(each)
+        if not (options.is_destroy and engine.has_local_state(_stack_of(site, each))):
+            site.project.facility(each)
     if options.approve and (options.is_plan_only or options.out or options.facilities or options.has_endpoint):
         raise RequestError("--approve applies what was planned", hint="choose facilities and endpoint with the plan")
     if options.digest and not options.approve:
@@ -154,8 +155,8 @@ def _run(site: Site, options: Options) -> None:
                 _confirm(site, bundle, options)
                 _before(site, target, bundle)
                 done = engine.apply(target, bundle, folder)
-                if site.aws.local and not options.is_destroy and not done.fault:
-                    local_deployment.start_services(site.aws.local)
+                if target.is_local and not options.is_destroy and not done.fault:
+                    local_deployment.start_services(_local(site))
     if options.is_plan_only:
         emit(result, [*_plan_lines(bundle), *_next_lines(site, folder, digest, options)], as_json=options.as_json)
         click.get_current_context().exit(CHANGED if options.is_detailed and bundle.has_changes else 0)
@@ -163,6 +164,17 @@ def _run(site: Site, options: Options) -> None:
     emit(result | {"outcomes": outcomes}, _outcome_lines(site, done, options), as_json=options.as_json)
     if done.fault:
         raise done.fault
+
+
+def _output(site: Site) -> Path:
+    """Return the folder of the synthesised stacks."""
+    if not site.is_account:
+        return site.folder.resolve() / "cdktf.out"
+    return Path(os.environ.get("FLEET_OUTDIR") or site.project.root / "cdktf.out").resolve()
+
+
+def _stack_of(site: Site, facility: str) -> Path:
+    return _output(site) / "stacks" / f"{engine.FACILITY}{facility}-{site.project.environment_suffix}"
 
 
 def _say(line: str) -> None:
@@ -173,8 +185,7 @@ def _target(site: Site, options: Options) -> engine.Target:
     """Return where to deploy: the local AWS, or the account, with its state bucket checked."""
     if not site.is_account:
         return local_deployment.target(_local(site), site.project, say=_say)
-    role = os.environ.get("FLEET_ASSUME_ROLE_ARN")
-    aws = role_aws(role, region=site.project.fleet.region) if role else site.aws
+    aws = _account(site)
     variables = {name: value for name, value in os.environ.items() if name not in PASSPHRASES}
     variables[VARIABLE] = site.project.environment or ""
     variables["FLEET_ACCOUNT_ID"] = site.project.account_id or aws.account
@@ -192,7 +203,8 @@ def _target(site: Site, options: Options) -> engine.Target:
         ),
         root=site.project.root,
         build=site.project.build,
-        output=Path(variables.get("FLEET_OUTDIR") or site.project.root / "cdktf.out").resolve(),
+        output=_output(site),
+        declared=frozenset(facility.id for facility in site.project.facilities),
         variables=variables,
         terraform=terraform,
         say=_say,
@@ -218,6 +230,12 @@ def _state(variables: Mapping[str, str], region: str, options: Options) -> str:
     if ensure(aws.client("s3"), bucket, creates=options.creates_bucket):
         _say(f"created the state bucket {name} in {region}")
     return bucket.said
+
+
+def _account(site: Site) -> Aws:
+    """Return the account: of the provider's role, where there is one, else of the credentials."""
+    role = os.environ.get("FLEET_ASSUME_ROLE_ARN")
+    return role_aws(role, region=site.project.fleet.region) if role else site.aws
 
 
 def _local(site: Site) -> LocalAws:
@@ -301,11 +319,10 @@ def _before(site: Site, target: engine.Target, bundle: Bundle) -> None:
     if not bundle.is_destroy:
         return
     stacks = [target.stack(stack.name) for stack in bundle.stacks]
-    if site.aws.local:
-        local_deployment.before_destroy(site.aws.local, stacks)
+    if target.is_local:
+        local_deployment.before_destroy(_local(site), stacks)
         return
-    role = os.environ.get("FLEET_ASSUME_ROLE_ARN")
-    aws = role_aws(role, region=site.project.fleet.region) if role else site.aws
+    aws = _account(site)
     with reporting_aws_errors("AWS IoT does not list the devices", hint="check the credentials' rights"):
         release_policies(aws.client("iot"), stacks)
 

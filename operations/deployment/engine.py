@@ -70,6 +70,7 @@ class Target:
         root: The project's folder.
         build: The folder of what commands make.
         output: The folder of the synthesised stacks.
+        declared: The facilities of the approved record.
         variables: The environment of the synthesis.
         adapt: Changes the synthesised stacks for a local AWS.
         is_drift: Recognises a change that every plan of a local AWS has.
@@ -79,6 +80,7 @@ class Target:
     root: Path
     build: Path
     output: Path
+    declared: frozenset[str]
     variables: Mapping[str, str]
     terraform: Terraform
     adapt: Callable[[Sequence[Path]], object] = lambda stacks: None
@@ -206,14 +208,21 @@ def synthesise(
 
 
 def stacks_of(target: Target, *, facilities: Iterable[str] = (), has_endpoint: bool = False) -> tuple[Path, ...]:
-    """Synthesise the stacks of a target, and the endpoint's where it is wanted; return their folders."""
-    stacks = synthesise(
-        root=target.root, output=target.output, variables=target.variables, facilities=facilities, say=target.say
-    )
-    if has_endpoint:
-        stacks = (*stacks, target.stack(f"{ENDPOINT}{target.binding.suffix}"))
-    target.adapt(stacks)
-    return stacks
+    """Synthesise the stacks of a target, and the endpoint's where it is wanted; return their folders.
+
+    Facilities that are no longer declared keep the stacks that were synthesised last.
+    """
+    facilities = tuple(facilities)
+    suffix = target.binding.suffix
+    chosen = [each for each in facilities if each in target.declared]
+    stacks: tuple[Path, ...] = ()
+    if chosen or not facilities:
+        stacks = synthesise(
+            root=target.root, output=target.output, variables=target.variables, facilities=chosen, say=target.say
+        )
+        stacks += (target.stack(f"{ENDPOINT}{suffix}"),) if has_endpoint else ()
+        target.adapt(stacks)
+    return stacks + tuple(target.stack(f"{FACILITY}{each}-{suffix}") for each in facilities if each not in chosen)
 
 
 def prepare(terraform: Terraform, stacks: Iterable[Path], *, say: Say = silent) -> None:

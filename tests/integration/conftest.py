@@ -35,10 +35,11 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
     try:
         plant.fleet("local", "up")
         inject(plant.local, TRANSIENT[:2])
-        moments = zip(SIGNALS, sorted(random.Random(SEED).sample(range(5, 110), len(SIGNALS))), strict=True)
-        interrupted = tuple(interrupt(plant, by, resources=count) for by, count in moments)
+        moments = random.Random(SEED)
+        killed = interrupt(plant, SIGNALS[0], "--facility", "sg-01", resources=moments.randrange(5, 80))
+        ended = [interrupt(plant, by, "--facility", "sg-01", seconds=moments.uniform(0, 30)) for by in SIGNALS[1:]]
         plant.fleet("local", "apply", "--redeliver", "0.5")
-        yield replace(plant, interrupted=interrupted)
+        yield replace(plant, interrupted=(killed, *ended))
     finally:
         if (root / "build" / "local" / "endpoint.json").exists():
             plant.fleet("local", "down")

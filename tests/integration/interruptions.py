@@ -16,7 +16,9 @@ from fleet_iot.operations.local.faults import FILE, LOG
 from tests.integration.plant import Interrupted, Plant
 
 SEED = int(os.environ.get("FLEET_KILLS_SEED", str(random.SystemRandom().randrange(2**32))))
-SIGNALS = (signal.SIGINT, signal.SIGKILL, signal.SIGTERM)
+SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
+ENDED = {"SIGKILL": {0, -9}, "SIGINT": {0, 1, -2}, "SIGTERM": {0, 1, -15}}
+"""Exit codes by signal; a negative one where it came before the command had begun, 0 where it came too late."""
 
 Fault = Mapping[str, Any]
 
@@ -66,11 +68,11 @@ def count(local: LocalAws) -> int:
     return sum(count_resources(stack) for stack in applied_stacks(local))
 
 
-def interrupt(plant: Plant, by: signal.Signals, *, resources: int = 0, seconds: float = 0.0) -> Interrupted:
-    """Begin a deployment, and end it when there are so many resources, or after so many seconds."""
+def interrupt(plant: Plant, by: signal.Signals, *options: str, resources: int = 0, seconds: float = 0.0) -> Interrupted:
+    """Begin a deployment, and end it when there are so many resources, after so many seconds."""
     begun = time.monotonic()
     local = plant.local
-    with plant.start("deploy") as run:
+    with plant.start("deploy", *options) as run:
         while run.poll() is None and time.monotonic() < begun + 600:
             if count(local) >= resources and time.monotonic() >= begun + seconds:
                 run.send_signal(by)
@@ -82,3 +84,9 @@ def interrupt(plant: Plant, by: signal.Signals, *, resources: int = 0, seconds: 
             run.kill()
             raise
     return Interrupted(by=by.name, resources=count(local), exit_code=run.returncode, said=said)
+
+
+def is_orderly(each: Interrupted) -> bool:
+    """Whether a deployment ended as its signal asks for; a command that has begun prints no traceback."""
+    has_begun = "provider from" in each.said
+    return each.exit_code in ENDED[each.by] and not (has_begun and "Traceback" in each.said)

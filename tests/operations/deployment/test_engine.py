@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -78,6 +79,7 @@ def target(tmp_path: Path) -> MakeTarget:
             root=tmp_path,
             build=tmp_path,
             output=tmp_path,
+            declared=frozenset({"mu-01", "hp-01"}),
             variables={},
             terraform=terraform,
             say=said.append,
@@ -202,6 +204,22 @@ def test_two_deployments_do_not_meet(tmp_path: Path) -> None:
         pass
     with engine.reserved(tmp_path):
         pass
+
+
+def test_a_facility_that_left_the_record_keeps_its_stack(target: MakeTarget, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is what Terraform destroys; declared ones are synthesised, and where there is none, nothing is."""
+    asked: list[str] = []
+
+    def run_synthesis(root: Path, variables: dict[str, str], *, log: Path | None) -> SimpleNamespace:
+        asked.append(variables["FLEET_FACILITIES"])
+        return SimpleNamespace(stdout=f"{PLATFORM}\n{PLANT}\n", stderr="")
+
+    monkeypatch.setattr(engine, "run_synthesis", run_synthesis)
+    site = target(plans={})
+    names = [stack.name for stack in engine.stacks_of(site, facilities=["mu-01", "left-01"], has_endpoint=True)]
+    assert [PLATFORM, PLANT, "endpoint-prod", "facility-left-01-prod"] == names
+    assert ["facility-left-01-prod"] == [stack.name for stack in engine.stacks_of(site, facilities=["left-01"])]
+    assert ["mu-01"] == asked
 
 
 OUTLIVED = """
