@@ -25,6 +25,15 @@ def test_cdktf_json_is_json() -> None:
     assert "python -m lib.app" in json.loads((PROJECT / "cdktf.json").read_text("utf-8"))["app"]
 
 
+def test_its_lock_has_hashes_and_names_no_host() -> None:
+    """Each package of the lock has a hash and no address, so that any registry serves it."""
+    lock = json.loads((PROJECT / "requirements" / "cdktf" / "package-lock.json").read_text("utf-8"))
+    packages = {name: body for name, body in lock["packages"].items() if name}
+    assert "0.21.0" == packages["node_modules/cdktf-cli"]["version"]
+    assert [] == [name for name, body in packages.items() if "integrity" not in body and not body.get("inBundle")]
+    assert [] == [name for name, body in packages.items() if "resolved" in body]
+
+
 @pytest.mark.cdktf
 @pytest.mark.slow
 def test_it_lists_the_stacks_of_the_repository(tmp_path: Path) -> None:
