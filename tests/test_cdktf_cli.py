@@ -70,7 +70,7 @@ def _fleet(folder: Path, *arguments: str) -> None:
 @pytest.mark.local_aws
 @pytest.mark.slow
 def test_it_synthesises_and_deploys_a_project_of_ones_own(local: LocalAws, tmp_path: Path) -> None:
-    """`cdktf synth` runs `fleet synth`; `cdktf deploy` makes the plant's dashboard, and refuses it without the platform."""
+    """`cdktf synth` runs `fleet synth`; `cdktf deploy` makes a dashboard, and refuses a plant without the platform."""
     plant, configuration = tmp_path / "plant", tmp_path / "terraformrc"
     environment = {**local.environment(KEPT), "FLEET_ACCOUNT_ID": ACCOUNT_ID}
     done = run_cdktf(plant, "synth", environment=environment)
