@@ -12,10 +12,12 @@ import tempfile
 import venv
 import zipfile
 from collections.abc import Iterator
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
 
+from tests.dependencies import declared
 from tests.places import PROJECT
 
 AUDIT = """
@@ -49,18 +51,25 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def _linked(source: Path, target: Path, *ignored: str) -> Path:
-    """Link every file of a folder into another one, or copy it where that is on another disk; everybody may read it."""
+def _link(one: Path | str, other: Path | str) -> None:
+    """Link a file, or copy it where the other place is on another disk."""
+    try:
+        os.link(one, other)
+    except OSError:
+        shutil.copy2(one, other)
 
-    def link(one: str, other: str) -> None:
-        try:
-            os.link(one, other)
-        except OSError:
-            shutil.copy2(one, other)
 
-    shutil.copytree(source, target, copy_function=link, ignore=shutil.ignore_patterns(*ignored))
-    target.chmod(0o755)
-    return target
+def _dependencies(folder: Path) -> Path:
+    """Put the packages that the wheel declares, with all that they need, into a folder; no others."""
+    site = Path(sysconfig.get_path("purelib"))
+    files = (file for name in declared() for file in distribution(name).files or ())
+    folder.mkdir()
+    for name in {file.parts[0] for file in files} - {"..", "__pycache__"}:
+        if (site / name).is_dir():
+            shutil.copytree(site / name, folder / name, copy_function=_link)
+        elif (site / name).exists():
+            _link(site / name, folder / name)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -188,8 +197,7 @@ class Newcomer:
             "PATH": f"{self.home}/venv/bin:{os.environ['PATH']}",
             "TMPDIR": str(folder / "tmp"),
         } | {name: value for name, value in os.environ.items() if name.startswith(KEPT)}
-        purelib = Path(sysconfig.get_path("purelib"))
-        packages = _linked(purelib, folder / "packages", "__editable__*", "fleet_iot*", "__pycache__")
+        packages = _dependencies(folder / "packages")
         shutil.copy(wheel, self.home)
         if self.is_stranger:
             folder.chmod(0o755)
@@ -244,7 +252,8 @@ def test_a_newcomer_goes_from_nothing_to_a_demo_of_ones_own(newcomer: Newcomer) 
     (project / "fleet.yaml").write_text(MANIFEST, encoding="utf-8")
     (project / "build" / "lambda").mkdir(parents=True)
     for wheels in (PROJECT / "build" / "lambda").glob("wheels-*"):
-        _linked(wheels, project / "build" / "lambda" / wheels.name)
+        shutil.copytree(wheels, project / "build" / "lambda" / wheels.name, copy_function=_link)
+        (project / "build" / "lambda" / wheels.name).chmod(0o755)
     newcomer.own(project / "build", project / "build" / "lambda")
 
     def fleet(*arguments: str) -> str:

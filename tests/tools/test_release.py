@@ -10,13 +10,14 @@ import re
 import subprocess
 import sys
 import tarfile
-import tomllib
 import zipfile
 from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.utils import canonicalize_name
 
+from tests.dependencies import declared
 from tests.places import PROJECT
 from tools.release import find_faults, read_version
 
@@ -55,20 +56,8 @@ def test_the_version_is_in_one_place() -> None:
 
 def test_what_the_package_imports_is_declared() -> None:
     """Each import of another project is of a dependency in pyproject.toml, or of one that those bring along."""
-    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
-    waiting, declared = [re.split(r"[\s<>=!~;\[(]", text)[0] for text in project["dependencies"]], set[str]()
-    while waiting:
-        name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
-        if name in declared:
-            continue
-        declared.add(name)
-        waiting += [
-            re.split(r"[\s<>=!~;\[(]", text)[0] for text in distribution(name).requires or () if ";" not in text
-        ]
-    owners = {
-        module: {re.sub(r"[-_.]+", "-", name).lower() for name in names}
-        for module, names in packages_distributions().items()
-    }
+    needed = declared()
+    owners = {module: set(map(canonicalize_name, names)) for module, names in packages_distributions().items()}
     own = {"fleet_iot", "lib", "parliament"}  # parliament runs in .venv-scan
     for folder in ("generator", "lib", "operations", "lambda/sensor_processor"):
         for path in (PROJECT / folder).rglob("*.py"):
@@ -77,7 +66,7 @@ def test_what_the_package_imports_is_declared() -> None:
                 if isinstance(node, ast.ImportFrom) and node.module and not node.level:
                     names.append(node.module)
                 for module in {name.partition(".")[0] for name in names} - own - sys.stdlib_module_names:
-                    assert owners[module] & declared, f"{path} imports {module}"
+                    assert owners[module] & needed, f"{path} imports {module}"
 
 
 def checkout(folder: Path, *, time: str) -> Path:
@@ -123,8 +112,8 @@ def test_the_same_commit_gives_the_same_bytes(releases: tuple[Path, Path]) -> No
     """All files of the release, and the checksums are theirs; what is not committed is not in it."""
     one, other = ({path.name: path.read_bytes() for path in folder.iterdir()} for folder in releases)
     assert one == other
-    sums = dict(reversed(line.split("  ")) for line in one.pop("SHA256SUMS").decode().splitlines())
-    assert sums == {name: hashlib.sha256(content).hexdigest() for name, content in one.items()}
+    sums = one.pop("SHA256SUMS").decode().splitlines()
+    assert sums == [f"{hashlib.sha256(one[name]).hexdigest()}  {name}" for name in sorted(one)]
     assert set(one) == {
         *(f"{NAME}-{VERSION}-py3-none-any.whl", f"{NAME}-{VERSION}.tar.gz"),
         *(f"fleet-iot-{VERSION}.cdx.json", f"sensor-processor-{VERSION}.cdx.json"),
