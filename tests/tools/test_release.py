@@ -100,7 +100,7 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         checkout(folder, time="2026-11-30T06:00:00Z")
         (folder / "generator" / "left_over.py").write_text("raise SystemExit\n")
         python = PROJECT / ".venv-release" / "bin" / "python"
-        command = [python, "-m", "tools.release", "--environment", PROJECT / ".venv"]
+        command = [str(python), "-m", "tools.release", "--environment", str(PROJECT / ".venv")]
         subprocess.run(
             command, cwd=folder, env=os.environ | changed, umask=umask, check=True, stdout=subprocess.DEVNULL
         )
