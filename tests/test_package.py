@@ -261,8 +261,7 @@ def test_a_newcomer_goes_from_nothing_to_a_demo_of_ones_own(newcomer: Newcomer) 
 
     fleet("validate")
     fleet("generate")
-    fleet("generate", "--check")
-    fleet("isolation")
+    fleet("check")
     said = fleet("demo", "--rate", "50", "--duration", "20")
     assert "1 facility, 5 things, 5 certificates" in said
     report = json.loads((project / "build" / "demo" / "report.json").read_text())

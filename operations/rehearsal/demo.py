@@ -492,7 +492,7 @@ def run_demo(
     clock = Clock(say)
     folder = request.folder
     _make_room(folder)
-    with clock.step("generate", "lib/facilities from fleet.yaml"):
+    with clock.step("generate", "the approved record from fleet.yaml"):
         project = generate()
     _require_things(project)
     with clock.step("keys", "throw-away keys and CSRs for every thing"):
@@ -504,6 +504,7 @@ def run_demo(
             deployment.apply(
                 local,
                 root=project.root,
+                environment=project.environment,
                 identities=folder / "identities",
                 redeliver=REDELIVERED_SHARE,
                 seed=request.seed,

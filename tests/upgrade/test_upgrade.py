@@ -26,7 +26,7 @@ from fleet_iot.operations.assurance.compliance.planning import (
 from fleet_iot.operations.local import emulator
 from fleet_iot.operations.local.aws import ACCOUNT_ID, LocalAws
 from fleet_iot.operations.local.deployment import write_all_overrides
-from fleet_iot.operations.local.terraform import terraform_for
+from fleet_iot.operations.terraform import terraform_for
 from tests.places import PROJECT
 
 pytestmark = pytest.mark.slow
@@ -115,6 +115,12 @@ def test_names_policies_and_identities_stay(project: Project) -> None:
     project.fleet("generate", "--check")
     project.fleet("isolation")
     assert project.fleet("plan").startswith("No changes")
+
+
+@pytest.mark.cdktf
+def test_the_projects_own_gate_is_green(project: Project) -> None:
+    """Manifest, record, isolation, synthesis and AWS's rules."""
+    assert project.fleet("check")
 
 
 @pytest.fixture(scope="module")
