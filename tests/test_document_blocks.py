@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
+import subprocess
+from pathlib import Path
 
 import click
 import pytest
 
 from fleet_iot.generator.cli.commands import main
-from tests.document_blocks import DOCUMENTS, Block, blocks
-from tests.places import PROJECT
+from tests.document_blocks import DOCUMENTS, Block, blocks, environment, script
+from tests.places import PROJECT, SAMPLE, link_wheels
 
 PROGRAMS = ("fleet", "make", "python", "terraform", "pip", "git", "aws", "export", "FLEET_")
-RUN = ("docs/tutorial.md",)
-"""Pages whose unmarked blocks run, in tests/test_tutorial.py."""
+OFFLINE = ("README.md", "docs/isolation.md", "docs/manifest.md", "docs/plan.md")
+"""Pages whose unmarked blocks run here, each page's in a copy of the sample."""
+
+ON_THE_LOCAL_AWS = ("docs/tutorial.md", "docs/how-to.md")
+"""Pages whose unmarked blocks run one after the other in tests/integration/test_tutorial.py."""
 
 ALL = [block for document in DOCUMENTS for block in blocks(document)]
 SHELL = [block for block in ALL if block.language == "sh"]
@@ -24,7 +30,7 @@ def fleet_commands(block: Block) -> list[list[str]]:
     """Return the arguments of each `fleet` command of a block."""
     found = []
     for line in block.commands:
-        for part in re.split(r"&&|\|\||;|\|", line):
+        for part in re.split(r"&&|\|\||;|\||>", line):
             words = shlex.split(part)
             while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
                 words = words[1:]
@@ -82,7 +88,21 @@ def test_each_command_block_is_tested_or_needs_an_account() -> None:
     wrong = []
     for block in SHELL:
         test = re.fullmatch(r"test=(\S+)", block.how)
-        runs = block.how == "" and str(block.document.relative_to(PROJECT)) in RUN
+        runs = block.how == "" and str(block.document.relative_to(PROJECT)) in (*OFFLINE, *ON_THE_LOCAL_AWS)
         if not (runs or block.how == "account" or (test and (PROJECT / test[1]).is_file())):
             wrong.append(block.place)
     assert [] == wrong
+
+
+@pytest.mark.slow
+@pytest.mark.cdktf
+@pytest.mark.parametrize("page", OFFLINE)
+def test_the_commands_of_a_page_run(page: str, tmp_path: Path) -> None:
+    """The commands of a page run in the sample, in the page's order, and each succeeds."""
+    project = tmp_path / "project"
+    shutil.copytree(SAMPLE, project, ignore=shutil.ignore_patterns("build"))
+    link_wheels(project)
+    done = subprocess.run(
+        ["bash", "-c", script(PROJECT / page)], cwd=project, env=environment(tmp_path), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
