@@ -66,7 +66,7 @@ def find_thing(project: Project, journal: Journal, name: str) -> Registered:
     if found is not None and found.state != "retired":
         return Registered(
             thing=found.planned,
-            facility=project.facility(found.facility),
+            facility=project.facility_of(found.facility),
             is_in_journal=True,
             certificate_id=found.certificate_id,
             certificate_arn=found.certificate_arn,
@@ -74,14 +74,10 @@ def find_thing(project: Project, journal: Journal, name: str) -> Registered:
             is_moving=found.state == "moving",
             is_planned=found.state == "planned",
         )
-    for facility in project.facilities:
-        if not full.startswith(f"{facility.id}-"):
-            continue
-        for thing in project.planned(facility):
-            if thing.name == full:
-                return Registered(thing=thing, facility=facility, is_in_journal=False)
+    if (planned := project.planned_thing(full)) is not None:
+        return Registered(thing=planned[1], facility=planned[0], is_in_journal=False)
     if found is not None:  # the plan has it no more, and its history is kept
-        return Registered(thing=found.planned, facility=project.facility(found.facility), is_in_journal=False)
+        return Registered(thing=found.planned, facility=project.facility_of(found.facility), is_in_journal=False)
     raise RequestError(f"there is no thing {name!r}", hint="`fleet explain NAME` shows what a name means")
 
 
