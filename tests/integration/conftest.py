@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.interruptions import KILLS, interruptions
+from tests.integration.interruptions import INTERRUPTIONS, interruptions
 from tests.integration.plant import CANARIES, PASSPHRASE, Plant
 from tests.places import PROJECT, link_wheels
 
@@ -33,7 +33,7 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
     plant.fleet("keys", "create", "--all")
     try:
         plant.fleet("local", "up")
-        interrupted = interruptions(plant) if KILLS else ()
+        interrupted = interruptions(plant) if INTERRUPTIONS else ()
         plant.fleet("local", "apply", "--redeliver", "0.5")
         yield replace(plant, interrupted=interrupted)
     finally:

@@ -7,10 +7,13 @@ import json
 import pytest
 
 from fleet_iot.operations.local.aws import applied_stacks, attributes_of
-from tests.integration.interruptions import KILLS, SEED, SIGNALS, TRANSIENT, injected, is_orderly
+from tests.integration.interruptions import INTERRUPTIONS, SEED, SIGNALS, TRANSIENT, injected, is_orderly
 from tests.integration.plant import Plant
 
-pytestmark = [pytest.mark.local_aws, pytest.mark.skipif(not KILLS, reason="FLEET_KILLS=0")]
+pytestmark = [
+    pytest.mark.local_aws,
+    pytest.mark.skipif(not INTERRUPTIONS, reason="FLEET_INTERRUPTIONS=1: some minutes"),
+]
 
 
 def test_each_signal_ended_a_deployment(plant: Plant) -> None:
