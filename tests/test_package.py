@@ -75,6 +75,7 @@ def test_the_wheel_has_one_import_root(wheel: Path) -> None:
     assert {
         "fleet_iot/lib/tap_stack.py",
         "fleet_iot/generator/templates/facility/RUNBOOK.md.j2",
+        "fleet_iot/generator/templates/project/github.yml.j2",
         "fleet_iot/sensor_processor/handler.py",
         "fleet_iot/sensor_processor/requirements.txt",
     } <= set(names)

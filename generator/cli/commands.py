@@ -230,7 +230,7 @@ OPERATIONS: dict[str, tuple[str, str]] = {
     "bundle": ("bundle:bundle", "Pack what the devices of a plant need to connect."),
     "device": ("device:device", "Show, activate, rotate, revoke, move, sync and retire devices."),
     "certificates": ("device:certificates", "List certificate expiry."),
-    "check": ("assurance:check", "Check the whole project without an account: the gate for every change."),
+    "check": ("assurance:check", "Check the whole project, without an AWS account."),
     "isolation": ("assurance:isolation", "Prove that no thing reaches what belongs to another."),
     "compliance": ("assurance:compliance", "Check resources against compliance controls, without AWS."),
     "anomalies": ("telemetry:anomalies", "List and acknowledge anomalies."),
