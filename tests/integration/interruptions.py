@@ -16,7 +16,7 @@ from fleet_iot.operations.local.faults import FILE, LOG
 from tests.integration.plant import Interrupted, Plant
 
 SEED = int(os.environ.get("FLEET_KILLS_SEED", str(random.SystemRandom().randrange(2**32))))
-INTERRUPTIONS = bool(int(os.environ.get("FLEET_INTERRUPTIONS", "0")))
+INTERRUPTIONS = bool(int(os.environ.get("FLEET_INTERRUPTIONS", "1")))
 SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
 ENDED = {"SIGKILL": {0, -9}, "SIGINT": {0, 1, -2}, "SIGTERM": {0, 1, -15}}
 """Exit codes by signal; a negative one where it came before the command had begun, 0 where it came too late."""

@@ -12,7 +12,7 @@ from tests.integration.plant import Plant
 
 pytestmark = [
     pytest.mark.local_aws,
-    pytest.mark.skipif(not INTERRUPTIONS, reason="FLEET_INTERRUPTIONS=1"),
+    pytest.mark.skipif(not INTERRUPTIONS, reason="FLEET_INTERRUPTIONS=0"),
 ]
 
 
