@@ -65,7 +65,7 @@ def blocks(document: Path) -> Iterator[Block]:
 
 def script(*documents: Path) -> str:
     """Return a shell script of the unmarked command blocks and the titled files of pages, in order."""
-    parts = ["set -euo pipefail"]
+    parts = ["set -euo pipefail", "git init --quiet"]
     for block in (block for document in documents for block in blocks(document)):
         if block.language == "sh" and not block.how:
             parts.append(f"echo {shlex.quote(f'== {block.place}')}\n{block.text}")
