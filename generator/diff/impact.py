@@ -66,6 +66,9 @@ class Kind(StrEnum):
     KEYS_CHANGED = "keys-changed"
     CERTIFICATES_REPLACED = "certificates-replaced"
     CERTIFICATES_REMOVED = "certificates-removed"
+    CERTIFICATES_REVIVED = "certificates-revived"
+    CERTIFICATES_ROTATED = "certificates-rotated"
+    ROTATIONS_FINISHED = "rotations-finished"
     KEYS_UNLOCKED = "keys-unlocked"
     LOCKS_UNPLANNED = "locks-unplanned"
     DOCUMENTS = "documents"
@@ -196,6 +199,18 @@ RULES: dict[Kind, Rule] = {
     Kind.CERTIFICATES_REMOVED: _rule(
         Impact.BREAKS_IDENTITY,
         "their CSRs are gone: Terraform deletes the certificates, and the devices are locked out",
+    ),
+    Kind.CERTIFICATES_REVIVED: _rule(
+        Impact.BREAKS_IDENTITY,
+        "their keys were revoked or retired, and the lines of their CSRs do not say so any more: devices locked out "
+        "for good would be let in again, and AWS IoT activates no revoked certificate",
+    ),
+    Kind.CERTIFICATES_ROTATED: _rule(
+        Impact.RECONFIGURES,
+        "each device gets a second certificate, of its next key; both work until the rotation is finished",
+    ),
+    Kind.ROTATIONS_FINISHED: _rule(
+        Impact.SAFE, "the former certificate is deleted; each device has its second one, which stays as it is"
     ),
     Kind.KEYS_UNLOCKED: _rule(
         Impact.SAFE,

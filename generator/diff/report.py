@@ -135,7 +135,14 @@ def _what(change: PlannedChange) -> str:
             return f"device type {change.detail} is now {change.device_type}, with the same metrics: {things}{names}"
         case Kind.REGISTRATION:
             return f"registration: {change.detail}, {counted(change.count, 'thing')} that stay"
-        case Kind.KEYS_CHANGED | Kind.CERTIFICATES_REPLACED | Kind.CERTIFICATES_REMOVED:
+        case (
+            Kind.KEYS_CHANGED
+            | Kind.CERTIFICATES_REPLACED
+            | Kind.CERTIFICATES_REMOVED
+            | Kind.CERTIFICATES_REVIVED
+            | Kind.CERTIFICATES_ROTATED
+            | Kind.ROTATIONS_FINISHED
+        ):
             return f"{_words(change.kind)} of {counted(change.count, 'thing')} ({_names(change.things)})"
         case Kind.KEYS_UNLOCKED:
             return f"keys not locked yet: {counted(change.count, 'thing')} ({_names(change.things)})"

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..bindings import App
 from ..faults import PrerequisiteError
 from ..record.identities import (
-    Request,
+    Requests,
     csrs_file,
     differences,
     lock_file,
@@ -133,7 +133,7 @@ def synthesise(
                 replace(context, default_tags=fleet.tags | facility.tags | own_tags),
                 facility=facility,
                 folder=folder / facility.module,
-                csrs={thing: request.csr for thing, request in requests[id_].items()},
+                requests=requests[id_],
             )
             if stack.things.without_csr:
                 missing[id_] = f"{stack.things.without_csr} of {facility.thing_count} things have no CSR yet"
@@ -153,7 +153,7 @@ def synthesise(
 
 def _checked_requests(
     settings: Settings, id_: str, *, facilities: Mapping[str, FacilitySpec], folder: Path
-) -> dict[str, Request]:
+) -> Requests:
     """Return the CSRs of a facility's things.
 
     Raises:
@@ -164,7 +164,8 @@ def _checked_requests(
         return read_requests(path)
     things = {suffixed(name, suffix) for name in _names(facilities[id_], folder)}
     requests = read_requests(path, things)
-    found = differences(requests, read_lock(lock_file(path), things), things)
+    changed = differences(requests, read_lock(lock_file(path), things), things)
+    found = {thing: difference for thing, difference in changed.items() if not difference.is_rotation}
     if found:
         thing, difference = next(iter(found.items()))
         more = f" (and {len(found) - 1} more things)" if len(found) > 1 else ""
@@ -191,7 +192,7 @@ def _csrs_file(settings: Settings, facility: str) -> Path:
 def _lock(
     settings: Settings,
     facilities: Mapping[str, FacilitySpec],
-    requests: Mapping[str, Mapping[str, Request]],
+    requests: Mapping[str, Requests],
     *,
     folder: Path,
 ) -> tuple[str, ...]:
@@ -204,10 +205,16 @@ def _lock(
         lock = lock_file(path)
         things = [suffixed(name, settings.environment_suffix) for name in _names(facilities[id_], folder)]
         try:
-            if new := lock_new(path, things, requests=requests[id_]):
+            before = read_lock(lock, things)
+            written = lock_new(path, things, requests=requests[id_])
+            if new := [thing for thing in written if thing not in before]:
                 notes.append(
                     f"note: {id_}: keys without a line in {lock}, locked now: {len(new)}. Commit it; where they were "
                     "locked before, its history says with which keys."
+                )
+            if len(written) > len(new):
+                notes.append(
+                    f"note: {id_}: rotations and new keys noted in {lock}: {len(written) - len(new)}. Commit it."
                 )
         except OSError as error:
             notes.append(f"note: {lock} cannot be written ({error.strerror}): keys of {id_} are not locked.")
