@@ -163,7 +163,7 @@ def read_requests(path: Path, things: Collection[str] = ()) -> Requests:
         if any(each.generation == identity.generation for each in held):
             raise _bad_line(path, number, f"thing '{identity.thing}' has a CSR{_number(identity)} already")
         try:
-            request = _request(identity, number)
+            request = parse_request(identity, number)
         except ValueError as error:
             raise _bad_line(path, number, str(error)) from None
         if same := next((each.line for each in held if each.locked.key == request.locked.key), None):
@@ -349,8 +349,8 @@ def refuse_shared_keys(facilities: Iterable[Requests]) -> None:
                 )
 
 
-def _request(identity: Identity, line: int) -> Request:
-    """Raises ValueError."""
+def parse_request(identity: Identity, line: int) -> Request:
+    """Return the CSR of a line. Raises ValueError for one that cannot be read."""
     from cryptography import x509
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
