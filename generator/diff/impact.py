@@ -158,8 +158,9 @@ RULES: dict[Kind, Rule] = {
     ),
     Kind.FACILITY_ALARMS: _rule(Impact.SAFE, "alarms are updated in place; devices do not notice"),
     Kind.REGISTRATION: _rule(
-        Impact.BREAKS_IDENTITY,
-        "who registers the things changes, and with that their certificates: the same CSR gives another certificate",
+        Impact.SAFE,
+        "things, keys and certificates stay: `fleet device adopt` hands those that are registered over, and has to run "
+        "before the next apply",
     ),
     Kind.THINGS_ADDED: _rule(Impact.SAFE, "nothing that exists is touched"),
     Kind.THINGS_CHANGED: _rule(

@@ -31,7 +31,7 @@ def as_text(comparison: Comparison, *, manifest: str, command: str = "fleet gene
     parts = [f"{manifest} against {OUTPUT_FOLDER}:", _table(rows), "Why:", _table(reasons), *_costs(bill(changes))]
     parts.append(f"{_summary(changes)} To write it: {_writing(command, comparison, ())}")
     if then := _commands(comparison):
-        parts.append("\n".join(["Then, as Terraform registers no things in bulk:", *(f"  {line}" for line in then)]))
+        parts.append("\n".join(["Then, as Terraform does not do it:", *(f"  {line}" for line in then)]))
     return "\n\n".join(parts)
 
 
@@ -56,21 +56,22 @@ def as_json(comparison: Comparison, *, manifest: str) -> str:
 
 
 _COMMANDS = {
+    Kind.REGISTRATION: "fleet device adopt --facility {facility}",
     Kind.THINGS_CHANGED: "fleet device sync --facility {facility}",
     Kind.THINGS_ADDED: "fleet onboard --facility {facility}",
     Kind.THINGS_RETIRED: "fleet device retire THING... --reason TEXT",
     Kind.THINGS_MOVED: "fleet device move THING... --to {to} --reason TEXT",
 }
-"""Commands that do for plants in bulk what Terraform does for others."""
+"""Commands that do for plants in bulk what Terraform does for others, and hand plants over between the two."""
 
 
 def _commands(comparison: Comparison) -> list[str]:
-    """Return the commands that bring a plan to the devices of plants in bulk, each once."""
+    """Return the commands that bring a plan to the devices where Terraform does not, each once."""
     return list(
         dict.fromkeys(
             _COMMANDS[change.kind].format(facility=change.facility, to=change.to)
             for change in comparison.changes
-            if change.kind in _COMMANDS and change.facility in comparison.bulk
+            if change.kind in _COMMANDS and (change.kind is Kind.REGISTRATION or change.facility in comparison.bulk)
         )
     )
 

@@ -161,6 +161,7 @@ def _checked_requests(
     """
     path, suffix = _csrs_file(settings, id_), settings.environment_suffix
     if facilities[id_].registration != "terraform":
+        _refuse_lock(path, id_)
         return read_requests(path)
     things = {suffixed(name, suffix) for name in _names(facilities[id_], folder)}
     requests = read_requests(path, things)
@@ -178,6 +179,16 @@ def _checked_requests(
     everything = (name for each in facilities.values() for name in _names(each, folder))
     refuse_names_of_others(path, requests, suffix=suffix, planned=lambda: everything)
     return requests
+
+
+def _refuse_lock(path: Path, id_: str) -> None:
+    """Raise where Terraform has made the certificates of a plant that is in bulk now: an apply would delete them."""
+    if lock_file(path).is_file():
+        raise PrerequisiteError(
+            f"{lock_file(path)} says that Terraform registered the things of {id_}, which is in bulk now: Terraform "
+            "would delete them, with their certificates.",
+            remedy=f"Hand them over: fleet device adopt --facility {id_}. If none was ever applied, delete the lock.",
+        )
 
 
 def _names(facility: FacilitySpec, folder: Path) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -16,12 +17,15 @@ import click
 from fleet_iot.generator.cli.completion import complete_facility
 from fleet_iot.generator.diagnostics import OutcomeError, RequestError
 from fleet_iot.generator.text import counted, table
+from fleet_iot.lib.specs import FacilitySpec
 from fleet_iot.operations.aws import Aws
 from fleet_iot.operations.cli.options import PATH, Site, emit, facility_option, json_option, on_aws, required_facility
 from fleet_iot.operations.pki.csr import csr_path
 from fleet_iot.operations.pki.keystore import HEADER, KeyStore, identities_folder, keys_folder, open_store
 from fleet_iot.operations.progress import Progress
 from fleet_iot.operations.project import Project
+from fleet_iot.operations.registry.adopt import StackState
+from fleet_iot.operations.registry.adopt import adopt as adopt_devices
 from fleet_iot.operations.registry.device import (
     DeviceView,
     Registered,
@@ -75,6 +79,15 @@ class _Registry:
                 refuse_unseen(self.aws.client("dynamodb"), names.devices_table, device.thing.name, id_of(new))
 
         return check
+
+    def state_of(self, facility: FacilitySpec) -> StackState:
+        """Return Terraform's state of the facility's stack."""
+        name, local = f"facility-{facility.id}-{self.project.environment_suffix}", self.aws.local
+        root = self.project.root
+        if local is not None:
+            return StackState(folder=local.output / "stacks" / name, environment=local.environment(), logs=local.logs)
+        output = Path(os.environ.get("FLEET_OUTDIR") or root / "cdktf.out")
+        return StackState(folder=output / "stacks" / name, environment=os.environ, logs=root / "build" / "terraform")
 
     def found(self, name: str) -> tuple[Work, Registered]:
         """Find a thing, and what works on the things of its facility."""
@@ -305,6 +318,32 @@ def sync(registry: _Registry, facility_id: str, dry_run: bool, reason: str, as_j
         raise OutcomeError(f"{done.failed:,} things are not what the record says", hint="run it again, or correct them")
     if not done.registered:
         raise OutcomeError(f"nothing of {facility.id} is registered", hint=f"fleet onboard --facility {facility.id}")
+
+
+@device.command()
+@required_facility
+@_on_registry
+@click.option("--dry-run", is_flag=True, help="Print what would be handed over; change nothing.")
+@click.option(
+    "--reason",
+    default="the registration changed",
+    show_default=True,
+    callback=_reason_given,
+    metavar="TEXT",
+    help="For the histories.",
+)
+@json_option
+def adopt(registry: _Registry, facility_id: str, dry_run: bool, reason: str, as_json: bool) -> None:
+    """Hand a plant's devices over to its new registration. They keep keys and certificates."""
+    facility = registry.project.facility(facility_id)
+    work, state = replace(registry.work, groups=groups_of(registry.project, facility)), registry.state_of(facility)
+    with facility_lock(registry.journal.path, facility.id):
+        done = adopt_devices(registry.project, facility, work, state, reason=reason, is_dry=dry_run)
+    verb = "would be" if dry_run else "are"
+    left = f"; {counted(done.without_certificate, 'thing')} without certificate" if done.without_certificate else ""
+    commit = "" if dry_run else "; commit identities/, then synthesise, plan and apply the plant's stack"
+    line = f"{done.facility}: {counted(done.devices, 'device')} {verb} {done.registration}'s now{left}{commit}"
+    emit(done, [line], as_json=as_json)
 
 
 def _synced_lines(done: Synced, *, is_dry: bool) -> list[str]:

@@ -1,0 +1,251 @@
+"""Keys of a plant that Terraform registers, on the local AWS with real Terraform and MQTT.
+
+One plant of three things, and a story: each test continues where the one before it ended. Of the plant's stack, only
+what devices need is applied.
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from benchmarks.onboarding import PLANT, make_onboarding_project
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.operations.lists.material import key_digest
+from fleet_iot.operations.local import deployment, emulator
+from fleet_iot.operations.local.terraform import PlannedChange, Terraform
+from fleet_iot.operations.registry.steps import is_of_key
+from tests.operations.registry.site import thing_name
+from tests.operations.registry.works import Works
+
+pytestmark = pytest.mark.local_aws
+
+FIRST, SECOND, THIRD = (thing_name(number) for number in (1, 2, 3))
+KINDS = (
+    "aws_iot_thing",
+    "aws_iot_thing_group",
+    "aws_iot_thing_group_membership",
+    "aws_iot_policy",
+    "aws_iot_certificate",
+    "aws_iot_policy_attachment",
+    "aws_iot_thing_principal_attachment",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stack:
+    """The plant, its stack's folder, and Terraform."""
+
+    works: Works
+    terraform: Terraform
+    folder: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", self.works.local.output / "stacks" / f"facility-{PLANT}-dev")
+
+    def synthesise(self) -> None:
+        """Make the stack's file, without what devices do not need."""
+        stacks = deployment.synthesise(self.works.local, root=self.works.project, facilities=(PLANT,))
+        deployment.write_all_overrides(stacks)
+        path = self.folder / "cdk.tf.json"
+        document = json.loads(path.read_text())
+        document["resource"] = {kind: each for kind, each in document["resource"].items() if kind in KINDS}
+        path.write_text(json.dumps(document, indent=2))
+        override = self.folder / "local_override.tf.json"
+        override.write_text(json.dumps({"provider": json.loads(override.read_text())["provider"]}))
+
+    def plan(self) -> dict[str, str]:
+        """Synthesise; return address → action of what an apply would change."""
+        self.synthesise()
+        return {each.address: each.action for each in self.changes()}
+
+    def changes(self) -> tuple[PlannedChange, ...]:
+        return deployment.without_drift(self.terraform.plan(self.folder))
+
+    def apply(self) -> None:
+        self.terraform.apply(self.folder)
+
+    def certificate(self, name: str) -> str:
+        """The id of the thing's one certificate."""
+        (found,) = self.works.certificate_ids(name)
+        return found
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    folder = tmp_path_factory.mktemp("terraform")
+    project = make_onboarding_project(folder / "project", things=3)
+    local = emulator.start(folder=project / "build" / "local", region="ap-southeast-1")
+    try:
+        works = Works(project=project, local=local, keys=folder / "keys")
+        declare(works, "terraform")
+        works.fleet("generate", "--allow", "breaks-identity")
+        works.fleet("keys", "create", "--facility", PLANT)
+        local.client("iot").create_thing_type(thingTypeName="thing-type-press-dev")
+        found = Stack(works=works, terraform=deployment.local_terraform(local))
+        found.synthesise()
+        found.terraform.init(found.folder)
+        found.apply()
+        yield found
+    finally:
+        emulator.stop(local)
+
+
+def declare(works: Works, registration: str) -> None:
+    """Write who registers the plant's things into the manifest."""
+    manifest = works.project / "fleet.yaml"
+    data = json.loads(manifest.read_text())
+    data["facilities"][PLANT]["registration"] = registration
+    manifest.write_text(json.dumps(data))
+
+
+def certified(name: str, generation: int = 1) -> set[str]:
+    """The addresses of a thing's certificate and its attachments."""
+    id_ = name.removesuffix("-dev") + (f"_{generation}" if generation > 1 else "")
+    kinds = ("aws_iot_certificate", "aws_iot_policy_attachment", "aws_iot_thing_principal_attachment")
+    return {f"{kind}.{id_}" for kind in kinds}
+
+
+def lines(works: Works, kind: str = "csrs") -> list[dict[str, Any]]:
+    path = works.project / "identities" / "dev" / f"{PLANT}.{kind}.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def newest_of(works: Works, name: str) -> str:
+    """The id of the certificate of the thing's key in the store."""
+    iot, key = works.local.client("iot"), key_digest(works.key(name).public_key())
+    for arn in iot.list_thing_principals(thingName=name)["principals"]:
+        described = iot.describe_certificate(certificateId=arn.rpartition("/")[2])["certificateDescription"]
+        if is_of_key(described["certificatePem"], key):
+            return str(described["certificateId"])
+    raise AssertionError(f"{name} has no certificate of its key")
+
+
+def context_of(works: Works, name: str) -> ssl.SSLContext:
+    return works.context(newest_of(works, name), works.key(name))
+
+
+def test_the_truth_is_read_from_aws_iot(stack: Stack) -> None:
+    """Certificates, expiry and keys of things that no journal has; a plant of which nothing is known is unknown."""
+    told = stack.works.fleet("certificates")
+    assert "3 certificates; 0 expire within 90 days" in told
+    assert f"{PLANT}: 3 things; certificates by AWS IoT: 3" in told
+    assert "th-01: 1 thing; certificates by journal: unknown" in told
+    assert 3 == len(json.loads(stack.works.fleet("certificates", "--expiring", "36500d", "--json"))["expiring"])
+    (shown,) = json.loads(stack.works.fleet("device", "show", FIRST, "--json"))
+    (certificate,) = shown["certificates"]
+    assert (stack.certificate(FIRST), "ACTIVE") == (certificate["id"], certificate["status"])
+    assert certificate["not_after"] > "2027"
+    assert [{"generation": 1, "status": "in use", "certificate_id": certificate["id"]}] == shown["keys"]
+
+
+def test_a_rotation_begins_a_revocation_and_a_retirement_act_at_once(stack: Stack) -> None:
+    """The plan adds one certificate and touches no other; nothing brings the locked out ones back."""
+    works = stack.works
+    contexts = {name: works.context(stack.certificate(name), works.key(name)) for name in (FIRST, SECOND, THIRD)}
+    assert all(works.lets_in(name, context) for name, context in contexts.items())
+    told = works.fleet("device", "rotate", FIRST, "--reason", "yearly")
+    assert f"a CSR of generation 2 beside {stack.certificate(FIRST)}" in told
+    assert "is being rotated" in works.fleet("device", "rotate", FIRST, "--reason", "again", exit_code=2)
+    no_certificate = works.fleet("device", "rotate", FIRST, "--finish", "--reason", "soon", exit_code=2)
+    assert f"no certificate in AWS IoT of its key of generation 2\nhint: apply the stack of {PLANT}" in no_certificate
+    assert "1 certificate REVOKED; commit identities/" in works.fleet("device", "revoke", SECOND, "--reason", "stolen")
+    gone = stack.certificate(THIRD)
+    assert f"then deleted: {gone}; commit" in works.fleet("device", "retire", THIRD, "--reason", "scrapped")
+    assert [True, False, False] == [works.lets_in(name, context) for name, context in contexts.items()]
+    planned = works.fleet("plan")
+    assert "certificates rotated of 1 thing (sg-01-press-0001)" in planned and "breaks-identity" not in planned
+    works.fleet("generate")
+    assert [(1, None), (2, None), (1, "revoked"), (1, "retired")] == [
+        (line.get("generation", 1), line.get("status")) for line in lines(works, "lock")
+    ]
+
+    assert dict.fromkeys(certified(FIRST, 2), "create") == stack.plan()
+    stack.apply()
+    assert works.lets_in(FIRST, contexts[FIRST])
+    assert not works.lets_in(SECOND, contexts[SECOND]) and not works.lets_in(THIRD, contexts[THIRD])
+    iot = works.local.client("iot")
+    described = iot.describe_certificate(certificateId=stack.certificate(SECOND))
+    assert "REVOKED" == described["certificateDescription"]["status"]
+    with pytest.raises(ClientError):
+        iot.describe_certificate(certificateId=gone)
+    assert "has no key in use" in works.fleet("device", "activate", SECOND, "--reason", "found", exit_code=2)
+    assert "has no key in use" in works.fleet("device", "rotate", SECOND, "--reason", "found", exit_code=2)
+    shown = works.fleet("device", "show", SECOND, THIRD)
+    assert "stolen" in shown and "key of generation 1: revoked, certificate" in shown
+    assert "scrapped" in shown and "key of generation 1: retired, no certificate attached" in shown
+
+
+def test_a_rotation_ends_and_locked_out_things_get_other_keys(stack: Stack) -> None:
+    """The plan deletes the former certificate alone, and makes one for each new key."""
+    works = stack.works
+    newest = newest_of(works, FIRST)
+    (oldest,) = set(works.certificate_ids(FIRST, count=2)) - {newest}
+    new = works.context(newest, works.key(FIRST))
+    assert works.lets_in(FIRST, new)
+    told = works.fleet("device", "rotate", FIRST, "--finish", "--reason", "yearly", exit_code=2)
+    assert "does not say which certificate" in told and "--force" in told
+    told = works.fleet("device", "rotate", FIRST, "--finish", "--force", "--reason", "yearly")
+    assert f"{newest} stays" in told and f"deletes {oldest}" in told
+    assert "rotations finished of 1 thing" in works.fleet("plan")
+    works.fleet("keys", "create", "--facility", PLANT, "--renew", SECOND, "--renew", THIRD)
+    works.fleet("generate")
+    expected = dict.fromkeys(certified(FIRST), "delete")
+    expected |= dict.fromkeys(certified(SECOND, 2) | certified(THIRD, 2), "create")
+    assert expected == stack.plan()
+    stack.apply()
+    assert {} == stack.plan()
+    assert newest == stack.certificate(FIRST) and works.lets_in(FIRST, new)
+    with pytest.raises(ClientError):
+        works.local.client("iot").describe_certificate(certificateId=oldest)
+    assert all(works.lets_in(name, context_of(works, name)) for name in (SECOND, THIRD))
+    assert "4 certificates" in works.fleet("certificates")
+
+
+def test_a_plant_changes_its_registration_and_no_certificate(stack: Stack) -> None:
+    """To bulk and back, each interrupted before its last step: ids stay, plans are empty, devices connect, and all
+    commands work on either side."""
+    works = stack.works
+    ids = {name: set(works.certificate_ids(name, count=2 if name == SECOND else 1)) for name in (FIRST, SECOND, THIRD)}
+    contexts = {name: context_of(works, name) for name in ids}
+    declare(works, "bulk")
+    planned = works.fleet("plan")
+    assert "registration: terraform → bulk" in planned and f"fleet device adopt --facility {PLANT}" in planned
+    works.fleet("generate")
+    with pytest.raises(EnvironmentFault, match=f"Terraform registered the things of {PLANT}, which is in bulk now"):
+        stack.synthesise()
+    adopt = ("device", "adopt", "--facility", PLANT)
+    state = stack.terraform.pull_state(stack.folder)
+    assert "3 devices would be bulk's now" in works.fleet(*adopt, "--dry-run")
+    assert state == stack.terraform.pull_state(stack.folder)
+    lock = works.project / "identities" / "dev" / f"{PLANT}.lock.jsonl"
+    locked, requests = lock.read_text(), lock.with_name(f"{PLANT}.csrs.jsonl").read_text()
+    assert "3 devices are bulk's now" in works.fleet(*adopt)
+    lock.write_text(locked)  # as if killed before the files were written
+    lock.with_name(f"{PLANT}.csrs.jsonl").write_text(requests)
+    assert "0 devices are bulk's now" in works.fleet(*adopt)
+    assert not lock.exists()
+    assert {} == stack.plan()
+    assert "3 were already" in works.fleet("onboard", "--facility", PLANT)
+    works.fleet("device", "rotate", FIRST, "--reason", "yearly")
+    works.fleet("device", "rotate", FIRST, "--finish", "--reason", "yearly")
+    ids[FIRST] = set(works.certificate_ids(FIRST))
+    contexts[FIRST] = context_of(works, FIRST)
+    assert all(works.lets_in(name, context) for name, context in contexts.items())
+
+    declare(works, "terraform")
+    assert "registration: bulk → terraform" in works.fleet("plan")
+    works.fleet("generate")
+    assert "3 devices are terraform's now" in works.fleet(*adopt)
+    assert "0 devices are terraform's now" in works.fleet(*adopt)
+    assert {} == stack.plan()
+    assert ids == {name: set(works.certificate_ids(name, count=len(each))) for name, each in ids.items()}
+    assert all(works.lets_in(name, context) for name, context in contexts.items())
+    assert "handed over to Terraform" in works.fleet("device", "show", FIRST)
