@@ -48,6 +48,7 @@ COMMANDS: dict[str, dict[int, str]] = {
     "compliance": {2: "--nope"},
     "demo": {2: "--nope"},
     "device activate": {2: "activate", 7: f"activate {THING} --reason x --dir none"},
+    "device adopt": {2: "adopt --facility nope", 7: "adopt --facility sg-01 --dir none"},
     "device move": {2: f"move {THING} --to nope --reason x", 7: f"move {THING} --to sg-01 --reason x --dir none"},
     "device retire": {2: "retire", 7: f"retire {THING} --reason x --dir none"},
     "device revoke": {2: "revoke", 7: f"revoke {THING} --reason x --dir none"},
