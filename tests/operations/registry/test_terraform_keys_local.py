@@ -81,12 +81,10 @@ class Stack:
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("terraform")
-    project = make_onboarding_project(folder / "project", things=3)
+    project = make_onboarding_project(folder / "project", things=3, registration="terraform")
     local = emulator.start(folder=project / "build" / "local", region="ap-southeast-1")
     try:
         works = Works(project=project, local=local, keys=folder / "keys")
-        declare(works, "terraform")
-        works.fleet("generate", "--allow", "breaks-identity")
         works.fleet("keys", "create", "--facility", PLANT)
         local.client("iot").create_thing_type(thingTypeName="thing-type-press-dev")
         found = Stack(works=works, terraform=deployment.local_terraform(local))
