@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 SCAN := .venv-scan
 
-.PHONY: help setup demo test check lint fast compliance bench soak generate lock wheel clean
+.PHONY: help setup demo test check lint fast compliance bench soak generate sample lock wheel clean
 
 help: ## Lists these commands.
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ soak: setup ## Runs what needs patience: kills, mutated manifests, damaged lists
 
 generate: setup ## Regenerates lib/facilities from fleet.yaml.
 	@$(BIN)/fleet generate
+
+sample: setup ## Regenerates tests/sample, the project that the tests read, after a change to what is generated.
+	@$(BIN)/fleet generate --manifest tests/sample/fleet.yaml
 
 lock: ## Resolves requirements/*.in anew into the hashed locks (needs uv).
 	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 requirements/main.in -o requirements/main.txt

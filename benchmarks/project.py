@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 PROGRAMS = ("lambda", "requirements", "lib")
 """Folders that `python -m lib.app` needs; the declarations are generated."""
 
-NOT_COPIED = shutil.ignore_patterns("__pycache__", "facilities")
+NOT_COPIED = shutil.ignore_patterns("__pycache__", "facilities", "environments")
 
 
 def copy_programs(folder: Path) -> Path:

@@ -8,13 +8,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.places import SAMPLE, link_wheels
+
 WHOLE = re.compile(r"^pytestmark = .*$", flags=re.MULTILINE)
 
 
 def pytest_configure() -> None:
-    """Let Ctrl-C reach the commands that tests interrupt: a shell starts its background jobs with SIGINT ignored."""
+    """Let Ctrl-C reach the commands that tests interrupt, and give the sample the Lambda's wheels.
+
+    A shell starts its background jobs with SIGINT ignored.
+    """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    link_wheels(SAMPLE)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

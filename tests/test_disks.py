@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from fleet_iot.generator.cli.commands import main
 from fleet_iot.generator.filesystem import fault_of, write_whole
 from fleet_iot.operations.rehearsal.simulator import TruthFile
-from tests.places import PROJECT
+from tests.places import SAMPLE
 
 NOBODY = 65_534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount, and become somebody else")
@@ -27,7 +27,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount, and
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(PROJECT)
+    monkeypatch.chdir(SAMPLE)
     monkeypatch.setenv("FLEET_KEYS_PASSPHRASE", "a passphrase of tests")
     monkeypatch.setenv("FLEET_KEYS_DIR", str(tmp_path / "keys"))
     monkeypatch.setenv("FLEET_IDENTITIES", str(tmp_path / "identities"))
@@ -73,7 +73,7 @@ def test_a_full_disk_is_told_with_its_path(full: Path, tmp_path: Path, monkeypat
     """Every command that writes: its path and a remedy; no half file stays where a reader would take it for whole."""
     project = tmp_path / "project"
     (project / "lib").mkdir(parents=True)
-    shutil.copy(PROJECT / "fleet.yaml", project)
+    shutil.copy(SAMPLE / "fleet.yaml", project)
     (project / "lib" / "facilities").mkdir()
     subprocess.run(["mount", "--bind", full / "fac", project / "lib" / "facilities"], check=True)
     try:
@@ -128,7 +128,7 @@ def shared() -> Iterator[Path]:
     """A project that everybody may read; pytest's own folders are the owner's alone."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
-    shutil.copy(PROJECT / "fleet.yaml", folder)
+    shutil.copy(SAMPLE / "fleet.yaml", folder)
     yield folder
     shutil.rmtree(folder)
 

@@ -27,7 +27,7 @@ from fleet_iot.generator.diagnostics import (
 from fleet_iot.operations.cli import telemetry
 from fleet_iot.operations.telemetry.redrive import Outcome
 from tests.operations.aws_stub import stub_local_aws
-from tests.places import PROJECT
+from tests.places import PROJECT, SAMPLE
 from tests.test_documents import command_paths
 
 THING = "sg-01-press-monitor-0001-dev"
@@ -36,7 +36,7 @@ COMMANDS: dict[str, dict[int, str]] = {
     "anomalies ack": {2: "ack only-a-thing", 7: f"ack {THING} x --dir none"},
     "anomalies list": {2: "list --facility nope", 7: "list --dir none"},
     "archive query": {0: "query", 2: "query --facility nope"},
-    "backtest": {2: "README.md --device-type nope", 7: "nowhere.csv"},
+    "backtest": {2: "fleet.yaml --device-type nope", 7: "nowhere.csv"},
     "bundle": {2: "--facility nope --to x", 7: "--facility sg-01 --to x --dir none"},
     "ca crl": {2: "crl --days 0"},
     "ca init": {2: "init --curve nope"},
@@ -85,8 +85,8 @@ CASES = [(path, code, rest) for path, codes in COMMANDS.items() for code, rest i
 
 @pytest.fixture(autouse=True)
 def own_project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The repository is the project; keys and journals are in a temporary folder."""
-    monkeypatch.chdir(PROJECT)
+    """The sample is the project; keys and journals are in a temporary folder."""
+    monkeypatch.chdir(SAMPLE)
     monkeypatch.setenv("FLEET_KEYS_DIR", str(tmp_path / "keys"))
     monkeypatch.setenv("FLEET_KEYS_PASSPHRASE", "a passphrase of tests")
     monkeypatch.setenv("FLEET_JOURNAL_DIR", str(tmp_path / "journal"))
@@ -115,7 +115,7 @@ def test_a_mistake_has_its_code(path: str, code: int, rest: str) -> None:
         "anomalies list --facility nope",
         "archive query --device-type nope",
         "archive query --metric nope",
-        "backtest README.md --device-type press-monitor --column nope=a",
+        "backtest fleet.yaml --device-type press-monitor --column nope=a",
         "bundle --facility nope",
         "ca sign --facility nope",
         "keys create --facility sg-01 --renew nope",

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.places import PROJECT
+from tests.places import PROJECT, SAMPLE
 
 PATCH = PROJECT / "docs" / "walkthrough" / "deadband.patch"
 MOST_FILES_OF_CODE = 5
@@ -41,7 +41,7 @@ def _copy(folder: Path) -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target, follow_symlinks=False)
     if (wheels := PROJECT / "build" / "lambda").is_dir():
-        shutil.copytree(wheels, folder / "build" / "lambda", symlinks=True)
+        shutil.copytree(wheels, folder / SAMPLE.relative_to(PROJECT) / "build" / "lambda", symlinks=True)
     return folder
 
 
@@ -64,27 +64,28 @@ def test_the_patch_applies() -> None:
 def test_the_patch_takes_the_setting_from_the_manifest_to_a_finding(tmp_path: Path) -> None:
     """Applied to a copy: generated, synthesised, and the processor ends the event where it did not before."""
     copy = _copy(tmp_path / "copy")
+    sample = copy / SAMPLE.relative_to(PROJECT)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("FLEET_", "ENVIRONMENT_"))}
     kept |= {"PYTHONPATH": str(copy), "FLEET_ACCOUNT_ID": "123456789012", "FLEET_FACILITIES": FACILITY}
 
-    def run(*command: str, stdin: bytes | None = None) -> str:
-        done = subprocess.run(command, cwd=copy, env=kept, input=stdin, capture_output=True, check=False)
+    def run(*command: str, folder: Path = sample, stdin: bytes | None = None) -> str:
+        done = subprocess.run(command, cwd=folder, env=kept, input=stdin, capture_output=True, check=False)
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout.decode()
 
     def findings() -> list[tuple[int, str]]:
         run(sys.executable, "-m", "fleet_iot.lib.app")
-        platform = json.loads((copy / "cdktf.out" / "stacks" / "tap-dev" / "cdk.tf.json").read_text())
+        platform = json.loads((sample / "cdktf.out" / "stacks" / "tap-dev" / "cdk.tf.json").read_text())
         (function,) = platform["resource"]["aws_lambda_function"].values()
-        archive = copy / "cdktf.out" / "stacks" / "tap-dev" / function["filename"]
+        archive = sample / "cdktf.out" / "stacks" / "tap-dev" / function["filename"]
         with zipfile.ZipFile(archive) as zipped:
             catalogue = zipped.read("catalogue.json")
         return [tuple(each) for each in json.loads(run(sys.executable, "-c", FINDINGS, stdin=catalogue))]
 
     assert findings() == [(1, "begin")]
 
-    run("git", "apply", str(PATCH))
-    manifest = copy / "fleet.yaml"
+    run("git", "apply", str(PATCH), folder=copy)
+    manifest = sample / "fleet.yaml"
     changed, edits = re.subn(
         r"(press-monitor:.*?\n\s+temperature: \{[^}]*)\}",
         r"\1, deadband: 0.004}",
@@ -95,5 +96,5 @@ def test_the_patch_takes_the_setting_from_the_manifest_to_a_finding(tmp_path: Pa
     manifest.write_text(changed)
     run(sys.executable, "-m", "fleet_iot.generator.manifest.schema")
     run(sys.executable, "-m", "fleet_iot", "generate")
-    assert "deadband=0.004" in (copy / "lib" / "facilities" / "fleet.py").read_text()
+    assert "deadband=0.004" in (sample / "lib" / "facilities" / "fleet.py").read_text()
     assert findings() == [(1, "begin"), (8, "end")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -25,21 +26,20 @@ from fleet_iot.lib.record import read as record
 from fleet_iot.lib.shared import limits
 from fleet_iot.lib.specs import ACCOUNT_ID_TOKEN, SUFFIX_TOKEN
 from fleet_iot.sensor_processor.ingest import log as metrics
-from tests.places import PROJECT
+from tests.places import SAMPLE
 
-ROOT = PROJECT
-RECORD = record.read_record(ROOT)
+RECORD = record.read_record(SAMPLE)
 FACILITIES, FLEET = RECORD.facilities, RECORD.fleet
 
 
-def committed_plan() -> FleetPlan:
-    """The plan of the committed manifest."""
-    return plan_fleet(read_manifest(ROOT / "fleet.yaml", name="fleet.yaml"))
+def sample_plan() -> FleetPlan:
+    """The plan of the sample's manifest."""
+    return plan_fleet(read_manifest(SAMPLE / "fleet.yaml", name="fleet.yaml"))
 
 
 def test_generated_declarations_are_the_plan() -> None:
     """Read as data, the generated Python holds what the manifest planned, field by field."""
-    plan = committed_plan()
+    plan = sample_plan()
     assert {facility.id: facility_record(facility) for facility in plan.facilities} == FACILITIES
     assert fleet_record(plan) == FLEET
 
@@ -47,7 +47,7 @@ def test_generated_declarations_are_the_plan() -> None:
 def test_files_that_declarations_name_are_there() -> None:
     """Policies, rule and things lie beside the declaration."""
     for facility in FACILITIES.values():
-        folder = ROOT / "lib" / "facilities" / facility.module
+        folder = SAMPLE / "lib" / "facilities" / facility.module
         names = [facility.things_file, facility.topic_rule_file, *(group.policy_file for group in facility.groups)]
         assert [] == [name for name in names if not (folder / name).is_file()]
         assert facility.thing_count == len((folder / facility.things_file).read_text().splitlines())
@@ -61,7 +61,7 @@ def test_dashboard_shows_what_the_processor_emits() -> None:
 
 def test_tokens_are_those_of_the_specs() -> None:
     """`specs.fill` leaves no token in a generated policy, and the rule in it has the name that the stack gives it."""
-    policy = (ROOT / "lib/facilities/sg_01/press-monitor.policy.json").read_text()
+    policy = (SAMPLE / "lib/facilities/sg_01/press-monitor.policy.json").read_text()
     filled = specs.fill(policy, account_id="123456789012", suffix="a-b")
     assert ACCOUNT_ID_TOKEN not in filled
     assert SUFFIX_TOKEN not in filled
@@ -105,9 +105,9 @@ def test_schema_is_fresh() -> None:
 
 
 def test_manifest_points_editors_to_the_schema() -> None:
-    """The first line of the committed manifest is the modeline that editors read."""
-    first = (ROOT / "fleet.yaml").read_text().splitlines()[0]
-    assert f"# yaml-language-server: $schema={SCHEMA_FILE.relative_to(ROOT)}" == first
+    """The first line of the sample's manifest is the modeline that editors read."""
+    first = (SAMPLE / "fleet.yaml").read_text().splitlines()[0]
+    assert f"# yaml-language-server: $schema={os.path.relpath(SCHEMA_FILE, SAMPLE)}" == first
 
 
 def test_every_part_of_the_schema_has_its_keys_for_hints() -> None:
@@ -142,7 +142,7 @@ def test_generator_needs_no_other_program() -> None:
         "assert CliRunner().invoke(main, ['generate', '--check']).exit_code == 0; "
         "print([name for name in ('boto3', 'cdktf', 'lib.app', 'lib.facilities', 'operations') if name in sys.modules])"
     )
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    result = subprocess.run([sys.executable, "-c", code], cwd=SAMPLE, capture_output=True, text=True, check=True)
     assert "[]\n" == result.stdout
 
 

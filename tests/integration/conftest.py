@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.plant import CANARIES, PASSPHRASE, ROOT, Plant
-
-NOT_COPIED = shutil.ignore_patterns(".git", ".venv*", "build", "cdktf.out", "__pycache__", ".*_cache", ".hypothesis")
+from tests.integration.plant import CANARIES, PASSPHRASE, Plant
+from tests.places import PROJECT, link_wheels
 
 
 @pytest.fixture(scope="session")
@@ -19,14 +18,16 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
     """The small company's project, generated, with keys, up and applied; taken down at the end."""
     folder = tmp_path_factory.mktemp("plant")
     root = folder / "project"
-    shutil.copytree(ROOT, root, ignore=NOT_COPIED)
+    root.mkdir()
+    link_wheels(root)
     shutil.copy(Path(__file__).parent / "fleet.yaml", root / "fleet.yaml")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("FLEET_", "ENVIRONMENT_"))}
     mirror = os.environ.get("FLEET_PROVIDER_MIRROR")
     environment = kept | {"FLEET_KEYS_DIR": str(folder / "keys"), "FLEET_KEYS_PASSPHRASE": PASSPHRASE}
+    environment |= {"PYTHONPATH": str(PROJECT)}
     environment |= CANARIES | ({"FLEET_PROVIDER_MIRROR": mirror} if mirror else {})
     plant = Plant(root=root, environment=environment)
-    plant.fleet("generate", "--allow", "breaks-identity", "--allow", "destroys-data")
+    plant.fleet("generate")
     plant.fleet("keys", "create", "--all")
     try:
         plant.fleet("local", "up")

@@ -16,7 +16,6 @@ from fleet_iot.operations.aws import Broker
 from fleet_iot.operations.local.aws import LocalAws, load
 from fleet_iot.operations.pki.keystore import KeyStore
 
-ROOT = Path(__file__).parents[2]
 SUFFIX = "it"
 APPLICATION = "itest"
 PASSPHRASE = "integration tests only"
@@ -33,7 +32,6 @@ class Plant:
 
     def fleet(self, *arguments: str, exit_code: int = 0) -> subprocess.CompletedProcess[str]:
         """Run `fleet` in the project and hold it to an exit code."""
-        # -m puts the current folder first on the path, so that the copied project runs its own code.
         run = subprocess.run(
             [sys.executable, "-m", "fleet_iot", *arguments],
             cwd=self.root,

@@ -19,12 +19,12 @@ from cryptography.x509.oid import NameOID
 from fleet_iot.lib.record.read import read_record
 from fleet_iot.lib.specs import FacilityAlarmsSpec, FacilitySpec, FleetSpec, ThingGroupSpec, suffixed
 from fleet_iot.lib.synthesis import settings
-from tests.places import PROJECT
+from tests.places import SAMPLE
 
 ACCOUNT_ID = "123456789012"
 SUFFIX = "tst"
 HOST_ARCHITECTURE = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
-RECORD = read_record(PROJECT)
+RECORD = read_record(SAMPLE)
 FLEET, FACILITIES, FOLDER = RECORD.fleet, RECORD.facilities, RECORD.folder
 
 WITH_ALL_CSRS = "sg-01"
@@ -87,7 +87,7 @@ def make_settings(**changes: Any) -> settings.Settings:
         },
         fleet=FLEET,
         facilities=FACILITIES.keys(),
-        project=PROJECT,
+        project=SAMPLE,
     )
     return dataclasses.replace(base, **changes)
 

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from benchmarks.project import lifted_manifest, make_project
 from benchmarks.synthesis import manifest_data
 from fleet_iot.lib.app import find_place
-from tests.places import PROJECT
+from tests.places import SAMPLE
 
 
-def _app(project: Path = PROJECT, **environment: str) -> subprocess.CompletedProcess[str]:
+def _app(project: Path = SAMPLE, **environment: str) -> subprocess.CompletedProcess[str]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("FLEET_", "TERRAFORM_", "ENVIRO"))}
     return subprocess.run(
         [sys.executable, "-m", "fleet_iot.lib.app"],
@@ -142,7 +142,7 @@ def test_a_certificate_is_made_of_the_csr_that_it_was_made_of(tmp_path: Path, cs
 def test_a_csr_in_the_name_of_another_thing_is_refused(tmp_path: Path, csr: Callable[[str], str], other: str) -> None:
     """Of the plant or of another that is not synthesised, with suffix or without: file and line, and no lock."""
     if other == "my-jb-01":
-        rows = next((PROJECT / "lib" / "facilities" / "my_jb_01").glob("things*.jsonl")).read_text().splitlines()
+        rows = next((SAMPLE / "lib" / "facilities" / "my_jb_01").glob("things*.jsonl")).read_text().splitlines()
         other = json.loads(rows[0])["name"]
     file = tmp_path / "tst" / "sg-01.csrs.jsonl"
     file.parent.mkdir(parents=True)
@@ -171,7 +171,7 @@ def test_the_project_is_that_of_the_current_folder(tmp_path: Path) -> None:
     (tmp_path / "fleet.yaml").touch()
     done = _app(tmp_path / "here")
     assert (done.returncode, done.stderr.splitlines()[0]) == (4, "error: lib/facilities/.generated.json is missing.")
-    shutil.copytree(PROJECT / "lib" / "facilities", tmp_path / "lib" / "facilities")
+    shutil.copytree(SAMPLE / "lib" / "facilities", tmp_path / "lib" / "facilities")
     done = _app(tmp_path / "here", FLEET_FACILITIES="nowhere")
     assert (
         done.stderr.splitlines()[1] == "hint: Choose from my-jb-01, sg-01, th-ry-01; `fleet generate` makes new ones."

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.places import PROJECT
+from tests.places import PROJECT, SAMPLE
 
 pytestmark = pytest.mark.cdktf
 
@@ -61,8 +61,8 @@ builtins.__import__ = watch
 def test_a_missing_node_is_said_in_one_sentence() -> None:
     """A `JSII_NODE` that is not there is an environment fault with a remedy, not a traceback."""
     done = subprocess.run(
-        [sys.executable, "-m", "lib.app"],
-        cwd=PROJECT,
+        [sys.executable, "-m", "fleet_iot.lib.app"],
+        cwd=SAMPLE,
         env={"JSII_NODE": "/nowhere/node", "HOME": "/nowhere", "FLEET_ACCOUNT_ID": "123456789012"},
         capture_output=True,
         text=True,

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.project import ROOT, copy_programs, synthesis_environment
+from tests.places import SAMPLE
 
 pytestmark = pytest.mark.cdktf
 ADDED = """
@@ -23,9 +24,9 @@ ADDED = """
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """This project with a manifest and declarations of its own."""
+    """The programs with a copy of the sample's manifest."""
     folder = copy_programs(tmp_path_factory.mktemp("project"))
-    shutil.copy(ROOT / "fleet.yaml", folder / "fleet.yaml")
+    shutil.copy(SAMPLE / "fleet.yaml", folder / "fleet.yaml")
     return folder
 
 
@@ -75,7 +76,7 @@ def test_a_plant_that_comes_and_goes_changes_no_other_stack(project: Path) -> No
 
 def test_another_count_changes_its_own_plants_stack_alone(project: Path) -> None:
     """The things that were there keep their addresses; the platform and the other plants are not touched."""
-    manifest = (ROOT / "fleet.yaml").read_text()
+    manifest = (SAMPLE / "fleet.yaml").read_text()
     (project / "fleet.yaml").write_text(manifest)
     _generate(project, "--allow", "destroys-data", "--allow", "breaks-identity")
     before = _synthesise(project, "fewer")

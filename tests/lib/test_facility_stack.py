@@ -10,15 +10,15 @@ import pytest
 
 from fleet_iot.lib.record.read import read_record
 from fleet_iot.lib.specs import FacilitySpec, suffixed
-from tests.places import PROJECT
+from tests.places import SAMPLE
 
 pytestmark = pytest.mark.cdktf
-PLANTS = tuple(read_record(PROJECT).facilities.values())
+PLANTS = tuple(read_record(SAMPLE).facilities.values())
 ACCOUNT = "123456789012"
 
 
 def _folder(facility: FacilitySpec) -> Path:
-    return PROJECT / "lib" / "facilities" / facility.module
+    return SAMPLE / "lib" / "facilities" / facility.module
 
 
 def _as_terraform_reads(text: str) -> str:

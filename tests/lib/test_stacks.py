@@ -16,11 +16,11 @@ from fleet_iot.lib.faults import PrerequisiteError
 from fleet_iot.lib.record.read import read_record
 from fleet_iot.lib.shared.context import Access
 from fleet_iot.operations.local.terraform import terraform_for
-from tests.places import PROJECT
+from tests.places import SAMPLE
 
 pytestmark = pytest.mark.cdktf
 FOLDER = Path(__file__).parent
-RECORD = read_record(PROJECT)
+RECORD = read_record(SAMPLE)
 FLEET = RECORD.fleet
 NUMBER = re.compile(r"-[0-9]{4,}$")
 NAMES = ("tap-tst", "endpoint-tst", *(f"facility-{id_}-tst" for id_ in sorted(RECORD.facilities)))

@@ -1,6 +1,6 @@
 """The stacks' other choices, planned by the real Terraform: AWS takes every attribute of them too.
 
-`make compliance` plans the committed fleet on every run; these stacks are those that it has not.
+`make compliance` plans the project's fleet on every run; these stacks are those that the sample has not.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from fleet_iot.lib import facilities
-from fleet_iot.lib.facilities.fleet import FLEET
+from fleet_iot.lib.record.read import read_record
 from fleet_iot.lib.synthesis import settings
 from fleet_iot.operations.assurance.compliance.checks import CHECKS, checks_in, service_rules
 from fleet_iot.operations.assurance.compliance.infrastructure import PlannedInfrastructure
@@ -22,11 +21,12 @@ from fleet_iot.operations.assurance.compliance.requests import figures, judge_re
 from tests.operations.assurance.compliance.mutations import break_constraints
 from tests.operations.assurance.compliance.mutations.edits import any_statement, edited, in_statement, put
 from tests.operations.assurance.compliance.mutations.on_api import MUTATIONS
-from tests.places import PROJECT
+from tests.places import SAMPLE
 
 pytestmark = [pytest.mark.cdktf, pytest.mark.slow]
 
 ACCOUNT_ID = "123456789012"
+RECORD = read_record(SAMPLE)
 API_CHECKS = tuple(check for check in CHECKS if check.id == "api-takes-it")
 
 
@@ -37,7 +37,7 @@ def planned(tmp_path_factory: pytest.TempPathFactory, identities: Path) -> Plann
 
     outdir = tmp_path_factory.mktemp("variants") / "cdktf.out"
     observability = dataclasses.replace(
-        FLEET.observability, iot_logging="WARN", registry_events=False, certificate_audit=True
+        RECORD.fleet.observability, iot_logging="WARN", registry_events=False, certificate_audit=True
     )
     synthesis.synthesise(
         settings.read_settings(
@@ -48,19 +48,19 @@ def planned(tmp_path_factory: pytest.TempPathFactory, identities: Path) -> Plann
                 "FLEET_FACILITIES": "sg-01",
                 "FLEET_IDENTITIES": str(identities),
             },
-            fleet=FLEET,
-            facilities=facilities.FACILITIES.keys(),
-            project=PROJECT,
+            fleet=RECORD.fleet,
+            facilities=RECORD.facilities.keys(),
+            project=SAMPLE,
         ),
-        fleet=dataclasses.replace(FLEET, retention="records", observability=observability),
-        facilities={"sg-01": dataclasses.replace(facilities.FACILITIES["sg-01"], registration="bulk")},
-        folder=Path(facilities.__file__).parent,
+        fleet=dataclasses.replace(RECORD.fleet, retention="records", observability=observability),
+        facilities={"sg-01": dataclasses.replace(RECORD.facilities["sg-01"], registration="bulk")},
+        folder=RECORD.folder,
     )
     return plan_stacks(
         sorted((outdir / "stacks").iterdir()),
         environment_suffix="tst",
         retention="records",
-        region=FLEET.region,
+        region=RECORD.fleet.region,
         account_id=ACCOUNT_ID,
         logs=outdir.parent / "logs",
     )

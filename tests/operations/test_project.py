@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from fleet_iot.generator.cli.commands import main
 from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.operations.project import load_project
-from tests.places import PROJECT
+from tests.places import SAMPLE
 
 NO_SUFFIXES = ("../../x", "a/b", " ", "dev ", "a\nb", "Dev", "-dev", "dev-", "x" * 17, "é", "$(id)", ".")
 COMMANDS = (
@@ -41,9 +41,9 @@ def project(tmp_path: Path, monkeypatch: Any) -> Path:
     """A project of its own in the current folder, with keys and journals in folders beside it."""
     folder = tmp_path / "plant"
     shutil.copytree(
-        PROJECT / "lib" / "facilities", folder / "lib" / "facilities", ignore=shutil.ignore_patterns("__py*")
+        SAMPLE / "lib" / "facilities", folder / "lib" / "facilities", ignore=shutil.ignore_patterns("__py*")
     )
-    shutil.copy(PROJECT / "fleet.yaml", folder)
+    shutil.copy(SAMPLE / "fleet.yaml", folder)
     for name, place in (("FLEET_KEYS_DIR", "keys"), ("FLEET_JOURNAL_DIR", "journal"), ("HOME", "home")):
         monkeypatch.setenv(name, str(tmp_path / place))
     monkeypatch.setenv("FLEET_KEYS_PASSPHRASE", "a passphrase of the test")

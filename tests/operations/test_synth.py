@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.places import PROJECT
+from tests.places import PROJECT, SAMPLE
 
 
 def _fleet(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -33,6 +33,6 @@ def test_it_refuses_where_there_is_no_project(tmp_path: Path) -> None:
 def test_it_synthesises_the_current_project(tmp_path: Path) -> None:
     """The stacks' names on stdout, their files where FLEET_OUTDIR says."""
     chosen = {"FLEET_ACCOUNT_ID": "123456789012", "FLEET_FACILITIES": "sg-01", "FLEET_OUTDIR": str(tmp_path)}
-    answer = _fleet(PROJECT, "synth", HOME=str(Path.home()), **chosen)
+    answer = _fleet(SAMPLE, "synth", HOME=str(Path.home()), **chosen)
     assert (answer.returncode, answer.stdout) == (0, "tap-dev\nfacility-sg-01-dev\n"), answer.stderr
     assert (tmp_path / "stacks" / "tap-dev" / "cdk.tf.json").is_file()

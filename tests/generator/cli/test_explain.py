@@ -12,7 +12,7 @@ from fleet_iot.generator.plan.build import plan_fleet
 from fleet_iot.generator.plan.catalogue import entries, plan_alarms
 from fleet_iot.lib import specs
 from fleet_iot.lib.names import PLATFORM_ALARMS, PLATFORM_RESOURCES
-from tests.places import PROJECT
+from tests.places import PROJECT, SAMPLE
 
 MANIFEST = """\
 version: 1
@@ -193,7 +193,7 @@ def test_alarms_are_those_of_the_stacks() -> None:
         }
         for stack in ("platform_addresses.txt", "facility_addresses.txt")
     }
-    plan = plan_fleet(read_manifest(folder.parents[1] / "fleet.yaml", name="fleet.yaml"))
+    plan = plan_fleet(read_manifest(SAMPLE / "fleet.yaml", name="fleet.yaml"))
     plant = next(facility for facility in plan.facilities if facility.id == "sg-01")
     # The audit of certificates is made only where the manifest asks for it.
     assert told["platform_addresses.txt"] == PLATFORM_ALARMS.keys() - {"alarm-certificate-expiry"}

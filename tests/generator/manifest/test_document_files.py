@@ -15,13 +15,11 @@ import pytest
 from fleet_iot.generator.diagnostics import ManifestError
 from fleet_iot.generator.manifest.load import read_manifest
 from fleet_iot.generator.manifest.yaml import MAXIMUM_BYTES
-from tests.places import PROJECT
+from tests.places import PROJECT, SAMPLE
 
 ROOT = PROJECT
-SAMPLE = (ROOT / "fleet.yaml").read_text("utf-8")
-HEAD = (
-    SAMPLE[: SAMPLE.index("facilities:")].replace("sample_interval_s: 10", "sample_interval_s: 600") + "facilities:\n"
-)
+TEXT = (SAMPLE / "fleet.yaml").read_text("utf-8")
+HEAD = TEXT[: TEXT.index("facilities:")].replace("sample_interval_s: 10", "sample_interval_s: 600") + "facilities:\n"
 FACILITY = """\
   f-{number:05d}:
     name: Plant {number}
@@ -47,7 +45,7 @@ def large(lines: int) -> str:
 
 def test_symbolic_link_is_followed(tmp_path: Path) -> None:
     """A manifest may be a link, also one out of the project; one that leads nowhere or in a circle is told."""
-    (tmp_path / "real").write_text(SAMPLE, "utf-8")
+    (tmp_path / "real").write_text(TEXT, "utf-8")
     for name, target in (("fleet.yaml", "real"), ("broken", "nowhere"), ("circle", "circle"), ("folder", ".")):
         (tmp_path / name).symlink_to(target)
     assert 3 == len(read_manifest(tmp_path / "fleet.yaml", name="fleet.yaml").facilities)
@@ -60,7 +58,7 @@ def test_symbolic_link_is_followed(tmp_path: Path) -> None:
 def test_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     """One without the right to read, and one whose reading fails half-way."""
     closed = tmp_path / "fleet.yaml"
-    closed.write_text(SAMPLE, "utf-8")
+    closed.write_text(TEXT, "utf-8")
     closed.chmod(0)
     if os.geteuid() != 0:
         assert "fleet.yaml:1:1: the manifest cannot be read: permission denied" == lines_of(closed)[0]

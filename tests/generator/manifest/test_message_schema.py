@@ -11,14 +11,12 @@ from fleet_iot.generator.manifest.load import validate
 from fleet_iot.generator.manifest.models import MAX_METRICS
 from fleet_iot.generator.manifest.schema import MAX_READINGS, MAX_SEQUENCE, METRIC_NAME, VALUE_BOUND, message_schema
 from fleet_iot.generator.manifest.yaml import parse_document
-from tests.places import PROJECT
-
-ROOT = PROJECT
+from tests.places import SAMPLE
 
 
 def test_a_device_types_metrics_are_in_its_schema() -> None:
     """Every metric with its unit and its limits in words; others are numbers too."""
-    manifest = validate(parse_document((ROOT / "fleet.yaml").read_text(), name="fleet.yaml"))
+    manifest = validate(parse_document((SAMPLE / "fleet.yaml").read_text(), name="fleet.yaml"))
 
     reading = message_schema(manifest, "press-monitor")["$defs"]["reading"]
     metrics = reading["properties"]["metrics"]
@@ -45,7 +43,7 @@ def test_the_bounds_are_those_of_the_processor() -> None:
 
 def test_the_command_prints_it() -> None:
     """One JSON document; an unknown type is a fault of usage that names the known ones."""
-    manifest = str(ROOT / "fleet.yaml")
+    manifest = str(SAMPLE / "fleet.yaml")
     printed = CliRunner().invoke(main, ["message", "boiler", "--manifest", manifest])
     refused = CliRunner().invoke(main, ["message", "boilr", "--manifest", manifest])
 

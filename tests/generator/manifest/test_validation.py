@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from fleet_iot.generator.diagnostics import DataPath, ManifestError
 from fleet_iot.generator.manifest.load import read_manifest, validate
 from fleet_iot.generator.manifest.yaml import parse_document, resolve, trap
-from tests.places import PROJECT
+from tests.places import PROJECT, SAMPLE
 
 ROOT = PROJECT
-SAMPLE = (ROOT / "fleet.yaml").read_text("utf-8")
+TEXT = (SAMPLE / "fleet.yaml").read_text("utf-8")
 
 
 def faults_of(text: str) -> tuple[Any, ...]:
@@ -44,7 +44,7 @@ JUNK += ["012", "NO", "~", "null", "1e999", ".nan", "2026-11-23", "\u2028", "\u2
 FUZZ = int(os.environ.get("FLEET_FUZZ", "400"))
 """Number of mutated manifests; `FLEET_FUZZ=100000` is the long run."""
 SMALL = (ROOT / "tests" / "golden" / "valid" / "fleet.yaml").read_text("utf-8")
-SOURCES = (SMALL, SMALL, SMALL, SAMPLE)
+SOURCES = (SMALL, SMALL, SMALL, TEXT)
 SOURCES += tuple(
     file.read_text("utf-8")
     for name in (
@@ -105,7 +105,7 @@ DATA = st.recursive(
 @given(part=DATA, path=st.sampled_from(["", "tags", "stream", "processor", "device_types", "facilities", "version"]))
 def test_any_data_in_any_part_raises_nothing_but_diagnostics(part: Any, path: str) -> None:
     """A part of another type, depth or content ends in placed faults."""
-    data = yaml.safe_load(SAMPLE) | {path: part} if path else part
+    data = yaml.safe_load(TEXT) | {path: part} if path else part
     text = yaml.safe_dump(data, allow_unicode=True)
     assert is_placed(text, faults_of(text))
 
@@ -115,7 +115,7 @@ def test_any_data_in_any_part_raises_nothing_but_diagnostics(part: Any, path: st
 @given(part=DATA, depth=st.integers(1, 4), seed=st.integers(0, 2**16))
 def test_any_data_deep_inside_raises_nothing_but_diagnostics(part: Any, depth: int, seed: int) -> None:
     """The same for a part deep inside a device type or a facility."""
-    choose, data = random.Random(seed), yaml.safe_load(SAMPLE)
+    choose, data = random.Random(seed), yaml.safe_load(TEXT)
     node = data[choose.choice(["device_types", "facilities"])]
     for _ in range(depth):
         key = choose.choice(sorted(node))
@@ -129,8 +129,8 @@ def test_any_data_deep_inside_raises_nothing_but_diagnostics(part: Any, depth: i
 
 def test_every_value_has_its_place() -> None:
     """At the place of each scalar of the sample stands the scalar; at the place of each key, the key."""
-    document = parse_document(SAMPLE, name="fleet.yaml")
-    lines = SAMPLE.splitlines()
+    document = parse_document(TEXT, name="fleet.yaml")
+    lines = TEXT.splitlines()
     seen = 0
 
     def walk(value: Any, path: DataPath) -> None:
@@ -201,7 +201,7 @@ def test_word_is_text(text: str) -> None:
 
 def test_valid_manifest_has_no_fault() -> None:
     """The committed manifest passes, with all that it says."""
-    manifest = read_manifest(ROOT / "fleet.yaml", name="fleet.yaml")
+    manifest = read_manifest(SAMPLE / "fleet.yaml", name="fleet.yaml")
     assert ["my-jb-01", "sg-01", "th-ry-01"] == sorted(manifest.facilities)
 
 
@@ -209,7 +209,7 @@ def test_thousands_of_faults_are_all_told() -> None:
     """A long manifest with a fault in each line is answered with each of them, in order."""
     count = 1_100
     body = "".join(f"  f-{number}: {{name: x, timezone: UTC, things: {{pres: 1}}}}\n" for number in range(count))
-    text = SAMPLE[: SAMPLE.index("facilities:")] + "facilities:\n" + body
+    text = TEXT[: TEXT.index("facilities:")] + "facilities:\n" + body
     lines = [fault.location.line for fault in faults_of(text)]
     assert count == len(lines)
     assert sorted(lines) == lines
@@ -219,7 +219,7 @@ def test_thousands_of_faults_are_all_told() -> None:
 def test_fault_behind_a_thousand_merges_has_its_place() -> None:
     """Merge keys that lead from one to the next, however far, are followed without recursion."""
     count = 2_000
-    text = SAMPLE[: SAMPLE.index("facilities:")] + "facilities:\n"
+    text = TEXT[: TEXT.index("facilities:")] + "facilities:\n"
     text += "  p-0: &p0 {name: x, timezone: Nowhere, things: {boiler: 1}}\n"
     text += "".join(f"  p-{number}: &p{number} {{<<: *p{number - 1}}}\n" for number in range(1, count))
     faults = faults_of(text)

@@ -18,7 +18,7 @@ from fleet_iot.generator.manifest import rules as own_rules
 from fleet_iot.generator.output import templating
 from fleet_iot.generator.output.render import render_facility
 from fleet_iot.generator.plan.build import plan_fleet
-from tests.places import PROJECT
+from tests.places import PROJECT, SAMPLE
 
 ROOT = PROJECT
 Install = Callable[[str], Path]
@@ -67,7 +67,7 @@ def install(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
 
 def test_template_of_the_guide_makes_what_the_guide_shows(project: Any) -> None:
     """On the committed sample: one more file a plant, of exactly that text."""
-    shutil.copy(ROOT / "fleet.yaml", project.folder / "fleet.yaml")
+    shutil.copy(SAMPLE / "fleet.yaml", project.folder / "fleet.yaml")
     template(project, "labels.json.j2", block("`templates/facility/labels.json.j2`:"))
     result = project.fleet("generate")
     assert 0 == result.exit_code, result.stderr
@@ -78,7 +78,7 @@ def test_template_of_the_guide_makes_what_the_guide_shows(project: Any) -> None:
 
 def test_rule_of_the_guide_finds_what_the_guide_shows(project: Any, install: Install) -> None:
     """The package, once installed, is asked by every command that reads the manifest, in text and for programs."""
-    shutil.copy(ROOT / "fleet.yaml", project.folder / "fleet.yaml")
+    shutil.copy(SAMPLE / "fleet.yaml", project.folder / "fleet.yaml")
     install(block("`plant_rules.py`:"))
     result = project.fleet("validate")
     assert (3, block("`fleet validate` on the sample:")) == (result.exit_code, result.stderr)
@@ -90,7 +90,7 @@ def test_rule_of_the_guide_finds_what_the_guide_shows(project: Any, install: Ins
 @pytest.mark.slow
 def test_rule_of_the_guide_is_found_by_a_fresh_process(project: Any, install: Install) -> None:
     """Nothing but the installed package is needed."""
-    shutil.copy(ROOT / "fleet.yaml", project.folder / "fleet.yaml")
+    shutil.copy(SAMPLE / "fleet.yaml", project.folder / "fleet.yaml")
     folder = install(block("`plant_rules.py`:"))
     assert 3 == project.process("validate", environment={"PYTHONPATH": f"{ROOT}:{folder}"}).exit_code
 

@@ -12,9 +12,9 @@ import pytest
 from fleet_iot.generator.diagnostics import GateError
 from fleet_iot.generator.output import gates
 from fleet_iot.generator.plan.build import ThingRow
-from tests.places import PROJECT
+from tests.places import SAMPLE
 
-PLANT = PROJECT / "lib" / "facilities" / "sg_01"
+PLANT = SAMPLE / "lib" / "facilities" / "sg_01"
 TOPIC = "dt/mfg/sg-01/+/+/telemetry"
 check_topic_rule = partial(gates.check_topic_rule, topic=TOPIC)
 check_bulk, BULK = gates.check_bulk_registration, "bulk_registration_template.json"

@@ -13,10 +13,10 @@ from fleet_iot.lib.record.read import read_record
 from fleet_iot.lib.specs import FacilitySpec
 from fleet_iot.sensor_processor.ingest import batch
 from fleet_iot.sensor_processor.ingest import log as metrics
-from tests.places import PROJECT
+from tests.places import SAMPLE
 
 pytestmark = pytest.mark.cdktf
-RECORD = read_record(PROJECT)
+RECORD = read_record(SAMPLE)
 FLEET, PLANTS = RECORD.fleet, list(RECORD.facilities.values())
 TOPIC = "arn:aws:sns:ap-southeast-1:123456789012:topic-alarms-tst"
 ALARMS = "arn:aws:cloudwatch:ap-southeast-1:123456789012:alarm:alarm-*-tst"

@@ -43,9 +43,9 @@ def test_the_processor_understands_its_environment(stacks, tmp_path: Path) -> No
     """Its own settings parse what the stack gives it, with the catalogue of the zip."""
     from fleet_iot.lib.record.read import read_record
     from fleet_iot.lib.shared.packaging import catalogue
-    from tests.places import PROJECT
+    from tests.places import SAMPLE
 
-    fleet = read_record(PROJECT).fleet
+    fleet = read_record(SAMPLE).fleet
     (tmp_path / "catalogue.json").write_bytes(catalogue(fleet))
     variables = stacks.platform.one("aws_lambda_function", "function-sensor-processor")["environment"]["variables"]
     settings = read_settings(variables, default_catalogue=tmp_path / "catalogue.json")

@@ -14,14 +14,14 @@ import pytest
 
 from fleet_iot.lib.faults import RecordError
 from fleet_iot.lib.record.read import check_record, read_record
-from tests.places import PROJECT
+from tests.places import SAMPLE
 
 
 @pytest.fixture
 def record(tmp_path: Path) -> Path:
     """A copy of the committed record."""
     folder = tmp_path / "facilities"
-    shutil.copytree(PROJECT / "lib" / "facilities", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(SAMPLE / "lib" / "facilities", folder, ignore=shutil.ignore_patterns("__pycache__"))
     return folder
 
 
@@ -115,7 +115,7 @@ def project(tmp_path: Path, record: Path) -> Path:
     """A folder with the committed manifest and record, and nothing else."""
     (tmp_path / "lib").mkdir()
     record.rename(tmp_path / "lib" / "facilities")
-    shutil.copy(PROJECT / "fleet.yaml", tmp_path)
+    shutil.copy(SAMPLE / "fleet.yaml", tmp_path)
     return tmp_path
 
 

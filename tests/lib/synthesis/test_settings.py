@@ -11,18 +11,18 @@ from fleet_iot.lib.faults import ManifestError, PrerequisiteError
 from fleet_iot.lib.shared.context import Access
 from fleet_iot.lib.specs import FleetSpec
 from fleet_iot.lib.synthesis.settings import read_settings
-from tests.places import PROJECT
+from tests.places import SAMPLE
 
 PLANTS = ("a-1", "b-1")
 
 
 def test_the_manifest_decides_where_the_environment_says_nothing(fleet: FleetSpec) -> None:
     """Suffix, region of the state and facilities come from the declarations by default."""
-    settings = read_settings({}, fleet=fleet, facilities=PLANTS, project=PROJECT)
+    settings = read_settings({}, fleet=fleet, facilities=PLANTS, project=SAMPLE)
     assert (settings.environment_suffix, settings.state_bucket_region) == (fleet.environment_suffix, fleet.region)
     assert settings.facilities == PLANTS
     assert (settings.state_bucket, settings.account_id, settings.requires_csrs) == (None, None, False)
-    assert (settings.outdir, settings.identities) == (PROJECT / "cdktf.out", PROJECT / "identities")
+    assert (settings.outdir, settings.identities) == (SAMPLE / "cdktf.out", SAMPLE / "identities")
 
 
 def test_the_environment_overrides_the_manifest(fleet: FleetSpec) -> None:
@@ -44,7 +44,7 @@ def test_the_environment_overrides_the_manifest(fleet: FleetSpec) -> None:
         },
         fleet=dataclasses.replace(fleet, account_id="123456789012"),
         facilities=PLANTS,
-        project=PROJECT,
+        project=SAMPLE,
     )
     assert (settings.environment_suffix, settings.account_id) == ("prod-2", "210987654321")
     assert (settings.facilities, settings.requires_csrs) == (("b-1",), True)
@@ -84,7 +84,7 @@ def test_the_environment_overrides_the_manifest(fleet: FleetSpec) -> None:
 def test_a_bad_variable_is_named_with_its_value(fleet: FleetSpec, variable: str, value: str, message: str) -> None:
     """A value that AWS or the declarations refuse is an environment fault (exit 7) with a remedy."""
     with pytest.raises(PrerequisiteError) as caught:
-        read_settings({variable: value}, fleet=fleet, facilities=PLANTS, project=PROJECT)
+        read_settings({variable: value}, fleet=fleet, facilities=PLANTS, project=SAMPLE)
     assert message in caught.value.message
     assert caught.value.exit_code == 7
     assert caught.value.remedy
@@ -96,14 +96,14 @@ def test_a_role_of_another_account_is_refused(fleet: FleetSpec) -> None:
     with pytest.raises(
         PrerequisiteError, match="of account 210987654321, but the platform is for account 123456789012"
     ):
-        read_settings(role | {"FLEET_ACCOUNT_ID": "123456789012"}, fleet=fleet, facilities=PLANTS, project=PROJECT)
-    settings = read_settings(role, fleet=fleet, facilities=PLANTS, project=PROJECT)
+        read_settings(role | {"FLEET_ACCOUNT_ID": "123456789012"}, fleet=fleet, facilities=PLANTS, project=SAMPLE)
+    settings = read_settings(role, fleet=fleet, facilities=PLANTS, project=SAMPLE)
     assert settings.access.role_arn == role["FLEET_ASSUME_ROLE_ARN"]
 
 
 def test_a_csr_switch_of_zero_is_off(fleet: FleetSpec) -> None:
     """FLEET_REQUIRE_CSRS=0 asks for nothing."""
-    assert not read_settings({"FLEET_REQUIRE_CSRS": "0"}, fleet=fleet, facilities=PLANTS, project=PROJECT).requires_csrs
+    assert not read_settings({"FLEET_REQUIRE_CSRS": "0"}, fleet=fleet, facilities=PLANTS, project=SAMPLE).requires_csrs
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_what_the_manifest_says_is_refused_by_its_key(
 ) -> None:
     """A value that no variable overrides is the manifest's fault (exit 3), and the fault names the key."""
     with pytest.raises(ManifestError) as caught:
-        read_settings({}, fleet=dataclasses.replace(fleet, **changes), facilities=PLANTS, project=PROJECT)
+        read_settings({}, fleet=dataclasses.replace(fleet, **changes), facilities=PLANTS, project=SAMPLE)
     assert message in caught.value.message
     assert (3, (key,)) == (caught.value.exit_code, caught.value.key)
 
@@ -145,6 +145,6 @@ def test_a_suffix_that_makes_a_bucket_too_long_is_named_as_the_variable(fleet: F
             {"ENVIRONMENT_SUFFIX": "x" * 16, "FLEET_ACCOUNT_ID": "123456789012"},
             fleet=dataclasses.replace(fleet, application="packaging-lines"),
             facilities=PLANTS,
-            project=PROJECT,
+            project=SAMPLE,
         )
     assert caught.value.message.startswith(f"With ENVIRONMENT_SUFFIX '{'x' * 16}' the bucket's name bucket-packaging")

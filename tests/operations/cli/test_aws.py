@@ -15,7 +15,7 @@ from fleet_iot.operations import aws
 from fleet_iot.operations.aws import Broker
 from fleet_iot.operations.project import load_project
 from tests.operations.aws_stub import REGION, Account, stub_account
-from tests.places import PROJECT
+from tests.places import SAMPLE
 from tests.test_documents import command_paths
 
 OWN, OTHER = "111122223333", "444455556666"
@@ -45,8 +45,8 @@ ARGUMENTS = {
 
 @pytest.fixture(autouse=True)
 def project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The repository is the project; the shell names another region than the manifest."""
-    monkeypatch.chdir(PROJECT)
+    """The sample is the project; the shell names another region than the manifest."""
+    monkeypatch.chdir(SAMPLE)
     monkeypatch.setenv("FLEET_KEYS_DIR", str(tmp_path / "keys"))
     monkeypatch.setenv("FLEET_KEYS_PASSPHRASE", "a passphrase of tests")
     monkeypatch.setenv("FLEET_JOURNAL_DIR", str(tmp_path / "journal"))
@@ -113,7 +113,7 @@ def test_without_aws_no_account_is_asked(path: str, monkeypatch: pytest.MonkeyPa
 
 def test_the_local_aws_is_the_projects_from_any_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without --dir it is build/local of the project, wherever in it the command runs."""
-    monkeypatch.chdir(PROJECT / "docs")
+    monkeypatch.chdir(SAMPLE / "lib" / "facilities")
     folders: list[Path] = []
 
     def load(folder: Path) -> Any:
@@ -122,13 +122,13 @@ def test_the_local_aws_is_the_projects_from_any_folder(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(aws, "load", load)
     assert 7 == fleet("anomalies list").exit_code
-    assert [PROJECT / "build" / "local"] == folders
+    assert [SAMPLE / "build" / "local"] == folders
 
 
 def test_the_account_may_be_left_open(monkeypatch: pytest.MonkeyPatch) -> None:
     """The account of the credentials is used, in the manifest's region, where nothing else gives an account."""
     account = stub_account(monkeypatch, OTHER, iot=Endpoint())
-    found = aws.account_aws(load_project(PROJECT))
+    found = aws.account_aws(load_project(SAMPLE))
     assert (OTHER, REGION, [REGION]) == (found.account, found.region, account.sessions)
     assert Broker(host="x-ats.iot", port=8883, ca_file=None) == found.broker()
 

@@ -15,7 +15,7 @@ import pytest
 
 from fleet_iot.operations.local.aws import FACTS, load
 from fleet_iot.operations.local.processes import is_running, stop_children
-from tests.places import PROJECT
+from tests.places import SAMPLE
 
 pytestmark = pytest.mark.local_aws
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.local_aws
 def fleet(*arguments: str) -> subprocess.CompletedProcess[str]:
     """`fleet local …` in the project's folder."""
     command = [sys.executable, "-m", "fleet_iot", "local", *arguments]
-    return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, cwd=SAMPLE, capture_output=True, text=True, timeout=120, check=False)
 
 
 def account_in_shell(commands: str, secret: str) -> str:
@@ -79,7 +79,7 @@ def test_up_that_is_interrupted_leaves_nothing(tmp_path: Path) -> None:
     # Stopped the moment that the emulator is on record, long before it answers.
     # Among many other processes it might answer first: this one is not to wait behind it.
     with subprocess.Popen(
-        ["nice", "-n", "19", *command], cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ["nice", "-n", "19", *command], cwd=SAMPLE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         deadline = time.monotonic() + 60
         while not (folder / FACTS).exists() or not load(folder).children:

@@ -14,12 +14,12 @@ from fleet_iot.lib.record.identities import lock_file
 from fleet_iot.operations.pki.csr import Created, create_missing, csr_path, read_requests, sign_request, write_requests
 from fleet_iot.operations.pki.keystore import KeyStore
 from fleet_iot.operations.project import Project, load_project
-from tests.places import PROJECT
+from tests.places import SAMPLE
 
 
 @pytest.fixture
 def project() -> Project:
-    return load_project(PROJECT)
+    return load_project(SAMPLE)
 
 
 def create(project: Project, folder: Path) -> Created:

@@ -32,9 +32,9 @@ from fleet_iot.operations.registry.matching import Pair
 from fleet_iot.operations.registry.steps import Group, Work
 from tests.operations.lists.builders import NOW, make_certificate, make_request, new_key, pem
 from tests.operations.registry.test_steps import RUN
-from tests.places import PROJECT
+from tests.places import SAMPLE
 
-TEMPLATE = PROJECT / "lib" / "facilities" / "sg_01" / "bulk_registration_template.json"
+TEMPLATE = SAMPLE / "lib" / "facilities" / "sg_01" / "bulk_registration_template.json"
 GROUP = Group(thing_group="thing-group-sg-01-press-dev", policy="policy-sg-01-press-dev")
 
 

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.lib.specs import fill
 from fleet_iot.operations.registry.bundle import ROOTS, Endpoint, amazon_roots, files_of, topics_of
-from tests.places import PROJECT
+from tests.places import SAMPLE
 
 THING = "sg-01-compressor-0001-dev"
 ENDPOINT = Endpoint(host="a1-ats.iot.example", port=8883, roots=b"roots\n", install_folder="/etc/device/")
@@ -22,7 +22,7 @@ ENDPOINT = Endpoint(host="a1-ats.iot.example", port=8883, roots=b"roots\n", inst
 
 def test_topics_are_the_policys() -> None:
     """With the thing's name in its place, Basic Ingest included."""
-    policy = (PROJECT / "lib" / "facilities" / "sg_01" / "compressor.policy.json").read_text()
+    policy = (SAMPLE / "lib" / "facilities" / "sg_01" / "compressor.policy.json").read_text()
     topics = topics_of(fill(policy, account_id="111122223333", suffix="dev"), THING)
     telemetry = f"dt/mfg/sg-01/compressor/{THING}/telemetry"
     command = f"cmd/mfg/sg-01/compressor/{THING}"

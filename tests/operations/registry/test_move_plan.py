@@ -15,7 +15,7 @@ from fleet_iot.operations.project import Project, load_project
 from fleet_iot.operations.registry.device import Registered
 from fleet_iot.operations.registry.journal import Journal
 from fleet_iot.operations.registry.move import find_destination
-from tests.places import PROJECT
+from tests.places import SAMPLE
 
 TYPE = "press-monitor"
 
@@ -28,7 +28,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 def plant(root: Path, *things: tuple[str, str, str]) -> Project:
     """A project whose plant `sg-01` plans these things: name, type, serial."""
-    project = load_project(PROJECT)
+    project = load_project(SAMPLE)
     facility = replace(project.facility("sg-01"), registration="bulk")
     path = root / "lib" / "facilities" / facility.module / facility.things_file
     path.parent.mkdir(parents=True)
@@ -55,7 +55,7 @@ def device(serial: str = "THRY01-PRESS-MONITOR-0007") -> Registered:
         serial=serial,
         attributes={"facility": "th-ry-01", "serial": serial, "hall": "2"},
     )
-    facility = load_project(PROJECT).facility("th-ry-01")
+    facility = load_project(SAMPLE).facility("th-ry-01")
     return Registered(thing=thing, facility=facility, is_in_journal=True, certificate_id="c", certificate_arn="a/c")
 
 

@@ -26,7 +26,7 @@ from fleet_iot.operations.registry.rotate import DeviceKeys, begin_rotation, fin
 from fleet_iot.operations.registry.steps import Group, Work, onboard_device
 from tests.operations.lists.builders import NOW, make_request, new_key, pem
 from tests.operations.registry.test_steps import RUN
-from tests.places import PROJECT
+from tests.places import SAMPLE
 
 THING = ThingRow(name="t-1", thing_type="type", device_type="press", serial="S", attributes={})
 
@@ -104,7 +104,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 
 def facility() -> FacilitySpec:
-    return load_project(PROJECT).facility("sg-01")
+    return load_project(SAMPLE).facility("sg-01")
 
 
 class Case:

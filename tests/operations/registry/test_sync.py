@@ -19,7 +19,7 @@ from fleet_iot.operations.registry.journal import Journal
 from fleet_iot.operations.registry.runner import groups_of
 from fleet_iot.operations.registry.steps import Work
 from fleet_iot.operations.registry.sync import Synced, sync
-from tests.places import PROJECT
+from tests.places import SAMPLE
 
 PRESS, PUMP = "press-monitor", "compressor"
 
@@ -113,7 +113,7 @@ def attributes_of(number: int, device_type: str = PRESS, **more: str) -> dict[st
 
 def plant(root: Path, *things: tuple[int, str, dict[str, str]]) -> Project:
     """A project whose plant `sg-01`, in bulk, plans these things: number, type, further attributes."""
-    project = load_project(PROJECT)
+    project = load_project(SAMPLE)
     facility = replace(project.facility("sg-01"), registration="bulk")
     path = root / "lib" / "facilities" / facility.module / facility.things_file
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.operations.local.aws import LocalAws
 from fleet_iot.operations.project import load_project
 from fleet_iot.operations.rehearsal import demo as steps
-from tests.places import PROJECT
+from tests.places import SAMPLE
 
 
 @pytest.mark.local_aws
@@ -30,7 +30,7 @@ def test_a_fault_names_logs_that_are_there(tmp_path: Path, monkeypatch: pytest.M
     request = steps.DemoRequest(folder=folder, things=1, rate=1.0, duration_s=1.0, seed=1)
     with pytest.raises(EnvironmentFault) as fault:
         steps.run_demo(
-            request, generate=lambda: load_project(PROJECT), say=lambda line: None, on_progress=lambda done, of: None
+            request, generate=lambda: load_project(SAMPLE), say=lambda line: None, on_progress=lambda done, of: None
         )
     named = Path((fault.value.hint or "").removeprefix("all that it said is in "))
     assert (folder / "logs" / "terraform-tap-dev.log", "what it said\n") == (named, named.read_text())

@@ -14,7 +14,7 @@ from fleet_iot.generator.cli.commands import main
 from fleet_iot.operations.rehearsal import simulator
 from fleet_iot.operations.rehearsal.simulator import Message
 from tests.operations.aws_stub import stub_local_aws
-from tests.places import PROJECT
+from tests.places import SAMPLE
 
 REVOKED, REFUSED, SILENT, STRANGER = (f"sg-01-press-monitor-000{number}-dev" for number in (1, 2, 3, 4))
 
@@ -48,7 +48,7 @@ class Device:
 @pytest.fixture
 def simulate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """`fleet simulate` with devices of that kind; `without` are things that have no active certificate."""
-    monkeypatch.chdir(PROJECT)
+    monkeypatch.chdir(SAMPLE)
     stub_local_aws(monkeypatch, iot=None)
     monkeypatch.setattr(simulator.Aws, "broker", lambda self: SimpleNamespace(host="broker", port=1))
     monkeypatch.setattr(simulator, "Device", Device)

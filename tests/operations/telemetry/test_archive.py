@@ -14,12 +14,12 @@ from fleet_iot.operations.telemetry.archive import table_statement
 from fleet_iot.sensor_processor.adapters.archive import readings_objects
 from fleet_iot.sensor_processor.ingest.batch import Batch, parse_batch
 from fleet_iot.sensor_processor.ingest.catalogue import parse_catalogue
-from tests.places import PROJECT
+from tests.places import SAMPLE
 
 
 def invoke(*arguments: str) -> Result:
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(PROJECT)
+        patch.chdir(SAMPLE)
         patch.delenv("ENVIRONMENT_SUFFIX", raising=False)
         return CliRunner().invoke(main, ["archive", "query", *arguments])
 

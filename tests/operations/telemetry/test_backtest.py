@@ -30,7 +30,7 @@ from fleet_iot.operations.telemetry.backtest import (
     page,
     read_history,
 )
-from tests.places import PROJECT
+from tests.places import SAMPLE
 
 
 def write(path: Path, *, rows: int = 600, spike: int = 500, name: str = "temperature") -> Path:
@@ -65,7 +65,7 @@ def test_a_device_type_gives_limits_and_detectors(tmp_path: Path) -> None:
     done = invoke(
         *(str(file), "--device-type", "press-monitor", "--column", "temperature=oil", "--json"),
         *("--output", str(tmp_path / "page.html")),
-        folder=PROJECT,
+        folder=SAMPLE,
     )
 
     anomalies = json.loads(done.output)["anomalies"]
@@ -80,7 +80,7 @@ def test_faults_are_told_with_their_line(tmp_path: Path) -> None:
 
     assert "bad.csv:3: a 'much' is no number" in invoke(str(file), folder=tmp_path).output
     assert "bad.csv has no column 'x'" in invoke(str(file), "--column", "a=x", folder=tmp_path).output
-    assert "no device type 'pres'" in invoke(str(file), "--device-type", "pres", folder=PROJECT).output
+    assert "no device type 'pres'" in invoke(str(file), "--device-type", "pres", folder=SAMPLE).output
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_an_end_and_the_worst_of_an_event_belong_to_it(tmp_path: Path) -> None:
     file = tmp_path / "own.csv"
     file.write_text("time,temperature\n" + "".join(f"{10 * place},{value}\n" for place, value in enumerate(values, 1)))
     done = invoke(str(file), "--device-type", "press-monitor", "--detector", "limits", "--json",
-                  "--output", str(tmp_path / "page.html"), folder=PROJECT)  # fmt: skip
+                  "--output", str(tmp_path / "page.html"), folder=SAMPLE)  # fmt: skip
 
     (found,) = json.loads(done.output)["anomalies"]
     assert (found["place"], found["severity"], found["ended"]) == (5, "critical", 90_000)

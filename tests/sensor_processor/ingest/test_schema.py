@@ -20,7 +20,7 @@ from fleet_iot.generator.manifest.schema import message_schema
 from fleet_iot.generator.manifest.yaml import parse_document
 from fleet_iot.sensor_processor.ingest.catalogue import Catalogue, parse_catalogue
 from fleet_iot.sensor_processor.ingest.reading import PoisonReading, parse_envelope, parse_readings
-from tests.places import PROJECT
+from tests.places import PROJECT, SAMPLE
 
 VALIDATOR = PROJECT / ".venv-scan" / "bin" / "python"
 EXAMPLES = int(os.environ.get("FLEET_SCHEMA_EXAMPLES", "400"))
@@ -39,7 +39,7 @@ def accepts() -> Iterator[Callable[[str], bool]]:
     """Yield a function that returns whether the schema of press monitors accepts a document; one process serves all."""
     if not VALIDATOR.exists():
         pytest.skip("no .venv-scan: `make compliance` makes it")
-    manifest = validate(parse_document((PROJECT / "fleet.yaml").read_text(), name="fleet.yaml"))
+    manifest = validate(parse_document((SAMPLE / "fleet.yaml").read_text(), name="fleet.yaml"))
     schema = message_schema(manifest, "press-monitor")
     with subprocess.Popen(
         [VALIDATOR, "-c", _SERVE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -59,7 +59,7 @@ def accepts() -> Iterator[Callable[[str], bool]]:
 @pytest.fixture(scope="module")
 def press_monitors() -> Catalogue:
     """The catalogue that the same manifest gives the processor."""
-    manifest = validate(parse_document((PROJECT / "fleet.yaml").read_text(), name="fleet.yaml"))
+    manifest = validate(parse_document((SAMPLE / "fleet.yaml").read_text(), name="fleet.yaml"))
     metrics = manifest.device_types["press-monitor"].metrics
     units = {name: {"unit": metric.unit} for name, metric in metrics.items()}
     document = {"application": "mfg", "device_types": {"press-monitor": {"metrics": units}}}

@@ -1,4 +1,4 @@
-"""The committed fleet, planned for real: each mutation of it is caught by its check, each canary by its scanner."""
+"""The sample's fleet, planned for real: each mutation of it is caught by its check, each canary by its scanner."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fleet_iot.operations.assurance.compliance.scanners import require_scanners,
 from fleet_iot.operations.project import load_project
 from tests.operations.assurance.compliance import canaries
 from tests.operations.assurance.compliance.mutations import break_constraints, try_mutations
-from tests.places import PROJECT
+from tests.places import PROJECT, SAMPLE
 
 pytestmark = [pytest.mark.cdktf, pytest.mark.slow]
 
@@ -26,8 +26,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def planned(folder: Path) -> PlannedInfrastructure:
-    """Return the plan that `fleet compliance` judges: every stack of the committed fleet, each thing with a CSR."""
-    project = load_project(PROJECT)
+    """Return the plan that `fleet compliance` judges: every stack of the sample's fleet, each thing with a CSR."""
+    project = load_project(SAMPLE)
     return plan_fleet(project, synthesise(project, folder=folder), logs=folder / "logs")
 
 

@@ -13,18 +13,18 @@ from fleet_iot.operations.assurance.isolation.fleet import PLACEHOLDER_ACCOUNT, 
 from fleet_iot.operations.assurance.isolation.policy import read_policy
 from fleet_iot.operations.project import load_project
 from tests.operations.assurance.isolation.mutations import Mutation
-from tests.places import PROJECT
+from tests.places import SAMPLE
 
 VICTIM_OF_MUTATION = ("sg-01", "press-monitor")
 PART = {f"{facility}/{kind}" for facility in ("sg-01", "th-ry-01") for kind in ("conveyor", "press-monitor")}
-POLICY = PROJECT / "lib" / "facilities" / "sg_01" / "press-monitor.policy.json"
+POLICY = SAMPLE / "lib" / "facilities" / "sg_01" / "press-monitor.policy.json"
 
 Break = Callable[[Mutation], Fleet]
 
 
 @pytest.fixture(scope="session")
 def fleet() -> Fleet:
-    return gather_fleet(load_project(PROJECT))
+    return gather_fleet(load_project(SAMPLE))
 
 
 @pytest.fixture(scope="session")
