@@ -66,8 +66,12 @@ def places_of(path: Path) -> dict[str, int]:
 
 
 def _slot(row: Mapping[str, Any]) -> str:
-    generation = row.get("generation", 1)
+    generation = _generation(row)
     return str(row["thing"]) if generation == 1 else f"{row['thing']}#{generation}"
+
+
+def _generation(row: Mapping[str, Any]) -> int:
+    return int(row.get("generation", 1))
 
 
 def write_requests(path: Path, requests: dict[str, str]) -> None:
@@ -271,7 +275,7 @@ def _spent_requests(path: Path, spent: frozenset[bytes], *, planned: Set[str]) -
     if not spent:
         return []
     found = []
-    last = {row["thing"]: row for row, _ in _lines(path)}
+    last = {row["thing"]: row for row in sorted((row for row, _ in _lines(path)), key=_generation)}
     for name, row in last.items():
         try:
             key = x509.load_pem_x509_csr(row["csr"].encode()).public_key()
