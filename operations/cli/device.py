@@ -339,10 +339,10 @@ def adopt(registry: _Registry, facility_id: str, dry_run: bool, reason: str, as_
     work, state = replace(registry.work, groups=groups_of(registry.project, facility)), registry.state_of(facility)
     with facility_lock(registry.journal.path, facility.id):
         done = adopt_devices(registry.project, facility, work, state, reason=reason, is_dry=dry_run)
-    verb = "would be" if dry_run else "are"
-    left = f"; {counted(done.without_certificate, 'thing')} without certificate" if done.without_certificate else ""
+    verb = "would be handed over" if dry_run else "handed over"
+    left = f", {counted(done.without_certificate, 'thing')} without certificate" if done.without_certificate else ""
     commit = "" if dry_run else "; commit identities/, then synthesise, plan and apply the plant's stack"
-    line = f"{done.facility}: {counted(done.devices, 'device')} {verb} {done.registration}'s now{left}{commit}"
+    line = f"{done.facility}: {counted(done.devices, 'device')} {verb} to {done.registration}{left}{commit}"
     emit(done, [line], as_json=as_json)
 
 

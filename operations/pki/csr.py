@@ -12,7 +12,7 @@ import io
 import json
 import operator
 import ssl
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -190,7 +190,8 @@ def create_missing(
         if facility.registration == "terraform":
             _refuse_swapped(project, path, names)
         later = {slot.partition("#")[0] for slot in requests if "#" in slot}
-        wanted = [name for name in names if name not in requests and name not in later]
+        known: Collection[str] = requests.keys() | later if later else requests
+        wanted = [name for name in names if name not in known]
         held = writer.places
         found = _spent_requests(path, spent, planned=set(names))
         if wanted:
@@ -213,8 +214,8 @@ def create_missing(
         facility=facility.id,
         things=len(names),
         keys=len(set(renewed)) + sum(1 for name in wanted if name not in held),
-        requests=len(set(renewed)) + len(wanted) - sum(1 for name in found if name not in requests),
-        handed_in=sum(1 for name in names if name in requests and name not in held),
+        requests=len(set(renewed)) + len(wanted) - sum(1 for name in found if name not in known),
+        handed_in=sum(1 for name in names if name in known and name not in held),
         spent=tuple(sorted(found)),
     )
 
@@ -274,14 +275,17 @@ def _spent_requests(path: Path, spent: frozenset[bytes], *, planned: Set[str]) -
     """Return the planned things whose CSRs have spent keys."""
     if not spent:
         return []
+    last: dict[str, tuple[int, str, str | None]] = {}
+    for row, _ in _lines(path):
+        if row["thing"] not in last or last[row["thing"]][0] < _generation(row):
+            last[row["thing"]] = (_generation(row), row["csr"], row.get("status"))
     found = []
-    last = {row["thing"]: row for row in sorted((row for row, _ in _lines(path)), key=_generation)}
-    for name, row in last.items():
+    for name, (_, request, status) in last.items():
         try:
-            key = x509.load_pem_x509_csr(row["csr"].encode()).public_key()
+            key = x509.load_pem_x509_csr(request.encode()).public_key()
         except (ValueError, UnsupportedAlgorithm):
             continue  # reported where the CSR is used
-        if name in planned and not row.get("status") and _digest(key) in spent:
+        if name in planned and status is None and _digest(key) in spent:
             found.append(name)
     return found
 

@@ -223,7 +223,9 @@ def _into_journal(
         if each.status is not None and journal.spent(digest_of(each), None) is None
     ]
     if new:
-        id_ = journal.start_run(run, [], [], now=at)
+        begun = journal.unfinished(facility)  # by a run that was killed just after this
+        is_empty = begun is not None and not journal.count(begun.id)
+        id_ = begun.id if begun is not None and is_empty else journal.start_run(run, [], [], now=at)
         writes.append(entries.finished(id_, at=at))
     for row, (thing, request, certificate) in enumerate(new, start=1):
         pair = Pair(thing=thing, row=row, place=f"line {request.line}", material=material_of(request.csr))

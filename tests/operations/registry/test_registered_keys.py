@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,14 @@ import pytest
 from benchmarks.onboarding import PLANT, make_onboarding_project
 from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
 from fleet_iot.lib.record.identities import Status
+from fleet_iot.lib.shared.things import certificate_id
 from fleet_iot.operations.lists.material import key_digest
 from fleet_iot.operations.pki.csr import create_missing, csr_path
 from fleet_iot.operations.pki.keystore import KeyStore
 from fleet_iot.operations.pki.spent import End
 from fleet_iot.operations.project import load_project
-from fleet_iot.operations.registry import registered, rotate
+from fleet_iot.operations.registry import adopt, registered, rotate
+from fleet_iot.operations.registry.adopt import Adopted
 from fleet_iot.operations.registry.calls import IotCalls, Pacer
 from fleet_iot.operations.registry.device import Registered, find_thing, retire, revoke, show_device
 from fleet_iot.operations.registry.expiry import expiry
@@ -224,3 +228,104 @@ def test_a_device_is_seen_with_its_new_certificate(case: Case) -> None:
         else:
             with pytest.raises(RequestError, match="came with its certificate a"):
                 refuse_unseen(devices, "t", NAME, new)
+
+
+class Terraform:
+    """Terraform's state of the plant's stack, as an apply of its certificates leaves it."""
+
+    def __init__(self, case: Case) -> None:
+        group = {"mode": "managed", "type": "aws_iot_thing_group", "name": "g", "provider": "p", "instances": []}
+        self.state: dict[str, Any] = {"serial": 1, "resources": [group]}
+        for (name, generation), id_ in case.made.items():
+            plain = name.removesuffix("-dev")
+            own = certificate_id(plain, generation)
+            self.add("aws_iot_thing", plain, name=name)
+            self.add("aws_iot_thing_group_membership", plain, thing_name=name)
+            arn = case.iot.kept.certificates[id_]["certificateArn"]
+            self.add("aws_iot_certificate", own, id=id_, arn=arn)
+            self.add("aws_iot_policy_attachment", own, target=arn)
+            self.add("aws_iot_thing_principal_attachment", own, principal=arn)
+
+    def add(self, kind: str, name: str, /, **attributes: str) -> None:
+        resource = {"mode": "managed", "type": kind, "name": name, "instances": [{"attributes": attributes}]}
+        if (kind, name) not in self.addresses():
+            self.state["resources"].append(resource)
+
+    def addresses(self) -> set[tuple[str, str]]:
+        return {(each["type"], each["name"]) for each in self.state["resources"]}
+
+    def pull(self, _: object) -> dict[str, Any]:
+        return dict(self.state)
+
+    def push(self, _: object, state: dict[str, Any]) -> None:
+        self.state = state
+
+
+WRITES = ("start_run", "write", "push", "write_identities", "write_lock")
+
+
+@pytest.mark.parametrize("stopped", [None, *WRITES])
+def test_a_plant_changes_its_registration_whatever_stops_it(
+    case: Case, stopped: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To bulk and back: each command that was stopped at a write is repeated; certificates and addresses stay."""
+    terraform = Terraform(case)
+    monkeypatch.setattr(adopt.StackState, "pull", lambda _: terraform.pull(_))
+    monkeypatch.setattr(adopt.StackState, "push", lambda _, state: terraform.push(_, state))
+    state = adopt.StackState(folder=case.path, environment={}, logs=case.path)
+    before, certificates = terraform.addresses(), set(case.iot.kept.certificates)
+    place = {"push": adopt.StackState, "write": Journal, "start_run": Journal}.get(stopped or "", adopt)
+
+    def hand_over(registration: str) -> Adopted:
+        facility = replace(case.facility, registration=registration)
+        project = replace(case.project, facilities=(facility, *case.project.facilities[1:]))
+        return adopt.adopt(project, facility, case.work, state, reason="grown", is_dry=False)
+
+    for registration in ("bulk", "terraform"):
+        if stopped is not None:
+            with monkeypatch.context() as patch:
+                patch.setattr(place, stopped, stop)
+                with suppress(KeyboardInterrupt):
+                    hand_over(registration)
+        done = hand_over(registration)
+        assert (PLANT, registration) == (done.facility, done.registration)
+        assert certificates == set(case.iot.kept.certificates)
+        lock = case.path.with_name(f"{PLANT}.lock.jsonl")
+        if registration == "bulk":
+            assert {("aws_iot_thing_group", "g")} == terraform.addresses()
+            assert {NAME: case.made[NAME, 1], OTHER: case.made[OTHER, 1]} == {
+                each.thing: each.certificate_id for each in case.journal.onboarded(PLANT)
+            }
+            assert not lock.exists() and case.journal.unfinished(PLANT) is None
+            assert "certificate" == case.journal.policy_on(NAME)
+        else:
+            assert before == terraform.addresses()
+            assert [] == list(case.journal.onboarded(PLANT))
+            assert 2 == len(case.lines(lock)) == len(case.marks())
+    assert case.stored() == case.device.unspent[0].locked.key
+    what = [event.what for event in show_device(case.work, case.device).history]
+    assert {"handed over by Terraform", "handed over to Terraform"} <= set(what)
+
+
+def test_what_cannot_be_handed_over_stays(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rotation is finished first; a revoked key stays spent and its certificate known on either side."""
+    terraform = Terraform(case)
+    monkeypatch.setattr(adopt.StackState, "pull", lambda _: terraform.pull(_))
+    monkeypatch.setattr(adopt.StackState, "push", lambda _, state: terraform.push(_, state))
+    state = adopt.StackState(folder=case.path, environment={}, logs=case.path)
+    bulk = replace(case.facility, registration="bulk")
+    project = replace(case.project, facilities=(bulk, *case.project.facilities[1:]))
+    case.rotate()
+    before = terraform.addresses()
+    with pytest.raises(RequestError, match="is being rotated"):
+        adopt.adopt(project, bulk, case.work, state, reason="grown", is_dry=False)
+    assert before == terraform.addresses() and [] == list(case.journal.onboarded(PLANT))
+    revoke(case.work, case.device, reason="stolen")
+    dry = adopt.adopt(project, bulk, case.work, state, reason="grown", is_dry=True)
+    assert (2, 0) == (dry.devices, dry.without_certificate)
+    assert dry == adopt.adopt(project, bulk, case.work, state, reason="grown", is_dry=False)
+    statuses = {each.thing: each.certificate_status for each in case.journal.onboarded(PLANT)}
+    assert {NAME: "REVOKED", OTHER: "ACTIVE"} == statuses
+    assert [(OTHER, 1, None)] == case.marks()
+    adopt.adopt(case.project, case.facility, case.work, state, reason="shrunk", is_dry=False)
+    assert [(NAME, 1, "revoked"), (OTHER, 1, None)] == case.marks()

@@ -221,14 +221,14 @@ def test_a_plant_changes_its_registration_and_no_certificate(stack: Stack) -> No
         stack.synthesise()
     adopt = ("device", "adopt", "--facility", PLANT)
     state = stack.terraform.pull_state(stack.folder)
-    assert "3 devices would be bulk's now" in works.fleet(*adopt, "--dry-run")
+    assert "3 devices would be handed over to bulk" in works.fleet(*adopt, "--dry-run")
     assert state == stack.terraform.pull_state(stack.folder)
     lock = works.project / "identities" / "dev" / f"{PLANT}.lock.jsonl"
     locked, requests = lock.read_text(), lock.with_name(f"{PLANT}.csrs.jsonl").read_text()
-    assert "3 devices are bulk's now" in works.fleet(*adopt)
+    assert "3 devices handed over to bulk" in works.fleet(*adopt)
     lock.write_text(locked)  # as if killed before the files were written
     lock.with_name(f"{PLANT}.csrs.jsonl").write_text(requests)
-    assert "0 devices are bulk's now" in works.fleet(*adopt)
+    assert "0 devices handed over to bulk" in works.fleet(*adopt)
     assert not lock.exists()
     assert {} == stack.plan()
     assert "3 were already" in works.fleet("onboard", "--facility", PLANT)
@@ -241,8 +241,8 @@ def test_a_plant_changes_its_registration_and_no_certificate(stack: Stack) -> No
     declare(works, "terraform")
     assert "registration: bulk → terraform" in works.fleet("plan")
     works.fleet("generate")
-    assert "3 devices are terraform's now" in works.fleet(*adopt)
-    assert "0 devices are terraform's now" in works.fleet(*adopt)
+    assert "3 devices handed over to terraform" in works.fleet(*adopt)
+    assert "0 devices handed over to terraform" in works.fleet(*adopt)
     assert {} == stack.plan()
     assert ids == {name: set(works.certificate_ids(name, count=len(each))) for name, each in ids.items()}
     assert all(works.lets_in(name, context) for name, context in contexts.items())
