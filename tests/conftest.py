@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,3 +32,10 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     line = WHOLE.search(collection_path.read_text(encoding="utf-8"))
     marks = re.findall(r"mark\.(\w+)", line[0]) if line else []
     return True if any(f"not {mark}" in config.option.markexpr for mark in marks) else None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def sample() -> Iterator[None]:
+    """Run every test in the sample's folder, unless it chooses another: never in the repository's own project."""
+    with contextlib.chdir(SAMPLE):
+        yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,11 +14,16 @@ from fleet_iot.generator.cli.commands import main
 from fleet_iot.operations.assurance.compliance.findings import Finding
 from fleet_iot.operations.assurance.compliance.gate import Verdict
 from fleet_iot.operations.cli import assurance as cli
+from tests.places import PROJECT, SAMPLE
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[int, str, str, Path]]:
-    """Runs the command with a verdict that is given to it."""
+    """Runs the command in a copy of the sample with the scanners' lock, under a verdict that is given."""
+    project = tmp_path / "project"
+    shutil.copytree(SAMPLE, project, ignore=shutil.ignore_patterns("build", "cdktf.out"))
+    (project / "requirements").symlink_to(PROJECT / "requirements")
+    monkeypatch.chdir(project)
 
     def build(verdict: Verdict, *arguments: str) -> tuple[int, str, str, Path]:
         monkeypatch.setattr(cli, "run_gate", lambda project, folder, say: verdict)
