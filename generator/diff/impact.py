@@ -204,7 +204,7 @@ RULES: dict[Kind, Rule] = {
     Kind.CERTIFICATES_REVIVED: _rule(
         Impact.BREAKS_IDENTITY,
         "their keys were revoked or retired, and the lines of their CSRs do not say so any more: devices locked out "
-        "for good would be let in again, and AWS IoT activates no revoked certificate",
+        "for good could connect again, and AWS IoT activates no revoked certificate",
     ),
     Kind.CERTIFICATES_ROTATED: _rule(
         Impact.RECONFIGURES,

@@ -2,7 +2,7 @@
 
 No call changes anything in AWS IoT: things, certificates and attachments stay as they are, and with them each device's
 key. To bulk, the journal gets each device with its certificate, then Terraform's state forgets what the journal has. To
-Terraform, the project gets each device's CSR, the state gets what AWS IoT has, and then the journal lets go of it.
+Terraform, the project gets each device's CSR, the state gets what AWS IoT has, and then the journal releases it.
 Terraform's provider has no import of certificates and attachments, hence the entries in its state.
 
 Each step is skipped where it was done, so that an interrupted run is repeated.
