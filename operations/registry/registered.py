@@ -7,7 +7,9 @@ written, so that it never waits for an apply.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +35,7 @@ from fleet_iot.lib.specs import FacilitySpec
 from fleet_iot.operations.pki.csr import csr_path, write_identities
 from fleet_iot.operations.pki.keystore import identities_folder
 from fleet_iot.operations.project import Project, reporting_record_faults
+from fleet_iot.operations.storage import exclusive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +92,7 @@ def end_keys(keys: ThingKeys, ends: Mapping[int, Status]) -> None:
         return msgspec.structs.replace(line, status=ends[line.generation]) if is_ended else line
 
     try:
-        with reporting_record_faults():
+        with _alone(keys.path), reporting_record_faults():
             write_identities(keys.path, map(marked, read_identities(keys.path)))
             lock = read_lock(lock_file(keys.path), ())
             held = {each.generation: each for each in lock.get(keys.thing, ())}
@@ -112,11 +115,11 @@ def add_key(keys: ThingKeys, csr: str) -> Request:
     Raises:
         EnvironmentFault: its key or its common name is another thing's, or the file cannot be written.
     """
-    generation = 1 + max((each.generation for each in keys.requests), default=0)
-    added = Identity(thing=keys.thing, csr=csr, generation=generation)
     project, suffix = keys.project, keys.project.environment_suffix
-    with reporting_record_faults():
+    with _alone(keys.path), reporting_record_faults():
         lines = read_identities(keys.path)
+        last = max((line.generation for line in lines if line.thing == keys.thing), default=0)
+        added = Identity(thing=keys.thing, csr=csr, generation=last + 1)
         request = parse_request(added, len(lines) + 1)
         refuse_names_of_others(
             keys.path,
@@ -127,15 +130,22 @@ def add_key(keys: ThingKeys, csr: str) -> Request:
             ),
         )
         refuse_shared_keys([read_requests(keys.path), {keys.thing: (request,)}])
-    _write(keys.path, [*lines, added])
+        _write(keys.path, [*lines, added])
     return request
 
 
 def drop_keys(keys: ThingKeys, generations: Collection[int]) -> None:
     """Remove CSRs of the thing: the next apply deletes their certificates. Raises EnvironmentFault."""
-    with reporting_record_faults():
+    with _alone(keys.path), reporting_record_faults():
         lines = read_identities(keys.path)
-    _write(keys.path, (line for line in lines if line.thing != keys.thing or line.generation not in generations))
+        _write(keys.path, (line for line in lines if line.thing != keys.thing or line.generation not in generations))
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Lock the file's folder until the context ends; the file itself is replaced, so a lock on it would not last."""
+    with exclusive(path.parent, opens=lambda folder, _: os.open(folder, os.O_RDONLY)):
+        yield
 
 
 def _write(path: Path, lines: Iterable[Identity]) -> None:

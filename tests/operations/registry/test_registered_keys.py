@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -156,6 +157,21 @@ def test_a_csr_is_of_the_device_alone(case: Case) -> None:
     assert before == case.path.read_bytes()
     case.rotate(csr=pem(make_request(NAME, key=new_key())).encode())
     assert (NAME, 2, None) in case.marks()
+
+
+def test_commands_on_one_plant_lose_no_line(case: Case) -> None:
+    """Each adds its line to what the others have written."""
+    found = [case.device, find_thing(case.project, case.journal, OTHER)] * 4
+    requests = [pem(make_request(each.thing.name, key=new_key())) for each in found]
+
+    def add(device: Registered, csr: str) -> int:
+        assert device.own_keys is not None
+        return registered.add_key(device.own_keys, csr).generation
+
+    with ThreadPoolExecutor(8) as pool:
+        added = list(pool.map(add, found, requests))
+    assert [2, 2, 3, 3, 4, 4, 5, 5] == sorted(added)
+    assert [(name, number, None) for name in (NAME, OTHER) for number in range(1, 6)] == case.marks()
 
 
 def test_a_revocation_does_not_wait_for_the_files(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
