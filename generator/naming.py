@@ -36,7 +36,6 @@ REGISTRY_FILE = "__init__.py"
 INDEX_FILE = ".generated.json"
 ATTRIBUTES_FILE = ".gitattributes"
 """Keeps git from changing line ends in the generated tree, whose files are verified by hash."""
-OUTPUT_FOLDER = "lib/facilities"
 THINGS_FILE = "things.jsonl"
 
 

@@ -6,19 +6,20 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fleet_iot.generator.diagnostics import RequestError, WriteError
+from fleet_iot.generator.diagnostics import RequestError, StaleError, WriteError
 from fleet_iot.generator.diff import report
 from fleet_iot.generator.diff.compare import Comparison, compare_tree
 from fleet_iot.generator.diff.identities import LEAVING, Identities
 from fleet_iot.generator.diff.impact import Impact, Kind, worst_first
 from fleet_iot.generator.manifest.model_errors import suggestion
 from fleet_iot.generator.manifest.models import FleetManifest
-from fleet_iot.generator.naming import INDEX_FILE, OUTPUT_FOLDER
+from fleet_iot.generator.naming import INDEX_FILE
 from fleet_iot.generator.output import index, writer
 from fleet_iot.generator.output.index import Index, Section
 from fleet_iot.generator.output.render import render_attributes, render_facility, render_fleet, render_registry
 from fleet_iot.generator.output.templating import OwnTemplates, read_templates, templates_hash
 from fleet_iot.generator.plan.build import FleetPlan, plan_fleet
+from fleet_iot.lib.record.place import name_of, orphans, record_name, removal
 
 Sink = Callable[[str, Iterable[bytes]], str]
 """Consumes a file, given by path and chunks, and returns its SHA-256."""
@@ -43,6 +44,7 @@ def generate(
     manifest: FleetManifest,
     project: Path,
     *,
+    environment: str | None = None,
     facilities: tuple[str, ...],
     force: bool,
     allowed: frozenset[Impact] = frozenset(),
@@ -53,6 +55,7 @@ def generate(
     Args:
         manifest: A valid manifest.
         project: The manifest's folder.
+        environment: The environment whose overlay is in the manifest; its record is written.
         facilities: Ids of the facilities to write; none for all.
         force: Overwrite files that were edited by hand, and an unreadable record.
         allowed: Impacts that are not refused; others that break identities or destroy data are.
@@ -61,7 +64,7 @@ def generate(
     Raises:
         FleetError: nothing was written; the exit code is the error's.
     """
-    run = _prepare(manifest, project, facilities)
+    run = _prepare(manifest, project, environment, facilities)
     root = run.root
     with writer.opened(root):
         former = _read_index(root, is_forgiving=force and run.is_whole)
@@ -74,7 +77,8 @@ def generate(
                 touched = [path for section in sections.values() for path in section.paths]
                 shas = current.files
                 edited, _ = index.edited_files(former, [*touched, *removed], writer.hashes(root), root)
-                index.refuse_edited(tuple(path for path in edited if writer.hash_of(root, path) != shas.get(path)))
+                theirs = tuple(path for path in edited if writer.hash_of(root, path) != shas.get(path))
+                index.refuse_edited(theirs, record=name_of(root))
             found = Comparison(changes=())
             if former != index.EMPTY:  # else there is nothing to lose
                 found = _compare(run, former, is_forgiving=force)
@@ -87,29 +91,49 @@ def generate(
 
 
 def check(
-    manifest: FleetManifest, project: Path, *, facilities: tuple[str, ...], identities: Identities | None = None
+    manifest: FleetManifest,
+    project: Path,
+    *,
+    environment: str | None = None,
+    facilities: tuple[str, ...],
+    identities: Identities | None = None,
 ) -> None:
     """Raise `StaleError` where the project's tree is not what the manifest says, or certificates would change."""
-    run = _prepare(manifest, project, facilities)
+    run = _prepare(manifest, project, environment, facilities)
     with writer.observed(run.root):
         former = _read_index(run.root, is_forgiving=False)
         sections = _render(run, former, writer.hash_chunks)
-        index.refuse_differences(index.compare(former, sections, run.root, is_whole=run.is_whole))
+        index.refuse_differences(
+            index.compare(former, sections, run.root, is_whole=run.is_whole), record=name_of(run.root)
+        )
     if identities is not None:
         identities.refuse(run.plan, run.facilities)
 
 
+def refuse_orphans(manifest: Path) -> None:
+    """Raise `StaleError` where the project has records of environments without an overlay."""
+    if found := orphans(manifest):
+        names = ", ".join(record_name(name) for name in found)
+        hint = removal(manifest, found[0])
+        raise StaleError(f"there are records of environments that are no more: {names}", hint=hint)
+
+
 def compare(
-    manifest: FleetManifest, project: Path, *, facilities: tuple[str, ...], identities: Identities | None = None
+    manifest: FleetManifest,
+    project: Path,
+    *,
+    environment: str | None = None,
+    facilities: tuple[str, ...],
+    identities: Identities | None = None,
 ) -> Comparison:
     """Compare the manifest with the project's tree, and the identities with their locks."""
-    run = _prepare(manifest, project, facilities)
+    run = _prepare(manifest, project, environment, facilities)
     with writer.observed(run.root):
         found = _compare(run, _read_index(run.root, is_forgiving=False), is_forgiving=False)
         return _with_identities(found, run, identities)
 
 
-def _prepare(manifest: FleetManifest, project: Path, facilities: Iterable[str]) -> Run:
+def _prepare(manifest: FleetManifest, project: Path, environment: str | None, facilities: Iterable[str]) -> Run:
     for id_ in facilities:
         if id_ not in manifest.facilities:
             hint = suggestion(id_, manifest.facilities) or f"there are: {', '.join(sorted(manifest.facilities))}"
@@ -118,7 +142,7 @@ def _prepare(manifest: FleetManifest, project: Path, facilities: Iterable[str]) 
     return Run(
         manifest=manifest,
         plan=plan_fleet(manifest),
-        root=project / OUTPUT_FOLDER,
+        root=project / record_name(environment),
         own=read_templates(project),
         facilities=chosen or tuple(sorted(manifest.facilities)),
         is_whole=not chosen,
@@ -173,4 +197,4 @@ def _read_index(root: Path, *, is_forgiving: bool) -> Index:
     except index.IndexFormatError as error:
         if is_forgiving:
             return index.EMPTY
-        raise index.index_fault(str(error)) from None
+        raise index.index_fault(str(error), record=name_of(root)) from None

@@ -1,4 +1,4 @@
-"""Synthesise the current folder's project into Terraform JSON: `python -m lib.app`."""
+"""Synthesise the current folder's project into Terraform JSON: `python -m lib.app`, of the environment FLEET_ENV."""
 
 from __future__ import annotations
 
@@ -9,35 +9,37 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .faults import ExpectedError, PrerequisiteError
-from .record.read import read_record
+from .record.place import VARIABLE, find_overlay, with_environment
+from .record.read import read_record, refuse_claimed_suffix
 from .synthesis import settings
 
 MANIFEST = "fleet.yaml"
 INTERRUPTED = 130
 PART_ENDING = ".yaml"
 """Ending of an include file of one facility or device type: `facilities/sg-01.yaml`."""
-OVERLAYS = "fleet.*.yaml"
-"""Environments' overlays; the record does not say which one applied."""
 
 
-def find_place(project: Path, key: tuple[str, ...], value: str | None = None) -> str:
+def find_place(project: Path, key: tuple[str, ...], value: str | None = None, *, environment: str | None = None) -> str:
     """Return `FILE:LINE` of a manifest key, as `("facilities", "sg-01")`: where it has `value`, else in the manifest.
+
+    The environment's overlay is searched too.
 
     It searches plain text, because synthesis reads no YAML, and line numbers in the record would change it with every
     comment. A key that shares its line with others is found by that line.
     """
-    places = list(_places(project, key))
+    places = list(_places(project, key, environment))
     with_value = [place for place, line in places if value is not None and value in line]
     return (with_value or [place for place, _ in places] or [MANIFEST])[0]
 
 
-def _places(project: Path, key: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+def _places(project: Path, key: tuple[str, ...], environment: str | None) -> Iterator[tuple[str, str]]:
     """Yield every place of `key`, with the text of its line."""
     part = project.joinpath(*key[:2]).with_name(f"{key[1]}{PART_ENDING}") if len(key) > 1 else None
     if part is not None and (lines := _lines(part)):
         number = _line_of(lines, key[2:]) or 0
         yield f"{part.relative_to(project)}:{number + 1}", lines[number]
-    for path in (project / MANIFEST, *sorted(project.glob(OVERLAYS))):
+    manifest = project / MANIFEST
+    for path in (manifest, *([find_overlay(manifest, environment)] if environment else [])):
         lines = _lines(path)
         found = _line_of(lines, key)
         if found is not None:
@@ -88,18 +90,27 @@ def main() -> int:
 def _run() -> int:
     """Synthesise the current folder's project, print the stacks, and return 0 or the error's exit code."""
     project: Path | None = None
+    environment = os.environ.get(VARIABLE) or None
     try:
         project = settings.find_project(Path.cwd())
-        record = read_record(project)
+        record = read_record(project, environment)
         chosen = settings.read_settings(
             os.environ, project=project, fleet=record.fleet, facilities=record.facilities.keys()
+        )
+        refuse_claimed_suffix(
+            project / MANIFEST,
+            environment,
+            record.fleet,
+            suffix=chosen.environment_suffix,
+            account_id=chosen.account_id,
         )
         settings.require_account(chosen)
         from .synthesis import run as synthesis
 
         result = synthesis.synthesise(chosen, fleet=record.fleet, facilities=record.facilities, folder=record.folder)
     except ExpectedError as fault:
-        place = find_place(project, fault.key, fault.value) if project and fault.key else None
+        fault.remedy = with_environment(fault.remedy, environment)
+        place = find_place(project, fault.key, fault.value, environment=environment) if project and fault.key else None
         print(*fault.lines(place), sep="\n", file=sys.stderr)
         return fault.exit_code
     for note in result.notes:

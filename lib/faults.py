@@ -32,6 +32,12 @@ def visible(text: str) -> str:
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)
 
 
+class UnknownEnvironmentError(ExpectedError):
+    """The command line, or FLEET_ENV, names an environment that the project does not have."""
+
+    exit_code = 2
+
+
 class ManifestError(ExpectedError):
     """The manifest that the record was generated from asks for something that AWS would reject."""
 

@@ -16,8 +16,9 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.lib.shared.context import SESSION
 from fleet_iot.operations.local.aws import ACCOUNT_ID, LocalAws, load
-from fleet_iot.operations.project import Project
+from fleet_iot.operations.project import Project, build_folder
 
 _PROMPT = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=30)
 """For the first call: wrong credentials or no network should be reported at once."""
@@ -58,9 +59,9 @@ class Aws:
         return Broker(host=host, port=MQTT_PORT, ca_file=None)
 
 
-def local_folder(root: Path) -> Path:
-    """Return the default folder of a project's local AWS."""
-    return root / "build" / "local"
+def local_folder(root: Path, environment: str | None) -> Path:
+    """Return the default folder of the local AWS of a project's environment."""
+    return build_folder(root, environment) / "local"
 
 
 def local_aws(folder: Path) -> Aws:
@@ -76,16 +77,37 @@ def account_aws(project: Project) -> Aws:
         EnvironmentFault: AWS does not accept the credentials, or they belong to another account than the project's
             (`FLEET_ACCOUNT_ID`, else the manifest's `account_id`).
     """
-    region = project.fleet.region
+    found = caller_aws(project.fleet.region)
+    if project.account_id not in (None, found.account):
+        raise EnvironmentFault(
+            f"these credentials are of account {found.account}, the project's is {project.account_id}",
+            hint="use the other account's credentials, or correct account_id in fleet.yaml or FLEET_ACCOUNT_ID",
+        )
+    return found
+
+
+def caller_aws(region: str) -> Aws:
+    """Return the account of the credentials, in a region. Raises EnvironmentFault where AWS does not accept them."""
     with reporting_aws_errors("AWS does not say whose account this is", hint="set AWS_PROFILE, or log in"):
         session = boto3.session.Session(region_name=region)
         account = str(session.client("sts", config=_PROMPT).get_caller_identity()["Account"])
-    if project.account_id not in (None, account):
-        raise EnvironmentFault(
-            f"these credentials are of account {account}, the project's is {project.account_id}",
-            hint="use the other account's credentials, or correct account_id in fleet.yaml or FLEET_ACCOUNT_ID",
-        )
     return Aws(account=account, region=region, session=session)
+
+
+def role_aws(role_arn: str, *, region: str) -> Aws:
+    """Return the account of a role, by a session of that role. Raises EnvironmentFault where AWS refuses it."""
+    with reporting_aws_errors(
+        f"the role {role_arn} cannot be assumed", hint="check the credentials and its trust policy"
+    ):
+        sts = boto3.session.Session(region_name=region).client("sts", config=_PROMPT)
+        keys = sts.assume_role(RoleArn=role_arn, RoleSessionName=SESSION)["Credentials"]
+        session = boto3.session.Session(
+            aws_access_key_id=keys["AccessKeyId"],
+            aws_secret_access_key=keys["SecretAccessKey"],
+            aws_session_token=keys["SessionToken"],
+            region_name=region,
+        )
+    return Aws(account=role_arn.split(":")[4], region=region, session=session)
 
 
 @contextmanager

@@ -19,7 +19,8 @@ from fleet_iot.generator.diagnostics import (
 from fleet_iot.generator.manifest.project import MANIFEST_NAME
 from fleet_iot.lib.faults import ExpectedError
 from fleet_iot.lib.names import PlatformNames
-from fleet_iot.lib.record.read import RECORD, ThingRow, read_record, read_things
+from fleet_iot.lib.record.place import record_name
+from fleet_iot.lib.record.read import ThingRow, read_record, read_things, refuse_claimed_suffix
 from fleet_iot.lib.specs import DeviceTypeSpec, FacilitySpec, FleetSpec, suffixed
 from fleet_iot.lib.synthesis.settings import read_account_id, read_suffix
 
@@ -36,13 +37,32 @@ class Thing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
-    """The approved record in `lib/facilities`, for one environment; `account_id` is None where none is set."""
+    """The approved record of one environment; `account_id` is None where none is set.
+
+    `environment` is None where it has no overlay: then the suffix alone says which one it is.
+    """
 
     root: Path
     fleet: FleetSpec
     facilities: tuple[FacilitySpec, ...]
     environment_suffix: str
     account_id: str | None = None
+    environment: str | None = None
+
+    @property
+    def record(self) -> Path:
+        """Return the folder of the approved record."""
+        return self.root / self.record_name
+
+    @property
+    def record_name(self) -> str:
+        """Return how messages name that folder."""
+        return record_name(self.environment)
+
+    @property
+    def build(self) -> Path:
+        """Return the folder of what commands make for this environment."""
+        return build_folder(self.root, self.environment)
 
     @property
     def names(self) -> PlatformNames:
@@ -62,7 +82,7 @@ class Project:
                 return facility
         known = ", ".join(facility.id for facility in self.facilities) or "none"
         raise RequestError(
-            f"no facility {facility_id!r} in lib/facilities (declared: {known})",
+            f"no facility {facility_id!r} in {self.record_name} (declared: {known})",
             hint="add it to fleet.yaml and run `fleet generate`, or correct the id",
         )
 
@@ -70,8 +90,9 @@ class Project:
         """Return the device type with this id. Raises RequestError where none has it."""
         known = {each.id: each for each in self.fleet.device_types}
         if device_type not in known:
+            names = ", ".join(sorted(known)) or "none"
             raise RequestError(
-                f"no device type {device_type!r} in lib/facilities (declared: {', '.join(sorted(known)) or 'none'})",
+                f"no device type {device_type!r} in {self.record_name} (declared: {names})",
                 hint="add it to fleet.yaml and run `fleet generate`, or correct the id",
             )
         return known[device_type]
@@ -90,7 +111,7 @@ class Project:
                     if thing.name == name:
                         return thing
         raise RequestError(
-            f"no thing {name!r} in lib/facilities",
+            f"no thing {name!r} in {self.record_name}",
             hint=f"names end in -{self.environment_suffix}; `fleet explain NAME` says what a name is",
         )
 
@@ -98,7 +119,7 @@ class Project:
         """Read the facility's things in the order of its file, line by line: a facility may have a million."""
         suffix = self.environment_suffix
         with reporting_record_faults():
-            for thing in read_things(self.root / RECORD / facility.module / facility.things_file):
+            for thing in read_things(self.record / facility.module / facility.things_file):
                 yield ThingRow(
                     name=suffixed(thing.name, suffix),
                     thing_type=suffixed(thing.thing_type, suffix),
@@ -113,23 +134,32 @@ class Project:
             yield Thing(name=each.name, facility=facility.id, device_type=each.device_type, serial=each.serial)
 
 
-def load_project(root: Path) -> Project:
-    """Load the approved record of the project in `root`, for this environment.
+def build_folder(root: Path, environment: str | None) -> Path:
+    """Return `build` of a project, or the folder below it of an environment with an overlay."""
+    return root / "build" / "environments" / environment if environment else root / "build"
+
+
+def load_project(root: Path, environment: str | None = None) -> Project:
+    """Load the approved record of the project in `root`, or that of an environment with an overlay.
 
     `ENVIRONMENT_SUFFIX` and `FLEET_ACCOUNT_ID` override the manifest's values.
 
     Raises:
+        RequestError: The environment has no overlay.
         StaleError: The record was changed after it was generated.
-        EnvironmentFault: A variable has a value that is not allowed.
+        EnvironmentFault: A variable has a value that is not allowed, or the suffix is another environment's.
     """
     with reporting_record_faults():
-        record = read_record(root)
+        record = read_record(root, environment)
+        suffix, account_id = read_suffix(os.environ, record.fleet), read_account_id(os.environ, record.fleet)
+        refuse_claimed_suffix(root / MANIFEST_NAME, environment, record.fleet, suffix=suffix, account_id=account_id)
         return Project(
             root=root,
+            environment=environment,
             fleet=record.fleet,
             facilities=tuple(record.facilities.values()),
-            environment_suffix=read_suffix(os.environ, record.fleet),
-            account_id=read_account_id(os.environ, record.fleet),
+            environment_suffix=suffix,
+            account_id=account_id,
         )
 
 
@@ -139,7 +169,7 @@ def reporting_record_faults() -> Iterator[None]:
     try:
         yield
     except ExpectedError as error:
-        kinds = {kind.exit_code: kind for kind in (StaleError, GateError)}
+        kinds = {kind.exit_code: kind for kind in (RequestError, StaleError, GateError)}
         if error.exit_code == 3:
             place = SourceLocation(file=MANIFEST_NAME)
             raise refusal(place, error.message, error.remedy, rule="wrong-pattern") from None

@@ -45,10 +45,10 @@ def fleet(*arguments: str | Path) -> Any:
 
 @pytest.fixture
 def full(tmp_path: Path) -> Iterator[Path]:
-    """A folder on a disk of 64 kB that is full; `fill` is what fills it."""
+    """A folder on a disk of 128 kB that is full; `fill` is what fills it."""
     folder = tmp_path / "full"
     folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], check=False).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", folder], check=False).returncode:
         pytest.skip("nothing can be mounted here")
     try:
         (folder / "fac").mkdir()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sqlite3
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,13 +23,12 @@ from fleet_iot.generator.cli.options import (
     printable,
     shown,
     suffix_of,
-    with_env_in_hints,
 )
 from fleet_iot.generator.diagnostics import Diagnostic, EnvironmentFault, FleetError, ManifestError, visible
 from fleet_iot.generator.diff.impact import REFUSED, Impact
 from fleet_iot.generator.filesystem import STANDARD_OUTPUT, fault_of, silence_stdout
-from fleet_iot.generator.naming import OUTPUT_FOLDER
 from fleet_iot.generator.text import counted
+from fleet_iot.lib.record.place import record_name
 
 
 @click.command()
@@ -54,6 +54,7 @@ def explain(name: str, manifest_path: Path | None, environment: str | None, as_j
         name,
         suffixes=(manifest.environment_suffix, suffix_of(manifest.environment_suffix)),
         locate=partial(document.at, is_key=True),
+        record=record_name(environment),
     )
     if as_json:
         click.echo(json.dumps({"name": name, "explanations": [item.plain() for item in found]}, indent=1))
@@ -80,7 +81,7 @@ def message(device_type: str, manifest_path: Path | None, environment: str | Non
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=Path())
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False), required=False)
 @click.option("--application", metavar="ID", help="Root of the MQTT topics.")
 @click.option("--environment-suffix", metavar="SUFFIX", help="Last part of every name.")
 @click.option("--region", metavar="REGION", help="AWS region.")
@@ -88,18 +89,63 @@ def message(device_type: str, manifest_path: Path | None, environment: str | Non
 @click.option("--facility-name", metavar="TEXT", help="Its name.")
 @click.option("--timezone", metavar="ZONE", help="Its IANA time zone, such as Asia/Singapore.")
 @click.option("--things", metavar="TYPE=COUNT,...", help="Its devices, such as press-monitor=4,compressor=2.")
+@click.option("--ci", metavar="SYSTEM", help="Pipeline to write: github, gitlab, both or none.")
 @click.option("--yes", is_flag=True, help="Ask nothing: use defaults for missing options.")
-def init(folder: Path, yes: bool, **given: str | None) -> None:
-    """Ask a few questions and write a first manifest into FOLDER (default: this folder)."""
+@click.option(
+    "--from",
+    "former",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Show what this version changes in the files around the manifest of an existing project.",
+)
+@click.option("--write", "is_written", is_flag=True, help="With --from: write it without a question.")
+def init(folder: Path | None, yes: bool, former: Path | None, is_written: bool, **given: str | None) -> None:
+    """Ask a few questions and write a project into FOLDER (default: this folder).
+
+    Manifest, README, pipeline, and the files that git, pip and cdktf-cli read. Overwrites nothing. With --from, renew
+    those files but the manifest in a project that an earlier version made; files that were edited are kept.
+    """
     from fleet_iot.generator.cli import scaffold
 
+    if former is not None:
+        strange = [name for name, value in given.items() if value is not None and name != "ci"]
+        if strange or folder is not None:
+            raise click.UsageError("--from changes no manifest: only --ci and --write go with it")
+        _renew(former, None if given["ci"] is None else _answer("ci", given["ci"], True), is_written)
+        return
+    if is_written:
+        raise click.UsageError("--write goes with --from")
+    folder = folder or Path()
     scaffold.refuse_existing(folder)
     answers = {name: _answer(name, given[name], yes) for name in scaffold.QUESTIONS}
     things = scaffold.read_things(answers.pop("things"))
-    written = scaffold.write_manifest(folder, scaffold.Answers(**answers, things=things))
+    written, kept = scaffold.write_project(folder, scaffold.Answers(**answers, things=things))
     for path in written:
         click.echo(f"wrote {visible(shown(path))}")
-    click.echo("Edit it to your plant; then: fleet validate, fleet generate")
+    for path in kept:
+        click.echo(f"kept {visible(shown(path))}, which was there")
+    place = "" if shown(folder) == "." else f"cd {visible(shown(folder))}, "
+    click.echo(f"Next: {place}edit fleet.yaml to your plant; then: fleet validate, fleet generate, fleet check")
+
+
+def _renew(folder: Path, ci: str | None, is_written: bool) -> None:
+    """Show an upgrade of a project's files, and write it if that is wanted."""
+    from fleet_iot.generator.cli.scaffold import plan_upgrade
+
+    upgrade = plan_upgrade(folder, ci=ci)
+    for each in upgrade.renewals:
+        if each.is_written or each.state == "kept":
+            click.echo(printable(each.diff()), nl=False)
+    words = {"kept": "kept, as it was edited: merge by hand what you want", "left out": "left out, as it was removed"}
+    for each in upgrade.renewals:
+        click.echo(f"{visible(each.path)}: {words.get(each.state, each.state)}")
+    changes = [each for each in upgrade.renewals if each.is_written]
+    if not changes:
+        click.echo("Nothing to write.")
+    elif is_written or (sys.stdin.isatty() and click.confirm(f"Write {counted(len(changes), 'file')}?", err=True)):
+        upgrade.write()
+        click.echo(f"Wrote {counted(len(changes), 'file')}.")
+    else:
+        click.echo("Nothing was written: --write does it.")
 
 
 @click.command()
@@ -149,24 +195,26 @@ def plan(
 
     path = found_manifest(manifest_path)
     manifest = read_manifest(path, name=shown(path), environment=environment)
-    with with_env_in_hints(environment):
-        comparison = pipeline.compare(
-            manifest,
-            path.parent,
-            facilities=facilities,
-            identities=identities_of(path.parent, manifest.environment_suffix),
-        )
+    comparison = pipeline.compare(
+        manifest,
+        path.parent,
+        environment=environment,
+        facilities=facilities,
+        identities=identities_of(path, environment, manifest),
+    )
     if is_json:
-        click.echo(impact_report.as_json(comparison, manifest=shown(path)))
+        click.echo(impact_report.as_json(comparison, manifest=shown(path), environment=environment))
     else:
-        command = "fleet generate" + (f" --env {environment}" if environment else "")
-        click.echo(printable(impact_report.as_text(comparison, manifest=visible(shown(path)), command=command)))
+        manifest_name = visible(layers(path, environment))
+        click.echo(printable(impact_report.as_text(comparison, manifest=manifest_name, environment=environment)))
     if is_detailed and comparison.changes:
         click.get_current_context().exit(CHANGED)
 
 
 OPERATIONS: dict[str, tuple[str, str]] = {
     "synth": ("synth:synth", "Synthesise the Terraform stacks of the approved record."),
+    "deploy": ("deploy:deploy", "Plan all stacks and apply exactly that plan."),
+    "destroy": ("deploy:destroy", "Destroy all stacks, or those of single facilities."),
     "local": ("local:local", "Run a local AWS with the whole platform on it."),
     "simulate": ("simulate:simulate", "Simulate devices."),
     "keys": ("keys:keys", "Make device keys and certificate signing requests."),
@@ -175,6 +223,7 @@ OPERATIONS: dict[str, tuple[str, str]] = {
     "bundle": ("bundle:bundle", "Pack what the devices of a plant need to connect."),
     "device": ("device:device", "Show, activate, rotate, revoke, move, sync and retire devices."),
     "certificates": ("device:certificates", "List certificate expiry."),
+    "check": ("assurance:check", "Check the whole project without an account: the gate for every change."),
     "isolation": ("assurance:isolation", "Prove that no thing reaches what belongs to another."),
     "compliance": ("assurance:compliance", "Check resources against compliance controls, without AWS."),
     "anomalies": ("telemetry:anomalies", "List and acknowledge anomalies."),
@@ -294,7 +343,7 @@ def validate(manifest_path: Path | None, environment: str | None, output_format:
 @manifest_option
 @environment_option
 @facility_option
-@click.option("--check", is_flag=True, help="Write nothing; exit 4 if lib/facilities is stale.")
+@click.option("--check", is_flag=True, help="Write nothing; exit 4 if the record is stale.")
 @click.option("--force", is_flag=True, help="Overwrite files that were edited by hand.")
 @click.option(
     "--allow",
@@ -311,33 +360,34 @@ def generate(
     force: bool,
     allowed: tuple[str, ...],
 ) -> None:
-    """Write lib/facilities from the manifest."""
+    """Write the approved record from the manifest: lib/facilities, or lib/environments/NAME."""
     from fleet_iot.generator import pipeline
     from fleet_iot.generator.manifest.load import read_manifest
 
-    path = found_manifest(manifest_path)
+    path, record = found_manifest(manifest_path), record_name(environment)
     manifest = read_manifest(path, name=shown(path), environment=environment)
-    identities = identities_of(path.parent, manifest.environment_suffix)
+    identities = identities_of(path, environment, manifest)
     if check:
-        with with_env_in_hints(environment):
-            pipeline.check(manifest, path.parent, facilities=facilities, identities=identities)
-        click.echo(f"{OUTPUT_FOLDER} is what {visible(layers(path, environment))} says.")
+        pipeline.check(manifest, path.parent, environment=environment, facilities=facilities, identities=identities)
+        if environment is None:
+            pipeline.refuse_orphans(path)
+        click.echo(f"{record} is what {visible(layers(path, environment))} says.")
         return
-    with with_env_in_hints(environment):
-        change = pipeline.generate(
-            manifest,
-            path.parent,
-            facilities=facilities,
-            force=force,
-            allowed=frozenset(map(Impact, allowed)),
-            identities=identities,
-        )
-    written = [f"wrote {OUTPUT_FOLDER}/{name}" for name in change.written]
-    removed = [f"removed {OUTPUT_FOLDER}/{name}" for name in change.removed]
+    change = pipeline.generate(
+        manifest,
+        path.parent,
+        environment=environment,
+        facilities=facilities,
+        force=force,
+        allowed=frozenset(map(Impact, allowed)),
+        identities=identities,
+    )
+    written = [f"wrote {record}/{name}" for name in change.written]
+    removed = [f"removed {record}/{name}" for name in change.removed]
     if written or removed:
         click.echo("\n".join(written + removed))
     else:
-        click.echo(f"{OUTPUT_FOLDER} is what {visible(layers(path, environment))} says: nothing changed.")
+        click.echo(f"{record} is what {visible(layers(path, environment))} says: nothing changed.")
 
 
 def _echo_diagnostics(diagnostics: tuple[Diagnostic, ...], output_format: str) -> None:

@@ -19,10 +19,10 @@ from fleet_iot.generator.manifest.project import (
     MANIFEST_NAME,
     PART_ENDING,
     environment_file,
-    environments,
     find_project,
     part_files,
 )
+from fleet_iot.lib.record.place import environments
 
 SHELLS = ("bash", "zsh", "fish")
 VARIABLE = "_FLEET_COMPLETE"

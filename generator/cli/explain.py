@@ -14,6 +14,7 @@ from fleet_iot.generator.manifest.model_errors import dotted
 from fleet_iot.generator.plan.build import FacilityPlan, FleetPlan, ThingGroupPlan
 from fleet_iot.generator.plan.catalogue import Entry, entries, thing_facts
 from fleet_iot.generator.plan.things import Thing
+from fleet_iot.lib.record.place import RECORD
 from fleet_iot.lib.specs import SUFFIX_TOKEN, suffixed
 
 _NUMBERED = re.compile(r"(?P<prefix>.+-)(?P<number>[0-9]{4,9})(?P<rest>-[a-z0-9-]+)?", re.IGNORECASE)
@@ -56,27 +57,32 @@ class Explanation:
 
 
 def explain(
-    plan: FleetPlan, name: str, *, suffixes: Iterable[str], locate: Callable[[DataPath], SourceLocation]
+    plan: FleetPlan,
+    name: str,
+    *,
+    suffixes: Iterable[str],
+    locate: Callable[[DataPath], SourceLocation],
+    record: str = RECORD,
 ) -> tuple[Explanation, ...]:
     """Return everything that `name` is in the plan; `suffixes` are those that it may carry. Raises `RequestError`."""
     known: dict[str, list[Entry]] = {}
-    for entry in entries(plan):
+    for entry in entries(plan, record=record):
         for spelling in {entry.name, entry.deployed or entry.name, entry.short or entry.name}:
             known.setdefault(spelling, []).append(entry)
     bare = _ARN_RESOURCE.sub("", _DECORATION.sub("", name))
-    for candidate in _spellings(bare, suffixes):
+    for candidate in _spellings(bare, suffixes, record):
         if found := known.get(candidate) or list(_thing_or_topic(plan, candidate)):
             return tuple(Explanation(entry=entry, location=locate(entry.path)) for entry in found)
     raise _unknown(plan, bare, known)
 
 
-def _spellings(name: str, suffixes: Iterable[str]) -> Iterator[str]:
+def _spellings(name: str, suffixes: Iterable[str], record: str) -> Iterator[str]:
     yield name
     yield f"{name}/"
-    yield f"{naming.OUTPUT_FOLDER}/{name}/"
+    yield f"{record}/{name}/"
     if hive := _HIVE.fullmatch(name):
         yield hive["prefix"]
-    if name.startswith(f"{naming.OUTPUT_FOLDER}/"):
+    if name.startswith(f"{record}/"):
         yield f"{name.rpartition('/')[0]}/"
     for suffix in (*suffixes, SUFFIX_TOKEN):
         for ending in (f"-{suffix}", f"_{suffix.replace('-', '_')}"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ TEXT_RULES: dict[str, str] = {
     "wrong-pattern": "Ids and names keep to their alphabet.",
     "wrong-value": "Each value is one that its key accepts.",
     "out-of-range": "Numbers are within their range.",
+    "one-environment": "Environments in one account and region have different suffixes, which do not end alike.",
     "one-application": "Environments in one account have different suffixes for each application and region.",
     "inventory": "A device list is CSV or JSON lines, each row one device that AWS IoT accepts and a group names.",
     "former-word": "Values are written in their present words.",
@@ -72,12 +73,14 @@ def to_json(diagnostics: Sequence[Diagnostic]) -> str:
     return json.dumps(body, indent=2)
 
 
-def to_sarif(diagnostics: Sequence[Diagnostic]) -> str:
-    """Return a SARIF log of one run, with the rules that it found broken."""
-    sentences = catalogue()
+def to_sarif(
+    diagnostics: Sequence[Diagnostic], *, tool: str = "fleet validate", sentences: Mapping[str, str] | None = None
+) -> str:
+    """Return a SARIF log of one run, with the rules that it found broken; `sentences` say what each rule demands."""
+    sentences = catalogue() if sentences is None else sentences
     rules = sorted({diagnostic.rule for diagnostic in diagnostics})
     driver = {
-        "name": "fleet validate",
+        "name": tool,
         "version": _version(),
         "rules": [
             {"id": rule, "shortDescription": {"text": sentences.get(rule, "A rule of this project.")}} for rule in rules

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import os
-import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fleet_iot.generator.cli.completion import complete_environment, complete_facility
 from fleet_iot.generator.diagnostics import EnvironmentFault, FleetError
 from fleet_iot.generator.manifest.project import MANIFEST_NAME, environment_file, find_project
+from fleet_iot.lib.faults import ExpectedError
+from fleet_iot.lib.record.place import VARIABLE, with_environment
+from fleet_iot.lib.record.read import refuse_claimed_suffix
 from fleet_iot.lib.specs import chosen_suffix
 
 if TYPE_CHECKING:
     from fleet_iot.generator.diff.identities import Identities
+    from fleet_iot.generator.manifest.models import FleetManifest
 
 manifest_option = click.option(
     "--manifest",
@@ -36,14 +39,27 @@ facility_option = click.option(
     help="Only this facility; may be repeated.",
 )
 
-environment_option = click.option(
-    "--env",
-    "environment",
-    metavar="NAME",
-    envvar="FLEET_ENV",
-    shell_complete=complete_environment,
-    help="Merge fleet.NAME.yaml into the manifest. Default: the variable FLEET_ENV, else none.",
-)
+
+def environment_option(command: Callable[..., None]) -> Callable[..., None]:
+    """Add --env, pass it as `environment`, and name it in the commands that hints suggest."""
+
+    @click.option(
+        "--env",
+        "environment",
+        metavar="NAME",
+        envvar=VARIABLE,
+        shell_complete=complete_environment,
+        help="The environment of fleet.NAME.yaml. Default: the variable FLEET_ENV, else none.",
+    )
+    @functools.wraps(command)
+    def wrapped(environment: str | None, **arguments: Any) -> None:
+        try:
+            command(environment=environment, **arguments)
+        except FleetError as error:
+            error.hint = with_environment(error.hint, environment) if error.hint else error.hint
+            raise
+
+    return wrapped
 
 
 def found_manifest(given: Path | None) -> Path:
@@ -69,26 +85,25 @@ def suffix_of(declared: str) -> str:
         raise EnvironmentFault(str(error), hint="set ENVIRONMENT_SUFFIX to such a value, or unset it") from None
 
 
-def identities_of(project: Path, declared: str) -> Identities:
-    """Return the identities of this environment: `FLEET_IDENTITIES`, else the project's folder of that name."""
+def identities_of(path: Path, environment: str | None, manifest: FleetManifest) -> Identities:
+    """Return the identities of this environment: `FLEET_IDENTITIES`, else the folder of that name beside the manifest.
+
+    Raises:
+        EnvironmentFault: `ENVIRONMENT_SUFFIX` is not allowed, or is the suffix of another environment's record.
+    """
     from fleet_iot.generator.diff.identities import Identities
 
-    folder = Path(os.environ.get("FLEET_IDENTITIES") or project / "identities")
-    return Identities(folder=folder, suffix=suffix_of(declared))
+    suffix = suffix_of(manifest.environment_suffix)
+    if suffix != manifest.environment_suffix:  # else the manifest's rules have compared it with the others
+        try:
+            refuse_claimed_suffix(path, environment, manifest, suffix=suffix, account_id=manifest.account_id)
+        except ExpectedError as error:
+            raise EnvironmentFault(error.message.removesuffix("."), hint=error.remedy) from None
+    folder = Path(os.environ.get("FLEET_IDENTITIES") or path.with_name("identities"))
+    return Identities(folder=folder, suffix=suffix)
 
 
 def printable(text: str) -> str:
     """Return the text with a `?` for what the terminal's encoding lacks: names of plants may be in any script."""
     encoding = sys.stdout.encoding or "utf-8"
     return text.encode(encoding, "replace").decode(encoding)
-
-
-@contextmanager
-def with_env_in_hints(environment: str | None) -> Iterator[None]:
-    """Add `--env` to the commands in hints."""
-    try:
-        yield
-    except FleetError as error:
-        if environment and error.hint:
-            error.hint = re.sub(r"\bfleet (generate|plan)\b", rf"\g<0> --env {environment}", error.hint)
-        raise

@@ -1,26 +1,38 @@
-"""Makes a first manifest from a few answers: valid, with comments on what else is possible."""
+"""Makes a project: a first manifest from a few answers, and the files around it; renews those files later."""
 
 from __future__ import annotations
 
+import difflib
+import hashlib
 import json
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib import resources
+from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from fleet_iot.generator.aws.limits import REGIONS
 from fleet_iot.generator.diagnostics import RequestError, WriteError
 from fleet_iot.generator.filesystem import fault_of, write_whole
-from fleet_iot.generator.manifest.load import validate
+from fleet_iot.generator.manifest.load import read_manifest, validate
 from fleet_iot.generator.manifest.model_errors import suggestion
+from fleet_iot.generator.manifest.models import FleetManifest
 from fleet_iot.generator.manifest.project import MANIFEST_NAME
 from fleet_iot.generator.manifest.rules import timezones
 from fleet_iot.generator.manifest.schema import schema_text
 from fleet_iot.generator.manifest.yaml import parse_document, resolve, trap
-from fleet_iot.generator.naming import ID_PATTERN, SUFFIX_PATTERN
+from fleet_iot.generator.naming import ID_PATTERN, SUFFIX_PATTERN, module_of
+from fleet_iot.lib.record.place import environments
 
 SCHEMA_NAME = "fleet.schema.json"
 _SCHEMA_OF_A_CHECKOUT = f"generator/{SCHEMA_NAME}"
+CI = ("github", "gitlab", "both", "none")
 _COUNT = re.compile(r"[1-9][0-9]{0,6}")
 
 _ID = "1 to 32 lower-case letters, digits and hyphens, no hyphen first or last"
@@ -47,6 +59,7 @@ class Answers:
     facility_name: str
     timezone: str
     things: tuple[tuple[str, int], ...]
+    ci: str = "none"
 
 
 def _pattern(pattern: str, words: str) -> Callable[[str], str]:
@@ -89,6 +102,7 @@ QUESTIONS: dict[str, Question] = {
     "things": Question(
         text="Its devices, as type=count, ...", default="press-monitor=4, compressor=2", refusal=_things
     ),
+    "ci": Question(text="CI pipeline: github, gitlab, both or none", default="github", refusal=_one_of(CI, "choice")),
 }
 """By the name of the answer, in the order in which they are asked."""
 
@@ -149,32 +163,245 @@ def refuse_existing(folder: Path) -> None:
     """Raise `WriteError` where the folder has a manifest."""
     target = folder / MANIFEST_NAME
     if target.exists() or target.is_symlink():
-        raise WriteError(f"{target} exists already", hint="edit it, or name another folder: fleet init FOLDER")
+        hint = f"edit it, name another folder, or renew its other files: fleet init --from {folder}"
+        raise WriteError(f"{target} exists already", hint=hint)
 
 
-def write_manifest(folder: Path, answers: Answers) -> tuple[Path, ...]:
-    """Write a manifest, and the schema that its first line names, into a folder; overwrites nothing."""
+def write_project(folder: Path, answers: Answers) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """Write a project into a folder: its files, then the manifest; return what was written, and what was there before.
+
+    Overwrites nothing. Where a file cannot be written, those that were written are removed again.
+    """
     target = folder / MANIFEST_NAME
     is_checkout = (folder / _SCHEMA_OF_A_CHECKOUT).is_file()
     text = manifest_text(answers, schema=_SCHEMA_OF_A_CHECKOUT if is_checkout else SCHEMA_NAME)
-    validate(parse_document(text, name=MANIFEST_NAME))
-    written = [target]
+    manifest = validate(parse_document(text, name=MANIFEST_NAME))
     refuse_existing(folder)
+    files = {} if is_checkout else project_files(manifest, ci=answers.ci)
+    kept = tuple(folder / name for name in files if os.path.lexists(folder / name))
+    new = {name: content for name, content in files.items() if folder / name not in kept}
+    known = {name: content for name, content in files.items() if name in new or _same(folder / name, content)}
+    if not is_checkout:
+        new[RECORD_NAME] = _record(answers.ci, {name: _hash(content) for name, content in known.items()})
+    written: list[Path] = []
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not is_checkout:
-            write_whole(folder / SCHEMA_NAME, schema_text().encode("ascii"))
-            written.append(folder / SCHEMA_NAME)
+        for name, content in new.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            write_whole(folder / name, content)
+            written.append(folder / name)
         with target.open("x", encoding="utf-8") as file:
-            try:
-                file.write(text)
-                file.flush()
-            except OSError as error:
-                target.unlink()
-                raise OSError(error.errno, error.strerror, str(target)) from error
+            written.append(target)
+            file.write(text)
     except OSError as error:
-        raise fault_of(error) or error from None
-    return tuple(written)
+        _remove(written, folders=made)
+        raise fault_of(error, target) or error from None
+    return tuple(written), kept
+
+
+def _remove(files: Iterable[Path], *, folders: Iterable[Path]) -> None:
+    """Remove files, the folders that then are empty below the project, and `folders`, as far as that can be done."""
+    for file in files:
+        with suppress(OSError):
+            file.unlink()
+        with suppress(OSError):
+            file.parent.rmdir()
+            file.parent.parent.rmdir()
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
+
+
+# The files of a project beside its manifest, and their renewal by a later version of this tool.
+
+RECORD_NAME = ".fleet-init.json"
+"""In the project: which version wrote the files, and the hash of each, by which an edit is known."""
+
+_TEMPLATES = {
+    ".gitattributes": "gitattributes.j2",
+    ".gitignore": "gitignore.j2",
+    "CODEOWNERS": "CODEOWNERS.j2",
+    "README.md": "README.md.j2",
+    "cdktf.json": "cdktf.json.j2",
+    "requirements.txt": "requirements.txt.j2",
+}
+_PIPELINES = {
+    ".github/workflows/fleet.yml": ("github.yml.j2", ("github", "both")),
+    ".gitlab-ci.yml": ("gitlab-ci.yml.j2", ("gitlab", "both")),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectEnvironment:
+    """An environment that the pipeline plans and deploys; `overlay` is the NAME of its fleet.NAME.yaml, if any."""
+
+    name: str
+    overlay: str
+    suffix: str
+    region: str
+
+
+def project_files(
+    manifest: FleetManifest, *, ci: str, overlays: Mapping[str, FleetManifest] = MappingProxyType({})
+) -> dict[str, bytes]:
+    """Return the files of a project by path, without the manifest.
+
+    Args:
+        manifest: A valid manifest.
+        ci: One of `CI`.
+        overlays: The manifests of the environments that have a file, by name.
+    """
+    own = manifest.environment_suffix
+    layers = {name: (name, each) for name, each in overlays.items()}
+    values = {
+        "application": manifest.application,
+        "ci": ci,
+        "version": version("fleet-iot"),
+        "facilities": [{"id": id_, "module": module_of(id_)} for id_ in sorted(manifest.facilities)],
+        "environments": [
+            ProjectEnvironment(name=name, overlay=overlay, suffix=each.environment_suffix, region=each.region)
+            for name, (overlay, each) in ({own: ("", manifest)} | layers).items()
+        ],
+    }
+    chosen = _TEMPLATES | {path: name for path, (name, systems) in _PIPELINES.items() if ci in systems}
+    rendered = {path: _jinja().get_template(name).render(values).encode() for path, name in chosen.items()}
+    return {SCHEMA_NAME: schema_text().encode("ascii"), **rendered}
+
+
+def _jinja() -> Environment:
+    """Return an environment with `[[ ]]` and `[% %]`: workflows have `${{ }}` of their own.
+
+    All values are ids, suffixes, regions and versions, which need no encoding in any of the files.
+    """
+    root = resources.files("fleet_iot.generator") / "templates" / "project"
+    return Environment(  # noqa: S701 - no HTML
+        loader=FunctionLoader(lambda name: root.joinpath(name).read_text("utf-8")),
+        undefined=StrictUndefined,
+        variable_start_string="[[",
+        variable_end_string="]]",
+        block_start_string="[%",
+        block_end_string="%]",
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renewal:
+    """What an upgrade does to one file.
+
+    `state` is `new`, `updated`, `unchanged`, `kept` (it was edited by hand) or `left out` (it was removed).
+    """
+
+    path: str
+    state: str
+    before: str
+    after: str
+
+    @property
+    def is_written(self) -> bool:
+        return self.state in ("new", "updated")
+
+    def diff(self) -> str:
+        """Return the difference between the file and what this version writes, as a unified diff."""
+        before, after = (text.splitlines(keepends=True) for text in (self.before, self.after))
+        return "".join(difflib.unified_diff(before, after, f"{self.path} ({self.state})", f"{self.path}"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upgrade:
+    """What an upgrade does to a project's files."""
+
+    folder: Path
+    ci: str
+    renewals: tuple[Renewal, ...]
+    recorded: Mapping[str, str]
+
+    def write(self) -> None:
+        """Write what is new and updated, each file whole, then the record of them."""
+        hashes = dict(self.recorded)
+        try:
+            for each in self.renewals:
+                content = each.after.encode()
+                if each.is_written:
+                    (self.folder / each.path).parent.mkdir(parents=True, exist_ok=True)
+                    write_whole(self.folder / each.path, content)
+                if each.state in ("new", "updated", "unchanged"):
+                    hashes[each.path] = _hash(content)
+            write_whole(self.folder / RECORD_NAME, _record(self.ci, hashes))
+        except OSError as error:
+            raise fault_of(error) or error from None
+
+
+def plan_upgrade(folder: Path, *, ci: str | None) -> Upgrade:
+    """Compare a project's files with what this version writes; `ci` None for the choice of before.
+
+    A file is updated where it is what some version wrote. The schema is always: it is the tool's own. A project of
+    before this record gets what it lacks, and its own files are kept.
+
+    Raises:
+        ManifestError: the manifest, or an environment's, is not valid.
+        WriteError: the folder is a checkout of this tool, or the record of its files cannot be read.
+    """
+    if (folder / _SCHEMA_OF_A_CHECKOUT).is_file():
+        raise WriteError(f"{folder} is a checkout of this tool", hint="it needs no files of a project")
+    path = folder / MANIFEST_NAME
+    manifest = read_manifest(path, name=MANIFEST_NAME)
+    overlays = {name: read_manifest(path, name=MANIFEST_NAME, environment=name) for name in environments(path)}
+    chosen, recorded = _read_record(folder)
+    ci = ci or chosen
+    files = project_files(manifest, ci=ci, overlays=overlays)
+    return Upgrade(
+        folder=folder,
+        ci=ci,
+        renewals=tuple(_renewal(folder, name, content, recorded) for name, content in files.items()),
+        recorded=recorded,
+    )
+
+
+def _renewal(folder: Path, name: str, content: bytes, recorded: Mapping[str, str]) -> Renewal:
+    path = folder / name
+    before = path.read_bytes() if path.is_file() else b""
+    if not os.path.lexists(path):
+        state = "left out" if name in recorded else "new"
+    elif _same(path, content):
+        state = "unchanged"
+    elif name == SCHEMA_NAME or (path.is_file() and recorded.get(name) == _hash(before)):
+        state = "updated"
+    else:
+        state = "kept"
+    return Renewal(path=name, state=state, before=before.decode("utf-8", "replace"), after=content.decode())
+
+
+def _same(path: Path, content: bytes) -> bool:
+    return path.is_file() and _hash(path.read_bytes()) == _hash(content)
+
+
+def _hash(content: bytes) -> str:
+    """Return the SHA-256 of a text, whatever line ends a checkout gave it."""
+    return hashlib.sha256(content.replace(b"\r\n", b"\n")).hexdigest()
+
+
+def _record(ci: str, hashes: Mapping[str, str]) -> bytes:
+    body = {"version": version("fleet-iot"), "ci": ci, "files": dict(sorted(hashes.items()))}
+    return (json.dumps(body, indent=1) + "\n").encode()
+
+
+def _read_record(folder: Path) -> tuple[str, Mapping[str, str]]:
+    """Return the CI system that was chosen, and the hash of each file as it was written."""
+    path = folder / RECORD_NAME
+    if not os.path.lexists(path):
+        return QUESTIONS["ci"].default, {}
+    try:
+        body = json.loads(path.read_bytes())
+        ci, hashes = body["ci"], {str(name): str(sha) for name, sha in body["files"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise WriteError(f"{path} is no record of `fleet init`", hint="restore it with git, or remove it") from None
+    if ci not in CI:
+        raise WriteError(f"{path} has the CI system {ci!r}", hint=f"there are: {', '.join(CI)}")
+    return ci, hashes
 
 
 def manifest_text(answers: Answers, *, schema: str) -> str:

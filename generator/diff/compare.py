@@ -36,6 +36,7 @@ from fleet_iot.generator.plan.build import (
     fleet_record,
     thing_rows,
 )
+from fleet_iot.lib.record.place import name_of
 from fleet_iot.lib.record.read import ThingRow, read_values
 from fleet_iot.lib.specs import FORMER_RETENTIONS, METRIC_WORDS, FacilitySpec, FleetSpec, MetricSpec
 
@@ -72,7 +73,7 @@ def record_values(spec: FleetSpec | FacilitySpec) -> Values:
 
 
 def _read(root: Path, path: str, name: str, kind: type[FleetSpec | FacilitySpec]) -> Values:
-    with _readable(path):
+    with _readable(root, path):
         content = read(root, path)
         if content is None:
             raise ValueError("it is not there")
@@ -123,20 +124,20 @@ def recorded_rows(root: Path, facility: str) -> Iterator[ThingRow]:
     """Yield the rows of a facility's things; raises `WriteError` where they cannot be read."""
     path = f"{naming.module_of(facility)}/{naming.THINGS_FILE}"
     decode = msgspec.json.Decoder(ThingRow).decode
-    with _readable(path), file_of(root, path).open("rb") as lines:
+    with _readable(root, path), file_of(root, path).open("rb") as lines:
         for line in lines:
             yield decode(line)
 
 
 @contextmanager
-def _readable(path: str) -> Iterator[None]:
+def _readable(root: Path, path: str) -> Iterator[None]:
     """Raise `WriteError` where the record is missing or damaged, so that the former state is unknown."""
     try:
         yield
     except (ValueError, KeyError, TypeError, AttributeError, OSError, msgspec.MsgspecError) as error:
         reason = error.strerror.lower() if isinstance(error, OSError) and error.strerror else str(error)
         raise WriteError(
-            f"{naming.OUTPUT_FOLDER}/{path} does not say what there was, so what a change does is unknown: {reason}",
+            f"{name_of(root)}/{path} does not say what there was, so what a change does is unknown: {reason}",
             hint="restore it from version control; to go on without: fleet generate --force",
         ) from None
 

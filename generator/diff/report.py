@@ -10,8 +10,8 @@ from fleet_iot.generator.diagnostics import WriteError
 from fleet_iot.generator.diff.calls import QUOTAS, Bill, bill, calls_of
 from fleet_iot.generator.diff.compare import Comparison
 from fleet_iot.generator.diff.impact import REFUSED, Impact, Kind, PlannedChange, Run
-from fleet_iot.generator.naming import OUTPUT_FOLDER
 from fleet_iot.generator.text import counted, duration, table
+from fleet_iot.lib.record.place import record_name, with_environment
 
 FORMAT = 1
 """Of the JSON; a higher one may lack or change keys of this one."""
@@ -21,21 +21,22 @@ _RUNS_SHOWN = 3
 _CHANGES_SHOWN = 8
 
 
-def as_text(comparison: Comparison, *, manifest: str, command: str = "fleet generate") -> str:
-    """Return what a person reads; `command` writes it."""
+def as_text(comparison: Comparison, *, manifest: str, environment: str | None = None) -> str:
+    """Return what a person reads, of the record of an environment."""
+    record, command = record_name(environment), with_environment("fleet generate", environment)
     changes = comparison.changes
     if not changes:
-        return f"No changes: {manifest} says what {OUTPUT_FOLDER} was made from."
+        return f"No changes: {manifest} says what {record} was made from."
     rows = [("impact", "where", "what"), *((change.impact.value, _where(change), _what(change)) for change in changes)]
     reasons = [(kind.value, f"{impact}: {why}") for kind, impact, why in _reasons(changes)]
-    parts = [f"{manifest} against {OUTPUT_FOLDER}:", _table(rows), "Why:", _table(reasons), *_costs(bill(changes))]
+    parts = [f"{manifest} against {record}:", _table(rows), "Why:", _table(reasons), *_costs(bill(changes))]
     parts.append(f"{_summary(changes)} To write it: {_writing(command, comparison, ())}")
-    if then := _commands(comparison):
+    if then := _commands(comparison, environment):
         parts.append("\n".join(["Then, as Terraform does not do it:", *(f"  {line}" for line in then)]))
     return "\n\n".join(parts)
 
 
-def as_json(comparison: Comparison, *, manifest: str) -> str:
+def as_json(comparison: Comparison, *, manifest: str, environment: str | None = None) -> str:
     """Return what a program reads; docs/plan.md says what each key is."""
     changes = comparison.changes
     total = bill(changes)
@@ -50,7 +51,7 @@ def as_json(comparison: Comparison, *, manifest: str) -> str:
         "seconds": round(total.seconds, 1),
         "slowest": total.slowest,
         "waiting_s": total.waiting_s,
-        "then": _commands(comparison),
+        "then": _commands(comparison, environment),
     }
     return json.dumps(document, indent=2)
 
@@ -65,11 +66,11 @@ _COMMANDS = {
 """Commands that do for plants in bulk what Terraform does for others, and hand plants over between the two."""
 
 
-def _commands(comparison: Comparison) -> list[str]:
+def _commands(comparison: Comparison, environment: str | None) -> list[str]:
     """Return the commands that bring a plan to the devices where Terraform does not, each once."""
     return list(
         dict.fromkeys(
-            _COMMANDS[change.kind].format(facility=change.facility, to=change.to)
+            with_environment(_COMMANDS[change.kind], environment).format(facility=change.facility, to=change.to)
             for change in comparison.changes
             if change.kind in _COMMANDS and (change.kind is Kind.REGISTRATION or change.facility in comparison.bulk)
         )

@@ -17,9 +17,10 @@ from fleet_iot.generator.diagnostics import DataPath, Diagnostic, ManifestError,
 from fleet_iot.generator.manifest.inventory import with_inventories
 from fleet_iot.generator.manifest.model_errors import read_draft
 from fleet_iot.generator.manifest.models import FleetManifest
-from fleet_iot.generator.manifest.project import PART_ENDING, environment_file, environments, part_files
+from fleet_iot.generator.manifest.project import PART_ENDING, environment_file, part_files
 from fleet_iot.generator.manifest.rules import check_rules, known_region, known_timezones, rule_id
 from fleet_iot.generator.manifest.yaml import Document, Places, read_document
+from fleet_iot.lib.record.place import environments
 from fleet_iot.lib.specs import FORMER_RETENTIONS
 
 SECTION = "defaults"
@@ -123,6 +124,8 @@ def _misnamed(path: Path, section: str, name: str) -> Iterator[Diagnostic]:
 
 
 ONE_APPLICATION = "one-application"
+ONE_ENVIRONMENT = "one-environment"
+_SUFFIX = "environment_suffix"
 
 
 def read_layers(path: Path, *, name: str, environment: str | None) -> Document:
@@ -150,14 +153,32 @@ def read_layers(path: Path, *, name: str, environment: str | None) -> Document:
 
 def _suffixes_apart(base: Document, path: Path, *, name: str) -> Iterator[Diagnostic]:
     """Yield a fault where environments of the project with one suffix would meet in AWS: see `_shared`."""
-    layers = [base]
+    layers = [(base, name)]
     for environment in environments(path):
         over = environment_file(path, environment)
         with suppress(ManifestError):  # what is wrong in it is said where it is validated
-            layers.append(layered(base, read_document(over, name=str(Path(name).with_name(over.name)))))
-    for place, layer in enumerate(layers):
-        for other in layers[:place]:
+            own = str(Path(name).with_name(over.name))
+            layers.append((layered(base, read_document(over, name=own)), own))
+    for place, (layer, file) in enumerate(layers):
+        for other, other_file in layers[:place]:
             key = _shared(layer.data, other.data)
+            if key == _SUFFIX:
+                here = layer.at((key,))
+                own, theirs = layer.data[key], other.data[key]
+                how = (
+                    f"is `{own}`, as in {other_file}: the names in AWS would be the same"
+                    if own == theirs
+                    else f"`{own}` and `{theirs}` in {other_file} end alike: topic rules distinguish environments by "
+                    "the end of the client id"
+                )
+                yield Diagnostic(
+                    location=here if here.file == file else SourceLocation(file=file),
+                    message=f"the environment_suffix {how}",
+                    hint=f"in {file}, give it an environment_suffix of its own, or the account_id of another account",
+                    rule=ONE_ENVIRONMENT,
+                    related=(other.at((key,)),),
+                )
+                break
             if key is not None:
                 here, there = (each.at((key,)) for each in (layer, other))
                 values = f"`{layer.data[key]}` here and `{other.data[key]}` in {there.file}"
@@ -181,20 +202,29 @@ _SHARED = {
 def _shared(one: Any, other: Any) -> str | None:
     """Return the key by which two environments differ although their names in AWS would be the same.
 
+    It is the suffix where nothing differs, or where the suffixes end alike.
+
     Two applications share tables, streams and rules where region and account are the same; an account that is not
     given may be any. Two regions share buckets, whose names contain application, account and suffix.
     """
-    keys = ("application", "environment_suffix", "region")
+    keys = ("application", _SUFFIX, "region")
     if not all(isinstance(data, dict) and isinstance(data.get(key), str) for data in (one, other) for key in keys):
         return None
-    if one["environment_suffix"] != other["environment_suffix"]:
+    suffixes = [data[_SUFFIX] for data in (one, other)]
+    longer, shorter = sorted((f"-{suffix}" for suffix in suffixes), key=len, reverse=True)
+    if not longer.endswith(shorter):
         return None
+    is_same = {key: one[key] == other[key] for key in keys}
     accounts = [data["account_id"] if isinstance(data.get("account_id"), str) else None for data in (one, other)]
-    if one["region"] == other["region"]:
-        may_meet = accounts[0] == accounts[1] or None in accounts
-        return "application" if may_meet and one["application"] != other["application"] else None
+    is_one_account = accounts[0] == accounts[1]
+    if is_same["application"] and is_same["region"]:
+        return _SUFFIX if is_one_account else None
+    if not is_same[_SUFFIX]:
+        return None
+    if is_same["region"]:
+        return "application" if is_one_account or None in accounts else None
     is_known = {one["region"], other["region"]} <= set(REGIONS)  # else the name is the fault
-    return "region" if is_known and accounts[0] == accounts[1] and one["application"] == other["application"] else None
+    return "region" if is_known and is_one_account and is_same["application"] else None
 
 
 def _with_parts(path: Path, *, name: str) -> Document:

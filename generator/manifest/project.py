@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-import re
 from pathlib import Path
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
+from fleet_iot.lib.faults import UnknownEnvironmentError
+from fleet_iot.lib.record.place import find_overlay
 
 MANIFEST_NAME = "fleet.yaml"
 PART_ENDING = ".yaml"
-_ENVIRONMENT = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 
 
 def find_project(start: Path) -> Path:
@@ -33,26 +32,13 @@ def leads_out(path: Path, project: Path) -> bool:
 
 def environment_file(manifest: Path, environment: str) -> Path:
     """Return the file of an environment: `fleet.prod.yaml` for `prod`; raises `RequestError` where there is none."""
-    name = f"{manifest.stem}.{environment}{manifest.suffix}"
-    if _ENVIRONMENT.fullmatch(environment) and manifest.with_name(name).exists():
-        return manifest.with_name(name)
-    known = environments(manifest)
-    near = difflib.get_close_matches(environment, known, n=1)
-    hint = f"did you mean `{near[0]}`?" if near else f"there are: {', '.join(known)}" if known else ""
-    raise RequestError(
-        f"there is no environment `{environment}`: it would be {name} beside {manifest.name}",
-        hint=hint or "write that file with what differs, or leave out --env and the variable FLEET_ENV",
-    )
+    try:
+        return find_overlay(manifest, environment)
+    except UnknownEnvironmentError as error:
+        raise RequestError(error.message, hint=error.remedy) from None
 
 
 def part_files(manifest: Path, section: str) -> list[Path]:
     """Return the files of a section's parts, such as `facilities/sg-01.yaml`, sorted by id."""
     files = sorted(manifest.with_name(section).glob(f"*{PART_ENDING}"))
     return [file for file in files if not file.name.startswith(".")]
-
-
-def environments(manifest: Path) -> list[str]:
-    """Return the environments that have a file beside the manifest."""
-    start, end = f"{manifest.stem}.", manifest.suffix
-    names = (path.name[len(start) : -len(end)] for path in manifest.parent.glob(f"{start}*{end}"))
-    return sorted(name for name in names if _ENVIRONMENT.fullmatch(name))

@@ -13,7 +13,7 @@ import msgspec
 
 from fleet_iot.generator.diagnostics import StaleError, WriteError
 from fleet_iot.generator.manifest.models import FleetManifest, facility_alarms
-from fleet_iot.generator.naming import ATTRIBUTES_FILE, INDEX_FILE, OUTPUT_FOLDER, module_of
+from fleet_iot.generator.naming import ATTRIBUTES_FILE, INDEX_FILE, module_of
 from fleet_iot.generator.output import writer as tree
 from fleet_iot.generator.plan.build import FleetPlan, fleet_record
 
@@ -136,8 +136,8 @@ HashOf = Callable[[str], str | None]
 
 CHECKED_OUT = (
     "git changed them at the checkout (core.autocrlf); run: fleet generate, which puts them right and keeps them so "
-    f"by {OUTPUT_FOLDER}/{ATTRIBUTES_FILE}; or, once that file is committed, check them out again: "
-    f"rm -r {OUTPUT_FOLDER} && git checkout -- {OUTPUT_FOLDER}"
+    f"by {{record}}/{ATTRIBUTES_FILE}; or, once that file is committed, check them out again: "
+    "rm -r {record} && git checkout -- {record}"
 )
 
 
@@ -198,8 +198,8 @@ def compare(index: Index, expected: dict[str | None, Section], root: Path, *, is
     )
 
 
-def refuse_differences(found: Differences) -> None:
-    """Raise `StaleError` with the command to run, if anything differs."""
+def refuse_differences(found: Differences, *, record: str) -> None:
+    """Raise `StaleError` with the command to run, if anything differs in `record`."""
     parts = [
         f"{', '.join(ids)} {'is' if len(ids) == 1 else 'are'} {state}"
         for ids, state in ((found.stale, "stale"), (found.new, "new"), (found.gone, "gone from the manifest"))
@@ -216,23 +216,25 @@ def refuse_differences(found: Differences) -> None:
     if not parts:
         return
     if found.unknown and len(parts) == 1:
-        raise StaleError(f"{OUTPUT_FOLDER} is not what the manifest says: {parts[0]}", hint="move or delete them")
+        raise StaleError(f"{record} is not what the manifest says: {parts[0]}", hint="move or delete them")
     if found.reencoded and not found.edited:
-        raise StaleError(f"{OUTPUT_FOLDER} is not what the manifest says: {'; '.join(parts)}", hint=CHECKED_OUT)
+        raise StaleError(
+            f"{record} is not what the manifest says: {'; '.join(parts)}", hint=CHECKED_OUT.format(record=record)
+        )
     command = "fleet generate"
     if found.stale and not (found.new or found.gone or found.is_fleet_stale or found.edited):
         command += "".join(f" --facility {id_}" for id_ in found.stale)
     if found.edited:
         command += " --force"
-    raise StaleError(f"{OUTPUT_FOLDER} is not what the manifest says: {'; '.join(parts)}", hint=f"run: {command}")
+    raise StaleError(f"{record} is not what the manifest says: {'; '.join(parts)}", hint=f"run: {command}")
 
 
-def refuse_edited(paths: tuple[str, ...]) -> None:
+def refuse_edited(paths: tuple[str, ...], *, record: str) -> None:
     """Raise `WriteError` where files were edited by hand."""
     if paths:
         raise WriteError(
             f"{'these files were' if len(paths) > 1 else 'this file was'} not written by `fleet generate`, or edited "
-            f"since: {', '.join(f'{OUTPUT_FOLDER}/{path}' for path in paths)}",
+            f"since: {', '.join(f'{record}/{path}' for path in paths)}",
             hint="put the edit into the manifest; to lose it, run `fleet generate --force`",
         )
 
@@ -257,9 +259,9 @@ def refuse_fleet_change(manifest: FleetManifest, former: Section, current: Secti
     )
 
 
-def index_fault(reason: str) -> WriteError:
+def index_fault(reason: str, *, record: str) -> WriteError:
     """Return the error for an unreadable index."""
     return WriteError(
-        f"{OUTPUT_FOLDER}/{INDEX_FILE} is not an index of this generator: {reason}",
+        f"{record}/{INDEX_FILE} is not an index of this generator: {reason}",
         hint="restore it from version control, or regenerate the whole tree: fleet generate --force",
     )

@@ -36,12 +36,12 @@ def render_template(name: str, values: dict[str, Any]) -> bytes:
 
 @cache
 def template_names() -> tuple[str, ...]:
-    """Return all templates, sorted."""
+    """Return all templates of the record, sorted; those of `fleet init` are not of it."""
     return tuple(
         sorted(
             f"{folder.name}/{file.name}"
             for folder in _ROOT.iterdir()
-            if folder.is_dir()
+            if folder.is_dir() and folder.name != "project"
             for file in folder.iterdir()
             if file.name.endswith(".j2")
         )

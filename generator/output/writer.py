@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleet_iot.generator.diagnostics import StaleError, WriteError
-from fleet_iot.generator.naming import OUTPUT_FOLDER
+from fleet_iot.lib.record.place import name_of
 
 
 def hashes(root: Path) -> Callable[[str], str | None]:
@@ -170,15 +170,15 @@ def observed(root: Path) -> Iterator[None]:
     with _locked(root, fcntl.LOCK_SH):
         if is_there(root, STAGING):
             raise StaleError(
-                f"{OUTPUT_FOLDER} is not what the manifest says: a write was interrupted", hint="run: fleet generate"
+                f"{name_of(root)} is not what the manifest says: a write was interrupted", hint="run: fleet generate"
             )
         yield
 
 
 def _refuse_links(root: Path) -> None:
-    """Raise where a link leads elsewhere: `lib` and `lib/facilities` must be folders of the project."""
-    project = root.parents[1]
-    is_there(project, root.relative_to(project).as_posix())
+    """Raise where a link leads elsewhere: the record's folder and those above it are folders of the project."""
+    name = name_of(root)
+    is_there(root.parents[name.count("/")], name)
 
 
 @contextmanager

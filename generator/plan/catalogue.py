@@ -10,6 +10,7 @@ from fleet_iot.generator.diagnostics import DataPath
 from fleet_iot.generator.plan.build import FacilityPlan, FleetPlan, ThingGroupPlan
 from fleet_iot.generator.plan.things import Thing
 from fleet_iot.lib import names as resource_names
+from fleet_iot.lib.record.place import RECORD
 from fleet_iot.lib.specs import ContactSpec, DeviceTypeSpec, suffixed
 
 METRIC_FACTS = {"minimum": "low limit", "maximum": "high limit"}
@@ -70,15 +71,15 @@ class Entry:
     short: str | None = None
 
 
-def entries(plan: FleetPlan) -> Iterator[Entry]:
+def entries(plan: FleetPlan, *, record: str = RECORD) -> Iterator[Entry]:
     """Yield every name of the plan but those of things."""
     yield from _platform(plan)
     for device_type in plan.device_types:
         yield from _device_type(plan, device_type)
     for facility in plan.facilities:
-        yield from _facility(plan, facility)
+        yield from _facility(plan, facility, record)
         for group in facility.groups:
-            yield from _group(plan, facility, group)
+            yield from _group(plan, facility, group, record)
 
 
 def thing_facts(plan: FleetPlan, facility: FacilityPlan, group: ThingGroupPlan, thing: Thing) -> Facts:
@@ -166,10 +167,10 @@ def _device_type(plan: FleetPlan, device_type: DeviceTypeSpec) -> Iterator[Entry
         )
 
 
-def _facility(plan: FleetPlan, facility: FacilityPlan) -> Iterator[Entry]:
+def _facility(plan: FleetPlan, facility: FacilityPlan, record: str) -> Iterator[Entry]:
     path: DataPath = ("facilities", facility.id)
     suffix, whose = plan.environment_suffix, f"of {facility.id}, {facility.name}"
-    folder = f"{naming.OUTPUT_FOLDER}/{facility.module}/"
+    folder = f"{record}/{facility.module}/"
     dashboard = resource_names.account_wide(facility.dashboard, plan.application, plan.region)
     names = (
         ("thing group", facility.thing_group, f"The group {whose}, with a group for each of its device types."),
@@ -231,12 +232,12 @@ def _contact_facts(contact: ContactSpec | None) -> Facts:
     return (("contact", told),) if told else ()
 
 
-def _group(plan: FleetPlan, facility: FacilityPlan, group: ThingGroupPlan) -> Iterator[Entry]:
+def _group(plan: FleetPlan, facility: FacilityPlan, group: ThingGroupPlan, record: str) -> Iterator[Entry]:
     path: DataPath = ("facilities", facility.id, "things", group.device_type.id)
     suffix = plan.environment_suffix
     whose = f"{group.count:,} {group.device_type.id} of {facility.id}"
     things = ("things", f"{group.first.name} to {group.last.name}")
-    file = ("file", f"{naming.OUTPUT_FOLDER}/{facility.module}/{group.policy_file}")
+    file = ("file", f"{record}/{facility.module}/{group.policy_file}")
     for kind, name, sentence, facts in (
         ("thing group", group.thing_group, f"The group of the {whose}.", (things,)),
         (

@@ -196,6 +196,7 @@ class FacilityArchive:
             f"tiering-{facility.id}",
             bucket=names.raw_archive,
             name=names.named(f"tiering-{facility.id}"),
+            status="Enabled",
             filter=tf.S3BucketIntelligentTieringConfigurationFilter(prefix=f"raw/facility={facility.id}/"),
             tiering=[
                 tf.S3BucketIntelligentTieringConfigurationTiering(

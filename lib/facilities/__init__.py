@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from lib.specs import FacilitySpec
+from fleet_iot.lib.specs import FacilitySpec
 
-from lib.facilities.my_jb_01 import FACILITY as PLANT_MY_JB_01
-from lib.facilities.sg_01 import FACILITY as PLANT_SG_01
-from lib.facilities.th_ry_01 import FACILITY as PLANT_TH_RY_01
+from .my_jb_01 import FACILITY as PLANT_MY_JB_01
+from .sg_01 import FACILITY as PLANT_SG_01
+from .th_ry_01 import FACILITY as PLANT_TH_RY_01
 
 FACILITIES: dict[str, FacilitySpec] = {
     'my-jb-01': PLANT_MY_JB_01,

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from lib.specs import DeviceTypeSpec, FleetSpec, HistorySpec, MetricSpec, ObservabilitySpec, PlatformAlarmsSpec
+from fleet_iot.lib.specs import DeviceTypeSpec, FleetSpec, HistorySpec, MetricSpec, ObservabilitySpec, PlatformAlarmsSpec
 
 FLEET = FleetSpec(
     application='mfg',

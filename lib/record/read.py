@@ -15,13 +15,14 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from .. import specs
 from ..faults import PrerequisiteError, RecordError
 from ..specs import FacilitySpec, FleetSpec
+from .place import environments, find_overlay, name_of, orphans, record_name, removal, with_environment
 
 Spec = TypeVar("Spec")
 
@@ -53,6 +54,10 @@ _NODES = {
     ast.USub,
 }
 """The node types that a declaration may contain."""
+
+
+_MODULES = ("__future__", "fleet_iot.lib.specs", "lib.specs")
+"""Modules that a declaration may import, and those beside it; the last, and `lib.facilities`, are of former records."""
 
 
 class DeclarationError(ValueError):
@@ -109,7 +114,9 @@ def read_spec(content: bytes, name: str, kind: type[Spec]) -> Spec:
 
 def _is_allowed_import(node: ast.ImportFrom) -> bool:
     module = node.module or ""
-    return not node.level and (module in ("__future__", "lib.specs") or module.startswith("lib.facilities."))
+    if node.level:
+        return node.level == 1 and module.isidentifier()
+    return module in _MODULES or module.startswith("lib.facilities.")
 
 
 def _assigned(content: bytes, name: str) -> ast.Call:
@@ -183,7 +190,7 @@ FORMAT = 1
 SHOWN = 3
 """Maximum of files to name; after a change of the templates there may be thousands."""
 
-RECORD = "lib/facilities"
+MANIFEST = "fleet.yaml"
 FLEET_FILE = "fleet.py"
 DECLARATION_FILE = "__init__.py"
 STAGING = ".staging"
@@ -231,26 +238,94 @@ class Record:
     """The fleet and its facilities by id; a facility's files are in `folder`, below its module's name."""
 
     folder: Path
+    environment: str | None
     fleet: FleetSpec
     facilities: Mapping[str, FacilitySpec]
 
 
-def read_record(project: Path) -> Record:
-    """Read the record of the project in `project`.
+def read_record(project: Path, environment: str | None = None) -> Record:
+    """Read the record of the project in `project`, or that of an environment with an overlay.
 
     Raises:
+        UnknownEnvironmentError: the environment has no overlay.
         RecordError: a file differs from the index, or a declaration is not of its facility and files.
     """
-    folder = project / RECORD
-    if Path(os.path.realpath(folder)) != Path(os.path.realpath(project)) / RECORD:
-        raise RecordError(f"{RECORD} is a link.", remedy="Replace it by a real folder.")
+    if environment is not None:
+        find_overlay(project / MANIFEST, environment)
+    name = record_name(environment)
+    folder = project / name
+    if Path(os.path.realpath(folder)) != Path(os.path.realpath(project)) / name:
+        raise RecordError(f"{name} is a link.", remedy="Replace it by a real folder.")
     index = check_record(folder)
     for path in sorted(index.files):
         if path.endswith(".py"):  # also the registry and a project's own modules, which others may import
             _read(folder, path, parse)
     fleet = _declaration(folder, FLEET_FILE, "FLEET", FleetSpec)
     facilities = {id_: _facility(folder, id_, section) for id_, section in sorted(index.facilities.items())}
-    return Record(folder=folder, fleet=fleet, facilities=facilities)
+    return Record(folder=folder, environment=environment, fleet=fleet, facilities=facilities)
+
+
+class Declared(Protocol):
+    """What decides an environment's names in AWS: in a manifest, or in the record made from it."""
+
+    @property
+    def application(self) -> str: ...
+
+    @property
+    def environment_suffix(self) -> str: ...
+
+    @property
+    def region(self) -> str: ...
+
+    @property
+    def account_id(self) -> str | None: ...
+
+
+def refuse_claimed_suffix(
+    manifest: Path, environment: str | None, declared: Declared, *, suffix: str, account_id: str | None
+) -> None:
+    """Refuse a suffix that another record of the project declares: its resources would be taken for this one's.
+
+    An environment with a record of its own may use the suffix and account that it declares, whatever the manifest's
+    record says: that one may be of former versions, which had one record for all.
+
+    Args:
+        manifest: The project's manifest.
+        environment: The environment that the command acts on.
+        declared: Its values.
+        suffix: The suffix that it acts under, which `ENVIRONMENT_SUFFIX` may have changed.
+        account_id: The account, which `FLEET_ACCOUNT_ID` may have changed.
+
+    Raises:
+        PrerequisiteError: the suffix is another environment's in what may be the same account.
+        RecordError: another environment's record cannot be read, and the suffix may be its.
+    """
+    is_own, gone = suffix == declared.environment_suffix, orphans(manifest)
+    for other in (None, *sorted({*environments(manifest), *gone})):
+        path = manifest.parent / record_name(other) / FLEET_FILE
+        if other == environment or not path.is_file():
+            continue
+        accounts = {account_id, declared.account_id}
+        if other is None and is_own:
+            accounts -= {declared.account_id}
+        try:
+            claim = _declaration(path.parent, FLEET_FILE, "FLEET", FleetSpec)
+        except RecordError as error:
+            if is_own:
+                continue
+            raise RecordError(error.message, remedy=with_environment(error.remedy, other)) from None
+        is_alike = claim.region == declared.region or claim.application == declared.application
+        may_meet = claim.account_id in accounts and is_alike
+        if claim.environment_suffix == suffix and (may_meet or not is_own):
+            whose = f"the environment {other}, which has a record of its own" if other else "the manifest itself"
+            option = f"use --env {other} (or FLEET_ENV={other})" if other else "leave out --env and FLEET_ENV"
+            remedy = f"To act on that one, {option}; else choose another suffix."
+            if other is not None and other in gone:
+                remedy = removal(manifest, other)
+            raise PrerequisiteError(
+                f"the suffix `{suffix}` is that of {whose}: {record_name(other)}.",
+                remedy=remedy,
+            )
 
 
 def read_things(path: Path) -> Iterator[ThingRow]:
@@ -277,7 +352,7 @@ def check_record(folder: Path) -> _Index:
 
 
 def _read_index(folder: Path) -> _Index:
-    name = f"{RECORD}/{INDEX_FILE}"
+    name = f"{name_of(folder)}/{INDEX_FILE}"
     try:
         content = _regular(folder / INDEX_FILE).read_bytes()
         index = msgspec.json.decode(content, type=_Index)
@@ -295,45 +370,47 @@ def _read_index(folder: Path) -> _Index:
 
 
 def _faults(folder: Path, indexed: Mapping[str, str]) -> Iterator[str]:
+    record = name_of(folder)
     for path, sha in sorted(indexed.items()):
         try:
             place = _regular(folder / path)
             with place.open("rb") as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
         except (FileNotFoundError, NotADirectoryError):
-            yield f"{RECORD}/{path} is missing"
+            yield f"{record}/{path} is missing"
             continue
         except OSError as error:
-            yield f"{RECORD}/{path} {error.strerror or 'cannot be read'}"
+            yield f"{record}/{path} {error.strerror or 'cannot be read'}"
             continue
         if found == sha:
             continue
         is_reencoded = hashlib.sha256(place.read_bytes().replace(b"\r\n", b"\n")).hexdigest() == sha
         differs = "has other line ends (CRLF) than what" if is_reencoded else "is not what"
-        yield f"{RECORD}/{path} {differs} was generated"
+        yield f"{record}/{path} {differs} was generated"
     yield from _unknown(folder, indexed)
 
 
 def _unknown(folder: Path, indexed: Mapping[str, str]) -> Iterator[str]:
     """Yield every entry of the record that the index does not have; links are reported, not followed."""
+    record = name_of(folder)
     folders = {path.partition("/")[0] for path in indexed if "/" in path}
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if entry.name == STAGING:
-            yield f"{RECORD}/{STAGING} is left by an interrupted `fleet generate`"
+            yield f"{record}/{STAGING} is left by an interrupted `fleet generate`"
         elif entry.is_symlink():
-            yield f"{RECORD}/{entry.name} is a link"
+            yield f"{record}/{entry.name} is a link"
         elif not entry.is_dir(follow_symlinks=False):
             if entry.name not in indexed and entry.name != INDEX_FILE:
-                yield f"{RECORD}/{entry.name} was not generated"
+                yield f"{record}/{entry.name} was not generated"
         elif entry.name in folders:
             names = sorted(each.name for each in os.scandir(entry.path))
             unknown = (name for name in names if f"{entry.name}/{name}" not in indexed and name != CACHE)
-            yield from (f"{RECORD}/{entry.name}/{name} was not generated" for name in unknown)
+            yield from (f"{record}/{entry.name}/{name} was not generated" for name in unknown)
         elif entry.name != CACHE:
             files = sorted(
                 path for path in Path(entry.path).rglob("*") if not path.is_dir() and CACHE not in path.parts
             )
-            yield from (f"{RECORD}/{path.relative_to(folder).as_posix()} was not generated" for path in files)
+            yield from (f"{record}/{path.relative_to(folder).as_posix()} was not generated" for path in files)
 
 
 def _regular(path: Path) -> Path:
@@ -353,9 +430,10 @@ def _facility(folder: Path, id_: str, section: _Section) -> FacilitySpec:
     module = path.partition("/")[0]
     named = (spec.things_file, spec.topic_rule_file, *(group.policy_file for group in spec.groups))
     if (spec.id, spec.module) != (id_, module):
-        raise _fault(path, f"it declares the facility {spec.id} in {spec.module}, and the index has {id_} in {module}")
+        what = f"it declares the facility {spec.id} in {spec.module}, and the index has {id_} in {module}"
+        raise _fault(folder, path, what)
     if strange := next((name for name in named if f"{module}/{name}" not in section.files), None):
-        raise _fault(path, f"it names {strange}, which is no generated file of this facility")
+        raise _fault(folder, path, f"it names {strange}, which is no generated file of this facility")
     return spec
 
 
@@ -367,10 +445,12 @@ def _read(folder: Path, path: str, reader: Callable[[bytes], Read]) -> Read:
     try:
         return reader((folder / path).read_bytes())
     except DeclarationError as error:
-        raise _fault(f"{path}:{error.line}", error.what) from None
+        raise _fault(folder, f"{path}:{error.line}", error.what) from None
     except OSError as error:
-        raise _fault(path, f"it cannot be read: {(error.strerror or str(error)).lower()}") from None
+        raise _fault(folder, path, f"it cannot be read: {(error.strerror or str(error)).lower()}") from None
 
 
-def _fault(place: str, what: str) -> RecordError:
-    return RecordError(f"{RECORD}/{place}: {what}.", remedy="Run `fleet generate --force`, then review and commit.")
+def _fault(folder: Path, place: str, what: str) -> RecordError:
+    return RecordError(
+        f"{name_of(folder)}/{place}: {what}.", remedy="Run `fleet generate --force`, then review and commit."
+    )

@@ -40,24 +40,31 @@ def stack_file(outdir: Path, stack: str) -> Path:
     return outdir / "stacks" / stack / STACK_FILE
 
 
-def check_owner(outdir: Path, stack: str, *, application: str) -> None:
-    """Raise where the state beside `stack` is another application's: an apply would destroy that one's resources.
+def check_owner(outdir: Path, stack: str, *, application: str, account_id: str | None) -> None:
+    """Raise where the state beside `stack` is another application's or account's: an apply would lose or destroy it.
 
-    Stack names differ by the suffix only, so two applications may use the same folder. In a state bucket they cannot
-    collide: the key there begins with the application.
+    Stack names differ by the suffix only, so two applications, or environments in two accounts, may use the same
+    folder. In a state bucket two applications cannot collide: the key there begins with the application.
     """
     path = stack_file(outdir, stack)
     try:
         state = msgspec.json.decode(path.with_name(state_file(stack)).read_bytes())
         provider = msgspec.json.decode(path.read_bytes())["provider"]["aws"][0]
         owner = provider["default_tags"][0]["tags"]["application"]
+        accounts = provider.get("allowed_account_ids") or [account_id]
     except (OSError, msgspec.DecodeError, KeyError, IndexError, TypeError):
         return  # no state here, or none of ours
-    if owner != application and state.get("resources"):
-        raise PrerequisiteError(
-            f"{path.parent} has the state of the application '{owner}', and this is '{application}'.",
-            remedy="Destroy that one there first (`terraform destroy`), or choose another suffix or FLEET_OUTDIR.",
-        )
+    if not state.get("resources") or (owner == application and account_id in accounts):
+        return
+    whose, own = (
+        (f"application '{owner}'", f"'{application}'")
+        if owner != application
+        else (f"account {accounts[0]}", str(account_id))
+    )
+    raise PrerequisiteError(
+        f"{path.parent} has the state of the {whose}, and this is {own}.",
+        remedy="Destroy that one there first (`terraform destroy`), or choose another suffix or FLEET_OUTDIR.",
+    )
 
 
 def read_resources(path: Path) -> Blocks:

@@ -121,8 +121,9 @@ def synthesise(
     missing: dict[str, str] = {}
     with staging(settings.outdir) as staged:
         app = App(outdir=str(staged), context=CONTEXT)
+        platform = TapStack(app, f"tap-{suffix}", context, fleet=fleet, code=code)
         stacks = [
-            _Stack(TapStack(app, f"tap-{suffix}", context, fleet=fleet, code=code), platform_counts(fleet)),
+            _Stack(platform, platform_counts(fleet)),
             _Stack(EndpointStack(app, endpoint, context), ENDPOINT_COUNTS),
         ]
         for id_ in settings.facilities:
@@ -135,6 +136,7 @@ def synthesise(
                 folder=folder / facility.module,
                 requests=requests[id_],
             )
+            stack.add_dependency(platform)  # for cdktf-cli: it reads the order from manifest.json
             if stack.things.without_csr:
                 missing[id_] = f"{stack.things.without_csr} of {facility.thing_count} things have no CSR yet"
             has_markers = context.retention.is_destroyable
@@ -142,7 +144,7 @@ def synthesise(
             stacks.append(_Stack(stack, planned, manifest_key=("facilities", id_)))
         notes = _missing_csrs(missing, settings)
         for each in stacks:
-            check_owner(settings.outdir, each.name, application=fleet.application)
+            check_owner(settings.outdir, each.name, application=fleet.application, account_id=settings.account_id)
         app.synth()
         for each in stacks:
             each.complete(staged, provider_lock=settings.provider_lock)

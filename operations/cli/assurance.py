@@ -1,24 +1,91 @@
-"""Run `fleet isolation` and `fleet compliance`."""
+"""Run `fleet check`, `fleet isolation` and `fleet compliance`."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 
 import click
 
+from fleet_iot.generator.cli.completion import complete_environment
+from fleet_iot.generator.cli.options import printable
 from fleet_iot.generator.diagnostics import GateError
+from fleet_iot.generator.filesystem import write_whole
+from fleet_iot.generator.manifest.project import MANIFEST_NAME, find_project
+from fleet_iot.generator.text import counted
+from fleet_iot.lib.record.place import environments
+from fleet_iot.lib.record.read import INDEX_FILE
+from fleet_iot.operations.assurance.check import (
+    Checked,
+    check_environment,
+    failures,
+    to_json,
+    to_junit,
+    to_sarif_log,
+)
 from fleet_iot.operations.assurance.compliance.findings import read_catalogue
 from fleet_iot.operations.assurance.compliance.gate import SHOWN_FAULTS, run_gate, summary
 from fleet_iot.operations.assurance.compliance.report import build_report, render_page
+from fleet_iot.operations.assurance.compliance.scanners import scanner_versions
 from fleet_iot.operations.assurance.isolation.fleet import gather_fleet
 from fleet_iot.operations.assurance.isolation.proof import Proof, prove
-from fleet_iot.operations.cli.options import emit, first, json_option, on_project
+from fleet_iot.operations.cli.options import PATH, emit, first, json_option, on_project
 from fleet_iot.operations.progress import Progress
 from fleet_iot.operations.project import Project
+
+CHECK_FORMATS: dict[str, Callable[[Sequence[Checked]], str]] = {
+    "json": to_json,
+    "sarif": to_sarif_log,
+    "junit": lambda checked: to_junit(checked, now=datetime.now()),
+}
+"""Formats of `fleet check` for programs."""
+
+
+def _say(line: str) -> None:
+    click.echo(printable(line))
+
+
+def _silent(line: str) -> None:
+    """Discard a line for people."""
+
+
+@click.command()
+@click.option(
+    "--env",
+    "names",
+    metavar="NAME",
+    multiple=True,
+    envvar="FLEET_ENV",
+    shell_complete=complete_environment,
+    help="Only this environment; may be repeated. Default: the manifest and every fleet.NAME.yaml.",
+)
+@click.option("--format", "output_format", type=click.Choice(["text", *CHECK_FORMATS]), default="text")
+@click.option("--out", type=PATH, help="Write the format to this file, and lines for people to stdout.")
+@click.pass_context
+def check(ctx: click.Context, names: tuple[str, ...], output_format: str, out: Path | None) -> None:
+    """Check the whole project: manifest, record, isolation, synthesis and AWS's rules, without an account.
+
+    Checks the manifest's own environment and every one that has a fleet.NAME.yaml. The exit code is that of the first
+    stage that fails.
+    """
+    root = find_project(Path.cwd())
+    is_quiet = output_format != "text" and out is None
+    chosen: Sequence[str | None] = names or (None, *environments(root / MANIFEST_NAME))
+    checked = [check_environment(root, name, say=_silent if is_quiet else _say) for name in chosen]
+    if output_format != "text":
+        text = CHECK_FORMATS[output_format](checked)
+        if out is None:
+            click.echo(text)
+        else:
+            write_whole(out, f"{text}\n".encode())
+    if failed := failures(checked):
+        which = ", ".join(f"{stage.name} ({each.files})" for each, stage in failed)
+        click.echo(f"error: {counted(len(failed), 'stage')} failed: {which}", err=True)
+        ctx.exit(failed[0][1].exit_code)
 
 
 @click.command()
@@ -61,7 +128,7 @@ DATA, PAGE = "report.json", "report.html"
 @json_option
 def compliance(project: Project, folder: Path | None, as_json: bool) -> None:
     """Check every resource of the fleet against the compliance controls, without an AWS account."""
-    folder = (folder or project.root / "build" / "compliance").resolve()
+    folder = (folder or project.build / "compliance").resolve()
     for name in (DATA, PAGE):
         (folder / name).unlink(missing_ok=True)  # an older verdict must not outlive a run that breaks off
     verdict = run_gate(project, folder=folder, say=lambda line: click.echo(line, err=True))
@@ -80,14 +147,12 @@ def compliance(project: Project, folder: Path | None, as_json: bool) -> None:
 
 
 def _about(project: Project) -> dict[str, str]:
-    """Describe what was checked: the approved record by its hash, and the scanners by their locked versions."""
-    record = (project.root / "lib" / "facilities" / ".generated.json").read_bytes()
-    lock = (project.root / "requirements" / "scan.txt").read_text(encoding="utf-8")
-    versions = re.findall(r"^(checkov|parliament)==(\S+)", lock, flags=re.MULTILINE)
+    """Describe what was checked: the approved record by its hash, and the scanners by their versions."""
+    record = (project.record / INDEX_FILE).read_bytes()
     return {
         "application": project.fleet.application,
         "environment": project.environment_suffix,
         "region": project.fleet.region,
         "record": hashlib.sha256(record).hexdigest()[:16],
-        "scanners": ", ".join(f"{name} {version}" for name, version in versions),
+        "scanners": ", ".join(f"{name} {version}" for name, version in scanner_versions(project.root)),
     }

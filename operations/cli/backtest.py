@@ -7,13 +7,14 @@ from pathlib import Path
 
 import click
 
+from fleet_iot.generator.cli.options import environment_option
 from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.generator.filesystem import write_whole
-from fleet_iot.generator.manifest.project import find_project
+from fleet_iot.generator.manifest.project import MANIFEST_NAME, environment_file, find_project
 from fleet_iot.generator.text import counted
 from fleet_iot.lib.specs import DeviceTypeSpec
 from fleet_iot.operations.cli.options import PATH, columns_option, emit, json_option
-from fleet_iot.operations.project import load_project
+from fleet_iot.operations.project import build_folder, load_project
 from fleet_iot.operations.telemetry.backtest import (
     DETECTOR_NAMES,
     Found,
@@ -38,9 +39,11 @@ DRAWN_AS = (".html", ".png")
               help="Between two rows of a file without times.")  # fmt: skip
 @click.option("--out", "--output", "output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.html|.png",
               help="Page or picture to write (default: build/backtest/<name>.html).")  # fmt: skip
+@environment_option
 @json_option
 def backtest_(
     file: Path,
+    environment: str | None,
     device_type: str | None,
     detector: str | None,
     columns: dict[str, str],
@@ -49,10 +52,10 @@ def backtest_(
     as_json: bool,
 ) -> None:
     """Run the processor's detectors over a recorded series, and draw what they find."""
-    output = output or _build() / "backtest" / f"{file.stem}.html"
+    output = output or _build(environment) / "backtest" / f"{file.stem}.html"
     if output.suffix.lower() not in DRAWN_AS:
         raise click.UsageError(f"--out {output.name!r}: say FILE.html or FILE.png")
-    described = None if device_type is None else _device_type(device_type, columns)
+    described = None if device_type is None else _device_type(environment, device_type, columns)
     history = read_history(file, columns=columns, interval_s=interval)
     metrics = metrics_for(history, described, detector=detector)
     if not metrics:
@@ -67,16 +70,19 @@ def backtest_(
     emit(result, _lines(history, found, output), as_json=as_json)
 
 
-def _build() -> Path:
-    """Return the project's `build`, or that of the current folder where there is no project."""
+def _build(environment: str | None) -> Path:
+    """Return the folder of what is built, in the current folder where there is no project."""
     try:
-        return find_project(Path.cwd()) / "build"
+        root = find_project(Path.cwd())
     except EnvironmentFault:
         return Path("build")
+    if environment is not None:
+        environment_file(root / MANIFEST_NAME, environment)
+    return build_folder(root, environment)
 
 
-def _device_type(name: str, columns: dict[str, str]) -> DeviceTypeSpec:
-    project = load_project(find_project(Path.cwd()))
+def _device_type(environment: str | None, name: str, columns: dict[str, str]) -> DeviceTypeSpec:
+    project = load_project(find_project(Path.cwd()), environment)
     for metric in columns:
         project.check_metric(name, metric)
     return project.device_type(name)

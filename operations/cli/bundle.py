@@ -63,7 +63,7 @@ def bundle(
     """Pack certificates, roots, endpoint and topics of a plant's devices; exit 1 where some are missing."""
     project = site.project
     facility = project.facility(facility_id)
-    path = out or project.root / "build" / "bundles" / f"{facility.id}-{project.environment_suffix}.tar.gz"
+    path = out or project.build / "bundles" / f"{facility.id}-{project.environment_suffix}.tar.gz"
     if not install_folder.startswith("/"):
         raise RequestError(f"--install-folder {install_folder!r} is no absolute path", hint="such as /etc/device")
     keys = KeySource(store=open_store(project), sealer=KeySealer(_passphrase())) if with_keys else None

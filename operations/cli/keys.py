@@ -86,7 +86,7 @@ def _planned_names(project: Project, facility: FacilitySpec, renewed: tuple[str,
     names = [each if each.endswith(f"-{suffix}") else suffixed(each, suffix) for each in renewed]
     planned = {thing.name for thing in project.things(facility)}
     if unknown := sorted(set(names) - planned):
-        raise RequestError(f"{facility.id} plans no thing {unknown[0]}", hint="see lib/facilities")
+        raise RequestError(f"{facility.id} plans no thing {unknown[0]}", hint=f"see {project.record_name}")
     return names
 
 

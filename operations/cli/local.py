@@ -13,8 +13,9 @@ from typing import Any
 
 import click
 
+from fleet_iot.generator.cli.options import environment_option
 from fleet_iot.generator.diagnostics import EnvironmentFault
-from fleet_iot.generator.manifest.project import find_project
+from fleet_iot.generator.manifest.project import MANIFEST_NAME, environment_file, find_project
 from fleet_iot.operations.aws import local_folder
 from fleet_iot.operations.cli.options import emit, facilities_option, folder_option, json_option, on_project
 from fleet_iot.operations.local import deployment, emulator
@@ -28,12 +29,31 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _in_folder(command: Callable[..., None]) -> Callable[..., None]:
-    """Add --dir, and pass the folder of the local AWS."""
+    """Add --dir and --env, and pass the folder of the local AWS."""
 
+    @environment_option
     @folder_option
     @functools.wraps(command)
-    def wrapped(folder: Path | None, **arguments: Any) -> None:
-        command(folder=(folder or local_folder(find_project(Path.cwd()))).resolve(), **arguments)
+    def wrapped(environment: str | None, folder: Path | None, **arguments: Any) -> None:
+        if folder is None:
+            root = find_project(Path.cwd())
+            if environment is not None:
+                environment_file(root / MANIFEST_NAME, environment)
+            folder = local_folder(root, environment)
+        command(folder=folder.resolve(), **arguments)
+
+    return wrapped
+
+
+def _of_project(command: Callable[..., None]) -> Callable[..., None]:
+    """Add --dir and --env, and pass the project and the folder of its local AWS."""
+
+    @on_project
+    @folder_option
+    @functools.wraps(command)
+    def wrapped(project: Project, folder: Path | None, **arguments: Any) -> None:
+        folder = folder or local_folder(project.root, project.environment)
+        command(project=project, folder=folder.resolve(), **arguments)
 
     return wrapped
 
@@ -49,7 +69,7 @@ def local() -> None:
 
 
 @local.command()
-@_in_folder
+@_of_project
 @click.option("--port", type=port_type, help="HTTPS port (default: a free one).")
 @click.option("--mqtt-port", type=port_type, help="MQTT port (default: a free one).")
 @click.option(
@@ -62,7 +82,6 @@ def local() -> None:
     show_default=True,
     help="How many times shorter than on AWS its delays are.",
 )
-@on_project
 def up(project: Project, folder: Path, port: int | None, mqtt_port: int | None, is_strict: bool, speed: float) -> None:
     """Start an empty local AWS."""
     region = project.fleet.region
@@ -73,7 +92,7 @@ def up(project: Project, folder: Path, port: int | None, mqtt_port: int | None, 
 
 
 @local.command()
-@_in_folder
+@_of_project
 @facilities_option
 @click.option(
     "--identities",
@@ -87,7 +106,6 @@ def up(project: Project, folder: Path, port: int | None, mqtt_port: int | None, 
     help="Share of batches delivered twice, as if the function's answer was lost (default: 0).",
 )
 @click.option("--seed", type=int, default=0, help="Seed of --redeliver (default: 0).")
-@on_project
 def apply(
     project: Project,
     folder: Path,
@@ -104,6 +122,7 @@ def apply(
     applied = deployment.apply(
         load(folder),
         root=project.root,
+        environment=project.environment,
         facilities=facility_ids,
         identities=identities,
         redeliver=redeliver,

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from fleet_iot.generator.cli.completion import complete_facility
+from fleet_iot.generator.cli.options import environment_option
 from fleet_iot.generator.diagnostics import visible
 from fleet_iot.generator.manifest.project import find_project
 from fleet_iot.operations.aws import Aws, account_aws, local_aws, local_folder
@@ -24,7 +25,7 @@ SHARE = click.FloatRange(0.0, 1.0)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 facility_option = click.option("--facility", metavar="ID", shell_complete=complete_facility, help="Only this facility.")
 folder_option = click.option(
-    "--dir", "folder", type=PATH, help="Folder of the local AWS (default: build/local of the project)."
+    "--dir", "folder", type=PATH, help="Folder of the local AWS (default: build/local, or that of the environment)."
 )
 required_facility = click.option(
     "--facility", "facility_id", required=True, metavar="ID", shell_complete=complete_facility, help="The facility."
@@ -59,24 +60,26 @@ class Site:
 
 
 def on_project(command: Callable[..., None]) -> Callable[..., None]:
-    """Pass the project of the current folder as `project`."""
+    """Add --env, and pass the project of the current folder as `project`."""
 
+    @environment_option
     @functools.wraps(command)
-    def wrapped(**arguments: Any) -> None:
-        command(project=load_project(find_project(Path.cwd())), **arguments)
+    def wrapped(environment: str | None, **arguments: Any) -> None:
+        command(project=load_project(find_project(Path.cwd()), environment), **arguments)
 
     return wrapped
 
 
 def on_aws(command: Callable[..., None]) -> Callable[..., None]:
-    """Add --dir and --aws, and pass what they choose as `site`."""
+    """Add --dir, --aws and --env, and pass what they choose as `site`."""
 
+    @environment_option
     @folder_option
     @click.option("--aws", "is_account", is_flag=True, help="The AWS account of the credentials, not the local AWS.")
     @functools.wraps(command)
-    def wrapped(folder: Path | None, is_account: bool, **arguments: Any) -> None:
-        project = load_project(find_project(Path.cwd()))
-        chosen = folder or local_folder(project.root)
+    def wrapped(environment: str | None, folder: Path | None, is_account: bool, **arguments: Any) -> None:
+        project = load_project(find_project(Path.cwd()), environment)
+        chosen = folder or local_folder(project.root, environment)
         command(site=Site(project=project, folder=chosen, is_account=is_account), **arguments)
 
     return wrapped

@@ -25,7 +25,7 @@ from fleet_iot.operations.pki.keystore import open_store
 from fleet_iot.operations.progress import Progress
 from fleet_iot.operations.rehearsal.simulator import Dose, SimulationRequest, run_request
 
-_TRUTH = "build/simulation/truth.jsonl"
+_TRUTH = "simulation/truth.jsonl"
 
 
 @click.command()
@@ -42,7 +42,7 @@ _TRUTH = "build/simulation/truth.jsonl"
 @click.option("--seed", type=int, default=1, show_default=True, help="Same seed, same signals.")
 @click.option("--replay", type=PATH, metavar="FILE.csv", help="Replay a recorded series.")
 @columns_option("With --replay: the column of a metric.")
-@click.option("--truth", type=PATH, help=f"File that records what was sent (default: {_TRUTH} of the project).")
+@click.option("--truth", type=PATH, help=f"File that records what was sent (default: build/{_TRUTH} of the project).")
 @on_aws
 @json_option
 def simulate(
@@ -61,7 +61,7 @@ def simulate(
         facilities=tuple(map(project.facility, facility_ids)) or project.facilities,
         dose=Dose(anomalies=anomalies, poison=poison, repeats=repeats),
         now_ms=int(time.time() * 1000),
-        truth=truth or project.root / _TRUTH,
+        truth=truth or project.build / _TRUTH,
         **how,
     )
     aws = site.aws

@@ -25,7 +25,7 @@ from botocore.config import Config
 from botocore.credentials import CredentialProvider, RefreshableCredentials
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
-from fleet_iot.operations.local.processes import ChildProcess, is_running, last_lines
+from fleet_iot.operations.processes import ChildProcess, is_running, last_lines
 from fleet_iot.operations.storage import write_private
 
 HOST = "127.0.0.1"

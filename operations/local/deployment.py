@@ -6,20 +6,22 @@ import platform
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import fleet_iot
-from fleet_iot.generator.diagnostics import EnvironmentFault, OutcomeError
+from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.generator.text import counted
+from fleet_iot.lib.record.place import VARIABLE
+from fleet_iot.operations.deployment import engine
+from fleet_iot.operations.deployment.devices import release_policies
 from fleet_iot.operations.local import emulator, event_source, rules_engine
 from fleet_iot.operations.local.aws import (
     ACCOUNT_ID,
     LocalAws,
     applied_stacks,
-    attributes_of,
     await_ready,
     count_resources,
     load,
@@ -34,10 +36,11 @@ from fleet_iot.operations.local.overrides import (
     Adaptation,
     write_overrides,
 )
-from fleet_iot.operations.local.processes import readable_by_owner_only, start_child
 from fleet_iot.operations.local.rules_engine import remove_identity
-from fleet_iot.operations.local.terraform import PlannedChange, Say, Terraform, run_synthesis, silent, terraform_for
+from fleet_iot.operations.processes import readable_by_owner_only, start_child
 from fleet_iot.operations.progress import Patience
+from fleet_iot.operations.project import Project
+from fleet_iot.operations.terraform import PlannedChange, Say, Terraform, silent, terraform_for
 
 # Wait until everything that devices have published has passed rules engine, stream and function.
 
@@ -122,9 +125,6 @@ def _last_error(source: Mapping[str, Any]) -> str:
 
 # Apply the stacks, start the services, destroy the stacks.
 
-FACILITIES_AT_ONCE = 2
-"""Each Terraform with its provider needs some 600 MB and most of a core."""
-
 PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 """As terraform.PAUSES_S, at the local AWS's pace: half a second for what AWS needs many for."""
 
@@ -145,24 +145,38 @@ def local_terraform(local: LocalAws, base: Mapping[str, str] | None = None) -> T
     return terraform_for(environment=local.environment(base), logs=local.logs, pauses=PAUSES_S)
 
 
+def synthesis_variables(
+    local: LocalAws, *, environment: str | None = None, identities: Path | None = None
+) -> dict[str, str]:
+    """Return the environment in which the stacks for the local AWS are synthesised."""
+    variables = {k: v for k, v in local.environment().items() if not k.startswith(ELSEWHERE)}
+    variables |= {
+        VARIABLE: environment or "",
+        "FLEET_ACCOUNT_ID": ACCOUNT_ID,
+        "FLEET_LAMBDA_ARCHITECTURE": "arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64",
+    }
+    return variables | ({"FLEET_IDENTITIES": str(identities.resolve())} if identities is not None else {})
+
+
 @readable_by_owner_only()
 def synthesise(
-    local: LocalAws, *, root: Path, facilities: Iterable[str] = (), identities: Path | None = None, say: Say = silent
+    local: LocalAws,
+    *,
+    root: Path,
+    environment: str | None = None,
+    facilities: Iterable[str] = (),
+    identities: Path | None = None,
+    say: Say = silent,
 ) -> tuple[Path, ...]:
     """Synthesise platform and facilities (all, or those given); return the stacks' folders, the platform's first."""
-    environment = {k: v for k, v in local.environment().items() if not k.startswith(ELSEWHERE)}
-    environment |= {
-        "FLEET_ACCOUNT_ID": ACCOUNT_ID,
-        "FLEET_FACILITIES": ",".join(facilities),
-        "FLEET_LAMBDA_ARCHITECTURE": "arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64",
-        "FLEET_OUTDIR": str(local.output),
-    }
-    if identities is not None:
-        environment["FLEET_IDENTITIES"] = str(identities.resolve())
-    done = run_synthesis(root, environment, log=local.logs / "synthesis.log")
-    for note in done.stderr.splitlines():
-        say(note)
-    return tuple(local.output / "stacks" / name for name in done.stdout.split())
+    return engine.synthesise(
+        root=root,
+        output=local.output,
+        variables=synthesis_variables(local, environment=environment, identities=identities),
+        facilities=facilities,
+        log=local.logs / "synthesis.log",
+        say=say,
+    )
 
 
 @readable_by_owner_only()
@@ -170,6 +184,7 @@ def apply(
     local: LocalAws,
     *,
     root: Path,
+    environment: str | None = None,
     facilities: Iterable[str] = (),
     identities: Path | None = None,
     redeliver: float = 0.0,
@@ -180,12 +195,13 @@ def apply(
     emulator.require_emulator(local)
     terraform = local_terraform(local)
     say(terraform.provider.said)
-    stacks = synthesise(local, root=root, facilities=facilities, identities=identities, say=say)
+    stacks = synthesise(
+        local, root=root, environment=environment, facilities=facilities, identities=identities, say=say
+    )
     adaptations = write_all_overrides(stacks)
     for adaptation in adaptations:
         say(f"for the emulator: {adaptation.resource_type}: {adaptation.change} ({adaptation.reason})")
-    for stack in stacks:
-        terraform.init(stack)
+    engine.prepare(terraform, stacks, say=say)
     apply_stacks(terraform, stacks, say=say)
     start_services(local, redeliver=redeliver, seed=seed)
     return Applied(resources={stack.name: count_resources(stack) for stack in stacks}, adaptations=adaptations)
@@ -203,16 +219,14 @@ def write_all_overrides(stacks: Iterable[Path]) -> tuple[Adaptation, ...]:
 
 def apply_stacks(terraform: Terraform, stacks: Iterable[Path], *, say: Say = silent) -> None:
     """Apply the platform, then the facilities, two at a time."""
-    platforms, others = _split(stacks)
-    for stack in platforms:
-        terraform.apply(stack, say=say)
-        say(f"{stack.name}: {count_resources(stack)} resources")
-    _each(
-        terraform,
-        others,
-        lambda stack: terraform.apply(stack, say=say),
-        lambda stack: say(f"{stack.name}: {count_resources(stack)} resources"),
-    )
+    folders = {stack.name: stack for stack in stacks}
+
+    def work(name: str) -> None:
+        terraform.apply(folders[name], say=say)
+        say(f"{name}: {counted(count_resources(folders[name]), 'resource')}")
+
+    for stage in engine.stages(folders):
+        engine.run_each(terraform, stage, work)
 
 
 @readable_by_owner_only()
@@ -246,52 +260,53 @@ def destroy(local: LocalAws, *, say: Say = silent) -> tuple[str, ...]:
         OutcomeError: devices that Terraform did not make are still registered; nothing is destroyed.
     """
     emulator.require_emulator(local)
-    _release_policies(local)
-    stop_services(local)
-    remove_identity(local)
+    folders = {stack.name: stack for stack in applied_stacks(local)}
+    before_destroy(local, folders.values())
     terraform = local_terraform(local)
-    platforms, others = _split(applied_stacks(local))
-    for stacks in (others, platforms):
-        _each(
-            terraform,
-            stacks,
-            lambda stack: terraform.destroy(stack, say=say),
-            lambda stack: say(f"{stack.name}: destroyed"),
-        )
-    return tuple(stack.name for stack in (*others, *platforms))
+
+    def work(name: str) -> None:
+        terraform.destroy(folders[name], say=say)
+        say(f"{name}: destroyed")
+
+    ordered = engine.stages(folders, is_destroy=True)
+    for stage in ordered:
+        engine.run_each(terraform, stage, work)
+    return tuple(name for stage in ordered for name in stage)
 
 
-def _release_policies(local: LocalAws) -> None:
-    """Detach the plants' policies from their thing groups, where onboarding attaches them.
+def target(local: LocalAws, project: Project, *, identities: Path | None = None, say: Say = silent) -> engine.Target:
+    """Return the local AWS as the target of a deployment."""
+    emulator.require_emulator(local)
+    terraform = local_terraform(local)
+    say(terraform.provider.said)
+    return engine.Target(
+        binding=engine.binding(
+            project, account=ACCOUNT_ID, region=local.region, state=engine.LOCAL_STATE, terraform=terraform
+        ),
+        root=project.root,
+        build=project.build,
+        declared=frozenset(facility.id for facility in project.facilities),
+        output=local.output,
+        variables=synthesis_variables(local, environment=project.environment, identities=identities),
+        terraform=terraform,
+        adapt=write_all_overrides,
+        is_drift=lambda change: not without_drift([change]),
+        is_local=True,
+        say=say,
+    )
 
-    AWS deletes no policy that is attached, and Terraform knows only the attachments that it made.
-    https://docs.aws.amazon.com/iot/latest/apireference/API_DeletePolicy.html
+
+def before_destroy(local: LocalAws, stacks: Iterable[Path]) -> None:
+    """Stop the services, and release what would keep Terraform from destroying these stacks.
 
     Raises:
-        OutcomeError: a group contains things that no stack has: their certificates would keep the policies.
+        OutcomeError: devices that Terraform did not register are still registered.
     """
-    iot = local.client("iot")
-    stacks = applied_stacks(local)
-    made = {thing["name"] for stack in stacks for thing in attributes_of(stack, "aws_iot_thing")}
-    groups = [group for stack in stacks for group in attributes_of(stack, "aws_iot_thing_group")]
-    pages = iot.get_paginator("list_things_in_thing_group")
-    registered = {
-        thing
-        for group in groups
-        for page in pages.paginate(thingGroupName=group["name"])
-        for thing in page["things"]
-        if thing not in made
-    }
-    if registered:
-        raise OutcomeError(
-            f"{len(registered):,} onboarded devices are registered, such as {min(registered)}",
-            hint="retire them first: fleet device retire THING…; or end this local AWS whole: fleet local down",
-        )
-    arns = {group["arn"] for group in groups}
-    for policy in (policy["name"] for stack in stacks for policy in attributes_of(stack, "aws_iot_policy")):
-        for target in iot.list_targets_for_policy(policyName=policy)["targets"]:
-            if target in arns:
-                iot.detach_policy(policyName=policy, target=target)
+    stacks = tuple(stacks)
+    release_policies(local.client("iot"), stacks, otherwise="; or end this local AWS: fleet local down")
+    if any(stack.name.startswith(PLATFORM_PREFIX) for stack in stacks):
+        stop_services(local)
+        remove_identity(local)
 
 
 @readable_by_owner_only()
@@ -326,28 +341,3 @@ def stop_services(local: LocalAws) -> None:
     local = load(local.folder)
     for name in (rules_engine.NAME, event_source.NAME):
         emulator.stop_child(local, name)
-
-
-def _split(stacks: Iterable[Path]) -> tuple[list[Path], list[Path]]:
-    stacks = list(stacks)
-    platforms = [stack for stack in stacks if stack.name.startswith(PLATFORM_PREFIX)]
-    return platforms, [stack for stack in stacks if stack not in platforms]
-
-
-def _each(terraform: Terraform, stacks: list[Path], work: Callable[[Path], None], done: Callable[[Path], None]) -> None:
-    """Work on the stacks, a few at once; where one fails, or at Ctrl-C, end what still runs."""
-
-    def run(stack: Path) -> None:
-        work(stack)
-        done(stack)
-
-    with ThreadPoolExecutor(max_workers=FACILITIES_AT_ONCE) as workers:
-        futures = [workers.submit(run, stack) for stack in stacks]
-        try:
-            for future in futures:
-                future.result()
-        except BaseException:
-            for future in futures:
-                future.cancel()
-            terraform.interrupt()
-            raise

@@ -21,7 +21,8 @@ import fleet_iot
 from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.operations.local.aws import FACTS, HOST, LocalAws, inherited_environment, load, save
 from fleet_iot.operations.local.certificates import write_server_identity
-from fleet_iot.operations.local.processes import (
+from fleet_iot.operations.local.strictness import DEFAULT_SPEED
+from fleet_iot.operations.processes import (
     ChildProcess,
     is_running,
     last_lines,
@@ -29,7 +30,6 @@ from fleet_iot.operations.local.processes import (
     start_child,
     stop_children,
 )
-from fleet_iot.operations.local.strictness import DEFAULT_SPEED
 
 NAME = "emulator"
 LAUNCH = (
@@ -99,7 +99,7 @@ def start_emulator(local: LocalAws, *, speed: float | None = DEFAULT_SPEED) -> C
     local.logs.mkdir()
     # Not `python -m ministack`: it binds port 443 as well, so that no two run side by side.
     command = [sys.executable, "-P", "-c", LAUNCH, str(CODE), "--bind", address]
-    command += ["--certificate", str(certificate), "--key", str(key)]
+    command += ["--certificate", str(certificate), "--key", str(key), "--faults", str(local.folder)]
     command += [] if speed is None else ["--speed", str(speed)]
     environment = {
         **inherited_environment(),

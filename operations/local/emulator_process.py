@@ -17,11 +17,14 @@ import socket
 import ssl
 import sys
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote
 
 from ministack.core import sigv4
 
+from fleet_iot.operations.local.faults import BODY_BYTES as MATCHED_BYTES
+from fleet_iot.operations.local.faults import Faults
 from fleet_iot.operations.local.strictness import Scope, StrictIot
 
 # Every name of MiniStack that is wrapped is in this module; a test compares each with the pinned version.
@@ -138,9 +141,10 @@ REMEDY = 'this local AWS accepts only its own keys: eval "$(fleet local env)"'
 class RefusedError(Exception):
     """A request without the proof; `code` is AWS's error code."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, *, status: int = 403) -> None:
         super().__init__(message)
         self.code = code
+        self.status = status
 
 
 class Guard:
@@ -150,10 +154,12 @@ class Guard:
         app: The emulator's ASGI application.
         secret: The bearer token of the emulator's own paths.
         secret_of: Finds the secret of an access key.
+        faults: Errors to answer some requests with.
     """
 
-    def __init__(self, app: App, *, secret: str, secret_of: SecretOf) -> None:
+    def __init__(self, app: App, *, secret: str, secret_of: SecretOf, faults: Faults | None = None) -> None:
         self._app = app
+        self._faults = faults
         self._token = hashlib.sha256(secret.encode()).digest()
         self._secret_of = secret_of
 
@@ -168,6 +174,8 @@ class Guard:
             headers[name] = f"{headers[name]},{value}" if name in headers else value
         try:
             receive = await self._checked(scope, headers, receive)
+            if self._faults and self._faults.are_asked_for and scope["type"] == "http":
+                receive = await _without_fault(self._faults, scope, headers, receive)
         except RefusedError as refused:
             await _refuse(scope, headers, receive, send, refused)
             return
@@ -258,6 +266,23 @@ async def _read(receive: Receive) -> tuple[bytes, Receive]:
     return b"".join(message.get("body", b"") for message in messages), again
 
 
+async def _without_fault(faults: Faults, scope: Message, headers: Mapping[str, str], receive: Receive) -> Receive:
+    """Raise RefusedError where the request is to get a fault; return a `receive` that delivers its body again."""
+    body, receive = await _read(receive)
+    target = headers.get("x-amz-target", "")
+    request = f"{scope['method']} {scope['path']} {target} {body[:MATCHED_BYTES].decode('utf-8', 'replace')}"
+    fault = faults.next(service=_service(headers), request=request)
+    if fault:
+        raise RefusedError(fault.code, "injected", status=fault.status)
+    return receive
+
+
+def _service(headers: Mapping[str, str]) -> str:
+    """Return the service that a request is signed for; '' for none."""
+    scope = headers.get("authorization", "").partition("Credential=")[2].partition(",")[0].split("/")
+    return scope[3] if len(scope) > 3 else ""
+
+
 async def _refuse(
     scope: Message, headers: Mapping[str, str], receive: Receive, send: Send, refused: RefusedError
 ) -> None:
@@ -267,7 +292,7 @@ async def _refuse(
         return
     kind, body = _error_body(headers, refused)
     answer = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), (b"connection", b"close")]
-    await send({"type": "http.response.start", "status": 403, "headers": answer})
+    await send({"type": "http.response.start", "status": refused.status, "headers": answer})
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
 
@@ -275,9 +300,8 @@ def _error_body(headers: Mapping[str, str], refused: RefusedError) -> tuple[byte
     """Render the error in the protocol of the request: XML for S3 and the query protocol, else JSON."""
     code, message = refused.code, str(refused)
     escaped = message.replace("&", "&amp;").replace("<", "&lt;")
-    scope = headers.get("authorization", "").partition("Credential=")[2].partition(",")[0].split("/")
     error = f"<Code>{code}</Code><Message>{escaped}</Message>"
-    if len(scope) > 3 and scope[3] == "s3":
+    if _service(headers) == "s3":
         return b"application/xml", f"<Error>{error}</Error>".encode()
     if headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
         return b"text/xml", f"<ErrorResponse><Error><Type>Sender</Type>{error}</Error></ErrorResponse>".encode()
@@ -291,6 +315,7 @@ def main() -> None:
     parser.add_argument("--certificate", required=True)
     parser.add_argument("--key", required=True)
     parser.add_argument("--speed", type=float)
+    parser.add_argument("--faults", type=Path, help="the folder of faults.json")
     arguments = parser.parse_args()
     sys.setrecursionlimit(RECURSION_LIMIT)
 
@@ -309,5 +334,6 @@ def main() -> None:
     config.certfile = arguments.certificate
     config.keyfile = arguments.key
     config.keep_alive_timeout = KEEP_ALIVE_S
-    guarded: Any = Guard(app, secret=os.environ["AWS_SECRET_ACCESS_KEY"], secret_of=secret_of)
+    faults = Faults(arguments.faults) if arguments.faults else None
+    guarded: Any = Guard(app, secret=os.environ["AWS_SECRET_ACCESS_KEY"], secret_of=secret_of, faults=faults)
     asyncio.run(serve(guarded, config))

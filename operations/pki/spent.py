@@ -28,7 +28,7 @@ CREATE INDEX IF NOT EXISTS spent_by_certificate ON spent (certificate_id);
 """
 
 _COLUMNS = {"id", "key", "certificate_id", "thing", "what", "at", "by", "reason"}
-LOCAL = Path("build") / "local"
+LOCALS = ("build/local", "build/environments/*/local")
 """The local AWS's folder in a project, unless `--dir` gives another."""
 
 
@@ -185,8 +185,9 @@ def journal_name(project: Project) -> str:
 
 def journals_of(project: Project, *, local: Path | None = None) -> list[Path]:
     """Return the journals of the application on this machine: of all environments, accounts and regions, and of the
-    local AWS in its usual folder and in `local`."""
-    folders = {*journals_folder().glob("*"), *(journal_folder(each) for each in (project.root / LOCAL, local) if each)}
+    local AWS in its usual folders and in `local`."""
+    locals_ = {*(folder for pattern in LOCALS for folder in project.root.glob(pattern)), *([local] if local else [])}
+    folders = {*journals_folder().glob("*"), *map(journal_folder, locals_)}
     found = {path.resolve() for folder in folders for path in folder.glob(f"{project.fleet.application}-*.sqlite")}
     return sorted(found)
 

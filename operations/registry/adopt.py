@@ -35,7 +35,6 @@ from fleet_iot.lib.record.read import ThingRow
 from fleet_iot.lib.shared.things import certificate_id, logical_id
 from fleet_iot.lib.specs import FacilitySpec
 from fleet_iot.lib.synthesis.output import STACK_FILE
-from fleet_iot.operations.local.terraform import Terraform, terraform_for
 from fleet_iot.operations.pki.csr import write_identities
 from fleet_iot.operations.pki.keystore import identities_folder
 from fleet_iot.operations.pki.spent import End, spend
@@ -46,6 +45,7 @@ from fleet_iot.operations.registry.journal import PLAN_DEVICE, Device, Run, Step
 from fleet_iot.operations.registry.matching import Pair
 from fleet_iot.operations.registry.registered import digest_of
 from fleet_iot.operations.registry.steps import THREADS, Work, pem_of
+from fleet_iot.operations.terraform import Terraform, terraform_for
 
 State = dict[str, Any]
 """Terraform's state, as `terraform state pull` prints it."""

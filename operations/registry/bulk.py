@@ -564,7 +564,7 @@ def place_of(
         bucket=names.raw_archive,
         prefix=names.bulk_registration_prefix(facility.id),
         role_arn=names.role_arn(BULK_REGISTRATION_ROLE),
-        template=project.root / "lib" / "facilities" / facility.module / TEMPLATE_FILE,
-        folder=project.root / "build" / "onboarding" / facility.id / f"run-{run}",
+        template=project.record / facility.module / TEMPLATE_FILE,
+        folder=project.build / "onboarding" / facility.id / f"run-{run}",
         asks_to_stop=asks_to_stop,
     )

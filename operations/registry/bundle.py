@@ -539,7 +539,7 @@ def _found(plant: Plant, certificates: Certificates, missing: list[Missing]) -> 
 
 def _policies(plant: Plant) -> dict[str, str]:
     """Return the device policies by device type, as this environment fills them."""
-    folder = plant.project.root / "lib" / "facilities" / plant.facility.module
+    folder = plant.project.record / plant.facility.module
     return {
         group.device_type: fill(
             (folder / group.policy_file).read_text(encoding="utf-8"),

@@ -76,7 +76,7 @@ def find_destination(
         elif next_free is None and full is None and thing.device_type == device_type and thing.name not in taken:
             next_free = None if _is_makers(thing, to) else thing
     if full is not None and by_name is None:
-        raise RequestError(f"{to.id} plans no thing {full}", hint="see lib/facilities, or leave --as out")
+        raise RequestError(f"{to.id} plans no thing {full}", hint="see its things.jsonl, or leave --as out")
     if by_name is not None and _is_makers(by_name, to):
         raise RequestError(
             f"{by_name.name} is planned for serial {by_name.serial}, the device's is {serial}",

@@ -118,7 +118,7 @@ def perform(
     failures = journal.failures(run.id)
     source = source_of(run)
     is_unchanged = source.path.exists() and mark_of(source.path) == run.mark
-    folder = project.root / "build" / "onboarding" / run.facility / f"run-{run.id}"
+    folder = project.build / "onboarding" / run.facility / f"run-{run.id}"
     written = write_failures(folder, source, failures, is_unchanged=is_unchanged)
     done = counted.get("done", 0)
     return RunResult(

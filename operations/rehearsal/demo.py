@@ -488,7 +488,7 @@ def run_demo(
     clock = Clock(say)
     folder = request.folder
     _make_room(folder)
-    with clock.step("generate", "lib/facilities from fleet.yaml"):
+    with clock.step("generate", "the approved record from fleet.yaml"):
         project = generate()
     with clock.step("keys", "throw-away keys and CSRs for every thing"):
         store = _make_keys(project, folder)
@@ -499,6 +499,7 @@ def run_demo(
             deployment.apply(
                 local,
                 root=project.root,
+                environment=project.environment,
                 identities=folder / "identities",
                 redeliver=REDELIVERED_SHARE,
                 seed=request.seed,

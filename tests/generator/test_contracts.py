@@ -148,7 +148,7 @@ def test_generator_needs_no_other_program() -> None:
 
 def test_the_index_is_the_one_that_synthesis_checks() -> None:
     """File, folder and format; each side writes or reads them by itself."""
-    assert (naming.INDEX_FILE, naming.OUTPUT_FOLDER, index.FORMAT) == (record.INDEX_FILE, record.RECORD, record.FORMAT)
+    assert (naming.INDEX_FILE, index.FORMAT) == (record.INDEX_FILE, record.FORMAT)
 
 
 def test_manifest_and_synthesis_know_the_same_limits_of_names() -> None:

@@ -58,6 +58,31 @@ def test_kill_leaves_the_old_tree_or_the_new_one(project: Any, data: Any) -> Non
     print(f"{found.count(('old', 'new')) + found.count(('new', 'old'))} of {KILLS} were finished")
 
 
+@pytest.mark.slow
+def test_kill_leaves_the_other_environment_alone(project: Any, data: Any) -> None:
+    """Killed while it writes prod's record, `fleet generate` has touched no file of the other; prod's is finished."""
+    project.write(data())
+    (project.folder / "fleet.prod.yaml").write_text("environment_suffix: prod\n")
+    for option in ((), ("--env", "prod")):
+        assert 0 == project.fleet("generate", *option).exit_code
+    before = project.files()
+    own = project.folder / "lib" / "environments" / "prod"
+    moments = random.Random(SEED)
+    for number in range(max(2, KILLS // 5)):
+        count = 2_000 + number
+        (project.folder / "fleet.prod.yaml").write_text(
+            f"environment_suffix: prod\nfacilities: {{sg-01: {{registration: bulk, things: {{press: {count}}}}}}}\n"
+        )
+        kill_after(project, moments.uniform(0, 0.4), "--env", "prod")
+        assert before == project.files(), f"FLEET_KILLS_SEED={SEED}"
+        assert 0 == project.fleet("generate", "--check").exit_code
+        assert 0 == project.fleet("generate", "--env", "prod", *ALLOWED).exit_code
+        rows = (own / "sg_01" / "things.jsonl").read_text().splitlines()
+        assert count == sum('"device_type":"press"' in row for row in rows)
+        assert not (own / ".staging").exists()
+    assert before == project.files()
+
+
 def changed(data: dict[str, Any]) -> dict[str, Any]:
     """Another fleet: a plant is gone, one is new, one has more things, and all share another tag."""
     things = {"press": 4_000, "pump": 4_000}
@@ -69,9 +94,9 @@ def changed(data: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
-def kill_after(project: Any, delay: float) -> None:
+def kill_after(project: Any, delay: float, *options: str) -> None:
     """Starts `fleet generate`, and kills it so many seconds after its modules are loaded, unless it is done by then."""
-    with start_generate(project) as process:
+    with start_generate(project, *options) as process:
         process.stdout.readline()
         try:
             process.wait(delay)
@@ -90,10 +115,10 @@ def timed_run(project: Any, manifest: dict[str, Any]) -> float:
     return time.monotonic() - start
 
 
-def start_generate(project: Any) -> subprocess.Popen[bytes]:
+def start_generate(project: Any, *options: str) -> subprocess.Popen[bytes]:
     """`fleet generate` in a process of its own, which prints an empty line when it begins."""
     return subprocess.Popen(
-        [sys.executable, "-c", COMMAND, "generate", *ALLOWED],
+        [sys.executable, "-c", COMMAND, "generate", *ALLOWED, *options],
         cwd=project.folder,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.integration.interruptions import SEED, SIGNALS, TRANSIENT, inject, interrupt
 from tests.integration.plant import CANARIES, PASSPHRASE, Plant
 from tests.places import PROJECT, link_wheels
 
 
 @pytest.fixture(scope="session")
 def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
-    """The small company's project, generated, with keys, up and applied; taken down at the end."""
+    """The small company's project, generated, with keys, up, and applied after interruptions; down at the end."""
     folder = tmp_path_factory.mktemp("plant")
     root = folder / "project"
     root.mkdir()
@@ -31,8 +34,12 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
     plant.fleet("keys", "create", "--all")
     try:
         plant.fleet("local", "up")
+        inject(plant.local, TRANSIENT[:2])
+        moments = random.Random(SEED)
+        killed = interrupt(plant, SIGNALS[0], "--facility", "sg-01", resources=moments.randrange(5, 80))
+        ended = [interrupt(plant, by, "--facility", "sg-01", seconds=moments.uniform(0, 30)) for by in SIGNALS[1:]]
         plant.fleet("local", "apply", "--redeliver", "0.5")
-        yield plant
+        yield replace(plant, interrupted=(killed, *ended))
     finally:
         if (root / "build" / "local" / "endpoint.json").exists():
             plant.fleet("local", "down")

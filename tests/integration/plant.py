@@ -24,11 +24,22 @@ CANARIES = {"HISTORIAN_PASSWORD": "canary-password-4711", "DEPLOY_TOKEN": "canar
 
 
 @dataclass(frozen=True, kw_only=True)
+class Interrupted:
+    """A deployment that a signal ended: with how many resources, and how."""
+
+    by: str
+    resources: int
+    exit_code: int
+    said: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plant:
     """A project folder, the `fleet` command that acts on it, and the local AWS it is applied to."""
 
     root: Path
     environment: dict[str, str] = field(repr=False)
+    interrupted: tuple[Interrupted, ...] = ()
 
     def fleet(self, *arguments: str, exit_code: int = 0) -> subprocess.CompletedProcess[str]:
         """Run `fleet` in the project and hold it to an exit code."""
@@ -43,6 +54,17 @@ class Plant:
         )
         assert exit_code == run.returncode, f"fleet {' '.join(arguments)}\n{run.stdout[-3000:]}\n{run.stderr[-3000:]}"
         return run
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start `fleet` in the project."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "fleet_iot", *arguments],
+            cwd=self.root,
+            env=self.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
 
     @property
     def local(self) -> LocalAws:

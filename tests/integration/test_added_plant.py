@@ -17,8 +17,8 @@ import pytest
 from fleet_iot.operations.local import deployment
 from fleet_iot.operations.local.aws import applied_stacks, count_resources
 from fleet_iot.operations.local.overrides import FIRST_PLAN_DRIFT
-from fleet_iot.operations.local.terraform import PlannedChange, Terraform
 from fleet_iot.operations.rehearsal.demo import count_registry
+from fleet_iot.operations.terraform import PlannedChange, Terraform
 from tests.integration.plant import CANARIES, PASSPHRASE, SUFFIX, Plant
 from tests.integration.secrets import secret_values, secrets_in
 

@@ -27,7 +27,7 @@ from fleet_iot.operations.local.aws import LocalAws, RoleSession, applied_stacks
 from fleet_iot.operations.local.deployment import wait_until_drained
 from fleet_iot.operations.local.event_source import Discard, failure_message
 from fleet_iot.operations.local.overrides import FIRST_PLAN_DRIFT
-from fleet_iot.operations.local.processes import is_running, readable_by_owner_only
+from fleet_iot.operations.processes import is_running, readable_by_owner_only
 from fleet_iot.operations.rehearsal.demo import (
     Archive,
     compare,

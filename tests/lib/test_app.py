@@ -244,8 +244,9 @@ def test_the_file_that_holds_the_value_is_told(tmp_path: Path) -> None:
     """An environment's overlay may be where a value comes from."""
     (tmp_path / "fleet.yaml").write_text(MANIFEST)
     (tmp_path / "fleet.prod.yaml").write_text("\nenvironment_suffix: Prod\n")
-    assert find_place(tmp_path, ("environment_suffix",), "Prod") == "fleet.prod.yaml:2"
-    assert find_place(tmp_path, ("environment_suffix",), "dev") == "fleet.yaml:4"
+    assert find_place(tmp_path, ("environment_suffix",), "Prod", environment="prod") == "fleet.prod.yaml:2"
+    assert find_place(tmp_path, ("environment_suffix",), "Prod") == "fleet.yaml:4"
+    assert find_place(tmp_path, ("environment_suffix",), "dev", environment="prod") == "fleet.yaml:4"
     assert find_place(tmp_path, ("environment_suffix",), "Other") == "fleet.yaml:4"
 
 

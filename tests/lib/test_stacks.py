@@ -15,13 +15,14 @@ import pytest
 from fleet_iot.lib.faults import PrerequisiteError
 from fleet_iot.lib.record.read import read_record
 from fleet_iot.lib.shared.context import Access
-from fleet_iot.operations.local.terraform import terraform_for
+from fleet_iot.operations.terraform import terraform_for
 from tests.places import SAMPLE
 
 pytestmark = pytest.mark.cdktf
 FOLDER = Path(__file__).parent
 RECORD = read_record(SAMPLE)
 FLEET = RECORD.fleet
+SUFFIX = "tst"
 NUMBER = re.compile(r"-[0-9]{4,}$")
 NAMES = ("tap-tst", "endpoint-tst", *(f"facility-{id_}-tst" for id_ in sorted(RECORD.facilities)))
 LEGIT_EMPTIES = {"/outputs"}
@@ -36,6 +37,15 @@ def _empties(value: Any, path: str = "") -> Iterator[str]:
             yield path
         for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
             yield from _empties(inner, path if key == "//" else f"{path}/{key}")
+
+
+def test_plants_depend_on_the_platform(stacks: Any, records: Any) -> None:
+    """Every plant's stack, also where one is chosen, in the file from which cdktf-cli reads the order."""
+    for synthesised in (stacks, records):
+        manifest = json.loads((synthesised.outdir / "manifest.json").read_text())
+        assert {name: body["dependencies"] for name, body in manifest["stacks"].items()} == {
+            name: [f"tap-{SUFFIX}"] if name.startswith("facility-") else [] for name in synthesised.documents
+        }
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from lib.specs import ContactSpec, FacilityAlarmsSpec, FacilitySpec, LineSpec, ThingGroupSpec
+from fleet_iot.lib.specs import ContactSpec, FacilityAlarmsSpec, FacilitySpec, LineSpec, ThingGroupSpec
 
 FACILITY = FacilitySpec(
     id='sg-01',

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -145,14 +145,56 @@ def read_stack(name: str, *, synthesised: Body, plan: Body, plan_text: str) -> t
         if "lifecycle" in body:
             after["lifecycle"] = body["lifecycle"]
         resources.append(Resource(stack=name, type=type_, id=id_, body=after))
+    stack = _stack(name, synthesised, plan_text=plan_text)
+    return stack, tuple(sorted(resources, key=lambda each: each.address))
+
+
+def _stack(name: str, synthesised: Body, *, plan_text: str) -> Stack:
     providers = synthesised.get("provider", {}).get("aws", [{}])
-    stack = Stack(
+    return Stack(
         name=name,
         backend=synthesised.get("terraform", {}).get("backend", {}),
         provider=providers[0] if isinstance(providers, list) else providers,
         plan_text=plan_text,
     )
+
+
+def read_synthesised(name: str, synthesised: Body, *, tagged: Container[str]) -> tuple[Stack, tuple[Resource, ...]]:
+    """Read a stack and its resources from the synthesised document only, in a second and without Terraform.
+
+    The bodies lack what the provider adds to a plan, but for the provider's default tags.
+
+    Args:
+        name: The stack's name.
+        synthesised: Its `cdk.tf.json`.
+        tagged: The types of resources that have tags.
+    """
+    stack = _stack(name, synthesised, plan_text=json.dumps(synthesised))
+    default = block_of(stack.provider, "default_tags").get("tags", {})
+    resources = []
+    for type_, bodies in synthesised.get("resource", {}).items():
+        for id_, declared in bodies.items():
+            body = {key: _evaluated(value) for key, value in declared.items() if key not in META_ARGUMENTS}
+            if type_ in tagged and "override_provider" not in body:
+                body["tags_all"] = default | (body.get("tags") or {})
+            resources.append(Resource(stack=name, type=type_, id=id_, body=body))
     return stack, tuple(sorted(resources, key=lambda each: each.address))
+
+
+META_ARGUMENTS = ("//", "depends_on", "provider")
+"""Keys of a synthesised resource that are no attributes."""
+
+_ESCAPE = re.compile(r'\$\$(?=\{)|%%(?=\{)|\$\{"(fToken\[)"\}')
+"""What Terraform reads as text: a doubled sign before a brace, and the one text that CDKTF would read as a token."""
+
+
+def _evaluated(value: Any) -> Any:
+    """Return a synthesised value with its texts as Terraform reads them; references stay."""
+    if isinstance(value, dict):
+        return {key: _evaluated(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_evaluated(each) for each in value]
+    return _ESCAPE.sub(lambda found: found[1] or found[0][0], value) if isinstance(value, str) else value
 
 
 def _merged(known: Any, unknown: Any, declared: Any) -> Any:

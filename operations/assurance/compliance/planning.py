@@ -20,6 +20,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.lib.record.place import VARIABLE
 from fleet_iot.operations.assurance.compliance.infrastructure import (
     CREDENTIAL,
     POLICY_ATTRIBUTES,
@@ -28,9 +29,9 @@ from fleet_iot.operations.assurance.compliance.infrastructure import (
     literal,
     read_stack,
 )
-from fleet_iot.operations.local.terraform import Terraform, run_synthesis, terraform_for
 from fleet_iot.operations.pki.csr import csr_path, sign_request, write_requests
 from fleet_iot.operations.project import Project
+from fleet_iot.operations.terraform import Terraform, run_synthesis, terraform_for
 
 STACK_FILE = "cdk.tf.json"
 OVERRIDE_FILE = "compliance_override.tf.json"
@@ -73,6 +74,7 @@ def synthesise(project: Project, *, folder: Path) -> Synthesised:
         shutil.rmtree(old, ignore_errors=True)
     csrs = _write_csrs(project, identities)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(UNWANTED)} | {
+        VARIABLE: project.environment or "",
         "ENVIRONMENT_SUFFIX": project.environment_suffix,
         "FLEET_ACCOUNT_ID": ACCOUNT_ID,
         "FLEET_IDENTITIES": str(identities),

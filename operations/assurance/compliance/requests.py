@@ -89,6 +89,8 @@ def attributes_of(body: Body, *, known: frozenset[str] | set[str]) -> Iterator[A
         if path in known or not is_block or value == {}:
             yield Attribute(path=path, name=name, places=places, value=value)
         elif isinstance(value, dict):
+            if path and (not places or places[-1][0] != path):
+                places = (*places, (path, 0))  # one block, written without its list
             for key, each in value.items():
                 dot = "." if path else ""
                 yield from walk(each, f"{path}{dot}{key}", f"{name}{dot}{key}", places)

@@ -44,6 +44,13 @@ def require_scanners(root: Path) -> Path:
     return programs
 
 
+def scanner_versions(root: Path) -> list[tuple[str, str]]:
+    """Return each scanner's name and installed version."""
+    installed = (root / ENVIRONMENT).glob("lib/python*/site-packages/*.dist-info")
+    found = (path.name.removesuffix(".dist-info").split("-", 1) for path in installed)
+    return sorted((name, version) for name, version in found if name in (CHECKOV, PARLIAMENT))
+
+
 def scan_plans(programs: Path, plans: Iterable[Path]) -> Scan:
     """Run checkov over Terraform's plans. It exits 1 where it found something, and answers in JSON in any case."""
     files = [argument for plan in plans for argument in ("-f", str(plan))]

@@ -83,7 +83,7 @@ def _groups(project: Project, facility: FacilitySpec, *, account_id: str) -> lis
                 hint="run `fleet generate`, then review and commit it",
             )
         things[thing.device_type].append(thing.name)
-    folder = project.root / naming.OUTPUT_FOLDER / facility.module
+    folder = project.record / facility.module
     groups = []
     for group in facility.groups:
         try:

@@ -100,8 +100,10 @@ def test_long_refusal_stays_readable(project: Any, data: Any) -> None:
 
 def test_environment_is_in_the_command_that_writes(project: Any) -> None:
     """A plan of an environment ends in the command that writes that environment."""
-    project.fleet("generate")
-    (project.folder / "fleet.prod.yaml").write_text("application: plants\nenvironment_suffix: prod\n")
+    overlay = project.folder / "fleet.prod.yaml"
+    overlay.write_text("environment_suffix: prod\n")
+    project.fleet("generate", "--env", "prod")
+    overlay.write_text("application: plants\nenvironment_suffix: prod\n")
     told = project.fleet("plan", "--env", "prod").stdout
     assert told.endswith("To write it: fleet generate --env prod --allow destroys-data\n")
     refused = project.fleet("generate", "--env", "prod").stderr

@@ -48,9 +48,9 @@ def test_environment_is_laid_over_parts(project: Any, data: Any) -> None:
     """A plant of its own file has another count in an environment, and its fault is told in the environment's file."""
     spread(project, data())
     over = project.folder / "fleet.prod.yaml"
-    over.write_text("facilities: {sg-01: {things: {press: 5}}}\n")
+    over.write_text("facilities: {sg-01: {things: {press: 5}}}\nenvironment_suffix: prod\n")
     assert "11 things" in project.fleet("validate", "--env", "prod").stdout
-    over.write_text("facilities: {sg-01: {things: {pres: 5}}}\n")
+    over.write_text("facilities: {sg-01: {things: {pres: 5}}}\nenvironment_suffix: prod\n")
     assert project.fleet("validate", "--env", "prod").stderr.startswith("fleet.prod.yaml:1:31: there is no device type")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fleet_iot.lib.shared.context import RECORDS, RETENTIONS, SHORT
-from fleet_iot.operations.local.terraform import terraform_for
+from fleet_iot.operations.terraform import terraform_for
 
 pytestmark = pytest.mark.cdktf
 LOCKED = ("bucket-audit-trail", "bucket-raw-archive")

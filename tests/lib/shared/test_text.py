@@ -22,7 +22,7 @@ from fleet_iot.lib.faults import SynthesisError
 from fleet_iot.lib.shared.text import ascii_form, described, literal, read_document, read_statement
 from fleet_iot.lib.specs import ContactSpec, FacilitySpec, LineSpec
 from fleet_iot.lib.synthesis.output import _expressions, check_expressions
-from fleet_iot.operations.local.terraform import find_terraform
+from fleet_iot.operations.terraform import find_terraform
 
 FORMS = (
     '${file("/etc/hostname")}',

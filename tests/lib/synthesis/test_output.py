@@ -81,16 +81,28 @@ def test_a_state_of_another_application_is_refused(tmp_path: Path) -> None:
     """An apply would destroy what that application has; without a state, or with an empty one, nothing is lost."""
     provider = {"aws": [{"default_tags": [{"tags": {"application": "paint"}}]}]}
     state = _write(tmp_path, {"provider": provider}).with_name("terraform.s.tfstate")
-    check_owner(tmp_path, "s", application="mfg")
+    check_owner(tmp_path, "s", application="mfg", account_id="123456789012")
     state.write_text('{"version": 4, "resources": []}')
-    check_owner(tmp_path, "s", application="mfg")
+    check_owner(tmp_path, "s", application="mfg", account_id="123456789012")
     state.write_text('{"version": 4, "resources": [{"type": "aws_kinesis_stream"}]}')
-    check_owner(tmp_path, "s", application="paint")
+    check_owner(tmp_path, "s", application="paint", account_id="123456789012")
     with pytest.raises(
         PrerequisiteError, match="has the state of the application 'paint', and this is 'mfg'"
     ) as caught:
-        check_owner(tmp_path, "s", application="mfg")
+        check_owner(tmp_path, "s", application="mfg", account_id="123456789012")
     assert "FLEET_OUTDIR" in caught.value.remedy
+
+
+def test_a_state_of_another_account_is_refused(tmp_path: Path) -> None:
+    """Two environments may have one suffix in two accounts; a folder has the state of one of them."""
+    tags = [{"tags": {"application": "mfg"}}]
+    provider = {"aws": [{"default_tags": tags, "allowed_account_ids": ["210987654321"]}]}
+    state = _write(tmp_path, {"provider": provider}).with_name("terraform.s.tfstate")
+    check_owner(tmp_path, "s", application="mfg", account_id="123456789012")
+    state.write_text('{"version": 4, "resources": [{"type": "aws_kinesis_stream"}]}')
+    check_owner(tmp_path, "s", application="mfg", account_id="210987654321")
+    with pytest.raises(PrerequisiteError, match="has the state of the account 210987654321, and this is 123456789012"):
+        check_owner(tmp_path, "s", application="mfg", account_id="123456789012")
 
 
 def test_a_merged_resource_stops_synthesis() -> None:

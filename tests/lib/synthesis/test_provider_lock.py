@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from fleet_iot.lib.synthesis import settings
-from fleet_iot.operations.local.terraform import PROVIDER_VERSION, find_provider_mirror, find_terraform
+from fleet_iot.operations.terraform import PROVIDER_VERSION, find_provider_mirror, find_terraform
 from tests.lib.conftest import FACILITIES, FLEET
 
 LOCK = Path(settings.__file__).with_name(settings.PROVIDER_LOCK)

@@ -25,6 +25,8 @@ ARGUMENTS = {
     "anomalies list": [],
     "bundle": ["--facility", "sg-01"],
     "certificates": [],
+    "deploy": [],
+    "destroy": [],
     "device activate": [THING, "--reason", "x"],
     "device move": [THING, "--to", "sg-01", "--reason", "x"],
     "device retire": [THING, "--reason", "x"],

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from fleet_iot.operations.local.aws import FACTS, load
-from fleet_iot.operations.local.processes import is_running, stop_children
+from fleet_iot.operations.processes import is_running, stop_children
 from tests.places import SAMPLE
 
 pytestmark = pytest.mark.local_aws

@@ -27,7 +27,7 @@ from fleet_iot.operations.local import emulator
 from fleet_iot.operations.local.aws import ACCOUNT_ID, LocalAws, load, local_status
 from fleet_iot.operations.local.certificates import write_key_and_request
 from fleet_iot.operations.local.deployment import start_services, stop_services, wait_until_drained
-from fleet_iot.operations.local.processes import is_running, stop_children
+from fleet_iot.operations.processes import is_running, stop_children
 from tests.operations.local import intruder
 
 pytestmark = pytest.mark.local_aws

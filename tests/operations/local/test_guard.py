@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import datetime
 import inspect
+import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +19,7 @@ from ministack.core import iam_evaluator, responses, sigv4
 from ministack.services import iot
 
 from fleet_iot.operations.local.emulator_process import Guard
+from fleet_iot.operations.local.faults import Faults
 
 KEY, SECRET = "LOCAL0123", "s3cret"
 SESSION = ("ASIA0123", "other", "token")
@@ -30,9 +33,9 @@ def secret_of(access_key: str, token: str) -> str | None:
 class Emulator:
     """An application behind the guard that keeps what it gets."""
 
-    def __init__(self) -> None:
+    def __init__(self, faults: Faults | None = None) -> None:
         self.got: list[bytes] = []
-        self._guard = Guard(self._app, secret=SECRET, secret_of=secret_of)
+        self._guard = Guard(self._app, secret=SECRET, secret_of=secret_of, faults=faults)
 
     async def _app(self, scope: Any, receive: Any, send: Any) -> None:
         body = b""
@@ -114,6 +117,18 @@ def test_what_is_signed_comes_in(name: str) -> None:
     emulator, request = Emulator(), TAKEN[name]()
     assert 200 == emulator.ask(request, chunks=7)
     assert [request.body or b""] == emulator.got
+
+
+def test_a_fault_is_answered_so_many_times(tmp_path: Path) -> None:
+    """To the requests that match in service and content; each is logged, and the others come in whole."""
+    emulator = Emulator(Faults(tmp_path))
+    assert 200 == emulator.ask(made()), "without a file there is none"
+    fault = {"service": "dynamodb", "match": "DescribeTable .*abc", "code": "ThrottlingException", "times": 2}
+    (tmp_path / "faults.json").write_text(json.dumps([{**fault, "status": 429}]))
+    answers = [emulator.ask(made(body=body)) for body in (b'{"TableName":"xyz"}', *([b'{"TableName":"abc"}'] * 3))]
+    assert [200, 429, 429, 200] == answers
+    assert 200 == emulator.ask(made("sqs", path="/?Action=ListQueues")) and b'{"TableName":"xyz"}' in emulator.got
+    assert ["dynamodb ThrottlingException"] * 2 == (tmp_path / "faults.log").read_text().splitlines()
 
 
 def late(request: AWSRequest, minutes: int) -> AWSRequest:

@@ -16,7 +16,7 @@ from fleet_iot.operations.local.overrides import (
     STACK_FILE,
     write_overrides,
 )
-from fleet_iot.operations.local.terraform import PlannedChange
+from fleet_iot.operations.terraform import PlannedChange
 from tests.places import PROJECT
 
 DOCUMENT = PROJECT / "docs" / "local-aws.md"

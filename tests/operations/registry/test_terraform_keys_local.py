@@ -23,9 +23,9 @@ from fleet_iot.lib.record.read import RECORD, read_things
 from fleet_iot.lib.shared.things import thing_blocks
 from fleet_iot.operations.lists.material import key_digest
 from fleet_iot.operations.local import deployment, emulator
-from fleet_iot.operations.local.terraform import PlannedChange, Terraform, terraform_for
 from fleet_iot.operations.project import load_project
 from fleet_iot.operations.registry.steps import is_of_key
+from fleet_iot.operations.terraform import PlannedChange, Terraform, terraform_for
 from tests.operations.registry.site import thing_name
 from tests.operations.registry.works import Works
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from lib.specs import ContactSpec, FacilityAlarmsSpec, FacilitySpec, ThingGroupSpec
+from fleet_iot.lib.specs import ContactSpec, FacilityAlarmsSpec, FacilitySpec, ThingGroupSpec
 
 FACILITY = FacilitySpec(
     id='th-ry-01',

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet_iot.operations.local.terraform import (
+from fleet_iot.operations.terraform import (
     ProviderSource,
     Terraform,
     TerraformError,
@@ -33,7 +33,11 @@ OTHERS = [
     "reading IoT Thing (a): empty result",
     "reading IoT Certificate (be35): couldn't find resource",
     f"deleting IoT Thing (a): operation error IoT: DeleteThing, {AT}, InvalidRequestException: bad name",
-    f"deleting IoT Thing (a): operation error IoT: DeleteThing, {AT}, ThrottlingException: still attached",
+    f"creating IoT Thing (a): operation error IoT: CreateThing, {AT}, LimitExceededException: Throttling: too many",
+    f"creating IAM Role (a): operation error IAM: CreateRole, {AT}, api error AccessDenied: not authorized",
+    f"creating IoT Policy (a): operation error IoT: CreatePolicy, {AT}, MalformedPolicyException: Throttling: x",
+    f"creating IoT Policy (a): operation error IoT: CreatePolicy, {AT}, ResourceAlreadyExistsException: it exists",
+    "creating IAM Role (a): ThrottlingException: said by no service",
     "deleting S3 Bucket (b): operation error S3: DeleteBucket, DeleteConflictException: must be detached",
 ]
 
@@ -52,6 +56,19 @@ def test_what_aws_has_not_finished_is_recognised() -> None:
     late = [error(text, address="") for text in (THING, CERT, CERT, POLICY)]
     said = "2 x Certificate not yet detached, 1 x Policy not yet detached, 1 x Thing not yet detached"
     assert Unsettled(tainted=(), said=said) == unsettled(late)
+
+
+@pytest.mark.parametrize("separator", ["", "api error "])
+@pytest.mark.parametrize(
+    "code",
+    ["ThrottlingException", "TooManyRequestsException", "ConcurrentModification", "SlowDown", "InternalFailure"],
+)
+def test_what_aws_asks_to_repeat_is_recognised(code: str, separator: str) -> None:
+    """The error's code decides, for services with modelled errors and for others."""
+    text = f"creating IAM Role (a): operation error IAM: CreateRole, exceeded maximum number of attempts, 25, {AT}, "
+    assert Unsettled(tainted=(), said=f"1 x {code}") == unsettled([error(f"{text}{separator}{code}: wait")])
+    with_host = f"creating S3 Bucket (a): operation error S3: CreateBucket, {AT}, HostID: x/y=, api error {code}: wait"
+    assert unsettled([error(with_host)]) is not None
 
 
 @pytest.mark.parametrize("text", OTHERS)
@@ -105,7 +122,7 @@ def test_an_apply_is_run_again_and_attachments_are_kept(tmp_path: Path) -> None:
     (tmp_path / "state").write_text(state({"status": "tainted", "id": "a"}))
     said: list[str] = []
     runner.apply(tmp_path / "facility-a", say=said.append)
-    line = "facility-a: apply again in 1 s, AWS had not finished: 1 x Thing Principal Attachment read back too early"
+    line = "facility-a: apply again in 1 s, after: 1 x Thing Principal Attachment read back too early"
     assert ([line], [1.0]) == (said, slept)
     assert line in (tmp_path / "logs" / "terraform-facility-a.log").read_text()
     assert {**json.loads(state({"id": "a"})), "serial": 8} == json.loads((tmp_path / "pushed").read_text())

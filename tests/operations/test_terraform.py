@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
-from fleet_iot.operations.local.terraform import PlannedChange, ProviderSource, Terraform
+from fleet_iot.operations.terraform import PlannedChange, ProviderSource, Terraform
 
 
 def terraform(tmp_path: Path, script: str, *, mirror: Path | None = None, **environment: str) -> Terraform:

@@ -15,7 +15,7 @@ import pytest
 from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.operations.local import emulator
 from fleet_iot.operations.local.emulator import require_free_port
-from fleet_iot.operations.local.processes import ChildProcess, is_running, last_lines, start_child, stop_children
+from fleet_iot.operations.processes import ChildProcess, is_running, last_lines, start_child, stop_children
 
 PARENT_AND_CHILD = """
 import signal, subprocess, sys, time

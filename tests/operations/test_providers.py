@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
-from fleet_iot.operations.local import terraform as providers
-from fleet_iot.operations.local.terraform import cli_configuration, find_provider_mirror, find_terraform
+from fleet_iot.operations import terraform as providers
+from fleet_iot.operations.terraform import cli_configuration, find_provider_mirror, find_terraform
 
 
 def mirror(folder: Path, *, packed: bool = False, version: str = "5.100.0") -> Path:

@@ -1,7 +1,8 @@
-"""Finds Terraform (or OpenTofu) and the AWS provider, runs them on stacks, and retries what AWS IoT settles late."""
+"""Finds Terraform (or OpenTofu) and the AWS provider, runs them on stacks, and retries transient failures of AWS."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
@@ -14,13 +15,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, FleetError, GateError, StaleError, WriteError
-from fleet_iot.operations.local.processes import last_lines
+from fleet_iot.operations.processes import last_lines
 
 PROVIDER = Path("hashicorp") / "aws"
 PROVIDER_VERSION = "5.100.0"
@@ -211,6 +213,19 @@ NOT_YET_DETACHED = re.compile(
     r"(?:InvalidRequestException: .*\bstill attached to one or more principals"
     r"|DeleteConflictException: .*(?:\bmust be detached before deletion|\bis attached to one or more\b))"
 )
+TRANSIENT = re.compile(
+    "Throttling(Exception)?|ThrottledException|RequestLimitExceeded|TooManyRequestsException|SlowDown"
+    "|ConcurrentModification(Exception)?|ConflictingResourceUpdateException|OperationAborted|RequestTimeout"
+    "|InternalFailure(Exception)?|InternalServerError|InternalServiceError(Exception)?|InternalError"
+    "|ServiceUnavailable(Exception)?"
+)
+"""Codes with which AWS asks to send the same request again; the provider, too, retries most of them for a while.
+https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html"""
+
+CODE = re.compile(
+    r"\bhttps response error StatusCode: \d+, RequestID: [^,]*,(?: HostID: [^,]*,)? (?:api error )?(?P<code>\w+):"
+)
+"""An error's code in a message of the AWS SDK for Go."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,10 +239,14 @@ class TerraformError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unsettled:
-    """Work that AWS had not finished when Terraform asked; `tainted` are addresses that were read too early."""
+    """Failures that another try can resolve; `tainted` are addresses that were read back too early."""
 
     tainted: tuple[str, ...]
     said: str
+
+
+ATTACHMENTS = frozenset({"aws_iot_policy_attachment", "aws_iot_thing_principal_attachment"})
+"""Types that are tainted where they were read back too early."""
 
 
 def unsettled(errors: Iterable[TerraformError]) -> Unsettled | None:
@@ -242,6 +261,8 @@ def unsettled(errors: Iterable[TerraformError]) -> Unsettled | None:
             counts[f"{early['what']} read back too early"] += 1
         elif late:
             counts[f"{late['what']} not yet detached"] += 1
+        elif (code := CODE.search(text)) and TRANSIENT.fullmatch(code["code"]):
+            counts[code["code"]] += 1
         else:
             return None
     if not counts:
@@ -254,7 +275,17 @@ def unsettled(errors: Iterable[TerraformError]) -> Unsettled | None:
 PARALLELISM = 16
 """With more, the emulator answers some certificate registrations with a conflict."""
 
-INTERRUPT_SECONDS = 10.0
+INTERRUPT_SECONDS = 60.0
+"""How long an interrupted Terraform may need to finish the calls that it has begun and to write its state."""
+
+POLL_SECONDS = 0.05
+
+LOCKED = "Error acquiring the state lock"
+STALE = "Saved plan is stale"
+"""Summaries of errors of Terraform."""
+
+ERRORED_STATE = "errored.tfstate"
+"""Where Terraform puts, in the stack's folder, a state that it could not write to its backend."""
 
 PLAN_FILE = "terraform.plan"
 """Where, in the stack's folder, a plan that is shown as a document lies."""
@@ -275,10 +306,16 @@ UNWANTED = ("TF_WORKSPACE", "TF_DATA_DIR", "TF_CLI_ARGS", "TF_INPUT")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedChange:
-    """The action of a plan on one resource: create, update, delete or replace."""
+    """The action of a plan on one resource: create, update, delete or replace; `reason` is Terraform's word for why."""
 
     address: str
     action: str
+    reason: str = ""
+
+    @property
+    def resource_type(self) -> str:
+        """Return the type of the resource."""
+        return self.address.partition(".")[0]
 
 
 def find_terraform(environment: Mapping[str, str] | None = None) -> Path:
@@ -301,6 +338,11 @@ class TerraformFault(EnvironmentFault):
         super().__init__(message, hint=hint)
         self.errors = tuple(errors)
 
+    @property
+    def is_refusal(self) -> bool:
+        """Return whether Terraform did nothing, because of the state: it has changed since the plan, or is locked."""
+        return any(error.summary in (STALE, LOCKED) for error in self.errors)
+
 
 class Terraform:
     """One Terraform with its provider and environment; safe to use from several threads on different stacks.
@@ -310,7 +352,8 @@ class Terraform:
         provider: Where the AWS provider comes from.
         environment: Environment of every command.
         logs: The folder that each command's output is appended to, a file a stack.
-        pauses: Seconds before each retry of an apply or destroy that AWS had not finished.
+        pauses: Seconds before each retry of an apply or destroy.
+        say: Gets a line where a command has to wait for another run.
         sleep: Waits for that many seconds.
     """
 
@@ -322,10 +365,12 @@ class Terraform:
         environment: Mapping[str, str],
         logs: Path,
         pauses: Sequence[float] = PAUSES_S,
+        say: Say = silent,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.provider = provider
         self._pauses = tuple(pauses)
+        self._say = say
         self._sleep = sleep
         self._binary = binary
         self._logs = logs
@@ -362,15 +407,44 @@ class Terraform:
         """Validate a stack offline and return Terraform's answer. Raises EnvironmentFault with the first error."""
         return self._run(stack, "validate")
 
-    def plan(self, stack: Path, *, saved: Path | None = None) -> tuple[PlannedChange, ...]:
+    def plan(self, stack: Path, *, saved: Path | None = None, is_destroy: bool = False) -> tuple[PlannedChange, ...]:
         """Return what an apply would change, empty where nothing; `saved` is a file for the plan itself."""
-        out = [f"-out={saved.resolve()}"] if saved else []
+        options = [*(["-destroy"] if is_destroy else []), *([f"-out={saved.resolve()}"] if saved else [])]
         changes = []
-        for event in self._run_events(stack, "plan", "-input=false", f"-parallelism={PARALLELISM}", *out):
+        for event in self._run_events(stack, "plan", "-input=false", f"-parallelism={PARALLELISM}", *options):
             if event.get("type") == "planned_change":
                 change = event["change"]
-                changes.append(PlannedChange(address=change["resource"]["addr"], action=change["action"]))
+                changes.append(
+                    PlannedChange(
+                        address=change["resource"]["addr"], action=change["action"], reason=change.get("reason", "")
+                    )
+                )
         return tuple(changes)
+
+    def recover(self, stack: Path) -> bool:
+        """Write a state that an earlier apply could not write to its backend; return whether there was one.
+
+        Raises:
+            EnvironmentFault: the backend has a later state, or does not take it.
+        """
+        left = stack / ERRORED_STATE
+        if not left.is_file():
+            return False
+        self._piped(stack, "state", "push", str(left.resolve()))
+        left.unlink()
+        return True
+
+    @cached_property
+    def version(self) -> str:
+        """Return the version of the program, such as 1.11.4."""
+        command = [str(self._binary), "version", "-json"]
+        done = subprocess.run(command, env=self._environment, capture_output=True, text=True, check=False)
+        try:
+            return str(json.loads(done.stdout)["terraform_version"])
+        except (ValueError, KeyError):
+            raise EnvironmentFault(
+                f"{self._binary} does not say its version", hint=f"see {' '.join(command)}"
+            ) from None
 
     def plan_document(self, stack: Path) -> dict[str, Any]:
         """Return the whole plan as `terraform show -json` prints it; reads no state."""
@@ -380,33 +454,54 @@ class Terraform:
         assert isinstance(document, dict)  # noqa: S101 - Terraform's own format
         return document
 
-    def apply(self, stack: Path, *, parallelism: int = PARALLELISM, say: Say = silent) -> None:
-        """Make what the stack declares; `say` gets a line for each retry."""
-        self._settle(stack, "apply", parallelism, say)
+    def apply(
+        self, stack: Path, *, saved: Path | None = None, replan: Callable[[], Path] | None = None, say: Say = silent
+    ) -> None:
+        """Make what the stack declares, or what a saved plan says.
 
-    def destroy(self, stack: Path, *, parallelism: int = PARALLELISM, say: Say = silent) -> None:
+        Args:
+            stack: The stack's folder.
+            saved: A plan of it, which is applied once.
+            replan: Returns the plan for each retry: a saved one is stale then.
+            say: Gets a line for each retry.
+        """
+        self._settle(stack, "apply", say, saved=saved, replan=replan)
+
+    def destroy(self, stack: Path, *, say: Say = silent) -> None:
         """Destroy all that is in the stack's state; `say` gets a line for each retry."""
-        self._settle(stack, "destroy", parallelism, say)
+        self._settle(stack, "destroy", say)
 
-    def _settle(self, stack: Path, command: str, parallelism: int, say: Say) -> None:
-        """Run a command, and retry it while AWS has not finished an earlier step; any other error ends it at once."""
+    def _settle(
+        self,
+        stack: Path,
+        command: str,
+        say: Say,
+        *,
+        saved: Path | None = None,
+        replan: Callable[[], Path] | None = None,
+    ) -> None:
+        """Run a command, and retry it after what another try can resolve; any other error ends it at once."""
         for pause in (*self._pauses, None):
             try:
-                self._run_events(stack, command, "-auto-approve", "-input=false", f"-parallelism={parallelism}")
+                plan = [str(saved.resolve())] if saved else []
+                self._run_events(
+                    stack, command, "-auto-approve", "-input=false", f"-parallelism={PARALLELISM}", saved=plan
+                )
                 return
             except TerraformFault as fault:
                 late = unsettled(fault.errors)
                 if late is None or pause is None or self._is_interrupted:
                     raise
-            line = f"{stack.name}: {command} again in {pause:g} s, AWS had not finished: {late.said}"
+            line = f"{stack.name}: {command} again in {pause:g} s, after: {late.said}"
             say(line)
             self._note(stack, line)
             self._sleep(pause)
             if self._is_interrupted:
                 raise EnvironmentFault(f"{self._binary.name} {command} of {stack.name} was interrupted", hint=line)
-            self._untaint(stack, late.tainted)
+            self.untaint(stack, late.tainted)
+            saved = replan() if replan else None
 
-    def _untaint(self, stack: Path, addresses: Iterable[str]) -> None:
+    def untaint(self, stack: Path, addresses: Iterable[str]) -> None:
         """Untaint resources that exist, so that the next apply reads them and does not make them again.
 
         All in one step: `terraform untaint` accepts one address a run, so that thousands of attachments would need an
@@ -467,11 +562,19 @@ class Terraform:
             raise self._fault(stack, command, [error for error in errors if not error.startswith(PREAMBLE)])
         return output
 
-    def _run_events(self, stack: Path, *arguments: str) -> list[dict[str, Any]]:
-        """Run a command that reports in JSON lines; its log gets the readable part of each."""
+    def _run_events(self, stack: Path, *arguments: str, saved: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """Run a command that reports in JSON lines; its log gets the readable part of each.
+
+        It reports into a file: were this process killed, a pipe would end Terraform amid its calls, before it has
+        written what it made into the state.
+        """
         events: list[dict[str, Any]] = []
-        with self._process(stack, *arguments, "-json") as process, self.log(stack).open("a") as log:
-            for line in process.stdout or ():
+        report = self.log(stack).with_suffix(".jsonl")
+        with (
+            self._process(stack, *arguments, "-json", *saved, report=report) as process,
+            self.log(stack).open("a") as log,
+        ):
+            for line in _followed(report, process):
                 try:
                     event = json.loads(line)
                 except ValueError:
@@ -496,14 +599,16 @@ class Terraform:
 
     def _piped(self, stack: Path, *arguments: str, given: str = "") -> str:
         """Run a command that reads `given`, without logging its output."""
-        done = subprocess.run(
-            [str(self._binary), f"-chdir={stack}", *arguments],
-            env=self._environment,
-            input=given,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        with self._reserved(stack) as lock:
+            done = subprocess.run(
+                [str(self._binary), f"-chdir={stack}", *arguments],
+                env=self._environment,
+                input=given,
+                capture_output=True,
+                text=True,
+                check=False,
+                pass_fds=(lock,),
+            )
         if done.returncode:
             self._note(stack, done.stderr)
             errors = [line.partition("Error: ")[2] for line in done.stderr.splitlines() if "Error: " in line]
@@ -517,6 +622,8 @@ class Terraform:
     def _fault(self, stack: Path, command: str, errors: list[str]) -> EnvironmentFault:
         log = self.log(stack)
         said = [" ".join(error.split()) for error in errors] or last_lines(log, 1) or ["no output"]
+        if explained := _explained(self._binary.name, stack, errors):
+            return explained
         more = f" (and {len(said) - 1} more)" if len(said) > 1 else ""
         return EnvironmentFault(
             f"{self._binary.name} {command} of {stack.name} failed: {said[0]}{more}",
@@ -524,31 +631,100 @@ class Terraform:
         )
 
     @contextmanager
-    def _process(self, stack: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    def _process(self, stack: Path, *arguments: str, report: Path | None = None) -> Iterator[subprocess.Popen[str]]:
+        """Run a command on a stack, into a pipe or the file `report`; end it where an error ends the context."""
         self._logs.mkdir(parents=True, exist_ok=True)
         with self.log(stack).open("a") as log:
             log.write(f"$ {self._binary.name} {' '.join(arguments)}\n")
-        process = subprocess.Popen(
-            [str(self._binary), f"-chdir={stack}", *arguments],
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        with self._lock:
-            self._running.add(process)
-        try:
-            yield process
-        except BaseException:
-            self.interrupt()
-            raise
-        finally:
+        with self._reserved(stack) as lock, ExitStack() as opened:
+            process = subprocess.Popen(
+                [str(self._binary), f"-chdir={stack}", *arguments],
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=opened.enter_context(report.open("w")) if report else subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+                pass_fds=(lock,),
+            )
             with self._lock:
-                self._running.discard(process)
-            if process.stdout:
-                process.stdout.close()
+                self._running.add(process)
+            try:
+                yield process
+            except BaseException:
+                self.interrupt()
+                raise
+            finally:
+                with self._lock:
+                    self._running.discard(process)
+                if process.stdout:
+                    process.stdout.close()
+
+    @contextmanager
+    def _reserved(self, stack: Path) -> Iterator[int]:
+        """Keep other runs from a stack's folder, and wait for them; yield the lock's descriptor.
+
+        Terraform inherits it: a run that outlives its killed parent keeps the lock until it ends.
+        """
+        self._logs.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.log(stack).with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            is_said = False
+            while not _has_locked(descriptor):
+                if not is_said:
+                    self._say(f"{stack.name}: waiting for the Terraform of an earlier run")
+                    is_said = True
+                time.sleep(POLL_SECONDS)
+                if self._is_interrupted:
+                    raise EnvironmentFault(f"waiting for {stack.name} was interrupted", hint="run it again later")
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+
+def _has_locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _followed(report: Path, process: subprocess.Popen[str]) -> Iterator[str]:
+    """Yield the lines that a process writes into a file, until it has ended."""
+    rest = ""
+    with report.open() as lines:
+        while True:
+            has_ended = process.poll() is not None
+            for text in lines:
+                rest += text
+                if rest.endswith("\n"):
+                    yield rest
+                    rest = ""
+            if has_ended:
+                break
+            time.sleep(POLL_SECONDS)
+    if rest:
+        yield rest
+
+
+def _explained(binary: str, stack: Path, errors: Sequence[str]) -> EnvironmentFault | None:
+    """Return the fault for an error that a person would otherwise have to look up."""
+    text = " ".join(" ".join(errors).split())
+    if STALE in text:
+        return EnvironmentFault(
+            f"the state of {stack.name} has changed since it was planned",
+            hint="plan it again, and have that plan approved",
+        )
+    if LOCKED in text:
+        lock = dict(re.findall(r"\b(ID|Who|Created): +(\S+(?: [\d:]{8}(?=\.))?)", text))
+        return EnvironmentFault(
+            f"the state of {stack.name} is locked by {lock.get('Who', 'another run')}"
+            f" since {lock.get('Created', 'an unknown time')}",
+            hint="wait until that run has ended; where it was killed: "
+            f"{binary} -chdir={stack} force-unlock {lock.get('ID', 'ID')}",
+        )
+    return None
 
 
 class RefusedValueError(FleetError):
@@ -587,18 +763,22 @@ def run_synthesis(
     return done
 
 
-def terraform_for(*, environment: Mapping[str, str], logs: Path, pauses: Sequence[float] = PAUSES_S) -> Terraform:
+def terraform_for(
+    *, environment: Mapping[str, str], logs: Path, pauses: Sequence[float] = PAUSES_S, say: Say = silent
+) -> Terraform:
     """Find this machine's Terraform and provider. Raises EnvironmentFault where one is missing."""
     binary = find_terraform(environment)
     provider = find_provider_mirror(
         tool="tofu" if binary.name.startswith("tofu") else "terraform", environment=environment
     )
-    return Terraform(binary=binary, provider=provider, environment=environment, logs=logs, pauses=pauses)
+    return Terraform(binary=binary, provider=provider, environment=environment, logs=logs, pauses=pauses, say=say)
 
 
 def _sentence(error: TerraformError) -> str:
     """Join an error's address, summary and first line of detail."""
-    return ": ".join(part for part in (error.address, error.summary, error.detail.partition("\n")[0]) if part)
+    is_lock = error.summary == LOCKED
+    detail = error.detail if is_lock else error.detail.partition("\n")[0]
+    return ": ".join(part for part in (error.address, error.summary, detail) if part)
 
 
 def _address(resource: Mapping[str, Any], instance: Mapping[str, Any]) -> str:

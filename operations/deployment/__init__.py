@@ -1,0 +1,1 @@
+"""Deployments: plan all stacks of an environment, save the plans, apply exactly those, destroy."""

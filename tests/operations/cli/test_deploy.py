@@ -1,0 +1,57 @@
+"""The command lines of `fleet deploy` and `fleet destroy` that are refused before anything is done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from fleet_iot.generator.cli.commands import main
+from tests.operations.aws_stub import stub_account
+from tests.places import SAMPLE
+
+
+@pytest.fixture(autouse=True)
+def project(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sample, without settings of the shell."""
+    monkeypatch.chdir(SAMPLE)
+    for name in ("FLEET_ENV", "ENVIRONMENT_SUFFIX", "TERRAFORM_STATE_BUCKET", "FLEET_ASSUME_ROLE_ARN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("FLEET_ACCOUNT_ID", "123456789012")
+
+
+def fleet(line: str) -> Any:
+    return CliRunner().invoke(main, line.split())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "deploy --approve x --plan-only",
+        "deploy --approve x --out y",
+        "deploy --approve x --facility sg-01",
+        "deploy --digest 00",
+        "deploy --detailed-exitcode",
+        "deploy --local-state",
+        "deploy --create-state-bucket",
+        "deploy --endpoint",
+        "deploy --allow everything",
+        "destroy --endpoint",
+        "destroy --create-state-bucket",
+        "destroy --facility nope",
+    ],
+)
+def test_what_does_not_go_together_is_usage(line: str) -> None:
+    """Exit 2, before any AWS is looked for."""
+    answer = fleet(line)
+    assert (2, True) == (answer.exit_code, "rror" in answer.output), answer.output
+
+
+@pytest.mark.parametrize("command", ["deploy", "destroy"])
+def test_an_account_needs_a_place_for_the_states(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    """Without a bucket, and without saying that none is wanted, nothing is done."""
+    stub_account(monkeypatch, "123456789012")
+    answer = fleet(f"{command} --aws")
+    assert 7 == answer.exit_code
+    assert "TERRAFORM_STATE_BUCKET is not set" in answer.output and "--local-state" in answer.output
