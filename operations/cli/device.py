@@ -20,6 +20,7 @@ from fleet_iot.generator.text import counted, table
 from fleet_iot.lib.specs import FacilitySpec
 from fleet_iot.operations.aws import Aws
 from fleet_iot.operations.cli.options import PATH, Site, emit, facility_option, json_option, on_aws, required_facility
+from fleet_iot.operations.local.aws import PASSPHRASES
 from fleet_iot.operations.pki.csr import csr_path
 from fleet_iot.operations.pki.keystore import HEADER, KeyStore, identities_folder, keys_folder, open_store
 from fleet_iot.operations.progress import Progress
@@ -83,11 +84,11 @@ class _Registry:
     def state_of(self, facility: FacilitySpec) -> StackState:
         """Return Terraform's state of the facility's stack."""
         name, local = f"facility-{facility.id}-{self.project.environment_suffix}", self.aws.local
-        root = self.project.root
         if local is not None:
             return StackState(folder=local.output / "stacks" / name, environment=local.environment(), logs=local.logs)
-        output = Path(os.environ.get("FLEET_OUTDIR") or root / "cdktf.out")
-        return StackState(folder=output / "stacks" / name, environment=os.environ, logs=root / "build" / "terraform")
+        output = Path(os.environ.get("FLEET_OUTDIR") or self.project.root / "cdktf.out").resolve()
+        variables = {key: value for key, value in os.environ.items() if key not in PASSPHRASES}
+        return StackState(folder=output / "stacks" / name, environment=variables, logs=self.project.build / "terraform")
 
     def found(self, name: str) -> tuple[Work, Registered]:
         """Find a thing, and what works on the things of its facility."""
