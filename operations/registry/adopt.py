@@ -19,6 +19,7 @@ from typing import Any
 from cryptography import x509
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
+from fleet_iot.generator.text import counted
 from fleet_iot.lib.record.identities import (
     Identity,
     Request,
@@ -50,6 +51,7 @@ from fleet_iot.operations.terraform import Terraform, terraform_for
 State = dict[str, Any]
 """Terraform's state, as `terraform state pull` prints it."""
 
+_GROUP = "aws_iot_thing_group"
 _THING = "aws_iot_thing"
 _MEMBERSHIP = "aws_iot_thing_group_membership"
 _CERTIFICATE = "aws_iot_certificate"
@@ -258,10 +260,12 @@ def _to_terraform(plant: _Plant, file: StackState, *, is_dry: bool) -> Adopted:
         devices=len(devices),
         without_certificate=len(things) - len(devices),
     )
+    state = file.pull()
+    _refuse_unknown(plant, things.keys() - {device.thing for device in devices} - _names(state))
     if is_dry or not devices:
         return done
-    state = file.pull()
-    provider = next((each["provider"] for each in state.get("resources", ()) if each["mode"] == "managed"), None)
+    groups = (each for each in state.get("resources", ()) if each["type"] == _GROUP)
+    provider = next((each["provider"] for each in groups), None)
     if provider is None:
         raise EnvironmentFault(f"the stack of {facility} has no state", hint="apply it first")
     found = plant.described(str(device.certificate_arn) for device in devices)
@@ -291,6 +295,29 @@ def _to_terraform(plant: _Plant, file: StackState, *, is_dry: bool) -> Adopted:
         *(plant.note(device.thing, "handed over to Terraform", device.certificate_id) for device in devices),
     )
     return done
+
+
+def _names(state: State) -> set[str]:
+    """Return the things that are in the state."""
+    instances = (each for it in state.get("resources", ()) if it["type"] == _THING for each in it["instances"])
+    return {str(each["attributes"]["name"]) for each in instances}
+
+
+def _refuse_unknown(plant: _Plant, names: Iterable[str]) -> None:
+    """Raise RequestError where AWS IoT has one of these things: Terraform would make another certificate for it."""
+    asked = sorted(names)
+
+    def is_registered(name: str) -> bool:
+        return plant.work.calls.call_if_exists("DescribeThing", thingName=name) is not None
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = [name for name, is_there in zip(asked, pool.map(is_registered, asked), strict=True) if is_there]
+    if found:
+        raise RequestError(
+            f"{counted(len(found), 'thing')} of {plant.facility.id}, such as {found[0]}, "
+            "are in AWS IoT, and in neither this journal nor Terraform's state",
+            hint="run it where they were onboarded (FLEET_JOURNAL_DIR names the journals' folder), or retire them",
+        )
 
 
 def _refuse_what_stays(plant: _Plant, devices: list[Device], things: Mapping[str, ThingRow]) -> None:

@@ -345,3 +345,6 @@ def test_what_cannot_be_handed_over_stays(case: Case, monkeypatch: pytest.Monkey
     assert [(OTHER, 1, None)] == case.marks()
     adopt.adopt(case.project, case.facility, case.work, state, reason="shrunk", is_dry=False)
     assert [(NAME, 1, "revoked"), (OTHER, 1, None)] == case.marks()
+    terraform.state["resources"] = terraform.state["resources"][:1]
+    with pytest.raises(RequestError, match=f"2 things of {PLANT}, such as {NAME}, are in AWS IoT, and in neither"):
+        adopt.adopt(case.project, case.facility, case.work, state, reason="elsewhere", is_dry=False)
