@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError
 
 from benchmarks.onboarding import PLANT, make_onboarding_project
 from fleet_iot.lib.record.identities import read_requests
-from fleet_iot.lib.record.read import RECORD, read_things
+from fleet_iot.lib.record.read import read_things
 from fleet_iot.lib.shared.things import thing_blocks
 from fleet_iot.operations.lists.material import key_digest
 from fleet_iot.operations.local import deployment, emulator
@@ -74,7 +74,7 @@ class Stack:
         project = load_project(self.works.project)
         facility = project.facility(PLANT)
         requests = read_requests(self.works.project / "identities" / "dev" / f"{PLANT}.csrs.jsonl")
-        rows = read_things(self.works.project / RECORD / facility.module / facility.things_file)
+        rows = read_things(project.record / facility.module / facility.things_file)
         is_bulk = facility.registration == "bulk"
         made = thing_blocks(rows, facility=facility, suffix="dev", requests=requests).blocks
         document = json.loads(self.file.read_text())
