@@ -44,6 +44,12 @@ class ManifestError(ExpectedError):
     exit_code = 3
 
 
+class RequestError(ExpectedError):
+    """The request names what the record does not have."""
+
+    exit_code = 2
+
+
 class RecordError(ExpectedError):
     """The generated declarations differ from their index: edited by hand, missing, or half merged."""
 

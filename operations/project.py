@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +17,12 @@ from fleet_iot.generator.diagnostics import (
     refusal,
 )
 from fleet_iot.generator.manifest.project import MANIFEST_NAME
+from fleet_iot.lib import names
 from fleet_iot.lib.faults import ExpectedError
 from fleet_iot.lib.names import PlatformNames
 from fleet_iot.lib.record.place import record_name
-from fleet_iot.lib.record.read import ThingRow, read_record, read_things, refuse_claimed_suffix
-from fleet_iot.lib.specs import DeviceTypeSpec, FacilitySpec, FleetSpec, suffixed
+from fleet_iot.lib.record.read import ThingRow, read_record, read_things, refuse_claimed_suffix, search_things
+from fleet_iot.lib.specs import DeviceTypeSpec, FacilityAlarmsSpec, FacilitySpec, FleetSpec, suffixed
 from fleet_iot.lib.synthesis.settings import read_account_id, read_suffix
 
 
@@ -86,6 +87,31 @@ class Project:
             hint="add it to fleet.yaml and run `fleet generate`, or correct the id",
         )
 
+    def facility_of(self, facility_id: str) -> FacilitySpec:
+        """Return the facility of a registered device: also one that left the record, with its names and no things."""
+        known = next((each for each in self.facilities if each.id == facility_id), None)
+        return known or FacilitySpec(
+            id=facility_id,
+            module=facility_id.replace("-", "_"),
+            name="left the record",
+            timezone="UTC",
+            registration="bulk",
+            thing_group=names.facility_group(facility_id),
+            topic_rule=names.topic_rule(facility_id),
+            topic_rule_file="",
+            provisioning_template=names.provisioning_template(facility_id),
+            dashboard=names.dashboard(facility_id),
+            things_file="",
+            thing_count=0,
+            contact=None,
+            tags={},
+            lines=(),
+            alarms=FacilityAlarmsSpec(
+                quarantine_percent=0, rule_failures=0, device_silence_intervals=0, anomalies_per_hour=0
+            ),
+            groups=(),
+        )
+
     def device_type(self, device_type: str) -> DeviceTypeSpec:
         """Return the device type with this id. Raises RequestError where none has it."""
         known = {each.id: each for each in self.fleet.device_types}
@@ -103,35 +129,47 @@ class Project:
         if metric not in (None, *names):
             raise RequestError(f"{device_type} has no metric {metric!r}", hint=f"there are: {', '.join(names)}")
 
-    def thing(self, name: str) -> Thing:
-        """Return the thing with this full name. Raises RequestError where the record has none."""
+    def planned_thing(self, name: str) -> tuple[FacilitySpec, ThingRow] | None:
+        """Return the planned thing with this full name, and its facility; None where the record has none."""
         for facility in self.facilities:
             if name.startswith(f"{facility.id}-"):
-                for thing in self.things(facility):
+                for thing in self.search(facility, {name.removesuffix(f"-{self.environment_suffix}")}):
                     if thing.name == name:
-                        return thing
-        raise RequestError(
-            f"no thing {name!r} in {self.record_name}",
-            hint=f"names end in -{self.environment_suffix}; `fleet explain NAME` says what a name is",
-        )
+                        return facility, thing
+        return None
+
+    def search(self, facility: FacilitySpec, endings: Collection[str]) -> Iterator[ThingRow]:
+        """Yield the facility's things of which a value ends with one of the texts; see `search_things`."""
+        with reporting_record_faults():
+            yield from map(self._deployed, search_things(self._things_file(facility), endings))
 
     def planned(self, facility: FacilitySpec) -> Iterator[ThingRow]:
         """Read the facility's things in the order of its file, line by line: a facility may have a million."""
-        suffix = self.environment_suffix
         with reporting_record_faults():
-            for thing in read_things(self.record / facility.module / facility.things_file):
-                yield ThingRow(
-                    name=suffixed(thing.name, suffix),
-                    thing_type=suffixed(thing.thing_type, suffix),
-                    device_type=thing.device_type,
-                    serial=thing.serial,
-                    attributes=thing.attributes,
-                )
+            yield from map(self._deployed, read_things(self._things_file(facility)))
 
     def things(self, facility: FacilitySpec) -> Iterator[Thing]:
         """Read the facility's things, without thing type and attributes."""
         for each in self.planned(facility):
             yield Thing(name=each.name, facility=facility.id, device_type=each.device_type, serial=each.serial)
+
+    def short_names(self, facility: FacilitySpec) -> Iterator[tuple[str, str]]:
+        """Read name, without suffix, and serial of each of the facility's things."""
+        with reporting_record_faults():
+            yield from ((thing.name, thing.serial) for thing in read_things(self._things_file(facility)))
+
+    def _things_file(self, facility: FacilitySpec) -> Path:
+        return self.record / facility.module / facility.things_file
+
+    def _deployed(self, thing: ThingRow) -> ThingRow:
+        """Return the thing under the names of this environment."""
+        return ThingRow(
+            name=suffixed(thing.name, self.environment_suffix),
+            thing_type=suffixed(thing.thing_type, self.environment_suffix),
+            device_type=thing.device_type,
+            serial=thing.serial,
+            attributes=thing.attributes,
+        )
 
 
 def build_folder(root: Path, environment: str | None) -> Path:

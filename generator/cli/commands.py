@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
-from fleet_iot.generator.cli.completion import SHELLS, complete_name, script
+from fleet_iot.generator.cli.completion import SHELLS, complete_device_type, complete_name, script
 from fleet_iot.generator.cli.options import (
     environment_option,
     facility_option,
@@ -24,7 +24,13 @@ from fleet_iot.generator.cli.options import (
     shown,
     suffix_of,
 )
-from fleet_iot.generator.diagnostics import Diagnostic, EnvironmentFault, FleetError, ManifestError, visible
+from fleet_iot.generator.diagnostics import (
+    Diagnostic,
+    EnvironmentFault,
+    FleetError,
+    ManifestError,
+    visible,
+)
 from fleet_iot.generator.diff.impact import REFUSED, Impact
 from fleet_iot.generator.filesystem import STANDARD_OUTPUT, fault_of, silence_stdout
 from fleet_iot.generator.text import counted
@@ -40,7 +46,7 @@ def explain(name: str, manifest_path: Path | None, environment: str | None, as_j
     """Explain a name: what it is, and where in the manifest it comes from.
 
     NAME is that of a thing, topic, policy, rule, group, type, metric, table, bucket, role, prefix or folder, with or
-    without the environment suffix.
+    without the environment suffix; or a thing's serial or MAC address.
     """
     from fleet_iot.generator.cli import explain as explaining
     from fleet_iot.generator.manifest.load import read_layers, validate
@@ -55,6 +61,7 @@ def explain(name: str, manifest_path: Path | None, environment: str | None, as_j
         suffixes=(manifest.environment_suffix, suffix_of(manifest.environment_suffix)),
         locate=partial(document.at, is_key=True),
         record=record_name(environment),
+        folder=path.parent / record_name(environment),
     )
     if as_json:
         click.echo(json.dumps({"name": name, "explanations": [item.plain() for item in found]}, indent=1))
@@ -63,7 +70,7 @@ def explain(name: str, manifest_path: Path | None, environment: str | None, as_j
 
 
 @click.command()
-@click.argument("device_type", metavar="DEVICE_TYPE")
+@click.argument("device_type", metavar="DEVICE_TYPE", shell_complete=complete_device_type)
 @manifest_option
 @environment_option
 def message(device_type: str, manifest_path: Path | None, environment: str | None) -> None:
@@ -152,7 +159,7 @@ def _renew(folder: Path, ci: str | None, is_written: bool) -> None:
 @click.argument("shell", type=click.Choice(SHELLS))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print the completion script for SHELL: commands, options and facility ids."""
+    """Print the completion script for SHELL: commands, options, and the names of the project."""
     click.echo(script(context.find_root().command, shell))
 
 

@@ -6,9 +6,11 @@ wants to wait. A manifest with facilities in braces completes nothing.
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import click
@@ -22,12 +24,17 @@ from fleet_iot.generator.manifest.project import (
     find_project,
     part_files,
 )
-from fleet_iot.lib.record.place import environments
+from fleet_iot.lib.record.place import environments, record_name
 
 SHELLS = ("bash", "zsh", "fish")
 VARIABLE = "_FLEET_COMPLETE"
 """The variable by which a shell requests completions: click's name for the program `fleet`."""
 
+MOST_THINGS = 100
+"""Things to offer: more are no help."""
+_NAME = b'{"name":"'
+"""The begin of a thing's line in the record."""
+_DECLARED = re.compile(r"(DeviceTypeSpec|MetricSpec)\(\s*(?:id|name)='([a-z0-9_-]+)'")
 _ID_LINE = re.compile(r"""( +)(["']?)([a-z0-9][a-z0-9-]*)\2:(\s|$)""")
 
 
@@ -37,8 +44,41 @@ def complete_facility(context: click.Context, _: click.Parameter, incomplete: st
 
 
 def complete_name(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Return the facilities and device types whose ids begin with what is typed."""
-    return _complete(context, incomplete, {"facilities": "facility", "device_types": "device type"})
+    """Return the facilities, device types and, once one is begun, things whose names begin with what is typed."""
+    found = _complete(context, incomplete, {"facilities": "facility", "device_types": "device type"})
+    return [*found, *(complete_thing(context, _, incomplete) if incomplete else [])]
+
+
+def complete_device_type(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the device types whose ids begin with what is typed."""
+    return _complete(context, incomplete, {"device_types": "device type"})
+
+
+def complete_thing(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the first things of the record whose short names begin with what is typed."""
+    try:
+        return [CompletionItem(name) for name in islice(thing_names(_record(context), incomplete), MOST_THINGS)]
+    except (OSError, FleetError):
+        return []
+
+
+def complete_metric(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the metrics that begin with what is typed: those of the thing or device type that was named, else all."""
+    try:
+        text = (_record(context) / "fleet.py").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError, FleetError):
+        return []
+    # What follows an option without its value is not parsed yet.
+    named = f"-{'-'.join([context.params.get('thing') or '', *context.args])}-"
+    found: dict[str, list[str]] = {}
+    for kind, name in _DECLARED.findall(text):
+        if kind == "DeviceTypeSpec":
+            found[name] = []
+        elif found:
+            found[next(reversed(found))].append(name)
+    chosen = [type_ for type_ in found if type_ == context.params.get("device_type") or f"-{type_}-" in named]
+    names = dict.fromkeys(name for type_ in chosen or found for name in found[type_])
+    return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
 
 
 def complete_environment(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -72,6 +112,18 @@ def ids(manifest: Path, section: str) -> Iterator[str]:
                     yield found[3]
 
 
+def thing_names(record: Path, begin: str) -> Iterator[str]:
+    """Yield the names in the record that begin so, searched as bytes: a plant may have a million things."""
+    for path in sorted(record.glob("*/things.jsonl")):
+        if path.stat().st_size:
+            with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+                at = text.find(wanted := _NAME + begin.encode())
+                while at >= 0:
+                    at += len(_NAME)
+                    yield text[at : text.find(b'"', at)].decode()
+                    at = text.find(wanted, at)
+
+
 def _complete(context: click.Context, incomplete: str, sections: dict[str, str]) -> list[CompletionItem]:
     try:
         manifest = _manifest(context)
@@ -88,3 +140,8 @@ def _complete(context: click.Context, incomplete: str, sections: dict[str, str])
 def _manifest(context: click.Context) -> Path:
     named = context.params.get("manifest_path")
     return named if isinstance(named, Path) else find_project(Path.cwd()) / MANIFEST_NAME
+
+
+def _record(context: click.Context) -> Path:
+    environment = context.params.get("environment") or os.environ.get("FLEET_ENV")
+    return _manifest(context).parent / record_name(environment)

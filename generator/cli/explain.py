@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fleet_iot.generator import naming
@@ -15,6 +16,8 @@ from fleet_iot.generator.plan.build import FacilityPlan, FleetPlan, ThingGroupPl
 from fleet_iot.generator.plan.catalogue import Entry, entries, thing_facts
 from fleet_iot.generator.plan.things import Thing
 from fleet_iot.lib.record.place import RECORD
+from fleet_iot.lib.record.read import search_things
+from fleet_iot.lib.record.spelling import endings, hexadecimal, is_same
 from fleet_iot.lib.specs import SUFFIX_TOKEN, suffixed
 
 _NUMBERED = re.compile(r"(?P<prefix>.+-)(?P<number>[0-9]{4,9})(?P<rest>-[a-z0-9-]+)?", re.IGNORECASE)
@@ -63,17 +66,35 @@ def explain(
     suffixes: Iterable[str],
     locate: Callable[[DataPath], SourceLocation],
     record: str = RECORD,
+    folder: Path | None = None,
 ) -> tuple[Explanation, ...]:
-    """Return everything that `name` is in the plan; `suffixes` are those that it may carry. Raises `RequestError`."""
+    """Return everything that `name` is in the plan; `suffixes` are those that it may carry. Raises `RequestError`.
+
+    What the plan does not have is searched in the record, as the serial or MAC address of a thing.
+    """
     known: dict[str, list[Entry]] = {}
     for entry in entries(plan, record=record):
         for spelling in {entry.name, entry.deployed or entry.name, entry.short or entry.name}:
             known.setdefault(spelling, []).append(entry)
     bare = _ARN_RESOURCE.sub("", _DECORATION.sub("", name))
-    for candidate in _spellings(bare, suffixes, record):
-        if found := known.get(candidate) or list(_thing_or_topic(plan, candidate)):
-            return tuple(Explanation(entry=entry, location=locate(entry.path)) for entry in found)
-    raise _unknown(plan, bare, known)
+    thing = None
+    while True:
+        for candidate in _spellings(thing or bare, suffixes, record):
+            if found := known.get(candidate) or list(_thing_or_topic(plan, candidate)):
+                return tuple(Explanation(entry=entry, location=locate(entry.path)) for entry in found)
+        if thing is not None or folder is None or (thing := _recorded(folder, bare)) is None:
+            raise _unknown(plan, bare, known)
+
+
+def _recorded(record: Path, name: str) -> str | None:
+    """Return the name of the one thing in the record whose name, serial or MAC address this is, however it is spelt."""
+    wanted, found = set(endings(name)), set()
+    for path in sorted(record.glob("*/things.jsonl")) if wanted else ():
+        for row in search_things(path, wanted):
+            identities = row.attributes.values() if hexadecimal(name) else ()
+            if any(is_same(name, value) for value in (row.name, row.serial, *identities)):
+                found.add(row.name)
+    return found.pop() if len(found) == 1 else None
 
 
 def _spellings(name: str, suffixes: Iterable[str], record: str) -> Iterator[str]:

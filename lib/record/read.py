@@ -12,10 +12,10 @@ import dataclasses
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 import msgspec
 
@@ -331,14 +331,46 @@ def refuse_claimed_suffix(
 def read_things(path: Path) -> Iterator[ThingRow]:
     """Yield the things of a facility's `things.jsonl`, of which there may be a million. Raises PrerequisiteError."""
     decode = msgspec.json.Decoder(ThingRow).decode
-    if not path.is_file():
-        raise PrerequisiteError(f"{path} is missing", remedy="run `fleet generate`, then review and commit it")
-    with path.open("rb") as lines:
+    with _opened_things(path) as lines:
         for number, line in enumerate(lines, start=1):
             try:
                 yield decode(line)
             except (msgspec.DecodeError, UnicodeDecodeError):
                 raise PrerequisiteError(f"{path}:{number}: not a thing", remedy="run `fleet generate`") from None
+
+
+def _opened_things(path: Path) -> BinaryIO:
+    if not path.is_file():
+        raise PrerequisiteError(f"{path} is missing", remedy="run `fleet generate`, then review and commit it")
+    return path.open("rb")
+
+
+BLOCK = 1 << 20
+"""Bytes of `things.jsonl` that are searched at a time."""
+_LOWER = bytes(range(256)).lower()
+_SEPARATORS = b" \t_:.-"
+
+
+def loosened(text: bytes) -> bytes:
+    """Return the text in lower case and without separators."""
+    return text.translate(_LOWER, _SEPARATORS)
+
+
+def search_things(path: Path, endings: Collection[str]) -> Iterator[ThingRow]:
+    """Yield the things of which some value ends with one of the texts, whatever their case and separators.
+
+    Only lines that match are decoded, so a million are searched in a second. Raises PrerequisiteError.
+    """
+    wanted = [loosened(ending.encode()) + b'"' for ending in endings]
+    decode = msgspec.json.Decoder(ThingRow).decode
+    with _opened_things(path) as file:
+        while block := file.read(BLOCK):
+            block += file.readline()
+            searched = loosened(block)
+            if any(ending in searched for ending in wanted):
+                for line, text in zip(block.splitlines(), searched.splitlines(), strict=True):
+                    if any(ending in text for ending in wanted):
+                        yield decode(line)
 
 
 def check_record(folder: Path) -> _Index:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..faults import ManifestError, PrerequisiteError
+from ..faults import ManifestError, PrerequisiteError, RequestError
 from ..names import LONGEST_ROLE, PlatformNames
 from ..shared.context import OWN, Access
 from ..shared.limits import BUCKET_ENDINGS, bucket_fault, role_fault
@@ -253,13 +253,13 @@ def _architecture(value: str) -> str:
 def _chosen(text: str, facilities: Collection[str]) -> tuple[str, ...]:
     chosen = tuple(sorted({part.strip() for part in text.split(",")} - {""}))
     if text and not chosen:
-        raise PrerequisiteError(
+        raise RequestError(
             f"FLEET_FACILITIES is {text!r}, which names no facility.",
             remedy=f"Choose from {', '.join(sorted(facilities))}, or unset it for all.",
         )
     for facility in chosen:
         if facility not in facilities:
-            raise PrerequisiteError(
+            raise RequestError(
                 f"FLEET_FACILITIES names {facility!r}, which is no generated facility.",
                 remedy=f"Choose from {', '.join(sorted(facilities))}; `fleet generate` makes new ones.",
             )

@@ -13,7 +13,7 @@ from fleet_iot.generator.filesystem import write_whole
 from fleet_iot.generator.manifest.project import MANIFEST_NAME, environment_file, find_project
 from fleet_iot.generator.text import counted
 from fleet_iot.lib.specs import DeviceTypeSpec
-from fleet_iot.operations.cli.options import PATH, columns_option, emit, json_option
+from fleet_iot.operations.cli.options import PATH, columns_option, device_type_option, emit, json_option
 from fleet_iot.operations.project import build_folder, load_project
 from fleet_iot.operations.telemetry.backtest import (
     DETECTOR_NAMES,
@@ -32,7 +32,7 @@ DRAWN_AS = (".html", ".png")
 
 @click.command("backtest")
 @click.argument("file", type=PATH, metavar="FILE.csv")
-@click.option("--device-type", metavar="TYPE", help="Metrics, limits and detectors of this device type.")
+@device_type_option("Metrics, limits and detectors of this device type.")
 @click.option("--detector", type=click.Choice(DETECTOR_NAMES), help="This detector for all metrics.")
 @columns_option("Which column is which metric.")
 @click.option("--interval", type=click.FloatRange(min=0.001), default=10.0, show_default=True, metavar="SECONDS",

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from fleet_iot.generator.cli.completion import complete_thing
 from fleet_iot.generator.diagnostics import EnvironmentFault, OutcomeError, RequestError
 from fleet_iot.lib.specs import FacilitySpec
 from fleet_iot.operations.aws import MQTT_PORT, Aws
@@ -41,7 +42,12 @@ INSTALL_FOLDER = "/etc/aws-iot-device-client"
 
 @click.command()
 @required_facility
-@click.option("--out", type=PATH, metavar="FILE", help="The archive (default: build/bundles/ID-SUFFIX.tar.gz).")
+@click.option(
+    "--thing", "said", multiple=True, metavar="NAME", shell_complete=complete_thing, help="Only this; may be repeated."
+)
+@click.option(
+    "--out", type=PATH, metavar="FILE", help="The archive (default: build/bundles/ID-SUFFIX.tar.gz, or THING.tar.gz)."
+)
 @click.option("--with-keys", is_flag=True, help="Include keys made here, encrypted with a passphrase of the bundle.")
 @click.option("--endpoint", metavar="HOST", help="Where devices connect (default: the account's).")
 @click.option("--install-folder", default=INSTALL_FOLDER, show_default=True, metavar="PATH", help="On the devices.")
@@ -52,6 +58,7 @@ INSTALL_FOLDER = "/etc/aws-iot-device-client"
 def bundle(
     site: Site,
     facility_id: str,
+    said: tuple[str, ...],
     out: Path | None,
     with_keys: bool,
     endpoint: str | None,
@@ -63,14 +70,25 @@ def bundle(
     """Pack certificates, roots, endpoint and topics of a plant's devices; exit 1 where some are missing."""
     project = site.project
     facility = project.facility(facility_id)
-    path = out or project.build / "bundles" / f"{facility.id}-{project.environment_suffix}.tar.gz"
+    things = sorted({site.thing(each, facility=facility).name for each in said})
+    if out is None and len(things) > 1:
+        raise click.UsageError("several --thing need a name for the archive: --out FILE")
+    name = things[0] if things else f"{facility.id}-{project.environment_suffix}"
+    path = out or project.build / "bundles" / f"{name}.tar.gz"
     if not install_folder.startswith("/"):
         raise RequestError(f"--install-folder {install_folder!r} is no absolute path", hint="such as /etc/device")
     keys = KeySource(store=open_store(project), sealer=KeySealer(_passphrase())) if with_keys else None
     hand_over = HandOver(by=by or getpass.getuser(), to=to, at=datetime.datetime.now(datetime.UTC))
     with _certificates(site, facility) as certificates:
         found = _endpoint(site.aws, host=endpoint, install_folder=install_folder)
-        plant = Plant(project=project, facility=facility, account=site.aws.account, endpoint=found, keys=keys)
+        plant = Plant(
+            project=project,
+            facility=facility,
+            account=site.aws.account,
+            endpoint=found,
+            keys=keys,
+            things=frozenset(things),
+        )
         done, receipts = _pack(plant, certificates, path, hand_over)
     _print(facility.id, done, receipts, as_json=as_json)
     if done.missing:

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import click
 
-from fleet_iot.generator.diagnostics import OutcomeError
+from fleet_iot.generator.cli.completion import complete_thing
+from fleet_iot.generator.diagnostics import OutcomeError, RequestError
 from fleet_iot.generator.text import counted
+from fleet_iot.operations.aws import local_folder
 from fleet_iot.operations.cli.options import PATH, emit, emit_errors, json_option, on_project, required_facility
 from fleet_iot.operations.lists.formats import FORMATS, Source, open_source
 from fleet_iot.operations.pki import ca as lists
@@ -42,10 +44,11 @@ from fleet_iot.operations.pki.keystore import (
     ledgers_of,
     open_store,
 )
-from fleet_iot.operations.pki.ledger import Ledger, opened_ledger
-from fleet_iot.operations.pki.spent import SpentKeys, journals_of
+from fleet_iot.operations.pki.ledger import Entry, Ledger, opened_ledger
+from fleet_iot.operations.pki.spent import SpentKeys, journals_here, journals_of
 from fleet_iot.operations.progress import Progress
 from fleet_iot.operations.project import Project
+from fleet_iot.operations.registry.names import resolve
 from fleet_iot.operations.registry.preparation import own_requests
 
 
@@ -198,15 +201,14 @@ def _print_signed(order: Order, done: SigningResult, *, target: Path, issuer: Pa
 
 
 @ca.command()
-@click.argument("what", nargs=-1, required=True, metavar="THING|SERIAL...")
+@click.argument("what", nargs=-1, required=True, metavar="THING|SERIAL...", shell_complete=complete_thing)
 @click.option("--reason", type=click.Choice(tuple(lists.REASONS)), required=True, help="As in the CRL.")
 @click.option("--note", default="", metavar="TEXT", help="More about the reason, for the ledger.")
 @on_project
 def revoke(project: Project, what: tuple[str, ...], reason: str, note: str) -> None:
     """Revoke certificates of the authority. The CRL is published too."""
     with _opened(project) as site:
-        suffix = site.project.environment_suffix
-        found = [lists.find_certificates(site.ledger, each, suffix=suffix) for each in what]
+        found = [_certificates(site, each) for each in what]
         authority = site.authority()
         for entries in found:
             fresh = lists.revoke(site.ledger, entries, reason=reason, note=note, now=site.now)
@@ -216,6 +218,18 @@ def revoke(project: Project, what: tuple[str, ...], reason: str, note: str) -> N
             click.echo(f"taken out of {path}: {count} (commit it)")
         _print_crl(lists.publish(authority, site.ledger, site.places, now=site.now), site.places)
     click.echo("AWS IoT reads no CRL: cut devices off there with `fleet device revoke THING --reason TEXT`", err=True)
+
+
+def _certificates(site: _Site, asked: str) -> list[Entry]:
+    """Return the certificates of a serial number or full name, else of the thing that is meant."""
+    project, suffix = site.project, site.project.environment_suffix
+    try:
+        return lists.find_certificates(site.ledger, asked, suffix=suffix)
+    except RequestError:
+        own_local = local_folder(project.root, project.environment)
+        journals = [path for local in (None, own_local) for path in journals_here(project, local=local)]
+        thing = resolve(project, asked, journals=journals)
+        return lists.find_certificates(site.ledger, thing.name, suffix=suffix)
 
 
 @ca.command()

@@ -6,23 +6,38 @@ import functools
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import click
 
-from fleet_iot.generator.cli.completion import complete_facility
-from fleet_iot.generator.diagnostics import OutcomeError, RequestError
+from fleet_iot.generator.cli.completion import complete_facility, complete_thing
+from fleet_iot.generator.diagnostics import EnvironmentFault, OutcomeError, RequestError
 from fleet_iot.generator.text import counted, table
 from fleet_iot.lib.specs import FacilitySpec
-from fleet_iot.operations.aws import Aws
-from fleet_iot.operations.cli.options import PATH, Site, emit, facility_option, json_option, on_aws, required_facility
+from fleet_iot.operations.aws import Aws, local_folder
+from fleet_iot.operations.cli.options import (
+    PATH,
+    Site,
+    emit,
+    emit_rows,
+    facilities_option,
+    facility_option,
+    json_option,
+    on_aws,
+    required_facility,
+    things_argument,
+)
 from fleet_iot.operations.local.aws import PASSPHRASES
-from fleet_iot.operations.pki.csr import csr_path
+from fleet_iot.operations.pki.csr import csr_path, places_of, things_of
 from fleet_iot.operations.pki.keystore import HEADER, KeyStore, identities_folder, keys_folder, open_store
+from fleet_iot.operations.pki.spent import journals_here
 from fleet_iot.operations.progress import Progress
 from fleet_iot.operations.project import Project
 from fleet_iot.operations.registry.adopt import StackState
@@ -43,7 +58,9 @@ from fleet_iot.operations.registry.device import retire as retire_device
 from fleet_iot.operations.registry.device import revoke as revoke_device
 from fleet_iot.operations.registry.expiry import PlantCertificates, expiry
 from fleet_iot.operations.registry.journal import Journal
+from fleet_iot.operations.registry.known import known_devices
 from fleet_iot.operations.registry.move import MoveRequest, Renewal, move_all
+from fleet_iot.operations.registry.names import resolve
 from fleet_iot.operations.registry.rotate import (
     DeviceKeys,
     Rotation,
@@ -53,7 +70,8 @@ from fleet_iot.operations.registry.rotate import (
     finish_rotation,
     refuse_unseen,
 )
-from fleet_iot.operations.registry.runner import facility_lock, groups_of, opened_journal, work_of
+from fleet_iot.operations.registry.runner import calls_of, facility_lock, groups_of, opened_journal, work_of
+from fleet_iot.operations.registry.states import DeviceState, Registry, State, list_states
 from fleet_iot.operations.registry.steps import Work
 from fleet_iot.operations.registry.sync import Synced
 from fleet_iot.operations.registry.sync import sync as sync_things
@@ -93,7 +111,8 @@ class _Registry:
     def found(self, name: str) -> tuple[Work, Registered]:
         """Find a thing, and what works on the things of its facility."""
         found = find_thing(self.project, self.journal, name)
-        return replace(self.work, groups=groups_of(self.project, found.facility)), found
+        groups = groups_of(self.project, found.facility, device_type=found.thing.device_type)
+        return replace(self.work, groups=groups), found
 
     def all_found(
         self, names: tuple[str, ...], check: Callable[[Work, Registered], object] = lambda work, device: None
@@ -117,6 +136,11 @@ def _on_registry(command: Callable[..., None]) -> Callable[..., None]:
     def wrapped(site: Site, **arguments: Any) -> None:
         if facility := arguments.get("facility_id") or arguments.get("facility"):
             site.project.facility(facility)  # before any AWS is looked for
+        if said := arguments.get("things"):
+            arguments["things"] = tuple(dict.fromkeys(site.thing(each).name for each in said))
+        if (name := arguments.get("name")) and facility:
+            to = site.project.facility(facility)
+            arguments["name"] = resolve(site.project, name, facility=to).name
         with _opened(site) as registry:
             command(registry=registry, **arguments)
 
@@ -136,9 +160,6 @@ def _opened(site: Site) -> Iterator[_Registry]:
             work.calls.pacer.close()
 
 
-_things = click.argument("things", nargs=-1, required=True, metavar="THING...")
-
-
 def _reason_given(context: click.Context, parameter: click.Parameter, value: str) -> str:
     """Strip the reason. Raises BadParameter for an empty one."""
     if not value.strip():
@@ -151,13 +172,122 @@ _reason = click.option(
 )
 
 
+class _Days(click.ParamType[int]):
+    """A number of days, such as 90d."""
+
+    name = "days"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number."""
+        found = re.fullmatch(r"([0-9]{1,5})d?", str(value), re.ASCII)
+        if found is None:
+            self.fail(f"{value!r}: say a number of days, such as 90d")
+        return int(found[1])
+
+
+DAYS = _Days()
+
+
 @click.group()
 def device() -> None:
-    """Show, activate, rotate, revoke, move, sync and retire devices."""
+    """List, show, activate, rotate, revoke, move, sync and retire devices."""
+
+
+@device.command("list")
+@facilities_option
+@click.option("--state", type=click.Choice([state.value for state in State]), help="Only devices in this state.")
+@click.option("--expiring", type=DAYS, metavar="DAYSd", help="Only certificates known to expire within these days.")
+@click.option("--offline", is_flag=True, help="Ask no AWS IoT: only the record, the CSRs and the journals.")
+@on_aws
+@json_option
+def list_devices(
+    site: Site, facility_ids: tuple[str, ...], state: str | None, expiring: int | None, offline: bool, as_json: bool
+) -> None:
+    """List devices with their states: as AWS IoT has them where it is asked, else as they are known on this machine."""
+    named = [site.project.facility(each) for each in facility_ids]
+    counts: Counter[State] = Counter()
+    with _listed(site, named, is_offline=offline) as (devices, asked):
+        chosen = _chosen(devices, counts, state=state, days=expiring)
+        emit_rows(chosen, lambda: _state_lines(chosen, counts, asked=asked), as_json=as_json)
+    if not counts.total():
+        raise OutcomeError("there are no devices", hint="see `things:` in fleet.yaml")
+
+
+@contextmanager
+def _listed(
+    site: Site, named: list[FacilitySpec], *, is_offline: bool
+) -> Iterator[tuple[Iterator[DeviceState], str | None]]:
+    """List the devices of the named facilities, else of all; with why AWS IoT was not asked, None where it was."""
+    project = site.project
+    target, why = None, "--offline"
+    if not is_offline:
+        try:
+            target = target_of(project, site.aws)
+        except EnvironmentFault as fault:
+            is_named = site.folder != local_folder(project.root, project.environment)
+            if site.is_account or is_named:
+                raise
+            why = fault.message
+    # Without a local AWS, what is known of the account's devices is the better answer.
+    paths = (site.journals if target or site.is_account else journals_here(project, local=None)) or site.journals
+    with known_devices(paths) as journals, ExitStack() as stack, Progress("devices") as progress:
+        calls = None
+        if target is not None:
+            calls = calls_of(target)
+            stack.callback(calls.pacer.close)
+        former = {each for journal in journals for each in journal.facilities()} - {e.id for e in project.facilities}
+        devices = list_states(
+            project,
+            named or [*project.facilities, *map(project.facility_of, sorted(former))],
+            journals,
+            registry=Registry(calls, suffix=project.environment_suffix) if calls is not None else None,
+            requests_of=lambda facility: things_of(
+                places_of(csr_path(identities_folder(project), project.environment_suffix, facility.id))
+            ),
+            on_progress=progress.advance,
+        )
+        yield devices, None if target is not None else why
+
+
+def _chosen(
+    devices: Iterable[DeviceState], counts: Counter[State], *, state: str | None, days: int | None
+) -> Iterator[DeviceState]:
+    """Yield the chosen devices, and count all of them by state."""
+    until = None if days is None else datetime.now(UTC) + timedelta(days=days)
+    for each in devices:
+        counts[each.state] += 1
+        is_soon = until is None or (each.expires is not None and datetime.fromisoformat(each.expires) < until)
+        if state in (None, each.state) and is_soon:
+            yield each
+
+
+def _state_lines(chosen: Iterator[DeviceState], counts: Counter[State], *, asked: str | None) -> Iterator[str]:
+    """Lay the devices out in columns, a thousand at a time, and then their counts."""
+    shown = 0
+    while part := list(islice(chosen, 1_000)):
+        heads = [] if shown else [("name", "plant", "type", "state", "expires", "changed", "certificate", "")]
+        yield from table([*heads, *map(_cells, part)], "<<<<<<<<")
+        shown += len(part)
+    total = counts.total()
+    states = ", ".join(f"{counts[state]:,} {state}" for state in State if counts[state])
+    yield f"{counted(total, 'device')}: {states}" + ("" if shown == total else f"; {shown:,} listed")
+    if counts[State.UNKNOWN] and asked is not None:
+        yield f"unknown until AWS IoT is asked: fleet device list --aws ({asked})"
+    elif counts[State.UNKNOWN]:
+        yield "unknown: a certificate needs two calls a device; choose fewer devices, with --facility"
+    elif asked is not None:
+        yield f"from this machine's journal; AWS IoT was not asked ({asked})"
+
+
+def _cells(each: DeviceState) -> tuple[str, ...]:
+    return (
+        *(each.name, each.facility, each.device_type, each.state, (each.expires or "-")[:10]),
+        *((each.changed or "-")[:10], each.certificate_id or "-", "" if each.is_planned else "left the record"),
+    )
 
 
 @device.command()
-@_things
+@things_argument
 @_on_registry
 @json_option
 def show(registry: _Registry, things: tuple[str, ...], as_json: bool) -> None:
@@ -167,7 +297,7 @@ def show(registry: _Registry, things: tuple[str, ...], as_json: bool) -> None:
 
 
 @device.command()
-@_things
+@things_argument
 @_on_registry
 @_reason
 def activate(registry: _Registry, things: tuple[str, ...], reason: str) -> None:
@@ -177,7 +307,7 @@ def activate(registry: _Registry, things: tuple[str, ...], reason: str) -> None:
 
 
 @device.command()
-@_things
+@things_argument
 @_on_registry
 @_reason
 def revoke(registry: _Registry, things: tuple[str, ...], reason: str) -> None:
@@ -190,7 +320,7 @@ def revoke(registry: _Registry, things: tuple[str, ...], reason: str) -> None:
 
 
 @device.command()
-@_things
+@things_argument
 @_on_registry
 @_reason
 def retire(registry: _Registry, things: tuple[str, ...], reason: str) -> None:
@@ -206,7 +336,7 @@ def retire(registry: _Registry, things: tuple[str, ...], reason: str) -> None:
 
 
 @device.command()
-@_things
+@things_argument
 @_on_registry
 @_reason
 @click.option("--csr", type=PATH, metavar="FILE", help="The CSR of a device that makes its own keys.")
@@ -258,11 +388,17 @@ def _apply(found: Registered) -> str:
 
 
 @device.command()
-@_things
+@things_argument
 @_on_registry
 @_reason
 @click.option("--to", "facility_id", required=True, metavar="ID", shell_complete=complete_facility, help="The plant.")
-@click.option("--as", "name", metavar="NAME", help="Planned thing that the device becomes there (default: the next).")
+@click.option(
+    "--as",
+    "name",
+    metavar="NAME",
+    shell_complete=complete_thing,
+    help="Planned thing that the device becomes there (default: the next).",
+)
 @click.option("--rotate", is_flag=True, help="Rotate its key and certificate too.")
 @click.option("--csr", type=PATH, metavar="FILE", help="The CSR of a device that makes its own keys.")
 @click.option("--dry-run", is_flag=True, help="Print what would happen; change nothing.")
@@ -375,25 +511,22 @@ def _store(project: Project) -> KeyStore | None:
 
 @click.command()
 @facility_option
-@click.option("--expiring", default="90d", show_default=True, metavar="DAYSd", help="Which to list.")
+@click.option("--expiring", type=DAYS, default="90d", show_default=True, metavar="DAYSd", help="Which to list.")
 @_on_registry
 @json_option
-def certificates(registry: _Registry, facility: str | None, expiring: str, as_json: bool) -> None:
+def certificates(registry: _Registry, facility: str | None, expiring: int, as_json: bool) -> None:
     """List certificate expiry: of plants in bulk from the journal, of Terraform's from AWS IoT."""
-    days = re.fullmatch(r"(\d{1,5})d?", expiring)
-    if days is None:
-        raise click.UsageError(f"--expiring {expiring!r}: say a number of days, such as 90d")
     with Progress("certificates") as progress:
         found = expiry(
             registry.project,
             registry.work,
             now=time.time(),
-            days=int(days[1]),
+            days=expiring,
             facility=facility,
             on_progress=progress.advance,
         )
     lines = [
-        f"{counted(found.certificates, 'certificate')}; {len(found.expiring):,} expire within {days[1]} days",
+        f"{counted(found.certificates, 'certificate')}; {len(found.expiring):,} expire within {expiring} days",
         *table(
             [(each.not_after[:10], each.thing, each.status, each.certificate_id) for each in found.expiring], "<<<<"
         ),

@@ -6,15 +6,17 @@ from pathlib import Path
 
 import click
 
-from fleet_iot.generator.diagnostics import OutcomeError, RequestError
+from fleet_iot.generator.cli.completion import complete_thing
+from fleet_iot.generator.diagnostics import OutcomeError
 from fleet_iot.generator.text import counted
-from fleet_iot.lib.specs import FacilitySpec, suffixed
+from fleet_iot.lib.specs import FacilitySpec
 from fleet_iot.operations.cli.options import emit, facilities_option, json_option, on_project
 from fleet_iot.operations.pki.csr import Created, create_missing
 from fleet_iot.operations.pki.keystore import identities_folder, keys_folder, ledgers_of, open_store
 from fleet_iot.operations.pki.spent import SpentKeys, journals_of
 from fleet_iot.operations.progress import Progress
 from fleet_iot.operations.project import Project
+from fleet_iot.operations.registry.names import resolve
 
 
 @click.group()
@@ -25,7 +27,14 @@ def keys() -> None:
 @keys.command()
 @facilities_option
 @click.option("--all", "every", is_flag=True, help="All facilities.")
-@click.option("--renew", "renewed", multiple=True, metavar="THING", help="Another key for one revoked or retired.")
+@click.option(
+    "--renew",
+    "renewed",
+    multiple=True,
+    metavar="THING",
+    shell_complete=complete_thing,
+    help="Another key for one revoked or retired.",
+)
 @on_project
 @json_option
 def create(
@@ -82,12 +91,7 @@ def _spent(project: Project) -> frozenset[bytes]:
 
 def _planned_names(project: Project, facility: FacilitySpec, renewed: tuple[str, ...]) -> list[str]:
     """Return the full names of the facility's things. Raises RequestError for one that it does not plan."""
-    suffix = project.environment_suffix
-    names = [each if each.endswith(f"-{suffix}") else suffixed(each, suffix) for each in renewed]
-    planned = {thing.name for thing in project.things(facility)}
-    if unknown := sorted(set(names) - planned):
-        raise RequestError(f"{facility.id} plans no thing {unknown[0]}", hint=f"see {project.record_name}")
-    return names
+    return list(dict.fromkeys(resolve(project, each, facility=facility).name for each in renewed))
 
 
 def _lines(project: Project, results: list[Created], folder: Path) -> list[str]:

@@ -21,6 +21,7 @@ from fleet_iot.operations.cli.options import (
     PATH,
     SHOWN,
     Site,
+    device_type_option,
     emit,
     emit_errors,
     json_option,
@@ -126,7 +127,7 @@ class _Order:
 @click.option("--issuer", "issuers", type=PATH, multiple=True, metavar="FILE", help="Who signed the certificates.")
 @click.option("--crl", "crls", type=PATH, multiple=True, metavar="FILE", help="CRL of an issuer; may be repeated.")
 @click.option("--reuse-retired", is_flag=True, help="Accept keys that were retired (never those revoked).")
-@click.option("--device-type", metavar="ID", help="Type of the devices that the list does not name.")
+@device_type_option("Type of the devices that the list does not name.")
 @click.option("--by-order", is_flag=True, help="Assign rows that name no planned thing to the next free ones.")
 @click.option("--ignore", "ignored", multiple=True, metavar="HEADING", help="A column that names no device.")
 @click.option("--dry-run", is_flag=True, help="Forecast results, calls and time; change nothing.")

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from fleet_iot.generator.cli.completion import complete_facility
+from fleet_iot.generator.cli.completion import complete_device_type, complete_facility, complete_metric, complete_thing
 from fleet_iot.generator.cli.options import environment_option
-from fleet_iot.generator.diagnostics import visible
+from fleet_iot.generator.diagnostics import EnvironmentFault, visible
 from fleet_iot.generator.manifest.project import find_project
+from fleet_iot.lib.specs import FacilitySpec
 from fleet_iot.operations.aws import Aws, account_aws, local_aws, local_folder
-from fleet_iot.operations.project import Project, load_project
+from fleet_iot.operations.pki.spent import journals_here
+from fleet_iot.operations.project import Project, Thing, load_project
+from fleet_iot.operations.registry.names import UnknownThingError, resolve
 
+Read = TypeVar("Read")
 PATH = click.Path(path_type=Path)
 SHARE = click.FloatRange(0.0, 1.0)
 
@@ -38,6 +44,23 @@ facilities_option = click.option(
     shell_complete=complete_facility,
     help="Only this facility; may be repeated.",
 )
+thing_argument = click.argument("thing", shell_complete=complete_thing)
+things_argument = click.argument("things", nargs=-1, required=True, metavar="THING...", shell_complete=complete_thing)
+
+
+def thing_option(text: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Build --thing NAME; `text` is its help."""
+    return click.option("--thing", metavar="NAME", shell_complete=complete_thing, help=text)
+
+
+def metric_option(text: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Build --metric NAME; `text` is its help."""
+    return click.option("--metric", metavar="NAME", shell_complete=complete_metric, help=text)
+
+
+def device_type_option(text: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Build --device-type TYPE; `text` is its help."""
+    return click.option("--device-type", metavar="TYPE", shell_complete=complete_device_type, help=text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +80,39 @@ class Site:
                 another account than the project's.
         """
         return account_aws(self.project) if self.is_account else local_aws(self.folder)
+
+    @property
+    def journals(self) -> list[Path]:
+        """The journals of the chosen AWS, which are found without it."""
+        return journals_here(self.project, local=None if self.is_account else self.folder)
+
+    def thing(self, said: str, *, facility: FacilitySpec | None = None) -> Thing:
+        """Return the thing that a person means; see `resolve`. No AWS is asked."""
+        return resolve(self.project, said, journals=self.journals, facility=facility)
+
+    def read_thing(
+        self, said: str, read: Callable[[str], Read], *, facility: str | None = None, metric: str | None = None
+    ) -> tuple[str, Read]:
+        """Return the full name of the thing that a person means, and what `read` returns for it.
+
+        A thing that left the record and is in no journal may still have readings: its full name is read where the AWS
+        answers. Raises RequestError for an unknown thing or metric, whether the AWS is up or not.
+        """
+        try:
+            thing = self.thing(said, facility=self.project.facility(facility) if facility else None)
+        except UnknownThingError as unknown:
+            if not re.fullmatch(f"[a-z0-9-]+-[a-z0-9_]+-{self.project.environment_suffix}", said):
+                raise
+            try:
+                found = read(said)
+            except EnvironmentFault:
+                found = None
+            if not found:
+                raise unknown from None
+            return said, found
+        if metric is not None:
+            self.project.check_metric(thing.device_type, metric)
+        return thing.name, read(thing.name)
 
 
 def on_project(command: Callable[..., None]) -> Callable[..., None]:
@@ -121,8 +177,9 @@ def emit(result: object, lines: Iterable[str], *, as_json: bool) -> None:
 def emit_rows(rows: Iterable[Row], lines: Callable[[], Iterable[str]], *, as_json: bool) -> None:
     """Print rows: each as a line of JSON, or all as lines of text."""
     if as_json:
-        for row in rows:
-            click.echo(json.dumps(_plain(row)))
+        printed = (json.dumps(_plain(row)) for row in rows)
+        while part := list(islice(printed, 500)):  # each echo flushes
+            click.echo("\n".join(part))
         return
     emit(None, lines(), as_json=False)
 

@@ -20,25 +20,30 @@ from fleet_iot.operations.aws import reporting_aws_errors
 from fleet_iot.operations.cli.options import (
     PATH,
     Site,
+    device_type_option,
     emit,
     emit_rows,
     facility_option,
     json_option,
+    metric_option,
     on_aws,
     on_project,
+    thing_argument,
+    thing_option,
 )
 from fleet_iot.operations.progress import Progress
 from fleet_iot.operations.project import Project
-from fleet_iot.operations.telemetry.anomalies import Anomaly, acknowledge, read_anomalies
+from fleet_iot.operations.telemetry.anomalies import PREFIX, Anomaly, acknowledge, read_anomalies
 from fleet_iot.operations.telemetry.archive import query_statement, table_statement
 from fleet_iot.operations.telemetry.history import LEVELS, Row, history
 from fleet_iot.operations.telemetry.quarantine import (
     TIME_UNITS,
     Entry,
     Quarantine,
-    counts,
+    check_sequence_number,
     entries,
     find_entry,
+    last_of,
     open_quarantine,
     put_again,
     with_payloads_of,
@@ -55,7 +60,7 @@ def anomalies() -> None:
 
 
 @anomalies.command("list")
-@click.option("--thing", metavar="NAME", help="Only this thing, which is quick: others are found by a scan.")
+@thing_option("Only this thing, which is quick: others are found by a scan.")
 @facility_option
 @click.option("--all", "is_all", is_flag=True, help="Also those that are acknowledged.")
 @json_option
@@ -64,37 +69,48 @@ def list_anomalies(site: Site, thing: str | None, facility: str | None, is_all: 
     """List unacknowledged anomalies, the newest first."""
     if facility is not None:
         site.project.facility(facility)
-    client, name = site.aws.client("dynamodb"), site.project.names.readings_table
-    with reporting_aws_errors(f"cannot read {name}"):
-        found = read_anomalies(client, name, thing=thing, facility=facility)
-        listed = [each for each in found if is_all or not each.acknowledged_by]
-    if thing is not None and not listed:
-        site.project.thing(thing)
+    table = site.project.names.readings_table
+
+    def read(name: str | None) -> list[Anomaly]:
+        with reporting_aws_errors(f"cannot read {table}"):
+            return list(read_anomalies(site.aws.client("dynamodb"), table, thing=name, facility=facility))
+
+    found = read(None) if thing is None else site.read_thing(thing, read, facility=facility)[1]
+    listed = [each for each in found if is_all or not each.acknowledged_by]
     listed.sort(key=attrgetter("time"), reverse=True)
     emit_rows(listed, lambda: _listed_anomalies(listed, is_all=is_all), as_json=as_json)
 
 
 @anomalies.command()
-@click.argument("thing")
-@click.argument("anomaly_id", metavar="ID")
+@thing_argument
+@click.argument("anomaly_id", metavar="[ID]", required=False)
 @click.option("--by", metavar="NAME", default=getpass.getuser, help="Who acknowledges it (default: you).")
 @click.option("--note", metavar="TEXT", help="What was done about it.")
 @on_aws
-def ack(site: Site, thing: str, anomaly_id: str, by: str, note: str | None) -> None:
-    """Acknowledge the anomaly ID of THING; `list --json` prints ids."""
-    client, name = site.aws.client("dynamodb"), site.project.names.readings_table
-    now = datetime.now(UTC)
-    with reporting_aws_errors(f"cannot write to {name}"):
-        is_found = acknowledge(client, name, thing=thing, anomaly_id=anomaly_id, by=by, note=note, now=now)
+def ack(site: Site, thing: str, anomaly_id: str | None, by: str, note: str | None) -> None:
+    """Acknowledge an anomaly: by its id in `list`, which begins with the thing, or by thing and id."""
+    said, hash_, own = thing.partition(f"#{PREFIX}") if anomaly_id is None else (thing, "#", anomaly_id)
+    if not hash_:
+        raise click.UsageError(f"{thing!r} is no anomaly's id: see fleet anomalies list --thing {thing}")
+    key = own if own.startswith(PREFIX) else f"{PREFIX}{own}"
+    table, now = site.project.names.readings_table, datetime.now(UTC)
+
+    def write(name: str) -> bool:
+        with reporting_aws_errors(f"cannot write to {table}"):
+            client = site.aws.client("dynamodb")
+            return acknowledge(client, table, thing=name, anomaly_id=key, by=by, note=note, now=now)
+
+    name, is_found = site.read_thing(said, write)
     if not is_found:
-        site.project.thing(thing)
-        raise OutcomeError(f"{thing} has no anomaly {anomaly_id}", hint=f"see: fleet anomalies list --thing {thing}")
+        raise OutcomeError(f"{name} has no anomaly {own}", hint=f"see: fleet anomalies list --thing {name}")
     emit(None, [f"acknowledged by {by}"], as_json=False)
 
 
 def _listed_anomalies(listed: list[Anomaly], *, is_all: bool) -> list[str]:
-    rows = [(each.time, each.severity, each.thing, _anomaly_text(each)) for each in listed]
-    return [*table(rows, "<<<<"), f"{len(listed):,} {'anomalies' if is_all else 'unacknowledged anomalies'}"]
+    rows = [(each.severity, f"{each.thing}#{each.id}", _anomaly_text(each)) for each in listed]
+    count = counted(len(listed), "anomaly" if is_all else "unacknowledged anomaly")
+    is_open = any(not each.acknowledged_by for each in listed)
+    return [*table(rows, "<<<"), count, *(["acknowledge one: fleet anomalies ack ID --note TEXT"] if is_open else [])]
 
 
 def _anomaly_text(anomaly: Anomaly) -> str:
@@ -130,9 +146,9 @@ class Moment(click.ParamType[datetime]):
 
 
 @click.command("history")
-@click.argument("thing")
+@thing_argument
 @click.option("--level", type=click.Choice(LEVELS), default="hour", show_default=True, help="Period of a row, in UTC.")
-@click.option("--metric", metavar="NAME", help="Only this metric.")
+@metric_option("Only this metric.")
 @click.option("--since", type=Moment(), help="A time, or how long ago (default: minutes 1h, hours 1d, days 30d).")
 @click.option("--until", type=Moment(), default="0m", help="A time, or how long ago (default: now).")
 @click.option("--json", "form", flag_value="json", help="Print JSON, an object a line.")
@@ -143,14 +159,18 @@ def history_(
     site: Site, thing: str, level: str, metric: str | None, since: datetime | None, until: datetime, form: str
 ) -> None:
     """Show the history of THING: count, mean, minimum, maximum, sum and quantiles by minute, hour or day."""
-    client, name = site.aws.client("dynamodb"), site.project.names.readings_table
+    table = site.project.names.readings_table
     begin = since or Moment().convert(_DEFAULT_SINCE[level], None, None)
-    with reporting_aws_errors(f"cannot read {name}"):
-        rows = list(history(client, name, thing=thing, level=level, since=_to_ms(begin), until=_to_ms(until)))
+
+    def read(name: str) -> list[Row]:
+        with reporting_aws_errors(f"cannot read {table}"):
+            client = site.aws.client("dynamodb")
+            return list(history(client, table, thing=name, level=level, since=_to_ms(begin), until=_to_ms(until)))
+
+    name, rows = site.read_thing(thing, read, metric=metric)
     wanted = [row for row in rows if metric in (None, row.metric)]
     if not wanted:
-        site.project.check_metric(site.project.thing(thing).device_type, metric)
-        raise OutcomeError(f"{thing} has no readings{f' of {metric}' if metric else ''} in that time")
+        raise OutcomeError(f"{name} has no readings{f' of {metric}' if metric else ''} in that time")
     if form == "csv":
         _print_csv(wanted, level)
     else:
@@ -200,8 +220,8 @@ def archive() -> None:
 
 @archive.command()
 @facility_option
-@click.option("--device-type", metavar="TYPE", help="Of the query (default: the first).")
-@click.option("--metric", metavar="NAME", help="Of the query (default: the device type's first).")
+@device_type_option("Of the query (default: the first).")
+@metric_option("Of the query (default: the device type's first).")
 @click.option("--date", "day", type=click.DateTime(["%Y-%m-%d"]), help="Day of arrival, UTC (default: today).")
 @on_project
 def query(
@@ -236,7 +256,7 @@ def _filters(command: Callable[..., None]) -> Callable[..., None]:
     day = click.option("--date", "day", type=click.DateTime(["%Y-%m-%d"]), help="Only what arrived on this day (UTC).")
     reasons = click.Choice(sorted(REASONS))
     reason = click.option("--reason", type=reasons, metavar="CODE", help="Only this reason: see docs/message.md.")
-    return facility_option(day(reason(command)))
+    return facility_option(thing_option("Only what this thing sent.")(day(reason(command))))
 
 
 @click.group()
@@ -255,18 +275,25 @@ def list_records(site: Site, as_json: bool, **filters: Any) -> None:
 
 
 @quarantine.command()
-@click.argument("sequence_number")
+@click.argument("sequence_number", metavar="[SEQUENCE_NUMBER]", required=False)
+@thing_option("The last record of this thing.")
 @on_aws
-def show(site: Site, sequence_number: str) -> None:
-    """Show one record: its reason, its sender and its bytes."""
-    opened = open_quarantine(site.aws, site.project.names.function)
-    with reporting_aws_errors("cannot read the quarantine"):
-        entry = find_entry(opened, sequence_number)
+def show(site: Site, sequence_number: str | None, thing: str | None) -> None:
+    """Show one record, by its number in `list` or the last of a thing: its reason, its sender and its bytes."""
+    if (sequence_number is None) == (thing is None):
+        raise click.UsageError("say which: SEQUENCE_NUMBER, see fleet quarantine list; or --thing NAME")
+    if sequence_number is not None:
+        check_sequence_number(sequence_number)
+    found = _read_quarantine(site, thing=thing)[1]
+    entry = find_entry(found, sequence_number) if sequence_number is not None else last_of(found)
+    if entry is None:
+        what = f"no record {sequence_number}" if sequence_number else f"no record of {thing}"
+        raise OutcomeError(f"{what} is in quarantine", hint="see: fleet quarantine list")
     content = entry.content()
     moment = datetime.fromtimestamp(entry.received_at / 1000, UTC).isoformat(timespec="milliseconds")
     lines = [
         f"{entry.reason}: {entry.detail}",
-        f"from {entry.thing} in {entry.facility}, arrived {moment}, {entry.shard}",
+        f"from {entry.thing} in {entry.facility}, arrived {moment}, {entry.shard}, number {entry.sequence_number}",
         f"the {entry.raw_of.replace('_', ' as ')}, {len(content):,} bytes:",
         content[:_PREVIEW].decode("utf-8", "backslashreplace"),
     ]
@@ -309,18 +336,40 @@ def _put_again(opened: Quarantine, chosen: list[Entry], *, left: int) -> None:
 
 
 def _read_quarantine(
-    site: Site, *, facility: str | None, day: datetime | None, reason: str | None
+    site: Site,
+    *,
+    facility: str | None = None,
+    thing: str | None = None,
+    day: datetime | None = None,
+    reason: str | None = None,
 ) -> tuple[Quarantine, list[Entry]]:
     if facility not in (None, _UNKNOWN):
         site.project.facility(str(facility))
-    opened = open_quarantine(site.aws, site.project.names.function)
-    with reporting_aws_errors("cannot read the quarantine"):
-        return opened, entries(opened, facility=facility, date=f"{day:%Y-%m-%d}" if day else None, reason=reason)
+    opened: list[Quarantine] = []
+
+    def read(name: str | None) -> list[Entry]:
+        opened.append(open_quarantine(site.aws, site.project.names.function))
+        with reporting_aws_errors("cannot read the quarantine"):
+            date = f"{day:%Y-%m-%d}" if day else None
+            found = entries(opened[0], facility=facility, date=date, reason=reason)
+        return [entry for entry in found if name in (None, entry.thing)]
+
+    # Not of the facility: what a thing sent as another plant's is in quarantine for that.
+    found = read(None) if thing is None else site.read_thing(thing, read)[1]
+    return opened[0], found
 
 
 def _listed_records(found: list[Entry]) -> list[str]:
-    rows = [(f"{number:,}", why, of, thing) for (of, thing, why), number in sorted(counts(found).items())]
-    return [*table(rows, "><<<"), f"{counted(len(found), 'record')} in quarantine"]
+    """Count records by facility, thing and reason, each with the number of the last of them."""
+    last: dict[tuple[str, str, str], list[Entry]] = {}
+    for entry in found:
+        last.setdefault((entry.facility, entry.thing, entry.reason), []).append(entry)
+    rows = [
+        (f"{len(same):,}", why, of, thing, max((entry.sequence_number for entry in same), key=int))
+        for (of, thing, why), same in sorted(last.items())
+    ]
+    hints = ["see one: fleet quarantine show NUMBER; all: --json"] if rows else []
+    return [*table(rows, "><<<<"), f"{counted(len(found), 'record')} in quarantine", *hints]
 
 
 @click.command()

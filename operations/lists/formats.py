@@ -16,8 +16,8 @@ from typing import BinaryIO
 from cryptography import x509
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError, visible
+from fleet_iot.lib.record.spelling import canonical
 from fleet_iot.operations.lists.headings import (
-    canonical,
     fault_of,
     identities_of,
     is_named,

@@ -65,6 +65,12 @@ def places_of(path: Path) -> dict[str, int]:
     return {_slot(row): place for row, place in _lines(path)}
 
 
+def things_of(places: Mapping[str, int]) -> Collection[str]:
+    """Return the things that have a line of any generation."""
+    later = {slot.partition("#")[0] for slot in places if "#" in slot}
+    return places.keys() | later if later else places.keys()
+
+
 def _slot(row: Mapping[str, Any]) -> str:
     generation = _generation(row)
     return str(row["thing"]) if generation == 1 else f"{row['thing']}#{generation}"
@@ -189,8 +195,7 @@ def create_missing(
         names = sorted(thing.name for thing in project.things(facility))
         if facility.registration == "terraform":
             _refuse_swapped(project, path, names)
-        later = {slot.partition("#")[0] for slot in requests if "#" in slot}
-        known: Collection[str] = requests.keys() | later if later else requests
+        known = things_of(requests)
         wanted = [name for name in names if name not in known]
         held = writer.places
         found = _spent_requests(path, spent, planned=set(names))

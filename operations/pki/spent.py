@@ -192,6 +192,15 @@ def journals_of(project: Project, *, local: Path | None = None) -> list[Path]:
     return sorted(found)
 
 
+def journals_here(project: Project, *, local: Path | None) -> list[Path]:
+    """Return the journals of this environment: that of the local AWS in a folder, or, without one, those of the
+    project's account, or of every account, in its region."""
+    if local is not None:
+        return [journal_folder(local) / journal_name(project)]
+    folders = f"{project.account_id or '*'}-{project.fleet.region}"
+    return sorted(journals_folder().glob(f"{folders}/{journal_name(project)}"))
+
+
 def journal_folder(local: Path) -> Path:
     """Return the folder of a local AWS's journals: they are deleted with it."""
     return local / "journal"

@@ -455,13 +455,14 @@ class KeySource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plant:
-    """The plant whose devices are bundled; without `keys`, the bundle has no keys."""
+    """The plant whose devices, or `things`, are bundled; without `keys`, the bundle has no keys."""
 
     project: Project
     facility: FacilitySpec
     account: str
     endpoint: Endpoint
     keys: KeySource | None
+    things: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -504,7 +505,7 @@ def make_bundle(
                 entries.write(json.dumps(asdict(bundled)) + "\n")
                 devices += 1
                 keys += bundled.has_key
-            on_progress(devices + len(missing), plant.facility.thing_count)
+            on_progress(devices + len(missing), len(plant.things) or plant.facility.thing_count)
         outcome = BundleResult(
             archive=target,
             sha256="",
@@ -526,6 +527,8 @@ def _found(plant: Plant, certificates: Certificates, missing: list[Missing]) -> 
     store = plant.keys.store if plant.keys else None
     reader = store.reading(plant.facility.id) if store else None
     for thing in plant.project.planned(plant.facility):
+        if plant.things and thing.name not in plant.things:
+            continue
         try:
             if not _SAFE.fullmatch(thing.name):
                 raise MissingError("its name is no name of a thing, and none of a folder", "generate the plant again")

@@ -73,7 +73,7 @@ def find_thing(project: Project, journal: Journal, name: str) -> Registered:
     full = name if name.endswith(suffix) else name + suffix
     found = journal.find_device(full)
     if found is not None and found.state != "retired":
-        facility = project.facility(found.facility)
+        facility = project.facility_of(found.facility)
         return Registered(
             thing=found.planned,
             facility=facility,
@@ -85,15 +85,11 @@ def find_thing(project: Project, journal: Journal, name: str) -> Registered:
             is_moving=found.state == "moving",
             is_planned=found.state == "planned",
         )
-    for facility in project.facilities:
-        if not full.startswith(f"{facility.id}-"):
-            continue
-        for thing in project.planned(facility):
-            if thing.name == full:
-                own_keys = keys_of(project, facility)(full)
-                return Registered(thing=thing, facility=facility, is_in_journal=False, own_keys=own_keys)
+    if (planned := project.planned_thing(full)) is not None:
+        own_keys = keys_of(project, planned[0])(full)
+        return Registered(thing=planned[1], facility=planned[0], is_in_journal=False, own_keys=own_keys)
     if found is not None:  # the plan has it no more, and its history is kept
-        return Registered(thing=found.planned, facility=project.facility(found.facility), is_in_journal=False)
+        return Registered(thing=found.planned, facility=project.facility_of(found.facility), is_in_journal=False)
     raise RequestError(f"there is no thing {name!r}", hint="`fleet explain NAME` shows what a name means")
 
 

@@ -16,14 +16,12 @@ import msgspec
 from fleet_iot.generator.diagnostics import RequestError, visible
 from fleet_iot.generator.naming import named_serial
 from fleet_iot.lib.record.read import ThingRow
+from fleet_iot.lib.record.spelling import canonical, hexadecimal, is_same
 from fleet_iot.lib.specs import FacilitySpec
 from fleet_iot.operations.lists.headings import (
-    canonical,
-    hexadecimal,
     identities_of,
     is_name,
     is_named,
-    is_same,
     looks_like_identity,
     meaning_of,
     normalised,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleet_iot.generator.diagnostics import RequestError
+from fleet_iot.lib import names
 from fleet_iot.lib.specs import FacilitySpec, suffixed
 from fleet_iot.operations.lists.formats import Source, create_private, read_records, write_again
 from fleet_iot.operations.lists.record import Fault, Record
@@ -149,7 +150,7 @@ def opened_journal(project: Project, target: Target, *, local: Path) -> Iterator
 
 def start(project: Project, request: Request, target: Target, journal: Journal) -> Started:
     """Write a new run into the journal, before any change; see `preparation.start`."""
-    calls = IotCalls(target.iot, _pacer(target))
+    calls = calls_of(target)
     try:
         return begin(project, request, journal, in_aws=RevokedInAws(calls))
     finally:
@@ -172,7 +173,7 @@ def work_of(
 ) -> Work:
     """Return what the steps of a facility's devices need."""
     return Work(
-        calls=IotCalls(target.iot, _pacer(target)),
+        calls=calls_of(target),
         journal=journal,
         groups=groups_of(project, facility),
         is_staged=is_staged,
@@ -180,16 +181,25 @@ def work_of(
     )
 
 
-def _pacer(target: Target) -> Pacer:
-    return Pacer(target.rates, account=target.account, rates=target.quotas.rates() if target.quotas else {})
+def calls_of(target: Target) -> IotCalls:
+    """Return the calls of the target's AWS IoT, below its quotas; close their pacer when done."""
+    rates = target.quotas.rates() if target.quotas else {}
+    return IotCalls(target.iot, Pacer(target.rates, account=target.account, rates=rates))
 
 
-def groups_of(project: Project, facility: FacilitySpec) -> dict[str, Group]:
-    """Return the facility's groups by device type; other facilities have the same types, and groups of their own."""
+def groups_of(project: Project, facility: FacilitySpec, *, device_type: str | None = None) -> dict[str, Group]:
+    """Return the facility's groups by device type; other facilities have the same types, and groups of their own.
+
+    `device_type` is that of a registered device: it may have left the record.
+    """
     suffix = project.environment_suffix
+    found = {group.device_type: (group.thing_group, group.policy) for group in facility.groups}
+    if device_type is not None:
+        own = names.thing_group(facility.id, device_type), names.policy(facility.id, device_type)
+        found.setdefault(device_type, own)
     return {
-        group.device_type: Group(thing_group=suffixed(group.thing_group, suffix), policy=suffixed(group.policy, suffix))
-        for group in facility.groups
+        type_: Group(thing_group=suffixed(group, suffix), policy=suffixed(policy, suffix))
+        for type_, (group, policy) in found.items()
     }
 
 

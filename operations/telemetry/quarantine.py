@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from fleet_iot.generator.diagnostics import EnvironmentFault, OutcomeError, RequestError
+from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
 from fleet_iot.operations.aws import Aws, reporting_aws_errors
 from fleet_iot.operations.telemetry.archive import stored_lines
 
@@ -202,19 +202,20 @@ def _fitting(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return records
 
 
-def find_entry(quarantine: Quarantine, sequence_number: str) -> Entry:
-    """Find one record.
+def check_sequence_number(text: str) -> None:
+    """Raise RequestError for what is no sequence number."""
+    if not re.fullmatch("[0-9]+", text, re.ASCII):
+        raise RequestError(f"{text!r} is no sequence number", hint="see: fleet quarantine list")
 
-    Raises:
-        RequestError: `sequence_number` is none.
-        OutcomeError: No record with this number is in quarantine.
-    """
-    if not re.fullmatch("[0-9]+", sequence_number, re.ASCII):
-        raise RequestError(f"{sequence_number!r} is no sequence number", hint="see: fleet quarantine list --json")
-    for entry in entries(quarantine):
-        if sequence_number in entry.sequence_numbers:
-            return entry
-    raise OutcomeError(f"no record {sequence_number} is in quarantine", hint="see: fleet quarantine list --json")
+
+def find_entry(found: Iterable[Entry], sequence_number: str) -> Entry | None:
+    """Return the record with a sequence number; None where there is none."""
+    return next((entry for entry in found if sequence_number in entry.sequence_numbers), None)
+
+
+def last_of(found: Iterable[Entry]) -> Entry | None:
+    """Return the record that arrived last; None where there is none."""
+    return max(found, key=lambda entry: entry.received_at, default=None)
 
 
 def _entry(line: Mapping[str, Any]) -> Entry:

@@ -33,9 +33,9 @@ def _app(project: Path = SAMPLE, **environment: str) -> subprocess.CompletedProc
 
 
 def test_a_bad_setting_is_told_before_anything_is_loaded() -> None:
-    """One sentence, one remedy, exit 7, no traceback."""
+    """One sentence, one remedy, no traceback; exit 2, as for an unknown `--facility`."""
     done = _app(FLEET_FACILITIES="atlantis")
-    assert (done.returncode, done.stdout) == (7, "")
+    assert (done.returncode, done.stdout) == (2, "")
     error, hint = done.stderr.splitlines()
     assert error == "error: FLEET_FACILITIES names 'atlantis', which is no generated facility."
     assert hint.startswith("hint: Choose from my-jb-01, sg-01, th-ry-01")

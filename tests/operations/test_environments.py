@@ -11,11 +11,12 @@ from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 
-from fleet_iot.generator.cli.commands import OPERATIONS, main
+from fleet_iot.generator.cli.commands import main
 from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError, StaleError
 from fleet_iot.lib.record.place import name_of, with_environment
 from fleet_iot.operations.project import load_project
@@ -165,10 +166,21 @@ def test_keys_and_onboarding_are_of_the_environment(plant: Path) -> None:
     assert "Terraform registers the things of muc-1" in fleet(plant, *onboard).output
 
 
-def test_the_list_above_names_every_command() -> None:
-    """Those that are not in it start a local AWS, synthesise, or need no project."""
-    elsewhere = {"demo", "synth"}
-    assert {name.split()[0] for name in COMMANDS} | elsewhere >= OPERATIONS.keys()
+def _leaves(group: click.Group) -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from ((f"{name} {path}", leaf) for path, leaf in _leaves(command))
+        else:
+            yield name, command
+
+
+def test_every_command_of_a_project_takes_an_environment() -> None:
+    """All but the one that makes a project and the one that prints a script."""
+    without = {path for path, leaf in _leaves(main) if "--env" not in [each for it in leaf.params for each in it.opts]}
+    assert {"init", "completion"} == without
 
 
 @pytest.mark.slow
@@ -319,8 +331,8 @@ def test_environments_and_plants_are_completed_in_operations(plant: Path, monkey
     complete = ShellComplete(main, {}, "fleet", "")
     for command in COMMANDS:
         words = [word for word in command.split() if not word.startswith("-")][:2]
-        group = main.get_command(None, words[0])  # type: ignore[arg-type]
-        path = words if hasattr(group, "commands") else words[:1]
+        is_group = isinstance(main.get_command(click.Context(main), words[0]), click.Group)
+        path = words if is_group else words[:1]
         assert ["prod"] == [item.value for item in complete.get_completions([*path, "--env"], "")], command
 
 

@@ -61,6 +61,33 @@ def test_names_to_explain_are_offered(project: Any, monkeypatch: pytest.MonkeyPa
     """Facilities and device types."""
     monkeypatch.chdir(project.folder)
     assert ["sg-01", "th-01", "press", "pump"] == completions("explain")
+    assert ["press"] == completions("message", typing="pr")
+
+
+def test_things_and_metrics_are_offered(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Things of the record by their short names, and the metrics of the thing or type that was named, else all."""
+    monkeypatch.chdir(project.folder)
+    assert [] == completions("history", typing="sg")
+    assert 0 == project.fleet("generate").exit_code
+    assert ["sg-01-press-0001", "sg-01-press-0002", "sg-01-press-0003"] == completions("history", typing="sg-01-pr")
+    assert ["th-01-press-0004"] == completions("device", "revoke", "sg-01-press-0001", typing="th-01-press-0004")
+    for path in (("anomalies", "list", "--thing"), ("keys", "create", "--renew"), ("bundle", "--thing"), ("explain",)):
+        assert ["sg-01-pump-0001", "sg-01-pump-0002"] == completions(*path, typing="sg-01-pu"), path
+    assert [] == completions("history", typing="sg-01-press-9") == completions("history", typing='"')
+    assert ["pressure", "temperature", "vibration"] == completions("history", "--metric")
+    assert ["pressure"] == completions("history", "sg-01-pump-0001", "--metric")
+    assert ["temperature"] == completions("archive", "query", "--device-type", "press", "--metric", typing="t")
+    assert ["press", "pump"] == completions("archive", "query", "--device-type")
+
+
+def test_of_many_things_the_first_are_offered(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred at most; a record with a million lines is searched, not decoded."""
+    monkeypatch.chdir(project.folder)
+    folder = project.tree / "sg_01"
+    folder.mkdir(parents=True)
+    (folder / "things.jsonl").write_text("".join(f'{{"name":"sg-01-press-{n:06d}","x":1}}\n' for n in range(200_000)))
+    assert [f"sg-01-press-{number:06d}" for number in range(100)] == completions("history")
+    assert ["sg-01-press-199999"] == completions("history", typing="sg-01-press-199999")
 
 
 @pytest.mark.parametrize(
@@ -115,15 +142,20 @@ def test_script_is_printed_for_each_shell(shell: str) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
 def test_bash_completes_with_the_script(project: Any, tmp_path: Path) -> None:
-    """A bash that has run the script offers the facilities."""
+    """A bash that has run the script offers facilities, things and environments."""
     program = tmp_path / "bin" / "fleet"
     program.parent.mkdir()
     program.write_text(f"#!{sys.executable}\nfrom fleet_iot.generator.cli.commands import main\n\nmain()\n")
     program.chmod(0o755)
-    commands = (
-        'eval "$(fleet completion bash)"; COMP_WORDS=(fleet generate --facility s); COMP_CWORD=3; '
-        '_fleet_completion fleet; echo "${COMPREPLY[*]}"'
+    assert 0 == project.fleet("generate").exit_code
+    (project.folder / "fleet.prod.yaml").write_text("region: eu-central-1\n")
+    lines = ("fleet generate --facility s", "fleet device show sg-01-pu", "fleet generate --env p")
+    asks = (
+        f"COMPREPLY=(); COMP_WORDS=({line}); COMP_CWORD={len(line.split()) - 1}; _fleet_completion fleet; "
+        "echo ${COMPREPLY[*]}"
+        for line in lines
     )
+    commands = "; ".join(('eval "$(fleet completion bash)"', *asks))
     environment = {"PYTHONPATH": str(ROOT), "PATH": f"{program.parent}:{os.environ['PATH']}"}
     result = subprocess.run(
         ["bash", "--norc", "-c", commands],
@@ -133,4 +165,4 @@ def test_bash_completes_with_the_script(project: Any, tmp_path: Path) -> None:
         text=True,
         check=True,
     )
-    assert ("sg-01\n", "") == (result.stdout, result.stderr)
+    assert ("sg-01\nsg-01-pump-0001 sg-01-pump-0002\nprod\n", "") == (result.stdout, result.stderr)

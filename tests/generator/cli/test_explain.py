@@ -144,6 +144,19 @@ def test_unknown_name_is_told_with_the_nearest(project: Any, name: str, hint: st
     assert (2, f"hint: {hint}") == (result.exit_code, result.stderr.splitlines()[-1])
 
 
+def test_a_serial_or_mac_of_the_record_is_explained(project: Any, data: Any) -> None:
+    """In any spelling, once the record has it; another attribute is no name."""
+    press = {"names": {"k1": {"serial": "SN-1001", "attributes": {"mac": "00:1A:2B:3C:4D:5E", "hall": "north"}}}}
+    plants = data()["facilities"]
+    plants["sg-01"]["things"] = {"press": press}
+    project.write(data(facilities=plants))
+    assert 2 == project.fleet("explain", "sn_1001").exit_code
+    assert 0 == project.fleet("generate").exit_code
+    for name in ("sn_1001", "sn1001", "001a.2b3c.4d5e", "SG-01-Press-K1"):
+        assert project.fleet("explain", name).stdout.startswith("sg-01-press-k1: thing"), name
+    assert 2 == project.fleet("explain", "north").exit_code
+
+
 def test_name_of_two_things_is_explained_twice(project: Any, data: Any) -> None:
     """A facility may be called as a device type is."""
     facilities = {"press": {"name": "Tuas", "timezone": "Asia/Singapore", "things": {"press": 3}}}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet_iot.lib.faults import ManifestError, PrerequisiteError
+from fleet_iot.lib.faults import ManifestError, PrerequisiteError, RequestError
 from fleet_iot.lib.shared.context import Access
 from fleet_iot.lib.specs import FleetSpec
 from fleet_iot.lib.synthesis.settings import read_settings
@@ -65,7 +65,6 @@ def test_the_environment_overrides_the_manifest(fleet: FleetSpec) -> None:
         ("ENVIRONMENT_SUFFIX", "dev-", "ENVIRONMENT_SUFFIX is 'dev-'"),
         ("ENVIRONMENT_SUFFIX", "x" * 17, "1 to 16"),
         ("FLEET_ACCOUNT_ID", "12345", "FLEET_ACCOUNT_ID is '12345', but it must be 12 digits."),
-        ("FLEET_FACILITIES", "a-1,c-1", "FLEET_FACILITIES names 'c-1', which is no generated facility."),
         ("ENVIRONMENT_SUFFIX", "s3alias", "-s3alias ends in -s3alias, which S3 keeps for itself."),
         ("TERRAFORM_STATE_BUCKET", "States", "TERRAFORM_STATE_BUCKET is 'States', which is not 3 to 63 lower-case"),
         ("TERRAFORM_STATE_BUCKET", "s3://states", "is not 3 to 63 lower-case"),
@@ -88,6 +87,17 @@ def test_a_bad_variable_is_named_with_its_value(fleet: FleetSpec, variable: str,
     assert message in caught.value.message
     assert caught.value.exit_code == 7
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [("a-1,c-1", "names 'c-1', which is no generated facility."), (" , ", "which names no facility.")],
+)
+def test_an_unknown_facility_is_usage(fleet: FleetSpec, value: str, message: str) -> None:
+    """`FLEET_FACILITIES` has the exit code of `--facility` for the same mistake."""
+    with pytest.raises(RequestError, match=message) as caught:
+        read_settings({"FLEET_FACILITIES": value}, fleet=fleet, facilities=PLANTS, project=SAMPLE)
+    assert caught.value.exit_code == 2
 
 
 def test_a_role_of_another_account_is_refused(fleet: FleetSpec) -> None:

@@ -80,6 +80,45 @@ def test_a_revoked_device_is_refused(works: Works) -> None:
     assert "REVOKED" in works.fleet("device", "show", name)
 
 
+def listed(works: Works, *arguments: str) -> dict[str, dict[str, Any]]:
+    """The devices that `fleet device list` lists, by name."""
+    rows = map(json.loads, works.fleet("device", "list", "--json", *arguments).splitlines())
+    return {row["name"]: row for row in rows}
+
+
+def test_devices_are_listed_with_their_states(works: Works) -> None:
+    """As AWS IoT has them, also what was done there by hand, and a thing of no record; offline as the journal has them.
+    A thing is named by its serial, without the suffix, or by a MAC address."""
+    iot, plant = works.local.client("iot"), PLANT.replace("-", "").upper()
+    (certificate_id,) = works.certificate_ids(thing_name(6))
+    iot.update_certificate(certificateId=certificate_id, newStatus="INACTIVE")
+    stray = {"facility": PLANT, "serial": "SN-77", "mac": "00:00:5e:00:53:01"}
+    iot.create_thing(thingName=thing_name(77), attributePayload={"attributes": stray})
+    found = listed(works)
+    states = {name: row["state"] for name, row in found.items()}
+    assert ("revoked", "registered", "active", "planned") == tuple(
+        states[name] for name in (thing_name(3), thing_name(6), thing_name(4), there(1))
+    )
+    assert ("registered", "SN-77", False) == tuple(
+        found[thing_name(77)][key] for key in ("state", "serial", "is_planned")
+    )
+    assert (certificate_id, True) == (found[thing_name(6)]["certificate_id"], found[thing_name(6)]["has_request"])
+    assert found[thing_name(6)]["expires"] > "2040" and found[thing_name(3)]["changed"] > "2020"
+    offline = listed(works, "--offline")
+    assert ("active", "unknown") == (offline[thing_name(6)]["state"], offline[there(1)]["state"])
+    assert thing_name(77) not in offline
+
+    told = works.fleet("device", "list", "--facility", PLANT, "--state", "revoked").splitlines()
+    assert 3 == len(told) and told[0].startswith("name ") and told[1].startswith(thing_name(3))
+    assert "10 devices: 2 registered, 7 active, 1 revoked; 1 listed" == told[2]
+    assert "; 9 listed" in works.fleet("device", "list", "--facility", PLANT, "--expiring", "36500d")
+    assert "unknown until AWS IoT is asked" in works.fleet("device", "list", "--offline")
+    iot.update_certificate(certificateId=certificate_id, newStatus="ACTIVE")
+    iot.delete_thing(thingName=thing_name(77))
+    assert f"{thing_name(6)}: press" in works.fleet("device", "show", f"{plant}-PRESS-0006")
+    assert f"did you mean {thing_name(6)}" in works.fleet("device", "show", f"{PLANT}-pres-0006", exit_code=2)
+
+
 def test_a_stolen_device_never_comes_back(works: Works) -> None:
     """AWS IoT changes no revoked status again: it is not activated, it can be retired, and its list is refused."""
     name = thing_name(3)
@@ -194,7 +233,7 @@ def test_what_cannot_be_moved_stays_where_it_is(works: Works) -> None:
     assert "in sg-01 already" in works.fleet(*move, PLANT, exit_code=2)
     assert "no facility 'nowhere'" in works.fleet(*move, "nowhere", exit_code=2)
     assert "has a certificate already" in works.fleet(*move, OTHER_PLANT, "--as", there(1), exit_code=2)
-    assert "plans no thing th-01-press-0099-dev" in works.fleet(
+    assert "there is no thing 'th-01-press-0099': th-01 has 4 press" in works.fleet(
         *(*move, OTHER_PLANT, "--as", "th-01-press-0099"), exit_code=2
     )
     many = [thing_name(number) for number in (8, 9, 2, 4)]

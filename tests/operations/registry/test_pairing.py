@@ -19,8 +19,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from fleet_iot.generator.diagnostics import RequestError
 from fleet_iot.lib.record.read import ThingRow
+from fleet_iot.lib.record.spelling import canonical, is_same
 from fleet_iot.operations.lists.formats import open_source, read_rows
-from fleet_iot.operations.lists.headings import canonical, is_same, normalised
+from fleet_iot.operations.lists.headings import normalised
 from fleet_iot.operations.registry.matching import Matching
 from tests.operations.lists.builders import DAY, NOW, der, make_certificate, new_key, pem, write
 

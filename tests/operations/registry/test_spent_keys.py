@@ -308,7 +308,7 @@ def test_spent_keys_of_the_key_store_get_no_csr_and_another_key_when_it_is_asked
     assert "0 keys and 0 CSRs made" in plant.fleet(*keys, exit_code=1)
     assert without == read_requests(requests)
     assert "neither revoked nor retired" in plant.fleet(*keys, "--renew", SECOND, exit_code=2)
-    assert f"plans no thing x-{SUFFIX}" in plant.fleet(*keys, "--renew", "x", exit_code=2)
+    assert "there is no thing 'x'" in plant.fleet(*keys, "--renew", "x", exit_code=2)
     assert "1 key and 1 CSR made" in plant.fleet(*keys, "--renew", FIRST.removesuffix(f"-{SUFFIX}"))
     assert "1 onboarded, 2 were already" in plant.onboard()
 

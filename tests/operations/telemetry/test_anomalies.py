@@ -97,7 +97,7 @@ def test_the_command_lists_unacknowledged_anomalies(client: Any, monkeypatch: py
     assert ["other", THING, "late"] == [json.loads(line)["thing"] for line in run("list", "--json")]
     anomaly_id = json.loads(run("list", "--json", "--thing", THING)[0])["id"]
     assert ["acknowledged by mei"] == run("ack", THING, anomaly_id, "--by", "mei")
-    assert "2 unacknowledged anomalies" == run("list")[-1]
+    assert ["2 unacknowledged anomalies", "acknowledge one: fleet anomalies ack ID --note TEXT"] == run("list")[-2:]
     listed = run("list", "--all")
     assert listed[0].endswith("t 97.2 C is above its limit of 95, since 2026-11-23 14:49:03 UTC, still on")
     assert listed[1].endswith(
@@ -106,3 +106,26 @@ def test_the_command_lists_unacknowledged_anomalies(client: Any, monkeypatch: py
     )
     assert "has no anomaly" in run("ack", THING, "anomaly#x", "--by", "mei")[0]
     assert "no thing 'sg-01-nope-dev'" in run("ack", "sg-01-nope-dev", anomaly_id, "--by", "mei")[0]
+
+
+def test_a_listed_id_is_what_the_next_command_takes(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copied from the table; also of a thing that left the record, whose full name is still read."""
+    stub_local_aws(monkeypatch, dynamodb=client)
+    gone = "sg-01-press-monitor-0900-dev"
+    event = DeviceEvent(
+        finding=limits_finding(METRIC, 97.2), device=gone, facility="sg-01", device_type="p", time=TIME + 2
+    )
+    client.put_item(TableName=TABLE, Item=event_item(event, retention_days=90))
+
+    def run(*arguments: str, code: int = 0) -> list[str]:
+        done = CliRunner().invoke(main, ["anomalies", *arguments])
+        assert code == done.exit_code, done.output
+        return done.output.splitlines()
+
+    for name in (gone, THING.removesuffix("-dev").upper()):
+        (row, count, _) = run("list", "--thing", name)
+        assert "1 unacknowledged anomaly" == count
+        run("ack", row.split()[1], "--note", "oil changed")
+        assert ["0 unacknowledged anomalies"] == run("list", "--thing", name)
+    assert "did you mean sg-01-press-monitor-00" in run("ack", f"{gone[:-4]}#anomaly#x", code=2)[1]
+    assert "is no anomaly's id" in run("ack", THING, code=2)[-1]

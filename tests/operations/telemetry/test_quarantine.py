@@ -163,6 +163,26 @@ def test_the_command_lists_shows_and_replays(s3: Any, monkeypatch: pytest.Monkey
     assert 2 == CliRunner().invoke(main, ["quarantine", "show", "X"]).exit_code
 
 
+def test_a_listed_number_is_what_show_takes(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each group the last; a thing's records by its serial, also of one that is not in the record."""
+    stub_local_aws(monkeypatch, **{"lambda": Deployed(), "s3": s3, "kinesis": Stream()})
+
+    def run(*arguments: str, code: int = 0) -> list[str]:
+        done = CliRunner().invoke(main, ["quarantine", *arguments])
+        assert code == done.exit_code, done.output
+        return done.output.splitlines()
+
+    rows = run("list", "--thing", "SG01-PRESS-MONITOR-0001")
+    assert ["see one: fleet quarantine show NUMBER; all: --json"] == rows[-1:]
+    for row in rows[:-2]:
+        assert f"number {row.split()[-1]}" in run("show", row.split()[-1])[1]
+    assert f"from {THING} in " in run("show", "--thing", "sg-01-press-monitor-0001")[1]
+    run("show", "--thing", "sg-01-press-monitor-0002", code=1)
+    run("list", "--thing", "sg-01-press-monitor-0900-dev", code=2)
+    run("show", code=2)
+    run("show", "1", "--thing", THING, code=2)
+
+
 @pytest.mark.slow
 def test_lines_are_those_of_the_processor(s3: Any) -> None:
     """The reader finds every field that it needs under the processor's name,."""
