@@ -193,8 +193,8 @@ def test_a_plant_changes_its_registration_and_no_certificate(stack: Stack) -> No
 def test_a_rotation_is_planned_and_devices_are_locked_out_at_once(stack: Stack) -> None:
     """The plan adds one certificate and touches no other, nor does it bring back what was locked out."""
     works = stack.works
-    stack.ids |= {name: stack.certificate(name) for name in (FIRST, SECOND, THIRD)}
-    stack.contexts |= {name: context_of(works, name) for name in stack.ids}
+    stack.ids.update({name: stack.certificate(name) for name in (FIRST, SECOND, THIRD)})
+    stack.contexts.update({name: context_of(works, name) for name in stack.ids})
     assert [True, True, True] == stack.let_in()
     told = works.fleet("device", "rotate", FIRST, "--reason", "yearly")
     assert f"a CSR of generation 2 beside {stack.ids[FIRST]}" in told
