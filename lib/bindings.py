@@ -4,6 +4,8 @@ Two things happen before the first import. Node is taken from the package `nodej
 be installed. And the bindings' package is registered without running its `__init__`, which imports all of its 2,135
 submodules (21 s CPU, 525 MB), of which some 50 are used here. Where that private layout changes, the plain import is
 the fallback: slower, same output.
+
+In an environment without cdktf, CDK Terrain (`cdktn`, its living fork) serves the same imports: docs/terrain.md.
 """
 # ruff: noqa: E402, F401 - imports come after the preparation, for other modules
 # mypy: implicit-reexport
@@ -16,13 +18,32 @@ import importlib.util
 import os
 import shutil
 import sys
-from importlib.machinery import PathFinder
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 
 from .faults import PrerequisiteError
 
+_CORE = "cdktf"
 _BINDINGS = "cdktf_cdktf_provider_aws"
+_TERRAIN = {_CORE: "cdktn", _BINDINGS: "cdktn_provider_aws"}
+"""CDK Terrain's package for each of CDKTF's."""
+
+
+class _TerrainImports(MetaPathFinder, Loader):
+    """Import CDK Terrain's modules under CDKTF's names: the same objects, each loaded once."""
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        return ModuleSpec(name, self) if name.partition(".")[0] in _TERRAIN else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        package, dot, rest = spec.name.partition(".")
+        return importlib.import_module(f"{_TERRAIN[package]}{dot}{rest}")
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Nothing is left to do: the import by its own name ran the module."""
 
 
 def _provide_node() -> None:
@@ -71,6 +92,10 @@ def _allow_unwritable_home() -> None:
 _provide_node()
 _allow_unwritable_home()
 
+_is_terrain = PathFinder.find_spec(_CORE) is None and PathFinder.find_spec(_TERRAIN[_CORE]) is not None
+if _is_terrain:
+    sys.meta_path.append(_TerrainImports())
+
 from cdktf import (
     App,
     AssetType,
@@ -82,8 +107,9 @@ from cdktf import (
 )
 from constructs import Construct
 
-if _BINDINGS not in sys.modules:
-    _register_without_init(_BINDINGS)
+_package = _TERRAIN[_BINDINGS] if _is_terrain else _BINDINGS
+if _package not in sys.modules:
+    _register_without_init(_package)
 
 from cdktf_cdktf_provider_aws.cloudcontrolapi_resource import CloudcontrolapiResource
 from cdktf_cdktf_provider_aws.cloudtrail import (

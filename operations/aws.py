@@ -13,7 +13,7 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.lib.shared.context import SESSION
@@ -23,6 +23,8 @@ from fleet_iot.operations.project import Project, build_folder
 _PROMPT = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=30)
 """For the first call: wrong credentials or no network should be reported at once."""
 
+
+NO_NETWORK = "check the network, the proxy and `region` in fleet.yaml"
 
 MQTT_PORT = 8883
 """https://docs.aws.amazon.com/iot/latest/developerguide/protocols.html"""
@@ -117,5 +119,7 @@ def reporting_aws_errors(
     """Raise EnvironmentFault, beginning with `what`, for an error that AWS answers or that keeps it from answering."""
     try:
         yield
+    except (HTTPClientError, ConnectionError) as error:
+        raise EnvironmentFault(f"{what}: {error}", hint=NO_NETWORK) from None
     except (BotoCoreError, ClientError) as error:
         raise EnvironmentFault(f"{what}: {error}", hint=hint) from None

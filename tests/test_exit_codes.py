@@ -74,6 +74,7 @@ COMMANDS: dict[str, dict[int, str]] = {
     "message": {0: "press-monitor", 2: "nope"},
     "onboard": {2: "--facility nope"},
     "plan": {2: "--facility nope", 3: "--manifest nowhere/fleet.yaml"},
+    "preflight": {2: "--facility nope", 7: "--dir none"},
     "quarantine list": {2: "list --facility nope", 7: "list --dir none"},
     "quarantine replay": {2: "replay --facility nope --yes", 7: "replay --with nowhere.jsonl --yes"},
     "quarantine show": {2: "show", 7: "show 1 --dir none"},

@@ -8,12 +8,16 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import venv
 import zipfile
+from collections.abc import Iterator
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
 
+from tests.dependencies import declared
 from tests.places import PROJECT
 
 AUDIT = """
@@ -47,6 +51,27 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
+def _link(one: Path | str, other: Path | str) -> None:
+    """Link a file, or copy it where the other place is on another disk."""
+    try:
+        os.link(one, other)
+    except OSError:
+        shutil.copy2(one, other)
+
+
+def _dependencies(folder: Path) -> Path:
+    """Put the packages that the wheel declares, with all that they need, into a folder; no others."""
+    site = Path(sysconfig.get_path("purelib"))
+    files = (file for name in declared() for file in distribution(name).files or ())
+    folder.mkdir()
+    for name in {file.parts[0] for file in files} - {"..", "__pycache__"}:
+        if (site / name).is_dir():
+            shutil.copytree(site / name, folder / name, copy_function=_link)
+        elif (site / name).exists():
+            _link(site / name, folder / name)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A virtual environment with nothing but the wheel and its dependencies, and the log of files opened in the clone.
@@ -75,6 +100,7 @@ def test_the_wheel_has_one_import_root(wheel: Path) -> None:
     assert {
         "fleet_iot/lib/tap_stack.py",
         "fleet_iot/generator/templates/facility/RUNBOOK.md.j2",
+        "fleet_iot/generator/templates/project/github.yml.j2",
         "fleet_iot/sensor_processor/handler.py",
         "fleet_iot/sensor_processor/requirements.txt",
     } <= set(names)
@@ -110,6 +136,138 @@ def test_a_project_of_ones_own_needs_the_wheel_only(installed: tuple[Path, Path]
     opened = {Path(path) for path in log.read_text().splitlines()}
     wanted = (PROJECT / ".venv", PROJECT / "build" / "lambda", Path(sys.prefix))
     assert not [path for path in opened if not any(path.is_relative_to(folder) for folder in wanted)]
+
+
+MANIFEST = """\
+version: 1
+application: donau
+environment_suffix: thu
+region: eu-central-1
+tags: {owner: Produktion}
+device_types:
+  presse:
+    description: Hydraulische Presse, 250 t
+    sample_interval_s: 5
+    metrics:
+      temperatur: {unit: celsius, min: 5, max: 80}
+      druck: {unit: bar, min: 0, max: 250}
+  may-nen-khi:
+    description: May nen khi truc vit
+    sample_interval_s: 5
+    metrics:
+      temperatur: {unit: celsius, min: 0, max: 110}
+facilities:
+  muenchen:
+    name: Nhà máy München-Süd „Größe“
+    timezone: Europe/Berlin
+    contact: {name: Nguyễn Thị Hương, email: schicht@example.com}
+    things: {presse: 3, may-nen-khi: 2}
+"""
+"""Another company: one plant, two types, names in German and Vietnamese."""
+
+KEPT = ("FLEET_PROVIDER_MIRROR", "PIP_", "SSL_CERT_FILE", "http_proxy", "https_proxy", "no_proxy", "HTTPS_PROXY")
+"""What the machine says about where packages come from."""
+
+STRANGER = 65534
+"""The user id of `nobody`."""
+
+
+def _interpreter() -> Path | None:
+    """A Python 3.11 that every user of the machine can run; None where there is none."""
+    candidates = (Path(sys.executable).resolve(), *Path("/usr/bin").glob("python3.11"))
+    found = (path for path in candidates if all(each.stat().st_mode & 0o005 == 0o005 for each in path.parents))
+    return next(found, None)
+
+
+class Newcomer:
+    """A user without rights in an empty home, who has a virtual environment and the wheel.
+
+    Where the tests run as root, that is `nobody`, and the clone is closed to him; elsewhere the log of opened files
+    says that nothing of it was read.
+    """
+
+    def __init__(self, folder: Path, wheel: Path, python: Path | None) -> None:
+        self.is_stranger = os.getuid() == 0 and python is not None
+        self.home, self.log = folder / "home", folder / "opened"
+        for path in (self.home, folder / "tmp"):
+            path.mkdir()
+        self.log.touch()
+        self.environment = {
+            "HOME": str(self.home),
+            "LANG": "C.UTF-8",
+            "PATH": f"{self.home}/venv/bin:{os.environ['PATH']}",
+            "TMPDIR": str(folder / "tmp"),
+        } | {name: value for name, value in os.environ.items() if name.startswith(KEPT)}
+        packages = _dependencies(folder / "packages")
+        shutil.copy(wheel, self.home)
+        if self.is_stranger:
+            folder.chmod(0o755)
+            self.own(self.home, folder / "tmp", self.log)
+        interpreter = python if self.is_stranger else Path(sys.executable)
+        self.run(str(interpreter), "-m", "venv", "--without-pip", "venv")
+        site = self.home / "venv" / "lib" / "python3.11" / "site-packages"
+        (site / "dependencies.pth").write_text(f"{packages}\n")
+        (site / "sitecustomize.py").write_text(AUDIT.format(clone=f"{PROJECT}/", log=str(self.log)))
+        self.run("python", "-m", "pip", "install", "--quiet", "--no-index", "--find-links", ".", "fleet-iot")
+
+    def own(self, *paths: Path) -> None:
+        """Make paths the newcomer's."""
+        for path in paths if self.is_stranger else ():
+            os.chown(path, STRANGER, STRANGER)
+
+    def run(self, *command: str, folder: str = ".") -> str:
+        """Run a command in a folder of his home, expect success, and return what it printed."""
+        user = {"user": STRANGER, "group": STRANGER, "extra_groups": []} if self.is_stranger else {}
+        done: subprocess.CompletedProcess[str] = subprocess.run(
+            command,
+            cwd=self.home / folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            **user,  # type: ignore[call-overload]
+        )
+        assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}\n{done.stderr}"
+        return done.stdout
+
+
+@pytest.fixture
+def newcomer(wheel: Path) -> Iterator[Newcomer]:
+    """The newcomer, with the clone closed to everybody but its owner; pytest's own folders are closed too."""
+    mode = PROJECT.stat().st_mode
+    PROJECT.chmod(0o700)
+    try:
+        with tempfile.TemporaryDirectory(prefix="newcomer-") as folder:
+            yield Newcomer(Path(folder), wheel, _interpreter())
+    finally:
+        PROJECT.chmod(mode)
+
+
+@pytest.mark.local_aws
+@pytest.mark.cdktf
+@pytest.mark.slow
+def test_a_newcomer_goes_from_nothing_to_a_demo_of_ones_own(newcomer: Newcomer) -> None:
+    """Install, init, an edit, generate, check, and the demo with that manifest, of which all is counted once."""
+    newcomer.run("fleet", "init", "werk", "--yes")
+    project = newcomer.home / "werk"
+    (project / "fleet.yaml").write_text(MANIFEST, encoding="utf-8")
+    (project / "build" / "lambda").mkdir(parents=True)
+    for wheels in (PROJECT / "build" / "lambda").glob("wheels-*"):
+        shutil.copytree(wheels, project / "build" / "lambda" / wheels.name, copy_function=_link)
+        (project / "build" / "lambda" / wheels.name).chmod(0o755)
+    newcomer.own(project / "build", project / "build" / "lambda")
+
+    def fleet(*arguments: str) -> str:
+        return newcomer.run("fleet", *arguments, folder="werk")
+
+    fleet("validate")
+    fleet("generate")
+    fleet("check")
+    said = fleet("demo", "--rate", "50", "--duration", "20")
+    assert "1 facility, 5 things, 5 certificates" in said
+    report = json.loads((project / "build" / "demo" / "report.json").read_text())
+    assert (report["things"], report["things_published"], report["lost"], report["duplicated"]) == (5, 5, 0, 0)
+    assert not (project / "cdktf.out").exists() and not newcomer.log.read_text()
 
 
 @pytest.mark.slow

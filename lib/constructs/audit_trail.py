@@ -6,7 +6,7 @@ from .. import bindings as tf
 from ..names import TRAIL, TRAIL_LOG_GROUP, TRAIL_LOGS_ROLE, PlatformNames, bucket_arn
 from ..shared import iam
 from ..shared.context import Retention
-from ..shared.iam import ServiceRole
+from ..shared.iam import NEXT_FIRST, ServiceRole
 from ..shared.private_bucket import PrivateBucket
 
 NONCURRENT_DAYS = 90
@@ -76,6 +76,7 @@ class AuditTrail:
             advanced_event_selector=_selectors(names),
             insight_selector=[tf.CloudtrailInsightSelector(insight_type=kind) for kind in INSIGHTS],
             depends_on=[bucket.policy, logs_role.policy],
+            lifecycle=NEXT_FIRST,
         )
 
 

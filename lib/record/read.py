@@ -203,6 +203,11 @@ REMEDY = (
     "(with --force over edits by hand), then review and commit."
 )
 
+OTHER_VERSION = (
+    "Another version of fleet may have generated it: see what changes with `fleet plan`, run `fleet generate`, then "
+    "review and commit."
+)
+
 
 class ThingRow(msgspec.Struct, frozen=True):
     """One line of `things.jsonl`; `attributes` are exactly those that AWS gets, sorted, the serial among them.
@@ -483,6 +488,5 @@ def _read(folder: Path, path: str, reader: Callable[[bytes], Read]) -> Read:
 
 
 def _fault(folder: Path, place: str, what: str) -> RecordError:
-    return RecordError(
-        f"{name_of(folder)}/{place}: {what}.", remedy="Run `fleet generate --force`, then review and commit."
-    )
+    """Return the error of a file that is what was generated, by the index, and that this version does not read."""
+    return RecordError(f"{name_of(folder)}/{place}: {what}.", remedy=OTHER_VERSION)

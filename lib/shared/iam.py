@@ -113,6 +113,11 @@ def _deny(sid: str, action: str, resources: tuple[str, ...], conditions: Conditi
     return Statement(sid=sid, effect="Deny", principal="*", actions=(action,), resource=resource, conditions=conditions)
 
 
+NEXT_FIRST = {"create_before_destroy": True}
+"""Where another version of the tool gives another name: the next one is in use before the former one is deleted, so
+that no message and no event of the trail is lost between the two."""
+
+
 class ServiceRole:
     """A role with one inline policy; resources that need its permissions at once depend on `policy`."""
 
@@ -133,6 +138,7 @@ class ServiceRole:
             description=description,
             assume_role_policy=trust,
             force_detach_policies=True,
+            lifecycle=NEXT_FIRST,
         )
         self.policy = tf.IamRolePolicy(
             scope,
@@ -140,6 +146,7 @@ class ServiceRole:
             name=names.named(name.replace("role-", "policy-", 1)),
             role=self.role.name,
             policy=policy(*statements),
+            lifecycle=NEXT_FIRST,
         )
 
     @property

@@ -74,8 +74,13 @@ def read_resources(path: Path) -> Blocks:
 
 
 def add_lock(path: Path, lock: Path) -> None:
-    """Put Terraform's dependency lock file beside the stack in `path`."""
-    shutil.copyfile(lock, path.with_name(LOCK_FILE))
+    """Put Terraform's dependency lock file beside the stack in `path`, where it is of the version that this requires.
+
+    CDK Terrain's bindings require another version than CDKTF's; without a lock, `terraform init` writes one.
+    """
+    required = msgspec.json.decode(path.read_bytes())["terraform"]["required_providers"]["aws"]["version"]
+    if f'"{required}"' in lock.read_text(encoding="utf-8"):
+        shutil.copyfile(lock, path.with_name(LOCK_FILE))
 
 
 def add_blocks(path: Path, blocks: Blocks) -> None:

@@ -21,7 +21,7 @@ from fleet_iot.generator.diff.impact import REFUSED, Impact
 from fleet_iot.generator.text import duration, table
 from fleet_iot.lib.record.place import VARIABLE
 from fleet_iot.lib.shared.context import RETENTIONS
-from fleet_iot.operations.aws import Aws, caller_aws, reporting_aws_errors, role_aws
+from fleet_iot.operations.aws import caller_aws, reporting_aws_errors, role_aws
 from fleet_iot.operations.cli.options import PATH, Site, emit, facilities_option, first, json_option, on_aws
 from fleet_iot.operations.deployment import engine
 from fleet_iot.operations.deployment.bundle import Bundle, impact_of, load, refuse_dangers, stack_digest, verify
@@ -185,7 +185,7 @@ def _target(site: Site, options: Options) -> engine.Target:
     """Return where to deploy: the local AWS, or the account, with its state bucket checked."""
     if not site.is_account:
         return local_deployment.target(_local(site), site.project, say=_say)
-    aws = _account(site)
+    aws = site.deployer()
     variables = {name: value for name, value in os.environ.items() if name not in PASSPHRASES}
     variables[VARIABLE] = site.project.environment or ""
     variables["FLEET_ACCOUNT_ID"] = site.project.account_id or aws.account
@@ -230,12 +230,6 @@ def _state(variables: Mapping[str, str], region: str, options: Options) -> str:
     if ensure(aws.client("s3"), bucket, creates=options.creates_bucket):
         _say(f"created the state bucket {name} in {region}")
     return bucket.said
-
-
-def _account(site: Site) -> Aws:
-    """Return the account: of the provider's role, where there is one, else of the credentials."""
-    role = os.environ.get("FLEET_ASSUME_ROLE_ARN")
-    return role_aws(role, region=site.project.fleet.region) if role else site.aws
 
 
 def _local(site: Site) -> LocalAws:
@@ -322,7 +316,7 @@ def _before(site: Site, target: engine.Target, bundle: Bundle) -> None:
     if target.is_local:
         local_deployment.before_destroy(_local(site), stacks)
         return
-    aws = _account(site)
+    aws = site.deployer()
     with reporting_aws_errors("AWS IoT does not list the devices", hint="check the credentials' rights"):
         release_policies(aws.client("iot"), stacks)
 

@@ -16,10 +16,11 @@ import click
 from fleet_iot.generator.cli.options import environment_option
 from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.generator.manifest.project import MANIFEST_NAME, environment_file, find_project
+from fleet_iot.operations.assurance.preflight import read_deployment
 from fleet_iot.operations.aws import local_folder
 from fleet_iot.operations.cli.options import emit, facilities_option, folder_option, json_option, on_project
 from fleet_iot.operations.local import deployment, emulator
-from fleet_iot.operations.local.aws import LocalStatus, load, local_status, shell_commands
+from fleet_iot.operations.local.aws import ACCOUNT_ID, LocalStatus, load, local_status, shell_commands
 from fleet_iot.operations.local.strictness import DEFAULT_SPEED
 from fleet_iot.operations.project import Project
 
@@ -82,12 +83,25 @@ def local() -> None:
     show_default=True,
     help="How many times shorter than on AWS its delays are.",
 )
-def up(project: Project, folder: Path, port: int | None, mqtt_port: int | None, is_strict: bool, speed: float) -> None:
+@click.option("--as-deployer", is_flag=True, help="Run Terraform under the deployer's policies, not as root.")
+def up(
+    project: Project,
+    folder: Path,
+    port: int | None,
+    mqtt_port: int | None,
+    is_strict: bool,
+    speed: float,
+    as_deployer: bool,
+) -> None:
     """Start an empty local AWS."""
+    policies = read_deployment(project, account_id=ACCOUNT_ID).policies if as_deployer else ()
     region = project.fleet.region
     started = emulator.start(
         folder=folder, region=region, port=port, mqtt_port=mqtt_port, speed=speed if is_strict else None
     )
+    if policies:
+        texts = {each.name: each.text for each in policies}
+        deployment.deploy_as_role(started, texts, suffix=project.environment_suffix)
     click.echo(f"local AWS at {started.url} (MQTT {started.mqtt_host}:{started.mqtt_port}), folder {started.folder}")
 
 

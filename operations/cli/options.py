@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
@@ -19,7 +20,7 @@ from fleet_iot.generator.cli.options import environment_option
 from fleet_iot.generator.diagnostics import EnvironmentFault, visible
 from fleet_iot.generator.manifest.project import find_project
 from fleet_iot.lib.specs import FacilitySpec
-from fleet_iot.operations.aws import Aws, account_aws, local_aws, local_folder
+from fleet_iot.operations.aws import Aws, account_aws, local_aws, local_folder, role_aws
 from fleet_iot.operations.pki.spent import journals_here
 from fleet_iot.operations.project import Project, Thing, load_project
 from fleet_iot.operations.registry.names import UnknownThingError, resolve
@@ -80,6 +81,11 @@ class Site:
                 another account than the project's.
         """
         return account_aws(self.project) if self.is_account else local_aws(self.folder)
+
+    def deployer(self) -> Aws:
+        """Return the AWS as Terraform reaches it: in an account, under the role of `FLEET_ASSUME_ROLE_ARN`, if set."""
+        role = os.environ.get("FLEET_ASSUME_ROLE_ARN")
+        return role_aws(role, region=self.project.fleet.region) if role and self.is_account else self.aws
 
     @property
     def journals(self) -> list[Path]:

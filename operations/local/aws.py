@@ -35,6 +35,7 @@ FACTS = "endpoint.json"
 FACTS_VERSION = 2
 """1 had no secret."""
 
+DEPLOYER = "deployer.json"
 CREDENTIALS = "credentials"
 CONFIG = "config"
 """In the format of AWS's own tools. https://docs.aws.amazon.com/sdkref/latest/guide/file-format.html"""
@@ -75,6 +76,11 @@ class LocalAws:
         return self.folder / "logs"
 
     @property
+    def decisions(self) -> Path:
+        """The emulator's decisions on permissions, but root's: `allowed` or `denied`, access key, action, resource."""
+        return self.logs / "decisions.log"
+
+    @property
     def output(self) -> Path:
         """The folder of the synthesised stacks, with Terraform's states beside them."""
         return self.folder / "cdktf.out"
@@ -103,6 +109,17 @@ class LocalAws:
             "AWS_CONFIG_FILE": os.devnull,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         }
+
+    def save_deployer(self, access_key: str, secret_key: str, token: str) -> None:
+        """Store the keys of the role that Terraform works under from now on."""
+        keys = {"AWS_ACCESS_KEY_ID": access_key, "AWS_SECRET_ACCESS_KEY": secret_key, "AWS_SESSION_TOKEN": token}
+        write_private(self.folder / DEPLOYER, json.dumps(keys))
+
+    def deployer_environment(self) -> dict[str, str]:
+        """Return the variables with the keys of the role that Terraform works under; none where it is root."""
+        path = self.folder / DEPLOYER
+        keys: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+        return keys
 
     def service_environment(self) -> dict[str, str]:
         """Return the environment of rules engine, event source and function: nothing of the user's own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import sys
 import time
@@ -34,6 +35,7 @@ from fleet_iot.operations.local.overrides import (
     PLATFORM_PREFIX,
     REPUBLISH_TOPIC,
     Adaptation,
+    republish_role,
     write_overrides,
 )
 from fleet_iot.operations.local.rules_engine import remove_identity
@@ -142,7 +144,38 @@ class Applied:
 
 def local_terraform(local: LocalAws, base: Mapping[str, str] | None = None) -> Terraform:
     """Return Terraform for the local AWS, in the environment `base` (default: this process's)."""
-    return terraform_for(environment=local.environment(base), logs=local.logs, pauses=PAUSES_S)
+    environment = local.environment(base) | local.deployer_environment()
+    return terraform_for(environment=environment, logs=local.logs, pauses=PAUSES_S)
+
+
+DEPLOYER_ROLE = "deployer"
+SESSION_SECONDS = 43_200
+"""AWS's longest session: it lasts for all that is done with one local AWS."""
+
+
+@readable_by_owner_only()
+def deploy_as_role(local: LocalAws, policies: Mapping[str, str], *, suffix: str) -> None:
+    """Run Terraform from now on under a role that has these policies, by name, in place of root.
+
+    The role also has the rights to the one role that exists only here, see `overrides.republish_role`.
+    """
+    iam, root = local.client("iam"), {"AWS": f"arn:aws:iam::{ACCOUNT_ID}:root"}
+    trust = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": root}
+    role = iam.create_role(
+        RoleName=DEPLOYER_ROLE,
+        AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [trust]}),
+        MaxSessionDuration=SESSION_SECONDS,
+    )["Role"]["Arn"]
+    for name, document in policies.items():
+        arn = iam.create_policy(PolicyName=name, PolicyDocument=document)["Policy"]["Arn"]
+        iam.attach_role_policy(RoleName=DEPLOYER_ROLE, PolicyArn=arn)
+    own = {"Effect": "Allow", "Action": "iam:*", "Resource": f"arn:aws:iam::{ACCOUNT_ID}:role/{republish_role(suffix)}"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [own]})
+    iam.put_role_policy(RoleName=DEPLOYER_ROLE, PolicyName="of-the-local-aws", PolicyDocument=document)
+    session = local.client("sts").assume_role(
+        RoleArn=role, RoleSessionName="fleet-terraform", DurationSeconds=SESSION_SECONDS
+    )["Credentials"]
+    local.save_deployer(session["AccessKeyId"], session["SecretAccessKey"], session["SessionToken"])
 
 
 def synthesis_variables(

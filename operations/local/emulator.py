@@ -100,6 +100,7 @@ def start_emulator(local: LocalAws, *, speed: float | None = DEFAULT_SPEED) -> C
     # Not `python -m ministack`: it binds port 443 as well, so that no two run side by side.
     command = [sys.executable, "-P", "-c", LAUNCH, str(CODE), "--bind", address]
     command += ["--certificate", str(certificate), "--key", str(key), "--faults", str(local.folder)]
+    command += ["--decisions", str(local.decisions)]
     command += [] if speed is None else ["--speed", str(speed)]
     environment = {
         **inherited_environment(),

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextvars
 import hashlib
 import hmac
 import json
 import os
+import re
 import socket
 import ssl
 import sys
@@ -95,6 +97,154 @@ def require_certificates(iot: Any) -> None:
         return context
 
     iot._mtls_build_ssl_context = build_requiring
+
+
+NAMING: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "cloudtrail": (("ResourceId", "{}"), ("ResourceIdList", "{}")),
+    "dynamodb": (("ResourceArn", "{}"),),
+    "iot": (("target", "{}"), ("templateName", "arn:aws:iot:{region}:{account}:provisioningtemplate/{}")),
+    "kms": (("AliasName", "arn:aws:kms:{region}:{account}:{}"),),
+    "lambda": (("FunctionName", "arn:aws:lambda:{region}:{account}:function:{}"),),
+    "monitoring": (
+        ("ResourceARN", "{}"),
+        ("AlarmNames.member.1", "arn:aws:cloudwatch:{region}:{account}:alarm:{}"),
+        ("DashboardName", "arn:aws:cloudwatch::{account}:dashboard/{}"),
+        ("DashboardNames.member.1", "arn:aws:cloudwatch::{account}:dashboard/{}"),
+    ),
+    "sns": (("ResourceArn", "{}"),),
+}
+"""Service → members of requests that name the resource, which the emulator leaves out of a permission's check."""
+
+WITHOUT_RESOURCE = ("DescribeAlarms", "CreateEventSourceMapping")
+"""Actions that AWS checks without a resource, although the request names one."""
+
+MAPPING, MAPPING_ARN = re.compile(r"/event-source-mappings/[^/]+"), re.compile(":event-source-mapping:")
+
+_mapping: contextvars.ContextVar[Mapping[str, str]] = contextvars.ContextVar("mapping")
+"""Condition keys of a request about an event source mapping: its function and its tags."""
+
+
+Note = Callable[[str, str, str, bool], None]
+"""Notes a decision: access key, action, resource, whether it was allowed."""
+
+
+def check_named_resources(
+    iam_actions: Any,
+    iam_evaluator: Any,
+    mappings: Callable[[], Mapping[str, Any]],
+    *,
+    note: Note,
+) -> None:
+    """Make the emulator check permissions on the resources that requests name, as AWS does, in place of `*`.
+
+    Args:
+        iam_actions: The module `ministack.core.iam_actions`.
+        iam_evaluator: The module `ministack.core.iam_evaluator`.
+        mappings: Returns Lambda's event source mappings by id.
+        note: Gets each decision on another caller than root.
+    """
+    extract, action_of = iam_actions.extract_resource_arn, iam_actions.extract_iam_action
+    lambda_action, enforce = iam_actions._lambda_action, iam_evaluator.enforce
+
+    def lambda_action_of(method: str, path: str) -> str | None:
+        if MAPPING.search(path):
+            return {"GET": "GetEventSourceMapping", "PUT": "UpdateEventSourceMapping"}.get(
+                method, "DeleteEventSourceMapping"
+            )
+        action = lambda_action(method, path)
+        return str(action) if action else None
+
+    def resource_of(
+        service: str,
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        body: bytes,
+        parameters: dict[str, Any],
+        region: str,
+        account: str,
+    ) -> str:
+        found = str(extract(service, method, path, headers, body, parameters, region, account))
+        if found != "*" and service != "lambda":
+            return found
+        named = next(
+            (
+                template.format(value, region=region, account=account) if not value.startswith("arn:") else value
+                for member, template in NAMING.get(service, ())
+                if (value := _text(iam_actions._param(body, parameters, member)))
+            ),
+            "*",
+        )
+        if service == "lambda":
+            mapping = mappings().get(found.rpartition(":")[2], {})
+            tags = {f"aws:ResourceTag/{key}": value for key, value in mapping.get("Tags", {}).items()}
+            _mapping.set({"lambda:FunctionArn": str(mapping.get("FunctionArn", named)), **tags})
+        if found != "*" or action_of(service, method, path, headers, body, parameters).endswith(WITHOUT_RESOURCE):
+            return found
+        return named
+
+    def enforce_with_mapping(
+        access_key: str,
+        action: str,
+        service: str,
+        region: str,
+        resource_arn: str = "*",
+        service_context: dict[str, Any] | None = None,
+    ) -> Any:
+        if service == "lambda" and "EventSourceMapping" in action + MAPPING_ARN.sub("EventSourceMapping", resource_arn):
+            service_context = {**(service_context or {}), **_mapping.get({})}
+        if service == "kms" and ":alias/" in resource_arn and not action.endswith("Alias"):
+            # A key that is named by an alias is checked as a key.
+            head, _, alias = resource_arn.partition(":alias/")
+            service_context = {**(service_context or {}), "kms:RequestAlias": f"alias/{alias}"}
+            resource_arn = f"{head}:key/{alias.rpartition('/')[2]}"
+        refusal = enforce(access_key, action, service, region, resource_arn, service_context)
+        if access_key != os.environ["AWS_ACCESS_KEY_ID"]:
+            note(access_key, action, resource_arn, refusal is None)
+        return refusal
+
+    iam_actions._lambda_action = lambda_action_of
+    iam_actions.extract_resource_arn = resource_of
+    iam_evaluator.enforce = enforce_with_mapping
+
+
+_given: contextvars.ContextVar[Mapping[str, str]] = contextvars.ContextVar("given")
+"""The context entries of a simulation, by key in lower case."""
+
+
+def simulate_with_context(iam: Any, iam_evaluator: Any) -> None:
+    """Make SimulatePrincipalPolicy regard the request's context entries, as AWS does.
+
+    Args:
+        iam: The module `ministack.services.iam`.
+        iam_evaluator: The module `ministack.core.iam_evaluator`.
+    """
+    simulate, resolve = iam._IAM_HANDLERS["SimulatePrincipalPolicy"], iam_evaluator._resolve_condition_key
+
+    def simulate_in_context(parameters: Mapping[str, Any]) -> Any:
+        entries, n = {}, 1
+        while key := iam._p(parameters, f"ContextEntries.member.{n}.ContextKeyName"):
+            entries[key.lower()] = iam._p(parameters, f"ContextEntries.member.{n}.ContextKeyValues.member.1")
+            n += 1
+        token = _given.set(entries)
+        try:
+            return simulate(parameters)
+        finally:
+            _given.reset(token)
+
+    def resolve_given(key: str, context: Any) -> Any:
+        given = _given.get({})
+        return given[key.lower()] if key.lower() in given else resolve(key, context)
+
+    iam._IAM_HANDLERS["SimulatePrincipalPolicy"] = simulate_in_context
+    iam_evaluator._resolve_condition_key = resolve_given
+
+
+def _text(value: Any) -> str:
+    """Return a member's text, the first of a list; '' for anything else."""
+    if isinstance(value, list):
+        value = value[0] if value else ""
+    return value if isinstance(value, str) else ""
 
 
 def secret_of(access_key_id: str, token: str) -> str | None:
@@ -308,13 +458,30 @@ def _error_body(headers: Mapping[str, str], refused: RefusedError) -> tuple[byte
     return b"application/json", json.dumps({"__type": code, "message": message}).encode()
 
 
+def _writer(path: Path) -> Note:
+    """Return what appends decisions on permissions to a file, each kind of them once for an access key."""
+    file = path.open("a", buffering=1)
+    written: set[tuple[bool, str, str]] = set()
+
+    def write(access_key: str, action: str, resource: str, is_allowed: bool) -> None:
+        if (is_allowed, access_key, action) not in written:
+            written.add((is_allowed, access_key, action))
+            file.write(f"{'allowed' if is_allowed else 'denied'} {access_key} {action} {resource}\n")
+
+    return write
+
+
 def main() -> None:
-    """`emulator_process --bind ADDRESS --certificate FILE --key FILE [--speed N]`, its root key in the environment."""
+    """`emulator_process --bind ADDRESS --certificate FILE --key FILE --decisions FILE [--speed N]`.
+
+    Its root key is in the environment.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bind", required=True)
     parser.add_argument("--certificate", required=True)
     parser.add_argument("--key", required=True)
     parser.add_argument("--speed", type=float)
+    parser.add_argument("--decisions", type=Path, required=True)
     parser.add_argument("--faults", type=Path, help="the folder of faults.json")
     arguments = parser.parse_args()
     sys.setrecursionlimit(RECURSION_LIMIT)
@@ -323,10 +490,13 @@ def main() -> None:
     from hypercorn.asyncio import serve
     from hypercorn.config import Config
     from ministack.app import app
-    from ministack.services import iot
+    from ministack.core import iam_actions, iam_evaluator
+    from ministack.services import iam, iot, lambda_svc
 
     keep_to_loopback()
     require_certificates(iot)
+    check_named_resources(iam_actions, iam_evaluator, lambda: lambda_svc._esms, note=_writer(arguments.decisions))
+    simulate_with_context(iam, iam_evaluator)
     if arguments.speed is not None:
         make_strict(iot, speed=arguments.speed)
     config = Config()

@@ -19,10 +19,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from fleet_iot.generator.diagnostics import EnvironmentFault, FleetError
-from fleet_iot.generator.text import table
+from fleet_iot.generator.diagnostics import EnvironmentFault, FleetError, OutcomeError
+from fleet_iot.generator.text import counted, table
 from fleet_iot.lib.names import FUNCTION
-from fleet_iot.lib.specs import suffixed
+from fleet_iot.lib.specs import FacilitySpec, suffixed
 from fleet_iot.operations.aws import local_aws
 from fleet_iot.operations.local import deployment, emulator
 from fleet_iot.operations.local.aws import FACTS, LocalAws, applied_stacks, count_resources, load
@@ -409,7 +409,11 @@ def faults(report: Report) -> list[str]:
 def summary(report: Report) -> str:
     """Format the report for people, in lines."""
     rows = [
-        ("Fleet", f"{report.facilities} facilities, {report.things} things, {report.certificates} certificates"),
+        (
+            "Fleet",
+            f"{counted(report.facilities, 'facility')}, {counted(report.things, 'thing')}, "
+            f"{counted(report.certificates, 'certificate')}",
+        ),
         ("Platform", f"{report.resources_applied} resources applied by Terraform, {report.resources_left} left"),
         (
             "Published",
@@ -490,6 +494,7 @@ def run_demo(
     _make_room(folder)
     with clock.step("generate", "the approved record from fleet.yaml"):
         project = generate()
+    _require_things(project)
     with clock.step("keys", "throw-away keys and CSRs for every thing"):
         store = _make_keys(project, folder)
     try:
@@ -505,7 +510,7 @@ def run_demo(
                 seed=request.seed,
                 say=say,
             )
-        with clock.step("simulate", f"{request.things} things publish over mutual TLS"):
+        with clock.step("simulate", f"up to {counted(request.things, 'thing')} publish over mutual TLS"):
             simulation = _simulation(project, request)
             outcome = run_request(
                 project, simulation, aws=local_aws(local.folder), store=store, on_progress=on_progress
@@ -538,6 +543,20 @@ def run_demo(
         exposed=exposed,
         seconds=clock.seconds,
     )
+
+
+def _require_things(project: Project) -> None:
+    """Raise OutcomeError where Terraform registers no thing, so that none could publish."""
+    if not any(facility.thing_count for facility in _publishing(project)):
+        raise OutcomeError(
+            "no facility with `registration: terraform` has things, and the demo onboards no others",
+            hint="try them with: fleet local up, fleet local apply, fleet onboard, fleet simulate",
+        )
+
+
+def _publishing(project: Project) -> tuple[FacilitySpec, ...]:
+    """Return the facilities whose things Terraform registers."""
+    return tuple(facility for facility in project.facilities if facility.registration == "terraform")
 
 
 def _refuse_failed(outcome: Outcome) -> None:
@@ -577,14 +596,14 @@ def _resources(local: LocalAws) -> int:
 
 def _make_keys(project: Project, folder: Path) -> KeyStore:
     store = KeyStore(folder / "keys", secrets.token_urlsafe(32))
-    for facility in project.facilities:
+    for facility in _publishing(project):
         create_missing(project, facility, store=store, folder=folder / "identities")
     return store
 
 
 def _simulation(project: Project, request: DemoRequest) -> SimulationRequest:
     return SimulationRequest(
-        facilities=project.facilities,
+        facilities=_publishing(project),
         things=request.things,
         rate=request.rate,
         duration_s=request.duration_s,

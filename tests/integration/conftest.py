@@ -33,7 +33,7 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
     plant.fleet("generate")
     plant.fleet("keys", "create", "--all")
     try:
-        plant.fleet("local", "up")
+        plant.fleet("local", "up", "--as-deployer")
         inject(plant.local, TRANSIENT[:2])
         moments = random.Random(SEED)
         killed = interrupt(plant, SIGNALS[0], "--facility", "sg-01", resources=moments.randrange(5, 80))

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from paho.mqtt.enums import CallbackAPIVersion
 
+from fleet_iot.operations.assurance.deployer import Scope, deployer_policies, read_resources
+from fleet_iot.operations.assurance.preflight import Caller, Deployment, check_permissions
+from fleet_iot.operations.aws import Aws
 from fleet_iot.operations.local import deployment
-from fleet_iot.operations.local.aws import LocalAws, RoleSession, applied_stacks, count_resources
+from fleet_iot.operations.local.aws import ACCOUNT_ID, LocalAws, RoleSession, applied_stacks, count_resources
 from fleet_iot.operations.local.deployment import wait_until_drained
 from fleet_iot.operations.local.event_source import Discard, failure_message
 from fleet_iot.operations.local.overrides import FIRST_PLAN_DRIFT
 from fleet_iot.operations.processes import is_running, readable_by_owner_only
+from fleet_iot.operations.project import load_project
 from fleet_iot.operations.rehearsal.demo import (
     Archive,
     compare,
@@ -443,11 +448,40 @@ def test_a_second_plan_is_empty_but_for_the_documented_drift(plant: Plant) -> No
     assert dict.fromkeys(stacks, ()) == again
 
 
+def denied(local: LocalAws) -> set[str]:
+    """The actions that the deployer was denied, of all that Terraform has done."""
+    key = local.deployer_environment()["AWS_ACCESS_KEY_ID"]
+    lines = [line.split() for line in local.decisions.read_text().splitlines()]
+    assert len([line for line in lines if line[:2] == ["allowed", key]]) > 100, "it was not root"
+    return {action for verdict, whose, action, _ in lines if (verdict, whose) == ("denied", key)}
+
+
+def test_preflight_finds_the_deployers_permissions(plant: Plant) -> None:
+    """IAM allows the role all that its policies should; without one of them it is an error that names the actions."""
+    local, role = plant.local, f"arn:aws:iam::{ACCOUNT_ID}:role/{deployment.DEPLOYER_ROLE}"
+    found = json.loads(plant.fleet("preflight", "--json").stdout)["findings"]
+    assert {"ok", "warning"} == {each["status"] for each in found}
+    aws = Aws(account=ACCOUNT_ID, region=local.region, local=local)
+    caller = Caller(session_arn=role, kind="role", arn=role)
+    names = replace(load_project(plant.root).names, account_id=ACCOUNT_ID, bucket_account_id=ACCOUNT_ID)
+    resources = tuple(read_resources(applied_stacks(local)))
+    policies = deployer_policies(resources, Scope(names=names))
+    wanted = Deployment(names=names, resources=resources, policies=policies, state=None)
+    (whole,) = check_permissions(aws, caller, wanted)
+    assert "ok" == whole.status, whole.what
+    arn = local.client("iam").list_attached_role_policies(RoleName=deployment.DEPLOYER_ROLE)["AttachedPolicies"][-1]
+    local.client("iam").detach_role_policy(RoleName=deployment.DEPLOYER_ROLE, PolicyArn=arn["PolicyArn"])
+    (partial,) = check_permissions(aws, caller, wanted)
+    local.client("iam").attach_role_policy(RoleName=deployment.DEPLOYER_ROLE, PolicyArn=arn["PolicyArn"])
+    assert ("error", True) == (partial.status, " are denied: " in partial.what)
+
+
 def test_destroy_leaves_nothing(plant: Plant) -> None:
     """After destroy no state holds a resource, and the registry, tables and buckets are gone."""
     local = plant.local
     children = local.children
     deployment.destroy(local)
+    assert set() == denied(local)
     assert 0 == applied(local)
     assert [] == local.client("iot").list_things()["things"]
     assert [] == local.client("iot").list_certificates()["certificates"]

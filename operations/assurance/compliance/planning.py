@@ -64,8 +64,8 @@ class Synthesised:
     csrs: int
 
 
-def synthesise(project: Project, *, folder: Path) -> Synthesised:
-    """Synthesise every stack of `project` below `folder`, deleting an earlier run's.
+def synthesise(project: Project, *, folder: Path, account_id: str = ACCOUNT_ID) -> Synthesised:
+    """Synthesise every stack of `project` below `folder`, for an account, deleting an earlier run's.
 
     The keys of the CSRs are never written.
     """
@@ -76,7 +76,7 @@ def synthesise(project: Project, *, folder: Path) -> Synthesised:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(UNWANTED)} | {
         VARIABLE: project.environment or "",
         "ENVIRONMENT_SUFFIX": project.environment_suffix,
-        "FLEET_ACCOUNT_ID": ACCOUNT_ID,
+        "FLEET_ACCOUNT_ID": account_id,
         "FLEET_IDENTITIES": str(identities),
         "FLEET_REQUIRE_CSRS": "1",
         "FLEET_OUTDIR": str(output),

@@ -37,6 +37,7 @@ ARGUMENTS = {
     "device sync": ["--facility", "sg-01"],
     "history": [THING],
     "onboard": ["--facility", "sg-01"],
+    "preflight": [],
     "quarantine list": [],
     "quarantine replay": ["--yes"],
     "quarantine show": ["1"],

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.generator.diagnostics import EnvironmentFault, OutcomeError
 from fleet_iot.operations.local.aws import LocalAws
 from fleet_iot.operations.project import load_project
 from fleet_iot.operations.rehearsal import demo as steps
@@ -36,3 +37,19 @@ def test_a_fault_names_logs_that_are_there(tmp_path: Path, monkeypatch: pytest.M
     assert (folder / "logs" / "terraform-tap-dev.log", "what it said\n") == (named, named.read_text())
     assert ((folder / "logs" / "emulator.log").exists(), (folder / "local").exists()) == (True, False)
     assert 0o700 == stat.S_IMODE(folder.stat().st_mode)
+
+
+def test_a_fleet_without_things_of_terraform_is_refused_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before keys are made and a local AWS is started; the hint names the commands for plants in bulk."""
+    project = load_project(SAMPLE)
+    plants = tuple(replace(facility, registration="bulk") for facility in project.facilities)
+    request = steps.DemoRequest(folder=tmp_path / "demo", things=1, rate=1.0, duration_s=1.0, seed=1)
+    monkeypatch.setattr(steps.emulator, "start", lambda **given: pytest.fail("a local AWS was started"))
+    with pytest.raises(OutcomeError, match="registration: terraform") as fault:
+        steps.run_demo(
+            request,
+            generate=lambda: replace(project, facilities=plants),
+            say=lambda line: None,
+            on_progress=lambda done, of: None,
+        )
+    assert "fleet onboard" in (fault.value.hint or "") and not (tmp_path / "demo" / "keys").exists()

@@ -97,18 +97,21 @@ def identity_of_its_own(planned: PlannedInfrastructure) -> Iterator[Observation]
 @check("policy-attached", "Every certificate has one policy of the fleet", about="aws_iot_certificate")
 def certificates_attached(planned: PlannedInfrastructure) -> Iterator[Observation]:
     attached: dict[str, list[str]] = {}
+    strange: dict[str, list[str]] = {}
     for attachment in planned.of("aws_iot_policy_attachment"):
         certificate = planned.target(attachment, attachment.body.get("target"))
         if certificate is not None:
-            attached.setdefault(certificate.address, []).append(str(attachment.body.get("policy")))
-    known = {name_of(policy) for policy in planned.of("aws_iot_policy")}
+            policy = attachment.body.get("policy")
+            attached.setdefault(certificate.address, []).append(str(policy))
+            if planned.found("aws_iot_policy", attachment, policy) is None:
+                strange.setdefault(certificate.address, []).append(str(policy))
     for certificate in planned.of("aws_iot_certificate"):
-        found = attached.get(certificate.address, [])
+        found, strangers = (each.get(certificate.address, []) for each in (attached, strange))
         yield observe(
             certificate,
             "policy",
             problem_unless(len(found) == 1, f"has {len(found)} policies"),
-            problem_unless(set(found) <= known, f"has a policy that is none of the fleet's: {', '.join(found)}"),
+            problem_unless(not strangers, f"has a policy that is none of the fleet's: {', '.join(strangers)}"),
         )
 
 
