@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.interruptions import SEED, SIGNALS, TRANSIENT, inject, interrupt
+from tests.integration.interruptions import INTERRUPTIONS, interruptions
 from tests.integration.plant import CANARIES, PASSPHRASE, Plant
 from tests.places import PROJECT, link_wheels
 
@@ -34,12 +33,9 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
     plant.fleet("keys", "create", "--all")
     try:
         plant.fleet("local", "up", "--as-deployer")
-        inject(plant.local, TRANSIENT[:2])
-        moments = random.Random(SEED)
-        killed = interrupt(plant, SIGNALS[0], "--facility", "sg-01", resources=moments.randrange(5, 80))
-        ended = [interrupt(plant, by, "--facility", "sg-01", seconds=moments.uniform(0, 30)) for by in SIGNALS[1:]]
+        interrupted = interruptions(plant) if INTERRUPTIONS else ()
         plant.fleet("local", "apply", "--redeliver", "0.5")
-        yield replace(plant, interrupted=(killed, *ended))
+        yield replace(plant, interrupted=interrupted)
     finally:
         if (root / "build" / "local" / "endpoint.json").exists():
             plant.fleet("local", "down")

@@ -15,7 +15,8 @@ from fleet_iot.operations.local.aws import LocalAws, applied_stacks, count_resou
 from fleet_iot.operations.local.faults import FILE, LOG
 from tests.integration.plant import Interrupted, Plant
 
-SEED = int(os.environ.get("FLEET_KILLS_SEED", str(random.SystemRandom().randrange(2**32))))
+SEED = int(os.environ.get("FLEET_KILLS_SEED", "1"))
+INTERRUPTIONS = bool(int(os.environ.get("FLEET_INTERRUPTIONS", "1")))
 SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
 ENDED = {"SIGKILL": {0, -9}, "SIGINT": {0, 1, -2}, "SIGTERM": {0, 1, -15}}
 """Exit codes by signal; a negative one where it came before the command had begun, 0 where it came too late."""
@@ -84,6 +85,14 @@ def interrupt(plant: Plant, by: signal.Signals, *options: str, resources: int = 
             run.kill()
             raise
     return Interrupted(by=by.name, resources=count(local), exit_code=run.returncode, said=said)
+
+
+def interruptions(plant: Plant) -> tuple[Interrupted, ...]:
+    """Interrupt three deployments, one by each signal, while AWS delays them."""
+    inject(plant.local, TRANSIENT[:2])
+    moments, options = random.Random(SEED), ("--facility", "sg-01")
+    killed = interrupt(plant, SIGNALS[0], *options, resources=moments.randrange(5, 80))
+    return killed, *(interrupt(plant, by, *options, seconds=moments.uniform(0, 30)) for by in SIGNALS[1:])
 
 
 def is_orderly(each: Interrupted) -> bool:

@@ -7,10 +7,13 @@ import json
 import pytest
 
 from fleet_iot.operations.local.aws import applied_stacks, attributes_of
-from tests.integration.interruptions import SEED, SIGNALS, TRANSIENT, injected, is_orderly
+from tests.integration.interruptions import INTERRUPTIONS, SEED, SIGNALS, TRANSIENT, injected, is_orderly
 from tests.integration.plant import Plant
 
-pytestmark = pytest.mark.local_aws
+pytestmark = [
+    pytest.mark.local_aws,
+    pytest.mark.skipif(not INTERRUPTIONS, reason="FLEET_INTERRUPTIONS=0"),
+]
 
 
 def test_each_signal_ended_a_deployment(plant: Plant) -> None:

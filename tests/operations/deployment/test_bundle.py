@@ -78,6 +78,22 @@ def test_a_bundle_is_read_as_it_was_saved(tmp_path: Path) -> None:
     assert 0o700 == stat.S_IMODE(folder.stat().st_mode)
 
 
+def test_a_bundle_that_a_pipeline_hands_on_is_read(tmp_path: Path) -> None:
+    """Artefacts come back readable by others; their digests still hold. A link is none of its files."""
+    folder = tmp_path / "plan"
+    made = bundle(folder, change("aws_s3_bucket.a"))
+    save(made, folder)
+    for path in (folder, *folder.iterdir()):
+        path.chmod(0o755)
+    assert made == load(folder)[0]
+    note_progress(folder, "tap-prod", APPLIED)
+    assert {"tap-prod": APPLIED} == read_progress(folder)
+    (folder / "tap-prod.plan").rename(tmp_path / "elsewhere")
+    (folder / "tap-prod.plan").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(GateError):
+        load(folder)
+
+
 def test_plan_json_has_the_counts_for_readers(tmp_path: Path) -> None:
     """Counts by action, and what is destroyed by address."""
     folder = tmp_path / "plan"
