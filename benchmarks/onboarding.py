@@ -93,7 +93,7 @@ DEVICE_TYPE = "press"
 SUFFIX = "dev"
 
 
-def make_onboarding_project(folder: Path, *, things: int, others: int = 1) -> Path:
+def make_onboarding_project(folder: Path, *, things: int, others: int = 1, registration: str = "bulk") -> Path:
     """Make the project in `folder`, with its manifest and declarations; without CSRs."""
     folder.mkdir(parents=True, exist_ok=True)
     metrics = {"temperature": {"unit": "celsius", "max": 95}}
@@ -107,7 +107,7 @@ def make_onboarding_project(folder: Path, *, things: int, others: int = 1) -> Pa
             PLANT: {
                 "name": "Tuas",
                 "timezone": "Asia/Singapore",
-                "registration": "bulk",
+                "registration": registration,
                 "things": {DEVICE_TYPE: things},
             },
             OTHER_PLANT: {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 
 from . import bindings as tf
@@ -12,6 +11,7 @@ from .constructs.storage import FacilityArchive
 from .constructs.telemetry_stream import TelemetryRule
 from .constructs.thing_registry import FleetProvisioning, ThingRegistry
 from .names import PlatformNames, state_file
+from .record.identities import Requests
 from .record.read import read_things
 from .shared.context import SESSION, StackContext
 from .shared.limits import check_tags
@@ -88,7 +88,7 @@ class FacilityStack(BaseStack):
 
     Args:
         folder: The facility's folder in the record.
-        csrs: Full thing name → CSR in PEM.
+        requests: The CSRs of its things.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class FacilityStack(BaseStack):
         *,
         facility: FacilitySpec,
         folder: Path,
-        csrs: Mapping[str, str],
+        requests: Requests,
     ) -> None:
         facility = literal(facility)
         super().__init__(scope, id_, context)
@@ -113,7 +113,7 @@ class FacilityStack(BaseStack):
         self.things = ThingBlocks(blocks={}, certificates=0, without_csr=0)
         if facility.registration == "terraform":
             things = read_things(folder / facility.things_file)
-            self.things = thing_blocks(things, facility=facility, suffix=context.environment_suffix, csrs=csrs)
+            self.things = thing_blocks(things, facility=facility, suffix=context.environment_suffix, requests=requests)
             self.blocks = self.things.blocks
 
 

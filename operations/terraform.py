@@ -505,18 +505,28 @@ class Terraform:
         """Untaint resources that exist, so that the next apply reads them and does not make them again.
 
         All in one step: `terraform untaint` accepts one address a run, so that thousands of attachments would need an
-        hour. The state is piped and never written to a disk but its backend's.
+        hour.
         """
         wanted = set(addresses)
         if not wanted:
             return
-        state = json.loads(self._piped(stack, "state", "pull"))
+        state = self.pull_state(stack)
         for resource in state["resources"]:
             for instance in resource["instances"]:
                 if instance.get("status") == "tainted" and _address(resource, instance) in wanted:
                     del instance["status"]
-        state["serial"] += 1
-        self._piped(stack, "state", "push", "-", given=json.dumps(state))
+        self.push_state(stack, state)
+
+    def pull_state(self, stack: Path) -> dict[str, Any]:
+        """Return the stack's state; without `resources` where it has none. It is piped, and never written to a disk but
+        its backend's."""
+        state: dict[str, Any] = json.loads(self._piped(stack, "state", "pull") or "{}")
+        return state
+
+    def push_state(self, stack: Path, state: Mapping[str, Any]) -> None:
+        """Replace the stack's state by one that was pulled and changed; refused where it was changed meanwhile."""
+        pushed = {**state, "serial": state["serial"] + 1}
+        self._piped(stack, "state", "push", "-", given=json.dumps(pushed))
 
     def show(self, stack: Path, plan: Path | None = None) -> str:
         """Return the stack's state, or a saved plan, as the JSON text of `terraform show`."""

@@ -51,6 +51,7 @@ COMMANDS: dict[str, dict[int, str]] = {
     "deploy": {2: "--facility nope", 7: "--dir none"},
     "destroy": {2: "--facility nope", 7: "--dir none"},
     "device activate": {2: "activate", 7: f"activate {THING} --reason x --dir none"},
+    "device adopt": {2: "adopt --facility nope", 7: "adopt --facility sg-01 --dir none"},
     "device list": {2: "list --facility nope", 7: "list --dir none"},
     "device move": {2: f"move {THING} --to nope --reason x", 7: f"move {THING} --to sg-01 --reason x --dir none"},
     "device retire": {2: "retire", 7: f"retire {THING} --reason x --dir none"},

@@ -143,7 +143,6 @@ COSTS: dict[Kind, tuple[Cost, ...]] = {
         Cost(api="PutMetricAlarm", per="facilities", times=_PLANT_ALARMS),
         *_each("groups", "PutMetricAlarm"),
     ),
-    Kind.REGISTRATION: (*_RETIRE, *_ONBOARD),
     Kind.THINGS_ADDED: _ONBOARD,
     Kind.THINGS_CHANGED: _each("count", "UpdateThing"),
     Kind.THINGS_RETIRED: _RETIRE,

@@ -15,8 +15,8 @@ from fleet_iot.generator.plan.build import FacilityPlan, FleetPlan, thing_rows
 from fleet_iot.lib.faults import ExpectedError
 from fleet_iot.lib.record.identities import (
     Difference,
-    Locked,
-    Request,
+    Lock,
+    Requests,
     csrs_file,
     differences,
     lock_file,
@@ -33,6 +33,9 @@ KINDS = {
     Difference.KEY: Kind.KEYS_CHANGED,
     Difference.CERTIFICATE: Kind.CERTIFICATES_REPLACED,
     Difference.GONE: Kind.CERTIFICATES_REMOVED,
+    Difference.REVIVED: Kind.CERTIFICATES_REVIVED,
+    Difference.ROTATED: Kind.CERTIFICATES_ROTATED,
+    Difference.FINISHED: Kind.ROTATIONS_FINISHED,
 }
 LEAVING = frozenset(
     {Kind.THINGS_RETIRED, Kind.THINGS_RENAMED, Kind.THINGS_MOVED, Kind.TYPE_RENAMED, Kind.APPLICATION, Kind.SUFFIX}
@@ -48,7 +51,8 @@ class Identities:
     suffix: str
 
     def changes(self, plan: FleetPlan, facilities: Iterable[str]) -> list[PlannedChange]:
-        """Find certificates that Terraform would replace or delete, and missing or superfluous lines of the lock.
+        """Find certificates that Terraform would replace or delete, rotations, and missing or superfluous lines of the
+        lock.
 
         Raises:
             EnvironmentFault: a file cannot be read, or a CSR is in the name of another thing.
@@ -59,7 +63,7 @@ class Identities:
         """Raise `StaleError` if there are such changes."""
         found = self.changes(plan, facilities)
         what = "; ".join(f"{each.facility}: {each.kind.value} ({each.count:,})" for each in found)
-        if found and all(each.impact is Impact.SAFE for each in found):
+        if found and all(each.impact is not Impact.BREAKS_IDENTITY for each in found):
             raise StaleError(
                 f"the lock of keys is not that of the CSRs: {what}",
                 hint="see it: fleet plan; if no line was removed, run fleet generate to lock them",
@@ -77,10 +81,10 @@ class Identities:
             csrs = self._file(plant)
             names = [suffixed(name, self.suffix) for name in _things(plant)]
             requests, before = _read(csrs, names)
-            after = {name: requests[name].locked for name in names if name in requests}
+            after = {name: tuple(each.locked for each in requests[name]) for name in names if name in requests}
             if after != before:
                 try:
-                    write_lock(lock_file(csrs), after.values())
+                    write_lock(lock_file(csrs), (line for lines in after.values() for line in lines))
                 except OSError as error:
                     raise WriteError(f"{lock_file(csrs)} cannot be written: {error.strerror}") from None
                 written.append(lock_file(csrs))
@@ -132,7 +136,7 @@ def _things(plant: FacilityPlan) -> Iterator[str]:
     return (row.name for row in thing_rows(plant))
 
 
-def _read(csrs: Path, things: Collection[str]) -> tuple[dict[str, Request], dict[str, Locked]]:
+def _read(csrs: Path, things: Collection[str]) -> tuple[Requests, Lock]:
     with _told():
         return read_requests(csrs, things), read_lock(lock_file(csrs), things)
 

@@ -66,6 +66,9 @@ class Kind(StrEnum):
     KEYS_CHANGED = "keys-changed"
     CERTIFICATES_REPLACED = "certificates-replaced"
     CERTIFICATES_REMOVED = "certificates-removed"
+    CERTIFICATES_REVIVED = "certificates-revived"
+    CERTIFICATES_ROTATED = "certificates-rotated"
+    ROTATIONS_FINISHED = "rotations-finished"
     KEYS_UNLOCKED = "keys-unlocked"
     LOCKS_UNPLANNED = "locks-unplanned"
     DOCUMENTS = "documents"
@@ -155,8 +158,9 @@ RULES: dict[Kind, Rule] = {
     ),
     Kind.FACILITY_ALARMS: _rule(Impact.SAFE, "alarms are updated in place; devices do not notice"),
     Kind.REGISTRATION: _rule(
-        Impact.BREAKS_IDENTITY,
-        "who registers the things changes, and with that their certificates: the same CSR gives another certificate",
+        Impact.SAFE,
+        "things, keys and certificates stay: `fleet device adopt` hands those that are registered over, and has to run "
+        "before the next apply",
     ),
     Kind.THINGS_ADDED: _rule(Impact.SAFE, "nothing that exists is touched"),
     Kind.THINGS_CHANGED: _rule(
@@ -196,6 +200,18 @@ RULES: dict[Kind, Rule] = {
     Kind.CERTIFICATES_REMOVED: _rule(
         Impact.BREAKS_IDENTITY,
         "their CSRs are gone: Terraform deletes the certificates, and the devices are locked out",
+    ),
+    Kind.CERTIFICATES_REVIVED: _rule(
+        Impact.BREAKS_IDENTITY,
+        "their keys were revoked or retired, and the lines of their CSRs do not say so any more: devices locked out "
+        "for good could connect again, and AWS IoT activates no revoked certificate",
+    ),
+    Kind.CERTIFICATES_ROTATED: _rule(
+        Impact.RECONFIGURES,
+        "each device gets a second certificate, of its next key; both work until the rotation is finished",
+    ),
+    Kind.ROTATIONS_FINISHED: _rule(
+        Impact.SAFE, "the former certificate is deleted; each device has its second one, which stays as it is"
     ),
     Kind.KEYS_UNLOCKED: _rule(
         Impact.SAFE,

@@ -32,7 +32,7 @@ def as_text(comparison: Comparison, *, manifest: str, environment: str | None = 
     parts = [f"{manifest} against {record}:", _table(rows), "Why:", _table(reasons), *_costs(bill(changes))]
     parts.append(f"{_summary(changes)} To write it: {_writing(command, comparison, ())}")
     if then := _commands(comparison, environment):
-        parts.append("\n".join(["Then, as Terraform registers no things in bulk:", *(f"  {line}" for line in then)]))
+        parts.append("\n".join(["Then, as Terraform does not do it:", *(f"  {line}" for line in then)]))
     return "\n\n".join(parts)
 
 
@@ -57,21 +57,22 @@ def as_json(comparison: Comparison, *, manifest: str, environment: str | None = 
 
 
 _COMMANDS = {
+    Kind.REGISTRATION: "fleet device adopt --facility {facility}",
     Kind.THINGS_CHANGED: "fleet device sync --facility {facility}",
     Kind.THINGS_ADDED: "fleet onboard --facility {facility}",
     Kind.THINGS_RETIRED: "fleet device retire THING... --reason TEXT",
     Kind.THINGS_MOVED: "fleet device move THING... --to {to} --reason TEXT",
 }
-"""Commands that do for plants in bulk what Terraform does for others."""
+"""Commands that do for plants in bulk what Terraform does for others, and hand plants over between the two."""
 
 
 def _commands(comparison: Comparison, environment: str | None) -> list[str]:
-    """Return the commands that bring a plan to the devices of plants in bulk, each once."""
+    """Return the commands that bring a plan to the devices where Terraform does not, each once."""
     return list(
         dict.fromkeys(
             with_environment(_COMMANDS[change.kind], environment).format(facility=change.facility, to=change.to)
             for change in comparison.changes
-            if change.kind in _COMMANDS and change.facility in comparison.bulk
+            if change.kind in _COMMANDS and (change.kind is Kind.REGISTRATION or change.facility in comparison.bulk)
         )
     )
 
@@ -136,7 +137,14 @@ def _what(change: PlannedChange) -> str:
             return f"device type {change.detail} is now {change.device_type}, with the same metrics: {things}{names}"
         case Kind.REGISTRATION:
             return f"registration: {change.detail}, {counted(change.count, 'thing')} that stay"
-        case Kind.KEYS_CHANGED | Kind.CERTIFICATES_REPLACED | Kind.CERTIFICATES_REMOVED:
+        case (
+            Kind.KEYS_CHANGED
+            | Kind.CERTIFICATES_REPLACED
+            | Kind.CERTIFICATES_REMOVED
+            | Kind.CERTIFICATES_REVIVED
+            | Kind.CERTIFICATES_ROTATED
+            | Kind.ROTATIONS_FINISHED
+        ):
             return f"{_words(change.kind)} of {counted(change.count, 'thing')} ({_names(change.things)})"
         case Kind.KEYS_UNLOCKED:
             return f"keys not locked yet: {counted(change.count, 'thing')} ({_names(change.things)})"

@@ -7,10 +7,11 @@ super-linearly): the blocks are written into the stack's file after CDKTF.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from ..record.identities import Requests, Status
 from ..record.read import ThingRow
 from ..specs import FacilitySpec, suffixed
 from .text import literal
@@ -21,20 +22,17 @@ Blocks = dict[str, dict[str, dict[str, Any]]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThingBlocks:
-    """The blocks of a facility's things, and the number of things with and without a certificate."""
+    """The blocks of a facility's things, and the numbers of certificates, and of things without any CSR."""
 
     blocks: Blocks
     certificates: int
     without_csr: int
 
 
-def thing_blocks(
-    things: Iterator[ThingRow], *, facility: FacilitySpec, suffix: str, csrs: Mapping[str, str]
-) -> ThingBlocks:
-    """Make the blocks of `things`; those with a CSR get an active certificate and its attachments.
+def thing_blocks(things: Iterator[ThingRow], *, facility: FacilitySpec, suffix: str, requests: Requests) -> ThingBlocks:
+    """Make the blocks of `things`; each CSR gets a certificate and its attachments, unless its key was retired.
 
-    Args:
-        csrs: Full thing name → CSR in PEM.
+    That of a revoked key is inactive: an apply would fail to activate it.
     """
     groups = {group.device_type: group for group in facility.groups}
     kinds: Blocks = {
@@ -60,17 +58,18 @@ def thing_blocks(
             "thing_name": thing_name,
             "thing_group_name": f"${{aws_iot_thing_group.{group.thing_group}.name}}",
         }
-        csr = csrs.get(name)
-        if csr is None:
-            without_csr += 1
-            continue
-        certificate = f"${{aws_iot_certificate.{id_}.arn}}"
-        certificates[id_] = {"active": True, "csr": literal(csr)}
-        policies[id_] = {"policy": f"${{aws_iot_policy.{group.policy}.name}}", "target": certificate}
-        principals[id_] = {"thing": thing_name, "principal": certificate}
+        without_csr += name not in requests
+        for request in requests.get(name, ()):
+            if request.status is Status.RETIRED:
+                continue
+            own_id = certificate_id(id_, request.generation)
+            certificate = f"${{aws_iot_certificate.{own_id}.arn}}"
+            certificates[own_id] = {"active": request.status is None, "csr": literal(request.csr)}
+            policies[own_id] = {"policy": f"${{aws_iot_policy.{group.policy}.name}}", "target": certificate}
+            principals[own_id] = {"thing": thing_name, "principal": certificate}
     return ThingBlocks(
         blocks={kind: blocks for kind, blocks in kinds.items() if blocks},
-        certificates=len(registered) - without_csr,
+        certificates=len(certificates),
         without_csr=without_csr,
     )
 
@@ -83,3 +82,11 @@ def logical_id(name: str) -> str:
     """
     escaped = re.sub(r"[^A-Za-z0-9-]", lambda match: f"_{ord(match.group()):x}_", name)
     return escaped if re.match(r"[A-Za-z_]", escaped) else f"_n_{escaped}"
+
+
+def certificate_id(thing_id: str, generation: int) -> str:
+    """Return the Terraform identifier of a thing's certificate and its attachments.
+
+    `thing_id` contains an even number of underscores, so this is no other thing's.
+    """
+    return thing_id if generation == 1 else f"{thing_id}_{generation}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..bindings import App
 from ..faults import PrerequisiteError
 from ..record.identities import (
-    Request,
+    Requests,
     csrs_file,
     differences,
     lock_file,
@@ -134,7 +134,7 @@ def synthesise(
                 replace(context, default_tags=fleet.tags | facility.tags | own_tags),
                 facility=facility,
                 folder=folder / facility.module,
-                csrs={thing: request.csr for thing, request in requests[id_].items()},
+                requests=requests[id_],
             )
             stack.add_dependency(platform)  # for cdktf-cli: it reads the order from manifest.json
             if stack.things.without_csr:
@@ -155,7 +155,7 @@ def synthesise(
 
 def _checked_requests(
     settings: Settings, id_: str, *, facilities: Mapping[str, FacilitySpec], folder: Path
-) -> dict[str, Request]:
+) -> Requests:
     """Return the CSRs of a facility's things.
 
     Raises:
@@ -163,10 +163,12 @@ def _checked_requests(
     """
     path, suffix = _csrs_file(settings, id_), settings.environment_suffix
     if facilities[id_].registration != "terraform":
+        _refuse_lock(path, id_)
         return read_requests(path)
     things = {suffixed(name, suffix) for name in _names(facilities[id_], folder)}
     requests = read_requests(path, things)
-    found = differences(requests, read_lock(lock_file(path), things), things)
+    changed = differences(requests, read_lock(lock_file(path), things), things)
+    found = {thing: difference for thing, difference in changed.items() if not difference.is_rotation}
     if found:
         thing, difference = next(iter(found.items()))
         more = f" (and {len(found) - 1} more things)" if len(found) > 1 else ""
@@ -181,6 +183,16 @@ def _checked_requests(
     return requests
 
 
+def _refuse_lock(path: Path, id_: str) -> None:
+    """Raise where Terraform has made the certificates of a plant that is in bulk now: an apply would delete them."""
+    if lock_file(path).is_file():
+        raise PrerequisiteError(
+            f"{lock_file(path)} says that Terraform registered the things of {id_}, which is in bulk now: Terraform "
+            "would delete them, with their certificates.",
+            remedy=f"Hand them over: fleet device adopt --facility {id_}. If none was ever applied, delete the lock.",
+        )
+
+
 def _names(facility: FacilitySpec, folder: Path) -> Iterator[str]:
     """Yield the names of a facility's things, without suffix."""
     return (thing.name for thing in read_things(folder / facility.module / facility.things_file))
@@ -193,7 +205,7 @@ def _csrs_file(settings: Settings, facility: str) -> Path:
 def _lock(
     settings: Settings,
     facilities: Mapping[str, FacilitySpec],
-    requests: Mapping[str, Mapping[str, Request]],
+    requests: Mapping[str, Requests],
     *,
     folder: Path,
 ) -> tuple[str, ...]:
@@ -206,10 +218,16 @@ def _lock(
         lock = lock_file(path)
         things = [suffixed(name, settings.environment_suffix) for name in _names(facilities[id_], folder)]
         try:
-            if new := lock_new(path, things, requests=requests[id_]):
+            before = read_lock(lock, things)
+            written = lock_new(path, things, requests=requests[id_])
+            if new := [thing for thing in written if thing not in before]:
                 notes.append(
                     f"note: {id_}: keys without a line in {lock}, locked now: {len(new)}. Commit it; where they were "
                     "locked before, its history says with which keys."
+                )
+            if len(written) > len(new):
+                notes.append(
+                    f"note: {id_}: rotations and new keys noted in {lock}: {len(written) - len(new)}. Commit it."
                 )
         except OSError as error:
             notes.append(f"note: {lock} cannot be written ({error.strerror}): keys of {id_} are not locked.")

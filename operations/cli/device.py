@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
 import time
 from collections import Counter
@@ -20,7 +21,7 @@ from fleet_iot.generator.cli.completion import complete_facility, complete_thing
 from fleet_iot.generator.diagnostics import EnvironmentFault, OutcomeError, RequestError
 from fleet_iot.generator.text import counted, table
 from fleet_iot.lib.specs import FacilitySpec
-from fleet_iot.operations.aws import local_folder
+from fleet_iot.operations.aws import Aws, local_folder
 from fleet_iot.operations.cli.options import (
     PATH,
     Site,
@@ -33,35 +34,41 @@ from fleet_iot.operations.cli.options import (
     required_facility,
     things_argument,
 )
-from fleet_iot.operations.pki.csr import csr_path, places_of
+from fleet_iot.operations.local.aws import PASSPHRASES
+from fleet_iot.operations.pki.csr import csr_path, places_of, things_of
 from fleet_iot.operations.pki.keystore import HEADER, KeyStore, identities_folder, keys_folder, open_store
 from fleet_iot.operations.pki.spent import journals_here
 from fleet_iot.operations.progress import Progress
 from fleet_iot.operations.project import Project
+from fleet_iot.operations.registry.adopt import StackState
+from fleet_iot.operations.registry.adopt import adopt as adopt_devices
 from fleet_iot.operations.registry.device import (
     DeviceView,
     Registered,
     check_activation,
     check_retirement,
     check_revocation,
-    expiry,
     find_thing,
+    id_of,
     request_of,
     show_device,
 )
 from fleet_iot.operations.registry.device import activate as activate_device
 from fleet_iot.operations.registry.device import retire as retire_device
 from fleet_iot.operations.registry.device import revoke as revoke_device
+from fleet_iot.operations.registry.expiry import PlantCertificates, expiry
 from fleet_iot.operations.registry.journal import Journal
 from fleet_iot.operations.registry.known import known_devices
 from fleet_iot.operations.registry.move import MoveRequest, Renewal, move_all
 from fleet_iot.operations.registry.names import resolve
 from fleet_iot.operations.registry.rotate import (
     DeviceKeys,
+    Rotation,
     begin_rotation,
     check_finish,
     check_rotation,
     finish_rotation,
+    refuse_unseen,
 )
 from fleet_iot.operations.registry.runner import calls_of, facility_lock, groups_of, opened_journal, work_of
 from fleet_iot.operations.registry.states import DeviceState, Registry, State, list_states
@@ -78,6 +85,28 @@ class _Registry:
     project: Project
     journal: Journal
     work: Work
+    aws: Aws
+
+    def finishable(self, *, force: bool) -> Callable[[Work, Registered], object]:
+        """Return the check of rotations that are to be finished; of plants that Terraform registers, it reads which
+        certificate the device uses, unless that is forced."""
+
+        def check(work: Work, device: Registered) -> None:
+            new = check_finish(work, device)["new"]
+            if device.own_keys is not None and not force:
+                names = self.project.names
+                refuse_unseen(self.aws.client("dynamodb"), names.devices_table, device.thing.name, id_of(new))
+
+        return check
+
+    def state_of(self, facility: FacilitySpec) -> StackState:
+        """Return Terraform's state of the facility's stack."""
+        name, local = f"facility-{facility.id}-{self.project.environment_suffix}", self.aws.local
+        if local is not None:
+            return StackState(folder=local.output / "stacks" / name, environment=local.environment(), logs=local.logs)
+        output = Path(os.environ.get("FLEET_OUTDIR") or self.project.root / "cdktf.out").resolve()
+        variables = {key: value for key, value in os.environ.items() if key not in PASSPHRASES}
+        return StackState(folder=output / "stacks" / name, environment=variables, logs=self.project.build / "terraform")
 
     def found(self, name: str) -> tuple[Work, Registered]:
         """Find a thing, and what works on the things of its facility."""
@@ -126,7 +155,7 @@ def _opened(site: Site) -> Iterator[_Registry]:
         facility = project.facilities[0]
         work = work_of(project, target, journal, facility=facility, is_staged=False, policy_on="group")
         try:
-            yield _Registry(project=project, journal=journal, work=work)
+            yield _Registry(project=project, journal=journal, work=work, aws=site.aws)
         finally:
             work.calls.pacer.close()
 
@@ -212,8 +241,8 @@ def _listed(
             named or [*project.facilities, *map(project.facility_of, sorted(former))],
             journals,
             registry=Registry(calls, suffix=project.environment_suffix) if calls is not None else None,
-            requests_of=lambda facility: places_of(
-                csr_path(identities_folder(project), project.environment_suffix, facility.id)
+            requests_of=lambda facility: things_of(
+                places_of(csr_path(identities_folder(project), project.environment_suffix, facility.id))
             ),
             on_progress=progress.advance,
         )
@@ -286,7 +315,8 @@ def revoke(registry: _Registry, things: tuple[str, ...], reason: str) -> None:
     for work, found in registry.all_found(things, check_revocation):
         count = revoke_device(work, found, reason=reason)
         none_yet = "" if count else "; it has none yet, and gets none with its key"
-        click.echo(f"{found.thing.name}: {counted(count, 'certificate')} REVOKED{none_yet}")
+        commit = "; commit identities/" if found.own_keys is not None else ""
+        click.echo(f"{found.thing.name}: {counted(count, 'certificate')} REVOKED{none_yet}{commit}")
 
 
 @device.command()
@@ -300,9 +330,9 @@ def retire(registry: _Registry, things: tuple[str, ...], reason: str) -> None:
             if found.is_planned:  # a run that is going on would bring it back
                 stack.enter_context(facility_lock(registry.journal.path, found.facility.id))
             removed = retire_device(work, found, reason=reason)
-        click.echo(
-            f"{found.thing.name}: retired; seen locked out, then deleted: {', '.join(removed) or 'no certificate'}"
-        )
+        commit = "; commit identities/; the thing stays until it leaves fleet.yaml" if found.own_keys else ""
+        gone = ", ".join(removed) or "no certificate"
+        click.echo(f"{found.thing.name}: retired; seen locked out, then deleted: {gone}{commit}")
 
 
 @device.command()
@@ -311,16 +341,20 @@ def retire(registry: _Registry, things: tuple[str, ...], reason: str) -> None:
 @_reason
 @click.option("--csr", type=PATH, metavar="FILE", help="The CSR of a device that makes its own keys.")
 @click.option("--finish", is_flag=True, help="Delete the old certificate, once the device has used the new one.")
-def rotate(registry: _Registry, things: tuple[str, ...], reason: str, csr: Path | None, finish: bool) -> None:
+@click.option("--force", is_flag=True, help="Finish although no reading came with the new certificate.")
+def rotate(
+    registry: _Registry, things: tuple[str, ...], reason: str, csr: Path | None, finish: bool, force: bool
+) -> None:
     """Rotate the keys and certificates of devices. The old ones work until --finish."""
     if csr is not None and (finish or len(things) != 1):
         raise RequestError("--csr is of one device", hint="rotate them one by one")
-    chosen = registry.all_found(things, check_finish if finish else check_rotation)
+    if force and not finish:
+        raise click.UsageError("--force is of --finish")
+    chosen = registry.all_found(things, registry.finishable(force=force) if finish else check_rotation)
     store = None if csr is not None or finish else _store(registry.project)
     for work, found in chosen:
         if finish:
-            done = finish_rotation(work, found, reason=reason)
-            click.echo(f"{done.thing}: now only {done.new}; {done.old} was seen locked out, then deleted")
+            click.echo(_finished(finish_rotation(work, found, reason=reason), found))
             continue
         requests = csr_path(identities_folder(registry.project), registry.project.environment_suffix, found.facility.id)
         begun = begin_rotation(
@@ -330,7 +364,27 @@ def rotate(registry: _Registry, things: tuple[str, ...], reason: str, csr: Path 
             request=request_of(csr) if csr else None,
             reason=reason,
         )
-        click.echo(f"{begun.thing}: {begun.new} beside {begun.old}; hand it over, then rotate --finish")
+        click.echo(_begun(begun, found))
+
+
+def _begun(begun: Rotation, found: Registered) -> str:
+    if begun.generation is None:
+        return f"{begun.thing}: {begun.new} beside {begun.old}; hand it over, then rotate --finish"
+    return (
+        f"{begun.thing}: a CSR of generation {begun.generation} beside {begun.old}; {_apply(found)}, hand the new "
+        "certificate over, then rotate --finish"
+    )
+
+
+def _finished(done: Rotation, found: Registered) -> str:
+    if done.generation is None:
+        return f"{done.thing}: now only {done.new}; {done.old} was seen locked out, then deleted"
+    return f"{done.thing}: {done.new} stays; {_apply(found)}, which deletes {done.old}"
+
+
+def _apply(found: Registered) -> str:
+    """Return what is left to do where Terraform registers the thing."""
+    return f"run fleet plan and fleet generate, commit identities/, apply the stack of {found.facility.id}"
 
 
 @device.command()
@@ -403,6 +457,32 @@ def sync(registry: _Registry, facility_id: str, dry_run: bool, reason: str, as_j
         raise OutcomeError(f"nothing of {facility.id} is registered", hint=f"fleet onboard --facility {facility.id}")
 
 
+@device.command()
+@required_facility
+@_on_registry
+@click.option("--dry-run", is_flag=True, help="Print what would be handed over; change nothing.")
+@click.option(
+    "--reason",
+    default="the registration changed",
+    show_default=True,
+    callback=_reason_given,
+    metavar="TEXT",
+    help="For the histories.",
+)
+@json_option
+def adopt(registry: _Registry, facility_id: str, dry_run: bool, reason: str, as_json: bool) -> None:
+    """Hand a plant's devices over to its new registration. They keep keys and certificates."""
+    facility = registry.project.facility(facility_id)
+    work, state = replace(registry.work, groups=groups_of(registry.project, facility)), registry.state_of(facility)
+    with facility_lock(registry.journal.path, facility.id):
+        done = adopt_devices(registry.project, facility, work, state, reason=reason, is_dry=dry_run)
+    verb = "would be handed over" if dry_run else "handed over"
+    left = f", {counted(done.without_certificate, 'thing')} without certificate" if done.without_certificate else ""
+    commit = "" if dry_run else "; commit identities/, then synthesise, plan and apply the plant's stack"
+    line = f"{done.facility}: {counted(done.devices, 'device')} {verb} to {done.registration}{left}{commit}"
+    emit(done, [line], as_json=as_json)
+
+
 def _synced_lines(done: Synced, *, is_dry: bool) -> list[str]:
     verb = "would be updated" if is_dry else "updated"
     lines = [
@@ -435,20 +515,35 @@ def _store(project: Project) -> KeyStore | None:
 @_on_registry
 @json_option
 def certificates(registry: _Registry, facility: str | None, expiring: int, as_json: bool) -> None:
-    """List certificate expiry, from the journal."""
-    found = expiry(registry.journal, now=time.time(), days=expiring, facility=facility)
+    """List certificate expiry: of plants in bulk from the journal, of Terraform's from AWS IoT."""
+    with Progress("certificates") as progress:
+        found = expiry(
+            registry.project,
+            registry.work,
+            now=time.time(),
+            days=expiring,
+            facility=facility,
+            on_progress=progress.advance,
+        )
     lines = [
         f"{counted(found.certificates, 'certificate')}; {len(found.expiring):,} expire within {expiring} days",
         *table(
             [(each.not_after[:10], each.thing, each.status, each.certificate_id) for each in found.expiring], "<<<<"
         ),
         *(f"{month}: {count:,} expire" for month, count in found.months.items()),
+        *map(_plant_line, found.plants),
     ]
     emit(found, lines, as_json=as_json)
-    if not found.certificates:  # another journal, or a plant of which nothing was onboarded
+    if not found.certificates:  # another journal, or plants without a device
         raise OutcomeError(
-            f"the journal has no certificate{f' of {facility}' if facility else ''}", hint="onboard the devices first"
+            f"no certificate{f' of {facility}' if facility else ''} is known",
+            hint="onboard the devices, or apply the plant's stack, first",
         )
+
+
+def _plant_line(plant: PlantCertificates) -> str:
+    count = "unknown (nothing was onboarded from here)" if plant.certificates is None else f"{plant.certificates:,}"
+    return f"{plant.facility}: {counted(plant.things, 'thing')}; certificates by {plant.source}: {count}"
 
 
 def _lines(view: DeviceView) -> list[str]:
@@ -459,7 +554,12 @@ def _lines(view: DeviceView) -> list[str]:
     lines += [f"came from {former}" for former in view.came_from]
     lines += [view.onboarding] if view.onboarding else []
     if not view.certificates:
-        lines.append("no certificate in AWS IoT")
+        lines.append(f"no certificate in AWS IoT{'' if view.is_registered else ', nor the thing'}")
+    lines += [
+        f"key of generation {each.generation}: {each.status}, "
+        + (f"certificate {each.certificate_id}" if each.certificate_id else "no certificate attached")
+        for each in view.keys
+    ]
     for event in view.history:
         who = "" if event.thing == view.name else f"{event.thing}: "
         lines.append(f"{event.at}  {who}{event.what}  {event.certificate_id or ''}  {event.reason}".rstrip())

@@ -1,6 +1,7 @@
 """Make keys and CSRs for things; read and write the committed CSRs, `identities/<environment>/<facility>.csrs.jsonl`.
 
-One JSON object a line, sorted by thing: `{"thing": NAME, "csr": PEM}`. CSRs are public.
+One JSON object a line, sorted by thing: `{"thing": NAME, "csr": PEM}`. CSRs are public. Lines of plants that Terraform
+registers may have a generation and a status (lib/record/identities.py).
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ import io
 import json
 import operator
 import ssl
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
@@ -24,7 +26,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
 from fleet_iot.lib.record import identities
-from fleet_iot.lib.record.identities import lock_file, lock_new, refuse_names_of_others, refuse_strange
+from fleet_iot.lib.record.identities import (
+    Identity,
+    lock_file,
+    lock_new,
+    read_identities,
+    refuse_names_of_others,
+    refuse_strange,
+)
 from fleet_iot.lib.specs import FacilitySpec
 from fleet_iot.operations.pki.keystore import KeyStore
 from fleet_iot.operations.pki.spent import key_digest
@@ -46,18 +55,40 @@ def sign_request(name: str, key: ec.EllipticCurvePrivateKey, point: bytes | None
 
 
 def read_requests(path: Path) -> dict[str, str]:
-    """Read thing name → PEM CSR; empty where there is no file. Raises EnvironmentFault with file and line."""
-    return {thing: csr for thing, csr, _ in _lines(path)}
+    """Read thing name → its last PEM CSR; empty where there is no file. Raises EnvironmentFault with file and line."""
+    return {row["thing"]: row["csr"] for row, _ in _lines(path)}
 
 
 def places_of(path: Path) -> dict[str, int]:
-    """Return thing name → offset of its line: fits into memory for a million."""
-    return {thing: place for thing, _, place in _lines(path)}
+    """Return thing name → offset of its line: fits into memory for a million. A line of a later generation is under
+    the name, `#` and its number: no thing's name contains `#`."""
+    return {_slot(row): place for row, place in _lines(path)}
+
+
+def things_of(places: Mapping[str, int]) -> Collection[str]:
+    """Return the things that have a line of any generation."""
+    later = {slot.partition("#")[0] for slot in places if "#" in slot}
+    return places.keys() | later if later else places.keys()
+
+
+def _slot(row: Mapping[str, Any]) -> str:
+    generation = _generation(row)
+    return str(row["thing"]) if generation == 1 else f"{row['thing']}#{generation}"
+
+
+def _generation(row: Mapping[str, Any]) -> int:
+    return int(row.get("generation", 1))
 
 
 def write_requests(path: Path, requests: dict[str, str]) -> None:
     """Replace the file whole, sorted by thing: a killed run leaves the old file or the new one."""
     _write(path, (line_of(name, requests[name]) for name in sorted(requests)))
+
+
+def write_identities(path: Path, identities: Iterable[Identity]) -> None:
+    """Replace the file whole, sorted by thing and generation."""
+    lines = sorted(identities, key=lambda each: (each.thing, each.generation))
+    _write(path, (json.dumps(msgspec.to_builtins(line)) + "\n" for line in lines))
 
 
 def add_requests(
@@ -82,8 +113,8 @@ def line_of(name: str, csr: str) -> str:
     return json.dumps({"thing": name, "csr": csr}) + "\n"
 
 
-def _lines(path: Path) -> Iterator[tuple[str, str, int]]:
-    """Read thing, PEM CSR, and where the line begins."""
+def _lines(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
+    """Read each line's object, with thing and PEM CSR, and where the line begins."""
     if not path.exists():
         return
     place = 0
@@ -91,7 +122,8 @@ def _lines(path: Path) -> Iterator[tuple[str, str, int]]:
         for number, line in enumerate(lines, start=1):
             try:
                 row = json.loads(line)
-                yield row["thing"], row["csr"], place
+                row["thing"], row["csr"]  # reported here where one is missing
+                yield row, place
             except (ValueError, KeyError, TypeError):
                 raise EnvironmentFault(
                     f'{path}:{number}: not a line {{"thing": …, "csr": …}}',
@@ -163,7 +195,8 @@ def create_missing(
         names = sorted(thing.name for thing in project.things(facility))
         if facility.registration == "terraform":
             _refuse_swapped(project, path, names)
-        wanted = [name for name in names if name not in requests]
+        known = things_of(requests)
+        wanted = [name for name in names if name not in known]
         held = writer.places
         found = _spent_requests(path, spent, planned=set(names))
         if wanted:
@@ -186,8 +219,8 @@ def create_missing(
         facility=facility.id,
         things=len(names),
         keys=len(set(renewed)) + sum(1 for name in wanted if name not in held),
-        requests=len(set(renewed)) + len(wanted) - sum(1 for name in found if name not in requests),
-        handed_in=sum(1 for name in names if name in requests and name not in held),
+        requests=len(set(renewed)) + len(wanted) - sum(1 for name in found if name not in known),
+        handed_in=sum(1 for name in names if name in known and name not in held),
         spent=tuple(sorted(found)),
     )
 
@@ -218,13 +251,18 @@ def _lock(path: Path, names: list[str]) -> None:
 
 
 def _renew(path: Path, facility: str, names: Sequence[str], *, store: KeyStore, spent: frozenset[bytes]) -> None:
-    """Give each thing another key and CSR in the place of spent ones. Raises RequestError for one whose key is not
-    spent: nothing is changed then."""
-    requests, keys = read_requests(path), dict(store.keys(facility, set(names)))
+    """Give each thing another key and CSR in the place of spent ones; beside a line that says how its key ended.
+
+    Raises RequestError for one whose key is not spent: nothing is changed then.
+    """
+    keys = dict(store.keys(facility, set(names)))
+    with reporting_record_faults():
+        lines = {(line.thing, line.generation): line for line in read_identities(path)}
+    last = {line.thing: line for _, line in sorted(lines.items())}
     for name in names:
         known = [_digest(key.public_key()) for key in filter(None, [keys.get(name)])]
-        known += [_digest(x509.load_pem_x509_csr(requests[name].encode()).public_key())] if name in requests else []
-        if spent.isdisjoint(known):
+        known += [_digest(x509.load_pem_x509_csr(last[name].csr.encode()).public_key())] if name in last else []
+        if spent.isdisjoint(known) and (name not in last or last[name].status is None):
             raise RequestError(
                 f"the key of {name} was neither revoked nor retired",
                 hint="fleet device rotate gives a device another key; a CSR that it hands in replaces its line",
@@ -232,21 +270,27 @@ def _renew(path: Path, facility: str, names: Sequence[str], *, store: KeyStore, 
     for name in names:
         key = ec.generate_private_key(ec.SECP256R1())
         store.replace(facility, name, key)
-        requests[name] = sign_request(name, key)
-    write_requests(path, requests)
+        before = last.get(name, Identity(thing=name, csr=""))
+        number = before.generation if before.status is None else before.generation + 1
+        lines[name, number] = Identity(thing=name, csr=sign_request(name, key), generation=number)
+    write_identities(path, lines.values())
 
 
 def _spent_requests(path: Path, spent: frozenset[bytes], *, planned: Set[str]) -> list[str]:
     """Return the planned things whose CSRs have spent keys."""
     if not spent:
         return []
+    last: dict[str, tuple[int, str, str | None]] = {}
+    for row, _ in _lines(path):
+        if row["thing"] not in last or last[row["thing"]][0] < _generation(row):
+            last[row["thing"]] = (_generation(row), row["csr"], row.get("status"))
     found = []
-    for name, request in read_requests(path).items():
+    for name, (_, request, status) in last.items():
         try:
             key = x509.load_pem_x509_csr(request.encode()).public_key()
         except (ValueError, UnsupportedAlgorithm):
             continue  # reported where the CSR is used
-        if name in planned and _digest(key) in spent:
+        if name in planned and status is None and _digest(key) in spent:
             found.append(name)
     return found
 

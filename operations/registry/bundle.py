@@ -309,6 +309,7 @@ class Certificates:
 
     def _registered(self, thing: str) -> tuple[str, str]:
         """Return the certificate of a thing that was not onboarded from here: Terraform's."""
+        refused: MissingError | None = None
         for arn in principals_of(self._calls, thing):
             described = self._describe(id_of(arn))
             if described["status"] in _USABLE:
@@ -316,13 +317,17 @@ class Certificates:
                     certificate = read_certificate(described["certificatePem"].encode())
                 except ValueError:
                     raise MissingError("its certificate cannot be read: a part of it is damaged", _ANOTHER) from None
-                self._refuse(
-                    key_digest(certificate.public_key()),
-                    described["certificateId"],
-                    certificate.public_bytes(serialization.Encoding.DER),
-                )
+                try:
+                    self._refuse(
+                        key_digest(certificate.public_key()),
+                        described["certificateId"],
+                        certificate.public_bytes(serialization.Encoding.DER),
+                    )
+                except MissingError as error:  # of a rotation, the old one
+                    refused = error
+                    continue
                 return described["certificateId"], described["certificatePem"]
-        raise MissingError("has no certificate in AWS IoT", "onboard it, or apply its plant's stack")
+        raise refused or MissingError("has no certificate in AWS IoT", "onboard it, or apply its plant's stack")
 
     def _refuse(self, key: bytes, certificate_id: str, der: bytes | None) -> None:
         """Raise MissingError for a key or certificate that the journal, the own authority or a CRL has as ended."""

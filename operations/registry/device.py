@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
+from fleet_iot.lib.record.identities import Request, Status
 from fleet_iot.lib.record.read import ThingRow
 from fleet_iot.lib.specs import FacilitySpec
 from fleet_iot.operations.lists.material import key_digest, read_material
@@ -25,6 +26,7 @@ from fleet_iot.operations.project import Project
 from fleet_iot.operations.registry import entries
 from fleet_iot.operations.registry.calls import IotCalls, UnknownOutcomeError, code_of
 from fleet_iot.operations.registry.journal import HistoryEntry, Journal, Step, Write
+from fleet_iot.operations.registry.registered import ThingKeys, digest_of, end_keys, keys_of
 from fleet_iot.operations.registry.steps import CLOCK_SKEW_S, SETTLE_S, Work, is_of_key, unknown_certificates
 
 
@@ -32,7 +34,8 @@ from fleet_iot.operations.registry.steps import CLOCK_SKEW_S, SETTLE_S, Work, is
 class Registered:
     """A thing and its facility; id, ARN and `key` of its certificate are the journal's, None where it has none.
 
-    `is_moving`: a move of it was begun and has not come to its end; `is_planned`: so is its onboarding.
+    `is_moving`: a move of it was begun and has not come to its end; `is_planned`: so is its onboarding. `own_keys` are
+    those of the project, None where Terraform does not register it.
     """
 
     thing: ThingRow
@@ -43,6 +46,12 @@ class Registered:
     key: bytes | None = None
     is_moving: bool = False
     is_planned: bool = False
+    own_keys: ThingKeys | None = None
+
+    @property
+    def unspent(self) -> tuple[Request, ...]:
+        """Return its CSRs in the project whose keys are in use; none where Terraform does not register it."""
+        return self.own_keys.used if self.own_keys is not None else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +73,11 @@ def find_thing(project: Project, journal: Journal, name: str) -> Registered:
     full = name if name.endswith(suffix) else name + suffix
     found = journal.find_device(full)
     if found is not None and found.state != "retired":
+        facility = project.facility_of(found.facility)
         return Registered(
             thing=found.planned,
-            facility=project.facility_of(found.facility),
+            facility=facility,
+            own_keys=keys_of(project, facility)(full),
             is_in_journal=True,
             certificate_id=found.certificate_id,
             certificate_arn=found.certificate_arn,
@@ -75,7 +86,8 @@ def find_thing(project: Project, journal: Journal, name: str) -> Registered:
             is_planned=found.state == "planned",
         )
     if (planned := project.planned_thing(full)) is not None:
-        return Registered(thing=planned[1], facility=planned[0], is_in_journal=False)
+        own_keys = keys_of(project, planned[0])(full)
+        return Registered(thing=planned[1], facility=planned[0], is_in_journal=False, own_keys=own_keys)
     if found is not None:  # the plan has it no more, and its history is kept
         return Registered(thing=found.planned, facility=project.facility_of(found.facility), is_in_journal=False)
     raise RequestError(f"there is no thing {name!r}", hint="`fleet explain NAME` shows what a name means")
@@ -126,6 +138,17 @@ def no_device(journal: Journal, name: str) -> RequestError:
     )
 
 
+def no_key(device: Registered) -> RequestError:
+    """Return the error for a thing that Terraform registers, and none of whose keys is in use."""
+    name, facility = device.thing.name, device.facility.id
+    is_ended = device.own_keys is not None and device.own_keys.requests
+    renew = f" --renew {name}" if is_ended else ""
+    return RequestError(
+        f"{name} has no key in use: {'its last one was revoked or retired' if is_ended else 'it never had one'}",
+        hint=f"give it one: fleet keys create --facility {facility}{renew}; then apply the plant's stack",
+    )
+
+
 def _moved(journal: Journal, name: str) -> RequestError | None:
     move = journal.moved_from(name)
     if move is None or move.ended is None:
@@ -163,6 +186,10 @@ _IN_TRANSFER = "PENDING_TRANSFER"
 def check_activation(work: Work, device: Registered) -> list[Certificate]:
     """Return the device's certificates. Raises RequestError where it has none, or is revoked; nothing is activated."""
     found = _certificates(work, device)
+    if device.own_keys is not None:
+        found = [each for each in found if each.key not in device.own_keys.ended]
+        if not found:
+            raise no_key(device)
     refuse_revoked(work, device, found)
     return found
 
@@ -181,7 +208,7 @@ def activate(work: Work, device: Registered, *, reason: str) -> int:
 def check_revocation(work: Work, device: Registered) -> list[Certificate]:
     """Return the device's certificates. Raises RequestError where there is nothing to revoke."""
     found = certificates_of(work.journal, work.calls, device)
-    if not found and not device.key:
+    if not (found or device.key or device.unspent):
         raise no_certificate(work.journal, device.thing.name)
     return found
 
@@ -191,19 +218,22 @@ def revoke(work: Work, device: Registered, *, reason: str) -> int:
     nothing to revoke.
 
     AWS IoT closes the connections of a revoked certificate and refuses new ones. The keys are spent before it is asked,
-    so that none comes back, whatever stops this. A device that has no certificate yet gets none with its key.
+    so that none comes back, whatever stops this. A device that has no certificate yet gets none with its key. Where
+    Terraform registers it, its CSRs are marked, so that no apply activates a certificate or makes one.
     """
     found = check_revocation(work, device)
     name, by = device.thing.name, "device revoke"
-    keys: dict[str | None, bytes | None] = {each.id: each.key for each in found}
-    if device.key not in keys.values():
-        keys.setdefault(device.certificate_id, device.key)
+    keys: list[tuple[str | None, bytes | None]] = [(each.id, each.key) for each in found]
+    certified = {each.key for each in found}
+    if device.key not in certified and device.certificate_id not in {each.id for each in found}:
+        keys.append((device.certificate_id, device.key))
+    keys += [(None, key) for key in map(digest_of, device.unspent) if key not in certified]
     ends = [
         spend(End.REVOKED, key=key, certificate_id=id_, thing=name, at=work.clock(), by=by, reason=reason)
-        for id_, key in keys.items()
+        for id_, key in keys
     ]
     begun = [
-        entries.history(name, f"{REVOKED} begun", at=work.clock(), certificate_id=id_, reason=reason) for id_ in keys
+        entries.history(name, f"{REVOKED} begun", at=work.clock(), certificate_id=id_, reason=reason) for id_, _ in keys
     ]
     work.journal.write(*ends, *begun)
     # One that is being transferred can be neither revoked nor used: the others first.
@@ -212,19 +242,25 @@ def revoke(work: Work, device: Registered, *, reason: str) -> int:
         if each.status != REVOKED:
             work.calls.call("UpdateCertificate", certificateId=each.id, newStatus=REVOKED)
         _set_status(work, name, each, REVOKED, reason)
+    if device.own_keys is not None:
+        # A key without a certificate gets none; the certificate of the others stays in the stack, inactive.
+        marks = {
+            each.generation: Status.REVOKED if digest_of(each) in certified else Status.RETIRED
+            for each in device.unspent
+        }
+        end_keys(device.own_keys, marks)
     return len(found)
 
 
 def check_retirement(work: Work, device: Registered) -> list[Certificate]:
     """Return the device's certificates. Raises RequestError for a device that cannot be retired from here, and where
     there is none: a planned thing of which neither the journal nor AWS IoT knows."""
-    if device.facility.registration != "bulk":
-        raise RequestError(
-            f"Terraform manages {device.thing.name}",
-            hint="remove it from fleet.yaml, generate, and apply the plant's stack",
-        )
     refuse_moving(device)
     found = certificates_of(work.journal, work.calls, device)
+    if device.own_keys is not None:
+        if not (found or device.unspent):
+            raise no_key(device)
+        return found
     if (
         not (found or device.is_in_journal)
         and work.calls.call_if_exists("DescribeThing", thingName=device.thing.name) is None
@@ -237,7 +273,9 @@ def retire(work: Work, device: Registered, *, reason: str, sleep: Callable[[floa
     """Take the device out of AWS IoT; return the ids of its certificates, each confirmed INACTIVE before it was
     deleted.
 
-    The certificates are made inactive first, whatever happens after. May be repeated after any interruption.
+    The certificates are made inactive first, whatever happens after. May be repeated after any interruption. A thing
+    that Terraform registers stays until it leaves the manifest; its CSRs are marked, so that no apply makes another
+    certificate of one.
     """
     found = check_retirement(work, device)
     name, by = device.thing.name, "device retire"
@@ -247,18 +285,19 @@ def retire(work: Work, device: Registered, *, reason: str, sleep: Callable[[floa
     begun = {str(each.certificate_id) for each in events if each.what == "retire begun" and each.id > left}
     arns = {each.arn for each in found}
     arns |= {device.certificate_arn} if device.certificate_arn else set()
-    if device.key:
-        # Also where its certificate is gone already, or was never made.
-        at, own = work.clock(), device.certificate_id
-        work.journal.write(
-            spend(End.RETIRED, key=device.key, certificate_id=own, thing=name, at=at, by=by, reason=reason)
-        )
+    # Also where its certificate is gone already, or was never made.
+    for key in filter(None, (device.key, *map(digest_of, device.unspent))):
+        at, own = work.clock(), device.certificate_id if key == device.key else None
+        work.journal.write(spend(End.RETIRED, key=key, certificate_id=own, thing=name, at=at, by=by, reason=reason))
     for arn in sorted(arns):
         _note(work, device, "retire begun", id_of(arn), reason)
         remove_certificate(work, name, arn, end=End.RETIRED, by=by, reason=reason, sleep=sleep)
-    group = work.groups[device.thing.device_type].thing_group
-    work.calls.call_if_exists("RemoveThingFromThingGroup", thingName=name, thingGroupName=group)
-    eventually(lambda: work.calls.call_if_exists("DeleteThing", thingName=name), sleep)
+    if device.own_keys is None:
+        group = work.groups[device.thing.device_type].thing_group
+        work.calls.call_if_exists("RemoveThingFromThingGroup", thingName=name, thingGroupName=group)
+        eventually(lambda: work.calls.call_if_exists("DeleteThing", thingName=name), sleep)
+    else:
+        end_keys(device.own_keys, {each.generation: Status.RETIRED for each in device.own_keys.requests})
     work.journal.write(
         entries.retired(name),
         entries.forget_all(name),
@@ -452,6 +491,16 @@ class CertificateView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeyView:
+    """A key of a thing that Terraform registers: `status` is `in use`, `revoked` or `retired`; `certificate_id` None
+    where AWS IoT has none of it attached to the thing."""
+
+    generation: int
+    status: str
+    certificate_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """One line of a device's history; `at` in UTC, `thing` is the name that it had then."""
 
@@ -465,59 +514,57 @@ class Event:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceView:
     """A device as AWS IoT and the journal have it; `came_from` are the names that it had before, the last one first;
-    `onboarding` says how far an onboarding or a move is that has not come to its end, None where there is none."""
+    `onboarding` says how far an onboarding or a move is that has not come to its end, None where there is none. `keys`
+    are those in the project, of a thing that Terraform registers."""
 
     name: str
     facility: str
     device_type: str
     serial: str
+    registration: str
+    is_registered: bool
     is_in_journal: bool
     came_from: tuple[str, ...]
     certificates: tuple[CertificateView, ...]
+    keys: tuple[KeyView, ...]
     history: tuple[Event, ...]
     onboarding: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expiring:
-    """A certificate and its last day."""
-
-    thing: str
-    facility: str
-    certificate_id: str
-    status: str
-    not_after: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expiry:
-    """All certificates of the journal: how many expire in which month (`2027-05`), and which do so soon."""
-
-    certificates: int
-    months: dict[str, int]
-    expiring: tuple[Expiring, ...]
-
-
 def show_device(work: Work, device: Registered) -> DeviceView:
     """Describe the device with its certificates as AWS IoT has them."""
-    found = []
+    found, by_key = [], {}
     for arn in principals_of(work.calls, device.thing.name):
         described = work.calls.call("DescribeCertificate", certificateId=id_of(arn))["certificateDescription"]
-        validity = described.get("validity", {})
+        certificate = x509.load_pem_x509_certificate(described["certificatePem"].encode())
+        by_key[key_digest(certificate.public_key())] = described["certificateId"]
         found.append(
             CertificateView(
-                id=described["certificateId"], status=described["status"], not_after=str(validity.get("notAfter", ""))
+                id=described["certificateId"],
+                status=described["status"],
+                not_after=_time(certificate.not_valid_after_utc.timestamp()),
             )
         )
+    is_registered = bool(found) or work.calls.call_if_exists("DescribeThing", thingName=device.thing.name) is not None
     former, events = _history(work.journal, device.thing.name)
     return DeviceView(
         name=device.thing.name,
         facility=device.facility.id,
         device_type=device.thing.device_type,
         serial=device.thing.serial,
+        registration=device.facility.registration,
+        is_registered=is_registered,
         is_in_journal=device.is_in_journal,
         came_from=tuple(former),
         certificates=tuple(found),
+        keys=tuple(
+            KeyView(
+                generation=each.generation,
+                status=each.status.value if each.status else "in use",
+                certificate_id=by_key.get(digest_of(each)),
+            )
+            for each in (device.own_keys.requests if device.own_keys else ())
+        ),
         history=tuple(
             Event(
                 at=_time(each.at),
@@ -556,25 +603,6 @@ def _history(journal: Journal, name: str) -> tuple[list[str], list[HistoryEntry]
         events.update(journal.history(move.former, until=move.ended or 0))
         move = journal.moved_to(move.former, before=move.id)
     return former, sorted(events, key=lambda event: (event.at, event.id))
-
-
-def expiry(journal: Journal, *, now: float, days: float, facility: str | None) -> Expiry:
-    """Count certificates by month of expiry, from the journal: no call is made."""
-    months = journal.months_of_expiry(facility)
-    return Expiry(
-        certificates=sum(months.values()),
-        months=months,
-        expiring=tuple(
-            Expiring(
-                thing=each.thing,
-                facility=each.facility,
-                certificate_id=str(each.certificate_id),
-                status=str(each.certificate_status),
-                not_after=_time(each.expires or 0),
-            )
-            for each in journal.expiring(facility, before=now + days * 86_400)
-        ),
-    )
 
 
 def _time(seconds: float) -> str:

@@ -379,6 +379,10 @@ class Journal:
         """Return the facility's onboarded devices with an INACTIVE certificate, by name, a slice at a time."""
         return self._slices("facility = ? AND state = 'done' AND certificate_status = 'INACTIVE'", facility)
 
+    def onboarded(self, facility: str) -> Iterator[Device]:
+        """Return the facility's onboarded devices, also those that are being moved, by name, a slice at a time."""
+        return self._slices("facility = ? AND state IN ('done', 'moving') AND certificate_id IS NOT NULL", facility)
+
     def count_staged(self, facility: str) -> int:
         query = """SELECT count(*) FROM devices
             WHERE facility = ? AND state = 'done' AND certificate_status = 'INACTIVE'"""

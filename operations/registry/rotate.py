@@ -1,6 +1,7 @@
 """Rotate a device's key and certificate: the old one works until the rotation is finished.
 
-The new key is on disk before the first call, under a name of its own until its certificate is attached.
+The new key is on disk before the first call, under a name of its own until its certificate is attached. Where Terraform
+registers the thing, its next CSR goes into the project, and two applies do what is done by calls for others.
 """
 
 from __future__ import annotations
@@ -10,29 +11,36 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from botocore.exceptions import BotoCoreError, ClientError
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fleet_iot.generator.diagnostics import RequestError
+from fleet_iot.lib.record.identities import Request
 from fleet_iot.operations.lists.material import key_digest
 from fleet_iot.operations.pki.csr import read_requests, sign_request, write_requests
 from fleet_iot.operations.pki.keystore import KeyStore
 from fleet_iot.operations.pki.spent import End, spend
 from fleet_iot.operations.registry import entries
 from fleet_iot.operations.registry.device import (
+    Certificate,
     Registered,
     certificates_of,
     find_certificate,
     id_of,
     make_certificate,
     material_of,
+    no_key,
     refuse_moving,
     refuse_revoked,
     refuse_used,
     remove_certificate,
 )
 from fleet_iot.operations.registry.journal import Step, Write
+from fleet_iot.operations.registry.registered import ThingKeys, add_key, digest_of, drop_keys
 from fleet_iot.operations.registry.steps import Work, expiry_of, pem_of
+from fleet_iot.sensor_processor.planning.items import device_key, parse_device
 
 NEXT = "#next"
 """Suffix of a thing's name in the key store for its next key; no thing's name may contain it."""
@@ -40,11 +48,16 @@ NEXT = "#next"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rotation:
-    """The device's new certificate, and the old one, which works until the rotation is finished."""
+    """The device's new certificate, and the old one, which works until the rotation is finished.
+
+    `new` is None where the next apply makes it; `generation` is that of its key, None where Terraform does not
+    register the thing.
+    """
 
     thing: str
     old: str
-    new: str
+    new: str | None
+    generation: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,16 +72,47 @@ def check_rotation(work: Work, device: Registered) -> None:
     """Raise RequestError for a device that cannot be given another key; nothing is changed."""
     name = device.thing.name
     refuse_moving(device)
+    if device.own_keys is not None:
+        _check_own(work, device, device.own_keys)
+        return
     if not device.is_in_journal or device.certificate_arn is None:
-        raise RequestError(
-            f"{name} was not onboarded from here", hint="things that Terraform registers get a new CSR and an apply"
-        )
+        raise RequestError(f"{name} was not onboarded from here", hint=f"fleet onboard --facility {device.facility.id}")
     if not _noted(work, name).get("new"):
         refuse_revoked(work, device, certificates_of(work.journal, work.calls, device))
 
 
+def _check_own(work: Work, device: Registered, keys: ThingKeys) -> None:
+    """Raise RequestError where the thing has no key in use, or no certificate of it; one being rotated passes."""
+    if not keys.used:
+        raise no_key(device)
+    if len(keys.used) == 1:
+        refuse_revoked(work, device, [_certificate_of(work, device, keys.used[0])])
+
+
+def _certificate_of(work: Work, device: Registered, request: Request) -> Certificate:
+    """Return the certificate that AWS IoT made of a CSR and attached to the thing. Raises RequestError."""
+    found = certificates_of(work.journal, work.calls, device)
+    certificate = next((each for each in found if each.key == digest_of(request)), None)
+    if certificate is None:
+        raise RequestError(
+            f"{device.thing.name} has no certificate in AWS IoT of its key of generation {request.generation}",
+            hint=f"apply the stack of {device.facility.id} first",
+        )
+    return certificate
+
+
 def check_finish(work: Work, device: Registered) -> dict[str, str]:
     """Return the journal's note on the device's rotation. Raises RequestError where none is unfinished."""
+    if device.own_keys is not None:
+        if len(device.own_keys.used) < 2:
+            raise RequestError(f"{device.thing.name} is not being rotated", hint="begin without --finish")
+        new = _certificate_of(work, device, device.own_keys.used[-1])
+        refuse_revoked(work, device, [new])
+        if new.status != "ACTIVE":
+            raise RequestError(
+                f"the new certificate {new.id} of {device.thing.name} is {new.status}", hint="fleet device activate"
+            )
+        return {"new": new.arn}
     noted = _noted(work, device.thing.name)
     if not noted.get("new"):
         raise RequestError(f"{device.thing.name} is not being rotated", hint="begin without --finish")
@@ -78,6 +122,27 @@ def check_finish(work: Work, device: Registered) -> dict[str, str]:
 def _noted(work: Work, name: str) -> dict[str, str]:
     begun = work.journal.steps(name).get(Step.ROTATE)
     return dict(json.loads(begun[2] or "{}")) if begun else {}
+
+
+def refuse_unseen(dynamodb: Any, table: str, thing: str, new: str) -> None:
+    """Raise RequestError unless the device's last reading came with its new certificate.
+
+    Args:
+        dynamodb: A client.
+        table: The devices table.
+        thing: Full name.
+        new: Id of the new certificate.
+    """
+    hint = "have it connect with its new key and publish; or, where you have seen to that: --force"
+    try:
+        answer = dynamodb.get_item(TableName=table, Key=device_key(thing), ConsistentRead=True)
+    except (BotoCoreError, ClientError) as error:
+        raise RequestError(f"{table} does not say which certificate {thing} uses: {error}", hint=hint) from None
+    if "Item" not in answer:
+        raise RequestError(f"no reading of {thing} has arrived yet", hint=hint)
+    seen = parse_device(answer["Item"])
+    if seen.certificate_id != new:
+        raise RequestError(f"the last reading of {thing} came with its certificate {seen.certificate_id}", hint=hint)
 
 
 def begin_rotation(
@@ -96,6 +161,8 @@ def begin_rotation(
     """
     name, facility = device.thing.name, device.facility.id
     check_rotation(work, device)
+    if device.own_keys is not None:
+        return _begin_own(work, device, device.own_keys, keys=keys, request=request, reason=reason)
     assert device.certificate_arn is not None  # noqa: S101 - check_rotation refuses that
     begun = work.journal.steps(name).get(Step.ROTATE)
     noted = json.loads(begun[2] or "{}") if begun else {}
@@ -125,7 +192,7 @@ def begin_rotation(
     work.calls.call("AttachThingPrincipal", thingName=name, principal=arn)
     noted["new"] = arn
     work.journal.write(
-        _still_used(work, device, old, reason=reason),
+        _still_used(work, device, old, key=device.key, reason=reason),
         entries.begin(name, Step.ROTATE, at=work.clock(), detail=json.dumps(noted)),
         entries.material(name, der=material.der, fingerprint=material.fingerprint, key=material.key),
         entries.certificate(
@@ -146,16 +213,77 @@ def finish_rotation(
     """Remove the old certificate. Raises RequestError where no rotation is unfinished."""
     name, noted = device.thing.name, check_finish(work, device)
     by = "device rotate --finish"
+    if device.own_keys is not None:
+        return _finish_own(work, device, device.own_keys, new=id_of(noted["new"]), by=by, reason=reason)
     remove_certificate(work, name, noted["old"], end=End.REPLACED, by=by, reason=reason, sleep=sleep)
     work.journal.write(entries.forget(name, Step.ROTATE))
     return Rotation(thing=name, old=id_of(noted["old"]), new=id_of(noted["new"]))
 
 
-def _still_used(work: Work, device: Registered, old: str, *, reason: str) -> Write:
+def _begin_own(
+    work: Work, device: Registered, own: ThingKeys, *, keys: DeviceKeys, request: bytes | None, reason: str
+) -> Rotation:
+    """Add the thing's next CSR to the project: the next apply makes a certificate of it beside the other."""
+    name, facility, used = device.thing.name, device.facility.id, own.used
+    old = _certificate_of(work, device, used[0])
+    reserved = _still_used(work, device, old.arn, key=old.key, reason=reason)
+    if len(used) > 1:
+        if request is not None or not _is_next(keys.store, facility, name, used[-1].locked.key):
+            raise RequestError(f"{name} is being rotated", hint="finish it once the device has come back: --finish")
+        work.journal.write(reserved)  # what a run that was killed just before this has left
+        _take_next(keys.store, facility, name)
+        return Rotation(thing=name, old=old.id, new=None, generation=used[-1].generation)
+    pem = request.decode("ascii", "replace") if request else _own_request(keys.store, facility, name)
+    key = material_of(pem).key
+    refuse_used(work, key)
+    work.journal.write(entries.history(name, "rotate begun", at=work.clock(), certificate_id=old.id, reason=reason))
+    added = add_key(own, pem)
+    what = f"CSR of generation {added.generation} added"
+    work.journal.write(reserved, entries.history(name, what, at=work.clock(), certificate_id=None, reason=reason))
+    if request is None:
+        _take_next(keys.store, facility, name)
+    return Rotation(thing=name, old=old.id, new=None, generation=added.generation)
+
+
+def _finish_own(work: Work, device: Registered, own: ThingKeys, *, new: str, by: str, reason: str) -> Rotation:
+    """Remove the thing's former CSRs from the project: the next apply deletes their certificates."""
+    name, former = device.thing.name, own.used[:-1]
+    found = {each.key: each.id for each in certificates_of(work.journal, work.calls, device)}
+    at = work.clock()
+    work.journal.write(
+        *(
+            spend(
+                End.REPLACED,
+                key=digest_of(each),
+                certificate_id=found.get(digest_of(each)),
+                thing=name,
+                at=at,
+                by=by,
+                reason=reason,
+            )
+            for each in former
+        ),
+        entries.history(name, "rotated", at=at, certificate_id=new, reason=reason),
+    )
+    drop_keys(own, {each.generation for each in former})
+    old = ", ".join(found.get(digest_of(each), "none") for each in former)
+    return Rotation(thing=name, old=old, new=new, generation=own.used[-1].generation)
+
+
+def _take_next(store: KeyStore | None, facility: str, name: str) -> None:
+    """Make the next key the device's key in the store."""
+    key = _next_key(store, facility, name) if store else None
+    if store is not None and key is not None:
+        store.replace(facility, name, key)
+        # Overwrite the waiting name with another key, so that this one is not used twice.
+        store.replace(facility, name + NEXT, ec.generate_private_key(ec.SECP256R1()))
+
+
+def _still_used(work: Work, device: Registered, old: str, *, key: bytes | None, reason: str) -> Write:
     """Reserve the old certificate's key for this device until the rotation is finished."""
     return spend(
         End.ROTATING,
-        key=device.key,
+        key=key,
         certificate_id=id_of(old),
         thing=device.thing.name,
         at=work.clock(),
@@ -190,11 +318,7 @@ def _is_next(store: KeyStore | None, facility: str, name: str, digest: str) -> b
 def _hand_over(work: Work, keys: DeviceKeys, facility: str, name: str) -> None:
     """Make the next key the device's key, and its CSR the committed one."""
     _write_request(work, keys, name)
-    key = _next_key(keys.store, facility, name) if keys.store else None
-    if keys.store is not None and key is not None:
-        keys.store.replace(facility, name, key)
-        # Overwrite the waiting name with another key, so that this one is not used twice.
-        keys.store.replace(facility, name + NEXT, ec.generate_private_key(ec.SECP256R1()))
+    _take_next(keys.store, facility, name)
 
 
 def _write_request(work: Work, keys: DeviceKeys, name: str) -> None:

@@ -214,10 +214,14 @@ def _rng(seed: int, *parts: str) -> random.Random:
 _THREADS = 4
 
 
-def certificates(iot: Any, things: Sequence[Thing]) -> dict[str, str]:
-    """Read the active certificates (PEM) of things from AWS IoT, by thing name; things without one are left out."""
+def certificates(iot: Any, things: Sequence[Thing], keys: Mapping[str, ec.EllipticCurvePrivateKey]) -> dict[str, str]:
+    """Read the active certificates (PEM) of things from AWS IoT, by thing name; things without one are left out.
+
+    Of a thing that is being rotated it is the one of its key, so that the device is seen with it.
+    """
 
     def certificate(thing: Thing) -> str | None:
+        active: list[str] = []
         try:
             principals = iot.list_thing_principals(thingName=thing.name)["principals"]
         except iot.exceptions.ResourceNotFoundException:
@@ -225,8 +229,10 @@ def certificates(iot: Any, things: Sequence[Thing]) -> dict[str, str]:
         for principal in principals:
             described = iot.describe_certificate(certificateId=principal.rpartition("/")[2])["certificateDescription"]
             if described["status"] == "ACTIVE":
-                return str(described["certificatePem"])
-        return None
+                active.append(str(described["certificatePem"]))
+        key = keys[thing.name].public_key() if thing.name in keys else None
+        own = (pem for pem in active if x509.load_pem_x509_certificate(pem.encode()).public_key() == key)
+        return next(own, active[0] if active else None)
 
     with ThreadPoolExecutor(_THREADS) as pool:
         found = zip(things, pool.map(certificate, things), strict=True)
@@ -520,7 +526,7 @@ def _devices(
     broker = aws.broker()
     keys = private_keys(store, things)
     with reporting_aws_errors("cannot read the things' certificates from AWS IoT"):
-        pems = certificates(aws.client("iot"), things)
+        pems = certificates(aws.client("iot"), things, keys)
     devices = {}
     for name in (thing.name for thing in things):
         if name not in keys:

@@ -248,6 +248,21 @@ def test_missing_csrs_can_be_an_error(
     assert caught.value.remedy.startswith(f"Run `fleet keys create {command}`")
 
 
+def test_a_plant_in_bulk_has_no_lock(tmp_path: Path, settings_with: Callable[..., Any]) -> None:
+    """A stack without the things that Terraform has registered would delete them."""
+    from fleet_iot.lib.synthesis import run as synthesis
+
+    lock = tmp_path / "tst" / "sg-01.lock.jsonl"
+    lock.parent.mkdir()
+    lock.touch()
+    chosen = settings_with(outdir=tmp_path / "out", identities=tmp_path, facilities=("sg-01",))
+    bulk = {"sg-01": dataclasses.replace(RECORD.facilities["sg-01"], registration="bulk")}
+    with pytest.raises(PrerequisiteError, match="which is in bulk now") as caught:
+        synthesis.synthesise(chosen, fleet=FLEET, facilities=bulk, folder=RECORD.folder)
+    assert "fleet device adopt --facility sg-01" in caught.value.remedy
+    assert not chosen.outdir.exists()
+
+
 def test_reserved_concurrency_comes_from_the_manifest(
     tmp_path: Path, settings_with: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,7 +30,7 @@ API_CHECKS = tuple(check for check in CHECKS if check.id == "api-takes-it")
 
 
 @pytest.fixture(scope="module")
-def planned(tmp_path_factory: pytest.TempPathFactory, identities: Path) -> PlannedInfrastructure:
+def planned(tmp_path_factory: pytest.TempPathFactory) -> PlannedInfrastructure:
     """Platform with records kept, AWS IoT's log and an audit, devices' endpoint, and a plant registered in bulk."""
     from fleet_iot.lib.synthesis import run as synthesis
 
@@ -46,7 +45,7 @@ def planned(tmp_path_factory: pytest.TempPathFactory, identities: Path) -> Plann
                 "FLEET_ACCOUNT_ID": ACCOUNT_ID,
                 "FLEET_OUTDIR": str(outdir),
                 "FLEET_FACILITIES": "sg-01",
-                "FLEET_IDENTITIES": str(identities),
+                "FLEET_IDENTITIES": str(outdir.parent / "identities"),
             },
             fleet=RECORD.fleet,
             facilities=RECORD.facilities.keys(),

@@ -106,6 +106,62 @@ def test_a_csr_that_is_gone_deletes_the_certificate(project: Any, keys: Keys) ->
     assert [("certificates-removed", "breaks-identity", 3)] == planned(project)
 
 
+Line = dict[str, object]
+
+
+def write_lines(project: Any, lines: list[Line]) -> None:
+    file(project).write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_a_rotation_is_no_break(project: Any, keys: Keys) -> None:
+    """A second CSR beside the first, then the second without the first: planned as what they are, and locked."""
+    first: list[Line] = [{"thing": name, "csr": csr} for name, csr in read(project).items()]
+    second: Line = {"thing": NAMES[0], "csr": new_csr(NAMES[0]), "generation": 2}
+    locks = []
+    for lines, kind, impact, told in (
+        ([*first, second], "certificates-rotated", "reconfigures", "certificates rotated of 1 thing"),
+        ([second, *first[1:]], "rotations-finished", "safe", "rotations finished of 1 thing"),
+    ):
+        write_lines(project, lines)
+        assert [(kind, impact, 1)] == planned(project)
+        assert f"{told} (sg-01-press-0001)" in project.fleet("plan").stdout
+        check = project.fleet("generate", "--check")
+        assert (4, True) == (check.exit_code, "run fleet generate to lock them" in check.stderr)
+        assert 0 == project.fleet("generate").exit_code
+        assert ([], 0) == (planned(project), project.fleet("generate", "--check").exit_code)
+        locks.append(file(project, "lock").read_text())
+    assert [4, 3] == [len(lock.splitlines()) for lock in locks]
+    assert 2 == sum('"generation":2' in line for lock in locks for line in lock.splitlines())
+
+
+def test_both_steps_of_a_rotation_at_once_break_identity(project: Any, keys: Keys) -> None:
+    """The device has had no time to change over: it would be locked out."""
+    lines: list[Line] = [{"thing": name, "csr": csr} for name, csr in read(project).items()]
+    write_lines(project, [{"thing": NAMES[0], "csr": new_csr(NAMES[0]), "generation": 2}, *lines[1:]])
+    assert [("keys-changed", "breaks-identity", 1)] == planned(project)
+
+
+@pytest.mark.parametrize("status", ["revoked", "retired"])
+def test_an_ended_key_stays_ended(project: Any, keys: Keys, status: str) -> None:
+    """A mark by hand locks a device out, one that is taken away would let it in; another key beside it is new."""
+    lines: list[Line] = [{"thing": name, "csr": csr} for name, csr in read(project).items()]
+    ended = [lines[0] | {"status": status}, *lines[1:]]
+    write_lines(project, ended)
+    assert [("certificates-removed", "breaks-identity", 1)] == planned(project)
+    assert 0 == project.fleet("generate", "--allow", "breaks-identity").exit_code
+    write_lines(project, lines)
+    assert [("certificates-revived", "breaks-identity", 1)] == planned(project)
+    assert 6 == project.fleet("generate").exit_code
+    write_lines(project, [*ended, {"thing": NAMES[0], "csr": new_csr(NAMES[0]), "generation": 2}])
+    assert [("keys-unlocked", "safe", 1)] == planned(project)
+    assert 0 == project.fleet("generate").exit_code
+    assert [] == planned(project)
+
+
+def new_csr(name: str) -> str:
+    return sign_request(name, ec.generate_private_key(ec.SECP256R1()))
+
+
 def test_a_first_csr_is_no_change(project: Any, keys: Keys, data: Any) -> None:
     """New things get theirs, and retired ones are told as retired alone."""
     changed = data()

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from fleet_iot.lib.faults import PrerequisiteError
-from fleet_iot.lib.record.identities import Request, normal_csr, read_requests, refuse_shared_keys
+from fleet_iot.lib.record.identities import Requests, normal_csr, read_requests, refuse_shared_keys
 from fleet_iot.operations.pki.csr import sign_request
 
 
@@ -22,7 +22,7 @@ def test_csrs_are_read_by_thing(tmp_path: Path, csr: Callable[[str], str]) -> No
     path = tmp_path / "p1.csrs.jsonl"
     requests = {name: csr(name) for name in ("a-dev", "b-dev")}
     path.write_text("\n\n".join(json.dumps({"thing": name, "csr": pem}) for name, pem in requests.items()) + "\n")
-    assert {thing: request.csr for thing, request in read_requests(path).items()} == requests
+    assert {thing: request.csr for thing, (request,) in read_requests(path).items()} == requests
 
 
 def test_a_missing_file_holds_no_csr(tmp_path: Path) -> None:
@@ -73,12 +73,36 @@ def test_a_bad_line_is_located(tmp_path: Path, csr: Callable[[str], str], line: 
     assert "fleet keys create" in caught.value.remedy
 
 
+def test_a_thing_has_a_csr_for_each_generation(tmp_path: Path) -> None:
+    """By number, whatever the order of the lines; no number twice, none below 1, and no key twice."""
+    path, keys = tmp_path / "p1.csrs.jsonl", [ec.generate_private_key(ec.SECP256R1()) for _ in range(3)]
+    lines: list[dict[str, object]] = [
+        {"thing": "a-dev", "csr": request("a-dev", keys[1]), "generation": 2},
+        {"thing": "a-dev", "csr": request("a-dev", keys[0]), "status": "revoked"},
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    held = read_requests(path)["a-dev"]
+    assert [(each.generation, each.status, each.line) for each in held] == [(1, "revoked", 2), (2, None, 1)]
+    for more, message in (
+        ({"generation": 2}, "has a CSR of generation 2 already"),
+        ({}, "has a CSR already"),
+        ({"generation": 0}, "generation"),
+        ({"generation": 3, "status": "lost"}, "status"),
+        ({"generation": 3, "csr": request("a-dev", keys[0])}, "has the key of line 2 again"),
+    ):
+        other = {"thing": "a-dev", "csr": request("a-dev", keys[2])} | more
+        path.write_text("".join(json.dumps(line) + "\n" for line in [*lines, other]))
+        with pytest.raises(PrerequisiteError, match=message) as caught:
+            read_requests(path)
+        assert caught.value.message.startswith(f"{path}:3: ")
+
+
 @pytest.mark.slow
 def test_one_key_is_one_things(tmp_path: Path) -> None:
     """Also where another plant has it, and however the CSR is written; things with keys of their own pass."""
     key, other = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
 
-    def plant(**csrs: str) -> dict[str, Request]:
+    def plant(**csrs: str) -> Requests:
         path = tmp_path / "plant.csrs.jsonl"
         path.write_text("".join(json.dumps({"thing": thing, "csr": csr}) + "\n" for thing, csr in csrs.items()))
         return read_requests(path)

@@ -8,11 +8,20 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fleet_iot.lib.record.identities import Locked, Request, Status
 from fleet_iot.lib.record.read import ThingRow, read_things
-from fleet_iot.lib.shared.things import logical_id, thing_blocks
+from fleet_iot.lib.shared.things import certificate_id, logical_id, thing_blocks
 from fleet_iot.lib.specs import FacilitySpec
 
 NAMES = st.text(alphabet="ab0-_:.", min_size=1, max_size=8)
+
+
+NAME = "p1-press-0001-dev"
+
+
+def held(csr: str, *, generation: int = 1, status: Status | None = None) -> Request:
+    locked = Locked(thing=NAME, key=csr, csr=csr, generation=generation, status=status)
+    return Request(csr=csr, locked=locked, names=(), line=1)
 
 
 def _press(number: int) -> ThingRow:
@@ -27,7 +36,7 @@ def _press(number: int) -> ThingRow:
 
 def test_a_thing_with_a_csr_gets_its_certificate_and_attachments(facility: Callable[..., FacilitySpec]) -> None:
     """ThingRow, membership, certificate from its CSR, policy and principal attachment refer to each other."""
-    built = thing_blocks(iter([_press(1)]), facility=facility(), suffix="dev", csrs={"p1-press-0001-dev": "CSR"})
+    built = thing_blocks(iter([_press(1)]), facility=facility(), suffix="dev", requests={NAME: (held("CSR"),)})
     assert (built.certificates, built.without_csr) == (1, 0)
     assert {kind: blocks["p1-press-0001"] for kind, blocks in built.blocks.items()} == {
         "aws_iot_thing": {
@@ -53,15 +62,37 @@ def test_a_thing_with_a_csr_gets_its_certificate_and_attachments(facility: Calla
 
 def test_a_thing_without_a_csr_is_registered_and_counted(facility: Callable[..., FacilitySpec]) -> None:
     """It gets no certificate at all: AWS would make its key pair, and the state would keep it."""
-    built = thing_blocks(iter([_press(1), _press(2)]), facility=facility(), suffix="dev", csrs={})
+    built = thing_blocks(iter([_press(1), _press(2)]), facility=facility(), suffix="dev", requests={})
     assert (built.certificates, built.without_csr) == (0, 2)
     assert sorted(built.blocks) == ["aws_iot_thing", "aws_iot_thing_group_membership"]
 
 
-@given(st.sets(NAMES, min_size=2, max_size=30))
-def test_different_names_have_different_logical_ids(names: set[str]) -> None:
-    """CDKTF and Terraform would merge resources whose ids are the same."""
-    assert len({logical_id(name) for name in names}) == len(names)
+def test_a_rotated_thing_has_two_certificates(facility: Callable[..., FacilitySpec]) -> None:
+    """The first keeps its address, and the second has it for good; each has attachments of its own."""
+    both = (held("1"), held("2", generation=2))
+    for requests, expected in ((both, {"1": True, "2": True}), (both[:1], {"1": True}), (both[1:], {"2": True})):
+        built = thing_blocks(iter([_press(1)]), facility=facility(), suffix="dev", requests={NAME: requests})
+        certificates = built.blocks["aws_iot_certificate"]
+        assert {each["csr"]: each["active"] for each in certificates.values()} == expected
+        ids = [f"p1-press-0001{'_2' if csr == '2' else ''}" for csr in expected]
+        for kind in ("aws_iot_certificate", "aws_iot_policy_attachment", "aws_iot_thing_principal_attachment"):
+            assert list(built.blocks[kind]) == ids
+        assert (built.certificates, built.without_csr) == (len(expected), 0)
+
+
+def test_the_certificate_of_an_ended_key_is_never_active(facility: Callable[..., FacilitySpec]) -> None:
+    """A revoked one stays, inactive; a retired key has none, and its thing does not lack a CSR."""
+    requests = {NAME: (held("1", status=Status.RETIRED), held("2", generation=2, status=Status.REVOKED))}
+    built = thing_blocks(iter([_press(1)]), facility=facility(), suffix="dev", requests=requests)
+    assert built.blocks["aws_iot_certificate"] == {"p1-press-0001_2": {"active": False, "csr": "2"}}
+    assert (built.certificates, built.without_csr) == (1, 0)
+
+
+@given(st.sets(NAMES, min_size=2, max_size=30), st.integers(1, 12))
+def test_different_names_have_different_logical_ids(names: set[str], generation: int) -> None:
+    """CDKTF and Terraform would merge resources whose ids are the same, whatever the generations."""
+    ids = {certificate_id(logical_id(name), number) for name in names for number in (1, generation)}
+    assert len(ids) == len(names) * len({1, generation})
 
 
 @given(NAMES)

@@ -19,7 +19,7 @@ from fleet_iot.operations.pki.csr import read_requests, write_requests
 from fleet_iot.operations.pki.keystore import KeyStore
 from fleet_iot.operations.project import load_project
 from fleet_iot.operations.registry.calls import IotCalls, Pacer
-from fleet_iot.operations.registry.device import Registered, retire
+from fleet_iot.operations.registry.device import Registered
 from fleet_iot.operations.registry.journal import Journal
 from fleet_iot.operations.registry.matching import Pair
 from fleet_iot.operations.registry.rotate import DeviceKeys, begin_rotation, finish_rotation
@@ -86,6 +86,8 @@ class Iot:
                 return kept.detach(given["thingName"], given["principal"])
             case "delete_certificate":
                 return kept.delete_certificate(given["certificateId"])
+            case "describe_thing":
+                return kept.describe_thing(given["thingName"])
             case "list_thing_principals":
                 return kept.principals(given["thingName"])
             case "remove_thing_from_thing_group":
@@ -185,11 +187,3 @@ def test_a_device_with_a_key_of_its_own_has_to_hand_in_a_csr(journal: Journal, t
     keys = DeviceKeys(store=KeyStore(tmp_path / "other", "words of tests"), requests=case.requests)
     with pytest.raises(RequestError, match="not in the key store"):
         begin_rotation(case.work, case.device, keys=keys, request=None, reason="r")
-
-
-@pytest.mark.slow
-def test_terraforms_things_are_not_retired(journal: Journal, tmp_path: Path) -> None:
-    """Its state would have them still."""
-    case = Case(journal, tmp_path)
-    with pytest.raises(RequestError, match="Terraform manages t-1"):
-        retire(case.work, case.device, reason="r")

@@ -60,7 +60,7 @@ def simulate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
     def invoke(*arguments: str, without: Any = lambda name: False) -> Any:
         monkeypatch.setattr(
-            simulator, "certificates", lambda iot, things: {t.name: "" for t in things if not without(t.name)}
+            simulator, "certificates", lambda iot, things, keys: {t.name: "" for t in things if not without(t.name)}
         )
         asked = ("--facility", "sg-01", "--things", "30", "--duration", "1", "--rate", "60", "--truth", str(truth))
         return CliRunner().invoke(main, ["simulate", *asked, *arguments])
