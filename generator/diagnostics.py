@@ -97,7 +97,10 @@ class FleetError(Exception):
 
 
 class ManifestError(FleetError):
-    """The manifest is not valid; `diagnostics` are all problems that were found."""
+    """The manifest has errors.
+
+    `diagnostics` are all that were found, with their places.
+    """
 
     exit_code = 3
 
@@ -120,7 +123,7 @@ class OutcomeError(FleetError):
 
 
 class RequestError(FleetError):
-    """The command line names what the manifest or the approved record does not have, or what does not go together."""
+    """The command line names what the project does not have, or combines what does not go together."""
 
     exit_code = 2
 
@@ -132,7 +135,7 @@ class StaleError(FleetError):
 
 
 class GateError(FleetError):
-    """A rendered artefact failed the check before it is written: a template is wrong."""
+    """A gate failed: a rendered artefact, the AWS rules, the compliance checks or the isolation proof."""
 
     exit_code = 5
 

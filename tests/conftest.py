@@ -12,6 +12,9 @@ import pytest
 
 from tests.places import SAMPLE, link_wheels
 
+SHARED = ("plant", "stacks")
+"""Fixtures of a whole run that take long to make: all their tests run in one worker, which makes them once."""
+
 WHOLE = re.compile(r"^pytestmark = .*$", flags=re.MULTILINE)
 
 
@@ -32,6 +35,14 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     line = WHOLE.search(collection_path.read_text(encoding="utf-8"))
     marks = re.findall(r"mark\.(\w+)", line[0]) if line else []
     return True if any(f"not {mark}" in config.option.markexpr for mark in marks) else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Group the tests for `--dist loadgroup`: by the fixture that they share in the whole run, else by module."""
+    for item in items:
+        fixtures = item._fixtureinfo.name2fixturedefs
+        shared = [name for name in SHARED if name in fixtures and fixtures[name][-1].scope == "session"]
+        item.add_marker(pytest.mark.xdist_group(shared[0] if shared else item.nodeid.partition("::")[0]))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,6 +8,7 @@ import click
 import pytest
 
 from fleet_iot.generator.cli.commands import OPERATIONS
+from fleet_iot.generator.cli import reference
 from fleet_iot.generator.cli.commands import main as cli
 from tests.places import PROJECT
 
@@ -64,3 +65,14 @@ def test_every_path_of_the_guides_exists(name: str) -> None:
     paths = re.findall(rf"`((?:{tops})/[\w/.-]*)`", text)
     made = ("build/", "cdktf.out/", "identities/", "lib/environments/")
     assert [] == [path for path in paths if not path.startswith(made) and not (PROJECT / path).exists()]
+
+
+def test_the_reference_is_what_the_code_says() -> None:
+    """The reference pages are those that `python -m fleet_iot.generator.cli.reference` writes, and no others."""
+    folder = PROJECT / reference.FOLDER
+    assert reference.pages() == {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
+
+
+def test_every_key_of_the_manifest_has_a_meaning() -> None:
+    """No row of the reference of keys lacks its last column."""
+    assert [] == [line for line in reference.manifest_page().splitlines() if line.endswith("|  |")]

@@ -166,7 +166,9 @@ class Metric(Model):
 class DeviceType(Model):
     """A kind of device; becomes an AWS IoT thing type."""
 
-    description: Annotated[str, Field(min_length=1, max_length=500)]
+    description: Annotated[
+        str, Field(min_length=1, max_length=500, description="What it is, in printable ASCII: AWS IoT accepts no more.")
+    ]
     sample_interval_s: Annotated[SampleInterval, Field(description="Seconds between two readings.")]
     metrics: Annotated[dict[MetricName, Metric], Field(min_length=1, max_length=MAX_METRICS)]
 
@@ -175,7 +177,7 @@ class Contact(Model):
     """The person to call when something is wrong."""
 
     name: Annotated[str, Field(min_length=1, max_length=100, description="A person, or a desk that is staffed.")]
-    email: Annotated[str | None, Field(pattern=EMAIL_PATTERN, max_length=254)] = None
+    email: Annotated[str | None, Field(pattern=EMAIL_PATTERN, max_length=254, description="E-mail address.")] = None
     phone: Annotated[str | None, Field(pattern=PHONE_PATTERN, description="With country code.")] = None
 
 
