@@ -21,6 +21,8 @@ from fleet_iot.generator.filesystem import fault_of, write_whole
 from fleet_iot.operations.rehearsal.simulator import TruthFile
 from tests.places import SAMPLE
 
+pytestmark = pytest.mark.xdist_group("nobody")
+
 NOBODY = 65_534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount, and become somebody else")
 
