@@ -7,8 +7,8 @@ import re
 import click
 import pytest
 
-from fleet_iot.generator.cli.commands import OPERATIONS
 from fleet_iot.generator.cli import reference
+from fleet_iot.generator.cli.commands import OPERATIONS
 from fleet_iot.generator.cli.commands import main as cli
 from tests.places import PROJECT
 
