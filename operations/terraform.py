@@ -593,6 +593,8 @@ class Terraform:
                 for each in diagnostics
                 if each.get("severity") == "error"
             ]
+            # The first one is shown: not one that another try resolves, where there are others.
+            errors.sort(key=lambda error: unsettled([error]) is not None)
             fault = self._fault(stack, arguments[0], [_sentence(error) for error in errors])
             raise TerraformFault(fault.message, hint=fault.hint or "", errors=errors)
         return events

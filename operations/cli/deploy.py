@@ -6,7 +6,7 @@ import functools
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,10 +25,12 @@ from fleet_iot.operations.aws import caller_aws, reporting_aws_errors, role_aws
 from fleet_iot.operations.cli.options import PATH, Site, emit, facilities_option, first, json_option, on_aws
 from fleet_iot.operations.deployment import engine
 from fleet_iot.operations.deployment.bundle import Bundle, impact_of, load, refuse_dangers, stack_digest, verify
-from fleet_iot.operations.deployment.devices import release_policies
+from fleet_iot.operations.deployment.devices import refuse_second_certificates, release_policies
 from fleet_iot.operations.deployment.state_bucket import CREATING, StateBucket, ensure
 from fleet_iot.operations.local import deployment as local_deployment
 from fleet_iot.operations.local.aws import PASSPHRASES, LocalAws
+from fleet_iot.operations.pki.spent import journals_here
+from fleet_iot.operations.registry.known import known_devices
 from fleet_iot.operations.terraform import terraform_for
 
 BUNDLES = "deploy"
@@ -148,6 +150,8 @@ def _run(site: Site, options: Options) -> None:
         target = _target(site, options)
         with engine.reserved(target.output):
             folder, bundle, digest = _approved(target, options) if options.approve else _planned(target, options)
+            if not options.is_destroy:
+                refuse_second_certificates(bundle, target.stack, lambda names: _onboarded(site, target, names))
             result = {"bundle": str(folder), "digest": digest, **bundle.document()}
             if not options.is_plan_only:
                 if not options.as_json:
@@ -290,8 +294,15 @@ def _approved(target: engine.Target, options: Options) -> tuple[Path, Bundle, st
                 hint="see whether identities, templates or settings differ; then plan it again",
             )
     changed = [target.stack(stack.name) for stack in bundle.stacks if stack.changes]
-    engine.prepare(target.terraform, changed, say=_say)
+    engine.prepare(target.terraform, changed, account=target.account, say=_say)
     return folder, bundle, digest
+
+
+def _onboarded(site: Site, target: engine.Target, names: Collection[str]) -> set[str]:
+    """Return the names under which this AWS's journal has a device with a certificate."""
+    local = None if site.is_account else site.folder
+    with known_devices(journals_here(site.project, local=local, account=target.account)) as journals:
+        return {each.row.name for journal in journals for each in journal.by_name(names) if each.is_taken}
 
 
 def _confirm(site: Site, bundle: Bundle, options: Options) -> None:

@@ -1,18 +1,61 @@
-"""Before plants are destroyed: refuse where onboarded devices remain, and detach what onboarding attached."""
+"""Onboarded devices: no plan registers them a second time, and no plant is destroyed while they remain."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from fleet_iot.generator.diagnostics import OutcomeError
+from fleet_iot.generator.diagnostics import GateError, OutcomeError
 from fleet_iot.generator.text import counted
+from fleet_iot.operations.deployment.bundle import IDENTITIES, Bundle
 
 STACK_FILE = "cdk.tf.json"
+THING = re.compile(r"\$\{aws_iot_thing\.(\w[\w-]*)\.name\}")
+
+
+def refuse_second_certificates(
+    bundle: Bundle, stack_of: Callable[[str], Path], onboarded: Callable[[Collection[str]], Collection[str]]
+) -> None:
+    """Raise GateError where a plan creates things, or certificates of things, that are onboarded already.
+
+    AWS accepts the second CreateThing of the same name, and the device would have two certificates.
+
+    Args:
+        bundle: The plans.
+        stack_of: Returns the folder of a synthesised stack.
+        onboarded: Returns those of the things' names under which a device is onboarded.
+    """
+    for planned in bundle.stacks:
+        created = [each for each in planned.changes if each.action == "create" and each.resource_type in IDENTITIES]
+        if not created:
+            continue
+        names = _registered_by(stack_of(planned.name))
+        again = sorted(onboarded({names[each.address] for each in created if each.address in names}))
+        if again:
+            facility = planned.name.removeprefix("facility-").removesuffix(f"-{bundle.binding.suffix}")
+            raise GateError(
+                f"nothing was applied: {planned.name} would register {counted(len(again), 'thing')} that "
+                f"{'is' if len(again) == 1 else 'are'} onboarded already, such as {again[0]}, and make a second "
+                f"certificate for each",
+                hint=f"hand them over to Terraform first: fleet device adopt --facility {facility}; then plan it again",
+            )
+
+
+def _registered_by(stack: Path) -> dict[str, str]:
+    """Return the name of the thing by the address of the thing, and of each of its certificates."""
+    resources = json.loads((stack / STACK_FILE).read_text(encoding="utf-8")).get("resource", {})
+    things = {id_: body["name"] for id_, body in resources.get("aws_iot_thing", {}).items()}
+    found = {f"aws_iot_thing.{id_}": name for id_, name in things.items()}
+    for id_, body in resources.get("aws_iot_thing_principal_attachment", {}).items():
+        thing = THING.fullmatch(body["thing"])
+        if thing and thing[1] in things:
+            found[f"aws_iot_certificate.{id_}"] = things[thing[1]]
+    return found
 
 
 def release_policies(iot: Any, stacks: Iterable[Path], *, otherwise: str = "") -> None:

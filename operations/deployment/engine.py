@@ -6,6 +6,7 @@ plants first.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from fleet_iot.generator.diagnostics import EnvironmentFault, FleetError, OutcomeError
+from fleet_iot.generator.diagnostics import EnvironmentFault, FleetError, GateError, OutcomeError
 from fleet_iot.generator.diff.impact import Impact
 from fleet_iot.lib.names import state_file
 from fleet_iot.lib.record.read import INDEX_FILE
@@ -87,6 +88,11 @@ class Target:
     is_drift: Callable[[PlannedChange], bool] = lambda change: False
     is_local: bool = False
     say: Say = silent
+
+    @property
+    def account(self) -> str | None:
+        """Return the account that the states must be of; None for a local AWS, whose states are in its folder."""
+        return None if self.is_local else self.binding.account
 
     def stack(self, name: str) -> Path:
         """Return the folder of a stack."""
@@ -225,12 +231,42 @@ def stacks_of(target: Target, *, facilities: Iterable[str] = (), has_endpoint: b
     return stacks + tuple(target.stack(f"{FACILITY}{each}-{suffix}") for each in facilities if each not in chosen)
 
 
-def prepare(terraform: Terraform, stacks: Iterable[Path], *, say: Say = silent) -> None:
-    """Initialise stacks, one after the other, and recover states that an earlier apply could not write."""
+def prepare(terraform: Terraform, stacks: Iterable[Path], *, account: str | None = None, say: Say = silent) -> None:
+    """Initialise stacks, one after the other, and recover states that an earlier apply could not write.
+
+    Raises:
+        GateError: a state has resources of another account than `account`, where that is given.
+    """
     for stack in stacks:
         terraform.init(stack)
+        if account is not None:
+            refuse_other_accounts(stack.name, terraform.pull_state(stack), account)
         if terraform.recover(stack):
             say(f"{stack.name}: the state that an earlier apply could not write is written now")
+
+
+ACCOUNT = re.compile(r"arn:[^:]+:[^:]*:[^:]*:([0-9]{12}):")
+
+
+def refuse_other_accounts(stack: str, state: Mapping[str, Any], account: str) -> None:
+    """Raise GateError where a state has resources of another account.
+
+    The key of a state has application, suffix and stack. A second account with the same state bucket would find
+    nothing of the first one's state in AWS, and drop it.
+    """
+    arns = (
+        str(instance["attributes"].get("arn"))
+        for resource in state.get("resources", ())
+        if resource["mode"] == "managed"
+        for instance in resource["instances"]
+    )
+    others = {found[1] for arn in arns if (found := ACCOUNT.match(arn))} - {account}
+    if others:
+        raise GateError(
+            f"the state of {stack} is of account {min(others)}, and this is {account}",
+            hint="use that account's credentials; or, for an environment in this account, set a suffix "
+            "(ENVIRONMENT_SUFFIX) or a state bucket (TERRAFORM_STATE_BUCKET) of its own",
+        )
 
 
 @readable_by_owner_only()
@@ -245,7 +281,7 @@ def plan(
 ) -> tuple[Bundle, str]:
     """Plan stacks and save the plans in a folder; return the bundle and its digest."""
     make_folder(folder)
-    prepare(target.terraform, stacks, say=target.say)
+    prepare(target.terraform, stacks, account=target.account, say=target.say)
     found: dict[str, tuple[PlannedChange, ...]] = {}
 
     def work(name: str) -> None:

@@ -192,12 +192,12 @@ def journals_of(project: Project, *, local: Path | None = None) -> list[Path]:
     return sorted(found)
 
 
-def journals_here(project: Project, *, local: Path | None) -> list[Path]:
+def journals_here(project: Project, *, local: Path | None, account: str | None = None) -> list[Path]:
     """Return the journals of this environment: that of the local AWS in a folder, or, without one, those of the
-    project's account, or of every account, in its region."""
+    account, else of the project's account, else of every account, in its region."""
     if local is not None:
         return [journal_folder(local) / journal_name(project)]
-    folders = f"{project.account_id or '*'}-{project.fleet.region}"
+    folders = f"{account or project.account_id or '*'}-{project.fleet.region}"
     return sorted(journals_folder().glob(f"{folders}/{journal_name(project)}"))
 
 

@@ -33,6 +33,11 @@ class KnownDevice:
         return self.state == "retired"
 
     @property
+    def is_taken(self) -> bool:
+        """Whether the device has a certificate, or is about to get one."""
+        return self.certificate_id is not None or self.state in ("planned", "moving")
+
+    @property
     def thing(self) -> Thing:
         """The thing of the device."""
         row = self.row

@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError, visible
+from fleet_iot.lib.record.identities import csrs_file, lock_file
 from fleet_iot.lib.specs import FacilitySpec
 from fleet_iot.operations.lists.formats import Source, nothing_found, read_rows
 from fleet_iot.operations.lists.headings import fault_of, normalised
@@ -260,6 +261,13 @@ def match(
         raise RequestError(
             f"Terraform registers the things of {request.facility.id}, with certificates from their CSRs",
             hint="set `registration: bulk` for it in fleet.yaml, generate and apply; or hand in CSRs",
+        )
+    folder, suffix, plant = identities_folder(project), project.environment_suffix, request.facility.id
+    if (lock := lock_file(csrs_file(folder, suffix=suffix, facility=plant))).is_file():
+        raise RequestError(
+            f"{lock.name} says that Terraform registered the things of {plant}: each would get a second certificate",
+            hint=f"hand them over first: fleet device adopt --facility {plant}. If none was ever applied, delete the "
+            "lock",
         )
     refusals = refusals_of(project, journal, crls=request.crls, issuers=request.issuers)
     matching = Matching(

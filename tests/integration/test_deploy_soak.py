@@ -64,7 +64,7 @@ def test_an_error_that_stays_is_not_tried_again(company: Plant) -> None:
         ended = company.fleet("deploy", exit_code=7)
         assert answers(faults) == sorted(injected(company.local))
         assert "again in" not in ended.stderr and "failed" in ended.stdout
-        assert any(str(each["code"]) in ended.stderr for each in faults)
+        assert any(str(each["code"]) in ended.stderr for each in faults), ended.stderr
     company.fleet("deploy")
     assert no_changes(company)
     company.fleet("destroy")

@@ -146,9 +146,9 @@ def test_a_destroy_is_run_again_and_not_for_ever(tmp_path: Path) -> None:
 
 
 def test_any_other_error_ends_it_at_once(tmp_path: Path) -> None:
-    """No second run, however many of the others there are."""
+    """No second run, however many of the others there are; the message names it, and not one of those."""
     runner, slept = terraform(tmp_path, failures=[[{"summary": THING}, {"summary": "deleting IoT Thing (b): denied"}]])
-    with pytest.raises(TerraformFault, match="terraform destroy of facility-a failed"):
+    with pytest.raises(TerraformFault, match=r"of facility-a failed: deleting IoT Thing \(b\): denied \(and 1 more\)"):
         runner.destroy(tmp_path / "facility-a")
     assert ([], 1) == (slept, len((tmp_path / "calls").read_text().splitlines()))
 

@@ -19,8 +19,8 @@ NAMES = st.text(alphabet="ab0-_:.", min_size=1, max_size=8)
 NAME = "p1-press-0001-dev"
 
 
-def held(csr: str, *, generation: int = 1, status: Status | None = None) -> Request:
-    locked = Locked(thing=NAME, key=csr, csr=csr, generation=generation, status=status)
+def held(csr: str, *, thing: str = NAME, generation: int = 1, status: Status | None = None) -> Request:
+    locked = Locked(thing=thing, key=csr, csr=csr, generation=generation, status=status)
     return Request(csr=csr, locked=locked, names=(), line=1)
 
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from fleet_iot.generator.cli.commands import main
+from fleet_iot.operations.cli.deploy import _onboarded
+from fleet_iot.operations.cli.options import Site
+from fleet_iot.operations.project import load_project
+from fleet_iot.operations.registry import entries
+from fleet_iot.operations.registry.journal import Journal
 from tests.operations.aws_stub import stub_account
+from tests.operations.registry.journals import onboard, thing
 from tests.places import SAMPLE
 
 
@@ -55,3 +63,19 @@ def test_an_account_needs_a_place_for_the_states(monkeypatch: pytest.MonkeyPatch
     answer = fleet(f"{command} --aws")
     assert 7 == answer.exit_code
     assert "TERRAFORM_STATE_BUCKET is not set" in answer.output and "--local-state" in answer.output
+
+
+def test_devices_of_the_accounts_journal_are_onboarded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Those that were retired are not, nor those of another account's journal."""
+    monkeypatch.delenv("FLEET_ACCOUNT_ID")
+    monkeypatch.setenv("FLEET_JOURNAL_DIR", str(tmp_path))
+    site = Site(project=load_project(SAMPLE), folder=tmp_path, is_account=True)
+    file = f"{site.project.fleet.application}-{site.project.environment_suffix}.sqlite"
+    for account, name in (("123456789012", "here"), ("210987654321", "there")):
+        folder = tmp_path / f"{account}-{site.project.fleet.region}"
+        folder.mkdir()
+        with Journal(folder / file) as journal:
+            onboard(journal, "sg-01", thing(name, "1"), thing(f"{name}-gone", "2"))
+            journal.write(entries.retired(f"{name}-gone"))
+    target: Any = SimpleNamespace(account="123456789012")
+    assert {"here"} == _onboarded(site, target, ["here", "here-gone", "there", "unknown"])

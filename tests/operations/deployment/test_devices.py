@@ -1,9 +1,9 @@
-"""What keeps plants from being destroyed: onboarded devices, and policies that onboarding attached."""
+"""Onboarded devices keep plants from being destroyed, and from being registered a second time."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,11 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from fleet_iot.generator.diagnostics import OutcomeError
-from fleet_iot.operations.deployment.devices import release_policies
+from fleet_iot.generator.diagnostics import GateError, OutcomeError
+from fleet_iot.operations.deployment.bundle import Bundle, PlannedStack
+from fleet_iot.operations.deployment.devices import refuse_second_certificates, release_policies
+from fleet_iot.operations.terraform import PlannedChange
+from tests.operations.deployment.test_bundle import BINDING
 
 GROUP, POLICY, OWN = "thing-group-mu-01-prod", "policy-mu-01-kompressor-prod", "mu-01-kompressor-0001-prod"
 
@@ -69,3 +72,48 @@ def test_a_plant_that_was_never_applied_has_nothing_to_release(iot: Any, stacks:
         content = (path / "cdk.tf.json").read_text()
         (path / "cdk.tf.json").write_text(content.replace(GROUP, "other").replace(POLICY, "other"))
     release_policies(iot, stacks)
+
+
+def planned(folder: Path, *changes: tuple[str, str]) -> Bundle:
+    """A plan of a stack with two things, of which one has a second key."""
+    ids = {"t1": "t1", "t1_2": "t1", "t2": "t2"}
+    resources = {
+        "aws_iot_thing": {id_: {"name": f"mu-01-kompressor-{id_}-prod"} for id_ in ("t1", "t2")},
+        "aws_iot_certificate": {id_: {"csr": "CSR"} for id_ in ids},
+        "aws_iot_thing_principal_attachment": {
+            id_: {"thing": f"${{aws_iot_thing.{thing}.name}}", "principal": f"${{aws_iot_certificate.{id_}.arn}}"}
+            for id_, thing in ids.items()
+        },
+    }
+    (folder / "facility-mu-01-prod").mkdir()
+    (folder / "facility-mu-01-prod" / "cdk.tf.json").write_text(json.dumps({"resource": resources}))
+    stack = PlannedStack(
+        name="facility-mu-01-prod",
+        file="facility-mu-01-prod.plan",
+        sha256="",
+        stack_sha256="",
+        changes=tuple(PlannedChange(address=address, action=action) for address, action in changes),
+    )
+    return Bundle(binding=BINDING, is_destroy=False, facilities=(), allowed=(), stacks=(stack,))
+
+
+@pytest.mark.parametrize("address", ["aws_iot_thing.t1", "aws_iot_certificate.t1", "aws_iot_certificate.t1_2"])
+def test_an_onboarded_device_gets_no_second_certificate(tmp_path: Path, address: str) -> None:
+    """Neither its thing nor a certificate of it is created; the remedy names the plant."""
+    bundle = planned(tmp_path, ("aws_iot_thing.t2", "create"), (address, "create"))
+    with pytest.raises(GateError, match="1 thing that is onboarded already, such as mu-01-kompressor-t1-prod") as found:
+        refuse_second_certificates(bundle, lambda name: tmp_path / name, {"mu-01-kompressor-t1-prod"}.intersection)
+    assert "fleet device adopt --facility mu-01;" in (found.value.hint or "")
+
+
+def test_what_is_not_onboarded_or_not_created_is_deployed(tmp_path: Path) -> None:
+    """The journal is asked about the things that are created, and only about these."""
+    asked: list[Collection[str]] = []
+    bundle = planned(tmp_path, ("aws_iot_thing.t1", "update"), ("aws_iot_certificate.t2", "create"))
+
+    def onboarded(names: Collection[str]) -> set[str]:
+        asked.append(names)
+        return {"mu-01-kompressor-t1-prod"}.intersection(names)
+
+    refuse_second_certificates(bundle, lambda name: tmp_path / name, onboarded)
+    assert [{"mu-01-kompressor-t2-prod"}] == asked

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fleet_iot.generator.diagnostics import EnvironmentFault, OutcomeError
+from fleet_iot.generator.diagnostics import EnvironmentFault, GateError, OutcomeError
 from fleet_iot.operations.deployment import bundle as bundles
 from fleet_iot.operations.deployment import engine
 from fleet_iot.operations.terraform import ProviderSource, Terraform
@@ -30,6 +30,10 @@ stack = pathlib.Path(sys.argv[1].removeprefix("-chdir="))
 command, arguments = sys.argv[2], sys.argv[3:]
 if command in ("init", "version"):
     print(json.dumps({{"terraform_version": "1.11.4"}}))
+    sys.exit()
+if command == "state":
+    state = stack / "state.json"
+    print(state.read_text() if state.exists() else "{{}}")
     sys.exit()
 with (stack.parent / "calls").open("a") as calls:
     calls.write(f"{{command}} {{stack.name}}\\n")
@@ -279,3 +283,37 @@ def test_an_interrupt_finishes_what_runs(target: MakeTarget, signals: int, is_fi
     assert engine.AT_ONCE == len(calls(site))
     reports = [(site.output / "logs" / f"terraform-{name}.jsonl").read_text() for name in names[: engine.AT_ONCE]]
     assert [is_finished] * engine.AT_ONCE == ["planned_change" in report for report in reports]
+
+
+def state(arn: str, mode: str = "managed") -> str:
+    """A state with one resource that has an ARN, and one without."""
+    bodies = ({"arn": arn, "policy": "arn:aws:iam::333333333333:root"}, {"id": "x"})
+    resources = [{"mode": mode, "type": "aws_x", "name": "x", "instances": [{"attributes": each}]} for each in bodies]
+    return json.dumps({"serial": 4, "resources": resources})
+
+
+@pytest.mark.parametrize("is_destroy", [False, True])
+def test_a_state_of_another_account_is_refused(target: MakeTarget, is_destroy: bool) -> None:
+    """Nothing is planned, for a deployment or a destruction: two accounts may share a state bucket and a suffix."""
+    site = target(plans={PLATFORM: [{}], PLANT: [{}]})
+    (site.stack(PLANT) / "state.json").write_text(state("arn:aws:iot:eu-central-1:210987654321:thing/a"))
+    with pytest.raises(GateError, match=f"state of {PLANT} is of account 210987654321, and this is 123456789012") as it:
+        engine.plan(site, [site.stack(PLATFORM), site.stack(PLANT)], site.output / "bundle", is_destroy=is_destroy)
+    assert "TERRAFORM_STATE_BUCKET" in (it.value.hint or "")
+    assert not (site.output / "stacks" / "calls").exists()
+
+
+@pytest.mark.parametrize(
+    ("arn", "mode"),
+    [
+        ("arn:aws-cn:iot:cn-north-1:123456789012:thing/a", "managed"),
+        ("arn:aws:s3:::a-bucket", "managed"),
+        ("arn:aws:iam::aws:policy/x", "managed"),
+        ("arn:aws:iam::210987654321:role/x", "data"),
+    ],
+)
+def test_a_state_of_this_account_is_planned(target: MakeTarget, arn: str, mode: str) -> None:
+    """What another account's resources are only read from, and ARNs without an account, say nothing."""
+    site = target(plans={PLANT: [{}]})
+    (site.stack(PLANT) / "state.json").write_text(state(arn, mode))
+    assert not planned(site, PLANT)[0].has_changes

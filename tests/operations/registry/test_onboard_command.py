@@ -248,6 +248,15 @@ def test_a_plant_that_terraform_registers_is_refused(place: Site) -> None:
 
 
 @pytest.mark.slow
+def test_a_plant_that_was_not_handed_over_is_refused(place: Site) -> None:
+    """Its lock says that Terraform made certificates: each device would get a second one."""
+    lock = place.project / "identities" / SUFFIX / f"{PLANT}.lock.jsonl"
+    lock.write_text("")
+    assert f"fleet device adopt --facility {PLANT}" in place.onboard(exit_code=2)
+    assert {} == place.service.state()["calls"]
+
+
+@pytest.mark.slow
 def test_no_private_key_is_copied_anywhere(place: Site, tmp_path: Path) -> None:
     """Not even from a list that has one: not into the journal, not into the file of failures."""
     from cryptography.hazmat.primitives import serialization

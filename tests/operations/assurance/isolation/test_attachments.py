@@ -9,6 +9,7 @@ import pytest
 from fleet_iot.lib.record.read import read_record, read_things
 from fleet_iot.lib.shared.things import thing_blocks
 from fleet_iot.lib.specs import FacilitySpec
+from tests.lib.shared.test_things import held
 from tests.places import SAMPLE
 
 FACILITIES = read_record(SAMPLE).facilities
@@ -18,8 +19,8 @@ FACILITIES = read_record(SAMPLE).facilities
 def test_a_certificate_belongs_to_one_thing_and_carries_its_groups_policy(facility: FacilitySpec) -> None:
     """Each thing has a certificate of its own, with the policy of its device type in its facility and no other."""
     things = list(read_things(SAMPLE / "lib" / "facilities" / facility.module / facility.things_file))
-    csrs = {f"{thing.name}-dev": "CSR" for thing in things}
-    blocks = thing_blocks(iter(things), facility=facility, suffix="dev", csrs=csrs).blocks
+    requests = {f"{thing.name}-dev": (held("CSR", thing=f"{thing.name}-dev"),) for thing in things}
+    blocks = thing_blocks(iter(things), facility=facility, suffix="dev", requests=requests).blocks
     policies = {group.device_type: group.policy for group in facility.groups}
     for thing in things:
         certificate = f"${{aws_iot_certificate.{thing.name}.arn}}"

@@ -1,0 +1,208 @@
+"""Each action of the deployer's policies that the local AWS checks is removed once, and Terraform fails without it.
+
+A phase (apply, refresh, destroy) begins without a kind of actions. A round runs Terraform on the unfinished stacks, and
+grants what was denied and named in Terraform's errors. A denied action that no error names (S3 answers HEAD requests
+without a text, and the provider retries it for minutes) stays absent until it is the only one that is denied: a run
+that then fails, or does not end in time, is its proof. `FLEET_REMOVALS=1` runs it, as `make soak` does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from fleet_iot.generator.cli.commands import main
+from fleet_iot.operations.assurance.deployer import Policy
+from fleet_iot.operations.assurance.preflight import read_deployment
+from fleet_iot.operations.local import deployment, emulator
+from fleet_iot.operations.local.aws import ACCOUNT_ID, LocalAws
+from fleet_iot.operations.local.deployment import DEPLOYER_ROLE, local_terraform
+from fleet_iot.operations.processes import readable_by_owner_only
+from fleet_iot.operations.project import Project, load_project
+from fleet_iot.operations.terraform import Terraform, TerraformFault
+from tests.places import PROJECT, link_wheels
+
+pytestmark = [
+    pytest.mark.local_aws,
+    pytest.mark.skipif("FLEET_REMOVALS" not in os.environ, reason="FLEET_REMOVALS: a quarter of an hour"),
+]
+
+MANIFEST = """\
+version: 1
+application: nhamay
+environment_suffix: thu
+region: ap-southeast-1
+tags: {owner: bảo-trì}
+device_types:
+  spritzguss:
+    description: Spritzgiessmaschine
+    sample_interval_s: 10
+    metrics:
+      temperature: {unit: celsius, min: 10, max: 260}
+facilities:
+  vn-01:
+    name: Nhà máy Bình Dương
+    timezone: Asia/Ho_Chi_Minh
+    things: {spritzguss: 2}
+  de-01:
+    name: Werk Köln
+    timezone: Europe/Berlin
+    registration: bulk
+    things: {spritzguss: 3}
+"""
+ROUNDS = 80
+READS = re.compile(r"\w+:(Get|List|Describe)")
+GRACE_S = {"apply": 100.0, "refresh": 15.0, "destroy": 60.0}
+"""How long a run may last after a denial: longer than the provider's fixed waits for what it makes or deletes."""
+
+Work = Callable[[Terraform, Path], object]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A company of its own: one plant with two certificates, one with bulk registration."""
+    root = tmp_path / "project"
+    root.mkdir()
+    (root / "fleet.yaml").write_text(MANIFEST)
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("FLEET_KEYS_DIR", str(tmp_path / "keys"))
+    monkeypatch.setenv("FLEET_KEYS_PASSPHRASE", "a passphrase of tests")
+    link_wheels(root)
+    for line in ("generate", "keys create --all"):
+        answer = CliRunner().invoke(main, line.split())
+        assert 0 == answer.exit_code, answer.output
+    return load_project(root)
+
+
+@dataclass(kw_only=True)
+class Deployer:
+    """The role that Terraform works under, with the actions that are absent, and what its absence has shown."""
+
+    local: LocalAws
+    policies: tuple[Policy, ...]
+    absent: set[str] = field(default_factory=set)
+    checked: set[str] = field(default_factory=set)
+    named: set[str] = field(default_factory=set)
+    unnamed: set[str] = field(default_factory=set)
+    tolerated: set[str] = field(default_factory=set)
+
+    @property
+    def actions(self) -> set[str]:
+        """All actions of the policies."""
+        return {action for policy in self.policies for each in policy.statements for action in each.actions}
+
+    def limit(self, granted: Iterable[str] = ()) -> None:
+        """Set the role's policies to all but what is absent, and begin a session of its own: its decisions are new."""
+        iam, given = self.local.client("iam"), self.actions - self.absent | set(granted)
+        for policy in self.policies:
+            documents = [each.document() for each in policy.statements]
+            for document in documents:
+                document["Action"] = [each for each in document["Action"] if each in given]
+            text = json.dumps({"Version": "2012-10-17", "Statement": [each for each in documents if each["Action"]]})
+            iam.put_role_policy(RoleName=DEPLOYER_ROLE, PolicyName=policy.name, PolicyDocument=text)
+        session = self.local.client("sts").assume_role(
+            RoleArn=f"arn:aws:iam::{ACCOUNT_ID}:role/{DEPLOYER_ROLE}", RoleSessionName="fleet-terraform"
+        )["Credentials"]
+        self.local.save_deployer(session["AccessKeyId"], session["SecretAccessKey"], session["SessionToken"])
+
+    def decided(self, verdict: str) -> set[str]:
+        """The actions that this session was allowed, or denied."""
+        key = self.local.deployer_environment()["AWS_ACCESS_KEY_ID"]
+        lines = (line.split() for line in self.local.decisions.read_text().splitlines())
+        return {action for found, whose, action, _ in lines if (found, whose) == (verdict, key)}
+
+    def run(self, work: Work, stacks: Iterable[Path], *, grace_s: float) -> tuple[dict[Path, str], set[str]]:
+        """Run Terraform on stacks; return the errors of those that failed or were ended, and what was denied."""
+        terraform, stacks = local_terraform(self.local), list(stacks)
+        with ThreadPoolExecutor(len(stacks)) as pool:
+            running: dict[Future[object], Path] = {pool.submit(work, terraform, stack): stack for stack in stacks}
+            deadline = None
+            while wait(running, timeout=1).not_done:
+                if deadline is None and self.decided("denied"):
+                    deadline = time.monotonic() + grace_s
+                if deadline is not None and time.monotonic() > deadline:
+                    terraform.interrupt()
+            failed = {}
+            for future, stack in running.items():
+                try:
+                    future.result()
+                except TerraformFault as fault:
+                    failed[stack] = " ".join(f"{error.summary} {error.detail}" for error in fault.errors) or str(fault)
+        self.checked |= self.decided("allowed") & self.actions
+        return failed, self.decided("denied")
+
+    def complete(self, name: str, work: Work, stacks: Iterable[Path], *, without: set[str]) -> None:
+        """Run a phase round by round until every stack has succeeded."""
+        self.absent |= without
+        remaining, granted, begun = list(stacks), set[str](), time.monotonic()
+        for number in range(1, ROUNDS + 1):
+            self.limit(granted)
+            failed, denied = self.run(work, remaining, grace_s=GRACE_S[name])
+            named = {action for action in denied if any(f"{action} " in f"{text} " for text in failed.values())}
+            unnamed = denied - named
+            print(f"{name} {number}: {time.monotonic() - begun:.0f} s, {len(failed)} failed, {named=}, {unnamed=}")
+            assert denied or not failed, failed
+            remaining = list(failed)
+            self.named |= named
+            self.absent -= named
+            if not failed:
+                self.tolerated |= denied
+                return
+            if named or not unnamed:
+                granted = set()
+            elif len(unnamed) == 1:
+                self.unnamed |= unnamed
+                self.absent -= unnamed
+                granted = set()
+            else:
+                granted = set(sorted(unnamed)[1:])
+        raise AssertionError(f"{name} is not done after {ROUNDS} rounds")
+
+
+@readable_by_owner_only()
+def test_every_checked_action_is_needed(project: Project) -> None:
+    """Without any one of them an apply, a refresh or a destroy fails; no other is denied, and none is tolerated."""
+    policies = read_deployment(project, account_id=ACCOUNT_ID).policies
+    local = emulator.start(folder=project.root / "local", region="ap-southeast-1", speed=6_000)
+    try:
+        deployment.deploy_as_role(local, {}, suffix=project.environment_suffix)
+        deployer = Deployer(local=local, policies=policies)
+        stacks = deployment.synthesise(local, root=project.root)
+        deployment.write_all_overrides(stacks)
+        for stack in stacks:
+            local_terraform(local).init(stack)
+        reads = {action for action in deployer.actions if READS.match(action)}
+        deployer.complete("apply", Terraform.apply, stacks, without=deployer.actions - reads)
+        deployer.complete("refresh", Terraform.plan, stacks, without=reads)
+        deployer.complete("destroy", Terraform.destroy, stacks, without=set())
+        assert [] == local.client("s3").list_buckets()["Buckets"]
+        removed = deployer.named | deployer.unnamed
+        if deployer.checked - removed:  # asked for only while something is made, and read
+            deployer.complete("apply", Terraform.apply, stacks, without=deployer.checked - removed)
+            removed = deployer.named | deployer.unnamed
+        print(
+            f"{len(removed)} of {len(deployer.actions)} actions are checked, and fail Terraform where they are absent: "
+            f"{len(deployer.named)} named in its errors; {sorted(deployer.unnamed)} by the run's failure"
+        )
+        assert removed <= deployer.actions, "the policies allow all that was asked for"
+        assert set() == deployer.tolerated
+        assert deployer.checked == removed
+        assert documented() == deployer.actions - deployer.checked
+    finally:
+        emulator.stop(local)
+
+
+def documented() -> set[str]:
+    """The actions that docs/preflight.md lists as not checked by the local AWS."""
+    page = (PROJECT / "docs" / "preflight.md").read_text(encoding="utf-8")
+    block = page.partition("These it did not check")[2].split("```")[1]
+    return set(block.split())
