@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from fleet_iot.lib.record.read import INDEX_FILE
 from fleet_iot.operations.deployment.bundle import (
     APPLIED,
     BEGUN,
+    PLAN,
     REFUSED,
     UNFINISHED,
     Binding,
@@ -315,7 +317,33 @@ def _plan_stack(target: Target, name: str, saved: Path, *, is_destroy: bool) -> 
     if early:
         terraform.untaint(stack, early)
         changes = terraform.plan(stack, saved=saved, is_destroy=is_destroy)
+    return _judged(target, changes)
+
+
+def _judged(target: Target, changes: Iterable[PlannedChange]) -> tuple[PlannedChange, ...]:
+    """Return the changes of a plan without a local AWS's drift."""
     return tuple(change for change in changes if not target.is_drift(change))
+
+
+def compare(target: Target, bundle: Bundle, folder: Path) -> None:
+    """Prepare the stacks of an approved bundle that are not applied, and compare its changes with its plan files.
+
+    Raises:
+        GateError: `plan.json` has other changes than a plan file: Terraform would apply those of the file.
+    """
+    progress = read_progress(folder)
+    waiting = {stack.name: stack for stack in bundle.stacks if progress.get(stack.name) != APPLIED}
+    prepare(target.terraform, map(target.stack, waiting), account=target.account, say=target.say)
+
+    def work(name: str) -> None:
+        saved = target.terraform.saved_changes(target.stack(name), folder / waiting[name].file)
+        if Counter(_judged(target, saved)) != Counter(waiting[name].changes):
+            raise GateError(
+                f"{folder / PLAN} has other changes of {name} than {waiting[name].file}",
+                hint="plan it again, and have that plan approved",
+            )
+
+    run_each(target.terraform, list(waiting), work)
 
 
 @readable_by_owner_only()

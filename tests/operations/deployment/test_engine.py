@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 import subprocess
@@ -31,6 +32,9 @@ command, arguments = sys.argv[2], sys.argv[3:]
 if command in ("init", "version"):
     print(json.dumps({{"terraform_version": "1.11.4"}}))
     sys.exit()
+if command == "show":
+    print(pathlib.Path(arguments[-1]).read_text())
+    sys.exit()
 if command == "state":
     state = stack / "state.json"
     print(state.read_text() if state.exists() else "{{}}")
@@ -44,7 +48,11 @@ answers.write_text(json.dumps(script))
 time.sleep(answer.get("seconds", 0))
 for argument in arguments:
     if argument.startswith("-out="):
-        pathlib.Path(argument.removeprefix("-out=")).write_text(stack.name)
+        planned = [
+            {{"address": address, "change": {{"actions": ["delete", "create"] if action == "replace" else [action]}}}}
+            for address, action in {{**answer.get("changes", {{}}), "aws_iam_role.same": "no-op"}}.items()
+        ]
+        pathlib.Path(argument.removeprefix("-out=")).write_text(json.dumps({{"resource_changes": planned}}))
 for address, action in answer.get("changes", {{}}).items():
     change = {{"resource": {{"addr": address}}, "action": action}}
     print(json.dumps({{"type": "planned_change", "change": change}}))
@@ -199,6 +207,25 @@ def test_terraforms_errors_of_state_are_explained(target: MakeTarget, summary: s
     fault = engine.apply(site, made, folder).fault
     assert isinstance(fault, EnvironmentFault) and fault.message.startswith(message) and hint in (fault.hint or "")
     assert {PLATFORM: bundles.REFUSED} == bundles.read_progress(folder), "it is not one that was begun"
+
+
+def test_an_approved_plan_is_judged_by_its_plan_files(target: MakeTarget) -> None:
+    """Changes that plan.json leaves out, or calls otherwise, are refused; the digests of the files still hold."""
+    deleted = {"aws_s3_bucket.a": "delete", "aws_iam_role.b": "create", "aws_kms_key.c": "replace"}
+    site = target(plans={PLATFORM: [{"changes": deleted}], PLANT: [{}]})
+    made, folder = planned(site, PLATFORM, PLANT)
+    engine.compare(site, made, folder)
+    plant, platform = made.stacks
+    for changes in (
+        platform.changes[1:],
+        (),
+        (dataclasses.replace(platform.changes[0], action="update"), *platform.changes[1:]),
+        (*platform.changes[:2], dataclasses.replace(platform.changes[2], reason=bundles.UNFINISHED)),
+    ):
+        forged = dataclasses.replace(made, stacks=(plant, dataclasses.replace(platform, changes=changes)))
+        bundles.save(forged, folder)
+        with pytest.raises(GateError, match=f"other changes of {PLATFORM} than {PLATFORM}.plan"):
+            engine.compare(site, bundles.load(folder)[0], folder)
 
 
 def test_two_deployments_do_not_meet(tmp_path: Path) -> None:
