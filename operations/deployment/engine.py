@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from fleet_iot.generator.diagnostics import EnvironmentFault, FleetError, GateError, OutcomeError
+from fleet_iot.generator.diagnostics import EnvironmentFault, FleetError, GateError, OutcomeError, StaleError
 from fleet_iot.generator.diff.impact import Impact
 from fleet_iot.lib.names import state_file
 from fleet_iot.lib.record.read import INDEX_FILE
@@ -30,6 +30,7 @@ from fleet_iot.operations.deployment.bundle import (
     Binding,
     Bundle,
     PlannedStack,
+    Progress,
     file_digest,
     make_folder,
     note_progress,
@@ -326,24 +327,36 @@ def _judged(target: Target, changes: Iterable[PlannedChange]) -> tuple[PlannedCh
 
 
 def compare(target: Target, bundle: Bundle, folder: Path) -> None:
-    """Prepare the stacks of an approved bundle that are not applied, and compare its changes with its plan files.
+    """Prepare the stacks of an approved bundle, and compare it with its plan files, or with what is applied of it.
 
     Raises:
+        StaleError: the state of a stack that was applied from it has changed since.
         GateError: `plan.json` has other changes than a plan file: Terraform would apply those of the file.
     """
     progress = read_progress(folder)
-    waiting = {stack.name: stack for stack in bundle.stacks if progress.get(stack.name) != APPLIED}
-    prepare(target.terraform, map(target.stack, waiting), account=target.account, say=target.say)
+    planned = {stack.name: stack for stack in bundle.stacks}
+    prepare(target.terraform, map(target.stack, planned), account=target.account, say=target.say)
 
     def work(name: str) -> None:
-        saved = target.terraform.saved_changes(target.stack(name), folder / waiting[name].file)
-        if Counter(_judged(target, saved)) != Counter(waiting[name].changes):
+        before = progress.get(name)
+        if before and before.step == APPLIED:
+            if before.lineage is None or before != _applied(target, name):
+                raise StaleError(f"the state of {name} has changed since this plan was applied", hint="plan it again")
+            return
+        saved = target.terraform.saved_changes(target.stack(name), folder / planned[name].file)
+        if Counter(_judged(target, saved)) != Counter(planned[name].changes):
             raise GateError(
-                f"{folder / PLAN} has other changes of {name} than {waiting[name].file}",
+                f"{folder / PLAN} has other changes of {name} than {planned[name].file}",
                 hint="plan it again, and have that plan approved",
             )
 
-    run_each(target.terraform, list(waiting), work)
+    run_each(target.terraform, list(planned), work)
+
+
+def _applied(target: Target, name: str) -> Progress:
+    """Return the progress of a stack that is applied now."""
+    state = target.terraform.pull_state(target.stack(name))
+    return Progress(step=APPLIED, lineage=state.get("lineage"), serial=state.get("serial"))
 
 
 @readable_by_owner_only()
@@ -390,7 +403,7 @@ class _Applying:
         try:
             if not planned.changes:
                 status = "unchanged"
-            elif self._progress.get(name) == APPLIED:
+            elif self._step(name) == APPLIED:
                 status = "applied before"
             else:
                 say(f"{name}: {planned.said}")
@@ -424,8 +437,8 @@ class _Applying:
                 )
             return saved
 
-        is_resumed = self._progress.get(planned.name) == BEGUN
-        self._note(planned.name, BEGUN)
+        is_resumed = self._step(planned.name) == BEGUN
+        self._note(planned.name, Progress(step=BEGUN))
         saved = rest() if is_resumed else self._folder / planned.file
         try:
             self._target.terraform.apply(
@@ -433,13 +446,17 @@ class _Applying:
             )
         except TerraformFault as fault:
             if fault.is_refusal:  # of a plan by its state: nothing of it was begun
-                self._note(planned.name, REFUSED)
+                self._note(planned.name, Progress(step=REFUSED))
             raise
-        self._note(planned.name, APPLIED)
+        self._note(planned.name, _applied(self._target, planned.name))
 
-    def _note(self, stack: str, step: str) -> None:
+    def _step(self, stack: str) -> str | None:
+        progress = self._progress.get(stack)
+        return progress.step if progress else None
+
+    def _note(self, stack: str, progress: Progress) -> None:
         with self._lock:
-            note_progress(self._folder, stack, step)
+            note_progress(self._folder, stack, progress)
 
 
 def has_local_state(stack: Path) -> bool:

@@ -14,11 +14,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from fleet_iot.generator.diagnostics import EnvironmentFault, GateError, OutcomeError
+from fleet_iot.generator.diagnostics import EnvironmentFault, GateError, OutcomeError, StaleError
 from fleet_iot.operations.deployment import bundle as bundles
 from fleet_iot.operations.deployment import engine
 from fleet_iot.operations.terraform import ProviderSource, Terraform
-from tests.operations.deployment.test_bundle import BINDING
+from tests.operations.deployment.test_bundle import BINDING, DONE
 
 PLATFORM, PLANT, OTHER = "tap-prod", "facility-mu-01-prod", "facility-hp-01-prod"
 
@@ -183,8 +183,8 @@ def test_a_bundle_is_taken_up_where_it_was_left(target: MakeTarget) -> None:
     change = [{"changes": {"aws_iam_role.a": "create"}}]
     site = target(plans=dict.fromkeys((PLATFORM, PLANT, OTHER), change))
     made, folder = planned(site, PLATFORM, PLANT, OTHER)
-    bundles.note_progress(folder, PLATFORM, bundles.APPLIED)
-    bundles.note_progress(folder, PLANT, bundles.BEGUN)
+    bundles.note_progress(folder, PLATFORM, DONE)
+    bundles.note_progress(folder, PLANT, bundles.Progress(step=bundles.BEGUN))
     before = len(calls(site))
     done = engine.apply(site, made, folder)
     assert {PLATFORM: "applied before", PLANT: "applied", OTHER: "applied"} == statuses(done)
@@ -206,7 +206,9 @@ def test_terraforms_errors_of_state_are_explained(target: MakeTarget, summary: s
     made, folder = planned(site, PLATFORM)
     fault = engine.apply(site, made, folder).fault
     assert isinstance(fault, EnvironmentFault) and fault.message.startswith(message) and hint in (fault.hint or "")
-    assert {PLATFORM: bundles.REFUSED} == bundles.read_progress(folder), "it is not one that was begun"
+    assert {PLATFORM: bundles.Progress(step=bundles.REFUSED)} == bundles.read_progress(folder), (
+        "it is not one that was begun"
+    )
 
 
 def test_an_approved_plan_is_judged_by_its_plan_files(target: MakeTarget) -> None:
@@ -226,6 +228,28 @@ def test_an_approved_plan_is_judged_by_its_plan_files(target: MakeTarget) -> Non
         bundles.save(forged, folder)
         with pytest.raises(GateError, match=f"other changes of {PLATFORM} than {PLATFORM}.plan"):
             engine.compare(site, bundles.load(folder)[0], folder)
+
+
+@pytest.mark.parametrize("now", [{}, {"lineage": "6a5f", "serial": 5}, {"lineage": "0b0b", "serial": 4}])
+def test_a_stack_is_applied_before_only_in_the_state_that_this_left(target: MakeTarget, now: dict[str, object]) -> None:
+    """One that was destroyed or changed since is refused, before anything else is applied."""
+    change = [{"changes": {"aws_iam_role.a": "create"}}]
+    site = target(plans=dict.fromkeys((PLATFORM, PLANT), change))
+    made, folder = planned(site, PLATFORM, PLANT)
+    state = site.stack(PLATFORM) / "state.json"
+    for name in (PLATFORM, PLANT):
+        (site.stack(name) / "state.json").write_text(json.dumps({"lineage": DONE.lineage, "serial": DONE.serial}))
+    engine.apply(site, made, folder)
+    assert DONE == bundles.read_progress(folder)[PLATFORM]
+    engine.compare(site, made, folder)
+    assert {PLATFORM: "applied before", PLANT: "applied before"} == statuses(engine.apply(site, made, folder))
+    state.write_text(json.dumps(now))
+    with pytest.raises(StaleError, match=f"the state of {PLATFORM} has changed since this plan was applied"):
+        engine.compare(site, made, folder)
+    if not now:
+        bundles.note_progress(folder, PLATFORM, bundles.Progress(step=bundles.APPLIED))
+        with pytest.raises(StaleError):
+            engine.compare(site, made, folder)
 
 
 def test_two_deployments_do_not_meet(tmp_path: Path) -> None:
