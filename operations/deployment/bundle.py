@@ -54,6 +54,9 @@ IDENTITIES = frozenset({"aws_iot_certificate", "aws_iot_thing"})
 UNFINISHED = "tainted"
 """Terraform's reason for replacing what was not made completely."""
 
+ROTATED = "rotation_finished"
+"""The reason for deleting a certificate whose thing keeps another one, see `devices.with_rotations`."""
+
 SHOWN = 20
 
 
@@ -159,7 +162,7 @@ class Bundle:
 
 def impact_of(change: PlannedChange) -> Impact | None:
     """Return the impact of a change on identities and data; None where it has none that needs a permission."""
-    if change.action not in ("delete", "replace") or change.reason == UNFINISHED:
+    if change.action not in ("delete", "replace") or change.reason in (UNFINISHED, ROTATED):
         return None
     if change.resource_type in DATA:
         return Impact.DESTROYS_DATA

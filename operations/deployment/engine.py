@@ -41,6 +41,7 @@ from fleet_iot.operations.deployment.bundle import (
     tool_version,
     unplanned,
 )
+from fleet_iot.operations.deployment.devices import with_rotations
 from fleet_iot.operations.processes import readable_by_owner_only
 from fleet_iot.operations.project import Project
 from fleet_iot.operations.storage import exclusive
@@ -318,12 +319,12 @@ def _plan_stack(target: Target, name: str, saved: Path, *, is_destroy: bool) -> 
     if early:
         terraform.untaint(stack, early)
         changes = terraform.plan(stack, saved=saved, is_destroy=is_destroy)
-    return _judged(target, changes)
+    return _judged(target, name, changes)
 
 
-def _judged(target: Target, changes: Iterable[PlannedChange]) -> tuple[PlannedChange, ...]:
-    """Return the changes of a plan without a local AWS's drift."""
-    return tuple(change for change in changes if not target.is_drift(change))
+def _judged(target: Target, name: str, changes: Iterable[PlannedChange]) -> tuple[PlannedChange, ...]:
+    """Return the changes of a stack's plan without a local AWS's drift, those that finish rotations as such."""
+    return with_rotations(target.stack(name), (change for change in changes if not target.is_drift(change)))
 
 
 def compare(target: Target, bundle: Bundle, folder: Path) -> None:
@@ -344,7 +345,7 @@ def compare(target: Target, bundle: Bundle, folder: Path) -> None:
                 raise StaleError(f"the state of {name} has changed since this plan was applied", hint="plan it again")
             return
         saved = target.terraform.saved_changes(target.stack(name), folder / planned[name].file)
-        if Counter(_judged(target, saved)) != Counter(planned[name].changes):
+        if Counter(_judged(target, name, saved)) != Counter(planned[name].changes):
             raise GateError(
                 f"{folder / PLAN} has other changes of {name} than {planned[name].file}",
                 hint="plan it again, and have that plan approved",

@@ -230,6 +230,27 @@ def test_an_approved_plan_is_judged_by_its_plan_files(target: MakeTarget) -> Non
             engine.compare(site, bundles.load(folder)[0], folder)
 
 
+def test_a_finished_rotation_needs_no_permission(target: MakeTarget) -> None:
+    """Neither when it is planned nor when it is approved; plan.json cannot call another deletion one."""
+    deleted = {"aws_iot_certificate.a": "delete", "aws_iot_certificate.b": "delete"}
+    site = target(plans={PLANT: [{"changes": deleted}]})
+    attachment = {"thing": "${aws_iot_thing.a.name}", "principal": "${aws_iot_certificate.a_2.arn}"}
+    resources = {
+        "aws_iot_thing": {"a": {"name": "a"}, "b": {"name": "b"}},
+        "aws_iot_certificate": {"a_2": {"active": True}},
+        "aws_iot_thing_principal_attachment": {"a_2": attachment},
+    }
+    (site.stack(PLANT) / "cdk.tf.json").write_text(json.dumps({"resource": resources}))
+    made, folder = planned(site, PLANT)
+    assert [(f"{PLANT}: aws_iot_certificate.b",)] == list(made.dangers.values())
+    engine.compare(site, bundles.load(folder)[0], folder)
+    (stack,) = made.stacks
+    changes = tuple(dataclasses.replace(each, reason=bundles.ROTATED) for each in stack.changes)
+    forged = dataclasses.replace(made, stacks=(dataclasses.replace(stack, changes=changes),))
+    with pytest.raises(GateError, match="other changes"):
+        engine.compare(site, forged, folder)
+
+
 @pytest.mark.parametrize("now", [{}, {"lineage": "6a5f", "serial": 5}, {"lineage": "0b0b", "serial": 4}])
 def test_a_stack_is_applied_before_only_in_the_state_that_this_left(target: MakeTarget, now: dict[str, object]) -> None:
     """One that was destroyed or changed since is refused, before anything else is applied."""
