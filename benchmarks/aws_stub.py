@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 Tables = dict[str, dict[tuple[str, ...], dict[str, Any]]]
@@ -113,7 +114,9 @@ async def _main() -> None:
 def running_stub() -> Iterator[str]:
     """Run a stub; yield its address."""
     command = [sys.executable, "-m", "benchmarks.aws_stub"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=Path(__file__).parents[1], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         if process.stdout is None or process.stdin is None:
             raise RuntimeError("the stub has no pipes")
         try:

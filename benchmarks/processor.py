@@ -463,7 +463,9 @@ def _process(code: str, *arguments: str, cpu: list[float]) -> Callable[[], float
 
     def seconds() -> float:
         start = time.perf_counter()
-        process = subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, *arguments], cwd=Path(__file__).parents[1], stdout=subprocess.DEVNULL
+        )
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:

@@ -40,6 +40,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Group the tests for `--dist loadgroup`: by the fixture that they share in the whole run, else by module."""
     for item in items:
+        if item.get_closest_marker("xdist_group"):
+            continue
         fixtures = item._fixtureinfo.name2fixturedefs
         shared = [name for name in SHARED if name in fixtures and fixtures[name][-1].scope == "session"]
         item.add_marker(pytest.mark.xdist_group(shared[0] if shared else item.nodeid.partition("::")[0]))

@@ -231,7 +231,7 @@ OPERATIONS: dict[str, tuple[str, str]] = {
     "device": ("device:device", "Show, activate, rotate, revoke, move, sync and retire devices."),
     "certificates": ("device:certificates", "List certificate expiry."),
     "check": ("assurance:check", "Check the whole project, without an AWS account."),
-    "preflight": ("preflight:preflight_", "Check account, permissions, quotas and names before the first apply."),
+    "preflight": ("preflight:preflight_", "Check an account before the first apply."),
     "isolation": ("assurance:isolation", "Prove that no thing reaches what belongs to another."),
     "compliance": ("assurance:compliance", "Check resources against compliance controls, without AWS."),
     "anomalies": ("telemetry:anomalies", "List and acknowledge anomalies."),

@@ -22,15 +22,26 @@ from typing import Any
 from fleet_iot.generator.diagnostics import EnvironmentFault, FleetError, OutcomeError
 from fleet_iot.generator.text import counted, table
 from fleet_iot.lib.names import FUNCTION
-from fleet_iot.lib.specs import FacilitySpec, suffixed
+from fleet_iot.lib.specs import suffixed
 from fleet_iot.operations.aws import local_aws
 from fleet_iot.operations.local import deployment, emulator
 from fleet_iot.operations.local.aws import FACTS, LocalAws, applied_stacks, count_resources, load
 from fleet_iot.operations.local.deployment import wait_until_drained
-from fleet_iot.operations.pki.csr import create_missing
+from fleet_iot.operations.pki.csr import create_missing, csr_path
 from fleet_iot.operations.pki.keystore import KeyStore
 from fleet_iot.operations.project import Project
-from fleet_iot.operations.rehearsal.simulator import Dose, Outcome, SimulationRequest, read_truth, run_request
+from fleet_iot.operations.registry import runner
+from fleet_iot.operations.registry.device import find_thing, retire
+from fleet_iot.operations.registry.preparation import Request, own_requests
+from fleet_iot.operations.registry.target import target_of
+from fleet_iot.operations.rehearsal.simulator import (
+    Dose,
+    Outcome,
+    SimulationRequest,
+    choose_things,
+    read_truth,
+    run_request,
+)
 from fleet_iot.operations.telemetry.archive import object_keys, stored_lines
 
 # Reconciliation of what the devices sent with what arrived: lost, duplicated, sums, anomalies found and false.
@@ -510,6 +521,9 @@ def run_demo(
                 seed=request.seed,
                 say=say,
             )
+        if onboarded := _in_bulk(project, request):
+            with clock.step("onboard", f"{_count(onboarded)} of plants that register in bulk"):
+                _onboard(project, local, folder, onboarded)
         with clock.step("simulate", f"up to {counted(request.things, 'thing')} publish over mutual TLS"):
             simulation = _simulation(project, request)
             outcome = run_request(
@@ -522,6 +536,9 @@ def run_demo(
             measured = measure(project, local, truth_file=simulation.truth)
             exposed = exposed_private_keys(project, local)
             applied = _resources(local)
+        if onboarded:
+            with clock.step("retire", f"{_count(onboarded)} that were onboarded"):
+                _retire(project, local, onboarded)
         with clock.step("destroy", "every stack"):
             deployment.destroy(local, say=say)
             left = _resources(local)
@@ -546,17 +563,66 @@ def run_demo(
 
 
 def _require_things(project: Project) -> None:
-    """Raise OutcomeError where Terraform registers no thing, so that none could publish."""
-    if not any(facility.thing_count for facility in _publishing(project)):
-        raise OutcomeError(
-            "no facility with `registration: terraform` has things, and the demo onboards no others",
-            hint="try them with: fleet local up, fleet local apply, fleet onboard, fleet simulate",
+    """Raise OutcomeError where the fleet has no thing, so that none could publish."""
+    if not any(facility.thing_count for facility in project.facilities):
+        raise OutcomeError("no facility has things, so that none can publish", hint="see `things:` in fleet.yaml")
+
+
+def _in_bulk(project: Project, request: DemoRequest) -> dict[str, list[str]]:
+    """Return the things that publish and that Terraform does not register, by facility."""
+    bulk = {facility.id for facility in project.facilities if facility.registration == "bulk"}
+    found: dict[str, list[str]] = {}
+    for thing, _ in choose_things(project, project.facilities, request.things):
+        if thing.facility in bulk:
+            found.setdefault(thing.facility, []).append(thing.name)
+    return found
+
+
+def _count(things: Mapping[str, list[str]]) -> str:
+    return counted(sum(map(len, things.values())), "device")
+
+
+def _onboard(project: Project, local: LocalAws, folder: Path, things: Mapping[str, list[str]]) -> None:
+    """Register things, by facility, each under a certificate of its CSR, as `fleet onboard` does."""
+    target = target_of(project, local_aws(local.folder))
+    for id_, names in things.items():
+        path = folder / "onboarding" / f"{id_}.jsonl"
+        path.parent.mkdir(exist_ok=True)
+        requests = csr_path(folder / "identities", project.environment_suffix, id_).read_text("utf-8").splitlines(True)
+        path.write_text("".join(line for line in requests if json.loads(line)["thing"] in names), "utf-8")
+        request = Request(
+            facility=project.facility(id_),
+            source=own_requests(path, id_),
+            policy_on=target.policy_on or "group",
+            reason="demo",
         )
+        with (
+            runner.facility_lock(target.journal, id_),
+            runner.opened_journal(project, target, local=local.folder) as journal,
+        ):
+            run = runner.start(project, request, target, journal).run
+            done = runner.perform(project, run, target=target, journal=journal, on_progress=lambda meter: None)
+        if done.onboarded != len(names):
+            raise EnvironmentFault(
+                f"{done.onboarded} of {counted(len(names), 'device')} of {id_} were onboarded",
+                hint=f"why: reasons.jsonl in {project.root / (done.failures or '')}",
+            )
 
 
-def _publishing(project: Project) -> tuple[FacilitySpec, ...]:
-    """Return the facilities whose things Terraform registers."""
-    return tuple(facility for facility in project.facilities if facility.registration == "terraform")
+def _retire(project: Project, local: LocalAws, things: Mapping[str, list[str]]) -> None:
+    """Take onboarded devices out again: AWS deletes no policy that is attached to a certificate."""
+    target = target_of(project, local_aws(local.folder))
+    with runner.opened_journal(project, target, local=local.folder) as journal:
+        for id_, names in things.items():
+            work = runner.work_of(
+                project, target, journal, facility=project.facility(id_), is_staged=False, policy_on="certificate"
+            )
+            try:
+                with ThreadPoolExecutor(_THREADS) as pool:
+                    found = [find_thing(project, journal, name) for name in names]
+                    list(pool.map(lambda device, work=work: retire(work, device, reason="demo"), found))
+            finally:
+                work.calls.pacer.close()
 
 
 def _refuse_failed(outcome: Outcome) -> None:
@@ -569,7 +635,7 @@ def _refuse_failed(outcome: Outcome) -> None:
 def _make_room(folder: Path) -> None:
     """Remove what an earlier demo left, with a local AWS that it could not stop."""
     _take_down(folder)
-    for name in ("keys", "identities", "logs"):
+    for name in ("keys", "identities", "onboarding", "logs"):
         shutil.rmtree(folder / name, ignore_errors=True)
     for name in ("truth.jsonl", "report.json"):
         (folder / name).unlink(missing_ok=True)
@@ -596,14 +662,14 @@ def _resources(local: LocalAws) -> int:
 
 def _make_keys(project: Project, folder: Path) -> KeyStore:
     store = KeyStore(folder / "keys", secrets.token_urlsafe(32))
-    for facility in _publishing(project):
+    for facility in project.facilities:
         create_missing(project, facility, store=store, folder=folder / "identities")
     return store
 
 
 def _simulation(project: Project, request: DemoRequest) -> SimulationRequest:
     return SimulationRequest(
-        facilities=_publishing(project),
+        facilities=project.facilities,
         things=request.things,
         rate=request.rate,
         duration_s=request.duration_s,

@@ -214,6 +214,10 @@ def _rng(seed: int, *parts: str) -> random.Random:
 _THREADS = 4
 
 
+_SETTLING_S = (0.0, 1.0, 2.0)
+"""Pauses before reading certificates: AWS IoT lists an attachment some seconds after it was made."""
+
+
 def certificates(iot: Any, things: Sequence[Thing], keys: Mapping[str, ec.EllipticCurvePrivateKey]) -> dict[str, str]:
     """Read the active certificates (PEM) of things from AWS IoT, by thing name; things without one are left out.
 
@@ -234,9 +238,16 @@ def certificates(iot: Any, things: Sequence[Thing], keys: Mapping[str, ec.Ellipt
         own = (pem for pem in active if x509.load_pem_x509_certificate(pem.encode()).public_key() == key)
         return next(own, active[0] if active else None)
 
+    found: dict[str, str] = {}
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = zip(things, pool.map(certificate, things), strict=True)
-        return {thing.name: pem for thing, pem in found if pem is not None}
+        for pause in _SETTLING_S:
+            missing = [thing for thing in things if thing.name not in found]
+            if not missing:
+                break
+            time.sleep(pause)
+            read = zip(missing, pool.map(certificate, missing), strict=True)
+            found |= {thing.name: pem for thing, pem in read if pem is not None}
+    return found
 
 
 def private_keys(store: KeyStore, things: Sequence[Thing]) -> dict[str, ec.EllipticCurvePrivateKey]:

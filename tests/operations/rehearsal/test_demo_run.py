@@ -39,17 +39,17 @@ def test_a_fault_names_logs_that_are_there(tmp_path: Path, monkeypatch: pytest.M
     assert 0o700 == stat.S_IMODE(folder.stat().st_mode)
 
 
-def test_a_fleet_without_things_of_terraform_is_refused_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before keys are made and a local AWS is started; the hint names the commands for plants in bulk."""
+def test_a_fleet_without_things_is_refused_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record without things is refused before keys are made and a local AWS is started."""
     project = load_project(SAMPLE)
-    plants = tuple(replace(facility, registration="bulk") for facility in project.facilities)
+    plants = tuple(replace(facility, groups=(), thing_count=0) for facility in project.facilities)
     request = steps.DemoRequest(folder=tmp_path / "demo", things=1, rate=1.0, duration_s=1.0, seed=1)
     monkeypatch.setattr(steps.emulator, "start", lambda **given: pytest.fail("a local AWS was started"))
-    with pytest.raises(OutcomeError, match="registration: terraform") as fault:
+    with pytest.raises(OutcomeError, match="no facility has things"):
         steps.run_demo(
             request,
             generate=lambda: replace(project, facilities=plants),
             say=lambda line: None,
             on_progress=lambda done, of: None,
         )
-    assert "fleet onboard" in (fault.value.hint or "") and not (tmp_path / "demo" / "keys").exists()
+    assert not (tmp_path / "demo" / "keys").exists()
