@@ -318,6 +318,16 @@ class PlannedChange:
         return self.address.partition(".")[0]
 
 
+EVENT_REASONS = {
+    "replace_because_cannot_update": "cannot_update",
+    "replace_because_tainted": "tainted",
+    "replace_by_request": "requested",
+    "replace_by_triggers": "replace_triggered_by",
+}
+"""Terraform's reasons in a saved plan that its events name otherwise.
+https://developer.hashicorp.com/terraform/internals/json-format#plan-representation"""
+
+
 def find_terraform(environment: Mapping[str, str] | None = None) -> Path:
     """Find Terraform on the PATH, else OpenTofu. Raises EnvironmentFault where neither is there."""
     path = (os.environ if environment is None else environment).get("PATH", os.defpath)
@@ -453,6 +463,21 @@ class Terraform:
         document, _ = json.JSONDecoder().raw_decode(output, output.index("{"))
         assert isinstance(document, dict)  # noqa: S101 - Terraform's own format
         return document
+
+    def saved_changes(self, stack: Path, saved: Path) -> tuple[PlannedChange, ...]:
+        """Return the changes of a saved plan, as `plan` returned them, in another order; the stack is initialised."""
+        output = self.show(stack, saved)
+        document, _ = json.JSONDecoder().raw_decode(output, output.index("{"))
+        return tuple(
+            PlannedChange(
+                address=each["address"],
+                action="replace" if len(actions) > 1 else actions[0],
+                reason=EVENT_REASONS.get(reason, reason),
+            )
+            for each in document.get("resource_changes", ())
+            if (actions := each["change"]["actions"]) != ["no-op"]
+            for reason in [each.get("action_reason", "")]
+        )
 
     def apply(
         self, stack: Path, *, saved: Path | None = None, replan: Callable[[], Path] | None = None, say: Say = silent

@@ -90,3 +90,8 @@ def certificate_id(thing_id: str, generation: int) -> str:
     `thing_id` contains an even number of underscores, so this is no other thing's.
     """
     return thing_id if generation == 1 else f"{thing_id}_{generation}"
+
+
+def thing_of(certificate: str) -> str:
+    """Return the Terraform identifier of the thing whose certificate has this one."""
+    return certificate.rpartition("_")[0] if certificate.count("_") % 2 else certificate

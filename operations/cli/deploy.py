@@ -293,8 +293,7 @@ def _approved(target: engine.Target, options: Options) -> tuple[Path, Bundle, st
                 f"{stack.name} is synthesised to something else than what was planned",
                 hint="see whether identities, templates or settings differ; then plan it again",
             )
-    changed = [target.stack(stack.name) for stack in bundle.stacks if stack.changes]
-    engine.prepare(target.terraform, changed, account=target.account, say=_say)
+    engine.compare(target, bundle, folder)
     return folder, bundle, digest
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Final, Literal
 
 import msgspec
 
@@ -30,7 +31,9 @@ PROGRESS = "progress.json"
 OWN_FILES = re.compile(r"[a-z0-9-]+(\.rest)?\.plan|\.?(plan|progress)\.json(\.[0-9a-f]+)?")
 """Names of a bundle's files, and of those that an interrupted command leaves."""
 
-BEGUN, REFUSED, APPLIED = "begun", "refused", "applied"
+BEGUN: Final = "begun"
+REFUSED: Final = "refused"
+APPLIED: Final = "applied"
 """The progress of a stack; REFUSED is one whose state has changed since its plan, or was locked."""
 
 DATA = frozenset(
@@ -51,7 +54,19 @@ IDENTITIES = frozenset({"aws_iot_certificate", "aws_iot_thing"})
 UNFINISHED = "tainted"
 """Terraform's reason for replacing what was not made completely."""
 
+ROTATED = "rotation_finished"
+"""The reason for deleting a certificate whose thing keeps another one, see `devices.with_rotations`."""
+
 SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a stack is, and, where it is APPLIED, the lineage and serial of the state that this left."""
+
+    step: Literal["begun", "refused", "applied"]
+    lineage: str | None = None
+    serial: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +162,7 @@ class Bundle:
 
 def impact_of(change: PlannedChange) -> Impact | None:
     """Return the impact of a change on identities and data; None where it has none that needs a permission."""
-    if change.action not in ("delete", "replace") or change.reason == UNFINISHED:
+    if change.action not in ("delete", "replace") or change.reason in (UNFINISHED, ROTATED):
         return None
     if change.resource_type in DATA:
         return Impact.DESTROYS_DATA
@@ -306,15 +321,23 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_progress(folder: Path) -> dict[str, str]:
-    """Return, by stack, whether it was BEGUN or APPLIED from this bundle."""
+def read_progress(folder: Path) -> dict[str, Progress]:
+    """Return the progress of each stack of this bundle. Raises GateError where it is no such file."""
     content = _content(folder / PROGRESS)
-    return dict(json.loads(content)) if content else {}
+    if content is None:
+        return {}
+    try:
+        return msgspec.json.decode(content, type=dict[str, Progress])
+    except ValueError as error:
+        raise GateError(
+            f"{folder / PROGRESS} is no progress of a deployment: {error}",
+            hint="plan it again, and have that plan approved",
+        ) from None
 
 
-def note_progress(folder: Path, stack: str, step: str) -> None:
-    """Note that a stack was BEGUN, or is APPLIED."""
-    write_private(folder / PROGRESS, json.dumps(read_progress(folder) | {stack: step}) + "\n")
+def note_progress(folder: Path, stack: str, progress: Progress) -> None:
+    """Note the progress of a stack."""
+    write_private(folder / PROGRESS, msgspec.json.encode(read_progress(folder) | {stack: progress}) + b"\n")
 
 
 def unplanned(planned: Iterable[PlannedChange], remaining: Iterable[PlannedChange]) -> tuple[str, ...]:

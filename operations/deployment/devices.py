@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,13 @@ from botocore.exceptions import ClientError
 
 from fleet_iot.generator.diagnostics import GateError, OutcomeError
 from fleet_iot.generator.text import counted
-from fleet_iot.operations.deployment.bundle import IDENTITIES, Bundle
+from fleet_iot.lib.shared.things import thing_of
+from fleet_iot.operations.deployment.bundle import IDENTITIES, ROTATED, Bundle
+from fleet_iot.operations.terraform import PlannedChange
 
 STACK_FILE = "cdk.tf.json"
+CERTIFICATE, ATTACHMENT = "aws_iot_certificate", "aws_iot_thing_principal_attachment"
+OF_A_CERTIFICATE = (CERTIFICATE, ATTACHMENT, "aws_iot_policy_attachment")
 THING = re.compile(r"\$\{aws_iot_thing\.(\w[\w-]*)\.name\}")
 
 
@@ -56,6 +61,33 @@ def _registered_by(stack: Path) -> dict[str, str]:
         if thing and thing[1] in things:
             found[f"aws_iot_certificate.{id_}"] = things[thing[1]]
     return found
+
+
+def with_rotations(stack: Path, changes: Iterable[PlannedChange]) -> tuple[PlannedChange, ...]:
+    """Return a stack's changes, with ROTATED as the reason of deletions of certificates that finish a rotation.
+
+    The synthesised stack then has the thing with another certificate, which is active, and neither of the two, nor an
+    attachment of that certificate, is created, replaced or deleted by the same plan.
+    """
+    changes = tuple(changes)
+    deleted = [each for each in changes if each.action == "delete" and each.resource_type == CERTIFICATE]
+    if not deleted:
+        return changes
+    resources = json.loads((stack / STACK_FILE).read_text(encoding="utf-8")).get("resource", {})
+    moved = {each.address for each in changes if each.action != "update"}
+    kept = set()
+    for id_, body in resources.get(ATTACHMENT, {}).items():
+        thing = THING.fullmatch(body["thing"])
+        certificate = resources.get(CERTIFICATE, {}).get(id_, {})
+        if (
+            thing
+            and thing[1] in resources.get("aws_iot_thing", {})
+            and certificate.get("active") is True
+            and moved.isdisjoint({f"aws_iot_thing.{thing[1]}", *(f"{kind}.{id_}" for kind in OF_A_CERTIFICATE)})
+        ):
+            kept.add(thing[1])
+    ended = {each.address for each in deleted if thing_of(each.address.partition(".")[2]) in kept}
+    return tuple(replace(each, reason=ROTATED) if each.address in ended else each for each in changes)
 
 
 def release_policies(iot: Any, stacks: Iterable[Path], *, otherwise: str = "") -> None:

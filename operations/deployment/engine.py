@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from contextlib import contextmanager
@@ -16,18 +17,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from fleet_iot.generator.diagnostics import EnvironmentFault, FleetError, GateError, OutcomeError
+from fleet_iot.generator.diagnostics import EnvironmentFault, FleetError, GateError, OutcomeError, StaleError
 from fleet_iot.generator.diff.impact import Impact
 from fleet_iot.lib.names import state_file
 from fleet_iot.lib.record.read import INDEX_FILE
 from fleet_iot.operations.deployment.bundle import (
     APPLIED,
     BEGUN,
+    PLAN,
     REFUSED,
     UNFINISHED,
     Binding,
     Bundle,
     PlannedStack,
+    Progress,
     file_digest,
     make_folder,
     note_progress,
@@ -38,6 +41,7 @@ from fleet_iot.operations.deployment.bundle import (
     tool_version,
     unplanned,
 )
+from fleet_iot.operations.deployment.devices import with_rotations
 from fleet_iot.operations.processes import readable_by_owner_only
 from fleet_iot.operations.project import Project
 from fleet_iot.operations.storage import exclusive
@@ -315,7 +319,45 @@ def _plan_stack(target: Target, name: str, saved: Path, *, is_destroy: bool) -> 
     if early:
         terraform.untaint(stack, early)
         changes = terraform.plan(stack, saved=saved, is_destroy=is_destroy)
-    return tuple(change for change in changes if not target.is_drift(change))
+    return _judged(target, name, changes)
+
+
+def _judged(target: Target, name: str, changes: Iterable[PlannedChange]) -> tuple[PlannedChange, ...]:
+    """Return the changes of a stack's plan without a local AWS's drift, those that finish rotations as such."""
+    return with_rotations(target.stack(name), (change for change in changes if not target.is_drift(change)))
+
+
+def compare(target: Target, bundle: Bundle, folder: Path) -> None:
+    """Prepare the stacks of an approved bundle, and compare it with its plan files, or with what is applied of it.
+
+    Raises:
+        StaleError: the state of a stack that was applied from it has changed since.
+        GateError: `plan.json` has other changes than a plan file: Terraform would apply those of the file.
+    """
+    progress = read_progress(folder)
+    planned = {stack.name: stack for stack in bundle.stacks}
+    prepare(target.terraform, map(target.stack, planned), account=target.account, say=target.say)
+
+    def work(name: str) -> None:
+        before = progress.get(name)
+        if before and before.step == APPLIED:
+            if before.lineage is None or before != _applied(target, name):
+                raise StaleError(f"the state of {name} has changed since this plan was applied", hint="plan it again")
+            return
+        saved = target.terraform.saved_changes(target.stack(name), folder / planned[name].file)
+        if Counter(_judged(target, name, saved)) != Counter(planned[name].changes):
+            raise GateError(
+                f"{folder / PLAN} has other changes of {name} than {planned[name].file}",
+                hint="plan it again, and have that plan approved",
+            )
+
+    run_each(target.terraform, list(planned), work)
+
+
+def _applied(target: Target, name: str) -> Progress:
+    """Return the progress of a stack that is applied now."""
+    state = target.terraform.pull_state(target.stack(name))
+    return Progress(step=APPLIED, lineage=state.get("lineage"), serial=state.get("serial"))
 
 
 @readable_by_owner_only()
@@ -362,7 +404,7 @@ class _Applying:
         try:
             if not planned.changes:
                 status = "unchanged"
-            elif self._progress.get(name) == APPLIED:
+            elif self._step(name) == APPLIED:
                 status = "applied before"
             else:
                 say(f"{name}: {planned.said}")
@@ -396,8 +438,8 @@ class _Applying:
                 )
             return saved
 
-        is_resumed = self._progress.get(planned.name) == BEGUN
-        self._note(planned.name, BEGUN)
+        is_resumed = self._step(planned.name) == BEGUN
+        self._note(planned.name, Progress(step=BEGUN))
         saved = rest() if is_resumed else self._folder / planned.file
         try:
             self._target.terraform.apply(
@@ -405,13 +447,17 @@ class _Applying:
             )
         except TerraformFault as fault:
             if fault.is_refusal:  # of a plan by its state: nothing of it was begun
-                self._note(planned.name, REFUSED)
+                self._note(planned.name, Progress(step=REFUSED))
             raise
-        self._note(planned.name, APPLIED)
+        self._note(planned.name, _applied(self._target, planned.name))
 
-    def _note(self, stack: str, step: str) -> None:
+    def _step(self, stack: str) -> str | None:
+        progress = self._progress.get(stack)
+        return progress.step if progress else None
+
+    def _note(self, stack: str, progress: Progress) -> None:
         with self._lock:
-            note_progress(self._folder, stack, step)
+            note_progress(self._folder, stack, progress)
 
 
 def has_local_state(stack: Path) -> bool:

@@ -69,6 +69,30 @@ def test_a_plan_gives_its_changes(tmp_path: Path) -> None:
     assert planned == (PlannedChange(address="aws_iot_thing.a", action="create"),)
 
 
+def test_a_saved_plan_gives_the_same_changes(tmp_path: Path) -> None:
+    """Its document names some actions and reasons otherwise than the events of `plan`."""
+    said = {
+        "aws_kms_key.r": (["create", "delete"], "replace_because_cannot_update"),
+        "aws_iam_role.t": (["delete", "create"], "replace_because_tainted"),
+        "aws_iot_thing.d": (["delete"], "delete_because_no_resource_config"),
+        "aws_iot_thing.c": (["create"], ""),
+        "aws_iot_thing.n": (["no-op"], ""),
+    }
+    resources = [
+        {"address": address, "change": {"actions": actions}} | ({"action_reason": reason} if reason else {})
+        for address, (actions, reason) in said.items()
+    ]
+    report = tmp_path / "report"
+    report.write_text(json.dumps({"resource_changes": resources}))
+    found = terraform(tmp_path, f"cat {report}", mirror=tmp_path).saved_changes(tmp_path / "tap-dev", tmp_path / "plan")
+    assert found == (
+        PlannedChange(address="aws_kms_key.r", action="replace", reason="cannot_update"),
+        PlannedChange(address="aws_iam_role.t", action="replace", reason="tainted"),
+        PlannedChange(address="aws_iot_thing.d", action="delete", reason="delete_because_no_resource_config"),
+        PlannedChange(address="aws_iot_thing.c", action="create"),
+    )
+
+
 @pytest.mark.slow
 def test_an_interrupt_ends_what_runs(tmp_path: Path) -> None:
     """A command in another thread is ended with all that it started, and is a fault there."""

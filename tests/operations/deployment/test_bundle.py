@@ -25,6 +25,7 @@ from fleet_iot.operations.deployment.bundle import (
     Binding,
     Bundle,
     PlannedStack,
+    Progress,
     file_digest,
     load,
     make_folder,
@@ -50,6 +51,8 @@ BINDING = Binding(
     tool="1.4.2",
     terraform="1.11.4",
 )
+
+DONE = Progress(step=APPLIED, lineage="6a5f", serial=4)
 
 
 def change(address: str, action: str = "create", reason: str = "") -> PlannedChange:
@@ -86,8 +89,8 @@ def test_a_bundle_that_a_pipeline_hands_on_is_read(tmp_path: Path) -> None:
     for path in (folder, *folder.iterdir()):
         path.chmod(0o755)
     assert made == load(folder)[0]
-    note_progress(folder, "tap-prod", APPLIED)
-    assert {"tap-prod": APPLIED} == read_progress(folder)
+    note_progress(folder, "tap-prod", DONE)
+    assert {"tap-prod": DONE} == read_progress(folder)
     (folder / "tap-prod.plan").rename(tmp_path / "elsewhere")
     (folder / "tap-prod.plan").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(GateError):
@@ -198,7 +201,7 @@ def test_only_a_bundles_folder_is_replaced(tmp_path: Path) -> None:
     """Also one that an interrupted plan left; a folder with other files, and a file, are left as they are."""
     folder = tmp_path / "plan"
     save(bundle(folder), folder)
-    note_progress(folder, "tap-prod", APPLIED)
+    note_progress(folder, "tap-prod", DONE)
     make_folder(folder)
     assert [] == list(folder.iterdir())
     for left in ("tap-prod.plan", "tap-prod.rest.plan", ".plan.json.0a1b"):
@@ -217,10 +220,22 @@ def test_progress_is_noted_by_stack(tmp_path: Path) -> None:
     """Begun, then applied; the others' notes stay."""
     tmp_path.chmod(0o700)
     assert {} == read_progress(tmp_path)
-    note_progress(tmp_path, "tap-prod", BEGUN)
-    note_progress(tmp_path, "facility-a-prod", BEGUN)
-    note_progress(tmp_path, "tap-prod", APPLIED)
-    assert {"tap-prod": APPLIED, "facility-a-prod": BEGUN} == read_progress(tmp_path)
+    begun = Progress(step=BEGUN)
+    note_progress(tmp_path, "tap-prod", begun)
+    note_progress(tmp_path, "facility-a-prod", begun)
+    note_progress(tmp_path, "tap-prod", DONE)
+    assert {"tap-prod": DONE, "facility-a-prod": begun} == read_progress(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"\xff", b"[]", b"[1]", b"null", b'{"tap-prod": "applied"}', b'{"tap-prod": {"step": "done"}}'],
+)
+def test_a_progress_that_is_none_is_refused(tmp_path: Path, content: bytes) -> None:
+    """Exit 5, with its path."""
+    (tmp_path / "progress.json").write_bytes(content)
+    with pytest.raises(GateError, match=f"{tmp_path}/progress.json is no progress of a deployment: "):
+        read_progress(tmp_path)
 
 
 @pytest.mark.parametrize(

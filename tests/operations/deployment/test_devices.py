@@ -12,8 +12,9 @@ import pytest
 from moto import mock_aws
 
 from fleet_iot.generator.diagnostics import GateError, OutcomeError
-from fleet_iot.operations.deployment.bundle import Bundle, PlannedStack
-from fleet_iot.operations.deployment.devices import refuse_second_certificates, release_policies
+from fleet_iot.lib.shared.things import certificate_id, logical_id, thing_of
+from fleet_iot.operations.deployment.bundle import Bundle, PlannedStack, impact_of
+from fleet_iot.operations.deployment.devices import refuse_second_certificates, release_policies, with_rotations
 from fleet_iot.operations.terraform import PlannedChange
 from tests.operations.deployment.test_bundle import BINDING
 
@@ -79,7 +80,7 @@ def planned(folder: Path, *changes: tuple[str, str]) -> Bundle:
     ids = {"t1": "t1", "t1_2": "t1", "t2": "t2"}
     resources = {
         "aws_iot_thing": {id_: {"name": f"mu-01-kompressor-{id_}-prod"} for id_ in ("t1", "t2")},
-        "aws_iot_certificate": {id_: {"csr": "CSR"} for id_ in ids},
+        "aws_iot_certificate": {id_: {"csr": "CSR", "active": id_ != "t2"} for id_ in ids},
         "aws_iot_thing_principal_attachment": {
             id_: {"thing": f"${{aws_iot_thing.{thing}.name}}", "principal": f"${{aws_iot_certificate.{id_}.arn}}"}
             for id_, thing in ids.items()
@@ -95,6 +96,47 @@ def planned(folder: Path, *changes: tuple[str, str]) -> Bundle:
         changes=tuple(PlannedChange(address=address, action=action) for address, action in changes),
     )
     return Bundle(binding=BINDING, is_destroy=False, facilities=(), allowed=(), stacks=(stack,))
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_safe"),
+    [
+        ({"aws_iot_certificate.t1_3": "delete", "aws_iot_policy_attachment.t1_3": "delete"}, True),
+        ({"aws_iot_certificate.t1_3": "delete", "aws_iot_thing.t1": "update"}, True),
+        ({"aws_iot_certificate.t1": "delete"}, True),
+        ({"aws_iot_certificate.t1_3": "delete", "aws_iot_thing.t1": "replace"}, False),
+        ({"aws_iot_certificate.t1_3": "delete", "aws_iot_thing.t1": "delete"}, False),
+        (
+            {f"aws_iot_certificate.{id_}": action for id_, action in (("t1_3", "delete"), ("t1", "delete"))}
+            | {"aws_iot_certificate.t1_2": "create"},
+            False,
+        ),
+        (
+            {"aws_iot_certificate.t1_3": "delete", "aws_iot_certificate.t1": "replace"}
+            | {"aws_iot_thing_principal_attachment.t1_2": "create"},
+            False,
+        ),
+        ({"aws_iot_certificate.t2_2": "delete"}, False),
+        ({"aws_iot_certificate.t3": "delete"}, False),
+        ({"aws_iot_certificate.t1_5f_": "delete"}, False),
+        ({"aws_iot_certificate.t1_3": "replace"}, False),
+    ],
+)
+def test_a_finished_rotation_destroys_nothing(tmp_path: Path, changes: dict[str, str], is_safe: bool) -> None:
+    """The thing keeps an active certificate that it had before; a thing without one is lost with its last."""
+    bundle = planned(tmp_path, *changes.items())
+    (stack,) = bundle.stacks
+    found = with_rotations(tmp_path / stack.name, stack.changes)
+    assert list(changes.items()) == [(each.address, each.action) for each in found]
+    assert is_safe is not any(impact_of(each) for each in found)
+
+
+@pytest.mark.parametrize("name", ["mu-01-kompressor-0001", "1_a.b", "ü_2", "_", "a_2_3"])
+@pytest.mark.parametrize("generation", [1, 2, 31])
+def test_a_certificates_identifier_has_its_thing(name: str, generation: int) -> None:
+    """For every name and generation."""
+    id_ = logical_id(name)
+    assert id_ == thing_of(certificate_id(id_, generation))
 
 
 @pytest.mark.parametrize("address", ["aws_iot_thing.t1", "aws_iot_certificate.t1", "aws_iot_certificate.t1_2"])

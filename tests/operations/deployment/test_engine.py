@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 import subprocess
@@ -13,11 +14,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from fleet_iot.generator.diagnostics import EnvironmentFault, GateError, OutcomeError
+from fleet_iot.generator.diagnostics import EnvironmentFault, GateError, OutcomeError, StaleError
 from fleet_iot.operations.deployment import bundle as bundles
 from fleet_iot.operations.deployment import engine
 from fleet_iot.operations.terraform import ProviderSource, Terraform
-from tests.operations.deployment.test_bundle import BINDING
+from tests.operations.deployment.test_bundle import BINDING, DONE
 
 PLATFORM, PLANT, OTHER = "tap-prod", "facility-mu-01-prod", "facility-hp-01-prod"
 
@@ -30,6 +31,9 @@ stack = pathlib.Path(sys.argv[1].removeprefix("-chdir="))
 command, arguments = sys.argv[2], sys.argv[3:]
 if command in ("init", "version"):
     print(json.dumps({{"terraform_version": "1.11.4"}}))
+    sys.exit()
+if command == "show":
+    print(pathlib.Path(arguments[-1]).read_text())
     sys.exit()
 if command == "state":
     state = stack / "state.json"
@@ -44,7 +48,11 @@ answers.write_text(json.dumps(script))
 time.sleep(answer.get("seconds", 0))
 for argument in arguments:
     if argument.startswith("-out="):
-        pathlib.Path(argument.removeprefix("-out=")).write_text(stack.name)
+        planned = [
+            {{"address": address, "change": {{"actions": ["delete", "create"] if action == "replace" else [action]}}}}
+            for address, action in {{**answer.get("changes", {{}}), "aws_iam_role.same": "no-op"}}.items()
+        ]
+        pathlib.Path(argument.removeprefix("-out=")).write_text(json.dumps({{"resource_changes": planned}}))
 for address, action in answer.get("changes", {{}}).items():
     change = {{"resource": {{"addr": address}}, "action": action}}
     print(json.dumps({{"type": "planned_change", "change": change}}))
@@ -175,8 +183,8 @@ def test_a_bundle_is_taken_up_where_it_was_left(target: MakeTarget) -> None:
     change = [{"changes": {"aws_iam_role.a": "create"}}]
     site = target(plans=dict.fromkeys((PLATFORM, PLANT, OTHER), change))
     made, folder = planned(site, PLATFORM, PLANT, OTHER)
-    bundles.note_progress(folder, PLATFORM, bundles.APPLIED)
-    bundles.note_progress(folder, PLANT, bundles.BEGUN)
+    bundles.note_progress(folder, PLATFORM, DONE)
+    bundles.note_progress(folder, PLANT, bundles.Progress(step=bundles.BEGUN))
     before = len(calls(site))
     done = engine.apply(site, made, folder)
     assert {PLATFORM: "applied before", PLANT: "applied", OTHER: "applied"} == statuses(done)
@@ -198,7 +206,71 @@ def test_terraforms_errors_of_state_are_explained(target: MakeTarget, summary: s
     made, folder = planned(site, PLATFORM)
     fault = engine.apply(site, made, folder).fault
     assert isinstance(fault, EnvironmentFault) and fault.message.startswith(message) and hint in (fault.hint or "")
-    assert {PLATFORM: bundles.REFUSED} == bundles.read_progress(folder), "it is not one that was begun"
+    assert {PLATFORM: bundles.Progress(step=bundles.REFUSED)} == bundles.read_progress(folder), (
+        "it is not one that was begun"
+    )
+
+
+def test_an_approved_plan_is_judged_by_its_plan_files(target: MakeTarget) -> None:
+    """Changes that plan.json leaves out, or calls otherwise, are refused; the digests of the files still hold."""
+    deleted = {"aws_s3_bucket.a": "delete", "aws_iam_role.b": "create", "aws_kms_key.c": "replace"}
+    site = target(plans={PLATFORM: [{"changes": deleted}], PLANT: [{}]})
+    made, folder = planned(site, PLATFORM, PLANT)
+    engine.compare(site, made, folder)
+    plant, platform = made.stacks
+    for changes in (
+        platform.changes[1:],
+        (),
+        (dataclasses.replace(platform.changes[0], action="update"), *platform.changes[1:]),
+        (*platform.changes[:2], dataclasses.replace(platform.changes[2], reason=bundles.UNFINISHED)),
+    ):
+        forged = dataclasses.replace(made, stacks=(plant, dataclasses.replace(platform, changes=changes)))
+        bundles.save(forged, folder)
+        with pytest.raises(GateError, match=f"other changes of {PLATFORM} than {PLATFORM}.plan"):
+            engine.compare(site, bundles.load(folder)[0], folder)
+
+
+def test_a_finished_rotation_needs_no_permission(target: MakeTarget) -> None:
+    """Neither when it is planned nor when it is approved; plan.json cannot call another deletion one."""
+    deleted = {"aws_iot_certificate.a": "delete", "aws_iot_certificate.b": "delete"}
+    site = target(plans={PLANT: [{"changes": deleted}]})
+    attachment = {"thing": "${aws_iot_thing.a.name}", "principal": "${aws_iot_certificate.a_2.arn}"}
+    resources = {
+        "aws_iot_thing": {"a": {"name": "a"}, "b": {"name": "b"}},
+        "aws_iot_certificate": {"a_2": {"active": True}},
+        "aws_iot_thing_principal_attachment": {"a_2": attachment},
+    }
+    (site.stack(PLANT) / "cdk.tf.json").write_text(json.dumps({"resource": resources}))
+    made, folder = planned(site, PLANT)
+    assert [(f"{PLANT}: aws_iot_certificate.b",)] == list(made.dangers.values())
+    engine.compare(site, bundles.load(folder)[0], folder)
+    (stack,) = made.stacks
+    changes = tuple(dataclasses.replace(each, reason=bundles.ROTATED) for each in stack.changes)
+    forged = dataclasses.replace(made, stacks=(dataclasses.replace(stack, changes=changes),))
+    with pytest.raises(GateError, match="other changes"):
+        engine.compare(site, forged, folder)
+
+
+@pytest.mark.parametrize("now", [{}, {"lineage": "6a5f", "serial": 5}, {"lineage": "0b0b", "serial": 4}])
+def test_a_stack_is_applied_before_only_in_the_state_that_this_left(target: MakeTarget, now: dict[str, object]) -> None:
+    """One that was destroyed or changed since is refused, before anything else is applied."""
+    change = [{"changes": {"aws_iam_role.a": "create"}}]
+    site = target(plans=dict.fromkeys((PLATFORM, PLANT), change))
+    made, folder = planned(site, PLATFORM, PLANT)
+    state = site.stack(PLATFORM) / "state.json"
+    for name in (PLATFORM, PLANT):
+        (site.stack(name) / "state.json").write_text(json.dumps({"lineage": DONE.lineage, "serial": DONE.serial}))
+    engine.apply(site, made, folder)
+    assert DONE == bundles.read_progress(folder)[PLATFORM]
+    engine.compare(site, made, folder)
+    assert {PLATFORM: "applied before", PLANT: "applied before"} == statuses(engine.apply(site, made, folder))
+    state.write_text(json.dumps(now))
+    with pytest.raises(StaleError, match=f"the state of {PLATFORM} has changed since this plan was applied"):
+        engine.compare(site, made, folder)
+    if not now:
+        bundles.note_progress(folder, PLATFORM, bundles.Progress(step=bundles.APPLIED))
+        with pytest.raises(StaleError):
+            engine.compare(site, made, folder)
 
 
 def test_two_deployments_do_not_meet(tmp_path: Path) -> None:
