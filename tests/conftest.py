@@ -37,6 +37,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if any(f"not {mark}" in config.option.markexpr for mark in marks) else None
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist, which reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Group the tests for `--dist loadgroup`: by the fixture that they share in the whole run, else by module."""
     for item in items:
