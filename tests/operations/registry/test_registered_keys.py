@@ -348,3 +348,49 @@ def test_what_cannot_be_handed_over_stays(case: Case, monkeypatch: pytest.Monkey
     terraform.state["resources"] = terraform.state["resources"][:1]
     with pytest.raises(RequestError, match=f"2 things of {PLANT}, such as {NAME}, are in AWS IoT, and in neither"):
         adopt.adopt(case.project, case.facility, case.work, state, reason="elsewhere", is_dry=False)
+
+
+def test_a_second_certificate_is_refused_before_anything_is_written(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a stack was applied by hand before the hand-over; also once Terraform forgot it, until it is inactive."""
+    terraform = Terraform(case)
+    monkeypatch.setattr(adopt.StackState, "pull", lambda _: terraform.pull(_))
+    monkeypatch.setattr(adopt.StackState, "push", lambda _, state: terraform.push(_, state))
+    state = adopt.StackState(folder=case.path, environment={}, logs=case.path)
+    bulk = replace(case.facility, registration="bulk")
+    project = replace(case.project, facilities=(bulk, *case.project.facilities[1:]))
+    adopt.adopt(project, bulk, case.work, state, reason="grown", is_dry=False)
+    first = dict(case.made)
+    case.made.clear()
+    case.apply()  # of the stack with the things, by hand
+    terraform.state = Terraform(case).state
+    before, files = terraform.addresses(), case.path.read_bytes()
+
+    def refused(match: str, *, back: bool = True, is_dry: bool = False) -> str:
+        chosen, facility = (case.project, case.facility) if back else (project, bulk)
+        with pytest.raises(EnvironmentFault, match=match) as found:
+            adopt.adopt(chosen, facility, case.work, state, reason="shrunk", is_dry=is_dry)
+        assert before == terraform.addresses() and files == case.path.read_bytes()
+        assert {NAME: first[NAME, 1], OTHER: first[OTHER, 1]} == {
+            each.thing: each.certificate_id for each in case.journal.onboarded(PLANT)
+        }
+        return str(found.value.hint)
+
+    ids = f"{first[NAME, 1]} of the journal.*{case.made[NAME, 1]} of Terraform's state; and so have 1 other thing"
+    for is_dry in (True, False):
+        hint = refused(f"{NAME} has two certificates: {ids}", is_dry=is_dry)
+    plain = NAME.removesuffix("-dev")
+    assert f"terraform state rm aws_iot_certificate.{plain} aws_iot_policy_attachment.{plain}" in hint
+    refused(f"{NAME} has an active certificate {first[NAME, 1]} in AWS IoT that is not", back=False)
+    of_things = ("aws_iot_certificate", "aws_iot_policy_attachment", "aws_iot_thing_principal_attachment")
+    terraform.state["resources"] = [each for each in terraform.state["resources"] if each["type"] not in of_things]
+    before = terraform.addresses()
+    hint = refused(f"{NAME} has an active certificate {case.made[NAME, 1]} in AWS IoT that is not handed over")
+    assert f"--certificate-id {case.made[NAME, 1]}" in hint
+    for id_ in case.made.values():
+        case.iot.update_certificate(certificateId=id_, newStatus="INACTIVE")
+    done = adopt.adopt(case.project, case.facility, case.work, state, reason="shrunk", is_dry=False)
+    assert 2 == done.devices
+    held = {it["instances"][0]["attributes"].get("id") for it in terraform.state["resources"] if it["instances"]}
+    assert set(first.values()) <= held
