@@ -144,6 +144,10 @@ def test_a_rotation_that_was_stopped_is_continued(case: Case, where: str, monkey
     assert [(NAME, 2, None), (OTHER, 1, None)] == case.marks()
     spent = case.journal.spent(bytes.fromhex(first), None)
     assert spent is not None and End.REPLACED is spent.what
+    with pytest.raises(EnvironmentFault, match=f"active certificate {done.old} whose key is none") as refused:
+        case.rotate()
+    assert f"apply the stack of {PLANT} first" in str(refused.value.hint)
+    case.iot.update_certificate(certificateId=done.old, newStatus="INACTIVE")  # as an apply, which deletes it
     assert 3 == case.rotate().generation
 
 
@@ -244,6 +248,51 @@ def test_a_device_is_seen_with_its_new_certificate(case: Case) -> None:
         else:
             with pytest.raises(RequestError, match="came with its certificate a"):
                 refuse_unseen(devices, "t", NAME, new)
+
+
+def test_a_finished_rotation_leaves_no_certificate_of_the_former_key(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several of it are removed at once; several of the new key, and one of an unknown key, are refused."""
+    (former,) = case.device.unspent
+
+    def attach(csr: str) -> str:
+        made = case.iot.create_certificate_from_csr(certificateSigningRequest=csr, setAsActive=True)
+        case.iot.attach_thing_principal(thingName=NAME, principal=made["certificateArn"])
+        return str(made["certificateId"])
+
+    def refused(match: str) -> None:
+        with pytest.raises(EnvironmentFault, match=match):
+            check_finish(case.work, case.device)
+
+    second, unknown = attach(former.csr), attach(pem(make_request(NAME, key=new_key())))
+    with pytest.raises(EnvironmentFault, match=f"active certificate {unknown} whose key is none"):
+        case.rotate()
+    case.iot.update_certificate(certificateId=unknown, newStatus="INACTIVE")
+    case.rotate()
+    case.apply()
+    case.iot.update_certificate(certificateId=unknown, newStatus="ACTIVE")
+    refused(f"active certificate {unknown} whose key is none")
+    case.iot.update_certificate(certificateId=unknown, newStatus="INACTIVE")
+    third = attach(case.device.unspent[-1].csr)
+    refused("two active certificates of its new key")
+    case.iot.update_certificate(certificateId=third, newStatus="INACTIVE")
+    remove, removed = rotate.remove_certificate, []
+
+    def stop_at_the_second(*given: Any, **options: Any) -> None:
+        if removed:
+            raise KeyboardInterrupt
+        removed.append(given)
+        remove(*given, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rotate, "remove_certificate", stop_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            finish_rotation(case.work, case.device, reason="yearly", sleep=quiet)
+    done = finish_rotation(case.work, case.device, reason="yearly", sleep=quiet)
+    assert case.made[NAME, 2] == done.new and done.old in (case.made[NAME, 1], second)
+    assert {case.made[NAME, 1], second}.isdisjoint(case.iot.kept.certificates)
+    assert "ACTIVE" == case.status(2)
 
 
 class Terraform:
