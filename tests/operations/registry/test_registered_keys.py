@@ -443,3 +443,22 @@ def test_a_second_certificate_is_refused_before_anything_is_written(
     assert 2 == done.devices
     held = {it["instances"][0]["attributes"].get("id") for it in terraform.state["resources"] if it["instances"]}
     assert set(first.values()) <= held
+
+
+def test_a_rehearsal_does_not_remove_an_accounts_lock(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The identities are the account's too, unless the command has others; a plant without a lock has none to lose."""
+    bulk = replace(case.facility, registration="bulk")
+    warning = registered.shared_identities(case.project)
+    assert warning is not None and warning.startswith("note: identities/dev is the account's too")
+    with pytest.raises(RequestError, match="which an account's plant has too") as refused:
+        registered.refuse_shared_lock(case.project, bulk)
+    assert "FLEET_IDENTITIES" in str(refused.value.hint) and "--yes" in str(refused.value.hint)
+    registered.refuse_shared_lock(case.project, case.facility)
+    with monkeypatch.context() as patch:
+        lock = case.path.with_name(f"{PLANT}.lock.jsonl")
+        lock.rename(lock.with_suffix(".away"))
+        registered.refuse_shared_lock(case.project, bulk)
+        lock.with_suffix(".away").rename(lock)
+        patch.setenv("FLEET_IDENTITIES", str(case.identities))
+        assert registered.shared_identities(case.project) is None
+        registered.refuse_shared_lock(case.project, bulk)
