@@ -61,12 +61,13 @@ bench: setup ## Measures speed beside the peers and the limit (docs/benchmarks.m
 	@$(BIN)/python -m benchmarks processor
 	@$(BIN)/python -m benchmarks cold_start
 
-soak: setup ## Runs what needs patience: kills, mutated manifests, damaged lists, a million readings five times through all faults.
+soak: setup ## Runs what needs patience: kills, removed permissions, mutated manifests, damaged lists, a million readings five times through all faults.
 	@FLEET_KILLS=50 $(BIN)/python -m pytest tests/generator/test_kills.py
 	@FLEET_KILLS=50 $(BIN)/python -m pytest tests/operations/registry/test_onboard_kills.py
 	@FLEET_KILLS=50 $(BIN)/python -m pytest tests/operations/registry/test_move_kills.py
 	@FLEET_APPLY_KEYS=1 $(BIN)/python -m pytest tests/operations/registry/test_terraform_keys_local.py
 	@FLEET_KILLS=10 $(BIN)/python -m pytest tests/integration/test_deploy.py tests/integration/test_deploy_soak.py
+	@FLEET_REMOVALS=plants $(BIN)/python -m pytest tests/integration/test_deployer_removals.py
 	@FLEET_FUZZ=100000 $(BIN)/python -m pytest -n 2 tests/generator/manifest/test_validation.py -k mutated
 	@FLEET_FUZZ_LISTS=200000 FLEET_PAIRINGS=10 $(BIN)/python -m pytest tests/operations/lists/test_list_fuzz.py tests/operations/registry/test_pairing.py
 	@FLEET_FAULT_READINGS=1000000 FLEET_FAULT_SEEDS=1,2,3,4,5 $(BIN)/python -m pytest -n 2 tests/integration/test_faults.py

@@ -85,9 +85,15 @@ def fault_of(
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole, or leave what was there. Raises OSError with its path."""
+    """Write a file whole, or leave what was there. Raises OSError with its path.
+
+    A device or pipe, such as /dev/null, is written to: a file in its place would break other programs.
+    """
     draft = path.with_name(f".{path.name}.part")
     try:
+        if path.exists() and not path.is_file():
+            path.write_bytes(content)
+            return
         draft.write_bytes(content)
         draft.replace(path)
     except OSError as error:

@@ -81,8 +81,12 @@ def exclusive(path: Path, *, waits: bool = True, opens: Callable[[Path, int], in
 def whole(path: Path, *, mode: int = 0o666) -> Iterator[IO[bytes]]:
     """Write a temporary file, with this mode under the umask; move it to `path` when the context ends without an error.
 
-    A killed process leaves the old file or the new one.
+    A killed process leaves the old file or the new one. A device or pipe is written to: nothing may take its place.
     """
+    if path.exists() and not path.is_file():
+        with path.open("wb") as file:
+            yield file
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     staged = path.with_name(f".{path.name}.part")
     staged.unlink(missing_ok=True)

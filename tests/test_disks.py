@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from fleet_iot.generator.cli.commands import main
 from fleet_iot.generator.filesystem import fault_of, write_whole
 from fleet_iot.operations.rehearsal.simulator import TruthFile
+from fleet_iot.operations.storage import whole
 from tests.places import SAMPLE
 
 pytestmark = pytest.mark.xdist_group("nobody")
@@ -232,3 +233,17 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     (tmp_path / ".page.html.part").rmdir()
     write_whole(target, b"new")
     assert [b"new"] == [path.read_bytes() for path in tmp_path.iterdir()]
+
+
+def test_a_pipe_is_written_to_and_stays(tmp_path: Path) -> None:
+    """A result that goes to a device or pipe, such as /dev/null, puts no file in its place."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_whole(pipe, b"first")
+        with whole(pipe) as file:
+            file.write(b", second")
+        assert (b"first, second", True) == (os.read(reader, 100), pipe.is_fifo())
+    finally:
+        os.close(reader)

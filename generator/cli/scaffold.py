@@ -23,7 +23,7 @@ from fleet_iot.generator.filesystem import fault_of, write_whole
 from fleet_iot.generator.manifest.load import read_manifest, validate
 from fleet_iot.generator.manifest.model_errors import suggestion
 from fleet_iot.generator.manifest.models import FleetManifest
-from fleet_iot.generator.manifest.project import MANIFEST_NAME
+from fleet_iot.generator.manifest.project import MANIFEST_NAME, leads_out
 from fleet_iot.generator.manifest.rules import timezones
 from fleet_iot.generator.manifest.schema import schema_text
 from fleet_iot.generator.manifest.yaml import parse_document, resolve, trap
@@ -180,6 +180,7 @@ def write_project(folder: Path, answers: Answers) -> tuple[tuple[Path, ...], tup
     files = {} if is_checkout else project_files(manifest, ci=answers.ci)
     kept = tuple(folder / name for name in files if os.path.lexists(folder / name))
     new = {name: content for name, content in files.items() if folder / name not in kept}
+    _refuse_links(folder, new)
     known = {name: content for name, content in files.items() if name in new or _same(folder / name, content)}
     if not is_checkout:
         new[RECORD_NAME] = _record(answers.ci, {name: _hash(content) for name, content in known.items()})
@@ -198,6 +199,13 @@ def write_project(folder: Path, answers: Answers) -> tuple[tuple[Path, ...], tup
         _remove(written, folders=made)
         raise fault_of(error, target) or error from None
     return tuple(written), kept
+
+
+def _refuse_links(folder: Path, names: Iterable[str]) -> None:
+    """Raise WriteError where a file would be written through a link, outside the project."""
+    for name in names:
+        if leads_out(folder / name, folder):
+            raise WriteError(f"{folder / name} leads out of the project by a link", hint="replace the link by a folder")
 
 
 def _remove(files: Iterable[Path], *, folders: Iterable[Path]) -> None:
@@ -252,7 +260,8 @@ def project_files(
         ci: One of `CI`.
         overlays: The manifests of the environments that have a file, by name.
     """
-    own = manifest.environment_suffix
+    suffix = manifest.environment_suffix
+    own = suffix if suffix not in overlays else f"{suffix}-base"
     layers = {name: (name, each) for name, each in overlays.items()}
     values = {
         "application": manifest.application,
@@ -322,6 +331,7 @@ class Upgrade:
     def write(self) -> None:
         """Write what is new and updated, each file whole, then the record of them."""
         hashes = dict(self.recorded)
+        _refuse_links(self.folder, (each.path for each in self.renewals if each.is_written))
         try:
             for each in self.renewals:
                 content = each.after.encode()

@@ -107,6 +107,17 @@ def _with_publish_batch(body: Body, suffix: str) -> Body | None:
     return None
 
 
+MARKUP = str.maketrans({"&": "\\u0026", "<": "\\u003c", ">": "\\u003e"})
+"""JSON's escapes of what XML would read as markup."""
+
+
+def _without_markup(body: Body, suffix: str) -> Body | None:
+    """Escape markup in the dashboard's JSON, which stays the same document."""
+    document = str(body["dashboard_body"])
+    escaped = document.translate(MARKUP)
+    return {"dashboard_body": escaped} if escaped != document else None
+
+
 ADAPTATIONS = (
     Adaptation(
         resource_type="aws_cloudcontrolapi_resource",
@@ -119,6 +130,12 @@ ADAPTATIONS = (
         change="without Insights selectors",
         reason="the emulator refuses PutInsightSelectors",
         override=_without_insights,
+    ),
+    Adaptation(
+        resource_type="aws_cloudwatch_dashboard",
+        change="`&`, `<` and `>` of names as JSON's escapes",
+        reason="the emulator answers GetDashboard with XML in which they are not escaped",
+        override=_without_markup,
     ),
     Adaptation(
         resource_type="aws_dynamodb_table",

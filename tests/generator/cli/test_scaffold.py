@@ -311,3 +311,26 @@ def test_too_large_a_fleet_is_told_before_anything_is_written(tmp_path: Path) ->
     """The rules of the manifest hold for the first one too."""
     result = CliRunner().invoke(main, ["init", str(tmp_path / "a"), "--things", "press-monitor=900000", "--yes"])
     assert (3, False) == (result.exit_code, (tmp_path / "a").exists())
+
+
+def test_an_overlay_with_the_name_of_the_base_hides_no_environment(tmp_path: Path) -> None:
+    """The pipeline plans the manifest itself too where an overlay has the name of its suffix."""
+    answers = ["init", str(tmp_path), "--yes", "--environment-suffix", "dev"]
+    assert 0 == CliRunner().invoke(main, answers).exit_code
+    (tmp_path / "fleet.dev.yaml").write_text("environment_suffix: dv2\nregion: eu-central-1\n")
+    assert 0 == CliRunner().invoke(main, ["init", "--from", str(tmp_path), "--write"]).exit_code
+    workflow = yaml.safe_load((tmp_path / ".github" / "workflows" / "fleet.yml").read_text())
+    planned = {
+        (each["environment"], each["overlay"]) for each in workflow["jobs"]["plan"]["strategy"]["matrix"]["include"]
+    }
+    assert {("dev-base", ""), ("dev", "dev")} == planned
+
+
+def test_a_link_out_of_the_project_is_refused(tmp_path: Path) -> None:
+    """Nothing is written through a linked folder, at first or by a renewal."""
+    project, outside = tmp_path / "project", tmp_path / "outside"
+    project.mkdir()
+    outside.mkdir()
+    (project / ".github").symlink_to(outside)
+    refused = CliRunner().invoke(main, ["init", str(project), "--yes"])
+    assert (6, []) == (refused.exit_code, list(outside.iterdir()))

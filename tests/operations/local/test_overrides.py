@@ -156,3 +156,11 @@ def test_a_role_that_publishes_may_do_so_in_batches_here() -> None:
     grown = {"Action": ["sns:Publish", "sns:PublishBatch"], "Resource": "t"}
     assert {"Statement": [key, grown]} == json.loads(override["policy"])
     assert adaptation.override({"policy": json.dumps({"Statement": [key]})}, "dev") is None
+
+
+def test_a_dashboard_has_no_markup_in_its_json(tmp_path: Path) -> None:
+    """A plant's name with an ampersand is the same text in the dashboard's JSON, without the character."""
+    body = json.dumps({"widgets": [{"title": "Werk <Süd> & Größe"}]}, ensure_ascii=False)
+    written = overridden(tmp_path, {"aws_cloudwatch_dashboard": {"plant": {"dashboard_body": body}}})
+    escaped = written["resource"]["aws_cloudwatch_dashboard"]["plant"]["dashboard_body"]
+    assert json.loads(body) == json.loads(escaped) and not set("&<>") & set(escaped)
