@@ -61,6 +61,7 @@ from fleet_iot.operations.registry.journal import Journal
 from fleet_iot.operations.registry.known import known_devices
 from fleet_iot.operations.registry.move import MoveRequest, Renewal, move_all
 from fleet_iot.operations.registry.names import resolve
+from fleet_iot.operations.registry.registered import refuse_shared_lock, shared_identities
 from fleet_iot.operations.registry.rotate import (
     DeviceKeys,
     Rotation,
@@ -98,6 +99,16 @@ class _Registry:
                 refuse_unseen(self.aws.client("dynamodb"), names.devices_table, device.thing.name, id_of(new))
 
         return check
+
+    def warn(self, chosen: Iterable[Registered]) -> None:
+        """Warn on stderr where the local AWS's identities are an account's too, and the things have keys in them."""
+        if any(each.own_keys is not None for each in chosen):
+            self.warn_of_identities()
+
+    def warn_of_identities(self) -> None:
+        """Warn on stderr where the local AWS's identities are an account's too."""
+        if self.aws.local is not None and (warning := shared_identities(self.project)):
+            click.echo(warning, err=True)
 
     def state_of(self, facility: FacilitySpec) -> StackState:
         """Return Terraform's state of the facility's stack."""
@@ -312,7 +323,9 @@ def activate(registry: _Registry, things: tuple[str, ...], reason: str) -> None:
 @_reason
 def revoke(registry: _Registry, things: tuple[str, ...], reason: str) -> None:
     """Revoke the certificates of devices, which cannot be undone."""
-    for work, found in registry.all_found(things, check_revocation):
+    chosen = registry.all_found(things, check_revocation)
+    registry.warn(found for _, found in chosen)
+    for work, found in chosen:
         count = revoke_device(work, found, reason=reason)
         none_yet = "" if count else "; it has none yet, and gets none with its key"
         commit = "; commit identities/" if found.own_keys is not None else ""
@@ -325,7 +338,9 @@ def revoke(registry: _Registry, things: tuple[str, ...], reason: str) -> None:
 @_reason
 def retire(registry: _Registry, things: tuple[str, ...], reason: str) -> None:
     """Remove devices from AWS IoT. They are disconnected, then detached and deleted."""
-    for work, found in registry.all_found(things, check_retirement):
+    chosen = registry.all_found(things, check_retirement)
+    registry.warn(found for _, found in chosen)
+    for work, found in chosen:
         with ExitStack() as stack:
             if found.is_planned:  # a run that is going on would bring it back
                 stack.enter_context(facility_lock(registry.journal.path, found.facility.id))
@@ -352,6 +367,7 @@ def rotate(
         raise click.UsageError("--force is of --finish")
     chosen = registry.all_found(things, registry.finishable(force=force) if finish else check_rotation)
     store = None if csr is not None or finish else _store(registry.project)
+    registry.warn(found for _, found in chosen)
     for work, found in chosen:
         if finish:
             click.echo(_finished(finish_rotation(work, found, reason=reason), found))
@@ -469,10 +485,15 @@ def sync(registry: _Registry, facility_id: str, dry_run: bool, reason: str, as_j
     metavar="TEXT",
     help="For the histories.",
 )
+@click.option("--yes", is_flag=True, help="On the local AWS, change identities/ although an account may use it too.")
 @json_option
-def adopt(registry: _Registry, facility_id: str, dry_run: bool, reason: str, as_json: bool) -> None:
+def adopt(registry: _Registry, facility_id: str, dry_run: bool, reason: str, yes: bool, as_json: bool) -> None:
     """Hand a plant's devices over to its new registration. They keep keys and certificates."""
     facility = registry.project.facility(facility_id)
+    if registry.aws.local is not None and not (dry_run or yes):
+        refuse_shared_lock(registry.project, facility)
+    if not dry_run:
+        registry.warn_of_identities()
     work, state = replace(registry.work, groups=groups_of(registry.project, facility)), registry.state_of(facility)
     with facility_lock(registry.journal.path, facility.id):
         done = adopt_devices(registry.project, facility, work, state, reason=reason, is_dry=dry_run)

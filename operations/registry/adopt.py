@@ -41,7 +41,14 @@ from fleet_iot.operations.pki.keystore import identities_folder
 from fleet_iot.operations.pki.spent import End, spend
 from fleet_iot.operations.project import Project, reporting_record_faults
 from fleet_iot.operations.registry import entries
-from fleet_iot.operations.registry.device import REVOKED, Certificate, material_of, read_certificate
+from fleet_iot.operations.registry.device import (
+    REVOKED,
+    Certificate,
+    id_of,
+    material_of,
+    principals_of,
+    read_certificate,
+)
 from fleet_iot.operations.registry.journal import PLAN_DEVICE, Device, Run, Step, Write, planned_values
 from fleet_iot.operations.registry.matching import Pair
 from fleet_iot.operations.registry.registered import digest_of
@@ -154,9 +161,11 @@ def _to_bulk(plant: _Plant, file: StackState, *, is_dry: bool) -> Adopted:
         devices=len(devices),
         without_certificate=len(things) - len(devices),
     )
+    found = plant.described(attributes["arn"] for _, _, attributes in devices)
+    handed_over = {thing.name: id_of(made["arn"]) for thing, _, made in devices}
+    _refuse_others(plant, {thing.name: handed_over.get(thing.name) for thing in things})
     if is_dry:
         return done
-    found = plant.described(attributes["arn"] for _, _, attributes in devices)
     _into_journal(plant, requests, [(thing, request, found[made["arn"]]) for thing, request, made in devices])
     if things:
         gone = {
@@ -262,6 +271,8 @@ def _to_terraform(plant: _Plant, file: StackState, *, is_dry: bool) -> Adopted:
     )
     state = file.pull()
     _refuse_unknown(plant, things.keys() - {device.thing for device in devices} - _names(state))
+    _refuse_second(plant, devices, state, things)
+    _refuse_others(plant, {device.thing: device.certificate_id for device in devices})
     if is_dry or not devices:
         return done
     groups = (each for each in state.get("resources", ()) if each["type"] == _GROUP)
@@ -318,6 +329,65 @@ def _refuse_unknown(plant: _Plant, names: Iterable[str]) -> None:
             "are in AWS IoT, and in neither this journal nor Terraform's state",
             hint="run it where they were onboarded (FLEET_JOURNAL_DIR names the journals' folder), or retire them",
         )
+
+
+def _refuse_second(plant: _Plant, devices: list[Device], state: State, things: Mapping[str, ThingRow]) -> None:
+    """Raise EnvironmentFault where Terraform's state has another certificate of a device than the journal: an apply of
+    the new registration made it before this."""
+    requests, arns = read_requests(plant.path), {_CERTIFICATE: "arn", _POLICY: "target", _PRINCIPAL: "principal"}
+    held: dict[str, set[str]] = {}
+    for each in (it for it in state.get("resources", ()) if it["type"] in arns):
+        attributes = (instance["attributes"] for instance in each["instances"])
+        held.setdefault(each["name"], set()).update(str(it[arns[each["type"]]]) for it in attributes)
+    second = []
+    for device in devices:
+        generations = {1, *(each.generation for each in requests.get(device.thing, ()))}
+        for id_ in (certificate_id(plant.id_of(things[device.thing]), each) for each in sorted(generations)):
+            others = held.get(id_, set()) - {str(device.certificate_arn)}
+            second += [(device, id_, arn) for arn in sorted(others)]
+    if second:
+        device, id_, other = second[0]
+        addresses = " ".join(f"{kind}.{id_}" for kind in arns)
+        raise EnvironmentFault(
+            f"{device.thing} has two certificates: {device.certificate_id} of the journal, which its device uses, and "
+            f"{id_of(other)} of Terraform's state{_and_others(len({each.thing for each, _, _ in second}))}",
+            hint=f"have Terraform forget the second: terraform state rm {addresses}; {_remove(device.thing, other)}",
+        )
+
+
+def _refuse_others(plant: _Plant, handed_over: Mapping[str, str | None]) -> None:
+    """Raise EnvironmentFault where AWS IoT has an active certificate of a thing beside the one that is handed over:
+    nothing here would have it afterwards."""
+    calls = plant.work.calls
+
+    def others(thing: str) -> list[str]:
+        arns = [each for each in principals_of(calls, thing) if id_of(each) != handed_over[thing]]
+        found = (read_certificate(calls, arn) for arn in arns)
+        return [each.arn for each in found if each is not None and each.status == "ACTIVE"]
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = [
+            (thing, arns[0]) for thing, arns in zip(handed_over, pool.map(others, handed_over), strict=True) if arns
+        ]
+    if found:
+        thing, other = found[0]
+        raise EnvironmentFault(
+            f"{thing} has an active certificate {id_of(other)} in AWS IoT that is not handed over: handed over is "
+            f"{handed_over[thing] or 'none'}{_and_others(len(found))}",
+            hint=f"remove the one that its device does not use: {_remove(thing, other)}",
+        )
+
+
+def _and_others(count: int) -> str:
+    return f"; and so have {counted(count - 1, 'other thing')}" if count > 1 else ""
+
+
+def _remove(thing: str, arn: str) -> str:
+    """Return how to remove one of a thing's certificates; `fleet device` would end all of them."""
+    return (
+        f"aws iot update-certificate --certificate-id {id_of(arn)} --new-status INACTIVE; "
+        f"aws iot detach-thing-principal --thing-name {thing} --principal {arn}; then run this again"
+    )
 
 
 def _refuse_what_stays(plant: _Plant, devices: list[Device], things: Mapping[str, ThingRow]) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
 from fleet_iot.lib.record.identities import (
     Identity,
     Request,
@@ -61,6 +61,31 @@ class ThingKeys:
 def digest_of(request: Request) -> bytes:
     """Return the SHA-256 of its public key, as journals have it."""
     return bytes.fromhex(request.locked.key)
+
+
+def refuse_shared_lock(project: Project, facility: FacilitySpec) -> None:
+    """Raise RequestError where the plant, which leaves Terraform, has a lock in the identities of the accounts too."""
+    lock = lock_file(csr_path(identities_folder(project), project.environment_suffix, facility.id))
+    if facility.registration == "bulk" and lock.exists() and shared_identities(project) is not None:
+        raise RequestError(
+            f"on the local AWS, this removes {lock}, which an account's plant has too: its synthesis would no longer "
+            "refuse to delete certificates",
+            hint=f"{_REHEARSE}; where no account has the plant: --yes",
+        )
+
+
+def shared_identities(project: Project) -> str | None:
+    """Return the warning for a command that changes the identities on the local AWS; None where they are others than
+    the accounts'."""
+    if os.environ.get("FLEET_IDENTITIES"):
+        return None
+    folder = f"identities/{project.environment_suffix}"
+    return f"note: {folder} is the account's too: what this changes counts there from the next synthesis; {_REHEARSE}"
+
+
+_REHEARSE = (
+    "to rehearse, use a suffix of its own (ENVIRONMENT_SUFFIX=…), or a copy of the identities (FLEET_IDENTITIES=…)"
+)
 
 
 def keys_of(project: Project, facility: FacilitySpec) -> Callable[[str], ThingKeys | None]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from fleet_iot.generator.diagnostics import RequestError
+from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
 from fleet_iot.lib.record.identities import Request
 from fleet_iot.operations.lists.material import key_digest
 from fleet_iot.operations.pki.csr import read_requests, sign_request, write_requests
@@ -85,14 +85,31 @@ def _check_own(work: Work, device: Registered, keys: ThingKeys) -> None:
     """Raise RequestError where the thing has no key in use, or no certificate of it; one being rotated passes."""
     if not keys.used:
         raise no_key(device)
-    if len(keys.used) == 1:
-        refuse_revoked(work, device, [_certificate_of(work, device, keys.used[0])])
-
-
-def _certificate_of(work: Work, device: Registered, request: Request) -> Certificate:
-    """Return the certificate that AWS IoT made of a CSR and attached to the thing. Raises RequestError."""
     found = certificates_of(work.journal, work.calls, device)
-    certificate = next((each for each in found if each.key == digest_of(request)), None)
+    _refuse_unknown(device, keys, found)
+    if len(keys.used) == 1:
+        refuse_revoked(work, device, [_certificate_of(device, keys.used[0], found)])
+
+
+def _refuse_unknown(device: Registered, keys: ThingKeys, found: Sequence[Certificate]) -> None:
+    """Raise EnvironmentFault where a certificate of none of the thing's keys is active: no rotation would end it."""
+    known = {digest_of(each) for each in keys.used}
+    unknown = next((each for each in found if each.status == "ACTIVE" and each.key not in known), None)
+    if unknown is not None:
+        raise EnvironmentFault(
+            f"{device.thing.name} has an active certificate {unknown.id} whose key is none of its CSRs' in use in "
+            f"{keys.path}",
+            hint=f"apply the stack of {device.facility.id} first, where a rotation was just finished; fleet device "
+            "adopt, where the plant was in bulk; else remove it, where the device does not use it: "
+            "docs/devices.md#second",
+        )
+
+
+def _certificate_of(device: Registered, request: Request, found: Sequence[Certificate]) -> Certificate:
+    """Return the certificate that AWS IoT made of a CSR and attached to the thing; of several, an active one. Raises
+    RequestError."""
+    of_key = (each for each in found if each.key == digest_of(request))
+    certificate = min(of_key, key=lambda each: each.status != "ACTIVE", default=None)
     if certificate is None:
         raise RequestError(
             f"{device.thing.name} has no certificate in AWS IoT of its key of generation {request.generation}",
@@ -106,7 +123,14 @@ def check_finish(work: Work, device: Registered) -> dict[str, str]:
     if device.own_keys is not None:
         if len(device.own_keys.used) < 2:
             raise RequestError(f"{device.thing.name} is not being rotated", hint="begin without --finish")
-        new = _certificate_of(work, device, device.own_keys.used[-1])
+        found = certificates_of(work.journal, work.calls, device)
+        _refuse_unknown(device, device.own_keys, found)
+        new = _certificate_of(device, device.own_keys.used[-1], found)
+        if second := [each.id for each in found if each.key == new.key and each.status == "ACTIVE" and each != new]:
+            raise EnvironmentFault(
+                f"{device.thing.name} has two active certificates of its new key: {new.id} and {second[0]}",
+                hint="remove the one that is not in Terraform's state (docs/devices.md#second)",
+            )
         refuse_revoked(work, device, [new])
         if new.status != "ACTIVE":
             raise RequestError(
@@ -214,7 +238,7 @@ def finish_rotation(
     name, noted = device.thing.name, check_finish(work, device)
     by = "device rotate --finish"
     if device.own_keys is not None:
-        return _finish_own(work, device, device.own_keys, new=id_of(noted["new"]), by=by, reason=reason)
+        return _finish_own(work, device, device.own_keys, new=id_of(noted["new"]), by=by, reason=reason, sleep=sleep)
     remove_certificate(work, name, noted["old"], end=End.REPLACED, by=by, reason=reason, sleep=sleep)
     work.journal.write(entries.forget(name, Step.ROTATE))
     return Rotation(thing=name, old=id_of(noted["old"]), new=id_of(noted["new"]))
@@ -225,7 +249,7 @@ def _begin_own(
 ) -> Rotation:
     """Add the thing's next CSR to the project: the next apply makes a certificate of it beside the other."""
     name, facility, used = device.thing.name, device.facility.id, own.used
-    old = _certificate_of(work, device, used[0])
+    old = _certificate_of(device, used[0], certificates_of(work.journal, work.calls, device))
     reserved = _still_used(work, device, old.arn, key=old.key, reason=reason)
     if len(used) > 1:
         if request is not None or not _is_next(keys.store, facility, name, used[-1].locked.key):
@@ -245,28 +269,50 @@ def _begin_own(
     return Rotation(thing=name, old=old.id, new=None, generation=added.generation)
 
 
-def _finish_own(work: Work, device: Registered, own: ThingKeys, *, new: str, by: str, reason: str) -> Rotation:
-    """Remove the thing's former CSRs from the project: the next apply deletes their certificates."""
+def _finish_own(
+    work: Work,
+    device: Registered,
+    own: ThingKeys,
+    *,
+    new: str,
+    by: str,
+    reason: str,
+    sleep: Callable[[float], None],
+) -> Rotation:
+    """Remove the thing's former CSRs from the project: the next apply deletes their certificates.
+
+    Terraform has one of each key. Where AWS IoT has several of one, all of them are removed there first: an apply finds
+    the one that it had gone.
+    """
     name, former = device.thing.name, own.used[:-1]
-    found = {each.key: each.id for each in certificates_of(work.journal, work.calls, device)}
+    found: dict[bytes, list[Certificate]] = {digest_of(each): [] for each in former}
+    for each in certificates_of(work.journal, work.calls, device):
+        if each.key in found:
+            found[each.key].append(each)
+    for key, certificates in found.items():
+        ended = work.journal.spent(key, None)
+        # Ended already: by a run that was stopped among several.
+        is_one = len(certificates) < 2 and (ended is None or ended.what is not End.REPLACED)
+        for each in () if is_one else certificates:
+            remove_certificate(work, name, each.arn, end=End.REPLACED, by=by, reason=reason, sleep=sleep)
     at = work.clock()
     work.journal.write(
         *(
             spend(
                 End.REPLACED,
-                key=digest_of(each),
-                certificate_id=found.get(digest_of(each)),
+                key=key,
+                certificate_id=certificates[0].id if certificates else None,
                 thing=name,
                 at=at,
                 by=by,
                 reason=reason,
             )
-            for each in former
+            for key, certificates in found.items()
         ),
         entries.history(name, "rotated", at=at, certificate_id=new, reason=reason),
     )
     drop_keys(own, {each.generation for each in former})
-    old = ", ".join(found.get(digest_of(each), "none") for each in former)
+    old = ", ".join(each.id for certificates in found.values() for each in certificates) or "none"
     return Rotation(thing=name, old=old, new=new, generation=own.used[-1].generation)
 
 

@@ -264,7 +264,9 @@ class _Plant:
 
     def _state(self, name: str, known: KnownDevice | None) -> State:
         is_registered = None if self.things is None else name in self.things
-        if known is not None and known.state in _OF_JOURNAL and not (known.is_gone and is_registered):
+        # A device that was handed over to Terraform has left the journal as one that was retired has.
+        may_be_there = self.facility.registration == "terraform" if is_registered is None else is_registered
+        if known is not None and known.state in _OF_JOURNAL and not (known.is_gone and may_be_there):
             return _OF_JOURNAL[known.state]
         if known is not None and not known.is_gone and known.certificate_id is not None:
             status = known.certificate_status

@@ -285,6 +285,6 @@ def test_nothing_to_activate_and_no_certificate_are_no_success(tmp_path: Path) -
                 command, cwd=place.project, env=place.environment, capture_output=True, text=True, check=False
             )
             assert expected == run.returncode, run.stderr
-            assert ("the journal has no certificate of sg-01" in run.stderr) == bool(expected)
+            assert ("no certificate of sg-01 is known" in run.stderr) == bool(expected)
             if expected:
                 place.onboard()

@@ -144,6 +144,10 @@ def test_a_rotation_that_was_stopped_is_continued(case: Case, where: str, monkey
     assert [(NAME, 2, None), (OTHER, 1, None)] == case.marks()
     spent = case.journal.spent(bytes.fromhex(first), None)
     assert spent is not None and End.REPLACED is spent.what
+    with pytest.raises(EnvironmentFault, match=f"active certificate {done.old} whose key is none") as refused:
+        case.rotate()
+    assert f"apply the stack of {PLANT} first" in str(refused.value.hint)
+    case.iot.update_certificate(certificateId=done.old, newStatus="INACTIVE")  # as an apply, which deletes it
     assert 3 == case.rotate().generation
 
 
@@ -244,6 +248,51 @@ def test_a_device_is_seen_with_its_new_certificate(case: Case) -> None:
         else:
             with pytest.raises(RequestError, match="came with its certificate a"):
                 refuse_unseen(devices, "t", NAME, new)
+
+
+def test_a_finished_rotation_leaves_no_certificate_of_the_former_key(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several of it are removed at once; several of the new key, and one of an unknown key, are refused."""
+    (former,) = case.device.unspent
+
+    def attach(csr: str) -> str:
+        made = case.iot.create_certificate_from_csr(certificateSigningRequest=csr, setAsActive=True)
+        case.iot.attach_thing_principal(thingName=NAME, principal=made["certificateArn"])
+        return str(made["certificateId"])
+
+    def refused(match: str) -> None:
+        with pytest.raises(EnvironmentFault, match=match):
+            check_finish(case.work, case.device)
+
+    second, unknown = attach(former.csr), attach(pem(make_request(NAME, key=new_key())))
+    with pytest.raises(EnvironmentFault, match=f"active certificate {unknown} whose key is none"):
+        case.rotate()
+    case.iot.update_certificate(certificateId=unknown, newStatus="INACTIVE")
+    case.rotate()
+    case.apply()
+    case.iot.update_certificate(certificateId=unknown, newStatus="ACTIVE")
+    refused(f"active certificate {unknown} whose key is none")
+    case.iot.update_certificate(certificateId=unknown, newStatus="INACTIVE")
+    third = attach(case.device.unspent[-1].csr)
+    refused("two active certificates of its new key")
+    case.iot.update_certificate(certificateId=third, newStatus="INACTIVE")
+    remove, removed = rotate.remove_certificate, []
+
+    def stop_at_the_second(*given: Any, **options: Any) -> None:
+        if removed:
+            raise KeyboardInterrupt
+        removed.append(given)
+        remove(*given, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rotate, "remove_certificate", stop_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            finish_rotation(case.work, case.device, reason="yearly", sleep=quiet)
+    done = finish_rotation(case.work, case.device, reason="yearly", sleep=quiet)
+    assert case.made[NAME, 2] == done.new and done.old in (case.made[NAME, 1], second)
+    assert {case.made[NAME, 1], second}.isdisjoint(case.iot.kept.certificates)
+    assert "ACTIVE" == case.status(2)
 
 
 class Terraform:
@@ -348,3 +397,68 @@ def test_what_cannot_be_handed_over_stays(case: Case, monkeypatch: pytest.Monkey
     terraform.state["resources"] = terraform.state["resources"][:1]
     with pytest.raises(RequestError, match=f"2 things of {PLANT}, such as {NAME}, are in AWS IoT, and in neither"):
         adopt.adopt(case.project, case.facility, case.work, state, reason="elsewhere", is_dry=False)
+
+
+def test_a_second_certificate_is_refused_before_anything_is_written(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a stack was applied by hand before the hand-over; also once Terraform forgot it, until it is inactive."""
+    terraform = Terraform(case)
+    monkeypatch.setattr(adopt.StackState, "pull", lambda _: terraform.pull(_))
+    monkeypatch.setattr(adopt.StackState, "push", lambda _, state: terraform.push(_, state))
+    state = adopt.StackState(folder=case.path, environment={}, logs=case.path)
+    bulk = replace(case.facility, registration="bulk")
+    project = replace(case.project, facilities=(bulk, *case.project.facilities[1:]))
+    adopt.adopt(project, bulk, case.work, state, reason="grown", is_dry=False)
+    first = dict(case.made)
+    case.made.clear()
+    case.apply()  # of the stack with the things, by hand
+    terraform.state = Terraform(case).state
+    before, files = terraform.addresses(), case.path.read_bytes()
+
+    def refused(match: str, *, back: bool = True, is_dry: bool = False) -> str:
+        chosen, facility = (case.project, case.facility) if back else (project, bulk)
+        with pytest.raises(EnvironmentFault, match=match) as found:
+            adopt.adopt(chosen, facility, case.work, state, reason="shrunk", is_dry=is_dry)
+        assert before == terraform.addresses() and files == case.path.read_bytes()
+        assert {NAME: first[NAME, 1], OTHER: first[OTHER, 1]} == {
+            each.thing: each.certificate_id for each in case.journal.onboarded(PLANT)
+        }
+        return str(found.value.hint)
+
+    ids = f"{first[NAME, 1]} of the journal.*{case.made[NAME, 1]} of Terraform's state; and so have 1 other thing"
+    for is_dry in (True, False):
+        hint = refused(f"{NAME} has two certificates: {ids}", is_dry=is_dry)
+    plain = NAME.removesuffix("-dev")
+    assert f"terraform state rm aws_iot_certificate.{plain} aws_iot_policy_attachment.{plain}" in hint
+    refused(f"{NAME} has an active certificate {first[NAME, 1]} in AWS IoT that is not", back=False)
+    of_things = ("aws_iot_certificate", "aws_iot_policy_attachment", "aws_iot_thing_principal_attachment")
+    terraform.state["resources"] = [each for each in terraform.state["resources"] if each["type"] not in of_things]
+    before = terraform.addresses()
+    hint = refused(f"{NAME} has an active certificate {case.made[NAME, 1]} in AWS IoT that is not handed over")
+    assert f"--certificate-id {case.made[NAME, 1]}" in hint
+    for id_ in case.made.values():
+        case.iot.update_certificate(certificateId=id_, newStatus="INACTIVE")
+    done = adopt.adopt(case.project, case.facility, case.work, state, reason="shrunk", is_dry=False)
+    assert 2 == done.devices
+    held = {it["instances"][0]["attributes"].get("id") for it in terraform.state["resources"] if it["instances"]}
+    assert set(first.values()) <= held
+
+
+def test_a_rehearsal_does_not_remove_an_accounts_lock(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The identities are the account's too, unless the command has others; a plant without a lock has none to lose."""
+    bulk = replace(case.facility, registration="bulk")
+    warning = registered.shared_identities(case.project)
+    assert warning is not None and warning.startswith("note: identities/dev is the account's too")
+    with pytest.raises(RequestError, match="which an account's plant has too") as refused:
+        registered.refuse_shared_lock(case.project, bulk)
+    assert "FLEET_IDENTITIES" in str(refused.value.hint) and "--yes" in str(refused.value.hint)
+    registered.refuse_shared_lock(case.project, case.facility)
+    with monkeypatch.context() as patch:
+        lock = case.path.with_name(f"{PLANT}.lock.jsonl")
+        lock.rename(lock.with_suffix(".away"))
+        registered.refuse_shared_lock(case.project, bulk)
+        lock.with_suffix(".away").rename(lock)
+        patch.setenv("FLEET_IDENTITIES", str(case.identities))
+        assert registered.shared_identities(case.project) is None
+        registered.refuse_shared_lock(case.project, bulk)

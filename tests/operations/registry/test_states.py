@@ -83,3 +83,12 @@ def test_counts_have_no_zeros_and_say_what_is_not_known(fleet: Any) -> None:
     assert 5 == len(fleet("--facility", PLANT, "--expiring", "36500d", "--json"))
     fleet("--expiring", "soon", code=2)
     fleet("--state", "happy", code=2)
+
+
+def test_a_device_that_terraform_registers_is_not_retired(fleet: Any, project: Path, tmp_path: Path) -> None:
+    """It left the journal when the plant was handed over, and is unknown until AWS IoT is asked."""
+    adopted = make_onboarding_project(tmp_path / "project", things=9, registration="terraform")
+    with chdir(adopted):
+        told = CliRunner(catch_exceptions=False).invoke(main, ["device", "list", "--facility", PLANT, "--json"])
+    found = {row["name"]: row["state"] for row in map(json.loads, told.stdout.splitlines())}
+    assert "unknown" == found[thing_name(4)] and "retired" not in found.values()

@@ -171,7 +171,7 @@ def test_a_plant_changes_its_registration_and_no_certificate(stack: Stack) -> No
     assert "registration: terraform → bulk" in planned and f"fleet device adopt --facility {PLANT}" in planned
     works.fleet("generate")
     adopt = ("device", "adopt", "--facility", PLANT)
-    assert "3 devices handed over to bulk" in works.fleet(*adopt)
+    assert "3 devices handed over to bulk" in works.fleet(*adopt, "--yes")
     assert {} == stack.plan()
     assert "3 were already" in works.fleet("onboard", "--facility", PLANT)
     works.fleet("device", "rotate", FIRST, "--reason", "yearly")
