@@ -7,13 +7,26 @@ import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.places import SAMPLE, link_wheels
 
-SHARED = ("plant", "stacks")
-"""Fixtures of a whole run that take long to make: all their tests run in one worker, which makes them once."""
+PLANT = ("added_plant", "deploy", "isolation", "onboarding", "running_plant")
+
+SHARED = {
+    "plant": {f"tests/integration/test_{name}.py" for name in PLANT},
+    "nobody": {
+        "tests/operations/local/test_two_users.py",
+        "tests/operations/test_storage.py",
+        "tests/test_disks.py",
+        "tests/test_package.py",
+    },
+}
+"""Modules that run in one worker: those of one applied fleet; and those that act as another user, for whom one of them
+closes the clone."""
 
 WHOLE = re.compile(r"^pytestmark = .*$", flags=re.MULTILINE)
 
@@ -37,15 +50,17 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if any(f"not {mark}" in config.option.markexpr for mark in marks) else None
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist, which reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group the tests for `--dist loadgroup`: by the fixture that they share in the whole run, else by module."""
-    for item in items:
-        if item.get_closest_marker("xdist_group"):
-            continue
-        fixtures = item._fixtureinfo.name2fixturedefs
-        shared = [name for name in SHARED if name in fixtures and fixtures[name][-1].scope == "session"]
-        item.add_marker(pytest.mark.xdist_group(shared[0] if shared else item.nodeid.partition("::")[0]))
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
+    """With `--dist loadfile`, keep modules that share something in one worker, in their order."""
+    return ByShared(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+class ByShared(LoadScopeScheduling):
+    """Schedules tests by module, and the modules of SHARED together."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = nodeid.partition("::")[0]
+        return next((name for name, modules in SHARED.items() if module in modules), module)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -22,8 +22,6 @@ from fleet_iot.operations.rehearsal.simulator import TruthFile
 from fleet_iot.operations.storage import whole
 from tests.places import SAMPLE
 
-pytestmark = pytest.mark.xdist_group("nobody")
-
 NOBODY = 65_534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount, and become somebody else")
 

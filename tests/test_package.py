@@ -247,7 +247,6 @@ def newcomer(wheel: Path) -> Iterator[Newcomer]:
 @pytest.mark.local_aws
 @pytest.mark.cdktf
 @pytest.mark.slow
-@pytest.mark.xdist_group("nobody")  # it closes the clone, which others as that user read
 def test_a_newcomer_goes_from_nothing_to_a_demo_of_ones_own(newcomer: Newcomer) -> None:
     """Install, init, an edit, generate, check, and the demo with that manifest, of which all is counted once."""
     newcomer.run("fleet", "init", "werk", "--yes")

@@ -32,8 +32,6 @@ from tests.places import PROJECT
 
 NOBODY = 65534
 is_root = os.geteuid() == 0
-pytestmark = pytest.mark.xdist_group("nobody")
-
 needs_root = pytest.mark.skipif(not is_root, reason="mounts a small disk, or takes another user's part")
 
 

@@ -27,7 +27,6 @@ from tests.places import PROJECT
 
 pytestmark = [
     pytest.mark.local_aws,
-    pytest.mark.xdist_group("nobody"),
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user"),
 ]
 
