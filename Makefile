@@ -18,7 +18,7 @@ help: ## Lists these commands.
 
 setup: $(STAMP) ## Makes .venv from the lock (nothing to do, and no network needed, where it is there already).
 
-$(STAMP): requirements/main.txt setup-venv
+$(STAMP): requirements/main.txt setup-venv pyproject.toml
 	@./setup-venv "$(PYTHON)" "$(VENV)" requirements/main.txt
 
 demo: setup ## Runs the whole platform on the local AWS, end to end, and writes build/demo/report.json.

@@ -92,7 +92,9 @@ def checkout(folder: Path, *, time: str) -> Path:
 def releases(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The release of one commit, built in two checkouts: in other folders, with another umask, language and zone."""
     subprocess.run(
-        [PROJECT / "setup-venv", sys.executable, ".venv-release", "requirements/release.txt", "tools"], check=True
+        [PROJECT / "setup-venv", sys.executable, ".venv-release", "requirements/release.txt", "tools"],
+        cwd=PROJECT,
+        check=True,
     )
     one, other = tmp_path_factory.mktemp("a") / "one", tmp_path_factory.mktemp("b") / "a" / "longer" / "path"
     variables = {one: {"TZ": "UTC"}, other: {"TZ": "Asia/Tokyo", "LC_ALL": "C", "PYTHONHASHSEED": "7"}}
