@@ -25,7 +25,7 @@ demo: setup ## Runs the whole platform on the local AWS, end to end, and writes 
 	@$(BIN)/fleet demo
 
 test: setup lint compliance ## Runs all tests: lint, types, layers, compliance, units, integration on the local AWS.
-	@$(BIN)/python -m pytest -n 3 --dist loadfile
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 check: setup lint fast ## Runs lint, types, layers and the fast tests, in under a minute.
 

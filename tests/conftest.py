@@ -50,6 +50,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if any(f"not {mark}" in config.option.markexpr for mark in marks) else None
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the modules that wait for a local AWS first: at the end they would leave other workers without work."""
+    waiting = {item.path for item in items if item.get_closest_marker("local_aws")}
+    items.sort(key=lambda item: item.path not in waiting)
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
     """With `--dist loadfile`, keep modules that share something in one worker, in their order."""
     return ByShared(config, log) if config.getvalue("dist") == "loadfile" else None
