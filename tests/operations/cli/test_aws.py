@@ -28,6 +28,7 @@ ARGUMENTS = {
     "deploy": [],
     "destroy": [],
     "device activate": [THING, "--reason", "x"],
+    "device adopt": ["--facility", "sg-01"],
     "device list": [],
     "device move": [THING, "--to", "sg-01", "--reason", "x"],
     "device retire": [THING, "--reason", "x"],
