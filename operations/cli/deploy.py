@@ -111,6 +111,10 @@ def _check(site: Site, options: Options) -> None:
         raise RequestError("--approve applies what was planned", hint="choose facilities and endpoint with the plan")
     if options.digest and not options.approve:
         raise RequestError("--digest is that of an approved plan", hint="name the plan: --approve DIR")
+    if options.allowed and options.is_plan_only:
+        raise RequestError(
+            "--allow is of the command that applies", hint="give it with --approve, or without --plan-only"
+        )
     if options.is_detailed and not options.is_plan_only:
         raise RequestError("--detailed-exitcode is that of a plan", hint="add --plan-only")
     if not site.is_account and (options.is_local_state or options.creates_bucket):
@@ -256,7 +260,6 @@ def _planned(target: engine.Target, options: Options) -> tuple[Path, Bundle, str
         folder.absolute(),
         facilities=options.facilities,
         is_destroy=options.is_destroy,
-        allowed=options.allowed,
     )
     return folder, bundle, digest
 

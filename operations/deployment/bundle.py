@@ -119,7 +119,6 @@ class Bundle:
     binding: Binding
     is_destroy: bool
     facilities: tuple[str, ...]
-    allowed: tuple[str, ...]
     stacks: tuple[PlannedStack, ...]
 
     @property
@@ -155,7 +154,6 @@ class Bundle:
             "binding": asdict(self.binding),
             "is_destroy": self.is_destroy,
             "facilities": self.facilities,
-            "allowed": self.allowed,
             "stacks": stacks,
         }
 
@@ -172,8 +170,11 @@ def impact_of(change: PlannedChange) -> Impact | None:
 
 
 def refuse_dangers(bundle: Bundle, *, allowed: Iterable[Impact], command: str) -> None:
-    """Raise WriteError where the plans break identities or destroy data and this is not allowed."""
-    permitted = {*map(Impact, bundle.allowed), *allowed}
+    """Raise WriteError where the plans break identities or destroy data and this is not allowed.
+
+    Only the command that applies can allow it: a file of the bundle could be edited.
+    """
+    permitted = set(allowed)
     refused = {each: found for each, found in bundle.dangers.items() if each not in permitted}
     if not refused:
         return

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, FleetError, GateError, OutcomeError, StaleError
-from fleet_iot.generator.diff.impact import Impact
 from fleet_iot.lib.names import state_file
 from fleet_iot.lib.record.read import INDEX_FILE
 from fleet_iot.operations.deployment.bundle import (
@@ -281,7 +280,6 @@ def plan(
     *,
     facilities: tuple[str, ...] = (),
     is_destroy: bool = False,
-    allowed: Iterable[Impact] = (),
 ) -> tuple[Bundle, str]:
     """Plan stacks and save the plans in a folder; return the bundle and its digest."""
     make_folder(folder)
@@ -296,7 +294,6 @@ def plan(
         binding=target.binding,
         is_destroy=is_destroy,
         facilities=facilities,
-        allowed=tuple(sorted(allowed)),
         stacks=tuple(
             PlannedStack(
                 name=name,

@@ -45,6 +45,7 @@ def fleet(line: str) -> Any:
         "deploy --create-state-bucket",
         "deploy --endpoint",
         "deploy --allow everything",
+        "deploy --plan-only --allow destroys-data",
         "destroy --endpoint",
         "destroy --create-state-bucket",
         "destroy --facility nope",

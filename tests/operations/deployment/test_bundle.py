@@ -59,7 +59,7 @@ def change(address: str, action: str = "create", reason: str = "") -> PlannedCha
     return PlannedChange(address=address, action=action, reason=reason)
 
 
-def bundle(folder: Path, *changes: PlannedChange, allowed: tuple[str, ...] = ()) -> Bundle:
+def bundle(folder: Path, *changes: PlannedChange) -> Bundle:
     """A bundle of one stack, with its plan file in the folder."""
     make_folder(folder)
     path = folder / plan_file("tap-prod")
@@ -68,7 +68,7 @@ def bundle(folder: Path, *changes: PlannedChange, allowed: tuple[str, ...] = ())
     stack = PlannedStack(
         name="tap-prod", file=path.name, sha256=file_digest(path), stack_sha256="1b" * 32, changes=changes
     )
-    return Bundle(binding=BINDING, is_destroy=False, facilities=("mu-01",), allowed=allowed, stacks=(stack,))
+    return Bundle(binding=BINDING, is_destroy=False, facilities=("mu-01",), stacks=(stack,))
 
 
 def test_a_bundle_is_read_as_it_was_saved(tmp_path: Path) -> None:
@@ -194,7 +194,6 @@ def test_what_destroys_data_needs_permission(tmp_path: Path) -> None:
     assert "breaks-identity: tap-prod: aws_iot_certificate.c" in refused.value.message
     assert "if it is meant: fleet deploy --aws --allow breaks-identity" == refused.value.hint
     refuse_dangers(made, allowed=[Impact.DESTROYS_DATA, Impact.BREAKS_IDENTITY], command="")
-    refuse_dangers(bundle(folder, *changes[:1], allowed=("destroys-data",)), allowed=[], command="")
 
 
 def test_only_a_bundles_folder_is_replaced(tmp_path: Path) -> None:

@@ -73,6 +73,7 @@ def test_a_plant_that_was_never_applied_has_nothing_to_release(iot: Any, stacks:
         content = (path / "cdk.tf.json").read_text()
         (path / "cdk.tf.json").write_text(content.replace(GROUP, "other").replace(POLICY, "other"))
     release_policies(iot, stacks)
+    assert 1 == len(iot.list_targets_for_policy(policyName=POLICY)["targets"])  # another plant's stays
 
 
 def planned(folder: Path, *changes: tuple[str, str]) -> Bundle:
@@ -95,7 +96,7 @@ def planned(folder: Path, *changes: tuple[str, str]) -> Bundle:
         stack_sha256="",
         changes=tuple(PlannedChange(address=address, action=action) for address, action in changes),
     )
-    return Bundle(binding=BINDING, is_destroy=False, facilities=(), allowed=(), stacks=(stack,))
+    return Bundle(binding=BINDING, is_destroy=False, facilities=(), stacks=(stack,))
 
 
 @pytest.mark.parametrize(
