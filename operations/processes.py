@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 STOP_SECONDS = 10.0
-"""How long a child may need to end by itself before it is killed."""
+"""Seconds that a child may need to end by itself before it is killed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -276,7 +276,7 @@ PARALLELISM = 16
 """With more, the emulator answers some certificate registrations with a conflict."""
 
 INTERRUPT_SECONDS = 60.0
-"""How long an interrupted Terraform may need to finish the calls that it has begun and to write its state."""
+"""Seconds that an interrupted Terraform may need to finish the calls that it has begun and to write its state."""
 
 POLL_SECONDS = 0.05
 
@@ -285,13 +285,13 @@ STALE = "Saved plan is stale"
 """Summaries of errors of Terraform."""
 
 ERRORED_STATE = "errored.tfstate"
-"""Where Terraform puts, in the stack's folder, a state that it could not write to its backend."""
+"""File in the stack's folder with a state that Terraform could not write to its backend."""
 
 PLAN_FILE = "terraform.plan"
 """Where, in the stack's folder, a plan that is shown as a document lies."""
 
 PREAMBLE = "Terraform encountered problems during initiali"
-"""How a failed init begins, before it says what the fault is."""
+"""Beginning of a failed init's message, before the fault."""
 
 Say = Callable[[str], None]
 

@@ -1,1 +1,1 @@
-"""What maintainers of the tool run: releases with their SBOMs, and the comparison with CDK Terrain."""
+"""Programs of the tool's maintainers: releases with their SBOMs, and the comparison with CDK Terrain."""

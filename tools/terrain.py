@@ -21,7 +21,7 @@ EXPECTED = {
     r"//\.metadata\.version": "the version of the core",
     r"terraform\.required_providers\.aws\.(source|version)": "AWS provider 6, by its full name",
 }
-"""What differs, and why, by the place in a stack's file; listed in docs/terrain.md."""
+"""Documented differences, with reasons, by the place in a stack's file; listed in docs/terrain.md."""
 
 ABSENT = "(absent)"
 

@@ -299,7 +299,7 @@ def _jinja() -> Environment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Renewal:
-    """What an upgrade does to one file.
+    """The effect of a renewal on one file.
 
     `state` is `new`, `updated`, `unchanged`, `kept` (it was edited by hand) or `left out` (it was removed).
     """
@@ -321,7 +321,7 @@ class Renewal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upgrade:
-    """What an upgrade does to a project's files."""
+    """The effects of a renewal on a project's files."""
 
     folder: Path
     ci: str

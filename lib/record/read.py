@@ -271,7 +271,7 @@ def read_record(project: Path, environment: str | None = None) -> Record:
 
 
 class Declared(Protocol):
-    """What decides an environment's names in AWS: in a manifest, or in the record made from it."""
+    """The values that decide an environment's names in AWS, of a manifest or of the record made from it."""
 
     @property
     def application(self) -> str: ...

@@ -15,7 +15,7 @@ PERIOD_S = 300
 AT_LEAST, BELOW = "GreaterThanOrEqualToThreshold", "LessThanThreshold"
 
 NOT_BREACHING, BREACHING = "notBreaching", "breaching"
-"""How missing data counts: without data there are no failures, and no readings."""
+"""Treatment of missing data: without data there are no failures, and no readings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -114,8 +114,8 @@ def _deny(sid: str, action: str, resources: tuple[str, ...], conditions: Conditi
 
 
 NEXT_FIRST = {"create_before_destroy": True}
-"""Where another version of the tool gives another name: the next one is in use before the former one is deleted, so
-that no message and no event of the trail is lost between the two."""
+"""Lifecycle of resources that another version of the tool names otherwise: the next one is in use before the former one
+is deleted, so that no message and no event of the trail is lost between the two."""
 
 
 class ServiceRole:

@@ -44,7 +44,7 @@ OF_STAGES = {
     "isolation": "No thing can connect, publish or subscribe as another.",
     "synthesis": "The record synthesises.",
 }
-"""What the stages demand that have one rule each, by name; the manifest and AWS's rules have rules of their own."""
+"""Demands of the stages that have one rule each, by name; the manifest and AWS's rules have rules of their own."""
 
 NEED_CERTIFICATES = frozenset({"identity-of-its-own"})
 """Checks of AWS's rules that make sense only once every thing has a CSR."""

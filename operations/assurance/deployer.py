@@ -412,7 +412,7 @@ NOT_IN_ARN = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateStore:
-    """Where Terraform keeps the states: a bucket with the application's prefix, its key and role, if there are any."""
+    """The place of Terraform's states: a bucket with the application's prefix, its key and role, if there are any."""
 
     bucket: str
     prefix: str
@@ -423,7 +423,7 @@ class StateStore:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """What the policies are limited to; `plants` are facility ids, `*` for all of the environment."""
+    """Scope of the policies; `plants` are facility ids, `*` for all of the environment."""
 
     names: PlatformNames
     plants: tuple[str, ...] = (ANY,)

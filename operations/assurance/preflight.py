@@ -53,7 +53,7 @@ TERRAFORM_FLOOR, NODE_FLOOR = (1, 10), (20,)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What a check found about one thing: `ok`, a `warning` that the apply may survive, or an `error` that it won't."""
+    """Result of a check: `ok`, a `warning` that the apply may survive, or an `error` that it won't."""
 
     status: str
     check: str
@@ -63,7 +63,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """What an apply would make: the resources of the synthesised stacks, and the policies that this needs."""
+    """Needs of an apply: the resources of the synthesised stacks, and the policies that this needs."""
 
     names: PlatformNames
     resources: tuple[tuple[str, str, Body], ...]

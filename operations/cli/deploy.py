@@ -43,7 +43,7 @@ CHANGED = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What the command line asks for."""
+    """The options of the command line."""
 
     facilities: tuple[str, ...]
     is_plan_only: bool

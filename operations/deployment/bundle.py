@@ -62,7 +62,7 @@ SHOWN = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a stack is, and, where it is APPLIED, the lineage and serial of the state that this left."""
+    """Progress of a stack; where it is APPLIED, with the lineage and serial of the state that this left."""
 
     step: Literal["begun", "refused", "applied"]
     lineage: str | None = None
@@ -71,7 +71,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binding:
-    """What a bundle is of, and must still be of when it is applied.
+    """Facts that a bundle is bound to: they must be the same when it is applied.
 
     Args:
         record: SHA-256 of the index of the approved record.

@@ -58,7 +58,7 @@ PLATFORM, FACILITY, ENDPOINT = "tap-", "facility-", "endpoint-"
 """Beginnings of the stacks' names; each ends in the environment suffix."""
 
 LOCAL_STATE = "in the stacks' folders"
-"""Where states are without a state bucket."""
+"""Place of the states without a state bucket."""
 
 AT_ONCE = 2
 """Each Terraform with its provider needs some 600 MB and most of a core."""
@@ -68,7 +68,7 @@ Status = Literal["planned", "unchanged", "applied", "applied before", "failed", 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """Where stacks are deployed to, and with what.
+    """Destination of a deployment, and the tools for it.
 
     Args:
         root: The project's folder.
@@ -104,7 +104,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of the plan of one stack."""
+    """Outcome of one stack's plan."""
 
     stack: str
     status: Status

@@ -457,7 +457,7 @@ POLL_SECONDS = 0.2
 """AWS reads each shard at most five times a second."""
 
 SHARDS_SECONDS = 10.0
-"""How often the stream is checked for a reshard."""
+"""Interval of checks for a reshard."""
 
 log = logging.getLogger(NAME)
 

@@ -95,7 +95,7 @@ class StackState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adopted:
-    """What was handed over, or would be: devices with their certificate, and things without one."""
+    """Counts of a hand-over, done or forecast: devices with their certificate, and things without one."""
 
     facility: str
     registration: str

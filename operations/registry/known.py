@@ -29,12 +29,12 @@ class KnownDevice:
 
     @property
     def is_gone(self) -> bool:
-        """Whether the device was retired, or moved to another plant."""
+        """Return whether the device was retired, or moved to another plant."""
         return self.state == "retired"
 
     @property
     def is_taken(self) -> bool:
-        """Whether the device has a certificate, or is about to get one."""
+        """Return whether the device has a certificate, or is about to get one."""
         return self.certificate_id is not None or self.state in ("planned", "moving")
 
     @property

@@ -90,7 +90,7 @@ class _Certificate:
 
 
 class Registry:
-    """What AWS IoT has; each answer is asked for once."""
+    """AWS IoT's answers, each asked for once."""
 
     def __init__(self, calls: IotCalls, *, suffix: str, most_described: int = MOST_DESCRIBED) -> None:
         self._calls, self._ending = calls, f"-{suffix}"
@@ -167,7 +167,7 @@ def list_states(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Plant:
-    """What is known of one facility; `things` are those in AWS IoT, None where it was not asked."""
+    """Knowledge of one facility's devices; `things` are those in AWS IoT, None where it was not asked."""
 
     project: Project
     facility: FacilitySpec

@@ -123,7 +123,7 @@ class Catalogue:
     controls: Mapping[str, Control]
     checks: Mapping[str, tuple[str, ...]]
     only: Mapping[str, tuple[str, ...]]
-    """How the ids of controls begin that are about some resources only, and how the addresses of those begin."""
+    """Beginnings of ids of controls that are about some resources only, with the beginnings of their addresses."""
 
     not_met: tuple[tuple[str, str], ...]
 

@@ -170,7 +170,7 @@ class Verdict:
     parse_errors: int
     resources: int
     figures: Mapping[str, int]
-    """How many attributes were judged by AWS's service models, and by how many constraints."""
+    """Counts of attributes judged by AWS's service models, and of the constraints."""
 
     titles: Mapping[str, str]
     """The demand of each check, by `SCANNER CHECK`."""

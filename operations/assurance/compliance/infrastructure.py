@@ -185,7 +185,7 @@ META_ARGUMENTS = ("//", "depends_on", "provider")
 """Keys of a synthesised resource that are no attributes."""
 
 _ESCAPE = re.compile(r'\$\$(?=\{)|%%(?=\{)|\$\{"(fToken\[)"\}')
-"""What Terraform reads as text: a doubled sign before a brace, and the one text that CDKTF would read as a token."""
+"""Texts that Terraform does not evaluate: a doubled sign before a brace, and the one that CDKTF reads as a token."""
 
 
 def _evaluated(value: Any) -> Any:
