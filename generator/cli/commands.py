@@ -14,6 +14,7 @@ import click
 
 from fleet_iot.generator.cli.completion import SHELLS, complete_device_type, complete_name, script
 from fleet_iot.generator.cli.options import (
+    allow_option,
     environment_option,
     facility_option,
     found_manifest,
@@ -31,7 +32,7 @@ from fleet_iot.generator.diagnostics import (
     ManifestError,
     visible,
 )
-from fleet_iot.generator.diff.impact import REFUSED, Impact
+from fleet_iot.generator.diff.impact import Impact
 from fleet_iot.generator.filesystem import STANDARD_OUTPUT, fault_of, silence_stdout
 from fleet_iot.generator.text import counted
 from fleet_iot.lib.record.place import record_name
@@ -353,20 +354,14 @@ def validate(manifest_path: Path | None, environment: str | None, output_format:
 @facility_option
 @click.option("--check", is_flag=True, help="Write nothing; exit 4 if the record is stale.")
 @click.option("--force", is_flag=True, help="Overwrite files that were edited by hand.")
-@click.option(
-    "--allow",
-    "allowed",
-    type=click.Choice([impact.value for impact in REFUSED]),
-    multiple=True,
-    help="Permit changes with this impact; may be repeated. `fleet plan` shows the impact.",
-)
+@allow_option
 def generate(
     manifest_path: Path | None,
     environment: str | None,
     facilities: tuple[str, ...],
     check: bool,
     force: bool,
-    allowed: tuple[str, ...],
+    allowed: frozenset[Impact],
 ) -> None:
     """Write the approved record from the manifest: lib/facilities, or lib/environments/NAME."""
     from fleet_iot.generator import pipeline
@@ -387,7 +382,7 @@ def generate(
         environment=environment,
         facilities=facilities,
         force=force,
-        allowed=frozenset(map(Impact, allowed)),
+        allowed=allowed,
         identities=identities,
     )
     written = [f"wrote {record}/{name}" for name in change.written]

@@ -13,6 +13,7 @@ import click
 
 from fleet_iot.generator.cli.completion import complete_environment, complete_facility
 from fleet_iot.generator.diagnostics import EnvironmentFault, FleetError
+from fleet_iot.generator.diff.impact import REFUSED, Impact
 from fleet_iot.generator.manifest.project import MANIFEST_NAME, environment_file, find_project
 from fleet_iot.lib.faults import ExpectedError
 from fleet_iot.lib.record.place import VARIABLE, with_environment
@@ -37,6 +38,15 @@ facility_option = click.option(
     multiple=True,
     shell_complete=complete_facility,
     help="Only this facility; may be repeated.",
+)
+
+allow_option = click.option(
+    "--allow",
+    "allowed",
+    type=click.Choice([impact.value for impact in REFUSED]),
+    multiple=True,
+    callback=lambda context, parameter, value: frozenset(map(Impact, value)),
+    help="Permit changes with this impact; may be repeated. `fleet plan` shows the impact.",
 )
 
 

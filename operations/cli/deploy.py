@@ -15,9 +15,9 @@ from typing import Any
 
 import click
 
-from fleet_iot.generator.cli.options import shown
+from fleet_iot.generator.cli.options import allow_option, shown
 from fleet_iot.generator.diagnostics import EnvironmentFault, GateError, OutcomeError, RequestError, visible
-from fleet_iot.generator.diff.impact import REFUSED, Impact
+from fleet_iot.generator.diff.impact import Impact
 from fleet_iot.generator.text import duration, table
 from fleet_iot.lib.record.place import VARIABLE
 from fleet_iot.lib.shared.context import RETENTIONS
@@ -51,7 +51,7 @@ class Options:
     out: Path | None
     approve: Path | None
     digest: str | None
-    allowed: tuple[Impact, ...]
+    allowed: frozenset[Impact]
     is_confirmed: bool
     is_local_state: bool
     creates_bucket: bool = False
@@ -71,13 +71,7 @@ def _options(is_destroy: bool) -> Callable[[Callable[..., None]], Callable[..., 
         @click.option("--approve", type=PATH, metavar="DIR", help="Apply exactly the plan in DIR.")
         @click.option("--digest", metavar="SHA256", help="Digest that the approved plan must have.")
         @click.option("--detailed-exitcode", "is_detailed", is_flag=True, help="With --plan-only: exit 2 on changes.")
-        @click.option(
-            "--allow",
-            "allowed",
-            type=click.Choice([impact.value for impact in REFUSED]),
-            multiple=True,
-            help="Permit changes with this impact; may be repeated.",
-        )
+        @allow_option
         @click.option("--yes", "is_confirmed", is_flag=True, help="Ask nothing.")
         @click.option(
             "--endpoint/--no-endpoint",
@@ -92,8 +86,7 @@ def _options(is_destroy: bool) -> Callable[[Callable[..., None]], Callable[..., 
         @functools.wraps(command)
         def wrapped(site: Site, **given: Any) -> None:
             facilities = tuple(dict.fromkeys(given.pop("facility_ids")))
-            allowed = tuple(map(Impact, given.pop("allowed")))
-            options = Options(facilities=facilities, allowed=allowed, is_destroy=is_destroy, **given)
+            options = Options(facilities=facilities, is_destroy=is_destroy, **given)
             _check(site, options)
             command(site=site, options=options)
 

@@ -183,6 +183,18 @@ _reason = click.option(
 )
 
 
+def _reason_or(default: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add --reason with a default."""
+    return click.option(
+        "--reason",
+        default=default,
+        show_default=True,
+        callback=_reason_given,
+        metavar="TEXT",
+        help="For the histories.",
+    )
+
+
 class _Days(click.ParamType[int]):
     """A number of days, such as 90d."""
 
@@ -449,14 +461,7 @@ def move(
 @required_facility
 @_on_registry
 @click.option("--dry-run", is_flag=True, help="Print what differs; change nothing.")
-@click.option(
-    "--reason",
-    default="the record changed",
-    show_default=True,
-    callback=_reason_given,
-    metavar="TEXT",
-    help="For the histories.",
-)
+@_reason_or("the record changed")
 @json_option
 def sync(registry: _Registry, facility_id: str, dry_run: bool, reason: str, as_json: bool) -> None:
     """Update the registered things of a bulk plant. Exit 1 where some still differ from the record."""
@@ -477,14 +482,7 @@ def sync(registry: _Registry, facility_id: str, dry_run: bool, reason: str, as_j
 @required_facility
 @_on_registry
 @click.option("--dry-run", is_flag=True, help="Print what would be handed over; change nothing.")
-@click.option(
-    "--reason",
-    default="the registration changed",
-    show_default=True,
-    callback=_reason_given,
-    metavar="TEXT",
-    help="For the histories.",
-)
+@_reason_or("the registration changed")
 @click.option("--yes", is_flag=True, help="On the local AWS, change identities/ although an account may use it too.")
 @json_option
 def adopt(registry: _Registry, facility_id: str, dry_run: bool, reason: str, yes: bool, as_json: bool) -> None:
