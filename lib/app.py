@@ -9,14 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .faults import ExpectedError, PrerequisiteError
-from .record.place import VARIABLE, find_overlay, with_environment
+from .record.place import MANIFEST, PART_ENDING, VARIABLE, find_overlay, with_environment
 from .record.read import read_record, refuse_claimed_suffix
 from .synthesis import settings
 
-MANIFEST = "fleet.yaml"
 INTERRUPTED = 130
-PART_ENDING = ".yaml"
-"""Ending of an include file of one facility or device type: `facilities/sg-01.yaml`."""
 
 
 def find_place(project: Path, key: tuple[str, ...], value: str | None = None, *, environment: str | None = None) -> str:

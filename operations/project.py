@@ -16,11 +16,10 @@ from fleet_iot.generator.diagnostics import (
     StaleError,
     refusal,
 )
-from fleet_iot.generator.manifest.project import MANIFEST_NAME
 from fleet_iot.lib import names
 from fleet_iot.lib.faults import ExpectedError
 from fleet_iot.lib.names import PlatformNames
-from fleet_iot.lib.record.place import record_name
+from fleet_iot.lib.record.place import MANIFEST, record_name
 from fleet_iot.lib.record.read import ThingRow, read_record, read_things, refuse_claimed_suffix, search_things
 from fleet_iot.lib.specs import DeviceTypeSpec, FacilityAlarmsSpec, FacilitySpec, FleetSpec, suffixed
 from fleet_iot.lib.synthesis.settings import read_account_id, read_suffix
@@ -190,7 +189,7 @@ def load_project(root: Path, environment: str | None = None) -> Project:
     with reporting_record_faults():
         record = read_record(root, environment)
         suffix, account_id = read_suffix(os.environ, record.fleet), read_account_id(os.environ, record.fleet)
-        refuse_claimed_suffix(root / MANIFEST_NAME, environment, record.fleet, suffix=suffix, account_id=account_id)
+        refuse_claimed_suffix(root / MANIFEST, environment, record.fleet, suffix=suffix, account_id=account_id)
         return Project(
             root=root,
             environment=environment,
@@ -209,7 +208,7 @@ def reporting_record_faults() -> Iterator[None]:
     except ExpectedError as error:
         kinds = {kind.exit_code: kind for kind in (RequestError, StaleError, GateError)}
         if error.exit_code == 3:
-            place = SourceLocation(file=MANIFEST_NAME)
+            place = SourceLocation(file=MANIFEST)
             raise refusal(place, error.message, error.remedy, rule="wrong-pattern") from None
         kind = kinds.get(error.exit_code, EnvironmentFault)
         raise kind(error.message.removesuffix("."), hint=error.remedy) from None

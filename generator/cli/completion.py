@@ -17,14 +17,8 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from fleet_iot.generator.diagnostics import FleetError
-from fleet_iot.generator.manifest.project import (
-    MANIFEST_NAME,
-    PART_ENDING,
-    environment_file,
-    find_project,
-    part_files,
-)
-from fleet_iot.lib.record.place import environments, record_name
+from fleet_iot.generator.manifest.project import environment_file, find_project, part_files
+from fleet_iot.lib.record.place import MANIFEST, PART_ENDING, environments, record_name
 
 SHELLS = ("bash", "zsh", "fish")
 VARIABLE = "_FLEET_COMPLETE"
@@ -139,7 +133,7 @@ def _complete(context: click.Context, incomplete: str, sections: dict[str, str])
 
 def _manifest(context: click.Context) -> Path:
     named = context.params.get("manifest_path")
-    return named if isinstance(named, Path) else find_project(Path.cwd()) / MANIFEST_NAME
+    return named if isinstance(named, Path) else find_project(Path.cwd()) / MANIFEST
 
 
 def _record(context: click.Context) -> Path:

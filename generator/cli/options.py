@@ -14,9 +14,9 @@ import click
 from fleet_iot.generator.cli.completion import complete_environment, complete_facility
 from fleet_iot.generator.diagnostics import EnvironmentFault, FleetError
 from fleet_iot.generator.diff.impact import REFUSED, Impact
-from fleet_iot.generator.manifest.project import MANIFEST_NAME, environment_file, find_project
+from fleet_iot.generator.manifest.project import environment_file, find_project
 from fleet_iot.lib.faults import ExpectedError
-from fleet_iot.lib.record.place import VARIABLE, with_environment
+from fleet_iot.lib.record.place import MANIFEST, VARIABLE, with_environment
 from fleet_iot.lib.record.read import refuse_claimed_suffix
 from fleet_iot.lib.specs import chosen_suffix
 
@@ -28,7 +28,7 @@ manifest_option = click.option(
     "--manifest",
     "manifest_path",
     type=click.Path(path_type=Path),
-    help=f"The manifest; its folder is the project. Default: the nearest {MANIFEST_NAME}, from here upward.",
+    help=f"The manifest; its folder is the project. Default: the nearest {MANIFEST}, from here upward.",
 )
 
 facility_option = click.option(
@@ -74,7 +74,7 @@ def environment_option(command: Callable[..., None]) -> Callable[..., None]:
 
 def found_manifest(given: Path | None) -> Path:
     """Return the manifest that a command acts on."""
-    return given.absolute() if given is not None else find_project(Path.cwd()) / MANIFEST_NAME
+    return given.absolute() if given is not None else find_project(Path.cwd()) / MANIFEST
 
 
 def shown(path: Path) -> str:

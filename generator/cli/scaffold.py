@@ -23,12 +23,12 @@ from fleet_iot.generator.filesystem import fault_of, write_whole
 from fleet_iot.generator.manifest.load import read_manifest, validate
 from fleet_iot.generator.manifest.model_errors import suggestion
 from fleet_iot.generator.manifest.models import FleetManifest
-from fleet_iot.generator.manifest.project import MANIFEST_NAME, leads_out
+from fleet_iot.generator.manifest.project import leads_out
 from fleet_iot.generator.manifest.rules import timezones
 from fleet_iot.generator.manifest.schema import schema_text
 from fleet_iot.generator.manifest.yaml import parse_document, resolve, trap
 from fleet_iot.generator.naming import ID_PATTERN, SUFFIX_PATTERN, module_of
-from fleet_iot.lib.record.place import environments
+from fleet_iot.lib.record.place import MANIFEST, environments
 
 SCHEMA_NAME = "fleet.schema.json"
 _SCHEMA_OF_A_CHECKOUT = f"generator/{SCHEMA_NAME}"
@@ -161,7 +161,7 @@ def read_things(text: str) -> tuple[tuple[str, int], ...]:
 
 def refuse_existing(folder: Path) -> None:
     """Raise `WriteError` where the folder has a manifest."""
-    target = folder / MANIFEST_NAME
+    target = folder / MANIFEST
     if target.exists() or target.is_symlink():
         hint = f"edit it, name another folder, or renew its other files: fleet init --from {folder}"
         raise WriteError(f"{target} exists already", hint=hint)
@@ -172,10 +172,10 @@ def write_project(folder: Path, answers: Answers) -> tuple[tuple[Path, ...], tup
 
     Overwrites nothing. Where a file cannot be written, those that were written are removed again.
     """
-    target = folder / MANIFEST_NAME
+    target = folder / MANIFEST
     is_checkout = (folder / _SCHEMA_OF_A_CHECKOUT).is_file()
     text = manifest_text(answers, schema=_SCHEMA_OF_A_CHECKOUT if is_checkout else SCHEMA_NAME)
-    manifest = validate(parse_document(text, name=MANIFEST_NAME))
+    manifest = validate(parse_document(text, name=MANIFEST))
     refuse_existing(folder)
     files = {} if is_checkout else project_files(manifest, ci=answers.ci)
     kept = tuple(folder / name for name in files if os.path.lexists(folder / name))
@@ -357,9 +357,9 @@ def plan_upgrade(folder: Path, *, ci: str | None) -> Upgrade:
     """
     if (folder / _SCHEMA_OF_A_CHECKOUT).is_file():
         raise WriteError(f"{folder} is a checkout of this tool", hint="it needs no files of a project")
-    path = folder / MANIFEST_NAME
-    manifest = read_manifest(path, name=MANIFEST_NAME)
-    overlays = {name: read_manifest(path, name=MANIFEST_NAME, environment=name) for name in environments(path)}
+    path = folder / MANIFEST
+    manifest = read_manifest(path, name=MANIFEST)
+    overlays = {name: read_manifest(path, name=MANIFEST, environment=name) for name in environments(path)}
     chosen, recorded = _read_record(folder)
     ci = ci or chosen
     files = project_files(manifest, ci=ci, overlays=overlays)

@@ -17,10 +17,10 @@ from fleet_iot.generator.diagnostics import DataPath, Diagnostic, ManifestError,
 from fleet_iot.generator.manifest.inventory import with_inventories
 from fleet_iot.generator.manifest.model_errors import read_draft
 from fleet_iot.generator.manifest.models import FleetManifest
-from fleet_iot.generator.manifest.project import PART_ENDING, environment_file, part_files
+from fleet_iot.generator.manifest.project import environment_file, part_files
 from fleet_iot.generator.manifest.rules import check_rules, known_region, known_timezones, rule_id
 from fleet_iot.generator.manifest.yaml import Document, Places, read_document
-from fleet_iot.lib.record.place import environments
+from fleet_iot.lib.record.place import PART_ENDING, environments
 from fleet_iot.lib.specs import FORMER_RETENTIONS
 
 SECTION = "defaults"

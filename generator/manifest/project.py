@@ -7,20 +7,15 @@ from pathlib import Path
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
 from fleet_iot.lib.faults import UnknownEnvironmentError
-from fleet_iot.lib.record.place import find_overlay
-
-MANIFEST_NAME = "fleet.yaml"
-PART_ENDING = ".yaml"
+from fleet_iot.lib.record.place import MANIFEST, PART_ENDING, find_overlay, nearest_project
 
 
 def find_project(start: Path) -> Path:
     """Return the nearest folder, from `start` upward, with a `fleet.yaml`."""
-    start = start.absolute()
-    for folder in (start, *start.parents):
-        if (folder / MANIFEST_NAME).exists():
-            return folder
+    if found := nearest_project(start):
+        return found
     raise EnvironmentFault(
-        f"there is no {MANIFEST_NAME} in {start} or in a folder above it",
+        f"there is no {MANIFEST} in {start.absolute()} or in a folder above it",
         hint="go into the project's folder, or name the manifest: --manifest PATH",
     )
 

@@ -1,4 +1,4 @@
-"""Find the record of an environment: `lib/environments/NAME` where it has an overlay, else `lib/facilities`.
+"""Find a project and its records: `lib/environments/NAME` of an environment with an overlay, else `lib/facilities`.
 
 An environment with an overlay beside the manifest (`fleet.prod.yaml`) has a record of its own. All others share one,
 and differ by their suffix alone.
@@ -13,6 +13,10 @@ from pathlib import Path
 
 from ..faults import UnknownEnvironmentError
 
+MANIFEST = "fleet.yaml"
+PART_ENDING = ".yaml"
+"""Ending of a file of one facility or device type: `facilities/sg-01.yaml`."""
+
 RECORD = "lib/facilities"
 ENVIRONMENTS = "lib/environments"
 VARIABLE = "FLEET_ENV"
@@ -21,11 +25,17 @@ VARIABLE = "FLEET_ENV"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 
 _COMMAND = re.compile(
-    r"\bfleet (?:generate|plan|validate|check|explain|synth|deploy|destroy|preflight|isolation|compliance|onboard|"
-    r"bundle|certificates|simulate|history|backtest|replay|demo|"
+    r"\bfleet (?:generate|plan|validate|check|explain|message|synth|deploy|destroy|preflight|isolation|compliance|"
+    r"onboard|bundle|certificates|simulate|history|backtest|replay|demo|"
     r"(?:keys|ca|local|device|anomalies|quarantine|archive) [a-z]+)\b(?! --env)"
 )
 """A command of a project in a text."""
+
+
+def nearest_project(start: Path) -> Path | None:
+    """Return the nearest folder, from `start` upward, with a manifest."""
+    start = start.absolute()
+    return next((folder for folder in (start, *start.parents) if (folder / MANIFEST).exists()), None)
 
 
 def record_name(environment: str | None) -> str:

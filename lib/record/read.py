@@ -22,7 +22,7 @@ import msgspec
 from .. import specs
 from ..faults import PrerequisiteError, RecordError
 from ..specs import FacilitySpec, FleetSpec
-from .place import environments, find_overlay, name_of, orphans, record_name, removal, with_environment
+from .place import MANIFEST, environments, find_overlay, name_of, orphans, record_name, removal, with_environment
 
 Spec = TypeVar("Spec")
 
@@ -190,7 +190,6 @@ FORMAT = 1
 SHOWN = 3
 """Maximum of files to name; after a change of the templates there may be thousands."""
 
-MANIFEST = "fleet.yaml"
 FLEET_FILE = "fleet.py"
 DECLARATION_FILE = "__init__.py"
 STAGING = ".staging"

@@ -11,11 +11,10 @@ from pathlib import Path
 
 from ..faults import ManifestError, PrerequisiteError, RequestError
 from ..names import LONGEST_ROLE, PlatformNames
+from ..record.place import MANIFEST, nearest_project
 from ..shared.context import OWN, Access
 from ..shared.limits import BUCKET_ENDINGS, bucket_fault, role_fault
 from ..specs import SUFFIX_PATTERN, SUFFIX_RULE, FleetSpec, chosen_suffix
-
-MANIFEST = "fleet.yaml"
 
 PROVIDER_LOCK = "terraform.lock.hcl"
 """In the project's folder: hashes of the AWS provider for the platforms where Terraform runs, over the lock here."""
@@ -65,9 +64,8 @@ class Settings:
 
 def find_project(start: Path) -> Path:
     """Return the nearest folder, from `start` upward, with a manifest; raise `PrerequisiteError` without one."""
-    for folder in (start, *start.parents):
-        if (folder / MANIFEST).exists():
-            return folder
+    if found := nearest_project(start):
+        return found
     raise PrerequisiteError(
         f"there is no {MANIFEST} in {start} or in a folder above it.", remedy="Go into the project's folder."
     )

@@ -25,9 +25,9 @@ from fleet_iot.generator.diagnostics import (
     visible,
 )
 from fleet_iot.generator.manifest.load import read_with_warnings
-from fleet_iot.generator.manifest.project import MANIFEST_NAME, environment_file
+from fleet_iot.generator.manifest.project import environment_file
 from fleet_iot.generator.text import counted
-from fleet_iot.lib.record.place import VARIABLE, with_environment
+from fleet_iot.lib.record.place import MANIFEST, VARIABLE, with_environment
 from fleet_iot.lib.specs import FacilitySpec
 from fleet_iot.operations.assurance.compliance.calls import CALLS
 from fleet_iot.operations.assurance.compliance.checks import CHECKS
@@ -88,8 +88,8 @@ def check_environment(root: Path, environment: str | None, *, say: Callable[[str
     The stages after the record judge the record as it is, also where the manifest has faults or says something else.
     Nothing is written but below `check` in the environment's build folder.
     """
-    manifest = root / MANIFEST_NAME
-    files = f"{MANIFEST_NAME} with {environment_file(manifest, environment).name}" if environment else MANIFEST_NAME
+    manifest = root / MANIFEST
+    files = f"{MANIFEST} with {environment_file(manifest, environment).name}" if environment else MANIFEST
     say(visible(files))
     stages: list[Stage] = []
 
@@ -122,7 +122,7 @@ def _run(name: str, act: Callable[[], Outcome], environment: str | None) -> Stag
     except ManifestError as error:
         note, code, found = counted(len(error.diagnostics), "error"), error.exit_code, error.diagnostics
     except FleetError as error:
-        place = SourceLocation(file=MANIFEST_NAME)
+        place = SourceLocation(file=MANIFEST)
         hint = with_environment(error.hint or "", environment)
         found = (Diagnostic(location=place, message=error.message, hint=hint, rule=name),)
         code = error.exit_code
@@ -130,7 +130,7 @@ def _run(name: str, act: Callable[[], Outcome], environment: str | None) -> Stag
 
 
 def _validate(path: Path, environment: str | None) -> Outcome:
-    manifest, warnings = read_with_warnings(path, name=MANIFEST_NAME, environment=environment)
+    manifest, warnings = read_with_warnings(path, name=MANIFEST, environment=environment)
     things = sum(facility.thing_count for facility in manifest.facilities.values())
     return (
         f"{counted(len(manifest.facilities), 'facility')}, {counted(len(manifest.device_types), 'device type')}, "
@@ -163,7 +163,7 @@ def _compare(root: Path, environment: str | None, held: list[Project], *, is_val
 
 def _isolate(project: Project) -> Outcome:
     proof = prove(gather_fleet(project))
-    place = SourceLocation(file=MANIFEST_NAME)
+    place = SourceLocation(file=MANIFEST)
     found = tuple(
         Diagnostic(
             location=place,
@@ -224,7 +224,7 @@ def _finding(project: Project, finding: Finding, stack: str) -> Diagnostic:
     """Return a failed check as a diagnostic, at the record of the plant whose stack it is."""
     suffix = project.environment_suffix
     plants: dict[str, FacilitySpec] = {f"facility-{each.id}-{suffix}": each for each in project.facilities}
-    file = f"{project.record_name}/{plants[stack].module}/__init__.py" if stack in plants else MANIFEST_NAME
+    file = f"{project.record_name}/{plants[stack].module}/__init__.py" if stack in plants else MANIFEST
     return Diagnostic(
         location=SourceLocation(file=file),
         message=f"{finding.resource} {finding.attribute}: {finding.problem}",

@@ -15,9 +15,9 @@ from fleet_iot.generator.cli.completion import complete_environment
 from fleet_iot.generator.cli.options import printable
 from fleet_iot.generator.diagnostics import GateError
 from fleet_iot.generator.filesystem import write_whole
-from fleet_iot.generator.manifest.project import MANIFEST_NAME, find_project
+from fleet_iot.generator.manifest.project import find_project
 from fleet_iot.generator.text import counted
-from fleet_iot.lib.record.place import environments
+from fleet_iot.lib.record.place import MANIFEST, environments
 from fleet_iot.lib.record.read import INDEX_FILE
 from fleet_iot.operations.assurance.check import (
     Checked,
@@ -74,7 +74,7 @@ def check(ctx: click.Context, names: tuple[str, ...], output_format: str, out: P
     """
     root = find_project(Path.cwd())
     is_quiet = output_format != "text" and out is None
-    chosen: Sequence[str | None] = names or (None, *environments(root / MANIFEST_NAME))
+    chosen: Sequence[str | None] = names or (None, *environments(root / MANIFEST))
     checked = [check_environment(root, name, say=_silent if is_quiet else _say) for name in chosen]
     if output_format != "text":
         text = CHECK_FORMATS[output_format](checked)

@@ -10,8 +10,9 @@ import click
 from fleet_iot.generator.cli.options import environment_option
 from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.generator.filesystem import write_whole
-from fleet_iot.generator.manifest.project import MANIFEST_NAME, environment_file, find_project
+from fleet_iot.generator.manifest.project import environment_file, find_project
 from fleet_iot.generator.text import counted
+from fleet_iot.lib.record.place import MANIFEST
 from fleet_iot.lib.specs import DeviceTypeSpec
 from fleet_iot.operations.cli.options import PATH, columns_option, device_type_option, emit, json_option
 from fleet_iot.operations.project import build_folder, load_project
@@ -77,7 +78,7 @@ def _build(environment: str | None) -> Path:
     except EnvironmentFault:
         return Path("build")
     if environment is not None:
-        environment_file(root / MANIFEST_NAME, environment)
+        environment_file(root / MANIFEST, environment)
     return build_folder(root, environment)
 
 

@@ -15,7 +15,8 @@ import click
 
 from fleet_iot.generator.cli.options import environment_option
 from fleet_iot.generator.diagnostics import EnvironmentFault
-from fleet_iot.generator.manifest.project import MANIFEST_NAME, environment_file, find_project
+from fleet_iot.generator.manifest.project import environment_file, find_project
+from fleet_iot.lib.record.place import MANIFEST
 from fleet_iot.operations.assurance.preflight import read_deployment
 from fleet_iot.operations.aws import local_folder
 from fleet_iot.operations.cli.options import emit, facilities_option, folder_option, json_option, on_project
@@ -39,7 +40,7 @@ def _in_folder(command: Callable[..., None]) -> Callable[..., None]:
         if folder is None:
             root = find_project(Path.cwd())
             if environment is not None:
-                environment_file(root / MANIFEST_NAME, environment)
+                environment_file(root / MANIFEST, environment)
             folder = local_folder(root, environment)
         command(folder=folder.resolve(), **arguments)
 

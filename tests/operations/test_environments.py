@@ -390,3 +390,11 @@ def test_both_environments_are_synthesised_side_by_side(plant: Path, tmp_path: P
         (provider["region"], provider["allowed_account_ids"]) for provider in providers
     ]
     assert [5, 0] == [len(stack["resource"].get("aws_iot_thing", {})) for stack in stacks.values()]
+
+
+def test_every_command_with_an_environment_is_known_in_hints() -> None:
+    """A hint names the environment in each command that has --env, and in no other."""
+    for path, command in _leaves(main):
+        has_environment = any("--env" in parameter.opts for parameter in command.params)
+        text = f"run: fleet {path}"
+        assert (f"{text} --env eu" if has_environment else text) == with_environment(text, "eu"), path
