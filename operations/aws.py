@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.lib.shared.context import SESSION
+from fleet_iot.operations.clients import open_session
 from fleet_iot.operations.local.aws import ACCOUNT_ID, LocalAws, load
 from fleet_iot.operations.project import Project, build_folder
 
@@ -91,7 +91,7 @@ def account_aws(project: Project) -> Aws:
 def caller_aws(region: str) -> Aws:
     """Return the account of the credentials, in a region. Raises EnvironmentFault where AWS does not accept them."""
     with reporting_aws_errors("AWS does not say whose account this is", hint="set AWS_PROFILE, or log in"):
-        session = boto3.session.Session(region_name=region)
+        session = open_session(region_name=region)
         account = str(session.client("sts", config=_PROMPT).get_caller_identity()["Account"])
     return Aws(account=account, region=region, session=session)
 
@@ -101,9 +101,9 @@ def role_aws(role_arn: str, *, region: str) -> Aws:
     with reporting_aws_errors(
         f"the role {role_arn} cannot be assumed", hint="check the credentials and its trust policy"
     ):
-        sts = boto3.session.Session(region_name=region).client("sts", config=_PROMPT)
+        sts = open_session(region_name=region).client("sts", config=_PROMPT)
         keys = sts.assume_role(RoleArn=role_arn, RoleSessionName=SESSION)["Credentials"]
-        session = boto3.session.Session(
+        session = open_session(
             aws_access_key_id=keys["AccessKeyId"],
             aws_secret_access_key=keys["SecretAccessKey"],
             aws_session_token=keys["SessionToken"],

@@ -238,7 +238,7 @@ def newcomer(wheel: Path) -> Iterator[Newcomer]:
     mode = PROJECT.stat().st_mode
     PROJECT.chmod(0o700)
     try:
-        with tempfile.TemporaryDirectory(prefix="newcomer-") as folder:
+        with tempfile.TemporaryDirectory(prefix="newcomer-", ignore_cleanup_errors=True) as folder:
             yield Newcomer(Path(folder), wheel, _interpreter())
     finally:
         PROJECT.chmod(mode)

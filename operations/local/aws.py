@@ -25,6 +25,7 @@ from botocore.config import Config
 from botocore.credentials import CredentialProvider, RefreshableCredentials
 
 from fleet_iot.generator.diagnostics import EnvironmentFault
+from fleet_iot.operations.clients import open_session
 from fleet_iot.operations.processes import ChildProcess, is_running, last_lines
 from fleet_iot.operations.storage import write_private
 
@@ -130,7 +131,7 @@ class LocalAws:
         """Return a boto3 client of the local AWS, as root unless credentials are given."""
         if "aws_access_key_id" not in arguments:
             arguments |= {"aws_access_key_id": self.access_key, "aws_secret_access_key": self.secret_key}
-        session = boto3.session.Session(region_name=self.region)
+        session = open_session(region_name=self.region)
         config = (arguments.pop("config", None) or Config()).merge(DIRECT)
         return session.client(service, endpoint_url=self.url, verify=str(self.authority), config=config, **arguments)
 
@@ -399,7 +400,7 @@ class RoleSession:
     def _make_session(self) -> boto3.session.Session:
         core = botocore.session.get_session()
         core.get_component("credential_provider").providers.insert(0, _AssumedRole(self._assume))
-        return boto3.session.Session(botocore_session=core, region_name=self._local.region)
+        return open_session(botocore_session=core, region_name=self._local.region)
 
     def _assume(self) -> dict[str, str]:
         answer = self._local.client("sts").assume_role(

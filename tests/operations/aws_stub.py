@@ -40,5 +40,5 @@ class Account:
 def stub_account(monkeypatch: pytest.MonkeyPatch, account: str, **clients: Any) -> Account:
     """Let the credentials be of this account."""
     found = Account(account, **clients)
-    monkeypatch.setattr(aws.boto3.session, "Session", found.session)
+    monkeypatch.setattr(aws, "open_session", found.session)
     return found

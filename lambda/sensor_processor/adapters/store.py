@@ -76,6 +76,7 @@ class Store:
         self._devices_table = devices_table
         self._random = random
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="store") if threads > 1 else None
+        self._has_connected = False
 
     def load_devices(self, names: Collection[str], *, retry: Retry) -> dict[str, Device]:
         """Load the devices of these names that exist. Raises Unavailable."""
@@ -115,7 +116,15 @@ class Store:
         return written
 
     def _each(self, call: Callable[[T], R], values: Collection[T]) -> Iterable[R]:
-        return map(call, values) if self._pool is None or len(values) < 2 else self._pool.map(call, values)
+        if self._pool is None or len(values) < 2:
+            return map(call, values)
+        if self._has_connected:
+            return self._pool.map(call, values)
+        # Two threads that connect first can crash the process: https://github.com/boto/botocore/issues/3164
+        first, *others = values
+        answer = call(first)
+        self._has_connected = True
+        return chain([answer], self._pool.map(call, others))
 
     def _load(self, table: str, keys: list[Item], *, retry: Retry) -> Iterable[Item]:
         pages = [keys[at : at + GET_KEYS] for at in range(0, len(keys), GET_KEYS)]

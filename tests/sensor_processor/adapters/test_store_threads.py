@@ -76,6 +76,20 @@ def test_transactions_are_under_way_at_once(client: Any, reading: Any, catalogue
     assert (DEVICES, 0, THREADS) == (tally.duplicates, tally.processed, gate.calls)
 
 
+def test_the_first_call_of_a_process_is_alone(client: Any, reading: Any, catalogue: Catalogue) -> None:
+    """The first page of devices is loaded, with the connection that this opens, before a thread asks for another."""
+    events: list[str] = []
+    client.meta.events.register_first(
+        "before-send.dynamodb", lambda **_: events.append(threading.current_thread().name)
+    )
+    client.meta.events.register("after-call.dynamodb", lambda **_: events.append("answered"))
+
+    bring_in(client, [reading(number=number) for number in range(DEVICES)], catalogue, threads=THREADS)
+
+    assert events[:2] == ["MainThread", "answered"]
+    assert events[2].startswith("store")
+
+
 def test_one_that_fails_fails_alone(client: Any, reading: Any, catalogue: Catalogue) -> None:
     """A transaction without an answer fails the records of its own devices, and no others."""
 
