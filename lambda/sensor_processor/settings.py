@@ -12,8 +12,9 @@ from .planning.items import Retention
 
 MIN_RETENTION_DAYS = 16
 """A minute item must outlive the last redelivery of its messages: 8 days of accepted age (reading.MAX_AGE_MS) and 7
-days of the stream's retention. Deleted earlier, its messages would count twice, and its hour and day would be
-recomputed without the minutes and hours that had expired."""
+days of the stream's retention. Deleted earlier, its messages would count twice."""
+
+MIN_LANES = 4
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
@@ -28,6 +29,9 @@ class Settings:
 
     readings_table: str
     devices_table: str
+    lanes_table: str
+    state_bucket: str
+    lanes: int
     archive_bucket: str
     environment_suffix: str
     metrics_namespace: str
@@ -57,6 +61,9 @@ def read_settings(environment: Mapping[str, str], *, default_catalogue: Path) ->
     settings = Settings(
         readings_table=required("READINGS_TABLE"),
         devices_table=required("DEVICES_TABLE"),
+        lanes_table=required("LANES_TABLE"),
+        state_bucket=required("STATE_BUCKET"),
+        lanes=_lanes(environment.get("LANES") or "4", problems=problems),
         archive_bucket=required("ARCHIVE_BUCKET"),
         environment_suffix=required("ENVIRONMENT_SUFFIX"),
         metrics_namespace=environment.get("METRICS_NAMESPACE") or "Fleet",
@@ -73,6 +80,14 @@ def read_settings(environment: Mapping[str, str], *, default_catalogue: Path) ->
     if problems:
         raise SettingsError(f"the sensor processor's environment is incomplete: {'; '.join(problems)}")
     return settings
+
+
+def _lanes(text: str, *, problems: list[str]) -> int:
+    number = int(text) if re.fullmatch(r"[0-9]{1,4}", text, re.ASCII) else 0
+    if number < MIN_LANES or number & (number - 1):
+        problems.append(f"LANES is {text!r}, not a power of two from {MIN_LANES} to 8192")
+        return MIN_LANES
+    return number
 
 
 def _level(text: str, *, problems: list[str]) -> str:

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -16,7 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from msgspec.structs import asdict
 
 from ..ingest.batch import Poison
-from ..ingest.codec import gzip_bytes
+from ..ingest.codec import encode_base64, gzip_bytes
 from ..ingest.reading import Reading
 from . import Retry, Unavailable
 
@@ -70,6 +71,24 @@ def quarantine_objects(poison: Sequence[Poison], *, shard: str, label: str = "")
         )
         for prefix, group in groups.items()
     ]
+
+
+def refused_object(item: bytes, *, why: str, now: int) -> ArchiveObject:
+    """Make the quarantine object of an item that DynamoDB refuses for ever, at `now` (ms)."""
+    content = msgspec.json.decode(item)
+    record = Poison(
+        sequence_number=str(int.from_bytes(sha256(item).digest()[:8])),
+        facility=content["facility"]["S"],
+        device_type=content["device_type"]["S"],
+        reason="refused",
+        detail=why[:500],
+        raw=encode_base64(item),
+        raw_of="item",
+        received_at=now,
+        envelope=None,
+    )
+    (entry,) = quarantine_objects([record], shard="outbox")
+    return entry
 
 
 class Archive:

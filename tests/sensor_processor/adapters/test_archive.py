@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-import zlib
+import random
 from typing import Any
 
 import pytest
@@ -90,12 +90,24 @@ def test_quarantine_says_reason_and_origin(event: Any, record: Any, catalogue: C
     assert (unknown["reason"], unknown["raw"], unknown["envelope"]) == ("envelope", "ew==", None)
 
 
-@given(data=st.binary(max_size=5_000))
-def test_both_compressors_are_read_by_both(data: bytes) -> None:
-    """Data that isal packs is unpacked by zlib and vice versa, so a function without isal continues the same state."""
-    assert gzip.decompress(compression.gzip_bytes(data)) == data
-    assert compression.decompress_state(compression.compress_state(data)) == data
-    assert compression.decompress_state(zlib.compress(data)) == data
+@given(frames=st.lists(st.binary(max_size=5_000), max_size=5), has_isal=st.booleans())
+def test_both_compressors_are_read_by_both(frames: list[bytes], has_isal: bool) -> None:
+    """What isal packs is unpacked by zlib and vice versa, so a function without isal continues the same state."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compression, "HAS_ISAL", has_isal)
+        packed = compression.compress_frames(frames)
+        assert gzip.decompress(compression.gzip_bytes(b"".join(frames))) == b"".join(frames)
+        patch.setattr(compression, "HAS_ISAL", not has_isal)
+        assert list(compression.decompress_frames(packed)) == frames
+
+
+@pytest.mark.parametrize("cut", [1, 10, 500])
+def test_a_cut_stream_is_refused(cut: int) -> None:
+    """An object that is not whole is an error, never fewer devices."""
+    packed = compression.compress_frames([random.Random(1).randbytes(2_000)])
+
+    with pytest.raises(ValueError, match="compressed data"):
+        list(compression.decompress_frames(packed[:-cut]))
 
 
 def test_the_archive_is_written_without_isal(reading: Any, monkeypatch: pytest.MonkeyPatch) -> None:
