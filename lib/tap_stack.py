@@ -11,7 +11,7 @@ from .constructs.encryption import Encryption
 from .constructs.iot_monitoring import CertificateAudit, EventArchive, IotLogging
 from .constructs.observability import AlarmTopic, AnomalyTopic, PlatformAlarms, TrailAlarms
 from .constructs.sensor_processor import SensorProcessor
-from .constructs.storage import ReadingTable, TelemetryArchive
+from .constructs.storage import LaneStorage, ReadingTable, TelemetryArchive
 from .constructs.telemetry_stream import TelemetryStream
 from .constructs.thing_registry import BulkRegistrationRole, FleetProvisioningRole, ThingTypes
 from .names import IOT_LOG_GROUP
@@ -62,6 +62,9 @@ class TapStack(BaseStack):
         stream = TelemetryStream(self, names=names, key_arn=data_key_arn)
         tables = ReadingTable(self, names=names, key_arn=data_key_arn, is_protected=not retention.is_destroyable)
         archive = TelemetryArchive(self, names=names, key_arn=data_key_arn, retention=retention)
+        lanes = LaneStorage(
+            self, names=names, key_arn=data_key_arn, access_logs=archive.access_logs.name, retention=retention
+        )
         anomalies = AnomalyTopic(self, names=names, key_arn=data_key_arn)
         SensorProcessor(
             self,
@@ -70,6 +73,8 @@ class TapStack(BaseStack):
             stream_arn=stream.stream.arn,
             readings_table=tables.readings.name,
             devices_table=tables.devices.name,
+            lanes_table=lanes.table.name,
+            state_bucket=lanes.bucket.name,
             archive_bucket=archive.raw.name,
             anomaly_topic_arn=anomalies.topic.arn,
             data_key_arn=data_key_arn,

@@ -137,7 +137,7 @@ def runtime() -> Runtime:
 def handle(event: Mapping[str, Any], context: Any) -> dict[str, list[dict[str, str]]]:
     """Handle a Lambda event of Kinesis records; return the sequence numbers of those that failed.
 
-    An event `{"sweep": true}` sweeps all lanes and returns no failures.
+    An event `{"sweep": true}` sweeps all lanes and returns no failures; with `at` (ms) as if it were that time.
     """
     return respond(runtime(), event, context)
 
@@ -160,7 +160,7 @@ def respond(process: Runtime, event: Mapping[str, Any], context: Any) -> dict[st
     settings = process.settings
     with _paused_gc():
         if event.get("sweep") is True:
-            _sweep(process, log=log, retry=retry)
+            _sweep(process, now=int(event.get("at") or _now(process)), log=log, retry=retry)
             return {"batchItemFailures": []}
         # The batch is in no variable here: it must be freed before collection resumes, or all of it would be scanned.
         failed = _process(
@@ -222,9 +222,8 @@ def _process(batch: Batch, *, process: Runtime, log: Log, retry: Retry) -> set[s
     return failed
 
 
-def _sweep(process: Runtime, *, log: Log, retry: Retry) -> None:
+def _sweep(process: Runtime, *, now: int, log: Log, retry: Retry) -> None:
     """Sweep all lanes, and report for how long anything has waited to be emitted."""
-    now = _now(process)
     outcome, is_done = process.log.sweep(retry=retry, log=log, now=now)
     namespace = process.settings.metrics_namespace
     if is_done:

@@ -92,6 +92,7 @@ def _selectors(names: PlatformNames) -> list[tf.CloudtrailAdvancedEventSelector]
             "AWS::DynamoDB::Table",
             names.table_arn(names.readings_table),
             names.table_arn(names.devices_table),
+            names.table_arn(names.lanes_table),
         ),
         _data_events("Function invocations", "AWS::Lambda::Function", names.function_arn),
         _data_events("Stream records", "AWS::Kinesis::Stream", names.stream_arn),

@@ -18,6 +18,9 @@ ITERATOR_AGE_PERIODS = 5
 PENDING_PERIODS = 3
 """Periods of five minutes: a failed notification is retried with the next batches."""
 
+UNEMITTED_S, UNEMITTED_PERIODS = 120, 3
+"""Age of what was committed and not emitted, in successive periods of a minute; no value at all is as bad."""
+
 UNKNOWN = "unknown"
 """Facility and device type of messages that the sensor processor cannot assign."""
 
@@ -78,6 +81,10 @@ class PlatformAlarms:
                     namespace=names.metrics_namespace, name="NotificationsPending", dimensions={}, statistic="Maximum"
                 ),
                 Watch(threshold=1, periods=PENDING_PERIODS),
+            ),
+            "alarm-unemitted": (
+                Metric(namespace=names.metrics_namespace, name="UnemittedSeconds", dimensions={}, statistic="Maximum"),
+                Watch(threshold=UNEMITTED_S, periods=UNEMITTED_PERIODS, missing=BREACHING),
             ),
         }
         for id_, (metric, watch) in alarms.items():

@@ -1,9 +1,17 @@
-"""The sensor processor: Lambda function, role, log group, event source mapping and failure queue."""
+"""The sensor processor: function, role, log group, event source mapping, failure queue and schedule of sweeps."""
 
 from __future__ import annotations
 
 from .. import bindings as tf
-from ..names import FAILURE_QUEUE, FUNCTION, PROCESSOR_ROLE, PlatformNames, bucket_arn
+from ..names import (
+    FAILURE_QUEUE,
+    FUNCTION,
+    PROCESSOR_ROLE,
+    SWEEP_ROLE,
+    SWEEP_SCHEDULE,
+    PlatformNames,
+    bucket_arn,
+)
 from ..shared import iam
 from ..shared.iam import ServiceRole
 from ..shared.packaging import LambdaZip
@@ -32,8 +40,8 @@ RECORD_AGE_S = 6 * 3600
 FAILURE_RETENTION_S = 14 * 24 * 3600
 """SQS's maximum. Messages refer to records, which can be redriven within the stream's retention."""
 
-TABLE_ACTIONS = ("dynamodb:BatchGetItem", "dynamodb:PutItem")
-"""Batched reads, and transactions, which IAM authorises as the writes in them."""
+LANES = 4
+"""Hash ranges of the devices, each with a state of its own: a power of two, and fixed once an environment has state."""
 
 
 class SensorProcessor:
@@ -54,6 +62,8 @@ class SensorProcessor:
         stream_arn: str,
         readings_table: str,
         devices_table: str,
+        lanes_table: str,
+        state_bucket: str,
         archive_bucket: str,
         anomaly_topic_arn: str,
         data_key_arn: str,
@@ -100,6 +110,9 @@ class SensorProcessor:
                 variables={
                     "READINGS_TABLE": readings_table,
                     "DEVICES_TABLE": devices_table,
+                    "LANES_TABLE": lanes_table,
+                    "STATE_BUCKET": state_bucket,
+                    "LANES": str(LANES),
                     "ARCHIVE_BUCKET": archive_bucket,
                     "ANOMALY_TOPIC_ARN": anomaly_topic_arn,
                     "ENVIRONMENT_SUFFIX": names.suffix,
@@ -130,6 +143,41 @@ class SensorProcessor:
             ),
             depends_on=[role.policy],
         )
+        _sweeps(scope, names, function_arn=function.arn)
+
+
+def _sweeps(scope: tf.Construct, names: PlatformNames, *, function_arn: str) -> None:
+    """Invoke the function once a minute: it closes what is over of silent devices and emits what it could not yet."""
+    role = ServiceRole(
+        scope,
+        SWEEP_ROLE,
+        names=names,
+        description="The schedule of sweeps invokes the sensor processor",
+        trust=iam.trust(
+            "scheduler.amazonaws.com",
+            account_id=names.account_id,
+            source_arn=names.arn("scheduler", "schedule-group/default"),
+        ),
+        statements=(iam.allow("InvokeProcessor", "lambda:InvokeFunction", on=names.function_arn),),
+    )
+    tf.SchedulerSchedule(
+        scope,
+        SWEEP_SCHEDULE,
+        name=names.named(SWEEP_SCHEDULE),
+        description="Sweeps the lanes: minutes of silent devices, and what could not be emitted",
+        schedule_expression="rate(1 minute)",
+        flexible_time_window=tf.SchedulerScheduleFlexibleTimeWindow(mode="OFF"),
+        target=tf.SchedulerScheduleTarget(
+            arn=function_arn,
+            role_arn=role.arn,
+            input='{"sweep":true}',
+            # The next sweep is a minute away.
+            retry_policy=tf.SchedulerScheduleTargetRetryPolicy(
+                maximum_event_age_in_seconds=60, maximum_retry_attempts=0
+            ),
+        ),
+        depends_on=[role.policy],
+    )
 
 
 def _failure_queue(scope: tf.Construct, names: PlatformNames, key_arn: str) -> tf.SqsQueue:
@@ -150,7 +198,7 @@ def _failure_queue(scope: tf.Construct, names: PlatformNames, key_arn: str) -> t
 
 
 def _permissions(names: PlatformNames, key_arn: str) -> tuple[iam.Statement, ...]:
-    archive = bucket_arn(names.raw_archive)
+    archive, lanes = bucket_arn(names.raw_archive), bucket_arn(names.lanes)
     return (
         iam.allow(
             "ReadStream",
@@ -160,10 +208,18 @@ def _permissions(names: PlatformNames, key_arn: str) -> tuple[iam.Statement, ...
         ),
         iam.allow(
             "ReadWriteReadings",
-            *(*TABLE_ACTIONS, "dynamodb:Query"),  # the query is for the rollups of hours and days
+            *("dynamodb:BatchWriteItem", "dynamodb:PutItem", "dynamodb:Query"),
             on=names.table_arn(names.readings_table),
         ),
-        iam.allow("ReadWriteDevices", *TABLE_ACTIONS, on=names.table_arn(names.devices_table)),
+        iam.allow(
+            "ReadWriteDevices",
+            *("dynamodb:BatchGetItem", "dynamodb:UpdateItem"),
+            on=names.table_arn(names.devices_table),
+        ),
+        iam.allow("ReadMoveLanes", *("dynamodb:GetItem", "dynamodb:UpdateItem"), on=names.table_arn(names.lanes_table)),
+        iam.allow("ReadWriteState", *("s3:GetObject", "s3:GetObjectVersion", "s3:PutObject"), on=f"{lanes}/state/*"),
+        # Without it a state object that was deleted is answered with 403, and its version cannot be found.
+        iam.allow("FindDeletedState", "s3:ListBucket", "s3:ListBucketVersions", on=lanes),
         iam.allow("PutRawMessages", "s3:PutObject", on=f"{archive}/raw/*"),
         iam.allow("PutQuarantine", "s3:PutObject", on=f"{archive}/quarantine/*"),
         iam.allow("SendFailures", "sqs:SendMessage", on=names.failure_queue_arn),
@@ -185,7 +241,11 @@ def _permissions(names: PlatformNames, key_arn: str) -> tuple[iam.Statement, ...
                 via=names.service("dynamodb"),
                 context={"aws:dynamodb:tableName": table, "aws:dynamodb:subscriberId": names.account_id},
             )
-            for sid, table in (("EncryptReadings", names.readings_table), ("EncryptDevices", names.devices_table))
+            for sid, table in (
+                ("EncryptReadings", names.readings_table),
+                ("EncryptDevices", names.devices_table),
+                ("EncryptLanes", names.lanes_table),
+            )
         ),
         iam.key_use(
             "EncryptArchive",
@@ -193,6 +253,13 @@ def _permissions(names: PlatformNames, key_arn: str) -> tuple[iam.Statement, ...
             key_arn=key_arn,
             via=names.service("s3"),
             context={"aws:s3:arn": archive},
+        ),
+        iam.key_use(
+            "EncryptState",
+            *("Decrypt", "GenerateDataKey"),
+            key_arn=key_arn,
+            via=names.service("s3"),
+            context={"aws:s3:arn": lanes},
         ),
         iam.key_use(
             "EncryptFailures",

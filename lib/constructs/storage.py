@@ -6,7 +6,15 @@ import json
 from pathlib import Path
 
 from .. import bindings as tf
-from ..names import DEVICES_TABLE, READINGS_TABLE, RULE_ERRORS_ROLE, PlatformNames, bucket_arn
+from ..names import (
+    DEVICES_TABLE,
+    LANES_TABLE,
+    OPEN_ANOMALIES,
+    READINGS_TABLE,
+    RULE_ERRORS_ROLE,
+    PlatformNames,
+    bucket_arn,
+)
 from ..shared import iam
 from ..shared.context import Retention
 from ..shared.private_bucket import PrivateBucket
@@ -94,7 +102,9 @@ def _log_delivery(names: PlatformNames) -> iam.Statement:
         resource=f"{bucket_arn(names.access_logs)}/*",
         conditions={
             "StringEquals": {"aws:SourceAccount": names.account_id},
-            "ArnEquals": {"aws:SourceArn": [bucket_arn(names.raw_archive), bucket_arn(names.audit_bucket)]},
+            "ArnEquals": {
+                "aws:SourceArn": [bucket_arn(name) for name in (names.raw_archive, names.audit_bucket, names.lanes)]
+            },
         },
     )
 
@@ -209,6 +219,13 @@ class FacilityArchive:
         )
 
 
+STATE_DAYS = 7
+"""Days of a state object. The sensor processor writes each lane's base again after a day."""
+
+STATE_NONCURRENT_DAYS = 1
+"""Days in which a deleted state object can still be read."""
+
+
 class ReadingTable:
     """The tables `readings`, by device and time or anomaly, with expiry; and `devices`, by device, without."""
 
@@ -216,34 +233,77 @@ class ReadingTable:
         self.readings = _table(
             scope,
             READINGS_TABLE,
+            keys=("device", "bucket"),
+            index=(OPEN_ANOMALIES, "open_facility", "began"),
             names=names,
             key_arn=key_arn,
             is_protected=is_protected,
-            range_key="bucket",
             ttl_attribute="expires_at",
         )
-        self.devices = _table(scope, DEVICES_TABLE, names=names, key_arn=key_arn, is_protected=is_protected)
+        self.devices = _table(
+            scope, DEVICES_TABLE, keys=("device",), names=names, key_arn=key_arn, is_protected=is_protected
+        )
+
+
+class LaneStorage:
+    """The sensor processor's state: the table `lanes`, by lane, and a bucket whose objects live for a week.
+
+    The bucket is not locked in any retention: its objects are working state, and the archive has the records.
+    """
+
+    def __init__(
+        self, scope: tf.Construct, *, names: PlatformNames, key_arn: str, access_logs: str, retention: Retention
+    ) -> None:
+        self.table = _table(
+            scope,
+            LANES_TABLE,
+            keys=("lane",),
+            names=names,
+            key_arn=key_arn,
+            is_protected=not retention.is_destroyable,
+        )
+        self.bucket = PrivateBucket(
+            scope,
+            "bucket-lanes",
+            name=names.lanes,
+            key_arn=key_arn,
+            access_logs=access_logs,
+            retention=retention,
+            is_locked=False,
+            noncurrent_days=STATE_NONCURRENT_DAYS,
+            expiration_days=STATE_DAYS,
+            statements=_deny_other_keys(bucket_arn(names.lanes), key_arn),
+        )
 
 
 def _table(
     scope: tf.Construct,
     name: str,
     *,
+    keys: tuple[str, ...],
     names: PlatformNames,
     key_arn: str,
     is_protected: bool,
-    range_key: str | None = None,
+    index: tuple[str, str, str] | None = None,
     ttl_attribute: str | None = None,
 ) -> tf.DynamodbTable:
-    keys = ["device", *([range_key] if range_key else [])]
+    """Make a table by its hash key and perhaps range key; `index` is a name and two more keys."""
+    hash_key, *rest = keys
     return tf.DynamodbTable(
         scope,
         name,
         name=names.named(name),
         billing_mode="PAY_PER_REQUEST",
-        hash_key="device",
-        range_key=range_key,
-        attribute=[tf.DynamodbTableAttribute(name=key, type="S") for key in keys],
+        hash_key=hash_key,
+        range_key=rest[0] if rest else None,
+        attribute=[tf.DynamodbTableAttribute(name=key, type="S") for key in (*keys, *(index or ())[1:])],
+        global_secondary_index=[
+            tf.DynamodbTableGlobalSecondaryIndex(
+                name=index[0], hash_key=index[1], range_key=index[2], projection_type="ALL"
+            )
+        ]
+        if index
+        else None,
         ttl=tf.DynamodbTableTtl(enabled=True, attribute_name=ttl_attribute) if ttl_attribute else None,
         point_in_time_recovery=tf.DynamodbTablePointInTimeRecovery(enabled=True),
         server_side_encryption=tf.DynamodbTableServerSideEncryption(enabled=True, kms_key_arn=key_arn),

@@ -73,7 +73,7 @@ PLANT_ALARMS = "alarm:alarm-*-{plant}-{suffix} alarm:alarm-silence-{plant}-*-{su
 ALARM = "PutMetricAlarm DeleteAlarms TagResource UntagResource ListTagsForResource"
 RULE = f"CreateTopicRule GetTopicRule ReplaceTopicRule DeleteTopicRule {IOT_TAGS}"
 
-BUCKETS = ("{raw_archive}", "{access_logs}", "{audit_bucket}")
+BUCKETS = ("{raw_archive}", "{access_logs}", "{audit_bucket}", "{lanes}")
 ARCHIVE = "{raw_archive}"
 KEYS = "key/*"
 ROLES = "role/role-*-{application}-{region}-{suffix}"
@@ -194,7 +194,7 @@ GRANTS: Mapping[str, tuple[Grant, ...]] = {
     "aws_dynamodb_table": (
         _grant(
             "dynamodb",
-            "table/table-readings-{suffix} table/table-devices-{suffix}",
+            "table/table-readings-{suffix} table/table-devices-{suffix} table/table-lanes-{suffix}",
             "CreateTable UpdateTable DeleteTable DescribeTable DescribeContinuousBackups UpdateContinuousBackups "
             "DescribeTimeToLive UpdateTimeToLive TagResource UntagResource ListTagsOfResource",
         ),
@@ -364,6 +364,13 @@ GRANTS: Mapping[str, tuple[Grant, ...]] = {
         _grant("s3", ARCHIVE, "ListBucket ListBucketVersions"),
         _grant("kms", KEYS, "GenerateDataKey Decrypt", condition="through"),
     ),
+    "aws_scheduler_schedule": (
+        _grant(
+            "scheduler",
+            "schedule/default/schedule-sweep-{suffix}",
+            "CreateSchedule GetSchedule UpdateSchedule DeleteSchedule",
+        ),
+    ),
     "aws_sns_topic": (
         _grant(
             "sns",
@@ -391,6 +398,7 @@ PASSED_TO: Mapping[str, str] = {
     "aws_iot_provisioning_template": "iot.amazonaws.com",
     "aws_iot_topic_rule": "iot.amazonaws.com",
     "aws_lambda_function": "lambda.amazonaws.com",
+    "aws_scheduler_schedule": "scheduler.amazonaws.com",
 }
 """Resource type → the service that works under the roles that the resource names: `iam:PassRole`."""
 
@@ -565,6 +573,7 @@ def _arns(templates: Iterable[str], scope: Scope) -> list[str]:
         "raw_archive": names.raw_archive,
         "access_logs": names.access_logs,
         "audit_bucket": names.audit_bucket,
+        "lanes": names.lanes,
     }
     found = {
         template if template == ANY else "arn:aws:" + template.format(plant=plant, plant_=_underscored(plant), **fields)

@@ -33,7 +33,7 @@ from fleet_iot.operations.cli.options import (
 )
 from fleet_iot.operations.progress import Progress
 from fleet_iot.operations.project import Project
-from fleet_iot.operations.telemetry.anomalies import PREFIX, Anomaly, acknowledge, read_anomalies
+from fleet_iot.operations.telemetry.anomalies import PREFIX, Anomaly, acknowledge, read_anomalies, read_open
 from fleet_iot.operations.telemetry.archive import query_statement, table_statement
 from fleet_iot.operations.telemetry.history import LEVELS, Row, history
 from fleet_iot.operations.telemetry.quarantine import (
@@ -60,20 +60,24 @@ def anomalies() -> None:
 
 
 @anomalies.command("list")
-@thing_option("Only this thing, which is quick: others are found by a scan.")
+@thing_option("Only this thing.")
 @facility_option
-@click.option("--all", "is_all", is_flag=True, help="Also those that are acknowledged.")
+@click.option("--all", "is_all", is_flag=True, help="Also those that are acknowledged, by a scan without --thing.")
 @json_option
 @on_aws
 def list_anomalies(site: Site, thing: str | None, facility: str | None, is_all: bool, as_json: bool) -> None:
     """List unacknowledged anomalies, the newest first."""
+    plants = [each.id for each in site.project.facilities]
     if facility is not None:
-        site.project.facility(facility)
+        plants = [site.project.facility(facility).id]
     table = site.project.names.readings_table
 
     def read(name: str | None) -> list[Anomaly]:
         with reporting_aws_errors(f"cannot read {table}"):
-            return list(read_anomalies(site.aws.client("dynamodb"), table, thing=name, facility=facility))
+            client = site.aws.client("dynamodb")
+            if name is None and not is_all:
+                return list(read_open(client, table, facilities=plants))
+            return list(read_anomalies(client, table, thing=name, facility=facility))
 
     found = read(None) if thing is None else site.read_thing(thing, read, facility=facility)[1]
     listed = [each for each in found if is_all or not each.acknowledged_by]

@@ -55,6 +55,10 @@ def _without_mapping(body: Body, suffix: str) -> Body | None:
     return {"enabled": False}
 
 
+def _switched_off(body: Body, suffix: str) -> Body | None:
+    return {"state": "DISABLED"}
+
+
 def _not_made(body: Body, suffix: str) -> Body | None:
     return {"count": 0}
 
@@ -178,6 +182,12 @@ ADAPTATIONS = (
         change="disabled",
         reason="the emulator's own event source ignores bisecting, retry limits and partial batch responses",
         override=_without_mapping,
+    ),
+    Adaptation(
+        resource_type="aws_scheduler_schedule",
+        change="disabled",
+        reason="the local event source runs the function, and sweeps once a minute and whenever it is waited for",
+        override=_switched_off,
     ),
     Adaptation(
         resource_type="aws_s3_bucket",

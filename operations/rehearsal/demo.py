@@ -226,22 +226,24 @@ def count_registry(iot: Any, suffix: str) -> Registry:
 
 
 def read_readings(dynamodb: Any, table: str) -> tuple[list[MinuteItem], list[AnomalyItem]]:
-    """Read all minute items and anomaly items of the readings table."""
-    minutes, anomalies = [], []
+    """Read all anomaly items of the readings table, and the highest revision of each minute."""
+    minutes: dict[tuple[str, str], tuple[str, MinuteItem]] = {}
+    anomalies = []
     for page in dynamodb.get_paginator("scan").paginate(TableName=table, ConsistentRead=True):
         for item in page["Items"]:
             thing, (kind, _, rest) = item["device"]["S"], item["bucket"]["S"].partition("#")
             if kind == "minute":
                 metrics = {name: metric["M"] for name, metric in item["metrics"]["M"].items()}
-                minutes.append(
-                    MinuteItem(
-                        thing=thing,
-                        minute=_epoch_ms(rest) // 60_000,
-                        messages=int(item["messages"]["N"]),
-                        sums={name: Decimal(metric["sum"]["N"]) for name, metric in metrics.items()},
-                        counts={name: int(metric["count"]["N"]) for name, metric in metrics.items()},
-                    )
+                start, _, revision = rest.partition("#")
+                found = MinuteItem(
+                    thing=thing,
+                    minute=_epoch_ms(start) // 60_000,
+                    messages=int(item["messages"]["N"]),
+                    sums={name: Decimal(metric["sum"]["N"]) for name, metric in metrics.items()},
+                    counts={name: int(metric["count"]["N"]) for name, metric in metrics.items()},
                 )
+                if revision >= minutes.get((thing, start), ("", found))[0]:
+                    minutes[thing, start] = revision, found
             elif kind == "anomaly":
                 anomalies.append(
                     AnomalyItem(
@@ -251,7 +253,7 @@ def read_readings(dynamodb: Any, table: str) -> tuple[list[MinuteItem], list[Ano
                         time_ms=_epoch_ms(item["time"]["S"]),
                     )
                 )
-    return minutes, anomalies
+    return [minute for _, minute in minutes.values()], anomalies
 
 
 def read_archive(s3: Any, bucket: str) -> Archive:
