@@ -37,7 +37,7 @@ from fleet_iot.sensor_processor import handler
 from fleet_iot.sensor_processor.detection import DeviceDetectors
 from fleet_iot.sensor_processor.ingest.catalogue import parse_catalogue
 from fleet_iot.sensor_processor.ingest.reading import Envelope
-from fleet_iot.sensor_processor.planning.items import Device, device_item
+from fleet_iot.sensor_processor.planning.items import Device, device_item, device_key
 
 RECORDS = 4_000
 DEVICES = 700
@@ -364,9 +364,10 @@ def _learn(session: boto3.session.Session, *, minutes: int, rounds: int, devices
             version=minutes,
             messages=minutes * rounds,
             last_sequence=minutes * rounds - 1,
-            detectors=detectors.pack(),
         )
-        client.put_item(TableName="table-devices-dev", Item=device_item(device))
+        # As version 0.3.0 had it: the lane takes it over.
+        item = {**device_key(device.name), **device_item(device), "detectors": {"B": detectors.pack()}}
+        client.put_item(TableName="table-devices-dev", Item=item)
 
 
 def _floor(event: dict[str, Any]) -> None:
@@ -394,6 +395,8 @@ def environment(address: str) -> Iterator[None]:
             "AWS_DEFAULT_REGION": "ap-southeast-1",
             "READINGS_TABLE": "table-readings-dev",
             "DEVICES_TABLE": "table-devices-dev",
+            "LANES_TABLE": "table-lanes-dev",
+            "STATE_BUCKET": "bucket-mfg-lanes-dev",
             "ARCHIVE_BUCKET": "bucket-mfg-raw-archive-dev",
             "ENVIRONMENT_SUFFIX": "dev",
             "CATALOGUE_FILE": str(catalogue),
