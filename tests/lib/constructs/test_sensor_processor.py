@@ -14,6 +14,7 @@ from fleet_iot.sensor_processor.settings import read_settings
 
 pytestmark = pytest.mark.cdktf
 ARCHIVE = "arn:aws:s3:::bucket-mfg-raw-archive-123456789012-tst"
+STATE = "arn:aws:s3:::bucket-mfg-lanes-123456789012-tst"
 
 
 def _arn(service: str, resource: str) -> str:
@@ -57,6 +58,8 @@ def test_the_processor_understands_its_environment(stacks, tmp_path: Path) -> No
     assert variables["READINGS_TABLE"] == "${aws_dynamodb_table.table-readings.name}"
     assert variables["DEVICES_TABLE"] == "${aws_dynamodb_table.table-devices.name}"
     assert settings.anomaly_topic_arn == "${aws_sns_topic.topic-anomalies.arn}"
+    assert variables["LANES_TABLE"] == "${aws_dynamodb_table.table-lanes.name}"
+    assert variables["STATE_BUCKET"] == "${aws_s3_bucket.bucket-lanes.bucket}"
     assert variables["ARCHIVE_BUCKET"] == "${aws_s3_bucket.bucket-raw-archive.bucket}"
 
 
@@ -129,18 +132,22 @@ def test_its_log_group_is_made_before_it(stacks) -> None:
 
 
 def test_its_role_may_do_exactly_this(stacks) -> None:
-    """Read the stream, write tables, archive and quarantine, report, tell, log, trace, use the data key for those."""
+    """Read the stream, write tables, state, archive and quarantine, report, tell, log, trace, use the data key."""
     statements = stacks.platform.statements("aws_iam_role_policy", "role-sensor-processor-policy")
     key = "${aws_kms_key.key-data.arn}"
     reads = ("DescribeStream", "DescribeStreamSummary", "ListShards", "GetShardIterator", "GetRecords")
-    table = ["dynamodb:BatchGetItem", "dynamodb:PutItem"]
-    readings = [*table, "dynamodb:Query"]
+    readings = ["dynamodb:BatchWriteItem", "dynamodb:PutItem", "dynamodb:Query"]
+    devices = ["dynamodb:BatchGetItem", "dynamodb:UpdateItem"]
+    lanes = ["dynamodb:GetItem", "dynamodb:UpdateItem"]
     table_key = [f"kms:{a}" for a in ("Decrypt", "Encrypt", "GenerateDataKey", "ReEncryptFrom", "ReEncryptTo")]
     log_streams = "log-group:/aws/lambda/function-sensor-processor-tst:log-stream:*"
     assert {sid: (s["Action"], s["Resource"]) for sid, s in statements.items()} == {
         "ReadStream": ([f"kinesis:{a}" for a in reads], _arn("kinesis", "stream/stream-telemetry-tst")),
         "ReadWriteReadings": (readings, _arn("dynamodb", "table/table-readings-tst")),
-        "ReadWriteDevices": (table, _arn("dynamodb", "table/table-devices-tst")),
+        "ReadWriteDevices": (devices, _arn("dynamodb", "table/table-devices-tst")),
+        "ReadMoveLanes": (lanes, _arn("dynamodb", "table/table-lanes-tst")),
+        "ReadWriteState": (["s3:GetObject", "s3:GetObjectVersion", "s3:PutObject"], f"{STATE}/state/*"),
+        "FindDeletedState": (["s3:ListBucket", "s3:ListBucketVersions"], STATE),
         "PutRawMessages": (["s3:PutObject"], f"{ARCHIVE}/raw/*"),
         "PutQuarantine": (["s3:PutObject"], f"{ARCHIVE}/quarantine/*"),
         "SendFailures": (["sqs:SendMessage"], _arn("sqs", "queue-processor-failures-tst")),
@@ -150,7 +157,25 @@ def test_its_role_may_do_exactly_this(stacks) -> None:
         "DecryptTelemetry": (["kms:Decrypt"], key),
         "EncryptReadings": (table_key, key),
         "EncryptDevices": (table_key, key),
+        "EncryptLanes": (table_key, key),
         "EncryptArchive": (["kms:GenerateDataKey"], key),
+        "EncryptState": (["kms:Decrypt", "kms:GenerateDataKey"], key),
         "EncryptFailures": (["kms:GenerateDataKey", "kms:Decrypt"], key),
         "EncryptNotifications": (["kms:GenerateDataKey", "kms:Decrypt"], key),
+    }
+
+
+def test_the_lanes_are_swept_once_a_minute(stacks) -> None:
+    """The schedule invokes the function as a role that may do nothing else."""
+    schedule = stacks.platform.one("aws_scheduler_schedule", "schedule-sweep")
+    assert (schedule["name"], schedule["schedule_expression"]) == ("schedule-sweep-tst", "rate(1 minute)")
+    assert schedule["target"] == {
+        "arn": "${aws_lambda_function.function-sensor-processor.arn}",
+        "role_arn": "${aws_iam_role.role-sweep.arn}",
+        "input": '{"sweep":true}',
+        "retry_policy": {"maximum_event_age_in_seconds": 60, "maximum_retry_attempts": 0},
+    }
+    statements = stacks.platform.statements("aws_iam_role_policy", "role-sweep-policy")
+    assert {sid: (s["Action"], s["Resource"]) for sid, s in statements.items()} == {
+        "InvokeProcessor": (["lambda:InvokeFunction"], _arn("lambda", "function:function-sensor-processor-tst"))
     }
