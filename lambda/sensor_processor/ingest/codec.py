@@ -7,6 +7,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from functools import partial
+from typing import cast
 
 from pybase64 import b64decode, b64encode_as_string
 
@@ -21,8 +22,10 @@ try:
     from isal import igzip, isal_zlib
 except ImportError:
     HAS_ISAL = False  # zlib writes the same formats, larger or slower
+    _ERRORS: tuple[type[Exception], ...] = (zlib.error,)
 else:
     HAS_ISAL = True
+    _ERRORS = (zlib.error, cast(type[Exception], isal_zlib.error))  # its stub has an instance
 
 _MAX_STATE_BYTES = 1_000_000
 """A larger state is damaged: 256 metrics need 350 kB."""
@@ -81,7 +84,7 @@ def decompress_frames(data: bytes) -> Iterator[bytes]:
                     break
                 yield bytes(waiting[at + _LENGTH.size : end])
                 at = end
-    except (zlib.error, OSError) as error:
+    except _ERRORS as error:
         raise ValueError(str(error)) from error
     if not stream.eof or at != len(waiting):
         raise ValueError("the compressed data has no end")
