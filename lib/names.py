@@ -17,7 +17,7 @@ READINGS_TABLE = "table-readings"
 DEVICES_TABLE = "table-devices"
 LANES_TABLE = "table-lanes"
 OPEN_ANOMALIES = "open-anomalies"
-"""Index of the readings table: anomalies that nobody has acknowledged, by facility and begin; others lack its keys."""
+"""Index of the readings table: unacknowledged anomalies, by facility and begin; others lack its keys."""
 
 FUNCTION = "function-sensor-processor"
 FAILURE_QUEUE = "queue-processor-failures"

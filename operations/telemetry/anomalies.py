@@ -40,7 +40,7 @@ class Anomaly:
 
 
 def read_open(client: Any, table: str, *, facilities: Iterable[str]) -> Iterator[Anomaly]:
-    """Read the anomalies of plants that nobody has acknowledged, by their index, and what became of each."""
+    """Read the unacknowledged anomalies of plants by their index, with their escalations and ends."""
     for facility in facilities:
         pages = client.get_paginator("query").paginate(
             TableName=table,
@@ -78,7 +78,7 @@ def read_anomalies(
 ) -> Iterator[Anomaly]:
     """Read the anomalies of a thing (by queries), or of all things (by a scan of the whole table).
 
-    Those that nobody has acknowledged are read by `read_open`, without a scan.
+    `read_open` reads the unacknowledged ones without a scan.
     """
     found: dict[str, dict[tuple[str, str], Mapping[str, Any]]] = {prefix: {} for prefix in (PREFIX, ESCALATED, ENDED)}
     for item in _items(client, table, thing=thing):

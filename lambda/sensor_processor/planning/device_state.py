@@ -46,7 +46,7 @@ class PackedTotals(msgspec.Struct, array_like=True, gc=False):
 
 
 class PackedAggregate(PackedTotals, array_like=True, gc=False):
-    """`MetricAggregate`; the order of the last value is in two parts, each of which msgpack takes."""
+    """`MetricAggregate`; the order of the last value is in two parts, each of which fits a msgpack integer."""
 
     last: float
     last_time: int
@@ -81,7 +81,7 @@ class DeviceState(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     """A device's state as it is packed; times are in ms.
 
     `minutes` are open, `recent` closed. A minute that is in neither was never counted if it begins after
-    `minutes_through`; else the readings table may have it. The same holds for `hours` and `days`, which are open.
+    `minutes_through`; else the readings table may have it. So for `hours` and `days`, which are open.
     `described_slot` is the quarter of an hour in which the device's item was written last; `is_described`: nothing has
     changed since.
     """

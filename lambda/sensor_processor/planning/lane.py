@@ -134,7 +134,7 @@ class Outbox(msgspec.Struct, array_like=True, kw_only=True):
     def is_pressing(self, now: int) -> bool:
         """Return whether the tables have not taken it for a minute, or it is full.
 
-        Notifications alone never press by age: a topic that is down must not stop the stream.
+        Notifications never press by age: a topic that is down must not stop the stream.
         """
         is_waiting = bool(self.items or self.begins or self.devices)
         return (is_waiting and now - self.since >= BACK_PRESSURE_MS) or self.size > BACK_PRESSURE_BYTES
@@ -180,7 +180,7 @@ class LaneMemory:
         self._lanes: dict[str, Lane] = {}
 
     def pop(self, lane: str) -> Lane | None:
-        """Remove and return a lane: whoever fails with it must not leave it behind."""
+        """Remove and return a lane, for the caller to change and put back."""
         return self._lanes.pop(lane, None)
 
     def put(self, lane: Lane) -> None:
