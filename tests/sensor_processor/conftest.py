@@ -170,9 +170,9 @@ class Platform:
         answer = handler.handle(event, Context(remaining_ms=remaining_ms))
         return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
 
-    def sweep(self) -> None:
-        """Sweeps the lanes days after the readings, so that every minute, hour and day is over."""
-        handler.handle({"sweep": True}, Context())
+    def sweep(self, *, at: int | None = None) -> None:
+        """Sweeps the lanes days after the readings, so that every minute, hour and day is over; or at a time (ms)."""
+        handler.handle({"sweep": True} | ({} if at is None else {"at": at}), Context())
 
     def restart(self) -> None:
         """Lets the next batch be handled by a process that remembers nothing."""
