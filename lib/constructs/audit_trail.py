@@ -82,8 +82,8 @@ class AuditTrail:
     """Two multi-region trails: all management events, watched and in a log group; the platform's data events.
 
     Data events are one or more for each reading. In a trail of their own they stay out of CloudWatch Logs, whose alarms
-    look at management events only. Both trails are multi-region: FSBP S3.22 and S3.23 look for object-level events in
-    multi-region trails only (https://docs.aws.amazon.com/securityhub/latest/userguide/s3-controls.html#s3-22).
+    look at management events only. Both trails are multi-region, since AWS's rules accept object-level events of such
+    trails only: https://docs.aws.amazon.com/config/latest/developerguide/cloudtrail-all-write-s3-data-event-check.html
     """
 
     def __init__(

@@ -106,7 +106,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation("trail-delivery", "a trail writes elsewhere", edited(TRAIL, put("s3_key_prefix", "other"), id_=DATA)),
     mutation(
         "trail-delivery",
-        "the key does not know the data events' trail",
+        "the key's policy leaves out the data events' trail",
         in_statement(
             "aws_kms_key",
             put("Condition.StringEquals.kms:EncryptionContext:aws:cloudtrail:arn", ["arn:aws:cloudtrail:::trail/x"]),
