@@ -222,7 +222,7 @@ class PlatformNames:
         return f"arn:aws:iam::{self.account_id}:role/{self.account_wide(role)}"
 
     def session_arns(self, role: str) -> str:
-        """Return what the ARN of every session of a role starts with, as in `userIdentity.arn`."""
+        """Return the start of the ARN of every session of a role, as in CloudTrail's `userIdentity.arn`."""
         return f"arn:aws:sts::{self.account_id}:assumed-role/{self.account_wide(role)}/"
 
     def table_arn(self, table: str) -> str:
