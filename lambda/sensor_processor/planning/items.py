@@ -13,7 +13,7 @@ import msgspec
 
 from ..detection import BEGIN, END, ESCALATED, Finding
 from ..ingest.codec import decode_base64
-from ..numbers.exact import decimal_text, steps_of
+from ..numbers.exact import decimal_text, number_text, steps_of
 from ..numbers.minute import MetricAggregate, Minute, Totals, minute_bucket, pack_ids, unpack_conflicts, unpack_ids
 from ..numbers.period import Level, Part, Period, period_bucket
 from ..numbers.sketch import ITEM_BINS, MINUTE_BINS, Sketch
@@ -186,9 +186,9 @@ def _minute_numbers(metric: MetricAggregate) -> Item:
     return {
         "count": {"N": str(metric.count)},
         "sum": {"N": decimal_text(metric.sum)},
-        "min": {"N": _number(metric.min)},
-        "max": {"N": _number(metric.max)},
-        "last": {"N": _number(metric.last)},
+        "min": {"N": number_text(metric.min)},
+        "max": {"N": number_text(metric.max)},
+        "last": {"N": number_text(metric.last)},
         "sketch": {"B": metric.sketch.pack()},
     }
 
@@ -232,14 +232,14 @@ def event_item(event: DeviceEvent, *, retention_days: int) -> Item:
         "facility": {"S": event.facility},
         "device_type": {"S": event.device_type},
         "metric": {"S": finding.metric},
-        "value": {"N": _number(finding.value)},
+        "value": {"N": number_text(finding.value)},
         "detector": {"S": finding.detector},
         "severity": {"S": finding.severity},
     }
     if finding.ended is not None:
         item["ended_at"] = {"S": iso(finding.ended)}
     if finding.kind != END:
-        item["score"] = {"N": _number(round(finding.score, 3))}
+        item["score"] = {"N": number_text(round(finding.score, 3))}
         item["time"] = {"S": iso(event.time)}
     if finding.kind != BEGIN:
         item["began_at"] = {"S": event.began_at}
@@ -272,14 +272,14 @@ def _period_numbers(totals: Totals, *, bins: int) -> Item:
     numbers: Item = {
         "count": {"N": str(totals.count)},
         "sum": {"N": format(_NUMBER.plus(total), "f")},
-        "min": {"N": _number(totals.min)},
-        "max": {"N": _number(totals.max)},
+        "min": {"N": number_text(totals.min)},
+        "max": {"N": number_text(totals.max)},
         "mean": {"N": format(_MEAN.divide(total, totals.count).normalize(_MEAN), "f")},
         "sketch": {"B": totals.sketch.pack()},
     }
     for name, value in zip(QUANTILES, totals.sketch.quantiles(list(QUANTILES.values())), strict=True):
         # The middle of a bin may lie outside of what was measured.
-        numbers[name] = {"N": _number(min(max(float(f"{value:.6g}"), totals.min), totals.max))}
+        numbers[name] = {"N": number_text(min(max(float(f"{value:.6g}"), totals.min), totals.max))}
     return numbers
 
 
@@ -322,11 +322,6 @@ def _binary(value: Mapping[str, Any]) -> bytes:
     """Return the bytes of a binary attribute: base64 from a client with the store's JSON codec, else bytes."""
     content = value["B"]
     return decode_base64(content) if isinstance(content, str) else bytes(content)
-
-
-def _number(value: float) -> str:
-    text = repr(value)
-    return format(Decimal(text), "f") if "e" in text else text.removesuffix(".0")
 
 
 def _expiry(time: int, retention_days: int) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fleet_iot.sensor_processor.numbers.exact import decimal_text, exact, exact_sum, on_grid, steps_of
+from fleet_iot.sensor_processor.numbers.exact import decimal_text, exact, exact_sum, number_text, on_grid, steps_of
 from fleet_iot.sensor_processor.numbers.minute import (
     MINUTE_CAPACITY,
     Added,
@@ -51,6 +52,21 @@ def test_sums_do_not_round(reading: Any) -> None:
     metric = minute.metrics["temperature"]
     assert (10, exact(1.0), 0.1, 0.1, 0.1) == (metric.count, metric.sum, metric.min, metric.max, metric.last)
     assert [10] == list(metric.sketch.bins.values())
+
+
+@given(value=st.floats())
+@example(value=6.9e-310)
+@example(value=-5e-324)
+@example(value=-0.0)
+@example(value=1.7976931348623157e308)
+def test_every_double_is_a_number_that_dynamodb_takes(value: float) -> None:
+    """At most 38 digits, and 0 or from 1e-130 to 9.9e125; a value as sensors have is exactly that value."""
+    number = Decimal(number_text(value))
+
+    assert number == 0 or Decimal("1e-130") <= abs(number) < Decimal("9.99e125")
+    assert len(number.normalize().as_tuple().digits) <= 38
+    assert not 1e-5 <= abs(value) < 1e12 or float(number) == value
+    assert not abs(value) < 1e-5 or float(number) == on_grid(value)
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import json
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet_iot.sensor_processor.adapters.store import TRANSACTION_BYTES
-from fleet_iot.sensor_processor.ingest.catalogue import Catalogue
+from fleet_iot.sensor_processor.ingest.catalogue import Catalogue, parse_catalogue
 from fleet_iot.sensor_processor.ingest.reading import Reading
 from fleet_iot.sensor_processor.numbers.minute import minute_bucket, minute_of
 from fleet_iot.sensor_processor.numbers.period import Level, OpenHour, Part, PeriodKey, closed_periods, part_buckets
@@ -206,6 +207,34 @@ def test_a_storm_of_excursions_stays_within_a_transaction(reading: Any, catalogu
     assert max(1 + len(chunk.items) for chunk in chunks) <= CHUNK_ITEMS
     assert sum(chunk.tally.anomalies for chunk in chunks) == 334
     assert sum(int(item["messages"]["N"]) for item in tables.readings.values() if "ids" in item) == 1_000
+
+
+def numbers_of(value: Any) -> list[Decimal]:
+    """List all numbers of an item."""
+    if not isinstance(value, dict):
+        return []
+    return [Decimal(text) for name, text in value.items() if name == "N"] + [
+        number for each in value.values() for number in numbers_of(each)
+    ]
+
+
+@pytest.mark.parametrize("value", [6.9e-310, -5e-324, 1e-131, 9.999e11])
+def test_numbers_of_all_items_are_in_the_range_of_dynamodb(value: float, reading: Any) -> None:
+    """Those of events too, where a value of an uninitialised double is beyond a limit that is next to nothing."""
+    catalogue = catalogue_of(temperature={"unit": "celsius", "min": 1e-310, "max": 1e-309})
+    tables = Tables(catalogue)
+    tables.deliver([reading(metrics={"temperature": value}), reading(time=RECEIVED_AT - 3_600_000, sequence=1)])
+
+    assert [] != [bucket for bucket in tables.readings if bucket.startswith("anomaly#")]
+    for item in (*tables.readings.values(), tables.device):
+        for number in numbers_of(item):
+            assert number == 0 or Decimal("1e-130") <= abs(number) < Decimal("1e126")
+
+
+def catalogue_of(**metrics: dict[str, Any]) -> Catalogue:
+    """Make a catalogue whose press monitors have these metrics."""
+    document = {"application": "mfg", "device_types": {"press-monitor": {"metrics": metrics}}}
+    return parse_catalogue(json.dumps(document).encode())
 
 
 def test_known_messages_among_new_ones_count_once(reading: Any, catalogue: Catalogue) -> None:
