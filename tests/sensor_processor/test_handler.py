@@ -146,6 +146,27 @@ def test_the_end_of_an_anomaly_is_an_item_of_its_own(platform: Any, event: Any, 
 
 
 @pytest.mark.slow
+def test_a_replay_after_minutes_expired_changes_no_hour(platform: Any, event: Any, record: Any, payload: Any) -> None:
+    """A record that comes again when its minutes are gone is quarantined; the hour stays what it was."""
+    time, day = 1_795_445_343_000, 86_400_000
+    sent = [payload(time=time - 60_000 * place, sequence=place) for place in range(20)]
+    platform.handle(event(*(record(payload=each) for each in sent)))
+    later = time + 2 * 3_600_000
+    platform.handle(event(record(payload=payload(time=later, sequence=99), received_at=later)))
+    hours = [item for item in platform.items() if item["bucket"]["S"].startswith("hour#")]
+    for item in platform.minutes():
+        platform.dynamodb.delete_item(
+            TableName="table-readings-dev", Key={"device": item["device"], "bucket": item["bucket"]}
+        )
+
+    for _ in range(2):
+        assert [] == platform.handle(event(record(payload=sent[0], arrived_at=time + 91 * day)))
+
+    assert hours == [item for item in platform.items() if item["bucket"]["S"].startswith("hour#")]
+    assert {"old"} == {line["reason"] for line in platform.lines("quarantine/")}
+
+
+@pytest.mark.slow
 def test_a_conflicting_message_is_flagged_and_the_first_kept(
     platform: Any, event: Any, record: Any, payload: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

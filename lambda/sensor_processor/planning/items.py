@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Context, Decimal
@@ -15,7 +15,7 @@ from ..detection import BEGIN, END, ESCALATED, Finding
 from ..ingest.codec import decode_base64
 from ..numbers.exact import decimal_text, number_text, steps_of
 from ..numbers.minute import MetricAggregate, Minute, Totals, minute_bucket, pack_ids, unpack_conflicts, unpack_ids
-from ..numbers.period import Level, Part, Period, period_bucket
+from ..numbers.period import Level, Part, Period, hour_of, period_bucket
 from ..numbers.sketch import ITEM_BINS, MINUTE_BINS, Sketch
 
 Item = dict[str, Any]
@@ -28,6 +28,10 @@ PART_ATTRIBUTES = ("bucket", "facility", "device_type", "messages", "late", "met
 """Attributes that `parse_part` reads."""
 
 _DAY_S = 24 * 60 * 60
+
+REDELIVERY_DAYS = 8
+"""The stream's retention of 7 days, in which a record may come again, and one to spare."""
+
 _PREFIXES = {BEGIN: "anomaly", ESCALATED: "escalated", END: "ended"}
 _PARTS = {Level.HOUR: "minutes", Level.DAY: "hours"}
 
@@ -45,6 +49,19 @@ class Retention:
     hours: int
     days: int
     anomalies: int
+
+    @property
+    def max_age(self) -> int:
+        """Return how old (ms) a reading may be when the stream takes it.
+
+        Its minute and hour must still be there, and outlive the last redelivery of the record, for the hour and day are
+        made anew from all of them.
+        """
+        return (min(self.minutes, self.hours) - REDELIVERY_DAYS) * _DAY_S * 1000
+
+    def kept_since(self, arrivals: Iterable[int]) -> int:
+        """Return the start (ms) of the first hour that records which arrived then (ms) may change or close."""
+        return hour_of(min(arrivals) - self.max_age)
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -120,6 +120,7 @@ def plan_device(
         minutes=dict(minutes),
         parts=parts,
         open_hour=open_hour,
+        since=retention.kept_since(reading.arrived_at for reading in readings),
         detectors=detectors,
         catalogue=catalogue,
         retention=retention,
@@ -178,6 +179,7 @@ class _Planner:
         minutes: dict[int, Minute],
         parts: Mapping[PeriodKey, Mapping[int, Part]],
         open_hour: OpenHour | None,
+        since: int,
         detectors: DeviceDetectors,
         catalogue: Catalogue,
         retention: Retention,
@@ -191,6 +193,7 @@ class _Planner:
             parts=parts,
             minutes=minutes,
             open_hour=open_hour,
+            since=since,
         )
         self._name = name
         self._minutes = minutes

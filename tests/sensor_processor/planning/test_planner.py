@@ -209,6 +209,29 @@ def test_a_storm_of_excursions_stays_within_a_transaction(reading: Any, catalogu
     assert sum(int(item["messages"]["N"]) for item in tables.readings.values() if "ids" in item) == 1_000
 
 
+def test_periods_whose_minutes_may_have_expired_are_left(reading: Any, catalogue: Catalogue) -> None:
+    """A device that comes back after months closes no hour and no day from the minutes that are left of it."""
+    tables, day = Tables(catalogue), 86_400_000
+    tables.deliver([reading(time=RECEIVED_AT - minute * 60_000, sequence=minute) for minute in range(30)])
+    for minute in range(20):
+        del tables.readings[minute_bucket(minute_of(RECEIVED_AT - minute * 60_000))]
+
+    later = RECEIVED_AT + 34 * day
+    tables.deliver([reading(time=later, received_at=later)])
+
+    assert [] == [bucket for bucket in tables.readings if bucket.startswith(("hour#", "day#"))]
+
+
+def test_a_late_reading_remakes_periods_that_are_whole(reading: Any, catalogue: Catalogue) -> None:
+    """Of the oldest reading that is taken, hour and day are made anew from all of their minutes."""
+    tables, later = Tables(catalogue), RECEIVED_AT + RETENTION.max_age
+    tables.deliver([reading(), reading(time=RECEIVED_AT - 60_000, sequence=1)])
+    tables.deliver([reading(time=later, received_at=later)])
+    tables.deliver([reading(sequence=2, arrived_at=later - 250, max_age=RETENTION.max_age)])
+
+    assert {"3"} == {item["messages"]["N"] for key, item in tables.readings.items() if key[0] in "hd"}
+
+
 def numbers_of(value: Any) -> list[Decimal]:
     """List all numbers of an item."""
     if not isinstance(value, dict):
