@@ -168,7 +168,7 @@ def history_(
             return list(history(client, table, thing=name, level=level, since=_to_ms(begin), until=_to_ms(until)))
 
     name, rows = site.read_thing(thing, read, metric=metric)
-    wanted = [row for row in rows if metric in (None, row.metric)]
+    wanted = [row for row in rows if metric in (None, row.metric, row.metric.partition(" (")[0])]
     if not wanted:
         raise OutcomeError(f"{name} has no readings{f' of {metric}' if metric else ''} in that time")
     if form == "csv":

@@ -27,6 +27,7 @@ def test_a_reading_becomes_a_minute_a_device_and_an_archive_line(platform: Any, 
     assert minute["bucket"]["S"] == "minute#2026-11-23T14:49Z"
     assert minute["messages"] == {"N": "1"}
     numbers = dict(minute["metrics"]["M"]["temperature"]["M"])
+    assert {"S": "celsius"} == numbers.pop("unit")
     assert [1] == list(Sketch.unpack(numbers.pop("sketch")["B"]).bins.values())
     assert {
         name: {"N": "1" if name == "count" else "71.25"} for name in ("count", "sum", "min", "max", "last")

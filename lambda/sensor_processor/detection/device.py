@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import msgspec
 
 from ..ingest.catalogue import Metric
 from .context import UNIVARIATE_THRESHOLD, ContextDetector, follow_context
-from .event import Event, Finding, begin, end
+from .event import Event, Finding, Running, begin, deferred, end
 from .group import Group, groups_of
-from .limits import follow_limits
+from .limits import follow_limits, mark_of
 from .single import SINGLES, Single
 from .state import (
     STATE_VERSION,
@@ -24,6 +27,15 @@ from .state import (
 
 BEFORE_ALL = (-1, -1)
 """Sorts before the order of every reading."""
+
+JUMP_MS = 30_000
+CLOCK_MS = 10_000
+LIVE_MS = 60_000
+"""A clock that is so much further ahead than at the reading before has jumped. A reading is of now if its time is at
+most CLOCK_MS ahead of and LIVE_MS behind its arrival."""
+
+MOST_FINDINGS = 1_000
+"""Findings that are reported with one reading; the rest waits for the next one."""
 
 
 class Channel:
@@ -50,6 +62,7 @@ class Channel:
             single="" if self.single is None else self.metric.detector,
             numbers=[] if self.single is None else self.single.state(),
             event=self.event,
+            unit=self.metric.unit,
         )
 
     @classmethod
@@ -74,49 +87,97 @@ class Channel:
         metric, event = self.metric, self.event
         if event is not None and not single.is_on:
             words = f"{metric.amount(value)} is as usual again"
-            findings.append(end(metric.name, metric.detector, event, value=value, ended=time, words=words))
+            findings.append(end(metric, metric.detector, event, value=value, ended=time, words=words))
             self.event = None
         if score:
             reason = f"{metric.name} {metric.amount(value)} {single.words}"
-            finding = begin(metric.name, metric.detector, value=value, score=score, reason=reason)
-            self.event = Event(began=time, is_critical=finding.is_critical)
+            finding = begin(metric, metric.detector, value=value, score=score, reason=reason)
+            self.event = Event(began=time, is_critical=finding.is_critical, value=value)
             findings.append(finding)
         return findings
 
 
 class DeviceDetectors:
-    """The detectors of one device, made as metrics arrive; `newest` is the order of the newest reading learned."""
+    """The detectors of one device, made as metrics arrive.
 
-    __slots__ = ("_channels", "_groups", "newest")
+    `newest` is the order of the newest reading learned, `deferred` are findings that are reported with later readings.
+    """
+
+    __slots__ = ("_ahead", "_channels", "_groups", "_metrics", "deferred", "newest")
 
     def __init__(self) -> None:
         self.newest: tuple[int, int] = BEFORE_ALL
+        self.deferred: list[Finding] = []
+        self._ahead = 0
         self._channels: dict[str, Channel] = {}
-        self._groups: tuple[Group, ...] | None = None
+        self._groups: tuple[Group, ...] = ()
+        self._metrics: Mapping[str, Metric] | None = None
+
+    def is_in_order(self, order: tuple[int, int], *, ahead: int = 0) -> bool:
+        """Return whether a reading is the next one of the device's series, to be learned.
+
+        One message of a clock that jumped ahead is not: it would make all others late until they catch up. Where the
+        clock stays ahead, the second one is; where it is set back, the first reading that is of now is.
+
+        Args:
+            order: time (ms) and sequence number.
+            ahead: how far (ms) its time is ahead of its arrival.
+        """
+        if order >= self.newest:
+            return ahead <= self._ahead + JUMP_MS
+        is_of_now = -LIVE_MS <= ahead <= CLOCK_MS
+        return is_of_now and self.newest[0] > order[0] - ahead + CLOCK_MS
+
+    def skip(self, order: tuple[int, int], *, ahead: int) -> None:
+        """Note a reading that is not learned."""
+        if order >= self.newest:
+            self._ahead = max(ahead, 0)
+
+    def report(self, findings: Sequence[Finding], *, time: int, most: int = MOST_FINDINGS) -> Sequence[Finding]:
+        """Return the findings to report with a reading of `time` (ms), deferred ones first; defer those beyond `most`.
+
+        None is dropped: what waits is part of the state.
+        """
+        if not self.deferred and len(findings) <= most:
+            return findings
+        waiting = [*self.deferred, *(replace(finding, time=time) for finding in findings)]
+        self.deferred = deferred(waiting[most:])
+        return waiting[:most]
 
     def learn(
-        self, order: tuple[int, int], values: Mapping[str, float], *, metrics: Mapping[str, Metric]
-    ) -> list[Finding]:
+        self,
+        order: tuple[int, int],
+        values: Mapping[str, float],
+        *,
+        metrics: Mapping[str, Metric],
+        ahead: int = 0,
+        most: int = MOST_FINDINGS,
+    ) -> Sequence[Finding]:
         """Learn a reading by its order and values.
 
         Args:
             order: time (ms) and sequence number.
             values: by metric; metrics that are not in `metrics` are ignored.
-            metrics: of the device type.
+            metrics: of the device type. Where they are not those of the reading before, events end that nothing
+                watches any more.
+            ahead: how far (ms) the reading's time is ahead of its arrival.
+            most: findings to report; the others are deferred.
 
         Returns:
-            What begins, escalates or ends with this reading.
+            What begins, escalates or ends with this reading, and before it what was deferred.
 
         Raises:
             ValueError: the reading is older than one before.
         """
-        if order < self.newest:
+        if not self.is_in_order(order, ahead=ahead):
             raise ValueError("detectors take readings in order")
+        if metrics is not self._metrics and metrics != self._metrics:
+            self._watch(metrics)
         self.newest = order
+        if ahead >= -LIVE_MS:
+            self._ahead = max(ahead, 0)
         findings: list[Finding] = []
         channels = self._channels
-        if self._groups is None:
-            self._groups = groups_of(metrics)
         for name, value in values.items():
             channel = channels.get(name)
             if channel is None:
@@ -143,35 +204,111 @@ class DeviceDetectors:
             finding = group.update(order[0], values)
             if finding is not None:
                 findings.append(finding)
-        return findings
+        return self.report(findings, time=order[0], most=most)
 
     def pack(self) -> bytes:
         """Pack the state for the device item, for `unpack_detectors`."""
-        return pack_device(
-            DeviceState(
-                version=STATE_VERSION,
-                newest_time=self.newest[0],
-                newest_sequence=self.newest[1],
-                metrics={name: channel.state() for name, channel in sorted(self._channels.items())},
-                groups={group.name: group.state() for group in self._groups or ()},
-            )
+        return pack_device(self._state())
+
+    def _state(self) -> DeviceState:
+        return DeviceState(
+            version=STATE_VERSION,
+            newest_time=self.newest[0],
+            newest_sequence=self.newest[1],
+            metrics={name: channel.state() for name, channel in sorted(self._channels.items())},
+            groups={group.name: group.state() for group in self._groups},
+            running=self._running(),
+            ahead=self._ahead,
+            deferred=self.deferred,
         )
+
+    def _running(self) -> list[Running]:
+        """List the running events, in the form that every version can read."""
+        running = []
+        for name, channel in sorted(self._channels.items()):
+            unit = channel.metric.unit
+            running += [Running(name, "limits", mark_of(event.side), unit, event) for event in channel.excursions]
+            if channel.event is not None:
+                running.append(Running(name, channel.metric.detector, "", unit, channel.event))
+        for group in self._groups:
+            if group.event is not None:
+                running.append(Running(group.metric, group.name, "", group.metrics[group.metric].unit, group.event))
+        return running
+
+    def _watch(self, metrics: Mapping[str, Metric]) -> None:
+        """Watch the metrics of another device type; what was learned of metrics that both have is kept."""
+        state = self._state()
+        self._channels = {}
+        self._restore(state, metrics)
+
+    def _restore(self, state: DeviceState, metrics: Mapping[str, Metric]) -> None:
+        """Continue from `state`; events that nothing watches any more end as of its newest reading."""
+        self.newest, self._ahead = (state.newest_time, state.newest_sequence), state.ahead
+        self._metrics, self._groups = metrics, groups_of(metrics)
+        for name, known in state.metrics.items():
+            metric = metrics.get(name)
+            if metric is not None and known.unit in ("", metric.unit):
+                self._channels[name] = Channel.restored(metric, known)
+        for group in self._groups:
+            if group.name in state.groups and _is_same_group(group, state):
+                try:
+                    group.restore(state.groups[group.name])
+                except (ValueError, TypeError) as error:
+                    raise StateError(f"the {group.name} detector: {error}") from error
+        still = {(each.metric, each.detector, each.mark) for each in self._running()}
+        self.deferred = state.deferred + [
+            each.closed(_why_closed(each, metrics), at=state.newest_time)
+            for each in state.running or _running_before(state)
+            if (each.metric, each.detector, each.mark) not in still
+        ]
 
 
 def unpack_detectors(packed: bytes, *, metrics: Mapping[str, Metric]) -> DeviceDetectors:
-    """Unpack detectors, without those that the catalogue no longer names. Raises StateError."""
+    """Unpack detectors, without those that the catalogue no longer names; their events end. Raises StateError."""
     state = unpack_device(packed)
     detectors = DeviceDetectors()
-    detectors.newest = (state.newest_time, state.newest_sequence)
-    for name, known in state.metrics.items():
-        metric = metrics.get(name)
-        if metric is not None:
-            detectors._channels[name] = Channel.restored(metric, known)
-    detectors._groups = groups_of(metrics)
-    for group in detectors._groups:
-        if group.name in state.groups:
-            try:
-                group.restore(state.groups[group.name])
-            except (ValueError, TypeError) as error:
-                raise StateError(f"the {group.name} detector: {error}") from error
+    try:
+        detectors._restore(state, metrics)
+    except StateError as error:
+        raise StateError(str(error), running=state.running, newest=state.newest_time) from error
     return detectors
+
+
+def detectors_after(lost: StateError) -> DeviceDetectors:
+    """Make detectors that learn again after their state was lost; the events that ran then end."""
+    detectors = DeviceDetectors()
+    words = "is watched anew, for what was learned before could not be read"
+    detectors.deferred = [each.closed(words, at=lost.newest) for each in lost.running]
+    return detectors
+
+
+def _is_same_group(group: Group, state: DeviceState) -> bool:
+    """Return whether a group's state is of the same metrics, in the same units."""
+    units = {name: state.metrics[name].unit for name in group.names if name in state.metrics}
+    has_units = all(unit in ("", group.metrics[name].unit) for name, unit in units.items())
+    return has_units and list(state.groups[group.name][:1]) == [list(group.names)]
+
+
+def _why_closed(running: Running, metrics: Mapping[str, Metric]) -> str:
+    """Say why nothing watches an event any more."""
+    metric = metrics.get(running.metric)
+    if metric is None:
+        return "is no longer in the manifest"
+    if running.unit not in ("", metric.unit):
+        return f"is measured in {metric.unit} now"
+    if running.detector != metric.detector:
+        return f"has another detector now, {metric.detector}"
+    return f"is watched by {metric.detector} together with other metrics now"
+
+
+def _running_before(state: DeviceState) -> list[Running]:
+    """List the running events of a state that was written before they had a list."""
+    running = []
+    for name, known in state.metrics.items():
+        running += [Running(name, "limits", mark_of(event.side), "", event) for event in known.excursions]
+        if known.event is not None:
+            running.append(Running(name, known.single or "context", "", "", known.event))
+    for name, (_, event, metric, *_rest) in state.groups.items():
+        if event is not None:
+            running.append(Running(metric, name, "", "", msgspec.convert(event, Event)))
+    return running

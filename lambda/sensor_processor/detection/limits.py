@@ -37,12 +37,12 @@ def limits_finding(metric: Metric, value: float, *, late_at: int | None = None) 
     """
     side = excursion_of(metric, value)
     return begin(
-        metric.name,
+        metric,
         "limits",
         value=value,
         score=_score(metric, value, side),
         reason=_reason(metric, value, side),
-        mark=("" if late_at is None else "-late") + _mark(side),
+        mark=("" if late_at is None else "-late") + mark_of(side),
         ended=late_at,
     )
 
@@ -57,17 +57,17 @@ def follow_limits(events: list[Event], metric: Metric, time: int, value: float, 
             if worse is not None:
                 findings.append(worse)
             continue
-        if not event.turned:
+        if not event.turned or event.turned > time:  # later than now: the device's clock was set back
             event.turned = time
         within = time - event.turned
         if within >= SETTLED_MS or (within >= OFF_DELAY_MS and _is_clear(metric, value, event.side)):
             events.remove(event)
             words = f"{metric.amount(value)} is within its limit again"
-            mark = _mark(event.side)
-            findings.append(end(metric.name, "limits", event, value=value, ended=event.turned, words=words, mark=mark))
+            mark = mark_of(event.side)
+            findings.append(end(metric, "limits", event, value=value, ended=event.turned, words=words, mark=mark))
     if side and all(event.side != side for event in events):
         finding = limits_finding(metric, value)
-        events.append(Event(began=time, is_critical=finding.is_critical, side=side))
+        events.append(Event(began=time, is_critical=finding.is_critical, side=side, value=value))
         findings.append(finding)
     return findings
 
@@ -91,7 +91,8 @@ def _is_clear(metric: Metric, value: float, side: int) -> bool:
     return limit is None or side * (limit - value) >= DEADBAND * _width(metric, limit)
 
 
-def _mark(side: int) -> str:
+def mark_of(side: int) -> str:
+    """Return the mark of events on a side of a metric's limits."""
     return "-low" if side < 0 else ""
 
 

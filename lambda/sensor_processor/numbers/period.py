@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import msgspec
 
-from .minute import MINUTE_MS, Minute, MinuteDelta, Totals, minute_bucket
+from .minute import MINUTE_MS, Minute, MinuteDelta, Totals, key_of, minute_bucket
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -128,7 +128,7 @@ def closed_periods(
 def sum_parts(level: Level, parts: Sequence[Part], *, device: str, start: int) -> Period:
     """Sum one or more parts into their period."""
     metrics: dict[str, Totals] = {}
-    for part in parts:
+    for part in sorted(parts, key=lambda part: part.start):  # in order, for the first one's units have the plain names
         _absorb(metrics, part.metrics)
     newest = max(parts, key=lambda part: part.start)
     return Period(
@@ -146,9 +146,10 @@ def sum_parts(level: Level, parts: Sequence[Part], *, device: str, start: int) -
 
 def _absorb(metrics: dict[str, Totals], added: Mapping[str, Totals]) -> None:
     for name, totals in added.items():
-        if name not in metrics:
-            metrics[name] = Totals.empty()
-        metrics[name].absorb(totals)
+        key = key_of(metrics, name, unit=totals.unit)
+        if key not in metrics:
+            metrics[key] = Totals.empty(unit=totals.unit)
+        metrics[key].absorb(totals)
 
 
 class Rollup:

@@ -95,9 +95,14 @@ class DeviceEvent(msgspec.Struct, frozen=True, kw_only=True):
     time: int
 
     @property
+    def at(self) -> int:
+        """Return the time (ms) of the reading that it was found in."""
+        return self.time if self.finding.time is None else self.finding.time
+
+    @property
     def began_at(self) -> str:
         """Beginning of the event."""
-        return iso(self.time if self.finding.began is None else self.finding.began)
+        return iso(self.at if self.finding.began is None else self.finding.began)
 
     @property
     def id(self) -> str:
@@ -115,7 +120,7 @@ class DeviceEvent(msgspec.Struct, frozen=True, kw_only=True):
         """Reason and time for operators."""
         finding = self.finding
         if finding.kind == END:
-            return f"{finding.reason}, after {_duration((finding.ended or self.time) - (finding.began or self.time))}"
+            return f"{finding.reason}, after {_duration((finding.ended or self.at) - (finding.began or self.at))}"
         began = self.began_at
         return f"{finding.reason}, since {began[:10]} {began[11:19]} UTC"
 
@@ -207,7 +212,16 @@ def _minute_numbers(metric: MetricAggregate) -> Item:
         "max": {"N": number_text(metric.max)},
         "last": {"N": number_text(metric.last)},
         "sketch": {"B": metric.sketch.pack()},
-    }
+    } | _unit_attribute(metric)
+
+
+def _unit_attribute(totals: Totals) -> Item:
+    return {"unit": {"S": totals.unit}} if totals.unit else {}
+
+
+def _unit_of(numbers: Mapping[str, Any]) -> str:
+    """Return the unit of a metric's numbers; empty in items that were written before they had one."""
+    return str(numbers["unit"]["S"]) if "unit" in numbers else ""
 
 
 def parse_minute(item: Mapping[str, Any], *, start: int) -> Minute:
@@ -231,6 +245,7 @@ def parse_minute(item: Mapping[str, Any], *, start: int) -> Minute:
                 sketch=Sketch.unpack(_binary(numbers["M"]["sketch"]), most=MINUTE_BINS),
                 last=float(numbers["M"]["last"]["N"]),
                 last_order=int(orders.get(name, newest)["N"]),
+                unit=_unit_of(numbers["M"]),
             )
             for name, numbers in item["metrics"]["M"].items()
         },
@@ -257,11 +272,11 @@ def event_item(event: DeviceEvent, *, retention_days: int) -> Item:
         item["ended_at"] = {"S": iso(finding.ended)}
     if finding.kind != END:
         item["score"] = {"N": number_text(round(finding.score, 3))}
-        item["time"] = {"S": iso(event.time)}
+        item["time"] = {"S": iso(event.at)}
     if finding.kind != BEGIN:
         item["began_at"] = {"S": event.began_at}
     item["reason"] = {"S": event.reason}
-    item["expires_at"] = {"N": _expiry(event.time, retention_days)}
+    item["expires_at"] = {"N": _expiry(event.at, retention_days)}
     return item
 
 
@@ -293,7 +308,7 @@ def _period_numbers(totals: Totals, *, bins: int) -> Item:
         "max": {"N": number_text(totals.max)},
         "mean": {"N": format(_MEAN.divide(total, totals.count).normalize(_MEAN), "f")},
         "sketch": {"B": totals.sketch.pack()},
-    }
+    } | _unit_attribute(totals)
     for name, value in zip(QUANTILES, totals.sketch.quantiles(list(QUANTILES.values())), strict=True):
         # The middle of a bin may lie outside of what was measured.
         numbers[name] = {"N": number_text(min(max(float(f"{value:.6g}"), totals.min), totals.max))}
@@ -315,6 +330,7 @@ def parse_part(item: Mapping[str, Any], *, start: int) -> Part:
                 min=float(numbers["M"]["min"]["N"]),
                 max=float(numbers["M"]["max"]["N"]),
                 sketch=Sketch.unpack(_binary(numbers["M"]["sketch"])),
+                unit=_unit_of(numbers["M"]),
             )
             for name, numbers in item["metrics"]["M"].items()
         },
@@ -398,7 +414,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     score: float | None = None
 
 
-def notice_of(event: DeviceEvent, *, unit: str) -> str:
+def notice_of(event: DeviceEvent) -> str:
     """Make the notification of an event, as JSON."""
     finding = event.finding
     notice = Notice(
@@ -412,7 +428,7 @@ def notice_of(event: DeviceEvent, *, unit: str) -> str:
         metric=finding.metric,
         detector=finding.detector,
         value=float(finding.value),
-        unit=unit,
+        unit=finding.unit,
         anomaly_id=f"anomaly#{event.id}",
         began_at=event.began_at,
         ended_at=None if finding.ended is None else iso(finding.ended),
