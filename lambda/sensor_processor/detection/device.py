@@ -12,7 +12,16 @@ from ..ingest.catalogue import Metric
 from .context import UNIVARIATE_THRESHOLD, ContextDetector, follow_context
 from .event import Event, Finding, Running, begin, deferred, end
 from .group import Group, groups_of
-from .limits import follow_limits, mark_of
+from .limits import (
+    LateEvent,
+    close_late,
+    excursion_of,
+    follow_late,
+    follow_limits,
+    late_mark_of,
+    limits_finding,
+    mark_of,
+)
 from .single import SINGLES, Single
 from .state import (
     STATE_VERSION,
@@ -41,13 +50,14 @@ MOST_FINDINGS = 1_000
 class Channel:
     """One metric of a device: its limits, its own detector if it names one, and the running events of both."""
 
-    __slots__ = ("context", "event", "excursions", "maximum", "metric", "minimum", "single")
+    __slots__ = ("context", "event", "excursions", "late", "maximum", "metric", "minimum", "single")
 
     def __init__(self, metric: Metric, *, context: ContextDetector | None = None) -> None:
         self.metric = metric
         self.minimum = -math.inf if metric.minimum is None else metric.minimum
         self.maximum = math.inf if metric.maximum is None else metric.maximum
         self.excursions: list[Event] = []
+        self.late: list[LateEvent] = []
         self.event: Event | None = None
         self.context = context
         if context is None and metric.detector == "context":
@@ -63,6 +73,7 @@ class Channel:
             numbers=[] if self.single is None else self.single.state(),
             event=self.event,
             unit=self.metric.unit,
+            late=self.late,
         )
 
     @classmethod
@@ -70,7 +81,7 @@ class Channel:
         """Continue from `state`, without the state of a detector that the metric no longer names. Raises StateError."""
         has_context = bool(state.context) and metric.detector == "context"
         channel = cls(metric, context=unpack_context(state.context) if has_context else None)
-        channel.excursions = state.excursions
+        channel.excursions, channel.late = state.excursions, state.late
         if channel.context is not None and has_context:
             channel.event = state.event
         if channel.single is not None and state.single == metric.detector:
@@ -103,12 +114,13 @@ class DeviceDetectors:
     `newest` is the order of the newest reading learned, `deferred` are findings that are reported with later readings.
     """
 
-    __slots__ = ("_ahead", "_channels", "_groups", "_metrics", "deferred", "newest")
+    __slots__ = ("_ahead", "_channels", "_groups", "_has_late", "_metrics", "deferred", "newest")
 
     def __init__(self) -> None:
         self.newest: tuple[int, int] = BEFORE_ALL
         self.deferred: list[Finding] = []
         self._ahead = 0
+        self._has_late = False
         self._channels: dict[str, Channel] = {}
         self._groups: tuple[Group, ...] = ()
         self._metrics: Mapping[str, Metric] | None = None
@@ -128,10 +140,45 @@ class DeviceDetectors:
         is_of_now = -LIVE_MS <= ahead <= CLOCK_MS
         return is_of_now and self.newest[0] > order[0] - ahead + CLOCK_MS
 
-    def skip(self, order: tuple[int, int], *, ahead: int) -> None:
-        """Note a reading that is not learned."""
+    def check_late(
+        self,
+        order: tuple[int, int],
+        values: Mapping[str, float],
+        *,
+        metrics: Mapping[str, Metric],
+        ahead: int,
+        known: Mapping[str, tuple[float, float]],
+        most: int = MOST_FINDINGS,
+    ) -> Sequence[Finding]:
+        """Check a reading that is not in order against the static limits; it is not learned.
+
+        Args:
+            order: time (ms) and sequence number.
+            values: by metric.
+            metrics: of the device type.
+            ahead: how far (ms) the reading's time is ahead of its arrival.
+            known: by metric, the least and the largest value of the reading's minute before it.
+            most: findings to report; the others are deferred.
+        """
         if order >= self.newest:
             self._ahead = max(ahead, 0)
+        if self._metrics is None:
+            self._watch(metrics)
+        time, findings = order[0], []
+        for name, value in values.items():
+            metric, channel = metrics.get(name), self._channels.get(name)
+            side = 0 if metric is None else excursion_of(metric, value)
+            if metric is None or not (side or (channel is not None and channel.late)):
+                continue
+            is_known = bool(side) and name in known and excursion_of(metric, known[name][side > 0]) == side
+            if self._metrics is None or self._metrics.get(name) != metric:  # of a device type that is no longer its own
+                findings += [limits_finding(metric, value, late_at=time)] if side and not is_known else []
+                continue
+            if channel is None:
+                channel = self._channels[name] = Channel(metric)
+            findings += follow_late(channel.late, metric, time, value, arrived=time - ahead, is_known=is_known)
+        self._has_late = any(channel.late for channel in self._channels.values())
+        return self.report(findings, time=time, most=most)
 
     def report(self, findings: Sequence[Finding], *, time: int, most: int = MOST_FINDINGS) -> Sequence[Finding]:
         """Return the findings to report with a reading of `time` (ms), deferred ones first; defer those beyond `most`.
@@ -178,6 +225,10 @@ class DeviceDetectors:
             self._ahead = max(ahead, 0)
         findings: list[Finding] = []
         channels = self._channels
+        if self._has_late:
+            for each in channels.values():
+                findings += close_late(each.late, each.metric, arrived=order[0] - ahead)
+            self._has_late = any(each.late for each in channels.values())
         for name, value in values.items():
             channel = channels.get(name)
             if channel is None:
@@ -228,6 +279,7 @@ class DeviceDetectors:
         for name, channel in sorted(self._channels.items()):
             unit = channel.metric.unit
             running += [Running(name, "limits", mark_of(event.side), unit, event) for event in channel.excursions]
+            running += [Running(name, "limits", late_mark_of(event.side), unit, event) for event in channel.late]
             if channel.event is not None:
                 running.append(Running(name, channel.metric.detector, "", unit, channel.event))
         for group in self._groups:
@@ -255,6 +307,7 @@ class DeviceDetectors:
                     group.restore(state.groups[group.name])
                 except (ValueError, TypeError) as error:
                     raise StateError(f"the {group.name} detector: {error}") from error
+        self._has_late = any(channel.late for channel in self._channels.values())
         still = {(each.metric, each.detector, each.mark) for each in self._running()}
         self.deferred = state.deferred + [
             each.closed(_why_closed(each, metrics), at=state.newest_time)

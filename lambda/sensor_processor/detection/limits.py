@@ -7,6 +7,8 @@ both means: https://reference.opcfoundation.org/Core/Part9/v105/docs/B.1.5
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..ingest.catalogue import Metric
 from .event import Event, Finding, begin, end, escalation
 
@@ -42,7 +44,7 @@ def limits_finding(metric: Metric, value: float, *, late_at: int | None = None) 
         value=value,
         score=_score(metric, value, side),
         reason=_reason(metric, value, side),
-        mark=("" if late_at is None else "-late") + mark_of(side),
+        mark=mark_of(side) if late_at is None else late_mark_of(side),
         ended=late_at,
     )
 
@@ -72,6 +74,66 @@ def follow_limits(events: list[Event], metric: Metric, time: int, value: float, 
     return findings
 
 
+class LateEvent(Event):
+    """An event of readings that arrive out of order. `turned` is the last one outside, `arrived` (ms) when it came."""
+
+    arrived: int = 0
+
+
+def follow_late(
+    events: list[LateEvent], metric: Metric, time: int, value: float, *, arrived: int, is_known: bool
+) -> list[Finding]:
+    """Return the findings of a reading that arrived out of order; changes running `events` in place.
+
+    A backlog is a series of its own: what is outside for an hour of it is one event, not one a minute. The event ends
+    as of its last reading outside.
+
+    Args:
+        events: of the metric, at most one a side.
+        metric: with its limits.
+        time: of the reading (ms).
+        value: of the reading.
+        arrived: when it came (ms).
+        is_known: an earlier reading of the same minute was outside on the same side, so that an event has it.
+    """
+    side = excursion_of(metric, value)
+    findings = close_late(events, metric, arrived=arrived)
+    for event in tuple(events):
+        after = time - event.turned
+        if event.side == side and event.began <= time and after <= SETTLED_MS:
+            event.turned, event.arrived = max(event.turned, time), arrived
+            worse = escalation(event, limits_finding(metric, value, late_at=time))
+            return findings if worse is None else [*findings, replace(worse, ended=None)]
+        if after >= SETTLED_MS or (after >= OFF_DELAY_MS and _is_clear(metric, value, event.side)):
+            findings += _end_late(events, metric, event)
+    if side and not is_known:
+        for event in [event for event in events if event.side == side]:
+            findings += _end_late(events, metric, event)
+        finding = replace(limits_finding(metric, value, late_at=time), ended=None)
+        events.append(
+            LateEvent(began=time, is_critical=finding.is_critical, side=side, turned=time, value=value, arrived=arrived)
+        )
+        findings.append(finding)
+    return findings
+
+
+def close_late(events: list[LateEvent], metric: Metric, *, arrived: int) -> list[Finding]:
+    """End the events of backlogs of which nothing came for ten minutes before `arrived` (ms)."""
+    return [
+        finding
+        for event in tuple(events)
+        if arrived - event.arrived >= SETTLED_MS
+        for finding in _end_late(events, metric, event)
+    ]
+
+
+def _end_late(events: list[LateEvent], metric: Metric, event: LateEvent) -> list[Finding]:
+    events.remove(event)
+    words = "readings that arrived late are no longer outside the limit"
+    mark = late_mark_of(event.side)
+    return [end(metric, "limits", event, value=event.value, ended=event.turned, words=words, mark=mark)]
+
+
 def _score(metric: Metric, value: float, side: int) -> float:
     """Return the distance outside, in widths of the allowed range (in limits, where there is only one)."""
     limit = metric.maximum if side > 0 else metric.minimum
@@ -94,6 +156,11 @@ def _is_clear(metric: Metric, value: float, side: int) -> bool:
 def mark_of(side: int) -> str:
     """Return the mark of events on a side of a metric's limits."""
     return "-low" if side < 0 else ""
+
+
+def late_mark_of(side: int) -> str:
+    """Return the mark of events of readings that arrived out of order."""
+    return f"-late{mark_of(side)}"
 
 
 def _reason(metric: Metric, value: float, side: int) -> str:

@@ -13,6 +13,7 @@ import msgspec
 from ..ingest.codec import compress_state, decompress_state
 from .context import LEVEL, SLOW, VOLATILITY, ContextDetector
 from .event import Event, Finding, Running
+from .limits import LateEvent
 
 STATE_VERSION = 3
 """Increment it when the layout below or the meaning of a field changes. Version 2 is still read."""
@@ -52,7 +53,7 @@ class StateError(Exception):
 
 class MetricState(msgspec.Struct, array_like=True):
     """State of one metric: running events beyond its limits; packed context detector; name and numbers of a small
-    detector; running event of either detector; unit of the values."""
+    detector; running event of either detector; unit of the values; running events of readings out of order."""
 
     excursions: list[Event] = []
     context: bytes = b""
@@ -60,6 +61,7 @@ class MetricState(msgspec.Struct, array_like=True):
     numbers: list[float] = []
     event: Event | None = None
     unit: str = ""
+    late: list[LateEvent] = []
 
 
 class DeviceState(msgspec.Struct, array_like=True):

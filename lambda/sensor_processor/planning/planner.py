@@ -11,8 +11,8 @@ from operator import attrgetter
 
 import msgspec
 
-from ..detection import BEGIN, DeviceDetectors, Finding, StateError, detectors_after, excursion_of, limits_finding
-from ..ingest.catalogue import Catalogue, Metric
+from ..detection import BEGIN, DeviceDetectors, Finding, StateError, detectors_after
+from ..ingest.catalogue import Catalogue
 from ..ingest.reading import Reading
 from ..numbers.minute import Added, Minute, minute_of
 from ..numbers.period import Level, OpenHour, Part, PeriodKey, Rollup, hour_of
@@ -223,11 +223,11 @@ class _Planner:
             self.close()
         chunk = self._open
         is_in_order = detectors.is_in_order(reading.order, ahead=reading.ahead)
-        findings: Sequence[Finding] = ()
+        known = {}
         if not is_in_order:
-            # Before the reading is added: a minute that already shows an excursion gets no second anomaly.
+            # Before the reading is added: a minute that already shows an excursion begins no second event.
             self._fold(minute)
-            findings = _straggler_findings(reading, metrics=metrics, minute=minute)
+            known = {name: (each.min, each.max) for name, each in minute.metrics.items()}
         added = minute.add(reading)
         chunk.readings.append(reading)
         if added is Added.NEW:
@@ -236,11 +236,13 @@ class _Planner:
             is_small = len(reading.metrics) < MAX_FINDINGS // 4 and not detectors.deferred
             most = MAX_FINDINGS if is_small else max(chunk.room(minute), MAX_FINDINGS)
             order, ahead = reading.order, reading.ahead
+            findings: Sequence[Finding]
             if is_in_order:
                 findings = detectors.learn(order, reading.metrics, metrics=metrics, ahead=ahead, most=most)
             else:
-                detectors.skip(order, ahead=ahead)
-                findings = detectors.report(findings, time=reading.time, most=most)
+                findings = detectors.check_late(
+                    order, reading.metrics, metrics=metrics, ahead=ahead, known=known, most=most
+                )
             if findings:
                 self._add_events(reading, findings)
         elif added is Added.FULL:
@@ -374,21 +376,6 @@ def _next_device(
         detectors=detectors.pack(),
         outbox=outbox,
     )
-
-
-def _straggler_findings(reading: Reading, *, metrics: Mapping[str, Metric], minute: Minute) -> list[Finding]:
-    """Check a reading older than the newest against static limits: one anomaly a minute, metric and side."""
-    findings = []
-    for name, value in reading.metrics.items():
-        metric = metrics.get(name)
-        side = excursion_of(metric, value) if metric is not None else 0
-        if metric is None or not side:
-            continue
-        seen = minute.metrics.get(name)
-        if seen is not None and excursion_of(metric, seen.max if side > 0 else seen.min) == side:
-            continue
-        findings.append(limits_finding(metric, value, late_at=reading.time))
-    return findings
 
 
 def _minute_size(minute: Minute, metrics: int) -> int:

@@ -298,7 +298,8 @@ def series(times: Sequence[tuple[int, int]], *, value: float) -> tuple[list[str]
             values = {"temperature": value}
             found += [each.kind for each in detectors.learn(order, values, metrics=metrics, ahead=ahead * 1_000)]
         else:
-            detectors.skip(order, ahead=ahead * 1_000)
+            late = detectors.check_late(order, {"temperature": 70.0}, metrics=metrics, ahead=ahead * 1_000, known={})
+            found += [each.kind for each in late]
         detectors = unpack_detectors(detectors.pack(), metrics=metrics)
     return found, learned
 
@@ -323,3 +324,49 @@ def test_a_clock_that_jumps_blinds_no_detector_and_splits_no_event(
 
     assert [BEGIN] == found
     assert [place for place in range(len(times)) if place not in skipped] == learned
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_backlog_outside_its_limit_is_one_event(restarts: bool) -> None:
+    """A device that sends a day's backlog after its live value: one event, with its escalation, and its end."""
+    detectors, metrics = DeviceDetectors(), {"temperature": metric()}
+    day = 86_400_000
+    detectors.learn((START + day, 0), {"temperature": 70.0}, metrics=metrics)
+    found: list[Finding] = []
+    for place in range(1_440):
+        order, sent = (START + place * 60_000, place), START + day + place * 10
+        value = 97.0 if place < 700 else 120.0 if place < 1_000 else 70.0
+        ahead = order[0] - sent
+        found += detectors.check_late(order, {"temperature": value}, metrics=metrics, ahead=ahead, known={})
+        if restarts and place % 100 == 0:
+            detectors = unpack_detectors(detectors.pack(), metrics=metrics)
+
+    assert [
+        (BEGIN, "-late", None, "warning"),
+        (ESCALATED, "-late", None, "critical"),
+        (END, "-late", START + 999 * 60_000, "critical"),
+    ] == [(each.kind, each.mark, each.ended, each.severity) for each in found]
+    assert START == found[-1].began
+
+
+def test_an_event_of_a_backlog_that_stops_ends_ten_minutes_later() -> None:
+    """It is over as of its last reading outside, and known to be with the next reading after that time."""
+    detectors, metrics = DeviceDetectors(), {"temperature": metric()}
+    ends = []
+    for place in range(100):
+        order = (START + place * STEP_MS, place)
+        ends += [(place, each.ended) for each in detectors.learn(order, {"temperature": 70.0}, metrics=metrics)]
+        if place == 5:
+            late = (START - 3_600_000, 0)
+            ahead = late[0] - order[0]
+            (begun,) = detectors.check_late(late, {"temperature": 99.0}, metrics=metrics, ahead=ahead, known={})
+    assert (BEGIN, [(5 + 600 // PLACE_S, START - 3_600_000)]) == (begun.kind, ends)
+
+
+def test_late_events_end_with_their_metric() -> None:
+    """As those of readings in order do."""
+    detectors, metrics = DeviceDetectors(), {"temperature": metric()}
+    detectors.learn((START, 0), {"temperature": 70.0}, metrics=metrics)
+    detectors.check_late((START - 1, 0), {"temperature": 99.0}, metrics=metrics, ahead=0, known={})
+    (found,) = unpack_detectors(detectors.pack(), metrics={}).learn((START + 1, 1), {}, metrics={})
+    assert (END, "-late") == (found.kind, found.mark)
