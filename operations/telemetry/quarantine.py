@@ -266,8 +266,10 @@ def put_again(
     given = broken = 0
     records = ((entry, entry.record()) for entry in found)
     while batch := list(islice(records, RECORDS)):
-        waiting = [
-            {"Data": data, "PartitionKey": entry.thing, "size": len(data)} for entry, data in batch if data is not None
+        waiting: list[dict[str, Any]] = [
+            {"Data": data, "PartitionKey": entry.thing, "size": len(data), "entry": entry}
+            for entry, data in batch
+            if data is not None
         ]
         broken += len(batch) - len(waiting)
         given += len(waiting)
@@ -278,13 +280,18 @@ def put_again(
             answer = quarantine.kinesis.put_records(StreamARN=quarantine.stream_arn, Records=wanted)
             refused = [each for each, result in zip(part, answer["Records"], strict=True) if result.get("ErrorCode")]
             attempt = attempt + 1 if len(refused) == len(part) else 0
+            accepted = [
+                each["entry"]
+                for each, result in zip(part, answer["Records"], strict=True)
+                if not result.get("ErrorCode")
+            ]
+            if accepted:
+                note_replayed(quarantine, accepted, now=now())
             if attempt >= ATTEMPTS:
                 raise TimeoutError(f"the stream did not accept {len(refused)} records")
             if refused:
                 sleep(0.2 * 2**attempt)
             waiting = refused + waiting[len(part) :]
-        if taken := [entry for entry, data in batch if data is not None]:
-            note_replayed(quarantine, taken, now=now())
     return given, broken
 
 

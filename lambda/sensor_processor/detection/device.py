@@ -125,7 +125,7 @@ class DeviceDetectors:
         self._groups: tuple[Group, ...] = ()
         self._metrics: Mapping[str, Metric] | None = None
 
-    def is_in_order(self, order: tuple[int, int], *, ahead: int = 0) -> bool:
+    def is_in_order(self, order: tuple[int, int], *, ahead: int | None = None) -> bool:
         """Return whether a reading is the next one of the device's series, to be learned.
 
         One message of a clock that jumped ahead is not: it would make all others late until they catch up. Where the
@@ -133,8 +133,10 @@ class DeviceDetectors:
 
         Args:
             order: time (ms) and sequence number.
-            ahead: how far (ms) its time is ahead of its arrival.
+            ahead: how far (ms) its time is ahead of its arrival; None where there is no arrival: then order decides.
         """
+        if ahead is None:
+            return order >= self.newest
         if order >= self.newest:
             return ahead <= self._ahead + JUMP_MS
         is_of_now = -LIVE_MS <= ahead <= CLOCK_MS
@@ -197,7 +199,7 @@ class DeviceDetectors:
         values: Mapping[str, float],
         *,
         metrics: Mapping[str, Metric],
-        ahead: int = 0,
+        ahead: int | None = None,
         most: int = MOST_FINDINGS,
     ) -> Sequence[Finding]:
         """Learn a reading by its order and values.
@@ -207,7 +209,7 @@ class DeviceDetectors:
             values: by metric; metrics that are not in `metrics` are ignored.
             metrics: of the device type. Where they are not those of the reading before, events end that nothing
                 watches any more.
-            ahead: how far (ms) the reading's time is ahead of its arrival.
+            ahead: how far (ms) the reading's time is ahead of its arrival, if it is known.
             most: findings to report; the others are deferred.
 
         Returns:
@@ -221,13 +223,13 @@ class DeviceDetectors:
         if metrics is not self._metrics and metrics != self._metrics:
             self._watch(metrics)
         self.newest = order
-        if ahead >= -LIVE_MS:
+        if ahead is not None and ahead >= -LIVE_MS:
             self._ahead = max(ahead, 0)
         findings: list[Finding] = []
         channels = self._channels
         if self._has_late:
             for each in channels.values():
-                findings += close_late(each.late, each.metric, arrived=order[0] - ahead)
+                findings += close_late(each.late, each.metric, arrived=order[0] - (ahead or 0))
             self._has_late = any(each.late for each in channels.values())
         for name, value in values.items():
             channel = channels.get(name)

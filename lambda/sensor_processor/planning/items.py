@@ -13,6 +13,7 @@ import msgspec
 
 from ..detection import BEGIN, END, ESCALATED, Finding
 from ..ingest.codec import decode_base64
+from ..ingest.reading import MAX_METRICS
 from ..numbers.exact import decimal_text, number_text, steps_of
 from ..numbers.minute import MetricAggregate, Minute, Totals, minute_bucket, pack_ids, unpack_conflicts, unpack_ids
 from ..numbers.period import Level, Part, Period, hour_of, period_bucket
@@ -282,7 +283,8 @@ def event_item(event: DeviceEvent, *, retention_days: int) -> Item:
 
 def period_item(period: Period, *, retention_days: int) -> Item:
     """Make the item of an hour or a day."""
-    bins = ITEM_BINS // max(len(period.metrics), 1)
+    # Fewer where the items of two units or device types have more metrics than a message may.
+    bins = (ITEM_BINS - 80 * max(len(period.metrics) - MAX_METRICS, 0)) // max(len(period.metrics), 1)
     return {
         "device": {"S": period.device},
         "bucket": {"S": period_bucket(period.level, period.start)},
@@ -427,12 +429,12 @@ def notice_of(event: DeviceEvent) -> str:
         thing=event.device,
         metric=finding.metric,
         detector=finding.detector,
-        value=float(finding.value),
+        value=float(number_text(finding.value)),
         unit=finding.unit,
         anomaly_id=f"anomaly#{event.id}",
         began_at=event.began_at,
         ended_at=None if finding.ended is None else iso(finding.ended),
-        score=None if finding.kind == END else round(finding.score, 3),
+        score=None if finding.kind == END else float(number_text(round(finding.score, 3))),
     )
     return _encode(notice).decode()
 

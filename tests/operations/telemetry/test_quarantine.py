@@ -136,6 +136,19 @@ def test_a_stream_that_takes_nothing_is_an_error(s3: Any) -> None:
         put_again(entries(held(s3), reason="base64"), held(s3, Stream(refusals=100)), sleep=lambda _: None)
 
 
+@pytest.mark.slow
+def test_what_the_stream_accepted_before_a_replay_failed_is_not_sent_again(s3: Any) -> None:
+    """Of a call that accepts some records and then none, the accepted ones are marked; the next replay has the rest."""
+    stream = Stream(refusals=100)
+    with pytest.raises(TimeoutError):
+        put_again(entries(held(s3)), held(s3, stream), sleep=lambda _: None)
+    first = [data for _, data in stream.records]
+    stream.refusals = 0
+    assert (1, 0) == put_again(entries(held(s3)), held(s3, stream), sleep=lambda _: None)
+    assert (3, 4, 4) == (len(first), len(stream.records), len({data for _, data in stream.records}))
+    assert [] == entries(held(s3))
+
+
 def test_broken_encoding_stays() -> None:
     """A record whose own base64 was broken cannot go back."""
     entry = Entry(
@@ -340,6 +353,7 @@ def put_rule_error(s3: Any, name: str, *, body: bytes | None = None, **changes: 
     s3.put_object(Bucket=BUCKET, Key=key, Body=body or json.dumps(document | changes).encode())
 
 
+@pytest.mark.slow
 def test_messages_that_the_stream_did_not_accept_go_there_once(
     s3: Any, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -371,6 +385,7 @@ def test_messages_that_the_stream_did_not_accept_go_there_once(
     assert 4 == len(entries(held(s3)))
 
 
+@pytest.mark.slow
 def test_an_undelivered_message_of_another_client_is_refused(
     s3: Any, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
