@@ -332,7 +332,7 @@ def unpack_detectors(packed: bytes, *, metrics: Mapping[str, Metric]) -> DeviceD
 def detectors_after(lost: StateError) -> DeviceDetectors:
     """Make detectors that learn again after their state was lost; the events that ran then end."""
     detectors = DeviceDetectors()
-    words = "is watched anew, for what was learned before could not be read"
+    words = "is learned again, because its former state could not be read"
     detectors.deferred = [each.closed(words, at=lost.newest) for each in lost.running]
     return detectors
 

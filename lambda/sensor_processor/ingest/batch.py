@@ -53,7 +53,7 @@ def parse_batch(event: Mapping[str, Any], *, catalogue: Catalogue, suffix: str, 
         event: the event.
         catalogue: device types and metrics.
         suffix: of this environment.
-        max_age: of a reading when the stream took its record (ms).
+        max_age: of a reading when the stream accepted its record (ms).
     """
     readings: list[Reading] = []
     poison: list[Poison] = []

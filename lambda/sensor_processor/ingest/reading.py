@@ -455,7 +455,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     Times are milliseconds since the epoch. `order` sorts the readings of a device. `identity` (9 bytes) is the message
     id within a device's minute, `content` (4 bytes, a CRC) distinguishes two messages of one identity. `arrived_at` is
-    when the stream took the record: of one that was put there again, later than the rule's `received_at`.
+    when the stream accepted the record: of one that was put there again, later than the rule's `received_at`.
     """
 
     sequence_number: str
@@ -507,7 +507,7 @@ def parse_readings(
         envelope: the message with the rule's stamps.
         catalogue: must have the device type; metrics that it lacks are accepted.
         suffix: of this environment; things of another one are rejected.
-        arrived_at: when the stream took the record (ms); the rule's clock where that is later.
+        arrived_at: when the stream accepted the record (ms); the rule's clock where that is later.
         max_age: of a reading when it arrived in the stream (ms).
     """
     arrival = Arrival(sequence_number, max(arrived_at, envelope.received_at), max_age)
@@ -629,7 +629,8 @@ def _expired(time: int, arrival: Arrival) -> PoisonReading:
     """Refuse a record that came into the stream again too late: its minute, and so its hour, may have expired."""
     days = arrival.max_age // 86_400_000
     return PoisonReading(
-        "old", f"the device time {time} is more than {days} days before {arrival.time}, when the stream took the record"
+        "old",
+        f"the device time {time} is more than {days} days before {arrival.time}, when the stream accepted the record",
     )
 
 

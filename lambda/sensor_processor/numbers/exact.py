@@ -67,12 +67,12 @@ def on_grid(value: float) -> float:
 
 
 LARGEST = 9.9e125
-"""DynamoDB takes numbers from 1e-130 to 9.9…e125 with 38 digits:
+"""DynamoDB accepts numbers from 1e-130 to 9.9…e125 with 38 digits:
 https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/HowItWorks.NamingRulesDataTypes.html"""
 
 
 def number_text(value: float) -> str:
-    """Format any double as a number that DynamoDB takes: `71.25`.
+    """Format any double as a number that DynamoDB accepts: `71.25`.
 
     Tiny values are rounded as minutes round them, larger ones than LARGEST (only scores may be) become that, NaN 0.
     """

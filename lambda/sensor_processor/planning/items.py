@@ -53,10 +53,10 @@ class Retention:
 
     @property
     def max_age(self) -> int:
-        """Return how old (ms) a reading may be when the stream takes it.
+        """Return how old (ms) a reading may be when the stream accepts it.
 
         Its minute and hour must still be there, and outlive the last redelivery of the record, for the hour and day are
-        made anew from all of them.
+        recomputed from all of them.
         """
         return (min(self.minutes, self.hours) - REDELIVERY_DAYS) * _DAY_S * 1000
 

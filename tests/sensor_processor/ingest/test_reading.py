@@ -170,7 +170,7 @@ def test_the_device_time_is_classified(
         assert parse(stamped, catalogue=catalogue).is_late == (expected == "late")
 
 
-def test_age_counts_until_the_stream_took_the_record(reading: Any) -> None:
+def test_age_counts_until_the_stream_accepted_the_record(reading: Any) -> None:
     """A record that was put into the stream again keeps the rule's time; its age is that of its own arrival."""
     at = {"time": RECEIVED_AT - DAY, "max_age": 30 * DAY}
     assert reading(**at, arrived_at=RECEIVED_AT + 29 * DAY).arrived_at == RECEIVED_AT + 29 * DAY

@@ -63,7 +63,7 @@ def test_sums_do_not_round(reading: Any) -> None:
 @example(value=-5e-324)
 @example(value=-0.0)
 @example(value=1.7976931348623157e308)
-def test_every_double_is_a_number_that_dynamodb_takes(value: float) -> None:
+def test_every_double_is_a_number_that_dynamodb_accepts(value: float) -> None:
     """At most 38 digits, and 0 or from 1e-130 to 9.9e125; a value as sensors have is exactly that value."""
     number = Decimal(number_text(value))
 
