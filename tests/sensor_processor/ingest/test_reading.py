@@ -220,7 +220,7 @@ messages = st.fixed_dictionaries(
 
 
 @pytest.mark.slow
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(body=st.binary() | messages)
 def test_no_payload_raises_anything_but_poison(body: bytes, envelope: Any, catalogue: Catalogue) -> None:
     """Whatever bytes a device sends, the parser returns a reading or raises PoisonReading with a known reason."""
@@ -228,7 +228,7 @@ def test_no_payload_raises_anything_but_poison(body: bytes, envelope: Any, catal
 
 
 @pytest.mark.slow
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     data=st.binary()
     | st.fixed_dictionaries(

@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fleet_iot.sensor_processor.ingest.catalogue import Metric
@@ -58,7 +58,6 @@ def test_sums_do_not_round(reading: Any) -> None:
     assert [10] == list(metric.sketch.bins.values())
 
 
-@settings(deadline=None)
 @given(value=st.floats())
 @example(value=6.9e-310)
 @example(value=-5e-324)

@@ -108,7 +108,7 @@ messages = st.lists(
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(sent=messages, data=st.data())
 def test_any_split_and_redelivery_gives_the_same_history(
     sent: list[tuple[int, int, float]], data: st.DataObject, reading: Any, catalogue: Catalogue
@@ -136,7 +136,7 @@ def test_any_split_and_redelivery_gives_the_same_history(
 
 
 @pytest.mark.slow
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(values=st.lists(st.floats(60, 110), min_size=1, max_size=40), sizes=st.lists(st.integers(1, 10), min_size=40))
 def test_detection_does_not_depend_on_batches(
     values: list[float], sizes: list[int], reading: Any, catalogue: Catalogue
