@@ -12,7 +12,7 @@ from enum import Enum
 
 import msgspec
 
-from .minute import Minute, MinuteDelta, Totals
+from .minute import Minute, MinuteDelta, Totals, key_of
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -84,7 +84,7 @@ def period_bucket(level: Level, start: int) -> str:
 def sum_parts(level: Level, parts: Sequence[Part], *, device: str, start: int) -> Period:
     """Sum one or more parts into their period."""
     metrics: dict[str, Totals] = {}
-    for part in parts:
+    for part in sorted(parts, key=lambda part: part.start):  # in order, for the first one's units have the plain names
         _absorb(metrics, part.metrics)
     newest = max(parts, key=lambda part: part.start)
     return Period(
@@ -103,6 +103,7 @@ def sum_parts(level: Level, parts: Sequence[Part], *, device: str, start: int) -
 
 def _absorb(metrics: dict[str, Totals], added: Mapping[str, Totals]) -> None:
     for name, totals in added.items():
-        if name not in metrics:
-            metrics[name] = Totals.empty()
-        metrics[name].absorb(totals)
+        key = key_of(metrics, name, unit=totals.unit)
+        if key not in metrics:
+            metrics[key] = Totals.empty(unit=totals.unit)
+        metrics[key].absorb(totals)

@@ -43,6 +43,7 @@ class PackedTotals(msgspec.Struct, array_like=True, gc=False):
     min: float
     max: float
     sketch: bytes
+    unit: str
 
 
 class PackedAggregate(PackedTotals, array_like=True, gc=False):
@@ -191,6 +192,7 @@ def pack_minute(minute: Minute) -> bytes:
                     metric.min,
                     metric.max,
                     metric.sketch.pack(),
+                    metric.unit,
                     metric.last,
                     *divmod(metric.last_order, _SPAN),
                 )
@@ -220,6 +222,7 @@ def unpack_minute(packed: bytes, *, device: str, start: int) -> Minute:
                 sketch=Sketch.unpack(each.sketch, most=MINUTE_BINS),
                 last=each.last,
                 last_order=each.last_time * _SPAN + each.last_sequence,
+                unit=each.unit,
             )
             for name, each in minute.metrics.items()
         },
@@ -238,7 +241,7 @@ def pack_period(period: Period) -> bytes:
             period.late,
             period.newest_part,
             {
-                name: PackedTotals(each.count, _pack_sum(each.sum), each.min, each.max, each.sketch.pack())
+                name: PackedTotals(each.count, _pack_sum(each.sum), each.min, each.max, each.sketch.pack(), each.unit)
                 for name, each in period.metrics.items()
             },
         )
@@ -269,6 +272,7 @@ def _totals(each: PackedTotals) -> Totals:
         min=each.min,
         max=each.max,
         sketch=Sketch.unpack(each.sketch),
+        unit=each.unit,
     )
 
 

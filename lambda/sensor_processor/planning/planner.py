@@ -6,13 +6,13 @@ a late reading to it. Its revision is the lane's version, which names one commit
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from operator import attrgetter
 
 import msgspec
 
-from ..detection import BEGIN, DeviceDetectors, Finding, StateError, excursion_of, limits_finding, unpack_detectors
-from ..ingest.catalogue import Catalogue, Metric
+from ..detection import BEGIN, DeviceDetectors, Finding, StateError, detectors_after, unpack_detectors
+from ..ingest.catalogue import Catalogue
 from ..ingest.reading import Reading
 from ..numbers.minute import MINUTE_MS, Added, Minute, MinuteDelta, minute_of
 from ..numbers.period import DAY_MS, HOUR_MS, Level, Period, day_of, hour_of
@@ -34,8 +34,8 @@ from .items import Device as Described
 from .items import DeviceEvent, Retention, device_item, event_item, minute_item, notice_of, period_item
 from .lane import Outbox, Resident
 
-MAX_FINDINGS = 40
-"""Anomalies of one reading; in a message with more metrics out of order, the rest adds nothing."""
+MAX_FINDINGS = 10_000
+"""Findings that are reported with one reading: all of them, for a message has at most 256 metrics."""
 
 _encode = msgspec.json.Encoder().encode
 _order = attrgetter("order")
@@ -156,6 +156,7 @@ class Folder(msgspec.Struct, frozen=True, kw_only=True):
                 detectors = unpack_detectors(state.detectors, metrics=metrics)
             except StateError as error:
                 lost = str(error)
+                detectors = detectors_after(error)
         minutes = {start: unpack_minute(each, device=name, start=start) for start, each in state.minutes.items()}
         return Device(name, state, detectors, minutes), lost
 
@@ -187,7 +188,6 @@ class _Fold:
         self._retention = folder.retention
         self._stored = stored
         self._revision = revision
-        self._detectors_type = device.state.device_type
         self._closed: dict[int, Minute] = {}  # minutes that are not open and in this batch; those in `recent`, too
         self._touched: dict[int, Minute] = {}
         self._hours: dict[int, Period] = {}
@@ -205,21 +205,26 @@ class _Fold:
         start = minute_of(reading.time)
         minute = self._minute(start)
         metrics = self._device_types[reading.envelope.device_type]
-        detectors = self._detectors_of(reading.envelope.device_type)
-        is_in_order = reading.order >= detectors.newest
-        findings: Sequence[Finding] = ()
+        detectors, order, ahead = self._device.detectors, reading.order, reading.ahead
+        is_in_order = detectors.is_in_order(order, ahead=ahead)
+        known = {}
         if not is_in_order:
-            # Before the reading is added: a minute that already shows an excursion gets no second anomaly.
+            # Before the reading is added: a minute that already shows an excursion begins no second event.
             self._fold(minute)
-            findings = _straggler_findings(reading, metrics=metrics, minute=minute)
+            known = {name: (each.min, each.max) for name, each in minute.metrics.items()}
         added = minute.add(reading)
         if added is Added.NEW:
             self._touched[start] = minute
             self._new.append(reading)
+            findings: Sequence[Finding]
             if is_in_order:
-                findings = detectors.learn(reading.order, reading.metrics, metrics=metrics)
+                findings = detectors.learn(order, reading.metrics, metrics=metrics, ahead=ahead, most=MAX_FINDINGS)
+            else:
+                findings = detectors.check_late(
+                    order, reading.metrics, metrics=metrics, ahead=ahead, known=known, most=MAX_FINDINGS
+                )
             if findings:
-                self._add_events(reading, findings, metrics=metrics)
+                self._add_events(reading, findings)
         elif added is Added.FULL:
             self._overflow.append(reading)
         elif added is Added.DUPLICATE:
@@ -243,14 +248,6 @@ class _Fold:
             minute = self._stored.minutes.get(start) or Minute(device=name, start=start)
         self._closed[start] = minute
         return minute
-
-    def _detectors_of(self, device_type: str) -> DeviceDetectors:
-        """Return the detectors, which go on with the metrics of another type if the device has changed its type."""
-        if device_type != self._detectors_type:
-            self._detectors_type = device_type
-            metrics = self._device_types[device_type]
-            self._device.detectors = unpack_detectors(self._device.detectors.pack(), metrics=metrics)
-        return self._device.detectors
 
     def _fold(self, minute: Minute) -> None:
         if not minute.pending:
@@ -299,9 +296,9 @@ class _Fold:
             changed[start] = period
         return period
 
-    def _add_events(self, reading: Reading, findings: Sequence[Finding], *, metrics: Mapping[str, Metric]) -> None:
+    def _add_events(self, reading: Reading, findings: Sequence[Finding]) -> None:
         envelope = reading.envelope
-        for finding in findings[:MAX_FINDINGS]:
+        for finding in findings:
             event = DeviceEvent(
                 finding=finding,
                 device=envelope.thing,
@@ -313,7 +310,7 @@ class _Fold:
             if event.bucket not in self._events:
                 item = _encode(event_item(event, retention_days=self._retention.anomalies))
                 self._events[event.bucket] = finding.kind, item
-                self._notices.append(notice_of(event, unit=metrics[finding.metric].unit))
+                self._notices.append(notice_of(event))
                 self._tally.anomalies += finding.kind == BEGIN
 
     # Ends.
@@ -480,18 +477,3 @@ def newest_of(described: Described) -> int:
         newest = described.last_contact + 5 * MINUTE_MS
     # A description may be older than the minutes; an item of version 0.3.0 never was.
     return newest if described.detectors is not None else newest + DESCRIBED_MS + 5 * MINUTE_MS
-
-
-def _straggler_findings(reading: Reading, *, metrics: Mapping[str, Metric], minute: Minute) -> list[Finding]:
-    """Check a reading older than the newest against static limits: one anomaly a minute, metric and side."""
-    findings = []
-    for name, value in reading.metrics.items():
-        metric = metrics.get(name)
-        side = excursion_of(metric, value) if metric is not None else 0
-        if metric is None or not side:
-            continue
-        seen = minute.metrics.get(name)
-        if seen is not None and excursion_of(metric, seen.max if side > 0 else seen.min) == side:
-            continue
-        findings.append(limits_finding(metric, value, late_at=reading.time))
-    return findings

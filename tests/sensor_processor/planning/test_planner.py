@@ -18,7 +18,14 @@ from fleet_iot.sensor_processor.numbers.minute import minute_bucket
 from fleet_iot.sensor_processor.numbers.period import Level, day_of, hour_of, period_bucket
 from fleet_iot.sensor_processor.planning.device_cache import DeviceCache
 from fleet_iot.sensor_processor.planning.device_state import pack_state, unpack_state
-from fleet_iot.sensor_processor.planning.items import Item, Retention, highest_revisions, parse_minute, parse_period
+from fleet_iot.sensor_processor.planning.items import (
+    Item,
+    Retention,
+    base_bucket,
+    highest_revisions,
+    parse_minute,
+    parse_period,
+)
 from fleet_iot.sensor_processor.planning.lane import Resident
 from fleet_iot.sensor_processor.planning.planner import Folded, Folder, Stored, wanted_of
 
@@ -84,7 +91,7 @@ class Device:
         """Return the highest revisions of minutes, hours and days, when all of them are over."""
         self.close()
         items = sorted((item for item in self.items.values() if "messages" in item), key=_key)
-        return {item["bucket"]["S"][:23]: {**item, "bucket": {}} for item in highest_revisions(items)}
+        return {base_bucket(item["bucket"]["S"]): {**item, "bucket": {}} for item in highest_revisions(items)}
 
 
 def _key(item: Any) -> str:
