@@ -24,19 +24,19 @@ $(STAMP): requirements/main.txt setup-venv pyproject.toml
 demo: setup ## Runs the whole platform on the local AWS, end to end, and writes build/demo/report.json.
 	@$(BIN)/fleet demo
 
-test: setup $(SCAN)/.complete ## Runs all tests: lint, types, layers, compliance, units, integration on the local AWS.
+test: ## Runs all tests: lint, types, layers, compliance, units, integration on the local AWS.
 	@$(MAKE) --no-print-directory -j 2 lint compliance
 	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
-check: setup lint fast ## Runs lint, types, layers and the fast tests, in under a minute.
+check: lint fast ## Runs lint, types, layers and the fast tests, in under a minute.
 
-lint:
+lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-fast:
+fast: setup
 	@$(BIN)/python -m pytest -n 2 -m "not cdktf and not local_aws and not slow"
 
 compliance: setup $(SCAN)/.complete ## Checks every resource against the controls, without AWS; writes build/compliance/report.html.
