@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -235,7 +236,9 @@ def test_one_plant_is_onboarded_once_at_a_time(tmp_path: Path) -> None:
     with site(tmp_path, things=120, scale=2) as place, place.start() as first:
         while "CreateThing" not in place.service.state()["calls"]:
             time.sleep(0.05)
+        first.send_signal(signal.SIGSTOP)  # or it could end before the second one starts
         assert "is being onboarded already" in place.onboard(exit_code=2)
+        first.send_signal(signal.SIGCONT)
         first.communicate(timeout=60)
         assert 0 == first.returncode
 
