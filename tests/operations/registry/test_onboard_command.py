@@ -217,7 +217,7 @@ def test_runs_side_by_side_share_the_quotas(tmp_path: Path) -> None:
     project = make_onboarding_project(tmp_path / "project", things=60, others=60)
     for plant in (PLANT, OTHER_PLANT):
         make_csrs(project, plant)
-    # Where the service stands still for as long as its buckets last, calls that came in time are throttled.
+    # 60 calls each at a pace of its own would be 45 more than the service's bucket has and gets in the meantime.
     with running(scale=2) as service:
         place = Site(project=project, service=service, things=60)
         both = [place.start("--json", plant=plant) for plant in (PLANT, OTHER_PLANT)]
@@ -225,7 +225,6 @@ def test_runs_side_by_side_share_the_quotas(tmp_path: Path) -> None:
         state = service.state()
     assert [60, 60] == [result["onboarded"] for result in results]
     assert {} == state["throttles"]
-    assert max(result["seconds"] for result in results) > 3.4
     groups = {(name[:5], *thing["groups"]) for name, thing in state["things"].items()}
     assert {(plant, f"thing-group-{plant}-press-{SUFFIX}") for plant in (PLANT, OTHER_PLANT)} == groups
 
