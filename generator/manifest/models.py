@@ -123,7 +123,7 @@ class Observability(Model):
 
 
 class Audit(Model):
-    """What the audit trails record."""
+    """Choice of the data events that the audit trails record."""
 
     data_events: Annotated[
         Literal["all", "without-telemetry"],

@@ -38,7 +38,7 @@ class DataEvents:
     Args:
         name: Name of the selector.
         resource_type: CloudTrail's name of the type.
-        arns: What the ARNs of the resources start with.
+        arns: Prefixes of the ARNs of the resources.
         writer: Role of the platform that writes telemetry there, if one does.
         writes: API calls by which it writes telemetry.
     """
@@ -51,7 +51,10 @@ class DataEvents:
 
 
 def data_events(names: PlatformNames) -> tuple[DataEvents, ...]:
-    """Return what the data trail records. Of the buckets only the archive: a trail's own files would cause events."""
+    """Return the data events to record, by resource type.
+
+    Of the buckets only the archive: a trail's own files would cause events.
+    """
     return (
         DataEvents(
             name="Archive objects",

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -175,6 +176,8 @@ class Deployer:
         found = {(kind, name) for text in errors for kind, name in LEFTOVER.findall(text)}
         for kind, name in found:
             service, operation, argument = DELETIONS[kind]
+            if kind == "S3 Bucket":
+                empty_bucket(self.local.client("s3"), name)
             getattr(self.local.client(service), operation)(**{argument: name})
         return bool(found)
 
@@ -238,6 +241,13 @@ def test_every_checked_action_is_needed(project: Project) -> None:
         assert not IS_WHOLE or documented() == deployer.actions - deployer.checked
     finally:
         emulator.stop(local)
+
+
+def empty_bucket(s3: Any, bucket: str) -> None:
+    """Delete every version of every object."""
+    listed = s3.list_object_versions(Bucket=bucket)
+    for version in [*listed.get("Versions", ()), *listed.get("DeleteMarkers", ())]:
+        s3.delete_object(Bucket=bucket, Key=version["Key"], VersionId=version["VersionId"])
 
 
 def make_what_plants_refer_to(local: LocalAws, plants: Iterable[Path]) -> None:

@@ -72,7 +72,7 @@ def test_every_data_event_is_recorded_by_default(stacks) -> None:
 
 
 def test_without_telemetry_the_platforms_own_writes_are_left_out(records) -> None:
-    """What is left out needs the writer's role and a call by which it writes; invocations are all recorded."""
+    """An event is left out only for the writer's role and a call by which it writes; invocations are all recorded."""
 
     def others(role: str) -> dict[str, Any]:
         prefix = f"arn:aws:sts::{ACCOUNT}:assumed-role/{role}-mfg-{REGION}-tst/"

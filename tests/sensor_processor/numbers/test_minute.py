@@ -187,7 +187,7 @@ def test_unknown_metrics_are_not_aggregated(reading: Any) -> None:
 
 
 def test_a_minute_mixes_no_units(reading: Any) -> None:
-    """Where the manifest's unit changes within a minute, each unit has numbers of its own; an unknown one is any."""
+    """Each unit has numbers of its own where the manifest's unit changes within a minute; an unknown one is any."""
     minute = make_minute()
     for sequence, (unit, value) in enumerate([("", 19.0), ("celsius", 20.0), ("fahrenheit", 68.0), ("celsius", 21.0)]):
         minute.add(reading(sequence=sequence, metrics={"temperature": value}))

@@ -43,7 +43,7 @@ TELEMETRY = {
     "AWS::Kinesis::Stream": (TOPIC_RULE_ROLE, {"PutRecord"}),
     "AWS::S3::Object": (PROCESSOR_ROLE, {"PutObject"}),
 }
-"""What `audit.data_events: without-telemetry` may leave out: calls of one role."""
+"""Calls, by their role, that `audit.data_events: without-telemetry` may leave out."""
 
 
 def _of_management(planned: PlannedInfrastructure) -> Iterator[Resource]:
