@@ -6,8 +6,9 @@ import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from benchmarks import credentials, detection, generate_rows, onboarding, processor, synthesis, validate
+from benchmarks import credentials, detection, generate_rows, onboarding, processor, synthesis, units, validate
 from benchmarks.result import Result
 
 BENCHMARKS: dict[str, tuple[str, Callable[..., Result]]] = {
@@ -18,9 +19,16 @@ BENCHMARKS: dict[str, tuple[str, Callable[..., Result]]] = {
     "onboarding": ("20,000 devices against a service that enforces AWS IoT's quotas", onboarding.run),
     "processor": ("batches of 4,000 readings, with sockets and detection, against what samples do", processor.run),
     "synthesis": ("10,000 things in one plant, against 10 and against one construct for each resource", synthesis.run),
+    "units": ("what a reading costs in AWS's units: 1,000 devices, four shards, environments that hop", units.run),
     "validate": ("a manifest of 100,000 lines, against PyYAML's C loader alone", validate.run),
 }
 """Line of the help, and function that measures with a number of rounds."""
+
+ROUNDS = {"units": 1}
+"""Rounds of those whose figures do not depend on the machine."""
+
+OPTIONS = {"units": ("devices", "minutes")}
+"""Options that only some benchmarks have."""
 
 
 def main() -> None:
@@ -33,7 +41,11 @@ def main() -> None:
     )
     parser.add_argument("name", choices=BENCHMARKS, metavar="NAME", help="one of these benchmarks")
     parser.add_argument("--json", action="store_true", help="one JSON object, for a program")
-    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="runs of each contestant, in turn (5)")
+    parser.add_argument(
+        "--rounds", type=int, metavar="N", help="runs of each contestant, in turn (5); units: seeds (1)"
+    )
+    parser.add_argument("--devices", type=int, metavar="N", help="units: devices of the fleet (1000)")
+    parser.add_argument("--minutes", type=int, metavar="N", help="units: simulated minutes of each interval (1, 4, 12)")
     parser.add_argument(
         "--data",
         type=Path,
@@ -42,11 +54,14 @@ def main() -> None:
         help="detection: folder of the public series; missing files are downloaded (build/detection-data)",
     )
     given = parser.parse_args()
-    if given.rounds < 1:
-        parser.error("--rounds must be at least 1")
-    options = {"data": given.data} if given.name == "detection" else {}
+    if any(number is not None and number < 1 for number in (given.rounds, given.devices, given.minutes)):
+        parser.error("--rounds, --devices and --minutes must be at least 1")
+    options: dict[str, Any] = {"data": given.data} if given.name == "detection" else {}
+    for name in OPTIONS.get(given.name, ()):
+        if getattr(given, name) is not None:
+            options[name] = getattr(given, name)
     try:
-        result = BENCHMARKS[given.name][1](given.rounds, **options)
+        result = BENCHMARKS[given.name][1](given.rounds or ROUNDS.get(given.name, 5), **options)
     except detection.DataError as error:
         parser.exit(1, f"{error}\n")
     print(json.dumps(result.document()) if given.json else result.text())

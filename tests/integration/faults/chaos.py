@@ -6,6 +6,8 @@ import random
 from collections import Counter
 from dataclasses import dataclass, field
 
+from benchmarks.function import Clock
+
 RATES = {
     "poison": 0.01,
     "duplicate": 0.05,
@@ -44,19 +46,6 @@ HOT_KEY = (0.7, 0.75)
 
 class Crash(BaseException):
     """The function's process is gone: nothing in it gets to handle that."""
-
-
-@dataclass(kw_only=True)
-class Clock:
-    """The run's own time, in seconds since the epoch; sleeping moves it on."""
-
-    now: float
-
-    def __call__(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 @dataclass(kw_only=True)

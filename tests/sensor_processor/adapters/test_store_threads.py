@@ -12,7 +12,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ReadTimeoutError
 
-from benchmarks.aws_stub import running_stub
+from benchmarks.aws.server import running_server
 from fleet_iot.sensor_processor.adapters import Retry
 from fleet_iot.sensor_processor.adapters.store import Store, install_json_codec
 from fleet_iot.sensor_processor.commit import Outcome, commit
@@ -41,7 +41,7 @@ class Gate:
 @pytest.fixture
 def client() -> Iterator[Any]:
     """A client of a stub in a process of its own, which keeps what is written."""
-    with running_stub() as address:
+    with running_server({"r": ("device", "bucket"), "d": ("device",)}) as address:
         yield install_json_codec(
             boto3.client(
                 "dynamodb",
