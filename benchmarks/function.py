@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -38,22 +39,29 @@ ENVIRONMENT = {
 """Of the function; each program adds its own."""
 
 
+_folder = TemporaryDirectory(prefix="fleet-function-")  # removed when this process ends
+
+
+@cache
+def _catalogue_file(text: str) -> str:
+    file = Path(_folder.name) / f"catalogue-{_catalogue_file.cache_info().currsize}.json"
+    file.write_text(text)
+    return str(file)
+
+
 @contextmanager
 def environment(catalogue: Mapping[str, Any], **more: str) -> Iterator[None]:
     """Set the function's environment, with the catalogue in a file."""
     before = dict(os.environ)
-    with TemporaryDirectory(prefix="fleet-function-") as folder:
-        file = Path(folder) / "catalogue.json"
-        file.write_text(json.dumps(catalogue))
-        os.environ.pop("AWS_ENDPOINT_URL", None)
-        os.environ |= ENVIRONMENT | {"CATALOGUE_FILE": str(file)} | more
+    os.environ.pop("AWS_ENDPOINT_URL", None)
+    os.environ |= ENVIRONMENT | {"CATALOGUE_FILE": _catalogue_file(json.dumps(catalogue))} | more
+    handler.runtime.cache_clear()
+    try:
+        yield
+    finally:
         handler.runtime.cache_clear()
-        try:
-            yield
-        finally:
-            handler.runtime.cache_clear()
-            os.environ.clear()
-            os.environ |= before
+        os.environ.clear()
+        os.environ |= before
 
 
 @dataclass(frozen=True, kw_only=True)
