@@ -8,7 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import credentials, detection, generate_rows, onboarding, processor, synthesis, units, validate
+from benchmarks import (
+    credentials,
+    detection,
+    generate_rows,
+    hops,
+    memory,
+    onboarding,
+    processor,
+    synthesis,
+    units,
+    validate,
+)
 from benchmarks.result import Result
 
 BENCHMARKS: dict[str, tuple[str, Callable[..., Result]]] = {
@@ -16,6 +27,8 @@ BENCHMARKS: dict[str, tuple[str, Callable[..., Result]]] = {
     "credentials": ("keys and certificates, beside builders and an openssl command a step", credentials.run),
     "detection": ("accuracy of the default detectors on public series, see --data", detection.run),
     "generate_rows": ("rows of a million things, through the writer of `fleet generate`", generate_rows.run),
+    "hops": ("the processor where each batch meets another process, against another checkout", hops.run),
+    "memory": ("the function's peak memory under batches of 6 MB, midnight included", memory.run),
     "onboarding": ("20,000 devices against a service that enforces AWS IoT's quotas", onboarding.run),
     "processor": ("batches of 4,000 readings, with sockets and detection, against what samples do", processor.run),
     "synthesis": ("10,000 things in one plant, against 10 and against one construct for each resource", synthesis.run),
@@ -24,10 +37,10 @@ BENCHMARKS: dict[str, tuple[str, Callable[..., Result]]] = {
 }
 """Line of the help, and function that measures with a number of rounds."""
 
-ROUNDS = {"units": 1}
-"""Rounds of those whose figures do not depend on the machine."""
+ROUNDS = {"hops": 20, "memory": memory.ROUNDS, "units": 1}
+"""Rounds of those that have others than five."""
 
-OPTIONS = {"units": ("devices", "minutes")}
+OPTIONS = {"hops": ("against",), "memory": ("devices",), "units": ("devices", "minutes")}
 """Options that only some benchmarks have."""
 
 
@@ -44,8 +57,13 @@ def main() -> None:
     parser.add_argument(
         "--rounds", type=int, metavar="N", help="runs of each contestant, in turn (5); units: seeds (1)"
     )
-    parser.add_argument("--devices", type=int, metavar="N", help="units: devices of the fleet (1000)")
+    parser.add_argument(
+        "--devices", type=int, metavar="N", help="memory, units: devices of the shard (10000), of the fleet (1000)"
+    )
     parser.add_argument("--minutes", type=int, metavar="N", help="units: simulated minutes of each interval (1, 4, 12)")
+    parser.add_argument(
+        "--against", type=Path, metavar="FOLDER", help="hops: a checkout of another version, measured in the same run"
+    )
     parser.add_argument(
         "--data",
         type=Path,
@@ -56,6 +74,8 @@ def main() -> None:
     given = parser.parse_args()
     if any(number is not None and number < 1 for number in (given.rounds, given.devices, given.minutes)):
         parser.error("--rounds, --devices and --minutes must be at least 1")
+    if given.against is not None and not (given.against / "fleet_iot").is_dir():
+        parser.error(f"--against {given.against}: no checkout, it has no folder fleet_iot")
     options: dict[str, Any] = {"data": given.data} if given.name == "detection" else {}
     for name in OPTIONS.get(given.name, ()):
         if getattr(given, name) is not None:

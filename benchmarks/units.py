@@ -104,19 +104,23 @@ class Sender:
         metrics = processor.values_of(sequence // 10, self.number)
         if is_over:
             metrics["temperature"] += 30.0
-        milliseconds = round(time * 1000)
+        payload = processor.payload_of(round(time * 1000), sequence, metrics)
+        return self.record_of(payload, arrived=time + 0.05, number=number)
+
+    def record_of(self, payload: bytes, *, arrived: float, number: int) -> StreamRecord:
+        """Make the stream's record of a payload."""
         envelope = {
-            "raw": base64.b64encode(processor.payload_of(milliseconds, sequence, metrics)).decode(),
+            "raw": base64.b64encode(payload).decode(),
             "facility": self.facility,
             "device_type": self.device_type,
             "thing": self.thing,
             "client_id": self.thing,
             "principal": f"{self.number + 1:064x}",
-            "received_at": milliseconds + 40,
+            "received_at": round(arrived * 1000) - 10,
             "trace_id": f"1b7f6b0c-0000-4000-8000-{self.number:012d}",
         }
         data = json.dumps(envelope, separators=(",", ":")).encode()
-        return StreamRecord(sequence=str(number), partition_key=self.thing, data=data, arrived=time + 0.05)
+        return StreamRecord(sequence=str(number), partition_key=self.thing, data=data, arrived=arrived)
 
 
 def shards_for(devices: int, interval_s: int) -> int:
