@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import os
 import random
 from decimal import Decimal
@@ -16,18 +15,16 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from benchmarks.function import READINGS, Clock, Context
 from fleet_iot.operations.local.event_source import StreamRecord, kinesis_event
 from fleet_iot.sensor_processor import handler
-from fleet_iot.sensor_processor.ingest.catalogue import parse_catalogue
-from tests.integration.faults.chaos import Chaos, Clock, Crash
-from tests.integration.faults.load import CATALOGUE, Sent, message, thing_of
+from tests.integration.faults.chaos import Chaos, Crash
+from tests.integration.faults.load import Sent, message, thing_of
 from tests.integration.faults.oracle import highest
 from tests.integration.faults.stubs import S3, DynamoDb, Sns
 from tests.integration.faults.workers import new_worker
-from tests.integration.faults.world import Context
 
 START = 1_795_445_340_000
-PARSED = parse_catalogue(json.dumps(CATALOGUE).encode())
 
 devices = st.integers(1, 2)
 minutes = st.integers(0, 2)
@@ -53,7 +50,7 @@ class Deliveries(RuleBasedStateMachine):
     def new_worker(self) -> handler.Runtime:
         self.workers += 1  # two processes never draw the same nonce
         dice = random.Random(self.workers)
-        return new_worker(self.dynamo, self.s3, self.sns, catalogue=PARSED, dice=dice, clock=self.chaos.clock)
+        return new_worker(self.dynamo, self.s3, self.sns, dice=dice, clock=self.chaos.clock)
 
     @rule(device=devices, minute=minutes, sequence=sequences, value=values)
     def send(self, device: int, minute: int, sequence: int, value: int) -> None:
@@ -113,7 +110,7 @@ class Deliveries(RuleBasedStateMachine):
         self.chaos.clock.now += 300  # whatever is open closes
         handler.respond(self.worker, {"sweep": True}, Context())
         held: dict[Any, Any] = {}
-        for item in highest(self.dynamo.items("table-readings")):
+        for item in highest(self.dynamo.items(READINGS)):
             if item["bucket"]["S"].startswith("minute#"):
                 minute = int(item["bucket"]["S"][-3:-1]) - 49
                 sums = item["metrics"]["M"]["temperature"]["M"]

@@ -7,9 +7,11 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
-from botocore.exceptions import ClientError, ReadTimeoutError
+from botocore.exceptions import ReadTimeoutError
+
+from benchmarks.aws import refused
+from benchmarks.function import Clock
 
 RATES = {
     "poison": 0.01,
@@ -53,25 +55,6 @@ WRITES = 6
 
 class Crash(BaseException):
     """The function's process is gone: nothing in it gets to handle that."""
-
-
-def refused(code: str, operation: str, *, status: int = 400) -> ClientError:
-    """An error as botocore raises it."""
-    answer: Any = {"Error": {"Code": code, "Message": "refused"}, "ResponseMetadata": {"HTTPStatusCode": status}}
-    return ClientError(answer, operation)
-
-
-@dataclass(kw_only=True)
-class Clock:
-    """The run's own time, in seconds since the epoch; sleeping moves it on."""
-
-    now: float
-
-    def __call__(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 @dataclass(kw_only=True)

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 from unittest.mock import patch
 
+from benchmarks.function import DEVICES, READINGS
 from fleet_iot.sensor_processor import handler
 from fleet_iot.sensor_processor.adapters import lanes, store
 from fleet_iot.sensor_processor.ingest.reading import Reading
@@ -113,7 +114,7 @@ def effects_before_commit() -> Iterator[None]:
         put(self, key, body, retry=retry)
         lane = Lane(pointer=Pointer(lane="", version=0, acked=0))
         unpack_objects([body], into=lane)
-        readings = store.Store(client=self._dynamodb, readings_table="table-readings", devices_table="table-devices")
+        readings = store.Store(client=self._dynamodb, readings_table=READINGS, devices_table=DEVICES)
         readings.put_items(lane.outbox.items, refused=lambda item, why: None, retry=retry)
 
     with patch.object(lanes.LaneStore, "put", eager):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from zlib import crc32
 
+from benchmarks.function import BUCKET, DEVICES, READINGS, Clock, Context
 from fleet_iot.operations.local.event_source import (
     Discard,
     EventSource,
@@ -24,10 +25,9 @@ from fleet_iot.operations.local.event_source import (
 )
 from fleet_iot.operations.telemetry.redrive import FunctionError, Outcome, Processor, redrive
 from fleet_iot.sensor_processor import handler
-from fleet_iot.sensor_processor.ingest.catalogue import parse_catalogue
-from tests.integration.faults.chaos import DEAD_SHARD_S, OUTAGE_S, RESHARD, Chaos, Clock, Crash
+from tests.integration.faults.chaos import DEAD_SHARD_S, OUTAGE_S, RESHARD, Chaos, Crash
 from tests.integration.faults.events import event_faults
-from tests.integration.faults.load import CATALOGUE, SPACING_MS, Load
+from tests.integration.faults.load import SPACING_MS, Load
 from tests.integration.faults.oracle import Oracle
 from tests.integration.faults.stubs import S3, DynamoDb, Kinesis, Sns, Sqs
 from tests.integration.faults.workers import new_worker
@@ -46,17 +46,6 @@ MAPPING = SourceSettings(batch_size=250, window_s=3.0, retries=20, bisects=True,
 DEAD = "shardId-000000000002"
 SPLIT = "shardId-000000000001"
 CHILDREN = ("shardId-000000000004", "shardId-000000000005")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Context:
-    """Lambda's context."""
-
-    aws_request_id: str = "request"
-
-    def get_remaining_time_in_millis(self) -> int:
-        """A minute, at the start."""
-        return 60_000
 
 
 @dataclass(kw_only=True)
@@ -96,7 +85,6 @@ class World:
         self.sns = Sns(self.chaos)
         self.oracle = Oracle()
         self._load = Load(self.chaos, readings=readings)
-        self._catalogue = parse_catalogue(json.dumps(CATALOGUE).encode())
         self._number = FIRST_NUMBER
         self._records = 0
         self._processes = 0
@@ -134,12 +122,12 @@ class World:
         return Verdict(
             faults=[
                 *self.oracle.faults(
-                    readings=self.dynamo.items("table-readings"),
-                    devices=self.dynamo.items("table-devices"),
-                    objects=self.s3.objects,
+                    readings=self.dynamo.items(READINGS),
+                    devices=self.dynamo.items(DEVICES),
+                    objects=self.s3.bodies(BUCKET),
                 ),
                 *event_faults(
-                    self.dynamo.items("table-readings"), over=self.oracle.minutes_over(95_000), told=self.sns.messages
+                    self.dynamo.items(READINGS), over=self.oracle.minutes_over(95_000), told=self.sns.messages
                 ),
                 *(f"another content under {key}" for key in (*self.s3.changed, *self.dynamo.changed)),
                 *(f"left in the queue: {why}" for why in outcome.left),
@@ -170,7 +158,7 @@ class World:
         """A process that remembers nothing yet, and that draws no nonce which another one has drawn."""
         self._processes += 1
         dice = random.Random(f"{self.chaos.seed}:{self._processes}")
-        return new_worker(self.dynamo, self.s3, self.sns, catalogue=self._catalogue, dice=dice, clock=self.clock)
+        return new_worker(self.dynamo, self.s3, self.sns, dice=dice, clock=self.clock)
 
     def _put(self, sent: Any) -> None:
         is_resharded = sent.received_at / 1000 >= BEGINS + RESHARD * self.chaos.lasts

@@ -8,7 +8,6 @@ first has failed or is taken for dead, while that one may go on: a zombie.
 from __future__ import annotations
 
 import base64
-import json
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -21,21 +20,21 @@ from typing import Any
 
 from botocore.exceptions import ReadTimeoutError
 
+from benchmarks.aws import refused
+from benchmarks.function import DEVICES as DEVICES_TABLE
+from benchmarks.function import LANES, READINGS, STATES, Clock, Context
 from fleet_iot.operations.local.event_source import StreamRecord, kinesis_event
 from fleet_iot.sensor_processor import handler
-from fleet_iot.sensor_processor.ingest.catalogue import parse_catalogue
-from tests.integration.faults.chaos import Chaos, Clock, Crash, refused
+from tests.integration.faults.chaos import Chaos, Crash
 from tests.integration.faults.events import event_faults
-from tests.integration.faults.load import CATALOGUE, DAY, HOUR, MINUTE, Sent, message, thing_of
+from tests.integration.faults.load import DAY, HOUR, MINUTE, Sent, message, thing_of
 from tests.integration.faults.oracle import highest
 from tests.integration.faults.stubs import S3, DynamoDb, Sns
 from tests.integration.faults.workers import new_worker
-from tests.integration.faults.world import Context
 
 START = 1_795_445_340_000
 DEVICES = 12
 ENVIRONMENTS = 4
-PARSED = parse_catalogue(json.dumps(CATALOGUE).encode())
 
 
 class Storm(Chaos):
@@ -158,8 +157,8 @@ class Hostile:
                 self.route |= {d: len(self.shards) - 1 for d in self.route if self.random.random() < 0.4}
             if step % 40 == 39:
                 self._start({"sweep": True})
-            if self._loses_base and step % 100 == 99 and self.s3.states:
-                self.s3.delete(self.random.choice(list(self.s3.states)))
+            if self._loses_base and step % 100 == 99 and (states := self.s3.bodies(STATES)):
+                self.s3.delete_object(Bucket=STATES, Key=self.random.choice(list(states)))
                 self.counts["gone"] += 1
             self._schedule()
         self.chaos.is_calm = True
@@ -223,7 +222,6 @@ class Hostile:
             self.dynamo,
             self.s3,
             self.sns,
-            catalogue=PARSED,
             dice=random.Random(f"{self.random.random()}:{self._processes}"),
             clock=self.clock,
         )
@@ -321,7 +319,7 @@ class Hostile:
     # What must be true at the end.
 
     def _faults(self) -> list[str]:
-        items = highest(self.dynamo.items("table-readings"))
+        items = highest(self.dynamo.items(READINGS))
         held = {(item["device"]["S"], item["bucket"]["S"]): _sums(item) for item in items if "messages" in item}
         expected: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
         counted: Counter[str] = Counter()
@@ -347,12 +345,12 @@ class Hostile:
             for key in sorted({*held, *expected})
             if held.get(key) != expected.get(key)
         ]
-        described = {item["device"]["S"]: int(item["messages"]["N"]) for item in self.dynamo.items("table-devices")}
+        described = {item["device"]["S"]: int(item["messages"]["N"]) for item in self.dynamo.items(DEVICES_TABLE)}
         found += [
             f"{name} counts {described.get(name)}, not {n}" for name, n in counted.items() if described.get(name) != n
         ]
         found += [f"another content under {key}" for key in (*self.dynamo.changed, *self.s3.changed)]
-        lanes = [item for item in self.dynamo.items("table-lanes") if "acked" in item]
+        lanes = [item for item in self.dynamo.items(LANES) if "acked" in item]
         found += [f"not emitted: {item['lane']}" for item in lanes if item["acked"] != item["version"]]
         # A reading that arrives out of order may belong to an event that began later, so not all minutes are in one.
         events = event_faults(items, over=over, told=self.sns.messages)

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from benchmarks.function import DEVICES, LANES, STATES, Clock
 from fleet_iot.sensor_processor import handler
 from fleet_iot.sensor_processor.adapters import Threads
-from fleet_iot.sensor_processor.ingest.catalogue import parse_catalogue
 from fleet_iot.sensor_processor.planning.lane import (
     LONGEST_CHAIN,
     Lane,
@@ -25,8 +25,7 @@ from fleet_iot.sensor_processor.planning.lane import (
     pack_object,
     unpack_objects,
 )
-from tests.integration.faults.chaos import Chaos, Clock
-from tests.integration.faults.load import CATALOGUE
+from tests.integration.faults.chaos import Chaos
 from tests.integration.faults.stubs import S3, DynamoDb, Sns
 from tests.integration.faults.workers import new_worker
 from tests.sensor_processor.conftest import RECEIVED_AT, make_event, make_payload, make_record
@@ -45,9 +44,7 @@ class Plant:
     def new_process(self) -> handler.Runtime:
         """A process that remembers nothing."""
         self.processes += 1
-        catalogue = parse_catalogue(json.dumps(CATALOGUE).encode())
-        dice = Random(self.processes)
-        return new_worker(self.dynamo, self.s3, self.sns, catalogue=catalogue, dice=dice, clock=self.clock)
+        return new_worker(self.dynamo, self.s3, self.sns, dice=Random(self.processes), clock=self.clock)
 
     def send(self, sequence: int) -> None:
         """Process one reading, ten seconds after the last one."""
@@ -63,7 +60,7 @@ class Plant:
 
     def lane(self) -> dict[str, Any]:
         """Return the one lane's item."""
-        (item,) = [each for each in self.dynamo.items("table-lanes") if "version" in each]
+        (item,) = [each for each in self.dynamo.items(LANES) if "version" in each]
         return item
 
     def chain(self) -> list[str]:
@@ -108,12 +105,11 @@ def test_an_old_base_of_a_silent_lane_is_written_again() -> None:
     (base,) = plant.chain()
     assert base not in settled
     plant.process = plant.new_process()
-    for key in [key for key in plant.s3.states if base not in key]:
-        plant.s3.delete(key)
-        del plant.s3.deleted[key]
+    for place in [place for place in plant.s3.objects if place[0] == STATES and base not in place[1]]:
+        del plant.s3.objects[place]
     plant.send(2)
     plant.sweep(1_000)
-    (device,) = plant.dynamo.items("table-devices")
+    (device,) = plant.dynamo.items(DEVICES)
     assert device["messages"]["N"] == "2"
 
 
@@ -121,7 +117,8 @@ def test_a_state_that_is_gone_for_good_fails_its_records() -> None:
     """Nothing is counted on a state that cannot be read: the records come again, and the log names the object."""
     plant = Plant()
     plant.send(1)
-    plant.s3.states.clear()
+    for key in plant.s3.bodies(STATES):
+        del plant.s3.objects[STATES, key]
     plant.process = plant.new_process()
     record = make_record(sequence_number="77")
 
@@ -132,12 +129,12 @@ def test_a_batch_of_known_readings_moves_nothing() -> None:
     """Neither an object nor the lane's item is written."""
     plant = Plant()
     plant.send(1)
-    before = plant.lane(), set(plant.s3.states)
+    before = plant.lane(), set(plant.s3.bodies(STATES))
     plant.clock.now -= 10
 
     plant.send(1)
 
-    assert (plant.lane(), set(plant.s3.states)) == before
+    assert (plant.lane(), set(plant.s3.bodies(STATES))) == before
 
 
 def test_another_process_reads_only_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
