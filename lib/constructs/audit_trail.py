@@ -53,13 +53,13 @@ class DataEvents:
 def data_events(names: PlatformNames) -> tuple[DataEvents, ...]:
     """Return the data events to record, by resource type.
 
-    Of the buckets only the archive: a trail's own files would cause events.
+    Of the buckets only those of the archive and of state: a trail's own files would cause events.
     """
     return (
         DataEvents(
-            name="Archive objects",
+            name="Archive and state objects",
             resource_type="AWS::S3::Object",
-            arns=(f"{bucket_arn(names.raw_archive)}/",),
+            arns=tuple(f"{bucket_arn(bucket)}/" for bucket in (names.raw_archive, names.lanes)),
             writer=PROCESSOR_ROLE,
             writes=("PutObject",),
         ),

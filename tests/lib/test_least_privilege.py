@@ -44,7 +44,7 @@ def test_only_traces_and_what_registers_devices_go_to_any_resource(stacks: Any) 
 def test_every_use_of_a_key_names_service_and_context(stacks: Any) -> None:
     """No role can use a key on its own, or for another resource than its own."""
     uses = {n: s for n, s in _allowed(stacks, "aws_iam_role_policy") if s["Action"][0].startswith("kms:")}
-    assert len(uses) == 10
+    assert len(uses) == 12
     for statement in uses.values():
         conditions = statement["Condition"]["StringEquals"]
         assert conditions["kms:ViaService"].endswith(".ap-southeast-1.amazonaws.com")
@@ -65,6 +65,7 @@ def test_every_trust_names_account_and_source_where_the_service_sends_them(stack
         "role-fleet-provisioning": ["iot.amazonaws.com"],
         "role-rule-errors": ["iot.amazonaws.com"],
         "role-sensor-processor": ["lambda.amazonaws.com"],
+        "role-sweep": ["scheduler.amazonaws.com"],
         "role-topic-rule": ["iot.amazonaws.com"],
         "role-trail-logs": ["cloudtrail.amazonaws.com"],
     }

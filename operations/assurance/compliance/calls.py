@@ -199,7 +199,14 @@ CALLS: Mapping[str, Call] = {
             "ttl.enabled": "UpdateTimeToLive:TimeToLiveSpecification.Enabled",
             "tags_all": "Tags{Key,Value}",
         },
-        given={"KeySchema[0].KeyType": "HASH", "KeySchema[1].KeyType": "RANGE", "SSESpecification.SSEType": "KMS"},
+        given={
+            **{
+                f"{schema}[{place}].KeyType": kind
+                for schema in ("KeySchema", "GlobalSecondaryIndexes[].KeySchema")
+                for place, kind in enumerate(("HASH", "RANGE"))
+            },
+            "SSESpecification.SSEType": "KMS",
+        },
     ),
     "aws_iam_role": _call(
         "iam.CreateRole",

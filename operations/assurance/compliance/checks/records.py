@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterator, Mapping
 
-from fleet_iot.lib.names import PROCESSOR_ROLE, RAW_ARCHIVE, TOPIC_RULE_ROLE
+from fleet_iot.lib.names import LANES, PROCESSOR_ROLE, RAW_ARCHIVE, TOPIC_RULE_ROLE
 from fleet_iot.operations.assurance.compliance.findings import Observation, check, observe, problem_unless
 from fleet_iot.operations.assurance.compliance.infrastructure import (
     Body,
@@ -15,6 +15,7 @@ from fleet_iot.operations.assurance.compliance.infrastructure import (
     arn_of,
     block_of,
     blocks_of,
+    kind_of,
     name_of,
     read_statements,
 )
@@ -37,6 +38,9 @@ DATA_EVENTS = {
     "aws_s3_bucket": ("AWS::S3::Object", ("GetObject",), ("DeleteObject", "PutObject")),
 }
 """Type with telemetry → CloudTrail's name of its data events, calls that read, calls that write."""
+
+DATA_BUCKETS = {RAW_ARCHIVE: "raw", LANES: "state"}
+"""Buckets with telemetry, and a prefix in each. A trail's own files would cause events."""
 
 TELEMETRY = {
     "AWS::DynamoDB::Table": (PROCESSOR_ROLE, {"BatchWriteItem", "PutItem", "TransactWriteItems", "UpdateItem"}),
@@ -110,7 +114,7 @@ def trail_management_events(planned: PlannedInfrastructure) -> Iterator[Observat
 
 @check(
     "trail-data-events",
-    "Every read and write of archive, tables, function and stream is recorded, as the manifest says",
+    "Every read and write of archive, state, tables, function and stream is recorded, as the manifest says",
 )
 def trail_data_events(planned: PlannedInfrastructure) -> Iterator[Observation]:
     """Ask the selectors about each call by each role and by a person."""
@@ -119,7 +123,7 @@ def trail_data_events(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for type_, (kind, reads, writes) in DATA_EVENTS.items():
         writer, telemetry = TELEMETRY.get(kind, ("", set()))
         for resource in planned.of(type_):
-            if type_ == "aws_s3_bucket" and RAW_ARCHIVE not in str(name_of(resource)):
+            if type_ == "aws_s3_bucket" and kind_of(resource) not in DATA_BUCKETS:
                 continue
             event = {"eventCategory": "Data", "resources.type": kind, "resources.ARN": _data_arn(planned, resource)}
             missing = [
@@ -139,7 +143,7 @@ def trail_data_events(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 def _data_arn(planned: PlannedInfrastructure, resource: Resource) -> str:
     arn = arn_of(planned, resource)
-    return f"{arn}/raw/object" if resource.type == "aws_s3_bucket" else arn
+    return f"{arn}/{DATA_BUCKETS[kind_of(resource)]}/object" if resource.type == "aws_s3_bucket" else arn
 
 
 def _call(call: str, role: str, account_id: str, *, is_read: bool) -> dict[str, str]:
@@ -395,7 +399,7 @@ def bucket_lifecycle(planned: PlannedInfrastructure) -> Iterator[Observation]:
 )
 def archive_tiering(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for bucket in planned.of("aws_s3_bucket"):
-        if RAW_ARCHIVE not in str(name_of(bucket)):
+        if kind_of(bucket) != RAW_ARCHIVE:
             continue
         lifecycles = planned.belonging("aws_s3_bucket_lifecycle_configuration", "bucket", bucket)
         rules = [
