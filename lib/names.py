@@ -39,8 +39,8 @@ LONGEST_ROLE = PROVISIONING_ROLE
 
 RAW_ARCHIVE, ACCESS_LOGS, AUDIT_BUCKET = "raw-archive", "access-logs", "audit-trail"
 BUCKETS: Mapping[str, str] = {
-    RAW_ARCHIVE: "stores every message as received, below raw/, quarantine/ and iot-rule-errors/; and events/, "
-    "bulk-registration/",
+    RAW_ARCHIVE: "stores every message as received, below raw/, then archive/, quarantine/ and iot-rule-errors/; and "
+    "events/, bulk-registration/",
     ACCESS_LOGS: "stores the access logs of the other buckets",
     AUDIT_BUCKET: "stores the audit trail",
 }

@@ -358,7 +358,8 @@ GRANTS: Mapping[str, tuple[Grant, ...]] = {
     "aws_s3_object": (
         _grant(
             "s3",
-            f"{ARCHIVE}/raw/facility={{plant}}/*",
+            # Former versions had their markers below raw/.
+            f"{ARCHIVE}/archive/facility={{plant}}/* {ARCHIVE}/raw/facility={{plant}}/*",
             "GetObject PutObject GetObjectTagging PutObjectTagging DeleteObject DeleteObjectVersion",
         ),
         _grant("s3", ARCHIVE, "ListBucket ListBucketVersions"),

@@ -16,6 +16,7 @@ import click
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, OutcomeError
 from fleet_iot.generator.text import counted, table
+from fleet_iot.lib.specs import DeviceTypeSpec
 from fleet_iot.operations.aws import reporting_aws_errors
 from fleet_iot.operations.cli.options import (
     PATH,
@@ -34,7 +35,7 @@ from fleet_iot.operations.cli.options import (
 from fleet_iot.operations.progress import Progress
 from fleet_iot.operations.project import Project
 from fleet_iot.operations.telemetry.anomalies import PREFIX, Anomaly, acknowledge, read_anomalies
-from fleet_iot.operations.telemetry.archive import query_statement, table_statement
+from fleet_iot.operations.telemetry.archive import cold_before, glacier_note, query_statement, table_statement
 from fleet_iot.operations.telemetry.history import LEVELS, Row, history
 from fleet_iot.operations.telemetry.quarantine import (
     TIME_UNITS,
@@ -215,7 +216,7 @@ def _cells(row: Row, level: str, number: str, mark: str = "") -> Iterator[str]:
 
 @click.group()
 def archive() -> None:
-    """Query the raw archive, which keeps every message as it was sent."""
+    """Query the archive, which keeps every message as it was sent."""
 
 
 @archive.command()
@@ -227,24 +228,34 @@ def archive() -> None:
 def query(
     project: Project, facility: str | None, device_type: str | None, metric: str | None, day: datetime | None
 ) -> None:
-    """Print Athena's SQL: the table's definition and a first query."""
+    """Print Athena's SQL: the table, a first query, and how to restore what is in Glacier."""
     chosen = project.facility(facility or project.facilities[0].id)
     described = project.device_type(device_type or project.fleet.device_types[0].id)
     project.check_metric(described.id, metric)
     if project.account_id is None:
         note = "note: the bucket's name lacks the AWS account: set account_id in fleet.yaml, or FLEET_ACCOUNT_ID."
         click.echo(note, err=True)
-    types = [each.id for each in project.fleet.device_types]
-    table = table_statement(
-        project.names.raw_archive, facilities=[each.id for each in project.facilities], device_types=types
+    for statement in _statements(project, chosen.id, described, metric, day):
+        click.echo(statement)
+
+
+def _statements(
+    project: Project, facility: str, device_type: DeviceTypeSpec, metric: str | None, day: datetime | None
+) -> Iterator[str]:
+    bucket, types, today = project.names.raw_archive, project.fleet.device_types, datetime.now(UTC).date()
+    asked = day.date() if day else today
+    yield "-- Once, and again after a new metric, device type or facility (DROP TABLE readings; first):"
+    yield table_statement(
+        bucket,
+        facilities=[each.id for each in project.facilities],
+        device_types=[each.id for each in types],
+        metrics=[each.name for type_ in types for each in type_.metrics],
     )
-    first_query = query_statement(
-        facility=chosen.id,
-        device_type=described.id,
-        metric=metric or described.metrics[0].name,
-        day=(day or datetime.now(UTC)).date(),
-    )
-    click.echo(f"-- Once:\n{table}\n\n-- Then, as you like:\n{first_query}")
+    yield "\n-- Then, as you like:"
+    chosen = metric or device_type.metrics[0].name
+    yield query_statement(facility=facility, device_type=device_type.id, metric=chosen, day=asked)
+    shown = min(asked, cold_before(today) - timedelta(days=1))
+    yield "\n" + glacier_note(bucket, facility=facility, device_type=device_type.id, day=shown, today=today)
 
 
 _PREVIEW = 2_000

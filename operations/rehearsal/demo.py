@@ -42,7 +42,7 @@ from fleet_iot.operations.rehearsal.simulator import (
     read_truth,
     run_request,
 )
-from fleet_iot.operations.telemetry.archive import object_keys, stored_lines
+from fleet_iot.operations.telemetry.archive import archived_records, object_keys, stored_lines
 
 # Reconciliation of what the devices sent with what arrived: lost, duplicated, sums, anomalies found and false.
 #
@@ -256,14 +256,15 @@ def read_readings(dynamodb: Any, table: str) -> tuple[list[MinuteItem], list[Ano
 
 def read_archive(s3: Any, bucket: str) -> Archive:
     """Read the archive's records, each once however often its batch was delivered."""
-    raw = {line["sequence_number"]: line for _, line in stored_lines(s3, bucket, "raw/")}
     quarantined = {line["sequence_number"] for _, line in stored_lines(s3, bucket, "quarantine/")}
     errors = sum(1 for key in object_keys(s3, bucket, "iot-rule-errors/") if not key.endswith("/"))
     readings: Counter[tuple[str, int, int]] = Counter()
-    for line in raw.values():
+    lines = 0
+    for line in archived_records(s3, bucket):
+        lines += 1
         payload = json.loads(base64.b64decode(line["raw"]))
         readings[line["thing"], payload["time"], payload["sequence"]] += 1
-    return Archive(lines=len(raw), readings=readings, quarantined=len(quarantined), rule_errors=errors)
+    return Archive(lines=lines, readings=readings, quarantined=len(quarantined), rule_errors=errors)
 
 
 def count_items(dynamodb: Any, table: str) -> int:

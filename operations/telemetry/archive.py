@@ -1,36 +1,57 @@
-"""Read the raw archive: Athena's SQL for it, and the lines of its objects."""
+"""Read the archive: Athena's SQL for it, what of it is in Glacier, and the lines of its objects."""
 
 from __future__ import annotations
 
 import gzip
 import json
 from collections.abc import Iterable, Iterator
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
-TABLE = "telemetry"
+from fleet_iot.archive_compactor.bucket import Bucket
+from fleet_iot.archive_compactor.layout import TABLE as LISTS
+from fleet_iot.archive_compactor.layout import column_of, partition_prefix
+from fleet_iot.archive_compactor.reader import archived_dates, archived_lines
+from fleet_iot.lib.shared.context import COOLED_FROM_BYTES, GLACIER_AFTER_DAYS
 
+TABLE = "readings"
 
-def table_statement(bucket: str, *, facilities: Iterable[str], device_types: Iterable[str]) -> str:
-    """Build the statement that creates the table over the archive's bucket, which copies no data.
-
-    Partitions are computed from the names of the prefixes, so that no crawler is needed:
-    https://docs.aws.amazon.com/athena/latest/ug/partition-projection.html
-    """
-    return f"""\
-CREATE EXTERNAL TABLE IF NOT EXISTS {TABLE} (
-  sequence_number string COMMENT 'of the Kinesis record: one that was delivered twice is twice in the archive',
+_FIXED = """\
+  sequence_number string COMMENT 'of the Kinesis record',
+  reading int COMMENT 'from 0, within a message of several',
   thing string,
   client_id string,
   principal string COMMENT 'certificate id',
-  received_at bigint COMMENT 'the topic rule''s clock, ms',
+  arrived_at timestamp COMMENT 'when the stream took the record',
+  received_at timestamp COMMENT 'the topic rule''s clock',
   trace_id string,
-  raw string COMMENT 'base64 of the message as the device sent it'
+  taken_at timestamp COMMENT 'the device''s clock',
+  sequence bigint COMMENT 'the device''s counter',
+  raw binary COMMENT 'the message as the device sent it, in the row of its first reading'"""
+
+
+def table_statement(
+    bucket: str, *, facilities: Iterable[str], device_types: Iterable[str], metrics: Iterable[str]
+) -> str:
+    """Build the statement that creates the table over the archive's Parquet objects, which copies no data.
+
+    Each partition is a list of objects, replaced as a whole when hours are merged into a day, so that a query sees each
+    reading once. Partitions are computed from the names of the prefixes, so that no crawler is needed:
+    https://docs.aws.amazon.com/athena/latest/ug/partition-projection.html
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-inventory-athena-query.html (lists of Parquet objects)
+    """
+    columns = "".join(f",\n  {column_of(name)} double" for name in sorted(set(metrics)))
+    return f"""\
+CREATE EXTERNAL TABLE IF NOT EXISTS {TABLE} (
+{_FIXED}{columns}
 )
 PARTITIONED BY (facility string, device_type string, `date` string)
-ROW FORMAT SERDE 'org.openx.data.jsonserde.JsonSerDe'
-LOCATION 's3://{bucket}/raw/'
+ROW FORMAT SERDE 'org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe'
+STORED AS INPUTFORMAT 'org.apache.hadoop.hive.ql.io.SymlinkTextInputFormat'
+OUTPUTFORMAT 'org.apache.hadoop.hive.ql.io.IgnoreKeyTextOutputFormat'
+LOCATION 's3://{bucket}/{LISTS}'
 TBLPROPERTIES (
+  'read_restored_glacier_objects' = 'true',
   'projection.enabled' = 'true',
   'projection.facility.type' = 'enum',
   'projection.facility.values' = '{",".join(sorted(facilities))}',
@@ -40,43 +61,44 @@ TBLPROPERTIES (
   'projection.date.format' = 'yyyy-MM-dd',
   'projection.date.range' = '2026-01-01,NOW',
   'storage.location.template' =
-    's3://{bucket}/raw/facility=${{facility}}/device_type=${{device_type}}/date=${{date}}/'
+    's3://{bucket}/{partition_prefix("${facility}", "${device_type}", "${date}", below=LISTS)}'
 );"""
 
 
 def query_statement(*, facility: str, device_type: str, metric: str, day: date) -> str:
-    """Build a query for each reading of a metric on a day, once, whether it was sent on its own or in an array."""
+    """Build a query for each reading of a metric on a day, once, even if the device sent it again."""
+    column = column_of(metric)
     return f"""\
-WITH records AS (
-  SELECT sequence_number, arbitrary(thing) AS thing, arbitrary(raw) AS raw
-  FROM {TABLE}
-  WHERE facility = '{facility}' AND device_type = '{device_type}' AND "date" = '{day.isoformat()}'
-  GROUP BY sequence_number
-),
-messages AS (
-  SELECT thing, json_parse(from_utf8(from_base64(raw))) AS message FROM records
-),
-readings AS (
-  SELECT thing, reading
-  FROM messages
-  CROSS JOIN UNNEST(IF(json_array_length(message) IS NULL, ARRAY[message], CAST(message AS ARRAY(JSON)))) AS t (reading)
-)
-SELECT DISTINCT
-  thing,
-  from_unixtime(CAST(json_extract_scalar(reading, '$.time') AS bigint) / 1000.0) AS taken_at,
-  json_extract_scalar(reading, '$.sequence') AS sequence,
-  CAST(json_extract_scalar(reading, '$.metrics["{metric}"]') AS double) AS "{metric}"
-FROM readings
-WHERE json_extract_scalar(reading, '$.metrics["{metric}"]') IS NOT NULL
+SELECT DISTINCT thing, taken_at, sequence, {column}
+FROM {TABLE}
+WHERE facility = '{facility}' AND device_type = '{device_type}' AND "date" = '{day.isoformat()}'
+  AND {column} IS NOT NULL
 ORDER BY thing, taken_at
 LIMIT 1000;"""  # noqa: S608 - the ids are the manifest's, which its patterns keep free of quotes
 
 
+def glacier_note(bucket: str, *, facility: str, device_type: str, day: date, today: date) -> str:
+    """Say what of the archive is in Glacier, and how to restore a day of one facility and device type."""
+    prefix = partition_prefix(facility, device_type, day.isoformat())
+    return f"""\
+-- In Glacier: objects from {COOLED_FROM_BYTES // 1024} kB on, of dates before {cold_before(today).isoformat()}. \
+Athena cannot read them until they are restored
+-- (3 to 5 hours; then for 7 days):
+--   aws s3api list-objects-v2 --bucket {bucket} --prefix {prefix} \\
+--     --query 'Contents[?StorageClass==`GLACIER`].[Key]' --output text |
+--   xargs -I KEY aws s3api restore-object --bucket {bucket} --key KEY \\
+--     --restore-request 'Days=7,GlacierJobParameters={{Tier=Standard}}'"""
+
+
+def cold_before(today: date) -> date:
+    """Return the first date whose objects cannot be in Glacier yet."""
+    return today - timedelta(days=GLACIER_AFTER_DAYS)
+
+
 def object_keys(s3: Any, bucket: str, prefix: str) -> Iterator[str]:
     """List the keys of a bucket below a prefix."""
-    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-        for entry in page.get("Contents", ()):
-            yield entry["Key"]
+    for entry in Bucket(client=s3, name=bucket).list(prefix):
+        yield entry.key
 
 
 def stored_lines(s3: Any, bucket: str, prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -86,3 +108,9 @@ def stored_lines(s3: Any, bucket: str, prefix: str) -> Iterator[tuple[str, dict[
             body = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
             for line in gzip.decompress(body).splitlines():
                 yield key, json.loads(line)
+
+
+def archived_records(s3: Any, bucket: str) -> Iterator[dict[str, Any]]:
+    """Read the archive's lines, each record once, whether it is compacted or not."""
+    archive = Bucket(client=s3, name=bucket)
+    return archived_lines(archive, archived_dates(archive))

@@ -102,11 +102,13 @@ def make_reading(**overrides: Any) -> Reading:
     """A valid reading; `time`, `sequence`, `metrics` go to its payload, the rest to its record and envelope."""
     message = {name: overrides.pop(name) for name in ("time", "sequence", "metrics") if name in overrides}
     number = overrides.pop("sequence_number", None) or str(next(_numbers))
+    arrival = {name: overrides.pop(name) for name in ("arrived_at",) if name in overrides}
     (reading,) = parse_readings(
         sequence_number=number,
         envelope=Envelope(**make_envelope(payload=make_payload(**message), **overrides)),
         catalogue=parse_catalogue(json.dumps(CATALOGUE).encode()),
         suffix="dev",
+        **arrival,
     )
     return reading
 

@@ -60,16 +60,19 @@ def parse_batch(event: Mapping[str, Any], *, catalogue: Catalogue, suffix: str) 
             if shard == UNKNOWN:
                 shard = record.get("eventID", "").partition(":")[0] or UNKNOWN
             envelope = None
+            arrived_at = int(float(kinesis.get("approximateArrivalTimestamp") or 0) * 1000)
             try:
                 envelope = parse_envelope(_data(kinesis["data"]))
-                readings += parse_readings(sequence_number, envelope, catalogue=catalogue, suffix=suffix)
+                readings += parse_readings(
+                    sequence_number, envelope, catalogue=catalogue, suffix=suffix, arrived_at=arrived_at
+                )
             except PoisonReading as error:
                 poison.append(
                     _make_poison(
                         sequence_number=sequence_number,
                         envelope=envelope,
                         encoded=kinesis["data"],
-                        arrived_at=int(float(kinesis.get("approximateArrivalTimestamp") or 0) * 1000),
+                        arrived_at=arrived_at,
                         error=error,
                         catalogue=catalogue,
                     )

@@ -449,11 +449,13 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A valid reading; a record has one or many.
 
     Times are milliseconds since the epoch. `order` sorts the readings of a device. `identity` (9 bytes) is the message
-    id within a device's minute, `content` (4 bytes, a CRC) distinguishes two messages of one identity.
+    id within a device's minute, `content` (4 bytes, a CRC) distinguishes two messages of one identity. `arrived_at` is
+    when the stream took the record: of one that was put there again, later than the rule's `received_at`.
     """
 
     sequence_number: str
     envelope: Envelope
+    arrived_at: int
     time: int
     sequence: int | None
     metrics: Mapping[str, float]
@@ -471,15 +473,24 @@ _decode_message = msgspec.json.Decoder(Message).decode
 _decode_parts = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
+class Arrival(msgspec.Struct, frozen=True, gc=False):
+    """A record's number in the stream, and when it came there (ms)."""
+
+    sequence_number: str
+    time: int
+
+
 def parse_readings(
-    sequence_number: str, envelope: Envelope, *, catalogue: Catalogue, suffix: str
+    sequence_number: str, envelope: Envelope, *, catalogue: Catalogue, suffix: str, arrived_at: int = 0
 ) -> tuple[Reading, ...]:
     """Parse the readings of a message: all of them, or none and PoisonReading is raised.
 
     Args:
         catalogue: must have the device type; metrics that it lacks are accepted.
         suffix: of this environment; things of another one are rejected.
+        arrived_at: when the stream took the record (ms); the rule's clock where that is later.
     """
+    arrival = Arrival(sequence_number, max(arrived_at, envelope.received_at))
     check_identity(envelope, suffix=suffix)
     known = catalogue.device_types.get(envelope.device_type)
     if known is None:
@@ -488,14 +499,14 @@ def parse_readings(
     check_text(payload)
     try:
         if payload.startswith(b"["):
-            return _readings(_decode_parts(payload), sequence_number, envelope, known)
+            return _readings(_decode_parts(payload), arrival, envelope, known)
         try:
-            reading = _reading(payload, sequence_number, envelope, known)
+            reading = _reading(payload, arrival, envelope, known)
         except msgspec.DecodeError:
             lines = json_lines(payload)
             if not lines:
                 raise
-            return _readings(lines, sequence_number, envelope, known)
+            return _readings(lines, arrival, envelope, known)
         if reading is None:
             raise PoisonReading("metrics", _NOTHING)
         return (reading,)
@@ -506,7 +517,7 @@ def parse_readings(
 
 
 def _readings(
-    parts: Sequence[bytes | msgspec.Raw], sequence_number: str, envelope: Envelope, known: Mapping[str, Metric]
+    parts: Sequence[bytes | msgspec.Raw], arrival: Arrival, envelope: Envelope, known: Mapping[str, Metric]
 ) -> tuple[Reading, ...]:
     """Parse each object of an array or of lines from its own bytes, as if it had been sent by itself."""
     if not 1 <= len(parts) <= MAX_READINGS:
@@ -514,7 +525,7 @@ def _readings(
     readings = []
     for number, part in enumerate(parts, start=1):
         try:
-            reading = _reading(bytes(part), sequence_number, envelope, known)
+            reading = _reading(bytes(part), arrival, envelope, known)
         except PoisonReading as error:
             raise PoisonReading(error.reason, f"reading {number} of {len(parts)}: {error.detail}") from error
         except msgspec.DecodeError as error:
@@ -526,7 +537,7 @@ def _readings(
     return tuple(readings)
 
 
-def _reading(payload: bytes, sequence_number: str, envelope: Envelope, known: Mapping[str, Metric]) -> Reading | None:
+def _reading(payload: bytes, arrival: Arrival, envelope: Envelope, known: Mapping[str, Metric]) -> Reading | None:
     """Parse the reading in one object; None if all its metrics are null."""
     try:
         message = _decode_message(payload)
@@ -550,8 +561,9 @@ def _reading(payload: bytes, sequence_number: str, envelope: Envelope, known: Ma
     if not metrics:
         return None
     return Reading(
-        sequence_number=sequence_number,
+        sequence_number=arrival.sequence_number,
         envelope=envelope,
+        arrived_at=arrival.time,
         time=time,
         sequence=sequence,
         metrics=metrics,
