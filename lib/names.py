@@ -16,6 +16,8 @@ STREAM = "stream-telemetry"
 READINGS_TABLE = "table-readings"
 DEVICES_TABLE = "table-devices"
 FUNCTION = "function-sensor-processor"
+COMPACTOR = "function-archive-compactor"
+COMPACTOR_SCHEDULE = "schedule-archive-compaction"
 FAILURE_QUEUE = "queue-processor-failures"
 ALARM_TOPIC = "topic-alarms"
 ANOMALY_TOPIC = "topic-anomalies"
@@ -26,6 +28,8 @@ IOT_LOG_GROUP = "AWSIotLogsV2"
 """The only log group that AWS IoT writes to."""
 
 PROCESSOR_ROLE = "role-sensor-processor"
+COMPACTOR_ROLE = "role-archive-compactor"
+SCHEDULE_ROLE = "role-archive-schedule"
 TOPIC_RULE_ROLE = "role-topic-rule"
 RULE_ERRORS_ROLE = "role-rule-errors"
 TRAIL_LOGS_ROLE = "role-trail-logs"
@@ -55,6 +59,9 @@ PLATFORM_RESOURCES: Mapping[str, tuple[str, str]] = {
     DEVICES_TABLE: ("DynamoDB table", "stores one item for each device: first and last contact, its detectors' state"),
     FUNCTION: ("Lambda function", "aggregates readings, detects anomalies and archives raw messages"),
     f"/aws/lambda/{FUNCTION}": ("log group", "is the sensor processor's"),
+    COMPACTOR: ("Lambda function", "compacts the raw archive into Parquet objects"),
+    f"/aws/lambda/{COMPACTOR}": ("log group", "is the archive compactor's"),
+    COMPACTOR_SCHEDULE: ("EventBridge schedule", "invokes the archive compactor each hour"),
     FAILURE_QUEUE: ("SQS queue", "receives records that the sensor processor could not process"),
     TRAIL: (TRAIL_KIND, "records who changed what"),
     TRAIL_LOG_GROUP: ("log group", "is the audit trail's"),
@@ -62,6 +69,8 @@ PLATFORM_RESOURCES: Mapping[str, tuple[str, str]] = {
     "alias/key-logs": ("KMS alias", "is the key of logs"),
     "alias/key-audit": ("KMS alias", "is the key of the audit trail"),
     PROCESSOR_ROLE: (ROLE_KIND, "is the sensor processor's"),
+    COMPACTOR_ROLE: (ROLE_KIND, "is the archive compactor's"),
+    SCHEDULE_ROLE: (ROLE_KIND, "allows the schedule to invoke the archive compactor"),
     TOPIC_RULE_ROLE: (ROLE_KIND, "allows topic rules to put records on the stream"),
     RULE_ERRORS_ROLE: (ROLE_KIND, "allows topic rules to store failed messages in the archive"),
     TRAIL_LOGS_ROLE: (ROLE_KIND, "allows the audit trail to write its log"),
@@ -88,6 +97,8 @@ PLATFORM_ALARMS: Mapping[str, str] = {
     "alarm-processor-throttles": "Lambda throttles the sensor processor: raise its concurrency",
     "alarm-stream-throttles": "the stream throttles writes: the load has more than doubled within 15 minutes",
     "alarm-failures-queue": "records are in the failure queue: redrive them within the stream's retention",
+    "alarm-archive-compaction": "no run of the archive compactor succeeded for two hours: see its log group; the raw "
+    "objects stay",
     "alarm-unplaced-messages": "messages of no known facility are in quarantine: an unknown client publishes",
     "alarm-notifications-pending": "anomalies are in the table, but publishing to the topic fails: nobody is notified",
     "alarm-event-errors": f"events of AWS IoT could not be archived: see {EVENT_ERRORS_LOG_GROUP}",
@@ -253,6 +264,18 @@ class PlatformNames:
     @property
     def function_log_group(self) -> str:
         return f"/aws/lambda/{self.function}"
+
+    @property
+    def compactor(self) -> str:
+        return self.named(COMPACTOR)
+
+    @property
+    def compactor_arn(self) -> str:
+        return self.arn("lambda", f"function:{self.compactor}")
+
+    @property
+    def compactor_log_group(self) -> str:
+        return f"/aws/lambda/{self.compactor}"
 
     @property
     def failure_queue(self) -> str:

@@ -93,7 +93,7 @@ def _selectors(names: PlatformNames) -> list[tf.CloudtrailAdvancedEventSelector]
             names.table_arn(names.readings_table),
             names.table_arn(names.devices_table),
         ),
-        _data_events("Function invocations", "AWS::Lambda::Function", names.function_arn),
+        _data_events("Function invocations", "AWS::Lambda::Function", names.function_arn, names.compactor_arn),
         _data_events("Stream records", "AWS::Kinesis::Stream", names.stream_arn),
     ]
 

@@ -82,11 +82,12 @@ GROUPS = "thinggroup/thing-group-{plant}-{suffix} thinggroup/thing-group-{plant}
 THINGS = "thing/{plant}-*-{suffix}"
 TOPICS = "topic-alarms-{suffix} topic-anomalies-{suffix}"
 QUEUE = "queue-processor-failures-{suffix}"
-FUNCTION = "function:function-sensor-processor-{suffix}"
+FUNCTION = "function:function-sensor-processor-{suffix} function:function-archive-compactor-{suffix}"
 OWN_LOG_GROUPS = "log-group:log-group-*-{suffix} log-group:log-group-*-{suffix}:*"
-LAMBDA_LOG_GROUP = (
-    "log-group:/aws/lambda/function-sensor-processor-{suffix} "
-    "log-group:/aws/lambda/function-sensor-processor-{suffix}:*"
+LAMBDA_LOG_GROUP = " ".join(
+    f"log-group:/aws/lambda/{name}-{{suffix}}{streams}"
+    for name in ("function-sensor-processor", "function-archive-compactor")
+    for streams in ("", ":*")
 )
 IOT_LOG_GROUP = "log-group:AWSIotLogsV2 log-group:AWSIotLogsV2:*"
 LOG_GROUP = (
@@ -365,6 +366,13 @@ GRANTS: Mapping[str, tuple[Grant, ...]] = {
         _grant("s3", ARCHIVE, "ListBucket ListBucketVersions"),
         _grant("kms", KEYS, "GenerateDataKey Decrypt", condition="through"),
     ),
+    "aws_scheduler_schedule": (
+        _grant(
+            "scheduler",
+            "schedule/default/schedule-*-{suffix}",
+            "CreateSchedule GetSchedule UpdateSchedule DeleteSchedule",
+        ),
+    ),
     "aws_sns_topic": (
         _grant(
             "sns",
@@ -392,6 +400,7 @@ PASSED_TO: Mapping[str, str] = {
     "aws_iot_provisioning_template": "iot.amazonaws.com",
     "aws_iot_topic_rule": "iot.amazonaws.com",
     "aws_lambda_function": "lambda.amazonaws.com",
+    "aws_scheduler_schedule": "scheduler.amazonaws.com",
 }
 """Resource type → the service that works under the roles that the resource names: `iam:PassRole`."""
 

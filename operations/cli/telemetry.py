@@ -35,7 +35,7 @@ from fleet_iot.operations.cli.options import (
 from fleet_iot.operations.progress import Progress
 from fleet_iot.operations.project import Project
 from fleet_iot.operations.telemetry.anomalies import PREFIX, Anomaly, acknowledge, read_anomalies
-from fleet_iot.operations.telemetry.archive import cold_before, glacier_note, query_statement, table_statement
+from fleet_iot.operations.telemetry.archive import cold_before, compact, glacier_note, query_statement, table_statement
 from fleet_iot.operations.telemetry.history import LEVELS, Row, history
 from fleet_iot.operations.telemetry.quarantine import (
     TIME_UNITS,
@@ -50,7 +50,7 @@ from fleet_iot.operations.telemetry.quarantine import (
     with_payloads_of,
     with_time_in,
 )
-from fleet_iot.operations.telemetry.redrive import Outcome, deployed_processor, redrive
+from fleet_iot.operations.telemetry.redrive import FunctionError, Outcome, deployed_processor, redrive
 from fleet_iot.sensor_processor.ingest.reading import REASONS
 from fleet_iot.sensor_processor.planning.items import QUANTILES
 
@@ -216,7 +216,7 @@ def _cells(row: Row, level: str, number: str, mark: str = "") -> Iterator[str]:
 
 @click.group()
 def archive() -> None:
-    """Query the archive, which keeps every message as it was sent."""
+    """Query and compact the archive, which keeps every message as it was sent."""
 
 
 @archive.command()
@@ -256,6 +256,29 @@ def _statements(
     yield query_statement(facility=facility, device_type=device_type.id, metric=chosen, day=asked)
     shown = min(asked, cold_before(today) - timedelta(days=1))
     yield "\n" + glacier_note(bucket, facility=facility, device_type=device_type.id, day=shown, today=today)
+
+
+@archive.command("compact")
+@click.option("--early", is_flag=True, help="Also the hour and the day that are not over.")
+@on_aws
+@json_option
+def compact_(site: Site, early: bool, as_json: bool) -> None:
+    """Compact the archive now, as the schedule does each hour."""
+    with reporting_aws_errors("AWS refuses the compaction"):
+        try:
+            done = compact(site.aws, site.project.names.compactor, is_early=early)
+        except FunctionError as error:
+            raise OutcomeError(
+                f"the compaction failed: {error}", hint="see the function's log, then run it again"
+            ) from None
+    emit(done, _compacted_lines(done), as_json=as_json)
+
+
+def _compacted_lines(done: dict[str, Any]) -> list[str]:
+    raw, made = counted(done["raw_objects"], "raw object"), counted(done["objects"], "Parquet object")
+    twice = f", {counted(done['duplicates'], 'line')} of them redelivered" if done["duplicates"] else ""
+    deleted = f"; {counted(done['deleted'], 'object')} deleted that they replace" if done["deleted"] else ""
+    return [f"{raw} with {counted(done['lines'], 'line')}{twice}: {made} written{deleted}"]
 
 
 _PREVIEW = 2_000

@@ -11,8 +11,10 @@ from typing import Any
 from fleet_iot.archive_compactor.bucket import Bucket
 from fleet_iot.archive_compactor.layout import TABLE as LISTS
 from fleet_iot.archive_compactor.layout import column_of, partition_prefix
-from fleet_iot.archive_compactor.reader import archived_dates, archived_lines
+from fleet_iot.archive_compactor.reader import archived_dates, archived_lines, load_state
 from fleet_iot.lib.shared.context import COOLED_FROM_BYTES, GLACIER_AFTER_DAYS
+from fleet_iot.operations.aws import Aws
+from fleet_iot.operations.telemetry.redrive import deployed
 
 TABLE = "readings"
 
@@ -95,6 +97,16 @@ def cold_before(today: date) -> date:
     return today - timedelta(days=GLACIER_AFTER_DAYS)
 
 
+def compact(aws: Aws, function: str, *, is_early: bool) -> dict[str, Any]:
+    """Run the deployed compactor now; return what it did. Raises FunctionError where it raised or timed out.
+
+    Args:
+        is_early: Also compact the hour and the day that are not over.
+    """
+    with deployed(aws, function) as invoke:
+        return dict(invoke({"early": is_early}) or {})
+
+
 def object_keys(s3: Any, bucket: str, prefix: str) -> Iterator[str]:
     """List the keys of a bucket below a prefix."""
     for entry in Bucket(client=s3, name=bucket).list(prefix):
@@ -108,6 +120,12 @@ def stored_lines(s3: Any, bucket: str, prefix: str) -> Iterator[tuple[str, dict[
             body = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
             for line in gzip.decompress(body).splitlines():
                 yield key, json.loads(line)
+
+
+def compacted_objects(s3: Any, bucket: str) -> list[str]:
+    """List the Parquet objects that count, by the archive's manifests."""
+    archive = Bucket(client=s3, name=bucket)
+    return [each.key for day in archived_dates(archive) for each in load_state(archive, day).outputs]
 
 
 def archived_records(s3: Any, bucket: str) -> Iterator[dict[str, Any]]:

@@ -538,6 +538,22 @@ CALLS: Mapping[str, Call] = {
         force_destroy=OF_TERRAFORM,
         override_provider="decides which of the default tags are part of tags_all",
     ),
+    "aws_scheduler_schedule": _call(
+        "scheduler.CreateSchedule",
+        {
+            "name": "Name",
+            "description": "Description",
+            "flexible_time_window.mode": "FlexibleTimeWindow.Mode",
+            "group_name": "GroupName",
+            "schedule_expression": "ScheduleExpression",
+            "schedule_expression_timezone": "ScheduleExpressionTimezone",
+            "state": "State",
+            "target.arn": "Target.Arn",
+            "target.role_arn": "Target.RoleArn",
+            "target.retry_policy.maximum_event_age_in_seconds": "Target.RetryPolicy.MaximumEventAgeInSeconds",
+            "target.retry_policy.maximum_retry_attempts": "Target.RetryPolicy.MaximumRetryAttempts",
+        },
+    ),
     "aws_sns_topic": _call(
         "sns.CreateTopic",
         {

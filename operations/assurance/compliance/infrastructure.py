@@ -329,6 +329,7 @@ NAMED: dict[str, tuple[str, str]] = {
     "aws_lambda_function": ("function_name", "function-{purpose}-{suffix}"),
     "aws_s3_bucket": ("bucket", "bucket-{purpose}-{suffix}"),
     "aws_s3_bucket_intelligent_tiering_configuration": ("name", "tiering-{purpose}-{suffix}"),
+    "aws_scheduler_schedule": ("name", "schedule-{purpose}-{suffix}"),
     "aws_sns_topic": ("name", "topic-{purpose}-{suffix}"),
     "aws_sqs_queue": ("name", "queue-{purpose}-{suffix}"),
 }

@@ -43,7 +43,10 @@ def test_the_trail_records_management_and_four_kinds_of_data_events(stacks) -> N
         {
             "eventCategory": ["Data"],
             "resources.type": ["AWS::Lambda::Function"],
-            "resources.ARN": [f"arn:aws:lambda:{region}:function:function-sensor-processor-tst"],
+            "resources.ARN": [
+                f"arn:aws:lambda:{region}:function:function-sensor-processor-tst",
+                f"arn:aws:lambda:{region}:function:function-archive-compactor-tst",
+            ],
         },
         {
             "eventCategory": ["Data"],

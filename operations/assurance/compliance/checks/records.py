@@ -385,6 +385,9 @@ def _filter(rule: Body) -> Body:
 @check("failures-kept", "What cannot be processed is kept, record by record")
 def failures_kept(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for function in planned.of("aws_lambda_function"):
+        # What a scheduled function could not process, its next run finds where it was.
+        if not planned.belonging("aws_lambda_event_source_mapping", "function_name", function):
+            continue
         has_queue = function.block("dead_letter_config").get("target_arn")
         yield observe(function, "dead_letter_config", problem_unless(has_queue, "loses what it cannot process"))
     for mapping in planned.of("aws_lambda_event_source_mapping"):
