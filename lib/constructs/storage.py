@@ -179,6 +179,7 @@ class FacilityArchive:
                 bucket=names.raw_archive,
                 key=entry["prefix"],
                 content_type="application/x-directory",
+                lifecycle=iam.NEXT_FIRST,  # former versions had theirs below raw/
                 # No default tags, of which there may be fifty: S3 accepts ten for an object.
                 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html
                 override_provider=tf.S3ObjectOverrideProvider(
