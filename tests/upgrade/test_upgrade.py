@@ -44,6 +44,7 @@ RENAMED = {"aws_cloudtrail", "aws_iam_role", "aws_iam_role_policy", "aws_cloudwa
 whose prefix is another one (docs/upgrade.md)."""
 
 ADDED = {
+    "aws_cloudtrail.trail-data-events",
     "aws_cloudwatch_log_group.log-group-archive-compactor",
     "aws_cloudwatch_metric_alarm.alarm-archive-compaction",
     "aws_iam_role.role-archive-compactor",
