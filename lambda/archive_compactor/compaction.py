@@ -88,7 +88,11 @@ class IrreconcilableError(Exception):
 
 @dataclass(slots=True, kw_only=True)
 class Report:
-    """What a run did; `duplicates` are lines of redelivered records, `left` raw objects for which no time was left."""
+    """What a run did.
+
+    `duplicates` are lines of redelivered records, `left` raw objects for which no time was left, `failed` the dates
+    that could not be compacted, each with its error.
+    """
 
     raw_objects: int = 0
     lines: int = 0
@@ -99,6 +103,7 @@ class Report:
     deleted: int = 0
     left: int = 0
     overtaken: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,13 +126,15 @@ class Compactor:
     is_early: bool = False
 
     def run(self) -> Report:
-        """Compact every date that may have something new."""
+        """Compact every date that may have something new; a date that fails does not stop the others."""
         report = Report()
         for day in self.dates():
             try:
                 self._compact_date(day, report)
             except OvertakenError as error:
                 report.overtaken.append(str(error))
+            except Exception as error:
+                report.failed.append(f"{day}: {type(error).__name__}: {error}")
         return report
 
     def dates(self) -> list[str]:

@@ -44,8 +44,9 @@ def handle(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
     ).run()
     done = asdict(report)
     print(json.dumps({"level": "INFO", "message": "The archive was compacted.", **done}))
-    if report.left or report.overtaken:
-        raise UnfinishedError(f"{report.left} raw objects are left; {'; '.join(report.overtaken) or 'no other run'}")
+    if report.left or report.overtaken or report.failed:
+        undone = [*report.failed, *report.overtaken, *([f"{report.left} raw objects are left"] if report.left else [])]
+        raise UnfinishedError("; ".join(undone))
     return done
 
 

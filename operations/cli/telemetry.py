@@ -16,7 +16,6 @@ import click
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, OutcomeError
 from fleet_iot.generator.text import counted, table
-from fleet_iot.lib.specs import DeviceTypeSpec
 from fleet_iot.operations.aws import reporting_aws_errors
 from fleet_iot.operations.cli.options import (
     PATH,
@@ -35,7 +34,17 @@ from fleet_iot.operations.cli.options import (
 from fleet_iot.operations.progress import Progress
 from fleet_iot.operations.project import Project
 from fleet_iot.operations.telemetry.anomalies import PREFIX, Anomaly, acknowledge, read_anomalies
-from fleet_iot.operations.telemetry.archive import cold_before, compact, glacier_note, query_statement, table_statement
+from fleet_iot.operations.telemetry.archive import (
+    FORMER_TABLE,
+    TABLE,
+    cold_before,
+    compact,
+    former_query_statement,
+    former_table_statement,
+    glacier_note,
+    query_statement,
+    table_statement,
+)
 from fleet_iot.operations.telemetry.history import LEVELS, Row, history
 from fleet_iot.operations.telemetry.quarantine import (
     TIME_UNITS,
@@ -227,9 +236,15 @@ def archive() -> None:
 @device_type_option("Of the query (default: the first).")
 @metric_option("Of the query (default: the device type's first).")
 @click.option("--date", "day", type=click.DateTime(["%Y-%m-%d"]), help="Day of arrival, UTC (default: today).")
+@click.option("--former", is_flag=True, help="Of what versions up to 0.3 archived: it has a table of its own.")
 @on_project
 def query(
-    project: Project, facility: str | None, device_type: str | None, metric: str | None, day: datetime | None
+    project: Project,
+    facility: str | None,
+    device_type: str | None,
+    metric: str | None,
+    day: datetime | None,
+    former: bool,
 ) -> None:
     """Print Athena's SQL: the table, a first query, and how to restore what is in Glacier."""
     chosen = project.facility(facility or project.facilities[0].id)
@@ -238,27 +253,30 @@ def query(
     if project.account_id is None:
         note = "note: the bucket's name lacks the AWS account: set account_id in fleet.yaml, or FLEET_ACCOUNT_ID."
         click.echo(note, err=True)
-    for statement in _statements(project, chosen.id, described, metric, day):
+    first = metric or described.metrics[0].name
+    for statement in _statements(project, chosen.id, described.id, first, day, is_former=former):
         click.echo(statement)
 
 
 def _statements(
-    project: Project, facility: str, device_type: DeviceTypeSpec, metric: str | None, day: datetime | None
+    project: Project, facility: str, device_type: str, metric: str, day: datetime | None, *, is_former: bool
 ) -> Iterator[str]:
     bucket, types, today = project.names.raw_archive, project.fleet.device_types, datetime.now(UTC).date()
     asked = day.date() if day else today
-    yield "-- Once, and again after a new metric, device type or facility (DROP TABLE readings; first):"
-    yield table_statement(
-        bucket,
-        facilities=[each.id for each in project.facilities],
-        device_types=[each.id for each in types],
-        metrics=[each.name for type_ in types for each in type_.metrics],
-    )
-    yield "\n-- Then, as you like:"
-    chosen = metric or device_type.metrics[0].name
-    yield query_statement(facility=facility, device_type=device_type.id, metric=chosen, day=asked)
-    shown = min(asked, cold_before(today) - timedelta(days=1))
-    yield "\n" + glacier_note(bucket, facility=facility, device_type=device_type.id, day=shown, today=today)
+    facilities, type_ids = [each.id for each in project.facilities], [each.id for each in types]
+    of = {"facility": facility, "device_type": device_type}
+    if is_former:
+        table = former_table_statement(bucket, facilities=facilities, device_types=type_ids)
+        first_query = former_query_statement(**of, metric=metric, day=asked)
+    else:
+        metrics = [each.name for type_ in types for each in type_.metrics]
+        table = table_statement(bucket, facilities=facilities, device_types=type_ids, metrics=metrics)
+        first_query = query_statement(**of, metric=metric, day=asked)
+    name = FORMER_TABLE if is_former else TABLE
+    yield f"-- Once, and again after a new metric, device type or facility (DROP TABLE {name}; first):\n{table}"
+    yield f"\n-- Then, as you like:\n{first_query}"
+    cold = min(asked, cold_before(today) - timedelta(days=1))
+    yield "\n" + glacier_note(bucket, **of, day=cold, today=today, is_former=is_former)
 
 
 @archive.command("compact")

@@ -9,14 +9,14 @@ from datetime import date, timedelta
 from typing import Any
 
 from fleet_iot.archive_compactor.bucket import Bucket
+from fleet_iot.archive_compactor.layout import RAW, column_of, partition_prefix
 from fleet_iot.archive_compactor.layout import TABLE as LISTS
-from fleet_iot.archive_compactor.layout import column_of, partition_prefix
 from fleet_iot.archive_compactor.reader import archived_dates, archived_lines, load_state
 from fleet_iot.lib.shared.context import COOLED_FROM_BYTES, GLACIER_AFTER_DAYS
 from fleet_iot.operations.aws import Aws
 from fleet_iot.operations.telemetry.redrive import deployed
 
-TABLE = "readings"
+TABLE, FORMER_TABLE = "readings", "telemetry"
 
 _FIXED = """\
   sequence_number string COMMENT 'of the Kinesis record',
@@ -79,9 +79,69 @@ ORDER BY thing, taken_at
 LIMIT 1000;"""  # noqa: S608 - the ids are the manifest's, which its patterns keep free of quotes
 
 
-def glacier_note(bucket: str, *, facility: str, device_type: str, day: date, today: date) -> str:
+def former_table_statement(bucket: str, *, facilities: Iterable[str], device_types: Iterable[str]) -> str:
+    """Build the statement that creates the table over what versions up to 0.3 archived, by plant and type."""
+    return f"""\
+CREATE EXTERNAL TABLE IF NOT EXISTS {FORMER_TABLE} (
+  sequence_number string COMMENT 'of the Kinesis record: one that was delivered twice is twice in the archive',
+  thing string,
+  client_id string,
+  principal string COMMENT 'certificate id',
+  received_at bigint COMMENT 'the topic rule''s clock, ms',
+  trace_id string,
+  raw string COMMENT 'base64 of the message as the device sent it'
+)
+PARTITIONED BY (facility string, device_type string, `date` string)
+ROW FORMAT SERDE 'org.openx.data.jsonserde.JsonSerDe'
+LOCATION 's3://{bucket}/raw/'
+TBLPROPERTIES (
+  'projection.enabled' = 'true',
+  'projection.facility.type' = 'enum',
+  'projection.facility.values' = '{",".join(sorted(facilities))}',
+  'projection.device_type.type' = 'enum',
+  'projection.device_type.values' = '{",".join(sorted(device_types))}',
+  'projection.date.type' = 'date',
+  'projection.date.format' = 'yyyy-MM-dd',
+  'projection.date.range' = '2026-01-01,NOW',
+  'storage.location.template' =
+    's3://{bucket}/raw/facility=${{facility}}/device_type=${{device_type}}/date=${{date}}/'
+);"""
+
+
+def former_query_statement(*, facility: str, device_type: str, metric: str, day: date) -> str:
+    """Build a query for each reading of a metric on a day, in what versions up to 0.3 archived."""
+    return f"""\
+WITH records AS (
+  SELECT sequence_number, arbitrary(thing) AS thing, arbitrary(raw) AS raw
+  FROM {FORMER_TABLE}
+  WHERE facility = '{facility}' AND device_type = '{device_type}' AND "date" = '{day.isoformat()}'
+  GROUP BY sequence_number
+),
+messages AS (
+  SELECT thing, json_parse(from_utf8(from_base64(raw))) AS message FROM records
+),
+readings AS (
+  SELECT thing, reading
+  FROM messages
+  CROSS JOIN UNNEST(IF(json_array_length(message) IS NULL, ARRAY[message], CAST(message AS ARRAY(JSON)))) AS t (reading)
+)
+SELECT DISTINCT
+  thing,
+  from_unixtime(CAST(json_extract_scalar(reading, '$.time') AS bigint) / 1000.0) AS taken_at,
+  json_extract_scalar(reading, '$.sequence') AS sequence,
+  CAST(json_extract_scalar(reading, '$.metrics["{metric}"]') AS double) AS "{metric}"
+FROM readings
+WHERE json_extract_scalar(reading, '$.metrics["{metric}"]') IS NOT NULL
+ORDER BY thing, taken_at
+LIMIT 1000;"""  # noqa: S608 - the ids are the manifest's, which its patterns keep free of quotes
+
+
+def glacier_note(
+    bucket: str, *, facility: str, device_type: str, day: date, today: date, is_former: bool = False
+) -> str:
     """Say what of the archive is in Glacier, and how to restore a day of one facility and device type."""
-    prefix = partition_prefix(facility, device_type, day.isoformat())
+    below = {"below": RAW} if is_former else {}
+    prefix = partition_prefix(facility, device_type, day.isoformat(), **below)
     return f"""\
 -- In Glacier: objects from {COOLED_FROM_BYTES // 1024} kB on, of dates before {cold_before(today).isoformat()}. \
 Athena cannot read them until they are restored

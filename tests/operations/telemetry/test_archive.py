@@ -71,6 +71,16 @@ def test_the_command_says_what_is_in_glacier() -> None:
     assert "aws s3api restore-object --bucket bucket-mfg-raw-archive-dev" in printed
 
 
+def test_the_former_layout_has_a_table_of_its_own() -> None:
+    """`--former` prints table, query and restore commands for the prefixes by plant and type below raw/."""
+    printed = invoke("--former", "--facility", "sg-01", "--device-type", "compressor", "--date", "2026-01-05").output
+
+    assert "CREATE EXTERNAL TABLE IF NOT EXISTS telemetry (" in printed
+    assert "'s3://bucket-mfg-raw-archive-dev/raw/facility=${facility}/device_type=${device_type}/" in printed
+    assert "--prefix raw/facility=sg-01/device_type=compressor/date=2026-01-05/" in printed
+    assert "readings (" not in printed.partition("WITH")[0]
+
+
 def test_the_bucket_is_that_of_the_account(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bucket names are global and include the account; where it is not given, a note on stderr says so."""
     assert "note: the bucket's name lacks the AWS account" in invoke().stderr
