@@ -20,6 +20,8 @@ OPEN_ANOMALIES = "open-anomalies"
 """Index of the readings table: unacknowledged anomalies, by facility and begin; others lack its keys."""
 
 FUNCTION = "function-sensor-processor"
+COMPACTOR = "function-archive-compactor"
+COMPACTOR_SCHEDULE = "schedule-archive-compaction"
 FAILURE_QUEUE = "queue-processor-failures"
 SWEEP_SCHEDULE = "schedule-sweep"
 ALARM_TOPIC = "topic-alarms"
@@ -32,6 +34,8 @@ IOT_LOG_GROUP = "AWSIotLogsV2"
 
 PROCESSOR_ROLE = "role-sensor-processor"
 SWEEP_ROLE = "role-sweep"
+COMPACTOR_ROLE = "role-archive-compactor"
+COMPACTION_ROLE = "role-archive-schedule"
 TOPIC_RULE_ROLE = "role-topic-rule"
 RULE_ERRORS_ROLE = "role-rule-errors"
 TRAIL_LOGS_ROLE = "role-trail-logs"
@@ -45,8 +49,8 @@ LONGEST_ROLE = PROVISIONING_ROLE
 
 RAW_ARCHIVE, ACCESS_LOGS, AUDIT_BUCKET, LANES = "raw-archive", "access-logs", "audit-trail", "lanes"
 BUCKETS: Mapping[str, str] = {
-    RAW_ARCHIVE: "stores every message as received, below raw/, quarantine/ and iot-rule-errors/; and events/, "
-    "bulk-registration/",
+    RAW_ARCHIVE: "stores every message as received, below raw/, then archive/, quarantine/ and iot-rule-errors/; and "
+    "events/, bulk-registration/",
     ACCESS_LOGS: "stores the access logs of the other buckets",
     AUDIT_BUCKET: "stores both audit trails, below management/ and data-events/",
     LANES: "stores the sensor processor's state for a week: detectors, open minutes, hours and days of the devices",
@@ -63,7 +67,10 @@ PLATFORM_RESOURCES: Mapping[str, tuple[str, str]] = {
     LANES_TABLE: ("DynamoDB table", "stores which objects are the sensor processor's state, lane by lane"),
     FUNCTION: ("Lambda function", "aggregates readings, detects anomalies and archives raw messages"),
     f"/aws/lambda/{FUNCTION}": ("log group", "is the sensor processor's"),
-    SWEEP_SCHEDULE: ("schedule", "invokes the sensor processor once a minute, for what is silent"),
+    SWEEP_SCHEDULE: ("EventBridge schedule", "invokes the sensor processor once a minute, for what is silent"),
+    COMPACTOR: ("Lambda function", "compacts the raw archive into Parquet objects"),
+    f"/aws/lambda/{COMPACTOR}": ("log group", "is the archive compactor's"),
+    COMPACTOR_SCHEDULE: ("EventBridge schedule", "invokes the archive compactor each hour"),
     FAILURE_QUEUE: ("SQS queue", "receives records that the sensor processor could not process"),
     TRAIL: (TRAIL_KIND, "records who changed what, in the whole account"),
     DATA_TRAIL: (TRAIL_KIND, "records who read and wrote the platform's data"),
@@ -73,6 +80,8 @@ PLATFORM_RESOURCES: Mapping[str, tuple[str, str]] = {
     "alias/key-audit": ("KMS alias", "is the key of the audit trails"),
     PROCESSOR_ROLE: (ROLE_KIND, "is the sensor processor's"),
     SWEEP_ROLE: (ROLE_KIND, "allows the schedule to invoke the sensor processor"),
+    COMPACTOR_ROLE: (ROLE_KIND, "is the archive compactor's"),
+    COMPACTION_ROLE: (ROLE_KIND, "allows the schedule to invoke the archive compactor"),
     TOPIC_RULE_ROLE: (ROLE_KIND, "allows topic rules to put records on the stream"),
     RULE_ERRORS_ROLE: (ROLE_KIND, "allows topic rules to store failed messages in the archive"),
     TRAIL_LOGS_ROLE: (ROLE_KIND, "allows the audit trail to write its log"),
@@ -99,6 +108,8 @@ PLATFORM_ALARMS: Mapping[str, str] = {
     "alarm-processor-throttles": "Lambda throttles the sensor processor: raise its concurrency",
     "alarm-stream-throttles": "the stream throttles writes: the load has more than doubled within 15 minutes",
     "alarm-failures-queue": "records are in the failure queue: redrive them within the stream's retention",
+    "alarm-archive-compaction": "no run of the archive compactor succeeded for two hours: see its log group; the raw "
+    "objects stay",
     "alarm-unplaced-messages": "messages of no known facility are in quarantine: an unknown client publishes",
     "alarm-notifications-pending": "anomalies are in the table, but publishing to the topic fails: nobody is notified",
     "alarm-unemitted": "what was counted does not reach the tables, or the sensor processor is not invoked for silent "
@@ -274,6 +285,18 @@ class PlatformNames:
     @property
     def function_log_group(self) -> str:
         return f"/aws/lambda/{self.function}"
+
+    @property
+    def compactor(self) -> str:
+        return self.named(COMPACTOR)
+
+    @property
+    def compactor_arn(self) -> str:
+        return self.arn("lambda", f"function:{self.compactor}")
+
+    @property
+    def compactor_log_group(self) -> str:
+        return f"/aws/lambda/{self.compactor}"
 
     @property
     def failure_queue(self) -> str:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from .bindings import Construct
+from .constructs.archive_compactor import ArchiveCompactor
 from .constructs.audit_trail import AuditTrail
 from .constructs.encryption import Encryption
 from .constructs.iot_monitoring import CertificateAudit, EventArchive, IotLogging
@@ -28,6 +29,7 @@ class TapStack(BaseStack):
     Args:
         context: Shared by all stacks; None to make it from `fleet` and `values`.
         code: The sensor processor's zip.
+        compactor_code: The archive compactor's zip.
         values: Fields of `StackContext`, over those of `context`: `environment_suffix`, `aws_region`, `state_bucket`,
             `state_bucket_region`, `default_tags`, …
     """
@@ -40,6 +42,7 @@ class TapStack(BaseStack):
         *,
         fleet: FleetSpec,
         code: LambdaZip,
+        compactor_code: LambdaZip,
         **values: Any,
     ) -> None:
         fleet = literal(fleet)
@@ -51,7 +54,12 @@ class TapStack(BaseStack):
         super().__init__(scope, id_, context)
         names, retention = self.names, self.context.retention
         watched, log_days = fleet.observability, retention.operational_log_days
-        log_groups = [names.function_log_group, names.trail_log_group, names.event_errors_log_group]
+        log_groups = [
+            names.function_log_group,
+            names.compactor_log_group,
+            names.trail_log_group,
+            names.event_errors_log_group,
+        ]
         keys = Encryption(
             self,
             names=names,
@@ -82,6 +90,16 @@ class TapStack(BaseStack):
             log_days=log_days,
             reserved_concurrency=fleet.reserved_concurrency,
             history=fleet.history,
+        )
+        ArchiveCompactor(
+            self,
+            names=names,
+            code=compactor_code,
+            archive_bucket=archive.raw.name,
+            expires=retention.is_destroyable,
+            data_key_arn=data_key_arn,
+            logs_key_arn=logs_key_arn,
+            log_days=log_days,
         )
         audit = AuditTrail(
             self,

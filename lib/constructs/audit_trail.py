@@ -72,7 +72,11 @@ def data_events(names: PlatformNames) -> tuple[DataEvents, ...]:
             writer=PROCESSOR_ROLE,
             writes=("BatchWriteItem", "PutItem", "TransactWriteItems", "UpdateItem"),
         ),
-        DataEvents(name="Function invocations", resource_type="AWS::Lambda::Function", arns=(names.function_arn,)),
+        DataEvents(
+            name="Function invocations",
+            resource_type="AWS::Lambda::Function",
+            arns=(names.function_arn, names.compactor_arn),
+        ),
         DataEvents(
             name="Stream records",
             resource_type="AWS::Kinesis::Stream",

@@ -31,7 +31,7 @@ HOUR_S, DAY_S = 3600, 86_400
 
 
 class PlatformAlarms:
-    """Alarms of the stream, the sensor processor and its failure queue, with the manifest's thresholds."""
+    """Alarms of stream, sensor processor, failure queue and archive compactor, with the manifest's thresholds."""
 
     def __init__(self, scope: tf.Construct, *, names: PlatformNames, thresholds: PlatformAlarmsSpec) -> None:
         function = {"FunctionName": names.function}
@@ -45,6 +45,18 @@ class PlatformAlarms:
                 for name in ("Errors", "Invocations")
             },
             watch=Watch(threshold=thresholds.error_rate_percent),
+        )
+        compactor = {"FunctionName": names.compactor}
+        expression_alarm(
+            scope,
+            "alarm-archive-compaction",
+            names=names,
+            expression="FILL(invocations, 0) - FILL(errors, 0)",
+            metrics={
+                name.lower(): Metric(namespace="AWS/Lambda", name=name, dimensions=compactor)
+                for name in ("Errors", "Invocations")
+            },
+            watch=Watch(threshold=1, period_s=HOUR_S, periods=2, comparison=BELOW, missing=BREACHING),
         )
         alarms = {
             "alarm-iterator-age": (

@@ -16,14 +16,12 @@ from ..names import (
     bucket_arn,
 )
 from ..shared import iam
-from ..shared.context import Retention
+from ..shared.context import COOLED_FROM_BYTES, GLACIER_AFTER_DAYS, Retention
 from ..shared.private_bucket import PrivateBucket
 from ..specs import FacilitySpec
 
 INTELLIGENT_TIERING_AFTER_DAYS = 30
 """Readings are rarely read after their first weeks."""
-
-GLACIER_AFTER_DAYS = 90
 
 NONCURRENT_DAYS = 90
 """Days in which an overwritten or deleted object can be restored."""
@@ -32,11 +30,6 @@ PARAMETER_FILE_DAYS = 35
 """AWS IoT stops a bulk registration after 30 days, and keeps its reports for 30 days:
 https://docs.aws.amazon.com/general/latest/gr/iot_device_management.html"""
 
-COOLED_FROM_BYTES = 128 * 1024
-"""Smaller objects stay in S3 Standard: Intelligent-Tiering never moves them, and in Glacier each costs a request and
-40 kB of overhead. 31 million a month would cost 900 USD to save 0.6.
-https://docs.aws.amazon.com/AmazonS3/latest/userguide/lifecycle-transition-general-considerations.html"""
-
 SMALL_OBJECTS_STAY = "all_storage_classes_128K"
 """Default of S3 for lifecycle rules without a size filter: objects under 128 kB are not moved."""
 
@@ -44,7 +37,8 @@ SMALL_OBJECTS_STAY = "all_storage_classes_128K"
 class TelemetryArchive:
     """The raw archive and the access-log bucket, and the role by which topic rules store failed messages.
 
-    Keys in the archive begin with `raw/`, `quarantine/`, `iot-rule-errors/`, `events/` or `bulk-registration/`.
+    Keys in the archive begin with `raw/`, `archive/`, `compaction/`, `tables/`, `quarantine/`, `iot-rule-errors/`,
+    `events/` or `bulk-registration/`.
     """
 
     def __init__(self, scope: tf.Construct, *, names: PlatformNames, key_arn: str, retention: Retention) -> None:
@@ -71,7 +65,7 @@ class TelemetryArchive:
             is_locked=True,
             noncurrent_days=NONCURRENT_DAYS,
             statements=_deny_other_keys(archive, key_arn),
-            rules=[_cool_down(), _parameter_files()],
+            rules=[_cool_down("cool-down", "raw/"), _cool_down("cool-down-archive", "archive/"), _parameter_files()],
             transition_default_minimum_object_size=SMALL_OBJECTS_STAY,
         )
         iam.ServiceRole(
@@ -140,16 +134,16 @@ def _deny_other_keys(archive: str, key_arn: str) -> tuple[iam.Statement, ...]:
     )
 
 
-def _cool_down() -> tf.S3BucketLifecycleConfigurationRule:
+def _cool_down(id_: str, prefix: str) -> tf.S3BucketLifecycleConfigurationRule:
     return tf.S3BucketLifecycleConfigurationRule(
-        id="cool-down",
+        id=id_,
         status="Enabled",
         # Two conditions must be in one `and`: S3 accepts only a single condition outside of it.
         filter=[
             tf.S3BucketLifecycleConfigurationRuleFilter(
                 and_=[
                     tf.S3BucketLifecycleConfigurationRuleFilterAnd(
-                        prefix="raw/", object_size_greater_than=COOLED_FROM_BYTES - 1
+                        prefix=prefix, object_size_greater_than=COOLED_FROM_BYTES - 1
                     )
                 ]
             )
@@ -195,6 +189,7 @@ class FacilityArchive:
                 bucket=names.raw_archive,
                 key=entry["prefix"],
                 content_type="application/x-directory",
+                lifecycle=iam.NEXT_FIRST,  # former versions had theirs below raw/
                 # No default tags, of which there may be fifty: S3 accepts ten for an object.
                 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html
                 override_provider=tf.S3ObjectOverrideProvider(
@@ -207,7 +202,7 @@ class FacilityArchive:
             bucket=names.raw_archive,
             name=names.named(f"tiering-{facility.id}"),
             status="Enabled",
-            filter=tf.S3BucketIntelligentTieringConfigurationFilter(prefix=f"raw/facility={facility.id}/"),
+            filter=tf.S3BucketIntelligentTieringConfigurationFilter(prefix=f"archive/facility={facility.id}/"),
             tiering=[
                 tf.S3BucketIntelligentTieringConfigurationTiering(
                     access_tier="ARCHIVE_ACCESS", days=ARCHIVE_ACCESS_DAYS

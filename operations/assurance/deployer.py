@@ -83,11 +83,12 @@ THINGS = "thing/{plant}-*-{suffix}"
 TRAILS = "trail/trail-audit-{application}-{region}-{suffix} trail/trail-data-events-{application}-{region}-{suffix}"
 TOPICS = "topic-alarms-{suffix} topic-anomalies-{suffix}"
 QUEUE = "queue-processor-failures-{suffix}"
-FUNCTION = "function:function-sensor-processor-{suffix}"
+FUNCTION = "function:function-sensor-processor-{suffix} function:function-archive-compactor-{suffix}"
 OWN_LOG_GROUPS = "log-group:log-group-*-{suffix} log-group:log-group-*-{suffix}:*"
-LAMBDA_LOG_GROUP = (
-    "log-group:/aws/lambda/function-sensor-processor-{suffix} "
-    "log-group:/aws/lambda/function-sensor-processor-{suffix}:*"
+LAMBDA_LOG_GROUP = " ".join(
+    f"log-group:/aws/lambda/{name}-{{suffix}}{streams}"
+    for name in ("function-sensor-processor", "function-archive-compactor")
+    for streams in ("", ":*")
 )
 IOT_LOG_GROUP = "log-group:AWSIotLogsV2 log-group:AWSIotLogsV2:*"
 LOG_GROUP = (
@@ -359,7 +360,8 @@ GRANTS: Mapping[str, tuple[Grant, ...]] = {
     "aws_s3_object": (
         _grant(
             "s3",
-            f"{ARCHIVE}/raw/facility={{plant}}/*",
+            # Former versions had their markers below raw/.
+            f"{ARCHIVE}/archive/facility={{plant}}/* {ARCHIVE}/raw/facility={{plant}}/*",
             "GetObject PutObject GetObjectTagging PutObjectTagging DeleteObject DeleteObjectVersion",
         ),
         _grant("s3", ARCHIVE, "ListBucket ListBucketVersions"),
@@ -368,7 +370,7 @@ GRANTS: Mapping[str, tuple[Grant, ...]] = {
     "aws_scheduler_schedule": (
         _grant(
             "scheduler",
-            "schedule/default/schedule-sweep-{suffix}",
+            "schedule/default/schedule-*-{suffix}",
             "CreateSchedule GetSchedule UpdateSchedule DeleteSchedule",
         ),
     ),

@@ -55,7 +55,7 @@ def _without_mapping(body: Body, suffix: str) -> Body | None:
     return {"enabled": False}
 
 
-def _switched_off(body: Body, suffix: str) -> Body | None:
+def _disabled(body: Body, suffix: str) -> Body | None:
     return {"state": "DISABLED"}
 
 
@@ -184,12 +184,6 @@ ADAPTATIONS = (
         override=_without_mapping,
     ),
     Adaptation(
-        resource_type="aws_scheduler_schedule",
-        change="disabled",
-        reason="the local event source runs the function, and sweeps once a minute and whenever it is waited for",
-        override=_switched_off,
-    ),
-    Adaptation(
         resource_type="aws_s3_bucket",
         change="deleted with its objects",
         reason="everything here must be destroyable, with retention: records too",
@@ -206,6 +200,12 @@ ADAPTATIONS = (
         change="not made",
         reason="the emulator refuses PutBucketIntelligentTieringConfiguration",
         override=_not_made,
+    ),
+    Adaptation(
+        resource_type="aws_scheduler_schedule",
+        change="disabled",
+        reason="the local event source sweeps, each minute and when it is waited for; `fleet archive compact` compacts",
+        override=_disabled,
     ),
 )
 

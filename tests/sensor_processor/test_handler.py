@@ -35,9 +35,7 @@ def test_a_reading_becomes_a_minute_a_device_and_an_archive_line(platform: Any, 
     (device,) = platform.devices()
     assert (device["device"]["S"], device["messages"]["N"]) == (DEVICE, "1")
     assert device["first_contact"]["S"] == "2026-11-23T14:49:03.250Z"
-    assert platform.keys() == [
-        "raw/facility=sg-01/device_type=press-monitor/date=2026-11-23/shardId-000000000000-100-100-1.ndjson.gz"
-    ]
+    assert platform.keys() == ["raw/date=2026-11-23/hour=14/shardId-000000000000-100-100-1.ndjson.gz"]
 
 
 @pytest.mark.slow

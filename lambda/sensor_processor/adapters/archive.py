@@ -21,7 +21,8 @@ from ..ingest.codec import encode_base64, gzip_bytes
 from ..ingest.reading import Reading
 from . import Retry, Unavailable
 
-_DAY_MS = 24 * 60 * 60 * 1000
+_HOUR_MS = 60 * 60 * 1000
+_DAY_MS = 24 * _HOUR_MS
 _EPOCH = date(1970, 1, 1)
 
 
@@ -35,23 +36,25 @@ class ArchiveObject:
 
 
 def readings_objects(readings: Sequence[Reading], *, shard: str) -> list[ArchiveObject]:
-    """Make one object for each facility, device type and UTC date of arrival."""
-    groups: defaultdict[tuple[str, str, int], list[Reading]] = defaultdict(list)
+    """Make one object for each UTC hour in which the stream took the records: nearly always one for a batch.
+
+    The hour is the record's own, so that a redelivered record is in the same hour again, whatever batch it is in.
+    """
+    groups: defaultdict[int, list[Reading]] = defaultdict(list)
     last = ""
     for reading in readings:
         # A record of several readings is one line.
         if reading.sequence_number != last:
             last = reading.sequence_number
-            envelope = reading.envelope
-            groups[envelope.facility, envelope.device_type, envelope.received_at // _DAY_MS].append(reading)
+            groups[reading.arrived_at // _HOUR_MS].append(reading)
     return [
         _object(
-            f"raw/facility={facility}/device_type={device_type}/date={_date(day)}",
+            f"raw/date={_date(hour // 24)}/hour={hour % 24:02d}",
             shard=shard,
             numbers=[reading.sequence_number for reading in group],
             lines=map(_archive_line, group),
         )
-        for (facility, device_type, day), group in groups.items()
+        for hour, group in groups.items()
     ]
 
 
@@ -131,7 +134,7 @@ def _archive_line(reading: Reading) -> dict[str, Any]:
     """Make the line of a record; readers remove duplicates by `sequence_number`, which is unique in the stream."""
     stamps = asdict(reading.envelope)
     raw = stamps.pop("raw")
-    return {"sequence_number": reading.sequence_number, **stamps, "raw": raw}
+    return {"sequence_number": reading.sequence_number, "arrived_at": reading.arrived_at, **stamps, "raw": raw}
 
 
 def _quarantine_line(record: Poison, *, shard: str) -> dict[str, Any]:

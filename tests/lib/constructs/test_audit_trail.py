@@ -21,7 +21,10 @@ TABLES = (
     "AWS::DynamoDB::Table",
     [f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/table-{t}-tst" for t in ("readings", "devices", "lanes")],
 )
-FUNCTION = ("AWS::Lambda::Function", [f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:function-sensor-processor-tst"])
+FUNCTIONS = (
+    "AWS::Lambda::Function",
+    [f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:function-{f}-tst" for f in ("sensor-processor", "archive-compactor")],
+)
 STREAM = ("AWS::Kinesis::Stream", [f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/stream-telemetry-tst"])
 
 
@@ -71,7 +74,7 @@ def test_only_management_events_go_to_the_log_group(stacks) -> None:
 def test_every_data_event_is_recorded_by_default(stacks) -> None:
     """Objects, items, invocations and records of the platform, reads and writes by anyone."""
     trail = stacks.platform.one("aws_cloudtrail", "trail-data-events")
-    assert fields_of(trail) == [data(OBJECTS), data(TABLES), data(FUNCTION), data(STREAM)]
+    assert fields_of(trail) == [data(OBJECTS), data(TABLES), data(FUNCTIONS), data(STREAM)]
 
 
 def test_without_telemetry_the_platforms_own_writes_are_left_out(records) -> None:
@@ -89,7 +92,7 @@ def test_without_telemetry_the_platforms_own_writes_are_left_out(records) -> Non
         data(OBJECTS, **all_but("PutObject")),
         data(TABLES, **others("role-sensor-processor")),
         data(TABLES, **all_but("BatchWriteItem", "PutItem", "TransactWriteItems", "UpdateItem")),
-        data(FUNCTION),
+        data(FUNCTIONS),
         data(STREAM, **others("role-topic-rule")),
         data(STREAM, **all_but("PutRecord")),
     ]

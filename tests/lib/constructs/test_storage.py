@@ -101,15 +101,18 @@ def test_state_expires_after_a_week(stacks) -> None:
 def test_raw_readings_cool_down_and_never_expire(stacks) -> None:
     """Intelligent-Tiering after 30 days, Glacier after 90, from 128 kB on: smaller ones cost more than they save."""
     lifecycle = stacks.platform.one("aws_s3_bucket_lifecycle_configuration", "bucket-raw-archive-lifecycle")
-    assert lifecycle["rule"][1] == {
-        "id": "cool-down",
-        "status": "Enabled",
-        "filter": [{"and": [{"prefix": "raw/", "object_size_greater_than": 131_071}]}],
-        "transition": [
-            {"days": 30, "storage_class": "INTELLIGENT_TIERING"},
-            {"days": 90, "storage_class": "GLACIER"},
-        ],
-    }
+    assert lifecycle["rule"][1:3] == [
+        {
+            "id": id_,
+            "status": "Enabled",
+            "filter": [{"and": [{"prefix": prefix, "object_size_greater_than": 131_071}]}],
+            "transition": [
+                {"days": 30, "storage_class": "INTELLIGENT_TIERING"},
+                {"days": 90, "storage_class": "GLACIER"},
+            ],
+        }
+        for id_, prefix in (("cool-down", "raw/"), ("cool-down-archive", "archive/"))
+    ]
     assert lifecycle["transition_default_minimum_object_size"] == "all_storage_classes_128K"
     assert {rule["id"]: rule["expiration"] for rule in lifecycle["rule"] if "expiration" in rule} == {
         "bulk-registration": [{"days": 35}]

@@ -20,21 +20,23 @@ from fleet_iot.sensor_processor.ingest.catalogue import Catalogue
 SHARD = "shardId-000000000000"
 
 
-def test_objects_are_split_by_facility_type_and_day_of_arrival(reading: Any) -> None:
-    """Each facility, device type and UTC date has its own object, named by its first and last record."""
+def test_a_batch_is_one_object_an_hour(reading: Any) -> None:
+    """All plants and types share an object, named by its first and last record; each hour of arrival has its own."""
+    midnight = 1_795_478_400_000
     readings = [
         reading(sequence_number="1"),
         reading(sequence_number="2", facility="my-jb-01"),
-        reading(sequence_number="3"),
-        reading(sequence_number="4", received_at=1_795_478_400_000, time=1_795_478_400_000),
+        reading(sequence_number="3", received_at=midnight, time=midnight),
+        reading(sequence_number="4"),
+        reading(sequence_number="5", arrived_at=midnight + 3_600_000),
     ]
 
     objects = readings_objects(readings, shard=SHARD)
 
     assert [(each.key, each.sequence_numbers) for each in objects] == [
-        (f"raw/facility=sg-01/device_type=press-monitor/date=2026-11-23/{SHARD}-1-3-2.ndjson.gz", ("1", "3")),
-        (f"raw/facility=my-jb-01/device_type=press-monitor/date=2026-11-23/{SHARD}-2-2-1.ndjson.gz", ("2",)),
-        (f"raw/facility=sg-01/device_type=press-monitor/date=2026-11-24/{SHARD}-4-4-1.ndjson.gz", ("4",)),
+        (f"raw/date=2026-11-23/hour=14/{SHARD}-1-4-3.ndjson.gz", ("1", "2", "4")),
+        (f"raw/date=2026-11-24/hour=00/{SHARD}-3-3-1.ndjson.gz", ("3",)),
+        (f"raw/date=2026-11-24/hour=01/{SHARD}-5-5-1.ndjson.gz", ("5",)),
     ]
 
 
@@ -51,6 +53,7 @@ def test_the_payload_is_kept_byte_for_byte(reading: Any, payload: Any) -> None:
         "thing": "sg-01-press-monitor-0001-dev",
         "client_id": "sg-01-press-monitor-0001-dev",
         "principal": f"{1:064x}",
+        "arrived_at": 1_795_445_343_250,
         "received_at": 1_795_445_343_250,
         "trace_id": "00000000-0000-0000-0000-000000000000",
     }

@@ -309,6 +309,8 @@ def _metric(metric_filter: Resource) -> tuple[object, object]:
 
 STREAM_HOURS = 168
 GLACIER_DAYS = 90
+COOLED = ("raw/", "archive/")
+"""Prefixes of the archive whose objects cool down."""
 SMALL_BYTES = 128 * 1024
 SMALL_STAY = "all_storage_classes_128K"
 """S3 moves smaller objects only if a rule's filter or the configuration says so; each then costs a request and 40 kB of
@@ -408,20 +410,25 @@ def archive_tiering(planned: PlannedInfrastructure) -> Iterator[Observation]:
             for rule in each.blocks("rule")
             if rule.get("status") == "Enabled" and blocks_of(rule, "transition")
         ]
-        moves = {
-            transition.get("storage_class"): transition.get("days")
-            for rule in rules
-            if _filter(rule).get("prefix") == "raw/"
-            for transition in blocks_of(rule, "transition")
-        }
-        days = moves.get("GLACIER")
+        moves = [
+            {
+                transition.get("storage_class"): transition.get("days")
+                for rule in rules
+                if _filter(rule).get("prefix") == prefix
+                for transition in blocks_of(rule, "transition")
+            }
+            for prefix in COOLED
+        ]
+        days = {each.get("GLACIER") for each in moves} - {GLACIER_DAYS}
         least = [_filter(rule).get("object_size_greater_than") or 0 for rule in rules]
         wholly = [each.body.get("transition_default_minimum_object_size", SMALL_STAY) for each in lifecycles]
         yield observe(
             bucket,
             "lifecycle",
-            problem_unless("INTELLIGENT_TIERING" in moves, "does not use Intelligent-Tiering"),
-            problem_unless(days == GLACIER_DAYS, f"moves to Glacier after {days} days, not {GLACIER_DAYS}"),
+            problem_unless(
+                all("INTELLIGENT_TIERING" in each for each in moves), "does not use Intelligent-Tiering everywhere"
+            ),
+            problem_unless(not days, f"moves to Glacier after {', '.join(map(str, days))} days, not {GLACIER_DAYS}"),
             problem_unless(
                 all(each >= SMALL_BYTES - 1 for each in least),
                 "moves objects under 128 kB, which costs more than it saves",
@@ -445,6 +452,9 @@ def _filter(rule: Body) -> Body:
 @check("failures-kept", "What cannot be processed is kept, record by record")
 def failures_kept(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for function in planned.of("aws_lambda_function"):
+        # What a scheduled function could not process, its next run finds where it was.
+        if not planned.belonging("aws_lambda_event_source_mapping", "function_name", function):
+            continue
         has_queue = function.block("dead_letter_config").get("target_arn")
         yield observe(function, "dead_letter_config", problem_unless(has_queue, "loses what it cannot process"))
     for mapping in planned.of("aws_lambda_event_source_mapping"):

@@ -112,6 +112,11 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "archive-tiering",
+        "the archive's Parquet objects stay where they are",
+        edited(LIFECYCLE, put("rule.2.status", "Disabled"), id_=f"{ARCHIVE}-lifecycle"),
+    ),
+    mutation(
+        "archive-tiering",
         "the archive's rule is about another prefix",
         edited(LIFECYCLE, put("rule.1.filter.0.and.0.prefix", "rough/"), id_=f"{ARCHIVE}-lifecycle"),
     ),
