@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -216,21 +217,171 @@ def test_a_skewed_clock_does_not_close_minutes_early(reading: Any, catalogue: Ca
     assert device.items == {}
 
 
-def test_a_device_whose_type_changes_within_a_batch_is_counted(reading: Any) -> None:
-    """Its detectors go on with the metrics of the new type."""
-    metrics = {"temperature": {"unit": "celsius", "max": 95}}
-    types = {"press-monitor": {"metrics": metrics}, "compressor": {"metrics": {"pressure": {"unit": "bar", "max": 1}}}}
+def test_a_thing_whose_device_type_changes_within_a_batch(reading: Any) -> None:
+    """Each message counts by its own type; what runs of a metric that the new type lacks ends."""
+    types = {
+        "press-monitor": {"metrics": {"temperature": {"unit": "celsius", "max": 95}, "vibration": {"unit": "mm/s"}}},
+        "oven-monitor": {"metrics": {"temperature": {"unit": "kelvin", "max": 400}}},
+    }
     catalogue = parse_catalogue(json.dumps({"application": "mfg", "device_types": types}).encode())
-    first = reading(sequence=1, metrics={"temperature": 99.0})
-    other = reading(sequence=2, metrics={"pressure": 2.0})
-    other = msgspec.structs.replace(
-        other, envelope=msgspec.structs.replace(other.envelope, device_type="compressor"), time=other.time + 1
-    )
+
+    def message(place: int, value: float, device_type: str) -> Reading:
+        sent = {"temperature": value, "vibration": 1.0}
+        at = {"time": RECEIVED_AT - 1_000 + place, "sequence": place, "metrics": sent}
+        plain: Reading = reading(**at)
+        return msgspec.structs.replace(plain, envelope=msgspec.structs.replace(plain.envelope, device_type=device_type))
+
+    device = Device(catalogue)
+    device.deliver([message(0, 99.0, "press-monitor")])
+    device.deliver([message(1, 99.0, "press-monitor"), message(2, 450.0, "oven-monitor")])
+    device.deliver([message(3, 300.0, "oven-monitor"), message(4, 20.0, "press-monitor")])
+
+    minute = device.history()["minute#2026-11-23T14:49Z"]
+    assert {"temperature": "3", "temperature (kelvin)": "2", "vibration": "3"} == {
+        name: each["M"]["count"]["N"] for name, each in minute["metrics"]["M"].items()
+    }
+    events = events_of(device)
+    assert (2, events["anomaly"]) == (len(events["anomaly"]), events["ended"])
+
+
+def catalogue_of(**metrics: dict[str, Any]) -> Catalogue:
+    """Make a catalogue whose press monitors have these metrics."""
+    document = {"application": "mfg", "device_types": {"press-monitor": {"metrics": metrics}}}
+    return parse_catalogue(json.dumps(document).encode())
+
+
+def events_of(device: Device) -> dict[str, set[str]]:
+    """Return the ids of all events by what the table has of them: anomaly, escalated, ended."""
+    found: dict[str, set[str]] = {"anomaly": set(), "escalated": set(), "ended": set()}
+    for bucket in device.items:
+        kind, _, event = bucket.partition("#")
+        if kind in found:
+            found[kind].add(event)
+    return found
+
+
+def numbers_of(value: Any) -> list[Decimal]:
+    """List all numbers of an item."""
+    if not isinstance(value, dict):
+        return []
+    return [Decimal(text) for name, text in value.items() if name == "N"] + [
+        number for each in value.values() for number in numbers_of(each)
+    ]
+
+
+@pytest.mark.parametrize("value", [6.9e-310, -5e-324, 1e-131, 9.999e11])
+def test_numbers_of_all_items_are_in_the_range_of_dynamodb(value: float, reading: Any) -> None:
+    """Those of events too, where a value of an uninitialised double is beyond a limit that is next to nothing."""
+    device = Device(catalogue_of(temperature={"unit": "celsius", "min": 1e-310, "max": 1e-309}))
+    device.deliver([reading(metrics={"temperature": value}), reading(time=RECEIVED_AT - 3_600_000, sequence=1)])
+    device.close()
+
+    assert [] != [bucket for bucket in device.items if bucket.startswith("anomaly#")]
+    for item in (*device.items.values(), device.described):
+        for number in numbers_of(item):
+            assert number == 0 or Decimal("1e-130") <= abs(number) < Decimal("1e126")
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("count", [60, 120])
+def test_a_gateway_that_loses_power_is_an_event_of_each_metric(count: int, late: bool, reading: Any) -> None:
+    """However many metrics pass a limit with one reading, each has its begin and its end."""
+    names = [f"m{place}" for place in range(count)]
+    device = Device(catalogue_of(**{name: {"unit": "V", "min": 10} for name in names}))
+    first = RECEIVED_AT - 600_000
+    device.deliver([reading(time=RECEIVED_AT if late else first, sequence=0, metrics=dict.fromkeys(names, 230.0))])
+    for place in range(1, 55):
+        value = 0.0 if place in (1, 2) else 230.0
+        time = first + 10_000 * place
+        device.deliver([reading(time=time, sequence=place, metrics=dict.fromkeys(names, value))])
+
+    events = events_of(device)
+    assert set(names) == {event.split("#")[1] for event in events["anomaly"]}
+    assert count == len(events["anomaly"])
+    assert late or events["ended"] <= events["anomaly"]
+    over = {bucket.partition("#")[2] for bucket, item in device.items.items() if "ended_at" in item}
+    assert events["anomaly"] == over
+
+
+def test_a_storm_of_excursions_is_told_whole(reading: Any, catalogue: Catalogue) -> None:
+    """A metric that goes over its limit again and again in one batch makes an event each time."""
+    readings = [
+        reading(
+            time=RECEIVED_AT - 61_000 * (1_000 - place),
+            sequence=place,
+            metrics={"vibration": 1.0 if place % 3 else 20.0},
+        )
+        for place in range(1_000)
+    ]
     device = Device(catalogue)
 
-    folded = device.deliver([first, other])
+    folded = device.deliver(readings)
 
-    assert (folded.tally.processed, folded.tally.anomalies) == (2, 2)
+    assert (folded.tally.processed, folded.tally.anomalies, len(events_of(device)["anomaly"])) == (1_000, 334, 334)
+    begun = [json.loads(notice) for notice in device.notices if json.loads(notice)["kind"] == "begin"]
+    assert len(begun) == 334
+
+
+def test_hours_and_days_mix_no_units(reading: Any) -> None:
+    """After a change of the manifest's unit, an hour has numbers of both, and the day those of its hours."""
+    units = ["celsius", "fahrenheit", "fahrenheit", "celsius"]
+    device = Device(catalogue_of(), capacity=0)
+    start = RECEIVED_AT - RECEIVED_AT % 3_600_000 - 7_200_000
+    for place, unit in enumerate(units):
+        device.folder = msgspec.structs.replace(device.folder, catalogue=catalogue_of(temperature={"unit": unit}))
+        value = 20.0 if unit == "celsius" else 68.0
+        for repeat in range(2):
+            time = start + 1_800_000 * place + 60_000 * repeat
+            device.deliver([reading(time=time, sequence=place, metrics={"temperature": value})])
+
+    periods = [item for key, item in sorted(device.history().items()) if key.startswith(("day#", "hour#"))]
+    assert len(periods) == 3
+    for item in periods:
+        for numbers in item["metrics"]["M"].values():
+            assert {"celsius": "20", "fahrenheit": "68"}[numbers["M"]["unit"]["S"]] == numbers["M"]["mean"]["N"]
+    counts = {name: numbers["M"]["count"]["N"] for name, numbers in periods[0]["metrics"]["M"].items()}
+    assert {"temperature": "4", "temperature (fahrenheit)": "4"} == counts
+
+
+def test_a_message_ahead_of_the_clock_splits_no_event(reading: Any, catalogue: Catalogue) -> None:
+    """One message of a clock that jumped five minutes ahead leaves a running event one event, which ends in time."""
+    device = Device(catalogue)
+    sent = [(place, 10_000 * place, 99.0 if place < 20 else 70.0) for place in range(40)]
+    for place, time, value in sent:
+        at = RECEIVED_AT + time
+        if place == 5:
+            device.deliver([reading(time=at + 290_000, sequence=99, received_at=at, metrics={"temperature": 70.0})])
+        device.deliver([reading(time=at, sequence=place, received_at=at + 40, metrics={"temperature": value})])
+
+    events = events_of(device)
+    assert (1, events["anomaly"]) == (len(events["anomaly"]), events["ended"])
+
+
+def test_known_messages_among_new_ones_count_once(reading: Any, catalogue: Catalogue) -> None:
+    """A batch that repeats one message of its minute adds the others."""
+    readings = [reading(time=RECEIVED_AT - 500 + place, sequence=place) for place in range(500)]
+    device = Device(catalogue)
+    device.deliver(readings[:1])
+
+    folded = device.deliver(readings)
+
+    assert (folded.tally.processed, folded.tally.duplicates) == (499, 1)
+
+
+def test_a_straggler_is_aggregated_and_not_learned(reading: Any, catalogue: Catalogue) -> None:
+    """A reading older than the newest counts in its minute and leaves the learned state as it is."""
+    device = Device(catalogue)
+    device.deliver([reading(time=RECEIVED_AT, sequence=2)])
+    assert device.resident is not None
+    learned = unpack_state(device.resident.packed).detectors
+
+    device.deliver([reading(time=RECEIVED_AT - 120_000, sequence=1, metrics={"temperature": 50.0})])
+
+    assert device.resident is not None
+    assert unpack_state(device.resident.packed).detectors == learned
+    history = device.history()
+    assert ["1", "1"] == [item["messages"]["N"] for key, item in history.items() if key.startswith("minute#")]
+    assert device.described["last_sequence"] == {"N": "2"}
 
 
 def test_stragglers_outside_a_limit_are_one_anomaly_a_minute(reading: Any, catalogue: Catalogue) -> None:
