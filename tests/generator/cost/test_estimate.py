@@ -17,6 +17,7 @@ from fleet_iot.generator.cost.prices import REMEMBERED, read_prices
 from fleet_iot.generator.cost.terms import TERMS
 from fleet_iot.generator.diagnostics import EnvironmentFault
 from tests.generator.cost.fleets import WORKED, manifest
+from tests.places import PROJECT
 
 
 def lean(found: Estimate) -> float:
@@ -235,3 +236,22 @@ def test_the_plan_has_the_sum(company: Path) -> None:
     assert "Terms and levers: fleet cost" in text
     part = runner.invoke(main, ["plan", "--facility", "de-mn-01"]).stdout
     assert "What these plants add to a month costs about " in part and "fleet cost --facility de-mn-01" in part
+
+
+def test_options_change_the_sum(company: Path) -> None:
+    """Basic Ingest costs no messages, a plant less than the fleet, and own prices are those that count."""
+    runner = CliRunner()
+
+    def usd(*options: str) -> float:
+        answer = runner.invoke(main, ["cost", "--json", *options])
+        assert (0, "") == (answer.exit_code, answer.stderr)
+        return float(json.loads(answer.stdout)["usd"])
+
+    page = (PROJECT / "docs" / "cost.md").read_text("utf-8")
+    example = json.loads(page.split("```json\n")[1].split("```")[0])
+    example["regions"]["us-east-1"] = example["regions"].pop("ap-southeast-1")
+    example["regions"]["us-east-1"]["kinesis.stream_hour"][0]["usd"] = 1.04
+    (company / "prices.json").write_text(json.dumps(example))
+    whole = usd()
+    assert usd("--basic-ingest") < whole - 1_000 and usd("--facility", "de-mn-01") < whole
+    assert whole + 730 == pytest.approx(usd("--prices", "prices.json"), abs=0.02)
