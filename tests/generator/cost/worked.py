@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 
 from fleet_iot.generator.aws.limits import LOAD_QUOTAS
-from fleet_iot.generator.cost.estimate import Line, estimate, lines_of
-from fleet_iot.generator.cost.terms import MONTH_S, Fleet
+from fleet_iot.generator.cost.estimate import Line, lines_of
+from fleet_iot.generator.cost.prices import read_prices
+from fleet_iot.generator.cost.terms import MONTH_S, Fleet, fleet_of
 from fleet_iot.generator.manifest.rates import HOUR_S, Load
 from fleet_iot.generator.text import table
 from tests.generator.cost.fleets import WORKED, manifest
@@ -21,11 +23,11 @@ FLINK_USD_KPU_HOUR, FLINK_READINGS_A_KPU = 0.11, 1_500
 
 def lean(name: str) -> Fleet:
     """A worked fleet with Basic Ingest, and data events without telemetry."""
-    return replace(estimate(WORKED[name], is_basic_ingest=True).fleet, data_events="without-telemetry")
+    return replace(fleet_of(WORKED[name], is_basic_ingest=True), data_events="without-telemetry")
 
 
 def lean_lines(fleet: Fleet) -> tuple[Line, ...]:
-    return lines_of(fleet, estimate(WORKED["small"]).prices)
+    return lines_of(fleet, read_prices(REGION))
 
 
 def by_service(lines: tuple[Line, ...]) -> dict[str, float]:
@@ -35,16 +37,18 @@ def by_service(lines: tuple[Line, ...]) -> dict[str, float]:
     return found | {"together": sum(found.values())}
 
 
+@cache
 def fleets() -> str:
     """USD a month of the three fleets, as they come and lean, by service."""
     columns = []
     for name, found in WORKED.items():
-        columns += [by_service(estimate(found).lines), by_service(lean_lines(lean(name)))]
+        columns += [by_service(lean_lines(fleet_of(found))), by_service(lean_lines(lean(name)))]
     rows = [("USD a month", *(text for name in WORKED for text in (name, f"{name}, lean")))]
     rows += [(service, *(f"{column[service]:,.0f}" for column in columns)) for service in columns[0]]
     return "\n".join(table(rows, "<" + ">" * len(columns)))
 
 
+@cache
 def arithmetic() -> str:
     """The medium fleet, lean, step by step."""
     fleet = lean("medium")
@@ -61,7 +65,7 @@ def arithmetic() -> str:
         ("readings", f"{load.devices:,} devices / {group.interval_s:g} s = {load.readings:,.0f} a second"),
         (
             "batches",
-            f"{load.shards} shards / {load.window_s:g} s = {load.batches:g} a second of {load.records_a_batch:g} records",
+            f"{load.shards} shards / {load.window_s:g} s = {load.batches:g} a second, {load.records_a_batch:g} records",
         ),
         (
             "a minute's item",
@@ -99,12 +103,12 @@ def idle() -> tuple[float, float]:
     return by_service(lean_lines(with_events))["together"], by_service(lean_lines(empty))["together"]
 
 
+@cache
 def scale() -> str:
     """The load and the sum of three sizes, lean."""
     sizes = {1_000: 3, 100_000: 30, 1_000_000: 100}
     found = [
-        estimate(manifest(devices, plants=plants, types=5), is_basic_ingest=True).fleet
-        for devices, plants in sizes.items()
+        fleet_of(manifest(devices, plants=plants, types=5), is_basic_ingest=True) for devices, plants in sizes.items()
     ]
     rows: list[tuple[str, Callable[[Fleet], str]]] = [
         ("plants", lambda fleet: f"{fleet.plants}"),
@@ -138,7 +142,7 @@ def _lean_services(fleet: Fleet) -> dict[str, float]:
 
 def _state_usd(fleet: Fleet) -> float:
     """What the lane log itself costs: what Flink would keep in memory and checkpoints."""
-    prices, load = estimate(WORKED["small"]).prices, fleet.load
+    prices, load = read_prices(REGION), fleet.load
     counts = {
         "s3.put": load.state_puts * MONTH_S,
         "s3.get": load.state_gets * MONTH_S,
