@@ -164,7 +164,7 @@ def _changes(fleet: Fleet) -> Iterator[tuple[str, str, str, Fleet]]:
         yield (
             "data-events",
             "audit: {data_events: without-telemetry}",
-            "the trail lacks the calls of the telemetry's own path",
+            "the trail lacks what the platform itself writes of telemetry",
             replace(fleet, data_events="without-telemetry"),
         )
     if fleet.history.minute_days > FEWER_MINUTE_DAYS:

@@ -136,8 +136,8 @@ https://docs.aws.amazon.com/xray/latest/devguide/xray-console-sampling.html"""
 
 
 def invocations(fleet: Fleet) -> float:
-    """One for each batch."""
-    return fleet.load.batches * MONTH_S
+    """One for each batch, and the sweeps."""
+    return (fleet.load.batches + 1 / rates.SWEEP_S) * MONTH_S
 
 
 def gb_seconds(fleet: Fleet) -> float:
@@ -165,7 +165,7 @@ METADATA_BYTES = 300
 
 def write_units(fleet: Fleet) -> float:
     """Minutes, hours, days, metadata, lanes and anomalies, by the kB of each item."""
-    return (fleet.load.writes + fleet.load.event_items) * MONTH_S
+    return (fleet.load.writes + fleet.load.events * rates.WRITES_AN_EVENT) * MONTH_S
 
 
 def read_units(fleet: Fleet) -> float:
@@ -181,7 +181,7 @@ def table_gb(fleet: Fleet) -> float:
         days = group.devices / max(DAY_S, group.interval_s) * kept.day_days
         total += group.minutes * kept.minute_days * DAY_S * (group.minute_bytes + ITEM_OVERHEAD)
         total += (hours + days) * DAY_S * (group.hour_bytes + ITEM_OVERHEAD)
-    total += fleet.load.event_items * kept.anomaly_days * DAY_S * (EVENT_BYTES + ITEM_OVERHEAD)
+    total += fleet.load.events * rates.NOTICES_AN_EVENT * kept.anomaly_days * DAY_S * (EVENT_BYTES + ITEM_OVERHEAD)
     return (total + fleet.load.devices * (METADATA_BYTES + ITEM_OVERHEAD)) / GB
 
 
@@ -228,11 +228,13 @@ def gets(fleet: Fleet) -> float:
 
 
 def standard_gb(fleet: Fleet) -> float:
-    """States, raw objects, and the archive's first thirty days."""
+    """States, raw objects, the archive's first thirty days, and the trail's files of data events."""
     states = fleet.load.state_megabytes * rates.BYTES_PER_MEGABYTE * rates.STATE_DAYS * DAY_S / GB
     kept = STANDARD_DAYS if are_raw_objects_cooled(fleet) else YEAR_DAYS
     days = kept if fleet.retention == "records" else RAW_DAYS
-    return states + archive_gb_a_day(fleet, RAW_SHARE) * days + archive_gb_a_day(fleet, PARQUET_SHARE) * STANDARD_DAYS
+    archive = archive_gb_a_day(fleet, RAW_SHARE) * days + archive_gb_a_day(fleet, PARQUET_SHARE) * STANDARD_DAYS
+    trail = recorded_data_events(fleet) * DATA_EVENT_BYTES * TRAIL_DAYS[fleet.retention] / MONTH_DAYS / GB
+    return states + archive + trail
 
 
 def tiering_gb(fleet: Fleet) -> float:
@@ -260,6 +262,9 @@ def monitored_objects(fleet: Fleet) -> float:
 
 # CloudTrail: https://aws.amazon.com/cloudtrail/pricing/
 
+DATA_EVENT_BYTES = 150
+"""An event in the trail's files, compressed."""
+TRAIL_DAYS = {"short": 90, "records": 2557}
 BATCH_WRITE_ITEMS = 25
 """Items of one BatchWriteItem."""
 POLLS_A_SHARD = 1.0
@@ -271,15 +276,12 @@ INSIGHTS = 2
 
 
 def recorded_data_events(fleet: Fleet) -> float:
-    """Each call of the telemetry's path on stream, function, tables and buckets; none under `without-telemetry`."""
-    if fleet.data_events != "all":
-        return 0.0
+    """Calls on stream, function, tables and buckets; `without-telemetry` leaves out what the platform itself writes."""
     load = fleet.load
-    emitted = (load.minute_writes + load.rollup_writes + load.metadata_writes + load.event_items) / BATCH_WRITE_ITEMS
-    tables = load.reads + load.pointer_writes + max(emitted, load.commits * load.acknowledged)
-    stream = load.messages + load.shards * POLLS_A_SHARD
-    buckets = load.batches * 2 + load.state_puts + load.state_gets
-    return (stream + load.batches + tables + buckets) * MONTH_S
+    emitted = (load.minute_writes + load.rollup_writes + load.events * rates.WRITES_AN_EVENT) / BATCH_WRITE_ITEMS
+    writes = load.messages + load.batches + load.state_puts + emitted + load.metadata_writes + load.pointer_writes
+    others = load.shards * POLLS_A_SHARD + invocations(fleet) / MONTH_S + load.reads + gets(fleet) / MONTH_S
+    return (others + (writes if fleet.data_events == "all" else 0)) * MONTH_S
 
 
 def insight_events(fleet: Fleet) -> float:
@@ -356,7 +358,7 @@ def kms_requests(fleet: Fleet) -> float:
 
 def notifications(fleet: Fleet) -> float:
     """Publications of anomalies; deliveries depend on the subscribers: https://aws.amazon.com/sns/pricing/"""
-    return fleet.load.event_items * MONTH_S
+    return fleet.load.events * rates.NOTICES_AN_EVENT * MONTH_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,12 +34,14 @@ LEAST_SHARDS, SHARD_RECORDS, SHARD_MEGABYTES, HEADROOM = 4, 1_000, 1.0, 2
 https://docs.aws.amazon.com/streams/latest/dev/how-do-i-size-a-stream.html"""
 
 LEAST_LANES = 4
-CHAIN = 12
-"""Commits of a lane from one whole state to the next: each is one object, every twelfth brings another."""
+CHAIN = 13
+"""Objects of a lane's chain: each commit writes one, with the devices that it changed or, the first, with all."""
+SWEEP_S = 60
+"""Seconds from one sweep to the next: it reads every lane."""
 METADATA_S = 900
-"""A device's metadata are written at most every 15 minutes."""
-STATE_DAYS = 7
-"""Days that state objects are kept."""
+"""A device's metadata are written at most every 15 minutes, each device at a time of its own."""
+STATE_DAYS = 8
+"""Days that state objects are kept: a week, and a day as deleted ones."""
 
 UNIT_BYTES = 1024
 """Of a write unit; a read unit is four of these: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/read-write-operations.html"""
@@ -56,8 +58,8 @@ STATE_BYTES, DETECTOR_BYTES = 300, 480
 
 EVENTS_A_DEVICE_DAY = 20
 """Anomalies: 79 to 227 a week and device with the default detector, depending on how the machine works."""
-ITEMS_AN_EVENT = 2
-"""Its begin and its end; each is an item and a notification."""
+NOTICES_AN_EVENT, WRITES_AN_EVENT = 2, 3
+"""Its begin and its end, each an item and a notification; the begin is in the index of open anomalies as well."""
 RECONNECTS_A_DEVICE_DAY = 1
 """Each is two presence events, which are archived."""
 
@@ -222,14 +224,15 @@ class Load:
 
     @property
     def acknowledged(self) -> float:
-        """The share of commits that are acknowledged by a second write: those that minutes end in.
+        """The share of commits that are acknowledged by a second write, as something follows from them.
 
-        The first readings of a minute arrive within a sample interval, and in the batch after it.
+        Minutes end in those of one sample interval, and in the batch after it; metadata are due in any.
         """
         if not self.readings:
             return 0.0
         ending = self._sum(lambda group: group.readings * (min(group.interval_s, MINUTE_S) + self.batch_s))
-        return min(1.0, ending / self.readings / MINUTE_S)
+        share = min(1.0, ending / self.readings / MINUTE_S)
+        return 1 - (1 - share) * math.exp(-self.metadata_writes / self.commits)
 
     @property
     def batch_s(self) -> float:
@@ -263,24 +266,24 @@ class Load:
         return self.commits * (1 + self.acknowledged)
 
     @property
-    def event_items(self) -> float:
-        """Items of anomalies, one unit each, and as many notifications."""
-        return self.devices * EVENTS_A_DEVICE_DAY * ITEMS_AN_EVENT / DAY_S
+    def events(self) -> float:
+        """Anomalies."""
+        return self.devices * EVENTS_A_DEVICE_DAY / DAY_S
 
     @property
     def writes(self) -> float:
-        """Write units of readings; those of anomalies are `event_items`."""
+        """Write units of readings, without those of anomalies."""
         return self.minute_writes + self.rollup_writes + self.metadata_writes + self.pointer_writes
 
     @property
     def reads(self) -> float:
-        """Read units: one consistent read of the lane for each commit."""
-        return self.commits
+        """Read units: one consistent read of the lane for each commit, and of all lanes for each sweep."""
+        return self.commits + self.lanes / SWEEP_S
 
     @property
     def state_puts(self) -> float:
-        """State objects written: each commit's, and a whole state now and then."""
-        return self.commits * (1 + 1 / CHAIN)
+        """State objects written."""
+        return self.commits
 
     @property
     def state_gets(self) -> float:
@@ -289,12 +292,13 @@ class Load:
 
     @property
     def state_megabytes(self) -> float:
-        """Megabytes of state written: the devices of each commit, and all of a lane's now and then."""
+        """Megabytes of state written: the devices that a commit changes, or all of its lane."""
         if not self.commits:
             return 0.0
         size = self._sum(lambda group: group.devices * group.state_bytes) / self.devices
-        touched = min(self.readings / self.commits, self.devices / self.lanes)
-        return self.commits * size * (touched + self.devices / self.lanes / CHAIN) / BYTES_PER_MEGABYTE
+        every = self.devices / self.lanes
+        changed = min(self.readings / self.commits, every)
+        return self.commits * size * (changed + (every - changed) / CHAIN) / BYTES_PER_MEGABYTE
 
     @property
     def peak_writes(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import exp
 
 import pytest
 
@@ -18,19 +19,29 @@ RECORD = 341 + 188
 """Bytes of a record: its envelope, and a message of 140 bytes in base64."""
 
 MINUTES, ROLLUPS, METADATA = 1000 / 60, 1000 / 3600 + 1000 / 86_400, 1000 / 900
-POINTERS = 0.8 * 1.25
-ANOMALIES = 1000 * 20 * 2 / 86_400
+POINTERS = 0.8 * (2 - 0.75 * exp(-METADATA / 0.8))
+ANOMALIES = 1000 * 20 / 86_400
+READS = 0.8 + 4 / 60
 KMS = 12 * MONTH / 300 + 150_000
 MINUTE, HOUR = 105 + 4 * 79 + 39 + 6 * 13, 105 + 4 * 114 + 39
 STATE = 300 + 3 * 480 + MINUTE
 TABLES = (
     MINUTES * 90 * 86_400 * (MINUTE + 100)
     + (1000 / 3600 * 400 + 1000 / 86_400 * 3650) * 86_400 * (HOUR + 100)
-    + ANOMALIES * 400 * 86_400 * 700
+    + ANOMALIES * 2 * 400 * 86_400 * 700
     + 1000 * 400
 ) / GB
 ARCHIVE_A_DAY = 100 * RECORD * 86_400 / GB
-STATES_A_SECOND = 0.8 * STATE * (125 + 250 / 12)
+STATES_A_SECOND = 0.8 * STATE * (125 + 125 / 13)
+
+TELEMETRY = (
+    100  # PutRecord
+    + (0.8 + 0.8)  # objects
+    + (MINUTES + ROLLUPS + ANOMALIES * 3) / 25  # BatchWriteItem
+    + METADATA
+    + POINTERS
+)
+DATA_EVENTS = (TELEMETRY + 4 + (0.8 + 1 / 60) + READS + (0.8 * 3 + 0.8)) * MONTH
 
 UNITS = {
     "iot.connection_minute": 1000 * 43_800,
@@ -42,28 +53,24 @@ UNITS = {
     "kinesis.ingested_gb": 100 * 1024 * MONTH / GB,
     "kinesis.retrieved_gb": 100 * 1024 * MONTH / GB,
     "kinesis.retained_gb_month": 100 * 1024 * 6 * 86_400 / GB,
-    "lambda.request": 4 / 5 * MONTH,
+    "lambda.request": (4 / 5 + 1 / 60) * MONTH,
     "lambda.gb_second": (0.8 * 0.15 + 100 * 0.0002 + 100 * 0.00002 * 2) * MONTH,
     "xray.trace": 0.8 * MONTH,
-    "dynamodb.write_unit": (MINUTES + ROLLUPS + METADATA + POINTERS + ANOMALIES) * MONTH,
-    "dynamodb.read_unit": 0.8 * MONTH,
+    "dynamodb.write_unit": (MINUTES + ROLLUPS + METADATA + POINTERS + ANOMALIES * 3) * MONTH,
+    "dynamodb.read_unit": READS * MONTH,
     "dynamodb.gb_month": TABLES,
     "dynamodb.pitr_gb_month": TABLES,
-    "s3.put": (0.8 + 0.8 * 13 / 12) * MONTH + 25 * DAYS + 1000 * 2 * DAYS,
+    "s3.put": (0.8 + 0.8) * MONTH + 25 * DAYS + 1000 * 2 * DAYS,
     "s3.get": (0.8 * 3 + 0.8) * MONTH,
-    "s3.standard_gb_month": STATES_A_SECOND * 7 * 86_400 / GB + ARCHIVE_A_DAY * (0.28 * 3 + 0.12 * 30),
+    "s3.standard_gb_month": STATES_A_SECOND * 8 * 86_400 / GB
+    + ARCHIVE_A_DAY * (0.28 * 3 + 0.12 * 30)
+    + DATA_EVENTS * 150 * 90 / DAYS / GB,
     "s3.tiering_gb_month": ARCHIVE_A_DAY * 0.12 * 60,
     "s3.monitored_object": 60,
     "s3.glacier_gb_month": ARCHIVE_A_DAY * 0.12 * 275,
     "s3.tiering_transition": DAYS,
     "s3.glacier_transition": DAYS,
-    "cloudtrail.data_event": (
-        (100 + 4)  # PutRecord, GetRecords
-        + 0.8  # Invoke
-        + (0.8 + POINTERS + max((MINUTES + ROLLUPS + METADATA + ANOMALIES) / 25, 0.8 * 0.25))  # tables
-        + (0.8 * 2 + 0.8 * 13 / 12 + 0.8 * 3)  # buckets
-    )
-    * MONTH,
+    "cloudtrail.data_event": DATA_EVENTS,
     "cloudtrail.insight_event": (KMS + 100_000) * 2,
     "cloudwatch.log_gb": (0.8 * (900 + 740) * MONTH + (KMS + 100_000) * 1500) / GB,
     "cloudwatch.log_gb_month": (0.8 * (900 + 740) * MONTH + (KMS + 100_000) * 1500) / GB * 0.15 * 30 / DAYS,
@@ -72,7 +79,7 @@ UNITS = {
     "cloudwatch.dashboard": 0,
     "kms.key": 3,
     "kms.request": KMS,
-    "sns.request": ANOMALIES * MONTH,
+    "sns.request": ANOMALIES * 2 * MONTH,
 }
 """By hand, from the sizes and rates that docs/cost.md gives."""
 
@@ -109,9 +116,10 @@ def test_a_message_counts_by_five_kilobytes() -> None:
     assert 2 == kilobytes
 
 
-def test_without_telemetry_the_trail_records_no_machine() -> None:
-    """Data events of people remain, and are too few to count."""
-    assert 0 == units("cloudtrail.data_event", replace(FLEET, data_events="without-telemetry"))
+def test_without_telemetry_the_trail_has_what_the_platform_reads() -> None:
+    """The writes of telemetry are left out; polls of the stream, invocations and reads stay."""
+    fleet = replace(FLEET, data_events="without-telemetry")
+    assert DATA_EVENTS - TELEMETRY * MONTH == pytest.approx(units("cloudtrail.data_event", fleet))
     assert "all" == data_events(manifest(1))
 
 
@@ -136,8 +144,9 @@ def test_history_decides_about_storage() -> None:
 def test_records_keep_raw_objects() -> None:
     """Under `retention: records` raw objects stay; large ones are moved to cheaper classes, small ones are not."""
     small = replace(FLEET, retention="records")
+    trail = DATA_EVENTS * 150 * (2557 - 90) / DAYS / GB
     assert units("s3.standard_gb_month", small) - units("s3.standard_gb_month", FLEET) == pytest.approx(
-        ARCHIVE_A_DAY * 0.28 * 362
+        ARCHIVE_A_DAY * 0.28 * 362 + trail
     )
     large = replace(fleet_of(manifest(100_000)), retention="records")
     assert units("s3.glacier_transition", large) == pytest.approx(DAYS + large.load.batches * MONTH)
@@ -148,4 +157,4 @@ def test_a_fleet_without_devices_pays_for_the_platform() -> None:
     fleet = fleet_of(manifest(1), without=frozenset({"pl-000"}))
     counted = {term.price for term in TERMS if term.units(fleet)}
     assert {"kinesis.stream_hour", "kms.key", "kms.request", "cloudwatch.alarm_metric"} < counted
-    assert not counted & {"dynamodb.write_unit", "iot.rule", "s3.put", "lambda.request", "sns.request"}
+    assert not counted & {"dynamodb.write_unit", "iot.rule", "s3.put", "sns.request"}

@@ -74,15 +74,15 @@ def arithmetic() -> str:
         ("minutes", f"{load.devices:,} / 60 s = {load.minute_writes:.2f} units a second"),
         ("hours, days", f"{load.devices:,} / 3,600 s + {load.devices:,} / 86,400 s = {load.rollup_writes:.2f}"),
         ("metadata", f"{load.devices:,} / 900 s = {load.metadata_writes:.2f}"),
-        ("lanes", f"{load.commits:g} commits x (1 + {load.acknowledged:g} acknowledged) = {load.pointer_writes:.2f}"),
+        ("lanes", f"{load.commits:g} commits x (1 + {load.acknowledged:.2f} acknowledged) = {load.pointer_writes:.2f}"),
         ("a reading", f"{load.writes:.2f} / {load.readings:g} = {load.writes / load.readings:.3f} write units"),
         (
             "anomalies",
-            f"{load.devices:,} devices x 20 a day x 2 items / 86,400 s = {load.event_items:.2f} units a second",
+            f"{load.devices:,} devices x 20 a day x 3 units / 86,400 s = {3 * load.events:.2f} units a second",
         ),
-        ("writes", f"({load.writes:.2f} + {load.event_items:.2f}) x {month} s: {priced('dynamodb.write_unit')} USD"),
+        ("writes", f"({load.writes:.2f} + {3 * load.events:.2f}) x {month} s: {priced('dynamodb.write_unit')} USD"),
         ("storage", f"after {fleet.history.minute_days} days of minutes: {priced('dynamodb.gb_month')} USD"),
-        ("puts", f"1 raw object and {load.state_puts / load.commits:.3f} states a batch: {priced('s3.put')} USD"),
+        ("puts", f"1 raw object and 1 state a batch: {priced('s3.put')} USD"),
         ("gets", f"3 other environments, and the compaction: {priced('s3.get')} USD"),
         ("a record", f"{group.record_bytes(1):,} bytes: 1 kB"),
         ("ingested", f"{load.readings:g} kB x {month} s: {priced('kinesis.ingested_gb')} USD"),
@@ -146,7 +146,7 @@ def _state_usd(fleet: Fleet) -> float:
     counts = {
         "s3.put": load.state_puts * MONTH_S,
         "s3.get": load.state_gets * MONTH_S,
-        "s3.standard_gb_month": load.state_megabytes * 1e6 * 7 * 86_400 / 2**30,
+        "s3.standard_gb_month": load.state_megabytes * 1e6 * 8 * 86_400 / 2**30,
         "dynamodb.write_unit": load.pointer_writes * MONTH_S,
         "dynamodb.read_unit": load.reads * MONTH_S,
     }

