@@ -24,8 +24,9 @@ $(STAMP): requirements/main.txt setup-venv pyproject.toml
 demo: setup ## Runs the whole platform on the local AWS, end to end, and writes build/demo/report.json.
 	@$(BIN)/fleet demo
 
-test: setup lint compliance ## Runs all tests: lint, types, layers, compliance, units, integration on the local AWS.
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+test: setup $(SCAN)/.complete ## Runs all tests: lint, types, layers, compliance, units, integration on the local AWS.
+	@$(MAKE) --no-print-directory -j 2 lint compliance
+	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 check: setup lint fast ## Runs lint, types, layers and the fast tests, in under a minute.
 

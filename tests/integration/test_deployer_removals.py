@@ -155,6 +155,17 @@ class Deployer:
         self.checked |= self.decided("allowed") & self.actions
         return failed, self.decided("denied")
 
+    def delete_leftovers(self, errors: Iterable[str]) -> bool:
+        """Delete, as root, buckets that an interrupted provider made and did not note; return whether there were any.
+
+        S3 refuses to make them again.
+        """
+        text = " ".join(error for error in errors if "BucketAlreadyOwnedByYou" in error)
+        buckets = set(re.findall(r"S3 Bucket \(([\w.-]+)\)", text))
+        for bucket in buckets:
+            self.local.client("s3").delete_bucket(Bucket=bucket)
+        return bool(buckets)
+
     def complete(self, name: str, work: Work, stacks: Iterable[Path], *, without: set[str]) -> None:
         """Run a phase round by round until every stack has succeeded."""
         self.absent |= without
@@ -165,7 +176,7 @@ class Deployer:
             named = {action for action in denied if any(f"{action} " in f"{text} " for text in failed.values())}
             unnamed = denied - named
             print(f"{name} {number}: {time.monotonic() - begun:.0f} s, {len(failed)} failed, {named=}, {unnamed=}")
-            assert denied or not failed, failed
+            assert denied or not failed or self.delete_leftovers(failed.values()), failed
             remaining = list(failed)
             self.named |= named
             self.absent -= named
