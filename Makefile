@@ -68,7 +68,8 @@ soak: setup ## Runs what needs patience: kills, removed permissions, mutated man
 	@FLEET_KILLS=50 $(BIN)/python -m pytest tests/operations/registry/test_move_kills.py
 	@FLEET_APPLY_KEYS=1 $(BIN)/python -m pytest tests/operations/registry/test_terraform_keys_local.py
 	@FLEET_KILLS=10 $(BIN)/python -m pytest tests/integration/test_deploy.py tests/integration/test_deploy_soak.py
-	@FLEET_REMOVALS=plants $(BIN)/python -m pytest tests/integration/test_deployer_removals.py
+	@FLEET_HOW_TOS=1 FLEET_SYNTHESIS=1 $(BIN)/python -m pytest tests/integration/test_tutorial.py tests/benchmarks/test_benchmarks.py
+	@FLEET_REMOVALS=all $(BIN)/python -m pytest tests/integration/test_deployer_removals.py
 	@FLEET_FUZZ=100000 $(BIN)/python -m pytest -n 2 tests/generator/manifest/test_validation.py -k mutated
 	@FLEET_FUZZ_LISTS=200000 FLEET_PAIRINGS=10 $(BIN)/python -m pytest tests/operations/lists/test_list_fuzz.py tests/operations/registry/test_pairing.py
 	@FLEET_FAULT_READINGS=1000000 FLEET_FAULT_SEEDS=1,2,3,4,5 $(BIN)/python -m pytest -n 2 tests/integration/test_faults.py

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -87,6 +88,7 @@ def test_rows_go_through_the_writer_of_generate(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.cdktf
+@pytest.mark.skipif("FLEET_SYNTHESIS" not in os.environ, reason="FLEET_SYNTHESIS: four syntheses, in make soak")
 def test_synthesis_is_measured_with_all_its_blocks_beside_a_construct_for_each() -> None:
     """Both ways give the same blocks, five a thing, or the benchmark fails; CPU of few and many is told."""
     document = json.loads(json.dumps(synthesis.run(1, few=2, many=20).document()))

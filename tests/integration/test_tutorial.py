@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ from tests.places import PROJECT, link_wheels
 pytestmark = pytest.mark.local_aws
 
 PAGES = [PROJECT / "docs" / name for name in ("tutorial.md", "how-to.md")]
+FOLLOWED = PAGES if "FLEET_HOW_TOS" in os.environ else PAGES[:1]
+"""`make soak` follows the how-tos too, in the project that the tutorial makes."""
 
 
 @pytest.fixture
@@ -25,9 +28,9 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["fleet", "local", "down"], cwd=project.parents[2], env=environment(tmp_path), check=True)
 
 
-def test_the_tutorial_and_the_how_tos_work(folder: Path) -> None:
-    """Each command of the tutorial, then of the how-tos, succeeds in an empty folder with an empty home."""
+def test_the_tutorial_works(folder: Path) -> None:
+    """Each command succeeds in an empty folder with an empty home."""
     done = subprocess.run(
-        ["bash", "-c", script(*PAGES)], cwd=folder, env=environment(folder / "home"), capture_output=True, text=True
+        ["bash", "-c", script(*FOLLOWED)], cwd=folder, env=environment(folder / "home"), capture_output=True, text=True
     )
     assert done.returncode == 0, f"{done.stdout[-6000:]}{done.stderr[-6000:]}"

@@ -380,7 +380,7 @@ def test_credentials_that_do_not_work_end_the_run(
 ) -> None:
     """Expired or unknown keys are exit 7, in AWS's words."""
     session = SimpleNamespace(client=lambda service, config=None: stubbed("sts", ("get_caller_identity", code)))
-    monkeypatch.setattr(aws_module.boto3.session, "Session", lambda region_name=None: session)
+    monkeypatch.setattr(aws_module, "open_session", lambda region_name=None: session)
     answer = CliRunner().invoke(main, ["preflight", "--aws"])
     assert (7, True) == (answer.exit_code, said in answer.output), answer.output
 
