@@ -24,19 +24,19 @@ $(STAMP): requirements/main.txt setup-venv pyproject.toml
 demo: setup ## Runs the whole platform on the local AWS, end to end, and writes build/demo/report.json.
 	@$(BIN)/fleet demo
 
-test: setup $(SCAN)/.complete ## Runs all tests: lint, types, layers, compliance, units, integration on the local AWS.
+test: ## Runs all tests: lint, types, layers, compliance, units, integration on the local AWS.
 	@$(MAKE) --no-print-directory -j 2 lint compliance
 	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
-check: setup lint fast ## Runs lint, types, layers and the fast tests, in under a minute.
+check: lint fast ## Runs lint, types, layers and the fast tests, in under a minute.
 
-lint:
+lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-fast:
+fast: setup
 	@$(BIN)/python -m pytest -n 2 -m "not cdktf and not local_aws and not slow"
 
 compliance: setup $(SCAN)/.complete ## Checks every resource against the controls, without AWS; writes build/compliance/report.html.
@@ -68,7 +68,7 @@ soak: setup ## Runs what needs patience: kills, removed permissions, mutated man
 	@FLEET_KILLS=50 $(BIN)/python -m pytest tests/operations/registry/test_move_kills.py
 	@FLEET_APPLY_KEYS=1 $(BIN)/python -m pytest tests/operations/registry/test_terraform_keys_local.py
 	@FLEET_KILLS=10 $(BIN)/python -m pytest tests/integration/test_deploy.py tests/integration/test_deploy_soak.py
-	@FLEET_HOW_TOS=1 FLEET_SYNTHESIS=1 $(BIN)/python -m pytest tests/integration/test_tutorial.py tests/benchmarks/test_benchmarks.py
+	@FLEET_TUTORIAL=1 FLEET_SYNTHESIS=1 $(BIN)/python -m pytest tests/integration/test_tutorial.py tests/benchmarks/test_benchmarks.py
 	@FLEET_REMOVALS=all $(BIN)/python -m pytest tests/integration/test_deployer_removals.py
 	@FLEET_FUZZ=100000 $(BIN)/python -m pytest -n 2 tests/generator/manifest/test_validation.py -k mutated
 	@FLEET_FUZZ_LISTS=200000 FLEET_PAIRINGS=10 $(BIN)/python -m pytest tests/operations/lists/test_list_fuzz.py tests/operations/registry/test_pairing.py

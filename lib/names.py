@@ -19,7 +19,7 @@ FUNCTION = "function-sensor-processor"
 FAILURE_QUEUE = "queue-processor-failures"
 ALARM_TOPIC = "topic-alarms"
 ANOMALY_TOPIC = "topic-anomalies"
-TRAIL = "trail-audit"
+TRAIL, DATA_TRAIL = "trail-audit", "trail-data-events"
 TRAIL_LOG_GROUP = "log-group-audit-trail"
 EVENT_ERRORS_LOG_GROUP = "log-group-event-errors"
 IOT_LOG_GROUP = "AWSIotLogsV2"
@@ -42,7 +42,7 @@ BUCKETS: Mapping[str, str] = {
     RAW_ARCHIVE: "stores every message as received, below raw/, quarantine/ and iot-rule-errors/; and events/, "
     "bulk-registration/",
     ACCESS_LOGS: "stores the access logs of the other buckets",
-    AUDIT_BUCKET: "stores the audit trail",
+    AUDIT_BUCKET: "stores both audit trails, below management/ and data-events/",
 }
 """Purpose of each bucket → one predicate about it, as `fleet explain` prints it."""
 
@@ -56,11 +56,12 @@ PLATFORM_RESOURCES: Mapping[str, tuple[str, str]] = {
     FUNCTION: ("Lambda function", "aggregates readings, detects anomalies and archives raw messages"),
     f"/aws/lambda/{FUNCTION}": ("log group", "is the sensor processor's"),
     FAILURE_QUEUE: ("SQS queue", "receives records that the sensor processor could not process"),
-    TRAIL: (TRAIL_KIND, "records who changed what"),
-    TRAIL_LOG_GROUP: ("log group", "is the audit trail's"),
+    TRAIL: (TRAIL_KIND, "records who changed what, in the whole account"),
+    DATA_TRAIL: (TRAIL_KIND, "records who read and wrote the platform's data"),
+    TRAIL_LOG_GROUP: ("log group", "is the audit trail's, of management events"),
     "alias/key-data": ("KMS alias", "is the key of readings and archive"),
     "alias/key-logs": ("KMS alias", "is the key of logs"),
-    "alias/key-audit": ("KMS alias", "is the key of the audit trail"),
+    "alias/key-audit": ("KMS alias", "is the key of the audit trails"),
     PROCESSOR_ROLE: (ROLE_KIND, "is the sensor processor's"),
     TOPIC_RULE_ROLE: (ROLE_KIND, "allows topic rules to put records on the stream"),
     RULE_ERRORS_ROLE: (ROLE_KIND, "allows topic rules to store failed messages in the archive"),
@@ -220,6 +221,10 @@ class PlatformNames:
     def role_arn(self, role: str) -> str:
         return f"arn:aws:iam::{self.account_id}:role/{self.account_wide(role)}"
 
+    def session_arns(self, role: str) -> str:
+        """Return the start of the ARN of every session of a role, as in CloudTrail's `userIdentity.arn`."""
+        return f"arn:aws:sts::{self.account_id}:assumed-role/{self.account_wide(role)}/"
+
     def table_arn(self, table: str) -> str:
         return self.arn("dynamodb", f"table/{table}")
 
@@ -301,8 +306,13 @@ class PlatformNames:
         return self.account_wide(TRAIL)
 
     @property
-    def trail_arn(self) -> str:
-        return self.arn("cloudtrail", f"trail/{self.trail}")
+    def data_trail(self) -> str:
+        return self.account_wide(DATA_TRAIL)
+
+    @property
+    def trail_arns(self) -> list[str]:
+        """Both trails: of management events, of data events."""
+        return [self.arn("cloudtrail", f"trail/{trail}") for trail in (self.trail, self.data_trail)]
 
     @property
     def trail_log_group(self) -> str:

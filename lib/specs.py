@@ -78,6 +78,13 @@ class HistorySpec:
     anomaly_days: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditSpec:
+    """Data events that are recorded: `all`, or `without-telemetry`: all but the platform's own writes of telemetry."""
+
+    data_events: str
+
+
 FORMER_RETENTIONS = {"brief": "short"}
 """Former word for a retention, in older manifests and records → the present one."""
 
@@ -95,6 +102,7 @@ class FleetSpec:
     account_id: str | None
     reserved_concurrency: int | None
     retention: str
+    audit: AuditSpec
     history: HistorySpec
     observability: ObservabilitySpec
     tags: dict[str, str]

@@ -81,6 +81,7 @@ class TapStack(BaseStack):
         audit = AuditTrail(
             self,
             names=names,
+            audit=fleet.audit,
             audit_key_arn=keys.audit.arn,
             logs_key_arn=logs_key_arn,
             access_logs_bucket=archive.access_logs.name,

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
@@ -34,8 +35,10 @@ WHOLE = re.compile(r"^pytestmark = .*$", flags=re.MULTILINE)
 def pytest_configure() -> None:
     """Let Ctrl-C reach the commands that tests interrupt, and give the sample the Lambda's wheels.
 
-    A shell starts its background jobs with SIGINT ignored.
+    A shell starts its background jobs with SIGINT ignored. An example has no deadline: machines do other things too.
     """
+    hypothesis.settings.register_profile("any machine", deadline=None)
+    hypothesis.settings.load_profile("any machine")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     link_wheels(SAMPLE)

@@ -54,16 +54,10 @@ def fleet_of(manifest: FleetManifest, *, is_basic_ingest: bool = False, without:
         pairs=sum(len(manifest.facilities[id_].things) for id_ in chosen),
         history=manifest.history,
         retention=manifest.retention,
-        data_events=data_events(manifest),
+        data_events=manifest.audit.data_events,
         is_basic_ingest=is_basic_ingest,
         is_audited=manifest.observability.certificate_audit,
     )
-
-
-def data_events(manifest: FleetManifest) -> DataEvents:
-    """Return which data events the audit trail records."""
-    events: DataEvents = getattr(getattr(manifest, "audit", None), "data_events", "all")
-    return events
 
 
 # AWS IoT Core.

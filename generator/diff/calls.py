@@ -112,6 +112,7 @@ _RETENTION = (
     *(Cost(api=api, per="change", times=2) for api in ("PutObjectLockConfiguration", "UpdateTable")),
     *(Cost(api=api, per="change", times=3) for api in ("PutBucketLifecycleConfiguration", "PutRetentionPolicy")),
 )
+_SELECTORS = _each("change", "PutEventSelectors")
 _FUNCTION = _each("change", "UpdateFunctionCode")
 _TOGETHER = {"UpdateFunctionCode"}
 """However many changes there are: one call brings them all."""
@@ -125,6 +126,8 @@ COSTS: dict[Kind, tuple[Cost, ...]] = {
     Kind.OBSERVABILITY: (Cost(api="PutMetricAlarm", per="change", times=_PLATFORM_ALARMS),),
     Kind.RETENTION_LENGTHENED: _RETENTION,
     Kind.RETENTION_SHORTENED: _RETENTION,
+    Kind.AUDIT_WIDENED: _SELECTORS,
+    Kind.AUDIT_NARROWED: _SELECTORS,
     Kind.TYPE_ADDED: (*_each("change", "CreateThingType"), *_FUNCTION),
     Kind.TYPE_REMOVED: (*_NO_TYPE, *_FUNCTION),
     Kind.TYPE_RENAMED: (*_each("change", "CreateThingType"), *_NO_TYPE, *_FUNCTION, *_ONBOARD, *_RETIRE),

@@ -46,7 +46,12 @@ Values = dict[str, Any]
 """The fields of a declaration by name; those of declarations within it as dicts of their own."""
 
 _BEFORE: dict[str, Values] = {
-    "FLEET": {"retention": "short", "observability": {}, "history": {"minute_days": 90, "anomaly_days": 90}},
+    "FLEET": {
+        "retention": "short",
+        "audit": {"data_events": "all"},
+        "observability": {},
+        "history": {"minute_days": 90, "anomaly_days": 90},
+    },
     "FACILITY": {"contact": None, "tags": {}, "lines": (), "alarms": {}},
 }
 """Fields that former generators did not declare, with the values that were deployed."""
@@ -173,6 +178,10 @@ def compare_shared(before: Values, plan: FleetPlan) -> Iterator[PlannedChange]:
     if before["retention"] != now["retention"]:
         kind = Kind.RETENTION_LENGTHENED if now["retention"] == "records" else Kind.RETENTION_SHORTENED
         yield PlannedChange(kind=kind, detail=f"{before['retention']} → {now['retention']}")
+    recorded, to_record = before["audit"]["data_events"], now["audit"]["data_events"]
+    if recorded != to_record:
+        kind = Kind.AUDIT_WIDENED if to_record == "all" else Kind.AUDIT_NARROWED
+        yield PlannedChange(kind=kind, detail=f"data events {recorded} → {to_record}")
     if detail := describe_differences(before["tags"], now["tags"]):
         yield everything(kind=Kind.TAGS, detail=detail)
     yield from _type_changes(before["device_types"], now["device_types"], plan)

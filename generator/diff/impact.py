@@ -39,6 +39,8 @@ class Kind(StrEnum):
     HISTORY = "history"
     RETENTION_LENGTHENED = "retention-lengthened"
     RETENTION_SHORTENED = "retention-shortened"
+    AUDIT_WIDENED = "audit-widened"
+    AUDIT_NARROWED = "audit-narrowed"
     TYPE_ADDED = "type-added"
     TYPE_REMOVED = "type-removed"
     TYPE_RENAMED = "type-renamed"
@@ -119,6 +121,14 @@ RULES: dict[Kind, Rule] = {
         Impact.DESTROYS_DATA,
         "logs, trail files and earlier versions that are older than the short retention are deleted, and tables and "
         "buckets can be destroyed again; objects that are locked stay until their date",
+    ),
+    Kind.AUDIT_WIDENED: _rule(
+        Impact.SAFE, "the platform's own writes of telemetry are recorded from the next apply on; writes before are not"
+    ),
+    Kind.AUDIT_NARROWED: _rule(
+        Impact.DESTROYS_DATA,
+        "from the next apply on, the platform's own writes of telemetry leave no audit event, and no later setting "
+        "brings it back; other events, and all files so far, stay",
     ),
     Kind.TYPE_ADDED: _rule(Impact.SAFE, "nothing that exists is touched"),
     Kind.TYPE_REMOVED: _rule(

@@ -122,6 +122,15 @@ class Observability(Model):
     alarms: Alarms = Alarms()
 
 
+class Audit(Model):
+    """Choice of the data events that the audit trails record."""
+
+    data_events: Annotated[
+        Literal["all", "without-telemetry"],
+        Field(description="Reads and writes of data: all, or all but the platform's own writes of telemetry."),
+    ] = "all"
+
+
 METRIC_PATTERN = r"^[a-z][a-z0-9_]{0,63}$"
 ACCOUNT_PATTERN = r"^[0-9]{12}$"
 EMAIL_PATTERN = r"^[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63}){1,4}$"
@@ -325,6 +334,7 @@ class FleetManifest(Model):
         BeforeValidator(_renamed_retention),
         Field(description="short: days, and all can be destroyed. records: years, locked against deletion."),
     ] = "short"
+    audit: Audit = Audit()
     defaults: Annotated[Defaults, Field(description="Values where nothing else is given.")] = Defaults()
     device_types: Annotated[dict[Id, DeviceType], Field(min_length=1)]
     facilities: Annotated[dict[Id, Facility], Field(min_length=1)]

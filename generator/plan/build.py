@@ -24,6 +24,7 @@ from fleet_iot.lib.record.read import ThingRow
 from fleet_iot.lib.specs import (
     METRIC_WORDS,
     SUFFIX_TOKEN,
+    AuditSpec,
     ContactSpec,
     DeviceTypeSpec,
     FacilitySpec,
@@ -177,6 +178,7 @@ def plan_fleet(manifest: FleetManifest) -> FleetPlan:
         account_id=manifest.account_id,
         reserved_concurrency=manifest.processor.reserved_concurrency,
         retention=manifest.retention,
+        audit=_spec(AuditSpec, manifest.audit),
         history=_spec(HistorySpec, manifest.history),
         observability=_spec(ObservabilitySpec, manifest.observability),
         tags=dict(sorted(manifest.tags.items())),

@@ -96,7 +96,8 @@ def _plans(
         times = [reading.time for reading in readings]
         # Nearly always nothing: a known device continues in its hour, with its next minute.
         wanted += _minutes_to_load(name, last, times)
-        wanted_parts += _parts_to_load(name, last, times, open_hours.get(name))
+        since = retention.kept_since(reading.arrived_at for reading in readings)
+        wanted_parts += _parts_to_load(name, last, times, open_hours.get(name), since=since)
     minutes = store.load_minutes(wanted, retry=retry)
     parts = store.load_parts(wanted_parts, retry=retry)
     by_device: dict[str, dict[int, Minute]] = {}
@@ -122,9 +123,11 @@ def _minutes_to_load(name: str, last: int | None, times: Sequence[int]) -> list[
     return [(name, start) for start in sorted(set(map(minute_of, times))) if last is None or start <= last]
 
 
-def _parts_to_load(name: str, last: int | None, times: Sequence[int], open_hour: OpenHour | None) -> list[PeriodKey]:
+def _parts_to_load(
+    name: str, last: int | None, times: Sequence[int], open_hour: OpenHour | None, *, since: int
+) -> list[PeriodKey]:
     """List the hours and days that the readings close or change, without those that are cached or cannot be stored."""
-    hours, days = closed_periods(last, times)
+    hours, days = closed_periods(last, times, since_ms=since)
     known = None if open_hour is None else open_hour.hour.start
     keys = [(name, Level.HOUR, start) for start in hours if start != known]
     keys += [(name, Level.DAY, start) for start in days]

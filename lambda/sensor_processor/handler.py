@@ -144,7 +144,12 @@ def respond(process: Runtime, event: Mapping[str, Any], context: Any) -> dict[st
     with _paused_gc():
         # The batch is in no variable here: it must be freed before collection resumes, or all of it would be scanned.
         failed = _process(
-            parse_batch(event, catalogue=settings.catalogue, suffix=settings.environment_suffix),
+            parse_batch(
+                event,
+                catalogue=settings.catalogue,
+                suffix=settings.environment_suffix,
+                max_age=settings.retention.max_age,
+            ),
             process=process,
             log=log,
             retry=retry,

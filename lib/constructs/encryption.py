@@ -97,7 +97,7 @@ class Encryption:
             names,
             deletion_window_days,
             "key-audit",
-            "Audit trail and its bucket",
+            "Audit trails and their bucket",
             iam.Statement(
                 sid="AllowCloudTrailEncrypt",
                 principal={"Service": "cloudtrail.amazonaws.com"},
@@ -105,8 +105,8 @@ class Encryption:
                 resource=THIS_KEY,
                 conditions={
                     "StringEquals": {
-                        "aws:SourceArn": names.trail_arn,
-                        "kms:EncryptionContext:aws:cloudtrail:arn": names.trail_arn,
+                        "aws:SourceArn": names.trail_arns,
+                        "kms:EncryptionContext:aws:cloudtrail:arn": names.trail_arns,
                     }
                 },
             ),
@@ -115,7 +115,7 @@ class Encryption:
                 principal={"Service": "cloudtrail.amazonaws.com"},
                 actions=("kms:DescribeKey",),
                 resource=THIS_KEY,
-                conditions={"StringEquals": {"aws:SourceArn": names.trail_arn}},
+                conditions={"StringEquals": {"aws:SourceArn": names.trail_arns}},
             ),
             _use_through(names, "s3"),
         )

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from fleet_iot.lib.specs import DeviceTypeSpec, FleetSpec, HistorySpec, MetricSpec, ObservabilitySpec, PlatformAlarmsSpec
+from fleet_iot.lib.specs import AuditSpec, DeviceTypeSpec, FleetSpec, HistorySpec, MetricSpec, ObservabilitySpec, PlatformAlarmsSpec
 
 FLEET = FleetSpec(
     application='mfg',
@@ -12,6 +12,9 @@ FLEET = FleetSpec(
     account_id=None,
     reserved_concurrency=None,
     retention='short',
+    audit=AuditSpec(
+        data_events='all',
+    ),
     history=HistorySpec(
         minute_days=90,
         hour_days=400,

@@ -207,6 +207,7 @@ def judge_stacks(project: Project, folder: Path) -> Outcome:
     planned = PlannedInfrastructure(
         environment_suffix=project.environment_suffix,
         retention=project.fleet.retention,
+        data_events=project.fleet.audit.data_events,
         stacks=tuple(stack for stack, _ in read),
         resources=tuple(resource for _, resources in read for resource in resources),
     )

@@ -80,6 +80,7 @@ ROLES = "role/role-*-{application}-{region}-{suffix}"
 MAPPINGS = "event-source-mapping:*"
 GROUPS = "thinggroup/thing-group-{plant}-{suffix} thinggroup/thing-group-{plant}-*-{suffix}"
 THINGS = "thing/{plant}-*-{suffix}"
+TRAILS = "trail/trail-audit-{application}-{region}-{suffix} trail/trail-data-events-{application}-{region}-{suffix}"
 TOPICS = "topic-alarms-{suffix} topic-anomalies-{suffix}"
 QUEUE = "queue-processor-failures-{suffix}"
 FUNCTION = "function:function-sensor-processor-{suffix}"
@@ -159,7 +160,7 @@ GRANTS: Mapping[str, tuple[Grant, ...]] = {
     "aws_cloudtrail": (
         _grant(
             "cloudtrail",
-            "trail/trail-audit-{application}-{region}-{suffix}",
+            TRAILS,
             "CreateTrail UpdateTrail DeleteTrail StartLogging StopLogging GetTrailStatus "
             "GetEventSelectors PutEventSelectors GetInsightSelectors PutInsightSelectors "
             "AddTags RemoveTags ListTags",

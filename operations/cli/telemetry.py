@@ -38,6 +38,7 @@ from fleet_iot.operations.telemetry.archive import query_statement, table_statem
 from fleet_iot.operations.telemetry.history import LEVELS, Row, history
 from fleet_iot.operations.telemetry.quarantine import (
     TIME_UNITS,
+    UNDELIVERED,
     Entry,
     Quarantine,
     check_sequence_number,
@@ -46,7 +47,9 @@ from fleet_iot.operations.telemetry.quarantine import (
     last_of,
     open_quarantine,
     put_again,
+    undelivered_messages,
     with_payloads_of,
+    with_principals,
     with_time_in,
 )
 from fleet_iot.operations.telemetry.redrive import Outcome, deployed_processor, redrive
@@ -168,7 +171,7 @@ def history_(
             return list(history(client, table, thing=name, level=level, since=_to_ms(begin), until=_to_ms(until)))
 
     name, rows = site.read_thing(thing, read, metric=metric)
-    wanted = [row for row in rows if metric in (None, row.metric)]
+    wanted = [row for row in rows if metric in (None, row.metric, row.metric.partition(" (")[0])]
     if not wanted:
         raise OutcomeError(f"{name} has no readings{f' of {metric}' if metric else ''} in that time")
     if form == "csv":
@@ -256,6 +259,10 @@ def _filters(command: Callable[..., None]) -> Callable[..., None]:
     day = click.option("--date", "day", type=click.DateTime(["%Y-%m-%d"]), help="Only what arrived on this day (UTC).")
     reasons = click.Choice(sorted(REASONS))
     reason = click.option("--reason", type=reasons, metavar="CODE", help="Only this reason: see docs/message.md.")
+    unsent = click.option(
+        "--undelivered", is_flag=True, help="Messages that the stream did not accept from a topic rule."
+    )
+    command = unsent(command)
     return facility_option(thing_option("Only what this thing sent.")(day(reason(command))))
 
 
@@ -313,14 +320,25 @@ def replay_records(site: Site, edited: Path | None, time_unit: str | None, yes: 
     chosen = found if lines is None else with_payloads_of(lines, found, name=str(edited))
     if time_unit is not None:
         chosen = [entry for each in chosen if (entry := with_time_in(time_unit, each)) is not None]
-    if not found and not edited and not any(filters.values()):
+    if not found and not edited and not any(value for name, value in filters.items() if name != "undelivered"):
         click.echo("nothing is in quarantine")
         return
+    if filters["undelivered"]:
+        chosen = _stamped(site, chosen)
     if not chosen:
         raise OutcomeError(f"none of {len(found):,} records is chosen", hint="see: fleet quarantine list")
     if not yes:
         click.confirm(f"Put {counted(len(chosen), 'record')} into the stream again?", abort=True)
     _put_again(opened, chosen, left=len(found) - len(chosen))
+
+
+def _stamped(site: Site, chosen: list[Entry]) -> list[Entry]:
+    """Stamp undelivered messages with their things' certificates."""
+    with reporting_aws_errors("cannot read the certificates of the things"):
+        stamped = with_principals(site.aws.client("iot"), chosen)
+    if left := len(chosen) - len(stamped):
+        click.echo(f"{counted(left, 'message')} left: damaged, or their things have no active certificate", err=True)
+    return stamped
 
 
 def _put_again(opened: Quarantine, chosen: list[Entry], *, left: int) -> None:
@@ -342,6 +360,7 @@ def _read_quarantine(
     thing: str | None = None,
     day: datetime | None = None,
     reason: str | None = None,
+    undelivered: bool = False,
 ) -> tuple[Quarantine, list[Entry]]:
     if facility not in (None, _UNKNOWN):
         site.project.facility(str(facility))
@@ -351,7 +370,8 @@ def _read_quarantine(
         opened.append(open_quarantine(site.aws, site.project.names.function))
         with reporting_aws_errors("cannot read the quarantine"):
             date = f"{day:%Y-%m-%d}" if day else None
-            found = entries(opened[0], facility=facility, date=date, reason=reason)
+            find = undelivered_messages if undelivered else entries
+            found = find(opened[0], facility=facility, date=date, reason=reason)
         return [entry for entry in found if name in (None, entry.thing)]
 
     # Not of the facility: what a thing sent as another plant's is in quarantine for that.
@@ -365,11 +385,25 @@ def _listed_records(found: list[Entry]) -> list[str]:
     for entry in found:
         last.setdefault((entry.facility, entry.thing, entry.reason), []).append(entry)
     rows = [
-        (f"{len(same):,}", why, of, thing, max((entry.sequence_number for entry in same), key=int))
+        (f"{len(same):,}", why, of, thing, max(same, key=_place).sequence_number)
         for (of, thing, why), same in sorted(last.items())
     ]
-    hints = ["see one: fleet quarantine show NUMBER; all: --json"] if rows else []
-    return [*table(rows, "><<<<"), f"{counted(len(found), 'record')} in quarantine", *hints]
+    is_undelivered = any(entry.sequence_number.startswith(UNDELIVERED) for entry in found)
+    hint = (
+        "send them: fleet quarantine replay --undelivered"
+        if is_undelivered
+        else "see one: fleet quarantine show NUMBER"
+    )
+    where = "not delivered by topic rules" if is_undelivered else "in quarantine"
+    return [
+        *table(rows, "><<<<"),
+        f"{counted(len(found), 'record')} {where}",
+        *([f"{hint}; all: --json"] if rows else []),
+    ]
+
+
+def _place(entry: Entry) -> tuple[int, int, str]:
+    return entry.received_at, len(entry.sequence_number), entry.sequence_number
 
 
 @click.command()

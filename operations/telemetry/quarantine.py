@@ -17,7 +17,7 @@ from typing import Any
 
 from fleet_iot.generator.diagnostics import EnvironmentFault, RequestError
 from fleet_iot.operations.aws import Aws, reporting_aws_errors
-from fleet_iot.operations.telemetry.archive import stored_lines
+from fleet_iot.operations.telemetry.archive import object_keys, stored_lines
 
 # A record's identity is what was sent and what the rule stamped on it, however often it went through the stream.
 # Sequence numbers of records that were put into the stream again are noted beside them, so that a record that is
@@ -31,6 +31,14 @@ ATTEMPTS = 6
 
 REPLAYED = "quarantine/replayed/"
 """Prefix of the sequence numbers of records that were put into the stream again."""
+
+
+UNDELIVERED = "iot-rule-errors/"
+"""Prefix of the messages that the stream did not accept from a topic rule, as the rule's error action writes them:
+https://docs.aws.amazon.com/iot/latest/developerguide/rule-error-handling.html"""
+
+_TOPIC = re.compile(r"(?:.*/)?dt/[^/]+/(?P<facility>[^/]+)/(?P<device_type>[^/]+)/(?P<thing>[^/]+)/telemetry")
+_ERROR_TIME = re.compile(r"/(\d{13})-[^/]*\Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +128,7 @@ def entries(
         reason: Only records with this reason code.
     """
     s3, bucket = quarantine.s3, quarantine.bucket
-    replayed = {line["sequence_number"] for _, line in stored_lines(s3, bucket, REPLAYED)}
+    replayed = _replayed(quarantine)
     found: dict[bytes, dict[str, Entry]] = {}
     for key, line in stored_lines(
         s3, bucket, f"quarantine/facility={facility}/" if facility else "quarantine/facility="
@@ -132,6 +140,93 @@ def entries(
     latest = [each.pop(max(each, key=int)) for each in found.values()]
     together = zip(latest, found.values(), strict=True)
     return [replace(entry, repeats=tuple(rest)) for entry, rest in together if reason in (None, entry.reason)]
+
+
+def _replayed(quarantine: Quarantine) -> set[str]:
+    return {line["sequence_number"] for _, line in stored_lines(quarantine.s3, quarantine.bucket, REPLAYED)}
+
+
+def undelivered_messages(
+    quarantine: Quarantine, *, facility: str | None = None, date: str | None = None, reason: str | None = None
+) -> list[Entry]:
+    """Read the messages that topic rules could not deliver and that were not put into the stream since.
+
+    An entry's sequence number is the key of its object. Its envelope has no principal: see `with_principals`.
+
+    Args:
+        quarantine: Where to read.
+        facility: Only messages of this facility.
+        date: Only messages that arrived on this day (UTC).
+        reason: Only messages whose action failed, of that name.
+    """
+    s3, bucket, replayed = quarantine.s3, quarantine.bucket, _replayed(quarantine)
+    found = []
+    for key in object_keys(s3, bucket, f"{UNDELIVERED}facility={facility}/" if facility else UNDELIVERED):
+        if key not in replayed and not key.endswith("/"):
+            entry = _undelivered_entry(key, s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+            day = f"{datetime.fromtimestamp(entry.received_at / 1000, UTC):%Y-%m-%d}"
+            if date in (None, day) and reason in (None, entry.reason):
+                found.append(entry)
+    return found
+
+
+def _undelivered_entry(key: str, body: bytes) -> Entry:
+    """Parse what a rule's error action wrote; what cannot be read is an entry that cannot be put into the stream."""
+    time = _ERROR_TIME.search(key)
+    entry = Entry(
+        sequence_number=key,
+        shard="",
+        reason="undelivered",
+        detail="the rule's error action wrote something else",
+        facility=key.removeprefix(UNDELIVERED).partition("/")[0].removeprefix("facility="),
+        received_at=int(time[1]) if time else 0,
+        envelope=None,
+        raw_of="record_text",
+        raw=base64.b64encode(body).decode(),
+    )
+    try:
+        document = json.loads(body)
+        topic = _TOPIC.fullmatch(document["topic"])
+        stamps = {"client_id": str(document["clientId"]), "trace_id": str(document.get("cloudwatchTraceId") or "")}
+        raw = str(document["base64OriginalPayload"])
+        failures = "; ".join(str(each["errorMessage"]) for each in document["failures"])
+    except (ValueError, KeyError, TypeError):
+        return entry
+    if topic is None or time is None:
+        return entry
+    envelope = {**topic.groupdict(), **stamps, "principal": "", "received_at": entry.received_at}
+    return replace(
+        entry, detail=failures[:500], facility=topic["facility"], envelope=envelope, raw_of="payload", raw=raw
+    )
+
+
+def with_principals(iot: Any, found: Iterable[Entry]) -> list[Entry]:
+    """Stamp undelivered messages with a certificate of their thing that is active now; leave out those without one.
+
+    The error action's document lacks the rule's `principal()`. AWS IoT accepted the message from a client whose
+    certificate's policy allows only the topic of the thing that is its client id, which the document has.
+    """
+    principals: dict[str, str] = {}
+    stamped = []
+    for entry in found:
+        if entry.envelope is None:
+            continue
+        if entry.thing not in principals:
+            principals[entry.thing] = _active_certificate(iot, entry.thing)
+        if principals[entry.thing]:
+            stamped.append(replace(entry, envelope={**entry.envelope, "principal": principals[entry.thing]}))
+    return stamped
+
+
+def _active_certificate(iot: Any, thing: str) -> str:
+    """Return the id of an active certificate of a thing, the first in order where it has two; empty where none is."""
+    try:
+        arns = iot.list_thing_principals(thingName=thing)["principals"]
+    except iot.exceptions.ResourceNotFoundException:
+        return ""
+    ids = sorted(arn.rpartition("/")[2] for arn in arns if ":cert/" in arn)
+    described = (iot.describe_certificate(certificateId=each)["certificateDescription"] for each in ids)
+    return next((str(each["certificateId"]) for each in described if each["status"] == "ACTIVE"), "")
 
 
 def note_replayed(quarantine: Quarantine, given: Sequence[Entry], *, now: datetime) -> None:
@@ -171,8 +266,10 @@ def put_again(
     given = broken = 0
     records = ((entry, entry.record()) for entry in found)
     while batch := list(islice(records, RECORDS)):
-        waiting = [
-            {"Data": data, "PartitionKey": entry.thing, "size": len(data)} for entry, data in batch if data is not None
+        waiting: list[dict[str, Any]] = [
+            {"Data": data, "PartitionKey": entry.thing, "size": len(data), "entry": entry}
+            for entry, data in batch
+            if data is not None
         ]
         broken += len(batch) - len(waiting)
         given += len(waiting)
@@ -183,13 +280,18 @@ def put_again(
             answer = quarantine.kinesis.put_records(StreamARN=quarantine.stream_arn, Records=wanted)
             refused = [each for each, result in zip(part, answer["Records"], strict=True) if result.get("ErrorCode")]
             attempt = attempt + 1 if len(refused) == len(part) else 0
+            accepted = [
+                each["entry"]
+                for each, result in zip(part, answer["Records"], strict=True)
+                if not result.get("ErrorCode")
+            ]
+            if accepted:
+                note_replayed(quarantine, accepted, now=now())
             if attempt >= ATTEMPTS:
                 raise TimeoutError(f"the stream did not accept {len(refused)} records")
             if refused:
                 sleep(0.2 * 2**attempt)
             waiting = refused + waiting[len(part) :]
-        if taken := [entry for entry, data in batch if data is not None]:
-            note_replayed(quarantine, taken, now=now())
     return given, broken
 
 

@@ -116,7 +116,7 @@ def test_every_part_of_the_schema_has_its_keys_for_hints() -> None:
     paths += [("device_types", "x", "metrics", "y"), ("facilities", "x"), ("facilities", "x", "things", "y")]
     paths += [("defaults",), ("facilities", "x", "contact"), ("facilities", "x", "lines", "y")]
     paths += [("facilities", "x", "things", "y", "names", "z")]
-    paths += [("history",), ("observability",), ("observability", "alarms"), ("facilities", "x", "alarms")]
+    paths += [("audit",), ("history",), ("observability",), ("observability", "alarms"), ("facilities", "x", "alarms")]
     schema = json.loads(schema_text())
     models = [schema, *schema["$defs"].values()]
     assert sorted(sorted(model["properties"]) for model in models) == sorted(sorted(keys_at(path)) for path in paths)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -69,6 +70,18 @@ READS = re.compile(r"\w+:(Get|List|Describe)")
 GRACE_S = {"apply": 400.0, "refresh": 20.0, "destroy": 400.0}
 """How long a run may last after a denial. An interrupted provider drops what it was making: much longer than its fixed
 waits for that."""
+LEFTOVER = re.compile(
+    r"creating ([\w ]+) \(([^)]+)\): operation error (?:(?! creating ).)*?(?:AlreadyE|AlreadyO|InUse|Conflict)"
+)
+DELETIONS = {
+    "CloudTrail Trail": ("cloudtrail", "delete_trail", "Name"),
+    "CloudWatch Logs Log Group": ("logs", "delete_log_group", "logGroupName"),
+    "DynamoDB Table": ("dynamodb", "delete_table", "TableName"),
+    "Kinesis Stream": ("kinesis", "delete_stream", "StreamName"),
+    "Lambda Function": ("lambda", "delete_function", "FunctionName"),
+    "S3 Bucket": ("s3", "delete_bucket", "Bucket"),
+}
+"""By kind, as the provider's errors name it: service, operation and its argument."""
 
 Work = Callable[[Terraform, Path], object]
 
@@ -156,15 +169,17 @@ class Deployer:
         return failed, self.decided("denied")
 
     def delete_leftovers(self, errors: Iterable[str]) -> bool:
-        """Delete, as root, buckets that an interrupted provider made and did not note; return whether there were any.
+        """Delete, as root, what an ended provider made and did not note; return whether there was any.
 
-        S3 refuses to make them again.
+        AWS refuses to make it again.
         """
-        text = " ".join(error for error in errors if "BucketAlreadyOwnedByYou" in error)
-        buckets = set(re.findall(r"S3 Bucket \(([\w.-]+)\)", text))
-        for bucket in buckets:
-            self.local.client("s3").delete_bucket(Bucket=bucket)
-        return bool(buckets)
+        found = {(kind, name) for text in errors for kind, name in LEFTOVER.findall(text)}
+        for kind, name in found:
+            service, operation, argument = DELETIONS[kind]
+            if kind == "S3 Bucket":
+                empty_bucket(self.local.client("s3"), name)
+            getattr(self.local.client(service), operation)(**{argument: name})
+        return bool(found)
 
     def complete(self, name: str, work: Work, stacks: Iterable[Path], *, without: set[str]) -> None:
         """Run a phase round by round until every stack has succeeded."""
@@ -226,6 +241,13 @@ def test_every_checked_action_is_needed(project: Project) -> None:
         assert not IS_WHOLE or documented() == deployer.actions - deployer.checked
     finally:
         emulator.stop(local)
+
+
+def empty_bucket(s3: Any, bucket: str) -> None:
+    """Delete every version of every object."""
+    listed = s3.list_object_versions(Bucket=bucket)
+    for version in [*listed.get("Versions", ()), *listed.get("DeleteMarkers", ())]:
+        s3.delete_object(Bucket=bucket, Key=version["Key"], VersionId=version["VersionId"])
 
 
 def make_what_plants_refer_to(local: LocalAws, plants: Iterable[Path]) -> None:

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from fleet_iot.lib.record.read import read_record
-from fleet_iot.lib.specs import FacilityAlarmsSpec, FacilitySpec, FleetSpec, ThingGroupSpec, suffixed
+from fleet_iot.lib.specs import AuditSpec, FacilityAlarmsSpec, FacilitySpec, FleetSpec, ThingGroupSpec, suffixed
 from fleet_iot.lib.synthesis import settings
 from tests.places import SAMPLE
 
@@ -151,7 +151,8 @@ def records(tmp_path_factory: pytest.TempPathFactory, identities: Path) -> Stack
     observability = dataclasses.replace(
         FLEET.observability, iot_logging="WARN", registry_events=False, certificate_audit=True
     )
-    fleet = dataclasses.replace(FLEET, retention="records", observability=observability)
+    audit = AuditSpec(data_events="without-telemetry")
+    fleet = dataclasses.replace(FLEET, retention="records", audit=audit, observability=observability)
     outdir = tmp_path_factory.mktemp("records") / "cdktf.out"
     return synthesise(make_settings(outdir=outdir, identities=identities, facilities=("sg-01",)), fleet=fleet)
 

@@ -83,9 +83,9 @@ def test_no_resource_policy_allows_everyone(stacks: Any) -> None:
 
 
 def test_every_service_in_a_bucket_policy_names_its_source(stacks: Any) -> None:
-    """Log delivery and trail are bound to source and account."""
+    """Log delivery and trails are bound to source and account."""
     statements = [s for _, s in _allowed(stacks, "aws_s3_bucket_policy") if "Service" in s["Principal"]]
-    assert len(statements) == 3
+    assert len(statements) == 4
     for statement in statements:
         keys = {key for operator in statement["Condition"].values() for key in operator}
         assert {"aws:SourceArn", "aws:SourceAccount"} <= keys

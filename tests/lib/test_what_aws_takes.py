@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from fleet_iot.lib.record.read import read_record
+from fleet_iot.lib.specs import AuditSpec
 from fleet_iot.lib.synthesis import settings
 from fleet_iot.operations.assurance.compliance.checks import CHECKS, checks_in, service_rules
 from fleet_iot.operations.assurance.compliance.infrastructure import PlannedInfrastructure
@@ -31,7 +32,7 @@ API_CHECKS = tuple(check for check in CHECKS if check.id == "api-takes-it")
 
 @pytest.fixture(scope="module")
 def planned(tmp_path_factory: pytest.TempPathFactory) -> PlannedInfrastructure:
-    """Platform with records kept, AWS IoT's log and an audit, devices' endpoint, and a plant registered in bulk."""
+    """Platform with the manifest's other choices, devices' endpoint, and a plant registered in bulk."""
     from fleet_iot.lib.synthesis import run as synthesis
 
     outdir = tmp_path_factory.mktemp("variants") / "cdktf.out"
@@ -51,7 +52,12 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> PlannedInfrastructure:
             facilities=RECORD.facilities.keys(),
             project=SAMPLE,
         ),
-        fleet=dataclasses.replace(RECORD.fleet, retention="records", observability=observability),
+        fleet=dataclasses.replace(
+            RECORD.fleet,
+            retention="records",
+            audit=AuditSpec(data_events="without-telemetry"),
+            observability=observability,
+        ),
         facilities={"sg-01": dataclasses.replace(RECORD.facilities["sg-01"], registration="bulk")},
         folder=RECORD.folder,
     )
@@ -59,6 +65,7 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> PlannedInfrastructure:
         sorted((outdir / "stacks").iterdir()),
         environment_suffix="tst",
         retention="records",
+        data_events="without-telemetry",
         region=RECORD.fleet.region,
         account_id=ACCOUNT_ID,
         logs=outdir.parent / "logs",
@@ -74,6 +81,47 @@ def test_every_attribute_of_the_variants_is_mapped_and_taken(planned: PlannedInf
     checks = (*API_CHECKS, *checks_in(service_rules))
     assert [] == [each for check in checks for each in check.run(planned) if not each.has_passed]
     assert figures(planned)["attributes"] > 900
+
+
+def _unrecorded(planned: PlannedInfrastructure) -> list[tuple[str, str]]:
+    (check,) = (each for each in CHECKS if each.id == "trail-data-events")
+    return [(each.resource, each.problem) for each in check.run(planned) if not each.has_passed]
+
+
+def test_without_telemetry_nothing_else_is_left_out(planned: PlannedInfrastructure) -> None:
+    """Calls by people, by other roles, reads and deletions are recorded; what is left out fails where all is asked."""
+    assert [] == _unrecorded(planned)
+    assert {
+        ("aws_dynamodb_table.table-devices", "BatchWriteItem by role-sensor-processor"),
+        ("aws_dynamodb_table.table-readings", "BatchWriteItem by role-sensor-processor"),
+        ("aws_kinesis_stream.stream-telemetry", "PutRecord by role-topic-rule"),
+        ("aws_s3_bucket.bucket-raw-archive", "PutObject by role-sensor-processor"),
+    } == {
+        (resource, problem.removeprefix("unrecorded: ").partition("-mfg-")[0])
+        for resource, problem in _unrecorded(dataclasses.replace(planned, data_events="all"))
+    }
+
+
+@pytest.mark.parametrize(
+    ("selector", "values", "value", "call"),
+    [
+        ("Table items: all but writes", "not_equals", "DeleteItem", "DeleteItem by role-sensor-processor"),
+        ("Table items: all but writes", "not_equals", "Query", "Query by role-sensor-processor"),
+        ("Table items: any call by others", "not_starts_with", "arn:aws:sts::", "BatchWriteItem by a-person"),
+        ("Stream records: any call by others", "not_starts_with", "arn:aws:sts::", "PutRecord by a-person"),
+    ],
+)
+def test_a_wider_gap_is_found(
+    planned: PlannedInfrastructure, selector: str, values: str, value: str, call: str
+) -> None:
+    """One more call or caller that a selector leaves out fails the check."""
+
+    def widen(body: dict[str, Any]) -> None:
+        (fields,) = (each for each in body["advanced_event_selector"] if each["name"] == selector)
+        next(each for each in fields["field_selector"] if each.get(values))[values].append(value)
+
+    found = _unrecorded(edited("aws_cloudtrail", widen, id_="trail-data-events")(planned))
+    assert any(call in problem for _, problem in found), found
 
 
 def test_every_attribute_matters(planned: PlannedInfrastructure) -> None:

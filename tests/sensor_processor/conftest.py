@@ -71,6 +71,7 @@ def make_record(
     data: bytes | None = None,
     sequence_number: str | None = None,
     envelope: dict[str, Any] | None = None,
+    arrived_at: int = RECEIVED_AT,
     **more: Any,
 ) -> dict[str, Any]:
     """A Kinesis record of a Lambda event; `more` goes to `make_envelope`."""
@@ -83,7 +84,7 @@ def make_record(
             "partitionKey": "sg-01-press-monitor-0001-dev",
             "sequenceNumber": number,
             "data": base64.b64encode(data).decode(),
-            "approximateArrivalTimestamp": RECEIVED_AT / 1000,
+            "approximateArrivalTimestamp": arrived_at / 1000,
         },
         "eventSource": "aws:kinesis",
         "eventVersion": "1.0",
@@ -102,11 +103,13 @@ def make_reading(**overrides: Any) -> Reading:
     """A valid reading; `time`, `sequence`, `metrics` go to its payload, the rest to its record and envelope."""
     message = {name: overrides.pop(name) for name in ("time", "sequence", "metrics") if name in overrides}
     number = overrides.pop("sequence_number", None) or str(next(_numbers))
+    arrival = {name: overrides.pop(name) for name in ("arrived_at", "max_age") if name in overrides}
     (reading,) = parse_readings(
         sequence_number=number,
         envelope=Envelope(**make_envelope(payload=make_payload(**message), **overrides)),
         catalogue=parse_catalogue(json.dumps(CATALOGUE).encode()),
         suffix="dev",
+        **arrival,
     )
     return reading
 

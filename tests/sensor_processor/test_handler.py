@@ -27,6 +27,7 @@ def test_a_reading_becomes_a_minute_a_device_and_an_archive_line(platform: Any, 
     assert minute["bucket"]["S"] == "minute#2026-11-23T14:49Z"
     assert minute["messages"] == {"N": "1"}
     numbers = dict(minute["metrics"]["M"]["temperature"]["M"])
+    assert {"S": "celsius"} == numbers.pop("unit")
     assert [1] == list(Sketch.unpack(numbers.pop("sketch")["B"]).bins.values())
     assert {
         name: {"N": "1" if name == "count" else "71.25"} for name in ("count", "sum", "min", "max", "last")
@@ -143,6 +144,27 @@ def test_the_end_of_an_anomaly_is_an_item_of_its_own(platform: Any, event: Any, 
     assert (ended["began_at"]["S"], ended["ended_at"]["S"]) == ("2026-11-23T14:49:03.000Z", "2026-11-23T14:49:23.000Z")
     assert ended["reason"]["S"] == "temperature 90 celsius is within its limit again, after 20 s"
     assert platform.anomalies() == begun
+
+
+@pytest.mark.slow
+def test_a_replay_after_minutes_expired_changes_no_hour(platform: Any, event: Any, record: Any, payload: Any) -> None:
+    """A record that comes again when its minutes are gone is quarantined; the hour stays what it was."""
+    time, day = 1_795_445_343_000, 86_400_000
+    sent = [payload(time=time - 60_000 * place, sequence=place) for place in range(20)]
+    platform.handle(event(*(record(payload=each) for each in sent)))
+    later = time + 2 * 3_600_000
+    platform.handle(event(record(payload=payload(time=later, sequence=99), received_at=later)))
+    hours = [item for item in platform.items() if item["bucket"]["S"].startswith("hour#")]
+    for item in platform.minutes():
+        platform.dynamodb.delete_item(
+            TableName="table-readings-dev", Key={"device": item["device"], "bucket": item["bucket"]}
+        )
+
+    for _ in range(2):
+        assert [] == platform.handle(event(record(payload=sent[0], arrived_at=time + 91 * day)))
+
+    assert hours == [item for item in platform.items() if item["bucket"]["S"].startswith("hour#")]
+    assert {"old"} == {line["reason"] for line in platform.lines("quarantine/")}
 
 
 @pytest.mark.slow

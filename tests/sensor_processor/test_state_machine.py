@@ -117,7 +117,6 @@ class Deliveries(RuleBasedStateMachine):
 Deliveries.TestCase.settings = settings(
     max_examples=int(os.environ.get("FLEET_MODEL_EXAMPLES", "25")),
     stateful_step_count=20,
-    deadline=None,
     suppress_health_check=list(HealthCheck),
 )
 TestDeliveries = Deliveries.TestCase

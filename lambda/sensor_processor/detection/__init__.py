@@ -1,7 +1,7 @@
 """Detects anomalies: limits and adaptive detectors, their events, and state that is kept in the device item; no I/O."""
 
 from .context import UNIVARIATE_THRESHOLD, univariate
-from .device import DeviceDetectors, unpack_detectors
+from .device import DeviceDetectors, detectors_after, unpack_detectors
 from .event import BEGIN, END, ESCALATED, Finding, severity_of
 from .group import multichannel
 from .limits import excursion_of, limits_finding
@@ -15,6 +15,7 @@ __all__ = [
     "DeviceDetectors",
     "Finding",
     "StateError",
+    "detectors_after",
     "excursion_of",
     "limits_finding",
     "multichannel",

@@ -344,7 +344,7 @@ def follow_context(
     if score >= UNIVARIATE_THRESHOLD:
         finding = _begin_context(metric, detector, value, score)
         if event is None:
-            return Event(began=time_ms, is_critical=finding.is_critical, turned=time_ms), finding
+            return Event(began=time_ms, is_critical=finding.is_critical, turned=time_ms, value=value), finding
         event.turned, event.quiet = time_ms, 0
         return event, escalation(event, finding)
     if event is None:
@@ -356,7 +356,7 @@ def follow_context(
     if event.quiet < QUIET_READINGS:
         return event, None
     words = f"{metric.amount(value)}: nothing was unusual for {QUIET_READINGS} readings"
-    return None, end(metric.name, "context", event, value=value, ended=event.turned, words=words)
+    return None, end(metric, "context", event, value=value, ended=event.turned, words=words)
 
 
 def _begin_context(metric: Metric, detector: ContextDetector, value: float, score: float) -> Finding:
@@ -370,4 +370,4 @@ def _begin_context(metric: Metric, detector: ContextDetector, value: float, scor
         reason = f"{metric.name} fluctuates in an unusual way (now {now}; {lately})"
     else:
         reason = f"{metric.name} {now} is unusual for this device; {lately}"
-    return begin(metric.name, "context", value=value, score=score, reason=reason)
+    return begin(metric, "context", value=value, score=score, reason=reason)

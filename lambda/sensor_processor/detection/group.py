@@ -303,10 +303,9 @@ class Group:
             return self._ending(time, values)
         metric = self.metrics[self.names[self.detector.worst]]
         value = values[metric.name]
-        finding = begin(
-            metric.name, self.name, value=value, score=self.detector.score, reason=self._words(metric, value)
-        )
-        self.event, self.metric = Event(began=time, is_critical=finding.is_critical), metric.name
+        finding = begin(metric, self.name, value=value, score=self.detector.score, reason=self._words(metric, value))
+        self.event = Event(began=time, is_critical=finding.is_critical, value=value)
+        self.metric = metric.name
         return finding
 
     def _ending(self, time: int, values: Mapping[str, float]) -> Finding | None:
@@ -314,24 +313,24 @@ class Group:
         if event is None:
             return None
         value = values[self.metric]
-        amount = self.metrics[self.metric].amount(value)
+        metric = self.metrics[self.metric]
+        amount = metric.amount(value)
         if isinstance(self.detector, Baseline) and self.detector.is_still_away:
             mean = self.detector.means[self.names.index(self.metric)]
             words = f"{amount} is most of the way back to its baseline of {mean:.4g}, which follows it from here"
         else:
             words = f"{amount} is as usual again"
-        return end(self.metric, self.name, event, value=value, ended=time, words=words)
+        return end(metric, self.name, event, value=value, ended=time, words=words)
 
     def state(self) -> list[Any]:
         """List the state for `restore`: names of the metrics, event, its metric, numbers of the detector."""
         return [list(self.names), self.event, self.metric, *self.detector.numbers()]
 
     def restore(self, state: list[Any]) -> None:
-        """Continue from `state`, unless it is of other metrics. Raises ValueError or TypeError."""
-        names, event, metric, *numbers = state
-        if tuple(names) == self.names:
-            self.event, self.metric = msgspec.convert(event, Event | None), metric
-            self.detector.restore(*numbers)
+        """Continue from `state`, which is of the same metrics. Raises ValueError or TypeError."""
+        _, event, metric, *numbers = state
+        self.event, self.metric = msgspec.convert(event, Event | None), metric
+        self.detector.restore(*numbers)
 
     def _words(self, metric: Metric, value: float) -> str:
         mean = self.detector.means[self.detector.worst]

@@ -7,6 +7,8 @@ both means: https://reference.opcfoundation.org/Core/Part9/v105/docs/B.1.5
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..ingest.catalogue import Metric
 from .event import Event, Finding, begin, end, escalation
 
@@ -37,12 +39,12 @@ def limits_finding(metric: Metric, value: float, *, late_at: int | None = None) 
     """
     side = excursion_of(metric, value)
     return begin(
-        metric.name,
+        metric,
         "limits",
         value=value,
         score=_score(metric, value, side),
         reason=_reason(metric, value, side),
-        mark=("" if late_at is None else "-late") + _mark(side),
+        mark=mark_of(side) if late_at is None else late_mark_of(side),
         ended=late_at,
     )
 
@@ -57,19 +59,79 @@ def follow_limits(events: list[Event], metric: Metric, time: int, value: float, 
             if worse is not None:
                 findings.append(worse)
             continue
-        if not event.turned:
+        if not event.turned or event.turned > time:  # later than now: the device's clock was set back
             event.turned = time
         within = time - event.turned
         if within >= SETTLED_MS or (within >= OFF_DELAY_MS and _is_clear(metric, value, event.side)):
             events.remove(event)
             words = f"{metric.amount(value)} is within its limit again"
-            mark = _mark(event.side)
-            findings.append(end(metric.name, "limits", event, value=value, ended=event.turned, words=words, mark=mark))
+            mark = mark_of(event.side)
+            findings.append(end(metric, "limits", event, value=value, ended=event.turned, words=words, mark=mark))
     if side and all(event.side != side for event in events):
         finding = limits_finding(metric, value)
-        events.append(Event(began=time, is_critical=finding.is_critical, side=side))
+        events.append(Event(began=time, is_critical=finding.is_critical, side=side, value=value))
         findings.append(finding)
     return findings
+
+
+class LateEvent(Event):
+    """An event of readings that arrive out of order. `turned` is the last one outside, `arrived` (ms) when it came."""
+
+    arrived: int = 0
+
+
+def follow_late(
+    events: list[LateEvent], metric: Metric, time: int, value: float, *, arrived: int, is_known: bool
+) -> list[Finding]:
+    """Return the findings of a reading that arrived out of order; changes running `events` in place.
+
+    A backlog is a series of its own: what is outside for an hour of it is one event, not one a minute. The event ends
+    as of its last reading outside.
+
+    Args:
+        events: of the metric, at most one a side.
+        metric: with its limits.
+        time: of the reading (ms).
+        value: of the reading.
+        arrived: when it came (ms).
+        is_known: an earlier reading of the same minute was outside on the same side, so that an event has it.
+    """
+    side = excursion_of(metric, value)
+    findings = close_late(events, metric, arrived=arrived)
+    for event in tuple(events):
+        after = time - event.turned
+        if event.side == side and event.began <= time and after <= SETTLED_MS:
+            event.turned, event.arrived = max(event.turned, time), arrived
+            worse = escalation(event, limits_finding(metric, value, late_at=time))
+            return findings if worse is None else [*findings, replace(worse, ended=None)]
+        if after >= SETTLED_MS or (after >= OFF_DELAY_MS and _is_clear(metric, value, event.side)):
+            findings += _end_late(events, metric, event)
+    if side and not is_known:
+        for event in [event for event in events if event.side == side]:
+            findings += _end_late(events, metric, event)
+        finding = replace(limits_finding(metric, value, late_at=time), ended=None)
+        events.append(
+            LateEvent(began=time, is_critical=finding.is_critical, side=side, turned=time, value=value, arrived=arrived)
+        )
+        findings.append(finding)
+    return findings
+
+
+def close_late(events: list[LateEvent], metric: Metric, *, arrived: int) -> list[Finding]:
+    """End the events of backlogs of which nothing came for ten minutes before `arrived` (ms)."""
+    return [
+        finding
+        for event in tuple(events)
+        if arrived - event.arrived >= SETTLED_MS
+        for finding in _end_late(events, metric, event)
+    ]
+
+
+def _end_late(events: list[LateEvent], metric: Metric, event: LateEvent) -> list[Finding]:
+    events.remove(event)
+    words = "readings that arrived late are no longer outside the limit"
+    mark = late_mark_of(event.side)
+    return [end(metric, "limits", event, value=event.value, ended=event.turned, words=words, mark=mark)]
 
 
 def _score(metric: Metric, value: float, side: int) -> float:
@@ -91,8 +153,14 @@ def _is_clear(metric: Metric, value: float, side: int) -> bool:
     return limit is None or side * (limit - value) >= DEADBAND * _width(metric, limit)
 
 
-def _mark(side: int) -> str:
+def mark_of(side: int) -> str:
+    """Return the mark of events on a side of a metric's limits."""
     return "-low" if side < 0 else ""
+
+
+def late_mark_of(side: int) -> str:
+    """Return the mark of events of readings that arrived out of order."""
+    return f"-late{mark_of(side)}"
 
 
 def _reason(metric: Metric, value: float, side: int) -> str:

@@ -92,6 +92,8 @@ class Rate:
         """See Single."""
         elapsed = (time - self.time) / 1000
         if self.count and elapsed <= 0:
+            if elapsed < 0:  # the device's clock was set back
+                self.last, self.time = value, time
             return 0.0
         change = abs(value - self.last) / elapsed if self.count else 0.0
         self.last, self.time = value, time

@@ -12,7 +12,8 @@ import msgspec
 
 from ..ingest.codec import compress_state, decompress_state
 from .context import LEVEL, SLOW, VOLATILITY, ContextDetector
-from .event import Event
+from .event import Event, Finding, Running
+from .limits import LateEvent
 
 STATE_VERSION = 3
 """Increment it when the layout below or the meaning of a field changes. Version 2 is still read."""
@@ -39,29 +40,46 @@ _CONTEXT = struct.Struct(
 
 
 class StateError(Exception):
-    """The packed state is damaged or of an unknown version."""
+    """The packed state is damaged or of an unknown version.
+
+    `running` are the events in it that can be read all the same, `newest` (ms) is the last reading that it had learned.
+    """
+
+    def __init__(self, message: str, *, running: Sequence[Running] = (), newest: int = 0) -> None:
+        super().__init__(message)
+        self.running = tuple(running)
+        self.newest = newest
 
 
 class MetricState(msgspec.Struct, array_like=True):
     """State of one metric: running events beyond its limits; packed context detector; name and numbers of a small
-    detector; running event of either detector."""
+    detector; running event of either detector; unit of the values; running events of readings out of order."""
 
     excursions: list[Event] = []
     context: bytes = b""
     single: str = ""
     numbers: list[float] = []
     event: Event | None = None
+    unit: str = ""
+    late: list[LateEvent] = []
 
 
 class DeviceState(msgspec.Struct, array_like=True):
     """State of one device. The list of a group begins with the names of its metrics, its running event (or None) and
-    that event's metric."""
+    that event's metric.
+
+    `version`, `newest_time` and `running` have the same place in every version from 3 on. `ahead` is how far (ms) the
+    device's clock was ahead of its last reading's arrival; `deferred` are findings that are not reported yet.
+    """
 
     version: int
     newest_time: int
     newest_sequence: int
     metrics: dict[str, MetricState]
     groups: dict[str, list[Any]] = {}
+    running: list[Running] = []
+    ahead: int = 0
+    deferred: list[Finding] = []
 
 
 def pack_device(state: DeviceState) -> bytes:
@@ -71,16 +89,26 @@ def pack_device(state: DeviceState) -> bytes:
 
 def unpack_device(packed: bytes) -> DeviceState:
     """Decode what `pack_device` packed. Raises StateError."""
+    state: Any = None
     try:
         data = decompress_state(packed)
         state = msgspec.msgpack.decode(data)
         if state[0] == 2:
             state = _of_version_2(*state)
         elif state[0] != STATE_VERSION:
-            raise StateError(f"the detectors' state has version {state[0]!r}, not {STATE_VERSION}")
+            raise ValueError(f"it has version {state[0]!r}, not {STATE_VERSION}")
         return msgspec.convert(state, DeviceState)
     except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
-        raise StateError(f"the detectors' state cannot be read: {error}") from error
+        running, newest = _running_of(state)
+        raise StateError(f"the detectors' state cannot be read: {error}", running=running, newest=newest) from error
+
+
+def _running_of(state: Any) -> tuple[list[Running], int]:
+    """Read the running events of a state that cannot be read as a whole."""
+    try:
+        return msgspec.convert(state[5], list[Running]), msgspec.convert(state[1], int)
+    except (ValueError, TypeError, KeyError, IndexError, RecursionError):
+        return [], 0
 
 
 def _of_version_2(

@@ -8,7 +8,7 @@ from typing import Any
 
 from .catalogue import Catalogue
 from .codec import decode_base64, encode_base64
-from .reading import Envelope, PoisonReading, Reading, has_safe_ids, parse_envelope, parse_readings
+from .reading import MAX_AGE_MS, Envelope, PoisonReading, Reading, has_safe_ids, parse_envelope, parse_readings
 
 UNKNOWN = "unknown"
 """Replaces a facility or a device type that cannot be trusted."""
@@ -46,8 +46,15 @@ class Batch:
     poison: tuple[Poison, ...]
 
 
-def parse_batch(event: Mapping[str, Any], *, catalogue: Catalogue, suffix: str) -> Batch:
-    """Parse a Lambda event. Raises BatchError if it is not one of Kinesis."""
+def parse_batch(event: Mapping[str, Any], *, catalogue: Catalogue, suffix: str, max_age: int = MAX_AGE_MS) -> Batch:
+    """Parse a Lambda event. Raises BatchError if it is not one of Kinesis.
+
+    Args:
+        event: the event.
+        catalogue: device types and metrics.
+        suffix: of this environment.
+        max_age: of a reading when the stream accepted its record (ms).
+    """
     readings: list[Reading] = []
     poison: list[Poison] = []
     shard = UNKNOWN
@@ -60,16 +67,24 @@ def parse_batch(event: Mapping[str, Any], *, catalogue: Catalogue, suffix: str) 
             if shard == UNKNOWN:
                 shard = record.get("eventID", "").partition(":")[0] or UNKNOWN
             envelope = None
+            arrived_at = int(float(kinesis.get("approximateArrivalTimestamp") or 0) * 1000)
             try:
                 envelope = parse_envelope(_data(kinesis["data"]))
-                readings += parse_readings(sequence_number, envelope, catalogue=catalogue, suffix=suffix)
+                readings += parse_readings(
+                    sequence_number,
+                    envelope,
+                    catalogue=catalogue,
+                    suffix=suffix,
+                    arrived_at=arrived_at,
+                    max_age=max_age,
+                )
             except PoisonReading as error:
                 poison.append(
                     _make_poison(
                         sequence_number=sequence_number,
                         envelope=envelope,
                         encoded=kinesis["data"],
-                        arrived_at=int(float(kinesis.get("approximateArrivalTimestamp") or 0) * 1000),
+                        arrived_at=arrived_at,
                         error=error,
                         catalogue=catalogue,
                     )

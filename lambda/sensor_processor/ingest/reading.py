@@ -232,6 +232,11 @@ def unframed(payload: bytes) -> bytes:
     return payload.rstrip(FRAME + b"\0") if payload[-1:] == b"\0" else payload
 
 
+def canonical(payload: bytes) -> bytes:
+    """Return a JSON document without the white space between its tokens, which a gateway may write otherwise."""
+    return msgspec.json.format(payload, indent=-1)
+
+
 def json_lines(payload: bytes) -> list[bytes]:
     """Split a message of several objects, one a line (NDJSON); empty where it is something else."""
     lines = [line for part in payload.split(b"\n") if (line := part.strip(FRAME))]
@@ -449,17 +454,24 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A valid reading; a record has one or many.
 
     Times are milliseconds since the epoch. `order` sorts the readings of a device. `identity` (9 bytes) is the message
-    id within a device's minute, `content` (4 bytes, a CRC) distinguishes two messages of one identity.
+    id within a device's minute, `content` (4 bytes, a CRC) distinguishes two messages of one identity. `arrived_at` is
+    when the stream accepted the record: of one that was put there again, later than the rule's `received_at`.
     """
 
     sequence_number: str
     envelope: Envelope
+    arrived_at: int
     time: int
     sequence: int | None
     metrics: Mapping[str, float]
     order: tuple[int, int]
     identity: bytes
     content: bytes
+
+    @property
+    def ahead(self) -> int:
+        """Return how far (ms) the device's clock is ahead of the rule's; negative for a message that came later."""
+        return self.time - self.envelope.received_at
 
     @property
     def is_late(self) -> bool:
@@ -471,15 +483,34 @@ _decode_message = msgspec.json.Decoder(Message).decode
 _decode_parts = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
+class Arrival(msgspec.Struct, frozen=True, gc=False):
+    """A record's number in the stream, when it came there (ms), and how old (ms) a reading may be by then."""
+
+    sequence_number: str
+    time: int
+    max_age: int = MAX_AGE_MS
+
+
 def parse_readings(
-    sequence_number: str, envelope: Envelope, *, catalogue: Catalogue, suffix: str
+    sequence_number: str,
+    envelope: Envelope,
+    *,
+    catalogue: Catalogue,
+    suffix: str,
+    arrived_at: int = 0,
+    max_age: int = MAX_AGE_MS,
 ) -> tuple[Reading, ...]:
     """Parse the readings of a message: all of them, or none and PoisonReading is raised.
 
     Args:
+        sequence_number: of the record.
+        envelope: the message with the rule's stamps.
         catalogue: must have the device type; metrics that it lacks are accepted.
         suffix: of this environment; things of another one are rejected.
+        arrived_at: when the stream accepted the record (ms); the rule's clock where that is later.
+        max_age: of a reading when it arrived in the stream (ms).
     """
+    arrival = Arrival(sequence_number, max(arrived_at, envelope.received_at), max_age)
     check_identity(envelope, suffix=suffix)
     known = catalogue.device_types.get(envelope.device_type)
     if known is None:
@@ -488,14 +519,14 @@ def parse_readings(
     check_text(payload)
     try:
         if payload.startswith(b"["):
-            return _readings(_decode_parts(payload), sequence_number, envelope, known)
+            return _readings(_decode_parts(payload), arrival, envelope, known)
         try:
-            reading = _reading(payload, sequence_number, envelope, known)
+            reading = _reading(payload, arrival, envelope, known)
         except msgspec.DecodeError:
             lines = json_lines(payload)
             if not lines:
                 raise
-            return _readings(lines, sequence_number, envelope, known)
+            return _readings(lines, arrival, envelope, known)
         if reading is None:
             raise PoisonReading("metrics", _NOTHING)
         return (reading,)
@@ -506,7 +537,7 @@ def parse_readings(
 
 
 def _readings(
-    parts: Sequence[bytes | msgspec.Raw], sequence_number: str, envelope: Envelope, known: Mapping[str, Metric]
+    parts: Sequence[bytes | msgspec.Raw], arrival: Arrival, envelope: Envelope, known: Mapping[str, Metric]
 ) -> tuple[Reading, ...]:
     """Parse each object of an array or of lines from its own bytes, as if it had been sent by itself."""
     if not 1 <= len(parts) <= MAX_READINGS:
@@ -514,7 +545,7 @@ def _readings(
     readings = []
     for number, part in enumerate(parts, start=1):
         try:
-            reading = _reading(bytes(part), sequence_number, envelope, known)
+            reading = _reading(bytes(part), arrival, envelope, known)
         except PoisonReading as error:
             raise PoisonReading(error.reason, f"reading {number} of {len(parts)}: {error.detail}") from error
         except msgspec.DecodeError as error:
@@ -526,7 +557,7 @@ def _readings(
     return tuple(readings)
 
 
-def _reading(payload: bytes, sequence_number: str, envelope: Envelope, known: Mapping[str, Metric]) -> Reading | None:
+def _reading(payload: bytes, arrival: Arrival, envelope: Envelope, known: Mapping[str, Metric]) -> Reading | None:
     """Parse the reading in one object; None if all its metrics are null."""
     try:
         message = _decode_message(payload)
@@ -536,6 +567,8 @@ def _reading(payload: bytes, sequence_number: str, envelope: Envelope, known: Ma
     time, sequence, metrics = message.time, message.sequence, message.metrics
     if not -MAX_FUTURE_MS <= envelope.received_at - time <= MAX_AGE_MS:
         raise _out_of_time(time, received_at=envelope.received_at)
+    if arrival.time - time > arrival.max_age:
+        raise _expired(time, arrival)
     if sequence is not None and not 0 <= sequence <= MAX_SEQUENCE:
         raise PoisonReading("sequence", f"sequence {sequence} is not between 0 and {MAX_SEQUENCE}")
     if not 1 <= named <= MAX_METRICS:
@@ -549,9 +582,11 @@ def _reading(payload: bytes, sequence_number: str, envelope: Envelope, known: Ma
         _check_units(message.units, known=known)
     if not metrics:
         return None
+    payload = canonical(payload)
     return Reading(
-        sequence_number=sequence_number,
+        sequence_number=arrival.sequence_number,
         envelope=envelope,
+        arrived_at=arrival.time,
         time=time,
         sequence=sequence,
         metrics=metrics,
@@ -588,6 +623,15 @@ def _out_of_time(time: int, *, received_at: int) -> PoisonReading:
     reason, side, most = ("future", "after", MAX_FUTURE_MS) if time > received_at else ("old", "before", MAX_AGE_MS)
     detail = f"the device time {time} is {side} {received_at} by more than {most} ms"
     return PoisonReading(reason, detail[:200] + time_hint(time))
+
+
+def _expired(time: int, arrival: Arrival) -> PoisonReading:
+    """Refuse a record that came into the stream again too late: its minute, and so its hour, may have expired."""
+    days = arrival.max_age // 86_400_000
+    return PoisonReading(
+        "old",
+        f"the device time {time} is more than {days} days before {arrival.time}, when the stream accepted the record",
+    )
 
 
 def _hashed(payload: bytes) -> bytes:

@@ -64,3 +64,21 @@ def on_grid(value: float) -> float:
     if value >= FINE or value <= -FINE:
         return value
     return float(decimal_text(exact(value)))
+
+
+LARGEST = 9.9e125
+"""DynamoDB accepts numbers from 1e-130 to 9.9…e125 with 38 digits:
+https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/HowItWorks.NamingRulesDataTypes.html"""
+
+
+def number_text(value: float) -> str:
+    """Format any double as a number that DynamoDB accepts: `71.25`.
+
+    Tiny values are rounded as minutes round them, larger ones than LARGEST (only scores may be) become that, NaN 0.
+    """
+    if -FINE < value < FINE:
+        return decimal_text(exact(value)) if value else "0"
+    if not -LARGEST <= value <= LARGEST:
+        value = 0.0 if value != value else LARGEST if value > 0 else -LARGEST
+    text = repr(value)
+    return format(Decimal(text), "f") if "e" in text else text.removesuffix(".0")

@@ -13,6 +13,7 @@ from math import inf
 
 import msgspec
 
+from ..ingest.catalogue import Metric
 from ..ingest.reading import Reading
 from .exact import FINE, exact_sum, on_grid
 from .sketch import MINUTE_BINS, Sketch, sketch_of
@@ -38,23 +39,25 @@ class Added(Enum):
 
 
 class Totals(msgspec.Struct, kw_only=True):
-    """One metric's numbers over a period; `sum` is in steps of 1e-22."""
+    """One metric's numbers over a period; `sum` is in steps of 1e-22, `unit` empty where it is not known."""
 
     count: int
     sum: int
     min: float
     max: float
     sketch: Sketch
+    unit: str = ""
 
     @classmethod
-    def empty(cls) -> Totals:
+    def empty(cls, *, unit: str = "") -> Totals:
         """Return the totals of no values."""
-        return Totals(count=0, sum=0, min=inf, max=-inf, sketch=Sketch())
+        return Totals(count=0, sum=0, min=inf, max=-inf, sketch=Sketch(), unit=unit)
 
     def absorb(self, other: Totals) -> None:
         """Add another's numbers; the result does not depend on the order of additions."""
         self.count += other.count
         self.sum += other.sum
+        self.unit = self.unit or other.unit
         if other.min < self.min:
             self.min = other.min
         if other.max > self.max:
@@ -74,7 +77,17 @@ class MetricAggregate(Totals, kw_only=True):
             self.last, self.last_order = last, order
 
 
-def aggregate_of(values: tuple[float, ...], *, last: float, order: int) -> MetricAggregate:
+def key_of(totals: Mapping[str, Totals], name: str, *, unit: str) -> str:
+    """Return the key of a metric's values in `unit` among the totals of a period, which never mix units.
+
+    The unit that came first has the metric's name, `temperature`, another one `temperature (fahrenheit)`.
+    """
+    name = name.partition(" (")[0]
+    known = totals.get(name)
+    return name if known is None or not unit or known.unit in ("", unit) else f"{name} ({unit})"
+
+
+def aggregate_of(values: tuple[float, ...], *, last: float, order: int, unit: str = "") -> MetricAggregate:
     """Aggregate one metric's `values`; `last` is the value of the highest order."""
     low, high = min(values), max(values)
     total = exact_sum(values, low=low, high=high)
@@ -88,6 +101,7 @@ def aggregate_of(values: tuple[float, ...], *, last: float, order: int) -> Metri
         sketch=sketch_of(values, most=MINUTE_BINS),
         last=last,
         last_order=order,
+        unit=unit,
     )
 
 
@@ -139,7 +153,7 @@ class Minute(msgspec.Struct, kw_only=True):
         self.pending.append(reading)
         return Added.NEW
 
-    def fold_pending(self, device_types: Mapping[str, Mapping[str, object]]) -> MinuteDelta:
+    def fold_pending(self, device_types: Mapping[str, Mapping[str, Metric]]) -> MinuteDelta:
         """Fold the values of pending readings, which are in order, into the metrics; return what was added."""
         folded, self.pending = self.pending, []
         if not folded:
@@ -148,14 +162,15 @@ class Minute(msgspec.Struct, kw_only=True):
         delta = MinuteDelta(messages=len(folded), late=late)
         envelope = folded[-1].envelope
         self.facility, self.device_type = envelope.facility, envelope.device_type
-        known = device_types[envelope.device_type]
-        for names, readings in _group_by_metric_names(folded):
+        for (device_type, names), readings in _group_by_metric_names(folded):
+            known = device_types[device_type]
             order, is_tied = _rank(readings[-1]), len(readings) > 1 and readings[-2].order == readings[-1].order
             columns = zip(*[reading.metrics.values() for reading in readings], strict=True)
             for name, values in zip(names, columns, strict=True):
-                if name in known:
+                metric = known.get(name)
+                if metric is not None:
                     last = _last(values, readings) if is_tied else values[-1]
-                    _fold(delta.metrics, name, aggregate_of(values, last=last, order=order))
+                    _fold(delta.metrics, name, aggregate_of(values, last=last, order=order, unit=metric.unit))
                 else:
                     delta.unknown += len(values)
         for name, aggregate in delta.metrics.items():
@@ -164,14 +179,16 @@ class Minute(msgspec.Struct, kw_only=True):
         return delta
 
 
-def _group_by_metric_names(readings: list[Reading]) -> Iterable[tuple[tuple[str, ...], list[Reading]]]:
-    groups: dict[tuple[str, ...], list[Reading]] = {}
+def _group_by_metric_names(readings: list[Reading]) -> Iterable[tuple[tuple[str, tuple[str, ...]], list[Reading]]]:
+    """Group readings by device type, of which a thing may send several while it changes, and by metrics."""
+    groups: dict[tuple[str, tuple[str, ...]], list[Reading]] = {}
     for reading in readings:
-        groups.setdefault(tuple(reading.metrics), []).append(reading)
+        groups.setdefault((reading.envelope.device_type, tuple(reading.metrics)), []).append(reading)
     return groups.items()
 
 
 def _fold(metrics: dict[str, MetricAggregate], name: str, added: MetricAggregate) -> None:
+    name = key_of(metrics, name, unit=added.unit)
     aggregate = metrics.get(name)
     if aggregate is None:
         metrics[name] = added

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import msgspec
 
-from .minute import MINUTE_MS, Minute, MinuteDelta, Totals, minute_bucket
+from .minute import MINUTE_MS, Minute, MinuteDelta, Totals, key_of, minute_bucket
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -104,12 +104,15 @@ def part_buckets(level: Level, start: int) -> Mapping[str, int]:
     return {period_bucket(Level.HOUR, at): at for at in range(start, start + DAY_MS, HOUR_MS)}
 
 
-def closed_periods(previous_newest_ms: int | None, times_ms: Iterable[int]) -> tuple[list[int], list[int]]:
+def closed_periods(
+    previous_newest_ms: int | None, times_ms: Iterable[int], *, since_ms: int = 0
+) -> tuple[list[int], list[int]]:
     """List the hours and days that a batch of readings closes, or changes after they were closed.
 
     Args:
         previous_newest_ms: time of the device's newest reading before, None if unknown.
         times_ms: times of the new readings.
+        since_ms: minutes and hours from then on are still there; periods of earlier ones are left as they are.
 
     Returns:
         The starts (ms) of the hours, and those of the days, sorted.
@@ -118,14 +121,14 @@ def closed_periods(previous_newest_ms: int | None, times_ms: Iterable[int]) -> t
     newest = max(times)
     if hour_of(min(times)) == hour_of(newest):  # nearly always
         return [], []
-    hours = sorted({hour_of(time) for time in times} - {hour_of(newest)})
+    hours = sorted(start for start in {hour_of(time) for time in times} - {hour_of(newest)} if start >= since_ms)
     return hours, sorted({day_of(hour) for hour in hours} - {day_of(newest)})
 
 
 def sum_parts(level: Level, parts: Sequence[Part], *, device: str, start: int) -> Period:
     """Sum one or more parts into their period."""
     metrics: dict[str, Totals] = {}
-    for part in parts:
+    for part in sorted(parts, key=lambda part: part.start):  # in order, for the first one's units have the plain names
         _absorb(metrics, part.metrics)
     newest = max(parts, key=lambda part: part.start)
     return Period(
@@ -143,9 +146,10 @@ def sum_parts(level: Level, parts: Sequence[Part], *, device: str, start: int) -
 
 def _absorb(metrics: dict[str, Totals], added: Mapping[str, Totals]) -> None:
     for name, totals in added.items():
-        if name not in metrics:
-            metrics[name] = Totals.empty()
-        metrics[name].absorb(totals)
+        key = key_of(metrics, name, unit=totals.unit)
+        if key not in metrics:
+            metrics[key] = Totals.empty(unit=totals.unit)
+        metrics[key].absorb(totals)
 
 
 class Rollup:
@@ -156,6 +160,7 @@ class Rollup:
         parts: the stored parts of each hour and day in question.
         minutes: the minutes that the batch changes, by start; they replace stored ones.
         open_hour: the hour of `previous_newest`, if known; changed in place.
+        since: hours that begin earlier (ms) are left as they are: some of their minutes may have expired.
     """
 
     def __init__(
@@ -166,7 +171,9 @@ class Rollup:
         parts: Mapping[PeriodKey, Mapping[int, Part]],
         minutes: Mapping[int, Minute],
         open_hour: OpenHour | None,
+        since: int = 0,
     ) -> None:
+        self._since = since
         self._device = device
         self._previous_newest = previous_newest
         self._parts = parts
@@ -182,7 +189,7 @@ class Rollup:
     def periods(self, *, previous_newest: int | None, newest: int, touched: Collection[int]) -> list[Period]:
         """Compute what changes with the minutes that start at `touched` and with the newest reading; times in ms."""
         made = []
-        hours, days = closed_periods(previous_newest, [*touched, newest])
+        hours, days = closed_periods(previous_newest, [*touched, newest], since_ms=self._since)
         for start in hours:
             hour = self._hour(start)
             if hour is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Context, Decimal
@@ -13,9 +13,10 @@ import msgspec
 
 from ..detection import BEGIN, END, ESCALATED, Finding
 from ..ingest.codec import decode_base64
-from ..numbers.exact import decimal_text, steps_of
+from ..ingest.reading import MAX_METRICS
+from ..numbers.exact import decimal_text, number_text, steps_of
 from ..numbers.minute import MetricAggregate, Minute, Totals, minute_bucket, pack_ids, unpack_conflicts, unpack_ids
-from ..numbers.period import Level, Part, Period, period_bucket
+from ..numbers.period import Level, Part, Period, hour_of, period_bucket
 from ..numbers.sketch import ITEM_BINS, MINUTE_BINS, Sketch
 
 Item = dict[str, Any]
@@ -28,6 +29,10 @@ PART_ATTRIBUTES = ("bucket", "facility", "device_type", "messages", "late", "met
 """Attributes that `parse_part` reads."""
 
 _DAY_S = 24 * 60 * 60
+
+REDELIVERY_DAYS = 8
+"""The stream's retention of 7 days, in which a record may come again, and one to spare."""
+
 _PREFIXES = {BEGIN: "anomaly", ESCALATED: "escalated", END: "ended"}
 _PARTS = {Level.HOUR: "minutes", Level.DAY: "hours"}
 
@@ -45,6 +50,19 @@ class Retention:
     hours: int
     days: int
     anomalies: int
+
+    @property
+    def max_age(self) -> int:
+        """Return how old (ms) a reading may be when the stream accepts it.
+
+        Its minute and hour must still be there, and outlive the last redelivery of the record, for the hour and day are
+        recomputed from all of them.
+        """
+        return (min(self.minutes, self.hours) - REDELIVERY_DAYS) * _DAY_S * 1000
+
+    def kept_since(self, arrivals: Iterable[int]) -> int:
+        """Return the start (ms) of the first hour that records which arrived then (ms) may change or close."""
+        return hour_of(min(arrivals) - self.max_age)
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -78,9 +96,14 @@ class DeviceEvent(msgspec.Struct, frozen=True, kw_only=True):
     time: int
 
     @property
+    def at(self) -> int:
+        """Return the time (ms) of the reading that it was found in."""
+        return self.time if self.finding.time is None else self.finding.time
+
+    @property
     def began_at(self) -> str:
         """Beginning of the event."""
-        return iso(self.time if self.finding.began is None else self.finding.began)
+        return iso(self.at if self.finding.began is None else self.finding.began)
 
     @property
     def id(self) -> str:
@@ -98,7 +121,7 @@ class DeviceEvent(msgspec.Struct, frozen=True, kw_only=True):
         """Reason and time for operators."""
         finding = self.finding
         if finding.kind == END:
-            return f"{finding.reason}, after {_duration((finding.ended or self.time) - (finding.began or self.time))}"
+            return f"{finding.reason}, after {_duration((finding.ended or self.at) - (finding.began or self.at))}"
         began = self.began_at
         return f"{finding.reason}, since {began[:10]} {began[11:19]} UTC"
 
@@ -186,11 +209,20 @@ def _minute_numbers(metric: MetricAggregate) -> Item:
     return {
         "count": {"N": str(metric.count)},
         "sum": {"N": decimal_text(metric.sum)},
-        "min": {"N": _number(metric.min)},
-        "max": {"N": _number(metric.max)},
-        "last": {"N": _number(metric.last)},
+        "min": {"N": number_text(metric.min)},
+        "max": {"N": number_text(metric.max)},
+        "last": {"N": number_text(metric.last)},
         "sketch": {"B": metric.sketch.pack()},
-    }
+    } | _unit_attribute(metric)
+
+
+def _unit_attribute(totals: Totals) -> Item:
+    return {"unit": {"S": totals.unit}} if totals.unit else {}
+
+
+def _unit_of(numbers: Mapping[str, Any]) -> str:
+    """Return the unit of a metric's numbers; empty in items that were written before they had one."""
+    return str(numbers["unit"]["S"]) if "unit" in numbers else ""
 
 
 def parse_minute(item: Mapping[str, Any], *, start: int) -> Minute:
@@ -214,6 +246,7 @@ def parse_minute(item: Mapping[str, Any], *, start: int) -> Minute:
                 sketch=Sketch.unpack(_binary(numbers["M"]["sketch"]), most=MINUTE_BINS),
                 last=float(numbers["M"]["last"]["N"]),
                 last_order=int(orders.get(name, newest)["N"]),
+                unit=_unit_of(numbers["M"]),
             )
             for name, numbers in item["metrics"]["M"].items()
         },
@@ -232,25 +265,26 @@ def event_item(event: DeviceEvent, *, retention_days: int) -> Item:
         "facility": {"S": event.facility},
         "device_type": {"S": event.device_type},
         "metric": {"S": finding.metric},
-        "value": {"N": _number(finding.value)},
+        "value": {"N": number_text(finding.value)},
         "detector": {"S": finding.detector},
         "severity": {"S": finding.severity},
     }
     if finding.ended is not None:
         item["ended_at"] = {"S": iso(finding.ended)}
     if finding.kind != END:
-        item["score"] = {"N": _number(round(finding.score, 3))}
-        item["time"] = {"S": iso(event.time)}
+        item["score"] = {"N": number_text(round(finding.score, 3))}
+        item["time"] = {"S": iso(event.at)}
     if finding.kind != BEGIN:
         item["began_at"] = {"S": event.began_at}
     item["reason"] = {"S": event.reason}
-    item["expires_at"] = {"N": _expiry(event.time, retention_days)}
+    item["expires_at"] = {"N": _expiry(event.at, retention_days)}
     return item
 
 
 def period_item(period: Period, *, retention_days: int) -> Item:
     """Make the item of an hour or a day."""
-    bins = ITEM_BINS // max(len(period.metrics), 1)
+    # Fewer where the items of two units or device types have more metrics than a message may.
+    bins = (ITEM_BINS - 80 * max(len(period.metrics) - MAX_METRICS, 0)) // max(len(period.metrics), 1)
     return {
         "device": {"S": period.device},
         "bucket": {"S": period_bucket(period.level, period.start)},
@@ -272,14 +306,14 @@ def _period_numbers(totals: Totals, *, bins: int) -> Item:
     numbers: Item = {
         "count": {"N": str(totals.count)},
         "sum": {"N": format(_NUMBER.plus(total), "f")},
-        "min": {"N": _number(totals.min)},
-        "max": {"N": _number(totals.max)},
+        "min": {"N": number_text(totals.min)},
+        "max": {"N": number_text(totals.max)},
         "mean": {"N": format(_MEAN.divide(total, totals.count).normalize(_MEAN), "f")},
         "sketch": {"B": totals.sketch.pack()},
-    }
+    } | _unit_attribute(totals)
     for name, value in zip(QUANTILES, totals.sketch.quantiles(list(QUANTILES.values())), strict=True):
         # The middle of a bin may lie outside of what was measured.
-        numbers[name] = {"N": _number(min(max(float(f"{value:.6g}"), totals.min), totals.max))}
+        numbers[name] = {"N": number_text(min(max(float(f"{value:.6g}"), totals.min), totals.max))}
     return numbers
 
 
@@ -298,6 +332,7 @@ def parse_part(item: Mapping[str, Any], *, start: int) -> Part:
                 min=float(numbers["M"]["min"]["N"]),
                 max=float(numbers["M"]["max"]["N"]),
                 sketch=Sketch.unpack(_binary(numbers["M"]["sketch"])),
+                unit=_unit_of(numbers["M"]),
             )
             for name, numbers in item["metrics"]["M"].items()
         },
@@ -322,11 +357,6 @@ def _binary(value: Mapping[str, Any]) -> bytes:
     """Return the bytes of a binary attribute: base64 from a client with the store's JSON codec, else bytes."""
     content = value["B"]
     return decode_base64(content) if isinstance(content, str) else bytes(content)
-
-
-def _number(value: float) -> str:
-    text = repr(value)
-    return format(Decimal(text), "f") if "e" in text else text.removesuffix(".0")
 
 
 def _expiry(time: int, retention_days: int) -> str:
@@ -386,7 +416,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     score: float | None = None
 
 
-def notice_of(event: DeviceEvent, *, unit: str) -> str:
+def notice_of(event: DeviceEvent) -> str:
     """Make the notification of an event, as JSON."""
     finding = event.finding
     notice = Notice(
@@ -399,12 +429,12 @@ def notice_of(event: DeviceEvent, *, unit: str) -> str:
         thing=event.device,
         metric=finding.metric,
         detector=finding.detector,
-        value=float(finding.value),
-        unit=unit,
+        value=float(number_text(finding.value)),
+        unit=finding.unit,
         anomaly_id=f"anomaly#{event.id}",
         began_at=event.began_at,
         ended_at=None if finding.ended is None else iso(finding.ended),
-        score=None if finding.kind == END else round(finding.score, 3),
+        score=None if finding.kind == END else float(number_text(round(finding.score, 3))),
     )
     return _encode(notice).decode()
 

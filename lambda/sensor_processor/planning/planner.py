@@ -11,8 +11,8 @@ from operator import attrgetter
 
 import msgspec
 
-from ..detection import BEGIN, DeviceDetectors, Finding, StateError, excursion_of, limits_finding
-from ..ingest.catalogue import Catalogue, Metric
+from ..detection import BEGIN, DeviceDetectors, Finding, StateError, detectors_after
+from ..ingest.catalogue import Catalogue
 from ..ingest.reading import Reading
 from ..numbers.minute import Added, Minute, minute_of
 from ..numbers.period import Level, OpenHour, Part, PeriodKey, Rollup, hour_of
@@ -30,7 +30,7 @@ FEW_MINUTES = 15
 """Up to so many minutes, with the hours and days that they may close, leave room for a reading's anomalies."""
 
 MAX_FINDINGS = 40
-"""Anomalies of one reading; in a message with more metrics out of order, the rest adds nothing."""
+"""Anomalies that are written with one reading where other items leave no room for more; the rest follows."""
 
 _encode = msgspec.json.Encoder().encode
 _order = attrgetter("order")
@@ -106,20 +106,23 @@ def plan_device(
         readings: one or more, in the stream's order.
     """
     ordered = sorted(readings, key=_order)  # stable: readings of one order stay in the stream's order
-    device_type = ordered[-1].envelope.device_type
     lost_state = None
     detectors = DeviceDetectors()
     if device is not None:
+        known = catalogue.device_types
+        device_type = device.device_type if device.device_type in known else ordered[0].envelope.device_type
         try:
-            detectors = cache.pop_detectors(device, device_type, metrics=catalogue.device_types[device_type])
+            detectors = cache.pop_detectors(device, device_type, metrics=known[device_type])
         except StateError as error:
             lost_state = str(error)
+            detectors = detectors_after(error)
     planner = _Planner(
         ordered[-1].envelope.thing,
         device=device,
         minutes=dict(minutes),
         parts=parts,
         open_hour=open_hour,
+        since=retention.kept_since(reading.arrived_at for reading in readings),
         detectors=detectors,
         catalogue=catalogue,
         retention=retention,
@@ -128,7 +131,7 @@ def plan_device(
         planner.add(reading)
     planner.close()
     if planner.device is not None and (lost_state is None or planner.device is not device):
-        cache.put_detectors(planner.device, device_type, detectors)
+        cache.put_detectors(planner.device, planner.device.device_type, detectors)
     newest = None if planner.device is None else planner.device.newest_reading
     return Plan(
         chunks=tuple(planner.chunks),
@@ -150,18 +153,25 @@ class _OpenChunk(msgspec.Struct):
     notices: list[str] = []
     tally: Tally = msgspec.field(default_factory=Tally)
 
-    def has_room(self, reading: Reading, minute: Minute, *, metrics: int) -> bool:
-        """Return whether everything that the reading may add fits in; its device type has so many metrics."""
+    def room(self, minute: Minute) -> int:
+        """Return how many events still fit in with a reading of this minute."""
+        periods = 2 * len({hour_of(start) for start in (minute.start, *self.touched)}) + 2
+        return CHUNK_ITEMS - 1 - len({minute.start, *self.touched}) - len(self.events) - periods
+
+    def has_room(self, reading: Reading, minute: Minute, *, metrics: int, deferred: int) -> bool:
+        """Return whether everything that the reading may add fits in; its device type has so many metrics.
+
+        `deferred` is how many findings wait to be written with it.
+        """
         touched, is_other = self.touched, minute.start not in self.touched
         # Whatever a reading adds fits into a chunk that has little in it.
         if not touched or not (is_other or self.events or len(touched) > FEW_MINUTES):
             return True
-        periods = 2 * len({hour_of(start) for start in (minute.start, *touched)}) + 2
-        items = 1 + len(touched) + len(self.events) + is_other + periods
-        if items + min(4 * len(reading.metrics) + 4, MAX_FINDINGS) > CHUNK_ITEMS:
+        if min(4 * len(reading.metrics) + 4 + deferred, MAX_FINDINGS) > self.room(minute):
             return False
         if not is_other:
             return True
+        periods = 2 * len({hour_of(start) for start in (minute.start, *touched)}) + 2
         size = periods * period_size(metrics)
         size += sum([_minute_size(each, metrics) for each in (*touched.values(), minute)])
         return size <= CHUNK_BYTES
@@ -178,6 +188,7 @@ class _Planner:
         minutes: dict[int, Minute],
         parts: Mapping[PeriodKey, Mapping[int, Part]],
         open_hour: OpenHour | None,
+        since: int,
         detectors: DeviceDetectors,
         catalogue: Catalogue,
         retention: Retention,
@@ -191,6 +202,7 @@ class _Planner:
             parts=parts,
             minutes=minutes,
             open_hour=open_hour,
+            since=since,
         )
         self._name = name
         self._minutes = minutes
@@ -206,24 +218,33 @@ class _Planner:
         if minute is None:
             minute = self._minutes[start] = Minute(device=self._name, start=start)
         metrics = self._device_types[reading.envelope.device_type]
-        if not self._open.has_room(reading, minute, metrics=len(metrics)):
+        detectors = self._detectors
+        if not self._open.has_room(reading, minute, metrics=len(metrics), deferred=len(detectors.deferred)):
             self.close()
-        chunk, detectors = self._open, self._detectors
-        is_in_order = reading.order >= detectors.newest
-        findings: Sequence[Finding] = ()
+        chunk = self._open
+        is_in_order = detectors.is_in_order(reading.order, ahead=reading.ahead)
+        known = {}
         if not is_in_order:
-            # Before the reading is added: a minute that already shows an excursion gets no second anomaly.
+            # Before the reading is added: a minute that already shows an excursion begins no second event.
             self._fold(minute)
-            findings = _straggler_findings(reading, metrics=metrics, minute=minute)
+            known = {name: (each.min, each.max) for name, each in minute.metrics.items()}
         added = minute.add(reading)
         chunk.readings.append(reading)
         if added is Added.NEW:
             chunk.touched[start] = minute
             chunk.new.append(reading)
+            is_small = len(reading.metrics) < MAX_FINDINGS // 4 and not detectors.deferred
+            most = MAX_FINDINGS if is_small else max(chunk.room(minute), MAX_FINDINGS)
+            order, ahead = reading.order, reading.ahead
+            findings: Sequence[Finding]
             if is_in_order:
-                findings = detectors.learn(reading.order, reading.metrics, metrics=metrics)
+                findings = detectors.learn(order, reading.metrics, metrics=metrics, ahead=ahead, most=most)
+            else:
+                findings = detectors.check_late(
+                    order, reading.metrics, metrics=metrics, ahead=ahead, known=known, most=most
+                )
             if findings:
-                self._add_events(reading, findings, metrics=metrics)
+                self._add_events(reading, findings)
         elif added is Added.FULL:
             chunk.overflow.append(reading)
         elif added is Added.DUPLICATE:
@@ -238,9 +259,9 @@ class _Planner:
         self._open.tally.late += delta.late
         self._open.tally.unknown_metrics += delta.unknown
 
-    def _add_events(self, reading: Reading, findings: Sequence[Finding], *, metrics: Mapping[str, Metric]) -> None:
+    def _add_events(self, reading: Reading, findings: Sequence[Finding]) -> None:
         chunk, envelope = self._open, reading.envelope
-        for finding in findings[:MAX_FINDINGS]:
+        for finding in findings:
             event = DeviceEvent(
                 finding=finding,
                 device=envelope.thing,
@@ -251,7 +272,7 @@ class _Planner:
             # By key: two readings of one millisecond may find the same, and a transaction has each key once.
             if event.bucket not in chunk.events:
                 chunk.events[event.bucket] = _encode(event_item(event, retention_days=self._retention.anomalies))
-                chunk.notices.append(notice_of(event, unit=metrics[finding.metric].unit))
+                chunk.notices.append(notice_of(event))
                 chunk.tally.anomalies += finding.kind == BEGIN
 
     def close(self) -> None:
@@ -355,21 +376,6 @@ def _next_device(
         detectors=detectors.pack(),
         outbox=outbox,
     )
-
-
-def _straggler_findings(reading: Reading, *, metrics: Mapping[str, Metric], minute: Minute) -> list[Finding]:
-    """Check a reading older than the newest against static limits: one anomaly a minute, metric and side."""
-    findings = []
-    for name, value in reading.metrics.items():
-        metric = metrics.get(name)
-        side = excursion_of(metric, value) if metric is not None else 0
-        if metric is None or not side:
-            continue
-        seen = minute.metrics.get(name)
-        if seen is not None and excursion_of(metric, seen.max if side > 0 else seen.min) == side:
-            continue
-        findings.append(limits_finding(metric, value, late_at=reading.time))
-    return findings
 
 
 def _minute_size(minute: Minute, metrics: int) -> int:

@@ -293,6 +293,7 @@ def plan_fleet(project: Project, synthesised: Synthesised, *, logs: Path) -> Pla
         synthesised.stacks,
         environment_suffix=project.environment_suffix,
         retention=project.fleet.retention,
+        data_events=project.fleet.audit.data_events,
         region=project.fleet.region,
         account_id=ACCOUNT_ID,
         logs=logs,

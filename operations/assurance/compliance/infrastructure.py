@@ -59,12 +59,13 @@ class Stack:
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedInfrastructure:
-    """All stacks of one environment; `retention` is the manifest's, `short` or `records`."""
+    """All stacks of one environment; `retention` and `data_events` are the manifest's, which checks expect."""
 
     environment_suffix: str
     stacks: tuple[Stack, ...]
     resources: tuple[Resource, ...]
     retention: str = "short"
+    data_events: str = "all"
 
     @cached_property
     def _by_type(self) -> dict[str, list[Resource]]:
@@ -282,11 +283,24 @@ def resolve(planned: PlannedInfrastructure, origin: Resource, value: Any) -> Any
     return value
 
 
+def account_of(planned: PlannedInfrastructure, resource: Resource) -> str:
+    """Return the account that the resource's stack is planned for."""
+    return str((_provider(planned, resource).get("allowed_account_ids") or [""])[0])
+
+
+def arn_of(planned: PlannedInfrastructure, resource: Resource) -> str:
+    """Return the ARN that AWS would make for a resource of a type in `ARNS`."""
+    region = _provider(planned, resource).get("region", "")
+    return _arn(resource.type, resource.id, resource.body, region=region, account_id=account_of(planned, resource))
+
+
+def _provider(planned: PlannedInfrastructure, resource: Resource) -> Body:
+    return next(stack.provider for stack in planned.stacks if stack.name == resource.stack)
+
+
 def _referred(planned: PlannedInfrastructure, target: Resource, attribute: str) -> str:
     if attribute == "arn" and target.type in ARNS:
-        provider = next(stack.provider for stack in planned.stacks if stack.name == target.stack)
-        account_id = (provider.get("allowed_account_ids") or [""])[0]
-        return _arn(target.type, target.id, target.body, region=provider.get("region", ""), account_id=account_id)
+        return arn_of(planned, target)
     if attribute == "key_id":
         return str(made_up_id(target.address))
     named = [attribute, *NAMES] if attribute == "id" else [attribute]

@@ -101,7 +101,14 @@ def _write_csrs(project: Project, identities: Path) -> int:
 
 
 def plan_stacks(
-    stacks: Iterable[Path], *, environment_suffix: str, retention: str, region: str, account_id: str, logs: Path
+    stacks: Iterable[Path],
+    *,
+    environment_suffix: str,
+    retention: str,
+    region: str,
+    account_id: str,
+    logs: Path,
+    data_events: str = "all",
 ) -> PlannedInfrastructure:
     """Plan every stack, leave the plan's document in its folder, and return what would be made. Raises FleetError."""
     stacks = tuple(stacks)
@@ -128,6 +135,7 @@ def plan_stacks(
     return PlannedInfrastructure(
         environment_suffix=environment_suffix,
         retention=retention,
+        data_events=data_events,
         stacks=tuple(stack for stack, _ in read),
         resources=tuple(resource for _, resources in read for resource in resources),
     )

@@ -7,7 +7,7 @@ from math import exp
 
 import pytest
 
-from fleet_iot.generator.cost.terms import TERMS, Fleet, Term, data_events, fleet_of
+from fleet_iot.generator.cost.terms import TERMS, Fleet, Term, fleet_of
 from fleet_iot.generator.manifest.models import History
 from tests.generator.cost.fleets import manifest
 
@@ -120,7 +120,8 @@ def test_without_telemetry_the_trail_has_what_the_platform_reads() -> None:
     """The writes of telemetry are left out; polls of the stream, invocations and reads stay."""
     fleet = replace(FLEET, data_events="without-telemetry")
     assert DATA_EVENTS - TELEMETRY * MONTH == pytest.approx(units("cloudtrail.data_event", fleet))
-    assert "all" == data_events(manifest(1))
+    declared = fleet_of(manifest(1, audit={"data_events": "without-telemetry"})).data_events
+    assert ("all", "without-telemetry") == (fleet_of(manifest(1)).data_events, declared)
 
 
 def test_audit_counts_devices_where_it_is_on() -> None:

@@ -287,7 +287,7 @@ def test_every_kind_has_an_impact_and_a_reason() -> None:
     costs = [cost for kind in Kind for cost in impact_calls.COSTS.get(kind, ())]
     assert {cost.per for cost in costs} <= fields
     names: set[str] = set()
-    for service in ("cloudwatch", "dynamodb", "iot", "lambda", "logs", "s3"):
+    for service in ("cloudtrail", "cloudwatch", "dynamodb", "iot", "lambda", "logs", "s3"):
         names |= set(botocore.session.get_session().get_service_model(service).operation_names)
     called = {api for kind in Kind for api in impact_calls.calls_of(every(kind))}
     assert set() == (called | set(impact_calls.QUOTAS)) - names

@@ -77,6 +77,6 @@ def test_unsent_notifications_fit_beside_the_detectors() -> None:
     event = DeviceEvent(
         finding=finding, device=thing, facility=facility, device_type=device_type, time=1_790_000_000_000
     )
-    message = notice_of(event, unit="u" * 32)
+    message = notice_of(event)
     assert "and 26 more" in message
     assert OUTBOX * len(message.encode()) <= rules_metrics.OUTBOX_ALLOWANCE

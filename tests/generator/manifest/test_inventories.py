@@ -58,7 +58,7 @@ def as_json_lines(devices: dict[str, tuple[str, str]]) -> str:
 
 
 @pytest.mark.slow
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
 @given(devices=DEVICES, separator=st.sampled_from([",", ";", "\t"]))
 def test_each_format_gives_the_same_things(
     project: Any, data: Any, devices: dict[str, tuple[str, str]], separator: str

@@ -101,7 +101,7 @@ DATA = st.recursive(
 
 
 @pytest.mark.slow
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(part=DATA, path=st.sampled_from(["", "tags", "stream", "processor", "device_types", "facilities", "version"]))
 def test_any_data_in_any_part_raises_nothing_but_diagnostics(part: Any, path: str) -> None:
     """A part of another type, depth or content ends in placed faults."""
@@ -111,7 +111,7 @@ def test_any_data_in_any_part_raises_nothing_but_diagnostics(part: Any, path: st
 
 
 @pytest.mark.slow
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(part=DATA, depth=st.integers(1, 4), seed=st.integers(0, 2**16))
 def test_any_data_deep_inside_raises_nothing_but_diagnostics(part: Any, depth: int, seed: int) -> None:
     """The same for a part deep inside a device type or a facility."""

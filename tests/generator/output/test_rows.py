@@ -21,7 +21,7 @@ def rows_of(manifest: Any, facility: int = 0) -> list[str]:
     return b"".join(render_things(plan_fleet(manifest).facilities[facility]).chunks).decode().splitlines()
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 @given(attributes=st.dictionaries(NAMES, VALUES, max_size=4))
 def test_row_decodes_to_its_thing(manifest: Any, attributes: dict[str, str]) -> None:
     """Every attribute that AWS takes comes back, facility and serial with them."""

@@ -71,18 +71,22 @@ def test_the_logs_key_is_bound_to_the_log_groups(stacks) -> None:
     }
 
 
-def test_the_audit_key_is_bound_to_the_trail(stacks) -> None:
-    """CloudTrail may make data keys for this trail only, in the trail's own encryption context."""
-    trail = f"arn:aws:cloudtrail:{REGION}:{ACCOUNT}:trail/trail-audit-mfg-{REGION}-tst"
-    statement = stacks.platform.statements("aws_kms_key", "key-audit")["AllowCloudTrailEncrypt"]
-    assert statement["Principal"] == {"Service": "cloudtrail.amazonaws.com"}
-    assert statement["Condition"] == {
-        "StringEquals": {"aws:SourceArn": trail, "kms:EncryptionContext:aws:cloudtrail:arn": trail}
+def test_the_audit_key_is_bound_to_the_trails(stacks) -> None:
+    """CloudTrail may make data keys for the two trails only, in their own encryption contexts."""
+    trails = [
+        f"arn:aws:cloudtrail:{REGION}:{ACCOUNT}:trail/{trail}-mfg-{REGION}-tst"
+        for trail in ("trail-audit", "trail-data-events")
+    ]
+    statements = stacks.platform.statements("aws_kms_key", "key-audit")
+    assert statements["AllowCloudTrailEncrypt"]["Principal"] == {"Service": "cloudtrail.amazonaws.com"}
+    assert statements["AllowCloudTrailEncrypt"]["Condition"] == {
+        "StringEquals": {"aws:SourceArn": trails, "kms:EncryptionContext:aws:cloudtrail:arn": trails}
     }
+    assert statements["AllowCloudTrailDescribeKey"]["Condition"] == {"StringEquals": {"aws:SourceArn": trails}}
 
 
 def test_all_that_can_be_encrypted_names_its_key(stacks) -> None:
-    """Stream, tables, queue, function, log groups and trail use a customer-managed key."""
+    """Stream, tables, queue, function, log groups and trails use a customer-managed key."""
     platform = stacks.platform
     data, logs, audit = (f"${{aws_kms_key.key-{purpose}.arn}}" for purpose in ("data", "logs", "audit"))
     assert platform.one("aws_kinesis_stream", "stream-telemetry")["kms_key_id"] == data
@@ -90,7 +94,7 @@ def test_all_that_can_be_encrypted_names_its_key(stacks) -> None:
     assert platform.one("aws_sqs_queue", "queue-processor-failures")["kms_master_key_id"] == data
     assert platform.one("aws_lambda_function", "function-sensor-processor")["kms_key_arn"] == data
     assert {g["kms_key_id"] for g in platform.of("aws_cloudwatch_log_group").values()} == {logs}
-    assert platform.one("aws_cloudtrail", "trail-audit")["kms_key_id"] == audit
+    assert {trail["kms_key_id"] for trail in platform.of("aws_cloudtrail").values()} == {audit}
     encryptions = platform.of("aws_s3_bucket_server_side_encryption_configuration")
     algorithms = {
         id_: json.dumps(e["rule"][0]["apply_server_side_encryption_by_default"]) for id_, e in encryptions.items()

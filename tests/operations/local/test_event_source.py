@@ -192,7 +192,7 @@ def test_redelivery_depends_on_the_seed_alone() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     count=st.integers(1, 40),
     batch_size=st.integers(1, 12),

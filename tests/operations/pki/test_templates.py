@@ -32,7 +32,7 @@ ISSUER = Issuer(
 MAKER = CertificateMaker(ISSUER)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(NAMES)
 def test_requests_are_the_builders(name: str) -> None:
     """Of names of every length; and the signature verifies."""
@@ -42,7 +42,7 @@ def test_requests_are_the_builders(name: str) -> None:
     assert built_request(name, key).tbs_certrequest_bytes == request.tbs_certrequest_bytes
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(NAMES)
 def test_certificates_are_the_builders(name: str) -> None:
     """With the serial number that it has; and the issuer's signature verifies."""

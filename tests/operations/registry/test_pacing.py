@@ -113,7 +113,7 @@ def test_a_throttle_slows_down_and_wears_off() -> None:
 
 
 def test_threads_wait_in_line() -> None:
-    """In real time: eight threads make forty calls at 200 a second in a fifth of a second."""
+    """In real time: eight threads make forty calls at 200 a second in no less than a fifth of a second."""
     paced = Pacer(None, account="1", rates={"A": 200})
     start = time.monotonic()
     threads = [threading.Thread(target=lambda: [paced.acquire("A") for _ in range(5)]) for _ in range(8)]
@@ -121,7 +121,7 @@ def test_threads_wait_in_line() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert 0.2 - AHEAD_S - 0.01 <= time.monotonic() - start < 2
+    assert 0.2 - AHEAD_S - 0.01 <= time.monotonic() - start
     assert 40 == paced.calls["A"]
 
 

@@ -136,6 +136,19 @@ def test_a_stream_that_takes_nothing_is_an_error(s3: Any) -> None:
         put_again(entries(held(s3), reason="base64"), held(s3, Stream(refusals=100)), sleep=lambda _: None)
 
 
+@pytest.mark.slow
+def test_what_the_stream_accepted_before_a_replay_failed_is_not_sent_again(s3: Any) -> None:
+    """Of a call that accepts some records and then none, the accepted ones are marked; the next replay has the rest."""
+    stream = Stream(refusals=100)
+    with pytest.raises(TimeoutError):
+        put_again(entries(held(s3)), held(s3, stream), sleep=lambda _: None)
+    first = [data for _, data in stream.records]
+    stream.refusals = 0
+    assert (1, 0) == put_again(entries(held(s3)), held(s3, stream), sleep=lambda _: None)
+    assert (3, 4, 4) == (len(first), len(stream.records), len({data for _, data in stream.records}))
+    assert [] == entries(held(s3))
+
+
 def test_broken_encoding_stays() -> None:
     """A record whose own base64 was broken cannot go back."""
     entry = Entry(
@@ -306,3 +319,80 @@ def test_nothing_chosen_is_no_success(s3: Any, run: Any) -> None:
     assert (2, 2) == (run("list", "--reason", "malformd").exit_code, run("list", "--date", "yesterday").exit_code)
     assert 0 == run("replay", "--yes").exit_code
     assert (0, "nothing is in quarantine") == (run("replay", "--yes").exit_code, run("replay").output.strip())
+
+
+class Registry:
+    """AWS IoT's answers for the certificates of things."""
+
+    class exceptions:  # noqa: N801 - boto3's name
+        ResourceNotFoundException = KeyError
+
+    certificates = {THING: ("b" * 64, "a" * 64), "sg-01-press-monitor-0002-dev": ("c" * 64,)}  # noqa: RUF012
+    active = frozenset({"b" * 64})
+
+    def list_thing_principals(self, *, thingName: str) -> Any:  # noqa: N803 - the API's word
+        return {"principals": [f"arn:aws:iot:r:1:cert/{each}" for each in self.certificates[thingName]]}
+
+    def describe_certificate(self, *, certificateId: str) -> Any:  # noqa: N803 - the API's word
+        status = "ACTIVE" if certificateId in self.active else "REVOKED"
+        return {"certificateDescription": {"certificateId": certificateId, "status": status}}
+
+
+def put_rule_error(s3: Any, name: str, *, body: bytes | None = None, **changes: Any) -> None:
+    """Write what a rule's error action writes where the stream did not accept a message."""
+    payload = (READING % ("1795445343000", 9)).encode()
+    document = {
+        "ruleName": "rule_telemetry_sg_01_dev",
+        "topic": f"dt/mfg/sg-01/press-monitor/{THING}/telemetry",
+        "cloudwatchTraceId": "t-1",
+        "clientId": THING,
+        "base64OriginalPayload": base64.b64encode(payload).decode(),
+        "failures": [{"failedAction": "KinesisAction", "failedResource": "stream", "errorMessage": "throttled"}],
+    }
+    key = f"iot-rule-errors/facility=sg-01/1795445343250-{name}.json"
+    s3.put_object(Bucket=BUCKET, Key=key, Body=body or json.dumps(document | changes).encode())
+
+
+@pytest.mark.slow
+def test_messages_that_the_stream_did_not_accept_go_there_once(
+    s3: Any, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the stamps of the rule's error and an active certificate of the thing; what is not trusted stays."""
+    stub_local_aws(monkeypatch, **{"lambda": Deployed(), "s3": s3, "kinesis": run.stream, "iot": Registry()})
+    other = "sg-01-press-monitor-0002-dev"
+    put_rule_error(s3, "1")
+    put_rule_error(s3, "2", topic=f"$aws/rules/r/dt/mfg/sg-01/press-monitor/{THING}/telemetry", cloudwatchTraceId=None)
+    put_rule_error(s3, "revoked", topic=f"dt/mfg/sg-01/press-monitor/{other}/telemetry", clientId=other)
+    put_rule_error(s3, "unknown", topic="dt/mfg/sg-01/press-monitor/gone-dev/telemetry")
+    put_rule_error(s3, "damaged", body=b"{")
+    put_rule_error(s3, "elsewhere", topic="other/topic")
+
+    listed = run("list", "--undelivered")
+    assert "6 records not delivered by topic rules" in listed.output
+    replayed = run("replay", "--undelivered", "--yes")
+    assert (0, "2 records put into the stream again, 4 not chosen") == (
+        replayed.exit_code,
+        next(line for line in replayed.output.splitlines() if "put into" in line),
+    )
+    assert "4 messages left: damaged, or their things have no active certificate" in replayed.output
+    readings = process(s3, run.stream, first=900)
+    assert {(THING, "b" * 64, 1_795_445_343_250, 9)} == {
+        (each.envelope.thing, each.envelope.principal, each.envelope.received_at, each.sequence) for each in readings
+    }
+    assert "4 records not delivered" in run("list", "--undelivered").output
+    assert 1 == run("replay", "--undelivered", "--yes").exit_code
+    assert [] == run.stream.records
+    assert 4 == len(entries(held(s3)))
+
+
+@pytest.mark.slow
+def test_an_undelivered_message_of_another_client_is_refused(
+    s3: Any, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that is not the thing of the topic is no thing, with whatever certificate."""
+    stub_local_aws(monkeypatch, **{"lambda": Deployed(), "s3": s3, "kinesis": run.stream, "iot": Registry()})
+    put_rule_error(s3, "1", clientId="someone-else")
+
+    assert 0 == run("replay", "--undelivered", "--yes").exit_code
+    assert [] == process(s3, run.stream, first=900)
+    assert 1 == len(entries(held(s3), reason="identity"))

@@ -111,7 +111,7 @@ def test_a_quiet_machine_is_left_in_peace() -> None:
     assert alarms < 30
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(numbers=st.lists(values, max_size=120), cut=st.integers(0, 120))
 def test_a_restored_detector_scores_the_same(numbers: list[float], cut: int) -> None:
     """Packing and unpacking after each reading, or at any one, changes no score."""
@@ -153,7 +153,7 @@ def test_a_long_series_continues_exactly_in_the_device_item(reading: Any, catalo
     assert restored.newest == (START + 1_499_000, 1_499)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(numbers=st.lists(values, max_size=200))
 def test_scores_are_finite_and_not_negative(numbers: list[float]) -> None:
     """No series of finite values, however wild, makes the detector fail or give anything but a score."""

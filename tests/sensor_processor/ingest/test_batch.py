@@ -59,7 +59,7 @@ def test_characters_that_are_no_base64_are_kept(event: Any, record: Any, catalog
 
 
 @pytest.mark.slow
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.lists(st.binary(max_size=200), max_size=8))
 def test_no_record_is_lost(data: list[bytes], event: Any, record: Any, catalogue: Catalogue) -> None:
     """Readings and quarantined records together are the batch, whatever its content."""

@@ -117,7 +117,7 @@ def record(number: int, dice: random.Random, *, payload: bytes, envelope: dict[s
 
 @pytest.mark.slow
 def test_every_payload_is_a_reading_or_poison_and_quickly(payload: Any, envelope: Any, catalogue: Catalogue) -> None:
-    """No exception, no record lost, a declared reason for each refusal, and 99 of 100 within five milliseconds."""
+    """No exception, no record lost, a declared reason for each refusal, and 99 of 100 in five milliseconds of CPU."""
     dice = random.Random(SEED)
     stamped = envelope()
     seeds = [payload(), payload(sequence=None), b"[" + payload() + b"," + payload(sequence=18) + b"]"]
@@ -129,9 +129,9 @@ def test_every_payload_is_a_reading_or_poison_and_quickly(payload: Any, envelope
             for number in range(start, min(start + BATCH, PAYLOADS))
         ]
         for each in records:
-            begin = time.perf_counter()
+            begin = time.thread_time()
             batch = parse_batch({"Records": [each]}, catalogue=catalogue, suffix="dev")
-            slow.append(time.perf_counter() - begin)
+            slow.append(time.thread_time() - begin)
             assert bool(batch.readings) != bool(batch.poison), each
             reasons.update(poison.reason for poison in batch.poison)
         whole = parse_batch({"Records": records}, catalogue=catalogue, suffix="dev")

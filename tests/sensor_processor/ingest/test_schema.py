@@ -116,7 +116,7 @@ documents = st.one_of(
 
 
 @pytest.mark.slow
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES)
 @given(document=documents, is_ascii=st.booleans())
 def test_schema_and_parser_agree(
     document: Any, is_ascii: bool, accepts: Any, press_monitors: Catalogue, envelope: Any

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from decimal import Decimal
 from typing import Any
@@ -18,7 +19,6 @@ PLAIN = f'{{"time":{NOW},"sequence":17,"metrics":{{"temperature":20.5,"vibration
 @pytest.fixture
 def read(envelope: Any, catalogue: Catalogue) -> Any:
     """Parses one payload."""
-    import json
 
     def parse(payload: bytes) -> tuple[Reading, ...]:
         stamped = parse_envelope(json.dumps(envelope(payload=payload)).encode())
@@ -57,6 +57,17 @@ def test_a_message_without_sequence_is_one_message_in_every_frame(read: Any) -> 
     plain = PLAIN.replace(b'"sequence":17,', b"")
     frames = (plain, plain + b"\n", b"[" + plain + b"]", plain + b"\x00", plain + b"\n" + PLAIN)
     assert 1 == len({read(frame)[0].identity for frame in frames})
+
+
+@pytest.mark.parametrize("plain", [PLAIN, PLAIN.replace(b'"sequence":17,', b"")])
+def test_white_space_between_tokens_is_no_part_of_a_message(plain: bytes, read: Any) -> None:
+    """A gateway that writes the same JSON with other spaces and line ends repeats a message; spaces in texts count."""
+    plain = plain[:-1] + b',"note":"a: b"}'
+    document = json.loads(plain)
+    spellings = [json.dumps(document, indent=indent).encode() for indent in (None, 1, 4)]
+    spellings += [b"[\n " + spellings[1].replace(b"\n", b"\r\n") + b"\n]", plain.replace(b":[", b" :\t[")]
+    assert 1 == len({(each.identity, each.content) for spelling in (plain, *spellings) for each in read(spelling)})
+    assert read(plain)[0].content != read(plain.replace(b"a: b", b"a:b"))[0].content
 
 
 @pytest.mark.parametrize("joint", [b"\n", b"\r\n", b"\n\n"])

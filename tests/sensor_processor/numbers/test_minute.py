@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fleet_iot.sensor_processor.numbers.exact import decimal_text, exact, exact_sum, on_grid, steps_of
+from fleet_iot.sensor_processor.ingest.catalogue import Metric
+from fleet_iot.sensor_processor.numbers.exact import decimal_text, exact, exact_sum, number_text, on_grid, steps_of
 from fleet_iot.sensor_processor.numbers.minute import (
     MINUTE_CAPACITY,
     Added,
@@ -22,6 +25,7 @@ from fleet_iot.sensor_processor.numbers.minute import (
     pack_ids,
     unpack_ids,
 )
+from fleet_iot.sensor_processor.planning.items import minute_item, parse_minute
 
 RECEIVED_AT = 1_795_445_343_250
 STEPS = 10**22
@@ -29,7 +33,8 @@ DEVICE = "sg-01-press-monitor-0001-dev"
 values = st.floats(min_value=-1e12, max_value=1e12, exclude_min=True, exclude_max=True)
 
 
-KNOWN: dict[str, dict[str, object]] = {"press-monitor": {"temperature": None}}
+TEMPERATURE = Metric(name="temperature", unit="celsius", minimum=None, maximum=None, detector="limits")
+KNOWN = {"press-monitor": {"temperature": TEMPERATURE}}
 
 
 def make_minute() -> Minute:
@@ -51,6 +56,21 @@ def test_sums_do_not_round(reading: Any) -> None:
     metric = minute.metrics["temperature"]
     assert (10, exact(1.0), 0.1, 0.1, 0.1) == (metric.count, metric.sum, metric.min, metric.max, metric.last)
     assert [10] == list(metric.sketch.bins.values())
+
+
+@given(value=st.floats())
+@example(value=6.9e-310)
+@example(value=-5e-324)
+@example(value=-0.0)
+@example(value=1.7976931348623157e308)
+def test_every_double_is_a_number_that_dynamodb_accepts(value: float) -> None:
+    """At most 38 digits, and 0 or from 1e-130 to 9.9e125; a value as sensors have is exactly that value."""
+    number = Decimal(number_text(value))
+
+    assert number == 0 or Decimal("1e-130") <= abs(number) < Decimal("9.99e125")
+    assert len(number.normalize().as_tuple().digits) <= 38
+    assert not 1e-5 <= abs(value) < 1e12 or float(number) == value
+    assert not abs(value) < 1e-5 or float(number) == on_grid(value)
 
 
 @pytest.mark.slow
@@ -166,10 +186,25 @@ def test_unknown_metrics_are_not_aggregated(reading: Any) -> None:
     assert (Added.NEW, MinuteDelta(messages=1, unknown=1), {}) == (added, minute.fold_pending(KNOWN), minute.metrics)
 
 
+def test_a_minute_mixes_no_units(reading: Any) -> None:
+    """Each unit has numbers of its own where the manifest's unit changes within a minute; an unknown one is any."""
+    minute = make_minute()
+    for sequence, (unit, value) in enumerate([("", 19.0), ("celsius", 20.0), ("fahrenheit", 68.0), ("celsius", 21.0)]):
+        minute.add(reading(sequence=sequence, metrics={"temperature": value}))
+        minute.fold_pending({"press-monitor": {"temperature": replace(TEMPERATURE, unit=unit)}})
+
+    stored = parse_minute(minute_item(minute, retention_days=90), start=minute.start)
+    found = {name: (each.unit, each.count, each.sum, each.max) for name, each in stored.metrics.items()}
+    assert {
+        "temperature": ("celsius", 3, exact(60.0), 21.0),
+        "temperature (fahrenheit)": ("fahrenheit", 1, exact(68.0), 68.0),
+    } == found
+
+
 def test_messages_with_different_metrics_are_folded_alike(reading: Any) -> None:
     """Each metric gets its own values, whether metrics come in the same message, in the same order or not at all."""
     minute = make_minute()
-    known: dict[str, dict[str, object]] = {"press-monitor": {"temperature": None, "vibration": None}}
+    known = {"press-monitor": {"temperature": TEMPERATURE, "vibration": replace(TEMPERATURE, name="vibration")}}
     sent = [{"temperature": 1.5}, {"vibration": 2.0, "temperature": 3.0}, {"temperature": 0.5, "vibration": 7.0}]
     for sequence, metrics in enumerate(sent):
         minute.add(reading(sequence=sequence, metrics=metrics))

@@ -6,14 +6,16 @@ import json
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet_iot.sensor_processor.adapters.store import TRANSACTION_BYTES
-from fleet_iot.sensor_processor.ingest.catalogue import Catalogue
+from fleet_iot.sensor_processor.ingest.catalogue import Catalogue, parse_catalogue
 from fleet_iot.sensor_processor.ingest.reading import Reading
 from fleet_iot.sensor_processor.numbers.minute import minute_bucket, minute_of
 from fleet_iot.sensor_processor.numbers.period import Level, OpenHour, Part, PeriodKey, closed_periods, part_buckets
@@ -106,7 +108,7 @@ messages = st.lists(
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(sent=messages, data=st.data())
 def test_any_split_and_redelivery_gives_the_same_history(
     sent: list[tuple[int, int, float]], data: st.DataObject, reading: Any, catalogue: Catalogue
@@ -134,7 +136,7 @@ def test_any_split_and_redelivery_gives_the_same_history(
 
 
 @pytest.mark.slow
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(values=st.lists(st.floats(60, 110), min_size=1, max_size=40), sizes=st.lists(st.integers(1, 10), min_size=40))
 def test_detection_does_not_depend_on_batches(
     values: list[float], sizes: list[int], reading: Any, catalogue: Catalogue
@@ -206,6 +208,154 @@ def test_a_storm_of_excursions_stays_within_a_transaction(reading: Any, catalogu
     assert max(1 + len(chunk.items) for chunk in chunks) <= CHUNK_ITEMS
     assert sum(chunk.tally.anomalies for chunk in chunks) == 334
     assert sum(int(item["messages"]["N"]) for item in tables.readings.values() if "ids" in item) == 1_000
+
+
+def test_periods_whose_minutes_may_have_expired_are_left(reading: Any, catalogue: Catalogue) -> None:
+    """A device that comes back after months closes no hour and no day from the minutes that are left of it."""
+    tables, day = Tables(catalogue), 86_400_000
+    tables.deliver([reading(time=RECEIVED_AT - minute * 60_000, sequence=minute) for minute in range(30)])
+    for minute in range(20):
+        del tables.readings[minute_bucket(minute_of(RECEIVED_AT - minute * 60_000))]
+
+    later = RECEIVED_AT + 34 * day
+    tables.deliver([reading(time=later, received_at=later)])
+
+    assert [] == [bucket for bucket in tables.readings if bucket.startswith(("hour#", "day#"))]
+
+
+def test_a_late_reading_remakes_periods_that_are_whole(reading: Any, catalogue: Catalogue) -> None:
+    """The hour and day of the oldest accepted reading are recomputed from all of their minutes."""
+    tables, later = Tables(catalogue), RECEIVED_AT + RETENTION.max_age
+    tables.deliver([reading(), reading(time=RECEIVED_AT - 60_000, sequence=1)])
+    tables.deliver([reading(time=later, received_at=later)])
+    tables.deliver([reading(sequence=2, arrived_at=later - 250, max_age=RETENTION.max_age)])
+
+    assert {"3"} == {item["messages"]["N"] for key, item in tables.readings.items() if key[0] in "hd"}
+
+
+def numbers_of(value: Any) -> list[Decimal]:
+    """List all numbers of an item."""
+    if not isinstance(value, dict):
+        return []
+    return [Decimal(text) for name, text in value.items() if name == "N"] + [
+        number for each in value.values() for number in numbers_of(each)
+    ]
+
+
+@pytest.mark.parametrize("value", [6.9e-310, -5e-324, 1e-131, 9.999e11])
+def test_numbers_of_all_items_are_in_the_range_of_dynamodb(value: float, reading: Any) -> None:
+    """Those of events too, where a value of an uninitialised double is beyond a limit that is next to nothing."""
+    catalogue = catalogue_of(temperature={"unit": "celsius", "min": 1e-310, "max": 1e-309})
+    tables = Tables(catalogue)
+    tables.deliver([reading(metrics={"temperature": value}), reading(time=RECEIVED_AT - 3_600_000, sequence=1)])
+
+    assert [] != [bucket for bucket in tables.readings if bucket.startswith("anomaly#")]
+    for item in (*tables.readings.values(), tables.device):
+        for number in numbers_of(item):
+            assert number == 0 or Decimal("1e-130") <= abs(number) < Decimal("1e126")
+
+
+def catalogue_of(**metrics: dict[str, Any]) -> Catalogue:
+    """Make a catalogue whose press monitors have these metrics."""
+    document = {"application": "mfg", "device_types": {"press-monitor": {"metrics": metrics}}}
+    return parse_catalogue(json.dumps(document).encode())
+
+
+def events_of(tables: Tables) -> dict[str, set[str]]:
+    """Return the ids of all events by what the table has of them: anomaly, ended."""
+    found: dict[str, set[str]] = {"anomaly": set(), "escalated": set(), "ended": set()}
+    for bucket in tables.readings:
+        kind, _, event = bucket.partition("#")
+        if kind in found:
+            found[kind].add(event)
+    return found
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("count", [60, 120])
+def test_a_gateway_that_loses_power_is_an_event_of_each_metric(count: int, late: bool, reading: Any) -> None:
+    """However many metrics pass a limit with one reading, each has its begin and its end, in transactions that fit."""
+    names = [f"m{place}" for place in range(count)]
+    tables = Tables(catalogue_of(**{name: {"unit": "V", "min": 10} for name in names}))
+    first = RECEIVED_AT - 600_000
+    tables.deliver([reading(time=RECEIVED_AT if late else first, sequence=0, metrics=dict.fromkeys(names, 230.0))])
+    chunks: list[Chunk] = []
+    for place in range(1, 55):
+        value = 0.0 if place in (1, 2) else 230.0
+        time = first + 10_000 * place
+        chunks += tables.deliver([reading(time=time, sequence=place, metrics=dict.fromkeys(names, value))])
+
+    events = events_of(tables)
+    assert set(names) == {event.split("#")[1] for event in events["anomaly"]}
+    assert count == len(events["anomaly"])
+    assert late or events["ended"] <= events["anomaly"]
+    over = {item["bucket"]["S"].partition("#")[2] for item in tables.readings.values() if "ended_at" in item}
+    assert events["anomaly"] == over
+    assert max(1 + len(chunk.items) for chunk in chunks) <= CHUNK_ITEMS
+
+
+def test_a_thing_whose_device_type_changes_within_a_batch(reading: Any) -> None:
+    """Each message counts by its own type; what runs of a metric that the new type lacks ends."""
+    types = {
+        "press-monitor": {"metrics": {"temperature": {"unit": "celsius", "max": 95}, "vibration": {"unit": "mm/s"}}},
+        "oven-monitor": {"metrics": {"temperature": {"unit": "kelvin", "max": 400}}},
+    }
+    catalogue = parse_catalogue(json.dumps({"application": "mfg", "device_types": types}).encode())
+
+    def message(place: int, value: float, device_type: str) -> Reading:
+        sent = {"temperature": value, "vibration": 1.0}
+        at = {"time": RECEIVED_AT - 1_000 + place, "sequence": place, "metrics": sent}
+        plain: Reading = reading(**at)
+        return msgspec.structs.replace(plain, envelope=msgspec.structs.replace(plain.envelope, device_type=device_type))
+
+    tables = Tables(catalogue)
+    tables.deliver([message(0, 99.0, "press-monitor")])
+    tables.deliver([message(1, 99.0, "press-monitor"), message(2, 450.0, "oven-monitor")])
+    tables.deliver([message(3, 300.0, "oven-monitor"), message(4, 20.0, "press-monitor")])
+
+    (minute,) = tables.minutes().values()
+    assert {"temperature": 3, "temperature (kelvin)": 2, "vibration": 3} == {
+        name: each.count for name, each in minute.metrics.items()
+    }
+    events = events_of(tables)
+    assert (2, events["anomaly"]) == (len(events["anomaly"]), events["ended"])
+
+
+def test_hours_and_days_mix_no_units(reading: Any) -> None:
+    """After a change of the manifest's unit, an hour has numbers of both, and the day those of its hours."""
+    units = ["celsius", "fahrenheit", "fahrenheit", "celsius"]
+    tables = Tables(catalogue_of(temperature={"unit": "celsius"}))
+    start = RECEIVED_AT - RECEIVED_AT % 3_600_000 - 7_200_000
+    for place, unit in enumerate(units):
+        tables.catalogue = catalogue_of(temperature={"unit": unit})
+        value = 20.0 if unit == "celsius" else 68.0
+        for repeat in range(2):
+            time = start + 1_800_000 * place + 60_000 * repeat
+            tables.remembers = False
+            tables.deliver([reading(time=time, sequence=place, metrics={"temperature": value})])
+    tables.deliver([reading(time=start + 86_400_000, received_at=start + 86_400_000)])
+
+    periods = [item for key, item in sorted(tables.readings.items()) if key.startswith(("day#", "hour#"))]
+    assert ["day", "hour", "hour"] == [item["bucket"]["S"][:4].strip("#") for item in periods]
+    for item in periods:
+        for numbers in item["metrics"]["M"].values():
+            assert {"celsius": "20", "fahrenheit": "68"}[numbers["M"]["unit"]["S"]] == numbers["M"]["mean"]["N"]
+    counts = {name: numbers["M"]["count"]["N"] for name, numbers in periods[0]["metrics"]["M"].items()}
+    assert {"temperature": "4", "temperature (fahrenheit)": "4"} == counts
+
+
+def test_a_message_ahead_of_the_clock_splits_no_event(reading: Any, catalogue: Catalogue) -> None:
+    """One message of a clock that jumped five minutes ahead leaves a running event one event, which ends in time."""
+    tables = Tables(catalogue)
+    sent = [(place, 10_000 * place, 99.0 if place < 20 else 70.0) for place in range(40)]
+    for place, time, value in sent:
+        at = RECEIVED_AT + time
+        if place == 5:
+            tables.deliver([reading(time=at + 290_000, sequence=99, received_at=at, metrics={"temperature": 70.0})])
+        tables.deliver([reading(time=at, sequence=place, received_at=at + 40, metrics={"temperature": value})])
+
+    events = events_of(tables)
+    assert (1, events["anomaly"]) == (len(events["anomaly"]), events["ended"])
 
 
 def test_known_messages_among_new_ones_count_once(reading: Any, catalogue: Catalogue) -> None:

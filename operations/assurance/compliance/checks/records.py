@@ -1,22 +1,25 @@
-"""Checks of what is recorded and must not be lost: audit trail, logs, alarms; readings, archive, failures."""
+"""Checks of what is recorded and must not be lost: audit trails, logs, alarms; readings, archive, failures."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import operator
+from collections.abc import Callable, Iterator, Mapping
 
-from fleet_iot.lib.names import RAW_ARCHIVE
+from fleet_iot.lib.names import PROCESSOR_ROLE, RAW_ARCHIVE, TOPIC_RULE_ROLE
 from fleet_iot.operations.assurance.compliance.findings import Observation, check, observe, problem_unless
 from fleet_iot.operations.assurance.compliance.infrastructure import (
     Body,
     PlannedInfrastructure,
     Resource,
+    account_of,
+    arn_of,
     block_of,
     blocks_of,
     name_of,
     read_statements,
 )
 
-# The audit trail, the logs, and what is watched: recorded, unchangeable, kept, filtered, alarmed.
+# The audit trails, the logs, and what is watched: recorded, unchangeable, kept, filtered, alarmed.
 
 INSIGHTS = {"ApiCallRateInsight", "ApiErrorRateInsight"}
 
@@ -24,14 +27,34 @@ LOG_DAYS = {"short": 30, "records": 400}
 TRAIL_DAYS = {"short": 90, "records": 2557}
 
 DATA_EVENTS = {
-    "aws_dynamodb_table": "AWS::DynamoDB::Table",
-    "aws_lambda_function": "AWS::Lambda::Function",
-    "aws_kinesis_stream": "AWS::Kinesis::Stream",
+    "aws_dynamodb_table": (
+        "AWS::DynamoDB::Table",
+        ("BatchGetItem", "GetItem", "Query", "Scan"),
+        ("BatchWriteItem", "DeleteItem", "PutItem", "TransactWriteItems", "UpdateItem"),
+    ),
+    "aws_kinesis_stream": ("AWS::Kinesis::Stream", ("GetRecords",), ("PutRecord", "PutRecords")),
+    "aws_lambda_function": ("AWS::Lambda::Function", (), ("Invoke",)),
+    "aws_s3_bucket": ("AWS::S3::Object", ("GetObject",), ("DeleteObject", "PutObject")),
 }
-"""Type that stores or handles telemetry → CloudTrail's name of its data events; of buckets, the raw archive."""
+"""Type with telemetry → CloudTrail's name of its data events, calls that read, calls that write."""
+
+TELEMETRY = {
+    "AWS::DynamoDB::Table": (PROCESSOR_ROLE, {"BatchWriteItem", "PutItem", "TransactWriteItems", "UpdateItem"}),
+    "AWS::Kinesis::Stream": (TOPIC_RULE_ROLE, {"PutRecord"}),
+    "AWS::S3::Object": (PROCESSOR_ROLE, {"PutObject"}),
+}
+"""Calls, by their role, that `audit.data_events: without-telemetry` may leave out."""
 
 
-@check("trail-everywhere", "A trail records all regions and global services")
+def _of_management(planned: PlannedInfrastructure) -> Iterator[Resource]:
+    """Yield the trails that select management events; one without selectors does."""
+    for trail in planned.of("aws_cloudtrail"):
+        categories = {_fields(each).get("eventCategory") for each in trail.blocks("advanced_event_selector")}
+        if not categories or ("Management",) in categories:
+            yield trail
+
+
+@check("trail-everywhere", "Every trail records all regions and global services")
 def trail_everywhere(planned: PlannedInfrastructure) -> Iterator[Observation]:
     trails = list(planned.of("aws_cloudtrail"))
     if not trails:
@@ -46,7 +69,7 @@ def trail_everywhere(planned: PlannedInfrastructure) -> Iterator[Observation]:
         )
 
 
-@check("trail-validated", "The trail's files are signed")
+@check("trail-validated", "Every trail's files are signed")
 def trail_validated(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for trail in planned.of("aws_cloudtrail"):
         is_validated = trail.body.get("enable_log_file_validation") is True
@@ -55,9 +78,9 @@ def trail_validated(planned: PlannedInfrastructure) -> Iterator[Observation]:
         )
 
 
-@check("trail-to-logs", "The trail is delivered to CloudWatch Logs")
+@check("trail-to-logs", "Management events are delivered to CloudWatch Logs")
 def trail_to_logs(planned: PlannedInfrastructure) -> Iterator[Observation]:
-    for trail in planned.of("aws_cloudtrail"):
+    for trail in _of_management(planned):
         group = planned.found("aws_cloudwatch_log_group", trail, trail.body.get("cloud_watch_logs_group_arn"))
         role = planned.found("aws_iam_role", trail, trail.body.get("cloud_watch_logs_role_arn"))
         yield observe(
@@ -67,42 +90,85 @@ def trail_to_logs(planned: PlannedInfrastructure) -> Iterator[Observation]:
         )
 
 
-@check("trail-insights", "The trail watches call and error rates")
+@check("trail-insights", "Insights watch call and error rates of management events")
 def trail_insights(planned: PlannedInfrastructure) -> Iterator[Observation]:
-    for trail in planned.of("aws_cloudtrail"):
+    for trail in _of_management(planned):
         missing = INSIGHTS - {block.get("insight_type") for block in trail.blocks("insight_selector")}
         yield observe(trail, "insight_selector", problem_unless(not missing, f"lacks {', '.join(sorted(missing))}"))
 
 
-@check("trail-management-events", "The trail records every management event, reads and writes")
+@check("trail-management-events", "A trail records every management event, reads and writes")
 def trail_management_events(planned: PlannedInfrastructure) -> Iterator[Observation]:
-    for trail in planned.of("aws_cloudtrail"):
-        selectors = map(_fields, trail.blocks("advanced_event_selector"))
-        whole = [each for each in selectors if each == {"eventCategory": ("Management",)}]
+    whole = [
+        trail
+        for trail in planned.of("aws_cloudtrail")
+        if any(_fields(each) == {"eventCategory": ("Management",)} for each in trail.blocks("advanced_event_selector"))
+    ]
+    for trail in whole or planned.of("aws_cloudtrail"):
         yield observe(trail, "advanced_event_selector", problem_unless(whole, "does not record every management event"))
 
 
-@check("trail-data-events", "The trail records every read and write of archive, tables, function and stream")
+@check(
+    "trail-data-events",
+    "Every read and write of archive, tables, function and stream is recorded, as the manifest says",
+)
 def trail_data_events(planned: PlannedInfrastructure) -> Iterator[Observation]:
-    trails = list(planned.of("aws_cloudtrail"))
-    recorded = {
-        (fields["resources.type"][0], arn)
-        for trail in trails
-        for fields in map(_fields, trail.blocks("advanced_event_selector"))
-        if "readOnly" not in fields and "eventName" not in fields and "resources.type" in fields
-        for arn in fields.get("resources.ARN", ())
-    }
-    for type_, kind in DATA_EVENTS.items():
+    """Ask the selectors about each call by each role and by a person."""
+    selectors = [each for trail in planned.of("aws_cloudtrail") for each in trail.blocks("advanced_event_selector")]
+    roles = sorted(str(name_of(role)) for role in planned.of("aws_iam_role"))
+    for type_, (kind, reads, writes) in DATA_EVENTS.items():
+        writer, telemetry = TELEMETRY.get(kind, ("", set()))
         for resource in planned.of(type_):
-            is_recorded = any(
-                each == kind and arn.endswith((f"/{name_of(resource)}", f":{name_of(resource)}"))
-                for each, arn in recorded
-            )
-            yield observe(resource, "data events", problem_unless(is_recorded, "reads and writes are not in the trail"))
-    for bucket in planned.of("aws_s3_bucket"):
-        if RAW_ARCHIVE in str(name_of(bucket)):
-            is_recorded = ("AWS::S3::Object", f"arn:aws:s3:::{name_of(bucket)}/") in recorded
-            yield observe(bucket, "data events", problem_unless(is_recorded, "reads and writes are not in the trail"))
+            if type_ == "aws_s3_bucket" and RAW_ARCHIVE not in str(name_of(resource)):
+                continue
+            event = {"eventCategory": "Data", "resources.type": kind, "resources.ARN": _data_arn(planned, resource)}
+            missing = [
+                f"{call} by {caller}"
+                for call in (*reads, *writes)
+                for caller in ("a-person", *roles)
+                if not (
+                    planned.data_events == "without-telemetry" and call in telemetry and caller.startswith(f"{writer}-")
+                )
+                and not any(
+                    _selects(each, event | _call(call, caller, account_of(planned, resource), is_read=call in reads))
+                    for each in selectors
+                )
+            ]
+            yield observe(resource, "data events", problem_unless(not missing, f"unrecorded: {', '.join(missing[:3])}"))
+
+
+def _data_arn(planned: PlannedInfrastructure, resource: Resource) -> str:
+    arn = arn_of(planned, resource)
+    return f"{arn}/raw/object" if resource.type == "aws_s3_bucket" else arn
+
+
+def _call(call: str, role: str, account_id: str, *, is_read: bool) -> dict[str, str]:
+    session = f"arn:aws:sts::{account_id}:assumed-role/{role}/session"
+    return {"eventName": call, "readOnly": str(is_read).lower(), "userIdentity.arn": session}
+
+
+OPERATORS: Mapping[str, Callable[[str, str], bool]] = {
+    "equals": operator.eq,
+    "starts_with": str.startswith,
+    "ends_with": str.endswith,
+}
+
+
+def _selects(selector: Body, event: Mapping[str, str]) -> bool:
+    """Return whether an advanced event selector records an event: all its fields match.
+
+    A field matches by any of its wanted values, and by none of its unwanted ones.
+    https://docs.aws.amazon.com/awscloudtrail/latest/userguide/filtering-data-events.html
+    """
+    for field in blocks_of(selector, "field_selector"):
+        value = event.get(str(field.get("field")), "")
+        wanted = [is_like(value, each) for name, is_like in OPERATORS.items() for each in field.get(name) or ()]
+        unwanted = [
+            is_like(value, each) for name, is_like in OPERATORS.items() for each in field.get(f"not_{name}") or ()
+        ]
+        if (wanted and not any(wanted)) or any(unwanted):
+            return False
+    return True
 
 
 @check("bucket-logged", "Accesses to every bucket are logged")
@@ -129,7 +195,7 @@ def log_retention(planned: PlannedInfrastructure) -> Iterator[Observation]:
         )
 
 
-@check("trail-retention", "The trail's files are kept 90 days; with records seven years")
+@check("trail-retention", "Every trail's files are kept 90 days; with records seven years")
 def trail_retention(planned: PlannedInfrastructure) -> Iterator[Observation]:
     expected = TRAIL_DAYS[planned.retention]
     for trail in planned.of("aws_cloudtrail"):
@@ -180,10 +246,7 @@ def events_watched(planned: PlannedInfrastructure) -> Iterator[Observation]:
     filters = list(planned.of(FILTER))
     if not filters:
         return
-    groups = [
-        planned.found("aws_cloudwatch_log_group", trail, trail.body.get("cloud_watch_logs_group_arn"))
-        for trail in planned.of("aws_cloudtrail")
-    ]
+    groups = _trail_groups(planned)
     alarmed = {(alarm.body.get("namespace"), alarm.body.get("metric_name")) for alarm in planned.of(ALARM)}
     of_trails = [each for each in filters if _group_of(each, planned) in groups]
     for event, words in WATCHED.items():

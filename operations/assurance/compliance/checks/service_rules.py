@@ -15,8 +15,11 @@ from fleet_iot.operations.assurance.compliance.infrastructure import (
     Kind,
     PlannedInfrastructure,
     Resource,
+    account_of,
+    arn_of,
     blocks_of,
     policies,
+    read_statements,
 )
 
 # fmt: off
@@ -70,16 +73,17 @@ COLDER = ("STANDARD_IA", "INTELLIGENT_TIERING", "ONEZONE_IA", "GLACIER_IR", "GLA
 """The order in which S3 moves objects, same page."""
 
 SELECTOR_FIELDS: Mapping[str, frozenset[str]] = {
-    "Management": frozenset(
-        {"eventCategory", "eventSource", "readOnly", "eventName", "eventType", "sessionCredentialFromConsole"}
-        | {"userIdentity.arn"}
-    ),
+    "Management": frozenset({"eventCategory", "eventSource", "readOnly"}),
     "Data": frozenset(
         {"eventCategory", "resources.type", "resources.ARN", "readOnly", "eventName", "eventSource", "eventType"}
         | {"sessionCredentialFromConsole", "userIdentity.arn"}
     ),
 }
-"""https://docs.aws.amazon.com/awscloudtrail/latest/APIReference/API_AdvancedFieldSelector.html"""
+"""Fields of a trail's selectors; event data stores have more.
+https://docs.aws.amazon.com/awscloudtrail/latest/APIReference/API_AdvancedFieldSelector.html"""
+
+ONLY_EQUALS = ("eventCategory", "readOnly", "resources.type")
+"""Fields that accept no other operator, same page."""
 
 
 @check("tag-keys-apart", "Tag keys of a role differ in more than case")
@@ -299,7 +303,7 @@ def table_keys(planned: PlannedInfrastructure) -> Iterator[Observation]:
         )
 
 
-@check("selectors", "The trail selects events by fields that their category has")
+@check("selectors", "Every trail selects events by fields that their category has")
 def selectors(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for trail in planned.of("aws_cloudtrail"):
         for selector in trail.blocks("advanced_event_selector"):
@@ -314,7 +318,66 @@ def selectors(planned: PlannedInfrastructure) -> Iterator[Observation]:
                     not strange or category not in SELECTOR_FIELDS, f"of {category} accepts no {', '.join(strange)}"
                 ),
                 problem_unless(category != "Data" or "resources.type" in fields, "of Data needs resources.type"),
+                problem_unless(
+                    all(fields[name].get("equals") for name in ONLY_EQUALS if name in fields),
+                    f"accepts only equals for {', '.join(ONLY_EQUALS)}",
+                ),
             )
+
+
+CLOUDTRAIL = "cloudtrail.amazonaws.com"
+
+
+@check("trail-delivery", "Each trail may use its key and write below its own prefix")
+def trail_delivery(planned: PlannedInfrastructure) -> Iterator[Observation]:
+    """CreateTrail refuses a bucket or key whose policy does not allow it.
+
+    https://docs.aws.amazon.com/awscloudtrail/latest/userguide/create-s3-bucket-policy-for-cloudtrail.html
+    https://docs.aws.amazon.com/awscloudtrail/latest/userguide/create-kms-key-policy-for-cloudtrail.html
+    """
+    trails = list(planned.of("aws_cloudtrail"))
+    places = Counter((trail.body.get("s3_bucket_name"), trail.body.get("s3_key_prefix")) for trail in trails)
+    for trail in trails:
+        arn, account_id = arn_of(planned, trail), account_of(planned, trail)
+        bucket = planned.found("aws_s3_bucket", trail, trail.body.get("s3_bucket_name"))
+        key = planned.found("aws_kms_key", trail, trail.body.get("kms_key_id"))
+        of_bucket = planned.belonging("aws_s3_bucket_policy", "bucket", bucket) if bucket else []
+        prefix = trail.body.get("s3_key_prefix")
+        files = f"{arn_of(planned, bucket)}/{f'{prefix}/' if prefix else ''}AWSLogs/{account_id}/*" if bucket else ""
+        source = {"aws:sourcearn": arn, "aws:sourceaccount": account_id}
+        yield observe(
+            trail,
+            "s3_key_prefix",
+            problem_unless(places[trail.body.get("s3_bucket_name"), prefix] == 1, "shares its prefix with another"),
+            problem_unless(
+                any(
+                    _allows(policy, "s3:PutObject", source | {"s3:x-amz-acl": "bucket-owner-full-control"}, files)
+                    for policy in of_bucket
+                ),
+                "may not write its files",
+            ),
+            problem_unless(
+                any(_allows(policy, "s3:GetBucketAcl", source) for policy in of_bucket), "may not read the bucket's ACL"
+            ),
+            problem_unless(
+                key
+                and _allows(key, "kms:GenerateDataKey", source | {"kms:encryptioncontext:aws:cloudtrail:arn": arn})
+                and _allows(key, "kms:DescribeKey", source),
+                "may not use its key",
+            ),
+        )
+
+
+def _allows(holder: Resource, action: str, request: Mapping[str, str], resource: str = "") -> bool:
+    """Return whether the policy in `holder` allows CloudTrail a request; on `resource`, if given."""
+    return any(
+        statement.is_allow
+        and CLOUDTRAIL in statement.principals_of("Service")
+        and action in statement.actions
+        and (not resource or resource in statement.resources)
+        and statement.applies_to(request)
+        for statement in read_statements(str(holder.body.get("policy", "")))
+    )
 
 
 @check("lifecycles", "Objects move to colder classes only, and before they expire")

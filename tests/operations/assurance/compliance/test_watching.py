@@ -35,7 +35,10 @@ def watched() -> Bodies:
         },
         "aws_sns_topic.topic-anomalies": {"name": "topic-anomalies-dev", "kms_master_key_id": "alias/key-data-dev"},
         "aws_cloudwatch_log_group.log": {"name": "log-group-audit-trail-dev"},
-        "aws_cloudtrail.trail": {"cloud_watch_logs_group_arn": "${aws_cloudwatch_log_group.log.arn}:*"},
+        "aws_cloudtrail.trail": {
+            "name": "trail-audit-dev",
+            "cloud_watch_logs_group_arn": "${aws_cloudwatch_log_group.log.arn}:*",
+        },
     }
     for event, words in WATCHED.items():
         name = event.split(" ")[0].replace(".", "-")
