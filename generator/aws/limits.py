@@ -164,6 +164,8 @@ class LoadQuota:
         name: The quota's name in Service Quotas.
         most: In any region; `most_in_large` in `LARGE_REGIONS`, where that is more.
         remedy: What to do beyond.
+        service: The service's code in Service Quotas, and in `pattern` the quota's name there, as a regular expression;
+            empty where Service Quotas does not have it.
         is_error: AWS raises it for nobody, or only after the fleet has been divided.
     """
 
@@ -175,6 +177,8 @@ class LoadQuota:
     page: str
     remedy: str
     most_in_large: float = 0
+    service: str = ""
+    pattern: str = ""
     is_error: bool = False
 
     def of(self, region: str) -> float:
@@ -191,6 +195,8 @@ LOAD_QUOTAS = (
         what="devices are connected at once",
         name="AWS IoT's maximum concurrent client connections per account",
         most=500_000,
+        service="iotcore",
+        pattern=r"concurrent client connections per account",
         page=_IOT,
         remedy=_RAISE,
     ),
@@ -201,6 +207,8 @@ LOAD_QUOTAS = (
         name="AWS IoT's inbound publish requests per second per account",
         most=2_000,
         most_in_large=20_000,
+        service="iotcore",
+        pattern=r"^inbound publish requests per second per account",
         page=_IOT,
         remedy=f"{_RAISE}, or send arrays of readings",
     ),
@@ -210,6 +218,8 @@ LOAD_QUOTAS = (
         what="rules are evaluated a second",
         name="AWS IoT's rule evaluations per second per account",
         most=20_000,
+        service="iotcore",
+        pattern=r"rule evaluations per second per (AWS )?account",
         page=_IOT,
         remedy=f"{_RAISE}, or send arrays of readings",
     ),
@@ -241,6 +251,8 @@ LOAD_QUOTAS = (
         what="shards are processed at once",
         name="Lambda's concurrent executions",
         most=1_000,
+        service="lambda",
+        pattern=r"^concurrent executions$",
         page="https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html",
         remedy=f"{_RAISE}, or send arrays of readings",
     ),
@@ -250,6 +262,8 @@ LOAD_QUOTAS = (
         what="units are written to DynamoDB in the second when minutes end",
         name="DynamoDB's table-level write throughput",
         most=40_000,
+        service="dynamodb",
+        pattern=r"^table-level write throughput",
         page=_DYNAMODB,
         remedy=_RAISE,
     ),
