@@ -48,6 +48,7 @@ COMMANDS: dict[str, dict[int, str]] = {
     "check": {2: "--env nope"},
     "completion": {0: "bash", 2: "nope"},
     "compliance": {2: "--nope"},
+    "cost": {0: "", 2: "--facility nope", 3: "--manifest nowhere/fleet.yaml", 7: "--prices nowhere.json"},
     "demo": {2: "--nope"},
     "deploy": {2: "--facility nope", 7: "--dir none"},
     "destroy": {2: "--facility nope", 7: "--dir none"},

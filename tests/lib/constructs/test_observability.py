@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fleet_iot.generator.cost.terms import PAIR_ALARM_METRICS, PLANT_ALARM_METRICS, PLATFORM_ALARM_METRICS
 from fleet_iot.lib.constructs.observability import TRAIL_ALARMS, UNKNOWN
 from fleet_iot.lib.record.read import read_record
 from fleet_iot.lib.specs import FacilitySpec
@@ -212,3 +213,11 @@ def test_alarms_may_use_the_topics_key_for_it_alone(stacks: Any) -> None:
         "StringEquals": {"aws:SourceAccount": "123456789012", "kms:EncryptionContext:aws:sns:topicArn": TOPIC},
         "ArnLike": {"aws:SourceArn": ALARMS},
     }
+
+
+def test_the_estimate_counts_every_metric_of_an_alarm(stacks: Any) -> None:
+    """`fleet cost` has as many metrics of alarms as are synthesised: the inputs of an expression, or its query."""
+    alarms = [[*_metrics(alarm)] for alarm in _alarms(stacks)]
+    pairs = sum(len(plant.groups) for plant in PLANTS)
+    expected = PLATFORM_ALARM_METRICS + PLANT_ALARM_METRICS * len(PLANTS) + PAIR_ALARM_METRICS * pairs
+    assert expected == sum(max(1, len(metrics)) for metrics in alarms)
