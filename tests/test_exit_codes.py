@@ -24,6 +24,7 @@ from fleet_iot.generator.diagnostics import (
     StaleError,
     WriteError,
 )
+from fleet_iot.lib.names import OPEN_ANOMALIES
 from fleet_iot.operations.cli import telemetry
 from fleet_iot.operations.telemetry.redrive import Outcome
 from tests.operations.aws_stub import stub_local_aws
@@ -193,8 +194,20 @@ def readings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             AttributeDefinitions=[
                 {"AttributeName": "device", "AttributeType": "S"},
                 {"AttributeName": "bucket", "AttributeType": "S"},
+                {"AttributeName": "open_facility", "AttributeType": "S"},
+                {"AttributeName": "began", "AttributeType": "S"},
             ],
             KeySchema=[{"AttributeName": "device", "KeyType": "HASH"}, {"AttributeName": "bucket", "KeyType": "RANGE"}],
+            GlobalSecondaryIndexes=[
+                {
+                    "IndexName": OPEN_ANOMALIES,
+                    "KeySchema": [
+                        {"AttributeName": "open_facility", "KeyType": "HASH"},
+                        {"AttributeName": "began", "KeyType": "RANGE"},
+                    ],
+                    "Projection": {"ProjectionType": "ALL"},
+                }
+            ],
         )
         stub_local_aws(monkeypatch, dynamodb=client)
         yield

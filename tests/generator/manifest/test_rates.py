@@ -92,9 +92,9 @@ def constant(path: str, name: str) -> object:
         (rates.WINDOW_S, "lib/constructs/sensor_processor.py", "BATCH_WINDOW_S"),
         (rates.MEMORY_GB * 1024, "lib/constructs/sensor_processor.py", "MEMORY_MB"),
         (rates.STREAM_HOURS, "lib/constructs/telemetry_stream.py", "RETENTION_HOURS"),
-        (terms.COOLED_BYTES, "lib/constructs/storage.py", "COOLED_FROM_BYTES"),
+        (terms.COOLED_BYTES, "lib/shared/context.py", "COOLED_FROM_BYTES"),
         (terms.STANDARD_DAYS, "lib/constructs/storage.py", "INTELLIGENT_TIERING_AFTER_DAYS"),
-        (terms.STANDARD_DAYS + terms.TIERING_DAYS, "lib/constructs/storage.py", "GLACIER_AFTER_DAYS"),
+        (terms.STANDARD_DAYS + terms.TIERING_DAYS, "lib/shared/context.py", "GLACIER_AFTER_DAYS"),
     ],
 )
 def test_constants_are_those_of_the_platform(expected: float, path: str, name: str) -> None:
