@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ from .constructs.audit_trail import AuditTrail
 from .constructs.encryption import Encryption
 from .constructs.iot_monitoring import CertificateAudit, EventArchive, IotLogging
 from .constructs.observability import AlarmTopic, AnomalyTopic, PlatformAlarms, TrailAlarms
-from .constructs.sensor_processor import SensorProcessor
+from .constructs.sensor_processor import SensorProcessor, processor_size
 from .constructs.storage import LaneStorage, ReadingTable, TelemetryArchive
 from .constructs.telemetry_stream import TelemetryStream
 from .constructs.thing_registry import BulkRegistrationRole, FleetProvisioningRole, ThingTypes
@@ -18,7 +19,7 @@ from .names import IOT_LOG_GROUP
 from .shared.context import RETENTIONS, StackContext
 from .shared.packaging import LambdaZip
 from .shared.text import literal
-from .specs import FleetSpec
+from .specs import FacilitySpec, FleetSpec
 from .stacks import BaseStack
 
 
@@ -27,6 +28,7 @@ class TapStack(BaseStack):
 
     Args:
         context: Shared by all stacks; None to make it from `fleet` and `values`.
+        facilities: All of the fleet: the processor is sized by their devices.
         code: The sensor processor's zip.
         values: Fields of `StackContext`, over those of `context`: `environment_suffix`, `aws_region`, `state_bucket`,
             `state_bucket_region`, `default_tags`, …
@@ -39,6 +41,7 @@ class TapStack(BaseStack):
         context: StackContext | None = None,
         *,
         fleet: FleetSpec,
+        facilities: Iterable[FacilitySpec] = (),
         code: LambdaZip,
         **values: Any,
     ) -> None:
@@ -82,6 +85,7 @@ class TapStack(BaseStack):
             log_days=log_days,
             reserved_concurrency=fleet.reserved_concurrency,
             history=fleet.history,
+            size=processor_size(fleet, facilities),
         )
         audit = AuditTrail(
             self,
