@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from .constructs.audit_trail import AuditTrail
 from .constructs.encryption import Encryption
 from .constructs.iot_monitoring import CertificateAudit, EventArchive, IotLogging
 from .constructs.observability import AlarmTopic, AnomalyTopic, PlatformAlarms, TrailAlarms
-from .constructs.sensor_processor import SensorProcessor
+from .constructs.sensor_processor import SensorProcessor, processor_size
 from .constructs.storage import LaneStorage, ReadingTable, TelemetryArchive
 from .constructs.telemetry_stream import TelemetryStream
 from .constructs.thing_registry import BulkRegistrationRole, FleetProvisioningRole, ThingTypes
@@ -19,7 +20,7 @@ from .names import IOT_LOG_GROUP
 from .shared.context import RETENTIONS, StackContext
 from .shared.packaging import LambdaZip
 from .shared.text import literal
-from .specs import FleetSpec
+from .specs import FacilitySpec, FleetSpec
 from .stacks import BaseStack
 
 
@@ -28,6 +29,7 @@ class TapStack(BaseStack):
 
     Args:
         context: Shared by all stacks; None to make it from `fleet` and `values`.
+        facilities: All of the fleet: the processor is sized by their devices.
         code: The sensor processor's zip.
         compactor_code: The archive compactor's zip.
         values: Fields of `StackContext`, over those of `context`: `environment_suffix`, `aws_region`, `state_bucket`,
@@ -41,6 +43,7 @@ class TapStack(BaseStack):
         context: StackContext | None = None,
         *,
         fleet: FleetSpec,
+        facilities: Iterable[FacilitySpec] = (),
         code: LambdaZip,
         compactor_code: LambdaZip,
         **values: Any,
@@ -90,6 +93,7 @@ class TapStack(BaseStack):
             log_days=log_days,
             reserved_concurrency=fleet.reserved_concurrency,
             history=fleet.history,
+            size=processor_size(fleet, facilities),
         )
         ArchiveCompactor(
             self,

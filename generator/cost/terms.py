@@ -137,7 +137,7 @@ def invocations(fleet: Fleet) -> float:
 def gb_seconds(fleet: Fleet) -> float:
     """Of the processor, and of the archive's compaction."""
     load = fleet.load
-    batches = (load.batches * BATCH_CPU_S + load.messages * RECORD_CPU_S) * rates.MEMORY_GB
+    batches = (load.batches * BATCH_CPU_S + load.messages * RECORD_CPU_S) * load.memory_gb
     return (batches + load.messages * COMPACTION_CPU_S * COMPACTION_GB) * MONTH_S
 
 
@@ -293,7 +293,7 @@ LOG_STORED_SHARE = 0.15
 LOG_DAYS = {"short": 30, "records": 400}
 PAIR_METRICS, PLANT_METRICS = 5, 3
 """Metrics of the processor for a device type of a plant, and for a plant."""
-PLATFORM_ALARM_METRICS, PLANT_ALARM_METRICS, PAIR_ALARM_METRICS, AUDIT_ALARM_METRICS = 23, 5, 1, 1
+PLATFORM_ALARM_METRICS, PLANT_ALARM_METRICS, PAIR_ALARM_METRICS, AUDIT_ALARM_METRICS = 26, 5, 1, 1
 """Metrics that alarms watch: an expression has several."""
 FREE_DASHBOARDS = 3
 """An account's first dashboards cost nothing."""

@@ -20,8 +20,10 @@ WINDOW_S = 5
 """Seconds for a batch to fill; `BATCH_WINDOW_S` of the event source mapping."""
 BATCH_RECORDS = 2000
 """Records of a batch, at most; `BATCH_SIZE` of the event source mapping."""
-MEMORY_GB = 1.0
-"""Memory of the function; `MEMORY_MB` of the sensor processor."""
+MEMORIES_MB, OTHER_MB = (1_024, 2_048, 3_008), 768
+"""Memory of the function, by the devices' states; and what all else needs."""
+PACKED_BYTES = (500, 1_200)
+"""Packed state of a device, and of each of its metrics."""
 STREAM_HOURS = 168
 """Retention of the stream; `RETENTION_HOURS` of the telemetry stream."""
 EVENT_BYTES = 6_000_000
@@ -34,6 +36,8 @@ LEAST_SHARDS, SHARD_RECORDS, SHARD_MEGABYTES, HEADROOM = 4, 1_000, 1.0, 2
 https://docs.aws.amazon.com/streams/latest/dev/how-do-i-size-a-stream.html"""
 
 LEAST_LANES = 4
+LANE_READINGS, LANE_DEVICES = 500, 10_000
+"""Readings a second and devices for which another lane is planned: no fewer lanes than shards."""
 CHAIN = 13
 """Objects of a lane's chain: each commit writes one, with the devices that it changed or, the first, with all."""
 SWEEP_S = 60
@@ -193,8 +197,17 @@ class Load:
 
     @property
     def lanes(self) -> int:
-        """Lanes of the processor: the power of two that is no less than the shards."""
-        return max(LEAST_LANES, 1 << (self.shards - 1).bit_length())
+        """Lanes of the processor: a power of two, as the platform is deployed with."""
+        needed = max(LEAST_LANES, math.ceil(self.readings / LANE_READINGS), math.ceil(self.devices / LANE_DEVICES))
+        return 1 << (needed - 1).bit_length()
+
+    @property
+    def memory_gb(self) -> float:
+        """Memory of the function."""
+        of_device, of_metric = PACKED_BYTES
+        states = self._sum(lambda group: group.devices * (of_device + of_metric * group.metrics))
+        wanted = OTHER_MB + states / BYTES_PER_MEGABYTE
+        return next((each for each in MEMORIES_MB if each >= wanted), MEMORIES_MB[-1]) / 1024
 
     @property
     def most_records(self) -> float:
@@ -218,7 +231,7 @@ class Load:
     @property
     def commits(self) -> float:
         """Commits: one for each lane that a batch touches; a shard has the records of as many lanes as it spans."""
-        of_shard = self.lanes / self.shards
+        of_shard = max(1.0, self.lanes / self.shards)
         touched: float = of_shard * (1 - (1 - 1 / of_shard) ** self.records_a_batch)
         return self.batches * touched
 

@@ -98,10 +98,17 @@ class LaneLog:
 
     def commit(self, readings: Iterable[Reading], *, retry: Retry, log: Log, now: int) -> Outcome:
         """Commit readings; those that could not be committed in time are in `failed`. `now` is the clock, in ms."""
+        batch = _Batch(retry=retry, log=log, now=now)
+        readings = list(readings)
+        try:
+            lanes = self.lanes.number(fixes=bool(readings), retry=retry)
+        except Unavailable as error:
+            batch.outcome.faults.add(str(error))
+            batch.outcome.failed += readings
+            return batch.outcome
         by_lane: defaultdict[str, list[Reading]] = defaultdict(list)
         for reading in readings:
-            by_lane[lane_of(reading.envelope.thing, self.lanes.lanes)].append(reading)
-        batch = _Batch(retry=retry, log=log, now=now)
+            by_lane[lane_of(reading.envelope.thing, lanes)].append(reading)
         for lane, group in by_lane.items():
             if not self._advance(lane, group, batch):
                 batch.outcome.failed += group
@@ -110,7 +117,12 @@ class LaneLog:
     def sweep(self, *, retry: Retry, log: Log, now: int) -> tuple[Outcome, bool]:
         """Emit what no batch has, and close what is over by the clock, in all lanes; return whether all were done."""
         batch = _Batch(retry=retry, log=log, now=now)
-        names = [lane_name(number, self.lanes.lanes) for number in range(self.lanes.lanes)]
+        try:
+            lanes = self.lanes.number(fixes=False, retry=retry)
+        except Unavailable as error:
+            batch.outcome.faults.add(str(error))
+            return batch.outcome, False
+        names = [lane_name(number, lanes) for number in range(lanes)]
         done = [self._advance(name, (), batch) for name in names]
         return batch.outcome, all(done)
 
@@ -144,7 +156,6 @@ class LaneLog:
         if pointer is None:
             if not may_begin:
                 return None
-            self.lanes.fix_number(retry=batch.retry)
             # Versions begin with the time, so that those of a lane that was lost are lower.
             return Lane(pointer=Pointer(lane=name, version=batch.now, acked=batch.now, is_stored=False))
         missing = _missing(known, pointer)

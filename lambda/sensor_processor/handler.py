@@ -125,7 +125,7 @@ def runtime() -> Runtime:
                 topic_arn=settings.anomaly_topic_arn,
                 make_client=lambda: session.client("sns", config=NOTIFIER_CLIENT),
             ),
-            memory=LaneMemory(),
+            memory=LaneMemory(capacity=settings.state_bytes),
             folder=Folder(catalogue=settings.catalogue, retention=settings.retention, cache=DeviceCache()),
         ),
         random=random,

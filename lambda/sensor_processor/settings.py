@@ -16,6 +16,9 @@ days of the stream's retention. Deleted earlier, its messages would count twice.
 
 MIN_LANES = 4
 
+MEMORY_MB, STATE_MB = 1_024, 256
+"""Of the function, and of that for packed states; what it has beyond is for states too."""
+
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -32,6 +35,7 @@ class Settings:
     lanes_table: str
     state_bucket: str
     lanes: int
+    state_bytes: int
     archive_bucket: str
     environment_suffix: str
     metrics_namespace: str
@@ -64,6 +68,7 @@ def read_settings(environment: Mapping[str, str], *, default_catalogue: Path) ->
         lanes_table=required("LANES_TABLE"),
         state_bucket=required("STATE_BUCKET"),
         lanes=_lanes(environment.get("LANES") or "4", problems=problems),
+        state_bytes=_state_bytes(environment.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "")),
         archive_bucket=required("ARCHIVE_BUCKET"),
         environment_suffix=required("ENVIRONMENT_SUFFIX"),
         metrics_namespace=environment.get("METRICS_NAMESPACE") or "Fleet",
@@ -88,6 +93,12 @@ def _lanes(text: str, *, problems: list[str]) -> int:
         problems.append(f"LANES is {text!r}, not a power of two from {MIN_LANES} to 8192")
         return MIN_LANES
     return number
+
+
+def _state_bytes(memory_mb: str) -> int:
+    """Return the bytes for packed states in a function of so much memory, which Lambda says."""
+    more = int(memory_mb) - MEMORY_MB if memory_mb.isdecimal() else 0
+    return (STATE_MB + max(0, more)) * 1_000_000
 
 
 def _level(text: str, *, problems: list[str]) -> str:

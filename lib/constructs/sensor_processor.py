@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 from .. import bindings as tf
 from ..names import (
     FAILURE_QUEUE,
@@ -15,13 +19,20 @@ from ..names import (
 from ..shared import iam
 from ..shared.iam import ServiceRole
 from ..shared.packaging import LambdaZip
-from ..specs import HistorySpec
+from ..specs import FacilitySpec, FleetSpec, HistorySpec
 
 HANDLER = "sensor_processor.handler.handle"
 RUNTIME = "python3.11"
 
-MEMORY_MB = 1024
-"""CPU is proportional: a full batch takes seconds, and costs no more than with less memory, only slower."""
+MEMORIES_MB = (1_024, 2_048, 3_008)
+"""CPU is proportional: a full batch takes seconds, and costs no more than with less memory, only slower. More than the
+last needs a larger quota: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
+
+OTHER_MB = 768
+"""Memory for all but the devices' states: code, a batch, the devices that it unpacks."""
+
+STATE_BYTES = (500, 1_200)
+"""Packed state of a device, and of each of its metrics."""
 
 TIMEOUT_S = 120
 
@@ -40,8 +51,41 @@ RECORD_AGE_S = 6 * 3600
 FAILURE_RETENTION_S = 14 * 24 * 3600
 """SQS's maximum. Messages refer to records, which can be redriven within the stream's retention."""
 
-LANES = 4
-"""Hash ranges of the devices, each with a state of its own: a power of two, and fixed once an environment has state."""
+LEAST_LANES = 4
+LANE_READINGS, LANE_DEVICES = 500, 10_000
+"""Readings a second and devices for which another lane is planned: as many readings as an on-demand stream has for each
+shard, half of what one takes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessorSize:
+    """Size for a load.
+
+    `lanes` are hash ranges of the devices, each with a state of its own: a power of two, with which an environment
+    begins; one that has state keeps its number. `memory_mb` is the function's.
+    """
+
+    lanes: int = LEAST_LANES
+    memory_mb: int = MEMORIES_MB[0]
+
+
+def processor_size(fleet: FleetSpec, facilities: Iterable[FacilitySpec]) -> ProcessorSize:
+    """Size the processor by the devices, how often each type sends, and its metrics.
+
+    The window of a batch does not follow: a small fleet's commits cost a few dollars a month, and a longer window would
+    delay its events.
+    """
+    types = {device_type.id: device_type for device_type in fleet.device_types}
+    groups = [(group.count, types[group.device_type]) for facility in facilities for group in facility.groups]
+    devices = sum(count for count, _ in groups)
+    readings = sum(count / device_type.sample_interval_s for count, device_type in groups)
+    lanes = max(LEAST_LANES, math.ceil(readings / LANE_READINGS), math.ceil(devices / LANE_DEVICES))
+    of_device, of_metric = STATE_BYTES
+    # By chance, an environment has every lane sooner or later.
+    states = sum(count * (of_device + of_metric * len(device_type.metrics)) for count, device_type in groups)
+    wanted = OTHER_MB + states / 1_000_000
+    memory = next((each for each in MEMORIES_MB if each >= wanted), MEMORIES_MB[-1])
+    return ProcessorSize(lanes=1 << (lanes - 1).bit_length(), memory_mb=memory)
 
 
 class SensorProcessor:
@@ -50,6 +94,7 @@ class SensorProcessor:
     Args:
         log_days: Retention of the function's log.
         reserved_concurrency: None for the account's shared concurrency.
+        size: Its lanes and memory.
         history: Days that items of the readings table are kept.
     """
 
@@ -71,6 +116,7 @@ class SensorProcessor:
         log_days: int,
         reserved_concurrency: int | None,
         history: HistorySpec,
+        size: ProcessorSize,
     ) -> None:
         log_group = tf.CloudwatchLogGroup(
             scope,
@@ -99,7 +145,7 @@ class SensorProcessor:
             handler=HANDLER,
             runtime=RUNTIME,
             architectures=[code.architecture],
-            memory_size=MEMORY_MB,
+            memory_size=size.memory_mb,
             timeout=TIMEOUT_S,
             role=role.arn,
             kms_key_arn=data_key_arn,
@@ -112,7 +158,7 @@ class SensorProcessor:
                     "DEVICES_TABLE": devices_table,
                     "LANES_TABLE": lanes_table,
                     "STATE_BUCKET": state_bucket,
-                    "LANES": str(LANES),
+                    "LANES": str(size.lanes),
                     "ARCHIVE_BUCKET": archive_bucket,
                     "ANOMALY_TOPIC_ARN": anomaly_topic_arn,
                     "ENVIRONMENT_SUFFIX": names.suffix,

@@ -124,7 +124,15 @@ def synthesise(
     missing: dict[str, str] = {}
     with staging(settings.outdir) as staged:
         app = App(outdir=str(staged), context=CONTEXT)
-        platform = TapStack(app, f"tap-{suffix}", context, fleet=fleet, code=code, compactor_code=compactor_code)
+        platform = TapStack(
+            app,
+            f"tap-{suffix}",
+            context,
+            fleet=fleet,
+            facilities=facilities.values(),
+            code=code,
+            compactor_code=compactor_code,
+        )
         stacks = [
             _Stack(platform, platform_counts(fleet)),
             _Stack(EndpointStack(app, endpoint, context), ENDPOINT_COUNTS),

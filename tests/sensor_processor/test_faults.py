@@ -218,10 +218,10 @@ def test_a_reading_whose_processing_raises_goes_to_quarantine(
     """One device's fault costs its own reading only; the others of the batch, and of the device, are counted."""
     learn = DeviceDetectors.learn
 
-    def faulty(self: DeviceDetectors, order: Any, values: Any, *, metrics: Any) -> Any:
+    def faulty(self: DeviceDetectors, order: Any, *args: Any, **more: Any) -> Any:
         if order[1] == 3:
             raise KeyError("pressure")
-        return learn(self, order, values, metrics=metrics)
+        return learn(self, order, *args, **more)
 
     monkeypatch.setattr(DeviceDetectors, "learn", faulty)
 
@@ -299,13 +299,21 @@ def test_a_state_of_a_newer_format_is_not_touched(
 
 
 @pytest.mark.slow
-def test_another_number_of_lanes_is_refused(platform: Any, batch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Devices would be in other lanes, without their state: the number is fixed with the first commit."""
-    platform.handle(batch)
+def test_the_number_of_lanes_is_that_of_the_first_commit(
+    platform: Any, batch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In other lanes devices would lack their state; a sweep before the first reading fixes nothing."""
+    monkeypatch.setenv("LANES", "16")
+    platform.sweep()
     monkeypatch.setenv("LANES", "8")
     platform.restart()
+    platform.handle(batch)
+    monkeypatch.setenv("LANES", "4")
+    platform.restart()
 
-    assert len(platform.handle(batch)) == 12
+    assert platform.handle(batch) == []
+    assert messages(platform) == EXACT
+    assert {lane["lane"]["S"][-8:] for lane in platform.lanes()} == {"-of-0008"}
 
 
 @pytest.mark.slow

@@ -154,8 +154,9 @@ def test_a_replay_after_minutes_expired_changes_no_hour(platform: Any, event: An
     platform.handle(event(*(record(payload=each) for each in sent)))
     later = time + 2 * 3_600_000
     platform.handle(event(record(payload=payload(time=later, sequence=99), received_at=later)))
+    minutes = platform.minutes()
     hours = [item for item in platform.items() if item["bucket"]["S"].startswith("hour#")]
-    for item in platform.minutes():
+    for item in minutes:
         platform.dynamodb.delete_item(
             TableName="table-readings-dev", Key={"device": item["device"], "bucket": item["bucket"]}
         )

@@ -42,6 +42,17 @@ def test_what_is_not_said_has_a_default(catalogue_file: Path) -> None:
     assert (settings.anomaly_topic_arn, settings.lanes) == (None, 4)
 
 
+def test_memory_beyond_the_usual_is_for_states(catalogue_file: Path) -> None:
+    """Lambda says how much the function has; without it, and with less, states have 256 MB."""
+    sizes = [
+        read_settings(
+            COMPLETE | {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": size}, default_catalogue=catalogue_file
+        ).state_bytes
+        for size in ("", "512", "1024", "3008")
+    ]
+    assert sizes == [256_000_000, 256_000_000, 256_000_000, 2_240_000_000]
+
+
 def test_every_fault_is_named_at_once(tmp_path: Path) -> None:
     """One error names each variable that is missing or wrong."""
     with pytest.raises(SettingsError) as caught:

@@ -8,17 +8,24 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from ..planning.lane import FORMAT, LaneError, Link, Pointer, check_format
+from ..planning.lane import FORMAT, Link, Pointer, check_format
 from . import Retry, Threads, Unavailable
+
+NUMBER = "lanes"
+"""Key of the item with the number of lanes."""
 
 
 class LaneStore:
-    """Lane items in `table` and state objects in `bucket`; `random` makes the nonces."""
+    """Lane items in `table` and state objects in `bucket`; `random` makes the nonces.
+
+    `lanes` is the number of lanes of an environment that has none yet.
+    """
 
     def __init__(
         self, *, dynamodb: Any, s3: Any, table: str, bucket: str, lanes: int, random: Random, threads: int = 1
     ) -> None:
-        self.lanes = lanes
+        self._lanes = lanes
+        self._number: int | None = None
         self._dynamodb = dynamodb
         self._s3 = s3
         self._table = table
@@ -28,14 +35,7 @@ class LaneStore:
 
     def read(self, lane: str, *, retry: Retry) -> Pointer | None:
         """Read a lane's item, consistently; None if it has never committed. Raises Unavailable and LaneError."""
-
-        def get() -> Any:
-            return self._dynamodb.get_item(TableName=self._table, Key={"lane": {"S": lane}}, ConsistentRead=True)
-
-        try:
-            item = retry.run(get).get("Item")
-        except (BotoCoreError, ClientError) as error:
-            raise Unavailable(f"reading {self._table}: {error}") from error
+        item = self._item(lane, retry=retry)
         if item is None:
             return None
         check_format(int(item["format"]["N"]), lane=lane)
@@ -47,18 +47,42 @@ class LaneStore:
             base_at=int(item["base_at"]["N"]),
         )
 
-    def fix_number(self, *, retry: Retry) -> None:
-        """Fix the number of lanes with the first one. Raises LaneError for another number, and Unavailable."""
-        is_fixed = self._update(
-            "lanes",
-            condition="attribute_not_exists(#number) OR #number = :number",
-            changes="SET #number = :number",
-            names=("number",),
-            values={":number": {"N": str(self.lanes)}},
-            retry=retry,
-        )
-        if not is_fixed:
-            raise LaneError(f"{self._table} has another number of lanes than {self.lanes}; it cannot be changed")
+    def _item(self, lane: str, *, retry: Retry) -> Any:
+        def get() -> Any:
+            return self._dynamodb.get_item(TableName=self._table, Key={"lane": {"S": lane}}, ConsistentRead=True)
+
+        try:
+            return retry.run(get).get("Item")
+        except (BotoCoreError, ClientError) as error:
+            raise Unavailable(f"reading {self._table}: {error}") from error
+
+    def number(self, *, fixes: bool, retry: Retry) -> int:
+        """Return the number of lanes, which is fixed once an environment has state: in others, devices would lack it.
+
+        Args:
+            fixes: Whether to fix it, for a first commit.
+            retry: Until when to try.
+
+        Raises:
+            Unavailable: the table does not answer.
+        """
+        if self._number is not None:
+            return self._number
+        item = self._item(NUMBER, retry=retry)
+        if item is None and not fixes:
+            return self._lanes
+        if item is None:
+            self._update(
+                NUMBER,
+                condition="attribute_not_exists(#number)",
+                changes="SET #number = :number",
+                names=("number",),
+                values={":number": {"N": str(self._lanes)}},
+                retry=retry,
+            )
+            item = self._item(NUMBER, retry=retry)
+        self._number = int(item["number"]["N"])
+        return self._number
 
     def fetch(self, keys: Sequence[str], *, retry: Retry) -> list[bytes]:
         """Read state objects. Raises Unavailable."""

@@ -175,7 +175,7 @@ class Lane:
 class LaneMemory:
     """The lanes that this process has in memory, in at most `capacity` bytes of packed states."""
 
-    def __init__(self, *, capacity: int = 256_000_000) -> None:
+    def __init__(self, *, capacity: int) -> None:
         self._capacity = capacity
         self._lanes: dict[str, Lane] = {}
 

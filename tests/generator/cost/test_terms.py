@@ -75,7 +75,7 @@ UNITS = {
     "cloudwatch.log_gb": (0.8 * (900 + 740) * MONTH + (KMS + 100_000) * 1500) / GB,
     "cloudwatch.log_gb_month": (0.8 * (900 + 740) * MONTH + (KMS + 100_000) * 1500) / GB * 0.15 * 30 / DAYS,
     "cloudwatch.metric": 5 + 3,
-    "cloudwatch.alarm_metric": 23 + 5 + 1,
+    "cloudwatch.alarm_metric": 26 + 5 + 1,
     "cloudwatch.dashboard": 0,
     "kms.key": 3,
     "kms.request": KMS,
@@ -127,7 +127,7 @@ def test_without_telemetry_the_trail_has_what_the_platform_reads() -> None:
 def test_audit_counts_devices_where_it_is_on() -> None:
     """`certificate_audit` of the manifest, with its alarm."""
     fleet = fleet_of(manifest(7, observability={"certificate_audit": True}))
-    assert (7, 30) == (units("iot.audited_device", fleet), units("cloudwatch.alarm_metric", fleet))
+    assert (7, 33) == (units("iot.audited_device", fleet), units("cloudwatch.alarm_metric", fleet))
 
 
 def test_dashboards_cost_from_the_fourth() -> None:

@@ -78,9 +78,7 @@ def test_large_records_fill_a_batch_by_their_bytes() -> None:
 def constant(path: str, name: str) -> object:
     """The value of a module's constant, without importing what the module imports."""
     for node in ast.parse((PROJECT / path).read_text("utf-8")).body:
-        if isinstance(node, ast.Assign) and any(
-            isinstance(each, ast.Name) and each.id == name for each in node.targets
-        ):
+        if isinstance(node, ast.Assign) and name in [ast.unparse(each).strip("()") for each in node.targets]:
             return eval(compile(ast.Expression(node.value), path, "eval"))  # noqa: S307 - our own file
     raise AssertionError(f"{path} has no {name}")
 
@@ -90,7 +88,15 @@ def constant(path: str, name: str) -> object:
     [
         (rates.BATCH_RECORDS, "lib/constructs/sensor_processor.py", "BATCH_SIZE"),
         (rates.WINDOW_S, "lib/constructs/sensor_processor.py", "BATCH_WINDOW_S"),
-        (rates.MEMORY_GB * 1024, "lib/constructs/sensor_processor.py", "MEMORY_MB"),
+        (rates.MEMORIES_MB, "lib/constructs/sensor_processor.py", "MEMORIES_MB"),
+        (rates.OTHER_MB, "lib/constructs/sensor_processor.py", "OTHER_MB"),
+        (rates.PACKED_BYTES, "lib/constructs/sensor_processor.py", "STATE_BYTES"),
+        (rates.LEAST_LANES, "lib/constructs/sensor_processor.py", "LEAST_LANES"),
+        (
+            (rates.LANE_READINGS, rates.LANE_DEVICES),
+            "lib/constructs/sensor_processor.py",
+            "LANE_READINGS, LANE_DEVICES",
+        ),
         (rates.STREAM_HOURS, "lib/constructs/telemetry_stream.py", "RETENTION_HOURS"),
         (terms.COOLED_BYTES, "lib/shared/context.py", "COOLED_FROM_BYTES"),
         (terms.STANDARD_DAYS, "lib/constructs/storage.py", "INTELLIGENT_TIERING_AFTER_DAYS"),

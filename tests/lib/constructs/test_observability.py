@@ -74,7 +74,7 @@ def test_alarms_and_dashboards_watch_exactly_what_the_processor_emits(stacks: An
 def test_every_alarm_tells_the_topic_and_explains_itself(stacks: Any) -> None:
     """Each has the one topic as its action, a sentence, a say on missing data, and a name of this environment."""
     alarms = list(_alarms(stacks))
-    assert len(alarms) == 23 + sum(4 + len(plant.groups) for plant in PLANTS)
+    assert len(alarms) == 24 + sum(4 + len(plant.groups) for plant in PLANTS)
     for alarm in alarms:
         assert alarm["alarm_actions"] == [TOPIC]
         assert alarm.get("ok_actions", [TOPIC]) == [TOPIC]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 from pathlib import Path
 
@@ -29,6 +30,35 @@ def test_the_function_runs_the_built_zip(stacks) -> None:
     assert not Path(function["filename"]).is_absolute()
     assert function["source_code_hash"] == base64.b64encode(hashlib.sha256(zip_file.read_bytes()).digest()).decode()
     assert len(function["architectures"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("count", "interval_s", "lanes", "memory_mb"),
+    [
+        (1, 10, 4, 1_024),
+        (1_000, 10, 4, 1_024),
+        (4_000, 1, 8, 1_024),
+        (50_000, 60, 8, 2_048),
+        (100_000, 10, 32, 2_048),
+        (1_000_000, 10, 256, 3_008),
+    ],
+)
+def test_lanes_and_memory_follow_the_load(count: int, interval_s: float, lanes: int, memory_mb: int) -> None:
+    """A power of two from four on, for the readings a second and for the devices; memory for the states of all."""
+    from fleet_iot.lib.record.read import read_record
+    from tests.places import SAMPLE
+
+    record = read_record(SAMPLE)
+    device_type = dataclasses.replace(record.fleet.device_types[0], sample_interval_s=interval_s)
+    device_type = dataclasses.replace(device_type, metrics=device_type.metrics[:1] * 4)
+    facility = record.facilities["sg-01"]
+    group = dataclasses.replace(facility.groups[0], device_type=device_type.id, count=count)
+
+    size = sensor_processor.processor_size(
+        dataclasses.replace(record.fleet, device_types=(device_type,)), [dataclasses.replace(facility, groups=(group,))]
+    )
+
+    assert (lanes, memory_mb) == (size.lanes, size.memory_mb)
 
 
 def test_the_function_traces_and_keeps_its_failures(stacks) -> None:
