@@ -45,7 +45,7 @@ def test_only_traces_and_what_registers_devices_go_to_any_resource(stacks: Any) 
 def test_every_use_of_a_key_names_service_and_context(stacks: Any) -> None:
     """No role can use a key on its own, or for another resource than its own."""
     uses = {n: s for n, s in _allowed(stacks, "aws_iam_role_policy") if s["Action"][0].startswith("kms:")}
-    assert len(uses) == 14
+    assert len(uses) == 13
     for statement in uses.values():
         conditions = statement["Condition"]["StringEquals"]
         assert conditions["kms:ViaService"].endswith(".ap-southeast-1.amazonaws.com")
