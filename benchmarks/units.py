@@ -334,7 +334,6 @@ def measure(name: str, *, devices: int, minutes: int | None, seed: int) -> dict[
     return {
         **{unit: round(a_reading(unit), 4) for unit in COUNTED},
         "s3_puts_1000_readings": round(1_000 * a_reading("s3_puts"), 2),
-        "of_these_in_cancelled_transactions": round(a_reading("cancelled_write_units"), 4),
         "hour_end_write_units_a_device": round(
             (at_end.units["write_units"] - a_reading("write_units") * at_end.readings) / len(simulation.senders), 2
         ),
