@@ -53,7 +53,7 @@ BUCKETS: Mapping[str, str] = {
     "events/, bulk-registration/",
     ACCESS_LOGS: "stores the access logs of the other buckets",
     AUDIT_BUCKET: "stores both audit trails, below management/ and data-events/",
-    LANES: "stores the sensor processor's state for a week: detectors, open minutes, hours and days of the devices",
+    LANES: "stores the sensor processor's state for 30 days: detectors, open minutes, hours and days of the devices",
 }
 """Purpose of each bucket → one predicate about it, as `fleet explain` prints it."""
 

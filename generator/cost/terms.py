@@ -190,8 +190,11 @@ RAW_SHARE, PARQUET_SHARE = 0.28, 0.12
 """Bytes of a record in the raw archive, compressed, and in its compacted form, as shares of the record's size."""
 OBJECTS_A_PAIR_DAY = 25
 """Compacted objects of a plant and device type: one an hour, and one for the day."""
-RAW_DAYS = 3
-"""Days that raw objects stay under `retention: short`: until they are compacted, and the result is verified."""
+RAW_DAYS = 10
+"""Days that raw objects stay under `retention: short`: until they are compacted and the result is verified, and a week
+as deleted ones."""
+HOURLY_DAYS = 92
+"""Days of the hourly Parquet objects: two, and ninety as deleted ones."""
 STANDARD_DAYS, TIERING_DAYS, YEAR_DAYS = 30, 60, 365
 """Days of an object in S3 Standard, then in Intelligent-Tiering, then in Glacier; the archive is a year old."""
 COOLED_BYTES = 128 * 1024
@@ -226,7 +229,9 @@ def standard_gb(fleet: Fleet) -> float:
     states = fleet.load.state_megabytes * rates.BYTES_PER_MEGABYTE * rates.STATE_DAYS * DAY_S / GB
     kept = STANDARD_DAYS if are_raw_objects_cooled(fleet) else YEAR_DAYS
     days = kept if fleet.retention == "records" else RAW_DAYS
-    archive = archive_gb_a_day(fleet, RAW_SHARE) * days + archive_gb_a_day(fleet, PARQUET_SHARE) * STANDARD_DAYS
+    archive = archive_gb_a_day(fleet, RAW_SHARE) * days + archive_gb_a_day(fleet, PARQUET_SHARE) * (
+        STANDARD_DAYS + HOURLY_DAYS
+    )
     trail = recorded_data_events(fleet) * DATA_EVENT_BYTES * TRAIL_DAYS[fleet.retention] / MONTH_DAYS / GB
     return states + archive + trail
 

@@ -44,8 +44,8 @@ SWEEP_S = 60
 """Seconds from one sweep to the next: it reads every lane."""
 METADATA_S = 900
 """A device's metadata are written at most every 15 minutes, each device at a time of its own."""
-STATE_DAYS = 8
-"""Days that state objects are kept: a week, and a day as deleted ones."""
+STATE_DAYS = 31
+"""Days that state objects are kept: thirty, and a day as deleted ones."""
 
 UNIT_BYTES = 1024
 """Of a write unit; a read unit is four of these: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/read-write-operations.html"""
@@ -239,13 +239,12 @@ class Load:
     def acknowledged(self) -> float:
         """The share of commits that are acknowledged by a second write, as something follows from them.
 
-        Minutes end in those of one sample interval, and in the batch after it; metadata are due in any.
+        Minutes end in those of one sample interval, and in the batch after it; metadata go with a minute.
         """
         if not self.readings:
             return 0.0
         ending = self._sum(lambda group: group.readings * (min(group.interval_s, MINUTE_S) + self.batch_s))
-        share = min(1.0, ending / self.readings / MINUTE_S)
-        return 1 - (1 - share) * math.exp(-self.metadata_writes / self.commits)
+        return min(1.0, ending / self.readings / MINUTE_S)
 
     @property
     def batch_s(self) -> float:

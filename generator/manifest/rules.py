@@ -650,13 +650,30 @@ def load_quotas(manifest: FleetManifest, draft: Draft) -> Iterator[Diagnostic]:
 
 
 def reserved_invocations(manifest: FleetManifest, draft: Draft) -> Iterator[Diagnostic]:
-    """The processor may run for all shards at once (a warning)."""
+    """The processor may run for all shards at once, and sweep (a warning)."""
     reserved = manifest.processor.reserved_concurrency
-    if draft.is_complete and reserved is not None and reserved < (shards := expected_load(manifest).shards):
+    if draft.is_complete and reserved is not None and reserved <= (shards := expected_load(manifest).shards):
         yield Diagnostic(
             path=("processor", "reserved_concurrency"),
             message=f"{reserved:,} invocations are reserved, and the stream grows to {shards:,} shards under this load",
-            hint=f"reserve at least {shards:,}: a shard without an invocation falls behind",
+            hint=f"reserve at least {shards + 1:,}: one for each shard, or it falls behind, and one for the sweeps",
+            is_warning=True,
+        )
+
+
+COMPACTED_READINGS = 2_500
+"""Readings a second of which the archive's compaction has room for an hour: 147 bytes of memory each, of 1.5 GB."""
+
+
+def archive_load(manifest: FleetManifest, draft: Draft) -> Iterator[Diagnostic]:
+    """The archive's compaction keeps up with the readings (a warning)."""
+    if draft.is_complete and (readings := expected_load(manifest).readings) > COMPACTED_READINGS:
+        yield Diagnostic(
+            path=("facilities",),
+            message=f"{readings:,.0f} readings a second; the archive's compaction takes {COMPACTED_READINGS:,}, and "
+            "beyond that raw objects stay as they are",
+            hint="divide the plants among environments, or have devices send less often",
+            is_key=True,
             is_warning=True,
         )
 
@@ -692,6 +709,7 @@ RULES: tuple[Rule, ...] = (
     account_quotas,
     load_quotas,
     reserved_invocations,
+    archive_load,
     silence_windows,
     history_thins_out,
 )

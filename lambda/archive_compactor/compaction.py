@@ -39,6 +39,7 @@ from .layout import (
     partition_prefix,
     raw_hour,
     raw_prefix,
+    state_of,
 )
 from .reader import load_state
 from .rows import (
@@ -55,7 +56,7 @@ from .rows import (
     widened,
 )
 
-WINDOW_DAYS = 8
+WINDOW_DAYS = 35
 """Days back to which records may still arrive: the stream keeps them for seven."""
 
 HOUR_GRACE = timedelta(minutes=10)
@@ -254,7 +255,7 @@ class Compactor:
             # The same bytes: an earlier answer was lost, or another run did the same work.
             if found is None or found[0] != body:
                 raise OvertakenError(f"another run has written {key}")
-        return load_state(self.bucket, state.date)
+        return state_of(state.date, (*state.manifests, manifest))
 
     def _publish(self, state: DateState) -> None:
         """Write the lists that Athena reads, where they are not what the manifests say."""

@@ -80,6 +80,7 @@ class DateState:
         generations: Hour → its newest generation.
         compacted: Raw objects that are in any of them.
         replaced: Parquet objects whose rows are in others now.
+        manifests: All that it was made of.
     """
 
     date: str
@@ -88,6 +89,7 @@ class DateState:
     generations: Mapping[str, int]
     compacted: frozenset[str]
     replaced: frozenset[str]
+    manifests: tuple[HourManifest | DayManifest, ...]
 
     @property
     def outputs(self) -> tuple[Output, ...]:
@@ -112,6 +114,7 @@ def state_of(date: str, manifests: Iterable[HourManifest | DayManifest]) -> Date
         generations={each.hour: each.generation for each in hours},
         compacted=frozenset(key for each in hours for key in each.inputs),
         replaced=frozenset(output.key for each in found for output in each.outputs) - current,
+        manifests=tuple(found),
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .adapters import Retry, Unavailable
-from .adapters.archive import Archive, refused_object
+from .adapters.archive import Archive, refused_object, unpublished_objects
 from .adapters.lanes import LaneStore
 from .adapters.notifier import Notifier
 from .adapters.store import Store
@@ -45,7 +45,7 @@ class Outcome:
 
     `failed` have to come again. `rejected` are readings for quarantine, with reason and detail. `tallies` are by
     facility and device type. `faults` and `notes` are for the log. `waiting` notifications are not published yet;
-    `oldest` (ms) is since when something committed has not been emitted, 0 for nothing.
+    `oldest` (ms) is since when the tables have not taken something that was committed, 0 for nothing.
     """
 
     failed: list[Reading] = field(default_factory=list)
@@ -68,9 +68,11 @@ class Outcome:
     def add_left(self, left: Outbox) -> None:
         """Add what could not be emitted."""
         self.waiting += len(left.notices)
-        if left and left.since:
+        if left.waits_for_tables:
             self.oldest = min(self.oldest or left.since, left.since)
 
+
+PRESSING = "lane {} waits for the tables to take what was committed before"
 
 MINUTE_FULL = "its minute has as many messages as fit into one item"
 
@@ -174,11 +176,12 @@ class LaneLog:
         outcome, before = batch.outcome, lane.pointer
         if before.acked < before.version:
             lane.outbox = self._emit(lane.outbox, batch)
-            if lane.outbox.is_pressing(batch.now):
-                outcome.add_left(lane.outbox)
-                raise Unavailable(f"lane {before.lane} waits for the tables to take what was committed before")
+        is_pressing = lane.outbox.is_pressing(batch.now)
+        if is_pressing and not before.is_base_old(batch.now):
+            outcome.add_left(lane.outbox)
+            raise Unavailable(PRESSING.format(before.lane))
         rejected: list[tuple[Reading, str, str]] = []
-        folded, outbox = self._fold(lane, readings, batch, rejected)
+        folded, outbox = ({}, Outbox()) if is_pressing else self._fold(lane, readings, batch, rejected)
         changes = {name: each.resident for name, each in folded.items() if each.resident is not None}
         if not changes and not before.is_base_old(batch.now):
             self._settle(lane, batch)
@@ -193,7 +196,7 @@ class LaneLog:
             )
             for added in (outbox, *(each.outbox for each in folded.values())):
                 merged.extend(added)
-            merged.since = (lane.outbox.since if lane.outbox else 0) or batch.now
+            merged.since = (lane.outbox.since or batch.now) if merged.waits_for_tables else 0
             body = pack_object({**lane.devices, **changes} if is_base else changes, merged, is_base=is_base)
             link = Link(self.lanes.nonce(), len(body))
             after = before.next(link, is_base=is_base, is_acked=not merged, now=batch.now)
@@ -209,6 +212,9 @@ class LaneLog:
             if merged:
                 lane.outbox = self._emit(merged, batch)
             self._settle(lane, batch)
+        if is_pressing:  # only its old base was written again
+            outcome.add_left(lane.outbox)
+            raise Unavailable(PRESSING.format(before.lane))
         outcome.rejected += rejected
         things = {reading.envelope.thing for reading in readings}
         for name, device_folded in folded.items():
@@ -274,9 +280,10 @@ class LaneLog:
         residents = {name: lane.devices[name] for name in by_device if name in lane.devices}
         new = [name for name in by_device if name not in residents]
         if new:
-            for name, device in self.store.load_devices(new, retry=batch.retry).items():
-                hour, day = self.store.load_open(device, retry=batch.retry)
-                residents[name] = pack_state(name, take_over(device, hour=hour, day=day))
+            found = self.store.load_devices(new, retry=batch.retry)
+            opened = self.store.load_open(list(found.values()), retry=batch.retry)
+            for (name, device), (hours, days) in zip(found.items(), opened, strict=True):
+                residents[name] = pack_state(name, take_over(device, hours=hours, days=days))
                 outbox.notices += device.outbox
         return residents
 
@@ -295,7 +302,18 @@ class LaneLog:
         items, item_faults = self.store.put_items(outbox.items, refused=refused, retry=retry)
         devices, device_faults = self.store.put_devices(outbox.devices, refused=refused, retry=retry)
         outcome.faults |= begin_faults | item_faults | device_faults
-        return Outbox(since=outbox.since, items=items, begins=begins, devices=devices, notices=notices)
+        left = Outbox(since=outbox.since, items=items, begins=begins, devices=devices, notices=notices)
+        if not left.waits_for_tables:
+            left.since = 0
+        if excess := left.excess_notices():
+            try:
+                for entry in unpublished_objects(excess, now=batch.now):
+                    self.archive.put(entry, retry=retry)
+                outcome.notes.append(f"the topic takes nothing: {len(excess)} notifications are in quarantine")
+            except Unavailable as error:
+                left.notices[:0] = excess
+                outcome.faults.add(str(error))
+        return left
 
 
 def _folded(
@@ -304,12 +322,16 @@ def _folded(
     """Fold one device without the readings that raise: its fault must not keep others from being counted."""
     try:
         return fold(group)
+    except Unavailable:
+        raise
     except Exception as fault:
         good, detail = [], repr(fault)
         for reading in group if len(group) > 1 else ():
             try:
                 fold([reading])
                 good.append(reading)
+            except Unavailable:
+                raise
             except Exception as error:
                 detail = repr(error)
     if len(good) == len(group) or not good:

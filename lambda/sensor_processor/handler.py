@@ -231,7 +231,7 @@ def _sweep(process: Runtime, *, now: int, log: Log, retry: Retry) -> None:
     """Sweep all lanes, and report for how long anything has waited to be emitted."""
     outcome, is_done = process.log.sweep(retry=retry, log=log, now=now)
     namespace = process.settings.metrics_namespace
-    if is_done:
+    if is_done or outcome.oldest:
         age = (now - outcome.oldest) // 1000 if outcome.oldest else 0
         log.metrics(plain_line(UNEMITTED, age, unit="Seconds", namespace=namespace, timestamp=now))
     _report_outcome(outcome, process=process, log=log)

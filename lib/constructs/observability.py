@@ -96,7 +96,7 @@ class PlatformAlarms:
             ),
             "alarm-unemitted": (
                 Metric(namespace=names.metrics_namespace, name="UnemittedSeconds", dimensions={}, statistic="Maximum"),
-                Watch(threshold=UNEMITTED_S, periods=UNEMITTED_PERIODS, missing=BREACHING),
+                Watch(threshold=UNEMITTED_S, period_s=60, periods=UNEMITTED_PERIODS, missing=BREACHING),
             ),
         }
         for id_, (metric, watch) in alarms.items():

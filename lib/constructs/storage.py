@@ -23,8 +23,8 @@ from ..specs import FacilitySpec
 INTELLIGENT_TIERING_AFTER_DAYS = 30
 """Readings are rarely read after their first weeks."""
 
-NONCURRENT_DAYS = 90
-"""Days in which an overwritten or deleted object can be restored."""
+NONCURRENT_DAYS, COMPACTED_DAYS = 90, 7
+"""Days in which an overwritten or deleted object can be restored, and one that was compacted."""
 
 PARAMETER_FILE_DAYS = 35
 """AWS IoT stops a bulk registration after 30 days, and keeps its reports for 30 days:
@@ -65,7 +65,12 @@ class TelemetryArchive:
             is_locked=True,
             noncurrent_days=NONCURRENT_DAYS,
             statements=_deny_other_keys(archive, key_arn),
-            rules=[_cool_down("cool-down", "raw/"), _cool_down("cool-down-archive", "archive/"), _parameter_files()],
+            rules=[
+                _cool_down("cool-down", "raw/"),
+                _cool_down("cool-down-archive", "archive/"),
+                _compacted(),
+                _parameter_files(),
+            ],
             transition_default_minimum_object_size=SMALL_OBJECTS_STAY,
         )
         iam.ServiceRole(
@@ -157,6 +162,18 @@ def _cool_down(id_: str, prefix: str) -> tf.S3BucketLifecycleConfigurationRule:
     )
 
 
+def _compacted() -> tf.S3BucketLifecycleConfigurationRule:
+    """Raw objects are deleted once what was made of them has been read back: their versions need not stay for long."""
+    return tf.S3BucketLifecycleConfigurationRule(
+        id="compacted",
+        status="Enabled",
+        filter=[tf.S3BucketLifecycleConfigurationRuleFilter(prefix="raw/")],
+        noncurrent_version_expiration=[
+            tf.S3BucketLifecycleConfigurationRuleNoncurrentVersionExpiration(noncurrent_days=COMPACTED_DAYS)
+        ],
+    )
+
+
 def _parameter_files() -> tf.S3BucketLifecycleConfigurationRule:
     return tf.S3BucketLifecycleConfigurationRule(
         id="bulk-registration",
@@ -214,8 +231,9 @@ class FacilityArchive:
         )
 
 
-STATE_DAYS = 7
-"""Days of a state object. The sensor processor writes each lane's base again after a day."""
+STATE_DAYS = 30
+"""Days of a state object, and so those that an environment may be paused: the sensor processor writes each lane's base
+again after a day."""
 
 STATE_NONCURRENT_DAYS = 1
 """Days in which a deleted state object can still be read."""

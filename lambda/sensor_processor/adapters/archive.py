@@ -79,19 +79,35 @@ def quarantine_objects(poison: Sequence[Poison], *, shard: str, label: str = "")
 def refused_object(item: bytes, *, why: str, now: int) -> ArchiveObject:
     """Make the quarantine object of an item that DynamoDB refuses for ever, at `now` (ms)."""
     content = msgspec.json.decode(item)
-    record = Poison(
-        sequence_number=str(int.from_bytes(sha256(item).digest()[:8])),
-        facility=content["facility"]["S"],
-        device_type=content["device_type"]["S"],
-        reason="refused",
+    place = content["facility"]["S"], content["device_type"]["S"]
+    (entry,) = quarantine_objects([_left(item, place, "refused", why, raw_of="item", now=now)], shard="outbox")
+    return entry
+
+
+def unpublished_objects(notices: Iterable[str], *, now: int) -> list[ArchiveObject]:
+    """Make the quarantine objects of notifications that no topic took in time, at `now` (ms)."""
+    records = []
+    for notice in notices:
+        content = msgspec.json.decode(notice)
+        place = content["facility"], content["device_type"]
+        why = "the topic took nothing, and too many wait"
+        records.append(_left(notice.encode(), place, "unpublished", why, raw_of="notice", now=now))
+    return quarantine_objects(records, shard="outbox")
+
+
+def _left(body: bytes, place: tuple[str, str], reason: str, why: str, *, raw_of: str, now: int) -> Poison:
+    """Make the record of something of an outbox, which has no record of the stream."""
+    return Poison(
+        sequence_number=str(int.from_bytes(sha256(body).digest()[:8])),
+        facility=place[0],
+        device_type=place[1],
+        reason=reason,
         detail=why[:500],
-        raw=encode_base64(item),
-        raw_of="item",
+        raw=encode_base64(body),
+        raw_of=raw_of,
         received_at=now,
         envelope=None,
     )
-    (entry,) = quarantine_objects([record], shard="outbox")
-    return entry
 
 
 class Archive:

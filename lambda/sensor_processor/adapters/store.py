@@ -27,7 +27,7 @@ from ..planning.items import (
     parse_period,
 )
 from ..planning.lane import Outbox
-from ..planning.planner import Stored, Wanted, newest_of
+from ..planning.planner import Stored, Wanted, described_newest, newest_of
 from . import Again, Retry, Threads, Unavailable
 
 GET_KEYS = 100
@@ -106,21 +106,27 @@ class Store:
             item = found[0]
         return item
 
-    def load_open(self, device: Device, *, retry: Retry) -> tuple[Period | None, Period | None]:
-        """Sum the hour and the day of a device's newest reading, of which there is no item. Raises Unavailable."""
-        newest = newest_of(device)
-        found = []
-        for level, start, part_ms, bucket in (
-            (Level.HOUR, hour_of(newest), MINUTE_MS, minute_bucket),
-            (Level.DAY, day_of(newest), HOUR_MS, lambda at: period_bucket(Level.HOUR, at)),
-        ):
-            length = HOUR_MS if level is Level.HOUR else DAY_MS
-            starts = {bucket(at): at for at in range(start, start + length, part_ms)}
-            first, *_, last = starts
-            items = self._query(device.name, first, last, attributes=PART_ATTRIBUTES, retry=retry)
-            parts = [parse_part(item, start=starts[base_bucket(item["bucket"]["S"])]) for item in items]
-            found.append(sum_parts(level, parts, device=device.name, start=start) if parts else None)
-        return found[0], found[1]
+    def load_open(self, devices: Sequence[Device], *, retry: Retry) -> list[tuple[list[Period], list[Period]]]:
+        """Sum each device's hours and days from its newest reading on, which may have no item. Raises Unavailable."""
+
+        def load(device: Device) -> tuple[list[Period], list[Period]]:
+            first, last = described_newest(device), newest_of(device)
+            hours = [self._sum(device, Level.HOUR, start, retry) for start in sorted({hour_of(first), hour_of(last)})]
+            days = [self._sum(device, Level.DAY, start, retry) for start in sorted({day_of(first), day_of(last)})]
+            return [each for each in hours if each], [each for each in days if each]
+
+        return list(self._threads.map(load, devices))
+
+    def _sum(self, device: Device, level: Level, start: int, retry: Retry) -> Period | None:
+        """Sum the stored minutes of an hour, or the stored hours of a day; None where there are none."""
+        if level is Level.HOUR:
+            starts = {minute_bucket(at): at for at in range(start, start + HOUR_MS, MINUTE_MS)}
+        else:
+            starts = {period_bucket(Level.HOUR, at): at for at in range(start, start + DAY_MS, HOUR_MS)}
+        first, *_, last = starts
+        items = self._query(device.name, first, last, attributes=PART_ATTRIBUTES, retry=retry)
+        parts = [parse_part(item, start=starts[base_bucket(item["bucket"]["S"])]) for item in items]
+        return sum_parts(level, parts, device=device.name, start=start) if parts else None
 
     def load_stored(self, wanted: Mapping[str, Wanted], outbox: Outbox, *, retry: Retry) -> dict[str, Stored]:
         """Load the highest revision of what each device wants, from `outbox` or else the table. Raises Unavailable.

@@ -41,6 +41,7 @@ REASONS = frozenset(
         "too_deep",
         "too_large",
         "unit",
+        "unpublished",
         "utf8",
         "value",
     }

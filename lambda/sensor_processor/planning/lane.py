@@ -20,6 +20,9 @@ BACK_PRESSURE_MS = 60_000
 BACK_PRESSURE_BYTES = 4_000_000
 """Age and size of an outbox from which on a lane takes no more readings until the tables have taken what is in it."""
 
+NOTICES_BYTES = 4_000_000
+"""Notifications of a lane that wait for a topic: some 7,000. The oldest ones beyond are quarantined."""
+
 FORMAT = 1
 """Format of objects and lane items that this version writes; it reads this and earlier ones. A new format is read for
 a release before it is written, so that two versions can share a lane and a release can be rolled back."""
@@ -112,7 +115,7 @@ class Outbox(msgspec.Struct, array_like=True, kw_only=True):
 
     `items` and `begins` are items of the readings table as DynamoDB JSON; a begin is written only where there is none
     yet, since people acknowledge it. `devices` are name and attributes of device items, as DynamoDB JSON. `since` (ms)
-    is when the oldest of them was committed.
+    is when the oldest of these was committed, 0 where the tables have all. `notices` wait for the topic.
     """
 
     since: int = 0
@@ -126,18 +129,31 @@ class Outbox(msgspec.Struct, array_like=True, kw_only=True):
         return bool(self.items or self.begins or self.devices or self.notices)
 
     @property
+    def waits_for_tables(self) -> bool:
+        """Return whether the tables have not taken all of it."""
+        return bool(self.items or self.begins or self.devices)
+
+    @property
     def size(self) -> int:
-        """Return the bytes in it."""
-        texts = [*self.items, *self.begins, *self.notices, *(device for _, device in self.devices)]
-        return sum(map(len, texts))
+        """Return the bytes in it that the tables have not taken."""
+        return sum(map(len, [*self.items, *self.begins, *(device for _, device in self.devices)]))
 
     def is_pressing(self, now: int) -> bool:
         """Return whether the tables have not taken it for a minute, or it is full.
 
-        Notifications never press by age: a topic that is down must not stop the stream.
+        Notifications never press: a topic that is down must not stop the stream.
         """
-        is_waiting = bool(self.items or self.begins or self.devices)
-        return (is_waiting and now - self.since >= BACK_PRESSURE_MS) or self.size > BACK_PRESSURE_BYTES
+        return self.waits_for_tables and (now - self.since >= BACK_PRESSURE_MS or self.size > BACK_PRESSURE_BYTES)
+
+    def excess_notices(self) -> list[str]:
+        """Remove and return the oldest notifications, where there are too many to be part of each commit."""
+        excess: list[str] = []
+        left = sum(map(len, self.notices))
+        while left > NOTICES_BYTES:
+            excess.append(self.notices[len(excess)])
+            left -= len(excess[-1])
+        del self.notices[: len(excess)]
+        return excess
 
     def extend(self, other: Outbox) -> None:
         """Add what follows from another state, committed at the same time or later."""

@@ -440,7 +440,7 @@ def _described(device: Device, version: int) -> Described:
     )
 
 
-def take_over(described: Described, *, hour: Period | None, day: Period | None) -> DeviceState:
+def take_over(described: Described, *, hours: Iterable[Period], days: Iterable[Period]) -> DeviceState:
     """Make the state of a device that the devices table has and its lane has not.
 
     Version 0.3.0 kept detectors in the table; of a lane that was lost only the description is left. All its minutes may
@@ -448,10 +448,10 @@ def take_over(described: Described, *, hour: Period | None, day: Period | None) 
 
     Args:
         described: the device's item.
-        hour: sum of the stored minutes of the hour of its newest reading, which had no item.
-        day: sum of the stored hours of the day of its newest reading.
+        hours: sums of stored minutes, from the hour of its newest described reading on.
+        days: sums of stored hours, from that reading's day on.
     """
-    newest = newest_of(described)
+    first, newest = described_newest(described), newest_of(described)
     return DeviceState(
         facility=described.facility,
         device_type=described.device_type,
@@ -463,11 +463,16 @@ def take_over(described: Described, *, hour: Period | None, day: Period | None) 
         last_sequence=described.last_sequence,
         detectors=described.detectors or b"",
         minutes_through=minute_of(newest),
-        hours={} if hour is None else {hour.start: pack_period(hour)},
-        hours_through=hour_of(newest) - HOUR_MS,
-        days={} if day is None else {day.start: pack_period(day)},
-        days_through=day_of(newest) - DAY_MS,
+        hours={hour.start: pack_period(hour) for hour in hours},
+        hours_through=hour_of(first) - HOUR_MS,
+        days={day.start: pack_period(day) for day in days},
+        days_through=day_of(first) - DAY_MS,
     )
+
+
+def described_newest(described: Described) -> int:
+    """Return the time (ms) of a device's newest reading as it is described: before it, hours and days are closed."""
+    return newest_of(described) if described.newest_reading is None else described.newest_reading
 
 
 def newest_of(described: Described) -> int:

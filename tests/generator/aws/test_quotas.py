@@ -96,6 +96,7 @@ def test_the_load_is_compared_with_each_service(
     """A warning at the facilities says how much, of what, and AWS's page; defaults of large regions are higher."""
     path = loaded(tmp_path, devices=devices, interval=interval, region=region)
     _, warnings = read_with_warnings(path, name="fleet.yaml")
+    warnings = tuple(warning for warning in warnings if warning.rule != "archive-load")
     texts = sorted(warning.message.partition("; ")[2] for warning in warnings)
     assert [True] * len(exceeded) == [text.startswith(start) for text, start in zip(texts, exceeded, strict=True)]
     for warning in warnings:
@@ -112,9 +113,16 @@ def test_more_than_one_stream_takes_is_refused(tmp_path: Path) -> None:
     assert "divide the plants among accounts or regions" in result.stderr
 
 
+def test_the_archive_is_compacted_up_to_a_load(tmp_path: Path) -> None:
+    """A warning at the facilities beyond 2,500 readings a second."""
+    for devices, told in ((25_000, 0), (25_010, 1)):
+        _, warnings = read_with_warnings(loaded(tmp_path, devices=devices, interval=10), name="fleet.yaml")
+        assert told == [warning.rule for warning in warnings].count("archive-load")
+
+
 def test_reserved_invocations_serve_all_shards(tmp_path: Path) -> None:
-    """A warning at the key where fewer are reserved than the stream has shards under the load."""
-    for reserved, told in ((3, 1), (4, 0)):
+    """A warning at the key where no more are reserved than the stream has shards under the load: one is for sweeps."""
+    for reserved, told in ((4, 1), (5, 0)):
         path = loaded(tmp_path, devices=100, interval=10, processor={"reserved_concurrency": reserved})
         _, warnings = read_with_warnings(path, name="fleet.yaml")
         assert ["reserved-invocations"] * told == [warning.rule for warning in warnings]

@@ -92,10 +92,10 @@ def test_every_bucket_cleans_up_after_itself(stacks, bucket: str) -> None:
     assert rules[0]["noncurrent_version_expiration"] == [{"noncurrent_days": days}]
 
 
-def test_state_expires_after_a_week(stacks) -> None:
+def test_state_expires_after_a_month(stacks) -> None:
     """Long after the processor has written each base again."""
     lifecycle = stacks.platform.one("aws_s3_bucket_lifecycle_configuration", "bucket-lanes-lifecycle")
-    assert lifecycle["rule"][0]["expiration"] == [{"days": 7}]
+    assert lifecycle["rule"][0]["expiration"] == [{"days": 30}]
 
 
 def test_raw_readings_cool_down_and_never_expire(stacks) -> None:
