@@ -42,7 +42,7 @@ MAPPING = SourceSettings(batch_size=120, window_s=3.0, bisects=True, reports_ite
 SPLIT, MERGE = 0.3, 0.6
 """After these parts of a run the second shard is split, and the last two are merged."""
 
-KILLED, GIVEN_UP, LOST, COLD = 0.002, 0.003, 0.004, 0.01
+KILLED, GIVEN_UP, LOST, COLD = 0.002, 0.003, 0.004, 0.03
 """Of the points at a call the first two, of the calls on either side the third, and of the invocations the last."""
 
 RESUMES_S = 60.0
