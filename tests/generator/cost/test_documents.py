@@ -12,6 +12,7 @@ from fleet_iot.generator.aws.limits import LOAD_QUOTAS
 from fleet_iot.generator.cost import prices, terms
 from fleet_iot.generator.cost.estimate import estimate
 from fleet_iot.generator.manifest import rates
+from fleet_iot.generator.manifest.rules import COMPACTED_READINGS
 from tests.document_blocks import blocks
 from tests.generator.cost import worked
 from tests.generator.cost.fleets import WORKED, manifest
@@ -45,6 +46,7 @@ def constants() -> set[str]:
     for module in (rates, terms):
         found += [value for name, value in vars(module).items() if name.isupper() and isinstance(value, int | float)]
     found += [rates.METADATA_S / 60, prices.FORMAT, worked.FLINK_USD_KPU_HOUR, worked.FLINK_READINGS_A_KPU, 730]
+    found += [COMPACTED_READINGS, COMPACTED_READINGS * 10]
     start = manifest(1).stream.start_capacity
     found += [start.records_per_second, start.megabytes_per_second]
     return {f"{value:,.10g}" for value in found}
