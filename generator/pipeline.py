@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fleet_iot.generator.diagnostics import RequestError, StaleError, WriteError
+from fleet_iot.generator.diagnostics import StaleError, WriteError
 from fleet_iot.generator.diff import report
 from fleet_iot.generator.diff.compare import Comparison, compare_tree
 from fleet_iot.generator.diff.identities import LEAVING, Identities
 from fleet_iot.generator.diff.impact import Impact, Kind, worst_first
-from fleet_iot.generator.manifest.model_errors import suggestion
+from fleet_iot.generator.manifest.model_errors import refuse_unknown_facilities
 from fleet_iot.generator.manifest.models import FleetManifest
 from fleet_iot.generator.naming import INDEX_FILE
 from fleet_iot.generator.output import index, writer
@@ -134,10 +134,7 @@ def compare(
 
 
 def _prepare(manifest: FleetManifest, project: Path, environment: str | None, facilities: Iterable[str]) -> Run:
-    for id_ in facilities:
-        if id_ not in manifest.facilities:
-            hint = suggestion(id_, manifest.facilities) or f"there are: {', '.join(sorted(manifest.facilities))}"
-            raise RequestError(f"the manifest has no facility `{id_}`", hint=hint)
+    refuse_unknown_facilities(manifest, facilities)
     chosen = tuple(sorted(set(facilities)))
     return Run(
         manifest=manifest,

@@ -15,8 +15,15 @@ from .specs import suffixed
 STREAM = "stream-telemetry"
 READINGS_TABLE = "table-readings"
 DEVICES_TABLE = "table-devices"
+LANES_TABLE = "table-lanes"
+OPEN_ANOMALIES = "open-anomalies"
+"""Index of the readings table: unacknowledged anomalies, by facility and begin; others lack its keys."""
+
 FUNCTION = "function-sensor-processor"
+COMPACTOR = "function-archive-compactor"
+COMPACTOR_SCHEDULE = "schedule-archive-compaction"
 FAILURE_QUEUE = "queue-processor-failures"
+SWEEP_SCHEDULE = "schedule-sweep"
 ALARM_TOPIC = "topic-alarms"
 ANOMALY_TOPIC = "topic-anomalies"
 TRAIL, DATA_TRAIL = "trail-audit", "trail-data-events"
@@ -26,6 +33,9 @@ IOT_LOG_GROUP = "AWSIotLogsV2"
 """The only log group that AWS IoT writes to."""
 
 PROCESSOR_ROLE = "role-sensor-processor"
+SWEEP_ROLE = "role-sweep"
+COMPACTOR_ROLE = "role-archive-compactor"
+COMPACTION_ROLE = "role-archive-schedule"
 TOPIC_RULE_ROLE = "role-topic-rule"
 RULE_ERRORS_ROLE = "role-rule-errors"
 TRAIL_LOGS_ROLE = "role-trail-logs"
@@ -37,12 +47,13 @@ PROVISIONING_ROLE = "role-fleet-provisioning"
 BULK_REGISTRATION_ROLE = "role-bulk-registration"
 LONGEST_ROLE = PROVISIONING_ROLE
 
-RAW_ARCHIVE, ACCESS_LOGS, AUDIT_BUCKET = "raw-archive", "access-logs", "audit-trail"
+RAW_ARCHIVE, ACCESS_LOGS, AUDIT_BUCKET, LANES = "raw-archive", "access-logs", "audit-trail", "lanes"
 BUCKETS: Mapping[str, str] = {
-    RAW_ARCHIVE: "stores every message as received, below raw/, quarantine/ and iot-rule-errors/; and events/, "
-    "bulk-registration/",
+    RAW_ARCHIVE: "stores every message as received, below raw/, then archive/, quarantine/ and iot-rule-errors/; and "
+    "events/, bulk-registration/",
     ACCESS_LOGS: "stores the access logs of the other buckets",
     AUDIT_BUCKET: "stores both audit trails, below management/ and data-events/",
+    LANES: "stores the sensor processor's state for 30 days: detectors, open minutes, hours and days of the devices",
 }
 """Purpose of each bucket → one predicate about it, as `fleet explain` prints it."""
 
@@ -52,9 +63,14 @@ ACCOUNT_WIDE_KINDS = (ROLE_KIND, TRAIL_KIND)
 PLATFORM_RESOURCES: Mapping[str, tuple[str, str]] = {
     STREAM: ("Kinesis stream", "receives the readings of all facilities, in order for each device"),
     READINGS_TABLE: ("DynamoDB table", "stores readings by minute, hour and day, and anomalies"),
-    DEVICES_TABLE: ("DynamoDB table", "stores one item for each device: first and last contact, its detectors' state"),
+    DEVICES_TABLE: ("DynamoDB table", "stores one item for each device: what it is, first and last contact"),
+    LANES_TABLE: ("DynamoDB table", "stores which objects are the sensor processor's state, lane by lane"),
     FUNCTION: ("Lambda function", "aggregates readings, detects anomalies and archives raw messages"),
     f"/aws/lambda/{FUNCTION}": ("log group", "is the sensor processor's"),
+    SWEEP_SCHEDULE: ("EventBridge schedule", "invokes the sensor processor once a minute, for what is silent"),
+    COMPACTOR: ("Lambda function", "compacts the raw archive into Parquet objects"),
+    f"/aws/lambda/{COMPACTOR}": ("log group", "is the archive compactor's"),
+    COMPACTOR_SCHEDULE: ("EventBridge schedule", "invokes the archive compactor each hour"),
     FAILURE_QUEUE: ("SQS queue", "receives records that the sensor processor could not process"),
     TRAIL: (TRAIL_KIND, "records who changed what, in the whole account"),
     DATA_TRAIL: (TRAIL_KIND, "records who read and wrote the platform's data"),
@@ -63,6 +79,9 @@ PLATFORM_RESOURCES: Mapping[str, tuple[str, str]] = {
     "alias/key-logs": ("KMS alias", "is the key of logs"),
     "alias/key-audit": ("KMS alias", "is the key of the audit trails"),
     PROCESSOR_ROLE: (ROLE_KIND, "is the sensor processor's"),
+    SWEEP_ROLE: (ROLE_KIND, "allows the schedule to invoke the sensor processor"),
+    COMPACTOR_ROLE: (ROLE_KIND, "is the archive compactor's"),
+    COMPACTION_ROLE: (ROLE_KIND, "allows the schedule to invoke the archive compactor"),
     TOPIC_RULE_ROLE: (ROLE_KIND, "allows topic rules to put records on the stream"),
     RULE_ERRORS_ROLE: (ROLE_KIND, "allows topic rules to store failed messages in the archive"),
     TRAIL_LOGS_ROLE: (ROLE_KIND, "allows the audit trail to write its log"),
@@ -89,8 +108,12 @@ PLATFORM_ALARMS: Mapping[str, str] = {
     "alarm-processor-throttles": "Lambda throttles the sensor processor: raise its concurrency",
     "alarm-stream-throttles": "the stream throttles writes: the load has more than doubled within 15 minutes",
     "alarm-failures-queue": "records are in the failure queue: redrive them within the stream's retention",
+    "alarm-archive-compaction": "no run of the archive compactor succeeded for two hours: see its log group; the raw "
+    "objects stay",
     "alarm-unplaced-messages": "messages of no known facility are in quarantine: an unknown client publishes",
     "alarm-notifications-pending": "anomalies are in the table, but publishing to the topic fails: nobody is notified",
+    "alarm-unemitted": "what was counted does not reach the tables, or the sensor processor is not invoked for silent "
+    "devices: see its log group",
     "alarm-event-errors": f"events of AWS IoT could not be archived: see {EVENT_ERRORS_LOG_GROUP}",
     "alarm-certificate-expiry": "certificates expire soon: see the audit's findings, device by device",
     "alarm-unauthorised-calls": "an API call was denied (CIS 4.1): see the audit trail",
@@ -248,6 +271,10 @@ class PlatformNames:
         return self.named(DEVICES_TABLE)
 
     @property
+    def lanes_table(self) -> str:
+        return self.named(LANES_TABLE)
+
+    @property
     def function(self) -> str:
         return self.named(FUNCTION)
 
@@ -258,6 +285,18 @@ class PlatformNames:
     @property
     def function_log_group(self) -> str:
         return f"/aws/lambda/{self.function}"
+
+    @property
+    def compactor(self) -> str:
+        return self.named(COMPACTOR)
+
+    @property
+    def compactor_arn(self) -> str:
+        return self.arn("lambda", f"function:{self.compactor}")
+
+    @property
+    def compactor_log_group(self) -> str:
+        return f"/aws/lambda/{self.compactor}"
 
     @property
     def failure_queue(self) -> str:
@@ -292,6 +331,11 @@ class PlatformNames:
     @property
     def raw_archive(self) -> str:
         return self.bucket(RAW_ARCHIVE)
+
+    @property
+    def lanes(self) -> str:
+        """Return the bucket of the sensor processor's state."""
+        return self.bucket(LANES)
 
     @property
     def access_logs(self) -> str:

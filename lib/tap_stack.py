@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 from .bindings import Construct
+from .constructs.archive_compactor import ArchiveCompactor
 from .constructs.audit_trail import AuditTrail
 from .constructs.encryption import Encryption
 from .constructs.iot_monitoring import CertificateAudit, EventArchive, IotLogging
 from .constructs.observability import AlarmTopic, AnomalyTopic, PlatformAlarms, TrailAlarms
-from .constructs.sensor_processor import SensorProcessor
-from .constructs.storage import ReadingTable, TelemetryArchive
+from .constructs.sensor_processor import SensorProcessor, processor_size
+from .constructs.storage import LaneStorage, ReadingTable, TelemetryArchive
 from .constructs.telemetry_stream import TelemetryStream
 from .constructs.thing_registry import BulkRegistrationRole, FleetProvisioningRole, ThingTypes
 from .names import IOT_LOG_GROUP
 from .shared.context import RETENTIONS, StackContext
 from .shared.packaging import LambdaZip
 from .shared.text import literal
-from .specs import FleetSpec
+from .specs import FacilitySpec, FleetSpec
 from .stacks import BaseStack
 
 
@@ -27,7 +29,9 @@ class TapStack(BaseStack):
 
     Args:
         context: Shared by all stacks; None to make it from `fleet` and `values`.
+        facilities: All of the fleet: the processor is sized by their devices.
         code: The sensor processor's zip.
+        compactor_code: The archive compactor's zip.
         values: Fields of `StackContext`, over those of `context`: `environment_suffix`, `aws_region`, `state_bucket`,
             `state_bucket_region`, `default_tags`, …
     """
@@ -39,7 +43,9 @@ class TapStack(BaseStack):
         context: StackContext | None = None,
         *,
         fleet: FleetSpec,
+        facilities: Iterable[FacilitySpec] = (),
         code: LambdaZip,
+        compactor_code: LambdaZip,
         **values: Any,
     ) -> None:
         fleet = literal(fleet)
@@ -51,7 +57,12 @@ class TapStack(BaseStack):
         super().__init__(scope, id_, context)
         names, retention = self.names, self.context.retention
         watched, log_days = fleet.observability, retention.operational_log_days
-        log_groups = [names.function_log_group, names.trail_log_group, names.event_errors_log_group]
+        log_groups = [
+            names.function_log_group,
+            names.compactor_log_group,
+            names.trail_log_group,
+            names.event_errors_log_group,
+        ]
         keys = Encryption(
             self,
             names=names,
@@ -62,6 +73,9 @@ class TapStack(BaseStack):
         stream = TelemetryStream(self, names=names, key_arn=data_key_arn)
         tables = ReadingTable(self, names=names, key_arn=data_key_arn, is_protected=not retention.is_destroyable)
         archive = TelemetryArchive(self, names=names, key_arn=data_key_arn, retention=retention)
+        lanes = LaneStorage(
+            self, names=names, key_arn=data_key_arn, access_logs=archive.access_logs.name, retention=retention
+        )
         anomalies = AnomalyTopic(self, names=names, key_arn=data_key_arn)
         SensorProcessor(
             self,
@@ -70,6 +84,8 @@ class TapStack(BaseStack):
             stream_arn=stream.stream.arn,
             readings_table=tables.readings.name,
             devices_table=tables.devices.name,
+            lanes_table=lanes.table.name,
+            state_bucket=lanes.bucket.name,
             archive_bucket=archive.raw.name,
             anomaly_topic_arn=anomalies.topic.arn,
             data_key_arn=data_key_arn,
@@ -77,6 +93,17 @@ class TapStack(BaseStack):
             log_days=log_days,
             reserved_concurrency=fleet.reserved_concurrency,
             history=fleet.history,
+            size=processor_size(fleet, facilities),
+        )
+        ArchiveCompactor(
+            self,
+            names=names,
+            code=compactor_code,
+            archive_bucket=archive.raw.name,
+            expires=retention.is_destroyable,
+            data_key_arn=data_key_arn,
+            logs_key_arn=logs_key_arn,
+            log_days=log_days,
         )
         audit = AuditTrail(
             self,

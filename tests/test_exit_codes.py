@@ -24,6 +24,7 @@ from fleet_iot.generator.diagnostics import (
     StaleError,
     WriteError,
 )
+from fleet_iot.lib.names import OPEN_ANOMALIES
 from fleet_iot.operations.cli import telemetry
 from fleet_iot.operations.telemetry.redrive import Outcome
 from tests.operations.aws_stub import stub_local_aws
@@ -35,6 +36,7 @@ THING = "sg-01-press-monitor-0001-dev"
 COMMANDS: dict[str, dict[int, str]] = {
     "anomalies ack": {2: "ack only-a-thing", 7: f"ack {THING} x --dir none"},
     "anomalies list": {2: "list --facility nope", 7: "list --dir none"},
+    "archive compact": {2: "compact --nope", 7: "compact --dir none"},
     "archive query": {0: "query", 2: "query --facility nope"},
     "backtest": {2: "fleet.yaml --device-type nope", 7: "nowhere.csv"},
     "bundle": {2: "--facility nope --to x", 7: "--facility sg-01 --to x --dir none"},
@@ -47,6 +49,7 @@ COMMANDS: dict[str, dict[int, str]] = {
     "check": {2: "--env nope"},
     "completion": {0: "bash", 2: "nope"},
     "compliance": {2: "--nope"},
+    "cost": {0: "", 2: "--facility nope", 3: "--manifest nowhere/fleet.yaml", 7: "--prices nowhere.json"},
     "demo": {2: "--nope"},
     "deploy": {2: "--facility nope", 7: "--dir none"},
     "destroy": {2: "--facility nope", 7: "--dir none"},
@@ -191,8 +194,20 @@ def readings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             AttributeDefinitions=[
                 {"AttributeName": "device", "AttributeType": "S"},
                 {"AttributeName": "bucket", "AttributeType": "S"},
+                {"AttributeName": "open_facility", "AttributeType": "S"},
+                {"AttributeName": "began", "AttributeType": "S"},
             ],
             KeySchema=[{"AttributeName": "device", "KeyType": "HASH"}, {"AttributeName": "bucket", "KeyType": "RANGE"}],
+            GlobalSecondaryIndexes=[
+                {
+                    "IndexName": OPEN_ANOMALIES,
+                    "KeySchema": [
+                        {"AttributeName": "open_facility", "KeyType": "HASH"},
+                        {"AttributeName": "began", "KeyType": "RANGE"},
+                    ],
+                    "Projection": {"ProjectionType": "ALL"},
+                }
+            ],
         )
         stub_local_aws(monkeypatch, dynamodb=client)
         yield

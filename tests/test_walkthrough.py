@@ -76,7 +76,7 @@ def test_the_patch_takes_the_setting_from_the_manifest_to_a_finding(tmp_path: Pa
     def findings() -> list[tuple[int, str]]:
         run(sys.executable, "-m", "fleet_iot.lib.app")
         platform = json.loads((sample / "cdktf.out" / "stacks" / "tap-dev" / "cdk.tf.json").read_text())
-        (function,) = platform["resource"]["aws_lambda_function"].values()
+        function = platform["resource"]["aws_lambda_function"]["function-sensor-processor"]
         archive = sample / "cdktf.out" / "stacks" / "tap-dev" / function["filename"]
         with zipfile.ZipFile(archive) as zipped:
             catalogue = zipped.read("catalogue.json")

@@ -27,6 +27,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 LAMBDA_LOCK = Path("lambda") / "sensor_processor" / "requirements.txt"
+COMPACTOR_LOCK = Path("lambda") / "archive_compactor" / "requirements.txt"
 PACKAGE_LOCK = Path("requirements") / "main.txt"
 PINNED = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)==(?P<version>\S+)((?:\s*\\\n\s+--hash=sha256:[0-9a-f]{64})+)", re.M)
 TARGET = {"python_version": "3.11", "python_full_version": "3.11.0", "sys_platform": "linux", "extra": ""}
@@ -66,11 +67,14 @@ def write_sboms(source: Path, output: Path, *, environment: Path, version: str, 
         canonicalize_name(each.metadata["Name"]): each
         for each in distributions(path=[str(path) for path in environment.glob("lib/python3.*/site-packages")])
     }
-    package_lock, lambda_lock = read_lock(source / PACKAGE_LOCK), read_lock(source / LAMBDA_LOCK)
+    package_lock, lambda_lock, compactor_lock = (
+        read_lock(source / lock) for lock in (PACKAGE_LOCK, LAMBDA_LOCK, COMPACTOR_LOCK)
+    )
     needed = [Requirement(text) for text in project["dependencies"]]
     boms = {
         "fleet-iot": (project["description"], package_lock, [canonicalize_name(each.name) for each in needed]),
         "sensor-processor": ("The Lambda function's zip: the sensor processor and its wheels.", lambda_lock, None),
+        "archive-compactor": ("The zip of the archive's function, and its wheels.", compactor_lock, None),
     }
     for name, (description, lock, roots) in boms.items():
         top = Component(

@@ -145,10 +145,136 @@ QUOTAS = (
 )
 """Device policies, things, thing types and groups, and alarms as such have no quota for an account."""
 
-FREE_DASHBOARDS, DASHBOARD_USD = 3, 3
-"""Each further one costs so much a month: https://aws.amazon.com/cloudwatch/pricing/"""
+LARGE_REGIONS = ("us-east-1", "us-west-2", "eu-west-1")
+"""Regions with higher defaults."""
+
+_IOT = f"{_GENERAL}/iot-core.html#limits_iot"
+_KINESIS = "https://docs.aws.amazon.com/streams/latest/dev/service-sizes-and-limits.html"
+_DYNAMODB = "https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html"
+_WARM = "https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/warm-throughput.html"
 
 
-def dashboards_usd(dashboards: int) -> int:
-    """Return the monthly cost of an account's dashboards, in USD."""
-    return max(0, dashboards - FREE_DASHBOARDS) * DASHBOARD_USD
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadQuota:
+    """The load that a service takes by default, in one account and region.
+
+    Args:
+        measure: The property of the load that it limits.
+        what: The load, for people: it follows a number.
+        name: The quota's name in Service Quotas.
+        most: In any region; `most_in_large` in `LARGE_REGIONS`, where that is more.
+        remedy: What to do beyond.
+        service: The service's code in Service Quotas, and in `pattern` the quota's name there, as a regular expression;
+            empty where Service Quotas does not have it.
+        is_error: AWS raises it for nobody, or only after the fleet has been divided.
+    """
+
+    id: str
+    measure: str
+    what: str
+    name: str
+    most: float
+    page: str
+    remedy: str
+    most_in_large: float = 0
+    service: str = ""
+    pattern: str = ""
+    is_error: bool = False
+
+    def of(self, region: str) -> float:
+        """Return the default of a region."""
+        return max(self.most, self.most_in_large) if region in LARGE_REGIONS else self.most
+
+
+_RAISE = "have AWS raise it"
+
+LOAD_QUOTAS = (
+    LoadQuota(
+        id="iot_connections",
+        measure="devices",
+        what="devices are connected at once",
+        name="AWS IoT's maximum concurrent client connections per account",
+        most=500_000,
+        service="iotcore",
+        pattern=r"concurrent client connections per account",
+        page=_IOT,
+        remedy=_RAISE,
+    ),
+    LoadQuota(
+        id="iot_publishes",
+        measure="messages",
+        what="messages are published a second",
+        name="AWS IoT's inbound publish requests per second per account",
+        most=2_000,
+        most_in_large=20_000,
+        service="iotcore",
+        pattern=r"^inbound publish requests per second per account",
+        page=_IOT,
+        remedy=f"{_RAISE}, or send arrays of readings",
+    ),
+    LoadQuota(
+        id="iot_rule_evaluations",
+        measure="messages",
+        what="rules are evaluated a second",
+        name="AWS IoT's rule evaluations per second per account",
+        most=20_000,
+        service="iotcore",
+        pattern=r"rule evaluations per second per (AWS )?account",
+        page=_IOT,
+        remedy=f"{_RAISE}, or send arrays of readings",
+    ),
+    LoadQuota(
+        id="stream_megabytes",
+        measure="megabytes",
+        what="MB enter the stream a second",
+        name="an on-demand stream's write throughput",
+        most=200,
+        most_in_large=10_000,
+        page=_KINESIS,
+        remedy="send arrays of readings, or divide the plants among accounts or regions",
+        is_error=True,
+    ),
+    LoadQuota(
+        id="stream_records",
+        measure="messages",
+        what="records enter the stream a second",
+        name="an on-demand stream's write throughput, at 1,000 records a second and MB,",
+        most=200_000,
+        most_in_large=10_000_000,
+        page=_KINESIS,
+        remedy="send arrays of readings, or divide the plants among accounts or regions",
+        is_error=True,
+    ),
+    LoadQuota(
+        id="lambda_concurrency",
+        measure="shards",
+        what="shards are processed at once",
+        name="Lambda's concurrent executions",
+        most=1_000,
+        service="lambda",
+        pattern=r"^concurrent executions$",
+        page="https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html",
+        remedy=f"{_RAISE}, or send arrays of readings",
+    ),
+    LoadQuota(
+        id="table_writes",
+        measure="peak_writes",
+        what="units are written to DynamoDB in the second when minutes end",
+        name="DynamoDB's table-level write throughput",
+        most=40_000,
+        service="dynamodb",
+        pattern=r"^table-level write throughput",
+        page=_DYNAMODB,
+        remedy=_RAISE,
+    ),
+    LoadQuota(
+        id="table_warm_writes",
+        measure="peak_writes",
+        what="units are written to DynamoDB in the second when minutes end",
+        name="a new table's warm throughput of writes",
+        most=4_000,
+        page=_WARM,
+        remedy="set the warm throughput of table-readings before all devices send, or connect the plants one by one",
+    ),
+)
+"""Along a reading's way. Defaults: an account may have more; ask Service Quotas."""

@@ -198,6 +198,7 @@ def plan(
 ) -> None:
     """Show what a manifest change does to devices and data, and its AWS calls."""
     from fleet_iot.generator import pipeline
+    from fleet_iot.generator.cost.estimate import estimate
     from fleet_iot.generator.diff import report as impact_report
     from fleet_iot.generator.manifest.load import read_manifest
 
@@ -210,13 +211,43 @@ def plan(
         facilities=facilities,
         identities=identities_of(path, environment, manifest),
     )
+    costs = estimate(manifest, facilities=facilities)
     if is_json:
-        click.echo(impact_report.as_json(comparison, manifest=shown(path), environment=environment))
+        click.echo(impact_report.as_json(comparison, costs, manifest=shown(path), environment=environment))
     else:
         manifest_name = visible(layers(path, environment))
-        click.echo(printable(impact_report.as_text(comparison, manifest=manifest_name, environment=environment)))
+        click.echo(printable(impact_report.as_text(comparison, costs, manifest=manifest_name, environment=environment)))
     if is_detailed and comparison.changes:
         click.get_current_context().exit(CHANGED)
+
+
+@click.command()
+@manifest_option
+@environment_option
+@facility_option
+@click.option("--basic-ingest", is_flag=True, help="Devices publish through Basic Ingest, which costs no messages.")
+@click.option("--prices", type=click.Path(path_type=Path), metavar="FILE", help="Prices over those that are shipped.")
+@click.option("--json", "is_json", is_flag=True, help="Print one JSON object.")
+def cost(
+    manifest_path: Path | None,
+    environment: str | None,
+    facilities: tuple[str, ...],
+    basic_ingest: bool,
+    prices: Path | None,
+    is_json: bool,
+) -> None:
+    """Estimate a month's cost by service from the manifest, and rank what would lower it."""
+    from fleet_iot.generator.cost import report
+    from fleet_iot.generator.cost.estimate import estimate
+    from fleet_iot.generator.manifest.load import read_manifest
+
+    path = found_manifest(manifest_path)
+    manifest = read_manifest(path, name=shown(path), environment=environment)
+    found = estimate(manifest, own_prices=prices, facilities=facilities, is_basic_ingest=basic_ingest)
+    if is_json:
+        click.echo(report.as_json(found, manifest=shown(path)))
+    else:
+        click.echo(printable(report.as_text(found, manifest=visible(layers(path, environment)))))
 
 
 OPERATIONS: dict[str, tuple[str, str]] = {
@@ -318,7 +349,6 @@ def main() -> None:
 )
 def validate(manifest_path: Path | None, environment: str | None, output_format: str) -> None:
     """Check the manifest and report every error with its place."""
-    from fleet_iot.generator.aws.limits import dashboards_usd
     from fleet_iot.generator.manifest.load import read_with_warnings
 
     path = found_manifest(manifest_path)
@@ -344,8 +374,6 @@ def validate(manifest_path: Path | None, environment: str | None, output_format:
         f"{escaped(layers(path, environment))} is valid: {counted(len(manifest.facilities), 'facility')}, "
         f"{counted(len(manifest.device_types), 'device type')}, {counted(things, 'thing')}."
     )
-    if usd := dashboards_usd(len(manifest.facilities)):
-        click.echo(f"CloudWatch charges some {usd:,} USD a month for its dashboards.")
 
 
 @main.command()
@@ -402,5 +430,6 @@ def _echo_diagnostics(diagnostics: tuple[Diagnostic, ...], output_format: str) -
 main.add_command(completion)
 main.add_command(explain)
 main.add_command(plan)
+main.add_command(cost)
 main.add_command(init)
 main.add_command(message)

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from fleet_iot.generator.cost.estimate import Estimate
+from fleet_iot.generator.cost.report import sentence, summary
 from fleet_iot.generator.diagnostics import WriteError
 from fleet_iot.generator.diff.calls import QUOTAS, Bill, bill, calls_of
 from fleet_iot.generator.diff.compare import Comparison
@@ -21,22 +23,24 @@ _RUNS_SHOWN = 3
 _CHANGES_SHOWN = 8
 
 
-def as_text(comparison: Comparison, *, manifest: str, environment: str | None = None) -> str:
+def as_text(comparison: Comparison, costs: Estimate, *, manifest: str, environment: str | None = None) -> str:
     """Return what a person reads, of the record of an environment."""
+    cost = with_environment(" ".join(["fleet cost", *(f"--facility {id_}" for id_ in costs.facilities)]), environment)
     record, command = record_name(environment), with_environment("fleet generate", environment)
     changes = comparison.changes
     if not changes:
-        return f"No changes: {manifest} says what {record} was made from."
+        return f"No changes: {manifest} says what {record} was made from.\n\n{sentence(costs, command=cost)}"
     rows = [("impact", "where", "what"), *((change.impact.value, _where(change), _what(change)) for change in changes)]
     reasons = [(kind.value, f"{impact}: {why}") for kind, impact, why in _reasons(changes)]
     parts = [f"{manifest} against {record}:", _table(rows), "Why:", _table(reasons), *_costs(bill(changes))]
+    parts.append(sentence(costs, command=cost))
     parts.append(f"{_summary(changes)} To write it: {_writing(command, comparison, ())}")
     if then := _commands(comparison, environment):
         parts.append("\n".join(["Then, as Terraform does not do it:", *(f"  {line}" for line in then)]))
     return "\n\n".join(parts)
 
 
-def as_json(comparison: Comparison, *, manifest: str, environment: str | None = None) -> str:
+def as_json(comparison: Comparison, costs: Estimate, *, manifest: str, environment: str | None = None) -> str:
     """Return what a program reads; docs/plan.md says what each key is."""
     changes = comparison.changes
     total = bill(changes)
@@ -52,6 +56,7 @@ def as_json(comparison: Comparison, *, manifest: str, environment: str | None = 
         "slowest": total.slowest,
         "waiting_s": total.waiting_s,
         "then": _commands(comparison, environment),
+        "cost": summary(costs),
     }
     return json.dumps(document, indent=2)
 

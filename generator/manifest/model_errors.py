@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from fleet_iot.generator.aws.limits import REGIONS
-from fleet_iot.generator.diagnostics import DataPath, Diagnostic
+from fleet_iot.generator.diagnostics import DataPath, Diagnostic, RequestError
 from fleet_iot.generator.manifest.inventory import SERIAL_PATTERN, SPANS_PATTERN
 from fleet_iot.generator.manifest.models import (
     ACCOUNT_PATTERN,
@@ -74,6 +74,14 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     """Return a hint with the nearest of the known words; empty where none is near."""
     near = _nearest(word, tuple(known))
     return f"did you mean `{near}`?" if near else ""
+
+
+def refuse_unknown_facilities(manifest: FleetManifest, facilities: Iterable[str]) -> None:
+    """Raise `RequestError` where the manifest does not have a facility."""
+    for id_ in facilities:
+        if id_ not in manifest.facilities:
+            hint = suggestion(id_, manifest.facilities) or f"there are: {', '.join(sorted(manifest.facilities))}"
+            raise RequestError(f"the manifest has no facility `{id_}`", hint=hint)
 
 
 @lru_cache(maxsize=4096)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import entry_points
 from importlib.resources import files
@@ -13,6 +12,7 @@ from typing import Any
 
 from fleet_iot.generator import naming
 from fleet_iot.generator.aws.limits import (
+    LOAD_QUOTAS,
     QUOTAS,
     REGIONS,
     ROLE_NAME,
@@ -30,7 +30,6 @@ from fleet_iot.generator.manifest.models import (
     SILENCE_MAXIMUM_S,
     TAGS_MAXIMUM,
     Contact,
-    DeviceType,
     Facility,
     FleetManifest,
     Metric,
@@ -38,60 +37,9 @@ from fleet_iot.generator.manifest.models import (
     facility_alarms,
     silence_s,
 )
+from fleet_iot.generator.manifest.rates import expected_load
 from fleet_iot.lib import names as resource_names
 from fleet_iot.lib.specs import suffixed
-
-# Load: the messages of all things, compared with the stream's capacity in its first minute.
-
-BYTES_PER_MEGABYTE = 1_000_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
-    """The messages of all things together."""
-
-    records_per_second: float
-    megabytes_per_second: float
-
-
-def expected_load(manifest: FleetManifest) -> Load:
-    """Estimate the load: every thing sends one record per sample interval of its type."""
-    records = megabytes = 0.0
-    sizes: dict[tuple[int, str], int] = {}
-    for facility_id, facility in manifest.facilities.items():
-        for type_id, group in facility.things.items():
-            device_type = manifest.device_types.get(type_id)
-            if device_type is None:
-                continue
-            kind = (len(facility_id), type_id)  # ids are ASCII: of the facility's, its length is all that counts
-            if kind not in sizes:
-                sizes[kind] = record_bytes(facility_id, type_id, device_type)
-            rate = group.count / device_type.sample_interval_s
-            records += rate
-            megabytes += rate * sizes[kind] / BYTES_PER_MEGABYTE
-    return Load(records_per_second=records, megabytes_per_second=megabytes)
-
-
-def record_bytes(facility: str, type_id: str, device_type: DeviceType) -> int:
-    """The size of a record as the topic rule makes it, with its partition key, which Kinesis counts too."""
-    thing = f"{naming.thing_name(facility, type_id, 1)}-{'s' * naming.SUFFIX_MAX_LENGTH}"
-    message = {"time": 10**12, "sequence": 10**6, "metrics": dict.fromkeys(device_type.metrics, 1234.567)}
-    envelope = {
-        "raw": "A" * -(-_size(message) // 3 * 4),
-        "facility": facility,
-        "device_type": type_id,
-        "thing": thing,
-        "client_id": thing,
-        "principal": "f" * 64,
-        "received_at": 10**12,
-        "trace_id": "0" * 36,
-    }
-    return _size(envelope) + len(thing)
-
-
-def _size(value: object) -> int:
-    return len(json.dumps(value, separators=(",", ":")))
-
 
 # Thresholds against what CloudWatch's alarms can do.
 
@@ -656,12 +604,12 @@ def stream_capacity(manifest: FleetManifest, draft: Draft) -> Iterator[Diagnosti
     if not draft.is_complete:
         return
     load, start = expected_load(manifest), manifest.stream.start_capacity
-    if load.records_per_second > start.records_per_second or load.megabytes_per_second > start.megabytes_per_second:
+    if load.messages > start.records_per_second or load.megabytes > start.megabytes_per_second:
         is_given = "start_capacity" in manifest.stream.model_fields_set
         yield Diagnostic(
             path=("stream", "start_capacity") if is_given else ("facilities",),
-            message=f"the fleet sends {load.records_per_second:,.0f} records/s and "
-            f"{load.megabytes_per_second:,.1f} MB/s, and the on-demand stream starts at "
+            message=f"the fleet sends {load.messages:,.0f} records/s and "
+            f"{load.megabytes:,.1f} MB/s, and the on-demand stream starts at "
             f"{start.records_per_second:,} records/s and {start.megabytes_per_second:g} MB/s",
             hint="lengthen sample_interval_s, or let AWS warm the stream and state that in stream.start_capacity",
             is_key=True,
@@ -682,6 +630,52 @@ def account_quotas(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
                 is_key=True,
                 is_warning=True,
             )
+
+
+def load_quotas(manifest: FleetManifest, draft: Draft) -> Iterator[Diagnostic]:
+    """The load is within the quotas of every service on a reading's way; what AWS raises on request is a warning."""
+    if not draft.is_complete:
+        return
+    load = expected_load(manifest)
+    for quota in LOAD_QUOTAS:
+        needed, most = getattr(load, quota.measure), quota.of(manifest.region)
+        if needed > most:
+            yield Diagnostic(
+                path=("facilities",),
+                message=f"{needed:,.0f} {quota.what}; {quota.name} is {most:,.0f} by default in {manifest.region}",
+                hint=f"{quota.remedy}: {quota.page}",
+                is_key=True,
+                is_warning=not quota.is_error,
+            )
+
+
+def reserved_invocations(manifest: FleetManifest, draft: Draft) -> Iterator[Diagnostic]:
+    """The processor may run for all shards at once, and sweep (a warning)."""
+    reserved = manifest.processor.reserved_concurrency
+    if draft.is_complete and reserved is not None and reserved <= (shards := expected_load(manifest).shards):
+        yield Diagnostic(
+            path=("processor", "reserved_concurrency"),
+            message=f"{reserved:,} invocations are reserved, and the stream grows to {shards:,} shards under this load",
+            hint=f"reserve at least {shards + 1:,}: one for each shard, or it falls behind, and one for the sweeps",
+            is_warning=True,
+        )
+
+
+COMPACTED_READINGS = 2_500
+"""Readings a second of which the archive's compaction has room for an hour: 147 bytes of memory each, of 1.5 GB."""
+
+
+def archive_load(manifest: FleetManifest, draft: Draft) -> Iterator[Diagnostic]:
+    """The archive's compaction keeps up with the readings (a warning)."""
+    if draft.is_complete and (readings := expected_load(manifest).readings) > COMPACTED_READINGS:
+        yield Diagnostic(
+            path=("facilities",),
+            message=f"{readings:,.0f} readings a second; the archive's compaction takes {COMPACTED_READINGS:,}, and "
+            "beyond that raw objects stay as they are",
+            hint="divide the plants among environments, or have devices send less often",
+            is_key=True,
+            is_warning=True,
+        )
 
 
 @cache
@@ -713,6 +707,9 @@ RULES: tuple[Rule, ...] = (
     plain_text,
     stream_capacity,
     account_quotas,
+    load_quotas,
+    reserved_invocations,
+    archive_load,
     silence_windows,
     history_thins_out,
 )

@@ -1,6 +1,7 @@
-"""The Lambda function: archives a Kinesis batch, writes it to the tables and reports the records that failed.
+"""The Lambda function: archives a Kinesis batch, commits it to the lanes and reports the records that failed.
 
-The story of a batch is `_process`: parse, archive, commit, quarantine, publish, report.
+The story of a batch is `_process`: parse, archive, commit, quarantine, report. Once a minute a schedule invokes it for
+a sweep: of lanes and devices that are silent, and of what could not be emitted.
 """
 
 from __future__ import annotations
@@ -23,12 +24,15 @@ from botocore.exceptions import ClientError, HTTPClientError
 
 from .adapters import Retry, Unavailable
 from .adapters.archive import Archive, ArchiveObject, quarantine_objects, readings_objects
+from .adapters.lanes import LaneStore
 from .adapters.notifier import Notifier
 from .adapters.store import Store, install_json_codec
-from .commit import Outcome, commit
+from .commit import LaneLog, Outcome
 from .ingest.batch import Batch, Poison, parse_batch, poison_of
-from .ingest.log import Log, metric_line, pending_line
+from .ingest.log import PENDING, UNEMITTED, Log, metric_line, plain_line
 from .planning.device_cache import DeviceCache
+from .planning.lane import LaneMemory
+from .planning.planner import Folder
 from .settings import Settings, read_settings
 
 RESERVE_S = 8.0
@@ -37,8 +41,6 @@ A call that begins just before lasts at most the two timeouts below."""
 
 WITHOUT_CONTEXT_S = 60.0
 """Time for a batch where the caller gives no Lambda context."""
-
-MINUTE_FULL = "its minute has as many messages as fit into one item"
 
 THREADS = 3
 """Concurrent calls to DynamoDB: a batch makes a dozen, which mostly wait for the network."""
@@ -64,6 +66,7 @@ _TRANSIENT = frozenset(
         "KMS.ThrottlingException",
         "KMSInternalException",
         "LimitExceededException",
+        "ConditionalRequestConflict",
         "ProvisionedThroughputExceededException",
         "RequestLimitExceeded",
         "RequestTimeout",
@@ -80,15 +83,13 @@ _TRANSIENT = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
-    """State of one process, kept between batches; a test passes its own clock, in seconds."""
+    """State of one process, kept between batches; a test passes its own `clock` and `now`, in seconds."""
 
     settings: Settings
-    store: Store
-    archive: Archive
-    notifier: Notifier
-    cache: DeviceCache
+    log: LaneLog
     random: Random
     clock: Callable[[], float] = time.monotonic
+    now: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
     write: Callable[[str], object] = print
 
@@ -99,21 +100,34 @@ def runtime() -> Runtime:
     settings = read_settings(os.environ, default_catalogue=Path(__file__).parent.parent / "catalogue.json")
     session = boto3.session.Session()
     random = SystemRandom()
+    dynamodb = install_json_codec(session.client("dynamodb", config=CLIENT))
+    s3 = session.client("s3", config=CLIENT)
     process = Runtime(
         settings=settings,
-        store=Store(
-            client=install_json_codec(session.client("dynamodb", config=CLIENT)),
-            readings_table=settings.readings_table,
-            devices_table=settings.devices_table,
-            random=random,
-            threads=THREADS,
+        log=LaneLog(
+            lanes=LaneStore(
+                dynamodb=dynamodb,
+                s3=s3,
+                table=settings.lanes_table,
+                bucket=settings.state_bucket,
+                lanes=settings.lanes,
+                random=random,
+                threads=THREADS,
+            ),
+            store=Store(
+                client=dynamodb,
+                readings_table=settings.readings_table,
+                devices_table=settings.devices_table,
+                threads=THREADS,
+            ),
+            archive=Archive(client=s3, bucket=settings.archive_bucket),
+            notifier=Notifier(
+                topic_arn=settings.anomaly_topic_arn,
+                make_client=lambda: session.client("sns", config=NOTIFIER_CLIENT),
+            ),
+            memory=LaneMemory(capacity=settings.state_bytes),
+            folder=Folder(catalogue=settings.catalogue, retention=settings.retention, cache=DeviceCache()),
         ),
-        archive=Archive(client=session.client("s3", config=CLIENT), bucket=settings.archive_bucket),
-        notifier=Notifier(
-            topic_arn=settings.anomaly_topic_arn,
-            make_client=lambda: session.client("sns", config=NOTIFIER_CLIENT),
-        ),
-        cache=DeviceCache(),
         random=random,
     )
     gc.freeze()  # modules and clients stay for the life of the process: never scan them again
@@ -121,7 +135,10 @@ def runtime() -> Runtime:
 
 
 def handle(event: Mapping[str, Any], context: Any) -> dict[str, list[dict[str, str]]]:
-    """Handle a Lambda event of Kinesis records; return the sequence numbers of those that failed."""
+    """Handle a Lambda event of Kinesis records; return the sequence numbers of those that failed.
+
+    An event `{"sweep": true}` sweeps all lanes and returns no failures; with `at` (ms) as if it were that time.
+    """
     return respond(runtime(), event, context)
 
 
@@ -142,6 +159,9 @@ def respond(process: Runtime, event: Mapping[str, Any], context: Any) -> dict[st
     )
     settings = process.settings
     with _paused_gc():
+        if event.get("sweep") is True:
+            _sweep(process, now=int(event.get("at") or _now(process)), log=log, retry=retry)
+            return {"batchItemFailures": []}
         # The batch is in no variable here: it must be freed before collection resumes, or all of it would be scanned.
         failed = _process(
             parse_batch(
@@ -183,34 +203,43 @@ def is_transient(error: Exception) -> bool:
 
 def _process(batch: Batch, *, process: Runtime, log: Log, retry: Retry) -> set[str]:
     """Process a batch; return the sequence numbers of records that failed."""
-    settings = process.settings
+    archive = process.log.archive
     objects = readings_objects(batch.readings, shard=batch.shard) + quarantine_objects(batch.poison, shard=batch.shard)
-    failed = _put(objects, archive=process.archive, log=log, retry=retry)
-    outcome = commit(
+    failed = _put(objects, archive=archive, log=log, retry=retry)
+    outcome = process.log.commit(
         [reading for reading in batch.readings if reading.sequence_number not in failed] if failed else batch.readings,
-        store=process.store,
-        catalogue=settings.catalogue,
-        retention=settings.retention,
-        cache=process.cache,
         retry=retry,
+        log=log,
+        now=_now(process),
     )
     # By record, which may have several readings.
-    overflow = list(
+    rejected = list(
         {
-            reading.sequence_number: poison_of(reading, "minute_full", MINUTE_FULL) for reading in outcome.overflow
+            reading.sequence_number: poison_of(reading, reason, detail) for reading, reason, detail in outcome.rejected
         }.values()
     )
     failed |= _put(
-        quarantine_objects(overflow, shard=batch.shard, label="-overflow"),
-        archive=process.archive,
-        log=log,
-        retry=retry,
+        quarantine_objects(rejected, shard=batch.shard, label="-overflow"), archive=archive, log=log, retry=retry
     )
-    process.notifier.notify(outcome.notices, cache=process.cache, retry=retry, log=log)
-    quarantined = [poison for poison in (*batch.poison, *overflow) if poison.sequence_number not in failed]
+    quarantined = [poison for poison in (*batch.poison, *rejected) if poison.sequence_number not in failed]
     failed.update(reading.sequence_number for reading in outcome.failed)
     _report(outcome, quarantined=quarantined, failed=failed, batch=batch, process=process, log=log)
     return failed
+
+
+def _sweep(process: Runtime, *, now: int, log: Log, retry: Retry) -> None:
+    """Sweep all lanes, and report for how long anything has waited to be emitted."""
+    outcome, is_done = process.log.sweep(retry=retry, log=log, now=now)
+    namespace = process.settings.metrics_namespace
+    if is_done or outcome.oldest:
+        age = (now - outcome.oldest) // 1000 if outcome.oldest else 0
+        log.metrics(plain_line(UNEMITTED, age, unit="Seconds", namespace=namespace, timestamp=now))
+    _report_outcome(outcome, process=process, log=log)
+    log.info("The lanes were swept.", unemitted=outcome.oldest, is_done=int(is_done))
+
+
+def _now(process: Runtime) -> int:
+    return int(process.now() * 1000)
 
 
 def _put(objects: Sequence[ArchiveObject], *, archive: Archive, log: Log, retry: Retry) -> set[str]:
@@ -240,7 +269,7 @@ def _report(
             ReadingsLate=tally.late,
             AnomaliesDetected=tally.anomalies,
         )
-    now, namespace = time.time_ns() // 1_000_000, process.settings.metrics_namespace
+    now, namespace = _now(process), process.settings.metrics_namespace
     for (facility, device_type), values in sorted(counts.items()):
         log.metrics(
             metric_line(
@@ -251,12 +280,7 @@ def _report(
                 timestamp=now,
             )
         )
-    if process.notifier.pending:
-        log.metrics(pending_line(process.notifier.pending, namespace=namespace, timestamp=now))
-    for fault in sorted(outcome.faults):
-        log.error("A service call failed; Lambda will retry the affected records.", error=fault)
-    for note in outcome.notes:
-        log.warning(note)
+    _report_outcome(outcome, process=process, log=log)
     if reasons:
         log.warning("Records were quarantined.", reasons=reasons)
     if failed:
@@ -270,3 +294,13 @@ def _report(
         unknown_metrics=sum(tally.unknown_metrics for tally in outcome.tallies.values()),
         conflicts=sum(tally.conflicts for tally in outcome.tallies.values()),
     )
+
+
+def _report_outcome(outcome: Outcome, *, process: Runtime, log: Log) -> None:
+    if outcome.waiting:
+        namespace = process.settings.metrics_namespace
+        log.metrics(plain_line(PENDING, outcome.waiting, unit="Count", namespace=namespace, timestamp=_now(process)))
+    for fault in sorted(outcome.faults):
+        log.error("A service call failed; it will be tried again.", error=fault)
+    for note in outcome.notes:
+        log.warning(note)

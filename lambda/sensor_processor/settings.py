@@ -12,8 +12,12 @@ from .planning.items import Retention
 
 MIN_RETENTION_DAYS = 16
 """A minute item must outlive the last redelivery of its messages: 8 days of accepted age (reading.MAX_AGE_MS) and 7
-days of the stream's retention. Deleted earlier, its messages would count twice, and its hour and day would be
-recomputed without the minutes and hours that had expired."""
+days of the stream's retention. Deleted earlier, its messages would count twice."""
+
+MIN_LANES = 4
+
+MEMORY_MB, STATE_MB = 1_024, 256
+"""Of the function, and of that for packed states; what it has beyond is for states too."""
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
@@ -28,6 +32,10 @@ class Settings:
 
     readings_table: str
     devices_table: str
+    lanes_table: str
+    state_bucket: str
+    lanes: int
+    state_bytes: int
     archive_bucket: str
     environment_suffix: str
     metrics_namespace: str
@@ -57,6 +65,10 @@ def read_settings(environment: Mapping[str, str], *, default_catalogue: Path) ->
     settings = Settings(
         readings_table=required("READINGS_TABLE"),
         devices_table=required("DEVICES_TABLE"),
+        lanes_table=required("LANES_TABLE"),
+        state_bucket=required("STATE_BUCKET"),
+        lanes=_lanes(environment.get("LANES") or "4", problems=problems),
+        state_bytes=_state_bytes(environment.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "")),
         archive_bucket=required("ARCHIVE_BUCKET"),
         environment_suffix=required("ENVIRONMENT_SUFFIX"),
         metrics_namespace=environment.get("METRICS_NAMESPACE") or "Fleet",
@@ -73,6 +85,20 @@ def read_settings(environment: Mapping[str, str], *, default_catalogue: Path) ->
     if problems:
         raise SettingsError(f"the sensor processor's environment is incomplete: {'; '.join(problems)}")
     return settings
+
+
+def _lanes(text: str, *, problems: list[str]) -> int:
+    number = int(text) if re.fullmatch(r"[0-9]{1,4}", text, re.ASCII) else 0
+    if number < MIN_LANES or number & (number - 1):
+        problems.append(f"LANES is {text!r}, not a power of two from {MIN_LANES} to 8192")
+        return MIN_LANES
+    return number
+
+
+def _state_bytes(memory_mb: str) -> int:
+    """Return the bytes for packed states in a function of so much memory, which Lambda says."""
+    more = int(memory_mb) - MEMORY_MB if memory_mb.isdecimal() else 0
+    return (STATE_MB + max(0, more)) * 1_000_000
 
 
 def _level(text: str, *, problems: list[str]) -> str:

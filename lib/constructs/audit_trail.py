@@ -53,24 +53,30 @@ class DataEvents:
 def data_events(names: PlatformNames) -> tuple[DataEvents, ...]:
     """Return the data events to record, by resource type.
 
-    Of the buckets only the archive: a trail's own files would cause events.
+    Of the buckets only those of the archive and of state: a trail's own files would cause events.
     """
     return (
         DataEvents(
-            name="Archive objects",
+            name="Archive and state objects",
             resource_type="AWS::S3::Object",
-            arns=(f"{bucket_arn(names.raw_archive)}/",),
+            arns=tuple(f"{bucket_arn(bucket)}/" for bucket in (names.raw_archive, names.lanes)),
             writer=PROCESSOR_ROLE,
             writes=("PutObject",),
         ),
         DataEvents(
             name="Table items",
             resource_type="AWS::DynamoDB::Table",
-            arns=(names.table_arn(names.readings_table), names.table_arn(names.devices_table)),
+            arns=tuple(
+                names.table_arn(table) for table in (names.readings_table, names.devices_table, names.lanes_table)
+            ),
             writer=PROCESSOR_ROLE,
             writes=("BatchWriteItem", "PutItem", "TransactWriteItems", "UpdateItem"),
         ),
-        DataEvents(name="Function invocations", resource_type="AWS::Lambda::Function", arns=(names.function_arn,)),
+        DataEvents(
+            name="Function invocations",
+            resource_type="AWS::Lambda::Function",
+            arns=(names.function_arn, names.compactor_arn),
+        ),
         DataEvents(
             name="Stream records",
             resource_type="AWS::Kinesis::Stream",

@@ -18,6 +18,9 @@ ITERATOR_AGE_PERIODS = 5
 PENDING_PERIODS = 3
 """Periods of five minutes: a failed notification is retried with the next batches."""
 
+UNEMITTED_S, UNEMITTED_PERIODS = 120, 3
+"""Age of what was committed and not emitted, in successive periods of a minute; no value at all is as bad."""
+
 UNKNOWN = "unknown"
 """Facility and device type of messages that the sensor processor cannot assign."""
 
@@ -28,7 +31,7 @@ HOUR_S, DAY_S = 3600, 86_400
 
 
 class PlatformAlarms:
-    """Alarms of the stream, the sensor processor and its failure queue, with the manifest's thresholds."""
+    """Alarms of stream, sensor processor, failure queue and archive compactor, with the manifest's thresholds."""
 
     def __init__(self, scope: tf.Construct, *, names: PlatformNames, thresholds: PlatformAlarmsSpec) -> None:
         function = {"FunctionName": names.function}
@@ -42,6 +45,18 @@ class PlatformAlarms:
                 for name in ("Errors", "Invocations")
             },
             watch=Watch(threshold=thresholds.error_rate_percent),
+        )
+        compactor = {"FunctionName": names.compactor}
+        expression_alarm(
+            scope,
+            "alarm-archive-compaction",
+            names=names,
+            expression="FILL(invocations, 0) - FILL(errors, 0)",
+            metrics={
+                name.lower(): Metric(namespace="AWS/Lambda", name=name, dimensions=compactor)
+                for name in ("Errors", "Invocations")
+            },
+            watch=Watch(threshold=1, period_s=HOUR_S, periods=2, comparison=BELOW, missing=BREACHING),
         )
         alarms = {
             "alarm-iterator-age": (
@@ -78,6 +93,10 @@ class PlatformAlarms:
                     namespace=names.metrics_namespace, name="NotificationsPending", dimensions={}, statistic="Maximum"
                 ),
                 Watch(threshold=1, periods=PENDING_PERIODS),
+            ),
+            "alarm-unemitted": (
+                Metric(namespace=names.metrics_namespace, name="UnemittedSeconds", dimensions={}, statistic="Maximum"),
+                Watch(threshold=UNEMITTED_S, period_s=60, periods=UNEMITTED_PERIODS, missing=BREACHING),
             ),
         }
         for id_, (metric, watch) in alarms.items():

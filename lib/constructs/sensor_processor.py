@@ -1,19 +1,38 @@
-"""The sensor processor: Lambda function, role, log group, event source mapping and failure queue."""
+"""The sensor processor: function, role, log group, event source mapping, failure queue and schedule of sweeps."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 from .. import bindings as tf
-from ..names import FAILURE_QUEUE, FUNCTION, PROCESSOR_ROLE, PlatformNames, bucket_arn
+from ..names import (
+    FAILURE_QUEUE,
+    FUNCTION,
+    PROCESSOR_ROLE,
+    SWEEP_ROLE,
+    SWEEP_SCHEDULE,
+    PlatformNames,
+    bucket_arn,
+)
 from ..shared import iam
 from ..shared.iam import ServiceRole
 from ..shared.packaging import LambdaZip
-from ..specs import HistorySpec
+from ..specs import FacilitySpec, FleetSpec, HistorySpec
 
 HANDLER = "sensor_processor.handler.handle"
 RUNTIME = "python3.11"
 
-MEMORY_MB = 1024
-"""CPU is proportional: a full batch takes seconds, and costs no more than with less memory, only slower."""
+MEMORIES_MB = (1_024, 2_048, 3_008)
+"""CPU is proportional: a full batch takes seconds, and costs no more than with less memory, only slower. More than the
+last needs a larger quota: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
+
+OTHER_MB = 768
+"""Memory for all but the devices' states: code, a batch, the devices that it unpacks."""
+
+STATE_BYTES = (500, 1_200)
+"""Packed state of a device, and of each of its metrics."""
 
 TIMEOUT_S = 120
 
@@ -32,8 +51,41 @@ RECORD_AGE_S = 6 * 3600
 FAILURE_RETENTION_S = 14 * 24 * 3600
 """SQS's maximum. Messages refer to records, which can be redriven within the stream's retention."""
 
-TABLE_ACTIONS = ("dynamodb:BatchGetItem", "dynamodb:PutItem")
-"""Batched reads, and transactions, which IAM authorises as the writes in them."""
+LEAST_LANES = 4
+LANE_READINGS, LANE_DEVICES = 500, 10_000
+"""Readings a second and devices for which another lane is planned: as many readings as an on-demand stream has for each
+shard, half of what one takes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessorSize:
+    """Size for a load.
+
+    `lanes` are hash ranges of the devices, each with a state of its own: a power of two, with which an environment
+    begins; one that has state keeps its number. `memory_mb` is the function's.
+    """
+
+    lanes: int = LEAST_LANES
+    memory_mb: int = MEMORIES_MB[0]
+
+
+def processor_size(fleet: FleetSpec, facilities: Iterable[FacilitySpec]) -> ProcessorSize:
+    """Size the processor by the devices, how often each type sends, and its metrics.
+
+    The window of a batch does not follow: a small fleet's commits cost a few dollars a month, and a longer window would
+    delay its events.
+    """
+    types = {device_type.id: device_type for device_type in fleet.device_types}
+    groups = [(group.count, types[group.device_type]) for facility in facilities for group in facility.groups]
+    devices = sum(count for count, _ in groups)
+    readings = sum(count / device_type.sample_interval_s for count, device_type in groups)
+    lanes = max(LEAST_LANES, math.ceil(readings / LANE_READINGS), math.ceil(devices / LANE_DEVICES))
+    of_device, of_metric = STATE_BYTES
+    # By chance, an environment has every lane sooner or later.
+    states = sum(count * (of_device + of_metric * len(device_type.metrics)) for count, device_type in groups)
+    wanted = OTHER_MB + states / 1_000_000
+    memory = next((each for each in MEMORIES_MB if each >= wanted), MEMORIES_MB[-1])
+    return ProcessorSize(lanes=1 << (lanes - 1).bit_length(), memory_mb=memory)
 
 
 class SensorProcessor:
@@ -42,6 +94,7 @@ class SensorProcessor:
     Args:
         log_days: Retention of the function's log.
         reserved_concurrency: None for the account's shared concurrency.
+        size: Its lanes and memory.
         history: Days that items of the readings table are kept.
     """
 
@@ -54,6 +107,8 @@ class SensorProcessor:
         stream_arn: str,
         readings_table: str,
         devices_table: str,
+        lanes_table: str,
+        state_bucket: str,
         archive_bucket: str,
         anomaly_topic_arn: str,
         data_key_arn: str,
@@ -61,6 +116,7 @@ class SensorProcessor:
         log_days: int,
         reserved_concurrency: int | None,
         history: HistorySpec,
+        size: ProcessorSize,
     ) -> None:
         log_group = tf.CloudwatchLogGroup(
             scope,
@@ -89,7 +145,7 @@ class SensorProcessor:
             handler=HANDLER,
             runtime=RUNTIME,
             architectures=[code.architecture],
-            memory_size=MEMORY_MB,
+            memory_size=size.memory_mb,
             timeout=TIMEOUT_S,
             role=role.arn,
             kms_key_arn=data_key_arn,
@@ -100,6 +156,9 @@ class SensorProcessor:
                 variables={
                     "READINGS_TABLE": readings_table,
                     "DEVICES_TABLE": devices_table,
+                    "LANES_TABLE": lanes_table,
+                    "STATE_BUCKET": state_bucket,
+                    "LANES": str(size.lanes),
                     "ARCHIVE_BUCKET": archive_bucket,
                     "ANOMALY_TOPIC_ARN": anomaly_topic_arn,
                     "ENVIRONMENT_SUFFIX": names.suffix,
@@ -130,6 +189,41 @@ class SensorProcessor:
             ),
             depends_on=[role.policy],
         )
+        _sweeps(scope, names, function_arn=function.arn)
+
+
+def _sweeps(scope: tf.Construct, names: PlatformNames, *, function_arn: str) -> None:
+    """Invoke the function once a minute: it closes what is over of silent devices and emits what it could not yet."""
+    role = ServiceRole(
+        scope,
+        SWEEP_ROLE,
+        names=names,
+        description="The schedule of sweeps invokes the sensor processor",
+        trust=iam.trust(
+            "scheduler.amazonaws.com",
+            account_id=names.account_id,
+            source_arn=names.arn("scheduler", "schedule-group/default"),
+        ),
+        statements=(iam.allow("InvokeProcessor", "lambda:InvokeFunction", on=names.function_arn),),
+    )
+    tf.SchedulerSchedule(
+        scope,
+        SWEEP_SCHEDULE,
+        name=names.named(SWEEP_SCHEDULE),
+        description="Sweeps the lanes: minutes of silent devices, and what could not be emitted",
+        schedule_expression="rate(1 minute)",
+        flexible_time_window=tf.SchedulerScheduleFlexibleTimeWindow(mode="OFF"),
+        target=tf.SchedulerScheduleTarget(
+            arn=function_arn,
+            role_arn=role.arn,
+            input='{"sweep":true}',
+            # The next sweep is a minute away.
+            retry_policy=tf.SchedulerScheduleTargetRetryPolicy(
+                maximum_event_age_in_seconds=60, maximum_retry_attempts=0
+            ),
+        ),
+        depends_on=[role.policy],
+    )
 
 
 def _failure_queue(scope: tf.Construct, names: PlatformNames, key_arn: str) -> tf.SqsQueue:
@@ -150,7 +244,7 @@ def _failure_queue(scope: tf.Construct, names: PlatformNames, key_arn: str) -> t
 
 
 def _permissions(names: PlatformNames, key_arn: str) -> tuple[iam.Statement, ...]:
-    archive = bucket_arn(names.raw_archive)
+    archive, lanes = bucket_arn(names.raw_archive), bucket_arn(names.lanes)
     return (
         iam.allow(
             "ReadStream",
@@ -160,10 +254,18 @@ def _permissions(names: PlatformNames, key_arn: str) -> tuple[iam.Statement, ...
         ),
         iam.allow(
             "ReadWriteReadings",
-            *(*TABLE_ACTIONS, "dynamodb:Query"),  # the query is for the rollups of hours and days
+            *("dynamodb:BatchWriteItem", "dynamodb:PutItem", "dynamodb:Query"),
             on=names.table_arn(names.readings_table),
         ),
-        iam.allow("ReadWriteDevices", *TABLE_ACTIONS, on=names.table_arn(names.devices_table)),
+        iam.allow(
+            "ReadWriteDevices",
+            *("dynamodb:BatchGetItem", "dynamodb:UpdateItem"),
+            on=names.table_arn(names.devices_table),
+        ),
+        iam.allow("ReadMoveLanes", *("dynamodb:GetItem", "dynamodb:UpdateItem"), on=names.table_arn(names.lanes_table)),
+        iam.allow("ReadWriteState", *("s3:GetObject", "s3:GetObjectVersion", "s3:PutObject"), on=f"{lanes}/state/*"),
+        # Without it a state object that was deleted is answered with 403, and its version cannot be found.
+        iam.allow("FindDeletedState", "s3:ListBucket", "s3:ListBucketVersions", on=lanes),
         iam.allow("PutRawMessages", "s3:PutObject", on=f"{archive}/raw/*"),
         iam.allow("PutQuarantine", "s3:PutObject", on=f"{archive}/quarantine/*"),
         iam.allow("SendFailures", "sqs:SendMessage", on=names.failure_queue_arn),
@@ -185,7 +287,11 @@ def _permissions(names: PlatformNames, key_arn: str) -> tuple[iam.Statement, ...
                 via=names.service("dynamodb"),
                 context={"aws:dynamodb:tableName": table, "aws:dynamodb:subscriberId": names.account_id},
             )
-            for sid, table in (("EncryptReadings", names.readings_table), ("EncryptDevices", names.devices_table))
+            for sid, table in (
+                ("EncryptReadings", names.readings_table),
+                ("EncryptDevices", names.devices_table),
+                ("EncryptLanes", names.lanes_table),
+            )
         ),
         iam.key_use(
             "EncryptArchive",
@@ -193,6 +299,13 @@ def _permissions(names: PlatformNames, key_arn: str) -> tuple[iam.Statement, ...
             key_arn=key_arn,
             via=names.service("s3"),
             context={"aws:s3:arn": archive},
+        ),
+        iam.key_use(
+            "EncryptState",
+            *("Decrypt", "GenerateDataKey"),
+            key_arn=key_arn,
+            via=names.service("s3"),
+            context={"aws:s3:arn": lanes},
         ),
         iam.key_use(
             "EncryptFailures",

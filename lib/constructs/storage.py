@@ -6,28 +6,29 @@ import json
 from pathlib import Path
 
 from .. import bindings as tf
-from ..names import DEVICES_TABLE, READINGS_TABLE, RULE_ERRORS_ROLE, PlatformNames, bucket_arn
+from ..names import (
+    DEVICES_TABLE,
+    LANES_TABLE,
+    OPEN_ANOMALIES,
+    READINGS_TABLE,
+    RULE_ERRORS_ROLE,
+    PlatformNames,
+    bucket_arn,
+)
 from ..shared import iam
-from ..shared.context import Retention
+from ..shared.context import COOLED_FROM_BYTES, GLACIER_AFTER_DAYS, Retention
 from ..shared.private_bucket import PrivateBucket
 from ..specs import FacilitySpec
 
 INTELLIGENT_TIERING_AFTER_DAYS = 30
 """Readings are rarely read after their first weeks."""
 
-GLACIER_AFTER_DAYS = 90
-
-NONCURRENT_DAYS = 90
-"""Days in which an overwritten or deleted object can be restored."""
+NONCURRENT_DAYS, COMPACTED_DAYS = 90, 7
+"""Days in which an overwritten or deleted object can be restored, and one that was compacted."""
 
 PARAMETER_FILE_DAYS = 35
 """AWS IoT stops a bulk registration after 30 days, and keeps its reports for 30 days:
 https://docs.aws.amazon.com/general/latest/gr/iot_device_management.html"""
-
-COOLED_FROM_BYTES = 128 * 1024
-"""Smaller objects stay in S3 Standard: Intelligent-Tiering never moves them, and in Glacier each costs a request and
-40 kB of overhead. 31 million a month would cost 900 USD to save 0.6.
-https://docs.aws.amazon.com/AmazonS3/latest/userguide/lifecycle-transition-general-considerations.html"""
 
 SMALL_OBJECTS_STAY = "all_storage_classes_128K"
 """Default of S3 for lifecycle rules without a size filter: objects under 128 kB are not moved."""
@@ -36,7 +37,8 @@ SMALL_OBJECTS_STAY = "all_storage_classes_128K"
 class TelemetryArchive:
     """The raw archive and the access-log bucket, and the role by which topic rules store failed messages.
 
-    Keys in the archive begin with `raw/`, `quarantine/`, `iot-rule-errors/`, `events/` or `bulk-registration/`.
+    Keys in the archive begin with `raw/`, `archive/`, `compaction/`, `tables/`, `quarantine/`, `iot-rule-errors/`,
+    `events/` or `bulk-registration/`.
     """
 
     def __init__(self, scope: tf.Construct, *, names: PlatformNames, key_arn: str, retention: Retention) -> None:
@@ -63,7 +65,12 @@ class TelemetryArchive:
             is_locked=True,
             noncurrent_days=NONCURRENT_DAYS,
             statements=_deny_other_keys(archive, key_arn),
-            rules=[_cool_down(), _parameter_files()],
+            rules=[
+                _cool_down("cool-down", "raw/"),
+                _cool_down("cool-down-archive", "archive/"),
+                _compacted(),
+                _parameter_files(),
+            ],
             transition_default_minimum_object_size=SMALL_OBJECTS_STAY,
         )
         iam.ServiceRole(
@@ -94,7 +101,9 @@ def _log_delivery(names: PlatformNames) -> iam.Statement:
         resource=f"{bucket_arn(names.access_logs)}/*",
         conditions={
             "StringEquals": {"aws:SourceAccount": names.account_id},
-            "ArnEquals": {"aws:SourceArn": [bucket_arn(names.raw_archive), bucket_arn(names.audit_bucket)]},
+            "ArnEquals": {
+                "aws:SourceArn": [bucket_arn(name) for name in (names.raw_archive, names.audit_bucket, names.lanes)]
+            },
         },
     )
 
@@ -130,16 +139,16 @@ def _deny_other_keys(archive: str, key_arn: str) -> tuple[iam.Statement, ...]:
     )
 
 
-def _cool_down() -> tf.S3BucketLifecycleConfigurationRule:
+def _cool_down(id_: str, prefix: str) -> tf.S3BucketLifecycleConfigurationRule:
     return tf.S3BucketLifecycleConfigurationRule(
-        id="cool-down",
+        id=id_,
         status="Enabled",
         # Two conditions must be in one `and`: S3 accepts only a single condition outside of it.
         filter=[
             tf.S3BucketLifecycleConfigurationRuleFilter(
                 and_=[
                     tf.S3BucketLifecycleConfigurationRuleFilterAnd(
-                        prefix="raw/", object_size_greater_than=COOLED_FROM_BYTES - 1
+                        prefix=prefix, object_size_greater_than=COOLED_FROM_BYTES - 1
                     )
                 ]
             )
@@ -149,6 +158,18 @@ def _cool_down() -> tf.S3BucketLifecycleConfigurationRule:
                 days=INTELLIGENT_TIERING_AFTER_DAYS, storage_class="INTELLIGENT_TIERING"
             ),
             tf.S3BucketLifecycleConfigurationRuleTransition(days=GLACIER_AFTER_DAYS, storage_class="GLACIER"),
+        ],
+    )
+
+
+def _compacted() -> tf.S3BucketLifecycleConfigurationRule:
+    """Raw objects are deleted once what was made of them has been read back: their versions need not stay for long."""
+    return tf.S3BucketLifecycleConfigurationRule(
+        id="compacted",
+        status="Enabled",
+        filter=[tf.S3BucketLifecycleConfigurationRuleFilter(prefix="raw/")],
+        noncurrent_version_expiration=[
+            tf.S3BucketLifecycleConfigurationRuleNoncurrentVersionExpiration(noncurrent_days=COMPACTED_DAYS)
         ],
     )
 
@@ -185,6 +206,7 @@ class FacilityArchive:
                 bucket=names.raw_archive,
                 key=entry["prefix"],
                 content_type="application/x-directory",
+                lifecycle=iam.NEXT_FIRST,  # former versions had theirs below raw/
                 # No default tags, of which there may be fifty: S3 accepts ten for an object.
                 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html
                 override_provider=tf.S3ObjectOverrideProvider(
@@ -197,7 +219,7 @@ class FacilityArchive:
             bucket=names.raw_archive,
             name=names.named(f"tiering-{facility.id}"),
             status="Enabled",
-            filter=tf.S3BucketIntelligentTieringConfigurationFilter(prefix=f"raw/facility={facility.id}/"),
+            filter=tf.S3BucketIntelligentTieringConfigurationFilter(prefix=f"archive/facility={facility.id}/"),
             tiering=[
                 tf.S3BucketIntelligentTieringConfigurationTiering(
                     access_tier="ARCHIVE_ACCESS", days=ARCHIVE_ACCESS_DAYS
@@ -209,6 +231,14 @@ class FacilityArchive:
         )
 
 
+STATE_DAYS = 30
+"""Days of a state object, and so those that an environment may be paused: the sensor processor writes each lane's base
+again after a day."""
+
+STATE_NONCURRENT_DAYS = 1
+"""Days in which a deleted state object can still be read."""
+
+
 class ReadingTable:
     """The tables `readings`, by device and time or anomaly, with expiry; and `devices`, by device, without."""
 
@@ -216,34 +246,77 @@ class ReadingTable:
         self.readings = _table(
             scope,
             READINGS_TABLE,
+            keys=("device", "bucket"),
+            index=(OPEN_ANOMALIES, "open_facility", "began"),
             names=names,
             key_arn=key_arn,
             is_protected=is_protected,
-            range_key="bucket",
             ttl_attribute="expires_at",
         )
-        self.devices = _table(scope, DEVICES_TABLE, names=names, key_arn=key_arn, is_protected=is_protected)
+        self.devices = _table(
+            scope, DEVICES_TABLE, keys=("device",), names=names, key_arn=key_arn, is_protected=is_protected
+        )
+
+
+class LaneStorage:
+    """The sensor processor's state: the table `lanes`, by lane, and a bucket whose objects live for a week.
+
+    The bucket is not locked in any retention: its objects are working state, and the archive has the records.
+    """
+
+    def __init__(
+        self, scope: tf.Construct, *, names: PlatformNames, key_arn: str, access_logs: str, retention: Retention
+    ) -> None:
+        self.table = _table(
+            scope,
+            LANES_TABLE,
+            keys=("lane",),
+            names=names,
+            key_arn=key_arn,
+            is_protected=not retention.is_destroyable,
+        )
+        self.bucket = PrivateBucket(
+            scope,
+            "bucket-lanes",
+            name=names.lanes,
+            key_arn=key_arn,
+            access_logs=access_logs,
+            retention=retention,
+            is_locked=False,
+            noncurrent_days=STATE_NONCURRENT_DAYS,
+            expiration_days=STATE_DAYS,
+            statements=_deny_other_keys(bucket_arn(names.lanes), key_arn),
+        )
 
 
 def _table(
     scope: tf.Construct,
     name: str,
     *,
+    keys: tuple[str, ...],
     names: PlatformNames,
     key_arn: str,
     is_protected: bool,
-    range_key: str | None = None,
+    index: tuple[str, str, str] | None = None,
     ttl_attribute: str | None = None,
 ) -> tf.DynamodbTable:
-    keys = ["device", *([range_key] if range_key else [])]
+    """Make a table by its hash key and perhaps range key; `index` is a name and two more keys."""
+    hash_key, *rest = keys
     return tf.DynamodbTable(
         scope,
         name,
         name=names.named(name),
         billing_mode="PAY_PER_REQUEST",
-        hash_key="device",
-        range_key=range_key,
-        attribute=[tf.DynamodbTableAttribute(name=key, type="S") for key in keys],
+        hash_key=hash_key,
+        range_key=rest[0] if rest else None,
+        attribute=[tf.DynamodbTableAttribute(name=key, type="S") for key in (*keys, *(index or ())[1:])],
+        global_secondary_index=[
+            tf.DynamodbTableGlobalSecondaryIndex(
+                name=index[0], hash_key=index[1], range_key=index[2], projection_type="ALL"
+            )
+        ]
+        if index
+        else None,
         ttl=tf.DynamodbTableTtl(enabled=True, attribute_name=ttl_attribute) if ttl_attribute else None,
         point_in_time_recovery=tf.DynamodbTablePointInTimeRecovery(enabled=True),
         server_side_encryption=tf.DynamodbTableServerSideEncryption(enabled=True, kms_key_arn=key_arn),

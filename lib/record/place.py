@@ -25,7 +25,7 @@ VARIABLE = "FLEET_ENV"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 
 _COMMAND = re.compile(
-    r"\bfleet (?:generate|plan|validate|check|explain|message|synth|deploy|destroy|preflight|isolation|compliance|"
+    r"\bfleet (?:generate|plan|cost|validate|check|explain|message|synth|deploy|destroy|preflight|isolation|compliance|"
     r"onboard|bundle|certificates|simulate|history|backtest|replay|demo|"
     r"(?:keys|ca|local|device|anomalies|quarantine|archive) [a-z]+)\b(?! --env)"
 )

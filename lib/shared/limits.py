@@ -43,6 +43,7 @@ NAME_MAXIMA = {
     "aws_lambda_function": ("function_name", 64),
     "aws_s3_bucket": ("bucket", BUCKET_MAXIMUM),
     "aws_s3_bucket_intelligent_tiering_configuration": ("name", 64),
+    "aws_scheduler_schedule": ("name", 64),
     "aws_sns_topic": ("name", 256),
     "aws_sqs_queue": ("name", 80),
 }

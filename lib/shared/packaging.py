@@ -1,4 +1,4 @@
-"""Build the Lambda's zip reproducibly: the sensor processor, the metric catalogue and the locked wheels."""
+"""Build the Lambdas' zips reproducibly: a function, the metric catalogue and the locked wheels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,7 +19,10 @@ from ..faults import PrerequisiteError
 from ..specs import METRIC_WORDS, FleetSpec
 
 PYTHON_VERSION = "3.11"
-"""The Lambda's runtime; its Amazon Linux 2 has glibc 2.26, hence manylinux2014."""
+"""The Lambdas' runtime, on Amazon Linux 2."""
+
+PLATFORMS = ("manylinux2014", "manylinux_2_17", "manylinux_2_24")
+"""Wheels that glibc 2.26 runs."""
 
 WHEEL_MACHINES = {"arm64": "aarch64", "x86_64": "x86_64"}
 
@@ -46,17 +49,38 @@ class LambdaZip:
     architecture: str
 
 
-def find_source() -> Path:
-    """Return the folder of the sensor processor: beside this package when installed, in `lambda/` in the repository."""
+def find_source(name: str = "sensor_processor") -> Path:
+    """Return the folder of a function: beside this package when installed, in `lambda/` in the repository."""
     root = Path(__file__).resolve().parents[2]
-    return next(path for path in (root / "sensor_processor", root / "lambda" / "sensor_processor") if path.is_dir())
+    return next(path for path in (root / name, root / "lambda" / name) if path.is_dir())
 
 
-def build_zip(*, source: Path, fleet: FleetSpec, architecture: str, build: Path) -> LambdaZip:
-    """Build the zip of the package `source`, of the wheels in its lock and of `fleet`'s catalogue, below `build`."""
+def build_compactor_zip(*, fleet: FleetSpec, architecture: str, build: Path) -> LambdaZip:
+    """Build the archive compactor's zip. It parses messages as the sensor processor does, so it has that code, too."""
+    return build_zip(
+        source=find_source("archive_compactor"),
+        fleet=fleet,
+        architecture=architecture,
+        build=build,
+        root="fleet_iot/",
+        shared=(find_source() / "ingest",),
+    )
+
+
+def build_zip(
+    *, source: Path, fleet: FleetSpec, architecture: str, build: Path, root: str = "", shared: Iterable[Path] = ()
+) -> LambdaZip:
+    """Build the zip of the package `source`, of the wheels in its lock and of `fleet`'s catalogue, below `build`.
+
+    Args:
+        root: Folder of the packages in the zip.
+        shared: Packages of another function, with the name of that.
+    """
     wheels = _wheels(lock=source / LOCK, architecture=architecture, build=build)
     members = {name: path for name, path in _members(wheels) if not name.startswith(SCRIPTS)}
-    members.update({f"{source.name}/{name}": path for name, path in _members(source) if name != LOCK})
+    members.update({f"{root}{source.name}/{name}": path for name, path in _members(source) if name != LOCK})
+    for folder in shared:
+        members.update({f"{root}{folder.parent.name}/{folder.name}/{name}": path for name, path in _members(folder)})
     contents = {name: path.read_bytes() for name, path in members.items()}
     contents["catalogue.json"] = catalogue(fleet)
     digest = hashlib.sha256()
@@ -122,7 +146,7 @@ def _wheels(*, lock: Path, architecture: str, build: Path) -> Path:
         [
             *(sys.executable, "-P", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"),
             *("--target", str(staged), "--no-deps", "--no-compile", "--require-hashes", "--only-binary=:all:"),
-            *("--platform", f"manylinux2014_{machine}", "--platform", f"manylinux_2_17_{machine}"),
+            *(part for name in PLATFORMS for part in ("--platform", f"{name}_{machine}")),
             *("--python-version", PYTHON_VERSION, "--implementation", "cp", "-r", str(lock)),
         ],
         capture_output=True,

@@ -105,6 +105,9 @@ def synthesise(
         architecture=settings.lambda_architecture,
         build=settings.build / "lambda",
     )
+    compactor_code = packaging.build_compactor_zip(
+        fleet=fleet, architecture=settings.lambda_architecture, build=settings.build / "lambda"
+    )
     own_tags = {"application": fleet.application, "environment": suffix}
     context = StackContext(
         application=fleet.application,
@@ -121,7 +124,15 @@ def synthesise(
     missing: dict[str, str] = {}
     with staging(settings.outdir) as staged:
         app = App(outdir=str(staged), context=CONTEXT)
-        platform = TapStack(app, f"tap-{suffix}", context, fleet=fleet, code=code)
+        platform = TapStack(
+            app,
+            f"tap-{suffix}",
+            context,
+            fleet=fleet,
+            facilities=facilities.values(),
+            code=code,
+            compactor_code=compactor_code,
+        )
         stacks = [
             _Stack(platform, platform_counts(fleet)),
             _Stack(EndpointStack(app, endpoint, context), ENDPOINT_COUNTS),

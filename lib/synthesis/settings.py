@@ -171,7 +171,7 @@ def _check_names(environment: Mapping[str, str], fleet: FleetSpec, *, suffix: st
         account_id=account_id or "",
         bucket_account_id=account_id,
     )
-    buckets = (names.raw_archive, names.access_logs, names.audit_bucket)
+    buckets = (names.raw_archive, names.access_logs, names.audit_bucket, names.lanes)
     role = names.account_wide(LONGEST_ROLE)
     faults = {f"bucket's name {name}": bucket_fault(name) for name in buckets} | {
         f"role's name {role}": role_fault(role)

@@ -73,7 +73,7 @@ PLANT_ALARMS = "alarm:alarm-*-{plant}-{suffix} alarm:alarm-silence-{plant}-*-{su
 ALARM = "PutMetricAlarm DeleteAlarms TagResource UntagResource ListTagsForResource"
 RULE = f"CreateTopicRule GetTopicRule ReplaceTopicRule DeleteTopicRule {IOT_TAGS}"
 
-BUCKETS = ("{raw_archive}", "{access_logs}", "{audit_bucket}")
+BUCKETS = ("{raw_archive}", "{access_logs}", "{audit_bucket}", "{lanes}")
 ARCHIVE = "{raw_archive}"
 KEYS = "key/*"
 ROLES = "role/role-*-{application}-{region}-{suffix}"
@@ -83,11 +83,12 @@ THINGS = "thing/{plant}-*-{suffix}"
 TRAILS = "trail/trail-audit-{application}-{region}-{suffix} trail/trail-data-events-{application}-{region}-{suffix}"
 TOPICS = "topic-alarms-{suffix} topic-anomalies-{suffix}"
 QUEUE = "queue-processor-failures-{suffix}"
-FUNCTION = "function:function-sensor-processor-{suffix}"
+FUNCTION = "function:function-sensor-processor-{suffix} function:function-archive-compactor-{suffix}"
 OWN_LOG_GROUPS = "log-group:log-group-*-{suffix} log-group:log-group-*-{suffix}:*"
-LAMBDA_LOG_GROUP = (
-    "log-group:/aws/lambda/function-sensor-processor-{suffix} "
-    "log-group:/aws/lambda/function-sensor-processor-{suffix}:*"
+LAMBDA_LOG_GROUP = " ".join(
+    f"log-group:/aws/lambda/{name}-{{suffix}}{streams}"
+    for name in ("function-sensor-processor", "function-archive-compactor")
+    for streams in ("", ":*")
 )
 IOT_LOG_GROUP = "log-group:AWSIotLogsV2 log-group:AWSIotLogsV2:*"
 LOG_GROUP = (
@@ -195,7 +196,7 @@ GRANTS: Mapping[str, tuple[Grant, ...]] = {
     "aws_dynamodb_table": (
         _grant(
             "dynamodb",
-            "table/table-readings-{suffix} table/table-devices-{suffix}",
+            "table/table-readings-{suffix} table/table-devices-{suffix} table/table-lanes-{suffix}",
             "CreateTable UpdateTable DeleteTable DescribeTable DescribeContinuousBackups UpdateContinuousBackups "
             "DescribeTimeToLive UpdateTimeToLive TagResource UntagResource ListTagsOfResource",
         ),
@@ -359,11 +360,19 @@ GRANTS: Mapping[str, tuple[Grant, ...]] = {
     "aws_s3_object": (
         _grant(
             "s3",
-            f"{ARCHIVE}/raw/facility={{plant}}/*",
+            # Former versions had their markers below raw/.
+            f"{ARCHIVE}/archive/facility={{plant}}/* {ARCHIVE}/raw/facility={{plant}}/*",
             "GetObject PutObject GetObjectTagging PutObjectTagging DeleteObject DeleteObjectVersion",
         ),
         _grant("s3", ARCHIVE, "ListBucket ListBucketVersions"),
         _grant("kms", KEYS, "GenerateDataKey Decrypt", condition="through"),
+    ),
+    "aws_scheduler_schedule": (
+        _grant(
+            "scheduler",
+            "schedule/default/schedule-*-{suffix}",
+            "CreateSchedule GetSchedule UpdateSchedule DeleteSchedule",
+        ),
     ),
     "aws_sns_topic": (
         _grant(
@@ -392,6 +401,7 @@ PASSED_TO: Mapping[str, str] = {
     "aws_iot_provisioning_template": "iot.amazonaws.com",
     "aws_iot_topic_rule": "iot.amazonaws.com",
     "aws_lambda_function": "lambda.amazonaws.com",
+    "aws_scheduler_schedule": "scheduler.amazonaws.com",
 }
 """Resource type → the service that works under the roles that the resource names: `iam:PassRole`."""
 
@@ -566,6 +576,7 @@ def _arns(templates: Iterable[str], scope: Scope) -> list[str]:
         "raw_archive": names.raw_archive,
         "access_logs": names.access_logs,
         "audit_bucket": names.audit_bucket,
+        "lanes": names.lanes,
     }
     found = {
         template if template == ANY else "arn:aws:" + template.format(plant=plant, plant_=_underscored(plant), **fields)

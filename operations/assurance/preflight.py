@@ -20,10 +20,13 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from fleet_iot.generator.aws.limits import REGIONS
-from fleet_iot.generator.diagnostics import EnvironmentFault, FleetError
+from fleet_iot.generator.aws.limits import LOAD_QUOTAS, REGIONS
+from fleet_iot.generator.diagnostics import EnvironmentFault, FleetError, ManifestError
+from fleet_iot.generator.manifest.load import read_manifest
+from fleet_iot.generator.manifest.rates import Load, expected_load
 from fleet_iot.generator.text import counted
 from fleet_iot.lib.names import PlatformNames
+from fleet_iot.lib.record.place import MANIFEST
 from fleet_iot.lib.synthesis.settings import read_settings
 from fleet_iot.operations.assurance.compliance.planning import synthesise
 from fleet_iot.operations.assurance.deployer import (
@@ -588,8 +591,8 @@ class LiveQuotas:
             return {}
 
 
-def check_quotas(aws: Aws, deployment: Deployment) -> Iterator[Finding]:
-    """Check that what the stacks add fits the account's quotas."""
+def check_quotas(aws: Aws, deployment: Deployment, load: Load | None) -> Iterator[Finding]:
+    """Check that what the stacks add, and the load of the whole fleet where it is known, fit the account's quotas."""
     live = LiveQuotas(aws)
     for quota in QUOTAS:
         wanted = [str(body.get(quota.name, "")) for kind in quota.kinds for body in deployment.bodies(kind)]
@@ -623,6 +626,15 @@ def check_quotas(aws: Aws, deployment: Deployment) -> Iterator[Finding]:
             check="quotas",
             what=f"{counted(certificates, 'certificate')} at {rate or 15:g} a second",
         )
+    if load is None:
+        yield Finding(
+            status=WARNING,
+            check="quotas",
+            what="the load is not compared: fleet.yaml has faults",
+            remedy="fleet validate",
+        )
+    else:
+        yield from _load_fits(live, load, aws.region)
     if live.unread:
         yield Finding(
             status=WARNING,
@@ -632,6 +644,21 @@ def check_quotas(aws: Aws, deployment: Deployment) -> Iterator[Finding]:
             if aws.local is None
             else "the local AWS has no Service Quotas",
         )
+
+
+def _load_fits(live: LiveQuotas, load: Load, region: str) -> Iterator[Finding]:
+    """Compare the load with the quotas that Service Quotas has."""
+    for quota in LOAD_QUOTAS:
+        if quota.pattern:
+            needed, found = getattr(load, quota.measure), live.value(quota.service, quota.pattern)
+            most = quota.of(region) if found is None else found
+            of = ", AWS's default" if found is None else ""
+            yield Finding(
+                status=OK if needed <= most else ERROR,
+                check="quotas",
+                what=f"{needed:,.0f} {quota.what}; {quota.name} is {most:,.0f}{of}",
+                remedy="" if needed <= most else f"{quota.remedy}: {quota.page}",
+            )
 
 
 def _fits(what: str, needed: int, live: float | None, default: int) -> Finding:
@@ -680,9 +707,18 @@ def preflight(project: Project, *, aws: Callable[[], Aws], facilities: tuple[str
         "bucket": lambda: check_buckets(chosen, deployment),
         "account": lambda: check_account(chosen, deployment),
         "trails": lambda: check_trails(chosen, deployment),
-        "quotas": lambda: check_quotas(chosen, deployment),
+        "quotas": lambda: check_quotas(chosen, deployment, load_of(project)),
     }
     return (*found, *(finding for name, check in checks.items() for finding in _guarded(name, check)))
+
+
+def load_of(project: Project) -> Load | None:
+    """Estimate the load of the whole fleet, as its manifest is now; None where it has faults."""
+    try:
+        manifest = read_manifest(project.root / MANIFEST, name=MANIFEST, environment=project.environment)
+    except ManifestError:
+        return None
+    return expected_load(manifest)
 
 
 def _guarded(name: str, check: Check) -> Iterator[Finding]:

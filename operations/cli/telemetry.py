@@ -33,8 +33,18 @@ from fleet_iot.operations.cli.options import (
 )
 from fleet_iot.operations.progress import Progress
 from fleet_iot.operations.project import Project
-from fleet_iot.operations.telemetry.anomalies import PREFIX, Anomaly, acknowledge, read_anomalies
-from fleet_iot.operations.telemetry.archive import query_statement, table_statement
+from fleet_iot.operations.telemetry.anomalies import PREFIX, Anomaly, acknowledge, read_anomalies, read_open
+from fleet_iot.operations.telemetry.archive import (
+    FORMER_TABLE,
+    TABLE,
+    cold_before,
+    compact,
+    former_query_statement,
+    former_table_statement,
+    glacier_note,
+    query_statement,
+    table_statement,
+)
 from fleet_iot.operations.telemetry.history import LEVELS, Row, history
 from fleet_iot.operations.telemetry.quarantine import (
     TIME_UNITS,
@@ -52,7 +62,7 @@ from fleet_iot.operations.telemetry.quarantine import (
     with_principals,
     with_time_in,
 )
-from fleet_iot.operations.telemetry.redrive import Outcome, deployed_processor, redrive
+from fleet_iot.operations.telemetry.redrive import FunctionError, Outcome, deployed_processor, redrive
 from fleet_iot.sensor_processor.ingest.reading import REASONS
 from fleet_iot.sensor_processor.planning.items import QUANTILES
 
@@ -63,20 +73,24 @@ def anomalies() -> None:
 
 
 @anomalies.command("list")
-@thing_option("Only this thing, which is quick: others are found by a scan.")
+@thing_option("Only this thing.")
 @facility_option
-@click.option("--all", "is_all", is_flag=True, help="Also those that are acknowledged.")
+@click.option("--all", "is_all", is_flag=True, help="Also those that are acknowledged, by a scan without --thing.")
 @json_option
 @on_aws
 def list_anomalies(site: Site, thing: str | None, facility: str | None, is_all: bool, as_json: bool) -> None:
     """List unacknowledged anomalies, the newest first."""
+    plants = [each.id for each in site.project.facilities]
     if facility is not None:
-        site.project.facility(facility)
+        plants = [site.project.facility(facility).id]
     table = site.project.names.readings_table
 
     def read(name: str | None) -> list[Anomaly]:
         with reporting_aws_errors(f"cannot read {table}"):
-            return list(read_anomalies(site.aws.client("dynamodb"), table, thing=name, facility=facility))
+            client = site.aws.client("dynamodb")
+            if name is None and not is_all:
+                return list(read_open(client, table, facilities=plants))
+            return list(read_anomalies(client, table, thing=name, facility=facility))
 
     found = read(None) if thing is None else site.read_thing(thing, read, facility=facility)[1]
     listed = [each for each in found if is_all or not each.acknowledged_by]
@@ -218,7 +232,7 @@ def _cells(row: Row, level: str, number: str, mark: str = "") -> Iterator[str]:
 
 @click.group()
 def archive() -> None:
-    """Query the raw archive, which keeps every message as it was sent."""
+    """Query and compact the archive, which keeps every message as it was sent."""
 
 
 @archive.command()
@@ -226,28 +240,70 @@ def archive() -> None:
 @device_type_option("Of the query (default: the first).")
 @metric_option("Of the query (default: the device type's first).")
 @click.option("--date", "day", type=click.DateTime(["%Y-%m-%d"]), help="Day of arrival, UTC (default: today).")
+@click.option("--former", is_flag=True, help="Of what versions up to 0.3 archived: it has a table of its own.")
 @on_project
 def query(
-    project: Project, facility: str | None, device_type: str | None, metric: str | None, day: datetime | None
+    project: Project,
+    facility: str | None,
+    device_type: str | None,
+    metric: str | None,
+    day: datetime | None,
+    former: bool,
 ) -> None:
-    """Print Athena's SQL: the table's definition and a first query."""
+    """Print Athena's SQL: the table, a first query, and how to restore what is in Glacier."""
     chosen = project.facility(facility or project.facilities[0].id)
     described = project.device_type(device_type or project.fleet.device_types[0].id)
     project.check_metric(described.id, metric)
     if project.account_id is None:
         note = "note: the bucket's name lacks the AWS account: set account_id in fleet.yaml, or FLEET_ACCOUNT_ID."
         click.echo(note, err=True)
-    types = [each.id for each in project.fleet.device_types]
-    table = table_statement(
-        project.names.raw_archive, facilities=[each.id for each in project.facilities], device_types=types
-    )
-    first_query = query_statement(
-        facility=chosen.id,
-        device_type=described.id,
-        metric=metric or described.metrics[0].name,
-        day=(day or datetime.now(UTC)).date(),
-    )
-    click.echo(f"-- Once:\n{table}\n\n-- Then, as you like:\n{first_query}")
+    first = metric or described.metrics[0].name
+    for statement in _statements(project, chosen.id, described.id, first, day, is_former=former):
+        click.echo(statement)
+
+
+def _statements(
+    project: Project, facility: str, device_type: str, metric: str, day: datetime | None, *, is_former: bool
+) -> Iterator[str]:
+    bucket, types, today = project.names.raw_archive, project.fleet.device_types, datetime.now(UTC).date()
+    asked = day.date() if day else today
+    facilities, type_ids = [each.id for each in project.facilities], [each.id for each in types]
+    of = {"facility": facility, "device_type": device_type}
+    if is_former:
+        table = former_table_statement(bucket, facilities=facilities, device_types=type_ids)
+        first_query = former_query_statement(**of, metric=metric, day=asked)
+    else:
+        metrics = [each.name for type_ in types for each in type_.metrics]
+        table = table_statement(bucket, facilities=facilities, device_types=type_ids, metrics=metrics)
+        first_query = query_statement(**of, metric=metric, day=asked)
+    name = FORMER_TABLE if is_former else TABLE
+    yield f"-- Once, and again after a new metric, device type or facility (DROP TABLE {name}; first):\n{table}"
+    yield f"\n-- Then, as you like:\n{first_query}"
+    cold = min(asked, cold_before(today) - timedelta(days=1))
+    yield "\n" + glacier_note(bucket, **of, day=cold, today=today, is_former=is_former)
+
+
+@archive.command("compact")
+@click.option("--early", is_flag=True, help="Also the hour and the day that are not over.")
+@on_aws
+@json_option
+def compact_(site: Site, early: bool, as_json: bool) -> None:
+    """Compact the archive now, as the schedule does each hour."""
+    with reporting_aws_errors("AWS refuses the compaction"):
+        try:
+            done = compact(site.aws, site.project.names.compactor, is_early=early)
+        except FunctionError as error:
+            raise OutcomeError(
+                f"the compaction failed: {error}", hint="see the function's log, then run it again"
+            ) from None
+    emit(done, _compacted_lines(done), as_json=as_json)
+
+
+def _compacted_lines(done: dict[str, Any]) -> list[str]:
+    raw, made = counted(done["raw_objects"], "raw object"), counted(done["objects"], "Parquet object")
+    twice = f", {counted(done['duplicates'], 'line')} of them redelivered" if done["duplicates"] else ""
+    deleted = f"; {counted(done['deleted'], 'object')} deleted that they replace" if done["deleted"] else ""
+    return [f"{raw} with {counted(done['lines'], 'line')}{twice}: {made} written{deleted}"]
 
 
 _PREVIEW = 2_000

@@ -70,7 +70,7 @@ def wait_until_drained(local: LocalAws, *, seconds: float = STILL_SECONDS) -> Dr
     """Wait until all that was published before the call is processed, for as long as there is progress.
 
     A probe follows the messages through the rules engine. Then the event source must find the stream at its end, with
-    every batch done, in a look that began after the probe came through.
+    every batch done, in a look that began after the probe came through, and every minute so far is in the tables.
 
     Args:
         local: Where rules engine and event source run.
@@ -91,9 +91,14 @@ def wait_until_drained(local: LocalAws, *, seconds: float = STILL_SECONDS) -> Dr
         engine = _statistics(local, rules_engine.NAME, rules_engine.STATISTICS)
         source = _statistics(local, event_source.NAME, event_source.STATISTICS)
         if passed_at is None and engine.get("probe") == nonce and not engine["outstanding"]:
-            # The source's statistics may be older: only a look after this moment counts.
+            # The source's statistics may be older: only a look after this moment counts, with a sweep.
+            (local.folder / event_source.SETTLE).touch()
             passed_at = time.time()
-        elif passed_at is not None and source.get("idle_at", 0.0) > passed_at:
+        elif (
+            passed_at is not None
+            and source.get("idle_at", 0.0) > passed_at
+            and not (local.folder / event_source.SETTLE).exists()
+        ):
             return Drained(put=engine["put"], errors=engine["errors"], **source["totals"])
         if patience.is_over(_moved(engine, source)):
             what = (

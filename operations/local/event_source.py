@@ -459,6 +459,14 @@ POLL_SECONDS = 0.2
 SHARDS_SECONDS = 10.0
 """Interval of checks for a reshard."""
 
+SWEEP_SECONDS = 60.0
+"""Interval of the schedule that sweeps the lanes."""
+
+SETTLE = "settle"
+"""A file by which a program asks for a sweep as of two minutes later, when every minute so far is over."""
+
+SETTLED_MS = 120_000
+
 log = logging.getLogger(NAME)
 
 
@@ -526,17 +534,21 @@ class EventSourceProcess:
 
     def run(self) -> None:
         """Work until the process is ended."""
-        looked_at = 0.0
+        looked_at, swept_at = 0.0, time.monotonic()
         earlier = read_statistics(self._local.folder / STATISTICS).get("shards", {})
         while True:
             try:
                 if time.monotonic() - looked_at > SHARDS_SECONDS or not self._readers:
                     self._look_for_shards(earlier)
                     looked_at = time.monotonic()
+                if time.monotonic() - swept_at > SWEEP_SECONDS:
+                    swept_at = time.monotonic()
+                    self._sweep({"sweep": True})
                 started = time.time()
                 is_busy = [self._work_on(reader) for reader in list(self._readers.values())]
                 if not any(is_busy):
                     if all(reader.is_drained for reader in self._readers.values()):
+                        self._settle()
                         self._idle_at = started
                     self._write_statistics()
                     time.sleep(POLL_SECONDS)
@@ -590,6 +602,20 @@ class EventSourceProcess:
         else:
             reader.last_failure = None
             reader.source.answered(answer, now=time.time())
+
+    def _settle(self) -> None:
+        """Sweep as of later where a program asks for it, so that it need not wait until every minute is over."""
+        asked = self._local.folder / SETTLE
+        if asked.exists():
+            self._sweep({"sweep": True, "at": int(time.time() * 1000) + SETTLED_MS})
+            asked.unlink()
+
+    def _sweep(self, event: dict[str, Any]) -> None:
+        try:
+            self._host.invoke(event)
+        except FunctionFailedError as failure:
+            self._error = str(failure)
+            log.error("sweep %s: %s", self._host.request_id, failure)
 
     def _discard(self, reader: ShardReader, action: Discard) -> None:
         message = failure_message(

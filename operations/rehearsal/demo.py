@@ -42,7 +42,14 @@ from fleet_iot.operations.rehearsal.simulator import (
     read_truth,
     run_request,
 )
-from fleet_iot.operations.telemetry.archive import object_keys, stored_lines
+from fleet_iot.operations.telemetry.archive import (
+    archived_records,
+    compact,
+    compacted_objects,
+    object_keys,
+    stored_lines,
+)
+from fleet_iot.operations.telemetry.redrive import FunctionError
 
 # Reconciliation of what the devices sent with what arrived: lost, duplicated, sums, anomalies found and false.
 #
@@ -194,9 +201,11 @@ class Registry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Archive:
-    """Counts of the archive bucket: distinct stream records, the readings in them, quarantined ones, rule errors."""
+    """Counts of the archive bucket: distinct stream records, the readings in them, quarantined ones, rule errors, and
+    the Parquet objects that count."""
 
     lines: int
+    objects: int
     readings: Counter[tuple[str, int, int]]
     quarantined: int
     rule_errors: int
@@ -226,22 +235,24 @@ def count_registry(iot: Any, suffix: str) -> Registry:
 
 
 def read_readings(dynamodb: Any, table: str) -> tuple[list[MinuteItem], list[AnomalyItem]]:
-    """Read all minute items and anomaly items of the readings table."""
-    minutes, anomalies = [], []
+    """Read all anomaly items of the readings table, and the highest revision of each minute."""
+    minutes: dict[tuple[str, str], tuple[str, MinuteItem]] = {}
+    anomalies = []
     for page in dynamodb.get_paginator("scan").paginate(TableName=table, ConsistentRead=True):
         for item in page["Items"]:
             thing, (kind, _, rest) = item["device"]["S"], item["bucket"]["S"].partition("#")
             if kind == "minute":
                 metrics = {name: metric["M"] for name, metric in item["metrics"]["M"].items()}
-                minutes.append(
-                    MinuteItem(
-                        thing=thing,
-                        minute=_epoch_ms(rest) // 60_000,
-                        messages=int(item["messages"]["N"]),
-                        sums={name: Decimal(metric["sum"]["N"]) for name, metric in metrics.items()},
-                        counts={name: int(metric["count"]["N"]) for name, metric in metrics.items()},
-                    )
+                start, _, revision = rest.partition("#")
+                found = MinuteItem(
+                    thing=thing,
+                    minute=_epoch_ms(start) // 60_000,
+                    messages=int(item["messages"]["N"]),
+                    sums={name: Decimal(metric["sum"]["N"]) for name, metric in metrics.items()},
+                    counts={name: int(metric["count"]["N"]) for name, metric in metrics.items()},
                 )
+                if revision >= minutes.get((thing, start), ("", found))[0]:
+                    minutes[thing, start] = revision, found
             elif kind == "anomaly":
                 anomalies.append(
                     AnomalyItem(
@@ -251,19 +262,26 @@ def read_readings(dynamodb: Any, table: str) -> tuple[list[MinuteItem], list[Ano
                         time_ms=_epoch_ms(item["time"]["S"]),
                     )
                 )
-    return minutes, anomalies
+    return [minute for _, minute in minutes.values()], anomalies
 
 
 def read_archive(s3: Any, bucket: str) -> Archive:
     """Read the archive's records, each once however often its batch was delivered."""
-    raw = {line["sequence_number"]: line for _, line in stored_lines(s3, bucket, "raw/")}
     quarantined = {line["sequence_number"] for _, line in stored_lines(s3, bucket, "quarantine/")}
     errors = sum(1 for key in object_keys(s3, bucket, "iot-rule-errors/") if not key.endswith("/"))
     readings: Counter[tuple[str, int, int]] = Counter()
-    for line in raw.values():
+    lines = 0
+    for line in archived_records(s3, bucket):
+        lines += 1
         payload = json.loads(base64.b64decode(line["raw"]))
         readings[line["thing"], payload["time"], payload["sequence"]] += 1
-    return Archive(lines=len(raw), readings=readings, quarantined=len(quarantined), rule_errors=errors)
+    return Archive(
+        lines=lines,
+        objects=len(compacted_objects(s3, bucket)),
+        readings=readings,
+        quarantined=len(quarantined),
+        rule_errors=errors,
+    )
 
 
 def count_items(dynamodb: Any, table: str) -> int:
@@ -361,6 +379,9 @@ class Report:
     readings_published: int
     readings_archived: int
     records_archived: int
+    raw_objects: int
+    parquet_objects: int
+    records_compacted: int
     readings_processed: int
     poison_injected: int
     quarantined: int
@@ -394,6 +415,10 @@ def faults(report: Report) -> list[str]:
         ),
         (report.readings_processed == good, f"{report.readings_processed} readings processed of {good} good ones"),
         (report.readings_archived == good, f"{report.readings_archived} readings archived of {good} good ones"),
+        (
+            report.records_compacted == report.records_archived,
+            f"{report.records_compacted} records compacted of {report.records_archived} archived",
+        ),
         (report.lost == 0, f"{report.lost} readings lost"),
         (report.duplicated == 0, f"{report.duplicated} readings duplicated"),
         (report.wrong_sums == 0, f"{report.wrong_sums} sums differ from what was sent"),
@@ -432,6 +457,7 @@ def summary(report: Report) -> str:
             f"{report.poison_injected} of them poison, {report.repeats_published} sent again",
         ),
         ("Processed", f"{report.readings_processed} readings in DynamoDB, {report.readings_archived} in S3"),
+        ("Archive", f"{report.raw_objects} raw objects compacted into {report.parquet_objects} Parquet objects"),
         ("Quarantine", f"{report.quarantined} messages, each with its reason"),
         ("Delivered again", f"{report.redelivered} records: {report.lost} lost, {report.duplicated} duplicated"),
         (
@@ -532,6 +558,8 @@ def run_demo(
             _refuse_failed(outcome)
         with clock.step("drain", "until everything is processed"):
             drained = wait_until_drained(local)
+        with clock.step("compact", "the raw archive into Parquet objects"):
+            compacted = _compact(project, local)
         with clock.step("verify", "published readings against DynamoDB and S3"):
             measured = measure(project, local, truth_file=simulation.truth)
             exposed = exposed_private_keys(project, local)
@@ -556,10 +584,19 @@ def run_demo(
         outcome=outcome,
         measured=measured,
         redelivered=drained.redelivered,
+        compacted=compacted,
         resources=(applied, left),
         exposed=exposed,
         seconds=clock.seconds,
     )
+
+
+def _compact(project: Project, local: LocalAws) -> dict[str, Any]:
+    """Compact what was just archived, though neither hour nor day is over."""
+    try:
+        return compact(local_aws(local.folder), project.names.compactor, is_early=True)
+    except FunctionError as error:
+        raise EnvironmentFault(f"the compaction failed: {error}", hint=f"look into {local.logs}") from None
 
 
 def _require_things(project: Project) -> None:
@@ -689,6 +726,7 @@ def _report(
     outcome: Outcome,
     measured: Measurement,
     redelivered: int,
+    compacted: Mapping[str, Any],
     resources: tuple[int, int],
     exposed: list[str],
     seconds: dict[str, float],
@@ -707,6 +745,9 @@ def _report(
         poison_injected=outcome.poison,
         quarantined=measured.archive.quarantined,
         redelivered=redelivered,
+        raw_objects=compacted["raw_objects"],
+        parquet_objects=measured.archive.objects,
+        records_compacted=compacted["lines"] - compacted["duplicates"],
         repeats_published=outcome.repeats,
         rule_errors=measured.archive.rule_errors,
         devices_known=measured.devices,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+from fleet_iot.lib.names import OPEN_ANOMALIES
 
 PREFIX = "anomaly#"
 ENDED = "ended#"
@@ -37,10 +39,47 @@ class Anomaly:
     note: str | None
 
 
+def read_open(client: Any, table: str, *, facilities: Iterable[str]) -> Iterator[Anomaly]:
+    """Read the unacknowledged anomalies of plants by their index, with their escalations and ends."""
+    for facility in facilities:
+        pages = client.get_paginator("query").paginate(
+            TableName=table,
+            IndexName=OPEN_ANOMALIES,
+            KeyConditionExpression="open_facility = :facility",
+            ExpressionAttributeValues={":facility": {"S": facility}},
+        )
+        for page in pages:
+            items = page["Items"]
+            followed = _followed(client, table, items)
+            for item in items:
+                place = item["device"]["S"], item["bucket"]["S"].removeprefix(PREFIX)
+                yield _anomaly(item, ended=followed.get((ENDED, *place)), escalated=followed.get((ESCALATED, *place)))
+
+
+def _followed(client: Any, table: str, items: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str, str], Any]:
+    """Read the escalations and ends of anomalies, by prefix, thing and the rest of their range keys."""
+    keys = [
+        {"device": item["device"], "bucket": {"S": prefix + item["bucket"]["S"].removeprefix(PREFIX)}}
+        for item in items
+        for prefix in (ENDED, ESCALATED)
+    ]
+    found = {}
+    while keys:
+        answer = client.batch_get_item(RequestItems={table: {"Keys": keys[:100]}})
+        for item in answer["Responses"].get(table, ()):
+            prefix, hash_, rest = item["bucket"]["S"].partition("#")
+            found[prefix + hash_, item["device"]["S"], rest] = item
+        keys = [*answer.get("UnprocessedKeys", {}).get(table, {}).get("Keys", ()), *keys[100:]]
+    return found
+
+
 def read_anomalies(
     client: Any, table: str, *, thing: str | None = None, facility: str | None = None
 ) -> Iterator[Anomaly]:
-    """Read the anomalies of a thing (by queries), or of all things (by a scan of the whole table)."""
+    """Read the anomalies of a thing (by queries), or of all things (by a scan of the whole table).
+
+    `read_open` reads the unacknowledged ones without a scan.
+    """
     found: dict[str, dict[tuple[str, str], Mapping[str, Any]]] = {prefix: {} for prefix in (PREFIX, ESCALATED, ENDED)}
     for item in _items(client, table, thing=thing):
         prefix, separator, key = item["bucket"]["S"].partition("#")
@@ -85,7 +124,7 @@ def acknowledge(
         client.update_item(
             TableName=table,
             Key={"device": {"S": thing}, "bucket": {"S": anomaly_id}},
-            UpdateExpression=changes,
+            UpdateExpression=f"{changes} REMOVE open_facility, began",  # out of the index of open ones
             # Without it, a mistyped id would create an item.
             ConditionExpression="attribute_exists(detector)",
             ExpressionAttributeValues=values,

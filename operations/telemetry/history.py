@@ -19,7 +19,7 @@ from fleet_iot.sensor_processor.numbers.period import (
     period_bucket,
     sum_parts,
 )
-from fleet_iot.sensor_processor.planning.items import QUANTILES, parse_part
+from fleet_iot.sensor_processor.planning.items import QUANTILES, highest_revisions, last_bucket, parse_part
 
 _START_OF = {"minute": minute_of, "hour": hour_of, "day": day_of}
 LEVELS = tuple(_START_OF)
@@ -59,14 +59,19 @@ class _Source:
     thing: str
 
     def parts(self, first: str, last: str) -> list[Part]:
-        """Read the items from one range key to another."""
+        """Read the items from one range key to another, of each minute, hour and day its highest revision."""
         pages = self.client.get_paginator("query").paginate(
             TableName=self.table,
             KeyConditionExpression="#device = :device AND #bucket BETWEEN :first AND :last",
             ExpressionAttributeNames={"#device": "device", "#bucket": "bucket"},
-            ExpressionAttributeValues={":device": {"S": self.thing}, ":first": {"S": first}, ":last": {"S": last}},
+            ExpressionAttributeValues={
+                ":device": {"S": self.thing},
+                ":first": {"S": first},
+                ":last": {"S": last_bucket(last)},
+            },
         )
-        return [parse_part(item, start=_start(item["bucket"]["S"])) for page in pages for item in page["Items"]]
+        items = highest_revisions(item for page in pages for item in page["Items"])
+        return [parse_part(item, start=_start(item["bucket"]["S"])) for item in items]
 
 
 def _days(source: _Source, since: int, until: int) -> list[Part]:
@@ -96,7 +101,7 @@ def _summed(level: Level, parts: list[Part], thing: str) -> list[Part]:
 
 def _start(bucket: str) -> int:
     """Parse the start (ms) in a range key: `minute#2026-11-23T14:49Z`, `hour#2026-11-23T14Z`, `day#2026-11-23`."""
-    text = bucket.partition("#")[2].removesuffix("Z")
+    text = bucket.split("#")[1].removesuffix("Z")
     return round(datetime.fromisoformat(f"{text}T00+00:00" if "T" not in text else f"{text}+00:00").timestamp()) * 1000
 
 

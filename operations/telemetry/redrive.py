@@ -28,6 +28,9 @@ from fleet_iot.operations.local.function_host import (
 BATCH = 1_000
 """Records in an invocation: far below Lambda's 6 MB."""
 
+LONGEST_RUN_S = 920
+"""Lambda's longest timeout, and a little more."""
+
 ATTEMPTS = 3
 """Invocations in a row without progress before a message is left in the queue."""
 
@@ -89,6 +92,14 @@ def range_of(body: str) -> Range | None:
         return None
 
 
+def is_sweep(body: str) -> bool:
+    """Return whether a message is a sweep that failed: the next one, a minute later, did its work."""
+    try:
+        return bool(json.loads(body).get("sweep") is True)
+    except (ValueError, AttributeError):
+        return False
+
+
 def redrive(processor: Processor, *, on_message: Callable[[int, int], object] = lambda done, total: None) -> Outcome:
     """Redrive the queue's messages once each; those whose records the function does not acknowledge stay in it."""
     sqs, queue_url = processor.sqs, processor.queue_url
@@ -110,6 +121,8 @@ def redrive(processor: Processor, *, on_message: Callable[[int, int], object] = 
 def _redrive_message(body: str, processor: Processor, outcome: Outcome) -> bool:
     """Return whether the function acknowledged every record of the message that the stream still has."""
     wanted = range_of(body)
+    if wanted is None and is_sweep(body):
+        return True
     if wanted is None:
         outcome.left.append("a message that names no records of a stream")
         return False
@@ -183,8 +196,15 @@ def _give(records: tuple[StreamRecord, ...], wanted: Range, processor: Processor
 @contextmanager
 def deployed_processor(aws: Aws, function: str) -> Iterator[Processor]:
     """Find the deployed function with its stream and failure queue; a local one runs in a process of its own."""
+    with deployed(aws, function) as invoke:
+        yield _processor(aws, function, invoke=invoke)
+
+
+@contextmanager
+def deployed(aws: Aws, function: str) -> Iterator[Invoke]:
+    """Find a deployed function; a local one runs in a process of its own, as AWS would run it."""
     if aws.local is None:
-        yield _processor(aws, function, invoke=_invoke_in_account(aws, function))
+        yield _invoke_in_account(aws, function)
         return
     host = _local_host(aws.local, function)
 
@@ -195,14 +215,14 @@ def deployed_processor(aws: Aws, function: str) -> Iterator[Processor]:
             raise FunctionError(str(error)) from error
 
     try:
-        yield _processor(aws, function, invoke=invoke)
+        yield invoke
     finally:
         host.close()
 
 
 def _invoke_in_account(aws: Aws, function: str) -> Invoke:
-    # A full batch may run until the function's timeout, which is longer than botocore waits by default.
-    client = aws.client("lambda", config=Config(read_timeout=180, retries={"total_max_attempts": 1}))
+    # A function may run until its timeout, which is longer than botocore waits by default.
+    client = aws.client("lambda", config=Config(read_timeout=LONGEST_RUN_S, retries={"total_max_attempts": 1}))
 
     def invoke(event: dict[str, Any]) -> Any:
         answer = client.invoke(FunctionName=function, Payload=json.dumps(event).encode())
@@ -218,15 +238,15 @@ def _local_host(local: LocalAws, name: str) -> FunctionHost:
     """Start a host for the function, with its role: the event source's own host keeps to its batches."""
     client = local.client("lambda")
     function = deployed_function(client, name)
-    code = local.folder / "function-replay"
+    code = local.folder / f"{name}-called"
     unpack_function(local.fetch(client.get_function(FunctionName=function.name)["Code"]["Location"]), code)
     environment = {k: v for k, v in local.environment().items() if k.startswith("AWS_") or k.upper() == "NO_PROXY"}
     return FunctionHost(
         function,
         code=code,
         base_environment=environment | {"TMPDIR": str(local.folder / "tmp")},
-        credentials=RoleSession(local, function.role_arn, session_name=f"{function.name}-replay").environment,
-        log=local.logs / "function-replay.log",
+        credentials=RoleSession(local, function.role_arn, session_name=f"{function.name}-called").environment,
+        log=local.logs / f"{name}-called.log",
     )
 
 

@@ -7,11 +7,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
-from benchmarks import credentials, generate_rows, onboarding, processor, synthesis, validate
+from benchmarks import credentials, generate_rows, hops, memory, onboarding, processor, synthesis, units, validate
 from benchmarks.__main__ import BENCHMARKS
 from fleet_iot.generator import pipeline
 from fleet_iot.generator.manifest.load import validate as validate_manifest
@@ -119,6 +120,47 @@ def test_onboarding_is_measured_against_the_quotas() -> None:
     details = document["details"]
     assert (60, 0, 60, 4.0) == tuple(details[key] for key in ("devices", "throttles", "verified_pairs", "time_scale"))
     assert details["calls_a_device"] == pytest.approx(4, abs=0.1)
+
+
+@pytest.mark.slow
+def test_units_of_a_reading_are_counted_beside_the_peers() -> None:
+    """Each interval has its units and times, no minute lacks a message, and a peer's reading costs one unit."""
+    document = json.loads(json.dumps(units.run(1, devices=12, minutes=1, peer_readings=10).document()))
+    assert KEYS == list(document)
+    assert ("units", {"put_item": 1.0, "batch_writer": 1.0}) == (document["benchmark"], document["peers"])
+    for name, interval_s in units.INTERVALS.items():
+        found = document["details"][name]
+        assert 12 * 60 / interval_s == found["readings"]
+        assert (4, 0) == (found["shards"], found["minutes_incomplete"])
+        assert found["write_units"] > 0
+        assert found["s3_puts"] > 0
+        assert found["minute_readable_s"]["max"] <= 60 + 2 * units.WINDOW_S
+
+
+def test_a_large_fleet_is_sampled_by_shard() -> None:
+    """A shard for each 800 records a second, a power of two; the devices of four of them are simulated."""
+    assert [4, 4, 16] == [units.shards_for(devices, 10) for devices in (100, 32_000, 100_000)]
+    sampled = units.senders(4_000, shards=16, dice=Random(1))
+    assert 900 < len(sampled) < 1_100
+    assert {0, 1, 2, 3} == {sender.shard for sender in sampled}
+
+
+@pytest.mark.slow
+def test_peak_memory_is_that_of_the_function() -> None:
+    """A process of its own handles a day's readings and the batch after midnight, and says what it used at most."""
+    document = json.loads(json.dumps(memory.run(1, devices=4).document()))
+    assert KEYS == list(document)
+    peaks = document["details"]["peak_mb"]
+    assert 20 < peaks["first_reading"] <= peaks["ordinary"] <= peaks["midnight"] < document["details"]["function_mb"]
+
+
+@pytest.mark.slow
+def test_two_trees_are_measured_with_the_same_batches() -> None:
+    """Another checkout, here the same, gets the batches of this one in the same run."""
+    document = json.loads(json.dumps(hops.run(2, against=ROOT, records=40, devices=10).document()))
+    assert KEYS == list(document)
+    assert ("hops", ["other"]) == (document["benchmark"], list(document["peers"]))
+    assert 0.2 < document["details"]["times_other"] < 5
 
 
 @pytest.mark.slow

@@ -14,10 +14,10 @@ from fleet_iot.generator import naming
 from fleet_iot.generator.aws import limits as aws_limits
 from fleet_iot.generator.diagnostics import EnvironmentFault
 from fleet_iot.generator.manifest import rules
-from fleet_iot.generator.manifest import rules as capacity
 from fleet_iot.generator.manifest.load import read_manifest
 from fleet_iot.generator.manifest.models import FleetManifest, keys_at
 from fleet_iot.generator.manifest.project import find_project
+from fleet_iot.generator.manifest.rates import expected_load
 from fleet_iot.generator.manifest.schema import SCHEMA_FILE, schema_text
 from fleet_iot.generator.output import index
 from fleet_iot.generator.plan.build import FleetPlan, facility_record, fleet_record, plan_fleet
@@ -92,11 +92,11 @@ def test_record_size_is_that_of_a_real_record() -> None:
             "facilities": {"sg-01": {"name": "x", "timezone": "UTC", "things": {"press": 20}}},
         }
     )
-    estimate = capacity.record_bytes("sg-01", "press", press.device_types["press"])
+    load = expected_load(press)
+    estimate = load.groups[0].record_bytes(1)
     assert 0.9 < estimate / actual < 1.1
-    load = capacity.expected_load(press)
-    assert 2.0 == load.records_per_second
-    assert load.megabytes_per_second == pytest.approx(2 * estimate / 1_000_000)
+    assert 2.0 == load.messages
+    assert load.megabytes == pytest.approx(2 * estimate / 1_000_000)
 
 
 def test_schema_is_fresh() -> None:

@@ -1,4 +1,4 @@
-"""The whole fault matrix against the processor, by seed, and seven wrong processors that have to be found out.
+"""The whole fault matrix against the processor, by seed, and wrong processors that have to be found out.
 
 `make soak` runs it with `FLEET_FAULT_READINGS=1000000` and five seeds in `FLEET_FAULT_SEEDS`.
 """
@@ -50,6 +50,4 @@ def test_faults_are_the_same_for_the_same_seed() -> None:
 def test_faults_are_found_in_a_wrong_processor(control: object) -> None:
     """A processor that leaves one thing out does not get through the same matrix."""
     with control():  # type: ignore[operator]
-        verdict = World(seed=1, readings=20_000).run()
-
-    assert verdict.faults
+        assert any(World(seed=seed, readings=6_000).run().faults for seed in (1, 2, 3, 4))

@@ -393,6 +393,20 @@ def test_records_that_ran_out_of_retries_are_replayed_and_count_once(plant: Plan
     assert [] == sqs.receive_message(QueueUrl=url).get("Messages", [])
 
 
+def test_compaction_changes_no_reading(plant: Plant) -> None:
+    """The deployed compactor, under its role, makes Parquet objects of all raw ones; its role writes no raw object."""
+    before = archive(plant)
+    done = json.loads(plant.fleet("archive", "compact", "--early", "--json").stdout)
+    after = archive(plant)
+    again = json.loads(plant.fleet("archive", "compact", "--early", "--json").stdout)
+
+    assert (before.readings, before.lines, 0) == (after.readings, after.lines, before.objects)
+    assert done["lines"] - done["duplicates"] == before.lines
+    assert after.objects > 0 == again["raw_objects"]
+    with pytest.raises(ClientError, match="AccessDenied"):
+        under_role(plant, "role-archive-compactor", "s3").put_object(Bucket=BUCKET, Key="raw/date=x/probe", Body=b"x")
+
+
 def test_anomalies_are_listed_and_acknowledged(plant: Plant) -> None:
     """Anomalies are listed with their reason until they are acknowledged."""
     found = lines(plant, "anomalies", "list", "--json")

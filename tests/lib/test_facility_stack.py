@@ -118,10 +118,10 @@ def test_every_device_type_has_its_prefix_and_the_plant_its_tiering(stacks: Any,
     """Marker objects show the archive's layout; Intelligent-Tiering is bound to the plant's prefix."""
     stack = stacks.facility(plant.id)
     assert sorted(marker["key"] for marker in stack.of("aws_s3_object").values()) == sorted(
-        f"raw/facility={plant.id}/device_type={group.device_type}/" for group in plant.groups
+        f"archive/facility={plant.id}/device_type={group.device_type}/" for group in plant.groups
     )
     tiering = stack.one("aws_s3_bucket_intelligent_tiering_configuration", f"tiering-{plant.id}")
-    assert tiering["filter"] == {"prefix": f"raw/facility={plant.id}/"}
+    assert tiering["filter"] == {"prefix": f"archive/facility={plant.id}/"}
     assert [(tier["access_tier"], tier["days"]) for tier in tiering["tiering"]] == [
         ("ARCHIVE_ACCESS", 90),
         ("DEEP_ARCHIVE_ACCESS", 180),

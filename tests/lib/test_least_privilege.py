@@ -35,6 +35,7 @@ def test_only_traces_and_what_registers_devices_go_to_any_resource(stacks: Any) 
     """X-Ray, and eight actions of AWS IoT's, have no resource to name; everything else names its own."""
     statements = dict(_allowed(stacks, "aws_iam_role_policy"))
     assert [name for name, statement in statements.items() if statement["Resource"] == "*"] == [
+        "role-archive-compactor-policy/WriteTraces",
         "role-bulk-registration-policy/RegisterThing",
         "role-fleet-provisioning-policy/RegisterThing",
         "role-sensor-processor-policy/WriteTraces",
@@ -44,7 +45,7 @@ def test_only_traces_and_what_registers_devices_go_to_any_resource(stacks: Any) 
 def test_every_use_of_a_key_names_service_and_context(stacks: Any) -> None:
     """No role can use a key on its own, or for another resource than its own."""
     uses = {n: s for n, s in _allowed(stacks, "aws_iam_role_policy") if s["Action"][0].startswith("kms:")}
-    assert len(uses) == 10
+    assert len(uses) == 13
     for statement in uses.values():
         conditions = statement["Condition"]["StringEquals"]
         assert conditions["kms:ViaService"].endswith(".ap-southeast-1.amazonaws.com")
@@ -59,17 +60,20 @@ def test_every_trust_names_account_and_source_where_the_service_sends_them(stack
         for role, body in stacks.platform.of("aws_iam_role").items()
     }
     assert {role: [s["Principal"]["Service"] for s in statements] for role, statements in trusts.items()} == {
+        "role-archive-compactor": ["lambda.amazonaws.com"],
+        "role-archive-schedule": ["scheduler.amazonaws.com"],
         "role-bulk-registration": ["iot.amazonaws.com"],
         "role-event-archive": ["iot.amazonaws.com"],
         "role-event-errors": ["iot.amazonaws.com"],
         "role-fleet-provisioning": ["iot.amazonaws.com"],
         "role-rule-errors": ["iot.amazonaws.com"],
         "role-sensor-processor": ["lambda.amazonaws.com"],
+        "role-sweep": ["scheduler.amazonaws.com"],
         "role-topic-rule": ["iot.amazonaws.com"],
         "role-trail-logs": ["cloudtrail.amazonaws.com"],
     }
     for role, (statement,) in trusts.items():
-        if role in ("role-sensor-processor", "role-trail-logs"):
+        if role in ("role-archive-compactor", "role-sensor-processor", "role-trail-logs"):
             assert "Condition" not in statement
         else:
             assert statement["Condition"]["StringEquals"] == {"aws:SourceAccount": "123456789012"}

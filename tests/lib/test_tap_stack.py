@@ -29,6 +29,7 @@ def test_it_takes_its_context_as_keywords(tmp_path: Path) -> None:
         "default_tags": {"owner": "operations"},
         "fleet": FLEET,
         "code": LambdaZip(path=zip_, source_code_hash="x", architecture="arm64"),
+        "compactor_code": LambdaZip(path=zip_, source_code_hash="x", architecture="arm64"),
     }
     app = App(outdir=str(tmp_path / "out"))
     TapStack(app, "tap-qa", **given)

@@ -93,8 +93,10 @@ def test_without_telemetry_nothing_else_is_left_out(planned: PlannedInfrastructu
     assert [] == _unrecorded(planned)
     assert {
         ("aws_dynamodb_table.table-devices", "BatchWriteItem by role-sensor-processor"),
+        ("aws_dynamodb_table.table-lanes", "BatchWriteItem by role-sensor-processor"),
         ("aws_dynamodb_table.table-readings", "BatchWriteItem by role-sensor-processor"),
         ("aws_kinesis_stream.stream-telemetry", "PutRecord by role-topic-rule"),
+        ("aws_s3_bucket.bucket-lanes", "PutObject by role-sensor-processor"),
         ("aws_s3_bucket.bucket-raw-archive", "PutObject by role-sensor-processor"),
     } == {
         (resource, problem.removeprefix("unrecorded: ").partition("-mfg-")[0])

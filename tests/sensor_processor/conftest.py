@@ -173,6 +173,10 @@ class Platform:
         answer = handler.handle(event, Context(remaining_ms=remaining_ms))
         return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
 
+    def sweep(self, *, at: int | None = None) -> None:
+        """Sweeps the lanes days after the readings, so that every minute, hour and day is over; or at a time (ms)."""
+        handler.handle({"sweep": True} | ({} if at is None else {"at": at}), Context())
+
     def restart(self) -> None:
         """Lets the next batch be handled by a process that remembers nothing."""
         handler.runtime.cache_clear()
@@ -180,12 +184,12 @@ class Platform:
     @property
     def own_dynamodb(self) -> Any:
         """The handler's own client, for faults on its event hooks."""
-        return handler.runtime().store._client
+        return handler.runtime().log.store._client
 
     @property
     def own_s3(self) -> Any:
         """The handler's own client, for faults on its event hooks."""
-        return handler.runtime().archive._client
+        return handler.runtime().log.archive._client
 
     def refuse(self, client: Any, operation: str, *, code: str, status: int, times: int = 1_000_000) -> list[str]:
         """Lets the service answer the next `times` calls with an error; the list grows with each of them."""
@@ -234,7 +238,8 @@ class Platform:
         return sorted(items, key=lambda item: (item["device"]["S"], item.get("bucket", {}).get("S", "")))
 
     def minutes(self) -> list[dict[str, Any]]:
-        """The minute items."""
+        """The minute items, when every minute is over."""
+        self.sweep()
         return [item for item in self.items() if item["bucket"]["S"].startswith("minute#")]
 
     def anomalies(self) -> list[dict[str, Any]]:
@@ -249,6 +254,16 @@ class Platform:
         """The archive's keys."""
         found = self.s3.list_objects_v2(Bucket="bucket-mfg-raw-archive-dev", Prefix=prefix)
         return [entry["Key"] for entry in found.get("Contents", [])]
+
+    def states(self) -> list[str]:
+        """The keys of state objects."""
+        found = self.s3.list_objects_v2(Bucket="bucket-mfg-lanes-dev")
+        return [entry["Key"] for entry in found.get("Contents", [])]
+
+    def lanes(self) -> list[dict[str, Any]]:
+        """The lane items."""
+        items = self.dynamodb.scan(TableName="table-lanes-dev")["Items"]
+        return sorted((item for item in items if "version" in item), key=lambda item: str(item["lane"]["S"]))
 
     def lines(self, prefix: str) -> list[dict[str, Any]]:
         """The lines of all objects below a prefix."""
@@ -268,6 +283,8 @@ def running_platform(folder: Path) -> Iterator[Platform]:
         for name, value in {
             "READINGS_TABLE": "table-readings-dev",
             "DEVICES_TABLE": "table-devices-dev",
+            "LANES_TABLE": "table-lanes-dev",
+            "STATE_BUCKET": "bucket-mfg-lanes-dev",
             "ARCHIVE_BUCKET": "bucket-mfg-raw-archive-dev",
             "ENVIRONMENT_SUFFIX": "dev",
             "CATALOGUE_FILE": str(file),
@@ -281,7 +298,12 @@ def running_platform(folder: Path) -> Iterator[Platform]:
         handler.runtime.cache_clear()
         dynamodb = boto3.client("dynamodb")
         s3 = boto3.client("s3")
-        for table, keys in {"table-readings-dev": ["device", "bucket"], "table-devices-dev": ["device"]}.items():
+        tables = {
+            "table-readings-dev": ["device", "bucket"],
+            "table-devices-dev": ["device"],
+            "table-lanes-dev": ["lane"],
+        }
+        for table, keys in tables.items():
             dynamodb.create_table(
                 TableName=table,
                 BillingMode="PAY_PER_REQUEST",
@@ -291,10 +313,9 @@ def running_platform(folder: Path) -> Iterator[Platform]:
                     for name, kind in zip(keys, ["HASH", "RANGE"], strict=False)
                 ],
             )
-        s3.create_bucket(
-            Bucket="bucket-mfg-raw-archive-dev",
-            CreateBucketConfiguration={"LocationConstraint": "ap-southeast-1"},
-        )
+        for bucket in ("bucket-mfg-raw-archive-dev", "bucket-mfg-lanes-dev"):
+            s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "ap-southeast-1"})
+        s3.put_bucket_versioning(Bucket="bucket-mfg-lanes-dev", VersioningConfiguration={"Status": "Enabled"})
         yield Platform(dynamodb=dynamodb, s3=s3)
         handler.runtime.cache_clear()
 

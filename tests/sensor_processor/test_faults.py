@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
+import base64
 import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from fleet_iot.sensor_processor import handler
+from fleet_iot.sensor_processor.detection import DeviceDetectors
+from fleet_iot.sensor_processor.planning.lane import lane_of
+
+OLD = Path(__file__).parent / "version_0_3_0.json"
+"""The items of a device with twenty readings, as version 0.3.0 wrote them."""
+
+
+def _from_json(item: dict[str, Any]) -> Any:
+    """Decode the binary attributes of an item that was stored as JSON."""
+    if isinstance(item, dict):
+        if set(item) == {"B"}:
+            return {"B": base64.b64decode(item["B"])}
+        return {name: _from_json(value) for name, value in item.items()}
+    return item
+
 
 DEVICE = "sg-01-press-monitor-0001-dev"
 THROTTLED = {"code": "ThrottlingException", "status": 400}
@@ -24,6 +44,7 @@ def batch(event: Any, record: Any, payload: Any) -> Any:
 
 
 def messages(platform: Any) -> dict[str, int]:
+    platform.sweep()
     return {item["device"]["S"]: int(item["messages"]["N"]) for item in platform.devices()}
 
 
@@ -33,7 +54,7 @@ EXACT = {f"sg-01-press-monitor-{number:04d}-dev": 4 for number in (1, 2, 3)}
 @pytest.mark.slow
 def test_throttled_writes_are_tried_again(platform: Any, batch: Any) -> None:
     """A write that is throttled twice is done at the third attempt, once."""
-    refused = platform.refuse(platform.own_dynamodb, "TransactWriteItems", **THROTTLED, times=2)
+    refused = platform.refuse(platform.own_dynamodb, "UpdateItem", **THROTTLED, times=2)
 
     assert platform.handle(batch) == []
     assert (len(refused), messages(platform)) == (2, EXACT)
@@ -42,7 +63,7 @@ def test_throttled_writes_are_tried_again(platform: Any, batch: Any) -> None:
 @pytest.mark.slow
 def test_writes_that_stay_throttled_come_again(platform: Any, batch: Any) -> None:
     """Records that could not be written in time are archived and reported."""
-    platform.refuse(platform.own_dynamodb, "TransactWriteItems", **THROTTLED)
+    platform.refuse(platform.own_dynamodb, "UpdateItem", **THROTTLED)
 
     failed = platform.handle(batch, remaining_ms=1_500)
 
@@ -51,7 +72,7 @@ def test_writes_that_stay_throttled_come_again(platform: Any, batch: Any) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("operation", ["BatchGetItem", "TransactWriteItems"])
+@pytest.mark.parametrize("operation", ["BatchGetItem", "GetItem", "UpdateItem"])
 @pytest.mark.parametrize(("code", "status"), [("InternalServerError", 500), ("AccessDeniedException", 400)])
 def test_a_table_that_does_not_answer_fails_its_records(
     platform: Any, batch: Any, operation: str, code: str, status: int, capsys: pytest.CaptureFixture[str]
@@ -94,37 +115,40 @@ def test_quarantine_that_fails_is_not_acknowledged(platform: Any, event: Any, re
 
 
 @pytest.mark.slow
-def test_a_write_whose_answer_was_lost_counts_once(platform: Any, batch: Any) -> None:
-    """A transaction that committed before the connection broke is recognised, not repeated."""
-    lost = platform.lose_answer(platform.own_dynamodb, "TransactWriteItems")
+@pytest.mark.parametrize("operation", ["UpdateItem", "PutObject"])
+def test_a_write_whose_answer_was_lost_counts_once(platform: Any, batch: Any, operation: str) -> None:
+    """A move that was done before the connection broke is recognised by its nonce, an object by its key."""
+    client = platform.own_dynamodb if operation == "UpdateItem" else platform.own_s3
+    lost = platform.lose_answer(client, operation, times=2)
 
     assert platform.handle(batch) == []
-    assert (len(lost), messages(platform)) == (1, EXACT)
+    assert (len(lost), messages(platform)) == (2, EXACT)
 
 
 @pytest.mark.slow
-def test_a_crash_after_the_write_counts_once(platform: Any, batch: Any) -> None:
-    """A function that dies between its write and its answer gets the batch again and changes nothing."""
-    platform.lose_answer(platform.own_dynamodb, "TransactWriteItems", error=MemoryError("killed"))
+def test_a_crash_after_the_write_counts_once(platform: Any, batch: Any, event: Any, record: Any, payload: Any) -> None:
+    """A function that dies between its commit and its answer gets the batch again and changes nothing."""
+    platform.handle(event(record(payload=payload(sequence=0))))
+    platform.lose_answer(platform.own_dynamodb, "UpdateItem", error=MemoryError("killed"))
     with pytest.raises(MemoryError):
         platform.handle(batch)
-    before = platform.items(), platform.devices()
+    platform.restart()
 
     assert platform.handle(batch) == []
-    assert (platform.items(), platform.devices()) == before
     assert messages(platform) == EXACT
 
 
 @pytest.mark.slow
-def test_two_writers_of_one_device_count_each_message_once(
+def test_two_writers_of_one_lane_count_each_message_once(
     platform: Any, batch: Any, event: Any, record: Any, payload: Any
 ) -> None:
-    """A writer that was overtaken between its reads and its write loads and plans again."""
+    """A process that was overtaken before it moved the lane reads what the other one wrote, and folds again."""
     overtaking = event(
         record(payload=payload(sequence=0), sequence_number="90"),
         record(payload=payload(sequence=77), sequence_number="91"),
     )
-    platform.before(platform.own_dynamodb, "TransactWriteItems", lambda: platform.handle(overtaking))
+    platform.handle(event(record(payload=payload(sequence=0), sequence_number="89")))
+    platform.before(platform.own_dynamodb, "UpdateItem", lambda: platform.handle(overtaking))
 
     assert platform.handle(batch) == []
     assert messages(platform) == EXACT | {DEVICE: 5}
@@ -133,26 +157,29 @@ def test_two_writers_of_one_device_count_each_message_once(
 
 
 @pytest.mark.slow
-def test_one_contended_device_does_not_hold_up_the_others(
+def test_a_contended_lane_does_not_hold_up_the_others(
     platform: Any, batch: Any, event: Any, record: Any, payload: Any
 ) -> None:
-    """Devices whose transaction was cancelled because of another one are written; the contended one comes again."""
+    """The records of a lane that others keep moving come again; those of other lanes are committed."""
     platform.handle(event(record(payload=payload(sequence=0))))
+    (lane,) = platform.lanes()
+    name = lane["lane"]["S"]
 
     def meddle() -> None:
         platform.dynamodb.update_item(
-            TableName="table-devices-dev",
-            Key={"device": {"S": DEVICE}},
+            TableName="table-lanes-dev",
+            Key={"lane": {"S": name}},
             UpdateExpression="ADD version :one",
             ExpressionAttributeValues={":one": {"N": "1"}},
         )
 
-    platform.before(platform.own_dynamodb, "TransactWriteItems", meddle, times=1_000)
+    platform.before(platform.own_s3, "PutObject", meddle, times=1_000)
 
-    failed = platform.handle(batch, remaining_ms=3_000)
+    failed = platform.handle(batch, remaining_ms=8_000)
 
-    assert failed == ["100", "103", "106", "109"]
-    assert messages(platform) == EXACT | {DEVICE: 1}
+    ours = [number for number in (1, 2, 3) if lane_of(f"sg-01-press-monitor-{number:04d}-dev", 4) == name]
+    assert failed == [str(100 + place) for place in range(12) if 1 + place % 3 in ours]
+    assert len(failed) < 12
 
 
 @pytest.mark.slow
@@ -165,40 +192,152 @@ def test_a_device_item_of_somebody_else_is_taken_over(platform: Any, batch: Any)
 
 
 @pytest.mark.slow
-def test_an_item_that_dynamodb_does_not_take_fails_alone(platform: Any, batch: Any) -> None:
-    """When DynamoDB rejects a transaction as invalid, each device is written by itself, and only one is retried."""
-    platform.refuse(platform.own_dynamodb, "TransactWriteItems", code="ValidationException", status=400, times=2)
+def test_an_item_that_dynamodb_refuses_for_ever_goes_to_quarantine(
+    platform: Any, batch: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """When DynamoDB rejects items as invalid, each is written by itself, and what is refused does not stop its lane."""
+    platform.handle(batch)
+    refused = platform.refuse(
+        platform.own_dynamodb, "BatchWriteItem", code="ValidationException", status=400, times=1_000_000
+    )
+    platform.sweep()
 
-    failed = platform.handle(batch)
-
-    assert failed == ["100", "103", "106", "109"]
-    assert messages(platform) == {device: 4 for device in EXACT if device != DEVICE}
+    assert len(refused) > 3
+    lines = [line for line in platform.lines("quarantine/") if line["reason"] == "refused"]
+    assert {(line["raw_of"], line["facility"], line["device_type"]) for line in lines} == {
+        ("item", "sg-01", "press-monitor")
+    }
+    assert "DynamoDB refuses an item for ever" in capsys.readouterr().out
+    assert all(item["acked"] == item["version"] for item in platform.lanes())
 
 
 @pytest.mark.slow
-def test_unprocessed_keys_are_asked_for_again(platform: Any, batch: Any) -> None:
-    """Keys that a read left unprocessed are read before anything is planned, so that nothing is counted twice."""
-    platform.handle(batch)
-    platform.restart()
-    client = platform.own_dynamodb
-    left: list[int] = []
+def test_a_reading_whose_processing_raises_goes_to_quarantine(
+    platform: Any, batch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One device's fault costs its own reading only; the others of the batch, and of the device, are counted."""
+    learn = DeviceDetectors.learn
 
-    def leave_most(parsed: dict[str, Any], **_: Any) -> None:
-        for table, items in parsed["Responses"].items():
-            if len(items) > 1 and len(left) < 4:
-                keep, rest = items[:1], items[1:]
-                names = ("device", "bucket") if table == "table-readings-dev" else ("device",)
-                parsed["Responses"][table] = keep
-                keys = [{name: item[name] for name in names} for item in rest]
-                parsed["UnprocessedKeys"] = {table: {"Keys": keys, "ConsistentRead": True}}
-                left.append(len(rest))
+    def faulty(self: DeviceDetectors, order: Any, *args: Any, **more: Any) -> Any:
+        if order[1] == 3:
+            raise KeyError("pressure")
+        return learn(self, order, *args, **more)
 
-    client.meta.events.register_last("after-call.dynamodb.BatchGetItem", leave_most)
-    before = platform.items(), platform.devices()
+    monkeypatch.setattr(DeviceDetectors, "learn", faulty)
 
     assert platform.handle(batch) == []
-    assert left == [2, 1, 2, 1]
-    assert (platform.items(), platform.devices()) == before
+    assert messages(platform) == EXACT | {DEVICE: 3}
+    (line,) = platform.lines("quarantine/")
+    assert (line["sequence_number"], line["reason"], line["detail"]) == ("103", "processing", "KeyError('pressure')")
+
+
+@pytest.mark.slow
+def test_tables_that_take_nothing_stop_a_lane_after_a_minute(
+    platform: Any, event: Any, record: Any, payload: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Emission that fails fails no record; once what waits is a minute old the batch fails, until it is emitted."""
+    now = [1_795_445_400.0]
+    process = handler.runtime()
+    aged = replace(process, now=lambda: now[0], sleep=lambda _: None)
+    monkeypatch.setattr(handler, "runtime", lambda: aged)
+    refused = platform.refuse(process.log.store._client, "BatchWriteItem", **THROTTLED)
+    times = [1_795_445_343_000 + 70_000 * place for place in range(4)]
+    sent = [
+        record(payload=payload(time=time, sequence=place), received_at=time, sequence_number=str(place + 1))
+        for place, time in enumerate(times)
+    ]
+
+    assert [handler.respond(aged, event(each), None)["batchItemFailures"] for each in sent[:3]] == [[], [], []]
+    assert refused
+    now[0] += 61
+    assert handler.respond(aged, event(sent[3]), None)["batchItemFailures"] == [{"itemIdentifier": "4"}]
+    refused.extend(["enough"] * 1_000_000)
+    assert handler.respond(aged, event(sent[3]), None)["batchItemFailures"] == []
+    now[0] += 1_000
+    assert sum(int(item["messages"]["N"]) for item in platform.minutes()) == 4
+
+
+@pytest.mark.slow
+def test_a_late_reading_finds_its_minute_in_the_outbox(
+    platform: Any, event: Any, record: Any, payload: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has left the state and not reached the table is looked up where it waits."""
+    process = replace(handler.runtime(), sleep=lambda _: None)
+    monkeypatch.setattr(handler, "runtime", lambda: process)
+    refused = platform.refuse(process.log.store._client, "BatchWriteItem", **THROTTLED)
+    start = 1_795_445_340_000
+    times = [start + 60_000 * place for place in range(6)]
+    handler.respond(
+        process,
+        event(*(record(payload=payload(time=time, sequence=1), received_at=times[-1]) for time in times)),
+        None,
+    )
+    late = event(record(payload=payload(time=start, sequence=2), received_at=times[-1]))
+    again = event(record(payload=payload(time=start, sequence=1), received_at=times[-1]))
+    assert handler.respond(process, late, None)["batchItemFailures"] == []
+    assert handler.respond(process, again, None)["batchItemFailures"] == []
+    refused.extend(["enough"] * 1_000_000)
+    platform.sweep()
+
+    items = [item for item in platform.items() if item["bucket"]["S"].startswith("minute#2026-11-23T14:49Z")]
+    assert [item["messages"]["N"] for item in items] == ["1", "2"]
+
+
+@pytest.mark.slow
+def test_a_state_of_a_newer_format_is_not_touched(
+    platform: Any, batch: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A version that cannot read a lane's format leaves it to the one that wrote it: its records come again."""
+    platform.handle(batch)
+    for lane in platform.lanes():
+        platform.dynamodb.put_item(TableName="table-lanes-dev", Item=lane | {"format": {"N": "2"}})
+    before = platform.lanes(), platform.states()
+
+    assert len(platform.handle(batch)) == 12
+    assert (platform.lanes(), platform.states()) == before
+    assert "has format 2, of a newer version" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_number_of_lanes_is_that_of_the_first_commit(
+    platform: Any, batch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In other lanes devices would lack their state; a sweep before the first reading fixes nothing."""
+    monkeypatch.setenv("LANES", "16")
+    platform.sweep()
+    monkeypatch.setenv("LANES", "8")
+    platform.restart()
+    platform.handle(batch)
+    monkeypatch.setenv("LANES", "4")
+    platform.restart()
+
+    assert platform.handle(batch) == []
+    assert messages(platform) == EXACT
+    assert {lane["lane"]["S"][-8:] for lane in platform.lanes()} == {"-of-0008"}
+
+
+@pytest.mark.slow
+def test_a_device_of_version_0_3_0_is_taken_over(
+    platform: Any, event: Any, record: Any, payload: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Detectors, counts, minutes, hour and day go on; the old processor finds its version gone, and its records come
+    again."""
+    old = json.loads(OLD.read_text())
+    for table, items in old.items():
+        for item in items:
+            platform.dynamodb.put_item(TableName=table, Item=_from_json(item))
+    time = 1_795_445_343_000
+    known, more = payload(time=time, sequence=19), payload(time=time, sequence=20)
+    batch = event(record(payload=known), record(payload=more, received_at=time + 1_000))
+
+    assert platform.handle(batch) == []
+    (device,) = platform.devices()
+    assert (device["messages"]["N"], "detectors" in device, "taken" in device) == ("21", False, False)
+    items = {item["bucket"]["S"]: item for item in platform.minutes()}
+    first, second = sorted(items)[-2:]
+    assert (items[first]["messages"]["N"], items[second]["messages"]["N"]) == ("20", "21")
+    (hour,) = [item for item in platform.items() if item["bucket"]["S"].startswith("hour#2026-11-23T14Z")]
+    assert (hour["messages"]["N"], hour["minutes"]["N"]) == ("21", "1")
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import pytest
 
 from fleet_iot import sensor_processor
 from fleet_iot.sensor_processor.ingest.log import METRICS
-from fleet_iot.sensor_processor.numbers.minute import MINUTE_CAPACITY
+from fleet_iot.sensor_processor.numbers import minute
 from fleet_iot.sensor_processor.numbers.sketch import Sketch
 
 DEVICE = "sg-01-press-monitor-0001-dev"
@@ -23,21 +23,19 @@ def test_a_reading_becomes_a_minute_a_device_and_an_archive_line(platform: Any, 
     failed = platform.handle(event(record(sequence_number="100")))
 
     assert failed == []
-    (minute,) = platform.minutes()
-    assert minute["bucket"]["S"] == "minute#2026-11-23T14:49Z"
-    assert minute["messages"] == {"N": "1"}
-    numbers = dict(minute["metrics"]["M"]["temperature"]["M"])
+    (item,) = platform.minutes()
+    assert item["bucket"]["S"] == "minute#2026-11-23T14:49Z"
+    assert item["messages"] == {"N": "1"}
+    numbers = dict(item["metrics"]["M"]["temperature"]["M"])
     assert {"S": "celsius"} == numbers.pop("unit")
     assert [1] == list(Sketch.unpack(numbers.pop("sketch")["B"]).bins.values())
     assert {
         name: {"N": "1" if name == "count" else "71.25"} for name in ("count", "sum", "min", "max", "last")
     } == numbers
     (device,) = platform.devices()
-    assert (device["device"]["S"], device["version"]["N"], device["messages"]["N"]) == (DEVICE, "1", "1")
+    assert (device["device"]["S"], device["messages"]["N"]) == (DEVICE, "1")
     assert device["first_contact"]["S"] == "2026-11-23T14:49:03.250Z"
-    assert platform.keys() == [
-        "raw/facility=sg-01/device_type=press-monitor/date=2026-11-23/shardId-000000000000-100-100-1.ndjson.gz"
-    ]
+    assert platform.keys() == ["raw/date=2026-11-23/hour=14/shardId-000000000000-100-100-1.ndjson.gz"]
 
 
 @pytest.mark.slow
@@ -124,6 +122,8 @@ def test_an_anomaly_is_written_with_its_reason(platform: Any, event: Any, record
             "score": {"N": "0.021"},
             "reason": {"S": "temperature 97.2 celsius is above its limit of 95, since 2026-11-23 14:49:03 UTC"},
             "time": {"S": "2026-11-23T14:49:03.000Z"},
+            "open_facility": {"S": "sg-01"},
+            "began": {"S": "2026-11-23T14:49:03.000Z"},
             "expires_at": {"N": str(1_795_445_343 + 400 * 86_400)},
         }
     ]
@@ -154,8 +154,9 @@ def test_a_replay_after_minutes_expired_changes_no_hour(platform: Any, event: An
     platform.handle(event(*(record(payload=each) for each in sent)))
     later = time + 2 * 3_600_000
     platform.handle(event(record(payload=payload(time=later, sequence=99), received_at=later)))
+    minutes = platform.minutes()
     hours = [item for item in platform.items() if item["bucket"]["S"].startswith("hour#")]
-    for item in platform.minutes():
+    for item in minutes:
         platform.dynamodb.delete_item(
             TableName="table-readings-dev", Key={"device": item["device"], "bucket": item["bucket"]}
         )
@@ -177,20 +178,20 @@ def test_a_conflicting_message_is_flagged_and_the_first_kept(
     platform.handle(other)
     platform.handle(other)
 
-    (minute,) = platform.minutes()
-    assert (minute["conflicts"]["N"], minute["messages"]["N"]) == ("1", "1")
-    assert minute["metrics"]["M"]["temperature"]["M"]["sum"] == {"N": "71.25"}
+    (item,) = platform.minutes()
+    assert (item["conflicts"]["N"], item["messages"]["N"]) == ("1", "1")
+    assert item["metrics"]["M"]["temperature"]["M"]["sum"] == {"N": "71.25"}
     assert f"{DEVICE} sent 1 messages with the id of an earlier one" in capsys.readouterr().out
     assert len(platform.lines("raw/")) == 2
 
 
 @pytest.mark.slow
-def test_messages_beyond_a_full_minute_are_quarantined(platform: Any, event: Any, record: Any, payload: Any) -> None:
+def test_messages_beyond_a_full_minute_are_quarantined(
+    platform: Any, event: Any, record: Any, payload: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A device that floods one minute neither blocks the shard nor grows its item without end."""
+    monkeypatch.setattr(minute, "MINUTE_CAPACITY", 1)
     platform.handle(event(record()))
-    (minute,) = platform.minutes()
-    minute["ids"] = {"B": b"".join(number.to_bytes(9) + bytes(4) for number in range(MINUTE_CAPACITY))}
-    platform.dynamodb.put_item(TableName="table-readings-dev", Item=minute)
 
     failed = platform.handle(event(record(payload=payload(sequence=18), sequence_number="200")))
 
@@ -222,8 +223,8 @@ def test_unknown_metrics_are_kept_raw_and_counted(
     """A metric outside the catalogue is in the archive and in the log's count, not in the minute."""
     platform.handle(event(record(payload=payload(metrics={"temperature": 70.0, "humidity": 40.0}))))
 
-    assert list(platform.minutes()[0]["metrics"]["M"]) == ["temperature"]
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["unknown_metrics"] == 1
+    assert list(platform.minutes()[0]["metrics"]["M"]) == ["temperature"]
 
 
 @pytest.mark.slow
@@ -252,18 +253,28 @@ def test_a_batch_of_nothing_is_acknowledged(platform: Any, event: Any) -> None:
 
 
 @pytest.mark.slow
-def test_a_full_batch_is_packed_into_few_transactions(platform: Any, event: Any, record: Any, payload: Any) -> None:
-    """A hundred and twenty devices need three transactions, not a hundred and twenty."""
-    calls: list[int] = []
-    platform.own_dynamodb.meta.events.register_last(
-        "before-call.dynamodb.TransactWriteItems",
-        lambda params, **_: calls.append(params["body"].count(b'{"Put"')),
-    )
-
+def test_a_batch_moves_each_of_its_lanes_once(platform: Any, event: Any, record: Any) -> None:
+    """A hundred and twenty devices are one state object and one move of each lane, and of no minute yet."""
     platform.handle(event(*(record(number=number) for number in range(1, 121))))
 
-    assert calls == [100, 100, 40]
-    assert len(platform.devices()) == 120
+    assert [len(item["chain"]["S"].split()) for item in platform.lanes()] == [1, 1, 1, 1]
+    assert (len(platform.states()), len(platform.devices()), platform.items()) == (4, 120, [])
+
+
+@pytest.mark.slow
+def test_a_silent_device_has_its_minute_an_interval_later(platform: Any, event: Any, record: Any) -> None:
+    """A sweep closes what is over by the clock; a second one has nothing to do."""
+    platform.handle(event(record()))
+    platform.sweep()
+    before = platform.items(), platform.lanes(), platform.states()
+    platform.sweep()
+
+    assert [item["bucket"]["S"] for item in platform.items()] == [
+        "day#2026-11-23",
+        "hour#2026-11-23T14Z",
+        "minute#2026-11-23T14:49Z",
+    ]
+    assert (platform.items(), platform.lanes(), platform.states()) == before
 
 
 def test_boto3_stays_at_the_rim() -> None:
@@ -277,4 +288,4 @@ def test_boto3_stays_at_the_rim() -> None:
             if any(name.split(".")[0] in {"boto3", "botocore"} for name in names):
                 users.add(file.stem)
 
-    assert users == {"archive", "handler", "notifier", "store"}
+    assert users == {"archive", "handler", "lanes", "notifier", "store"}

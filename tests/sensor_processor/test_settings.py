@@ -14,6 +14,8 @@ from fleet_iot.sensor_processor.settings import SettingsError, read_settings
 COMPLETE = {
     "READINGS_TABLE": "table-readings-dev",
     "DEVICES_TABLE": "table-devices-dev",
+    "LANES_TABLE": "table-lanes-dev",
+    "STATE_BUCKET": "bucket-mfg-lanes-dev",
     "ARCHIVE_BUCKET": "bucket-mfg-raw-archive-dev",
     "ENVIRONMENT_SUFFIX": "dev",
 }
@@ -37,19 +39,31 @@ def test_what_is_not_said_has_a_default(catalogue_file: Path) -> None:
     assert (settings.metrics_namespace, settings.log_level) == ("Fleet", "INFO")
     assert settings.retention == Retention(minutes=90, hours=400, days=3650, anomalies=400)
     assert settings.catalogue.device_types["press-monitor"]["temperature"].maximum == 95
-    assert settings.anomaly_topic_arn is None
+    assert (settings.anomaly_topic_arn, settings.lanes) == (None, 4)
+
+
+def test_memory_beyond_the_usual_is_for_states(catalogue_file: Path) -> None:
+    """Lambda says how much the function has; without it, and with less, states have 256 MB."""
+    sizes = [
+        read_settings(
+            COMPLETE | {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": size}, default_catalogue=catalogue_file
+        ).state_bytes
+        for size in ("", "512", "1024", "3008")
+    ]
+    assert sizes == [256_000_000, 256_000_000, 256_000_000, 2_240_000_000]
 
 
 def test_every_fault_is_named_at_once(tmp_path: Path) -> None:
     """One error names each variable that is missing or wrong."""
     with pytest.raises(SettingsError) as caught:
         read_settings(
-            {"READINGS_TABLE": "t", "MINUTE_RETENTION_DAYS": "7", "LOG_LEVEL": "loud"},
+            {"READINGS_TABLE": "t", "MINUTE_RETENTION_DAYS": "7", "LOG_LEVEL": "loud", "LANES": "6"},
             default_catalogue=tmp_path / "catalogue.json",
         )
 
     assert str(caught.value) == (
-        "the sensor processor's environment is incomplete: DEVICES_TABLE is not set; ARCHIVE_BUCKET is not set; "
+        "the sensor processor's environment is incomplete: DEVICES_TABLE is not set; LANES_TABLE is not set; "
+        "STATE_BUCKET is not set; LANES is '6', not a power of two from 4 to 8192; ARCHIVE_BUCKET is not set; "
         "ENVIRONMENT_SUFFIX is not set; MINUTE_RETENTION_DAYS is '7', not a whole number of at least 16; "
         "LOG_LEVEL is 'loud', not one of DEBUG, INFO, WARNING, ERROR; "
         f"CATALOGUE_FILE {tmp_path / 'catalogue.json'} cannot be read (No such file or directory)"

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import os
 import random
 from decimal import Decimal
@@ -16,17 +15,16 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from benchmarks.function import READINGS, Clock, Context
 from fleet_iot.operations.local.event_source import StreamRecord, kinesis_event
 from fleet_iot.sensor_processor import handler
-from fleet_iot.sensor_processor.ingest.catalogue import parse_catalogue
-from tests.integration.faults.chaos import Chaos, Clock, Crash
-from tests.integration.faults.load import CATALOGUE, Sent, message, thing_of
+from tests.integration.faults.chaos import Chaos, Crash
+from tests.integration.faults.load import Sent, message, thing_of
+from tests.integration.faults.oracle import highest
 from tests.integration.faults.stubs import S3, DynamoDb, Sns
 from tests.integration.faults.workers import new_worker
-from tests.integration.faults.world import Context
 
 START = 1_795_445_340_000
-PARSED = parse_catalogue(json.dumps(CATALOGUE).encode())
 
 devices = st.integers(1, 2)
 minutes = st.integers(0, 2)
@@ -50,9 +48,9 @@ class Deliveries(RuleBasedStateMachine):
         self.worker = self.new_worker()
 
     def new_worker(self) -> handler.Runtime:
-        self.workers += 1  # two processes never draw the same token
+        self.workers += 1  # two processes never draw the same nonce
         dice = random.Random(self.workers)
-        return new_worker(self.dynamo, self.s3, self.sns, catalogue=PARSED, dice=dice, clock=self.chaos.clock)
+        return new_worker(self.dynamo, self.s3, self.sns, dice=dice, clock=self.chaos.clock)
 
     @rule(device=devices, minute=minutes, sequence=sequences, value=values)
     def send(self, device: int, minute: int, sequence: int, value: int) -> None:
@@ -65,7 +63,7 @@ class Deliveries(RuleBasedStateMachine):
             principal=f"{device:064x}",
             raw=base64.b64encode(payload).decode(),
             payload=payload,
-            received_at=START,
+            received_at=int(self.chaos.clock.now * 1000),
         )
         number = str(10_000 + len(self.stream))
         self.stream.append(StreamRecord(sequence=number, partition_key=thing, data=sent.envelope(), arrived=0.0))
@@ -92,13 +90,27 @@ class Deliveries(RuleBasedStateMachine):
         assert answer == {"batchItemFailures": []}
         self.acknowledged = len(self.stream)
 
+    @rule(crash=crashes, seconds=st.sampled_from([1, 70, 3_600]))
+    def sweep(self, crash: str | None, seconds: int) -> None:
+        """Time passes and the lanes are swept, perhaps by a process that crashes."""
+        self.chaos.clock.now += seconds
+        self.chaos._crash = None if crash is None else (crash, 0)
+        try:
+            handler.respond(self.worker, {"sweep": True}, Context())
+        except Crash:
+            self.worker = self.new_worker()
+        finally:
+            self.chaos._crash = None
+
     @invariant()
     def tables_equal_the_model(self) -> None:
         """Every minute has each message once, with the first value that it came with, when all was delivered."""
         if self.acknowledged < len(self.stream):
             return
+        self.chaos.clock.now += 300  # whatever is open closes
+        handler.respond(self.worker, {"sweep": True}, Context())
         held: dict[Any, Any] = {}
-        for item in self.dynamo.items("table-readings"):
+        for item in highest(self.dynamo.items(READINGS)):
             if item["bucket"]["S"].startswith("minute#"):
                 minute = int(item["bucket"]["S"][-3:-1]) - 49
                 sums = item["metrics"]["M"]["temperature"]["M"]

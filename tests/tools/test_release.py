@@ -118,7 +118,7 @@ def test_the_same_commit_gives_the_same_bytes(releases: tuple[Path, Path]) -> No
     assert sums == [f"{hashlib.sha256(one[name]).hexdigest()}  {name}" for name in sorted(one)]
     assert set(one) == {
         *(f"{NAME}-{VERSION}-py3-none-any.whl", f"{NAME}-{VERSION}.tar.gz"),
-        *(f"fleet-iot-{VERSION}.cdx.json", f"sensor-processor-{VERSION}.cdx.json"),
+        *(f"{name}-{VERSION}.cdx.json" for name in ("fleet-iot", "sensor-processor", "archive-compactor")),
     }
 
 
@@ -137,16 +137,15 @@ def test_wheel_and_sdist_have_the_same_files(releases: tuple[Path, Path]) -> Non
 
 @pytest.mark.slow
 def test_the_sboms_say_what_the_locks_say(releases: tuple[Path, Path]) -> None:
-    """Every package that is installed with the tool, or is in the Lambda's zip, with version, hashes and licence."""
-    package, function = (
-        json.loads((releases[0] / f"{name}-{VERSION}.cdx.json").read_text())
-        for name in ("fleet-iot", "sensor-processor")
-    )
+    """Every package that is installed with the tool, or is in a Lambda's zip, with version, hashes and licence."""
     locks = {
         "fleet-iot": (PROJECT / "requirements" / "main.txt").read_text(),
         "sensor-processor": (PROJECT / "lambda" / "sensor_processor" / "requirements.txt").read_text(),
+        "archive-compactor": (PROJECT / "lambda" / "archive_compactor" / "requirements.txt").read_text(),
     }
-    for bom in (package, function):
+    boms = {name: json.loads((releases[0] / f"{name}-{VERSION}.cdx.json").read_text()) for name in locks}
+    package, *functions = boms.values()
+    for bom in boms.values():
         top = bom["metadata"]["component"]
         assert ("CycloneDX", "1.6", VERSION) == (bom["bomFormat"], bom["specVersion"], top["version"])
         assert "2026-11-30T06:00:00+00:00" == bom["metadata"]["timestamp"]
@@ -158,8 +157,8 @@ def test_the_sboms_say_what_the_locks_say(releases: tuple[Path, Path]) -> None:
             assert files["hashes"] and all(f"sha256:{digest['content']}" in lock for digest in files["hashes"])
         known = {top["bom-ref"], *(each["bom-ref"] for each in bom["components"])}
         assert {each["ref"] for each in bom["dependencies"]} == known
-    assert {each["name"] for each in function["components"]} == set(
-        re.findall(r"(?m)^(\S+)==", locks["sensor-processor"])
-    )
+    for function in functions:
+        lock = locks[function["metadata"]["component"]["name"]]
+        assert {each["name"] for each in function["components"]} == set(re.findall(r"(?m)^(\S+)==", lock))
     names = {each["name"] for each in package["components"]}
     assert {"boto3", "botocore", "cdktf", "msgspec", "ddsketch"} <= names and not names & {"pytest", "mypy", "ruff"}

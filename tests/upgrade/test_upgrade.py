@@ -39,10 +39,39 @@ HANDED_OVER = sorted(
 )
 """Roles that docs/upgrade.md takes out of the platform's state: plants use them until their own stack is applied."""
 
-RENAMED = {"aws_cloudtrail", "aws_iam_role", "aws_iam_role_policy", "aws_cloudwatch_dashboard"}
-"""Resource types whose names have had the application and the region in them since 0.2.0 (docs/upgrade.md)."""
+RENAMED = {"aws_cloudtrail", "aws_iam_role", "aws_iam_role_policy", "aws_cloudwatch_dashboard", "aws_s3_object"}
+"""Resource types whose names have had the application and the region in them since 0.2.0, and the archive's markers,
+whose prefix is another one (docs/upgrade.md)."""
 
-ADDED = {"aws_cloudtrail.trail-data-events"}
+ADDED = {
+    "aws_cloudtrail.trail-data-events",
+    "aws_cloudwatch_log_group.log-group-archive-compactor",
+    "aws_cloudwatch_metric_alarm.alarm-archive-compaction",
+    "aws_cloudwatch_metric_alarm.alarm-unemitted",
+    "aws_dynamodb_table.table-lanes",
+    "aws_iam_role.role-archive-compactor",
+    "aws_iam_role.role-archive-schedule",
+    "aws_iam_role.role-sweep",
+    "aws_iam_role_policy.role-archive-compactor-policy",
+    "aws_iam_role_policy.role-archive-schedule-policy",
+    "aws_iam_role_policy.role-sweep-policy",
+    "aws_lambda_function.function-archive-compactor",
+    *(
+        f"{kind}.bucket-lanes{end}"
+        for kind, end in (
+            ("aws_s3_bucket", ""),
+            ("aws_s3_bucket_lifecycle_configuration", "-lifecycle"),
+            ("aws_s3_bucket_logging", "-logging"),
+            ("aws_s3_bucket_ownership_controls", "-ownership"),
+            ("aws_s3_bucket_policy", "-policy"),
+            ("aws_s3_bucket_public_access_block", "-public-access"),
+            ("aws_s3_bucket_server_side_encryption_configuration", "-encryption"),
+            ("aws_s3_bucket_versioning", "-versioning"),
+        )
+    ),
+    "aws_scheduler_schedule.schedule-archive-compaction",
+    "aws_scheduler_schedule.schedule-sweep",
+}
 """Resources that later versions make beside the former ones."""
 
 

@@ -5,12 +5,15 @@ Full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-j
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from random import Random
 from typing import TypeVar
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 BASE_S = 0.05
 CAP_S = 5.0
@@ -23,6 +26,26 @@ class Unavailable(Exception):  # noqa: N818 - a state, not a fault of ours
 
 class Again(Exception):  # noqa: N818 - asks for another attempt
     """Raised by a call to be retried, for example for unprocessed keys of a batch."""
+
+
+class Threads:
+    """Run independent calls of one client on up to `number` threads; with one they run in order, as tests need it."""
+
+    def __init__(self, number: int = 1) -> None:
+        self._pool = ThreadPoolExecutor(number, thread_name_prefix="calls") if number > 1 else None
+        self._has_connected = False
+
+    def map(self, call: Callable[[T], R], values: Collection[T]) -> Iterable[R]:
+        """Call with each value; return the results in order."""
+        if self._pool is None or len(values) < 2:
+            return map(call, values)
+        if self._has_connected:
+            return self._pool.map(call, values)
+        # Two threads that connect first can crash the process: https://github.com/boto/botocore/issues/3164
+        first, *others = values
+        answer = call(first)
+        self._has_connected = True
+        return chain([answer], self._pool.map(call, others))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -16,11 +17,12 @@ from botocore.exceptions import BotoCoreError, ClientError
 from msgspec.structs import asdict
 
 from ..ingest.batch import Poison
-from ..ingest.codec import gzip_bytes
+from ..ingest.codec import encode_base64, gzip_bytes
 from ..ingest.reading import Reading
 from . import Retry, Unavailable
 
-_DAY_MS = 24 * 60 * 60 * 1000
+_HOUR_MS = 60 * 60 * 1000
+_DAY_MS = 24 * _HOUR_MS
 _EPOCH = date(1970, 1, 1)
 
 
@@ -34,23 +36,25 @@ class ArchiveObject:
 
 
 def readings_objects(readings: Sequence[Reading], *, shard: str) -> list[ArchiveObject]:
-    """Make one object for each facility, device type and UTC date of arrival."""
-    groups: defaultdict[tuple[str, str, int], list[Reading]] = defaultdict(list)
+    """Make one object for each UTC hour in which the stream took the records: nearly always one for a batch.
+
+    The hour is the record's own, so that a redelivered record is in the same hour again, whatever batch it is in.
+    """
+    groups: defaultdict[int, list[Reading]] = defaultdict(list)
     last = ""
     for reading in readings:
         # A record of several readings is one line.
         if reading.sequence_number != last:
             last = reading.sequence_number
-            envelope = reading.envelope
-            groups[envelope.facility, envelope.device_type, envelope.received_at // _DAY_MS].append(reading)
+            groups[reading.arrived_at // _HOUR_MS].append(reading)
     return [
         _object(
-            f"raw/facility={facility}/device_type={device_type}/date={_date(day)}",
+            f"raw/date={_date(hour // 24)}/hour={hour % 24:02d}",
             shard=shard,
             numbers=[reading.sequence_number for reading in group],
             lines=map(_archive_line, group),
         )
-        for (facility, device_type, day), group in groups.items()
+        for hour, group in groups.items()
     ]
 
 
@@ -70,6 +74,40 @@ def quarantine_objects(poison: Sequence[Poison], *, shard: str, label: str = "")
         )
         for prefix, group in groups.items()
     ]
+
+
+def refused_object(item: bytes, *, why: str, now: int) -> ArchiveObject:
+    """Make the quarantine object of an item that DynamoDB refuses for ever, at `now` (ms)."""
+    content = msgspec.json.decode(item)
+    place = content["facility"]["S"], content["device_type"]["S"]
+    (entry,) = quarantine_objects([_left(item, place, "refused", why, raw_of="item", now=now)], shard="outbox")
+    return entry
+
+
+def unpublished_objects(notices: Iterable[str], *, now: int) -> list[ArchiveObject]:
+    """Make the quarantine objects of notifications that no topic took in time, at `now` (ms)."""
+    records = []
+    for notice in notices:
+        content = msgspec.json.decode(notice)
+        place = content["facility"], content["device_type"]
+        why = "the topic took nothing, and too many wait"
+        records.append(_left(notice.encode(), place, "unpublished", why, raw_of="notice", now=now))
+    return quarantine_objects(records, shard="outbox")
+
+
+def _left(body: bytes, place: tuple[str, str], reason: str, why: str, *, raw_of: str, now: int) -> Poison:
+    """Make the record of something of an outbox, which has no record of the stream."""
+    return Poison(
+        sequence_number=str(int.from_bytes(sha256(body).digest()[:8])),
+        facility=place[0],
+        device_type=place[1],
+        reason=reason,
+        detail=why[:500],
+        raw=encode_base64(body),
+        raw_of=raw_of,
+        received_at=now,
+        envelope=None,
+    )
 
 
 class Archive:
@@ -112,7 +150,7 @@ def _archive_line(reading: Reading) -> dict[str, Any]:
     """Make the line of a record; readers remove duplicates by `sequence_number`, which is unique in the stream."""
     stamps = asdict(reading.envelope)
     raw = stamps.pop("raw")
-    return {"sequence_number": reading.sequence_number, **stamps, "raw": raw}
+    return {"sequence_number": reading.sequence_number, "arrived_at": reading.arrived_at, **stamps, "raw": raw}
 
 
 def _quarantine_line(record: Poison, *, shard: str) -> dict[str, Any]:

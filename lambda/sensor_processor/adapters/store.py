@@ -1,136 +1,72 @@
-"""The DynamoDB tables: consistent reads of devices and minutes, conditional transactions that write chunks."""
+"""The DynamoDB tables of readings and devices: consistent reads of what a lane's state lacks, writes of its outbox."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from enum import Enum
-from itertools import chain, islice
-from random import Random
-from typing import Any, TypeVar
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import chain
+from typing import Any
 
 import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
-from ..numbers.minute import Minute, minute_bucket
-from ..numbers.period import Part, PeriodKey, part_buckets
+from ..ingest.codec import encode_base64
+from ..numbers.minute import MINUTE_MS, minute_bucket
+from ..numbers.period import DAY_MS, HOUR_MS, Level, Period, day_of, hour_of, period_bucket, sum_parts
 from ..planning.items import (
     PART_ATTRIBUTES,
+    TAKEN,
     Device,
     Item,
+    base_bucket,
     device_key,
-    minute_key,
+    highest_revisions,
+    last_bucket,
     parse_device,
     parse_minute,
     parse_part,
+    parse_period,
 )
-from ..planning.planner import Chunk
-from . import Again, Retry, Unavailable
-
-T = TypeVar("T")
-R = TypeVar("R")
+from ..planning.lane import Outbox
+from ..planning.planner import Stored, Wanted, described_newest, newest_of
+from . import Again, Retry, Threads, Unavailable
 
 GET_KEYS = 100
 """Keys in one BatchGetItem: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html"""
 
-TRANSACTION_ITEMS = 100
-TRANSACTION_BYTES = 3_500_000
-"""Limits of a TransactWriteItems; DynamoDB's are 100 items and 4 MB:
-https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html"""
+WRITE_ITEMS = 25
+"""Items in one BatchWriteItem: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchWriteItem.html"""
 
-_CONFLICTS = frozenset({"ConditionalCheckFailed", "TransactionConflict", "DuplicateItem"})
-_THROTTLES = frozenset({"ThrottlingError", "ProvisionedThroughputExceeded"})
-
-
-class Verdict(Enum):
-    """Outcome of writing a chunk. CONFLICT: another writer was first; load and plan again."""
-
-    COMMITTED = "committed"
-    CONFLICT = "conflict"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """A chunk's verdict; `detail` is why it failed."""
-
-    verdict: Verdict
-    detail: str = ""
-
-
-_COMMITTED = Written(Verdict.COMMITTED)
+Refused = Callable[[bytes, str], None]
+"""Takes an item that DynamoDB refuses for ever, and why; raises Unavailable if it cannot keep it."""
 
 
 class Store:
-    """The two tables, through a low-level client; `random` makes the idempotency tokens.
+    """The two tables, through a low-level client."""
 
-    Independent calls run on up to `threads` threads; with one they run in order, so that a test can replay them.
-    """
-
-    def __init__(
-        self, *, client: Any, readings_table: str, devices_table: str, random: Random, threads: int = 1
-    ) -> None:
+    def __init__(self, *, client: Any, readings_table: str, devices_table: str, threads: int = 1) -> None:
         self._client = client
         self._readings_table = readings_table
         self._devices_table = devices_table
-        self._random = random
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="store") if threads > 1 else None
-        self._has_connected = False
+        self._threads = Threads(threads)
+
+    # Reads.
 
     def load_devices(self, names: Collection[str], *, retry: Retry) -> dict[str, Device]:
-        """Load the devices of these names that exist. Raises Unavailable."""
-        items = self._load(self._devices_table, [device_key(name) for name in names], retry=retry)
-        # An item without a version was not written by a processor, and is replaced.
-        devices = [parse_device(item) for item in items if "version" in item]
-        return {device.name: device for device in devices}
+        """Load the devices of these names that exist. Raises Unavailable.
 
-    def load_minutes(self, keys: Collection[tuple[str, int]], *, retry: Retry) -> dict[tuple[str, int], Minute]:
-        """Load the minutes of these devices and starts that exist. Raises Unavailable.
-
-        Load the devices first: a minute read before its device could be older than the version which the write then
-        finds unchanged.
+        A device that version 0.3.0 wrote is taken over: its detectors move to another attribute and its version goes up
+        by one, so a process of that version which is still running fails, and its records come again.
         """
-        starts = {(name, minute_bucket(start)): start for name, start in keys}
-        items = self._load(self._readings_table, [minute_key(name, start) for name, start in keys], retry=retry)
-        minutes: dict[tuple[str, int], Minute] = {}
-        for item in items:
-            name = item["device"]["S"]
-            start = starts[name, item["bucket"]["S"]]
-            minutes[name, start] = parse_minute(item, start=start)
-        return minutes
-
-    def load_parts(self, keys: Collection[PeriodKey], *, retry: Retry) -> dict[PeriodKey, dict[int, Part]]:
-        """Load the minutes of these hours and the hours of these days, by start (ms). Raises Unavailable.
-
-        Load the devices first, as for minutes.
-        """
-        return dict(zip(keys, self._each(lambda key: self._query_parts(key, retry=retry), keys), strict=True))
-
-    def write(self, chunks: Sequence[Chunk], *, retry: Retry) -> dict[str, Written]:
-        """Write at most one chunk of each device, several devices to a transaction; return the outcome by device."""
-        written = {chunk.device: _COMMITTED for chunk in chunks if chunk.device_item is None}
-        groups = list(_packed([chunk for chunk in chunks if chunk.device_item is not None]))
-        for group_written in self._each(lambda group: self._write_group(group, retry=retry), groups):
-            written |= group_written
-        return written
-
-    def _each(self, call: Callable[[T], R], values: Collection[T]) -> Iterable[R]:
-        if self._pool is None or len(values) < 2:
-            return map(call, values)
-        if self._has_connected:
-            return self._pool.map(call, values)
-        # Two threads that connect first can crash the process: https://github.com/boto/botocore/issues/3164
-        first, *others = values
-        answer = call(first)
-        self._has_connected = True
-        return chain([answer], self._pool.map(call, others))
-
-    def _load(self, table: str, keys: list[Item], *, retry: Retry) -> Iterable[Item]:
+        keys = [device_key(name) for name in names]
         pages = [keys[at : at + GET_KEYS] for at in range(0, len(keys), GET_KEYS)]
-        return chain.from_iterable(self._each(lambda page: self._load_page(table, page, retry=retry), pages))
+        items = chain.from_iterable(self._threads.map(lambda page: self._load_page(page, retry=retry), pages))
+        # An item without a version was not written by a processor, and is replaced.
+        found = [item for item in items if "version" in item]
+        fenced = list(self._threads.map(lambda item: self._fenced(item, retry=retry), found))
+        return {device.name: device for device in map(parse_device, fenced)}
 
-    def _load_page(self, table: str, keys: list[Item], *, retry: Retry) -> list[Item]:
+    def _load_page(self, keys: list[Item], *, retry: Retry) -> list[Item]:
+        table = self._devices_table
         found: list[Item] = []
 
         def get() -> None:
@@ -147,125 +83,270 @@ class Store:
             raise Unavailable(f"reading {table}: {error}") from error
         return found
 
-    def _query_parts(self, key: PeriodKey, *, retry: Retry) -> dict[int, Part]:
-        name, level, start = key
-        starts = part_buckets(level, start)
-        buckets = list(starts)
+    def _fenced(self, item: Item, *, retry: Retry) -> Item:
+        """Take an item of version 0.3.0 over; return it as it is then."""
+        while "detectors" in item:
+            is_taken = self._update_device(
+                item["device"]["S"],
+                changes="SET #version = :next, #taken = :detectors REMOVE #detectors",
+                condition="#version = :version AND attribute_exists(#detectors)",
+                names={"#version": "version", "#taken": TAKEN, "#detectors": "detectors"},
+                values={
+                    ":version": item["version"],
+                    ":next": {"N": str(int(item["version"]["N"]) + 1)},
+                    ":detectors": _wire(item["detectors"]),
+                },
+                retry=retry,
+            )
+            if is_taken:
+                return item
+            found = self._load_page([device_key(item["device"]["S"])], retry=retry)
+            if not found:
+                break
+            item = found[0]
+        return item
+
+    def load_open(self, devices: Sequence[Device], *, retry: Retry) -> list[tuple[list[Period], list[Period]]]:
+        """Sum each device's hours and days from its newest reading on, which may have no item. Raises Unavailable."""
+
+        def load(device: Device) -> tuple[list[Period], list[Period]]:
+            first, last = described_newest(device), newest_of(device)
+            hours = [self._sum(device, Level.HOUR, start, retry) for start in sorted({hour_of(first), hour_of(last)})]
+            days = [self._sum(device, Level.DAY, start, retry) for start in sorted({day_of(first), day_of(last)})]
+            return [each for each in hours if each], [each for each in days if each]
+
+        return list(self._threads.map(load, devices))
+
+    def _sum(self, device: Device, level: Level, start: int, retry: Retry) -> Period | None:
+        """Sum the stored minutes of an hour, or the stored hours of a day; None where there are none."""
+        if level is Level.HOUR:
+            starts = {minute_bucket(at): at for at in range(start, start + HOUR_MS, MINUTE_MS)}
+        else:
+            starts = {period_bucket(Level.HOUR, at): at for at in range(start, start + DAY_MS, HOUR_MS)}
+        first, *_, last = starts
+        items = self._query(device.name, first, last, attributes=PART_ATTRIBUTES, retry=retry)
+        parts = [parse_part(item, start=starts[base_bucket(item["bucket"]["S"])]) for item in items]
+        return sum_parts(level, parts, device=device.name, start=start) if parts else None
+
+    def load_stored(self, wanted: Mapping[str, Wanted], outbox: Outbox, *, retry: Retry) -> dict[str, Stored]:
+        """Load the highest revision of what each device wants, from `outbox` or else the table. Raises Unavailable.
+
+        The outbox is of the lane's committed state, read before: what has left the state is in it, or in the table.
+        """
+        waiting = _latest(outbox) if outbox.items and wanted else {}
+        keys: list[tuple[str, str, int]] = []
+        for name, each in wanted.items():
+            keys += [(name, minute_bucket(start), start) for start in each.minutes]
+            keys += [(name, period_bucket(Level.HOUR, start), start) for start in each.hours]
+            keys += [(name, period_bucket(Level.DAY, start), start) for start in each.days]
+        missing = [key for key in keys if key[:2] not in waiting]
+        runs = self._threads.map(lambda key: self._query(key[0], key[1], key[1], retry=retry), missing)
+        found = waiting | {key[:2]: items[0] for key, items in zip(missing, runs, strict=True) if items}
+        stored = {name: Stored() for name in wanted}
+        for name, bucket, start in keys:
+            item = found.get((name, bucket))
+            if item is None:
+                continue
+            kind = bucket.partition("#")[0]
+            if kind == "minute":
+                stored[name].minutes[start] = parse_minute(item, start=start)
+            elif kind == "hour":
+                stored[name].hours[start] = parse_period(item, level=Level.HOUR, start=start)
+            else:
+                stored[name].days[start] = parse_period(item, level=Level.DAY, start=start)
+        return stored
+
+    def _query(
+        self, device: str, first: str, last: str, *, attributes: Sequence[str] = (), retry: Retry
+    ) -> list[Mapping[str, Any]]:
+        """Read the highest revision of each item from one range key to another."""
         request: Item = {
             "TableName": self._readings_table,
             "ConsistentRead": True,
             "KeyConditionExpression": "#device = :device AND #bucket BETWEEN :first AND :last",
-            "ProjectionExpression": ", ".join(f"#{attribute}" for attribute in PART_ATTRIBUTES),
-            "ExpressionAttributeNames": {f"#{attribute}": attribute for attribute in ("device", *PART_ATTRIBUTES)},
+            "ExpressionAttributeNames": {f"#{name}": name for name in {"device", "bucket", *attributes}},
             "ExpressionAttributeValues": {
-                ":device": {"S": name},
-                ":first": {"S": buckets[0]},
-                ":last": {"S": buckets[-1]},
+                ":device": {"S": device},
+                ":first": {"S": first},
+                ":last": {"S": last_bucket(last)},
             },
         }
-        parts: dict[int, Part] = {}
+        if attributes:
+            request["ProjectionExpression"] = ", ".join(f"#{attribute}" for attribute in attributes)
+        if first == last:
+            request |= {"ScanIndexForward": False, "Limit": 1}
+        items: list[Mapping[str, Any]] = []
         try:
             while True:
                 answer = retry.run(lambda: self._client.query(**request))
-                for item in answer["Items"]:
-                    at = starts[item["bucket"]["S"]]
-                    parts[at] = parse_part(item, start=at)
-                if not answer.get("LastEvaluatedKey"):
-                    return parts
+                items += answer["Items"]
+                if first == last or not answer.get("LastEvaluatedKey"):
+                    return highest_revisions(items)
                 request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
         except (BotoCoreError, ClientError) as error:
             raise Unavailable(f"reading {self._readings_table}: {error}") from error
 
-    def _write_group(self, group: list[Chunk], *, retry: Retry) -> dict[str, Written]:
-        """Write the chunks of several devices; write them again without those that made DynamoDB cancel."""
-        try:
-            reasons = self._transact(group, retry=retry)
-        except (Unavailable, BotoCoreError, ClientError) as error:
-            if len(group) == 1 or not _is_invalid(error):
-                return _all(group, Written(Verdict.FAILED, f"writing the tables: {error}"))
-            # One chunk that DynamoDB rejects must not keep the others from being written.
-            return {
-                device: written
-                for chunk in group
-                for device, written in self._write_group([chunk], retry=retry).items()
-            }
-        written: dict[str, Written] = {}
-        for chunk, codes in zip(group, reasons, strict=True):
-            if codes:
-                verdict = Verdict.CONFLICT if codes <= _CONFLICTS else Verdict.FAILED
-                written[chunk.device] = Written(verdict, f"writing the tables: {', '.join(sorted(codes))}")
-        innocent = [chunk for chunk in group if chunk.device not in written]
-        if not written or not innocent:
-            return _all(innocent, _COMMITTED) | written
-        return written | self._write_group(innocent, retry=retry)
+    # Writes.
 
-    def _transact(self, group: list[Chunk], *, retry: Retry) -> list[set[str]]:
-        """Write a transaction; return for each chunk why DynamoDB cancelled it, nothing if it committed."""
-        items = [operation for chunk in group for operation in self._operations(chunk)]
-        # The same token on each attempt: one that committed, and whose answer was lost, is not checked again.
-        token = f"{self._random.getrandbits(128):032x}"
+    def put_events(self, begins: Sequence[bytes], *, refused: Refused, retry: Retry) -> tuple[list[bytes], set[str]]:
+        """Write items of begun events where there are none yet; return those left, and why."""
+        return _left(begins, self._threads.map(lambda item: self._put_event(item, refused, retry=retry), begins))
 
-        def transact() -> list[set[str]]:
+    def _put_event(self, item: bytes, refused: Refused, *, retry: Retry) -> str | None:
+        def put() -> None:
             try:
-                self._client.transact_write_items(TransactItems=items, ClientRequestToken=token)
+                self._client.put_item(
+                    TableName=self._readings_table,
+                    Item=msgspec.Raw(item),
+                    ConditionExpression="attribute_not_exists(#bucket)",
+                    ExpressionAttributeNames={"#bucket": "bucket"},
+                )
             except ClientError as error:
-                codes = [reason.get("Code") or "None" for reason in error.response.get("CancellationReasons", ())]
-                if not codes:
+                # It is there, perhaps with an acknowledgement.
+                if _code(error) != "ConditionalCheckFailedException":
                     raise
-                if _THROTTLES.intersection(codes):
-                    raise Again(f"the transaction was throttled: {error}") from error
-                return _by_chunk(group, codes)
-            return [set() for _ in group]
 
-        return retry.run(transact)
+        return _attempt(lambda: retry.run(put), item, refused)
 
-    def _operations(self, chunk: Chunk) -> Iterator[Item]:
-        put: Item = {
-            "TableName": self._devices_table,
-            "Item": msgspec.Raw(chunk.device_item or b"{}"),
-            "ExpressionAttributeNames": {"#version": "version"},
-            "ConditionExpression": "attribute_not_exists(#version)",
-        }
-        if chunk.expected_version is not None:
-            put["ConditionExpression"] = "#version = :expected"
-            put["ExpressionAttributeValues"] = {":expected": {"N": str(chunk.expected_version)}}
-        yield {"Put": put}
-        for item in chunk.items:
-            yield {"Put": {"TableName": self._readings_table, "Item": msgspec.Raw(item)}}
+    def put_items(self, items: Sequence[bytes], *, refused: Refused, retry: Retry) -> tuple[list[bytes], set[str]]:
+        """Write items that have their content for ever; return those left, and why."""
+        pages = [items[at : at + WRITE_ITEMS] for at in range(0, len(items), WRITE_ITEMS)]
+        left: list[bytes] = []
+        faults: set[str] = set()
+        for rest, fault in self._threads.map(lambda page: self._put_page(page, refused, retry=retry), pages):
+            left += rest
+            faults |= fault
+        return left, faults
+
+    def _put_page(self, items: Sequence[bytes], refused: Refused, *, retry: Retry) -> tuple[list[bytes], set[str]]:
+        table = self._readings_table
+        requests: list[Any] = [{"PutRequest": {"Item": msgspec.Raw(item)}} for item in items]
+
+        def put() -> None:
+            nonlocal requests
+            answer = self._client.batch_write_item(RequestItems={table: requests})
+            requests = answer.get("UnprocessedItems", {}).get(table, [])
+            if requests:
+                raise Again(f"{len(requests)} items of {table} were left unprocessed")
+
+        try:
+            retry.run(put)
+        except (Unavailable, BotoCoreError, ClientError) as error:
+            if not _is_invalid(error):
+                # Which of them are written is not known: all of them are written again, with the same bytes.
+                return list(items), {f"writing {table}: {error}"}
+            if len(items) == 1:
+                return _left(items, [_attempt(_raising(error), items[0], refused)])
+            halves = [self._put_page(part, refused, retry=retry) for part in _halves(items)]
+            return halves[0][0] + halves[1][0], halves[0][1] | halves[1][1]
+        return [], set()
+
+    def put_devices(
+        self, devices: Sequence[tuple[str, bytes]], *, refused: Refused, retry: Retry
+    ) -> tuple[list[tuple[str, bytes]], set[str]]:
+        """Describe devices, unless a later version has; return those left, and why."""
+        return _left(devices, self._threads.map(lambda each: self._put_device(*each, refused, retry=retry), devices))
+
+    def _put_device(self, name: str, encoded: bytes, refused: Refused, *, retry: Retry) -> str | None:
+        attributes = _decode(encoded)
+        changes = ", ".join(f"#{each} = :{each}" for each in attributes)
+
+        def put() -> None:
+            self._update_device(
+                name,
+                changes=f"SET {changes} REMOVE #detectors, #outbox, #taken",
+                condition="attribute_not_exists(#version) OR #version < :version",
+                names={f"#{each}": each for each in attributes}
+                | {"#detectors": "detectors", "#outbox": "outbox", "#taken": TAKEN},
+                values={f":{each}": value for each, value in attributes.items()},
+                retry=retry,
+            )
+
+        return _attempt(put, encoded, refused)
+
+    def _update_device(
+        self, name: str, *, changes: str, condition: str, names: Item, values: Item, retry: Retry
+    ) -> bool:
+        def update() -> bool:
+            try:
+                self._client.update_item(
+                    TableName=self._devices_table,
+                    Key=device_key(name),
+                    UpdateExpression=changes,
+                    ConditionExpression=condition,
+                    ExpressionAttributeNames=names,
+                    ExpressionAttributeValues=values,
+                )
+            except ClientError as error:
+                if _code(error) == "ConditionalCheckFailedException":
+                    return False
+                raise
+            return True
+
+        try:
+            return retry.run(update)
+        except (BotoCoreError, ClientError) as error:
+            if _is_invalid(error):
+                raise
+            raise Unavailable(f"writing {self._devices_table}: {error}") from error
 
 
-def _packed(chunks: Sequence[Chunk]) -> Iterator[list[Chunk]]:
-    """Group the chunks into transactions."""
-    group: list[Chunk] = []
-    items = size = 0
-    for chunk in chunks:
-        more = 1 + len(chunk.items)
-        if group and (items + more > TRANSACTION_ITEMS or size + chunk.size > TRANSACTION_BYTES):
-            yield group
-            group, items, size = [], 0, 0
-        group.append(chunk)
-        items += more
-        size += chunk.size
-    if group:
-        yield group
+def _latest(outbox: Outbox) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """Return the highest revision of each minute, hour and day in an outbox, by device and first range key."""
+    items = sorted(map(_decode, outbox.items), key=lambda item: str(item["bucket"]["S"]))
+    return {(item["device"]["S"], base_bucket(item["bucket"]["S"])): item for item in items}
 
 
-def _by_chunk(group: Sequence[Chunk], codes: Sequence[str]) -> list[set[str]]:
-    """Split the codes by chunk, without `None`."""
-    remaining = iter(codes)
-    return [set(islice(remaining, 1 + len(chunk.items))) - {"None"} for chunk in group]
+def _attempt(put: Callable[[], object], item: bytes, refused: Refused) -> str | None:
+    """Write an item; return why it is left, or None if it is written or was refused for ever and kept elsewhere."""
+    try:
+        put()
+    except (Unavailable, BotoCoreError, ClientError) as error:
+        if not _is_invalid(error):
+            return str(error)
+        try:
+            refused(item, str(error))
+        except Unavailable as fault:
+            return str(fault)
+    return None
 
 
-def _all(chunks: Sequence[Chunk], written: Written) -> dict[str, Written]:
-    return {chunk.device: written for chunk in chunks}
+T = Any
+
+
+def _left(values: Sequence[T], faults: Iterable[str | None]) -> tuple[list[T], set[str]]:
+    """Return the values that have a fault, and the faults."""
+    pairs = [(value, fault) for value, fault in zip(values, faults, strict=True) if fault is not None]
+    return [value for value, _ in pairs], {fault for _, fault in pairs}
+
+
+def _halves(items: Sequence[bytes]) -> tuple[Sequence[bytes], Sequence[bytes]]:
+    return items[: len(items) // 2], items[len(items) // 2 :]
+
+
+def _raising(error: Exception) -> Callable[[], None]:
+    def put() -> None:
+        raise error
+
+    return put
+
+
+def _wire(value: Mapping[str, Any]) -> Item:
+    """Return a binary attribute as it is sent: base64 text."""
+    content = value["B"]
+    return {"B": content if isinstance(content, str) else encode_base64(content)}
+
+
+def _code(error: Exception) -> str:
+    return str(error.response.get("Error", {}).get("Code")) if isinstance(error, ClientError) else ""
 
 
 def _is_invalid(error: Exception) -> bool:
-    return isinstance(error, ClientError) and error.response["Error"]["Code"] == "ValidationException"
+    return _code(error) == "ValidationException"
 
 
 _BODY = "sensor_processor_body"
-_OPERATIONS = ("BatchGetItem", "Query", "TransactWriteItems")
+_OPERATIONS = ("BatchGetItem", "BatchWriteItem", "GetItem", "PutItem", "Query", "UpdateItem")
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(dict[str, Any]).decode

@@ -10,10 +10,12 @@ from typing import Any
 
 import msgspec
 
-from ..ingest.codec import compress_state, decompress_state
+from ..ingest.codec import decompress_state
 from .context import LEVEL, SLOW, VOLATILITY, ContextDetector
 from .event import Event, Finding, Running
 from .limits import LateEvent
+
+_ZLIB = b"\x78"
 
 STATE_VERSION = 3
 """Increment it when the layout below or the meaning of a field changes. Version 2 is still read."""
@@ -83,16 +85,16 @@ class DeviceState(msgspec.Struct, array_like=True):
 
 
 def pack_device(state: DeviceState) -> bytes:
-    """Encode and compress the state for the device item."""
-    return compress_state(msgspec.msgpack.encode(state))
+    """Encode the state; a lane's devices are compressed together."""
+    return msgspec.msgpack.encode(state)
 
 
 def unpack_device(packed: bytes) -> DeviceState:
     """Decode what `pack_device` packed. Raises StateError."""
     state: Any = None
     try:
-        data = decompress_state(packed)
-        state = msgspec.msgpack.decode(data)
+        # Version 0.3.0 compressed each state, and zlib's first byte begins no msgpack array.
+        state = msgspec.msgpack.decode(decompress_state(packed) if packed[:1] == _ZLIB else packed)
         if state[0] == 2:
             state = _of_version_2(*state)
         elif state[0] != STATE_VERSION:

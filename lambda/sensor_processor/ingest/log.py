@@ -67,6 +67,11 @@ PENDING = "NotificationsPending"
 for each plant would cost its price all year for zeros."""
 
 
+UNEMITTED = "UnemittedSeconds"
+"""Age of the oldest committed state that the tables have not taken, in the whole environment, by each sweep: so it is
+missing where the sweeps fail."""
+
+
 def metric_line(
     values: Mapping[str, int], *, namespace: str, facility: str, device_type: str, timestamp: int
 ) -> dict[str, Any]:
@@ -89,14 +94,14 @@ def metric_line(
     }
 
 
-def pending_line(pending: int, *, namespace: str, timestamp: int) -> dict[str, Any]:
-    """Make the log line of unpublished notifications, without dimensions; `timestamp` is in ms."""
+def plain_line(name: str, value: int, *, unit: str, namespace: str, timestamp: int) -> dict[str, Any]:
+    """Make the log line of a metric without dimensions; `timestamp` is in ms."""
     return {
         "_aws": {
             "Timestamp": timestamp,
             "CloudWatchMetrics": [
-                {"Namespace": namespace, "Dimensions": [[]], "Metrics": [{"Name": PENDING, "Unit": "Count"}]}
+                {"Namespace": namespace, "Dimensions": [[]], "Metrics": [{"Name": name, "Unit": unit}]}
             ],
         },
-        PENDING: pending,
+        name: value,
     }

@@ -121,7 +121,8 @@ class Minute(msgspec.Struct, kw_only=True):
     """A device's minute while a batch is added to it; `start` is in ms.
 
     `entries` maps message id (9 bytes) to content (4 bytes, a CRC). `pending` are readings that are in `entries` and
-    not yet in `metrics`: their values are folded column by column, all at once.
+    not yet in `metrics`: their values are folded column by column, all at once. `is_stored`: the readings table has a
+    revision of it, or will have one.
     """
 
     device: str
@@ -133,6 +134,7 @@ class Minute(msgspec.Struct, kw_only=True):
     conflicts: set[bytes] = set()
     metrics: dict[str, MetricAggregate] = {}
     pending: list[Reading] = []
+    is_stored: bool = False
 
     def add(self, reading: Reading) -> Added:
         """Add a reading unless its id is already here; of two messages with one id the first is kept.

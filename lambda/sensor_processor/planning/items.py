@@ -16,7 +16,7 @@ from ..ingest.codec import decode_base64
 from ..ingest.reading import MAX_METRICS
 from ..numbers.exact import decimal_text, number_text, steps_of
 from ..numbers.minute import MetricAggregate, Minute, Totals, minute_bucket, pack_ids, unpack_conflicts, unpack_ids
-from ..numbers.period import Level, Part, Period, hour_of, period_bucket
+from ..numbers.period import DAY_MS, HOUR_MS, Level, Part, Period, period_bucket
 from ..numbers.sketch import ITEM_BINS, MINUTE_BINS, Sketch
 
 Item = dict[str, Any]
@@ -27,6 +27,9 @@ QUANTILES = {"p05": 0.05, "p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 PART_ATTRIBUTES = ("bucket", "facility", "device_type", "messages", "late", "metrics")
 """Attributes that `parse_part` reads."""
+
+TAKEN = "taken"
+"""Attribute with the detectors of version 0.3.0 from when a lane takes the device over until it has described it."""
 
 _DAY_S = 24 * 60 * 60
 
@@ -55,21 +58,17 @@ class Retention:
     def max_age(self) -> int:
         """Return how old (ms) a reading may be when the stream accepts it.
 
-        Its minute and hour must still be there, and outlive the last redelivery of the record, for the hour and day are
-        recomputed from all of them.
+        Its minute and hour must still be there, and outlive the last redelivery of the record: their ids recognise it,
+        and their sums are added to.
         """
         return (min(self.minutes, self.hours) - REDELIVERY_DAYS) * _DAY_S * 1000
 
-    def kept_since(self, arrivals: Iterable[int]) -> int:
-        """Return the start (ms) of the first hour that records which arrived then (ms) may change or close."""
-        return hour_of(min(arrivals) - self.max_age)
-
 
 class Device(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A thing in the devices table; times are in ms. `version` is the lock on all of its items.
+    """A thing in the devices table, described for people and programs; times are in ms.
 
-    Contacts are arrival times. `newest_reading` is device time: no minute begins after it. `outbox` has the newest
-    notifications that are not yet confirmed published.
+    Contacts are arrival times. `newest_reading` is device time: no minute begins after it. `version` is that of the
+    lane whose state it is from. `detectors` and `outbox` are of items that version 0.3.0 wrote.
     """
 
     name: str
@@ -82,7 +81,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     version: int
     messages: int
     last_sequence: int | None
-    detectors: bytes
+    detectors: bytes | None = None
     outbox: tuple[str, ...] = ()
 
 
@@ -131,15 +130,32 @@ def device_key(name: str) -> Item:
     return {"device": {"S": name}}
 
 
-def minute_key(name: str, start: int) -> Item:
-    """Make the key of a minute item."""
-    return {"device": {"S": name}, "bucket": {"S": minute_bucket(start)}}
+def revision_bucket(bucket: str, revision: int) -> str:
+    """Return the range key of a later revision of a minute, hour or day; the first one has none.
+
+    Revisions sort by number after the first one, and before the next minute, hour or day.
+    """
+    return f"{bucket}#{revision:015d}" if revision else bucket
+
+
+def base_bucket(bucket: str) -> str:
+    """Return the range key of the first revision of a minute, hour or day."""
+    return "#".join(bucket.split("#", 2)[:2])
+
+
+def last_bucket(bucket: str) -> str:
+    """Return the end of the range of a minute's, hour's or day's revisions."""
+    return f"{bucket}#~"
+
+
+def highest_revisions(items: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Keep the highest revision of each minute, hour and day of a device's items, which are in order of their keys."""
+    return list({base_bucket(item["bucket"]["S"]): item for item in items}.values())
 
 
 def device_item(device: Device) -> Item:
-    """Make the device item."""
+    """Make the attributes of a device item, without its key."""
     item: Item = {
-        "device": {"S": device.name},
         "facility": {"S": device.facility},
         "device_type": {"S": device.device_type},
         "certificate_id": {"S": device.certificate_id},
@@ -147,19 +163,17 @@ def device_item(device: Device) -> Item:
         "last_contact": {"S": iso(device.last_contact)},
         "version": {"N": str(device.version)},
         "messages": {"N": str(device.messages)},
-        "detectors": {"B": device.detectors},
     }
     if device.newest_reading is not None:
         item["newest_reading"] = {"S": iso(device.newest_reading)}
     if device.last_sequence is not None:
         item["last_sequence"] = {"N": str(device.last_sequence)}
-    if device.outbox:
-        item["outbox"] = {"L": [{"S": message} for message in device.outbox]}
     return item
 
 
 def parse_device(item: Mapping[str, Any]) -> Device:
-    """Parse a device item."""
+    """Parse a device item; detectors of version 0.3.0 are under another name once a lane has taken the device over."""
+    detectors = item.get("detectors") or item.get(TAKEN)
     return Device(
         name=item["device"]["S"],
         facility=item["facility"]["S"],
@@ -171,13 +185,13 @@ def parse_device(item: Mapping[str, Any]) -> Device:
         version=int(item["version"]["N"]),
         messages=int(item["messages"]["N"]),
         last_sequence=int(item["last_sequence"]["N"]) if "last_sequence" in item else None,
-        detectors=_binary(item["detectors"]),
+        detectors=_binary(detectors) if detectors else None,
         outbox=tuple(message["S"] for message in item["outbox"]["L"]) if "outbox" in item else (),
     )
 
 
-def minute_item(minute: Minute, *, retention_days: int) -> Item:
-    """Make the minute item.
+def minute_item(minute: Minute, *, revision: int, retention_days: int) -> Item:
+    """Make the item of a minute's revision; 0 for the first one.
 
     `newest` is the rank of the reading that most `last` values came from, `orders` has the rank of the others: needed
     to decide later whether another reading is newer.
@@ -187,7 +201,7 @@ def minute_item(minute: Minute, *, retention_days: int) -> Item:
     orders = {name: {"N": str(each.last_order)} for name, each in sorted(metrics.items()) if each.last_order != newest}
     item: Item = {
         "device": {"S": minute.device},
-        "bucket": {"S": minute_bucket(minute.start)},
+        "bucket": {"S": revision_bucket(minute_bucket(minute.start), revision)},
         "facility": {"S": minute.facility},
         "device_type": {"S": minute.device_type},
         "messages": {"N": str(len(minute.entries))},
@@ -232,6 +246,7 @@ def parse_minute(item: Mapping[str, Any], *, start: int) -> Minute:
     return Minute(
         device=item["device"]["S"],
         start=start,
+        is_stored=True,
         facility=item["facility"]["S"],
         device_type=item["device_type"]["S"],
         late=int(item["late"]["N"]),
@@ -276,18 +291,22 @@ def event_item(event: DeviceEvent, *, retention_days: int) -> Item:
         item["time"] = {"S": iso(event.at)}
     if finding.kind != BEGIN:
         item["began_at"] = {"S": event.began_at}
+    else:
+        # The keys of the index of unacknowledged anomalies; acknowledging removes them.
+        item["open_facility"] = {"S": event.facility}
+        item["began"] = {"S": event.began_at}
     item["reason"] = {"S": event.reason}
     item["expires_at"] = {"N": _expiry(event.at, retention_days)}
     return item
 
 
-def period_item(period: Period, *, retention_days: int) -> Item:
-    """Make the item of an hour or a day."""
+def period_item(period: Period, *, revision: int, retention_days: int) -> Item:
+    """Make the item of an hour's or a day's revision; 0 for the first one."""
     # Fewer where the items of two units or device types have more metrics than a message may.
     bins = (ITEM_BINS - 80 * max(len(period.metrics) - MAX_METRICS, 0)) // max(len(period.metrics), 1)
     return {
         "device": {"S": period.device},
-        "bucket": {"S": period_bucket(period.level, period.start)},
+        "bucket": {"S": revision_bucket(period_bucket(period.level, period.start), revision)},
         "facility": {"S": period.facility},
         "device_type": {"S": period.device_type},
         _PARTS[period.level]: {"N": str(period.parts)},
@@ -315,6 +334,25 @@ def _period_numbers(totals: Totals, *, bins: int) -> Item:
         # The middle of a bin may lie outside of what was measured.
         numbers[name] = {"N": number_text(min(max(float(f"{value:.6g}"), totals.min), totals.max))}
     return numbers
+
+
+def parse_period(item: Mapping[str, Any], *, level: Level, start: int) -> Period:
+    """Parse the item of an hour or a day."""
+    part = parse_part(item, start=start)
+    return Period(
+        level=level,
+        device=item["device"]["S"],
+        start=start,
+        facility=part.facility,
+        device_type=part.device_type,
+        parts=int(item[_PARTS[level]]["N"]),
+        messages=part.messages,
+        late=part.late,
+        metrics=dict(part.metrics),
+        # Which of its parts is the newest is not in the item: what is added later does not change what the device was.
+        newest_part=start + (HOUR_MS if level is Level.HOUR else DAY_MS),
+        is_stored=True,
+    )
 
 
 def parse_part(item: Mapping[str, Any], *, start: int) -> Part:
@@ -373,10 +411,7 @@ def _duration(span: int) -> str:
     return f"{minutes} min {seconds % 60} s" if minutes else f"{seconds} s"
 
 
-# Notifications of anomaly events: made with the event's item, kept in the device's outbox until published.
-
-OUTBOX = 100
-"""Notifications that a device item keeps, the newest: as many as one transaction writes, about 600 bytes each."""
+# Notifications of anomaly events: made with the event's item, kept in the lane's outbox until published.
 
 SUBJECT_MAX = 99
 """Characters of a subject: https://docs.aws.amazon.com/sns/latest/api/API_Publish.html"""

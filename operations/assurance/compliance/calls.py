@@ -182,6 +182,10 @@ CALLS: Mapping[str, Call] = {
             "range_key": "KeySchema[1].AttributeName",
             "attribute[].name": "AttributeDefinitions[].AttributeName",
             "attribute[].type": "AttributeDefinitions[].AttributeType",
+            "global_secondary_index[].name": "GlobalSecondaryIndexes[].IndexName",
+            "global_secondary_index[].hash_key": "GlobalSecondaryIndexes[].KeySchema[0].AttributeName",
+            "global_secondary_index[].range_key": "GlobalSecondaryIndexes[].KeySchema[1].AttributeName",
+            "global_secondary_index[].projection_type": "GlobalSecondaryIndexes[].Projection.ProjectionType",
             "server_side_encryption.enabled": "SSESpecification.Enabled",
             "server_side_encryption.kms_key_arn": "SSESpecification.KMSMasterKeyId",
             "table_class": "TableClass",
@@ -195,7 +199,14 @@ CALLS: Mapping[str, Call] = {
             "ttl.enabled": "UpdateTimeToLive:TimeToLiveSpecification.Enabled",
             "tags_all": "Tags{Key,Value}",
         },
-        given={"KeySchema[0].KeyType": "HASH", "KeySchema[1].KeyType": "RANGE", "SSESpecification.SSEType": "KMS"},
+        given={
+            **{
+                f"{schema}[{place}].KeyType": kind
+                for schema in ("KeySchema", "GlobalSecondaryIndexes[].KeySchema")
+                for place, kind in enumerate(("HASH", "RANGE"))
+            },
+            "SSESpecification.SSEType": "KMS",
+        },
     ),
     "aws_iam_role": _call(
         "iam.CreateRole",
@@ -537,6 +548,23 @@ CALLS: Mapping[str, Call] = {
         },
         force_destroy=OF_TERRAFORM,
         override_provider="decides which of the default tags are part of tags_all",
+    ),
+    "aws_scheduler_schedule": _call(
+        "scheduler.CreateSchedule",
+        {
+            "name": "Name",
+            "description": "Description",
+            "flexible_time_window.mode": "FlexibleTimeWindow.Mode",
+            "group_name": "GroupName",
+            "schedule_expression": "ScheduleExpression",
+            "schedule_expression_timezone": "ScheduleExpressionTimezone",
+            "state": "State",
+            "target.arn": "Target.Arn",
+            "target.input": "Target.Input",
+            "target.role_arn": "Target.RoleArn",
+            "target.retry_policy.maximum_event_age_in_seconds": "Target.RetryPolicy.MaximumEventAgeInSeconds",
+            "target.retry_policy.maximum_retry_attempts": "Target.RetryPolicy.MaximumRetryAttempts",
+        },
     ),
     "aws_sns_topic": _call(
         "sns.CreateTopic",

@@ -50,6 +50,7 @@ KNOWN_TO_CHECKOV = frozenset(
         "aws_s3_bucket_ownership_controls",
         "aws_s3_bucket_policy",
         "aws_s3_bucket_public_access_block",
+        "aws_scheduler_schedule",
         "aws_sns_topic",
         "aws_sns_topic_policy",
         "aws_sqs_queue",

@@ -16,6 +16,8 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
+from fleet_iot.lib.names import BUCKETS
+
 Body = dict[str, Any]
 
 CREDENTIAL = "made-up-credential-that-must-not-appear"
@@ -126,6 +128,13 @@ def name_of(resource: Resource) -> str | None:
         if isinstance(value, str) and not REFERENCE.match(value):
             return value
     return None
+
+
+def kind_of(bucket: Resource) -> str:
+    """Return which of the platform's buckets it is, by its name; empty for none."""
+    name = str(name_of(bucket))
+    kinds = [kind for kind in BUCKETS if f"-{kind}-" in name]
+    return max(kinds, key=lambda kind: name.rfind(f"-{kind}-"), default="")  # an application may have the name of one
 
 
 def made_up_id(resource: str) -> uuid.UUID:
@@ -343,6 +352,7 @@ NAMED: dict[str, tuple[str, str]] = {
     "aws_lambda_function": ("function_name", "function-{purpose}-{suffix}"),
     "aws_s3_bucket": ("bucket", "bucket-{purpose}-{suffix}"),
     "aws_s3_bucket_intelligent_tiering_configuration": ("name", "tiering-{purpose}-{suffix}"),
+    "aws_scheduler_schedule": ("name", "schedule-{purpose}-{suffix}"),
     "aws_sns_topic": ("name", "topic-{purpose}-{suffix}"),
     "aws_sqs_queue": ("name", "queue-{purpose}-{suffix}"),
 }

@@ -157,16 +157,18 @@ def _put(tree: Tree, member: str, sent: Sent, places: tuple[int, ...]) -> bool:
 
 
 def _give(tree: Tree, member: str, sent: Sent) -> None:
-    """Set a member that the provider sets itself, where the structure around it is sent at all."""
-    *way, last = re.sub(r"\[(\d+)\]", r".\1", member).split(".")
-    for part in way if member != "Code.ZipFile" else ():
-        step = int(part) if part.isdigit() else part
-        if step not in tree:
-            return
-        tree = tree[step]
+    """Set a member that the provider sets itself, where the structure around it is sent at all; `[]` is each one."""
     if member == "Code.ZipFile":
-        tree = tree.setdefault("Code", {})
-    tree[last] = sent
+        tree.setdefault("Code", {})
+    *way, last = re.sub(r"\[(\d*)\]", r".\1", member).split(".")
+    trees = [tree]
+    for part in way:
+        step = int(part) if part.isdigit() else part
+        trees = [
+            found for each in trees for found in (each.values() if part == "" else [each[step]] if step in each else ())
+        ]
+    for each in trees:
+        each[last] = sent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,8 +57,8 @@ NAMES = {
     "rule_telemetry_sg_01_dev": ("topic rule", "facilities.sg-01", 12),
     "template-sg-01-dev": ("provisioning template", "facilities.sg-01", 12),
     "dashboard-sg-01": ("dashboard", "facilities.sg-01", 12),
-    "raw/facility=sg-01/device_type=press/": ("prefix", *THING[1:]),
-    "s3://bucket-mfg-raw-archive-dev/raw/facility=sg-01/device_type=press/date=2026-11-23/a.ndjson.gz": (
+    "archive/facility=sg-01/device_type=press/": ("prefix", *THING[1:]),
+    "s3://bucket-mfg-raw-archive-dev/archive/facility=sg-01/device_type=press/date=2026-11-23/a.ndjson.gz": (
         "prefix",
         *THING[1:],
     ),
@@ -74,7 +74,7 @@ NAMES = {
         *THING[1:],
     ),
     "arn:aws:s3:::bucket-mfg-raw-archive-dev": ("S3 bucket", "application", 2),
-    "arn:aws:s3:::bucket-mfg-raw-archive-dev/raw/facility=sg-01/device_type=press/x": ("prefix", *THING[1:]),
+    "arn:aws:s3:::bucket-mfg-raw-archive-dev/archive/facility=sg-01/device_type=press/x": ("prefix", *THING[1:]),
     "arn:aws:dynamodb:ap-southeast-1:123456789012:table/table-devices-dev": ("DynamoDB table", "environment_suffix", 3),
     "arn:aws:logs:ap-southeast-1:123456789012:log-group:/aws/lambda/function-sensor-processor-dev": (
         "log group",
@@ -114,7 +114,7 @@ sg-01-press-0002: thing
   thing group         thing-group-sg-01-press-dev
   policy              policy-sg-01-press-dev
   topic rule          rule_telemetry_sg_01_dev
-  archive             raw/facility=sg-01/device_type=press/
+  archive             archive/facility=sg-01/device_type=press/
   attribute facility  sg-01
   attribute line      b2
 """

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+from botocore.exceptions import ReadTimeoutError
+
+from benchmarks.aws import refused
+from benchmarks.function import Clock
 
 RATES = {
     "poison": 0.01,
@@ -42,21 +49,12 @@ HOT_KEY = (0.7, 0.75)
 """Once each: a shard whose function only raises, a split of a shard, a device that sends half of everything."""
 
 
+WRITES = 6
+"""A crash is before or after one of so many writes of an invocation."""
+
+
 class Crash(BaseException):
     """The function's process is gone: nothing in it gets to handle that."""
-
-
-@dataclass(kw_only=True)
-class Clock:
-    """The run's own time, in seconds since the epoch; sleeping moves it on."""
-
-    now: float
-
-    def __call__(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 @dataclass(kw_only=True)
@@ -90,6 +88,37 @@ class Chaos:
         self.struck[f"{service}_down"] += 1
         return True
 
+    @contextmanager
+    def call(self, operation: str, *, is_write: bool = False) -> Iterator[None]:
+        """Surround a call of DynamoDB's: it may fail before it is done, and its answer may be lost."""
+        if is_write:
+            self.crash_if_due("crash_before_write")
+        if self.is_down("kms"):
+            raise refused("KMSInternalException", operation)
+        if self.strikes("throttled"):
+            raise refused("ProvisionedThroughputExceededException", operation)
+        yield
+        if is_write:
+            self.crash_if_due("crash_after_write")
+            if self.strikes("answer_lost"):
+                raise ReadTimeoutError(endpoint_url="https://dynamodb")
+
+    @contextmanager
+    def object_call(self, operation: str) -> Iterator[None]:
+        """Surround a call of S3's."""
+        is_write = operation == "PutObject"
+        if is_write:
+            self.crash_if_due("crash_before_write")
+        if self.is_down("kms"):
+            raise refused("KMS.KMSInternalException", operation, status=500)
+        if self.strikes("s3_error"):
+            raise refused(self.random.choice(["SlowDown", "InternalError"]), operation, status=503)
+        yield
+        if is_write:
+            self.crash_if_due("crash_after_write")
+        if self.strikes("s3_timeout_after_commit"):
+            raise ReadTimeoutError(endpoint_url="https://s3")
+
     def is_dead(self) -> bool:
         """Return whether the function of the dead shard only raises at this time."""
         start = self.begins + DEAD_SHARD * self.lasts
@@ -100,7 +129,7 @@ class Chaos:
         self._crash = None
         for name in ("crash_before_publish", "crash_after_publish", "crash_before_write", "crash_after_write"):
             if not self.is_calm and self._dice[name].random() < RATES[name]:
-                self._crash = name, self.random.randrange(2) if name.endswith("write") else 0
+                self._crash = name, self.random.randrange(WRITES) if name.endswith("write") else 0
 
     def crash_if_due(self, name: str) -> None:
         """Crashes at the call for which it was armed."""

@@ -1,4 +1,4 @@
-"""Seven processors that are wrong in a known way: a harness that does not find them out proves nothing."""
+"""Processors that are wrong in a known way: a harness that does not find them out proves nothing."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 from unittest.mock import patch
 
-import msgspec
-
+from benchmarks.function import DEVICES, READINGS
 from fleet_iot.sensor_processor import handler
-from fleet_iot.sensor_processor.adapters import store
+from fleet_iot.sensor_processor.adapters import lanes, store
 from fleet_iot.sensor_processor.ingest.reading import Reading
 from fleet_iot.sensor_processor.numbers import minute as aggregate
-from fleet_iot.sensor_processor.planning import items, planner
+from fleet_iot.sensor_processor.planning import items
+from fleet_iot.sensor_processor.planning.lane import Lane, Pointer, unpack_objects
 
 
 @contextmanager
@@ -50,20 +50,20 @@ def acknowledge_before_archive() -> Iterator[None]:
 @contextmanager
 def ignore_unprocessed() -> Iterator[None]:
     """Takes what a batch call left undone for done."""
-    load_page = store.Store._load_page
+    put_page = store.Store._put_page
 
     class Heedless:
         def __init__(self, client: Any) -> None:
-            self.batch_get_item = lambda **call: client.batch_get_item(**call) | {"UnprocessedKeys": {}}
+            self.batch_write_item = lambda **call: client.batch_write_item(**call) | {"UnprocessedItems": {}}
 
-    def heedless(self: store.Store, table: str, keys: Any, *, retry: Any) -> Any:
+    def heedless(self: store.Store, *args: Any, **more: Any) -> Any:
         client, self._client = self._client, Heedless(self._client)
         try:
-            return load_page(self, table, keys, retry=retry)
+            return put_page(self, *args, **more)
         finally:
             self._client = client
 
-    with patch.object(store.Store, "_load_page", heedless):
+    with patch.object(store.Store, "_put_page", heedless):
         yield
 
 
@@ -91,21 +91,67 @@ def highest_checkpoint() -> Iterator[None]:
 
 
 @contextmanager
-def hours_once() -> Iterator[None]:
-    """Sums up an hour from what it has at hand, without asking what else lies in it."""
-    with patch.object(store.Store, "load_parts", lambda self, keys, *, retry: {}):
+def late_hours_anew() -> Iterator[None]:
+    """Makes an hour of a late reading of that reading only, without asking what else lies in it."""
+    load = store.Store.load_stored
+
+    def without(*args: Any, **more: Any) -> Any:
+        found = load(*args, **more)
+        for each in found.values():
+            each.hours.clear()
+        return found
+
+    with patch.object(store.Store, "load_stored", without):
         yield
 
 
 @contextmanager
-def no_outbox() -> Iterator[None]:
-    """Publishes what it has just written and keeps no note of it: gone where it dies in between."""
-    written = planner.device_item
+def effects_before_commit() -> Iterator[None]:
+    """Emits what follows from a state that may not become the lane's."""
+    put = lanes.LaneStore.put
 
-    def without(device: items.Device) -> items.Item:
-        return written(msgspec.structs.replace(device, outbox=()))
+    def eager(self: lanes.LaneStore, key: str, body: bytes, *, retry: Any) -> None:
+        put(self, key, body, retry=retry)
+        lane = Lane(pointer=Pointer(lane="", version=0, acked=0))
+        unpack_objects([body], into=lane)
+        readings = store.Store(client=self._dynamodb, readings_table=READINGS, devices_table=DEVICES)
+        readings.put_items(lane.outbox.items, refused=lambda item, why: None, retry=retry)
 
-    with patch.object(planner, "device_item", without):
+    with patch.object(lanes.LaneStore, "put", eager):
+        yield
+
+
+@contextmanager
+def unconditional_pointer() -> Iterator[None]:
+    """Moves a lane whether or not another process has moved it since."""
+    update = lanes.LaneStore._update
+
+    def forced(self: lanes.LaneStore, lane: str, *, condition: str, values: Any, **more: Any) -> bool:
+        if condition == "#version = :before":
+            del values[":before"]
+            condition = "attribute_exists(#version)"
+        return update(self, lane, condition=condition, values=values, **more)
+
+    with patch.object(lanes.LaneStore, "_update", forced):
+        yield
+
+
+@contextmanager
+def early_acknowledgement() -> Iterator[None]:
+    """Takes what follows from a state for emitted once the state is committed."""
+    following = Pointer.next
+
+    def acked(self: Pointer, link: Any, *, is_acked: bool, **more: Any) -> Pointer:
+        return following(self, link, is_acked=True, **more)
+
+    with patch.object(Pointer, "next", acked):
+        yield
+
+
+@contextmanager
+def mutable_minute_key() -> Iterator[None]:
+    """Writes later revisions over the first one."""
+    with patch.object(items, "revision_bucket", lambda bucket, revision: bucket):
         yield
 
 
@@ -115,6 +161,8 @@ CONTROLS: tuple[Callable[[], Any], ...] = (
     ignore_unprocessed,
     float_sums,
     highest_checkpoint,
-    hours_once,
-    no_outbox,
+    late_hours_anew,
+    effects_before_commit,
+    early_acknowledgement,
+    mutable_minute_key,
 )

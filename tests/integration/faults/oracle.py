@@ -76,6 +76,7 @@ class Oracle:
 
     def faults(self, *, readings: list[Any], devices: list[Any], objects: dict[str, bytes]) -> list[str]:
         """Everything that is not as it must be, the first of each kind."""
+        readings = highest(readings)
         found = [*self._minute_faults(readings), *self._period_faults(readings), *self._device_faults(devices)]
         lines = [
             (key.split("/", 1)[0], json.loads(line))
@@ -101,20 +102,15 @@ class Oracle:
         return [*found, *(f"nobody sent: {key}" for key in held)]
 
     def _period_faults(self, items: list[Any]) -> list[str]:
-        """Hours and days: of each that is over, exact numbers, and quantiles that are right to one per cent."""
+        """Hours and days, all of which are over: exact numbers, and quantiles that are right to one per cent."""
         held = {
             (i["device"]["S"], i["bucket"]["S"]): i for i in items if i["bucket"]["S"].startswith(("hour#", "day#"))
         }
-        newest: dict[str, int] = defaultdict(int)
-        for (thing, _), identities in self._minutes.items():
-            times = (self._time_of(identity) for identity in identities)
-            newest[thing] = max(newest[thing], *times)
         periods: dict[tuple[str, str], list[tuple[int, dict[Any, list[Copy]]]]] = defaultdict(list)
         for (thing, start), identities in self._minutes.items():
             for length, pattern in ((HOUR, "hour#%Y-%m-%dT%HZ"), (DAY, "day#%Y-%m-%d")):
-                if start // length < newest[thing] // length:
-                    bucket = datetime.fromtimestamp(start // length * length / 1000, UTC).strftime(pattern)
-                    periods[thing, bucket].append((start, identities))
+                bucket = datetime.fromtimestamp(start // length * length / 1000, UTC).strftime(pattern)
+                periods[thing, bucket].append((start, identities))
         found = []
         for key, minutes in periods.items():
             item = held.pop(key, None)
@@ -218,3 +214,13 @@ class Oracle:
             if base64.b64decode(line["raw"]) != sent.payload:
                 found.append(f"{number} was quarantined with other bytes")
         return found
+
+
+def highest(items: list[Any]) -> list[Any]:
+    """Keep the highest revision of each minute, hour and day, under the key of the first one."""
+    found: dict[Any, Any] = {}
+    for item in sorted(items, key=lambda item: str(item["bucket"]["S"])):
+        kind, *rest = item["bucket"]["S"].split("#")
+        bucket = f"{kind}#{rest[0]}" if kind in ("minute", "hour", "day") else item["bucket"]["S"]
+        found[item["device"]["S"], bucket] = item | {"bucket": {"S": bucket}}
+    return list(found.values())

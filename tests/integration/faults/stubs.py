@@ -1,234 +1,126 @@
-"""DynamoDB, S3, SNS, SQS and Kinesis in memory: what the API's documentation says of these calls, faults included."""
+"""AWS with faults: the tables, buckets and topics in memory, and what strikes each call; SQS and Kinesis as far as
+replays need them."""
 
 from __future__ import annotations
 
-import json
-import marshal
 from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
-import msgspec
-from botocore.exceptions import ClientError, ReadTimeoutError
+from botocore.exceptions import ReadTimeoutError
 
+from benchmarks.aws import dynamodb, refused, s3, sns
+from benchmarks.function import BUCKETS, LANES, STATES, TABLES
 from fleet_iot.operations.local.event_source import StreamRecord
 from tests.integration.faults.chaos import Chaos
 
-KEYS = {"table-readings": ("device", "bucket"), "table-devices": ("device",)}
-TOKENS = 1_000
 PAGE = 25
 """Items in a page of a query; DynamoDB's ends at 1 MB."""
 
-Item = dict[str, Any]
+WRITES = frozenset({"PutItem", "UpdateItem", "BatchWriteItem"})
 
 
-def _load(data: bytes) -> Any:
-    return marshal.loads(data)  # noqa: S302 - what this very process has dumped
-
-
-def refused(
-    code: str, operation: str, *, status: int = 400, reasons: list[dict[str, str]] | None = None
-) -> ClientError:
-    """An error as botocore raises it."""
-    answer: dict[str, Any] = {
-        "Error": {"Code": code, "Message": "refused"},
-        "ResponseMetadata": {"HTTPStatusCode": status},
-    }
-    if reasons is not None:
-        answer["CancellationReasons"] = reasons
-    return ClientError(answer, operation)
-
-
-class DynamoDb:
-    """Both tables; items are kept as bytes, so that nobody holds on to what is stored."""
+class DynamoDb(dynamodb.DynamoDb):
+    """The tables, which fail at times; `before_move` is called once, before the next move of a lane."""
 
     def __init__(self, chaos: Chaos) -> None:
-        self.tables: dict[str, dict[tuple[str, ...], bytes]] = {name: {} for name in KEYS}
-        self.before_write: Callable[[], None] | None = None
+        super().__init__(TABLES, page_items=PAGE)
+        self.before_move: Callable[[], object] | None = None
+        self.changed: list[str] = []
+        """Items of the readings table that were written again with other content."""
         self._chaos = chaos
-        self._tokens: dict[str, int] = {}
-        self._buckets: dict[str, set[str]] = {}
-
-    def items(self, table: str) -> list[Item]:
-        """Everything in a table."""
-        return [_load(data) for data in self.tables[table].values()]
 
     def batch_get_item(self, *, RequestItems: dict[str, Any]) -> dict[str, Any]:  # noqa: N803 - the API's word
-        """https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html"""
+        """At times some of the keys stay unprocessed."""
         ((table, request),) = RequestItems.items()
-        keys = [self._key(table, key) for key in request["Keys"]]
-        if not 1 <= len(keys) <= 100 or len(set(keys)) != len(keys) or not request.get("ConsistentRead"):
-            raise refused("ValidationException", "BatchGetItem")
-        self._fail_at_times("BatchGetItem")
-        left: list[Any] = []
-        if len(keys) > 1 and self._chaos.strikes("unprocessed"):
-            cut = self._chaos.random.randrange(1, len(keys))
-            left, keys = request["Keys"][cut:], keys[:cut]
-        held = self.tables[table]
-        found = [_load(held[key]) for key in keys if key in held]
-        unprocessed = {table: {"Keys": left, "ConsistentRead": True}} if left else {}
-        return {"Responses": {table: found}, "UnprocessedKeys": unprocessed}
+        keys, left = self._cut(request["Keys"])
+        answer = super().batch_get_item(RequestItems={table: request | {"Keys": keys}})
+        return answer | {"UnprocessedKeys": {table: request | {"Keys": left}}} if left else answer
 
-    def query(
-        self,
-        *,
-        TableName: str,  # noqa: N803 - the API's word
-        KeyConditionExpression: str,  # noqa: N803 - the API's word
-        ProjectionExpression: str,  # noqa: N803 - the API's word
-        ExpressionAttributeNames: dict[str, str],  # noqa: N803 - the API's word
-        ExpressionAttributeValues: dict[str, Any],  # noqa: N803 - the API's word
-        ConsistentRead: bool,  # noqa: N803 - the API's word
-        ExclusiveStartKey: Item | None = None,  # noqa: N803 - the API's word
-    ) -> dict[str, Any]:
-        """A page of what is between two range keys: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_Query.html"""
-        if KeyConditionExpression != "#device = :device AND #bucket BETWEEN :first AND :last" or not ConsistentRead:
-            raise refused("ValidationException", "Query")
-        self._fail_at_times("Query")
-        device, first, last = (ExpressionAttributeValues[f":{name}"]["S"] for name in ("device", "first", "last"))
-        after = self._key(TableName, ExclusiveStartKey) if ExclusiveStartKey else ("", "")
-        held = self._buckets.get(device, set())
-        keys = sorted((device, bucket) for bucket in held if first <= bucket <= last and (device, bucket) > after)
-        wanted = {ExpressionAttributeNames[name] for name in ProjectionExpression.split(", ")}
-        page = keys[:PAGE]
-        items = [_load(self.tables[TableName][key]) for key in page]
-        answer: dict[str, Any] = {
-            "Items": [{name: value for name, value in item.items() if name in wanted} for item in items]
-        }
-        if len(keys) > PAGE:
-            answer["LastEvaluatedKey"] = {
-                name: {"S": part} for name, part in zip(KEYS[TableName], page[-1], strict=True)
-            }
-        return answer
+    def batch_write_item(self, *, RequestItems: dict[str, Any]) -> dict[str, Any]:  # noqa: N803 - the API's word
+        """At times some of the items stay unprocessed."""
+        ((table, requests),) = RequestItems.items()
+        done, left = self._cut(requests)
+        answer = super().batch_write_item(RequestItems={table: done})
+        return answer | {"UnprocessedItems": {table: left}} if left else answer
 
-    def transact_write_items(
-        self,
-        *,
-        TransactItems: list[dict[str, Any]],  # noqa: N803 - the API's word
-        ClientRequestToken: str,  # noqa: N803 - the API's word
-    ) -> dict[str, Any]:
-        """https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html"""
-        race, self.before_write = self.before_write, None
-        if race is not None:
-            race()
-        self._chaos.crash_if_due("crash_before_write")
-        # As it would be sent: the items are JSON already.
-        puts = [entry["Put"] for entry in json.loads(msgspec.json.encode(TransactItems))]
-        written = {(put["TableName"], self._key(put["TableName"], put["Item"])): put for put in puts}
-        stored = {place: marshal.dumps(put["Item"]) for place, put in written.items()}
-        sizes = [len(data) for data in stored.values()]
-        if not 1 <= len(puts) <= 100 or len(written) != len(puts) or max(sizes) > 400_000 or sum(sizes) > 4_000_000:
-            raise refused("ValidationException", "TransactWriteItems")
-        self._fail_at_times("TransactWriteItems", operations=len(puts))
-        content = hash(tuple(stored.items()))
-        if ClientRequestToken in self._tokens:
-            if self._tokens[ClientRequestToken] != content:
-                raise refused("IdempotentParameterMismatchException", "TransactWriteItems")
-            return {}
-        codes = ["None" if self._holds(put) else "ConditionalCheckFailed" for put in puts]
-        if any(code != "None" for code in codes):
-            raise refused(
-                "TransactionCanceledException", "TransactWriteItems", reasons=[{"Code": code} for code in codes]
-            )
-        for (table, key), data in stored.items():
-            self.tables[table][key] = data
-            if len(key) == 2:
-                self._buckets.setdefault(key[0], set()).add(key[1])
-        self._tokens[ClientRequestToken] = content
-        if len(self._tokens) > TOKENS:
-            del self._tokens[next(iter(self._tokens))]
-        self._chaos.crash_if_due("crash_after_write")
-        if self._chaos.strikes("answer_lost"):
-            raise ReadTimeoutError(endpoint_url="https://dynamodb")
-        return {}
+    def _cut(self, requests: list[Any]) -> tuple[list[Any], list[Any]]:
+        cut = len(requests)
+        if cut > 1 and self._chaos.strikes("unprocessed"):
+            cut = self._chaos.random.randrange(1, cut)
+        return requests[:cut], requests[cut:]
 
-    def _fail_at_times(self, operation: str, *, operations: int = 0) -> None:
-        if self._chaos.is_down("kms"):
-            raise refused("KMSInternalException", operation)
-        if self._chaos.strikes("throttled"):
-            if operations and self._chaos.random.random() < 0.5:
-                reasons = [{"Code": "ThrottlingError"}] + [{"Code": "None"}] * (operations - 1)
-                raise refused("TransactionCanceledException", operation, reasons=reasons)
-            raise refused("ProvisionedThroughputExceededException", operation)
+    def _answer(self, operation: str, request: dict[str, Any], work: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
+        """Another process may be first, this one may crash, the call may fail, and its answer may get lost."""
+        if operation == "UpdateItem" and request["TableName"] == LANES and ":chain" in request["UpdateExpression"]:
+            race, self.before_move = self.before_move, None
+            if race is not None:
+                race()
+        with self._chaos.call(operation, is_write=operation in WRITES):
+            return super()._answer(operation, request, work)
 
-    def _holds(self, put: dict[str, Any]) -> bool:
-        condition = put.get("ConditionExpression")
-        if condition is None:
-            return True
-        data = self.tables[put["TableName"]].get(self._key(put["TableName"], put["Item"]))
-        item = {} if data is None else _load(data)
-        for name, attribute in put.get("ExpressionAttributeNames", {}).items():
-            condition = condition.replace(name, attribute)
-        if condition == "attribute_not_exists(version)":
-            return "version" not in item
-        if condition == "version = :expected":
-            return bool(item.get("version") == put["ExpressionAttributeValues"][":expected"])
-        raise refused("ValidationException", "TransactWriteItems")
-
-    def _key(self, table: str, item: Item) -> tuple[str, ...]:
-        return tuple(item[name]["S"] for name in KEYS[table])
+    def _apply(self, write: dynamodb.Write) -> None:
+        before, after = write.before, write.after
+        if len(write.key) == 2 and before and after and before.item() != after.item():
+            self.changed.append(b"#".join(write.key).decode())
+        if write.name == LANES and after and after.size > dynamodb.WRITE_BYTES:
+            raise dynamodb.Invalid("a lane's item costs more than one unit")
+        super()._apply(write)
 
 
-class S3:
-    """The archive's bucket; what is put again under a key must be what is there."""
+class S3(s3.S3):
+    """The buckets, which fail at times; what is put again under a key must be what is there."""
 
     def __init__(self, chaos: Chaos) -> None:
-        self.objects: dict[str, bytes] = {}
+        super().__init__(buckets=BUCKETS, versioned={STATES})
         self.changed: list[str] = []
         self._chaos = chaos
 
-    def put_object(
-        self,
-        *,
-        Bucket: str,  # noqa: N803
-        Key: str,  # noqa: N803
-        Body: bytes,  # noqa: N803
-        ContentType: str,  # noqa: N803
-        ChecksumAlgorithm: str,  # noqa: N803
-    ) -> dict[str, Any]:
-        """https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html"""
-        if self._chaos.is_down("kms"):
-            raise refused("KMS.KMSInternalException", "PutObject", status=500)
-        if self._chaos.strikes("s3_error"):
-            raise refused(self._chaos.random.choice(["SlowDown", "InternalError"]), "PutObject", status=503)
-        if self.objects.get(Key, Body) != Body:
-            self.changed.append(Key)
-        self.objects[Key] = Body
-        if self._chaos.strikes("s3_timeout_after_commit"):
-            raise ReadTimeoutError(endpoint_url="https://s3")
-        return {}
+    def put_object(self, **request: Any) -> dict[str, Any]:
+        """It may fail, and the answer may get lost."""
+        place = request["Bucket"], request["Key"]
+        with self._chaos.object_call("PutObject"):
+            before = self.objects.get(place)
+            answer = super().put_object(**request)
+            if before is not None and before != self.objects[place]:
+                self.changed.append(request["Key"])
+        return answer
+
+    def get_object(self, **request: Any) -> dict[str, Any]:
+        """It may fail, and the answer may get lost."""
+        with self._chaos.object_call("GetObject"):
+            return super().get_object(**request)
+
+    def bodies(self, bucket: str) -> dict[str, bytes]:
+        """Return the objects of a bucket by key."""
+        return {key: body for (name, key), body in self.objects.items() if name == bucket}
 
 
-class Sns:
+class Sns(sns.Sns):
     """The anomalies' topic: what it took, whether or not its answer arrived."""
 
     def __init__(self, chaos: Chaos) -> None:
+        super().__init__()
         self.messages: list[str] = []
+        self.published = self.messages.append
         self._chaos = chaos
 
-    def publish_batch(
-        self,
-        *,
-        TopicArn: str,  # noqa: N803 - the API's word
-        PublishBatchRequestEntries: list[dict[str, Any]],  # noqa: N803 - the API's word
-    ) -> dict[str, Any]:
-        """https://docs.aws.amazon.com/sns/latest/api/API_PublishBatch.html"""
+    def publish_batch(self, **request: Any) -> dict[str, Any]:
+        """Some entries may be refused, and the answer may get lost."""
         self._chaos.crash_if_due("crash_before_publish")
         if self._chaos.is_down("sns") or self._chaos.strikes("sns_error"):
             raise refused("InternalError", "PublishBatch", status=500)
-        entries = PublishBatchRequestEntries
-        size = sum(len(json.dumps(entry)) for entry in entries)
-        if not 1 <= len(entries) <= 10 or size > 262_144 or len({entry["Id"] for entry in entries}) != len(entries):
-            raise refused("InvalidParameter", "PublishBatch")
+        entries = request["PublishBatchRequestEntries"]
         failed = [entry["Id"] for entry in entries if self._chaos.strikes("sns_refused")]
-        self.messages += [entry["Message"] for entry in entries if entry["Id"] not in failed]
+        taken = [entry for entry in entries if entry["Id"] not in failed]
+        answer = {"Successful": []}
+        if taken or not entries:
+            answer = super().publish_batch(**request | {"PublishBatchRequestEntries": taken})
         self._chaos.crash_if_due("crash_after_publish")
         if self._chaos.strikes("sns_answer_lost"):
             raise ReadTimeoutError(endpoint_url="https://sns")
-        return {
-            "Successful": [{"Id": entry["Id"]} for entry in entries if entry["Id"] not in failed],
-            "Failed": [{"Id": number, "Code": "InternalError", "SenderFault": False} for number in failed],
-        }
+        return answer | {"Failed": [{"Id": each, "Code": "InternalError", "SenderFault": False} for each in failed]}
 
 
 class Sqs:

@@ -1,46 +1,26 @@
-"""Makes a process of the sensor processor on the stubs: one that remembers nothing yet."""
+"""Workers as Lambda has them, without threads and real waits: one thread, so one seed is one run."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
+from msgspec import structs
+
+from benchmarks.function import TOPIC, Clients, Clock, environment, new_process
 from fleet_iot.sensor_processor import handler
-from fleet_iot.sensor_processor.adapters.archive import Archive
-from fleet_iot.sensor_processor.adapters.notifier import Notifier
-from fleet_iot.sensor_processor.adapters.store import Store
-from fleet_iot.sensor_processor.ingest.catalogue import Catalogue
 from fleet_iot.sensor_processor.planning.device_cache import DeviceCache
-from fleet_iot.sensor_processor.planning.items import Retention
-from fleet_iot.sensor_processor.settings import Settings
-from tests.integration.faults.chaos import Clock
+from tests.integration.faults.load import CATALOGUE
 from tests.integration.faults.stubs import S3, DynamoDb, Sns
 
-REMEMBERED = 40
-"""Devices, of the fifty that send to a shard: some are remembered, and some have to be read again."""
+REMEMBERED = 1_500_000
+"""Bytes of unpacked devices: some devices are remembered, and some have to be unpacked again."""
 
 
-def new_worker(
-    dynamo: DynamoDb, s3: S3, sns: Sns, *, catalogue: Catalogue, dice: Random, clock: Clock
-) -> handler.Runtime:
-    """A process with tokens and waits from `dice`, and the time of `clock`."""
-    settings = Settings(
-        readings_table="table-readings",
-        devices_table="table-devices",
-        archive_bucket="bucket",
-        environment_suffix="dev",
-        metrics_namespace="Fleet",
-        retention=Retention(minutes=90, hours=400, days=3650, anomalies=400),
-        log_level="ERROR",
-        catalogue=catalogue,
-    )
-    return handler.Runtime(
-        settings=settings,
-        store=Store(client=dynamo, readings_table="table-readings", devices_table="table-devices", random=dice),
-        archive=Archive(client=s3, bucket="bucket"),
-        notifier=Notifier(topic_arn="topic", make_client=lambda: sns),
-        cache=DeviceCache(capacity=REMEMBERED),
-        random=dice,
-        clock=clock,
-        sleep=clock.sleep,
-        write=lambda line: None,
-    )
+def new_worker(dynamo: DynamoDb, s3: S3, sns: Sns, *, dice: Random, clock: Clock) -> handler.Runtime:
+    """A process with nonces and waits from `dice`, and the time of `clock`."""
+    clients = Clients(dynamodb=dynamo, s3=s3, sns=sns)
+    with environment(CATALOGUE, ANOMALY_TOPIC_ARN=TOPIC, LOG_LEVEL="ERROR"):
+        process = new_process(clients, dice=dice, clock=clock, sleep=clock.sleep)
+    folder = structs.replace(process.log.folder, cache=DeviceCache(capacity=REMEMBERED))
+    return replace(process, log=replace(process.log, folder=folder))

@@ -7,10 +7,12 @@ import random
 import time
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 from zlib import crc32
 
+from benchmarks.function import BUCKET, DEVICES, READINGS, Clock, Context
 from fleet_iot.operations.local.event_source import (
     Discard,
     EventSource,
@@ -23,46 +25,37 @@ from fleet_iot.operations.local.event_source import (
 )
 from fleet_iot.operations.telemetry.redrive import FunctionError, Outcome, Processor, redrive
 from fleet_iot.sensor_processor import handler
-from fleet_iot.sensor_processor.ingest.catalogue import parse_catalogue
-from tests.integration.faults.chaos import DEAD_SHARD_S, OUTAGE_S, RESHARD, Chaos, Clock, Crash
+from tests.integration.faults.chaos import DEAD_SHARD_S, OUTAGE_S, RESHARD, Chaos, Crash
 from tests.integration.faults.events import event_faults
-from tests.integration.faults.load import CATALOGUE, SPACING_MS, Load
+from tests.integration.faults.load import SPACING_MS, Load
 from tests.integration.faults.oracle import Oracle
 from tests.integration.faults.stubs import S3, DynamoDb, Kinesis, Sns, Sqs
 from tests.integration.faults.workers import new_worker
 
+DAY_S = 86_400.0
 BEGINS = 1_795_445_340.0
 FIRST_NUMBER = 49_600_000_000_000_000_000_000_000_000_000_000_000_000_000_000_000_000_000
 STREAM = "arn:aws:kinesis:ap-southeast-1:000000000000:stream/stream-telemetry-dev"
 REGION = "ap-southeast-1"
-WORKERS = 4
+WORKERS = 6
+"""Execution environments: each invocation is in one by chance, whichever its shard."""
+
 RACERS = 3
+SWEEP_S = 60.0
 MAPPING = SourceSettings(batch_size=250, window_s=3.0, retries=20, bisects=True, reports_items=True)
 DEAD = "shardId-000000000002"
 SPLIT = "shardId-000000000001"
 CHILDREN = ("shardId-000000000004", "shardId-000000000005")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Context:
-    """Lambda's context."""
-
-    aws_request_id: str = "request"
-
-    def get_remaining_time_in_millis(self) -> int:
-        """A minute, at the start."""
-        return 60_000
-
-
 @dataclass(kw_only=True)
 class Shard:
-    """One shard: what is in it and not read yet, its event source, and the processes that may work on it."""
+    """One shard: what is in it and not read yet, and its event source."""
 
     name: str
     source: EventSource
     parent: str | None = None
     unread: deque[StreamRecord] = field(default_factory=deque)
-    workers: list[handler.Runtime] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,11 +85,13 @@ class World:
         self.sns = Sns(self.chaos)
         self.oracle = Oracle()
         self._load = Load(self.chaos, readings=readings)
-        self._catalogue = parse_catalogue(json.dumps(CATALOGUE).encode())
         self._number = FIRST_NUMBER
         self._records = 0
         self._processes = 0
         self._shards: dict[str, Shard] = {}
+        self._free = [self._worker() for _ in range(WORKERS)]
+        self._dice = random.Random(f"{seed}:environments")
+        self._swept = self.clock.now
         for place in range(4):
             self._add_shard(f"shardId-{place:012d}")
 
@@ -115,22 +110,26 @@ class World:
         self._work_off()
         self.clock.now = max(self.clock.now, BEGINS + self.chaos.lasts + max(OUTAGE_S, DEAD_SHARD_S))
         self.chaos.is_calm = True
-        # What a device's outbox holds goes out at its next contact, so each has one.
+        # A device's newest reading decides what of it is over, so each has one when all faults are over.
         for sent in self._load.farewell(int(self.clock.now * 1000)):
             self._put(sent)
         self._work_off()
         outcome = self._replay()
+        # By the end of the day after, every minute, hour and day is over, and every base old.
+        for seconds in (*[SWEEP_S] * 20, DAY_S, *[SWEEP_S] * 20):
+            self.clock.now += seconds
+            self._sweep()
         return Verdict(
             faults=[
                 *self.oracle.faults(
-                    readings=self.dynamo.items("table-readings"),
-                    devices=self.dynamo.items("table-devices"),
-                    objects=self.s3.objects,
+                    readings=self.dynamo.items(READINGS),
+                    devices=self.dynamo.items(DEVICES),
+                    objects=self.s3.bodies(BUCKET),
                 ),
                 *event_faults(
-                    self.dynamo.items("table-readings"), over=self.oracle.minutes_over(95_000), told=self.sns.messages
+                    self.dynamo.items(READINGS), over=self.oracle.minutes_over(95_000), told=self.sns.messages
                 ),
-                *(f"another content under {key}" for key in self.s3.changed),
+                *(f"another content under {key}" for key in (*self.s3.changed, *self.dynamo.changed)),
                 *(f"left in the queue: {why}" for why in outcome.left),
             ],
             struck=dict(self.chaos.struck),
@@ -153,14 +152,13 @@ class World:
     def _add_shard(self, name: str, *, parent: str | None = None) -> None:
         redelivery = Redelivery(probability=0.02, seed=self.chaos.seed)
         shard = Shard(name=name, source=EventSource(MAPPING, redelivery=redelivery), parent=parent)
-        shard.workers = [self._worker(name, place) for place in range(WORKERS)]
         self._shards[name] = shard
 
-    def _worker(self, shard: str, place: int) -> handler.Runtime:
-        """A process that remembers nothing yet, and that draws no idempotency token which another one has drawn."""
+    def _worker(self) -> handler.Runtime:
+        """A process that remembers nothing yet, and that draws no nonce which another one has drawn."""
         self._processes += 1
-        dice = random.Random(f"{self.chaos.seed}:{shard}:{place}:{self._processes}")
-        return new_worker(self.dynamo, self.s3, self.sns, catalogue=self._catalogue, dice=dice, clock=self.clock)
+        dice = random.Random(f"{self.chaos.seed}:{self._processes}")
+        return new_worker(self.dynamo, self.s3, self.sns, dice=dice, clock=self.clock)
 
     def _put(self, sent: Any) -> None:
         is_resharded = sent.received_at / 1000 >= BEGINS + RESHARD * self.chaos.lasts
@@ -185,6 +183,11 @@ class World:
         )
 
     def _work(self) -> None:
+        if self.clock.now >= self._swept + SWEEP_S:
+            self._swept = self.clock.now
+            self.chaos.arm()
+            with suppress(Crash):
+                self._sweep()
         for shard in list(self._shards.values()):
             parent = None if shard.parent is None else self._shards[shard.parent]
             if parent is None or (parent.source.is_idle and not parent.unread):
@@ -213,26 +216,31 @@ class World:
         self.chaos.arm()
         racers = RACERS if self.chaos.strikes("race") else 0
         try:
-            answer = self._call(shard, event, racers=racers)
+            answer = self._call(event, racers=racers)
         except Crash:
             shard.source.failed(now=self.clock.now)
         else:
             shard.source.answered(answer, now=self.clock.now)
 
-    def _call(self, shard: Shard, event: dict[str, Any], *, racers: int) -> Any:
-        """One worker's answer; before its first write, the others go through the same window."""
-        self.dynamo.before_write = (lambda: self._race(shard, event, racers - 1)) if racers else None
+    def _sweep(self) -> None:
+        self._call({"sweep": True}, racers=0)
+
+    def _call(self, event: dict[str, Any], *, racers: int) -> Any:
+        """One environment's answer; before it moves its first lane, others go through the same window."""
+        worker = self._free.pop(self._dice.randrange(len(self._free)))
+        self.dynamo.before_move = (lambda: self._race(event, racers - 1)) if racers else None
         try:
-            return handler.respond(shard.workers[racers], event, Context())
+            return handler.respond(worker, event, Context())
         except Crash:
-            shard.workers[racers] = self._worker(shard.name, racers)
+            worker = self._worker()
             raise
         finally:
-            self.dynamo.before_write = None
+            self.dynamo.before_move = None
+            self._free.append(worker)
 
-    def _race(self, shard: Shard, event: dict[str, Any], racers: int) -> None:
+    def _race(self, event: dict[str, Any], racers: int) -> None:
         try:
-            self._call(shard, event, racers=racers)
+            self._call(event, racers=racers)
         except Crash:
             return  # the racer is gone; who was overtaken goes on
 
@@ -256,7 +264,7 @@ class World:
     def _replay(self) -> Outcome:
         def invoke(event: dict[str, Any]) -> Any:
             try:
-                return self._call(self._shards[DEAD], event, racers=0)
+                return self._call(event, racers=0)
             except Crash as error:
                 raise FunctionError(str(error)) from error
 

@@ -13,12 +13,18 @@ MANAGEMENT, DATA = (
     for name in ("trail-audit", "trail-data-events")
 )
 BUCKET = "arn:aws:s3:::bucket-mfg-audit-trail-123456789012-tst"
-ARCHIVE = ("AWS::S3::Object", ["arn:aws:s3:::bucket-mfg-raw-archive-123456789012-tst/"])
+OBJECTS = (
+    "AWS::S3::Object",
+    [f"arn:aws:s3:::bucket-mfg-{kind}-123456789012-tst/" for kind in ("raw-archive", "lanes")],
+)
 TABLES = (
     "AWS::DynamoDB::Table",
-    [f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/table-{t}-tst" for t in ("readings", "devices")],
+    [f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/table-{t}-tst" for t in ("readings", "devices", "lanes")],
 )
-FUNCTION = ("AWS::Lambda::Function", [f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:function-sensor-processor-tst"])
+FUNCTIONS = (
+    "AWS::Lambda::Function",
+    [f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:function-{f}-tst" for f in ("sensor-processor", "archive-compactor")],
+)
 STREAM = ("AWS::Kinesis::Stream", [f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/stream-telemetry-tst"])
 
 
@@ -68,7 +74,7 @@ def test_only_management_events_go_to_the_log_group(stacks) -> None:
 def test_every_data_event_is_recorded_by_default(stacks) -> None:
     """Objects, items, invocations and records of the platform, reads and writes by anyone."""
     trail = stacks.platform.one("aws_cloudtrail", "trail-data-events")
-    assert fields_of(trail) == [data(ARCHIVE), data(TABLES), data(FUNCTION), data(STREAM)]
+    assert fields_of(trail) == [data(OBJECTS), data(TABLES), data(FUNCTIONS), data(STREAM)]
 
 
 def test_without_telemetry_the_platforms_own_writes_are_left_out(records) -> None:
@@ -82,11 +88,11 @@ def test_without_telemetry_the_platforms_own_writes_are_left_out(records) -> Non
         return {"eventName": {"not_equals": list(calls)}}
 
     assert fields_of(records.platform.one("aws_cloudtrail", "trail-data-events")) == [
-        data(ARCHIVE, **others("role-sensor-processor")),
-        data(ARCHIVE, **all_but("PutObject")),
+        data(OBJECTS, **others("role-sensor-processor")),
+        data(OBJECTS, **all_but("PutObject")),
         data(TABLES, **others("role-sensor-processor")),
         data(TABLES, **all_but("BatchWriteItem", "PutItem", "TransactWriteItems", "UpdateItem")),
-        data(FUNCTION),
+        data(FUNCTIONS),
         data(STREAM, **others("role-topic-rule")),
         data(STREAM, **all_but("PutRecord")),
     ]

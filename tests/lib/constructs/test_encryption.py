@@ -102,5 +102,6 @@ def test_all_that_can_be_encrypted_names_its_key(stacks) -> None:
     assert algorithms == {
         "bucket-access-logs-encryption": '{"sse_algorithm": "AES256"}',
         "bucket-audit-trail-encryption": json.dumps({"kms_master_key_id": audit, "sse_algorithm": "aws:kms"}),
+        "bucket-lanes-encryption": json.dumps({"kms_master_key_id": data, "sse_algorithm": "aws:kms"}),
         "bucket-raw-archive-encryption": json.dumps({"kms_master_key_id": data, "sse_algorithm": "aws:kms"}),
     }

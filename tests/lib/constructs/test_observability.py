@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fleet_iot.generator.cost.terms import PAIR_ALARM_METRICS, PLANT_ALARM_METRICS, PLATFORM_ALARM_METRICS
 from fleet_iot.lib.constructs.observability import TRAIL_ALARMS, UNKNOWN
 from fleet_iot.lib.record.read import read_record
 from fleet_iot.lib.specs import FacilitySpec
@@ -53,7 +54,13 @@ def test_alarms_and_dashboards_watch_exactly_what_the_processor_emits(stacks: An
     counted = metrics.metric_line({}, namespace="Fleet", facility="f", device_type="d", timestamp=0)
     emitted = {
         (metric["Name"], frozenset(dimensions))
-        for line in (counted, metrics.pending_line(0, namespace="Fleet", timestamp=0))
+        for line in (
+            counted,
+            *(
+                metrics.plain_line(name, 0, unit="Count", namespace="Fleet", timestamp=0)
+                for name in (metrics.PENDING, metrics.UNEMITTED)
+            ),
+        )
         for directive in line["_aws"]["CloudWatchMetrics"]
         for metric in directive["Metrics"]
         for dimensions in directive["Dimensions"]
@@ -67,7 +74,7 @@ def test_alarms_and_dashboards_watch_exactly_what_the_processor_emits(stacks: An
 def test_every_alarm_tells_the_topic_and_explains_itself(stacks: Any) -> None:
     """Each has the one topic as its action, a sentence, a say on missing data, and a name of this environment."""
     alarms = list(_alarms(stacks))
-    assert len(alarms) == 22 + sum(4 + len(plant.groups) for plant in PLANTS)
+    assert len(alarms) == 24 + sum(4 + len(plant.groups) for plant in PLANTS)
     for alarm in alarms:
         assert alarm["alarm_actions"] == [TOPIC]
         assert alarm.get("ok_actions", [TOPIC]) == [TOPIC]
@@ -206,3 +213,11 @@ def test_alarms_may_use_the_topics_key_for_it_alone(stacks: Any) -> None:
         "StringEquals": {"aws:SourceAccount": "123456789012", "kms:EncryptionContext:aws:sns:topicArn": TOPIC},
         "ArnLike": {"aws:SourceArn": ALARMS},
     }
+
+
+def test_the_estimate_counts_every_metric_of_an_alarm(stacks: Any) -> None:
+    """`fleet cost` has as many metrics of alarms as are synthesised: the inputs of an expression, or its query."""
+    alarms = [[*_metrics(alarm)] for alarm in _alarms(stacks)]
+    pairs = sum(len(plant.groups) for plant in PLANTS)
+    expected = PLATFORM_ALARM_METRICS + PLANT_ALARM_METRICS * len(PLANTS) + PAIR_ALARM_METRICS * pairs
+    assert expected == sum(max(1, len(metrics)) for metrics in alarms)

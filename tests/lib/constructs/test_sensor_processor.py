@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from fleet_iot.sensor_processor.settings import read_settings
 
 pytestmark = pytest.mark.cdktf
 ARCHIVE = "arn:aws:s3:::bucket-mfg-raw-archive-123456789012-tst"
+STATE = "arn:aws:s3:::bucket-mfg-lanes-123456789012-tst"
 
 
 def _arn(service: str, resource: str) -> str:
@@ -28,6 +30,35 @@ def test_the_function_runs_the_built_zip(stacks) -> None:
     assert not Path(function["filename"]).is_absolute()
     assert function["source_code_hash"] == base64.b64encode(hashlib.sha256(zip_file.read_bytes()).digest()).decode()
     assert len(function["architectures"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("count", "interval_s", "lanes", "memory_mb"),
+    [
+        (1, 10, 4, 1_024),
+        (1_000, 10, 4, 1_024),
+        (4_000, 1, 8, 1_024),
+        (50_000, 60, 8, 2_048),
+        (100_000, 10, 32, 2_048),
+        (1_000_000, 10, 256, 3_008),
+    ],
+)
+def test_lanes_and_memory_follow_the_load(count: int, interval_s: float, lanes: int, memory_mb: int) -> None:
+    """A power of two from four on, for the readings a second and for the devices; memory for the states of all."""
+    from fleet_iot.lib.record.read import read_record
+    from tests.places import SAMPLE
+
+    record = read_record(SAMPLE)
+    device_type = dataclasses.replace(record.fleet.device_types[0], sample_interval_s=interval_s)
+    device_type = dataclasses.replace(device_type, metrics=device_type.metrics[:1] * 4)
+    facility = record.facilities["sg-01"]
+    group = dataclasses.replace(facility.groups[0], device_type=device_type.id, count=count)
+
+    size = sensor_processor.processor_size(
+        dataclasses.replace(record.fleet, device_types=(device_type,)), [dataclasses.replace(facility, groups=(group,))]
+    )
+
+    assert (lanes, memory_mb) == (size.lanes, size.memory_mb)
 
 
 def test_the_function_traces_and_keeps_its_failures(stacks) -> None:
@@ -57,6 +88,8 @@ def test_the_processor_understands_its_environment(stacks, tmp_path: Path) -> No
     assert variables["READINGS_TABLE"] == "${aws_dynamodb_table.table-readings.name}"
     assert variables["DEVICES_TABLE"] == "${aws_dynamodb_table.table-devices.name}"
     assert settings.anomaly_topic_arn == "${aws_sns_topic.topic-anomalies.arn}"
+    assert variables["LANES_TABLE"] == "${aws_dynamodb_table.table-lanes.name}"
+    assert variables["STATE_BUCKET"] == "${aws_s3_bucket.bucket-lanes.bucket}"
     assert variables["ARCHIVE_BUCKET"] == "${aws_s3_bucket.bucket-raw-archive.bucket}"
 
 
@@ -129,18 +162,22 @@ def test_its_log_group_is_made_before_it(stacks) -> None:
 
 
 def test_its_role_may_do_exactly_this(stacks) -> None:
-    """Read the stream, write tables, archive and quarantine, report, tell, log, trace, use the data key for those."""
+    """Read the stream, write tables, state, archive and quarantine, report, tell, log, trace, use the data key."""
     statements = stacks.platform.statements("aws_iam_role_policy", "role-sensor-processor-policy")
     key = "${aws_kms_key.key-data.arn}"
     reads = ("DescribeStream", "DescribeStreamSummary", "ListShards", "GetShardIterator", "GetRecords")
-    table = ["dynamodb:BatchGetItem", "dynamodb:PutItem"]
-    readings = [*table, "dynamodb:Query"]
+    readings = ["dynamodb:BatchWriteItem", "dynamodb:PutItem", "dynamodb:Query"]
+    devices = ["dynamodb:BatchGetItem", "dynamodb:UpdateItem"]
+    lanes = ["dynamodb:GetItem", "dynamodb:UpdateItem"]
     table_key = [f"kms:{a}" for a in ("Decrypt", "Encrypt", "GenerateDataKey", "ReEncryptFrom", "ReEncryptTo")]
     log_streams = "log-group:/aws/lambda/function-sensor-processor-tst:log-stream:*"
     assert {sid: (s["Action"], s["Resource"]) for sid, s in statements.items()} == {
         "ReadStream": ([f"kinesis:{a}" for a in reads], _arn("kinesis", "stream/stream-telemetry-tst")),
         "ReadWriteReadings": (readings, _arn("dynamodb", "table/table-readings-tst")),
-        "ReadWriteDevices": (table, _arn("dynamodb", "table/table-devices-tst")),
+        "ReadWriteDevices": (devices, _arn("dynamodb", "table/table-devices-tst")),
+        "ReadMoveLanes": (lanes, _arn("dynamodb", "table/table-lanes-tst")),
+        "ReadWriteState": (["s3:GetObject", "s3:GetObjectVersion", "s3:PutObject"], f"{STATE}/state/*"),
+        "FindDeletedState": (["s3:ListBucket", "s3:ListBucketVersions"], STATE),
         "PutRawMessages": (["s3:PutObject"], f"{ARCHIVE}/raw/*"),
         "PutQuarantine": (["s3:PutObject"], f"{ARCHIVE}/quarantine/*"),
         "SendFailures": (["sqs:SendMessage"], _arn("sqs", "queue-processor-failures-tst")),
@@ -150,7 +187,25 @@ def test_its_role_may_do_exactly_this(stacks) -> None:
         "DecryptTelemetry": (["kms:Decrypt"], key),
         "EncryptReadings": (table_key, key),
         "EncryptDevices": (table_key, key),
+        "EncryptLanes": (table_key, key),
         "EncryptArchive": (["kms:GenerateDataKey"], key),
+        "EncryptState": (["kms:Decrypt", "kms:GenerateDataKey"], key),
         "EncryptFailures": (["kms:GenerateDataKey", "kms:Decrypt"], key),
         "EncryptNotifications": (["kms:GenerateDataKey", "kms:Decrypt"], key),
+    }
+
+
+def test_the_lanes_are_swept_once_a_minute(stacks) -> None:
+    """The schedule invokes the function as a role that may do nothing else."""
+    schedule = stacks.platform.one("aws_scheduler_schedule", "schedule-sweep")
+    assert (schedule["name"], schedule["schedule_expression"]) == ("schedule-sweep-tst", "rate(1 minute)")
+    assert schedule["target"] == {
+        "arn": "${aws_lambda_function.function-sensor-processor.arn}",
+        "role_arn": "${aws_iam_role.role-sweep.arn}",
+        "input": '{"sweep":true}',
+        "retry_policy": {"maximum_event_age_in_seconds": 60, "maximum_retry_attempts": 0},
+    }
+    statements = stacks.platform.statements("aws_iam_role_policy", "role-sweep-policy")
+    assert {sid: (s["Action"], s["Resource"]) for sid, s in statements.items()} == {
+        "InvokeProcessor": (["lambda:InvokeFunction"], _arn("lambda", "function:function-sensor-processor-tst"))
     }

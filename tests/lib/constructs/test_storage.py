@@ -8,7 +8,7 @@ import pytest
 
 pytestmark = pytest.mark.cdktf
 ARCHIVE = "arn:aws:s3:::bucket-mfg-raw-archive-123456789012-tst"
-BUCKETS = ("bucket-access-logs", "bucket-audit-trail", "bucket-raw-archive")
+BUCKETS = ("bucket-access-logs", "bucket-audit-trail", "bucket-lanes", "bucket-raw-archive")
 
 
 def test_the_bucket_names_hold_application_purpose_account_and_environment(stacks) -> None:
@@ -17,6 +17,7 @@ def test_the_bucket_names_hold_application_purpose_account_and_environment(stack
     assert {id_: bucket["bucket"] for id_, bucket in buckets.items()} == {
         "bucket-access-logs": "bucket-mfg-access-logs-123456789012-tst",
         "bucket-audit-trail": "bucket-mfg-audit-trail-123456789012-tst",
+        "bucket-lanes": "bucket-mfg-lanes-123456789012-tst",
         "bucket-raw-archive": "bucket-mfg-raw-archive-123456789012-tst",
     }
 
@@ -58,21 +59,27 @@ def test_every_bucket_refuses_plain_transport_and_old_tls(stacks, bucket: str) -
         }
 
 
-def test_archive_and_trail_are_access_logged(stacks) -> None:
-    """Both log into the access-log bucket, under a prefix of their own."""
+def test_archive_state_and_trail_are_access_logged(stacks) -> None:
+    """All log into the access-log bucket, under a prefix of their own."""
     logging = stacks.platform.of("aws_s3_bucket_logging")
     assert {id_: (entry["target_bucket"], entry["target_prefix"]) for id_, entry in logging.items()} == {
         f"{bucket}-logging": ("${aws_s3_bucket.bucket-access-logs.bucket}", f"{bucket}/")
-        for bucket in ("bucket-audit-trail", "bucket-raw-archive")
+        for bucket in ("bucket-audit-trail", "bucket-lanes", "bucket-raw-archive")
     }
 
 
 def test_access_logs_come_from_this_platform_alone(stacks) -> None:
-    """S3's log delivery is bound to the two logged buckets and the account."""
+    """S3's log delivery is bound to the three logged buckets and the account."""
     statement = stacks.platform.statements("aws_s3_bucket_policy", "bucket-access-logs-policy")["AllowS3LogDelivery"]
     assert statement["Condition"] == {
         "StringEquals": {"aws:SourceAccount": "123456789012"},
-        "ArnEquals": {"aws:SourceArn": [ARCHIVE, "arn:aws:s3:::bucket-mfg-audit-trail-123456789012-tst"]},
+        "ArnEquals": {
+            "aws:SourceArn": [
+                ARCHIVE,
+                "arn:aws:s3:::bucket-mfg-audit-trail-123456789012-tst",
+                "arn:aws:s3:::bucket-mfg-lanes-123456789012-tst",
+            ]
+        },
     }
 
 
@@ -81,21 +88,31 @@ def test_every_bucket_cleans_up_after_itself(stacks, bucket: str) -> None:
     """Uploads that never ended and earlier versions go."""
     rules = stacks.platform.one("aws_s3_bucket_lifecycle_configuration", f"{bucket}-lifecycle")["rule"]
     assert rules[0]["abort_incomplete_multipart_upload"] == [{"days_after_initiation": 7}]
-    assert rules[0]["noncurrent_version_expiration"] == [{"noncurrent_days": 90}]
+    days = 1 if bucket == "bucket-lanes" else 90
+    assert rules[0]["noncurrent_version_expiration"] == [{"noncurrent_days": days}]
+
+
+def test_state_expires_after_a_month(stacks) -> None:
+    """Long after the processor has written each base again."""
+    lifecycle = stacks.platform.one("aws_s3_bucket_lifecycle_configuration", "bucket-lanes-lifecycle")
+    assert lifecycle["rule"][0]["expiration"] == [{"days": 30}]
 
 
 def test_raw_readings_cool_down_and_never_expire(stacks) -> None:
     """Intelligent-Tiering after 30 days, Glacier after 90, from 128 kB on: smaller ones cost more than they save."""
     lifecycle = stacks.platform.one("aws_s3_bucket_lifecycle_configuration", "bucket-raw-archive-lifecycle")
-    assert lifecycle["rule"][1] == {
-        "id": "cool-down",
-        "status": "Enabled",
-        "filter": [{"and": [{"prefix": "raw/", "object_size_greater_than": 131_071}]}],
-        "transition": [
-            {"days": 30, "storage_class": "INTELLIGENT_TIERING"},
-            {"days": 90, "storage_class": "GLACIER"},
-        ],
-    }
+    assert lifecycle["rule"][1:3] == [
+        {
+            "id": id_,
+            "status": "Enabled",
+            "filter": [{"and": [{"prefix": prefix, "object_size_greater_than": 131_071}]}],
+            "transition": [
+                {"days": 30, "storage_class": "INTELLIGENT_TIERING"},
+                {"days": 90, "storage_class": "GLACIER"},
+            ],
+        }
+        for id_, prefix in (("cool-down", "raw/"), ("cool-down-archive", "archive/"))
+    ]
     assert lifecycle["transition_default_minimum_object_size"] == "all_storage_classes_128K"
     assert {rule["id"]: rule["expiration"] for rule in lifecycle["rule"] if "expiration" in rule} == {
         "bulk-registration": [{"days": 35}]
@@ -140,6 +157,7 @@ def test_the_tables_have_the_keys_that_the_processor_writes(stacks) -> None:
     assert {id_: (t["name"], t["hash_key"], t.get("range_key")) for id_, t in tables.items()} == {
         "table-readings": ("table-readings-tst", "device", "bucket"),
         "table-devices": ("table-devices-tst", "device", None),
+        "table-lanes": ("table-lanes-tst", "lane", None),
     }
     assert tables["table-readings"]["ttl"] == {"attribute_name": "expires_at", "enabled": True}
     assert "ttl" not in tables["table-devices"]

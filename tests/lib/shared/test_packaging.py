@@ -95,6 +95,24 @@ def test_the_zip_imports_on_this_host(fleet: FleetSpec, wheels_cache: Path, tmp_
     assert printed == [f"{tmp_path}/msgspec/__init__.py", f"{tmp_path}/isal/__init__.py", "True"]
 
 
+@pytest.mark.slow
+def test_the_compactors_zip_imports_on_this_host(fleet: FleetSpec, wheels_cache: Path, tmp_path: Path) -> None:
+    """It has the processor's parsing and no other program, runs unpacked, and fits into a request of Lambda's."""
+    built = packaging.build_compactor_zip(fleet=fleet, architecture=HOST, build=wheels_cache)
+    with zipfile.ZipFile(built.path) as archive:
+        packages = {tuple(name.split("/")[1:3]) for name in archive.namelist() if name.startswith("fleet_iot/")}
+        archive.extractall(tmp_path)
+    assert ("sensor_processor", "ingest") in packages
+    assert {package for package, _ in packages} == {"archive_compactor", "sensor_processor"}
+    assert built.path.stat().st_size < 50 * 1024 * 1024
+    code = "import fleet_iot.archive_compactor.handler as h, arro3.io; print(h.__file__, arro3.io.__file__)"
+    environment = {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1", "AWS_DEFAULT_REGION": "eu-west-1"}
+    printed = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert [path.startswith(f"{tmp_path}/") for path in printed] == [True, True]
+
+
 def test_the_catalogue_holds_every_metric_with_its_limits(fleet: FleetSpec) -> None:
     """The processor's catalogue has every metric that the manifest declares; a limit that is not declared is null."""
     device_types = json.loads(packaging.catalogue(fleet))["device_types"]

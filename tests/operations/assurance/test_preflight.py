@@ -39,6 +39,7 @@ from fleet_iot.operations.assurance.preflight import (
     check_region,
     check_state,
     check_trails,
+    load_of,
     preflight,
     read_caller,
     summary,
@@ -291,9 +292,13 @@ def test_a_sixth_trail_does_not_fit(others: int, status: str, remedy: str) -> No
     assert OK == found.status
 
 
-def quotas(**values: float) -> Any:
+PUBLISHES = "Inbound publish requests per second per account"
+
+
+def quotas(publishes: float = 1, **values: float) -> Any:
     """A stub of Service Quotas by service code."""
     names = {"kinesis": "On-demand data streams", "iotcore": "Maximum number of rules per AWS account"}
+    published = {"QuotaName": PUBLISHES, "Value": publishes}
 
     class Pages:
         def get_paginator(self, _: str) -> Any:
@@ -303,7 +308,8 @@ def quotas(**values: float) -> Any:
             if ServiceCode not in values:
                 error = {"Error": {"Code": "AccessDeniedException", "Message": "no"}}
                 raise ClientError(error, "ListServiceQuotas")
-            return [{"Quotas": [{"QuotaName": names[ServiceCode], "Value": values[ServiceCode]}]}]
+            listed = {"QuotaName": names[ServiceCode], "Value": values[ServiceCode]}
+            return [{"Quotas": [listed, published] if ServiceCode == "iotcore" else [listed]}]
 
     return Pages()
 
@@ -314,17 +320,38 @@ def test_live_quotas_are_compared(account: Aws) -> None:
     real = account.session
     session = SimpleNamespace(
         client=lambda service, config=None: (
-            quotas(kinesis=1, iotcore=2_000) if service == "service-quotas" else real.client(service)
+            quotas(kinesis=1, iotcore=2_000, publishes=0.5) if service == "service-quotas" else real.client(service)
         )
     )
-    found = {
-        each.what.partition(":")[0]: each for each in check_quotas(replace(account, session=session), deployment())
-    }
+    load = load_of(load_project(SAMPLE))
+    assert load is not None
+    findings = list(check_quotas(replace(account, session=session), deployment(), load))
+    found = {each.what.partition(":")[0]: each for each in findings}
     assert (ERROR, "on-demand streams: 2 of 1") == (found["on-demand streams"].status, found["on-demand streams"].what)
     assert "topic rules: 1 of 2,000" == found["topic rules"].what
     assert "buckets: 1 of 10,000, AWS's default" == found["buckets"].what
     (unread,) = [each for each in found.values() if each.status == WARNING]
     assert "allow servicequotas:ListServiceQuotas" == unread.remedy
+    (published,) = [each for each in findings if "published" in each.what]
+    assert f"{load.messages:,.0f} messages are published a second" in published.what
+    assert (ERROR, True) == (published.status, published.remedy.startswith("have AWS raise it"))
+    connected = (
+        f"{load.devices} devices are connected at once; AWS IoT's maximum concurrent client connections per account"
+    )
+    assert OK == found[f"{connected} is 500,000, AWS's default"].status
+
+
+def test_the_load_of_a_faulty_manifest_is_not_compared(account: Aws, tmp_path: Path) -> None:
+    """The record is deployed as it is; what is known of the account is still compared."""
+    (tmp_path / "fleet.yaml").write_text("version: 1\n")
+    assert load_of(replace(load_project(SAMPLE), root=tmp_path)) is None
+    real = account.session
+    session = SimpleNamespace(
+        client=lambda service, config=None: quotas() if service == "service-quotas" else real.client(service)
+    )
+    found = list(check_quotas(replace(account, session=session), deployment(), None))
+    assert "fleet validate" in [each.remedy for each in found]
+    assert "topic rules" in {each.what.partition(":")[0] for each in found}
 
 
 def test_a_denied_service_is_asked_once() -> None:

@@ -23,6 +23,7 @@ THING = "sg-01-press-monitor-0001-dev"
 ARGUMENTS = {
     "anomalies ack": [THING, "anomaly#x"],
     "anomalies list": [],
+    "archive compact": [],
     "bundle": ["--facility", "sg-01"],
     "certificates": [],
     "deploy": [],

@@ -168,7 +168,7 @@ def test_killed_and_resumed(tmp_path: Path, local: LocalAws) -> None:
 @pytest.mark.slow
 def test_a_task_that_is_stopped(tmp_path: Path, local: LocalAws) -> None:
     """Things that a stopped task has registered are kept, and the others are registered call by call."""
-    with at(tmp_path, local, things=30, scale=1.0) as place:
+    with at(tmp_path, local, things=30, scale=0.3) as place:  # slowly: the task goes on until it is stopped
         with place.start(*BULK) as process:
             wait_for_things(place, 5)
             process.send_signal(signal.SIGINT)

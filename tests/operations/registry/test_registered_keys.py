@@ -242,7 +242,7 @@ def test_a_device_is_seen_with_its_new_certificate(case: Case) -> None:
         seen = Device(
             name=NAME, facility=PLANT, device_type="press", certificate_id=certificate, detectors=b"", **values
         )
-        devices = Devices(Item=device_item(seen))
+        devices = Devices(Item={"device": {"S": NAME}, **device_item(seen)})
         if certificate == new:
             refuse_unseen(devices, "t", NAME, new)
         else:

@@ -14,7 +14,8 @@ from click.testing import CliRunner
 from moto import mock_aws
 
 from fleet_iot.generator.cli.commands import main
-from fleet_iot.operations.telemetry.anomalies import Anomaly, acknowledge, read_anomalies
+from fleet_iot.lib.names import OPEN_ANOMALIES
+from fleet_iot.operations.telemetry.anomalies import Anomaly, acknowledge, read_anomalies, read_open
 from fleet_iot.sensor_processor.detection import END, ESCALATED, limits_finding
 from fleet_iot.sensor_processor.ingest.catalogue import Metric
 from fleet_iot.sensor_processor.planning.items import DeviceEvent, event_item
@@ -37,7 +38,19 @@ def client() -> Iterator[Any]:
         client.create_table(
             TableName=TABLE,
             BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("device", "bucket")],
+            AttributeDefinitions=[
+                {"AttributeName": name, "AttributeType": "S"} for name in ("device", "bucket", "open_facility", "began")
+            ],
+            GlobalSecondaryIndexes=[
+                {
+                    "IndexName": OPEN_ANOMALIES,
+                    "KeySchema": [
+                        {"AttributeName": "open_facility", "KeyType": "HASH"},
+                        {"AttributeName": "began", "KeyType": "RANGE"},
+                    ],
+                    "Projection": {"ProjectionType": "ALL"},
+                }
+            ],
             KeySchema=[{"AttributeName": "device", "KeyType": "HASH"}, {"AttributeName": "bucket", "KeyType": "RANGE"}],
         )
         begun = limits_finding(METRIC, 97.2)
@@ -69,6 +82,23 @@ def test_anomalies_are_read_by_thing_and_facility(client: Any) -> None:
         ("other", None),
     ] == [(each.thing, each.ended_at) for each in sorted(read_anomalies(client, TABLE), key=_time)]
     assert ["late", "other"] == sorted(each.thing for each in read_anomalies(client, TABLE, facility="my-jb-01"))
+
+
+def test_open_anomalies_are_read_by_plant_without_a_scan(client: Any) -> None:
+    """With what became of each; acknowledging takes one out of the index."""
+    scans: list[Any] = []
+    client.meta.events.register("before-call.dynamodb.Scan", lambda **_: scans.append(1))
+
+    assert [(THING, "critical", "2026-11-23T14:50:03.250Z")] == [
+        (each.thing, each.severity, each.ended_at) for each in read_open(client, TABLE, facilities=["sg-01"])
+    ]
+    both = list(read_open(client, TABLE, facilities=["my-jb-01", "sg-01"]))
+    assert ["late", "other", THING] == [each.thing for each in both]
+    acknowledge(
+        client, TABLE, thing="late", anomaly_id=both[0].id, by="mei", note=None, now=datetime(2026, 11, 24, tzinfo=UTC)
+    )
+    assert ["other"] == [each.thing for each in read_open(client, TABLE, facilities=["my-jb-01"])]
+    assert [] == scans
 
 
 def _time(anomaly: Anomaly) -> str:

@@ -1,19 +1,17 @@
-"""The table is over the prefixes and fields that the processor writes."""
+"""The table is over the lists and columns that the compactor writes."""
 
 from __future__ import annotations
 
-import gzip
-import json
 import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from click.testing import CliRunner, Result
 
+from fleet_iot.archive_compactor.layout import TABLE, column_of, partition_prefix
+from fleet_iot.archive_compactor.rows import FIXED_COLUMNS
 from fleet_iot.generator.cli.commands import main
 from fleet_iot.operations.telemetry.archive import table_statement
-from fleet_iot.sensor_processor.adapters.archive import readings_objects
-from fleet_iot.sensor_processor.ingest.batch import Batch, parse_batch
-from fleet_iot.sensor_processor.ingest.catalogue import parse_catalogue
 from tests.places import SAMPLE
 
 
@@ -24,30 +22,28 @@ def invoke(*arguments: str) -> Result:
         return CliRunner().invoke(main, ["archive", "query", *arguments])
 
 
-def batch() -> Batch:
-    from benchmarks.processor import CATALOGUE, make_event
-
-    catalogue = parse_catalogue(json.dumps(CATALOGUE).encode())
-    return parse_batch(make_event(0, records=3, devices=3), catalogue=catalogue, suffix="dev")
+STATEMENT = table_statement(
+    "b", facilities=["sg-01"], device_types=["press-monitor"], metrics=["temperature", "Flow.Rate"]
+)
 
 
-def test_columns_are_the_fields_of_the_archives_lines() -> None:
-    """Every field of a line is a column or a part of the prefix."""
-    (entry,) = readings_objects(batch().readings, shard="shardId-000000000000")
-    line = json.loads(gzip.decompress(entry.body).splitlines()[0])
-    statement = table_statement("b", facilities=["sg-01"], device_types=["press-monitor"])
+def test_columns_are_those_of_the_objects() -> None:
+    """The table has the columns that the compactor writes, in its order, then the metrics'."""
+    columns = re.findall(r"^  (\w+) (?:string|bigint|int|timestamp|binary|double)\b", STATEMENT, re.MULTILINE)
 
-    assert set(line) == set(re.findall(r"^  (\w+) (?:string|bigint)", statement, re.MULTILINE)) | {
-        "facility",
-        "device_type",
-    }
-    template = re.search(r"s3://b/(raw/facility=\S+)'", statement)
+    assert columns == [*FIXED_COLUMNS, column_of("Flow.Rate"), "metric_temperature"]
+
+
+def test_partitions_are_where_the_compactor_puts_its_lists() -> None:
+    """The location template, filled in, is the prefix of the list of a date's objects."""
+    template = re.search(r"'s3://b/(tables/\S+date}/)'", STATEMENT)
     assert template is not None
+    values = {"${facility}": "sg-01", "${device_type}": "press-monitor", "${date}": "2026-11-23"}
     filled = template[1]
-    for name in ("facility", "device_type", "date"):
-        (value,) = re.findall(rf"{name}=([^/]+)/", entry.key)
-        filled = filled.replace(f"${{{name}}}", value)
-    assert entry.key.startswith(filled)
+    for name, value in values.items():
+        filled = filled.replace(name, value)
+
+    assert filled == partition_prefix("sg-01", "press-monitor", "2026-11-23", below=TABLE)
 
 
 def test_the_command_prints_what_athena_takes() -> None:
@@ -57,10 +53,32 @@ def test_the_command_prints_what_athena_takes() -> None:
     )
 
     assert 0 == printed.exit_code
-    assert "LOCATION 's3://bucket-mfg-raw-archive-dev/raw/'" in printed.output
+    assert "LOCATION 's3://bucket-mfg-raw-archive-dev/tables/telemetry/'" in printed.output
     assert "'my-jb-01,sg-01,th-ry-01'" in printed.output
     assert """facility = 'sg-01' AND device_type = 'compressor' AND "date" = '2026-11-23'""" in printed.output
-    assert 2 == printed.output.count(";")
+    assert "SELECT DISTINCT thing, taken_at, sequence, metric_pressure" in printed.output
+    statements = [line for line in printed.output.splitlines() if not line.startswith("--")]
+    assert 2 == "".join(statements).count(";")
+
+
+def test_the_command_says_what_is_in_glacier() -> None:
+    """Objects of dates more than 90 days ago are in Glacier; the commands that restore a day come with it."""
+    printed = invoke("--facility", "sg-01", "--device-type", "compressor", "--date", "2026-01-05").output
+    cold = (datetime.now(UTC) - timedelta(days=90)).date()
+
+    assert f"In Glacier: objects from 128 kB on, of dates before {cold}" in printed
+    assert "--prefix archive/facility=sg-01/device_type=compressor/date=2026-01-05/" in printed
+    assert "aws s3api restore-object --bucket bucket-mfg-raw-archive-dev" in printed
+
+
+def test_the_former_layout_has_a_table_of_its_own() -> None:
+    """`--former` prints table, query and restore commands for the prefixes by plant and type below raw/."""
+    printed = invoke("--former", "--facility", "sg-01", "--device-type", "compressor", "--date", "2026-01-05").output
+
+    assert "CREATE EXTERNAL TABLE IF NOT EXISTS telemetry (" in printed
+    assert "'s3://bucket-mfg-raw-archive-dev/raw/facility=${facility}/device_type=${device_type}/" in printed
+    assert "--prefix raw/facility=sg-01/device_type=compressor/date=2026-01-05/" in printed
+    assert "readings (" not in printed.partition("WITH")[0]
 
 
 def test_the_bucket_is_that_of_the_account(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +86,7 @@ def test_the_bucket_is_that_of_the_account(monkeypatch: pytest.MonkeyPatch) -> N
     assert "note: the bucket's name lacks the AWS account" in invoke().stderr
     monkeypatch.setenv("FLEET_ACCOUNT_ID", "123456789012")
     printed = invoke()
-    assert "'s3://bucket-mfg-raw-archive-123456789012-dev/raw/'" in printed.stdout
+    assert "'s3://bucket-mfg-raw-archive-123456789012-dev/tables/telemetry/'" in printed.stdout
     assert printed.stderr == ""
 
 

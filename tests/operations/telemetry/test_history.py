@@ -36,6 +36,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
                 for number, at in enumerate(batch)
             ]
             assert [] == platform.handle(make_event(*records))
+        platform.sweep(at=NOON + 55 * MINUTE)
         yield platform.dynamodb
 
 

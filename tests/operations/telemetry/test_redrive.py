@@ -126,3 +126,13 @@ def test_a_message_of_something_else_stays() -> None:
 
     assert 1 == len(run(queue, Stream(), lambda event: None).left)
     assert (["0"], None) == (list(queue.bodies), range_of("no json"))
+
+
+def test_a_sweep_that_failed_is_removed() -> None:
+    """The next sweep, a minute later, did its work: nothing is left that would keep the alarm."""
+    queue = Queue()
+    queue.bodies["0"] = '{"sweep": true}'
+
+    outcome = run(queue, Stream(), lambda event: None)
+
+    assert ([], 1, []) == (outcome.left, outcome.messages, list(queue.bodies))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-import zlib
+import random
 from typing import Any
 
 import pytest
@@ -20,21 +20,23 @@ from fleet_iot.sensor_processor.ingest.catalogue import Catalogue
 SHARD = "shardId-000000000000"
 
 
-def test_objects_are_split_by_facility_type_and_day_of_arrival(reading: Any) -> None:
-    """Each facility, device type and UTC date has its own object, named by its first and last record."""
+def test_a_batch_is_one_object_an_hour(reading: Any) -> None:
+    """All plants and types share an object, named by its first and last record; each hour of arrival has its own."""
+    midnight = 1_795_478_400_000
     readings = [
         reading(sequence_number="1"),
         reading(sequence_number="2", facility="my-jb-01"),
-        reading(sequence_number="3"),
-        reading(sequence_number="4", received_at=1_795_478_400_000, time=1_795_478_400_000),
+        reading(sequence_number="3", received_at=midnight, time=midnight),
+        reading(sequence_number="4"),
+        reading(sequence_number="5", arrived_at=midnight + 3_600_000),
     ]
 
     objects = readings_objects(readings, shard=SHARD)
 
     assert [(each.key, each.sequence_numbers) for each in objects] == [
-        (f"raw/facility=sg-01/device_type=press-monitor/date=2026-11-23/{SHARD}-1-3-2.ndjson.gz", ("1", "3")),
-        (f"raw/facility=my-jb-01/device_type=press-monitor/date=2026-11-23/{SHARD}-2-2-1.ndjson.gz", ("2",)),
-        (f"raw/facility=sg-01/device_type=press-monitor/date=2026-11-24/{SHARD}-4-4-1.ndjson.gz", ("4",)),
+        (f"raw/date=2026-11-23/hour=14/{SHARD}-1-4-3.ndjson.gz", ("1", "2", "4")),
+        (f"raw/date=2026-11-24/hour=00/{SHARD}-3-3-1.ndjson.gz", ("3",)),
+        (f"raw/date=2026-11-24/hour=01/{SHARD}-5-5-1.ndjson.gz", ("5",)),
     ]
 
 
@@ -51,6 +53,7 @@ def test_the_payload_is_kept_byte_for_byte(reading: Any, payload: Any) -> None:
         "thing": "sg-01-press-monitor-0001-dev",
         "client_id": "sg-01-press-monitor-0001-dev",
         "principal": f"{1:064x}",
+        "arrived_at": 1_795_445_343_250,
         "received_at": 1_795_445_343_250,
         "trace_id": "00000000-0000-0000-0000-000000000000",
     }
@@ -90,12 +93,24 @@ def test_quarantine_says_reason_and_origin(event: Any, record: Any, catalogue: C
     assert (unknown["reason"], unknown["raw"], unknown["envelope"]) == ("envelope", "ew==", None)
 
 
-@given(data=st.binary(max_size=5_000))
-def test_both_compressors_are_read_by_both(data: bytes) -> None:
-    """Data that isal packs is unpacked by zlib and vice versa, so a function without isal continues the same state."""
-    assert gzip.decompress(compression.gzip_bytes(data)) == data
-    assert compression.decompress_state(compression.compress_state(data)) == data
-    assert compression.decompress_state(zlib.compress(data)) == data
+@given(frames=st.lists(st.binary(max_size=5_000), max_size=5), has_isal=st.booleans())
+def test_both_compressors_are_read_by_both(frames: list[bytes], has_isal: bool) -> None:
+    """What isal packs is unpacked by zlib and vice versa, so a function without isal continues the same state."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compression, "HAS_ISAL", has_isal)
+        packed = compression.compress_frames(frames)
+        assert gzip.decompress(compression.gzip_bytes(b"".join(frames))) == b"".join(frames)
+        patch.setattr(compression, "HAS_ISAL", not has_isal)
+        assert list(compression.decompress_frames(packed)) == frames
+
+
+@pytest.mark.parametrize("cut", [1, 10, 500])
+def test_a_cut_stream_is_refused(cut: int) -> None:
+    """An object that is not whole is an error, never fewer devices."""
+    packed = compression.compress_frames([random.Random(1).randbytes(2_000)])
+
+    with pytest.raises(ValueError, match="compressed data"):
+        list(compression.decompress_frames(packed[:-cut]))
 
 
 def test_the_archive_is_written_without_isal(reading: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from botocore.exceptions import EndpointConnectionError
 
 from fleet_iot.sensor_processor import handler
 from fleet_iot.sensor_processor.adapters.notifier import BACKOFF_S, BATCH, Notifier
+from fleet_iot.sensor_processor.planning.lane import lane_of
 
 TIME = 1_795_445_343_000
 DEVICE = "sg-01-press-monitor-0001-dev"
@@ -58,10 +59,10 @@ def ids(messages: list[dict[str, Any]]) -> list[str]:
     return [json.loads(message["Message"])["event_id"] for message in messages]
 
 
-def outbox(platform: Any) -> list[str]:
-    """The ids in the one device's outbox."""
-    (device,) = platform.devices()
-    return [json.loads(entry["S"])["event_id"] for entry in device.get("outbox", {"L": []})["L"]]
+def is_emitted(platform: Any) -> bool:
+    """Return whether the one lane's outbox is acknowledged."""
+    (lane,) = platform.lanes()
+    return bool(lane["acked"] == lane["version"])
 
 
 def down(**_: Any) -> None:
@@ -74,7 +75,7 @@ def broken(desk: Desk) -> Callable[[], None]:
     client = boto3.client("sns")
     is_down = [True]
     client.meta.events.register_first("before-call.sns.PublishBatch", lambda **_: down() if is_down else None)
-    handler.runtime().notifier._make_client = lambda: client
+    handler.runtime().log.notifier._make_client = lambda: client
     return is_down.clear
 
 
@@ -127,41 +128,49 @@ def test_a_subscription_may_ask_for_what_is_critical_alone(
 
 
 @pytest.mark.slow
-def test_what_was_told_leaves_the_outbox_with_the_next_write(
-    platform: Any, desk: Desk, event: Any, record: Any, payload: Any
-) -> None:
-    """The event's transaction adds it; the device's next one, in the same process, removes it."""
+def test_what_was_told_leaves_the_outbox(platform: Any, desk: Desk, event: Any, record: Any, payload: Any) -> None:
+    """The commit's outbox is acknowledged once it was published, and no other process tells it again."""
     platform.handle(event(record(payload=payload(metrics=HOT, sequence=1))))
-    (told,) = ids(desk.heard())
-    assert outbox(platform) == [told]
+    assert (len(ids(desk.heard())), is_emitted(platform)) == (1, True)
 
+    platform.restart()
     platform.handle(event(record(payload=payload(metrics=HOT, sequence=2))))
-    assert (outbox(platform), desk.heard()) == ([], [])
+    assert desk.heard() == []
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("is_swept", [True, False])
 def test_a_crash_before_the_topic_was_told_loses_nothing(
-    platform: Any, desk: Desk, event: Any, record: Any, payload: Any
+    platform: Any, desk: Desk, event: Any, record: Any, payload: Any, is_swept: bool
 ) -> None:
-    """Another process gets the same records, knows them all, and publishes the outbox."""
+    """Another process gets the same records, knows them all, and publishes the outbox; or a sweep does."""
     batch = event(record(payload=payload(metrics=HOT)))
-    with patch.object(Notifier, "notify", side_effect=SystemExit), pytest.raises(SystemExit):
+    with patch.object(Notifier, "publish", side_effect=SystemExit), pytest.raises(SystemExit):
         platform.handle(batch)
-    before = platform.items(), platform.devices()
-    assert desk.heard() == []
+    assert (desk.heard(), is_emitted(platform)) == ([], False)
     platform.restart()
 
-    assert platform.handle(batch) == []
-    assert (platform.items(), platform.devices()) == before
-    assert ids(desk.heard()) == outbox(platform) != []
+    if is_swept:
+        platform.sweep()
+    else:
+        assert platform.handle(batch) == []
+    assert [name.partition("#")[0] for name in ids(desk.heard())] == [DEVICE]
+    assert is_emitted(platform)
 
 
 @pytest.mark.slow
-def test_another_process_tells_it_again_with_the_same_content(
+def test_a_crash_after_the_topic_was_told_tells_the_same_again(
     platform: Any, desk: Desk, event: Any, record: Any, payload: Any
 ) -> None:
-    """A process that does not know what was published publishes it again, unchanged."""
-    platform.handle(event(record(payload=payload(metrics=HOT, sequence=1))))
+    """What a process does not know to be published it publishes again, unchanged."""
+    publish = Notifier.publish
+
+    def crash(self: Notifier, *args: Any, **more: Any) -> list[str]:
+        publish(self, *args, **more)
+        raise SystemExit
+
+    with patch.object(Notifier, "publish", crash), pytest.raises(SystemExit):
+        platform.handle(event(record(payload=payload(metrics=HOT, sequence=1))))
     platform.restart()
     platform.handle(event(record(payload=payload(metrics=HOT, sequence=2))))
 
@@ -178,54 +187,49 @@ def test_a_topic_that_is_down_fails_no_record(
 
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["NotificationsPending"] for line in lines if "NotificationsPending" in line] == [1]
-    assert "Publishing to the anomaly topic failed; the notifications will be retried." in [
-        line.get("message") for line in lines
-    ]
-    assert (len(platform.anomalies()), desk.heard()) == (1, [])
+    assert "Publishing to the anomaly topic failed; it will be retried." in [line.get("message") for line in lines]
+    assert (len(platform.anomalies()), desk.heard(), is_emitted(platform)) == (1, [], False)
 
 
 @pytest.mark.slow
-def test_a_device_that_is_not_heard_of_again_is_told_of_all_the_same(
+def test_a_silent_device_is_told_of_by_later_batches(
     platform: Any, desk: Desk, broken: Any, event: Any, record: Any, payload: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The process keeps unpublished notifications, backs off, and publishes them with any later batch."""
+    """Notifications stay in the lane's outbox, over later commits, until the topic is back and the backoff over."""
     now = [1_000.0]
-    process = handler.runtime()
-    aged = replace(process, clock=lambda: now[0], sleep=lambda _: None)
+    aged = replace(handler.runtime(), clock=lambda: now[0], sleep=lambda _: None)
+    lane = lane_of(DEVICE, 4)
+    others = [number for number in range(2, 40) if lane_of(f"sg-01-press-monitor-{number:04d}-dev", 4) == lane]
     with monkeypatch.context() as patched:
         patched.setattr(handler, "runtime", lambda: aged)
         platform.handle(event(record(payload=payload(metrics=HOT))))
         broken()
-        platform.handle(event(record(number=2)))
+        platform.handle(event(record(number=others[0])))
         assert desk.heard() == []
         now[0] += BACKOFF_S
-        platform.handle(event(record(number=3)))
+        platform.handle(event(record(number=others[1])))
     assert [name.partition("#")[0] for name in ids(desk.heard())] == [DEVICE]
-    assert process.notifier.pending == 0
+    assert is_emitted(platform)
 
 
 @pytest.mark.slow
-def test_a_device_that_is_heard_of_again_is_told_of_by_any_process(
-    platform: Any, desk: Desk, broken: Any, event: Any, record: Any, payload: Any
-) -> None:
-    """Notifications that a crashed process did not publish are in the device's outbox."""
-    platform.handle(event(record(payload=payload(metrics=HOT, sequence=1))))
-    platform.restart()
-    platform.handle(event(record(payload=payload(metrics=HOT, sequence=2))))
-
-    assert len(desk.heard()) == 1
-
-
-@pytest.mark.slow
-def test_an_outbox_of_another_version_is_told_as_it_is(
+def test_an_outbox_of_version_0_3_0_is_told_as_it_is(
     platform: Any, desk: Desk, event: Any, record: Any, payload: Any
 ) -> None:
     """Parts of a message that this version cannot read are sent as unknown; no record fails, no message is dropped."""
-    platform.handle(event(record(payload=payload(sequence=1))))
-    (device,) = platform.devices()
-    device["outbox"] = {"L": [{"S": "junk"}, {"S": '{"severity": "critical"}'}]}
-    platform.dynamodb.put_item(TableName="table-devices-dev", Item=device)
-    platform.restart()
+    old = {
+        "device": DEVICE,
+        "facility": "sg-01",
+        "device_type": "press-monitor",
+        "certificate_id": "0" * 64,
+        "first_contact": "2026-11-23T14:00:00.000Z",
+        "last_contact": "2026-11-23T14:00:00.000Z",
+        "newest_reading": "2026-11-23T14:00:00.000Z",
+    }
+    item: dict[str, Any] = {name: {"S": value} for name, value in old.items()}
+    item |= {"version": {"N": "1"}, "messages": {"N": "1"}, "detectors": {"B": b"x"}}
+    item["outbox"] = {"L": [{"S": "junk"}, {"S": '{"severity": "critical"}'}]}
+    platform.dynamodb.put_item(TableName="table-devices-dev", Item=item)
 
     assert platform.handle(event(record(payload=payload(sequence=2)))) == []
     assert [(each["Message"], each["MessageAttributes"]["severity"]["Value"]) for each in desk.heard()] == [
@@ -260,8 +264,8 @@ def test_without_a_topic_nobody_is_told(
     for sequence in (1, 2):
         platform.handle(event(record(payload=payload(metrics=HOT, sequence=sequence))))
 
-    assert (len(platform.anomalies()), outbox(platform), desk.heard()) == (1, [], [])
-    assert handler.runtime().notifier._client is None
+    assert (len(platform.anomalies()), is_emitted(platform), desk.heard()) == (1, True, [])
+    assert handler.runtime().log.notifier._client is None
 
 
 @pytest.mark.slow
@@ -270,7 +274,7 @@ def test_a_client_is_made_when_there_is_something_to_tell(
 ) -> None:
     """A cold start does not pay for a client that most batches do not need."""
     platform.handle(event(record(payload=payload(sequence=1))))
-    assert handler.runtime().notifier._client is None
+    assert handler.runtime().log.notifier._client is None
 
     platform.handle(event(record(payload=payload(metrics=HOT, sequence=2))))
-    assert handler.runtime().notifier._client is not None
+    assert handler.runtime().log.notifier._client is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import zlib
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
@@ -25,7 +26,6 @@ from fleet_iot.sensor_processor.detection import (
 from fleet_iot.sensor_processor.detection.context import QUIET_READINGS
 from fleet_iot.sensor_processor.detection.state import pack_context, unpack_device
 from fleet_iot.sensor_processor.ingest.catalogue import Metric
-from fleet_iot.sensor_processor.ingest.codec import compress_state
 
 START = 1_795_443_543_000
 STEP_MS = 10_000
@@ -164,7 +164,7 @@ def test_a_state_of_version_2_is_taken_over() -> None:
     learned = univariate()
     learned.update(71.0)
     old = [2, START, 1, {"temperature": [1, pack_context(learned), "", [], START, 0]}, {}]
-    detectors = unpack_detectors(compress_state(msgspec.msgpack.encode(old)), metrics=metrics)
+    detectors = unpack_detectors(zlib.compress(msgspec.msgpack.encode(old)), metrics=metrics)
 
     found = [
         finding
@@ -188,7 +188,7 @@ def test_a_group_of_version_2_goes_on_with_its_event() -> None:
     groups["baseline"][-2:] = [True]  # and no peak, which came later
     old = [2, time, sequence, {name: [0, b"", "", [], 0, 0] for name in channels}, groups]
 
-    taken = unpack_detectors(compress_state(msgspec.msgpack.encode(old)), metrics={"flow": flow})
+    taken = unpack_detectors(zlib.compress(msgspec.msgpack.encode(old)), metrics={"flow": flow})
     found = taken.learn((START + 500, 500), {"flow": 51.0}, metrics={"flow": flow})
 
     assert [(finding.kind, finding.began) for finding in found] == [(END, START)]
@@ -254,7 +254,7 @@ def test_events_of_a_state_that_cannot_be_read_end(damage: str) -> None:
     state[0] += damage == "version"
     state[3] = {"temperature": "?"}
     with pytest.raises(StateError) as lost:
-        unpack_detectors(compress_state(msgspec.msgpack.encode(state)), metrics={"temperature": metric()})
+        unpack_detectors(zlib.compress(msgspec.msgpack.encode(state)), metrics={"temperature": metric()})
 
     found = detectors_after(lost.value).learn(LATER, {"temperature": 70.0}, metrics={"temperature": metric()})
 

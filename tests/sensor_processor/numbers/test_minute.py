@@ -193,7 +193,7 @@ def test_a_minute_mixes_no_units(reading: Any) -> None:
         minute.add(reading(sequence=sequence, metrics={"temperature": value}))
         minute.fold_pending({"press-monitor": {"temperature": replace(TEMPERATURE, unit=unit)}})
 
-    stored = parse_minute(minute_item(minute, retention_days=90), start=minute.start)
+    stored = parse_minute(minute_item(minute, revision=0, retention_days=90), start=minute.start)
     found = {name: (each.unit, each.count, each.sum, each.max) for name, each in stored.metrics.items()}
     assert {
         "temperature": ("celsius", 3, exact(60.0), 21.0),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from fleet_iot.lib.names import RAW_ARCHIVE
+from fleet_iot.lib.names import LANES, RAW_ARCHIVE
 from fleet_iot.operations.assurance.compliance.findings import Observation, check, observe, problem_unless
 from fleet_iot.operations.assurance.compliance.infrastructure import (
     Body,
@@ -13,6 +13,7 @@ from fleet_iot.operations.assurance.compliance.infrastructure import (
     Resource,
     Statement,
     block_of,
+    kind_of,
     made_up_id,
     name_of,
     read_statements,
@@ -120,11 +121,11 @@ def buckets_encrypted(planned: PlannedInfrastructure) -> Iterator[Observation]:
         )
 
 
-@check("archive-own-key", "The archive accepts no object under another key or by another kind of encryption")
+@check("archive-own-key", "Archive and state accept no object under another key or by another kind of encryption")
 def archive_writes(planned: PlannedInfrastructure) -> Iterator[Observation]:
     """Evaluates requests that S3 might get under the denials in the bucket's policy."""
     for bucket in planned.of("aws_s3_bucket"):
-        if RAW_ARCHIVE not in str(name_of(bucket)):
+        if kind_of(bucket) not in (RAW_ARCHIVE, LANES):
             continue
         texts = [
             str(each.body.get("policy", "")) for each in planned.belonging("aws_s3_bucket_policy", "bucket", bucket)

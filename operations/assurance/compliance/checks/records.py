@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterator, Mapping
 
-from fleet_iot.lib.names import PROCESSOR_ROLE, RAW_ARCHIVE, TOPIC_RULE_ROLE
+from fleet_iot.lib.names import LANES, PROCESSOR_ROLE, RAW_ARCHIVE, TOPIC_RULE_ROLE
 from fleet_iot.operations.assurance.compliance.findings import Observation, check, observe, problem_unless
 from fleet_iot.operations.assurance.compliance.infrastructure import (
     Body,
@@ -15,6 +15,7 @@ from fleet_iot.operations.assurance.compliance.infrastructure import (
     arn_of,
     block_of,
     blocks_of,
+    kind_of,
     name_of,
     read_statements,
 )
@@ -37,6 +38,9 @@ DATA_EVENTS = {
     "aws_s3_bucket": ("AWS::S3::Object", ("GetObject",), ("DeleteObject", "PutObject")),
 }
 """Type with telemetry → CloudTrail's name of its data events, calls that read, calls that write."""
+
+DATA_BUCKETS = {RAW_ARCHIVE: "raw", LANES: "state"}
+"""Buckets with telemetry, and a prefix in each. A trail's own files would cause events."""
 
 TELEMETRY = {
     "AWS::DynamoDB::Table": (PROCESSOR_ROLE, {"BatchWriteItem", "PutItem", "TransactWriteItems", "UpdateItem"}),
@@ -110,7 +114,7 @@ def trail_management_events(planned: PlannedInfrastructure) -> Iterator[Observat
 
 @check(
     "trail-data-events",
-    "Every read and write of archive, tables, function and stream is recorded, as the manifest says",
+    "Every read and write of archive, state, tables, function and stream is recorded, as the manifest says",
 )
 def trail_data_events(planned: PlannedInfrastructure) -> Iterator[Observation]:
     """Ask the selectors about each call by each role and by a person."""
@@ -119,7 +123,7 @@ def trail_data_events(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for type_, (kind, reads, writes) in DATA_EVENTS.items():
         writer, telemetry = TELEMETRY.get(kind, ("", set()))
         for resource in planned.of(type_):
-            if type_ == "aws_s3_bucket" and RAW_ARCHIVE not in str(name_of(resource)):
+            if type_ == "aws_s3_bucket" and kind_of(resource) not in DATA_BUCKETS:
                 continue
             event = {"eventCategory": "Data", "resources.type": kind, "resources.ARN": _data_arn(planned, resource)}
             missing = [
@@ -139,7 +143,7 @@ def trail_data_events(planned: PlannedInfrastructure) -> Iterator[Observation]:
 
 def _data_arn(planned: PlannedInfrastructure, resource: Resource) -> str:
     arn = arn_of(planned, resource)
-    return f"{arn}/raw/object" if resource.type == "aws_s3_bucket" else arn
+    return f"{arn}/{DATA_BUCKETS[kind_of(resource)]}/object" if resource.type == "aws_s3_bucket" else arn
 
 
 def _call(call: str, role: str, account_id: str, *, is_read: bool) -> dict[str, str]:
@@ -305,6 +309,8 @@ def _metric(metric_filter: Resource) -> tuple[object, object]:
 
 STREAM_HOURS = 168
 GLACIER_DAYS = 90
+COOLED = ("raw/", "archive/")
+"""Prefixes of the archive whose objects cool down."""
 SMALL_BYTES = 128 * 1024
 SMALL_STAY = "all_storage_classes_128K"
 """S3 moves smaller objects only if a rule's filter or the configuration says so; each then costs a request and 40 kB of
@@ -395,7 +401,7 @@ def bucket_lifecycle(planned: PlannedInfrastructure) -> Iterator[Observation]:
 )
 def archive_tiering(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for bucket in planned.of("aws_s3_bucket"):
-        if RAW_ARCHIVE not in str(name_of(bucket)):
+        if kind_of(bucket) != RAW_ARCHIVE:
             continue
         lifecycles = planned.belonging("aws_s3_bucket_lifecycle_configuration", "bucket", bucket)
         rules = [
@@ -404,20 +410,25 @@ def archive_tiering(planned: PlannedInfrastructure) -> Iterator[Observation]:
             for rule in each.blocks("rule")
             if rule.get("status") == "Enabled" and blocks_of(rule, "transition")
         ]
-        moves = {
-            transition.get("storage_class"): transition.get("days")
-            for rule in rules
-            if _filter(rule).get("prefix") == "raw/"
-            for transition in blocks_of(rule, "transition")
-        }
-        days = moves.get("GLACIER")
+        moves = [
+            {
+                transition.get("storage_class"): transition.get("days")
+                for rule in rules
+                if _filter(rule).get("prefix") == prefix
+                for transition in blocks_of(rule, "transition")
+            }
+            for prefix in COOLED
+        ]
+        days = {each.get("GLACIER") for each in moves} - {GLACIER_DAYS}
         least = [_filter(rule).get("object_size_greater_than") or 0 for rule in rules]
         wholly = [each.body.get("transition_default_minimum_object_size", SMALL_STAY) for each in lifecycles]
         yield observe(
             bucket,
             "lifecycle",
-            problem_unless("INTELLIGENT_TIERING" in moves, "does not use Intelligent-Tiering"),
-            problem_unless(days == GLACIER_DAYS, f"moves to Glacier after {days} days, not {GLACIER_DAYS}"),
+            problem_unless(
+                all("INTELLIGENT_TIERING" in each for each in moves), "does not use Intelligent-Tiering everywhere"
+            ),
+            problem_unless(not days, f"moves to Glacier after {', '.join(map(str, days))} days, not {GLACIER_DAYS}"),
             problem_unless(
                 all(each >= SMALL_BYTES - 1 for each in least),
                 "moves objects under 128 kB, which costs more than it saves",
@@ -441,6 +452,9 @@ def _filter(rule: Body) -> Body:
 @check("failures-kept", "What cannot be processed is kept, record by record")
 def failures_kept(planned: PlannedInfrastructure) -> Iterator[Observation]:
     for function in planned.of("aws_lambda_function"):
+        # What a scheduled function could not process, its next run finds where it was.
+        if not planned.belonging("aws_lambda_event_source_mapping", "function_name", function):
+            continue
         has_queue = function.block("dead_letter_config").get("target_arn")
         yield observe(function, "dead_letter_config", problem_unless(has_queue, "loses what it cannot process"))
     for mapping in planned.of("aws_lambda_event_source_mapping"):

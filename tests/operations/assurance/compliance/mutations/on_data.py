@@ -112,6 +112,11 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     mutation(
         "archive-tiering",
+        "the archive's Parquet objects stay where they are",
+        edited(LIFECYCLE, put("rule.2.status", "Disabled"), id_=f"{ARCHIVE}-lifecycle"),
+    ),
+    mutation(
+        "archive-tiering",
         "the archive's rule is about another prefix",
         edited(LIFECYCLE, put("rule.1.filter.0.and.0.prefix", "rough/"), id_=f"{ARCHIVE}-lifecycle"),
     ),
@@ -193,7 +198,11 @@ MUTATIONS: tuple[Mutation, ...] = (
         "a plant's tiering is switched off",
         edited("aws_s3_bucket_intelligent_tiering_configuration", put("status", "Disabled")),
     ),
-    mutation("failures-kept", "the function has no dead-letter queue", edited(FUNCTION, put("dead_letter_config", []))),
+    mutation(
+        "failures-kept",
+        "the function has no dead-letter queue",
+        edited(FUNCTION, put("dead_letter_config", []), id_="function-sensor-processor"),
+    ),
     mutation("failures-kept", "the mapping has no failure destination", edited(MAPPING, put("destination_config", []))),
     mutation(
         "failures-kept", "one bad record fails its whole batch", edited(MAPPING, put("function_response_types", []))

@@ -84,7 +84,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "trail-data-events",
         "reads of the archive are not recorded",
-        edited(TRAIL, writes_only("Archive objects"), id_=DATA),
+        edited(TRAIL, writes_only("Archive and state objects"), id_=DATA),
     ),
     *(
         mutation("trail-data-events", f"{name} are not recorded", edited(TRAIL, without_selector(name), id_=DATA))
@@ -98,7 +98,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     mutation(
         "trail-data-events",
         "deletions are not recorded",
-        edited(TRAIL, narrowed("Archive objects", "eventName", "not_equals", "DeleteObject"), id_=DATA),
+        edited(TRAIL, narrowed("Archive and state objects", "eventName", "not_equals", "DeleteObject"), id_=DATA),
     ),
     mutation(
         "trail-delivery", "both trails share a prefix", edited(TRAIL, put("s3_key_prefix", "management"), id_=DATA)

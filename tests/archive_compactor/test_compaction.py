@@ -1,0 +1,375 @@
+"""Compaction: each record in exactly one object, the same bytes on every run, whatever ends a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from fleet_iot.archive_compactor import compaction
+from fleet_iot.archive_compactor.layout import LIST_NAME, TABLE, HourManifest, column_of, decode_manifest
+from fleet_iot.archive_compactor.reader import archived_dates, archived_lines, load_state
+from fleet_iot.archive_compactor.rows import from_parquet, to_parquet
+from tests.archive_compactor.plants import (
+    DAY_MS,
+    HOUR_MS,
+    METRICS,
+    PLANTS,
+    START,
+    Killed,
+    MemoryS3,
+    Simulation,
+    compactor,
+    record_of,
+)
+
+DAYS = int(os.environ.get("FLEET_ARCHIVE_DAYS", "3"))
+"""`make soak`: 30."""
+KILLS = int(os.environ.get("FLEET_ARCHIVE_KILLS", "3"))
+"""`make soak`: 30."""
+DAY = "2026-11-01"
+
+
+def archived(hours: int = 3, **settings: Any) -> tuple[MemoryS3, Simulation]:
+    """A bucket with the raw objects of the first hours of a day."""
+    simulation = Simulation(s3=MemoryS3(), **{"devices": 1, "interval_s": 60, "window_s": 30, **settings})
+    simulation.run(START, START + hours * HOUR_MS)
+    return simulation.s3, simulation
+
+
+def read(s3: MemoryS3) -> list[dict[str, Any]]:
+    """All lines that readers see, without their order."""
+    bucket = s3.bucket()
+    return sorted(archived_lines(bucket, archived_dates(bucket)), key=lambda line: line["sequence_number"])
+
+
+def listed(s3: MemoryS3) -> Iterator[str]:
+    """The keys that Athena reads."""
+    for key, body in s3.objects.items():
+        if key.startswith(TABLE) and key.endswith(LIST_NAME):
+            yield from (line.removeprefix("s3://archive/") for line in body.decode().splitlines())
+
+
+def rows(s3: MemoryS3) -> Iterator[tuple[str, dict[str, list[Any]]]]:
+    """The columns of each object that Athena reads, with its key."""
+    for key in listed(s3):
+        for batch in from_parquet(s3.objects[key]):
+            yield key, {name: batch.column(name).to_pylist() for name in batch.column_names}
+
+
+def test_hours_then_days_have_what_was_archived() -> None:
+    """Readers see the same lines before compaction, by hour, by day and after the raw objects expired."""
+    s3, simulation = archived()
+    before = read(s3)
+
+    states = []
+    for now in (HOUR_MS + HOUR_MS // 2, 4 * HOUR_MS, DAY_MS + 3 * HOUR_MS, 4 * DAY_MS):
+        compactor(s3, now=START + now).run()
+        assert read(s3) == before
+        states.append(Counter(key.partition("/")[0] for key in s3.objects))
+
+    assert len(before) == simulation.readings
+    assert [state["archive"] for state in states] == [6, 18, 24, 6]
+    assert [state["raw"] > 0 for state in states] == [True, True, True, False]
+    assert len(list(listed(s3))) == 6
+
+
+def test_rows_are_the_readings() -> None:
+    """A row has device, times and numbers of a reading; the bytes of the message are in the first row of its record."""
+    s3 = MemoryS3()
+    simulation = Simulation(s3=s3)
+    message = (
+        b' [{"time": 1793491200100, "metrics": {"temperature": 1.5, "odd": 2}},\n'
+        b'{"time": 1793491200000, "sequence": 7, "metrics": {"vibration": null, "pressure": 3}}]\0'
+    )
+    simulation.archive([record_of(message, plant="sg-01", type_="press-monitor", device=1, at=START + 300, number=5)])
+    compactor(s3, now=START + 2 * HOUR_MS).run()
+
+    ((_, columns),) = rows(s3)
+
+    assert columns["taken_at"][0] < columns["taken_at"][1]
+    assert (columns["reading"], columns["sequence"]) == ([1, 0], [7, None])
+    assert columns["raw"] == [None, message]
+    assert (columns["metric_temperature"], columns["metric_pressure"]) == ([None, 1.5], [3.0, None])
+    assert columns["metric_vibration"] == [None, None]
+    assert "metric_odd" not in columns
+
+
+def test_a_message_that_cannot_be_read_keeps_its_bytes() -> None:
+    """A raw line whose message is none of the present format is a row with its bytes and without numbers."""
+    s3, _ = archived(hours=1)
+    key = min(s3.objects)
+    line = read(s3)[0] | {"raw": "e30=", "sequence_number": "1"}
+    from fleet_iot.sensor_processor.ingest.codec import gzip_bytes
+
+    s3.objects[key] = gzip_bytes(json.dumps(line).encode())
+    compactor(s3, now=START + 2 * HOUR_MS).run()
+
+    found = [columns for _, columns in rows(s3) if "1" in columns["sequence_number"]]
+    assert [columns["raw"][columns["sequence_number"].index("1")] for columns in found] == [b"{}"]
+
+
+def test_redelivered_records_are_there_once() -> None:
+    """A record that was delivered again, in other batches and after its hour was compacted, is in one object once."""
+    s3, simulation = archived(hours=2, share_redelivered=0.3)
+    early = compactor(s3, now=START + 3 * HOUR_MS).run()
+    for start in range(0, len(simulation.last_hour), 50):
+        simulation.archive(simulation.last_hour[start : start + 50])
+    late = compactor(s3, now=START + 4 * HOUR_MS).run()
+    day = compactor(s3, now=START + DAY_MS + 3 * HOUR_MS).run()
+
+    numbers = Counter(line["sequence_number"] for line in read(s3))
+    assert early.duplicates > 0
+    assert late.raw_objects > 0
+    assert set(numbers.values()) == {1}
+    assert day.days == 1
+    assert len(numbers) == len({number for _, columns in rows(s3) for number in columns["sequence_number"]})
+
+
+def test_late_objects_are_merged_into_their_day() -> None:
+    """An object that comes after its day was merged becomes readable, and part of the day's next objects."""
+    s3, simulation = archived()
+    compactor(s3, now=START + DAY_MS + 3 * HOUR_MS).run()
+    late = record_of(
+        b'{"time": 1793491200000, "metrics": {"flow": 9}}',
+        plant="sg-01",
+        type_="compressor",
+        device=9,
+        at=START + HOUR_MS,
+        number=77,
+    )
+    simulation.archive([late])
+
+    compactor(s3, now=START + 2 * DAY_MS).run()
+
+    assert len(read(s3)) == simulation.readings + 1
+    state = load_state(s3.bucket(), DAY)
+    assert state.day is not None and (state.day.generation, state.day.hours["01"]) == (2, 2)
+    assert not state.hours
+    compactor(s3, now=START + 5 * DAY_MS).run()
+    assert len(read(s3)) == simulation.readings + 1
+    assert sum(key.startswith("archive/") for key in s3.objects) == 6
+
+
+@pytest.mark.parametrize("expires", [True, False])
+def test_a_killed_run_is_finished_by_the_next_one(expires: bool) -> None:
+    """Killed before or after any call, run again, run twice: the same objects with the same bytes, readers unharmed."""
+    moments = (START + 4 * HOUR_MS, START + DAY_MS + 3 * HOUR_MS, START + 4 * DAY_MS)
+    source, _ = archived(share_redelivered=0.1)
+    before = read(source)
+    calm = MemoryS3(objects=dict(source.objects))
+    for now in moments:
+        compactor(calm, now=now, expires=expires).run()
+    total = calm.calls
+    for kill in range(KILLS):
+        s3 = MemoryS3(objects=dict(source.objects))
+        s3.kill_at, s3.is_killed_after = 1 + total * kill // KILLS, kill % 2 == 1
+        for now in moments:
+            for _ in range(2):
+                with suppress(Killed):
+                    compactor(s3, now=now, expires=expires).run()
+                assert read(replace(s3, kill_at=None)) == before
+            compactor(s3, now=now, expires=expires).run()
+        assert s3.objects == calm.objects, s3.kill_at
+    assert any(key.startswith("raw/") for key in calm.objects) is not expires
+
+
+def test_of_two_writers_one_wins() -> None:
+    """A run that another one overtakes commits nothing, and readers see each record once."""
+    s3, simulation = archived(hours=1)
+    before = read(s3)
+    late = record_of(
+        b'{"time": 1793491200000, "metrics": {"flow": 9}}',
+        plant="sg-01",
+        type_="compressor",
+        device=9,
+        at=START + 1000,
+        number=77,
+    )
+
+    def overtake(operation: str, key: str) -> None:
+        if operation == "put" and key.startswith("compaction/"):
+            s3.before = None
+            simulation.archive([late])
+            compactor(s3, now=START + 2 * HOUR_MS).run()
+
+    s3.before = overtake
+    overtaken = compactor(s3, now=START + 2 * HOUR_MS).run()
+    compactor(s3, now=START + 2 * HOUR_MS).run()
+
+    assert len(overtaken.overtaken) == 1
+    assert len(read(s3)) == len(before) + 1
+    assert sorted(listed(s3)) == sorted(output.key for output in load_state(s3.bucket(), DAY).outputs)
+
+
+def test_a_stalled_run_deletes_nothing_that_is_in_use() -> None:
+    """A run that wakes just before it deletes, when another merged the day again, deletes only what was replaced."""
+    s3, simulation = archived(hours=1)
+    compactor(s3, now=START + DAY_MS + 3 * HOUR_MS).run()
+
+    def merge(operation: str, key: str) -> None:
+        if operation == "delete":
+            s3.before = None
+            simulation.run(START + HOUR_MS, START + 2 * HOUR_MS)
+            compactor(s3, now=START + 3 * DAY_MS - HOUR_MS).run()
+
+    s3.before = merge
+    compactor(s3, now=START + 4 * DAY_MS).run()
+
+    assert len(read(s3)) == simulation.readings
+
+
+def test_what_was_written_wrongly_is_not_committed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An object that cannot be decoded to what was read is reported, and no manifest and no deletion follows."""
+    s3, _ = archived(hours=1)
+    before = dict(s3.objects)
+    monkeypatch.setattr(compaction, "to_parquet", lambda table: to_parquet(table.slice(1)))
+
+    report = compactor(s3, now=START + 2 * HOUR_MS).run()
+
+    assert "would lack records" in "".join(report.failed)
+    assert s3.objects == before
+
+
+def test_a_damaged_object_stops_its_own_date_only() -> None:
+    """A raw object that cannot be read fails its date in each run, and the next date is compacted."""
+    s3, simulation = archived(hours=1)
+    damaged = min(s3.objects)
+    s3.objects[damaged] = b"none"
+    simulation.run(START + DAY_MS, START + DAY_MS + HOUR_MS)
+
+    report = compactor(s3, now=START + DAY_MS + 3 * HOUR_MS).run()
+
+    assert [failure.partition(": ")[0] for failure in report.failed] == [DAY]
+    assert report.hours == 1 and list(listed(s3))
+    assert damaged in s3.objects
+
+
+def test_without_time_a_run_ends_at_a_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour that is too large for one generation becomes several; what no time is left for stays for the next run."""
+    s3, simulation = archived(hours=1)
+    monkeypatch.setattr(compaction, "GENERATION_BYTES", 20_000)
+    turns = iter([True, True, False])
+
+    report = compactor(s3, now=START + 2 * HOUR_MS, has_time=lambda: next(turns, False)).run()
+    assert report.hours == 2 and report.left > 0
+    assert len(read(s3)) == simulation.readings
+    again = compactor(s3, now=START + 2 * HOUR_MS).run()
+
+    manifests = [decode_manifest(key, body) for key, body in s3.objects.items() if key.startswith("compaction/")]
+    hours = [each for each in manifests if isinstance(each, HourManifest)]
+    assert len(hours) == report.hours + again.hours > 2
+    assert sum(each.records for each in hours) == simulation.readings == len(read(s3))
+
+
+def test_records_are_kept_whatever_was_compacted() -> None:
+    """Where the retention keeps records, nothing is ever deleted."""
+    s3, _ = archived()
+    raw = {key for key in s3.objects if key.startswith("raw/")}
+    for days in range(1, 6):
+        compactor(s3, now=START + days * DAY_MS + 3 * HOUR_MS, expires=False).run()
+
+    assert raw <= s3.objects.keys()
+    assert set(s3.written) <= s3.objects.keys()
+
+
+def test_nothing_is_readable_later_than_two_hours_after_it_came() -> None:
+    """With a run at a quarter past each hour, a reading is in a list that Athena reads within two hours."""
+    s3 = MemoryS3()
+    simulation = Simulation(s3=s3, devices=1, interval_s=60, window_s=30)
+    worst = 0
+    for hour in range(22, 26):
+        simulation.run(START + hour * HOUR_MS, START + (hour + 1) * HOUR_MS)
+        now = START + (hour + 1) * HOUR_MS + HOUR_MS // 4
+        before = set(listed(s3))
+        compactor(s3, now=now).run()
+        fresh = [key for key in listed(s3) if key not in before and "/hour-" in key]
+        arrivals = [at for key, columns in rows(s3) if key in fresh for at in columns["arrived_at"]]
+        assert len(fresh) == len(PLANTS) * len(METRICS)
+        worst = max(worst, now - int(min(arrivals).timestamp() * 1000))
+    assert worst < 2 * HOUR_MS
+
+
+@pytest.mark.slow
+def test_a_month_of_three_plants() -> None:
+    """At least 100 times fewer objects, 20 times fewer bytes for one metric, the sums that were sent: printed.
+
+    A second compactor, killed at times spread over the month, makes the same objects of the same bytes.
+    """
+    s3, killed, random_ = MemoryS3(), MemoryS3(), random.Random(1)
+    simulation = Simulation(s3=s3, devices=1, interval_s=20, window_s=10)
+    ndjson = kills = 0
+    runs = iter(range(2 * (DAYS + 3)))
+    for day in range(DAYS + 3):
+        start = START + day * DAY_MS
+        if day < DAYS:
+            simulation.run(start, start + DAY_MS)
+            ndjson += ndjson_bytes(s3, f"2026-{(11, 12)[day >= 30]}-{day % 30 + 1:02d}")
+        killed.objects |= {key: body for key, body in s3.objects.items() if key.startswith("raw/")}
+        for hour, run in zip((12, 27), runs, strict=False):
+            now, before = start + hour * HOUR_MS, s3.calls
+            compactor(s3, now=now).run()
+            while kills < KILLS * (run + 1) // (2 * (DAYS + 3)):
+                kills += 1
+                killed.kill_at = killed.calls + random_.randint(1, max(1, (s3.calls - before) // 2))
+                killed.is_killed_after = kills % 2 == 1
+                with suppress(Killed):
+                    compactor(killed, now=now).run()
+            for _ in range(2):
+                compactor(killed, now=now).run()
+
+    assert killed.objects == s3.objects
+    sums: dict[tuple[str, str], Decimal] = {}
+    found = scanned = whole = 0
+    for key, columns in rows(s3):
+        found += len(columns["reading"])
+        whole += len(s3.objects[key])
+        partition = key.split("/")
+        place = f"{partition[1].removeprefix('facility=')}/{partition[2].removeprefix('device_type=')}"
+        for metric in METRICS[place.partition("/")[2]]:
+            total = sum((Decimal(repr(value)) for value in columns[column_of(metric)]), Decimal())
+            sums[place, metric] = sums.get((place, metric), Decimal()) + total
+        if place == "sg-01/press-monitor":
+            scanned += column_bytes(s3.objects[key], ["thing", "taken_at", "metric_temperature"])
+    objects = [key for key in s3.objects if key.startswith("archive/")]
+    print(
+        f"\n{DAYS} days: {simulation.readings:,} readings, {simulation.raw_objects:,} raw objects -> "
+        f"{len(objects)} objects ({simulation.raw_objects / len(objects):.0f} x fewer), "
+        f"{whole / found:.1f} bytes a reading; one metric of one plant and type: {scanned:,} bytes scanned "
+        f"of {ndjson:,} in NDJSON ({ndjson / scanned:.0f} x fewer); killed {kills} times: the same bytes"
+    )
+    assert found == simulation.readings
+    assert sums == simulation.sums
+    assert simulation.raw_objects >= 100 * len(objects)
+    assert ndjson >= 20 * scanned
+    assert not any(key.startswith("raw/") for key in s3.objects)
+
+
+def ndjson_bytes(s3: MemoryS3, day: str) -> int:
+    """The bytes of a day's lines of one plant and type, as one object of NDJSON gzip: the best case of the raw form."""
+    import gzip
+
+    raw = [body for key, body in s3.objects.items() if key.startswith(f"raw/date={day}/")]
+    lines = {
+        line
+        for body in raw
+        for line in gzip.decompress(body).splitlines()
+        if b'"facility":"sg-01","device_type":"press-monitor"' in line
+    }
+    return len(gzip.compress(b"\n".join(sorted(lines)), 6))
+
+
+def column_bytes(body: bytes, columns: list[str]) -> int:
+    """The bytes that a query over these columns reads: those of an object that has only them."""
+    from arro3.core import Table
+
+    batches = [batch.select(columns) for batch in from_parquet(body)]
+    return len(to_parquet(Table.from_batches(batches)))
