@@ -150,7 +150,7 @@ def senders(devices: int, *, shards: int, dice: Random) -> list[Sender]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """What was counted up to a moment."""
+    """Counts up to a moment."""
 
     units: Mapping[str, float]
     readings: int

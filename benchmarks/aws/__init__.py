@@ -8,7 +8,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 Units = defaultdict[str, float]
-"""What the calls consumed: `write_units`, `read_units`, `s3_puts`, `s3_gets`, `messages`, and calls by operation."""
+"""Consumed by the calls: `write_units`, `read_units`, `s3_puts`, `s3_gets`, `messages`, and calls by operation."""
 
 
 def new_units() -> Units:

@@ -56,7 +56,7 @@ TOKENS = 1_000
 """Idempotency tokens that are remembered; DynamoDB remembers them for ten minutes."""
 
 Key = tuple[Any, ...]
-"""What sorts and identifies an item: its partition key and, where the table has one, its range key."""
+"""Key of an item: its partition key and, where the table has one, its range key."""
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _EXPRESSIONS = frozenset({"ExpressionAttributeNames", "ExpressionAttributeValues"})

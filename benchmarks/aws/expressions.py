@@ -18,7 +18,7 @@ from typing import Any
 Value = dict[str, Any]
 Item = dict[str, Value]
 Node = tuple[Any, ...]
-"""What is to be done, by its first element, and with what."""
+"""An action, named by its first element, and its operands."""
 
 BYTES = 4096
 """Most bytes of an expression: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html"""

@@ -1,1 +1,1 @@
-"""What a fleet costs a month: units by service from the manifest, times prices that are data."""
+"""Estimate of a month's cost: units by service from the manifest, times prices that are data."""

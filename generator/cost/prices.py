@@ -23,7 +23,7 @@ FORMAT = 1
 
 
 class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where prices were read, and when."""
+    """Origin of prices: a page, and the date on which it was read."""
 
     what: str
     url: str

@@ -23,7 +23,7 @@ DataEvents = Literal["all", "without-telemetry"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
-    """What decides about a fleet's bill.
+    """Properties of a fleet that decide its bill.
 
     Args:
         pairs: Pairs of a plant and a device type.
@@ -114,7 +114,7 @@ def retrieved_gb(fleet: Fleet) -> float:
 
 
 def retained_gb_months(fleet: Fleet) -> float:
-    """What is kept beyond the first day, which is free."""
+    """Records that are kept beyond the first day, which is free."""
     return fleet.load.metered_bytes * (rates.STREAM_HOURS - 24) * HOUR_S / GB
 
 

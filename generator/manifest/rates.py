@@ -147,7 +147,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """What a fleet sends and the processor does with it; rates are by the second, of all groups together.
+    """Load of a fleet, and of the processor that it causes; rates are by the second, of all groups together.
 
     Args:
         window_s: Seconds for a batch to fill.

@@ -84,12 +84,12 @@ class OvertakenError(Exception):
 
 
 class IrreconcilableError(Exception):
-    """What was written is not what was read: nothing is committed, and nothing deleted."""
+    """An object differs from what it was made of: nothing is committed, and nothing deleted."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Report:
-    """What a run did.
+    """Result of a run.
 
     `duplicates` are lines of redelivered records, `left` raw objects for which no time was left, `failed` the dates
     that could not be compacted, each with its error.

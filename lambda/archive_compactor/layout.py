@@ -72,7 +72,7 @@ class DayManifest(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DateState:
-    """What the manifests of a date say.
+    """State of a date by its manifests.
 
     Args:
         day: The newest of the day.

@@ -111,7 +111,7 @@ def state_key(lane: str, version: int, nonce: str) -> str:
 
 
 class Outbox(msgspec.Struct, array_like=True, kw_only=True):
-    """What follows from a committed state and is not known to have been answered.
+    """Effects of a committed state that are not known to have been answered.
 
     `items` and `begins` are items of the readings table as DynamoDB JSON; a begin is written only where there is none
     yet, since people acknowledge it. `devices` are name and attributes of device items, as DynamoDB JSON. `since` (ms)

@@ -58,7 +58,7 @@ class Tally(msgspec.Struct, kw_only=True):
 
 
 class Stored(msgspec.Struct):
-    """What the readings table and the outbox have of a device that its state has not; by start (ms)."""
+    """Items of a device that the readings table or the outbox has and its state has not; by start (ms)."""
 
     minutes: dict[int, Minute] = {}
     hours: dict[int, Period] = {}
