@@ -6,6 +6,7 @@ from .. import bindings as tf
 from ..names import COMPACTION_ROLE, COMPACTOR, COMPACTOR_ROLE, COMPACTOR_SCHEDULE, PlatformNames, bucket_arn
 from ..shared import iam
 from ..shared.packaging import LambdaZip
+from ..shared.schedule import invoke_on_schedule
 
 HANDLER = "fleet_iot.archive_compactor.handler.handle"
 RUNTIME = "python3.11"
@@ -79,33 +80,19 @@ class ArchiveCompactor:
             ),
             depends_on=[log_group, role.policy],
         )
-        invoker = iam.ServiceRole(
-            scope,
-            COMPACTION_ROLE,
-            names=names,
-            description="The schedule invokes the archive compactor",
-            trust=iam.trust(
-                "scheduler.amazonaws.com",
-                account_id=names.account_id,
-                source_arn=names.arn("scheduler", "schedule-group/default"),
-            ),
-            statements=(iam.allow("InvokeCompactor", "lambda:InvokeFunction", on=names.compactor_arn),),
-        )
-        tf.SchedulerSchedule(
+        invoke_on_schedule(
             scope,
             COMPACTOR_SCHEDULE,
-            name=names.named(COMPACTOR_SCHEDULE),
+            names=names,
             description="Compacts the archive each hour",
-            schedule_expression=SCHEDULE,
-            flexible_time_window=tf.SchedulerScheduleFlexibleTimeWindow(mode="OFF"),
-            target=tf.SchedulerScheduleTarget(
-                arn=function.arn,
-                role_arn=invoker.arn,
-                retry_policy=tf.SchedulerScheduleTargetRetryPolicy(
-                    maximum_event_age_in_seconds=3600, maximum_retry_attempts=RETRIES
-                ),
-            ),
-            depends_on=[invoker.policy],
+            expression=SCHEDULE,
+            function=function,
+            function_arn=names.compactor_arn,
+            role_id=COMPACTION_ROLE,
+            role_description="The schedule invokes the archive compactor",
+            sid="InvokeCompactor",
+            age_s=3600,
+            retries=RETRIES,
         )
 
 

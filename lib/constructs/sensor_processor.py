@@ -19,6 +19,7 @@ from ..names import (
 from ..shared import iam
 from ..shared.iam import ServiceRole
 from ..shared.packaging import LambdaZip
+from ..shared.schedule import invoke_on_schedule
 from ..specs import FacilitySpec, FleetSpec, HistorySpec
 
 HANDLER = "sensor_processor.handler.handle"
@@ -189,41 +190,22 @@ class SensorProcessor:
             ),
             depends_on=[role.policy],
         )
-        _sweeps(scope, names, function_arn=function.arn)
-
-
-def _sweeps(scope: tf.Construct, names: PlatformNames, *, function_arn: str) -> None:
-    """Invoke the function once a minute: it closes what is over of silent devices and emits what it could not yet."""
-    role = ServiceRole(
-        scope,
-        SWEEP_ROLE,
-        names=names,
-        description="The schedule of sweeps invokes the sensor processor",
-        trust=iam.trust(
-            "scheduler.amazonaws.com",
-            account_id=names.account_id,
-            source_arn=names.arn("scheduler", "schedule-group/default"),
-        ),
-        statements=(iam.allow("InvokeProcessor", "lambda:InvokeFunction", on=names.function_arn),),
-    )
-    tf.SchedulerSchedule(
-        scope,
-        SWEEP_SCHEDULE,
-        name=names.named(SWEEP_SCHEDULE),
-        description="Sweeps the lanes: minutes of silent devices, and what could not be emitted",
-        schedule_expression="rate(1 minute)",
-        flexible_time_window=tf.SchedulerScheduleFlexibleTimeWindow(mode="OFF"),
-        target=tf.SchedulerScheduleTarget(
-            arn=function_arn,
-            role_arn=role.arn,
-            input='{"sweep":true}',
-            # The next sweep is a minute away.
-            retry_policy=tf.SchedulerScheduleTargetRetryPolicy(
-                maximum_event_age_in_seconds=60, maximum_retry_attempts=0
-            ),
-        ),
-        depends_on=[role.policy],
-    )
+        # It closes what is over of silent devices, and emits what it could not yet. The next one is a minute away.
+        invoke_on_schedule(
+            scope,
+            SWEEP_SCHEDULE,
+            names=names,
+            description="Sweeps the lanes: minutes of silent devices, and what could not be emitted",
+            expression="rate(1 minute)",
+            function=function,
+            function_arn=names.function_arn,
+            role_id=SWEEP_ROLE,
+            role_description="The schedule of sweeps invokes the sensor processor",
+            sid="InvokeProcessor",
+            age_s=60,
+            retries=0,
+            payload='{"sweep":true}',
+        )
 
 
 def _failure_queue(scope: tf.Construct, names: PlatformNames, key_arn: str) -> tf.SqsQueue:

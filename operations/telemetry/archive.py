@@ -54,14 +54,7 @@ OUTPUTFORMAT 'org.apache.hadoop.hive.ql.io.IgnoreKeyTextOutputFormat'
 LOCATION 's3://{bucket}/{LISTS}'
 TBLPROPERTIES (
   'read_restored_glacier_objects' = 'true',
-  'projection.enabled' = 'true',
-  'projection.facility.type' = 'enum',
-  'projection.facility.values' = '{",".join(sorted(facilities))}',
-  'projection.device_type.type' = 'enum',
-  'projection.device_type.values' = '{",".join(sorted(device_types))}',
-  'projection.date.type' = 'date',
-  'projection.date.format' = 'yyyy-MM-dd',
-  'projection.date.range' = '2026-01-01,NOW',
+{_projection(facilities, device_types)}
   'storage.location.template' =
     's3://{bucket}/{partition_prefix("${facility}", "${device_type}", "${date}", below=LISTS)}'
 );"""
@@ -95,14 +88,7 @@ PARTITIONED BY (facility string, device_type string, `date` string)
 ROW FORMAT SERDE 'org.openx.data.jsonserde.JsonSerDe'
 LOCATION 's3://{bucket}/raw/'
 TBLPROPERTIES (
-  'projection.enabled' = 'true',
-  'projection.facility.type' = 'enum',
-  'projection.facility.values' = '{",".join(sorted(facilities))}',
-  'projection.device_type.type' = 'enum',
-  'projection.device_type.values' = '{",".join(sorted(device_types))}',
-  'projection.date.type' = 'date',
-  'projection.date.format' = 'yyyy-MM-dd',
-  'projection.date.range' = '2026-01-01,NOW',
+{_projection(facilities, device_types)}
   'storage.location.template' =
     's3://{bucket}/raw/facility=${{facility}}/device_type=${{device_type}}/date=${{date}}/'
 );"""
@@ -192,3 +178,16 @@ def archived_records(s3: Any, bucket: str) -> Iterator[dict[str, Any]]:
     """Read the archive's lines, each record once, whether it is compacted or not."""
     archive = Bucket(client=s3, name=bucket)
     return archived_lines(archive, archived_dates(archive))
+
+
+def _projection(facilities: Iterable[str], device_types: Iterable[str]) -> str:
+    """Build the properties by which Athena finds partitions without a catalogue of them."""
+    return f"""\
+  'projection.enabled' = 'true',
+  'projection.facility.type' = 'enum',
+  'projection.facility.values' = '{",".join(sorted(facilities))}',
+  'projection.device_type.type' = 'enum',
+  'projection.device_type.values' = '{",".join(sorted(device_types))}',
+  'projection.date.type' = 'date',
+  'projection.date.format' = 'yyyy-MM-dd',
+  'projection.date.range' = '2026-01-01,NOW',"""
