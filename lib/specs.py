@@ -20,13 +20,19 @@ SUFFIX_TOKEN = "ENVIRONMENT_SUFFIX"  # noqa: S105 - a placeholder, no secret
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricSpec:
-    """A measured quantity of a device type; `minimum` and `maximum` are static limits in `unit`."""
+    """A measured quantity of a device type; `minimum` and `maximum` are static limits in `unit`.
+
+    `false_alarm_budget` is in false alarms a device-month. The machine runs while the metric with `running_above` is
+    above that.
+    """
 
     name: str
     unit: str
     minimum: float | None
     maximum: float | None
     detector: str
+    false_alarm_budget: float = 1.0
+    running_above: float | None = None
 
 
 METRIC_WORDS = {"minimum": "min", "maximum": "max"}

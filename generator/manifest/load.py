@@ -25,7 +25,7 @@ from fleet_iot.lib.specs import FORMER_RETENTIONS
 
 SECTION = "defaults"
 _OF_FACILITIES = ("timezone", "registration", "contact")
-_OF_TYPES = ("sample_interval_s",)
+_OF_TYPES = ("sample_interval_s", "false_alarm_budget")
 _OF_METRICS = ("detector",)
 SUPPLIED = {"Facility": _OF_FACILITIES, "DeviceType": _OF_TYPES, "Metric": _OF_METRICS}
 """Keys that a part of the manifest, by its model, may leave to the defaults."""

@@ -153,7 +153,8 @@ Serial = Annotated[str, Field(pattern=SERIAL_PATTERN)]
 ThingName = Annotated[str, Field(pattern=NAME_PATTERN)]
 Spans = Annotated[str, Field(pattern=SPANS_PATTERN)]
 SampleInterval = Annotated[float, Field(ge=0.01, le=86400, allow_inf_nan=False)]
-Detector = Literal["limits", "context", "baseline", "flatline", "rate", "correlation", "seasonal"]
+Detector = Literal["limits", "machine", "context", "baseline", "flatline", "rate", "correlation", "seasonal"]
+FalseAlarmBudget = Annotated[float, Field(ge=0.01, le=1000, allow_inf_nan=False)]
 
 
 class Metric(Model):
@@ -165,11 +166,22 @@ class Metric(Model):
     detector: Annotated[
         Detector,
         Field(
-            description="limits: the static limits only. In addition: context: unusual values for this device; "
+            description="limits: the static limits only. In addition: machine: what is unusual for this machine in what "
+            "it is doing, within a budget of false alarms; context: unusual values for this device; "
             "baseline: a lasting shift of one of several metrics; flatline: a sensor that is stuck; rate: jumps; "
             "correlation: metrics that no longer move together; seasonal: what is unusual for the hour of the day."
         ),
     ] = "context"
+    false_alarm_budget: Annotated[
+        FalseAlarmBudget | None, Field(description="Of this metric, where it differs from the device type's.")
+    ] = None
+
+
+class Running(Model):
+    """The metric that says whether the machine runs."""
+
+    metric: Annotated[MetricName, Field(description="A metric of the device type.")]
+    above: Annotated[Limit, Field(description="The machine runs while the metric is above it.")]
 
 
 class DeviceType(Model):
@@ -179,6 +191,11 @@ class DeviceType(Model):
         str, Field(min_length=1, max_length=500, description="What it is, in printable ASCII: AWS IoT accepts no more.")
     ]
     sample_interval_s: Annotated[SampleInterval, Field(description="Seconds between two readings.")]
+    false_alarm_budget: Annotated[
+        FalseAlarmBudget,
+        Field(description="False alarms of a device in a month that people accept, of all its metrics."),
+    ] = 1.0
+    running: Annotated[Running | None, Field(description="When the machine runs; inferred when left out.")] = None
     metrics: Annotated[dict[MetricName, Metric], Field(min_length=1, max_length=MAX_METRICS)]
 
 
@@ -309,6 +326,7 @@ class Defaults(Model):
     contact: Annotated[Contact | None, Field(description="Of facilities.")] = None
     attributes: Annotated[dict[str, str], Field(description="AWS IoT attributes of every thing.")] = {}
     sample_interval_s: Annotated[SampleInterval | None, Field(description="Of device types.")] = None
+    false_alarm_budget: Annotated[FalseAlarmBudget | None, Field(description="Of device types.")] = None
     detector: Annotated[Detector | None, Field(description="Of metrics.")] = None
 
 

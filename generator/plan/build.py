@@ -69,6 +69,7 @@ TERRAFORM_DEFAULT_MAXIMUM = 1_000
 
 WATCHED = {
     "limits": "limits",
+    "machine": "limits, what is unusual for this machine",
     "context": "limits, unusual values for this device",
     "baseline": "limits, lasting shifts",
     "flatline": "limits, stuck sensor",
@@ -224,12 +225,17 @@ def _device_type(id_: str, device_type: DeviceType) -> DeviceTypeSpec:
         thing_type=resource_names.thing_type(id_),
         description=device_type.description,
         sample_interval_s=float(device_type.sample_interval_s),
-        metrics=tuple(_metric(name, metric) for name, metric in sorted(device_type.metrics.items())),
+        metrics=tuple(_metric(name, metric, device_type) for name, metric in sorted(device_type.metrics.items())),
     )
 
 
-def _metric(name: str, metric: Metric) -> MetricSpec:
+def _metric(name: str, metric: Metric, device_type: DeviceType) -> MetricSpec:
     values = {_RECORDED.get(key, key): value for key, value in metric.model_dump().items()}
+    running = device_type.running
+    values |= {
+        "false_alarm_budget": metric.false_alarm_budget or device_type.false_alarm_budget,
+        "running_above": running.above if running is not None and running.metric == name else None,
+    }
     return msgspec.convert({"name": name, **values}, MetricSpec)
 
 

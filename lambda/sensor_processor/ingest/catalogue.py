@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import msgspec
 
-DETECTORS = frozenset({"limits", "context", "baseline", "flatline", "rate", "correlation", "seasonal"})
+DETECTORS = frozenset({"limits", "machine", "context", "baseline", "flatline", "rate", "correlation", "seasonal"})
 """Detectors that a metric may name. `limits` is always on; naming it means no other detector.
 
-`baseline` and `correlation` each watch all metrics of a device type that name them together.
+`machine`, `baseline` and `correlation` each watch all metrics of a device type that name them together.
 """
 
 
@@ -22,13 +22,19 @@ class CatalogueError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """One measured quantity; `minimum` and `maximum` are its static limits in `unit`."""
+    """One measured quantity; `minimum` and `maximum` are its static limits in `unit`.
+
+    `false_alarm_budget` is in false alarms a device-month. The machine runs while the metric with `running_above` is
+    above that.
+    """
 
     name: str
     unit: str
     minimum: float | None
     maximum: float | None
     detector: str
+    false_alarm_budget: float = 1.0
+    running_above: float | None = None
 
     def amount(self, value: float) -> str:
         """Format a value for people: `71.25 celsius`."""
@@ -48,6 +54,8 @@ class _MetricDocument(msgspec.Struct):
     min: float | None = None
     max: float | None = None
     detector: str = "limits"
+    false_alarm_budget: float = 1.0
+    running_above: float | None = None
 
 
 class _DeviceTypeDocument(msgspec.Struct):
@@ -91,4 +99,12 @@ def _metric(*, device_type: str, name: str, document: _MetricDocument) -> Metric
         )
     if any(limit is not None and not math.isfinite(limit) for limit in (document.min, document.max)):
         raise CatalogueError(f"the metric catalogue gives {device_type}.{name} a limit that is not a finite number")
-    return Metric(name=name, unit=document.unit, minimum=document.min, maximum=document.max, detector=document.detector)
+    return Metric(
+        name=name,
+        unit=document.unit,
+        minimum=document.min,
+        maximum=document.max,
+        detector=document.detector,
+        false_alarm_budget=document.false_alarm_budget,
+        running_above=document.running_above,
+    )

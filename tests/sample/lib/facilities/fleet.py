@@ -51,6 +51,8 @@ FLEET = FleetSpec(
                     minimum=2.0,
                     maximum=8.0,
                     detector='context',
+                    false_alarm_budget=1.0,
+                    running_above=None,
                 ),
                 MetricSpec(
                     name='pressure',
@@ -58,6 +60,8 @@ FLEET = FleetSpec(
                     minimum=0.0,
                     maximum=12.5,
                     detector='context',
+                    false_alarm_budget=1.0,
+                    running_above=None,
                 ),
                 MetricSpec(
                     name='temperature',
@@ -65,6 +69,8 @@ FLEET = FleetSpec(
                     minimum=10.0,
                     maximum=195.0,
                     detector='context',
+                    false_alarm_budget=1.0,
+                    running_above=None,
                 ),
                 MetricSpec(
                     name='water_level',
@@ -72,6 +78,8 @@ FLEET = FleetSpec(
                     minimum=35.0,
                     maximum=85.0,
                     detector='context',
+                    false_alarm_budget=1.0,
+                    running_above=None,
                 ),
             ),
         ),
@@ -87,6 +95,8 @@ FLEET = FleetSpec(
                     minimum=0.0,
                     maximum=120.0,
                     detector='context',
+                    false_alarm_budget=1.0,
+                    running_above=None,
                 ),
                 MetricSpec(
                     name='spindle_speed',
@@ -94,6 +104,8 @@ FLEET = FleetSpec(
                     minimum=0.0,
                     maximum=18000.0,
                     detector='context',
+                    false_alarm_budget=1.0,
+                    running_above=None,
                 ),
                 MetricSpec(
                     name='temperature',
@@ -101,6 +113,8 @@ FLEET = FleetSpec(
                     minimum=5.0,
                     maximum=75.0,
                     detector='context',
+                    false_alarm_budget=1.0,
+                    running_above=None,
                 ),
                 MetricSpec(
                     name='vibration',
@@ -108,6 +122,8 @@ FLEET = FleetSpec(
                     minimum=None,
                     maximum=4.5,
                     detector='context',
+                    false_alarm_budget=1.0,
+                    running_above=None,
                 ),
             ),
         ),
@@ -123,6 +139,8 @@ FLEET = FleetSpec(
                     minimum=0.0,
                     maximum=90.0,
                     detector='context',
+                    false_alarm_budget=1.0,
+                    running_above=None,
                 ),
                 MetricSpec(
                     name='pressure',
@@ -130,6 +148,8 @@ FLEET = FleetSpec(
                     minimum=5.5,
                     maximum=10.0,
                     detector='context',
+                    false_alarm_budget=1.0,
+                    running_above=None,
                 ),
                 MetricSpec(
                     name='running_hours',
@@ -137,6 +157,8 @@ FLEET = FleetSpec(
                     minimum=0.0,
                     maximum=None,
                     detector='limits',
+                    false_alarm_budget=1.0,
+                    running_above=None,
                 ),
                 MetricSpec(
                     name='temperature',
@@ -144,6 +166,8 @@ FLEET = FleetSpec(
                     minimum=0.0,
                     maximum=110.0,
                     detector='context',
+                    false_alarm_budget=1.0,
+                    running_above=None,
                 ),
                 MetricSpec(
                     name='vibration',
@@ -151,6 +175,8 @@ FLEET = FleetSpec(
                     minimum=None,
                     maximum=7.1,
                     detector='context',
+                    false_alarm_budget=1.0,
+                    running_above=None,
                 ),
             ),
         ),
@@ -166,6 +192,8 @@ FLEET = FleetSpec(
                     minimum=0.0,
                     maximum=2.5,
                     detector='context',
+                    false_alarm_budget=1.0,
+                    running_above=None,
                 ),
                 MetricSpec(
                     name='motor_current',
@@ -173,6 +201,8 @@ FLEET = FleetSpec(
                     minimum=0.0,
                     maximum=32.0,
                     detector='context',
+                    false_alarm_budget=1.0,
+                    running_above=None,
                 ),
                 MetricSpec(
                     name='temperature',
@@ -180,6 +210,8 @@ FLEET = FleetSpec(
                     minimum=-5.0,
                     maximum=80.0,
                     detector='context',
+                    false_alarm_budget=1.0,
+                    running_above=None,
                 ),
                 MetricSpec(
                     name='vibration',
@@ -187,6 +219,8 @@ FLEET = FleetSpec(
                     minimum=None,
                     maximum=7.1,
                     detector='context',
+                    false_alarm_budget=1.0,
+                    running_above=None,
                 ),
             ),
         ),
@@ -202,6 +236,8 @@ FLEET = FleetSpec(
                     minimum=0.0,
                     maximum=None,
                     detector='limits',
+                    false_alarm_budget=1.0,
+                    running_above=None,
                 ),
                 MetricSpec(
                     name='pressure',
@@ -209,6 +245,8 @@ FLEET = FleetSpec(
                     minimum=0.0,
                     maximum=315.0,
                     detector='context',
+                    false_alarm_budget=1.0,
+                    running_above=None,
                 ),
                 MetricSpec(
                     name='temperature',
@@ -216,6 +254,8 @@ FLEET = FleetSpec(
                     minimum=-10.0,
                     maximum=95.0,
                     detector='context',
+                    false_alarm_budget=1.0,
+                    running_above=None,
                 ),
                 MetricSpec(
                     name='vibration',
@@ -223,6 +263,8 @@ FLEET = FleetSpec(
                     minimum=None,
                     maximum=11.2,
                     detector='context',
+                    false_alarm_budget=1.0,
+                    running_above=None,
                 ),
             ),
         ),
