@@ -155,8 +155,11 @@ def _poisoned(run: Run) -> float:
 
 
 def margins_of(run: Run) -> dict[str, float]:
-    """Return by how much a unit may differ in a short run: a batch that is cut short touches fewer lanes."""
-    return {"write_units": 2 * run.lanes, "read_units": run.lanes, "s3_puts": run.lanes}
+    """Return by how much a unit may differ in a short run: a batch that is cut short may touch no lane but one.
+
+    It may be delivered again, which costs reads.
+    """
+    return {"write_units": 2 * run.lanes, "read_units": 2 * run.lanes, "s3_puts": run.lanes}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

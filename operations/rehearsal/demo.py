@@ -25,8 +25,8 @@ from fleet_iot.generator.text import counted, table
 from fleet_iot.lib.names import FUNCTION
 from fleet_iot.lib.specs import suffixed
 from fleet_iot.operations.aws import local_aws
-from fleet_iot.operations.local import deployment, emulator
-from fleet_iot.operations.local.aws import FACTS, LocalAws, applied_stacks, count_resources, load
+from fleet_iot.operations.local import deployment, emulator, event_source
+from fleet_iot.operations.local.aws import FACTS, LocalAws, applied_stacks, count_resources, load, read_statistics
 from fleet_iot.operations.local.deployment import wait_until_drained
 from fleet_iot.operations.local.event_source import Redelivery
 from fleet_iot.operations.pki.csr import create_missing, csr_path
@@ -559,7 +559,7 @@ def run_demo(
                 _onboard(project, local, folder, onboarded)
         with clock.step("simulate", f"up to {counted(request.things, 'thing')} publish over mutual TLS"):
             simulation = _simulation(project, request)
-            before, began = local.units(), time.monotonic()
+            before, began, swept = local.units(), time.monotonic(), _sweeps(local)
             outcome = run_request(
                 project, simulation, aws=local_aws(local.folder), store=store, on_progress=on_progress
             )
@@ -579,6 +579,7 @@ def run_demo(
                 rate=request.rate,
                 redelivery=redelivery,
                 invocations=drained.invocations,
+                sweeps=drained.sweeps - swept,
                 wall_s=wall_s,
                 anomalies=measured.difference.anomalies_injected,
             )
@@ -610,6 +611,11 @@ def run_demo(
         units=units,
         seconds=clock.seconds,
     )
+
+
+def _sweeps(local: LocalAws) -> int:
+    """Return how often the event source has swept the lanes so far."""
+    return int(read_statistics(local.folder / event_source.STATISTICS)["sweeps"])
 
 
 def _compact(project: Project, local: LocalAws) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Compares what a demo costs in AWS's units, counted at the emulator's door, with the prediction of `fleet cost`.
 
-The prediction takes what the run was asked for: things, messages, sample intervals, message sizes, the shares that are
-injected. One figure is taken from the run, the number of batches: how long this machine needs for a batch decides it.
+The prediction takes what the run was asked for: things, messages, sample intervals, message sizes, and what is
+injected. Two figures are from the run itself, the numbers of batches and of sweeps: the pace of this machine decides
+them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from itertools import count
 from fleet_iot.generator.cost.measured import Comparison, Run, compare, margins_of, units_of_run
 from fleet_iot.generator.cost.terms import TERMS
 from fleet_iot.generator.manifest.load import read_manifest
-from fleet_iot.generator.manifest.rates import SWEEP_S, WINDOW_S, expected_load, load_of
+from fleet_iot.generator.manifest.rates import WINDOW_S, expected_load, load_of
 from fleet_iot.generator.text import table
 from fleet_iot.lib.record.place import MANIFEST
 from fleet_iot.operations.local.aws import Count
@@ -94,10 +95,11 @@ def run_of(
     rate: float,
     redelivery: Redelivery,
     invocations: int,
+    sweeps: int,
     wall_s: float,
     anomalies: int,
 ) -> Run:
-    """Return a run's parameters, of which `invocations` were those of the event source.
+    """Return a run's parameters, of which the event source counted `invocations` and `sweeps`.
 
     Args:
         rate: Messages a second, of all things together.
@@ -115,7 +117,7 @@ def run_of(
         wall_s=wall_s,
         batches=invocations - forgotten,
         redelivered=forgotten,
-        sweeps=1 + int(wall_s // SWEEP_S),
+        sweeps=sweeps,
         lanes=len({lane_of(thing.name, lanes) for thing in things}),
         repeats=simulation.dose.repeats,
         poison=simulation.dose.poison,

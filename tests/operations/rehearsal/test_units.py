@@ -80,7 +80,7 @@ def test_a_run_is_what_was_asked_for() -> None:
         now_ms=1_000,
     )
     redelivery = Redelivery(probability=0.3, seed=1)
-    run = run_of(project, simulation, rate=30, redelivery=redelivery, invocations=8, wall_s=61.0, anomalies=3)
+    run = run_of(project, simulation, rate=30, redelivery=redelivery, invocations=8, sweeps=2, wall_s=61.0, anomalies=3)
     lost = sum(map(redelivery.forgets, range(8)))
     assert (6, 100, 600) == (run.load.devices, run.samples, run.readings)
     assert (8 - lost, lost, 2) == (run.batches, run.redelivered, run.sweeps) and lost > 0
