@@ -76,7 +76,7 @@ NOT_SHOWN: Mapping[str, str] = {
     "cloudwatch.alarm_metric": _BY_TIME,
     "cloudwatch.dashboard": _BY_TIME,
     "kms.key": _BY_TIME,
-    "kms.request": "within AWS services ask KMS, and the emulator's do not",
+    "kms.request": "services ask KMS within AWS, and not through its door",
 }
 """Price of a term → why the demo cannot show its units."""
 
@@ -171,8 +171,5 @@ def as_table(comparisons: Iterable[Comparison]) -> str:
     for term in TERMS:
         if why := NOT_SHOWN.get(term.price):
             missing.setdefault(why, []).append(f"{term.service} {term.what}")
-    notes += [
-        f"not shown, as it {why}: {', '.join(what)}" if why == _BY_TIME else f"not shown, as {why}: {', '.join(what)}"
-        for why, what in missing.items()
-    ]
+    notes += [f"not shown, as {why}: {', '.join(what)}" for why, what in missing.items()]
     return "\n".join(f"  {line}" for line in [*table(rows, "<<<>>><"), *notes])
