@@ -7,7 +7,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,14 +45,23 @@ class Result:
         if self.limit is not None:
             lines.append(f"  {self.ours / self.limit:.0%} of the limit ({self.limit:,.0f})")
         lines.append(f"  peak memory {self.peak_memory_mb:.0f} MB")
-        lines += [f"  {name}: {value}" for name, value in self.details.items()]
-        return "\n".join(lines)
+        return "\n".join([*lines, *_lines(self.details, "  ")])
 
 
 def peak_memory_mb() -> float:
     """Return the most memory that this process has used so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1_000_000 if sys.platform == "darwin" else 1_000)
+
+
+def _lines(values: Mapping[str, Any], indent: str) -> Iterator[str]:
+    """Yield a line for each value; those that are mappings of mappings are indented below their name."""
+    for name, value in values.items():
+        if isinstance(value, Mapping) and any(isinstance(each, Mapping) for each in value.values()):
+            yield f"{indent}{name}:"
+            yield from _lines(value, indent + "  ")
+        else:
+            yield f"{indent}{name}: {value}"
 
 
 def _short(rate: float) -> float:
