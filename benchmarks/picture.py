@@ -8,7 +8,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 WIDTH, HEIGHT = 460, 300
-LEFT, RIGHT, TOP, BOTTOM = 58, 14, 40, 52
+LEFT, RIGHT, TOP, BOTTOM = 72, 14, 40, 52
 """Of one panel, and the margins of its plot, in px."""
 
 HEAD = 66
@@ -49,7 +49,12 @@ def trade_off(by_budget: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">',
         "<title>Delay of level shifts against the budget of false alarms</title>",
         f"<style>{STYLE}</style>",
-        _text(LEFT, 20, "Median delay of a level shift, by budget of false alarms a device-month", "title"),
+        _text(
+            LEFT,
+            20,
+            "Median delay of a level shift, by false alarms a device-month: the budget, and as measured",
+            "title",
+        ),
     ]
     for number, name in enumerate(faults):
         x = LEFT + number * 150
@@ -76,11 +81,13 @@ def _panel(name: str, budgets: Sequence[str], runs: Sequence[Mapping[str, Any]])
         parts += [_line("grid", LEFT, y, WIDTH - RIGHT, y), _text(LEFT - 6, y + 4, words, "small", "end")]
     bottom = HEIGHT - BOTTOM
     parts += [_line("axis", LEFT, bottom, WIDTH - RIGHT, bottom), _line("axis", LEFT, TOP - NEVER, LEFT, bottom)]
+    parts.append(_text(LEFT - 6, bottom + 18, "budget", anchor="end"))
+    parts.append(_text(LEFT - 6, bottom + 34, "measured", "small", "end"))
     places = [LEFT + width * (number + 0.5) / len(budgets) for number in range(len(budgets))]
     for x, budget, run in zip(places, budgets, runs, strict=True):
         seen = run["false_a_device_month_after_a_week"]
-        parts.append(_text(x, bottom + 18, f"budget {budget}", anchor="middle"))
-        parts.append(_text(x, bottom + 34, "" if seen is None else f"measured {seen:g}", "small", "middle"))
+        parts.append(_text(x, bottom + 18, budget, anchor="middle"))
+        parts.append(_text(x, bottom + 34, "–" if seen is None else f"{seen:.2g}", "small", "middle"))
     for number, fault in enumerate(runs[0]["faults"]):
         heights = [_height(run["faults"][fault]["median_delay_min"]) for run in runs]
         points = " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(places, heights, strict=True))
