@@ -1,8 +1,8 @@
-"""What operators would be told: false alarms of a machine without a fault, and the delay at which each fault is found.
+"""False alarms of a machine without a fault, and the delay at which each fault is found.
 
 `--factory MODULE:CALLABLE` names what makes the detectors of one device: called with {metric: {"unit", "min", "max"}},
 and with `budget` (false alarms a device-month) where it has that parameter, it returns an object with
-`learn(time_ms, sequence, {metric: value})`, which returns (kind, metric, severity) of all that people are told, kind
+`learn(time_ms, sequence, {metric: value})`, which returns (kind, metric, severity) of each notification, kind
 being `begin`, `escalated` or `end`.
 
 Each machine of `benchmarks/machines.py` works for `--days` days without a fault, and every event is a false one. When
@@ -57,14 +57,14 @@ class Detectors(Protocol):
     """All detectors of one device, with the defaults of a new manifest."""
 
     def learn(self, time: int, sequence: int, values: Mapping[str, float]) -> Iterable[tuple[str, str, str]]:
-        """Learn the next reading; return (kind, metric, severity) of what people are told."""
+        """Learn the next reading; return (kind, metric, severity) of each notification."""
 
 
 Factory = Callable[..., Detectors]
 
 
-class Told(NamedTuple):
-    """One message to people; `time` (ms) is that of its reading."""
+class Notice(NamedTuple):
+    """One notification; `time` (ms) is that of its reading."""
 
     kind: str
     time: int
@@ -109,15 +109,15 @@ class EwmaScores:
 
     def learn(self, time: int, sequence: int, values: Mapping[str, float]) -> list[tuple[str, str, str]]:
         """See Detectors."""
-        told = []
+        alarms = []
         for name, value in values.items():
             delta = value - self._means[name]
             variance = self._variances[name]
             if abs(delta) > self.ALARM * math.sqrt(variance):
-                told.append(("begin", name, "warning"))
+                alarms.append(("begin", name, "warning"))
             self._means[name] += self.RATE * delta
             self._variances[name] = variance + self.RATE * (delta * delta - variance)
-        return told
+        return alarms
 
 
 def factory_named(name: str) -> Factory:
@@ -131,12 +131,12 @@ def factory_named(name: str) -> Factory:
 
 
 class Watch:
-    """A device's detectors at work: what they said, and the CPU that they and the peer needed for the same readings."""
+    """A device's detectors at work: their notices, and the CPU that they and the peer needed for the same readings."""
 
     def __init__(self, way: Way, detectors: Detectors) -> None:
         self.way = way
         self.detectors = detectors
-        self.told: list[Told] = []
+        self.notices: list[Notice] = []
         self.sequence = 0
         self.cpu_s = self.peer_cpu_s = 0.0
         self._peer = EwmaScores(metrics_of(way))
@@ -146,27 +146,27 @@ class Watch:
         states = iter(states)
         while chunk := [(state.time, self.way.read(state.values)) for state in islice(states, CHUNK)]:
             begin = time.process_time()
-            self.told += _told(self.detectors, chunk, self.sequence)
+            self.notices += _notices(self.detectors, chunk, self.sequence)
             between = time.process_time()
-            _told(self._peer, chunk, self.sequence)
+            _notices(self._peer, chunk, self.sequence)
             self.cpu_s += between - begin
             self.peer_cpu_s += time.process_time() - between
             self.sequence += len(chunk)
 
 
-def _told(detectors: Detectors, chunk: Iterable[tuple[int, Mapping[str, float]]], sequence: int) -> list[Told]:
+def _notices(detectors: Detectors, chunk: Iterable[tuple[int, Mapping[str, float]]], sequence: int) -> list[Notice]:
     found = []
     for number, (at, values) in enumerate(chunk, sequence + 1):
         for kind, metric, severity in detectors.learn(at, number, values):
-            found.append(Told(kind, at, metric, severity))
+            found.append(Notice(kind, at, metric, severity))
     return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceRun:
-    """One machine's days: all that was told of it, and the delay (minutes) of each fault at each moment."""
+    """One machine's days: its notices, and the delay (minutes) of each fault at each moment."""
 
-    told: Sequence[Told]
+    notices: Sequence[Notice]
     days: int
     readings: int
     cpu_s: float
@@ -194,7 +194,7 @@ def judge(way: Way, *, seed: int, days: int, factory: Callable[[Mapping[str, Any
         followed = place
         copies.append((place, watch.sequence, copy.deepcopy(watch.detectors)))
     watch.follow(rest[followed:])
-    usual = {(told.kind, told.time, told.metric) for told in watch.told}
+    usual = {(notice.kind, notice.time, notice.metric) for notice in watch.notices}
     delays = {
         fault.name: [
             delay_of(fault, way, rest[place:], copy.deepcopy(detectors), sequence=sequence, usual=usual, seed=seed)
@@ -204,7 +204,7 @@ def judge(way: Way, *, seed: int, days: int, factory: Callable[[Mapping[str, Any
     }
     pack = getattr(watch.detectors, "pack", None)
     return DeviceRun(
-        told=watch.told,
+        notices=watch.notices,
         days=days,
         readings=watch.sequence,
         cpu_s=watch.cpu_s,
@@ -251,7 +251,7 @@ def delay_of(
         states: from the fault's begin on, without it.
         detectors: as they are at its begin; they are used up.
         sequence: of the last reading before.
-        usual: kind, time and metric of all that is told without the fault.
+        usual: kind, time and metric of all notices without the fault.
         seed: of the machine.
     """
     begin = states[0].time
@@ -286,12 +286,12 @@ def _faulty(fault: Fault, way: Way, states: Sequence[State], *, seed: int) -> It
 
 
 def figures(way: Way, runs: Sequence[DeviceRun]) -> dict[str, Any]:
-    """Summarise the runs of a way: what people are told, what is found and when, CPU and state."""
+    """Summarise the runs of a way: notices, what is found and when, CPU and state."""
     days = runs[0].days
     end = START + days * DAY
-    alarms = [told for run in runs for told in run.told if told.is_alarm]
-    last = [told for told in alarms if told.time >= end - LEARNING_DAYS * DAY]
-    learned = [told for told in alarms if told.time >= START + LEARNING_DAYS * DAY]
+    alarms = [notice for run in runs for notice in run.notices if notice.is_alarm]
+    last = [notice for notice in alarms if notice.time >= end - LEARNING_DAYS * DAY]
+    learned = [notice for notice in alarms if notice.time >= START + LEARNING_DAYS * DAY]
     weeks = len(runs) * days / 7
     packed = [run.state for run in runs if run.state is not None]
     readings = sum(run.readings for run in runs)
@@ -302,8 +302,8 @@ def figures(way: Way, runs: Sequence[DeviceRun]) -> dict[str, Any]:
         "false_a_device_month_after_a_week": (
             round(len(learned) / len(runs) / (days - LEARNING_DAYS) * MONTH_DAYS, 3) if days > LEARNING_DAYS else None
         ),
-        "messages_a_day_for_10000": round(sum(len(run.told) for run in runs) / len(runs) / days * DEVICES),
-        "critical_a_device_week": round(sum(told.severity == "critical" for told in alarms) / weeks, 3),
+        "messages_a_day_for_10000": round(sum(len(run.notices) for run in runs) / len(runs) / days * DEVICES),
+        "critical_a_device_week": round(sum(notice.severity == "critical" for notice in alarms) / weeks, 3),
         "cpu_us_a_reading": round(sum(run.cpu_s for run in runs) / readings * 1e6, 2),
         "times_ewma": round(sum(run.cpu_s for run in runs) / max(sum(run.peer_cpu_s for run in runs), 1e-9), 2),
         "state_bytes_a_metric": max(len(state) for state in packed) // metrics if packed else None,
@@ -314,11 +314,11 @@ def figures(way: Way, runs: Sequence[DeviceRun]) -> dict[str, Any]:
     }
 
 
-def _found(fault: Fault, runs: Sequence[DeviceRun], alarms: Sequence[Told]) -> dict[str, Any]:
+def _found(fault: Fault, runs: Sequence[DeviceRun], alarms: Sequence[Notice]) -> dict[str, Any]:
     """Summarise a fault; `by_chance_percent` is how often a false alarm would come in its time anyway."""
     every = [delay for run in runs for delay in run.delays[fault.name]]
     median = statistics.median(every)
-    chances = sum(fault.is_of_pair or told.metric == fault.metric for told in alarms)
+    chances = sum(fault.is_of_pair or notice.metric == fault.metric for notice in alarms)
     expected = chances * fault.hours / (len(runs) * runs[0].days * 24)
     return {
         "found": sum(map(math.isfinite, every)),
@@ -329,7 +329,7 @@ def _found(fault: Fault, runs: Sequence[DeviceRun], alarms: Sequence[Told]) -> d
 
 
 def pooled(by_way: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Summarise the ways: means of what people are told, and the share of faults that are found."""
+    """Summarise the ways: means of the notices, and the share of faults that are found."""
     faults = [each for of_way in by_way.values() for each in of_way["faults"].values()]
     return {
         **{

@@ -54,7 +54,7 @@ class Sensor:
     per_unit: int = 100
 
     def read(self, value: float) -> float:
-        """Round a value to what the sensor can say."""
+        """Round a value to the sensor's resolution."""
         return round(value * self.per_unit) / self.per_unit
 
 

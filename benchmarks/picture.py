@@ -105,7 +105,7 @@ def _height(delay: float | None) -> float:
 
 
 def _mark(number: int, x: float, y: float) -> str:
-    """Draw a circle, square or triangle, so that no line is known by its colour only."""
+    """Draw a circle, square or triangle, so that a line is not identified by colour only."""
     if number == 0:
         return f'<circle class="f0" cx="{x:.1f}" cy="{y:.1f}" r="5"/>'
     if number == 1:

@@ -34,7 +34,7 @@ DAYS = 3
 
 
 class Silent:
-    """Detectors that never say anything."""
+    """Detectors that never raise an alarm."""
 
     def __init__(self, metrics: Mapping[str, Any]) -> None:
         self.metrics = tuple(metrics)
@@ -64,10 +64,10 @@ class Hourly(Silent):
         ]
 
     def learn(self, time: int, sequence: int, values: Mapping[str, float]) -> list[tuple[str, str, str]]:
-        told = []
+        notices = []
         while self.due and self.due[0][0] <= time:
-            told.append(self.due.pop(0)[1])
-        return told
+            notices.append(self.due.pop(0)[1])
+        return notices
 
 
 def oracle(way_name: str, *, seed: int, days: int) -> type[Silent]:
@@ -89,7 +89,7 @@ def judged(factory: Any, *, way: str = QUICK, seed: int = 1, days: int = DAYS) -
 
 
 def test_silent_detectors_find_nothing() -> None:
-    """Detectors that say nothing have no false alarm, no message and no fault found, at no delay."""
+    """Detectors that raise no alarm have no false alarm, no message and no fault found, at no delay."""
     found = judged(Silent)
     assert (0, 0, 0) == tuple(
         found[name] for name in ("false_a_device_week", "messages_a_day_for_10000", "critical_a_device_week")
@@ -121,7 +121,7 @@ def test_faults_of_a_pair_count_for_any_metric_and_others_for_their_own() -> Non
 
 
 def test_what_comes_without_the_fault_does_not_find_it() -> None:
-    """Detectors that always cry find nothing, and each of their alarms is counted."""
+    """Detectors that alarm on every reading find nothing, and each of their alarms is counted."""
     found = judged(Crying)
     readings = DAYS * DAY // 30_000
     assert {0} == {fault["found"] for fault in found["faults"].values()}
@@ -139,7 +139,7 @@ def test_begins_and_escalations_are_alarms_and_ends_are_messages() -> None:
 
 @pytest.mark.parametrize("way", [*MACHINES, *NOISE], ids=lambda way: way.name)
 def test_a_seed_determines_a_machine(way: Any) -> None:
-    """Each way gives the same readings for a seed and others for another, in order, as its sensors can say them."""
+    """A way gives the same readings for a seed, others for another, in order and in the resolution of its sensors."""
     first, again, other = (list(islice(way.states(seed, 1), 300)) for seed in (1, 1, 2))
     assert first == again != other
     assert sorted({state.time for state in first}) == [state.time for state in first]
