@@ -47,7 +47,7 @@ FAULTS_FROM, FAULTS_UNTIL, MOMENTS = 0.73, 0.78, 2
 """Part of the days in which faults begin; how many moments are drawn on a machine."""
 
 CONFIRM_MS = 15 * MINUTE
-"""After its end, a fault may still be found for so long."""
+"""A fault that is shorter may still be found for so long after its end; an alarm at the end of a longer one is none."""
 
 CHUNK = 2_000
 LEARNING_DAYS, MONTH_DAYS, DEVICES = 7, 30, 10_000
@@ -268,11 +268,12 @@ def _faulty(fault: Fault, way: Way, states: Sequence[State], *, seed: int) -> It
     place = [sensor.name for sensor in way.sensors].index(fault.metric)
     begin = states[0].time
     end = begin + fault.hours * HOUR
+    watched = end + CONFIRM_MS if fault.hours * HOUR < CONFIRM_MS else end
     day = [state.values[place] for state in states if state.works and state.time < begin + DAY]
     usual, memory = statistics.median(day), dict[str, float]()
     dice = Random(f"{way.name}:{seed}:{fault.name}")  # noqa: S311 - the same fault for the same seed
     for state in states:
-        if state.time >= end + CONFIRM_MS:
+        if state.time >= watched:
             return
         values = state.values
         changed: float | None = values[place]
