@@ -394,7 +394,59 @@ def run(
                 if (chosen := {way: each for way, each in by_way.items() if way in machines})
             },
         },
+        tables=tables(results),
     )
+
+
+ROWS = {
+    "false_a_device_week": "alarms a device-week",
+    "in_the_last_week": "… in the last week",
+    "messages_a_day_for_10000": "messages a day, 10,000 devices",
+    "critical_a_device_week": "critical a device-week",
+    "times_ewma": "CPU a reading, × EWMA",
+    "state_bytes_a_metric": "state a metric, bytes",
+}
+"""Figures in the table of machines, with their words."""
+
+CHANCE_SHOWN = 10
+
+
+def tables(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+    """Write the figures as Markdown: a table of machines for each budget, and one of the noise."""
+    lines = []
+    for budget, by_way in results.items():
+        chosen = {way.name: by_way[way.name] for way in MACHINES if way.name in by_way}
+        if not chosen:
+            continue
+        lines += ["", f"budget {budget}", "", _row("", *chosen), _row(*["---"] * (len(chosen) + 1))]
+        lines += [_row(words, *(_number(each[name]) for each in chosen.values())) for name, words in ROWS.items()]
+        for name in next(iter(chosen.values()))["faults"]:
+            lines.append(_row(name, *(_trials(each["faults"][name]) for each in chosen.values())))
+    noise = [way for way in NOISE if way.name in next(iter(results.values()))]
+    if noise:
+        faults = [fault.name for fault in noise[0].faults]
+        lines += ["", _row("noise", "budget", "alarms a device-month", *faults), _row(*["---"] * (3 + len(faults)))]
+    for way in noise:
+        for budget, by_way in results.items():
+            found = by_way[way.name]
+            measured = _number(found["false_a_device_month_after_a_week"])
+            lines.append(_row(way.name, budget, measured, *(_trials(each) for each in found["faults"].values())))
+    return "\n".join(lines)
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}" if value >= 20 else f"{value:.2g}"
+
+
+def _trials(fault: Mapping[str, Any]) -> str:
+    """Write `5/6 12 min`, and the percentage by chance where it matters."""
+    delay, chance = fault["median_delay_min"], fault["by_chance_percent"]
+    words = "–" if delay is None else f"{delay:.0f} min" if delay < 100 else f"{delay / 60:.0f} h"
+    return f"{fault['found']}/{fault['of']} {words}" + (f" ({chance} %)" if chance >= CHANCE_SHOWN else "")
 
 
 GROUPS = {"machines": MACHINES, "noise": NOISE}

@@ -7,14 +7,17 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """Rates in `unit` (more is better); `limit` is the rate that nothing doing the same work can pass."""
+    """Rates in `unit` (more is better); `limit` is the rate that nothing doing the same work can pass.
+
+    `tables` are the details for a person, where one line each is not enough.
+    """
 
     benchmark: str
     unit: str
@@ -23,6 +26,7 @@ class Result:
     limit: float | None
     peak_memory_mb: float
     details: Mapping[str, Any] = field(default_factory=dict)
+    tables: str = ""
 
     def document(self) -> dict[str, Any]:
         """Return the one JSON object that is printed."""
@@ -45,23 +49,14 @@ class Result:
         if self.limit is not None:
             lines.append(f"  {self.ours / self.limit:.0%} of the limit ({self.limit:,.0f})")
         lines.append(f"  peak memory {self.peak_memory_mb:.0f} MB")
-        return "\n".join([*lines, *_lines(self.details, "  ")])
+        lines += [self.tables] if self.tables else [f"  {name}: {value}" for name, value in self.details.items()]
+        return "\n".join(lines)
 
 
 def peak_memory_mb() -> float:
     """Return the most memory that this process has used so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1_000_000 if sys.platform == "darwin" else 1_000)
-
-
-def _lines(values: Mapping[str, Any], indent: str) -> Iterator[str]:
-    """Yield a line for each value; those that are mappings of mappings are indented below their name."""
-    for name, value in values.items():
-        if isinstance(value, Mapping) and any(isinstance(each, Mapping) for each in value.values()):
-            yield f"{indent}{name}:"
-            yield from _lines(value, indent + "  ")
-        else:
-            yield f"{indent}{name}: {value}"
 
 
 def _short(rate: float) -> float:

@@ -179,9 +179,12 @@ def test_a_factory_receives_the_budget() -> None:
         asked.append(budget)
         return Silent(metrics)
 
-    result = alarms.run(1, regime=["quantised"], days=2, factory=thrifty, budgets=[0.3, 3])
-    assert [0.3, 3] == asked
+    result = alarms.run(1, regime=["quantised", QUICK], days=2, factory=thrifty, budgets=[0.3, 3])
+    assert [0.3, 0.3, 3, 3] == asked
     assert ["0.3", "3"] == list(result.details["by_budget"])
+    text = result.text().splitlines()
+    assert 2 == text.count(f"|  | {QUICK} |") == text.count("| stuck | 0/2 – |")
+    assert "| quantised | 0.3 | – | 0/2 – | 0/2 – | 0/2 – |" in text
     assert ["fixed"] == list(
         alarms.run(1, regime=["white"], days=2, factory=Silent, budgets=[1, 2]).details["by_budget"]
     )
