@@ -445,7 +445,7 @@ def _number(value: float | None) -> str:
 def _trials(fault: Mapping[str, Any]) -> str:
     """Write `5/6 12 min`, and the percentage by chance where it matters."""
     delay, chance = fault["median_delay_min"], fault["by_chance_percent"]
-    words = "–" if delay is None else f"{delay:.0f} min" if delay < 100 else f"{delay / 60:.0f} h"
+    words = "–" if delay is None else f"{delay:.0f} min" if delay < 100 else f"{delay / 60:.1f} h"
     return f"{fault['found']}/{fault['of']} {words}" + (f" ({chance} %)" if chance >= CHANCE_SHOWN else "")
 
 
