@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import random
 import threading
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -580,15 +580,15 @@ def _archive_faults(objects: dict[str, bytes], items: list[Any], *, now: int) ->
                         if name.startswith(column_of("")) and line[name] is not None
                     }
                     readings.setdefault((line["thing"], line["taken_at"], message), (line["thing"], values))
-    archived: Counter[tuple[str, str]] = Counter()
+    archived: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
     for thing, values in readings.values():
         for column, value in values.items():
-            archived[thing, column] += Decimal(repr(value))  # type: ignore[assignment]
-    stored: Counter[tuple[str, str]] = Counter()
+            archived[thing, column] += Decimal(repr(value))
+    stored: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
     for item in items:
         if item["bucket"]["S"].startswith("minute#"):
             for metric, numbers in item["metrics"]["M"].items():
-                stored[item["device"]["S"], column_of(metric)] += Decimal(numbers["M"]["sum"]["N"])  # type: ignore[assignment]
+                stored[item["device"]["S"], column_of(metric)] += Decimal(numbers["M"]["sum"]["N"])
     differ = [place for place in archived.keys() | stored.keys() if archived[place] != stored[place]]
     return [*report.failed, *(f"archive {archived[place]}, table {stored[place]}: {place}" for place in differ[:SHOWN])]
 
