@@ -169,8 +169,8 @@ class Counts:
 class Watch:
     """When events were published and minutes became complete in the table.
 
-    `told_s` are seconds since an event's reading arrived in the stream, `waited_s` since the event source read it, which
-    it does once a second.
+    `told_s` are seconds since an event's reading arrived in the stream, `waited_s` since the event source read it,
+    which it does once a second.
     """
 
     clock: Clock

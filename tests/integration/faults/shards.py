@@ -11,9 +11,10 @@ from __future__ import annotations
 import json
 import random
 import threading
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Any
 from unittest.mock import patch
 
@@ -21,6 +22,9 @@ from botocore.exceptions import ReadTimeoutError
 
 from benchmarks.function import BUCKET, DEVICES, LANES, READINGS, REGION, STATES, Clock, Context
 from benchmarks.kinesis import HashRange, even_ranges, hash_key
+from fleet_iot.archive_compactor.layout import RAW, column_of
+from fleet_iot.archive_compactor.reader import archived_dates, load_state
+from fleet_iot.archive_compactor.rows import from_parquet
 from fleet_iot.operations.local.event_source import (
     EventSource,
     Invoke,
@@ -33,10 +37,11 @@ from fleet_iot.sensor_processor import handler
 from fleet_iot.sensor_processor.adapters import lanes as lane_items
 from fleet_iot.sensor_processor.planning import lane as lane_objects
 from fleet_iot.sensor_processor.planning.lane import lane_name, lane_of
+from tests.archive_compactor.plants import MemoryS3, compactor
 from tests.integration.faults.chaos import Chaos, Crash
 from tests.integration.faults.events import event_faults
 from tests.integration.faults.load import CATALOGUE, SPACING_MS, Load
-from tests.integration.faults.oracle import Oracle
+from tests.integration.faults.oracle import Oracle, highest
 from tests.integration.faults.stubs import S3, DynamoDb, Sns
 from tests.integration.faults.workers import new_worker
 from tests.integration.faults.world import BEGINS, FIRST_NUMBER, STREAM
@@ -551,9 +556,41 @@ def _faults(fleet: Fleet) -> list[str]:
     return [
         *fleet.oracle.faults(readings=readings, devices=fleet.dynamo.items(DEVICES), objects=fleet.s3.bodies(BUCKET)),
         *event_faults(readings, over=fleet.oracle.minutes_over(95_000), told=fleet.sns.messages),
+        *_archive_faults(fleet.s3.bodies(BUCKET), highest(readings), now=int(fleet.clock.now * 1000)),
         *(f"another content under {key}" for key in (*fleet.s3.changed, *fleet.dynamo.changed)),
         *(f"not emitted: {lane['lane']['S']}" for lane in lanes if lane["acked"] != lane["version"]),
     ]
+
+
+def _archive_faults(objects: dict[str, bytes], items: list[Any], *, now: int) -> list[str]:
+    """Return the sums of the compacted archive, by thing and metric, that are not those of the table's minutes."""
+    s3 = MemoryS3(objects={key: body for key, body in objects.items() if key.startswith(RAW)})
+    report = compactor(s3, now=now + 2 * 86_400_000, expires=False).run()
+    readings: dict[Any, tuple[str, dict[str, float]]] = {}
+    for day in archived_dates(s3.bucket()):
+        for output in load_state(s3.bucket(), day).outputs:
+            for batch in from_parquet(s3.objects[output.key]):
+                columns = {name: batch.column(name).to_pylist() for name in batch.column_names}
+                for row in zip(*columns.values(), strict=True):
+                    line = dict(zip(columns, row, strict=True))
+                    message = line["raw"] if line["sequence"] is None else line["sequence"]
+                    values = {
+                        name: line[name]
+                        for name in columns
+                        if name.startswith(column_of("")) and line[name] is not None
+                    }
+                    readings.setdefault((line["thing"], line["taken_at"], message), (line["thing"], values))
+    archived: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
+    for thing, values in readings.values():
+        for column, value in values.items():
+            archived[thing, column] += Decimal(repr(value))
+    stored: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
+    for item in items:
+        if item["bucket"]["S"].startswith("minute#"):
+            for metric, numbers in item["metrics"]["M"].items():
+                stored[item["device"]["S"], column_of(metric)] += Decimal(numbers["M"]["sum"]["N"])
+    differ = [place for place in archived.keys() | stored.keys() if archived[place] != stored[place]]
+    return [*report.failed, *(f"archive {archived[place]}, table {stored[place]}: {place}" for place in differ[:SHOWN])]
 
 
 def run(
