@@ -22,8 +22,7 @@ SUFFIX_TOKEN = "ENVIRONMENT_SUFFIX"  # noqa: S105 - a placeholder, no secret
 class MetricSpec:
     """A measured quantity of a device type; `minimum` and `maximum` are static limits in `unit`.
 
-    `false_alarm_budget` is in false alarms a device-month. The machine runs while the metric with `running_above` is
-    above that.
+    `false_alarm_budget` is in false alarms a device-month.
     """
 
     name: str
@@ -32,7 +31,6 @@ class MetricSpec:
     maximum: float | None
     detector: str
     false_alarm_budget: float = 1.0
-    running_above: float | None = None
 
 
 METRIC_WORDS = {"minimum": "min", "maximum": "max"}

@@ -177,13 +177,6 @@ class Metric(Model):
     ] = None
 
 
-class Running(Model):
-    """The metric that says whether the machine runs."""
-
-    metric: Annotated[MetricName, Field(description="A metric of the device type.")]
-    above: Annotated[Limit, Field(description="The machine runs while the metric is above it.")]
-
-
 class DeviceType(Model):
     """A kind of device; becomes an AWS IoT thing type."""
 
@@ -195,7 +188,6 @@ class DeviceType(Model):
         FalseAlarmBudget,
         Field(description="False alarms of a device in a month that people accept, of all its metrics."),
     ] = 1.0
-    running: Annotated[Running | None, Field(description="When the machine runs; inferred when left out.")] = None
     metrics: Annotated[dict[MetricName, Metric], Field(min_length=1, max_length=MAX_METRICS)]
 
 

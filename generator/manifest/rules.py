@@ -144,18 +144,6 @@ def metric_limits(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
                 yield Diagnostic(path=(*path, "min"), message=message)
 
 
-def running_metrics(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
-    """The metric that says when a machine runs is one of its device type."""
-    for type_id, device_type in manifest.device_types.items():
-        running = device_type.running
-        if running is not None and running.metric not in device_type.metrics:
-            yield Diagnostic(
-                path=("device_types", type_id, "running", "metric"),
-                message=f"`{type_id}` has no metric `{running.metric}`",
-                hint=f"its metrics are {', '.join(sorted(device_type.metrics))}",
-            )
-
-
 def correlated_metrics(manifest: FleetManifest, _: Draft) -> Iterator[Diagnostic]:
     """A device type that has a metric with the detector correlation has another one."""
     for type_id, device_type in manifest.device_types.items():
@@ -699,7 +687,6 @@ def timezones() -> tuple[str, ...]:
 RULES: tuple[Rule, ...] = (
     known_device_types,
     metric_limits,
-    running_metrics,
     correlated_metrics,
     detectors_fit,
     known_region,

@@ -52,7 +52,6 @@ FLEET = FleetSpec(
                     maximum=8.0,
                     detector='context',
                     false_alarm_budget=1.0,
-                    running_above=None,
                 ),
                 MetricSpec(
                     name='pressure',
@@ -61,7 +60,6 @@ FLEET = FleetSpec(
                     maximum=12.5,
                     detector='context',
                     false_alarm_budget=1.0,
-                    running_above=None,
                 ),
                 MetricSpec(
                     name='temperature',
@@ -70,7 +68,6 @@ FLEET = FleetSpec(
                     maximum=195.0,
                     detector='context',
                     false_alarm_budget=1.0,
-                    running_above=None,
                 ),
                 MetricSpec(
                     name='water_level',
@@ -79,7 +76,6 @@ FLEET = FleetSpec(
                     maximum=85.0,
                     detector='context',
                     false_alarm_budget=1.0,
-                    running_above=None,
                 ),
             ),
         ),
@@ -96,7 +92,6 @@ FLEET = FleetSpec(
                     maximum=120.0,
                     detector='context',
                     false_alarm_budget=1.0,
-                    running_above=None,
                 ),
                 MetricSpec(
                     name='spindle_speed',
@@ -105,7 +100,6 @@ FLEET = FleetSpec(
                     maximum=18000.0,
                     detector='context',
                     false_alarm_budget=1.0,
-                    running_above=None,
                 ),
                 MetricSpec(
                     name='temperature',
@@ -114,7 +108,6 @@ FLEET = FleetSpec(
                     maximum=75.0,
                     detector='context',
                     false_alarm_budget=1.0,
-                    running_above=None,
                 ),
                 MetricSpec(
                     name='vibration',
@@ -123,7 +116,6 @@ FLEET = FleetSpec(
                     maximum=4.5,
                     detector='context',
                     false_alarm_budget=1.0,
-                    running_above=None,
                 ),
             ),
         ),
@@ -140,7 +132,6 @@ FLEET = FleetSpec(
                     maximum=90.0,
                     detector='context',
                     false_alarm_budget=1.0,
-                    running_above=None,
                 ),
                 MetricSpec(
                     name='pressure',
@@ -149,7 +140,6 @@ FLEET = FleetSpec(
                     maximum=10.0,
                     detector='context',
                     false_alarm_budget=1.0,
-                    running_above=None,
                 ),
                 MetricSpec(
                     name='running_hours',
@@ -158,7 +148,6 @@ FLEET = FleetSpec(
                     maximum=None,
                     detector='limits',
                     false_alarm_budget=1.0,
-                    running_above=None,
                 ),
                 MetricSpec(
                     name='temperature',
@@ -167,7 +156,6 @@ FLEET = FleetSpec(
                     maximum=110.0,
                     detector='context',
                     false_alarm_budget=1.0,
-                    running_above=None,
                 ),
                 MetricSpec(
                     name='vibration',
@@ -176,7 +164,6 @@ FLEET = FleetSpec(
                     maximum=7.1,
                     detector='context',
                     false_alarm_budget=1.0,
-                    running_above=None,
                 ),
             ),
         ),
@@ -193,7 +180,6 @@ FLEET = FleetSpec(
                     maximum=2.5,
                     detector='context',
                     false_alarm_budget=1.0,
-                    running_above=None,
                 ),
                 MetricSpec(
                     name='motor_current',
@@ -202,7 +188,6 @@ FLEET = FleetSpec(
                     maximum=32.0,
                     detector='context',
                     false_alarm_budget=1.0,
-                    running_above=None,
                 ),
                 MetricSpec(
                     name='temperature',
@@ -211,7 +196,6 @@ FLEET = FleetSpec(
                     maximum=80.0,
                     detector='context',
                     false_alarm_budget=1.0,
-                    running_above=None,
                 ),
                 MetricSpec(
                     name='vibration',
@@ -220,7 +204,6 @@ FLEET = FleetSpec(
                     maximum=7.1,
                     detector='context',
                     false_alarm_budget=1.0,
-                    running_above=None,
                 ),
             ),
         ),
@@ -237,7 +220,6 @@ FLEET = FleetSpec(
                     maximum=None,
                     detector='limits',
                     false_alarm_budget=1.0,
-                    running_above=None,
                 ),
                 MetricSpec(
                     name='pressure',
@@ -246,7 +228,6 @@ FLEET = FleetSpec(
                     maximum=315.0,
                     detector='context',
                     false_alarm_budget=1.0,
-                    running_above=None,
                 ),
                 MetricSpec(
                     name='temperature',
@@ -255,7 +236,6 @@ FLEET = FleetSpec(
                     maximum=95.0,
                     detector='context',
                     false_alarm_budget=1.0,
-                    running_above=None,
                 ),
                 MetricSpec(
                     name='vibration',
@@ -264,7 +244,6 @@ FLEET = FleetSpec(
                     maximum=11.2,
                     detector='context',
                     false_alarm_budget=1.0,
-                    running_above=None,
                 ),
             ),
         ),

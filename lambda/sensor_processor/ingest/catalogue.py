@@ -24,8 +24,7 @@ class CatalogueError(Exception):
 class Metric:
     """One measured quantity; `minimum` and `maximum` are its static limits in `unit`.
 
-    `false_alarm_budget` is in false alarms a device-month. The machine runs while the metric with `running_above` is
-    above that.
+    `false_alarm_budget` is in false alarms a device-month.
     """
 
     name: str
@@ -34,7 +33,6 @@ class Metric:
     maximum: float | None
     detector: str
     false_alarm_budget: float = 1.0
-    running_above: float | None = None
 
     def amount(self, value: float) -> str:
         """Format a value for people: `71.25 celsius`."""
@@ -55,7 +53,6 @@ class _MetricDocument(msgspec.Struct):
     max: float | None = None
     detector: str = "limits"
     false_alarm_budget: float = 1.0
-    running_above: float | None = None
 
 
 class _DeviceTypeDocument(msgspec.Struct):
@@ -106,5 +103,4 @@ def _metric(*, device_type: str, name: str, document: _MetricDocument) -> Metric
         maximum=document.max,
         detector=document.detector,
         false_alarm_budget=document.false_alarm_budget,
-        running_above=document.running_above,
     )
