@@ -205,10 +205,6 @@ class LaneLog:
                 return False
             lane.pointer, lane.outbox = after, merged
             lane.apply(changes)
-            for name, resident in changes.items():
-                device = folded[name].device
-                if device is not None:
-                    self.folder.cache.put(device, resident.packed)
             if merged:
                 lane.outbox = self._emit(merged, batch)
             self._settle(lane, batch)
