@@ -155,11 +155,13 @@ def _poisoned(run: Run) -> float:
 
 
 def margins_of(run: Run) -> dict[str, float]:
-    """Return by how much a unit may differ in a short run: a batch that is cut short may touch no lane but one.
+    """Return by how much a unit may differ in a short run.
 
-    It may be delivered again, which costs reads.
+    A batch that is cut short may touch no lane but one, and be delivered again, which costs reads. Each sweep commits
+    the lanes of which something is over by then, or none.
     """
-    return {"write_units": 2 * run.lanes, "read_units": 2 * run.lanes, "s3_puts": run.lanes}
+    commits = run.lanes * max(run.sweeps, 1)
+    return {"write_units": 2 * commits, "read_units": 2 * run.lanes, "s3_puts": commits}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,6 +28,7 @@ from fleet_iot.operations.aws import local_aws
 from fleet_iot.operations.local import deployment, emulator, event_source
 from fleet_iot.operations.local.aws import FACTS, LocalAws, applied_stacks, count_resources, load, read_statistics
 from fleet_iot.operations.local.deployment import wait_until_drained
+from fleet_iot.operations.local.dynamodb_units import item_size, write_units
 from fleet_iot.operations.local.event_source import Redelivery
 from fleet_iot.operations.pki.csr import create_missing, csr_path
 from fleet_iot.operations.pki.keystore import KeyStore
@@ -237,13 +238,28 @@ def count_registry(iot: Any, suffix: str) -> Registry:
     return Registry(things=len(names), certificates=len(certificates))
 
 
-def read_readings(dynamodb: Any, table: str) -> tuple[list[MinuteItem], list[AnomalyItem]]:
+PERIODS = ("minute", "hour", "day")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readings:
+    """The readings table: the highest revision of each minute, anomalies, and the write units of later revisions."""
+
+    minutes: list[MinuteItem]
+    anomalies: list[AnomalyItem]
+    revised_units: int
+
+
+def read_readings(dynamodb: Any, table: str) -> Readings:
     """Read all anomaly items of the readings table, and the highest revision of each minute."""
     minutes: dict[tuple[str, str], tuple[str, MinuteItem]] = {}
     anomalies = []
+    revised = 0
     for page in dynamodb.get_paginator("scan").paginate(TableName=table, ConsistentRead=True):
         for item in page["Items"]:
             thing, (kind, _, rest) = item["device"]["S"], item["bucket"]["S"].partition("#")
+            if kind in PERIODS and "#" in rest:
+                revised += write_units(item_size(item))
             if kind == "minute":
                 metrics = {name: metric["M"] for name, metric in item["metrics"]["M"].items()}
                 start, _, revision = rest.partition("#")
@@ -265,7 +281,7 @@ def read_readings(dynamodb: Any, table: str) -> tuple[list[MinuteItem], list[Ano
                         time_ms=_epoch_ms(item["time"]["S"]),
                     )
                 )
-    return [minute for _, minute in minutes.values()], anomalies
+    return Readings(minutes=[minute for _, minute in minutes.values()], anomalies=anomalies, revised_units=revised)
 
 
 def read_archive(s3: Any, bucket: str) -> Archive:
@@ -331,6 +347,7 @@ class Measurement:
 
     registry: Registry
     processed: int
+    revised_units: int
     devices: int
     archive: Archive
     difference: Difference
@@ -342,17 +359,18 @@ def measure(project: Project, local: LocalAws, *, truth_file: Path) -> Measureme
     function = local.client("lambda").get_function_configuration(FunctionName=suffixed(FUNCTION, suffix))
     deployed = function["Environment"]["Variables"]
     dynamodb = local.client("dynamodb")
-    minutes, anomalies = read_readings(dynamodb, deployed["READINGS_TABLE"])
+    readings = read_readings(dynamodb, deployed["READINGS_TABLE"])
     archive = read_archive(local.client("s3"), deployed["ARCHIVE_BUCKET"])
     return Measurement(
         registry=count_registry(local.client("iot"), suffix),
-        processed=sum(item.messages for item in minutes),
+        processed=sum(item.messages for item in readings.minutes),
+        revised_units=readings.revised_units,
         devices=count_items(dynamodb, deployed["DEVICES_TABLE"]),
         archive=archive,
         difference=compare(
             gather(read_truth(truth_file)),
-            minutes=minutes,
-            anomalies=anomalies,
+            minutes=readings.minutes,
+            anomalies=readings.anomalies,
             archived=archive.readings,
         ),
     )
@@ -583,7 +601,14 @@ def run_demo(
                 wall_s=wall_s,
                 anomalies=measured.difference.anomalies_injected,
             )
-            units = compare_units(run, before, counted_units, duration_s=request.duration_s, redelivery=redelivery)
+            units = compare_units(
+                run,
+                before,
+                counted_units,
+                revised_units=measured.revised_units,
+                duration_s=request.duration_s,
+                redelivery=redelivery,
+            )
             applied = _resources(local)
         if onboarded:
             with clock.step("retire", f"{_count(onboarded)} that were onboarded"):

@@ -14,7 +14,7 @@ from itertools import count
 from fleet_iot.generator.cost.measured import Comparison, Run, compare, margins_of, units_of_run
 from fleet_iot.generator.cost.terms import TERMS
 from fleet_iot.generator.manifest.load import read_manifest
-from fleet_iot.generator.manifest.rates import WINDOW_S, expected_load, load_of
+from fleet_iot.generator.manifest.rates import expected_load, load_of
 from fleet_iot.generator.text import table
 from fleet_iot.lib.record.place import MANIFEST
 from fleet_iot.operations.local.aws import Count
@@ -46,6 +46,7 @@ COMPARED: Mapping[str, str] = {
 
 SHOWN: Mapping[str, str] = {
     "reread_units": "the demo delivers records again, and reads their minutes where memory lacks them",
+    "revised_units": "minutes, hours and days again: messages reached the stream after these had closed",
     "quarantine_puts": "the demo sends poison; an object for each batch with any",
     "invocations": "the pace of this machine decides it; the other lines take the batches as they came",
     "notifications": "an injected anomaly is found by several detectors, and may not have ended",
@@ -82,6 +83,7 @@ NOT_SHOWN: Mapping[str, str] = {
 
 
 _NAMES = {COMPARED[term.price]: (term.service, term.what) for term in TERMS if term.price in COMPARED} | {
+    "revised_units": ("DynamoDB", "writes, of minutes again"),
     "reread_units": ("DynamoDB", "reads, of minutes again"),
     "quarantine_puts": ("S3", "puts, of quarantine"),
 }
@@ -131,6 +133,7 @@ def compare_units(
     before: Iterable[Count],
     after: Iterable[Count],
     *,
+    revised_units: int,
     duration_s: float,
     redelivery: Redelivery,
 ) -> tuple[Comparison, ...]:
@@ -139,6 +142,7 @@ def compare_units(
     Args:
         before: Counts of the emulator when the run began.
         after: Counts when everything was processed.
+        revised_units: Write units of minutes, hours and days after the first revision of each.
         duration_s: Seconds for which the devices publish.
         redelivery: The answers that got lost.
     """
@@ -147,10 +151,15 @@ def compare_units(
         for each in counts:
             unit = OF_THE_DEMO.get((each.unit, each.operation), each.unit)
             measured[unit] += sign * each.amount  # type: ignore[assignment]  # half read units
+    measured["write_units"] -= revised_units
+    measured["revised_units"] = revised_units
     measured["invocations"] = run.batches + run.redelivered
-    windows = duration_s / WINDOW_S + 1
+    windows = duration_s / run.load.window_s + 1
     ordinals = (ordinal for ordinal in count() if not redelivery.forgets(ordinal))
-    expected = units_of_run(run) | {"invocations": next(n for i, n in enumerate(ordinals, 1) if i >= windows) + 1.0}
+    expected = units_of_run(run) | {
+        "invocations": next(n for i, n in enumerate(ordinals, 1) if i >= windows) + 1.0,
+        "revised_units": 0.0,
+    }
     order = list(_NAMES)
     return tuple(
         sorted(

@@ -21,7 +21,7 @@ CALM = Redelivery()
 
 def counts(factor: float = 1.0) -> list[Count]:
     """The counts of a run as it was predicted, times a factor."""
-    found = compare_units(RUN, [], [], duration_s=20, redelivery=CALM)
+    found = compare_units(RUN, [], [], revised_units=0, duration_s=20, redelivery=CALM)
     return [Count("role", each.unit, "X", factor * each.expected) for each in found]
 
 
@@ -29,7 +29,7 @@ def test_every_term_is_compared_or_said_to_be_missing() -> None:
     """No line of `fleet cost` is left out silently."""
     assert {term.price for term in TERMS} == COMPARED.keys() | NOT_SHOWN.keys()
     assert not COMPARED.keys() & NOT_SHOWN.keys()
-    text = as_table(compare_units(RUN, [], counts(), duration_s=20, redelivery=CALM))
+    text = as_table(compare_units(RUN, [], counts(), revised_units=0, duration_s=20, redelivery=CALM))
     for term in TERMS:
         assert term.service in text and term.what in text
     assert all(unit in text for unit in (*COMPARED.values(), *SHOWN))
@@ -39,9 +39,15 @@ def test_counts_are_those_between_two_moments() -> None:
     """What other callers had asked for before the run does not count; a fifth more is off, line by line."""
     earlier = [Count("role-else", "s3_puts", "PUT raw", 1_000), Count("role", "write_units", "PutItem", 7)]
     assert not [
-        each for each in compare_units(RUN, earlier, earlier + counts(), duration_s=20, redelivery=CALM) if each.is_off
+        each
+        for each in compare_units(RUN, earlier, earlier + counts(), revised_units=0, duration_s=20, redelivery=CALM)
+        if each.is_off
     ]
-    off = [each.unit for each in compare_units(RUN, [], counts(1.2), duration_s=20, redelivery=CALM) if each.is_off]
+    off = [
+        each.unit
+        for each in compare_units(RUN, [], counts(1.2), revised_units=0, duration_s=20, redelivery=CALM)
+        if each.is_off
+    ]
     assert [
         "messages",
         "rules",
@@ -55,11 +61,15 @@ def test_counts_are_those_between_two_moments() -> None:
 
 
 def test_what_the_demo_injects_is_counted_apart() -> None:
-    """Minutes that are read again and objects of quarantine are shown under names of their own, and not judged."""
-    injected = [Count("role", "read_units", "Query", 500), Count("role", "s3_puts", "PUT quarantine", 100)]
-    found = compare_units(RUN, [], counts() + injected, duration_s=20, redelivery=CALM)
+    """What is read or written again and objects of quarantine have names of their own, and are not judged."""
+    injected = [
+        Count("role", "read_units", "Query", 500),
+        Count("role", "s3_puts", "PUT quarantine", 100),
+        Count("role", "write_units", "BatchWriteItem", 900),
+    ]
+    found = compare_units(RUN, [], counts() + injected, revised_units=900, duration_s=20, redelivery=CALM)
     measured = {each.unit: each.measured for each in found}
-    assert measured["reread_units"] >= 500 and measured["quarantine_puts"] >= 100
+    assert measured["reread_units"] >= 500 and measured["quarantine_puts"] >= 100 and measured["revised_units"] == 900
     assert not [each for each in found if each.is_off]
 
 
