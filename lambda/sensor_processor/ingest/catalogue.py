@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import msgspec
 
-DETECTORS = frozenset({"limits", "context", "baseline", "flatline", "rate", "correlation", "seasonal"})
+DETECTORS = frozenset({"limits", "machine", "context", "baseline", "flatline", "rate", "correlation", "seasonal"})
 """Detectors that a metric may name. `limits` is always on; naming it means no other detector.
 
-`baseline` and `correlation` each watch all metrics of a device type that name them together.
+`machine`, `baseline` and `correlation` each watch all metrics of a device type that name them together.
 """
 
 
