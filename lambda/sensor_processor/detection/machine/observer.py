@@ -45,6 +45,12 @@ POOL = 10.0
 FLOOR = 0.3
 """Least scale of a state, in root mean squares of all residuals: a state that was quiet by chance is not trusted."""
 
+DOUBT = 0.1
+"""Share of what the regression adds to a state's mean that the scale grows by: it is a line through what is none."""
+
+TRUSTED = 0.7
+"""Share of the scale that is not doubt from which a residual may be of the time of the day, not of the course."""
+
 LEAST_SCALE = 1e-6
 """Keeps the scale of a metric that is always as expected above 0."""
 
@@ -146,6 +152,7 @@ class Observer:
         "state",
         "states",
         "target",
+        "trust",
         "weights",
     )
 
@@ -164,7 +171,7 @@ class Observer:
         self.state: State | None = None
         self.features: list[float] = []
         self.expected = self.residual = self.distance = self.target = self.season = 0.0
-        self.scale = 1.0
+        self.scale = self.trust = 1.0
 
     def place(self, time: int, others: Sequence[float], value: float, *, day: float, least: float) -> State:
         """Find the state of a block that ends at `time` (ms) and what is expected in it.
@@ -202,9 +209,12 @@ class Observer:
         self.expected = expected + self.offset + self.season
         count = state.count
         shared = (count * state.miss + POOL * self.pool) / (count + POOL)
-        self.scale = scale = max(1.25 * shared, FLOOR * self.power**0.5, least, LEAST_SCALE)
+        floor = max(1.25 * shared, FLOOR * self.power**0.5, least, LEAST_SCALE)
+        self.scale = scale = floor + DOUBT * abs(expected - state.level)
+        self.trust = floor / scale
         correction = CORRECTION * max(-scale, min(residual, scale))
-        self.running = short(expected + correction)
+        # With its season: a season is of a class of states, and the course goes through all of them.
+        self.running = short(expected + self.season + correction)
         self.previous = list(map(short, others))
         return state
 
@@ -243,7 +253,9 @@ class Observer:
         state.level = short(state.level + share * (self.target - state.level))
         state.motion = short(state.motion + share * (motion - state.motion))
         state.spike = short(state.spike + share * (spike - state.spike))
-        size = min(abs(residual), 8.0 * self.scale) if count > KNOWN else abs(residual)
+        size = abs(residual) * self.trust
+        if count > KNOWN:
+            size = min(size, 8.0 * self.scale)
         state.miss = short(state.miss + share * (size - state.miss))
         if noise is not None:
             state.noise_miss = short(state.noise_miss + share * (abs(noise - state.noise) - state.noise_miss))
@@ -254,7 +266,8 @@ class Observer:
         if steady and count > SELDOM:
             weight = min(max(self.power / max(self.scale * self.scale, 1e-12), 0.02), 20.0)
             self._regress(features, self.target - state.level, weight)
-        self._learn_season(time, state, residual)
+        if self.trust > TRUSTED:
+            self._learn_season(time, state, residual)
 
     def _regress(self, features: list[float], target: float, weight: float) -> None:
         """Add a row to the normal equations, lower triangle first, then the right side."""
