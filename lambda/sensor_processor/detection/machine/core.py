@@ -510,6 +510,8 @@ class Machine:
                 findings.append(finding)
             for watch in joined:
                 watch.quiet, watch.peak = 0, short(watch.over)
+                for tail in watch.tails:
+                    tail.drop()
         members = [watch for watch in self._listed if watch.quiet >= 0]
         if self._event is not None and all(watch.quiet >= QUIET_BLOCKS for watch in members):
             findings.append(self._ending(self._event, time, members))

@@ -51,6 +51,9 @@ DOUBT = 0.1
 TRUSTED = 0.7
 """Share of the scale that is not doubt from which a residual may be of the time of the day, not of the course."""
 
+OUTLIER = 3.0
+"""Scales from which a residual counts no more when it is learned."""
+
 LEAST_SCALE = 1e-6
 """Keeps the scale of a metric that is always as expected above 0."""
 
@@ -138,6 +141,8 @@ class Observer:
         "expected",
         "features",
         "gram",
+        "lagged",
+        "measured",
         "offset",
         "partners",
         "pool",
@@ -164,13 +169,14 @@ class Observer:
         self.weights = [0.0] * size
         self.gram = [0.0] * (size * (size + 1) // 2 + size)
         self.running: float | None = None
+        self.measured: float | None = None
         self.previous: list[float] = []
         self.offset = self.pool = self.power = 0.0
         self.profile = [0.0] * (4 * BINS)
         # Of the last block:
         self.state: State | None = None
         self.features: list[float] = []
-        self.expected = self.residual = self.distance = self.target = self.season = 0.0
+        self.lagged = self.expected = self.residual = self.distance = self.target = self.season = 0.0
         self.scale = self.trust = 1.0
 
     def place(self, time: int, others: Sequence[float], value: float, *, day: float, least: float) -> State:
@@ -205,6 +211,7 @@ class Observer:
         features = [*map(sub, others, state.others), *map(sub, previous, state.previous), running - state.lag]
         expected = state.level + sum(map(mul, self.weights, features))
         self.features, self.target = features, target
+        self.lagged = running - state.lag if self.measured is None else self.measured - state.lag
         self.residual = residual = 0.0 if is_new else target - expected
         self.expected = expected + self.offset + self.season
         count = state.count
@@ -213,14 +220,15 @@ class Observer:
         self.scale = scale = floor + DOUBT * abs(expected - state.level)
         self.trust = floor / scale
         correction = CORRECTION * max(-scale, min(residual, scale))
-        # With its season: a season is of a class of states, and the course goes through all of them.
-        self.running = short(expected + self.season + correction)
+        # Where little is known it would go astray, and for hours: it begins again at what was measured.
+        self.running = short(expected + correction) if state.count >= KNOWN else short(target)
+        self.measured = short(target)
         self.previous = list(map(short, others))
         return state
 
     def forget_course(self) -> None:
         """Begin the course of the observer again, after a gap."""
-        self.running, self.previous = None, []
+        self.running, self.measured, self.previous = None, None, []
 
     def learn(self, time: int, *, noise: float | None, motion: float, spike: float, day: float, steady: bool) -> None:
         """Learn the last block that was placed.
@@ -250,12 +258,13 @@ class Observer:
         state.others = [short(a + share * d) for a, d in zip(state.others, features, strict=False)]
         state.previous = [short(a + share * d) for a, d in zip(state.previous, features[width:], strict=False)]
         state.lag = short(state.lag + share * features[-1])
-        state.level = short(state.level + share * (self.target - state.level))
+        # A residual far out is not of this state, or not of a healthy machine: it counts as one of OUTLIER scales.
+        bound = OUTLIER * self.scale if count > KNOWN else abs(residual)
+        bounded = max(-bound, min(residual, bound))
+        state.level = short(state.level + share * (self.target - residual + bounded - state.level))
         state.motion = short(state.motion + share * (motion - state.motion))
         state.spike = short(state.spike + share * (spike - state.spike))
-        size = abs(residual) * self.trust
-        if count > KNOWN:
-            size = min(size, 8.0 * self.scale)
+        size = abs(bounded) * self.trust
         state.miss = short(state.miss + share * (size - state.miss))
         if noise is not None:
             state.noise_miss = short(state.noise_miss + share * (abs(noise - state.noise) - state.noise_miss))
@@ -265,7 +274,8 @@ class Observer:
         self.power = short(self.power + 0.001 * (size * size - self.power)) if self.power else short(size * size)
         if steady and count > SELDOM:
             weight = min(max(self.power / max(self.scale * self.scale, 1e-12), 0.02), 20.0)
-            self._regress(features, self.target - state.level, weight)
+            # On what was measured before, since what was expected has errors, which would make the lag seem short.
+            self._regress([*features[:-1], self.lagged], self.target - state.level, weight)
         if self.trust > TRUSTED:
             self._learn_season(time, state, residual)
 
@@ -338,7 +348,9 @@ class Observer:
 
     def numbers(self) -> list[float]:
         """List the state for `restore`; `short` is exact for each."""
-        running = [0.0, 0.0] if self.running is None else [1.0, self.running]
+        running = [0.0, 0.0, 0.0]
+        if self.running is not None and self.measured is not None:
+            running = [1.0, self.running, self.measured]
         listed = [self.radius, self.offset, self.pool, self.power, *running, float(len(self.previous)), *self.previous]
         listed += [*self.weights, *self.gram, *self.profile, float(len(self.states))]
         # Column by column: neighbours are alike, and compress better.
@@ -346,8 +358,9 @@ class Observer:
 
     def restore(self, numbers: Iterator[float]) -> None:
         """Continue from `numbers`."""
-        self.radius, self.offset, self.pool, self.power, has_running, running = (next(numbers) for _ in range(6))
-        self.running = running if has_running else None
+        self.radius, self.offset, self.pool, self.power = (next(numbers) for _ in range(4))
+        has_course, running, measured = (next(numbers) for _ in range(3))
+        self.running, self.measured = (running, measured) if has_course else (None, None)
         self.previous = [next(numbers) for _ in range(int(next(numbers)))]
         for listed in (self.weights, self.gram, self.profile):
             listed[:] = [next(numbers) for _ in listed]

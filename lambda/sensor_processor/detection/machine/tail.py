@@ -40,19 +40,19 @@ class Tail:
         horizon: periods in which the budget allows one false alarm of this score.
     """
 
-    __slots__ = ("factor", "floor", "horizon", "largest", "level", "maximum", "seen", "threshold")
+    __slots__ = ("factor", "floor", "horizon", "largest", "level", "maximum", "seen", "threshold", "waiting")
 
     def __init__(self, *, factor: float, floor: float, horizon: float) -> None:
         self.factor, self.floor, self.horizon = factor, floor, horizon
         self.largest: list[float] = []
-        self.maximum = 0.0
+        self.maximum = self.waiting = 0.0
         self.seen = 0.0
         self.level = 0.0
         self.threshold = floor
 
     def close(self) -> None:
-        """End a period: its maximum becomes part of the tail."""
-        maximum = self.maximum
+        """End a period: the maximum of the one before becomes part of the tail."""
+        maximum, self.waiting = self.waiting, self.maximum
         if self.seen >= DOUBTED:
             maximum = min(maximum, SURPRISE * max(self.level, self.floor / self.factor))
         self.maximum = 0.0
@@ -60,6 +60,10 @@ class Tail:
         if len(self.largest) < KEPT or maximum > self.largest[-1]:
             self.largest = sorted([*self.largest, short(maximum)], reverse=True)[:KEPT]
         self._extrapolate()
+
+    def drop(self) -> None:
+        """Forget the maxima that are no part of the tail yet: they lead up to an event."""
+        self.maximum = self.waiting = 0.0
 
     def fade(self) -> None:
         """Forget a little; once a day."""
@@ -91,10 +95,10 @@ class Tail:
 
     def numbers(self) -> list[float]:
         """List the state for `restore`; `short` is exact for each."""
-        return [self.seen, self.maximum, float(len(self.largest)), *self.largest]
+        return [self.seen, self.maximum, self.waiting, float(len(self.largest)), *self.largest]
 
     def restore(self, numbers: Iterator[float]) -> None:
         """Continue from `numbers`."""
-        self.seen, self.maximum, count = next(numbers), next(numbers), int(next(numbers))
-        self.largest = [next(numbers) for _ in range(count)]
+        self.seen, self.maximum, self.waiting, count = (next(numbers) for _ in range(4))
+        self.largest = [next(numbers) for _ in range(int(count))]
         self._extrapolate()
