@@ -62,6 +62,7 @@ bench: setup ## Measures speed beside the peers and the limit (docs/benchmarks.m
 	@$(BIN)/python -m benchmarks processor
 	@$(BIN)/python -m benchmarks cold_start
 	@$(BIN)/python -m benchmarks units
+	@$(BIN)/python -m benchmarks alarms --seeds 1
 	@$(BIN)/python -m benchmarks memory --devices 1000
 
 soak: setup ## Runs what needs patience: kills, removed permissions, mutated manifests, damaged lists, a million readings five times through all faults.

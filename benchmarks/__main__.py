@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import (
+    alarms,
     credentials,
     detection,
     generate_rows,
@@ -23,6 +24,7 @@ from benchmarks import (
 from benchmarks.result import Result
 
 BENCHMARKS: dict[str, tuple[str, Callable[..., Result]]] = {
+    "alarms": ("false alarms and delays of ten faults on simulated machines, and on noise", alarms.run),
     "cold_start": ("a process from its start to its first batch, against boto3 alone", processor.run_cold_start),
     "credentials": ("keys and certificates, beside builders and an openssl command a step", credentials.run),
     "detection": ("accuracy of the default detectors on public series, see --data", detection.run),
@@ -37,11 +39,47 @@ BENCHMARKS: dict[str, tuple[str, Callable[..., Result]]] = {
 }
 """Line of the help, and function that measures with a number of rounds."""
 
-ROUNDS = {"hops": 20, "memory": memory.ROUNDS, "units": 1}
+ROUNDS = {"alarms": alarms.SEEDS, "hops": 20, "memory": memory.ROUNDS, "units": 1}
 """Rounds of those that have others than five."""
 
-OPTIONS = {"hops": ("against",), "memory": ("devices",), "units": ("devices", "minutes")}
+OPTIONS = {
+    "alarms": ("regime", "days", "first_seed", "factory", "budgets", "picture"),
+    "hops": ("against",),
+    "memory": ("devices",),
+    "units": ("devices", "minutes"),
+}
 """Options that only some benchmarks have."""
+
+
+def budgets(text: str) -> list[float]:
+    """Parse `0.1,1,10`. Raises ValueError."""
+    return [float(each) for each in text.split(",")]
+
+
+def add_alarms_options(parser: argparse.ArgumentParser) -> None:
+    """Add what only `alarms` has."""
+    parser.add_argument(
+        "--regime",
+        action="append",
+        choices=alarms.REGIMES,
+        metavar="NAME",
+        help=f"alarms: {', '.join(alarms.REGIMES)}; may be repeated (all)",
+    )
+    parser.add_argument("--days", type=int, metavar="N", help="alarms: days of each machine (30)")
+    parser.add_argument("--first-seed", type=int, metavar="N", help="alarms: the first of the seeds (1)")
+    parser.add_argument(
+        "--factory",
+        type=alarms.factory_named,
+        metavar="MODULE:CALLABLE",
+        help="alarms: makes the detectors of a device (benchmarks.alarms:ContextDefaults)",
+    )
+    parser.add_argument(
+        "--budgets",
+        type=budgets,
+        metavar="N,N",
+        help="alarms: false alarms a device-month, for a factory with a budget (1)",
+    )
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="alarms: the trade-off on noise, as SVG")
 
 
 def main() -> None:
@@ -55,7 +93,11 @@ def main() -> None:
     parser.add_argument("name", choices=BENCHMARKS, metavar="NAME", help="one of these benchmarks")
     parser.add_argument("--json", action="store_true", help="one JSON object, for a program")
     parser.add_argument(
-        "--rounds", type=int, metavar="N", help="runs of each contestant, in turn (5); units: seeds (1)"
+        "--rounds",
+        "--seeds",
+        type=int,
+        metavar="N",
+        help="runs of each contestant, in turn (5); seeds of units (1), alarms (3)",
     )
     parser.add_argument(
         "--devices", type=int, metavar="N", help="memory, units: devices of the shard (10000), of the fleet (1000)"
@@ -71,9 +113,11 @@ def main() -> None:
         metavar="FOLDER",
         help="detection: folder of the public series; missing files are downloaded (build/detection-data)",
     )
+    add_alarms_options(parser)
     given = parser.parse_args()
-    if any(number is not None and number < 1 for number in (given.rounds, given.devices, given.minutes)):
-        parser.error("--rounds, --devices and --minutes must be at least 1")
+    numbers = (given.rounds, given.devices, given.minutes, given.days, given.first_seed, *(given.budgets or ()))
+    if any(number is not None and number <= 0 for number in numbers):
+        parser.error("numbers must be greater than 0")
     if given.against is not None and not (given.against / "fleet_iot").is_dir():
         parser.error(f"--against {given.against}: no checkout, it has no folder fleet_iot")
     options: dict[str, Any] = {"data": given.data} if given.name == "detection" else {}

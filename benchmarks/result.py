@@ -14,7 +14,10 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """Rates in `unit` (more is better); `limit` is the rate that nothing doing the same work can pass."""
+    """Rates in `unit` (more is better); `limit` is the rate that nothing doing the same work can pass.
+
+    `tables` are the details for a person, where one line each is not enough.
+    """
 
     benchmark: str
     unit: str
@@ -23,6 +26,7 @@ class Result:
     limit: float | None
     peak_memory_mb: float
     details: Mapping[str, Any] = field(default_factory=dict)
+    tables: str = ""
 
     def document(self) -> dict[str, Any]:
         """Return the one JSON object that is printed."""
@@ -45,7 +49,7 @@ class Result:
         if self.limit is not None:
             lines.append(f"  {self.ours / self.limit:.0%} of the limit ({self.limit:,.0f})")
         lines.append(f"  peak memory {self.peak_memory_mb:.0f} MB")
-        lines += [f"  {name}: {value}" for name, value in self.details.items()]
+        lines += [self.tables] if self.tables else [f"  {name}: {value}" for name, value in self.details.items()]
         return "\n".join(lines)
 
 

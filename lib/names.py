@@ -70,7 +70,7 @@ PLATFORM_RESOURCES: Mapping[str, tuple[str, str]] = {
     SWEEP_SCHEDULE: ("EventBridge schedule", "invokes the sensor processor once a minute, for what is silent"),
     COMPACTOR: ("Lambda function", "compacts the raw archive into Parquet objects"),
     f"/aws/lambda/{COMPACTOR}": ("log group", "is the archive compactor's"),
-    COMPACTOR_SCHEDULE: ("EventBridge schedule", "invokes the archive compactor each hour"),
+    COMPACTOR_SCHEDULE: ("EventBridge schedule", "invokes the archive compactor twice an hour"),
     FAILURE_QUEUE: ("SQS queue", "receives records that the sensor processor could not process"),
     TRAIL: (TRAIL_KIND, "records who changed what, in the whole account"),
     DATA_TRAIL: (TRAIL_KIND, "records who read and wrote the platform's data"),

@@ -1,20 +1,15 @@
 """DynamoDB's tables: true item sizes, ranges and limits, conditions, throttled keys, and the units of each call.
 
-Sizes: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html
-Units: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/read-write-operations.html
 Limits: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html
 """
 
 from __future__ import annotations
 
 import marshal
-import re
 import threading
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
-from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -31,6 +26,7 @@ from benchmarks.aws.expressions import (
     project,
     update,
 )
+from fleet_iot.operations.local.dynamodb_units import Invalid, item_size, read_units, value_size, write_units
 
 ITEM_BYTES = 400 * 1024
 KEY_BYTES = (2048, 1024)
@@ -46,19 +42,12 @@ https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.
 TRANSACTION_ITEMS, TRANSACTION_BYTES = 100, 4 * 1024 * 1024
 """https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html"""
 
-NESTING = 32
-DIGITS, LEAST, MOST = 38, -130, 125
-"""Of numbers, which lie between 1e-130 and 9.99e125:
-https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/HowItWorks.NamingRulesDataTypes.html"""
-
-WRITE_BYTES, READ_BYTES = 1024, 4096
 TOKENS = 1_000
 """Idempotency tokens that are remembered; DynamoDB remembers them for ten minutes."""
 
 Key = tuple[Any, ...]
 """Key of an item: its partition key and, where the table has one, its range key."""
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _EXPRESSIONS = frozenset({"ExpressionAttributeNames", "ExpressionAttributeValues"})
 _CONDITION = _EXPRESSIONS | {"TableName", "ConditionExpression", "ReturnValuesOnConditionCheckFailure"}
 _COUNTED = frozenset({"ReturnConsumedCapacity", "ReturnItemCollectionMetrics"})
@@ -81,80 +70,6 @@ _PARAMETERS: dict[str, frozenset[str]] = {
     "BatchWriteItem": _COUNTED | {"RequestItems"},
     "TransactWriteItems": _COUNTED | {"TransactItems", "ClientRequestToken"},
 }
-
-
-class Invalid(Exception):  # noqa: N818 - becomes a ValidationException
-    """A request that DynamoDB refuses whatever is stored."""
-
-
-@lru_cache(maxsize=200_000)
-def number_size(text: str) -> int:
-    """Return the bytes of a number: one for two significant digits, and one. Raises Invalid."""
-    if not isinstance(text, str) or not _NUMBER.fullmatch(text):
-        raise Invalid("The parameter cannot be converted to a numeric value")
-    number = Decimal(text)
-    digits = len("".join(map(str, number.as_tuple().digits)).strip("0"))
-    if not digits:
-        return 1
-    if digits > DIGITS:
-        raise Invalid("Attempting to store more than 38 significant digits in a Number")
-    if number.adjusted() > MOST:
-        raise Invalid("Number overflow. Attempting to store a number with magnitude larger than supported range")
-    if number.adjusted() < LEAST:
-        raise Invalid("Number underflow. Attempting to store a number with magnitude smaller than supported range")
-    return (digits + 1) // 2 + 1
-
-
-def item_size(item: Item) -> int:
-    """Return the bytes of an item: names and values, 3 a list or map and 1 for each of their elements.
-
-    Raises Invalid for what no item can have.
-    """
-    return _map_size(item, 0) - len(item)
-
-
-@lru_cache(maxsize=10_000)
-def _name_size(name: str) -> int:
-    return len(name.encode())
-
-
-def _map_size(values: Item, depth: int) -> int:
-    """Return the bytes of names and values, and one for each."""
-    size = len(values)
-    for name, value in values.items():
-        size += _name_size(name) + _value_size(value, depth)
-    return size
-
-
-def _value_size(value: Value, depth: int) -> int:
-    if len(value) != 1 or depth > NESTING:
-        raise Invalid("Supplied AttributeValue must contain exactly one of the supported datatypes, 32 levels deep")
-    ((kind, content),) = value.items()
-    if kind == "N":
-        return number_size(content)
-    if kind == "S":
-        return len(content) if content.isascii() else len(content.encode())
-    if kind == "B":
-        return len(content) // 4 * 3 - int(content.count("=", -2))
-    if kind == "M":
-        return 3 + _map_size(content, depth + 1)
-    if kind == "L":
-        return 3 + sum(1 + _value_size(each, depth + 1) for each in content)
-    if kind in ("NULL", "BOOL"):
-        return 1
-    if kind in ("SS", "NS", "BS") and content and len(set(content)) == len(content):
-        return sum(_value_size({kind[0]: each}, depth) for each in content)
-    raise Invalid(f"One or more parameter values were invalid: {kind}")
-
-
-def write_units(size: int) -> int:
-    """Return the write units of an item: one for each started kB, at least one."""
-    return max(1, -(-size // WRITE_BYTES))
-
-
-def read_units(size: int, *, consistent: bool) -> float:
-    """Return the read units of so many bytes, one for each started 4 kB, half that if eventually consistent."""
-    return max(1, -(-size // READ_BYTES)) * (1.0 if consistent else 0.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +101,7 @@ class Table:
     def _part(value: Value | None, limit: int) -> Any:
         if value is None or not {"S", "N", "B"} & value.keys():
             raise Invalid("The provided key element does not match the schema")
-        size = _value_size(value, 0)
+        size = value_size(value)
         if not 1 <= size <= limit:
             raise Invalid(f"One or more parameter values are not valid: a key attribute of {size} bytes")
         return order(value)

@@ -29,6 +29,15 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """A service's month: the sum of its lines that have a price, None where none has, and the lines that have none."""
+
+    name: str
+    usd: float | None
+    unpriced: tuple[Line, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Lever:
     """A change that lowers the sum: what to do, what it saves a month, and its drawback."""
 
@@ -49,21 +58,23 @@ class Estimate:
     levers: tuple[Lever, ...]
 
     @property
-    def usd(self) -> float:
-        """The sum of the lines that have a price."""
-        return _sum(self.lines)
+    def usd(self) -> float | None:
+        """The sum of the lines that have a price; None where no line with units has one."""
+        return _total(self.lines)
 
     @property
     def unpriced(self) -> tuple[Line, ...]:
         """Lines with units and without a price."""
-        return tuple(line for line in self.lines if line.usd is None and line.units)
+        return _unpriced(self.lines)
 
-    def services(self) -> dict[str, float]:
-        """Return the sum of each service's priced lines, in the order of the lines."""
-        found: dict[str, float] = {}
+    def services(self) -> tuple[Service, ...]:
+        """Return the services, in the order of the lines."""
+        by_service: dict[str, list[Line]] = {}
         for line in self.lines:
-            found[line.term.service] = found.get(line.term.service, 0.0) + (line.usd or 0.0)
-        return found
+            by_service.setdefault(line.term.service, []).append(line)
+        return tuple(
+            Service(name=name, usd=_total(lines), unpriced=_unpriced(lines)) for name, lines in by_service.items()
+        )
 
 
 def estimate(
@@ -116,6 +127,15 @@ def _added(line: Line, other: Line) -> Line:
 
 def _sum(lines: Iterable[Line]) -> float:
     return sum(line.usd or 0.0 for line in lines)
+
+
+def _total(lines: Iterable[Line]) -> float | None:
+    used = [line for line in lines if line.units]
+    return _sum(used) if not used or any(line.usd is not None for line in used) else None
+
+
+def _unpriced(lines: Iterable[Line]) -> tuple[Line, ...]:
+    return tuple(line for line in lines if line.usd is None and line.units)
 
 
 ARRAY_S = 60

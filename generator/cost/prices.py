@@ -80,7 +80,10 @@ def read_prices(region: str, own: Path | None = None) -> Prices:
     sources = dict(table.sources)
     if own is not None:
         added = _read_own(own, known=tiers)
-        tiers |= added.regions.get(region, {})
+        if region not in added.regions:
+            hint = suggestion(region, added.regions) or f"it has: {', '.join(sorted(added.regions)) or 'no region'}"
+            raise EnvironmentFault(f"{own} has no prices for {region}, the manifest's region", hint=hint)
+        tiers |= added.regions[region]
         sources |= added.sources
     return Prices(
         region=region,

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from fleet_iot.generator.cost.estimate import Estimate, Line
+from fleet_iot.generator.cost.estimate import Estimate, Line, Service
 from fleet_iot.generator.cost.prices import Tier
 from fleet_iot.generator.text import counted, table
 
@@ -19,14 +19,16 @@ def as_text(estimate: Estimate, *, manifest: str) -> str:
     fleet, load = estimate.fleet, estimate.fleet.load
     added = f"What {', '.join(estimate.facilities)} adds to a month" if estimate.facilities else "A month"
     parts = [
-        f"{added} of {manifest} in {estimate.prices.region}, at list prices: {_usd(estimate.usd)} USD",
+        f"{added} of {manifest} in {estimate.prices.region}, at list prices: {_sum(estimate)}",
         _table(_rows(estimate), "<<><>>><"),
-        f"  {_sums(estimate.services())}",
     ]
+    if estimate.usd is not None:
+        parts.append(f"  {_sums(estimate.services())}")
     if estimate.levers:
         rows = [("lever", "saves", "how", "drawback")]
         rows += [(lever.name, _usd(lever.usd), lever.what, lever.drawback) for lever in estimate.levers]
-        parts += ["What each of these would save, alone:", _table(rows, "<><<")]
+        known = ", of what has a price" if estimate.unpriced else ""
+        parts += [f"What each of these would save{known}, alone:", _table(rows, "<><<")]
     units = load.writes / load.readings if load.readings else 0
     parts.append(
         f"The fleet: {counted(load.devices, 'device')} in {counted(fleet.plants, 'plant')}, {load.readings:,.1f} "
@@ -36,7 +38,8 @@ def as_text(estimate: Estimate, *, manifest: str) -> str:
     )
     if estimate.unpriced:
         keys, region = ", ".join(line.term.price for line in estimate.unpriced), estimate.prices.region
-        parts.append(f"Not in the sum, as no price is known for {region}: {keys}. Add them with --prices FILE.")
+        what = "No sum can be made" if estimate.usd is None else "Not in the sum"
+        parts.append(f"{what}, as no price is known for {region}: {keys}. Add them with --prices FILE.")
     if remembered := sum(line.usd or 0 for line in estimate.lines if line.is_remembered):
         parts.append(f"* remembered, {_usd(remembered)} USD of the sum: compare it with AWS's price list.")
     return "\n\n".join(parts)
@@ -59,7 +62,7 @@ def _rows(estimate: Estimate) -> list[tuple[str, ...]]:
                 term.unit,
                 f"{price.usd:.10f}".rstrip("0").rstrip(".") + more if price else "-",
                 f"{price.per:,.0f}" if price else "",
-                "-" if line.usd is None else _usd(line.usd),
+                _usd(line.usd),
                 "*" if line.is_remembered else "",
             )
         )
@@ -92,23 +95,23 @@ def as_json(estimate: Estimate, *, manifest: str) -> str:
 
 
 def summary(estimate: Estimate) -> dict[str, Any]:
-    """Return the sums for a program: region, USD, USD by service, and prices that are missing."""
+    """Return the sums for a program: region, USD, USD by service, and prices that are missing; None is no price."""
     return {
         "region": estimate.prices.region,
-        "usd": round(estimate.usd, 2),
-        "services": {service: round(usd, 2) for service, usd in estimate.services().items()},
+        "usd": _rounded(estimate.usd),
+        "services": {service.name: _rounded(service.usd) for service in estimate.services()},
         "unpriced": [line.term.price for line in estimate.unpriced],
     }
 
 
 def sentence(estimate: Estimate, *, command: str) -> str:
     """Return one paragraph for the plan."""
-    largest = sorted(estimate.services().items(), key=lambda item: -item[1])[:3]
     of = "What these plants add to a month" if estimate.facilities else "A month of it"
-    lacking = counted(len(estimate.unpriced), "price")
-    missing = f", without {lacking} that are not known for {estimate.prices.region}" if estimate.unpriced else ""
+    if estimate.usd is None:
+        return f"{of} has no sum, as no price is known for {estimate.prices.region}. Units and --prices: {command}"
+    largest = sorted(estimate.services(), key=lambda service: -(service.usd or 0.0))[:3]
     return (
-        f"{of} costs about {estimate.usd:,.0f} USD at list prices{missing}: {_sums(dict(largest))}. "
+        f"{of} costs about {estimate.usd:,.0f} USD at list prices{_without(estimate.unpriced)}: {_sums(largest)}. "
         f"Terms and levers: {command}"
     )
 
@@ -137,7 +140,7 @@ def _plain(line: Line) -> dict[str, Any]:
         "units": round(line.units, 3),
         "unit": term.unit,
         "price": term.price,
-        "usd": None if line.usd is None else round(line.usd, 2),
+        "usd": _rounded(line.usd),
         "tiers": [_tier(tier) for tier in line.tiers],
         "remembered": line.is_remembered,
     }
@@ -147,12 +150,30 @@ def _tier(tier: Tier) -> dict[str, Any]:
     return {"from": tier.first, "usd": tier.usd, "per": tier.per, "source": tier.source}
 
 
-def _sums(services: dict[str, float]) -> str:
-    return ", ".join(f"{service} {_usd(usd)}" for service, usd in services.items())
+def _sum(estimate: Estimate) -> str:
+    return "no price" if estimate.usd is None else f"{_usd(estimate.usd)} USD{_without(estimate.unpriced)}"
 
 
-def _usd(usd: float) -> str:
+def _sums(services: Iterable[Service]) -> str:
+    return ", ".join(
+        f"{service.name} {_usd(service.usd)}{_without(service.unpriced) if service.usd is not None else ''}"
+        for service in services
+    )
+
+
+def _without(lines: tuple[Line, ...]) -> str:
+    """Return what a sum leaves out."""
+    return f" without {counted(len(lines), 'line')}" if lines else ""
+
+
+def _usd(usd: float | None) -> str:
+    if usd is None:
+        return "no price"
     return f"{usd:,.2f}" if abs(usd) < 1_000 else f"{usd:,.0f}"
+
+
+def _rounded(usd: float | None) -> float | None:
+    return None if usd is None else round(usd, 2)
 
 
 def _units(units: float) -> str:

@@ -44,6 +44,8 @@ SWEEP_S = 60
 """Seconds from one sweep to the next: it reads every lane."""
 METADATA_S = 900
 """A device's metadata are written at most every 15 minutes, each device at a time of its own."""
+RECENT_MINUTES = 3
+"""Minutes of a device that are kept in its state after they ended; `RECENT` of the processor."""
 STATE_DAYS = 31
 """Days that state objects are kept: thirty, and a day as deleted ones."""
 
@@ -334,15 +336,20 @@ def expected_load(manifest: FleetManifest, facilities: Iterable[str] | None = No
         facilities: Ids of the plants to count; None for all.
     """
     chosen = manifest.facilities if facilities is None else facilities
+    things = [(id_, type_id, each.count) for id_ in chosen for type_id, each in manifest.facilities[id_].things.items()]
+    return load_of(manifest, things)
+
+
+def load_of(manifest: FleetManifest, things: Iterable[tuple[str, str, int]]) -> Load:
+    """Return the load of things, given by facility, device type and number."""
     groups: dict[tuple[int, str], Group] = {}
-    for id_ in chosen:
-        for type_id, things in manifest.facilities[id_].things.items():
-            device_type = manifest.device_types.get(type_id)
-            if device_type is None:
-                continue
-            kind = (len(id_), type_id)  # ids are ASCII: of the facility's, its length is all that counts
-            group = groups.get(kind) or _group(manifest.application, id_, type_id, device_type)
-            groups[kind] = replace(group, devices=group.devices + things.count)
+    for id_, type_id, count in things:
+        device_type = manifest.device_types.get(type_id)
+        if device_type is None:
+            continue
+        kind = (len(id_), type_id)  # ids are ASCII: of the facility's, its length is all that counts
+        group = groups.get(kind) or _group(manifest.application, id_, type_id, device_type)
+        groups[kind] = replace(group, devices=group.devices + count)
     return Load(groups=tuple(groups.values()))
 
 

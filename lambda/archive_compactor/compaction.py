@@ -3,6 +3,9 @@
 The story of a date: load its manifests, compact the raw objects that are in none, merge the hours once the day is over,
 publish the lists that Athena reads, and, where the retention allows it, delete what the day's objects replace.
 
+A run that has no time left ends at a commit, or saves how far it got with a day; the next one goes on from there.
+Memory does not grow with the rate: records of a shard are in order, so a duplicate is in a raw object that overlaps.
+
 What makes it safe at any point:
 
 - Data first, manifest last. An object that no manifest names does not exist for any reader.
@@ -13,12 +16,15 @@ What makes it safe at any point:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from itertools import accumulate
 
 from arro3.core import RecordBatch, Table
+from msgspec import structs
 
 from .bucket import Bucket
 from .layout import (
@@ -29,15 +35,24 @@ from .layout import (
     DayManifest,
     HourManifest,
     Output,
+    Progress,
+    RawObject,
     by_partition,
+    decode_manifest,
+    decode_progress,
     digest_of,
     encode_manifest,
+    is_settled,
     joined_digest,
     manifest_key,
+    manifest_prefix,
     name_of,
+    newest_day,
     object_list,
     partition_prefix,
+    progress_key,
     raw_hour,
+    raw_object,
     raw_prefix,
     state_of,
 )
@@ -46,7 +61,6 @@ from .rows import (
     FIXED_COLUMNS,
     WRITER,
     PartitionRows,
-    arrivals_of,
     from_parquet,
     read_lines,
     schema_of,
@@ -56,8 +70,9 @@ from .rows import (
     widened,
 )
 
-WINDOW_DAYS = 35
-"""Days back to which records may still arrive: the stream keeps them for seven."""
+FRESH_DAYS, WINDOW_DAYS, WINDOW_HOUR = 9, 35, 3
+"""Days back to which records may still arrive, as the stream keeps them for seven; and those that are looked at in one
+hour of the day, should no run have been for a while."""
 
 HOUR_GRACE = timedelta(minutes=10)
 """After the end of an hour, so that its last batches are stored. What comes later makes a further generation."""
@@ -91,8 +106,8 @@ class IrreconcilableError(Exception):
 class Report:
     """Result of a run.
 
-    `duplicates` are lines of redelivered records, `left` raw objects for which no time was left, `failed` the dates
-    that could not be compacted, each with its error.
+    `duplicates` are lines of redelivered records, `left` raw objects for which no time was left, `unfinished` the dates
+    that the next run goes on with, `failed` those that could not be compacted, each with its error.
     """
 
     raw_objects: int = 0
@@ -103,6 +118,7 @@ class Report:
     objects: int = 0
     deleted: int = 0
     left: int = 0
+    unfinished: list[str] = field(default_factory=list)
     overtaken: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
 
@@ -131,7 +147,10 @@ class Compactor:
         report = Report()
         for day in self.dates():
             try:
-                self._compact_date(day, report)
+                if self.has_time():
+                    self._compact_date(day, report)
+                else:
+                    report.unfinished.append(day)
             except OvertakenError as error:
                 report.overtaken.append(str(error))
             except Exception as error:
@@ -139,15 +158,21 @@ class Compactor:
         return report
 
     def dates(self) -> list[str]:
-        """Return the dates to look at: those within the window, and where raw objects expire, all that have any."""
+        """Return the dates to look at, newest first: those to which records may still arrive, others once a day.
+
+        Where raw objects expire, all that have any.
+        """
         today = self.now.date()
-        window = {str(today - timedelta(days=days)) for days in range(WINDOW_DAYS + 1)}
+        is_wide = self.is_early or self.now.hour == WINDOW_HOUR
+        window = {str(today - timedelta(days=days)) for days in range((WINDOW_DAYS if is_wide else FRESH_DAYS) + 1)}
         found = {name.removeprefix("date=") for name in self.bucket.folders(RAW) if name.startswith("date=")}
-        return sorted(found if self.expires else found & window)
+        return sorted(found if self.expires else found & window, reverse=True)
 
     def _compact_date(self, day: str, report: Report) -> None:
-        state = load_state(self.bucket, day)
         raw = {each.key: each.size for each in self.bucket.list(raw_prefix(day)) if raw_hour(each.key)}
+        if not self.expires and self._is_settled(day, inputs=len(raw)):
+            return
+        state = load_state(self.bucket, day)
         pending: dict[str, list[str]] = {}
         for key in sorted(raw.keys() - state.compacted):
             (_, hour) = raw_hour(key) or ("", "")
@@ -156,11 +181,18 @@ class Compactor:
         for hour, keys in pending.items():
             state = self._compact_hour(state, hour, keys, sizes=raw, report=report)
         is_complete = raw.keys() <= state.compacted
-        if state.hours and self._is_over(day) and is_complete and self.has_time():
+        if state.hours and self._is_over(day) and is_complete:
             state = self._compact_day(state, report)
         self._publish(state)
         if self.expires and is_complete and not state.hours and self._is_past(day, EXPIRY_GRACE):
             self._expire(state, raw, report)
+
+    def _is_settled(self, day: str, *, inputs: int) -> bool:
+        """Return whether the newest manifest of a day has all hours and raw objects, without reading the others."""
+        keys = [each.key for each in self.bucket.list(manifest_prefix(day))]
+        newest = newest_day(keys)
+        found = decode_manifest(newest, self.bucket.get(newest)) if newest else None
+        return isinstance(found, DayManifest) and found.inputs == inputs and is_settled(keys, found)
 
     def _is_over(self, day: str, *, hour: int | None = None) -> bool:
         if self.is_early:
@@ -176,19 +208,20 @@ class Compactor:
         self, state: DateState, hour: str, keys: Sequence[str], *, sizes: Mapping[str, int], report: Report
     ) -> DateState:
         """Compact raw objects of an hour, in as many generations as their size needs."""
-        seen = set(_known_numbers(self.bucket, state, hour))
-        for group in _groups(keys, sizes):
+        objects = sorted(map(raw_object, keys), key=lambda each: (each.shard, each.first, each.last, each.key))
+        seen = Window(known=_known_numbers(self.bucket, state, hour, objects))
+        for group in _groups(objects, sizes):
             if not self.has_time():
                 report.left += len(group)
                 continue
             generation = state.generations.get(hour, 0) + 1
             partitions: dict[tuple[str, str], PartitionRows] = {}
             lines = 0
-            for key in group:
-                for line in read_lines(self.bucket.get(key)):
+            for each in group:
+                seen.move_to(each)
+                for line in read_lines(self.bucket.get(each.key)):
                     lines += 1
-                    if line.sequence_number not in seen:
-                        seen.add(line.sequence_number)
+                    if seen.adds(line.sequence_number):
                         place = line.facility, line.device_type
                         rows = partitions.get(place)
                         if rows is None:
@@ -196,14 +229,15 @@ class Compactor:
                         rows.add(line)
             outputs = []
             for place, rows in sorted(partitions.items()):
-                name = f"hour-{hour}-{generation:04d}-{name_of(group, columns=rows.schema.names, writer=WRITER)}"
+                made_of = name_of([each.key for each in group], columns=rows.schema.names, writer=WRITER)
+                name = f"hour-{hour}-{generation:04d}-{made_of}"
                 numbers = rows.sequence_numbers
                 outputs.append(self._write(place, state.date, name, rows.table(), digest=digest_of(numbers)))
             manifest = HourManifest(
                 date=state.date,
                 hour=hour,
                 generation=generation,
-                inputs=tuple(group),
+                inputs=tuple(each.key for each in group),
                 lines=lines,
                 records=sum(each.records for each in outputs),
                 outputs=tuple(outputs),
@@ -217,26 +251,53 @@ class Compactor:
         return state
 
     def _compact_day(self, state: DateState, report: Report) -> DateState:
-        """Merge the hours, and the former day's objects where late hours came after them."""
-        generation = (state.day.generation if state.day else 0) + 1
-        outputs: list[Output] = []
+        """Merge the hours, and the former day's objects where late hours came after them.
+
+        Each object that is made is a step, after which the run may end.
+        """
+        start = Progress(
+            step="merge",
+            hours=dict(sorted(state.generations.items())),
+            generation=(state.day.generation if state.day else 0) + 1,
+            done=0,
+        )
+        saved = self._resumed(state.date, start)
+        made, done, passed = list(saved.outputs), saved.done, 0
         for place, sources in by_partition(state.outputs):
-            made = [
-                self._write(place, state.date, name, table)
-                for name, table in _merged(self.bucket, sources, generation=generation)
-            ]
-            _check_equal(f"{state.date} of {'/'.join(place)}", made, sources)
-            outputs += made
+            left = sources[max(0, done - passed) :]
+            while left:
+                if not self.has_time():
+                    self._pause(state.date, structs.replace(start, done=done, outputs=tuple(made)), report)
+                    return state
+                name, table, used = _merged(self.bucket, left, generation=start.generation)
+                made.append(self._write(place, state.date, name, table))
+                left, done = left[used:], done + used
+            passed += len(sources)
+            of_place = [each for each in made if (each.facility, each.device_type) == place]
+            _check_equal(f"{state.date} of {'/'.join(place)}", of_place, sources)
         manifest = DayManifest(
             date=state.date,
-            generation=generation,
-            hours=dict(sorted(state.generations.items())),
-            records=sum(each.records for each in outputs),
-            outputs=tuple(outputs),
+            generation=start.generation,
+            hours=start.hours,
+            records=sum(each.records for each in made),
+            outputs=tuple(made),
+            inputs=len(state.compacted),
         )
         report.days += 1
-        report.objects += len(outputs)
+        report.objects += len(made)
         return self._commit(state, manifest)
+
+    def _resumed(self, day: str, start: Progress) -> Progress:
+        """Return how far an earlier run got with the same step, or else its start."""
+        found = self.bucket.find(progress_key(day))
+        saved = decode_progress(found[0]) if found else start
+        is_same = structs.replace(saved, done=0, outputs=()) == start
+        return saved if is_same else start
+
+    def _pause(self, day: str, progress: Progress, report: Report) -> None:
+        """Save how far this run got with a day; what was done is done again where that is lost."""
+        self.bucket.put(progress_key(day), encode_manifest(progress))
+        report.unfinished.append(day)
 
     def _write(self, place: tuple[str, str], day: str, name: str, table: Table, *, digest: str | None = None) -> Output:
         """Encode a table, check that it can be decoded to what was read, and store it."""
@@ -279,9 +340,14 @@ class Compactor:
             for each in self.bucket.list(partition_prefix(*place, state.date))
             if each.key in state.replaced
         ]
-        if not raw and not replaced:
+        if state.day is None or (not raw and not replaced):
             return
-        for output in state.outputs:
+        start = Progress(step="verify", hours=state.day.hours, generation=state.day.generation, done=0)
+        done = self._resumed(state.date, start).done
+        for number, output in enumerate(state.outputs[done:], start=done):
+            if not self.has_time():
+                self._pause(state.date, structs.replace(start, done=number), report)
+                return
             place = output.facility, output.device_type
             if described(self.bucket.get(output.key), key=output.key, place=place) != output:
                 raise IrreconcilableError(f"{output.key} is not what its manifest says")
@@ -316,44 +382,108 @@ def _totals(outputs: Sequence[Output]) -> tuple[int, int, str]:
     return records, rows, joined_digest(each.digest for each in outputs)
 
 
-def _groups(keys: Sequence[str], sizes: Mapping[str, int]) -> Iterator[list[str]]:
-    """Split the keys so that each group has at most GENERATION_BYTES, or one object."""
-    group: list[str] = []
-    size = 0
-    for key in keys:
-        if group and size + sizes[key] > GENERATION_BYTES:
+class Window:
+    """Finds duplicates among raw objects of one shard after the other, each by its first sequence number.
+
+    Memory has the numbers of objects that overlap the present one; `known` are those of earlier generations.
+    """
+
+    def __init__(self, *, known: Container[int]) -> None:
+        self._known = known
+        self._numbers: set[int] = set()
+        self._object = RawObject(key="", shard="", first=0, last=-1)
+        self._highest = -1
+
+    def move_to(self, each: RawObject) -> None:
+        """Go on with the next object: numbers below its first one cannot come again."""
+        if each.shard != self._object.shard:
+            self._highest = -1
+        is_apart = each.first > self._highest
+        self._numbers = set() if is_apart else {number for number in self._numbers if number >= each.first}
+        self._highest = max(self._highest, each.last)
+        self._object = each
+
+    def adds(self, sequence_number: str) -> bool:
+        """Add a record of the present object; return whether it is no duplicate."""
+        number = int(sequence_number)
+        if not self._object.first <= number <= self._object.last:
+            raise IrreconcilableError(f"{self._object.key} has the record {number}, which is not in its name")
+        if number in self._numbers or number in self._known:
+            return False
+        self._numbers.add(number)
+        return True
+
+
+def _groups(objects: Sequence[RawObject], sizes: Mapping[str, int]) -> Iterator[list[RawObject]]:
+    """Split the objects into groups of some GENERATION_BYTES, where possible so that no two groups overlap."""
+    group: list[RawObject] = []
+    size, highest = 0, -1
+    for each in objects:
+        is_apart = not group or each.shard != group[-1].shard or each.first > highest
+        after = size + sizes[each.key]
+        if group and (after > GENERATION_BYTES if is_apart else after > 2 * GENERATION_BYTES):
             yield group
-            group, size = [], 0
-        group.append(key)
-        size += sizes[key]
+            group, after = [], sizes[each.key]
+        highest = each.last if is_apart else max(highest, each.last)
+        group.append(each)
+        size = after
     if group:
         yield group
 
 
-def _known_numbers(bucket: Bucket, state: DateState, hour: str) -> Iterator[str]:
-    """Return the sequence numbers that earlier generations of an hour have; there are none for most hours."""
-    if hour not in state.generations:
-        return
-    start = int((_start(state.date) + timedelta(hours=int(hour))).timestamp() * 1000)
-    for output in state.outputs:
-        for number, arrived_at in arrivals_of(from_parquet(bucket.get(output.key))):
-            if start <= arrived_at < start + 3_600_000:
-                yield number
+def _known_numbers(bucket: Bucket, state: DateState, hour: str, objects: Sequence[RawObject]) -> frozenset[int]:
+    """Return the sequence numbers that earlier generations of an hour have where these raw objects overlap theirs."""
+    earlier = [
+        raw_object(key)
+        for manifest in state.manifests
+        if isinstance(manifest, HourManifest) and manifest.hour == hour
+        for key in manifest.inputs
+    ]
+    ranges = sorted(_overlaps(objects, earlier))
+    if not ranges:
+        return frozenset()
+    firsts = [first for first, _ in ranges]
+    lasts = list(accumulate((last for _, last in ranges), max))
+    is_merged = state.day is not None and hour in state.day.hours
+    outputs = [
+        *(state.day.outputs if state.day and is_merged else ()),
+        *(output for each in state.hours if each.hour == hour for output in each.outputs),
+    ]
+    found = set()
+    for output in outputs:
+        for number in map(int, sequence_numbers_of(from_parquet(bucket.get(output.key)))):
+            place = bisect_right(firsts, number) - 1
+            if place >= 0 and number <= lasts[place]:
+                found.add(number)
+    return frozenset(found)
 
 
-def _merged(bucket: Bucket, sources: Sequence[Output], *, generation: int) -> Iterator[tuple[str, Table]]:
-    """Return tables of at least DAY_ROWS rows, the last one fewer, each with the name of its object."""
+def _overlaps(new: Iterable[RawObject], earlier: Iterable[RawObject]) -> Iterator[tuple[int, int]]:
+    """Return the ranges in which new objects overlap earlier ones of their shard."""
+    objects = [(each.shard, each.first, each.last, True) for each in new]
+    objects += [(each.shard, each.first, each.last, False) for each in earlier]
+    present, ends = "", {True: -1, False: -1}
+    for shard, first, last, is_new in sorted(objects):
+        if shard != present:
+            present, ends = shard, {True: -1, False: -1}
+        if first <= ends[not is_new]:
+            yield first, min(last, ends[not is_new])
+        ends[is_new] = max(ends[is_new], last)
+
+
+def _merged(bucket: Bucket, sources: Sequence[Output], *, generation: int) -> tuple[str, Table, int]:
+    """Merge sources into a table of at least DAY_ROWS rows, or all; return its object's name, it, and their number."""
     batches: list[RecordBatch] = []
     used: list[str] = []
-    for number, output in enumerate(sources, start=1):
+    for output in sources:
         batches += from_parquet(bucket.get(output.key))
         used.append(output.key)
-        if number == len(sources) or sum(batch.num_rows for batch in batches) >= DAY_ROWS:
-            metrics = {name for batch in batches for name in batch.column_names} - set(FIXED_COLUMNS)
-            schema = schema_of(sorted(metrics))
-            table = sorted_rows([widened(batch, schema) for batch in batches], schema)
-            yield f"day-{generation:04d}-{name_of(used, columns=schema.names, writer=WRITER)}", table
-            batches, used = [], []
+        if sum(batch.num_rows for batch in batches) >= DAY_ROWS:
+            break
+    metrics = {name for batch in batches for name in batch.column_names} - set(FIXED_COLUMNS)
+    schema = schema_of(sorted(metrics))
+    table = sorted_rows([widened(batch, schema) for batch in batches], schema)
+    return f"day-{generation:04d}-{name_of(used, columns=schema.names, writer=WRITER)}", table, len(used)
 
 
 def _start(day: str) -> datetime:

@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,9 @@ from .compaction import Compactor
 RESERVE_S = 180.0
 """Time that one generation or one day's merge may need; a run begins none with less."""
 
+LAG = timedelta(days=4)
+"""A date that is unfinished for longer is reported: its merge and its verification may need several runs each."""
+
 CLIENT = Config(connect_timeout=5, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 6})
 
 
@@ -34,18 +37,21 @@ class UnfinishedError(Exception):
 def handle(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
     """Compact the archive; return what was done. Raises where something is left undone."""
     catalogue = parse_catalogue(Path(os.environ.get("CATALOGUE_FILE", _CATALOGUE)).read_bytes())
+    now = datetime.now(UTC)
     report = Compactor(
         bucket=Bucket(client=boto3.client("s3", config=CLIENT), name=os.environ["ARCHIVE_BUCKET"]),
         catalogue=catalogue.device_types,
-        now=datetime.now(UTC),
+        now=now,
         expires=os.environ.get("RAW_EXPIRES") == "true",
         has_time=lambda: context is None or context.get_remaining_time_in_millis() > RESERVE_S * 1000,
         is_early=event.get("early") is True,
     ).run()
     done = asdict(report)
     print(json.dumps({"level": "INFO", "message": "The archive was compacted.", **done}))
-    if report.left or report.overtaken or report.failed:
-        undone = [*report.failed, *report.overtaken, *([f"{report.left} raw objects are left"] if report.left else [])]
+    behind = [day for day in report.unfinished if day < str(now.date() - LAG)]
+    if report.left or report.overtaken or report.failed or behind:
+        undone = [*report.failed, *report.overtaken, *(f"{day} is unfinished" for day in behind)]
+        undone += [f"{report.left} raw objects are left"] if report.left else []
         raise UnfinishedError("; ".join(undone))
     return done
 

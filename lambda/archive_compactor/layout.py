@@ -27,7 +27,8 @@ FORMAT = 1
 
 COLUMN_PREFIX = "metric_"
 
-_RAW_KEY = re.compile(r"raw/date=(\d{4}-\d\d-\d\d)/hour=(\d\d)/[^/]+\.ndjson\.gz", re.ASCII)
+_RAW_KEY = re.compile(r"raw/date=(\d{4}-\d\d-\d\d)/hour=(\d\d)/([^/]+)\.ndjson\.gz", re.ASCII)
+_RAW_NAME = re.compile(r"(.*)-(\d+)-(\d+)-\d+", re.ASCII)
 _MANIFEST_KEY = re.compile(r"compaction/date=\d{4}-\d\d-\d\d/(?:hour-(\d\d)|day)-(\d{4})\.json\.gz", re.ASCII)
 
 
@@ -41,6 +42,20 @@ class Output(msgspec.Struct, frozen=True, kw_only=True):
     records: int
     digest: str
     bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawObject:
+    """A raw object: records of one shard, whose sequence numbers are in order, by its first and last one."""
+
+    key: str
+    shard: str
+    first: int
+    last: int
+
+    def overlaps(self, other: RawObject) -> bool:
+        """Return whether both may have the same record."""
+        return self.shard == other.shard and self.first <= other.last and other.first <= self.last
 
 
 class HourManifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,13 +75,36 @@ class HourManifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DayManifest(msgspec.Struct, frozen=True, kw_only=True):
-    """A date's objects, in place of those of `hours` (hour → its number of generations) and of its former manifests."""
+    """A date's objects, in place of those of `hours` (hour → its number of generations) and of its former manifests.
+
+    `inputs` counts the raw objects of the hours; manifests of earlier versions have 0.
+    """
 
     date: str
     generation: int
     hours: dict[str, int]
     records: int
     outputs: tuple[Output, ...]
+    inputs: int = 0
+    format: int = FORMAT
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a run got with a day until its time was over; void where the day has changed since.
+
+    Args:
+        step: `merge` or `verify`.
+        hours: Hour → its generations, of the day that is merged or verified.
+        generation: The generation that is being merged, or that is being verified.
+        done: Objects that were merged, or verified.
+        outputs: Objects that were made of them; none of a verification.
+    """
+
+    step: str
+    hours: dict[str, int]
+    generation: int
+    done: int
+    outputs: tuple[Output, ...] = ()
     format: int = FORMAT
 
 
@@ -124,12 +162,25 @@ def raw_hour(key: str) -> tuple[str, str] | None:
     return (found[1], found[2]) if found else None
 
 
+def raw_object(key: str) -> RawObject:
+    """Return what the key of a raw object says. Raises ValueError for the key of another."""
+    found = _RAW_KEY.fullmatch(key)
+    named = _RAW_NAME.fullmatch(found[3]) if found else None
+    if named is None:
+        raise ValueError(f"{key} is not the name of a raw object")
+    return RawObject(key=key, shard=named[1], first=int(named[2]), last=int(named[3]))
+
+
 def raw_prefix(date: str, hour: str = "") -> str:
     return f"{RAW}date={date}/" + (f"hour={hour}/" if hour else "")
 
 
 def manifest_prefix(date: str) -> str:
     return f"{COMPACTION}date={date}/"
+
+
+def progress_key(date: str) -> str:
+    return f"{manifest_prefix(date)}progress.json.gz"
 
 
 def manifest_key(manifest: HourManifest | DayManifest) -> str:
@@ -141,9 +192,26 @@ def partition_prefix(facility: str, device_type: str, date: str, *, below: str =
     return f"{below}facility={facility}/device_type={device_type}/date={date}/"
 
 
-def encode_manifest(manifest: HourManifest | DayManifest) -> bytes:
+def is_settled(keys: Iterable[str], day: DayManifest) -> bool:
+    """Return whether a day includes each generation of an hour that has one of these keys of manifests."""
+    found = (_MANIFEST_KEY.fullmatch(key) for key in keys)
+    return all(day.hours.get(each[1], 0) >= int(each[2]) for each in found if each and each[1])
+
+
+def newest_day(keys: Iterable[str]) -> str | None:
+    """Return the key of a date's newest manifest of the day."""
+    found = [match for key in keys if (match := _MANIFEST_KEY.fullmatch(key)) and not match[1]]
+    return max(found, key=lambda each: int(each[2]))[0] if found else None
+
+
+def encode_manifest(manifest: HourManifest | DayManifest | Progress) -> bytes:
     """Encode a manifest; the same one always gives the same bytes."""
     return gzip.compress(msgspec.json.encode(manifest), compresslevel=6, mtime=0)
+
+
+def is_manifest(key: str) -> bool:
+    """Return whether a key is that of a manifest."""
+    return _MANIFEST_KEY.fullmatch(key) is not None
 
 
 def decode_manifest(key: str, body: bytes) -> HourManifest | DayManifest | None:
@@ -155,6 +223,11 @@ def decode_manifest(key: str, body: bytes) -> HourManifest | DayManifest | None:
     if found[1]:
         return msgspec.json.decode(content, type=HourManifest)
     return msgspec.json.decode(content, type=DayManifest)
+
+
+def decode_progress(body: bytes) -> Progress:
+    """Decode what `encode_manifest` made of a progress."""
+    return msgspec.json.decode(gzip.decompress(body), type=Progress)
 
 
 def name_of(inputs: Iterable[str], *, columns: Iterable[str], writer: str) -> str:

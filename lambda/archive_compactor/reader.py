@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
 
 from .bucket import Bucket
-from .layout import COMPACTION, RAW, DateState, decode_manifest, manifest_prefix, raw_hour, raw_prefix, state_of
+from .layout import (
+    COMPACTION,
+    RAW,
+    DateState,
+    decode_manifest,
+    is_manifest,
+    manifest_prefix,
+    raw_hour,
+    raw_prefix,
+    state_of,
+)
 from .rows import from_parquet, lines_of, read_lines
+
+THREADS = 8
 
 
 def load_state(bucket: Bucket, day: str) -> DateState:
     """Read all manifests of a date."""
-    keys = [each.key for each in bucket.list(manifest_prefix(day))]
-    found = (decode_manifest(key, bucket.get(key)) for key in keys)
-    return state_of(day, [each for each in found if each is not None])
+    keys = [each.key for each in bucket.list(manifest_prefix(day)) if is_manifest(each.key)]
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = pool.map(lambda key: decode_manifest(key, bucket.get(key)), keys)
+        return state_of(day, [each for each in found if each is not None])
 
 
 def archived_dates(bucket: Bucket) -> list[str]:

@@ -215,13 +215,6 @@ def sequence_numbers_of(batches: Iterable[RecordBatch]) -> Iterator[str]:
                 yield number
 
 
-def arrivals_of(batches: Iterable[RecordBatch]) -> Iterator[tuple[str, int]]:
-    """Return the sequence number of each row, with the arrival of its record (ms)."""
-    for batch in batches:
-        arrivals = batch.column("arrived_at").cast(DataType.int64()).to_pylist()
-        yield from zip(batch.column("sequence_number").to_pylist(), arrivals, strict=True)
-
-
 def lines_of(batches: Iterable[RecordBatch], *, facility: str, device_type: str) -> Iterator[dict[str, Any]]:
     """Return the raw archive's lines that the rows were made of."""
     for batch in batches:

@@ -205,10 +205,6 @@ class LaneLog:
                 return False
             lane.pointer, lane.outbox = after, merged
             lane.apply(changes)
-            for name, resident in changes.items():
-                device = folded[name].device
-                if device is not None:
-                    self.folder.cache.put(device, resident.packed)
             if merged:
                 lane.outbox = self._emit(merged, batch)
             self._settle(lane, batch)
@@ -280,7 +276,7 @@ class LaneLog:
         residents = {name: lane.devices[name] for name in by_device if name in lane.devices}
         new = [name for name in by_device if name not in residents]
         if new:
-            found = self.store.load_devices(new, retry=batch.retry)
+            found = self.store.load_devices(new, strange=batch.outcome.notes.append, retry=batch.retry)
             opened = self.store.load_open(list(found.values()), retry=batch.retry)
             for (name, device), (hours, days) in zip(found.items(), opened, strict=True):
                 residents[name] = pack_state(name, take_over(device, hours=hours, days=days))

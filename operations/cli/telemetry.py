@@ -288,7 +288,7 @@ def _statements(
 @on_aws
 @json_option
 def compact_(site: Site, early: bool, as_json: bool) -> None:
-    """Compact the archive now, as the schedule does each hour."""
+    """Compact the archive now, as the schedule does twice an hour."""
     with reporting_aws_errors("AWS refuses the compaction"):
         try:
             done = compact(site.aws, site.project.names.compactor, is_early=early)

@@ -17,7 +17,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import boto3
 import botocore.session
@@ -31,6 +31,9 @@ from fleet_iot.operations.storage import write_private
 
 HOST = "127.0.0.1"
 ACCOUNT_ID = "000000000000"
+
+UNITS = "/_fleet/units"
+"""Path of the emulator that answers with what was asked of it."""
 
 FACTS = "endpoint.json"
 FACTS_VERSION = 2
@@ -54,6 +57,15 @@ PASSPHRASES = ("FLEET_KEYS_PASSPHRASE", "FLEET_BUNDLE_PASSPHRASE")
 def inherited_environment() -> dict[str, str]:
     """Return what every long-lived process inherits from the user: no secret, no proxy, no setting."""
     return {name: os.environ[name] for name in INHERITED if name in os.environ}
+
+
+class Count(NamedTuple):
+    """Units of one operation that one caller asked the emulator for."""
+
+    caller: str
+    unit: str
+    operation: str
+    amount: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +159,10 @@ class LocalAws:
         request = urllib.request.Request(url, headers={"Authorization": f"Bearer {self.secret_key}"})  # noqa: S310
         with opener.open(request, timeout=30) as answer:
             return bytes(answer.read())
+
+    def units(self) -> list[Count]:
+        """Return what was asked of the emulator so far, in AWS's units."""
+        return [Count(*each) for each in json.loads(self.fetch(UNITS))]
 
     def child(self, name: str) -> ChildProcess | None:
         """Return the child process of that name, running or not; None where there is none."""

@@ -54,10 +54,11 @@ LOOK_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drained:
-    """The work that the services have done so far, in messages (`put`, `errors`) and records."""
+    """The work that the services have done so far, in messages (`put`, `errors`), records, invocations and sweeps."""
 
     put: int
     errors: int
+    sweeps: int
     read: int
     done: int
     redelivered: int
@@ -99,7 +100,7 @@ def wait_until_drained(local: LocalAws, *, seconds: float = STILL_SECONDS) -> Dr
             and source.get("idle_at", 0.0) > passed_at
             and not (local.folder / event_source.SETTLE).exists()
         ):
-            return Drained(put=engine["put"], errors=engine["errors"], **source["totals"])
+            return Drained(put=engine["put"], errors=engine["errors"], sweeps=source["sweeps"], **source["totals"])
         if patience.is_over(_moved(engine, source)):
             what = (
                 f"the rules engine still has {engine.get('outstanding', 'all')} messages to forward"

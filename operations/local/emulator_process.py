@@ -25,8 +25,10 @@ from urllib.parse import parse_qs, quote
 
 from ministack.core import sigv4
 
+from fleet_iot.operations.local.aws import UNITS
 from fleet_iot.operations.local.faults import BODY_BYTES as MATCHED_BYTES
 from fleet_iot.operations.local.faults import Faults
+from fleet_iot.operations.local.meter import Meter
 from fleet_iot.operations.local.strictness import Scope, StrictIot
 
 # Every name of MiniStack that is wrapped is in this module; a test compares each with the pinned version.
@@ -247,29 +249,63 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
+def make_metered(services: Any, iot: Any) -> Meter:
+    """Count what the emulator is asked for, in AWS's units.
+
+    Args:
+        services: The package `ministack.services`.
+        iot: The module `ministack.services.iot`.
+    """
+    meter = Meter(caller_of)
+    for name, metered in (
+        ("dynamodb", meter.of_dynamodb),
+        ("kinesis", meter.of_kinesis),
+        ("kms", meter.of_kms),
+        ("s3", meter.of_s3),
+        ("sns", meter.of_sns),
+    ):
+        module = getattr(services, name)
+        module.handle_request = metered(module.handle_request)
+    meter.of_broker(iot)
+    return meter
+
+
+def caller_of(headers: Mapping[str, str]) -> str | None:
+    """Return the role by whose keys a request is signed; None for root, and for none."""
+    key = headers.get("authorization", "").partition("Credential=")[2].partition("/")[0]
+    if not key or key == os.environ["AWS_ACCESS_KEY_ID"]:
+        return None
+    credential = _issued(key, headers.get("x-amz-security-token", ""))
+    # arn:aws:sts::ACCOUNT:assumed-role/ROLE/SESSION
+    return credential.principal_arn.partition("/")[2].partition("/")[0] if credential else None
+
+
 def secret_of(access_key_id: str, token: str) -> str | None:
     """Return the secret of this emulator's root key, or of a key that it has issued; None for any other.
 
     The emulator itself accepts more as root: `test`, any account's number, and no key at all.
     """
-    from ministack.core.iam_evaluator import (
-        ResolvedCredential,
-        find_iam_access_key_account,
-        is_root_access_key,
-        resolve_credential,
-    )
-    from ministack.core.responses import _account_from_sts_session
+    from ministack.core.iam_evaluator import is_root_access_key
 
     if access_key_id == os.environ["AWS_ACCESS_KEY_ID"]:
         return None if token else os.environ["AWS_SECRET_ACCESS_KEY"]
     if is_root_access_key(access_key_id):
         return None
+    credential = _issued(access_key_id, token)
+    return credential.secret_access_key if credential else None
+
+
+def _issued(access_key_id: str, token: str) -> Any:
+    """Return the credential of a key that the emulator has issued; None for any other."""
+    from ministack.core.iam_evaluator import ResolvedCredential, find_iam_access_key_account, resolve_credential
+    from ministack.core.responses import _account_from_sts_session
+
     try:
         account = _account_from_sts_session(access_key_id) or find_iam_access_key_account(access_key_id)
     except ValueError:
         return None  # two accounts have it
     credential = resolve_credential(access_key_id, account, token) if account else None
-    return credential.secret_access_key if isinstance(credential, ResolvedCredential) else None
+    return credential if isinstance(credential, ResolvedCredential) else None
 
 
 Message = MutableMapping[str, Any]
@@ -305,11 +341,21 @@ class Guard:
         secret: The bearer token of the emulator's own paths.
         secret_of: Finds the secret of an access key.
         faults: Errors to answer some requests with.
+        meter: What counts the requests; its path is answered here.
     """
 
-    def __init__(self, app: App, *, secret: str, secret_of: SecretOf, faults: Faults | None = None) -> None:
+    def __init__(
+        self,
+        app: App,
+        *,
+        secret: str,
+        secret_of: SecretOf,
+        faults: Faults | None = None,
+        meter: Meter | None = None,
+    ) -> None:
         self._app = app
         self._faults = faults
+        self._meter = meter
         self._token = hashlib.sha256(secret.encode()).digest()
         self._secret_of = secret_of
 
@@ -328,6 +374,13 @@ class Guard:
                 receive = await _without_fault(self._faults, scope, headers, receive)
         except RefusedError as refused:
             await _refuse(scope, headers, receive, send, refused)
+            return
+        if self._meter and scope["path"] == UNITS:
+            body = json.dumps(self._meter.counts()).encode()
+            await send(
+                {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]}
+            )
+            await send({"type": "http.response.body", "body": body})
             return
         await self._app(scope, receive, send)
 
@@ -489,9 +542,10 @@ def main() -> None:
     # Imported here: MiniStack reads its settings from the environment while it is imported.
     from hypercorn.asyncio import serve
     from hypercorn.config import Config
+    from ministack import services
     from ministack.app import app
     from ministack.core import iam_actions, iam_evaluator
-    from ministack.services import iam, iot, lambda_svc
+    from ministack.services import dynamodb, iam, iot, kinesis, kms, lambda_svc, s3, sns  # noqa: F401 - in `services`
 
     keep_to_loopback()
     require_certificates(iot)
@@ -499,11 +553,14 @@ def main() -> None:
     simulate_with_context(iam, iam_evaluator)
     if arguments.speed is not None:
         make_strict(iot, speed=arguments.speed)
+    meter = make_metered(services, iot)
     config = Config()
     config.bind = [arguments.bind]
     config.certfile = arguments.certificate
     config.keyfile = arguments.key
     config.keep_alive_timeout = KEEP_ALIVE_S
     faults = Faults(arguments.faults) if arguments.faults else None
-    guarded: Any = Guard(app, secret=os.environ["AWS_SECRET_ACCESS_KEY"], secret_of=secret_of, faults=faults)
+    guarded: Any = Guard(
+        app, secret=os.environ["AWS_SECRET_ACCESS_KEY"], secret_of=secret_of, faults=faults, meter=meter
+    )
     asyncio.run(serve(guarded, config))

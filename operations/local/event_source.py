@@ -531,6 +531,7 @@ class EventSourceProcess:
         self._error: str | None = None
         self._written = 0.0
         self._idle_at = 0.0
+        self._sweeps = 0
 
     def run(self) -> None:
         """Work until the process is ended."""
@@ -611,6 +612,7 @@ class EventSourceProcess:
             asked.unlink()
 
     def _sweep(self, event: dict[str, Any]) -> None:
+        self._sweeps += 1
         try:
             self._host.invoke(event)
         except FunctionFailedError as failure:
@@ -645,6 +647,7 @@ class EventSourceProcess:
             "pid": os.getpid(),
             "is_ready": bool(self._readers),
             "idle_at": self._idle_at,
+            "sweeps": self._sweeps,
             "totals": totals,
             "shards": shards,
             "last_error": self._error,

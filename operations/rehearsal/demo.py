@@ -19,14 +19,17 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from fleet_iot.generator.cost.measured import Comparison
 from fleet_iot.generator.diagnostics import EnvironmentFault, FleetError, OutcomeError
 from fleet_iot.generator.text import counted, table
 from fleet_iot.lib.names import FUNCTION
 from fleet_iot.lib.specs import suffixed
 from fleet_iot.operations.aws import local_aws
-from fleet_iot.operations.local import deployment, emulator
-from fleet_iot.operations.local.aws import FACTS, LocalAws, applied_stacks, count_resources, load
+from fleet_iot.operations.local import deployment, emulator, event_source
+from fleet_iot.operations.local.aws import FACTS, LocalAws, applied_stacks, count_resources, load, read_statistics
 from fleet_iot.operations.local.deployment import wait_until_drained
+from fleet_iot.operations.local.dynamodb_units import item_size, write_units
+from fleet_iot.operations.local.event_source import Redelivery
 from fleet_iot.operations.pki.csr import create_missing, csr_path
 from fleet_iot.operations.pki.keystore import KeyStore
 from fleet_iot.operations.project import Project
@@ -42,6 +45,7 @@ from fleet_iot.operations.rehearsal.simulator import (
     read_truth,
     run_request,
 )
+from fleet_iot.operations.rehearsal.units import as_table, compare_units, run_of
 from fleet_iot.operations.telemetry.archive import (
     archived_records,
     compact,
@@ -234,13 +238,28 @@ def count_registry(iot: Any, suffix: str) -> Registry:
     return Registry(things=len(names), certificates=len(certificates))
 
 
-def read_readings(dynamodb: Any, table: str) -> tuple[list[MinuteItem], list[AnomalyItem]]:
+PERIODS = ("minute", "hour", "day")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readings:
+    """The readings table: the highest revision of each minute, anomalies, and the write units of later revisions."""
+
+    minutes: list[MinuteItem]
+    anomalies: list[AnomalyItem]
+    revised_units: int
+
+
+def read_readings(dynamodb: Any, table: str) -> Readings:
     """Read all anomaly items of the readings table, and the highest revision of each minute."""
     minutes: dict[tuple[str, str], tuple[str, MinuteItem]] = {}
     anomalies = []
+    revised = 0
     for page in dynamodb.get_paginator("scan").paginate(TableName=table, ConsistentRead=True):
         for item in page["Items"]:
             thing, (kind, _, rest) = item["device"]["S"], item["bucket"]["S"].partition("#")
+            if kind in PERIODS and "#" in rest:
+                revised += write_units(item_size(item))
             if kind == "minute":
                 metrics = {name: metric["M"] for name, metric in item["metrics"]["M"].items()}
                 start, _, revision = rest.partition("#")
@@ -262,7 +281,7 @@ def read_readings(dynamodb: Any, table: str) -> tuple[list[MinuteItem], list[Ano
                         time_ms=_epoch_ms(item["time"]["S"]),
                     )
                 )
-    return [minute for _, minute in minutes.values()], anomalies
+    return Readings(minutes=[minute for _, minute in minutes.values()], anomalies=anomalies, revised_units=revised)
 
 
 def read_archive(s3: Any, bucket: str) -> Archive:
@@ -328,6 +347,7 @@ class Measurement:
 
     registry: Registry
     processed: int
+    revised_units: int
     devices: int
     archive: Archive
     difference: Difference
@@ -339,17 +359,18 @@ def measure(project: Project, local: LocalAws, *, truth_file: Path) -> Measureme
     function = local.client("lambda").get_function_configuration(FunctionName=suffixed(FUNCTION, suffix))
     deployed = function["Environment"]["Variables"]
     dynamodb = local.client("dynamodb")
-    minutes, anomalies = read_readings(dynamodb, deployed["READINGS_TABLE"])
+    readings = read_readings(dynamodb, deployed["READINGS_TABLE"])
     archive = read_archive(local.client("s3"), deployed["ARCHIVE_BUCKET"])
     return Measurement(
         registry=count_registry(local.client("iot"), suffix),
-        processed=sum(item.messages for item in minutes),
+        processed=sum(item.messages for item in readings.minutes),
+        revised_units=readings.revised_units,
         devices=count_items(dynamodb, deployed["DEVICES_TABLE"]),
         archive=archive,
         difference=compare(
             gather(read_truth(truth_file)),
-            minutes=minutes,
-            anomalies=anomalies,
+            minutes=readings.minutes,
+            anomalies=readings.anomalies,
             archived=archive.readings,
         ),
     )
@@ -398,6 +419,7 @@ class Report:
     devices_known: int
     resources_left: int
     private_keys_found: list[str]
+    units: tuple[Comparison, ...]
     seconds_by_step: dict[str, float]
 
 
@@ -438,6 +460,7 @@ def faults(report: Report) -> list[str]:
         ),
         (report.resources_left == 0, f"{report.resources_left} resources are left after destroy"),
         (not report.private_keys_found, f"private keys found in {', '.join(report.private_keys_found)}"),
+        *((not each.is_off, f"not as `fleet cost` predicts: {each}") for each in report.units),
     ]
     return [sentence for is_right, sentence in rules if not is_right]
 
@@ -471,7 +494,9 @@ def summary(report: Report) -> str:
         ),
         ("Seconds", ", ".join(f"{step} {seconds:.0f}" for step, seconds in report.seconds_by_step.items())),
     ]
-    return "\n".join(f"  {line}" for line in table(rows, "<<"))
+    lines = "\n".join(f"  {line}" for line in table(rows, "<<"))
+    costs = "What it cost in AWS's units, as `fleet cost` predicts it and as it was counted:"
+    return f"{lines}\n\n{costs}\n\n{as_table(report.units)}"
 
 
 DOSE = Dose(anomalies=0.8, poison=0.01, repeats=0.01)
@@ -552,17 +577,38 @@ def run_demo(
                 _onboard(project, local, folder, onboarded)
         with clock.step("simulate", f"up to {counted(request.things, 'thing')} publish over mutual TLS"):
             simulation = _simulation(project, request)
+            before, began, swept = local.units(), time.monotonic(), _sweeps(local)
             outcome = run_request(
                 project, simulation, aws=local_aws(local.folder), store=store, on_progress=on_progress
             )
             _refuse_failed(outcome)
         with clock.step("drain", "until everything is processed"):
             drained = wait_until_drained(local)
+            counted_units, wall_s = local.units(), time.monotonic() - began
         with clock.step("compact", "the raw archive into Parquet objects"):
             compacted = _compact(project, local)
         with clock.step("verify", "published readings against DynamoDB and S3"):
             measured = measure(project, local, truth_file=simulation.truth)
             exposed = exposed_private_keys(project, local)
+            redelivery = Redelivery(probability=REDELIVERED_SHARE, seed=request.seed)
+            run = run_of(
+                project,
+                simulation,
+                rate=request.rate,
+                redelivery=redelivery,
+                invocations=drained.invocations,
+                sweeps=drained.sweeps - swept,
+                wall_s=wall_s,
+                anomalies=measured.difference.anomalies_injected,
+            )
+            units = compare_units(
+                run,
+                before,
+                counted_units,
+                revised_units=measured.revised_units,
+                duration_s=request.duration_s,
+                redelivery=redelivery,
+            )
             applied = _resources(local)
         if onboarded:
             with clock.step("retire", f"{_count(onboarded)} that were onboarded"):
@@ -587,8 +633,14 @@ def run_demo(
         compacted=compacted,
         resources=(applied, left),
         exposed=exposed,
+        units=units,
         seconds=clock.seconds,
     )
+
+
+def _sweeps(local: LocalAws) -> int:
+    """Return how often the event source has swept the lanes so far."""
+    return int(read_statistics(local.folder / event_source.STATISTICS)["sweeps"])
 
 
 def _compact(project: Project, local: LocalAws) -> dict[str, Any]:
@@ -729,6 +781,7 @@ def _report(
     compacted: Mapping[str, Any],
     resources: tuple[int, int],
     exposed: list[str],
+    units: tuple[Comparison, ...],
     seconds: dict[str, float],
 ) -> Report:
     applied, left = resources
@@ -753,6 +806,7 @@ def _report(
         devices_known=measured.devices,
         resources_left=left,
         private_keys_found=exposed,
+        units=units,
         seconds_by_step=seconds,
         **asdict(measured.difference),
     )

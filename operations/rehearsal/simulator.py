@@ -630,6 +630,11 @@ def _wait_answers(devices: Mapping[str, Device], failed: dict[str, str]) -> None
     failed |= {name: f"the broker did not answer {count} publishes" for name, count in waiting.items()}
 
 
+def share_of(rate: float, duration_s: float, things: int) -> int:
+    """Return the readings that each of so many things sends at a rate of all together."""
+    return max(1, round(rate * duration_s / things))
+
+
 def _plan(request: SimulationRequest, chosen: list[tuple[Thing, DeviceTypeSpec]]) -> list[ThingSchedule]:
     """Plan each thing's messages; with a rate, each sends its share of it, at the pace of its own clock."""
     rate = request.rate
@@ -637,7 +642,7 @@ def _plan(request: SimulationRequest, chosen: list[tuple[Thing, DeviceTypeSpec]]
     def samples(device_type: DeviceTypeSpec) -> int:
         if rate is None:
             return max(1, round(request.duration_s / device_type.sample_interval_s))
-        return max(1, round(rate * request.duration_s / len(chosen)))
+        return share_of(rate, request.duration_s, len(chosen))
 
     end_ms = request.now_ms + (round(request.duration_s * 1000) if rate is None else 0)
     plan = schedules(chosen, seed=request.seed, samples=samples, end_ms=end_ms, dose=request.dose)

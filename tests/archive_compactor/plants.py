@@ -174,9 +174,9 @@ class Simulation:
             before = records
             self.last_hour = [*self.last_hour, *records][-720:]
 
-    def archive(self, records: list[dict[str, Any]]) -> None:
+    def archive(self, records: list[dict[str, Any]], *, shard: str = "shardId-000000000000") -> None:
         """Archive a batch as the processor does."""
-        for entry in readings_objects(batch_of(records).readings, shard="shardId-000000000000"):
+        for entry in readings_objects(batch_of(records).readings, shard=shard):
             self.s3.objects[entry.key] = entry.body
             self.raw_objects += 1
 

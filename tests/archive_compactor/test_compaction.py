@@ -15,7 +15,17 @@ from typing import Any
 import pytest
 
 from fleet_iot.archive_compactor import compaction
-from fleet_iot.archive_compactor.layout import LIST_NAME, TABLE, HourManifest, column_of, decode_manifest
+from fleet_iot.archive_compactor.compaction import Window
+from fleet_iot.archive_compactor.layout import (
+    LIST_NAME,
+    TABLE,
+    HourManifest,
+    RawObject,
+    column_of,
+    decode_manifest,
+    progress_key,
+    raw_object,
+)
 from fleet_iot.archive_compactor.reader import archived_dates, archived_lines, load_state
 from fleet_iot.archive_compactor.rows import from_parquet, to_parquet
 from tests.archive_compactor.plants import (
@@ -107,14 +117,15 @@ def test_a_message_that_cannot_be_read_keeps_its_bytes() -> None:
     """A raw line whose message is none of the present format is a row with its bytes and without numbers."""
     s3, _ = archived(hours=1)
     key = min(s3.objects)
-    line = read(s3)[0] | {"raw": "e30=", "sequence_number": "1"}
+    number = str(raw_object(key).first)
+    line = read(s3)[0] | {"raw": "e30=", "sequence_number": number}
     from fleet_iot.sensor_processor.ingest.codec import gzip_bytes
 
     s3.objects[key] = gzip_bytes(json.dumps(line).encode())
     compactor(s3, now=START + 2 * HOUR_MS).run()
 
-    found = [columns for _, columns in rows(s3) if "1" in columns["sequence_number"]]
-    assert [columns["raw"][columns["sequence_number"].index("1")] for columns in found] == [b"{}"]
+    found = [columns for _, columns in rows(s3) if number in columns["sequence_number"]]
+    assert [columns["raw"][columns["sequence_number"].index(number)] for columns in found] == [b"{}"]
 
 
 def test_redelivered_records_are_there_once() -> None:
@@ -177,6 +188,8 @@ def test_a_killed_run_is_finished_by_the_next_one(expires: bool) -> None:
                 with suppress(Killed):
                     compactor(s3, now=now, expires=expires).run()
                 assert read(replace(s3, kill_at=None)) == before
+            with suppress(Killed):
+                compactor(s3, now=now, expires=expires).run()
             compactor(s3, now=now, expires=expires).run()
         assert s3.objects == calm.objects, s3.kill_at
     assert any(key.startswith("raw/") for key in calm.objects) is not expires
@@ -257,7 +270,7 @@ def test_without_time_a_run_ends_at_a_commit(monkeypatch: pytest.MonkeyPatch) ->
     """An hour that is too large for one generation becomes several; what no time is left for stays for the next run."""
     s3, simulation = archived(hours=1)
     monkeypatch.setattr(compaction, "GENERATION_BYTES", 20_000)
-    turns = iter([True, True, False])
+    turns = iter([True, True, True, False])
 
     report = compactor(s3, now=START + 2 * HOUR_MS, has_time=lambda: next(turns, False)).run()
     assert report.hours == 2 and report.left > 0
@@ -268,6 +281,125 @@ def test_without_time_a_run_ends_at_a_commit(monkeypatch: pytest.MonkeyPatch) ->
     hours = [each for each in manifests if isinstance(each, HourManifest)]
     assert len(hours) == report.hours + again.hours > 2
     assert sum(each.records for each in hours) == simulation.readings == len(read(s3))
+
+
+def in_steps(s3: MemoryS3, *, now: int, turns: int, kill: bool = False, **more: Any) -> int:
+    """Run until nothing is left, with time for a few steps in each run, and perhaps a kill in each; return the runs."""
+    runs = 0
+    while True:
+        runs += 1
+        left = iter([True] * turns)
+        if kill:
+            s3.kill_at, s3.is_killed_after = s3.calls + 3 + 7 * runs, runs % 2 == 1
+        try:
+            report = compactor(s3, now=now, has_time=lambda left=left: next(left, False), **more).run()
+        except Killed:
+            continue
+        if not (report.left or report.unfinished):
+            assert not report.failed
+            return runs
+
+
+@pytest.mark.parametrize("kill", [False, True])
+def test_a_run_goes_on_where_the_last_one_ended(monkeypatch: pytest.MonkeyPatch, kill: bool) -> None:
+    """Hours, merges and verifications in many short runs, killed or not: the objects of one long run, byte by byte."""
+    monkeypatch.setattr(compaction, "GENERATION_BYTES", 9_000)
+    monkeypatch.setattr(compaction, "DAY_ROWS", 40)
+    source, _ = archived(hours=2, interval_s=120, share_redelivered=0.3)
+    before = read(source)
+    calm, s3 = MemoryS3(objects=dict(source.objects)), MemoryS3(objects=dict(source.objects))
+    for now in (START + 3 * HOUR_MS, START + DAY_MS + 3 * HOUR_MS, START + 4 * DAY_MS):
+        compactor(calm, now=now).run()
+        runs = in_steps(s3, now=now, turns=3, kill=kill)
+        assert runs > 2
+        s3.kill_at = None
+        assert read(s3) == before
+    s3.objects.pop(progress_key(DAY))
+    assert s3.objects == calm.objects
+
+
+def test_progress_with_a_day_that_has_changed_is_void(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A late object makes another day: nothing of the earlier merge is in it twice, or missing."""
+    monkeypatch.setattr(compaction, "DAY_ROWS", 40)
+    s3, simulation = archived(hours=2)
+    now = START + DAY_MS + 3 * HOUR_MS
+    compactor(s3, now=START + 3 * HOUR_MS).run()
+    turns = iter([True] * 4)
+    assert compactor(s3, now=now, has_time=lambda: next(turns, False)).run().unfinished == [DAY]
+    assert progress_key(DAY) in s3.objects
+    payload = b'{"time": 1793491200000, "metrics": {"flow": 9}}'
+    simulation.archive([record_of(payload, plant="sg-01", type_="compressor", device=9, at=START, number=77)])
+
+    assert compactor(s3, now=now).run().days == 1
+
+    numbers = Counter(line["sequence_number"] for line in read(s3))
+    assert (simulation.readings + 1, {1}) == (len(numbers), set(numbers.values()))
+
+
+def test_duplicates_are_found_whatever_the_borders_and_generations() -> None:
+    """Records come again in other batches, before and after the compaction of their hour, in any order of runs."""
+    simulation = Simulation(s3=MemoryS3(), devices=1, interval_s=60, window_s=30, share_redelivered=0)
+    simulation.run(START, START + HOUR_MS)
+    shards = {"shardId-1": simulation.last_hour[::2], "shardId-2": simulation.last_hour[1::2]}
+    for seed in range(2 * KILLS):
+        random_ = random.Random(seed)
+        simulation.s3 = s3 = MemoryS3()
+        for shard, records in shards.items():
+            for first in range(0, len(records), 20):
+                simulation.archive(records[first : first + 20], shard=shard)
+        for step in range(6):
+            shard, records = random_.choice(list(shards.items()))
+            first = random_.randrange(len(records))
+            simulation.archive(records[first : first + random_.randint(1, 120)], shard=shard)
+            if step % 2:
+                assert not compactor(s3, now=START + 2 * HOUR_MS + step).run().failed
+        numbers = Counter(line["sequence_number"] for line in read(s3))
+        assert (simulation.readings, {1}) == (len(numbers), set(numbers.values())), seed
+
+
+def test_memory_is_that_of_overlapping_objects() -> None:
+    """Of an hour of 2,000 objects with redelivered ones the window never has more records than three of them."""
+    window, most = Window(known=()), 0
+    for number in range(0, 200_000, 100):
+        for first in (number, number - 50) if number % 1_000 == 0 and number else (number,):
+            window.move_to(RawObject(key="k", shard="s", first=first, last=first + 99))
+            kept = sum(window.adds(str(each)) for each in range(first, first + 100))
+            assert kept == (50 if first != number else 100) or number % 1_000 == 0
+        most = max(most, len(window._numbers))
+    assert most <= 300
+
+
+def test_a_record_outside_the_name_of_its_object_stops_the_date() -> None:
+    """Names say which records may come again; an object that has others is reported and left."""
+    s3, _ = archived(hours=1)
+    first, second = sorted(key for key in s3.objects if key.startswith("raw/"))[:2]
+    s3.objects[first] = s3.objects[second]
+    (failure,) = compactor(s3, now=START + 2 * HOUR_MS).run().failed
+    assert f"{first} has the record " in failure
+    assert not any(key.startswith("compaction/") for key in s3.objects)
+
+
+def test_a_settled_date_costs_two_lists_and_one_manifest() -> None:
+    """Where raw objects stay, a day with all of them is not read again; one more object is noticed."""
+    s3, simulation = archived(hours=1)
+    for _ in range(2):
+        compactor(s3, now=START + DAY_MS + 3 * HOUR_MS, expires=False).run()
+    asked: list[tuple[str, str]] = []
+    s3.before = lambda operation, key: asked.append((operation, key))
+    compactor(s3, now=START + DAY_MS + 4 * HOUR_MS, expires=False).run()
+    assert [("list", "raw/"), ("list", f"raw/date={DAY}/"), ("list", f"compaction/date={DAY}/")] == asked[:3]
+    assert [("get", f"compaction/date={DAY}/day-0001.json.gz")] == asked[3:]
+    simulation.archive(simulation.last_hour[:5])
+    assert compactor(s3, now=START + DAY_MS + 5 * HOUR_MS, expires=False).run().duplicates == 5
+
+
+def test_dates_are_looked_at_newest_first() -> None:
+    """Those to which records may still arrive at each run, earlier ones once a day: should no run have been."""
+    s3, simulation = archived(hours=1)
+    simulation.run(START + 20 * DAY_MS, START + 20 * DAY_MS + HOUR_MS)
+    late, noon = START + 21 * DAY_MS + 3 * HOUR_MS, START + 21 * DAY_MS + 12 * HOUR_MS
+    assert ["2026-11-21", DAY] == compactor(s3, now=late, expires=False).dates()
+    assert ["2026-11-21"] == compactor(s3, now=noon, expires=False).dates()
 
 
 def test_records_are_kept_whatever_was_compacted() -> None:

@@ -15,11 +15,12 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from benchmarks.aws import refused
-from benchmarks.aws.dynamodb import DynamoDb, Invalid, item_size, number_size, read_units, write_units
+from benchmarks.aws.dynamodb import DynamoDb
 from benchmarks.aws.expressions import Scope, holds, update
 from benchmarks.aws.s3 import S3, etag
 from benchmarks.aws.server import counted, running_server
 from benchmarks.aws.sns import Sns
+from fleet_iot.operations.local.dynamodb_units import Invalid, item_size, number_size, read_units, write_units
 
 TABLES = {"readings": ("device", "bucket"), "devices": ("device",), "Music": ("Artist", "SongTitle")}
 KB = 1024

@@ -18,7 +18,7 @@ def lines(plant: Plant, *arguments: str) -> list[Any]:
 def readings(plant: Plant) -> list[str]:
     """Every minute and anomaly, in some order that is always the same."""
     held = read_readings(plant.local.client("dynamodb"), f"table-readings-{SUFFIX}")
-    return sorted(repr(item) for items in held for item in items)
+    return sorted(map(repr, [*held.minutes, *held.anomalies]))
 
 
 def first_records(plant: Plant) -> tuple[tuple[StreamRecord, ...], str, str]:

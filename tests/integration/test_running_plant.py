@@ -167,15 +167,15 @@ def test_what_devices_publish_arrives_exactly_once(plant: Plant) -> None:
     outcome = json.loads(run.stdout)
     assert (7, 0) == (outcome["things"], outcome["refused"])
     held = archive(plant)
-    minutes, found = read_readings(plant.local.client("dynamodb"), f"table-readings-{SUFFIX}")
+    stored = read_readings(plant.local.client("dynamodb"), f"table-readings-{SUFFIX}")
     difference = compare(
         gather(read_truth(truth_file)),
-        minutes=minutes,
-        anomalies=found,
+        minutes=stored.minutes,
+        anomalies=stored.anomalies,
         archived=held.readings,
     )
     assert (0, 0, 0) == (difference.lost, difference.duplicated, difference.wrong_sums)
-    assert outcome["readings"] == sum(item.messages for item in minutes)
+    assert outcome["readings"] == sum(item.messages for item in stored.minutes)
     assert outcome["poison"] == held.quarantined
     assert outcome["poison"] > 0
     assert outcome["repeats"] > 0

@@ -29,17 +29,18 @@ HAPPENS = (
     "split",
     "merge",
     "gone",
+    "two_versions",
 )
 
-
 IS_SOAK = READINGS > 8_000
+HAS_SILENCE = READINGS > 300_000
 
 RARE = (controls.effects_before_commit, controls.mutable_minute_key)
 """Seen where two processes contend for a lane whose minutes end: more readings find it, and the schedules of
 `tests/sensor_processor/lanes` in a few seconds."""
 
 CONTROLS = (
-    *(controls.no_dedupe, controls.unconditional_pointer, controls.early_acknowledgement),
+    *(controls.no_dedupe, controls.unconditional_pointer, controls.early_acknowledgement, controls.no_acknowledgement),
     *(RARE if IS_SOAK else ()),
 )
 
@@ -54,6 +55,7 @@ def test_shards_lose_nothing_and_count_nothing_twice(seed: int) -> None:
     assert [] == verdict.faults
     assert [] == [name for name in HAPPENS if not verdict.struck.get(name)]
     assert verdict.struck["hop"] > verdict.invocations / 2
+    assert bool(verdict.struck.get("silent")) == HAS_SILENCE
 
 
 @pytest.mark.slow
@@ -61,9 +63,8 @@ def test_shards_lose_nothing_and_count_nothing_twice(seed: int) -> None:
 def test_shards_find_a_wrong_processor(control: Callable[[], Any]) -> None:
     """A processor that relies on being the only writer, or on each record's coming once, does not get through."""
     with control():
-        verdict = shards.run(seed=2, readings=12_000 if IS_SOAK else 4_000)
-
-    assert verdict.faults
+        readings = 12_000 if IS_SOAK else 4_000
+        assert any(shards.run(seed=seed, readings=readings, killed=0.02).faults for seed in (1, 2, 3, 4))
 
 
 @pytest.mark.slow

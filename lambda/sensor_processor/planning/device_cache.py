@@ -1,7 +1,7 @@
-"""Unpacked devices as this process last committed them, within a bound of bytes.
+"""Unpacked devices as this process last packed them, within a bound of bytes.
 
-An entry is used only while the lane has the very bytes that it was packed to. Entries are removed when used and put
-back after a commit, so a device whose commit failed is unpacked again.
+An entry is used only while the lane has the very bytes that it was packed to, so a device whose commit failed is
+unpacked again. Entries are removed when used.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class DeviceCache:
         return device if known == packed else None
 
     def put(self, device: Device, packed: bytes) -> None:
-        """Keep a device that was just committed; the caller no longer changes it."""
+        """Keep a device that was just packed; the caller no longer changes it."""
         self.pop(device.name, packed)
         self._devices[device.name] = packed, device
         self._used += EXPANSION * len(packed)

@@ -78,14 +78,13 @@ class Wanted(msgspec.Struct):
 
 
 class Folded(msgspec.Struct, kw_only=True):
-    """Outcome of one device: `device` and `resident` are None if nothing changed. `overflow`: their minute is full.
+    """Outcome of one device: `resident` is None if nothing changed. `overflow`: their minute is full.
 
     `lost_state` is why learned detectors could not be read.
     """
 
     facility: str
     device_type: str
-    device: Device | None = None
     resident: Resident | None = None
     outbox: Outbox = msgspec.field(default_factory=Outbox)
     overflow: list[Reading] = []
@@ -186,6 +185,7 @@ class _Fold:
         self._state = device.state
         self._device_types = folder.catalogue.device_types
         self._retention = folder.retention
+        self._cache = folder.cache
         self._stored = stored
         self._revision = revision
         self._closed: dict[int, Minute] = {}  # minutes that are not open and in this batch; those in `recent`, too
@@ -415,7 +415,7 @@ class _Fold:
             state.described_slot, state.is_described = slot, True
             outbox.devices.append((device.name, _encode(device_item(_described(device, self._revision)))))
         outcome.resident = device.pack()
-        outcome.device = device
+        self._cache.put(device, outcome.resident.packed)
         return outcome
 
 

@@ -114,8 +114,8 @@ def test_more_than_one_stream_takes_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_archive_is_compacted_up_to_a_load(tmp_path: Path) -> None:
-    """A warning at the facilities beyond 2,500 readings a second."""
-    for devices, told in ((25_000, 0), (25_010, 1)):
+    """A warning at the facilities beyond 5,000 readings a second."""
+    for devices, told in ((50_000, 0), (50_010, 1)):
         _, warnings = read_with_warnings(loaded(tmp_path, devices=devices, interval=10), name="fleet.yaml")
         assert told == [warning.rule for warning in warnings].count("archive-load")
 

@@ -38,8 +38,8 @@ def test_sums_are_those_of_the_lines() -> None:
     """Of all, and of each service."""
     found = estimate(WORKED["medium"])
     assert found.usd == pytest.approx(sum(line.usd or 0 for line in found.lines))
-    assert found.usd == pytest.approx(sum(found.services().values()))
-    assert list(dict.fromkeys(term.service for term in TERMS)) == list(found.services())
+    assert found.usd == pytest.approx(sum(service.usd or 0 for service in found.services()))
+    assert list(dict.fromkeys(term.service for term in TERMS)) == [service.name for service in found.services()]
 
 
 def test_levers_are_ranked_by_what_they_save() -> None:
@@ -81,8 +81,31 @@ def test_each_region_has_each_price_or_says_that_it_has_none() -> None:
 def test_a_region_without_prices_still_has_units() -> None:
     """The counts stand; nothing is taken from another region."""
     found = estimate(manifest(1_000, region="eu-central-1"))
-    assert (0, True) == (found.usd, all(line.usd is None for line in found.lines))
+    assert (None, True) == (found.usd, all(line.usd is None for line in found.lines))
+    assert {None} == {service.usd for service in found.services()}
+    assert {line.term.price for line in found.lines if line.units} == {line.term.price for line in found.unpriced}
     assert [line.units for line in found.lines] == [line.units for line in estimate(manifest(1_000)).lines]
+
+
+def test_a_sum_says_what_it_leaves_out(tmp_path: Path) -> None:
+    """A service with some prices has their sum and names its other lines; one without any has none, not 0."""
+    fleet = manifest(1_000, region="eu-central-1")
+    found = estimate(fleet, own_prices=own_prices(tmp_path, regions={"eu-central-1": STREAM_HOUR}))
+    kinesis, *others = sorted(found.services(), key=lambda service: service.name != "Kinesis")
+    assert 730 * 0.0456 == pytest.approx(found.usd) == pytest.approx(kinesis.usd)
+    assert {"kinesis.ingested_gb", "kinesis.retrieved_gb", "kinesis.retained_gb_month"} == {
+        line.term.price for line in kinesis.unpriced
+    }
+    assert {None} == {service.usd for service in others}
+
+
+def test_a_price_of_nothing_is_a_price(tmp_path: Path) -> None:
+    """A contract may have it for free; `null` over a shipped price takes it away."""
+    free = [{"usd": 0, "per": 1, "source": "contract"}]
+    prices = own_prices(tmp_path, regions={"us-east-1": {"kinesis.stream_hour": free, "kms.key": None}})
+    found = estimate(manifest(1_000), own_prices=prices)
+    assert ["kms.key"] == [line.term.price for line in found.unpriced]
+    assert [0] == [line.usd for line in found.lines if line.term.price == "kinesis.stream_hour"]
 
 
 def test_tiers_apply_to_the_units_within_them() -> None:
@@ -93,12 +116,14 @@ def test_tiers_apply_to_the_units_within_them() -> None:
     assert REMEMBERED == prices.used("iot.message", 6e9)[-1].source
 
 
+STREAM_HOUR = {"kinesis.stream_hour": [{"usd": 0.0456, "per": 1, "source": "contract"}]}
+
+
 def own_prices(folder: Path, **changes: Any) -> Path:
-    price = [{"usd": 0.0456, "per": 1, "source": "contract"}]
     document = {
         "format": 1,
         "sources": {"contract": {"what": "our contract", "url": "https://example.com", "date": "2026-11-01"}},
-        "regions": {"ap-southeast-1": {"kinesis.stream_hour": price}},
+        "regions": {"ap-southeast-1": STREAM_HOUR},
     }
     path = folder / "prices.json"
     path.write_text(json.dumps(document | changes))
@@ -109,7 +134,7 @@ def test_own_prices_are_over_those_that_are_shipped(tmp_path: Path) -> None:
     """A missing price is filled in, and the others stay."""
     fleet = manifest(1_000, region="ap-southeast-1")
     before, found = estimate(fleet), estimate(fleet, own_prices=own_prices(tmp_path))
-    assert before.usd + 730 * 0.0456 == pytest.approx(found.usd)
+    assert (before.usd or 0) + 730 * 0.0456 == pytest.approx(found.usd)
     assert "kinesis.stream_hour" not in {line.term.price for line in found.unpriced}
     assert "our contract" == found.prices.sources["contract"].what
 
@@ -138,6 +163,22 @@ def test_own_prices_are_over_those_that_are_shipped(tmp_path: Path) -> None:
             "its tiers begin at 0 and rise",
             "docs/cost.md",
         ),
+        (
+            {"regions": {"x": {"iot.message": [{"usd": -1, "per": 1, "source": "contract"}]}}},
+            "no less than 0 USD",
+            "docs/cost.md",
+        ),
+        (
+            {"regions": {"x": {"iot.message": [{"usd": float("nan"), "per": 1, "source": "contract"}]}}},
+            "has no prices: JSON is malformed",
+            "docs/cost.md",
+        ),
+        (
+            {"regions": {"x": {"iot.message": [{"usd": 1, "per": 1, "source": "contract", "currency": "EUR"}]}}},
+            "Object contains unknown field `currency`",
+            "docs/cost.md",
+        ),
+        ({"regions": {"y": STREAM_HOUR}}, "has no prices for x, the manifest's region", "it has: y"),
         ({"regions": {"x": {"iot.message": 3}}}, "has no prices: Expected `array | null`", "docs/cost.md"),
         ({"regons": {}}, "has no prices: Object contains unknown field `regons`", "docs/cost.md"),
     ],
@@ -150,6 +191,13 @@ def test_a_file_of_prices_is_refused_with_its_place(
         read_prices("x", own_prices(tmp_path, **changes))
     assert str(tmp_path / "prices.json") in refused.value.message and message in refused.value.message
     assert hint in (refused.value.hint or "")
+
+
+def test_a_typing_error_in_the_region_is_reported(tmp_path: Path) -> None:
+    """Prices of another region than the manifest's would be left out silently."""
+    with pytest.raises(EnvironmentFault) as refused:
+        read_prices("ap-southeast-1", own_prices(tmp_path, regions={"ap-southest-1": STREAM_HOUR}))
+    assert "did you mean `ap-southest-1`?" == refused.value.hint
 
 
 @pytest.fixture
@@ -236,6 +284,27 @@ def test_the_plan_has_the_sum(company: Path) -> None:
     assert "Terms and levers: fleet cost" in text
     part = runner.invoke(main, ["plan", "--facility", "de-mn-01"]).stdout
     assert "What these plants add to a month costs about " in part and "fleet cost --facility de-mn-01" in part
+
+
+def test_no_price_is_not_printed_as_0(company: Path) -> None:
+    """In a region without prices every line says so, JSON has null, and the plan has no sum."""
+    path = company / "fleet.yaml"
+    path.write_text(path.read_text().replace("us-east-1", "eu-central-1"))
+    runner = CliRunner()
+    text, document = runner.invoke(main, ["cost"]).stdout, json.loads(runner.invoke(main, ["cost", "--json"]).stdout)
+    assert "in eu-central-1, at list prices: no price\n" in text and " 0.00" not in text
+    assert len(document["lines"]) == text.count("no price\n") - 1 == len(document["unpriced"])
+    assert {None} == {document["usd"], *document["services"].values(), *(line["usd"] for line in document["lines"])}
+    assert "No sum can be made, as no price is known for eu-central-1: iot.connection_minute, " in text
+    runner.invoke(main, ["generate"])
+    plan = runner.invoke(main, ["plan"]).stdout
+    assert "A month of it has no sum, as no price is known for eu-central-1. Units and --prices: fleet cost" in plan
+    (company / "prices.json").write_text(
+        own_prices(company, regions={"eu-central-1": STREAM_HOUR}).read_text(encoding="utf-8")
+    )
+    part = runner.invoke(main, ["cost", "--prices", "prices.json"]).stdout
+    assert f"at list prices: 33.29 USD without {len(document['unpriced']) - 1} lines\n" in part
+    assert "AWS IoT Core no price, Kinesis 33.29 without 3 lines, Lambda no price" in part
 
 
 def test_options_change_the_sum(company: Path) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ast
 import json
+from dataclasses import replace
 
 import pytest
 
 from fleet_iot.generator.cost import terms
-from fleet_iot.generator.cost.measured import PER_READING, compare, units_a_reading, units_of_run
+from fleet_iot.generator.cost.measured import PER_READING, Run, compare, units_a_reading, units_of_run
 from fleet_iot.generator.manifest import rates
 from fleet_iot.generator.manifest.rates import expected_load
 from fleet_iot.lib.shared.context import RETENTIONS
@@ -97,6 +98,7 @@ def constant(path: str, name: str) -> object:
             "lib/constructs/sensor_processor.py",
             "LANE_READINGS, LANE_DEVICES",
         ),
+        (rates.RECENT_MINUTES, "lambda/sensor_processor/planning/device_state.py", "RECENT"),
         (rates.STREAM_HOURS, "lib/constructs/telemetry_stream.py", "RETENTION_HOURS"),
         (terms.COOLED_BYTES, "lib/shared/context.py", "COOLED_FROM_BYTES"),
         (terms.STANDARD_DAYS, "lib/constructs/storage.py", "INTELLIGENT_TIERING_AFTER_DAYS"),
@@ -123,14 +125,47 @@ def test_metrics_and_logs_are_those_of_the_processor() -> None:
     assert terms.TRAIL_DAYS == {name: each.trail_days for name, each in RETENTIONS.items()}
 
 
-def test_a_run_is_compared_with_what_it_should_cost() -> None:
-    """Units that scale with the devices' clocks, and those of each batch; a tenth is allowed."""
+HOUR_MS = 3_600_000
+
+
+def test_a_run_has_the_minutes_and_hours_that_its_clocks_pass() -> None:
+    """61 readings 10 s apart that end 10 s after an hour are in 11 minutes, one of which is the next hour's."""
+    run = Run(load=expected_load(manifest(100)), samples=61, ends_ms=500_000 * HOUR_MS + 10_000, wall_s=90, batches=5)
+    (group,) = run.load.groups
+    assert (11, 2) == (run.periods(group, 60), run.periods(group, 3_600))
+    slow = replace(group, interval_s=300)
+    assert (61, 6) == (run.periods(slow, 60), run.periods(slow, 3_600))
+    commits = 5 * 4 * 2 + 4 * 2  # of batches that all end minutes, and of the last sweep; each is acknowledged
+    found = units_of_run(run)
+    assert 100 * (11 + 1 + 1 + 90 / 900) + commits == pytest.approx(found["write_units"])
+    assert (5 * 4 + 4 + 100, 5 + 5 * 4 + 4, 0) == (found["read_units"], found["s3_puts"], found["s3_gets"])
+
+
+def test_a_run_has_the_messages_that_it_sends() -> None:
+    """Repeats and poison are messages too; through Basic Ingest they are rules and actions only."""
     load = expected_load(manifest(100))
-    expected = units_of_run(load, readings=6_000, batches=50)
-    lanes = 4 * (1 - 0.75**120)
-    assert 6_000 / 6 + 100 * 600 * (1 / 3_600 + 1 / 86_400 + 1 / 900) + 50 * lanes * (
-        1 + load.acknowledged
-    ) == pytest.approx(expected["write_units"], rel=1e-3)
-    assert () == compare(expected, {name: 1.09 * count for name, count in expected.items()})
-    (difference,) = compare(expected, {"s3_puts": 1.2 * expected["s3_puts"]})
-    assert "s3_puts: " in str(difference) and "(+20%)" in str(difference)
+    found = units_of_run(
+        Run(load=load, samples=60, ends_ms=HOUR_MS, wall_s=60, batches=5, repeats=0.05, poison=0.05, basic_ingest=0.5)
+    )
+    assert 6_600 * 0.5 == pytest.approx(found["messages"])
+    assert 6_600 + 200 == pytest.approx(found["rules"]) == pytest.approx(found["actions"])
+    assert 6_600 * 1024 == pytest.approx(found["ingested_bytes"]) == pytest.approx(found["retrieved_bytes"])
+
+
+def test_redelivered_records_cost_reads_and_raw_objects_only() -> None:
+    """They are archived and looked up again, and change nothing."""
+    run = Run(load=expected_load(manifest(100)), samples=60, ends_ms=HOUR_MS, wall_s=60, batches=5)
+    once, again = units_of_run(run), units_of_run(replace(run, redelivered=2))
+    assert {"read_units": 2 * 4, "s3_puts": 2, "write_units": 0} == {
+        unit: pytest.approx(again[unit] - once[unit]) for unit in ("read_units", "s3_puts", "write_units")
+    }
+
+
+def test_a_deviation_of_a_tenth_is_off() -> None:
+    """Unless it is within the margin of a short run, or the unit is not judged."""
+    expected = {"write_units": 1_000.0, "s3_puts": 20.0, "messages": 10.0, "notifications": 5.0, "s3_gets": 0.0}
+    measured = {"write_units": 1_101.0, "s3_puts": 24.0, "messages": 9.0, "notifications": 9.0, "s3_gets": 1.0}
+    found = compare(expected, measured, margins={"s3_puts": 4}, why_not={"notifications": "found by several"})
+    assert ["write_units", "s3_gets"] == [each.unit for each in found if each.is_off]
+    assert "write_units: 1,101 measured, 1,000 expected (+10.1%)" == str(found[0])
+    assert "s3_gets: 1 measured, 0 expected (none expected)" == str(found[4])

@@ -149,6 +149,21 @@ def early_acknowledgement() -> Iterator[None]:
 
 
 @contextmanager
+def no_acknowledgement() -> Iterator[None]:
+    """Never stores that an outbox was emitted, so that each process publishes it again."""
+    following = Pointer.next
+
+    def open_ended(self: Pointer, link: Any, *, is_acked: bool, **more: Any) -> Pointer:
+        return following(self, link, is_acked=False, **more)
+
+    with (
+        patch.object(lanes.LaneStore, "acknowledge", lambda self, pointer, *, retry: None),
+        patch.object(Pointer, "next", open_ended),
+    ):
+        yield
+
+
+@contextmanager
 def mutable_minute_key() -> Iterator[None]:
     """Writes later revisions over the first one."""
     with patch.object(items, "revision_bucket", lambda bucket, revision: bucket):

@@ -17,6 +17,11 @@ from tests.integration.faults.load import CATALOGUE, DAY, HOUR, MINUTE, Sent
 METRICS = frozenset(CATALOGUE["device_types"]["press-monitor"]["metrics"])  # type: ignore[index]
 SHOWN = 20
 
+
+def _minute_key(start: int) -> str:
+    return f"minute#{datetime.fromtimestamp(start / 1000, UTC).isoformat()[:16]}Z"
+
+
 Copy = tuple[int, int, tuple[tuple[str, int], ...]]
 """One arrival of a message: its number in the stream, when it arrived (ms), its values in thousandths."""
 
@@ -64,6 +69,10 @@ class Oracle:
             )
         }
 
+    def minutes(self) -> list[tuple[str, str]]:
+        """Return thing and key of each minute that has messages."""
+        return [(thing, _minute_key(start)) for thing, start in self._minutes]
+
     def put(self, number: int, sent: Sent) -> None:
         """Notes a record of the stream."""
         if sent.reasons:
@@ -89,7 +98,7 @@ class Oracle:
         held = {(i["device"]["S"], i["bucket"]["S"]): i for i in items if i["bucket"]["S"].startswith("minute#")}
         found = []
         for (thing, start), identities in self._minutes.items():
-            key = thing, f"minute#{datetime.fromtimestamp(start / 1000, UTC).isoformat()[:16]}Z"
+            key = thing, _minute_key(start)
             item = held.pop(key, None)
             if item is None:
                 found.append(f"lost: {key}")

@@ -12,6 +12,7 @@ from botocore.exceptions import ReadTimeoutError
 
 from benchmarks.aws import dynamodb, refused, s3, sns
 from benchmarks.function import BUCKETS, LANES, STATES, TABLES
+from fleet_iot.operations.local.dynamodb_units import WRITE_BYTES
 from fleet_iot.operations.local.event_source import StreamRecord
 from tests.integration.faults.chaos import Chaos
 
@@ -64,7 +65,7 @@ class DynamoDb(dynamodb.DynamoDb):
         before, after = write.before, write.after
         if len(write.key) == 2 and before and after and before.item() != after.item():
             self.changed.append(b"#".join(write.key).decode())
-        if write.name == LANES and after and after.size > dynamodb.WRITE_BYTES:
+        if write.name == LANES and after and after.size > WRITE_BYTES:
             raise dynamodb.Invalid("a lane's item costs more than one unit")
         super()._apply(write)
 

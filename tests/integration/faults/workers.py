@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 from msgspec import structs
 
@@ -17,10 +19,12 @@ REMEMBERED = 1_500_000
 """Bytes of unpacked devices: some devices are remembered, and some have to be unpacked again."""
 
 
-def new_worker(dynamo: DynamoDb, s3: S3, sns: Sns, *, dice: Random, clock: Clock) -> handler.Runtime:
+def new_worker(
+    dynamo: DynamoDb, s3: S3, sns: Sns, *, dice: Random, clock: Clock, catalogue: Mapping[str, Any] = CATALOGUE
+) -> handler.Runtime:
     """A process with nonces and waits from `dice`, and the time of `clock`."""
     clients = Clients(dynamodb=dynamo, s3=s3, sns=sns)
-    with environment(CATALOGUE, ANOMALY_TOPIC_ARN=TOPIC, LOG_LEVEL="ERROR"):
+    with environment(catalogue, ANOMALY_TOPIC_ARN=TOPIC, LOG_LEVEL="ERROR"):
         process = new_process(clients, dice=dice, clock=clock, sleep=clock.sleep)
     folder = structs.replace(process.log.folder, cache=DeviceCache(capacity=REMEMBERED))
     return replace(process, log=replace(process.log, folder=folder))

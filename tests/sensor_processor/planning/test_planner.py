@@ -74,9 +74,8 @@ class Device:
         self._emit(self.folder.close(name, self.resident, now=RECEIVED_AT + WEEK_MS, revision=self.version))
 
     def _emit(self, folded: Folded) -> Folded:
-        if folded.resident is not None and folded.device is not None:
+        if folded.resident is not None:
             self.resident = folded.resident
-            self.folder.cache.put(folded.device, folded.resident.packed)
         for item in map(json.loads, (*folded.outbox.items, *folded.outbox.begins)):
             assert self.items.setdefault(item["bucket"]["S"], item) == item
         for _, item in folded.outbox.devices:
