@@ -141,8 +141,6 @@ class Observer:
         "expected",
         "features",
         "gram",
-        "lagged",
-        "measured",
         "offset",
         "partners",
         "pool",
@@ -169,14 +167,13 @@ class Observer:
         self.weights = [0.0] * size
         self.gram = [0.0] * (size * (size + 1) // 2 + size)
         self.running: float | None = None
-        self.measured: float | None = None
         self.previous: list[float] = []
         self.offset = self.pool = self.power = 0.0
         self.profile = [0.0] * (4 * BINS)
         # Of the last block:
         self.state: State | None = None
         self.features: list[float] = []
-        self.lagged = self.expected = self.residual = self.distance = self.target = self.season = 0.0
+        self.expected = self.residual = self.distance = self.target = self.season = 0.0
         self.scale = self.trust = 1.0
 
     def place(self, time: int, others: Sequence[float], value: float, *, day: float, least: float) -> State:
@@ -211,7 +208,6 @@ class Observer:
         features = [*map(sub, others, state.others), *map(sub, previous, state.previous), running - state.lag]
         expected = state.level + sum(map(mul, self.weights, features))
         self.features, self.target = features, target
-        self.lagged = running - state.lag if self.measured is None else self.measured - state.lag
         self.residual = residual = 0.0 if is_new else target - expected
         self.expected = expected + self.offset + self.season
         count = state.count
@@ -220,15 +216,13 @@ class Observer:
         self.scale = scale = floor + DOUBT * abs(expected - state.level)
         self.trust = floor / scale
         correction = CORRECTION * max(-scale, min(residual, scale))
-        # Where little is known it would go astray, and for hours: it begins again at what was measured.
-        self.running = short(expected + correction) if state.count >= KNOWN else short(target)
-        self.measured = short(target)
+        self.running = short(expected + correction)
         self.previous = list(map(short, others))
         return state
 
     def forget_course(self) -> None:
         """Begin the course of the observer again, after a gap."""
-        self.running, self.measured, self.previous = None, None, []
+        self.running, self.previous = None, []
 
     def learn(self, time: int, *, noise: float | None, motion: float, spike: float, day: float, steady: bool) -> None:
         """Learn the last block that was placed.
@@ -274,8 +268,7 @@ class Observer:
         self.power = short(self.power + 0.001 * (size * size - self.power)) if self.power else short(size * size)
         if steady and count > SELDOM:
             weight = min(max(self.power / max(self.scale * self.scale, 1e-12), 0.02), 20.0)
-            # On what was measured before, since what was expected has errors, which would make the lag seem short.
-            self._regress([*features[:-1], self.lagged], self.target - state.level, weight)
+            self._regress(features, self.target - state.level, weight)
         if self.trust > TRUSTED:
             self._learn_season(time, state, residual)
 
@@ -348,9 +341,7 @@ class Observer:
 
     def numbers(self) -> list[float]:
         """List the state for `restore`; `short` is exact for each."""
-        running = [0.0, 0.0, 0.0]
-        if self.running is not None and self.measured is not None:
-            running = [1.0, self.running, self.measured]
+        running = [0.0, 0.0] if self.running is None else [1.0, self.running]
         listed = [self.radius, self.offset, self.pool, self.power, *running, float(len(self.previous)), *self.previous]
         listed += [*self.weights, *self.gram, *self.profile, float(len(self.states))]
         # Column by column: neighbours are alike, and compress better.
@@ -358,9 +349,8 @@ class Observer:
 
     def restore(self, numbers: Iterator[float]) -> None:
         """Continue from `numbers`."""
-        self.radius, self.offset, self.pool, self.power = (next(numbers) for _ in range(4))
-        has_course, running, measured = (next(numbers) for _ in range(3))
-        self.running, self.measured = (running, measured) if has_course else (None, None)
+        self.radius, self.offset, self.pool, self.power, has_course, running = (next(numbers) for _ in range(6))
+        self.running = running if has_course else None
         self.previous = [next(numbers) for _ in range(int(next(numbers)))]
         for listed in (self.weights, self.gram, self.profile):
             listed[:] = [next(numbers) for _ in listed]
