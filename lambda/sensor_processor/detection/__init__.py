@@ -1,5 +1,6 @@
 """Detects anomalies: limits and adaptive detectors, their events, and state that is kept in the device item; no I/O."""
 
+from .backtest import machine
 from .context import UNIVARIATE_THRESHOLD, univariate
 from .device import DeviceDetectors, detectors_after, unpack_detectors
 from .event import BEGIN, END, ESCALATED, Finding, severity_of
@@ -18,6 +19,7 @@ __all__ = [
     "detectors_after",
     "excursion_of",
     "limits_finding",
+    "machine",
     "multichannel",
     "severity_of",
     "univariate",

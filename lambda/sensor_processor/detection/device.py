@@ -22,6 +22,7 @@ from .limits import (
     limits_finding,
     mark_of,
 )
+from .machine import MACHINE, Machine, machine_of
 from .single import SINGLES, Single
 from .state import (
     STATE_VERSION,
@@ -114,7 +115,7 @@ class DeviceDetectors:
     `newest` is the order of the newest reading learned, `deferred` are findings that are reported with later readings.
     """
 
-    __slots__ = ("_ahead", "_channels", "_groups", "_has_late", "_metrics", "deferred", "newest")
+    __slots__ = ("_ahead", "_channels", "_groups", "_has_late", "_machine", "_metrics", "deferred", "newest")
 
     def __init__(self) -> None:
         self.newest: tuple[int, int] = BEFORE_ALL
@@ -123,6 +124,7 @@ class DeviceDetectors:
         self._has_late = False
         self._channels: dict[str, Channel] = {}
         self._groups: tuple[Group, ...] = ()
+        self._machine: Machine | None = None
         self._metrics: Mapping[str, Metric] | None = None
 
     def is_in_order(self, order: tuple[int, int], *, ahead: int | None = None) -> bool:
@@ -257,6 +259,8 @@ class DeviceDetectors:
             finding = group.update(order[0], values)
             if finding is not None:
                 findings.append(finding)
+        if self._machine is not None:
+            findings += self._machine.update(order[0], values)
         return self.report(findings, time=order[0], most=most)
 
     def pack(self) -> bytes:
@@ -273,6 +277,7 @@ class DeviceDetectors:
             running=self._running(),
             ahead=self._ahead,
             deferred=self.deferred,
+            machine=None if self._machine is None else self._machine.state(),
         )
 
     def _running(self) -> list[Running]:
@@ -287,6 +292,8 @@ class DeviceDetectors:
         for group in self._groups:
             if group.event is not None:
                 running.append(Running(group.metric, group.name, "", group.metrics[group.metric].unit, group.event))
+        if self._machine is not None:
+            running += self._machine.running()
         return running
 
     def _watch(self, metrics: Mapping[str, Metric]) -> None:
@@ -298,7 +305,7 @@ class DeviceDetectors:
     def _restore(self, state: DeviceState, metrics: Mapping[str, Metric]) -> None:
         """Continue from `state`; events that nothing watches any more end as of its newest reading."""
         self.newest, self._ahead = (state.newest_time, state.newest_sequence), state.ahead
-        self._metrics, self._groups = metrics, groups_of(metrics)
+        self._metrics, self._groups, self._machine = metrics, groups_of(metrics), machine_of(metrics)
         for name, known in state.metrics.items():
             metric = metrics.get(name)
             if metric is not None and known.unit in ("", metric.unit):
@@ -309,6 +316,11 @@ class DeviceDetectors:
                     group.restore(state.groups[group.name])
                 except (ValueError, TypeError) as error:
                     raise StateError(f"the {group.name} detector: {error}") from error
+        if self._machine is not None and state.machine is not None:
+            try:
+                self._machine.restore(state.machine)
+            except (ValueError, TypeError) as error:
+                raise StateError(f"the {MACHINE} detector: {error}") from error
         self._has_late = any(channel.late for channel in self._channels.values())
         still = {(each.metric, each.detector, each.mark) for each in self._running()}
         self.deferred = state.deferred + [

@@ -30,7 +30,8 @@ class Finding:
 
     `began` (ms) is set on escalations and ends; `ended` (ms) is when the event was over, which is before its end is
     found. A finding of kind BEGIN with `ended` is over at once and gets no END. `mark` distinguishes concurrent events
-    of one metric and detector. `time` (ms) is that of its reading, where it is reported with a later one.
+    of one metric and detector. `time` (ms) is that of its reading, where it is reported with a later one. `of` is the
+    metric that the event began with, where an escalation is of another one.
     """
 
     metric: str
@@ -45,11 +46,12 @@ class Finding:
     mark: str = ""
     unit: str = ""
     time: int | None = None
+    of: str = ""
 
     @property
     def event(self) -> tuple[str, str, str]:
         """Return what one event at a time has: metric, detector and mark."""
-        return self.metric, self.detector, self.mark
+        return self.of or self.metric, self.detector, self.mark
 
     @property
     def is_critical(self) -> bool:

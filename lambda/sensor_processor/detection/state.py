@@ -14,6 +14,7 @@ from ..ingest.codec import decompress_state
 from .context import LEVEL, SLOW, VOLATILITY, ContextDetector
 from .event import Event, Finding, Running
 from .limits import LateEvent
+from .machine import MachineState
 
 _ZLIB = b"\x78"
 
@@ -82,6 +83,7 @@ class DeviceState(msgspec.Struct, array_like=True):
     running: list[Running] = []
     ahead: int = 0
     deferred: list[Finding] = []
+    machine: MachineState | None = None
 
 
 def pack_device(state: DeviceState) -> bytes:

@@ -108,12 +108,13 @@ class DeviceEvent(msgspec.Struct, frozen=True, kw_only=True):
     def id(self) -> str:
         """Identify the event among those of its device; its begin, escalation and end have the same."""
         finding = self.finding
-        return f"{self.began_at}#{finding.metric}#{finding.detector}{finding.mark}"
+        return f"{self.began_at}#{finding.of or finding.metric}#{finding.detector}{finding.mark}"
 
     @property
     def bucket(self) -> str:
-        """Range key of its item."""
-        return f"{_PREFIXES[self.finding.kind]}#{self.id}"
+        """Range key of its item. An event that comes to include other metrics escalates once for each of them."""
+        bucket = f"{_PREFIXES[self.finding.kind]}#{self.id}"
+        return f"{bucket}#{self.finding.metric}" if self.finding.of else bucket
 
     @property
     def reason(self) -> str:

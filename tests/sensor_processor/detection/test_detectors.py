@@ -123,8 +123,8 @@ def test_a_detector_is_quiet_on_what_is_usual(detector: str) -> None:
 
 
 def test_every_detector_of_the_catalogue_is_tried() -> None:
-    """`limits` and `context` have files of their own."""
-    assert DETECTORS - {"limits", "context"} == CASES.keys()
+    """`limits`, `context` and `machine` have files of their own."""
+    assert DETECTORS - {"limits", "context", "machine"} == CASES.keys()
 
 
 def test_a_reading_that_lacks_a_metric_is_no_row() -> None:

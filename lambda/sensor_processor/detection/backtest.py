@@ -1,0 +1,39 @@
+"""The detectors of a new manifest, as a yardstick calls them: what people would be told of one machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TypedDict
+
+from ..ingest.catalogue import Metric
+from .device import DeviceDetectors
+from .machine import MACHINE
+
+
+class Watched(TypedDict):
+    """Unit and limits of a metric."""
+
+    unit: str
+    min: float | None
+    max: float | None
+
+
+class MachineDetectors:
+    """Limits and the machine detector over the metrics of one device."""
+
+    def __init__(self, metrics: Mapping[str, Watched]) -> None:
+        self._detectors = DeviceDetectors()
+        self._metrics = {
+            name: Metric(name=name, unit=each["unit"], minimum=each["min"], maximum=each["max"], detector=MACHINE)
+            for name, each in metrics.items()
+        }
+
+    def learn(self, time_ms: int, sequence: int, values: Mapping[str, float]) -> Iterator[tuple[str, str, str]]:
+        """Learn a reading; return kind, metric and severity of each finding that people are told."""
+        findings = self._detectors.learn((time_ms, sequence), values, metrics=self._metrics)
+        return ((finding.kind, finding.metric, finding.severity) for finding in findings)
+
+
+def machine(metrics: Mapping[str, Watched]) -> MachineDetectors:
+    """Make the detectors of a machine, by name, unit and limits of its metrics."""
+    return MachineDetectors(metrics)

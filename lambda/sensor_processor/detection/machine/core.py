@@ -1,0 +1,624 @@
+"""Watch a whole machine and tell as much as a budget of false alarms allows: blocks, channels, events.
+
+Readings are gathered in blocks of five minutes. For each metric a block has up to six scores, its channels; each is
+compared with a threshold that the machine's own history and the budget give. While it learns, the machine tells
+nothing. One event runs for the machine at a time, since one trouble shows in several metrics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from math import ceil, sqrt
+from operator import mul
+
+import msgspec
+
+from ...ingest.catalogue import Metric
+from ..event import ESCALATED, Event, Finding, Running, begin, end
+from .observer import KNOWN, POOL, Observer
+from .series import GROUP_MS, SAMPLE_MS, Block, Series, SeriesState
+from .short import pack_short, short, unpack_short
+from .tail import Tail
+
+MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
+MONTH_DAYS = 30.0
+
+MACHINE = "machine"
+"""Name of the detector in the manifest."""
+
+BUDGET = 1.0
+"""False alarms a device and month that people accept."""
+
+BLOCK_MS = 5 * MINUTE_MS
+LONGEST_BLOCK_MS = HOUR_MS
+BLOCK_SAMPLES = 6
+"""A block is five minutes, longer where a metric would have fewer than BLOCK_SAMPLES in it."""
+
+SCALE_DAYS = 1.0
+"""Days that set centre and scale of each metric; they are set again if block means scatter RESCALE times as far
+before the machine is known: it may have stood still that day."""
+RESCALE = 3.0
+
+TAIL_DAYS = 4.0
+LEARN_DAYS = 7.0
+LEAST_SHARE = 0.5
+"""Days after which scores count for the thresholds, and after which findings are told; at least LEAST_SHARE of the
+blocks must have readings."""
+
+SOLVE_BLOCKS = 72
+"""Blocks between solutions of the regressions: six hours."""
+
+MOST_PARTNERS = 3
+"""Other metrics by which one is expected: those that move with it most on the first day."""
+
+LONG_GAP = 3
+"""Blocks without a reading after which the course of a machine is not continued, but begun again."""
+SETTLING = 12
+"""Blocks after such a gap that are not judged."""
+
+QUIET_BLOCKS = 24
+"""Blocks without a score over its threshold after which an event ends: two hours."""
+OFF = 0.7
+"""Share of the threshold below which a score is quiet."""
+ACCEPT_BLOCKS = 144
+"""Blocks over a threshold after which what persists is accepted as normal: twelve hours."""
+RELEARN_BLOCKS = 576
+"""Blocks after that in which the metric is only learned: two days."""
+
+DOUBTFUL = 2.0
+"""An event whose highest score is below this many thresholds counts in the tail like any other score: it may well
+have been false, and the next one like it is not told."""
+
+MOST_JOINED = 2
+"""Metrics that join an event with one block and are told each; more are the machine as a whole, and told once."""
+
+LEVEL, DRIFT, SPREAD, SPIKE, NOVEL, STUCK = range(6)
+CHANNELS = 6
+FACTORS = (1.3, 1.35, 1.4, 2.0)
+FLOORS = (4.0, 8.0, 3.5, 7.0)
+PERIODS_A_DAY = (24, 4, 24, 24)
+"""Of the channels with a tail: factor of the threshold above the extrapolated level, floor, and maxima a day."""
+
+CLIP = 4.0
+DRIFT_BLOCKS = 48.0
+DRIFT_GAIN = 20.0
+"""Drift is the average of clipped residuals over four hours, in fifths of their standard error."""
+
+SLOPE_FORGET = 1.0 - 1.0 / 2000
+LEAST_SHARED = 0.3
+"""A partner explains a metric's changes if it shares that much of their variance."""
+
+
+MOVES, MOVED = 3.0, 0.1
+"""A machine moves where a partner's excursion within a block is MOVES times what is usual in the state and MOVED scales
+more: such a block and the next one are not judged."""
+
+LEAST_RESOLVED = 0.15
+"""Least scale of residuals, in steps of the sensor's resolution."""
+
+USUAL_UNREST, LEAST_UNREST = 0.1, 0.05
+"""Mean deviation of a spread's logarithm before much is known of a state, and the least scale of it."""
+
+
+class Watch:
+    """One metric of a machine as it is watched: its readings, what is expected, thresholds, and how far it is over."""
+
+    __slots__ = (
+        "before",
+        "block",
+        "channel",
+        "drift",
+        "is_judged",
+        "level",
+        "metric",
+        "motion",
+        "moved",
+        "noise",
+        "observer",
+        "over",
+        "over_blocks",
+        "partners",
+        "peak",
+        "place",
+        "quiet",
+        "relearn",
+        "series",
+        "shift",
+        "slope",
+        "slope_from",
+        "slopes",
+        "steady",
+        "tails",
+        "unsteady",
+        "values",
+    )
+
+    def __init__(self, metric: Metric, place: int, *, horizon: float) -> None:
+        self.metric, self.place = metric, place
+        self.series = Series()
+        self.tails = [
+            Tail(factor=factor, floor=floor, horizon=horizon * periods)
+            for factor, floor, periods in zip(FACTORS, FLOORS, PERIODS_A_DAY, strict=True)
+        ]
+        self.before = 0.0  # mean of the last block, for partners while this one has none
+        self.shift = 0.0  # mean residual while over the threshold
+        self.over_blocks = self.relearn = 0
+        self.peak, self.channel = 0.0, LEVEL  # of the running event
+        self.quiet = -1  # blocks since it was over, while it is part of an event
+        self.join([])
+        self.clear(None)
+
+    def clear(self, block: Block | None) -> None:
+        """Begin to judge a block."""
+        self.block = block
+        self.values = [0.0] * CHANNELS
+        self.over = 0.0
+        self.motion = 0.0
+        self.noise: float | None = None
+        self.is_judged = self.steady = False
+
+    def join(self, partners: list[int]) -> None:
+        """Begin to expect the metric from `partners`."""
+        self.partners = partners
+        self.observer = Observer(len(partners))
+        self.slopes = [0.0] * (1 + 2 * len(partners))
+        self.slope_from, self.slope = -1, 0.0
+        self.drift = self.level = self.unsteady = 0.0
+        self.moved = True
+
+    def amount(self, mean: float) -> float:
+        """Convert a number in scales to the metric's unit."""
+        return self.series.centre + mean * self.series.scale
+
+    def score(self, time: int, watches: Sequence[Watch], *, day: float, is_held: bool) -> None:
+        """Score the block that ended at `time` (ms); `is_held` is set after a gap."""
+        block, observer = self.block, self.observer
+        if block is None:
+            self.level = self.unsteady = 0.0
+            self.moved = True
+            observer.forget_course()
+            return
+        partners = [watches[place] for place in self.partners]
+        self.motion = motion = max((each.block.spike for each in partners if each.block is not None), default=0.0)
+        self.steady = observer.running is not None and not is_held
+        least = LEAST_RESOLVED * self.series.least
+        state = observer.place(time, [each.before for each in partners], block.mean, day=day, least=least)
+        self.noise = self._noise(watches, block)
+        values = self.values
+        is_calm = motion <= MOVES * state.motion + MOVED
+        self.is_judged = state.count >= KNOWN and is_calm and not self.moved and not is_held and not self.relearn
+        self.moved = not is_calm
+        values[NOVEL], values[STUCK] = block.beyond, self.series.stuck()
+        if not self.is_judged:
+            self.level = self.unsteady = 0.0
+            return
+        away = observer.residual / observer.scale
+        values[LEVEL] = min(abs(away), abs(self.level)) if away * self.level > 0.0 else 0.0
+        self.level = short(away)
+        if values[LEVEL] < self.tails[LEVEL].threshold:  # else it is no drift, and must not outlast the level
+            self.drift = short(self.drift + (max(-CLIP, min(away, CLIP)) - self.drift) / DRIFT_BLOCKS)
+        values[DRIFT] = DRIFT_GAIN * abs(self.drift)
+        unsteady = 0.0
+        if self.noise is not None:
+            usual = (state.count * state.noise_miss + POOL * USUAL_UNREST) / (state.count + POOL)
+            unsteady = (self.noise - state.noise) / max(1.25 * usual, LEAST_UNREST)
+        values[SPREAD] = max(min(unsteady, self.unsteady), 0.0)
+        self.unsteady = short(unsteady)
+        excess = block.spike - state.spike - 2.0 * max(motion - state.motion, 0.0)
+        values[SPIKE] = max(excess, 0.0) / (observer.scale + state.spike)
+
+    def compare(self) -> None:
+        """Compare the scores with their thresholds."""
+        over = [value / tail.threshold for value, tail in zip(self.values, self.tails, strict=False)]
+        over += self.values[NOVEL:]
+        self.over = max(over)
+        if self.over > self.peak:
+            self.channel = over.index(self.over)
+
+    def learn(self, time: int, watches: Sequence[Watch], *, day: float, has_tail: bool) -> None:
+        """Learn the block that was scored."""
+        block = self.block
+        if block is None:
+            return
+        self.series.widen(block)
+        self.series.measure(self.amount(block.mean))
+        self.observer.learn(time, noise=self.noise, motion=self.motion, spike=block.spike, day=day, steady=self.steady)
+        if not self.is_judged:
+            return
+        if has_tail:
+            for value, tail in zip(self.values, self.tails, strict=False):
+                if value > tail.maximum:
+                    tail.maximum = short(value)
+        mine = block.changes
+        kept = [SLOPE_FORGET * self.slopes[0] + sum(map(mul, mine, mine))]
+        for place, partner in enumerate(self.partners):
+            other = watches[partner].block
+            its, both = self.slopes[1 + 2 * place : 3 + 2 * place]
+            if other is not None and len(other.changes) == len(mine):
+                its = SLOPE_FORGET * its + sum(map(mul, other.changes, other.changes))
+                both = SLOPE_FORGET * both + sum(map(mul, mine, other.changes))
+            kept += [its, both]
+        self.slopes = list(map(short, kept))
+
+    def refine(self, *, may_choose: bool) -> None:
+        """Solve the regression, and choose (or refresh) the partner that explains most of the metric's changes."""
+        self.observer.solve()
+        own, best = self.slopes[0], LEAST_SHARED
+        for place, partner in enumerate(self.partners):
+            its, both = self.slopes[1 + 2 * place : 3 + 2 * place]
+            if own <= 0.0 or its <= 0.0:
+                continue
+            if may_choose and both * both / (own * its) > best:
+                best, self.slope_from = both * both / (own * its), partner
+            if partner == self.slope_from:
+                self.slope = short(both / its)
+
+    def accept(self) -> None:
+        """Accept what persists as normal: follow it, and only learn for a while."""
+        self.observer.accept(self.shift)
+        self.over_blocks, self.relearn = 0, RELEARN_BLOCKS
+        self.drift = self.level = self.unsteady = self.shift = 0.0
+        self.series.told_stuck = True
+        if self.block is not None:
+            self.series.widen(self.block)
+
+    def _noise(self, watches: Sequence[Watch], block: Block) -> float | None:
+        if not block.changes:
+            return None
+        if self.slope_from < 0:
+            return self.series.noise(block.changes, None, 0.0)
+        other = watches[self.slope_from].block
+        if other is None or len(other.changes) != len(block.changes):
+            return None
+        return self.series.noise(block.changes, other.changes, self.slope)
+
+    def numbers(self) -> list[float]:
+        """List the state for `restore`; `short` is exact for each."""
+        listed = [float(len(self.partners)), *map(float, self.partners), *self.slopes, float(self.slope_from)]
+        listed += [self.slope, self.drift, self.level, self.unsteady, float(self.moved), self.before, self.shift]
+        listed += [float(self.over_blocks), float(self.relearn), self.peak, float(self.channel), float(self.quiet)]
+        for tail in self.tails:
+            listed += tail.numbers()
+        return listed + self.observer.numbers()
+
+    def restore(self, numbers: Iterator[float]) -> None:
+        """Continue from `numbers`."""
+        self.join([int(next(numbers)) for _ in range(int(next(numbers)))])
+        self.slopes = [next(numbers) for _ in self.slopes]
+        self.slope_from, self.slope, self.drift = int(next(numbers)), next(numbers), next(numbers)
+        self.level, self.unsteady, self.moved = next(numbers), next(numbers), bool(next(numbers))
+        self.before, self.shift = next(numbers), next(numbers)
+        self.over_blocks, self.relearn = int(next(numbers)), int(next(numbers))
+        self.peak, self.channel, self.quiet = next(numbers), int(next(numbers)), int(next(numbers))
+        for tail in self.tails:
+            tail.restore(numbers)
+        self.observer.restore(numbers)
+
+
+class Machine:
+    """Watch the metrics of one machine.
+
+    Args:
+        metrics: those to watch, by name.
+        budget: false alarms a month (30 days) that people accept.
+    """
+
+    __slots__ = (
+        "_block_ms",
+        "_closed",
+        "_event",
+        "_event_metric",
+        "_hold",
+        "_listed",
+        "_metrics",
+        "_names",
+        "_next",
+        "_origin",
+        "_products",
+        "_settled",
+        "_start",
+        "_watches",
+    )
+
+    def __init__(self, metrics: Mapping[str, Metric], *, budget: float = BUDGET) -> None:
+        self._names = tuple(sorted(metrics))
+        self._metrics = metrics
+        # All scores that have a threshold share the budget.
+        horizon = MONTH_DAYS * len(FACTORS) * max(len(metrics), 1) / budget
+        self._listed = [Watch(metrics[name], place, horizon=horizon) for place, name in enumerate(self._names)]
+        self._watches = dict(zip(self._names, [watch.series for watch in self._listed], strict=True))
+        self._block_ms = BLOCK_MS
+        self._origin = self._start = self._next = 0
+        self._closed = self._hold = self._settled = 0
+        self._products: dict[tuple[int, int], float] = {}
+        self._event: Event | None = None
+        self._event_metric = ""
+
+    def update(self, time: int, values: Mapping[str, float]) -> Sequence[Finding]:
+        """Learn a reading of `time` (ms) and return what is to be told with it."""
+        findings: Sequence[Finding] = ()
+        if not self._start <= time < self._next:
+            findings = self._turn(time)
+        window = time // SAMPLE_MS
+        watches = self._watches
+        for name, value in values.items():
+            series = watches.get(name)
+            if series is not None:
+                series.add(window, value)
+        return findings
+
+    @property
+    def learned_days(self) -> float:
+        """Return how many days the machine has been learned."""
+        return min((self._start - self._origin) / DAY_MS, self._closed * self._block_ms / DAY_MS / LEAST_SHARE)
+
+    @property
+    def is_learning(self) -> bool:
+        """Return whether it only advises yet."""
+        return self.learned_days < LEARN_DAYS
+
+    def _turn(self, time: int) -> Sequence[Finding]:
+        """End the running block, and begin the one that `time` is in."""
+        if not self._next:
+            self._origin = self._start = time
+            self._next = time + self._block_ms
+            return ()
+        passed = (time - self._start) // self._block_ms
+        findings = self._close(time)
+        if passed < 0:  # the clock was set back
+            self._origin += passed * self._block_ms
+        if not 0 < passed <= LONG_GAP:
+            self._hold = SETTLING
+            for watch in self._listed:
+                watch.observer.forget_course()
+        self._start += passed * self._block_ms
+        self._next = self._start + self._block_ms
+        return findings
+
+    def _close(self, time: int) -> Sequence[Finding]:
+        """Judge and learn the running block; return what is to be told with a reading of `time`."""
+        group = max(round(GROUP_MS / self._block_ms * max(watch.series.usual for watch in self._listed)), 1)
+        blocks = [watch.series.close(group) for watch in self._listed]
+        if not any(blocks):
+            return ()
+        self._closed += 1
+        for watch, block in zip(self._listed, blocks, strict=True):
+            watch.clear(block)
+        if not self._settled:
+            self._prepare()
+            return ()
+        for watch in self._listed:
+            if watch.block is not None:
+                watch.before = short(watch.block.mean)
+        at, day = self._next, float((self._start - self._origin) // DAY_MS)
+        days = self.learned_days
+        for watch in self._listed:
+            watch.score(at, self._listed, day=day, is_held=self._hold > 0)
+        findings: Sequence[Finding] = ()
+        is_told = days >= LEARN_DAYS
+        if is_told:
+            for watch in self._listed:
+                watch.compare()
+            findings = self._follow(time)
+        for watch in self._listed:
+            self._learn(watch, at, day=day, has_tail=days >= TAIL_DAYS)
+        self._hold = max(self._hold - 1, 0)
+        self._end_periods(days)
+        return findings
+
+    def _learn(self, watch: Watch, at: int, *, day: float, has_tail: bool) -> None:
+        """Learn a block, unless it is over a threshold; what stays so for long is accepted."""
+        watch.relearn = max(watch.relearn - 1, 0)
+        if watch.over >= 1.0 or (watch.quiet >= 0 and watch.over >= OFF):
+            watch.over_blocks += 1
+            watch.shift = short(watch.shift + (watch.observer.residual - watch.shift) / min(watch.over_blocks, 24))
+            if watch.over_blocks >= ACCEPT_BLOCKS:
+                watch.accept()
+        elif not self._hold:
+            watch.learn(at, self._listed, day=day, has_tail=has_tail)
+
+    def _end_periods(self, days: float) -> None:
+        """End the hours and days that end with this block."""
+        if self._closed % SOLVE_BLOCKS == 0:
+            for watch in self._listed:
+                watch.refine(may_choose=days < TAIL_DAYS)
+        blocks_a_day = DAY_MS // self._block_ms
+        if self._closed % blocks_a_day == 0:
+            for watch in self._listed:
+                for tail in watch.tails:
+                    tail.fade()
+            if days < LEARN_DAYS and any(
+                watch.series.deviation() > RESCALE * watch.series.scale for watch in self._listed
+            ):
+                self._settle()
+        if days >= TAIL_DAYS:
+            for channel, periods in enumerate(PERIODS_A_DAY):
+                if self._closed % (blocks_a_day // periods) == 0:
+                    for watch in self._listed:
+                        watch.tails[channel].close()
+
+    def _prepare(self) -> None:
+        """Learn a block of the first day, which sets scales and partners."""
+        for watch in self._listed:
+            if watch.block is not None:
+                watch.series.measure(watch.block.mean)
+                watch.series.widen(watch.block)
+                watch.before = short(watch.block.mean - watch.series.first)
+        if len(self._listed) > MOST_PARTNERS + 1:
+            for one in self._listed:
+                for other in self._listed[: one.place]:
+                    pair = one.place, other.place
+                    self._products[pair] = self._products.get(pair, 0.0) + one.before * other.before
+        if self.learned_days >= SCALE_DAYS:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Set scales, partners and the length of a block from what was seen, and begin to learn what is normal."""
+        if not self._settled:
+            passed = max((self._next - self._origin) / self._block_ms, 1.0)
+            samples = max(watch.series.usual for watch in self._listed) * min(self._closed / passed, 1.0)
+            if samples < BLOCK_SAMPLES and self._block_ms == BLOCK_MS:
+                times = ceil(BLOCK_SAMPLES / max(samples, 0.1))
+                self._block_ms = min(BLOCK_MS * times, LONGEST_BLOCK_MS)
+                self._closed = int(self._closed * BLOCK_MS / self._block_ms)
+        self._settled = 1
+        for watch in self._listed:
+            watch.series.settle()
+            watch.before = 0.0
+        for watch in self._listed:
+            watch.join(self._partners_of(watch))
+        self._products = {}
+
+    def _partners_of(self, watch: Watch) -> list[int]:
+        others = [each.place for each in self._listed if each is not watch]
+        if len(others) <= MOST_PARTNERS:
+            return others
+        if watch.partners:
+            return watch.partners
+
+        def shared(place: int) -> float:
+            one, other = watch.series, self._listed[place].series
+            pair = max(place, watch.place), min(place, watch.place)
+            both = self._products.get(pair, 0.0) - one.count * one.mean * other.mean
+            return abs(both) / sqrt(max(one.spread * other.spread, 1e-30))
+
+        return sorted(others, key=shared, reverse=True)[:MOST_PARTNERS]
+
+    def _follow(self, time: int) -> list[Finding]:
+        """Begin, widen or end the machine's event; return what is to be told with a reading of `time` (ms)."""
+        joined = []
+        for watch in self._listed:
+            if watch.quiet >= 0:
+                watch.quiet = 0 if watch.over >= OFF else watch.quiet + 1
+                watch.peak = short(max(watch.peak, watch.over))
+            elif watch.over >= 1.0:
+                joined.append(watch)
+        joined.sort(key=lambda watch: -watch.over)
+        findings = []
+        if joined:
+            is_whole = len(joined) > MOST_JOINED
+            event = self._event
+            for watch in joined[:1] if is_whole else joined:
+                finding = self._finding(watch, joined if is_whole else [watch])
+                if event is None:
+                    event = self._event = Event(began=time, value=finding.value)
+                    self._event_metric = watch.metric.name
+                else:
+                    of = "" if watch.metric.name == self._event_metric else self._event_metric
+                    finding = replace(finding, kind=ESCALATED, began=event.began, of=of)
+                findings.append(finding)
+            for watch in joined:
+                watch.quiet, watch.peak = 0, short(watch.over)
+                for tail in watch.tails:
+                    tail.drop()
+        members = [watch for watch in self._listed if watch.quiet >= 0]
+        if self._event is not None and all(watch.quiet >= QUIET_BLOCKS for watch in members):
+            findings.append(self._ending(self._event, time, members))
+        return findings
+
+    def _ending(self, event: Event, time: int, members: Sequence[Watch]) -> Finding:
+        self._event = None
+        for watch in members:
+            if watch.peak < DOUBTFUL and watch.channel < len(watch.tails):
+                tail = watch.tails[watch.channel]
+                tail.remember(watch.peak * tail.threshold / tail.factor)
+            watch.quiet, watch.over_blocks, watch.peak = -1, 0, 0.0
+        metric = self._metrics[self._event_metric]
+        watch = self._listed[self._names.index(self._event_metric)]
+        value = watch.amount(watch.before)
+        words = f"{metric.amount(value)} is as usual again"
+        if any(watch.relearn for watch in members):
+            words = f"{metric.amount(value)} has stayed so for long and counts as normal from now on"
+        ended = max(time - QUIET_BLOCKS * self._block_ms, event.began)
+        return end(metric, MACHINE, event, value=value, ended=ended, words=words)
+
+    def _finding(self, watch: Watch, together: Sequence[Watch]) -> Finding:
+        """Make the finding of a metric that is over its threshold."""
+        channel, metric, block = watch.channel, watch.metric, watch.block
+        is_peak = block is not None and channel in (SPIKE, NOVEL)
+        value = block.extreme if block is not None and is_peak else watch.amount(watch.before)
+        reason = self._reason(watch, value)
+        if len(together) > 1:
+            reason += f"; {', '.join(each.metric.name for each in together[1:])} too"
+        return begin(metric, MACHINE, value=value, score=watch.over, reason=reason)
+
+    def _reason(self, watch: Watch, value: float) -> str:
+        metric, channel = watch.metric, watch.channel
+        expected = metric.amount(float(f"{watch.amount(watch.observer.expected):.4g}"))
+        value = float(f"{value:.4g}")
+        others = ", ".join(
+            f"{other.metric.name} {other.amount(other.before):.4g}"
+            for other in (self._listed[place] for place in watch.partners)
+        )
+        state = f" with {others}" if others else ""
+        now = f"{metric.name} {metric.amount(value)}"
+        if channel == STUCK:
+            return f"{now} has repeated for {watch.series.run} readings; it never did for so long in this state"
+        if channel == NOVEL:
+            usual = f"{watch.series.low:.4g} to {watch.series.high:.4g}"
+            return f"{now} is beyond all values of this machine so far, {usual}"
+        texts = {
+            LEVEL: f"{now} instead of about {expected}{state}",
+            DRIFT: f"{now} has drifted from about {expected}{state}",
+            SPREAD: f"{now} is more unsteady than usual{state}",
+            SPIKE: f"{now} for a moment, while about {expected} is usual{state}",
+        }
+        tail = watch.tails[channel]
+        days = tail.days_between(watch.values[channel], periods_a_day=PERIODS_A_DAY[channel])
+        rare = "more than a year" if days > 365 else f"about {max(days, 1.0):.0f} days"
+        return f"{texts[channel]}; by itself that happens once in {rare} on this machine"
+
+    def running(self) -> list[Running]:
+        """List the running event, if there is one."""
+        if self._event is None:
+            return []
+        return [Running(self._event_metric, MACHINE, "", self._metrics[self._event_metric].unit, self._event)]
+
+    def state(self) -> MachineState:
+        """Make the state for `restore`."""
+        return MachineState(
+            units=[[name, self._metrics[name].unit] for name in self._names],
+            event=self._event,
+            metric=self._event_metric,
+            moments=[self._origin, self._start, self._next, self._block_ms, self._closed, self._hold, self._settled],
+            products=[self._products[pair] for pair in sorted(self._products)],
+            series=[watch.series.state() for watch in self._listed],
+            numbers=[pack_short(watch.numbers()) for watch in self._listed],
+        )
+
+    def restore(self, state: MachineState) -> None:
+        """Continue from `state` if it is of the same metrics in the same units. Raises ValueError."""
+        if state.units != [[name, self._metrics[name].unit] for name in self._names]:
+            return
+        self._event, self._event_metric = state.event, state.metric
+        self._origin, self._start, self._next, self._block_ms, *counts = state.moments
+        self._closed, self._hold, self._settled = counts
+        count = len(self._names)
+        pairs = [(one, other) for one in range(count) for other in range(one)]
+        self._products = dict(zip(pairs, state.products, strict=True)) if state.products else {}
+        for watch, series, numbers in zip(self._listed, state.series, state.numbers, strict=True):
+            watch.series.restore(series)
+            try:
+                watch.restore(iter(unpack_short(numbers)))
+            except (StopIteration, RuntimeError) as error:
+                raise ValueError(f"the numbers of {watch.metric.name} are too few") from error
+
+
+class MachineState(msgspec.Struct, array_like=True):
+    """State of a machine: names and units of its metrics, running event and the metric it began with, moments, products
+    for the choice of partners; of each metric its series, and its numbers by `pack_short`."""
+
+    units: list[list[str]]
+    event: Event | None
+    metric: str
+    moments: list[int]
+    products: list[float]
+    series: list[SeriesState]
+    numbers: list[bytes]
+
+
+def machine_of(metrics: Mapping[str, Metric]) -> Machine | None:
+    """Make the detector of the metrics that name it."""
+    watched = {name: metric for name, metric in metrics.items() if metric.detector == MACHINE}
+    return Machine(watched) if watched else None
