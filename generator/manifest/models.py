@@ -170,8 +170,8 @@ class Metric(Model):
     detector: Annotated[
         Detector,
         Field(
-            description="limits: the static limits only. In addition: machine: what is unusual for this machine in what "
-            "it is doing, within a budget of false alarms; context: unusual values for this device; "
+            description="limits: the static limits only. In addition: machine: what is unusual for this machine in "
+            "what it is doing, within a budget of false alarms; context: unusual values for this device; "
             "baseline: a lasting shift of one of several metrics; flatline: a sensor that is stuck; rate: jumps; "
             "correlation: metrics that no longer move together; seasonal: what is unusual for the hour of the day."
         ),

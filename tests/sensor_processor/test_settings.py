@@ -81,7 +81,8 @@ def test_every_fault_is_named_at_once(tmp_path: Path) -> None:
         ),
         (
             '{"application": "mfg", "device_types": {"p": {"metrics": {"t": {"unit": "c", "detector": "magic"}}}}}',
-            "the detector 'magic' for p.t; known are baseline, context, correlation, flatline, limits, machine, rate, seasonal",
+            "the detector 'magic' for p.t; known are baseline, context, correlation, flatline, limits, machine, rate, "
+            "seasonal",
         ),
     ],
 )

@@ -21,10 +21,17 @@ class Watched(TypedDict):
 class MachineDetectors:
     """Limits and the machine detector over the metrics of one device."""
 
-    def __init__(self, metrics: Mapping[str, Watched]) -> None:
+    def __init__(self, metrics: Mapping[str, Watched], *, budget: float) -> None:
         self._detectors = DeviceDetectors()
         self._metrics = {
-            name: Metric(name=name, unit=each["unit"], minimum=each["min"], maximum=each["max"], detector=MACHINE)
+            name: Metric(
+                name=name,
+                unit=each["unit"],
+                minimum=each["min"],
+                maximum=each["max"],
+                detector=MACHINE,
+                false_alarm_budget=budget,
+            )
             for name, each in metrics.items()
         }
 
@@ -33,7 +40,16 @@ class MachineDetectors:
         findings = self._detectors.learn((time_ms, sequence), values, metrics=self._metrics)
         return ((finding.kind, finding.metric, finding.severity) for finding in findings)
 
+    def pack(self) -> bytes:
+        """Pack the state, as a lane keeps it."""
+        return self._detectors.pack()
 
-def machine(metrics: Mapping[str, Watched]) -> MachineDetectors:
-    """Make the detectors of a machine, by name, unit and limits of its metrics."""
-    return MachineDetectors(metrics)
+
+def machine(metrics: Mapping[str, Watched], *, budget: float = 1.0) -> MachineDetectors:
+    """Make the detectors of a machine.
+
+    Args:
+        metrics: unit and limits, by name.
+        budget: false alarms a month that people accept.
+    """
+    return MachineDetectors(metrics, budget=budget)

@@ -16,7 +16,7 @@ from fleet_iot.sensor_processor.planning.items import DeviceEvent, notice_of
 LONGEST = 64
 
 OF_MANIFESTS = sorted(DETECTORS - {"machine"})
-"""Detectors that a manifest may name."""
+"""Detectors that the rule counts: the state of `machine` is never part of an item."""
 
 
 def packed(detectors: list[str], *, readings: int, step_ms: int) -> int:

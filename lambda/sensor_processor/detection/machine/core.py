@@ -27,9 +27,6 @@ MONTH_DAYS = 30.0
 MACHINE = "machine"
 """Name of the detector in the manifest."""
 
-BUDGET = 1.0
-"""False alarms a device and month that people accept."""
-
 BLOCK_MS = 5 * MINUTE_MS
 LONGEST_BLOCK_MS = HOUR_MS
 BLOCK_SAMPLES = 6
@@ -300,8 +297,7 @@ class Machine:
     """Watch the metrics of one machine.
 
     Args:
-        metrics: those to watch, by name.
-        budget: false alarms a month (30 days) that people accept.
+        metrics: those to watch, by name; each has its budget of false alarms.
     """
 
     __slots__ = (
@@ -321,12 +317,15 @@ class Machine:
         "_watches",
     )
 
-    def __init__(self, metrics: Mapping[str, Metric], *, budget: float = BUDGET) -> None:
+    def __init__(self, metrics: Mapping[str, Metric]) -> None:
         self._names = tuple(sorted(metrics))
         self._metrics = metrics
-        # All scores that have a threshold share the budget.
-        horizon = MONTH_DAYS * len(FACTORS) * max(len(metrics), 1) / budget
-        self._listed = [Watch(metrics[name], place, horizon=horizon) for place, name in enumerate(self._names)]
+        # All scores that have a threshold share the budget of a device.
+        scores = len(FACTORS) * max(len(metrics), 1)
+        self._listed = [
+            Watch(metrics[name], place, horizon=MONTH_DAYS * scores / metrics[name].false_alarm_budget)
+            for place, name in enumerate(self._names)
+        ]
         self._watches = dict(zip(self._names, [watch.series for watch in self._listed], strict=True))
         self._block_ms = BLOCK_MS
         self._origin = self._start = self._next = 0
