@@ -61,7 +61,8 @@ OFF = 0.7
 ACCEPT_BLOCKS = 144
 """Blocks over a threshold after which what persists is accepted as normal: twelve hours."""
 RELEARN_BLOCKS = 576
-"""Blocks after that in which the metric is only learned: two days."""
+"""Blocks after that in which the metric is only learned: two days; those that are expected from it begin again, and are
+for twice as long."""
 
 DOUBTFUL = 2.0
 """An event whose highest score is below this many thresholds counts in the tail like any other score: it may well
@@ -260,6 +261,11 @@ class Watch:
         if self.block is not None:
             self.series.widen(self.block)
 
+    def relearn_partner(self) -> None:
+        """Learn again what goes with a partner whose lasting change was accepted."""
+        self.join(self.partners)
+        self.relearn = 2 * RELEARN_BLOCKS
+
     def _noise(self, watches: Sequence[Watch], block: Block) -> float | None:
         if not block.changes:
             return None
@@ -414,6 +420,9 @@ class Machine:
             watch.shift = short(watch.shift + (watch.observer.residual - watch.shift) / min(watch.over_blocks, 24))
             if watch.over_blocks >= ACCEPT_BLOCKS:
                 watch.accept()
+                for other in self._listed:
+                    if watch.place in other.partners:
+                        other.relearn_partner()
         elif not self._hold:
             watch.learn(at, self._listed, day=day, has_tail=has_tail)
 
@@ -421,7 +430,7 @@ class Machine:
         """End the hours and days that end with this block."""
         if self._closed % SOLVE_BLOCKS == 0:
             for watch in self._listed:
-                watch.refine(may_choose=days < TAIL_DAYS)
+                watch.refine(may_choose=days < TAIL_DAYS or watch.relearn > RELEARN_BLOCKS)
         blocks_a_day = DAY_MS // self._block_ms
         if self._closed % blocks_a_day == 0:
             for watch in self._listed:
