@@ -64,6 +64,8 @@ STATE_BYTES, DETECTOR_BYTES = 300, 480
 
 EVENTS_A_DEVICE_DAY = 20
 """Anomalies: 79 to 227 a week and device with the default detector, depending on how the machine works."""
+READINGS_AN_EVENT = 10
+"""Of a slow device, at least: a day has too few readings for so many anomalies."""
 NOTICES_AN_EVENT, WRITES_AN_EVENT = 2, 3
 """Its begin and its end, each an item and a notification; the begin is in the index of open anomalies as well."""
 RECONNECTS_A_DEVICE_DAY = 1
@@ -292,7 +294,9 @@ class Load:
     @property
     def events(self) -> float:
         """Anomalies."""
-        return self.devices * EVENTS_A_DEVICE_DAY / DAY_S
+        return self._sum(
+            lambda group: min(group.devices * EVENTS_A_DEVICE_DAY / DAY_S, group.readings / READINGS_AN_EVENT)
+        )
 
     @property
     def reconnects(self) -> float:
