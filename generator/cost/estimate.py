@@ -176,7 +176,7 @@ def _changes(fleet: Fleet) -> Iterator[tuple[str, str, str, Fleet]]:
     if load.window_s < WIDE_WINDOW_S:
         yield (
             "window",
-            f"fill batches for {WIDE_WINDOW_S} s instead of {load.window_s:g}",
+            f"processor: {{window_s: {WIDE_WINDOW_S}}} instead of {load.window_s:g}",
             f"an anomaly is reported up to {WIDE_WINDOW_S} s later",
             replace(fleet, load=replace(load, window_s=WIDE_WINDOW_S)),
         )

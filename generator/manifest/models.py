@@ -49,6 +49,10 @@ class Processor(Model):
     reserved_concurrency: Annotated[
         int | None, Field(ge=1, description="Invocations set aside for the processor; none when left out.")
     ] = None
+    window_s: Annotated[
+        int,
+        Field(ge=1, le=60, description="Seconds for a batch of readings to fill: events are reported so much later."),
+    ] = 5
 
 
 Days = Annotated[int, Field(ge=16, le=36_500)]

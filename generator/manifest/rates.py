@@ -17,7 +17,7 @@ from fleet_iot.generator.manifest.models import DeviceType, FleetManifest
 # Constants of the sensor processor and of the services around it.
 
 WINDOW_S = 5
-"""Seconds for a batch to fill; `BATCH_WINDOW_S` of the event source mapping."""
+"""Seconds for a batch to fill, where the manifest sets nothing else."""
 BATCH_RECORDS = 2000
 """Records of a batch, at most; `BATCH_SIZE` of the event source mapping."""
 MEMORIES_MB, OTHER_MB = (1_024, 2_048, 3_008), 768
@@ -394,7 +394,7 @@ def load_of(manifest: FleetManifest, things: Iterable[tuple[str, str, int]]) -> 
         kind = (len(id_), type_id)  # ids are ASCII: of the facility's, its length is all that counts
         group = groups.get(kind) or _group(manifest.application, id_, type_id, device_type)
         groups[kind] = replace(group, devices=group.devices + count)
-    return Load(groups=tuple(groups.values()))
+    return Load(groups=tuple(groups.values()), window_s=manifest.processor.window_s)
 
 
 def _group(application: str, facility: str, type_id: str, device_type: DeviceType) -> Group:

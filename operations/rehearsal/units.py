@@ -14,7 +14,7 @@ from itertools import count
 from fleet_iot.generator.cost.measured import TOO_SHORT, Comparison, Run, compare, margins_of, units_of_run
 from fleet_iot.generator.cost.terms import TERMS
 from fleet_iot.generator.manifest.load import read_manifest
-from fleet_iot.generator.manifest.rates import WINDOW_S, expected_load, load_of
+from fleet_iot.generator.manifest.rates import expected_load, load_of
 from fleet_iot.generator.text import table
 from fleet_iot.lib.record.place import MANIFEST
 from fleet_iot.operations.local.aws import Count
@@ -167,7 +167,7 @@ def compare_units(
     measured["item_writes"] -= revised_units
     measured["revised_units"] = revised_units
     measured["invocations"] = run.batches + run.redelivered
-    windows = duration_s / WINDOW_S + 1
+    windows = duration_s / run.load.window_s + 1
     ordinals = (ordinal for ordinal in count() if not redelivery.forgets(ordinal))
     expected = units_of_run(run) | {
         "invocations": next(n for i, n in enumerate(ordinals, 1) if i >= windows) + 1.0,

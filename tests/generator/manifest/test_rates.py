@@ -88,7 +88,6 @@ def constant(path: str, name: str) -> object:
     ("expected", "path", "name"),
     [
         (rates.BATCH_RECORDS, "lib/constructs/sensor_processor.py", "BATCH_SIZE"),
-        (rates.WINDOW_S, "lib/constructs/sensor_processor.py", "BATCH_WINDOW_S"),
         (rates.MEMORIES_MB, "lib/constructs/sensor_processor.py", "MEMORIES_MB"),
         (rates.OTHER_MB, "lib/constructs/sensor_processor.py", "OTHER_MB"),
         (rates.PACKED_BYTES, "lib/constructs/sensor_processor.py", "STATE_BYTES"),
