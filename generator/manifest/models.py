@@ -156,7 +156,8 @@ Limit = Annotated[float, Field(allow_inf_nan=False)]
 Serial = Annotated[str, Field(pattern=SERIAL_PATTERN)]
 ThingName = Annotated[str, Field(pattern=NAME_PATTERN)]
 Spans = Annotated[str, Field(pattern=SPANS_PATTERN)]
-SampleInterval = Annotated[float, Field(ge=0.01, le=86400, allow_inf_nan=False)]
+MOST_INTERVAL_S = 86_400
+SampleInterval = Annotated[float, Field(ge=0.01, le=MOST_INTERVAL_S, allow_inf_nan=False)]
 Detector = Literal["limits", "machine", "context", "baseline", "flatline", "rate", "correlation", "seasonal"]
 FalseAlarmBudget = Annotated[float, Field(ge=0.01, le=1000, allow_inf_nan=False)]
 
