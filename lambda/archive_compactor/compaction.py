@@ -44,6 +44,7 @@ from .layout import (
     encode_manifest,
     is_settled,
     joined_digest,
+    listed_key,
     manifest_key,
     manifest_prefix,
     name_of,
@@ -183,12 +184,12 @@ class Compactor:
         is_complete = raw.keys() <= state.compacted
         if state.hours and self._is_over(day) and is_complete:
             state = self._compact_day(state, report)
-        self._publish(state)
+        state = self._publish(state)
         if self.expires and is_complete and not state.hours and self._is_past(day, EXPIRY_GRACE):
             self._expire(state, raw, report)
 
     def _is_settled(self, day: str, *, inputs: int) -> bool:
-        """Return whether the newest manifest of a day has all hours and raw objects, without reading the others."""
+        """Return whether a day's newest manifest has all hours and raw objects, and the lists have its objects."""
         keys = [each.key for each in self.bucket.list(manifest_prefix(day))]
         newest = newest_day(keys)
         found = decode_manifest(newest, self.bucket.get(newest)) if newest else None
@@ -318,19 +319,37 @@ class Compactor:
                 raise OvertakenError(f"another run has written {key}")
         return state_of(state.date, (*state.manifests, manifest))
 
-    def _publish(self, state: DateState) -> None:
-        """Write the lists that Athena reads, where they are not what the manifests say."""
-        with ThreadPoolExecutor(THREADS) as pool:
-            list(pool.map(lambda each: self._publish_list(state.date, *each), by_partition(state.outputs)))
+    def _publish(self, state: DateState) -> DateState:
+        """Write the lists that Athena reads, until they are what the manifests say; return the state that they have.
 
-    def _publish_list(self, day: str, place: tuple[str, str], outputs: Sequence[Output]) -> None:
-        key = f"{partition_prefix(*place, day, below=TABLE)}{LIST_NAME}"
-        wanted, found = object_list(self.bucket.name, outputs), self.bucket.find(key)
-        if found is None:
-            self.bucket.put(key, wanted, IfNoneMatch="*")
-        elif found[0] != wanted:
-            # Refused where another run was first; the next one looks again.
-            self.bucket.put(key, wanted, IfMatch=found[1])
+        The manifests are read after a list and before it is replaced, so no list ever becomes older.
+        """
+        while stale := self._stale_lists(state):
+            state = load_state(self.bucket, state.date)
+            wanted = self._lists(state)
+            with ThreadPoolExecutor(THREADS) as pool:
+                puts = [(key, wanted[key], when) for key, when in stale.items()]
+                list(pool.map(lambda put: self.bucket.put(put[0], put[1], **put[2]), puts))
+        if not self.expires and state.day and not state.hours:
+            self.bucket.put(listed_key(state.day), b"")
+        return state
+
+    def _stale_lists(self, state: DateState) -> dict[str, dict[str, str]]:
+        """Return the lists that are not those of a state, each with the condition that nothing has replaced it."""
+        wanted = self._lists(state)
+        with ThreadPoolExecutor(THREADS) as pool:
+            found = dict(zip(wanted, pool.map(self.bucket.find, wanted), strict=True))
+        return {
+            key: {"IfMatch": there[1]} if there else {"IfNoneMatch": "*"}
+            for key, there in found.items()
+            if there is None or there[0] != wanted[key]
+        }
+
+    def _lists(self, state: DateState) -> dict[str, bytes]:
+        return {
+            f"{partition_prefix(*place, state.date, below=TABLE)}{LIST_NAME}": object_list(self.bucket.name, outputs)
+            for place, outputs in by_partition(state.outputs)
+        }
 
     def _expire(self, state: DateState, raw: Mapping[str, int], report: Report) -> None:
         """Delete raw objects and replaced Parquet objects of a date, after its objects were read back."""
@@ -351,7 +370,8 @@ class Compactor:
             place = output.facility, output.device_type
             if described(self.bucket.get(output.key), key=output.key, place=place) != output:
                 raise IrreconcilableError(f"{output.key} is not what its manifest says")
-        self.bucket.delete([*raw, *replaced])
+        # Raw objects last: a date that has any is looked at again.
+        self.bucket.delete([*replaced, *raw])
         report.deleted += len(raw) + len(replaced)
 
 

@@ -3,6 +3,7 @@
     raw/date=D/hour=HH/…                                   one object a batch, of all plants: NDJSON, gzip
     archive/facility=F/device_type=T/date=D/…              Parquet, by hour, later by day
     compaction/date=D/hour-HH-0001.json.gz, day-0001.…     manifests, written once
+    compaction/date=D/day-0001.listed                      empty: the lists had the objects of this manifest
     tables/telemetry/facility=F/device_type=T/date=D/…     the list of objects that Athena reads
 
 Dates and hours are those in which the stream received the record (UTC), so a redelivered record is in the same hour.
@@ -13,7 +14,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -188,14 +189,20 @@ def manifest_key(manifest: HourManifest | DayManifest) -> str:
     return f"{manifest_prefix(manifest.date)}{kind}-{manifest.generation:04d}.json.gz"
 
 
+def listed_key(day: DayManifest) -> str:
+    """Return the key of the empty object which says that all lists had the objects of a day's manifest."""
+    return f"{manifest_prefix(day.date)}day-{day.generation:04d}.listed"
+
+
 def partition_prefix(facility: str, device_type: str, date: str, *, below: str = ARCHIVE) -> str:
     return f"{below}facility={facility}/device_type={device_type}/date={date}/"
 
 
-def is_settled(keys: Iterable[str], day: DayManifest) -> bool:
-    """Return whether a day includes each generation of an hour that has one of these keys of manifests."""
+def is_settled(keys: Collection[str], day: DayManifest) -> bool:
+    """Return whether, by the keys below a date's manifests, a day has every hour's generations and is in the lists."""
     found = (_MANIFEST_KEY.fullmatch(key) for key in keys)
-    return all(day.hours.get(each[1], 0) >= int(each[2]) for each in found if each and each[1])
+    has_all = all(day.hours.get(each[1], 0) >= int(each[2]) for each in found if each and each[1])
+    return has_all and listed_key(day) in keys
 
 
 def newest_day(keys: Iterable[str]) -> str | None:

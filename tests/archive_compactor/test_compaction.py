@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from fleet_iot.archive_compactor import compaction
+from fleet_iot.archive_compactor import bucket, compaction
 from fleet_iot.archive_compactor.compaction import Window
 from fleet_iot.archive_compactor.layout import (
     LIST_NAME,
@@ -221,6 +221,92 @@ def test_of_two_writers_one_wins() -> None:
     assert len(overtaken.overtaken) == 1
     assert len(read(s3)) == len(before) + 1
     assert sorted(listed(s3)) == sorted(output.key for output in load_state(s3.bucket(), DAY).outputs)
+
+
+LATE = record_of(
+    b'{"time": 1793491200000, "metrics": {"flow": 9}}',
+    plant="sg-01",
+    type_="compressor",
+    device=9,
+    at=START + 1000,
+    number=77,
+)
+
+
+def check_lists(s3: MemoryS3, readings: int) -> None:
+    """Assert that Athena reads the objects of the manifests, which have so many readings."""
+    assert sorted(listed(s3)) == sorted(output.key for output in load_state(s3.bucket(), DAY).outputs)
+    assert sum(len(columns["reading"]) for _, columns in rows(s3)) == readings
+
+
+@pytest.mark.parametrize("done", [0, 3])
+def test_lists_are_repaired_after_a_kill(done: int) -> None:
+    """Where raw objects stay, a run killed between the day's manifest and its last list is finished by the next one."""
+    s3, simulation = archived(hours=1)
+    left = [Killed] * done
+
+    def kill(operation: str, key: str) -> None:
+        if operation == "put" and key.startswith(TABLE):
+            if not left:
+                raise Killed
+            left.pop()
+
+    s3.before = kill
+    with suppress(Killed):
+        compactor(s3, now=START + DAY_MS + 4 * HOUR_MS, expires=False).run()
+    s3.before = None
+    compactor(s3, now=START + DAY_MS + 5 * HOUR_MS, expires=False).run()
+
+    check_lists(s3, simulation.readings)
+
+
+def test_a_stalled_writer_never_makes_a_list_older() -> None:
+    """Wherever a run stalls while it publishes, and another one adds a late object, the lists are the newer ones."""
+    source, simulation = archived(hours=1, interval_s=1800)
+    compactor(source, now=START + 3 * HOUR_MS).run()
+    now = START + DAY_MS + 3 * HOUR_MS
+    position, has_stalled = 0, True
+    while has_stalled:
+        s3, asked, has_stalled = MemoryS3(objects=dict(source.objects)), [0], False
+
+        def stall(operation: str, key: str) -> None:
+            nonlocal has_stalled
+            is_publishing = f"compaction/date={DAY}/day-0001.json.gz" in s3.objects  # noqa: B023
+            asked[0] += is_publishing  # noqa: B023
+            if asked[0] > position:  # noqa: B023
+                s3.before, has_stalled = None, True  # noqa: B023
+                simulation.s3 = s3  # noqa: B023
+                simulation.archive([LATE])
+                compactor(s3, now=now, expires=position % 2 == 0).run()  # noqa: B023
+
+        s3.before = stall
+        compactor(s3, now=now, expires=position % 2 == 0).run()
+        if has_stalled:
+            check_lists(s3, simulation.readings + 1)
+        position += 1
+    assert position > 15
+
+
+def test_a_killed_deletion_is_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed before any request of a deletion of many, a later run deletes the rest, hourly objects as well."""
+    monkeypatch.setattr(bucket, "_PER_DELETE", 20)
+    source, _ = archived(hours=2)
+    compactor(source, now=START + DAY_MS + 3 * HOUR_MS).run()
+    for done in range(5):
+        s3, left = MemoryS3(objects=dict(source.objects)), [Killed] * done
+
+        def kill(operation: str, key: str) -> None:
+            if operation == "delete":
+                if not left:  # noqa: B023
+                    raise Killed
+                left.pop()  # noqa: B023
+
+        s3.before = kill
+        with suppress(Killed):
+            compactor(s3, now=START + 4 * DAY_MS).run()
+        s3.before = None
+        compactor(s3, now=START + 5 * DAY_MS).run()
+        assert not any(key.startswith("raw/") or ("/hour-" in key and key.startswith("archive/")) for key in s3.objects)
 
 
 def test_a_stalled_run_deletes_nothing_that_is_in_use() -> None:
