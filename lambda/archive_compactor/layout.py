@@ -29,7 +29,7 @@ FORMAT = 1
 COLUMN_PREFIX = "metric_"
 
 _RAW_KEY = re.compile(r"raw/date=(\d{4}-\d\d-\d\d)/hour=(\d\d)/([^/]+)\.ndjson\.gz", re.ASCII)
-_RAW_NAME = re.compile(r"(.*)-(\d+)-(\d+)-\d+", re.ASCII)
+_RAW_NAME = re.compile(r"(.*)-(\d+)-(\d+)-(\d+)", re.ASCII)
 _MANIFEST_KEY = re.compile(r"compaction/date=\d{4}-\d\d-\d\d/(?:hour-(\d\d)|day)-(\d{4})\.json\.gz", re.ASCII)
 
 
@@ -47,12 +47,13 @@ class Output(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawObject:
-    """A raw object: records of one shard, whose sequence numbers are in order, by its first and last one."""
+    """A raw object: records of one shard, whose sequence numbers are in order: the first, the last and how many."""
 
     key: str
     shard: str
     first: int
     last: int
+    records: int
 
     def overlaps(self, other: RawObject) -> bool:
         """Return whether both may have the same record."""
@@ -169,7 +170,7 @@ def raw_object(key: str) -> RawObject:
     named = _RAW_NAME.fullmatch(found[3]) if found else None
     if named is None:
         raise ValueError(f"{key} is not the name of a raw object")
-    return RawObject(key=key, shard=named[1], first=int(named[2]), last=int(named[3]))
+    return RawObject(key=key, shard=named[1], first=int(named[2]), last=int(named[3]), records=int(named[4]))
 
 
 def raw_prefix(date: str, hour: str = "") -> str:

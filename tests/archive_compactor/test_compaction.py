@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import random
@@ -121,6 +122,8 @@ def test_a_message_that_cannot_be_read_keeps_its_bytes() -> None:
     line = read(s3)[0] | {"raw": "e30=", "sequence_number": number}
     from fleet_iot.sensor_processor.ingest.codec import gzip_bytes
 
+    del s3.objects[key]
+    key = f"{key.rpartition('-')[0]}-1.ndjson.gz"
     s3.objects[key] = gzip_bytes(json.dumps(line).encode())
     compactor(s3, now=START + 2 * HOUR_MS).run()
 
@@ -355,7 +358,7 @@ def test_a_damaged_object_stops_its_own_date_only() -> None:
 def test_without_time_a_run_ends_at_a_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     """An hour that is too large for one generation becomes several; what no time is left for stays for the next run."""
     s3, simulation = archived(hours=1)
-    monkeypatch.setattr(compaction, "GENERATION_BYTES", 20_000)
+    monkeypatch.setattr(compaction, "GENERATION_BYTES", 100_000)
     turns = iter([True, True, True, False])
 
     report = compactor(s3, now=START + 2 * HOUR_MS, has_time=lambda: next(turns, False)).run()
@@ -389,7 +392,7 @@ def in_steps(s3: MemoryS3, *, now: int, turns: int, kill: bool = False, **more: 
 @pytest.mark.parametrize("kill", [False, True])
 def test_a_run_goes_on_where_the_last_one_ended(monkeypatch: pytest.MonkeyPatch, kill: bool) -> None:
     """Hours, merges and verifications in many short runs, killed or not: the objects of one long run, byte by byte."""
-    monkeypatch.setattr(compaction, "GENERATION_BYTES", 9_000)
+    monkeypatch.setattr(compaction, "GENERATION_BYTES", 50_000)
     monkeypatch.setattr(compaction, "DAY_ROWS", 40)
     source, _ = archived(hours=2, interval_s=120, share_redelivered=0.3)
     before = read(source)
@@ -448,7 +451,7 @@ def test_memory_is_that_of_overlapping_objects() -> None:
     window, most = Window(known=()), 0
     for number in range(0, 200_000, 100):
         for first in (number, number - 50) if number % 1_000 == 0 and number else (number,):
-            window.move_to(RawObject(key="k", shard="s", first=first, last=first + 99))
+            window.move_to(RawObject(key="k", shard="s", first=first, last=first + 99, records=100))
             kept = sum(window.adds(str(each)) for each in range(first, first + 100))
             assert kept == (50 if first != number else 100) or number % 1_000 == 0
         most = max(most, len(window._numbers))
@@ -463,6 +466,68 @@ def test_a_record_outside_the_name_of_its_object_stops_the_date() -> None:
     (failure,) = compactor(s3, now=START + 2 * HOUR_MS).run().failed
     assert f"{first} has the record " in failure
     assert not any(key.startswith("compaction/") for key in s3.objects)
+
+
+def test_a_record_that_the_name_counts_is_missed() -> None:
+    """An object with fewer lines than its name says, as a truncated one, is reported and left."""
+    s3, _ = archived(hours=1)
+    key = next(key for key in s3.objects if raw_object(key).records == 3)
+    first, *rest = gzip.decompress(s3.objects[key]).splitlines(keepends=True)
+    for body in (gzip.compress(first), gzip.compress(first) + gzip.compress(b"".join(rest))):
+        s3.objects[key] = body
+        (failure,) = compactor(s3, now=START + 4 * DAY_MS).run().failed
+        assert f"{key} has 1 records, its name says 3" in failure
+        assert key in s3.objects
+
+
+@pytest.mark.parametrize("body", [b"", b"junk", gzip.compress(b"{}")[:-9], gzip.compress(b"{}")])
+def test_progress_that_cannot_be_read_is_lost(body: bytes) -> None:
+    """The work is done again, and the report names the date."""
+    s3, simulation = archived(hours=1, interval_s=1800)
+    s3.objects[progress_key(DAY)] = body
+    report = compactor(s3, now=START + 4 * DAY_MS).run()
+    assert (report.failed, report.lost, report.days) == ([], [DAY], 1)
+    assert len(read(s3)) == simulation.readings
+
+
+def test_a_generation_ends_by_what_its_rows_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrays of slowly changing readings, small as gzip, make as many generations as their rows need."""
+    monkeypatch.setattr(compaction, "GENERATION_BYTES", 100 * compaction.ROW_BYTES)
+    s3, simulation = MemoryS3(), Simulation(s3=MemoryS3())
+    simulation.s3 = s3
+    payload = json.dumps([{"time": START + each, "metrics": {"flow": 1}} for each in range(50)]).encode()
+    for number in range(10, 20):
+        simulation.archive([record_of(payload, plant="sg-01", type_="compressor", device=1, at=START, number=number)])
+    assert compactor(s3, now=START + 2 * HOUR_MS).run().hours == 5
+    assert sum(len(columns["reading"]) for _, columns in rows(s3)) == 500
+
+
+@pytest.mark.parametrize("expired", [False, True])
+def test_a_redelivered_hour_is_looked_up_in_parts(monkeypatch: pytest.MonkeyPatch, expired: bool) -> None:
+    """Numbers of few objects are in memory at a time, whether or not the hour's objects are deleted; time may end."""
+    monkeypatch.setattr(compaction, "LOOKUP_RECORDS", 20)
+    s3, simulation = archived(hours=1, share_redelivered=0)
+    compactor(s3, now=START + (4 * DAY_MS if expired else 2 * HOUR_MS)).run()
+    for start in range(0, len(simulation.last_hour), 8):
+        simulation.archive(simulation.last_hour[start : start + 8])
+    known: list[int] = []
+
+    def lookup(*args: Any, **more: Any) -> Any:
+        found = known_numbers(*args, **more)
+        known.append(len(found or ()))
+        return found
+
+    known_numbers = compaction._known_numbers
+    monkeypatch.setattr(compaction, "_known_numbers", lookup)
+    now, turns = START + (4 * DAY_MS if expired else 3 * HOUR_MS), iter([True] * 5)
+    before = len(load_state(s3.bucket(), DAY).manifests)
+    if expired:
+        assert compactor(s3, now=now, has_time=lambda: next(turns, False)).run().left > 0
+        assert len(load_state(s3.bucket(), DAY).manifests) == before
+    report = compactor(s3, now=now).run()
+    assert (report.failed, report.duplicates) == ([], simulation.readings)
+    assert max(known) <= 27 and sum(known) >= simulation.readings
+    assert len(read(s3)) == simulation.readings
 
 
 def test_a_settled_date_costs_two_lists_and_one_manifest() -> None:
@@ -573,8 +638,6 @@ def test_a_month_of_three_plants() -> None:
 
 def ndjson_bytes(s3: MemoryS3, day: str) -> int:
     """The bytes of a day's lines of one plant and type, as one object of NDJSON gzip: the best case of the raw form."""
-    import gzip
-
     raw = [body for key, body in s3.objects.items() if key.startswith(f"raw/date={day}/")]
     lines = {
         line
