@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.aws.server import running_server
 from benchmarks.function import TABLES
-from benchmarks.processor import DEVICES, RECORDS
+from benchmarks.readings import DEVICES, RECORDS
 from benchmarks.result import Result, interleaved, peak_memory_mb
 
 ROOT = Path(__file__).parents[1]
@@ -30,15 +30,15 @@ import os, sys, time
 tree, here, address, records, devices = sys.argv[1:]
 sys.path[:0] = [tree, here]
 from contextlib import redirect_stdout
-from benchmarks import processor
+from benchmarks import readings
 from benchmarks.function import environment, handler
-with environment(processor.CATALOGUE, AWS_ENDPOINT_URL=address), open(os.devnull, "w") as sink:
+with environment(readings.CATALOGUE, AWS_ENDPOINT_URL=address), open(os.devnull, "w") as sink:
     processes = []
     for minute, line in enumerate(sys.stdin):
         place = int(line)
         while place >= len(processes):
             processes.append(handler.runtime.__wrapped__())
-        event = processor.make_event(minute, records=int(records), devices=int(devices))
+        event = readings.make_event(minute, records=int(records), devices=int(devices))
         with redirect_stdout(sink):
             start = time.process_time()
             answer = handler.respond(processes[place], event, None)

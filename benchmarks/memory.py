@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks import processor
+from benchmarks import readings
 from benchmarks.aws.server import running_server
 from benchmarks.function import REGION, TABLES, environment
 from benchmarks.result import Result
@@ -64,7 +64,7 @@ for line in sys.stdin:
 
 def metrics_of(second: int, device: int) -> dict[str, float]:
     """Return sixteen values: cycles with noise."""
-    values = processor.values_of(second // 10, device)
+    values = readings.values_of(second // 10, device)
     levels = [values["temperature"], values["vibration"], values["pressure"]]
     return {f"channel_{number:02d}": round(levels[number % 3] + number, 3) for number in range(METRICS)}
 
@@ -79,7 +79,7 @@ def record(device: int, times: Sequence[float], *, arrived: float, number: int) 
         phase=0.0,
         shard=0,
     )
-    messages = [processor.payload_of(round(time * 1000), int(time), metrics_of(int(time), device)) for time in times]
+    messages = [readings.payload_of(round(time * 1000), int(time), metrics_of(int(time), device)) for time in times]
     payload = messages[0] if len(messages) == 1 else b"[" + b",".join(messages) + b"]"
     return sender.record_of(payload, arrived=arrived, number=number)
 

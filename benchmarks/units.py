@@ -21,7 +21,7 @@ from typing import Any
 
 import boto3
 
-from benchmarks import processor
+from benchmarks import processor, readings
 from benchmarks.aws import Units, new_units
 from benchmarks.aws.dynamodb import DynamoDb
 from benchmarks.aws.s3 import S3
@@ -74,7 +74,7 @@ FACILITIES = ("sg-01", "my-jb-01", "th-ry-01")
 DEVICE_TYPES = ("press-monitor", "compressor", "conveyor", "boiler", "cnc-spindle")
 CATALOGUE = {
     "application": "mfg",
-    "device_types": dict.fromkeys(DEVICE_TYPES, processor.CATALOGUE["device_types"]["press-monitor"]),  # type: ignore[index]
+    "device_types": dict.fromkeys(DEVICE_TYPES, readings.CATALOGUE["device_types"]["press-monitor"]),  # type: ignore[index]
 }
 """Four metrics each, three of them with the context detector."""
 
@@ -104,10 +104,10 @@ class Sender:
 
     def record(self, time: float, sequence: int, *, number: int, is_over: bool) -> StreamRecord:
         """Make the stream's record of a reading, which passes a limit if `is_over`."""
-        metrics = processor.values_of(sequence // 10, self.number)
+        metrics = readings.values_of(sequence // 10, self.number)
         if is_over:
             metrics["temperature"] += 30.0
-        payload = processor.payload_of(round(time * 1000), sequence, metrics)
+        payload = readings.payload_of(round(time * 1000), sequence, metrics)
         return self.record_of(payload, arrived=time + 0.05, number=number)
 
     def record_of(self, payload: bytes, *, arrived: float, number: int) -> StreamRecord:

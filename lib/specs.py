@@ -93,7 +93,8 @@ FORMER_RETENTIONS = {"brief": "short"}
 class FleetSpec:
     """Settings that all facilities share.
 
-    `account_id` is None where the credentials decide it; `retention` is `short` or `records`.
+    `account_id` is None where the credentials decide it; `retention` is `short` or `records`; `window_s` is how long a
+    batch of readings fills, in seconds.
     """
 
     application: str
@@ -101,6 +102,7 @@ class FleetSpec:
     region: str
     account_id: str | None
     reserved_concurrency: int | None
+    window_s: int = 5
     retention: str
     audit: AuditSpec
     history: HistorySpec

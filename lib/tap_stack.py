@@ -92,6 +92,7 @@ class TapStack(BaseStack):
             logs_key_arn=logs_key_arn,
             log_days=log_days,
             reserved_concurrency=fleet.reserved_concurrency,
+            window_s=fleet.window_s,
             history=fleet.history,
             size=processor_size(fleet, facilities),
         )

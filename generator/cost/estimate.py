@@ -9,7 +9,7 @@ from pathlib import Path
 from fleet_iot.generator.cost.prices import REMEMBERED, Prices, Tier, read_prices
 from fleet_iot.generator.cost.terms import TERMS, Fleet, Term, fleet_of
 from fleet_iot.generator.manifest.model_errors import refuse_unknown_facilities
-from fleet_iot.generator.manifest.models import FleetManifest
+from fleet_iot.generator.manifest.models import MOST_INTERVAL_S, FleetManifest
 from fleet_iot.generator.manifest.rates import Group
 
 
@@ -169,14 +169,14 @@ def _changes(fleet: Fleet) -> Iterator[tuple[str, str, str, Fleet]]:
     )
     yield (
         "interval",
-        "double sample_interval_s",
+        f"double sample_interval_s, to {MOST_INTERVAL_S:,} at most",
         "half of the readings",
         replace(fleet, load=replace(load, groups=tuple(_slower(load.groups)))),
     )
     if load.window_s < WIDE_WINDOW_S:
         yield (
             "window",
-            f"fill batches for {WIDE_WINDOW_S} s instead of {load.window_s:g}",
+            f"processor: {{window_s: {WIDE_WINDOW_S}}} instead of {load.window_s:g}",
             f"an anomaly is reported up to {WIDE_WINDOW_S} s later",
             replace(fleet, load=replace(load, window_s=WIDE_WINDOW_S)),
         )
@@ -198,4 +198,4 @@ def _changes(fleet: Fleet) -> Iterator[tuple[str, str, str, Fleet]]:
 
 
 def _slower(groups: Iterable[Group]) -> Iterator[Group]:
-    return (replace(group, interval_s=2 * group.interval_s) for group in groups)
+    return (replace(group, interval_s=min(2 * group.interval_s, MOST_INTERVAL_S)) for group in groups)

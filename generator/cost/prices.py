@@ -5,6 +5,7 @@ A price is a list of tiers, or `null` where none could be had: what has no price
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -20,6 +21,8 @@ from fleet_iot.generator.manifest.model_errors import suggestion
 REMEMBERED = "remembered"
 """The source of prices that no document at hand says."""
 FORMAT = 1
+MOST_USD = 1_000_000
+"""Of one unit: none of AWS costs a thousandth of it, and sums stay finite."""
 
 
 class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -100,20 +103,41 @@ def _shipped() -> _Table:
 def _read_own(path: Path, *, known: Iterable[str]) -> _Table:
     known = set(known)
     try:
-        table = msgspec.json.decode(path.read_bytes(), type=_Table)
+        text = path.read_bytes()
+        table = msgspec.json.decode(text, type=_Table)
+        json.loads(text, object_pairs_hook=_without_duplicates)
     except OSError as error:
         raise EnvironmentFault(f"the prices {path} cannot be read: {error.strerror}", hint="name a file") from None
     except msgspec.DecodeError as error:
         raise EnvironmentFault(f"{path} has no prices: {error}", hint="docs/cost.md shows the format") from None
+    except _DuplicateError as error:
+        raise EnvironmentFault(f"{path} has `{error}` twice in one object", hint="keep one of the two") from None
     if table.format != FORMAT:
         raise EnvironmentFault(f"{path} has the format {table.format}, not {FORMAT}", hint="docs/cost.md shows it")
-    sources = table.sources.keys() | _shipped().sources.keys()
+    shipped = _shipped().sources
+    for name, source in table.sources.items():
+        if shipped.get(name, source) != source:
+            what = f"{path}: sources, {name}: it is the source of shipped prices, with another page or date"
+            raise EnvironmentFault(what, hint="give yours another name, in its prices as well")
+    sources = table.sources.keys() | shipped.keys()
     for region, prices in table.regions.items():
         for key, tiers in prices.items():
             if fault := _fault(key, tiers, known=known, sources=sources):
                 hint = fault[1] or "docs/cost.md shows the format"
                 raise EnvironmentFault(f"{path}: {region}, {key}: {fault[0]}", hint=hint)
     return table
+
+
+class _DuplicateError(Exception):
+    """A name that an object has twice, of which a parser would keep the last."""
+
+
+def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _DuplicateError(next(name for name in names if names.count(name) > 1))
+    return found
 
 
 def _fault(key: str, tiers: list[Tier] | None, *, known: set[str], sources: Iterable[str]) -> tuple[str, str] | None:
@@ -127,6 +151,8 @@ def _fault(key: str, tiers: list[Tier] | None, *, known: set[str], sources: Iter
     for tier in tiers:
         if tier.usd < 0 or tier.per <= 0:
             return "a price is no less than 0 USD, for more than 0 units", ""
+        if tier.usd / tier.per > MOST_USD:
+            return f"a price is no more than {MOST_USD:,.0f} USD a unit", "check `usd` and `per`"
         if tier.source not in sources:
             return f"there is no source `{tier.source}`", suggestion(tier.source, sources) or "add it to `sources`"
     return None

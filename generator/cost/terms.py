@@ -77,7 +77,7 @@ def messages(fleet: Fleet) -> float:
 def presence_events(fleet: Fleet) -> float:
     """A device connects and disconnects once a day:
     https://docs.aws.amazon.com/iot/latest/developerguide/life-cycle-events.html"""
-    return fleet.load.devices * rates.RECONNECTS_A_DEVICE_DAY * 2 * MONTH_DAYS
+    return fleet.load.reconnects * 2 * MONTH_S
 
 
 def rules(fleet: Fleet) -> float:
@@ -131,7 +131,7 @@ https://docs.aws.amazon.com/xray/latest/devguide/xray-console-sampling.html"""
 
 def invocations(fleet: Fleet) -> float:
     """One for each batch, and the sweeps."""
-    return (fleet.load.batches + 1 / rates.SWEEP_S) * MONTH_S
+    return (fleet.load.batches + fleet.load.sweeps) * MONTH_S
 
 
 def gb_seconds(fleet: Fleet) -> float:
@@ -213,15 +213,25 @@ def are_raw_objects_cooled(fleet: Fleet) -> bool:
     return fleet.retention == "records" and size >= COOLED_BYTES
 
 
+def processor_puts(fleet: Fleet) -> float:
+    """Return the processor's: a raw object a batch, and the states of its lanes."""
+    return (fleet.load.batches + fleet.load.state_puts) * MONTH_S
+
+
+def processor_gets(fleet: Fleet) -> float:
+    """Return the processor's: states that an environment has not seen."""
+    return fleet.load.state_gets * MONTH_S
+
+
 def puts(fleet: Fleet) -> float:
     """A raw object a batch, the states of its lanes, compacted objects, and presence events."""
     compacted = fleet.pairs * OBJECTS_A_PAIR_DAY * MONTH_DAYS
-    return (fleet.load.batches + fleet.load.state_puts) * MONTH_S + compacted + presence_events(fleet)
+    return processor_puts(fleet) + compacted + presence_events(fleet)
 
 
 def gets(fleet: Fleet) -> float:
     """States that an environment has not seen, and each raw object once, by the compaction."""
-    return (fleet.load.state_gets + fleet.load.batches) * MONTH_S
+    return processor_gets(fleet) + fleet.load.batches * MONTH_S
 
 
 def standard_gb(fleet: Fleet) -> float:

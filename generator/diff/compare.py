@@ -47,6 +47,7 @@ Values = dict[str, Any]
 
 _BEFORE: dict[str, Values] = {
     "FLEET": {
+        "window_s": 5,
         "retention": "short",
         "audit": {"data_events": "all"},
         "observability": {},
@@ -155,6 +156,7 @@ _DESTINATIONS = {
 }
 """Fields of the fleet that are part of every name, topic or place."""
 
+_OF_PROCESSOR = ("reserved_concurrency", "window_s")
 _SETTINGS = {"observability": Kind.OBSERVABILITY, "history": Kind.HISTORY}
 
 
@@ -170,7 +172,7 @@ def compare_shared(before: Values, plan: FleetPlan) -> Iterator[PlannedChange]:
     for name, kind in _DESTINATIONS.items():
         if before[name] != now[name]:
             yield everything(kind=kind, detail=f"{as_text(before[name])} → {as_text(now[name])}")
-    if detail := describe_differences(*({"reserved_concurrency": it["reserved_concurrency"]} for it in (before, now))):
+    if detail := describe_differences(*({name: it.get(name) for name in _OF_PROCESSOR} for it in (before, now))):
         yield PlannedChange(kind=Kind.PROCESSOR, detail=detail)
     for name, kind in _SETTINGS.items():
         if detail := describe_differences(before[name], now[name]):

@@ -49,6 +49,10 @@ class Processor(Model):
     reserved_concurrency: Annotated[
         int | None, Field(ge=1, description="Invocations set aside for the processor; none when left out.")
     ] = None
+    window_s: Annotated[
+        int,
+        Field(ge=1, le=60, description="Seconds for a batch of readings to fill: events are reported so much later."),
+    ] = 5
 
 
 Days = Annotated[int, Field(ge=16, le=36_500)]
@@ -152,7 +156,8 @@ Limit = Annotated[float, Field(allow_inf_nan=False)]
 Serial = Annotated[str, Field(pattern=SERIAL_PATTERN)]
 ThingName = Annotated[str, Field(pattern=NAME_PATTERN)]
 Spans = Annotated[str, Field(pattern=SPANS_PATTERN)]
-SampleInterval = Annotated[float, Field(ge=0.01, le=86400, allow_inf_nan=False)]
+MOST_INTERVAL_S = 86_400
+SampleInterval = Annotated[float, Field(ge=0.01, le=MOST_INTERVAL_S, allow_inf_nan=False)]
 Detector = Literal["limits", "context", "baseline", "flatline", "rate", "correlation", "seasonal"]
 
 

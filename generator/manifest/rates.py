@@ -17,7 +17,7 @@ from fleet_iot.generator.manifest.models import DeviceType, FleetManifest
 # Constants of the sensor processor and of the services around it.
 
 WINDOW_S = 5
-"""Seconds for a batch to fill; `BATCH_WINDOW_S` of the event source mapping."""
+"""Seconds for a batch to fill, where the manifest sets nothing else."""
 BATCH_RECORDS = 2000
 """Records of a batch, at most; `BATCH_SIZE` of the event source mapping."""
 MEMORIES_MB, OTHER_MB = (1_024, 2_048, 3_008), 768
@@ -64,6 +64,8 @@ STATE_BYTES, DETECTOR_BYTES = 300, 480
 
 EVENTS_A_DEVICE_DAY = 20
 """Anomalies: 79 to 227 a week and device with the default detector, depending on how the machine works."""
+READINGS_AN_EVENT = 10
+"""Of a slow device, at least: a day has too few readings for so many anomalies."""
 NOTICES_AN_EVENT, WRITES_AN_EVENT = 2, 3
 """Its begin and its end, each an item and a notification; the begin is in the index of open anomalies as well."""
 RECONNECTS_A_DEVICE_DAY = 1
@@ -151,6 +153,9 @@ class Group:
 class Load:
     """Load of a fleet, and of the processor that it causes; rates are by the second, of all groups together.
 
+    What depends on time is in the methods of a group and in `windows`, `sweeps`, `reconnects` and `events`: the load of
+    a run (`generator/cost/measured.py`) counts these, and has all other formulas from here.
+
     Args:
         window_s: Seconds for a batch to fill.
         array_s: Devices send the readings of so many seconds in one message; 0 for each by itself.
@@ -168,7 +173,7 @@ class Load:
     @property
     def readings(self) -> float:
         """Readings."""
-        return self._sum(lambda group: group.readings)
+        return self._sum(self.readings_of)
 
     @property
     def messages(self) -> float:
@@ -223,7 +228,12 @@ class Load:
     def batches(self) -> float:
         """Batches: one a window and shard, more where they are full, fewer where there are fewer records."""
         a_shard = self.messages / self.shards
-        return self.shards * min(a_shard, max(1 / self.window_s, a_shard / self.most_records))
+        return self.shards * min(a_shard, max(self.windows, a_shard / self.most_records))
+
+    @property
+    def windows(self) -> float:
+        """Windows of a shard."""
+        return 1 / self.window_s
 
     @property
     def records_a_batch(self) -> float:
@@ -245,8 +255,12 @@ class Load:
         """
         if not self.readings:
             return 0.0
-        ending = self._sum(lambda group: group.readings * (min(group.interval_s, MINUTE_S) + self.batch_s))
-        return min(1.0, ending / self.readings / MINUTE_S)
+        ending = self._sum(
+            lambda group: (
+                self.readings_of(group) * min(MINUTE_S, min(group.interval_s, MINUTE_S) + self.batch_s_of(group))
+            )
+        )
+        return ending / self.readings / MINUTE_S
 
     @property
     def batch_s(self) -> float:
@@ -256,23 +270,21 @@ class Load:
     @property
     def minute_writes(self) -> float:
         """Write units of minutes."""
-        return self._sum(lambda group: group.minutes * group.minute_units)
+        return self._sum(lambda group: self.ended(group, MINUTE_S) * group.minute_units)
 
     @property
     def rollup_writes(self) -> float:
         """Write units of hours and days."""
         return self._sum(
             lambda group: (
-                (1 / max(HOUR_S, group.interval_s) + 1 / max(DAY_S, group.interval_s))
-                * group.devices
-                * math.ceil(group.hour_bytes / UNIT_BYTES)
+                (self.ended(group, HOUR_S) + self.ended(group, DAY_S)) * math.ceil(group.hour_bytes / UNIT_BYTES)
             )
         )
 
     @property
     def metadata_writes(self) -> float:
         """Write units of devices' metadata."""
-        return self._sum(lambda group: group.devices / max(METADATA_S, group.interval_s))
+        return self._sum(self.described)
 
     @property
     def pointer_writes(self) -> float:
@@ -282,7 +294,19 @@ class Load:
     @property
     def events(self) -> float:
         """Anomalies."""
-        return self.devices * EVENTS_A_DEVICE_DAY / DAY_S
+        return self._sum(
+            lambda group: min(group.devices * EVENTS_A_DEVICE_DAY / DAY_S, group.readings / READINGS_AN_EVENT)
+        )
+
+    @property
+    def reconnects(self) -> float:
+        """Times that devices connect again."""
+        return self.devices * RECONNECTS_A_DEVICE_DAY / DAY_S
+
+    @property
+    def sweeps(self) -> float:
+        """Sweeps of all lanes."""
+        return 1 / SWEEP_S
 
     @property
     def writes(self) -> float:
@@ -292,7 +316,7 @@ class Load:
     @property
     def reads(self) -> float:
         """Read units: one consistent read of the lane for each commit, and of all lanes for each sweep."""
-        return self.commits + self.lanes / SWEEP_S
+        return self.commits + self.lanes * self.sweeps
 
     @property
     def state_puts(self) -> float:
@@ -320,13 +344,33 @@ class Load:
         ends = self._sum(lambda group: group.devices * group.minute_units / max(group.interval_s, self.batch_s))
         return ends + self.pointer_writes + self.metadata_writes
 
+    def readings_of(self, group: Group) -> float:
+        """Return the readings of a group."""
+        return group.readings
+
+    def messages_of(self, group: Group, readings: int) -> float:
+        """Return the messages of a group, each with so many readings."""
+        return self.readings_of(group) / readings
+
+    def ended(self, group: Group, seconds: int) -> float:
+        """Return the minutes, hours or days, by their seconds, of a group's devices that have readings and end."""
+        return group.devices / max(seconds, group.interval_s)
+
+    def described(self, group: Group) -> float:
+        """Return how often the metadata of a group's devices are written."""
+        return group.devices / max(METADATA_S, group.interval_s)
+
+    def batch_s_of(self, group: Group) -> float:
+        """Return the seconds between two batches, by the clock of a group's devices."""
+        return self.batch_s
+
     def _sum(self, value: Callable[[Group], float]) -> float:
         return sum(value(group) for group in self.groups)
 
     def _of_messages(self, value: Callable[[Group, int], float]) -> float:
         """Sum up a value of messages, given their group and the readings in each."""
         counts = [(group, group.readings_a_message(self.array_s)) for group in self.groups]
-        return sum(group.readings / readings * value(group, readings) for group, readings in counts)
+        return sum(self.messages_of(group, readings) * value(group, readings) for group, readings in counts)
 
 
 def expected_load(manifest: FleetManifest, facilities: Iterable[str] | None = None) -> Load:
@@ -350,7 +394,7 @@ def load_of(manifest: FleetManifest, things: Iterable[tuple[str, str, int]]) -> 
         kind = (len(id_), type_id)  # ids are ASCII: of the facility's, its length is all that counts
         group = groups.get(kind) or _group(manifest.application, id_, type_id, device_type)
         groups[kind] = replace(group, devices=group.devices + count)
-    return Load(groups=tuple(groups.values()))
+    return Load(groups=tuple(groups.values()), window_s=manifest.processor.window_s)
 
 
 def _group(application: str, facility: str, type_id: str, device_type: DeviceType) -> Group:

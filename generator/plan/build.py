@@ -177,6 +177,7 @@ def plan_fleet(manifest: FleetManifest) -> FleetPlan:
         region=manifest.region,
         account_id=manifest.account_id,
         reserved_concurrency=manifest.processor.reserved_concurrency,
+        window_s=manifest.processor.window_s,
         retention=manifest.retention,
         audit=_spec(AuditSpec, manifest.audit),
         history=_spec(HistorySpec, manifest.history),

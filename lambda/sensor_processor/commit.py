@@ -276,7 +276,7 @@ class LaneLog:
         residents = {name: lane.devices[name] for name in by_device if name in lane.devices}
         new = [name for name in by_device if name not in residents]
         if new:
-            found = self.store.load_devices(new, retry=batch.retry)
+            found = self.store.load_devices(new, strange=batch.outcome.notes.append, retry=batch.retry)
             opened = self.store.load_open(list(found.values()), retry=batch.retry)
             for (name, device), (hours, days) in zip(found.items(), opened, strict=True):
                 residents[name] = pack_state(name, take_over(device, hours=hours, days=days))

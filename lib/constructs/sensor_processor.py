@@ -40,9 +40,6 @@ TIMEOUT_S = 120
 BATCH_SIZE = 2000
 """Records for each invocation: 1.35 kB each in the event, of Lambda's 6 MB (at most 4,000)."""
 
-BATCH_WINDOW_S = 5
-"""Seconds for a batch to fill: half of the usual sample interval of ten seconds."""
-
 RETRY_ATTEMPTS = 100
 """Retries of one batch: the processor quarantines poison itself, so that a failure is a temporary outage."""
 
@@ -95,6 +92,7 @@ class SensorProcessor:
     Args:
         log_days: Retention of the function's log.
         reserved_concurrency: None for the account's shared concurrency.
+        window_s: Seconds for a batch to fill.
         size: Its lanes and memory.
         history: Days that items of the readings table are kept.
     """
@@ -116,6 +114,7 @@ class SensorProcessor:
         logs_key_arn: str,
         log_days: int,
         reserved_concurrency: int | None,
+        window_s: int,
         history: HistorySpec,
         size: ProcessorSize,
     ) -> None:
@@ -180,7 +179,7 @@ class SensorProcessor:
             function_name=function.arn,
             starting_position="TRIM_HORIZON",
             batch_size=BATCH_SIZE,
-            maximum_batching_window_in_seconds=BATCH_WINDOW_S,
+            maximum_batching_window_in_seconds=window_s,
             bisect_batch_on_function_error=True,
             maximum_retry_attempts=RETRY_ATTEMPTS,
             maximum_record_age_in_seconds=RECORD_AGE_S,

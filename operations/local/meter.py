@@ -61,7 +61,10 @@ class Meter:
     # DynamoDB: an answer does not say how large the items were, so the handler is asked for them.
 
     def of_dynamodb(self, handler: Handler) -> Handler:
-        """Return a handler of DynamoDB that counts `write_units` and `read_units` by true sizes of items."""
+        """Return a handler of DynamoDB that counts `write_units` and `read_units` by true sizes of items.
+
+        The operation of a write is its name and the table's keys.
+        """
 
         async def ask(operation: str, **request: Any) -> dict[str, Any]:
             headers = {"x-amz-target": f"DynamoDB_20120810.{operation}"}
@@ -116,9 +119,10 @@ class Meter:
             for table, item, old in before:
                 new = old if is_failed else await stored(table, item)
                 units = write_units(max(map(item_size, (old, new))))
-                for index in (await keys_of(table))[1] if not is_failed else ():
+                keys, indexes = await keys_of(table)
+                for index in indexes if not is_failed else ():
                     units += _indexed(old, new, index)
-                self._add(caller, "write_units", operation, factor * units)
+                self._add(caller, "write_units", " ".join([operation, *keys]), factor * units)
             return answer
 
         return handle

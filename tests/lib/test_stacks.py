@@ -263,15 +263,17 @@ def test_a_plant_in_bulk_has_no_lock(tmp_path: Path, settings_with: Callable[...
     assert not chosen.outdir.exists()
 
 
-def test_reserved_concurrency_comes_from_the_manifest(
+def test_the_processors_settings_come_from_the_manifest(
     tmp_path: Path, settings_with: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The function has the reserved concurrency that the manifest sets."""
+    """The function has the reserved concurrency that the manifest sets, and its batches the window."""
     from fleet_iot.lib.synthesis import run as synthesis
 
     chosen = settings_with(outdir=tmp_path / "out", identities=tmp_path, facilities=("sg-01",))
-    fleet = dataclasses.replace(FLEET, reserved_concurrency=5)
+    fleet = dataclasses.replace(FLEET, reserved_concurrency=5, window_s=30)
     synthesis.synthesise(chosen, fleet=fleet, facilities=RECORD.facilities, folder=RECORD.folder)
     document = json.loads((tmp_path / "out" / "stacks" / "tap-tst" / "cdk.tf.json").read_text())
     function = document["resource"]["aws_lambda_function"]["function-sensor-processor"]
     assert function["reserved_concurrent_executions"] == 5
+    (mapping,) = document["resource"]["aws_lambda_event_source_mapping"].values()
+    assert mapping["maximum_batching_window_in_seconds"] == 30

@@ -261,6 +261,18 @@ def test_a_batch_moves_each_of_its_lanes_once(platform: Any, event: Any, record:
     assert (len(platform.states()), len(platform.devices()), platform.items()) == (4, 120, [])
 
 
+def test_a_device_item_of_somebody_else_stops_nothing(platform: Any, event: Any, record: Any) -> None:
+    """An item that no processor wrote is replaced; neither its device nor any other fails."""
+    thing = "sg-01-press-monitor-0001-dev"
+    platform.own_dynamodb.put_item(
+        TableName="table-devices-dev", Item={"device": {"S": thing}, "version": {"N": "3"}, "facility": {"S": "sg-01"}}
+    )
+
+    assert platform.handle(event(record(number=1), record(number=2))) == []
+    platform.sweep()
+    assert {item["device"]["S"]: "messages" in item for item in platform.devices()}[thing]
+
+
 @pytest.mark.slow
 def test_a_silent_device_has_its_minute_an_interval_later(platform: Any, event: Any, record: Any) -> None:
     """A sweep closes what is over by the clock; a second one has nothing to do."""

@@ -40,6 +40,15 @@ Refused = Callable[[bytes, str], None]
 """Takes an item that DynamoDB refuses for ever, and why; raises Unavailable if it cannot keep it."""
 
 
+def _is_device(item: Item, strange: Callable[[str], None]) -> bool:
+    try:
+        parse_device(item)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        strange(f"the item of {item['device']['S']} cannot be read and is replaced: {error!r}")
+        return False
+    return True
+
+
 class Store:
     """The two tables, through a low-level client."""
 
@@ -51,17 +60,19 @@ class Store:
 
     # Reads.
 
-    def load_devices(self, names: Collection[str], *, retry: Retry) -> dict[str, Device]:
+    def load_devices(
+        self, names: Collection[str], *, strange: Callable[[str], None], retry: Retry
+    ) -> dict[str, Device]:
         """Load the devices of these names that exist. Raises Unavailable.
 
-        A device that version 0.3.0 wrote is taken over: its detectors move to another attribute and its version goes up
+        `strange` gets a note for each item that no processor can have written; it counts as none, and is replaced. A
+        device that version 0.3.0 wrote is taken over: its detectors move to another attribute and its version goes up
         by one, so a process of that version which is still running fails, and its records come again.
         """
         keys = [device_key(name) for name in names]
         pages = [keys[at : at + GET_KEYS] for at in range(0, len(keys), GET_KEYS)]
         items = chain.from_iterable(self._threads.map(lambda page: self._load_page(page, retry=retry), pages))
-        # An item without a version was not written by a processor, and is replaced.
-        found = [item for item in items if "version" in item]
+        found = [item for item in items if _is_device(item, strange)]
         fenced = list(self._threads.map(lambda item: self._fenced(item, retry=retry), found))
         return {device.name: device for device in map(parse_device, fenced)}
 

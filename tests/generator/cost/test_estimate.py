@@ -57,6 +57,15 @@ def test_levers_are_ranked_by_what_they_save() -> None:
     assert {"arrays", "retention"}.isdisjoint(lever.name for lever in slow.levers)
 
 
+def test_slow_devices_have_fewer_anomalies() -> None:
+    """No more than one in ten readings, and the interval is not doubled beyond what a manifest may say."""
+    found = estimate(manifest(1_000, interval=86_400))
+    units = {line.term.price: line.units for line in found.lines}
+    assert units["iot.message"] / 10 * 2 == pytest.approx(units["sns.request"])
+    assert "interval" not in {lever.name for lever in found.levers}
+    assert "interval" in {lever.name for lever in estimate(manifest(1_000, interval=50_000)).levers}
+
+
 def test_plants_cost_what_they_add() -> None:
     """A plant's part leaves out what the platform costs without it, and all plants' parts are less than the whole."""
     whole, part = estimate(WORKED["medium"]), estimate(WORKED["medium"], facilities=("pl-001",))
@@ -178,6 +187,16 @@ def test_own_prices_are_over_those_that_are_shipped(tmp_path: Path) -> None:
             "Object contains unknown field `currency`",
             "docs/cost.md",
         ),
+        (
+            {"regions": {"x": {"iot.message": [{"usd": 1e308, "per": 1e-300, "source": "contract"}]}}},
+            "x, iot.message: a price is no more than 1,000,000 USD a unit",
+            "check `usd` and `per`",
+        ),
+        (
+            {"sources": {REMEMBERED: {"what": "ours", "url": "https://example.com", "date": "2026-11-01"}}},
+            "sources, remembered: it is the source of shipped prices",
+            "give yours another name",
+        ),
         ({"regions": {"y": STREAM_HOUR}}, "has no prices for x, the manifest's region", "it has: y"),
         ({"regions": {"x": {"iot.message": 3}}}, "has no prices: Expected `array | null`", "docs/cost.md"),
         ({"regons": {}}, "has no prices: Object contains unknown field `regons`", "docs/cost.md"),
@@ -191,6 +210,19 @@ def test_a_file_of_prices_is_refused_with_its_place(
         read_prices("x", own_prices(tmp_path, **changes))
     assert str(tmp_path / "prices.json") in refused.value.message and message in refused.value.message
     assert hint in (refused.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("name", "first"), [("regions", "{}"), ("x", "{}"), ("kinesis.stream_hour", "null"), ("usd", "1")]
+)
+def test_a_name_twice_is_refused(tmp_path: Path, name: str, first: str) -> None:
+    """A parser would keep the last one without a word."""
+    path = own_prices(tmp_path, regions={"x": STREAM_HOUR})
+    path.write_text(path.read_text().replace(f'"{name}": ', f'"{name}": {first}, "{name}": '))
+    with pytest.raises(EnvironmentFault) as refused:
+        read_prices("x", path)
+    assert f"has `{name}` twice in one object" in refused.value.message
+    assert "keep one of the two" == refused.value.hint
 
 
 def test_a_typing_error_in_the_region_is_reported(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from fleet_iot.generator.cost import terms
-from fleet_iot.generator.cost.measured import PER_READING, Run, compare, units_a_reading, units_of_run
+from fleet_iot.generator.cost.measured import PER_READING, TOO_SHORT, Run, compare, units_a_reading, units_of_run
 from fleet_iot.generator.manifest import rates
 from fleet_iot.generator.manifest.rates import expected_load
 from fleet_iot.lib.shared.context import RETENTIONS
@@ -88,7 +88,6 @@ def constant(path: str, name: str) -> object:
     ("expected", "path", "name"),
     [
         (rates.BATCH_RECORDS, "lib/constructs/sensor_processor.py", "BATCH_SIZE"),
-        (rates.WINDOW_S, "lib/constructs/sensor_processor.py", "BATCH_WINDOW_S"),
         (rates.MEMORIES_MB, "lib/constructs/sensor_processor.py", "MEMORIES_MB"),
         (rates.OTHER_MB, "lib/constructs/sensor_processor.py", "OTHER_MB"),
         (rates.PACKED_BYTES, "lib/constructs/sensor_processor.py", "STATE_BYTES"),
@@ -162,10 +161,13 @@ def test_redelivered_records_cost_reads_and_raw_objects_only() -> None:
 
 
 def test_a_deviation_of_a_tenth_is_off() -> None:
-    """Unless it is within the margin of a short run, or the unit is not judged."""
+    """Unless the run is too short for the unit, or the unit is not judged; a tolerable margin changes nothing."""
     expected = {"write_units": 1_000.0, "s3_puts": 20.0, "messages": 10.0, "notifications": 5.0, "s3_gets": 0.0}
     measured = {"write_units": 1_101.0, "s3_puts": 24.0, "messages": 9.0, "notifications": 9.0, "s3_gets": 1.0}
     found = compare(expected, measured, margins={"s3_puts": 4}, why_not={"notifications": "found by several"})
     assert ["write_units", "s3_gets"] == [each.unit for each in found if each.is_off]
+    assert TOO_SHORT == found[1].why_not
+    (long,) = compare({"s3_puts": 400.0}, {"s3_puts": 444.0}, margins={"s3_puts": 40})
+    assert long.is_off
     assert "write_units: 1,101 measured, 1,000 expected (+10.1%)" == str(found[0])
     assert "s3_gets: 1 measured, 0 expected (none expected)" == str(found[4])

@@ -11,6 +11,7 @@ FLEET = FleetSpec(
     region='ap-southeast-1',
     account_id=None,
     reserved_concurrency=None,
+    window_s=5,
     retention='short',
     audit=AuditSpec(
         data_events='all',
