@@ -3,6 +3,7 @@
     raw/date=D/hour=HH/…                                   one object a batch, of all plants: NDJSON, gzip
     archive/facility=F/device_type=T/date=D/…              Parquet, by hour, later by day
     compaction/date=D/hour-HH-0001.json.gz, day-0001.…     manifests, written once
+    compaction/date=D/day-0001.listed                      empty: the lists had the objects of this manifest
     tables/telemetry/facility=F/device_type=T/date=D/…     the list of objects that Athena reads
 
 Dates and hours are those in which the stream received the record (UTC), so a redelivered record is in the same hour.
@@ -13,7 +14,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -28,7 +29,7 @@ FORMAT = 1
 COLUMN_PREFIX = "metric_"
 
 _RAW_KEY = re.compile(r"raw/date=(\d{4}-\d\d-\d\d)/hour=(\d\d)/([^/]+)\.ndjson\.gz", re.ASCII)
-_RAW_NAME = re.compile(r"(.*)-(\d+)-(\d+)-\d+", re.ASCII)
+_RAW_NAME = re.compile(r"(.*)-(\d+)-(\d+)-(\d+)", re.ASCII)
 _MANIFEST_KEY = re.compile(r"compaction/date=\d{4}-\d\d-\d\d/(?:hour-(\d\d)|day)-(\d{4})\.json\.gz", re.ASCII)
 
 
@@ -46,12 +47,13 @@ class Output(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawObject:
-    """A raw object: records of one shard, whose sequence numbers are in order, by its first and last one."""
+    """A raw object: records of one shard, whose sequence numbers are in order: the first, the last and how many."""
 
     key: str
     shard: str
     first: int
     last: int
+    records: int
 
     def overlaps(self, other: RawObject) -> bool:
         """Return whether both may have the same record."""
@@ -168,7 +170,7 @@ def raw_object(key: str) -> RawObject:
     named = _RAW_NAME.fullmatch(found[3]) if found else None
     if named is None:
         raise ValueError(f"{key} is not the name of a raw object")
-    return RawObject(key=key, shard=named[1], first=int(named[2]), last=int(named[3]))
+    return RawObject(key=key, shard=named[1], first=int(named[2]), last=int(named[3]), records=int(named[4]))
 
 
 def raw_prefix(date: str, hour: str = "") -> str:
@@ -188,14 +190,20 @@ def manifest_key(manifest: HourManifest | DayManifest) -> str:
     return f"{manifest_prefix(manifest.date)}{kind}-{manifest.generation:04d}.json.gz"
 
 
+def listed_key(day: DayManifest) -> str:
+    """Return the key of the empty object which says that all lists had the objects of a day's manifest."""
+    return f"{manifest_prefix(day.date)}day-{day.generation:04d}.listed"
+
+
 def partition_prefix(facility: str, device_type: str, date: str, *, below: str = ARCHIVE) -> str:
     return f"{below}facility={facility}/device_type={device_type}/date={date}/"
 
 
-def is_settled(keys: Iterable[str], day: DayManifest) -> bool:
-    """Return whether a day includes each generation of an hour that has one of these keys of manifests."""
+def is_settled(keys: Collection[str], day: DayManifest) -> bool:
+    """Return whether, by the keys below a date's manifests, a day has every hour's generations and is in the lists."""
     found = (_MANIFEST_KEY.fullmatch(key) for key in keys)
-    return all(day.hours.get(each[1], 0) >= int(each[2]) for each in found if each and each[1])
+    has_all = all(day.hours.get(each[1], 0) >= int(each[2]) for each in found if each and each[1])
+    return has_all and listed_key(day) in keys
 
 
 def newest_day(keys: Iterable[str]) -> str | None:

@@ -107,12 +107,13 @@ class PartitionRows:
         self._clear()
         self.sequence_numbers: list[str] = []
 
-    def add(self, line: Line) -> None:
-        """Add the rows of a line."""
+    def add(self, line: Line) -> int:
+        """Add the rows of a line; return their number."""
         self.sequence_numbers.append(line.sequence_number)
         payload = decode_base64(line.raw)
         fixed = self._fixed
-        for number, message in enumerate(messages_of(payload) or [None]):
+        messages: Sequence[Message | None] = messages_of(payload) or [None]
+        for number, message in enumerate(messages):
             for name in LINE_COLUMNS:
                 fixed[name].append(getattr(line, name))
             fixed["reading"].append(number)
@@ -124,6 +125,7 @@ class PartitionRows:
                 values.append(metrics.get(name))
         if len(fixed["reading"]) >= CHUNK_ROWS:
             self._flush()
+        return len(messages)
 
     def table(self) -> Table:
         """Return all rows, sorted."""

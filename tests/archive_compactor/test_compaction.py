@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import random
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from fleet_iot.archive_compactor import compaction
+from fleet_iot.archive_compactor import bucket, compaction
 from fleet_iot.archive_compactor.compaction import Window
 from fleet_iot.archive_compactor.layout import (
     LIST_NAME,
@@ -121,6 +122,8 @@ def test_a_message_that_cannot_be_read_keeps_its_bytes() -> None:
     line = read(s3)[0] | {"raw": "e30=", "sequence_number": number}
     from fleet_iot.sensor_processor.ingest.codec import gzip_bytes
 
+    del s3.objects[key]
+    key = f"{key.rpartition('-')[0]}-1.ndjson.gz"
     s3.objects[key] = gzip_bytes(json.dumps(line).encode())
     compactor(s3, now=START + 2 * HOUR_MS).run()
 
@@ -221,6 +224,92 @@ def test_of_two_writers_one_wins() -> None:
     assert sorted(listed(s3)) == sorted(output.key for output in load_state(s3.bucket(), DAY).outputs)
 
 
+LATE = record_of(
+    b'{"time": 1793491200000, "metrics": {"flow": 9}}',
+    plant="sg-01",
+    type_="compressor",
+    device=9,
+    at=START + 1000,
+    number=77,
+)
+
+
+def check_lists(s3: MemoryS3, readings: int) -> None:
+    """Assert that Athena reads the objects of the manifests, which have so many readings."""
+    assert sorted(listed(s3)) == sorted(output.key for output in load_state(s3.bucket(), DAY).outputs)
+    assert sum(len(columns["reading"]) for _, columns in rows(s3)) == readings
+
+
+@pytest.mark.parametrize("done", [0, 3])
+def test_lists_are_repaired_after_a_kill(done: int) -> None:
+    """Where raw objects stay, a run killed between the day's manifest and its last list is finished by the next one."""
+    s3, simulation = archived(hours=1)
+    left = [Killed] * done
+
+    def kill(operation: str, key: str) -> None:
+        if operation == "put" and key.startswith(TABLE):
+            if not left:
+                raise Killed
+            left.pop()
+
+    s3.before = kill
+    with suppress(Killed):
+        compactor(s3, now=START + DAY_MS + 4 * HOUR_MS, expires=False).run()
+    s3.before = None
+    compactor(s3, now=START + DAY_MS + 5 * HOUR_MS, expires=False).run()
+
+    check_lists(s3, simulation.readings)
+
+
+def test_a_stalled_writer_never_makes_a_list_older() -> None:
+    """Wherever a run stalls while it publishes, and another one adds a late object, the lists are the newer ones."""
+    source, simulation = archived(hours=1, interval_s=1800)
+    compactor(source, now=START + 3 * HOUR_MS).run()
+    now = START + DAY_MS + 3 * HOUR_MS
+    position, has_stalled = 0, True
+    while has_stalled:
+        s3, asked, has_stalled = MemoryS3(objects=dict(source.objects)), [0], False
+
+        def stall(operation: str, key: str) -> None:
+            nonlocal has_stalled
+            is_publishing = f"compaction/date={DAY}/day-0001.json.gz" in s3.objects  # noqa: B023
+            asked[0] += is_publishing  # noqa: B023
+            if asked[0] > position:  # noqa: B023
+                s3.before, has_stalled = None, True  # noqa: B023
+                simulation.s3 = s3  # noqa: B023
+                simulation.archive([LATE])
+                compactor(s3, now=now, expires=position % 2 == 0).run()  # noqa: B023
+
+        s3.before = stall
+        compactor(s3, now=now, expires=position % 2 == 0).run()
+        if has_stalled:
+            check_lists(s3, simulation.readings + 1)
+        position += 1
+    assert position > 15
+
+
+def test_a_killed_deletion_is_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed before any request of a deletion of many, a later run deletes the rest, hourly objects as well."""
+    monkeypatch.setattr(bucket, "_PER_DELETE", 20)
+    source, _ = archived(hours=2)
+    compactor(source, now=START + DAY_MS + 3 * HOUR_MS).run()
+    for done in range(5):
+        s3, left = MemoryS3(objects=dict(source.objects)), [Killed] * done
+
+        def kill(operation: str, key: str) -> None:
+            if operation == "delete":
+                if not left:  # noqa: B023
+                    raise Killed
+                left.pop()  # noqa: B023
+
+        s3.before = kill
+        with suppress(Killed):
+            compactor(s3, now=START + 4 * DAY_MS).run()
+        s3.before = None
+        compactor(s3, now=START + 5 * DAY_MS).run()
+        assert not any(key.startswith("raw/") or ("/hour-" in key and key.startswith("archive/")) for key in s3.objects)
+
+
 def test_a_stalled_run_deletes_nothing_that_is_in_use() -> None:
     """A run that wakes just before it deletes, when another merged the day again, deletes only what was replaced."""
     s3, simulation = archived(hours=1)
@@ -267,7 +356,7 @@ def test_a_damaged_object_stops_its_own_date_only() -> None:
 def test_without_time_a_run_ends_at_a_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     """An hour that is too large for one generation becomes several; what no time is left for stays for the next run."""
     s3, simulation = archived(hours=1)
-    monkeypatch.setattr(compaction, "GENERATION_BYTES", 20_000)
+    monkeypatch.setattr(compaction, "GENERATION_BYTES", 100_000)
     turns = iter([True, True, True, False])
 
     report = compactor(s3, now=START + 2 * HOUR_MS, has_time=lambda: next(turns, False)).run()
@@ -301,7 +390,7 @@ def in_steps(s3: MemoryS3, *, now: int, turns: int, kill: bool = False, **more: 
 @pytest.mark.parametrize("kill", [False, True])
 def test_a_run_goes_on_where_the_last_one_ended(monkeypatch: pytest.MonkeyPatch, kill: bool) -> None:
     """Hours, merges and verifications in many short runs, killed or not: the objects of one long run, byte by byte."""
-    monkeypatch.setattr(compaction, "GENERATION_BYTES", 9_000)
+    monkeypatch.setattr(compaction, "GENERATION_BYTES", 50_000)
     monkeypatch.setattr(compaction, "DAY_ROWS", 40)
     source, _ = archived(hours=2, interval_s=120, share_redelivered=0.3)
     before = read(source)
@@ -360,7 +449,7 @@ def test_memory_is_that_of_overlapping_objects() -> None:
     window, most = Window(known=()), 0
     for number in range(0, 200_000, 100):
         for first in (number, number - 50) if number % 1_000 == 0 and number else (number,):
-            window.move_to(RawObject(key="k", shard="s", first=first, last=first + 99))
+            window.move_to(RawObject(key="k", shard="s", first=first, last=first + 99, records=100))
             kept = sum(window.adds(str(each)) for each in range(first, first + 100))
             assert kept == (50 if first != number else 100) or number % 1_000 == 0
         most = max(most, len(window._numbers))
@@ -375,6 +464,68 @@ def test_a_record_outside_the_name_of_its_object_stops_the_date() -> None:
     (failure,) = compactor(s3, now=START + 2 * HOUR_MS).run().failed
     assert f"{first} has the record " in failure
     assert not any(key.startswith("compaction/") for key in s3.objects)
+
+
+def test_a_record_that_the_name_counts_is_missed() -> None:
+    """An object with fewer lines than its name says, as a truncated one, is reported and left."""
+    s3, _ = archived(hours=1)
+    key = next(key for key in s3.objects if raw_object(key).records == 3)
+    first, *rest = gzip.decompress(s3.objects[key]).splitlines(keepends=True)
+    for body in (gzip.compress(first), gzip.compress(first) + gzip.compress(b"".join(rest))):
+        s3.objects[key] = body
+        (failure,) = compactor(s3, now=START + 4 * DAY_MS).run().failed
+        assert f"{key} has 1 records, its name says 3" in failure
+        assert key in s3.objects
+
+
+@pytest.mark.parametrize("body", [b"", b"junk", gzip.compress(b"{}")[:-9], gzip.compress(b"{}")])
+def test_progress_that_cannot_be_read_is_lost(body: bytes) -> None:
+    """The work is done again, and the report names the date."""
+    s3, simulation = archived(hours=1, interval_s=1800)
+    s3.objects[progress_key(DAY)] = body
+    report = compactor(s3, now=START + 4 * DAY_MS).run()
+    assert (report.failed, report.lost, report.days) == ([], [DAY], 1)
+    assert len(read(s3)) == simulation.readings
+
+
+def test_a_generation_ends_by_what_its_rows_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrays of slowly changing readings, small as gzip, make as many generations as their rows need."""
+    monkeypatch.setattr(compaction, "GENERATION_BYTES", 100 * compaction.ROW_BYTES)
+    s3, simulation = MemoryS3(), Simulation(s3=MemoryS3())
+    simulation.s3 = s3
+    payload = json.dumps([{"time": START + each, "metrics": {"flow": 1}} for each in range(50)]).encode()
+    for number in range(10, 20):
+        simulation.archive([record_of(payload, plant="sg-01", type_="compressor", device=1, at=START, number=number)])
+    assert compactor(s3, now=START + 2 * HOUR_MS).run().hours == 5
+    assert sum(len(columns["reading"]) for _, columns in rows(s3)) == 500
+
+
+@pytest.mark.parametrize("expired", [False, True])
+def test_a_redelivered_hour_is_looked_up_in_parts(monkeypatch: pytest.MonkeyPatch, expired: bool) -> None:
+    """Numbers of few objects are in memory at a time, whether or not the hour's objects are deleted; time may end."""
+    monkeypatch.setattr(compaction, "LOOKUP_RECORDS", 20)
+    s3, simulation = archived(hours=1, share_redelivered=0)
+    compactor(s3, now=START + (4 * DAY_MS if expired else 2 * HOUR_MS)).run()
+    for start in range(0, len(simulation.last_hour), 8):
+        simulation.archive(simulation.last_hour[start : start + 8])
+    known: list[int] = []
+
+    def lookup(*args: Any, **more: Any) -> Any:
+        found = known_numbers(*args, **more)
+        known.append(len(found or ()))
+        return found
+
+    known_numbers = compaction._known_numbers
+    monkeypatch.setattr(compaction, "_known_numbers", lookup)
+    now, turns = START + (4 * DAY_MS if expired else 3 * HOUR_MS), iter([True] * 5)
+    before = len(load_state(s3.bucket(), DAY).manifests)
+    if expired:
+        assert compactor(s3, now=now, has_time=lambda: next(turns, False)).run().left > 0
+        assert len(load_state(s3.bucket(), DAY).manifests) == before
+    report = compactor(s3, now=now).run()
+    assert (report.failed, report.duplicates) == ([], simulation.readings)
+    assert max(known) <= 27 and sum(known) >= simulation.readings
+    assert len(read(s3)) == simulation.readings
 
 
 def test_a_settled_date_costs_two_lists_and_one_manifest() -> None:
@@ -485,8 +636,6 @@ def test_a_month_of_three_plants() -> None:
 
 def ndjson_bytes(s3: MemoryS3, day: str) -> int:
     """The bytes of a day's lines of one plant and type, as one object of NDJSON gzip: the best case of the raw form."""
-    import gzip
-
     raw = [body for key, body in s3.objects.items() if key.startswith(f"raw/date={day}/")]
     lines = {
         line

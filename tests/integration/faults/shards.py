@@ -563,16 +563,18 @@ def _faults(fleet: Fleet) -> list[str]:
 
 
 def _archive_faults(objects: dict[str, bytes], items: list[Any], *, now: int) -> list[str]:
-    """Return the sums of the compacted archive, by thing and metric, that are not those of the table's minutes."""
+    """Return records that the compacted archive has twice, and its sums that are not those of the table's minutes."""
     s3 = MemoryS3(objects={key: body for key, body in objects.items() if key.startswith(RAW)})
     report = compactor(s3, now=now + 2 * 86_400_000, expires=False).run()
     readings: dict[Any, tuple[str, dict[str, float]]] = {}
+    records: Counter[str] = Counter()
     for day in archived_dates(s3.bucket()):
         for output in load_state(s3.bucket(), day).outputs:
             for batch in from_parquet(s3.objects[output.key]):
                 columns = {name: batch.column(name).to_pylist() for name in batch.column_names}
                 for row in zip(*columns.values(), strict=True):
                     line = dict(zip(columns, row, strict=True))
+                    records[line["sequence_number"]] += line["reading"] == 0
                     message = line["raw"] if line["sequence"] is None else line["sequence"]
                     values = {
                         name: line[name]
@@ -590,7 +592,12 @@ def _archive_faults(objects: dict[str, bytes], items: list[Any], *, now: int) ->
             for metric, numbers in item["metrics"]["M"].items():
                 stored[item["device"]["S"], column_of(metric)] += Decimal(numbers["M"]["sum"]["N"])
     differ = [place for place in archived.keys() | stored.keys() if archived[place] != stored[place]]
-    return [*report.failed, *(f"archive {archived[place]}, table {stored[place]}: {place}" for place in differ[:SHOWN])]
+    repeated = [f"{count} times in the archive: {number}" for number, count in records.items() if count != 1]
+    return [
+        *report.failed,
+        *repeated[:SHOWN],
+        *(f"archive {archived[place]}, table {stored[place]}: {place}" for place in differ[:SHOWN]),
+    ]
 
 
 def run(
