@@ -19,6 +19,7 @@ RADIUS = 0.3
 """Distance from a state's centre up to which a block belongs to it, in scales of the metrics. It grows by WIDER when
 MOST_STATES are not enough."""
 WIDER = 1.15
+MOST_WIDER = 100
 MOST_STATES = 20
 """Bounds the state of a metric: 14 numbers a state with three partners."""
 
@@ -302,9 +303,13 @@ class Observer:
             seldom = [each for each in self.states if each.count < SELDOM and each.used < day]
             if seldom:
                 self.states.remove(min(seldom, key=lambda each: each.used))
-        while len(self.states) >= MOST_STATES:
+        for _ in range(MOST_WIDER):
+            if len(self.states) < MOST_STATES:
+                break
             self.radius = short(self.radius * WIDER)
             self._merge()
+        else:  # no radius joins states that are so far apart
+            self.states.remove(min(self.states, key=lambda each: each.count))
         self.states.append(state)
 
     def _merge(self) -> None:
