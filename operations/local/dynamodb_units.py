@@ -79,7 +79,8 @@ def value_size(value: Value, depth: int = 0) -> int:
     if kind == "S":
         return len(content) if content.isascii() else len(content.encode())
     if kind == "B":
-        return len(content) // 4 * 3 - int(content.count("=", -2))
+        is_text = isinstance(content, str)  # on the wire, base64; boto3 has bytes
+        return len(content) // 4 * 3 - int(content.count("=", -2)) if is_text else len(content)
     if kind == "M":
         return 3 + _map_size(content, depth + 1)
     if kind == "L":

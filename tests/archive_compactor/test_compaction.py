@@ -478,7 +478,9 @@ def test_a_record_that_the_name_counts_is_missed() -> None:
         assert key in s3.objects
 
 
-@pytest.mark.parametrize("body", [b"", b"junk", gzip.compress(b"{}")[:-9], gzip.compress(b"{}")])
+@pytest.mark.parametrize(
+    "body", [b"", b"junk", gzip.compress(b"{}")[:-9], gzip.compress(b"{}")], ids=["empty", "junk", "cut", "no progress"]
+)
 def test_progress_that_cannot_be_read_is_lost(body: bytes) -> None:
     """The work is done again, and the report names the date."""
     s3, simulation = archived(hours=1, interval_s=1800)
