@@ -199,6 +199,7 @@ if TYPE_CHECKING:
 SVG_WIDTH, HEIGHT, MARGIN = 1_200, 170, 12
 COLOURS = {
     "limits": "#c62828",
+    "machine": "#ad1457",
     "context": "#ef6c00",
     "baseline": "#6a1b9a",
     "flatline": "#455a64",
