@@ -1,9 +1,9 @@
 """Detects anomalies: limits and adaptive detectors, their events, and state that is kept in the device item; no I/O."""
 
-from .backtest import machine
 from .context import UNIVARIATE_THRESHOLD, univariate
 from .device import DeviceDetectors, detectors_after, unpack_detectors
 from .event import BEGIN, END, ESCALATED, Finding, severity_of
+from .factory import machine
 from .group import multichannel
 from .limits import excursion_of, limits_finding
 from .state import StateError
