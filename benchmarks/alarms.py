@@ -451,7 +451,7 @@ def _trials(fault: Mapping[str, Any]) -> str:
 
 GROUPS = {"machines": MACHINES, "noise": NOISE}
 REGIMES = (*WAYS, *GROUPS)
-"""What `--regime` may name."""
+"""Names of ways to work, and of groups of them, for `--regime`."""
 
 
 def _is_chosen(way: Way, regime: Sequence[str]) -> bool:

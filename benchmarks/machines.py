@@ -36,7 +36,7 @@ class Moment(NamedTuple):
 
 
 class State(NamedTuple):
-    """What a machine does at a time (ms): values in the order of its metrics, before any sensor rounds them."""
+    """State of a machine at a time (ms): values in the order of its metrics, before any sensor rounds them."""
 
     time: int
     works: bool
@@ -59,7 +59,7 @@ class Sensor:
 
 
 class Trouble(NamedTuple):
-    """What a fault changes: one value, `hours` after its begin. `memory` is that of this fault on this machine."""
+    """A value that a fault changes, `hours` after its begin. `memory` is that of this fault on this machine."""
 
     value: float
     hours: float

@@ -14,6 +14,12 @@ from dataclasses import dataclass
 ACCOUNT_ID_TOKEN = "ACCOUNT_ID"  # noqa: S105 - a placeholder, no secret
 """Placeholder of the AWS account id in generated documents; upper case, so that no id or topic contains it."""
 
+WINDOW_S = 5
+"""Seconds for a batch of readings to fill, where the manifest sets nothing else: half of the usual sample interval."""
+
+FALSE_ALARM_BUDGET = 1.0
+"""False alarms of a device in a month that people accept, where the manifest sets nothing else."""
+
 SUFFIX_TOKEN = "ENVIRONMENT_SUFFIX"  # noqa: S105 - a placeholder, no secret
 """Placeholder of the environment suffix in generated documents."""
 
@@ -30,7 +36,7 @@ class MetricSpec:
     minimum: float | None
     maximum: float | None
     detector: str
-    false_alarm_budget: float = 1.0
+    false_alarm_budget: float = FALSE_ALARM_BUDGET
 
 
 METRIC_WORDS = {"minimum": "min", "maximum": "max"}
@@ -106,7 +112,7 @@ class FleetSpec:
     region: str
     account_id: str | None
     reserved_concurrency: int | None
-    window_s: int = 5
+    window_s: int = WINDOW_S
     retention: str
     audit: AuditSpec
     history: HistorySpec

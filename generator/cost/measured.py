@@ -223,14 +223,14 @@ class Comparison:
 
     @property
     def deviation(self) -> float:
-        """The measured count in relation to the expected one, less 1; infinite where none was expected."""
+        """Return the measured count in relation to the expected one, less 1; infinite where none was expected."""
         if self.expected:
             return self.measured / self.expected - 1
         return math.inf if self.measured else 0.0
 
     @property
     def is_off(self) -> bool:
-        """Whether it is judged, and differs by more than the tolerance."""
+        """Return whether it is judged, and differs by more than the tolerance."""
         return not self.why_not and abs(self.measured - self.expected) > self.tolerance * self.expected
 
     def __str__(self) -> str:

@@ -45,9 +45,14 @@ from fleet_iot.lib.specs import FORMER_RETENTIONS, METRIC_WORDS, FacilitySpec, F
 Values = dict[str, Any]
 """The fields of a declaration by name; those of declarations within it as dicts of their own."""
 
+
+def _defaults(kind: type[Any]) -> Values:
+    return {each.name: each.default for each in fields(kind) if each.default is not MISSING}
+
+
 _BEFORE: dict[str, Values] = {
     "FLEET": {
-        "window_s": 5,
+        **_defaults(FleetSpec),
         "retention": "short",
         "audit": {"data_events": "all"},
         "observability": {},
@@ -57,7 +62,7 @@ _BEFORE: dict[str, Values] = {
 }
 """Fields that former generators did not declare, with the values that were deployed."""
 
-_METRIC_DEFAULTS: Values = {each.name: each.default for each in fields(MetricSpec) if each.default is not MISSING}
+_METRIC_DEFAULTS = _defaults(MetricSpec)
 """Settings of a metric that former generators did not declare, with the values that were deployed."""
 
 

@@ -14,7 +14,7 @@ from fleet_iot.generator.aws.limits import REGIONS
 from fleet_iot.generator.diagnostics import DataPath
 from fleet_iot.generator.manifest.inventory import SERIAL_PATTERN, SPANS_PATTERN, Inventory, read_value
 from fleet_iot.generator.naming import ID_PATTERN, NAME_PATTERN, SUFFIX_PATTERN
-from fleet_iot.lib.specs import FORMER_RETENTIONS, FacilityAlarmsSpec
+from fleet_iot.lib.specs import FALSE_ALARM_BUDGET, FORMER_RETENTIONS, WINDOW_S, FacilityAlarmsSpec
 
 
 class Model(BaseModel):
@@ -52,7 +52,7 @@ class Processor(Model):
     window_s: Annotated[
         int,
         Field(ge=1, le=60, description="Seconds for a batch of readings to fill: events are reported so much later."),
-    ] = 5
+    ] = WINDOW_S
 
 
 Days = Annotated[int, Field(ge=16, le=36_500)]
@@ -192,7 +192,7 @@ class DeviceType(Model):
     false_alarm_budget: Annotated[
         FalseAlarmBudget,
         Field(description="False alarms of a device in a month that people accept, of all its metrics."),
-    ] = 1.0
+    ] = FALSE_ALARM_BUDGET
     metrics: Annotated[dict[MetricName, Metric], Field(min_length=1, max_length=MAX_METRICS)]
 
 

@@ -13,11 +13,10 @@ from dataclasses import dataclass, replace
 
 from fleet_iot.generator import naming
 from fleet_iot.generator.manifest.models import DeviceType, FleetManifest
+from fleet_iot.lib.specs import WINDOW_S
 
 # Constants of the sensor processor and of the services around it.
 
-WINDOW_S = 5
-"""Seconds for a batch to fill, where the manifest sets nothing else."""
 BATCH_RECORDS = 2000
 """Records of a batch, at most; `BATCH_SIZE` of the event source mapping."""
 MEMORIES_MB, OTHER_MB = (1_024, 2_048, 3_008), 768

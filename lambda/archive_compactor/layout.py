@@ -92,7 +92,7 @@ class DayManifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a run got with a day until its time was over; void where the day has changed since.
+    """Progress of a run with a day until its time was over; void where the day has changed since.
 
     Args:
         step: `merge` or `verify`.

@@ -56,6 +56,15 @@ def archived(hours: int = 3, **settings: Any) -> tuple[MemoryS3, Simulation]:
     return simulation.s3, simulation
 
 
+def late(after_ms: int) -> Any:
+    """A record that arrived so long after the start of the first date."""
+    message = b'{"time": 1793491200000, "metrics": {"flow": 9}}'
+    return record_of(message, plant="sg-01", type_="compressor", device=9, at=START + after_ms, number=77)
+
+
+LATE = late(1_000)
+
+
 def read(s3: MemoryS3) -> list[dict[str, Any]]:
     """All lines that readers see, without their order."""
     bucket = s3.bucket()
@@ -152,15 +161,7 @@ def test_late_objects_are_merged_into_their_day() -> None:
     """An object that comes after its day was merged becomes readable, and part of the day's next objects."""
     s3, simulation = archived()
     compactor(s3, now=START + DAY_MS + 3 * HOUR_MS).run()
-    late = record_of(
-        b'{"time": 1793491200000, "metrics": {"flow": 9}}',
-        plant="sg-01",
-        type_="compressor",
-        device=9,
-        at=START + HOUR_MS,
-        number=77,
-    )
-    simulation.archive([late])
+    simulation.archive([late(HOUR_MS)])
 
     compactor(s3, now=START + 2 * DAY_MS).run()
 
@@ -200,19 +201,11 @@ def test_of_two_writers_one_wins() -> None:
     """A run that another one overtakes commits nothing, and readers see each record once."""
     s3, simulation = archived(hours=1)
     before = read(s3)
-    late = record_of(
-        b'{"time": 1793491200000, "metrics": {"flow": 9}}',
-        plant="sg-01",
-        type_="compressor",
-        device=9,
-        at=START + 1000,
-        number=77,
-    )
 
     def overtake(operation: str, key: str) -> None:
         if operation == "put" and key.startswith("compaction/"):
             s3.before = None
-            simulation.archive([late])
+            simulation.archive([LATE])
             compactor(s3, now=START + 2 * HOUR_MS).run()
 
     s3.before = overtake
@@ -224,16 +217,6 @@ def test_of_two_writers_one_wins() -> None:
     assert sorted(listed(s3)) == sorted(output.key for output in load_state(s3.bucket(), DAY).outputs)
 
 
-LATE = record_of(
-    b'{"time": 1793491200000, "metrics": {"flow": 9}}',
-    plant="sg-01",
-    type_="compressor",
-    device=9,
-    at=START + 1000,
-    number=77,
-)
-
-
 def check_lists(s3: MemoryS3, readings: int) -> None:
     """Assert that Athena reads the objects of the manifests, which have so many readings."""
     assert sorted(listed(s3)) == sorted(output.key for output in load_state(s3.bucket(), DAY).outputs)
@@ -242,7 +225,7 @@ def check_lists(s3: MemoryS3, readings: int) -> None:
 
 @pytest.mark.parametrize("done", [0, 3])
 def test_lists_are_repaired_after_a_kill(done: int) -> None:
-    """Where raw objects stay, a run killed between the day's manifest and its last list is finished by the next one."""
+    """A run killed between the day's manifest and its last list is finished by the next one."""
     s3, simulation = archived(hours=1)
     left = [Killed] * done
 
@@ -531,7 +514,7 @@ def test_a_redelivered_hour_is_looked_up_in_parts(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_settled_date_costs_two_lists_and_one_manifest() -> None:
-    """Where raw objects stay, a day with all of them is not read again; one more object is noticed."""
+    """A day with all of its raw objects is not read again where they stay; one more object is noticed."""
     s3, simulation = archived(hours=1)
     for _ in range(2):
         compactor(s3, now=START + DAY_MS + 3 * HOUR_MS, expires=False).run()

@@ -1,4 +1,4 @@
-"""Detects anomalies: limits and adaptive detectors, their events, and state that is kept in the device item; no I/O."""
+"""Detects anomalies: limits and adaptive detectors, their events, and state that a lane stores; no I/O."""
 
 from .context import UNIVARIATE_THRESHOLD, univariate
 from .device import DeviceDetectors, detectors_after, unpack_detectors

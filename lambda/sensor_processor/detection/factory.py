@@ -1,11 +1,11 @@
-"""The detectors of a new manifest, as a yardstick calls them: what people would be told of one machine."""
+"""Makes limits and the machine detector of one device for programs that score what people are told."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import TypedDict
 
-from ..ingest.catalogue import Metric
+from ..ingest.catalogue import FALSE_ALARM_BUDGET, Metric
 from .device import DeviceDetectors
 from .machine import MACHINE
 
@@ -45,7 +45,7 @@ class MachineDetectors:
         return self._detectors.pack()
 
 
-def machine(metrics: Mapping[str, Watched], *, budget: float = 1.0) -> MachineDetectors:
+def machine(metrics: Mapping[str, Watched], *, budget: float = FALSE_ALARM_BUDGET) -> MachineDetectors:
     """Make the detectors of a machine.
 
     Args:

@@ -15,6 +15,9 @@ DETECTORS = frozenset({"limits", "machine", "context", "baseline", "flatline", "
 `machine`, `baseline` and `correlation` each watch all metrics of a device type that name them together.
 """
 
+FALSE_ALARM_BUDGET = 1.0
+"""False alarms of a device in a month that people accept, where the catalogue sets nothing else."""
+
 
 class CatalogueError(Exception):
     """The catalogue is invalid; the message names the place."""
@@ -32,7 +35,7 @@ class Metric:
     minimum: float | None
     maximum: float | None
     detector: str
-    false_alarm_budget: float = 1.0
+    false_alarm_budget: float = FALSE_ALARM_BUDGET
 
     def amount(self, value: float) -> str:
         """Format a value for people: `71.25 celsius`."""
@@ -52,7 +55,7 @@ class _MetricDocument(msgspec.Struct):
     min: float | None = None
     max: float | None = None
     detector: str = "limits"
-    false_alarm_budget: float = 1.0
+    false_alarm_budget: float = FALSE_ALARM_BUDGET
 
 
 class _DeviceTypeDocument(msgspec.Struct):

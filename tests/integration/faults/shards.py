@@ -100,7 +100,7 @@ ORDERLY = frozenset({"conflict", "race"})
 
 @dataclass(kw_only=True)
 class Telling:
-    """How often each event was published, beside the faults that struck its lane since it was first under way.
+    """Counts how often each event was published, beside the faults that struck its lane since it was under way.
 
     An invocation that overlaps another one on a lane counts as a fault of that lane.
     """

@@ -201,7 +201,7 @@ def test_notifications_are_counted_one_by_one() -> None:
 
 
 def test_root_is_not_counted() -> None:
-    """What Terraform and this tool's own commands ask for is not the platform's."""
+    """Requests of Terraform and of this tool's own commands are not the platform's."""
     meter = new_meter()
     handlers = (meter.of_s3(_ok), meter.of_kinesis(_ok), meter.of_sns(_ok), meter.of_kms(_ok), meter.of_dynamodb(_ok))
     for handler in handlers:

@@ -33,7 +33,7 @@ DEMO = Run(
     basic_ingest=0.5,
     anomalies=36,
 )
-"""What `make demo` asks for, where each window is one batch."""
+"""The run of `make demo`, where each window is one batch."""
 CALM = Redelivery()
 
 
@@ -69,7 +69,7 @@ def test_every_term_is_compared_or_said_to_be_missing() -> None:
 
 
 def test_counts_are_those_between_two_moments() -> None:
-    """What other callers had asked for before the run does not count; a fifth more is off, line by line."""
+    """Requests from before the run do not count; a fifth more is off, line by line."""
     earlier = [Count("role-else", "s3_puts", "PUT raw", 1_000), Count("role", "write_units", "PutItem", 7)]
     assert not [
         each
@@ -145,7 +145,7 @@ def test_writes_are_compared_by_table_too() -> None:
 
 
 def test_what_the_demo_injects_is_counted_apart() -> None:
-    """What is read or written again and objects of quarantine have names of their own, and are not judged."""
+    """Minutes that are read or written again and objects of quarantine have names of their own, and are not judged."""
     injected = [
         Count("role", "read_units", "Query", 500),
         Count("role", "s3_puts", "PUT quarantine", 100),

@@ -1,4 +1,4 @@
-"""What one metric should be while the machine does what its other metrics show: a free-running observer by state.
+"""Expects one metric from what the other metrics of its machine show: a free-running observer by state.
 
 States are clusters of the other metrics' means over a block of minutes. Within a state the metric follows them
 linearly, with a lag of its own: the observer runs on what it expected, not on what it measured, since a prediction
@@ -69,7 +69,7 @@ DAY_MS = 86_400_000
 
 
 class State:
-    """What is usual in one state of the machine; `used` is the day (since the start) of its last block."""
+    """Usual values in one state of the machine; `used` is the day (since the start) of its last block."""
 
     __slots__ = (
         "count",
