@@ -549,7 +549,10 @@ class Machine:
         reason = self._reason(watch, value)
         if len(together) > 1:
             reason += f"; {', '.join(each.metric.name for each in together[1:])} too"
-        return begin(metric, MACHINE, value=value, score=watch.over, reason=reason)
+        partners = [self._listed[place] for place in watch.partners]
+        regime = tuple((each.metric.name, float(f"{each.amount(each.before):.4g}")) for each in partners)
+        found = begin(metric, MACHINE, value=value, score=watch.over, reason=reason)
+        return replace(found, regime=regime, together=tuple(each.metric.name for each in together[1:]))
 
     def _reason(self, watch: Watch, value: float) -> str:
         metric, channel = watch.metric, watch.channel
