@@ -112,7 +112,7 @@ def test_names_from_the_file_are_text(tmp_path: Path) -> None:
     history = read_history(write(tmp_path / "own.csv", name="<b>x"), columns={}, interval_s=10)
     metrics = metrics_for(history, None, detector="rate")
 
-    text = page("<i>", history, metrics, backtest(history, metrics))
+    text = page("<i>", history, metrics, backtest(history, metrics).found)
     assert "<b>x" not in text and "<i>" not in text
 
 
@@ -132,7 +132,7 @@ def test_a_picture_shows_events_from_beginning_to_end(tmp_path: Path) -> None:
     labelled = read_history(tmp_path / "own.csv", columns={}, interval_s=10)
     history = replace(labelled, labelled=frozenset())  # whose shade would lie below the event's
     metrics = metrics_for(history, None, detector=None)
-    (event,) = backtest(history, metrics)
+    (event,) = backtest(history, metrics).found
     shade = [255 - 0.25 * (255 - part) for part in bytes.fromhex(COLOURS["context"][1:])]
     last = history.times[-1]
     pictures = [
