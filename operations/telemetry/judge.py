@@ -156,20 +156,21 @@ def judge(
         at = {name: replace(metric, false_alarm_budget=budget) for name, metric in watched.items()}
         found = (run if at == watched else backtest(history, at)).found
         own = [each for each in found if each.detector == MACHINE]
-        judged.append(_judged(MACHINE, budget, own, faults, since=run.judged_from or 0, until=times[-1]))
+        judged.append(judged_of(MACHINE, budget, own, faults, since=run.judged_from or 0, until=times[-1]))
         on_pass(2 + number, 1 + len(budgets))
     others = {metric.detector for metric in metrics.values()} - {MACHINE, "limits"}
     if any(limit is not None for metric in metrics.values() for limit in (metric.minimum, metric.maximum)):
         others.add("limits")
     if others:
         own = [each for each in run.found if each.detector != MACHINE]
-        judged.append(_judged(", ".join(sorted(others)), None, own, faults, since=times[0], until=times[-1]))
+        judged.append(judged_of(", ".join(sorted(others)), None, own, faults, since=times[0], until=times[-1]))
     return Judgement(run=run, faults=faults, judged=tuple(judged))
 
 
-def _judged(
+def judged_of(
     detector: str, budget: float | None, found: Sequence[Found], faults: Sequence[Fault], *, since: int, until: int
 ) -> Judged:
+    """Judge what detectors found between two times (ms); faults that were over before are left out."""
     to_find = [fault for fault in faults if fault.end + GRACE_MS >= since]
     return Judged(
         detector=detector,
