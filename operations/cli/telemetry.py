@@ -192,7 +192,7 @@ def show_anomaly(site: Site, thing: str, anomaly_id: str | None, as_json: bool) 
 
     def others(found: Anomaly) -> Iterator[str]:
         things = project.things(project.facility_of(found.facility)) if found.facility in _plants(project) else ()
-        return (each.name for each in things if each.device_type == found.device_type and each.name != found.thing)
+        return (each.name for each in things if each.device_type == found.device_type)
 
     def read(name: str) -> Explained | None:
         with reporting_aws_errors(f"cannot read {table}"):
@@ -254,7 +254,8 @@ def report_anomalies(site: Site, facility: str | None, by: str, since: datetime,
     project = site.project
     plants = project.facilities if facility is None else (project.facility(facility),)
     types = project.fleet.device_types
-    with reporting_aws_errors(f"cannot read {project.names.readings_table}"):
+    total = sum(plant.thing_count for plant in plants)
+    with reporting_aws_errors(f"cannot read {project.names.readings_table}"), Progress("things") as progress:
         found = report(
             site.aws.client("dynamodb", config=Config(max_pool_connections=THREADS)),
             readings=project.names.readings_table,
@@ -264,6 +265,7 @@ def report_anomalies(site: Site, facility: str | None, by: str, since: datetime,
             since=since,
             now=datetime.now(UTC),
             by=by,
+            on_progress=lambda done: progress.advance(done, total),
         )
     emit(plain(found), [*table(rows_of(found, types), "<<<>>>>><>>"), *words_of(found)], as_json=as_json)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import Any
 
 from fleet_iot.lib.names import OPEN_ANOMALIES
@@ -198,7 +198,7 @@ class Explained:
 
 
 NEIGHBOURS = 20
-"""Things that an anomaly is compared with at most: one query each."""
+"""Things that an anomaly is compared with at most, those beside its own in the record: one query each."""
 
 NEAR = timedelta(minutes=15)
 """How old a neighbour's minute may be."""
@@ -214,7 +214,7 @@ def explain(
         table: Of readings.
         thing: Its thing.
         anomaly_id: Its range key.
-        others: Finds the other things of its type and plant; the first NEIGHBOURS are read.
+        others: Finds the things of its type and plant, in the order of the record.
     """
     item = client.get_item(TableName=table, Key={"device": {"S": thing}, "bucket": {"S": anomaly_id}}).get("Item")
     if item is None or "detector" not in item:
@@ -228,12 +228,30 @@ def explain(
         ExpressionAttributeNames={"#device": "device", "#bucket": "bucket"},
         ExpressionAttributeValues={":device": item["device"], ":prefix": {"S": f"{ESCALATED}{rest}#"}},
     )["Items"]
-    near = {name: _near(client, table, name, found) for name in islice(others(found), NEIGHBOURS)}
+    near = {name: _near(client, table, name, found) for name in beside(others(found), thing, most=NEIGHBOURS)}
     return Explained(
         anomaly=found,
         joined=tuple((each["metric"]["S"], each["time"]["S"], each["reason"]["S"]) for each in joined),
         neighbours={name: value for name, value in near.items() if value is not None},
     )
+
+
+def beside(names: Iterable[str], name: str, *, most: int) -> list[str]:
+    """Return up to `most` names around one, half of them before it where there are so many on both sides."""
+    before: deque[str] = deque(maxlen=most)
+    after: list[str] = []
+    is_past = False
+    for each in names:
+        if each == name:
+            is_past = True
+        elif not is_past:
+            before.append(each)
+        else:
+            after.append(each)
+            if len(after) == most:
+                break
+    after = after[: max(most // 2, most - len(before))]
+    return [*before, *after][-most:]
 
 
 def _near(client: Any, table: str, thing: str, anomaly: Anomaly) -> float | None:

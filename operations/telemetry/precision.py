@@ -135,7 +135,7 @@ def report(
     since: datetime,
     now: datetime,
     by: str,
-    on_progress: Callable[[str], None] = lambda text: None,
+    on_progress: Callable[[int], None],
 ) -> Report:
     """Read the anomalies of things that began since, a query for each thing that ever sent, and count them.
 
@@ -150,7 +150,7 @@ def report(
         since: Begin of the report.
         now: Its end.
         by: `week` or `month`.
-        on_progress: Called now and then with what was read.
+        on_progress: Called now and then with how many things were read.
     """
     counts: dict[tuple[str, str, str], dict[str, float]] = defaultdict(lambda: defaultdict(float))
     known = connected = 0
@@ -168,7 +168,7 @@ def report(
                 units += cost
                 for begun in begins:
                     _count(counts, begun, by=by)
-            on_progress(f"{known:,} things")
+            on_progress(known)
     lines = tuple(
         Line(facility=place[0], device_type=place[1], period=place[2], **_whole(found))
         for place, found in sorted(counts.items())

@@ -15,7 +15,7 @@ from moto import mock_aws
 
 from fleet_iot.generator.cli.commands import main
 from fleet_iot.lib.names import OPEN_ANOMALIES
-from fleet_iot.operations.telemetry.anomalies import FALSE, Anomaly, acknowledge, read_anomalies, read_open
+from fleet_iot.operations.telemetry.anomalies import FALSE, Anomaly, acknowledge, beside, read_anomalies, read_open
 from fleet_iot.sensor_processor.detection import END, ESCALATED, Finding, limits_finding
 from fleet_iot.sensor_processor.ingest.catalogue import Metric
 from fleet_iot.sensor_processor.numbers.minute import Minute, aggregate_of, minute_of
@@ -224,3 +224,13 @@ def test_an_anomaly_is_explained_beside_its_neighbours(client: Any, monkeypatch:
     assert "warning at sg-01-press-monitor-0001-dev, press-monitor of sg-01" == lines["what"]
     assert f"fleet history {THING} --level minute --metric temperature --since 2026-11-23T14:00Z" == lines["next"]
     assert ["error: sg-01-press-monitor-0001-dev has no anomaly x"] == run("show", THING, "x", code=1)[:1]
+
+
+@pytest.mark.parametrize(
+    ("own", "names"),
+    [(0, [1, 2, 3, 4]), (1, [0, 2, 3, 4]), (5, [3, 4, 6, 7]), (8, [5, 6, 7, 9]), (9, [5, 6, 7, 8]), (50, [6, 7, 8, 9])],
+)
+def test_neighbours_are_those_beside_it_in_the_record(own: int, names: list[int]) -> None:
+    """Half of them on each side where there are so many; of a thing that left the record, the last ones."""
+    assert [str(name) for name in names] == beside(map(str, range(10)), str(own), most=4)
+    assert [] == beside([str(own)], str(own), most=4)

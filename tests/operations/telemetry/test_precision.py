@@ -40,10 +40,10 @@ def device_type(*budgets: float) -> DeviceTypeSpec:
     return DeviceTypeSpec(id="pump", thing_type="t", description="", sample_interval_s=10.0, metrics=metrics)
 
 
-@pytest.fixture
-def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+@pytest.fixture(scope="module")
+def client() -> Iterator[Any]:
     """Five of six things sent since the beginning of October, until now; each has an anomaly a week."""
-    with mock_aws():
+    with mock_aws(), pytest.MonkeyPatch.context() as monkeypatch:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             monkeypatch.setenv(name, "test")
         monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
@@ -99,6 +99,7 @@ def test_labels_are_counted_by_plant_type_and_period_without_a_scan(client: Any)
         since=datetime(2026, 10, 15, tzinfo=UTC),
         now=NOW,
         by="month",
+        on_progress=lambda done: None,
     )
 
     assert ["BatchGetItem", *["Query"] * 5] == calls
