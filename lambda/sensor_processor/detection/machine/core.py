@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from math import ceil, sqrt
+from math import ceil, floor, log10, sqrt
 from operator import mul
 
 import msgspec
@@ -17,8 +17,8 @@ import msgspec
 from ...ingest.catalogue import Metric
 from ..event import ESCALATED, Event, Finding, Running, begin, end
 from .observer import KNOWN, POOL, Observer
-from .series import GROUP_MS, SAMPLE_MS, Block, Series, SeriesState
-from .short import pack_short, short, unpack_short
+from .series import ACCEPTED, GROUP_MS, SAMPLE_MS, Block, Series, SeriesState
+from .short import pack_short, pack_single, short, unpack_short, unpack_single
 from .tail import Tail
 
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
@@ -71,8 +71,8 @@ have been false, and the next one like it is not told."""
 MOST_JOINED = 2
 """Metrics that join an event with one block and are told each; more are the machine as a whole, and told once."""
 
-LEVEL, DRIFT, SPREAD, SPIKE, NOVEL, STUCK = range(6)
-CHANNELS = 6
+LEVEL, DRIFT, SPREAD, SPIKE, NOVEL, STUCK, MISSING = range(7)
+CHANNELS = 7
 FACTORS = (1.3, 1.35, 1.4, 2.0)
 FLOORS = (4.0, 8.0, 3.5, 7.0)
 PERIODS_A_DAY = (24, 4, 24, 24)
@@ -91,6 +91,9 @@ LEAST_SHARED = 0.3
 MOVES, MOVED = 3.0, 0.1
 """A machine moves where a partner's excursion within a block is MOVES times what is usual in the state and MOVED scales
 more: such a block and the next one are not judged."""
+
+GONE = 0.3
+"""Share of the absence at which a partner is missing, from which on nothing is expected of it."""
 
 LEAST_RESOLVED = 0.15
 """Least scale of residuals, in steps of the sensor's resolution."""
@@ -166,8 +169,10 @@ class Watch:
         self.moved = True
 
     def amount(self, mean: float) -> float:
-        """Convert a number in scales to the metric's unit."""
-        return self.series.centre + mean * self.series.scale
+        """Convert a number in scales to the metric's unit, to four digits of a scale."""
+        scale = self.series.scale
+        value = self.series.centre + mean * scale
+        return round(value, 4 - floor(log10(scale))) if scale else value
 
     def score(self, time: int, watches: Sequence[Watch], *, day: float, is_held: bool) -> None:
         """Score the block that ended at `time` (ms); `is_held` is set after a gap."""
@@ -176,6 +181,7 @@ class Watch:
             self.level = self.unsteady = 0.0
             self.moved = True
             observer.forget_course()
+            self.values[MISSING] = self.series.missing()
             return
         partners = [watches[place] for place in self.partners]
         self.motion = motion = max((each.block.spike for each in partners if each.block is not None), default=0.0)
@@ -185,6 +191,7 @@ class Watch:
         self.noise = self._noise(watches, block)
         values = self.values
         is_calm = motion <= MOVES * state.motion + MOVED
+        is_calm &= not any(each.series.missing() > GONE for each in partners)
         self.is_judged = state.count >= KNOWN and is_calm and not self.moved and not is_held and not self.relearn
         self.moved = not is_calm
         values[NOVEL], values[STUCK] = block.beyond, self.series.stuck()
@@ -211,6 +218,8 @@ class Watch:
         over = [value / tail.threshold for value, tail in zip(self.values, self.tails, strict=False)]
         over += self.values[NOVEL:]
         self.over = max(over)
+        if over[MISSING] >= 1.0:
+            self.series.told_missing = 1
         if self.over > self.peak:
             self.channel = over.index(self.over)
 
@@ -220,7 +229,7 @@ class Watch:
         if block is None:
             return
         self.series.widen(block)
-        self.series.measure(self.amount(block.mean))
+        self.series.measure(self.series.centre + block.mean * self.series.scale)
         self.observer.learn(time, noise=self.noise, motion=self.motion, spike=block.spike, day=day, steady=self.steady)
         if not self.is_judged:
             return
@@ -228,16 +237,14 @@ class Watch:
             for value, tail in zip(self.values, self.tails, strict=False):
                 if value > tail.maximum:
                     tail.maximum = short(value)
-        mine = block.changes
-        kept = [SLOPE_FORGET * self.slopes[0] + sum(map(mul, mine, mine))]
-        for place, partner in enumerate(self.partners):
+        mine, slopes = block.changes, self.slopes
+        slopes[0] = short(SLOPE_FORGET * slopes[0] + block.power)
+        may_choose = not has_tail or self.relearn > RELEARN_BLOCKS
+        for place, partner in enumerate(self.partners, 1):
             other = watches[partner].block
-            its, both = self.slopes[1 + 2 * place : 3 + 2 * place]
-            if other is not None and len(other.changes) == len(mine):
-                its = SLOPE_FORGET * its + sum(map(mul, other.changes, other.changes))
-                both = SLOPE_FORGET * both + sum(map(mul, mine, other.changes))
-            kept += [its, both]
-        self.slopes = list(map(short, kept))
+            if (may_choose or partner == self.slope_from) and other is not None and len(other.changes) == len(mine):
+                slopes[2 * place - 1] = short(SLOPE_FORGET * slopes[2 * place - 1] + other.power)
+                slopes[2 * place] = short(SLOPE_FORGET * slopes[2 * place] + sum(map(mul, mine, other.changes)))
 
     def refine(self, *, may_choose: bool) -> None:
         """Solve the regression, and choose (or refresh) the partner that explains most of the metric's changes."""
@@ -254,16 +261,19 @@ class Watch:
 
     def accept(self) -> None:
         """Accept what persists as normal: follow it, and only learn for a while."""
-        self.observer.accept(self.shift)
+        if self.block is not None:
+            self.observer.accept(self.shift)
+        elif self.series.told_missing:
+            self.series.told_missing = ACCEPTED
         self.over_blocks, self.relearn = 0, RELEARN_BLOCKS
         self.drift = self.level = self.unsteady = self.shift = 0.0
         self.series.told_stuck = True
         if self.block is not None:
             self.series.widen(self.block)
 
-    def relearn_partner(self) -> None:
-        """Learn again what goes with a partner whose lasting change was accepted."""
-        self.join(self.partners)
+    def rejoin(self, partners: list[int]) -> None:
+        """Learn again what goes with partners of which one has changed for good, is gone, or is back."""
+        self.join(partners)
         self.relearn = 2 * RELEARN_BLOCKS
 
     def _noise(self, watches: Sequence[Watch], block: Block) -> float | None:
@@ -297,6 +307,8 @@ class Watch:
         for tail in self.tails:
             tail.restore(numbers)
         self.observer.restore(numbers)
+        if next(numbers, None) is not None:
+            raise ValueError(f"the numbers of {self.metric.name} are too many")
 
 
 class Machine:
@@ -348,9 +360,13 @@ class Machine:
         window = time // SAMPLE_MS
         watches = self._watches
         for name, value in values.items():
-            series = watches.get(name)
-            if series is not None:
-                series.add(window, value)
+            if name in watches:
+                series = watches[name]
+                if window != series.window:
+                    series.window, series.merged = window, 1
+                    series.samples.append(value)
+                else:
+                    series.average(value)
         return findings
 
     @property
@@ -384,10 +400,16 @@ class Machine:
     def _close(self, time: int) -> Sequence[Finding]:
         """Judge and learn the running block; return what is to be told with a reading of `time`."""
         group = max(round(GROUP_MS / self._block_ms * max(watch.series.usual for watch in self._listed)), 1)
+        gone = [watch for watch in self._listed if watch.series.missed > ACCEPT_BLOCKS]
         blocks = [watch.series.close(group) for watch in self._listed]
+        returned = [watch for watch in gone if not watch.series.missed]
         if not any(blocks):
             return ()
         self._closed += 1
+        for watch in returned if self._settled else ():
+            for other in self._listed:
+                if other is not watch and watch.place not in other.partners and len(other.partners) < MOST_PARTNERS:
+                    other.rejoin([*other.partners, watch.place])
         for watch, block in zip(self._listed, blocks, strict=True):
             watch.clear(block)
         if not self._settled:
@@ -406,6 +428,9 @@ class Machine:
             for watch in self._listed:
                 watch.compare()
             findings = self._follow(time)
+        else:
+            for watch in self._listed:
+                watch.series.learn_run()
         for watch in self._listed:
             self._learn(watch, at, day=day, has_tail=days >= TAIL_DAYS)
         self._hold = max(self._hold - 1, 0)
@@ -422,7 +447,7 @@ class Machine:
                 watch.accept()
                 for other in self._listed:
                     if watch.place in other.partners:
-                        other.relearn_partner()
+                        other.rejoin([place for place in other.partners if self._listed[place].block is not None])
         elif not self._hold:
             watch.learn(at, self._listed, day=day, has_tail=has_tail)
 
@@ -536,7 +561,9 @@ class Machine:
         watch = self._listed[self._names.index(self._event_metric)]
         value = watch.amount(watch.before)
         words = f"{metric.amount(value)} is as usual again"
-        if any(watch.relearn for watch in members):
+        if watch.series.missed > ACCEPT_BLOCKS:
+            words = "has been missing for so long that this counts as normal from now on"
+        elif any(each.relearn for each in members):
             words = f"{metric.amount(value)} has stayed so for long and counts as normal from now on"
         ended = max(time - QUIET_BLOCKS * self._block_ms, event.began)
         return end(metric, MACHINE, event, value=value, ended=ended, words=words)
@@ -563,6 +590,9 @@ class Machine:
         now = f"{metric.name} {metric.amount(value)}"
         if channel == STUCK:
             return f"{now} has repeated for {watch.series.run} readings; it never did for so long in this state"
+        if channel == MISSING:
+            minutes = watch.series.missed * self._block_ms // MINUTE_MS
+            return f"{metric.name} is missing for {minutes} min in the readings, and was {metric.amount(value)} before"
         if channel == NOVEL:
             usual = f"{watch.series.low:.4g} to {watch.series.high:.4g}"
             return f"{now} is beyond all values of this machine so far, {usual}"
@@ -593,6 +623,7 @@ class Machine:
             products=[self._products[pair] for pair in sorted(self._products)],
             series=[watch.series.state() for watch in self._listed],
             numbers=[pack_short(watch.numbers()) for watch in self._listed],
+            grams=[pack_single(watch.observer.gram) for watch in self._listed],
         )
 
     def restore(self, state: MachineState) -> None:
@@ -605,17 +636,19 @@ class Machine:
         count = len(self._names)
         pairs = [(one, other) for one in range(count) for other in range(one)]
         self._products = dict(zip(pairs, state.products, strict=True)) if state.products else {}
-        for watch, series, numbers in zip(self._listed, state.series, state.numbers, strict=True):
+        for watch, series, numbers, gram in zip(self._listed, state.series, state.numbers, state.grams, strict=True):
             watch.series.restore(series)
             try:
                 watch.restore(iter(unpack_short(numbers)))
             except (StopIteration, RuntimeError) as error:
                 raise ValueError(f"the numbers of {watch.metric.name} are too few") from error
+            watch.observer.restore_gram(unpack_single(gram))
 
 
 class MachineState(msgspec.Struct, array_like=True):
     """State of a machine: names and units of its metrics, running event and the metric it began with, moments, products
-    for the choice of partners; of each metric its series, and its numbers by `pack_short`."""
+    for the choice of partners; of each metric its series, its numbers by `pack_short`, and its normal
+    equations by `pack_single`."""
 
     units: list[list[str]]
     event: Event | None
@@ -624,6 +657,7 @@ class MachineState(msgspec.Struct, array_like=True):
     products: list[float]
     series: list[SeriesState]
     numbers: list[bytes]
+    grams: list[bytes]
 
 
 def machine_of(metrics: Mapping[str, Metric]) -> Machine | None:

@@ -9,9 +9,11 @@ All numbers are in scales of the metric (see Series), and are rounded by `short`
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Sequence
+from functools import cache
 from math import dist
-from operator import mul, sub
+from operator import add, itemgetter, mul, sub
 
 from .short import short
 
@@ -166,7 +168,7 @@ class Observer:
         self.radius = RADIUS
         size = 2 * partners + 1
         self.weights = [0.0] * size
-        self.gram = [0.0] * (size * (size + 1) // 2 + size)
+        self.gram = array("f", bytes(4 * (size * (size + 1) // 2 + size)))
         self.running: float | None = None
         self.previous: list[float] = []
         self.offset = self.pool = self.power = 0.0
@@ -274,14 +276,11 @@ class Observer:
             self._learn_season(time, state, residual)
 
     def _regress(self, features: list[float], target: float, weight: float) -> None:
-        """Add a row to the normal equations, lower triangle first, then the right side."""
+        """Add a row to the normal equations, lower triangle first, then the right side; single precision, as packed."""
         weight = min(weight, 100.0 / (1.0 + sum(map(mul, features, features))))
-        row = [each * weight for each in features]
-        products: list[float] = []
-        for place, each in enumerate(row):
-            products += [each * other for other in features[: place + 1]]
-        products += [each * target for each in row]
-        self.gram = [short(FORGET * old + new) for old, new in zip(self.gram, products, strict=True)]
+        rows, columns = _places(len(features))
+        added = map(mul, rows([each * weight for each in features]), columns([*features, target]))
+        self.gram = array("f", map(add, map(FORGET.__mul__, self.gram), added))
 
     def solve(self) -> None:
         """Solve the regression for the weights; the weight of the observer's own last value stays within 0 and 0.97."""
@@ -348,7 +347,7 @@ class Observer:
         """List the state for `restore`; `short` is exact for each."""
         running = [0.0, 0.0] if self.running is None else [1.0, self.running]
         listed = [self.radius, self.offset, self.pool, self.power, *running, float(len(self.previous)), *self.previous]
-        listed += [*self.weights, *self.gram, *self.profile, float(len(self.states))]
+        listed += [*self.weights, *self.profile, float(len(self.states))]
         # Column by column: neighbours are alike, and compress better.
         return listed + [number for column in zip(*map(State.numbers, self.states), strict=True) for number in column]
 
@@ -357,11 +356,24 @@ class Observer:
         self.radius, self.offset, self.pool, self.power, has_course, running = (next(numbers) for _ in range(6))
         self.running = running if has_course else None
         self.previous = [next(numbers) for _ in range(int(next(numbers)))]
-        for listed in (self.weights, self.gram, self.profile):
+        for listed in (self.weights, self.profile):
             listed[:] = [next(numbers) for _ in listed]
         count = int(next(numbers))
         columns = [[next(numbers) for _ in range(count)] for _ in range(9 + 2 * self.partners)] if count else []
         self.states = [State.restored(iter(row), self.partners) for row in zip(*columns, strict=True)]
+
+    def restore_gram(self, gram: array[float]) -> None:
+        """Continue from the normal equations. Raises ValueError."""
+        if len(gram) != len(self.gram):
+            raise ValueError(f"{len(gram)} numbers of normal equations, not {len(self.gram)}")
+        self.gram = gram
+
+
+@cache
+def _places(size: int) -> tuple[itemgetter[tuple[float, ...]], itemgetter[tuple[float, ...]]]:
+    """Make what picks the factors of each normal equation from a row, and from a row and its target."""
+    pairs = [(row, column) for row in range(size) for column in range(row + 1)] + [(row, size) for row in range(size)]
+    return itemgetter(*(row for row, _ in pairs)), itemgetter(*(column for _, column in pairs))
 
 
 def _solved(gram: Sequence[float], size: int, own: float | None = None) -> list[float]:
