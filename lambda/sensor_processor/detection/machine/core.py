@@ -9,23 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from math import ceil, floor, log10, sqrt
+from math import ceil, floor, inf, log10, sqrt
 from operator import mul
 
 import msgspec
 
 from ...ingest.catalogue import Metric
-from ..event import ESCALATED, Event, Finding, Running, begin, end
+from ..event import CRITICAL, ESCALATED, Event, Finding, Running, begin, end
 from .observer import KNOWN, POOL, Observer
 from .series import ACCEPTED, GROUP_MS, SAMPLE_MS, Block, Series, SeriesState
 from .short import pack_short, pack_single, short, unpack_short, unpack_single
 from .tail import Tail
+from .trend import Trend
 
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 MONTH_DAYS = 30.0
 
 MACHINE = "machine"
 """Name of the detector in the manifest."""
+TREND = "-trend"
+"""Mark of the event of a metric that is on its way to a limit."""
 
 BLOCK_MS = 5 * MINUTE_MS
 LONGEST_BLOCK_MS = HOUR_MS
@@ -73,10 +76,15 @@ MOST_JOINED = 2
 
 LEVEL, DRIFT, SPREAD, SPIKE, NOVEL, STUCK, MISSING = range(7)
 CHANNELS = 7
-FACTORS = (1.3, 1.35, 1.4, 2.0)
+FACTORS = (1.45, 1.6, 1.5, 2.2)
 FLOORS = (4.0, 8.0, 3.5, 7.0)
 PERIODS_A_DAY = (24, 4, 24, 24)
-"""Of the channels with a tail: factor of the threshold above the extrapolated level, floor, and maxima a day."""
+"""Of the channels with a tail, at a budget of one false alarm a month: factor of the threshold above the extrapolated
+level, floor, and maxima a day."""
+
+DIAL = 0.15
+"""Factors and floors are divided by this power of the budget: what a short past does not show of a tail is a guess, and
+the budget says how careful it has to be."""
 
 CLIP = 4.0
 DRIFT_BLOCKS = 48.0
@@ -131,6 +139,7 @@ class Watch:
         "slopes",
         "steady",
         "tails",
+        "trend",
         "unsteady",
         "values",
     )
@@ -138,8 +147,10 @@ class Watch:
     def __init__(self, metric: Metric, place: int, *, horizon: float) -> None:
         self.metric, self.place = metric, place
         self.series = Series()
+        self.trend = Trend()
+        care = metric.false_alarm_budget**-DIAL
         self.tails = [
-            Tail(factor=factor, floor=floor, horizon=horizon * periods)
+            Tail(factor=care * factor, floor=care * floor, horizon=horizon * periods)
             for factor, floor, periods in zip(FACTORS, FLOORS, PERIODS_A_DAY, strict=True)
         ]
         self.before = 0.0  # mean of the last block, for partners while this one has none
@@ -172,10 +183,25 @@ class Watch:
         """Convert a number in scales to the metric's unit, to four digits of a scale."""
         scale = self.series.scale
         value = self.series.centre + mean * scale
-        return round(value, 4 - floor(log10(scale))) if scale else value
+        return round(value, 4 - floor(log10(scale))) + 0.0 if scale else value
 
-    def score(self, time: int, watches: Sequence[Watch], *, day: float, is_held: bool) -> None:
-        """Score the block that ended at `time` (ms); `is_held` is set after a gap."""
+    def distance(self, amount: float) -> float:
+        """Convert a number in the metric's unit to scales from its centre."""
+        return (amount - self.series.centre) / self.series.scale
+
+    def score(
+        self, time: int, watches: Sequence[Watch], *, day: float, is_held: bool, is_on: bool | None, turned: bool
+    ) -> None:
+        """Score a block.
+
+        Args:
+            time: of its end (ms).
+            watches: of the machine.
+            day: since the start.
+            is_held: it follows a gap.
+            is_on: the machine runs, where a metric says so.
+            turned: it started or stopped since the block before.
+        """
         block, observer = self.block, self.observer
         if block is None:
             self.level = self.unsteady = 0.0
@@ -187,14 +213,14 @@ class Watch:
         self.motion = motion = max((each.block.spike for each in partners if each.block is not None), default=0.0)
         self.steady = observer.running is not None and not is_held
         least = LEAST_RESOLVED * self.series.least
-        state = observer.place(time, [each.before for each in partners], block.mean, day=day, least=least)
+        state = observer.place(time, [each.before for each in partners], block.mean, day=day, least=least, is_on=is_on)
         self.noise = self._noise(watches, block)
         values = self.values
         is_calm = motion <= MOVES * state.motion + MOVED
-        is_calm &= not any(each.series.missing() > GONE for each in partners)
+        is_calm &= not turned and not any(each.series.missing() > GONE for each in partners)
         self.is_judged = state.count >= KNOWN and is_calm and not self.moved and not is_held and not self.relearn
         self.moved = not is_calm
-        values[NOVEL], values[STUCK] = block.beyond, self.series.stuck()
+        values[NOVEL], values[STUCK] = block.beyond, 0.0 if is_on is False else self.series.stuck()
         if not self.is_judged:
             self.level = self.unsteady = 0.0
             return
@@ -293,6 +319,7 @@ class Watch:
         listed += [float(self.over_blocks), float(self.relearn), self.peak, float(self.channel), float(self.quiet)]
         for tail in self.tails:
             listed += tail.numbers()
+        listed += self.trend.numbers()
         return listed + self.observer.numbers()
 
     def restore(self, numbers: Iterator[float]) -> None:
@@ -306,6 +333,7 @@ class Watch:
         self.peak, self.channel, self.quiet = next(numbers), int(next(numbers)), int(next(numbers))
         for tail in self.tails:
             tail.restore(numbers)
+        self.trend.restore(numbers)
         self.observer.restore(numbers)
         if next(numbers, None) is not None:
             raise ValueError(f"the numbers of {self.metric.name} are too many")
@@ -324,6 +352,7 @@ class Machine:
         "_event",
         "_event_metric",
         "_hold",
+        "_is_on",
         "_listed",
         "_metrics",
         "_names",
@@ -331,6 +360,7 @@ class Machine:
         "_origin",
         "_products",
         "_settled",
+        "_signal",
         "_start",
         "_watches",
     )
@@ -344,6 +374,8 @@ class Machine:
             Watch(metrics[name], place, horizon=MONTH_DAYS * scores / metrics[name].false_alarm_budget)
             for place, name in enumerate(self._names)
         ]
+        self._signal = next((watch for watch in self._listed if watch.metric.running_above is not None), None)
+        self._is_on: bool | None = None
         self._watches = dict(zip(self._names, [watch.series for watch in self._listed], strict=True))
         self._block_ms = BLOCK_MS
         self._origin = self._start = self._next = 0
@@ -420,8 +452,10 @@ class Machine:
                 watch.before = short(watch.block.mean)
         at, day = self._next, float((self._start - self._origin) // DAY_MS)
         days = self.learned_days
+        was_on, is_on = self._is_on, self._follow_signal()
+        turned = was_on is not None and is_on is not was_on
         for watch in self._listed:
-            watch.score(at, self._listed, day=day, is_held=self._hold > 0)
+            watch.score(at, self._listed, day=day, is_held=self._hold > 0, is_on=is_on, turned=turned)
         findings: Sequence[Finding] = ()
         is_told = days >= LEARN_DAYS
         if is_told:
@@ -433,9 +467,20 @@ class Machine:
                 watch.series.learn_run()
         for watch in self._listed:
             self._learn(watch, at, day=day, has_tail=days >= TAIL_DAYS)
+            if watch.block is not None and watch.observer.is_on:
+                watch.trend.add(watch.before)
         self._hold = max(self._hold - 1, 0)
         self._end_periods(days)
+        if is_told and self._closed % (DAY_MS // self._block_ms) == 0:
+            findings = [*findings, *self._follow_trends(time)]
         return findings
+
+    def _follow_signal(self) -> bool | None:
+        """Return whether the machine runs by the metric that says so; as before while that one is missing."""
+        signal = self._signal
+        if signal is not None and signal.block is not None and signal.metric.running_above is not None:
+            self._is_on = signal.amount(signal.block.mean) > signal.metric.running_above
+        return self._is_on
 
     def _learn(self, watch: Watch, at: int, *, day: float, has_tail: bool) -> None:
         """Learn a block, unless it is over a threshold; what stays so for long is accepted."""
@@ -459,6 +504,7 @@ class Machine:
         blocks_a_day = DAY_MS // self._block_ms
         if self._closed % blocks_a_day == 0:
             for watch in self._listed:
+                watch.trend.close(self._closed / blocks_a_day)
                 for tail in watch.tails:
                     tail.fade()
             if days < LEARN_DAYS and any(
@@ -516,7 +562,9 @@ class Machine:
             both = self._products.get(pair, 0.0) - one.count * one.mean * other.mean
             return abs(both) / sqrt(max(one.spread * other.spread, 1e-30))
 
-        return sorted(others, key=shared, reverse=True)[:MOST_PARTNERS]
+        return sorted(others, key=lambda place: (self._listed[place] is self._signal, shared(place)), reverse=True)[
+            :MOST_PARTNERS
+        ]
 
     def _follow(self, time: int) -> list[Finding]:
         """Begin, widen or end the machine's event; return what is to be told with a reading of `time` (ms)."""
@@ -543,12 +591,39 @@ class Machine:
                 findings.append(finding)
             for watch in joined:
                 watch.quiet, watch.peak = 0, short(watch.over)
+                watch.trend.found = short(self._closed * self._block_ms / DAY_MS)
                 for tail in watch.tails:
                     tail.drop()
         members = [watch for watch in self._listed if watch.quiet >= 0]
         if self._event is not None and all(watch.quiet >= QUIET_BLOCKS for watch in members):
             findings.append(self._ending(self._event, time, members))
         return findings
+
+    def _follow_trends(self, time: int) -> Iterator[Finding]:
+        """Begin or end the event of each metric that is on its way to a limit."""
+        day = self._closed * self._block_ms / DAY_MS
+        for watch in self._listed:
+            metric, trend = watch.metric, watch.trend
+            minimum = -inf if metric.minimum is None else watch.distance(metric.minimum)
+            maximum = inf if metric.maximum is None else watch.distance(metric.maximum)
+            forecast = trend.forecast(day, minimum=minimum, maximum=maximum)
+            if (forecast is None) is (trend.event is None):
+                continue
+            value = watch.amount(trend.rows[-1][1]) if trend.rows else watch.amount(watch.before)
+            if forecast is None and trend.event is not None:
+                words = f"{metric.amount(value)} is no longer on its way to a limit"
+                event, trend.event = trend.event, None
+                yield end(metric, MACHINE, event, value=value, ended=time, words=words, mark=TREND)
+            elif forecast is not None:
+                trend.event = Event(began=time, is_critical=True, value=value)
+                change = float(f"{forecast.slope * watch.series.scale:.2g}")
+                reason = (
+                    f"{metric.name} {metric.amount(value)} changes by {change:+g} a day and reaches its limit of "
+                    f"{metric.amount(watch.amount(forecast.limit))} in about {forecast.days:.0f} days, "
+                    f"{forecast.earliest:.0f} to {forecast.latest:.0f}"
+                )
+                found = begin(metric, MACHINE, value=value, score=1.0, reason=reason, mark=TREND)
+                yield replace(found, severity=CRITICAL)
 
     def _ending(self, event: Event, time: int, members: Sequence[Watch]) -> Finding:
         self._event = None
@@ -608,10 +683,16 @@ class Machine:
         return f"{texts[channel]}; by itself that happens once in {rare} on this machine"
 
     def running(self) -> list[Running]:
-        """List the running event, if there is one."""
-        if self._event is None:
-            return []
-        return [Running(self._event_metric, MACHINE, "", self._metrics[self._event_metric].unit, self._event)]
+        """List the running events: the machine's, and those of trends."""
+        listed = [
+            Running(watch.metric.name, MACHINE, TREND, watch.metric.unit, watch.trend.event)
+            for watch in self._listed
+            if watch.trend.event is not None
+        ]
+        if self._event is not None:
+            unit = self._metrics[self._event_metric].unit
+            listed.append(Running(self._event_metric, MACHINE, "", unit, self._event))
+        return listed
 
     def state(self) -> MachineState:
         """Make the state for `restore`."""
@@ -619,10 +700,20 @@ class Machine:
             units=[[name, self._metrics[name].unit] for name in self._names],
             event=self._event,
             metric=self._event_metric,
-            moments=[self._origin, self._start, self._next, self._block_ms, self._closed, self._hold, self._settled],
+            moments=[
+                self._origin,
+                self._start,
+                self._next,
+                self._block_ms,
+                self._closed,
+                self._hold,
+                self._settled,
+                _CODES[self._is_on],
+            ],
             products=[self._products[pair] for pair in sorted(self._products)],
             series=[watch.series.state() for watch in self._listed],
             numbers=[pack_short(watch.numbers()) for watch in self._listed],
+            trends=[watch.trend.event for watch in self._listed],
             grams=[pack_single(watch.observer.gram) for watch in self._listed],
         )
 
@@ -632,10 +723,13 @@ class Machine:
             return
         self._event, self._event_metric = state.event, state.metric
         self._origin, self._start, self._next, self._block_ms, *counts = state.moments
-        self._closed, self._hold, self._settled = counts
+        self._closed, self._hold, self._settled, is_on = counts
+        self._is_on = _ON.get(is_on)
         count = len(self._names)
         pairs = [(one, other) for one in range(count) for other in range(one)]
         self._products = dict(zip(pairs, state.products, strict=True)) if state.products else {}
+        for watch, event in zip(self._listed, state.trends, strict=True):
+            watch.trend.event = event
         for watch, series, numbers, gram in zip(self._listed, state.series, state.numbers, state.grams, strict=True):
             watch.series.restore(series)
             try:
@@ -645,10 +739,14 @@ class Machine:
             watch.observer.restore_gram(unpack_single(gram))
 
 
+_CODES: dict[bool | None, int] = {None: -1, False: 0, True: 1}
+_ON = {code: is_on for is_on, code in _CODES.items()}
+
+
 class MachineState(msgspec.Struct, array_like=True):
     """State of a machine: names and units of its metrics, running event and the metric it began with, moments, products
-    for the choice of partners; of each metric its series, its numbers by `pack_short`, and its normal
-    equations by `pack_single`."""
+    for the choice of partners; of each metric its series, its numbers by `pack_short`, the running event of
+    its trend, and its normal equations by `pack_single`."""
 
     units: list[list[str]]
     event: Event | None
@@ -657,6 +755,7 @@ class MachineState(msgspec.Struct, array_like=True):
     products: list[float]
     series: list[SeriesState]
     numbers: list[bytes]
+    trends: list[Event | None]
     grams: list[bytes]
 
 

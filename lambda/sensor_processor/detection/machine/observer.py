@@ -144,6 +144,7 @@ class Observer:
         "expected",
         "features",
         "gram",
+        "is_on",
         "offset",
         "partners",
         "pool",
@@ -175,11 +176,14 @@ class Observer:
         self.profile = [0.0] * (4 * BINS)
         # Of the last block:
         self.state: State | None = None
+        self.is_on = False
         self.features: list[float] = []
         self.expected = self.residual = self.distance = self.target = self.season = 0.0
         self.scale = self.trust = 1.0
 
-    def place(self, time: int, others: Sequence[float], value: float, *, day: float, least: float) -> State:
+    def place(
+        self, time: int, others: Sequence[float], value: float, *, day: float, least: float, is_on: bool | None
+    ) -> State:
         """Find the state of a block that ends at `time` (ms) and what is expected in it.
 
         Args:
@@ -188,6 +192,7 @@ class Observer:
             value: mean of the metric.
             day: since the start.
             least: least scale of a residual.
+            is_on: the machine runs, where a metric says so; else it does with partners above their average.
 
         Returns:
             The state, a new one where none is close.
@@ -205,7 +210,8 @@ class Observer:
             lag = value if self.running is None else self.running
             state = State(others, previous, lag, value - self.offset, day)
         self.state = state
-        self.season = self._season(time, state)
+        self.is_on = sum(state.others) > 0.0 if is_on is None else is_on
+        self.season = self._season(time)
         target = value - self.offset - self.season
         running = state.lag if self.running is None else self.running
         features = [*map(sub, others, state.others), *map(sub, previous, state.previous), running - state.lag]
@@ -273,7 +279,7 @@ class Observer:
             weight = min(max(self.power / max(self.scale * self.scale, 1e-12), 0.02), 20.0)
             self._regress(features, self.target - state.level, weight)
         if self.trust > TRUSTED:
-            self._learn_season(time, state, residual)
+            self._learn_season(time, residual)
 
     def _regress(self, features: list[float], target: float, weight: float) -> None:
         """Add a row to the normal equations, lower triangle first, then the right side; single precision, as packed."""
@@ -322,20 +328,20 @@ class Observer:
                 kept.append(state)
         self.states = kept
 
-    def _season(self, time: int, state: State) -> float:
+    def _season(self, time: int) -> float:
         """Return the profile at a time of the day (UTC), between the middles of its bins."""
         at = time % DAY_MS / DAY_MS * BINS - 0.5
         first = int(at // 1)
         share = at - first
-        base = 0 if sum(state.others) <= 0.0 else 2 * BINS
+        base = 2 * BINS if self.is_on else 0
         total = 0.0
         for place, weight in ((first % BINS, 1.0 - share), ((first + 1) % BINS, share)):
             count = self.profile[base + BINS + place]
             total += weight * self.profile[base + place] * count / (count + PROFILE)
         return total
 
-    def _learn_season(self, time: int, state: State, residual: float) -> None:
-        base = 0 if sum(state.others) <= 0.0 else 2 * BINS
+    def _learn_season(self, time: int, residual: float) -> None:
+        base = 2 * BINS if self.is_on else 0
         place = base + time % DAY_MS * BINS // DAY_MS
         count = min(self.profile[place + BINS] + 1.0, PROFILE_MEMORY)
         self.profile[place + BINS] = count
