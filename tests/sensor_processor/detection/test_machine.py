@@ -164,3 +164,31 @@ def test_a_stuck_sensor_is_found_but_not_one_at_rest() -> None:
     told = feed(machine(11.3, seed=6, change=rest))
     stuck = [finding for _, finding in told if "repeated" in finding.reason]
     assert ["temperature"] == [finding.metric for finding in stuck]
+
+
+def test_a_metric_that_is_missing_is_found_and_its_return_is_no_second_event() -> None:
+    """Half an hour without it begins an event; three days without it are normal in the end, and so is its return."""
+
+    def lose(now: float, row: Row) -> None:
+        if 8 <= now < 8.3:
+            del row["temperature"]
+        if 9 <= now < 12:
+            del row["power"]
+
+    told = feed(machine(14, seed=3, change=lose))
+
+    assert ["temperature", "power"] == begins(told)
+    assert [BEGIN, END, BEGIN, END] == [finding.kind for _, finding in told]
+    assert all("missing for 30 min" in finding.reason for _, finding in told if finding.kind == BEGIN)
+    assert told[2][0] < 9.03 and "missing for so long" in told[3][1].reason
+
+
+def test_what_repeats_while_the_machine_is_learned_is_normal() -> None:
+    """A repetition that began in the week of learning is not told at its end."""
+
+    def rest(now: float, row: Row) -> None:
+        row["flow"] = 3.5 if 5 <= now < 7.5 else row["flow"]
+
+    assert "flow" not in [
+        finding.metric for _, finding in feed(machine(9, change=rest)) if "repeated" in finding.reason
+    ]
