@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ from fleet_iot.operations.project import build_folder, load_project
 from fleet_iot.operations.telemetry.backtest import (
     DETECTOR_NAMES,
     Fault,
-    Found,
     History,
     image,
     metrics_for,
@@ -102,8 +102,8 @@ def _draw(
     output.parent.mkdir(parents=True, exist_ok=True)
     drawn = (title, history, metrics, judgement.run.found)
     if output.suffix.lower() == ".html":
-        judged, notes = _table(judgement), notes_on(judgement, history)
-        write_whole(output, page(*drawn, faults=marked, judged=judged, notes=notes).encode())
+        judged, notes, verdicts = _table(judgement), notes_on(judgement, history), judgement.verdicts
+        write_whole(output, page(*drawn, faults=marked, verdicts=verdicts, judged=judged, notes=notes).encode())
     else:
         write_whole(output, image(*drawn, faults=marked))
 
@@ -145,20 +145,11 @@ def _result(history: History, judgement: Judgement, output: Path) -> dict[str, A
 
 def _lines(history: History, judgement: Judgement, output: Path) -> list[str]:
     found = judgement.run.found
-    lines = [f"row {each.place + 1}: {each.reason} ({_words(each, judgement)})" for each in found[:_SHOWN]]
+    lines = [
+        f"row {each.place + 1}: {each.reason} ({each.detector}, score {each.score:g}{verdict and f'; {verdict}'})"
+        for each, verdict in islice(zip(found, judgement.verdicts, strict=True), _SHOWN)
+    ]
     more = f", {_SHOWN} of them above" if len(found) > _SHOWN else ""
     total = f"{counted(len(found), 'anomaly')} in {counted(len(history.rows), 'row')}{more}; drawn in {output}"
-    return [
-        *lines,
-        *(table(_table(judgement), "<>>>><") if judgement.judged else []),
-        *notes_on(judgement, history),
-        total,
-    ]
-
-
-def _words(found: Found, judgement: Judgement) -> str:
-    words = f"{found.detector}, score {found.score:g}"
-    if not judgement.faults:
-        return words
-    fault = judgement.fault_of(found)
-    return f"{words}; {'to be judged' if fault is None else f'fault {fault}'}"
+    judged = table(_table(judgement), "<>>>><") if judgement.judged else []
+    return [*lines, *judged, *notes_on(judgement, history), total]

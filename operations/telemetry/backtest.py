@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from html import escape
 from io import BytesIO
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -257,6 +258,7 @@ def page(
     found: Sequence[Found],
     *,
     faults: Sequence[Fault] = (),
+    verdicts: Sequence[str] = (),
     judged: Sequence[Sequence[str]] = (),
     notes: Sequence[str] = (),
 ) -> str:
@@ -268,6 +270,7 @@ def page(
         metrics: Those to draw.
         found: The anomalies.
         faults: Those that a person marked.
+        verdicts: Which fault each anomaly is of; empty where no faults are known.
         judged: Rows of a table about them, its head first.
         notes: What it means, a paragraph each.
     """
@@ -282,8 +285,8 @@ def page(
         f"<tr><td>{moment(each.time)}</td><td>{moment(each.ended) if each.ended is not None else 'still on'}</td>"
         f"<td>{each.severity}</td><td>{_dot(each.detector)}{escape(each.detector)}</td>"
         f"<td>{escape(_metrics_of(each))}</td><td>{each.value:g}</td><td>{each.score:g}</td>"
-        f"<td>{escape(each.reason)}</td></tr>"
-        for each in found
+        f"<td>{escape(each.reason)}</td>{f'<td>{escape(verdict)}</td>' if any(verdicts) else ''}</tr>"
+        for each, verdict in zip_longest(found, verdicts)
     )
     span = f"{len(history.rows):,} rows, {moment(history.times[0])} to {moment(history.times[-1])}"
     shaded = " Shaded: labelled in the file." if history.labelled else ""
@@ -294,7 +297,8 @@ def page(
         f"{''.join(f'<p>{escape(note)}</p>' for note in notes)}{charts}"
         "<table><tr>"
         "<th>since (UTC)</th><th>until</th><th>severity</th><th>detector</th>"
-        "<th>metric</th><th>value</th><th>score</th><th>why</th></tr>"
+        "<th>metric</th><th>value</th><th>score</th><th>why</th>"
+        f"{'<th>fault</th>' if any(verdicts) else ''}</tr>"
         f"{rows}</table></html>\n"
     )
 

@@ -78,6 +78,14 @@ class Judgement:
         """Return the number, from 1, of the first fault that an event is of."""
         return next((number for number, fault in enumerate(self.faults, start=1) if _is_of(found, fault)), None)
 
+    @property
+    def verdicts(self) -> list[str]:
+        """Say of each event which fault it is of, or that it is to be judged; nothing where no faults are known."""
+        if not self.faults:
+            return [""] * len(self.run.found)
+        numbers = map(self.fault_of, self.run.found)
+        return ["to be judged" if number is None else f"fault {number}" for number in numbers]
+
 
 def parse_fault(text: str, history: History, *, metrics: Collection[str]) -> Fault:
     """Parse `2026-11-03T10:00/2026-11-03T14:00`, or the same with a space and a metric.

@@ -221,7 +221,7 @@ def test_the_trade_off_is_shown_before_switching_on(tmp_path: Path) -> None:
     assert any(line.startswith("1 fault of that time: the machine detector reports nothing") for line in lines)
     assert "fault 2)" in done.output
     text = (tmp_path / "build" / "backtest" / "own.html").read_text()
-    assert (3, True) == (text.count('<rect class="fault"'), "<td>1 of 1</td>" in text)
+    assert (3, True) == (text.count('<rect class="fault"'), "<td>1 of 1</td>" in text and "<td>fault 2</td>" in text)
 
 
 def test_a_history_that_is_too_short_is_not_judged(tmp_path: Path) -> None:
