@@ -100,8 +100,11 @@ MOVES, MOVED = 3.0, 0.1
 """A machine moves where a partner's excursion within a block is MOVES times what is usual in the state and MOVED scales
 more: such a block and the next one are not judged."""
 
+JUMP = 0.5
+"""Share of a metric's jump, in scales, from which a partner jumped with it: that is no spike of the metric's own."""
+
 GONE = 0.3
-"""Share of the absence at which a partner is missing, from which on nothing is expected of it."""
+"""Share of the absence at which a metric is missing, from which on its course and what it explains are forgotten."""
 
 LEAST_RESOLVED = 0.15
 """Least scale of residuals, in steps of the sensor's resolution."""
@@ -204,10 +207,11 @@ class Watch:
         """
         block, observer = self.block, self.observer
         if block is None:
-            self.level = self.unsteady = 0.0
-            self.moved = True
-            observer.forget_course()
-            self.values[MISSING] = self.series.missing()
+            self.values[MISSING] = missing = self.series.missing()
+            if missing > GONE:
+                self.level = self.unsteady = 0.0
+                self.moved = True
+                observer.forget_course()
             return
         partners = [watches[place] for place in self.partners]
         self.motion = motion = max((each.block.spike for each in partners if each.block is not None), default=0.0)
@@ -236,8 +240,23 @@ class Watch:
             unsteady = (self.noise - state.noise) / max(1.25 * usual, LEAST_UNREST)
         values[SPREAD] = max(min(unsteady, self.unsteady), 0.0)
         self.unsteady = short(unsteady)
-        excess = block.spike - state.spike - 2.0 * max(motion - state.motion, 0.0)
-        values[SPIKE] = max(excess, 0.0) / (observer.scale + state.spike)
+        spike = block.spike - state.spike - 2.0 * max(motion - state.motion, 0.0)
+        spike /= observer.scale + state.spike
+        values[SPIKE] = spike if spike > FLOORS[SPIKE] / 2.0 and not self._jumps_with(partners) else 0.0
+
+    def _jumps_with(self, partners: Sequence[Watch]) -> bool:
+        """Return whether a partner jumped at the moment of the largest change of this block."""
+        mine = self.block.changes if self.block is not None else []
+        if not mine:
+            return False
+        sizes = list(map(abs, mine))
+        at = sizes.index(max(sizes))
+        least = JUMP * sizes[at] / self.series.scale
+        return any(
+            max(map(abs, each.block.changes[max(at - 1, 0) : at + 2])) >= least * each.series.scale
+            for each in partners
+            if each.block is not None and len(each.block.changes) == len(mine)
+        )
 
     def compare(self) -> None:
         """Compare the scores with their thresholds."""

@@ -124,7 +124,7 @@ class Series:
             self._end_absence()
         changes = list(map(sub, values[1:], values))
         self._follow_runs(values, changes)
-        if count < 2 or count < 0.34 * self.usual:
+        if count < min(2.0, self.usual) or count < 0.34 * self.usual:
             return None
         mean = sum(values) / count
         if group > 1 and count >= 2 * group:
