@@ -664,8 +664,9 @@ class Machine:
     def _finding(self, watch: Watch, together: Sequence[Watch]) -> Finding:
         """Make the finding of a metric that is over its threshold."""
         channel, metric, block = watch.channel, watch.metric, watch.block
-        is_peak = block is not None and channel in (SPIKE, NOVEL)
-        value = block.extreme if block is not None and is_peak else watch.amount(watch.before)
+        value = watch.amount(watch.before)
+        if block is not None and channel in (SPIKE, NOVEL):
+            value = block.extreme if channel == SPIKE else watch.series.farthest(block)
         reason = self._reason(watch, value)
         if len(together) > 1:
             reason += f"; {', '.join(each.metric.name for each in together[1:])} too"
