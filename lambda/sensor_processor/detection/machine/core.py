@@ -9,23 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from math import ceil, sqrt
+from math import ceil, floor, inf, log10, sqrt
 from operator import mul
 
 import msgspec
 
 from ...ingest.catalogue import Metric
-from ..event import ESCALATED, Event, Finding, Running, begin, end
+from ..event import CRITICAL, ESCALATED, Event, Finding, Running, begin, end
 from .observer import KNOWN, POOL, Observer
-from .series import GROUP_MS, SAMPLE_MS, Block, Series, SeriesState
-from .short import pack_short, short, unpack_short
+from .series import ACCEPTED, GROUP_MS, SAMPLE_MS, Block, Series, SeriesState
+from .short import pack_short, pack_single, short, unpack_short, unpack_single
 from .tail import Tail
+from .trend import Trend
 
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 MONTH_DAYS = 30.0
 
 MACHINE = "machine"
 """Name of the detector in the manifest."""
+TREND = "-trend"
+"""Mark of the event of a metric that is on its way to a limit."""
 
 BLOCK_MS = 5 * MINUTE_MS
 LONGEST_BLOCK_MS = HOUR_MS
@@ -71,12 +74,17 @@ have been false, and the next one like it is not told."""
 MOST_JOINED = 2
 """Metrics that join an event with one block and are told each; more are the machine as a whole, and told once."""
 
-LEVEL, DRIFT, SPREAD, SPIKE, NOVEL, STUCK = range(6)
-CHANNELS = 6
-FACTORS = (1.3, 1.35, 1.4, 2.0)
+LEVEL, DRIFT, SPREAD, SPIKE, NOVEL, STUCK, MISSING = range(7)
+CHANNELS = 7
+FACTORS = (1.45, 1.6, 1.5, 2.2)
 FLOORS = (4.0, 8.0, 3.5, 7.0)
 PERIODS_A_DAY = (24, 4, 24, 24)
-"""Of the channels with a tail: factor of the threshold above the extrapolated level, floor, and maxima a day."""
+"""Of the channels with a tail, at a budget of one false alarm a month: factor of the threshold above the extrapolated
+level, floor, and maxima a day."""
+
+DIAL = 0.15
+"""Factors and floors are divided by this power of the budget: what a short past does not show of a tail is a guess, and
+the budget says how careful it has to be."""
 
 CLIP = 4.0
 DRIFT_BLOCKS = 48.0
@@ -91,6 +99,12 @@ LEAST_SHARED = 0.3
 MOVES, MOVED = 3.0, 0.1
 """A machine moves where a partner's excursion within a block is MOVES times what is usual in the state and MOVED scales
 more: such a block and the next one are not judged."""
+
+JUMP = 0.5
+"""Share of a metric's jump, in scales, from which a partner jumped with it: that is no spike of the metric's own."""
+
+GONE = 0.3
+"""Share of the absence at which a metric is missing, from which on its course and what it explains are forgotten."""
 
 LEAST_RESOLVED = 0.15
 """Least scale of residuals, in steps of the sensor's resolution."""
@@ -128,6 +142,7 @@ class Watch:
         "slopes",
         "steady",
         "tails",
+        "trend",
         "unsteady",
         "values",
     )
@@ -135,8 +150,10 @@ class Watch:
     def __init__(self, metric: Metric, place: int, *, horizon: float) -> None:
         self.metric, self.place = metric, place
         self.series = Series()
+        self.trend = Trend()
+        care = metric.false_alarm_budget**-DIAL
         self.tails = [
-            Tail(factor=factor, floor=floor, horizon=horizon * periods)
+            Tail(factor=care * factor, floor=care * floor, horizon=horizon * periods)
             for factor, floor, periods in zip(FACTORS, FLOORS, PERIODS_A_DAY, strict=True)
         ]
         self.before = 0.0  # mean of the last block, for partners while this one has none
@@ -166,28 +183,48 @@ class Watch:
         self.moved = True
 
     def amount(self, mean: float) -> float:
-        """Convert a number in scales to the metric's unit."""
-        return self.series.centre + mean * self.series.scale
+        """Convert a number in scales to the metric's unit, to four digits of a scale."""
+        scale = self.series.scale
+        value = self.series.centre + mean * scale
+        return round(value, 4 - floor(log10(scale))) + 0.0 if scale else value
 
-    def score(self, time: int, watches: Sequence[Watch], *, day: float, is_held: bool) -> None:
-        """Score the block that ended at `time` (ms); `is_held` is set after a gap."""
+    def distance(self, amount: float) -> float:
+        """Convert a number in the metric's unit to scales from its centre."""
+        return (amount - self.series.centre) / self.series.scale
+
+    def score(
+        self, time: int, watches: Sequence[Watch], *, day: float, is_held: bool, is_on: bool | None, turned: bool
+    ) -> None:
+        """Score a block.
+
+        Args:
+            time: of its end (ms).
+            watches: of the machine.
+            day: since the start.
+            is_held: it follows a gap.
+            is_on: the machine runs, where a metric says so.
+            turned: it started or stopped since the block before.
+        """
         block, observer = self.block, self.observer
         if block is None:
-            self.level = self.unsteady = 0.0
-            self.moved = True
-            observer.forget_course()
+            self.values[MISSING] = missing = self.series.missing()
+            if missing > GONE:
+                self.level = self.unsteady = 0.0
+                self.moved = True
+                observer.forget_course()
             return
         partners = [watches[place] for place in self.partners]
         self.motion = motion = max((each.block.spike for each in partners if each.block is not None), default=0.0)
         self.steady = observer.running is not None and not is_held
         least = LEAST_RESOLVED * self.series.least
-        state = observer.place(time, [each.before for each in partners], block.mean, day=day, least=least)
+        state = observer.place(time, [each.before for each in partners], block.mean, day=day, least=least, is_on=is_on)
         self.noise = self._noise(watches, block)
         values = self.values
         is_calm = motion <= MOVES * state.motion + MOVED
+        is_calm &= not turned and not any(each.series.missing() > GONE for each in partners)
         self.is_judged = state.count >= KNOWN and is_calm and not self.moved and not is_held and not self.relearn
         self.moved = not is_calm
-        values[NOVEL], values[STUCK] = block.beyond, self.series.stuck()
+        values[NOVEL], values[STUCK] = block.beyond, 0.0 if is_on is False else self.series.stuck()
         if not self.is_judged:
             self.level = self.unsteady = 0.0
             return
@@ -203,14 +240,31 @@ class Watch:
             unsteady = (self.noise - state.noise) / max(1.25 * usual, LEAST_UNREST)
         values[SPREAD] = max(min(unsteady, self.unsteady), 0.0)
         self.unsteady = short(unsteady)
-        excess = block.spike - state.spike - 2.0 * max(motion - state.motion, 0.0)
-        values[SPIKE] = max(excess, 0.0) / (observer.scale + state.spike)
+        spike = block.spike - state.spike - 2.0 * max(motion - state.motion, 0.0)
+        spike /= observer.scale + state.spike
+        values[SPIKE] = spike if spike > FLOORS[SPIKE] / 2.0 and not self._jumps_with(partners) else 0.0
+
+    def _jumps_with(self, partners: Sequence[Watch]) -> bool:
+        """Return whether a partner jumped at the moment of the largest change of this block."""
+        mine = self.block.changes if self.block is not None else []
+        if not mine:
+            return False
+        sizes = list(map(abs, mine))
+        at = sizes.index(max(sizes))
+        least = JUMP * sizes[at] / self.series.scale
+        return any(
+            max(map(abs, each.block.changes[max(at - 1, 0) : at + 2])) >= least * each.series.scale
+            for each in partners
+            if each.block is not None and len(each.block.changes) == len(mine)
+        )
 
     def compare(self) -> None:
         """Compare the scores with their thresholds."""
         over = [value / tail.threshold for value, tail in zip(self.values, self.tails, strict=False)]
         over += self.values[NOVEL:]
         self.over = max(over)
+        if over[MISSING] >= 1.0:
+            self.series.told_missing = 1
         if self.over > self.peak:
             self.channel = over.index(self.over)
 
@@ -220,7 +274,7 @@ class Watch:
         if block is None:
             return
         self.series.widen(block)
-        self.series.measure(self.amount(block.mean))
+        self.series.measure(self.series.centre + block.mean * self.series.scale)
         self.observer.learn(time, noise=self.noise, motion=self.motion, spike=block.spike, day=day, steady=self.steady)
         if not self.is_judged:
             return
@@ -228,16 +282,14 @@ class Watch:
             for value, tail in zip(self.values, self.tails, strict=False):
                 if value > tail.maximum:
                     tail.maximum = short(value)
-        mine = block.changes
-        kept = [SLOPE_FORGET * self.slopes[0] + sum(map(mul, mine, mine))]
-        for place, partner in enumerate(self.partners):
+        mine, slopes = block.changes, self.slopes
+        slopes[0] = short(SLOPE_FORGET * slopes[0] + block.power)
+        may_choose = not has_tail or self.relearn > RELEARN_BLOCKS
+        for place, partner in enumerate(self.partners, 1):
             other = watches[partner].block
-            its, both = self.slopes[1 + 2 * place : 3 + 2 * place]
-            if other is not None and len(other.changes) == len(mine):
-                its = SLOPE_FORGET * its + sum(map(mul, other.changes, other.changes))
-                both = SLOPE_FORGET * both + sum(map(mul, mine, other.changes))
-            kept += [its, both]
-        self.slopes = list(map(short, kept))
+            if (may_choose or partner == self.slope_from) and other is not None and len(other.changes) == len(mine):
+                slopes[2 * place - 1] = short(SLOPE_FORGET * slopes[2 * place - 1] + other.power)
+                slopes[2 * place] = short(SLOPE_FORGET * slopes[2 * place] + sum(map(mul, mine, other.changes)))
 
     def refine(self, *, may_choose: bool) -> None:
         """Solve the regression, and choose (or refresh) the partner that explains most of the metric's changes."""
@@ -254,16 +306,19 @@ class Watch:
 
     def accept(self) -> None:
         """Accept what persists as normal: follow it, and only learn for a while."""
-        self.observer.accept(self.shift)
+        if self.block is not None:
+            self.observer.accept(self.shift)
+        elif self.series.told_missing:
+            self.series.told_missing = ACCEPTED
         self.over_blocks, self.relearn = 0, RELEARN_BLOCKS
         self.drift = self.level = self.unsteady = self.shift = 0.0
         self.series.told_stuck = True
         if self.block is not None:
             self.series.widen(self.block)
 
-    def relearn_partner(self) -> None:
-        """Learn again what goes with a partner whose lasting change was accepted."""
-        self.join(self.partners)
+    def rejoin(self, partners: list[int]) -> None:
+        """Learn again what goes with partners of which one has changed for good, is gone, or is back."""
+        self.join(partners)
         self.relearn = 2 * RELEARN_BLOCKS
 
     def _noise(self, watches: Sequence[Watch], block: Block) -> float | None:
@@ -283,6 +338,7 @@ class Watch:
         listed += [float(self.over_blocks), float(self.relearn), self.peak, float(self.channel), float(self.quiet)]
         for tail in self.tails:
             listed += tail.numbers()
+        listed += self.trend.numbers()
         return listed + self.observer.numbers()
 
     def restore(self, numbers: Iterator[float]) -> None:
@@ -296,7 +352,10 @@ class Watch:
         self.peak, self.channel, self.quiet = next(numbers), int(next(numbers)), int(next(numbers))
         for tail in self.tails:
             tail.restore(numbers)
+        self.trend.restore(numbers)
         self.observer.restore(numbers)
+        if next(numbers, None) is not None:
+            raise ValueError(f"the numbers of {self.metric.name} are too many")
 
 
 class Machine:
@@ -312,6 +371,7 @@ class Machine:
         "_event",
         "_event_metric",
         "_hold",
+        "_is_on",
         "_listed",
         "_metrics",
         "_names",
@@ -319,6 +379,7 @@ class Machine:
         "_origin",
         "_products",
         "_settled",
+        "_signal",
         "_start",
         "_watches",
     )
@@ -332,6 +393,8 @@ class Machine:
             Watch(metrics[name], place, horizon=MONTH_DAYS * scores / metrics[name].false_alarm_budget)
             for place, name in enumerate(self._names)
         ]
+        self._signal = next((watch for watch in self._listed if watch.metric.running_above is not None), None)
+        self._is_on: bool | None = None
         self._watches = dict(zip(self._names, [watch.series for watch in self._listed], strict=True))
         self._block_ms = BLOCK_MS
         self._origin = self._start = self._next = 0
@@ -348,9 +411,13 @@ class Machine:
         window = time // SAMPLE_MS
         watches = self._watches
         for name, value in values.items():
-            series = watches.get(name)
-            if series is not None:
-                series.add(window, value)
+            if name in watches:
+                series = watches[name]
+                if window != series.window:
+                    series.window, series.merged = window, 1
+                    series.samples.append(value)
+                else:
+                    series.average(value)
         return findings
 
     @property
@@ -384,10 +451,16 @@ class Machine:
     def _close(self, time: int) -> Sequence[Finding]:
         """Judge and learn the running block; return what is to be told with a reading of `time`."""
         group = max(round(GROUP_MS / self._block_ms * max(watch.series.usual for watch in self._listed)), 1)
+        gone = [watch for watch in self._listed if watch.series.missed > ACCEPT_BLOCKS]
         blocks = [watch.series.close(group) for watch in self._listed]
+        returned = [watch for watch in gone if not watch.series.missed]
         if not any(blocks):
             return ()
         self._closed += 1
+        for watch in returned if self._settled else ():
+            for other in self._listed:
+                if other is not watch and watch.place not in other.partners and len(other.partners) < MOST_PARTNERS:
+                    other.rejoin([*other.partners, watch.place])
         for watch, block in zip(self._listed, blocks, strict=True):
             watch.clear(block)
         if not self._settled:
@@ -398,19 +471,35 @@ class Machine:
                 watch.before = short(watch.block.mean)
         at, day = self._next, float((self._start - self._origin) // DAY_MS)
         days = self.learned_days
+        was_on, is_on = self._is_on, self._follow_signal()
+        turned = was_on is not None and is_on is not was_on
         for watch in self._listed:
-            watch.score(at, self._listed, day=day, is_held=self._hold > 0)
+            watch.score(at, self._listed, day=day, is_held=self._hold > 0, is_on=is_on, turned=turned)
         findings: Sequence[Finding] = ()
         is_told = days >= LEARN_DAYS
         if is_told:
             for watch in self._listed:
                 watch.compare()
             findings = self._follow(time)
+        else:
+            for watch in self._listed:
+                watch.series.learn_run()
         for watch in self._listed:
             self._learn(watch, at, day=day, has_tail=days >= TAIL_DAYS)
+            if watch.block is not None and watch.observer.is_on:
+                watch.trend.add(watch.before)
         self._hold = max(self._hold - 1, 0)
         self._end_periods(days)
+        if is_told and self._closed % (DAY_MS // self._block_ms) == 0:
+            findings = [*findings, *self._follow_trends(time)]
         return findings
+
+    def _follow_signal(self) -> bool | None:
+        """Return whether the machine runs by the metric that says so; as before while that one is missing."""
+        signal = self._signal
+        if signal is not None and signal.block is not None and signal.metric.running_above is not None:
+            self._is_on = signal.amount(signal.block.mean) > signal.metric.running_above
+        return self._is_on
 
     def _learn(self, watch: Watch, at: int, *, day: float, has_tail: bool) -> None:
         """Learn a block, unless it is over a threshold; what stays so for long is accepted."""
@@ -422,7 +511,7 @@ class Machine:
                 watch.accept()
                 for other in self._listed:
                     if watch.place in other.partners:
-                        other.relearn_partner()
+                        other.rejoin([place for place in other.partners if self._listed[place].block is not None])
         elif not self._hold:
             watch.learn(at, self._listed, day=day, has_tail=has_tail)
 
@@ -434,6 +523,7 @@ class Machine:
         blocks_a_day = DAY_MS // self._block_ms
         if self._closed % blocks_a_day == 0:
             for watch in self._listed:
+                watch.trend.close(self._closed / blocks_a_day)
                 for tail in watch.tails:
                     tail.fade()
             if days < LEARN_DAYS and any(
@@ -491,7 +581,9 @@ class Machine:
             both = self._products.get(pair, 0.0) - one.count * one.mean * other.mean
             return abs(both) / sqrt(max(one.spread * other.spread, 1e-30))
 
-        return sorted(others, key=shared, reverse=True)[:MOST_PARTNERS]
+        return sorted(others, key=lambda place: (self._listed[place] is self._signal, shared(place)), reverse=True)[
+            :MOST_PARTNERS
+        ]
 
     def _follow(self, time: int) -> list[Finding]:
         """Begin, widen or end the machine's event; return what is to be told with a reading of `time` (ms)."""
@@ -518,12 +610,39 @@ class Machine:
                 findings.append(finding)
             for watch in joined:
                 watch.quiet, watch.peak = 0, short(watch.over)
+                watch.trend.found = short(self._closed * self._block_ms / DAY_MS)
                 for tail in watch.tails:
                     tail.drop()
         members = [watch for watch in self._listed if watch.quiet >= 0]
         if self._event is not None and all(watch.quiet >= QUIET_BLOCKS for watch in members):
             findings.append(self._ending(self._event, time, members))
         return findings
+
+    def _follow_trends(self, time: int) -> Iterator[Finding]:
+        """Begin or end the event of each metric that is on its way to a limit."""
+        day = self._closed * self._block_ms / DAY_MS
+        for watch in self._listed:
+            metric, trend = watch.metric, watch.trend
+            minimum = -inf if metric.minimum is None else watch.distance(metric.minimum)
+            maximum = inf if metric.maximum is None else watch.distance(metric.maximum)
+            forecast = trend.forecast(day, minimum=minimum, maximum=maximum)
+            if (forecast is None) is (trend.event is None):
+                continue
+            value = watch.amount(trend.rows[-1][1]) if trend.rows else watch.amount(watch.before)
+            if forecast is None and trend.event is not None:
+                words = f"{metric.amount(value)} is no longer on its way to a limit"
+                event, trend.event = trend.event, None
+                yield end(metric, MACHINE, event, value=value, ended=time, words=words, mark=TREND)
+            elif forecast is not None:
+                trend.event = Event(began=time, is_critical=True, value=value)
+                change = float(f"{forecast.slope * watch.series.scale:.2g}")
+                reason = (
+                    f"{metric.name} {metric.amount(value)} changes by {change:+g} a day and reaches its limit of "
+                    f"{metric.amount(watch.amount(forecast.limit))} in about {forecast.days:.0f} days, "
+                    f"{forecast.earliest:.0f} to {forecast.latest:.0f}"
+                )
+                found = begin(metric, MACHINE, value=value, score=1.0, reason=reason, mark=TREND)
+                yield replace(found, severity=CRITICAL)
 
     def _ending(self, event: Event, time: int, members: Sequence[Watch]) -> Finding:
         self._event = None
@@ -536,7 +655,9 @@ class Machine:
         watch = self._listed[self._names.index(self._event_metric)]
         value = watch.amount(watch.before)
         words = f"{metric.amount(value)} is as usual again"
-        if any(watch.relearn for watch in members):
+        if watch.series.missed > ACCEPT_BLOCKS:
+            words = "has been missing for so long that this counts as normal from now on"
+        elif any(each.relearn for each in members):
             words = f"{metric.amount(value)} has stayed so for long and counts as normal from now on"
         ended = max(time - QUIET_BLOCKS * self._block_ms, event.began)
         return end(metric, MACHINE, event, value=value, ended=ended, words=words)
@@ -563,6 +684,9 @@ class Machine:
         now = f"{metric.name} {metric.amount(value)}"
         if channel == STUCK:
             return f"{now} has repeated for {watch.series.run} readings; it never did for so long in this state"
+        if channel == MISSING:
+            minutes = watch.series.missed * self._block_ms // MINUTE_MS
+            return f"{metric.name} is missing for {minutes} min in the readings, and was {metric.amount(value)} before"
         if channel == NOVEL:
             usual = f"{watch.series.low:.4g} to {watch.series.high:.4g}"
             return f"{now} is beyond all values of this machine so far, {usual}"
@@ -578,10 +702,16 @@ class Machine:
         return f"{texts[channel]}; by itself that happens once in {rare} on this machine"
 
     def running(self) -> list[Running]:
-        """List the running event, if there is one."""
-        if self._event is None:
-            return []
-        return [Running(self._event_metric, MACHINE, "", self._metrics[self._event_metric].unit, self._event)]
+        """List the running events: the machine's, and those of trends."""
+        listed = [
+            Running(watch.metric.name, MACHINE, TREND, watch.metric.unit, watch.trend.event)
+            for watch in self._listed
+            if watch.trend.event is not None
+        ]
+        if self._event is not None:
+            unit = self._metrics[self._event_metric].unit
+            listed.append(Running(self._event_metric, MACHINE, "", unit, self._event))
+        return listed
 
     def state(self) -> MachineState:
         """Make the state for `restore`."""
@@ -589,10 +719,21 @@ class Machine:
             units=[[name, self._metrics[name].unit] for name in self._names],
             event=self._event,
             metric=self._event_metric,
-            moments=[self._origin, self._start, self._next, self._block_ms, self._closed, self._hold, self._settled],
+            moments=[
+                self._origin,
+                self._start,
+                self._next,
+                self._block_ms,
+                self._closed,
+                self._hold,
+                self._settled,
+                _CODES[self._is_on],
+            ],
             products=[self._products[pair] for pair in sorted(self._products)],
             series=[watch.series.state() for watch in self._listed],
             numbers=[pack_short(watch.numbers()) for watch in self._listed],
+            trends=[watch.trend.event for watch in self._listed],
+            grams=[pack_single(watch.observer.gram) for watch in self._listed],
         )
 
     def restore(self, state: MachineState) -> None:
@@ -601,21 +742,30 @@ class Machine:
             return
         self._event, self._event_metric = state.event, state.metric
         self._origin, self._start, self._next, self._block_ms, *counts = state.moments
-        self._closed, self._hold, self._settled = counts
+        self._closed, self._hold, self._settled, is_on = counts
+        self._is_on = _ON.get(is_on)
         count = len(self._names)
         pairs = [(one, other) for one in range(count) for other in range(one)]
         self._products = dict(zip(pairs, state.products, strict=True)) if state.products else {}
-        for watch, series, numbers in zip(self._listed, state.series, state.numbers, strict=True):
+        for watch, event in zip(self._listed, state.trends, strict=True):
+            watch.trend.event = event
+        for watch, series, numbers, gram in zip(self._listed, state.series, state.numbers, state.grams, strict=True):
             watch.series.restore(series)
             try:
                 watch.restore(iter(unpack_short(numbers)))
             except (StopIteration, RuntimeError) as error:
                 raise ValueError(f"the numbers of {watch.metric.name} are too few") from error
+            watch.observer.restore_gram(unpack_single(gram))
+
+
+_CODES: dict[bool | None, int] = {None: -1, False: 0, True: 1}
+_ON = {code: is_on for is_on, code in _CODES.items()}
 
 
 class MachineState(msgspec.Struct, array_like=True):
     """State of a machine: names and units of its metrics, running event and the metric it began with, moments, products
-    for the choice of partners; of each metric its series, and its numbers by `pack_short`."""
+    for the choice of partners; of each metric its series, its numbers by `pack_short`, the running event of
+    its trend, and its normal equations by `pack_single`."""
 
     units: list[list[str]]
     event: Event | None
@@ -624,6 +774,8 @@ class MachineState(msgspec.Struct, array_like=True):
     products: list[float]
     series: list[SeriesState]
     numbers: list[bytes]
+    trends: list[Event | None]
+    grams: list[bytes]
 
 
 def machine_of(metrics: Mapping[str, Metric]) -> Machine | None:
