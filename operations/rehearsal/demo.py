@@ -563,7 +563,7 @@ def _machines(report: Report) -> str:
     )
 
 
-HISTORY_SECONDS = 20.0
+HISTORY_SECONDS = 10.0
 """Seconds for which the things publish their histories."""
 DOSE = Dose(anomalies=0.8, poison=0.01, repeats=0.01)
 NO_DOSE = Dose(anomalies=0, poison=0, repeats=0)
