@@ -2,7 +2,7 @@
 
 from .context import UNIVARIATE_THRESHOLD, univariate
 from .device import DeviceDetectors, detectors_after, unpack_detectors
-from .event import BEGIN, END, ESCALATED, Finding, severity_of
+from .event import BEGIN, END, ESCALATED, Finding
 from .factory import machine
 from .group import multichannel
 from .limits import excursion_of, limits_finding
@@ -21,7 +21,6 @@ __all__ = [
     "limits_finding",
     "machine",
     "multichannel",
-    "severity_of",
     "univariate",
     "unpack_detectors",
 ]

@@ -104,7 +104,7 @@ class Channel:
         if score:
             reason = f"{metric.name} {metric.amount(value)} {single.words}"
             finding = begin(metric, metric.detector, value=value, score=score, reason=reason)
-            self.event = Event(began=time, is_critical=finding.is_critical, value=value)
+            self.event = Event(began=time, value=value)
             findings.append(finding)
         return findings
 

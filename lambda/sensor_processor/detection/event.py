@@ -19,10 +19,6 @@ END = "end"
 WARNING = "warning"
 CRITICAL = "critical"
 
-CRITICAL_FROM = {"limits": 0.1, "context": 9.375, "baseline": 14.0, "rate": 36.0, "correlation": 36.0, "seasonal": 24.0}
-"""Scores from which an anomaly is critical: a tenth of the allowed range beyond a limit; elsewhere 1.5 (context), 2
-(baseline) or 3 times the score at which the detector begins an event. A stuck sensor is never critical by itself."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
@@ -91,15 +87,18 @@ class Running(msgspec.Struct, array_like=True):
         return replace(found, time=max(at, event.began))
 
 
-def severity_of(detector: str, score: float) -> str:
-    """Return `warning` or `critical`."""
-    return CRITICAL if score >= CRITICAL_FROM.get(detector, float("inf")) else WARNING
-
-
 def begin(
-    metric: Metric, detector: str, *, value: float, score: float, reason: str, mark: str = "", ended: int | None = None
+    metric: Metric,
+    detector: str,
+    *,
+    value: float,
+    score: float,
+    reason: str,
+    is_critical: bool = False,
+    mark: str = "",
+    ended: int | None = None,
 ) -> Finding:
-    """Make the finding of an event that begins."""
+    """Make the finding of an event that begins; only limits, and trends to a limit, are critical."""
     return Finding(
         metric=metric.name,
         unit=metric.unit,
@@ -107,7 +106,7 @@ def begin(
         value=value,
         score=score,
         reason=reason,
-        severity=severity_of(detector, score),
+        severity=CRITICAL if is_critical else WARNING,
         mark=mark,
         ended=ended,
     )

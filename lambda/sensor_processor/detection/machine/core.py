@@ -15,7 +15,7 @@ from operator import mul
 import msgspec
 
 from ...ingest.catalogue import Metric
-from ..event import CRITICAL, ESCALATED, Event, Finding, Running, begin, end
+from ..event import ESCALATED, Event, Finding, Running, begin, end
 from .observer import KNOWN, POOL, Observer
 from .series import ACCEPTED, GROUP_MS, SAMPLE_MS, Block, Series, SeriesState
 from .short import pack_short, pack_single, short, unpack_short, unpack_single
@@ -641,8 +641,7 @@ class Machine:
                     f"{metric.amount(watch.amount(forecast.limit))} in about {forecast.days:.0f} days, "
                     f"{forecast.earliest:.0f} to {forecast.latest:.0f}"
                 )
-                found = begin(metric, MACHINE, value=value, score=1.0, reason=reason, mark=TREND)
-                yield replace(found, severity=CRITICAL)
+                yield begin(metric, MACHINE, value=value, score=1.0, reason=reason, is_critical=True, mark=TREND)
 
     def _ending(self, event: Event, time: int, members: Sequence[Watch]) -> Finding:
         self._event = None
