@@ -37,6 +37,7 @@ from fleet_iot.operations.rehearsal.signals import (
     BURST,
     BURSTS_S,
     FAULTS,
+    HISTORY_S,
     HISTORY_SAMPLES,
     Injection,
     plan_fault,
@@ -533,13 +534,20 @@ class SimulationRequest:
     part: Literal["all", "history", "live"] = "all"
 
     def choose(self, project: Project) -> list[tuple[Thing, DeviceTypeSpec]]:
-        """Choose the things that publish, with their types; of a history, the type has its metrics only."""
+        """Choose the things that publish, with their types as they play them.
+
+        Those of a history have its metrics only; what runs live has no reading older than is accepted.
+        """
         chosen = choose_things(project, self.facilities, self.things)
         if self.part == "all":
             return chosen
         learned = choose_histories(chosen)
         names = {thing.name for thing, _ in learned}
-        return learned if self.part == "history" else [each for each in chosen if each[0].name not in names]
+        if self.part == "history":
+            return learned
+        live = [each for each in chosen if each[0].name not in names]
+        most_s = HISTORY_S / share_of(self.rate or 0, self.duration_s, max(1, len(live)))
+        return [(thing, replace(each, sample_interval_s=min(each.sample_interval_s, most_s))) for thing, each in live]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

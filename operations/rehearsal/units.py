@@ -130,7 +130,7 @@ def run_of(
     is_history = simulation.part == "history"
     return Run(
         load=load_of(
-            _as_sent(manifest, [type_ for _, type_ in chosen]) if is_history else manifest,
+            _as_sent(manifest, [type_ for _, type_ in chosen]),
             [(thing.facility, thing.device_type, 1) for thing in things],
         ),
         samples=HISTORY_SAMPLES if is_history else share_of(rate, simulation.duration_s, len(things)),
@@ -151,7 +151,7 @@ def run_of(
 
 
 def _as_sent(manifest: FleetManifest, device_types: Iterable[DeviceTypeSpec]) -> FleetManifest:
-    """Return the manifest with device types as a history has them: its interval, and some of the metrics."""
+    """Return the manifest with device types as they are played: their intervals, and some of the metrics."""
     return manifest.model_copy(
         update={
             "device_types": manifest.device_types

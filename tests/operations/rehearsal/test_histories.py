@@ -32,6 +32,20 @@ from tests.places import SAMPLE
 
 NOW = 1_795_445_343_000
 NO_DOSE = Dose(anomalies=0, poison=0, repeats=0)
+REQUEST = SimulationRequest(
+    facilities=(),
+    things=12,
+    rate=None,
+    duration_s=1,
+    dose=NO_DOSE,
+    basic_ingest=0,
+    seed=1,
+    replay=None,
+    columns={},
+    truth=SAMPLE / "none",
+    now_ms=NOW,
+    part="history",
+)
 
 
 def metric(name: str, low: float | None, high: float | None, detector: str = "machine") -> MetricSpec:
@@ -153,23 +167,22 @@ def test_a_history_ends_now_and_is_no_older_than_is_accepted() -> None:
     assert len(times) == 6 * len({time // 60_000 for time in times})
 
 
+def test_slow_devices_are_played_within_what_is_accepted() -> None:
+    """A reading an hour would begin weeks ago; faster ones keep their interval."""
+    project = load_project(SAMPLE)
+    types = tuple(replace(each, sample_interval_s=3_600.0) for each in project.fleet.device_types[:2])
+    fleet = replace(project.fleet, device_types=(*types, *project.fleet.device_types[2:]))
+    request = replace(REQUEST, facilities=project.facilities, rate=200, duration_s=60, part="live")
+    chosen = request.choose(replace(project, fleet=fleet))
+    intervals = {device_type.id: device_type.sample_interval_s for _, device_type in chosen}
+    slow = 7.9 * 86_400 / round(200 * 60 / len(chosen))
+    assert intervals == {each.id: min(each.sample_interval_s, slow) for each in fleet.device_types}
+
+
 def test_a_history_is_reckoned_as_it_is_sent() -> None:
     """Readings, messages, and the minutes, hours and days that they are in follow from its schedule."""
     project = load_project(SAMPLE)
-    request = SimulationRequest(
-        facilities=project.facilities,
-        things=12,
-        rate=None,
-        duration_s=1,
-        dose=NO_DOSE,
-        basic_ingest=0,
-        seed=1,
-        replay=None,
-        columns={},
-        truth=SAMPLE / "none",
-        now_ms=NOW,
-        part="history",
-    )
+    request = replace(REQUEST, facilities=project.facilities)
     chosen = request.choose(project)
     assert len(chosen) == 6 and not {each.name for each, _ in chosen} & {
         each.name for each, _ in replace(request, part="live").choose(project)
