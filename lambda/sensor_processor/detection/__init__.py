@@ -6,12 +6,15 @@ from .event import BEGIN, END, ESCALATED, Finding
 from .factory import machine
 from .group import multichannel
 from .limits import excursion_of, limits_finding
+from .machine import LEARN_DAYS, MACHINE
 from .state import StateError
 
 __all__ = [
     "BEGIN",
     "END",
     "ESCALATED",
+    "LEARN_DAYS",
+    "MACHINE",
     "UNIVARIATE_THRESHOLD",
     "DeviceDetectors",
     "Finding",

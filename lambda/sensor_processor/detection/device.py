@@ -127,6 +127,11 @@ class DeviceDetectors:
         self._machine: Machine | None = None
         self._metrics: Mapping[str, Metric] | None = None
 
+    @property
+    def learned_days(self) -> float | None:
+        """Return how many days the machine detector has learned; None where there is none."""
+        return None if self._machine is None else self._machine.learned_days
+
     def is_in_order(self, order: tuple[int, int], *, ahead: int | None = None) -> bool:
         """Return whether a reading is the next one of the device's series, to be learned.
 

@@ -27,7 +27,9 @@ class Finding:
     `began` (ms) is set on escalations and ends; `ended` (ms) is when the event was over, which is before its end is
     found. A finding of kind BEGIN with `ended` is over at once and gets no END. `mark` distinguishes concurrent events
     of one metric and detector. `time` (ms) is that of its reading, where it is reported with a later one. `of` is the
-    metric that the event began with, where an escalation is of another one.
+    metric that the event began with, where an escalation is of another one. `regime` is what the machine was doing:
+    metrics that the value was expected from, with theirs; `together` are others that are as unusual and not reported
+    by themselves.
     """
 
     metric: str
@@ -43,6 +45,8 @@ class Finding:
     unit: str = ""
     time: int | None = None
     of: str = ""
+    regime: tuple[tuple[str, float], ...] = ()
+    together: tuple[str, ...] = ()
 
     @property
     def event(self) -> tuple[str, str, str]:

@@ -196,6 +196,7 @@ def test_a_fault_that_is_over_ends_and_is_not_told_again() -> None:
 
     assert ["temperature"] == begins(told)
     assert [BEGIN, END] == [finding.kind for _, finding in told]
+    assert [{"flow", "power"}, set()] == [{name for name, _ in finding.regime} for _, finding in told]
     assert told[1][0] < 9.3
 
 

@@ -664,12 +664,16 @@ class Machine:
     def _finding(self, watch: Watch, together: Sequence[Watch]) -> Finding:
         """Make the finding of a metric that is over its threshold."""
         channel, metric, block = watch.channel, watch.metric, watch.block
-        is_peak = block is not None and channel in (SPIKE, NOVEL)
-        value = block.extreme if block is not None and is_peak else watch.amount(watch.before)
+        value = watch.amount(watch.before)
+        if block is not None and channel in (SPIKE, NOVEL):
+            value = block.extreme if channel == SPIKE else watch.series.farthest(block)
         reason = self._reason(watch, value)
         if len(together) > 1:
             reason += f"; {', '.join(each.metric.name for each in together[1:])} too"
-        return begin(metric, MACHINE, value=value, score=watch.over, reason=reason)
+        partners = [self._listed[place] for place in watch.partners]
+        regime = tuple((each.metric.name, float(f"{each.amount(each.before):.4g}")) for each in partners)
+        found = begin(metric, MACHINE, value=value, score=watch.over, reason=reason)
+        return replace(found, regime=regime, together=tuple(each.metric.name for each in together[1:]))
 
     def _reason(self, watch: Watch, value: float) -> str:
         metric, channel = watch.metric, watch.channel

@@ -46,14 +46,16 @@ FARTHEST = 1e4
 class Block:
     """One metric's samples in a block, in scales of the metric from its centre.
 
-    `spike` is the largest distance of a group from the middle one, `extreme` that group's mean in the metric's unit,
-    `beyond` how far groups were outside the range of all before, in ranges; `changes` are differences of samples,
-    `power` the sum of their squares.
+    `spike` is the largest distance of a group from the middle one, `extreme` that group's mean, `low` and `high` the
+    least and the largest one's, in the metric's unit; `beyond` is how far groups were outside the range of all before,
+    in ranges; `changes` are differences of samples, `power` the sum of their squares.
     """
 
     mean: float
     spike: float
     extreme: float
+    low: float
+    high: float
     beyond: float
     changes: list[float]
     power: float
@@ -143,14 +145,20 @@ class Series:
             mean=mean,
             spike=spike,
             extreme=high if upward else low,
+            low=low,
+            high=high,
             beyond=beyond,
             changes=changes,
             power=sum(map(mul, changes, changes)),
         )
 
     def widen(self, block: Block) -> None:
-        """Count a block's extreme as seen."""
-        self.low, self.high = min(self.low, block.extreme), max(self.high, block.extreme)
+        """Count a block's range as seen."""
+        self.low, self.high = min(self.low, block.low), max(self.high, block.high)
+
+    def farthest(self, block: Block) -> float:
+        """Return the end of a block's range that is further outside the range of all before."""
+        return block.high if block.high - self.high >= self.low - block.low else block.low
 
     def measure(self, mean: float) -> None:
         """Count a block's mean, in the metric's unit, for centre and scale."""
